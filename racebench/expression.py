@@ -1,0 +1,306 @@
+"""pgbench's expressions (`\\set`, `\\if`): parsing to a tree, evaluating a tree.
+
+A subset with pgbench's meaning: integers, doubles, booleans and NULL; `+ - * / %`, comparisons, `and or not`,
+`is [not] null`; the functions in FUNCTIONS. Integer division truncates towards zero and `%` takes the sign
+of its left side, as in C. What is outside the subset is refused by name.
+Source: pgbench's documentation, "Built-in Operators" and "Built-In Functions".
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from random import Random
+from typing import Any
+
+Value = int | float | bool | None
+Tree = tuple[Any, ...]
+
+_TOKEN = re.compile(
+    r"\s*(?:(?P<number>\d+\.\d*(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?|\d+(?:[eE][+-]?\d+)?)"
+    r"|:(?P<variable>[A-Za-z_]\w*)|(?P<word>[A-Za-z_]\w*)|(?P<sign><>|!=|<=|>=|<<|>>|[-+*/%()=<>,&|#~]))"
+)
+_COMPARISONS = {"=", "<>", "!=", "<", "<=", ">", ">="}
+#: name: (fewest arguments, most arguments)
+FUNCTIONS = {
+    "abs": (1, 1),
+    "ceil": (1, 1),
+    "double": (1, 1),
+    "exp": (1, 1),
+    "floor": (1, 1),
+    "greatest": (1, 99),
+    "int": (1, 1),
+    "least": (1, 99),
+    "ln": (1, 1),
+    "mod": (2, 2),
+    "pi": (0, 0),
+    "power": (2, 2),
+    "random": (2, 2),
+    "random_exponential": (3, 3),
+    "random_gaussian": (3, 3),
+    "sqrt": (1, 1),
+}
+
+
+class ExpressionError(Exception):
+    """An expression does not parse or cannot be evaluated; the message names the offending part."""
+
+
+def parse(text: str) -> Tree:
+    """Parse an expression to nested tuples: ("int", 3), ("var", "x"), ("+", left, right), ("call", name, …)."""
+    return _Parser(text).parse()
+
+
+class _Parser:
+    def __init__(self, text: str) -> None:
+        self.tokens: list[tuple[str, str]] = []
+        position = 0
+        text = text.rstrip()
+        while position < len(text):
+            match = _TOKEN.match(text, position)
+            if match is None:
+                raise ExpressionError(f"unexpected '{text[position:].strip()[:10]}'")
+            kind = match.lastgroup or ""
+            token = match.group(kind)
+            self.tokens.append((kind, token.lower() if kind == "word" else token))
+            position = match.end()
+        self.at = 0
+
+    def parse(self) -> Tree:
+        tree = self._or()
+        if self.at < len(self.tokens):
+            raise ExpressionError(f"unexpected '{self.tokens[self.at][1]}'")
+        return tree
+
+    def _next(self) -> tuple[str, str]:
+        return self.tokens[self.at] if self.at < len(self.tokens) else ("end", "")
+
+    def _take(self, *texts: str) -> str | None:
+        kind, text = self._next()
+        if kind in ("sign", "word") and text in texts:
+            self.at += 1
+            return text
+        return None
+
+    def _expect(self, text: str) -> None:
+        if self._take(text) is None:
+            raise ExpressionError(f"expected '{text}' but found '{self._next()[1] or 'the end'}'")
+
+    def _left(self, below: Callable[[], Tree], *signs: str) -> Tree:
+        tree = below()
+        while (sign := self._take(*signs)) is not None:
+            tree = (sign, tree, below())
+        return tree
+
+    def _or(self) -> Tree:
+        return self._left(self._and, "or")
+
+    def _and(self) -> Tree:
+        return self._left(self._not, "and")
+
+    def _not(self) -> Tree:
+        return ("not", self._not()) if self._take("not") else self._is()
+
+    def _is(self) -> Tree:
+        tree = self._comparison()
+        while self._take("is"):
+            negated = self._take("not") is not None
+            kind, word = self._next()
+            if kind != "word" or word not in ("null", "true", "false"):
+                raise ExpressionError(f"expected NULL, TRUE or FALSE after IS, found '{word or 'the end'}'")
+            self.at += 1
+            tree = ("is", tree, {"null": None, "true": True, "false": False}[word])
+            tree = ("not", tree) if negated else tree
+        return tree
+
+    def _comparison(self) -> Tree:
+        return self._left(self._sum, *_COMPARISONS)
+
+    def _sum(self) -> Tree:
+        return self._left(self._product, "+", "-")
+
+    def _product(self) -> Tree:
+        return self._left(self._unary, "*", "/", "%")
+
+    def _unary(self) -> Tree:
+        if self._take("-"):
+            return ("negate", self._unary())
+        if self._take("+"):
+            return self._unary()
+        return self._primary()
+
+    def _primary(self) -> Tree:
+        kind, text = self._next()
+        self.at += 1
+        if kind == "number":
+            return ("value", int(text) if text.isdigit() else float(text))
+        if kind == "variable":
+            return ("var", text)
+        if kind == "word" and text in ("null", "true", "false"):
+            return ("value", {"null": None, "true": True, "false": False}[text])
+        if kind == "word":
+            return self._call(text)
+        if text == "(":
+            tree = self._or()
+            self._expect(")")
+            return tree
+        raise ExpressionError(f"unexpected '{text or 'end of expression'}'")
+
+    def _call(self, name: str) -> Tree:
+        if name not in FUNCTIONS:
+            raise ExpressionError(f"function '{name}' is not supported (supported: {', '.join(FUNCTIONS)})")
+        self._expect("(")
+        arguments: list[Tree] = []
+        while not self._take(")"):
+            if arguments:
+                self._expect(",")
+            arguments.append(self._or())
+        fewest, most = FUNCTIONS[name]
+        if not fewest <= len(arguments) <= most:
+            raise ExpressionError(f"function '{name}' takes {fewest} arguments, not {len(arguments)}")
+        return ("call", name, *arguments)
+
+
+def evaluate(tree: Tree, variables: Mapping[str, bytes | None], random: Random) -> Value:
+    """Evaluate a tree; a variable's text becomes an integer, a double, a boolean or NULL.
+
+    Raises ExpressionError for an unset or non-numeric variable, a division by zero, a wrong type.
+    """
+    head = tree[0]
+    if head == "value":
+        return tree[1]  # type: ignore[no-any-return]  # a tuple of mixed members
+    if head == "var":
+        return _number(tree[1], variables)
+    if head in ("and", "or"):
+        return _logic(head, tree, variables, random)
+    arguments = [evaluate(part, variables, random) for part in tree[2 if head == "call" else 1 :] if _is_tree(part)]
+    if head == "not":
+        return None if arguments[0] is None else not arguments[0]
+    if head == "is":
+        return arguments[0] is tree[2] if tree[2] is None else arguments[0] is not None and arguments[0] == tree[2]
+    name = tree[1] if head == "call" else head
+    if None in arguments and name not in ("greatest", "least"):
+        return None
+    try:
+        return _apply(name, [a for a in arguments if a is not None], random)
+    except (ZeroDivisionError, ValueError, OverflowError) as problem:
+        raise ExpressionError(f"{name}: {problem}") from None
+
+
+def render(value: Value) -> bytes | None:
+    """Write a value as pgbench would store it in a variable: text, or None for NULL."""
+    if value is None:
+        return None
+    if isinstance(value, bool):
+        return b"true" if value else b"false"
+    return b"%d" % value if isinstance(value, int) else repr(value).encode()
+
+
+def _is_tree(part: object) -> bool:
+    return isinstance(part, tuple)
+
+
+def _number(name: str, variables: Mapping[str, bytes | None]) -> Value:
+    try:
+        raw = variables[name]
+    except KeyError:
+        raise ExpressionError(f"variable :{name} is not set") from None
+    if raw is None:
+        return None
+    text = raw.decode()
+    for convert in (int, float):
+        try:
+            return convert(text)
+        except ValueError:
+            continue
+    words = {"true": True, "t": True, "on": True, "yes": True, "false": False, "f": False, "off": False, "no": False}
+    if text.lower() in words:
+        return words[text.lower()]
+    raise ExpressionError(f"variable :{name} is '{text}', not a number")
+
+
+def _logic(head: str, tree: Tree, variables: Mapping[str, bytes | None], random: Random) -> Value:
+    """SQL's three-valued AND and OR; the right side is evaluated only if it can matter."""
+    left = evaluate(tree[1], variables, random)
+    if left is not None and bool(left) == (head == "or"):
+        return bool(left)
+    right = evaluate(tree[2], variables, random)
+    if right is not None and bool(right) == (head == "or"):
+        return bool(right)
+    return None if left is None or right is None else head == "and"
+
+
+def _apply(name: str, a: list[Any], random: Random) -> Value:  # noqa: C901 - one line a function
+    compare: dict[str, Callable[[Any, Any], bool]] = {
+        "=": lambda x, y: x == y,
+        "<>": lambda x, y: x != y,
+        "!=": lambda x, y: x != y,
+        "<": lambda x, y: x < y,
+        "<=": lambda x, y: x <= y,
+        ">": lambda x, y: x > y,
+        ">=": lambda x, y: x >= y,
+    }
+    if name in compare:
+        return compare[name](a[0], a[1])
+    numeric: dict[str, Callable[..., Value]] = {
+        "+": lambda x, y: x + y,
+        "-": lambda x, y: x - y,
+        "*": lambda x, y: x * y,
+        "/": _divide,
+        "%": _remainder,
+        "mod": _remainder,
+        "negate": lambda x: -x,
+        "abs": abs,
+        "ceil": lambda x: float(math.ceil(x)),
+        "double": float,
+        "exp": math.exp,
+        "floor": lambda x: float(math.floor(x)),
+        "greatest": lambda *x: max(x, default=None),
+        "int": int,
+        "least": lambda *x: min(x, default=None),
+        "ln": math.log,
+        "pi": lambda: math.pi,
+        "power": lambda x, y: float(x) ** float(y),
+        "random": lambda low, high: random.randint(_whole(low), _whole(high)),
+        "random_exponential": lambda low, high, p: _exponential(random, low, high, p),
+        "random_gaussian": lambda low, high, p: _gaussian(random, low, high, p),
+        "sqrt": math.sqrt,
+    }
+    return numeric[name](*a)
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, bool) or int(value) != value:
+        raise ValueError(f"{value} is not an integer")
+    return int(value)
+
+
+def _divide(left: Any, right: Any) -> Value:
+    if isinstance(left, int) and isinstance(right, int):
+        quotient = abs(left) // abs(right)
+        return quotient if (left < 0) == (right < 0) else -quotient
+    return float(left / right)
+
+
+def _remainder(left: Any, right: Any) -> Value:
+    return _whole(left) - _whole(right) * int(_divide(_whole(left), _whole(right)) or 0)
+
+
+def _exponential(random: Random, low: Any, high: Any, parameter: Any) -> int:
+    """pgbench's getExponentialRand: an exponential cut at `parameter` and stretched over low … high."""
+    if parameter <= 0:
+        raise ValueError("the parameter must be greater than zero")
+    cut = math.exp(-parameter)
+    drawn = -math.log(cut + (1 - cut) * (1.0 - random.random())) / parameter
+    return _whole(low) + int((_whole(high) - _whole(low) + 1) * drawn)
+
+
+def _gaussian(random: Random, low: Any, high: Any, parameter: Any) -> int:
+    """pgbench's getGaussianRand: a normal deviate within ±parameter, stretched over low … high."""
+    if parameter < 2:
+        raise ValueError("the parameter must be at least 2.0")
+    deviate = random.gauss(0.0, 1.0)
+    while not -parameter <= deviate < parameter:
+        deviate = random.gauss(0.0, 1.0)
+    return _whole(low) + int((_whole(high) - _whole(low) + 1) * (deviate + parameter) / (parameter * 2.0))

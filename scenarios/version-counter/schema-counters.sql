@@ -1,0 +1,4 @@
+CREATE TABLE counters (
+    tenant integer PRIMARY KEY,
+    version bigint NOT NULL
+);
