@@ -29,7 +29,7 @@ DEFAULT_SCENARIO = "version-counter"
 MANIFEST = "scenario.toml"
 ISOLATION_LEVELS = ("read committed", "repeatable read", "serializable")
 
-_SCENARIO_KEYS = {"title", "summary", "schema", "forbid", "rows", "consumers", "strategies"}
+_SCENARIO_KEYS = {"title", "summary", "schema", "forbid", "advise", "rows", "consumers", "strategies"}
 _STRATEGY_KEYS = {"summary", "script", "schema", "isolation", "retry", "numbers", "expect", "source"}
 _CONSUMER_KEYS = {"summary", "script"}
 _ROWS_KEYS = {"table", "id", "tenant", "version", "operation"}
@@ -121,9 +121,18 @@ class _Manifest:
             schema=self.sql_files("", self.data, "schema", required=True),
             rows=rows,
             forbid=self.kinds("", self.data, "forbid", ("duplicates", "missed", "lost", "unexpected")),
+            advise=self.advise(strategies),
             strategies=strategies,
             consumers={name: self.consumer(name) for name in self.names("consumers", required=True)},
         )
+
+    def advise(self, strategies: Mapping[str, Strategy]) -> str | None:
+        """The strategy to recommend: the one named, else the first that is known to be right."""
+        right = (name for name, strategy in strategies.items() if not strategy.expect)
+        name = self.string("", self.data, "advise", "") or next(right, None)
+        if name is not None and name not in strategies:
+            raise self.problem("", "advise", f"advise names '{name}'{suggest(name, strategies)}")
+        return name
 
     def rows(self) -> NumberedRows:
         if "rows" not in self.data:

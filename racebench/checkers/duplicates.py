@@ -1,0 +1,53 @@
+"""Duplicates: rows whose (tenant, version) another row already has; rows − distinct (tenant, version).
+
+NULL versions are not numbers and are left to unnumbered.py.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from racebench.history import History
+from racebench.model import Anomaly, Finding
+from racebench.recording import NO_VERSION
+
+_WITNESSES = 3
+_ROWS = 4
+
+
+def check(history: History) -> Finding:
+    """Count duplicates; the witnesses are the first pairs, those first of which the consumer saw only a part."""
+    rows = history.rows[history.rows["version"] != NO_VERSION]
+    rows = rows[np.lexsort((rows["id"], rows["version"], rows["tenant"]))]
+    again = np.flatnonzero((rows["tenant"][1:] == rows["tenant"][:-1]) & (rows["version"][1:] == rows["version"][:-1])) + 1
+    seen = np.isin(rows["id"], history.deliveries["id"])
+    halved = again[seen[again] != seen[again - 1]]
+    chosen = np.concatenate([halved[:_WITNESSES], again[:_WITNESSES]])[:_WITNESSES]
+    witnesses = tuple(_witness(history, rows, int(at)) for at in dict.fromkeys(chosen.tolist()))
+    return Finding(kind="duplicates", count=len(again), chances=len(rows), witnesses=witnesses)
+
+
+def _witness(history: History, rows: Any, at: int) -> Anomaly:
+    same = (rows["tenant"] == rows["tenant"][at]) & (rows["version"] == rows["version"][at])
+    twins = rows[same]
+    shown = [rows[at - 1], rows[at]] if len(twins) > _ROWS else list(twins)
+    operations = history.operations_of(shown)
+    polls = sorted({n for row in shown for n in history.polls_that_delivered(int(row["id"]))})
+    version, tenant = int(rows["version"][at]), int(rows["tenant"][at])
+    workers = " and ".join(f"worker {operation['worker']}" for operation in operations[:2])
+    both = f"{workers} both wrote" if len(operations) > 1 else "rows share"
+    return Anomaly(
+        kind="duplicates",
+        explanation=f"{both} version {version} of tenant {tenant}: rows {_listing(shown)}"
+        + (f" ({len(twins)} rows have that version)" if len(twins) > len(shown) else ""),
+        rows=tuple(history.describe_row(row) for row in shown),
+        operations=operations,
+        polls=tuple(history.describe_poll(number) for number in polls[:_ROWS]),
+    )
+
+
+def _listing(rows: list[Any]) -> str:
+    ids = [str(int(row["id"])) for row in rows]
+    return ", ".join(ids[:-1]) + f" and {ids[-1]}" if len(ids) > 1 else ids[0]

@@ -1,0 +1,53 @@
+"""Where a result was measured: the server's version and the settings that matter, the machine, the software."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Mapping
+from typing import Any
+
+import psycopg
+
+import racebench
+from racebench.session import connect
+from racebench.targets import Target
+
+_SETTINGS = (
+    "autovacuum",
+    "commit_delay",
+    "deadlock_timeout",
+    "default_transaction_isolation",
+    "fsync",
+    "full_page_writes",
+    "huge_pages",
+    "io_method",
+    "jit",
+    "max_connections",
+    "shared_buffers",
+    "synchronous_commit",
+    "synchronous_standby_names",
+    "track_commit_timestamp",
+    "wal_level",
+)
+
+
+def describe(target: Target) -> Mapping[str, Any]:
+    """Ask the server and the machine; holds no password, no host name and no user name."""
+    with connect(target) as connection:
+        rows = connection.execute(
+            "SELECT name, current_setting(name) FROM pg_settings WHERE name = ANY(%s) ORDER BY name", (list(_SETTINGS),)
+        ).fetchall()
+        version = connection.info.parameter_status("server_version")
+    return {
+        "racebench": racebench.__version__,
+        "target": target.kind,
+        "server_version": version,
+        "server_settings": dict(rows),
+        "cpu_count": os.cpu_count(),
+        "machine": platform.machine(),
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "psycopg": psycopg.__version__,
+        "libpq": psycopg.pq.version(),
+    }

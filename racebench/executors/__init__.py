@@ -1,0 +1,1 @@
+"""Where workers run. An executor is given a function and tasks and is ignorant of SQL."""

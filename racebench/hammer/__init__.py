@@ -1,0 +1,1 @@
+"""Full speed: worker processes, a live consumer beside them, and the driver that runs both."""

@@ -1,0 +1,340 @@
+"""The hammer: one strategy under load, from a fresh schema to a RunResult.
+
+Order matters and is this: consumer polling → common start → workers end → their backends are gone → the consumer
+drains → the table is read → the schema is dropped. Judging is the checkers'; nothing here formats.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from racebench.errors import DatabaseProblem, RacebenchError, ScenarioProblem, one_line
+from racebench.executors.processes import Died, Failure, Processes, Worker, messages
+from racebench.hammer.consumer import ConsumerReport, ConsumerTask, Drain, Polling, consume
+from racebench.hammer.worker import OPERATION_BITS, Go, Ready, WorkerReport, WorkerTask, work
+from racebench.history import History, read_log, read_operations, read_rows
+from racebench.interrupts import shielded
+from racebench.judging import judge
+from racebench.model import Consumer, Load, RunResult, Scenario, Strategy
+from racebench.recording import OPERATION, read_records
+from racebench.session import connect
+from racebench.targets import Target
+
+#: Connections a run opens beside its workers': the consumer's, and one to set up, watch and clean up.
+EXTRA_CONNECTIONS = 2
+
+_READY_SECONDS = 60.0
+_GRACE_SECONDS = 5.0
+_DRAIN_SECONDS = 60.0
+_LEAD_NS = 20_000_000
+_TICK_SECONDS = 0.1
+
+Progress = Callable[[float], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hammer:
+    """What every run of a command shares: where, with which processes, and whether schemas are kept."""
+
+    target: Target
+    processes: Processes
+    keep: bool = False
+
+    def run(
+        self, scenario: Scenario, strategy: Strategy, consumer: Consumer, load: Load, progress: Progress
+    ) -> RunResult:
+        """Run one strategy under load and judge what is left.
+
+        `progress` is called several times a second with the fraction done. Raises RacebenchError; whatever
+        happens, the schema is dropped (unless kept) and no process of the run is still busy.
+        """
+        schema = f"racebench_{secrets.token_hex(6)}"
+        with contextlib.ExitStack() as stack:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="racebench-")))
+            stack.enter_context(_schema(self.target, schema, scenario, strategy, keep=self.keep))
+            run = _Run(self, scenario, strategy, consumer, load, schema, folder)
+            stack.callback(run.end)
+            history = run.history(progress)
+            return judge(
+                scenario=scenario,
+                strategy=strategy,
+                consumer=consumer,
+                load=load,
+                history=history,
+                retried=run.retried,
+                messages=run.messages,
+                notes=run.notes,
+                schema=schema if self.keep else None,
+            )
+
+
+@contextlib.contextmanager
+def _schema(
+    target: Target, schema: str, scenario: Scenario, strategy: Strategy, *, keep: bool
+) -> Iterator[None]:
+    """Make the schema with the scenario's and the strategy's DDL; drop it at the end, whatever happened."""
+    name = sql.Identifier(schema)
+    try:
+        with connect(target, schema=schema) as connection:
+            try:
+                connection.execute(sql.SQL("CREATE SCHEMA {}").format(name))
+            except psycopg.Error as problem:
+                raise DatabaseProblem(f"cannot create a schema on {target.label}: {one_line(str(problem))}") from None
+            for part in (*scenario.schema, *strategy.schema):
+                try:
+                    connection.execute(part.text.encode())
+                except psycopg.Error as problem:
+                    at = problem.diag.statement_position
+                    line = part.text.count("\n", 0, int(at)) + 1 if at else 1
+                    primary = problem.diag.message_primary or str(problem)
+                    raise ScenarioProblem(f"{part.path}:{line}: the server refuses this: {one_line(primary)}") from None
+        yield
+    finally:
+        if not keep:
+            with shielded():
+                _drop(target, schema)
+
+
+def _drop(target: Target, schema: str) -> None:
+    """Drop the schema on a fresh connection, ending what of the run still holds it."""
+    try:
+        with connect(target, settings={"lock_timeout": "5s", "client_min_messages": "warning"}) as connection:
+            _quiesce(connection, schema, wait_seconds=0.0)
+            connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(schema)))
+    except (psycopg.Error, DatabaseProblem) as problem:
+        raise DatabaseProblem(
+            f"schema {schema} could not be dropped on {target.label}: {one_line(str(problem))}; "
+            f'drop it yourself: DROP SCHEMA "{schema}" CASCADE'
+        ) from None
+
+
+def _application_name(schema: str, role: str) -> str:
+    return f"{schema} {role}"
+
+
+def _quiesce(connection: psycopg.Connection[Any], schema: str, *, role: str = "%", wait_seconds: float) -> None:
+    """Wait until the run's backends are gone, so that no commit is still under way; end those that stay.
+
+    A backend whose client was killed while it waited for a lock does not notice by itself.
+    """
+    pattern = _application_name(schema, role).replace("_", r"\_")
+    started = time.monotonic()
+    while True:
+        terminate = time.monotonic() - started >= wait_seconds
+        left = connection.execute(
+            "SELECT count(*), count(*) FILTER (WHERE %s AND pg_terminate_backend(pid)) FROM pg_stat_activity"
+            " WHERE application_name LIKE %s AND pid <> pg_backend_pid()",
+            (terminate, pattern),
+        ).fetchone()
+        if left is None or left[0] == 0:
+            return
+        if time.monotonic() - started > wait_seconds + _GRACE_SECONDS:
+            raise DatabaseProblem(f"{left[0]} sessions of schema {schema} do not end; see pg_stat_activity")
+        time.sleep(0.005)
+
+
+@dataclass(slots=True)
+class _Run:
+    """One run in progress: its processes, their files, and what they said."""
+
+    hammer: Hammer
+    scenario: Scenario
+    strategy: Strategy
+    consumer: Consumer
+    load: Load
+    schema: str
+    folder: Path
+    retried: dict[str, int] = field(default_factory=dict)
+    messages: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    workers: dict[Worker, int] = field(default_factory=dict)
+    poller: Worker | None = None
+    drained: bool = False
+
+    def history(self, progress: Progress) -> History:
+        """Run to the end and return what happened."""
+        self._start()
+        start = self._go(progress)
+        with connect(self.hammer.target, schema=self.schema) as connection:
+            _quiesce(connection, self.schema, role="worker", wait_seconds=0.5)
+            self._drain()
+            rows = read_rows(connection, self.scenario.rows)
+        deliveries, polls = read_log(self._file("deliveries"), self._file("polls"))
+        return History(
+            start=start,
+            operations=read_operations({n: self._file(f"worker-{n}") for n in self.workers.values()}, OPERATION_BITS),
+            rows=rows,
+            deliveries=deliveries,
+            polls=polls,
+            drained=self.drained,
+            numbering=self.strategy.numbering,
+        )
+
+    def end(self) -> None:
+        """Give the processes back; those still busy (an error, Ctrl-C) are killed."""
+        everyone = [*self.workers, *([self.poller] if self.poller else [])]
+        with shielded():
+            for worker in everyone:
+                if worker.busy:
+                    worker.kill()
+                    worker.exit_code()
+            self.hammer.processes.release(everyone)
+
+    def _file(self, name: str) -> Path:
+        return self.folder / name
+
+    def _start(self) -> None:
+        """Bring up the workers and the consumer, each connected and prepared."""
+        hammer, load = self.hammer, self.load
+        shares = _shares(load.operations, load.workers)
+        self.poller = hammer.processes.start(
+            consume,
+            ConsumerTask(
+                target=hammer.target,
+                schema=self.schema,
+                application_name=_application_name(self.schema, "consumer"),
+                consumer=self.consumer,
+                load=load,
+                deliveries=self._file("deliveries"),
+                polls=self._file("polls"),
+            ),
+        )
+        for number, share in enumerate(shares, 1):
+            task = WorkerTask(
+                number=number,
+                target=hammer.target,
+                schema=self.schema,
+                application_name=_application_name(self.schema, "worker"),
+                strategy=self.strategy,
+                load=load,
+                operations=share,
+                record=self._file(f"worker-{number}"),
+            )
+            self.workers[hammer.processes.start(work, task)] = number
+        waiting = {self.poller, *self.workers}
+        deadline = time.monotonic() + _READY_SECONDS
+        while waiting:
+            if time.monotonic() > deadline:
+                raise RacebenchError(f"{len(waiting)} processes were not ready within {_READY_SECONDS:.0f} s")
+            for worker, message in messages(waiting, _TICK_SECONDS):
+                if isinstance(message, Failure):
+                    raise message.error
+                if isinstance(message, Died):
+                    raise RacebenchError(f"a process ended before the start ({_cause(message)}); run again")
+                assert isinstance(message, Ready | Polling)
+                waiting.discard(worker)
+
+    def _go(self, progress: Progress) -> int:
+        """Give the common start and wait for the workers' end; return the start in perf_counter_ns."""
+        load = self.load
+        start = time.perf_counter_ns() + _LEAD_NS
+        stop = None if load.duration_s is None else start + int(load.duration_s * 1e9)
+        for worker in self.workers:
+            worker.send(Go(start, stop))
+        patience = None if stop is None else stop / 1e9 + _GRACE_SECONDS + 2 * (load.think_us + load.hold_us) / 1e6
+        cancelled = False
+        waiting = set(self.workers)
+        watched = {*waiting, self.poller} if self.poller else waiting
+        while waiting:
+            for worker, message in messages(watched, _TICK_SECONDS):
+                watched.discard(worker)
+                if worker is self.poller:
+                    self._consumer_ended(message)
+                    continue
+                waiting.discard(worker)
+                self._worker_ended(worker, message)
+            progress(self._fraction(start, stop))
+            late = None if patience is None else time.perf_counter_ns() / 1e9 - patience
+            if late is not None and late > _GRACE_SECONDS:
+                for worker in waiting:
+                    worker.kill()
+            elif late is not None and late > 0 and not cancelled and waiting:
+                cancelled = True
+                self._cancel(len(waiting))
+        return start
+
+    def _cancel(self, count: int) -> None:
+        """Cancel the statements of workers that do not come to an end; each fails with 57014."""
+        self.notes.append(f"{count} workers were still waiting {_GRACE_SECONDS:.0f} s after the end and were cancelled")
+        with connect(self.hammer.target) as connection:
+            connection.execute(
+                "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE application_name = %s",
+                (_application_name(self.schema, "worker"),),
+            )
+
+    def _worker_ended(self, worker: Worker, message: object) -> None:
+        number = self.workers[worker]
+        worker.busy = False
+        if isinstance(message, Failure):
+            raise message.error
+        if isinstance(message, Died):
+            self.notes.append(f"worker {number} died ({_cause(message)}); what it had in flight is UNKNOWN")
+            return
+        assert isinstance(message, WorkerReport)
+        for sqlstate, count in message.retried.items():
+            self.retried[sqlstate] = self.retried.get(sqlstate, 0) + count
+        self.messages.update({**message.messages, **self.messages})
+        if message.reconnects:
+            self.notes.append(f"worker {number} lost its connection {message.reconnects} times and reconnected")
+        if message.problem is not None:
+            self.notes.append(f"worker {number} ended early: {message.problem}")
+
+    def _consumer_ended(self, message: object) -> None:
+        assert self.poller is not None
+        self.poller.busy = False
+        if isinstance(message, Failure):
+            if isinstance(message.error, ScenarioProblem):
+                raise message.error
+            self.notes.append(f"the consumer failed: {one_line(str(message.error))}; what it missed is not known")
+        elif isinstance(message, Died):
+            self.notes.append(f"the consumer died ({_cause(message)}); what it missed is not known")
+        else:
+            assert isinstance(message, ConsumerReport)
+            self.drained = True
+
+    def _drain(self) -> None:
+        """Have the consumer read to the end; one that does not come to an end leaves `drained` false."""
+        if self.poller is None or not self.poller.busy:
+            return
+        self.poller.send(Drain())
+        deadline = time.monotonic() + _DRAIN_SECONDS
+        while self.poller.busy:
+            for _, message in messages([self.poller], _TICK_SECONDS):
+                self._consumer_ended(message)
+            if self.poller.busy and time.monotonic() > deadline:
+                self.notes.append(f"the consumer had not caught up after {_DRAIN_SECONDS:.0f} s; what it missed is not known")
+                return
+
+    def _fraction(self, start: int, stop: int | None) -> float:
+        parts = [0.0]
+        if stop is not None:
+            parts.append((time.perf_counter_ns() - start) / (stop - start))
+        if self.load.operations is not None:
+            done = sum(len(read_records(self._file(f"worker-{n}"), OPERATION)) for n in self.workers.values())
+            parts.append(done / self.load.operations)
+        return min(1.0, max(parts))
+
+
+def _shares(total: int | None, workers: int) -> list[int | None]:
+    """Divide operations among workers as evenly as can be."""
+    if total is None:
+        return [None] * workers
+    least, more = divmod(total, workers)
+    return [least + (number < more) for number in range(workers)]
+
+
+def _cause(died: Died) -> str:
+    code = died.exit_code
+    if code is None:
+        return "no exit code"
+    return f"signal {-code}" if code < 0 else f"exit code {code}"

@@ -1,0 +1,1 @@
+"""What people and programs read. One small file a format; none of them computes."""

@@ -1,0 +1,200 @@
+"""The JSON document: RunResults to and from the published schema (run.schema.json, docs/results.md)."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from racebench.errors import RacebenchError, UsageProblem
+from racebench.model import Anomaly, Load, RunResult, Verdict
+
+SCHEMA_VERSION = 1
+SCHEMA_FILE = Path(__file__).with_name("run.schema.json")
+
+_LOAD = ("workers", "duration_s", "operations", "think_us", "hold_us", "tenants", "seed", "poll_interval_ms", "batch")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """What one command measured: where, when, and its runs so far. `complete` is false if it was interrupted."""
+
+    environment: Mapping[str, Any]
+    created: str
+    runs: tuple[RunResult, ...]
+    complete: bool = True
+
+
+def now() -> str:
+    """The time of day, UTC, to the second, as ISO 8601."""
+    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def to_json(document: Document) -> str:
+    """Write a document as the published JSON."""
+    return json.dumps(
+        {
+            "schema_version": SCHEMA_VERSION,
+            "created": document.created,
+            "complete": document.complete,
+            "environment": dict(document.environment),
+            "runs": [_run(result) for result in document.runs],
+        },
+        indent=2,
+        ensure_ascii=False,
+    )
+
+
+def from_json(text: str, name: str) -> Document:
+    """Read a document; raises UsageProblem if it is not one, or of another schema version."""
+    try:
+        data = json.loads(text)
+        version = data["schema_version"]
+        if version != SCHEMA_VERSION:
+            raise UsageProblem(
+                f"{name} has schema version {version}, this racebench reads {SCHEMA_VERSION}; run it again"
+            )
+        return Document(
+            environment=data["environment"],
+            created=data["created"],
+            complete=data["complete"],
+            runs=tuple(_result(run) for run in data["runs"]),
+        )
+    except json.JSONDecodeError as problem:
+        raise UsageProblem(
+            f"{name}:{problem.lineno}: is not JSON ({problem.msg}); is it a racebench result, and whole?"
+        ) from None
+    except (KeyError, TypeError, ValueError, AttributeError) as problem:
+        raise UsageProblem(f"{name} is not a racebench result ({type(problem).__name__}: {problem})") from None
+
+
+def read(path: Path) -> Document:
+    """Read a document from a file; raises UsageProblem if that cannot be done."""
+    try:
+        return from_json(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, UnicodeDecodeError) as problem:
+        why = problem.strerror if isinstance(problem, OSError) else "not UTF-8 text"
+        raise UsageProblem(f"{path} cannot be read: {why}") from None
+
+
+def _run(result: RunResult) -> dict[str, Any]:
+    load = result.load
+    return {
+        "scenario": result.scenario,
+        "strategy": result.strategy,
+        "summary": result.summary,
+        "consumer": result.consumer,
+        **{name: getattr(load, name) for name in _LOAD},
+        "seconds": result.seconds,
+        "verdict": result.verdict.value,
+        "expected": list(result.expected),
+        "advice": result.advice,
+        "forbidden": list(result.forbidden),
+        "as_expected": result.as_expected,
+        "source": result.source,
+        "counts": dict(result.counts),
+        "errors": dict(result.errors),
+        "retried": dict(result.retried),
+        "messages": dict(result.messages),
+        "upper_bound": result.upper_bound,
+        "throughput_per_s": result.throughput_per_s,
+        "latency_us": dict(result.latency_us),
+        "witnesses": [_anomaly(witness) for witness in result.witnesses],
+        "notes": list(result.notes),
+        "schema": result.schema,
+    }
+
+
+def _anomaly(anomaly: Anomaly) -> dict[str, Any]:
+    return {
+        "kind": anomaly.kind,
+        "explanation": anomaly.explanation,
+        "rows": [dict(row) for row in anomaly.rows],
+        "operations": [dict(operation) for operation in anomaly.operations],
+        "polls": [dict(poll) for poll in anomaly.polls],
+    }
+
+
+def _result(run: Mapping[str, Any]) -> RunResult:
+    return RunResult(
+        scenario=run["scenario"],
+        strategy=run["strategy"],
+        summary=run["summary"],
+        consumer=run["consumer"],
+        load=Load(**{name: run[name] for name in _LOAD}),
+        seconds=run["seconds"],
+        verdict=Verdict(run["verdict"]),
+        expected=tuple(run["expected"]),
+        advice=run["advice"],
+        forbidden=tuple(run["forbidden"]),
+        as_expected=run["as_expected"],
+        source=run["source"],
+        counts=run["counts"],
+        errors=run["errors"],
+        retried=run["retried"],
+        messages=run["messages"],
+        upper_bound=run["upper_bound"],
+        throughput_per_s=run["throughput_per_s"],
+        latency_us=run["latency_us"],
+        witnesses=tuple(_witness(witness) for witness in run["witnesses"]),
+        notes=tuple(run["notes"]),
+        schema=run["schema"],
+    )
+
+
+def _witness(data: Mapping[str, Any]) -> Anomaly:
+    parts: dict[str, Sequence[Mapping[str, Any]]] = {name: data[name] for name in ("rows", "operations", "polls")}
+    return Anomaly(
+        kind=data["kind"], explanation=data["explanation"], **{name: tuple(part) for name, part in parts.items()}
+    )
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file whole or not at all: beside it first, then renamed. A device or pipe is written directly.
+
+    Raises RacebenchError, in one line, if that cannot be done (a full disk); nothing is left behind.
+    """
+    try:
+        if path.exists() and not path.is_file():
+            path.write_text(text, encoding="utf-8")
+            return
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(name).chmod(0o666 & ~_umask())
+            Path(name).replace(path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                Path(name).unlink()
+            raise
+    except OSError as problem:
+        raise RacebenchError(
+            f"cannot write {path}: {problem.strerror}; free some space or name another place"
+        ) from None
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def check_writable(folder: Path) -> None:
+    """Make the folder and try it before anything is measured; raises UsageProblem if it cannot be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as problem:
+        raise UsageProblem(
+            f"results folder '{folder}' cannot be written: {problem.strerror}; give --results DIR or --no-save"
+        ) from None

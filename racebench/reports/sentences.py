@@ -1,0 +1,92 @@
+"""What happened and what to do about it, in plain sentences. Words only: every figure is the result's own."""
+
+from __future__ import annotations
+
+from racebench.model import RunResult, Verdict
+
+
+def happened(result: RunResult) -> str:
+    """One sentence of what the run found."""
+    counts = result.counts
+    if result.verdict is Verdict.UNKNOWN:
+        return _unknown(result)
+    parts = []
+    if counts["duplicates"]:
+        parts.append(f"{counts['duplicates']:,} of {counts['rows']:,} rows have a version that another row already has")
+    if counts["missed"]:
+        parts.append(
+            f"the consumer never saw {counts['missed']:,} of {counts['rows']:,} committed rows "
+            f"({_percent(counts['missed'], counts['rows'])})"
+        )
+    if "redelivered" in result.found:
+        parts.append(f"the consumer was given {counts['redelivered']:,} rows again")
+    if "refused" in result.found:
+        codes = ", ".join(result.errors)
+        parts.append(
+            f"{counts['refused']:,} of {counts['attempts']:,} operations "
+            f"({_percent(counts['refused'], counts['attempts'])}) were refused ({codes})"
+        )
+    if "lost" in result.found:
+        parts.append(f"{counts['lost']:,} acknowledged rows are not there")
+    if "unexpected" in result.found:
+        parts.append(f"{counts['unexpected']:,} operations reported failed are there all the same")
+    if "unnumbered" in result.found:
+        parts.append(f"{counts['unnumbered']:,} rows have no version")
+    for kind in ("gaps", "inversions"):
+        if kind in result.found:
+            parts.append(f"{counts[kind]:,} {kind}")
+    if result.verdict is Verdict.VALID:
+        bound = f"; at most {_rate(result.upper_bound)} of them at 95 %" if result.upper_bound else ""
+        parts = [f"none of {counts['rows']:,} rows was touched by an anomaly{bound}"]
+    text = ", and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def advice(result: RunResult) -> str:
+    """One sentence of what to do about it."""
+    found = set(result.found)
+    better = f"`--strategy {result.advice}`" if result.advice and result.advice != result.strategy else None
+    if result.verdict is Verdict.UNKNOWN:
+        return "Nothing follows from this run; see the notes and run it again."
+    if unseen := [kind for kind in result.expected if kind not in found]:
+        return (
+            f"This strategy is known to allow {_listing(unseen)}, which did not show this time: "
+            "raise --workers, --duration, --think or --hold before believing it."
+        )
+    if found & {"lost", "unexpected", "unnumbered"}:
+        return "See the witness; what was acknowledged and what is in the table do not agree."
+    if not found:
+        return "Load proves nothing for certain; more --duration lowers the bound."
+    if "duplicates" in found:
+        move = "Two sessions read the same maximum before either had committed; make one wait for the other"
+    elif "missed" in found:
+        move = "The numbers are unique but become visible out of order; make writers commit in number order"
+    else:
+        move = "Each refusal is an error your user sees; retry it, or make one session wait for the other"
+    return f"{move}: try {better}." if better else f"{move}."
+
+
+def expectation(result: RunResult) -> str:
+    """Whether the result is what the field knows of the strategy."""
+    if result.verdict is Verdict.UNKNOWN:
+        return "nothing to compare"
+    return "as expected" if result.as_expected else "NOT as expected"
+
+
+def _unknown(result: RunResult) -> str:
+    if result.counts["committed"] == 0:
+        said = [f"{code} {result.messages.get(code, '')}".strip() for code in result.errors]
+        return f"No operation was committed{f' ({said[0]})' if said else ''}."
+    return "The consumer did not read to the end, so what it missed is not known."
+
+
+def _listing(words: list[str]) -> str:
+    return " and ".join(words)
+
+
+def _percent(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.2g} %" if part < whole else "100 %"
+
+
+def _rate(rate: float | None) -> str:
+    return "" if rate is None else f"{100 * rate:.2g} %"
