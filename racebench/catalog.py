@@ -140,7 +140,7 @@ class _Manifest:
         table = self.table("rows", self.data["rows"])
         self.check_keys("rows", table, _ROWS_KEYS)
         if "table" not in table:
-            raise self.problem("rows", None, "[rows] needs table = \"…\"")
+            raise self.problem("rows", None, '[rows] needs table = "…"')
         return NumberedRows(**{key: self.string("rows", table, key) for key in table})
 
     def strategy(self, name: str) -> Strategy:
@@ -231,13 +231,15 @@ class _Manifest:
 
     def table(self, where: str, value: object) -> dict[str, Any]:
         if not isinstance(value, dict):
-            raise self.problem(where.rpartition(".")[0], where.rpartition(".")[2], f"[{where}] is a table, not {value!r}")
+            raise self.problem(
+                where.rpartition(".")[0], where.rpartition(".")[2], f"[{where}] is a table, not {value!r}"
+            )
         return value
 
     def string(self, where: str, table: Mapping[str, Any], key: str, default: str | None = None) -> str:
         value = table.get(key, default)
         if value is None:
-            raise self.problem(where, None, f"{f'[{where}]' if where else 'the scenario'} needs {key} = \"…\"")
+            raise self.problem(where, None, f'{f"[{where}]" if where else "the scenario"} needs {key} = "…"')
         if not isinstance(value, str):
             raise self.problem(where, key, f"{key} is a text, not {value!r}")
         return value

@@ -28,7 +28,7 @@ class RacebenchError(Exception):
     exit_code = ExitCode.INTERNAL
 
 
-class UsageProblem(RacebenchError):
+class UsageProblem(RacebenchError):  # noqa: N818 - "error" is what a program makes
     """The request cannot be carried out as it was made: an unknown strategy, an unwritable folder."""
 
     exit_code = ExitCode.USAGE
@@ -38,7 +38,7 @@ class ScenarioProblem(UsageProblem):
     """A scenario's file is wrong. The message begins with `file:line:` where a line is known."""
 
 
-class DatabaseProblem(RacebenchError):
+class DatabaseProblem(RacebenchError):  # noqa: N818 - as above
     """The database cannot be reached or cannot be used: refused, read-only, too old, too full."""
 
     exit_code = ExitCode.DATABASE

@@ -231,7 +231,7 @@ def _logic(head: str, tree: Tree, variables: Mapping[str, bytes | None], random:
     return None if left is None or right is None else head == "and"
 
 
-def _apply(name: str, a: list[Any], random: Random) -> Value:  # noqa: C901 - one line a function
+def _apply(name: str, a: list[Any], random: Random) -> Value:
     compare: dict[str, Callable[[Any, Any], bool]] = {
         "=": lambda x, y: x == y,
         "<>": lambda x, y: x != y,

@@ -172,7 +172,10 @@ def read_rows(connection: psycopg.Connection[Any], table: NumberedRows) -> Array
 
 # One COPY tuple of four non-null bigints: a field count, then (length, value) four times, big-endian.
 _TUPLE = np.dtype(
-    [("fields", ">i2"), *((part, code) for n in range(4) for part, code in ((f"length{n}", ">i4"), (f"value{n}", ">i8")))]
+    [
+        ("fields", ">i2"),
+        *((part, code) for n in range(4) for part, code in ((f"length{n}", ">i4"), (f"value{n}", ">i8"))),
+    ]
 )
 _HEADER = 19  # signature 11, flags 4, extension length 4
 _TRAILER = 2
@@ -195,4 +198,5 @@ def parse_copy(data: bytes) -> Array:
 
 def committed(operations: Array) -> Array:
     """The operations whose success was acknowledged."""
-    return operations[operations["outcome"] == Outcome.OK]
+    found: Array = operations[operations["outcome"] == Outcome.OK]
+    return found

@@ -71,7 +71,7 @@ class RecordFile:
 
     def __init__(self, path: Path, dtype: np.dtype[Any]) -> None:
         self.path = path
-        self._struct = struct.Struct("<" + "".join(_FORMATS[code] for _, code in dtype.descr))
+        self._struct = struct.Struct("<" + "".join(_FORMATS[str(field[1])] for field in dtype.descr))
         self._size = dtype.itemsize
         self._chunk = _CHUNK_RECORDS * self._size
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)

@@ -117,7 +117,11 @@ class _Parser:
 
     def _quoted(self, opening: str) -> None:
         quote = opening[-1]
-        pattern = rf"(?:[^{quote}\\]|{quote}{quote}|\\.)*{quote}" if len(opening) == 2 else rf"(?:[^{quote}]|{quote}{quote})*{quote}"
+        pattern = (
+            rf"(?:[^{quote}\\]|{quote}{quote}|\\.)*{quote}"
+            if len(opening) == 2
+            else rf"(?:[^{quote}]|{quote}{quote})*{quote}"
+        )
         match = re.compile(pattern + f"(?!{quote})", re.DOTALL).match(self.text, self.at + len(opening))
         self._until(match.end() - 1 if match else -1, quote)
 

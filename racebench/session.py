@@ -48,7 +48,11 @@ def _sealed_environment() -> Iterator[None]:
 
 
 def connect(
-    target: Target, *, schema: str | None = None, application_name: str = "racebench", settings: Mapping[str, str] | None = None
+    target: Target,
+    *,
+    schema: str | None = None,
+    application_name: str = "racebench",
+    settings: Mapping[str, str] | None = None,
 ) -> psycopg.Connection[tuple[Any, ...]]:
     """Connect in autocommit mode, with `search_path` set to the schema and the given settings.
 
@@ -132,7 +136,7 @@ class Session:
                 kind = instruction[0]
                 if kind == "Statement":
                     _, step, name, parameters, store, transaction, is_commit = instruction
-                    result = exec_prepared(name, [variables[p] for p in parameters])
+                    result = exec_prepared(name, [variables[p] for p in parameters])  # type: ignore[misc]  # None is NULL
                     if result.status not in _OK:
                         return self._failed(result, open_transaction, committed, is_commit)
                     if is_commit:
@@ -170,17 +174,15 @@ class Session:
         if self.alive and self.pgconn.transaction_status != pq.TransactionStatus.IDLE:
             self.pgconn.exec_(b"ROLLBACK")
 
-    def query(self, statement: int, parameters: Sequence[bytes | None]) -> pq.abc.PGresult:
+    def query(self, statement: int, parameters: Sequence[bytes]) -> pq.abc.PGresult:
         """Run one statement alone and return its rows; raises DatabaseProblem if the server refuses."""
         _, step, name, *_ = self._code[statement]
-        result = self.pgconn.exec_prepared(name, parameters)
+        result = self.pgconn.exec_prepared(name, list(parameters))
         if result.status not in _OK:
             raise DatabaseProblem(f"{self.script.path}:{step.line}: {one_line(self.pgconn.get_error_message())}")
         return result
 
-    def _failed(
-        self, result: pq.abc.PGresult, open_transaction: bool, committed: bool, is_commit: bool
-    ) -> Outcome:
+    def _failed(self, result: pq.abc.PGresult, open_transaction: bool, committed: bool, is_commit: bool) -> Outcome:
         sqlstate = result.error_field(pq.DiagnosticField.SQLSTATE)
         message = result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY)
         self.sqlstate = sqlstate.decode() if sqlstate else CONNECTION_LOST

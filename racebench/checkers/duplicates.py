@@ -21,7 +21,9 @@ def check(history: History) -> Finding:
     """Count duplicates; the witnesses are the first pairs, those first of which the consumer saw only a part."""
     rows = history.rows[history.rows["version"] != NO_VERSION]
     rows = rows[np.lexsort((rows["id"], rows["version"], rows["tenant"]))]
-    again = np.flatnonzero((rows["tenant"][1:] == rows["tenant"][:-1]) & (rows["version"][1:] == rows["version"][:-1])) + 1
+    again = (
+        np.flatnonzero((rows["tenant"][1:] == rows["tenant"][:-1]) & (rows["version"][1:] == rows["version"][:-1])) + 1
+    )
     seen = np.isin(rows["id"], history.deliveries["id"])
     halved = again[seen[again] != seen[again - 1]]
     chosen = np.concatenate([halved[:_WITNESSES], again[:_WITNESSES]])[:_WITNESSES]

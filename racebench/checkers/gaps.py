@@ -30,7 +30,7 @@ def check(history: History) -> Finding:
         witnesses.append(
             Anomaly(
                 kind="gaps",
-                explanation=f"{missing} never used (rows {int(sides[0]['id'])} and {int(sides[1]['id'])} are next to it)",
+                explanation=f"{missing} never used (beside it: rows {int(sides[0]['id'])}, {int(sides[1]['id'])})",
                 rows=tuple(history.describe_row(row) for row in sides),
                 operations=history.operations_of(sides),
             )

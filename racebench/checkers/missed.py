@@ -50,14 +50,16 @@ def _witness(history: History, row: Any) -> Anomaly:
     passing = int(np.flatnonzero((polls["tenant"] == tenant) & (polls["after"] >= version))[0])
     described = history.describe_poll(passing)
     instead = [row]
-    delivered = history.rows[np.isin(history.rows["id"], history.deliveries["id"][history.deliveries["poll"] == passing])]
+    delivered = history.rows[
+        np.isin(history.rows["id"], history.deliveries["id"][history.deliveries["poll"] == passing])
+    ]
     if len(delivered):
         nearest = delivered[np.argmin(np.abs(delivered["version"] - version))]
         instead.append(nearest)
     return Anomaly(
         kind="missed",
-        explanation=f"row {int(row['id'])} (tenant {tenant}, version {version}) was not yet visible when poll {passing} "
-        f"moved the cursor from {described['cursor_before']} to {described['cursor_after']}; no later poll asks for it",
+        explanation=f"row {int(row['id'])} (tenant {tenant}, version {version}) was not yet visible when "
+        f"poll {passing} moved the cursor from {described['cursor_before']} to {described['cursor_after']}; no later poll asks for it",
         rows=tuple(history.describe_row(each) for each in instead),
         operations=history.operations_of(instead),
         polls=(described,),

@@ -177,11 +177,12 @@ class Processes:
 
 def messages(workers: Iterable[Worker], timeout: float) -> Iterator[tuple[Worker, Any]]:
     """Yield (worker, message) for what has arrived within `timeout` seconds; Died for a process that ended."""
-    by_pipe = {worker.pipe: worker for worker in workers}
-    for pipe in connections.wait(list(by_pipe), timeout):
+    by_pipe: dict[Any, Worker] = {worker.pipe: worker for worker in workers}
+    ready: list[Any] = connections.wait(list(by_pipe), timeout)
+    for pipe in ready:
         worker = by_pipe[pipe]
         try:
-            message = pipe.recv()  # type: ignore[union-attr]  # only connections were given
+            message = pipe.recv()
         except (EOFError, OSError):
             message = Died(worker.exit_code())
         yield worker, message

@@ -79,9 +79,7 @@ class Hammer:
 
 
 @contextlib.contextmanager
-def _schema(
-    target: Target, schema: str, scenario: Scenario, strategy: Strategy, *, keep: bool
-) -> Iterator[None]:
+def _schema(target: Target, schema: str, scenario: Scenario, strategy: Strategy, *, keep: bool) -> Iterator[None]:
     """Make the schema with the scenario's and the strategy's DDL; drop it at the end, whatever happened."""
     name = sql.Identifier(schema)
     try:
@@ -312,7 +310,9 @@ class _Run:
             for _, message in messages([self.poller], _TICK_SECONDS):
                 self._consumer_ended(message)
             if self.poller.busy and time.monotonic() > deadline:
-                self.notes.append(f"the consumer had not caught up after {_DRAIN_SECONDS:.0f} s; what it missed is not known")
+                self.notes.append(
+                    f"the consumer had not caught up after {_DRAIN_SECONDS:.0f} s; what it missed is not known"
+                )
                 return
 
     def _fraction(self, start: int, stop: int | None) -> float:

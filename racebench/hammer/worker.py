@@ -69,6 +69,8 @@ class WorkerReport:
 def work(task: WorkerTask, channel: Channel) -> None:
     """The worker's whole life; sends Ready, waits for Go (or None), sends a WorkerReport."""
     worker = _Worker(task)
+    gc.collect()
+    gc.disable()  # the loop makes no cycles, and a collection would be somebody's slowest operation
     try:
         worker.open()
         channel.send(Ready())
@@ -77,6 +79,7 @@ def work(task: WorkerTask, channel: Channel) -> None:
             channel.send(worker.run(go))
     finally:
         worker.close()
+        gc.enable()
 
 
 class _Worker:
@@ -93,9 +96,7 @@ class _Worker:
         task = self.task
         isolation = task.strategy.isolation
         settings = {"default_transaction_isolation": isolation} if isolation else {}
-        connection = connect(
-            task.target, schema=task.schema, application_name=task.application_name, settings=settings
-        )
+        connection = connect(task.target, schema=task.schema, application_name=task.application_name, settings=settings)
         self.session = Session(connection, task.strategy.script, seed=f"{task.load.seed}/{task.number}/script")
 
     def close(self) -> None:
@@ -104,17 +105,8 @@ class _Worker:
         self.record.close()
 
     def run(self, go: Go) -> WorkerReport:
-        gc.collect()
-        gc.freeze()
-        gc.disable()
-        try:
-            problem = self._loop(go)
-        finally:
-            gc.enable()
-            gc.unfreeze()
-        return WorkerReport(
-            retried=self.retried, messages=self.messages, reconnects=self.reconnects, problem=problem
-        )
+        problem = self._loop(go)
+        return WorkerReport(retried=self.retried, messages=self.messages, reconnects=self.reconnects, problem=problem)
 
     def _loop(self, go: Go) -> str | None:
         load = self.task.load

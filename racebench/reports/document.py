@@ -83,6 +83,17 @@ def read(path: Path) -> Document:
         raise UsageProblem(f"{path} cannot be read: {why}") from None
 
 
+def merge(documents: Sequence[Document]) -> Document:
+    """Put several documents' runs side by side; the environment and the date are the first's."""
+    first = documents[0]
+    return Document(
+        environment=first.environment,
+        created=first.created,
+        runs=tuple(result for document in documents for result in document.runs),
+        complete=all(document.complete for document in documents),
+    )
+
+
 def _run(result: RunResult) -> dict[str, Any]:
     load = result.load
     return {

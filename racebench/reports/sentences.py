@@ -32,11 +32,9 @@ def happened(result: RunResult) -> str:
         parts.append(f"{counts['unexpected']:,} operations reported failed are there all the same")
     if "unnumbered" in result.found:
         parts.append(f"{counts['unnumbered']:,} rows have no version")
-    for kind in ("gaps", "inversions"):
-        if kind in result.found:
-            parts.append(f"{counts[kind]:,} {kind}")
+    parts += [f"{counts[kind]:,} {kind}" for kind in ("gaps", "inversions") if kind in result.found]
     if result.verdict is Verdict.VALID:
-        bound = f"; at most {_rate(result.upper_bound)} of them at 95 %" if result.upper_bound else ""
+        bound = f"; at most {_rate(result.upper_bound)} of them at 95\u00a0%" if result.upper_bound else ""
         parts = [f"none of {counts['rows']:,} rows was touched by an anomaly{bound}"]
     text = ", and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
     return f"{text[0].upper()}{text[1:]}."
@@ -85,8 +83,9 @@ def _listing(words: list[str]) -> str:
 
 
 def _percent(part: int, whole: int) -> str:
-    return f"{100 * part / whole:.2g} %" if part < whole else "100 %"
+    """A share with two digits; the space does not break."""
+    return f"{100 * part / whole:.2g}\u00a0%" if part < whole else "100\u00a0%"
 
 
 def _rate(rate: float | None) -> str:
-    return "" if rate is None else f"{100 * rate:.2g} %"
+    return "" if rate is None else f"{100 * rate:.2g}\u00a0%"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -25,6 +26,14 @@ def show(console: Console, document: Document) -> None:
         console.print(part)
 
 
+def plain(document: Document, *, width: int = 100) -> str:
+    """The same as text, without colour."""
+    console = Console(width=width, file=io.StringIO(), color_system=None, highlight=False)
+    with console.capture() as capture:
+        show(console, document)
+    return capture.get()
+
+
 def render(document: Document, *, width: int, ascii_only: bool = False) -> Iterator[RenderableType]:
     """Yield the parts of a document, top to bottom."""
     if not document.runs:
@@ -43,9 +52,7 @@ def render(document: Document, *, width: int, ascii_only: bool = False) -> Itera
 
 def table(results: Sequence[RunResult], *, ascii_only: bool = False) -> Table:
     """One line a strategy, within 80 columns."""
-    made = Table(
-        box=box.ASCII2 if ascii_only else box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0)
-    )
+    made = Table(box=box.ASCII2 if ascii_only else box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0)
     made.add_column("strategy", no_wrap=True)
     names = ("commits\nper s", "p50/p99\nms", "com-\nmitted", "dupli-\ncates", "missed", "gaps", "errors", "retries")
     for name in names:

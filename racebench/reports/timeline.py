@@ -9,7 +9,7 @@ Returns lines of text; who shows them decides on colour.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,7 +66,7 @@ def _extent(operations: Sequence[Mapping[str, Any]], polls: Sequence[Mapping[str
     return min(times), max(times)
 
 
-def _bar(operation: Mapping[str, Any], lane: int, column: Any, glyphs: Glyphs) -> str:
+def _bar(operation: Mapping[str, Any], lane: int, column: Callable[[float], int], glyphs: Glyphs) -> str:
     first = column(operation["start_us"])
     pending = operation["end_us"] is None
     last = lane - 1 if pending else column(operation["end_us"])

@@ -80,7 +80,9 @@ def reset(version: int) -> list[Path]:
             if path.suffix == ".lock" and path.name.startswith("slot-"):
                 lock = stack.enter_context(_locked(path, wait=False))
                 if lock is None:
-                    raise UsageProblem(f"{path.with_suffix('')} is in use by another racebench command; let it end first")
+                    raise UsageProblem(
+                        f"{path.with_suffix('')} is in use by another racebench command; let it end first"
+                    )
                 _stop_orphan(path.with_suffix("") / "data")
         stack.enter_context(_locked(folder / "template.lock", wait=True))
         for path in sorted(folder.iterdir()):
@@ -224,7 +226,7 @@ class EmbeddedServer:
 
 @contextlib.contextmanager
 def _locked(path: Path, *, wait: bool) -> Iterator[IO[bytes] | None]:
-    """Hold an exclusive lock on a file; None if it is taken and `wait` is false. The kernel frees it with the process."""
+    """Hold an exclusive lock on a file; None if it is taken and `wait` is false. It ends with the process."""
     with path.open("ab") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))

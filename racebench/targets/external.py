@@ -51,7 +51,7 @@ def check_usable(target: Target, connections: int) -> None:
         if not row["may_create"]:
             raise DatabaseProblem(
                 f"role '{row['role']}' may not create a schema in database '{row['database']}'; "
-                f"GRANT CREATE ON DATABASE \"{row['database']}\" TO \"{row['role']}\", or use another role"
+                f'GRANT CREATE ON DATABASE "{row["database"]}" TO "{row["role"]}", or use another role'
             )
         free, limit = min((row[f"{name}_free"], name) for name in ("server", "database", "role"))
         if free < connections:
@@ -89,7 +89,7 @@ WHERE d.datname = current_database() AND r.rolname = session_user
 def _ask(connection: psycopg.Connection[tuple[Any, ...]]) -> dict[str, Any]:
     try:
         with connection.cursor(row_factory=psycopg.rows.dict_row) as cursor:
-            row = cursor.execute(_QUESTION).fetchone()  # type: ignore[arg-type]  # a constant
+            row = cursor.execute(_QUESTION).fetchone()
     except psycopg.Error as problem:
         raise DatabaseProblem(f"the server does not answer as PostgreSQL does: {one_line(str(problem))}") from None
     assert row is not None  # everybody has a database and a role

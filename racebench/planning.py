@@ -1,0 +1,170 @@
+"""From options to a Plan: everything checked that can be checked before anything is started."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from racebench import catalog
+from racebench.errors import ExitCode, UsageProblem, suggest
+from racebench.model import ANOMALIES, Consumer, Load, RunResult, Scenario, Strategy, Verdict
+from racebench.reports.document import Document, check_writable, now
+
+DEFAULT_SECONDS = 2.0
+
+
+@dataclass(slots=True, kw_only=True)
+class Plan:
+    """What a command is going to do, and, as it goes, what it has found."""
+
+    scenario: Scenario
+    strategies: tuple[Strategy, ...]
+    consumer: Consumer
+    load: Load
+    dsn: str | None = field(repr=False)
+    server_version: int
+    keep: bool
+    json_path: str | None
+    folder: Path | None
+    fail_on: tuple[str, ...]
+    expect_race: bool
+    created: str = field(default_factory=now)
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    results: list[RunResult] = field(default_factory=list)
+    saved: Path | None = None
+
+    def document(self) -> Document:
+        """What has been measured so far, as a document."""
+        return Document(
+            environment=self.environment,
+            created=self.created,
+            runs=tuple(self.results),
+            complete=len(self.results) == len(self.strategies),
+        )
+
+
+def plan(
+    *,
+    scenario: str | None,
+    strategies: Sequence[str],
+    workers: int,
+    duration: float | None,
+    operations: int | None,
+    think: float,
+    hold: float,
+    tenants: int,
+    seed: int | None,
+    consumer: str,
+    poll_interval: float,
+    batch: int,
+    server: str,
+    dsn: str | None,
+    keep: bool,
+    json_path: str | None,
+    results: str,
+    no_save: bool,
+    fail_on: str | None,
+    expect: str | None,
+) -> Plan:
+    """Check the options of `racebench run`; raises UsageProblem for the first that cannot be carried out."""
+    found = catalog.find_scenario(scenario)
+    if operations is not None and operations < workers:
+        raise UsageProblem(
+            f"--operations {operations} is fewer than {workers} workers; each needs at least one: "
+            f"give --operations {workers} or more, or --workers {operations}"
+        )
+    if duration is None and operations is None:
+        duration = DEFAULT_SECONDS
+    made = Plan(
+        scenario=found,
+        strategies=_strategies(found, strategies),
+        consumer=catalog.find_consumer(found, consumer),
+        load=Load(
+            workers=workers,
+            duration_s=duration,
+            operations=operations,
+            think_us=round(think * 1000),
+            hold_us=round(hold * 1000),
+            tenants=tenants,
+            seed=secrets.randbelow(2**32) if seed is None else seed,
+            poll_interval_ms=poll_interval,
+            batch=batch,
+        ),
+        dsn=dsn or None,
+        server_version=int(server),
+        keep=keep,
+        json_path=json_path,
+        folder=None if no_save else Path(results),
+        fail_on=_kinds(fail_on),
+        expect_race=expect == "race",
+    )
+    if made.keep and made.dsn is None:
+        raise UsageProblem("--keep needs --dsn: the embedded server ends with the command, nobody could look")
+    if made.folder is not None:
+        check_writable(made.folder)
+    if json_path is not None and json_path != "-":
+        _check_json(Path(json_path))
+    return made
+
+
+def exit_code(made: Plan) -> int:
+    """0, or 3 and 5 as --fail-on and --expect ask: an anomaly found, or a verdict needed and not known."""
+    if made.expect_race:
+        return ExitCode.OK if all(_raced(made, result) for result in made.results) else ExitCode.ANOMALY
+    if not made.fail_on:
+        return ExitCode.OK
+    if any(_raced(made, result) for result in made.results):
+        return ExitCode.ANOMALY
+    if any(result.verdict is Verdict.UNKNOWN for result in made.results):
+        return ExitCode.INCONCLUSIVE
+    return ExitCode.OK
+
+
+def _raced(made: Plan, result: RunResult) -> bool:
+    """Whether a run shows one of the anomalies asked for; "any" (and no --fail-on) means those the scenario forbids."""
+    kinds = result.forbidden if made.fail_on in ((), ("any",)) else made.fail_on
+    return any(result.counts[kind] > 0 for kind in kinds)
+
+
+def _strategies(scenario: Scenario, names: Sequence[str]) -> tuple[Strategy, ...]:
+    """The strategies asked for, each once, in the order asked; all of them for none or 'all'."""
+    if not names or "all" in names:
+        return tuple(scenario.strategies.values())
+    return tuple(catalog.find_strategy(scenario, name) for name in dict.fromkeys(names))
+
+
+def _kinds(text: str | None) -> tuple[str, ...]:
+    if text is None:
+        return ()
+    kinds = tuple(part.strip() for part in text.split(",") if part.strip())
+    if not kinds:
+        raise UsageProblem(f"--fail-on takes anomalies, as duplicates,missed, or 'any', not '{text}'")
+    if "any" in kinds:
+        return ("any",)
+    for kind in kinds:
+        if kind not in ANOMALIES:
+            raise UsageProblem(f"--fail-on: anomaly '{kind}' is unknown{suggest(kind, [*ANOMALIES, 'any'])}")
+    return kinds
+
+
+def _check_json(path: Path) -> None:
+    if path.is_dir():
+        raise UsageProblem(f"--json '{path}' is a folder; name a file, or '-' for stdout")
+    if not path.parent.is_dir():
+        raise UsageProblem(f"--json '{path}': folder '{path.parent}' does not exist; make it first")
+    if not path.exists() or path.is_file():
+        check_writable_beside(path)
+
+
+def check_writable_beside(path: Path) -> None:
+    """Raise UsageProblem unless a file can be written in the path's folder."""
+    import tempfile
+
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as problem:
+        raise UsageProblem(f"--json '{path}' cannot be written: {problem.strerror}; name another place") from None

@@ -1,0 +1,48 @@
+"""What `racebench list` and `racebench show` print."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.syntax import Syntax
+from rich.table import Table
+from rich.text import Text
+
+from racebench.model import Scenario, Script, SqlFile, Strategy
+
+
+def show_scenarios(console: Console, scenarios: Sequence[Scenario]) -> None:
+    """Each scenario with its strategies and consumers, a line each."""
+    for scenario in scenarios:
+        console.print(Text.assemble((scenario.name, "bold"), f": {scenario.summary}"))
+        table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+        table.add_column(no_wrap=True)
+        table.add_column(no_wrap=True)
+        table.add_column()
+        for strategy in scenario.strategies.values():
+            table.add_row(f"  {strategy.name}", _known(strategy), strategy.summary)
+        for consumer in scenario.consumers.values():
+            table.add_row(f"  {consumer.name}", Text("consumer", style="cyan"), consumer.summary)
+        console.print(table)
+
+
+def show_strategy(console: Console, scenario: Scenario, strategy: Strategy) -> None:
+    """A strategy's files, highlighted, under what is known of it."""
+    console.print(Text.assemble((strategy.name, "bold"), f" ({scenario.name}): {strategy.summary}"))
+    console.print(Text.assemble("known: ", _known(strategy), f" ({strategy.source})" if strategy.source else ""))
+    if strategy.expect:
+        console.print(f"allows: {', '.join(sorted(strategy.expect))}")
+    if strategy.isolation:
+        console.print(f"isolation: {strategy.isolation}")
+    if strategy.retry:
+        codes = ", ".join(sorted(strategy.retry.sqlstates))
+        console.print(f"retry: on {codes}, at most {strategy.retry.tries} tries")
+    parts: list[SqlFile | Script] = [*scenario.schema, *strategy.schema, strategy.script]
+    for part in parts:
+        console.print(Text(f"\n-- {part.path.relative_to(scenario.folder)}", style="dim"))
+        console.print(Syntax(part.text.rstrip(), "postgresql", background_color="default", word_wrap=True))
+
+
+def _known(strategy: Strategy) -> Text:
+    return Text("broken", style="red") if strategy.expect else Text("right", style="green")
