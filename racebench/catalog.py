@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +43,9 @@ def shipped_folder() -> Path:
     return installed if installed.is_dir() else package.parent / "scenarios"
 
 
-def shipped() -> Iterator[Scenario]:
-    """Yield the shipped scenarios, by name."""
-    for manifest in sorted(shipped_folder().glob(f"*/{MANIFEST}")):
-        yield read_scenario(manifest.parent)
+def shipped() -> list[Scenario]:
+    """The shipped scenarios, by name."""
+    return [read_scenario(manifest.parent) for manifest in sorted(shipped_folder().glob(f"*/{MANIFEST}"))]
 
 
 def find_scenario(name: str | None) -> Scenario:

@@ -207,7 +207,7 @@ def list_(scenario: str | None) -> None:
     from racebench import catalog
     from racebench.reports import listing
 
-    found = [catalog.find_scenario(scenario)] if scenario else list(catalog.shipped())
+    found = [catalog.find_scenario(scenario)] if scenario else catalog.shipped()
     listing.show_scenarios(_console(), found)
 
 

@@ -257,7 +257,7 @@ def _apply(name: str, a: list[Any], random: Random) -> Value:
         "exp": math.exp,
         "floor": lambda x: float(math.floor(x)),
         "greatest": lambda *x: max(x, default=None),
-        "int": int,
+        "int": lambda x: round(float(x)) if isinstance(x, float) else int(x),  # rint, as in pgbench: half to even
         "least": lambda *x: min(x, default=None),
         "ln": math.log,
         "pi": lambda: math.pi,

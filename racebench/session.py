@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,6 +33,7 @@ CONNECTION_LOST = "08006"
 _COMMITS = frozenset({"COMMIT", "END"})
 _BEGINS = frozenset({"BEGIN", "START"})
 _ENDS = frozenset({"COMMIT", "END", "ROLLBACK", "ABORT"})
+_TO_SAVEPOINT = re.compile(r"\s*ROLLBACK\s+(WORK\s+|TRANSACTION\s+)?TO\b", re.IGNORECASE)
 _OK = frozenset({pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK, pq.ExecStatus.EMPTY_QUERY})
 _environment = threading.Lock()
 
@@ -92,7 +94,11 @@ class Session:
         self.sqlstate = ""
         self.message = ""
         self.retried: dict[str, int] = {}
-        self._code = [self._prepare(index, step) for index, step in enumerate(script.steps)]
+        try:
+            self._code = [self._prepare(index, step) for index, step in enumerate(script.steps)]
+        except BaseException:
+            connection.close()
+            raise
 
     @property
     def alive(self) -> bool:
@@ -111,7 +117,7 @@ class Session:
         if result.status not in _OK:
             message = one_line((result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or b"").decode(errors="replace"))
             raise ScenarioProblem(f"{self.script.path}:{step.line}: the server refuses this statement: {message}")
-        keyword = step.keyword
+        keyword = "SAVEPOINT" if _TO_SAVEPOINT.match(step.sql) else step.keyword
         store = step.gset if step.gset is not None else step.aset
         transaction = 1 if keyword in _BEGINS else -1 if keyword in _ENDS else 0
         return ("Statement", step, name, step.parameters, store, transaction, keyword in _COMMITS)
@@ -119,7 +125,7 @@ class Session:
     def run(self, variables: Variables) -> Outcome:
         """Run the script once; variables are read and set in place.
 
-        OK: every statement succeeded. FAIL: the server refused one and nothing of it can be there.
+        OK: every statement succeeded. FAIL: the server refused one, or the script itself rolled back.
         UNKNOWN: the connection was lost when a commit may already have happened.
         Raises ScenarioProblem when the script itself is at fault (an unset variable, \\gset without a row).
         """
@@ -129,6 +135,7 @@ class Session:
         at = 0
         open_transaction = False
         committed = False
+        rolled_back = False
         try:
             while at < len(code):
                 instruction = code[at]
@@ -144,6 +151,9 @@ class Session:
                             self.sqlstate = "25P02"
                             return Outcome.FAIL
                         committed = True
+                        rolled_back = rolled_back and not open_transaction
+                    elif transaction < 0:
+                        rolled_back = True
                     elif not open_transaction and not transaction:
                         committed = True
                     if transaction:
@@ -167,7 +177,7 @@ class Session:
             raise self._problem(code[at - 1][1], str(problem)) from None
         if self.pgconn.transaction_status != pq.TransactionStatus.IDLE:
             raise self._problem(self.script.steps[-1], "the script ends inside a transaction; end it with COMMIT;")
-        return Outcome.OK
+        return Outcome.FAIL if rolled_back else Outcome.OK
 
     def rollback(self) -> None:
         """End a failed transaction, so that the next try starts clean."""

@@ -59,7 +59,8 @@ def _witness(history: History, row: Any) -> Anomaly:
     return Anomaly(
         kind="missed",
         explanation=f"row {int(row['id'])} (tenant {tenant}, version {version}) was not yet visible when "
-        f"poll {passing} moved the cursor from {described['cursor_before']} to {described['cursor_after']}; no later poll asks for it",
+        f"poll {passing} moved the cursor from {described['cursor_before']} to {described['cursor_after']}; "
+        "no later poll asks for it",
         rows=tuple(history.describe_row(each) for each in instead),
         operations=history.operations_of(instead),
         polls=(described,),

@@ -1,0 +1,180 @@
+"""Real servers for every test: the embedded one, and one standing in for a user's, over TCP with a password."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from racebench import catalog
+from racebench.executors.processes import Processes
+from racebench.hammer.driver import Hammer
+from racebench.model import Load, RunResult, Scenario
+from racebench.targets import Target
+from racebench.targets.embedded import EmbeddedServer, _wheel_programs
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+RACEBENCH = (sys.executable, "-m", "racebench")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_folder() -> Iterator[Path]:
+    """A cache of the tests' own, so that they start cold and leave nothing."""
+    folder = Path(tempfile.mkdtemp(prefix="racebench-tests-"))
+    folder.chmod(0o755)  # when run as root, the server runs as nobody and must get there
+    before = os.environ.get("RACEBENCH_CACHE_DIR")
+    os.environ["RACEBENCH_CACHE_DIR"] = str(folder)
+    os.environ.pop("RACEBENCH_DSN", None)
+    yield folder
+    if before is None:
+        del os.environ["RACEBENCH_CACHE_DIR"]
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def embedded(cache_folder: Path) -> Iterator[Target]:
+    with EmbeddedServer(connections=40) as target:
+        yield target
+
+
+@pytest.fixture(scope="session")
+def processes() -> Iterator[Processes]:
+    with Processes() as pool:
+        yield pool
+
+
+@pytest.fixture(scope="session")
+def version_counter() -> Scenario:
+    return catalog.find_scenario("version-counter")
+
+
+@pytest.fixture
+def hammer(embedded: Target, processes: Processes, version_counter: Scenario) -> Callable[..., RunResult]:
+    """Run a strategy of version-counter on the embedded server; keywords are Load's."""
+
+    def run(name: str, **load: object) -> RunResult:
+        given = {"workers": 8, "duration_s": None, "operations": 1600, **load}
+        return Hammer(target=embedded, processes=processes).run(
+            version_counter,
+            version_counter.strategies[name],
+            version_counter.consumers["cursor"],
+            Load(**given),  # type: ignore[arg-type]
+            lambda _fraction: None,
+        )
+
+    return run
+
+
+@pytest.fixture
+def racebench(tmp_path: Path) -> Command:
+    """Run the command in an empty folder; extra environment as `env`."""
+
+    def run(*arguments: str, env: dict[str, str] | None = None, **options: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*RACEBENCH, *arguments],
+            cwd=tmp_path,
+            env={**os.environ, **(env or {})},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            **options,  # type: ignore[call-overload]
+        )
+
+    return run
+
+
+@dataclass(frozen=True)
+class UsersServer:
+    """A server as a user has one: TCP, a superuser with a password, and whatever a test adds."""
+
+    port: int
+    password: str
+    version: str
+
+    def dsn(self, *, user: str = "owner", password: str | None = None, dbname: str = "postgres") -> str:
+        secret = self.password if password is None else password
+        return f"postgresql://{user}:{secret}@127.0.0.1:{self.port}/{dbname}"
+
+    def connect(self) -> psycopg.Connection[tuple[object, ...]]:
+        return psycopg.connect(self.dsn(), autocommit=True)
+
+    def schemas(self) -> list[str]:
+        """What racebench left behind; empty if it kept its word."""
+        with self.connect() as connection:
+            rows = connection.execute("SELECT nspname FROM pg_namespace WHERE nspname LIKE 'racebench%'").fetchall()
+        return [str(row[0]) for row in rows]
+
+    def sessions(self) -> int:
+        with self.connect() as connection:
+            row = connection.execute(
+                "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'racebench%'"
+            ).fetchone()
+        assert row is not None
+        return int(str(row[0]))
+
+
+def _server_programs() -> Path:
+    """Debian's PostgreSQL if it is installed (.ci/run sees to that), else the wheel's 16."""
+    installed = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
+    return installed[0].parent if installed else _wheel_programs(16)
+
+
+@pytest.fixture(scope="session")
+def users_server() -> Iterator[UsersServer]:
+    programs = _server_programs()
+    folder = Path(tempfile.mkdtemp(prefix="racebench-users-server-"))
+    identity: dict[str, object] = {}
+    if os.geteuid() == 0:
+        nobody = pwd.getpwnam("nobody")
+        os.chown(folder, nobody.pw_uid, nobody.pw_gid)
+        identity = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+    password = f"secret-{secrets.token_hex(8)}"
+    secret = folder / "password"
+    secret.write_text(password)
+    secret.chmod(0o644)
+    data = folder / "data"
+    initdb = [str(programs / "initdb"), "-D", str(data), "-U", "owner", f"--pwfile={secret}", "--no-sync"]
+    initdb += ["--auth=scram-sha-256", "--encoding=UTF8", "--no-locale"]
+    subprocess.run(initdb, cwd=folder, check=True, capture_output=True, **identity)  # type: ignore[call-overload]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [str(programs / "postgres"), "-D", str(data), "-p", str(port), "-h", "127.0.0.1", "-k", str(folder)]
+    with (folder / "log").open("wb") as log:
+        server = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, **identity)  # type: ignore[call-overload]
+    try:
+        version = subprocess.run([command[0], "--version"], capture_output=True, text=True, check=True).stdout
+        made = UsersServer(port=port, password=password, version=version.split()[2].split(".")[0])
+        wait_for(lambda: _answers(made), "the user's server does not answer")
+        yield made
+    finally:
+        server.terminate()
+        server.wait()
+        shutil.rmtree(folder)
+
+
+def _answers(server: UsersServer) -> bool:
+    with contextlib.suppress(psycopg.OperationalError), server.connect():
+        return True
+    return False
+
+
+def wait_for(condition: Callable[[], bool], failure: str, seconds: float = 30.0) -> None:
+    """Wait for a condition with a deadline."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, failure
+        time.sleep(0.01)

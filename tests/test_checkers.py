@@ -1,0 +1,199 @@
+"""Each checker: a good history, a bad one with its witness, a broken good one, and the definition read plainly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from racebench.checkers import CHECKERS, check
+from racebench.history import History
+from racebench.model import ANOMALIES, Finding, Numbering, Outcome
+from histories import Op, Poll, Row, any_history, good_parts, history, naive_counts
+
+Parts = tuple[list[Op], list[Row], list[Poll]]
+
+TWO_OPS = [Op(1, 0, 10, 1), Op(2, 5, 15, 1)]
+
+GOOD: dict[str, History] = {
+    "duplicates": history(rows=[Row(1, 1), Row(2, 2), Row(3, 1, tenant=2), Row(4, None), Row(5, None)]),
+    "missed": history(rows=[Row(1, 1), Row(2, 2), Row(3, 9), Row(4, None)], polls=[Poll((1,), 1), Poll((2,), 2)]),
+    "redelivered": history(rows=[Row(1, 1), Row(2, 1)], polls=[Poll((1, 2), 1)]),
+    "lost": history([Op(1, 0, 1), Op(2, 0, 1, outcome=Outcome.UNKNOWN)], [Row(1, 1, 1)]),
+    "unexpected": history([Op(1, 0, 1, outcome=Outcome.UNKNOWN), Op(2, 0, 1, outcome=Outcome.FAIL)], [Row(1, 1, 1)]),
+    "refused": history(
+        [
+            Op(1, 0, 1, outcome=Outcome.FAIL, sqlstate="53100"),
+            Op(2, 0, 1, outcome=Outcome.FAIL, sqlstate="57014"),
+            Op(3, 0, 1, outcome=Outcome.UNKNOWN, sqlstate="08006"),
+            Op(4, 0, 1, tries=5),
+        ]
+    ),
+    "unnumbered": history(rows=[Row(1, 0), Row(2, -3)]),
+    "gaps": history(rows=[Row(1, 5), Row(2, 6), Row(3, 6), Row(4, 9, tenant=2)]),
+    "inversions": history([Op(1, 0, 10, 2), Op(2, 5, 15, 1), Op(3, 11, 20, 2)], [Row(1, 2, 1), Row(2, 1, 2), Row(3, 2, 3)]),
+}
+
+BAD: dict[str, tuple[History, int, str]] = {
+    "duplicates": (
+        history(TWO_OPS, [Row(7, 1, 1), Row(8, 1, 2)], [Poll((7,), 1)]),
+        1,
+        "worker 1 and worker 2 both wrote version 1 of tenant 1: rows 7 and 8",
+    ),
+    "missed": (
+        history(TWO_OPS, [Row(7, 1, 1), Row(8, 1, 2)], [Poll((7,), 1)]),
+        1,
+        "row 8 (tenant 1, version 1) was not yet visible when poll 0 moved the cursor from 0 to 1",
+    ),
+    "redelivered": (history(rows=[Row(1, 1)], polls=[Poll((1,), 1), Poll((1,), 1)]), 1, "row 1 was delivered 2 times"),
+    "lost": (history([Op(1, 0, 1)]), 1, "operation 1 had succeeded, and there is no row of it"),
+    "unexpected": (
+        history([Op(1, 0, 1, outcome=Outcome.FAIL, sqlstate="40001")], [Row(3, 1, 1)]),
+        1,
+        "operation 1 had failed (40001), and its row 3 is there",
+    ),
+    "refused": (
+        history([Op(1, 0, 1, 4, outcome=Outcome.FAIL, sqlstate="23505", tries=2)], [Row(3, 4, 9)]),
+        1,
+        "worker 1 wanted version 4 and was refused with 23505 after 2 tries; row 3 has that version",
+    ),
+    "unnumbered": (history(rows=[Row(1, 1), Row(2, None)]), 1, "row 2 (tenant 1) has no version"),
+    "gaps": (history(rows=[Row(1, 1), Row(2, 4)]), 2, "versions 2 to 3 were never used"),
+    "inversions": (
+        history([Op(1, 0, 10, 5), Op(2, 11, 20, 4)], [Row(1, 5, 1), Row(2, 4, 2)]),
+        1,
+        "worker 2 began after worker 1 had ended, and got version 4, below 5",
+    ),
+}
+
+
+def test_every_kind_has_a_checker_a_good_and_a_bad_history() -> None:
+    assert set(CHECKERS) == set(ANOMALIES) == set(GOOD) == set(BAD)
+
+
+@pytest.mark.parametrize("kind", ANOMALIES)
+def test_the_innocent_is_not_accused(kind: str) -> None:
+    assert CHECKERS[kind](GOOD[kind]) == Finding(kind=kind, count=0, chances=CHECKERS[kind](GOOD[kind]).chances)
+
+
+@pytest.mark.parametrize("kind", ANOMALIES)
+def test_the_guilty_is_found_with_a_witness(kind: str) -> None:
+    bad, count, explanation = BAD[kind]
+    finding = CHECKERS[kind](bad)
+    assert finding.count == count
+    assert explanation in finding.witnesses[0].explanation
+    assert finding.witnesses[0].kind == kind
+
+
+def test_an_empty_history_has_no_anomalies() -> None:
+    assert all(finding.count == 0 and not finding.witnesses for finding in check(history()).values())
+
+
+def test_a_duplicate_of_which_the_consumer_saw_one_is_the_first_witness() -> None:
+    rows = [Row(1, 1), Row(2, 1), Row(3, 2), Row(4, 2)]
+    first = check(history(rows=rows, polls=[Poll((1, 2), 1), Poll((3,), 2)]))["duplicates"].witnesses[0]
+    assert [row["id"] for row in first.rows] == [3, 4]
+    assert [poll["poll"] for poll in first.polls] == [1]
+
+
+def test_a_table_wide_numbering_has_its_gaps_over_all_tenants() -> None:
+    rows = [Row(1, 1), Row(2, 2, tenant=2), Row(3, 4)]
+    assert check(history(rows=rows))["gaps"].count == 2
+    assert check(history(rows=rows, numbering=Numbering.TABLE))["gaps"].count == 1
+
+
+def test_a_row_above_the_last_cursor_was_not_passed() -> None:
+    assert check(history(rows=[Row(1, 5)], polls=[Poll((), 4)]))["missed"].count == 0
+
+
+def test_a_cursor_of_one_tenant_passes_no_row_of_another() -> None:
+    assert check(history(rows=[Row(1, 1, tenant=2)], polls=[Poll((), 9, tenant=1)]))["missed"].count == 0
+
+
+@settings(max_examples=1500, deadline=None)
+@given(any_history())
+def test_the_checkers_agree_with_the_definitions(drawn: History) -> None:
+    expected = naive_counts(drawn)
+    findings = check(drawn)
+    assert {kind: findings[kind].count for kind in expected} == dict(expected)
+    for kind, finding in findings.items():
+        assert bool(finding.count) == bool(finding.witnesses), kind
+
+
+@given(good_parts())
+def test_a_run_in_which_nothing_is_wrong_has_no_anomaly(parts: Parts) -> None:
+    assert {kind: f.count for kind, f in check(history(*parts)).items() if f.count} == {}
+
+
+def _repeat_version(ops: list[Op], rows: list[Row], polls: list[Poll], at: int) -> Parts:
+    extra = Row(len(rows) + 1, rows[at].version, len(ops) + 1)
+    op = Op(len(ops) + 1, ops[at].start, ops[at].end, rows[at].version)
+    also = [replace(p, delivered=(*p.delivered, extra.id)) if rows[at].id in p.delivered else p for p in polls]
+    return [*ops, op], [*rows, extra], also
+
+
+def _drop_delivery(ops: list[Op], rows: list[Row], polls: list[Poll], at: int) -> Parts:
+    return ops, rows, [replace(p, delivered=tuple(i for i in p.delivered if i != rows[at].id)) for p in polls]
+
+
+def _repeat_delivery(ops: list[Op], rows: list[Row], polls: list[Poll], at: int) -> Parts:
+    return ops, rows, [*polls, Poll((rows[at].id,), polls[-1].after)]
+
+
+def _drop_row(ops: list[Op], rows: list[Row], polls: list[Poll], at: int) -> Parts:
+    # The version goes to a row nobody acknowledged, so that only the loss is left to find.
+    return ops, [replace(r, operation=0) if r is rows[at] else r for r in rows], polls
+
+
+def _deny(ops: list[Op], rows: list[Row], polls: list[Poll], at: int) -> Parts:
+    denied = replace(ops[at], outcome=Outcome.FAIL, sqlstate="XX000")
+    return [denied if op is ops[at] else op for op in ops], rows, polls
+
+
+def _refuse(ops: list[Op], rows: list[Row], polls: list[Poll], at: int) -> Parts:
+    extra = Op(len(ops) + 1, ops[at].start, ops[at].end, ops[at].version, outcome=Outcome.FAIL, sqlstate="23505")
+    return [*ops, extra], rows, polls
+
+
+def _unnumber(ops: list[Op], rows: list[Row], polls: list[Poll], at: int) -> Parts:
+    return [*ops, Op(len(ops) + 1, 0, 1)], [*rows, Row(len(rows) + 1, None, len(ops) + 1)], polls
+
+
+def _skip_number(ops: list[Op], rows: list[Row], polls: list[Poll], at: int) -> Parts:
+    last = rows[-1]
+    return ops, [*rows[:-1], replace(last, version=(last.version or 0) + 1)], [
+        *polls[:-1],
+        replace(polls[-1], after=polls[-1].after + 1),
+    ]
+
+
+def _swap(ops: list[Op], rows: list[Row], polls: list[Poll], at: int) -> Parts:
+    at = min(at, len(rows) - 2)
+    one, two = rows[at], rows[at + 1]
+    swapped = {one.id: replace(one, version=two.version), two.id: replace(two, version=one.version)}
+    return ops, [swapped.get(row.id, row) for row in rows], polls
+
+
+@pytest.mark.parametrize(
+    ("kind", "break_it"),
+    [
+        ("duplicates", _repeat_version),
+        ("missed", _drop_delivery),
+        ("redelivered", _repeat_delivery),
+        ("lost", _drop_row),
+        ("unexpected", _deny),
+        ("refused", _refuse),
+        ("unnumbered", _unnumber),
+        ("gaps", _skip_number),
+        ("inversions", _swap),
+    ],
+)
+@given(parts=good_parts(), data=st.data())
+def test_breaking_a_good_run_in_one_way_is_found_as_exactly_that(
+    kind: str, break_it: Callable[..., Parts], parts: Parts, data: st.DataObject
+) -> None:
+    broken = break_it(*parts, data.draw(st.integers(0, len(parts[1]) - 1)))
+    assert {k: f.count for k, f in check(history(*broken)).items() if f.count} == {kind: 1}

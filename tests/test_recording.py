@@ -1,0 +1,113 @@
+"""Records survive their writer's death, and a full disk is an error, not a signal."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from racebench.history import parse_copy, read_operations, read_rows
+from racebench.model import NumberedRows, Outcome
+from racebench.recording import (
+    NO_VERSION,
+    OPERATION,
+    RecordFile,
+    decode_status,
+    encode_status,
+    read_records,
+)
+from racebench.session import connect
+from racebench.targets import Target
+
+CODES = st.text(alphabet="0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ", min_size=5, max_size=5)
+
+
+@given(st.sampled_from([Outcome.OK, Outcome.FAIL, Outcome.UNKNOWN]), st.one_of(st.just(""), CODES))
+def test_outcome_and_sqlstate_survive_packing(outcome: Outcome, sqlstate: str) -> None:
+    status = encode_status(outcome, sqlstate)
+    assert decode_status(status) == (outcome, sqlstate)
+    assert status < 2**32
+
+
+def test_what_is_written_is_read_past_the_first_chunk(tmp_path: Path) -> None:
+    file = RecordFile(tmp_path / "r", OPERATION)
+    for n in range(1, 70_001):
+        file.write(n, n + 1, -n, 7, 1, 5)
+    file.close()
+    records = read_records(tmp_path / "r", OPERATION)
+    assert len(records) == 70_000
+    assert np.array_equal(records["start"], np.arange(1, 70_001))
+    assert np.array_equal(records["version"], -np.arange(1, 70_001))
+
+
+def test_a_file_that_is_not_there_holds_nothing(tmp_path: Path) -> None:
+    assert len(read_records(tmp_path / "nothing", OPERATION)) == 0
+
+
+def test_an_operation_in_flight_when_its_worker_is_killed_is_unknown(tmp_path: Path) -> None:
+    program = f"""
+import os, signal
+from pathlib import Path
+from racebench.recording import OPERATION, RecordFile, encode_status
+from racebench.model import Outcome
+file = RecordFile(Path({str(tmp_path / "w")!r}), OPERATION)
+for n in range(1, 4):
+    file.begin(n * 100, 0, 0, 1, 1, 0)
+    file.finish(n * 100, n * 100 + 50, n, 1, 1, encode_status(Outcome.OK, ""))
+file.begin(400, 0, 0, 1, 1, 0)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    assert subprocess.run([sys.executable, "-c", program]).returncode == -signal.SIGKILL
+    operations = read_operations({3: tmp_path / "w"}, 32)
+    assert [Outcome(outcome).name for outcome in operations["outcome"]] == ["OK", "OK", "OK", "UNKNOWN"]
+    assert operations["id"].tolist() == [(3 << 32) + n for n in range(4)]
+    assert operations["pending"].tolist() == [False, False, False, True]
+
+
+def test_a_full_disk_is_one_clear_error_and_keeps_what_was_recorded(tmp_path: Path) -> None:
+    program = f"""
+import resource
+from pathlib import Path
+from racebench.errors import RacebenchError
+from racebench.recording import OPERATION, RecordFile
+file = RecordFile(Path({str(tmp_path / "w")!r}), OPERATION)
+for n in range(1, 1001):
+    file.write(n, n, n, 1, 1, 1)
+resource.setrlimit(resource.RLIMIT_FSIZE, (3 << 20, 3 << 20))
+try:
+    for n in range(1001, 200_000):
+        file.write(n, n, n, 1, 1, 1)
+except RacebenchError as problem:
+    print(problem)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"cannot record to {tmp_path / 'w'}: ")
+    assert len(read_records(tmp_path / "w", OPERATION)) == 65_536
+
+
+def test_rows_come_back_from_copy_with_null_versions_and_sorted(embedded: Target) -> None:
+    with connect(embedded) as connection:
+        connection.execute("CREATE TEMP TABLE e (id bigint, tenant int, version bigint, operation bigint)")
+        connection.execute("INSERT INTO e VALUES (2, 1, NULL, 5), (1, 3, 4, NULL)")
+        rows = read_rows(connection, NumberedRows(table="e"))
+    assert rows.tolist() == [(1, 3, 4, 0), (2, 1, NO_VERSION, 5)]
+
+
+def test_a_copy_stream_cut_short_is_not_taken_for_rows() -> None:
+    from racebench.errors import DatabaseProblem
+
+    with pytest.raises(DatabaseProblem, match="cut short"):
+        parse_copy(b"PGCOPY\n\xff\r\n\x00" + bytes(8) + bytes(30) + b"\xff\xff")
+
+
+def test_the_operations_file_takes_32_bytes_an_operation() -> None:
+    assert OPERATION.itemsize == 32
+    assert os.sysconf("SC_PAGESIZE") <= 65_536 * OPERATION.itemsize
