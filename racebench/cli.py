@@ -69,7 +69,7 @@ class _Number(_Parameter):
         return "N" if self.whole else "X"
 
     def convert(self, value: Any, param: click.Parameter | None, _ctx: click.Context | None) -> float:
-        option = param.opts[0] if param is not None else "the value"
+        option = max(param.opts, key=len) if param is not None else "the value"
         least = f"above {self.low:g}" if self.above else f"from {self.low:g}"
         try:
             number: float = int(value) if self.whole else float(value)

@@ -12,19 +12,20 @@ from racebench import catalog
 from racebench.errors import ExitCode, UsageProblem, suggest
 from racebench.model import ANOMALIES, Consumer, Load, RunResult, Scenario, Strategy, Verdict
 from racebench.reports.document import Document, check_writable, now
+from racebench.targets import Target
 
 DEFAULT_SECONDS = 2.0
 
 
 @dataclass(slots=True, kw_only=True)
 class Plan:
-    """What a command is going to do, and, as it goes, what it has found."""
+    """What a command is going to do, and, as it goes, what it has found. No target means the embedded server."""
 
     scenario: Scenario
     strategies: tuple[Strategy, ...]
     consumer: Consumer
     load: Load
-    dsn: str | None = field(repr=False)
+    target: Target | None
     server_version: int
     keep: bool
     json_path: str | None
@@ -44,6 +45,14 @@ class Plan:
             runs=tuple(self.results),
             complete=len(self.results) == len(self.strategies),
         )
+
+
+def _external(dsn: str | None) -> Target | None:
+    if not dsn:
+        return None
+    from racebench.targets.external import external
+
+    return external(dsn)
 
 
 def plan(
@@ -76,6 +85,8 @@ def plan(
             f"--operations {operations} is fewer than {workers} workers; each needs at least one: "
             f"give --operations {workers} or more, or --workers {operations}"
         )
+    if keep and not dsn:
+        raise UsageProblem("--keep needs --dsn: the embedded server ends with the command, nobody could look")
     if duration is None and operations is None:
         duration = DEFAULT_SECONDS
     made = Plan(
@@ -93,7 +104,7 @@ def plan(
             poll_interval_ms=poll_interval,
             batch=batch,
         ),
-        dsn=dsn or None,
+        target=_external(dsn),
         server_version=int(server),
         keep=keep,
         json_path=json_path,
@@ -101,12 +112,10 @@ def plan(
         fail_on=_kinds(fail_on),
         expect_race=expect == "race",
     )
-    if made.keep and made.dsn is None:
-        raise UsageProblem("--keep needs --dsn: the embedded server ends with the command, nobody could look")
-    if made.folder is not None:
-        check_writable(made.folder)
     if json_path is not None and json_path != "-":
         _check_json(Path(json_path))
+    if made.folder is not None:
+        check_writable(made.folder)
     return made
 
 

@@ -14,7 +14,7 @@ from racebench.planning import Plan
 from racebench.reports.document import to_json, write_atomically
 from racebench.targets import Target
 from racebench.targets.embedded import EmbeddedServer
-from racebench.targets.external import check_usable, external
+from racebench.targets.external import check_usable
 
 #: Called with what is going on, and how much of it is done (0 to 1).
 Progress = Callable[[str, float], None]
@@ -38,11 +38,10 @@ def run(plan: Plan, progress: Progress) -> None:
 
 
 def _target(plan: Plan, stack: contextlib.ExitStack, connections: int) -> Target:
-    if plan.dsn is None:
+    if plan.target is None:
         return stack.enter_context(EmbeddedServer(version=plan.server_version, connections=connections))
-    target = external(plan.dsn)
-    check_usable(target, connections)
-    return target
+    check_usable(plan.target, connections)
+    return plan.target
 
 
 def _labelled(progress: Progress, label: str) -> Callable[[float], None]:

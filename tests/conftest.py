@@ -27,6 +27,7 @@ from racebench.targets import Target
 from racebench.targets.embedded import EmbeddedServer, _wheel_programs
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
+Start = Callable[..., subprocess.Popen[str]]
 RACEBENCH = (sys.executable, "-m", "racebench")
 
 
@@ -94,6 +95,30 @@ def racebench(tmp_path: Path) -> Command:
         )
 
     return run
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Start the command in an empty folder and go on; what still runs at the end of the test is killed."""
+    started: list[subprocess.Popen[str]] = []
+
+    def begin(*arguments: str, env: dict[str, str] | None = None) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [*RACEBENCH, *arguments],
+            cwd=tmp_path,
+            env={**os.environ, **(env or {})},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield begin
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
 
 
 @dataclass(frozen=True)

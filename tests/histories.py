@@ -60,7 +60,10 @@ def history(
         version = NO_VERSION if op.version is None else op.version
         operations[at] = (op.id, op.id, op.tenant, op.start, op.end, version, op.tries, op.outcome, status, False)
     table = np.array(
-        [(r.id, r.tenant, NO_VERSION if r.version is None else r.version, r.operation) for r in sorted(rows, key=lambda r: r.id)],
+        [
+            (r.id, r.tenant, NO_VERSION if r.version is None else r.version, r.operation)
+            for r in sorted(rows, key=lambda r: r.id)
+        ],
         ROW,
     )
     versions = {row.id: row.version or 0 for row in rows}

@@ -71,7 +71,12 @@ def test_a_retry_rule_can_say_how_often_and_how_patiently(folder: Path) -> None:
         ('script = "naive.sql"', 'script = "naive.sql"\nexpect = ["doubles"]', 12, "anomaly 'doubles' is unknown"),
         ('script = "naive.sql"', 'script = "naive.sql"\nnumbers = "row"', 12, "numbers is 'tenant' or 'table'"),
         ('schema = "schema.sql"', 'schema = "schema.sql"\nadvise = "naiv"', 4, "did you mean 'naive'?"),
-        ('[strategies.naive]\nsummary = "reads, then writes"\nscript = "naive.sql"\n', "", 1, "at least one [strategies"),
+        (
+            '[strategies.naive]\nsummary = "reads, then writes"\nscript = "naive.sql"\n',
+            "",
+            1,
+            "at least one [strategies",
+        ),
         ("[strategies.naive]", "[strategies.naive]\nscripts = 1", 10, "unknown key 'scripts'; did you mean 'script'?"),
     ],
 )
@@ -113,9 +118,9 @@ def test_a_manifest_that_is_not_text_is_refused(folder: Path) -> None:
 
 def test_unknown_names_come_with_a_suggestion() -> None:
     scenario = catalog.find_scenario(None)
-    with pytest.raises(UsageProblem, match="strategy 'niave' not found in version-counter; did you mean 'naive'?"):
+    with pytest.raises(UsageProblem, match=r"strategy 'niave' not found in version-counter; did you mean 'naive'\?"):
         catalog.find_strategy(scenario, "niave")
-    with pytest.raises(UsageProblem, match="did you mean 'version-counter'?"):
+    with pytest.raises(UsageProblem, match=r"did you mean 'version-counter'\?"):
         catalog.find_scenario("version-conter")
     with pytest.raises(UsageProblem, match="does not exist"):
         catalog.find_scenario("./nowhere")

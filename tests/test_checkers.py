@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from histories import Op, Poll, Row, any_history, good_parts, history, naive_counts
 from racebench.checkers import CHECKERS, check
 from racebench.history import History
 from racebench.model import ANOMALIES, Finding, Numbering, Outcome
-from histories import Op, Poll, Row, any_history, good_parts, history, naive_counts
 
 Parts = tuple[list[Op], list[Row], list[Poll]]
 
@@ -34,7 +34,9 @@ GOOD: dict[str, History] = {
     ),
     "unnumbered": history(rows=[Row(1, 0), Row(2, -3)]),
     "gaps": history(rows=[Row(1, 5), Row(2, 6), Row(3, 6), Row(4, 9, tenant=2)]),
-    "inversions": history([Op(1, 0, 10, 2), Op(2, 5, 15, 1), Op(3, 11, 20, 2)], [Row(1, 2, 1), Row(2, 1, 2), Row(3, 2, 3)]),
+    "inversions": history(
+        [Op(1, 0, 10, 2), Op(2, 5, 15, 1), Op(3, 11, 20, 2)], [Row(1, 2, 1), Row(2, 1, 2), Row(3, 2, 3)]
+    ),
 }
 
 BAD: dict[str, tuple[History, int, str]] = {
@@ -164,10 +166,14 @@ def _unnumber(ops: list[Op], rows: list[Row], polls: list[Poll], at: int) -> Par
 
 def _skip_number(ops: list[Op], rows: list[Row], polls: list[Poll], at: int) -> Parts:
     last = rows[-1]
-    return ops, [*rows[:-1], replace(last, version=(last.version or 0) + 1)], [
-        *polls[:-1],
-        replace(polls[-1], after=polls[-1].after + 1),
-    ]
+    return (
+        ops,
+        [*rows[:-1], replace(last, version=(last.version or 0) + 1)],
+        [
+            *polls[:-1],
+            replace(polls[-1], after=polls[-1].after + 1),
+        ],
+    )
 
 
 def _swap(ops: list[Op], rows: list[Row], polls: list[Poll], at: int) -> Parts:

@@ -41,7 +41,10 @@ def show_strategy(console: Console, scenario: Scenario, strategy: Strategy) -> N
     parts: list[SqlFile | Script] = [*scenario.schema, *strategy.schema, strategy.script]
     for part in parts:
         console.print(Text(f"\n-- {part.path.relative_to(scenario.folder)}", style="dim"))
-        console.print(Syntax(part.text.rstrip(), "postgresql", background_color="default", word_wrap=True))
+        if console.is_terminal:
+            console.print(Syntax(part.text.rstrip(), "postgresql", background_color="default", word_wrap=True))
+        else:
+            console.print(Text(part.text.rstrip()), soft_wrap=True)
 
 
 def _known(strategy: Strategy) -> Text:

@@ -374,7 +374,7 @@ def _stop_orphan(data: Path) -> None:
 
 def _is_server_of(pid: int, data: Path) -> bool:
     """Whether a pid still is the server of a data directory, and not a stranger that got its number."""
-    listing = subprocess.run(["ps", "-o", "args=", "-p", str(pid)], capture_output=True, text=True, check=False)
+    listing = subprocess.run(["ps", "-ww", "-o", "args=", "-p", str(pid)], capture_output=True, text=True, check=False)
     return str(data) in listing.stdout
 
 
