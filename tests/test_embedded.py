@@ -123,6 +123,16 @@ def test_an_orphaned_server_in_a_free_slot_is_stopped_before_the_slot_is_used(ca
         assert orphan.pid not in servers(cache)
 
 
+def test_a_killed_commands_data_is_not_inherited(cache: Path, start: Start) -> None:
+    process = _start_run(cache, start)
+    process.kill()
+    process.communicate(timeout=60)
+    wait_for(lambda: not servers(cache), "the server outlived its killed command")
+    with EmbeddedServer(connections=8) as target, connect(target) as connection:
+        schemas = connection.execute("SELECT nspname FROM pg_namespace WHERE nspname LIKE 'racebench%'").fetchall()
+    assert schemas == []
+
+
 def test_reset_deletes_what_is_not_in_use_and_refuses_what_is(cache: Path) -> None:
     with EmbeddedServer(connections=8), pytest.raises(UsageProblem, match="in use by another racebench command"):
         embedded.reset(18)

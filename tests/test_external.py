@@ -66,7 +66,8 @@ def test_keep_leaves_the_schema_and_prints_its_name(racebench: Command, users_se
 
 
 def test_nothing_outside_the_schema_is_touched(racebench: Command, users_server: UsersServer) -> None:
-    question = """SELECT coalesce(string_agg(c.oid::text || c.relname || coalesce(n_tup_ins, 0), ',' ORDER BY c.oid), '')
+    question = """SELECT
+        coalesce(string_agg(c.oid::text || c.relname || coalesce(n_tup_ins, 0), ',' ORDER BY c.oid), '')
         FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
         LEFT JOIN pg_stat_user_tables s ON s.relid = c.oid WHERE nspname NOT LIKE 'pg_%'
         AND nspname <> 'information_schema'"""

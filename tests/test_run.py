@@ -341,10 +341,8 @@ def test_a_server_that_goes_away_is_one_line_and_exit_6(start: Start) -> None:
 
 
 def _postmasters(cache: Path) -> list[int]:
-    found = []
-    for file in cache.glob("postgresql-18/slot-*/data/postmaster.pid"):
-        found.append(int(file.read_text().split("\n", 1)[0]))
-    return found
+    files = cache.glob("postgresql-18/slot-*/data/postmaster.pid")
+    return [int(file.read_text().split("\n", 1)[0]) for file in files]
 
 
 def test_workers_that_never_end_are_cancelled_and_the_run_still_reports(
@@ -387,7 +385,8 @@ def _folder(parent: Path, script: str) -> Path:
     folder.mkdir()
     (folder / "scenario.toml").write_text(
         'summary = "s"\nschema = "schema.sql"\n[rows]\ntable = "events"\n'
-        '[consumers.cursor]\nsummary = "c"\nscript = "poll.sql"\n[strategies.naive]\nsummary = "n"\nscript = "naive.sql"\n'
+        '[consumers.cursor]\nsummary = "c"\nscript = "poll.sql"\n'
+        '[strategies.naive]\nsummary = "n"\nscript = "naive.sql"\n'
     )
     (folder / "schema.sql").write_text(
         "CREATE TABLE events (id bigserial, tenant int, version bigint, operation bigint);"

@@ -1,7 +1,8 @@
 """The embedded PostgreSQL: data directories in a cache, one server to one command.
 
 Each command takes a *slot*, a data directory of its own, by an exclusive file lock, so two commands at once never
-share a server and neither can stop the other's. Slots are copied from a template that initdb makes once.
+share a server and neither can stop the other's. Slots are copied from a template that initdb makes once, and
+copied afresh if the command before did not end well: nothing of it, no schema and no damage, is inherited.
 The server ends with the command: by `stop`, or, if the command is killed, by a watcher that waits on a pipe.
 As root the server runs as `nobody`, in the system's cache directory; no account is made, no permission changed.
 """
@@ -103,6 +104,7 @@ class EmbeddedServer:
         self.max_connections = max(100, connections + 10)
         self._stack = contextlib.ExitStack()
         self._process: subprocess.Popen[bytes] | None = None
+        self._used: Path | None = None
 
     def __enter__(self) -> Target:
         try:
@@ -122,8 +124,11 @@ class EmbeddedServer:
         slot = self._take_slot()
         data = slot / "data"
         _stop_orphan(data)
-        if not (data / "PG_VERSION").exists():
+        used = slot / "in-use"
+        if used.exists() or not (data / "PG_VERSION").exists():
             _copy_template(programs, self.version, data)
+        used.touch()
+        self._used = used
         sockets = self._socket_folder(slot)
         log = slot / "log"
         settings = {
@@ -221,6 +226,8 @@ class EmbeddedServer:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(seconds)
                     break
+            if process.returncode == 0 and self._used is not None:
+                self._used.unlink(missing_ok=True)
         self._stack.close()
 
 

