@@ -276,7 +276,7 @@ def _run_with_victim(
 
 
 def _victims(cache: Path, process: subprocess.Popen[str], victim: str) -> list[int]:
-    """The client process or the backend of a session that has already written (or polled), by its socket's peer."""
+    """The client process or the backend of a session, once rows were written; a worker's in mid-operation."""
     assert process.poll() is None
     role = "worker" if victim == "backend" else victim
     for sockets in cache.glob("postgresql-18/slot-*"):
@@ -286,7 +286,8 @@ def _victims(cache: Path, process: subprocess.Popen[str], victim: str) -> list[i
         try:
             with connect(target) as connection:
                 rows = connection.execute(
-                    "SELECT pid FROM pg_stat_activity WHERE application_name LIKE %s AND state <> 'idle'"
+                    "SELECT pid FROM pg_stat_activity WHERE application_name LIKE %s"
+                    " AND (state <> 'idle' OR application_name LIKE '%%consumer')"
                     " AND EXISTS (SELECT FROM pg_stat_user_tables WHERE relname = 'events' AND n_tup_ins > 0)",
                     (f"racebench\\_% {role}",),
                 ).fetchall()
