@@ -5,6 +5,7 @@ Nothing heavy is imported until a command needs it: `racebench --help` is what p
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from pathlib import Path
@@ -29,6 +30,9 @@ _MOST_WORKERS = 1000
 
 def main() -> NoReturn:
     """Run the command line and exit; every failure is one line on stderr and a documented exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without our characters still gets the rest
     sys.exit(_main(sys.argv[1:]))
 
 

@@ -64,12 +64,12 @@ def table(results: Sequence[RunResult], *, ascii_only: bool = False) -> Table:
             result.strategy,
             f"{result.throughput_per_s:,.0f}",
             _latency(result.latency_us),
-            f"{counts['committed']}",
+            _count(counts["committed"]),
             _count(counts["duplicates"], bad="duplicates" in result.forbidden),
             _count(counts["missed"], bad="missed" in result.forbidden),
-            f"{counts['gaps']}",
+            _count(counts["gaps"]),
             _count(sum(result.errors.values()), bad=bool(counts["refused"])),
-            f"{counts['retries']}",
+            _count(counts["retries"]),
             Text(result.verdict.value, style=_STYLES[result.verdict]),
         )
     return made
@@ -129,5 +129,7 @@ def _ms(us: float) -> str:
     return f"{ms:.1f}" if ms < 100 else f"{ms:.0f}"
 
 
-def _count(count: int, *, bad: bool) -> Text:
-    return Text(f"{count}", style="bold red" if bad and count else "")
+def _count(count: int, *, bad: bool = False) -> Text:
+    """A count; from a million on in millions, so that the table keeps its width (the JSON is exact)."""
+    text = f"{count}" if count < 1_000_000 else f"{count / 1e6:.1f}M"
+    return Text(text, style="bold red" if bad and count else "")
