@@ -44,21 +44,28 @@ def _main(arguments: list[str]) -> int:
     except click.exceptions.Exit as done:
         return done.exit_code
     except click.ClickException as problem:
-        return _say(one_line(problem.format_message()), ExitCode.USAGE)
-    except (click.Abort, KeyboardInterrupt, Interrupted):
-        return _say("interrupted; the server, the workers and the schema are gone", ExitCode.INTERRUPTED)
+        return _say(one_line(problem.format_message()), code=ExitCode.USAGE)
+    except (click.Abort, KeyboardInterrupt, Interrupted) as problem:
+        left = getattr(problem, "__notes__", ())
+        return _say(
+            "interrupted; the server, the workers and the schema are gone" if not left else "interrupted",
+            *left,
+            code=ExitCode.INTERRUPTED,
+        )
     except RacebenchError as problem:
-        return _say(str(problem), problem.exit_code)
+        return _say(str(problem), *getattr(problem, "__notes__", ()), code=problem.exit_code)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads on; let the exit be quiet
         return ExitCode.OK
     except OSError as problem:
         place = f" {problem.filename}" if problem.filename else ""
-        return _say(f"the machine failed:{place} {problem.strerror or problem}", ExitCode.INTERNAL)
+        return _say(f"the machine failed:{place} {problem.strerror or problem}", code=ExitCode.INTERNAL)
 
 
-def _say(message: str, code: ExitCode) -> int:
-    print(f"racebench: {message}", file=sys.stderr)  # noqa: T201 - the one line a failure gets
+def _say(*messages: str, code: ExitCode) -> int:
+    """Print the one line a failure gets, and one more if it left something on the user's server."""
+    for message in messages:
+        print(f"racebench: {message}", file=sys.stderr)  # noqa: T201 - the one place that does
     return int(code)
 
 

@@ -54,7 +54,7 @@ def save(plan: Plan) -> None:
     if plan.json_path is not None and plan.json_path != "-":
         write_atomically(Path(plan.json_path), text)
     if plan.folder is not None:
-        if plan.saved is None:
-            stamp = plan.created.replace(":", "").replace("-", "")
-            plan.saved = plan.folder / f"{stamp}-{plan.scenario.name}-{secrets.token_hex(3)}.json"
-        write_atomically(plan.saved, text)
+        stamp = plan.created.replace(":", "").replace("-", "")
+        path = plan.saved or plan.folder / f"{stamp}-{plan.scenario.name}-{secrets.token_hex(3)}.json"
+        write_atomically(path, text)
+        plan.saved = path

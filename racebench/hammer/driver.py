@@ -97,10 +97,17 @@ def _schema(target: Target, schema: str, scenario: Scenario, strategy: Strategy,
                     primary = problem.diag.message_primary or str(problem)
                     raise ScenarioProblem(f"{part.path}:{line}: the server refuses this: {one_line(primary)}") from None
         yield
-    finally:
-        if not keep:
-            with shielded():
+    except BaseException as first:
+        with shielded():
+            try:
                 _drop(target, schema)
+            except DatabaseProblem as second:  # what failed first is what to say; then, what is left
+                if target.kind == "external":
+                    first.add_note(str(second))
+        raise
+    if not keep:
+        with shielded():
+            _drop(target, schema)
 
 
 def _drop(target: Target, schema: str) -> None:

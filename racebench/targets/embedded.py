@@ -13,6 +13,7 @@ import contextlib
 import fcntl
 import os
 import pwd
+import re
 import shutil
 import signal
 import subprocess
@@ -105,6 +106,7 @@ class EmbeddedServer:
         self._stack = contextlib.ExitStack()
         self._process: subprocess.Popen[bytes] | None = None
         self._used: Path | None = None
+        self._log = Path()
 
     def __enter__(self) -> Target:
         try:
@@ -116,8 +118,13 @@ class EmbeddedServer:
             self.stop()
             raise
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _type: object, problem: BaseException | None, _traceback: object) -> None:
+        ended = self._process is not None and self._process.poll() is not None
         self.stop()
+        if ended and isinstance(problem, RacebenchError):
+            raise DatabaseProblem(
+                f"the embedded server ended in the middle: {_last_words(self._log)}; see {self._log}"
+            ) from None
 
     def _start(self) -> Target:
         programs = _programs(self.version)
@@ -130,7 +137,7 @@ class EmbeddedServer:
         used.touch()
         self._used = used
         sockets = self._socket_folder(slot)
-        log = slot / "log"
+        log = self._log = slot / "log"
         settings = {
             **_SETTINGS,
             "max_connections": str(self.max_connections),
@@ -335,7 +342,10 @@ def _copy_template(programs: Path, version: int, data: Path) -> None:
             partial.rename(data)
         except (OSError, shutil.Error) as problem:
             shutil.rmtree(partial, ignore_errors=True)
-            raise DatabaseProblem(f"cannot copy the embedded server's data to {data}: {_say(problem)}") from None
+            raise DatabaseProblem(
+                f"cannot copy the embedded server's data to {data}: {_say(problem)}; "
+                "free some space, or set RACEBENCH_CACHE_DIR to another place"
+            ) from None
 
 
 def _initdb(programs: Path, folder: Path, template: Path) -> None:
@@ -387,13 +397,15 @@ def _is_server_of(pid: int, data: Path) -> bool:
 
 def _last_words(log: Path) -> str:
     lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    fatal = [line for line in lines if "FATAL" in line or "PANIC" in line or "error" in line.lower()]
+    grave = ("PANIC", "FATAL", "ERROR", "error")
+    fatal = [line for word in reversed(grave) for line in lines if word in line and "terminating conn" not in line]
     return one_line((fatal or lines or ["nothing in its log"])[-1])
 
 
 def _say(problem: Exception) -> str:
     if isinstance(problem, shutil.Error):
-        return one_line(str(problem.args[0][0][2] if problem.args and problem.args[0] else problem))
+        first = str(problem.args[0][0][2]) if problem.args and problem.args[0] else str(problem)
+        return re.sub(r"^\[Errno \d+\] ([^:]+).*", r"\1", one_line(first))
     if isinstance(problem, OSError):
         return f"{problem.filename or ''} {problem.strerror}".strip()
     return one_line(str(problem))
