@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +29,22 @@ DEFAULT_SCENARIO = "version-counter"
 MANIFEST = "scenario.toml"
 ISOLATION_LEVELS = ("read committed", "repeatable read", "serializable")
 
-_SCENARIO_KEYS = {"title", "summary", "schema", "forbid", "advise", "rows", "consumers", "strategies"}
-_STRATEGY_KEYS = {"summary", "script", "schema", "isolation", "retry", "numbers", "expect", "source"}
-_CONSUMER_KEYS = {"summary", "script"}
+_SCENARIO_KEYS = {
+    *("title", "summary", "schema", "forbid", "advise", "rows", "invariants", "measures", "consumers", "strategies"),
+    "once",
+}
+_STRATEGY_KEYS = {
+    *("summary", "script", "schema", "isolation", "retry", "numbers", "expect", "may", "source"),
+    *("server", "zero", "integer"),
+}
+_CONSUMER_KEYS = {
+    *("summary", "script", "schema", "open", "close", "cursor", "variables", "dedupe", "scope", "settle_ms"),
+    *("requires", "needs", "tolerate", "misses"),
+}
+_SQLSTATE = re.compile(r"[0-9A-Z]{5}")
+_MISSES = ("unordered", "maybe", "never")
+_NEEDS = ("", "integer", "dense")
+_SCOPES = ("tenant", "table")
 _ROWS_KEYS = {"table", "id", "tenant", "version", "operation"}
 _RETRY_KEYS = {"sqlstates", "tries", "backoff_ms"}
 
@@ -78,6 +91,33 @@ def find_strategy(scenario: Scenario, name: str) -> Strategy:
         ) from None
 
 
+GROUPS: Mapping[str, Callable[[Strategy], bool]] = {
+    "all": lambda _strategy: True,
+    "correct": lambda strategy: strategy.right,
+    "broken": lambda strategy: not strategy.right,
+}
+
+
+def find_strategies(scenario: Scenario, names: Sequence[str]) -> tuple[Strategy, ...]:
+    """The strategies of those names or groups (all, correct, broken), each once, in the order asked."""
+    found: dict[str, Strategy] = {}
+    for name in names:
+        if name in GROUPS:
+            found |= {s.name: s for s in scenario.strategies.values() if GROUPS[name](s)}
+        else:
+            found[name] = find_strategy(scenario, name)
+    return tuple(found.values())
+
+
+def find_consumers(scenario: Scenario, names: Sequence[str]) -> tuple[Consumer, ...]:
+    """The consumers of those names, each once, in the order asked; every one for 'all', none for 'none'."""
+    if "none" in names:
+        return ()
+    if "all" in names:
+        return tuple(scenario.consumers.values())
+    return tuple(find_consumer(scenario, name) for name in dict.fromkeys(names))
+
+
 def find_consumer(scenario: Scenario, name: str) -> Consumer:
     """Return the scenario's consumer of that name, or raise UsageProblem with a suggestion."""
     try:
@@ -119,23 +159,36 @@ class _Manifest:
             folder=self.folder,
             schema=self.sql_files("", self.data, "schema", required=True),
             rows=rows,
-            forbid=self.kinds("", self.data, "forbid", ("duplicates", "missed", "lost", "unexpected")),
+            invariants=self.texts("invariants", self.data.get("invariants", {})),
+            measures=self.texts("measures", self.data.get("measures", {})),
+            lines={
+                f"{table}.{key}": _line_of(self.text, table, key)
+                for table in ("invariants", "measures")
+                for key in self.data.get(table, {})
+            },
+            once=self.flag("", self.data, "once", default=False),
+            forbid=self.kinds("", self.data, "forbid", ("duplicates", "missed", "lost", "unexpected", "violations")),
             advise=self.advise(strategies),
             strategies=strategies,
-            consumers={name: self.consumer(name) for name in self.names("consumers", required=True)},
+            consumers={name: self.consumer(name) for name in self.names("consumers", required=False)},
         )
 
     def advise(self, strategies: Mapping[str, Strategy]) -> str | None:
         """The strategy to recommend: the one named, else the first that is known to be right."""
-        right = (name for name, strategy in strategies.items() if not strategy.expect)
+        right = (name for name, strategy in strategies.items() if strategy.right)
         name = self.string("", self.data, "advise", "") or next(right, None)
         if name is not None and name not in strategies:
             raise self.problem("", "advise", f"advise names '{name}'{suggest(name, strategies)}")
         return name
 
-    def rows(self) -> NumberedRows:
+    def rows(self) -> NumberedRows | None:
         if "rows" not in self.data:
-            raise self.problem("", None, "[rows] is missing: name the table of numbered rows")
+            if self.data.get("consumers"):
+                first = next(iter(self.data["consumers"]))
+                raise self.problem(f"consumers.{first}", None, "consumers need [rows]: name the table of numbered rows")
+            if not self.data.get("invariants") and not self.data.get("measures"):
+                raise self.problem("", None, "nothing to check: give [rows], or [invariants] with a query")
+            return None
         table = self.table("rows", self.data["rows"])
         self.check_keys("rows", table, _ROWS_KEYS)
         if "table" not in table:
@@ -146,14 +199,8 @@ class _Manifest:
         where = f"strategies.{name}"
         table = self.table(where, self.data["strategies"][name])
         self.check_keys(where, table, _STRATEGY_KEYS)
-        isolation = self.string(where, table, "isolation", "")
-        if isolation and isolation not in ISOLATION_LEVELS:
-            raise self.problem(
-                where, "isolation", f"isolation '{isolation}' is unknown{suggest(isolation, ISOLATION_LEVELS)}"
-            )
-        numbers = self.string(where, table, "numbers", "tenant")
-        if numbers not in list(Numbering):
-            raise self.problem(where, "numbers", f"numbers is 'tenant' or 'table', not '{numbers}'")
+        isolation = self.choice(where, table, "isolation", ("", *ISOLATION_LEVELS))
+        zero = table.get("zero", "0")
         return Strategy(
             name=name,
             summary=self.string(where, table, "summary"),
@@ -161,9 +208,13 @@ class _Manifest:
             schema=self.sql_files(where, table, "schema"),
             isolation=isolation or None,
             retry=self.retry(where, table),
-            numbering=Numbering(numbers),
+            numbering=Numbering(self.choice(where, table, "numbers", tuple(Numbering))),
             expect=frozenset(self.kinds(where, table, "expect", ())),
+            may=frozenset(self.kinds(where, table, "may", ())),
             source=self.string(where, table, "source", ""),
+            server=self.whole(where, table, "server", 0),
+            zero=str(zero),
+            integer=self.flag(where, table, "integer", default=True),
         )
 
     def consumer(self, name: str) -> Consumer:
@@ -173,7 +224,31 @@ class _Manifest:
         parsed = self.script(where, table)
         if len(parsed.steps) != 1:
             raise ScenarioProblem(f"{parsed.path}:1: a consumer's script is one query, not {len(parsed.steps)} steps")
-        return Consumer(name=name, summary=self.string(where, table, "summary"), script=parsed)
+        made = Consumer(
+            name=name,
+            summary=self.string(where, table, "summary"),
+            script=parsed,
+            schema=self.sql_files(where, table, "schema"),
+            opening=self.sql_files(where, table, "open"),
+            closing=self.sql_files(where, table, "close"),
+            cursor=self.texts(f"{where}.cursor", table.get("cursor", {})),
+            variables=self.texts(f"{where}.variables", table.get("variables", {})),
+            dedupe=self.flag(where, table, "dedupe", default=False),
+            per_tenant=self.choice(where, table, "scope", _SCOPES) == "tenant",
+            settle_ms=self.whole(where, table, "settle_ms", 0),
+            requires=self.texts(f"{where}.requires", table.get("requires", {})),
+            needs=self.choice(where, table, "needs", _NEEDS),
+            tolerate=self.sqlstates(where, table, "tolerate"),
+            misses=self.choice(where, table, "misses", _MISSES),
+        )
+        known = {"tenant", "batch", *made.cursor, *made.variables}
+        for variable in parsed.statements[0].parameters:
+            if variable not in known:
+                raise ScenarioProblem(
+                    f"{parsed.path}:{parsed.statements[0].line}: variable :{variable} is not set"
+                    f'{suggest(variable, known)}; a cursor\'s names are given by cursor = {{ version = "zero" }}'
+                )
+        return made
 
     def retry(self, where: str, table: Mapping[str, Any]) -> Retry | None:
         value = table.get("retry")
@@ -182,16 +257,13 @@ class _Manifest:
         rule = value if isinstance(value, dict) else {"sqlstates": value}
         if unknown := set(rule) - _RETRY_KEYS:
             raise self.problem(where, "retry", f"retry has no '{min(unknown)}'{suggest(min(unknown), _RETRY_KEYS)}")
-        codes, tries, backoff = rule.get("sqlstates"), rule.get("tries", 100), rule.get("backoff_ms", 1.0)
-        if not isinstance(codes, list) or not all(
-            isinstance(code, str) and re.fullmatch(r"[0-9A-Z]{5}", code) for code in codes
-        ):
-            raise self.problem(where, "retry", f'retry takes SQLSTATEs of five characters, as ["40001"], not {codes!r}')
+        codes = self.sqlstates(where, {"retry": rule.get("sqlstates", "")}, "retry")
+        tries, backoff = rule.get("tries", 100), rule.get("backoff_ms", 1.0)
         if not isinstance(tries, int) or isinstance(tries, bool) or not 1 < tries <= 65_535:
             raise self.problem(where, "retry", f"retry's tries is a number from 2 to 65535, not {tries!r}")
         if not isinstance(backoff, int | float) or isinstance(backoff, bool) or not 0 <= backoff <= 10_000:
             raise self.problem(where, "retry", f"retry's backoff_ms is a number from 0 to 10000, not {backoff!r}")
-        return Retry(sqlstates=frozenset(codes), tries=tries, backoff_ms=float(backoff))
+        return Retry(sqlstates=codes, tries=tries, backoff_ms=float(backoff))
 
     def script(self, where: str, table: Mapping[str, Any]) -> Any:
         path = self.file(where, "script", self.string(where, table, "script"))
@@ -241,6 +313,39 @@ class _Manifest:
             raise self.problem(where, None, f'{f"[{where}]" if where else "the scenario"} needs {key} = "…"')
         if not isinstance(value, str):
             raise self.problem(where, key, f"{key} is a text, not {value!r}")
+        return value
+
+    def texts(self, where: str, value: object) -> dict[str, str]:
+        """A table of texts and numbers, as texts."""
+        table = self.table(where, value)
+        for key, each in table.items():
+            if not isinstance(each, str | int | float) or isinstance(each, bool):
+                raise self.problem(where, key, f"{key} is a text or a number, not {each!r}")
+        return {key: str(each) for key, each in table.items()}
+
+    def sqlstates(self, where: str, table: Mapping[str, Any], key: str) -> frozenset[str]:
+        value = table.get(key, [])
+        if not isinstance(value, list) or not all(isinstance(v, str) and _SQLSTATE.fullmatch(v) for v in value):
+            raise self.problem(where, key, f'{key} takes SQLSTATEs of five characters, as ["40001"], not {value!r}')
+        return frozenset(value)
+
+    def flag(self, where: str, table: Mapping[str, Any], key: str, *, default: bool) -> bool:
+        value = table.get(key, default)
+        if not isinstance(value, bool):
+            raise self.problem(where, key, f"{key} is true or false, not {value!r}")
+        return value
+
+    def whole(self, where: str, table: Mapping[str, Any], key: str, default: int) -> int:
+        value = table.get(key, default)
+        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+            raise self.problem(where, key, f"{key} is a whole number, not {value!r}")
+        return value
+
+    def choice(self, where: str, table: Mapping[str, Any], key: str, known: tuple[str, ...]) -> str:
+        """One of a few words; the first is what holds if nothing is said."""
+        value = self.string(where, table, key, known[0])
+        if value not in known:
+            raise self.problem(where, key, f"{key} '{value}' is unknown{suggest(value, [k for k in known if k])}")
         return value
 
     def check_keys(self, where: str, table: Mapping[str, Any], known: set[str]) -> None:

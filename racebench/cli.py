@@ -8,24 +8,19 @@ from __future__ import annotations
 import io
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from racebench import __version__
+from racebench import __version__, options
 from racebench.errors import ExitCode, Interrupted, RacebenchError, UsageProblem, one_line, suggest
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from racebench.planning import Plan
-
-    _Parameter = click.ParamType[float]
-else:
-    _Parameter = click.ParamType  # generic only in newer clicks
-
-_MOST_WORKERS = 1000
 
 
 def main() -> NoReturn:
@@ -69,29 +64,6 @@ def _say(*messages: str, code: ExitCode) -> int:
     return int(code)
 
 
-class _Number(_Parameter):
-    """A number in a range, with a message that names the option, the value and the range."""
-
-    def __init__(self, low: float, high: float, *, whole: bool = True, above: bool = False) -> None:
-        self.low, self.high, self.whole, self.above = low, high, whole, above
-        self.name = "number" if whole else "decimal"
-
-    def get_metavar(self, *_: Any, **__: Any) -> str:
-        return "N" if self.whole else "X"
-
-    def convert(self, value: Any, param: click.Parameter | None, _ctx: click.Context | None) -> float:
-        option = max(param.opts, key=len) if param is not None else "the value"
-        least = f"above {self.low:g}" if self.above else f"from {self.low:g}"
-        try:
-            number: float = int(value) if self.whole else float(value)
-        except (ValueError, OverflowError):
-            number = float("nan")
-        if not (self.low < number if self.above else self.low <= number) or not number <= self.high:
-            kind = "a whole number" if self.whole else "a number"
-            raise UsageProblem(f"{option} is {kind} {least} to {self.high:g}, not '{value}'")
-        return number
-
-
 class _Group(click.Group):
     """A group that suggests the command that was probably meant."""
 
@@ -111,104 +83,50 @@ def cli() -> None:
 
 
 @cli.command()
-@click.argument("scenario", required=False)
-@click.option(
-    "-s",
-    "--strategy",
-    "strategies",
-    multiple=True,
-    metavar="NAME",
-    help="A strategy, several times, or 'all' (the default).",
-)
-@click.option(
-    "-w",
-    "--workers",
-    type=_Number(1, _MOST_WORKERS),
-    default=8,
-    show_default=True,
-    help="Worker processes, one connection each.",
-)
-@click.option(
-    "-d",
-    "--duration",
-    type=_Number(0, 86_400, whole=False, above=True),
-    metavar="SECONDS",
-    help="How long to press.  [default: 2, unless --operations]",
-)
-@click.option("-n", "--operations", type=_Number(1, 10**9), help="How many operations, all workers together.")
-@click.option(
-    "--think",
-    type=_Number(0, 60_000, whole=False),
-    default=0,
-    metavar="MS",
-    help="Delay between the read and the insert.",
-)
-@click.option(
-    "--hold",
-    type=_Number(0, 60_000, whole=False),
-    default=0,
-    metavar="MS",
-    help="Delay between the insert and the commit.",
-)
-@click.option(
-    "--tenants", type=_Number(1, 65_535), default=1, show_default=True, help="Tenants, each with its own counter."
-)
-@click.option(
-    "--seed", type=_Number(0, 2**63 - 1), help="Seed of every random choice.  [default: drawn, printed and saved]"
-)
-@click.option(
-    "--consumer",
-    default="cursor",
-    show_default=True,
-    metavar="NAME",
-    help="The consumer that polls beside the workers.",
-)
-@click.option(
-    "--poll-interval",
-    type=_Number(0, 60_000, whole=False),
-    default=1.0,
-    show_default=True,
-    metavar="MS",
-    help="The consumer's pause between polls; 0 for none.",
-)
-@click.option("--batch", type=_Number(1, 10**6), default=1000, show_default=True, help="The consumer's LIMIT.")
-@click.option(
-    "--server",
-    type=click.Choice(["18", "16"]),
-    default="18",
-    show_default=True,
-    help="Version of the embedded PostgreSQL.",
-)
-@click.option(
-    "--dsn",
-    envvar="RACEBENCH_DSN",
-    show_envvar=True,
-    metavar="DSN",
-    help="Use this server instead of the embedded one.",
-)
-@click.option("--keep", is_flag=True, help="Leave the schema in place and print its name.")
-@click.option("--json", "json_path", metavar="PATH", help="Write the results as JSON; '-' for stdout, alone.")
-@click.option(
-    "--results", default="results", show_default=True, metavar="DIR", help="Folder in which every run is saved."
-)
-@click.option("--no-save", is_flag=True, help="Do not save the run.")
-@click.option(
-    "--fail-on", metavar="KINDS", help="Exit 3 if one of these anomalies is found: duplicates,missed,… or 'any'."
-)
-@click.option(
-    "--expect", type=click.Choice(["race"]), help="Exit 3 if no anomaly is found: the other way round, for demos."
-)
-def run(**options: Any) -> int:
+@options.of_load
+@options.of_target
+@options.of_results
+@click.option("--fail-on", metavar="KINDS", help="Exit 3 if one of these is found: duplicates,missed,… or 'any'.")
+@click.option("--expect", type=click.Choice(["race"]), help="Exit 3 if no anomaly is found: the other way round.")
+def run(**given: Any) -> int:
     """Hammer a table with one or more strategies and count what breaks.
 
-    SCENARIO is a shipped one (see `racebench list`) or a folder; without it, version-counter.
-    The server is an embedded PostgreSQL unless --dsn or RACEBENCH_DSN names another.
+    SCENARIO is a shipped one (see `racebench list`) or a folder; without it, version-counter. The server is an embedded
+    PostgreSQL unless --dsn or RACEBENCH_DSN names another.
     """
     from racebench import planning
+    from racebench.reports import terminal
 
-    plan = planning.plan(**options)
-    _execute(plan)
+    plan = planning.plan(**given)
+    _execute(plan, lambda: terminal.show(_console(), plan.document()))
     return planning.exit_code(plan)
+
+
+@cli.command()
+@options.of_load
+@options.of_target
+@options.of_results
+@click.option("--markdown", metavar="PATH", help="Write the grid as Markdown; '-' for stdout, alone.")
+def matrix(markdown: str | None, **given: Any) -> int:
+    """Run strategies × consumers, each pair alone, and print the grid.
+
+    Every strategy is run without a consumer too, so that a pair's throughput says what the consumer costs its writers.
+    Without --consumer, all of them.
+    """
+    from racebench import planning
+    from racebench.reports import document, grid
+
+    given["consumers"] = given["consumers"] or ("all",)
+    plan = planning.plan(**given, fail_on=None, expect=None, each_alone=True)
+    if markdown not in (None, "-"):
+        planning.check_file("--markdown", Path(str(markdown)))
+    if markdown == "-":
+        _execute(plan, lambda: click.echo(grid.markdown(plan.document()), nl=False), quiet=True)
+    else:
+        _execute(plan, lambda: grid.show(_console(), plan.document()))
+    if markdown not in (None, "-"):
+        document.write_atomically(Path(str(markdown)), grid.markdown(plan.document()))
+    return ExitCode.OK
 
 
 @cli.command("list")
@@ -239,7 +157,7 @@ def show(strategy: str, scenario: str | None) -> None:
 @click.option(
     "--format",
     "format_",
-    type=click.Choice(["table", "json", "svg"]),
+    type=click.Choice(["table", "grid", "markdown", "json", "svg"]),
     default="table",
     show_default=True,
     help="What to write.",
@@ -247,15 +165,18 @@ def show(strategy: str, scenario: str | None) -> None:
 @click.option("-o", "--output", metavar="PATH", help="Where to write it.  [default: stdout]")
 @click.option("--title", default="racebench run", show_default=True, help="Title of the picture.")
 def report(files: tuple[str, ...], format_: str, output: str | None, title: str) -> None:
-    """Render saved results as table, JSON or picture."""
-    from racebench.reports import document, svg, terminal
+    """Render saved results as table, grid, Markdown, JSON or picture."""
+    from racebench.reports import document, grid, svg, terminal
 
     whole = document.merge([document.read(Path(name)) for name in files])
-    if format_ == "table" and output is None:
-        terminal.show(_console(), whole)
+    shows = {"table": terminal.show, "grid": grid.show}
+    if format_ in shows and output is None:
+        shows[format_](_console(), whole)
         return
-    writers = {
-        "table": lambda: terminal.plain(whole),
+    writers: dict[str, Callable[[], str]] = {
+        "table": lambda: terminal.plain(whole, terminal.show),
+        "grid": lambda: terminal.plain(whole, grid.show),
+        "markdown": lambda: grid.markdown(whole),
         "json": lambda: document.to_json(whole) + "\n",
         "svg": lambda: svg.render(whole, title=title),
     }
@@ -309,20 +230,22 @@ def _console(*, stderr: bool = False) -> Console:
     return Console(stderr=stderr, highlight=False)
 
 
-def _execute(plan: Plan) -> None:
+def _execute(plan: Plan, show: Callable[[], None], *, quiet: bool = False) -> None:
     """Run a plan; what was finished is shown also when it ends early. stdout is the JSON's alone if it asks for it."""
     from racebench import running
     from racebench.interrupts import interruptible
-    from racebench.reports import document, progress, terminal
+    from racebench.reports import document, progress
 
     with interruptible():
         try:
-            with progress.bar(_console(stderr=True), len(plan.strategies)) as callback:
+            with progress.bar(_console(stderr=True)) as callback:
                 running.run(plan, callback)
         finally:
             if plan.results and plan.json_path == "-":
                 click.echo(document.to_json(plan.document()))
             elif plan.results:
-                terminal.show(_console(), plan.document())
-                if plan.saved is not None:
+                show()
+                for line in plan.left_out if not quiet else ():
+                    click.echo(f"left out: {line}")
+                if plan.saved is not None and not quiet:
                     click.echo(f"saved: {plan.saved}")

@@ -1,7 +1,7 @@
-"""From a History to a RunResult: counts, rates, verdict, witnesses.
+"""From a History to a RunResult: counts, rates, verdicts, witnesses.
 
-The verdict: INVALID if an anomaly the scenario forbids was found; UNKNOWN if what was needed to find one is not
-known (nothing was committed, the consumer did not read to the end); else VALID, an upper bound under load.
+A verdict is INVALID if an anomaly the scenario forbids was found; UNKNOWN if what was needed to find one is not known
+(nothing was committed, a consumer did not read to the end); else VALID, an upper bound under load.
 """
 
 from __future__ import annotations
@@ -10,20 +10,33 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from racebench.checkers import check
-from racebench.history import Array, History, committed
-from racebench.model import ANOMALIES, Consumer, Finding, Load, Outcome, RunResult, Scenario, Strategy, Verdict
-from racebench.recording import decode_status
+from racebench.checkers import CONSUMER_CHECKERS, check, check_log
+from racebench.history import Array, History, Log, committed
+from racebench.model import (
+    ANOMALIES,
+    Anomaly,
+    Consumer,
+    ConsumerResult,
+    Finding,
+    Load,
+    Outcome,
+    RunResult,
+    Scenario,
+    Strategy,
+    Verdict,
+)
+from racebench.recording import decode_status, encode_status
 from racebench.statistics import percentile, upper_bound_of_zero
 
-_PERCENTILES = {"p50": 0.50, "p90": 0.90, "p99": 0.99, "max": 1.0}
+_LATENCY = {"p50": 0.50, "p90": 0.90, "p99": 0.99, "max": 1.0}
+_LATENESS = {"p50": 0.50, "p99": 0.99, "max": 1.0}
 
 
 def judge(
     *,
     scenario: Scenario,
     strategy: Strategy,
-    consumer: Consumer,
+    consumers: Sequence[Consumer],
     load: Load,
     history: History,
     retried: Mapping[str, int],
@@ -31,61 +44,147 @@ def judge(
     notes: Sequence[str],
     schema: str | None,
 ) -> RunResult:
-    """Check a history and put everything measured into a RunResult."""
+    """Check a history and put everything measured into a RunResult. `history.logs` are the consumers', in order."""
     findings = check(history)
-    counts = _counts(history, findings)
-    verdict = _verdict(scenario, history, counts)
+    read = {log.name: check_log(history, log) for log in history.logs}
+    counts = _counts(history, findings, list(read.values()))
+    results = tuple(
+        _consumer_result(
+            scenario=scenario,
+            strategy=strategy,
+            consumer=consumer,
+            history=history,
+            log=log,
+            findings=read[log.name],
+        )
+        for consumer, log in zip(consumers, history.logs, strict=True)
+    )
+    verdict = _verdict(scenario, counts, complete=counts["committed"] > 0 and all(log.drained for log in history.logs))
+    certain, possible = _expected(strategy, results)
     found = {kind for kind in scenario.forbid if counts[kind]}
     acknowledged = committed(history.operations)
     latencies = np.sort((acknowledged["end"] - acknowledged["start"]) / 1e3)
     seconds = _seconds(history)
+    chances = counts["rows"] or counts["committed"]
     return RunResult(
         scenario=scenario.name,
         strategy=strategy.name,
         summary=strategy.summary,
-        consumer=consumer.name,
+        consumers=results,
         load=load,
         seconds=seconds,
         verdict=verdict,
-        expected=tuple(kind for kind in ANOMALIES if kind in strategy.expect),
+        expected=tuple(kind for kind in ANOMALIES if kind in certain),
+        possible=tuple(kind for kind in ANOMALIES if kind in possible),
         forbidden=scenario.forbid,
         advice=scenario.advise,
-        as_expected=verdict is not Verdict.UNKNOWN and found == strategy.expect,
+        as_expected=verdict is not Verdict.UNKNOWN and certain <= found <= certain | possible,
         source=strategy.source,
         counts=counts,
+        measures=history.measures,
         errors=_errors(history.operations),
         retried=dict(sorted(retried.items())),
-        upper_bound=upper_bound_of_zero(counts["rows"]) if verdict is Verdict.VALID else None,
+        upper_bound=upper_bound_of_zero(chances) if verdict is Verdict.VALID else None,
         throughput_per_s=len(acknowledged) / seconds if seconds > 0 else 0.0,
-        latency_us={name: percentile(latencies, q) for name, q in _PERCENTILES.items()},
-        witnesses=tuple(witness for kind in ANOMALIES for witness in findings[kind].witnesses),
+        latency_us={name: percentile(latencies, q) for name, q in _LATENCY.items()},
+        witnesses=_witnesses(findings, read),
         notes=tuple(notes),
         schema=schema,
         messages=dict(sorted(messages.items())),
     )
 
 
-def _counts(history: History, findings: Mapping[str, Finding]) -> dict[str, int]:
+def expected_misses(strategy: Strategy, consumer: Consumer) -> str:
+    """What is known of a writer and a consumer together: they miss rows "always", "maybe" or "never".
+
+    A consumer that never misses never does; one that follows the order of the numbers misses the rows of writers that
+    do not commit in that order; one that hedges may miss some of those. Nobody misses rows of writers that keep order.
+    """
+    if consumer.misses == "never" or "missed" not in strategy.expect | strategy.may:
+        return "never"
+    return "always" if consumer.misses == "unordered" and "missed" in strategy.expect else "maybe"
+
+
+def _expected(strategy: Strategy, consumers: Sequence[ConsumerResult]) -> tuple[frozenset[str], frozenset[str]]:
+    """The anomalies that this run should show, and those it may: the strategy's, misses as its consumers have them."""
+    certain, possible = strategy.expect - {"missed"}, strategy.may - {"missed"}
+    misses = {result.expected for result in consumers}
+    if "always" in misses:
+        certain |= {"missed"}
+    if "maybe" in misses:
+        possible |= {"missed"}
+    return certain, possible
+
+
+def _consumer_result(
+    *,
+    scenario: Scenario,
+    strategy: Strategy,
+    consumer: Consumer,
+    history: History,
+    log: Log,
+    findings: Mapping[str, Finding],
+) -> ConsumerResult:
+    counts = {kind: finding.count for kind, finding in findings.items()}
+    expected = expected_misses(strategy, consumer)
+    missed = counts["missed"] > 0
+    late = np.sort(_lateness(history, log)) / 1e3
+    return ConsumerResult(
+        name=consumer.name,
+        verdict=_verdict(scenario, counts, complete=log.drained),
+        expected=expected,
+        as_expected=log.drained and (expected == "maybe" or missed == (expected == "always")),
+        counts={"delivered": len(np.unique(log.deliveries["id"])), **counts},
+        late_us={name: percentile(late, q) for name, q in _LATENESS.items()},
+        longest_poll_us=None if log.longest_poll_ns is None else log.longest_poll_ns / 1e3,
+    )
+
+
+def _lateness(history: History, log: Log) -> Array:
+    """For each row's first delivery: ns from its operation's acknowledgement to its arrival, at least 0."""
+    ids, first = np.unique(log.deliveries["id"], return_index=True)
+    rows, operations = history.table, committed(history.operations)
+    if not len(rows) or not len(operations):
+        return np.empty(0, np.int64)
+    at = np.minimum(np.searchsorted(rows["id"], ids), len(rows) - 1)
+    known = rows["id"][at] == ids
+    wrote = rows["operation"][at[known]]
+    by = np.minimum(np.searchsorted(operations["id"], wrote), len(operations) - 1)
+    acknowledged = operations["id"][by] == wrote
+    arrived = log.deliveries["at"][first[known]][acknowledged]
+    late: Array = np.maximum(arrived - operations["end"][by[acknowledged]], 0)
+    return late
+
+
+def _counts(history: History, findings: Mapping[str, Finding], read: Sequence[Mapping[str, Finding]]) -> dict[str, int]:
     operations = history.operations
-    outcome = operations["outcome"]
+    outcome, status = operations["outcome"], operations["status"]
+    rolled_back = (outcome == Outcome.FAIL) & (status == encode_status(Outcome.FAIL, ""))
     return {
         "attempts": len(operations),
         "committed": int((outcome == Outcome.OK).sum()),
         "failed": int((outcome == Outcome.FAIL).sum()),
+        "rolled_back": int(rolled_back.sum()),
         "unknown": int((outcome == Outcome.UNKNOWN).sum()),
         "retries": int((operations["tries"] - 1).sum()) if len(operations) else 0,
-        "rows": len(history.rows),
-        "delivered": len(np.unique(history.deliveries["id"])),
+        "rows": len(history.table),
         **{kind: finding.count for kind, finding in findings.items()},
+        **{kind: sum(log[kind].count for log in read) for kind in CONSUMER_CHECKERS},
     }
 
 
-def _verdict(scenario: Scenario, history: History, counts: Mapping[str, int]) -> Verdict:
-    if any(counts[kind] for kind in scenario.forbid):
+def _verdict(scenario: Scenario, counts: Mapping[str, int], *, complete: bool) -> Verdict:
+    if any(counts.get(kind) for kind in scenario.forbid):
         return Verdict.INVALID
-    if counts["committed"] == 0 or not history.drained:
-        return Verdict.UNKNOWN
-    return Verdict.VALID
+    return Verdict.VALID if complete else Verdict.UNKNOWN
+
+
+def _witnesses(findings: Mapping[str, Finding], read: Mapping[str, Mapping[str, Finding]]) -> tuple[Anomaly, ...]:
+    found: list[Anomaly] = []
+    for kind in ANOMALIES:
+        sources = [findings] if kind in findings else list(read.values())
+        found += [witness for source in sources for witness in source[kind].witnesses]
+    return tuple(found)
 
 
 def _errors(operations: Array) -> dict[str, int]:

@@ -31,10 +31,11 @@ class Verdict(StrEnum):
 
 
 class Numbering(StrEnum):
-    """Where a strategy's numbers run without gaps: in each tenant, or over the whole table."""
+    """Where a strategy's numbers run without planned gaps: in each tenant, over the whole table, or nowhere."""
 
     TENANT = "tenant"
     TABLE = "table"
+    NONE = "none"
 
 
 def first_word(sql: str) -> str:
@@ -50,7 +51,8 @@ ANOMALIES: Mapping[str, str] = {
     "redelivered": "deliveries of a row beyond its first",
     "lost": "operations acknowledged, whose row is absent",
     "unexpected": "operations reported failed, whose row is present",
-    "refused": "operations that failed only because another session was at work (SQLSTATE class 23 or 40)",
+    "violations": "rows that break an invariant of the scenario",
+    "refused": 'operations that failed only because another session was at work (class 23, 40, or "already exists")',
     "unnumbered": "rows whose version is NULL, which no cursor ever reaches",
     "gaps": "numbers never used between the first and the last",
     "inversions": "operations that began after another had ended and got a smaller version",
@@ -152,9 +154,11 @@ class Script:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Strategy:
-    """One way of numbering a row: a script, extra DDL, an isolation level and a retry rule.
+    """One way of writing: a script, extra DDL, an isolation level and a retry rule.
 
-    `expect` is the set of anomalies the field knows it to allow; empty means it is known to be right.
+    `expect` are the anomalies the field knows it to show under load, `may` those it may; both empty means that it is
+    known to be right. `server` is the oldest major version it runs on. `zero` is below every version it gives;
+    `integer` says whether its versions are numbers at all.
     """
 
     name: str
@@ -165,7 +169,16 @@ class Strategy:
     retry: Retry | None = None
     numbering: Numbering = Numbering.TENANT
     expect: frozenset[str] = frozenset()
+    may: frozenset[str] = frozenset()
     source: str = ""
+    server: int = 0
+    zero: str = "0"
+    integer: bool = True
+
+    @property
+    def right(self) -> bool:
+        """Whether the field knows no anomaly of it."""
+        return not self.expect and not self.may
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -174,14 +187,37 @@ class Strategy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Consumer:
-    """A way of reading new rows: a query polled with `:tenant`, `:cursor` and `:batch`.
+    """A way of reading new rows: a query that is polled and returns rows with an `id`, oldest first.
 
-    The query returns `id` and `version`, oldest first; the cursor becomes the last version returned.
+    It is given `:tenant` and `:batch`, its `variables`, and its `cursor`: columns of the last row it returned, with
+    the text each begins with ("zero": the strategy's). `dedupe`: rows seen before are dropped. `per_tenant`: polled for
+    each tenant, else once. `settle_ms`: how long it may hold a visible row back. `opening` is run in its own session,
+    `closing` when the schema goes. `requires` are server settings, `needs` "integer" or "dense" numbers.
+    `tolerate` are SQLSTATEs that count as an empty answer (a column that a migration has yet to add).
+    `misses`: "unordered", "maybe" or "never" (docs/scenarios.md).
     """
 
     name: str
     summary: str
     script: Script
+    schema: tuple[SqlFile, ...] = ()
+    opening: tuple[SqlFile, ...] = ()
+    closing: tuple[SqlFile, ...] = ()
+    cursor: Mapping[str, str] = field(default_factory=dict)
+    variables: Mapping[str, str] = field(default_factory=dict)
+    dedupe: bool = False
+    per_tenant: bool = True
+    settle_ms: float = 0.0
+    requires: Mapping[str, str] = field(default_factory=dict)
+    needs: str = ""
+    tolerate: frozenset[str] = frozenset()
+    misses: str = "unordered"
+
+    def fits(self, strategy: Strategy) -> bool:
+        """Whether the consumer can read what the strategy writes: a look back of 100 needs numbers, a gap holes."""
+        return not (self.needs and not strategy.integer) and not (
+            self.needs == "dense" and strategy.numbering is Numbering.NONE
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,7 +235,10 @@ class NumberedRows:
 class Scenario:
     """A folder of SQL: a schema, strategies that write to it, consumers that read from it.
 
-    `forbid` is what makes a run INVALID; `advise` names the strategy to recommend.
+    `rows` is where numbered rows are, if it numbers any. `invariants` are queries that return the rows that break them,
+    `measures` queries that return one value each; both are asked after a run. `once`: each worker runs its script once,
+    as start-up code does. `forbid` is what makes a run INVALID;
+    `advise` names the strategy to recommend.
     """
 
     name: str
@@ -207,16 +246,28 @@ class Scenario:
     summary: str
     folder: Path
     schema: tuple[SqlFile, ...]
-    rows: NumberedRows
+    rows: NumberedRows | None
+    invariants: Mapping[str, str]
+    measures: Mapping[str, str]
+    lines: Mapping[str, int] = field(repr=False)
+    once: bool
     forbid: tuple[str, ...]
     advise: str | None
     strategies: Mapping[str, Strategy]
     consumers: Mapping[str, Consumer]
 
+    def locate(self, key: str) -> str:
+        """Where a key of the manifest stands, as `file:line`."""
+        return f"{self.folder / 'scenario.toml'}:{self.lines.get(key, 1)}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """How hard a run presses. Durations in the unit of their suffix; `operations` is the total of all workers."""
+    """How hard a run presses. Durations in the unit of their suffix; `operations` is the total of all workers.
+
+    `rollback_percent` of the transactions roll back instead of committing, `long_percent` hold for `long_us` instead of
+    `hold_us`; each worker begins up to `jitter_us` after the common start.
+    """
 
     workers: int
     duration_s: float | None
@@ -225,6 +276,10 @@ class Load:
     hold_us: int = 0
     tenants: int = 1
     seed: int = 0
+    rollback_percent: float = 0.0
+    long_percent: float = 0.0
+    long_us: int = 0
+    jitter_us: int = 0
     poll_interval_ms: float = 1.0
     batch: int = 1000
 
@@ -233,8 +288,8 @@ class Load:
 class Anomaly:
     """One witness: the rows, operations and polls that show an anomaly, and a sentence that says it.
 
-    `rows`, `operations` and `polls` are plain mappings as published in the JSON document;
-    times are microseconds since the common start.
+    `rows`, `operations` and `polls` are plain mappings as published in the JSON document; times are microseconds since
+    the common start. `consumer` is whose polls they are.
     """
 
     kind: str
@@ -242,6 +297,7 @@ class Anomaly:
     rows: tuple[Mapping[str, Any], ...] = ()
     operations: tuple[Mapping[str, Any], ...] = ()
     polls: tuple[Mapping[str, Any], ...] = ()
+    consumer: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -255,22 +311,43 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ConsumerResult:
+    """What one consumer was given. `late_us`: from a commit's acknowledgement to the row's arrival, p50, p99 and max.
+
+    `longest_poll_us` is the longest it waited for an answer. `as_expected` is about missed rows alone.
+    """
+
+    name: str
+    verdict: Verdict
+    expected: str
+    as_expected: bool
+    counts: Mapping[str, int]
+    late_us: Mapping[str, float | None]
+    longest_poll_us: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunResult:
-    """One strategy under load: what was measured, what was found, and what follows from it."""
+    """One strategy under load: what was measured, what was found, and what follows from it.
+
+    `counts` has missed and redelivered of all consumers together; `consumers` has them one by one.
+    """
 
     scenario: str
     strategy: str
     summary: str
-    consumer: str
+    consumers: tuple[ConsumerResult, ...]
     load: Load
     seconds: float
     verdict: Verdict
     expected: tuple[str, ...]
+    possible: tuple[str, ...]
     advice: str | None
     forbidden: tuple[str, ...]
     as_expected: bool
     source: str
     counts: Mapping[str, int]
+    measures: Mapping[str, Any]
     errors: Mapping[str, int]
     retried: Mapping[str, int]
     upper_bound: float | None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,11 +20,17 @@ DEFAULT_SECONDS = 2.0
 
 @dataclass(slots=True, kw_only=True)
 class Plan:
-    """What a command is going to do, and, as it goes, what it has found. No target means the embedded server."""
+    """What a command is going to do, and, as it goes, what it has found. No target means the embedded server.
+
+    `named` are the strategies and consumers asked for by name: if one cannot be had, that is an error; of the others it
+    is noted in `left_out`. `each_alone`: every consumer in a run of its own, and one run without (a matrix).
+    """
 
     scenario: Scenario
     strategies: tuple[Strategy, ...]
-    consumer: Consumer
+    consumers: tuple[Consumer, ...]
+    named: frozenset[str]
+    each_alone: bool
     load: Load
     target: Target | None
     server_version: int
@@ -35,6 +42,8 @@ class Plan:
     created: str = field(default_factory=now)
     environment: Mapping[str, Any] = field(default_factory=dict)
     results: list[RunResult] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+    finished: bool = False
     saved: Path | None = None
 
     def document(self) -> Document:
@@ -43,7 +52,7 @@ class Plan:
             environment=self.environment,
             created=self.created,
             runs=tuple(self.results),
-            complete=len(self.results) == len(self.strategies),
+            complete=self.finished,
         )
 
 
@@ -66,7 +75,10 @@ def plan(
     hold: float,
     tenants: int,
     seed: int | None,
-    consumer: str,
+    consumers: Sequence[str],
+    rollback: float,
+    long: tuple[float, float],
+    jitter: float,
     poll_interval: float,
     batch: int,
     server: str,
@@ -77,8 +89,12 @@ def plan(
     no_save: bool,
     fail_on: str | None,
     expect: str | None,
+    each_alone: bool = False,
 ) -> Plan:
-    """Check the options of `racebench run`; raises UsageProblem for the first that cannot be carried out."""
+    """Check the options of `run` and `matrix`; raises UsageProblem for the first that cannot be carried out.
+
+    Durations are in seconds, delays in milliseconds; `long` is a percentage and a delay.
+    """
     found = catalog.find_scenario(scenario)
     if operations is not None and operations < workers:
         raise UsageProblem(
@@ -87,12 +103,16 @@ def plan(
         )
     if keep and not dsn:
         raise UsageProblem("--keep needs --dsn: the embedded server ends with the command, nobody could look")
+    if found.once:
+        duration, operations = None, workers
     if duration is None and operations is None:
         duration = DEFAULT_SECONDS
     made = Plan(
         scenario=found,
-        strategies=_strategies(found, strategies),
-        consumer=catalog.find_consumer(found, consumer),
+        strategies=catalog.find_strategies(found, strategies or ["all"]),
+        consumers=catalog.find_consumers(found, consumers or _default_consumers(found)),
+        named=frozenset({*strategies, *consumers}),
+        each_alone=each_alone,
         load=Load(
             workers=workers,
             duration_s=duration,
@@ -100,6 +120,10 @@ def plan(
             think_us=round(think * 1000),
             hold_us=round(hold * 1000),
             tenants=tenants,
+            rollback_percent=rollback,
+            long_percent=long[0],
+            long_us=round(long[1] * 1000),
+            jitter_us=round(jitter * 1000),
             seed=secrets.randbelow(2**32) if seed is None else seed,
             poll_interval_ms=poll_interval,
             batch=batch,
@@ -113,7 +137,7 @@ def plan(
         expect_race=expect == "race",
     )
     if json_path is not None and json_path != "-":
-        _check_json(Path(json_path))
+        check_file("--json", Path(json_path))
     if made.folder is not None:
         check_writable(made.folder)
     return made
@@ -138,11 +162,9 @@ def _raced(made: Plan, result: RunResult) -> bool:
     return any(result.counts[kind] > 0 for kind in kinds)
 
 
-def _strategies(scenario: Scenario, names: Sequence[str]) -> tuple[Strategy, ...]:
-    """The strategies asked for, each once, in the order asked; all of them for none or 'all'."""
-    if not names or "all" in names:
-        return tuple(scenario.strategies.values())
-    return tuple(catalog.find_strategy(scenario, name) for name in dict.fromkeys(names))
+def _default_consumers(scenario: Scenario) -> list[str]:
+    """The plain cursor if there is one, else the first consumer, if there is any."""
+    return ["cursor"] if "cursor" in scenario.consumers else list(scenario.consumers)[:1]
 
 
 def _kinds(text: str | None) -> tuple[str, ...]:
@@ -159,21 +181,16 @@ def _kinds(text: str | None) -> tuple[str, ...]:
     return kinds
 
 
-def _check_json(path: Path) -> None:
+def check_file(option: str, path: Path) -> None:
+    """Raise UsageProblem unless the file that an option names can be written."""
     if path.is_dir():
-        raise UsageProblem(f"--json '{path}' is a folder; name a file, or '-' for stdout")
+        raise UsageProblem(f"{option} '{path}' is a folder; name a file, or '-' for stdout")
     if not path.parent.is_dir():
-        raise UsageProblem(f"--json '{path}': folder '{path.parent}' does not exist; make it first")
-    if not path.exists() or path.is_file():
-        check_writable_beside(path)
-
-
-def check_writable_beside(path: Path) -> None:
-    """Raise UsageProblem unless a file can be written in the path's folder."""
-    import tempfile
-
+        raise UsageProblem(f"{option} '{path}': folder '{path.parent}' does not exist; make it first")
+    if path.exists() and not path.is_file():
+        return
     try:
         with tempfile.TemporaryFile(dir=path.parent):
             pass
     except OSError as problem:
-        raise UsageProblem(f"--json '{path}' cannot be written: {problem.strerror}; name another place") from None
+        raise UsageProblem(f"{option} '{path}' cannot be written: {problem.strerror}; name another place") from None

@@ -28,11 +28,9 @@ OPERATION = np.dtype(
     [("start", "<i8"), ("end", "<i8"), ("version", "<i8"), ("tenant", "<u2"), ("tries", "<u2"), ("status", "<u4")]
 )
 #: Rows delivered to a consumer, in delivery order; `poll` indexes the polls.
-DELIVERY = np.dtype([("at", "<i8"), ("id", "<i8"), ("version", "<i8"), ("poll", "<u4"), ("tenant", "<u4")])
-#: Polls that returned rows: when, and how the cursor moved.
-POLL = np.dtype(
-    [("start", "<i8"), ("end", "<i8"), ("before", "<i8"), ("after", "<i8"), ("rows", "<u4"), ("tenant", "<u4")]
-)
+DELIVERY = np.dtype([("at", "<i8"), ("id", "<i8"), ("poll", "<u4"), ("tenant", "<u4")])
+#: Polls that returned rows: when, how many, and the last of them, at which the cursor stands from then on.
+POLL = np.dtype([("start", "<i8"), ("end", "<i8"), ("last", "<i8"), ("rows", "<u4"), ("tenant", "<u4")])
 
 _CHUNK_RECORDS = 1 << 16  # times any record size, a multiple of every page size in use
 _FORMATS = {"<i8": "q", "<u4": "I", "<u2": "H"}

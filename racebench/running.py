@@ -1,39 +1,45 @@
-"""Carrying a Plan out: the target and the processes up, one strategy after the other, each saved as it finishes."""
+"""Carrying a Plan out: the target and the processes up, one run after the other, each saved as it finishes."""
 
 from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from racebench import environment
+from racebench.errors import DatabaseProblem
 from racebench.executors.processes import Processes
 from racebench.hammer.driver import EXTRA_CONNECTIONS, Hammer
+from racebench.model import Consumer, Strategy
 from racebench.planning import Plan
 from racebench.reports.document import to_json, write_atomically
 from racebench.targets import Target
 from racebench.targets.embedded import EmbeddedServer
 from racebench.targets.external import check_usable
 
-#: Called with what is going on, and how much of it is done (0 to 1).
+#: Called with what is going on, and how much of everything is done (0 to 1).
 Progress = Callable[[str, float], None]
 
 
 def run(plan: Plan, progress: Progress) -> None:
-    """Run every strategy of a plan, adding to `plan.results`; raises RacebenchError, and leaves nothing running."""
-    connections = plan.load.workers + EXTRA_CONNECTIONS
+    """Carry out every run of a plan, adding to `plan.results`; raises RacebenchError, and leaves nothing running."""
+    together = 1 if plan.each_alone else len(plan.consumers)
+    connections = plan.load.workers + together + EXTRA_CONNECTIONS
     with contextlib.ExitStack() as stack:
         processes = stack.enter_context(Processes())
         progress("starting PostgreSQL", 0.0)
         target = _target(plan, stack, connections)
         plan.environment = environment.describe(target)
+        runs = list(_runs(plan, target))
         progress("starting workers", 0.0)
-        processes.warm(plan.load.workers + 1)
+        processes.warm(plan.load.workers + together)
         hammer = Hammer(target=target, processes=processes, keep=plan.keep)
-        for strategy in plan.strategies:
-            result = hammer.run(plan.scenario, strategy, plan.consumer, plan.load, _labelled(progress, strategy.name))
-            plan.results.append(result)
+        for number, (strategy, consumers) in enumerate(runs):
+            label = strategy.name if not plan.each_alone else f"{strategy.name} {_names(consumers)}"
+            report = _scaled(progress, label, number, len(runs))
+            plan.results.append(hammer.run(plan.scenario, strategy, consumers, plan.load, report))
+            plan.finished = number + 1 == len(runs)
             save(plan)
 
 
@@ -44,8 +50,51 @@ def _target(plan: Plan, stack: contextlib.ExitStack, connections: int) -> Target
     return plan.target
 
 
-def _labelled(progress: Progress, label: str) -> Callable[[float], None]:
-    return lambda fraction: progress(label, fraction)
+def _runs(plan: Plan, target: Target) -> Iterator[tuple[Strategy, tuple[Consumer, ...]]]:
+    """Each strategy with its consumers, less what this server or this pairing does not allow."""
+    version = int(str(plan.environment["server_version"]).split(".", maxsplit=1)[0].split("beta")[0])
+    consumers = [consumer for consumer in plan.consumers if not _refused(plan, consumer.name, _lacks(plan, consumer))]
+    for strategy in plan.strategies:
+        lack = f"needs PostgreSQL {strategy.server}, {target.label} is {version}" if strategy.server > version else ""
+        if _refused(plan, strategy.name, lack):
+            continue
+        fitting = tuple(consumer for consumer in consumers if consumer.fits(strategy))
+        for consumer in consumers:
+            if consumer not in fitting and not plan.each_alone:
+                plan.left_out.append(f"{consumer.name} with {strategy.name}: needs {consumer.needs} numbers")
+        if plan.each_alone:
+            yield strategy, ()
+            yield from ((strategy, (consumer,)) for consumer in fitting)
+        else:
+            yield strategy, fitting
+
+
+def _lacks(plan: Plan, consumer: Consumer) -> str:
+    """What the server would have to be set to for a consumer, in words; "" if it is."""
+    settings = plan.environment["server_settings"]
+    for name, value in consumer.requires.items():
+        if settings.get(name) != value:
+            return (
+                f"needs {name} = {value}, the server has '{settings.get(name)}'; set it in postgresql.conf and restart"
+            )
+    return ""
+
+
+def _refused(plan: Plan, name: str, lack: str) -> bool:
+    """Whether something cannot be had: an error if it was asked for by name, else noted and left out."""
+    if lack and name in plan.named:
+        raise DatabaseProblem(f"'{name}' {lack}, or leave it out")
+    if lack:
+        plan.left_out.append(f"{name}: {lack}")
+    return bool(lack)
+
+
+def _names(consumers: tuple[Consumer, ...]) -> str:
+    return "+".join(consumer.name for consumer in consumers) or "alone"
+
+
+def _scaled(progress: Progress, label: str, number: int, runs: int) -> Callable[[float], None]:
+    return lambda fraction: progress(label, (number + fraction) / runs)
 
 
 def save(plan: Plan) -> None:

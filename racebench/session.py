@@ -122,8 +122,8 @@ class Session:
         transaction = 1 if keyword in _BEGINS else -1 if keyword in _ENDS else 0
         return ("Statement", step, name, step.parameters, store, transaction, keyword in _COMMITS)
 
-    def run(self, variables: Variables) -> Outcome:
-        """Run the script once; variables are read and set in place.
+    def run(self, variables: Variables, *, roll_back: bool = False) -> Outcome:
+        """Run the script once; variables are read and set in place. `roll_back`: send ROLLBACK in place of COMMIT.
 
         OK: every statement succeeded. FAIL: the server refused one, or the script itself rolled back.
         UNKNOWN: the connection was lost when a commit may already have happened.
@@ -143,6 +143,10 @@ class Session:
                 kind = instruction[0]
                 if kind == "Statement":
                     _, step, name, parameters, store, transaction, is_commit = instruction
+                    if roll_back and is_commit and open_transaction:
+                        self.rollback()
+                        open_transaction, rolled_back = False, True
+                        continue
                     result = exec_prepared(name, [variables[p] for p in parameters])  # type: ignore[misc]  # None is NULL
                     if result.status not in _OK:
                         return self._failed(result, open_transaction, committed, is_commit)
@@ -184,14 +188,6 @@ class Session:
         if self.alive and self.pgconn.transaction_status != pq.TransactionStatus.IDLE:
             self.pgconn.exec_(b"ROLLBACK")
 
-    def query(self, statement: int, parameters: Sequence[bytes]) -> pq.abc.PGresult:
-        """Run one statement alone and return its rows; raises DatabaseProblem if the server refuses."""
-        _, step, name, *_ = self._code[statement]
-        result = self.pgconn.exec_prepared(name, list(parameters))
-        if result.status not in _OK:
-            raise DatabaseProblem(f"{self.script.path}:{step.line}: {one_line(self.pgconn.get_error_message())}")
-        return result
-
     def _failed(self, result: pq.abc.PGresult, open_transaction: bool, committed: bool, is_commit: bool) -> Outcome:
         sqlstate = result.error_field(pq.DiagnosticField.SQLSTATE)
         message = result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY)
@@ -220,3 +216,33 @@ class Session:
 
     def _problem(self, step: Any, message: str) -> ScenarioProblem:
         return ScenarioProblem(f"{self.script.path}:{step.line}: {message}")
+
+
+class Query:
+    """One query of a script, run again and again with other parameters; prepared, unless some errors are tolerated.
+
+    A statement that cannot be prepared yet (its column is still to be added) cannot be prepared at all.
+    """
+
+    def __init__(
+        self, connection: psycopg.Connection[tuple[Any, ...]], script: Script, tolerate: frozenset[str] = frozenset()
+    ) -> None:
+        self._pgconn = connection.pgconn
+        self._step = script.statements[0]
+        self._path = script.path
+        self._tolerate = tolerate
+        self._session = None if tolerate else Session(connection, script)
+
+    def run(self, parameters: Sequence[bytes]) -> pq.abc.PGresult | None:
+        """Return the rows, None for a tolerated error; raises ScenarioProblem or DatabaseProblem for another."""
+        if self._session is None:
+            result = self._pgconn.exec_params(self._step.sql.encode(), list(parameters))
+        else:
+            result = self._pgconn.exec_prepared(b"racebench_0", list(parameters))
+        if result.status in _OK:
+            return result
+        sqlstate = (result.error_field(pq.DiagnosticField.SQLSTATE) or b"").decode()
+        if sqlstate in self._tolerate:
+            return None
+        message = one_line((result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or b"").decode(errors="replace"))
+        raise DatabaseProblem(f"{self._path}:{self._step.line}: {message or self._pgconn.get_error_message()}")

@@ -63,15 +63,16 @@ def version_counter() -> Scenario:
 
 
 @pytest.fixture
-def hammer(embedded: Target, processes: Processes, version_counter: Scenario) -> Callable[..., RunResult]:
-    """Run a strategy of version-counter on the embedded server; keywords are Load's."""
+def hammer(embedded: Target, processes: Processes) -> Callable[..., RunResult]:
+    """Run a strategy of version-counter (or another scenario) on the embedded server; keywords are Load's."""
 
-    def run(name: str, **load: object) -> RunResult:
+    def run(name: str, consumers: str = "cursor", scenario: str = "version-counter", **load: object) -> RunResult:
+        found = catalog.find_scenario(scenario)
         given = {"workers": 8, "duration_s": None, "operations": 1600, **load}
         return Hammer(target=embedded, processes=processes).run(
-            version_counter,
-            version_counter.strategies[name],
-            version_counter.consumers["cursor"],
+            found,
+            found.strategies[name],
+            catalog.find_consumers(found, consumers.split()),
             Load(**given),  # type: ignore[arg-type]
             lambda _fraction: None,
         )

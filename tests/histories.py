@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from hypothesis import strategies as st
 
-from racebench.history import HISTORY_OPERATION, ROW, History
-from racebench.model import Numbering, Outcome
+from racebench.checkers import check, check_log
+from racebench.history import HISTORY_OPERATION, ROW, History, Log
+from racebench.model import Finding, Numbering, Outcome
 from racebench.recording import DELIVERY, NO_VERSION, POLL, encode_status
 
 
@@ -66,39 +67,50 @@ def history(
         ],
         ROW,
     )
-    versions = {row.id: row.version or 0 for row in rows}
     deliveries = [
-        (number + 1, identity, versions.get(identity, 0), number, poll.tenant)
-        for number, poll in enumerate(polls)
-        for identity in poll.delivered
+        (number + 1, identity, number, poll.tenant) for number, poll in enumerate(polls) for identity in poll.delivered
     ]
-    log = [(n, n + 1, 0, poll.after, max(1, len(poll.delivered)), poll.tenant) for n, poll in enumerate(polls)]
+    records = [(n, n + 1, 0, max(1, len(poll.delivered)), poll.tenant) for n, poll in enumerate(polls)]
     return History(
         start=0,
         operations=operations,
         rows=table,
-        deliveries=np.array(deliveries, DELIVERY),
-        polls=np.array(log, POLL),
-        drained=drained,
+        logs=(
+            Log(
+                name="cursor",
+                deliveries=np.array(deliveries, DELIVERY),
+                polls=np.array(records, POLL),
+                after=np.array([poll.after for poll in polls], np.int64),
+                drained=drained,
+            ),
+        ),
         numbering=numbering,
     )
 
 
+def all_findings(history: History) -> dict[str, Finding]:
+    """What every checker finds, the consumer's included."""
+    return check(history) | check_log(history, history.logs[0])
+
+
 def naive_counts(history: History) -> Counter[str]:
     """What the definitions say, read as slowly and plainly as they are written."""
-    rows = [tuple(int(part) for part in row) for row in history.rows]
+    (log,) = history.logs
+    rows = [tuple(int(part) for part in row) for row in history.table]
     numbered = [(tenant, version) for _, tenant, version, _ in rows if version != NO_VERSION]
-    delivered = Counter(int(identity) for identity in history.deliveries["id"])
+    delivered = Counter(int(identity) for identity in log.deliveries["id"])
     ops = {int(op["id"]): op for op in history.operations}
     present = {operation for *_, operation in rows}
     cursor: dict[int, int] = {}
-    for poll in history.polls:
+    for poll, after in zip(log.polls, log.after, strict=True):
         tenant = int(poll["tenant"])
-        cursor[tenant] = max(cursor.get(tenant, NO_VERSION), int(poll["after"]))
+        cursor[tenant] = max(cursor.get(tenant, NO_VERSION), int(after))
     counts: Counter[str] = Counter()
     counts["duplicates"] = len(numbered) - len(set(numbered))
     counts["missed"] = sum(
-        version != NO_VERSION and tenant in cursor and version <= cursor[tenant] and identity not in delivered
+        version != NO_VERSION
+        and identity not in delivered
+        and (log.drained or (tenant in cursor and version <= cursor[tenant]))
         for identity, tenant, version, _ in rows
     )
     counts["redelivered"] = sum(times - 1 for times in delivered.values())
@@ -132,7 +144,13 @@ def any_history(draw: st.DrawFn) -> History:
     rows = [Row(n, draw(versions), operation, draw(tenants)) for n, operation in enumerate(writers, 1)]
     ids = st.lists(st.integers(1, 9), max_size=4)
     polls = [Poll(tuple(draw(ids)), draw(st.integers(0, 7)), draw(tenants)) for _ in range(draw(st.integers(0, 4)))]
-    return history(ops, rows, polls, numbering=draw(st.sampled_from(list(Numbering))))
+    return history(
+        ops,
+        rows,
+        polls,
+        numbering=draw(st.sampled_from([Numbering.TENANT, Numbering.TABLE])),
+        drained=draw(st.booleans()),
+    )
 
 
 @st.composite

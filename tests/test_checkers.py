@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from histories import Op, Poll, Row, any_history, good_parts, history, naive_counts
-from racebench.checkers import CHECKERS, check
-from racebench.history import History
+from histories import Op, Poll, Row, all_findings, any_history, good_parts, history, naive_counts
+from racebench.checkers import CONSUMER_CHECKERS, OPERATION_CHECKERS, ROW_CHECKERS
+from racebench.history import History, Violation
 from racebench.model import ANOMALIES, Finding, Numbering, Outcome
 
 Parts = tuple[list[Op], list[Row], list[Poll]]
@@ -20,7 +20,10 @@ TWO_OPS = [Op(1, 0, 10, 1), Op(2, 5, 15, 1)]
 
 GOOD: dict[str, History] = {
     "duplicates": history(rows=[Row(1, 1), Row(2, 2), Row(3, 1, tenant=2), Row(4, None), Row(5, None)]),
-    "missed": history(rows=[Row(1, 1), Row(2, 2), Row(3, 9), Row(4, None)], polls=[Poll((1,), 1), Poll((2,), 2)]),
+    "missed": history(
+        rows=[Row(1, 1), Row(2, 2), Row(3, 9), Row(4, None)], polls=[Poll((1,), 1), Poll((2,), 2)], drained=False
+    ),
+    "violations": replace(history(), violations=(Violation(invariant="sum-kept", count=0, rows=()),)),
     "redelivered": history(rows=[Row(1, 1), Row(2, 1)], polls=[Poll((1, 2), 1)]),
     "lost": history([Op(1, 0, 1), Op(2, 0, 1, outcome=Outcome.UNKNOWN)], [Row(1, 1, 1)]),
     "unexpected": history([Op(1, 0, 1, outcome=Outcome.UNKNOWN), Op(2, 0, 1, outcome=Outcome.FAIL)], [Row(1, 1, 1)]),
@@ -30,6 +33,7 @@ GOOD: dict[str, History] = {
             Op(2, 0, 1, outcome=Outcome.FAIL, sqlstate="57014"),
             Op(3, 0, 1, outcome=Outcome.UNKNOWN, sqlstate="08006"),
             Op(4, 0, 1, tries=5),
+            Op(5, 0, 1, outcome=Outcome.FAIL),
         ]
     ),
     "unnumbered": history(rows=[Row(1, 0), Row(2, -3)]),
@@ -48,9 +52,18 @@ BAD: dict[str, tuple[History, int, str]] = {
     "missed": (
         history(TWO_OPS, [Row(7, 1, 1), Row(8, 1, 2)], [Poll((7,), 1)]),
         1,
-        "row 8 (tenant 1, version 1) was not yet visible when poll 0 moved the cursor from 0 to 1",
+        "row 8 (tenant 1, version 1) is committed, but poll 0 of 'cursor' moved the cursor to 1 without it",
     ),
-    "redelivered": (history(rows=[Row(1, 1)], polls=[Poll((1,), 1), Poll((1,), 1)]), 1, "row 1 was delivered 2 times"),
+    "violations": (
+        replace(history(), violations=(Violation(invariant="sum-kept", count=2, rows=({"balance": 3},)),)),
+        2,
+        "invariant 'sum-kept' is broken by 2 rows: {\"balance\": 3}",
+    ),
+    "redelivered": (
+        history(rows=[Row(1, 1)], polls=[Poll((1,), 1), Poll((1,), 1)]),
+        1,
+        "row 1 was delivered 2 times to 'cursor'",
+    ),
     "lost": (history([Op(1, 0, 1)]), 1, "operation 1 had succeeded, and there is no row of it"),
     "unexpected": (
         history([Op(1, 0, 1, outcome=Outcome.FAIL, sqlstate="40001")], [Row(3, 1, 1)]),
@@ -73,53 +86,65 @@ BAD: dict[str, tuple[History, int, str]] = {
 
 
 def test_every_kind_has_a_checker_a_good_and_a_bad_history() -> None:
-    assert set(CHECKERS) == set(ANOMALIES) == set(GOOD) == set(BAD)
+    checked = {*CONSUMER_CHECKERS, *OPERATION_CHECKERS, *ROW_CHECKERS}
+    assert checked == set(ANOMALIES) == set(GOOD) == set(BAD)
 
 
 @pytest.mark.parametrize("kind", ANOMALIES)
 def test_the_innocent_is_not_accused(kind: str) -> None:
-    assert CHECKERS[kind](GOOD[kind]) == Finding(kind=kind, count=0, chances=CHECKERS[kind](GOOD[kind]).chances)
+    finding = all_findings(GOOD[kind])[kind]
+    assert finding == Finding(kind=kind, count=0, chances=finding.chances)
 
 
 @pytest.mark.parametrize("kind", ANOMALIES)
 def test_the_guilty_is_found_with_a_witness(kind: str) -> None:
     bad, count, explanation = BAD[kind]
-    finding = CHECKERS[kind](bad)
+    finding = all_findings(bad)[kind]
     assert finding.count == count
     assert explanation in finding.witnesses[0].explanation
     assert finding.witnesses[0].kind == kind
 
 
 def test_an_empty_history_has_no_anomalies() -> None:
-    assert all(finding.count == 0 and not finding.witnesses for finding in check(history()).values())
+    assert all(finding.count == 0 and not finding.witnesses for finding in all_findings(history()).values())
 
 
 def test_a_duplicate_of_which_the_consumer_saw_one_is_the_first_witness() -> None:
     rows = [Row(1, 1), Row(2, 1), Row(3, 2), Row(4, 2)]
-    first = check(history(rows=rows, polls=[Poll((1, 2), 1), Poll((3,), 2)]))["duplicates"].witnesses[0]
+    first = all_findings(history(rows=rows, polls=[Poll((1, 2), 1), Poll((3,), 2)]))["duplicates"].witnesses[0]
     assert [row["id"] for row in first.rows] == [3, 4]
     assert [poll["poll"] for poll in first.polls] == [1]
 
 
 def test_a_table_wide_numbering_has_its_gaps_over_all_tenants() -> None:
     rows = [Row(1, 1), Row(2, 2, tenant=2), Row(3, 4)]
-    assert check(history(rows=rows))["gaps"].count == 2
-    assert check(history(rows=rows, numbering=Numbering.TABLE))["gaps"].count == 1
+    assert all_findings(history(rows=rows))["gaps"].count == 2
+    assert all_findings(history(rows=rows, numbering=Numbering.TABLE))["gaps"].count == 1
 
 
-def test_a_row_above_the_last_cursor_was_not_passed() -> None:
-    assert check(history(rows=[Row(1, 5)], polls=[Poll((), 4)]))["missed"].count == 0
+def test_of_a_consumer_that_did_not_finish_only_rows_its_cursor_passed_are_missed() -> None:
+    above = history(rows=[Row(1, 5)], polls=[Poll((), 4)], drained=False)
+    of_another_tenant = history(rows=[Row(1, 1, tenant=2)], polls=[Poll((), 9, tenant=1)], drained=False)
+    passed = history(rows=[Row(1, 4)], polls=[Poll((), 4)], drained=False)
+    counts = [all_findings(each)["missed"].count for each in (above, of_another_tenant, passed)]
+    assert counts == [0, 0, 1]
 
 
-def test_a_cursor_of_one_tenant_passes_no_row_of_another() -> None:
-    assert check(history(rows=[Row(1, 1, tenant=2)], polls=[Poll((), 9, tenant=1)]))["missed"].count == 0
+def test_a_consumer_that_finished_missed_whatever_it_did_not_deliver() -> None:
+    assert all_findings(history(rows=[Row(1, 5)], polls=[]))["missed"].count == 1
+
+
+def test_versions_that_are_no_integers_are_shown_as_what_they_are() -> None:
+    ranked = replace(history(rows=[Row(1, 1), Row(2, 1)]), labels=["0191-aa"])
+    assert all_findings(ranked)["duplicates"].witnesses[0].rows[0]["version"] == "0191-aa"
+    assert all_findings(replace(ranked, rows=history(rows=[Row(1, 1), Row(2, 4)]).rows))["gaps"].count == 0
 
 
 @settings(max_examples=1500, deadline=None)
 @given(any_history())
 def test_the_checkers_agree_with_the_definitions(drawn: History) -> None:
     expected = naive_counts(drawn)
-    findings = check(drawn)
+    findings = all_findings(drawn)
     assert {kind: findings[kind].count for kind in expected} == dict(expected)
     for kind, finding in findings.items():
         assert bool(finding.count) == bool(finding.witnesses), kind
@@ -127,7 +152,7 @@ def test_the_checkers_agree_with_the_definitions(drawn: History) -> None:
 
 @given(good_parts())
 def test_a_run_in_which_nothing_is_wrong_has_no_anomaly(parts: Parts) -> None:
-    assert {kind: f.count for kind, f in check(history(*parts)).items() if f.count} == {}
+    assert {kind: f.count for kind, f in all_findings(history(*parts)).items() if f.count} == {}
 
 
 def _repeat_version(ops: list[Op], rows: list[Row], polls: list[Poll], at: int) -> Parts:
@@ -202,4 +227,4 @@ def test_breaking_a_good_run_in_one_way_is_found_as_exactly_that(
     kind: str, break_it: Callable[..., Parts], parts: Parts, data: st.DataObject
 ) -> None:
     broken = break_it(*parts, data.draw(st.integers(0, len(parts[1]) - 1)))
-    assert {k: f.count for k, f in check(history(*broken)).items() if f.count} == {kind: 1}
+    assert {k: f.count for k, f in all_findings(history(*broken)).items() if f.count} == {kind: 1}

@@ -32,7 +32,8 @@ def counts(racebench: Command, server: UsersServer, strategy: str, *options: str
     assert document["environment"]["server_version"].startswith(server.version)
     assert document["runs"][0]["as_expected"], document["runs"][0]["counts"]
     assert server.password not in done.stdout
-    found: dict[str, int] = document["runs"][0]["counts"]
+    (consumer,) = document["runs"][0]["consumers"]
+    found: dict[str, int] = {**consumer["counts"], **document["runs"][0]["counts"]}
     return found
 
 

@@ -97,8 +97,18 @@ def test_rows_come_back_from_copy_with_null_versions_and_sorted(embedded: Target
     with connect(embedded) as connection:
         connection.execute("CREATE TEMP TABLE e (id bigint, tenant int, version bigint, operation bigint)")
         connection.execute("INSERT INTO e VALUES (2, 1, NULL, 5), (1, 3, 4, NULL)")
-        rows = read_rows(connection, NumberedRows(table="e"))
+        rows, labels = read_rows(connection, NumberedRows(table="e"))
     assert rows.tolist() == [(1, 3, 4, 0), (2, 1, NO_VERSION, 5)]
+    assert labels is None
+
+
+def test_versions_that_are_not_integers_come_back_as_ranks_with_their_texts(embedded: Target) -> None:
+    with connect(embedded) as connection:
+        connection.execute("CREATE TEMP TABLE e (id bigint, tenant int, version text, operation bigint)")
+        connection.execute("INSERT INTO e VALUES (1, 1, 'b', 1), (2, 1, NULL, 2), (3, 2, 'a', 3), (4, 1, 'b', 4)")
+        rows, labels = read_rows(connection, NumberedRows(table="e"))
+    assert rows["version"].tolist() == [2, NO_VERSION, 1, 2]
+    assert labels == ["a", "b"]
 
 
 def test_a_copy_stream_cut_short_is_not_taken_for_rows() -> None:

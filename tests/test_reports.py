@@ -9,8 +9,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from histories import Op, Poll, Row, history
-from racebench.checkers import check
+from histories import Op, Poll, Row, all_findings, history
 from racebench.judging import judge
 from racebench.model import Anomaly, Load, Outcome, RunResult, Scenario, Verdict
 from racebench.reports import document, sentences, svg, terminal, timeline
@@ -30,7 +29,7 @@ def result_of(scenario: Scenario, strategy: str, past: object = TWINS, **changes
     made = judge(
         scenario=scenario,
         strategy=scenario.strategies[strategy],
-        consumer=scenario.consumers["cursor"],
+        consumers=[scenario.consumers["cursor"]],
         load=LOAD,
         history=past,  # type: ignore[arg-type]
         retried={},
@@ -68,14 +67,14 @@ def test_without_unicode_nothing_is_lost(version_counter: Scenario) -> None:
 
 
 def test_the_witness_is_drawn_to_scale(version_counter: Scenario) -> None:
-    (witness,) = check(TWINS)["duplicates"].witnesses
+    (witness,) = all_findings(TWINS)["duplicates"].witnesses
     lines = timeline.draw(witness, width=90)
     one, two, consumer, scale = lines
     assert one.startswith("worker 1")
     assert "version 17" in one
     assert one.endswith("row 40: delivered by poll 0")
     assert two.endswith("row 41: never delivered")
-    assert consumer.endswith("poll 0: cursor 0 → 17")
+    assert consumer.endswith("poll 0: cursor start → 17")
     assert scale.split() == ["0.00", "ms", "8.00", "ms"]
     start, end = one.index("├"), two.rindex("┤")
     assert (one.index("┤") - start) / (end - start) == pytest.approx(0.5, abs=0.03)
@@ -100,7 +99,7 @@ def test_an_operation_that_never_ended_is_drawn_open() -> None:
 
 @pytest.mark.parametrize("width", [20, 40, 60, 200])
 def test_any_width_draws_without_failing(width: int) -> None:
-    for finding in check(TWINS).values():
+    for finding in all_findings(TWINS).values():
         for witness in finding.witnesses:
             assert timeline.draw(witness, width=width)
 
@@ -137,7 +136,7 @@ def test_nothing_committed_is_unknown_and_says_why(version_counter: Scenario) ->
 
 
 def test_a_consumer_that_did_not_finish_is_unknown_but_duplicates_are_still_invalid(version_counter: Scenario) -> None:
-    clean = history([Op(1, 0, 5, 1)], [Row(1, 1, 1)], drained=False)
+    clean = history([Op(1, 0, 5, 1)], [Row(1, 1, 1)], [Poll((1,), 1)], drained=False)
     assert result_of(version_counter, "advisory", clean).verdict is Verdict.UNKNOWN
     guilty = history([Op(1, 0, 5, 1), Op(2, 0, 5, 1)], [Row(1, 1, 1), Row(2, 1, 2)], drained=False)
     assert result_of(version_counter, "advisory", guilty).verdict is Verdict.INVALID

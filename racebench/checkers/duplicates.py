@@ -19,12 +19,13 @@ _ROWS = 4
 
 def check(history: History) -> Finding:
     """Count duplicates; the witnesses are the first pairs, those first of which the consumer saw only a part."""
-    rows = history.rows[history.rows["version"] != NO_VERSION]
+    rows = history.table[history.table["version"] != NO_VERSION]
     rows = rows[np.lexsort((rows["id"], rows["version"], rows["tenant"]))]
     again = (
         np.flatnonzero((rows["tenant"][1:] == rows["tenant"][:-1]) & (rows["version"][1:] == rows["version"][:-1])) + 1
     )
-    seen = np.isin(rows["id"], history.deliveries["id"])
+    log = history.logs[0] if history.logs else None
+    seen = np.isin(rows["id"], log.deliveries["id"]) if log else np.zeros(len(rows), bool)
     halved = again[seen[again] != seen[again - 1]]
     chosen = np.concatenate([halved[:_WITNESSES], again[:_WITNESSES]])[:_WITNESSES]
     witnesses = tuple(_witness(history, rows, int(at)) for at in dict.fromkeys(chosen.tolist()))
@@ -36,8 +37,9 @@ def _witness(history: History, rows: Any, at: int) -> Anomaly:
     twins = rows[same]
     shown = [rows[at - 1], rows[at]] if len(twins) > _ROWS else list(twins)
     operations = history.operations_of(shown)
-    polls = sorted({n for row in shown for n in history.polls_that_delivered(int(row["id"]))})
-    version, tenant = int(rows["version"][at]), int(rows["tenant"][at])
+    log = history.logs[0] if history.logs else None
+    polls = sorted({n for row in shown for n in log.polls_that_delivered(int(row["id"]))}) if log else []
+    version, tenant = history.version(rows["version"][at]), int(rows["tenant"][at])
     workers = " and ".join(f"worker {operation['worker']}" for operation in operations[:2])
     both = f"{workers} both wrote" if len(operations) > 1 else "rows share"
     return Anomaly(
@@ -46,7 +48,8 @@ def _witness(history: History, rows: Any, at: int) -> Anomaly:
         + (f" ({len(twins)} rows have that version)" if len(twins) > len(shown) else ""),
         rows=tuple(history.describe_row(row) for row in shown),
         operations=operations,
-        polls=tuple(history.describe_poll(number) for number in polls[:_ROWS]),
+        polls=tuple(history.describe_poll(log, number) for number in polls[:_ROWS]) if log else (),
+        consumer=log.name if log else None,
     )
 
 

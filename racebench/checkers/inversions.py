@@ -42,7 +42,7 @@ def check(history: History) -> Finding:
 def _with_versions(history: History) -> Array:
     """The acknowledged operations with one numbered row, their version taken from it."""
     operations = committed(history.operations)
-    rows = history.rows[history.rows["version"] != NO_VERSION]
+    rows = history.table[history.table["version"] != NO_VERSION]
     rows = rows[np.argsort(rows["operation"], kind="stable")]
     at = np.searchsorted(rows["operation"], operations["id"])
     inside = at < len(rows)
@@ -55,7 +55,8 @@ def _with_versions(history: History) -> Array:
 
 
 def _witness(history: History, earlier: Array, later: Array) -> Anomaly:
-    first, second = history.describe_operation(earlier), history.describe_operation(later)
+    # The versions here are the rows' own already.
+    first, second = (history.describe_operation(operation, operation) for operation in (earlier, later))
     return Anomaly(
         kind="inversions",
         explanation=f"worker {second['worker']} began after worker {first['worker']} had ended, and got version "

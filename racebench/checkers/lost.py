@@ -16,7 +16,7 @@ _WITNESSES = 3
 def check(history: History) -> Finding:
     """Count acknowledged operations that no row names."""
     acknowledged = committed(history.operations)
-    lost = acknowledged[~np.isin(acknowledged["id"], history.rows["operation"])]
+    lost = acknowledged[~np.isin(acknowledged["id"], history.table["operation"])]
     witnesses = tuple(
         Anomaly(
             kind="lost",

@@ -16,10 +16,10 @@ _WITNESSES = 3
 def check(history: History) -> Finding:
     """Count failed operations that a row names."""
     failed = history.operations[history.operations["outcome"] == Outcome.FAIL]
-    present = failed[np.isin(failed["id"], history.rows["operation"])]
+    present = failed[np.isin(failed["id"], history.table["operation"])]
     witnesses = []
     for operation in present[:_WITNESSES]:
-        rows = history.rows[history.rows["operation"] == operation["id"]]
+        rows = history.table[history.table["operation"] == operation["id"]]
         described = history.describe_operation(operation)
         witnesses.append(
             Anomaly(

@@ -11,7 +11,7 @@ _WITNESSES = 3
 
 def check(history: History) -> Finding:
     """Count rows without a version; the witnesses are the first of them."""
-    rows = history.rows[history.rows["version"] == NO_VERSION]
+    rows = history.table[history.table["version"] == NO_VERSION]
     witnesses = tuple(
         Anomaly(
             kind="unnumbered",
@@ -21,4 +21,4 @@ def check(history: History) -> Finding:
         )
         for row in rows[:_WITNESSES]
     )
-    return Finding(kind="unnumbered", count=len(rows), chances=len(history.rows), witnesses=witnesses)
+    return Finding(kind="unnumbered", count=len(rows), chances=len(history.table), witnesses=witnesses)

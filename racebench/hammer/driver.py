@@ -10,7 +10,7 @@ import contextlib
 import secrets
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,16 +22,25 @@ from racebench.errors import DatabaseProblem, RacebenchError, ScenarioProblem, o
 from racebench.executors.processes import Died, Failure, Processes, Worker, messages
 from racebench.hammer.consumer import ConsumerReport, ConsumerTask, Drain, Polling, consume
 from racebench.hammer.worker import OPERATION_BITS, Go, Ready, WorkerReport, WorkerTask, work
-from racebench.history import History, read_log, read_operations, read_rows
+from racebench.history import (
+    Array,
+    History,
+    Log,
+    ask_invariants,
+    ask_measures,
+    read_log,
+    read_operations,
+    read_rows,
+)
 from racebench.interrupts import shielded
 from racebench.judging import judge
-from racebench.model import Consumer, Load, RunResult, Scenario, Strategy
-from racebench.recording import OPERATION, read_records
+from racebench.model import Consumer, Load, RunResult, Scenario, SqlFile, Strategy
+from racebench.recording import NO_VERSION, OPERATION, read_records
 from racebench.session import connect
 from racebench.targets import Target
 
-#: Connections a run opens beside its workers': the consumer's, and one to set up, watch and clean up.
-EXTRA_CONNECTIONS = 2
+#: Connections a run opens beside its workers' and consumers': one to set up, watch and clean up.
+EXTRA_CONNECTIONS = 1
 
 _READY_SECONDS = 60.0
 _GRACE_SECONDS = 5.0
@@ -51,7 +60,12 @@ class Hammer:
     keep: bool = False
 
     def run(
-        self, scenario: Scenario, strategy: Strategy, consumer: Consumer, load: Load, progress: Progress
+        self,
+        scenario: Scenario,
+        strategy: Strategy,
+        consumers: Sequence[Consumer],
+        load: Load,
+        progress: Progress,
     ) -> RunResult:
         """Run one strategy under load and judge what is left.
 
@@ -61,14 +75,14 @@ class Hammer:
         schema = f"racebench_{secrets.token_hex(6)}"
         with contextlib.ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="racebench-")))
-            stack.enter_context(_schema(self.target, schema, scenario, strategy, keep=self.keep))
-            run = _Run(self, scenario, strategy, consumer, load, schema, folder)
+            stack.enter_context(_schema(self.target, schema, scenario, strategy, consumers, keep=self.keep))
+            run = _Run(self, scenario, strategy, tuple(consumers), load, schema, folder)
             stack.callback(run.end)
             history = run.history(progress)
             return judge(
                 scenario=scenario,
                 strategy=strategy,
-                consumer=consumer,
+                consumers=consumers,
                 load=load,
                 history=history,
                 retried=run.retried,
@@ -79,8 +93,12 @@ class Hammer:
 
 
 @contextlib.contextmanager
-def _schema(target: Target, schema: str, scenario: Scenario, strategy: Strategy, *, keep: bool) -> Iterator[None]:
-    """Make the schema with the scenario's and the strategy's DDL; drop it at the end, whatever happened."""
+def _schema(
+    target: Target, schema: str, scenario: Scenario, strategy: Strategy, consumers: Sequence[Consumer], *, keep: bool
+) -> Iterator[None]:
+    """Make the schema with the scenario's, the strategy's and the consumers' DDL; drop it, whatever happened."""
+    parts = [*scenario.schema, *strategy.schema, *(part for consumer in consumers for part in consumer.schema)]
+    closing = [part for consumer in consumers for part in consumer.closing]
     name = sql.Identifier(schema)
     try:
         with connect(target, schema=schema) as connection:
@@ -88,7 +106,7 @@ def _schema(target: Target, schema: str, scenario: Scenario, strategy: Strategy,
                 connection.execute(sql.SQL("CREATE SCHEMA {}").format(name))
             except psycopg.Error as problem:
                 raise DatabaseProblem(f"cannot create a schema on {target.label}: {one_line(str(problem))}") from None
-            for part in (*scenario.schema, *strategy.schema):
+            for part in {part.path: part for part in parts}.values():
                 try:
                     connection.execute(part.text.encode())
                 except psycopg.Error as problem:
@@ -100,21 +118,24 @@ def _schema(target: Target, schema: str, scenario: Scenario, strategy: Strategy,
     except BaseException as first:
         with shielded():
             try:
-                _drop(target, schema)
+                _drop(target, schema, closing)
             except DatabaseProblem as second:  # what failed first is what to say; then, what is left
                 if target.kind == "external":
                     first.add_note(str(second))
         raise
     if not keep:
         with shielded():
-            _drop(target, schema)
+            _drop(target, schema, closing)
 
 
-def _drop(target: Target, schema: str) -> None:
-    """Drop the schema on a fresh connection, ending what of the run still holds it."""
+def _drop(target: Target, schema: str, closing: Sequence[SqlFile]) -> None:
+    """Drop the schema on a fresh connection, ending what of the run still holds it, after the consumers' own SQL."""
+    settings = {"lock_timeout": "5s", "client_min_messages": "warning"}
     try:
-        with connect(target, settings={"lock_timeout": "5s", "client_min_messages": "warning"}) as connection:
+        with connect(target, schema=schema, settings=settings) as connection:
             _quiesce(connection, schema, wait_seconds=0.0)
+            for part in closing:
+                connection.execute(part.text.encode())
             connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(schema)))
     except (psycopg.Error, DatabaseProblem) as problem:
         raise DatabaseProblem(
@@ -155,7 +176,7 @@ class _Run:
     hammer: Hammer
     scenario: Scenario
     strategy: Strategy
-    consumer: Consumer
+    consumers: tuple[Consumer, ...]
     load: Load
     schema: str
     folder: Path
@@ -163,31 +184,47 @@ class _Run:
     messages: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     workers: dict[Worker, int] = field(default_factory=dict)
-    poller: Worker | None = None
-    drained: bool = False
+    pollers: dict[Worker, str] = field(default_factory=dict)
+    reports: dict[str, ConsumerReport] = field(default_factory=dict)
 
     def history(self, progress: Progress) -> History:
         """Run to the end and return what happened."""
         self._start()
         start = self._go(progress)
+        scenario = self.scenario
+        rows, labels = None, None
         with connect(self.hammer.target, schema=self.schema) as connection:
             _quiesce(connection, self.schema, role="worker", wait_seconds=0.5)
-            self._drain()
-            rows = read_rows(connection, self.scenario.rows)
-        deliveries, polls = read_log(self._file("deliveries"), self._file("polls"))
+            if scenario.rows is not None:
+                rows, labels = read_rows(connection, scenario.rows)
+                self._drain(int((rows["version"] != NO_VERSION).sum()))
+            violations, measures = ask_invariants(connection, scenario), ask_measures(connection, scenario)
         return History(
             start=start,
             operations=read_operations({n: self._file(f"worker-{n}") for n in self.workers.values()}, OPERATION_BITS),
             rows=rows,
-            deliveries=deliveries,
-            polls=polls,
-            drained=self.drained,
+            logs=() if rows is None else tuple(self._log(consumer, rows) for consumer in self.consumers),
+            violations=violations,
+            measures=measures,
             numbering=self.strategy.numbering,
+            labels=labels,
+        )
+
+    def _log(self, consumer: Consumer, rows: Array) -> Log:
+        report = self.reports.get(consumer.name)
+        return read_log(
+            consumer.name,
+            self._file(f"deliveries-{consumer.name}"),
+            self._file(f"polls-{consumer.name}"),
+            rows,
+            ordered="version" in consumer.cursor,
+            drained=report is not None,
+            longest_poll_ns=None if report is None else report.longest_poll_ns,
         )
 
     def end(self) -> None:
         """Give the processes back; those still busy (an error, Ctrl-C) are killed."""
-        everyone = [*self.workers, *([self.poller] if self.poller else [])]
+        everyone = [*self.workers, *self.pollers]
         with shielded():
             for worker in everyone:
                 if worker.busy:
@@ -202,20 +239,20 @@ class _Run:
         """Bring up the workers and the consumer, each connected and prepared."""
         hammer, load = self.hammer, self.load
         shares = _shares(load.operations, load.workers)
-        self.poller = hammer.processes.start(
-            consume,
-            ConsumerTask(
+        for consumer in self.consumers:
+            task = ConsumerTask(
                 target=hammer.target,
                 schema=self.schema,
                 application_name=_application_name(self.schema, "consumer"),
-                consumer=self.consumer,
+                consumer=consumer,
+                strategy=self.strategy,
                 load=load,
-                deliveries=self._file("deliveries"),
-                polls=self._file("polls"),
-            ),
-        )
+                deliveries=self._file(f"deliveries-{consumer.name}"),
+                polls=self._file(f"polls-{consumer.name}"),
+            )
+            self.pollers[hammer.processes.start(consume, task)] = consumer.name
         for number, share in enumerate(shares, 1):
-            task = WorkerTask(
+            work_task = WorkerTask(
                 number=number,
                 target=hammer.target,
                 schema=self.schema,
@@ -225,8 +262,8 @@ class _Run:
                 operations=share,
                 record=self._file(f"worker-{number}"),
             )
-            self.workers[hammer.processes.start(work, task)] = number
-        waiting = {self.poller, *self.workers}
+            self.workers[hammer.processes.start(work, work_task)] = number
+        waiting = {*self.pollers, *self.workers}
         deadline = time.monotonic() + _READY_SECONDS
         while waiting:
             if time.monotonic() > deadline:
@@ -246,15 +283,16 @@ class _Run:
         stop = None if load.duration_s is None else start + int(load.duration_s * 1e9)
         for worker in self.workers:
             worker.send(Go(start, stop))
-        patience = None if stop is None else stop / 1e9 + _GRACE_SECONDS + 2 * (load.think_us + load.hold_us) / 1e6
+        longest_us = load.think_us + max(load.hold_us, load.long_us) + load.jitter_us
+        patience = None if stop is None else stop / 1e9 + _GRACE_SECONDS + 2 * longest_us / 1e6
         cancelled = False
         waiting = set(self.workers)
-        watched = {*waiting, self.poller} if self.poller else waiting
+        watched = {*waiting, *self.pollers}
         while waiting:
             for worker, message in messages(watched, _TICK_SECONDS):
                 watched.discard(worker)
-                if worker is self.poller:
-                    self._consumer_ended(message)
+                if worker in self.pollers:
+                    self._consumer_ended(worker, message)
                     continue
                 waiting.discard(worker)
                 self._worker_ended(worker, message)
@@ -294,33 +332,34 @@ class _Run:
         if message.problem is not None:
             self.notes.append(f"worker {number} ended early: {message.problem}")
 
-    def _consumer_ended(self, message: object) -> None:
-        assert self.poller is not None
-        self.poller.busy = False
+    def _consumer_ended(self, poller: Worker, message: object) -> None:
+        name = self.pollers[poller]
+        poller.busy = False
         if isinstance(message, Failure):
             if isinstance(message.error, ScenarioProblem):
                 raise message.error
-            self.notes.append(f"the consumer failed: {one_line(str(message.error))}; what it missed is not known")
+            self.notes.append(f"consumer '{name}' failed: {one_line(str(message.error))}; what it missed is not known")
         elif isinstance(message, Died):
-            self.notes.append(f"the consumer died ({_cause(message)}); what it missed is not known")
+            self.notes.append(f"consumer '{name}' died ({_cause(message)}); what it missed is not known")
         else:
             assert isinstance(message, ConsumerReport)
-            self.drained = True
+            self.reports[name] = message
 
-    def _drain(self) -> None:
-        """Have the consumer read to the end; one that does not come to an end leaves `drained` false."""
-        if self.poller is None or not self.poller.busy:
-            return
-        self.poller.send(Drain())
+    def _drain(self, rows: int) -> None:
+        """Have the consumers read to the end; one that does not come to an end has no report."""
+        waiting = {poller for poller in self.pollers if poller.busy}
+        for poller in waiting:
+            poller.send(Drain(rows))
         deadline = time.monotonic() + _DRAIN_SECONDS
-        while self.poller.busy:
-            for _, message in messages([self.poller], _TICK_SECONDS):
-                self._consumer_ended(message)
-            if self.poller.busy and time.monotonic() > deadline:
-                self.notes.append(
-                    f"the consumer had not caught up after {_DRAIN_SECONDS:.0f} s; what it missed is not known"
-                )
-                return
+        while waiting and time.monotonic() < deadline:
+            for poller, message in messages(waiting, _TICK_SECONDS):
+                waiting.discard(poller)
+                self._consumer_ended(poller, message)
+        for poller in waiting:
+            self.notes.append(
+                f"consumer '{self.pollers[poller]}' had not caught up after {_DRAIN_SECONDS:.0f} s; "
+                "what it missed is not known"
+            )
 
     def _fraction(self, start: int, stop: int | None) -> float:
         parts = [0.0]

@@ -122,19 +122,25 @@ class _Worker:
         record = self.record
         clock = time.perf_counter_ns
         stop = go.stop_ns if go.stop_ns is not None else 2**63 - 1
+        roll_back = long = False
         most = self.task.operations if self.task.operations is not None else 2**OPERATION_BITS - 1
         operation = self.task.number << OPERATION_BITS
         tenant = 1
         variables["tenant"] = b"1"
-        _wait_until(go.start_ns)
+        _wait_until(go.start_ns + round(self.random.uniform(0, load.jitter_us) * 1e3))
         while (start := clock()) < stop and record.count < most:
             if tenants > 1:
                 tenant = draw(1, tenants)
                 variables["tenant"] = b"%d" % tenant
             variables["operation"] = b"%d" % (operation + record.count)
             variables["version"] = None
+            if load.rollback_percent:
+                roll_back = self.random.random() * 100 < load.rollback_percent
+            if load.long_percent:
+                long = self.random.random() * 100 < load.long_percent
+                variables["hold"] = b"%d" % (load.long_us if long else load.hold_us)
             record.begin(start, 0, NO_VERSION, tenant, 1, 0)
-            outcome, sqlstate, tries = self._attempt(variables)
+            outcome, sqlstate, tries = self._attempt(variables, roll_back)
             end = clock()
             record.finish(start, end, _version(variables), tenant, tries, encode_status(outcome, sqlstate))
             assert self.session is not None
@@ -142,19 +148,20 @@ class _Worker:
                 return problem
         return None
 
-    def _attempt(self, variables: Variables) -> tuple[Outcome, str, int]:
+    def _attempt(self, variables: Variables, roll_back: bool) -> tuple[Outcome, str, int]:
         """Run the script, again if the retry rule says so; return the outcome, its SQLSTATE and the tries."""
         session = self.session
         assert session is not None
         retry = self.task.strategy.retry
         tries = 1
         while True:
-            outcome = session.run(variables)
+            outcome = session.run(variables, roll_back=roll_back)
             if outcome is Outcome.OK:
                 return outcome, "", tries
             sqlstate = session.sqlstate
             session.rollback()
-            self.messages.setdefault(sqlstate, session.message)
+            if sqlstate:
+                self.messages.setdefault(sqlstate, session.message)
             again = retry is not None and outcome is Outcome.FAIL and sqlstate in retry.sqlstates
             if retry is None or not again or tries >= retry.tries or not session.alive:
                 return outcome, sqlstate, tries

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import datetime
 import json
 import os
@@ -13,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from racebench.errors import RacebenchError, UsageProblem
-from racebench.model import Anomaly, Load, RunResult, Verdict
+from racebench.model import Anomaly, ConsumerResult, Load, RunResult, Verdict
 
 SCHEMA_VERSION = 1
 SCHEMA_FILE = Path(__file__).with_name("run.schema.json")
 
-_LOAD = ("workers", "duration_s", "operations", "think_us", "hold_us", "tenants", "seed", "poll_interval_ms", "batch")
+_LOAD = tuple(field.name for field in dataclasses.fields(Load))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,16 +101,19 @@ def _run(result: RunResult) -> dict[str, Any]:
         "scenario": result.scenario,
         "strategy": result.strategy,
         "summary": result.summary,
-        "consumer": result.consumer,
+        "consumer": ",".join(consumer.name for consumer in result.consumers) or None,
         **{name: getattr(load, name) for name in _LOAD},
         "seconds": result.seconds,
         "verdict": result.verdict.value,
         "expected": list(result.expected),
+        "possible": list(result.possible),
         "advice": result.advice,
         "forbidden": list(result.forbidden),
         "as_expected": result.as_expected,
         "source": result.source,
         "counts": dict(result.counts),
+        "consumers": [_consumer(consumer) for consumer in result.consumers],
+        "measures": dict(result.measures),
         "errors": dict(result.errors),
         "retried": dict(result.retried),
         "messages": dict(result.messages),
@@ -122,6 +126,18 @@ def _run(result: RunResult) -> dict[str, Any]:
     }
 
 
+def _consumer(consumer: ConsumerResult) -> dict[str, Any]:
+    return {
+        "name": consumer.name,
+        "verdict": consumer.verdict.value,
+        "expected": consumer.expected,
+        "as_expected": consumer.as_expected,
+        "counts": dict(consumer.counts),
+        "late_us": dict(consumer.late_us),
+        "longest_poll_us": consumer.longest_poll_us,
+    }
+
+
 def _anomaly(anomaly: Anomaly) -> dict[str, Any]:
     return {
         "kind": anomaly.kind,
@@ -129,6 +145,7 @@ def _anomaly(anomaly: Anomaly) -> dict[str, Any]:
         "rows": [dict(row) for row in anomaly.rows],
         "operations": [dict(operation) for operation in anomaly.operations],
         "polls": [dict(poll) for poll in anomaly.polls],
+        "consumer": anomaly.consumer,
     }
 
 
@@ -137,16 +154,20 @@ def _result(run: Mapping[str, Any]) -> RunResult:
         scenario=run["scenario"],
         strategy=run["strategy"],
         summary=run["summary"],
-        consumer=run["consumer"],
+        consumers=tuple(
+            ConsumerResult(**{**consumer, "verdict": Verdict(consumer["verdict"])}) for consumer in run["consumers"]
+        ),
         load=Load(**{name: run[name] for name in _LOAD}),
         seconds=run["seconds"],
         verdict=Verdict(run["verdict"]),
         expected=tuple(run["expected"]),
+        possible=tuple(run["possible"]),
         advice=run["advice"],
         forbidden=tuple(run["forbidden"]),
         as_expected=run["as_expected"],
         source=run["source"],
         counts=run["counts"],
+        measures=run["measures"],
         errors=run["errors"],
         retried=run["retried"],
         messages=run["messages"],
@@ -162,7 +183,12 @@ def _result(run: Mapping[str, Any]) -> RunResult:
 def _witness(data: Mapping[str, Any]) -> Anomaly:
     parts: dict[str, Sequence[Mapping[str, Any]]] = {name: data[name] for name in ("rows", "operations", "polls")}
     return Anomaly(
-        kind=data["kind"], explanation=data["explanation"], **{name: tuple(part) for name, part in parts.items()}
+        kind=data["kind"],
+        explanation=data["explanation"],
+        rows=tuple(parts["rows"]),
+        operations=tuple(parts["operations"]),
+        polls=tuple(parts["polls"]),
+        consumer=data["consumer"],
     )
 
 

@@ -14,12 +14,12 @@ def happened(result: RunResult) -> str:
     if counts["duplicates"]:
         parts.append(f"{counts['duplicates']:,} of {counts['rows']:,} rows have a version that another row already has")
     if counts["missed"]:
-        parts.append(
-            f"the consumer never saw {counts['missed']:,} of {counts['rows']:,} committed rows "
-            f"({_percent(counts['missed'], counts['rows'])})"
-        )
+        parts.append(_missed(result))
     if "redelivered" in result.found:
-        parts.append(f"the consumer was given {counts['redelivered']:,} rows again")
+        parts.append(f"{counts['redelivered']:,} rows were delivered again")
+    if "violations" in result.found:
+        broken = [witness for witness in result.witnesses if witness.kind == "violations"]
+        parts.append(broken[0].explanation if broken else f"{counts['violations']:,} rows break an invariant")
     if "refused" in result.found:
         codes = ", ".join(result.errors)
         parts.append(
@@ -35,7 +35,8 @@ def happened(result: RunResult) -> str:
     parts += [f"{counts[kind]:,} {kind}" for kind in ("gaps", "inversions") if kind in result.found]
     if result.verdict is Verdict.VALID:
         bound = f"; at most {_rate(result.upper_bound)} of them at 95\u00a0%" if result.upper_bound else ""
-        parts = [f"none of {counts['rows']:,} rows was touched by an anomaly{bound}"]
+        what = f"{counts['rows']:,} rows" if counts["rows"] else f"{counts['committed']:,} operations"
+        parts = [f"none of {what} was touched by an anomaly{bound}"]
     text = ", and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
     return f"{text[0].upper()}{text[1:]}."
 
@@ -55,7 +56,9 @@ def advice(result: RunResult) -> str:
         return "See the witness; what was acknowledged and what is in the table do not agree."
     if not found:
         return "Load proves nothing for certain; more --duration lowers the bound."
-    if "duplicates" in found:
+    if "violations" in found:
+        move = "What was read was no longer true when it was acted on; make the check and the write one step"
+    elif "duplicates" in found:
         move = "Two sessions read the same maximum before either had committed; make one wait for the other"
     elif "missed" in found:
         move = "The numbers are unique but become visible out of order; make writers commit in number order"
@@ -75,7 +78,18 @@ def _unknown(result: RunResult) -> str:
     if result.counts["committed"] == 0:
         said = [f"{code} {result.messages.get(code, '')}".strip() for code in result.errors]
         return f"No operation was committed{f' ({said[0]})' if said else ''}."
-    return "The consumer did not read to the end, so what it missed is not known."
+    return "A consumer did not read to the end, so what it missed is not known."
+
+
+def _missed(result: RunResult) -> str:
+    """Which consumers never saw how many rows; one in full, several by name."""
+    rows = result.counts["rows"]
+    guilty = [(c.name, c.counts["missed"]) for c in result.consumers if c.counts["missed"]]
+    if len(result.consumers) == 1:
+        missed = guilty[0][1]
+        return f"the consumer never saw {missed:,} of {rows:,} committed rows ({_percent(missed, rows)})"
+    listed = ", ".join(f"'{name}' {missed:,} ({_percent(missed, rows)})" for name, missed in guilty)
+    return f"of {rows:,} committed rows {listed} were never seen"
 
 
 def _listing(words: list[str]) -> str:
@@ -84,7 +98,8 @@ def _listing(words: list[str]) -> str:
 
 def _percent(part: int, whole: int) -> str:
     """A share with two digits; the space does not break."""
-    return f"{100 * part / whole:.2g}\u00a0%" if part < whole else "100\u00a0%"
+    share = 100 * part / whole
+    return f"{share:.0f}\u00a0%" if share >= 10 else f"{share:.2g}\u00a0%"
 
 
 def _rate(rate: float | None) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rich import box
@@ -17,47 +17,60 @@ from racebench.reports import sentences, timeline
 from racebench.reports.document import Document
 
 _STYLES = {Verdict.VALID: "bold green", Verdict.INVALID: "bold red", Verdict.UNKNOWN: "bold yellow"}
-_WITNESS_ORDER = ("duplicates", "missed", "redelivered", "lost", "unexpected", "unnumbered", "refused")
+_SPOKEN = 4  # runs that get a paragraph each; of more, only those that surprise
+_WITNESS_ORDER = (
+    *("duplicates", "missed", "redelivered", "lost", "unexpected", "unnumbered", "violations", "refused"),
+)
 
 
 def show(console: Console, document: Document) -> None:
-    """Print a document: the table, what it means, and one witness."""
+    """Print a document: the tables, what they mean, and one witness."""
     for part in render(document, width=console.width, ascii_only=console.options.ascii_only):
         console.print(part)
 
 
-def plain(document: Document, *, width: int = 100) -> str:
-    """The same as text, without colour."""
+def plain(document: Document, shows: Callable[[Console, Document], None], *, width: int = 100) -> str:
+    """What a report shows, as text without colour."""
     console = Console(width=width, file=io.StringIO(), color_system=None, highlight=False)
     with console.capture() as capture:
-        show(console, document)
+        shows(console, document)
     return capture.get()
 
 
 def render(document: Document, *, width: int, ascii_only: bool = False) -> Iterator[RenderableType]:
     """Yield the parts of a document, top to bottom."""
-    if not document.runs:
+    runs = document.runs
+    if not runs:
         return
     yield Text(_headline(document), style="dim")
-    yield table(document.runs, ascii_only=ascii_only)
-    for result in document.runs:
+    yield table(runs, ascii_only=ascii_only)
+    if any([consumer.name for consumer in result.consumers] not in ([], ["cursor"]) for result in runs):
+        yield Text()
+        yield consumer_table(runs, ascii_only=ascii_only)
+    if any(result.measures for result in runs):
+        yield Text()
+        yield measure_table(runs, ascii_only=ascii_only)
+    spoken = [result for result in runs if len(runs) <= _SPOKEN or not result.as_expected or result.notes]
+    if len(spoken) < len(runs):
+        silent = len(runs) - len(spoken)
+        yield Text(f"{silent} of {len(runs)} runs are as expected (VALID is an upper bound, load proves nothing).")
+    for result in spoken:
         yield from _paragraph(result)
-    if (found := _witness(document.runs)) is not None:
+    if (found := _witness(runs)) is not None:
         result, witness = found
         yield Text(f"One of the {witness.kind} of {result.strategy}: {witness.explanation}.")
         glyphs = timeline.ASCII if ascii_only else timeline.UNICODE
-        lines = timeline.draw(witness, width=width - 2, glyphs=glyphs)
-        yield Padding(Text("\n".join(lines), no_wrap=True, overflow="ignore"), (0, 0, 0, 2))
+        if lines := timeline.draw(witness, width=width - 2, glyphs=glyphs):
+            yield Padding(Text("\n".join(lines), no_wrap=True, overflow="ignore"), (0, 0, 0, 2))
 
 
 def table(results: Sequence[RunResult], *, ascii_only: bool = False) -> Table:
-    """One line a strategy, within 80 columns."""
-    made = Table(box=box.ASCII2 if ascii_only else box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0)
-    made.add_column("strategy", no_wrap=True)
-    names = ("commits\nper s", "p50/p99\nms", "com-\nmitted", "dupli-\ncates", "missed", "gaps", "errors", "retries")
-    for name in names:
-        made.add_column(name, justify="right", no_wrap=True)
-    made.add_column("verdict", no_wrap=True)
+    """One line a strategy, within 80 columns. What can go wrong depends on whether the scenario numbers rows."""
+    numbered = any(result.counts["rows"] or result.consumers for result in results)
+    kinds = ("duplicates", "missed", "gaps") if numbered else ("violations",)
+    heads = {"duplicates": "dupli-\ncates", "missed": "missed", "gaps": "gaps", "violations": "viola-\ntions"}
+    middle = ("commits\nper s", "p50/p99\nms", "com-\nmitted", *(heads[kind] for kind in kinds), "errors", "retries")
+    made = _table(("strategy",), middle, ("verdict",), ascii_only=ascii_only)
     for result in results:
         counts = result.counts
         made.add_row(
@@ -65,13 +78,54 @@ def table(results: Sequence[RunResult], *, ascii_only: bool = False) -> Table:
             f"{result.throughput_per_s:,.0f}",
             _latency(result.latency_us),
             _count(counts["committed"]),
-            _count(counts["duplicates"], bad="duplicates" in result.forbidden),
-            _count(counts["missed"], bad="missed" in result.forbidden),
-            _count(counts["gaps"]),
+            *(_count(counts[kind], bad=kind in result.forbidden) for kind in kinds),
             _count(sum(result.errors.values()), bad=bool(counts["refused"])),
             _count(counts["retries"]),
-            Text(result.verdict.value, style=_STYLES[result.verdict]),
+            _verdict(result.verdict),
         )
+    return made
+
+
+def consumer_table(results: Sequence[RunResult], *, ascii_only: bool = False) -> Table:
+    """One line a strategy and consumer: what it missed, was given again, and how late rows came."""
+    right = ("deliv-\nered", "missed", "again", "late ms\np50", "\np99", "\nmax", "longest\npoll ms")
+    left = ("strategy", "consumer") if len(results) > 1 else ("consumer",)
+    made = _table(left, right, ("verdict",), ascii_only=ascii_only)
+    for result in results:
+        for consumer in result.consumers:
+            counts, late = consumer.counts, consumer.late_us
+            made.add_row(
+                *((result.strategy,) if len(results) > 1 else ()),
+                consumer.name,
+                _count(counts["delivered"]),
+                _count(counts["missed"], bad="missed" in result.forbidden),
+                _count(counts["redelivered"], bad="redelivered" in result.forbidden),
+                *(_optional_ms(late[name]) for name in ("p50", "p99", "max")),
+                _optional_ms(consumer.longest_poll_us),
+                _verdict(consumer.verdict),
+            )
+    return made
+
+
+def measure_table(results: Sequence[RunResult], *, ascii_only: bool = False) -> Table:
+    """One line a strategy with what the scenario measures, and the errors by SQLSTATE."""
+    names = list(dict.fromkeys(name for result in results for name in result.measures))
+    made = _table(("strategy",), tuple(names), ("errors",), ascii_only=ascii_only)
+    for result in results:
+        values = ("–" if result.measures.get(name) is None else str(result.measures[name]) for name in names)
+        errors = ", ".join(f"{count} × {sqlstate}" for sqlstate, count in result.errors.items())
+        made.add_row(result.strategy, *values, errors or "none")
+    return made
+
+
+def _table(left: tuple[str, ...], right: tuple[str, ...], last: tuple[str, ...], *, ascii_only: bool) -> Table:
+    made = Table(box=box.ASCII2 if ascii_only else box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0)
+    for name in left:
+        made.add_column(name, overflow="fold")
+    for name in right:
+        made.add_column(name, justify="right", no_wrap=True)
+    for name in last:
+        made.add_column(name, no_wrap=True)
     return made
 
 
@@ -83,24 +137,36 @@ def _headline(document: Document) -> str:
         pressed.append(f"{load.duration_s:g} s")
     if load.operations is not None:
         pressed.append(f"{load.operations:,} operations")
-    for name, us in (("think", load.think_us), ("hold", load.hold_us)):
+    for name, us in (("think", load.think_us), ("hold", load.hold_us), ("jitter", load.jitter_us)):
         if us:
             pressed.append(f"{name} {us / 1e3:g} ms")
+    if load.long_percent:
+        pressed.append(f"{load.long_percent:g} % hold {load.long_us / 1e3:g} ms")
+    if load.rollback_percent:
+        pressed.append(f"{load.rollback_percent:g} % roll back")
     if load.tenants > 1:
         pressed.append(f"{load.tenants} tenants")
     server = document.environment.get("server_version", "?")
     where = document.environment.get("target", "?")
     return (
         f"{first.scenario} on PostgreSQL {server} ({where}) · {', '.join(pressed)} · "
-        f"consumer '{first.consumer}' every {load.poll_interval_ms:g} ms · seed {load.seed}"
+        f"{_consumers(first)}seed {load.seed}"
     )
+
+
+def _consumers(result: RunResult) -> str:
+    if not result.consumers:
+        return ""
+    only = f"consumer '{result.consumers[0].name}'"
+    what = only if len(result.consumers) == 1 else f"{len(result.consumers)} consumers"
+    return f"{what} every {result.load.poll_interval_ms:g} ms · "
 
 
 def _paragraph(result: RunResult) -> Iterator[RenderableType]:
     text = Text()
     text.append(f"{result.strategy}", style="bold")
     text.append(" is ")
-    text.append(result.verdict.value, style=_STYLES[result.verdict])
+    text.append(_verdict(result.verdict))
     text.append(f", {sentences.expectation(result)}. {sentences.happened(result)} {sentences.advice(result)}")
     yield text
     for note in result.notes:
@@ -119,9 +185,17 @@ def _witness(results: Sequence[RunResult]) -> tuple[RunResult, Anomaly] | None:
     return None
 
 
+def _verdict(verdict: Verdict) -> Text:
+    return Text(verdict.value, style=_STYLES[verdict])
+
+
 def _latency(latency: Mapping[str, Any]) -> str:
     p50, p99 = latency["p50"], latency["p99"]
     return "–" if p50 is None else f"{_ms(p50)}/{_ms(p99)}"
+
+
+def _optional_ms(us: float | None) -> str:
+    return "–" if us is None else _ms(us)
 
 
 def _ms(us: float) -> str:

@@ -44,8 +44,8 @@ def draw(witness: Anomaly, *, width: int, glyphs: Glyphs = UNICODE) -> list[str]
     begin, end = _extent(operations, polls)
     names = [f"worker {operation['worker']}" for operation in operations]
     notes = [_fate(witness, operation) for operation in operations]
-    names += ["consumer"] * len(polls)
-    notes += [f"poll {p['poll']}: cursor {p['cursor_before']} {glyphs.arrow} {p['cursor_after']}" for p in polls]
+    names += [witness.consumer or "consumer"] * len(polls)
+    notes += [_moved(poll, glyphs) for poll in polls]
     name_width = max(map(len, names)) + 2
     lane = max(_NARROWEST, width - name_width - 2 - max(map(len, notes)))
 
@@ -57,6 +57,13 @@ def draw(witness: Anomaly, *, width: int, glyphs: Glyphs = UNICODE) -> list[str]
     lines = [f"{name:<{name_width}}{bar}  {note}".rstrip() for name, bar, note in zip(names, bars, notes, strict=True)]
     left, right = f"{begin / 1e3:.2f} ms", f"{end / 1e3:.2f} ms"
     return [*lines, " " * name_width + left + right.rjust(lane - len(left))]
+
+
+def _moved(poll: Mapping[str, Any], glyphs: Glyphs) -> str:
+    if poll["cursor_after"] is None:
+        return f"poll {poll['poll']}"
+    before = "start" if poll["cursor_before"] is None else poll["cursor_before"]
+    return f"poll {poll['poll']}: cursor {before} {glyphs.arrow} {poll['cursor_after']}"
 
 
 def _extent(operations: Sequence[Mapping[str, Any]], polls: Sequence[Mapping[str, Any]]) -> tuple[float, float]:

@@ -1,0 +1,125 @@
+"""The options that commands share, and the types that check a value and name it when it is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from racebench.errors import UsageProblem
+
+if TYPE_CHECKING:
+    _Number = click.ParamType[float]
+    _Pair = click.ParamType[tuple[float, float]]
+else:
+    _Number = _Pair = click.ParamType  # generic only in newer clicks
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+MOST_WORKERS = 1000
+_DAY = 86_400
+_MINUTE_MS = 60_000
+
+
+class Number(_Number):
+    """A number in a range, with a message that names the option, the value and the range."""
+
+    def __init__(self, low: float, high: float, *, whole: bool = True, above: bool = False) -> None:
+        self.low, self.high, self.whole, self.above = low, high, whole, above
+        self.name = "number" if whole else "decimal"
+
+    def get_metavar(self, *_: Any, **__: Any) -> str:
+        return "N" if self.whole else "X"
+
+    def convert(self, value: Any, param: click.Parameter | None, _ctx: click.Context | None) -> float:
+        try:
+            number: float = int(value) if self.whole else float(value)
+        except (ValueError, OverflowError):
+            number = float("nan")
+        if not (self.low < number if self.above else self.low <= number) or not number <= self.high:
+            kind = "a whole number" if self.whole else "a number"
+            least = f"above {self.low:g}" if self.above else f"from {self.low:g}"
+            raise UsageProblem(f"{_name(param)} is {kind} {least} to {self.high:g}, not '{value}'")
+        return number
+
+
+class PercentAndMs(_Pair):
+    """PERCENT:MS, as 5:200."""
+
+    name = "percent:ms"
+
+    def convert(self, value: Any, param: click.Parameter | None, _ctx: click.Context | None) -> tuple[float, float]:
+        if isinstance(value, tuple):
+            return value
+        percent, _, ms = str(value).partition(":")
+        try:
+            pair = float(percent), float(ms)
+        except ValueError:
+            pair = (-1.0, -1.0)
+        if not (0 <= pair[0] <= 100 and 0 <= pair[1] <= _MINUTE_MS):
+            raise UsageProblem(f"{_name(param)} is PERCENT:MS, as 5:200, not '{value}'")
+        return pair
+
+
+def _name(param: click.Parameter | None) -> str:
+    return max(param.opts, key=len) if param is not None else "the value"
+
+
+def _chain(*decorators: Callable[[Any], Any]) -> Callable[[_Command], _Command]:
+    """Apply option decorators so that --help lists them in the order written."""
+
+    def decorate(command: _Command) -> _Command:
+        for decorator in reversed(decorators):
+            command = decorator(command)
+        return command
+
+    return decorate
+
+
+_option = click.option
+_MS = Number(0, _MINUTE_MS, whole=False)
+_PERCENT = Number(0, 100, whole=False)
+_SERVER = click.Choice(["18", "16"])
+
+of_load = _chain(
+    click.argument("scenario", required=False),
+    _option("-s", "--strategy", "strategies", multiple=True, metavar="NAME",
+            help="A strategy, several times, or a group: all (the default), correct, broken."),
+    _option("--consumer", "consumers", multiple=True, metavar="NAME",
+            help="A consumer that polls beside the workers, several times, or all, or none."),
+    _option("-w", "--workers", type=Number(1, MOST_WORKERS), default=8, show_default=True,
+            help="Worker processes, one connection each."),
+    _option("-d", "--duration", type=Number(0, _DAY, whole=False, above=True), metavar="SECONDS",
+            help="How long to press.  [default: 2, unless --operations]"),
+    _option("-n", "--operations", type=Number(1, 10**9), help="How many operations, all workers together."),
+    _option("--think", type=_MS, default=0, metavar="MS", help="Delay between the read and the insert."),
+    _option("--hold", type=_MS, default=0, metavar="MS", help="Delay between the insert and the commit."),
+    _option("--long", type=PercentAndMs(), default=(0.0, 0.0), metavar="PERCENT:MS",
+            help="That share of the transactions holds for so long instead."),
+    _option("--rollback", type=_PERCENT, default=0, metavar="PERCENT",
+            help="That share of the transactions rolls back instead of committing."),
+    _option("--jitter", type=_MS, default=0, metavar="MS",
+            help="Each worker begins up to so long after the common start."),
+    _option("--tenants", type=Number(1, 65_535), default=1, show_default=True,
+            help="Tenants, each with its own counter."),
+    _option("--seed", type=Number(0, 2**63 - 1),
+            help="Seed of every random choice.  [default: drawn, printed and saved]"),
+    _option("--poll-interval", type=_MS, default=1.0, show_default=True, metavar="MS",
+            help="The consumers' pause between polls; 0 for none."),
+    _option("--batch", type=Number(1, 10**6), default=1000, show_default=True, help="The consumers' LIMIT."),
+)  # fmt: skip
+
+of_target = _chain(
+    _option("--server", type=_SERVER, default="18", show_default=True, help="Version of the embedded PostgreSQL."),
+    _option("--dsn", envvar="RACEBENCH_DSN", show_envvar=True, metavar="DSN",
+            help="Use this server instead of the embedded one."),
+    _option("--keep", is_flag=True, help="Leave the schema in place and print its name."),
+)  # fmt: skip
+
+of_results = _chain(
+    _option("--json", "json_path", metavar="PATH", help="Write the results as JSON; '-' for stdout, alone."),
+    _option("--results", default="results", show_default=True, metavar="DIR",
+            help="Folder in which every run is saved."),
+    _option("--no-save", is_flag=True, help="Do not save the run."),
+)  # fmt: skip

@@ -1,0 +1,13 @@
+-- One job a round, put in by whoever comes first; a worker that finds none goes home.
+\set round :operation % 4294967296
+INSERT INTO jobs (tenant, round) VALUES (:tenant, :round) ON CONFLICT DO NOTHING;
+\set job 0
+BEGIN;
+SELECT id AS job FROM jobs WHERE tenant = :tenant AND state = 'queued' ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED \aset
+\sleep :think us
+\if :job > 0
+UPDATE jobs SET state = 'running' WHERE id = :job;
+INSERT INTO claims VALUES (:job, :operation);
+\endif
+\sleep :hold us
+COMMIT;

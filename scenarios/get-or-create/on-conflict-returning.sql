@@ -1,0 +1,9 @@
+-- A new key with each operation of a worker; all workers ask for it at about the same time.
+\set key :operation % 4294967296
+\set tag null
+BEGIN;
+\sleep :think us
+INSERT INTO tags (tenant, key) VALUES (:tenant, :key) ON CONFLICT DO NOTHING RETURNING id AS tag \aset
+INSERT INTO answers VALUES (:tenant, :key, :operation, :tag);
+\sleep :hold us
+COMMIT;

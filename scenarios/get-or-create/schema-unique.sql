@@ -1,0 +1,1 @@
+ALTER TABLE tags ADD CONSTRAINT tags_key_unique UNIQUE (tenant, key);

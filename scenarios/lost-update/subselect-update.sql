@@ -1,0 +1,6 @@
+BEGIN;
+\sleep :think us
+UPDATE accounts SET balance = (SELECT balance FROM accounts WHERE tenant = :tenant) + 1 WHERE tenant = :tenant;
+INSERT INTO deposits (tenant, amount, operation) VALUES (:tenant, 1, :operation);
+\sleep :hold us
+COMMIT;

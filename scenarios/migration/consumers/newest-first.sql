@@ -1,0 +1,1 @@
+SELECT id, version FROM events ORDER BY version DESC LIMIT 1;

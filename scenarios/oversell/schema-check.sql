@@ -1,0 +1,1 @@
+ALTER TABLE items ADD CONSTRAINT items_in_stock CHECK (qty >= 0);

@@ -1,0 +1,11 @@
+-- A new plan with each operation of a worker.
+\set plan :operation % 4294967296
+BEGIN;
+SELECT pg_advisory_xact_lock('seats'::regclass::int, hashtext(:tenant::int || '/' || :plan::bigint));
+SELECT count(*) AS seats FROM seats WHERE tenant = :tenant AND plan = :plan \gset
+\sleep :think us
+\if :seats < 3
+INSERT INTO seats VALUES (:tenant, :plan, :operation);
+\endif
+\sleep :hold us
+COMMIT;

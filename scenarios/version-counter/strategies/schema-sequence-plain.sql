@@ -1,0 +1,2 @@
+-- A sequence that nothing refers to yet: the script or a trigger calls nextval itself.
+CREATE SEQUENCE events_version;

@@ -1,0 +1,2 @@
+CREATE TABLE tenants (tenant integer PRIMARY KEY);
+INSERT INTO tenants SELECT generate_series(1, 65535);

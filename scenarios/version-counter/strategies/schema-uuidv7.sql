@@ -1,0 +1,2 @@
+ALTER TABLE events ALTER COLUMN version TYPE uuid USING NULL::uuid;
+ALTER TABLE events ALTER COLUMN version SET DEFAULT uuidv7();
