@@ -35,11 +35,11 @@ _SCENARIO_KEYS = {
 }
 _STRATEGY_KEYS = {
     *("summary", "script", "schema", "isolation", "retry", "numbers", "expect", "may", "source"),
-    *("server", "zero", "integer"),
+    *("server", "zero", "integer", "stamped"),
 }
 _CONSUMER_KEYS = {
     *("summary", "script", "schema", "open", "close", "cursor", "variables", "dedupe", "scope", "settle_ms"),
-    *("requires", "needs", "tolerate", "misses"),
+    *("requires", "needs", "tolerate", "by_insertion", "misses"),
 }
 _SQLSTATE = re.compile(r"[0-9A-Z]{5}")
 _MISSES = ("unordered", "maybe", "never")
@@ -215,6 +215,7 @@ class _Manifest:
             server=self.whole(where, table, "server", 0),
             zero=str(zero),
             integer=self.flag(where, table, "integer", default=True),
+            stamped=self.flag(where, table, "stamped", default=False),
         )
 
     def consumer(self, name: str) -> Consumer:
@@ -239,6 +240,7 @@ class _Manifest:
             requires=self.texts(f"{where}.requires", table.get("requires", {})),
             needs=self.choice(where, table, "needs", _NEEDS),
             tolerate=self.sqlstates(where, table, "tolerate"),
+            by_insertion=self.flag(where, table, "by_insertion", default=False),
             misses=self.choice(where, table, "misses", _MISSES),
         )
         known = {"tenant", "batch", *made.cursor, *made.variables}

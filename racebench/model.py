@@ -158,7 +158,7 @@ class Strategy:
 
     `expect` are the anomalies the field knows it to show under load, `may` those it may; both empty means that it is
     known to be right. `server` is the oldest major version it runs on. `zero` is below every version it gives;
-    `integer` says whether its versions are numbers at all.
+    `integer` says whether its versions are numbers at all, `stamped` that a row is numbered only after it was inserted.
     """
 
     name: str
@@ -174,6 +174,7 @@ class Strategy:
     server: int = 0
     zero: str = "0"
     integer: bool = True
+    stamped: bool = False
 
     @property
     def right(self) -> bool:
@@ -193,6 +194,7 @@ class Consumer:
     the text each begins with ("zero": the strategy's). `dedupe`: rows seen before are dropped. `per_tenant`: polled for
     each tenant, else once. `settle_ms`: how long it may hold a visible row back. `opening` is run in its own session,
     `closing` when the schema goes. `requires` are server settings, `needs` "integer" or "dense" numbers.
+    `by_insertion`: what it holds back depends on when a row was inserted (its age, its xid), not on its number.
     `tolerate` are SQLSTATEs that count as an empty answer (a column that a migration has yet to add).
     `misses`: "unordered", "maybe" or "never" (docs/scenarios.md).
     """
@@ -211,6 +213,7 @@ class Consumer:
     requires: Mapping[str, str] = field(default_factory=dict)
     needs: str = ""
     tolerate: frozenset[str] = frozenset()
+    by_insertion: bool = False
     misses: str = "unordered"
 
     def fits(self, strategy: Strategy) -> bool:

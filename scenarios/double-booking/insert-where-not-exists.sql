@@ -1,9 +1,13 @@
 -- A new day with each two operations of a worker: a room of the tenant, from some hour on for two hours.
-\set hour :tenant * 1000000000 + (:operation % 4294967296) / 2 * 100 + random(0, 8)
+\set day (:operation % 4294967296) / 2
+\set hour :tenant * 1000000000 + :day * 100 + random(0, 8)
 BEGIN;
 \sleep :think us
-INSERT INTO bookings (tenant, during, operation)
-    SELECT :tenant, int8range(:hour::bigint, :hour::bigint + 2), :operation
-    WHERE NOT EXISTS (SELECT FROM bookings WHERE during && int8range(:hour::bigint, :hour::bigint + 2));
+INSERT INTO bookings (tenant, day, during, operation)
+    SELECT :tenant, :day, int8range(:hour::bigint, :hour::bigint + 2), :operation
+    WHERE NOT EXISTS (
+        SELECT FROM bookings
+        WHERE tenant = :tenant AND day = :day AND during && int8range(:hour::bigint, :hour::bigint + 2)
+    );
 \sleep :hold us
 COMMIT;

@@ -1,9 +1,10 @@
 -- A new day with each two operations of a worker: a room of the tenant, from some hour on for two hours.
-\set hour :tenant * 1000000000 + (:operation % 4294967296) / 2 * 100 + random(0, 8)
+\set day (:operation % 4294967296) / 2
+\set hour :tenant * 1000000000 + :day * 100 + random(0, 8)
 BEGIN;
 \sleep :think us
-INSERT INTO bookings (tenant, during, operation)
-    VALUES (:tenant, int8range(:hour::bigint, :hour::bigint + 2), :operation)
+INSERT INTO bookings (tenant, day, during, operation)
+    VALUES (:tenant, :day, int8range(:hour::bigint, :hour::bigint + 2), :operation)
     ON CONFLICT DO NOTHING;
 \sleep :hold us
 COMMIT;

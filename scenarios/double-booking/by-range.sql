@@ -1,0 +1,12 @@
+-- A new day with each two operations of a worker: a room of the tenant, from some hour on for two hours.
+\set day (:operation % 4294967296) / 2
+\set hour :tenant * 1000000000 + :day * 100 + random(0, 8)
+BEGIN;
+SELECT count(*) AS taken FROM bookings WHERE during && int8range(:hour::bigint, :hour::bigint + 2) \gset
+\sleep :think us
+\if :taken = 0
+INSERT INTO bookings (tenant, day, during, operation)
+    VALUES (:tenant, :day, int8range(:hour::bigint, :hour::bigint + 2), :operation);
+\endif
+\sleep :hold us
+COMMIT;

@@ -1,0 +1,2 @@
+DROP INDEX bookings_of_day;
+CREATE INDEX bookings_during ON bookings USING gist (during);
