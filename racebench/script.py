@@ -30,6 +30,15 @@ def parse(text: str, path: Path) -> Script:
     return _Parser(text, path).parse()
 
 
+def statement_lines(text: str) -> list[int]:
+    """The line on which each SQL statement of a text begins; the first line for a text that does not parse."""
+    parser = _Parser(text, Path())
+    try:
+        return [statement.line for statement in parser.parse().statements]
+    except ScenarioProblem:
+        return [1]
+
+
 class _Parser:
     def __init__(self, text: str, path: Path) -> None:
         self.text = text

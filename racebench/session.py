@@ -20,7 +20,8 @@ from psycopg import pq
 
 from racebench import expression
 from racebench.errors import DatabaseProblem, ScenarioProblem, one_line
-from racebench.model import Outcome, Script, Sleep, Statement
+from racebench.model import Outcome, Script, Sleep, SqlFile, Statement
+from racebench.script import statement_lines
 
 if TYPE_CHECKING:
     from racebench.targets import Target
@@ -78,6 +79,27 @@ def connect(
 def _escape(value: str) -> str:
     """Escape a value for libpq's `options`, where backslash quotes a space."""
     return value.replace("\\", "\\\\").replace(" ", "\\ ")
+
+
+def run_file(connection: psycopg.Connection[tuple[Any, ...]], file: SqlFile) -> None:
+    """Run a file of SQL as one message (one transaction, unless it says otherwise).
+
+    Raises ScenarioProblem with the file and the line of the statement that the server refuses.
+    """
+    pgconn = connection.pgconn
+    pgconn.send_query(file.text.encode())
+    done, refused = 0, None
+    while (result := pgconn.get_result()) is not None:
+        done += refused is None and result.status in _OK
+        if result.status not in _OK and refused is None:
+            refused = result
+    if refused is None:
+        return
+    position = refused.error_field(pq.DiagnosticField.STATEMENT_POSITION)
+    message = one_line((refused.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or b"").decode(errors="replace"))
+    lines = statement_lines(file.text)
+    line = file.text.count("\n", 0, int(position)) + 1 if position else lines[min(done, len(lines) - 1)]
+    raise ScenarioProblem(f"{file.path}:{line}: the server refuses this: {message or pgconn.get_error_message()}")
 
 
 class Session:

@@ -36,7 +36,7 @@ from racebench.interrupts import shielded
 from racebench.judging import judge
 from racebench.model import Consumer, Load, RunResult, Scenario, SqlFile, Strategy
 from racebench.recording import NO_VERSION, OPERATION, read_records
-from racebench.session import connect
+from racebench.session import connect, run_file
 from racebench.targets import Target
 
 #: Connections a run opens beside its workers' and consumers': one to set up, watch and clean up.
@@ -107,13 +107,7 @@ def _schema(
             except psycopg.Error as problem:
                 raise DatabaseProblem(f"cannot create a schema on {target.label}: {one_line(str(problem))}") from None
             for part in {part.path: part for part in parts}.values():
-                try:
-                    connection.execute(part.text.encode())
-                except psycopg.Error as problem:
-                    at = problem.diag.statement_position
-                    line = part.text.count("\n", 0, int(at)) + 1 if at else 1
-                    primary = problem.diag.message_primary or str(problem)
-                    raise ScenarioProblem(f"{part.path}:{line}: the server refuses this: {one_line(primary)}") from None
+                run_file(connection, part)
         yield
     except BaseException as first:
         with shielded():
