@@ -234,7 +234,7 @@ def _execute(plan: Plan, show: Callable[[], None], *, quiet: bool = False) -> No
     """Run a plan; what was finished is shown also when it ends early. stdout is the JSON's alone if it asks for it."""
     from racebench import running
     from racebench.interrupts import interruptible
-    from racebench.reports import document, progress
+    from racebench.reports import progress
 
     with interruptible():
         try:
@@ -242,7 +242,7 @@ def _execute(plan: Plan, show: Callable[[], None], *, quiet: bool = False) -> No
                 running.run(plan, callback)
         finally:
             if plan.results and plan.json_path == "-":
-                click.echo(document.to_json(plan.document()))
+                click.echo(plan.json())
             elif plan.results:
                 show()
                 for line in plan.left_out if not quiet else ():

@@ -12,7 +12,7 @@ from typing import Any
 from racebench import catalog
 from racebench.errors import ExitCode, UsageProblem, suggest
 from racebench.model import ANOMALIES, Consumer, Load, RunResult, Scenario, Strategy, Verdict
-from racebench.reports.document import Document, check_writable, now
+from racebench.reports.document import Document, check_writable, now, to_json
 from racebench.targets import Target
 
 DEFAULT_SECONDS = 2.0
@@ -54,6 +54,10 @@ class Plan:
             runs=tuple(self.results),
             complete=self.finished,
         )
+
+    def json(self) -> str:
+        """The document as JSON; of a matrix's many runs with one witness each."""
+        return to_json(self.document(), witnesses=1 if self.each_alone else None)
 
 
 def _external(dsn: str | None) -> Target | None:

@@ -13,7 +13,7 @@ from racebench.executors.processes import Processes
 from racebench.hammer.driver import EXTRA_CONNECTIONS, Hammer
 from racebench.model import Consumer, Strategy
 from racebench.planning import Plan
-from racebench.reports.document import to_json, write_atomically
+from racebench.reports.document import write_atomically
 from racebench.targets import Target
 from racebench.targets.embedded import EmbeddedServer
 from racebench.targets.external import check_usable
@@ -99,7 +99,7 @@ def _scaled(progress: Progress, label: str, number: int, runs: int) -> Callable[
 
 def save(plan: Plan) -> None:
     """Write what there is so far, whole or not at all, to the results folder and to --json's file."""
-    text = to_json(plan.document()) + "\n"
+    text = plan.json() + "\n"
     if plan.json_path is not None and plan.json_path != "-":
         write_atomically(Path(plan.json_path), text)
     if plan.folder is not None:

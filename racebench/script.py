@@ -27,7 +27,11 @@ _SPECIAL = re.compile(r"""(?<![\w$])[eE]'|'|"|\$|--|/\*|::|:|\\|;|\(|\)|[^'"$\-/
 
 def parse(text: str, path: Path) -> Script:
     """Parse a script; raises ScenarioProblem with `path:line:` for anything outside the subset."""
-    return _Parser(text, path).parse()
+    parsed = _Parser(text, path).parse()
+    for statement in parsed.statements:
+        if statement.keyword == "COPY":
+            raise ScenarioProblem(f"{path}:{statement.line}: COPY is not supported in a script, as in pgbench")
+    return parsed
 
 
 def statement_lines(text: str) -> list[int]:
@@ -141,16 +145,15 @@ class _Parser:
 
     def _end_statement(self, *, gset: str | None = None, aset: str | None = None) -> None:
         assert self.begun_at is not None
-        self.steps.append(
-            Statement(
-                line=self._line(self.begun_at),
-                text=self.written.strip(),
-                sql=self.sql.strip(),
-                parameters=tuple(self.parameters),
-                gset=gset,
-                aset=aset,
-            )
+        statement = Statement(
+            line=self._line(self.begun_at),
+            text=self.written.strip(),
+            sql=self.sql.strip(),
+            parameters=tuple(self.parameters),
+            gset=gset,
+            aset=aset,
         )
+        self.steps.append(statement)
         self._reset()
 
     def _meta(self) -> None:

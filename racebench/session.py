@@ -90,6 +90,9 @@ def run_file(connection: psycopg.Connection[tuple[Any, ...]], file: SqlFile) -> 
     pgconn.send_query(file.text.encode())
     done, refused = 0, None
     while (result := pgconn.get_result()) is not None:
+        if result.status == pq.ExecStatus.COPY_IN:
+            pgconn.put_copy_end(b"a file of SQL here has no stdin to COPY from")
+            continue
         done += refused is None and result.status in _OK
         if result.status not in _OK and refused is None:
             refused = result

@@ -60,6 +60,12 @@ def test_the_page_says_truly_what_is_found(racebench: Command, written: Path) ->
         ("scenario.toml", "[invariants]", "[invariant]", "scenario.toml:4: unknown key 'invariant'; did you mean"),
         ("mine.sql", "\\sleep :think us", "\\shell true", "mine.sql:4: \\shell is not supported"),
         ("mine.sql", "FROM seats", "FROM chairs", 'mine.sql:3: the server refuses this statement: relation "chairs"'),
+        (
+            "schema.sql",
+            "INSERT INTO accounts SELECT generate_series(0, 9999)",
+            "COPY accounts FROM stdin",
+            "sql:2: the server",
+        ),
         ("schema.sql", "REFERENCES accounts", "REFERENCES account", "schema.sql:3: the server refuses this: relation"),
     ],
 )

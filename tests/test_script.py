@@ -99,6 +99,7 @@ def test_sleep_takes_a_variable_and_a_unit_and_seconds_by_default() -> None:
         ("\n\n\\if 1\nSELECT 1;", r"s.sql:3: \if without \endif"),
         ("\\else\nSELECT 1;", r"s.sql:1: \else without \if"),
         ("\\if 1\n\\else\n\\else\n\\endif\nSELECT 1;", r"s.sql:3: \else after \else"),
+        ("BEGIN;\ncopy t FROM stdin;", "s.sql:2: COPY is not supported in a script"),
         ("SELECT 'a;\n", "s.sql:1: a quoted part is never closed"),
         ("SELECT 1 /* ;\n", "s.sql:1: a comment is never closed"),
         ("SELECT (1;\n", "s.sql:1: a parenthesis is never closed"),
