@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import psycopg
@@ -32,11 +32,12 @@ _SETTINGS = (
 )
 
 
-def describe(target: Target) -> Mapping[str, Any]:
-    """Ask the server and the machine; holds no password, no host name and no user name."""
+def describe(target: Target, more: Iterable[str] = ()) -> Mapping[str, Any]:
+    """Ask the server and the machine; holds no password, no host name and no user name. `more` are further settings."""
+    names = sorted({*_SETTINGS, *more})
     with connect(target) as connection:
         rows = connection.execute(
-            "SELECT name, current_setting(name) FROM pg_settings WHERE name = ANY(%s) ORDER BY name", (list(_SETTINGS),)
+            "SELECT name, current_setting(name) FROM pg_settings WHERE name = ANY(%s) ORDER BY name", (names,)
         ).fetchall()
         version = connection.info.parameter_status("server_version")
     return {

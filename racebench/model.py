@@ -181,10 +181,6 @@ class Strategy:
         """Whether the field knows no anomaly of it."""
         return not self.expect and not self.may
 
-    @property
-    def files(self) -> tuple[Path, ...]:
-        return (*(part.path for part in self.schema), self.script.path)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Consumer:

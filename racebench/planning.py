@@ -108,7 +108,14 @@ def plan(
     if keep and not dsn:
         raise UsageProblem("--keep needs --dsn: the embedded server ends with the command, nobody could look")
     if found.once:
-        duration, operations = None, workers
+        if duration is not None or operations is not None:
+            raise UsageProblem(
+                f"scenario '{found.name}' runs each worker's script once; "
+                "give --workers, not --duration or --operations"
+            )
+        operations = workers
+    if each_alone and not found.consumers:
+        raise UsageProblem(f"scenario '{found.name}' has no consumers; use `racebench run {found.name}`")
     if duration is None and operations is None:
         duration = DEFAULT_SECONDS
     made = Plan(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -30,7 +31,9 @@ def run(plan: Plan, progress: Progress) -> None:
         processes = stack.enter_context(Processes())
         progress("starting PostgreSQL", 0.0)
         target = _target(plan, stack, connections)
-        plan.environment = environment.describe(target)
+        plan.environment = environment.describe(
+            target, {name for consumer in plan.consumers for name in consumer.requires}
+        )
         runs = list(_runs(plan, target))
         progress("starting workers", 0.0)
         processes.warm(plan.load.workers + together)
@@ -52,7 +55,7 @@ def _target(plan: Plan, stack: contextlib.ExitStack, connections: int) -> Target
 
 def _runs(plan: Plan, target: Target) -> Iterator[tuple[Strategy, tuple[Consumer, ...]]]:
     """Each strategy with its consumers, less what this server or this pairing does not allow."""
-    version = int(str(plan.environment["server_version"]).split(".", maxsplit=1)[0].split("beta")[0])
+    version = int(re.match(r"\d*", str(plan.environment["server_version"])).group() or 0)  # type: ignore[union-attr]
     consumers = [consumer for consumer in plan.consumers if not _refused(plan, consumer.name, _lacks(plan, consumer))]
     for strategy in plan.strategies:
         lack = f"needs PostgreSQL {strategy.server}, {target.label} is {version}" if strategy.server > version else ""

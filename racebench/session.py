@@ -108,7 +108,7 @@ def run_file(connection: psycopg.Connection[tuple[Any, ...]], file: SqlFile) -> 
 class Session:
     """One connection with one script prepared on it.
 
-    After `run`, `sqlstate` is the error of the last try ("" if none), `retried` counts what was tried again.
+    After `run`, `sqlstate` is the error ("" if none) and `message` the server's words for it.
     """
 
     def __init__(self, connection: psycopg.Connection[tuple[Any, ...]], script: Script, *, seed: str = "") -> None:
@@ -118,7 +118,6 @@ class Session:
         self.random = Random(seed)
         self.sqlstate = ""
         self.message = ""
-        self.retried: dict[str, int] = {}
         try:
             self._code = [self._prepare(index, step) for index, step in enumerate(script.steps)]
         except BaseException:
