@@ -197,21 +197,22 @@ class _Run:
             start=start,
             operations=read_operations({n: self._file(f"worker-{n}") for n in self.workers.values()}, OPERATION_BITS),
             rows=rows,
-            logs=() if rows is None else tuple(self._log(consumer, rows) for consumer in self.consumers),
+            logs=() if rows is None else tuple(self._log(number, rows) for number in range(len(self.consumers))),
             violations=violations,
             measures=measures,
             numbering=self.strategy.numbering,
             labels=labels,
         )
 
-    def _log(self, consumer: Consumer, rows: Array) -> Log:
+    def _log(self, number: int, rows: Array) -> Log:
+        consumer, table = self.consumers[number], self.scenario.rows
         report = self.reports.get(consumer.name)
         return read_log(
             consumer.name,
-            self._file(f"deliveries-{consumer.name}"),
-            self._file(f"polls-{consumer.name}"),
+            self._file(f"deliveries-{number}"),
+            self._file(f"polls-{number}"),
             rows,
-            ordered="version" in consumer.cursor,
+            ordered="version" in consumer.cursor or (table is not None and table.version in consumer.cursor),
             drained=report is not None,
             longest_poll_ns=None if report is None else report.longest_poll_ns,
         )
@@ -233,7 +234,7 @@ class _Run:
         """Bring up the workers and the consumer, each connected and prepared."""
         hammer, load = self.hammer, self.load
         shares = _shares(load.operations, load.workers)
-        for consumer in self.consumers:
+        for number, consumer in enumerate(self.consumers):
             task = ConsumerTask(
                 target=hammer.target,
                 schema=self.schema,
@@ -241,8 +242,8 @@ class _Run:
                 consumer=consumer,
                 strategy=self.strategy,
                 load=load,
-                deliveries=self._file(f"deliveries-{consumer.name}"),
-                polls=self._file(f"polls-{consumer.name}"),
+                deliveries=self._file(f"deliveries-{number}"),
+                polls=self._file(f"polls-{number}"),
             )
             self.pollers[hammer.processes.start(consume, task)] = consumer.name
         for number, share in enumerate(shares, 1):

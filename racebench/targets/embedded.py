@@ -256,7 +256,15 @@ def _is_root() -> bool:
 
 def _server_user() -> pwd.struct_passwd | None:
     """Whom the server runs as: None for the user of this process, `nobody` for root (PostgreSQL refuses root)."""
-    return pwd.getpwnam("nobody") if _is_root() else None
+    if not _is_root():
+        return None
+    try:
+        return pwd.getpwnam("nobody")
+    except KeyError:
+        raise DatabaseProblem(
+            "root cannot run PostgreSQL, and there is no user 'nobody' to run it as; "
+            "run racebench as another user, or use --dsn"
+        ) from None
 
 
 def _give_to_server_user(path: Path) -> None:
@@ -391,8 +399,14 @@ def _stop_orphan(data: Path) -> None:
 
 def _is_server_of(pid: int, data: Path) -> bool:
     """Whether a pid still is the server of a data directory, and not a stranger that got its number."""
-    listing = subprocess.run(["ps", "-ww", "-o", "args=", "-p", str(pid)], capture_output=True, text=True, check=False)
-    return str(data) in listing.stdout
+    with contextlib.suppress(OSError):
+        return str(data) in Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
+    with contextlib.suppress(OSError):
+        listing = subprocess.run(
+            ["ps", "-ww", "-o", "args=", "-p", str(pid)], capture_output=True, text=True, check=False
+        )
+        return str(data) in listing.stdout
+    return False
 
 
 def _last_words(log: Path) -> str:
