@@ -141,15 +141,18 @@ def list_(scenario: str | None) -> None:
 
 
 @cli.command()
-@click.argument("strategy")
+@click.argument("name")
 @click.option("--scenario", metavar="NAME", help="The scenario or folder it is in.  [default: version-counter]")
-def show(strategy: str, scenario: str | None) -> None:
-    """Show a strategy's SQL, its schema, and what is known of it."""
+def show(name: str, scenario: str | None) -> None:
+    """Show a strategy's or a consumer's SQL, and what is known of it."""
     from racebench import catalog
     from racebench.reports import listing
 
     where = catalog.find_scenario(scenario)
-    listing.show_strategy(_console(), where, catalog.find_strategy(where, strategy))
+    if name in where.consumers and name not in where.strategies:
+        listing.show_consumer(_console(), where, where.consumers[name])
+    else:
+        listing.show_strategy(_console(), where, catalog.find_strategy(where, name))
 
 
 @cli.command()

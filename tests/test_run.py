@@ -434,6 +434,7 @@ def test_show_prints_the_sql_that_is_run(racebench: Command) -> None:
     assert "INSERT INTO events (tenant, version, payload, operation)" in shown
     assert "ADD CONSTRAINT events_version_unique UNIQUE (tenant, version)" in shown
     assert "23505" in shown
+    assert "xid < pg_snapshot_xmin(pg_current_snapshot())" in racebench("show", "horizon").stdout
 
 
 def test_help_imports_nothing_heavy() -> None:

@@ -9,7 +9,7 @@ from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
-from racebench.model import Scenario, Script, SqlFile, Strategy
+from racebench.model import Consumer, Scenario, Script, SqlFile, Strategy
 
 
 def show_scenarios(console: Console, scenarios: Sequence[Scenario]) -> None:
@@ -38,7 +38,26 @@ def show_strategy(console: Console, scenario: Scenario, strategy: Strategy) -> N
     if strategy.retry:
         codes = ", ".join(sorted(strategy.retry.sqlstates))
         console.print(f"retry: on {codes}, at most {strategy.retry.tries} tries")
-    parts: list[SqlFile | Script] = [*scenario.schema, *strategy.schema, strategy.script]
+    _show_files(console, scenario, [*scenario.schema, *strategy.schema, strategy.script])
+
+
+def show_consumer(console: Console, scenario: Scenario, consumer: Consumer) -> None:
+    """A consumer's files, highlighted, under what is known of it."""
+    console.print(Text.assemble((consumer.name, "bold"), f" ({scenario.name}, consumer): {consumer.summary}"))
+    console.print(f"misses rows: {_MISSES[consumer.misses]}")
+    for name, value in consumer.requires.items():
+        console.print(f"needs: {name} = {value}")
+    _show_files(console, scenario, [*consumer.schema, *consumer.opening, consumer.script, *consumer.closing])
+
+
+_MISSES = {
+    "unordered": "of writers that do not commit in the order of their numbers",
+    "maybe": "fewer of such writers', never surely none",
+    "never": "never",
+}
+
+
+def _show_files(console: Console, scenario: Scenario, parts: Sequence[SqlFile | Script]) -> None:
     for part in parts:
         console.print(Text(f"\n-- {part.path.relative_to(scenario.folder)}", style="dim"))
         if console.is_terminal:
@@ -48,4 +67,8 @@ def show_strategy(console: Console, scenario: Scenario, strategy: Strategy) -> N
 
 
 def _known(strategy: Strategy) -> Text:
-    return Text("broken", style="red") if strategy.expect else Text("right", style="green")
+    """What the field knows, in a word: right, unordered (unique, not in the order of commits), broken."""
+    if strategy.right:
+        return Text("right", style="green")
+    unordered = strategy.expect == {"missed"}
+    return Text("unordered", style="yellow") if unordered else Text("broken", style="red")
