@@ -14,7 +14,7 @@ from racebench.model import Anomaly, Finding
 from racebench.recording import NO_VERSION
 
 _WITNESSES = 3
-_ROWS = 4
+_POLLS = 4
 
 
 def check(history: History) -> Finding:
@@ -33,26 +33,22 @@ def check(history: History) -> Finding:
 
 
 def _witness(history: History, rows: Any, at: int) -> Anomaly:
-    same = (rows["tenant"] == rows["tenant"][at]) & (rows["version"] == rows["version"][at])
-    twins = rows[same]
-    shown = [rows[at - 1], rows[at]] if len(twins) > _ROWS else list(twins)
+    """Of more than two rows, the two at hand: of a halved pair, one that the consumer saw and one that it did not."""
+    shown = [rows[at - 1], rows[at]]
+    copies = int(((rows["tenant"] == rows["tenant"][at]) & (rows["version"] == rows["version"][at])).sum())
     operations = history.operations_of(shown)
     log = history.logs[0] if history.logs else None
     polls = sorted({n for row in shown for n in log.polls_that_delivered(int(row["id"]))}) if log else []
     version, tenant = history.version(rows["version"][at]), int(rows["tenant"][at])
-    workers = " and ".join(f"worker {operation['worker']}" for operation in operations[:2])
+    workers = " and ".join(f"worker {operation['worker']}" for operation in operations)
     both = f"{workers} both wrote" if len(operations) > 1 else "rows share"
+    more = f" ({copies} rows have that version)" if copies > len(shown) else ""
     return Anomaly(
         kind="duplicates",
-        explanation=f"{both} version {version} of tenant {tenant}: rows {_listing(shown)}"
-        + (f" ({len(twins)} rows have that version)" if len(twins) > len(shown) else ""),
+        explanation=f"{both} version {version} of tenant {tenant}: rows {int(shown[0]['id'])} and {int(shown[1]['id'])}"
+        + more,
         rows=tuple(history.describe_row(row) for row in shown),
         operations=operations,
-        polls=tuple(history.describe_poll(log, number) for number in polls[:_ROWS]) if log else (),
+        polls=tuple(history.describe_poll(log, number) for number in polls[:_POLLS]) if log else (),
         consumer=log.name if log else None,
     )
-
-
-def _listing(rows: list[Any]) -> str:
-    ids = [str(int(row["id"])) for row in rows]
-    return ", ".join(ids[:-1]) + f" and {ids[-1]}" if len(ids) > 1 else ids[0]

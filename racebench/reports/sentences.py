@@ -34,7 +34,7 @@ def happened(result: RunResult) -> str:
         parts.append(f"{counts['unnumbered']:,} rows have no version")
     parts += [f"{counts[kind]:,} {kind}" for kind in ("gaps", "inversions") if kind in result.found]
     if result.verdict is Verdict.VALID:
-        bound = f"; at most {_rate(result.upper_bound)} of them at 95\u00a0%" if result.upper_bound else ""
+        bound = f"; at most {_rate(result.upper_bound)} of them at 95%" if result.upper_bound else ""
         what = f"{counts['rows']:,} rows" if counts["rows"] else f"{counts['committed']:,} operations"
         parts = [f"none of {what} was touched by an anomaly{bound}"]
     text = ", and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
@@ -97,10 +97,10 @@ def _listing(words: list[str]) -> str:
 
 
 def _percent(part: int, whole: int) -> str:
-    """A share with two digits; the space does not break."""
+    """A share with two digits."""
     share = 100 * part / whole
-    return f"{share:.0f}\u00a0%" if share >= 10 else f"{share:.2g}\u00a0%"
+    return f"{share:.0f}%" if share >= 10 else f"{share:.2g}%"
 
 
 def _rate(rate: float | None) -> str:
-    return "" if rate is None else f"{100 * rate:.2g}\u00a0%"
+    return "" if rate is None else f"{100 * rate:.2g}%"
