@@ -1,4 +1,4 @@
-"""One connection: connects, prepares a script, runs it, classifies what came of it.
+"""One connection: connects, runs a script, a query or a file of SQL on it, and classifies what came of a script.
 
 The only hot path to libpq. It knows nothing of workers, histories or reports.
 Statements are prepared once and run by `psycopg.pq`, without cursor objects.

@@ -85,10 +85,13 @@ def test_witnesses_name_rows_workers_times_and_the_poll_that_passed_them(hammer:
     assert row["id"] not in poll["delivered"]
 
 
-def test_the_same_seed_draws_the_same_tenants(hammer: Run) -> None:
-    drawn = [hammer("advisory", workers=1, operations=50, tenants=9, seed=7).counts for _ in range(2)]
-    assert drawn[0]["gaps"] == drawn[1]["gaps"] == 0
-    assert drawn[0]["rows"] == drawn[1]["rows"] == 50
+def test_the_same_seed_makes_the_same_choices_and_another_makes_others(hammer: Run) -> None:
+    def rolled_back(seed: int) -> int:
+        load = {"workers": 1, "operations": 100, "tenants": 9, "rollback_percent": 50, "seed": seed}
+        return hammer("advisory", "none", **load).counts["rolled_back"]
+
+    assert rolled_back(7) == rolled_back(7)
+    assert len({rolled_back(seed) for seed in range(5)}) > 1
 
 
 def test_operations_are_shared_out_exactly(hammer: Run) -> None:
