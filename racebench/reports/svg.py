@@ -13,30 +13,9 @@ from racebench.reports.document import Document
 
 _WIDTH = 92
 _FONT = "ui-monospace, 'DejaVu Sans Mono', Menlo, Consolas, monospace"
-_THEME = TerminalTheme(
-    (30, 32, 40),
-    (222, 224, 230),
-    [
-        (30, 32, 40),
-        (255, 107, 107),
-        (105, 219, 124),
-        (255, 212, 59),
-        (116, 192, 252),
-        (218, 119, 242),
-        (102, 217, 232),
-        (222, 224, 230),
-    ],
-    [
-        (134, 142, 150),
-        (255, 107, 107),
-        (105, 219, 124),
-        (255, 212, 59),
-        (116, 192, 252),
-        (218, 119, 242),
-        (102, 217, 232),
-        (255, 255, 255),
-    ],
-)
+_DARK, _LIGHT = (30, 32, 40), (222, 224, 230)
+_HUES = [(255, 107, 107), (105, 219, 124), (255, 212, 59), (116, 192, 252), (218, 119, 242), (102, 217, 232)]
+_THEME = TerminalTheme(_DARK, _LIGHT, [_DARK, *_HUES, _LIGHT], [(134, 142, 150), *_HUES, (255, 255, 255)])
 
 
 def render(document: Document, *, title: str) -> str:
