@@ -30,6 +30,14 @@ class Verdict(StrEnum):
     UNKNOWN = "UNKNOWN"
 
 
+class Protocol(StrEnum):
+    """How statements travel, in pgbench's words; `pipelined`: those that need no answer from each other together."""
+
+    SIMPLE = "simple"
+    PREPARED = "prepared"
+    PIPELINED = "pipelined"
+
+
 class Numbering(StrEnum):
     """Where a strategy's numbers run without planned gaps: in each tenant, over the whole table, or nowhere."""
 
@@ -86,6 +94,7 @@ class Statement:
     `text` is as written; `sql` has `$1`, `$2` … where `:variables` were, named in order by `parameters`.
     `gset` is the prefix of the variables that take its single row's columns, None if it has none;
     `aset` is like it, but no row is no error and the last of many rows counts.
+    `fragments` are the texts between its `:variables`, which are `slots`, one fewer: for the simple protocol.
     """
 
     line: int
@@ -94,6 +103,8 @@ class Statement:
     parameters: tuple[str, ...]
     gset: str | None = None
     aset: str | None = None
+    fragments: tuple[str, ...] = ()
+    slots: tuple[str, ...] = ()
 
     @property
     def keyword(self) -> str:
@@ -136,7 +147,15 @@ class Jump:
     to: int
 
 
-Step = Statement | Assign | Sleep | Branch | Jump
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pipeline:
+    """`\\startpipeline` or `\\endpipeline`: the statements between them travel together."""
+
+    line: int
+    start: bool
+
+
+Step = Statement | Assign | Sleep | Branch | Jump | Pipeline
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -265,7 +284,9 @@ class Load:
     """How hard a run presses. Durations in the unit of their suffix; `operations` is the total of all workers.
 
     `rollback_percent` of the transactions roll back instead of committing, `long_percent` hold for `long_us` instead of
-    `hold_us`; each worker begins up to `jitter_us` after the common start.
+    `hold_us`; each session begins up to `jitter_us` after the common start. `connections_per_worker`: each worker
+    process drives so many sessions. `rate_per_s`: an open loop, all sessions together; None: closed, each session
+    begins its next operation when the last has ended. What begins in the first `warmup_s` is checked, not measured.
     """
 
     workers: int
@@ -281,6 +302,20 @@ class Load:
     jitter_us: int = 0
     poll_interval_ms: float = 1.0
     batch: int = 1000
+    protocol: Protocol = Protocol.PREPARED
+    connections_per_worker: int = 1
+    rate_per_s: float | None = None
+    warmup_s: float = 0.0
+
+    @property
+    def sessions(self) -> int:
+        """The connections of all workers."""
+        return self.workers * self.connections_per_worker
+
+    @property
+    def rate_per_session(self) -> float | None:
+        """The share of the rate that each session has."""
+        return None if self.rate_per_s is None else self.rate_per_s / self.sessions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,11 +11,12 @@ from typing import Any
 
 from racebench import catalog
 from racebench.errors import ExitCode, UsageProblem, suggest
-from racebench.model import ANOMALIES, Consumer, Load, RunResult, Scenario, Strategy, Verdict
+from racebench.model import ANOMALIES, Consumer, Load, Protocol, RunResult, Scenario, Strategy, Verdict
 from racebench.reports.document import Document, check_writable, now, to_json
 from racebench.targets import Target
 
 DEFAULT_SECONDS = 2.0
+MOST_SESSIONS = 5000
 
 
 @dataclass(slots=True, kw_only=True)
@@ -79,6 +80,10 @@ def plan(
     hold: float,
     tenants: int,
     seed: int | None,
+    rate: float | None,
+    warmup: float,
+    protocol: str,
+    connections_per_worker: int,
     consumers: Sequence[str],
     rollback: float,
     long: tuple[float, float],
@@ -100,10 +105,17 @@ def plan(
     Durations are in seconds, delays in milliseconds; `long` is a percentage and a delay.
     """
     found = catalog.find_scenario(scenario)
-    if operations is not None and operations < workers:
+    sessions = workers * connections_per_worker
+    if sessions > MOST_SESSIONS:
         raise UsageProblem(
-            f"--operations {operations} is fewer than {workers} workers; each needs at least one: "
-            f"give --operations {workers} or more, or --workers {operations}"
+            f"--workers {workers} × --connections-per-worker {connections_per_worker} is {sessions} connections; "
+            f"{MOST_SESSIONS} are the most"
+        )
+    if operations is not None and operations < sessions:
+        each = "workers" if connections_per_worker == 1 else "connections"
+        raise UsageProblem(
+            f"--operations {operations} is fewer than {sessions} {each}; each needs at least one: "
+            f"give --operations {sessions} or more, or fewer {each}"
         )
     if keep and not dsn:
         raise UsageProblem("--keep needs --dsn: the embedded server ends with the command, nobody could look")
@@ -113,7 +125,9 @@ def plan(
                 f"scenario '{found.name}' runs each worker's script once; "
                 "give --workers, not --duration or --operations"
             )
-        operations = workers
+        if rate is not None or warmup:
+            raise UsageProblem(f"scenario '{found.name}' runs each worker's script once; --rate and --warmup need many")
+        operations = sessions
     if each_alone and not found.consumers:
         raise UsageProblem(f"scenario '{found.name}' has no consumers; use `racebench run {found.name}`")
     if duration is None and operations is None:
@@ -138,6 +152,10 @@ def plan(
             seed=secrets.randbelow(2**32) if seed is None else seed,
             poll_interval_ms=poll_interval,
             batch=batch,
+            protocol=Protocol(protocol),
+            connections_per_worker=connections_per_worker,
+            rate_per_s=rate,
+            warmup_s=warmup,
         ),
         target=_external(dsn),
         server_version=int(server),

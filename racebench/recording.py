@@ -32,7 +32,8 @@ DELIVERY = np.dtype([("at", "<i8"), ("id", "<i8"), ("poll", "<u4"), ("tenant", "
 #: Polls that returned rows: when, how many, and the last of them, at which the cursor stands from then on.
 POLL = np.dtype([("start", "<i8"), ("end", "<i8"), ("last", "<i8"), ("rows", "<u4"), ("tenant", "<u4")])
 
-_CHUNK_RECORDS = 1 << 16  # times any record size, a multiple of every page size in use
+#: The records for which space is taken at a time: times any record size a multiple of every page size in use.
+CHUNK_RECORDS = 1 << 16
 _FORMATS = {"<i8": "q", "<u4": "I", "<u2": "H"}
 _SQLSTATE_BITS = 26
 _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -62,16 +63,16 @@ def outcomes(status: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
 
 
 class RecordFile:
-    """An append-only file of records of one dtype, written through a memory map.
+    """An append-only file of records of one dtype, written through a memory map of `chunk` records at a time.
 
     Raises RacebenchError if the disk is full; what was recorded before stays readable.
     """
 
-    def __init__(self, path: Path, dtype: np.dtype[Any]) -> None:
+    def __init__(self, path: Path, dtype: np.dtype[Any], chunk: int = CHUNK_RECORDS) -> None:
         self.path = path
         self._struct = struct.Struct("<" + "".join(_FORMATS[str(field[1])] for field in dtype.descr))
         self._size = dtype.itemsize
-        self._chunk = _CHUNK_RECORDS * self._size
+        self._chunk = chunk * self._size
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
         self._base = -self._chunk
         self._at = self._chunk

@@ -26,7 +26,7 @@ Progress = Callable[[str, float], None]
 def run(plan: Plan, progress: Progress) -> None:
     """Carry out every run of a plan, adding to `plan.results`; raises RacebenchError, and leaves nothing running."""
     together = 1 if plan.each_alone else len(plan.consumers)
-    connections = plan.load.workers + together + EXTRA_CONNECTIONS
+    connections = plan.load.sessions + together + EXTRA_CONNECTIONS
     with contextlib.ExitStack() as stack:
         processes = stack.enter_context(Processes())
         progress("starting PostgreSQL", 0.0)

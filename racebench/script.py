@@ -1,7 +1,8 @@
 """pgbench's script language, parsed to steps.
 
 The subset: SQL statements ended by `;`, `\\gset` or `\\aset`; `\\set`, `\\sleep`, `\\if`, `\\elif`, `\\else`,
-`\\endif`; `:variables`. Anything else is refused by name and line. Running the steps is session.py's.
+`\\endif`; `\\startpipeline`, `\\endpipeline`; `:variables`. Anything else is refused by name and line. Running the
+steps is session.py's.
 Source: pgbench's documentation, "Custom Scripts"; docs/scripts.md is the user's page.
 """
 
@@ -13,14 +14,14 @@ from pathlib import Path
 
 from racebench import expression
 from racebench.errors import ScenarioProblem
-from racebench.model import Assign, Branch, Jump, Script, Sleep, Statement, Step
+from racebench.model import Assign, Branch, Jump, Pipeline, Script, Sleep, Statement, Step
 
 _UNITS = {"us": 1, "ms": 1_000, "s": 1_000_000}
 _NAME = re.compile(r"[A-Za-z_]\w*")
 _VARIABLE = re.compile(r"(?<!:):([A-Za-z_]\w*)")
 _DOLLAR = re.compile(r"\$(?:[A-Za-z_\x80-\U0010ffff][\w\x80-\U0010ffff]*)?\$")
 _META = re.compile(r"\\(?P<name>[A-Za-z]+|;|\S?)[ \t]*(?P<rest>(?:\\\r?\n|[^\n])*)")
-_SUPPORTED = r"\set, \gset, \aset, \sleep, \if, \elif, \else, \endif"
+_SUPPORTED = r"\set, \gset, \aset, \sleep, \if, \elif, \else, \endif, \startpipeline, \endpipeline"
 #: What ends a run of ordinary SQL: the start of a quoted part, a comment, a variable, an end, a bracket.
 _SPECIAL = re.compile(r"""(?<![\w$])[eE]'|'|"|\$|--|/\*|::|:|\\|;|\(|\)|[^'"$\-/:\\;()eE\s]+|\s+|.""", re.DOTALL)
 
@@ -50,12 +51,15 @@ class _Parser:
         self.at = 0
         self.steps: list[Step] = []
         self.open: list[_If] = []
+        self.pipeline: int | None = None
         self._reset()
 
     def _reset(self) -> None:
         self.written = ""
         self.sql = ""
         self.parameters: list[str] = []
+        self.fragments: list[str] = [""]
+        self.slots: list[str] = []
         self.depth = 0
         self.begun_at: int | None = None
 
@@ -77,6 +81,8 @@ class _Parser:
             self._end_statement()
         if self.open:
             raise self.problem(r"\if without \endif", self.open[-1].at)
+        if self.pipeline is not None:
+            raise self.problem(r"\startpipeline without \endpipeline", self.pipeline)
         if not any(isinstance(step, Statement) for step in self.steps):
             raise ScenarioProblem(f"{self.path}:1: the script has no SQL statement")
         return Script(path=self.path, text=self.text, steps=tuple(self.steps))
@@ -112,11 +118,16 @@ class _Parser:
         self.at += len(written)
         self.written += written
         self.sql += written if sql is None else sql
+        if sql is None:
+            self.fragments[-1] += written
+        else:
+            self.fragments.append("")
 
     def _variable(self, match: re.Match[str]) -> None:
         name = match.group(1)
         if name not in self.parameters:
             self.parameters.append(name)
+        self.slots.append(name)
         self._take(match.group(), f"${self.parameters.index(name) + 1}")
 
     def _comment(self) -> None:
@@ -152,6 +163,8 @@ class _Parser:
             parameters=tuple(self.parameters),
             gset=gset,
             aset=aset,
+            fragments=tuple(self.fragments),
+            slots=tuple(self.slots),
         )
         self.steps.append(statement)
         self._reset()
@@ -163,7 +176,7 @@ class _Parser:
         rest = re.sub(r"\\\r?\n", " ", match["rest"]).strip()
         if name in ("gset", "aset"):
             self._store(name, rest)
-        elif name not in ("set", "sleep", "if", "elif", "else", "endif"):
+        elif name not in ("set", "sleep", "if", "elif", "else", "endif", "startpipeline", "endpipeline"):
             raise self.problem(f"\\{name} is not supported (supported: {_SUPPORTED})")
         elif self.begun_at is not None:
             raise self.problem(f"\\{name} inside a statement: end the statement with ';' before it")
@@ -171,6 +184,10 @@ class _Parser:
             self._assign(rest)
         elif name == "sleep":
             self._sleep(rest)
+        elif name.endswith("pipeline"):
+            self._pipeline(name, rest)
+        elif self.pipeline is not None:
+            raise self.problem(f"\\{name} inside a pipeline is not supported: end it with \\endpipeline before")
         else:
             self._branch(name, rest)
         self.at = match.end()
@@ -178,6 +195,8 @@ class _Parser:
     def _store(self, name: str, rest: str) -> None:
         if self.begun_at is None:
             raise self.problem(f"\\{name} without a statement before it")
+        if self.pipeline is not None:
+            raise self.problem(f"\\{name} is not allowed in a pipeline, as in pgbench: the answer comes after it")
         if rest and not _NAME.fullmatch(rest):
             raise self.problem(f"\\{name} takes one prefix, not '{rest}'")
         if name == "gset":
@@ -203,6 +222,15 @@ class _Parser:
             raise self.problem(rf"\sleep takes a number or a :variable and us, ms or s, not '{rest}'")
         amount: int | str = int(match[1]) if match[1] else match[2]
         self.steps.append(Sleep(line=self._line(self.at), amount=amount, unit_us=_UNITS[match[3] or "s"]))
+
+    def _pipeline(self, name: str, rest: str) -> None:
+        start = name == "startpipeline"
+        if rest:
+            raise self.problem(rf"\{name} takes nothing after it, not '{rest}'")
+        if start == (self.pipeline is not None):
+            raise self.problem(rf"\{name} inside a pipeline" if start else rf"\{name} without \startpipeline")
+        self.pipeline = self.at if start else None
+        self.steps.append(Pipeline(line=self._line(self.at), start=start))
 
     def _branch(self, name: str, rest: str) -> None:
         if name == "if":

@@ -1,40 +1,33 @@
 """One connection: connects, runs a script, a query or a file of SQL on it, and classifies what came of a script.
 
-The only hot path to libpq. It knows nothing of workers, histories or reports.
-Statements are prepared once and run by `psycopg.pq`, without cursor objects.
+It knows nothing of workers, histories or reports. A script is compiled once (compiling.py) for the way its bytes travel
+(exchanges.py).
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import re
+import select
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 from psycopg import pq
 
-from racebench import expression
+from racebench.compiling import ROLLBACK, Exchange, Instruction, Stopped, instructions, namespace, program
 from racebench.errors import DatabaseProblem, ScenarioProblem, one_line
-from racebench.model import Outcome, Script, Sleep, SqlFile, Statement
+from racebench.exchanges import Line, Prepared, Variables, line_of
+from racebench.model import Assign, Outcome, Protocol, Script, SqlFile, Statement
 from racebench.script import statement_lines
 
 if TYPE_CHECKING:
     from racebench.targets import Target
 
-Variables = dict[str, bytes | None]
-
-#: Reported when the connection ended without the server's saying why ("connection failure").
-CONNECTION_LOST = "08006"
-
-_COMMITS = frozenset({"COMMIT", "END"})
-_BEGINS = frozenset({"BEGIN", "START"})
-_ENDS = frozenset({"COMMIT", "END", "ROLLBACK", "ABORT"})
-_TO_SAVEPOINT = re.compile(r"\s*ROLLBACK\s+(WORK\s+|TRANSACTION\s+)?TO\b", re.IGNORECASE)
 _OK = frozenset({pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK, pq.ExecStatus.EMPTY_QUERY})
 _environment = threading.Lock()
 
@@ -106,140 +99,167 @@ def run_file(connection: psycopg.Connection[tuple[Any, ...]], file: SqlFile) -> 
 
 
 class Session:
-    """One connection with one script prepared on it.
+    """One connection with one script compiled for it.
 
-    After `run`, `sqlstate` is the error ("" if none) and `message` the server's words for it.
+    After `run`, `sqlstate` is the error ("" if none) and `message` the server's words for it. `zero`: variables that
+    are always 0, so that sleeping for them is left out.
     """
 
-    def __init__(self, connection: psycopg.Connection[tuple[Any, ...]], script: Script, *, seed: str = "") -> None:
+    def __init__(
+        self,
+        connection: psycopg.Connection[tuple[Any, ...]],
+        script: Script,
+        *,
+        seed: str = "",
+        protocol: Protocol = Protocol.PREPARED,
+        zero: frozenset[str] = frozenset(),
+    ) -> None:
         self.connection = connection
-        self.pgconn = connection.pgconn
         self.script = script
-        self.random = Random(seed)
         self.sqlstate = ""
         self.message = ""
+        self._alive = True
+        self._failed = False
+        self._line: Line | None = None
         try:
-            self._code = [self._prepare(index, step) for index, step in enumerate(script.steps)]
+            prepared = self._prepare(protocol)
+            self._line = line_of(connection, script.path, protocol, prepared)
+            columns = {
+                at: prepared[step].columns for at, step in enumerate(script.steps) if isinstance(step, Statement)
+            }
+            random = Random(seed)
+            parts = instructions(script, protocol, columns, zero - _sets(script, columns))
+            self._steps = self._compile(script, parts, random)
+            self._rollback = self._compile(_ROLLBACK, [(0, Exchange((0,)))], random)
+            # Not a blocking recv: on a Unix socket that wakes up whenever the server has read what it was sent.
+            poll = select.poll()
+            poll.register(connection.pgconn.socket, select.POLLIN)
+            self.ready = poll.poll
         except BaseException:
-            connection.close()
+            self.close()
             raise
 
     @property
     def alive(self) -> bool:
         """False once the connection is lost."""
-        return self.pgconn.status == pq.ConnStatus.OK
+        return self._alive
+
+    @property
+    def socket(self) -> int:
+        """The number of the socket to wait for."""
+        return self.connection.pgconn.socket
 
     def close(self) -> None:
+        if self._line is not None:
+            self._line.close()
         self.connection.close()
 
-    def _prepare(self, index: int, step: Any) -> tuple[Any, ...]:
-        """Compile a step to the tuple that `run` dispatches on; statements are prepared on the server."""
-        if not isinstance(step, Statement):
-            return (type(step).__name__, step)
-        name = f"racebench_{index}".encode()
-        result = self.pgconn.prepare(name, step.sql.encode())
-        if result.status not in _OK:
-            message = one_line((result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or b"").decode(errors="replace"))
-            raise ScenarioProblem(f"{self.script.path}:{step.line}: the server refuses this statement: {message}")
-        keyword = "SAVEPOINT" if _TO_SAVEPOINT.match(step.sql) else step.keyword
-        store = step.gset if step.gset is not None else step.aset
-        transaction = 1 if keyword in _BEGINS else -1 if keyword in _ENDS else 0
-        return ("Statement", step, name, step.parameters, store, transaction, keyword in _COMMITS)
+    def _prepare(self, protocol: Protocol) -> dict[Statement, Prepared]:
+        """Have the server look at every statement, and keep them unless the protocol sends text."""
+        pgconn, path = self.connection.pgconn, self.script.path
+        return {
+            statement: _prepare(
+                pgconn, path, statement, b"" if protocol is Protocol.SIMPLE else b"racebench_%d" % number
+            )
+            for number, statement in enumerate((*self.script.statements, ROLLBACK))
+        }
 
-    def run(self, variables: Variables, *, roll_back: bool = False) -> Outcome:
+    def _compile(self, script: Script, parts: Sequence[tuple[int, Instruction]], random: Random) -> Any:
+        assert self._line is not None
+        made = program(script, parts, self._line.emit)
+        calls = namespace(
+            script,
+            random,
+            stopped=self._stopped,
+            fault=lambda problem: _fault(script, made.lines, problem),
+            **self._line.namespace,
+        )
+        return made.compile(calls)
+
+    def steps(self, variables: Variables, roll_back: bool = False) -> Generator[float | None, None, Outcome]:
         """Run the script once; variables are read and set in place. `roll_back`: send ROLLBACK in place of COMMIT.
 
+        Yields None to wait until the socket can be read, or seconds to sleep. Returns
         OK: every statement succeeded. FAIL: the server refused one, or the script itself rolled back.
         UNKNOWN: the connection was lost when a commit may already have happened.
         Raises ScenarioProblem when the script itself is at fault (an unset variable, \\gset without a row).
         """
         self.sqlstate = ""
-        exec_prepared = self.pgconn.exec_prepared
-        code = self._code
-        at = 0
-        open_transaction = False
-        committed = False
-        rolled_back = False
+        steps: Generator[float | None, None, Outcome] = self._steps(variables, roll_back)
+        return steps
+
+    def rolling_back(self) -> Generator[float | None, None, None]:
+        """End a failed transaction, so that the next try starts clean; yields as `steps`."""
+        if self._failed:
+            self._failed = False
+            sqlstate, message = self.sqlstate, self.message
+            yield from self._rollback({}, False)
+            self.sqlstate, self.message = sqlstate, message
+
+    def wait(self, steps: Generator[float | None, None, Any]) -> Any:
+        """Drive what `steps` or any generator over it yields, and return what it returns; this process waits."""
         try:
-            while at < len(code):
-                instruction = code[at]
-                at += 1
-                kind = instruction[0]
-                if kind == "Statement":
-                    _, step, name, parameters, store, transaction, is_commit = instruction
-                    if roll_back and is_commit and open_transaction:
-                        self.rollback()
-                        open_transaction, rolled_back = False, True
-                        continue
-                    result = exec_prepared(name, [variables[p] for p in parameters])  # type: ignore[misc]  # None is NULL
-                    if result.status not in _OK:
-                        return self._failed(result, open_transaction, committed, is_commit)
-                    if is_commit:
-                        if result.command_status == b"ROLLBACK":  # an aborted transaction "commits" so
-                            self.sqlstate = "25P02"
-                            return Outcome.FAIL
-                        committed = True
-                        rolled_back = rolled_back and not open_transaction
-                    elif transaction < 0:
-                        rolled_back = True
-                    elif not open_transaction and not transaction:
-                        committed = True
-                    if transaction:
-                        open_transaction = transaction > 0
-                    if store is not None:
-                        self._store(step, result, store, variables)
-                elif kind == "Sleep":
-                    self._sleep(instruction[1], variables)
-                elif kind == "Assign":
-                    step = instruction[1]
-                    variables[step.name] = expression.render(expression.evaluate(step.tree, variables, self.random))
-                elif kind == "Branch":
-                    step = instruction[1]
-                    if not expression.evaluate(step.tree, variables, self.random):
-                        at = step.otherwise
+            while True:
+                pause = next(steps)
+                if pause is None:
+                    self.ready()
                 else:
-                    at = instruction[1].to
-        except KeyError as missing:
-            raise self._problem(code[at - 1][1], f"variable :{missing.args[0]} is not set") from None
-        except expression.ExpressionError as problem:
-            raise self._problem(code[at - 1][1], str(problem)) from None
-        if self.pgconn.transaction_status != pq.TransactionStatus.IDLE:
-            raise self._problem(self.script.steps[-1], "the script ends inside a transaction; end it with COMMIT;")
-        return Outcome.FAIL if rolled_back else Outcome.OK
+                    time.sleep(pause)
+        except StopIteration as done:
+            return done.value
+
+    def run(self, variables: Variables, *, roll_back: bool = False) -> Outcome:
+        """Run the script once, waiting for each answer; see `steps`."""
+        outcome: Outcome = self.wait(self.steps(variables, roll_back))
+        return outcome
 
     def rollback(self) -> None:
-        """End a failed transaction, so that the next try starts clean."""
-        if self.alive and self.pgconn.transaction_status != pq.TransactionStatus.IDLE:
-            self.pgconn.exec_(b"ROLLBACK")
+        """End a failed transaction, waiting for the answer."""
+        self.wait(self.rolling_back())
 
-    def _failed(self, result: pq.abc.PGresult, open_transaction: bool, committed: bool, is_commit: bool) -> Outcome:
-        sqlstate = result.error_field(pq.DiagnosticField.SQLSTATE)
-        message = result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY)
-        self.sqlstate = sqlstate.decode() if sqlstate else CONNECTION_LOST
-        self.message = one_line(message.decode(errors="replace") if message else self.pgconn.get_error_message())
-        if self.alive:
-            return Outcome.FAIL
-        # The connection is gone. Inside a transaction whose COMMIT was never sent, nothing can have happened.
-        return Outcome.FAIL if open_transaction and not is_commit and not committed else Outcome.UNKNOWN
+    def _stopped(self, why: Stopped | OSError, in_doubt: bool) -> Outcome:
+        """What is known of an operation whose exchange did not succeed."""
+        assert self._line is not None
+        stopped = self._line.lost(why) if isinstance(why, OSError) else why
+        self.sqlstate, self.message = stopped.sqlstate, one_line(stopped.message)
+        self._alive = not stopped.lost
+        self._failed = stopped.status in (b"T", b"E")
+        return Outcome.UNKNOWN if stopped.lost and in_doubt else Outcome.FAIL
 
-    def _store(self, step: Statement, result: pq.abc.PGresult, prefix: str, variables: Variables) -> None:
-        rows = result.ntuples
-        if step.gset is not None and rows != 1:
-            raise self._problem(step, f"\\gset needs exactly one row, the statement returned {rows}")
-        if rows:
-            for column in range(result.nfields):
-                name = result.fname(column)
-                variables[prefix + (name or b"").decode()] = result.get_value(rows - 1, column)
 
-    def _sleep(self, step: Sleep, variables: Variables) -> None:
-        amount: Any = step.amount
-        if isinstance(amount, str):
-            amount = expression.evaluate(("var", amount), variables, self.random) or 0
-        if amount > 0:
-            time.sleep(amount * step.unit_us / 1e6)
+def _prepare(pgconn: pq.abc.PGconn, path: Path, statement: Statement, name: bytes) -> Prepared:
+    """Prepare a statement and ask what it returns; raises ScenarioProblem, with its line, if the server refuses it."""
+    result = pgconn.prepare(name, statement.sql.encode())
+    if result.status in _OK:
+        result = pgconn.describe_prepared(name)
+    if result.status not in _OK:
+        said = (result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or b"").decode(errors="replace")
+        raise ScenarioProblem(
+            f"{path}:{statement.line}: the server refuses this statement: "
+            f"{one_line(said or pgconn.get_error_message())}"
+        )
+    return Prepared(name, tuple((result.fname(column) or b"").decode() for column in range(result.nfields)))
 
-    def _problem(self, step: Any, message: str) -> ScenarioProblem:
-        return ScenarioProblem(f"{self.script.path}:{step.line}: {message}")
+
+_QUERY = b"racebench_query"
+_ROLLBACK = Script(path=Path("rollback"), text="ROLLBACK;", steps=(ROLLBACK,))
+
+
+def _sets(script: Script, columns: Mapping[int, Sequence[str]]) -> set[str]:
+    """The variables that a script sets itself."""
+    names = {step.name for step in script.steps if isinstance(step, Assign)}
+    for at, step in enumerate(script.steps):
+        if isinstance(step, Statement) and (prefix := step.gset if step.gset is not None else step.aset) is not None:
+            names |= {prefix + name for name in columns[at]}
+    return names
+
+
+def _fault(script: Script, lines: Sequence[int], problem: Exception) -> ScenarioProblem:
+    """The script's own mistake, with the line it is on: the step of the program's line that raised it."""
+    traceback = problem.__traceback__
+    step = script.steps[lines[traceback.tb_lineno - 1] if traceback is not None else 0]
+    what = f"variable :{problem.args[0]} is not set" if isinstance(problem, KeyError) else str(problem)
+    return ScenarioProblem(f"{script.path}:{step.line}: {what}")
 
 
 class Query:
@@ -255,14 +275,15 @@ class Query:
         self._step = script.statements[0]
         self._path = script.path
         self._tolerate = tolerate
-        self._session = None if tolerate else Session(connection, script)
+        if not tolerate:
+            _prepare(connection.pgconn, script.path, self._step, _QUERY)
 
     def run(self, parameters: Sequence[bytes]) -> pq.abc.PGresult | None:
         """Return the rows, None for a tolerated error; raises ScenarioProblem or DatabaseProblem for another."""
-        if self._session is None:
+        if self._tolerate:
             result = self._pgconn.exec_params(self._step.sql.encode(), list(parameters))
         else:
-            result = self._pgconn.exec_prepared(b"racebench_0", list(parameters))
+            result = self._pgconn.exec_prepared(_QUERY, list(parameters))
         if result.status in _OK:
             return result
         sqlstate = (result.error_field(pq.DiagnosticField.SQLSTATE) or b"").decode()

@@ -89,7 +89,7 @@ def test_sleep_takes_a_variable_and_a_unit_and_seconds_by_default() -> None:
         ("SELECT 1;\n\\shell ls", r"s.sql:2: \shell is not supported"),
         ("SELECT 1\n\\gexec", r"s.sql:2: \gexec is not supported"),
         ("SELECT 1 \\; SELECT 2;", r"s.sql:1: \; is not supported"),
-        ("\\startpipeline\nSELECT 1;", r"s.sql:1: \startpipeline is not supported"),
+        ("\\startpipeline\nSELECT 1;", r"s.sql:1: \startpipeline without \endpipeline"),
         ("SELECT 1\n\\sleep 1\n;", r"s.sql:2: \sleep inside a statement"),
         ("\\gset\n", r"s.sql:1: \gset without a statement"),
         ("\\set x 1 +\nSELECT 1;", "s.sql:1: in the expression '1 +'"),

@@ -18,6 +18,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
+from racebench import processor
 from racebench.errors import DatabaseProblem, RacebenchError, ScenarioProblem, one_line
 from racebench.executors.processes import Died, Failure, Processes, Worker, messages
 from racebench.hammer.consumer import ConsumerReport, ConsumerTask, Drain, Polling, consume
@@ -180,6 +181,9 @@ class _Run:
     workers: dict[Worker, int] = field(default_factory=dict)
     pollers: dict[Worker, str] = field(default_factory=dict)
     reports: dict[str, ConsumerReport] = field(default_factory=dict)
+    cpu_client: float | None = 0.0
+    cpu_server: float = 0.0
+    busiest_s: float = 0.0
 
     def history(self, progress: Progress) -> History:
         """Run to the end and return what happened."""
@@ -195,7 +199,7 @@ class _Run:
             violations, measures = ask_invariants(connection, scenario), ask_measures(connection, scenario)
         return History(
             start=start,
-            operations=read_operations({n: self._file(f"worker-{n}") for n in self.workers.values()}, OPERATION_BITS),
+            operations=read_operations({n: self._record(n) for n in self._sessions()}, OPERATION_BITS),
             rows=rows,
             logs=() if rows is None else tuple(self._log(number, rows) for number in range(len(self.consumers))),
             violations=violations,
@@ -230,10 +234,22 @@ class _Run:
     def _file(self, name: str) -> Path:
         return self.folder / name
 
+    def _record(self, session: int) -> Path:
+        """The record file of a session, numbered from 1 over all workers."""
+        return self._file(f"worker-{session}")
+
+    def _sessions(self) -> range:
+        return range(1, self.load.sessions + 1)
+
+    def _sessions_of(self, worker: int) -> range:
+        each = self.load.connections_per_worker
+        return range((worker - 1) * each + 1, worker * each + 1)
+
     def _start(self) -> None:
         """Bring up the workers and the consumer, each connected and prepared."""
         hammer, load = self.hammer, self.load
-        shares = _shares(load.operations, load.workers)
+        shares = _shares(load.operations, load.sessions)
+        each = load.connections_per_worker
         for number, consumer in enumerate(self.consumers):
             task = ConsumerTask(
                 target=hammer.target,
@@ -246,16 +262,17 @@ class _Run:
                 polls=self._file(f"polls-{number}"),
             )
             self.pollers[hammer.processes.start(consume, task)] = consumer.name
-        for number, share in enumerate(shares, 1):
+        for number in range(1, load.workers + 1):
+            sessions = self._sessions_of(number)
             work_task = WorkerTask(
-                number=number,
                 target=hammer.target,
                 schema=self.schema,
                 application_name=_application_name(self.schema, "worker"),
                 strategy=self.strategy,
                 load=load,
-                operations=share,
-                record=self._file(f"worker-{number}"),
+                sessions=tuple(sessions),
+                operations=tuple(shares[(number - 1) * each : number * each]),
+                records=tuple(self._record(session) for session in sessions),
             )
             self.workers[hammer.processes.start(work, work_task)] = number
         waiting = {*self.pollers, *self.workers}
@@ -275,9 +292,11 @@ class _Run:
         """Give the common start and wait for the workers' end; return the start in perf_counter_ns."""
         load = self.load
         start = time.perf_counter_ns() + _LEAD_NS
-        stop = None if load.duration_s is None else start + int(load.duration_s * 1e9)
+        warmup = int(load.warmup_s * 1e9)
+        stop = None if load.duration_s is None else start + warmup + int(load.duration_s * 1e9)
+        self.cpu_server = -(processor.server_seconds(self.hammer.target) or 0.0)
         for worker in self.workers:
-            worker.send(Go(start, stop))
+            worker.send(Go(start, start + warmup, stop))
         longest_us = load.think_us + max(load.hold_us, load.long_us) + load.jitter_us
         patience = None if stop is None else stop / 1e9 + _GRACE_SECONDS + 2 * longest_us / 1e6
         cancelled = False
@@ -317,15 +336,18 @@ class _Run:
             raise message.error
         if isinstance(message, Died):
             self.notes.append(f"worker {number} died ({_cause(message)}); what it had in flight is UNKNOWN")
+            self.cpu_client = None
             return
         assert isinstance(message, WorkerReport)
         for sqlstate, count in message.retried.items():
             self.retried[sqlstate] = self.retried.get(sqlstate, 0) + count
         self.messages.update({**message.messages, **self.messages})
+        if self.cpu_client is not None:
+            self.cpu_client += message.cpu_s
+            self.busiest_s = max(self.busiest_s, message.cpu_s)
         if message.reconnects:
             self.notes.append(f"worker {number} lost its connection {message.reconnects} times and reconnected")
-        if message.problem is not None:
-            self.notes.append(f"worker {number} ended early: {message.problem}")
+        self.notes += [f"worker {number} ended early: {problem}" for problem in message.problems]
 
     def _consumer_ended(self, poller: Worker, message: object) -> None:
         name = self.pollers[poller]
@@ -361,7 +383,7 @@ class _Run:
         if stop is not None:
             parts.append((time.perf_counter_ns() - start) / (stop - start))
         if self.load.operations is not None:
-            done = sum(len(read_records(self._file(f"worker-{n}"), OPERATION)) for n in self.workers.values())
+            done = sum(len(read_records(self._record(n), OPERATION)) for n in self._sessions())
             parts.append(done / self.load.operations)
         return min(1.0, max(parts))
 

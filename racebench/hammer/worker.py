@@ -1,46 +1,58 @@
 """One worker process: connects, prepares, waits for the common start, and runs operations until told to stop.
 
+It has one connection, or several that it drives by readiness.
+
 Every operation is recorded before it begins and after it ends, so that a killed worker leaves its operation in
 flight on file. Counting and judging are the checkers'.
 """
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import heapq
+import selectors
 import time
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
 
+from racebench import arrivals
 from racebench.errors import DatabaseProblem
+from racebench.exchanges import Variables
 from racebench.executors.processes import Channel
 from racebench.model import Load, Outcome, Strategy
-from racebench.recording import NO_VERSION, OPERATION, RecordFile, encode_status
-from racebench.session import Session, Variables, connect
+from racebench.recording import CHUNK_RECORDS, NO_VERSION, OPERATION, RecordFile, encode_status
+from racebench.session import Session, connect
 
 if TYPE_CHECKING:
     from racebench.targets import Target
 
-#: Operation ids are worker << OPERATION_BITS | index, so a row names the operation that wrote it.
+#: Operation ids are session << OPERATION_BITS | index, so a row names the operation that wrote it.
 OPERATION_BITS = 32
 
 _RECONNECT_SECONDS = 2.0
 _LONGEST_BACKOFF = 16
+_COMMITTED = encode_status(Outcome.OK, "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerTask:
-    """What one worker has to do. `number` counts from 1; `operations` is None for as long as the clock allows."""
+    """What one worker process has to do: a connection for each of its `sessions`, numbered from 1 over all workers.
 
-    number: int
+    `operations` are how many each session does (None: as many as the clock allows), `records` their files.
+    """
+
     target: Target
     schema: str
     application_name: str
     strategy: Strategy
     load: Load
-    operations: int | None
-    record: Path
+    sessions: tuple[int, ...]
+    operations: tuple[int | None, ...]
+    records: tuple[Path, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,89 +62,173 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Go:
-    """Begin at `start_ns` (perf_counter_ns, which all processes of a machine share); begin nothing after `stop_ns`."""
+    """Begin at `start_ns` (perf_counter_ns, which all processes of a machine share); begin nothing after `stop_ns`.
+
+    What begins before `measured_ns` is warming up: recorded, but not counted towards a session's operations.
+    """
 
     start_ns: int
+    measured_ns: int
     stop_ns: int | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class WorkerReport:
-    """What a worker says at the end. `retried` and `messages` are by SQLSTATE; `problem` is why it gave up early."""
+    """What a worker says at the end. `retried` and `messages` are by SQLSTATE; `problems` are why sessions gave up.
 
-    retried: dict[str, int]
-    messages: dict[str, str]
-    reconnects: int
-    problem: str | None
+    `cpu_s` is the process's own time on a CPU from the common start on.
+    """
+
+    retried: dict[str, int] = field(default_factory=dict)
+    messages: dict[str, str] = field(default_factory=dict)
+    reconnects: int = 0
+    problems: list[str] = field(default_factory=list)
+    cpu_s: float = 0.0
 
 
 def work(task: WorkerTask, channel: Channel) -> None:
     """The worker's whole life; sends Ready, waits for Go (or None), sends a WorkerReport."""
-    worker = _Worker(task)
-    gc.collect()
-    gc.disable()  # the loop makes no cycles, and a collection would be somebody's slowest operation
-    try:
-        worker.open()
+    report = WorkerReport()
+    with contextlib.ExitStack() as stack:
+        clients = [
+            stack.enter_context(contextlib.closing(_Client(task, report, *each)))
+            for each in zip(task.sessions, task.operations, task.records, strict=True)
+        ]
+        gc.collect()
+        gc.disable()  # the loop makes no cycles, and a collection would be somebody's slowest operation
+        stack.callback(gc.enable)
         channel.send(Ready())
         go = channel.receive()
-        if go is not None:
-            channel.send(worker.run(go))
-    finally:
-        worker.close()
-        gc.enable()
+        if go is None:
+            return
+        _wait_until(go.start_ns)
+        cpu = time.process_time()
+        if len(clients) == 1:
+            _drive_one(clients[0], go)
+        else:
+            _drive_many(clients, go)
+        report.cpu_s = time.process_time() - cpu
+        channel.send(report)
 
 
-class _Worker:
-    def __init__(self, task: WorkerTask) -> None:
+def _drive_one(client: _Client, go: Go) -> None:
+    """One connection: wait for it alone."""
+    for pause in client.operations(go):
+        if pause is None:
+            client.ready()
+        else:
+            time.sleep(pause)
+
+
+def _drive_many(clients: Sequence[_Client], go: Go) -> None:
+    """Many connections: whichever can be read, or has slept long enough, goes on."""
+    asleep: list[tuple[int, int]] = []
+    running = {client.session_number: client.operations(go) for client in clients}
+    by_number = {client.session_number: client for client in clients}
+    watched: dict[int, Session] = {}
+    with selectors.DefaultSelector() as selector:
+
+        def forget(number: int) -> None:
+            if (session := watched.pop(number, None)) is not None:
+                selector.unregister(session.socket)
+
+        def advance(number: int) -> None:
+            client = by_number[number]
+            try:
+                pause = next(running[number])
+            except StopIteration:
+                forget(number)
+                del running[number]
+                return
+            if pause is not None:
+                forget(number)  # what a sleeper is sent can wait
+                heapq.heappush(asleep, (time.perf_counter_ns() + int(pause * 1e9), number))
+            elif watched.get(number) is not client.session:
+                forget(number)
+                watched[number] = client.session
+                selector.register(client.session.socket, selectors.EVENT_READ, number)
+
+        for number in list(running):
+            advance(number)
+        while running:
+            until = max(0.0, (asleep[0][0] - time.perf_counter_ns()) / 1e9) if asleep else None
+            for key, _ in selector.select(until):
+                advance(key.data)
+            now = time.perf_counter_ns()
+            while asleep and asleep[0][0] <= now:
+                advance(heapq.heappop(asleep)[1])
+
+
+class _Client:
+    """One connection and its record: what it does is a generator of waits, so that anybody can drive it."""
+
+    def __init__(
+        self, task: WorkerTask, report: WorkerReport, number: int, operations: int | None, record: Path
+    ) -> None:
         self.task = task
-        self.session: Session | None = None
-        self.record = RecordFile(task.record, OPERATION)
-        self.random = Random(f"{task.load.seed}/{task.number}")
-        self.retried: dict[str, int] = {}
-        self.messages: dict[str, str] = {}
-        self.reconnects = 0
+        self.report = report
+        self.session_number = number
+        self.most = operations
+        self.random = Random(f"{task.load.seed}/{number}")
+        chunk = max(4096, CHUNK_RECORDS // len(task.sessions))
+        self.record = RecordFile(record, OPERATION, chunk)
+        try:
+            self.open()
+        except BaseException:
+            self.record.close()
+            raise
 
     def open(self) -> None:
-        task = self.task
+        task, load = self.task, self.task.load
         isolation = task.strategy.isolation
         settings = {"default_transaction_isolation": isolation} if isolation else {}
         connection = connect(task.target, schema=task.schema, application_name=task.application_name, settings=settings)
-        self.session = Session(connection, task.strategy.script, seed=f"{task.load.seed}/{task.number}/script")
+        self.session = Session(
+            connection,
+            task.strategy.script,
+            seed=f"{load.seed}/{self.session_number}/script",
+            protocol=load.protocol,
+            zero=_never_slept(load),
+        )
+        self.ready = self.session.ready
 
     def close(self) -> None:
-        if self.session is not None:
-            self.session.close()
+        self.session.close()
         self.record.close()
 
-    def run(self, go: Go) -> WorkerReport:
-        problem = self._loop(go)
-        return WorkerReport(retried=self.retried, messages=self.messages, reconnects=self.reconnects, problem=problem)
-
-    def _loop(self, go: Go) -> str | None:
-        load = self.task.load
+    def operations(self, go: Go) -> Iterator[float | None]:
+        """Run operations until told to stop; yields None to wait for the connection, or seconds to sleep."""
+        load, record, session_number = self.task.load, self.record, self.session_number
         variables: Variables = {
             "think": b"%d" % load.think_us,
             "hold": b"%d" % load.hold_us,
             "tenants": b"%d" % load.tenants,
-            "client_id": b"%d" % (self.task.number - 1),
+            "client_id": b"%d" % (session_number - 1),
             "random_seed": b"%d" % load.seed,
+            "tenant": b"1",
         }
-        tenants = load.tenants
-        draw = self.random.randint
-        record = self.record
-        clock = time.perf_counter_ns
+        tenants, draw, clock = load.tenants, self.random.randint, time.perf_counter_ns
         stop = go.stop_ns if go.stop_ns is not None else 2**63 - 1
-        roll_back = long = False
-        most = self.task.operations if self.task.operations is not None else 2**OPERATION_BITS - 1
-        operation = self.task.number << OPERATION_BITS
-        tenant = 1
-        variables["tenant"] = b"1"
-        _wait_until(go.start_ns + round(self.random.uniform(0, load.jitter_us) * 1e3))
-        while (start := clock()) < stop and record.count < most:
+        measured, left = go.measured_ns, self.most if self.most is not None else 2**OPERATION_BITS
+        due = arrivals.times(load.seed, session_number, load.rate_per_session) if load.rate_per_session else None
+        first = session_number << OPERATION_BITS
+        tenant, roll_back = 1, False
+        if load.jitter_us:
+            yield self.random.uniform(0, load.jitter_us) / 1e6
+        while True:
+            if due is not None:
+                wait = (go.start_ns + next(due) - clock()) / 1e9
+                if wait > 0:
+                    yield wait
+            start = clock()
+            if start >= stop or left <= 0:
+                return
+            if start >= measured:
+                left -= 1
             if tenants > 1:
                 tenant = draw(1, tenants)
                 variables["tenant"] = b"%d" % tenant
-            variables["operation"] = b"%d" % (operation + record.count)
+            variables["operation"] = b"%d" % (first + record.count)
             variables["version"] = None
             if load.rollback_percent:
                 roll_back = self.random.random() * 100 < load.rollback_percent
@@ -140,41 +236,41 @@ class _Worker:
                 long = self.random.random() * 100 < load.long_percent
                 variables["hold"] = b"%d" % (load.long_us if long else load.hold_us)
             record.begin(start, 0, NO_VERSION, tenant, 1, 0)
-            outcome, sqlstate, tries = self._attempt(variables, roll_back)
-            end = clock()
-            record.finish(start, end, _version(variables), tenant, tries, encode_status(outcome, sqlstate))
-            assert self.session is not None
-            if not self.session.alive and (problem := self._reconnect()):
-                return problem
-        return None
+            outcome = yield from self.session.steps(variables, roll_back)
+            if outcome is Outcome.OK:
+                record.finish(start, clock(), _version(variables), tenant, 1, _COMMITTED)
+                continue
+            outcome, sqlstate, tries = yield from self._again(variables, outcome, roll_back)
+            record.finish(start, clock(), _version(variables), tenant, tries, encode_status(outcome, sqlstate))
+            if not self.session.alive and not (yield from self._reconnect()):
+                return
 
-    def _attempt(self, variables: Variables, roll_back: bool) -> tuple[Outcome, str, int]:
-        """Run the script, again if the retry rule says so; return the outcome, its SQLSTATE and the tries."""
-        session = self.session
-        assert session is not None
-        retry = self.task.strategy.retry
+    def _again(
+        self, variables: Variables, outcome: Outcome, roll_back: bool
+    ) -> Generator[float | None, None, tuple[Outcome, str, int]]:
+        """After a first try that did not succeed: as often as the retry rule says; outcome, SQLSTATE and tries."""
+        session, retry, report = self.session, self.task.strategy.retry, self.report
         tries = 1
         while True:
-            outcome = session.run(variables, roll_back=roll_back)
             if outcome is Outcome.OK:
                 return outcome, "", tries
             sqlstate = session.sqlstate
-            session.rollback()
+            yield from session.rolling_back()
             if sqlstate:
-                self.messages.setdefault(sqlstate, session.message)
+                report.messages.setdefault(sqlstate, session.message)
             again = retry is not None and outcome is Outcome.FAIL and sqlstate in retry.sqlstates
             if retry is None or not again or tries >= retry.tries or not session.alive:
                 return outcome, sqlstate, tries
-            self.retried[sqlstate] = self.retried.get(sqlstate, 0) + 1
+            report.retried[sqlstate] = report.retried.get(sqlstate, 0) + 1
             variables["version"] = None
             pause = self.random.uniform(0, retry.backoff_ms * min(2 ** (tries - 1), _LONGEST_BACKOFF)) / 1e3
             if pause > 0:
-                time.sleep(pause)
+                yield pause
             tries += 1
+            outcome = yield from session.steps(variables, roll_back)
 
-    def _reconnect(self) -> str | None:
-        """Connect again as an application would; return why not if the server stays away."""
-        assert self.session is not None
+    def _reconnect(self) -> Generator[float | None, None, bool]:
+        """Connect again as an application would; False, and a problem reported, if the server stays away."""
         self.session.close()
         deadline = time.monotonic() + _RECONNECT_SECONDS
         while True:
@@ -182,11 +278,18 @@ class _Worker:
                 self.open()
             except DatabaseProblem as problem:
                 if time.monotonic() > deadline:
-                    return str(problem)
-                time.sleep(0.05)
+                    self.report.problems.append(str(problem))
+                    return False
+                yield 0.05
             else:
-                self.reconnects += 1
-                return None
+                self.report.reconnects += 1
+                return True
+
+
+def _never_slept(load: Load) -> frozenset[str]:
+    """Of the delays that racebench sets, those that are 0 throughout, so that nobody need look."""
+    given = {"think": load.think_us, "hold": load.hold_us or (load.long_us if load.long_percent else 0)}
+    return frozenset(name for name, us in given.items() if us == 0)
 
 
 def _version(variables: Variables) -> int:

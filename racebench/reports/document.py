@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from racebench.errors import RacebenchError, UsageProblem
-from racebench.model import Anomaly, ConsumerResult, Load, RunResult, Verdict
+from racebench.model import Anomaly, ConsumerResult, Load, Protocol, RunResult, Verdict
 
 SCHEMA_VERSION = 1
 SCHEMA_FILE = Path(__file__).with_name("run.schema.json")
@@ -157,7 +157,7 @@ def _result(run: Mapping[str, Any]) -> RunResult:
         consumers=tuple(
             ConsumerResult(**{**consumer, "verdict": Verdict(consumer["verdict"])}) for consumer in run["consumers"]
         ),
-        load=Load(**{name: run[name] for name in _LOAD}),
+        load=Load(**{**{name: run[name] for name in _LOAD if name in run}, "protocol": Protocol(run["protocol"])}),
         seconds=run["seconds"],
         verdict=Verdict(run["verdict"]),
         expected=tuple(run["expected"]),

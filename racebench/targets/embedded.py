@@ -152,6 +152,7 @@ class EmbeddedServer:
             self._watch(self._process.pid)
         self._wait_ready(data, log)
         return Target(
+            server_pid=self._process.pid,
             kind="embedded",
             parameters={
                 "host": str(sockets),

@@ -11,10 +11,12 @@ class Target:
     """How to connect to a database, and what may be said about it.
 
     `parameters` are libpq's keywords; they may hold a password and are never shown.
-    `sealed`: libpq's PG* environment variables are not to be heard (the embedded server).
+    `sealed`: libpq's PG* environment variables are not to be heard (the embedded server). `server_pid`: the postmaster,
+    if it is ours, so that its time on a CPU can be read.
     """
 
     kind: str
     parameters: Mapping[str, str] = field(repr=False)
     label: str
     sealed: bool = False
+    server_pid: int | None = None

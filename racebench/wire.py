@@ -1,0 +1,188 @@
+"""PostgreSQL's wire protocol, version 3, as far as running a script needs it: messages out as bytes, replies in.
+
+Knows no socket and no script: session.py sends and receives, compiling.py says what belongs together. Replies that
+are the same as last time are recognised by comparing bytes; only others are taken apart.
+Source: PostgreSQL's documentation, "Frontend/Backend Protocol", "Message Formats".
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field
+
+_LENGTH = struct.Struct("!i").pack
+_COUNT = struct.Struct("!h").pack
+_HEADER = struct.Struct("!ci")
+_HEADER_SIZE = 5
+_SYNC = b"S\x00\x00\x00\x04"
+_EXECUTE = b"E\x00\x00\x00\x09\x00\x00\x00\x00\x00"  # the unnamed portal, all rows
+_NULL = _LENGTH(-1)
+_SEVERITIES_THAT_END = frozenset({b"FATAL", b"PANIC"})
+
+Values = tuple[bytes | None, ...]
+
+
+def query(sql: bytes) -> bytes:
+    """A simple query; the server answers with ReadyForQuery by itself."""
+    return b"Q" + _LENGTH(len(sql) + 5) + sql + b"\x00"
+
+
+class Message(dict[tuple[object, ...], bytes]):
+    """The message of an exchange, as %-templates by the lengths of its values; a missing template is made.
+
+    `parts` are (prepared statement's name, number of values); the key has a length for each value, or None for NULL.
+    One Sync ends it, so that all of it is one round trip.
+    """
+
+    def __init__(self, parts: tuple[tuple[bytes, int], ...]) -> None:
+        super().__init__()
+        self._parts = parts
+
+    def __missing__(self, lengths: tuple[object, ...]) -> bytes:
+        # `b"" and len(b"")` is b"" itself: an empty value has length 0.
+        sizes = [None if length is None else int(length or 0) for length in lengths]  # type: ignore[call-overload]
+        whole = b""
+        for name, count in self._parts:
+            mine, sizes = sizes[:count], sizes[count:]
+            # portal, statement, no parameter formats (all text), the values, no result formats (all text)
+            head = b"\x00" + name + b"\x00\x00\x00" + _COUNT(count)
+            values = b"".join(_NULL + b"%b" if size is None else _escape(_LENGTH(size)) + b"%b" for size in mine)
+            length = 4 + len(head) + sum(4 + (size or 0) for size in mine) + 2
+            whole += b"B" + _escape(_LENGTH(length)) + _escape(head) + values + b"\x00\x00" + _EXECUTE
+        self[lengths] = made = whole + _SYNC
+        return made
+
+
+def _escape(raw: bytes) -> bytes:
+    return raw.replace(b"%", b"%%")
+
+
+@dataclass(slots=True)
+class Result:
+    """What one statement returned: its command tag, how many rows, and the last of them."""
+
+    tag: bytes = b""
+    rows: int = 0
+    last: Values = ()
+
+
+@dataclass(slots=True)
+class Reply:
+    """The whole answer to an exchange. `status`: b"I" idle, b"T" in a transaction, b"E" in a failed one, b"" if lost.
+
+    `plain`: nothing but the answer was in it (no notice, no changed setting). `row`: where its only DataRow begins and
+    ends, if it has exactly one.
+    """
+
+    results: list[Result] = field(default_factory=list)
+    status: bytes = b""
+    sqlstate: str = ""
+    message: str = ""
+    fatal: bool = False
+    plain: bool = True
+    row: tuple[int, int] | None = None
+
+
+class Assembler:
+    """Collects what arrives until a reply is whole: ReadyForQuery, and no message cut off after it."""
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+        self._at = 0
+        self._ready = False
+
+    def feed(self, more: bytes) -> bool:
+        """Take bytes as they arrive; True once the reply is whole."""
+        self.data += more
+        data, at = self.data, self._at
+        while at + _HEADER_SIZE <= len(data):
+            kind, length = _HEADER.unpack_from(data, at)
+            if at + 1 + length > len(data):
+                break
+            self._ready = self._ready or kind == b"Z"
+            at += 1 + length
+        self._at = at
+        return self._ready and at == len(data)
+
+    def take(self) -> bytes:
+        """The reply; the assembler is empty afterwards."""
+        data = bytes(self.data)
+        self.data, self._at, self._ready = bytearray(), 0, False
+        return data
+
+
+def parse(data: bytes) -> Reply:
+    """Take a reply apart; one that is cut short (the connection was lost) has what arrived whole, and no status."""
+    reply = Reply()
+    result = Result()
+    at, rows = 0, 0
+    while at + _HEADER_SIZE <= len(data):
+        kind, length = _HEADER.unpack_from(data, at)
+        body, end = at + _HEADER_SIZE, at + 1 + length
+        if end > len(data):
+            break
+        if kind == b"D":
+            result.rows += 1
+            result.last = _fields(data, body)
+            rows += 1
+            reply.row = (at, end) if rows == 1 else None
+        elif kind in b"CI":  # CommandComplete, EmptyQueryResponse
+            result.tag = data[body : end - 1]
+            reply.results.append(result)
+            result = Result()
+        elif kind == b"Z":
+            reply.status = data[body:end]
+        elif kind == b"E":
+            parts = {part[:1]: part[1:] for part in data[body:end].split(b"\x00") if part}
+            reply.sqlstate = parts.get(b"C", b"").decode()
+            reply.message = parts.get(b"M", b"").decode(errors="replace")
+            reply.fatal = parts.get(b"V", parts.get(b"S", b"")) in _SEVERITIES_THAT_END
+        elif kind not in b"12Tn":  # ParseComplete, BindComplete, RowDescription, NoData
+            reply.plain = False
+        at = end
+    return reply
+
+
+def _fields(data: bytes, at: int) -> Values:
+    (count,) = struct.unpack_from("!h", data, at)
+    at += 2
+    fields: list[bytes | None] = []
+    for _ in range(count):
+        (length,) = struct.unpack_from("!i", data, at)
+        at += 4
+        fields.append(None if length < 0 else data[at : at + length])
+        at += max(length, 0)
+    return tuple(fields)
+
+
+class Shape(dict[int, bytes]):
+    """A reply with one row of one column, as it was last time: recognised by what stands before and after the value.
+
+    As a mapping: what must stand before a value of a length; a missing one is made.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._before = b""
+        self._after = b""
+        self._fixed = 1 << 62
+
+    def learn(self, data: bytes, row: tuple[int, int]) -> None:
+        """Remember a reply whose only DataRow, of one column, is at `row`."""
+        self.clear()
+        self._before, self._after = data[: row[0]], data[row[1] :]
+        self._fixed = len(self._before) + 11 + len(self._after)  # D, length, one field, its length
+
+    def __missing__(self, size: int) -> bytes:
+        self[size] = made = self._before + b"D" + _LENGTH(10 + size) + _COUNT(1) + _LENGTH(size)
+        return made
+
+    def match(self, data: bytes) -> bytes | None:
+        """Return the value if the reply is as it was but for the value; None if it has to be taken apart."""
+        size = len(data) - self._fixed
+        if size < 0:
+            return None
+        before = self[size]
+        if data.startswith(before) and data.endswith(self._after):
+            return data[len(before) : len(before) + size]
+        return None
