@@ -6,12 +6,17 @@ A verdict is INVALID if an anomaly the scenario forbids was found; UNKNOWN if wh
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from racebench.checkers import CONSUMER_CHECKERS, check, check_log
-from racebench.history import Array, History, Log, committed
+from racebench.checkers import CONSUMER_CHECKERS, Checked, Pass, check
+from racebench.evidence import RowChunk
+from racebench.history import Chunk, History, Log
+from racebench.history.operations import NEVER
 from racebench.model import (
     ANOMALIES,
     Anomaly,
@@ -25,10 +30,15 @@ from racebench.model import (
     Strategy,
     Verdict,
 )
-from racebench.recording import decode_status, encode_status
-from racebench.statistics import percentile, upper_bound_of_zero
+from racebench.recording import decode_status, encode_status, outcomes
+from racebench.scratch import Scratch, pieces
+from racebench.statistics import percentiles, upper_bound_of_zero
+
+Array = npt.NDArray[Any]
 
 _LATENCY = {"p50": 0.50, "p90": 0.90, "p99": 0.99, "max": 1.0}
+_RARE = {"p999": 0.999}
+_RARE_FROM = 1000  # the least number of samples of which one lies above the 99.9th percentile
 _LATENESS = {"p50": 0.50, "p99": 0.99, "max": 1.0}
 
 
@@ -45,26 +55,28 @@ def judge(
     schema: str | None,
 ) -> RunResult:
     """Check a history and put everything measured into a RunResult. `history.logs` are the consumers', in order."""
-    findings = check(history)
-    read = {log.name: check_log(history, log) for log in history.logs}
-    counts = _counts(history, findings, list(read.values()))
-    results = tuple(
-        _consumer_result(
-            scenario=scenario,
-            strategy=strategy,
-            consumer=consumer,
-            history=history,
-            log=log,
-            findings=read[log.name],
+    with Scratch() as scratch:
+        tally = Tally(history.start + round(load.warmup_s * 1e9))
+        late = [Lateness(scratch, number) for number in range(len(history.logs))]
+        # What is measured in the same passes as what is checked; add a Pass here.
+        checked = check(history, scratch, also=[tally, *late])
+        latency_us = tally.latency_us(history, scratch)
+        results = tuple(
+            _consumer_result(
+                scenario=scenario,
+                strategy=strategy,
+                consumer=consumer,
+                log=log,
+                counts={"delivered": checked.delivered[number], **_found(checked.logs[number])},
+                late_us=late[number].late_us(),
+            )
+            for number, (consumer, log) in enumerate(zip(consumers, history.logs, strict=True))
         )
-        for consumer, log in zip(consumers, history.logs, strict=True)
-    )
-    verdict = _verdict(scenario, counts, complete=counts["committed"] > 0 and all(log.drained for log in history.logs))
+    counts = count(history, checked, tally)
+    verdict = decide(scenario.forbid, counts, complete=_complete(history, counts))
     certain, possible = _expected(strategy, results)
     found = {kind for kind in scenario.forbid if counts[kind]}
-    acknowledged = committed(history.operations)
-    latencies = np.sort((acknowledged["end"] - acknowledged["start"]) / 1e3)
-    seconds = _seconds(history)
+    seconds = tally.seconds
     chances = counts["rows"] or counts["committed"]
     return RunResult(
         scenario=scenario.name,
@@ -82,16 +94,132 @@ def judge(
         source=strategy.source,
         counts=counts,
         measures=history.measures,
-        errors=_errors(history.operations),
+        errors=tally.errors,
         retried=dict(sorted(retried.items())),
         upper_bound=upper_bound_of_zero(chances) if verdict is Verdict.VALID else None,
-        throughput_per_s=len(acknowledged) / seconds if seconds > 0 else 0.0,
-        latency_us={name: percentile(latencies, q) for name, q in _LATENCY.items()},
-        witnesses=_witnesses(findings, read),
+        throughput_per_s=tally.measured / seconds if seconds > 0 else 0.0,
+        latency_us=latency_us,
+        witnesses=witnesses(checked),
         notes=tuple(notes),
         schema=schema,
         messages=dict(sorted(messages.items())),
     )
+
+
+class Tally(Pass):
+    """Operations by outcome and SQLSTATE; of those that began at `since` or later, how fast they were."""
+
+    def __init__(self, since: int) -> None:
+        self._since = since
+        self._last_end = since
+        self.outcomes = np.zeros(len(Outcome), np.int64)
+        self.rolled_back = 0
+        self.tries = 0
+        self.measured = 0
+        self._statuses: Counter[int] = Counter()
+
+    def rows(self, chunk: RowChunk) -> None:
+        """Rows say nothing of this."""
+
+    def operations(self, chunk: Chunk) -> None:
+        outcome, status = chunk.outcome, chunk.status
+        acknowledged = outcome == Outcome.OK
+        self.outcomes += np.bincount(outcome, minlength=len(Outcome))
+        self.tries += int(chunk.tries.sum(dtype=np.int64))
+        self.measured += int((acknowledged & (chunk.start >= self._since)).sum())
+        if not acknowledged.all():
+            statuses, times = np.unique(status[~acknowledged], return_counts=True)
+            self._statuses.update(dict(zip(statuses.tolist(), times.tolist(), strict=True)))
+        ended = chunk.end[chunk.end != NEVER]
+        if len(ended):
+            self._last_end = max(self._last_end, int(ended.max()))
+
+    @property
+    def seconds(self) -> float:
+        """From where measuring begins to the last end of an operation that ended."""
+        return (self._last_end - self._since) / 1e9
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Operations as published."""
+        attempts = int(self.outcomes.sum())
+        return {
+            "attempts": attempts,
+            "committed": int(self.outcomes[Outcome.OK]),
+            "failed": int(self.outcomes[Outcome.FAIL]),
+            "rolled_back": self._statuses[encode_status(Outcome.FAIL, "")],
+            "unknown": int(self.outcomes[Outcome.UNKNOWN]),
+            "retries": self.tries - attempts,
+        }
+
+    @property
+    def errors(self) -> dict[str, int]:
+        """Errors the application saw, by SQLSTATE: of operations that failed or are unknown, after their last try."""
+        errors: Counter[str] = Counter()
+        for status, times in self._statuses.items():
+            if sqlstate := decode_status(status)[1]:
+                errors[sqlstate] += times
+        return dict(sorted(errors.items()))
+
+    def latency_us(self, history: History, scratch: Scratch) -> dict[str, float | None]:
+        """Exact percentiles of the acknowledged operations; p99.9 only if there are samples for it."""
+
+        def latencies() -> Iterator[Array]:
+            for records in history.operations.pieces(scratch.piece):
+                which = outcomes(records["status"]) == Outcome.OK
+                which &= records["start"] >= self._since
+                yield (records["end"] - records["start"])[which]
+
+        rare = _RARE if self.measured >= _RARE_FROM else {}
+        return _microseconds(percentiles(latencies, _LATENCY | rare)) | dict.fromkeys(_RARE.keys() - rare.keys())
+
+
+class Lateness(Pass):
+    """For each row's first delivery to one consumer: ns from its acknowledgement to its arrival, at least 0."""
+
+    def __init__(self, scratch: Scratch, log: int) -> None:
+        self._scratch = scratch
+        self._log = log
+        self._late = scratch.column(np.int64)
+
+    def rows(self, chunk: RowChunk) -> None:
+        arrived, acknowledged = chunk.first(self._log), chunk.acknowledged
+        both = (arrived != 0) & (acknowledged != 0)
+        self._late.append(np.maximum(arrived - acknowledged, 0)[both])
+
+    def operations(self, chunk: Chunk) -> None:
+        """What can be known of this is known by now."""
+
+    def late_us(self) -> dict[str, float | None]:
+        """Exact percentiles."""
+        late = self._late.array()
+        return _microseconds(percentiles(lambda: pieces(late, self._scratch.piece), _LATENESS))
+
+
+def count(history: History, checked: Checked, tally: Tally) -> dict[str, int]:
+    """All counts of a run as published; of consumers, all together."""
+    return {
+        **tally.counts,
+        "rows": len(history.table),
+        **_found(checked.findings),
+        **{kind: sum(log[kind].count for log in checked.logs) for kind in CONSUMER_CHECKERS},
+    }
+
+
+def decide(forbidden: Sequence[str], counts: Mapping[str, int], *, complete: bool) -> Verdict:
+    """INVALID if something forbidden was found; else VALID, if what is needed to say so is `complete`."""
+    if any(counts.get(kind) for kind in forbidden):
+        return Verdict.INVALID
+    return Verdict.VALID if complete else Verdict.UNKNOWN
+
+
+def witnesses(checked: Checked) -> tuple[Anomaly, ...]:
+    """The witnesses of all kinds, in the order of ANOMALIES."""
+    found: list[Anomaly] = []
+    for kind in ANOMALIES:
+        sources = [checked.findings] if kind in checked.findings else list(checked.logs)
+        found += [witness for source in sources for witness in source[kind].witnesses]
+    return tuple(found)
 
 
 def expected_misses(strategy: Strategy, consumer: Consumer) -> str:
@@ -126,84 +254,30 @@ def _consumer_result(
     scenario: Scenario,
     strategy: Strategy,
     consumer: Consumer,
-    history: History,
     log: Log,
-    findings: Mapping[str, Finding],
+    counts: Mapping[str, int],
+    late_us: Mapping[str, float | None],
 ) -> ConsumerResult:
-    counts = {kind: finding.count for kind, finding in findings.items()}
     expected = expected_misses(strategy, consumer)
     missed = counts["missed"] > 0
-    late = np.sort(_lateness(history, log)) / 1e3
     return ConsumerResult(
         name=consumer.name,
-        verdict=_verdict(scenario, counts, complete=log.drained),
+        verdict=decide(scenario.forbid, counts, complete=log.drained),
         expected=expected,
         as_expected=log.drained and (expected == "maybe" or missed == (expected == "always")),
-        counts={"delivered": len(np.unique(log.deliveries["id"])), **counts},
-        late_us={name: percentile(late, q) for name, q in _LATENESS.items()},
+        counts=counts,
+        late_us=late_us,
         longest_poll_us=None if log.longest_poll_ns is None else log.longest_poll_ns / 1e3,
     )
 
 
-def _lateness(history: History, log: Log) -> Array:
-    """For each row's first delivery: ns from its operation's acknowledgement to its arrival, at least 0."""
-    ids, first = np.unique(log.deliveries["id"], return_index=True)
-    rows, operations = history.table, committed(history.operations)
-    if not len(rows) or not len(operations):
-        return np.empty(0, np.int64)
-    at = np.minimum(np.searchsorted(rows["id"], ids), len(rows) - 1)
-    known = rows["id"][at] == ids
-    wrote = rows["operation"][at[known]]
-    by = np.minimum(np.searchsorted(operations["id"], wrote), len(operations) - 1)
-    acknowledged = operations["id"][by] == wrote
-    arrived = log.deliveries["at"][first[known]][acknowledged]
-    late: Array = np.maximum(arrived - operations["end"][by[acknowledged]], 0)
-    return late
+def _complete(history: History, counts: Mapping[str, int]) -> bool:
+    return counts["committed"] > 0 and all(log.drained for log in history.logs)
 
 
-def _counts(history: History, findings: Mapping[str, Finding], read: Sequence[Mapping[str, Finding]]) -> dict[str, int]:
-    operations = history.operations
-    outcome, status = operations["outcome"], operations["status"]
-    rolled_back = (outcome == Outcome.FAIL) & (status == encode_status(Outcome.FAIL, ""))
-    return {
-        "attempts": len(operations),
-        "committed": int((outcome == Outcome.OK).sum()),
-        "failed": int((outcome == Outcome.FAIL).sum()),
-        "rolled_back": int(rolled_back.sum()),
-        "unknown": int((outcome == Outcome.UNKNOWN).sum()),
-        "retries": int((operations["tries"] - 1).sum()) if len(operations) else 0,
-        "rows": len(history.table),
-        **{kind: finding.count for kind, finding in findings.items()},
-        **{kind: sum(log[kind].count for log in read) for kind in CONSUMER_CHECKERS},
-    }
+def _found(findings: Mapping[str, Finding]) -> dict[str, int]:
+    return {kind: finding.count for kind, finding in findings.items()}
 
 
-def _verdict(scenario: Scenario, counts: Mapping[str, int], *, complete: bool) -> Verdict:
-    if any(counts.get(kind) for kind in scenario.forbid):
-        return Verdict.INVALID
-    return Verdict.VALID if complete else Verdict.UNKNOWN
-
-
-def _witnesses(findings: Mapping[str, Finding], read: Mapping[str, Mapping[str, Finding]]) -> tuple[Anomaly, ...]:
-    found: list[Anomaly] = []
-    for kind in ANOMALIES:
-        sources = [findings] if kind in findings else list(read.values())
-        found += [witness for source in sources for witness in source[kind].witnesses]
-    return tuple(found)
-
-
-def _errors(operations: Array) -> dict[str, int]:
-    """Errors the application saw, by SQLSTATE: of operations that failed or are unknown, after their last try."""
-    statuses, counts = np.unique(operations["status"], return_counts=True)
-    errors: dict[str, int] = {}
-    for status, count in zip(statuses, counts, strict=True):
-        outcome, sqlstate = decode_status(int(status))
-        if outcome is not Outcome.OK and sqlstate:
-            errors[sqlstate] = errors.get(sqlstate, 0) + int(count)
-    return dict(sorted(errors.items()))
-
-
-def _seconds(history: History) -> float:
-    """From the common start to the last end of an operation that ended."""
-    ended = history.operations[~history.operations["pending"]]
-    return float(ended["end"].max() - history.start) / 1e9 if len(ended) else 0.0
+def _microseconds(ns: Mapping[str, float | None]) -> dict[str, float | None]:
+    return {name: None if value is None else value / 1e3 for name, value in ns.items()}

@@ -106,14 +106,14 @@ class RecordFile:
             self._map = None
         self._base += self._chunk
         try:
-            _reserve(self._file, self._base, self._chunk)
+            reserve(self._file, self._base, self._chunk)
             self._map = mmap.mmap(self._file, self._chunk, offset=self._base)
         except OSError as problem:
             raise RacebenchError(f"cannot record to {self.path}: {problem.strerror}; free some space") from None
         self._at = 0
 
 
-def _reserve(file: int, offset: int, size: int) -> None:
+def reserve(file: int, offset: int, size: int) -> None:
     """Take disk space now, so that writing to the map cannot fail later."""
     if hasattr(os, "posix_fallocate"):
         try:
@@ -136,7 +136,7 @@ def read_records(path: Path, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
     """
     if not path.exists() or path.stat().st_size == 0:
         return np.empty(0, dtype)
-    records = np.memmap(path, dtype, mode="r")
+    records = np.asarray(np.memmap(path, dtype, mode="r"))  # a plain view: a memmap's own slices are slow to make
     return records[: count_records(records)]
 
 

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 from hypothesis import strategies as st
 
-from racebench.checkers import check, check_log
-from racebench.history import HISTORY_OPERATION, ROW, History, Log
+from racebench.checkers import check
+from racebench.history import ROW, History, Log, Operations
 from racebench.model import Finding, Numbering, Outcome
-from racebench.recording import DELIVERY, NO_VERSION, POLL, encode_status
+from racebench.recording import DELIVERY, NO_VERSION, OPERATION, POLL, decode_status, encode_status
+from racebench.scratch import Scratch
 
 
 @dataclass(frozen=True)
@@ -53,17 +54,16 @@ def history(
     *,
     numbering: Numbering = Numbering.TENANT,
     drained: bool = True,
+    bits: int = 0,
 ) -> History:
-    """Build a History from readable parts."""
-    operations = np.zeros(len(ops), HISTORY_OPERATION)
-    for at, op in enumerate(sorted(ops, key=lambda op: op.id)):
-        status = encode_status(op.outcome, op.sqlstate)
-        version = NO_VERSION if op.version is None else op.version
-        operations[at] = (op.id, op.id, op.tenant, op.start, op.end, version, op.tries, op.outcome, status, False)
+    """Build a History from readable parts; an operation's session is its id >> bits, each its own without them."""
+    sessions: dict[int, list[Op]] = {}
+    for op in ops:
+        sessions.setdefault(op.id >> bits, []).append(op)
     table = np.array(
         [
             (r.id, r.tenant, NO_VERSION if r.version is None else r.version, r.operation)
-            for r in sorted(rows, key=lambda r: r.id)
+            for r in rows
         ],
         ROW,
     )
@@ -73,7 +73,7 @@ def history(
     records = [(n, n + 1, 0, max(1, len(poll.delivered)), poll.tenant) for n, poll in enumerate(polls)]
     return History(
         start=0,
-        operations=operations,
+        operations=Operations({number: _records(mine) for number, mine in sessions.items()}, bits),
         rows=table,
         logs=(
             Log(
@@ -88,9 +88,38 @@ def history(
     )
 
 
-def all_findings(history: History) -> dict[str, Finding]:
+def _records(ops: Sequence[Op]) -> np.ndarray:
+    return np.array(
+        [
+            (
+                op.start,
+                op.end,
+                NO_VERSION if op.version is None else op.version,
+                op.tenant,
+                op.tries,
+                encode_status(op.outcome, op.sqlstate),
+            )
+            for op in sorted(ops, key=lambda op: op.id)
+        ],
+        OPERATION,
+    )
+
+
+#: As a run is checked; a record or two at a time; and all of that with everything in files and sorted, not tabled.
+SCRATCHES = (
+    lambda: Scratch(),
+    lambda: Scratch(piece=1),
+    lambda: Scratch(piece=2),
+    lambda: Scratch(piece=3, small=0),
+    lambda: Scratch(piece=2, small=0, keys=0),
+    lambda: Scratch(piece=5, keys=0),
+)
+
+
+def all_findings(history: History, scratch: Scratch | None = None) -> dict[str, Finding]:
     """What every checker finds, the consumer's included."""
-    return check(history) | check_log(history, history.logs[0])
+    checked = check(history, scratch)
+    return {**checked.findings, **checked.logs[0]}
 
 
 def naive_counts(history: History) -> Counter[str]:
@@ -99,7 +128,11 @@ def naive_counts(history: History) -> Counter[str]:
     rows = [tuple(int(part) for part in row) for row in history.table]
     numbered = [(tenant, version) for _, tenant, version, _ in rows if version != NO_VERSION]
     delivered = Counter(int(identity) for identity in log.deliveries["id"])
-    ops = {int(op["id"]): op for op in history.operations}
+    ops = {
+        (number << history.operations.bits) + index: (int(op["start"]), int(op["end"]), decode_status(int(op["status"]))[0])
+        for number, records in history.operations.sessions.items()
+        for index, op in enumerate(records)
+    }
     present = {operation for *_, operation in rows}
     cursor: dict[int, int] = {}
     for poll, after in zip(log.polls, log.after, strict=True):
@@ -114,18 +147,19 @@ def naive_counts(history: History) -> Counter[str]:
         for identity, tenant, version, _ in rows
     )
     counts["redelivered"] = sum(times - 1 for times in delivered.values())
-    counts["lost"] = sum(op["outcome"] == Outcome.OK and identity not in present for identity, op in ops.items())
-    counts["unexpected"] = sum(op["outcome"] == Outcome.FAIL and i in present for i, op in ops.items())
+    counts["lost"] = sum(outcome is Outcome.OK and i not in present for i, (*_, outcome) in ops.items())
+    counts["unexpected"] = sum(outcome is Outcome.FAIL and i in present for i, (*_, outcome) in ops.items())
     counts["unnumbered"] = len(rows) - len(numbered)
     for scope in {None} if history.numbering is Numbering.TABLE else {tenant for tenant, _ in numbered}:
         used = {version for tenant, version in numbered if scope in (None, tenant)}
         counts["gaps"] += max(used) - min(used) + 1 - len(used) if used else 0
-    written = {operation: (tenant, version) for _, tenant, version, operation in rows if version != NO_VERSION}
-    done = [(op, *written[i]) for i, op in ops.items() if op["outcome"] == Outcome.OK and i in written]
-    for op, tenant, version in done:
+    by_id = sorted(rows, reverse=True)  # of an operation's rows, the one with the lowest id counts
+    written = {operation: (tenant, version) for _, tenant, version, operation in by_id if version != NO_VERSION}
+    done = [(op, *written[i]) for i, op in ops.items() if op[2] is Outcome.OK and i in written]
+    for (start, *_), tenant, version in done:
         counts["inversions"] += any(
-            int(other["end"]) < int(op["start"]) and their_tenant == tenant and their_version > version
-            for other, their_tenant, their_version in done
+            end < start and their_tenant == tenant and their_version > version
+            for (_, end, _), their_tenant, their_version in done
         )
     return counts
 
@@ -137,12 +171,21 @@ def any_history(draw: st.DrawFn) -> History:
     tenants = st.integers(1, 3)
     outcomes = st.sampled_from([Outcome.OK, Outcome.OK, Outcome.FAIL, Outcome.UNKNOWN])
     ops = []
-    for identity in range(1, draw(st.integers(0, 8)) + 1):
-        start = draw(st.integers(0, 20))
-        ops.append(Op(identity, start, start + draw(st.integers(0, 10)), outcome=draw(outcomes), tenant=draw(tenants)))
-    writers = draw(st.lists(st.integers(1, 9), max_size=8, unique=True))
-    rows = [Row(n, draw(versions), operation, draw(tenants)) for n, operation in enumerate(writers, 1)]
-    ids = st.lists(st.integers(1, 9), max_size=4)
+    bits = draw(st.sampled_from([0, 0, 2, 4]))  # each operation a session of its own, several together, or all in one
+    clock = dict.fromkeys(range(10), 0)
+    for identity in range(1, draw(st.integers(0, 8)) + 1) if bits == 0 else range(draw(st.integers(0, 8))):
+        session = identity >> bits
+        start = clock[session] + draw(st.integers(0, 8 if bits else 20))
+        end = start + draw(st.integers(0, 10))
+        clock[session] = draw(st.sampled_from([start, end])) if bits else 0
+        ops.append(Op(identity, start, end, outcome=draw(outcomes), tenant=draw(tenants)))
+    writers = draw(st.lists(st.integers(-1, 9), max_size=8, unique=draw(st.booleans())))
+    known = [number * draw(st.sampled_from([1, 1, 1000])) for number in range(1, 10)]  # few, or far between
+    if len(set(known)) < len(known):
+        known = list(range(1, 10))
+    order = draw(st.permutations(range(len(writers))))
+    rows = [Row(known[n], draw(versions), writers[n], draw(tenants)) for n in order]
+    ids = st.lists(st.sampled_from(known), max_size=4)
     polls = [Poll(tuple(draw(ids)), draw(st.integers(0, 7)), draw(tenants)) for _ in range(draw(st.integers(0, 4)))]
     return history(
         ops,
@@ -150,6 +193,7 @@ def any_history(draw: st.DrawFn) -> History:
         polls,
         numbering=draw(st.sampled_from([Numbering.TENANT, Numbering.TABLE])),
         drained=draw(st.booleans()),
+        bits=bits,
     )
 
 

@@ -9,10 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from histories import Op, Poll, Row, all_findings, any_history, good_parts, history, naive_counts
+from histories import SCRATCHES, Op, Poll, Row, all_findings, any_history, good_parts, history, naive_counts
 from racebench.checkers import CONSUMER_CHECKERS, OPERATION_CHECKERS, ROW_CHECKERS
 from racebench.history import History, Violation
+from racebench.history.rows import labels
 from racebench.model import ANOMALIES, Finding, Numbering, Outcome
+from racebench.scratch import Scratch
 
 Parts = tuple[list[Op], list[Row], list[Poll]]
 
@@ -135,19 +137,32 @@ def test_a_consumer_that_finished_missed_whatever_it_did_not_deliver() -> None:
 
 
 def test_versions_that_are_no_integers_are_shown_as_what_they_are() -> None:
-    ranked = replace(history(rows=[Row(1, 1), Row(2, 1)]), labels=["0191-aa"])
+    ranked = replace(history(rows=[Row(1, 1), Row(2, 1)]), labels=labels(["0191-aa"]))
     assert all_findings(ranked)["duplicates"].witnesses[0].rows[0]["version"] == "0191-aa"
     assert all_findings(replace(ranked, rows=history(rows=[Row(1, 1), Row(2, 4)]).rows))["gaps"].count == 0
 
 
-@settings(max_examples=1500, deadline=None)
-@given(any_history())
-def test_the_checkers_agree_with_the_definitions(drawn: History) -> None:
+@settings(max_examples=3000, deadline=None)
+@given(any_history(), st.sampled_from(SCRATCHES))
+def test_the_checkers_agree_with_the_definitions(drawn: History, scratch: Callable[[], Scratch]) -> None:
     expected = naive_counts(drawn)
-    findings = all_findings(drawn)
+    with scratch() as made:
+        findings = all_findings(drawn, made)
     assert {kind: findings[kind].count for kind in expected} == dict(expected)
     for kind, finding in findings.items():
         assert bool(finding.count) == bool(finding.witnesses), kind
+
+
+@settings(max_examples=500, deadline=None)
+@given(any_history())
+def test_however_a_history_is_cut_the_findings_are_the_same(drawn: History) -> None:
+    found = []
+    for scratch in SCRATCHES:
+        with scratch() as made:
+            findings = all_findings(drawn, made)
+        del findings["inversions"]  # of several earlier operations, any may be the witness
+        found.append(findings)
+    assert all(each == found[0] for each in found)
 
 
 @given(good_parts())

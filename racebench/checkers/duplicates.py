@@ -5,50 +5,51 @@ NULL versions are not numbers and are left to unnumbered.py.
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
-
-from racebench.history import History
+from racebench.checkers.checker import Checker
+from racebench.checkers.witnesses import WITNESSES, Found, Wanted
 from racebench.model import Anomaly, Finding
-from racebench.recording import NO_VERSION
 
-_WITNESSES = 3
 _POLLS = 4
 
 
-def check(history: History) -> Finding:
-    """Count duplicates; the witnesses are the first pairs, those first of which the consumer saw only a part."""
-    rows = history.table[history.table["version"] != NO_VERSION]
-    rows = rows[np.lexsort((rows["id"], rows["version"], rows["tenant"]))]
-    again = (
-        np.flatnonzero((rows["tenant"][1:] == rows["tenant"][:-1]) & (rows["version"][1:] == rows["version"][:-1])) + 1
-    )
-    log = history.logs[0] if history.logs else None
-    seen = np.isin(rows["id"], log.deliveries["id"]) if log else np.zeros(len(rows), bool)
-    halved = again[seen[again] != seen[again - 1]]
-    chosen = np.concatenate([halved[:_WITNESSES], again[:_WITNESSES]])[:_WITNESSES]
-    witnesses = tuple(_witness(history, rows, int(at)) for at in dict.fromkeys(chosen.tolist()))
-    return Finding(kind="duplicates", count=len(again), chances=len(rows), witnesses=witnesses)
+class Duplicates(Checker):
+    """The witnesses are pairs of the first numbers, those first of which the consumer saw only a part."""
 
+    kind = "duplicates"
 
-def _witness(history: History, rows: Any, at: int) -> Anomaly:
-    """Of more than two rows, the two at hand: of a halved pair, one that the consumer saw and one that it did not."""
-    shown = [rows[at - 1], rows[at]]
-    copies = int(((rows["tenant"] == rows["tenant"][at]) & (rows["version"] == rows["version"][at])).sum())
-    operations = history.operations_of(shown)
-    log = history.logs[0] if history.logs else None
-    polls = sorted({n for row in shown for n in log.polls_that_delivered(int(row["id"]))}) if log else []
-    version, tenant = history.version(rows["version"][at]), int(rows["tenant"][at])
-    workers = " and ".join(f"worker {operation['worker']}" for operation in operations)
-    both = f"{workers} both wrote" if len(operations) > 1 else "rows share"
-    more = f" ({copies} rows have that version)" if copies > len(shown) else ""
-    return Anomaly(
-        kind="duplicates",
-        explanation=f"{both} version {version} of tenant {tenant}: rows {int(shown[0]['id'])} and {int(shown[1]['id'])}"
-        + more,
-        rows=tuple(history.describe_row(row) for row in shown),
-        operations=operations,
-        polls=tuple(history.describe_poll(log, number) for number in polls[:_POLLS]) if log else (),
-        consumer=log.name if log else None,
-    )
+    def wants(self, wanted: Wanted) -> None:
+        wanted.numbers.update(self._numbers())
+
+    def finding(self, found: Found) -> Finding:
+        numbered = self.evidence.survey.numbered
+        return Finding(
+            kind=self.kind,
+            count=numbered - self.evidence.numbers.distinct,
+            chances=numbered,
+            witnesses=tuple(self._witness(found, number) for number in self._numbers()),
+        )
+
+    def _numbers(self) -> list[tuple[int, int]]:
+        numbers, tenants = self.evidence.numbers, self.evidence.survey.tenants.values
+        chosen = dict.fromkeys([*numbers.repeated(halved=True), *numbers.repeated(halved=False)])
+        return [(int(tenants[rank]), version) for rank, version in list(chosen)[:WITNESSES]]
+
+    def _witness(self, found: Found, number: tuple[int, int]) -> Anomaly:
+        """Of more than two rows, two: of a number of which the consumer saw a part, one it saw and one it did not."""
+        history, copies = self.history, found.by_number[number]
+        shown = copies.pair()
+        operations = history.operations_of(shown)
+        log = self.evidence.log(history.logs[0]) if history.logs else None
+        polls = sorted({poll for row in shown for poll in found.polls[0][row.id]}) if log else []
+        tenant, version = number[0], history.version(number[1])
+        workers = " and ".join(f"worker {operation['worker']}" for operation in operations)
+        both = f"{workers} both wrote" if len(operations) > 1 else "rows share"
+        more = f" ({copies.count} rows have that version)" if copies.count > len(shown) else ""
+        return Anomaly(
+            kind=self.kind,
+            explanation=f"{both} version {version} of tenant {tenant}: rows {shown[0].id} and {shown[1].id}{more}",
+            rows=tuple(history.describe_row(row) for row in shown),
+            operations=operations,
+            polls=tuple(history.describe_poll(log, poll) for poll in polls[:_POLLS]) if log else (),
+            consumer=log.name if log else None,
+        )

@@ -7,36 +7,48 @@ Every rolled-back nextval() leaves one; they harm nobody unless the scenario for
 
 from __future__ import annotations
 
-import numpy as np
-
-from racebench.history import History
+from racebench.checkers.checker import Checker
+from racebench.checkers.witnesses import Found, Wanted
 from racebench.model import Anomaly, Finding, Numbering
-from racebench.recording import NO_VERSION
-
-_WITNESSES = 3
 
 
-def check(history: History) -> Finding:
-    """Count unused numbers; each witness has the rows on either side of a gap."""
-    if history.numbering is Numbering.NONE or history.labels is not None:
-        return Finding(kind="gaps", count=0, chances=0)
-    rows = history.table[history.table["version"] != NO_VERSION]
-    tenant = np.zeros_like(rows["tenant"]) if history.numbering is Numbering.TABLE else rows["tenant"]
-    order = np.lexsort((rows["id"], rows["version"], tenant))
-    rows, tenant = rows[order], tenant[order]
-    step = np.diff(rows["version"])
-    unused = np.where(np.diff(tenant) == 0, np.maximum(step - 1, 0), 0)
-    witnesses = []
-    for at in np.flatnonzero(unused)[:_WITNESSES]:
-        sides = [rows[at], rows[at + 1]]
-        low, high = int(sides[0]["version"]), int(sides[1]["version"])
+class Gaps(Checker):
+    """Each witness has the rows on either side of a gap."""
+
+    kind = "gaps"
+
+    def wants(self, wanted: Wanted) -> None:
+        for tenant, before, after in self._gaps():
+            wanted.numbers |= {(tenant, before), (tenant, after)}
+
+    def finding(self, found: Found) -> Finding:
+        if not self._meant:
+            return Finding(kind=self.kind, count=0, chances=0)
+        witnesses = tuple(self._witness(found, *gap) for gap in self._gaps())
+        unused = self.evidence.dense_numbers.unused
+        return Finding(kind=self.kind, count=unused, chances=self.evidence.survey.numbered, witnesses=witnesses)
+
+    @property
+    def _meant(self) -> bool:
+        return self.history.numbering is not Numbering.NONE and self.history.labels is None
+
+    def _gaps(self) -> list[tuple[int | None, int, int]]:
+        """The tenant (None: the whole table), the number before and the number after."""
+        if not self._meant:
+            return []
+        tenants = self.evidence.survey.tenants.values
+        together = self.history.numbering is Numbering.TABLE
+        gaps = self.evidence.dense_numbers.gaps()
+        return [(None if together else int(tenants[scope]), before, after) for scope, before, after in gaps]
+
+    def _witness(self, found: Found, tenant: int | None, low: int, high: int) -> Anomaly:
+        before, after = found.by_number[tenant, low].last, found.by_number[tenant, high].first(1)[0]
+        assert before is not None  # a number beside a gap is used
+        sides = (before, after)
         missing = f"version {low + 1} was" if high - low == 2 else f"versions {low + 1} to {high - 1} were"
-        witnesses.append(
-            Anomaly(
-                kind="gaps",
-                explanation=f"{missing} never used (beside it: rows {int(sides[0]['id'])}, {int(sides[1]['id'])})",
-                rows=tuple(history.describe_row(row) for row in sides),
-                operations=history.operations_of(sides),
-            )
+        return Anomaly(
+            kind=self.kind,
+            explanation=f"{missing} never used (beside it: rows {before.id}, {after.id})",
+            rows=tuple(self.history.describe_row(row) for row in sides),
+            operations=self.history.operations_of(sides),
         )
-    return Finding(kind="gaps", count=int(unused.sum()), chances=len(rows), witnesses=tuple(witnesses))

@@ -5,25 +5,42 @@ An UNKNOWN operation without a row is not lost: nobody was told that it had succ
 
 from __future__ import annotations
 
-import numpy as np
+from racebench.checkers.checker import Checker
+from racebench.checkers.witnesses import Found, Lowest
+from racebench.evidence import Evidence
+from racebench.history import Chunk
+from racebench.model import Anomaly, Finding, Outcome
 
-from racebench.history import History, committed
-from racebench.model import Anomaly, Finding
 
-_WITNESSES = 3
+class Lost(Checker):
+    """Acknowledged operations that no row names."""
 
+    kind = "lost"
 
-def check(history: History) -> Finding:
-    """Count acknowledged operations that no row names."""
-    acknowledged = committed(history.operations)
-    lost = acknowledged[~np.isin(acknowledged["id"], history.table["operation"])]
-    witnesses = tuple(
-        Anomaly(
-            kind="lost",
-            explanation=f"worker {int(operation['worker'])} was told that operation {int(operation['id'])} had "
-            "succeeded, and there is no row of it",
-            operations=(history.describe_operation(operation),),
-        )
-        for operation in lost[:_WITNESSES]
-    )
-    return Finding(kind="lost", count=len(lost), chances=len(acknowledged), witnesses=witnesses)
+    def __init__(self, evidence: Evidence) -> None:
+        super().__init__(evidence)
+        self._acknowledged = 0
+        self._lost = 0
+        self._first = Lowest()
+
+    def operations(self, chunk: Chunk) -> None:
+        acknowledged = chunk.outcome == Outcome.OK
+        lost = acknowledged & ~self.evidence.written.present(chunk)
+        self._acknowledged += int(acknowledged.sum())
+        if lost.any():
+            self._lost += int(lost.sum())
+            self._first.add(chunk.position[lost], chunk.position[lost])
+
+    def finding(self, found: Found) -> Finding:  # noqa: ARG002 - it shows no rows
+        witnesses = []
+        for position in self._first.positions():
+            operation = self.history.operations.at(position)
+            witnesses.append(
+                Anomaly(
+                    kind=self.kind,
+                    explanation=f"worker {operation.worker} was told that operation {operation.id} had succeeded, "
+                    "and there is no row of it",
+                    operations=(self.history.describe_operation(operation),),
+                )
+            )
+        return Finding(kind=self.kind, count=self._lost, chances=self._acknowledged, witnesses=tuple(witnesses))

@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-from racebench.history import History, Log
+from racebench.checkers.checker import ConsumerChecker
+from racebench.checkers.witnesses import Found, Wanted
 from racebench.model import Anomaly, Finding
 
-_WITNESSES = 3
+_POLLS = 3
 
 
-def check(history: History, log: Log) -> Finding:
-    """Count repeated deliveries; each witness has the row and the polls that delivered it."""
-    ids, times = np.unique(log.deliveries["id"], return_counts=True)
-    witnesses = []
-    for identity in ids[times > 1][:_WITNESSES]:
-        rows = history.table[history.table["id"] == identity]
-        polls = log.polls_that_delivered(int(identity))
-        witnesses.append(
-            Anomaly(
-                kind="redelivered",
-                explanation=f"row {int(identity)} was delivered {len(polls)} times to '{log.name}', "
-                f"by polls {polls[:5]}",
-                rows=tuple(history.describe_row(row) for row in rows),
-                operations=history.operations_of(list(rows)),
-                polls=tuple(history.describe_poll(log, number) for number in polls[:3]),
-                consumer=log.name,
-            )
+class Redelivered(ConsumerChecker):
+    """Each witness has the row and the polls that delivered it."""
+
+    kind = "redelivered"
+
+    def wants(self, wanted: Wanted) -> None:
+        wanted.ids.update(self.delivered.repeated)
+        wanted.polls.setdefault(self.number, set()).update(self.delivered.repeated)
+
+    def finding(self, found: Found) -> Finding:
+        count = self.delivered.deliveries - self.delivered.rows
+        witnesses = tuple(self._witness(found, identity) for identity in self.delivered.repeated)
+        return Finding(kind=self.kind, count=count, chances=self.delivered.deliveries, witnesses=witnesses)
+
+    def _witness(self, found: Found, identity: int) -> Anomaly:
+        history, log = self.history, self.evidence.log(self.log)
+        rows = found.rows([identity])
+        polls = found.polls[self.number][identity]
+        return Anomaly(
+            kind=self.kind,
+            explanation=f"row {identity} was delivered {len(polls)} times to '{log.name}', by polls {polls[:5]}",
+            rows=tuple(history.describe_row(row) for row in rows),
+            operations=history.operations_of(rows),
+            polls=tuple(history.describe_poll(log, number) for number in polls[:_POLLS]),
+            consumer=log.name,
         )
-    count = int(len(log.deliveries) - len(ids))
-    return Finding(kind="redelivered", count=count, chances=len(log.deliveries), witnesses=tuple(witnesses))

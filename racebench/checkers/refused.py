@@ -10,38 +10,64 @@ from __future__ import annotations
 
 import numpy as np
 
-from racebench.history import History
+from racebench.checkers.checker import Checker
+from racebench.checkers.witnesses import Found, Lowest, Wanted
+from racebench.evidence import Evidence
+from racebench.history import Chunk, Operation
 from racebench.model import Anomaly, Finding, Outcome
-from racebench.recording import encode_status
+from racebench.recording import NO_VERSION, encode_status
 
-_CLASSES = ("23", "40")
-_ALREADY_THERE = ("42701", "42710", "42P07")  # duplicate column, object, table
-_WITNESSES = 3
-
-
-def check(history: History) -> Finding:
-    """Count refused operations; each witness has the operation and the row that holds the number it wanted."""
-    status = history.operations["status"]
-    refused = np.zeros(len(status), bool)
-    for letters in _CLASSES:
-        low, high = (encode_status(Outcome.FAIL, letters + rest) for rest in ("000", "ZZZ"))
-        refused |= (status >= low) & (status <= high)
-    refused |= np.isin(status, [encode_status(Outcome.FAIL, code) for code in _ALREADY_THERE])
-    found = history.operations[refused]
-    witnesses = tuple(_witness(history, operation) for operation in found[:_WITNESSES])
-    return Finding(kind="refused", count=len(found), chances=len(history.operations), witnesses=witnesses)
+_RANGES = tuple(
+    (encode_status(Outcome.FAIL, f"{letters}000"), encode_status(Outcome.FAIL, f"{letters}ZZZ"))
+    for letters in ("23", "40")
+)
+_ALREADY_THERE = [encode_status(Outcome.FAIL, code) for code in ("42701", "42710", "42P07")]  # column, object, table
 
 
-def _witness(history: History, operation: np.void) -> Anomaly:
-    described = history.describe_operation(operation)
-    rows = history.table
-    holders = rows[(rows["tenant"] == operation["tenant"]) & (rows["version"] == operation["version"])][:1]
-    wanted = "" if described["version"] is None else f" wanted version {described['version']} and"
-    held = f"; row {int(holders[0]['id'])} has that version" if len(holders) else ""
-    return Anomaly(
-        kind="refused",
-        explanation=f"worker {described['worker']}{wanted} was refused with {described['sqlstate']} "
-        f"after {described['tries']} {'try' if described['tries'] == 1 else 'tries'}{held}",
-        rows=tuple(history.describe_row(row) for row in holders),
-        operations=(*history.operations_of(list(holders)), described),
-    )
+class Refused(Checker):
+    """Each witness has the operation and the row that holds the number it wanted."""
+
+    kind = "refused"
+
+    def __init__(self, evidence: Evidence) -> None:
+        super().__init__(evidence)
+        self._refused = 0
+        self._first = Lowest()
+
+    def operations(self, chunk: Chunk) -> None:
+        failed = chunk.outcome == Outcome.FAIL
+        if not failed.any():
+            return
+        status = chunk.status[failed]
+        refused = np.isin(status, _ALREADY_THERE)
+        for low, high in _RANGES:
+            refused |= (status >= low) & (status <= high)
+        self._refused += int(refused.sum())
+        positions = chunk.position[failed][refused]
+        self._first.add(positions, positions)
+
+    def wants(self, wanted: Wanted) -> None:
+        wanted.numbers.update(
+            (operation.tenant, operation.version) for operation in self._operations() if operation.version != NO_VERSION
+        )
+
+    def finding(self, found: Found) -> Finding:
+        witnesses = tuple(self._witness(found, operation) for operation in self._operations())
+        return Finding(kind=self.kind, count=self._refused, chances=len(self.history.operations), witnesses=witnesses)
+
+    def _operations(self) -> list[Operation]:
+        return [self.history.operations.at(position) for position in self._first.positions()]
+
+    def _witness(self, found: Found, operation: Operation) -> Anomaly:
+        described = self.history.describe_operation(operation)
+        copies = found.by_number.get((operation.tenant, operation.version))
+        holders = [] if copies is None else copies.first(1)
+        wanted = "" if described["version"] is None else f" wanted version {described['version']} and"
+        held = f"; row {holders[0].id} has that version" if holders else ""
+        return Anomaly(
+            kind=self.kind,
+            explanation=f"worker {operation.worker}{wanted} was refused with {described['sqlstate']} "
+            f"after {operation.tries} {'try' if operation.tries == 1 else 'tries'}{held}",
+            rows=tuple(self.history.describe_row(row) for row in holders),
+            operations=(*self.history.operations_of(holders), described),
+        )

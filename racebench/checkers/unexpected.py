@@ -5,29 +5,51 @@ An UNKNOWN operation with a row is not unexpected: its COMMIT may have succeeded
 
 from __future__ import annotations
 
-import numpy as np
-
-from racebench.history import History
+from racebench.checkers.checker import Checker
+from racebench.checkers.witnesses import Found, Lowest, Wanted
+from racebench.evidence import Evidence
+from racebench.history import Chunk
 from racebench.model import Anomaly, Finding, Outcome
 
-_WITNESSES = 3
+_ROWS = 3
 
 
-def check(history: History) -> Finding:
-    """Count failed operations that a row names."""
-    failed = history.operations[history.operations["outcome"] == Outcome.FAIL]
-    present = failed[np.isin(failed["id"], history.table["operation"])]
-    witnesses = []
-    for operation in present[:_WITNESSES]:
-        rows = history.table[history.table["operation"] == operation["id"]]
-        described = history.describe_operation(operation)
-        witnesses.append(
-            Anomaly(
-                kind="unexpected",
-                explanation=f"worker {described['worker']} was told that operation {described['operation']} had failed "
-                f"({described['sqlstate']}), and its row {int(rows[0]['id'])} is there",
-                rows=tuple(history.describe_row(row) for row in rows[:3]),
-                operations=(described,),
+class Unexpected(Checker):
+    """Failed operations that a row names."""
+
+    kind = "unexpected"
+
+    def __init__(self, evidence: Evidence) -> None:
+        super().__init__(evidence)
+        self._failed = 0
+        self._present = 0
+        self._first = Lowest()
+
+    def operations(self, chunk: Chunk) -> None:
+        failed = chunk.outcome == Outcome.FAIL
+        count = int(failed.sum())
+        self._failed += count
+        if count:
+            present = failed & self.evidence.written.present(chunk)
+            self._present += int(present.sum())
+            self._first.add(chunk.position[present], chunk.position[present])
+
+    def wants(self, wanted: Wanted) -> None:
+        wanted.operations.update(self.history.operations.at(position).id for position in self._first.positions())
+
+    def finding(self, found: Found) -> Finding:
+        witnesses = []
+        for position in self._first.positions():
+            operation = self.history.operations.at(position)
+            rows = found.by_operation[operation.id][:_ROWS]
+            described = self.history.describe_operation(operation)
+            witnesses.append(
+                Anomaly(
+                    kind=self.kind,
+                    explanation=f"worker {operation.worker} was told that operation {operation.id} had failed "
+                    f"({described['sqlstate']}), and its row {rows[0].id} is there",
+                    rows=tuple(self.history.describe_row(row) for row in rows),
+                    operations=(described,),
+                )
             )
-        )
-    return Finding(kind="unexpected", count=len(present), chances=len(failed), witnesses=tuple(witnesses))
+        return Finding(kind=self.kind, count=self._present, chances=self._failed, witnesses=tuple(witnesses))

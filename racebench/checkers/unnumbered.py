@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
-from racebench.history import History
+from racebench.checkers.checker import Checker
+from racebench.checkers.witnesses import Found, Lowest
+from racebench.evidence import Evidence, RowChunk
 from racebench.model import Anomaly, Finding
-from racebench.recording import NO_VERSION
-
-_WITNESSES = 3
 
 
-def check(history: History) -> Finding:
-    """Count rows without a version; the witnesses are the first of them."""
-    rows = history.table[history.table["version"] == NO_VERSION]
-    witnesses = tuple(
-        Anomaly(
-            kind="unnumbered",
-            explanation=f"row {int(row['id'])} (tenant {int(row['tenant'])}) has no version",
-            rows=(history.describe_row(row),),
-            operations=history.operations_of([row]),
+class Unnumbered(Checker):
+    """Rows without a version; the witnesses are the first of them."""
+
+    kind = "unnumbered"
+
+    def __init__(self, evidence: Evidence) -> None:
+        super().__init__(evidence)
+        self._first = Lowest()
+
+    def rows(self, chunk: RowChunk) -> None:
+        if not chunk.numbered.all():
+            without = ~chunk.numbered
+            self._first.add(chunk.id[without], chunk.records[without])
+
+    def finding(self, found: Found) -> Finding:  # noqa: ARG002 - its rows are known
+        survey = self.evidence.survey
+        witnesses = tuple(
+            Anomaly(
+                kind=self.kind,
+                explanation=f"row {row.id} (tenant {row.tenant}) has no version",
+                rows=(self.history.describe_row(row),),
+                operations=self.history.operations_of([row]),
+            )
+            for row in self._first.rows()
         )
-        for row in rows[:_WITNESSES]
-    )
-    return Finding(kind="unnumbered", count=len(rows), chances=len(history.table), witnesses=witnesses)
+        return Finding(kind=self.kind, count=survey.rows - survey.numbered, chances=survey.rows, witnesses=witnesses)

@@ -23,20 +23,15 @@ from racebench.errors import DatabaseProblem, RacebenchError, ScenarioProblem, o
 from racebench.executors.processes import Died, Failure, Processes, Worker, messages
 from racebench.hammer.consumer import ConsumerReport, ConsumerTask, Drain, Polling, consume
 from racebench.hammer.worker import OPERATION_BITS, Go, Ready, WorkerReport, WorkerTask, work
-from racebench.history import (
-    Array,
-    History,
-    Log,
-    ask_invariants,
-    ask_measures,
-    read_log,
-    read_operations,
-    read_rows,
-)
+from racebench.history import History, Log, read_operations
+from racebench.history.logs import read_log
+from racebench.history.rows import numbered
+from racebench.history.table import ask_invariants, ask_measures, read_rows
 from racebench.interrupts import shielded
 from racebench.judging import judge
 from racebench.model import Consumer, Load, RunResult, Scenario, SqlFile, Strategy
-from racebench.recording import NO_VERSION, OPERATION, read_records
+from racebench.recording import OPERATION, read_records
+from racebench.scratch import Scratch
 from racebench.session import connect, run_file
 from racebench.targets import Target
 
@@ -77,7 +72,8 @@ class Hammer:
         with contextlib.ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="racebench-")))
             stack.enter_context(_schema(self.target, schema, scenario, strategy, consumers, keep=self.keep))
-            run = _Run(self, scenario, strategy, tuple(consumers), load, schema, folder)
+            scratch = stack.enter_context(Scratch())
+            run = _Run(self, scenario, strategy, tuple(consumers), load, schema, folder, scratch)
             stack.callback(run.end)
             history = run.history(progress)
             return judge(
@@ -175,6 +171,7 @@ class _Run:
     load: Load
     schema: str
     folder: Path
+    scratch: Scratch
     retried: dict[str, int] = field(default_factory=dict)
     messages: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -194,28 +191,27 @@ class _Run:
         with connect(self.hammer.target, schema=self.schema) as connection:
             _quiesce(connection, self.schema, role="worker", wait_seconds=0.5)
             if scenario.rows is not None:
-                rows, labels = read_rows(connection, scenario.rows)
-                self._drain(int((rows["version"] != NO_VERSION).sum()))
+                rows, labels = read_rows(connection, scenario.rows, self.scratch)
+                self._drain(numbered(rows))
             violations, measures = ask_invariants(connection, scenario), ask_measures(connection, scenario)
         return History(
             start=start,
             operations=read_operations({n: self._record(n) for n in self._sessions()}, OPERATION_BITS),
             rows=rows,
-            logs=() if rows is None else tuple(self._log(number, rows) for number in range(len(self.consumers))),
+            logs=() if rows is None else tuple(self._log(number) for number in range(len(self.consumers))),
             violations=violations,
             measures=measures,
             numbering=self.strategy.numbering,
             labels=labels,
         )
 
-    def _log(self, number: int, rows: Array) -> Log:
+    def _log(self, number: int) -> Log:
         consumer, table = self.consumers[number], self.scenario.rows
         report = self.reports.get(consumer.name)
         return read_log(
             consumer.name,
             self._file(f"deliveries-{number}"),
             self._file(f"polls-{number}"),
-            rows,
             ordered="version" in consumer.cursor or (table is not None and table.version in consumer.cursor),
             drained=report is not None,
             longest_poll_ns=None if report is None else report.longest_poll_ns,

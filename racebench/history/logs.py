@@ -1,0 +1,120 @@
+"""What one consumer was given: its deliveries and its polls, as it recorded them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from racebench.recording import DELIVERY, NO_VERSION, POLL, read_records
+from racebench.scratch import pieces, release
+
+Array = npt.NDArray[Any]
+
+_PIECE = 1 << 18
+_FEW = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Log:
+    """What one consumer was given. deliveries: DELIVERY, polls: POLL, in its order; mapped files as well as arrays.
+
+    `after` is the version each poll left the cursor at (NO_VERSION if that is not known), as an array beside `polls`;
+    None: the version of the last row it delivered, which the table tells (evidence.Cursors).
+    `ordered`: its cursor is the version. `drained`: it read to the end after the last write.
+    """
+
+    name: str
+    deliveries: Array
+    polls: Array
+    after: Array | None = None
+    ordered: bool = True
+    drained: bool = True
+    longest_poll_ns: int | None = None
+
+    def with_cursors(self, after: Array) -> Log:
+        """The same log, with the version each poll left the cursor at."""
+        return replace(self, after=after)
+
+    def polls_that_delivered(self, identities: Iterable[int]) -> dict[int, list[int]]:
+        """The numbers of the polls that delivered each of a few rows, by the row's id."""
+        wanted = np.array(sorted(identities), np.int64)
+        found: dict[int, list[int]] = {int(identity): [] for identity in wanted}
+        if len(wanted):
+            for part in pieces(self.deliveries, _PIECE):
+                for at in np.flatnonzero(is_one_of(part["id"], wanted)).tolist():
+                    found[int(part["id"][at])].append(int(part["poll"][at]))
+        return found
+
+    def delivered_by(self, number: int, most: int) -> list[int]:
+        """The ids that a poll delivered, in order, at most so many."""
+        poll = self.deliveries["poll"]
+        first, last = (int(np.searchsorted(poll, np.uint32(number), side=side)) for side in ("left", "right"))
+        found: list[int] = self.deliveries["id"][first : min(last, first + most)].tolist()
+        release(self.deliveries)
+        return found
+
+    def poll_before(self, number: int) -> int | None:
+        """The poll of the same tenant before a poll."""
+        tenant = self.polls["tenant"][number]
+        for last in range(number, 0, -_PIECE):
+            first = max(0, last - _PIECE)
+            earlier = np.flatnonzero(self.polls["tenant"][first:last] == tenant)
+            release(self.polls)
+            if len(earlier):
+                return first + int(earlier[-1])
+        return None
+
+    def poll_that_passed(self, tenant: int, version: int) -> int | None:
+        """The first poll that left the cursor of a tenant (or of all) at or above a version."""
+        if not self.ordered or self.after is None:
+            return None
+        for first in range(0, len(self.polls), _PIECE):
+            theirs = self.polls["tenant"][first : first + _PIECE].astype(np.int64)
+            after = self.after[first : first + _PIECE]
+            passing = np.flatnonzero(((theirs == tenant) | (theirs == 0)) & (after >= version))
+            release(self.polls)
+            release(self.after)
+            if len(passing):
+                return first + int(passing[0])
+        return None
+
+    def cursor(self, number: int | None) -> int:
+        """The version that a poll left the cursor at; NO_VERSION for no poll and if it is not known."""
+        return NO_VERSION if number is None or self.after is None else int(self.after[number])
+
+
+def read_log(
+    name: str, deliveries: Path, polls: Path, *, ordered: bool, drained: bool, longest_poll_ns: int | None
+) -> Log:
+    """Read a consumer's two log files."""
+    return Log(
+        name=name,
+        deliveries=read_records(deliveries, DELIVERY),
+        polls=read_records(polls, POLL),
+        ordered=ordered,
+        drained=drained,
+        longest_poll_ns=longest_poll_ns,
+    )
+
+
+def is_one_of(values: Array, wanted: Array) -> Array:
+    """Which values are among a few sorted ones; quicker than np.isin for columns that mostly hold none."""
+    values = np.ascontiguousarray(values)
+    if not len(wanted):
+        return np.zeros(len(values), bool)
+    found: Array
+    if len(wanted) <= _FEW:
+        found = values == wanted[0]
+        for one in wanted[1:]:
+            found |= values == one
+        return found
+    near = np.flatnonzero((values >= wanted[0]) & (values <= wanted[-1]))
+    found = np.zeros(len(values), bool)
+    at = np.minimum(np.searchsorted(wanted, values[near]), len(wanted) - 1)
+    found[near] = wanted[at] == values[near]
+    return found

@@ -1,0 +1,158 @@
+"""The numbered table read from the server after a run, once, by binary COPY; invariants and measures asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import psycopg
+from psycopg import sql
+from psycopg.rows import dict_row
+
+from racebench.errors import DatabaseProblem, ScenarioProblem, one_line
+from racebench.history import Violation
+from racebench.history.rows import ROW, Labels
+from racebench.model import NumberedRows, Scenario
+from racebench.recording import NO_VERSION
+from racebench.scratch import Scratch
+
+Array = npt.NDArray[Any]
+
+_INTEGERS = frozenset({"smallint", "integer", "bigint"})
+_SHOWN = 5
+_BYTES = 8 << 20
+
+
+def read_rows(
+    connection: psycopg.Connection[Any], table: NumberedRows, scratch: Scratch
+) -> tuple[Array, Labels | None]:
+    """Read the table: ROW, in the order of its pages, and the versions' texts if they are not integers.
+
+    NULL versions are NO_VERSION; versions that are not integers become their ranks, from 1. What is read goes to
+    scratch space as it comes. Raises ScenarioProblem if the columns are not there or the other ones are not integers.
+    """
+    name, version = sql.Identifier(table.table), sql.Identifier(table.version)
+    try:
+        described = connection.execute(sql.SQL("SELECT pg_typeof({}) FROM {} LIMIT 1").format(version, name)).fetchone()
+        labels: Labels | None = None
+        number = sql.SQL("{}::bigint").format(version)
+        if described is not None and described[0] not in _INTEGERS:
+            labels = _read_labels(connection, version, name, scratch)
+            rank = "CASE WHEN {0} IS NOT NULL THEN dense_rank() OVER (ORDER BY {0}) END"
+            number = sql.SQL(rank).format(version)  # NULLs sort last, so that ranks of the others begin at 1
+        columns = sql.SQL(", ").join(
+            [
+                *(sql.SQL("{}::bigint").format(sql.Identifier(column)) for column in (table.id, table.tenant)),
+                sql.SQL("coalesce({}, {})").format(number, sql.Literal(NO_VERSION)),
+                sql.SQL("coalesce({}::bigint, 0)").format(sql.Identifier(table.operation)),
+            ]
+        )
+        query = sql.SQL("COPY (SELECT {} FROM {}) TO STDOUT (FORMAT binary)").format(columns, name)
+        rows = scratch.column(ROW)
+        with connection.cursor().copy(query) as copy:
+            for part in parse_copy(_blocks(copy)):
+                rows.append(part)
+    except (psycopg.errors.UndefinedColumn, psycopg.errors.UndefinedTable, psycopg.errors.CannotCoerce) as problem:
+        raise ScenarioProblem(f"[rows] does not fit the table: {one_line(str(problem).splitlines()[0])}") from None
+    except psycopg.Error as problem:
+        raise DatabaseProblem(f"cannot read table {table.table} after the run: {one_line(str(problem))}") from None
+    return rows.array(), labels
+
+
+def _read_labels(
+    connection: psycopg.Connection[Any], version: sql.Identifier, name: sql.Identifier, scratch: Scratch
+) -> Labels:
+    """The distinct versions in the server's order, as text, one a line."""
+    distinct = "SELECT {0}::text FROM (SELECT DISTINCT {0} FROM {1} WHERE {0} IS NOT NULL) AS v ORDER BY {0}"
+    query = sql.SQL("COPY ({}) TO STDOUT").format(sql.SQL(distinct).format(version, name))
+    text, ends = scratch.column(np.uint8), scratch.column(np.int64)
+    with connection.cursor().copy(query) as copy:
+        for block in _blocks(copy):
+            characters = np.frombuffer(block, np.uint8)
+            ends.append(np.flatnonzero(characters == ord("\n")) + text.count)
+            text.append(characters)
+    return Labels(text=text.array(), ends=ends.array())
+
+
+def _blocks(copy: Iterable[Any]) -> Iterator[bytes]:
+    """The stream, which comes row by row, in blocks of some megabytes."""
+    block = bytearray()
+    for row in copy:
+        block += row
+        if len(block) >= _BYTES:
+            yield bytes(block)
+            block.clear()
+    yield bytes(block)
+
+
+def ask_invariants(connection: psycopg.Connection[Any], scenario: Scenario) -> tuple[Violation, ...]:
+    """Ask each invariant's query for the rows that break it; raises ScenarioProblem if the server refuses one."""
+    found = []
+    for name, query in scenario.invariants.items():
+        with connection.cursor(row_factory=dict_row) as cursor:
+            _ask(cursor, scenario, f"invariants.{name}", query)
+            rows = tuple({key: _plain(value) for key, value in row.items()} for row in cursor.fetchmany(_SHOWN))
+            found.append(Violation(invariant=name, count=cursor.rowcount, rows=rows))
+    return tuple(found)
+
+
+def ask_measures(connection: psycopg.Connection[Any], scenario: Scenario) -> dict[str, Any]:
+    """Ask each measure's query for its one value; raises ScenarioProblem if the server refuses one."""
+    measured: dict[str, Any] = {}
+    for name, query in scenario.measures.items():
+        with connection.cursor() as cursor:
+            _ask(cursor, scenario, f"measures.{name}", query)
+            row = cursor.fetchone()
+            measured[name] = None if row is None else _plain(row[0])
+    return measured
+
+
+def _ask(cursor: psycopg.Cursor[Any], scenario: Scenario, where: str, query: str) -> None:
+    try:
+        cursor.execute(query.encode())
+    except psycopg.Error as problem:
+        message = problem.diag.message_primary or str(problem)
+        raise ScenarioProblem(f"{scenario.locate(where)}: the server refuses this query: {one_line(message)}") from None
+    if cursor.description is None:
+        raise ScenarioProblem(f"{scenario.locate(where)}: the query returns no rows; it must be a SELECT")
+
+
+def _plain(value: Any) -> Any:
+    """A value that JSON can hold."""
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+
+
+# One COPY tuple of four non-null bigints: a field count, then (length, value) four times, big-endian.
+_TUPLE = np.dtype(
+    [
+        ("fields", ">i2"),
+        *((part, code) for n in range(4) for part, code in ((f"length{n}", ">i4"), (f"value{n}", ">i8"))),
+    ]
+)
+_HEADER = 19  # signature 11, flags 4, extension length 4
+_TRAILER = 2
+
+
+def parse_copy(blocks: Iterable[bytes]) -> Iterator[Array]:
+    """Parse a binary COPY stream of four bigint columns, none NULL, into ROW records; blocks may end anywhere.
+
+    Raises DatabaseProblem if the stream is cut short. Source: PostgreSQL's documentation, COPY, "Binary Format".
+    """
+    left, taken, header = b"", 0, True
+    for block in blocks:
+        left += block
+        if header and len(left) >= _HEADER:
+            left, header = left[_HEADER:], False
+        count = 0 if header else max(0, len(left) - _TRAILER) // _TUPLE.itemsize
+        if count:
+            tuples = np.frombuffer(left, _TUPLE, count)
+            rows = np.empty(count, ROW)
+            for n, name in enumerate(ROW.names or ()):
+                rows[name] = tuples[f"value{n}"]
+            yield rows
+            taken += count
+            left = left[count * _TUPLE.itemsize :]
+    if header or left != b"\xff\xff":
+        raise DatabaseProblem(f"the table's COPY stream is cut short after {taken} rows; run again")
