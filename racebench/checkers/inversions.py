@@ -129,7 +129,7 @@ class Inversions(Checker):
     def _note(self, pool: _Pool, mine: _Pool, line: tuple[Array, Array], before: Array, in_pool: Array) -> None:
         """Count the inverted, by an earlier one of the pool (`in_pool`) or of before.
 
-        `line` is the order in which the pool ended and the highest version so far; `before` is how many of it had ended.
+        `line` is the order in which the pool ended and the highest version so far; `before` how many of it had ended.
         """
         order, highest = line
         found = np.flatnonzero(in_pool | (self._highest[mine.rank] > mine.version))

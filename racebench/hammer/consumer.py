@@ -16,6 +16,7 @@ from psycopg import pq
 
 from racebench.errors import DatabaseProblem, ScenarioProblem, one_line
 from racebench.executors.processes import Channel
+from racebench.hammer.seen import Seen
 from racebench.model import Consumer, Load, Strategy
 from racebench.recording import DELIVERY, POLL, RecordFile
 from racebench.session import Query, connect
@@ -127,7 +128,7 @@ class _Poller:
         }
         tenants = range(1, task.load.tenants + 1) if consumer.per_tenant else range(1)
         self.cursors = {tenant: dict(start) for tenant in tenants}
-        self.seen: set[int] = set()
+        self.seen = Seen()
         self.count = 0
         self.longest_ns = 0
 
@@ -149,10 +150,8 @@ class _Poller:
         identity, new = 0, 0
         for row in range(rows):
             identity = int(result.get_value(row, columns["id"]) or 0)
-            fresh = identity not in self.seen
-            if fresh:
-                self.seen.add(identity)
-                new += 1
+            fresh = self.seen.add(identity)
+            new += fresh
             if fresh or not self.dedupe:
                 self.deliveries.write(end, identity, self.polls.count, tenant)
         for name in cursor:
