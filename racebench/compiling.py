@@ -1,8 +1,9 @@
-"""From a script to Python: what travels together, and one straight-line generator function for all of it.
+"""From a script to Python: what travels together, and one straight-line function for all of it.
 
-The function is run by whoever drives it: it yields None to wait for the server's answer and a number of seconds to
-sleep, so that one process can drive one connection or hundreds. It is written once for a script, by the two ways of
-talking to a server (exchanges.py) alike. Knows neither sockets nor psycopg.
+The function is a generator that yields None to wait for the server's answer and a number of seconds to sleep, so that
+one process can drive hundreds of connections; for one alone, the same lines wait themselves. It is written once for a
+script, whichever way it talks to its server (exchanges.py). Knows neither sockets nor psycopg.
+Why not an interpreter: beside 31 other processes, what counts is how little of Python each wakes up (performance.md).
 """
 
 from __future__ import annotations
@@ -126,116 +127,167 @@ def _awaited(script: Script, together: Sequence[int], columns: Mapping[int, Sequ
     return found
 
 
-Steps = Callable[[dict[str, bytes | None], bool], Iterator[float | None]]
-
-
 @dataclass(slots=True)
 class Program:
-    """The source of a script's function, and what it needs: exchanges to be made by number, and its twins.
+    """The source of a script's function and the step of each of its lines."""
 
-    `exchanges[k]` are the statements of exchange k; `lines` is the step of each line of the source.
-    """
-
-    exchanges: list[tuple[Statement, ...]] = field(default_factory=list)
     source: list[str] = field(default_factory=list)
     lines: list[int] = field(default_factory=list)
 
     def compile(self, namespace: dict[str, Any]) -> Any:
-        """Make the function; the namespace holds what the source calls (see `program`)."""
-        exec(compile("\n".join(self.source), "<script>", "exec"), namespace)  # made here, names quoted
-        return namespace["steps"]
+        """Make the function; the namespace holds all that the source calls, and becomes its locals."""
+        used = set(re.findall(r"[A-Za-z_]\w*", "\n".join(self.source)))
+        names = [name for name in namespace if name in used]
+        # As arguments they are found by position, not by name.
+        source = [self.source[0].replace("*_", ", ".join(["*_", *(f"{name}={name}" for name in names)]))]
+        exec(compile("\n".join(source + self.source[1:]), "<script>", "exec"), namespace)
+        return namespace["program"]
 
 
-def program(
-    script: Script, parts: Sequence[tuple[int, Instruction]], emit: Callable[[int, Sequence[Statement]], list[str]]
-) -> Program:
-    """Write the function `steps(v, roll_back)`: a generator that returns the Outcome of running the script once.
+Emit = Callable[[Sequence[Statement]], list[str]]
 
-    `emit(number, statements)` writes an exchange: lines that end with `opened` as the server says it is.
-    The namespace must have what those lines call, and `evaluate`, `render`, `random`, `trees`, `stopped`, `fault`,
-    `unfinished`, `OK` and `FAIL`. Jumps go forward only, so a step that can be skipped is an `if at <= index`.
+
+class Writer:
+    """Writes a script's program, from its instructions and what its exchanges are to a connection (`emit`).
+
+    The program is a generator; a direct one waits itself, by the `ready` and `sleep` of its namespace.
     """
-    made = Program()
-    jumps = any(isinstance(part, Branch | Jump) for _, part in parts)
 
-    def write(step: int, depth: int, *lines: str) -> None:
+    def __init__(
+        self, script: Script, parts: Sequence[tuple[int, Instruction]], emit: Emit, *, direct: bool = False
+    ) -> None:
+        self._script, self._parts, self._emit, self._direct = script, parts, emit, direct
+        self._made = Program()
+
+    def _write(self, step: int, depth: int, *lines: str) -> None:
         for line in lines:
-            made.source.append("    " * depth + line)
-            made.lines.append(step)
+            text = _waiting(line) if self._direct else line
+            self._made.source.append("    " * depth + text)
+            self._made.lines.append(step)
 
-    write(0, 0, "def steps(v, roll_back):")
-    write(0, 1, "opened = committed = rolled_back = doubt = False", *(["at = 0"] if jumps else []), "try:")
-    for index, part in parts:
-        depth = 2
-        if jumps:
-            write(index, 2, f"if at <= {index}:")
-            depth = 3
-        if isinstance(part, Exchange):
-            statements = [step for at in part.steps if isinstance(step := script.steps[at], Statement)]
-            for line in _exchange(made, statements, emit):
-                write(index, depth, line)
-        elif isinstance(part, Sleep):
-            amount = f"trees[{index}]" if isinstance(part.amount, str) else repr(("value", part.amount))
-            write(index, depth, f"pause = (evaluate({amount}, v, random) or 0) * {part.unit_us / 1e6!r}")
-            write(index, depth, "if pause > 0:", "    yield pause")
-        elif isinstance(part, Assign):
-            write(index, depth, f"v[{part.name!r}] = render(evaluate(trees[{index}], v, random))")
-        elif isinstance(part, Branch):
-            write(index, depth, f"if not evaluate(trees[{index}], v, random):", f"    at = {part.otherwise}")
+    def once(self) -> Program:
+        """Write `program(v, roll_back)`: runs the script once and returns the Outcome.
+
+        `v` are the variables. The namespace must have what `emit`'s lines call, and `evaluate`, `render`, `random`,
+        `trees`, `Stopped`, `stopped`, `ExpressionError`, `fault`, `unfinished`, `OK` and `FAIL`.
+        """
+        self._write(0, 0, "def program(v, roll_back, *_):")
+        self._attempt(1)
+        self._write(0, 1, "return outcome")
+        return self._made
+
+    def loop(self, *, draws: bool, due: bool, versioned: bool) -> Program:
+        """Write `program(v, first, left, stop)`: runs the script again and again, and records each operation.
+
+        Until `left` operations are done or one would begin at `stop`; True if it ended because the session
+        `changed`. `draws`: something is drawn for each operation (`draw`); `due`: each waits for its time (`due`);
+        `versioned`: the script says which version it used. The namespace must have besides `clock`, `begin`, `finish`,
+        `record`, `again`, `changed`, `version`, `NO_VERSION` and `COMMITTED`.
+        """
+        write = self._write
+        write(0, 0, "def program(v, first, left, stop, *_):")
+        write(0, 1, "tenant, roll_back = 1, False", "while left > 0:")
+        if due:
+            write(0, 2, "pause = due()", "if pause > 0:", "    yield pause")
+        write(0, 2, "start = clock()", "if start >= stop:", "    return False", "left -= 1")
+        if draws:
+            write(0, 2, "tenant, roll_back = draw(v)")
+        write(0, 2, "v['operation'] = b'%d' % (first + record.count)")
+        if versioned:
+            write(0, 2, "v['version'] = None")
+        write(0, 2, "begin(start, 0, NO_VERSION, tenant, 1, 0)")
+        self._attempt(2)
+        said = "version(v)" if versioned else "NO_VERSION"
+        write(0, 2, "if outcome is OK:", f"    finish(start, clock(), {said}, tenant, 1, COMMITTED)", "    continue")
+        write(0, 2, "yield from again(v, outcome, roll_back, start, tenant)", "if changed():", "    return True")
+        write(0, 1, "return False")
+        return self._made
+
+    def _attempt(self, depth: int) -> None:
+        """Run the script once; `outcome` is what is known of it."""
+        script, write = self._script, self._write
+        jumps = any(isinstance(part, Branch | Jump) for _, part in self._parts)
+        write(0, depth, "opened = committed = rolled_back = doubt = False", *(["at = 0"] if jumps else []), "try:")
+        for index, part in self._parts:
+            inner = depth + 1
+            if jumps:  # they go forward only, so a step that can be skipped is an `if`
+                write(index, inner, f"if at <= {index}:")
+                inner += 1
+            if isinstance(part, Exchange):
+                statements = [step for at in part.steps if isinstance(step := script.steps[at], Statement)]
+                write(index, inner, *self._exchange(statements))
+            elif isinstance(part, Sleep):
+                amount = f"trees[{index}]" if isinstance(part.amount, str) else repr(("value", part.amount))
+                write(index, inner, f"pause = (evaluate({amount}, v, random) or 0) * {part.unit_us / 1e6!r}")
+                write(index, inner, "if pause > 0:", "    yield pause")
+            elif isinstance(part, Assign):
+                write(index, inner, f"v[{part.name!r}] = render(evaluate(trees[{index}], v, random))")
+            elif isinstance(part, Branch):
+                write(index, inner, f"if not evaluate(trees[{index}], v, random):", f"    at = {part.otherwise}")
+            else:
+                write(index, inner, f"at = {part.to}")
+        last = len(script.steps) - 1
+        write(last, depth, "except (Stopped, OSError) as why:", "    outcome = stopped(why, doubt or committed)")
+        write(last, depth, "except (KeyError, ExpressionError) as problem:", "    raise fault(problem) from None")
+        write(last, depth, "else:", "    if opened:", "        raise unfinished()")
+        write(last, depth, "    outcome = FAIL if rolled_back else OK")
+
+    def _exchange(self, statements: list[Statement]) -> Iterator[str]:
+        """An exchange and what follows from its success; if it commits, beside its twin that rolls back instead."""
+        if not any(is_commit(statement) for statement in statements):
+            yield from self._one(statements)
+            return
+        # Inside the exchange a BEGIN may open what its COMMIT ends.
+        yield "if roll_back:" if any(begins(statement) for statement in statements) else "if roll_back and opened:"
+        twins = [ROLLBACK if is_commit(statement) else statement for statement in statements]
+        yield from ("    " + line for line in self._one(twins))
+        yield "else:"
+        yield from ("    " + line for line in self._one(statements))
+
+    def _one(self, statements: list[Statement]) -> Iterator[str]:
+        # If the connection is lost now, may something have been committed?
+        if any(is_commit(statement) for statement in statements):
+            yield "doubt = True"
+        elif begins(statements[0]):
+            yield "doubt = False"
         else:
-            write(index, depth, f"at = {part.to}")
-    last = len(script.steps) - 1
-    write(last, 1, "except (Stopped, OSError) as why:", "    return stopped(why, doubt or committed)")
-    write(last, 1, "except (KeyError, ExpressionError) as problem:", "    raise fault(problem) from None")
-    write(last, 1, "if opened:", "    raise unfinished()", "return FAIL if rolled_back else OK")
-    return made
+            yield "doubt = not opened"
+        effects, opened = [], "opened"
+        for statement in statements:
+            if is_commit(statement):
+                effects.append(f"rolled_back = rolled_back and not {opened}")
+                effects.append("committed = True")
+            elif ends(statement):
+                effects.append("rolled_back = True")
+            elif not begins(statement) and opened != "True":
+                effects.append("committed = True" if opened == "False" else "committed = committed or not opened")
+            if begins(statement) or ends(statement):
+                opened = str(begins(statement))
+        # What the effects say of `opened` is meant of before the exchange.
+        if any(effect.endswith("not opened") for effect in effects):
+            yield "was_open = opened"
+        yield f"# {'; '.join(' '.join(statement.text.split()) for statement in statements)}"
+        yield from self._emit(statements)
+        yield from (effect.replace("not opened", "not was_open") for effect in effects)
 
 
-def _exchange(
-    made: Program, statements: list[Statement], emit: Callable[[int, Sequence[Statement]], list[str]]
-) -> Iterator[str]:
-    """An exchange and what follows from its success; if it commits, beside its twin that rolls back instead."""
-    if not any(is_commit(statement) for statement in statements):
-        yield from _one(made, statements, emit)
-        return
-    # Inside the exchange a BEGIN may open what its COMMIT ends.
-    yield "if roll_back:" if any(begins(statement) for statement in statements) else "if roll_back and opened:"
-    twins = [ROLLBACK if is_commit(statement) else statement for statement in statements]
-    yield from ("    " + line for line in _one(made, twins, emit))
-    yield "else:"
-    yield from ("    " + line for line in _one(made, statements, emit))
+def _waiting(line: str) -> str:
+    """A generator's line as a direct program has it."""
+    text = line.lstrip()
+    indent = line[: len(line) - len(text)]
+    if text == "yield":
+        return f"{indent}ready()"
+    if text.startswith("yield from "):
+        return f"{indent}wait({text.removeprefix('yield from ')})"
+    return f"{indent}sleep({text.removeprefix('yield ')})" if text.startswith("yield ") else line
 
 
-def _one(
-    made: Program, statements: list[Statement], emit: Callable[[int, Sequence[Statement]], list[str]]
-) -> Iterator[str]:
-    # If the connection is lost now, may something have been committed?
-    if any(is_commit(statement) for statement in statements):
-        yield "doubt = True"
-    elif begins(statements[0]):
-        yield "doubt = False"
-    else:
-        yield "doubt = not opened"
-    effects, opened = [], "opened"
-    for statement in statements:
-        if is_commit(statement):
-            effects.append(f"rolled_back = rolled_back and not {opened}")
-            effects.append("committed = True")
-        elif ends(statement):
-            effects.append("rolled_back = True")
-        elif not begins(statement) and opened != "True":
-            effects.append("committed = True" if opened == "False" else "committed = committed or not opened")
+def leaves_open(statements: Sequence[Statement]) -> bool | None:
+    """Whether a transaction is open after an exchange that succeeds; None if it is as it was before."""
+    for statement in reversed(statements):
         if begins(statement) or ends(statement):
-            opened = str(begins(statement))
-    # What they say of `opened` is meant of before the exchange.
-    before = [effect for effect in effects if effect.endswith("not opened")]
-    if before:
-        yield "was_open = opened"
-    number = len(made.exchanges)
-    made.exchanges.append(tuple(statements))
-    yield f"# {number}: {'; '.join(' '.join(statement.text.split()) for statement in statements)}"
-    yield from emit(number, statements)
-    yield from (effect.replace("not opened", "not was_open") for effect in effects)
+            return begins(statement)
+    return None
 
 
 def names_of(statements: Sequence[Statement], protocol: Protocol) -> list[str]:

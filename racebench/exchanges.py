@@ -20,7 +20,7 @@ import psycopg
 from psycopg import pq
 
 from racebench import model, wire
-from racebench.compiling import Stopped, is_commit, names_of
+from racebench.compiling import Stopped, is_commit, leaves_open, names_of
 from racebench.errors import ScenarioProblem, one_line
 from racebench.model import Statement
 
@@ -31,6 +31,7 @@ CONNECTION_LOST = "08006"
 
 _NUMBER = re.compile(rb"-?\d+(\.\d*)?([eE][-+]?\d+)?")
 _SIZE = 16_384
+_SMALL = 448  # what Python's own allocator serves; few answers are longer
 _LONGEST_LEARNT = 4_096
 _OK = frozenset({pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK, pq.ExecStatus.EMPTY_QUERY})
 _STATUS = {pq.TransactionStatus.IDLE: b"I", pq.TransactionStatus.INTRANS: b"T", pq.TransactionStatus.INERROR: b"E"}
@@ -39,7 +40,7 @@ _STATUS = {pq.TransactionStatus.IDLE: b"I", pq.TransactionStatus.INTRANS: b"T", 
 class Line(Protocol):
     """A connection as a program sees it."""
 
-    def emit(self, number: int, statements: Sequence[Statement]) -> list[str]:
+    def emit(self, statements: Sequence[Statement]) -> list[str]:
         """Write an exchange as lines of the program; they end with `opened` as the server says it is."""
 
     @property
@@ -113,14 +114,12 @@ class _Exchange:
 
 
 class _SocketExchange(_Exchange):
-    """`reply` is the last whole answer that set no variables, `opened` what it meant; `shape` one that set one."""
+    """`reply` is the last whole answer that set no variables; `shape` is what one that set one looked like."""
 
     def __init__(self, statements: Sequence[Statement], prepared: Mapping[Statement, Prepared], path: Path) -> None:
         super().__init__(statements, prepared, path)
         self.reply = b"nothing yet"
-        self.opened = False
         self.shape = wire.Shape()
-        self.match = self.shape.match
         stored = [
             (prefix, mine.columns)
             for statement, mine in zip(statements, self.prepared, strict=True)
@@ -129,6 +128,7 @@ class _SocketExchange(_Exchange):
         #: The one variable it sets, None if it sets none; `several` if that is not so simple.
         self.variable = stored[0][0] + stored[0][1][0] if len(stored) == 1 and len(stored[0][1]) == 1 else None
         self.several = bool(stored) and self.variable is None
+        self.leaves_open = leaves_open(statements)
         self._assembler = wire.Assembler()
 
     def fetch(self, data: bytes) -> bool:
@@ -137,17 +137,18 @@ class _SocketExchange(_Exchange):
             raise gone(self._assembler.take())
         return self._assembler.feed(data)
 
-    def settle(self, variables: Variables) -> bool:
+    def settle(self, variables: Variables, opened: bool) -> bool:
         """Take the answer apart, remember what it looks like, and return whether a transaction is open."""
         data = self._assembler.take()
         reply = wire.parse(data)
-        self.opened = self.conclude(reply, variables)
-        if reply.plain and len(data) <= _LONGEST_LEARNT:
+        now = self.conclude(reply, variables)
+        expected = opened if self.leaves_open is None else self.leaves_open
+        if reply.plain and now == expected and len(data) <= _LONGEST_LEARNT:
             if self.variable is not None and reply.row is not None:
                 self.shape.learn(data, reply.row)
             elif self.variable is None and not self.several:
                 self.reply = data
-        return self.opened
+        return now
 
 
 def gone(data: bytes) -> Stopped:
@@ -189,22 +190,32 @@ class _SocketLine:
         stopped.message = stopped.message if wire.parse(words).message else one_line(str(why))
         return stopped
 
-    def emit(self, number: int, statements: Sequence[Statement]) -> list[str]:
+    def emit(self, statements: Sequence[Statement]) -> list[str]:
         exchange = _SocketExchange(statements, self._prepared, self._path)
+        number = len(self._made)
         self._made[f"x{number}"] = exchange
-        lines = [*self._message(number, statements), "yield", f"data = recv({_SIZE})"]
+        lines = [*self._message(number, statements), "yield", f"data = recv({_SMALL})"]
         settle = [
             f"    while not x{number}.fetch(data):",
             "        yield",
             f"        data = recv({_SIZE})",
-            f"    opened = x{number}.settle(v)",
+            f"    opened = x{number}.settle(v, opened)",
         ]
         if exchange.several:
             return [*lines, "if True:", *settle]
+        now = [] if exchange.leaves_open is None else [f"    opened = {exchange.leaves_open}"]
         if exchange.variable is None:
-            return [*lines, f"if data == x{number}.reply:", f"    opened = x{number}.opened", "else:", *settle]
-        stored = [f"    v[{exchange.variable!r}] = value", f"    opened = x{number}.opened"]
-        return [*lines, f"value = x{number}.match(data)", "if value is not None:", *stored, "else:", *settle]
+            return [*lines, f"if data != x{number}.reply:", *settle, *(["else:", *now] if now else [])]
+        self._made[f"s{number}"] = exchange.shape
+        return [
+            *lines,
+            f"size = len(data) - s{number}.fixed",
+            f"if size >= 0 and data.endswith(s{number}.after) and data.startswith(s{number}[size]):",
+            f"    v[{exchange.variable!r}] = data[s{number}.at : s{number}.at + size]",
+            *now,
+            "else:",
+            *settle,
+        ]
 
     def _message(self, number: int, statements: Sequence[Statement]) -> list[str]:
         names = names_of(statements, self._protocol)
@@ -310,7 +321,7 @@ class _LibpqExchange(_Exchange):
                 )
         return False
 
-    def settle(self, variables: Variables) -> bool:
+    def settle(self, variables: Variables, _opened: bool) -> bool:
         self._reply.status = _STATUS.get(pq.TransactionStatus(self._pgconn.transaction_status), b"")
         return self.conclude(self._reply, variables)
 
@@ -347,10 +358,11 @@ class _LibpqLine:
     def lost(self, why: OSError) -> Stopped:
         return Stopped(CONNECTION_LOST, one_line(str(why)), lost=True)
 
-    def emit(self, number: int, statements: Sequence[Statement]) -> list[str]:
+    def emit(self, statements: Sequence[Statement]) -> list[str]:
         exchange = _LibpqExchange(self._pgconn, statements, self._prepared, self._path)
         if self._protocol is model.Protocol.SIMPLE:
             exchange.in_text()
+        number = len(self._made)
         self._made[f"x{number}"] = exchange
         values = "".join(f"v[{name!r}], " for name in names_of(statements, self._protocol))
         return [
@@ -358,5 +370,5 @@ class _LibpqLine:
             "yield",
             f"while not x{number}.fetch():",
             "    yield",
-            f"opened = x{number}.settle(v)",
+            f"opened = x{number}.settle(v, opened)",
         ]

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from psycopg import pq
 
-from racebench.compiling import ROLLBACK, Exchange, Instruction, Stopped, instructions, namespace, program
+from racebench.compiling import ROLLBACK, Exchange, Instruction, Program, Stopped, Writer, instructions, namespace
 from racebench.errors import DatabaseProblem, ScenarioProblem, one_line
 from racebench.exchanges import Line, Prepared, Variables, line_of
 from racebench.model import Assign, Outcome, Protocol, Script, SqlFile, Statement
@@ -127,14 +127,15 @@ class Session:
             columns = {
                 at: prepared[step].columns for at, step in enumerate(script.steps) if isinstance(step, Statement)
             }
-            random = Random(seed)
-            parts = instructions(script, protocol, columns, zero - _sets(script, columns))
-            self._steps = self._compile(script, parts, random)
-            self._rollback = self._compile(_ROLLBACK, [(0, Exchange((0,)))], random)
             # Not a blocking recv: on a Unix socket that wakes up whenever the server has read what it was sent.
             poll = select.poll()
             poll.register(connection.pgconn.socket, select.POLLIN)
             self.ready = poll.poll
+            self._random = Random(seed)
+            self._sets = _sets(script, columns)
+            self._parts = instructions(script, protocol, columns, zero - self._sets)
+            self._steps = self._compile(script, self._writer(script, self._parts).once())
+            self._rollback = self._compile(_ROLLBACK, self._writer(_ROLLBACK, [(0, Exchange((0,)))]).once())
         except BaseException:
             self.close()
             raise
@@ -164,17 +165,32 @@ class Session:
             for number, statement in enumerate((*self.script.statements, ROLLBACK))
         }
 
-    def _compile(self, script: Script, parts: Sequence[tuple[int, Instruction]], random: Random) -> Any:
+    def _writer(self, script: Script, parts: Sequence[tuple[int, Instruction]], *, direct: bool = False) -> Writer:
         assert self._line is not None
-        made = program(script, parts, self._line.emit)
+        return Writer(script, parts, self._line.emit, direct=direct)
+
+    def _compile(self, script: Script, made: Program, **hooks: Any) -> Any:
+        assert self._line is not None
         calls = namespace(
             script,
-            random,
+            self._random,
             stopped=self._stopped,
             fault=lambda problem: _fault(script, made.lines, problem),
+            wait=self.wait,
+            ready=self.ready,
+            sleep=time.sleep,
             **self._line.namespace,
+            **hooks,
         )
         return made.compile(calls)
+
+    def loop(self, *, direct: bool, draws: bool, due: bool, hooks: Mapping[str, Any]) -> Any:
+        """Compile the script with the loop around it: compiling.Writer.loop says what it takes and what `hooks` are.
+
+        Direct: a function that waits itself; else a generator that yields as `steps` does.
+        """
+        writer = self._writer(self.script, self._parts, direct=direct)
+        return self._compile(self.script, writer.loop(draws=draws, due=due, versioned="version" in self._sets), **hooks)
 
     def steps(self, variables: Variables, roll_back: bool = False) -> Generator[float | None, None, Outcome]:
         """Run the script once; variables are read and set in place. `roll_back`: send ROLLBACK in place of COMMIT.

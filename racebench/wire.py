@@ -158,31 +158,24 @@ def _fields(data: bytes, at: int) -> Values:
 class Shape(dict[int, bytes]):
     """A reply with one row of one column, as it was last time: recognised by what stands before and after the value.
 
-    As a mapping: what must stand before a value of a length; a missing one is made.
+    As a mapping: what must stand before a value of a length; a missing one is made. A reply of that shape is `fixed`
+    bytes longer than its value, which begins `at`, and ends with `after`.
     """
+
+    __slots__ = ("_before", "after", "at", "fixed")
 
     def __init__(self) -> None:
         super().__init__()
-        self._before = b""
-        self._after = b""
-        self._fixed = 1 << 62
+        self._before = self.after = b""
+        self.at, self.fixed = 0, 1 << 62
 
     def learn(self, data: bytes, row: tuple[int, int]) -> None:
         """Remember a reply whose only DataRow, of one column, is at `row`."""
         self.clear()
-        self._before, self._after = data[: row[0]], data[row[1] :]
-        self._fixed = len(self._before) + 11 + len(self._after)  # D, length, one field, its length
+        self._before, self.after = data[: row[0]], data[row[1] :]
+        self.at = len(self._before) + 11  # D, length, one field, its length
+        self.fixed = self.at + len(self.after)
 
     def __missing__(self, size: int) -> bytes:
         self[size] = made = self._before + b"D" + _LENGTH(10 + size) + _COUNT(1) + _LENGTH(size)
         return made
-
-    def match(self, data: bytes) -> bytes | None:
-        """Return the value if the reply is as it was but for the value; None if it has to be taken apart."""
-        size = len(data) - self._fixed
-        if size < 0:
-            return None
-        before = self[size]
-        if data.startswith(before) and data.endswith(self._after):
-            return data[len(before) : len(before) + size]
-        return None

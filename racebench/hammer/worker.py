@@ -17,7 +17,7 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from racebench import arrivals
 from racebench.errors import DatabaseProblem
@@ -35,7 +35,6 @@ OPERATION_BITS = 32
 
 _RECONNECT_SECONDS = 2.0
 _LONGEST_BACKOFF = 16
-_COMMITTED = encode_status(Outcome.OK, "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,12 +111,9 @@ def work(task: WorkerTask, channel: Channel) -> None:
 
 
 def _drive_one(client: _Client, go: Go) -> None:
-    """One connection: wait for it alone."""
+    """One connection: it waits itself."""
     for pause in client.operations(go):
-        if pause is None:
-            client.ready()
-        else:
-            time.sleep(pause)
+        time.sleep(pause or 0.0)
 
 
 def _drive_many(clients: Sequence[_Client], go: Go) -> None:
@@ -172,6 +168,12 @@ class _Client:
         self.random = Random(f"{task.load.seed}/{number}")
         chunk = max(4096, CHUNK_RECORDS // len(task.sessions))
         self.record = RecordFile(record, OPERATION, chunk)
+        self.direct = len(task.sessions) == 1
+        self.start = self.until = 0
+        #: The server stays away.
+        self.gone = False
+        rate = task.load.rate_per_session
+        self.arrivals = arrivals.times(task.load.seed, number, rate) if rate is not None else iter(())
         try:
             self.open()
         except BaseException:
@@ -190,84 +192,103 @@ class _Client:
             protocol=load.protocol,
             zero=_never_slept(load),
         )
-        self.ready = self.session.ready
+        self.program = self._compile()
 
     def close(self) -> None:
         self.session.close()
         self.record.close()
 
     def operations(self, go: Go) -> Iterator[float | None]:
-        """Run operations until told to stop; yields None to wait for the connection, or seconds to sleep."""
-        load, record, session_number = self.task.load, self.record, self.session_number
+        """Run operations until told to stop; yields None to wait for the connection, or seconds to sleep.
+
+        The only client of a process waits for its connection itself.
+        """
+        load, record = self.task.load, self.record
+        self.start = go.start_ns
         variables: Variables = {
             "think": b"%d" % load.think_us,
             "hold": b"%d" % load.hold_us,
             "tenants": b"%d" % load.tenants,
-            "client_id": b"%d" % (session_number - 1),
+            "client_id": b"%d" % (self.session_number - 1),
             "random_seed": b"%d" % load.seed,
             "tenant": b"1",
+            "version": None,
         }
-        tenants, draw, clock = load.tenants, self.random.randint, time.perf_counter_ns
-        stop = go.stop_ns if go.stop_ns is not None else 2**63 - 1
-        measured, left = go.measured_ns, self.most if self.most is not None else 2**OPERATION_BITS
-        due = arrivals.times(load.seed, session_number, load.rate_per_session) if load.rate_per_session else None
-        first = session_number << OPERATION_BITS
-        tenant, roll_back = 1, False
         if load.jitter_us:
             yield self.random.uniform(0, load.jitter_us) / 1e6
-        while True:
-            if due is not None:
-                wait = (go.start_ns + next(due) - clock()) / 1e9
-                if wait > 0:
-                    yield wait
-            start = clock()
-            if start >= stop or left <= 0:
-                return
-            if start >= measured:
-                left -= 1
-            if tenants > 1:
-                tenant = draw(1, tenants)
-                variables["tenant"] = b"%d" % tenant
-            variables["operation"] = b"%d" % (first + record.count)
-            variables["version"] = None
-            if load.rollback_percent:
-                roll_back = self.random.random() * 100 < load.rollback_percent
+        endless = 2**OPERATION_BITS
+        stop = go.stop_ns if go.stop_ns is not None else 2**63 - 1
+        phases = [(stop, self.most if self.most is not None else endless)]
+        if go.measured_ns > go.start_ns:
+            phases.insert(0, (go.measured_ns, endless))
+        for self.until, left in phases:
+            done, changed = record.count + left, True
+            while changed and not self.gone:
+                running = self.program(
+                    variables, self.session_number << OPERATION_BITS, done - record.count, self.until
+                )
+                changed = running if self.direct else (yield from running)
+
+    def _compile(self) -> Any:
+        """The session's loop, with all that it calls of ours."""
+        load, session, clock = self.task.load, self.session, time.perf_counter_ns
+        tenants, random, arrivals = load.tenants, self.random, self.arrivals
+
+        def draw(variables: Variables) -> tuple[int, bool]:
+            tenant = random.randint(1, tenants) if tenants > 1 else 1
+            variables["tenant"] = b"%d" % tenant
             if load.long_percent:
-                long = self.random.random() * 100 < load.long_percent
+                long = random.random() * 100 < load.long_percent
                 variables["hold"] = b"%d" % (load.long_us if long else load.hold_us)
-            record.begin(start, 0, NO_VERSION, tenant, 1, 0)
-            outcome = yield from self.session.steps(variables, roll_back)
-            if outcome is Outcome.OK:
-                record.finish(start, clock(), _version(variables), tenant, 1, _COMMITTED)
-                continue
-            outcome, sqlstate, tries = yield from self._again(variables, outcome, roll_back)
-            record.finish(start, clock(), _version(variables), tenant, tries, encode_status(outcome, sqlstate))
-            if not self.session.alive and not (yield from self._reconnect()):
-                return
+            return tenant, bool(load.rollback_percent) and random.random() * 100 < load.rollback_percent
+
+        def due() -> float:
+            return (min(self.start + next(arrivals), self.until) - clock()) / 1e9
+
+        return session.loop(
+            direct=self.direct,
+            draws=tenants > 1 or load.long_percent > 0 or load.rollback_percent > 0,
+            due=load.rate_per_s is not None,
+            hooks={
+                "clock": clock,
+                "begin": self.record.begin,
+                "finish": self.record.finish,
+                "record": self.record,
+                "draw": draw,
+                "due": due,
+                "again": self._again,
+                "changed": lambda: self.gone or self.session is not session,
+                "version": _version,
+                "NO_VERSION": NO_VERSION,
+                "COMMITTED": encode_status(Outcome.OK, ""),
+            },
+        )
 
     def _again(
-        self, variables: Variables, outcome: Outcome, roll_back: bool
-    ) -> Generator[float | None, None, tuple[Outcome, str, int]]:
-        """After a first try that did not succeed: as often as the retry rule says; outcome, SQLSTATE and tries."""
+        self, variables: Variables, outcome: Outcome, roll_back: bool, start: int, tenant: int
+    ) -> Generator[float | None, None, None]:
+        """After a first try that did not succeed: as often as the retry rule says, then record what came of it."""
         session, retry, report = self.session, self.task.strategy.retry, self.report
-        tries = 1
-        while True:
-            if outcome is Outcome.OK:
-                return outcome, "", tries
+        tries, sqlstate = 1, ""
+        while outcome is not Outcome.OK:
             sqlstate = session.sqlstate
             yield from session.rolling_back()
             if sqlstate:
                 report.messages.setdefault(sqlstate, session.message)
             again = retry is not None and outcome is Outcome.FAIL and sqlstate in retry.sqlstates
             if retry is None or not again or tries >= retry.tries or not session.alive:
-                return outcome, sqlstate, tries
+                break
             report.retried[sqlstate] = report.retried.get(sqlstate, 0) + 1
             variables["version"] = None
             pause = self.random.uniform(0, retry.backoff_ms * min(2 ** (tries - 1), _LONGEST_BACKOFF)) / 1e3
             if pause > 0:
                 yield pause
-            tries += 1
+            tries, sqlstate = tries + 1, ""
             outcome = yield from session.steps(variables, roll_back)
+        end = time.perf_counter_ns()
+        self.record.finish(start, end, _version(variables), tenant, tries, encode_status(outcome, sqlstate))
+        if not session.alive:
+            self.gone = not (yield from self._reconnect())
 
     def _reconnect(self) -> Generator[float | None, None, bool]:
         """Connect again as an application would; False, and a problem reported, if the server stays away."""
