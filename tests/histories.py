@@ -129,7 +129,7 @@ def naive_counts(history: History) -> Counter[str]:
     numbered = [(tenant, version) for _, tenant, version, _ in rows if version != NO_VERSION]
     delivered = Counter(int(identity) for identity in log.deliveries["id"])
     ops = {
-        (number << history.operations.bits) + index: (int(op["start"]), int(op["end"]), decode_status(int(op["status"]))[0])
+        (number << history.operations.bits) + index: (*op.tolist()[:2], decode_status(int(op["status"]))[0])
         for number, records in history.operations.sessions.items()
         for index, op in enumerate(records)
     }

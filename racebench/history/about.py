@@ -1,0 +1,36 @@
+"""What a history is of: which scenario and strategy, under what, on what; and what was measured beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from racebench.history import History
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class About:
+    """Where a history comes from. `forbidden` are the anomalies that make its verdict INVALID.
+
+    `load` and `environment` are as in the JSON document; `warmup_ns` is how long after the common start measuring
+    began. `applicable` are the anomalies that the history can show at all, None for all of them: one recorded elsewhere
+    may have no rows. `note` says what had to be assumed.
+    """
+
+    scenario: str
+    strategy: str
+    forbidden: tuple[str, ...]
+    load: Mapping[str, Any] = field(default_factory=dict)
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    warmup_ns: int = 0
+    applicable: tuple[str, ...] | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """A history and what it is of."""
+
+    history: History
+    about: About
