@@ -1,0 +1,79 @@
+"""One tool checking a synthetic history once, alone: `python -m benchmarks.checkers racebench FOLDER`.
+
+Prints what was found, how long it took, without the imports, and the most memory that the process held, as JSON.
+check.py runs it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import resource
+import sys
+import time
+from pathlib import Path
+
+import click
+
+from benchmarks import synthetic
+
+DATABASE = "history.duckdb"
+
+_SCRIPTS = Path(__file__).with_name("scripts")
+TABLE_QUERY = (_SCRIPTS / "check-table.sql").read_text()
+QUERY = (_SCRIPTS / "check.sql").read_text()
+
+
+def with_racebench(folder: Path) -> tuple[float, dict[str, int]]:
+    """Read the files of a run and check them as a run does; seconds and counts."""
+    from racebench.checkers import check
+    from racebench.history import ROW, History, read_operations
+    from racebench.history.logs import read_log
+    from racebench.scratch import mapped
+
+    begin = time.perf_counter()
+    log = read_log("cursor", folder / "deliveries", folder / "polls", ordered=True, drained=True, longest_poll_ns=None)
+    operations = read_operations(synthetic.files(folder))
+    checked = check(History(start=0, operations=operations, rows=mapped(folder / "rows", ROW), logs=(log,)))
+    seconds = time.perf_counter() - begin
+    findings = {**checked.findings, **checked.logs[0]}
+    return seconds, {kind: finding.count for kind, finding in findings.items() if kind != "violations"}
+
+
+def with_duckdb(folder: Path) -> tuple[float, dict[str, int]]:
+    """Ask the same of a DuckDB database in SQL; seconds and counts."""
+    import duckdb
+
+    begin = time.perf_counter()
+    with duckdb.connect(str(folder / DATABASE), read_only=True) as connection:
+        connection.execute(f"SET temp_directory = '{folder / 'spilled'}'")
+        found = [*connection.execute(TABLE_QUERY).fetchall(), *connection.execute(QUERY).fetchall()]
+    return time.perf_counter() - begin, {kind: int(number) for kind, number in found}
+
+
+TOOLS = {"racebench": with_racebench, "duckdb": with_duckdb}
+
+
+def peak_mb(pid: int | str = "self") -> float | None:
+    """The most memory a process has held so far, in MB, by Linux's own account; None for another's elsewhere.
+
+    Not ru_maxrss where it can be helped: that of a new process begins at what the one that started it held.
+    """
+    with contextlib.suppress(OSError):
+        if (line := re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())) is not None:
+            return int(line[1]) / 1024
+    if pid != "self":
+        return None
+    unit = 2**20 if sys.platform == "darwin" else 2**10  # ru_maxrss is in bytes there, in KB elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+
+
+def main(tool: str, folder: str) -> None:
+    """Check, and print."""
+    seconds, counts = TOOLS[tool](Path(folder))
+    click.echo(json.dumps({"seconds": seconds, "counts": counts, "peak_mb": peak_mb()}))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

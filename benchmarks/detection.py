@@ -1,0 +1,217 @@
+"""How soon a race happens, and how soon one knows: racebench against pgbench and a query.
+
+Both press the naive strategy's script on a fresh schema of the same server, in alternating order. When the first
+duplicate was there is asked of the table both times, by the same query: rows in the order of their ids up to the second
+one of the first pair. Its time since the start is racebench's witness's; for pgbench it is the end of the transaction
+of that position in its --log (by end; it does not say which row a transaction wrote).
+Knowing is another matter: racebench says so when its command ends; pgbench's rate says nothing, so a schema must be
+made, pgbench run, and the table asked (psql). The second table times that, from typing to knowing.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from benchmarks.measurement import (
+    Document,
+    Table,
+    alternating,
+    document,
+    finish,
+    numbers,
+    options,
+    progress,
+    sample,
+    spread,
+)
+from benchmarks.programs import (
+    DEFINED,
+    Server,
+    drop_schema,
+    fresh_schema,
+    pgbench,
+    pgbench_version,
+    racebench_run,
+    run_program,
+    running_server,
+    settle,
+)
+from racebench import catalog
+
+STRATEGY = "naive"
+WORKERS = (2, 8)
+
+_FIRST = (Path(__file__).with_name("scripts") / "first-duplicate.sql").read_text()
+_SCHEMA = "by_hand"
+
+
+def _first_duplicate(server: Server, schema: str) -> tuple[int | None, int | None]:
+    """The operation that wrote the second row of the first pair, and how many rows there were up to it."""
+    with server.connect(schema) as connection:
+        row = connection.execute(_FIRST.encode()).fetchone()
+    return (None, None) if row is None else (int(row[1]), int(row[2]))
+
+
+def _racebench_finds(server: Server, workers: int, duration: int) -> dict[str, float | None]:
+    """Press with racebench and ask the table it leaves; the time is that of its witness, if it shows that pair."""
+    load = ("--workers", str(workers), "--duration", str(duration), "--consumer", "none", "--seed", "1")
+    ran = racebench_run("--strategy", STRATEGY, *load, "--keep", server=server)
+    try:
+        operation, position = _first_duplicate(server, ran.run["schema"])
+    finally:
+        drop_schema(server, ran.run["schema"])
+    ends = {each["operation"]: each["end_us"] for witness in ran.run["witnesses"] for each in witness["operations"]}
+    end_us = ends.get(operation)
+    return {"operations": position, "ms": None if end_us is None else end_us / 1e3, "known_s": ran.seconds}
+
+
+def _pgbench_finds(server: Server, workers: int, duration: int) -> dict[str, float | None]:
+    """Press with pgbench, ask the table, and look the time up in its log."""
+    scenario = catalog.find_scenario(None)
+    strategy = scenario.strategies[STRATEGY]
+    begin = time.perf_counter()
+    with (
+        tempfile.TemporaryDirectory(prefix="racebench-detection-") as folder,
+        fresh_schema(server, scenario, strategy) as schema,
+    ):
+        pgbench(
+            server,
+            schema,
+            strategy.script.path,
+            clients=workers,
+            threads=workers,
+            length=[f"--time={duration}"],
+            extra=["--log"],
+            cwd=Path(folder),
+        )
+        _, position = _first_duplicate(server, schema)
+        known_s = time.perf_counter() - begin
+        ms = None if position is None else _logged_ms(Path(folder), position)
+    return {"operations": position, "ms": ms, "known_s": known_s}
+
+
+def _logged_ms(folder: Path, position: int) -> float:
+    """From the first begin to the end of the transaction of that position, by pgbench's logs.
+
+    A line is client, transaction, latency in us, script, and when it ended: seconds and us.
+    """
+    lines = [line.split() for path in folder.glob("pgbench_log.*") for line in path.read_text().splitlines()]
+    transactions = sorted((int(words[4]) * 1_000_000 + int(words[5]), int(words[2])) for words in lines)
+    begin = min(end - latency for end, latency in transactions)
+    return (transactions[position - 1][0] - begin) / 1e3
+
+
+def _racebench_knows(server: Server | None, workers: int, operations: int) -> dict[str, float | None]:
+    """The whole command, for so many operations; its own server if none is given."""
+    ran = racebench_run("--strategy", STRATEGY, "-w", str(workers), "-n", str(operations), server=server)
+    return {"seconds": ran.seconds, "found": float(ran.run["counts"]["duplicates"] > 0)}
+
+
+def _pgbench_knows(server: Server, workers: int, operations: int) -> dict[str, float | None]:
+    """What must be typed instead: psql for a schema and its tables, pgbench, psql for the query."""
+    scenario = catalog.find_scenario(None)
+    strategy = scenario.strategies[STRATEGY]
+    psql = [str(server.programs / "psql"), "--no-psqlrc", "--quiet", "--tuples-only", "--set=ON_ERROR_STOP=1"]
+    environment = {**server.environment, "PGOPTIONS": f"-c search_path={_SCHEMA}"}
+    files = [part.path for part in (*scenario.schema, *strategy.schema)]
+    begin = time.perf_counter()
+    try:
+        run_program([*psql, f"--command=CREATE SCHEMA {_SCHEMA}", *(f"--file={f}" for f in files)], env=environment)
+        command = [str(server.programs / "pgbench"), "--no-vacuum", "--protocol=prepared"]
+        command += [f"--file={strategy.script.path}", f"--client={workers}", f"--jobs={workers}"]
+        command += [f"--define={name}={value}" for name, value in DEFINED.items()]
+        run_program([*command, f"--transactions={max(1, operations // workers)}"], env=environment)
+        query = "SELECT count(*) - count(DISTINCT (tenant, version)) FROM events"
+        duplicates = int(run_program([*psql, f"--command={query}"], env=environment).stdout)
+        return {"seconds": time.perf_counter() - begin, "found": float(duplicates > 0)}
+    finally:
+        drop_schema(server, _SCHEMA)
+
+
+def tables(made: Document) -> list[Table]:
+    """What the cells say: when it happened, and when one knew."""
+    finds, knows = [], []
+    for cell in made["cells"]:
+        for tool, found in cell["finds"].items():
+            columns = (spread(found[name]) for name in ("operations", "ms", "known_s"))
+            finds.append((str(cell["workers"]), tool, *columns))
+        for tool, found in cell["knows"].items():
+            rounds: Sequence[float] = found["found"]["rounds"]
+            knows.append((str(cell["workers"]), tool, spread(found["seconds"]), f"{sum(rounds):.0f} of {len(rounds)}"))
+    given: Mapping[str, Any] = made["parameters"]
+    return [
+        Table(
+            title=f"The first duplicate of `{STRATEGY}`, pressed for {given['duration_s']} s",
+            columns=("workers", "tool", "rows until it was there", "ms until it was there", "s until one knew"),
+            rows=tuple(finds),
+            names=2,
+            notes=(
+                "Rows and times say how soon the tool makes the race happen; both are asked of the table afterwards.",
+                "One knows when racebench's command ends, and for pgbench when the query after it has been answered.",
+            ),
+        ),
+        Table(
+            title=f"From typing the command to knowing, {given['operations']} operations",
+            columns=("workers", "what is typed", "seconds", "rounds that found it"),
+            rows=tuple(knows),
+            names=2,
+            notes=(
+                "racebench makes a schema, runs a consumer too, judges, shows witnesses and drops the schema again; "
+                "by hand it is psql for the schema, pgbench, psql for the query, typed without a pause.",
+            ),
+        ),
+    ]
+
+
+@click.command(help=__doc__.split("\n", 1)[0] if __doc__ else None)
+@options("detection", rounds=7)
+@click.option("--duration", type=click.IntRange(1), default=1, show_default=True, help="Whole seconds, as pgbench's.")
+@click.option("--operations", type=click.IntRange(8), default=400, show_default=True, help="Of the second table.")
+@click.option("--workers", callback=numbers, default=",".join(map(str, WORKERS)), show_default=True)
+def main(*, rounds: int, duration: int, operations: int, workers: tuple[int, ...], output: Path) -> None:
+    """Measure, print, write."""
+    finders = {"racebench": _racebench_finds, "pgbench and a query": _pgbench_finds}
+    cells = []
+    with running_server() as server, progress(rounds * len(workers) * 5) as tell:
+        own = "racebench run, starting its own server"
+        knowers = {"racebench run --dsn": server, own: None, "psql, pgbench, psql": server}
+        for each in workers:
+            finds: dict[str, list[dict[str, float | None]]] = {name: [] for name in finders}
+            knows: dict[str, list[dict[str, float | None]]] = {name: [] for name in knowers}
+            for number in range(rounds):
+                for name in alternating(list(finders), number):
+                    tell(f"{each} {name}")
+                    settle(server)
+                    finds[name].append(finders[name](server, each, duration))
+                for name in alternating(list(knowers), number):
+                    tell(f"{each} {name}")
+                    settle(server)
+                    if name.startswith("racebench"):
+                        knows[name].append(_racebench_knows(knowers[name], each, operations))
+                    else:
+                        knows[name].append(_pgbench_knows(server, each, operations))
+            cells.append({"workers": each, "finds": _samples(finds), "knows": _samples(knows)})
+        made = document(
+            "detection",
+            rounds=rounds,
+            parameters={"strategy": STRATEGY, "duration_s": duration, "operations": operations},
+            server=server.description,
+            versions={"pgbench": pgbench_version(server)},
+            cells=cells,
+        )
+    finish(made, tables(made), output)
+
+
+def _samples(found: Mapping[str, Sequence[Mapping[str, float | None]]]) -> dict[str, dict[str, Any]]:
+    """Rounds of figures by contestant, as samples of each figure."""
+    return {name: {what: sample([each[what] for each in of]) for what in of[0]} for name, of in found.items()}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,262 @@
+"""What every benchmark shares: rounds in alternating order, samples with median and spread, documents, tables.
+
+A document is what is written as JSON: machine, server, versions, date, options, every round of every cell. Tables are
+made from a document alone, so that docs/performance.md can be made again without measuring. Running programs is
+programs.py's affair.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import statistics
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+import numpy
+import psycopg
+
+import racebench
+from racebench.reports.document import now, write_atomically
+
+ROOT = Path(__file__).resolve().parents[1]
+REFERENCE = ROOT / "results" / "reference"
+
+_T = TypeVar("_T")
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+Document = Mapping[str, Any]
+
+
+def alternating(contestants: Sequence[_T], number: int) -> list[_T]:
+    """The contestants in the order of a round: every other round backwards, every second turned by one place.
+
+    So each comes early and late, before each other one and after it: a machine that warms up or slows down favours
+    nobody. `number` counts rounds from 0.
+    """
+    turn = number // 2 % max(1, len(contestants))
+    turned = [*contestants[turn:], *contestants[:turn]]
+    return turned if number % 2 == 0 else turned[::-1]
+
+
+def sample(rounds: Sequence[float | None]) -> dict[str, Any]:
+    """One figure of one contestant, as it is saved: every round, and the median, least and greatest of them.
+
+    A round without a figure is None and left out of the three; with no figure at all they are None.
+    """
+    known = [value for value in rounds if value is not None]
+    return {
+        "median": statistics.median(known) if known else None,
+        "min": min(known, default=None),
+        "max": max(known, default=None),
+        "rounds": list(rounds),
+    }
+
+
+def ratios(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any]:
+    """Ours to theirs: the ratio of the medians, and the least and greatest ratio within one round."""
+    pairs = zip(ours["rounds"], theirs["rounds"], strict=False)
+    each = [a / b if a is not None and b else None for a, b in pairs]
+    made = sample(each)
+    if ours["median"] is not None and theirs["median"]:
+        made["median"] = ours["median"] / theirs["median"]
+    return made
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """A table ready to show: texts only. The first `names` columns are names, the others figures. `notes` follow it."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    names: int = 1
+    notes: tuple[str, ...] = ()
+
+
+def figure(value: float | None) -> str:
+    """A number with three digits that say something; a dash for none."""
+    if value is None:
+        return "–"
+    if value == 0 or abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+
+
+def spread(values: Mapping[str, Any], show: Callable[[float | None], str] = figure) -> str:
+    """A sample in a cell: median [least–greatest]; the median alone if there was one round."""
+    if values["median"] is None:
+        return "–"
+    if sum(value is not None for value in values["rounds"]) < 2:
+        return show(values["median"])
+    return f"{show(values['median'])} [{show(values['min'])}–{show(values['max'])}]"
+
+
+def aim(text: str, value: float | None, *, least: float | None = None, most: float | None = None) -> str:
+    """A line that says what was aimed at, what it became, and whether that is enough."""
+    limit = f"at least {figure(least)}" if least is not None else f"at most {figure(most)}"
+    if value is None:
+        return f"{text}: aim {limit}; not measured."
+    met = (least is None or value >= least) and (most is None or value <= most)
+    return f"{text}: aim {limit}; {figure(value)}, {'met' if met else 'NOT met'}."
+
+
+def document(
+    name: str,
+    *,
+    rounds: int,
+    parameters: Mapping[str, Any],
+    server: Mapping[str, Any] | None,
+    cells: Sequence[Mapping[str, Any]],
+    versions: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """Everything a benchmark measured, ready to be written. `server` is what racebench.environment says of it."""
+    return {
+        "benchmark": name,
+        "created": now(),
+        "rounds": rounds,
+        "parameters": dict(parameters),
+        "machine": _machine(),
+        "versions": {
+            "racebench": racebench.__version__,
+            "python": platform.python_version(),
+            "numpy": numpy.__version__,
+            "psycopg": psycopg.__version__,
+            "click": importlib.metadata.version("click"),
+            **(versions or {}),
+        },
+        "server": server,
+        "cells": list(cells),
+    }
+
+
+def _machine() -> dict[str, Any]:
+    """The machine, without its name: processor, cores, memory, system."""
+    model = platform.processor() or None
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                model = line.partition(":")[2].strip()
+                break
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {
+        "processor": model,
+        "cpu_count": os.cpu_count(),
+        "memory_gb": round(memory / 2**30, 1),
+        "machine": platform.machine(),
+        "system": f"{platform.system()} {platform.release()}",
+    }
+
+
+def where(made: Document) -> str:
+    """One sentence: when, on what, how often."""
+    machine, versions, server = made["machine"], made["versions"], made["server"]
+    software = [f"Python {versions['python']}"]
+    if server is not None:
+        software.insert(0, f"PostgreSQL {server['server_version']}")
+    software += [f"{name} {versions[name]}" for name in ("pgbench", "duckdb") if name in versions]
+    day = datetime.datetime.fromisoformat(made["created"]).date()
+    rounds = "one round" if made["rounds"] == 1 else f"medians of {made['rounds']} rounds [least–greatest]"
+    processor = f" ({machine['processor']})" if machine["processor"] else ""
+    return (
+        f"Measured on {day}: {machine['cpu_count']} cores{processor}, {machine['memory_gb']:g} GB, "
+        f"{machine['system']}, {', '.join(software)}; {rounds}."
+    )
+
+
+def markdown(made: Document, tables: Sequence[Table]) -> str:
+    """A document's tables as Markdown, after the sentence that says where they were measured."""
+    lines = [where(made)]
+    for table in tables:
+        lines += ["", f"**{table.title}**", ""]
+        lines.append("| " + " | ".join(table.columns) + " |")
+        lines.append("| " + " | ".join("---" if n < table.names else "---:" for n in range(len(table.columns))) + " |")
+        lines += ["| " + " | ".join(row) + " |" for row in table.rows]
+        if table.notes:
+            lines += ["", *(f"- {note}" for note in table.notes)]
+    return "\n".join(lines) + "\n"
+
+
+def show(made: Document, tables: Sequence[Table]) -> None:
+    """Print a document's tables."""
+    from rich.console import Console
+    from rich.table import Table as Grid
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=200)
+    for table in tables:
+        grid = Grid(title=table.title, title_justify="left")
+        for number, column in enumerate(table.columns):
+            grid.add_column(column, justify="left" if number < table.names else "right", overflow="fold")
+        for row in table.rows:
+            grid.add_row(*row)
+        console.print(grid)
+        for note in table.notes:
+            console.print(note, markup=False)
+    console.print(where(made), markup=False)
+
+
+def finish(made: Document, tables: Sequence[Table], output: Path) -> None:
+    """Write the document and print its tables."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(output, json.dumps(made, indent=1, ensure_ascii=False) + "\n")
+    show(made, tables)
+    click.echo(f"saved: {output}")
+
+
+def options(name: str, *, rounds: int) -> Callable[[_Command], _Command]:
+    """The options that every benchmark has: --rounds, and --output, which is the reference unless told otherwise."""
+
+    def decorate(command: _Command) -> _Command:
+        command = click.option(
+            "--output",
+            type=click.Path(dir_okay=False, path_type=Path),
+            default=REFERENCE / f"{name}.json",
+            show_default=f"results/reference/{name}.json",
+            help="Where to write the figures.",
+        )(command)
+        return click.option("--rounds", type=click.IntRange(1), default=rounds, show_default=True)(command)
+
+    return decorate
+
+
+def numbers(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[int, ...]:
+    """Parse a list of whole numbers, as 1,2,8."""
+    try:
+        return tuple(int(float(part)) for part in value.split(","))
+    except ValueError:
+        raise click.BadParameter(f"'{value}' is not a list of numbers, as 1,2,8") from None
+
+
+def words(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[str, ...]:
+    """Parse a list of names, as naive,advisory."""
+    return tuple(part.strip() for part in value.split(",") if part.strip())
+
+
+@contextlib.contextmanager
+def progress(total: int) -> Iterator[Callable[[str], None]]:
+    """Give a function that says on stderr what has been measured, and how much of everything that is."""
+    done = 0
+
+    def tell(what: str) -> None:
+        nonlocal done
+        done += 1
+        if sys.stderr.isatty():
+            click.echo(f"\r\x1b[K{done}/{total} {what}", nl=False, err=True)
+        elif done == total or done % max(1, total // 20) == 0:
+            click.echo(f"{done}/{total} {what}", err=True)
+
+    try:
+        yield tell
+    finally:
+        if sys.stderr.isatty():
+            click.echo("\r\x1b[K", nl=False, err=True)

@@ -1,0 +1,43 @@
+"""Worker processes brought up once by a start method, and timed: `python -m benchmarks.pool fork 8`.
+
+Prints the milliseconds from the pool's beginning until every worker has answered. The workers' imports are what a run
+of racebench needs. Not a benchmark by itself: start.py runs it, anew each time, so that nothing is warm.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import click
+
+from racebench.executors.processes import Channel, Processes, messages
+from racebench.hammer import worker as _imported  # noqa: F401 - what a run has imported before it starts workers
+
+_PATIENCE_SECONDS = 60.0
+
+
+def answer(_task: object, channel: Channel) -> None:
+    """Say that this worker is up."""
+    channel.send("up")
+
+
+def milliseconds(method: str, count: int) -> float:
+    """Bring up so many workers and return how long it took until the last had answered."""
+    begin = time.perf_counter()
+    with Processes(method) as processes:
+        processes.warm(count)
+        waiting = {processes.start(answer, None) for _ in range(count)}
+        everyone = list(waiting)
+        while waiting:
+            for worker, message in messages(waiting, _PATIENCE_SECONDS):
+                if message != "up":
+                    raise click.ClickException(f"a worker said {message!r}")
+                waiting.discard(worker)
+        taken = (time.perf_counter() - begin) * 1e3
+        processes.release(everyone)
+    return taken
+
+
+if __name__ == "__main__":
+    click.echo(milliseconds(sys.argv[1], int(sys.argv[2])))

@@ -1,0 +1,1 @@
+INSERT INTO operations (operation) VALUES (:operation);

@@ -1,0 +1,1 @@
+CREATE TABLE operations (operation bigint NOT NULL, at timestamptz NOT NULL DEFAULT clock_timestamp());

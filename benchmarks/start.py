@@ -1,0 +1,335 @@
+"""What is waited for: the command itself, the embedded server, the workers, the first operation.
+
+Each group's contestants alternate. The server's peers are initdb and pg_ctl of the same binaries, with the same
+settings, run as the same user in a folder of their own. Cold is the first start on a data directory; the very first
+start on a machine also makes the template that all later ones are copied from.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from benchmarks.measurement import (
+    Document,
+    Table,
+    aim,
+    alternating,
+    document,
+    figure,
+    finish,
+    numbers,
+    options,
+    progress,
+    ratios,
+    sample,
+    spread,
+)
+from benchmarks.programs import racebench_command, racebench_run, run_program
+from racebench import environment
+from racebench.targets.embedded import (
+    _SETTINGS,
+    DEFAULT_VERSION,
+    EmbeddedServer,
+    _give_to_server_user,
+    _popen,
+    _programs,
+    server_folder,
+)
+
+METHODS = ("spawn", "forkserver", "fork")
+
+_FIRST_OPERATION = Path(__file__).with_name("scripts") / "first-operation"
+_CACHE = "RACEBENCH_CACHE_DIR"
+
+#: What one contestant did in one round: figures by name.
+Figures = dict[str, float | None]
+
+
+@contextlib.contextmanager
+def _cache() -> Iterator[Path]:
+    """A cache folder of the benchmark's own that the server's user can get to; it is this process's for the time."""
+    before = os.environ.get(_CACHE)
+    with tempfile.TemporaryDirectory(prefix="racebench-start-") as folder:
+        Path(folder).chmod(0o755)
+        os.environ[_CACHE] = folder
+        try:
+            yield Path(folder)
+        finally:
+            os.environ.pop(_CACHE)
+            if before is not None:
+                os.environ[_CACHE] = before
+
+
+def _forget_template() -> None:
+    """Leave the programs (a copy is made for root only) and nothing else: the next start is a machine's first."""
+    for path in [*server_folder(DEFAULT_VERSION).glob("slot-*"), server_folder(DEFAULT_VERSION) / "template"]:
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def _forget_slots() -> None:
+    """Leave the template: the next start is the first of its data directory."""
+    for path in server_folder(DEFAULT_VERSION).glob("slot-*"):
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def _embedded() -> Figures:
+    """From nothing to a server that takes connections."""
+    begin = time.perf_counter()
+    with EmbeddedServer(connections=8):
+        return {"ms": (time.perf_counter() - begin) * 1e3}
+
+
+def _postgres(command: Sequence[str], folder: Path) -> float:
+    """Run one of PostgreSQL's programs as the server's user; milliseconds."""
+    begin = time.perf_counter()
+    with (folder / "said").open("wb") as output:
+        code = _popen(list(command), cwd=folder, output=output).wait()
+    if code != 0:
+        words = "\n".join(path.read_text() for name in ("said", "log") if (path := folder / name).exists())
+        raise click.ClickException(f"{Path(command[0]).name} failed: {words[-1000:]}")
+    return (time.perf_counter() - begin) * 1e3
+
+
+def _by_hand(folder: Path, *, fresh: bool, more: Sequence[str] = ()) -> Figures:
+    """(initdb and) pg_ctl -w start, with the embedded server's settings; it is stopped again, which is not counted."""
+    programs = _programs(DEFAULT_VERSION)
+    data = folder / "data"
+    taken = 0.0
+    if fresh:
+        shutil.rmtree(data, ignore_errors=True)
+        initdb = [
+            str(programs / "initdb"),
+            "-D",
+            str(data),
+            "-U",
+            "postgres",
+            "--auth=trust",
+            "--encoding=UTF8",
+            "--no-locale",
+        ]
+        taken = _postgres([*initdb, *more], folder)
+    settings = {**_SETTINGS, "max_connections": "100", "unix_socket_directories": str(folder)}
+    del settings["min_wal_size"]  # initdb's own WAL segments are larger than the template's, and would not fit in it
+    given = " ".join(f"-c {name}={value or repr('')}" for name, value in settings.items())
+    pg_ctl = [str(programs / "pg_ctl"), "-D", str(data), "-w"]
+    taken += _postgres([*pg_ctl, "-l", str(folder / "log"), "-o", given, "start"], folder)
+    _postgres([*pg_ctl, "-m", "fast", "stop"], folder)
+    return {"ms": taken}
+
+
+def _servers(rounds: int, tell: Callable[[str], None]) -> dict[str, list[Figures]]:
+    """The embedded server and its peers, each started `rounds` times."""
+    with _cache(), tempfile.TemporaryDirectory(prefix="racebench-by-hand-") as name:
+        folder = Path(name)
+        _give_to_server_user(folder)
+        _programs(DEFAULT_VERSION)  # copied now, for root: initdb and pg_ctl are found installed too
+
+        def first() -> Figures:
+            _forget_template()
+            return _embedded()
+
+        def cold() -> Figures:
+            _forget_slots()
+            return _embedded()
+
+        contestants = {
+            "embedded, first on the machine": first,
+            "embedded, cold": cold,
+            "embedded, warm": _embedded,
+            "initdb + pg_ctl -w start": lambda: _by_hand(folder, fresh=True),
+            "initdb --no-sync + pg_ctl -w start": lambda: _by_hand(folder, fresh=True, more=["--no-sync"]),
+            "pg_ctl -w start": lambda: _by_hand(folder, fresh=False),
+        }
+        _embedded()
+        _by_hand(folder, fresh=True)
+        return _rounds(contestants, rounds, tell)
+
+
+def _commands(rounds: int, tell: Callable[[str], None]) -> dict[str, list[Figures]]:
+    """What is typed most often, and the import that it cannot do without."""
+    racebench = racebench_command()
+    contestants = {
+        "python -c 'import click'": [sys.executable, "-c", "import click"],
+        "racebench --help": [*racebench, "--help"],
+        "racebench list": [*racebench, "list"],
+    }
+
+    def timed(command: Sequence[str]) -> Callable[[], Figures]:
+        def run() -> Figures:
+            done = run_program(command)
+            return {"ms": done.seconds * 1e3, "cpu_ms": done.cpu_s * 1e3}
+
+        return run
+
+    made = {name: timed(command) for name, command in contestants.items()}
+    for run in made.values():
+        run()  # bytecode is compiled once
+    return _rounds(made, rounds, tell)
+
+
+def _first_operation() -> Figures:
+    """From the start of `racebench run` to its first operation, on the clock; how far apart its workers began."""
+    begin = time.time()
+    ran = racebench_run(str(_FIRST_OPERATION), "-w", "8", "-n", "80", "--seed", "1", server=None)
+    return {
+        "ms": (ran.run["measures"]["first"] - begin) * 1e3,
+        "whole_ms": ran.seconds * 1e3,
+        "start_spread_us": ran.run.get("start_spread_us"),
+    }
+
+
+def _runs(rounds: int, tell: Callable[[str], None]) -> dict[str, list[Figures]]:
+    """`racebench run` from typing to the first operation."""
+    with _cache():
+
+        def first() -> Figures:
+            shutil.rmtree(server_folder(DEFAULT_VERSION))
+            return _first_operation()
+
+        def cold() -> Figures:
+            _forget_slots()
+            return _first_operation()
+
+        _first_operation()
+        contestants = {"first on the machine": first, "cold": cold, "warm": _first_operation}
+        return _rounds(contestants, rounds, tell)
+
+
+def _pools(counts: Sequence[int], rounds: int, tell: Callable[[str], None]) -> dict[str, list[Figures]]:
+    """Workers brought up by each start method, each time from a new process."""
+
+    def timed(method: str, count: int) -> Callable[[], Figures]:
+        command = [sys.executable, "-m", "benchmarks.pool", method, str(count)]
+        return lambda: {"ms": float(run_program(command).stdout)}
+
+    return _rounds({f"{method}, {n} workers": timed(method, n) for n in counts for method in METHODS}, rounds, tell)
+
+
+def _rounds(
+    contestants: Mapping[str, Callable[[], Figures]], rounds: int, tell: Callable[[str], None]
+) -> dict[str, list[Figures]]:
+    found: dict[str, list[Figures]] = {name: [] for name in contestants}
+    for number in range(rounds):
+        for name in alternating(list(contestants), number):
+            tell(name)
+            found[name].append(contestants[name]())
+    return found
+
+
+def _cell(group: str, found: Mapping[str, Sequence[Figures]]) -> dict[str, Any]:
+    """A group as it is saved: every contestant's figures as samples."""
+    return {
+        "group": group,
+        "contestants": {
+            name: {what: sample([each[what] for each in of]) for what in of[0]} for name, of in found.items()
+        },
+    }
+
+
+def tables(made: Document) -> list[Table]:
+    """What the cells say: one table a group."""
+    groups = {cell["group"]: cell["contestants"] for cell in made["cells"]}
+    show = {"commands": _command_table, "servers": _server_table, "runs": _run_table, "pools": _pool_table}
+    return [show[name](groups[name]) for name in show if name in groups]
+
+
+def _command_table(found: Mapping[str, Any]) -> Table:
+    base = found["python -c 'import click'"]
+    return Table(
+        title="The command",
+        columns=("command", "ms", "to the import", "CPU ms", "to the import"),
+        rows=tuple(
+            (
+                f"`{name}`",
+                spread(of["ms"]),
+                spread(ratios(of["ms"], base["ms"])),
+                spread(of["cpu_ms"]),
+                spread(ratios(of["cpu_ms"], base["cpu_ms"])),
+            )
+            for name, of in found.items()
+        ),
+        notes=(
+            aim("`--help`, to the import", ratios(found["racebench --help"]["ms"], base["ms"])["median"], most=1.3),
+        ),
+    )
+
+
+def _server_table(found: Mapping[str, Any]) -> Table:
+    cold = ratios(found["embedded, cold"]["ms"], found["initdb + pg_ctl -w start"]["ms"])
+    warm = ratios(found["embedded, warm"]["ms"], found["pg_ctl -w start"]["ms"])
+    return Table(
+        title="The server, until it takes connections",
+        columns=("how", "ms"),
+        rows=tuple((name, spread(of["ms"])) for name, of in found.items()),
+        notes=(
+            aim("Cold, to initdb + pg_ctl", cold["median"], most=0.2),
+            aim("Warm, to pg_ctl", warm["median"], most=0.3),
+        ),
+    )
+
+
+def _run_table(found: Mapping[str, Any]) -> Table:
+    apart = found["warm"]["start_spread_us"]["median"]
+    return Table(
+        title="`racebench run` with 8 workers: from typing to the first operation",
+        columns=("server", "ms to the first operation", "ms to the end (80 operations)", "workers' first, µs apart"),
+        rows=tuple(
+            (name, *(spread(of[what]) for what in ("ms", "whole_ms", "start_spread_us"))) for name, of in found.items()
+        ),
+        notes=(aim("First operations of 8 workers, µs apart", apart, most=1000),),
+    )
+
+
+def _pool_table(found: Mapping[str, Any]) -> Table:
+    return Table(
+        title="Worker processes, until all have answered",
+        columns=("start method", "ms", "ms a worker"),
+        rows=tuple(
+            (name, spread(of["ms"]), figure(_each(of["ms"]["median"], int(name.split()[1]))))
+            for name, of in found.items()
+        ),
+    )
+
+
+def _each(total: float | None, count: int) -> float | None:
+    return None if total is None else total / count
+
+
+@click.command(help=__doc__.split("\n", 1)[0] if __doc__ else None)
+@options("start", rounds=10)
+@click.option("--command-rounds", type=click.IntRange(1), default=40, show_default=True, help="Rounds of --help & co.")
+@click.option("--workers", callback=numbers, default="8,64", show_default=True, help="Worker processes to bring up.")
+def main(*, rounds: int, command_rounds: int, workers: tuple[int, ...], output: Path) -> None:
+    """Measure, print, write."""
+    total = 3 * command_rounds + (6 + 3 + len(METHODS) * len(workers)) * rounds
+    with progress(total) as tell:
+        cells = [
+            _cell("commands", _commands(command_rounds, tell)),
+            _cell("servers", _servers(rounds, tell)),
+            _cell("runs", _runs(rounds, tell)),
+            _cell("pools", _pools(workers, rounds, tell)),
+        ]
+    with EmbeddedServer(connections=8) as target:
+        server = environment.describe(target)
+    made = document(
+        "start",
+        rounds=rounds,
+        parameters={"command_rounds": command_rounds, "workers": list(workers)},
+        server=server,
+        cells=cells,
+    )
+    finish(made, tables(made), output)
+
+
+if __name__ == "__main__":
+    main()
