@@ -182,7 +182,7 @@ class Writer:
         Until `left` operations are done or one would begin at `stop`; True if it ended because the session
         `changed`. `draws`: something is drawn for each operation (`draw`); `due`: each waits for its time (`due`);
         `versioned`: the script says which version it used. The namespace must have besides `clock`, `begin`, `finish`,
-        `record`, `again`, `changed`, `version`, `NO_VERSION` and `COMMITTED`.
+        `record`, `line_up`, `again`, `changed`, `version`, `NO_VERSION` and `COMMITTED`.
         """
         write = self._write
         write(0, 0, "def program(v, first, left, stop, *_):")
@@ -195,7 +195,7 @@ class Writer:
         write(0, 2, "v['operation'] = b'%d' % (first + record.count)")
         if versioned:
             write(0, 2, "v['version'] = None")
-        write(0, 2, "begin(start, 0, NO_VERSION, tenant, 1, 0)")
+        write(0, 2, "begin(start, 0, NO_VERSION, tenant, 1, 0)", "if not record.count:", "    line_up()")
         self._attempt(2)
         said = "version(v)" if versioned else "NO_VERSION"
         write(0, 2, "if outcome is OK:", f"    finish(start, clock(), {said}, tenant, 1, COMMITTED)", "    continue")

@@ -75,7 +75,7 @@ def _takes_socket(connection: psycopg.Connection[Any]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A statement on the server: its name there ("" if it is not kept), and the columns it returns."""
+    """A statement that the server has seen: its name there, and the columns it returns."""
 
     name: bytes
     columns: tuple[str, ...]

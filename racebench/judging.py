@@ -6,6 +6,7 @@ A verdict is INVALID if an anomaly the scenario forbids was found; UNKNOWN if wh
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -25,11 +26,14 @@ from racebench.model import (
     Finding,
     Load,
     Outcome,
+    Pace,
     RunResult,
     Scenario,
     Strategy,
+    Usage,
     Verdict,
 )
+from racebench.pace import Course, open_loop, remarks, start_spread_us
 from racebench.recording import decode_status, encode_status, outcomes
 from racebench.scratch import Scratch, pieces
 from racebench.statistics import percentiles, upper_bound_of_zero
@@ -53,13 +57,15 @@ def judge(
     messages: Mapping[str, str],
     notes: Sequence[str],
     schema: str | None,
+    usage: Usage,
 ) -> RunResult:
     """Check a history and put everything measured into a RunResult. `history.logs` are the consumers', in order."""
     with Scratch() as scratch:
         tally = Tally(history.start + round(load.warmup_s * 1e9))
         late = [Lateness(scratch, number) for number in range(len(history.logs))]
         # What is measured in the same passes as what is checked; add a Pass here.
-        checked = check(history, scratch, also=[tally, *late])
+        course = Course(history)
+        checked = check(history, scratch, also=[tally, course, *late])
         latency_us = tally.latency_us(history, scratch)
         results = tuple(
             _consumer_result(
@@ -77,6 +83,12 @@ def judge(
     certain, possible = _expected(strategy, results)
     found = {kind for kind in scenario.forbid if counts[kind]}
     seconds = tally.seconds
+    pace = Pace(
+        start_spread_us=start_spread_us(history),
+        timeline=course.timeline(),
+        cpu=usage,
+        open_loop=open_loop(history, load),
+    )
     chances = counts["rows"] or counts["committed"]
     return RunResult(
         scenario=scenario.name,
@@ -99,8 +111,9 @@ def judge(
         upper_bound=upper_bound_of_zero(chances) if verdict is Verdict.VALID else None,
         throughput_per_s=tally.measured / seconds if seconds > 0 else 0.0,
         latency_us=latency_us,
+        pace=pace,
         witnesses=witnesses(checked),
-        notes=tuple(notes),
+        notes=(*notes, *remarks(pace, load, counts["attempts"], seconds + load.warmup_s, os.cpu_count() or 1)),
         schema=schema,
         messages=dict(sorted(messages.items())),
     )

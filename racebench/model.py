@@ -361,6 +361,54 @@ class ConsumerResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Timeline:
+    """A run over time, in intervals of `interval_s` from the common start on.
+
+    For each: commits acknowledged in it; latency of those that began in it, in microseconds (None if none did).
+    """
+
+    interval_s: float
+    committed: tuple[int, ...]
+    p50_us: tuple[float | None, ...]
+    p99_us: tuple[float | None, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenLoop:
+    """How an open loop kept up. `late`: begun more than 1 ms after they were due; `unsent`: due, and never begun.
+
+    `lag_us`: from due to begun, p50, p99 and max; `latency_us`: from due to acknowledged, p50, p90, p99 and max.
+    """
+
+    late: int
+    unsent: int
+    lag_us: Mapping[str, float | None]
+    latency_us: Mapping[str, float | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """Seconds on a CPU from the common start to the last worker's end; None where it is not known.
+
+    `client_s`: all workers; `busiest_s`: the one that used most; `server_s`: the server and its sessions.
+    """
+
+    client_s: float | None = None
+    busiest_s: float | None = None
+    server_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """How a run went along. `start_spread_us`: from the first session's first operation to the last session's."""
+
+    start_spread_us: float | None
+    timeline: Timeline
+    cpu: Usage
+    open_loop: OpenLoop | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunResult:
     """One strategy under load: what was measured, what was found, and what follows from it.
 
@@ -387,6 +435,7 @@ class RunResult:
     upper_bound: float | None
     throughput_per_s: float
     latency_us: Mapping[str, float | None]
+    pace: Pace
     witnesses: tuple[Anomaly, ...]
     notes: tuple[str, ...] = ()
     schema: str | None = None

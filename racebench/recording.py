@@ -79,6 +79,13 @@ class RecordFile:
         self._map: mmap.mmap | None = None
         self.count = 0
 
+    def reserve(self) -> None:
+        """Take space for the first records now, not when they are written."""
+        if self._map is None:
+            self._extend()
+            assert self._map is not None
+            self._map[0] = 0  # the first touch of a page costs a file system's transaction
+
     def write(self, *values: int) -> None:
         """Append a record."""
         self.begin(*values)

@@ -11,7 +11,7 @@ import secrets
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from racebench.history.rows import numbered
 from racebench.history.table import ask_invariants, ask_measures, read_rows
 from racebench.interrupts import shielded
 from racebench.judging import judge
-from racebench.model import Consumer, Load, RunResult, Scenario, SqlFile, Strategy
+from racebench.model import Consumer, Load, RunResult, Scenario, SqlFile, Strategy, Usage
 from racebench.recording import OPERATION, read_records
 from racebench.scratch import Scratch
 from racebench.session import connect, run_file
@@ -86,6 +86,7 @@ class Hammer:
                 messages=run.messages,
                 notes=run.notes,
                 schema=schema if self.keep else None,
+                usage=run.usage,
             )
 
 
@@ -178,9 +179,7 @@ class _Run:
     workers: dict[Worker, int] = field(default_factory=dict)
     pollers: dict[Worker, str] = field(default_factory=dict)
     reports: dict[str, ConsumerReport] = field(default_factory=dict)
-    cpu_client: float | None = 0.0
-    cpu_server: float = 0.0
-    busiest_s: float = 0.0
+    usage: Usage = field(default_factory=Usage)
 
     def history(self, progress: Progress) -> History:
         """Run to the end and return what happened."""
@@ -190,6 +189,9 @@ class _Run:
         rows, labels = None, None
         with connect(self.hammer.target, schema=self.schema) as connection:
             _quiesce(connection, self.schema, role="worker", wait_seconds=0.5)
+            server = processor.server_seconds(self.hammer.target)
+            if server is not None and self.usage.server_s is not None:
+                self.usage = replace(self.usage, server_s=server - self.usage.server_s)
             if scenario.rows is not None:
                 rows, labels = read_rows(connection, scenario.rows, self.scratch)
                 self._drain(numbered(rows))
@@ -290,7 +292,7 @@ class _Run:
         start = time.perf_counter_ns() + _LEAD_NS
         warmup = int(load.warmup_s * 1e9)
         stop = None if load.duration_s is None else start + warmup + int(load.duration_s * 1e9)
-        self.cpu_server = -(processor.server_seconds(self.hammer.target) or 0.0)
+        self.usage = Usage(client_s=0.0, busiest_s=0.0, server_s=processor.server_seconds(self.hammer.target))
         for worker in self.workers:
             worker.send(Go(start, start + warmup, stop))
         longest_us = load.think_us + max(load.hold_us, load.long_us) + load.jitter_us
@@ -332,15 +334,17 @@ class _Run:
             raise message.error
         if isinstance(message, Died):
             self.notes.append(f"worker {number} died ({_cause(message)}); what it had in flight is UNKNOWN")
-            self.cpu_client = None
+            self.usage = replace(self.usage, client_s=None, busiest_s=None)
             return
         assert isinstance(message, WorkerReport)
         for sqlstate, count in message.retried.items():
             self.retried[sqlstate] = self.retried.get(sqlstate, 0) + count
         self.messages.update({**message.messages, **self.messages})
-        if self.cpu_client is not None:
-            self.cpu_client += message.cpu_s
-            self.busiest_s = max(self.busiest_s, message.cpu_s)
+        used = self.usage
+        if used.client_s is not None and used.busiest_s is not None:
+            self.usage = replace(
+                used, client_s=used.client_s + message.cpu_s, busiest_s=max(used.busiest_s, message.cpu_s)
+            )
         if message.reconnects:
             self.notes.append(f"worker {number} lost its connection {message.reconnects} times and reconnected")
         self.notes += [f"worker {number} ended early: {problem}" for problem in message.problems]

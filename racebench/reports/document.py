@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from racebench.errors import RacebenchError, UsageProblem
-from racebench.model import Anomaly, ConsumerResult, Load, Protocol, RunResult, Verdict
+from racebench.model import Anomaly, ConsumerResult, Load, OpenLoop, Pace, Protocol, RunResult, Timeline, Usage, Verdict
 
 SCHEMA_VERSION = 1
 SCHEMA_FILE = Path(__file__).with_name("run.schema.json")
@@ -120,6 +120,7 @@ def _run(result: RunResult, witnesses: int | None) -> dict[str, Any]:
         "upper_bound": result.upper_bound,
         "throughput_per_s": result.throughput_per_s,
         "latency_us": dict(result.latency_us),
+        **dataclasses.asdict(result.pace),
         "witnesses": [_anomaly(witness) for witness in result.witnesses[:witnesses]],
         "notes": list(result.notes),
         "schema": result.schema,
@@ -174,9 +175,25 @@ def _result(run: Mapping[str, Any]) -> RunResult:
         upper_bound=run["upper_bound"],
         throughput_per_s=run["throughput_per_s"],
         latency_us=run["latency_us"],
+        pace=_pace(run),
         witnesses=tuple(_witness(witness) for witness in run["witnesses"]),
         notes=tuple(run["notes"]),
         schema=run["schema"],
+    )
+
+
+def _pace(run: Mapping[str, Any]) -> Pace:
+    timeline = run["timeline"]
+    return Pace(
+        start_spread_us=run["start_spread_us"],
+        timeline=Timeline(
+            interval_s=timeline["interval_s"],
+            committed=tuple(timeline["committed"]),
+            p50_us=tuple(timeline["p50_us"]),
+            p99_us=tuple(timeline["p99_us"]),
+        ),
+        cpu=Usage(**run["cpu"]),
+        open_loop=None if run["open_loop"] is None else OpenLoop(**run["open_loop"]),
     )
 
 

@@ -67,6 +67,16 @@ def advice(result: RunResult) -> str:
     return f"{move}: try {better}." if better else f"{move}."
 
 
+def kept_up(result: RunResult) -> str | None:
+    """How an open loop kept up; None for a closed one."""
+    loop = result.pace.open_loop
+    if loop is None:
+        return None
+    p50, p99 = loop.latency_us["p50"], loop.latency_us["p99"]
+    waited = "" if p50 is None or p99 is None else f"; latency from due p50 {p50 / 1e3:.1f}, p99 {p99 / 1e3:.1f} ms"
+    return f"open loop: {loop.late:,} began more than 1 ms late, {loop.unsent:,} were due and never begun{waited}"
+
+
 def expectation(result: RunResult) -> str:
     """Whether the result is what the field knows of the strategy."""
     if result.verdict is Verdict.UNKNOWN:

@@ -12,7 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from racebench.model import Anomaly, RunResult, Verdict
+from racebench.model import Anomaly, Protocol, RunResult, Verdict
 from racebench.reports import sentences, timeline
 from racebench.reports.document import Document
 
@@ -133,6 +133,13 @@ def _headline(document: Document) -> str:
     first = document.runs[0]
     load = first.load
     pressed = [f"{load.workers} workers"]
+    if load.connections_per_worker > 1:
+        pressed[0] += f" × {load.connections_per_worker} connections"
+    if load.protocol is not Protocol.PREPARED:
+        pressed.append(load.protocol.value)
+    pressed.append("closed loop" if load.rate_per_s is None else f"open loop, {load.rate_per_s:g} due a second")
+    if load.warmup_s:
+        pressed.append(f"{load.warmup_s:g} s warm-up")
     if load.duration_s is not None:
         pressed.append(f"{load.duration_s:g} s")
     if load.operations is not None:
@@ -169,6 +176,8 @@ def _paragraph(result: RunResult) -> Iterator[RenderableType]:
     text.append(_verdict(result.verdict))
     text.append(f", {sentences.expectation(result)}. {sentences.happened(result)} {sentences.advice(result)}")
     yield text
+    if (kept_up := sentences.kept_up(result)) is not None:
+        yield Padding(Text(kept_up), (0, 0, 0, 2))
     for note in result.notes:
         yield Padding(Text(f"note: {note}", style="yellow"), (0, 0, 0, 2))
     if result.schema:
