@@ -215,6 +215,12 @@ class Chunk:
         end = self._column("end")
         return np.where(end == 0, np.int64(NEVER), end)
 
+    @property
+    def pending(self) -> Array:
+        """Whether each never ended."""
+        found: Array = self.end == NEVER
+        return found
+
     @cached_property
     def tenant(self) -> Array:
         return self._column("tenant")

@@ -1,0 +1,237 @@
+"""Jepsen's histories, as EDN: of unique-ids (:generate) and monotonic (:add, :inc) workloads. Read, and written.
+
+Each operation is an :invoke and, of the same process, an :ok, :fail or :info. One that ends in :info, or never,
+is UNKNOWN and may take effect at any time after. Sources: jepsen.checker/unique-ids and jepsen.cockroach.monotonic.
+"""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from racebench.errors import UsageProblem
+from racebench.history.about import About, Recorded
+from racebench.history.edn import EdnProblem, Keyword, values
+from racebench.history.intake import Intake, Version
+from racebench.history.jsonl import FORBIDDEN, acknowledged_note, applicable
+from racebench.model import Numbering, Outcome
+from racebench.recording import NO_VERSION, decode_status
+from racebench.scratch import Scratch
+
+_TYPES = {"invoke": None, "ok": Outcome.OK, "fail": Outcome.FAIL, "info": Outcome.UNKNOWN}
+_NAMES = {Outcome.OK: ":ok", Outcome.FAIL: ":fail", Outcome.UNKNOWN: ":info"}
+_UNIQUE = frozenset({"generate"})
+_MONOTONIC = frozenset({"add", "inc", "increment"})
+_KEYS = {name: Keyword(name) for name in ("type", "f", "value", "process", "time", "index", "val", "tb", "error")}
+
+
+@dataclass(frozen=True, slots=True)
+class _Invoked:
+    line: int
+    name: str
+    time: int
+    value: Any
+
+
+def read(path: Path, scratch: Scratch) -> Recorded:
+    """Read a history; whatever is wrong is a UsageProblem that begins with file:line."""
+    reading = _Reading(scratch)
+    line = 0
+    try:
+        with path.open(encoding="utf-8") as file:
+            for line, value in values(file):
+                reading.take(line, value)
+        reading.end()
+    except EdnProblem as problem:
+        raise UsageProblem(f"{path}:{problem.line}: {problem}") from None
+    except UnicodeDecodeError:
+        raise UsageProblem(f"{path}:{line + 1}: is not UTF-8 text") from None
+    except ValueError as problem:
+        raise UsageProblem(f"{path}:{line}: {problem}; see docs/history.md") from None
+    except OSError as problem:
+        raise UsageProblem(f"{path} cannot be read: {problem.strerror}") from None
+    if not reading.names:
+        others = f" (there are {', '.join(sorted(f':{name}' for name in reading.others))})" if reading.others else ""
+        raise UsageProblem(
+            f"{path} has no :generate, :add or :inc operations{others}; racebench checks unique-ids and monotonic "
+            "workloads"
+        )
+    return reading.recorded(path)
+
+
+class _Reading:
+    def __init__(self, scratch: Scratch) -> None:
+        self.intake = Intake(scratch)
+        self.names: set[str] = set()
+        self.others: set[str] = set()
+        self._open: dict[int, _Invoked] = {}
+        self._found: dict[tuple[int, Version], list[tuple[int, int]]] = {}
+        self._indices: dict[int, int] = {}
+        self._last_read: Any = None
+        self._order = 0
+
+    def take(self, line: int, event: Any) -> None:
+        """Take an event in; raises ValueError with what is wrong."""
+        if not isinstance(event, dict):
+            raise ValueError("an event is a map, {:type :invoke, :f :generate, …}")
+        self._order += 1
+        kind, name, process = (event.get(_KEYS[key]) for key in ("type", "f", "process"))
+        if not isinstance(kind, Keyword) or kind.name not in _TYPES:
+            raise ValueError(f":type is :invoke, :ok, :fail or :info, not {kind}")
+        if type(process) is not int:
+            return  # the nemesis
+        time = event.get(_KEYS["time"], self._order)
+        if type(time) is not int:
+            raise ValueError(f":time is a whole number of nanoseconds, not {time}")
+        if not isinstance(name, Keyword):
+            raise ValueError(f":f is a keyword, not {name}")
+        value = event.get(_KEYS["value"])
+        outcome = _TYPES[kind.name]
+        if outcome is None:
+            if process in self._open:
+                raise ValueError(f"process {process} begins an operation while its last one is open")
+            self._open[process] = _Invoked(line, name.name, time, value)
+            return
+        begun = self._open.pop(process, None)
+        if begun is None or begun.name != name.name:
+            raise ValueError(f"process {process} ends a {name} that it never began")
+        self._complete(process, begun, time, outcome, value)
+
+    def end(self) -> None:
+        """The file is read; what is open never ended."""
+        for process, begun in sorted(self._open.items()):
+            self._complete(process, begun, None, Outcome.UNKNOWN, begun.value)
+
+    def recorded(self, path: Path) -> Recorded:
+        given = self._last_read is not None and bool(self.names & _MONOTONIC)
+        if given:
+            self._take_rows()
+        monotonic = bool(self.names & _MONOTONIC)
+        history = self.intake.history(numbering=Numbering.TABLE if monotonic else Numbering.NONE)
+        return Recorded(
+            history=history,
+            about=About(
+                scenario=path.name,
+                strategy=" ".join(sorted(self.names)),
+                forbidden=(*FORBIDDEN, "inversions") if monotonic else FORBIDDEN,
+                applicable=applicable(history, rows_given=given),
+                note="the rows are those of the last :read" if given else acknowledged_note(history),
+            ),
+        )
+
+    def _complete(self, process: int, begun: _Invoked, time: int | None, outcome: Outcome, value: Any) -> None:
+        if begun.name == "read":
+            if outcome is Outcome.OK and isinstance(value, list):
+                self._last_read = value
+            return
+        if begun.name not in _UNIQUE | _MONOTONIC:
+            self.others.add(begun.name)
+            return
+        self.names.add(begun.name)
+        tenant, version = _number(value if value is not None or outcome is Outcome.OK else begun.value)
+        self.intake.operation(
+            begun.line,
+            process=process,
+            tenant=tenant,
+            start=begun.time,
+            end=None if outcome is Outcome.UNKNOWN else time,
+            outcome=outcome,
+            version=version,
+        )
+        index = self._indices.get(process, 0)
+        self._indices[process] = index + 1
+        if version is not None and begun.name in _MONOTONIC:
+            self._found.setdefault((tenant, version), []).append((process, index))
+
+    def _take_rows(self) -> None:
+        """The last read's rows; of operations with the same number, each row is another one's."""
+        for identity, item in enumerate(self._last_read, 1):
+            tenant, version = _number(item)
+            writers = self._found.get((tenant, version))
+            writer = writers.pop(0) if writers else None
+            self.intake.row(identity=identity, tenant=tenant, version=version, writer=writer)
+
+
+def _number(value: Any) -> tuple[int, Version]:
+    """Tenant and version of a value: a number or a text, [key number], {:val number …} or {key number}."""
+    if value is None:
+        return 1, None
+    if isinstance(value, dict):
+        if _KEYS["val"] in value:
+            return 1, _version(value[_KEYS["val"]])
+        if len(value) == 1:
+            ((key, version),) = value.items()
+            return _tenant(key), _version(version)
+    if isinstance(value, list) and len(value) == 2 and type(value[0]) is int:
+        return _tenant(value[0]), _version(value[1])
+    return 1, _version(value)
+
+
+def _tenant(key: Any) -> int:
+    if type(key) is not int:
+        raise ValueError(f"a key is a whole number, not {key}")
+    return key
+
+
+def _version(value: Any) -> Version:
+    if value is None or type(value) is int or isinstance(value, str):
+        return value
+    return str(value)
+
+
+def write(file: TextIO, recorded: Recorded, scratch: Scratch) -> None:
+    """Write a unique-ids history: what each acknowledged operation's row has for a number, [tenant number] for many."""
+    from racebench.evidence import Evidence
+
+    history = recorded.history
+    evidence = Evidence(history, scratch)
+    for _ in evidence.chunks():
+        pass
+    tenants = evidence.survey.tenants
+    many = len(tenants) > 1
+    waiting: list[tuple[int, int, str]] = []
+    index = order = 0
+    for chunk in history.operations.chunks(scratch.piece):
+        version = evidence.written.version(chunk)
+        said = version == NO_VERSION
+        version[said] = chunk.version[said]
+        rank = evidence.written.rank(chunk) if len(tenants) else said.astype(int)
+        columns = zip(
+            *(each.tolist() for each in (chunk.start, chunk.end, chunk.worker, chunk.status, version, rank, said)),
+            chunk.pending.tolist(),
+            chunk.tenant.tolist(),
+            strict=True,
+        )
+        for start, end, worker, status, number, place, own, pending, tenant in columns:
+            while waiting and waiting[0][0] <= start:
+                index = _put(file, index, heapq.heappop(waiting)[2])
+            outcome, sqlstate = decode_status(status)
+            value = _edn(history.version(number))
+            if many and value != "nil":
+                value = f"[{tenant if own else int(tenants.values[place])} {value}]"
+            common = f":f :generate, :process {worker}"
+            began = start - history.start
+            index = _put(file, index, f":type :invoke, {common}, :value nil, :time {began}")
+            if not pending:
+                order += 1
+                error = f', :error "{sqlstate}"' if sqlstate else ""
+                ended = f":type {_NAMES[outcome]}, {common}, :value {value}, :time {end - history.start}{error}"
+                heapq.heappush(waiting, (end, order, ended))
+    while waiting:
+        index = _put(file, index, heapq.heappop(waiting)[2])
+
+
+def _put(file: TextIO, index: int, event: str) -> int:
+    file.write(f"{{{event}, :index {index}}}\n")
+    return index + 1
+
+
+def _edn(version: int | str | None) -> str:
+    if version is None:
+        return "nil"
+    if isinstance(version, int):
+        return str(version)
+    escaped = version.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'

@@ -1,0 +1,239 @@
+"""A history as JSON Lines, one operation, row or poll a line: docs/history.md. Read, and written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+from racebench.errors import UsageProblem, suggest
+from racebench.history import History, Log
+from racebench.history.about import About, Recorded
+from racebench.history.intake import UNKNOWN_WRITER, Intake, unknown
+from racebench.model import ANOMALIES, Numbering, Outcome
+from racebench.recording import NO_VERSION, decode_status
+from racebench.scratch import PIECE, Scratch, pieces
+
+VERSION = 1
+#: What makes a history's verdict INVALID unless it says otherwise.
+FORBIDDEN = ("duplicates", "missed", "redelivered", "lost", "unexpected", "unnumbered")
+
+_OUTCOMES = {"ok": Outcome.OK, "fail": Outcome.FAIL, "info": Outcome.UNKNOWN}
+_NAMES = {outcome: name for name, outcome in _OUTCOMES.items()}
+_SQLSTATE = 5
+
+
+def read(path: Path, scratch: Scratch) -> Recorded:
+    """Read a history; a line that is wrong is a UsageProblem that begins with file:line."""
+    intake = Intake(scratch)
+    header: Mapping[str, Any] = {}
+    number = 0
+    try:
+        with path.open(encoding="utf-8") as file:
+            for number, line in enumerate(file, 1):
+                if line.strip():
+                    header = _take(intake, number, json.loads(line)) or header
+    except json.JSONDecodeError as problem:
+        raise UsageProblem(f"{path}:{number}: is not JSON ({problem.msg}); each line is one object") from None
+    except (ValueError, TypeError) as problem:
+        what = "the file is not UTF-8 text" if isinstance(problem, UnicodeDecodeError) else str(problem)
+        raise UsageProblem(f"{path}:{number}: {what}; see docs/history.md") from None
+    except OSError as problem:
+        raise UsageProblem(f"{path} cannot be read: {problem.strerror}") from None
+    if not len(intake):
+        raise UsageProblem(f"{path} has no operations; each is a line with type 'op', see docs/history.md")
+    history = intake.history(numbering=header.get("numbering", Numbering.TENANT))
+    if history.logs and not intake.rows_given:
+        raise UsageProblem(f"{path} has polls and no rows; give a line with type 'row' for each row")
+    return Recorded(
+        history=history,
+        about=About(
+            scenario=header.get("scenario", path.name),
+            strategy=header.get("strategy", path.stem),
+            forbidden=header.get("forbidden", FORBIDDEN),
+            applicable=applicable(history, rows_given=intake.rows_given),
+            note="" if intake.rows_given else acknowledged_note(history),
+        ),
+    )
+
+
+def applicable(history: History, *, rows_given: bool) -> tuple[str, ...]:
+    """The anomalies that a history recorded elsewhere can show."""
+    not_asked = {"violations"}
+    if history.rows is None:
+        return ("refused",)
+    if not rows_given:
+        not_asked |= {"lost", "unexpected"}
+    if not history.logs:
+        not_asked |= {"missed", "redelivered"}
+    if history.numbering is Numbering.NONE:
+        not_asked |= {"gaps"}
+    return tuple(kind for kind in ANOMALIES if kind not in not_asked)
+
+
+def acknowledged_note(history: History) -> str:
+    """What to say of a history without rows."""
+    if history.rows is None:
+        return "nothing in it is numbered"
+    return f"no rows given: each of its {len(history.table):,} acknowledged operations counts as the row it wrote"
+
+
+def _take(intake: Intake, number: int, line: Any) -> Mapping[str, Any] | None:
+    """Take one line in; the header is returned. Raises ValueError with what is wrong."""
+    if not isinstance(line, dict):
+        raise ValueError("is no object")
+    kind = line.get("type")
+    if kind == "op":
+        _take_operation(intake, number, line)
+    elif kind == "row":
+        writer = (_whole(line, "process"), _whole(line, "index")) if "process" in line else None
+        intake.row(identity=_whole(line, "id"), tenant=_whole(line, "tenant", 1), version=_version(line), writer=writer)
+    elif kind == "consumer":
+        intake.consumer(_text(line, "consumer"), ordered=_flag(line, "ordered"), drained=_flag(line, "drained"))
+    elif kind == "poll":
+        delivered = line.get("delivered")
+        if not isinstance(delivered, list) or not all(type(identity) is int for identity in delivered):
+            raise ValueError("'delivered' is a list of row ids")
+        intake.poll(
+            _text(line, "consumer"),
+            tenant=_whole(line, "tenant", 0),
+            start=_whole(line, "start_ns"),
+            end=_whole(line, "end_ns"),
+            delivered=delivered,
+            cursor=_version(line, "cursor") if "cursor" in line else unknown,
+        )
+    elif kind == "history":
+        return _header(number, line)
+    else:
+        raise ValueError(f"type '{kind}' is unknown{suggest(str(kind), ['op', 'row', 'consumer', 'poll', 'history'])}")
+    return None
+
+
+def _take_operation(intake: Intake, number: int, line: Mapping[str, Any]) -> None:
+    outcome = line.get("outcome")
+    if outcome not in _OUTCOMES:
+        raise ValueError(f"outcome '{outcome}' is none of ok, fail, info")
+    sqlstate = line.get("sqlstate") or ""
+    if sqlstate and not (isinstance(sqlstate, str) and len(sqlstate) == _SQLSTATE and sqlstate.isalnum()):
+        raise ValueError(f"sqlstate '{sqlstate}' has not five letters or digits")
+    end = line.get("end_ns")
+    intake.operation(
+        number,
+        process=_whole(line, "process"),
+        tenant=_whole(line, "tenant", 1),
+        start=_whole(line, "start_ns"),
+        end=None if end is None else _whole(line, "end_ns"),
+        outcome=_OUTCOMES[outcome],
+        version=_version(line),
+        tries=_whole(line, "tries", 1),
+        sqlstate=sqlstate,
+    )
+
+
+def _header(number: int, line: Mapping[str, Any]) -> Mapping[str, Any]:
+    if number != 1:
+        raise ValueError("the line of type 'history' is the first")
+    if line.get("version") != VERSION:
+        raise ValueError(f"this is version {line.get('version')}, this racebench reads {VERSION}")
+    found: dict[str, Any] = {name: _text(line, name) for name in ("scenario", "strategy") if name in line}
+    if "numbering" in line:
+        known = [each.value for each in Numbering]
+        if line["numbering"] not in known:
+            raise ValueError(f"numbering '{line['numbering']}' is none of {', '.join(known)}")
+        found["numbering"] = Numbering(line["numbering"])
+    if "forbidden" in line:
+        for kind in line["forbidden"]:
+            if kind not in ANOMALIES:
+                raise ValueError(f"anomaly '{kind}' is unknown{suggest(str(kind), ANOMALIES)}")
+        found["forbidden"] = tuple(line["forbidden"])
+    return {"version": VERSION, **found}
+
+
+def _whole(line: Mapping[str, Any], name: str, default: int | None = None) -> int:
+    value = line.get(name, default)
+    if type(value) is not int:  # True is an int to isinstance
+        raise ValueError(f"'{name}' is a whole number, not {json.dumps(value)}")
+    if not -(2**63) <= value < 2**63:
+        raise ValueError(f"'{name}' is a number of 64 bits, not {value}")
+    return value
+
+
+def _version(line: Mapping[str, Any], name: str = "version") -> int | str | None:
+    value = line.get(name)
+    if value is None or isinstance(value, str):
+        return value
+    return _whole(line, name)
+
+
+def _text(line: Mapping[str, Any], name: str) -> str:
+    value = line.get(name)
+    if not isinstance(value, str):
+        raise ValueError(f"'{name}' is a text, not {json.dumps(value)}")
+    return value
+
+
+def _flag(line: Mapping[str, Any], name: str) -> bool:
+    value = line.get(name, True)
+    if not isinstance(value, bool):
+        raise ValueError(f"'{name}' is true or false, not {json.dumps(value)}")
+    return value
+
+
+def write(file: TextIO, recorded: Recorded, _scratch: Scratch) -> None:
+    """Write a history, times since its common start."""
+    for line in _lines(recorded):
+        file.write(json.dumps(line, ensure_ascii=False, separators=(",", ":")) + "\n")
+
+
+def _lines(recorded: Recorded) -> Iterator[Mapping[str, Any]]:
+    history, about = recorded.history, recorded.about
+    yield {
+        "type": "history",
+        "version": VERSION,
+        "scenario": about.scenario,
+        "strategy": about.strategy,
+        "numbering": history.numbering.value,
+        "forbidden": list(about.forbidden),
+    }
+    for process, records in history.operations.sessions.items():
+        for part in pieces(records, PIECE):
+            for start, end, version, tenant, tries, status in part.tolist():
+                outcome, sqlstate = decode_status(status)
+                yield {
+                    "type": "op",
+                    "process": process,
+                    "tenant": tenant,
+                    "start_ns": start - history.start,
+                    "end_ns": end - history.start if end else None,
+                    "outcome": _NAMES[outcome],
+                    "version": None if version == NO_VERSION or history.labels is not None else version,
+                    "tries": tries,
+                    **({"sqlstate": sqlstate} if sqlstate else {}),
+                }
+    bits = history.operations.bits
+    for part in pieces(history.table, PIECE):
+        for identity, tenant, version, operation in part.tolist():
+            here = operation not in (0, UNKNOWN_WRITER)
+            writer = {"process": operation >> bits, "index": operation & ((1 << bits) - 1)} if here else {}
+            yield {"type": "row", "id": identity, "tenant": tenant, "version": history.version(version), **writer}
+    for log in history.logs:
+        yield {"type": "consumer", "consumer": log.name, "ordered": log.ordered, "drained": log.drained}
+        yield from _polls(history, log)
+
+
+def _polls(history: History, log: Log) -> Iterator[Mapping[str, Any]]:
+    number = 0
+    for part in pieces(log.polls, PIECE):
+        for start, end, _, _, tenant in part.tolist():
+            delivered = log.delivered_by(number, len(log.deliveries))
+            yield {
+                "type": "poll",
+                "consumer": log.name,
+                "tenant": tenant,
+                "start_ns": start - history.start,
+                "end_ns": end - history.start,
+                "delivered": delivered,
+                **({"cursor": history.version(int(log.after[number]))} if log.after is not None else {}),
+            }
+            number += 1
