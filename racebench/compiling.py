@@ -83,6 +83,11 @@ def instructions(
             flush()
             opened = None
         if isinstance(step, Pipeline):
+            if protocol is Protocol.SIMPLE:
+                raise ScenarioProblem(
+                    f"{script.path}:{step.line}: a pipeline cannot travel by the simple protocol, as in pgbench; "
+                    "use --protocol prepared"
+                )
             flush()
             piped = step.start
         elif isinstance(step, Statement):

@@ -435,7 +435,7 @@ class RunResult:
     upper_bound: float | None
     throughput_per_s: float
     latency_us: Mapping[str, float | None]
-    pace: Pace
+    pace: Pace | None
     witnesses: tuple[Anomaly, ...]
     notes: tuple[str, ...] = ()
     schema: str | None = None

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+import trustme
 
 from racebench import catalog
 from racebench.executors.processes import Processes
@@ -129,10 +130,13 @@ class UsersServer:
     port: int
     password: str
     version: str
+    tls: bool
 
-    def dsn(self, *, user: str = "owner", password: str | None = None, dbname: str = "postgres") -> str:
+    def dsn(
+        self, *, user: str = "owner", password: str | None = None, dbname: str = "postgres", sslmode: str = "disable"
+    ) -> str:
         secret = self.password if password is None else password
-        return f"postgresql://{user}:{secret}@127.0.0.1:{self.port}/{dbname}"
+        return f"postgresql://{user}:{secret}@127.0.0.1:{self.port}/{dbname}?sslmode={sslmode}"
 
     def connect(self) -> psycopg.Connection[tuple[object, ...]]:
         return psycopg.connect(self.dsn(), autocommit=True)
@@ -179,17 +183,33 @@ def users_server() -> Iterator[UsersServer]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [str(programs / "postgres"), "-D", str(data), "-p", str(port), "-h", "127.0.0.1", "-k", str(folder)]
+    encrypted = _certificate(folder, identity)
+    probed = subprocess.run([*command, *encrypted, "-C", "ssl"], cwd=folder, capture_output=True, **identity)  # type: ignore[call-overload]
+    tls = probed.returncode == 0  # the wheel's PostgreSQL is built without
+    command += encrypted if tls else []
     with (folder / "log").open("wb") as log:
         server = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, **identity)  # type: ignore[call-overload]
     try:
         version = subprocess.run([command[0], "--version"], capture_output=True, text=True, check=True).stdout
-        made = UsersServer(port=port, password=password, version=version.split()[2].split(".")[0])
+        made = UsersServer(port=port, password=password, version=version.split()[2].split(".")[0], tls=tls)
         wait_for(lambda: _answers(made), "the user's server does not answer")
         yield made
     finally:
         server.terminate()
         server.wait()
         shutil.rmtree(folder)
+
+
+def _certificate(folder: Path, identity: dict[str, object]) -> list[str]:
+    """Put a certificate where the server looks for one; its settings."""
+    issued = trustme.CA().issue_cert("127.0.0.1")
+    issued.private_key_pem.write_to_path(folder / "key.pem")
+    issued.cert_chain_pems[0].write_to_path(folder / "certificate.pem")
+    (folder / "key.pem").chmod(0o600)
+    if identity:
+        os.chown(folder / "key.pem", identity["user"], identity["group"])  # type: ignore[arg-type]
+    files = {"ssl_key_file": folder / "key.pem", "ssl_cert_file": folder / "certificate.pem"}
+    return ["-c", "ssl=on", *(word for name, path in files.items() for word in ("-c", f"{name}={path}"))]
 
 
 def _answers(server: UsersServer) -> bool:

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from histories import Op, Poll, Row, all_findings, history
 from racebench.judging import judge
-from racebench.model import Anomaly, Load, Outcome, RunResult, Scenario, Verdict
+from racebench.model import Anomaly, Load, Outcome, RunResult, Scenario, Usage, Verdict
 from racebench.reports import document, sentences, svg, terminal, timeline
 
 LOAD = Load(workers=2, duration_s=2.0, operations=None, seed=1)
@@ -36,6 +36,7 @@ def result_of(scenario: Scenario, strategy: str, past: object = TWINS, **changes
         messages={},
         notes=(),
         schema=None,
+        usage=Usage(),
     )
     return replace(made, **changes)  # type: ignore[arg-type]
 

@@ -120,8 +120,8 @@ def _run(result: RunResult, witnesses: int | None) -> dict[str, Any]:
         "upper_bound": result.upper_bound,
         "throughput_per_s": result.throughput_per_s,
         "latency_us": dict(result.latency_us),
-        **dataclasses.asdict(result.pace),
-        "witnesses": [_anomaly(witness) for witness in result.witnesses[:witnesses]],
+        **({} if result.pace is None else dataclasses.asdict(result.pace)),
+        "witnesses": [published(witness) for witness in result.witnesses[:witnesses]],
         "notes": list(result.notes),
         "schema": result.schema,
     }
@@ -139,7 +139,8 @@ def _consumer(consumer: ConsumerResult) -> dict[str, Any]:
     }
 
 
-def _anomaly(anomaly: Anomaly) -> dict[str, Any]:
+def published(anomaly: Anomaly) -> dict[str, Any]:
+    """A witness as the documents have it."""
     return {
         "kind": anomaly.kind,
         "explanation": anomaly.explanation,
@@ -158,7 +159,7 @@ def _result(run: Mapping[str, Any]) -> RunResult:
         consumers=tuple(
             ConsumerResult(**{**consumer, "verdict": Verdict(consumer["verdict"])}) for consumer in run["consumers"]
         ),
-        load=Load(**{**{name: run[name] for name in _LOAD if name in run}, "protocol": Protocol(run["protocol"])}),
+        load=Load(**{**{name: run[name] for name in _LOAD if name in run}, "protocol": Protocol(run.get("protocol", "prepared"))}),
         seconds=run["seconds"],
         verdict=Verdict(run["verdict"]),
         expected=tuple(run["expected"]),
@@ -182,7 +183,10 @@ def _result(run: Mapping[str, Any]) -> RunResult:
     )
 
 
-def _pace(run: Mapping[str, Any]) -> Pace:
+def _pace(run: Mapping[str, Any]) -> Pace | None:
+    """How the run went along; None for a document that is older than these keys."""
+    if "timeline" not in run:
+        return None
     timeline = run["timeline"]
     return Pace(
         start_spread_us=run["start_spread_us"],

@@ -69,7 +69,7 @@ def advice(result: RunResult) -> str:
 
 def kept_up(result: RunResult) -> str | None:
     """How an open loop kept up; None for a closed one."""
-    loop = result.pace.open_loop
+    loop = None if result.pace is None else result.pace.open_loop
     if loop is None:
         return None
     p50, p99 = loop.latency_us["p50"], loop.latency_us["p99"]
