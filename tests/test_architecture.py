@@ -15,11 +15,14 @@ PACKAGE = Path(racebench.__file__).parent
 FLOORS = (
     {"errors", "__init__"},
     {"model", "expression", "statistics", "interrupts", "options"},
-    {"script", "catalog", "recording", "scratch", "ordering", "targets.target", "targets"},
+    {"script", "catalog", "recording", "scratch", "ordering", "targets.target", "targets", "wire", "arrivals"},
+    {"compiling", "processor"},
+    {"exchanges"},
     {"session"},
     {"history", "executors", "targets.external", "targets.embedded", "environment"},
     {"evidence"},
     {"checkers"},
+    {"pace"},
     {"judging"},
     {"hammer", "reports"},
     {"planning"},
@@ -29,7 +32,7 @@ FLOORS = (
 
 #: library: the rooms that may import it
 KNOWS = {
-    "psycopg": {"session", "targets.external", "history.table", "hammer", "environment"},
+    "psycopg": {"session", "exchanges", "targets.external", "history.table", "hammer", "environment"},
     "rich": {"reports", "cli"},
     "click": {"cli", "options"},
     "multiprocess": {"executors"},
