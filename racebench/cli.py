@@ -52,6 +52,8 @@ def _main(arguments: list[str]) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads on; let the exit be quiet
         return ExitCode.OK
+    except MemoryError:
+        return _say("out of memory; give the process more, or ask less of it at once", code=ExitCode.INTERNAL)
     except OSError as problem:
         place = f" {problem.filename}" if problem.filename else ""
         return _say(f"the machine failed:{place} {problem.strerror or problem}", code=ExitCode.INTERNAL)
@@ -190,6 +192,51 @@ def report(files: tuple[str, ...], format_: str, output: str | None, title: str)
         document.write_atomically(Path(output), text)
 
 
+@cli.command()
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["npz", "jsonl", "edn"]),
+    help="What the files are, or, with --export, what to write.  [default: by their names]",
+)
+@click.option("--json", "json_path", metavar="PATH", help="Write the results as JSON; '-' for stdout, alone.")
+@click.option("--fail-on", metavar="KINDS", help="Exit 3 if one of these is found: duplicates,missed,… or 'any'.")
+@click.option("--export", is_flag=True, help="Do not check: write the one FILE as --format jsonl or edn.")
+@click.option("-o", "--output", metavar="PATH", help="Where to --export to.  [default: stdout]")
+def check(files: tuple[str, ...], format_: str | None, json_path: str | None, fail_on: str | None, **given: Any) -> int:
+    """Check recorded histories, without a database.
+
+    A FILE is what `racebench run --history` left (.npz), or a history recorded elsewhere: JSON Lines (.jsonl) or
+    Jepsen's (.edn), of operations that hand out numbers. See docs/history.md.
+    """
+    from racebench import offline, planning
+    from racebench.interrupts import interruptible
+    from racebench.reports import checked, document
+
+    kinds, output = planning.anomalies(fail_on), given["output"]
+    for option, place in (("--json", json_path), ("--output", output)):
+        if place not in (None, "-"):
+            planning.check_file(option, Path(str(place)))
+    if given["export"]:
+        if len(files) != 1 or format_ is None or format_ not in offline.WRITERS:
+            raise UsageProblem("--export takes one FILE and --format jsonl or edn")
+        with interruptible():
+            offline.export(Path(files[0]), format_, None if output in (None, "-") else Path(output))
+        return ExitCode.OK
+    if output is not None:
+        raise UsageProblem("--output is where to --export to; the results go to --json PATH")
+    with interruptible():
+        results = [offline.check_file(Path(name), format_) for name in files]
+    if json_path == "-":
+        click.echo(checked.to_json(results))
+    else:
+        checked.show(_console(), results)
+        if json_path is not None:
+            document.write_atomically(Path(json_path), checked.to_json(results) + "\n")
+    return offline.exit_code(results, kinds)
+
+
 @cli.group()
 def server() -> None:
     """The embedded PostgreSQL."""
@@ -252,3 +299,7 @@ def _execute(plan: Plan, show: Callable[[], None], *, quiet: bool = False) -> No
                     click.echo(f"left out: {line}")
                 if plan.saved is not None and not quiet:
                     click.echo(f"saved: {plan.saved}")
+                kept = [result.history for result in plan.results if result.history is not None]
+                if kept and plan.stem is not None and not quiet:
+                    several = f" and {len(kept) - 1} more" if len(kept) > 1 else ""
+                    click.echo(f"history: {plan.stem.with_name(kept[0])}{several}; see `racebench check`")

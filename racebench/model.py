@@ -412,7 +412,8 @@ class Pace:
 class RunResult:
     """One strategy under load: what was measured, what was found, and what follows from it.
 
-    `counts` has missed and redelivered of all consumers together; `consumers` has them one by one.
+    `counts` has missed and redelivered of all consumers together; `consumers` has them one by one. `history` is the
+    name of the file beside the document that keeps the run's history, if one does.
     """
 
     scenario: str
@@ -440,6 +441,7 @@ class RunResult:
     notes: tuple[str, ...] = ()
     schema: str | None = None
     messages: Mapping[str, str] = field(default_factory=dict)
+    history: str | None = None
 
     @property
     def found(self) -> tuple[str, ...]:

@@ -130,4 +130,6 @@ of_results = _chain(
     _option("--results", default="results", show_default=True, metavar="DIR",
             help="Folder in which every run is saved."),
     _option("--no-save", is_flag=True, help="Do not save the run."),
+    _option("--history/--no-history", default=None,
+            help="Keep the runs' histories, or do not.  [default: those of `run` with a forbidden anomaly]"),
 )  # fmt: skip

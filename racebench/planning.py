@@ -25,6 +25,8 @@ class Plan:
 
     `named` are the strategies and consumers asked for by name: if one cannot be had, that is an error; of the others it
     is noted in `left_out`. `each_alone`: every consumer in a run of its own, and one run without (a matrix).
+    `history`: keep each run's, or none's; None: of runs with a forbidden anomaly. `stem` is the path of what is saved,
+    without an ending; None if nothing is.
     """
 
     scenario: Scenario
@@ -40,6 +42,8 @@ class Plan:
     folder: Path | None
     fail_on: tuple[str, ...]
     expect_race: bool
+    history: bool | None
+    stem: Path | None
     created: str = field(default_factory=now)
     environment: Mapping[str, Any] = field(default_factory=dict)
     results: list[RunResult] = field(default_factory=list)
@@ -96,6 +100,7 @@ def plan(
     json_path: str | None,
     results: str,
     no_save: bool,
+    history: bool | None,
     fail_on: str | None,
     expect: str | None,
     each_alone: bool = False,
@@ -132,6 +137,9 @@ def plan(
         raise UsageProblem(f"scenario '{found.name}' has no consumers; use `racebench run {found.name}`")
     if duration is None and operations is None:
         duration = DEFAULT_SECONDS
+    stem = _stem(found, None if no_save else Path(results), json_path)
+    if history and stem is None:
+        raise UsageProblem("--history has nowhere to go: leave out --no-save, or give --json PATH")
     made = Plan(
         scenario=found,
         strategies=catalog.find_strategies(found, strategies or ["all"]),
@@ -162,14 +170,26 @@ def plan(
         keep=keep,
         json_path=json_path,
         folder=None if no_save else Path(results),
-        fail_on=_kinds(fail_on),
+        fail_on=anomalies(fail_on),
         expect_race=expect == "race",
+        history=False if each_alone and history is None else history,
+        stem=stem,
     )
     if json_path is not None and json_path != "-":
         check_file("--json", Path(json_path))
     if made.folder is not None:
         check_writable(made.folder)
     return made
+
+
+def _stem(scenario: Scenario, folder: Path | None, json_path: str | None) -> Path | None:
+    """Where what a command saves goes, without an ending: into the results' folder, else beside --json's file."""
+    if folder is not None:
+        stamp = now().replace(":", "").replace("-", "")
+        return folder / f"{stamp}-{scenario.name}-{secrets.token_hex(3)}"
+    if json_path is not None and json_path != "-":
+        return Path(json_path).with_suffix("")
+    return None
 
 
 def exit_code(made: Plan) -> int:
@@ -196,7 +216,8 @@ def _default_consumers(scenario: Scenario) -> list[str]:
     return ["cursor"] if "cursor" in scenario.consumers else list(scenario.consumers)[:1]
 
 
-def _kinds(text: str | None) -> tuple[str, ...]:
+def anomalies(text: str | None) -> tuple[str, ...]:
+    """The kinds that --fail-on names; raises UsageProblem for one that there is not."""
     if text is None:
         return ()
     kinds = tuple(part.strip() for part in text.split(",") if part.strip())

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import re
-import secrets
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from racebench import environment
 from racebench.errors import DatabaseProblem
 from racebench.executors.processes import Processes
 from racebench.hammer.driver import EXTRA_CONNECTIONS, Hammer
-from racebench.model import Consumer, Strategy
+from racebench.history.archive import SUFFIX
+from racebench.model import Consumer, RunResult, Strategy
 from racebench.planning import Plan
 from racebench.reports.document import write_atomically
 from racebench.targets import Target
@@ -37,11 +38,13 @@ def run(plan: Plan, progress: Progress) -> None:
         runs = list(_runs(plan, target))
         progress("starting workers", 0.0)
         processes.warm(plan.load.workers + together)
-        hammer = Hammer(target=target, processes=processes, keep=plan.keep)
+        hammer = Hammer(target=target, processes=processes, keep=plan.keep, environment=plan.environment)
         for number, (strategy, consumers) in enumerate(runs):
             label = strategy.name if not plan.each_alone else f"{strategy.name} {_names(consumers)}"
             report = _scaled(progress, label, number, len(runs))
-            plan.results.append(hammer.run(plan.scenario, strategy, consumers, plan.load, report))
+            keep = partial(_history_file, plan, label)
+            result = hammer.run(plan.scenario, strategy, consumers, plan.load, report, keep_history=keep)
+            plan.results.append(result)
             plan.finished = number + 1 == len(runs)
             save(plan)
 
@@ -100,13 +103,25 @@ def _scaled(progress: Progress, label: str, number: int, runs: int) -> Callable[
     return lambda fraction: progress(label, (number + fraction) / runs)
 
 
+def _history_file(plan: Plan, label: str, result: RunResult) -> Path | None:
+    """Where to keep the history of a run: beside its results, if it is to be kept. A name that is free."""
+    if plan.stem is None or not (plan.history or (plan.history is None and plan.folder and result.found)):
+        return None
+    name = f"{plan.stem.name}-{re.sub(r'[^A-Za-z0-9_.+-]+', '-', label)}"
+    path, number = plan.stem.with_name(f"{name}{SUFFIX}"), 1
+    while path.exists():
+        number += 1
+        path = plan.stem.with_name(f"{name}-{number}{SUFFIX}")
+    return path
+
+
 def save(plan: Plan) -> None:
     """Write what there is so far, whole or not at all, to the results folder and to --json's file."""
     text = plan.json() + "\n"
     if plan.json_path is not None and plan.json_path != "-":
         write_atomically(Path(plan.json_path), text)
     if plan.folder is not None:
-        stamp = plan.created.replace(":", "").replace("-", "")
-        path = plan.saved or plan.folder / f"{stamp}-{plan.scenario.name}-{secrets.token_hex(3)}.json"
+        assert plan.stem is not None  # there is one where there is a folder
+        path = plan.stem.with_name(f"{plan.stem.name}.json")
         write_atomically(path, text)
         plan.saved = path

@@ -61,10 +61,7 @@ def history(
     for op in ops:
         sessions.setdefault(op.id >> bits, []).append(op)
     table = np.array(
-        [
-            (r.id, r.tenant, NO_VERSION if r.version is None else r.version, r.operation)
-            for r in rows
-        ],
+        [(r.id, r.tenant, NO_VERSION if r.version is None else r.version, r.operation) for r in rows],
         ROW,
     )
     deliveries = [

@@ -24,6 +24,7 @@ FLOORS = (
     {"checkers"},
     {"pace"},
     {"judging"},
+    {"offline"},
     {"hammer", "reports"},
     {"planning"},
     {"running"},

@@ -10,8 +10,8 @@ import contextlib
 import secrets
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,8 @@ from racebench.errors import DatabaseProblem, RacebenchError, ScenarioProblem, o
 from racebench.executors.processes import Died, Failure, Processes, Worker, messages
 from racebench.hammer.consumer import ConsumerReport, ConsumerTask, Drain, Polling, consume
 from racebench.hammer.worker import OPERATION_BITS, Go, Ready, WorkerReport, WorkerTask, work
-from racebench.history import History, Log, read_operations
+from racebench.history import History, Log, archive, read_operations
+from racebench.history.about import About, Recorded
 from racebench.history.logs import read_log
 from racebench.history.rows import numbered
 from racebench.history.table import ask_invariants, ask_measures, read_rows
@@ -45,15 +46,21 @@ _LEAD_NS = 20_000_000
 _TICK_SECONDS = 0.1
 
 Progress = Callable[[float], None]
+#: Given a result, where to keep its history; None for nowhere.
+Keep = Callable[[RunResult], Path | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hammer:
-    """What every run of a command shares: where, with which processes, and whether schemas are kept."""
+    """What every run of a command shares: where, with which processes, and whether schemas are kept.
+
+    `environment` goes into the histories that are kept.
+    """
 
     target: Target
     processes: Processes
     keep: bool = False
+    environment: Mapping[str, Any] = field(default_factory=dict)
 
     def run(
         self,
@@ -62,6 +69,8 @@ class Hammer:
         consumers: Sequence[Consumer],
         load: Load,
         progress: Progress,
+        *,
+        keep_history: Keep = lambda _result: None,
     ) -> RunResult:
         """Run one strategy under load and judge what is left.
 
@@ -76,7 +85,7 @@ class Hammer:
             run = _Run(self, scenario, strategy, tuple(consumers), load, schema, folder, scratch)
             stack.callback(run.end)
             history = run.history(progress)
-            return judge(
+            result = judge(
                 scenario=scenario,
                 strategy=strategy,
                 consumers=consumers,
@@ -88,6 +97,25 @@ class Hammer:
                 schema=schema if self.keep else None,
                 usage=run.usage,
             )
+            path = keep_history(result)
+            return result if path is None else self._kept(result, path, history, scenario)
+
+    def _kept(self, result: RunResult, path: Path, history: History, scenario: Scenario) -> RunResult:
+        """Keep a run's history; a full disk costs the history, not the result."""
+        load = result.load
+        about = About(
+            scenario=scenario.name,
+            strategy=result.strategy,
+            forbidden=scenario.forbid,
+            load=asdict(load),
+            environment=self.environment,
+            warmup_ns=int(load.warmup_s * 1e9),
+        )
+        try:
+            archive.write(path, Recorded(history=history, about=about))
+        except RacebenchError as problem:
+            return replace(result, notes=(*result.notes, str(problem)))
+        return replace(result, history=path.name)
 
 
 @contextlib.contextmanager

@@ -24,6 +24,8 @@ _TOKEN = re.compile(
     | (?P<atom>[^\s,"\[\](){};\\\#][^\s,"\[\](){};]*)""",
     re.VERBOSE | re.DOTALL,
 )
+#: A map on a line of its own with nothing in it that nests: what most of a history is.
+_FLAT = re.compile(r'\s*\{([^"#\\{}()\[\];]*)\}[\s,]*')
 _INTEGER = re.compile(r"[+-]?\d+N?")
 _NUMBER = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?M?")
 _WORDS: dict[str, Any] = {"nil": None, "true": True, "false": False}
@@ -91,7 +93,7 @@ def values(lines: Iterable[str]) -> Iterator[tuple[int, Any]]:
             if stack[-1].discards:
                 stack[-1].discards -= 1
                 continue
-            value, begun = _scalar(line, kind, text, keywords), line
+            value, begun = _flat(line, text, keywords) if kind == "map" else _scalar(line, kind, text, keywords), line
         if len(stack) == 1 or stack[-1].bracket.endswith("top"):
             yield begun, value
         else:
@@ -112,6 +114,9 @@ def _tokens(lines: Iterable[str]) -> Iterator[tuple[int, str, str]]:
     """Yield (line, kind, text); a string may go on over lines."""
     pending, first = "", 0
     for number, line in enumerate(lines, 1):
+        if not pending and (flat := _FLAT.fullmatch(line)) is not None:
+            yield number, "map", flat.group(1)
+            continue
         text, begun = (pending + line, first) if pending else (line, number)
         pending, at = "", 0
         while at < len(text):
@@ -135,6 +140,18 @@ def _collection(opened: _Open) -> Any:
     if len(items) % 2:
         raise EdnProblem(opened.line, "a map has a key without a value")
     return {_key(items[at]): items[at + 1] for at in range(0, len(items), 2)}
+
+
+def _flat(line: int, text: str, keywords: dict[str, Keyword]) -> dict[Any, Any]:
+    """A map without anything that nests."""
+    words = text.replace(",", " ").split()
+    if len(words) % 2:
+        raise EdnProblem(line, "a map has a key without a value")
+    items = [
+        keywords.get(word) or (int(word) if word.isdecimal() else _scalar(line, "atom", word, keywords))
+        for word in words
+    ]
+    return dict(zip(items[::2], items[1::2], strict=True))
 
 
 def _key(item: Any) -> Any:

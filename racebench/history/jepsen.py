@@ -7,6 +7,7 @@ is UNKNOWN and may take effect at any time after. Sources: jepsen.checker/unique
 from __future__ import annotations
 
 import heapq
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -22,6 +23,7 @@ from racebench.scratch import Scratch
 
 _TYPES = {"invoke": None, "ok": Outcome.OK, "fail": Outcome.FAIL, "info": Outcome.UNKNOWN}
 _NAMES = {Outcome.OK: ":ok", Outcome.FAIL: ":fail", Outcome.UNKNOWN: ":info"}
+_SQLSTATE = re.compile(r"(?=.*[0-9])[0-9A-Z]{5}")
 _UNIQUE = frozenset({"generate"})
 _MONOTONIC = frozenset({"add", "inc", "increment"})
 _KEYS = {name: Keyword(name) for name in ("type", "f", "value", "process", "time", "index", "val", "tb", "error")}
@@ -97,7 +99,7 @@ class _Reading:
         begun = self._open.pop(process, None)
         if begun is None or begun.name != name.name:
             raise ValueError(f"process {process} ends a {name} that it never began")
-        self._complete(process, begun, time, outcome, value)
+        self._complete(process, begun, time, outcome, value, sqlstate=_sqlstate(event.get(_KEYS["error"])))
 
     def end(self) -> None:
         """The file is read; what is open never ended."""
@@ -121,7 +123,9 @@ class _Reading:
             ),
         )
 
-    def _complete(self, process: int, begun: _Invoked, time: int | None, outcome: Outcome, value: Any) -> None:
+    def _complete(
+        self, process: int, begun: _Invoked, time: int | None, outcome: Outcome, value: Any, *, sqlstate: str = ""
+    ) -> None:
         if begun.name == "read":
             if outcome is Outcome.OK and isinstance(value, list):
                 self._last_read = value
@@ -139,6 +143,7 @@ class _Reading:
             end=None if outcome is Outcome.UNKNOWN else time,
             outcome=outcome,
             version=version,
+            sqlstate=sqlstate,
         )
         index = self._indices.get(process, 0)
         self._indices[process] = index + 1
@@ -167,6 +172,12 @@ def _number(value: Any) -> tuple[int, Version]:
     if isinstance(value, list) and len(value) == 2 and type(value[0]) is int:
         return _tenant(value[0]), _version(value[1])
     return 1, _version(value)
+
+
+def _sqlstate(error: Any) -> str:
+    """An :error that is five letters and digits; others are another system's."""
+    fits = isinstance(error, str) and _SQLSTATE.fullmatch(error)
+    return error if fits else ""
 
 
 def _tenant(key: Any) -> int:

@@ -124,6 +124,7 @@ def _run(result: RunResult, witnesses: int | None) -> dict[str, Any]:
         "witnesses": [published(witness) for witness in result.witnesses[:witnesses]],
         "notes": list(result.notes),
         "schema": result.schema,
+        "history": result.history,
     }
 
 
@@ -180,6 +181,7 @@ def _result(run: Mapping[str, Any]) -> RunResult:
         witnesses=tuple(_witness(witness) for witness in run["witnesses"]),
         notes=tuple(run["notes"]),
         schema=run["schema"],
+        history=run.get("history"),
     )
 
 

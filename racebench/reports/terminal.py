@@ -70,18 +70,18 @@ def table(results: Sequence[RunResult], *, ascii_only: bool = False) -> Table:
     kinds = ("duplicates", "missed", "gaps") if numbered else ("violations",)
     heads = {"duplicates": "dupli-\ncates", "missed": "missed", "gaps": "gaps", "violations": "viola-\ntions"}
     middle = ("commits\nper s", "p50/p99\nms", "com-\nmitted", *(heads[kind] for kind in kinds), "errors", "retries")
-    made = _table(("strategy",), middle, ("verdict",), ascii_only=ascii_only)
+    made = blank_table(("strategy",), middle, ("verdict",), ascii_only=ascii_only)
     for result in results:
         counts = result.counts
         made.add_row(
             result.strategy,
             f"{result.throughput_per_s:,.0f}",
             _latency(result.latency_us),
-            _count(counts["committed"]),
-            *(_count(counts[kind], bad=kind in result.forbidden) for kind in kinds),
-            _count(sum(result.errors.values()), bad=bool(counts["refused"])),
-            _count(counts["retries"]),
-            _verdict(result.verdict),
+            amount(counts["committed"]),
+            *(amount(counts[kind], bad=kind in result.forbidden) for kind in kinds),
+            amount(sum(result.errors.values()), bad=bool(counts["refused"])),
+            amount(counts["retries"]),
+            verdict_text(result.verdict),
         )
     return made
 
@@ -90,19 +90,19 @@ def consumer_table(results: Sequence[RunResult], *, ascii_only: bool = False) ->
     """One line a strategy and consumer: what it missed, was given again, and how late rows came."""
     right = ("deliv-\nered", "missed", "again", "late ms\np50", "\np99", "\nmax", "longest\npoll ms")
     left = ("strategy", "consumer") if len(results) > 1 else ("consumer",)
-    made = _table(left, right, ("verdict",), ascii_only=ascii_only)
+    made = blank_table(left, right, ("verdict",), ascii_only=ascii_only)
     for result in results:
         for consumer in result.consumers:
             counts, late = consumer.counts, consumer.late_us
             made.add_row(
                 *((result.strategy,) if len(results) > 1 else ()),
                 consumer.name,
-                _count(counts["delivered"]),
-                _count(counts["missed"], bad="missed" in result.forbidden),
-                _count(counts["redelivered"], bad="redelivered" in result.forbidden),
+                amount(counts["delivered"]),
+                amount(counts["missed"], bad="missed" in result.forbidden),
+                amount(counts["redelivered"], bad="redelivered" in result.forbidden),
                 *(_optional_ms(late[name]) for name in ("p50", "p99", "max")),
                 _optional_ms(consumer.longest_poll_us),
-                _verdict(consumer.verdict),
+                verdict_text(consumer.verdict),
             )
     return made
 
@@ -110,7 +110,7 @@ def consumer_table(results: Sequence[RunResult], *, ascii_only: bool = False) ->
 def measure_table(results: Sequence[RunResult], *, ascii_only: bool = False) -> Table:
     """One line a strategy with what the scenario measures, and the errors by SQLSTATE."""
     names = list(dict.fromkeys(name for result in results for name in result.measures))
-    made = _table(("strategy",), tuple(names), ("errors",), ascii_only=ascii_only)
+    made = blank_table(("strategy",), tuple(names), ("errors",), ascii_only=ascii_only)
     for result in results:
         values = ("–" if result.measures.get(name) is None else str(result.measures[name]) for name in names)
         errors = ", ".join(f"{count} × {sqlstate}" for sqlstate, count in result.errors.items())
@@ -118,7 +118,7 @@ def measure_table(results: Sequence[RunResult], *, ascii_only: bool = False) -> 
     return made
 
 
-def _table(left: tuple[str, ...], right: tuple[str, ...], last: tuple[str, ...], *, ascii_only: bool) -> Table:
+def blank_table(left: tuple[str, ...], right: tuple[str, ...], last: tuple[str, ...], *, ascii_only: bool) -> Table:
     made = Table(box=box.ASCII2 if ascii_only else box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0)
     for name in left:
         made.add_column(name, overflow="fold")
@@ -173,7 +173,7 @@ def _paragraph(result: RunResult) -> Iterator[RenderableType]:
     text = Text()
     text.append(f"{result.strategy}", style="bold")
     text.append(" is ")
-    text.append(_verdict(result.verdict))
+    text.append(verdict_text(result.verdict))
     text.append(f", {sentences.expectation(result)}. {sentences.happened(result)} {sentences.advice(result)}")
     yield text
     if (kept_up := sentences.kept_up(result)) is not None:
@@ -194,7 +194,7 @@ def _witness(results: Sequence[RunResult]) -> tuple[RunResult, Anomaly] | None:
     return None
 
 
-def _verdict(verdict: Verdict) -> Text:
+def verdict_text(verdict: Verdict) -> Text:
     return Text(verdict.value, style=_STYLES[verdict])
 
 
@@ -212,7 +212,7 @@ def _ms(us: float) -> str:
     return f"{ms:.1f}" if ms < 100 else f"{ms:.0f}"
 
 
-def _count(count: int, *, bad: bool = False) -> Text:
+def amount(count: int, *, bad: bool = False) -> Text:
     """A count; from a million on in millions, so that the table keeps its width (the JSON is exact)."""
     text = f"{count}" if count < 1_000_000 else f"{count / 1e6:.1f}M"
     return Text(text, style="bold red" if bad and count else "")
