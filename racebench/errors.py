@@ -5,7 +5,6 @@ Every message is one line: what failed, the value, what to do. Nothing here form
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from enum import IntEnum
 
@@ -52,6 +51,8 @@ class Interrupted(BaseException):
 
 def suggest(name: str, known: Iterable[str]) -> str:
     """Return "; did you mean 'x'?" for the closest known name, else the list of what is known."""
+    import difflib
+
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     if close:
