@@ -10,15 +10,22 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
+
+import numpy as np
+import numpy.typing as npt
 
 from racebench.checkers import check
 from racebench.errors import ExitCode, RacebenchError, UsageProblem
-from racebench.history import archive, jepsen, jsonl
+from racebench.evidence import Evidence
+from racebench.history import Chunk, archive, jepsen, jsonl
 from racebench.history.about import About, Recorded
 from racebench.judging import Lateness, Tally, count, decide, witnesses
 from racebench.model import ANOMALIES, Anomaly, Verdict
+from racebench.recording import NO_VERSION
 from racebench.scratch import Scratch
+
+Array = npt.NDArray[Any]
 
 #: The formats read, by the ending of a file's name, and those written.
 READERS: Mapping[str, Callable[[Path, Scratch], Recorded]] = {
@@ -26,7 +33,7 @@ READERS: Mapping[str, Callable[[Path, Scratch], Recorded]] = {
     "jsonl": jsonl.read,
     "edn": jepsen.read,
 }
-WRITERS: Mapping[str, Callable[[TextIO, Recorded, Scratch], None]] = {"jsonl": jsonl.write, "edn": jepsen.write}
+WRITERS = ("jsonl", "edn")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +123,28 @@ def export(path: Path, format_: str, output: Path | None) -> None:
     with Scratch() as scratch:
         recorded = _read(path, None, scratch)
         with _opened(output) as file:
-            WRITERS[format_](file, recorded, scratch)
+            if format_ == "edn":
+                _write_edn(file, recorded, scratch)
+            else:
+                jsonl.write(file, recorded)
+
+
+def _write_edn(file: TextIO, recorded: Recorded, scratch: Scratch) -> None:
+    """Each operation with what its row has; without a numbered row, with what its script said."""
+    evidence = Evidence(recorded.history, scratch)
+    for _ in evidence.chunks():
+        pass
+    tenants, written = evidence.survey.tenants, evidence.written
+
+    def numbers(chunk: Chunk) -> tuple[Array, Array]:
+        version = written.version(chunk)
+        said = version == NO_VERSION
+        if not len(tenants):
+            return chunk.version, chunk.tenant
+        tenant = np.where(said, chunk.tenant, tenants.values[written.rank(chunk)])
+        return np.where(said, chunk.version, version), tenant
+
+    jepsen.write(file, recorded, numbers, many=len(tenants) > 1)
 
 
 def _read(path: Path, format_: str | None, scratch: Scratch) -> Recorded:

@@ -8,19 +8,26 @@ from __future__ import annotations
 
 import heapq
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+import numpy.typing as npt
+
 from racebench.errors import UsageProblem
+from racebench.history import Chunk
 from racebench.history.about import About, Recorded
 from racebench.history.edn import EdnProblem, Keyword, values
 from racebench.history.intake import Intake, Version
 from racebench.history.jsonl import FORBIDDEN, acknowledged_note, applicable
 from racebench.model import Numbering, Outcome
-from racebench.recording import NO_VERSION, decode_status
+from racebench.recording import decode_status
 from racebench.scratch import Scratch
 
+Array = npt.NDArray[Any]
+
+_PIECE = 1 << 16
 _TYPES = {"invoke": None, "ok": Outcome.OK, "fail": Outcome.FAIL, "info": Outcome.UNKNOWN}
 _NAMES = {Outcome.OK: ":ok", Outcome.FAIL: ":fail", Outcome.UNKNOWN: ":info"}
 _SQLSTATE = re.compile(r"(?=.*[0-9])[0-9A-Z]{5}")
@@ -192,36 +199,25 @@ def _version(value: Any) -> Version:
     return str(value)
 
 
-def write(file: TextIO, recorded: Recorded, scratch: Scratch) -> None:
-    """Write a unique-ids history: what each acknowledged operation's row has for a number, [tenant number] for many."""
-    from racebench.evidence import Evidence
+def write(file: TextIO, recorded: Recorded, numbers: Callable[[Chunk], tuple[Array, Array]], *, many: bool) -> None:
+    """Write a unique-ids history; `numbers` says which version and tenant each operation's row has.
 
+    A value is the number, of `many` tenants [tenant number].
+    """
     history = recorded.history
-    evidence = Evidence(history, scratch)
-    for _ in evidence.chunks():
-        pass
-    tenants = evidence.survey.tenants
-    many = len(tenants) > 1
     waiting: list[tuple[int, int, str]] = []
     index = order = 0
-    for chunk in history.operations.chunks(scratch.piece):
-        version = evidence.written.version(chunk)
-        said = version == NO_VERSION
-        version[said] = chunk.version[said]
-        rank = evidence.written.rank(chunk) if len(tenants) else said.astype(int)
-        columns = zip(
-            *(each.tolist() for each in (chunk.start, chunk.end, chunk.worker, chunk.status, version, rank, said)),
-            chunk.pending.tolist(),
-            chunk.tenant.tolist(),
-            strict=True,
-        )
-        for start, end, worker, status, number, place, own, pending, tenant in columns:
+    for chunk in history.operations.chunks(_PIECE):
+        columns = (chunk.start, chunk.end, chunk.worker, chunk.status, chunk.pending, *numbers(chunk))
+        for start, end, worker, status, pending, number, tenant in zip(
+            *(each.tolist() for each in columns), strict=True
+        ):
             while waiting and waiting[0][0] <= start:
                 index = _put(file, index, heapq.heappop(waiting)[2])
             outcome, sqlstate = decode_status(status)
             value = _edn(history.version(number))
             if many and value != "nil":
-                value = f"[{tenant if own else int(tenants.values[place])} {value}]"
+                value = f"[{tenant} {value}]"
             common = f":f :generate, :process {worker}"
             began = start - history.start
             index = _put(file, index, f":type :invoke, {common}, :value nil, :time {began}")

@@ -7,10 +7,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
+import numpy as np
+
 from racebench.errors import UsageProblem, suggest
 from racebench.history import History, Log
 from racebench.history.about import About, Recorded
-from racebench.history.intake import UNKNOWN_WRITER, Intake, unknown
+from racebench.history.intake import Intake, unknown
 from racebench.model import ANOMALIES, Numbering, Outcome
 from racebench.recording import NO_VERSION, decode_status
 from racebench.scratch import PIECE, Scratch, pieces
@@ -43,9 +45,13 @@ def read(path: Path, scratch: Scratch) -> Recorded:
         raise UsageProblem(f"{path} cannot be read: {problem.strerror}") from None
     if not len(intake):
         raise UsageProblem(f"{path} has no operations; each is a line with type 'op', see docs/history.md")
+    intake.rows_given |= header.get("rows", False)
     history = intake.history(numbering=header.get("numbering", Numbering.TENANT))
     if history.logs and not intake.rows_given:
-        raise UsageProblem(f"{path} has polls and no rows; give a line with type 'row' for each row")
+        raise UsageProblem(
+            f"{path} has polls and no rows; give a line with type 'row' for each row (if there are none, rows: true in "
+            "the first line)"
+        )
     return Recorded(
         history=history,
         about=About(
@@ -147,6 +153,7 @@ def _header(number: int, line: Mapping[str, Any]) -> Mapping[str, Any]:
             if kind not in ANOMALIES:
                 raise ValueError(f"anomaly '{kind}' is unknown{suggest(str(kind), ANOMALIES)}")
         found["forbidden"] = tuple(line["forbidden"])
+    found["rows"] = _flag(line, "rows", default=False)
     return {"version": VERSION, **found}
 
 
@@ -173,14 +180,14 @@ def _text(line: Mapping[str, Any], name: str) -> str:
     return value
 
 
-def _flag(line: Mapping[str, Any], name: str) -> bool:
-    value = line.get(name, True)
+def _flag(line: Mapping[str, Any], name: str, *, default: bool = True) -> bool:
+    value = line.get(name, default)
     if not isinstance(value, bool):
         raise ValueError(f"'{name}' is true or false, not {json.dumps(value)}")
     return value
 
 
-def write(file: TextIO, recorded: Recorded, _scratch: Scratch) -> None:
+def write(file: TextIO, recorded: Recorded) -> None:
     """Write a history, times since its common start."""
     for line in _lines(recorded):
         file.write(json.dumps(line, ensure_ascii=False, separators=(",", ":")) + "\n")
@@ -194,6 +201,7 @@ def _lines(recorded: Recorded) -> Iterator[Mapping[str, Any]]:
         "scenario": about.scenario,
         "strategy": about.strategy,
         "numbering": history.numbering.value,
+        "rows": history.rows is not None,
         "forbidden": list(about.forbidden),
     }
     for process, records in history.operations.sessions.items():
@@ -213,8 +221,8 @@ def _lines(recorded: Recorded) -> Iterator[Mapping[str, Any]]:
                 }
     bits = history.operations.bits
     for part in pieces(history.table, PIECE):
-        for identity, tenant, version, operation in part.tolist():
-            here = operation not in (0, UNKNOWN_WRITER)
+        known = history.operations.slots(np.ascontiguousarray(part["operation"]))[0] >= 0
+        for (identity, tenant, version, operation), here in zip(part.tolist(), known.tolist(), strict=True):
             writer = {"process": operation >> bits, "index": operation & ((1 << bits) - 1)} if here else {}
             yield {"type": "row", "id": identity, "tenant": tenant, "version": history.version(version), **writer}
     for log in history.logs:
