@@ -124,7 +124,7 @@ def test_what_was_finished_before_an_interruption_is_shown_and_saved(
     assert process.returncode == 130
     assert "naive is" in output
     assert "advisory is" not in output
-    (saved,) = results.iterdir()
+    (saved,) = results.glob("*.json")
     document = json.loads(saved.read_text())
     assert [run["strategy"] for run in document["runs"]] == ["naive"]
     assert document["complete"] is False
