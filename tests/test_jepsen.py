@@ -35,7 +35,7 @@ def read(text: str) -> list[Any]:
         ("#{1 2}", [[1, 2]]),
         ("[#_ 1 2 #_ {:a [3]} 4 #_ #_ 5 6 7]", [2, 4, 7]),
         ('#jepsen.history.Op{:index 0} #inst "2026-01-01"', [{Keyword("index"): 0}, "2026-01-01"]),
-        ("{:f :nemesis, :v #{\\a \\newline}}", [{Keyword("f"): Keyword("nemesis"), Keyword("v"): ["\\a", "\\newline"]}]),
+        ("{:f :nemesis, :v #{\\a \\tab}}", [{Keyword("f"): Keyword("nemesis"), Keyword("v"): ["\\a", "\\tab"]}]),
         ("{[1 2] {:a 1}}", [{(1, 2): {Keyword("a"): 1}}]),
         ("", []),
         ("[]", []),
@@ -147,7 +147,7 @@ def test_an_add_that_failed_and_is_read_all_the_same_is_unexpected(tmp_path: Pat
 
 
 def test_increments_of_keys_are_numbers_of_tenants(tmp_path: Path) -> None:
-    pair = "{{:type :invoke, :f :inc, :value {1}, :process {0}}}{{:type :ok, :f :inc, :value {{{1} {2}}}, :process {0}}}"
+    pair = "{{:type :invoke, :f :inc, :value {1}, :process {0}}}{{:type :ok, :f :inc, :value {{{1} {2}}} :process {0}}}"
     given_ = [(0, 8, 1), (1, 8, 1), (2, 9, 1)]
     result = checked(tmp_path, "".join(pair.format(*each) for each in given_))
     assert result.counts["duplicates"] == 1

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from racebench.errors import DatabaseProblem, ScenarioProblem
 from racebench.history import read_operations
 from racebench.history.table import parse_copy, read_rows
 from racebench.model import NumberedRows, Outcome
@@ -115,8 +116,6 @@ def test_versions_that_are_not_integers_come_back_as_ranks_with_their_texts(embe
 
 
 def test_a_copy_stream_cut_short_is_not_taken_for_rows() -> None:
-    from racebench.errors import DatabaseProblem
-
     with pytest.raises(DatabaseProblem, match="cut short"):
         list(parse_copy([b"PGCOPY\n\xff\r\n\x00" + bytes(8) + bytes(30) + b"\xff\xff"]))
 
@@ -124,3 +123,24 @@ def test_a_copy_stream_cut_short_is_not_taken_for_rows() -> None:
 def test_the_operations_file_takes_32_bytes_an_operation() -> None:
     assert OPERATION.itemsize == 32
     assert os.sysconf("SC_PAGESIZE") <= 65_536 * OPERATION.itemsize
+
+
+@pytest.mark.parametrize(
+    ("column", "problem", "message"),
+    [
+        ("nothing", ScenarioProblem, r'\[rows\] does not fit the table: column "nothing" does not exist'),
+        ("text", ScenarioProblem, r"\[rows\] does not fit the table: cannot cast type json to bigint"),
+        ("late", DatabaseProblem, r"cannot read table e after the run: .*out of range"),
+    ],
+)
+def test_a_table_that_cannot_be_read_is_one_line_and_the_connection_goes_on(
+    embedded: Target, column: str, problem: type[Exception], message: str
+) -> None:
+    with connect(embedded) as connection:
+        connection.execute(
+            "CREATE TEMP TABLE e AS SELECT g AS id, 1 AS tenant, g AS version, g AS operation, '{}'::json AS text,"
+            " CASE WHEN g > 90000 THEN 1e30 ELSE 1 END AS late FROM generate_series(1, 100000) g"
+        )
+        with pytest.raises(problem, match=message):
+            read_rows(connection, NumberedRows(table="e", operation=column), Scratch())
+        assert connection.execute("SELECT 1").fetchone() == (1,)

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import psycopg
 from psycopg import sql
+from psycopg.pq import ExecStatus
 from psycopg.rows import dict_row
 
 from racebench.errors import DatabaseProblem, ScenarioProblem, one_line
@@ -51,9 +52,8 @@ def read_rows(
         )
         query = sql.SQL("COPY (SELECT {} FROM {}) TO STDOUT (FORMAT binary)").format(columns, name)
         rows = scratch.column(ROW)
-        with connection.cursor().copy(query) as copy:
-            for part in parse_copy(_blocks(copy)):
-                rows.append(part)
+        for part in parse_copy(_copied(connection, query)):
+            rows.append(part)
     except (psycopg.errors.UndefinedColumn, psycopg.errors.UndefinedTable, psycopg.errors.CannotCoerce) as problem:
         raise ScenarioProblem(f"[rows] does not fit the table: {one_line(str(problem).splitlines()[0])}") from None
     except psycopg.Error as problem:
@@ -68,23 +68,43 @@ def _read_labels(
     distinct = "SELECT {0}::text FROM (SELECT DISTINCT {0} FROM {1} WHERE {0} IS NOT NULL) AS v ORDER BY {0}"
     query = sql.SQL("COPY ({}) TO STDOUT").format(sql.SQL(distinct).format(version, name))
     text, ends = scratch.column(np.uint8), scratch.column(np.int64)
-    with connection.cursor().copy(query) as copy:
-        for block in _blocks(copy):
-            characters = np.frombuffer(block, np.uint8)
-            ends.append(np.flatnonzero(characters == ord("\n")) + text.count)
-            text.append(characters)
+    for block in _copied(connection, query):
+        characters = np.frombuffer(block, np.uint8)
+        ends.append(np.flatnonzero(characters == ord("\n")) + text.count)
+        text.append(characters)
     return Labels(text=text.array(), ends=ends.array())
 
 
-def _blocks(copy: Iterable[Any]) -> Iterator[bytes]:
-    """The stream, which comes row by row, in blocks of some megabytes."""
+def _copied(connection: psycopg.Connection[Any], query: sql.Composed) -> Iterator[bytes]:
+    """A COPY's stream in blocks of some megabytes. libpq gives it row by row; asked directly, twice as fast."""
+    pgconn = connection.pgconn
+    pgconn.send_query(query.as_bytes(connection))
+    result = pgconn.get_result()
+    if result is None or result.status != ExecStatus.COPY_OUT:
+        _finish(pgconn, result)
     block = bytearray()
-    for row in copy:
+    more = pgconn.get_copy_data
+    while True:
+        size, row = more(0)
+        if size <= 0:
+            break
         block += row
         if len(block) >= _BYTES:
             yield bytes(block)
             block.clear()
+    _finish(pgconn, None)  # what failed under way fails here
     yield bytes(block)
+
+
+def _finish(pgconn: Any, result: Any) -> None:
+    """Take what is left of a statement's results; raises what the server said if it failed."""
+    problem: psycopg.Error | None = None
+    while result is not None or (result := pgconn.get_result()) is not None:
+        if result.status == ExecStatus.FATAL_ERROR:
+            problem = psycopg.errors.error_from_result(result)
+        result = None
+    if problem is not None:
+        raise problem
 
 
 def ask_invariants(connection: psycopg.Connection[Any], scenario: Scenario) -> tuple[Violation, ...]:
