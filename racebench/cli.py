@@ -9,7 +9,6 @@ import io
 import os
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -28,6 +27,8 @@ def main() -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without our characters still gets the rest
+    # numpy's linear algebra is not used here; a pool of its threads in every process would only cost time.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     sys.exit(_main(sys.argv[1:]))
 
 
@@ -115,6 +116,8 @@ def matrix(markdown: str | None, **given: Any) -> int:
     Every strategy is run without a consumer too, so that a pair's throughput says what the consumer costs its writers.
     Without --consumer, all of them.
     """
+    from pathlib import Path
+
     from racebench import planning
     from racebench.reports import document, grid
 
@@ -171,6 +174,8 @@ def show(name: str, scenario: str | None) -> None:
 @click.option("--title", default="racebench run", show_default=True, help="Title of the picture.")
 def report(files: tuple[str, ...], format_: str, output: str | None, title: str) -> None:
     """Render saved results as table, grid, Markdown, JSON or picture."""
+    from pathlib import Path
+
     from racebench.reports import document, grid, svg, terminal
 
     whole = document.merge([document.read(Path(name)) for name in files])
@@ -210,6 +215,8 @@ def check(files: tuple[str, ...], format_: str | None, json_path: str | None, fa
     A FILE is what `racebench run --history` left (.npz), or a history recorded elsewhere: JSON Lines (.jsonl) or
     Jepsen's (.edn), of operations that hand out numbers. See docs/history.md.
     """
+    from pathlib import Path
+
     from racebench import offline, planning
     from racebench.interrupts import interruptible
     from racebench.reports import checked, document

@@ -160,7 +160,12 @@ def _result(run: Mapping[str, Any]) -> RunResult:
         consumers=tuple(
             ConsumerResult(**{**consumer, "verdict": Verdict(consumer["verdict"])}) for consumer in run["consumers"]
         ),
-        load=Load(**{**{name: run[name] for name in _LOAD if name in run}, "protocol": Protocol(run.get("protocol", "prepared"))}),
+        load=Load(
+            **{
+                **{name: run[name] for name in _LOAD if name in run},
+                "protocol": Protocol(run.get("protocol", "prepared")),
+            }
+        ),
         seconds=run["seconds"],
         verdict=Verdict(run["verdict"]),
         expected=tuple(run["expected"]),
