@@ -25,7 +25,7 @@ Array = npt.NDArray[Any]
 #: Records that are worked on at a time.
 PIECE = 1 << 18
 
-_SMALL = 16 << 20
+_SMALL = 8 << 20
 _MOST_KEYS = 1 << 26
 _BLOCK = 1 << 16  # the kernel maps what a read misses in blocks of so many bytes
 _TOUCHED = 32 << 20
