@@ -381,6 +381,18 @@ def test_json_lines_in_the_words_of_the_documentation(tmp_path: Path) -> None:
     assert "each of its 3 acknowledged operations counts as the row it wrote" in result.about.note
 
 
+def test_the_example_in_the_documentation_is_one(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "history.md").read_text()
+    lines = [line.strip() for line in page.splitlines() if line.startswith('    {"type"')]
+    (tmp_path / "x.jsonl").write_text("\n".join(lines))
+    result = check_file(tmp_path / "x.jsonl", None)
+    assert findings(result) == {
+        **dict.fromkeys(("committed", "failed", "unknown", "retries", "rows", "refused"), 1),
+        "attempts": 3,
+    }
+    assert result.verdict == "VALID"
+
+
 def test_rows_and_polls_given_make_lost_and_missed_countable(tmp_path: Path) -> None:
     path = tmp_path / "mine.jsonl"
     path.write_text(
