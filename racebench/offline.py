@@ -161,8 +161,13 @@ def _opened(output: Path | None) -> Iterator[TextIO]:
     if output is None:
         yield sys.stdout
         return
+    whole = not output.exists() or output.is_file()
     partial = output.with_name(f".{output.name}.partial")
     try:
+        if not whole:  # a device or a pipe
+            with output.open("w", encoding="utf-8") as file:
+                yield file
+            return
         try:
             with partial.open("w", encoding="utf-8") as file:
                 yield file

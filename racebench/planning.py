@@ -187,7 +187,7 @@ def _stem(scenario: Scenario, folder: Path | None, json_path: str | None) -> Pat
     if folder is not None:
         stamp = now().replace(":", "").replace("-", "")
         return folder / f"{stamp}-{scenario.name}-{secrets.token_hex(3)}"
-    if json_path is not None and json_path != "-":
+    if json_path is not None and json_path != "-" and not (Path(json_path).exists() and not Path(json_path).is_file()):
         return Path(json_path).with_suffix("")
     return None
 

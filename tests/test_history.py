@@ -512,3 +512,15 @@ def test_an_export_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(RacebenchError, match=r"cannot write .*nowhere/out\.edn: No such file or directory"):
         export(path, "edn", tmp_path / "nowhere" / "out.edn")
     assert sorted(each.name for each in tmp_path.iterdir()) == ["d.npz", "h.history.npz"]
+
+
+def test_an_export_to_a_device_goes_there_and_leaves_it_one(racebench: Command, tmp_path: Path) -> None:
+    done = racebench("check", str(written(tmp_path)), "--export", "--format", "jsonl", "-o", "/dev/full")
+    assert done.returncode == 1
+    assert done.stderr.startswith("racebench: cannot write /dev/full: No space left on device")
+    assert Path("/dev/full").is_char_device()
+    assert (
+        racebench("check", str(tmp_path / "h.history.npz"), "--export", "--format", "edn", "-o", "/dev/null").returncode
+        == 0
+    )
+    assert Path("/dev/null").is_char_device()
