@@ -94,7 +94,6 @@ def work(task: WorkerTask, channel: Channel) -> None:
             stack.enter_context(contextlib.closing(_Client(task, report, *each)))
             for each in zip(task.sessions, task.operations, task.records, strict=True)
         ]
-        gc.collect()
         gc.disable()  # the loop makes no cycles, and a collection would be somebody's slowest operation
         stack.callback(gc.enable)
         channel.send(Ready())
