@@ -173,8 +173,8 @@ class Writer:
     def once(self) -> Program:
         """Write `program(v, roll_back)`: runs the script once and returns the Outcome.
 
-        `v` are the variables. The namespace must have what `emit`'s lines call, and `evaluate`, `render`, `random`,
-        `trees`, `Stopped`, `stopped`, `ExpressionError`, `fault`, `unfinished`, `OK` and `FAIL`.
+        `v` are the variables. The namespace must have what `emit`'s lines call, and `trees`, `render`, `random`,
+        `Stopped`, `stopped`, `ExpressionError`, `fault`, `unfinished`, `OK` and `FAIL`.
         """
         self._write(0, 0, "def program(v, roll_back, *_):")
         self._attempt(1)
@@ -222,13 +222,13 @@ class Writer:
                 statements = [step for at in part.steps if isinstance(step := script.steps[at], Statement)]
                 write(index, inner, *self._exchange(statements))
             elif isinstance(part, Sleep):
-                amount = f"trees[{index}]" if isinstance(part.amount, str) else repr(("value", part.amount))
-                write(index, inner, f"pause = (evaluate({amount}, v, random) or 0) * {part.unit_us / 1e6!r}")
+                amount = f"(trees[{index}](v, random) or 0)" if isinstance(part.amount, str) else repr(part.amount)
+                write(index, inner, f"pause = {amount} * {part.unit_us / 1e6!r}")
                 write(index, inner, "if pause > 0:", "    yield pause")
             elif isinstance(part, Assign):
-                write(index, inner, f"v[{part.name!r}] = render(evaluate(trees[{index}], v, random))")
+                write(index, inner, f"v[{part.name!r}] = render(trees[{index}](v, random))")
             elif isinstance(part, Branch):
-                write(index, inner, f"if not evaluate(trees[{index}], v, random):", f"    at = {part.otherwise}")
+                write(index, inner, f"if not trees[{index}](v, random):", f"    at = {part.otherwise}")
             else:
                 write(index, inner, f"at = {part.to}")
         last = len(script.steps) - 1
@@ -304,14 +304,14 @@ def names_of(statements: Sequence[Statement], protocol: Protocol) -> list[str]:
     ]
 
 
-def trees(script: Script) -> dict[int, expression.Tree]:
+def trees(script: Script) -> dict[int, expression.Compiled]:
     """The expressions of a script's steps by index; a `\\sleep` of a variable has one too."""
-    found: dict[int, expression.Tree] = {}
+    found: dict[int, expression.Compiled] = {}
     for at, step in enumerate(script.steps):
         if isinstance(step, Assign | Branch):
-            found[at] = step.tree
+            found[at] = expression.compiled(step.tree)
         elif isinstance(step, Sleep) and isinstance(step.amount, str):
-            found[at] = ("var", step.amount)
+            found[at] = expression.compiled(("var", step.amount))
     return found
 
 
@@ -324,7 +324,6 @@ def namespace(script: Script, random: Any, **more: Any) -> dict[str, Any]:
         )
 
     return {
-        "evaluate": expression.evaluate,
         "render": expression.render,
         "ExpressionError": expression.ExpressionError,
         "Stopped": Stopped,

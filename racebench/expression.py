@@ -9,6 +9,7 @@ Source: pgbench's documentation, "Built-in Operators" and "Built-In Functions".
 from __future__ import annotations
 
 import math
+import operator
 import re
 from collections.abc import Callable, Mapping
 from random import Random
@@ -162,30 +163,63 @@ class _Parser:
         return ("call", name, *arguments)
 
 
-def evaluate(tree: Tree, variables: Mapping[str, bytes | None], random: Random) -> Value:
-    """Evaluate a tree; a variable's text becomes an integer, a double, a boolean or NULL.
+Compiled = Callable[[Mapping[str, bytes | None], Random], Value]
 
-    Raises ExpressionError for an unset or non-numeric variable, a division by zero, a wrong type.
+
+def evaluate(tree: Tree, variables: Mapping[str, bytes | None], random: Random) -> Value:
+    """Evaluate a tree once; see `compiled`."""
+    return compiled(tree)(variables, random)
+
+
+def compiled(tree: Tree) -> Compiled:
+    """Make a function of variables and randomness from a tree, for evaluating it again and again.
+
+    A variable's text becomes an integer, a double, a boolean or NULL. The function raises ExpressionError for an unset
+    or non-numeric variable, a division by zero, a wrong type.
     """
     head = tree[0]
     if head == "value":
-        return tree[1]  # type: ignore[no-any-return]  # a tuple of mixed members
+        constant = tree[1]
+        return lambda _variables, _random: constant
     if head == "var":
-        return _number(tree[1], variables)
+        name = tree[1]
+        return lambda variables, _random: _number(name, variables)
     if head in ("and", "or"):
-        return _logic(head, tree, variables, random)
-    arguments = [evaluate(part, variables, random) for part in tree[2 if head == "call" else 1 :] if _is_tree(part)]
-    if head == "not":
-        return None if arguments[0] is None else not arguments[0]
-    if head == "is":
-        return arguments[0] is tree[2] if tree[2] is None else arguments[0] is not None and arguments[0] == tree[2]
-    name = tree[1] if head == "call" else head
-    if None in arguments and name not in ("greatest", "least"):
-        return None
-    try:
-        return _apply(name, [a for a in arguments if a is not None], random)
-    except (ZeroDivisionError, ValueError, OverflowError) as problem:
-        raise ExpressionError(f"{name}: {problem}") from None
+        return _logic(head, compiled(tree[1]), compiled(tree[2]))
+    parts = [compiled(part) for part in tree[2 if head == "call" else 1 :] if isinstance(part, tuple)]
+    if head in ("not", "is"):
+        return _test(parts[0], tree[2] if head == "is" else None, negated=head == "not")
+    return _application(tree[1] if head == "call" else head, parts)
+
+
+def _test(part: Compiled, wanted: Value, *, negated: bool) -> Compiled:
+    """IS (NULL is something like any other) or, negated, NOT (of NULL it is NULL)."""
+
+    def test(variables: Mapping[str, bytes | None], random: Random) -> Value:
+        value = part(variables, random)
+        if negated:
+            return None if value is None else not value
+        return value is None if wanted is None else value is not None and value == wanted
+
+    return test
+
+
+def _application(name: str, parts: list[Compiled]) -> Compiled:
+    function, drawn = _FUNCTIONS.get(name), _DRAWN.get(name)
+    skips_null = name in ("greatest", "least")
+
+    def apply(variables: Mapping[str, bytes | None], random: Random) -> Value:
+        values = [part(variables, random) for part in parts]
+        if None in values:
+            if not skips_null:
+                return None
+            values = [value for value in values if value is not None]
+        try:
+            return function(*values) if function is not None else drawn(random, *values)  # type: ignore[misc]
+        except (ZeroDivisionError, ValueError, OverflowError) as problem:
+            raise ExpressionError(f"{name}: {problem}") from None
+
+    return apply
 
 
 def render(value: Value) -> bytes | None:
@@ -197,8 +231,7 @@ def render(value: Value) -> bytes | None:
     return b"%d" % value if isinstance(value, int) else repr(value).encode()
 
 
-def _is_tree(part: object) -> bool:
-    return isinstance(part, tuple)
+_WORDS = {"true": True, "t": True, "on": True, "yes": True, "false": False, "f": False, "off": False, "no": False}
 
 
 def _number(name: str, variables: Mapping[str, bytes | None]) -> Value:
@@ -208,66 +241,31 @@ def _number(name: str, variables: Mapping[str, bytes | None]) -> Value:
         raise ExpressionError(f"variable :{name} is not set") from None
     if raw is None:
         return None
-    text = raw.decode()
     for convert in (int, float):
         try:
-            return convert(text)
+            return convert(raw)
         except ValueError:
             continue
-    words = {"true": True, "t": True, "on": True, "yes": True, "false": False, "f": False, "off": False, "no": False}
-    if text.lower() in words:
-        return words[text.lower()]
+    text = raw.decode()
+    if text.lower() in _WORDS:
+        return _WORDS[text.lower()]
     raise ExpressionError(f"variable :{name} is '{text}', not a number")
 
 
-def _logic(head: str, tree: Tree, variables: Mapping[str, bytes | None], random: Random) -> Value:
+def _logic(head: str, first: Compiled, second: Compiled) -> Compiled:
     """SQL's three-valued AND and OR; the right side is evaluated only if it can matter."""
-    left = evaluate(tree[1], variables, random)
-    if left is not None and bool(left) == (head == "or"):
-        return bool(left)
-    right = evaluate(tree[2], variables, random)
-    if right is not None and bool(right) == (head == "or"):
-        return bool(right)
-    return None if left is None or right is None else head == "and"
+    decides = head == "or"
 
+    def decide(variables: Mapping[str, bytes | None], random: Random) -> Value:
+        left = first(variables, random)
+        if left is not None and bool(left) == decides:
+            return bool(left)
+        right = second(variables, random)
+        if right is not None and bool(right) == decides:
+            return bool(right)
+        return None if left is None or right is None else not decides
 
-def _apply(name: str, a: list[Any], random: Random) -> Value:
-    compare: dict[str, Callable[[Any, Any], bool]] = {
-        "=": lambda x, y: x == y,
-        "<>": lambda x, y: x != y,
-        "!=": lambda x, y: x != y,
-        "<": lambda x, y: x < y,
-        "<=": lambda x, y: x <= y,
-        ">": lambda x, y: x > y,
-        ">=": lambda x, y: x >= y,
-    }
-    if name in compare:
-        return compare[name](a[0], a[1])
-    numeric: dict[str, Callable[..., Value]] = {
-        "+": lambda x, y: x + y,
-        "-": lambda x, y: x - y,
-        "*": lambda x, y: x * y,
-        "/": _divide,
-        "%": _remainder,
-        "mod": _remainder,
-        "negate": lambda x: -x,
-        "abs": abs,
-        "ceil": lambda x: float(math.ceil(x)),
-        "double": float,
-        "exp": math.exp,
-        "floor": lambda x: float(math.floor(x)),
-        "greatest": lambda *x: max(x, default=None),
-        "int": lambda x: round(float(x)) if isinstance(x, float) else int(x),  # rint, as in pgbench: half to even
-        "least": lambda *x: min(x, default=None),
-        "ln": math.log,
-        "pi": lambda: math.pi,
-        "power": lambda x, y: float(x) ** float(y),
-        "random": lambda low, high: random.randint(_whole(low), _whole(high)),
-        "random_exponential": lambda low, high, p: _exponential(random, low, high, p),
-        "random_gaussian": lambda low, high, p: _gaussian(random, low, high, p),
-        "sqrt": math.sqrt,
-    }
-    return numeric[name](*a)
+    return decide
 
 
 def _whole(value: Any) -> int:
@@ -304,3 +302,38 @@ def _gaussian(random: Random, low: Any, high: Any, parameter: Any) -> int:
     while not -parameter <= deviate < parameter:
         deviate = random.gauss(0.0, 1.0)
     return _whole(low) + int((_whole(high) - _whole(low) + 1) * (deviate + parameter) / (parameter * 2.0))
+
+
+_FUNCTIONS: dict[str, Callable[..., Value]] = {
+    "=": operator.eq,
+    "<>": operator.ne,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
+    "/": _divide,
+    "%": _remainder,
+    "mod": _remainder,
+    "negate": operator.neg,
+    "abs": abs,
+    "ceil": lambda x: float(math.ceil(x)),
+    "double": float,
+    "exp": math.exp,
+    "floor": lambda x: float(math.floor(x)),
+    "greatest": lambda *x: max(x, default=None),
+    "int": lambda x: round(float(x)) if isinstance(x, float) else int(x),  # rint, as in pgbench: half to even
+    "least": lambda *x: min(x, default=None),
+    "ln": math.log,
+    "pi": lambda: math.pi,
+    "power": lambda x, y: float(x) ** float(y),
+    "sqrt": math.sqrt,
+}
+_DRAWN: dict[str, Callable[..., Value]] = {
+    "random": lambda random, low, high: random.randint(_whole(low), _whole(high)),
+    "random_exponential": _exponential,
+    "random_gaussian": _gaussian,
+}

@@ -197,8 +197,8 @@ class Lateness(Pass):
 
     def rows(self, chunk: RowChunk) -> None:
         arrived, acknowledged = chunk.first(self._log), chunk.acknowledged
-        both = (arrived != 0) & (acknowledged != 0)
-        self._late.append(np.maximum(arrived - acknowledged, 0)[both])
+        both = (arrived != 0) & (acknowledged != NEVER)
+        self._late.append(np.maximum(arrived[both] - acknowledged[both], 0))
 
     def operations(self, chunk: Chunk) -> None:
         """What can be known of this is known by now."""

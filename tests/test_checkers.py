@@ -87,6 +87,11 @@ BAD: dict[str, tuple[History, int, str]] = {
 }
 
 
+def test_an_operation_acknowledged_at_time_zero_has_ended_all_the_same() -> None:
+    past = history([Op(1, 0, 0), Op(2, 5, 6)], [Row(1, 2, 1), Row(2, 1, 2)])
+    assert all_findings(past)["inversions"].count == naive_counts(past)["inversions"] == 1
+
+
 def test_every_kind_has_a_checker_a_good_and_a_bad_history() -> None:
     checked = {*CONSUMER_CHECKERS, *OPERATION_CHECKERS, *ROW_CHECKERS}
     assert checked == set(ANOMALIES) == set(GOOD) == set(BAD)

@@ -20,6 +20,7 @@ from racebench.evidence.numbers import Numbers, numbers_of
 from racebench.evidence.survey import Survey
 from racebench.evidence.written import Written
 from racebench.history import History, Log
+from racebench.history.operations import NEVER
 from racebench.model import Numbering, Outcome
 from racebench.recording import NO_VERSION, outcomes
 from racebench.scratch import Scratch, pieces
@@ -132,11 +133,11 @@ class RowChunk:
 
     @cached_property
     def acknowledged(self) -> Array:
-        """When the success of each row's operation was acknowledged; 0 if it was not."""
+        """When the success of each row's operation was acknowledged; NEVER if it was not."""
         known, slots, index = self._operation
         end, status = self._evidence.history.operations.gather(("end", "status"), slots, index)
-        found = np.zeros(len(self), np.int64)
-        found[known] = np.where(outcomes(status) == Outcome.OK, end, 0)
+        found = np.full(len(self), NEVER)
+        found[known] = np.where(outcomes(status) == Outcome.OK, end, NEVER)
         return found
 
     def first(self, log: int) -> Array:

@@ -22,7 +22,8 @@ from racebench.history import History, Labels, Log, Operations, Violation
 from racebench.history.about import About, Recorded
 from racebench.history.columns import Reader, Span, Writer
 from racebench.history.rows import ROW
-from racebench.model import ANOMALIES, Numbering
+from racebench.history.operations import never_ended
+from racebench.model import ANOMALIES, Numbering, Outcome
 from racebench.recording import DELIVERY, NO_VERSION, OPERATION, POLL, decode_status, encode_status
 from racebench.scratch import Scratch, pieces, release
 
@@ -132,7 +133,7 @@ def _write_operations(writer: Writer, history: History, statuses: list[str]) -> 
 
 
 def _duration(records: Array) -> Array:
-    return np.where(records["end"] == 0, _NEVER, records["end"] - records["start"])
+    return np.where(never_ended(records["end"], records["status"]), _NEVER, records["end"] - records["start"])
 
 
 def _write_log(writer: Writer, name: str, log: Log, start: int) -> None:
@@ -271,6 +272,8 @@ class _Reading:
             self._within("sqlstate", sqlstate, 0, len(codes) - 1)
             self._within("duration", duration, _NEVER, 2**62)
             self._within("start", start, -(2**62), 2**62)
+            if ((duration == _NEVER) & ((outcome == Outcome.OK) | (outcome == Outcome.FAIL))).any():
+                raise self.reader.damaged("'duration' says of an operation whose outcome is known that it never ended")
             self._in_order(np.concatenate([last, start]), column.count - len(last), firsts)
             last = start[-1:].astype(np.int64)
             records = np.empty(len(start), OPERATION)

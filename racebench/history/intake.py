@@ -105,6 +105,8 @@ class Intake:
         if start < self._starts.get(process, start):
             raise ValueError(f"process {process} begins at {start}, before its last operation did")
         self._starts[process] = start
+        if end is None and outcome is not Outcome.UNKNOWN:
+            raise ValueError("an operation whose outcome is known has an end")
         if end is not None and not start <= end <= 2**62:
             raise ValueError(f"an operation that began at {start} cannot end at {end}")
         ends = 0 if end is None else end + EPOCH

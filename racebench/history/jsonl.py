@@ -13,6 +13,7 @@ from racebench.errors import UsageProblem, suggest
 from racebench.history import History, Log
 from racebench.history.about import About, Recorded
 from racebench.history.intake import Intake, unknown
+from racebench.history.operations import never_ended
 from racebench.model import ANOMALIES, Numbering, Outcome
 from racebench.recording import NO_VERSION, decode_status
 from racebench.scratch import PIECE, Scratch, pieces
@@ -206,14 +207,15 @@ def _lines(recorded: Recorded) -> Iterator[Mapping[str, Any]]:
     }
     for process, records in history.operations.sessions.items():
         for part in pieces(records, PIECE):
-            for start, end, version, tenant, tries, status in part.tolist():
+            pending = never_ended(part["end"], part["status"]).tolist()
+            for (start, end, version, tenant, tries, status), never in zip(part.tolist(), pending, strict=True):
                 outcome, sqlstate = decode_status(status)
                 yield {
                     "type": "op",
                     "process": process,
                     "tenant": tenant,
                     "start_ns": start - history.start,
-                    "end_ns": end - history.start if end else None,
+                    "end_ns": None if never else end - history.start,
                     "outcome": _NAMES[outcome],
                     "version": None if version == NO_VERSION or history.labels is not None else version,
                     "tries": tries,

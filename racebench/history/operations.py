@@ -104,7 +104,7 @@ class Operations:
             worker=number,
             tenant=int(record["tenant"]),
             start=int(record["start"]),
-            end=end or None,
+            end=None if end == 0 and decode_status(int(record["status"]))[0] is Outcome.UNKNOWN else end,
             version=int(record["version"]),
             tries=int(record["tries"]),
             status=int(record["status"]),
@@ -213,7 +213,7 @@ class Chunk:
     def end(self) -> Array:
         """When each ended, NEVER for one that never did."""
         end = self._column("end")
-        return np.where(end == 0, np.int64(NEVER), end)
+        return np.where(never_ended(end, self.status), np.int64(NEVER), end)
 
     @property
     def pending(self) -> Array:
@@ -267,6 +267,17 @@ class Chunk:
     def _column(self, name: str) -> Array:
         found: Array = np.concatenate([records[name] for _, _, records in self._segments])[self._order]
         return found
+
+
+def never_ended(end: Array, status: Array) -> Array:
+    """Which recorded operations never ended: an end of 0, and an outcome that nobody knows.
+
+    An acknowledged one has ended, also if its clock said 0.
+    """
+    pending: Array = end == 0
+    if pending.any():
+        pending &= outcomes(status) == Outcome.UNKNOWN
+    return pending
 
 
 def _joined(parts: list[Array]) -> Iterator[Array]:
