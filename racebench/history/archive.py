@@ -21,8 +21,8 @@ from racebench.errors import RacebenchError, UsageProblem
 from racebench.history import History, Labels, Log, Operations, Violation
 from racebench.history.about import About, Recorded
 from racebench.history.columns import Reader, Span, Writer
-from racebench.history.rows import ROW
 from racebench.history.operations import never_ended
+from racebench.history.rows import ROW
 from racebench.model import ANOMALIES, Numbering, Outcome
 from racebench.recording import DELIVERY, NO_VERSION, OPERATION, POLL, decode_status, encode_status
 from racebench.scratch import Scratch, pieces, release
