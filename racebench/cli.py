@@ -50,6 +50,10 @@ def _main(arguments: list[str]) -> int:
         )
     except RacebenchError as problem:
         return _say(str(problem), *getattr(problem, "__notes__", ()), code=problem.exit_code)
+    except MemoryError:
+        return _say(
+            "not enough memory; free some, raise the limit (ulimit -v), or run for less long", code=ExitCode.INTERNAL
+        )
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads on; let the exit be quiet
         return ExitCode.OK
