@@ -42,8 +42,7 @@ from benchmarks.measurement import (
 )
 from benchmarks.programs import Server, drop_schema, run_program, running_server
 from racebench.history import ROW
-from racebench.history.operations import OPERATION_BITS
-from racebench.recording import DELIVERY, NO_VERSION, OPERATION, outcomes
+from racebench.recording import DELIVERY, NO_VERSION, OPERATION, OPERATION_BITS, outcomes
 from racebench.scratch import mapped, pieces
 
 SIZES = (10**5, 10**6, 10**7)

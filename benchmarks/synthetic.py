@@ -17,9 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from racebench.history import ROW
-from racebench.history.operations import OPERATION_BITS
 from racebench.model import Outcome
-from racebench.recording import DELIVERY, NO_VERSION, OPERATION, POLL, encode_status
+from racebench.recording import DELIVERY, NO_VERSION, OPERATION, OPERATION_BITS, POLL, encode_status
 
 Array = npt.NDArray[Any]
 

@@ -44,16 +44,12 @@ def _main(arguments: list[str]) -> int:
     except (click.Abort, KeyboardInterrupt, Interrupted) as problem:
         left = getattr(problem, "__notes__", ())
         return _say(
-            "interrupted; the server, the workers and the schema are gone" if not left else "interrupted",
+            "interrupted; no server, worker or schema is left" if not left else "interrupted",
             *left,
             code=ExitCode.INTERRUPTED,
         )
     except RacebenchError as problem:
         return _say(str(problem), *getattr(problem, "__notes__", ()), code=problem.exit_code)
-    except MemoryError:
-        return _say(
-            "not enough memory; free some, raise the limit (ulimit -v), or run for less long", code=ExitCode.INTERNAL
-        )
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads on; let the exit be quiet
         return ExitCode.OK

@@ -27,6 +27,10 @@ class RacebenchError(Exception):
     exit_code = ExitCode.INTERNAL
 
 
+class DiskFull(RacebenchError):  # noqa: N818 - as below
+    """There is no space for what is being recorded; what was recorded before is kept."""
+
+
 class UsageProblem(RacebenchError):  # noqa: N818 - "error" is what a program makes
     """The request cannot be carried out as it was made: an unknown strategy, an unwritable folder."""
 

@@ -17,9 +17,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from racebench.errors import RacebenchError
+from racebench.errors import DiskFull
 from racebench.model import Outcome
 
+#: Operation ids are session << OPERATION_BITS | index, so a row names the operation that wrote it.
+OPERATION_BITS = 32
 #: NULL in a version column of 64-bit integers.
 NO_VERSION = -(2**63)
 
@@ -65,7 +67,7 @@ def outcomes(status: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
 class RecordFile:
     """An append-only file of records of one dtype, written through a memory map of `chunk` records at a time.
 
-    Raises RacebenchError if the disk is full; what was recorded before stays readable.
+    Raises DiskFull if the disk is; what was recorded before stays readable.
     """
 
     def __init__(self, path: Path, dtype: np.dtype[Any], chunk: int = CHUNK_RECORDS) -> None:
@@ -116,7 +118,7 @@ class RecordFile:
             reserve(self._file, self._base, self._chunk)
             self._map = mmap.mmap(self._file, self._chunk, offset=self._base)
         except OSError as problem:
-            raise RacebenchError(f"cannot record to {self.path}: {problem.strerror}; free some space") from None
+            raise DiskFull(f"cannot record to {self.path}: {problem.strerror}; free some space") from None
         self._at = 0
 
 

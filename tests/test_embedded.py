@@ -90,7 +90,7 @@ def test_an_interrupted_command_exits_130_and_leaves_no_server_and_no_worker(
     process.send_signal(sign)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert errors.strip() == "racebench: interrupted; the server, the workers and the schema are gone"
+    assert errors.strip() == "racebench: interrupted; no server, worker or schema is left"
     assert servers(cache) == []
     wait_for(lambda: not any(_alive(pid) for pid in workers), "a worker outlived its command")
     assert list(tmp_path.iterdir()) == []

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
+from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
 
 from conftest import Command, UsersServer
 from racebench import arrivals, pace
-from racebench.model import Load, OpenLoop, Pace, Protocol, RunResult, Timeline, Usage, Verdict
+from racebench.errors import DiskFull
+from racebench.hammer import worker
+from racebench.hammer.worker import Go, WorkerReport, WorkerTask
+from racebench.model import Load, OpenLoop, Pace, Protocol, RunResult, Scenario, Timeline, Usage, Verdict
+from racebench.recording import OPERATION, RecordFile, read_records
+from racebench.session import connect, run_file
+from racebench.targets import Target
 
 Run = Callable[..., RunResult]
 
@@ -200,3 +209,53 @@ def test_over_tls_a_run_is_the_same_run(racebench: Command, users_server: UsersS
     assert counts["disable"].pop("inversions") == counts["require"].pop("inversions") == 0
     assert counts["disable"] == counts["require"]
     assert users_server.schemas() == []
+
+
+# A disk that fills
+
+
+def test_a_full_disk_ends_a_worker_and_keeps_what_it_recorded(
+    embedded: Target, version_counter: Scenario, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Small(RecordFile):
+        def begin(self, *values: int) -> None:
+            if self.count == 50:
+                raise DiskFull("cannot record to r: No space left on device; free some space")
+            super().begin(*values)
+
+    class Spoken:
+        """A channel whose other end says Go."""
+
+        said: ClassVar[list[object]] = []
+
+        def send(self, message: object) -> None:
+            self.said.append(message)
+
+        def receive(self) -> Go:
+            now = time.perf_counter_ns()
+            return Go(now, now, None)
+
+    monkeypatch.setattr(worker, "RecordFile", Small)
+    strategy = version_counter.strategies["advisory"]
+    with connect(embedded, schema="full_disk") as connection:
+        connection.execute("CREATE SCHEMA full_disk")
+        for part in version_counter.schema:
+            run_file(connection, part)
+        task = WorkerTask(
+            target=embedded,
+            schema="full_disk",
+            application_name="racebench-test",
+            strategy=strategy,
+            load=Load(workers=1, duration_s=None, operations=100),
+            sessions=(1,),
+            operations=(100,),
+            records=(tmp_path / "r",),
+        )
+        worker.work(task, Spoken())  # type: ignore[arg-type]
+        rows = connection.execute("SELECT count(*) FROM events").fetchone()
+        connection.execute("DROP SCHEMA full_disk CASCADE")
+    report = Spoken.said[-1]
+    assert isinstance(report, WorkerReport)
+    assert report.problems == ["cannot record to r: No space left on device; free some space"]
+    assert rows == (50,)
+    assert len(read_records(tmp_path / "r", OPERATION)) == 50

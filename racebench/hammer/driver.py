@@ -22,7 +22,7 @@ from racebench import processor
 from racebench.errors import DatabaseProblem, RacebenchError, ScenarioProblem, one_line
 from racebench.executors.processes import Died, Failure, Processes, Worker, messages
 from racebench.hammer.consumer import ConsumerReport, ConsumerTask, Drain, Polling, consume
-from racebench.hammer.worker import OPERATION_BITS, Go, Ready, WorkerReport, WorkerTask, work
+from racebench.hammer.worker import Go, Ready, WorkerReport, WorkerTask, work
 from racebench.history import History, Log, archive, read_operations
 from racebench.history.about import About, Recorded
 from racebench.history.logs import read_log
@@ -226,7 +226,7 @@ class _Run:
             violations, measures = ask_invariants(connection, scenario), ask_measures(connection, scenario)
         return History(
             start=start,
-            operations=read_operations({n: self._record(n) for n in self._sessions()}, OPERATION_BITS),
+            operations=read_operations({n: self._record(n) for n in self._sessions()}),
             rows=rows,
             logs=() if rows is None else tuple(self._log(number) for number in range(len(self.consumers))),
             violations=violations,

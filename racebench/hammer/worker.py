@@ -21,18 +21,16 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from racebench import arrivals
-from racebench.errors import DatabaseProblem
+from racebench.errors import DatabaseProblem, DiskFull
 from racebench.exchanges import Variables
 from racebench.executors.processes import Channel
 from racebench.model import Load, Outcome, Strategy
-from racebench.recording import CHUNK_RECORDS, NO_VERSION, OPERATION, RecordFile, encode_status
+from racebench.recording import CHUNK_RECORDS, NO_VERSION, OPERATION, OPERATION_BITS, RecordFile, encode_status
 from racebench.session import Session, connect
 
 if TYPE_CHECKING:
     from racebench.targets import Target
 
-#: Operation ids are session << OPERATION_BITS | index, so a row names the operation that wrote it.
-OPERATION_BITS = 32
 
 _RECONNECT_SECONDS = 2.0
 _LONGEST_BACKOFF = 16
@@ -202,8 +200,14 @@ class _Client:
     def operations(self, go: Go) -> Iterator[float | None]:
         """Run operations until told to stop; yields None to wait for the connection, or seconds to sleep.
 
-        The only client of a process waits for its connection itself.
+        The only client of a process waits for its connection itself. A full disk ends it: what it did is on record.
         """
+        try:
+            yield from self._operations(go)
+        except DiskFull as problem:
+            self.report.problems.append(str(problem))
+
+    def _operations(self, go: Go) -> Iterator[float | None]:
         load, record = self.task.load, self.record
         self.start = go.start_ns
         variables: Variables = {

@@ -12,11 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from racebench.history import History, Labels, Log, Operations
-from racebench.history.operations import OPERATION_BITS
 from racebench.history.rows import ROW, labels
 from racebench.model import Numbering, Outcome
 from racebench.ordering import in_order
-from racebench.recording import DELIVERY, NO_VERSION, OPERATION, POLL, encode_status
+from racebench.recording import DELIVERY, NO_VERSION, OPERATION, OPERATION_BITS, POLL, encode_status
 from racebench.scratch import Column, Scratch, pieces
 
 Array = npt.NDArray[Any]

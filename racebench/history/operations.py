@@ -15,13 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from racebench.model import Outcome
-from racebench.recording import decode_status, outcomes
+from racebench.recording import OPERATION_BITS, decode_status, outcomes
 from racebench.scratch import release
 
 Array = npt.NDArray[Any]
 
-#: Operation ids are session << OPERATION_BITS | index, so a row names the operation that wrote it.
-OPERATION_BITS = 32
 #: The end of an operation that never ended.
 NEVER = 2**63 - 1
 

@@ -67,6 +67,22 @@ def advice(result: RunResult) -> str:
     return f"{move}: try {better}." if better else f"{move}."
 
 
+def conditions(result: RunResult) -> str | None:
+    """How closely the sessions began together, and who used the CPU; None for an older document."""
+    pace = result.pace
+    if pace is None or pace.start_spread_us is None:
+        return None
+    said = f"first operations within {pace.start_spread_us / 1e3:.1f} ms"
+    client, server = pace.cpu.client_s, pace.cpu.server_s
+    if client is not None and server is not None and client + server > 0:
+        said += f"; of the CPU time the workers used {_share(client, client + server)}"
+    return said
+
+
+def _share(part: float, whole: float) -> str:
+    return f"{100 * part / whole:.0f}%"
+
+
 def kept_up(result: RunResult) -> str | None:
     """How an open loop kept up; None for a closed one."""
     loop = None if result.pace is None else result.pace.open_loop

@@ -176,6 +176,8 @@ def _paragraph(result: RunResult) -> Iterator[RenderableType]:
     text.append(verdict_text(result.verdict))
     text.append(f", {sentences.expectation(result)}. {sentences.happened(result)} {sentences.advice(result)}")
     yield text
+    if (conditions := sentences.conditions(result)) is not None:
+        yield Padding(Text(conditions, style="dim"), (0, 0, 0, 2))
     if (kept_up := sentences.kept_up(result)) is not None:
         yield Padding(Text(kept_up), (0, 0, 0, 2))
     for note in result.notes:
