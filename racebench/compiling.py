@@ -138,6 +138,7 @@ class Program:
 
     source: list[str] = field(default_factory=list)
     lines: list[int] = field(default_factory=list)
+    gates: list[tuple[Statement, ...]] = field(default_factory=list)
 
     def compile(self, namespace: dict[str, Any]) -> Any:
         """Make the function; the namespace holds all that the source calls, and becomes its locals."""
@@ -155,13 +156,20 @@ Emit = Callable[[Sequence[Statement]], list[str]]
 class Writer:
     """Writes a script's program, from its instructions and what its exchanges are to a connection (`emit`).
 
-    The program is a generator; a direct one waits itself, by the `ready` and `sleep` of its namespace.
+    The program is a generator; a direct one waits itself, by the `ready` and `sleep` of its namespace. A gated one
+    stops before each exchange: it yields the statements (`Program.gates`), and sends them when it is asked to go on.
     """
 
     def __init__(
-        self, script: Script, parts: Sequence[tuple[int, Instruction]], emit: Emit, *, direct: bool = False
+        self,
+        script: Script,
+        parts: Sequence[tuple[int, Instruction]],
+        emit: Emit,
+        *,
+        direct: bool = False,
+        gated: bool = False,
     ) -> None:
-        self._script, self._parts, self._emit, self._direct = script, parts, emit, direct
+        self._script, self._parts, self._emit, self._direct, self._gated = script, parts, emit, direct, gated
         self._made = Program()
 
     def _write(self, step: int, depth: int, *lines: str) -> None:
@@ -272,6 +280,9 @@ class Writer:
         if any(effect.endswith("not opened") for effect in effects):
             yield "was_open = opened"
         yield f"# {'; '.join(' '.join(statement.text.split()) for statement in statements)}"
+        if self._gated:
+            yield f"yield gates[{len(self._made.gates)}]"
+            self._made.gates.append(tuple(statements))
         yield from self._emit(statements)
         yield from (effect.replace("not opened", "not was_open") for effect in effects)
 

@@ -102,6 +102,7 @@ def run_file(connection: psycopg.Connection[tuple[Any, ...]], file: SqlFile) -> 
 class Session:
     """One connection with one script compiled for it.
 
+    `gated`: `steps` stops before each exchange and yields its statements, for whoever decides who goes on.
     After `run`, `sqlstate` is the error ("" if none) and `message` the server's words for it. `zero`: variables that
     are always 0, so that sleeping for them is left out.
     """
@@ -114,7 +115,9 @@ class Session:
         seed: str = "",
         protocol: Protocol = Protocol.PREPARED,
         zero: frozenset[str] = frozenset(),
+        gated: bool = False,
     ) -> None:
+        self._gated = gated
         self.connection = connection
         self.script = script
         self.sqlstate = ""
@@ -173,7 +176,7 @@ class Session:
 
     def _writer(self, script: Script, parts: Sequence[tuple[int, Instruction]], *, direct: bool = False) -> Writer:
         assert self._line is not None
-        return Writer(script, parts, self._line.emit, direct=direct)
+        return Writer(script, parts, self._line.emit, direct=direct, gated=self._gated and script is self.script)
 
     def _compile(self, script: Script, made: Program, **hooks: Any) -> Any:
         assert self._line is not None
@@ -185,6 +188,7 @@ class Session:
             wait=self.wait,
             ready=self.ready,
             sleep=time.sleep,
+            gates=made.gates,
             **self._line.namespace,
             **hooks,
         )
@@ -197,6 +201,11 @@ class Session:
         """
         writer = self._writer(self.script, self._parts, direct=direct)
         return self._compile(self.script, writer.loop(draws=draws, due=due, versioned="version" in self._sets), **hooks)
+
+    def end_transaction(self) -> None:
+        """Roll back whatever is open, waiting for the answer."""
+        if self.alive:
+            self.wait(self._rollback({}, False))
 
     def steps(self, variables: Variables, roll_back: bool = False) -> Generator[float | None, None, Outcome]:
         """Run the script once; variables are read and set in place. `roll_back`: send ROLLBACK in place of COMMIT.
@@ -294,7 +303,8 @@ class Query:
         self, connection: psycopg.Connection[tuple[Any, ...]], script: Script, tolerate: frozenset[str] = frozenset()
     ) -> None:
         self._pgconn = connection.pgconn
-        self._step = script.statements[0]
+        self._step = self.statement = script.statements[0]
+        self._results: list[pq.abc.PGresult] = []
         self._path = script.path
         self._tolerate = tolerate
         if not tolerate:
@@ -303,9 +313,28 @@ class Query:
     def run(self, parameters: Sequence[bytes]) -> pq.abc.PGresult | None:
         """Return the rows, None for a tolerated error; raises ScenarioProblem or DatabaseProblem for another."""
         if self._tolerate:
-            result = self._pgconn.exec_params(self._step.sql.encode(), list(parameters))
+            return self._usable(self._pgconn.exec_params(self._step.sql.encode(), list(parameters)))
+        return self._usable(self._pgconn.exec_prepared(_QUERY, list(parameters)))
+
+    def send(self, parameters: Sequence[bytes]) -> None:
+        """Ask without waiting; `fetch` has the answer."""
+        self._results = []
+        if self._tolerate:
+            self._pgconn.send_query_params(self._step.sql.encode(), list(parameters))
         else:
-            result = self._pgconn.exec_prepared(_QUERY, list(parameters))
+            self._pgconn.send_query_prepared(_QUERY, list(parameters))
+
+    def fetch(self) -> list[pq.abc.PGresult] | None:
+        """Take what has arrived: None if that is not all yet, no result for a tolerated error; raises as `run`."""
+        self._pgconn.consume_input()
+        while not self._pgconn.is_busy():
+            result = self._pgconn.get_result()
+            if result is None:
+                return [usable for each in self._results if (usable := self._usable(each)) is not None]
+            self._results.append(result)
+        return None
+
+    def _usable(self, result: pq.abc.PGresult) -> pq.abc.PGresult | None:
         if result.status in _OK:
             return result
         sqlstate = (result.error_field(pq.DiagnosticField.SQLSTATE) or b"").decode()

@@ -25,7 +25,8 @@ FLOORS = (
     {"pace"},
     {"judging"},
     {"offline"},
-    {"hammer", "reports"},
+    {"schemas"},
+    {"hammer", "explore", "reports"},
     {"planning"},
     {"running"},
     {"cli", "__main__"},
@@ -33,7 +34,7 @@ FLOORS = (
 
 #: library: the rooms that may import it
 KNOWS = {
-    "psycopg": {"session", "exchanges", "targets.external", "history.table", "hammer", "environment"},
+    "psycopg": {"session", "exchanges", "targets.external", "history.table", "schemas", "hammer", "explore", "environment"},
     "rich": {"reports", "cli"},
     "click": {"cli", "options"},
     "multiprocess": {"executors"},

@@ -17,11 +17,17 @@ from racebench.history import Chunk, Operation
 from racebench.model import Anomaly, Finding, Outcome
 from racebench.recording import NO_VERSION, encode_status
 
+_CLASSES = ("23", "40")
+_TAKEN = ("42701", "42710", "42P07")  # column, object, table
 _RANGES = tuple(
-    (encode_status(Outcome.FAIL, f"{letters}000"), encode_status(Outcome.FAIL, f"{letters}ZZZ"))
-    for letters in ("23", "40")
+    (encode_status(Outcome.FAIL, f"{letters}000"), encode_status(Outcome.FAIL, f"{letters}ZZZ")) for letters in _CLASSES
 )
-_ALREADY_THERE = [encode_status(Outcome.FAIL, code) for code in ("42701", "42710", "42P07")]  # column, object, table
+_ALREADY_THERE = [encode_status(Outcome.FAIL, code) for code in _TAKEN]
+
+
+def is_refusal(sqlstate: str) -> bool:
+    """Whether an error says that another session was in the way."""
+    return sqlstate[:2] in _CLASSES or sqlstate in _TAKEN
 
 
 class Refused(Checker):

@@ -7,19 +7,15 @@ drains → the table is read → the schema is dropped. Judging is the checkers'
 from __future__ import annotations
 
 import contextlib
-import secrets
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import psycopg
-from psycopg import sql
-
 from racebench import processor
-from racebench.errors import DatabaseProblem, RacebenchError, ScenarioProblem, one_line
+from racebench.errors import RacebenchError, ScenarioProblem, one_line
 from racebench.executors.processes import Died, Failure, Processes, Worker, messages
 from racebench.hammer.consumer import ConsumerReport, ConsumerTask, Drain, Polling, consume
 from racebench.hammer.worker import Go, Ready, WorkerReport, WorkerTask, work
@@ -30,10 +26,11 @@ from racebench.history.rows import numbered
 from racebench.history.table import ask_invariants, ask_measures, read_rows
 from racebench.interrupts import shielded
 from racebench.judging import judge
-from racebench.model import Consumer, Load, RunResult, Scenario, SqlFile, Strategy, Usage
+from racebench.model import Consumer, Load, RunResult, Scenario, Strategy, Usage
 from racebench.recording import OPERATION, read_records
+from racebench.schemas import application_name, fresh_schema, new_name, quiesce
 from racebench.scratch import Scratch
-from racebench.session import connect, run_file
+from racebench.session import connect
 from racebench.targets import Target
 
 #: Connections a run opens beside its workers' and consumers': one to set up, watch and clean up.
@@ -77,10 +74,10 @@ class Hammer:
         `progress` is called several times a second with the fraction done. Raises RacebenchError; whatever
         happens, the schema is dropped (unless kept) and no process of the run is still busy.
         """
-        schema = f"racebench_{secrets.token_hex(6)}"
+        schema = new_name()
         with contextlib.ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="racebench-")))
-            stack.enter_context(_schema(self.target, schema, scenario, strategy, consumers, keep=self.keep))
+            stack.enter_context(fresh_schema(self.target, schema, scenario, strategy, consumers, keep=self.keep))
             scratch = stack.enter_context(Scratch())
             run = _Run(self, scenario, strategy, tuple(consumers), load, schema, folder, scratch)
             stack.callback(run.end)
@@ -118,77 +115,6 @@ class Hammer:
         return replace(result, history=path.name)
 
 
-@contextlib.contextmanager
-def _schema(
-    target: Target, schema: str, scenario: Scenario, strategy: Strategy, consumers: Sequence[Consumer], *, keep: bool
-) -> Iterator[None]:
-    """Make the schema with the scenario's, the strategy's and the consumers' DDL; drop it, whatever happened."""
-    parts = [*scenario.schema, *strategy.schema, *(part for consumer in consumers for part in consumer.schema)]
-    closing = [part for consumer in consumers for part in consumer.closing]
-    name = sql.Identifier(schema)
-    try:
-        with connect(target, schema=schema) as connection:
-            try:
-                connection.execute(sql.SQL("CREATE SCHEMA {}").format(name))
-            except psycopg.Error as problem:
-                raise DatabaseProblem(f"cannot create a schema on {target.label}: {one_line(str(problem))}") from None
-            for part in {part.path: part for part in parts}.values():
-                run_file(connection, part)
-        yield
-    except BaseException as first:
-        with shielded():
-            try:
-                _drop(target, schema, closing)
-            except DatabaseProblem as second:  # what failed first is what to say; then, what is left
-                if target.kind == "external":
-                    first.add_note(str(second))
-        raise
-    if not keep:
-        with shielded():
-            _drop(target, schema, closing)
-
-
-def _drop(target: Target, schema: str, closing: Sequence[SqlFile]) -> None:
-    """Drop the schema on a fresh connection, ending what of the run still holds it, after the consumers' own SQL."""
-    settings = {"lock_timeout": "5s", "client_min_messages": "warning"}
-    try:
-        with connect(target, schema=schema, settings=settings) as connection:
-            _quiesce(connection, schema, wait_seconds=0.0)
-            for part in closing:
-                connection.execute(part.text.encode())
-            connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(schema)))
-    except (psycopg.Error, DatabaseProblem) as problem:
-        raise DatabaseProblem(
-            f"schema {schema} could not be dropped on {target.label}: {one_line(str(problem))}; "
-            f'drop it yourself: DROP SCHEMA "{schema}" CASCADE'
-        ) from None
-
-
-def _application_name(schema: str, role: str) -> str:
-    return f"{schema} {role}"
-
-
-def _quiesce(connection: psycopg.Connection[Any], schema: str, *, role: str = "%", wait_seconds: float) -> None:
-    """Wait until the run's backends are gone, so that no commit is still under way; end those that stay.
-
-    A backend whose client was killed while it waited for a lock does not notice by itself.
-    """
-    pattern = _application_name(schema, role).replace("_", r"\_")
-    started = time.monotonic()
-    while True:
-        terminate = time.monotonic() - started >= wait_seconds
-        left = connection.execute(
-            "SELECT count(*), count(*) FILTER (WHERE %s AND pg_terminate_backend(pid)) FROM pg_stat_activity"
-            " WHERE application_name LIKE %s AND pid <> pg_backend_pid()",
-            (terminate, pattern),
-        ).fetchone()
-        if left is None or left[0] == 0:
-            return
-        if time.monotonic() - started > wait_seconds + _GRACE_SECONDS:
-            raise DatabaseProblem(f"{left[0]} sessions of schema {schema} do not end; see pg_stat_activity")
-        time.sleep(0.005)
-
-
 @dataclass(slots=True)
 class _Run:
     """One run in progress: its processes, their files, and what they said."""
@@ -216,7 +142,7 @@ class _Run:
         scenario = self.scenario
         rows, labels = None, None
         with connect(self.hammer.target, schema=self.schema) as connection:
-            _quiesce(connection, self.schema, role="worker", wait_seconds=0.5)
+            quiesce(connection, self.schema, role="worker", wait_seconds=0.5)
             server = processor.server_seconds(self.hammer.target)
             if server is not None and self.usage.server_s is not None:
                 self.usage = replace(self.usage, server_s=server - self.usage.server_s)
@@ -280,7 +206,7 @@ class _Run:
             task = ConsumerTask(
                 target=hammer.target,
                 schema=self.schema,
-                application_name=_application_name(self.schema, "consumer"),
+                application_name=application_name(self.schema, "consumer"),
                 consumer=consumer,
                 strategy=self.strategy,
                 load=load,
@@ -293,7 +219,7 @@ class _Run:
             work_task = WorkerTask(
                 target=hammer.target,
                 schema=self.schema,
-                application_name=_application_name(self.schema, "worker"),
+                application_name=application_name(self.schema, "worker"),
                 strategy=self.strategy,
                 load=load,
                 sessions=tuple(sessions),
@@ -352,7 +278,7 @@ class _Run:
         with connect(self.hammer.target) as connection:
             connection.execute(
                 "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE application_name = %s",
-                (_application_name(self.schema, "worker"),),
+                (application_name(self.schema, "worker"),),
             )
 
     def _worker_ended(self, worker: Worker, message: object) -> None:

@@ -1,0 +1,126 @@
+"""The sessions of an exploration on one server: one takes a step, and everybody comes to rest before the next choice.
+
+At rest, each session is at a gate, at its end, or waits for one that is. Whether it waits is asked of the server
+(`pg_blocking_pids`), never guessed from time: a slow answer is waited for. A session that waits is no choice, so an
+order that cannot happen is never run and never stalls.
+"""
+
+from __future__ import annotations
+
+import select
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import psycopg
+
+from racebench.errors import DatabaseProblem, one_line
+from racebench.explore.actors import Actor, State, describe
+
+#: How long an answer may take before the server is asked who is in the way, in milliseconds.
+_PATIENCE_MS = 0.5
+#: How long a step may take before the exploration is given up, in seconds.
+MOST_SECONDS = 10.0
+
+_BLOCKERS = "SELECT pid, pg_blocking_pids(pid) FROM unnest(%s::int[]) AS pid"
+
+
+class Stage:
+    """The actors, and the connection that asks who waits for whom."""
+
+    def __init__(self, actors: Sequence[Actor], monitor: psycopg.Connection[Any]) -> None:
+        self.actors = actors
+        self._monitor = monitor
+        self._poll = select.epoll() if hasattr(select, "epoll") else select.poll()
+        self._by_socket = {actor.socket: actor for actor in actors}
+        for socket in self._by_socket:
+            self._poll.register(socket, select.POLLIN)
+        #: Those that a step woke up, besides the one that took it.
+        self.woken: list[Actor] = []
+        #: Who waits for whom, at rest.
+        self.waits: Mapping[int, tuple[int, ...]] = {}
+
+    def step(self, actor: Actor) -> None:
+        """Have an actor at its gate go on, and wait until everybody is at rest."""
+        waiting = [each for each in self.actors if each.state is State.WAITING]
+        actor.advance()
+        self.rest()
+        self.woken = [each for each in waiting if each.state is not State.WAITING]
+
+    def rest(self) -> None:
+        """Wait until nobody's answer is under way. Raises DatabaseProblem if one never comes."""
+        deadline = time.monotonic() + MOST_SECONDS
+        self.waits = {}
+        while waiting := [actor for actor in self.actors if actor.state is State.WAITING]:
+            arrived = [actor for actor in self._readable() if actor.state is State.WAITING]
+            for actor in arrived:
+                actor.advance()
+            if arrived:
+                continue
+            blockers = self._blockers(waiting)
+            if self._at_rest(waiting, blockers):
+                self.waits = blockers
+                return
+            if time.monotonic() > deadline:
+                self._give_up(waiting, blockers)
+
+    def _readable(self) -> list[Actor]:
+        timeout = _PATIENCE_MS / 1e3 if hasattr(select, "epoll") else _PATIENCE_MS
+        return [self._by_socket[socket] for socket, _ in self._poll.poll(timeout)]
+
+    def _blockers(self, waiting: Sequence[Actor]) -> dict[int, tuple[int, ...]]:
+        try:
+            rows = self._monitor.execute(_BLOCKERS, ([actor.pid for actor in waiting],), prepare=True).fetchall()
+        except psycopg.Error as problem:
+            raise DatabaseProblem(
+                f"the server does not say who waits for whom (pg_blocking_pids): {one_line(str(problem))}"
+            ) from None
+        return {pid: tuple(blockers) for pid, blockers in rows}
+
+    def _at_rest(self, waiting: Sequence[Actor], blockers: Mapping[int, tuple[int, ...]]) -> bool:
+        """Whether everyone who waits waits for somebody who is at a gate or at its end, however indirectly."""
+        pids = {actor.pid for actor in waiting}
+        ours = {actor.pid for actor in self.actors}
+        released: set[int] = set()
+        # A cycle is a deadlock: the server is about to end one of its sessions, so nobody is at rest.
+        while True:
+            more = {
+                pid
+                for pid in pids - released
+                if blockers.get(pid) and all(b in released or (b in ours and b not in pids) for b in blockers[pid])
+            }
+            if not more:
+                return released == pids
+            released |= more
+
+    def _give_up(self, waiting: Sequence[Actor], blockers: Mapping[int, tuple[int, ...]]) -> None:
+        ours = {actor.pid for actor in self.actors}
+        for actor in waiting:
+            strangers = [pid for pid in blockers.get(actor.pid, ()) if pid not in ours]
+            why = f"it waits for session {strangers[0]}, which is not of this exploration" if strangers else "no answer"
+            raise DatabaseProblem(
+                f"{actor.name}: '{describe(actor.gate)}' did not come to an end in {MOST_SECONDS:.0f} s: {why}"
+            )
+
+    def wait(self, steps: Any) -> Any:
+        """Drive a generator of waits to its end; nobody else is in the way."""
+        try:
+            while True:
+                next(steps)
+                while not self._poll.poll(_PATIENCE_MS / 1e3 if hasattr(select, "epoll") else 1):
+                    pass
+        except StopIteration as done:
+            return done.value
+
+    def abandon(self) -> None:
+        """End whatever anybody is in the middle of, the ones in the way first."""
+        while any(actor.state is not State.DONE for actor in self.actors):
+            for actor in self.actors:
+                if actor.state is State.READY:
+                    actor.abandon()
+            if any(actor.state is State.WAITING for actor in self.actors):
+                self.rest()
+
+    def close(self) -> None:
+        for actor in self.actors:
+            actor.close()
