@@ -191,13 +191,16 @@ def tables(made: Document) -> list[Table]:
 
 
 def _prepared(cells: Sequence[Mapping[str, Any]]) -> Table:
-    rows, found = [], []
+    rows, found, alike = [], [], []
     for cell in cells:
         theirs = _best(cell, "pgbench prepared")
         ratio = _compared(cell, "racebench prepared", theirs, "throughput_per_s")
-        if theirs is None or ratio is None:
+        threads = _best(cell, f"pgbench prepared -j {cell['workers']}")
+        same = _compared(cell, "racebench prepared", threads, "throughput_per_s")
+        if theirs is None or ratio is None or same is None:
             continue
         found.append(ratio["median"])
+        alike.append(same["median"])
         racebench, peer = (cell["contestants"][name] for name in ("racebench prepared", theirs))
         rows.append(
             (
@@ -206,19 +209,31 @@ def _prepared(cells: Sequence[Mapping[str, Any]]) -> Table:
                 spread(racebench["throughput_per_s"]),
                 f"{spread(peer['throughput_per_s'])} (-j {theirs.rpartition(' ')[2]})",
                 spread(ratio),
+                spread(same),
                 figure(racebench["client_cpu_us"]["median"]),
                 figure(peer["client_cpu_us"]["median"]),
             )
         )
-    median = sample(found)
+    median, threads_median = sample(found), sample(alike)
     return Table(
         title="Statement by statement (`--protocol prepared`): commits a second, client CPU in µs a transaction",
-        columns=("strategy", "workers", "racebench", "pgbench (best threads)", "ratio", "CPU", "pgbench's CPU"),
+        columns=(
+            "strategy",
+            "workers",
+            "racebench",
+            "pgbench (best threads)",
+            "ratio",
+            "to -j N",
+            "CPU",
+            "pgbench's CPU",
+        ),
         rows=tuple(rows),
         names=2,
         notes=(
             aim("Median ratio of all cells", median["median"], least=0.95),
             aim("Least ratio of a cell", median["min"], least=0.88),
+            "To -j N: the ratio to pgbench with a thread for each client, as racebench has a process for each session; "
+            f"its median is {figure(threads_median['median'])}, the least {figure(threads_median['min'])}.",
             "`unique`: both run the script behind `\\set tenant :client_id + 1`, since pgbench ends a client at a "
             "violation.",
             "CPU: racebench's is its workers' from the common start on, pgbench's its whole process's.",
