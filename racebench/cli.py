@@ -134,6 +134,54 @@ def matrix(markdown: str | None, **given: Any) -> int:
     return ExitCode.OK
 
 
+@cli.command()
+@options.of_exploration
+@options.of_server
+@options.of_results
+@click.option("--fail-on", metavar="KINDS", help="Exit 3 if one of these is found: duplicates,missed,… or 'any'.")
+@click.option("--expect", type=click.Choice(["race"]), help="Exit 3 if no anomaly is found: the other way round.")
+def explore(**given: Any) -> int:
+    """Run every interleaving of some sessions' steps: proof that a strategy can break, or that it cannot.
+
+    SCENARIO is a shipped one (see `racebench list`) or a folder; without it, version-counter.
+    """
+    from racebench import exploring
+    from racebench.interrupts import interruptible
+    from racebench.reports import explored, progress
+
+    made = exploring.plan(**given)
+    with interruptible():
+        try:
+            with progress.bar(_console(stderr=True)) as callback:
+                exploring.run(made, callback)
+        finally:
+            if made.results and made.json_path == "-":
+                click.echo(made.json())
+            elif made.results:
+                explored.show(_console(), made.results, made.environment)
+                for line in made.left_out:
+                    click.echo(f"left out: {line}")
+                if made.saved is not None:
+                    click.echo(f"saved: {made.saved}")
+    return exploring.exit_code(made)
+
+
+@cli.command()
+@click.argument("schedule")
+@click.option("--scenario", metavar="NAME", help="The scenario or folder, if it is not the schedule's.")
+@options.of_server
+def replay(schedule: str, scenario: str | None, server: str, dsn: str | None) -> int:
+    """Run one schedule again, step by step, as `explore` printed it."""
+    from racebench import exploring
+    from racebench.interrupts import interruptible
+    from racebench.reports import explored
+
+    with interruptible():
+        asked, replayed = exploring.replay(schedule, scenario=scenario, server=server, dsn=dsn)
+    explored.show_replay(_console(), asked, replayed, schedule)
+    return ExitCode.OK
+
+
 @cli.command("list")
 @click.argument("scenario", required=False)
 def list_(scenario: str | None) -> None:

@@ -11,7 +11,7 @@ import contextlib
 import os
 import re
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -54,14 +54,6 @@ class Line(Protocol):
         """Let go of what is the line's own; the connection is its session's to close."""
 
 
-def line_of(
-    connection: psycopg.Connection[Any], path: Path, protocol: model.Protocol, prepared: Mapping[Statement, Prepared]
-) -> Line:
-    """The socket if it can be taken, else libpq."""
-    kind = _SocketLine if _takes_socket(connection) else _LibpqLine
-    return kind(connection.pgconn, path, protocol, prepared)
-
-
 def _takes_socket(connection: psycopg.Connection[Any]) -> bool:
     """Whether the bytes on the socket are the protocol's own: neither TLS nor GSSAPI encrypts them."""
     pgconn = connection.pgconn
@@ -81,6 +73,22 @@ class Prepared:
     columns: tuple[str, ...]
 
 
+#: Shown each answer: the statements, what they return, and the reply.
+See = Callable[[Sequence[Statement], Sequence[Prepared], wire.Reply], None]
+
+
+def line_of(
+    connection: psycopg.Connection[Any],
+    path: Path,
+    protocol: model.Protocol,
+    prepared: Mapping[Statement, Prepared],
+    see: See | None = None,
+) -> Line:
+    """The socket if it can be taken, else libpq. With `see`, each answer is taken apart and shown to it."""
+    kind = _SocketLine if _takes_socket(connection) else _LibpqLine
+    return kind(connection.pgconn, path, protocol, prepared, see)
+
+
 class _Exchange:
     """What is common to both: the statements, and what follows from the answer to them."""
 
@@ -88,6 +96,7 @@ class _Exchange:
         self.statements = statements
         self.prepared = [prepared[statement] for statement in statements]
         self.path = path
+        self.see: See | None = None
 
     def conclude(self, reply: wire.Reply, variables: Variables) -> bool:
         """Set variables from a whole reply and return whether a transaction is open; raises Stopped if refused."""
@@ -98,6 +107,8 @@ class _Exchange:
                 status=reply.status,
                 lost=not reply.status,
             )
+        if self.see is not None:
+            self.see(self.statements, self.prepared, reply)
         for statement, prepared, result in zip(self.statements, self.prepared, reply.results, strict=True):
             if result.tag == b"ROLLBACK" and is_commit(statement):  # an aborted transaction "commits" so
                 raise Stopped("25P02", "the transaction was aborted before COMMIT", status=reply.status)
@@ -167,7 +178,9 @@ class _SocketLine:
         path: Path,
         protocol: model.Protocol,
         prepared: Mapping[Statement, Prepared],
+        see: See | None = None,
     ) -> None:
+        self._see = see
         self._path, self._protocol, self._prepared = path, protocol, prepared
         os.set_blocking(pgconn.socket, True)
         self._socket = socket.socket(fileno=os.dup(pgconn.socket))
@@ -192,6 +205,7 @@ class _SocketLine:
 
     def emit(self, statements: Sequence[Statement]) -> list[str]:
         exchange = _SocketExchange(statements, self._prepared, self._path)
+        exchange.see = self._see
         number = len(self._made)
         self._made[f"x{number}"] = exchange
         lines = [*self._message(number, statements), "yield", f"data = recv({_SMALL})"]
@@ -201,7 +215,7 @@ class _SocketLine:
             f"        data = recv({_SIZE})",
             f"    opened = x{number}.settle(v, opened)",
         ]
-        if exchange.several:
+        if exchange.several or self._see is not None:
             return [*lines, "if True:", *settle]
         now = [] if exchange.leaves_open is None else [f"    opened = {exchange.leaves_open}"]
         if exchange.variable is None:
@@ -344,7 +358,9 @@ class _LibpqLine:
         path: Path,
         protocol: model.Protocol,
         prepared: Mapping[Statement, Prepared],
+        see: See | None = None,
     ) -> None:
+        self._see = see
         self._pgconn, self._path, self._protocol, self._prepared = pgconn, path, protocol, prepared
         self._made: dict[str, Any] = {}
 
@@ -360,6 +376,7 @@ class _LibpqLine:
 
     def emit(self, statements: Sequence[Statement]) -> list[str]:
         exchange = _LibpqExchange(self._pgconn, statements, self._prepared, self._path)
+        exchange.see = self._see
         if self._protocol is model.Protocol.SIMPLE:
             exchange.in_text()
         number = len(self._made)

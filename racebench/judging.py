@@ -80,7 +80,7 @@ def judge(
         )
     counts = count(history, checked, tally)
     verdict = decide(scenario.forbid, counts, complete=_complete(history, counts))
-    certain, possible = _expected(strategy, results)
+    certain, possible = expected_kinds(strategy, consumers)
     found = {kind for kind in scenario.forbid if counts[kind]}
     seconds = tally.seconds
     pace = Pace(
@@ -251,10 +251,10 @@ def expected_misses(strategy: Strategy, consumer: Consumer) -> str:
     return "always" if consumer.misses == "unordered" and "missed" in strategy.expect else "maybe"
 
 
-def _expected(strategy: Strategy, consumers: Sequence[ConsumerResult]) -> tuple[frozenset[str], frozenset[str]]:
-    """The anomalies that this run should show, and those it may: the strategy's, misses as its consumers have them."""
+def expected_kinds(strategy: Strategy, consumers: Sequence[Consumer]) -> tuple[frozenset[str], frozenset[str]]:
+    """The anomalies that should show, and those that may: the strategy's, misses as its consumers have them."""
     certain, possible = strategy.expect - {"missed"}, strategy.may - {"missed"}
-    misses = {result.expected for result in consumers}
+    misses = {expected_misses(strategy, consumer) for consumer in consumers}
     if "always" in misses:
         certain |= {"missed"}
     if "maybe" in misses:

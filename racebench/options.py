@@ -118,10 +118,32 @@ of_load = _chain(
     _option("--batch", type=Number(1, 10**6), default=1000, show_default=True, help="The consumers' LIMIT."),
 )  # fmt: skip
 
-of_target = _chain(
+of_exploration = _chain(
+    click.argument("scenario", required=False),
+    _option("-s", "--strategy", "strategies", multiple=True, metavar="NAME",
+            help="A strategy, several times, or a group: all (the default), correct, broken."),
+    _option("-n", "--sessions", type=Number(1, 9), default=2, show_default=True,
+            help="Sessions that run the strategy."),
+    _option("--consumer", metavar="NAME", help="A consumer that polls as one more session."),
+    _option("--polls", type=Number(1, 20), default=3, show_default=True, help="How often it polls."),
+    _option("--no-reduction", is_flag=True, help="Run all orders, also those that cannot differ."),
+    _option("--budget", type=Number(0, _DAY, whole=False, above=True), metavar="SECONDS",
+            help="Stop after so long: half for every order, half for orders drawn at random."),
+    _option("--max-schedules", type=Number(1, 10**9), help="Stop after so many schedules, divided likewise."),
+    _option("--depth", type=Number(1, 9), default=3, show_default=True,
+            help="Of the bugs that drawing at random has a stated chance to meet."),
+    _option("--seed", type=Number(0, 2**63 - 1), help="Seed of what is drawn.  [default: drawn, printed and saved]"),
+    _option("--stop-at-first", is_flag=True, help="Stop at the first schedule that goes wrong."),
+)  # fmt: skip
+
+of_server = _chain(
     _option("--server", type=_SERVER, default="18", show_default=True, help="Version of the embedded PostgreSQL."),
     _option("--dsn", envvar="RACEBENCH_DSN", show_envvar=True, metavar="DSN",
             help="Use this server instead of the embedded one."),
+)  # fmt: skip
+
+of_target = _chain(
+    of_server,
     _option("--keep", is_flag=True, help="Leave the schema in place and print its name."),
 )  # fmt: skip
 

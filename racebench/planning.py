@@ -65,7 +65,8 @@ class Plan:
         return to_json(self.document(), witnesses=1 if self.each_alone else None)
 
 
-def _external(dsn: str | None) -> Target | None:
+def target_of(dsn: str | None) -> Target | None:
+    """The user's server, None for the embedded one."""
     if not dsn:
         return None
     from racebench.targets.external import external
@@ -165,7 +166,7 @@ def plan(
             rate_per_s=rate,
             warmup_s=warmup,
         ),
-        target=_external(dsn),
+        target=target_of(dsn),
         server_version=int(server),
         keep=keep,
         json_path=json_path,

@@ -21,7 +21,7 @@ from psycopg import pq
 
 from racebench.compiling import ROLLBACK, Exchange, Instruction, Program, Stopped, Writer, instructions, namespace
 from racebench.errors import DatabaseProblem, ScenarioProblem, one_line
-from racebench.exchanges import Line, Prepared, Variables, line_of
+from racebench.exchanges import Line, Prepared, See, Variables, line_of
 from racebench.model import Assign, Outcome, Protocol, Script, SqlFile, Statement
 from racebench.script import statement_lines
 
@@ -116,6 +116,7 @@ class Session:
         protocol: Protocol = Protocol.PREPARED,
         zero: frozenset[str] = frozenset(),
         gated: bool = False,
+        see: See | None = None,
     ) -> None:
         self._gated = gated
         self.connection = connection
@@ -127,7 +128,7 @@ class Session:
         self._line: Line | None = None
         try:
             prepared = self._prepare(protocol)
-            self._line = line_of(connection, script.path, protocol, prepared)
+            self._line = line_of(connection, script.path, protocol, prepared, see)
             columns = {
                 at: prepared[step].columns for at, step in enumerate(script.steps) if isinstance(step, Statement)
             }

@@ -26,9 +26,10 @@ FLOORS = (
     {"judging"},
     {"offline"},
     {"schemas"},
-    {"hammer", "explore", "reports"},
+    {"hammer", "explore"},
+    {"reports"},
     {"planning"},
-    {"running"},
+    {"running", "exploring"},
     {"cli", "__main__"},
 )
 

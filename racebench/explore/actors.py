@@ -6,17 +6,17 @@ retries, a ROLLBACK after a refusal) belongs to the step before.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Sequence
 from enum import Enum
 from typing import Any, Protocol
 
 import psycopg
 
 from racebench.errors import DatabaseProblem, one_line
-from racebench.exchanges import Variables
+from racebench.exchanges import Prepared, See, Variables
 from racebench.model import Consumer, Outcome, Retry, Statement, Strategy
 from racebench.session import Query, Session
+from racebench.wire import Reply
 
 #: The tries of a retry rule that are worth exploring: after so many, nobody is left to be in the way of.
 _MOST_TRIES = 20
@@ -32,15 +32,6 @@ class State(Enum):
     DONE = "done"
 
 
-@dataclass(slots=True)
-class Took:
-    """What came of a step so far: the statements sent, and what the server answered, in words."""
-
-    session: int
-    sent: str
-    answered: list[str] = field(default_factory=list)
-
-
 class Actor(Protocol):
     """One session of a stage."""
 
@@ -50,6 +41,7 @@ class Actor(Protocol):
     #: What it would send next.
     gate: tuple[Statement, ...]
     begun: bool
+    answers: list[str]
 
     @property
     def pid(self) -> int:
@@ -108,15 +100,17 @@ class _Steps:
 class Writer(_Steps):
     """A strategy's session: runs its script once, again if its retry rule says so."""
 
-    def __init__(self, number: int, session: Session, strategy: Strategy) -> None:
+    def __init__(self, number: int, strategy: Strategy, open_session: Callable[[See], Session]) -> None:
         super().__init__()
         self.number = number
         self.name = f"s{number}"
-        self.session = session
+        self.session = open_session(self._see)
         self.retry: Retry | None = strategy.retry
         self.operation = 0
         self.tries = 0
         self.sqlstate = ""
+        #: What the server answered since somebody looked, in words.
+        self.answers: list[str] = []
 
     @property
     def pid(self) -> int:
@@ -152,12 +146,23 @@ class Writer(_Steps):
             self.tries += 1
             outcome = yield from session.steps(variables)
             self.sqlstate = session.sqlstate
+            if self.sqlstate:
+                self.answers.append(f"ERROR {self.sqlstate}: {session.message}")
             if outcome is not Outcome.OK:
                 yield from session.rolling_back()
             again = retry is not None and outcome is Outcome.FAIL and self.sqlstate in retry.sqlstates
             if retry is None or not again or self.tries >= min(retry.tries, _MOST_TRIES):
                 return outcome
             variables["version"] = None
+
+    def _see(self, _statements: Sequence[Statement], prepared: Sequence[Prepared], reply: Reply) -> None:
+        for mine, result in zip(prepared, reply.results, strict=False):
+            if result.rows and mine.columns:
+                values = ("NULL" if value is None else value.decode(errors="replace") for value in result.last)
+                pairs = (f"{name} = {value}" for name, value in zip(mine.columns, values, strict=False))
+                self.answers.append(", ".join(pairs) + (f" ({result.rows} rows)" if result.rows > 1 else ""))
+            else:
+                self.answers.append(result.tag.decode())
 
     def abandon(self) -> None:
         if self.state is State.READY and self._steps is not None:
@@ -184,6 +189,7 @@ class Poller(_Steps):
         self._pgconn = connection.pgconn
         self._zero = zero
         self.delivered: list[int] = []
+        self.answers: list[str] = []
         self._cursor: dict[str, bytes] = {}
         self.polls = 0
 
@@ -227,6 +233,8 @@ class Poller(_Steps):
                 if not (known and self.consumer.dedupe):
                     self.delivered.append(identity)
                 self._cursor |= {name: value for name in self._cursor if (value := values.get(name)) is not None}
+        stands = ", ".join(f"{name} = {value.decode()}" for name, value in self._cursor.items())
+        self.answers.append(f"{new} new" + (f"; cursor at {stands}" if stands else ""))
         return new
 
     def abandon(self) -> None:

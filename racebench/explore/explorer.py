@@ -12,31 +12,53 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from random import Random
 from typing import Any
 
 import psycopg
 from psycopg import sql
 
 from racebench.checkers.refused import is_refusal
-from racebench.errors import ScenarioProblem, one_line
-from racebench.explore.actors import Actor, Poller, State, Writer, drain
+from racebench.compiling import begins
+from racebench.errors import ScenarioProblem, UsageProblem, one_line
+from racebench.exchanges import See
+from racebench.explore.actors import Actor, Poller, State, Writer, describe, drain
 from racebench.explore.footprints import Footprint, calls, footprint
 from racebench.explore.schedules import Schedule, digest
 from racebench.explore.scripts import in_transactions
-from racebench.explore.search import Choice, Progress, search
+from racebench.explore.search import Choice, Progress, chance, random_search, search
 from racebench.explore.stage import Stage
-from racebench.model import ANOMALIES, Consumer, Outcome, Scenario, Strategy, Verdict
+from racebench.model import (
+    ANOMALIES,
+    Assign,
+    Consumer,
+    Outcome,
+    Scenario,
+    Script,
+    Sleep,
+    Statement,
+    Strategy,
+    Verdict,
+)
 from racebench.schemas import application_name, fresh_schema, new_name
 from racebench.session import Query, Session, connect
 from racebench.targets import Target
 
 #: Tenants that a schema serves before it is made afresh: accounts are set up for so many.
 _MOST_TENANTS = 2_000
+#: The share of a budget that goes to the exhaustive search, before schedules are drawn.
+_EXHAUSTIVE_SHARE = 0.5
+_MOST_REPEATED = 200
+_REPEATS = 2
+_SHORTENING_S = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """What to explore, and how far. `polls`: of the consumer; `budget_s` and `most`: when to stop, None for never."""
+    """What to explore, and how far. `polls`: of the consumer; `budget_s` and `most`: when to stop, None for never.
+
+    `depth` and `seed` are of the random search that follows an exhaustive one that could not be finished.
+    """
 
     scenario: Scenario
     strategy: Strategy
@@ -47,6 +69,8 @@ class Asked:
     budget_s: float | None = None
     most: int | None = None
     stop_at_first: bool = False
+    depth: int = 3
+    seed: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,11 +85,18 @@ class Ended:
 
 @dataclass(slots=True, kw_only=True)
 class Explored:
-    """What an exploration found. `anomalous`: schedules in which something forbidden went wrong; `counts` of what."""
+    """What an exploration found. `anomalous`: schedules in which something forbidden went wrong; `counts` of what.
+
+    `run` are schedules run to their end, `drawn` of them at random, which meet a bug of the asked depth with a
+    probability of at least `chance`; `pruned` those that a reduction broke off; `raced` those in which a step woke up
+    two sessions.
+    """
 
     asked: Asked
     run: int = 0
     pruned: int = 0
+    drawn: int = 0
+    chance: float | None = None
     anomalous: int = 0
     raced: int = 0
     complete: bool = False
@@ -73,6 +104,22 @@ class Explored:
     counts: Counter[str] = field(default_factory=Counter)
     outcomes: Counter[tuple[Any, ...]] = field(default_factory=Counter)
     witness: tuple[int, ...] | None = None
+
+    def forbids(self, each: Ended) -> bool:
+        """Whether a schedule broke what the scenario forbids."""
+        return any(each.counts[kind] for kind in self.asked.scenario.forbid)
+
+    def add(self, each: Ended) -> None:
+        """Count a schedule that is at its end."""
+        self.run += 1
+        self.outcomes[each.signature] += 1
+        self.raced += each.raced
+        self.counts.update({kind: count for kind, count in each.counts.items() if count})
+        if self.forbids(each):
+            self.anomalous += 1
+            size = (switches(each.schedule), len(each.schedule))
+            if self.witness is None or size < (switches(self.witness), len(self.witness)):
+                self.witness = each.schedule
 
     @property
     def verdict(self) -> Verdict:
@@ -100,47 +147,116 @@ def switches(schedule: Sequence[int]) -> int:
     return sum(one != other for one, other in pairwise(schedule))
 
 
-def explore(target: Target, asked: Asked, tell: Callable[[Explored], None] = lambda _: None) -> Explored:
-    """Search every schedule, or as far as was asked for."""
-    found = Explored(asked=asked)
+def explore(
+    target: Target,
+    asked: Asked,
+    tell: Callable[[Explored], None] = lambda _: None,
+    found: Explored | None = None,
+) -> Explored:
+    """Search every schedule, or as far as was asked for; what is left then is drawn at random, with a stated chance.
+
+    `tell` is called after every schedule. `found` is filled in as the search goes on, so that an interruption loses
+    nothing of it.
+    """
+    found = Explored(asked=asked) if found is None else found
     started = time.monotonic()
+    raced: list[tuple[int, ...]] = []
+    longest = 0
 
     def ended(each: Ended) -> None:
-        found.outcomes[each.signature] += 1
-        found.raced += each.raced
-        wrong = {kind: count for kind, count in each.counts.items() if count and kind in asked.scenario.forbid}
-        found.counts.update({kind: count for kind, count in each.counts.items() if count})
-        if wrong:
-            found.anomalous += 1
-            size = (switches(each.schedule), len(each.schedule))
-            if found.witness is None or size < (switches(found.witness), len(found.witness)):
-                found.witness = each.schedule
+        nonlocal longest
+        longest = max(longest, len(each.schedule))
+        found.add(each)
+        if each.raced and len(raced) < _MOST_REPEATED:
+            raced.append(each.schedule)
 
-    def go_on(progress: Progress) -> bool:
-        found.run, found.pruned, found.seconds = progress.run, progress.pruned, time.monotonic() - started
-        tell(found)
-        return not (
-            (asked.budget_s is not None and found.seconds > asked.budget_s)
-            or (asked.most is not None and progress.run >= asked.most)
-            or (asked.stop_at_first and found.anomalous > 0)
-        )
+    def within(share: float) -> Callable[[Progress], bool]:
+        def go_on(_progress: Progress) -> bool:
+            found.seconds = time.monotonic() - started
+            tell(found)
+            return not (
+                (asked.budget_s is not None and found.seconds > asked.budget_s * share)
+                or (asked.most is not None and found.run >= asked.most * share)
+                or (asked.stop_at_first and found.anomalous > 0)
+            )
+
+        return go_on
 
     with contextlib.closing(Ground(target, asked, ended)) as ground:
-        progress = search(ground, reduce=asked.reduce, go_on=go_on)
-    found.run, found.pruned, found.complete = progress.run, progress.pruned, progress.complete
+        progress = search(ground, reduce=asked.reduce, go_on=within(_EXHAUSTIVE_SHARE))
+        found.pruned, found.complete = progress.pruned, progress.complete
+        stopped = asked.stop_at_first and found.anomalous > 0
+        if not found.complete and not stopped:
+            drawn = random_search(
+                ground, depth=asked.depth, steps=longest, random=Random(asked.seed), go_on=within(1.0)
+            )
+            found.drawn = drawn.run
+            found.chance = chance(sessions=len(ground.stage.actors), steps=longest, depth=asked.depth, runs=drawn.run)
+        for schedule in raced:
+            for _ in range(_REPEATS):  # two sessions were woken at once: whichever came first, keep both outcomes
+                ground.follow(schedule)
+        if found.witness is not None and not stopped:
+            _shorten(ground, found, started)
     found.seconds = time.monotonic() - started
     return found
+
+
+def _shorten(ground: Ground, found: Explored, started: float) -> None:
+    """Look for a witness with fewer switches of session: all schedules with none, with one, and so on."""
+    assert found.witness is not None
+    least, size = found.witness, (switches(found.witness), len(found.witness))
+    deadline = time.monotonic() + _SHORTENING_S
+    shorter: list[Ended] = []
+    ground.ended = lambda each: shorter.append(each) if found.forbids(each) else None
+    for most in range(size[0]):
+        search(ground, reduce=True, go_on=lambda _: not shorter and time.monotonic() < deadline, most_switches=most)
+        if shorter:
+            least = min((each.schedule for each in shorter), key=lambda s: (switches(s), len(s)))
+            break
+    found.witness = least
+    found.seconds = time.monotonic() - started
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One step of a replay: who took it, what was sent and answered; whom it waited for; who went on because of it."""
+
+    session: str
+    sent: str
+    answered: tuple[str, ...]
+    waits_for: tuple[str, ...] = ()
+    went_on: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replayed:
+    """A schedule run once more, step by step."""
+
+    steps: tuple[Step, ...]
+    ended: Ended
+    wrong: Mapping[str, int]
+
+
+def replay(target: Target, asked: Asked, schedule: Sequence[int]) -> Replayed:
+    """Run one schedule; raises UsageProblem at the first step that cannot be taken any more."""
+    ends: list[Ended] = []
+    with contextlib.closing(Ground(target, asked, ends.append)) as ground:
+        steps = tuple(ground.follow(schedule))
+    (ended,) = ends
+    wrong = {kind: count for kind, count in ended.counts.items() if count and kind in asked.scenario.forbid}
+    return Replayed(steps=steps, ended=ended, wrong=wrong)
 
 
 class Ground:
     """The world of a search: a schema on the server, its sessions on a stage, a fresh tenant for each schedule."""
 
     def __init__(self, target: Target, asked: Asked, ended: Callable[[Ended], None]) -> None:
-        self._target, self._asked, self._ended = target, asked, ended
+        self._target, self._asked, self.ended = target, asked, ended
         self._stack = contextlib.ExitStack()
         self._runs = 0
         self._tenant = 0
         self._raced = False
+        self._taken: list[int] = []
         self._violated: dict[str, int] = {}
         self._open()
 
@@ -158,6 +274,7 @@ class Ground:
         volatile = _volatile(monitor, asked)
         self._volatile = volatile
         script = in_transactions(asked.strategy.script, volatile)
+        self._after_begin = _after_begin(script, asked.strategy.isolation, volatile)
         isolation = asked.strategy.isolation
         settings = {"default_transaction_isolation": isolation} if isolation else {}
         if _may_set(monitor, "deadlock_timeout"):
@@ -165,9 +282,12 @@ class Ground:
         actors: list[Actor] = []
         self.writers: list[Writer] = []
         for number in range(1, asked.sessions + 1):
-            connection = connect(target, schema=schema, settings=settings, application_name=named)
-            session = Session(connection, script, gated=True, zero=frozenset({"think", "hold"}))
-            writer = Writer(number, session, asked.strategy)
+
+            def open_session(see: See) -> Session:
+                connection = connect(target, schema=schema, settings=settings, application_name=named)
+                return Session(connection, script, gated=True, zero=frozenset({"think", "hold"}), see=see)
+
+            writer = Writer(number, asked.strategy, open_session)
             self.writers.append(writer)
             actors.append(writer)
         self.poller: Poller | None = None
@@ -194,6 +314,7 @@ class Ground:
         self._runs += 1
         self._tenant += 1
         self._raced = False
+        self._taken = []
         if self.poller is not None:
             self.poller.polls = self._asked.polls
         for actor in self.stage.actors:
@@ -213,21 +334,63 @@ class Ground:
     def take(self, session: int) -> None:
         actor = self.stage.actors[session - 1]
         glued = self._asked.reduce and _is_begin(actor)
+        self._step(actor)
+        if glued and actor.state is State.READY:
+            self._step(actor)
+
+    def _step(self, actor: Actor) -> None:
+        self._taken.append(actor.number)
         self.stage.step(actor)
         self._raced |= len(self.stage.woken) > 1
-        if glued and actor.state is State.READY:
-            self.stage.step(actor)
-            self._raced |= len(self.stage.woken) > 1
 
-    def end(self, schedule: Sequence[int], *, complete: bool) -> None:
+    def end(self, schedule: Sequence[int], *, complete: bool) -> None:  # noqa: ARG002 - BEGINs are steps of their own
         if not complete:
             self.stage.abandon()
             return
-        self._ended(self._judge(tuple(schedule)))
+        self.ended(self._judge(tuple(self._taken)))
+
+    def follow(self, schedule: Sequence[int]) -> list[Step]:
+        """Run one schedule from its start to its end and say what happened."""
+        self.begin()
+        steps = []
+        for number, session in enumerate(schedule, 1):
+            able = [choice.session for choice in self.choices()]
+            if session not in able:
+                self.stage.abandon()
+                can = ", ".join(f"s{each}" for each in able) or "nobody"
+                raise UsageProblem(
+                    f"the schedule cannot be followed: at step {number} s{session} cannot go on, {can} can; "
+                    "the script, the scenario or the server has changed since: explore again"
+                )
+            steps.append(self._watched(session))
+        if left := [f"s{choice.session}" for choice in self.choices()]:
+            self.stage.abandon()
+            raise UsageProblem(f"the schedule ends before the sessions do: {', '.join(left)} can go on")
+        self.end(schedule, complete=True)
+        return steps
+
+    def _watched(self, session: int) -> Step:
+        actors = self.stage.actors
+        for each in actors:
+            each.answers.clear()
+        actor = actors[session - 1]
+        sent = describe(actor.gate)
+        waiting = [each for each in actors if each.state is State.WAITING]
+        self._step(actor)
+        by_pid = {each.pid: each.name for each in actors}
+        return Step(
+            session=actor.name,
+            sent=sent,
+            answered=tuple(actor.answers),
+            waits_for=tuple(by_pid.get(pid, str(pid)) for pid in self.stage.waits.get(actor.pid, ()))
+            if actor.state is State.WAITING
+            else (),
+            went_on=tuple((each.name, tuple(each.answers)) for each in waiting if each.state is not State.WAITING),
+        )
 
     def _touches(self, actor: Actor) -> Footprint:
         if _is_begin(actor):
-            return Footprint.ANYTHING if self._asked.reduce else Footprint.NOTHING
+            return self._after_begin.get(id(actor.gate[0]), Footprint.ANYTHING)
         isolation = None if isinstance(actor, Poller) else self._asked.strategy.isolation
         return footprint(actor.gate, isolation=isolation, volatile=self._volatile)
 
@@ -279,6 +442,18 @@ class Ground:
 
 def _is_begin(actor: Actor) -> bool:
     return len(actor.gate) == 1 and actor.gate[0].keyword in ("BEGIN", "START")
+
+
+def _after_begin(script: Script, isolation: str | None, volatile: frozenset[str]) -> dict[int, Footprint]:
+    """What the statement after each BEGIN may touch, by the BEGIN's identity; none for one before a branch."""
+    found = {}
+    for at, step in enumerate(script.steps):
+        if not isinstance(step, Statement) or not begins(step):
+            continue
+        after = next((each for each in script.steps[at + 1 :] if not isinstance(each, Assign | Sleep)), None)
+        if isinstance(after, Statement):
+            found[id(step)] = footprint([after], isolation=isolation, volatile=volatile)
+    return found
 
 
 def _rows_query(asked: Asked) -> sql.Composed:

@@ -10,8 +10,11 @@ Source: Godefroid, "Partial-Order Methods for the Verification of Concurrent Sys
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
+from random import Random
 from typing import Protocol
 
 from racebench.errors import RacebenchError
@@ -64,8 +67,16 @@ class Progress:
     complete: bool = False
 
 
-def search(world: World, *, reduce: bool, go_on: Callable[[Progress], bool]) -> Progress:
-    """Run every schedule of a world, or as long as `go_on` says so. Raises Diverged."""
+def search(
+    world: World, *, reduce: bool, go_on: Callable[[Progress], bool], most_switches: int | None = None
+) -> Progress:
+    """Run every schedule of a world, or as long as `go_on` says so. Raises Diverged.
+
+    `most_switches`: only those in which another session goes on than before so often at most (then without sleep sets:
+    the order that a sleep set leaves to another may have more).
+    Source: Musuvathi and Qadeer, "Iterative Context Bounding for Systematic Testing of Multithreaded Programs" (2007).
+    """
+    bound = _Bound(reduce=reduce, most_switches=most_switches)
     progress = Progress()
     path: list[_Node] = []
     while go_on(progress):
@@ -74,34 +85,36 @@ def search(world: World, *, reduce: bool, go_on: Callable[[Progress], bool]) -> 
             if [c.session for c in world.choices()] != [c.session for c in node.choices]:
                 raise Diverged(_diverged(path, node, world.choices()))
             world.take(node.chosen.session)
-        finished = _extend(world, path, reduce=reduce)
+        finished = _extend(world, path, bound)
         world.end([node.chosen.session for node in path], complete=finished)
         progress.run += finished
         progress.pruned += not finished
-        if not _turn(path, reduce=reduce):
+        if not _turn(path, bound):
             progress.complete = True
             break
     return progress
 
 
-def _extend(world: World, path: list[_Node], *, reduce: bool) -> bool:
-    """Go on with the first choice everywhere; False if every choice is asleep: its schedules have been run."""
+def _extend(world: World, path: list[_Node], bound: _Bound) -> bool:
+    """Go on with the first choice everywhere; False if none is left: all are asleep, or would be a switch too many."""
     while choices := world.choices():
-        asleep = _asleep(path[-1]) if path and reduce else {}
-        candidates = list(_candidates(choices, asleep, reduce=reduce))
+        asleep = _asleep(path[-1]) if path and bound.sleeps else {}
+        node = _Node(choices, asleep, choices[0])
+        candidates = bound.candidates(path, node)
         if not candidates:
             return False
-        path.append(_Node(choices, asleep, candidates[0]))
-        world.take(candidates[0].session)
+        node.chosen = candidates[0]
+        path.append(node)
+        world.take(node.chosen.session)
     return True
 
 
-def _turn(path: list[_Node], *, reduce: bool) -> bool:
+def _turn(path: list[_Node], bound: _Bound) -> bool:
     """Take the last turn that is left; False if there is none."""
     while path:
         node = path[-1]
         node.done[node.chosen.session] = node.chosen
-        left = [c for c in _candidates(node.choices, node.asleep, reduce=reduce) if c.session not in node.done]
+        left = [c for c in bound.candidates(path[:-1], node) if c.session not in node.done]
         if left:
             node.chosen = left[0]
             return True
@@ -119,15 +132,73 @@ def _asleep(node: _Node) -> dict[int, Choice]:
     }
 
 
-def _candidates(choices: Iterable[Choice], asleep: dict[int, Choice], *, reduce: bool) -> Iterable[Choice]:
-    begun: set[str] = set()
-    for choice in choices:
-        if reduce and choice.unborn is not None:
-            if choice.unborn in begun:
-                continue
-            begun.add(choice.unborn)
-        if choice.session not in asleep:
-            yield choice
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Bound:
+    """Which choices are run at all."""
+
+    reduce: bool
+    most_switches: int | None
+
+    @property
+    def sleeps(self) -> bool:
+        return self.reduce and self.most_switches is None
+
+    def candidates(self, path: Sequence[_Node], node: _Node) -> list[Choice]:
+        """The choices of a node after a path, those of the session that went last first."""
+        last = path[-1].chosen.session if path else None
+        begun: set[str] = set()
+        found = []
+        for choice in node.choices:
+            if self.reduce and choice.unborn is not None:
+                if choice.unborn in begun:
+                    continue
+                begun.add(choice.unborn)
+            if choice.session not in node.asleep:
+                found.append(choice)
+        found.sort(key=lambda choice: choice.session != last)
+        if self.most_switches is not None and last is not None:
+            schedule = [each.chosen.session for each in path]
+            if sum(one != other for one, other in pairwise(schedule)) >= self.most_switches:
+                found = [choice for choice in found if choice.session == last]
+        return found
+
+
+def random_search(
+    world: World, *, depth: int, steps: int, random: Random, go_on: Callable[[Progress], bool]
+) -> Progress:
+    """Run schedules drawn by priority, as long as `go_on` says so.
+
+    Each session has a random priority, and the one with the highest goes on; at depth − 1 random places of `steps` the
+    one that would go on falls below all others. A run finds a bug of that depth with a chance of at least
+    1 / (sessions × steps^(depth − 1)): see `chance`.
+    Source: Burckhardt et al., "A Randomized Scheduler with Probabilistic Guarantees of Finding Bugs" (ASPLOS 2010).
+    """
+    progress = Progress()
+    while go_on(progress):
+        world.begin()
+        priorities: dict[int, float] = {}
+        places = {random.randrange(max(1, steps)) for _ in range(depth - 1)}
+        schedule: list[int] = []
+        while choices := world.choices():
+            for choice in choices:
+                if choice.session not in priorities:
+                    priorities[choice.session] = 1.0 + random.random()
+            chosen = max(choices, key=lambda choice: priorities[choice.session])
+            if len(schedule) in places:
+                places.discard(len(schedule))
+                priorities[chosen.session] = -float(len(schedule))
+                chosen = max(choices, key=lambda choice: priorities[choice.session])
+            schedule.append(chosen.session)
+            world.take(chosen.session)
+        world.end(schedule, complete=True)
+        progress.run += 1
+    return progress
+
+
+def chance(*, sessions: int, steps: int, depth: int, runs: int) -> float:
+    """The least probability that so many random runs meet a bug of a depth."""
+    one = 1.0 / (sessions * max(1, steps) ** (depth - 1))
+    return -math.expm1(runs * math.log1p(-one)) if one < 1 else 1.0
 
 
 def _diverged(path: Sequence[_Node], node: _Node, now: Sequence[Choice]) -> str:

@@ -1,0 +1,188 @@
+"""Explorations, as a table, sentences and lanes, and as JSON (docs/explore.md)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console, RenderableType
+from rich.padding import Padding
+from rich.text import Text
+
+from racebench.explore.explorer import Asked, Explored, Replayed
+from racebench.model import ANOMALIES, Verdict
+from racebench.reports import lanes
+from racebench.reports.terminal import amount, blank_table, verdict_text
+
+SCHEMA_VERSION = 1
+_SHOWN = 3  # witnesses on a terminal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reported:
+    """What an exploration found, its witness step by step, and whether that is what is known of the strategy."""
+
+    found: Explored
+    witness: Replayed | None
+    expected: tuple[str, ...]
+    as_expected: bool
+
+
+def to_json(results: Sequence[Reported], environment: Mapping[str, Any], created: str, *, complete: bool) -> str:
+    """Write explorations as the published JSON."""
+    document = {
+        "schema_version": SCHEMA_VERSION,
+        "created": created,
+        "complete": complete,
+        "environment": dict(environment),
+        "explorations": [_published(result) for result in results],
+    }
+    return json.dumps(document, indent=2, ensure_ascii=False)
+
+
+def _published(result: Reported) -> dict[str, Any]:
+    found, asked = result.found, result.found.asked
+    return {
+        "scenario": asked.scenario.name,
+        "strategy": asked.strategy.name,
+        "summary": asked.strategy.summary,
+        "consumer": asked.consumer.name if asked.consumer else None,
+        "sessions": asked.sessions,
+        "polls": asked.polls if asked.consumer else 0,
+        "reduced": asked.reduce,
+        "seed": asked.seed,
+        "verdict": found.verdict.value,
+        "expected": list(result.expected),
+        "as_expected": result.as_expected,
+        "forbidden": list(asked.scenario.forbid),
+        "counts": {kind: found.counts[kind] for kind in ANOMALIES},
+        "explored": {
+            "feasible": found.run if found.complete and not asked.reduce else None,
+            "run": found.run,
+            "pruned": found.pruned,
+            "drawn": found.drawn,
+            "depth": asked.depth,
+            "chance": found.chance,
+            "anomalous": found.anomalous,
+            "raced": found.raced,
+            "complete": found.complete,
+            "seconds": found.seconds,
+            "schedules_per_s": found.run / found.seconds if found.seconds else 0.0,
+        },
+        "outcomes": [_outcome(signature, times) for signature, times in found.outcomes.most_common()],
+        "witness": None if result.witness is None else _witness(result),
+    }
+
+
+def _outcome(signature: tuple[Any, ...], times: int) -> dict[str, Any]:
+    sessions, wrong = signature
+    names = ("outcome", "sqlstate", "rank", "tries")
+    return {
+        "schedules": times,
+        "sessions": [dict(zip(names, session, strict=True)) for session in sessions],
+        "anomalies": dict(wrong),
+    }
+
+
+def _witness(result: Reported) -> dict[str, Any]:
+    assert result.witness is not None
+    return {
+        "schedule": str(result.found.schedule),
+        "anomalies": dict(result.witness.wrong),
+        "steps": [
+            {
+                "session": step.session,
+                "sent": step.sent,
+                "answered": list(step.answered),
+                "waits_for": list(step.waits_for),
+                "went_on": [{"session": name, "answered": list(answered)} for name, answered in step.went_on],
+            }
+            for step in result.witness.steps
+        ],
+    }
+
+
+def show(console: Console, results: Sequence[Reported], environment: Mapping[str, Any]) -> None:
+    """Print what was found, what it means, and the shortest witnesses."""
+    for part in render(results, environment, ascii_only=console.options.ascii_only):
+        console.print(part)
+
+
+def render(
+    results: Sequence[Reported], environment: Mapping[str, Any], *, ascii_only: bool = False
+) -> Iterator[RenderableType]:
+    """Yield the parts of the report, top to bottom."""
+    if not results:
+        return
+    yield Text(_headline(results[0].found.asked, environment), style="dim")
+    kinds = [kind for kind in ANOMALIES if any(result.found.counts[kind] for result in results)]
+    middle = ("sched-\nules", "pruned", "wrong", *(kind.replace("violations", "viola-\ntions") for kind in kinds))
+    made = blank_table(("strategy",), (*middle, "out-\ncomes", "per s"), ("verdict",), ascii_only=ascii_only)
+    for result in results:
+        found = result.found
+        made.add_row(
+            found.asked.strategy.name,
+            amount(found.run),
+            amount(found.pruned),
+            amount(found.anomalous, bad=True),
+            *(amount(found.counts[kind], bad=kind in found.asked.scenario.forbid) for kind in kinds),
+            amount(len(found.outcomes)),
+            f"{found.run / found.seconds:,.0f}" if found.seconds else "–",
+            verdict_text(found.verdict),
+        )
+    yield made
+    for result in results:
+        yield Text(_sentence(result))
+    shown = 0
+    for result in results:
+        if result.witness is not None and shown < _SHOWN:
+            shown += 1
+            yield from _shown(result.found.asked, result.witness, str(result.found.schedule), ascii_only=ascii_only)
+
+
+def show_replay(console: Console, asked: Asked, replayed: Replayed, schedule: str) -> None:
+    """Print a replay and what came of it."""
+    for part in _shown(asked, replayed, schedule, ascii_only=console.options.ascii_only):
+        console.print(part)
+
+
+def _shown(asked: Asked, replayed: Replayed, schedule: str, *, ascii_only: bool) -> Iterator[RenderableType]:
+    wrong = ", ".join(f"{count} {kind}" for kind, count in replayed.wrong.items()) or "nothing wrong"
+    consumer = f" (s{asked.sessions + 1} is consumer '{asked.consumer.name}')" if asked.consumer else ""
+    yield Text()
+    yield Text(f"{asked.strategy.name}{consumer}: {wrong}", style="bold")
+    yield lanes.draw(replayed.steps, ascii_only=ascii_only)
+    yield Padding(Text(f"racebench replay '{schedule}'", style="dim", no_wrap=True, overflow="ignore"), (0, 0, 0, 2))
+
+
+def _headline(asked: Asked, environment: Mapping[str, Any]) -> str:
+    reader = f" and consumer '{asked.consumer.name}' polling {asked.polls} times" if asked.consumer else ""
+    reduced = "" if asked.reduce else " · every order, without reduction"
+    server = environment.get("server_version", "?")
+    return (
+        f"{asked.scenario.name} on PostgreSQL {server} ({environment.get('target', '?')}) · "
+        f"{asked.sessions} sessions{reader}{reduced}"
+    )
+
+
+def _sentence(result: Reported) -> str:
+    found = result.found
+    name, verdict = found.asked.strategy.name, found.verdict.value
+    known = "" if found.verdict is Verdict.UNKNOWN else (", as expected" if result.as_expected else ", NOT as expected")
+    if found.verdict is Verdict.VALID:
+        return f"{name} is {verdict}{known}: all {found.run:,} orders that matter were run, and nothing went wrong."
+    if found.verdict is Verdict.INVALID:
+        rest = "" if found.complete else "; the search did not come to its end"
+        return f"{name} is {verdict}{known}: {found.anomalous:,} of {found.run:,} orders go wrong{rest}."
+    drawn = ""
+    if found.drawn and found.chance is not None:
+        drawn = (
+            f" {found.drawn:,} of them at random, which meet a bug of depth {found.asked.depth} with a chance of "
+            f"at least {100 * found.chance:.2g}%;"
+        )
+    return (
+        f"{name} is {verdict}: {found.run:,} orders were run,{drawn} nothing went wrong, and there are more. "
+        "Raise --budget."
+    )
