@@ -137,7 +137,7 @@ def matrix(markdown: str | None, **given: Any) -> int:
 @cli.command()
 @options.of_exploration
 @options.of_server
-@options.of_results
+@options.of_saving
 @click.option("--fail-on", metavar="KINDS", help="Exit 3 if one of these is found: duplicates,missed,… or 'any'.")
 @click.option("--expect", type=click.Choice(["race"]), help="Exit 3 if no anomaly is found: the other way round.")
 def explore(**given: Any) -> int:

@@ -147,11 +147,15 @@ of_target = _chain(
     _option("--keep", is_flag=True, help="Leave the schema in place and print its name."),
 )  # fmt: skip
 
-of_results = _chain(
+of_saving = _chain(
     _option("--json", "json_path", metavar="PATH", help="Write the results as JSON; '-' for stdout, alone."),
     _option("--results", default="results", show_default=True, metavar="DIR",
             help="Folder in which every run is saved."),
     _option("--no-save", is_flag=True, help="Do not save the run."),
+)  # fmt: skip
+
+of_results = _chain(
+    of_saving,
     _option("--history/--no-history", default=None,
             help="Keep the runs' histories, or do not.  [default: those of `run` with a forbidden anomaly]"),
 )  # fmt: skip

@@ -141,6 +141,7 @@ class Session:
             self._parts = instructions(script, protocol, columns, zero - self._sets)
             self._steps = self._compile(script, self._writer(script, self._parts).once())
             self._rollback = self._compile(_ROLLBACK, self._writer(_ROLLBACK, [(0, Exchange((0,)))]).once())
+            self._unlock = self._compile(_UNLOCKING, self._writer(_UNLOCKING, [(0, Exchange((0,)))]).once())
         except BaseException:
             self.close()
             raise
@@ -164,7 +165,7 @@ class Session:
         """Have the server look at every statement and plan it, and keep them unless the protocol sends text."""
         pgconn, path = self.connection.pgconn, self.script.path
         prepared = {}
-        for number, statement in enumerate((*self.script.statements, ROLLBACK)):
+        for number, statement in enumerate((*self.script.statements, ROLLBACK, _UNLOCK)):
             prepared[statement] = made = _prepare(pgconn, path, statement, b"racebench_%d" % number)
             if statement.keyword in _PLANNED:
                 # A session's first plan reads the catalogue, which costs it milliseconds; not at the common start.
@@ -203,10 +204,11 @@ class Session:
         writer = self._writer(self.script, self._parts, direct=direct)
         return self._compile(self.script, writer.loop(draws=draws, due=due, versioned="version" in self._sets), **hooks)
 
-    def end_transaction(self) -> None:
-        """Roll back whatever is open, waiting for the answer."""
+    def start_afresh(self) -> None:
+        """Roll back whatever is open and let go of session locks, waiting for the answers."""
         if self.alive:
             self.wait(self._rollback({}, False))
+            self.wait(self._unlock({}, False))
 
     def steps(self, variables: Variables, roll_back: bool = False) -> Generator[float | None, None, Outcome]:
         """Run the script once; variables are read and set in place. `roll_back`: send ROLLBACK in place of COMMIT.
@@ -274,6 +276,14 @@ def _prepare(pgconn: pq.abc.PGconn, path: Path, statement: Statement, name: byte
 
 
 _QUERY = b"racebench_query"
+_UNLOCK = Statement(
+    line=0,
+    text="SELECT pg_advisory_unlock_all()",
+    sql="SELECT pg_advisory_unlock_all()",
+    parameters=(),
+    fragments=("SELECT pg_advisory_unlock_all()",),
+)
+_UNLOCKING = Script(path=Path("unlock"), text="SELECT pg_advisory_unlock_all();", steps=(_UNLOCK,))
 _ROLLBACK = Script(path=Path("rollback"), text="ROLLBACK;", steps=(ROLLBACK,))
 
 

@@ -35,7 +35,16 @@ FLOORS = (
 
 #: library: the rooms that may import it
 KNOWS = {
-    "psycopg": {"session", "exchanges", "targets.external", "history.table", "schemas", "hammer", "explore", "environment"},
+    "psycopg": {
+        "session",
+        "exchanges",
+        "targets.external",
+        "history.table",
+        "schemas",
+        "hammer",
+        "explore",
+        "environment",
+    },
     "rich": {"reports", "cli"},
     "click": {"cli", "options"},
     "multiprocess": {"executors"},

@@ -167,7 +167,7 @@ class Writer(_Steps):
     def abandon(self) -> None:
         if self.state is State.READY and self._steps is not None:
             self._steps.close()
-            self.session.end_transaction()
+            self.session.start_afresh()
         self.state = State.DONE
 
     def close(self) -> None:

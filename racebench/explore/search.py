@@ -20,6 +20,9 @@ from typing import Protocol
 from racebench.errors import RacebenchError
 from racebench.explore.footprints import Footprint, independent
 
+#: How often a path is tried that takes another course than before.
+_ATTEMPTS = 10
+
 
 class Diverged(RacebenchError):  # noqa: N818 - as in errors.py
     """The same choices did not lead to the same place: a script, or a server, that is not deterministic."""
@@ -80,11 +83,7 @@ def search(
     progress = Progress()
     path: list[_Node] = []
     while go_on(progress):
-        world.begin()
-        for node in path:
-            if [c.session for c in world.choices()] != [c.session for c in node.choices]:
-                raise Diverged(_diverged(path, node, world.choices()))
-            world.take(node.chosen.session)
+        _return_to(world, path)
         finished = _extend(world, path, bound)
         world.end([node.chosen.session for node in path], complete=finished)
         progress.run += finished
@@ -93,6 +92,24 @@ def search(
             progress.complete = True
             break
     return progress
+
+
+def _return_to(world: World, path: Sequence[_Node]) -> None:
+    """Begin again and repeat the choices of a path; again, if two sessions that were woken at once came otherwise."""
+    for attempt in range(_ATTEMPTS):
+        world.begin()
+        schedule: list[int] = []
+        for node in path:
+            now = world.choices()
+            if [choice.session for choice in now] != [choice.session for choice in node.choices]:
+                if attempt + 1 == _ATTEMPTS:
+                    raise Diverged(_diverged(path, node, now))
+                world.end(schedule, complete=False)
+                break
+            world.take(node.chosen.session)
+            schedule.append(node.chosen.session)
+        else:
+            return
 
 
 def _extend(world: World, path: list[_Node], bound: _Bound) -> bool:

@@ -1,0 +1,181 @@
+"""The explorer beside isolationtester: schedules a second over the same orders on the same server.
+
+isolationtester cannot pass a value from one statement to the next, so its sessions send the same statements with the
+numbers written in; it is given the orders that can happen, as the explorer found them, because it waits 360 s in one
+that cannot. Each is timed with all it does: isolationtester connects, and makes and drops the table for every
+permutation; the explorer connects, makes a schema once, and takes a fresh tenant for every order.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from benchmarks.measurement import (
+    Document,
+    Table,
+    aim,
+    alternating,
+    document,
+    figure,
+    finish,
+    options,
+    progress,
+    ratios,
+    sample,
+    spread,
+)
+from benchmarks.programs import Server, running_server
+from racebench import catalog
+from racebench.explore import explorer
+from racebench.explore.explorer import Asked, Ended, Explored
+from racebench.targets import Target
+from racebench.targets.external import external
+
+STRATEGIES = ("naive", "unique", "advisory")
+_AIMS = {"naive": 1.5, "unique": 4.0, "advisory": 8.0}
+_FOLDERS = ("/usr/lib/postgresql/*/lib/pgxs/src/test/isolation/isolationtester",)
+_RACEBENCH, _PEER = "racebench explore --no-reduction", "isolationtester"
+
+_SETUP = """setup
+{
+  CREATE TABLE events (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, tenant integer NOT NULL, version bigint,
+    payload text NOT NULL, operation bigint NOT NULL);
+  CREATE INDEX events_by_version ON events (tenant, version);
+  %s
+}
+teardown { DROP TABLE events; }
+"""
+_UNIQUE = "ALTER TABLE events ADD CONSTRAINT events_version UNIQUE (tenant, version);"
+_LOCK = "SELECT pg_advisory_xact_lock('events'::regclass::int, 1);"
+_MAX = "SELECT coalesce(max(version), 0) + 1 AS version FROM events WHERE tenant = 1;"
+_INSERT = "INSERT INTO events (tenant, version, payload, operation) VALUES (1, 1, 'x', {session});"
+
+
+def _statements(strategy: str) -> list[str]:
+    return ["BEGIN;", *([_LOCK] if strategy == "advisory" else []), _MAX, _INSERT, "COMMIT;"]
+
+
+def _spec(strategy: str, orders: Sequence[Sequence[int]]) -> str:
+    text = _SETUP % (_UNIQUE if strategy == "unique" else "")
+    for session in (1, 2):
+        steps = "".join(
+            f"step s{session}_{number} {{ {sql.format(session=session)} }}\n"
+            for number, sql in enumerate(_statements(strategy))
+        )
+        text += f"session s{session}\n{steps}"
+    for order in orders:
+        taken = {1: 0, 2: 0}
+        names = []
+        for session in order:
+            names.append(f"s{session}_{taken[session]}")
+            taken[session] += 1
+        # A refused session goes on to its COMMIT here, which then rolls back.
+        for session, count in taken.items():
+            names += [f"s{session}_{number}" for number in range(count, len(_statements(strategy)))]
+        text += f"permutation {' '.join(names)}\n"
+    return text
+
+
+def _isolationtester() -> Path:
+    for pattern in _FOLDERS:
+        for found in sorted(Path("/").glob(pattern.lstrip("/"))):
+            return found
+    raise click.ClickException("isolationtester is not installed; install postgresql-server-dev (Debian has it there)")
+
+
+def _explore(target: Target, strategy: str) -> tuple[Explored, list[tuple[int, ...]]]:
+    scenario = catalog.find_scenario("version-counter")
+    orders: list[tuple[int, ...]] = []
+    asked = Asked(scenario=scenario, strategy=scenario.strategies[strategy], reduce=False)
+    found = Explored(asked=asked)
+    add = found.add
+
+    def keep(each: Ended) -> None:
+        orders.append(each.schedule)
+        add(each)
+
+    found.add = keep  # type: ignore[method-assign]
+    return explorer.explore(target, asked, found=found), orders
+
+
+def _rate_of_isolationtester(program: Path, server: Server, spec: Path, count: int) -> float:
+    conninfo = server.dsn
+    begin = time.perf_counter()
+    with spec.open("rb") as text:
+        done = subprocess.run([str(program), conninfo], stdin=text, capture_output=True, check=False)
+    seconds = time.perf_counter() - begin
+    permutations = done.stdout.count(b"starting permutation")
+    if done.returncode != 0 or permutations != count:
+        raise click.ClickException(
+            f"isolationtester ran {permutations} of {count}: {(done.stderr or done.stdout).decode()[-500:]}"
+        )
+    return count / seconds
+
+
+def tables(made: Document) -> list[Table]:
+    """What the cells say: one line a strategy."""
+    rows: list[tuple[str, ...]] = []
+    aims: list[str] = []
+    for cell in made["cells"]:
+        found: Mapping[str, Any] = cell["contestants"]
+        ratio = ratios(found[_RACEBENCH], found[_PEER])
+        name = cell["strategy"]
+        rows.append((f"`{name}`", str(cell["orders"]), spread(found[_RACEBENCH]), spread(found[_PEER]), spread(ratio)))
+        aims.append(aim(f"`{name}`: schedules a second to isolationtester's", ratio["median"], least=_AIMS[name]))
+    return [
+        Table(
+            title="Schedules a second, two sessions, every order that can happen",
+            columns=("strategy", "orders", "racebench", "isolationtester", "ratio"),
+            rows=tuple(rows),
+            names=1,
+            notes=(
+                *aims,
+                f"Least time to a verdict here: {figure(min(made['seconds_to_verdict']))} s, search included.",
+            ),
+        )
+    ]
+
+
+@click.command(help=__doc__.split("\n", 1)[0] if __doc__ else None)
+@options("explore", rounds=7)
+def main(*, rounds: int, output: Path) -> None:
+    """Measure, print, write."""
+    program = _isolationtester()
+    cells, verdicts = [], []
+    with running_server() as server, tempfile.TemporaryDirectory() as folder, progress(rounds * 2 * 3) as tell:
+        target = external(server.dsn)
+        for strategy in STRATEGIES:
+            _, orders = _explore(target, strategy)
+            spec = Path(folder) / f"{strategy}.spec"
+            spec.write_text(_spec(strategy, orders))
+            rates: dict[str, list[float]] = {_RACEBENCH: [], _PEER: []}
+            for number in range(rounds):
+                for name in alternating([_RACEBENCH, _PEER], number):
+                    tell(f"{strategy} {name}")
+                    if name == _PEER:
+                        rates[name].append(_rate_of_isolationtester(program, server, spec, len(orders)))
+                    else:
+                        found, _ = _explore(target, strategy)
+                        rates[name].append(found.run / found.seconds)
+                        verdicts.append(found.seconds)
+            cells.append(
+                {
+                    "strategy": strategy,
+                    "orders": len(orders),
+                    "contestants": {name: sample(each) for name, each in rates.items()},
+                }
+            )
+        made = document("explore", rounds=rounds, parameters={}, server=server.description, cells=cells)
+        made["seconds_to_verdict"] = verdicts
+    finish(made, tables(made), output)
+
+
+if __name__ == "__main__":
+    main()
