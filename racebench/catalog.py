@@ -35,7 +35,7 @@ _SCENARIO_KEYS = {
 }
 _STRATEGY_KEYS = {
     *("summary", "script", "schema", "isolation", "retry", "numbers", "expect", "may", "source"),
-    *("server", "zero", "integer", "stamped"),
+    *("server", "zero", "integer", "stamped", "inside"),
 }
 _CONSUMER_KEYS = {
     *("summary", "script", "schema", "open", "close", "cursor", "variables", "dedupe", "scope", "settle_ms"),
@@ -216,6 +216,7 @@ class _Manifest:
             zero=str(zero),
             integer=self.flag(where, table, "integer", default=True),
             stamped=self.flag(where, table, "stamped", default=False),
+            inside=self.flag(where, table, "inside", default=False),
         )
 
     def consumer(self, name: str) -> Consumer:

@@ -177,7 +177,8 @@ class Strategy:
 
     `expect` are the anomalies the field knows it to show under load, `may` those it may; both empty means that it is
     known to be right. `server` is the oldest major version it runs on. `zero` is below every version it gives;
-    `integer` says whether its versions are numbers at all, `stamped` that a row is numbered only after it was inserted.
+    `integer` says whether its versions are numbers at all, `stamped` that a row is numbered only after it was inserted,
+    `inside` that its race is inside one statement (a default and a trigger), where no order of statements shows it.
     """
 
     name: str
@@ -194,6 +195,7 @@ class Strategy:
     zero: str = "0"
     integer: bool = True
     stamped: bool = False
+    inside: bool = False
 
     @property
     def right(self) -> bool:

@@ -104,6 +104,8 @@ class Explored:
     counts: Counter[str] = field(default_factory=Counter)
     outcomes: Counter[tuple[Any, ...]] = field(default_factory=Counter)
     witness: tuple[int, ...] | None = None
+    #: Triggers of the scenario's tables: what they do is inside a step, and not interleaved.
+    triggers: tuple[str, ...] = ()
 
     def forbids(self, each: Ended) -> bool:
         """Whether a schedule broke what the scenario forbids."""
@@ -125,7 +127,7 @@ class Explored:
     def verdict(self) -> Verdict:
         if self.anomalous:
             return Verdict.INVALID
-        return Verdict.VALID if self.complete else Verdict.UNKNOWN
+        return Verdict.VALID if self.complete and not self.asked.strategy.inside else Verdict.UNKNOWN
 
     @property
     def schedule(self) -> Schedule | None:
@@ -183,6 +185,7 @@ def explore(
         return go_on
 
     with contextlib.closing(Ground(target, asked, ended)) as ground:
+        found.triggers = ground.triggers
         progress = search(ground, reduce=asked.reduce, go_on=within(_EXHAUSTIVE_SHARE))
         found.pruned, found.complete = progress.pruned, progress.complete
         stopped = asked.stop_at_first and found.anomalous > 0
@@ -271,6 +274,7 @@ class Ground:
         named = application_name(schema, "session")
         monitor = self._stack.enter_context(connect(target, schema=schema))
         self._monitor = monitor
+        self.triggers = _triggers(monitor, schema)
         volatile = _volatile(monitor, asked)
         self._volatile = volatile
         script = in_transactions(asked.strategy.script, volatile)
@@ -474,6 +478,15 @@ def _volatile(connection: psycopg.Connection[Any], asked: Asked) -> frozenset[st
         "SELECT DISTINCT proname FROM pg_proc WHERE proname = ANY(%s) AND provolatile = 'v'", (names,)
     ).fetchall()
     return frozenset(str(row[0]) for row in rows)
+
+
+def _triggers(connection: psycopg.Connection[Any], schema: str) -> tuple[str, ...]:
+    rows = connection.execute(
+        "SELECT tgname FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid"
+        " WHERE relnamespace = %s::regnamespace AND NOT tgisinternal ORDER BY tgname",
+        (schema,),
+    ).fetchall()
+    return tuple(str(row[0]) for row in rows)
 
 
 def _may_set(connection: psycopg.Connection[Any], name: str) -> bool:

@@ -67,6 +67,7 @@ def _published(result: Reported) -> dict[str, Any]:
             "chance": found.chance,
             "anomalous": found.anomalous,
             "raced": found.raced,
+            "triggers": list(found.triggers),
             "complete": found.complete,
             "seconds": found.seconds,
             "schedules_per_s": found.run / found.seconds if found.seconds else 0.0,
@@ -172,7 +173,15 @@ def _sentence(result: Reported) -> str:
     name, verdict = found.asked.strategy.name, found.verdict.value
     known = "" if found.verdict is Verdict.UNKNOWN else (", as expected" if result.as_expected else ", NOT as expected")
     if found.verdict is Verdict.VALID:
-        return f"{name} is {verdict}{known}: all {found.run:,} orders that matter were run, and nothing went wrong."
+        inside = ""
+        if found.triggers:
+            inside = f" (A step is a statement; what trigger {', '.join(found.triggers)} does is inside one.)"
+        return f"{name} is {verdict}{known}: all {found.run:,} orders that matter were run, nothing went wrong.{inside}"
+    if found.complete and found.asked.strategy.inside and not found.anomalous:
+        return (
+            f"{name} is {verdict}: no order of its {found.run:,} goes wrong, but its race is inside one statement, "
+            "which no order of statements shows. Hammer it with `racebench run`."
+        )
     if found.verdict is Verdict.INVALID:
         rest = "" if found.complete else "; the search did not come to its end"
         return f"{name} is {verdict}{known}: {found.anomalous:,} of {found.run:,} orders go wrong{rest}."
