@@ -138,18 +138,23 @@ def matrix(markdown: str | None, **given: Any) -> int:
 @options.of_exploration
 @options.of_server
 @options.of_saving
+@click.option("--markdown", metavar="PATH", help="Write the verdicts as a Markdown table.")
 @click.option("--fail-on", metavar="KINDS", help="Exit 3 if one of these is found: duplicates,missed,… or 'any'.")
 @click.option("--expect", type=click.Choice(["race"]), help="Exit 3 if no anomaly is found: the other way round.")
-def explore(**given: Any) -> int:
+def explore(markdown: str | None, **given: Any) -> int:
     """Run every interleaving of some sessions' steps: proof that a strategy can break, or that it cannot.
 
     SCENARIO is a shipped one (see `racebench list`) or a folder; without it, version-counter.
     """
-    from racebench import exploring
+    from pathlib import Path
+
+    from racebench import exploring, planning
     from racebench.interrupts import interruptible
-    from racebench.reports import explored, progress
+    from racebench.reports import document, explored, progress
 
     made = exploring.plan(**given)
+    if markdown is not None:
+        planning.check_file("--markdown", Path(markdown))
     with interruptible():
         try:
             with progress.bar(_console(stderr=True)) as callback:
@@ -163,6 +168,8 @@ def explore(**given: Any) -> int:
                     click.echo(f"left out: {line}")
                 if made.saved is not None:
                     click.echo(f"saved: {made.saved}")
+    if markdown is not None:
+        document.write_atomically(Path(markdown), explored.markdown(made.results))
     return exploring.exit_code(made)
 
 

@@ -89,7 +89,7 @@ class Explored:
 
     `run` are schedules run to their end, `drawn` of them at random, which meet a bug of the asked depth with a
     probability of at least `chance`; `pruned` those that a reduction broke off; `raced` those in which a step woke up
-    two sessions.
+    two sessions. `seconds` are the search's: without connecting, and without looking for a shorter witness.
     """
 
     asked: Asked
@@ -186,6 +186,7 @@ def explore(
 
     with contextlib.closing(Ground(target, asked, ended)) as ground:
         found.triggers = ground.triggers
+        started = time.monotonic()
         progress = search(ground, reduce=asked.reduce, go_on=within(_EXHAUSTIVE_SHARE))
         found.pruned, found.complete = progress.pruned, progress.complete
         stopped = asked.stop_at_first and found.anomalous > 0
@@ -195,16 +196,16 @@ def explore(
             )
             found.drawn = drawn.run
             found.chance = chance(sessions=len(ground.stage.actors), steps=longest, depth=asked.depth, runs=drawn.run)
+        found.seconds = time.monotonic() - started
         for schedule in raced:
             for _ in range(_REPEATS):  # two sessions were woken at once: whichever came first, keep both outcomes
                 ground.follow(schedule)
         if found.witness is not None and not stopped:
-            _shorten(ground, found, started)
-    found.seconds = time.monotonic() - started
+            _shorten(ground, found)
     return found
 
 
-def _shorten(ground: Ground, found: Explored, started: float) -> None:
+def _shorten(ground: Ground, found: Explored) -> None:
     """Look for a witness with fewer switches of session: all schedules with none, with one, and so on."""
     assert found.witness is not None
     least, size = found.witness, (switches(found.witness), len(found.witness))
@@ -217,7 +218,6 @@ def _shorten(ground: Ground, found: Explored, started: float) -> None:
             least = min((each.schedule for each in shorter), key=lambda s: (switches(s), len(s)))
             break
     found.witness = least
-    found.seconds = time.monotonic() - started
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,7 @@ from racebench.reports import lanes
 from racebench.reports.terminal import amount, blank_table, verdict_text
 
 SCHEMA_VERSION = 1
+_SPOKEN = 4  # explorations that get a sentence each; of more, only those that surprise
 _SHOWN = 3  # witnesses on a terminal
 
 
@@ -119,28 +120,49 @@ def render(
         return
     yield Text(_headline(results[0].found.asked, environment), style="dim")
     kinds = [kind for kind in ANOMALIES if any(result.found.counts[kind] for result in results)]
-    middle = ("sched-\nules", "pruned", "wrong", *(kind.replace("violations", "viola-\ntions") for kind in kinds))
-    made = blank_table(("strategy",), (*middle, "out-\ncomes", "per s"), ("verdict",), ascii_only=ascii_only)
+    heads = {"duplicates": "dupli-\ncates", "violations": "viola-\ntions", "redelivered": "again"}
+    middle = ("orders", "wrong", *(heads.get(kind, kind) for kind in kinds), "per s")
+    made = blank_table(("strategy",), middle, ("verdict",), ascii_only=ascii_only)
     for result in results:
         found = result.found
         made.add_row(
             found.asked.strategy.name,
             amount(found.run),
-            amount(found.pruned),
             amount(found.anomalous, bad=True),
             *(amount(found.counts[kind], bad=kind in found.asked.scenario.forbid) for kind in kinds),
-            amount(len(found.outcomes)),
             f"{found.run / found.seconds:,.0f}" if found.seconds else "–",
             verdict_text(found.verdict),
         )
     yield made
-    for result in results:
+    spoken = [result for result in results if len(results) <= _SPOKEN or not result.as_expected]
+    if len(spoken) < len(results):
+        yield Text(f"{len(results) - len(spoken)} of {len(results)} are as expected.")
+    for result in spoken:
         yield Text(_sentence(result))
     shown = 0
     for result in results:
         if result.witness is not None and shown < _SHOWN:
             shown += 1
             yield from _shown(result.found.asked, result.witness, str(result.found.schedule), ascii_only=ascii_only)
+
+
+def markdown(results: Sequence[Reported]) -> str:
+    """The verdicts as a Markdown table."""
+    lines = [
+        "| strategy | verdict | orders run | pruned | go wrong | anomalies | outcomes | shortest witness |",
+        "| --- | --- | ---: | ---: | ---: | --- | ---: | --- |",
+    ]
+    for result in results:
+        found = result.found
+        wrong = ", ".join(kind for kind in found.asked.scenario.forbid if found.counts[kind]) or "none"
+        done = "" if found.complete else " (search not finished)"
+        unlike = "" if result.as_expected or found.verdict is Verdict.UNKNOWN else " (not as expected)"
+        witness = f"`{found.schedule}`" if found.schedule else ""
+        lines.append(
+            f"| `{found.asked.strategy.name}` | {found.verdict.value}{unlike}{done} | {found.run} | {found.pruned} "
+            f"| {found.anomalous} | {wrong} | {len(found.outcomes)} | {witness} |"
+        )
+    return "\n".join(lines) + "\n"
 
 
 def show_replay(console: Console, asked: Asked, replayed: Replayed, schedule: str) -> None:
