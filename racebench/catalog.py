@@ -21,6 +21,7 @@ from racebench.model import (
     Numbering,
     Retry,
     Scenario,
+    Script,
     SqlFile,
     Strategy,
 )
@@ -31,7 +32,7 @@ ISOLATION_LEVELS = ("read committed", "repeatable read", "serializable")
 
 _SCENARIO_KEYS = {
     *("title", "summary", "schema", "forbid", "advise", "rows", "invariants", "measures", "consumers", "strategies"),
-    "once",
+    *("once", "explore"),
 }
 _STRATEGY_KEYS = {
     *("summary", "script", "schema", "isolation", "retry", "numbers", "expect", "may", "source"),
@@ -167,11 +168,17 @@ class _Manifest:
                 for key in self.data.get(table, {})
             },
             once=self.flag("", self.data, "once", default=False),
+            explore=self.exploring(),
             forbid=self.kinds("", self.data, "forbid", ("duplicates", "missed", "lost", "unexpected", "violations")),
             advise=self.advise(strategies),
             strategies=strategies,
             consumers={name: self.consumer(name) for name in self.names("consumers", required=False)},
         )
+
+    def exploring(self) -> Script | None:
+        """What is run before each explored schedule."""
+        files = self.sql_files("", self.data, "explore")
+        return script.parse(files[0].text, files[0].path) if files else None
 
     def advise(self, strategies: Mapping[str, Strategy]) -> str | None:
         """The strategy to recommend: the one named, else the first that is known to be right."""

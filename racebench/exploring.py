@@ -23,8 +23,8 @@ from racebench.targets import Target
 from racebench.targets.embedded import EmbeddedServer
 from racebench.targets.external import check_usable
 
-#: Connections beside the sessions: to ask who waits for whom, and to make and drop the schema.
-_EXTRA_CONNECTIONS = 2
+#: Connections beside the sessions: to ask who waits for whom, to prepare each schedule, to make and drop the schema.
+_EXTRA_CONNECTIONS = 3
 
 Progress = Callable[[str, float], None]
 

@@ -257,7 +257,7 @@ class Scenario:
 
     `rows` is where numbered rows are, if it numbers any. `invariants` are queries that return the rows that break them,
     `measures` queries that return one value each; both are asked after a run. `once`: each worker runs its script once,
-    as start-up code does. `forbid` is what makes a run INVALID;
+    as start-up code does. `explore`: run before each explored schedule. `forbid` is what makes a run INVALID;
     `advise` names the strategy to recommend.
     """
 
@@ -275,6 +275,7 @@ class Scenario:
     advise: str | None
     strategies: Mapping[str, Strategy]
     consumers: Mapping[str, Consumer]
+    explore: Script | None = None
 
     def locate(self, key: str) -> str:
         """Where a key of the manifest stands, as `file:line`."""

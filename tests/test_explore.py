@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import Command, UsersServer
-from racebench import script
+from racebench import catalog, script
 from racebench.errors import UsageProblem
 from racebench.explore import schedules
 from racebench.explore.explorer import Asked, Explored, explore, replay, switches
@@ -24,6 +24,7 @@ from racebench.explore.footprints import Footprint, footprint, independent
 from racebench.explore.schedules import Schedule
 from racebench.explore.scripts import in_transactions
 from racebench.explore.search import Choice, Diverged, Progress, chance, random_search, search
+from racebench.judging import expected_kinds
 from racebench.model import Scenario, Statement, Verdict
 from racebench.session import connect
 from racebench.targets import Target
@@ -321,6 +322,33 @@ def test_nothing_is_left_on_the_server(embedded: Target, find: Find) -> None:
             "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'racebench%' AND pid <> pg_backend_pid()"
         ).fetchone()
     assert schemas == sessions == (0,)
+
+
+@pytest.mark.parametrize("name", [scenario.name for scenario in catalog.shipped() if not scenario.once])
+def test_every_shipped_strategy_is_told_right_from_broken(embedded: Target, name: str) -> None:
+    scenario = catalog.find_scenario(name)
+    for strategy in scenario.strategies.values():
+        consumer = scenario.consumers.get("cursor")
+        asked = Asked(scenario=scenario, strategy=strategy, consumer=consumer, polls=2, budget_s=6.0)
+        found = explore(embedded, asked)
+        certain, possible = expected_kinds(strategy, [consumer] if consumer else [])
+        wrong = {kind for kind in scenario.forbid if found.counts[kind]}
+        if strategy.inside:
+            assert found.verdict is Verdict.UNKNOWN, strategy.name
+        else:
+            assert certain <= wrong <= certain | possible, (strategy.name, wrong, found.witness)
+        if strategy.right:
+            assert found.verdict is Verdict.VALID, strategy.name
+
+
+def test_start_up_code_is_explored_on_a_schema_of_its_own_each_time(embedded: Target) -> None:
+    scenario = catalog.find_scenario("migration")
+    broken, locked = (
+        explore(embedded, Asked(scenario=scenario, strategy=scenario.strategies[name], most=30))
+        for name in ("catalog-first", "locked")
+    )
+    assert broken.counts["refused"] > 0
+    assert locked.anomalous == 0
 
 
 # The command

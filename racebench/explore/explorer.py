@@ -21,7 +21,7 @@ from psycopg import sql
 from racebench.checkers.refused import is_refusal
 from racebench.compiling import begins
 from racebench.errors import ScenarioProblem, UsageProblem, one_line
-from racebench.exchanges import See
+from racebench.exchanges import See, Variables
 from racebench.explore.actors import Actor, Poller, State, Writer, describe, drain
 from racebench.explore.footprints import Footprint, calls, footprint
 from racebench.explore.schedules import Schedule, digest
@@ -302,6 +302,10 @@ class Ground:
             query = Query(connection, asked.consumer.script, asked.consumer.tolerate)
             self.poller = Poller(asked.sessions + 1, asked.consumer, query, connection, asked.strategy.zero)
             actors.append(self.poller)
+        self._before: Session | None = None
+        if asked.scenario.explore is not None:
+            self._before = Session(connect(target, schema=schema, application_name=named), asked.scenario.explore)
+            self._stack.callback(self._before.close)
         self.stage = Stage(actors, monitor)
         self._stack.callback(self.stage.close)
         self._tenant = 0
@@ -319,6 +323,10 @@ class Ground:
         self._tenant += 1
         self._raced = False
         self._taken = []
+        if self._before is not None:
+            before: Variables = {"tenant": b"%d" % self._tenant, "operation": b"%d" % self._runs}
+            if self._before.run(before) is not Outcome.OK:
+                raise ScenarioProblem(f"{self._before.script.path}: the server refuses this: {self._before.message}")
         if self.poller is not None:
             self.poller.polls = self._asked.polls
         for actor in self.stage.actors:
