@@ -141,6 +141,7 @@ class Session:
             self._parts = instructions(script, protocol, columns, zero - self._sets)
             self._steps = self._compile(script, self._writer(script, self._parts).once())
             self._rollback = self._compile(_ROLLBACK, self._writer(_ROLLBACK, [(0, Exchange((0,)))]).once())
+            self._configure = self._compile(_CONFIGURING, self._writer(_CONFIGURING, [(0, Exchange((0,)))]).once())
             self._unlock = self._compile(_UNLOCKING, self._writer(_UNLOCKING, [(0, Exchange((0,)))]).once())
         except BaseException:
             self.close()
@@ -165,7 +166,7 @@ class Session:
         """Have the server look at every statement and plan it, and keep them unless the protocol sends text."""
         pgconn, path = self.connection.pgconn, self.script.path
         prepared = {}
-        for number, statement in enumerate((*self.script.statements, ROLLBACK, _UNLOCK)):
+        for number, statement in enumerate((*self.script.statements, ROLLBACK, _UNLOCK, _CONFIGURE)):
             prepared[statement] = made = _prepare(pgconn, path, statement, b"racebench_%d" % number)
             if statement.keyword in _PLANNED:
                 # A session's first plan reads the catalogue, which costs it milliseconds; not at the common start.
@@ -203,6 +204,11 @@ class Session:
         """
         writer = self._writer(self.script, self._parts, direct=direct)
         return self._compile(self.script, writer.loop(draws=draws, due=due, versioned="version" in self._sets), **hooks)
+
+    def configure(self, name: str, value: str) -> None:
+        """Change a setting of the session, waiting for the answer."""
+        if self.alive:
+            self.wait(self._configure({"name": name.encode(), "value": value.encode()}, False))
 
     def start_afresh(self) -> None:
         """Roll back whatever is open and let go of session locks, waiting for the answers."""
@@ -283,6 +289,15 @@ _UNLOCK = Statement(
     parameters=(),
     fragments=("SELECT pg_advisory_unlock_all()",),
 )
+_CONFIGURE = Statement(
+    line=0,
+    text="SELECT set_config(:name, :value, false)",
+    sql="SELECT set_config($1, $2, false)",
+    parameters=("name", "value"),
+    fragments=("SELECT set_config(", ", ", ", false)"),
+    slots=("name", "value"),
+)
+_CONFIGURING = Script(path=Path("configure"), text="SELECT set_config(:name, :value, false);", steps=(_CONFIGURE,))
 _UNLOCKING = Script(path=Path("unlock"), text="SELECT pg_advisory_unlock_all();", steps=(_UNLOCK,))
 _ROLLBACK = Script(path=Path("rollback"), text="ROLLBACK;", steps=(ROLLBACK,))
 

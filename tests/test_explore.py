@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from random import Random
+from typing import ClassVar
 
 import pytest
 from hypothesis import given, settings
@@ -19,7 +20,7 @@ from conftest import Command, UsersServer
 from racebench import catalog, script
 from racebench.errors import UsageProblem
 from racebench.explore import schedules
-from racebench.explore.explorer import Asked, Explored, explore, replay, switches
+from racebench.explore.explorer import Asked, Ended, Explored, explore, replay, switches
 from racebench.explore.footprints import Footprint, footprint, independent
 from racebench.explore.schedules import Schedule
 from racebench.explore.scripts import in_transactions
@@ -339,6 +340,72 @@ def test_every_shipped_strategy_is_told_right_from_broken(embedded: Target, name
             assert certain <= wrong <= certain | possible, (strategy.name, wrong, found.witness)
         if strategy.right:
             assert found.verdict is Verdict.VALID, strategy.name
+
+
+DEADLOCK = """
+BEGIN;
+\\if :client_id = 0
+UPDATE t SET v = v + 1 WHERE tenant = :tenant AND k = 1;
+UPDATE t SET v = v + 1 WHERE tenant = :tenant AND k = 2;
+\\else
+UPDATE t SET v = v + 1 WHERE tenant = :tenant AND k = 2;
+UPDATE t SET v = v + 1 WHERE tenant = :tenant AND k = 1;
+\\endif
+COMMIT;
+"""
+MANIFEST = """
+summary = "crossed updates"
+schema = "schema.sql"
+forbid = ["refused"]
+explore = "explore.sql"
+[invariants]
+none = "SELECT 1 WHERE false"
+[strategies.crossed]
+summary = "once"
+script = "crossed.sql"
+expect = ["refused"]
+[strategies.crossed-retry]
+summary = "again"
+script = "crossed.sql"
+retry = ["40P01"]
+"""
+
+
+@pytest.fixture
+def crossed(tmp_path: Path) -> Scenario:
+    """Two sessions that update the same two rows in opposite order."""
+    files = {
+        "scenario.toml": MANIFEST,
+        "schema.sql": "CREATE TABLE t (tenant int, k int, v int, PRIMARY KEY (tenant, k));",
+        "explore.sql": "INSERT INTO t VALUES (:tenant, 1, 0), (:tenant, 2, 0);",
+        "crossed.sql": DEADLOCK,
+    }
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    return catalog.find_scenario(str(tmp_path))
+
+
+def test_both_victims_of_a_deadlock_are_tried(embedded: Target, crossed: Scenario) -> None:
+    class Watching(Explored):
+        victims: ClassVar[Counter[tuple[int, ...]]] = Counter()
+
+        def add(self, each: Ended) -> None:
+            if each.deadlocked:
+                self.victims[each.victims] += 1
+            super().add(each)
+
+    asked = Asked(scenario=crossed, strategy=crossed.strategies["crossed"])
+    found = explore(embedded, asked, found=Watching(asked=asked))
+    assert found.complete
+    assert found.verdict is Verdict.INVALID
+    assert Watching.victims[(1,)] == Watching.victims[(2,)] > 0
+    assert set(Watching.victims) == {(1,), (2,)}
+
+
+def test_a_deadlock_that_is_tried_again_is_no_harm(embedded: Target, crossed: Scenario) -> None:
+    found = explore(embedded, Asked(scenario=crossed, strategy=crossed.strategies["crossed-retry"]))
+    assert found.verdict is Verdict.VALID
+    assert found.complete
 
 
 def test_start_up_code_is_explored_on_a_schema_of_its_own_each_time(embedded: Target) -> None:

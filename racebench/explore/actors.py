@@ -20,6 +20,7 @@ from racebench.wire import Reply
 
 #: The tries of a retry rule that are worth exploring: after so many, nobody is left to be in the way of.
 _MOST_TRIES = 20
+_DEADLOCK = "40P01"
 
 Steps = Generator[Any, None, Any]
 
@@ -107,7 +108,7 @@ class Writer(_Steps):
         self.session = open_session(self._see)
         self.retry: Retry | None = strategy.retry
         self.operation = 0
-        self.tries = 0
+        self.tries = self.deadlocks = 0
         self.sqlstate = ""
         #: What the server answered since somebody looked, in words.
         self.answers: list[str] = []
@@ -127,7 +128,7 @@ class Writer(_Steps):
 
     def start(self, tenant: int, run: int) -> None:
         self.operation = (self.number << 32) + run
-        self.tries, self.sqlstate = 0, ""
+        self.tries, self.deadlocks, self.sqlstate = 0, 0, ""
         variables: Variables = {
             "think": b"0",
             "hold": b"0",
@@ -146,6 +147,7 @@ class Writer(_Steps):
             self.tries += 1
             outcome = yield from session.steps(variables)
             self.sqlstate = session.sqlstate
+            self.deadlocks += self.sqlstate == _DEADLOCK
             if self.sqlstate:
                 self.answers.append(f"ERROR {self.sqlstate}: {session.message}")
             if outcome is not Outcome.OK:

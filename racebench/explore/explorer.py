@@ -51,6 +51,8 @@ _EXHAUSTIVE_SHARE = 0.5
 _MOST_REPEATED = 200
 _REPEATS = 2
 _SHORTENING_S = 5.0
+#: The shortest deadlock_timeout of a session; sessions must come to wait for each other within it.
+_DEADLOCK_MS = 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,12 +77,17 @@ class Asked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """One schedule at its end: what went wrong, and a signature that tells outcomes apart and sessions not."""
+    """One schedule at its end: what went wrong, and a signature that tells outcomes apart and sessions not.
+
+    `raced`: a step woke up two sessions; `deadlocked`: some waited in a circle; `victims`: whom the server then ended.
+    """
 
     schedule: tuple[int, ...]
     counts: Mapping[str, int]
     signature: tuple[Any, ...]
     raced: bool
+    deadlocked: bool = False
+    victims: tuple[int, ...] = ()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -104,6 +111,8 @@ class Explored:
     counts: Counter[str] = field(default_factory=Counter)
     outcomes: Counter[tuple[Any, ...]] = field(default_factory=Counter)
     witness: tuple[int, ...] | None = None
+    #: Set while schedules are run again: they have been counted.
+    again: bool = False
     #: Triggers of the scenario's tables: what they do is inside a step, and not interleaved.
     triggers: tuple[str, ...] = ()
 
@@ -113,12 +122,12 @@ class Explored:
 
     def add(self, each: Ended) -> None:
         """Count a schedule that is at its end."""
-        self.run += 1
+        self.run += not self.again
         self.outcomes[each.signature] += 1
         self.raced += each.raced
         self.counts.update({kind: count for kind, count in each.counts.items() if count})
         if self.forbids(each):
-            self.anomalous += 1
+            self.anomalous += not self.again or not self.anomalous
             size = (switches(each.schedule), len(each.schedule))
             if self.witness is None or size < (switches(self.witness), len(self.witness)):
                 self.witness = each.schedule
@@ -163,6 +172,7 @@ def explore(
     found = Explored(asked=asked) if found is None else found
     started = time.monotonic()
     raced: list[tuple[int, ...]] = []
+    deadlocked: list[tuple[int, ...]] = []
     longest = 0
 
     def ended(each: Ended) -> None:
@@ -171,6 +181,8 @@ def explore(
         found.add(each)
         if each.raced and len(raced) < _MOST_REPEATED:
             raced.append(each.schedule)
+        if each.deadlocked and len(deadlocked) < _MOST_REPEATED:
+            deadlocked.append(each.schedule)
 
     def within(share: float) -> Callable[[Progress], bool]:
         def go_on(_progress: Progress) -> bool:
@@ -197,9 +209,14 @@ def explore(
             found.drawn = drawn.run
             found.chance = chance(sessions=len(ground.stage.actors), steps=longest, depth=asked.depth, runs=drawn.run)
         found.seconds = time.monotonic() - started
-        for schedule in raced:
+        found.again = True
+        for schedule in tuple(raced):
             for _ in range(_REPEATS):  # two sessions were woken at once: whichever came first, keep both outcomes
                 ground.follow(schedule)
+        ground.order_victims(last_first=True)
+        for schedule in tuple(deadlocked):  # the server ended the first of them; now the other
+            ground.follow_as_far_as_it_goes(schedule)
+        ground.order_victims()
         if found.witness is not None and not stopped:
             _shorten(ground, found)
     return found
@@ -281,8 +298,7 @@ class Ground:
         self._after_begin = _after_begin(script, asked.strategy.isolation, volatile)
         isolation = asked.strategy.isolation
         settings = {"default_transaction_isolation": isolation} if isolation else {}
-        if _may_set(monitor, "deadlock_timeout"):
-            settings["deadlock_timeout"] = "20ms"
+        self._chooses_victims = _may_set(monitor, "deadlock_timeout")
         actors: list[Actor] = []
         self.writers: list[Writer] = []
         for number in range(1, asked.sessions + 1):
@@ -307,11 +323,22 @@ class Ground:
             self._before = Session(connect(target, schema=schema, application_name=named), asked.scenario.explore)
             self._stack.callback(self._before.close)
         self.stage = Stage(actors, monitor)
+        self.order_victims()
         self._stack.callback(self.stage.close)
         self._tenant = 0
         self._violated = {}
         if asked.scenario.rows is not None:
             self._rows = _rows_query(asked)
+
+    def order_victims(self, *, last_first: bool = False) -> None:
+        """Have the server end the first session of a deadlock, or the last: the one that looks for one soonest.
+
+        Only a superuser may; for others the server decides, after its own deadlock_timeout.
+        """
+        if not self._chooses_victims:
+            return
+        for place, writer in enumerate(reversed(self.writers) if last_first else self.writers, 1):
+            writer.session.configure("deadlock_timeout", f"{_DEADLOCK_MS * place}ms")
 
     # What a search asks of its world
 
@@ -321,7 +348,7 @@ class Ground:
             self._open()
         self._runs += 1
         self._tenant += 1
-        self._raced = False
+        self._raced = self.stage.deadlocked = False
         self._taken = []
         if self._before is not None:
             before: Variables = {"tenant": b"%d" % self._tenant, "operation": b"%d" % self._runs}
@@ -381,6 +408,18 @@ class Ground:
         self.end(schedule, complete=True)
         return steps
 
+    def follow_as_far_as_it_goes(self, schedule: Sequence[int]) -> None:
+        """Run a schedule, and where it cannot be followed any more, whoever can go on."""
+        self.begin()
+        rest = list(schedule)
+        while choices := self.choices():
+            able = [choice.session for choice in choices]
+            session = rest.pop(0) if rest and rest[0] in able else able[0]
+            if session != (schedule[len(self._taken)] if len(self._taken) < len(schedule) else None):
+                rest = []
+            self._step(self.stage.actors[session - 1])
+        self.end(schedule, complete=True)
+
     def _watched(self, session: int) -> Step:
         actors = self.stage.actors
         for each in actors:
@@ -433,7 +472,14 @@ class Ground:
             (w.outcome.name, w.sqlstate, rank.get(by_operation.get(w.operation)) or 0, w.tries) for w in self.writers
         )
         wrong = tuple((kind, count) for kind, count in counts.items() if count)
-        return Ended(schedule=schedule, counts=counts, signature=(tuple(sessions), wrong), raced=self._raced)
+        return Ended(
+            schedule=schedule,
+            counts=counts,
+            signature=(tuple(sessions), wrong),
+            raced=self._raced,
+            deadlocked=self.stage.deadlocked,
+            victims=tuple(w.number for w in self.writers if w.deadlocks),
+        )
 
     def _read_rows(self) -> list[tuple[int, Any, int]]:
         return self._monitor.execute(self._rows, (self._tenant,), prepare=True).fetchall()

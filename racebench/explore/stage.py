@@ -35,6 +35,8 @@ class Stage:
         self._sockets = list(self._by_socket)
         #: Those that a step woke up, besides the one that took it.
         self.woken: list[Actor] = []
+        #: Whether somebody waited in a circle since this was last set to False.
+        self.deadlocked = False
         #: Who waits for whom, at rest.
         self.waits: Mapping[int, tuple[int, ...]] = {}
 
@@ -89,7 +91,9 @@ class Stage:
                 if blockers.get(pid) and all(b in released or (b in ours and b not in pids) for b in blockers[pid])
             }
             if not more:
-                return released == pids
+                stuck = pids - released
+                self.deadlocked |= bool(stuck) and all(set(blockers.get(pid, ())) & stuck for pid in stuck)
+                return not stuck
             released |= more
 
     def _give_up(self, waiting: Sequence[Actor], blockers: Mapping[int, tuple[int, ...]]) -> None:
