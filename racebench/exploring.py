@@ -132,11 +132,11 @@ def run(made: Exploring, progress: Progress) -> None:
 
             try:
                 explorer.explore(target, each, tell, found)
+                made.finished = number + 1 == len(asked)
             finally:
                 if found.run:
                     made.results.append(_reported(target, found))
-            made.finished = number + 1 == len(asked)
-            save(made)
+                    save(made)
 
 
 def _reported(target: Target, found: Explored) -> report.Reported:

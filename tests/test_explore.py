@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import signal
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -16,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conftest import Command, UsersServer
+from conftest import Command, Start, UsersServer, wait_for
 from racebench import catalog, script
 from racebench.errors import UsageProblem
 from racebench.explore import schedules
@@ -463,6 +464,31 @@ def test_on_the_users_server_too_and_nothing_is_left(racebench: Command, users_s
     done = racebench("explore", "-s", "unique", "--no-save", "--dsn", users_server.dsn())
     assert done.returncode == 0, done.stderr
     assert "unique is INVALID, as expected" in " ".join(done.stdout.split())
+    assert users_server.schemas() == []
+    assert users_server.sessions() == 0
+
+
+def test_what_was_found_before_an_interruption_is_shown_and_saved(
+    start: Start, users_server: UsersServer, tmp_path: Path
+) -> None:
+    arguments = ("explore", "-s", "advisory-early-release", "--consumer", "cursor", "--dsn", users_server.dsn())
+    process = start(*arguments)
+    tables = "SELECT count(*) FROM pg_stat_user_tables WHERE schemaname LIKE 'racebench%' AND n_tup_ins > 50"
+
+    def well_under_way() -> bool:
+        with users_server.connect() as connection:
+            return connection.execute(tables).fetchone() != (0,)
+
+    wait_for(well_under_way, "the exploration never began")
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors.strip() == "racebench: interrupted; no server, worker or schema is left"
+    assert "advisory-early-release" in output
+    (saved,) = (tmp_path / "results").glob("*.json")
+    document = json.loads(saved.read_text())
+    assert not document["complete"]
+    assert not document["explorations"][0]["explored"]["complete"]
     assert users_server.schemas() == []
     assert users_server.sessions() == 0
 
