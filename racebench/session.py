@@ -140,9 +140,9 @@ class Session:
             self._sets = _sets(script, columns)
             self._parts = instructions(script, protocol, columns, zero - self._sets)
             self._steps = self._compile(script, self._writer(script, self._parts).once())
-            self._rollback = self._compile(_ROLLBACK, self._writer(_ROLLBACK, [(0, Exchange((0,)))]).once())
-            self._configure = self._compile(_CONFIGURING, self._writer(_CONFIGURING, [(0, Exchange((0,)))]).once())
-            self._unlock = self._compile(_UNLOCKING, self._writer(_UNLOCKING, [(0, Exchange((0,)))]).once())
+            self._rollback = self._compile_one(ROLLBACK)
+            if gated:
+                self._configure, self._unlock = self._compile_one(_CONFIGURE), self._compile_one(_UNLOCK)
         except BaseException:
             self.close()
             raise
@@ -166,7 +166,8 @@ class Session:
         """Have the server look at every statement and plan it, and keep them unless the protocol sends text."""
         pgconn, path = self.connection.pgconn, self.script.path
         prepared = {}
-        for number, statement in enumerate((*self.script.statements, ROLLBACK, _UNLOCK, _CONFIGURE)):
+        own = (_UNLOCK, _CONFIGURE) if self._gated else ()
+        for number, statement in enumerate((*self.script.statements, ROLLBACK, *own)):
             prepared[statement] = made = _prepare(pgconn, path, statement, b"racebench_%d" % number)
             if statement.keyword in _PLANNED:
                 # A session's first plan reads the catalogue, which costs it milliseconds; not at the common start.
@@ -196,6 +197,11 @@ class Session:
             **hooks,
         )
         return made.compile(calls)
+
+    def _compile_one(self, statement: Statement) -> Any:
+        """Compile a statement of our own, sent without a gate."""
+        script = Script(path=Path(statement.text), text=statement.text, steps=(statement,))
+        return self._compile(script, self._writer(script, [(0, Exchange((0,)))]).once())
 
     def loop(self, *, direct: bool, draws: bool, due: bool, hooks: Mapping[str, Any]) -> Any:
         """Compile the script with the loop around it: compiling.Writer.loop says what it takes and what `hooks` are.
@@ -297,9 +303,6 @@ _CONFIGURE = Statement(
     fragments=("SELECT set_config(", ", ", ", false)"),
     slots=("name", "value"),
 )
-_CONFIGURING = Script(path=Path("configure"), text="SELECT set_config(:name, :value, false);", steps=(_CONFIGURE,))
-_UNLOCKING = Script(path=Path("unlock"), text="SELECT pg_advisory_unlock_all();", steps=(_UNLOCK,))
-_ROLLBACK = Script(path=Path("rollback"), text="ROLLBACK;", steps=(ROLLBACK,))
 
 
 def _sets(script: Script, columns: Mapping[int, Sequence[str]]) -> set[str]:
