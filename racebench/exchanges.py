@@ -169,8 +169,8 @@ def gone(data: bytes) -> Stopped:
     return Stopped(reply.sqlstate or CONNECTION_LOST, message, lost=True)
 
 
-class _SocketLine:
-    """Our own loop on the socket that libpq opened; libpq only ever closes it."""
+class _Line:
+    """What both ways share: what an exchange is made from, and what its lines call."""
 
     def __init__(
         self,
@@ -178,18 +178,28 @@ class _SocketLine:
         path: Path,
         protocol: model.Protocol,
         prepared: Mapping[Statement, Prepared],
-        see: See | None = None,
+        see: See | None,
     ) -> None:
-        self._see = see
-        self._path, self._protocol, self._prepared = path, protocol, prepared
-        os.set_blocking(pgconn.socket, True)
-        self._socket = socket.socket(fileno=os.dup(pgconn.socket))
-        self._socket.settimeout(None)
-        self._made: dict[str, Any] = {"send": self._socket.sendall, "recv": self._socket.recv, "query": wire.query}
+        self._pgconn, self._path, self._protocol, self._prepared, self._see = pgconn, path, protocol, prepared, see
+        self._made: dict[str, Any] = {}
+        self._take()
+
+    def _take(self) -> None:
+        """Make the connection ready for exchanges."""
 
     @property
     def namespace(self) -> Mapping[str, Any]:
         return self._made
+
+
+class _SocketLine(_Line):
+    """Our own loop on the socket that libpq opened; libpq only ever closes it."""
+
+    def _take(self) -> None:
+        os.set_blocking(self._pgconn.socket, True)
+        self._socket = socket.socket(fileno=os.dup(self._pgconn.socket))
+        self._socket.settimeout(None)
+        self._made |= {"send": self._socket.sendall, "recv": self._socket.recv, "query": wire.query}
 
     def close(self) -> None:
         self._socket.close()
@@ -349,24 +359,8 @@ def _result(result: pq.abc.PGresult) -> wire.Result:
     )
 
 
-class _LibpqLine:
+class _LibpqLine(_Line):
     """libpq does the talking; a program waits for it as it waits for a socket."""
-
-    def __init__(
-        self,
-        pgconn: pq.abc.PGconn,
-        path: Path,
-        protocol: model.Protocol,
-        prepared: Mapping[Statement, Prepared],
-        see: See | None = None,
-    ) -> None:
-        self._see = see
-        self._pgconn, self._path, self._protocol, self._prepared = pgconn, path, protocol, prepared
-        self._made: dict[str, Any] = {}
-
-    @property
-    def namespace(self) -> Mapping[str, Any]:
-        return self._made
 
     def close(self) -> None:
         """Nothing of its own to close."""

@@ -14,7 +14,7 @@ PACKAGE = Path(racebench.__file__).parent
 #: Rooms from the ground up; a module imports from its own floor or a lower one.
 FLOORS = (
     {"errors", "__init__"},
-    {"model", "expression", "statistics", "interrupts", "options"},
+    {"model", "expression", "statistics", "interrupts", "options", "replacement"},
     {"script", "catalog", "recording", "scratch", "ordering", "targets.target", "targets", "wire", "arrivals"},
     {"compiling", "processor"},
     {"exchanges"},

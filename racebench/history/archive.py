@@ -6,10 +6,7 @@ version, is a UsageProblem.
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +22,7 @@ from racebench.history.operations import never_ended
 from racebench.history.rows import ROW
 from racebench.model import ANOMALIES, Numbering, Outcome
 from racebench.recording import DELIVERY, NO_VERSION, OPERATION, POLL, decode_status, encode_status
+from racebench.replacement import replacing
 from racebench.scratch import Scratch, pieces, release
 
 Array = npt.NDArray[Any]
@@ -42,20 +40,10 @@ _OPERATIONS = ("start", "duration", "version", "tenant", "tries", "outcome", "sq
 def write(path: Path, recorded: Recorded) -> None:
     """Write a history whole or not at all; raises RacebenchError, in one line, if that cannot be done."""
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                writer = Writer(file)
-                _write(writer, recorded)
-                writer.close()
-                file.flush()
-                os.fsync(file.fileno())
-            Path(name).chmod(0o666 & ~_umask())
-            Path(name).replace(path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                Path(name).unlink()
-            raise
+        with replacing(path) as file:
+            writer = Writer(file)
+            _write(writer, recorded)
+            writer.close()
     except OSError as problem:
         raise RacebenchError(
             f"cannot write the history {path}: {problem.strerror}; free some space, or give --no-history"
@@ -175,12 +163,6 @@ def _statuses(operations: Operations) -> list[str]:
 
 def _code(sqlstate: str) -> int:
     return encode_status(0, sqlstate)  # type: ignore[arg-type]  # an outcome of 0 leaves the SQLSTATE alone
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def read(path: Path, scratch: Scratch) -> Recorded:

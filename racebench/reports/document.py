@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import datetime
 import json
-import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ from typing import Any
 
 from racebench.errors import RacebenchError, UsageProblem
 from racebench.model import Anomaly, ConsumerResult, Load, OpenLoop, Pace, Protocol, RunResult, Timeline, Usage, Verdict
+from racebench.replacement import replacing
 
 SCHEMA_VERSION = 1
 SCHEMA_FILE = Path(__file__).with_name("run.schema.json")
@@ -229,28 +228,12 @@ def write_atomically(path: Path, text: str) -> None:
         if path.exists() and not path.is_file():
             path.write_text(text, encoding="utf-8")
             return
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(name).chmod(0o666 & ~_umask())
-            Path(name).replace(path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                Path(name).unlink()
-            raise
+        with replacing(path) as file:
+            file.write(text.encode())
     except OSError as problem:
         raise RacebenchError(
             f"cannot write {path}: {problem.strerror}; free some space or name another place"
         ) from None
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def check_writable(folder: Path) -> None:
