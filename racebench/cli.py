@@ -87,6 +87,7 @@ def cli() -> None:
 
 @cli.command()
 @options.of_load
+@options.of_own
 @options.of_target
 @options.of_results
 @click.option("--fail-on", metavar="KINDS", help="Exit 3 if one of these is found: duplicates,missed,… or 'any'.")
@@ -94,8 +95,8 @@ def cli() -> None:
 def run(**given: Any) -> int:
     """Hammer a table with one or more strategies and count what breaks.
 
-    SCENARIO is a shipped one (see `racebench list`) or a folder; without it, version-counter. The server is an embedded
-    PostgreSQL unless --dsn or RACEBENCH_DSN names another.
+    SCENARIO is a shipped one (see `racebench list`), a folder, or a file of SQL of your own (insert.sql); without it,
+    version-counter. The server is an embedded PostgreSQL unless --dsn or RACEBENCH_DSN names another.
     """
     from racebench import planning
     from racebench.reports import terminal
@@ -136,6 +137,7 @@ def matrix(markdown: str | None, **given: Any) -> int:
 
 @cli.command()
 @options.of_exploration
+@options.of_own
 @options.of_server
 @options.of_saving
 @click.option("--markdown", metavar="PATH", help="Write the verdicts as a Markdown table.")
@@ -144,7 +146,8 @@ def matrix(markdown: str | None, **given: Any) -> int:
 def explore(markdown: str | None, **given: Any) -> int:
     """Run every interleaving of some sessions' steps: proof that a strategy can break, or that it cannot.
 
-    SCENARIO is a shipped one (see `racebench list`) or a folder; without it, version-counter.
+    SCENARIO is a shipped one (see `racebench list`), a folder, or a file of SQL of your own; without it,
+    version-counter.
     """
     from pathlib import Path
 
@@ -175,16 +178,18 @@ def explore(markdown: str | None, **given: Any) -> int:
 
 @cli.command()
 @click.argument("schedule")
+@click.argument("subject", required=False, metavar="[FILE.sql]")
 @click.option("--scenario", metavar="NAME", help="The scenario or folder, if it is not the schedule's.")
+@options.of_own
 @options.of_server
-def replay(schedule: str, scenario: str | None, server: str, dsn: str | None) -> int:
+def replay(schedule: str, subject: str | None, scenario: str | None, **given: Any) -> int:
     """Run one schedule again, step by step, as `explore` printed it."""
     from racebench import exploring
     from racebench.interrupts import interruptible
     from racebench.reports import explored
 
     with interruptible():
-        asked, replayed = exploring.replay(schedule, scenario=scenario, server=server, dsn=dsn)
+        asked, replayed = exploring.replay(schedule, scenario=subject or scenario, **given)
     explored.show_replay(_console(), asked, replayed, schedule)
     return ExitCode.OK
 
@@ -239,8 +244,8 @@ def report(files: tuple[str, ...], format_: str, output: str | None, title: str)
         shows[format_](_console(), whole)
         return
     writers: dict[str, Callable[[], str]] = {
-        "table": lambda: terminal.plain(whole, terminal.show),
-        "grid": lambda: terminal.plain(whole, grid.show),
+        "table": lambda: terminal.plain(lambda console: terminal.show(console, whole)),
+        "grid": lambda: terminal.plain(lambda console: grid.show(console, whole)),
         "markdown": lambda: grid.markdown(whole),
         "json": lambda: document.to_json(whole) + "\n",
         "svg": lambda: svg.render(whole, title=title),

@@ -31,8 +31,6 @@ class Stage:
     def __init__(self, actors: Sequence[Actor], monitor: psycopg.Connection[Any]) -> None:
         self.actors = actors
         self._monitor = monitor
-        self._by_socket = {actor.socket: actor for actor in actors}
-        self._sockets = list(self._by_socket)
         #: Those that a step woke up, besides the one that took it.
         self.woken: list[Actor] = []
         #: Whether somebody waited in a circle since this was last set to False.
@@ -65,9 +63,11 @@ class Stage:
                 self._give_up(waiting, blockers)
 
     def _readable(self) -> list[Actor]:
+        # Anew each time: an application may go on over another connection. One that it closed has no socket.
+        by_socket = {socket: actor for actor in self.actors if (socket := actor.socket) >= 0}
         # Not poll or epoll: their time-outs are whole milliseconds.
-        readable, _, _ = select.select(self._sockets, (), (), _PATIENCE_S)
-        return [self._by_socket[socket] for socket in readable]
+        readable, _, _ = select.select(list(by_socket), (), (), _PATIENCE_S)
+        return [by_socket[socket] for socket in readable]
 
     def _blockers(self, waiting: Sequence[Actor]) -> dict[int, tuple[int, ...]]:
         try:
@@ -123,7 +123,3 @@ class Stage:
                     actor.abandon()
             if any(actor.state is State.WAITING for actor in self.actors):
                 self.rest()
-
-    def close(self) -> None:
-        for actor in self.actors:
-            actor.close()

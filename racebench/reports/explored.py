@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console, RenderableType
-from rich.padding import Padding
 from rich.text import Text
 
 from racebench.explore.explorer import Asked, Explored, Replayed
@@ -28,7 +28,7 @@ class Reported:
     found: Explored
     witness: Replayed | None
     expected: tuple[str, ...]
-    as_expected: bool
+    as_expected: bool | None
 
 
 def to_json(results: Sequence[Reported], environment: Mapping[str, Any], created: str, *, complete: bool) -> str:
@@ -97,6 +97,7 @@ def _witness(result: Reported) -> dict[str, Any]:
             {
                 "session": step.session,
                 "sent": step.sent,
+                "where": step.where,
                 "answered": list(step.answered),
                 "waits_for": list(step.waits_for),
                 "went_on": [{"session": name, "answered": list(answered)} for name, answered in step.went_on],
@@ -109,7 +110,7 @@ def _witness(result: Reported) -> dict[str, Any]:
 def show(console: Console, results: Sequence[Reported], environment: Mapping[str, Any]) -> None:
     """Print what was found, what it means, and the shortest witnesses."""
     for part in render(results, environment, ascii_only=console.options.ascii_only):
-        console.print(part)
+        _print(console, part)
 
 
 def render(
@@ -156,7 +157,7 @@ def markdown(results: Sequence[Reported]) -> str:
         found = result.found
         wrong = ", ".join(kind for kind in found.asked.scenario.forbid if found.counts[kind]) or "none"
         done = "" if found.complete else " (search not finished)"
-        unlike = "" if result.as_expected or found.verdict is Verdict.UNKNOWN else " (not as expected)"
+        unlike = "" if result.as_expected is not False or found.verdict is Verdict.UNKNOWN else " (not as expected)"
         witness = f"`{found.schedule}`" if found.schedule else ""
         lines.append(
             f"| `{found.asked.strategy.name}` | {found.verdict.value}{unlike}{done} | {found.run} | {found.pruned} "
@@ -168,7 +169,12 @@ def markdown(results: Sequence[Reported]) -> str:
 def show_replay(console: Console, asked: Asked, replayed: Replayed, schedule: str) -> None:
     """Print a replay and what came of it."""
     for part in _shown(asked, replayed, schedule, ascii_only=console.options.ascii_only):
-        console.print(part)
+        _print(console, part)
+
+
+def _print(console: Console, part: RenderableType) -> None:
+    """Print a part; a command is one line, however long: it is there to be copied."""
+    console.print(part, soft_wrap=isinstance(part, Text) and bool(part.no_wrap))
 
 
 def _shown(asked: Asked, replayed: Replayed, schedule: str, *, ascii_only: bool) -> Iterator[RenderableType]:
@@ -177,7 +183,8 @@ def _shown(asked: Asked, replayed: Replayed, schedule: str, *, ascii_only: bool)
     yield Text()
     yield Text(f"{asked.strategy.name}{consumer}: {wrong}", style="bold")
     yield lanes.draw(replayed.steps, ascii_only=ascii_only)
-    yield Padding(Text(f"racebench replay '{schedule}'", style="dim", no_wrap=True, overflow="ignore"), (0, 0, 0, 2))
+    command = " ".join(["racebench replay", f"'{schedule}'", *map(shlex.quote, asked.scenario.options)])
+    yield Text(f"  {command}", style="dim", no_wrap=True)
 
 
 def _headline(asked: Asked, environment: Mapping[str, Any]) -> str:
@@ -193,7 +200,9 @@ def _headline(asked: Asked, environment: Mapping[str, Any]) -> str:
 def _sentence(result: Reported) -> str:
     found = result.found
     name, verdict = found.asked.strategy.name, found.verdict.value
-    known = "" if found.verdict is Verdict.UNKNOWN else (", as expected" if result.as_expected else ", NOT as expected")
+    known = ", as expected" if result.as_expected else ", NOT as expected"
+    if found.verdict is Verdict.UNKNOWN or result.as_expected is None:
+        known = ""
     if found.verdict is Verdict.VALID:
         inside = ""
         if found.triggers:

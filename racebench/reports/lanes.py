@@ -23,6 +23,8 @@ def draw(steps: Sequence[Step], *, ascii_only: bool = False) -> Table:
     for number, step in enumerate(steps, 1):
         cells = {name: Text() for name in names}
         cells[step.session].append(_short(step.sent))
+        if step.where:
+            cells[step.session].append(f"\n{step.where}", style="dim")
         if step.waits_for:
             cells[step.session].append(f"\nwaits for {' and '.join(step.waits_for)}", style="yellow")
         else:
