@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from racebench import calls, own
 from racebench.errors import RacebenchError, UsageProblem
-from racebench.model import Load, RunResult, Scenario, Verdict
+from racebench.model import ANOMALIES, Load, RunResult, Scenario, Verdict
 from racebench.schemas import empty_schema, new_name
 
 if TYPE_CHECKING:
@@ -217,7 +217,7 @@ class Bench:
         found = result.found
         return Exploration(
             verdict=found.verdict,
-            counts=dict(found.counts),
+            counts={kind: found.counts[kind] for kind in ANOMALIES},
             run=found.run,
             anomalous=found.anomalous,
             complete=found.complete,

@@ -7,6 +7,7 @@ commit by itself is sent as BEGIN, statement, COMMIT: two steps, the last of the
 
 from __future__ import annotations
 
+import re
 import select
 import weakref
 from collections.abc import Callable, Generator
@@ -17,12 +18,14 @@ from psycopg import pq, sql
 
 from racebench.calls import signature
 from racebench.errors import UsageProblem, one_line
-from racebench.explore.actors import State, Stepping, Steps
+from racebench.explore.actors import State, Stepping, Steps, describe
 from racebench.explore.footprints import Footprint, calls, footprint
 from racebench.explore.gates import Finished, Request, SessionThread
 from racebench.model import Call, Outcome, Statement
 
 _READ, _WRITE = 1, 2
+_LITERAL = re.compile(r"'(?:[^']|'')*'|\b\d+\b")
+_LONGEST = 200
 _PLAIN_LEVELS = ("read committed", "repeatable read", "read uncommitted")
 #: What only runs outside a transaction, or is none of a transaction's business.
 _SPLIT = frozenset({"INSERT", "UPDATE", "DELETE", "MERGE", "SELECT", "WITH", "VALUES"})
@@ -140,6 +143,11 @@ class Caller(Stepping):
     @property
     def like(self) -> str:
         return str(self.call)
+
+    @property
+    def does(self) -> str:
+        """The next step without the values in it."""
+        return _LITERAL.sub("?", describe(self.gate))[:_LONGEST]
 
     def configure(self, name: str, value: str) -> None:
         """Change a setting of whatever connection the session uses, before its next transaction."""

@@ -299,17 +299,23 @@ class Ground:
         self._stack.close()
 
     def _open(self) -> None:
+        """Make the schema, the sessions and the stage; what was made is undone if the rest cannot be."""
+        with contextlib.ExitStack() as opening:
+            self._set_up(opening)
+            self._stack = opening.pop_all()
+
+    def _set_up(self, stack: contextlib.ExitStack) -> None:
         asked, target = self._asked, self._target
         consumers = [asked.consumer] if asked.consumer else []
         schema = asked.schema or new_name()
         if asked.strategy.calls:
-            self._stack.enter_context(calls.exported(calls.variables(target, schema, APPLICATION)))
+            stack.enter_context(calls.exported(calls.variables(target, schema, APPLICATION)))
         if not asked.in_place:
-            self._stack.enter_context(fresh_schema(target, schema, asked.scenario, asked.strategy, consumers))
+            stack.enter_context(fresh_schema(target, schema, asked.scenario, asked.strategy, consumers))
         named = application_name(schema, "session")
-        monitor = self._stack.enter_context(connect(target, schema=schema))
+        monitor = stack.enter_context(connect(target, schema=schema))
         if asked.in_place:
-            self._stack.callback(Snapshot(monitor, schema).restore)
+            stack.callback(Snapshot(monitor, schema).restore)
             fill(target, schema, asked.scenario, asked.strategy, consumers)
         self._monitor = monitor
         self.triggers = _triggers(monitor, schema)
@@ -323,10 +329,10 @@ class Ground:
         actors: list[Actor] = []
         self.writers: list[Writer | Caller] = []
         # Registered before there is one: what has been opened is closed even if the next cannot be.
-        self._stack.callback(_close, actors)
+        stack.callback(_close, actors)
         surroundings = Surroundings(monitor, schema, target.label)
         if asked.strategy.calls:
-            self._stack.enter_context(gates.installed())
+            stack.enter_context(gates.installed())
 
         def open_session(see: See) -> Session:
             connection = connect(target, schema=schema, settings=settings, application_name=named)
@@ -355,7 +361,7 @@ class Ground:
         self._before: Session | None = None
         if asked.scenario.explore is not None:
             self._before = Session(connect(target, schema=schema, application_name=named), asked.scenario.explore)
-            self._stack.callback(self._before.close)
+            stack.callback(self._before.close)
         self.stage = Stage(actors, monitor)
         self.order_victims()
         self._snapshot = Snapshot(monitor, schema) if asked.scenario.restored else None
@@ -404,6 +410,7 @@ class Ground:
                 actor.number,
                 self._touches(actor),
                 None if actor.begun else actor.like or None,
+                actor.does if isinstance(actor, Caller) else "",
             )
             for actor in self.stage.actors
             if actor.state is State.READY

@@ -88,7 +88,7 @@ class SessionThread:
             return self._outbox.get(timeout=MOST_SECONDS)
         except Empty:
             raise UsageProblem(
-                f"{self.name} did not come to its next statement in {MOST_SECONDS:.0f} s: it is in Python at "
+                f"{self.name} did not come to its next statement in {MOST_SECONDS:g} s: it is in Python at "
                 f"{self.position()}; do two sessions share a connection or a lock?"
             ) from None
 

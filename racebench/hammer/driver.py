@@ -9,19 +9,22 @@ from __future__ import annotations
 import contextlib
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import psycopg
+
 from racebench import processor
+from racebench.calls import broken
 from racebench.errors import RacebenchError, ScenarioProblem, UsageProblem, one_line
 from racebench.executors.processes import Died, Failure, Processes, Worker, messages
 from racebench.hammer.calling import Alone, Application, CallTask, application, try_alone
 from racebench.hammer.calling import work as call
 from racebench.hammer.consumer import ConsumerReport, ConsumerTask, Drain, Polling, consume
 from racebench.hammer.worker import Go, Ready, WorkerReport, WorkerTask, work
-from racebench.history import History, Log, archive, read_operations
+from racebench.history import History, Log, Violation, archive, read_operations
 from racebench.history.about import About, Recorded
 from racebench.history.logs import read_log
 from racebench.history.rows import numbered
@@ -44,6 +47,7 @@ _GRACE_SECONDS = 5.0
 _DRAIN_SECONDS = 60.0
 _LEAD_NS = 20_000_000
 _TICK_SECONDS = 0.1
+_SHOWN = 20
 
 Progress = Callable[[float], None]
 #: Given a result, where to keep its history; None for nowhere.
@@ -163,7 +167,8 @@ class _Run:
             if scenario.rows is not None:
                 rows, labels = read_rows(connection, scenario.rows, self.scratch)
                 self._drain(numbered(rows))
-            violations, measures = ask_invariants(connection, scenario), ask_measures(connection, scenario)
+            violations = (*ask_invariants(connection, scenario), *_called(scenario, connection))
+            measures = ask_measures(connection, scenario)
         if alone is not None:
             alone |= set(self._alone().codes)
         return History(
@@ -407,6 +412,14 @@ class _Run:
             done = sum(len(read_records(self._record(n), OPERATION)) for n in self._sessions())
             parts.append(done / self.load.operations)
         return min(1.0, max(parts))
+
+
+def _called(scenario: Scenario, connection: psycopg.Connection[Any]) -> Iterator[Violation]:
+    """Ask the invariants that are called."""
+    for name, check in scenario.checks.items():
+        if said := broken(check, connection):
+            rows = tuple({"said": each} for each in said[:_SHOWN])
+            yield Violation(invariant=name, count=len(said), rows=rows)
 
 
 def _shares(total: int | None, workers: int) -> list[int | None]:
