@@ -14,7 +14,7 @@ import contextlib
 import secrets
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -62,6 +62,7 @@ class Exploration:
 
     def assert_clean(self) -> Exploration:
         """Return self if every order was run and none went wrong; else raise RaceFound with the shortest witness."""
+        __tracebackhide__ = True
         if self.verdict is not Verdict.VALID:
             raise RaceFound(f"\n{self}")
         return self
@@ -71,7 +72,7 @@ class Exploration:
 
         again = ""
         if self.schedule is not None and not self._reported.found.asked.scenario.options:
-            again = f"\n  again: explore(…, schedule={self.schedule!r})"
+            again = f"\n  again: racebench.explore(…, schedule={self.schedule!r})"
         return _plain(lambda console: explored.show(console, [self._reported], self._environment)) + again
 
 
@@ -86,6 +87,7 @@ class Replay:
 
     def assert_clean(self) -> Replay:
         """Return self if nothing went wrong; else raise RaceFound with what happened."""
+        __tracebackhide__ = True
         if self.counts:
             raise RaceFound(f"\n{self}")
         return self
@@ -113,6 +115,7 @@ class Hammering:
 
     def assert_clean(self) -> Hammering:
         """Return self if operations were committed and nothing forbidden was found; else raise RaceFound."""
+        __tracebackhide__ = True
         if self.verdict is not Verdict.VALID:
             raise RaceFound(f"\n{self}")
         return self
@@ -157,12 +160,13 @@ class Bench:
     def dsn(self) -> str:
         """A URI of the schema, for an application that makes its own tables there (by migrations, say).
 
-        Once it has been asked for, the schema is the application's: explorations find its tables and put their rows
-        back, but do not make it anew.
+        Once it has been asked for, it is in RACEBENCH_DSN and DATABASE_URL too, and the schema is the application's:
+        explorations find its tables and put their rows back, but do not make it anew.
         """
         target = self._up()
         if not self._adopted:
             self._stack.enter_context(empty_schema(target, self._schema))
+            self._stack.enter_context(calls.exported(calls.variables(target, self._schema, own.APPLICATION)))
             self._adopted = True
         return calls.variables(target, self._schema, own.APPLICATION)[calls.VARIABLES[0]]
 
@@ -196,7 +200,7 @@ class Bench:
         with own.ready(_scenario(subjects, setup, invariant), target, self._schema) as scenario:
             (strategy,) = scenario.strategies.values()
             asked = Asked(
-                scenario=scenario,
+                scenario=replace(scenario, options=()) if self._adopted else scenario,
                 strategy=strategy,
                 sessions=_sessions(sessions, max(2, len(strategy.calls))),
                 reduce=reduce,

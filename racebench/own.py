@@ -163,8 +163,13 @@ def _options(subject: tuple[str, ...] | None, setup: Sequence[Given], invariants
             name = _importable(calls.of(each)) if callable(each) else str(each)
             if name is None:
                 return ()
-            words += [option, name]
+            words += [option, _folded(name)]
     return tuple(words)
+
+
+def _folded(text: str) -> str:
+    """SQL on one line, if that does not change what it says."""
+    return text if any(mark in text for mark in ("--", "'", '"', "$")) else " ".join(text.split())
 
 
 def _importable(call: Call) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import sys
@@ -176,12 +177,10 @@ def swallows_everything(connection: Connection) -> None:
         try:
             connection.execute("SELECT 1")
             connection.commit()
-        except BaseException:  # noqa: BLE001, PERF203, S110 - that is the point
+        except BaseException:  # noqa: BLE001, PERF203 - that is the point
             while True:
-                try:
+                with contextlib.suppress(BaseException):
                     threading.Event().wait()
-                except BaseException:  # noqa: BLE001, S110
-                    pass
         else:
             return
 

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import applications as app
 import psycopg
 import pytest
 
-import applications as app
 from conftest import Command, UsersServer
 from racebench import calls
 from racebench.bench import Bench, Exploration, RaceFound
@@ -137,7 +137,8 @@ def test_functions_made_in_a_test_are_explored_and_hammered(bench: Bench) -> Non
 
     found = explored(bench, create)
     assert found.verdict is Verdict.INVALID
-    assert "explore(…, schedule='v1:" in str(found)
+    assert "racebench.explore(…, schedule='v1:" in str(found)
+    assert "racebench replay" not in str(found)
     assert bench.hammer(create, setup=app.SCHEMA, invariant=app.TWINS, seconds=0.5).counts["violations"] > 0
 
 
@@ -156,7 +157,10 @@ def test_setup_and_invariant_are_sql_or_callables(bench: Bench, setup: Any, inva
     [
         ("applications:nothing", "'applications:nothing' cannot be imported: applications has no 'nothing'"),
         ("applications:create_oder", "did you mean 'create_order'?"),
-        ("no_such_module:f", "cannot be imported: ModuleNotFoundError: No module named 'no_such_module'; run racebench"),
+        (
+            "no_such_module:f",
+            "cannot be imported: ModuleNotFoundError: No module named 'no_such_module'; run racebench",
+        ),
         ("applications", "'applications' does not name a callable; write module:function"),
         ("applications:not_callable", "is int, not something to call"),
         (app.needs_two, "needs 2 arguments (connection, customer)"),

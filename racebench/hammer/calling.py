@@ -10,7 +10,7 @@ import gc
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
@@ -33,7 +33,7 @@ _OPEN = (pq.TransactionStatus.INTRANS, pq.TransactionStatus.INERROR)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Application:
-    """What a process has to know to call the application: its callables, its folders, where the tables are.
+    """What a process has to know to call the application: its callables, its surroundings, where the tables are.
 
     `functions`: those of the callables that cannot be imported, packed by dill, None in place of the others.
     """
@@ -44,6 +44,7 @@ class Application:
     calls: tuple[Call, ...]
     functions: bytes
     folder: str
+    environment: Mapping[str, str]
     paths: tuple[str, ...]
 
 
@@ -76,6 +77,7 @@ def application(target: Target, schema: str, name: str, made: tuple[Call, ...]) 
         calls=tuple(replace(call, function=None) for call in made),
         functions=_packed(made, functions),
         folder=str(Path.cwd()),
+        environment=dict(os.environ),
         paths=tuple(sys.path),
     )
 
@@ -188,6 +190,7 @@ class _Caller:
     """The application in this process."""
 
     def __init__(self, task: Application, number: int) -> None:
+        os.environ.update(task.environment)
         os.environ.update(calls.variables(task.target, task.schema, task.application_name))
         with contextlib.suppress(OSError):
             os.chdir(task.folder)

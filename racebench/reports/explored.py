@@ -183,8 +183,9 @@ def _shown(asked: Asked, replayed: Replayed, schedule: str, *, ascii_only: bool)
     yield Text()
     yield Text(f"{asked.strategy.name}{consumer}: {wrong}", style="bold")
     yield lanes.draw(replayed.steps, ascii_only=ascii_only)
-    command = " ".join(["racebench replay", f"'{schedule}'", *map(shlex.quote, asked.scenario.options)])
-    yield Text(f"  {command}", style="dim", no_wrap=True)
+    if not asked.scenario.restored or asked.scenario.options:
+        command = " ".join(["racebench replay", f"'{schedule}'", *map(shlex.quote, asked.scenario.options)])
+        yield Text(f"  {command}", style="dim", no_wrap=True)
 
 
 def _headline(asked: Asked, environment: Mapping[str, Any]) -> str:
