@@ -25,7 +25,7 @@ from racebench.model import ANOMALIES, Load, RunResult, Scenario, Verdict
 from racebench.schemas import empty_schema, new_name
 
 if TYPE_CHECKING:
-    from racebench.explore.explorer import Asked, Replayed
+    from racebench.exploration.explorer import Asked, Replayed
     from racebench.offline import CheckResult
     from racebench.reports.explored import Reported
     from racebench.targets import Target
@@ -192,8 +192,8 @@ class Bench:
         `max_schedules`, the verdict is UNKNOWN if nothing was found. Raises RacebenchError.
         """
         from racebench import environment
-        from racebench.explore import explorer, schedules
-        from racebench.explore.explorer import Asked
+        from racebench.exploration import explorer, schedules
+        from racebench.exploration.explorer import Asked
         from racebench.exploring import reported
 
         target = self._up()
@@ -249,7 +249,7 @@ class Bench:
         """
         from racebench import environment
         from racebench.executors.processes import Processes
-        from racebench.hammer.driver import Hammer
+        from racebench.hammering.driver import Hammer
 
         target = self._up()
         described = environment.describe(target)

@@ -12,8 +12,8 @@ from typing import Any
 
 from racebench import catalog, environment, own
 from racebench.errors import DatabaseProblem, ExitCode, UsageProblem
-from racebench.explore import explorer, schedules
-from racebench.explore.explorer import Asked, Explored, Replayed
+from racebench.exploration import explorer, schedules
+from racebench.exploration.explorer import Asked, Explored, Replayed
 from racebench.judging import expected_kinds
 from racebench.model import Consumer, Scenario, Verdict
 from racebench.planning import anomalies, check_file, target_of

@@ -11,7 +11,7 @@ from pathlib import Path
 from racebench import environment, own
 from racebench.errors import DatabaseProblem
 from racebench.executors.processes import Processes
-from racebench.hammer.driver import EXTRA_CONNECTIONS, Hammer
+from racebench.hammering.driver import EXTRA_CONNECTIONS, Hammer
 from racebench.history.archive import SUFFIX
 from racebench.model import Consumer, RunResult, Strategy
 from racebench.planning import Plan

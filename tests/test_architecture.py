@@ -35,7 +35,7 @@ FLOORS = (
     {"judging"},
     {"offline"},
     {"schemas"},
-    {"hammer", "explore"},
+    {"hammering", "exploration"},
     {"reports"},
     {"planning"},
     {"running", "exploring"},
@@ -54,8 +54,8 @@ KNOWS = {
         "schemas",
         "calls",
         "restoring",
-        "hammer",
-        "explore",
+        "hammering",
+        "exploration",
         "environment",
     },
     "rich": {"reports", "cli"},
@@ -96,7 +96,8 @@ def floor(module: str) -> int:
     raise AssertionError(f"{module} is in no room; add it to FLOORS")
 
 
-@pytest.mark.parametrize("module", modules())
+# The package itself shows the library's names, which it looks up when they are first asked for.
+@pytest.mark.parametrize("module", [module for module in modules() if module != "__init__"])
 def test_imports_run_downwards_only(module: str) -> None:
     for imported in imports(module):
         name = imported.removeprefix("racebench.")

@@ -11,11 +11,12 @@ import applications as app
 import psycopg
 import pytest
 
+import racebench
 from conftest import Command, UsersServer
 from racebench import calls
 from racebench.bench import Bench, Exploration, RaceFound
 from racebench.errors import DatabaseProblem, RacebenchError, UsageProblem
-from racebench.explore import gates
+from racebench.exploration import gates
 from racebench.model import Verdict
 from racebench.restoring import Snapshot
 from racebench.schemas import new_name
@@ -102,6 +103,17 @@ def test_the_report_has_the_line_of_the_application_and_the_command(bench: Bench
     assert "applications.py:" in said
     assert f"racebench replay '{found.schedule}' --call applications:create_order --setup" in said
     assert shlex.quote(app.TWINS) in said
+
+
+def test_the_library_has_its_names_in_the_package() -> None:
+    assert racebench.explore.__module__ == racebench.hammer.__module__ == "racebench.bench"
+    found = racebench.explore(app.create_order, setup=app.SCHEMA, invariant=app.TWINS, stop_at_first=True)
+    assert isinstance(found, racebench.Exploration)
+    assert (found.verdict, found.run) == (Verdict.INVALID, 2)
+    pressed = racebench.hammer(app.create_order_locked, setup=app.SCHEMA, invariant=app.TWINS, operations=50)
+    assert pressed.counts["committed"] == 50
+    with pytest.raises(racebench.RacebenchError, match="cannot be read"):
+        racebench.check("missing.npz")
 
 
 def test_a_schedule_is_replayed_from_python(bench: Bench) -> None:

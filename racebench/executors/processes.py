@@ -20,7 +20,7 @@ import multiprocess
 from racebench.errors import RacebenchError
 from racebench.interrupts import shielded
 
-_PRELOAD = ["racebench.hammer.worker", "racebench.hammer.consumer"]
+_PRELOAD = ["racebench.hammering.worker", "racebench.hammering.consumer"]
 _END_SECONDS = 5.0
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console, RenderableType
 from rich.text import Text
 
-from racebench.explore.explorer import Asked, Explored, Replayed
+from racebench.exploration.explorer import Asked, Explored, Replayed
 from racebench.model import ANOMALIES, Verdict
 from racebench.reports import lanes
 from racebench.reports.terminal import amount, blank_table, verdict_text

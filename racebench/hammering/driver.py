@@ -20,10 +20,10 @@ from racebench import processor
 from racebench.calls import broken
 from racebench.errors import RacebenchError, ScenarioProblem, UsageProblem, one_line
 from racebench.executors.processes import Died, Failure, Processes, Worker, messages
-from racebench.hammer.calling import Alone, Application, CallTask, application, try_alone
-from racebench.hammer.calling import work as call
-from racebench.hammer.consumer import ConsumerReport, ConsumerTask, Drain, Polling, consume
-from racebench.hammer.worker import Go, Ready, WorkerReport, WorkerTask, work
+from racebench.hammering.calling import Alone, Application, CallTask, application, try_alone
+from racebench.hammering.calling import work as call
+from racebench.hammering.consumer import ConsumerReport, ConsumerTask, Drain, Polling, consume
+from racebench.hammering.worker import Go, Ready, WorkerReport, WorkerTask, work
 from racebench.history import History, Log, Violation, archive, read_operations
 from racebench.history.about import About, Recorded
 from racebench.history.logs import read_log

@@ -22,15 +22,15 @@ from racebench import calls
 from racebench.compiling import begins
 from racebench.errors import ScenarioProblem, UsageProblem, one_line
 from racebench.exchanges import See, Variables
-from racebench.explore import gates
-from racebench.explore.actors import Actor, Poller, State, Writer, describe, drain
-from racebench.explore.callers import Caller, Surroundings
-from racebench.explore.footprints import Footprint, footprint
-from racebench.explore.footprints import calls as called
-from racebench.explore.schedules import Schedule, digest
-from racebench.explore.scripts import in_transactions
-from racebench.explore.search import Choice, Progress, chance, random_search, search
-from racebench.explore.stage import Stage
+from racebench.exploration import gates
+from racebench.exploration.actors import Actor, Poller, State, Writer, describe, drain
+from racebench.exploration.callers import Caller, Surroundings
+from racebench.exploration.footprints import Footprint, footprint
+from racebench.exploration.footprints import calls as called
+from racebench.exploration.schedules import Schedule, digest
+from racebench.exploration.scripts import in_transactions
+from racebench.exploration.search import Choice, Progress, chance, random_search, search
+from racebench.exploration.stage import Stage
 from racebench.model import (
     ANOMALIES,
     Assign,

@@ -22,7 +22,7 @@ from psycopg import pq
 from racebench import arrivals, calls
 from racebench.errors import RacebenchError, UsageProblem, one_line
 from racebench.executors.processes import Channel
-from racebench.hammer.worker import Go, Ready, WorkerReport, line_up, wait_until
+from racebench.hammering.worker import Go, Ready, WorkerReport, line_up, wait_until
 from racebench.model import Call, Load, Outcome
 from racebench.recording import CHUNK_RECORDS, NO_VERSION, OPERATION, OPERATION_BITS, RecordFile, encode_status
 from racebench.session import connect

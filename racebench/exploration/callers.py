@@ -18,9 +18,9 @@ from psycopg import pq, sql
 
 from racebench.calls import signature
 from racebench.errors import UsageProblem, one_line
-from racebench.explore.actors import State, Stepping, Steps, describe
-from racebench.explore.footprints import Footprint, calls, footprint
-from racebench.explore.gates import Finished, Request, SessionThread
+from racebench.exploration.actors import State, Stepping, Steps, describe
+from racebench.exploration.footprints import Footprint, calls, footprint
+from racebench.exploration.gates import Finished, Request, SessionThread
 from racebench.model import Call, Outcome, Statement
 
 _READ, _WRITE = 1, 2

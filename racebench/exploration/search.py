@@ -18,7 +18,7 @@ from random import Random
 from typing import Protocol
 
 from racebench.errors import RacebenchError
-from racebench.explore.footprints import Footprint, independent
+from racebench.exploration.footprints import Footprint, independent
 
 #: How often a path is tried that takes another course than before.
 _ATTEMPTS = 10
@@ -230,4 +230,4 @@ def _diverged(path: Sequence[_Node], node: _Node, now: Sequence[Choice]) -> str:
         what = f"s{first.session} was about to send '{first.does}' the first time, '{other.does}' this time"
     else:
         what = f"sessions {before} could go on the first time, {after} this time"
-    return f"the same schedule took another course at step {at + 1}: {what}; is the code deterministic?"
+    return f"the same schedule took another course at step {at + 1}: {what}; is the script deterministic?"
