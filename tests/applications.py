@@ -116,6 +116,11 @@ def savepoints(connection: Connection) -> None:
             create_order(connection)
 
 
+def swallows_its_error(connection: Connection) -> None:
+    with contextlib.suppress(psycopg.errors.UniqueViolation):
+        create_order(connection)
+
+
 # What no application should do
 
 

@@ -78,6 +78,13 @@ def test_an_error_that_calls_raise_alone_too_is_their_own_affair(bench: Bench) -
     assert explored(bench, app.buy, invariant=app.OVERSOLD).verdict is Verdict.INVALID
 
 
+def test_a_call_that_swallows_its_error_is_remarked_upon(bench: Bench) -> None:
+    found = explored(bench, app.swallows_its_error, setup=app.UNIQUE)
+    assert found.verdict is Verdict.VALID  # no invariant was given that says an order was lost
+    assert "a call returned although its last statement was refused (23505)" in str(found)
+    assert "although" not in str(explored(bench, app.create_order_again_and_again, setup=app.UNIQUE))
+
+
 def test_functions_of_different_kinds_race_each_other_into_a_deadlock(bench: Bench) -> None:
     found = explored(bench, app.move_up, app.move_down)
     assert found.verdict is Verdict.INVALID

@@ -117,7 +117,7 @@ class Writer(Stepping):
         self.retry: Retry | None = strategy.retry
         self.operation = 0
         self.tries = self.deadlocks = 0
-        self.sqlstate = ""
+        self.sqlstate = self.swallowed = ""
         #: What the server answered since somebody looked, in words.
         self.answers: list[str] = []
 

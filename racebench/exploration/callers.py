@@ -31,6 +31,10 @@ _PLAIN_LEVELS = ("read committed", "repeatable read", "read uncommitted")
 _SPLIT = frozenset({"INSERT", "UPDATE", "DELETE", "MERGE", "SELECT", "WITH", "VALUES"})
 
 
+#: What follows a refused statement without making up for it.
+_CLEANING = frozenset({"ROLLBACK", "RELEASE", ""})
+
+
 class Surroundings:
     """What the callers of an exploration share: where racebench's tables are, and what is known of the server."""
 
@@ -108,6 +112,8 @@ class Caller(Stepping):
         #: Errors that the calls raise also when they run one after the other: the application's own affair.
         self.alone: set[str] = set()
         self.answers: list[str] = []
+        #: The error of the last statement, if the call returned all the same; "" if it did not.
+        self.swallowed = ""
         self.touches = Footprint.ANYTHING
         self._thread = thread
         self._surroundings = surroundings
@@ -169,7 +175,7 @@ class Caller(Stepping):
 
     def start(self, tenant: int, run: int) -> None:  # noqa: ARG002 - the application knows no tenants of ours
         self.operation = (self.number << 32) + run
-        self.deadlocks, self.sqlstate = 0, ""
+        self.deadlocks, self.sqlstate, self.swallowed = 0, "", ""
         self.begin(self._operation())
 
     def _begin_call(self) -> None:
@@ -215,6 +221,8 @@ class Caller(Stepping):
                     connection.pgconn.exec_(b"BEGIN")
                 value = yield from _carried_out(request)
                 self._note(request)
+                if statement.keyword not in _CLEANING:
+                    self.swallowed = ""
                 if alone:
                     self.touches = Footprint.ANYTHING
                     yield (_statement("COMMIT"),)
@@ -225,9 +233,11 @@ class Caller(Stepping):
                     connection.pgconn.exec_(b"ROLLBACK")
                 state = str(getattr(problem, "sqlstate", "") or "")
                 self.deadlocks += state == "40P01"
+                self.swallowed = state
                 self.answers.append(f"ERROR {state or type(problem).__name__}: {one_line(str(problem))}")
             self._thread.answer(value, error)
         self._end(request)
+        self.swallowed = self.swallowed if not self.sqlstate else ""
         return Outcome.FAIL if self.sqlstate else Outcome.OK
 
     def _footprint(self, statement: Statement, connection: psycopg.Connection[Any], level: str) -> Footprint:

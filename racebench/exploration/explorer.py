@@ -91,6 +91,7 @@ class Ended:
     """One schedule at its end: what went wrong, and a signature that tells outcomes apart and sessions not.
 
     `raced`: a step woke up two sessions; `deadlocked`: some waited in a circle; `victims`: whom the server then ended.
+    `swallowed`: errors that a call returned in spite of.
     """
 
     schedule: tuple[int, ...]
@@ -99,6 +100,7 @@ class Ended:
     raced: bool
     deadlocked: bool = False
     victims: tuple[int, ...] = ()
+    swallowed: tuple[str, ...] = ()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -124,6 +126,8 @@ class Explored:
     witness: tuple[int, ...] | None = None
     #: Set while schedules are run again: they have been counted.
     again: bool = False
+    #: Schedules in which a call returned although its last statement had been refused, by SQLSTATE.
+    swallowed: Counter[str] = field(default_factory=Counter)
     #: Triggers of the scenario's tables: what they do is inside a step, and not interleaved.
     triggers: tuple[str, ...] = ()
 
@@ -136,6 +140,7 @@ class Explored:
         self.run += not self.again
         self.outcomes[each.signature] += 1
         self.raced += each.raced
+        self.swallowed.update(() if self.again else set(each.swallowed))
         self.counts.update({kind: count for kind, count in each.counts.items() if count})
         if self.forbids(each):
             self.anomalous += not self.again or not self.anomalous
@@ -528,6 +533,7 @@ class Ground:
             raced=self._raced,
             deadlocked=self.stage.deadlocked,
             victims=tuple(w.number for w in self.writers if w.deadlocks),
+            swallowed=tuple(w.swallowed for w in self.writers if w.swallowed),
         )
 
     def _read_rows(self) -> list[tuple[int, Any, int]]:

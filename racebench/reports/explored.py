@@ -69,6 +69,7 @@ def _published(result: Reported) -> dict[str, Any]:
             "anomalous": found.anomalous,
             "raced": found.raced,
             "triggers": list(found.triggers),
+            "swallowed": dict(sorted(found.swallowed.items())),
             "complete": found.complete,
             "seconds": found.seconds,
             "schedules_per_s": found.run / found.seconds if found.seconds else 0.0,
@@ -140,6 +141,10 @@ def render(
         yield Text(f"{len(results) - len(spoken)} of {len(results)} are as expected.")
     for result in spoken:
         yield Text(_sentence(result))
+        for code, times in sorted(result.found.swallowed.items()):
+            orders = "order" if times == 1 else "orders"
+            said = f"In {times:,} {orders} a call returned although its last statement was refused ({code})"
+            yield Text(f"{said}: is that meant?")
     shown = 0
     for result in results:
         if result.witness is not None and shown < _SHOWN:
