@@ -116,6 +116,57 @@ def savepoints(connection: Connection) -> None:
             create_order(connection)
 
 
+def create_orders_in_bulk(connection: Connection) -> None:
+    """Every way that psycopg has to send something."""
+    with connection.transaction():
+        connection.execute("SELECT pg_advisory_xact_lock(42)")
+        with connection.cursor() as cursor:
+            cursor.executemany("INSERT INTO orders (number) VALUES (%s)", [(1,), (2,)])
+            with cursor.copy("COPY orders (number) FROM STDIN") as copy:
+                copy.write_row((3,))
+            with cursor.copy("COPY orders (number) TO STDOUT") as copy:
+                assert len(list(copy.rows())) >= 3
+            list(cursor.stream("SELECT number FROM orders"))
+        with connection.cursor("named") as named:
+            named.execute("SELECT number FROM orders")
+            assert named.fetchone() is not None
+        with connection.pipeline():
+            connection.execute("DELETE FROM orders WHERE number = 1")
+            connection.execute("DELETE FROM orders WHERE number = 2")
+    connection.execute("DELETE FROM orders WHERE number = 3")
+    connection.commit()
+
+
+def audited(connection: Connection) -> None:
+    """A second connection writes a log while the first holds a lock."""
+    with connection.transaction():
+        connection.execute("UPDATE stock SET left_over = left_over - 1 WHERE item = 2")
+        with psycopg.connect(os.environ["DATABASE_URL"]) as other:
+            other.execute("INSERT INTO orders (number) VALUES ((SELECT count(*) FROM orders))")
+
+
+def audited_under_a_lock(connection: Connection) -> None:
+    with connection.transaction():
+        connection.execute("SELECT pg_advisory_xact_lock(42)")
+        audited(connection)
+
+
+def crossed_up(connection: Connection) -> None:
+    _cross(connection, 1, 2)
+
+
+def crossed_down(connection: Connection) -> None:
+    _cross(connection, 2, 1)
+
+
+def _cross(connection: Connection, one: int, other: int) -> None:
+    """Holds a lock over one connection while it waits over another: a deadlock that no server sees."""
+    with connection.transaction():
+        connection.execute("UPDATE stock SET left_over = left_over WHERE item = %s", [one])
+        with psycopg.connect(os.environ["DATABASE_URL"]) as second:
+            second.execute("UPDATE stock SET left_over = left_over WHERE item = %s", [other])
+
+
 def swallows_its_error(connection: Connection) -> None:
     with contextlib.suppress(psycopg.errors.UniqueViolation):
         create_order(connection)

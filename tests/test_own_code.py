@@ -65,6 +65,22 @@ def test_a_right_function_is_proved(bench: Bench, call: Callable[..., None], set
     assert found.assert_clean() is found
 
 
+def test_every_way_of_sending_is_scheduled(bench: Bench) -> None:
+    found = explored(bench, app.create_orders_in_bulk, max_schedules=60, depth=2)
+    assert found.anomalous == 0
+    assert found.run == 60
+    assert (found.verdict, found.complete) == (Verdict.UNKNOWN, False)
+
+
+def test_a_call_may_have_several_connections(bench: Bench) -> None:
+    right = explored(bench, app.audited_under_a_lock)
+    assert (right.verdict, right.complete) == (Verdict.VALID, True)
+    twins = explored(bench, app.audited)
+    assert (twins.verdict, twins.complete) == (Verdict.VALID, True)  # the row lock orders them too
+    with pytest.raises(RacebenchError, match="wait for each other over several connections"):
+        explored(bench, app.crossed_up, app.crossed_down)
+
+
 def test_an_error_that_only_another_session_causes_is_an_anomaly(bench: Bench) -> None:
     found = explored(bench, app.create_order, setup=app.UNIQUE)
     assert found.verdict is Verdict.INVALID

@@ -56,8 +56,12 @@ class Actor(Protocol):
         """Its backend."""
 
     @property
+    def pids(self) -> frozenset[int]:
+        """All its backends: an application may have several."""
+
+    @property
     def socket(self) -> int:
-        """What to wait for."""
+        """What to wait for; negative if there is nothing."""
 
     def start(self, tenant: int, run: int) -> None:
         """Begin again, on another tenant."""
@@ -82,6 +86,14 @@ class Stepping:
         self.result: Any = None
         self.where = ""
         self._steps: Steps | None = None
+
+    @property
+    def pid(self) -> int:
+        raise NotImplementedError
+
+    @property
+    def pids(self) -> frozenset[int]:
+        return frozenset({self.pid})
 
     def begin(self, steps: Steps) -> None:
         self._steps = steps

@@ -131,6 +131,10 @@ class Caller(Stepping):
         return self._connection.pgconn.backend_pid
 
     @property
+    def pids(self) -> frozenset[int]:
+        return frozenset(each.pgconn.backend_pid for each in self._used if not each.closed)
+
+    @property
     def socket(self) -> int:
         if self._connection is None or self._connection.closed:
             return -1

@@ -437,6 +437,11 @@ class Ground:
         if not complete:
             self.stage.abandon()
             return
+        if waiting := [actor.name for actor in self.stage.actors if actor.state is State.WAITING]:
+            raise UsageProblem(
+                f"{' and '.join(waiting)} wait for each other over several connections, which the server does not see: "
+                "use one connection in a call"
+            )
         self.ended(self._judge(tuple(self._taken)))
 
     def follow(self, schedule: Sequence[int]) -> list[Step]:
@@ -479,7 +484,7 @@ class Ground:
         sent, where = describe(actor.gate), actor.where
         waiting = [each for each in actors if each.state is State.WAITING]
         self._step(actor)
-        by_pid = {each.pid: each.name for each in actors}
+        by_pid = {pid: each.name for each in actors for pid in each.pids}
         return Step(
             session=actor.name,
             sent=sent,

@@ -81,7 +81,7 @@ class Stage:
     def _at_rest(self, waiting: Sequence[Actor], blockers: Mapping[int, tuple[int, ...]]) -> bool:
         """Whether everyone who waits waits for somebody who is at a gate or at its end, however indirectly."""
         pids = {actor.pid for actor in waiting}
-        ours = {actor.pid for actor in self.actors}
+        ours = {pid for actor in self.actors for pid in actor.pids}
         released: set[int] = set()
         # A cycle is a deadlock: the server is about to end one of its sessions, so nobody is at rest.
         while True:
@@ -97,7 +97,7 @@ class Stage:
             released |= more
 
     def _give_up(self, waiting: Sequence[Actor], blockers: Mapping[int, tuple[int, ...]]) -> None:
-        ours = {actor.pid for actor in self.actors}
+        ours = {pid for actor in self.actors for pid in actor.pids}
         for actor in waiting:
             strangers = [pid for pid in blockers.get(actor.pid, ()) if pid not in ours]
             why = f"it waits for session {strangers[0]}, which is not of this exploration" if strangers else "no answer"
