@@ -216,6 +216,10 @@ class Session:
         if self.alive:
             self.wait(self._configure({"name": name.encode(), "value": value.encode()}, False))
 
+    def reseed(self, seed: str) -> None:
+        """Have the script draw the same from now on as any other session with this seed."""
+        self._random.seed(seed)
+
     def start_afresh(self) -> None:
         """Roll back whatever is open and let go of session locks, waiting for the answers."""
         if self.alive:

@@ -129,6 +129,7 @@ class Writer(_Steps):
     def start(self, tenant: int, run: int) -> None:
         self.operation = (self.number << 32) + run
         self.tries, self.deadlocks, self.sqlstate = 0, 0, ""
+        self.session.reseed(self.name)
         variables: Variables = {
             "think": b"0",
             "hold": b"0",

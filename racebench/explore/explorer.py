@@ -24,6 +24,7 @@ from racebench.errors import ScenarioProblem, UsageProblem, one_line
 from racebench.exchanges import See, Variables
 from racebench.explore.actors import Actor, Poller, State, Writer, describe, drain
 from racebench.explore.footprints import Footprint, calls, footprint
+from racebench.explore.likeness import alike, in_pipelines, warm
 from racebench.explore.schedules import Schedule, digest
 from racebench.explore.scripts import in_transactions
 from racebench.explore.search import Choice, Progress, chance, random_search, search
@@ -295,6 +296,7 @@ class Ground:
         volatile = _volatile(monitor, asked)
         self._volatile = volatile
         script = in_transactions(asked.strategy.script, volatile)
+        self._piped = in_pipelines(script)
         self._after_begin = _after_begin(script, asked.strategy.isolation, volatile)
         isolation = asked.strategy.isolation
         settings = {"default_transaction_isolation": isolation} if isolation else {}
@@ -323,6 +325,8 @@ class Ground:
             self._before = Session(connect(target, schema=schema, application_name=named), asked.scenario.explore)
             self._stack.callback(self._before.close)
         self.stage = Stage(actors, monitor)
+        self._cached = _cached_sequences(monitor, schema)
+        self._alike = "writer" if alike(script) and not self._cached else None
         self.order_victims()
         self._stack.callback(self.stage.close)
         self._tenant = 0
@@ -356,6 +360,8 @@ class Ground:
                 raise ScenarioProblem(f"{self._before.script.path}: the server refuses this: {self._before.message}")
         if self.poller is not None:
             self.poller.polls = self._asked.polls
+        if self._cached:
+            warm([writer.session.connection for writer in self.writers], self._cached)
         for actor in self.stage.actors:
             actor.start(self._tenant, self._runs)
 
@@ -364,7 +370,7 @@ class Ground:
             Choice(
                 actor.number,
                 self._touches(actor),
-                None if actor.begun or isinstance(actor, Poller) else "writer",
+                None if actor.begun or isinstance(actor, Poller) else self._alike,
             )
             for actor in self.stage.actors
             if actor.state is State.READY
@@ -442,6 +448,8 @@ class Ground:
     def _touches(self, actor: Actor) -> Footprint:
         if _is_begin(actor):
             return self._after_begin.get(id(actor.gate[0]), Footprint.ANYTHING)
+        if any(id(statement) in self._piped for statement in actor.gate):
+            return Footprint.ANYTHING  # without a transaction it commits at its end
         isolation = None if isinstance(actor, Poller) else self._asked.strategy.isolation
         return footprint(actor.gate, isolation=isolation, volatile=self._volatile)
 
@@ -524,14 +532,26 @@ def _rows_query(asked: Asked) -> sql.Composed:
 
 
 def _volatile(connection: psycopg.Connection[Any], asked: Asked) -> frozenset[str]:
-    """Of the functions that the scripts may call, those that may do anything."""
+    """Of the functions that the scripts may call, those that may do anything, or that look at other transactions."""
     statements = list(asked.strategy.script.statements)
     statements += asked.consumer.script.statements if asked.consumer else []
     names = sorted(set().union(*map(calls, statements)))
     rows = connection.execute(
-        "SELECT DISTINCT proname FROM pg_proc WHERE proname = ANY(%s) AND provolatile = 'v'", (names,)
+        "SELECT DISTINCT proname FROM pg_proc WHERE proname = ANY(%s)"
+        r" AND (provolatile = 'v' OR (provolatile = 's' AND proname ~ '^(pg|txid)_'))",
+        (names,),
     ).fetchall()
     return frozenset(str(row[0]) for row in rows)
+
+
+def _cached_sequences(connection: psycopg.Connection[Any], schema: str) -> tuple[str, ...]:
+    """The sequences of which a session takes more numbers than it needs."""
+    rows = connection.execute(
+        "SELECT seqrelid::regclass::text FROM pg_sequence JOIN pg_class ON pg_class.oid = seqrelid"
+        " WHERE relnamespace = %s::regnamespace AND seqcache > 1 ORDER BY 1",
+        (schema,),
+    ).fetchall()
+    return tuple(str(row[0]) for row in rows)
 
 
 def _triggers(connection: psycopg.Connection[Any], schema: str) -> tuple[str, ...]:
