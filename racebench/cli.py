@@ -177,16 +177,20 @@ def explore(markdown: str | None, **given: Any) -> int:
 @click.argument("schedule")
 @click.option("--scenario", metavar="NAME", help="The scenario or folder, if it is not the schedule's.")
 @options.of_server
-def replay(schedule: str, scenario: str | None, server: str, dsn: str | None) -> int:
+@options.of_steps
+@click.option("--minimize", is_flag=True, help="Look for the shortest schedule that shows the same, and run that.")
+@click.option("--fail-on", metavar="KINDS", help="Exit 3 if one of these is found: duplicates,missed,… or 'any'.")
+@click.option("--expect", type=click.Choice(["race"]), help="Exit 3 if no anomaly is found: the other way round.")
+def replay(schedule: str, **given: Any) -> int:
     """Run one schedule again, step by step, as `explore` printed it."""
     from racebench import exploring
     from racebench.interrupts import interruptible
     from racebench.reports import explored
 
     with interruptible():
-        asked, replayed = exploring.replay(schedule, scenario=scenario, server=server, dsn=dsn)
-    explored.show_replay(_console(), asked, replayed, schedule)
-    return ExitCode.OK
+        done = exploring.replay(schedule, **given)
+    explored.show_replay(_console(), done.asked, done.replayed, str(done.schedule))
+    return done.exit_code
 
 
 @cli.command("list")

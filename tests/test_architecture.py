@@ -28,7 +28,7 @@ FLOORS = (
     {"schemas"},
     {"hammer", "explore"},
     {"reports"},
-    {"planning"},
+    {"planning", "lacking"},
     {"running", "exploring"},
     {"cli", "__main__"},
 )

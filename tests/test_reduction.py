@@ -167,7 +167,7 @@ def test_a_script_draws_the_same_in_every_schedule(
     assert not found.anomalous
     said = [replay(embedded, found.asked, (1, 1, 1, 1, 2, 2, 2, 2)).steps for _ in range(2)]
     assert said[0] == said[1]
-    assert said[0][3].answered != said[0][7].answered
+    assert said[0][3].answered == said[0][7].answered != ()
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ def test_a_script_draws_the_same_in_every_schedule(
         ("\\set x 1 + 2\nSELECT :x;", True),
         ("SELECT :client_id;", False),
         ("\\if :client_id = 0\nSELECT 1;\n\\endif", False),
-        ("\\set x random(1, 2)\nSELECT :x;", False),
+        ("\\set x random(1, 2)\nSELECT :x;", True),
         ("\\set x :operation % 2\nSELECT :x;", False),
     ],
 )

@@ -129,7 +129,7 @@ class Writer(_Steps):
     def start(self, tenant: int, run: int) -> None:
         self.operation = (self.number << 32) + run
         self.tries, self.deadlocks, self.sqlstate = 0, 0, ""
-        self.session.reseed(self.name)
+        self.session.reseed("")  # the same for all, so that they meet
         variables: Variables = {
             "think": b"0",
             "hold": b"0",
@@ -147,6 +147,8 @@ class Writer(_Steps):
         while True:
             self.tries += 1
             outcome = yield from session.steps(variables)
+            if not session.alive:
+                raise DatabaseProblem(f"{self.name}: '{describe(self.gate)}' ended the connection: {session.message}")
             self.sqlstate = session.sqlstate
             self.deadlocks += self.sqlstate == _DEADLOCK
             if self.sqlstate:
@@ -221,6 +223,13 @@ class Poller(_Steps):
 
     def poll(self) -> Generator[None, None, int]:
         """Poll once, waiting by yielding; return how many rows came."""
+        try:
+            return (yield from self._poll())
+        except psycopg.Error as problem:
+            what = describe((self._query.statement,))
+            raise DatabaseProblem(f"{self.name}: '{what}' ended the connection: {one_line(str(problem))}") from None
+
+    def _poll(self) -> Generator[None, None, int]:
         self._query.send([({**self._known, **self._cursor})[name] for name in self._query.statement.parameters])
         yield None
         while (results := self._query.fetch()) is None:

@@ -20,7 +20,7 @@ from psycopg import sql
 
 from racebench.checkers.refused import is_refusal
 from racebench.compiling import begins
-from racebench.errors import ScenarioProblem, UsageProblem, one_line
+from racebench.errors import DatabaseProblem, ScenarioProblem, UsageProblem, one_line
 from racebench.exchanges import See, Variables
 from racebench.explore.actors import Actor, Poller, State, Writer, describe, drain
 from racebench.explore.footprints import Footprint, calls, footprint
@@ -28,7 +28,7 @@ from racebench.explore.likeness import alike, in_pipelines, warm
 from racebench.explore.schedules import Schedule, digest
 from racebench.explore.scripts import in_transactions
 from racebench.explore.search import Choice, Progress, chance, random_search, search
-from racebench.explore.stage import Stage
+from racebench.explore.stage import MOST_SECONDS, Stage
 from racebench.model import (
     ANOMALIES,
     Assign,
@@ -60,7 +60,8 @@ _DEADLOCK_MS = 30
 class Asked:
     """What to explore, and how far. `polls`: of the consumer; `budget_s` and `most`: when to stop, None for never.
 
-    `depth` and `seed` are of the random search that follows an exhaustive one that could not be finished.
+    `depth` and `seed` are of the random search that follows an exhaustive one that could not be finished. `step_s`: how
+    long a step may go without an answer, and not for another session's sake.
     """
 
     scenario: Scenario
@@ -74,6 +75,7 @@ class Asked:
     stop_at_first: bool = False
     depth: int = 3
     seed: int = 0
+    step_s: float = MOST_SECONDS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -219,23 +221,26 @@ def explore(
             ground.follow_as_far_as_it_goes(schedule)
         ground.order_victims()
         if found.witness is not None and not stopped:
-            _shorten(ground, found)
+            found.witness = _shortest(ground, found.witness, found.forbids)
     return found
 
 
-def _shorten(ground: Ground, found: Explored) -> None:
+def shorten(target: Target, asked: Asked, witness: tuple[int, ...], kinds: Sequence[str]) -> tuple[int, ...]:
+    """Look for the shortest schedule of the same sessions in which one of these anomalies occurs."""
+    with contextlib.closing(Ground(target, asked, lambda _: None)) as ground:
+        return _shortest(ground, witness, lambda each: any(each.counts[kind] for kind in kinds))
+
+
+def _shortest(ground: Ground, witness: tuple[int, ...], wanted: Callable[[Ended], bool]) -> tuple[int, ...]:
     """Look for a witness with fewer switches of session: all schedules with none, with one, and so on."""
-    assert found.witness is not None
-    least, size = found.witness, (switches(found.witness), len(found.witness))
     deadline = time.monotonic() + _SHORTENING_S
     shorter: list[Ended] = []
-    ground.ended = lambda each: shorter.append(each) if found.forbids(each) else None
-    for most in range(size[0]):
+    ground.ended = lambda each: shorter.append(each) if wanted(each) else None
+    for most in range(switches(witness)):
         search(ground, reduce=True, go_on=lambda _: not shorter and time.monotonic() < deadline, most_switches=most)
         if shorter:
-            least = min((each.schedule for each in shorter), key=lambda s: (switches(s), len(s)))
-            break
-    found.witness = least
+            return min((each.schedule for each in shorter), key=lambda s: (switches(s), len(s)))
+    return witness
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -290,7 +295,9 @@ class Ground:
         schema = new_name()
         self._stack.enter_context(fresh_schema(target, schema, asked.scenario, asked.strategy, consumers))
         named = application_name(schema, "session")
-        monitor = self._stack.enter_context(connect(target, schema=schema))
+        patience = {"statement_timeout": f"{max(1, round(asked.step_s * 1000))}ms"}
+        monitor = connect(target, schema=schema, settings=patience)
+        self._stack.callback(monitor.close)  # as it is: an interruption may have left it in the middle of a question
         self._monitor = monitor
         self.triggers = _triggers(monitor, schema)
         volatile = _volatile(monitor, asked)
@@ -310,11 +317,13 @@ class Ground:
                 return Session(connection, script, gated=True, zero=frozenset({"think", "hold"}), see=see)
 
             writer = Writer(number, asked.strategy, open_session)
+            self._stack.callback(writer.close)
             self.writers.append(writer)
             actors.append(writer)
         self.poller: Poller | None = None
         if asked.consumer is not None:
             connection = connect(target, schema=schema, application_name=named)
+            self._stack.callback(connection.close)
             for part in asked.consumer.opening:
                 connection.execute(part.text.encode())
             query = Query(connection, asked.consumer.script, asked.consumer.tolerate)
@@ -324,11 +333,10 @@ class Ground:
         if asked.scenario.explore is not None:
             self._before = Session(connect(target, schema=schema, application_name=named), asked.scenario.explore)
             self._stack.callback(self._before.close)
-        self.stage = Stage(actors, monitor)
+        self.stage = Stage(actors, monitor, asked.step_s)
         self._cached = _cached_sequences(monitor, schema)
         self._alike = "writer" if alike(script) and not self._cached else None
         self.order_victims()
-        self._stack.callback(self.stage.close)
         self._tenant = 0
         self._violated = {}
         if asked.scenario.rows is not None:
@@ -357,6 +365,8 @@ class Ground:
         if self._before is not None:
             before: Variables = {"tenant": b"%d" % self._tenant, "operation": b"%d" % self._runs}
             if self._before.run(before) is not Outcome.OK:
+                if not self._before.alive:
+                    raise DatabaseProblem(f"the connection that prepares schedules was lost: {self._before.message}")
                 raise ScenarioProblem(f"{self._before.script.path}: the server refuses this: {self._before.message}")
         if self.poller is not None:
             self.poller.polls = self._asked.polls
@@ -371,6 +381,7 @@ class Ground:
                 actor.number,
                 self._touches(actor),
                 None if actor.begun or isinstance(actor, Poller) else self._alike,
+                actor.gate,
             )
             for actor in self.stage.actors
             if actor.state is State.READY
@@ -490,7 +501,10 @@ class Ground:
         )
 
     def _read_rows(self) -> list[tuple[int, Any, int]]:
-        return self._monitor.execute(self._rows, (self._tenant,), prepare=True).fetchall()
+        try:
+            return self._monitor.execute(self._rows, (self._tenant,), prepare=True).fetchall()
+        except psycopg.Error as problem:
+            raise DatabaseProblem(f"the rows of a schedule cannot be read: {one_line(str(problem))}") from None
 
     def _violations(self) -> int:
         """How many more rows break an invariant than before this schedule."""
@@ -498,6 +512,8 @@ class Ground:
         for name, query in self._asked.scenario.invariants.items():
             try:
                 count = self._monitor.execute(query.encode(), prepare=True).rowcount
+            except psycopg.OperationalError as problem:
+                raise DatabaseProblem(f"invariant '{name}' cannot be asked: {one_line(str(problem))}") from None
             except psycopg.Error as problem:
                 where = self._asked.scenario.locate(f"invariants.{name}")
                 raise ScenarioProblem(f"{where}: the server refuses this query: {one_line(str(problem))}") from None

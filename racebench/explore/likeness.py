@@ -1,7 +1,7 @@
 """What must hold before a schedule may stand for another: sessions that are alike, and that begin alike each time.
 
-Two sessions are alike if swapping them changes nothing but their names. A script that asks which client it is, or that
-draws, tells them apart; so do numbers that a session holds from before.
+Two sessions are alike if swapping them changes nothing but their names. A script that asks which client it is tells
+them apart; so do numbers that a session holds from before. What is drawn at random does not: all draw the same.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from racebench.model import Assign, Branch, Pipeline, Script, Statement
 
 #: Variables that differ from session to session. `operation` may be sent to the server, where it is a name.
 _OWN = frozenset({"client_id", "random_seed"})
-_DRAWS = frozenset({"random", "random_exponential", "random_gaussian"})
 
 
 def alike(script: Script) -> bool:
@@ -23,13 +22,13 @@ def alike(script: Script) -> bool:
     for step in script.steps:
         if isinstance(step, Statement) and _OWN & {*step.parameters, *step.slots}:
             return False
-        if isinstance(step, Assign | Branch) and (_OWN | _DRAWS | {"operation"}) & _words(step.tree):
+        if isinstance(step, Assign | Branch) and (_OWN | {"operation"}) & _words(step.tree):
             return False
     return True
 
 
 def _words(tree: Any) -> set[str]:
-    """Every name in an expression: variables and functions."""
+    """Every name in an expression."""
     if isinstance(tree, str):
         return {tree}
     return set().union(*map(_words, tree)) if isinstance(tree, tuple | list) else set()

@@ -15,26 +15,30 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from random import Random
-from typing import Protocol
+from typing import Any, Protocol
 
-from racebench.errors import RacebenchError
+from racebench.errors import UsageProblem
 from racebench.explore.footprints import Footprint, independent
 
 #: How often a path is tried that takes another course than before.
 _ATTEMPTS = 10
 
 
-class Diverged(RacebenchError):  # noqa: N818 - as in errors.py
+class Diverged(UsageProblem):
     """The same choices did not lead to the same place: a script, or a server, that is not deterministic."""
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A session that can take a step: what the step may touch, and, before its first, which others it is like."""
+    """A session that can take a step: what the step may touch, and, before its first, which others it is like.
+
+    `sends` is what the step is, to know it again by.
+    """
 
     session: int
     touches: Footprint
     unborn: str | None = None
+    sends: tuple[Any, ...] = ()
 
 
 class World(Protocol):
@@ -101,7 +105,7 @@ def _return_to(world: World, path: Sequence[_Node]) -> None:
         schedule: list[int] = []
         for node in path:
             now = world.choices()
-            if [choice.session for choice in now] != [choice.session for choice in node.choices]:
+            if [(c.session, c.sends) for c in now] != [(c.session, c.sends) for c in node.choices]:
                 if attempt + 1 == _ATTEMPTS:
                     raise Diverged(_diverged(path, node, now))
                 world.end(schedule, complete=False)
@@ -220,8 +224,18 @@ def chance(*, sessions: int, steps: int, depth: int, runs: int) -> float:
 
 def _diverged(path: Sequence[_Node], node: _Node, now: Sequence[Choice]) -> str:
     at = next(number for number, each in enumerate(path) if each is node)
-    before, after = ([c.session for c in choices] for choices in (node.choices, now))
+    first, second = ({c.session: c.sends for c in choices} for choices in (node.choices, now))
+    for session in sorted(first.keys() | second.keys()):
+        if first.get(session) != second.get(session):
+            break
+    before, after = (_would(sends.get(session)) for sends in (first, second))
     return (
-        f"the same schedule took another course at step {at + 1}: sessions {before} could go on the first time, "
-        f"{after} this time; is the script deterministic?"
+        f"the same schedule took another course at step {at + 1}: s{session} {before} the first time, {after} this "
+        "time; a script that depends on anything but its schedule cannot be explored"
     )
+
+
+def _would(sends: tuple[Any, ...] | None) -> str:
+    if sends is None:
+        return "could not go on"
+    return f"was to send '{' '.join('; '.join(each.text for each in sends).split())}'" if sends else "could go on"
