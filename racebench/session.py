@@ -284,6 +284,11 @@ def _prepare(pgconn: pq.abc.PGconn, path: Path, statement: Statement, name: byte
         result = pgconn.describe_prepared(name)
     if result.status not in _OK:
         said = (result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or b"").decode(errors="replace")
+        if result.error_field(pq.DiagnosticField.SQLSTATE) == _LOCK_TIMEOUT:
+            raise DatabaseProblem(
+                f"{path}:{statement.line}: '{one_line(statement.text)}' cannot even be prepared: somebody else has "
+                "locked what it needs; see pg_locks"
+            )
         raise ScenarioProblem(
             f"{path}:{statement.line}: the server refuses this statement: "
             f"{one_line(said or pgconn.get_error_message())}"
@@ -291,6 +296,7 @@ def _prepare(pgconn: pq.abc.PGconn, path: Path, statement: Statement, name: byte
     return Prepared(name, tuple((result.fname(column) or b"").decode() for column in range(result.nfields)))
 
 
+_LOCK_TIMEOUT = b"55P03"
 _QUERY = b"racebench_query"
 _UNLOCK = Statement(
     line=0,

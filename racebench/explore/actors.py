@@ -105,13 +105,13 @@ class Writer(_Steps):
         super().__init__()
         self.number = number
         self.name = f"s{number}"
+        #: What the server answered since somebody looked, in words.
+        self.answers: list[str] = []
         self.session = open_session(self._see)
         self.retry: Retry | None = strategy.retry
         self.operation = 0
         self.tries = self.deadlocks = 0
         self.sqlstate = ""
-        #: What the server answered since somebody looked, in words.
-        self.answers: list[str] = []
 
     @property
     def pid(self) -> int:

@@ -295,7 +295,7 @@ class Ground:
         schema = new_name()
         self._stack.enter_context(fresh_schema(target, schema, asked.scenario, asked.strategy, consumers))
         named = application_name(schema, "session")
-        patience = {"statement_timeout": f"{max(1, round(asked.step_s * 1000))}ms"}
+        patience = {"statement_timeout": _milliseconds(asked.step_s)}
         monitor = connect(target, schema=schema, settings=patience)
         self._stack.callback(monitor.close)  # as it is: an interruption may have left it in the middle of a question
         self._monitor = monitor
@@ -314,7 +314,12 @@ class Ground:
 
             def open_session(see: See) -> Session:
                 connection = connect(target, schema=schema, settings=settings, application_name=named)
-                return Session(connection, script, gated=True, zero=frozenset({"think", "hold"}), see=see)
+                # Preparing needs locks too, and nobody of ours has any yet.
+                own = connection.execute("SELECT current_setting('lock_timeout')").fetchone()
+                connection.execute(sql.SQL("SET lock_timeout = {}").format(_milliseconds(asked.step_s)))
+                session = Session(connection, script, gated=True, zero=frozenset({"think", "hold"}), see=see)
+                session.configure("lock_timeout", str(own[0]) if own else "0")
+                return session
 
             writer = Writer(number, asked.strategy, open_session)
             self._stack.callback(writer.close)
@@ -520,6 +525,11 @@ class Ground:
             more += max(0, count - self._violated.get(name, 0))
             self._violated[name] = count
         return more
+
+
+def _milliseconds(seconds: float) -> str:
+    """A length of time as a setting; never 0, which would be no limit."""
+    return f"{max(1, round(seconds * 1000))}ms"
 
 
 def _is_begin(actor: Actor) -> bool:

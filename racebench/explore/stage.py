@@ -76,8 +76,10 @@ class Stage:
             rows = self._monitor.execute(_BLOCKERS, ([actor.pid for actor in waiting],), prepare=True).fetchall()
         except psycopg.Error as problem:
             raise DatabaseProblem(
-                f"the server does not say who waits for whom, without which nothing can be explored: "
-                f"{one_line(str(problem))}"
+                f"the server does not say who waits for whom: {one_line(str(problem))}; "
+                "GRANT EXECUTE ON FUNCTION pg_blocking_pids(integer), without which nothing can be explored"
+                if isinstance(problem, psycopg.errors.InsufficientPrivilege)
+                else f"the connection that asks who waits for whom failed: {one_line(str(problem))}"
             ) from None
         return {pid: tuple(blockers) for pid, blockers in rows}
 
