@@ -223,6 +223,10 @@ def _run_spec(context: click.Context, path: str, expected: str | None) -> int:
 @click.option("--export-spec", metavar="PATH", help="Write it as a spec for isolationtester; '-' for stdout, alone.")
 @options.of_own
 @options.of_server
+@options.of_steps
+@click.option("--minimize", is_flag=True, help="Look for the shortest schedule that shows the same, and run that.")
+@click.option("--fail-on", metavar="KINDS", help="Exit 3 if one of these is found: duplicates,missed,… or 'any'.")
+@click.option("--expect", type=click.Choice(["race"]), help="Exit 3 if no anomaly is found: the other way round.")
 def replay(schedule: str, subject: str | None, scenario: str | None, export_spec: str | None, **given: Any) -> int:
     """Run one schedule again, step by step, as `explore` printed it."""
     from pathlib import Path
@@ -234,17 +238,17 @@ def replay(schedule: str, subject: str | None, scenario: str | None, export_spec
     if export_spec not in (None, "-"):
         planning.check_file("--export-spec", Path(str(export_spec)))
     with interruptible():
-        asked, replayed = exploring.replay(schedule, scenario=subject or scenario, **given)
+        done = exploring.replay(schedule, scenario=subject or scenario, **given)
     if export_spec is not None:
         from racebench.exploration import interchange
 
-        text = interchange.spec(asked, replayed, schedule)
+        text = interchange.spec(done.asked, done.replayed, str(done.schedule))
         if export_spec == "-":
             click.echo(text, nl=False)
-            return ExitCode.OK
+            return done.exit_code
         document.write_atomically(Path(export_spec), text)
-    explored.show_replay(_console(), asked, replayed, schedule)
-    return ExitCode.OK
+    explored.show_replay(_console(), done.asked, done.replayed, str(done.schedule))
+    return done.exit_code
 
 
 @cli.command("list")

@@ -37,7 +37,7 @@ FLOORS = (
     {"schemas"},
     {"hammering", "exploration"},
     {"reports"},
-    {"planning"},
+    {"planning", "lacking"},
     {"running", "exploring"},
     {"bench"},
     {"pytest_plugin"},

@@ -20,17 +20,18 @@ from psycopg import sql
 
 from racebench import calls
 from racebench.compiling import begins
-from racebench.errors import ScenarioProblem, UsageProblem, one_line
+from racebench.errors import DatabaseProblem, ScenarioProblem, UsageProblem, one_line
 from racebench.exchanges import See, Variables
 from racebench.exploration import gates
 from racebench.exploration.actors import Actor, Poller, State, Writer, describe, drain, with_values
 from racebench.exploration.callers import Caller, Surroundings
 from racebench.exploration.footprints import Footprint, footprint
 from racebench.exploration.footprints import calls as called
+from racebench.exploration.likeness import alike, in_pipelines, warm
 from racebench.exploration.schedules import Schedule, digest
 from racebench.exploration.scripts import in_transactions
 from racebench.exploration.search import Choice, Progress, chance, random_search, search
-from racebench.exploration.stage import Stage
+from racebench.exploration.stage import MOST_SECONDS, Stage
 from racebench.model import (
     ANOMALIES,
     Assign,
@@ -68,7 +69,8 @@ class Asked:
 
     `depth` and `seed` are of the random search that follows an exhaustive one that could not be finished. `schema`: the
     name of the schema to make; None for a new one each time (an application may remember the first it was given).
-    `in_place`: it is there, with the application's own tables in it, and stays.
+    `in_place`: it is there, with the application's own tables in it, and stays. `step_s`: how long a step may
+    go without an answer, and not for another session's sake.
     """
 
     scenario: Scenario
@@ -84,6 +86,7 @@ class Asked:
     seed: int = 0
     schema: str | None = None
     in_place: bool = False
+    step_s: float = MOST_SECONDS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -234,23 +237,26 @@ def explore(
             ground.follow_as_far_as_it_goes(schedule)
         ground.order_victims()
         if found.witness is not None and not stopped:
-            _shorten(ground, found)
+            found.witness = _shortest(ground, found.witness, found.forbids)
     return found
 
 
-def _shorten(ground: Ground, found: Explored) -> None:
+def shorten(target: Target, asked: Asked, witness: tuple[int, ...], kinds: Sequence[str]) -> tuple[int, ...]:
+    """Look for the shortest schedule of the same sessions in which one of these anomalies occurs."""
+    with contextlib.closing(Ground(target, asked, lambda _: None)) as ground:
+        return _shortest(ground, witness, lambda each: any(each.counts[kind] for kind in kinds))
+
+
+def _shortest(ground: Ground, witness: tuple[int, ...], wanted: Callable[[Ended], bool]) -> tuple[int, ...]:
     """Look for a witness with fewer switches of session: all schedules with none, with one, and so on."""
-    assert found.witness is not None
-    least, size = found.witness, (switches(found.witness), len(found.witness))
     deadline = time.monotonic() + _SHORTENING_S
     shorter: list[Ended] = []
-    ground.ended = lambda each: shorter.append(each) if found.forbids(each) else None
-    for most in range(size[0]):
+    ground.ended = lambda each: shorter.append(each) if wanted(each) else None
+    for most in range(switches(witness)):
         search(ground, reduce=True, go_on=lambda _: not shorter and time.monotonic() < deadline, most_switches=most)
         if shorter:
-            least = min((each.schedule for each in shorter), key=lambda s: (switches(s), len(s)))
-            break
-    found.witness = least
+            return min((each.schedule for each in shorter), key=lambda s: (switches(s), len(s)))
+    return witness
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -328,7 +334,9 @@ class Ground:
         if not asked.in_place:
             stack.enter_context(fresh_schema(target, schema, asked.scenario, asked.strategy, consumers))
         named = application_name(schema, "session")
-        monitor = stack.enter_context(connect(target, schema=schema))
+        patience = {"statement_timeout": _milliseconds(asked.step_s)}
+        monitor = connect(target, schema=schema, settings=patience)
+        stack.callback(monitor.close)  # as it is: an interruption may have left it in the middle of a question
         if asked.in_place:
             stack.callback(Snapshot(monitor, schema).restore)
             fill(target, schema, asked.scenario, asked.strategy, consumers)
@@ -337,6 +345,7 @@ class Ground:
         volatile = _volatile(monitor, asked)
         self._volatile = volatile
         script = in_transactions(asked.strategy.script, volatile)
+        self._piped = in_pipelines(script)
         self._after_begin = _after_begin(script, asked.strategy.isolation, volatile)
         isolation = asked.strategy.isolation
         settings = {"default_transaction_isolation": isolation} if isolation else {}
@@ -351,7 +360,12 @@ class Ground:
 
         def open_session(see: See) -> Session:
             connection = connect(target, schema=schema, settings=settings, application_name=named)
-            return Session(connection, script, gated=True, zero=frozenset({"think", "hold"}), see=see)
+            # Preparing needs locks too, and nobody of ours has any yet.
+            own = connection.execute("SELECT current_setting('lock_timeout')").fetchone()
+            connection.execute(sql.SQL("SET lock_timeout = {}").format(_milliseconds(asked.step_s)))
+            session = Session(connection, script, gated=True, zero=frozenset({"think", "hold"}), see=see)
+            session.configure("lock_timeout", str(own[0]) if own else "0")
+            return session
 
         def open_connection() -> psycopg.Connection[Any]:
             return connect(target, schema=schema, application_name=named, autocommit=False)
@@ -368,6 +382,7 @@ class Ground:
         self.poller: Poller | None = None
         if asked.consumer is not None:
             connection = connect(target, schema=schema, application_name=named)
+            stack.callback(connection.close)
             for part in asked.consumer.opening:
                 connection.execute(part.text.encode())
             query = Query(connection, asked.consumer.script, asked.consumer.tolerate)
@@ -377,7 +392,9 @@ class Ground:
         if asked.scenario.explore is not None:
             self._before = Session(connect(target, schema=schema, application_name=named), asked.scenario.explore)
             stack.callback(self._before.close)
-        self.stage = Stage(actors, monitor)
+        self.stage = Stage(actors, monitor, asked.step_s)
+        self._cached = _cached_sequences(monitor, schema)
+        self._alike = alike(script) and not self._cached
         self.order_victims()
         self._snapshot = Snapshot(monitor, schema) if asked.scenario.restored else None
         if asked.strategy.calls:
@@ -412,11 +429,15 @@ class Ground:
         self._taken = []
         if self._before is not None:
             before: Variables = {"tenant": b"%d" % self._tenant, "operation": b"%d" % self._runs}
-            self.prepared = tuple(with_values([each], before) for each in self._before.script.statements)
             if self._before.run(before) is not Outcome.OK:
+                if not self._before.alive:
+                    raise DatabaseProblem(f"the connection that prepares schedules was lost: {self._before.message}")
                 raise ScenarioProblem(f"{self._before.script.path}: the server refuses this: {self._before.message}")
+            self.prepared = tuple(with_values([each], before) for each in self._before.script.statements)
         if self.poller is not None:
             self.poller.polls = self._asked.polls
+        if self._cached:
+            warm([each.session.connection for each in self.writers if isinstance(each, Writer)], self._cached)
         for actor in self.stage.actors:
             actor.start(self._tenant, self._runs)
 
@@ -425,8 +446,8 @@ class Ground:
             Choice(
                 actor.number,
                 self._touches(actor),
-                None if actor.begun else actor.like or None,
-                actor.does if isinstance(actor, Caller) else "",
+                actor.like if self._alike and not actor.begun else None,
+                actor.sends,
             )
             for actor in self.stage.actors
             if actor.state is State.READY
@@ -513,6 +534,8 @@ class Ground:
             return actor.touches
         if _is_begin(actor):
             return self._after_begin.get(id(actor.gate[0]), Footprint.ANYTHING)
+        if any(id(statement) in self._piped for statement in actor.gate):
+            return Footprint.ANYTHING  # without a transaction it commits at its end
         isolation = None if isinstance(actor, Poller) else self._asked.strategy.isolation
         return footprint(actor.gate, isolation=isolation, volatile=self._volatile)
 
@@ -554,7 +577,10 @@ class Ground:
         )
 
     def _read_rows(self) -> list[tuple[int, Any, int]]:
-        return self._monitor.execute(self._rows, (self._tenant,), prepare=True).fetchall()
+        try:
+            return self._monitor.execute(self._rows, (self._tenant,), prepare=True).fetchall()
+        except psycopg.Error as problem:
+            raise DatabaseProblem(f"the rows of a schedule cannot be read: {one_line(str(problem))}") from None
 
     def _violations(self) -> int:
         """How many more rows break an invariant than before this schedule."""
@@ -562,6 +588,8 @@ class Ground:
         for name, query in self._asked.scenario.invariants.items():
             try:
                 count = self._monitor.execute(query.encode(), prepare=True).rowcount
+            except psycopg.OperationalError as problem:
+                raise DatabaseProblem(f"invariant '{name}' cannot be asked: {one_line(str(problem))}") from None
             except psycopg.Error as problem:
                 where = self._asked.scenario.locate(f"invariants.{name}")
                 raise ScenarioProblem(f"{where}: the server refuses this query: {one_line(str(problem))}") from None
@@ -602,6 +630,11 @@ def _close(actors: Sequence[Actor]) -> None:
         actor.close()
 
 
+def _milliseconds(seconds: float) -> str:
+    """A length of time as a setting; never 0, which would be no limit."""
+    return f"{max(1, round(seconds * 1000))}ms"
+
+
 def _is_begin(actor: Actor) -> bool:
     return len(actor.gate) == 1 and actor.gate[0].keyword in ("BEGIN", "START")
 
@@ -628,14 +661,26 @@ def _rows_query(asked: Asked) -> sql.Composed:
 
 
 def _volatile(connection: psycopg.Connection[Any], asked: Asked) -> frozenset[str]:
-    """Of the functions that the scripts may call, those that may do anything."""
+    """Of the functions that the scripts may call, those that may do anything, or that look at other transactions."""
     statements = list(asked.strategy.script.statements)
     statements += asked.consumer.script.statements if asked.consumer else []
     names = sorted(set().union(*map(called, statements)))
     rows = connection.execute(
-        "SELECT DISTINCT proname FROM pg_proc WHERE proname = ANY(%s) AND provolatile = 'v'", (names,)
+        "SELECT DISTINCT proname FROM pg_proc WHERE proname = ANY(%s)"
+        r" AND (provolatile = 'v' OR (provolatile = 's' AND proname ~ '^(pg|txid)_'))",
+        (names,),
     ).fetchall()
     return frozenset(str(row[0]) for row in rows)
+
+
+def _cached_sequences(connection: psycopg.Connection[Any], schema: str) -> tuple[str, ...]:
+    """The sequences of which a session takes more numbers than it needs."""
+    rows = connection.execute(
+        "SELECT seqrelid::regclass::text FROM pg_sequence JOIN pg_class ON pg_class.oid = seqrelid"
+        " WHERE relnamespace = %s::regnamespace AND seqcache > 1 ORDER BY 1",
+        (schema,),
+    ).fetchall()
+    return tuple(str(row[0]) for row in rows)
 
 
 def _triggers(connection: psycopg.Connection[Any], schema: str) -> tuple[str, ...]:

@@ -75,7 +75,7 @@ def _published(result: Reported) -> dict[str, Any]:
             "schedules_per_s": found.run / found.seconds if found.seconds else 0.0,
         },
         "outcomes": [_outcome(signature, times) for signature, times in found.outcomes.most_common()],
-        "witness": None if result.witness is None else _witness(result),
+        "witness": None if found.schedule is None else _witness(result),
     }
 
 
@@ -90,10 +90,9 @@ def _outcome(signature: tuple[Any, ...], times: int) -> dict[str, Any]:
 
 
 def _witness(result: Reported) -> dict[str, Any]:
-    assert result.witness is not None
     return {
         "schedule": str(result.found.schedule),
-        "anomalies": dict(result.witness.wrong),
+        "anomalies": dict(result.witness.wrong) if result.witness else {},
         "steps": [
             {
                 "session": step.session,
@@ -103,7 +102,7 @@ def _witness(result: Reported) -> dict[str, Any]:
                 "waits_for": list(step.waits_for),
                 "went_on": [{"session": name, "answered": list(answered)} for name, answered in step.went_on],
             }
-            for step in result.witness.steps
+            for step in (result.witness.steps if result.witness else ())
         ],
     }
 
@@ -123,13 +122,14 @@ def render(
     yield Text(_headline(results[0].found.asked, environment), style="dim")
     kinds = [kind for kind in ANOMALIES if any(result.found.counts[kind] for result in results)]
     heads = {"duplicates": "dupli-\ncates", "violations": "viola-\ntions", "redelivered": "again"}
-    middle = ("orders", "wrong", *(heads.get(kind, kind) for kind in kinds), "per s")
+    middle = ("orders\nrun", "pruned", "wrong", *(heads.get(kind, kind) for kind in kinds), "per s")
     made = blank_table(("strategy",), middle, ("verdict",), ascii_only=ascii_only)
     for result in results:
         found = result.found
         made.add_row(
             found.asked.strategy.name,
             amount(found.run),
+            amount(found.pruned),
             amount(found.anomalous, bad=True),
             *(amount(found.counts[kind], bad=kind in found.asked.scenario.forbid) for kind in kinds),
             f"{found.run / found.seconds:,.0f}" if found.seconds else "–",
