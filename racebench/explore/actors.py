@@ -6,7 +6,7 @@ retries, a ROLLBACK after a refusal) belongs to the step before.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from enum import Enum
 from typing import Any, Protocol
 
@@ -202,6 +202,11 @@ class Poller(_Steps):
     @property
     def socket(self) -> int:
         return self._pgconn.socket
+
+    @property
+    def cursor(self) -> Mapping[str, str]:
+        """Where it stands."""
+        return {name: value.decode(errors="replace") for name, value in self._cursor.items()}
 
     def start(self, tenant: int, run: int) -> None:  # noqa: ARG002 - a consumer has no operations
         zero = self._zero

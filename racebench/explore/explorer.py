@@ -283,10 +283,15 @@ class Ground:
     def close(self) -> None:
         self._stack.close()
 
+    @property
+    def tenant(self) -> int:
+        """Whose rows the schedule that is being run writes."""
+        return self._tenant
+
     def _open(self) -> None:
         asked, target = self._asked, self._target
         consumers = [asked.consumer] if asked.consumer else []
-        schema = new_name()
+        schema = self.schema = new_name()
         self._stack.enter_context(fresh_schema(target, schema, asked.scenario, asked.strategy, consumers))
         named = application_name(schema, "session")
         monitor = self._stack.enter_context(connect(target, schema=schema))
@@ -401,7 +406,7 @@ class Ground:
                     f"the schedule cannot be followed: at step {number} s{session} cannot go on, {can} can; "
                     "the script, the scenario or the server has changed since: explore again"
                 )
-            steps.append(self._watched(session))
+            steps.append(self.watch(session))
         if left := [f"s{choice.session}" for choice in self.choices()]:
             self.stage.abandon()
             raise UsageProblem(f"the schedule ends before the sessions do: {', '.join(left)} can go on")
@@ -420,7 +425,8 @@ class Ground:
             self._step(self.stage.actors[session - 1])
         self.end(schedule, complete=True)
 
-    def _watched(self, session: int) -> Step:
+    def watch(self, session: int) -> Step:
+        """Have a session that can go on take its step, and say what happened."""
         actors = self.stage.actors
         for each in actors:
             each.answers.clear()
