@@ -189,6 +189,47 @@ def replay(schedule: str, scenario: str | None, server: str, dsn: str | None) ->
     return ExitCode.OK
 
 
+@cli.command()
+@click.argument("name", required=False)
+@click.option("--list", "list_only", is_flag=True, help="List the tellings that are ready to give.")
+@click.option("--scenario", metavar="NAME", help="The scenario or folder that a strategy is of.")
+@click.option("--consumer", metavar="NAME", help="The consumer beside a strategy; 'none' for none.  [default: cursor]")
+@click.option("--fix", metavar="NAME", help="The strategy that the same turns are played with afterwards, or none.")
+@click.option(
+    "--autoplay",
+    type=options.Number(0, 3600, whole=False, above=True),
+    is_flag=False,
+    flag_value=2.0,
+    metavar="[SECONDS]",
+    help="Go on by itself, a step each so many seconds; 2 if none are given. Of a recording: its pace.",
+)
+@click.option("--notes", is_flag=True, help="Show the speaker's notes too.")
+@click.option(
+    "--export",
+    type=click.Choice(["svg", "html", "cast", "mermaid", "md"]),
+    help="Write it, rather than show it: picture, page, asciinema recording, diagram, Markdown.",
+)
+@click.option(
+    "-o", "--output", metavar="PATH", help="Where to write it; its suffix may say the format.  [default: stdout]"
+)
+@options.of_server
+def demo(list_only: bool, **given: Any) -> int:
+    """Show one interleaving step by step, live on the server: on a terminal by keys, else as text.
+
+    NAME is a telling (see --list), a strategy, or a schedule that `racebench explore` printed; without it, naive.
+    """
+    from racebench import demonstrating
+    from racebench.interrupts import interruptible
+
+    if list_only:
+        demonstrating.show_list(_console())
+        return ExitCode.OK
+    made = demonstrating.plan(**given)
+    with interruptible():
+        demonstrating.run(made, _console(), _console(stderr=True), auto=given["autoplay"] is not None)
+    return ExitCode.OK
+
+
 @cli.command("list")
 @click.argument("scenario", required=False)
 def list_(scenario: str | None) -> None:

@@ -14,6 +14,7 @@ from racebench import catalog, environment
 from racebench.errors import DatabaseProblem, ExitCode, UsageProblem
 from racebench.explore import explorer, schedules
 from racebench.explore.explorer import Asked, Explored, Replayed
+from racebench.explore.schedules import Schedule
 from racebench.judging import expected_kinds
 from racebench.model import Consumer, Verdict
 from racebench.planning import anomalies, check_file, target_of
@@ -208,8 +209,8 @@ def _raced(made: Exploring, result: report.Reported) -> bool:
     return any(result.found.counts[kind] for kind in kinds)
 
 
-def replay(text: str, *, scenario: str | None, server: str, dsn: str | None) -> tuple[Asked, Replayed]:
-    """Run a schedule once more; raises UsageProblem if the script is another now or the server does not follow."""
+def read_schedule(text: str, *, scenario: str | None) -> tuple[Asked, Schedule]:
+    """What a schedule runs; raises UsageProblem if it is none, or if its script is another now."""
     schedule = schedules.parse(text)
     found = catalog.find_scenario(scenario or schedule.scenario)
     strategy = catalog.find_strategy(found, schedule.strategy)
@@ -225,6 +226,12 @@ def replay(text: str, *, scenario: str | None, server: str, dsn: str | None) -> 
     if consumer is not None:
         polls, sessions = schedule.steps.count(sessions), sessions - 1
     asked = Asked(scenario=found, strategy=strategy, consumer=consumer, sessions=sessions, polls=polls, reduce=False)
+    return asked, schedule
+
+
+def replay(text: str, *, scenario: str | None, server: str, dsn: str | None) -> tuple[Asked, Replayed]:
+    """Run a schedule once more; raises UsageProblem if the script is another now or the server does not follow."""
+    asked, schedule = read_schedule(text, scenario=scenario)
     made = Exploring(
         asked=(asked,),
         target=target_of(dsn),

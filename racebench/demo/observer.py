@@ -1,4 +1,4 @@
-"""What is committed, read by a connection of its own: the table of numbered rows, or every small table of a scenario."""
+"""What is committed, read by a connection of its own: the table of numbered rows, or every table of a scenario."""
 
 from __future__ import annotations
 
@@ -48,8 +48,10 @@ class Observer:
         )
         return tuple((name, tuple(columns)) for name, columns in rows)
 
-    def read(self, tenant: int, author: Author, delivered: Collection[int], *, ended: bool, polled: bool) -> list[Table]:
-        """The tables now. `author` names who wrote a row, by its operation; `delivered` are ids; `polled`: by anyone."""
+    def read(
+        self, tenant: int, author: Author, delivered: Collection[int], *, ended: bool, polled: bool
+    ) -> list[Table]:
+        """The tables now. `author` names who wrote a row, by its operation; `delivered` are ids."""
         if self._rows is not None:
             return [self._numbered(self._rows, tenant, author, delivered, ended=ended, polled=polled)]
         found = (self._any(name, columns, tenant, author) for name, columns in self._tables)

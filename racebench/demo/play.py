@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from racebench.demo import words
@@ -69,7 +69,7 @@ def _alike(old: Sequence[str], new: Sequence[str]) -> list[int]:
     # A script without BEGIN is played in one (explore/scripts.py), so it is as if it had it.
     if "BEGIN" in first and "BEGIN" not in second:
         second = ["BEGIN", *second, "COMMIT"]
-    places = {}
+    places: dict[int, int] = {}
     for block in difflib.SequenceMatcher(a=first, b=second, autojunk=False).get_matching_blocks():
         places |= {block.a + at: block.b + at for at in range(block.size)}
     found, last = [], -1
@@ -88,7 +88,7 @@ def overlapping(sessions: int, lines: int, consumer: bool) -> Iterator[tuple[Tur
         yield tuple([*turns, Turn(session=sessions + 1)] if consumer else turns)
 
 
-def play(target: Target, part: Part, act: int) -> Iterator[Frame]:
+def play(target: Target, part: Part, act: int) -> Generator[Frame, None, None]:
     """Yield the frames of a part; each step runs when its frame is asked for."""
     ends: list[Ended] = []
     asked = Asked(
@@ -148,6 +148,11 @@ class _Lane:
         return Lane(name=self.actor.name, title=self.title, lines=lines, stands=self.stands, acts=acts)
 
 
+def _at(lane: _Lane) -> At:
+    """Where its actor is now; asked again after each step."""
+    return lane.actor.state
+
+
 class _Playing:
     """One part on its ground."""
 
@@ -187,23 +192,23 @@ class _Playing:
         if turn.session not in able:
             can = ", ".join(f"s{each}" for each in able) or "nobody"
             raise UsageProblem(
-                f"'{self._part.strategy.name}' cannot follow this order: at step {number} s{turn.session} cannot go on, "
-                f"{can} can; explore again: racebench explore -s {self._part.strategy.name}"
+                f"'{self._part.strategy.name}' cannot follow this order: at step {number} s{turn.session} cannot go "
+                f"on, {can} can; explore again: racebench explore -s {self._part.strategy.name}"
             )
         yield self._step(turn.session)
 
     def _as_far_as_it_goes(self, turn: Turn) -> Iterator[Frame]:
         lane = self._lanes[turn.session - 1]
         for _ in range(_LONGEST_TURN):
-            if lane.actor.state is At.WAITING:
+            if _at(lane) is At.WAITING:
                 if turn.session not in self._blocked:
                     self._blocked.add(turn.session)
                     yield self._frame(self._left_alone(turn.session))
                 return
-            if lane.actor.state is At.DONE or (turn.until is not None and lane.passed >= turn.until):
+            if _at(lane) is At.DONE or (turn.until is not None and lane.passed >= turn.until):
                 return
             yield self._step(turn.session)
-            if turn.until is None or lane.actor.state is At.WAITING:
+            if turn.until is None or _at(lane) is At.WAITING:
                 return
 
     def _left_alone(self, session: int) -> str:
@@ -341,7 +346,7 @@ class _Playing:
     def _details(self, kind: str) -> Sequence[str]:
         if kind == "refused":
             return [
-                f"{words.middle(self._names[writer.number])} was refused with ERROR {writer.sqlstate}: its user's HTTP 500"
+                f"{words.middle(self._names[writer.number])} was refused, ERROR {writer.sqlstate}: its user's HTTP 500"
                 for writer in self._ground.writers
                 if writer.sqlstate and writer.outcome.name == "FAIL"
             ]

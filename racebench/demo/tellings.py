@@ -5,7 +5,9 @@ from __future__ import annotations
 from racebench.demo.telling import Act, Beat, Telling
 from racebench.errors import UsageProblem, suggest
 
-_BEGIN_1 = Beat(session=1, sends="BEGIN", says="Session 1 begins: a user has pressed Save, and the event needs a number.")
+_BEGIN_1 = Beat(
+    session=1, sends="BEGIN", says="Session 1 begins: a user has pressed Save, and the event needs a number."
+)
 _BEGIN_2 = Beat(session=2, sends="BEGIN", says="Session 2 begins: another user, the same moment.")
 _MAX = "SELECT coalesce(max(version), 0) + 1"
 _POLL = "SELECT id, version"
@@ -16,7 +18,7 @@ _TWIN = Act(
     opening="Two sessions number a row each: read the highest version, add one, insert. A consumer polls for new ones.",
     note="Ask the room who has written SELECT max + 1. The consumer keeps the last version it saw, and asks for more.",
     claims={"duplicates": 1, "missed": 1},
-    closing="Two rows have the same version. The consumer saw one of them, its cursor has passed the other: lost, silently.",
+    closing="Two rows have the same version. The consumer saw one, its cursor has passed the other: lost, silently.",
     beats=(
         _BEGIN_1,
         Beat(
@@ -50,7 +52,7 @@ _TWIN = Act(
             session=2,
             sends="INSERT",
             sees="1 row",
-            says="Session 2 inserts its row with the number it has in hand. No error: nothing says it must be unique.",
+            says="Session 2 inserts its row with the number it has in hand. No error: nothing forbids it.",
         ),
         Beat(session=2, sends="COMMIT", says="Session 2 commits. The row is a twin: the same version, twice."),
         Beat(
@@ -66,16 +68,18 @@ _TWIN = Act(
 _ERROR = Act(
     strategy="unique",
     consumer="cursor",
-    opening="The same code, and now a UNIQUE constraint on the version. Two rows cannot be twins any more.",
+    opening="The same code, and now a UNIQUE constraint on the version. No twins any more.",
     note="This is the first thing that everybody tries, and it is not wrong: it makes the race visible.",
     claims={"refused": 1},
-    closing="No twin, nothing silently lost: but one of two users got an error, and rarely when somebody looks.",
+    closing="No twin, nothing silently lost: but one of two users got an error. It happens now and then, and never to you.",
     beats=(
         _BEGIN_1,
         Beat(session=1, sends=_MAX, sees="version = ", says="Session 1 reads the highest version plus one: {version}."),
         _BEGIN_2,
         Beat(session=2, sends=_MAX, sees="version = ", says="Session 2 reads the same: {version}. As before."),
-        Beat(session=1, sends="INSERT", sees="1 row", says="Session 1 inserts its row; its key is in the index at once."),
+        Beat(
+            session=1, sends="INSERT", sees="1 row", says="Session 1 inserts its row; its key is in the index at once."
+        ),
         Beat(
             session=2,
             sends="INSERT",
@@ -100,14 +104,14 @@ _SLOW = Act(
     opening="The number comes from a sequence: never the same twice. It is in every guide. Is it right?",
     note="Let the room vote first. Most will say yes: it is the textbook cure for SELECT max + 1.",
     claims={"missed": 1},
-    closing="Every version is unique, and a row is lost all the same: numbers are given out in one order, committed in another.",
+    closing="Every version is unique, and a row is lost all the same: given out in one order, committed in another.",
     beats=(
         _BEGIN_1,
         Beat(
             session=1,
             sends="INSERT",
             sees="version = ",
-            says="Session 1 inserts, and the sequence gives it version {version}. It is slow to commit: remember that.",
+            says="Session 1 inserts, and the sequence gives it version {version}. It is slow to commit.",
             note="Slow can be a call to another service, a full disk queue, a garbage collection.",
         ),
         _BEGIN_2,
@@ -117,12 +121,14 @@ _SLOW = Act(
             sees="version = ",
             says="Session 2 inserts and gets version {version}. A sequence waits for nobody; that is why it is fast.",
         ),
-        Beat(session=2, sends="COMMIT", says="Session 2 commits first. The higher version is visible, the lower is not."),
+        Beat(
+            session=2, sends="COMMIT", says="Session 2 commits first. The higher version is visible, the lower is not."
+        ),
         Beat(
             session=3,
             sends=_POLL,
             sees="1 new",
-            says="The consumer polls, is given what it can see, and moves its cursor to version {version}: past the slow row.",
+            says="The consumer polls, is given what it can see, and moves its cursor to {version}: past the slow row.",
             note="Pause here, and ask where the row of session 1 will be for this consumer.",
         ),
         Beat(session=1, sends="COMMIT", says="Now session 1 commits. Its row appears behind the cursor."),
@@ -138,7 +144,7 @@ _SLOW = Act(
 _LOCK = Act(
     strategy="advisory",
     consumer="cursor",
-    opening="One line more: an advisory lock before the SELECT, held until COMMIT. One numbering transaction at a time.",
+    opening="One line more: an advisory lock before the SELECT, held until COMMIT. One at a time numbers.",
     note="The first of two cures, for whoever can change the writers.",
     closing="Two rows, two versions, both delivered. One session had to wait: that is the price, and all of it.",
     beats=(
@@ -151,7 +157,7 @@ _LOCK = Act(
             sends="SELECT pg_advisory_xact_lock",
             sees="waits for s1",
             says="Session 2 asks for the same lock, and waits. It has read nothing yet: that is the point.",
-            note="The lock is a statement of its own. Inside the SELECT it would be too late: the snapshot comes first.",
+            note="The lock is a statement of its own. Inside the SELECT it would come too late.",
         ),
         Beat(session=1, sends="INSERT", sees="1 row", says="Session 1 inserts its row, at leisure."),
         Beat(
@@ -176,12 +182,17 @@ _LOCK = Act(
 _HORIZON = Act(
     strategy="sequence",
     consumer="horizon",
-    opening="Or leave the writers alone and cure the consumer: it reads only below the oldest transaction still running.",
+    opening="Or leave the writers alone and cure the consumer: it reads only what nothing can come before.",
     note="The second cure, for whoever can change only the reader. Each row keeps the number of its transaction (xid).",
     closing="Nobody had to wait but the consumer, and both rows arrive. Its price: one long transaction holds it up.",
     beats=(
         _BEGIN_1,
-        Beat(session=1, sends="INSERT", sees="version = ", says="Session 1 inserts version {version}, and is slow to commit."),
+        Beat(
+            session=1,
+            sends="INSERT",
+            sees="version = ",
+            says="Session 1 inserts version {version}, and is slow to commit.",
+        ),
         _BEGIN_2,
         Beat(session=2, sends="INSERT", sees="version = ", says="Session 2 inserts version {version}."),
         Beat(session=2, sends="COMMIT", says="Session 2 commits first, as before: the dangerous moment."),
@@ -189,7 +200,7 @@ _HORIZON = Act(
             session=3,
             sends="SELECT id, version, xid",
             sees="0 new",
-            says="The consumer polls and leaves the row alone: an older transaction is running, something may come before.",
+            says="The consumer polls and leaves the row alone: an older transaction still runs.",
             note="pg_snapshot_xmin(pg_current_snapshot()): every transaction below it has ended.",
         ),
         Beat(session=1, sends="COMMIT", says="Session 1 commits. Now there is nothing older that runs."),
@@ -205,7 +216,7 @@ _HORIZON = Act(
 _LATE = Act(
     strategy="lock-after-select",
     consumer="cursor",
-    opening="A lock, then: LOCK TABLE before the INSERT, so that one session writes at a time. It is one line too late.",
+    opening="A lock, then: LOCK TABLE before the INSERT, so that one at a time writes. It is one line too late.",
     note="A favourite of code review: there is a lock, so it must be safe.",
     claims={"duplicates": 1, "missed": 1},
     closing="It waited, and it was no use: what it had read before the lock was old. A twin, and a row that is lost.",
@@ -213,7 +224,9 @@ _LATE = Act(
         _BEGIN_1,
         Beat(session=1, sends=_MAX, sees="version = ", says="Session 1 reads the highest version plus one: {version}."),
         _BEGIN_2,
-        Beat(session=2, sends=_MAX, sees="version = ", says="Session 2 reads it too: {version}. Nothing is locked yet."),
+        Beat(
+            session=2, sends=_MAX, sees="version = ", says="Session 2 reads it too: {version}. Nothing is locked yet."
+        ),
         Beat(session=1, sends="LOCK TABLE", says="Session 1 locks the table. It is alone now, and safe. It thinks."),
         Beat(
             session=2,
@@ -230,9 +243,13 @@ _LATE = Act(
             says="Session 1 commits, the lock is free, and session 2 has it. It does not read again.",
         ),
         Beat(session=3, sends=_POLL, sees="1 new", says="The consumer is given the row: its cursor is at {version}."),
-        Beat(session=2, sends="INSERT", sees="1 row", says="Session 2 inserts the number that it read before it waited."),
+        Beat(
+            session=2, sends="INSERT", sees="1 row", says="Session 2 inserts the number that it read before it waited."
+        ),
         Beat(session=2, sends="COMMIT", says="Session 2 commits: a twin, made under a lock."),
-        Beat(session=3, sends=_POLL, sees="0 new", says="Nothing above {version}, says the consumer. The twin is lost."),
+        Beat(
+            session=3, sends=_POLL, sees="0 new", says="Nothing above {version}, says the consumer. The twin is lost."
+        ),
     ),
 )
 
@@ -269,7 +286,7 @@ TELLINGS = {
         Telling(
             name="late-lock",
             title="The lock that came too late",
-            summary="LOCK TABLE between the SELECT and the INSERT: the second session waits, with an old number in hand",
+            summary="LOCK TABLE between the SELECT and the INSERT: the second waits, with an old number in hand",
             acts=(_LATE,),
             fix="table-lock",
         ),

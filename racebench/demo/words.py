@@ -40,7 +40,9 @@ def narrate(taken: Taken, who: Mapping[int, str]) -> str:
 def _step(taken: Taken, name: str, who: Mapping[int, str]) -> str:
     word = (taken.sent.split() or [""])[0].upper()
     if taken.waits_for:
-        blockers = [next((middle(long) for n, long in who.items() if f"s{n}" == each), each) for each in taken.waits_for]
+        blockers = [
+            next((middle(long) for n, long in who.items() if f"s{n}" == each), each) for each in taken.waits_for
+        ]
         return f"{name} has to wait for {' and '.join(blockers)}."
     if "ERROR" in taken.answer:
         return f"The server refuses {middle(name)}: {_error(taken.answer)}."
