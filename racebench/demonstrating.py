@@ -261,13 +261,14 @@ def _check_versions(made: Demonstration, target: Target) -> None:
 
 
 def _again(part: Part, fix: Strategy) -> Part:
+    heading = _heading(fix.name, part.consumer.name if part.consumer else None)
     return Part(
         scenario=part.scenario,
         strategy=fix,
         consumer=part.consumer,
         sessions=part.sessions,
         again=True,
-        heading=_heading(fix.name, part.consumer.name if part.consumer else None),
+        heading=f"the fix: {heading}" if fix.right else f"again: {heading}",
         opening=f"The same turns again, with '{fix.name}': {fix.summary}.",
         note="The order is that of the act before. A session that waits cannot take its turn." if fix.right else "",
     )

@@ -115,7 +115,8 @@ def _fit(line: Text, width: int) -> Text:
 def _heading(frame: Frame, place: Place, width: int, marks: Marks) -> Text:
     left = f" {place.title}{marks.dot}{frame.heading}"
     act = f"{marks.dot}act {frame.act + 1} of {place.acts}" if place.acts > 1 else ""
-    right = f"{'the end' if frame.ended else f'step {frame.number} of {place.steps}'}{act} "
+    step = "the end" if frame.ended else f"step {frame.number} of {place.steps}" if frame.number else "the start"
+    right = f"{step}{act} "
     room = width - cell_len(right) - 1
     said = Text(left)
     said.truncate(room, overflow="ellipsis", pad=True)

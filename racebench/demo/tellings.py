@@ -71,7 +71,7 @@ _ERROR = Act(
     opening="The same code, and now a UNIQUE constraint on the version. No twins any more.",
     note="This is the first thing that everybody tries, and it is not wrong: it makes the race visible.",
     claims={"refused": 1},
-    closing="No twin, nothing silently lost: but one of two users got an error. It happens now and then, and never to you.",
+    closing="No twin, nothing silently lost: but one of two users got an error..",
     beats=(
         _BEGIN_1,
         Beat(session=1, sends=_MAX, sees="version = ", says="Session 1 reads the highest version plus one: {version}."),

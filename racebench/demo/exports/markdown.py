@@ -61,4 +61,5 @@ def _act(frames: tuple[Frame, ...], *, notes: bool) -> Iterator[str]:
     if ending.reader is not None:
         delivered = escape(", ".join(ending.reader.delivered) or "nothing")
         yield from (f"The consumer's cursor is at {escape(ending.reader.cursor)}; it delivered {delivered}.", "")
-    yield f"**{'Lost: ' if ending.losses else ''}{escape(ending.verdict)}.** {escape(ending.sentence)}"
+    lost = f"**Lost: {escape(ending.verdict)}.** " if ending.losses else ""
+    yield f"{lost}{escape(ending.sentence)}"

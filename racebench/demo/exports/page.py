@@ -12,6 +12,7 @@ from racebench.demo.frames import Frame, Lane, Line, Mark, State, Table
 from racebench.demo.shown import Shown
 
 _WORDS = {State.NOW: "now", State.DONE: "done", State.WAITS: "waits", State.REFUSED: "refused", State.AHEAD: ""}
+_SIGNS = {State.NOW: "►", State.DONE: "✓", State.WAITS: "‖", State.REFUSED: "✗"}
 _LOUD = (Mark.TWIN, Mark.LOST)
 
 #: Nothing is fetched, whatever got into the page.
@@ -47,7 +48,7 @@ code { font: .92rem/1.35 ui-monospace, Menlo, Consolas, monospace; white-space: 
 .mark { font-weight: 700; } .answer { display: block; padding-left: 1.2rem; } .waits .mark { color: var(--wait); }
 .refused .mark, .loud { color: var(--bad); font-weight: 700; }
 .state { display: grid; grid-template-columns: repeat(auto-fit, minmax(18rem, 1fr)); gap: .75rem; margin-top: .75rem; }
-table { border-collapse: collapse; } caption { text-align: left; font-weight: 600; }
+table { border-collapse: collapse; } caption { text-align: left; font-weight: 600; white-space: nowrap; }
 th, td { text-align: left; padding: .15rem .8rem .15rem 0; border-bottom: 1px solid var(--line); }
 .wide { overflow-x: auto; } aside { border-left: 4px solid var(--line); padding-left: .75rem; margin-top: .75rem; }
 @media print { nav { display: none !important; }
@@ -123,7 +124,8 @@ def render(shown: Shown) -> str:
 
 def _frame(frame: Frame, shown: Shown) -> Iterator[str]:
     act = f"act {frame.act + 1}: " if len(shown.schedules) > 1 else ""
-    where = "the end" if frame.ended else f"step {frame.number} of {shown.steps(frame.act)}"
+    where = f"step {frame.number} of {shown.steps(frame.act)}" if frame.number else "the start"
+    where = "the end" if frame.ended else where
     kind = "" if not frame.ended else " lost" if frame.losses else " kept"
     yield f'<section class="frame"><h2>{escape(f"{act}{frame.heading}, {where}")}</h2>'
     yield f'<p class="sentence{kind}">{escape(frame.sentence)}</p>'
@@ -146,7 +148,7 @@ def _lane(lane: Lane) -> str:
 
 def _line(line: Line, lane: Lane) -> str:
     word = _WORDS[line.state]
-    mark = f'<span class="mark">{word}</span> ' if word else ""
+    mark = f'<span class="mark" role="img" aria-label="{word}">{_SIGNS[line.state]}</span> ' if word else ""
     answer = lane.stands if line.state is State.WAITS else f"→ {line.answer}" if line.answer else ""
     shown = f'<span class="answer"><code>{escape(answer)}</code></span>' if answer else ""
     return f'<li class="{word or "ahead"}">{mark}<code>{escape(line.text)}</code>{shown}</li>'
