@@ -6,7 +6,7 @@ import contextlib
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -37,6 +37,8 @@ _DEFAULT_CONSUMER = "cursor"
 _NO_FIX = "none"
 _POLLS = 2
 _BUDGET_S = 10.0
+#: Orders that go wrong among which one is looked for that makes the fix wait.
+_CANDIDATES = 12
 #: Beside the sessions: to ask who waits for whom, to prepare, to look at the rows, to make and drop the schema.
 _EXTRA_CONNECTIONS = 4
 
@@ -148,7 +150,7 @@ def _find(
     strategy = where.strategies[name]
     asked = Asked(
         scenario=where, strategy=strategy, consumer=_consumer(where, strategy, consumer), polls=_POLLS,
-        budget_s=_BUDGET_S,
+        budget_s=_BUDGET_S, stop_at_first=where.once,
     )  # fmt: skip
     return f"{where.title}: {name}", (), asked, _cure(where, strategy)
 
@@ -200,17 +202,13 @@ def _of_schedule(text: str, scenario: str | None) -> tuple[str, tuple[Part, ...]
         turns=tuple(Turn(session=session) for session in parsed.steps),
         strict=True,
         heading=_heading(asked.strategy.name, reader),
-        opening=f"{_sentence(asked.strategy.summary)} This is the order that was asked for.",
+        opening=f"'{asked.strategy.name}': {asked.strategy.summary}. This is the order that was asked for.",
     )
     return f"{asked.scenario.title}: {asked.strategy.name}", (part,), None, _cure(asked.scenario, asked.strategy)
 
 
 def _heading(strategy: str, consumer: str | None) -> str:
     return strategy + (f", consumer {consumer}" if consumer else "")
-
-
-def _sentence(text: str) -> str:
-    return f"{text[0].upper()}{text[1:]}." if text else ""
 
 
 @contextlib.contextmanager
@@ -225,8 +223,8 @@ def ready(made: Demonstration, tell: Tell) -> Iterator[Ready]:
         _check_versions(made, target)
         parts = made.parts
         if made.asked is not None:
-            parts = (_explored(target, made.asked, tell),)
-        if made.fix is not None:
+            parts = _explored(target, made.asked, made.fix, tell)
+        elif made.fix is not None:
             parts = (*parts, _again(parts[-1], made.fix))
         tell("rehearsing", 0.8)
         programme, frames = play.rehearse(target, Programme(title=made.title, parts=parts))
@@ -275,23 +273,28 @@ def _again(part: Part, fix: Strategy) -> Part:
 
 
 class _Worst(Explored):
-    """An exploration that remembers the schedule in which most kinds of things go wrong, in the fewest switches."""
+    """An exploration that remembers the schedules in which most kinds of things go wrong, fewest switches first."""
 
-    worst: Ended | None = None
+    def __init__(self, asked: Asked) -> None:
+        super().__init__(asked=asked)
+        self.worst: list[Ended] = []
 
     def add(self, each: Ended) -> None:
         Explored.add(self, each)
-        if self.forbids(each) and not each.raced and (self.worst is None or self._size(each) < self._size(self.worst)):
-            self.worst = each
+        if self.forbids(each) and not each.raced:
+            self.worst = sorted([*self.worst, each], key=self._size)[:_CANDIDATES]
 
     def _size(self, each: Ended) -> tuple[int, int, int]:
         kinds = sum(bool(each.counts[kind]) for kind in self.asked.scenario.forbid)
         return -kinds, switches(each.schedule), len(each.schedule)
 
 
-def _explored(target: Target, asked: Asked, tell: Tell) -> Part:
-    """An order worth showing: one that goes wrong, else one in which a session waits, else one that overlaps."""
-    found = _Worst(asked=asked)
+def _explored(target: Target, asked: Asked, fix: Strategy | None, tell: Tell) -> tuple[Part, ...]:
+    """An order worth showing: one that goes wrong, else one in which a session waits, else one that overlaps.
+
+    Of those that go wrong the first in which, with the fix, a session visibly waits.
+    """
+    found = _Worst(asked)
     explorer.explore(target, asked, lambda now: tell(f"{asked.strategy.name}: {now.run:,} orders", 0.4), found)
     part = Part(
         scenario=asked.scenario,
@@ -299,13 +302,26 @@ def _explored(target: Target, asked: Asked, tell: Tell) -> Part:
         consumer=asked.consumer,
         sessions=asked.sessions,
         heading=_heading(asked.strategy.name, asked.consumer.name if asked.consumer else None),
-        opening=f"{_sentence(asked.strategy.summary)} {_search(found)}",
+        opening=f"'{asked.strategy.name}': {asked.strategy.summary}. {_search(found)}",
     )
-    steps = found.worst.schedule if found.worst is not None else found.witness
-    if steps is not None:
-        turns = tuple(Turn(session=session) for session in steps)
-        return _with(part, turns, f"{found.anomalous} of {found.run} orders go wrong; this is one.", strict=True)
-    return _waiting(target, part)
+    orders = [each.schedule for each in found.worst] or ([found.witness] if found.witness is not None else [])
+    if not orders:
+        shown = _waiting(target, part)
+        return (shown,) if fix is None else (shown, _again(shown, fix))
+    more = f"{found.anomalous} of {found.run} orders go wrong; this is one."
+    candidates = [_with(part, tuple(Turn(session=each) for each in order), more, strict=True) for order in orders]
+    if fix is None:
+        return (candidates[0],)
+    tell("looking for an order in which the fix waits", 0.6)
+    for shown in candidates:
+        parts = (shown, _again(shown, fix))
+        if _waits(play.rehearse(target, Programme(title="", parts=parts))[1][-1]):
+            return parts
+    return candidates[0], _again(candidates[0], fix)
+
+
+def _waits(frames: Iterable[Frame]) -> bool:
+    return any(lane.waits for frame in frames for lane in frame.lanes)
 
 
 def _search(found: Explored) -> str:
@@ -321,7 +337,7 @@ def _waiting(target: Target, part: Part) -> Part:
     statements = len(part.strategy.script.statements)
     for turns in play.overlapping(part.sessions, statements, part.consumer is not None):
         tried = _with(part, turns, "", strict=False)
-        if any(lane.waits for frame in play.play(target, tried, 0) for lane in frame.lanes):
+        if _waits(play.play(target, tried, 0)):
             return _with(part, turns, "In this one a session has to wait.", strict=False)
         first = first or tried
     assert first is not None

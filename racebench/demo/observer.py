@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import psycopg
@@ -33,6 +33,8 @@ class Observer:
     def _ask(self, query: sql.Composed, parameters: Sequence[object]) -> list[tuple[Any, ...]]:
         try:
             return self._connection.execute(query, parameters).fetchall()
+        except psycopg.errors.UndefinedColumn:
+            return []  # a scenario whose script adds it
         except psycopg.Error as problem:
             raise DatabaseProblem(f"the server does not show its rows any more: {one_line(str(problem))}") from None
 
@@ -72,6 +74,20 @@ class Observer:
             ),
             (tenant,),
         )
+
+    def broken(self, invariants: Mapping[str, str]) -> list[str]:
+        """The invariants that do not hold, each with the first row that says so."""
+        found = []
+        for name, query in invariants.items():
+            try:
+                cursor = self._connection.execute(query.encode())
+                row, columns = cursor.fetchone(), [column.name for column in cursor.description or ()]
+            except psycopg.Error as problem:
+                raise DatabaseProblem(f"invariant {name} cannot be asked: {one_line(str(problem))}") from None
+            if row is not None:
+                pairs = (f"{column} {_text(value)}" for column, value in zip(columns, row, strict=True))
+                found.append(f"{name} is broken: {', '.join(pairs)}")
+        return found
 
     def _numbered(
         self,

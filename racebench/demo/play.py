@@ -366,7 +366,7 @@ class _Playing:
                     twins = {**twins, row.cells[1]: [*twins.get(row.cells[1], []), row.cells[0]]}
             return [f"rows {' and '.join(ids)} have the same version {version}" for version, ids in twins.items()]
         if kind == "violations":
-            return [f"an invariant is broken: {', '.join(self._part.scenario.invariants)}"]
+            return [f"invariant {each}" for each in self._observer.broken(self._part.scenario.invariants)]
         return []
 
 

@@ -18,7 +18,8 @@ from racebench.demo.frames import Frame, Lane, Line, Mark, Reader, State, Table
 LEAST_WIDTH, LEAST_HEIGHT = 80, 24
 _LEAST_LANE = 17
 _BOTTOM = 4
-_LONGEST_SENTENCE = 3
+_LONGEST_SENTENCE = 4
+_LEAST_READER = 24
 _LONGEST_NOTE = 4
 _LONGEST_ANSWER = 4
 
@@ -233,9 +234,10 @@ def _bottom(frame: Frame, width: int, height: int, marks: Marks) -> list[Text]:
     left_width = width
     right: list[Text] = []
     if frame.reader is not None:
-        left_width = (width - len(marks.between)) * 3 // 5
+        most = width - len(marks.between) - _LEAST_READER
+        left_width = max(min(most, _needed(frame.tables, marks)), (width - len(marks.between)) // 2)
         right = _reader(frame.reader, width - len(marks.between) - left_width, height)
-    left = _tables(frame.tables, height, marks)
+    left = _tables(frame.tables, left_width, height, marks)
     lines = []
     for at in range(height):
         line = _fit(left[at] if at < len(left) else Text(), left_width)
@@ -246,12 +248,18 @@ def _bottom(frame: Frame, width: int, height: int, marks: Marks) -> list[Text]:
     return lines
 
 
-def _tables(tables: Sequence[Table], height: int, marks: Marks) -> list[Text]:
+def _needed(tables: Sequence[Table], marks: Marks) -> int:
+    """Columns that the widest row takes."""
+    rows = (_row(table, number, 1 << 16, marks) for table in tables for number in range(len(table.rows)))
+    return max((row.cell_len for row in rows), default=0)
+
+
+def _tables(tables: Sequence[Table], width: int, height: int, marks: Marks) -> list[Text]:
     lines: list[Text] = []
     for table in tables:
         more = f", {table.more} more" if table.more else ""
         lines.append(Text(f"table {table.name}, committed rows{more}:" + ("" if table.rows else " none"), style="bold"))
-        lines += [_row(table, number, marks) for number in range(len(table.rows))]
+        lines += [_row(table, number, width, marks) for number in range(len(table.rows))]
     if not tables:
         lines.append(Text("no committed rows yet", style="bold"))
     if len(lines) > height:
@@ -259,15 +267,18 @@ def _tables(tables: Sequence[Table], height: int, marks: Marks) -> list[Text]:
     return lines
 
 
-def _row(table: Table, number: int, marks: Marks) -> Text:
+def _row(table: Table, number: int, width: int, marks: Marks) -> Text:
+    """A row with its marks; where there is too little room, it is the cells that are cut."""
     row = table.rows[number]
-    cells = "  ".join(f"{column} {cell}" for column, cell in zip(table.columns, row.cells, strict=True))
-    line = Text(f"  {cells.replace('written by', 'by')}")
+    said = Text()
     for mark in row.marks:
         loud = mark in (Mark.TWIN, Mark.LOST)
-        line.append("  ")
-        line.append(f"{marks.twin if loud else ''}{mark.value}", style="bold red" if loud else "")
-    return line
+        said.append("  ")
+        said.append(f"{marks.twin if loud else ''}{mark.value}", style="bold red" if loud else "")
+    pairs = zip(table.columns, (cell.replace("session ", "s") for cell in row.cells), strict=True)
+    cells = Text(" " + "  ".join(f"{column.replace('written by', 'by')} {cell}" for column, cell in pairs))
+    cells.truncate(max(width - said.cell_len, 0), overflow="ellipsis")
+    return cells.append_text(said)
 
 
 def _reader(reader: Reader, width: int, height: int) -> list[Text]:
