@@ -163,7 +163,7 @@ def _consumer(scenario: Scenario, strategy: Strategy, name: str | None) -> Consu
         if not found.fits(strategy):
             raise UsageProblem(f"consumer '{name}' cannot read what '{strategy.name}' writes; choose another")
         return found
-    default = scenario.consumers.get(_DEFAULT_CONSUMER) or next(iter(scenario.consumers.values()), None)
+    default = scenario.consumers.get(_DEFAULT_CONSUMER)
     return default if default is not None and default.fits(strategy) else None
 
 

@@ -62,21 +62,40 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """Committed rows, as a connection of its own reads them; `more` are not shown."""
+    """Committed rows, as a connection of its own reads them; `more` are not shown.
+
+    `locked`: a session holds a lock that lets nobody read it.
+    """
 
     name: str
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
     more: int = 0
+    locked: bool = False
+
+    @property
+    def title(self) -> str:
+        """Its name, and what is to be said of its rows."""
+        if self.locked:
+            return f"table {self.name}: locked, nobody can read it now"
+        more = f", {self.more} more" if self.more else ""
+        return f"table {self.name}, committed rows{more}:{'' if self.rows else ' none'}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reader:
-    """The consumer: where its cursor stands, and what it has delivered so far, in that order."""
+    """The consumer: where its cursor stands, and what it has delivered last, in that order, after `more` rows."""
 
     name: str
     cursor: str
     delivered: tuple[str, ...]
+    more: int = 0
+
+    @property
+    def said(self) -> str:
+        """What it has delivered, in words."""
+        more = f"{self.more} rows, " if self.more else ""
+        return f"delivered: {more}{', '.join(self.delivered) or 'nothing yet'}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

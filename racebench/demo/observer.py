@@ -15,8 +15,14 @@ from racebench.model import NumberedRows, Scenario
 
 #: Rows of a table that are shown, the newest.
 _MOST = 8
+#: A session that is parked in the middle of its transaction may hold a table for as long as nobody presses a key.
+SETTINGS = {"lock_timeout": "100ms"}
 
 Author = Callable[[int], str]
+
+
+class _Locked(Exception):  # noqa: N818 - a state of a table, caught here
+    """A session holds a lock that keeps even readers out."""
 
 
 class Observer:
@@ -35,6 +41,8 @@ class Observer:
             return self._connection.execute(query, parameters).fetchall()
         except psycopg.errors.UndefinedColumn:
             return []  # a scenario whose script adds it
+        except psycopg.errors.LockNotAvailable:
+            raise _Locked from None
         except psycopg.Error as problem:
             raise DatabaseProblem(f"the server does not show its rows any more: {one_line(str(problem))}") from None
 
@@ -57,10 +65,16 @@ class Observer:
         if self._rows is not None:
             return [self._numbered(self._rows, tenant, author, delivered, ended=ended, polled=polled)]
         found = (self._any(name, columns, tenant, author) for name, columns in self._tables)
-        return [table for table in found if table.rows]
+        return [table for table in found if table.rows or table.locked]
 
     def numbered(self, tenant: int) -> list[tuple[int, Any, int]]:
-        """(id, version, operation) of every committed row, by id."""
+        """(id, version, operation) of every committed row, by id; none while nobody can read them."""
+        try:
+            return self._read_numbered(tenant)
+        except _Locked:
+            return []
+
+    def _read_numbered(self, tenant: int) -> list[tuple[int, Any, int]]:
         rows = self._rows
         if rows is None:
             return []
@@ -99,7 +113,11 @@ class Observer:
         ended: bool,
         polled: bool,
     ) -> Table:
-        found = self.numbered(tenant)
+        columns = (rows.id, rows.version, "written by")
+        try:
+            found = self._read_numbered(tenant)
+        except _Locked:
+            return Table(name=rows.table, columns=columns, rows=(), locked=True)
         times = Counter(version for _, version, _ in found if version is not None)
         shown = []
         for identity, version, operation in found[-_MOST:]:
@@ -110,7 +128,6 @@ class Observer:
                 marks.append(Mark.LOST if ended else Mark.WAITING)
             cells = (str(identity), "NULL" if version is None else clean(str(version)), author(operation))
             shown.append(Row(cells=cells, marks=tuple(marks)))
-        columns = (rows.id, rows.version, "written by")
         return Table(name=rows.table, columns=columns, rows=tuple(shown), more=max(0, len(found) - _MOST))
 
     def _any(self, name: str, columns: Sequence[str], tenant: int, author: Author) -> Table:
@@ -120,7 +137,10 @@ class Observer:
         )
         if "tenant" in columns:
             query += sql.SQL(" WHERE tenant = {}").format(sql.Literal(tenant))
-        rows = self._ask(query + sql.SQL(" LIMIT {}").format(sql.Literal(_MOST + 1)), ())
+        try:
+            rows = self._ask(query + sql.SQL(" LIMIT {}").format(sql.Literal(_MOST + 1)), ())
+        except _Locked:
+            return Table(name=name, columns=(), rows=(), locked=True)
         shown = []
         for row in rows[:_MOST]:
             cells = zip(names or columns, row, strict=True)

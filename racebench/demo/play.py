@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from racebench.demo import words
 from racebench.demo.frames import Frame, Lane, Line, Loss, Mark, Reader, State, Taken, clean
-from racebench.demo.observer import Observer
+from racebench.demo.observer import SETTINGS, Observer
 from racebench.demo.telling import TO_THE_END, Part, Programme, Turn
 from racebench.errors import RacebenchError, UsageProblem
 from racebench.explore.actors import Actor, Poller, Writer, describe
@@ -25,6 +25,7 @@ from racebench.targets import Target
 
 #: Steps of one turn: a session that is refused again and again must not keep a room waiting.
 _LONGEST_TURN = 60
+_MOST_DELIVERED = 8
 
 
 def rehearse(target: Target, programme: Programme) -> tuple[Programme, tuple[tuple[Frame, ...], ...]]:
@@ -101,7 +102,7 @@ def play(target: Target, part: Part, act: int) -> Generator[Frame, None, None]:
     )
     with contextlib.ExitStack() as stack:
         ground = stack.enter_context(contextlib.closing(Ground(target, asked, ends.append)))
-        observer = Observer(connect(target, schema=ground.schema), part.scenario, ground.schema)
+        observer = Observer(connect(target, schema=ground.schema, settings=SETTINGS), part.scenario, ground.schema)
         stack.callback(observer.close)
         yield from _Playing(part, act, ground, observer, ends).frames()
 
@@ -313,9 +314,10 @@ class _Playing:
             cursor=", ".join(f"{name} {clean(value)}" for name, value in poller.cursor.items()) or "none",
             delivered=tuple(
                 f"row {identity}" + (f" (version {clean(str(version))})" if version is not None else "")
-                for identity in poller.delivered
+                for identity in poller.delivered[-_MOST_DELIVERED:]
                 for version in (versions.get(str(identity)),)
             ),
+            more=max(0, len(poller.delivered) - _MOST_DELIVERED),
         )
 
     def _author(self, operation: int) -> str:

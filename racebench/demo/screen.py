@@ -257,8 +257,7 @@ def _needed(tables: Sequence[Table], marks: Marks) -> int:
 def _tables(tables: Sequence[Table], width: int, height: int, marks: Marks) -> list[Text]:
     lines: list[Text] = []
     for table in tables:
-        more = f", {table.more} more" if table.more else ""
-        lines.append(Text(f"table {table.name}, committed rows{more}:" + ("" if table.rows else " none"), style="bold"))
+        lines.append(Text(table.title, style="bold"))
         lines += [_row(table, number, width, marks) for number in range(len(table.rows))]
     if not tables:
         lines.append(Text("no committed rows yet", style="bold"))
@@ -286,6 +285,5 @@ def _reader(reader: Reader, width: int, height: int) -> list[Text]:
         Text(f"consumer {reader.name}", style="bold"),
         Text(f"cursor at {reader.cursor}"),
     ]
-    text = f"delivered: {', '.join(reader.delivered) or 'nothing yet'}"
-    lines += [Text(line) for line in textwrap.wrap(text, width, max_lines=height - 2, placeholder=" …")]
+    lines += [Text(line) for line in textwrap.wrap(reader.said, width, max_lines=height - 2, placeholder=" …")]
     return lines

@@ -59,7 +59,6 @@ def _act(frames: tuple[Frame, ...], *, notes: bool) -> Iterator[str]:
             yield f"| {' | '.join(escape(cell) for cell in row.cells)} | {marks} |"
         yield ""
     if ending.reader is not None:
-        delivered = escape(", ".join(ending.reader.delivered) or "nothing")
-        yield from (f"The consumer's cursor is at {escape(ending.reader.cursor)}; it delivered {delivered}.", "")
+        yield from (f"The consumer's cursor is at {escape(ending.reader.cursor)}; {escape(ending.reader.said)}.", "")
     lost = f"**Lost: {escape(ending.verdict)}.** " if ending.losses else ""
     yield f"{lost}{escape(ending.sentence)}"

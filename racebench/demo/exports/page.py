@@ -160,9 +160,7 @@ def _table(table: Table) -> str:
         "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row.cells) + f"<td>{_marks(row.marks)}</td></tr>"
         for row in table.rows
     )
-    more = f", {table.more} more" if table.more else ""
-    none = "" if table.rows else ": none"
-    caption = f"<caption>{escape(f'Table {table.name}, committed rows{more}{none}')}</caption>"
+    caption = f"<caption>{escape(table.title)}</caption>"
     return f'<div class="wide"><table>{caption}<thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
 
 
@@ -173,8 +171,7 @@ def _marks(marks: tuple[Mark, ...]) -> str:
 def _reader(frame: Frame) -> str:
     if frame.reader is None:
         return ""
-    delivered = ", ".join(frame.reader.delivered) or "nothing yet"
     return (
         f"<div><strong>{escape(f'Consumer {frame.reader.name}')}</strong><br>"
-        f"{escape(f'cursor at {frame.reader.cursor}')}<br>{escape(f'delivered: {delivered}')}</div>"
+        f"{escape(f'cursor at {frame.reader.cursor}')}<br>{escape(frame.reader.said)}</div>"
     )

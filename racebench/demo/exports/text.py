@@ -59,15 +59,12 @@ def _sent(frame: Frame) -> Iterator[str]:
 
 def _state(frame: Frame) -> Iterator[str]:
     for table in frame.tables:
-        yield f"    table {table.name}:" + ("" if table.rows else " no committed rows")
+        yield f"    {table.title}"
         for row in table.rows:
             cells = ", ".join(f"{column} {cell}" for column, cell in zip(table.columns, row.cells, strict=True))
             yield f"      {cells}" + "".join(f" [{mark.value}]" for mark in row.marks)
-        if table.more:
-            yield f"      and {table.more} more"
     if frame.reader is not None:
-        delivered = ", ".join(frame.reader.delivered) or "nothing"
-        yield from _wrap(f"consumer {frame.reader.name}: cursor {frame.reader.cursor}; delivered {delivered}", "    ")
+        yield from _wrap(f"consumer {frame.reader.name}: cursor {frame.reader.cursor}; {frame.reader.said}", "    ")
 
 
 def _wrap(text: str, indent: str) -> list[str]:
