@@ -5,6 +5,7 @@ Nothing heavy is imported until a command needs it: `racebench --help` is what p
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import sys
@@ -62,8 +63,9 @@ def _main(arguments: list[str]) -> int:
 
 def _say(*messages: str, code: ExitCode) -> int:
     """Print the one line a failure gets, and one more if it left something on the user's server."""
-    for message in messages:
-        print(f"racebench: {message}", file=sys.stderr)  # noqa: T201 - the one place that does
+    with contextlib.suppress(OSError):  # a terminal that was closed has nobody to read it
+        for message in messages:
+            print(f"racebench: {message}", file=sys.stderr)  # noqa: T201 - the one place that does
     return int(code)
 
 

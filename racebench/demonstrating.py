@@ -36,6 +36,7 @@ _DEFAULT = "naive"
 _DEFAULT_CONSUMER = "cursor"
 _NO_FIX = "none"
 _POLLS = 2
+_MOST_SESSIONS = 9
 _BUDGET_S = 10.0
 #: Orders that go wrong among which one is looked for that makes the fix wait.
 _CANDIDATES = 12
@@ -193,6 +194,10 @@ def _of_telling(scenario: Scenario, telling: Telling) -> tuple[Part, ...]:
 
 def _of_schedule(text: str, scenario: str | None) -> tuple[str, tuple[Part, ...], Asked | None, str | None]:
     asked, parsed = read_schedule(text, scenario=scenario)
+    if not 1 <= asked.sessions <= _MOST_SESSIONS:
+        raise UsageProblem(
+            f"the schedule is of {asked.sessions} sessions; the demo shows from 1 to {_MOST_SESSIONS} and a consumer"
+        )
     reader = asked.consumer.name if asked.consumer else None
     part = Part(
         scenario=asked.scenario,
@@ -341,7 +346,7 @@ def _waiting(target: Target, part: Part) -> Part:
             return _with(part, turns, "In this one a session has to wait.", strict=False)
         first = first or tried
     assert first is not None
-    return _with(part, first.turns, "In none does a session have to wait; here they overlap.", strict=False)
+    return _with(part, first.turns, "Here they overlap, and nobody has to wait.", strict=False)
 
 
 def _with(part: Part, turns: tuple[Turn, ...], more: str, *, strict: bool) -> Part:

@@ -15,7 +15,7 @@ from racebench.demo import words
 from racebench.demo.frames import Frame, Lane, Line, Loss, Mark, Reader, State, Taken, clean
 from racebench.demo.observer import SETTINGS, Observer
 from racebench.demo.telling import TO_THE_END, Part, Programme, Turn
-from racebench.errors import RacebenchError, UsageProblem
+from racebench.errors import DatabaseProblem, RacebenchError, UsageProblem
 from racebench.explore.actors import Actor, Poller, Writer, describe
 from racebench.explore.actors import State as At
 from racebench.explore.explorer import Asked, Ended, Ground, Step
@@ -233,6 +233,9 @@ class _Playing:
         at = lane.place(gate)
         self._number += 1
         step = self._ground.watch(session)
+        for writer in self._ground.writers:
+            if not writer.session.alive:
+                raise DatabaseProblem(f"session {writer.number} lost its connection: {writer.session.message}")
         lane.at = at
         taken = self._taken(lane, at, step)
         for each, answered in taken.went_on:

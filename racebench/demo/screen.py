@@ -94,7 +94,12 @@ def draw(frame: Frame, place: Place, width: int, height: int, *, marks: Marks = 
         ]
     foot.append(Text(place.footer))
     lanes = _lanes(frame.lanes, width, height - len(head) - len(foot), marks)
-    return [_fit(line, width) for line in [*head, *lanes, *foot]]
+    return [_plainer(_fit(line, width), marks) for line in [*head, *lanes, *foot]]
+
+
+def _plainer(line: Text, marks: Marks) -> Text:
+    """With ASCII marks, dots where something was left out are one too; a character for a character."""
+    return line if marks is FANCY else Text(line.plain.replace("…", "."), style=line.style, spans=line.spans)
 
 
 def help_page(width: int, height: int) -> list[Text]:

@@ -128,7 +128,7 @@ def _footer(reel: Reel, marks: Marks, *, auto: bool, pace: float) -> str:
     elif auto:
         parts[3] = f"a stop (a step each {pace:g} s)"
     if reel.seen:
-        parts.append("shown from memory")
+        parts[3] = "from memory"
     elif reel.frame.ended and not reel.finished:
         parts[0] = "space: the next act"
     return marks.dot.join(parts)
