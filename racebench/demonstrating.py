@@ -60,6 +60,7 @@ class Demonstration:
     output: Path | None
     pace: float
     notes: bool
+    scenario: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +104,7 @@ def plan(
         output=path,
         pace=2.0 if autoplay is None else autoplay,
         notes=notes,
+        scenario=scenario,
     )
     reader = parts[-1].consumer if parts else asked.consumer if asked is not None else None
     if made.fix is not None and reader is not None and not reader.fits(made.fix):
@@ -134,7 +136,7 @@ def _find(
             raise UsageProblem("a schedule has its own consumer; leave --consumer out, or name a strategy")
         return _of_schedule(name, scenario)
     where = catalog.find_scenario(scenario)
-    shipped = scenario is None or where.folder == catalog.find_scenario(where.name).folder
+    shipped = where.folder.parent.resolve() == catalog.shipped_folder().resolve()
     name = name or (_DEFAULT if _DEFAULT in where.strategies else next(iter(where.strategies)))
     telling = tellings.TELLINGS.get(name) if shipped and name not in where.strategies else None
     if telling is not None and telling.scenario != where.name:
@@ -240,6 +242,7 @@ def ready(made: Demonstration, tell: Tell) -> Iterator[Ready]:
             schedules=tuple(schedules),
             pace=made.pace,
             notes=made.notes,
+            scenario=made.scenario,
         )
         yield Ready(target=target, programme=programme, shown=shown)
 
@@ -366,7 +369,7 @@ def run(made: Demonstration, console: Console, errors: Console, *, auto: bool) -
         elif on_screen:
             frames = _on_screen(made, prepared, console, auto=auto)
             stack.close()
-            for line in ending(frames, prepared.shown.schedules):
+            for line in ending(frames, prepared.shown):
                 _line(console, line)
         else:
             _print(made, prepared, console)
@@ -414,8 +417,8 @@ def _print(made: Demonstration, prepared: Ready, console: Console) -> None:
                     _line(console, line)
                 before = frame
     _line(console, "")
-    for each in prepared.shown.schedules:
-        _line(console, f"racebench demo '{each}'")
+    for each in prepared.shown.commands:
+        _line(console, each)
 
 
 def _line(console: Console, line: str) -> None:
@@ -446,10 +449,10 @@ def show_list(console: Console) -> None:
     console.print("\nracebench demo NAME; any strategy too, and any schedule that `racebench explore` prints")
 
 
-def ending(frames: tuple[Frame, ...], schedules: tuple[str, ...]) -> list[str]:
+def ending(frames: tuple[Frame, ...], shown: Shown) -> list[str]:
     """What is left to read when the screen is gone: each act that came to its end, and how to run it again."""
     lines = []
     for frame in frames:
         if frame.ended:
-            lines += [f"{frame.heading}: {frame.verdict}", f"  racebench demo '{schedules[frame.act]}'"]
+            lines += [f"{frame.heading}: {frame.verdict}", f"  {shown.commands[frame.act]}"]
     return lines

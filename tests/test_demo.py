@@ -719,13 +719,12 @@ def test_bad_input_is_one_line(racebench: Command, arguments: list[str], code: i
 
 # To take along
 
-HOSTILE = "</script><script>alert(1)</script><b onclick='x'>[bold]&amp;{0}%s`|`;#end"
+HOSTILE = '</script><script>alert(1)</script><b onclick="x">[bold]&amp;{0}%s`|`;#end'
 
 
 @pytest.fixture
 def hostile(tmp_path: Path) -> Scenario:
     """A scenario whose SQL, payload and answers are full of what other languages would run."""
-    quoted = HOSTILE.replace("'", "''")
     files = {
         "scenario.toml": """
 title = "<i>Title</i> & {more}; #1"
@@ -740,8 +739,8 @@ script = "a.sql"
 expect = ["violations"]
 """,
         "schema.sql": "CREATE TABLE t (tenant int, payload text);",
-        "a.sql": f"BEGIN;\nSELECT '{quoted}' || chr(27) || '[31m' || chr(7) AS \"<u>\" \\gset\n"
-        f"INSERT INTO t VALUES (:tenant, '{quoted}');\nCOMMIT;",
+        "a.sql": f"BEGIN;\nSELECT '{HOSTILE}' || chr(27) || '[31m' || chr(7) AS \"<u>\" \\gset\n"
+        f"INSERT INTO t VALUES (:tenant, '{HOSTILE}');\nCOMMIT;",
     }
     for name, text in files.items():
         (tmp_path / name).write_text(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from racebench.explore.schedules import Schedule, digest
 class Shown:
     """Frames in order; `schedules` has each act's, as `racebench replay` and `racebench demo` take it.
 
+    `scenario`: where it was found, if that was said.
     `pace`: seconds that a recording stays at each frame. `notes`: whether the speaker's are to be there too.
     """
 
@@ -22,6 +24,13 @@ class Shown:
     schedules: tuple[str, ...]
     pace: float
     notes: bool
+    scenario: str | None = None
+
+    @property
+    def commands(self) -> tuple[str, ...]:
+        """What shows each act again."""
+        where = f" --scenario {shlex.quote(self.scenario)}" if self.scenario else ""
+        return tuple(f"racebench demo '{schedule}'{where}" for schedule in self.schedules)
 
     @property
     def acts(self) -> Iterator[tuple[Frame, ...]]:

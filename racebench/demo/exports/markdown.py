@@ -26,9 +26,9 @@ def code(text: str) -> str:
 def render(shown: Shown) -> str:
     """The document."""
     lines = [f"# {escape(shown.title)}", ""]
-    for frames, schedule in zip(shown.acts, shown.schedules, strict=True):
+    for frames, command in zip(shown.acts, shown.commands, strict=True):
         lines += _act(frames, notes=shown.notes)
-        lines += ["", "Again, step by step:", "", f"    racebench demo '{schedule}'", ""]
+        lines += ["", "Again, step by step:", "", f"    {command}", ""]
     return "\n".join(lines)
 
 

@@ -97,7 +97,7 @@ _SCRIPT = """
 def render(shown: Shown) -> str:
     """The page."""
     frames = "\n".join("".join(_frame(frame, shown)) for frame in shown.frames)
-    again = "".join(f"<li><code>racebench demo '{escape(each)}'</code></li>" for each in shown.schedules)
+    again = "".join(f"<li><code>{escape(each)}</code></li>" for each in shown.commands)
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>

@@ -18,7 +18,7 @@ def render(shown: Shown) -> str:
     for frame in shown.frames:
         lines += block(frame, before, notes=shown.notes)
         before = frame
-    return "\n".join([*lines, "", *(f"racebench replay '{each}'" for each in shown.schedules), ""])
+    return "\n".join([*lines, "", *shown.commands, ""])
 
 
 def block(frame: Frame, before: Frame | None, *, notes: bool) -> list[str]:
