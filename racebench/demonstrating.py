@@ -335,8 +335,12 @@ def _waits(frames: Iterable[Frame]) -> bool:
 def _search(found: Explored) -> str:
     if found.anomalous:
         return ""
-    inside = " Its race is inside one statement: racebench run shows it." if found.asked.strategy.inside else ""
-    return f"{'All ' if found.complete else ''}{found.run} orders were just run, and none goes wrong.{inside}"
+    blind = ""
+    if found.asked.strategy.inside:
+        blind = " Its race is inside one statement: racebench run shows it."
+    elif found.blind:
+        blind = " This consumer goes by the clock, which no order shows: racebench run does."
+    return f"{'All ' if found.complete else ''}{found.run} orders were just run, and none goes wrong.{blind}"
 
 
 def _waiting(target: Target, part: Part) -> Part:

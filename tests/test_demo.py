@@ -892,6 +892,7 @@ def test_the_diagram_is_mermaid_line_by_line(name: str, prepare: Prepare, hostil
 
 
 def test_what_is_special_to_mermaid_is_an_entity() -> None:
+    assert mermaid.escape("style a:x#b; c") == "#115;tyle a:x#35;b#59; c"
     assert mermaid.escape('a;b\n#1 <x> & "y"') == "a#59;b #35;1 #lt;x#gt; #amp; #quot;y#quot;"
 
 

@@ -136,7 +136,14 @@ class Explored:
     def verdict(self) -> Verdict:
         if self.anomalous:
             return Verdict.INVALID
-        return Verdict.VALID if self.complete and not self.asked.strategy.inside else Verdict.UNKNOWN
+        return Verdict.VALID if self.complete and not self.blind else Verdict.UNKNOWN
+
+    @property
+    def blind(self) -> bool:
+        """Whether there is a race that no order of steps shows: inside a statement, or while a consumer holds rows."""
+        consumer = self.asked.consumer
+        timed = consumer is not None and consumer.settle_ms > 0 and consumer.misses == "maybe"
+        return self.asked.strategy.inside or timed
 
     @property
     def schedule(self) -> Schedule | None:
@@ -457,6 +464,8 @@ class Ground:
         if self.poller is not None:
             drain(self.poller, self.stage.wait)
         rows = self._read_rows() if asked.scenario.rows is not None else []
+        if self.poller is not None:
+            self._settle(self.poller, rows)
         versions = sorted({version for _, version, _ in rows if version is not None})
         rank = {version: place for place, version in enumerate(versions, 1)}
         by_operation = {operation: version for _, version, operation in rows}
@@ -486,6 +495,13 @@ class Ground:
             deadlocked=self.stage.deadlocked,
             victims=tuple(w.number for w in self.writers if w.deadlocks),
         )
+
+    def _settle(self, poller: Poller, rows: Sequence[tuple[int, Any, int]]) -> None:
+        """Go on polling for what is still to come, for as long as the consumer may hold rows back."""
+        deadline = time.monotonic() + poller.consumer.settle_ms / 1e3
+        due = {identity for identity, version, _ in rows if version is not None}
+        while not due <= set(poller.delivered) and time.monotonic() < deadline:
+            drain(poller, self.stage.wait)
 
     def _read_rows(self) -> list[tuple[int, Any, int]]:
         return self._monitor.execute(self._rows, (self._tenant,), prepare=True).fetchall()

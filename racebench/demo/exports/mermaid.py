@@ -18,7 +18,10 @@ def escape(text: str) -> str:
     """Text that is no more than text to Mermaid."""
     text = " ".join(text.split())
     text = text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
-    return "".join(_ENTITIES.get(each, each) for each in text)
+    escaped = "".join(_ENTITIES.get(each, each) for each in text)
+    for word in ("style", "classDef"):  # behind these, Mermaid takes the `;` of an entity for the end of a colour
+        escaped = escaped.replace(word, f"#{ord(word[0])};{word[1:]}")
+    return escaped
 
 
 def render(shown: Shown) -> str:
