@@ -37,7 +37,7 @@ _DEFAULT_CONSUMER = "cursor"
 _NO_FIX = "none"
 _POLLS = 2
 _MOST_SESSIONS = 9
-_BUDGET_S = 10.0
+_BUDGET_S = 5.0
 #: Orders that go wrong among which one is looked for that makes the fix wait.
 _CANDIDATES = 12
 #: Beside the sessions: to ask who waits for whom, to prepare, to look at the rows, to make and drop the schema.
@@ -313,19 +313,23 @@ def _explored(target: Target, asked: Asked, fix: Strategy | None, tell: Tell) ->
         opening=f"'{asked.strategy.name}': {asked.strategy.summary}. {_search(found)}",
     )
     orders = [each.schedule for each in found.worst] or ([found.witness] if found.witness is not None else [])
-    if not orders:
-        shown = _waiting(target, part)
-        return (shown,) if fix is None else (shown, _again(shown, fix))
+    tell("looking for an order to show", 0.6)
     more = f"{found.anomalous} of {found.run} orders go wrong; this is one."
-    candidates = [_with(part, tuple(Turn(session=each) for each in order), more, strict=True) for order in orders]
-    if fix is None:
-        return (candidates[0],)
-    tell("looking for an order in which the fix waits", 0.6)
-    for shown in candidates:
-        parts = (shown, _again(shown, fix))
-        if _waits(play.rehearse(target, Programme(title="", parts=parts))[1][-1]):
+    first: tuple[Part, ...] | None = None
+    for order in orders:
+        shown = _with(part, tuple(Turn(session=each) for each in order), more, strict=True)
+        parts = (shown,) if fix is None else (shown, _again(shown, fix))
+        frames = play.rehearse(target, Programme(title="", parts=parts))[1]
+        if not frames[0][-1].losses:
+            continue  # it went wrong on sessions that had done something before
+        if fix is None or _waits(frames[-1]):
             return parts
-    return candidates[0], _again(candidates[0], fix)
+        first = first or parts
+    if first is not None:
+        return first
+    kept = f"{found.anomalous} of {found.run} orders went wrong, but none with new sessions." if orders else ""
+    shown = _waiting(target, replace(part, opening=f"{part.opening} {kept}".strip()))
+    return (shown,) if fix is None else (shown, _again(shown, fix))
 
 
 def _waits(frames: Iterable[Frame]) -> bool:
