@@ -850,6 +850,13 @@ def test_the_picture_is_xml_that_fetches_nothing_and_has_every_step(
     assert_fetches_nothing(re.sub(r"<(desc|text)[^>]*>[^<]*</\1>", "", picture))
 
 
+def test_the_readmes_picture_is_of_the_telling_as_it_is(prepare: Prepare) -> None:
+    drawn = FORMATS["svg"](prepare("twin", fix="none").shown)
+    saved = (Path(__file__).parents[1] / "docs" / "pictures" / "twin.svg").read_text()
+    described = re.compile(r"<desc>(.*?)</desc>", re.DOTALL)
+    assert described.findall(saved) == described.findall(drawn)
+
+
 def test_the_recording_is_a_header_and_events_and_plays(prepare: Prepare) -> None:
     shown = prepare("twin").shown
     header, *events = [json.loads(line) for line in FORMATS["cast"](shown).splitlines()]
