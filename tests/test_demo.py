@@ -19,6 +19,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from struct import pack
+from urllib.parse import quote
 from xml.etree import ElementTree
 
 import pyte
@@ -34,7 +35,6 @@ from racebench.demo.screen import Place
 from racebench.demo.shown import Shown
 from racebench.demo.telling import Beat, Part, Taken, Turn, fill
 from racebench.demonstrating import Ready
-from racebench.errors import RacebenchError
 from racebench.model import Scenario
 from racebench.targets import Target
 
@@ -86,7 +86,6 @@ def test_every_sentence_of_a_telling_is_of_its_step_and_its_end_is_what_it_claim
             assert "?" not in frame.sentence
         assert lost(frames) == dict(part.claims)
         assert end.sentence == part.closing
-        play.check(end, part)
 
 
 @pytest.mark.parametrize("name", [name for name, telling in tellings.TELLINGS.items() if telling.fix])
@@ -147,8 +146,7 @@ def test_what_a_telling_says_is_not_said_of_another_script(embedded: Target, pre
     assert said[6] == "Session 2 has to wait for session 1."
     assert said[7].startswith("Session 1 commits. Session 2 goes on, and the server refuses it: ERROR 23505")
     assert said[-1] != clean(part.closing)
-    with pytest.raises(RacebenchError, match="refused"):
-        play.check(frames[-1], other)
+    assert lost(tuple(frames)) == {"refused": 1}
 
 
 def test_a_beat_is_of_its_session_its_statement_and_its_answer() -> None:
@@ -232,9 +230,29 @@ def test_a_race_inside_one_statement_is_not_called_none(prepare: Prepare) -> Non
     assert "Its race is inside one statement: racebench run shows it" in part.opening
 
 
-def test_an_order_that_goes_wrong_only_on_used_sessions_is_not_passed_off_as_one_that_does(prepare: Prepare) -> None:
-    """A sequence's cache is its session's: with new sessions none of the explored orders loses a row."""
-    (part, frames), *_ = acts(prepare("cache-plus-lock"))
+def test_an_order_that_goes_wrong_only_on_used_sessions_is_not_passed_off_as_one_that_does(
+    prepare: Prepare, tmp_path: Path
+) -> None:
+    files = {
+        "scenario.toml": """
+summary = "sessions that remember"
+schema = "schema.sql"
+forbid = ["violations"]
+[invariants]
+new = "SELECT * FROM t WHERE used"
+[strategies.remembers]
+summary = "a setting of the session outlives the transaction"
+script = "remembers.sql"
+expect = ["violations"]
+""",
+        "schema.sql": "CREATE TABLE t (tenant int, used boolean);",
+        "remembers.sql": "BEGIN;\n"
+        "INSERT INTO t VALUES (:tenant, coalesce(current_setting('my.past', true), '') <> '');\n"
+        "SELECT set_config('my.past', 'one', false);\nCOMMIT;",
+    }
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    ((part, frames),) = acts(prepare("remembers", scenario=str(tmp_path)))
     assert "this is one" not in part.opening
     assert re.search(r"\d+ of \d+ orders went wrong, but none with new sessions", part.opening)
     assert lost(frames) == {}
@@ -643,7 +661,30 @@ def test_a_session_that_is_ended_by_somebody_else_ends_the_demo(sit: Sit, users_
     assert seat.end() == 6
     seat.assert_as_before()
     left = seat.seen.decode().rpartition("\x1b[?1049l")[2]
-    assert "racebench: session 1 lost its connection: terminating connection due to administrator command" in left
+    assert re.search(r"racebench: .*terminating connection due to administrator command", left)
+    assert users_server.schemas() == []
+
+
+def test_a_speaker_may_talk_for_longer_than_the_server_has_patience(sit: Sit, users_server: UsersServer) -> None:
+    hasty = "-c idle_in_transaction_session_timeout=200 -c lock_timeout=200 -c statement_timeout=200"
+    seat = sit("late-lock", "--fix", "none", "--dsn", f"{users_server.dsn()}&options={quote(hasty)}")
+    seat.until("the start")
+    seat.press(" " * 6)
+    seat.until("session 2: WAITS")
+    parked = (
+        "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'racebench%session'"
+        " AND (state = 'idle in transaction' OR wait_event_type = 'Lock') AND now() - state_change > interval '0.5 s'"
+    )
+
+    def talked() -> bool:
+        with users_server.connect() as connection:
+            return connection.execute(parked).fetchone() == (2,)
+
+    wait_for(talked, "the sessions are not parked")
+    seat.press(" " * 7)
+    seat.until("LOST (duplicates: 1, missed: 1)")
+    seat.press("q")
+    assert seat.end() == 0
     assert users_server.schemas() == []
 
 
@@ -943,18 +984,45 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 """A browser, if there is one here: what the page does is looked at in it; what it is, is tested without."""
 
 if CHROMIUM is not None:
+    PRESSED = """<script>
+      var said = [];
+      function press(key) { document.dispatchEvent(new KeyboardEvent("keydown", { key: key })); note(); }
+      function note() { said.push(document.getElementById("place").textContent); }
+      window.onerror = function (problem) { said.push("ERROR " + problem); };
+      note(); press("ArrowRight"); press(" "); press("b"); press("End"); press("PageUp"); press("Home");
+      document.getElementById("next").click(); note();
+      document.getElementById("back").click(); note();
+      document.title = said.join("|");
+    </script></body>"""
+
+    def browse(folder: Path, page: str, place: str) -> Reading:
+        """The page as a browser has it in the end."""
+        file = folder / "page.html"
+        file.write_text(page)
+        command = [
+            str(CHROMIUM),
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            f"--user-data-dir={folder / 'browser'}",
+        ]
+        command += ["--virtual-time-budget=2000", "--dump-dom", f"{file.as_uri()}#{place}"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+        return read(done.stdout)
 
     def test_a_browser_shows_one_step_at_a_time_and_runs_nothing_of_the_server(
         hostile_shown: Shown, tmp_path: Path
     ) -> None:
-        page = tmp_path / "page.html"
-        page.write_text(FORMATS["html"](hostile_shown))
-        command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'browser'}"]
-        command += ["--virtual-time-budget=2000", "--dump-dom", f"{page.as_uri()}#3"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-        reading = read(done.stdout.partition("<!DOCTYPE html>")[2])
-        shown = [
-            attributes for tag, attributes in reading.tags if tag == "section" and "shown" in str(attributes["class"])
-        ]
-        assert len(shown) == 1
+        reading = browse(tmp_path, FORMATS["html"](hostile_shown), "3")
+        sections = [attributes for tag, attributes in reading.tags if tag == "section"]
+        assert ["shown" in str(each["class"]) for each in sections].count(True) == 1
         assert f"3 of {len(hostile_shown.frames)}" in "".join(reading.words)
+        assert [tag for tag, _ in reading.tags].count("script") == 1
+
+    def test_a_browser_steps_by_keys_and_buttons(prepare: Prepare, tmp_path: Path) -> None:
+        shown = prepare("twin").shown
+        page = FORMATS["html"](shown).replace("</body>", PRESSED)
+        title = "".join(browse(tmp_path, page, "2").words).split("\n")
+        last = len(shown.frames)
+        places = [2, 3, 4, 3, last, last - 1, 1, 2, 1]
+        assert "|".join(f"{place} of {last}" for place in places) in title

@@ -15,7 +15,7 @@ from racebench.demo import words
 from racebench.demo.frames import Frame, Lane, Line, Loss, Mark, Reader, State, Taken, clean
 from racebench.demo.observer import SETTINGS, Observer
 from racebench.demo.telling import TO_THE_END, Part, Programme, Turn
-from racebench.errors import DatabaseProblem, RacebenchError, UsageProblem
+from racebench.errors import DatabaseProblem, UsageProblem
 from racebench.explore.actors import Actor, Poller, Writer, describe
 from racebench.explore.actors import State as At
 from racebench.explore.explorer import Asked, Ended, Ground, Step
@@ -373,10 +373,3 @@ class _Playing:
         if kind == "violations":
             return [f"invariant {each}" for each in self._observer.broken(self._part.scenario.invariants)]
         return []
-
-
-def check(frame: Frame, part: Part) -> None:
-    """Raise RacebenchError unless a part's end is what it claims; for whoever prepares a talk, and for the tests."""
-    found = {loss.kind: loss.count for loss in frame.losses or ()}
-    if found != dict(part.claims):
-        raise RacebenchError(f"'{part.heading}' ended with {found or 'nothing lost'}, not {dict(part.claims)}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from racebench.demo.telling import Act, Beat, Telling
-from racebench.errors import UsageProblem, suggest
 
 _BEGIN_1 = Beat(
     session=1, sends="BEGIN", says="Session 1 begins: a user has pressed Save, and the event needs a number."
@@ -292,14 +291,6 @@ TELLINGS = {
         ),
     )
 }
-
-
-def find(name: str) -> Telling:
-    """The telling of that name; raises UsageProblem with a suggestion."""
-    try:
-        return TELLINGS[name]
-    except KeyError:
-        raise UsageProblem(f"telling '{name}' not found{suggest(name, TELLINGS)}") from None
 
 
 def of_strategy(scenario: str, strategy: str) -> Telling | None:

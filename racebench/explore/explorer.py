@@ -53,6 +53,8 @@ _REPEATS = 2
 _SHORTENING_S = 5.0
 #: The shortest deadlock_timeout of a session; sessions must come to wait for each other within it.
 _DEADLOCK_MS = 30
+#: A session is parked between its steps, and may wait for a parked one: the server is not to lose patience with it.
+_PARKED = {"idle_in_transaction_session_timeout": "0", "statement_timeout": "0", "lock_timeout": "0"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -309,7 +311,7 @@ class Ground:
         script = in_transactions(asked.strategy.script, volatile)
         self._after_begin = _after_begin(script, asked.strategy.isolation, volatile)
         isolation = asked.strategy.isolation
-        settings = {"default_transaction_isolation": isolation} if isolation else {}
+        settings = _PARKED | ({"default_transaction_isolation": isolation} if isolation else {})
         self._chooses_victims = _may_set(monitor, "deadlock_timeout")
         actors: list[Actor] = []
         self.writers: list[Writer] = []

@@ -6,19 +6,8 @@ import textwrap
 from collections.abc import Iterator
 
 from racebench.demo.frames import Frame, State
-from racebench.demo.shown import Shown
 
 _WIDTH = 78
-
-
-def render(shown: Shown) -> str:
-    """Everything, from the title to the schedules."""
-    lines = [shown.title]
-    before: Frame | None = None
-    for frame in shown.frames:
-        lines += block(frame, before, notes=shown.notes)
-        before = frame
-    return "\n".join([*lines, "", *shown.commands, ""])
 
 
 def block(frame: Frame, before: Frame | None, *, notes: bool) -> list[str]:
