@@ -6,8 +6,8 @@ import contextlib
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -15,14 +15,14 @@ from rich.table import Table
 from rich.text import Text
 
 from racebench import catalog, environment
-from racebench.demo import keys, play, screen, show, tellings
+from racebench.demo import keys, orders, play, screen, show, tellings
 from racebench.demo.exports import FORMATS, text
 from racebench.demo.frames import Frame
+from racebench.demo.orders import Tell
 from racebench.demo.shown import Shown, schedule
 from racebench.demo.telling import Part, Programme, Telling, Turn
 from racebench.errors import DatabaseProblem, UsageProblem, suggest
-from racebench.explore import explorer
-from racebench.explore.explorer import Asked, Ended, Explored, switches
+from racebench.explore.explorer import Asked
 from racebench.exploring import read_schedule
 from racebench.model import Consumer, Scenario, Strategy
 from racebench.planning import check_file, target_of
@@ -38,12 +38,8 @@ _NO_FIX = "none"
 _POLLS = 2
 _MOST_SESSIONS = 9
 _BUDGET_S = 5.0
-#: Orders that go wrong among which one is looked for that makes the fix wait.
-_CANDIDATES = 12
 #: Beside the sessions: to ask who waits for whom, to prepare, to look at the rows, to make and drop the schema.
 _EXTRA_CONNECTIONS = 4
-
-Tell = Callable[[str, float], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,7 +179,7 @@ def _of_telling(scenario: Scenario, telling: Telling) -> tuple[Part, ...]:
             consumer=scenario.consumers[act.consumer] if act.consumer else None,
             turns=act.turns,
             strict=True,
-            heading=_heading(act.strategy, act.consumer),
+            heading=orders.heading_of(act.strategy, act.consumer),
             opening=act.opening,
             closing=act.closing,
             claims=act.claims,
@@ -208,14 +204,10 @@ def _of_schedule(text: str, scenario: str | None) -> tuple[str, tuple[Part, ...]
         sessions=asked.sessions,
         turns=tuple(Turn(session=session) for session in parsed.steps),
         strict=True,
-        heading=_heading(asked.strategy.name, reader),
+        heading=orders.heading_of(asked.strategy.name, reader),
         opening=f"'{asked.strategy.name}': {asked.strategy.summary}. This is the order that was asked for.",
     )
     return f"{asked.scenario.title}: {asked.strategy.name}", (part,), None, _cure(asked.scenario, asked.strategy)
-
-
-def _heading(strategy: str, consumer: str | None) -> str:
-    return strategy + (f", consumer {consumer}" if consumer else "")
 
 
 @contextlib.contextmanager
@@ -230,9 +222,9 @@ def ready(made: Demonstration, tell: Tell) -> Iterator[Ready]:
         _check_versions(made, target)
         parts = made.parts
         if made.asked is not None:
-            parts = _explored(target, made.asked, made.fix, tell)
+            parts = orders.explored(target, made.asked, made.fix, tell)
         elif made.fix is not None:
-            parts = (*parts, _again(parts[-1], made.fix))
+            parts = (*parts, orders.again(parts[-1], made.fix))
         tell("rehearsing", 0.8)
         programme, frames = play.rehearse(target, Programme(title=made.title, parts=parts))
         schedules = [str(schedule(*each)) for each in zip(programme.parts, frames, strict=True)]
@@ -264,104 +256,6 @@ def _check_versions(made: Demonstration, target: Target) -> None:
     for strategy in strategies:
         if strategy.server > version:
             raise DatabaseProblem(f"'{strategy.name}' needs PostgreSQL {strategy.server}, this is {version}")
-
-
-def _again(part: Part, fix: Strategy) -> Part:
-    heading = _heading(fix.name, part.consumer.name if part.consumer else None)
-    return Part(
-        scenario=part.scenario,
-        strategy=fix,
-        consumer=part.consumer,
-        sessions=part.sessions,
-        again=True,
-        heading=f"the fix: {heading}" if fix.right else f"again: {heading}",
-        opening=f"The same turns again, with '{fix.name}': {fix.summary}.",
-        note="The order is that of the act before. A session that waits cannot take its turn." if fix.right else "",
-    )
-
-
-class _Worst(Explored):
-    """An exploration that remembers the schedules in which most kinds of things go wrong, fewest switches first."""
-
-    def __init__(self, asked: Asked) -> None:
-        super().__init__(asked=asked)
-        self.worst: list[Ended] = []
-
-    def add(self, each: Ended) -> None:
-        Explored.add(self, each)
-        if self.forbids(each) and not each.raced:
-            self.worst = sorted([*self.worst, each], key=self._size)[:_CANDIDATES]
-
-    def _size(self, each: Ended) -> tuple[int, int, int]:
-        kinds = sum(bool(each.counts[kind]) for kind in self.asked.scenario.forbid)
-        return -kinds, switches(each.schedule), len(each.schedule)
-
-
-def _explored(target: Target, asked: Asked, fix: Strategy | None, tell: Tell) -> tuple[Part, ...]:
-    """An order worth showing: one that goes wrong, else one in which a session waits, else one that overlaps.
-
-    Of those that go wrong the first in which, with the fix, a session visibly waits.
-    """
-    found = _Worst(asked)
-    explorer.explore(target, asked, lambda now: tell(f"{asked.strategy.name}: {now.run:,} orders", 0.4), found)
-    part = Part(
-        scenario=asked.scenario,
-        strategy=asked.strategy,
-        consumer=asked.consumer,
-        sessions=asked.sessions,
-        heading=_heading(asked.strategy.name, asked.consumer.name if asked.consumer else None),
-        opening=f"'{asked.strategy.name}': {asked.strategy.summary}. {_search(found)}",
-    )
-    orders = [each.schedule for each in found.worst] or ([found.witness] if found.witness is not None else [])
-    tell("looking for an order to show", 0.6)
-    more = f"{found.anomalous} of {found.run} orders go wrong; this is one."
-    first: tuple[Part, ...] | None = None
-    for order in orders:
-        shown = _with(part, tuple(Turn(session=each) for each in order), more, strict=True)
-        parts = (shown,) if fix is None else (shown, _again(shown, fix))
-        frames = play.rehearse(target, Programme(title="", parts=parts))[1]
-        if not frames[0][-1].losses:
-            continue  # it went wrong on sessions that had done something before
-        if fix is None or _waits(frames[-1]):
-            return parts
-        first = first or parts
-    if first is not None:
-        return first
-    kept = f"{found.anomalous} of {found.run} orders went wrong, but none with new sessions." if orders else ""
-    shown = _waiting(target, replace(part, opening=f"{part.opening} {kept}".strip()))
-    return (shown,) if fix is None else (shown, _again(shown, fix))
-
-
-def _waits(frames: Iterable[Frame]) -> bool:
-    return any(lane.waits for frame in frames for lane in frame.lanes)
-
-
-def _search(found: Explored) -> str:
-    if found.anomalous:
-        return ""
-    blind = ""
-    if found.asked.strategy.inside:
-        blind = " Its race is inside one statement: racebench run shows it."
-    elif found.blind:
-        blind = " This consumer goes by the clock, which no order shows: racebench run does."
-    return f"{'All ' if found.complete else ''}{found.run} orders were just run, and none goes wrong.{blind}"
-
-
-def _waiting(target: Target, part: Part) -> Part:
-    """The order in which the second session comes as late as possible and still has to wait."""
-    first: Part | None = None
-    statements = len(part.strategy.script.statements)
-    for turns in play.overlapping(part.sessions, statements, part.consumer is not None):
-        tried = _with(part, turns, "", strict=False)
-        if _waits(play.play(target, tried, 0)):
-            return _with(part, turns, "In this one a session has to wait.", strict=False)
-        first = first or tried
-    assert first is not None
-    return _with(part, first.turns, "Here they overlap, and nobody has to wait.", strict=False)
-
-
-def _with(part: Part, turns: tuple[Turn, ...], more: str, *, strict: bool) -> Part:
-    return replace(part, turns=turns, strict=strict, opening=f"{part.opening.strip()} {more}".strip())
 
 
 def run(made: Demonstration, console: Console, errors: Console, *, auto: bool) -> None:
@@ -448,7 +342,7 @@ def show_list(console: Console) -> None:
     table.add_column(no_wrap=True)
     table.add_column()
     for telling in tellings.TELLINGS.values():
-        acts = [_heading(act.strategy, act.consumer) for act in telling.acts]
+        acts = [orders.heading_of(act.strategy, act.consumer) for act in telling.acts]
         cure = f"; then the same turns with {telling.fix}" if telling.fix else ""
         table.add_row(Text(telling.name, style="bold"), Text(telling.title, style="bold"))
         table.add_row("", Text(f"{telling.summary}"))

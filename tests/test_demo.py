@@ -27,7 +27,7 @@ import pytest
 
 from conftest import RACEBENCH, Command, UsersServer, wait_for
 from racebench import catalog, demonstrating
-from racebench.demo import keys, play, screen, tellings
+from racebench.demo import keys, play, screen, tellings, turns, words
 from racebench.demo.exports import FORMATS, cast, markdown, mermaid
 from racebench.demo.frames import Frame, Mark, State, clean
 from racebench.demo.keys import Key
@@ -162,6 +162,25 @@ def test_a_beat_is_of_its_session_its_statement_and_its_answer() -> None:
 
 
 @pytest.mark.parametrize(
+    ("answered", "said", "refused"),
+    [
+        (["INSERT 0 1"], "1 row", False),
+        (["UPDATE 0"], "0 rows", False),
+        (["BEGIN", "COMMIT", "LOCK TABLE"], "", False),
+        (["pg_advisory_xact_lock = "], "", False),
+        (["version = 1", "INSERT 0 2"], "version = 1; 2 rows", False),
+        (["ERROR 23505: duplicate key", "ROLLBACK"], "ERROR 23505: duplicate key", True),
+        (["payload = an ERROR 23505: text, 3 new"], "payload = an ERROR 23505: text", False),
+        (["2 new; cursor at version = 2"], "2 new; cursor at version = 2", False),
+        (["0 new"], "0 new", False),
+    ],
+)
+def test_what_an_answer_says(answered: list[str], said: str, refused: bool) -> None:
+    assert words.answer(answered) == said
+    assert words.refused(answered) is refused
+
+
+@pytest.mark.parametrize(
     ("old", "new", "places"),
     [
         (["BEGIN", "SELECT", "INSERT", "COMMIT"], ["BEGIN", "SELECT lock", "SELECT", "INSERT", "COMMIT"], [0, 2, 3, 4]),
@@ -172,7 +191,7 @@ def test_a_beat_is_of_its_session_its_statement_and_its_answer() -> None:
     ],
 )
 def test_a_turn_goes_as_far_in_another_script(old: list[str], new: list[str], places: list[int]) -> None:
-    assert play._alike(old, new) == places  # the one place where two scripts are compared
+    assert turns.alike(old, new) == places
 
 
 # Strategies and schedules without a telling
@@ -698,14 +717,14 @@ def test_printed_it_is_text_and_the_same_again(racebench: Command) -> None:
     assert one.stderr == ""
     assert "\x1b" not in one.stdout
     assert max(map(len, one.stdout.splitlines())) <= 120
-    for words in (
+    for phrase in (
         "LOST: duplicates: 1, missed: 1",
         "s2 WAITS for s1",
         "[TWIN] [NEVER DELIVERED]",
         "(Notes: Ask the room",
         "the end: Nothing is lost. The price: session 2 had to wait.",
     ):
-        assert words in one.stdout
+        assert phrase in one.stdout
     schedule = re.search(r"racebench demo '(v1:.*naive.*)'", one.stdout)
     assert schedule is not None
     replayed = racebench("replay", schedule[1])

@@ -108,18 +108,28 @@ class Loss:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WentOn:
+    """A session that had waited and does no more: what it was answered, and whether that was an error."""
+
+    session: int
+    answer: str
+    refused: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Taken:
     """The step that led to a frame: who took it, what was sent and answered, and who waited or went on.
 
-    `line` is its place in the lane's script.
+    `line` is its place in the lane's script; `refused`: the answer is an error.
     """
 
     session: int
     line: int
     sent: str
     answer: str
+    refused: bool = False
     waits_for: tuple[str, ...] = ()
-    went_on: tuple[tuple[int, str], ...] = ()
+    went_on: tuple[WentOn, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,14 +7,13 @@ its generator is closed, wherever that was.
 from __future__ import annotations
 
 import contextlib
-import difflib
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from racebench.demo import words
-from racebench.demo.frames import Frame, Lane, Line, Loss, Mark, Reader, State, Taken, clean
+from racebench.demo import turns, words
+from racebench.demo.frames import Frame, Lane, Line, Loss, Mark, Reader, State, Taken, WentOn, clean
 from racebench.demo.observer import SETTINGS, Observer
-from racebench.demo.telling import TO_THE_END, Part, Programme, Turn
+from racebench.demo.telling import Part, Programme, Turn
 from racebench.errors import DatabaseProblem, UsageProblem
 from racebench.explore.actors import Actor, Poller, Writer, describe
 from racebench.explore.actors import State as At
@@ -37,56 +36,10 @@ def rehearse(target: Target, programme: Programme) -> tuple[Programme, tuple[tup
     frames: list[tuple[Frame, ...]] = []
     for act, part in enumerate(programme.parts):
         if part.again:
-            part = replace(part, turns=turns_again(frames[-1], part))  # noqa: PLW2901 - the same part, worked out
+            part = replace(part, turns=turns.again(frames[-1], part))  # noqa: PLW2901 - the same part, worked out
         parts.append(part)
         frames.append(tuple(play(target, part, act)))
     return replace(programme, parts=tuple(parts)), tuple(frames)
-
-
-def turns_again(frames: Sequence[Frame], part: Part) -> tuple[Turn, ...]:
-    """The same turns for another script: at each a session goes as far as it went, statement by statement alike."""
-    taken = [frame.taken for frame in frames if frame.taken is not None]
-    consumer = part.sessions + 1
-    scripts = {each.session: frame for frame in frames for each in (frame.taken,) if each is not None}
-    turns = []
-    for each in taken:
-        if each.session == consumer:
-            if part.consumer is not None:
-                turns.append(Turn(session=consumer))
-            continue
-        old = [line.text for line in scripts[each.session].lanes[each.session - 1].lines]
-        turns.append(Turn(session=each.session, until=_alike(old, _texts(part))[each.line]))
-    return tuple(turns)
-
-
-def _texts(part: Part) -> list[str]:
-    return [clean(describe([statement])) for statement in part.strategy.script.statements]
-
-
-def _alike(old: Sequence[str], new: Sequence[str]) -> list[int]:
-    """For each statement the one of another script that goes as far: the alike one, or the one before it."""
-    first = [text.split()[0].upper() for text in old]
-    second = [text.split()[0].upper() for text in new]
-    # A script without BEGIN is played in one (explore/scripts.py), so it is as if it had it.
-    if "BEGIN" in first and "BEGIN" not in second:
-        second = ["BEGIN", *second, "COMMIT"]
-    places: dict[int, int] = {}
-    for block in difflib.SequenceMatcher(a=first, b=second, autojunk=False).get_matching_blocks():
-        places |= {block.a + at: block.b + at for at in range(block.size)}
-    found, last = [], -1
-    for at in range(len(old)):
-        last = places.get(at, last)
-        found.append(last)
-    return found
-
-
-def overlapping(sessions: int, lines: int, consumer: bool) -> Iterator[tuple[Turn, ...]]:
-    """Orders in which the second session comes while the first is open, the first as far on as it goes first."""
-    for until in range(max(lines - 2, 0), -1, -1):
-        turns = [Turn(session=1, until=until), Turn(session=2, until=TO_THE_END), Turn(session=1, until=TO_THE_END)]
-        turns += [Turn(session=sessions + 1)] if consumer else []
-        turns += [Turn(session=each, until=TO_THE_END) for each in range(2, sessions + 1)]
-        yield tuple([*turns, Turn(session=sessions + 1)] if consumer else turns)
 
 
 def play(target: Target, part: Part, act: int) -> Generator[Frame, None, None]:
@@ -131,11 +84,11 @@ class _Lane:
         """Where a step's last statement stands in the script."""
         return next(at for at, each in enumerate(self.statements) if each is gate[-1])
 
-    def settle(self, at: int, answered: str) -> None:
+    def settle(self, at: int, answered: str, *, refused: bool = False) -> None:
         """A statement has been answered."""
-        self.states[at] = State.REFUSED if "ERROR" in answered else State.DONE
+        self.states[at] = State.REFUSED if refused else State.DONE
         self.answers[at] = answered
-        self.passed = -1 if "ERROR" in answered else at
+        self.passed = -1 if refused else at
 
     def view(self, *, acts: bool) -> Lane:
         lines = tuple(
@@ -238,18 +191,18 @@ class _Playing:
                 raise DatabaseProblem(f"session {writer.number} lost its connection: {writer.session.message}")
         lane.at = at
         taken = self._taken(lane, at, step)
-        for each, answered in taken.went_on:
-            other = self._lanes[each - 1]
-            self._blocked.discard(each)
-            other.settle(other.at, answered)
+        for each in taken.went_on:
+            other = self._lanes[each.session - 1]
+            self._blocked.discard(each.session)
+            other.settle(other.at, each.answer, refused=each.refused)
             self._stand(other)
         if taken.waits_for:
             self._waited[session] = None
             lane.states[at] = State.WAITS
             lane.stands = f"WAITS for {self._blockers(session)}"
         else:
-            lane.settle(at, taken.answer)
-            if "ERROR" not in taken.answer:  # several statements sent at once were all answered
+            lane.settle(at, taken.answer, refused=taken.refused)
+            if not taken.refused:  # several statements sent at once were all answered
                 for earlier in range(at - len(gate) + 1, at):
                     lane.states[earlier] = State.DONE
             self._stand(lane)
@@ -272,8 +225,12 @@ class _Playing:
             line=at,
             sent=clean(step.sent),
             answer=clean(words.answer(step.answered)),
+            refused=words.refused(step.answered),
             waits_for=step.waits_for,
-            went_on=tuple((int(name[1:]), clean(words.answer(answered))) for name, answered in step.went_on),
+            went_on=tuple(
+                WentOn(session=int(name[1:]), answer=clean(words.answer(answered)), refused=words.refused(answered))
+                for name, answered in step.went_on
+            ),
         )
 
     def _said(self, taken: Taken) -> tuple[str, str]:

@@ -54,7 +54,7 @@ class Beat:
 def outcome(taken: Taken) -> str:
     """What came of a step, in the words in which a Beat may ask for it."""
     waits = f"waits for {', '.join(taken.waits_for)}" if taken.waits_for else ""
-    went_on = "".join(f"; s{session} goes on: {answer}" for session, answer in taken.went_on)
+    went_on = "".join(f"; s{each.session} goes on: {each.answer}" for each in taken.went_on)
     return f"{waits or taken.answer}{went_on}"
 
 

@@ -10,6 +10,8 @@ from racebench.model import ANOMALIES
 
 _LOCKS = re.compile(r"\bpg_(try_)?advisory_\w*lock|\bFOR\s+(NO\s+KEY\s+)?(UPDATE|SHARE)\b|^LOCK\b", re.IGNORECASE)
 _ROWS = re.compile(r"(?:INSERT 0|UPDATE|DELETE|MERGE) (\d+)")
+_REFUSED = re.compile(r"ERROR [0-9A-Z]{5}: ")
+_POLLED = re.compile(r"\d+ new(; cursor at |$)")
 _WRITES = ("INSERT", "UPDATE", "DELETE", "MERGE")
 
 
@@ -18,10 +20,15 @@ def answer(answered: Sequence[str]) -> str:
     return "; ".join(said for each in answered if (said := _plain(each)))
 
 
+def refused(answered: Sequence[str]) -> bool:
+    """Whether one of the answers is an error."""
+    return any(_REFUSED.match(each) for each in answered)
+
+
 def _plain(said: str) -> str:
     if match := _ROWS.fullmatch(said):
         return f"{match[1]} row{'' if match[1] == '1' else 's'}"
-    if "ERROR" in said or " new" in said:
+    if _REFUSED.match(said) or _POLLED.match(said):
         return said
     return ", ".join(pair for pair in said.split(", ") if " = " in pair and not pair.endswith(" = "))
 
@@ -29,11 +36,11 @@ def _plain(said: str) -> str:
 def narrate(taken: Taken, who: Mapping[int, str]) -> str:
     """A step as a sentence; `who` names the sessions as a sentence begins."""
     said = _step(taken, who[taken.session], who)
-    for session, came in taken.went_on:
-        if "ERROR" in came:
-            said += f" {who[session]} goes on, and the server refuses it: {_error(came)}."
+    for each in taken.went_on:
+        if each.refused:
+            said += f" {who[each.session]} goes on, and the server refuses it: {_error(each.answer)}."
         else:
-            said += f" {who[session]} goes on{f': {came}' if came else ''}."
+            said += f" {who[each.session]} goes on{f': {each.answer}' if each.answer else ''}."
     return said
 
 
@@ -44,9 +51,9 @@ def _step(taken: Taken, name: str, who: Mapping[int, str]) -> str:
             next((middle(long) for n, long in who.items() if f"s{n}" == each), each) for each in taken.waits_for
         ]
         return f"{name} has to wait for {' and '.join(blockers)}."
-    if "ERROR" in taken.answer:
+    if taken.refused:
         return f"The server refuses {middle(name)}: {_error(taken.answer)}."
-    if " new" in taken.answer:
+    if _POLLED.match(taken.answer):
         return f"{name} polls: {taken.answer.replace('; cursor at', '; its cursor is at')}."
     if word in ("BEGIN", "START"):
         return f"{name} begins a transaction."
@@ -61,7 +68,7 @@ def _step(taken: Taken, name: str, who: Mapping[int, str]) -> str:
 
 def _error(said: str) -> str:
     """The error without what followed it."""
-    return next(part for part in said.split("; ") if "ERROR" in part)
+    return next(part for part in said.split("; ") if _REFUSED.match(part))
 
 
 def middle(name: str) -> str:

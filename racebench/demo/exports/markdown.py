@@ -45,8 +45,8 @@ def _act(frames: tuple[Frame, ...], *, notes: bool) -> Iterator[str]:
             waits = f"**WAITS** for {', '.join(taken.waits_for)}" if taken.waits_for else ""
             answer = waits or (f"→ {code(taken.answer)}" if taken.answer else "")
             cells[f"s{taken.session}"] = f"{code(taken.sent)} {answer}".strip()
-            for session, came in taken.went_on:
-                cells[f"s{session}"] = f"goes on{f' → {code(came)}' if came else ''}"
+            for each in taken.went_on:
+                cells[f"s{each.session}"] = f"goes on{f' → {code(each.answer)}' if each.answer else ''}"
         said = escape(frame.sentence) + (f" *{escape(frame.note)}*" if notes and frame.note else "")
         yield f"| {frame.number if taken else ''} | {' | '.join(cells.values())} | {said} |"
     yield ""

@@ -50,5 +50,5 @@ def _step(frame: Frame) -> Iterator[str]:
         yield f"Note over {name}: WAITS for {escape(' and '.join(taken.waits_for))}"
     elif taken.answer:
         yield f"db-->>{name}: {escape(taken.answer)}"
-    for session, answer in taken.went_on:
-        yield f"db-->>s{session}: goes on{escape(f': {answer}' if answer else '')}"
+    for each in taken.went_on:
+        yield f"db-->>s{each.session}: goes on{escape(f': {each.answer}' if each.answer else '')}"

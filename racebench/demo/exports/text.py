@@ -38,8 +38,8 @@ def _sent(frame: Frame) -> Iterator[str]:
         yield f"    s{taken.session} WAITS for {' and '.join(taken.waits_for)}"
     elif taken.answer:
         yield from _wrap(f"-> {taken.answer}", "    ")
-    for session, answer in taken.went_on:
-        yield from _wrap(f"s{session} goes on{f' -> {answer}' if answer else ''}", "    ")
+    for each in taken.went_on:
+        yield from _wrap(f"s{each.session} goes on{f' -> {each.answer}' if each.answer else ''}", "    ")
     for lane in frame.lanes:
         if lane.waits and not (lane.acts and taken.waits_for):
             waiting = next(line.text for line in lane.lines if line.state is State.WAITS)
