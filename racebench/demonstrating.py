@@ -60,6 +60,23 @@ class Demonstration:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class _Wanted:
+    """What a name stands for: its parts, or what to explore for them; and the strategy that mends it."""
+
+    title: str
+    parts: tuple[Part, ...] = ()
+    asked: Asked | None = None
+    fix: str | None = None
+
+    @property
+    def of(self) -> Part | Asked:
+        """Whose turns the fix is played in."""
+        last = self.parts[-1] if self.parts else self.asked
+        assert last is not None
+        return last
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Ready:
     """A programme that has been rehearsed on the server it will be shown on."""
 
@@ -83,17 +100,14 @@ def plan(
 ) -> Demonstration:
     """Check the options of `demo`; raises UsageProblem for the first that cannot be carried out."""
     format_, path = _destination(export, output)
-    title, parts, asked, cure = _find(name, scenario, consumer)
-    first = parts[0] if parts else None
-    where = first.scenario if first is not None else asked.scenario if asked is not None else None
-    assert where is not None
-    if fix is not None:
-        cure = None if fix == _NO_FIX else catalog.find_strategy(where, fix).name
+    wanted = _find(name, scenario, consumer)
+    where, reader = wanted.of.scenario, wanted.of.consumer
+    cure = wanted.fix if fix is None else None if fix == _NO_FIX else fix
     made = Demonstration(
-        title=title,
-        parts=parts,
-        asked=asked,
-        fix=where.strategies[cure] if cure is not None else None,
+        title=wanted.title,
+        parts=wanted.parts,
+        asked=wanted.asked,
+        fix=catalog.find_strategy(where, cure) if cure is not None else None,
         target=target_of(dsn),
         server_version=int(server),
         format=format_,
@@ -102,7 +116,6 @@ def plan(
         notes=notes,
         scenario=scenario,
     )
-    reader = parts[-1].consumer if parts else asked.consumer if asked is not None else None
     if made.fix is not None and reader is not None and not reader.fits(made.fix):
         raise UsageProblem(
             f"consumer '{reader.name}' cannot read what '{made.fix.name}' writes; choose another --fix, or --fix none"
@@ -123,10 +136,8 @@ def _destination(export: str | None, output: str | None) -> tuple[str | None, Pa
     return export, Path(output)
 
 
-def _find(
-    name: str | None, scenario: str | None, consumer: str | None
-) -> tuple[str, tuple[Part, ...], Asked | None, str | None]:
-    """The title, the parts that are known or what to explore for them, and the strategy that mends it."""
+def _find(name: str | None, scenario: str | None, consumer: str | None) -> _Wanted:
+    """What a telling, a strategy or a schedule stands for."""
     if name is not None and ":" in name:
         if consumer is not None:
             raise UsageProblem("a schedule has its own consumer; leave --consumer out, or name a strategy")
@@ -142,8 +153,10 @@ def _find(
     if telling is None and consumer is None and shipped:
         telling = tellings.of_strategy(where.name, name)
     if telling is not None:
-        return telling.title, _of_telling(where, telling), None, telling.fix
+        return _Wanted(title=telling.title, parts=_of_telling(where, telling), fix=telling.fix)
     if name not in where.strategies:
+        if (catalog.shipped_folder() / name / catalog.MANIFEST).is_file() or Path(name, catalog.MANIFEST).is_file():
+            raise UsageProblem(f"'{name}' is a scenario: racebench demo [STRATEGY] --scenario {name}")
         known = [*where.strategies, *tellings.TELLINGS]
         raise UsageProblem(f"'{name}' is no telling and no strategy of {where.name}{suggest(name, known)}")
     strategy = where.strategies[name]
@@ -151,7 +164,7 @@ def _find(
         scenario=where, strategy=strategy, consumer=_consumer(where, strategy, consumer), polls=_POLLS,
         budget_s=_BUDGET_S, stop_at_first=where.once,
     )  # fmt: skip
-    return f"{where.title}: {name}", (), asked, _cure(where, strategy)
+    return _Wanted(title=where.title, asked=asked, fix=_cure(where, strategy))
 
 
 def _consumer(scenario: Scenario, strategy: Strategy, name: str | None) -> Consumer | None:
@@ -190,7 +203,7 @@ def _of_telling(scenario: Scenario, telling: Telling) -> tuple[Part, ...]:
     )
 
 
-def _of_schedule(text: str, scenario: str | None) -> tuple[str, tuple[Part, ...], Asked | None, str | None]:
+def _of_schedule(text: str, scenario: str | None) -> _Wanted:
     asked, parsed = read_schedule(text, scenario=scenario)
     if not 1 <= asked.sessions <= _MOST_SESSIONS:
         raise UsageProblem(
@@ -207,7 +220,7 @@ def _of_schedule(text: str, scenario: str | None) -> tuple[str, tuple[Part, ...]
         heading=orders.heading_of(asked.strategy.name, reader),
         opening=f"'{asked.strategy.name}': {asked.strategy.summary}. This is the order that was asked for.",
     )
-    return f"{asked.scenario.title}: {asked.strategy.name}", (part,), None, _cure(asked.scenario, asked.strategy)
+    return _Wanted(title=asked.scenario.title, parts=(part,), fix=_cure(asked.scenario, asked.strategy))
 
 
 @contextlib.contextmanager

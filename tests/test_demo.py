@@ -752,6 +752,7 @@ def test_on_the_users_server_too(racebench: Command, users_server: UsersServer) 
     ("arguments", "code", "message"),
     [
         (["twinn"], 2, "'twinn' is no telling and no strategy of version-counter; did you mean 'twin'?"),
+        (["oversell"], 2, "'oversell' is a scenario: racebench demo [STRATEGY] --scenario oversell"),
         (["twin", "--consumer", "cursor"], 2, "telling 'twin' has its own consumer"),
         (["twin", "--scenario", "oversell"], 2, "telling 'twin' is of version-counter"),
         (["twin", "--fix", "advisry"], 2, "did you mean 'advisory'?"),
