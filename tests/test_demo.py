@@ -24,6 +24,7 @@ from xml.etree import ElementTree
 
 import pyte
 import pytest
+from markdown_it import MarkdownIt
 
 from conftest import RACEBENCH, Command, UsersServer, wait_for
 from racebench import catalog, demonstrating
@@ -445,8 +446,11 @@ def sit(tmp_path: Path) -> Iterator[Sit]:
 
 def servers(cache: Path) -> set[int]:
     """The embedded servers that run."""
-    files = cache.glob("postgresql-*/slot-*/data/postmaster.pid")
-    return {int(file.read_text().split("\n", 1)[0]) for file in files}
+    found = set()
+    for file in cache.glob("postgresql-*/slot-*/data/postmaster.pid"):
+        with contextlib.suppress(FileNotFoundError, ValueError):  # just gone, or not written yet
+            found.add(int(file.read_text().split("\n", 1)[0]))
+    return found
 
 
 def test_the_twin_by_its_keys(sit: Sit, cache_folder: Path) -> None:
@@ -981,6 +985,20 @@ def test_the_markdown_is_a_table_with_a_row_a_step(prepare: Prepare, hostile_sho
         numbered = [line for line in table if re.match(r"\| \d+ \| .* \| .* \| .* \|$", line)]
         assert len(numbered) >= sum(frame.taken is not None for frame in shown.frames)
     assert "**Lost: duplicates: 1, missed: 1.**" in markdown.render(prepare("twin").shown)
+
+
+def test_the_markdown_is_read_as_tables_and_text(prepare: Prepare, hostile_shown: Shown) -> None:
+    for shown in (prepare("twin").shown, hostile_shown):
+        tokens = MarkdownIt("commonmark").enable("table").parse(markdown.render(shown))
+        kinds = [token.type for token in tokens]
+        inline = [child.type for token in tokens for child in token.children or ()]
+        assert "html_block" not in kinds
+        assert "html_inline" not in inline
+        rows = sum(frame.taken is not None for frame in shown.frames)
+        assert kinds.count("tr_open") >= rows + len(shown.schedules)
+        assert kinds.count("heading_open") == 1 + len(shown.schedules)
+        steps = [token.content for token in tokens if token.type == "inline" and token.content.isdecimal()]
+        assert len(steps) >= rows
 
 
 @pytest.mark.parametrize(
