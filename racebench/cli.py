@@ -5,6 +5,7 @@ Nothing heavy is imported until a command needs it: `racebench --help` is what p
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import sys
@@ -62,8 +63,9 @@ def _main(arguments: list[str]) -> int:
 
 def _say(*messages: str, code: ExitCode) -> int:
     """Print the one line a failure gets, and one more if it left something on the user's server."""
-    for message in messages:
-        print(f"racebench: {message}", file=sys.stderr)  # noqa: T201 - the one place that does
+    with contextlib.suppress(OSError):  # a terminal that was closed has nobody to read it
+        for message in messages:
+            print(f"racebench: {message}", file=sys.stderr)  # noqa: T201 - the one place that does
     return int(code)
 
 
@@ -249,6 +251,47 @@ def replay(schedule: str, subject: str | None, scenario: str | None, export_spec
         document.write_atomically(Path(export_spec), text)
     explored.show_replay(_console(), done.asked, done.replayed, str(done.schedule))
     return done.exit_code
+
+
+@cli.command()
+@click.argument("name", required=False)
+@click.option("--list", "list_only", is_flag=True, help="List the tellings that are ready to give.")
+@click.option("--scenario", metavar="NAME", help="The scenario or folder that a strategy is of.")
+@click.option("--consumer", metavar="NAME", help="The consumer beside a strategy; 'none' for none.  [default: cursor]")
+@click.option("--fix", metavar="NAME", help="The strategy that the same turns are played with afterwards, or none.")
+@click.option(
+    "--autoplay",
+    type=options.Number(0, 3600, whole=False, above=True),
+    is_flag=False,
+    flag_value=2.0,
+    metavar="[SECONDS]",
+    help="Go on by itself, a step each so many seconds; 2 if none are given. Of a recording: its pace.",
+)
+@click.option("--notes", is_flag=True, help="Show the speaker's notes too.")
+@click.option(
+    "--export",
+    type=click.Choice(["svg", "html", "cast", "mermaid", "md"]),
+    help="Write it, rather than show it: picture, page, asciinema recording, diagram, Markdown.",
+)
+@click.option(
+    "-o", "--output", metavar="PATH", help="Where to write it; its suffix may say the format.  [default: stdout]"
+)
+@options.of_server
+def demo(list_only: bool, **given: Any) -> int:
+    """Show one interleaving step by step, live on the server: on a terminal by keys, else as text.
+
+    NAME is a telling (see --list), a strategy, or a schedule that `racebench explore` printed; without it, naive.
+    """
+    from racebench import demonstrating
+    from racebench.interrupts import interruptible
+
+    if list_only:
+        demonstrating.show_list(_console())
+        return ExitCode.OK
+    made = demonstrating.plan(**given)
+    with interruptible():
+        demonstrating.run(made, _console(), _console(stderr=True), auto=given["autoplay"] is not None)
+    return ExitCode.OK
 
 
 @cli.command("list")

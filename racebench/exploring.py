@@ -13,6 +13,7 @@ from racebench import catalog, environment, own
 from racebench.errors import ExitCode, RacebenchError, UsageProblem
 from racebench.exploration import explorer, isolation, schedules, specs
 from racebench.exploration.explorer import Asked, Explored, Replayed
+from racebench.exploration.schedules import Schedule
 from racebench.judging import expected_kinds
 from racebench.lacking import for_consumer, for_strategy, refused
 from racebench.model import Consumer, Scenario, Verdict
@@ -244,7 +245,7 @@ class Rerun:
 
     asked: Asked
     replayed: Replayed
-    schedule: schedules.Schedule
+    schedule: Schedule
     exit_code: int
 
 
@@ -276,23 +277,7 @@ def replay(
     with contextlib.ExitStack() as stack:
         target = _target(made, stack, max(schedule.steps))
         found = stack.enter_context(own.ready(found, target, made.schema))
-        strategy = catalog.find_strategy(found, schedule.strategy)
-        consumer = catalog.find_consumers(found, [schedule.consumer])[0] if schedule.consumer else None
-        schedules.check_same(schedule, strategy, consumer)
-        sessions = max(schedule.steps)
-        polls = 0
-        if consumer is not None:
-            polls, sessions = schedule.steps.count(sessions), sessions - 1
-        asked = Asked(
-            scenario=found,
-            strategy=strategy,
-            consumer=consumer,
-            sessions=sessions,
-            polls=polls,
-            reduce=False,
-            step_s=step_timeout,
-            schema=made.schema,
-        )
+        asked = replace(_of_schedule(schedule, found), step_s=step_timeout, schema=made.schema)
         replayed = explorer.replay(target, asked, schedule.steps)
         if minimize:
             if not replayed.wrong:
@@ -300,11 +285,28 @@ def replay(
                     "nothing goes wrong in this schedule, so there is no shorter way to it; leave out --minimize"
                 )
             shortest = explorer.shorten(target, asked, schedule.steps, tuple(replayed.wrong))
-            schedule = replace(schedule, steps=shortest, digest=schedules.digest(strategy, consumer))
+            schedule = replace(schedule, steps=shortest, digest=schedules.digest(asked.strategy, asked.consumer))
             replayed = explorer.replay(target, asked, shortest)
     raced = _raced(asked, replayed.ended.counts, kinds)
     bad = not raced if made.expect_race else raced and bool(kinds)
     return Rerun(asked=asked, replayed=replayed, schedule=schedule, exit_code=ExitCode.ANOMALY if bad else ExitCode.OK)
+
+
+def read_schedule(text: str, *, scenario: str | None) -> tuple[Asked, Schedule]:
+    """What a schedule runs; raises UsageProblem if it is none, or if its script is another now."""
+    schedule = schedules.parse(text)
+    return _of_schedule(schedule, catalog.find_scenario(scenario or schedule.scenario)), schedule
+
+
+def _of_schedule(schedule: Schedule, found: Scenario) -> Asked:
+    strategy = catalog.find_strategy(found, schedule.strategy)
+    consumer = catalog.find_consumers(found, [schedule.consumer])[0] if schedule.consumer else None
+    schedules.check_same(schedule, strategy, consumer)
+    sessions = max(schedule.steps)
+    polls = 0
+    if consumer is not None:
+        polls, sessions = schedule.steps.count(sessions), sessions - 1
+    return Asked(scenario=found, strategy=strategy, consumer=consumer, sessions=sessions, polls=polls, reduce=False)
 
 
 def run_spec(

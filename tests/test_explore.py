@@ -312,6 +312,23 @@ def test_three_sessions_of_a_right_strategy_are_proved(find: Find) -> None:
     assert found.complete
 
 
+@pytest.mark.parametrize("consumer", ["settle-delay", "gap-wait"])
+def test_what_a_consumer_still_holds_back_is_not_missed_and_proves_nothing(
+    embedded: Target, version_counter: Scenario, consumer: str
+) -> None:
+    asked = Asked(
+        scenario=version_counter,
+        strategy=version_counter.strategies["advisory"],
+        consumer=version_counter.consumers[consumer],
+        polls=1,
+        most=20,
+    )
+    found = explore(embedded, asked)
+    assert found.counts["missed"] == 0
+    assert found.verdict is Verdict.UNKNOWN
+    assert replace(found, complete=True).verdict is Verdict.UNKNOWN
+
+
 def test_a_search_out_of_budget_is_unknown_and_says_what_was_drawn(find: Find) -> None:
     found = find("unique-retry", sessions=3, most=20, reduce=False)
     assert found.verdict is Verdict.UNKNOWN

@@ -262,6 +262,11 @@ class Poller(Stepping):
     def socket(self) -> int:
         return self._pgconn.socket
 
+    @property
+    def cursor(self) -> Mapping[str, str]:
+        """Where it stands."""
+        return {name: value.decode(errors="replace") for name, value in self._cursor.items()}
+
     def start(self, tenant: int, run: int) -> None:  # noqa: ARG002 - a consumer has no operations
         zero = self._zero
         self.delivered = []

@@ -61,6 +61,8 @@ _SHORTENING_S = 5.0
 _MOST_PERMUTED = 3
 #: The shortest deadlock_timeout of a session; sessions must come to wait for each other within it.
 _DEADLOCK_MS = 30
+#: A session is parked between its steps, and may wait for a parked one: the server is not to lose patience with it.
+_PARKED = {"idle_in_transaction_session_timeout": "0", "statement_timeout": "0", "lock_timeout": "0"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,7 +157,14 @@ class Explored:
     def verdict(self) -> Verdict:
         if self.anomalous:
             return Verdict.INVALID
-        return Verdict.VALID if self.complete and not self.asked.strategy.inside else Verdict.UNKNOWN
+        return Verdict.VALID if self.complete and not self.blind else Verdict.UNKNOWN
+
+    @property
+    def blind(self) -> bool:
+        """Whether there is a race that no order of steps shows: inside a statement, or while a consumer holds rows."""
+        consumer = self.asked.consumer
+        timed = consumer is not None and consumer.settle_ms > 0 and consumer.misses == "maybe"
+        return self.asked.strategy.inside or timed
 
     @property
     def schedule(self) -> Schedule | None:
@@ -319,6 +328,11 @@ class Ground:
     def close(self) -> None:
         self._stack.close()
 
+    @property
+    def tenant(self) -> int:
+        """Whose rows the schedule that is being run writes."""
+        return self._tenant
+
     def _open(self) -> None:
         """Make the schema, the sessions and the stage; what was made is undone if the rest cannot be."""
         with contextlib.ExitStack() as opening:
@@ -328,7 +342,7 @@ class Ground:
     def _set_up(self, stack: contextlib.ExitStack) -> None:
         asked, target = self._asked, self._target
         consumers = [asked.consumer] if asked.consumer else []
-        schema = asked.schema or new_name()
+        schema = self.schema = asked.schema or new_name()
         if asked.strategy.calls:
             stack.enter_context(calls.exported(calls.variables(target, schema, APPLICATION)))
         if not asked.in_place:
@@ -348,7 +362,7 @@ class Ground:
         self._piped = in_pipelines(script)
         self._after_begin = _after_begin(script, asked.strategy.isolation, volatile)
         isolation = asked.strategy.isolation
-        settings = {"default_transaction_isolation": isolation} if isolation else {}
+        settings = _PARKED | ({"default_transaction_isolation": isolation} if isolation else {})
         self._chooses_victims = _may_set(monitor, "deadlock_timeout")
         actors: list[Actor] = []
         self.writers: list[Writer | Caller] = []
@@ -489,7 +503,7 @@ class Ground:
                     f"the schedule cannot be followed: at step {number} s{session} cannot go on, {can} can; "
                     "the script, the scenario or the server has changed since: explore again"
                 )
-            steps.append(self._watched(session))
+            steps.append(self.watch(session))
         if left := [f"s{choice.session}" for choice in self.choices()]:
             self.stage.abandon()
             raise UsageProblem(f"the schedule ends before the sessions do: {', '.join(left)} can go on")
@@ -508,7 +522,8 @@ class Ground:
             self._step(self.stage.actors[session - 1])
         self.end(schedule, complete=True)
 
-    def _watched(self, session: int) -> Step:
+    def watch(self, session: int) -> Step:
+        """Have a session that can go on take its step, and say what happened."""
         actors = self.stage.actors
         for each in actors:
             each.answers.clear()
@@ -545,6 +560,8 @@ class Ground:
         if self.poller is not None:
             drain(self.poller, self.stage.wait)
         rows = self._read_rows() if asked.scenario.rows is not None else []
+        if self.poller is not None:
+            self._settle(self.poller, rows)
         versions = sorted({version for _, version, _ in rows if version is not None})
         rank = {version: place for place, version in enumerate(versions, 1)}
         by_operation = {operation: version for _, version, operation in rows}
@@ -575,6 +592,13 @@ class Ground:
             victims=tuple(w.number for w in self.writers if w.deadlocks),
             swallowed=tuple(w.swallowed for w in self.writers if w.swallowed),
         )
+
+    def _settle(self, poller: Poller, rows: Sequence[tuple[int, Any, int]]) -> None:
+        """Go on polling for what is still to come, for as long as the consumer may hold rows back."""
+        deadline = time.monotonic() + poller.consumer.settle_ms / 1e3
+        due = {identity for identity, version, _ in rows if version is not None}
+        while not due <= set(poller.delivered) and time.monotonic() < deadline:
+            drain(poller, self.stage.wait)
 
     def _read_rows(self) -> list[tuple[int, Any, int]]:
         try:

@@ -203,6 +203,11 @@ def _headline(asked: Asked, environment: Mapping[str, Any]) -> str:
     )
 
 
+def _held(asked: Asked) -> str:
+    consumer = asked.consumer.name if asked.consumer else ""
+    return f"consumer '{consumer}' holds rows back for a time, and what happens meanwhile"
+
+
 def _sentence(result: Reported) -> str:
     found = result.found
     name, verdict = found.asked.strategy.name, found.verdict.value
@@ -214,10 +219,11 @@ def _sentence(result: Reported) -> str:
         if found.triggers:
             inside = f" (A step is a statement; what trigger {', '.join(found.triggers)} does is inside one.)"
         return f"{name} is {verdict}{known}: all {found.run:,} orders that matter were run, nothing went wrong.{inside}"
-    if found.complete and found.asked.strategy.inside and not found.anomalous:
+    if found.complete and found.blind and not found.anomalous:
+        where = "its race is inside one statement, which" if found.asked.strategy.inside else _held(found.asked)
         return (
-            f"{name} is {verdict}: no order of its {found.run:,} goes wrong, but its race is inside one statement, "
-            "which no order of statements shows. Hammer it with `racebench run`."
+            f"{name} is {verdict}: no order of its {found.run:,} goes wrong, but {where} no order of statements shows. "
+            "Hammer it with `racebench run`."
         )
     if found.verdict is Verdict.INVALID:
         rest = "" if found.complete else "; the search did not come to its end"
