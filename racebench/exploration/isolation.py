@@ -9,7 +9,9 @@ Source: PostgreSQL's src/test/isolation/README, and its expected outputs.
 from __future__ import annotations
 
 import contextlib
+import os
 import select
+import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -76,6 +78,7 @@ class Runner:
         self._target = target
         self._say = say
         self._spec: Spec
+        self._schema = ""
         self._control: psycopg.Connection[Any]
         self._connections: list[_Connection] = []
         self._notified = False
@@ -86,7 +89,7 @@ class Runner:
 
         `name` is the spec's: specs look for themselves in pg_stat_activity as `isolation/name/session`.
         """
-        schema = new_name()
+        schema = self._schema = new_name()
         self._spec = spec
         with contextlib.ExitStack() as stack:
             stack.enter_context(empty_schema(self._target, schema))
@@ -208,16 +211,13 @@ class Runner:
                     self._say(f"step {step.name}: {step.sql} <waiting ...>\n")
                 return False
             if time.monotonic() > deadline:
-                raise DatabaseProblem(
-                    f"step {step.name} ({one_line(step.sql)}) did not come to an end in {MOST_SECONDS:g} s"
-                    f"{self._strangers(connection)}"
-                )
+                raise self._endless(connection)
         if self._held_back(running):
             if not again:
                 self._say(f"step {step.name}: {step.sql} <waiting ...>\n")
             return False
         self._say(f"step {step.name}: <... completed>\n" if again else f"step {step.name}: {step.sql}\n")
-        while (result := pgconn.get_result()) is not None:
+        while (result := self._next_result(connection, deadline)) is not None:
             self._result(result)
         self._consume(pgconn)
         while (notify := pgconn.notifies()) is not None:
@@ -229,7 +229,27 @@ class Runner:
         connection.active = None
         return True
 
+    def _next_result(self, connection: _Connection, deadline: float) -> pq.abc.PGresult | None:
+        """The next of a step's results; of several statements a later one may have to wait."""
+        pgconn = connection.pgconn
+        while pgconn.is_busy():
+            if select.select([pgconn.socket], [], [], _PATIENCE_S)[0]:
+                if _is_closed(pgconn.socket):
+                    break  # libpq says so best when it is asked for the result
+                self._consume(pgconn)
+            elif time.monotonic() > deadline:
+                raise self._endless(connection)
+        return pgconn.get_result()
+
+    def _endless(self, connection: _Connection) -> DatabaseProblem:
+        assert connection.active is not None
+        step = connection.active.step
+        said = f"step {step.name} ({one_line(step.sql)}) did not come to an end in {MOST_SECONDS:g} s"
+        return DatabaseProblem(said + self._strangers(connection))
+
     def _consume(self, pgconn: pq.abc.PGconn) -> None:
+        if pgconn.status != pq.ConnStatus.OK:
+            return
         with contextlib.suppress(psycopg.OperationalError):  # the results say what happened
             pgconn.consume_input()
 
@@ -297,7 +317,7 @@ class Runner:
     def _exec(self, pgconn: pq.abc.PGconn, text: str, what: str, *, fatal: bool = True) -> None:
         result = pgconn.exec_(text.encode())
         if result.status == pq.ExecStatus.TUPLES_OK:
-            self._say(table(result))
+            self._say(table(result, self._schema))
         elif result.status != pq.ExecStatus.COMMAND_OK:
             message = one_line(pgconn.get_error_message())
             if fatal:
@@ -306,16 +326,23 @@ class Runner:
 
     def _result(self, result: pq.abc.PGresult) -> None:
         if result.status == pq.ExecStatus.TUPLES_OK:
-            self._say(table(result))
+            self._say(table(result, self._schema))
         elif result.status == pq.ExecStatus.FATAL_ERROR:
             severity = result.error_field(pq.DiagnosticField.SEVERITY)
             message = result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY)
             if severity and message:
-                self._say(f"{severity.decode()}:  {message.decode(errors='replace')}\n")
+                text = message.decode(errors="replace").replace(self._schema, "public")
+                self._say(f"{severity.decode()}:  {text}\n")
             else:
                 self._say(f"{(result.error_message or b'').decode(errors='replace')}\n")
         elif result.status not in (pq.ExecStatus.COMMAND_OK, pq.ExecStatus.EMPTY_QUERY):
             self._say(f"unexpected result status: PGRES_{pq.ExecStatus(result.status).name}\n")
+
+
+def _is_closed(number: int) -> bool:
+    """Whether the server has hung up and all that it said was read."""
+    with socket.socket(fileno=os.dup(number)) as same:
+        return not same.recv(1, socket.MSG_PEEK)
 
 
 def _has_timeouts(spec: Spec, connection: psycopg.Connection[Any]) -> bool:
@@ -336,13 +363,18 @@ _NUMERIC = frozenset(b"0123456789.Ee -")
 _DIGITS = frozenset(b"0123456789")
 
 
-def table(result: pq.abc.PGresult) -> str:
-    """A result as libpq's PQprint aligns it: a column of numbers to the right, widths in bytes."""
+def table(result: pq.abc.PGresult, schema: str = "") -> str:
+    """A result as libpq's PQprint aligns it: a column of numbers to the right, widths in bytes.
+
+    The schema is called `public`, for which it stands.
+    """
     count = result.nfields
     if not count:
         return ""
     names = [result.fname(column) or b"" for column in range(count)]
     rows = [[result.get_value(row, column) or b"" for column in range(count)] for row in range(result.ntuples)]
+    if schema:
+        rows = [[value.replace(schema.encode(), b"public") for value in row] for row in rows]
     widths = [max([len(name), *(len(row[column]) for row in rows)]) for column, name in enumerate(names)]
     right = [all(_is_number(row[column]) for row in rows if row[column]) for column in range(count)]
 
