@@ -339,6 +339,49 @@ def server_reset(version: str) -> None:
         click.echo("nothing to delete")
 
 
+@cli.group()
+def init() -> None:
+    """Files for a project that uses racebench."""
+
+
+@init.command("ci")
+@click.argument("scenario", required=False, shell_complete=completing.scenarios)
+@click.option(
+    "-s",
+    "--strategy",
+    "strategies",
+    multiple=True,
+    metavar="NAME",
+    shell_complete=completing.strategies,
+    help="What must be free of races, several times, or a group.  [default: correct]",
+)
+@click.option("--github", is_flag=True, default=None, help="For GitHub Actions.  [default: both]")
+@click.option("--gitlab", is_flag=True, default=None, help="For GitLab CI.  [default: both]")
+@click.option("--force", is_flag=True, help="Write files anew that are there already.")
+def init_ci(
+    scenario: str | None, strategies: tuple[str, ...], github: bool | None, gitlab: bool | None, force: bool
+) -> None:
+    """Write workflow files that explore and hammer strategies on the embedded server: see docs/ci.md."""
+    from pathlib import Path
+
+    from racebench import ci
+
+    if github or gitlab:  # what is asked for; of nothing, all that is not refused
+        github, gitlab = bool(github), bool(gitlab)
+    written = ci.write(
+        Path.cwd(),
+        scenario=scenario,
+        strategies=strategies or ("correct",),
+        github=github is not False,
+        gitlab=gitlab is not False,
+        force=force,
+    )
+    for each in written:
+        click.echo(f"wrote {each.path}")
+        if each.next_move is not None:
+            click.echo(each.next_move)
+
+
 @cli.command()
 @click.argument("command", nargs=-1)
 def config(command: tuple[str, ...]) -> None:

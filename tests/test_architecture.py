@@ -29,7 +29,7 @@ FLOORS = (
     {"hammer", "explore"},
     {"reports"},
     {"completing", "options"},
-    {"planning"},
+    {"planning", "ci"},
     {"running", "exploring"},
     {"cli", "__main__"},
 )
