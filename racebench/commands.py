@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import click
 
 from racebench import settings
-from racebench.errors import UsageProblem, suggest
+from racebench.errors import RacebenchError, UsageProblem, suggest
 
 _COLOUR = "racebench.colour"
 
@@ -26,14 +27,21 @@ class Command(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the command line, then fill in what is set elsewhere. --help has done its work before."""
+        if ctx.resilient_parsing:
+            return self._parse_for_completion(ctx, args)
         rest = super().parse_args(ctx, args)
-        root = ctx.find_root().command
-        if ctx.resilient_parsing:  # a shell asks for completions: trouble with settings is not for now
-            return rest
-        held = settings.read(root)
+        held = settings.read(ctx.find_root().command)
         settings.fill(ctx, held)
         for variable in held.unknown_variables:
             click.echo(f"racebench: warning: {variable}", err=True)
+        return rest
+
+    def _parse_for_completion(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse what a shell has of the line: trouble with settings is not for now."""
+        # An option that still waits for its value would end the parsing, and with it go the arguments.
+        rest = super().parse_args(ctx, args[:-1] if args and args[-1].startswith("-") else args)
+        with contextlib.suppress(RacebenchError):
+            settings.fill(ctx, settings.read(ctx.find_root().command))
         return rest
 
 

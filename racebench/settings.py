@@ -34,11 +34,14 @@ _NAMED_TYPES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """A value for an option, not yet checked, and where it is from: a variable, or a file and a key."""
+    """A value for an option, not yet checked, and where it is from: a variable, or a file and a key.
+
+    `folder` is the file's, None for a variable.
+    """
 
     value: Any
     source: str
-    from_file: bool
+    folder: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +58,7 @@ class Settings:
         both = (self.commands.get(command, {}).get(option), self.general.get(option))
         found = [setting for setting in both if setting is not None]
         # A variable outranks a file, whatever either is about; of one kind, the more particular wins.
-        return next((setting for setting in found if not setting.from_file), found[0] if found else None)
+        return next((setting for setting in found if setting.folder is None), found[0] if found else None)
 
 
 def read(root: click.Command, *, start: Path | None = None, environment: Mapping[str, str] | None = None) -> Settings:
@@ -74,7 +77,7 @@ def read(root: click.Command, *, start: Path | None = None, environment: Mapping
                 above = f"{command} ".lstrip()
                 below = {each.removeprefix(above).split()[0] for each in options if each.startswith(above)}
                 raise UsageProblem(f"{source}: there is no such setting{suggest(name, known | below)}")
-            setting = Setting(value=value, source=source, from_file=True)
+            setting = Setting(value=value, source=source, folder=file.parent)
             (of_commands[command] if command else general)[name] = setting
     unknown = _environment(os.environ if environment is None else environment, options, general, of_commands)
     return Settings(file=file, general=general, commands=of_commands, unknown_variables=unknown)
@@ -125,7 +128,7 @@ def fill(context: click.Context, settings: Settings) -> None:
         value = checked(context, parameter, setting)
         if parameter.expose_value:
             context.params[parameter.name] = value
-        source = ParameterSource.DEFAULT_MAP if setting.from_file else ParameterSource.ENVIRONMENT
+        source = ParameterSource.ENVIRONMENT if setting.folder is None else ParameterSource.DEFAULT_MAP
         context.set_parameter_source(parameter.name, source)
 
 
@@ -142,8 +145,7 @@ def command_name(context: click.Context) -> str:
 def checked(context: click.Context, parameter: click.Parameter, setting: Setting) -> Any:
     """A setting's value as the option has it; raises UsageProblem, with its source, if it does not take it."""
     try:
-        value = _from_file(parameter, setting.value) if setting.from_file else _from_text(parameter, setting.value)
-        return parameter.process_value(context, value)
+        return parameter.process_value(context, _given(parameter, setting))
     except click.ClickException as problem:
         raise UsageProblem(f"{setting.source}: {one_line(problem.format_message())}") from None
     except UsageProblem as problem:
@@ -246,7 +248,7 @@ def _environment(
             unknown.append(f"{variable} sets nothing{_close(variable, [*meant, *OTHER_VARIABLES])}")
             continue
         command, name = meant[variable]
-        setting = Setting(value=value, source=variable, from_file=False)
+        setting = Setting(value=value, source=variable)
         (of_commands[command] if command else general)[name] = setting
     return tuple(unknown)
 
@@ -257,19 +259,25 @@ def _close(variable: str, known: Sequence[str]) -> str:
     return said if said.startswith("; did you mean") else ""
 
 
-def _from_text(parameter: click.Parameter, text: str) -> Any:
-    """A variable's text as an option would get it: separated by commas for one that can be given several times."""
-    if _many(parameter):
-        return [part.strip() for part in text.split(",") if part.strip()]
-    return text
+def _given(parameter: click.Parameter, setting: Setting) -> Any:
+    """A setting's value as an option would get it from a command line; UsageProblem for one of another type."""
+    many = isinstance(parameter, click.Option) and parameter.multiple
+    if setting.folder is None:
+        return [part.strip() for part in setting.value.split(",") if part.strip()] if many else setting.value
+    parts = setting.value if many and isinstance(setting.value, list) else [setting.value]
+    given = [_anchored(parameter, _scalar(parameter, part), setting.folder) for part in parts]
+    return given if many else given[0]
 
 
-def _from_file(parameter: click.Parameter, value: Any) -> Any:
-    """A TOML value as an option would get it; raises UsageProblem for one of another type."""
-    if _many(parameter):
-        parts = value if isinstance(value, list) else [value]
-        return [_scalar(parameter, part) for part in parts]
-    return _scalar(parameter, value)
+def _anchored(parameter: click.Parameter, value: Any, folder: Path) -> Any:
+    """A path in a file is relative to the file's folder, from wherever the command is run; other values stay."""
+    metavar = parameter.metavar or ""
+    if isinstance(value, str) and parameter.name == "scenario":
+        return os.path.relpath(folder / value) + "/" if "/" in value or value.startswith(".") else value
+    if not isinstance(value, str) or not metavar.endswith(("PATH", "DIR")) or value == "-":
+        return value
+    before, equals, path = value.rpartition("=") if "=" in metavar else ("", "", value)
+    return f"{before}{equals}{os.path.relpath(folder / path)}" if path else value
 
 
 def _scalar(parameter: click.Parameter, value: Any) -> Any:
@@ -286,10 +294,6 @@ def _scalar(parameter: click.Parameter, value: Any) -> Any:
     if isinstance(value, bool) or not right:
         raise UsageProblem(f"{name} is {'a number' if numeric else 'a string'}, not {_kind(value)}")
     return str(value)  # as on a command line, so that 2.5 is no whole number
-
-
-def _many(parameter: click.Parameter) -> bool:
-    return isinstance(parameter, click.Option) and parameter.multiple
 
 
 def _kind(value: Any) -> str:
