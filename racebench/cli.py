@@ -417,7 +417,7 @@ def _check(reports: tuple[options.ReportFile, ...]) -> None:
     from racebench import planning
 
     for each in reports:
-        planning.check_file("--report", each.path)
+        planning.check_file("--report", each.path, stdout=False)
 
 
 def _publish(whole: Document | Explorations, reports: tuple[options.ReportFile, ...]) -> None:

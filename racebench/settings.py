@@ -154,9 +154,10 @@ def checked(context: click.Context, parameter: click.Parameter, setting: Setting
 
 def masked(value: str) -> str:
     """A connection string without its password, whichever way that is written; other text as it is."""
-    value = re.sub(r"(://[^/@\s:]*:)\S*(?=@)", r"\1***", value)
-    value = re.sub(r"(?i)([?&](?:ssl)?password=)[^&\s]*", r"\1***", value)
-    return re.sub(r"(?i)(\b(?:ssl)?password\s*=\s*)('(?:\\.|[^'\\])*'?|(?:\\.|[^\s&*])+)", r"\1***", value)
+    if "://" in value:
+        value = re.sub(r"(://[^/@\s:]*:)\S*(?=@)", r"\1***", value)
+        return re.sub(r"(?i)([?&](?:ssl)?password=)[^&\s]*", r"\1***", value)
+    return re.sub(r"(?i)(\b(?:ssl)?password\s*=\s*)('(?:\\.|[^'\\])*'?|(?:\\.|\S)+)", r"\1***", value)
 
 
 def _variable(words: str) -> str:
@@ -254,9 +255,12 @@ def _environment(
 
 
 def _close(variable: str, known: Sequence[str]) -> str:
-    """The suggestion for a variable, if one is close: all of them would be no help."""
-    said = suggest(variable, known)
-    return said if said.startswith("; did you mean") else ""
+    """The suggestion for a variable, if one is very close: the prefix makes all of them alike."""
+    import difflib
+
+    names = sorted(name.removeprefix(_PREFIX) for name in known)
+    close = difflib.get_close_matches(variable.removeprefix(_PREFIX), names, n=1, cutoff=0.8)
+    return f"; did you mean '{_PREFIX}{close[0]}'?" if close else ""
 
 
 def _given(parameter: click.Parameter, setting: Setting) -> Any:
@@ -276,7 +280,7 @@ def _anchored(parameter: click.Parameter, value: Any, folder: Path) -> Any:
         return os.path.relpath(folder / value) + "/" if "/" in value or value.startswith(".") else value
     if not isinstance(value, str) or not metavar.endswith(("PATH", "DIR")) or value == "-":
         return value
-    before, equals, path = value.rpartition("=") if "=" in metavar else ("", "", value)
+    before, equals, path = value.partition("=") if "=" in metavar else ("", "", value)
     return f"{before}{equals}{os.path.relpath(folder / path)}" if path else value
 
 

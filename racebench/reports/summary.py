@@ -16,6 +16,7 @@ from racebench.reports.explorations import Explorations
 
 VARIABLE = "GITHUB_STEP_SUMMARY"
 LIMIT = 1024 * 1024
+_UNWRITABLE = "backslashreplace"  # what is not text is no reason to lose the rest
 _LEFT_OUT = "\n_The rest is left out: GitHub takes 1 MiB of a step's summary. The saved results have it._\n"
 _MARKS = {Verdict.VALID: "✅", Verdict.INVALID: "❌", Verdict.UNKNOWN: "❔"}
 
@@ -28,7 +29,7 @@ def append(document: Document | Explorations) -> str | None:
     try:
         path = Path(name)
         used = path.stat().st_size if path.exists() else 0
-        with path.open("a", encoding="utf-8") as file:
+        with path.open("a", encoding="utf-8", errors=_UNWRITABLE) as file:
             file.write(fit(sections([document]), LIMIT - used))
     except OSError as problem:
         return f"the job summary {VARIABLE} '{name}' cannot be written: {problem.strerror}; the results are unharmed"
@@ -119,4 +120,4 @@ def _cell(text: str) -> str:
 
 
 def _bytes(text: str) -> int:
-    return len(text.encode(errors="replace"))
+    return len(text.encode(errors=_UNWRITABLE))
