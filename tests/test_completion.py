@@ -1,4 +1,4 @@
-"""Shell completion, in the shells themselves: bash, and zsh and fish where they are installed (.ci/run sees to that)."""
+"""Shell completion, in the shells themselves: bash, and zsh and fish where they are installed (see .ci/run)."""
 
 from __future__ import annotations
 
@@ -19,10 +19,9 @@ from racebench import catalog
 from racebench.completing import SHELLS
 
 INSTALLED = [shell for shell in SHELLS if shutil.which(shell)]
-INTERACTIVE = {
-    "bash": ["bash", "--norc", "--noprofile", "-i"],
-    "zsh": ["zsh", "-f", "-i"],
-    "fish": ["fish", "-N", "-i"],
+LOADS = {
+    "bash": (["bash", "--norc", "--noprofile", "-i"], 'eval "$(racebench completion bash)"'),
+    "zsh": (["zsh", "-f", "-i"], 'autoload -Uz compinit; compinit -u -D; eval "$(racebench completion zsh)"'),
 }
 
 
@@ -53,11 +52,12 @@ def test_bash_is_here() -> None:
     assert "bash" in INSTALLED
 
 
-@pytest.mark.parametrize("shell", INSTALLED)
+@pytest.mark.parametrize("shell", [shell for shell in INSTALLED if shell in LOADS])
 def test_a_real_shell_completes_a_strategy_at_a_tab(shell: str, program: dict[str, str], tmp_path: Path) -> None:
+    start, load = LOADS[shell]
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
-        INTERACTIVE[shell],
+        start,
         cwd=tmp_path,
         env=program,
         stdin=theirs,
@@ -78,19 +78,21 @@ def test_a_real_shell_completes_a_strategy_at_a_tab(shell: str, program: dict[st
         said = ""
 
     try:
-        load = "racebench completion fish | source" if shell == "fish" else f'eval "$(racebench completion {shell})"'
-        if shell == "zsh":
-            load = f"autoload -Uz compinit; compinit -u -D; {load}"
         os.write(ours, f"{load}; echo re''ady\r".encode())
         read_until(r"(?m)^(.*[^'])?ready")
-        os.write(ours, b"echo racebench run -s serializ")
-        read_until("serializ")
-        os.write(ours, b"\x15racebench explore lost-update --strategy subs\t")
+        os.write(ours, b"racebench explore lost-update --strategy subs\t")
         read_until("elect-update")
     finally:
         process.kill()
         process.wait()
         os.close(ours)
+
+
+@pytest.mark.parametrize("shell", [shell for shell in INSTALLED if shell == "fish"])
+def test_fish_is_offered_the_strategies(shell: str, program: dict[str, str], tmp_path: Path) -> None:
+    asked = "racebench completion fish | source; complete -C 'racebench explore lost-update --strategy subs'"
+    done = subprocess.run([shell, "-c", asked], cwd=tmp_path, env=program, capture_output=True, text=True)
+    assert done.stdout.startswith("subselect-update")
 
 
 @pytest.mark.parametrize("shell", INSTALLED)
