@@ -39,8 +39,10 @@ def scripts(folder: Path, service: str) -> Iterator[str]:
         lines = [step["run"] for step in job["steps"] if "run" in step]
     else:
         jobs = load(folder / GITLAB)
-        common = jobs.pop(".racebench")
-        lines = [*common["before_script"], *(line for job in jobs.values() for line in job["script"])]
+        lines = [
+            *jobs["racebench-explore"]["before_script"],
+            *(line for job in jobs.values() for line in job["script"]),
+        ]
     assert lines[0] == "pip install racebench"
     yield from lines[1:]
 
