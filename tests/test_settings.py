@@ -368,3 +368,14 @@ def test_output_has_one_order(racebench: Command, arguments: list[str]) -> None:
     said = {racebench(*arguments, env={"PYTHONHASHSEED": seed}).stdout for seed in ("1", "2", "3")}
     assert len(said) == 1
     assert said != {""}
+
+
+def test_the_documented_file_is_one_that_is_taken(racebench: Command, tmp_path: Path) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "settings.md").read_text()
+    example = re.search(r"```toml\n(.*?)```", page, re.DOTALL)
+    assert example is not None
+    (tmp_path / "pyproject.toml").write_text(example.group(1))
+    done = racebench("config")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert held(done.stdout, "workers") == ("16", "pyproject.toml: tool.racebench.run.workers")
+    assert held(done.stdout, "scenario", "replay") == ("./db/orders", "pyproject.toml: tool.racebench.scenario")
