@@ -81,6 +81,7 @@ def cli() -> None:
 
 @cli.command()
 @options.of_load
+@options.of_own
 @options.of_target
 @options.of_results
 @options.of_reports
@@ -89,8 +90,8 @@ def cli() -> None:
 def run(reports: tuple[options.ReportFile, ...], **given: Any) -> int:
     """Hammer a table with one or more strategies and count what breaks.
 
-    SCENARIO is a shipped one (see `racebench list`) or a folder; without it, version-counter. The server is an embedded
-    PostgreSQL unless --dsn or RACEBENCH_DSN names another.
+    SCENARIO is a shipped one (see `racebench list`), a folder, or a file of SQL of your own (insert.sql); without it,
+    version-counter. The server is an embedded PostgreSQL unless --dsn or RACEBENCH_DSN names another.
     """
     from racebench import planning
     from racebench.reports import terminal
@@ -132,6 +133,7 @@ def matrix(markdown: str | None, reports: tuple[options.ReportFile, ...], **give
 
 @cli.command()
 @options.of_exploration
+@options.of_own
 @options.of_server
 @options.of_saving
 @options.of_explored_reports
@@ -141,7 +143,8 @@ def matrix(markdown: str | None, reports: tuple[options.ReportFile, ...], **give
 def explore(markdown: str | None, reports: tuple[options.ReportFile, ...], **given: Any) -> int:
     """Run every interleaving of some sessions' steps: proof that a strategy can break, or that it cannot.
 
-    SCENARIO is a shipped one (see `racebench list`) or a folder; without it, version-counter.
+    SCENARIO is a shipped one (see `racebench list`), a folder, or a file of SQL of your own; without it,
+    version-counter.
     """
     from pathlib import Path
 
@@ -175,21 +178,23 @@ def explore(markdown: str | None, reports: tuple[options.ReportFile, ...], **giv
 
 @cli.command()
 @click.argument("schedule")
+@click.argument("subject", required=False, metavar="[FILE.sql]", shell_complete=completing.files)
 @click.option(
     "--scenario",
     metavar="NAME",
     shell_complete=completing.scenarios,
     help="The scenario or folder, if it is not the schedule's.",
 )
+@options.of_own
 @options.of_server
-def replay(schedule: str, scenario: str | None, server: str, dsn: str | None) -> int:
+def replay(schedule: str, subject: str | None, scenario: str | None, **given: Any) -> int:
     """Run one schedule again, step by step, as `explore` printed it."""
     from racebench import exploring
     from racebench.interrupts import interruptible
     from racebench.reports import explored
 
     with interruptible():
-        asked, replayed = exploring.replay(schedule, scenario=scenario, server=server, dsn=dsn)
+        asked, replayed = exploring.replay(schedule, scenario=subject or scenario, **given)
     explored.show_replay(_console(), asked, replayed, schedule)
     return ExitCode.OK
 

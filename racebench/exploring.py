@@ -6,20 +6,21 @@ import contextlib
 import re
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from racebench import catalog, environment
+from racebench import catalog, environment, own
 from racebench.errors import DatabaseProblem, ExitCode, UsageProblem
-from racebench.explore import explorer, schedules
-from racebench.explore.explorer import Asked, Explored, Replayed
+from racebench.exploration import explorer, schedules
+from racebench.exploration.explorer import Asked, Explored, Replayed
 from racebench.judging import expected_kinds
-from racebench.model import Consumer, Verdict
+from racebench.model import Consumer, Scenario, Verdict
 from racebench.planning import anomalies, check_file, target_of
 from racebench.reports import explored as report
 from racebench.reports.document import check_writable, now, write_atomically
 from racebench.reports.explorations import Explorations, to_json
+from racebench.schemas import new_name
 from racebench.targets import Target
 from racebench.targets.embedded import EmbeddedServer
 from racebench.targets.external import check_usable
@@ -48,6 +49,8 @@ class Exploring:
     left_out: list[str] = field(default_factory=list)
     finished: bool = False
     saved: Path | None = None
+    #: An application that has connected once goes on where it was.
+    schema: str = field(default_factory=new_name)
 
     def document(self) -> Explorations:
         """What has been found so far, as a document."""
@@ -61,6 +64,9 @@ class Exploring:
 def plan(
     *,
     scenario: str | None,
+    call: Sequence[str] = (),
+    setup: Sequence[str] = (),
+    invariant: Sequence[str] = (),
     strategies: Sequence[str],
     sessions: int,
     consumer: str | None,
@@ -80,7 +86,7 @@ def plan(
     expect: str | None,
 ) -> Exploring:
     """Check the options of `explore`; raises UsageProblem for the first that cannot be carried out."""
-    found = catalog.find_scenario(scenario)
+    found = own.find(scenario, called=call, setup=setup, invariants=invariant)
     readers: tuple[Consumer | None, ...] = (None,)
     if consumer not in (None, "none"):
         readers = catalog.find_consumers(found, [str(consumer)]) or (None,)
@@ -124,8 +130,11 @@ def run(made: Exploring, progress: Progress) -> None:
     """Explore one after the other, adding to `made.results`; what an interruption leaves is there too."""
     with contextlib.ExitStack() as stack:
         progress("starting PostgreSQL", 0.0)
-        target = _target(made, stack)
+        target = _target(made, stack, max(each.sessions for each in made.asked))
         made.environment = environment.describe(target)
+        scenario = stack.enter_context(own.ready(made.asked[0].scenario, target, made.schema))
+        if scenario is not made.asked[0].scenario:
+            made.asked = tuple(_with(each, scenario, made.schema) for each in made.asked)
         asked = list(_possible(made))
         for number, each in enumerate(asked):
             found = Explored(asked=each)
@@ -140,11 +149,16 @@ def run(made: Exploring, progress: Progress) -> None:
                 made.finished = number + 1 == len(asked)
             finally:
                 if found.run:
-                    made.results.append(_reported(target, found))
+                    made.results.append(reported(target, found))
                     save(made)
 
 
-def _reported(target: Target, found: Explored) -> report.Reported:
+def _with(asked: Asked, scenario: Scenario, schema: str) -> Asked:
+    """What to explore, of a scenario whose callables have been imported."""
+    return replace(asked, scenario=scenario, strategy=scenario.strategies[asked.strategy.name], schema=schema)
+
+
+def reported(target: Target, found: Explored) -> report.Reported:
     """What was found with its witness run once more, step by step."""
     shown: Replayed | None = None
     if found.witness is not None:
@@ -155,7 +169,9 @@ def _reported(target: Target, found: Explored) -> report.Reported:
         found=found,
         witness=shown,
         expected=tuple(sorted(certain)),
-        as_expected=found.verdict is not Verdict.UNKNOWN and certain <= seen <= certain | possible,
+        as_expected=None
+        if found.asked.scenario.restored
+        else found.verdict is not Verdict.UNKNOWN and certain <= seen <= certain | possible,
     )
 
 
@@ -174,8 +190,8 @@ def _possible(made: Exploring) -> Sequence[Asked]:
     return kept
 
 
-def _target(made: Exploring, stack: contextlib.ExitStack) -> Target:
-    connections = max(each.sessions for each in made.asked) + 1 + _EXTRA_CONNECTIONS
+def _target(made: Exploring, stack: contextlib.ExitStack, sessions: int) -> Target:
+    connections = sessions + 1 + _EXTRA_CONNECTIONS
     if made.target is None:
         return stack.enter_context(EmbeddedServer(version=made.server_version, connections=connections))
     check_usable(made.target, connections)
@@ -213,25 +229,24 @@ def _raced(made: Exploring, result: report.Reported) -> bool:
     return any(result.found.counts[kind] for kind in kinds)
 
 
-def replay(text: str, *, scenario: str | None, server: str, dsn: str | None) -> tuple[Asked, Replayed]:
+def replay(
+    text: str,
+    *,
+    scenario: str | None,
+    server: str,
+    dsn: str | None,
+    call: Sequence[str] = (),
+    setup: Sequence[str] = (),
+    invariant: Sequence[str] = (),
+) -> tuple[Asked, Replayed]:
     """Run a schedule once more; raises UsageProblem if the script is another now or the server does not follow."""
     schedule = schedules.parse(text)
-    found = catalog.find_scenario(scenario or schedule.scenario)
-    strategy = catalog.find_strategy(found, schedule.strategy)
-    consumer = catalog.find_consumers(found, [schedule.consumer])[0] if schedule.consumer else None
-    current = schedules.digest(strategy, consumer)
-    if schedule.digest and schedule.digest != current:
-        raise UsageProblem(
-            f"the schedule is of another version of '{strategy.name}' ([{schedule.digest}], now [{current}]); "
-            "explore again"
-        )
-    sessions = max(schedule.steps)
-    polls = 0
-    if consumer is not None:
-        polls, sessions = schedule.steps.count(sessions), sessions - 1
-    asked = Asked(scenario=found, strategy=strategy, consumer=consumer, sessions=sessions, polls=polls, reduce=False)
+    own_code = bool(call) or (scenario is not None and own.is_sql_file(scenario))
+    found = own.find(
+        scenario or (None if own_code else schedule.scenario), called=call, setup=setup, invariants=invariant
+    )
     made = Exploring(
-        asked=(asked,),
+        asked=(),
         target=target_of(dsn),
         server_version=int(server),
         json_path=None,
@@ -241,4 +256,22 @@ def replay(text: str, *, scenario: str | None, server: str, dsn: str | None) -> 
         named=frozenset(),
     )
     with contextlib.ExitStack() as stack:
-        return asked, explorer.replay(_target(made, stack), asked, schedule.steps)
+        target = _target(made, stack, max(schedule.steps))
+        found = stack.enter_context(own.ready(found, target, made.schema))
+        strategy = catalog.find_strategy(found, schedule.strategy)
+        consumer = catalog.find_consumers(found, [schedule.consumer])[0] if schedule.consumer else None
+        schedules.check_same(schedule, strategy, consumer)
+        sessions = max(schedule.steps)
+        polls = 0
+        if consumer is not None:
+            polls, sessions = schedule.steps.count(sessions), sessions - 1
+        asked = Asked(
+            scenario=found,
+            strategy=strategy,
+            consumer=consumer,
+            sessions=sessions,
+            polls=polls,
+            reduce=False,
+            schema=made.schema,
+        )
+        return asked, explorer.replay(target, asked, schedule.steps)

@@ -113,6 +113,15 @@ _MS = Number(0, _MINUTE_MS, whole=False)
 _PERCENT = Number(0, 100, whole=False)
 _SERVER = click.Choice(["18", "16"])
 
+of_own = _chain(
+    _option("--call", multiple=True, metavar="MODULE:FUNCTION",
+            help="Your own Python instead of a scenario; several times to race them with each other."),
+    _option("--setup", "--schema", "setup", multiple=True, metavar="SQL",
+            help="With --call or a file of SQL: what makes the tables: SQL, a .sql file or module:function."),
+    _option("--invariant", multiple=True, metavar="SQL",
+            help="With them: a query that returns the rows that break it, a .sql file or module:function."),
+)  # fmt: skip
+
 of_load = _chain(
     click.argument("scenario", required=False, shell_complete=completing.scenarios),
     _option("-s", "--strategy", "strategies", multiple=True, metavar="NAME",

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from racebench import catalog
+from racebench import catalog, own
 from racebench.errors import ExitCode, UsageProblem, suggest
 from racebench.model import ANOMALIES, Consumer, Load, Protocol, RunResult, Scenario, Strategy, Verdict
 from racebench.reports.document import Document, check_writable, now, to_json
@@ -77,6 +77,9 @@ def target_of(dsn: str | None) -> Target | None:
 def plan(
     *,
     scenario: str | None,
+    call: Sequence[str] = (),
+    setup: Sequence[str] = (),
+    invariant: Sequence[str] = (),
     strategies: Sequence[str],
     workers: int,
     duration: float | None,
@@ -110,7 +113,7 @@ def plan(
 
     Durations are in seconds, delays in milliseconds; `long` is a percentage and a delay.
     """
-    found = catalog.find_scenario(scenario)
+    found = own.find(scenario, called=call, setup=setup, invariants=invariant)
     sessions = workers * connections_per_worker
     if sessions > MOST_SESSIONS:
         raise UsageProblem(
@@ -134,6 +137,8 @@ def plan(
         if rate is not None or warmup:
             raise UsageProblem(f"scenario '{found.name}' runs each worker's script once; --rate and --warmup need many")
         operations = sessions
+    if found.restored and connections_per_worker > 1 and call:
+        raise UsageProblem("--call runs Python, one call at a time in a process; use --workers for more sessions")
     if each_alone and not found.consumers:
         raise UsageProblem(f"scenario '{found.name}' has no consumers; use `racebench run {found.name}`")
     if duration is None and operations is None:

@@ -8,14 +8,15 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from racebench import environment
+from racebench import environment, own
 from racebench.errors import DatabaseProblem
 from racebench.executors.processes import Processes
-from racebench.hammer.driver import EXTRA_CONNECTIONS, Hammer
+from racebench.hammering.driver import EXTRA_CONNECTIONS, Hammer
 from racebench.history.archive import SUFFIX
 from racebench.model import Consumer, RunResult, Strategy
 from racebench.planning import Plan
 from racebench.reports.document import write_atomically
+from racebench.schemas import new_name
 from racebench.targets import Target
 from racebench.targets.embedded import EmbeddedServer
 from racebench.targets.external import check_usable
@@ -35,10 +36,14 @@ def run(plan: Plan, progress: Progress) -> None:
         plan.environment = environment.describe(
             target, {name for consumer in plan.consumers for name in consumer.requires}
         )
+        schema = new_name() if plan.scenario.restored else None
+        if schema is not None:
+            plan.scenario = stack.enter_context(own.ready(plan.scenario, target, schema))
+            plan.strategies = tuple(plan.scenario.strategies[each.name] for each in plan.strategies)
         runs = list(_runs(plan, target))
         progress("starting workers", 0.0)
         processes.warm(plan.load.workers + together)
-        hammer = Hammer(target=target, processes=processes, keep=plan.keep, environment=plan.environment)
+        hammer = Hammer(target=target, processes=processes, keep=plan.keep, environment=plan.environment, schema=schema)
         for number, (strategy, consumers) in enumerate(runs):
             label = strategy.name if not plan.each_alone else f"{strategy.name} {_names(consumers)}"
             report = _scaled(progress, label, number, len(runs))

@@ -50,8 +50,9 @@ def connect(
     schema: str | None = None,
     application_name: str = "racebench",
     settings: Mapping[str, str] | None = None,
+    autocommit: bool = True,
 ) -> psycopg.Connection[tuple[Any, ...]]:
-    """Connect in autocommit mode, with `search_path` set to the schema and the given settings.
+    """Connect, in autocommit mode unless told otherwise, with `search_path` set to the schema and the given settings.
 
     Raises DatabaseProblem, in one line and without the password, when the server cannot be reached.
     """
@@ -65,7 +66,7 @@ def connect(
     parameters["options"] = " ".join([part for part in [parameters.get("options", ""), *words] if part])
     try:
         with _sealed_environment() if target.sealed else contextlib.nullcontext():
-            return psycopg.connect(**parameters, autocommit=True, prepare_threshold=None)  # type: ignore[arg-type]
+            return psycopg.connect(**parameters, autocommit=autocommit, prepare_threshold=None)  # type: ignore[arg-type]
     except psycopg.Error as problem:
         raise DatabaseProblem(f"cannot connect to {target.label}: {one_line(str(problem))}") from None
 

@@ -26,6 +26,8 @@ _PREFIX = "RACEBENCH_"
 #: Variables that are not options.
 OTHER_VARIABLES = frozenset({"RACEBENCH_CACHE_DIR"})
 
+#: What is run or explored: a scenario, or the user's own code with what makes its tables and what judges it.
+_SUBJECT = ("scenario", "call", "setup", "invariant")
 _NUMERIC = ("number", "decimal", "integer", "float", "integer range", "float range")
 _NAMED_TYPES = {
     bool: "a boolean", str: "a string", int: "a whole number", float: "a number", list: "an array", dict: "a table",
@@ -93,18 +95,23 @@ def leaves(command: click.Command, before: str = "") -> Iterator[tuple[str, clic
 
 
 def settable(command: click.Command) -> list[click.Parameter]:
-    """The parameters that settings can give: every option, and the scenario."""
+    """The parameters that settings can give: every option, and the scenario.
+
+    Not what a schedule is of: the line that has the schedule names that.
+    """
+    fixed = _SUBJECT if any(parameter.name == "schedule" for parameter in command.params) else ()
     return [
         parameter
         for parameter in command.params
-        if (isinstance(parameter, click.Option) and not parameter.is_eager)
-        or (parameter.name == "scenario" and not parameter.required)
+        if parameter.name not in fixed
+        and (isinstance(parameter, click.Option) or (parameter.name == "scenario" and not parameter.required))
+        and not parameter.is_eager
     ]
 
 
 def key(parameter: click.Parameter) -> str:
-    """The name of a parameter's setting: the option's long name; an argument's own."""
-    return max(parameter.opts, key=len).lstrip("-")
+    """The name of a parameter's setting: the option's first long name; an argument's own."""
+    return next((name[2:] for name in parameter.opts if name.startswith("--")), parameter.opts[0])
 
 
 def variables(command: str, parameter: click.Parameter) -> tuple[str, str]:
@@ -118,18 +125,27 @@ def fill(context: click.Context, settings: Settings) -> None:
 
     Raises UsageProblem, with the variable or the file and key, for a value that the option does not take.
     """
-    name = command_name(context)
+    name, superseded = command_name(context), _superseded(context)
     for parameter in settable(context.command):
         assert parameter.name is not None
         given = context.get_parameter_source(parameter.name)
         setting = settings.of(name, key(parameter))
-        if setting is None or given is ParameterSource.COMMANDLINE:
+        if setting is None or given is ParameterSource.COMMANDLINE or parameter.name in superseded:
             continue
         value = checked(context, parameter, setting)
         if parameter.expose_value:
             context.params[parameter.name] = value
         source = ParameterSource.ENVIRONMENT if setting.folder is None else ParameterSource.DEFAULT_MAP
         context.set_parameter_source(parameter.name, source)
+
+
+def _superseded(context: click.Context) -> tuple[str, ...]:
+    """What is not taken from settings, since the command line names something else to run or explore."""
+    if context.get_parameter_source("call") is ParameterSource.COMMANDLINE:
+        return ("scenario",)
+    if context.get_parameter_source("scenario") is ParameterSource.COMMANDLINE:
+        return ("call",) if str(context.params["scenario"]).endswith(".sql") else _SUBJECT
+    return ()
 
 
 def command_name(context: click.Context) -> str:
@@ -267,7 +283,7 @@ def _given(parameter: click.Parameter, setting: Setting) -> Any:
     """A setting's value as an option would get it from a command line; UsageProblem for one of another type."""
     many = isinstance(parameter, click.Option) and parameter.multiple
     if setting.folder is None:
-        return [part.strip() for part in setting.value.split(",") if part.strip()] if many else setting.value
+        return [line.strip() for line in setting.value.splitlines() if line.strip()] if many else setting.value
     parts = setting.value if many and isinstance(setting.value, list) else [setting.value]
     given = [_anchored(parameter, _scalar(parameter, part), setting.folder) for part in parts]
     return given if many else given[0]
@@ -276,8 +292,11 @@ def _given(parameter: click.Parameter, setting: Setting) -> Any:
 def _anchored(parameter: click.Parameter, value: Any, folder: Path) -> Any:
     """A path in a file is relative to the file's folder, from wherever the command is run; other values stay."""
     metavar = parameter.metavar or ""
-    if isinstance(value, str) and parameter.name == "scenario":
-        return os.path.relpath(folder / value) + "/" if "/" in value or value.startswith(".") else value
+    if parameter.name == "scenario":
+        named = not ("/" in value or value.startswith(".") or value.endswith(".sql"))
+        return value if named else f"./{os.path.relpath(folder / value)}"
+    if metavar == "SQL" and value.endswith(".sql"):
+        return os.path.relpath(folder / value)
     if not isinstance(value, str) or not metavar.endswith(("PATH", "DIR")) or value == "-":
         return value
     before, equals, path = value.partition("=") if "=" in metavar else ("", "", value)

@@ -22,7 +22,7 @@ import trustme
 
 from racebench import catalog
 from racebench.executors.processes import Processes
-from racebench.hammer.driver import Hammer
+from racebench.hammering.driver import Hammer
 from racebench.model import Load, RunResult, Scenario
 from racebench.targets import Target
 from racebench.targets.embedded import EmbeddedServer, _wheel_programs

@@ -20,12 +20,12 @@ from hypothesis import strategies as st
 from conftest import Command, Start, UsersServer, wait_for
 from racebench import catalog, script
 from racebench.errors import UsageProblem
-from racebench.explore import schedules
-from racebench.explore.explorer import Asked, Ended, Explored, explore, replay, switches
-from racebench.explore.footprints import Footprint, footprint, independent
-from racebench.explore.schedules import Schedule
-from racebench.explore.scripts import in_transactions
-from racebench.explore.search import Choice, Diverged, Progress, chance, random_search, search
+from racebench.exploration import schedules
+from racebench.exploration.explorer import Asked, Ended, Explored, explore, replay, switches
+from racebench.exploration.footprints import Footprint, footprint, independent
+from racebench.exploration.schedules import Schedule
+from racebench.exploration.scripts import in_transactions
+from racebench.exploration.search import Choice, Diverged, Progress, chance, random_search, search
 from racebench.judging import expected_kinds
 from racebench.model import Scenario, Statement, Verdict
 from racebench.session import connect

@@ -94,7 +94,7 @@ def test_a_command_that_knows_nothing_of_settings_has_them(tmp_path: Path, monke
     run = CliRunner().invoke
     assert run(made, ["judge"]).output == "('duplicates == 0', 'p99_ms < 20') True 4\n"
     assert run(made, ["judge", "--no-slower"]).output.endswith(" False 4\n")
-    monkeypatch.setenv("RACEBENCH_THRESHOLD", "missed == 0, p50_ms < 2")
+    monkeypatch.setenv("RACEBENCH_THRESHOLD", "missed == 0\np50_ms < 2")
     monkeypatch.setenv("RACEBENCH_SLOWER", "no")
     assert run(made, ["judge"]).output == "('missed == 0', 'p50_ms < 2') False 4\n"
     assert run(made, ["judge", "--threshold", "lost == 0"]).output == "('lost == 0',) False 4\n"
@@ -378,4 +378,38 @@ def test_the_documented_file_is_one_that_is_taken(racebench: Command, tmp_path: 
     done = racebench("config")
     assert (done.returncode, done.stderr) == (0, "")
     assert held(done.stdout, "workers") == ("16", "pyproject.toml: tool.racebench.run.workers")
-    assert held(done.stdout, "scenario", "replay") == ("./db/orders", "pyproject.toml: tool.racebench.scenario")
+    assert held(done.stdout, "scenario", "matrix") == ("./db/orders", "pyproject.toml: tool.racebench.scenario")
+
+
+def test_ones_own_code_is_set_and_the_command_line_names_another(racebench: Command, tmp_path: Path) -> None:
+    (tmp_path / "db").mkdir()
+    (tmp_path / "db" / "schema.sql").write_text("CREATE TABLE orders (number int);")
+    (tmp_path / "db" / "insert.sql").write_text(
+        "BEGIN;\nSELECT coalesce(max(number), 0) + 1 AS next FROM orders \\gset\n"
+        "INSERT INTO orders VALUES (:next);\nCOMMIT;\n"
+    )
+    (tmp_path / "racebench.toml").write_text(
+        'scenario = "db/insert.sql"\nsetup = "db/schema.sql"\n'
+        'invariant = "SELECT number, count(*) FROM orders GROUP BY number HAVING count(*) > 1"\nno-save = true\n'
+    )
+    (tmp_path / "below").mkdir()
+
+    def strategies(*arguments: str, **env: str) -> list[str]:
+        done = subprocess.run(
+            [*RACEBENCH, "explore", *arguments, "--json", "-"],
+            cwd=tmp_path / "below",
+            env={**os.environ, **env},
+            capture_output=True,
+            text=True,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        return [f"{each['strategy']} {each['verdict']}" for each in json.loads(done.stdout)["explorations"]]
+
+    assert strategies() == ["insert INVALID"]
+    assert strategies("version-counter", "-s", "upsert") == ["upsert VALID"]
+    never = "SELECT number, 1\nFROM orders WHERE false"
+    assert strategies(RACEBENCH_INVARIANT=never.replace("\n", " ")) == ["insert VALID"]
+    done = racebench("explore", "version-counter", "-s", "naive")
+    schedule = re.search(r"racebench replay '(v1:[^']+)'", done.stdout)
+    assert schedule is not None
+    assert racebench("replay", schedule.group(1)).returncode == 0, "the schedule says what it is of"

@@ -6,12 +6,9 @@ What JUnit XML and the job summary have in common. Words only: every figure is t
 from __future__ import annotations
 
 import dataclasses
-import io
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-
-from rich.console import Console, RenderableType
 
 from racebench.model import Anomaly, RunResult, Verdict
 from racebench.reports import sentences, terminal, timeline
@@ -130,7 +127,7 @@ def _of_exploration(explored: Exploration, name: str) -> Case:
     details: list[str] = []
     if explored.steps:
         details += ["The shortest order that goes wrong:", *_drawn(explored), ""]
-        details += [f"racebench replay '{explored.schedule}'"]
+        details += [explored.replay] if explored.replay else []
     return Case(
         name=name,
         verdict=explored.verdict,
@@ -142,24 +139,19 @@ def _of_exploration(explored: Exploration, name: str) -> Case:
 
 
 def _drawn(explored: Exploration) -> list[str]:
-    from racebench.explore.explorer import Step
+    from racebench.exploration.explorer import Step
     from racebench.reports import lanes
 
     steps = [
         Step(
             session=step["session"],
             sent=step["sent"],
+            where=step.get("where", ""),
             answered=tuple(step["answered"]),
             waits_for=tuple(step["waits_for"]),
             went_on=tuple((other["session"], tuple(other["answered"])) for other in step["went_on"]),
         )
         for step in explored.steps
     ]
-    return _plain(lanes.draw(steps))
-
-
-def _plain(part: RenderableType) -> list[str]:
-    console = Console(width=_WIDTH, file=io.StringIO(), color_system=None, highlight=False)
-    with console.capture() as capture:
-        console.print(part)
-    return [line.rstrip() for line in capture.get().splitlines()]
+    drawn = terminal.plain(lambda console: console.print(lanes.draw(steps)), width=_WIDTH)
+    return [line.rstrip() for line in drawn.splitlines()]

@@ -15,14 +15,17 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exploration:
-    """One strategy explored. `published` is all of it; the rest is what reports say. `steps` are the witness's."""
+    """One strategy explored. `published` is all of it; the rest is what reports say. `steps` are the witness's.
+
+    `replay` is the command that runs it again, None if no command can.
+    """
 
     published: Mapping[str, Any]
     scenario: str
     strategy: str
     consumer: str | None
     verdict: Verdict
-    as_expected: bool
+    as_expected: bool | None
     found: tuple[str, ...]
     run: int
     pruned: int
@@ -31,6 +34,7 @@ class Exploration:
     complete: bool
     seconds: float
     schedule: str | None
+    replay: str | None
     steps: tuple[Mapping[str, Any], ...]
 
     @property
@@ -92,7 +96,7 @@ def exploration(published: Mapping[str, Any]) -> Exploration:
         strategy=str(published["strategy"]),
         consumer=published["consumer"],
         verdict=Verdict(published["verdict"]),
-        as_expected=bool(published["as_expected"]),
+        as_expected=published["as_expected"],
         found=tuple(kind for kind in published["forbidden"] if counts[kind]),
         run=int(explored["run"]),
         pruned=int(explored["pruned"]),
@@ -101,6 +105,7 @@ def exploration(published: Mapping[str, Any]) -> Exploration:
         complete=bool(explored["complete"]),
         seconds=float(explored["seconds"]),
         schedule=None if witness is None else str(witness["schedule"]),
+        replay=None if witness is None else witness.get("replay", f"racebench replay '{witness['schedule']}'"),
         steps=() if witness is None else tuple(witness["steps"]),
     )
 
@@ -136,7 +141,7 @@ def markdown(several: Sequence[Exploration]) -> str:
     for each in several:
         wrong = ", ".join(each.found) or "none"
         done = "" if each.complete else " (search not finished)"
-        unlike = "" if each.as_expected or each.verdict is Verdict.UNKNOWN else " (not as expected)"
+        unlike = "" if each.as_expected is not False or each.verdict is Verdict.UNKNOWN else " (not as expected)"
         witness = f"`{each.schedule}`" if each.schedule else ""
         lines.append(
             f"| `{each.strategy}` | {each.verdict.value}{unlike}{done} | {each.run} | {each.pruned} "

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console, RenderableType
-from rich.padding import Padding
 from rich.text import Text
 
-from racebench.explore.explorer import Asked, Explored, Replayed
+from racebench.exploration.explorer import Asked, Explored, Replayed
 from racebench.model import ANOMALIES, Verdict
 from racebench.reports import explorations, lanes
 from racebench.reports.terminal import amount, blank_table, verdict_text
@@ -26,7 +26,7 @@ class Reported:
     found: Explored
     witness: Replayed | None
     expected: tuple[str, ...]
-    as_expected: bool
+    as_expected: bool | None
 
 
 def document(
@@ -67,6 +67,7 @@ def _published(result: Reported) -> dict[str, Any]:
             "anomalous": found.anomalous,
             "raced": found.raced,
             "triggers": list(found.triggers),
+            "swallowed": dict(sorted(found.swallowed.items())),
             "complete": found.complete,
             "seconds": found.seconds,
             "schedules_per_s": found.run / found.seconds if found.seconds else 0.0,
@@ -90,11 +91,13 @@ def _witness(result: Reported) -> dict[str, Any]:
     assert result.witness is not None
     return {
         "schedule": str(result.found.schedule),
+        "replay": _replay(result.found.asked, str(result.found.schedule)),
         "anomalies": dict(result.witness.wrong),
         "steps": [
             {
                 "session": step.session,
                 "sent": step.sent,
+                "where": step.where,
                 "answered": list(step.answered),
                 "waits_for": list(step.waits_for),
                 "went_on": [{"session": name, "answered": list(answered)} for name, answered in step.went_on],
@@ -107,7 +110,7 @@ def _witness(result: Reported) -> dict[str, Any]:
 def show(console: Console, results: Sequence[Reported], environment: Mapping[str, Any]) -> None:
     """Print what was found, what it means, and the shortest witnesses."""
     for part in render(results, environment, ascii_only=console.options.ascii_only):
-        console.print(part)
+        _print(console, part)
 
 
 def render(
@@ -137,6 +140,10 @@ def render(
         yield Text(f"{len(results) - len(spoken)} of {len(results)} are as expected.")
     for result in spoken:
         yield Text(_sentence(result))
+        for code, times in sorted(result.found.swallowed.items()):
+            orders = "order" if times == 1 else "orders"
+            said = f"In {times:,} {orders} a call returned although its last statement was refused ({code})"
+            yield Text(f"{said}: is that meant?")
     shown = 0
     for result in results:
         if result.witness is not None and shown < _SHOWN:
@@ -152,7 +159,12 @@ def markdown(results: Sequence[Reported]) -> str:
 def show_replay(console: Console, asked: Asked, replayed: Replayed, schedule: str) -> None:
     """Print a replay and what came of it."""
     for part in _shown(asked, replayed, schedule, ascii_only=console.options.ascii_only):
-        console.print(part)
+        _print(console, part)
+
+
+def _print(console: Console, part: RenderableType) -> None:
+    """Print a part; a command is one line, however long: it is there to be copied."""
+    console.print(part, soft_wrap=isinstance(part, Text) and bool(part.no_wrap))
 
 
 def _shown(asked: Asked, replayed: Replayed, schedule: str, *, ascii_only: bool) -> Iterator[RenderableType]:
@@ -161,7 +173,15 @@ def _shown(asked: Asked, replayed: Replayed, schedule: str, *, ascii_only: bool)
     yield Text()
     yield Text(f"{asked.strategy.name}{consumer}: {wrong}", style="bold")
     yield lanes.draw(replayed.steps, ascii_only=ascii_only)
-    yield Padding(Text(f"racebench replay '{schedule}'", style="dim", no_wrap=True, overflow="ignore"), (0, 0, 0, 2))
+    if (command := _replay(asked, schedule)) is not None:
+        yield Text(f"  {command}", style="dim", no_wrap=True)
+
+
+def _replay(asked: Asked, schedule: str) -> str | None:
+    """The command that runs a schedule again; None for code that no command line can name."""
+    if asked.scenario.restored and not asked.scenario.options:
+        return None
+    return " ".join(["racebench replay", f"'{schedule}'", *map(shlex.quote, asked.scenario.options)])
 
 
 def _headline(asked: Asked, environment: Mapping[str, Any]) -> str:
@@ -177,7 +197,9 @@ def _headline(asked: Asked, environment: Mapping[str, Any]) -> str:
 def _sentence(result: Reported) -> str:
     found = result.found
     name, verdict = found.asked.strategy.name, found.verdict.value
-    known = "" if found.verdict is Verdict.UNKNOWN else (", as expected" if result.as_expected else ", NOT as expected")
+    known = ", as expected" if result.as_expected else ", NOT as expected"
+    if found.verdict is Verdict.UNKNOWN or result.as_expected is None:
+        known = ""
     if found.verdict is Verdict.VALID:
         inside = ""
         if found.triggers:

@@ -60,7 +60,7 @@ def render(name: str, documents: Sequence[Document | Explorations], *, title: st
     if name == "svg":
         return svg.render(whole, title=title)
     if name in ("table", "grid"):
-        return terminal.plain(whole, terminal.show if name == "table" else grid.show)
+        return terminal.plain(lambda console: (terminal.show if name == "table" else grid.show)(console, whole))
     return {"csv": rows.render, "bigger-is-better": tracked.bigger, "smaller-is-better": tracked.smaller}[name](whole)
 
 

@@ -36,7 +36,7 @@ _COLUMNS: Mapping[str, Callable[[Document, RunResult], Any]] = {
     "hold_us": lambda _, run: run.load.hold_us,
     "seed": lambda _, run: run.load.seed,
     "verdict": lambda _, run: run.verdict.value,
-    "as_expected": lambda _, run: str(run.as_expected).lower(),
+    "as_expected": lambda _, run: None if run.as_expected is None else str(run.as_expected).lower(),
     "upper_bound": lambda _, run: run.upper_bound,
     "seconds": lambda _, run: run.seconds,
     "throughput_per_s": lambda _, run: run.throughput_per_s,

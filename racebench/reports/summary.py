@@ -88,7 +88,7 @@ def _table(document: Document) -> str:
     ]
     for run, name in zip(document.runs, cases.names(document), strict=True):
         wrong = ", ".join(f"{run.counts[kind]:,} {kind}" for kind in run.found) or "none"
-        unlike = "" if run.as_expected or run.verdict is Verdict.UNKNOWN else " (not as expected)"
+        unlike = "" if run.as_expected is not False or run.verdict is Verdict.UNKNOWN else " (not as expected)"
         p50, p99 = run.latency_us["p50"], run.latency_us["p99"]
         latency = "–" if p50 is None or p99 is None else f"{p50 / 1e3:.1f} / {p99 / 1e3:.1f}"
         lines.append(

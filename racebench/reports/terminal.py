@@ -29,11 +29,11 @@ def show(console: Console, document: Document) -> None:
         console.print(part)
 
 
-def plain(document: Document, shows: Callable[[Console, Document], None], *, width: int = 100) -> str:
+def plain(shows: Callable[[Console], None], *, width: int = 100) -> str:
     """What a report shows, as text without colour."""
     console = Console(width=width, file=io.StringIO(), color_system=None, highlight=False)
     with console.capture() as capture:
-        shows(console, document)
+        shows(console)
     return capture.get()
 
 
@@ -175,7 +175,7 @@ def _paragraph(result: RunResult) -> Iterator[RenderableType]:
     text.append(f"{result.strategy}", style="bold")
     text.append(" is ")
     text.append(verdict_text(result.verdict))
-    text.append(f", {sentences.expectation(result)}. {sentences.happened(result)} {sentences.advice(result)}")
+    text.append(f"{sentences.expectation(result)}. {sentences.happened(result)} {sentences.advice(result)}")
     yield text
     if (conditions := sentences.conditions(result)) is not None:
         yield Padding(Text(conditions, style="dim"), (0, 0, 0, 2))

@@ -9,17 +9,22 @@ from __future__ import annotations
 import contextlib
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import psycopg
+
 from racebench import processor
-from racebench.errors import RacebenchError, ScenarioProblem, one_line
+from racebench.calls import broken
+from racebench.errors import RacebenchError, ScenarioProblem, UsageProblem, one_line
 from racebench.executors.processes import Died, Failure, Processes, Worker, messages
-from racebench.hammer.consumer import ConsumerReport, ConsumerTask, Drain, Polling, consume
-from racebench.hammer.worker import Go, Ready, WorkerReport, WorkerTask, work
-from racebench.history import History, Log, archive, read_operations
+from racebench.hammering.calling import Alone, Application, CallTask, application, try_alone
+from racebench.hammering.calling import work as call
+from racebench.hammering.consumer import ConsumerReport, ConsumerTask, Drain, Polling, consume
+from racebench.hammering.worker import Go, Ready, WorkerReport, WorkerTask, work
+from racebench.history import History, Log, Violation, archive, read_operations
 from racebench.history.about import About, Recorded
 from racebench.history.logs import read_log
 from racebench.history.rows import numbered
@@ -28,7 +33,8 @@ from racebench.interrupts import shielded
 from racebench.judging import judge
 from racebench.model import Consumer, Load, RunResult, Scenario, Strategy, Usage
 from racebench.recording import OPERATION, read_records
-from racebench.schemas import application_name, fresh_schema, new_name, quiesce
+from racebench.restoring import Snapshot
+from racebench.schemas import application_name, fill, fresh_schema, new_name, quiesce
 from racebench.scratch import Scratch
 from racebench.session import connect
 from racebench.targets import Target
@@ -41,6 +47,7 @@ _GRACE_SECONDS = 5.0
 _DRAIN_SECONDS = 60.0
 _LEAD_NS = 20_000_000
 _TICK_SECONDS = 0.1
+_SHOWN = 20
 
 Progress = Callable[[float], None]
 #: Given a result, where to keep its history; None for nowhere.
@@ -51,13 +58,16 @@ Keep = Callable[[RunResult], Path | None]
 class Hammer:
     """What every run of a command shares: where, with which processes, and whether schemas are kept.
 
-    `environment` goes into the histories that are kept.
+    `environment` goes into the histories that are kept. `schema`: the name of the schema to make, None for a new one
+    each time; `in_place`: it is there, with the application's own tables in it, and stays.
     """
 
     target: Target
     processes: Processes
     keep: bool = False
     environment: Mapping[str, Any] = field(default_factory=dict)
+    schema: str | None = None
+    in_place: bool = False
 
     def run(
         self,
@@ -74,10 +84,15 @@ class Hammer:
         `progress` is called several times a second with the fraction done. Raises RacebenchError; whatever
         happens, the schema is dropped (unless kept) and no process of the run is still busy.
         """
-        schema = new_name()
+        schema = self.schema or new_name()
         with contextlib.ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="racebench-")))
-            stack.enter_context(fresh_schema(self.target, schema, scenario, strategy, consumers, keep=self.keep))
+            if self.in_place:
+                monitor = stack.enter_context(connect(self.target, schema=schema))
+                stack.callback(Snapshot(monitor, schema).restore)
+                fill(self.target, schema, scenario, strategy, consumers)
+            else:
+                stack.enter_context(fresh_schema(self.target, schema, scenario, strategy, consumers, keep=self.keep))
             scratch = stack.enter_context(Scratch())
             run = _Run(self, scenario, strategy, tuple(consumers), load, schema, folder, scratch)
             stack.callback(run.end)
@@ -137,10 +152,13 @@ class _Run:
 
     def history(self, progress: Progress) -> History:
         """Run to the end and return what happened."""
+        alone = self._tried_alone() if self.strategy.calls else None
         self._start()
         start = self._go(progress)
         scenario = self.scenario
         rows, labels = None, None
+        if self.strategy.calls:
+            self.hammer.processes.retire(self.workers)  # an application's pool would hold on to its connections
         with connect(self.hammer.target, schema=self.schema) as connection:
             quiesce(connection, self.schema, role="worker", wait_seconds=0.5)
             server = processor.server_seconds(self.hammer.target)
@@ -149,7 +167,10 @@ class _Run:
             if scenario.rows is not None:
                 rows, labels = read_rows(connection, scenario.rows, self.scratch)
                 self._drain(numbered(rows))
-            violations, measures = ask_invariants(connection, scenario), ask_measures(connection, scenario)
+            violations = (*ask_invariants(connection, scenario), *_called(scenario, connection))
+            measures = ask_measures(connection, scenario)
+        if alone is not None:
+            alone |= set(self._alone().codes)
         return History(
             start=start,
             operations=read_operations({n: self._record(n) for n in self._sessions()}),
@@ -159,7 +180,48 @@ class _Run:
             measures=measures,
             numbering=self.strategy.numbering,
             labels=labels,
+            alone=None if alone is None else frozenset(alone - {""}),
         )
+
+    def _tried_alone(self) -> set[str]:
+        """How the calls end when nobody else is at work; the tables are put back. Raises UsageProblem if they fail."""
+        with connect(self.hammer.target, schema=self.schema) as connection:
+            before = Snapshot(connection, self.schema)
+            tried = self._alone()
+            before.restore()
+        if tried.codes[0]:
+            raise UsageProblem(
+                f"{self.strategy.calls[0]} fails when it runs alone, right after the setup: {tried.said}; "
+                "is the setup complete?"
+            )
+        return set(tried.codes)
+
+    def _alone(self) -> Alone:
+        """Have a process of its own run the calls one after the other."""
+        processes = self.hammer.processes
+        worker = processes.start(try_alone, self._application("alone"))
+        self.workers[worker] = 0
+        message: object = None
+        deadline = time.monotonic() + _READY_SECONDS
+        while message is None:
+            if time.monotonic() > deadline:
+                raise UsageProblem(
+                    f"{self.strategy.name} did not come to an end in {_READY_SECONDS:.0f} s, running alone; "
+                    "does it wait for something?"
+                )
+            for _, message in messages([worker], _TICK_SECONDS):
+                if isinstance(message, Failure):
+                    raise message.error
+                if isinstance(message, Died):
+                    raise UsageProblem(f"{self.strategy.name} ends its process ({_cause(message)}); a call must return")
+        del self.workers[worker]
+        processes.retire([worker])
+        assert isinstance(message, Alone)
+        return message
+
+    def _application(self, role: str) -> Application:
+        name = application_name(self.schema, role)
+        return application(self.hammer.target, self.schema, name, self.strategy.calls)
 
     def _log(self, number: int) -> Log:
         consumer, table = self.consumers[number], self.scenario.rows
@@ -216,6 +278,16 @@ class _Run:
             self.pollers[hammer.processes.start(consume, task)] = consumer.name
         for number in range(1, load.workers + 1):
             sessions = self._sessions_of(number)
+            if self.strategy.calls:
+                call_task = CallTask(
+                    application=self._application("worker"),
+                    load=load,
+                    session=number,
+                    operations=shares[number - 1],
+                    record=self._record(number),
+                )
+                self.workers[hammer.processes.start(call, call_task)] = number
+                continue
             work_task = WorkerTask(
                 target=hammer.target,
                 schema=self.schema,
@@ -340,6 +412,14 @@ class _Run:
             done = sum(len(read_records(self._record(n), OPERATION)) for n in self._sessions())
             parts.append(done / self.load.operations)
         return min(1.0, max(parts))
+
+
+def _called(scenario: Scenario, connection: psycopg.Connection[Any]) -> Iterator[Violation]:
+    """Ask the invariants that are called."""
+    for name, check in scenario.checks.items():
+        if said := broken(check, connection):
+            rows = tuple({"said": each} for each in said[:_SHOWN])
+            yield Violation(invariant=name, count=len(said), rows=rows)
 
 
 def _shares(total: int | None, workers: int) -> list[int | None]:

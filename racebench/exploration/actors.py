@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import psycopg
 
+from racebench.checkers.refused import is_refusal
 from racebench.errors import DatabaseProblem, one_line
 from racebench.exchanges import Prepared, See, Variables
 from racebench.model import Consumer, Outcome, Retry, Statement, Strategy
@@ -43,14 +44,24 @@ class Actor(Protocol):
     gate: tuple[Statement, ...]
     begun: bool
     answers: list[str]
+    #: The line of the application that leads to what it would send next; "" for a script.
+    where: str
+
+    @property
+    def like(self) -> str:
+        """What is the same of sessions that do the same; "" if no other does."""
 
     @property
     def pid(self) -> int:
         """Its backend."""
 
     @property
+    def pids(self) -> frozenset[int]:
+        """All its backends: an application may have several."""
+
+    @property
     def socket(self) -> int:
-        """What to wait for."""
+        """What to wait for; negative if there is nothing."""
 
     def start(self, tenant: int, run: int) -> None:
         """Begin again, on another tenant."""
@@ -65,7 +76,7 @@ class Actor(Protocol):
         """Close the connection."""
 
 
-class _Steps:
+class Stepping:
     """A generator of gates, waits and pauses, driven to the next gate or wait."""
 
     def __init__(self) -> None:
@@ -73,7 +84,16 @@ class _Steps:
         self.gate: tuple[Statement, ...] = ()
         self.begun = False
         self.result: Any = None
+        self.where = ""
         self._steps: Steps | None = None
+
+    @property
+    def pid(self) -> int:
+        raise NotImplementedError
+
+    @property
+    def pids(self) -> frozenset[int]:
+        return frozenset({self.pid})
 
     def begin(self, steps: Steps) -> None:
         self._steps = steps
@@ -98,7 +118,7 @@ class _Steps:
             self.state, self.result = State.DONE, done.value
 
 
-class Writer(_Steps):
+class Writer(Stepping):
     """A strategy's session: runs its script once, again if its retry rule says so."""
 
     def __init__(self, number: int, strategy: Strategy, open_session: Callable[[See], Session]) -> None:
@@ -109,7 +129,7 @@ class Writer(_Steps):
         self.retry: Retry | None = strategy.retry
         self.operation = 0
         self.tries = self.deadlocks = 0
-        self.sqlstate = ""
+        self.sqlstate = self.swallowed = ""
         #: What the server answered since somebody looked, in words.
         self.answers: list[str] = []
 
@@ -125,6 +145,19 @@ class Writer(_Steps):
     def outcome(self) -> Outcome:
         outcome: Outcome = self.result
         return outcome
+
+    @property
+    def refused(self) -> bool:
+        """Whether it failed only because another session was at work."""
+        return self.outcome is Outcome.FAIL and is_refusal(self.sqlstate)
+
+    @property
+    def like(self) -> str:
+        return "writer"
+
+    def configure(self, name: str, value: str) -> None:
+        """Change a setting of the session."""
+        self.session.configure(name, value)
 
     def start(self, tenant: int, run: int) -> None:
         self.operation = (self.number << 32) + run
@@ -176,7 +209,7 @@ class Writer(_Steps):
         self.session.close()
 
 
-class Poller(_Steps):
+class Poller(Stepping):
     """A consumer's session: so many polls, each one step."""
 
     def __init__(
@@ -194,6 +227,10 @@ class Poller(_Steps):
         self.answers: list[str] = []
         self._cursor: dict[str, bytes] = {}
         self.polls = 0
+
+    @property
+    def like(self) -> str:
+        return ""
 
     @property
     def pid(self) -> int:

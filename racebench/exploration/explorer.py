@@ -11,23 +11,26 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import pairwise, permutations
 from random import Random
 from typing import Any
 
 import psycopg
 from psycopg import sql
 
-from racebench.checkers.refused import is_refusal
+from racebench import calls
 from racebench.compiling import begins
 from racebench.errors import ScenarioProblem, UsageProblem, one_line
 from racebench.exchanges import See, Variables
-from racebench.explore.actors import Actor, Poller, State, Writer, describe, drain
-from racebench.explore.footprints import Footprint, calls, footprint
-from racebench.explore.schedules import Schedule, digest
-from racebench.explore.scripts import in_transactions
-from racebench.explore.search import Choice, Progress, chance, random_search, search
-from racebench.explore.stage import Stage
+from racebench.exploration import gates
+from racebench.exploration.actors import Actor, Poller, State, Writer, describe, drain
+from racebench.exploration.callers import Caller, Surroundings
+from racebench.exploration.footprints import Footprint, footprint
+from racebench.exploration.footprints import calls as called
+from racebench.exploration.schedules import Schedule, digest
+from racebench.exploration.scripts import in_transactions
+from racebench.exploration.search import Choice, Progress, chance, random_search, search
+from racebench.exploration.stage import Stage
 from racebench.model import (
     ANOMALIES,
     Assign,
@@ -40,7 +43,9 @@ from racebench.model import (
     Strategy,
     Verdict,
 )
-from racebench.schemas import application_name, fresh_schema, new_name
+from racebench.own import APPLICATION
+from racebench.restoring import Snapshot
+from racebench.schemas import application_name, fill, fresh_schema, new_name
 from racebench.session import Query, Session, connect
 from racebench.targets import Target
 
@@ -51,6 +56,8 @@ _EXHAUSTIVE_SHARE = 0.5
 _MOST_REPEATED = 200
 _REPEATS = 2
 _SHORTENING_S = 5.0
+#: Sessions whose calls are run one after the other in every order.
+_MOST_PERMUTED = 3
 #: The shortest deadlock_timeout of a session; sessions must come to wait for each other within it.
 _DEADLOCK_MS = 30
 
@@ -59,7 +66,9 @@ _DEADLOCK_MS = 30
 class Asked:
     """What to explore, and how far. `polls`: of the consumer; `budget_s` and `most`: when to stop, None for never.
 
-    `depth` and `seed` are of the random search that follows an exhaustive one that could not be finished.
+    `depth` and `seed` are of the random search that follows an exhaustive one that could not be finished. `schema`: the
+    name of the schema to make; None for a new one each time (an application may remember the first it was given).
+    `in_place`: it is there, with the application's own tables in it, and stays.
     """
 
     scenario: Scenario
@@ -73,6 +82,8 @@ class Asked:
     stop_at_first: bool = False
     depth: int = 3
     seed: int = 0
+    schema: str | None = None
+    in_place: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +91,7 @@ class Ended:
     """One schedule at its end: what went wrong, and a signature that tells outcomes apart and sessions not.
 
     `raced`: a step woke up two sessions; `deadlocked`: some waited in a circle; `victims`: whom the server then ended.
+    `swallowed`: errors that a call returned in spite of.
     """
 
     schedule: tuple[int, ...]
@@ -88,6 +100,7 @@ class Ended:
     raced: bool
     deadlocked: bool = False
     victims: tuple[int, ...] = ()
+    swallowed: tuple[str, ...] = ()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -113,6 +126,8 @@ class Explored:
     witness: tuple[int, ...] | None = None
     #: Set while schedules are run again: they have been counted.
     again: bool = False
+    #: Schedules in which a call returned although its last statement had been refused, by SQLSTATE.
+    swallowed: Counter[str] = field(default_factory=Counter)
     #: Triggers of the scenario's tables: what they do is inside a step, and not interleaved.
     triggers: tuple[str, ...] = ()
 
@@ -125,6 +140,7 @@ class Explored:
         self.run += not self.again
         self.outcomes[each.signature] += 1
         self.raced += each.raced
+        self.swallowed.update(() if self.again else set(each.swallowed))
         self.counts.update({kind: count for kind, count in each.counts.items() if count})
         if self.forbids(each):
             self.anomalous += not self.again or not self.anomalous
@@ -239,11 +255,15 @@ def _shorten(ground: Ground, found: Explored) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One step of a replay: who took it, what was sent and answered; whom it waited for; who went on because of it."""
+    """One step of a replay: who took it, what was sent and answered; whom it waited for; who went on because of it.
+
+    `where`: the line of the application that sent it.
+    """
 
     session: str
     sent: str
     answered: tuple[str, ...]
+    where: str = ""
     waits_for: tuple[str, ...] = ()
     went_on: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
@@ -284,12 +304,24 @@ class Ground:
         self._stack.close()
 
     def _open(self) -> None:
+        """Make the schema, the sessions and the stage; what was made is undone if the rest cannot be."""
+        with contextlib.ExitStack() as opening:
+            self._set_up(opening)
+            self._stack = opening.pop_all()
+
+    def _set_up(self, stack: contextlib.ExitStack) -> None:
         asked, target = self._asked, self._target
         consumers = [asked.consumer] if asked.consumer else []
-        schema = new_name()
-        self._stack.enter_context(fresh_schema(target, schema, asked.scenario, asked.strategy, consumers))
+        schema = asked.schema or new_name()
+        if asked.strategy.calls:
+            stack.enter_context(calls.exported(calls.variables(target, schema, APPLICATION)))
+        if not asked.in_place:
+            stack.enter_context(fresh_schema(target, schema, asked.scenario, asked.strategy, consumers))
         named = application_name(schema, "session")
-        monitor = self._stack.enter_context(connect(target, schema=schema))
+        monitor = stack.enter_context(connect(target, schema=schema))
+        if asked.in_place:
+            stack.callback(Snapshot(monitor, schema).restore)
+            fill(target, schema, asked.scenario, asked.strategy, consumers)
         self._monitor = monitor
         self.triggers = _triggers(monitor, schema)
         volatile = _volatile(monitor, asked)
@@ -300,14 +332,27 @@ class Ground:
         settings = {"default_transaction_isolation": isolation} if isolation else {}
         self._chooses_victims = _may_set(monitor, "deadlock_timeout")
         actors: list[Actor] = []
-        self.writers: list[Writer] = []
+        self.writers: list[Writer | Caller] = []
+        # Registered before there is one: what has been opened is closed even if the next cannot be.
+        stack.callback(_close, actors)
+        surroundings = Surroundings(monitor, schema, target.label)
+        if asked.strategy.calls:
+            stack.enter_context(gates.installed())
+
+        def open_session(see: See) -> Session:
+            connection = connect(target, schema=schema, settings=settings, application_name=named)
+            return Session(connection, script, gated=True, zero=frozenset({"think", "hold"}), see=see)
+
+        def open_connection() -> psycopg.Connection[Any]:
+            return connect(target, schema=schema, application_name=named, autocommit=False)
+
         for number in range(1, asked.sessions + 1):
-
-            def open_session(see: See) -> Session:
-                connection = connect(target, schema=schema, settings=settings, application_name=named)
-                return Session(connection, script, gated=True, zero=frozenset({"think", "hold"}), see=see)
-
-            writer = Writer(number, asked.strategy, open_session)
+            writer: Writer | Caller
+            if asked.strategy.calls:
+                call = asked.strategy.calls[(number - 1) % len(asked.strategy.calls)]
+                writer = Caller(number, call, gates.SessionThread(f"s{number}"), surroundings, open_connection)
+            else:
+                writer = Writer(number, asked.strategy, open_session)
             self.writers.append(writer)
             actors.append(writer)
         self.poller: Poller | None = None
@@ -321,10 +366,12 @@ class Ground:
         self._before: Session | None = None
         if asked.scenario.explore is not None:
             self._before = Session(connect(target, schema=schema, application_name=named), asked.scenario.explore)
-            self._stack.callback(self._before.close)
+            stack.callback(self._before.close)
         self.stage = Stage(actors, monitor)
         self.order_victims()
-        self._stack.callback(self.stage.close)
+        self._snapshot = Snapshot(monitor, schema) if asked.scenario.restored else None
+        if asked.strategy.calls:
+            self._run_alone()
         self._tenant = 0
         self._violated = {}
         if asked.scenario.rows is not None:
@@ -338,12 +385,15 @@ class Ground:
         if not self._chooses_victims:
             return
         for place, writer in enumerate(reversed(self.writers) if last_first else self.writers, 1):
-            writer.session.configure("deadlock_timeout", f"{_DEADLOCK_MS * place}ms")
+            writer.configure("deadlock_timeout", f"{_DEADLOCK_MS * place}ms")
 
     # What a search asks of its world
 
     def begin(self) -> None:
-        if self._tenant >= _MOST_TENANTS or (self._asked.scenario.once and self._runs):
+        if self._snapshot is not None:
+            self._snapshot.restore()
+            self._violated = {}
+        elif self._tenant >= _MOST_TENANTS or (self._asked.scenario.once and self._runs):
             self._stack.close()
             self._open()
         self._runs += 1
@@ -364,7 +414,8 @@ class Ground:
             Choice(
                 actor.number,
                 self._touches(actor),
-                None if actor.begun or isinstance(actor, Poller) else "writer",
+                None if actor.begun else actor.like or None,
+                actor.does if isinstance(actor, Caller) else "",
             )
             for actor in self.stage.actors
             if actor.state is State.READY
@@ -372,7 +423,7 @@ class Ground:
 
     def take(self, session: int) -> None:
         actor = self.stage.actors[session - 1]
-        glued = self._asked.reduce and _is_begin(actor)
+        glued = self._asked.reduce and isinstance(actor, Writer) and _is_begin(actor)
         self._step(actor)
         if glued and actor.state is State.READY:
             self._step(actor)
@@ -386,6 +437,11 @@ class Ground:
         if not complete:
             self.stage.abandon()
             return
+        if waiting := [actor.name for actor in self.stage.actors if actor.state is State.WAITING]:
+            raise UsageProblem(
+                f"{' and '.join(waiting)} wait for each other over several connections, which the server does not see: "
+                "use one connection in a call"
+            )
         self.ended(self._judge(tuple(self._taken)))
 
     def follow(self, schedule: Sequence[int]) -> list[Step]:
@@ -425,14 +481,15 @@ class Ground:
         for each in actors:
             each.answers.clear()
         actor = actors[session - 1]
-        sent = describe(actor.gate)
+        sent, where = describe(actor.gate), actor.where
         waiting = [each for each in actors if each.state is State.WAITING]
         self._step(actor)
-        by_pid = {each.pid: each.name for each in actors}
+        by_pid = {pid: each.name for each in actors for pid in each.pids}
         return Step(
             session=actor.name,
             sent=sent,
             answered=tuple(actor.answers),
+            where=where,
             waits_for=tuple(by_pid.get(pid, str(pid)) for pid in self.stage.waits.get(actor.pid, ()))
             if actor.state is State.WAITING
             else (),
@@ -440,6 +497,8 @@ class Ground:
         )
 
     def _touches(self, actor: Actor) -> Footprint:
+        if isinstance(actor, Caller):
+            return actor.touches
         if _is_begin(actor):
             return self._after_begin.get(id(actor.gate[0]), Footprint.ANYTHING)
         isolation = None if isinstance(actor, Poller) else self._asked.strategy.isolation
@@ -462,7 +521,7 @@ class Ground:
                 there = writer.operation in by_operation
                 counts["lost"] += writer.outcome is Outcome.OK and not there
                 counts["unexpected"] += writer.outcome is Outcome.FAIL and there
-        counts["refused"] = sum(w.outcome is Outcome.FAIL and is_refusal(w.sqlstate) for w in self.writers)
+        counts["refused"] = sum(writer.refused for writer in self.writers)
         if self.poller is not None:
             delivered = Counter(self.poller.delivered)
             counts["missed"] = sum(version is not None and identity not in delivered for identity, version, _ in rows)
@@ -479,6 +538,7 @@ class Ground:
             raced=self._raced,
             deadlocked=self.stage.deadlocked,
             victims=tuple(w.number for w in self.writers if w.deadlocks),
+            swallowed=tuple(w.swallowed for w in self.writers if w.swallowed),
         )
 
     def _read_rows(self) -> list[tuple[int, Any, int]]:
@@ -495,7 +555,39 @@ class Ground:
                 raise ScenarioProblem(f"{where}: the server refuses this query: {one_line(str(problem))}") from None
             more += max(0, count - self._violated.get(name, 0))
             self._violated[name] = count
-        return more
+        return more + sum(len(calls.broken(check, self._monitor)) for check in self._asked.scenario.checks.values())
+
+    def _run_alone(self) -> None:
+        """Run the calls one after the other, in every order: what fails or breaks so is no race.
+
+        It also fills the application's pools and caches, so that every order begins alike.
+        """
+        callers = [writer for writer in self.writers if isinstance(writer, Caller)]
+        orders = list(permutations(callers)) if len(callers) <= _MOST_PERMUTED else [callers, callers[::-1]]
+        alone: set[str] = set()
+        assert self._snapshot is not None  # calls know no tenants
+        for order in orders:
+            self._snapshot.restore()
+            for place, caller in enumerate(order):
+                if (error := caller.run_alone()) and not place:
+                    raise UsageProblem(
+                        f"{caller.call} fails when it runs alone, right after the setup: {caller.answers[-1]}; "
+                        "is the setup complete?"
+                    )
+                alone.add(error)
+            self._violated = {}
+            if broken := self._violations():
+                raise UsageProblem(
+                    f"{broken} rows break the invariant when the calls run one after the other: that is no race; "
+                    "look at the calls, or at the invariant"
+                )
+        for caller in callers:
+            caller.alone = alone - {""}
+
+
+def _close(actors: Sequence[Actor]) -> None:
+    for actor in actors:
+        actor.close()
 
 
 def _is_begin(actor: Actor) -> bool:
@@ -527,7 +619,7 @@ def _volatile(connection: psycopg.Connection[Any], asked: Asked) -> frozenset[st
     """Of the functions that the scripts may call, those that may do anything."""
     statements = list(asked.strategy.script.statements)
     statements += asked.consumer.script.statements if asked.consumer else []
-    names = sorted(set().union(*map(calls, statements)))
+    names = sorted(set().union(*map(called, statements)))
     rows = connection.execute(
         "SELECT DISTINCT proname FROM pg_proc WHERE proname = ANY(%s) AND provolatile = 'v'", (names,)
     ).fetchall()

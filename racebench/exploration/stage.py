@@ -15,7 +15,7 @@ from typing import Any
 import psycopg
 
 from racebench.errors import DatabaseProblem, one_line
-from racebench.explore.actors import Actor, State, describe
+from racebench.exploration.actors import Actor, State, describe
 
 #: How long an answer may take before the server is asked who is in the way, in seconds. Most take 0.1 ms.
 _PATIENCE_S = 0.0003
@@ -31,8 +31,6 @@ class Stage:
     def __init__(self, actors: Sequence[Actor], monitor: psycopg.Connection[Any]) -> None:
         self.actors = actors
         self._monitor = monitor
-        self._by_socket = {actor.socket: actor for actor in actors}
-        self._sockets = list(self._by_socket)
         #: Those that a step woke up, besides the one that took it.
         self.woken: list[Actor] = []
         #: Whether somebody waited in a circle since this was last set to False.
@@ -65,9 +63,11 @@ class Stage:
                 self._give_up(waiting, blockers)
 
     def _readable(self) -> list[Actor]:
+        # Anew each time: an application may go on over another connection. One that it closed has no socket.
+        by_socket = {socket: actor for actor in self.actors if (socket := actor.socket) >= 0}
         # Not poll or epoll: their time-outs are whole milliseconds.
-        readable, _, _ = select.select(self._sockets, (), (), _PATIENCE_S)
-        return [self._by_socket[socket] for socket in readable]
+        readable, _, _ = select.select(list(by_socket), (), (), _PATIENCE_S)
+        return [by_socket[socket] for socket in readable]
 
     def _blockers(self, waiting: Sequence[Actor]) -> dict[int, tuple[int, ...]]:
         try:
@@ -81,7 +81,7 @@ class Stage:
     def _at_rest(self, waiting: Sequence[Actor], blockers: Mapping[int, tuple[int, ...]]) -> bool:
         """Whether everyone who waits waits for somebody who is at a gate or at its end, however indirectly."""
         pids = {actor.pid for actor in waiting}
-        ours = {actor.pid for actor in self.actors}
+        ours = {pid for actor in self.actors for pid in actor.pids}
         released: set[int] = set()
         # A cycle is a deadlock: the server is about to end one of its sessions, so nobody is at rest.
         while True:
@@ -97,7 +97,7 @@ class Stage:
             released |= more
 
     def _give_up(self, waiting: Sequence[Actor], blockers: Mapping[int, tuple[int, ...]]) -> None:
-        ours = {actor.pid for actor in self.actors}
+        ours = {pid for actor in self.actors for pid in actor.pids}
         for actor in waiting:
             strangers = [pid for pid in blockers.get(actor.pid, ()) if pid not in ours]
             why = f"it waits for session {strangers[0]}, which is not of this exploration" if strangers else "no answer"
@@ -123,7 +123,3 @@ class Stage:
                     actor.abandon()
             if any(actor.state is State.WAITING for actor in self.actors):
                 self.rest()
-
-    def close(self) -> None:
-        for actor in self.actors:
-            actor.close()

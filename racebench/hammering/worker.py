@@ -98,7 +98,7 @@ def work(task: WorkerTask, channel: Channel) -> None:
         go = channel.receive()
         if go is None:
             return
-        _wait_until(go.start_ns)
+        wait_until(go.start_ns)
         cpu = time.process_time()
         if len(clients) == 1:
             _drive_one(clients[0], go)
@@ -259,7 +259,7 @@ class _Client:
                 "begin": self.record.begin,
                 "finish": self.record.finish,
                 "record": self.record,
-                "line_up": _line_up,
+                "line_up": line_up,
                 "draw": draw,
                 "due": due,
                 "again": self._again,
@@ -331,7 +331,7 @@ def _version(variables: Variables) -> int:
     return version if NO_VERSION < version < 2**63 else NO_VERSION
 
 
-def _line_up() -> None:
+def line_up() -> None:
     """Let the others begin their first operation too, before this one's server session takes the CPU to itself."""
     if hasattr(os, "sched_yield"):
         os.sched_yield()
@@ -342,7 +342,7 @@ def _line_up() -> None:
 _AWAKE_NS = 100_000
 
 
-def _wait_until(start_ns: int) -> None:
+def wait_until(start_ns: int) -> None:
     """Sleep until just before the common start, then spin: the spread is what the scheduler leaves."""
     if (left := start_ns - time.perf_counter_ns()) > _AWAKE_NS:
         time.sleep((left - _AWAKE_NS) / 1e9)

@@ -18,7 +18,7 @@ from random import Random
 from typing import Protocol
 
 from racebench.errors import RacebenchError
-from racebench.explore.footprints import Footprint, independent
+from racebench.exploration.footprints import Footprint, independent
 
 #: How often a path is tried that takes another course than before.
 _ATTEMPTS = 10
@@ -30,11 +30,15 @@ class Diverged(RacebenchError):  # noqa: N818 - as in errors.py
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A session that can take a step: what the step may touch, and, before its first, which others it is like."""
+    """A session that can take a step: what the step may touch, and, before its first, which others it is like.
+
+    `does`: the step in words that are the same whenever the same schedule leads to it; "" where nobody can tell.
+    """
 
     session: int
     touches: Footprint
     unborn: str | None = None
+    does: str = ""
 
 
 class World(Protocol):
@@ -101,7 +105,7 @@ def _return_to(world: World, path: Sequence[_Node]) -> None:
         schedule: list[int] = []
         for node in path:
             now = world.choices()
-            if [choice.session for choice in now] != [choice.session for choice in node.choices]:
+            if [(choice.session, choice.does) for choice in now] != [(c.session, c.does) for c in node.choices]:
                 if attempt + 1 == _ATTEMPTS:
                     raise Diverged(_diverged(path, node, now))
                 world.end(schedule, complete=False)
@@ -221,7 +225,9 @@ def chance(*, sessions: int, steps: int, depth: int, runs: int) -> float:
 def _diverged(path: Sequence[_Node], node: _Node, now: Sequence[Choice]) -> str:
     at = next(number for number, each in enumerate(path) if each is node)
     before, after = ([c.session for c in choices] for choices in (node.choices, now))
-    return (
-        f"the same schedule took another course at step {at + 1}: sessions {before} could go on the first time, "
-        f"{after} this time; is the script deterministic?"
-    )
+    if before == after:
+        first, other = next((a, b) for a, b in zip(node.choices, now, strict=True) if a.does != b.does)
+        what = f"s{first.session} was about to send '{first.does}' the first time, '{other.does}' this time"
+    else:
+        what = f"sessions {before} could go on the first time, {after} this time"
+    return f"the same schedule took another course at step {at + 1}: {what}; is the script deterministic?"

@@ -16,7 +16,7 @@ from psycopg import pq
 
 from racebench.errors import DatabaseProblem, ScenarioProblem, one_line
 from racebench.executors.processes import Channel
-from racebench.hammer.seen import Seen
+from racebench.hammering.seen import Seen
 from racebench.model import Consumer, Load, Strategy
 from racebench.recording import DELIVERY, POLL, RecordFile
 from racebench.session import Query, connect

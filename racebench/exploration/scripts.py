@@ -10,7 +10,7 @@ from collections.abc import Collection
 from dataclasses import replace
 
 from racebench.compiling import begins, ends
-from racebench.explore.footprints import Footprint, footprint
+from racebench.exploration.footprints import Footprint, footprint
 from racebench.model import Branch, Jump, Pipeline, Script, Statement, Step
 
 

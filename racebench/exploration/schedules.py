@@ -55,6 +55,16 @@ def parse(text: str) -> Schedule:
     )
 
 
+def check_same(schedule: Schedule, strategy: Strategy, consumer: Consumer | None) -> None:
+    """Raise UsageProblem if a schedule is of another version of what it runs."""
+    current = digest(strategy, consumer)
+    if schedule.digest and schedule.digest != current:
+        raise UsageProblem(
+            f"the schedule is of another version of '{strategy.name}' ([{schedule.digest}], now [{current}]); "
+            "explore again"
+        )
+
+
 def digest(strategy: Strategy, consumer: Consumer | None) -> str:
     """Eight digits that change when what a schedule runs does: scripts, DDL, isolation, retry."""
     texts = [strategy.script.text, *(part.text for part in strategy.schema), str(strategy.isolation)]
