@@ -140,12 +140,25 @@ def matrix(markdown: str | None, reports: tuple[options.ReportFile, ...], **give
 @click.option("--markdown", metavar="PATH", help="Write the verdicts as a Markdown table.")
 @click.option("--fail-on", metavar="KINDS", help="Exit 3 if one of these is found: duplicates,missed,… or 'any'.")
 @click.option("--expect", type=click.Choice(["race"]), help="Exit 3 if no anomaly is found: the other way round.")
-def explore(markdown: str | None, reports: tuple[options.ReportFile, ...], **given: Any) -> int:
+@click.option("--expected", metavar="PATH", help="With a spec: exit 3 unless its output is this file's.")
+@click.pass_context
+def explore(
+    context: click.Context,
+    /,
+    markdown: str | None,
+    expected: str | None,
+    reports: tuple[options.ReportFile, ...],
+    **given: Any,
+) -> int:
     """Run every interleaving of some sessions' steps: proof that a strategy can break, or that it cannot.
 
     SCENARIO is a shipped one (see `racebench list`), a folder, or a file of SQL of your own; without it,
-    version-counter.
+    version-counter. A spec of PostgreSQL's isolationtester (FILE.spec) is run as isolationtester runs it.
     """
+    if str(given["scenario"] or "").endswith(".spec"):
+        return _run_spec(context, given["scenario"], expected)
+    if expected is not None:
+        raise UsageProblem("--expected goes with a spec file, as racebench explore mine.spec --expected mine.out")
     from pathlib import Path
 
     from racebench import exploring, planning
@@ -174,6 +187,40 @@ def explore(markdown: str | None, reports: tuple[options.ReportFile, ...], **giv
     if markdown is not None:
         document.write_atomically(Path(markdown), explored.markdown(made.results))
     return exploring.exit_code(made)
+
+
+_OF_SPECS = ("scenario", "expected", "server", "dsn", "color")
+
+
+def _run_spec(context: click.Context, path: str, expected: str | None) -> int:
+    """Run a spec and print what isolationtester would; or compare it with what is expected."""
+    import difflib
+    from pathlib import Path
+
+    from racebench import catalog, exploring
+    from racebench.interrupts import interruptible
+
+    for parameter in context.command.params:
+        given = context.get_parameter_source(str(parameter.name))
+        if parameter.name not in _OF_SPECS and given is click.core.ParameterSource.COMMANDLINE:
+            raise UsageProblem(f"{max(parameter.opts, key=len)} means nothing for a spec; leave it out")
+    wanted = None if expected is None else catalog.read_text(Path(expected), "name what isolationtester printed")
+    lines: list[str] = []
+    with interruptible():
+        exploring.run_spec(
+            path,
+            server=context.params["server"],
+            dsn=context.params["dsn"],
+            say=lines.append if wanted is not None else lambda text: click.echo(text, nl=False),
+            warn=lambda text: click.echo(text, err=True),
+        )
+    if wanted is None:
+        return ExitCode.OK
+    made = "".join(lines)
+    click.echo(
+        "".join(difflib.unified_diff(wanted.splitlines(True), made.splitlines(True), str(expected), path)), nl=False
+    )
+    return ExitCode.OK if made == wanted else ExitCode.ANOMALY
 
 
 @cli.command()

@@ -12,7 +12,7 @@ from typing import Any
 
 from racebench import catalog, environment, own
 from racebench.errors import DatabaseProblem, ExitCode, UsageProblem
-from racebench.exploration import explorer, schedules
+from racebench.exploration import explorer, isolation, schedules, specs
 from racebench.exploration.explorer import Asked, Explored, Replayed
 from racebench.judging import expected_kinds
 from racebench.model import Consumer, Scenario, Verdict
@@ -245,16 +245,7 @@ def replay(
     found = own.find(
         scenario or (None if own_code else schedule.scenario), called=call, setup=setup, invariants=invariant
     )
-    made = Exploring(
-        asked=(),
-        target=target_of(dsn),
-        server_version=int(server),
-        json_path=None,
-        folder=None,
-        fail_on=(),
-        expect_race=False,
-        named=frozenset(),
-    )
+    made = _nothing(server, dsn)
     with contextlib.ExitStack() as stack:
         target = _target(made, stack, max(schedule.steps))
         found = stack.enter_context(own.ready(found, target, made.schema))
@@ -275,3 +266,29 @@ def replay(
             schema=made.schema,
         )
         return asked, explorer.replay(target, asked, schedule.steps)
+
+
+def run_spec(
+    path: str, *, server: str, dsn: str | None, say: Callable[[str], None], warn: Callable[[str], None]
+) -> None:
+    """Run the permutations of one of isolationtester's spec files; raises ScenarioProblem, DatabaseProblem."""
+    spec = specs.parse(catalog.read_text(Path(path), "name an existing spec file"), path)
+    for name in spec.unused:
+        warn(f"unused step name: {name}")
+    with contextlib.ExitStack() as stack:
+        target = _target(_nothing(server, dsn), stack, len(spec.sessions))
+        isolation.Runner(target, say).run(spec, Path(path).stem)
+
+
+def _nothing(server: str, dsn: str | None) -> Exploring:
+    """What says where to explore, and nothing of what."""
+    return Exploring(
+        asked=(),
+        target=target_of(dsn),
+        server_version=int(server),
+        json_path=None,
+        folder=None,
+        fail_on=(),
+        expect_race=False,
+        named=frozenset(),
+    )

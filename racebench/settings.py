@@ -293,7 +293,7 @@ def _anchored(parameter: click.Parameter, value: Any, folder: Path) -> Any:
     """A path in a file is relative to the file's folder, from wherever the command is run; other values stay."""
     metavar = parameter.metavar or ""
     if parameter.name == "scenario":
-        named = not ("/" in value or value.startswith(".") or value.endswith(".sql"))
+        named = not ("/" in value or value.startswith(".") or value.endswith((".sql", ".spec")))
         return value if named else f"./{os.path.relpath(folder / value)}"
     if metavar == "SQL" and value.endswith(".sql"):
         return os.path.relpath(folder / value)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import select
 import time
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 import psycopg
@@ -82,19 +83,10 @@ class Stage:
         """Whether everyone who waits waits for somebody who is at a gate or at its end, however indirectly."""
         pids = {actor.pid for actor in waiting}
         ours = {pid for actor in self.actors for pid in actor.pids}
-        released: set[int] = set()
         # A cycle is a deadlock: the server is about to end one of its sessions, so nobody is at rest.
-        while True:
-            more = {
-                pid
-                for pid in pids - released
-                if blockers.get(pid) and all(b in released or (b in ours and b not in pids) for b in blockers[pid])
-            }
-            if not more:
-                stuck = pids - released
-                self.deadlocked |= bool(stuck) and all(set(blockers.get(pid, ())) & stuck for pid in stuck)
-                return not stuck
-            released |= more
+        stuck = pids - released(pids, ours, blockers)
+        self.deadlocked |= bool(stuck) and all(set(blockers.get(pid, ())) & stuck for pid in stuck)
+        return not stuck
 
     def _give_up(self, waiting: Sequence[Actor], blockers: Mapping[int, tuple[int, ...]]) -> None:
         ours = {pid for actor in self.actors for pid in actor.pids}
@@ -123,3 +115,20 @@ class Stage:
                     actor.abandon()
             if any(actor.state is State.WAITING for actor in self.actors):
                 self.rest()
+
+
+def released(pids: AbstractSet[int], ours: AbstractSet[int], blockers: Mapping[int, Sequence[int]]) -> set[int]:
+    """Of those whose answers are under way, the ones that wait, however indirectly, for one of ours that does nothing.
+
+    `blockers` says whom each waits for. They can only go on when that one does.
+    """
+    found: set[int] = set()
+    while True:
+        more = {
+            pid
+            for pid in pids - found
+            if blockers.get(pid) and all(b in found or (b in ours and b not in pids) for b in blockers[pid])
+        }
+        if not more:
+            return found
+        found |= more
