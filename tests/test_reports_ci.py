@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+import signal
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_reports import result_of
 
-from conftest import Command
+from conftest import Command, Start, wait_for
 from racebench.model import RunResult, Scenario, Verdict
 from racebench.reports import cases, formats, junit, rows, summary
 from racebench.reports.document import Document
@@ -383,3 +384,15 @@ def test_a_file_that_holds_no_results_is_one_line(racebench: Command, tmp_path: 
 def test_an_empty_document_has_no_cases() -> None:
     assert problems(formats.render("junit", [whole()])) == []
     assert formats.render("csv", [whole()]).count("\n") == 1
+
+
+def test_an_interrupted_run_reports_what_was_finished(start: Start, tmp_path: Path) -> None:
+    process = start("run", "-s", "upsert", "-s", "advisory", "-d", "3", "--report", "junit=j.xml")
+    wait_for(lambda: any((tmp_path / "results").glob("*.json")), "the first run is never saved")
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+    text = (tmp_path / "j.xml").read_text()
+    assert problems(text) == []
+    assert 'name="complete" value="false"' in text
+    assert [case.get("name") for case in ET.fromstring(text).iter("testcase")] == ["upsert"]
