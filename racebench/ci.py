@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from racebench import catalog
+from racebench import catalog, own
 from racebench.errors import RacebenchError, UsageProblem
 from racebench.reports.document import write_atomically
 
@@ -26,22 +27,42 @@ class Written:
 
 
 def write(
-    folder: Path, *, scenario: str | None, strategies: Sequence[str], github: bool, gitlab: bool, force: bool
+    folder: Path,
+    *,
+    scenario: str | None,
+    strategies: Sequence[str],
+    call: Sequence[str],
+    setup: Sequence[str],
+    invariant: Sequence[str],
+    github: bool,
+    gitlab: bool,
+    force: bool,
 ) -> list[Written]:
     """Write the files asked for into a repository; raises UsageProblem, and writes none, if one of them is there.
 
     A project that has a .gitlab-ci.yml of its own gets a file to include from it.
     """
-    found = catalog.find_scenario(scenario)
+    found = own.find(scenario, called=call, setup=setup, invariants=invariant)
+    if not found.restored:
+        strategies = strategies or ("correct",)
     catalog.find_strategies(found, strategies)
+    words = [scenario] if scenario else []
+    for option, values in (
+        ("--call", call),
+        ("--setup", setup),
+        ("--invariant", invariant),
+        ("--strategy", strategies),
+    ):
+        words += [word for value in values for word in (option, value)]
+    commands = _commands(words, once=found.once)
     _check_root(folder)
     made: list[tuple[Written, str]] = []
     if github:
-        made.append((Written(path=_GITHUB), _text("github.yml", scenario, strategies)))
+        made.append((Written(path=_GITHUB), _text("github.yml", commands)))
     if gitlab:
-        text = _text("gitlab.yml", scenario, strategies)
-        own = folder / _GITLAB
-        if own.exists() and not _ours(own, text):
+        text = _text("gitlab.yml", commands)
+        theirs = folder / _GITLAB
+        if theirs.exists() and not _ours(theirs, text):
             include = f"add to {_GITLAB}:  include: [{{local: {_INCLUDED}}}]"
             made.append((Written(path=_INCLUDED, next_move=include), text))
         else:
@@ -69,16 +90,25 @@ def _ours(path: Path, text: str) -> bool:
         raise UsageProblem(f"{path.name} cannot be read: {problem.strerror}") from None
 
 
-def _text(template: str, scenario: str | None, strategies: Sequence[str]) -> str:
-    what = ([scenario] if scenario else []) + [word for name in strategies for word in ("--strategy", name)]
-    explore = ["racebench", "explore", *what, "--budget", "120", "--fail-on", "any"]
-    run = ["racebench", "run", *what, "--workers", "8", "--duration", "2", "--hold", "1", "--fail-on", "any"]
-    if catalog.find_scenario(scenario).once:
-        run = ["racebench", "run", *what, "--workers", "8", "--fail-on", "any"]
-    text = (_TEMPLATES / template).read_text(encoding="utf-8")
-    for mark, command, report in (("@EXPLORE@", explore, "explore"), ("@RUN@", run, "run")):
-        text = text.replace(mark, shlex.join([*command, "--report", f"junit=racebench-{report}.xml"]))
-    return text
+def _commands(words: Sequence[str], *, once: bool) -> dict[str, str]:
+    """The shell commands, by the mark that stands for each in the templates."""
+    load = ["--workers", "8"] if once else ["--workers", "8", "--duration", "2", "--hold", "1"]
+    end = ["--fail-on", "any", "--report"]
+    return {
+        "@EXPLORE@": shlex.join(
+            ["racebench", "explore", *words, "--budget", "120", *end, "junit=racebench-explore.xml"]
+        ),
+        "@RUN@": shlex.join(["racebench", "run", *words, *load, *end, "junit=racebench-run.xml"]),
+    }
+
+
+def _text(template: str, commands: Mapping[str, str]) -> str:
+    lines = []
+    for line in (_TEMPLATES / template).read_text(encoding="utf-8").splitlines():
+        mark = line.strip()
+        # Within YAML's block every line of a command is indented, and that is taken off again.
+        lines.append(textwrap.indent(commands[mark], line[: line.index(mark)]) if mark in commands else line)
+    return "\n".join([*lines, ""])
 
 
 def _write(folder: Path, path: Path, text: str) -> None:

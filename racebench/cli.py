@@ -407,12 +407,11 @@ def init() -> None:
     shell_complete=completing.strategies,
     help="What must be free of races, several times, or a group.  [default: correct]",
 )
+@options.of_own
 @click.option("--github", is_flag=True, default=None, help="For GitHub Actions.  [default: both]")
 @click.option("--gitlab", is_flag=True, default=None, help="For GitLab CI.  [default: both]")
 @click.option("--force", is_flag=True, help="Write files anew that are there already.")
-def init_ci(
-    scenario: str | None, strategies: tuple[str, ...], github: bool | None, gitlab: bool | None, force: bool
-) -> None:
+def init_ci(github: bool | None, gitlab: bool | None, **given: Any) -> None:
     """Write workflow files that explore and hammer strategies on the embedded server: see docs/ci.md."""
     from pathlib import Path
 
@@ -420,14 +419,7 @@ def init_ci(
 
     if github or gitlab:  # what is asked for; of nothing, all that is not refused
         github, gitlab = bool(github), bool(gitlab)
-    written = ci.write(
-        Path.cwd(),
-        scenario=scenario,
-        strategies=strategies or ("correct",),
-        github=github is not False,
-        gitlab=gitlab is not False,
-        force=force,
-    )
+    written = ci.write(Path.cwd(), github=github is not False, gitlab=gitlab is not False, **given)
     for each in written:
         click.echo(f"wrote {each.path}")
         if each.next_move is not None:

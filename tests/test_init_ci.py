@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -185,3 +186,25 @@ def test_a_place_that_cannot_be_written_is_one_line(racebench: Command, tmp_path
     assert done.returncode == 1
     assert done.stderr.startswith("racebench: cannot make .github/workflows: ")
     assert done.stderr.count("\n") == 1
+
+
+def test_ones_own_code_goes_into_the_files_as_it_is(racebench: Command, tmp_path: Path) -> None:
+    (tmp_path / "orders.py").write_text(
+        "def create(connection):\n"
+        "    (number,) = connection.execute('SELECT coalesce(max(number), 0) + 1 FROM orders').fetchone()\n"
+        "    connection.execute('INSERT INTO orders VALUES (%s)', [number])\n"
+        "    connection.commit()\n"
+    )
+    invariant = """SELECT number, '
+      "it''s" : # twice' FROM orders
+GROUP BY number HAVING count(*) > 1"""
+    own = ("--call", "orders:create", "--setup", "CREATE TABLE orders (number int)", "--invariant", invariant)
+    done = racebench("init", "ci", *own)
+    assert (done.returncode, done.stderr) == (0, "")
+    for service, name in (("github", GITHUB), ("gitlab", GITLAB)):
+        assert schema_says(tmp_path / name).returncode == 0
+        explore, run = scripts(tmp_path, service)
+        assert shlex.split(explore)[2:8] == list(own)
+        assert shlex.split(run)[2:8] == list(own)
+        done = carried_out(tmp_path, explore)
+        assert done.returncode == 3, done.stderr
