@@ -232,16 +232,29 @@ def _run_spec(context: click.Context, path: str, expected: str | None) -> int:
     shell_complete=completing.scenarios,
     help="The scenario or folder, if it is not the schedule's.",
 )
+@click.option("--export-spec", metavar="PATH", help="Write it as a spec for isolationtester; '-' for stdout, alone.")
 @options.of_own
 @options.of_server
-def replay(schedule: str, subject: str | None, scenario: str | None, **given: Any) -> int:
+def replay(schedule: str, subject: str | None, scenario: str | None, export_spec: str | None, **given: Any) -> int:
     """Run one schedule again, step by step, as `explore` printed it."""
-    from racebench import exploring
-    from racebench.interrupts import interruptible
-    from racebench.reports import explored
+    from pathlib import Path
 
+    from racebench import exploring, planning
+    from racebench.interrupts import interruptible
+    from racebench.reports import document, explored
+
+    if export_spec not in (None, "-"):
+        planning.check_file("--export-spec", Path(str(export_spec)))
     with interruptible():
         asked, replayed = exploring.replay(schedule, scenario=subject or scenario, **given)
+    if export_spec is not None:
+        from racebench.exploration import interchange
+
+        text = interchange.spec(asked, replayed, schedule)
+        if export_spec == "-":
+            click.echo(text, nl=False)
+            return ExitCode.OK
+        document.write_atomically(Path(export_spec), text)
     explored.show_replay(_console(), asked, replayed, schedule)
     return ExitCode.OK
 

@@ -6,7 +6,7 @@ retries, a ROLLBACK after a refusal) belongs to the step before.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from enum import Enum
 from typing import Any, Protocol
 
@@ -14,7 +14,7 @@ import psycopg
 
 from racebench.checkers.refused import is_refusal
 from racebench.errors import DatabaseProblem, one_line
-from racebench.exchanges import Prepared, See, Variables
+from racebench.exchanges import Prepared, See, Text, Variables
 from racebench.model import Consumer, Outcome, Retry, Statement, Strategy
 from racebench.session import Query, Session
 from racebench.wire import Reply
@@ -63,6 +63,9 @@ class Actor(Protocol):
     def socket(self) -> int:
         """What to wait for; negative if there is nothing."""
 
+    def literal(self) -> str:
+        """What it would send next, with the values in it; as it is, if they are not known."""
+
     def start(self, tenant: int, run: int) -> None:
         """Begin again, on another tenant."""
 
@@ -94,6 +97,9 @@ class Stepping:
     @property
     def pids(self) -> frozenset[int]:
         return frozenset({self.pid})
+
+    def literal(self) -> str:
+        return describe(self.gate)
 
     def begin(self, steps: Steps) -> None:
         self._steps = steps
@@ -132,6 +138,7 @@ class Writer(Stepping):
         self.sqlstate = self.swallowed = ""
         #: What the server answered since somebody looked, in words.
         self.answers: list[str] = []
+        self._variables: Variables = {}
 
     @property
     def pid(self) -> int:
@@ -172,7 +179,11 @@ class Writer(Stepping):
             "operation": b"%d" % self.operation,
             "version": None,
         }
+        self._variables = variables
         self.begin(self._operation(variables))
+
+    def literal(self) -> str:
+        return with_values(self.gate, self._variables)
 
     def _operation(self, variables: Variables) -> Steps:
         session, retry = self.session, self.retry
@@ -250,6 +261,9 @@ class Poller(Stepping):
         self._known |= {name: value.encode() for name, value in self.consumer.variables.items()}
         self.begin(self._poll_often(self.polls))
 
+    def literal(self) -> str:
+        return with_values(self.gate, {**self._known, **self._cursor})
+
     def _poll_often(self, polls: int) -> Steps:
         for _ in range(polls):
             yield (self._query.statement,)
@@ -291,6 +305,15 @@ def drain(poller: Poller, wait: Any) -> None:
         if not wait(poller.poll()):
             return
     raise DatabaseProblem(one_line(f"consumer '{poller.consumer.name}' does not come to an end"))
+
+
+def with_values(statements: Sequence[Statement], variables: Mapping[str, bytes | None]) -> str:
+    """Statements as text that any client can send."""
+    texts = [
+        Text(each)([variables[name] for name in each.slots]).decode(errors="replace").strip().rstrip(";") + ";"
+        for each in statements
+    ]
+    return " ".join(texts)
 
 
 def describe(statements: Sequence[Statement]) -> str:

@@ -23,7 +23,7 @@ from racebench.compiling import begins
 from racebench.errors import ScenarioProblem, UsageProblem, one_line
 from racebench.exchanges import See, Variables
 from racebench.exploration import gates
-from racebench.exploration.actors import Actor, Poller, State, Writer, describe, drain
+from racebench.exploration.actors import Actor, Poller, State, Writer, describe, drain, with_values
 from racebench.exploration.callers import Caller, Surroundings
 from racebench.exploration.footprints import Footprint, footprint
 from racebench.exploration.footprints import calls as called
@@ -257,34 +257,43 @@ def _shorten(ground: Ground, found: Explored) -> None:
 class Step:
     """One step of a replay: who took it, what was sent and answered; whom it waited for; who went on because of it.
 
-    `where`: the line of the application that sent it.
+    `where`: the line of the application that sent it. `literal`: what was sent, with the values in it.
     """
 
     session: str
     sent: str
     answered: tuple[str, ...]
     where: str = ""
+    literal: str = ""
     waits_for: tuple[str, ...] = ()
     went_on: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replayed:
-    """A schedule run once more, step by step."""
+    """A schedule run once more, step by step; `prepared` is what the scenario had sent before it."""
 
     steps: tuple[Step, ...]
     ended: Ended
     wrong: Mapping[str, int]
+    prepared: tuple[str, ...] = ()
 
 
 def replay(target: Target, asked: Asked, schedule: Sequence[int]) -> Replayed:
     """Run one schedule; raises UsageProblem at the first step that cannot be taken any more."""
     ends: list[Ended] = []
     with contextlib.closing(Ground(target, asked, ends.append)) as ground:
-        steps = tuple(ground.follow(schedule))
+        try:
+            steps = tuple(ground.follow(schedule))
+        except UsageProblem:
+            if not ground.stage.deadlocked:
+                raise
+            ground.order_victims(last_first=True)  # the server may have ended the other one of a deadlock
+            steps = tuple(ground.follow(schedule))
+        prepared = ground.prepared
     (ended,) = ends
     wrong = {kind: count for kind, count in ended.counts.items() if count and kind in asked.scenario.forbid}
-    return Replayed(steps=steps, ended=ended, wrong=wrong)
+    return Replayed(steps=steps, ended=ended, wrong=wrong, prepared=prepared)
 
 
 class Ground:
@@ -298,6 +307,7 @@ class Ground:
         self._raced = False
         self._taken: list[int] = []
         self._violated: dict[str, int] = {}
+        self.prepared: tuple[str, ...] = ()
         self._open()
 
     def close(self) -> None:
@@ -402,6 +412,7 @@ class Ground:
         self._taken = []
         if self._before is not None:
             before: Variables = {"tenant": b"%d" % self._tenant, "operation": b"%d" % self._runs}
+            self.prepared = tuple(with_values([each], before) for each in self._before.script.statements)
             if self._before.run(before) is not Outcome.OK:
                 raise ScenarioProblem(f"{self._before.script.path}: the server refuses this: {self._before.message}")
         if self.poller is not None:
@@ -481,7 +492,7 @@ class Ground:
         for each in actors:
             each.answers.clear()
         actor = actors[session - 1]
-        sent, where = describe(actor.gate), actor.where
+        sent, where, literal = describe(actor.gate), actor.where, actor.literal()
         waiting = [each for each in actors if each.state is State.WAITING]
         self._step(actor)
         by_pid = {pid: each.name for each in actors for pid in each.pids}
@@ -490,6 +501,7 @@ class Ground:
             sent=sent,
             answered=tuple(actor.answers),
             where=where,
+            literal=literal,
             waits_for=tuple(by_pid.get(pid, str(pid)) for pid in self.stage.waits.get(actor.pid, ()))
             if actor.state is State.WAITING
             else (),

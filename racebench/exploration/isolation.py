@@ -103,8 +103,15 @@ class Runner:
             self._control.execute(sql.SQL("GRANT ALL ON SCHEMA {} TO PUBLIC").format(sql.Identifier(schema)))
             self._may_time_out = _has_timeouts(spec, self._control)
             self._connections = [_Connection(opened(each.name), each.name, self._tell) for each in spec.sessions]
+            stack.callback(self._end_sessions)
             for order in spec.orders():
                 self._permutation(order)
+
+    def _end_sessions(self) -> None:
+        """End the sessions whose step has not come to its end: the server would not notice that nobody listens."""
+        busy = [each.pid for each in self._connections if each.active is not None and not each.connection.closed]
+        with contextlib.suppress(psycopg.Error):  # the server is gone, and they with it
+            self._control.execute("SELECT pg_terminate_backend(pid, 5000) FROM unnest(%s::int[]) AS pid", (busy,))
 
     def _tell(self, text: str) -> None:
         self._notified = True
@@ -211,7 +218,7 @@ class Runner:
             return False
         self._say(f"step {step.name}: <... completed>\n" if again else f"step {step.name}: {step.sql}\n")
         while (result := pgconn.get_result()) is not None:
-            self._result(result, connection)
+            self._result(result)
         self._consume(pgconn)
         while (notify := pgconn.notifies()) is not None:
             senders = {each.pid: each.name for each in self._connections}
@@ -297,7 +304,7 @@ class Runner:
                 raise DatabaseProblem(f"{what}: {message}")
             self._say(f"{what}: {message}\n")
 
-    def _result(self, result: pq.abc.PGresult, connection: _Connection) -> None:
+    def _result(self, result: pq.abc.PGresult) -> None:
         if result.status == pq.ExecStatus.TUPLES_OK:
             self._say(table(result))
         elif result.status == pq.ExecStatus.FATAL_ERROR:
