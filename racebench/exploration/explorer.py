@@ -328,7 +328,8 @@ class Ground:
         if not asked.in_place:
             stack.enter_context(fresh_schema(target, schema, asked.scenario, asked.strategy, consumers))
         named = application_name(schema, "session")
-        monitor = stack.enter_context(connect(target, schema=schema))
+        # Closed, not left as a context: that would commit, and an interruption leaves it in the middle of a query.
+        monitor = stack.enter_context(contextlib.closing(connect(target, schema=schema)))
         if asked.in_place:
             stack.callback(Snapshot(monitor, schema).restore)
             fill(target, schema, asked.scenario, asked.strategy, consumers)
