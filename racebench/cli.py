@@ -5,6 +5,7 @@ Nothing heavy is imported until a command needs it: `racebench --help` is what p
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import sys
@@ -65,8 +66,9 @@ def _main(arguments: list[str]) -> int:
 
 def _say(*messages: str, code: ExitCode) -> int:
     """Print the one line a failure gets, and one more if it left something on the user's server."""
-    for message in messages:
-        print(f"racebench: {message}", file=sys.stderr)  # noqa: T201 - the one place that does
+    with contextlib.suppress(OSError):  # a terminal that was closed has nobody to read it
+        for message in messages:
+            print(f"racebench: {message}", file=sys.stderr)  # noqa: T201 - the one place that does
     return int(code)
 
 
@@ -235,6 +237,10 @@ def _run_spec(context: click.Context, path: str, expected: str | None) -> int:
 @click.option("--export-spec", metavar="PATH", help="Write it as a spec for isolationtester; '-' for stdout, alone.")
 @options.of_own
 @options.of_server
+@options.of_steps
+@click.option("--minimize", is_flag=True, help="Look for the shortest schedule that shows the same, and run that.")
+@click.option("--fail-on", metavar="KINDS", help="Exit 3 if one of these is found: duplicates,missed,… or 'any'.")
+@click.option("--expect", type=click.Choice(["race"]), help="Exit 3 if no anomaly is found: the other way round.")
 def replay(schedule: str, subject: str | None, scenario: str | None, export_spec: str | None, **given: Any) -> int:
     """Run one schedule again, step by step, as `explore` printed it."""
     from pathlib import Path
@@ -246,16 +252,57 @@ def replay(schedule: str, subject: str | None, scenario: str | None, export_spec
     if export_spec not in (None, "-"):
         planning.check_file("--export-spec", Path(str(export_spec)))
     with interruptible():
-        asked, replayed = exploring.replay(schedule, scenario=subject or scenario, **given)
+        done = exploring.replay(schedule, scenario=subject or scenario, **given)
     if export_spec is not None:
         from racebench.exploration import interchange
 
-        text = interchange.spec(asked, replayed, schedule)
+        text = interchange.spec(done.asked, done.replayed, str(done.schedule))
         if export_spec == "-":
             click.echo(text, nl=False)
-            return ExitCode.OK
+            return done.exit_code
         document.write_atomically(Path(export_spec), text)
-    explored.show_replay(_console(), asked, replayed, schedule)
+    explored.show_replay(_console(), done.asked, done.replayed, str(done.schedule))
+    return done.exit_code
+
+
+@cli.command()
+@click.argument("name", required=False)
+@click.option("--list", "list_only", is_flag=True, help="List the tellings that are ready to give.")
+@click.option("--scenario", metavar="NAME", help="The scenario or folder that a strategy is of.")
+@click.option("--consumer", metavar="NAME", help="The consumer beside a strategy; 'none' for none.  [default: cursor]")
+@click.option("--fix", metavar="NAME", help="The strategy that the same turns are played with afterwards, or none.")
+@click.option(
+    "--autoplay",
+    type=options.Number(0, 3600, whole=False, above=True),
+    is_flag=False,
+    flag_value=2.0,
+    metavar="[SECONDS]",
+    help="Go on by itself, a step each so many seconds; 2 if none are given. Of a recording: its pace.",
+)
+@click.option("--notes", is_flag=True, help="Show the speaker's notes too.")
+@click.option(
+    "--export",
+    type=click.Choice(["svg", "html", "cast", "mermaid", "md"]),
+    help="Write it, rather than show it: picture, page, asciinema recording, diagram, Markdown.",
+)
+@click.option(
+    "-o", "--output", metavar="PATH", help="Where to write it; its suffix may say the format.  [default: stdout]"
+)
+@options.of_server
+def demo(list_only: bool, **given: Any) -> int:
+    """Show one interleaving step by step, live on the server: on a terminal by keys, else as text.
+
+    NAME is a telling (see --list), a strategy, or a schedule that `racebench explore` printed; without it, naive.
+    """
+    from racebench import demonstrating
+    from racebench.interrupts import interruptible
+
+    if list_only:
+        demonstrating.show_list(_console())
+        return ExitCode.OK
+    made = demonstrating.plan(**given)
+    with interruptible():
+        demonstrating.run(made, _console(), _console(stderr=True), auto=given["autoplay"] is not None)
     return ExitCode.OK
 
 

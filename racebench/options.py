@@ -160,6 +160,11 @@ of_load = _chain(
     _option("--batch", type=Number(1, 10**6), default=1000, show_default=True, help="The consumers' LIMIT."),
 )  # fmt: skip
 
+of_steps = _option(
+    "--step-timeout", type=Number(0, _DAY, whole=False, above=True), default=10.0, show_default=True, metavar="SECONDS",
+    help="How long a step may go without an answer, and not for another session's sake.",
+)  # fmt: skip
+
 of_exploration = _chain(
     click.argument("scenario", required=False, shell_complete=completing.scenarios),
     _option("-s", "--strategy", "strategies", multiple=True, metavar="NAME",
@@ -177,6 +182,7 @@ of_exploration = _chain(
     _option("--depth", type=Number(1, 9), default=3, show_default=True,
             help="Of the bugs that drawing at random has a stated chance to meet."),
     _option("--seed", type=Number(0, 2**63 - 1), help="Seed of what is drawn.  [default: drawn, printed and saved]"),
+    of_steps,
     _option("--stop-at-first", is_flag=True, help="Stop at the first schedule that goes wrong."),
 )  # fmt: skip
 

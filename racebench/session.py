@@ -217,6 +217,10 @@ class Session:
         if self.alive:
             self.wait(self._configure({"name": name.encode(), "value": value.encode()}, False))
 
+    def reseed(self, seed: str) -> None:
+        """Have the script draw the same from now on as any other session with this seed."""
+        self._random.seed(seed)
+
     def start_afresh(self) -> None:
         """Roll back whatever is open and let go of session locks, waiting for the answers."""
         if self.alive:
@@ -281,6 +285,11 @@ def _prepare(pgconn: pq.abc.PGconn, path: Path, statement: Statement, name: byte
         result = pgconn.describe_prepared(name)
     if result.status not in _OK:
         said = (result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or b"").decode(errors="replace")
+        if result.error_field(pq.DiagnosticField.SQLSTATE) == _LOCK_TIMEOUT:
+            raise DatabaseProblem(
+                f"{path}:{statement.line}: '{one_line(statement.text)}' cannot even be prepared: somebody else has "
+                "locked what it needs; see pg_locks"
+            )
         raise ScenarioProblem(
             f"{path}:{statement.line}: the server refuses this statement: "
             f"{one_line(said or pgconn.get_error_message())}"
@@ -288,6 +297,7 @@ def _prepare(pgconn: pq.abc.PGconn, path: Path, statement: Statement, name: byte
     return Prepared(name, tuple((result.fname(column) or b"").decode() for column in range(result.nfields)))
 
 
+_LOCK_TIMEOUT = b"55P03"
 _QUERY = b"racebench_query"
 _UNLOCK = Statement(
     line=0,

@@ -95,16 +95,17 @@ def leaves(command: click.Command, before: str = "") -> Iterator[tuple[str, clic
 
 
 def settable(command: click.Command) -> list[click.Parameter]:
-    """The parameters that settings can give: every option, and the scenario.
+    """The parameters that settings can give: every option, and the scenario where it is an argument.
 
-    Not what a schedule is of: the line that has the schedule names that.
+    Elsewhere the command line itself names what it is about: a schedule to replay, a strategy to show.
     """
-    fixed = _SUBJECT if any(parameter.name == "schedule" for parameter in command.params) else ()
+    runs = any(isinstance(parameter, click.Argument) and parameter.name == "scenario" for parameter in command.params)
+    fixed = () if runs else _SUBJECT
     return [
         parameter
         for parameter in command.params
         if parameter.name not in fixed
-        and (isinstance(parameter, click.Option) or (parameter.name == "scenario" and not parameter.required))
+        and (isinstance(parameter, click.Option) or parameter.name == "scenario")
         and not parameter.is_eager
     ]
 

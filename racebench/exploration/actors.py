@@ -63,6 +63,10 @@ class Actor(Protocol):
     def socket(self) -> int:
         """What to wait for; negative if there is nothing."""
 
+    @property
+    def sends(self) -> tuple[Statement, ...]:
+        """The step it would take next, to know it again by."""
+
     def literal(self) -> str:
         """What it would send next, with the values in it; as it is, if they are not known."""
 
@@ -98,6 +102,10 @@ class Stepping:
     def pids(self) -> frozenset[int]:
         return frozenset({self.pid})
 
+    @property
+    def sends(self) -> tuple[Statement, ...]:
+        return self.gate
+
     def literal(self) -> str:
         return describe(self.gate)
 
@@ -131,13 +139,13 @@ class Writer(Stepping):
         super().__init__()
         self.number = number
         self.name = f"s{number}"
+        #: What the server answered since somebody looked, in words.
+        self.answers: list[str] = []
         self.session = open_session(self._see)
         self.retry: Retry | None = strategy.retry
         self.operation = 0
         self.tries = self.deadlocks = 0
         self.sqlstate = self.swallowed = ""
-        #: What the server answered since somebody looked, in words.
-        self.answers: list[str] = []
         self._variables: Variables = {}
 
     @property
@@ -169,6 +177,7 @@ class Writer(Stepping):
     def start(self, tenant: int, run: int) -> None:
         self.operation = (self.number << 32) + run
         self.tries, self.deadlocks, self.sqlstate = 0, 0, ""
+        self.session.reseed("")  # the same for all, so that they meet
         variables: Variables = {
             "think": b"0",
             "hold": b"0",
@@ -190,6 +199,8 @@ class Writer(Stepping):
         while True:
             self.tries += 1
             outcome = yield from session.steps(variables)
+            if not session.alive:
+                raise DatabaseProblem(f"{self.name}: '{describe(self.gate)}' ended the connection: {session.message}")
             self.sqlstate = session.sqlstate
             self.deadlocks += self.sqlstate == _DEADLOCK
             if self.sqlstate:
@@ -251,6 +262,11 @@ class Poller(Stepping):
     def socket(self) -> int:
         return self._pgconn.socket
 
+    @property
+    def cursor(self) -> Mapping[str, str]:
+        """Where it stands."""
+        return {name: value.decode(errors="replace") for name, value in self._cursor.items()}
+
     def start(self, tenant: int, run: int) -> None:  # noqa: ARG002 - a consumer has no operations
         zero = self._zero
         self.delivered = []
@@ -271,6 +287,13 @@ class Poller(Stepping):
 
     def poll(self) -> Generator[None, None, int]:
         """Poll once, waiting by yielding; return how many rows came."""
+        try:
+            return (yield from self._poll())
+        except psycopg.Error as problem:
+            what = describe((self._query.statement,))
+            raise DatabaseProblem(f"{self.name}: '{what}' ended the connection: {one_line(str(problem))}") from None
+
+    def _poll(self) -> Generator[None, None, int]:
         self._query.send([({**self._known, **self._cursor})[name] for name in self._query.statement.parameters])
         yield None
         while (results := self._query.fetch()) is None:

@@ -155,9 +155,9 @@ class Caller(Stepping):
         return str(self.call)
 
     @property
-    def does(self) -> str:
+    def sends(self) -> tuple[Statement, ...]:
         """The next step without the values in it."""
-        return _LITERAL.sub("?", describe(self.gate))[:_LONGEST]
+        return (_statement(_LITERAL.sub("?", describe(self.gate))[:_LONGEST]),)
 
     def configure(self, name: str, value: str) -> None:
         """Change a setting of whatever connection the session uses, before its next transaction."""

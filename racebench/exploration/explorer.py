@@ -20,17 +20,18 @@ from psycopg import sql
 
 from racebench import calls
 from racebench.compiling import begins
-from racebench.errors import ScenarioProblem, UsageProblem, one_line
+from racebench.errors import DatabaseProblem, ScenarioProblem, UsageProblem, one_line
 from racebench.exchanges import See, Variables
 from racebench.exploration import gates
 from racebench.exploration.actors import Actor, Poller, State, Writer, describe, drain, with_values
 from racebench.exploration.callers import Caller, Surroundings
 from racebench.exploration.footprints import Footprint, footprint
 from racebench.exploration.footprints import calls as called
+from racebench.exploration.likeness import alike, in_pipelines, warm
 from racebench.exploration.schedules import Schedule, digest
 from racebench.exploration.scripts import in_transactions
 from racebench.exploration.search import Choice, Progress, chance, random_search, search
-from racebench.exploration.stage import Stage
+from racebench.exploration.stage import MOST_SECONDS, Stage
 from racebench.model import (
     ANOMALIES,
     Assign,
@@ -60,6 +61,8 @@ _SHORTENING_S = 5.0
 _MOST_PERMUTED = 3
 #: The shortest deadlock_timeout of a session; sessions must come to wait for each other within it.
 _DEADLOCK_MS = 30
+#: A session is parked between its steps, and may wait for a parked one: the server is not to lose patience with it.
+_PARKED = {"idle_in_transaction_session_timeout": "0", "statement_timeout": "0", "lock_timeout": "0"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +71,8 @@ class Asked:
 
     `depth` and `seed` are of the random search that follows an exhaustive one that could not be finished. `schema`: the
     name of the schema to make; None for a new one each time (an application may remember the first it was given).
-    `in_place`: it is there, with the application's own tables in it, and stays.
+    `in_place`: it is there, with the application's own tables in it, and stays. `step_s`: how long a step may
+    go without an answer, and not for another session's sake.
     """
 
     scenario: Scenario
@@ -84,6 +88,7 @@ class Asked:
     seed: int = 0
     schema: str | None = None
     in_place: bool = False
+    step_s: float = MOST_SECONDS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,7 +157,14 @@ class Explored:
     def verdict(self) -> Verdict:
         if self.anomalous:
             return Verdict.INVALID
-        return Verdict.VALID if self.complete and not self.asked.strategy.inside else Verdict.UNKNOWN
+        return Verdict.VALID if self.complete and not self.blind else Verdict.UNKNOWN
+
+    @property
+    def blind(self) -> bool:
+        """Whether there is a race that no order of steps shows: inside a statement, or while a consumer holds rows."""
+        consumer = self.asked.consumer
+        timed = consumer is not None and consumer.settle_ms > 0 and consumer.misses == "maybe"
+        return self.asked.strategy.inside or timed
 
     @property
     def schedule(self) -> Schedule | None:
@@ -234,23 +246,26 @@ def explore(
             ground.follow_as_far_as_it_goes(schedule)
         ground.order_victims()
         if found.witness is not None and not stopped:
-            _shorten(ground, found)
+            found.witness = _shortest(ground, found.witness, found.forbids)
     return found
 
 
-def _shorten(ground: Ground, found: Explored) -> None:
+def shorten(target: Target, asked: Asked, witness: tuple[int, ...], kinds: Sequence[str]) -> tuple[int, ...]:
+    """Look for the shortest schedule of the same sessions in which one of these anomalies occurs."""
+    with contextlib.closing(Ground(target, asked, lambda _: None)) as ground:
+        return _shortest(ground, witness, lambda each: any(each.counts[kind] for kind in kinds))
+
+
+def _shortest(ground: Ground, witness: tuple[int, ...], wanted: Callable[[Ended], bool]) -> tuple[int, ...]:
     """Look for a witness with fewer switches of session: all schedules with none, with one, and so on."""
-    assert found.witness is not None
-    least, size = found.witness, (switches(found.witness), len(found.witness))
     deadline = time.monotonic() + _SHORTENING_S
     shorter: list[Ended] = []
-    ground.ended = lambda each: shorter.append(each) if found.forbids(each) else None
-    for most in range(size[0]):
+    ground.ended = lambda each: shorter.append(each) if wanted(each) else None
+    for most in range(switches(witness)):
         search(ground, reduce=True, go_on=lambda _: not shorter and time.monotonic() < deadline, most_switches=most)
         if shorter:
-            least = min((each.schedule for each in shorter), key=lambda s: (switches(s), len(s)))
-            break
-    found.witness = least
+            return min((each.schedule for each in shorter), key=lambda s: (switches(s), len(s)))
+    return witness
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -313,6 +328,11 @@ class Ground:
     def close(self) -> None:
         self._stack.close()
 
+    @property
+    def tenant(self) -> int:
+        """Whose rows the schedule that is being run writes."""
+        return self._tenant
+
     def _open(self) -> None:
         """Make the schema, the sessions and the stage; what was made is undone if the rest cannot be."""
         with contextlib.ExitStack() as opening:
@@ -322,14 +342,15 @@ class Ground:
     def _set_up(self, stack: contextlib.ExitStack) -> None:
         asked, target = self._asked, self._target
         consumers = [asked.consumer] if asked.consumer else []
-        schema = asked.schema or new_name()
+        schema = self.schema = asked.schema or new_name()
         if asked.strategy.calls:
             stack.enter_context(calls.exported(calls.variables(target, schema, APPLICATION)))
         if not asked.in_place:
             stack.enter_context(fresh_schema(target, schema, asked.scenario, asked.strategy, consumers))
         named = application_name(schema, "session")
-        # Closed, not left as a context: that would commit, and an interruption leaves it in the middle of a query.
-        monitor = stack.enter_context(contextlib.closing(connect(target, schema=schema)))
+        patience = {"statement_timeout": _milliseconds(asked.step_s)}
+        monitor = connect(target, schema=schema, settings=patience)
+        stack.callback(monitor.close)  # as it is: an interruption may have left it in the middle of a question
         if asked.in_place:
             stack.callback(Snapshot(monitor, schema).restore)
             fill(target, schema, asked.scenario, asked.strategy, consumers)
@@ -338,9 +359,10 @@ class Ground:
         volatile = _volatile(monitor, asked)
         self._volatile = volatile
         script = in_transactions(asked.strategy.script, volatile)
+        self._piped = in_pipelines(script)
         self._after_begin = _after_begin(script, asked.strategy.isolation, volatile)
         isolation = asked.strategy.isolation
-        settings = {"default_transaction_isolation": isolation} if isolation else {}
+        settings = _PARKED | ({"default_transaction_isolation": isolation} if isolation else {})
         self._chooses_victims = _may_set(monitor, "deadlock_timeout")
         actors: list[Actor] = []
         self.writers: list[Writer | Caller] = []
@@ -352,7 +374,12 @@ class Ground:
 
         def open_session(see: See) -> Session:
             connection = connect(target, schema=schema, settings=settings, application_name=named)
-            return Session(connection, script, gated=True, zero=frozenset({"think", "hold"}), see=see)
+            # Preparing needs locks too, and nobody of ours has any yet.
+            own = connection.execute("SELECT current_setting('lock_timeout')").fetchone()
+            connection.execute(sql.SQL("SET lock_timeout = {}").format(_milliseconds(asked.step_s)))
+            session = Session(connection, script, gated=True, zero=frozenset({"think", "hold"}), see=see)
+            session.configure("lock_timeout", str(own[0]) if own else "0")
+            return session
 
         def open_connection() -> psycopg.Connection[Any]:
             return connect(target, schema=schema, application_name=named, autocommit=False)
@@ -369,6 +396,7 @@ class Ground:
         self.poller: Poller | None = None
         if asked.consumer is not None:
             connection = connect(target, schema=schema, application_name=named)
+            stack.callback(connection.close)
             for part in asked.consumer.opening:
                 connection.execute(part.text.encode())
             query = Query(connection, asked.consumer.script, asked.consumer.tolerate)
@@ -378,7 +406,9 @@ class Ground:
         if asked.scenario.explore is not None:
             self._before = Session(connect(target, schema=schema, application_name=named), asked.scenario.explore)
             stack.callback(self._before.close)
-        self.stage = Stage(actors, monitor)
+        self.stage = Stage(actors, monitor, asked.step_s)
+        self._cached = _cached_sequences(monitor, schema)
+        self._alike = alike(script) and not self._cached
         self.order_victims()
         self._snapshot = Snapshot(monitor, schema) if asked.scenario.restored else None
         if asked.strategy.calls:
@@ -413,11 +443,15 @@ class Ground:
         self._taken = []
         if self._before is not None:
             before: Variables = {"tenant": b"%d" % self._tenant, "operation": b"%d" % self._runs}
-            self.prepared = tuple(with_values([each], before) for each in self._before.script.statements)
             if self._before.run(before) is not Outcome.OK:
+                if not self._before.alive:
+                    raise DatabaseProblem(f"the connection that prepares schedules was lost: {self._before.message}")
                 raise ScenarioProblem(f"{self._before.script.path}: the server refuses this: {self._before.message}")
+            self.prepared = tuple(with_values([each], before) for each in self._before.script.statements)
         if self.poller is not None:
             self.poller.polls = self._asked.polls
+        if self._cached:
+            warm([each.session.connection for each in self.writers if isinstance(each, Writer)], self._cached)
         for actor in self.stage.actors:
             actor.start(self._tenant, self._runs)
 
@@ -426,8 +460,8 @@ class Ground:
             Choice(
                 actor.number,
                 self._touches(actor),
-                None if actor.begun else actor.like or None,
-                actor.does if isinstance(actor, Caller) else "",
+                actor.like if self._alike and not actor.begun else None,
+                actor.sends,
             )
             for actor in self.stage.actors
             if actor.state is State.READY
@@ -469,7 +503,7 @@ class Ground:
                     f"the schedule cannot be followed: at step {number} s{session} cannot go on, {can} can; "
                     "the script, the scenario or the server has changed since: explore again"
                 )
-            steps.append(self._watched(session))
+            steps.append(self.watch(session))
         if left := [f"s{choice.session}" for choice in self.choices()]:
             self.stage.abandon()
             raise UsageProblem(f"the schedule ends before the sessions do: {', '.join(left)} can go on")
@@ -488,7 +522,8 @@ class Ground:
             self._step(self.stage.actors[session - 1])
         self.end(schedule, complete=True)
 
-    def _watched(self, session: int) -> Step:
+    def watch(self, session: int) -> Step:
+        """Have a session that can go on take its step, and say what happened."""
         actors = self.stage.actors
         for each in actors:
             each.answers.clear()
@@ -514,6 +549,8 @@ class Ground:
             return actor.touches
         if _is_begin(actor):
             return self._after_begin.get(id(actor.gate[0]), Footprint.ANYTHING)
+        if any(id(statement) in self._piped for statement in actor.gate):
+            return Footprint.ANYTHING  # without a transaction it commits at its end
         isolation = None if isinstance(actor, Poller) else self._asked.strategy.isolation
         return footprint(actor.gate, isolation=isolation, volatile=self._volatile)
 
@@ -523,6 +560,8 @@ class Ground:
         if self.poller is not None:
             drain(self.poller, self.stage.wait)
         rows = self._read_rows() if asked.scenario.rows is not None else []
+        if self.poller is not None:
+            self._settle(self.poller, rows)
         versions = sorted({version for _, version, _ in rows if version is not None})
         rank = {version: place for place, version in enumerate(versions, 1)}
         by_operation = {operation: version for _, version, operation in rows}
@@ -554,8 +593,18 @@ class Ground:
             swallowed=tuple(w.swallowed for w in self.writers if w.swallowed),
         )
 
+    def _settle(self, poller: Poller, rows: Sequence[tuple[int, Any, int]]) -> None:
+        """Go on polling for what is still to come, for as long as the consumer may hold rows back."""
+        deadline = time.monotonic() + poller.consumer.settle_ms / 1e3
+        due = {identity for identity, version, _ in rows if version is not None}
+        while not due <= set(poller.delivered) and time.monotonic() < deadline:
+            drain(poller, self.stage.wait)
+
     def _read_rows(self) -> list[tuple[int, Any, int]]:
-        return self._monitor.execute(self._rows, (self._tenant,), prepare=True).fetchall()
+        try:
+            return self._monitor.execute(self._rows, (self._tenant,), prepare=True).fetchall()
+        except psycopg.Error as problem:
+            raise DatabaseProblem(f"the rows of a schedule cannot be read: {one_line(str(problem))}") from None
 
     def _violations(self) -> int:
         """How many more rows break an invariant than before this schedule."""
@@ -563,6 +612,8 @@ class Ground:
         for name, query in self._asked.scenario.invariants.items():
             try:
                 count = self._monitor.execute(query.encode(), prepare=True).rowcount
+            except psycopg.OperationalError as problem:
+                raise DatabaseProblem(f"invariant '{name}' cannot be asked: {one_line(str(problem))}") from None
             except psycopg.Error as problem:
                 where = self._asked.scenario.locate(f"invariants.{name}")
                 raise ScenarioProblem(f"{where}: the server refuses this query: {one_line(str(problem))}") from None
@@ -603,6 +654,11 @@ def _close(actors: Sequence[Actor]) -> None:
         actor.close()
 
 
+def _milliseconds(seconds: float) -> str:
+    """A length of time as a setting; never 0, which would be no limit."""
+    return f"{max(1, round(seconds * 1000))}ms"
+
+
 def _is_begin(actor: Actor) -> bool:
     return len(actor.gate) == 1 and actor.gate[0].keyword in ("BEGIN", "START")
 
@@ -629,14 +685,26 @@ def _rows_query(asked: Asked) -> sql.Composed:
 
 
 def _volatile(connection: psycopg.Connection[Any], asked: Asked) -> frozenset[str]:
-    """Of the functions that the scripts may call, those that may do anything."""
+    """Of the functions that the scripts may call, those that may do anything, or that look at other transactions."""
     statements = list(asked.strategy.script.statements)
     statements += asked.consumer.script.statements if asked.consumer else []
     names = sorted(set().union(*map(called, statements)))
     rows = connection.execute(
-        "SELECT DISTINCT proname FROM pg_proc WHERE proname = ANY(%s) AND provolatile = 'v'", (names,)
+        "SELECT DISTINCT proname FROM pg_proc WHERE proname = ANY(%s)"
+        r" AND (provolatile = 'v' OR (provolatile = 's' AND proname ~ '^(pg|txid)_'))",
+        (names,),
     ).fetchall()
     return frozenset(str(row[0]) for row in rows)
+
+
+def _cached_sequences(connection: psycopg.Connection[Any], schema: str) -> tuple[str, ...]:
+    """The sequences of which a session takes more numbers than it needs."""
+    rows = connection.execute(
+        "SELECT seqrelid::regclass::text FROM pg_sequence JOIN pg_class ON pg_class.oid = seqrelid"
+        " WHERE relnamespace = %s::regnamespace AND seqcache > 1 ORDER BY 1",
+        (schema,),
+    ).fetchall()
+    return tuple(str(row[0]) for row in rows)
 
 
 def _triggers(connection: psycopg.Connection[Any], schema: str) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ def spec(asked: Asked, replayed: Replayed, schedule: str) -> str:
     if asked.strategy.calls or asked.scenario.setup:
         raise UsageProblem(f"{asked.strategy.name} is Python; a spec holds SQL alone, so it cannot be exported")
     taken = [each for step in replayed.steps for each in _with_rollbacks(step)]
+    markers = _markers(replayed.steps)
     names = list(dict.fromkeys(session for session, _ in taken))
     blocks = {session: [text for owner, text in taken if owner == session] for session in names}
     lines = [
@@ -46,7 +47,8 @@ def spec(asked: Asked, replayed: Replayed, schedule: str) -> str:
     order = []
     for session, _ in taken:
         counts[session] += 1
-        order.append(_name(session, counts[session]))
+        name = _name(session, counts[session])
+        order.append(f"{name}({markers[name]})" if name in markers else name)
     lines.append(f"permutation {' '.join(order)}")
     return "\n".join(lines) + "\n"
 
@@ -59,10 +61,32 @@ def _with_rollbacks(step: Step) -> Iterator[tuple[str, str]]:
             yield session, "ROLLBACK;"
 
 
+def _markers(steps: Sequence[Step]) -> dict[str, str]:
+    """After a deadlock two go on at once: by step, the other that is to be reported first, which is the victim's."""
+    counts: dict[str, int] = {}
+    found: dict[str, str] = {}
+    for step in steps:
+        counts[step.session] = counts.get(step.session, 0) + 1
+        mine = _name(step.session, counts[step.session])
+        others = {name: (_name(name, counts[name]), answers) for name, answers in step.went_on}
+        victims = [name for name, answers in others.values() if _deadlocked(answers)]
+        if _deadlocked(step.answered):
+            found.update({name: mine for name, _ in others.values()})
+        elif victims:
+            found[mine] = victims[0]
+        for session, answers in ((step.session, step.answered), *step.went_on):
+            counts[session] += any(answer.startswith("ERROR") for answer in answers)  # its ROLLBACK
+    return found
+
+
+def _deadlocked(answers: Sequence[str]) -> bool:
+    return any(answer.startswith("ERROR 40P01") for answer in answers)
+
+
 def _spared(steps: Sequence[Step]) -> set[str]:
     """Of sessions that waited in a circle, those that the server did not end: the others are to look for it first."""
     told = [(step.session, step.answered) for step in steps] + [each for step in steps for each in step.went_on]
-    victims = {session for session, answers in told if any(answer.startswith("ERROR 40P01") for answer in answers)}
+    victims = {session for session, answers in told if _deadlocked(answers)}
     waited = {step.session for step in steps if step.waits_for or any(name in victims for name, _ in step.went_on)}
     return waited - victims if victims else set()
 

@@ -9,12 +9,21 @@ import hashlib
 import re
 from dataclasses import dataclass
 
-from racebench.errors import UsageProblem
+from racebench.errors import UsageProblem, one_line
 from racebench.model import Consumer, Strategy
 
 _VERSION = "v1"
-_SHAPE = re.compile(r"(?P<version>v\d+):(?P<scenario>[^:/]+)/(?P<strategy>[^:+\[]+)(\+(?P<consumer>[^:\[]+))?"
-                    r"(\[(?P<digest>[0-9a-f]{8})\])?:(?P<steps>.*)")  # fmt: skip
+_LONGEST_SHOWN = 100
+#: What a schedule is made of, in order: what each part is called, what it looks like, and whether it must be there.
+_PARTS = (
+    ("version", re.compile(r"v\d+:"), True, "'v1:'"),
+    ("scenario", re.compile(r"[^:/]+/"), True, "a scenario and '/'"),
+    ("strategy", re.compile(r"[^:+\[]+"), True, "a strategy"),
+    ("consumer", re.compile(r"\+[^:\[]+"), False, ""),
+    ("digest", re.compile(r"\[[0-9a-f]{8}\]"), False, ""),
+    ("steps", re.compile(r":"), True, "':' and the steps (or '[' and eight digits)"),
+)
+_STEP = re.compile(r"s[1-9]\d*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,22 +44,27 @@ class Schedule:
 
 def parse(text: str) -> Schedule:
     """Read a schedule; raises UsageProblem with the column at which it does not parse."""
-    match = _SHAPE.fullmatch(text)
-    if match is None:
-        raise UsageProblem(f"schedule '{text}' is not one; it looks like {_VERSION}:version-counter/naive:s1.s2.s1.s2")
-    if match["version"] != _VERSION:
-        raise UsageProblem(f"schedule '{text}' is of version {match['version']}; this racebench replays {_VERSION}")
-    steps, at = [], match.start("steps")
-    for part in match["steps"].split("."):
-        if not re.fullmatch(r"s[1-9]\d*", part):
-            raise UsageProblem(f"schedule '{text}': column {at + 1}: '{part}' is no session; sessions are s1, s2 …")
+    found: dict[str, str] = {}
+    at = 0
+    for name, pattern, needed, what in _PARTS:
+        match = pattern.match(text, at)
+        if match is None and needed:
+            raise _unlike(text, at, f"expected {what}, found {_rest(text, at)}")
+        if match is not None:
+            found[name], at = match.group(), match.end()
+            if name == "version" and found[name] != f"{_VERSION}:":
+                raise _unlike(text, 0, f"it is of version {found[name][:-1]}; this racebench replays {_VERSION}")
+    steps = []
+    for part in text[at:].split("."):
+        if not _STEP.fullmatch(part):
+            raise _unlike(text, at, f"'{part}' is no session; sessions are s1, s2 …")
         steps.append(int(part[1:]))
         at += len(part) + 1
     return Schedule(
-        scenario=match["scenario"],
-        strategy=match["strategy"],
-        consumer=match["consumer"],
-        digest=match["digest"] or "",
+        scenario=found["scenario"][:-1],
+        strategy=found["strategy"],
+        consumer=found["consumer"][1:] if "consumer" in found else None,
+        digest=found.get("digest", "")[1:-1],
         steps=tuple(steps),
     )
 
@@ -63,6 +77,18 @@ def check_same(schedule: Schedule, strategy: Strategy, consumer: Consumer | None
             f"the schedule is of another version of '{strategy.name}' ([{schedule.digest}], now [{current}]); "
             "explore again"
         )
+
+
+def _rest(text: str, at: int) -> str:
+    return f"'{text[at : at + 12]}'" if at < len(text) else "its end"
+
+
+def _unlike(text: str, at: int, why: str) -> UsageProblem:
+    shown = text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"
+    return UsageProblem(
+        f"schedule '{one_line(shown)}': column {at + 1}: {why}; "
+        f"one looks like {_VERSION}:version-counter/naive:s1.s2.s1.s2"
+    )
 
 
 def digest(strategy: Strategy, consumer: Consumer | None) -> str:

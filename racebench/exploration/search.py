@@ -15,16 +15,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from random import Random
-from typing import Protocol
+from typing import Any, Protocol
 
-from racebench.errors import RacebenchError
+from racebench.errors import UsageProblem
 from racebench.exploration.footprints import Footprint, independent
 
 #: How often a path is tried that takes another course than before.
 _ATTEMPTS = 10
 
 
-class Diverged(RacebenchError):  # noqa: N818 - as in errors.py
+class Diverged(UsageProblem):
     """The same choices did not lead to the same place: a script, or a server, that is not deterministic."""
 
 
@@ -32,13 +32,13 @@ class Diverged(RacebenchError):  # noqa: N818 - as in errors.py
 class Choice:
     """A session that can take a step: what the step may touch, and, before its first, which others it is like.
 
-    `does`: the step in words that are the same whenever the same schedule leads to it; "" where nobody can tell.
+    `sends` is what the step is, to know it again by.
     """
 
     session: int
     touches: Footprint
     unborn: str | None = None
-    does: str = ""
+    sends: tuple[Any, ...] = ()
 
 
 class World(Protocol):
@@ -105,7 +105,7 @@ def _return_to(world: World, path: Sequence[_Node]) -> None:
         schedule: list[int] = []
         for node in path:
             now = world.choices()
-            if [(choice.session, choice.does) for choice in now] != [(c.session, c.does) for c in node.choices]:
+            if [(c.session, c.sends) for c in now] != [(c.session, c.sends) for c in node.choices]:
                 if attempt + 1 == _ATTEMPTS:
                     raise Diverged(_diverged(path, node, now))
                 world.end(schedule, complete=False)
@@ -224,10 +224,18 @@ def chance(*, sessions: int, steps: int, depth: int, runs: int) -> float:
 
 def _diverged(path: Sequence[_Node], node: _Node, now: Sequence[Choice]) -> str:
     at = next(number for number, each in enumerate(path) if each is node)
-    before, after = ([c.session for c in choices] for choices in (node.choices, now))
-    if before == after:
-        first, other = next((a, b) for a, b in zip(node.choices, now, strict=True) if a.does != b.does)
-        what = f"s{first.session} was about to send '{first.does}' the first time, '{other.does}' this time"
-    else:
-        what = f"sessions {before} could go on the first time, {after} this time"
-    return f"the same schedule took another course at step {at + 1}: {what}; is the script deterministic?"
+    first, second = ({c.session: c.sends for c in choices} for choices in (node.choices, now))
+    for session in sorted(first.keys() | second.keys()):
+        if first.get(session) != second.get(session):
+            break
+    before, after = (_would(sends.get(session)) for sends in (first, second))
+    return (
+        f"the same schedule took another course at step {at + 1}: s{session} {before} the first time, {after} this "
+        "time; a script that depends on anything but its schedule cannot be explored"
+    )
+
+
+def _would(sends: tuple[Any, ...] | None) -> str:
+    if sends is None:
+        return "could not go on"
+    return f"was to send '{' '.join('; '.join(each.text for each in sends).split())}'" if sends else "could go on"

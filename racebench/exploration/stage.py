@@ -29,8 +29,9 @@ _BLOCKERS = "SELECT pid, pg_blocking_pids(pid) FROM unnest(%s::int[]) AS pid"
 class Stage:
     """The actors, and the connection that asks who waits for whom."""
 
-    def __init__(self, actors: Sequence[Actor], monitor: psycopg.Connection[Any]) -> None:
+    def __init__(self, actors: Sequence[Actor], monitor: psycopg.Connection[Any], most_s: float = MOST_SECONDS) -> None:
         self.actors = actors
+        self._most_s = most_s
         self._monitor = monitor
         #: Those that a step woke up, besides the one that took it.
         self.woken: list[Actor] = []
@@ -38,6 +39,7 @@ class Stage:
         self.deadlocked = False
         #: Who waits for whom, at rest.
         self.waits: Mapping[int, tuple[int, ...]] = {}
+        self._blockers(())  # whether this may be asked is better known before anything is sent
 
     def step(self, actor: Actor) -> None:
         """Have an actor at its gate go on, and wait until everybody is at rest."""
@@ -48,7 +50,7 @@ class Stage:
 
     def rest(self) -> None:
         """Wait until nobody's answer is under way. Raises DatabaseProblem if one never comes."""
-        deadline = time.monotonic() + MOST_SECONDS
+        deadline = time.monotonic() + self._most_s
         self.waits = {}
         while waiting := [actor for actor in self.actors if actor.state is State.WAITING]:
             arrived = [actor for actor in self._readable() if actor.state is State.WAITING]
@@ -75,7 +77,10 @@ class Stage:
             rows = self._monitor.execute(_BLOCKERS, ([actor.pid for actor in waiting],), prepare=True).fetchall()
         except psycopg.Error as problem:
             raise DatabaseProblem(
-                f"the server does not say who waits for whom (pg_blocking_pids): {one_line(str(problem))}"
+                f"the server does not say who waits for whom: {one_line(str(problem))}; "
+                "GRANT EXECUTE ON FUNCTION pg_blocking_pids(integer), without which nothing can be explored"
+                if isinstance(problem, psycopg.errors.InsufficientPrivilege)
+                else f"the connection that asks who waits for whom failed: {one_line(str(problem))}"
             ) from None
         return {pid: tuple(blockers) for pid, blockers in rows}
 
@@ -92,18 +97,27 @@ class Stage:
         ours = {pid for actor in self.actors for pid in actor.pids}
         for actor in waiting:
             strangers = [pid for pid in blockers.get(actor.pid, ()) if pid not in ours]
-            why = f"it waits for session {strangers[0]}, which is not of this exploration" if strangers else "no answer"
+            why = (
+                f"it waits for session {strangers[0]}, which is not of this exploration"
+                if strangers
+                else "no answer; --step-timeout allows more"
+            )
             raise DatabaseProblem(
-                f"{actor.name}: '{describe(actor.gate)}' did not come to an end in {MOST_SECONDS:.0f} s: {why}"
+                f"{actor.name}: '{describe(actor.gate)}' did not come to an end in {self._most_s:g} s: {why}"
             )
 
     def wait(self, steps: Any) -> Any:
-        """Drive a generator of waits to its end; nobody else is in the way."""
+        """Drive a generator of waits to its end; nobody else is in the way, or DatabaseProblem."""
+        deadline = time.monotonic() + self._most_s
         try:
             while True:
                 next(steps)
                 while not self._readable():
-                    pass
+                    if time.monotonic() > deadline:
+                        raise DatabaseProblem(
+                            f"the consumer's last polls had no answer in {self._most_s:g} s, though nobody of this "
+                            "exploration is in the way"
+                        )
         except StopIteration as done:
             return done.value
 

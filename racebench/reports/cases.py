@@ -127,7 +127,8 @@ def _of_exploration(explored: Exploration, name: str) -> Case:
     details: list[str] = []
     if explored.steps:
         details += ["The shortest order that goes wrong:", *_drawn(explored), ""]
-        details += [explored.replay] if explored.replay else []
+    if explored.replay:
+        details.append(explored.replay)
     return Case(
         name=name,
         verdict=explored.verdict,

@@ -73,7 +73,7 @@ def _published(result: Reported) -> dict[str, Any]:
             "schedules_per_s": found.run / found.seconds if found.seconds else 0.0,
         },
         "outcomes": [_outcome(signature, times) for signature, times in found.outcomes.most_common()],
-        "witness": None if result.witness is None else _witness(result),
+        "witness": None if found.schedule is None else _witness(result),
     }
 
 
@@ -88,11 +88,10 @@ def _outcome(signature: tuple[Any, ...], times: int) -> dict[str, Any]:
 
 
 def _witness(result: Reported) -> dict[str, Any]:
-    assert result.witness is not None
     return {
         "schedule": str(result.found.schedule),
         "replay": _replay(result.found.asked, str(result.found.schedule)),
-        "anomalies": dict(result.witness.wrong),
+        "anomalies": dict(result.witness.wrong) if result.witness else {},
         "steps": [
             {
                 "session": step.session,
@@ -102,7 +101,7 @@ def _witness(result: Reported) -> dict[str, Any]:
                 "waits_for": list(step.waits_for),
                 "went_on": [{"session": name, "answered": list(answered)} for name, answered in step.went_on],
             }
-            for step in result.witness.steps
+            for step in (result.witness.steps if result.witness else ())
         ],
     }
 
@@ -122,13 +121,14 @@ def render(
     yield Text(_headline(results[0].found.asked, environment), style="dim")
     kinds = [kind for kind in ANOMALIES if any(result.found.counts[kind] for result in results)]
     heads = {"duplicates": "dupli-\ncates", "violations": "viola-\ntions", "redelivered": "again"}
-    middle = ("orders", "wrong", *(heads.get(kind, kind) for kind in kinds), "per s")
+    middle = ("orders\nrun", "pruned", "wrong", *(heads.get(kind, kind) for kind in kinds), "per s")
     made = blank_table(("strategy",), middle, ("verdict",), ascii_only=ascii_only)
     for result in results:
         found = result.found
         made.add_row(
             found.asked.strategy.name,
             amount(found.run),
+            amount(found.pruned),
             amount(found.anomalous, bad=True),
             *(amount(found.counts[kind], bad=kind in found.asked.scenario.forbid) for kind in kinds),
             f"{found.run / found.seconds:,.0f}" if found.seconds else "–",
@@ -194,6 +194,11 @@ def _headline(asked: Asked, environment: Mapping[str, Any]) -> str:
     )
 
 
+def _held(asked: Asked) -> str:
+    consumer = asked.consumer.name if asked.consumer else ""
+    return f"consumer '{consumer}' holds rows back for a time, and what happens meanwhile"
+
+
 def _sentence(result: Reported) -> str:
     found = result.found
     name, verdict = found.asked.strategy.name, found.verdict.value
@@ -205,10 +210,11 @@ def _sentence(result: Reported) -> str:
         if found.triggers:
             inside = f" (A step is a statement; what trigger {', '.join(found.triggers)} does is inside one.)"
         return f"{name} is {verdict}{known}: all {found.run:,} orders that matter were run, nothing went wrong.{inside}"
-    if found.complete and found.asked.strategy.inside and not found.anomalous:
+    if found.complete and found.blind and not found.anomalous:
+        where = "its race is inside one statement, which" if found.asked.strategy.inside else _held(found.asked)
         return (
-            f"{name} is {verdict}: no order of its {found.run:,} goes wrong, but its race is inside one statement, "
-            "which no order of statements shows. Hammer it with `racebench run`."
+            f"{name} is {verdict}: no order of its {found.run:,} goes wrong, but {where} no order of statements shows. "
+            "Hammer it with `racebench run`."
         )
     if found.verdict is Verdict.INVALID:
         rest = "" if found.complete else "; the search did not come to its end"
