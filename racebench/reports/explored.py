@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,10 +12,9 @@ from rich.text import Text
 
 from racebench.exploration.explorer import Asked, Explored, Replayed
 from racebench.model import ANOMALIES, Verdict
-from racebench.reports import lanes
+from racebench.reports import explorations, lanes
 from racebench.reports.terminal import amount, blank_table, verdict_text
 
-SCHEMA_VERSION = 1
 _SPOKEN = 4  # explorations that get a sentence each; of more, only those that surprise
 _SHOWN = 3  # witnesses on a terminal
 
@@ -31,16 +29,16 @@ class Reported:
     as_expected: bool | None
 
 
-def to_json(results: Sequence[Reported], environment: Mapping[str, Any], created: str, *, complete: bool) -> str:
-    """Write explorations as the published JSON."""
-    document = {
-        "schema_version": SCHEMA_VERSION,
-        "created": created,
-        "complete": complete,
-        "environment": dict(environment),
-        "explorations": [_published(result) for result in results],
-    }
-    return json.dumps(document, indent=2, ensure_ascii=False)
+def document(
+    results: Sequence[Reported], environment: Mapping[str, Any], created: str, *, complete: bool
+) -> explorations.Explorations:
+    """Explorations as they are saved, and as the other reports take them."""
+    return explorations.Explorations(
+        environment=environment,
+        created=created,
+        explorations=tuple(explorations.exploration(_published(result)) for result in results),
+        complete=complete,
+    )
 
 
 def _published(result: Reported) -> dict[str, Any]:
@@ -92,6 +90,7 @@ def _outcome(signature: tuple[Any, ...], times: int) -> dict[str, Any]:
 def _witness(result: Reported) -> dict[str, Any]:
     return {
         "schedule": str(result.found.schedule),
+        "replay": _replay(result.found.asked, str(result.found.schedule)),
         "anomalies": dict(result.witness.wrong) if result.witness else {},
         "steps": [
             {
@@ -154,21 +153,7 @@ def render(
 
 def markdown(results: Sequence[Reported]) -> str:
     """The verdicts as a Markdown table."""
-    lines = [
-        "| strategy | verdict | orders run | pruned | go wrong | anomalies | outcomes | shortest witness |",
-        "| --- | --- | ---: | ---: | ---: | --- | ---: | --- |",
-    ]
-    for result in results:
-        found = result.found
-        wrong = ", ".join(kind for kind in found.asked.scenario.forbid if found.counts[kind]) or "none"
-        done = "" if found.complete else " (search not finished)"
-        unlike = "" if result.as_expected is not False or found.verdict is Verdict.UNKNOWN else " (not as expected)"
-        witness = f"`{found.schedule}`" if found.schedule else ""
-        lines.append(
-            f"| `{found.asked.strategy.name}` | {found.verdict.value}{unlike}{done} | {found.run} | {found.pruned} "
-            f"| {found.anomalous} | {wrong} | {len(found.outcomes)} | {witness} |"
-        )
-    return "\n".join(lines) + "\n"
+    return explorations.markdown([explorations.exploration(_published(result)) for result in results])
 
 
 def show_replay(console: Console, asked: Asked, replayed: Replayed, schedule: str) -> None:
@@ -188,9 +173,15 @@ def _shown(asked: Asked, replayed: Replayed, schedule: str, *, ascii_only: bool)
     yield Text()
     yield Text(f"{asked.strategy.name}{consumer}: {wrong}", style="bold")
     yield lanes.draw(replayed.steps, ascii_only=ascii_only)
-    if not asked.scenario.restored or asked.scenario.options:
-        command = " ".join(["racebench replay", f"'{schedule}'", *map(shlex.quote, asked.scenario.options)])
+    if (command := _replay(asked, schedule)) is not None:
         yield Text(f"  {command}", style="dim", no_wrap=True)
+
+
+def _replay(asked: Asked, schedule: str) -> str | None:
+    """The command that runs a schedule again; None for code that no command line can name."""
+    if asked.scenario.restored and not asked.scenario.options:
+        return None
+    return " ".join(["racebench replay", f"'{schedule}'", *map(shlex.quote, asked.scenario.options)])
 
 
 def _headline(asked: Asked, environment: Mapping[str, Any]) -> str:
