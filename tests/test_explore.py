@@ -354,7 +354,7 @@ def test_every_shipped_strategy_is_told_right_from_broken(embedded: Target, name
     scenario = catalog.find_scenario(name)
     for strategy in scenario.strategies.values():
         consumer = scenario.consumers.get("cursor")
-        asked = Asked(scenario=scenario, strategy=strategy, consumer=consumer, polls=2, budget_s=6.0)
+        asked = Asked(scenario=scenario, strategy=strategy, consumer=consumer, polls=2)
         found = explore(embedded, asked)
         certain, possible = expected_kinds(strategy, [consumer] if consumer else [])
         wrong = {kind for kind in scenario.forbid if found.counts[kind]}
