@@ -33,7 +33,8 @@ from benchmarks.measurement import (
 from benchmarks.programs import Server, running_server
 from racebench import catalog
 from racebench.exploration import explorer
-from racebench.exploration.explorer import Asked, Ended, Explored
+from racebench.exploration.explorer import Explored
+from racebench.exploration.ground import Asked, Ended
 from racebench.targets import Target
 from racebench.targets.external import external
 

@@ -25,7 +25,8 @@ from racebench.model import ANOMALIES, Load, RunResult, Scenario, Verdict
 from racebench.schemas import empty_schema, new_name
 
 if TYPE_CHECKING:
-    from racebench.exploration.explorer import Asked, Replayed
+    from racebench.exploration.explorer import Replayed
+    from racebench.exploration.ground import Asked
     from racebench.offline import CheckResult
     from racebench.reports.explored import Reported
     from racebench.targets import Target
@@ -193,7 +194,7 @@ class Bench:
         """
         from racebench import environment
         from racebench.exploration import explorer, schedules
-        from racebench.exploration.explorer import Asked
+        from racebench.exploration.ground import Asked
         from racebench.exploring import reported
 
         target = self._up()

@@ -22,7 +22,7 @@ from racebench.demo.orders import Tell
 from racebench.demo.shown import Shown, schedule
 from racebench.demo.telling import Part, Programme, Telling, Turn
 from racebench.errors import DatabaseProblem, UsageProblem, suggest
-from racebench.exploration.explorer import Asked
+from racebench.exploration.ground import Asked
 from racebench.exploring import read_schedule
 from racebench.model import Consumer, Scenario, Strategy
 from racebench.planning import check_file, target_of

@@ -12,7 +12,8 @@ from typing import Any
 from racebench import catalog, environment, own
 from racebench.errors import ExitCode, RacebenchError, UsageProblem
 from racebench.exploration import explorer, isolation, schedules, specs
-from racebench.exploration.explorer import Asked, Explored, Replayed
+from racebench.exploration.explorer import Explored, Replayed
+from racebench.exploration.ground import Asked
 from racebench.exploration.schedules import Schedule
 from racebench.judging import expected_kinds
 from racebench.lacking import for_consumer, for_strategy, refused

@@ -21,8 +21,9 @@ from conftest import Command, Start, UsersServer, wait_for
 from racebench import catalog, script
 from racebench.errors import UsageProblem
 from racebench.exploration import schedules
-from racebench.exploration.explorer import Asked, Ended, Explored, explore, replay, switches
+from racebench.exploration.explorer import Explored, explore, replay, switches
 from racebench.exploration.footprints import Footprint, footprint, independent
+from racebench.exploration.ground import Asked, Ended
 from racebench.exploration.schedules import Schedule
 from racebench.exploration.scripts import in_transactions
 from racebench.exploration.search import Choice, Diverged, Progress, chance, random_search, search

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from racebench import catalog, script
-from racebench.exploration.explorer import Asked, Explored, explore, replay
+from racebench.exploration.explorer import Explored, explore, replay
+from racebench.exploration.ground import Asked
 from racebench.exploration.likeness import alike
 from racebench.model import Scenario, Verdict
 from racebench.targets import Target

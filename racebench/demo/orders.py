@@ -12,7 +12,8 @@ from racebench.demo.telling import Part, Programme, Turn
 from racebench.demo.turns import overlapping
 from racebench.errors import UsageProblem
 from racebench.exploration import explorer
-from racebench.exploration.explorer import Asked, Ended, Explored, switches
+from racebench.exploration.explorer import Explored, switches
+from racebench.exploration.ground import Asked, Ended
 from racebench.model import Strategy
 from racebench.targets import Target
 

@@ -1,6 +1,6 @@
 """A part played on the server: each time the next frame is asked for, one step runs, and what is to be seen is read.
 
-A part's world (explorer.Ground: a schema, sessions, a consumer) is made when its first frame is asked for and gone when
+A part's world (ground.Ground: a schema, sessions, a consumer) is made when its first frame is asked for and gone when
 its generator is closed, wherever that was.
 """
 
@@ -17,7 +17,7 @@ from racebench.demo.telling import Part, Programme, Turn
 from racebench.errors import DatabaseProblem, UsageProblem
 from racebench.exploration.actors import Actor, Poller, Writer, describe
 from racebench.exploration.actors import State as At
-from racebench.exploration.explorer import Asked, Ended, Ground, Step
+from racebench.exploration.ground import Asked, Ended, Ground, Step
 from racebench.model import Statement
 from racebench.session import connect
 from racebench.targets import Target

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from racebench.errors import UsageProblem
-from racebench.exploration.explorer import Asked, Replayed, Step
+from racebench.exploration.explorer import Replayed
+from racebench.exploration.ground import Asked, Step
 
 _SCHEMA = "racebench_witness"
 

@@ -140,7 +140,7 @@ def _of_exploration(explored: Exploration, name: str) -> Case:
 
 
 def _drawn(explored: Exploration) -> list[str]:
-    from racebench.exploration.explorer import Step
+    from racebench.exploration.ground import Step
     from racebench.reports import lanes
 
     steps = [

@@ -10,7 +10,8 @@ from typing import Any
 from rich.console import Console, RenderableType
 from rich.text import Text
 
-from racebench.exploration.explorer import Asked, Explored, Replayed
+from racebench.exploration.explorer import Explored, Replayed
+from racebench.exploration.ground import Asked
 from racebench.model import ANOMALIES, Verdict
 from racebench.reports import explorations, lanes
 from racebench.reports.terminal import amount, blank_table, verdict_text
