@@ -1,0 +1,69 @@
+"""Axes: where a value lies on a picture, and at which round values to write a number."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+_DECADE = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """From `low`, drawn at `start`, to `high`, drawn at `end`; logarithmic if `log`."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+    log: bool = False
+
+    def at(self, value: float) -> float:
+        """Where a value is drawn, to a tenth; one outside is drawn at the edge."""
+        low, high = self._scaled(self.low), self._scaled(self.high)
+        share = (self._scaled(value) - low) / (high - low) if high > low else 0.5
+        return round(self.start + min(max(share, 0.0), 1.0) * (self.end - self.start), 1)
+
+    def ticks(self, most: int) -> list[float]:
+        """At most so many round values within, evenly spaced: 1, 2, 5 times a power of ten; on a log axis, powers of ten."""
+        if self.log:
+            first, last = math.ceil(math.log10(self.low) - 1e-9), math.floor(math.log10(self.high) + 1e-9)
+            stride = max(1, math.ceil((last - first + 1) / max(most, 1)))
+            return [_DECADE**power for power in range(first, last + 1, stride)]
+        step = _round_step((self.high - self.low) / max(most, 1))
+        return [step * number for number in range(math.ceil(self.low / step), math.floor(self.high / step) + 1)]
+
+    def _scaled(self, value: float) -> float:
+        return math.log10(max(value, 1e-12)) if self.log else value
+
+
+def linear(values: Sequence[float], start: float, end: float) -> Axis:
+    """From zero to a little beyond the largest value."""
+    high = max(values, default=0.0) or 1.0
+    return Axis(0.0, high * 1.06, start, end)
+
+
+def logarithmic(values: Sequence[float], start: float, end: float) -> Axis:
+    """Whole decades around values above zero."""
+    positive = [value for value in values if value > 0] or [1.0]
+    low, high = math.floor(math.log10(min(positive)) + 1e-9), math.ceil(math.log10(max(positive)) - 1e-9)
+    return Axis(_DECADE**low, _DECADE ** max(high, low + 1), start, end, log=True)
+
+
+def fitting(values: Sequence[float], start: float, end: float) -> Axis:
+    """Linear, unless the values are more than ten times apart."""
+    positive = [value for value in values if value > 0]
+    if positive and max(positive) > _DECADE * min(positive):
+        return logarithmic(values, start, end)
+    return linear(values, start, end)
+
+
+def _round_step(least: float) -> float:
+    power = _DECADE ** math.floor(math.log10(least)) if least > 0 else 1.0
+    return next(power * factor for factor in (1, 2, 5, 10) if power * factor >= least * (1 - 1e-9))
+
+
+def number(value: float) -> str:
+    """A tick's text: 20,000, 0.5."""
+    return f"{value:,.0f}" if value >= 10 or value == int(value) else f"{value:g}"
