@@ -42,7 +42,7 @@ def render(document: Document, *, width: int, ascii_only: bool = False) -> Itera
     runs = document.runs
     if not runs:
         return
-    yield Text(_headline(document), style="dim")
+    yield Text(headline(document), style="dim")
     yield table(runs, ascii_only=ascii_only)
     if any([consumer.name for consumer in result.consumers] not in ([], ["cursor"]) for result in runs):
         yield Text()
@@ -129,7 +129,8 @@ def blank_table(left: tuple[str, ...], right: tuple[str, ...], last: tuple[str, 
     return made
 
 
-def _headline(document: Document) -> str:
+def headline(document: Document) -> str:
+    """What was run, under what load, on what."""
     first = document.runs[0]
     load = first.load
     pressed = [f"{load.workers} workers"]
