@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 _DECADE = 10.0
+_AROUND = 1.25  # of a log axis, beyond the values
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +27,20 @@ class Axis:
         return round(self.start + min(max(share, 0.0), 1.0) * (self.end - self.start), 1)
 
     def ticks(self, most: int) -> list[float]:
-        """At most so many round values within, evenly spaced: 1, 2, 5 times a power of ten; on a log axis, powers of ten."""
+        """At most so many round values within: 1, 2 or 5 times powers of ten, or, on a log axis, fewer of them."""
         if self.log:
-            first, last = math.ceil(math.log10(self.low) - 1e-9), math.floor(math.log10(self.high) + 1e-9)
-            stride = max(1, math.ceil((last - first + 1) / max(most, 1)))
-            return [_DECADE**power for power in range(first, last + 1, stride)]
+            return self._log_ticks(max(most, 2))
         step = _round_step((self.high - self.low) / max(most, 1))
         return [step * number for number in range(math.ceil(self.low / step), math.floor(self.high / step) + 1)]
+
+    def _log_ticks(self, most: int) -> list[float]:
+        first, last = math.floor(math.log10(self.low)), math.ceil(math.log10(self.high))
+        for factors in ((1, 2, 5), (1, 3), (1,)):
+            found = [_DECADE**power * factor for power in range(first, last + 1) for factor in factors]
+            found = [tick for tick in found if self.low * (1 - 1e-9) <= tick <= self.high * (1 + 1e-9)]
+            if len(found) <= most:
+                return found
+        return found[:: math.ceil(len(found) / most)]
 
     def _scaled(self, value: float) -> float:
         return math.log10(max(value, 1e-12)) if self.log else value
@@ -45,10 +53,11 @@ def linear(values: Sequence[float], start: float, end: float) -> Axis:
 
 
 def logarithmic(values: Sequence[float], start: float, end: float) -> Axis:
-    """Whole decades around values above zero."""
+    """From a little below the smallest value above zero to a little beyond the largest, at least a decade."""
     positive = [value for value in values if value > 0] or [1.0]
-    low, high = math.floor(math.log10(min(positive)) + 1e-9), math.ceil(math.log10(max(positive)) - 1e-9)
-    return Axis(_DECADE**low, _DECADE ** max(high, low + 1), start, end, log=True)
+    low, high = min(positive) / _AROUND, max(positive) * _AROUND
+    widen = max(1.0, math.sqrt(_DECADE * low / high))
+    return Axis(low / widen, high * widen, start, end, log=True)
 
 
 def fitting(values: Sequence[float], start: float, end: float) -> Axis:

@@ -31,7 +31,7 @@ class Piece:
     kinds: str
     label: str = ""
     badge: int | None = None
-    open_end: bool = False
+    over: bool = False
     title: str = ""
 
 
@@ -208,7 +208,7 @@ def _bar(
         kinds=f"{' '.join(kinds)} {bar.outcome.lower()}{dim}".strip(),
         label=label if len(label) * _LETTER < room else "",
         badge=badge,
-        open_end=bar.end_us is None,
+        over="duplicates" in kinds or bar.outcome == "FAIL",
         title=told(excerpt, at),
     )
 

@@ -22,7 +22,7 @@ from racebench.reports.document import Document
 from racebench.reports.page import latency, pace, scatter, templates, timelines
 from racebench.reports.sources import Exploration, Explorations, Source
 
-WIDE, NARROW = 1000, 350
+WIDE, NARROW = 1092, 358
 _SPOKEN = 6  # runs that get a paragraph each; of more, only those that surprise
 _CHARTED = 40  # runs in the charts of latency and pace
 _STEPPED = 20  # witnesses with steps
@@ -164,7 +164,9 @@ def _headline(runs: Sequence[RunResult], explorations: Sequence[Exploration]) ->
             Verdict.UNKNOWN: f"{_only(runs, explorations)}: no verdict",
         }[verdicts[0]]
     count = Counter(verdicts)
-    broken = f"{count[Verdict.INVALID]} of {len(verdicts)} break" if count[Verdict.INVALID] else "None breaks"
+    strategies = {run.strategy for run in runs} | {each.strategy for each in explorations}
+    what = "strategies" if len(strategies) == len(verdicts) else "runs"
+    broken = f"{count[Verdict.INVALID]} of {len(verdicts)} {what} break" if count[Verdict.INVALID] else f"None of {len(verdicts)} {what} breaks"
     return f"{broken}{f', {count[Verdict.UNKNOWN]} without a verdict' if count[Verdict.UNKNOWN] else ''}"
 
 

@@ -12,8 +12,8 @@ from racebench.model import RunResult
 from racebench.reports import scale
 
 _ROW, _TOP, _BOTTOM = 30, 10, 40
-_LETTER = 7.2
-_WIDEST = 190
+_LETTER = 7.8
+_WIDEST = 210
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +51,7 @@ def draw(runs: Sequence[RunResult], names: Sequence[str], *, width: int) -> Late
         return None
     above = width < 500
     step = 44 if above else _ROW
-    left = 12 if above else min(_WIDEST, 20 + _LETTER * max(len(name) for _, name in measured))
+    left = 12 if above else min(_WIDEST, 24 + _LETTER * max(len(name) for _, name in measured))
     values = [value / 1e3 for latency, _ in measured for value in latency.values() if value]
     axis = scale.logarithmic(values, left, width - 24)
     rows = []

@@ -22,6 +22,7 @@
     return value.toLocaleString("en", { maximumFractionDigits: size >= 100 ? 1 : size >= 1 ? 2 : 3 }) + " ms";
   };
   const LEAST = 20; /* microseconds: no closer look */
+  const MOST_JOINS = 60; /* more would hide what they join */
 
   class Timeline {
     constructor(box) {
@@ -53,7 +54,7 @@
       this.high = data.windows[data.windows.length - 1][1];
       for (const item of this.items) if (Number.isFinite(item.end)) this.high = Math.max(this.high, item.end);
       const margin = (this.high - this.low) * 0.02 + 5;
-      this.low -= margin; this.high += margin;
+      this.low = Math.max(this.low - margin, Math.min(this.low, 0)); this.high += margin;
       this.texts = [...box.parentElement.querySelectorAll(".listed tbody tr td:last-child")].map((cell) => cell.textContent);
       this.kind = "";
       this.selected = null;
@@ -179,7 +180,7 @@
       else if (this.selected) classes.push("dim");
       if (this.focused === item) classes.push("at");
       const group = svg("g", { class: classes.join(" "), "data-item": (poll ? "p" : "b") + item.at }, parent);
-      svg("rect", { x, y, width: wide, height: this.thick, rx: 3 }, group);
+      svg("rect", { class: "body", x, y, width: wide, height: this.thick, rx: 3 }, group);
       if (!poll && (item.kinds.includes("duplicates") || item.outcome === "FAIL")) svg("rect", { class: "over", x, y, width: wide, height: this.thick, rx: 3 }, group);
       if (poll || item.version === null || this.thick < 14) return;
       const left = Math.max(x, this.gutter), room = Math.min(x + wide, this.width - 8) - left - 6;
@@ -190,10 +191,12 @@
     }
 
     joins(parent) {
-      const visible = this.marks.filter((mark) => mark !== this.selected && mark.bars.some((bar) => bar.end >= this.view[0] && bar.start <= this.view[1]));
-      const drawn = visible.length <= 30 ? visible : [];
-      for (const mark of drawn) this.join(mark, parent, " faint");
-      if (this.selected) this.join(this.selected, parent, "");
+      if (this.selected) {
+        for (const mark of new Set(this.selected.bars.flatMap((bar) => bar.marks))) this.join(mark, parent, mark === this.selected ? "" : " faint");
+        return;
+      }
+      const visible = this.marks.filter((mark) => mark.bars.some((bar) => bar.end >= this.view[0] && bar.start <= this.view[1]));
+      if (visible.length <= MOST_JOINS) for (const mark of visible) this.join(mark, parent, " faint");
     }
 
     join(mark, parent, faint) {
@@ -269,6 +272,12 @@
       this.look(from - around, to + around);
       this.say();
       if (first) this.layout();
+    }
+    clear() {
+      this.selected = this.focused = null;
+      this.hide();
+      this.say();
+      this.schedule();
     }
     say() {
       this.said.replaceChildren();
@@ -361,7 +370,8 @@
       chart.addEventListener("pointerleave", () => this.hide());
       chart.addEventListener("click", (event) => {
         const item = this.itemOf(event.target);
-        if (!item || moved) return;
+        if (moved) return;
+        if (!item) { this.clear(); return; }
         this.focused = item;
         if (item.marks.length && !item.marks.includes(this.selected)) { this.selected = item.marks[0]; this.say(); }
         this.draw();
@@ -378,7 +388,7 @@
         const acts = {
           ArrowRight: () => this.step_(1), ArrowLeft: () => this.step_(-1), ArrowDown: () => this.across(1), ArrowUp: () => this.across(-1),
           n: () => this.go("on"), p: () => this.go("back"), Home: () => this.go(0), "+": () => this.zoom(0.5), "=": () => this.zoom(0.5), "-": () => this.zoom(2),
-          "0": () => this.look(this.low, this.high), PageDown: () => this.pan(0.8), PageUp: () => this.pan(-0.8), Escape: () => this.hide(),
+          "0": () => this.look(this.low, this.high), PageDown: () => this.pan(0.8), PageUp: () => this.pan(-0.8), Escape: () => this.clear(),
         };
         if (acts[event.key]) { event.preventDefault(); acts[event.key](); }
       });
@@ -415,7 +425,7 @@
       if (item.start < from || item.start > to - span * 0.1) this.view = [clamp(item.start - span * 0.3, this.low, Math.max(this.low, this.high - span)), 0], this.view[1] = this.view[0] + span;
       this.draw();
       this.aloud.textContent = [...(item.kinds || []), ...this.tell(item)].join(", ");
-      const drawn = this.chart.querySelector(".at rect");
+      const drawn = this.chart.querySelector(".at .body");
       if (drawn) { const box = drawn.getBoundingClientRect(); this.show(item, Math.max(box.left, this.chart.getBoundingClientRect().left + this.gutter), box.bottom - 6); }
     }
   }

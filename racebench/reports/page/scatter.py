@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from racebench.model import RunResult, Verdict
 from racebench.reports import scale
 
-_TOP, _RIGHT, _BOTTOM, _LEFT = 18, 18, 46, 58
+_TOP, _RIGHT, _BOTTOM, _LEFT = 26, 18, 46, 58
 _BAND = 44  # the height of "none found"
 _LETTER = 6.9  # a wide average of a letter's width at 12 px
 _LINE = 15

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 _FOLDER = Path(__file__).parent
 _NOT_TEXT = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # what XML does not allow
+_QUOTED = re.compile("`([^`]+)`")
 _KEPT = re.compile(r"^\s+", re.MULTILINE)
 
 
@@ -33,6 +34,7 @@ def _environment() -> jinja2.Environment:
     made.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "ensure_ascii": True}
     made.filters["thousands"] = lambda value: f"{value:,}"
     made.filters["ms"] = _ms
+    made.filters["code"] = _code
     return made
 
 
@@ -66,6 +68,11 @@ def _writable(value: Any) -> Any:
     if isinstance(value, str) and not isinstance(value, Markup):
         return _NOT_TEXT.sub("\ufffd", value)
     return value
+
+
+def _code(text: str) -> Markup:
+    """Text with what stands between backticks as code."""
+    return Markup(_QUOTED.sub(r"<code>\1</code>", str(escape(_writable(text)))))  # noqa: S704 - escaped before
 
 
 def _ms(us: float | None) -> str:

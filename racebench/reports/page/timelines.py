@@ -13,7 +13,7 @@ from racebench.reports import still
 from racebench.reports.sources import Source
 
 #: Operations on a page, all timelines together, and of each timeline at most and at least.
-_ALL, _MOST, _LEAST = 2400, 1000, 150
+_ALL, _MOST, _LEAST = 2000, 1000, 150
 _TIMELINES = 6
 _TABLED = 40
 
