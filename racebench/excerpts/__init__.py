@@ -38,7 +38,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Poll:
-    """One poll that returned rows. `before` and `after`: where its consumer's cursor stood, None if that is not known."""
+    """One poll that returned rows. `before` and `after`: where its cursor stood, None if that is not known."""
 
     consumer: int
     number: int
@@ -73,7 +73,7 @@ class Window:
 class Excerpt:
     """What a timeline shows. `bars` and `polls` are by start, `marks` by the start of their first bar.
 
-    `operations` is how many the run had, `sessions` how many sessions; `polls_left_out` are in the windows, but not here.
+    `operations` and `sessions`: how many the run had; `polls_left_out` are in the windows, but not here.
     `whole`: cut out of the history; else it is put together from witnesses, between which nothing is known.
     """
 

@@ -1,7 +1,7 @@
 """An excerpt cut out of a history: windows around a result's witnesses, and everything that went wrong within them.
 
-What is wrong with the few operations shown is looked up, by the checkers' definitions; how much went wrong in all is the
-result's to say.
+What is wrong with the few operations shown is looked up, by the checkers' definitions; how much went wrong in all is
+the result's to say.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _LISTED = 6
 
 
 def of_history(history: History, result: RunResult, scratch: Scratch, *, most: int) -> Excerpt | None:
-    """At most about `most` operations around the result's witnesses, and as many polls; None if there are none at all."""
+    """At most about `most` operations around the result's witnesses, and as many polls; None if there are none."""
     witnesses = _spread([each for each in result.witnesses if each.kind in result.forbidden])
     anchors = [anchor for each in witnesses for anchor in _anchors(each, history.start)]
     cuts = cut(history.operations, anchors, sessions=_sessions(history, witnesses), most=most)
@@ -223,7 +223,9 @@ class _Cutting:
                     text=f"row {row.id} (version {bar.version}) was never delivered to '{log.name}': "
                     f"{self._how(log, passed)}",
                     bars=(at,),
-                    polls=() if passed is None or (place, passed) not in self.poll_at else (self.poll_at[place, passed],),
+                    polls=()
+                    if passed is None or (place, passed) not in self.poll_at
+                    else (self.poll_at[place, passed],),
                 )
 
     def _how(self, log: Log, passed: int | None) -> str:

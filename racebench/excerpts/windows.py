@@ -31,8 +31,8 @@ class Cut:
 def cut(operations: Operations, anchors: Sequence[Span], *, sessions: Sequence[int], most: int) -> list[Cut]:
     """Windows around the anchors, in time, with at most about `most` operations of the given sessions.
 
-    The first anchors matter most: the last are given up if there is no room for all. Without any, the windows begin with
-    the run. If there is no room for what happened within one anchor, what is nearest to its ends is chosen.
+    The first anchors matter most: the last are given up if there is no room for all. Without any, the window begins
+    with the run. If there is no room for what happened within one anchor, what is nearest to its ends is chosen.
     """
     records = {number: operations.sessions[number] for number in sessions}
     extent = _extent(records)

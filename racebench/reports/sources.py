@@ -1,4 +1,4 @@
-"""Result files as `racebench report` takes them: each of runs, or an exploration; both are JSON, and told apart here."""
+"""Result files as `racebench report` takes them: each of runs, or an exploration; both are JSON, told apart here."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from racebench.errors import UsageProblem
 from racebench.model import Verdict
 from racebench.reports import explored
-from racebench.reports.document import Document, from_json, read_text
+from racebench.reports.document import Document, from_json, merge, read_text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,14 +79,14 @@ def read(path: Path) -> Source:
     return Source(path=path, content=from_json(text, str(path)))
 
 
-def runs_alone(sources: Sequence[Source]) -> list[Document]:
-    """The documents of files that must be of runs; raises UsageProblem if one is an exploration."""
+def merged(sources: Sequence[Source]) -> Document:
+    """The runs of several files side by side; raises UsageProblem if one is an exploration."""
     documents = []
     for source in sources:
         if isinstance(source.content, Explorations):
             raise UsageProblem(f"{source.path} is an exploration, which only a page shows; give --html PATH")
         documents.append(source.content)
-    return documents
+    return merge(documents)
 
 
 def _explorations(data: Mapping[str, Any], name: str) -> Explorations:

@@ -72,7 +72,7 @@ def draw(excerpt: Excerpt) -> Still | None:
     badges = {("bar", at): number for number, at in enumerate(focus, 1)}
     badges |= {("poll", at): number for number, at in enumerate(polls, len(focus) + 1)}
     kinds = kinds_of(excerpt)
-    lane_of = {("bar", worker): middles[at] for at, worker in enumerate(workers)}
+    lane_of: dict[tuple[str, int], float] = {("bar", worker): middles[at] for at, worker in enumerate(workers)}
     lane_of |= {("poll", place): middles[len(workers) + at] for at, place in enumerate(consumers)}
     pieces = [
         _bar(excerpt, at, lane_of["bar", bar.worker], time, kinds.get(at, ()), badges.get(("bar", at)))
@@ -152,7 +152,7 @@ def _fate(excerpt: Excerpt, at: int) -> str:
 
 
 def _focus(excerpt: Excerpt, mark: Mark | None) -> list[int]:
-    """Two operations of a duplicate, if possible one that was delivered and one that was not; of others the first two."""
+    """Two operations of a duplicate, if possible one that was delivered and one that was not; of others the first."""
     if mark is None:
         return []
     bars = list(mark.bars)
@@ -170,7 +170,9 @@ def _focus(excerpt: Excerpt, mark: Mark | None) -> list[int]:
 def _polls(excerpt: Excerpt, mark: Mark | None, focus: Sequence[int]) -> list[int]:
     if mark is None:
         return []
-    passing = [at for each in excerpt.marks if each.kind == "missed" and set(each.bars) & set(focus) for at in each.polls]
+    passing = [
+        at for each in excerpt.marks if each.kind == "missed" and set(each.bars) & set(focus) for at in each.polls
+    ]
     return sorted(dict.fromkeys([*mark.polls[:1], *passing[:1]]), key=lambda at: excerpt.polls[at].start_us)[:2]
 
 
@@ -179,7 +181,8 @@ def _extent(excerpt: Excerpt, focus: Sequence[int], polls: Sequence[int]) -> tup
     times = [bar.start_us for bar in bars] + [bar.end_us for bar in bars if bar.end_us is not None]
     times += [time for at in polls for time in (excerpt.polls[at].start_us, excerpt.polls[at].end_us)]
     margin = max((max(times) - min(times)) * 0.08, 20.0)
-    return max(min(times) - margin, min(0.0, min(times))), max(times) + margin
+    first = min(times)
+    return max(first - margin, min(0.0, first)), max(times) + margin
 
 
 def _workers(excerpt: Excerpt, focus: Sequence[int], begin: float, end: float) -> list[int]:
@@ -189,9 +192,7 @@ def _workers(excerpt: Excerpt, focus: Sequence[int], begin: float, end: float) -
     return sorted(list(dict.fromkeys([*first, *sorted(busy)]))[:_LANES])
 
 
-def _bar(
-    excerpt: Excerpt, at: int, middle: float, time: scale.Axis, kinds: Sequence[str], badge: int | None
-) -> Piece:
+def _bar(excerpt: Excerpt, at: int, middle: float, time: scale.Axis, kinds: Sequence[str], badge: int | None) -> Piece:
     bar = excerpt.bars[at]
     x = time.at(bar.start_us)
     width = round(max(time.at(time.high if bar.end_us is None else bar.end_us) - x, 2.0), 1)

@@ -1,4 +1,4 @@
-"""One self-contained page of results: the verdict, safety against cost, the timelines, latency and throughput, witnesses.
+"""One self-contained page of results: the verdict, safety against cost, timelines, latency and pace, witnesses.
 
 Gathers what the templates show; every figure is a result's own. Nothing in the page is fetched from anywhere.
 """
@@ -166,7 +166,11 @@ def _headline(runs: Sequence[RunResult], explorations: Sequence[Exploration]) ->
     count = Counter(verdicts)
     strategies = {run.strategy for run in runs} | {each.strategy for each in explorations}
     what = "strategies" if len(strategies) == len(verdicts) else "runs"
-    broken = f"{count[Verdict.INVALID]} of {len(verdicts)} {what} break" if count[Verdict.INVALID] else f"None of {len(verdicts)} {what} breaks"
+    broken = (
+        f"{count[Verdict.INVALID]} of {len(verdicts)} {what} break"
+        if count[Verdict.INVALID]
+        else f"None of {len(verdicts)} {what} breaks"
+    )
     return f"{broken}{f', {count[Verdict.UNKNOWN]} without a verdict' if count[Verdict.UNKNOWN] else ''}"
 
 

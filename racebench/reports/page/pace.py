@@ -99,7 +99,7 @@ def _rates(run: RunResult) -> list[tuple[float, float, float]]:
     assert run.pace is not None
     interval, committed = run.pace.timeline.interval_s, run.pace.timeline.committed
     end = run.seconds + run.load.warmup_s
-    found = []
+    found: list[tuple[float, float, float]] = []
     for at, count in enumerate(committed):
         first = at * interval
         last = min(first + interval, end) if at == len(committed) - 1 else first + interval

@@ -1,6 +1,6 @@
 """The page's templates: everything filled in is escaped, and nothing but the page's own style and script may run.
 
-The style and the script are in the page; its content security policy names them by their hashes and allows nothing else.
+The style and the script are in the page; its content security policy names them by their hashes and allows no other.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ def _environment() -> jinja2.Environment:
     return made
 
 
-def fill(name: str, **values: Any) -> str:
+def fill(template: str, **values: Any) -> str:
     """A template, filled in; `style` and `script` are there for every one."""
     made = _environment()
     shared = _asset("timeline.css")
     style, script = shared + _asset("page.css"), _asset("page.js")
-    text = made.get_template(name).render(
+    text = made.get_template(template).render(
         **values,
-        shared_style=Markup(shared),  # noqa: S704 - the package's own files
-        style=Markup(style),  # noqa: S704
-        script=Markup(script),  # noqa: S704
+        shared_style=Markup(shared),
+        style=Markup(style),
+        script=Markup(script),
         style_hash=_hash(style),
         script_hash=_hash(script),
     )
@@ -72,7 +72,7 @@ def _writable(value: Any) -> Any:
 
 def _code(text: str) -> Markup:
     """Text with what stands between backticks as code."""
-    return Markup(_QUOTED.sub(r"<code>\1</code>", str(escape(_writable(text)))))  # noqa: S704 - escaped before
+    return Markup(_QUOTED.sub(r"<code>\1</code>", str(escape(_writable(text)))))
 
 
 def _ms(us: float | None) -> str:
