@@ -198,13 +198,11 @@ class _Cutting:
             if len(ids) < 2:
                 continue
             bars = tuple(sorted(by_row[identity] for identity in ids if identity in by_row))
-            listed = ", ".join(map(str, sorted(ids)[:_LISTED]))
-            more = f" and {len(ids) - _LISTED} more" if len(ids) > _LISTED else ""
             delivered = {place: number for at in bars for place, number in self.bars[at].delivered.items()}
             if bars:
                 yield Mark(
                     kind="duplicates",
-                    text=f"rows {listed}{more} all have version {self.history.version(version)} of tenant {tenant}",
+                    text=f"rows {_listing(sorted(ids))} have version {self.history.version(version)} of tenant {tenant}",
                     bars=bars,
                     polls=tuple(self.poll_at[each] for each in delivered.items() if each in self.poll_at),
                 )
@@ -242,5 +240,14 @@ class _Cutting:
                         kind="redelivered",
                         text=f"row {row.id} was delivered {len(polls)} times to '{self.logs[place].name}'",
                         bars=(at,),
-                        polls=tuple(self.poll_at[place, each] for each in polls if (place, each) in self.poll_at),
+                        polls=tuple(
+                            self.poll_at[place, each] for each in dict.fromkeys(polls) if (place, each) in self.poll_at
+                        ),
                     )
+
+
+def _listing(ids: list[int]) -> str:
+    """3 and 5; 1, 2, 3, 4, 5, 6 and 2 more."""
+    shown = [str(identity) for identity in ids[:_LISTED]]
+    last = f"{len(ids) - _LISTED} more" if len(ids) > _LISTED else shown.pop()
+    return f"{', '.join(shown)} and {last}"

@@ -31,8 +31,8 @@ class Cut:
 def cut(operations: Operations, anchors: Sequence[Span], *, sessions: Sequence[int], most: int) -> list[Cut]:
     """Windows around the anchors, in time, with at most about `most` operations of the given sessions.
 
-    The first anchors matter most: the last are given up if there is no room for all. Without any, the window begins
-    with the run. If there is no room for what happened within one anchor, what is nearest to its ends is chosen.
+    The first anchors matter most: one for which there is no room beside those before it is given up. Without any, the
+    window begins with the run. If there is no room even for the first, what is nearest to its ends is chosen.
     """
     records = {number: operations.sessions[number] for number in sessions}
     extent = _extent(records)
@@ -40,9 +40,11 @@ def cut(operations: Operations, anchors: Sequence[Span], *, sessions: Sequence[i
         return []
     if sum(map(len, records.values())) <= most:
         return [_chosen(operations, records, extent, most)]
-    kept = list(anchors) or [(extent[0], extent[0])]
-    while len(kept) > 1 and _count(records, _around(kept, 0, extent)) > most:
-        kept.pop()
+    kept: list[Span] = []
+    for anchor in anchors:
+        if _count(records, _around([*kept, anchor], 0, extent)) <= most:
+            kept.append(anchor)
+    kept = kept or list(anchors[:1]) or [(extent[0], extent[0])]
     low, high = 0, extent[1] - extent[0]
     for _ in range(_HALVINGS):
         middle = (low + high) // 2

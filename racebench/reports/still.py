@@ -22,7 +22,7 @@ _LEGEND = 24
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Piece:
-    """A bar or a poll as drawn. `kinds` are CSS classes; `badge` numbers what the legend speaks of."""
+    """A bar or a poll as drawn. `kinds` are CSS classes, `over` a pattern; `badge` numbers what the legend speaks of."""
 
     x: float
     y: float
@@ -31,7 +31,7 @@ class Piece:
     kinds: str
     label: str = ""
     badge: int | None = None
-    over: bool = False
+    over: str = ""
     title: str = ""
 
 
@@ -209,7 +209,7 @@ def _bar(excerpt: Excerpt, at: int, middle: float, time: scale.Axis, kinds: Sequ
         kinds=f"{' '.join(kinds)} {bar.outcome.lower()}{dim}".strip(),
         label=label if len(label) * _LETTER < room else "",
         badge=badge,
-        over="duplicates" in kinds or bar.outcome == "FAIL",
+        over="crossed" if bar.outcome == "FAIL" else "hatch" if "duplicates" in kinds else "",
         title=told(excerpt, at),
     )
 

@@ -23,10 +23,10 @@ from racebench.reports.page import latency, pace, scatter, templates, timelines
 from racebench.reports.sources import Exploration, Explorations, Source
 
 WIDE, NARROW = 1092, 358
-_SPOKEN = 6  # runs that get a paragraph each; of more, only those that surprise
+_SPOKEN = 8  # runs that get a paragraph each; of more, only those that surprise
 _CHARTED = 40  # runs in the charts of latency and pace
 _STEPPED = 20  # witnesses with steps
-_WRONG = (KeyError, TypeError, ValueError, AttributeError, IndexError, jinja2.TemplateError)
+_WRONG = (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError, jinja2.TemplateError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +116,7 @@ def _context(sources: Sequence[Source]) -> dict[str, Any]:
 def _charted(
     sources: Sequence[Source], runs: Sequence[RunResult], names: Sequence[str]
 ) -> tuple[str | None, list[RunResult], list[str]]:
-    """The runs that have a place in the charts: of a grid alone, each writer's with the first reader, which is named."""
+    """The runs in the charts: of a lone grid, each writer's with the first reader, which is named."""
     grids = _grids(sources)
     if len(grids) == len(sources) == 1:
         reader = grids[0].consumers[0]

@@ -103,7 +103,8 @@
       this.listen();
     }
 
-    /* Where things are */
+    /* Where things are. Ids are the timeline's own: what is drawn in one that is closed cannot be used by another. */
+    pattern(name) { return "url(#" + this.box.dataset.timeline + "-" + name + ")"; }
     x(time) { return this.gutter + (time - this.view[0]) / (this.view[1] - this.view[0]) * (this.width - this.gutter - 8); }
     time(x) { return this.view[0] + (x - this.gutter) / (this.width - this.gutter - 8) * (this.view[1] - this.view[0]); }
     y(lane) { return 30 + lane * this.step + (lane >= this.workers ? 10 : 0); }
@@ -126,16 +127,16 @@
       const id = this.box.dataset.timeline;
       const parts = document.createDocumentFragment();
       const defs = svg("defs", {}, parts);
-      const clip = svg("clipPath", { id: "inside-" + id }, defs);
-      svg("rect", { x: this.gutter - 2, y: 0, width: width - this.gutter + 2, height }, clip);
-      const pattern = (name, size, path, turn) => svg("path", { d: path }, svg("pattern", { id: name, width: size, height: size, patternUnits: "userSpaceOnUse", ...(turn ? { patternTransform: "rotate(" + turn + ")" } : {}) }, defs));
+      const clip = svg("clipPath", { id: id + "-lanes" }, defs);
+      svg("rect", { x: this.gutter - 2, y: 0, width: width - this.gutter - 5, height }, clip);
+      const pattern = (name, size, path, turn) => svg("path", { d: path }, svg("pattern", { class: name, id: id + "-" + name, width: size, height: size, patternUnits: "userSpaceOnUse", ...(turn ? { patternTransform: "rotate(" + turn + ")" } : {}) }, defs));
       pattern("hatch", 7, "M0 0V7", 45); pattern("crossed", 9, "M1 1L8 8M8 1L1 8"); pattern("left-out", 6, "M0 0V6", -45);
       this.lanes.forEach((_, lane) => {
         svg("rect", { class: "lane", x: this.gutter, y: this.y(lane) + (this.step - this.thick) / 2 - 1, width: width - this.gutter - 8, height: this.thick + 2, rx: 2 }, parts);
         svg("text", { class: "soft", x: this.gutter - 10, y: this.y(lane) + this.step / 2 + 4, "text-anchor": "end" }, parts).textContent = this.names[lane];
       });
       this.ticks(parts);
-      const inside = svg("g", { "clip-path": "url(#inside-" + id + ")" }, parts);
+      const inside = svg("g", { "clip-path": this.pattern("lanes") }, parts);
       this.gaps(inside);
       const shown = this.items.filter((item) => item.end >= this.view[0] && item.start <= this.view[1]);
       for (const item of shown) this.piece(item, inside);
@@ -164,7 +165,7 @@
       for (const [from, to] of between) {
         if (to < this.view[0] || from > this.view[1]) continue;
         const x = this.x(from), wide = this.x(to) - x;
-        svg("title", {}, svg("rect", { class: "gap", x, y: 22, width: wide, height: this.height - 24 }, parent)).textContent = "left out";
+        svg("title", {}, svg("rect", { fill: this.pattern("left-out"), x, y: 22, width: wide, height: this.height - 24 }, parent)).textContent = "left out";
         if (wide > 90) svg("text", { class: "soft", x: clamp(x + wide / 2, this.gutter + 40, this.width - 48), y: this.height / 2, "text-anchor": "middle" }, parent).textContent = "left out";
       }
     }
@@ -181,7 +182,8 @@
       if (this.focused === item) classes.push("at");
       const group = svg("g", { class: classes.join(" "), "data-item": (poll ? "p" : "b") + item.at }, parent);
       svg("rect", { class: "body", x, y, width: wide, height: this.thick, rx: 3 }, group);
-      if (!poll && (item.kinds.includes("duplicates") || item.outcome === "FAIL")) svg("rect", { class: "over", x, y, width: wide, height: this.thick, rx: 3 }, group);
+      const over = poll ? "" : item.outcome === "FAIL" ? "crossed" : item.kinds.includes("duplicates") ? "hatch" : "";
+      if (over) svg("rect", { class: "over", fill: this.pattern(over), x, y, width: wide, height: this.thick, rx: 3 }, group);
       if (poll || item.version === null || this.thick < 14) return;
       const left = Math.max(x, this.gutter), room = Math.min(x + wide, this.width - 8) - left - 6;
       const label = short(item.version, 14);

@@ -31,7 +31,7 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
         finalize=_writable,
     )
-    made.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "ensure_ascii": True}
+    made.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "ensure_ascii": True, "allow_nan": False}
     made.filters["thousands"] = lambda value: f"{value:,}"
     made.filters["ms"] = _ms
     made.filters["code"] = _code
