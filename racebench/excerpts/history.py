@@ -34,7 +34,7 @@ _LISTED = 6
 def of_history(history: History, result: RunResult, scratch: Scratch, *, most: int) -> Excerpt | None:
     """At most about `most` operations around the result's witnesses, and as many polls; None if there are none."""
     witnesses = _spread([each for each in result.witnesses if each.kind in result.forbidden])
-    anchors = [anchor for each in witnesses for anchor in _anchors(each, history.start)]
+    anchors = [_anchors(each, history.start) for each in witnesses]
     cuts = cut(history.operations, anchors, sessions=_sessions(history, witnesses), most=most)
     identities = sorted({identity for each in cuts for identity in each.chosen})
     if not identities:
@@ -54,10 +54,9 @@ def _spread(witnesses: Sequence[Anomaly]) -> list[Anomaly]:
 
 
 def _anchors(witness: Anomaly, start: int) -> list[Span]:
-    times = [operation["start_us"] for operation in witness.operations]
-    times += [operation["end_us"] for operation in witness.operations if operation["end_us"] is not None]
-    times += [poll["start_us"] for poll in witness.polls]
-    return [(start + int(min(times) * 1e3), start + int(max(times) * 1e3))] if times else []
+    """When each operation and each poll was; what lies between, if they are far apart, matters less."""
+    times = [(each["start_us"], each["end_us"]) for each in (*witness.operations, *witness.polls)]
+    return [(start + round(begin * 1e3), start + round((begin if end is None else end) * 1e3)) for begin, end in times]
 
 
 def _sessions(history: History, witnesses: Sequence[Anomaly]) -> list[int]:
@@ -200,9 +199,10 @@ class _Cutting:
             bars = tuple(sorted(by_row[identity] for identity in ids if identity in by_row))
             delivered = {place: number for at in bars for place, number in self.bars[at].delivered.items()}
             if bars:
+                number = f"version {self.history.version(version)} of tenant {tenant}"
                 yield Mark(
                     kind="duplicates",
-                    text=f"rows {_listing(sorted(ids))} have version {self.history.version(version)} of tenant {tenant}",
+                    text=f"rows {_listing(sorted(ids))} have {number}",
                     bars=bars,
                     polls=tuple(self.poll_at[each] for each in delivered.items() if each in self.poll_at),
                 )

@@ -28,11 +28,12 @@ class Cut:
     total: int
 
 
-def cut(operations: Operations, anchors: Sequence[Span], *, sessions: Sequence[int], most: int) -> list[Cut]:
+def cut(operations: Operations, anchors: Sequence[Sequence[Span]], *, sessions: Sequence[int], most: int) -> list[Cut]:
     """Windows around the anchors, in time, with at most about `most` operations of the given sessions.
 
-    The first anchors matter most: one for which there is no room beside those before it is given up. Without any, the
-    window begins with the run. If there is no room even for the first, what is nearest to its ends is chosen.
+    Anchors that belong together come together. The first matter most: those for which there is no room are given up.
+    Without any, the window begins with the run. If there is no room even for the first, what is nearest to their ends
+    is chosen.
     """
     records = {number: operations.sessions[number] for number in sessions}
     extent = _extent(records)
@@ -41,10 +42,10 @@ def cut(operations: Operations, anchors: Sequence[Span], *, sessions: Sequence[i
     if sum(map(len, records.values())) <= most:
         return [_chosen(operations, records, extent, most)]
     kept: list[Span] = []
-    for anchor in anchors:
-        if _count(records, _around([*kept, anchor], 0, extent)) <= most:
-            kept.append(anchor)
-    kept = kept or list(anchors[:1]) or [(extent[0], extent[0])]
+    for together in anchors:
+        if _count(records, _around([*kept, *together], 0, extent)) <= most:
+            kept += together
+    kept = kept or next((list(together) for together in anchors if together), [(extent[0], extent[0])])
     low, high = 0, extent[1] - extent[0]
     for _ in range(_HALVINGS):
         middle = (low + high) // 2

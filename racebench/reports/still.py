@@ -22,7 +22,7 @@ _LEGEND = 24
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Piece:
-    """A bar or a poll as drawn. `kinds` are CSS classes, `over` a pattern; `badge` numbers what the legend speaks of."""
+    """A bar or a poll as drawn. `kinds` are CSS classes, `over` a pattern; the legend speaks of its `badge`."""
 
     x: float
     y: float

@@ -87,7 +87,8 @@ def _left_out(excerpt: Excerpt, without: str | None) -> list[str]:
     else:
         windows = len(excerpt.windows)
         where = "one window" if windows == 1 else f"{windows} windows"
-        said = [f"{shown:,} of the run's {excerpt.operations:,} operations are here, in {where} around the witnesses."]
+        where = f"in {where} around the witnesses" if excerpt.marks else "from its beginning"
+        said = [f"{shown:,} of the run's {excerpt.operations:,} operations are here, {where}."]
     if thin := sum(window.total - window.shown for window in excerpt.windows):
         said.append(f"{thin:,} operations within are left out.")
     if (lanes := len(excerpt.workers)) < excerpt.sessions:
