@@ -33,10 +33,10 @@ def excerpt_of(scenario: Scenario, past: History, *, most: int = 1000, result: R
 def long_history(operations: int, *, twins: tuple[int, ...], workers: int = 4) -> History:
     """Workers in turn, 1 ms each; of the operations in `twins` the number is that of the one before."""
     ops = [
-        Op(((n % workers + 1) << 20) + n // workers, n * MS, (n + 2) * MS, n - (n in twins)) for n in range(operations)
+        Op(((n % workers + 1) << 32) + n // workers, n * MS, (n + 2) * MS, n - (n in twins)) for n in range(operations)
     ]
     rows = [Row(n + 1, n - (n in twins), ops[n].id) for n in range(operations)]
-    return history(ops, rows, [Poll(tuple(range(1, operations + 1)), operations)], bits=20)
+    return history(ops, rows, [Poll(tuple(range(1, operations + 1)), operations)], bits=32)
 
 
 @st.composite
@@ -83,9 +83,9 @@ def test_the_windows_are_around_the_witnesses_and_what_is_left_out_is_counted(ve
 
 
 def test_without_room_within_a_witness_what_is_nearest_to_its_ends_is_shown(version_counter: Scenario) -> None:
-    ops = [Op(1 << 20, 0, 5000 * MS, 7), *[Op((2 << 20) + n, n * MS, (n + 1) * MS, n + 8) for n in range(4000)]]
+    ops = [Op(1 << 32, 0, 5000 * MS, 7), *[Op((2 << 32) + n, n * MS, (n + 1) * MS, n + 8) for n in range(4000)]]
     rows = [Row(n + 1, op.version, op.id) for n, op in enumerate(ops)]
-    past = history(ops, rows, [Poll(tuple(range(2, 4002)), 5000)], bits=20)
+    past = history(ops, rows, [Poll(tuple(range(2, 4002)), 5000)], bits=32)
     found = excerpt_of(version_counter, past, most=100)
     assert max(window.total - window.shown for window in found.windows) > 3800
     assert 100 <= sum(window.shown for window in found.windows) <= 200
