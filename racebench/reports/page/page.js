@@ -294,7 +294,7 @@
       }
       html("b", {}, this.said, (at + 1) + " of " + listed.length + " here, " + this.selected.kind + ":");
       const text = this.texts[this.selected.at];
-      this.said.append(text === undefined ? this.selected.bars.slice(0, 3).map((bar) => this.tell(bar)[0]).join("; ") + "." : text + ".");
+      this.said.append(" ", text === undefined ? this.selected.bars.slice(0, 3).map((bar) => this.tell(bar)[0]).join("; ") + "." : text + ".");
     }
 
     /* What an operation was, line by line */
