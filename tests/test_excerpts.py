@@ -99,6 +99,7 @@ def test_many_sessions_get_as_many_lanes_as_can_be_read_those_of_the_witness_too
     assert len(found.workers) == 40
     assert found.sessions == 100
     assert {299 % 100 + 1, 298 % 100 + 1} <= set(found.workers)
+    assert len(set(found.workers) & set(range(80, 101))) == 21, "and those that were at work then"
 
 
 def test_a_clean_history_is_shown_from_its_beginning_without_a_mark(version_counter: Scenario) -> None:

@@ -127,7 +127,7 @@ def test_an_ordinary_run_is_one_small_page_with_its_timeline(racebench: Command,
     assert [len(each["bars"]) > 300 for each in timelines] == [True, True]
     assert {mark[0] for mark in timelines[0]["marks"]} == {"duplicates", "missed"}
     assert timelines[1]["marks"] == []
-    first = timelines[0]["marks"][timelines[0]["first"]]
+    first = timelines[0]["marks"][0]
     assert len({timelines[0]["bars"][at][3] for at in first[1]}) == 1, "the first anomaly's bars are of one version"
 
 
@@ -199,6 +199,11 @@ def test_the_picture_is_an_svg_that_needs_nothing(version_counter: Scenario, tmp
     assert "worker 1 committed version 17 in row 40, delivered by poll 0" in said
     assert "worker 2 committed version 17 in row 41, which was never delivered" in said
     assert "prefers-color-scheme: dark" in text
+
+
+def test_the_readmes_picture_is_what_the_command_makes_of_the_reference_run() -> None:
+    picture = REFERENCE.parent.parent / "docs" / "pictures" / "timeline.svg"
+    assert page.picture([sources.read(REFERENCE / "run.json")]) == picture.read_text()
 
 
 def test_the_history_decides_what_is_drawn_and_its_absence_is_said(version_counter: Scenario, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ the result's to say.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -35,7 +36,8 @@ def of_history(history: History, result: RunResult, scratch: Scratch, *, most: i
     """At most about `most` operations around the result's witnesses, and as many polls; None if there are none."""
     witnesses = _spread([each for each in result.witnesses if each.kind in result.forbidden])
     anchors = [_anchors(each, history.start) for each in witnesses]
-    cuts = cut(history.operations, anchors, sessions=_sessions(history, witnesses), most=most)
+    near = anchors[0][0][0] if anchors and anchors[0] else history.start
+    cuts = cut(history.operations, anchors, sessions=_sessions(history, witnesses, near), most=most)
     identities = sorted({identity for each in cuts for identity in each.chosen})
     if not identities:
         return None
@@ -59,11 +61,18 @@ def _anchors(witness: Anomaly, start: int) -> list[Span]:
     return [(start + round(begin * 1e3), start + round((begin if end is None else end) * 1e3)) for begin, end in times]
 
 
-def _sessions(history: History, witnesses: Sequence[Anomaly]) -> list[int]:
-    """The sessions that have a lane: those of the witnesses first."""
+def _sessions(history: History, witnesses: Sequence[Anomaly], near: int) -> list[int]:
+    """The sessions that have a lane: those of the witnesses first, then those at work soonest before or after."""
     there = history.operations.sessions
     named = [operation["worker"] for each in witnesses for operation in each.operations]
-    return sorted(list(dict.fromkeys([*(number for number in named if number in there), *there]))[:_LANES])
+
+    def away(number: int) -> int:
+        starts = there[number]["start"]
+        at = bisect_left(starts, near)
+        return min((abs(int(starts[each]) - near) for each in (at - 1, at) if 0 <= each < len(starts)), default=near)
+
+    others = sorted(there, key=away) if len(there) > _LANES else list(there)
+    return sorted(list(dict.fromkeys([*(number for number in named if number in there), *others]))[:_LANES])
 
 
 @dataclass(slots=True)
@@ -149,17 +158,17 @@ class _Cutting:
         )
 
     def _choose_polls(self) -> tuple[list[Poll], int]:
-        """The polls in the windows, those first that delivered or passed what is shown."""
+        """The polls in the windows; if they are too many those that delivered what is shown, and some of each consumer."""
         named = {(place, number) for bar in self.bars for place, number in bar.delivered.items()}
-        inside: list[tuple[int, int]] = []
+        inside: list[tuple[int, int, int]] = []
         for place, log in enumerate(self.logs):
             start, end = np.ascontiguousarray(log.polls["start"]), np.ascontiguousarray(log.polls["end"])
             within = np.zeros(len(start), bool)
             for each in self.cuts:
                 within |= (end >= each.span[0]) & (start <= each.span[1])
-            inside += [(place, int(number)) for number in np.flatnonzero(within)]
-        chosen = sorted(inside, key=lambda each: each not in named)[: self.most]
-        polls = [self._poll(place, number) for place, number in chosen]
+            inside += [(rank, place, int(number)) for rank, number in enumerate(np.flatnonzero(within))]
+        chosen = sorted(inside, key=lambda each: (each[1:] not in named, each))[: self.most]
+        polls = [self._poll(place, number) for _, place, number in chosen]
         return sorted(polls, key=lambda poll: (poll.start_us, poll.consumer)), len(inside) - len(chosen)
 
     def _poll(self, place: int, number: int) -> Poll:

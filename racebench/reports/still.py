@@ -94,7 +94,7 @@ def draw(excerpt: Excerpt) -> Still | None:
         right=WIDTH - _RIGHT,
         top=_TOP,
         floor=floor,
-        heading="No anomaly among the operations shown" if mark is None else f"{mark.kind}: {mark.text}",
+        heading="The first operations" if mark is None else f"{mark.kind}: {mark.text}",
         description="; ".join(text for _, text in legend) or "The first operations of the run.",
         lanes=tuple(zip(middles, lanes, strict=True)),
         pieces=tuple(pieces),

@@ -52,13 +52,19 @@ def render(sources: Sequence[Source]) -> str:
 
 
 def picture(sources: Sequence[Source]) -> str:
-    """The timeline of the first run that has one, as an SVG; raises UsageProblem if none has."""
-    runs = _runs(sources)
-    for source, run in sorted(runs, key=lambda pair: not pair[1].found):
+    """The timeline of the first run that went wrong, else of the first that has one; UsageProblem if none has."""
+    without_a_mark = None
+    for source, run in sorted(_runs(sources), key=lambda pair: not pair[1].found):
         excerpt = find(source.path, run, most=400).excerpt
         drawn = None if excerpt is None else still.draw(excerpt)
-        if drawn is not None:
+        if excerpt is None or drawn is None:
+            continue
+        if excerpt.marks:
             return templates.fill("picture.svg", drawn=drawn, name=run.strategy, verdict=run.verdict)
+        without_a_mark = without_a_mark or (drawn, run)
+    if without_a_mark is not None:
+        drawn, run = without_a_mark
+        return templates.fill("picture.svg", drawn=drawn, name=run.strategy, verdict=run.verdict)
     names = ", ".join(str(source.path) for source in sources)
     raise UsageProblem(f"{names}: no run went wrong or kept its history, so there is no timeline; try run --history")
 
@@ -121,7 +127,8 @@ def _charted(
     if len(grids) == len(sources) == 1:
         reader = grids[0].consumers[0]
         chosen = [run for run in runs if [consumer.name for consumer in run.consumers] == [reader]]
-        return reader, chosen[:_CHARTED], [run.strategy for run in chosen][:_CHARTED]
+        if chosen:
+            return reader, chosen[:_CHARTED], [run.strategy for run in chosen][:_CHARTED]
     return None, list(runs[:_CHARTED]), list(names[:_CHARTED])
 
 

@@ -61,7 +61,7 @@
       this.focused = null;
       this.build();
       this.view = [this.low, this.high];
-      if (data.first !== null) this.choose(this.marks[data.first], true); else { this.say(); this.layout(); }
+      if (this.marks.length) this.choose(this.marks[0], true); else { this.say(); this.layout(); }
       new ResizeObserver(() => { if (this.width !== this.box.clientWidth) this.layout(); }).observe(box);
     }
 
@@ -115,7 +115,7 @@
       this.step = this.lanes.length <= 14 ? 30 : this.lanes.length <= 24 ? 22 : 15;
       this.thick = Math.min(this.step - 4, 22);
       this.gutter = narrow ? 62 : 104;
-      this.names = this.lanes.map((name, lane) => narrow && lane < this.workers ? "w " + this.data.workers[lane] : short(name, narrow ? 7 : 13));
+      this.names = this.lanes.map((name, lane) => narrow && lane < this.workers ? "w " + this.data.workers[lane] : short(name, narrow ? 6 : 13));
       this.height = this.y(this.lanes.length - 1) + this.step + 4;
       this.chart.setAttribute("viewBox", "0 0 " + this.width + " " + this.height);
       this.draw();
@@ -289,7 +289,8 @@
         this.buttons[2].disabled = at === listed.length - 1;
       }
       if (!this.selected) {
-        this.said.textContent = this.marks.length ? this.marks.length + " anomalies among these operations." : "No anomaly among these operations.";
+        const elsewhere = this.data.unmarked.length ? "Found, but not to be pointed at among these operations: " + this.data.unmarked.join(", ") + "." : "No anomaly among these operations.";
+        this.said.textContent = this.marks.length ? this.marks.length + " anomalies among these operations." : elsewhere;
         return;
       }
       html("b", {}, this.said, (at + 1) + " of " + listed.length + " here, " + this.selected.kind + ":");

@@ -14,6 +14,7 @@ from racebench.reports.sources import Source
 
 #: Operations on a page, all timelines together, and of each timeline at most and at least.
 _ALL, _MOST, _LEAST = 2000, 1000, 150
+_READERS = 4
 _TIMELINES = 6
 _TABLED = 40
 
@@ -48,7 +49,8 @@ def draw(runs: Sequence[tuple[Source, RunResult]], names: Sequence[str]) -> Time
     drawn = []
     for at in chosen:
         source, run = runs[at]
-        made = _timeline(names[at], run, find(source.path, run, most=most))
+        each_poll = 1 + len(run.consumers) // _READERS  # what many readers were given takes room too
+        made = _timeline(names[at], run, find(source.path, run, most=most // each_poll))
         if made is not None:
             drawn.append(made)
     more = len(wanted) - len(chosen)
@@ -106,12 +108,12 @@ def _data(excerpt: Excerpt, run: RunResult) -> dict[str, Any]:
     """
     lane_of = {worker: lane for lane, worker in enumerate(excerpt.workers)}
     pace = run.pace
-    first = excerpt.first
+    marked = {mark.kind for mark in excerpt.marks}
     return {
         "workers": list(excerpt.workers),
         "consumers": list(excerpt.consumers),
         "whole": excerpt.whole,
-        "first": None if first is None else excerpt.marks.index(first),
+        "unmarked": [kind for kind in run.found if kind not in marked],
         "bars": [
             [
                 lane_of[bar.worker],
