@@ -158,7 +158,7 @@ class _Cutting:
         )
 
     def _choose_polls(self) -> tuple[list[Poll], int]:
-        """The polls in the windows; if they are too many those that delivered what is shown, and some of each consumer."""
+        """The polls in the windows; if they are too many, those that delivered what is shown, then some of each log."""
         named = {(place, number) for bar in self.bars for place, number in bar.delivered.items()}
         inside: list[tuple[int, int, int]] = []
         for place, log in enumerate(self.logs):
