@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from histories import Op, Poll, Row, history, naive_counts
+from judged import TWINS, result_of
 from racebench.excerpts import Excerpt, beside, witnesses
 from racebench.excerpts.history import of_history
 from racebench.history import History, archive
 from racebench.history.about import About, Recorded
 from racebench.model import Outcome, RunResult, Scenario
 from racebench.scratch import Scratch
-from results import TWINS, result_of
 
 MS = 1_000_000
 FORBIDDEN = ("duplicates", "missed", "redelivered", "lost", "unexpected", "refused", "unnumbered")

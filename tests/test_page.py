@@ -19,11 +19,11 @@ import pytest
 from test_excerpts import kept, long_history
 
 from conftest import RACEBENCH, Command
+from judged import ENVIRONMENT, TWINS, result_of
 from racebench.errors import UsageProblem
 from racebench.model import RunResult, Scenario, Verdict
 from racebench.reports import document, page, sources
 from racebench.reports.page import latency, pace, scatter
-from results import ENVIRONMENT, TWINS, result_of
 
 XHTML = "{http://www.w3.org/1999/xhtml}"
 SVG = "{http://www.w3.org/2000/svg}"

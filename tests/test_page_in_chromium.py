@@ -22,10 +22,10 @@ from test_excerpts import kept, long_history
 from test_page import HOSTILE, REFERENCE, saved
 
 from histories import Op, Poll, Row, history
+from judged import ENVIRONMENT, result_of
 from racebench import catalog
 from racebench.model import RunResult
 from racebench.reports import document, page, sources
-from results import ENVIRONMENT, result_of
 
 MS = 1_000_000
 #: Three workers; rows 1 and 2 have the same number and the consumer saw only row 1; row 4 was passed.
@@ -226,6 +226,34 @@ def test_pointing_at_a_bar_shows_its_row_and_leaving_hides_it(open_page: Open, r
     opened.chart.locator(".piece.poll").first.hover()
     assert "poll 0 of 'cursor' delivered 1 row" in tip.inner_text()
     assert "cursor start → 17" in tip.inner_text()
+
+
+def test_a_tap_on_a_phone_shows_the_row(open_page: Open, race: sources.Source) -> None:
+    opened = open_page(race, width=390)
+    opened.bars(".duplicates.missed").tap()
+    expect(opened.timeline.locator(".tip")).to_be_visible()
+    assert "worker 2 committed version 17 in row 2" in opened.timeline.locator(".tip").inner_text()
+    box = opened.timeline.locator(".tip").bounding_box()
+    assert box is not None
+    assert box["x"] >= 0
+    assert box["x"] + box["width"] <= 390
+
+
+def test_numbers_beyond_a_browsers_are_shown_to_the_last_digit(open_page: Open, tmp_path: Path) -> None:
+    version = 2**62 + 1
+    past = history(
+        [Op(1 << 32, 0, 4 * MS, version), Op(2 << 32, 1 * MS, 8 * MS, version)],
+        [Row(2**60 + 1, version, 1 << 32), Row(2**60 + 3, version, 2 << 32)],
+        [Poll((2**60 + 1,), version)],
+        bits=32,
+    )
+    result = result_of(catalog.find_scenario("version-counter"), "naive", past, history="x.history.npz")
+    kept(tmp_path, result, past)
+    opened = open_page(saved(tmp_path, result))
+    opened.bars(".missed").hover()
+    said = opened.timeline.locator(".tip").inner_text()
+    assert f"version {version} in row {2**60 + 3}" in said
+    assert f"same version: row {2**60 + 1}" in said
 
 
 def test_the_buttons_go_from_anomaly_to_anomaly(open_page: Open, race: sources.Source) -> None:

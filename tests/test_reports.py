@@ -9,9 +9,9 @@ import pytest
 from rich.console import Console
 
 from histories import Op, Poll, Row, all_findings, history
+from judged import ENVIRONMENT, TWINS, result_of
 from racebench.model import Anomaly, Outcome, RunResult, Scenario, Verdict
 from racebench.reports import document, sentences, svg, terminal, timeline
-from results import ENVIRONMENT, TWINS, result_of
 
 
 def shown(*results: RunResult, width: int = 80, encoding: str = "utf-8") -> str:

@@ -17,6 +17,7 @@ _ALL, _MOST, _LEAST = 2000, 1000, 150
 _READERS = 4
 _TIMELINES = 6
 _TABLED = 40
+_EXACT = 2**53
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,8 +120,8 @@ def _data(excerpt: Excerpt, run: RunResult) -> dict[str, Any]:
                 lane_of[bar.worker],
                 round(bar.start_us),
                 -1 if bar.end_us is None else round(bar.end_us) - round(bar.start_us),
-                bar.version,
-                bar.row,
+                _exact(bar.version),
+                _exact(bar.row),
                 [bar.delivered.get(place) for place in range(len(excerpt.consumers))],
                 *([bar.outcome, bar.sqlstate, bar.tries, bar.tenant] if _unusual(bar) else []),
             ]
@@ -133,8 +134,8 @@ def _data(excerpt: Excerpt, run: RunResult) -> dict[str, Any]:
                 round(poll.end_us) - round(poll.start_us),
                 poll.number,
                 poll.rows,
-                poll.before,
-                poll.after,
+                _exact(poll.before),
+                _exact(poll.after),
             ]
             for poll in excerpt.polls
         ],
@@ -143,6 +144,11 @@ def _data(excerpt: Excerpt, run: RunResult) -> dict[str, Any]:
         "end": round((run.seconds + run.load.warmup_s) * 1e6),
         "pace": None if pace is None else [round(pace.timeline.interval_s * 1e6), list(pace.timeline.committed)],
     }
+
+
+def _exact(number: int | str | None) -> int | str | None:
+    """A number that the script's numbers would round, as text."""
+    return str(number) if isinstance(number, int) and abs(number) > _EXACT else number
 
 
 def _unusual(bar: Bar) -> bool:
