@@ -367,6 +367,14 @@ def test_a_witness_is_stepped_through_forth_and_back(open_page: Open) -> None:
     assert witness.get_by_role("button", name="Forward ›").is_disabled()
 
 
+def test_on_a_phone_every_step_of_a_witness_is_within_the_screen(open_page: Open) -> None:
+    opened = open_page(sources.read(REFERENCE / "explored.json"), width=390)
+    shown = opened.page.locator("details.witness").first.locator(".lanes td:visible")
+    boxes = [box for box in (each.bounding_box() for each in shown.all()) if box is not None]
+    assert len(boxes) > 5
+    assert all(box["x"] >= 0 and box["x"] + box["width"] <= 390 for box in boxes)
+
+
 def test_hostile_text_does_nothing(open_page: Open, tmp_path: Path) -> None:
     scenario = catalog.find_scenario("version-counter")
     result = result_of(scenario, "naive", RACE)
