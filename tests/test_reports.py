@@ -3,42 +3,15 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
 from histories import Op, Poll, Row, all_findings, history
-from racebench.judging import judge
-from racebench.model import Anomaly, Load, Outcome, RunResult, Scenario, Usage, Verdict
+from judged import ENVIRONMENT, TWINS, result_of
+from racebench.model import Anomaly, Outcome, RunResult, Scenario, Verdict
 from racebench.reports import document, sentences, svg, terminal, timeline
-
-LOAD = Load(workers=2, duration_s=2.0, operations=None, seed=1)
-ENVIRONMENT: Mapping[str, object] = {"server_version": "18.4", "target": "embedded"}
-MS = 1_000_000
-
-TWINS = history(
-    [Op(1, 0, 4 * MS, 17), Op(2, 1 * MS, 8 * MS, 17)],
-    [Row(40, 17, 1), Row(41, 17, 2)],
-    [Poll((40,), 17)],
-)
-
-
-def result_of(scenario: Scenario, strategy: str, past: object = TWINS, **changes: object) -> RunResult:
-    made = judge(
-        scenario=scenario,
-        strategy=scenario.strategies[strategy],
-        consumers=[scenario.consumers["cursor"]],
-        load=LOAD,
-        history=past,  # type: ignore[arg-type]
-        retried={},
-        messages={},
-        notes=(),
-        schema=None,
-        usage=Usage(),
-    )
-    return replace(made, **changes)  # type: ignore[arg-type]
 
 
 def shown(*results: RunResult, width: int = 80, encoding: str = "utf-8") -> str:

@@ -1,0 +1,42 @@
+"""Make docs/pictures/report.png: what the README shows of the page, out of results/reference/run.json.
+
+Needs Chromium and the test extra (`pip install '.[test]'`).
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from playwright.sync_api import sync_playwright
+
+from racebench.reports import page, sources
+
+PICTURES = Path(__file__).parent
+RUN = PICTURES.parent.parent / "results" / "reference" / "run.json"
+
+
+def main() -> None:
+    """Photograph the page from its scatter to the end of its first timeline."""
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        made = Path(folder) / "report.html"
+        made.write_text(page.render([sources.read(RUN)]), encoding="utf-8")
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        shown = browser.new_page(viewport={"width": 900, "height": 700}, color_scheme="light")
+        shown.goto(made.as_uri())
+        first = shown.locator("#cost").bounding_box()
+        last = shown.locator(".timeline").first.bounding_box()
+        assert first is not None
+        assert last is not None
+        height = last["y"] + last["height"] - first["y"] + 24
+        shown.screenshot(
+            path=PICTURES / "report.png",
+            full_page=True,
+            clip={"x": 0, "y": first["y"] - 16, "width": 900, "height": height},
+        )
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""An excerpt of a run for a timeline: some operations and polls, what is wrong among them, and what was left out.
+
+Values only; history.py cuts one out of a history, witnesses.py puts one together from a result's witnesses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+#: Kinds of anomalies, the most telling first.
+TELLING = (
+    *("duplicates", "missed", "redelivered", "lost", "unexpected", "unnumbered", "violations", "refused"),
+    *("inversions", "gaps"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bar:
+    """One operation. Times are microseconds since the common start; `end_us` is None if it never ended.
+
+    `row` is the id of the row it wrote, None if that is not known; `version` that row's, else what the script said.
+    `delivered` has the poll that first delivered the row, by the consumer's place in the excerpt.
+    """
+
+    worker: int
+    operation: int
+    start_us: float
+    end_us: float | None
+    outcome: str
+    sqlstate: str
+    tries: int
+    tenant: int
+    version: int | str | None
+    row: int | None = None
+    delivered: Mapping[int, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Poll:
+    """One poll that returned rows. `before` and `after`: where its cursor stood, None if that is not known."""
+
+    consumer: int
+    number: int
+    start_us: float
+    end_us: float
+    rows: int
+    before: int | str | None
+    after: int | str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark:
+    """One anomaly: which bars and which polls of the excerpt show it, and a sentence that says it."""
+
+    kind: str
+    text: str
+    bars: tuple[int, ...]
+    polls: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """A stretch of time: so many of the operations in it are in the excerpt."""
+
+    start_us: float
+    end_us: float
+    shown: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Excerpt:
+    """What a timeline shows. `bars` and `polls` are by start, `marks` by the start of their first bar.
+
+    `operations` and `sessions`: how many the run had; `polls_left_out` are in the windows, but not here.
+    `whole`: cut out of the history; else it is put together from witnesses, between which nothing is known.
+    """
+
+    bars: tuple[Bar, ...]
+    polls: tuple[Poll, ...]
+    marks: tuple[Mark, ...]
+    windows: tuple[Window, ...]
+    consumers: tuple[str, ...]
+    operations: int
+    sessions: int
+    polls_left_out: int = 0
+    whole: bool = True
+
+    @property
+    def workers(self) -> tuple[int, ...]:
+        """The workers that have a bar, by number."""
+        return tuple(sorted({bar.worker for bar in self.bars}))
+
+    @property
+    def first(self) -> Mark | None:
+        """The mark to begin with: the earliest of the most telling kind."""
+        return min(self.marks, key=lambda mark: TELLING.index(mark.kind), default=None)

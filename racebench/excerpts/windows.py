@@ -1,0 +1,102 @@
+"""Which stretches of a history an excerpt shows: as wide as they may be around the moments that matter."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from racebench.history import Operations
+from racebench.history.operations import NEVER, never_ended
+
+Array = npt.NDArray[Any]
+Span = tuple[int, int]
+
+_HALVINGS = 40
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cut:
+    """One window, in nanoseconds, and the ids of the operations that are shown of the `total` in it."""
+
+    span: Span
+    chosen: tuple[int, ...]
+    total: int
+
+
+def cut(operations: Operations, anchors: Sequence[Sequence[Span]], *, sessions: Sequence[int], most: int) -> list[Cut]:
+    """Windows around the anchors, in time, with at most about `most` operations of the given sessions.
+
+    Anchors that belong together come together. The first matter most: those for which there is no room are given up.
+    Without any, the window begins with the run. If there is no room even for the first, what is nearest to their ends
+    is chosen.
+    """
+    records = {number: operations.sessions[number] for number in sessions}
+    extent = _extent(records)
+    if extent is None:
+        return []
+    if sum(map(len, records.values())) <= most:
+        return [_chosen(operations, records, extent, most)]
+    kept: list[Span] = []
+    for together in anchors:
+        if _count(records, _around([*kept, *together], 0, extent)) <= most:
+            kept += together
+    kept = kept or next((list(together) for together in anchors if together), [(extent[0], extent[0])])
+    low, high = 0, extent[1] - extent[0]
+    for _ in range(_HALVINGS):
+        middle = (low + high) // 2
+        if _count(records, _around(kept, middle, extent)) <= most:
+            low = middle
+        else:
+            high = middle
+    return [_chosen(operations, records, span, most) for span in _around(kept, low, extent)]
+
+
+def _extent(records: Mapping[int, Array]) -> Span | None:
+    starts = [int(each["start"][0]) for each in records.values() if len(each)]
+    last = [max(int(each["start"][-1]), int(each["end"][-1])) for each in records.values() if len(each)]
+    return (min(starts), max(last)) if starts else None
+
+
+def _around(anchors: Sequence[Span], pad: int, extent: Span) -> list[Span]:
+    """The anchors, widened by so much on either side, within the run; those that touch are one."""
+    found: list[Span] = []
+    for first, last in sorted(anchors):
+        low, high = max(first - pad, extent[0]), min(last + pad, extent[1])
+        if found and low <= found[-1][1]:
+            found[-1] = found[-1][0], max(found[-1][1], high)
+        else:
+            found.append((low, max(low, high)))
+    return found
+
+
+def _count(records: Mapping[int, Array], spans: Sequence[Span]) -> int:
+    return sum(last - first for each in records.values() for span in spans for first, last in [_within(each, span)])
+
+
+def _within(records: Array, span: Span) -> tuple[int, int]:
+    """The range of a session's operations that overlap a span: it has one at a time."""
+    starts = records["start"]
+    first = max(bisect_right(starts, span[0]) - 1, 0)
+    if first < len(records):
+        end, status = records["end"][first], records["status"][first]
+        if int(end) < span[0] and not never_ended(np.array([end]), np.array([status]))[0]:
+            first += 1
+    return first, max(first, bisect_right(starts, span[1]))
+
+
+def _chosen(operations: Operations, records: Mapping[int, Array], span: Span, most: int) -> Cut:
+    identities, distances = [], []
+    for number, each in records.items():
+        first, last = _within(each, span)
+        identities.append((number << operations.bits) + np.arange(first, last, dtype=np.int64))
+        start, end = each["start"][first:last], each["end"][first:last]
+        end = np.where(never_ended(end, each["status"][first:last]), NEVER, end)
+        distances.append(np.minimum(np.abs(start - span[0]), np.abs(end - span[1])))
+    every, near = np.concatenate(identities), np.concatenate(distances)
+    chosen = every if len(every) <= most else every[np.argsort(near, kind="stable")[:most]]
+    return Cut(span=span, chosen=tuple(np.sort(chosen).tolist()), total=len(every))

@@ -1,0 +1,263 @@
+"""One self-contained page of results: the verdict, safety against cost, timelines, latency and pace, witnesses.
+
+Gathers what the templates show; every figure is a result's own. Nothing in the page is fetched from anywhere.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from racebench import __version__
+from racebench.errors import UsageProblem
+from racebench.excerpts.beside import find
+from racebench.model import ANOMALIES, RunResult, Verdict
+from racebench.reports import grid, sentences, still, terminal
+from racebench.reports.document import Document
+from racebench.reports.page import latency, pace, scatter, templates, timelines
+from racebench.reports.sources import Exploration, Explorations, Source
+
+WIDE, NARROW = 1092, 358
+_SPOKEN = 8  # runs that get a paragraph each; of more, only those that surprise
+_CHARTED = 40  # runs in the charts of latency and pace
+_STEPPED = 20  # witnesses with steps
+_WRONG = (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError, jinja2.TemplateError)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spoken:
+    """A run in words."""
+
+    name: str
+    run: RunResult
+    summary: str
+    expectation: str
+    happened: str
+    advice: str
+    remarks: tuple[str, ...]
+
+
+def render(sources: Sequence[Source]) -> str:
+    """The page of some result files; raises UsageProblem if one lacks what a result has."""
+    try:
+        return templates.fill("page.html", **_context(sources))
+    except _WRONG as problem:
+        names = ", ".join(str(source.path) for source in sources)
+        raise UsageProblem(f"{names}: not a racebench result ({type(problem).__name__}: {problem})") from problem
+
+
+def picture(sources: Sequence[Source]) -> str:
+    """The timeline of the first run that went wrong, else of the first that has one; UsageProblem if none has."""
+    without_a_mark = None
+    for source, run in sorted(_runs(sources), key=lambda pair: not pair[1].found):
+        excerpt = find(source.path, run, most=400).excerpt
+        drawn = None if excerpt is None else still.draw(excerpt)
+        if excerpt is None or drawn is None:
+            continue
+        if excerpt.marks:
+            return templates.fill("picture.svg", drawn=drawn, name=run.strategy, verdict=run.verdict)
+        without_a_mark = without_a_mark or (drawn, run)
+    if without_a_mark is not None:
+        drawn, run = without_a_mark
+        return templates.fill("picture.svg", drawn=drawn, name=run.strategy, verdict=run.verdict)
+    names = ", ".join(str(source.path) for source in sources)
+    raise UsageProblem(f"{names}: no run went wrong or kept its history, so there is no timeline; try run --history")
+
+
+def _runs(sources: Sequence[Source]) -> list[tuple[Source, RunResult]]:
+    return [(source, run) for source in sources if isinstance(source.content, Document) for run in source.content.runs]
+
+
+def _context(sources: Sequence[Source]) -> dict[str, Any]:
+    runs = _runs(sources)
+    names = _names(runs)
+    results = [run for _, run in runs]
+    explorations = [
+        each for source in sources if isinstance(source.content, Explorations) for each in source.content.explorations
+    ]
+    spoken = [
+        _spoken(name, run)
+        for name, run in zip(names, results, strict=True)
+        if len(results) <= _SPOKEN or not run.as_expected or run.notes
+    ]
+    reader, charted, charted_names = _charted(sources, results, names)
+    grids = _grids(sources)
+    stepped = [each for each in explorations if each.steps]
+    return {
+        "headline": _headline(results, explorations),
+        "subjects": _subjects(names, results, explorations),
+        "spoken": spoken,
+        "silent": len(results) - len(spoken),
+        "runs": list(zip(names, results, strict=True)),
+        "kinds": [kind for kind in ANOMALIES if any(run.counts[kind] for run in results)],
+        "consumed": [(n, r, c) for n, r in zip(names, results, strict=True) for c in r.consumers]
+        if any(_many_consumers(run) for run in results) and not grids
+        else [],
+        "measures": list(dict.fromkeys(name for run in results for name in run.measures)),
+        "grids": grids,
+        "reader": reader,
+        "scatters": [scatter.draw(charted, charted_names, width=width) for width in (WIDE, NARROW)]
+        if len(charted) > 1
+        else [],
+        "latencies": _both(lambda width: latency.draw(charted, charted_names, width=width)),
+        "paces": pace.draw(charted, charted_names),
+        "uncharted": 0 if reader is not None else len(results) - len(charted),
+        "timelines": timelines.draw(runs, names),
+        "explorations": explorations,
+        "stepped": stepped[:_STEPPED],
+        "unstepped": len(stepped) - len(stepped[:_STEPPED]),
+        "sessions_of": _sessions_of,
+        "explained": _explained,
+        "files": [_file(source) for source in sources],
+        "anomalies": ANOMALIES,
+        "version": __version__,
+    }
+
+
+def _charted(
+    sources: Sequence[Source], runs: Sequence[RunResult], names: Sequence[str]
+) -> tuple[str | None, list[RunResult], list[str]]:
+    """The runs in the charts: of a lone grid, each writer's with the first reader, which is named."""
+    grids = _grids(sources)
+    if len(grids) == len(sources) == 1:
+        reader = grids[0].consumers[0]
+        chosen = [run for run in runs if [consumer.name for consumer in run.consumers] == [reader]]
+        if chosen:
+            return reader, chosen[:_CHARTED], [run.strategy for run in chosen][:_CHARTED]
+    return None, list(runs[:_CHARTED]), list(names[:_CHARTED])
+
+
+def _both(draw: Callable[[int], latency.Latency | None]) -> list[latency.Latency]:
+    return [drawn for drawn in (draw(WIDE), draw(NARROW)) if drawn is not None]
+
+
+def _many_consumers(run: RunResult) -> bool:
+    return [consumer.name for consumer in run.consumers] not in ([], ["cursor"])
+
+
+def _names(runs: Sequence[tuple[Source, RunResult]]) -> list[str]:
+    """As short as tells them apart: the strategy, with its scenario, its consumers, its file, or a number."""
+    parts: tuple[Callable[[Source, RunResult], str], ...] = (
+        lambda _, run: run.scenario,
+        lambda _, run: " + ".join(consumer.name for consumer in run.consumers) or "alone",
+        lambda source, _: source.path.stem,
+    )
+    names = [run.strategy for _, run in runs]
+    for part in parts:
+        again = {name for name, times in Counter(names).items() if times > 1}
+        extra = [part(source, run) for source, run in runs]
+        if again and len(set(extra)) > 1:
+            names = [f"{name} · {more}" if name in again else name for name, more in zip(names, extra, strict=True)]
+    seen: Counter[str] = Counter()
+    for at, name in enumerate(names):
+        seen[name] += 1
+        names[at] = name if seen[name] == 1 else f"{name} #{seen[name]}"
+    return names
+
+
+def _headline(runs: Sequence[RunResult], explorations: Sequence[Exploration]) -> str:
+    verdicts = [run.verdict for run in runs] + [each.verdict for each in explorations]
+    if not verdicts:
+        return "Nothing was run"
+    if len(verdicts) == 1:
+        return {
+            Verdict.INVALID: f"{_only(runs, explorations)} breaks",
+            Verdict.VALID: f"{_only(runs, explorations)} held",
+            Verdict.UNKNOWN: f"{_only(runs, explorations)}: no verdict",
+        }[verdicts[0]]
+    count = Counter(verdicts)
+    strategies = {run.strategy for run in runs} | {each.strategy for each in explorations}
+    what = "strategies" if len(strategies) == len(verdicts) else "runs"
+    broken = (
+        f"{count[Verdict.INVALID]} of {len(verdicts)} {what} break"
+        if count[Verdict.INVALID]
+        else f"None of {len(verdicts)} {what} breaks"
+    )
+    return f"{broken}{f', {count[Verdict.UNKNOWN]} without a verdict' if count[Verdict.UNKNOWN] else ''}"
+
+
+def _only(runs: Sequence[RunResult], explorations: Sequence[Exploration]) -> str:
+    return runs[0].strategy if runs else explorations[0].strategy
+
+
+def _subjects(
+    names: Sequence[str], runs: Sequence[RunResult], explorations: Sequence[Exploration]
+) -> list[tuple[Verdict, list[str]]]:
+    """Who got which verdict; what was explored is named once more if it was also run."""
+    told = [(run.verdict, name) for name, run in zip(names, runs, strict=True)]
+    explored = " (explored)" if runs else ""
+    told += [(each.verdict, f"{each.strategy}{explored}") for each in explorations]
+    found = {
+        verdict: [name for each, name in told if each is verdict]
+        for verdict in (Verdict.INVALID, Verdict.UNKNOWN, Verdict.VALID)
+    }
+    return [(verdict, names) for verdict, names in found.items() if names]
+
+
+def _spoken(name: str, run: RunResult) -> Spoken:
+    remarks = [each for each in (sentences.conditions(run), sentences.kept_up(run)) if each is not None]
+    return Spoken(
+        name=name,
+        run=run,
+        summary=run.summary,
+        expectation=sentences.expectation(run),
+        happened=sentences.happened(run),
+        advice=sentences.advice(run),
+        remarks=(*remarks, *(f"note: {note}" for note in run.notes)),
+    )
+
+
+def _grids(sources: Sequence[Source]) -> list[grid.Grid]:
+    """The grid of each document that has several writers with several readers."""
+    made = [grid.grid_of(source.content) for source in sources if isinstance(source.content, Document)]
+    return [each for each in made if len(each.writers) > 1 and len(each.consumers) > 1]
+
+
+def _explained(each: Exploration) -> str:
+    """An exploration's verdict in a sentence."""
+    if each.verdict is Verdict.VALID:
+        return f"all {each.orders:,} orders that matter were run, and nothing went wrong"
+    if each.verdict is Verdict.INVALID:
+        rest = "" if each.complete else "; the search did not come to its end"
+        return f"{each.anomalous:,} of {each.orders:,} orders go wrong{rest}"
+    if each.complete:
+        return f"no order of its {each.orders:,} goes wrong, but its race may be inside one statement"
+    return f"{each.orders:,} orders were run, nothing went wrong, and there are more"
+
+
+def _sessions_of(each: Exploration) -> list[tuple[str, str]]:
+    """The sessions that take a step or wait, and what each is."""
+    names = {step.session for step in each.steps} | {name for step in each.steps for name, _ in step.went_on}
+    consumer = f"s{each.sessions + 1}"
+    return [
+        (name, f"consumer '{each.consumer}'" if each.consumer is not None and name == consumer else "writer")
+        for name in sorted(names, key=lambda name: (len(name), name))
+    ]
+
+
+def _file(source: Source) -> dict[str, Any]:
+    """How a file's runs were measured."""
+    content, environment = source.content, source.content.environment
+    facts = {
+        "Server": f"PostgreSQL {environment.get('server_version', '?')} ({environment.get('target', '?')})",
+        "Machine": f"{environment.get('cpu_count', '?')} CPUs, {environment.get('machine', '?')}, "
+        f"{environment.get('system', '?')}",
+        "Software": f"racebench {environment.get('racebench', '?')}, Python {environment.get('python', '?')}, "
+        f"psycopg {environment.get('psycopg', '?')}",
+    }
+    if isinstance(content, Document) and content.runs:
+        facts = {"Load": terminal.headline(content), **facts}
+    settings = environment.get("server_settings", {})
+    shown: Mapping[str, Any] = settings if isinstance(settings, Mapping) else {}
+    return {
+        "name": Path(source.path).name,
+        "created": content.created,
+        "complete": content.complete,
+        "facts": facts,
+        "settings": dict(shown),
+    }

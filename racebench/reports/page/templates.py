@@ -1,0 +1,82 @@
+"""The page's templates: everything filled in is escaped, and nothing but the page's own style and script may run.
+
+The style and the script are in the page; its content security policy names them by their hashes and allows no other.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup, escape
+
+_FOLDER = Path(__file__).parent
+_NOT_TEXT = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # what XML does not allow
+_QUOTED = re.compile("`([^`]+)`")
+_KEPT = re.compile(r"^\s+", re.MULTILINE)
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    made = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_FOLDER),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_writable,
+    )
+    made.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "ensure_ascii": True, "allow_nan": False}
+    made.filters["thousands"] = lambda value: f"{value:,}"
+    made.filters["ms"] = _ms
+    made.filters["code"] = _code
+    return made
+
+
+def fill(template: str, **values: Any) -> str:
+    """A template, filled in; `style` and `script` are there for every one."""
+    made = _environment()
+    shared = _asset("timeline.css")
+    style, script = shared + _asset("page.css"), _asset("page.js")
+    text = made.get_template(template).render(
+        **values,
+        shared_style=Markup(shared),
+        style=Markup(style),
+        script=Markup(script),
+        style_hash=_hash(style),
+        script_hash=_hash(script),
+    )
+    return text if text.endswith("\n") else f"{text}\n"
+
+
+def _asset(name: str) -> str:
+    """A file without its indentation: a tenth of the page otherwise."""
+    return _KEPT.sub("", (_FOLDER / name).read_text(encoding="utf-8"))
+
+
+def _hash(text: str) -> str:
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
+
+
+def _writable(value: Any) -> Any:
+    """Characters that no document may hold are shown as such."""
+    if isinstance(value, str) and not isinstance(value, Markup):
+        return _NOT_TEXT.sub("\ufffd", value)
+    return value
+
+
+def _code(text: str) -> Markup:
+    """Text with what stands between backticks as code."""
+    return Markup(_QUOTED.sub(r"<code>\1</code>", str(escape(_writable(text)))))
+
+
+def _ms(us: float | None) -> str:
+    if us is None:
+        return "–"
+    ms = us / 1e3
+    return f"{ms:,.0f}" if ms >= 100 else f"{ms:.1f}" if ms >= 1 else f"{ms:.2f}"

@@ -1,0 +1,155 @@
+"""Each run's timeline: its excerpt as the page's script reads it, and the same as a still for where nothing runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from racebench.excerpts import Bar, Excerpt
+from racebench.excerpts.beside import Found, find
+from racebench.model import RunResult, Verdict
+from racebench.reports import still
+from racebench.reports.sources import Source
+
+#: Operations on a page, all timelines together, and of each timeline at most and at least.
+_ALL, _MOST, _LEAST = 2000, 1000, 150
+_READERS = 4
+_TIMELINES = 6
+_TABLED = 40
+_EXACT = 2**53
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeline:
+    """One run's: `data` is for the script, `left_out` says what is not there, `listed` are the first anomalies."""
+
+    name: str
+    verdict: Verdict
+    data: dict[str, Any]
+    still: still.Still
+    left_out: tuple[str, ...]
+    listed: tuple[tuple[str, str, str], ...]
+    unlisted: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timelines:
+    """Those that are drawn, and a sentence on those that are not."""
+
+    drawn: tuple[Timeline, ...]
+    left_out: str
+
+
+def draw(runs: Sequence[tuple[Source, RunResult]], names: Sequence[str]) -> Timelines:
+    """A timeline of each run that went wrong or kept its history, at most a few: those that went wrong first."""
+    wanted = [at for at, (_, run) in enumerate(runs) if run.found or run.history]
+    wanted.sort(key=lambda at: not runs[at][1].found)
+    chosen = sorted(wanted[:_TIMELINES])
+    most = min(_MOST, max(_LEAST, _ALL // max(len(chosen), 1)))
+    drawn = []
+    for at in chosen:
+        source, run = runs[at]
+        each_poll = 1 + len(run.consumers) // _READERS  # what many readers were given takes room too
+        made = _timeline(names[at], run, find(source.path, run, most=most // each_poll))
+        if made is not None:
+            drawn.append(made)
+    more = len(wanted) - len(chosen)
+    said = f"{more} more runs have a timeline: give fewer files, or run fewer strategies at once." if more else ""
+    return Timelines(drawn=tuple(drawn), left_out=said)
+
+
+def _timeline(name: str, run: RunResult, found: Found) -> Timeline | None:
+    excerpt = found.excerpt
+    picture = None if excerpt is None else still.draw(excerpt)
+    if excerpt is None or picture is None:
+        return None
+    return Timeline(
+        name=name,
+        verdict=run.verdict,
+        data=_data(excerpt, run),
+        still=picture,
+        left_out=tuple(_left_out(excerpt, found.without)),
+        listed=tuple(
+            (still.milliseconds(round(excerpt.bars[mark.bars[0]].start_us)), mark.kind, mark.text)
+            for mark in excerpt.marks[:_TABLED]
+        ),
+        unlisted=max(0, len(excerpt.marks) - _TABLED),
+    )
+
+
+def _left_out(excerpt: Excerpt, without: str | None) -> list[str]:
+    shown = len(excerpt.bars)
+    if not excerpt.whole:
+        return [
+            f"Only the {shown} operations that the witnesses name are drawn, of {excerpt.operations:,}: {without}. "
+            "`racebench run --history` keeps one; it belongs beside the result."
+        ]
+    if shown == excerpt.operations:
+        said = [f"All {shown:,} operations of the run are here."]
+    else:
+        windows = len(excerpt.windows)
+        where = "one window" if windows == 1 else f"{windows} windows"
+        where = f"in {where} around the witnesses" if excerpt.marks else "from its beginning"
+        said = [f"{shown:,} of the run's {excerpt.operations:,} operations are here, {where}."]
+    if thin := sum(window.total - window.shown for window in excerpt.windows):
+        said.append(f"{thin:,} operations within are left out.")
+    if (lanes := len(excerpt.workers)) < excerpt.sessions:
+        said.append(f"{lanes} of {excerpt.sessions} sessions have a lane.")
+    if excerpt.polls_left_out:
+        said.append(f"{excerpt.polls_left_out:,} polls within are left out.")
+    said.append("Counts elsewhere on the page are of the whole run.")
+    return said
+
+
+def _data(excerpt: Excerpt, run: RunResult) -> dict[str, Any]:
+    """Short arrays, as page.js takes them apart: times in microseconds, a duration of −1 for never.
+
+    What the marks say is in the page's table, as far as that goes.
+    """
+    lane_of = {worker: lane for lane, worker in enumerate(excerpt.workers)}
+    pace = run.pace
+    marked = {mark.kind for mark in excerpt.marks}
+    return {
+        "workers": list(excerpt.workers),
+        "consumers": list(excerpt.consumers),
+        "whole": excerpt.whole,
+        "unmarked": [kind for kind in run.found if kind not in marked],
+        "bars": [
+            [
+                lane_of[bar.worker],
+                round(bar.start_us),
+                -1 if bar.end_us is None else round(bar.end_us) - round(bar.start_us),
+                _exact(bar.version),
+                _exact(bar.row),
+                [bar.delivered.get(place) for place in range(len(excerpt.consumers))],
+                *([bar.outcome, bar.sqlstate, bar.tries, bar.tenant] if _unusual(bar) else []),
+            ]
+            for bar in excerpt.bars
+        ],
+        "polls": [
+            [
+                poll.consumer,
+                round(poll.start_us),
+                round(poll.end_us) - round(poll.start_us),
+                poll.number,
+                poll.rows,
+                _exact(poll.before),
+                _exact(poll.after),
+            ]
+            for poll in excerpt.polls
+        ],
+        "marks": [[mark.kind, list(mark.bars), list(mark.polls)] for mark in excerpt.marks],
+        "windows": [[round(w.start_us), round(w.end_us), w.shown, w.total] for w in excerpt.windows],
+        "end": round((run.seconds + run.load.warmup_s) * 1e6),
+        "pace": None if pace is None else [round(pace.timeline.interval_s * 1e6), list(pace.timeline.committed)],
+    }
+
+
+def _exact(number: int | str | None) -> int | str | None:
+    """A number that the script's numbers would round, as text."""
+    return str(number) if isinstance(number, int) and abs(number) > _EXACT else number
+
+
+def _unusual(bar: Bar) -> bool:
+    return (bar.outcome, bar.sqlstate, bar.tries, bar.tenant) != ("OK", "", 1, 1)
