@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 import racebench
-from conftest import Command, UsersServer
+from conftest import Command, UsersServer, wait_for
 from racebench import calls
 from racebench.bench import Bench, Exploration, RaceFound
 from racebench.errors import DatabaseProblem, RacebenchError, UsageProblem
@@ -79,6 +79,7 @@ def test_a_call_may_have_several_connections(bench: Bench) -> None:
     assert (twins.verdict, twins.complete) == (Verdict.VALID, True)  # the row lock orders them too
     with pytest.raises(RacebenchError, match="wait for each other over several connections"):
         explored(bench, app.crossed_up, app.crossed_down)
+    assert _nothing_left(bench)
 
 
 def test_an_error_that_only_another_session_causes_is_an_anomaly(bench: Bench) -> None:
@@ -263,7 +264,16 @@ def test_a_setup_or_an_invariant_that_is_wrong_is_named(bench: Bench) -> None:
 
 
 def _nothing_left(bench: Bench) -> bool:
-    """Whether no schema and no open transaction is left on the server."""
+    """Whether no schema and no open transaction is left on the server; a session that was closed may still be going."""
+
+    def gone() -> bool:
+        return _is_clean(bench)
+
+    wait_for(gone, "a schema or an open transaction is left")
+    return True
+
+
+def _is_clean(bench: Bench) -> bool:
     with connect(bench._up()) as connection:
         schemas = connection.execute("SELECT nspname FROM pg_namespace WHERE nspname LIKE 'racebench%'").fetchall()
         open_ = connection.execute("SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in%'").fetchone()

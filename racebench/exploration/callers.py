@@ -304,6 +304,9 @@ class Caller(Stepping):
 
     def close(self) -> None:
         self._thread.close()
+        for each in self._used:
+            if not each.closed and each.pgconn.transaction_status != pq.TransactionStatus.IDLE:
+                each.close()  # in the middle of something, and nobody is left to end it
         if self._given is not None:
             self._given.close()
 

@@ -109,7 +109,8 @@ class SessionThread:
             ) from None
 
     def close(self) -> None:
-        """End the thread, if it can be ended."""
+        """End the thread, if it can be ended; what a call does to clean up passes."""
+        self._abandoning = True
         self._inbox.put(None)
         self._thread.join(1.0)
 
