@@ -89,6 +89,7 @@ def cli() -> None:
 @options.of_load
 @options.of_target
 @options.of_results
+@options.of_thresholds
 @click.option("--fail-on", metavar="KINDS", help="Exit 3 if one of these is found: duplicates,missed,… or 'any'.")
 @click.option("--expect", type=click.Choice(["race"]), help="Exit 3 if no anomaly is found: the other way round.")
 def run(**given: Any) -> int:
@@ -103,6 +104,31 @@ def run(**given: Any) -> int:
     plan = planning.plan(**given)
     _execute(plan, lambda: terminal.show(_console(), plan.document()))
     return planning.exit_code(plan)
+
+
+@cli.command()
+@options.of_load
+@options.of_comparison
+@options.of_thresholds
+@options.of_target
+@options.of_results
+@click.option("--fail-on", metavar="KINDS", help="Exit 3 if one of these is found: duplicates,missed,… or 'any'.")
+def compare(**given: Any) -> int:
+    """Run strategies in rounds, in random order, and say which are better, worse or the same.
+
+    Each round runs every strategy once, for a second unless --duration says otherwise. Without --strategy: the correct
+    ones. A strategy with an anomaly is never better, however fast. See docs/compare.md.
+    """
+    from racebench import comparing
+    from racebench.reports import terminal
+
+    made = comparing.plan(**given)
+    _execute(made.plan, lambda: terminal.show(_console(), made.plan.document()))
+    code = comparing.finish(made)
+    if made.save_to is not None:
+        said = str(made.save_to) if made.saved_baseline else f"not saved, for this ends with exit code {code}"
+        click.echo(f"baseline: {said}", err=made.plan.json_path == "-")
+    return code
 
 
 @cli.command()

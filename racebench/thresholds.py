@@ -159,10 +159,11 @@ def judge(
         whole = 0
     made = []
     for threshold, strategies in thresholds:
-        for name in strategies:
-            if threshold.metric == _RATIO and comparison is not None and name == comparison.reference:
-                continue  # its ratio is 1
-            made.append(_judge(threshold, name, found.get(name, []), whole, comparison))
+        # What a group has and this server cannot run is left out; with nothing left there is nothing to pass.
+        about = [name for name in strategies if found.get(name)] or list(strategies)[:1]
+        if threshold.metric == _RATIO and comparison is not None and len(about) > 1:
+            about = [name for name in about if name != comparison.reference]  # its ratio is 1
+        made += [_judge(threshold, name, found.get(name, []), whole, comparison) for name in about]
     return tuple(made)
 
 
@@ -238,6 +239,7 @@ def _unknown(metric: str, runs: Sequence[RunResult]) -> str:
     if metric in _OF_CONSUMERS:
         if any(not run.consumers for run in runs):
             return "no consumer read what it wrote"
-        if any(consumer.verdict is Verdict.UNKNOWN for run in runs for consumer in run.consumers):
+        every = [consumer for run in runs for consumer in run.consumers]
+        if any(consumer.verdict is Verdict.UNKNOWN or consumer.longest_poll_us is None for consumer in every):
             return "a consumer did not read to the end"
     return ""
