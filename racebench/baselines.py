@@ -49,7 +49,7 @@ class Measured:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Beside:
-    """One strategy beside the baseline. `ratio`: its throughput now to that then; None where they are not comparable."""
+    """One strategy beside the baseline. `ratio`: throughput now to then; None where they are not comparable."""
 
     strategy: str
     standing: Standing
@@ -76,7 +76,9 @@ def check(then: Measured, name: str, scenario: str) -> None:
     if any(run.scenario != scenario for run in then.runs):
         raise UsageProblem(f"baseline {name} is of '{then.runs[0].scenario}', this is '{scenario}'; name another")
     if then.comparison.whole < 2:
-        raise UsageProblem(f"baseline {name} has {then.comparison.whole} whole rounds, an interval needs two; save another")
+        raise UsageProblem(
+            f"baseline {name} has {then.comparison.whole} whole rounds, an interval needs two; save another"
+        )
     strategies = {one.strategy for one in then.comparison.strategies}
     if {run.strategy for run in then.runs} != strategies:
         raise UsageProblem(f"baseline {name} is not whole: its runs are not those of its comparison; save another")
@@ -122,9 +124,7 @@ def beside(now: Measured, then: Measured, *, name: str, created: str, fail_slowe
         if one.digest != before.digest:
             reason = f"{reason}; its SQL has changed since" if reason else "its SQL has changed since"
         made.append(Beside(strategy=one.strategy, standing=standing, ratio=ratio, reason=reason))
-    return BaselineResult(
-        name=name, created=created, fail_slower=fail_slower, differs=differs, strategies=tuple(made)
-    )
+    return BaselineResult(name=name, created=created, fail_slower=fail_slower, differs=differs, strategies=tuple(made))
 
 
 def _slower(ratio: Estimate | None, fail_slower: float) -> tuple[Standing, str]:

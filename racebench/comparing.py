@@ -1,7 +1,7 @@
 """`compare`: from options to rounds of all strategies in seeded random order, what follows from them, and baselines.
 
-Each round runs every strategy once, in an order drawn anew, so that no strategy always comes first or always follows the
-same other one. The runs of a round draw the same random choices.
+Each round runs every strategy once, in an order drawn anew, so that no strategy always comes first or always follows
+the same other one. The runs of a round draw the same random choices.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import hashlib
 import os
 import random
 import re
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any
 
 from racebench import baselines, planning, processor, thresholds
 from racebench.baselines import Measured, Standing
-from racebench.comparison import MARGIN, Asked, Comparison, Conditions, compare
+from racebench.comparison import Asked, Conditions, compare
 from racebench.errors import ExitCode, UsageProblem, suggest
 from racebench.explore.schedules import digest
 from racebench.model import Consumer, Scenario, Strategy
@@ -66,6 +65,7 @@ class Comparing:
         asked = Asked(
             reference=self.reference,
             rounds=self.rounds,
+            seed=self.plan.load.seed,
             digests={strategy.name: digest(strategy, None) for strategy, _, _ in self.cells},
             frame=frame(self.plan.scenario, self.plan.consumers),
             margin=self.margin,
@@ -123,7 +123,7 @@ def plan(
         raise UsageProblem("--fail-slower needs --baseline NAME: slower than what?")
     given["strategies"] = tuple(given["strategies"] or ("correct",)) + ((reference,) if reference else ())
     given["history"] = bool(given["history"])
-    made = planning.plan(**given, expect=None, default_seconds=DEFAULT_SECONDS)
+    made = planning.draft(**given, expect=None, default_seconds=DEFAULT_SECONDS)
     if len(made.strategies) < 2 and baseline is None and save_baseline is None:
         raise UsageProblem(
             f"compare needs two strategies or more, not only '{made.strategies[0].name}'; add --strategy or --reference"
@@ -149,6 +149,7 @@ def plan(
     if baseline is not None:
         path = _path_of(baseline, folder)
         comparing.baseline, comparing.baseline_name = _read(path, made.scenario.name), baseline
+    planning.check_places(made)
     if comparing.save_to is not None:
         document.check_writable(folder)
         planning.check_file("--save-baseline", comparing.save_to)

@@ -1,7 +1,7 @@
 """Strategies compared: from the runs of some rounds to ratios with intervals, and what follows from them.
 
-Each strategy is run once a round, so the n-th run of a strategy is that of round n, and ratios are taken within a round:
-what slows the machine for a while slows both sides. Pure; running them is comparing.py's, showing them reports'.
+Each strategy is run once a round, so the n-th run of a strategy is that of round n, and ratios are taken within a
+round: what slows the machine for a while slows both sides. Pure; running them is comparing.py's, showing them reports'.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ class Judgement(StrEnum):
 class Compared:
     """One strategy over all rounds.
 
-    `verdict` is the worst of its runs, `found` every forbidden anomaly of them, `counts` their sums. `throughput_per_s` and
-    `latency_us` are geometric means over the whole rounds, `ratio` that of the throughput to the reference's, each with
-    its interval; None where there are fewer than two whole rounds or a round without a commit. `digest` changes with the
-    strategy's SQL. `reason`: why it is judged so, in words.
+    `verdict` is the worst of its runs, `found` every forbidden anomaly of them, `counts` their sums. `throughput_per_s`
+    and `latency_us` are geometric means over the whole rounds, `ratio` that of the throughput to the reference's, each
+    with its interval; None where there are fewer than two whole rounds or a round without a commit. `digest` changes
+    with the strategy's SQL. `reason`: why it is judged so, in words.
     """
 
     strategy: str
@@ -73,14 +73,15 @@ class Conditions:
 class Comparison:
     """All strategies, the right ones first and the fastest of them first.
 
-    `rounds` were asked for, `whole` were finished by every strategy. `confidence` is that all ratios lie in their intervals
-    together, `margin` the share within which two are the same. `frame` changes with what all strategies share: the
-    scenario's schema and its consumers.
+    `rounds` were asked for, `whole` were finished by every strategy; `seed` drew their order. `confidence` is that all
+    ratios lie in their intervals together, `margin` the share within which two are the same. `frame` changes with what
+    all strategies share: the scenario's schema and its consumers.
     """
 
     reference: str
     rounds: int
     whole: int
+    seed: int
     confidence: float
     margin: float
     frame: str
@@ -99,6 +100,7 @@ class Asked:
 
     reference: str
     rounds: int
+    seed: int
     digests: Mapping[str, str]
     frame: str
     confidence: float = CONFIDENCE
@@ -154,6 +156,7 @@ def compare(runs: Sequence[RunResult], asked: Asked, conditions: Conditions, cpu
         reference=asked.reference,
         rounds=asked.rounds,
         whole=whole,
+        seed=asked.seed,
         confidence=asked.confidence,
         margin=asked.margin,
         frame=asked.frame,
@@ -217,8 +220,8 @@ def _warnings(
     said = []
     if any(len(of) < asked.rounds for of in found.values()):
         said.append(
-            f"ended in round {max(len(of) for of in found.values())} of {asked.rounds}: speeds are those of the {whole} "
-            "rounds that every strategy finished, anomalies those of every finished run"
+            f"{whole} of {asked.rounds} rounds were finished: speeds are of these alone, anomalies of every finished run; "
+            "run it again for all"
         )
     if conditions.load_average is not None and conditions.load_average > _LOADED * cpus:
         said.append(
@@ -227,7 +230,8 @@ def _warnings(
         )
     if conditions.stolen is not None and conditions.stolen > _STOLEN:
         said.append(
-            f"the hypervisor gave {100 * conditions.stolen:.0f} % of the CPU time to others: measure on a machine of its own"
+            f"the hypervisor gave {100 * conditions.stolen:.0f} % of the CPU time to others: "
+            "measure on a machine of its own"
         )
     said += _drift(found, whole)
     said += _wide(made, whole, asked)

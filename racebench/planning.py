@@ -86,7 +86,22 @@ def target_of(dsn: str | None) -> Target | None:
     return external(dsn)
 
 
-def plan(
+def plan(**given: Any) -> Plan:
+    """Check the options of `run` and `matrix`, and that what is saved can be; raises UsageProblem."""
+    made = draft(**given)
+    check_places(made)
+    return made
+
+
+def check_places(made: Plan) -> None:
+    """Make the results' folder; raises UsageProblem unless it and --json's file can be written."""
+    if made.json_path is not None and made.json_path != "-":
+        check_file("--json", Path(made.json_path))
+    if made.folder is not None:
+        check_writable(made.folder)
+
+
+def draft(
     *,
     scenario: str | None,
     strategies: Sequence[str],
@@ -120,7 +135,7 @@ def plan(
     threshold: Sequence[str] = (),
     default_seconds: float = DEFAULT_SECONDS,
 ) -> Plan:
-    """Check the options of `run`, `matrix` and `compare`; raises UsageProblem for the first that cannot be carried out.
+    """Check options, and touch nothing; raises UsageProblem for the first that cannot be carried out.
 
     Durations are in seconds, delays in milliseconds; `long` is a percentage and a delay.
     """
@@ -192,10 +207,6 @@ def plan(
         stem=stem,
     )
     made.thresholds = concerning(made, asked, reference=None)
-    if json_path is not None and json_path != "-":
-        check_file("--json", Path(json_path))
-    if made.folder is not None:
-        check_writable(made.folder)
     return made
 
 

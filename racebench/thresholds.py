@@ -123,7 +123,9 @@ def check(
         known = suggest(str(threshold.whose), [*names, *groups])
         raise UsageProblem(f"--threshold '{text}': strategy '{threshold.whose}': {what}{known}")
     if metric in _OF_ROWS and scenario.rows is None:
-        raise UsageProblem(f"--threshold '{text}': '{scenario.name}' numbers no rows, {metric} is always 0; see violations")
+        raise UsageProblem(
+            f"--threshold '{text}': '{scenario.name}' numbers no rows, {metric} is always 0; see violations"
+        )
     if metric == "violations" and not scenario.invariants:
         raise UsageProblem(f"--threshold '{text}': '{scenario.name}' has no invariants, violations is always 0")
     if metric in _OF_CONSUMERS and not consumers:
@@ -174,6 +176,7 @@ def _judge(
     value, reason = _value(threshold.metric, name, runs, whole, comparison)
     outcome = Outcome.INCONCLUSIVE
     if value is not None:
+        reason = ""
         held = {threshold.holds(each) for each in (value.low, value.value, value.high)}
         if held == {True}:
             outcome = Outcome.PASSED
@@ -181,7 +184,11 @@ def _judge(
             outcome = Outcome.CROSSED
         else:
             reason = "the interval holds the limit; more --rounds or a longer --duration"
-        if threshold.metric in ANOMALIES and outcome is Outcome.PASSED and (unknown := _unknown(threshold.metric, runs)):
+        if (
+            threshold.metric in ANOMALIES
+            and outcome is Outcome.PASSED
+            and (unknown := _unknown(threshold.metric, runs))
+        ):
             outcome, reason = Outcome.INCONCLUSIVE, unknown
     if outcome is Outcome.PASSED and verdict is Verdict.INVALID and threshold.metric not in ANOMALIES:
         reason = f"but INVALID: {', '.join(kinds)}"

@@ -24,12 +24,13 @@ FLOORS = (
     {"checkers"},
     {"pace"},
     {"judging"},
-    {"offline"},
+    {"offline", "comparison"},
+    {"thresholds", "baselines"},
     {"schemas"},
     {"hammer", "explore"},
     {"reports"},
     {"planning"},
-    {"running", "exploring"},
+    {"running", "exploring", "comparing"},
     {"cli", "__main__"},
 )
 

@@ -55,7 +55,11 @@ def to_json(document: Document, *, witnesses: int | None = None) -> str:
             "created": document.created,
             "complete": document.complete,
             "environment": dict(document.environment),
-            **({"thresholds": [dataclasses.asdict(held) for held in document.thresholds]} if document.thresholds else {}),
+            **(
+                {"thresholds": [dataclasses.asdict(held) for held in document.thresholds]}
+                if document.thresholds
+                else {}
+            ),
             **({} if document.comparison is None else {"comparison": dataclasses.asdict(document.comparison)}),
             **({} if document.baseline is None else {"baseline": dataclasses.asdict(document.baseline)}),
             "runs": [_run(result, witnesses) for result in document.runs],
@@ -80,7 +84,9 @@ def from_json(text: str, name: str) -> Document:
             complete=data["complete"],
             runs=tuple(_result(run) for run in data["runs"]),
             comparison=None if "comparison" not in data else _comparison(data["comparison"]),
-            thresholds=tuple(Held(**{**held, "outcome": Outcome(held["outcome"])}) for held in data.get("thresholds", ())),
+            thresholds=tuple(
+                Held(**{**held, "outcome": Outcome(held["outcome"])}) for held in data.get("thresholds", ())
+            ),
             baseline=None if "baseline" not in data else _baseline(data["baseline"]),
         )
     except json.JSONDecodeError as problem:

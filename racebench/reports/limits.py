@@ -1,0 +1,74 @@
+"""What became of thresholds and of a baseline, as lines: ✓ and ✗ with words, first in every summary."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.text import Text
+
+from racebench.baselines import BaselineResult, Beside, Standing
+from racebench.reports.document import Document
+from racebench.thresholds import Held, Outcome
+
+_MARKS = {
+    Outcome.PASSED: ("✓", "green"),
+    Outcome.CROSSED: ("✗", "bold red"),
+    Outcome.INCONCLUSIVE: ("?", "bold yellow"),
+}
+_OUTCOMES = {
+    Standing.ANOMALY: Outcome.CROSSED,
+    Standing.SLOWER: Outcome.CROSSED,
+    Standing.HELD: Outcome.PASSED,
+    Standing.INCONCLUSIVE: Outcome.INCONCLUSIVE,
+}
+_ASCII = {"✓": "+", "✗": "x"}
+
+
+def render(document: Document, *, ascii_only: bool) -> Iterator[Text]:
+    """Yield a line a threshold and strategy, then the baseline's."""
+    for held in document.thresholds:
+        yield _line(held.outcome, held.outcome.value, _threshold(held), ascii_only=ascii_only)
+    if document.baseline is not None:
+        yield from _baseline(document.baseline, ascii_only=ascii_only)
+
+
+def _line(outcome: Outcome | None, word: str, text: str, *, ascii_only: bool) -> Text:
+    mark, style = ("·", "dim") if outcome is None else _MARKS[outcome]
+    line = Text()
+    line.append(f"{_ASCII.get(mark, mark) if ascii_only else mark} {word}", style=style)
+    line.append(f"  {text}")
+    return line
+
+
+def _threshold(held: Held) -> str:
+    whose = held.text if held.text.lstrip().startswith(f"{held.strategy}:") else f"{held.strategy}: {held.text}"
+    parts = []
+    if held.value is not None:
+        interval = "" if held.low is None or held.high is None else f" [{figure(held.low)}–{figure(held.high)}]"
+        parts.append(f"is {figure(held.value)}{interval}")
+    if held.reason:
+        parts.append(held.reason)
+    return f"{whose}  {', '.join(parts)}".rstrip()
+
+
+def _baseline(result: BaselineResult, *, ascii_only: bool) -> Iterator[Text]:
+    limit = "" if result.fail_slower is None else f", at most {100 * result.fail_slower:g} % slower"
+    yield Text(f"Beside the baseline {result.name} of {result.created[:10]}{limit}:")
+    for one in result.strategies:
+        yield _line(_OUTCOMES.get(one.standing), one.standing.value, _beside(one), ascii_only=ascii_only)
+    if result.differs:
+        yield Text(f"Speeds are not held against it, it was not measured alike: {'; '.join(result.differs)}.")
+
+
+def _beside(one: Beside) -> str:
+    ratio = (
+        "" if one.ratio is None else f" {figure(one.ratio.value)} [{figure(one.ratio.low)}–{figure(one.ratio.high)}]"
+    )
+    return f"{one.strategy}{ratio}{f', {one.reason}' if one.reason else ''}"
+
+
+def figure(value: float) -> str:
+    """A number with the digits that matter: counts whole, ratios with two places."""
+    if (value == int(value) and abs(value) < 1e15) or abs(value) >= 100:
+        return f"{value:,.0f}" if abs(value) < 1e6 else f"{value:.3g}"
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
