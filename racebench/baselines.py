@@ -99,8 +99,10 @@ def beside(now: Measured, then: Measured, *, name: str, created: str, fail_slowe
     for one in now.comparison.strategies:
         before = then.comparison.of(one.strategy)
         if before is None:
+            asked = one.verdict is not Verdict.VALID or fail_slower is not None
+            standing = Standing.INCONCLUSIVE if asked else Standing.NOT_JUDGED
             reason = "it is not in the baseline; save it anew"
-            made.append(Beside(strategy=one.strategy, standing=Standing.INCONCLUSIVE, ratio=None, reason=reason))
+            made.append(Beside(strategy=one.strategy, standing=standing, ratio=None, reason=reason))
             continue
         ratio = None
         if not differs:
@@ -117,10 +119,10 @@ def beside(now: Measured, then: Measured, *, name: str, created: str, fail_slowe
             reason = "INVALID then and now: its speed does not matter"
         elif one.verdict is Verdict.UNKNOWN:
             standing, reason = Standing.INCONCLUSIVE, "its verdict is UNKNOWN"
-        elif differs:
-            standing, reason = Standing.INCONCLUSIVE, "not measured alike"
         elif fail_slower is not None:
             standing, reason = _slower(ratio, fail_slower)
+            if differs:
+                reason = "not measured alike"
         if one.digest != before.digest:
             reason = f"{reason}; its SQL has changed since" if reason else "its SQL has changed since"
         made.append(Beside(strategy=one.strategy, standing=standing, ratio=ratio, reason=reason))

@@ -123,11 +123,14 @@ def compare(**given: Any) -> int:
     from racebench.reports import terminal
 
     made = comparing.plan(**given)
-    _execute(made.plan, lambda: terminal.show(_console(), made.plan.document()))
-    code = comparing.finish(made)
-    if made.save_to is not None:
-        said = str(made.save_to) if made.saved_baseline else f"not saved, for this ends with exit code {code}"
-        click.echo(f"baseline: {said}", err=made.plan.json_path == "-")
+    said = "not saved, for this was not finished"
+    try:
+        _execute(made.plan, lambda: terminal.show(_console(), made.plan.document()))
+        code = comparing.finish(made)
+        said = str(made.saved_baseline) if made.saved_baseline else f"not saved, for this ends with exit code {code}"
+    finally:
+        if made.save_to is not None and made.plan.json_path != "-":
+            click.echo(f"baseline: {said}")
     return code
 
 

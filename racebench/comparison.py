@@ -220,7 +220,7 @@ def _warnings(
     said = []
     if any(len(of) < asked.rounds for of in found.values()):
         said.append(
-            f"{whole} of {asked.rounds} rounds were finished: speeds are of these alone, anomalies of every finished run; "
+            f"{whole} of {asked.rounds} rounds were finished: speeds are of these alone, anomalies of every run; "
             "run it again for all"
         )
     if conditions.load_average is not None and conditions.load_average > _LOADED * cpus:
@@ -235,15 +235,10 @@ def _warnings(
         )
     said += _drift(found, whole)
     said += _wide(made, whole, asked)
+    said += _few(found)
     for one in made:
         of = found[one.strategy]
         said += _of_client(one.strategy, of, cpus)
-        fewest = min((run.counts["committed"] for run in of), default=0)
-        if 0 < fewest < _SAMPLES:
-            said.append(
-                f"{one.strategy}: a round has as few as {fewest} commits, its p99 rests on {math.ceil(fewest / 100)} "
-                "of them: raise --duration"
-            )
         if one.verdict is Verdict.VALID and (unseen := [kind for kind in of[0].expected if kind not in one.found]):
             said.append(
                 f"{one.strategy} is known to allow {' and '.join(unseen)}, which did not show: "
@@ -267,6 +262,22 @@ def _wide(made: Sequence[Compared], whole: int, asked: Asked) -> list[str]:
     return [
         f"noisy: the interval of {widest.strategy}{more} reaches {100 * reach:.0f} % from its middle: "
         f"try {advice}, or a longer --duration"
+    ]
+
+
+def _few(found: Mapping[str, Sequence[RunResult]]) -> list[str]:
+    """The strategy with the fewest commits in a round, if they are too few for a p99."""
+    fewest = {name: min((run.counts["committed"] for run in of), default=0) for name, of in found.items()}
+    few = {name: commits for name, commits in fewest.items() if 0 < commits < _SAMPLES}
+    if not few:
+        return []
+    name = min(few, key=lambda each: few[each])
+    more = f" (few in {len(few) - 1} more)" if len(few) > 1 else ""
+    longer = found[name][0].load.duration_s
+    advice = "raise --operations" if longer is None else f"try --duration {longer * _SAMPLES / few[name]:.2g}"
+    return [
+        f"a round of {name} has only {few[name]} commits{more}: its p99 rests on {math.ceil(few[name] / 100)} of them; "
+        f"{advice}"
     ]
 
 

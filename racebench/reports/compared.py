@@ -35,7 +35,7 @@ def render(document: Document, *, width: int, ascii_only: bool) -> Iterator[Rend
     assert comparison is not None
     rounds = f"{comparison.whole} rounds"
     if comparison.whole < comparison.rounds:
-        rounds = f"INTERRUPTED: {comparison.whole} of {comparison.rounds} whole rounds"
+        rounds = f"UNFINISHED: {comparison.whole} of {comparison.rounds} whole rounds"
     yield Text(f"{rounds}, in random order · reference {comparison.reference}", style="dim")
     yield from limits.render(document, ascii_only=ascii_only)
     numbered = any(result.counts["rows"] or result.consumers for result in document.runs)
