@@ -73,7 +73,7 @@ def _table(
         cells: list[Text | str] = [one.strategy, verdict_text(one.verdict)]
         if speed:
             cells.append(Text("–" if one.judgement is Judgement.INVALID else one.judgement.value, style=_style(one)))
-            cells += [_rate(one.throughput_per_s), *_ratio(one)]
+            cells += [_rate(one.throughput_per_s), *_ratio(one, ascii_only=ascii_only)]
         if counts:
             cells += [_latency(one), amount(one.counts["committed"])]
             cells += [amount(one.counts[kind], bad=kind in forbidden) for kind in kinds]
@@ -90,12 +90,12 @@ def _rate(rate: Estimate | None) -> str:
     return "–" if rate is None else f"{rate.value:,.0f}"
 
 
-def _ratio(one: Compared) -> tuple[str, str]:
+def _ratio(one: Compared, *, ascii_only: bool) -> tuple[str, str]:
     if one.judgement is Judgement.REFERENCE:
         return "1", ""
     if one.ratio is None:
         return "–", ""
-    return limits.figure(one.ratio.value), f"{limits.figure(one.ratio.low)}–{limits.figure(one.ratio.high)}"
+    return limits.figure(one.ratio.value), limits.interval(one.ratio.low, one.ratio.high, ascii_only=ascii_only)
 
 
 def _latency(one: Compared) -> str:

@@ -27,7 +27,7 @@ _ASCII = {"✓": "+", "✗": "x"}
 def render(document: Document, *, ascii_only: bool) -> Iterator[Text]:
     """Yield a line a threshold and strategy, then the baseline's."""
     for held in document.thresholds:
-        yield _line(held.outcome, held.outcome.value, _threshold(held), ascii_only=ascii_only)
+        yield _line(held.outcome, held.outcome.value, _threshold(held, ascii_only=ascii_only), ascii_only=ascii_only)
     if document.baseline is not None:
         yield from _baseline(document.baseline, ascii_only=ascii_only)
 
@@ -40,12 +40,14 @@ def _line(outcome: Outcome | None, word: str, text: str, *, ascii_only: bool) ->
     return line
 
 
-def _threshold(held: Held) -> str:
+def _threshold(held: Held, *, ascii_only: bool) -> str:
     whose = held.text if held.text.lstrip().startswith(f"{held.strategy}:") else f"{held.strategy}: {held.text}"
     parts = []
     if held.value is not None:
-        interval = "" if held.low is None or held.high is None else f" [{figure(held.low)}–{figure(held.high)}]"
-        parts.append(f"is {figure(held.value)}{interval}")
+        between = ""
+        if held.low is not None and held.high is not None:
+            between = f" [{interval(held.low, held.high, ascii_only=ascii_only)}]"
+        parts.append(f"is {figure(held.value)}{between}")
     if held.reason:
         parts.append(held.reason)
     return f"{whose}  {', '.join(parts)}".rstrip()
@@ -55,16 +57,24 @@ def _baseline(result: BaselineResult, *, ascii_only: bool) -> Iterator[Text]:
     limit = "" if result.fail_slower is None else f", at most {100 * result.fail_slower:g} % slower"
     yield Text(f"Beside the baseline {result.name} of {result.created[:10]}{limit}:")
     for one in result.strategies:
-        yield _line(_OUTCOMES.get(one.standing), one.standing.value, _beside(one), ascii_only=ascii_only)
+        yield _line(
+            _OUTCOMES.get(one.standing), one.standing.value, _beside(one, ascii_only=ascii_only), ascii_only=ascii_only
+        )
     if result.differs:
         yield Text(f"Speeds are not held against it, it was not measured alike: {'; '.join(result.differs)}.")
 
 
-def _beside(one: Beside) -> str:
-    ratio = (
-        "" if one.ratio is None else f" {figure(one.ratio.value)} [{figure(one.ratio.low)}–{figure(one.ratio.high)}]"
-    )
+def _beside(one: Beside, *, ascii_only: bool) -> str:
+    ratio = ""
+    if one.ratio is not None:
+        between = interval(one.ratio.low, one.ratio.high, ascii_only=ascii_only)
+        ratio = f" {figure(one.ratio.value)} [{between}]"
     return f"{one.strategy}{ratio}{f', {one.reason}' if one.reason else ''}"
+
+
+def interval(low: float, high: float, *, ascii_only: bool) -> str:
+    """Two figures and a dash between them."""
+    return f"{figure(low)}{'-' if ascii_only else '–'}{figure(high)}"
 
 
 def figure(value: float) -> str:
