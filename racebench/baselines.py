@@ -40,8 +40,9 @@ class Standing(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """One side: the runs of a comparison, and where they were made."""
+    """One side: the runs of a comparison, and where and when they were made."""
 
+    created: str
     environment: Mapping[str, Any]
     runs: Sequence[RunResult]
     comparison: Comparison
@@ -72,7 +73,18 @@ class BaselineResult:
 
 
 def check(then: Measured, name: str, scenario: str) -> None:
-    """Raise UsageProblem for a baseline that nothing could be held against."""
+    """Raise UsageProblem for a baseline that nothing could be held against: damaged, too short, of something else."""
+    shapes = (
+        (then.environment, dict),
+        (then.environment.get("server_settings", {}) if isinstance(then.environment, dict) else None, dict),
+        (then.created, str),
+        (then.comparison.whole, int),
+        *((run.strategy, str) for run in then.runs),
+        *((consumer.name, str) for run in then.runs for consumer in run.consumers),
+        *((one.strategy, str) for one in then.comparison.strategies),
+    )
+    if not all(isinstance(value, shape) for value, shape in shapes):
+        raise UsageProblem(f"baseline {name} is damaged; save another")
     if any(run.scenario != scenario for run in then.runs):
         raise UsageProblem(f"baseline {name} is of '{then.runs[0].scenario}', this is '{scenario}'; name another")
     if then.comparison.whole < 2:
@@ -88,7 +100,7 @@ def check(then: Measured, name: str, scenario: str) -> None:
             raise UsageProblem(f"baseline {name}: a run of '{run.strategy}' has throughput {rate!r}; save another")
 
 
-def beside(now: Measured, then: Measured, *, name: str, created: str, fail_slower: float | None) -> BaselineResult:
+def beside(now: Measured, then: Measured, *, name: str, fail_slower: float | None) -> BaselineResult:
     """Hold every strategy against the baseline."""
     differs = tuple(differences(now, then))
     ours, our_whole = by_strategy(now.runs, [one.strategy for one in now.comparison.strategies])
@@ -126,7 +138,9 @@ def beside(now: Measured, then: Measured, *, name: str, created: str, fail_slowe
         if one.digest != before.digest:
             reason = f"{reason}; its SQL has changed since" if reason else "its SQL has changed since"
         made.append(Beside(strategy=one.strategy, standing=standing, ratio=ratio, reason=reason))
-    return BaselineResult(name=name, created=created, fail_slower=fail_slower, differs=differs, strategies=tuple(made))
+    return BaselineResult(
+        name=name, created=then.created, fail_slower=fail_slower, differs=differs, strategies=tuple(made)
+    )
 
 
 def _slower(ratio: Estimate | None, fail_slower: float) -> tuple[Standing, str]:

@@ -78,7 +78,6 @@ class Comparing:
             _measured(made),
             _measured(self.baseline),
             name=self.baseline_name,
-            created=self.baseline.created,
             fail_slower=self.fail_slower,
         )
         return replace(made, baseline=result)
@@ -203,7 +202,7 @@ def _read(path: Path, scenario: str) -> Document:
 
 def _measured(made: Document) -> Measured:
     assert made.comparison is not None  # a baseline has one, and so has what is concluded
-    return Measured(environment=made.environment, runs=made.runs, comparison=made.comparison)
+    return Measured(created=made.created, environment=made.environment, runs=made.runs, comparison=made.comparison)
 
 
 def finish(made: Comparing) -> int:

@@ -19,7 +19,8 @@ from racebench import baselines
 from racebench.baselines import BaselineResult, Measured, Standing
 from racebench.errors import UsageProblem
 from racebench.model import RunResult
-from racebench.reports.document import SCHEMA_FILE
+from racebench.reports import document, limits
+from racebench.reports.document import SCHEMA_FILE, Document
 
 SCHEMA = json.loads(SCHEMA_FILE.read_text())
 STEADY = (1000.0, 1010.0, 990.0, 1005.0, 995.0)
@@ -38,6 +39,7 @@ ENVIRONMENT = {
 def measured(runs: Sequence[RunResult], frame: str = "f", digest: str = "d", **environment: Any) -> Measured:
     names = dict.fromkeys(run.strategy for run in runs)
     return Measured(
+        created="2026-11-23T00:00:00Z",
         environment={**ENVIRONMENT, **environment},
         runs=runs,
         comparison=compared(runs, rounds=5, frame=frame, digests=dict.fromkeys(names, digest)),
@@ -45,7 +47,7 @@ def measured(runs: Sequence[RunResult], frame: str = "f", digest: str = "d", **e
 
 
 def beside(now: Measured, then: Measured, fail_slower: float | None = 0.2) -> BaselineResult:
-    return baselines.beside(now, then, name="main", created="2026-11-23T00:00:00Z", fail_slower=fail_slower)
+    return baselines.beside(now, then, name="main", fail_slower=fail_slower)
 
 
 def standing(result: BaselineResult, strategy: str) -> Standing:
@@ -85,7 +87,7 @@ def test_the_same_again_is_seldom_a_regression() -> None:
     for _ in range(trials):
         rates = [{name: (1000 * np.exp(drawn.normal(0, 0.2, 5))).tolist() for name in ("a", "b")} for _ in range(2)]
         now, then = (
-            Measured(environment=ENVIRONMENT, runs=runs, comparison=compared(runs, reference="a", rounds=5))
+            Measured(created="", environment=ENVIRONMENT, runs=runs, comparison=compared(runs, reference="a", rounds=5))
             for runs in (rounds_of(**of) for of in rates)
         )
         called += any(one.standing is Standing.SLOWER for one in beside(now, then, fail_slower=0.0).strategies)
@@ -330,3 +332,47 @@ def test_a_baseline_of_another_scenario_is_refused(racebench: Command, project: 
     done = racebench("compare", "-s", "advisory", "-s", "upsert", *options, "--baseline", "orders")
     assert done.returncode == 2
     assert "is of 'orders', this is 'version-counter'" in done.stderr
+
+
+def _places(data: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The path of every value in a JSON document, but for what only witnesses and timelines hold."""
+    found = [path] if path else []
+    items = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
+    for key, value in items:
+        found += _places(value, (*path, key))
+    return found
+
+
+def test_a_baseline_damaged_anywhere_is_refused_or_read_and_never_fails_later() -> None:
+    runs = rounds_of(advisory=STEADY[:2], upsert=STEADY[:2])
+    now = measured(runs)
+    whole = Document(
+        environment=now.environment, created="2026-11-23T00:00:00Z", runs=tuple(runs), comparison=now.comparison
+    )
+    text = document.to_json(whole)
+    refused = 0
+    for path in _places(json.loads(text)):
+        for damage in (None, "x", [], {}, -1, 1e400):
+            data = json.loads(text)
+            holder = data
+            for key in path[:-1]:
+                holder = holder[key]
+            holder[path[-1]] = damage
+            try:
+                then = document.from_json(json.dumps(data), "b.json")
+                earlier = _side(then)
+                if earlier is not None:
+                    baselines.check(earlier, "b.json", "version-counter")
+            except UsageProblem:
+                refused += 1
+                continue
+            if earlier is not None:
+                result = baselines.beside(now, earlier, name="b", fail_slower=0.2)
+                list(limits.render(replace(whole, baseline=result), ascii_only=False))
+    assert refused > 100
+
+
+def _side(made: Document) -> Measured | None:
+    if made.comparison is None:
+        return None
+    return Measured(created=made.created, environment=made.environment, runs=made.runs, comparison=made.comparison)
