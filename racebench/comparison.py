@@ -19,7 +19,7 @@ CONFIDENCE = 0.95
 #: A difference within this share, either way, is none that matters.
 MARGIN = 0.05
 
-_WIDE = 0.20  # an interval that reaches further than this from its middle
+_WIDE = 0.20  # an interval that reaches further than this above its middle
 _DRIFT = 0.10
 _STOLEN = 0.02
 _LOADED = 0.5  # of the processors, before the first run
@@ -260,7 +260,7 @@ def _wide(made: Sequence[Compared], whole: int, asked: Asked) -> list[str]:
     needed = math.ceil(whole * (math.log1p(reach) / math.log1p(_WIDE)) ** 2)
     advice = f"--rounds {needed}" if needed <= 10 * asked.rounds else "a quieter machine"
     return [
-        f"noisy: the interval of {widest.strategy}{more} reaches {100 * reach:.0f} % from its middle: "
+        f"noisy: the interval of {widest.strategy}{more} reaches to {1 + reach:.2g} times its middle: "
         f"try {advice}, or a longer --duration"
     ]
 

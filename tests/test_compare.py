@@ -213,7 +213,7 @@ def test_a_quiet_comparison_has_no_warnings() -> None:
         (
             rounds_of(advisory=STEADY, upsert=[1300, 900, 1200, 850, 1250]),
             Conditions(),
-            "noisy: the interval of upsert reaches",
+            "noisy: the interval of upsert reaches to 1.",
             "--rounds",
         ),
         (

@@ -17,7 +17,8 @@ from racebench import thresholds
 from racebench.comparison import Comparison
 from racebench.errors import UsageProblem
 from racebench.model import ANOMALIES, RunResult
-from racebench.reports.document import SCHEMA_FILE
+from racebench.reports import limits
+from racebench.reports.document import SCHEMA_FILE, Document
 from racebench.thresholds import METRICS, Held, Outcome
 
 SCHEMA = json.loads(SCHEMA_FILE.read_text())
@@ -257,3 +258,10 @@ def test_a_threshold_that_can_never_be_judged_is_one_line_and_starts_nothing(
 
 def test_every_anomaly_is_a_metric() -> None:
     assert set(ANOMALIES) <= set(METRICS)
+
+
+def test_a_threshold_that_many_pass_is_one_line_and_who_crosses_it_has_one_of_its_own() -> None:
+    runs = [run_of(name) for name in "abcde"] + [run_of("naive", duplicates=2)]
+    made = Document(environment={}, created="", runs=tuple(runs), thresholds=held("duplicates == 0", runs))
+    lines = [line.plain for line in limits.render(made, ascii_only=True)]
+    assert lines == ["+ passed  duplicates == 0  5 strategies, 0", "x crossed  naive: duplicates == 0  is 2"]

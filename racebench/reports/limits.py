@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rich.text import Text
 
@@ -21,15 +21,35 @@ _OUTCOMES = {
     Standing.HELD: Outcome.PASSED,
     Standing.INCONCLUSIVE: Outcome.INCONCLUSIVE,
 }
+_ALIKE = 3  # a threshold that more strategies pass is said once for all of them
 _ASCII = {"✓": "+", "✗": "x"}
 
 
 def render(document: Document, *, ascii_only: bool) -> Iterator[Text]:
-    """Yield a line a threshold and strategy, then the baseline's."""
-    for held in document.thresholds:
-        yield _line(held.outcome, held.outcome.value, _threshold(held, ascii_only=ascii_only), ascii_only=ascii_only)
+    """Yield a line for each threshold and strategy, one for those that pass if they are many, then the baseline's."""
+    for text, of in _by_text(document.thresholds).items():
+        passed = [held for held in of if held.outcome is Outcome.PASSED]
+        if len(passed) > _ALIKE:
+            values = [held.value for held in passed if held.value is not None]
+            said = f"{text}  {len(passed)} strategies, {_span(values, ascii_only=ascii_only)}"
+            yield _line(Outcome.PASSED, Outcome.PASSED.value, said, ascii_only=ascii_only)
+        for held in of if len(passed) <= _ALIKE else [one for one in of if one not in passed]:
+            said = _threshold(held, ascii_only=ascii_only)
+            yield _line(held.outcome, held.outcome.value, said, ascii_only=ascii_only)
     if document.baseline is not None:
         yield from _baseline(document.baseline, ascii_only=ascii_only)
+
+
+def _by_text(thresholds: Sequence[Held]) -> dict[str, list[Held]]:
+    found: dict[str, list[Held]] = {}
+    for held in thresholds:
+        found.setdefault(held.text, []).append(held)
+    return found
+
+
+def _span(values: Sequence[float], *, ascii_only: bool) -> str:
+    low, high = min(values), max(values)
+    return figure(low) if low == high else interval(low, high, ascii_only=ascii_only)
 
 
 def _line(outcome: Outcome | None, word: str, text: str, *, ascii_only: bool) -> Text:
