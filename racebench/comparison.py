@@ -23,6 +23,7 @@ _WIDE = 0.20  # an interval that reaches further than this above its middle
 _DRIFT = 0.10
 _STOLEN = 0.02
 _LOADED = 0.5  # of the processors, before the first run
+_NOTED = 3  # notes of a strategy on a terminal
 _SAMPLES = 500  # a p99 of fewer rests on fewer than five of them
 _WORST = (Verdict.VALID, Verdict.UNKNOWN, Verdict.INVALID)
 
@@ -238,7 +239,7 @@ def _warnings(
     said += _few(found)
     for one in made:
         of = found[one.strategy]
-        said += _of_client(one.strategy, of, cpus)
+        said += _notes(one.strategy, of, cpus)
         if one.verdict is Verdict.VALID and (unseen := [kind for kind in of[0].expected if kind not in one.found]):
             said.append(
                 f"{one.strategy} is known to allow {' and '.join(unseen)}, which did not show: "
@@ -302,10 +303,16 @@ def _drift(found: Mapping[str, Sequence[RunResult]], whole: int) -> list[str]:
     ]
 
 
-def _of_client(strategy: str, runs: Sequence[RunResult], cpus: int) -> list[str]:
-    """The first round's remark that the client was the bottleneck or a rate was not reached, and of how many."""
-    remarked = []
-    for run in runs:
+def _notes(strategy: str, runs: Sequence[RunResult], cpus: int) -> list[str]:
+    """What happened on the way (a worker died), each with its round; then remarks on the pace, said once."""
+    happened, remarked = [], []
+    for number, run in enumerate(runs, 1):
+        known = []
         if run.pace is not None:
-            remarked += remarks(run.pace, run.load, run.counts["attempts"], run.seconds + run.load.warmup_s, cpus)[:1]
-    return [f"{strategy}, {len(remarked)} of {len(runs)} rounds: {remarked[0]}"] if remarked else []
+            known = remarks(run.pace, run.load, run.counts["attempts"], run.seconds + run.load.warmup_s, cpus)
+        remarked += known[:1]
+        happened += [f"{strategy}, round {number}: {note}" for note in run.notes if note not in known]
+    said = happened[:_NOTED]
+    if len(happened) > _NOTED:
+        said.append(f"{strategy}: {len(happened) - _NOTED} more notes; see the JSON")
+    return said + ([f"{strategy}, {len(remarked)} of {len(runs)} rounds: {remarked[0]}"] if remarked else [])

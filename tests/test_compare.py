@@ -8,6 +8,7 @@ import shutil
 import signal
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
@@ -22,7 +23,7 @@ from measured import LOAD, compared, rounds_of, run_of
 from racebench import catalog
 from racebench.comparing import in_rounds
 from racebench.comparison import Comparison, Conditions, Judgement, joint
-from racebench.model import RunResult, Verdict
+from racebench.model import Pace, RunResult, Timeline, Usage, Verdict
 from racebench.reports import document, terminal
 from racebench.reports.document import SCHEMA_FILE, Document
 from racebench.statistics import geometric_mean
@@ -245,6 +246,24 @@ def test_what_makes_figures_doubtful_is_said_with_what_to_change(
     said = [warning for warning in compared(runs, rounds=5, conditions=conditions).warnings if words in warning]
     assert len(said) == 1
     assert remedy in said[0]
+
+
+def test_what_happened_in_a_run_is_said_with_its_round_and_a_busy_client_once() -> None:
+    busy = Pace(
+        start_spread_us=1.0,
+        timeline=Timeline(interval_s=0.1, committed=(1,), p50_us=(1.0,), p99_us=(1.0,)),
+        cpu=Usage(client_s=2.0, busiest_s=0.99, server_s=1.0),
+        open_loop=None,
+    )
+    idle = replace(busy, cpu=Usage(client_s=0.5, busiest_s=0.1, server_s=1.0))
+    runs = rounds_of(advisory=STEADY, upsert=times(1))
+    runs = [replace(run, pace=busy if run.strategy == "upsert" else idle) for run in runs]
+    remark = "a worker process was busy 99 % of the time: the client was the bottleneck; use more --workers"
+    runs[5] = replace(runs[5], notes=("worker 3 died (signal 9); what it had in flight is UNKNOWN", remark))
+    assert compared(runs, rounds=5).warnings == (
+        "upsert, round 3: worker 3 died (signal 9); what it had in flight is UNKNOWN",
+        f"upsert, 5 of 5 rounds: {remark}",
+    )
 
 
 # The order
