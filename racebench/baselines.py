@@ -1,7 +1,8 @@
 """A comparison beside an earlier one, the baseline: new anomalies, and regressions where both were measured alike.
 
 An anomaly counts wherever it was seen. A speed is held against the baseline only if machine, server, load, scenario and
-racebench are the same, and then on the interval of the ratio. Pure; the files are comparing.py's.
+racebench are the same, and then on the interval of the ratio. A machine has good and bad days all the same: the speeds
+of both days are taken relative to the reference, if its SQL has not changed since. Pure; the files are comparing.py's.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from racebench.comparison import Comparison, by_strategy, joint
+from racebench.comparison import LOADED, STOLEN, Comparison, by_strategy, joint
 from racebench.errors import UsageProblem
 from racebench.model import RunResult, Verdict
 from racebench.statistics import Estimate, ratio_of_means
@@ -50,7 +51,10 @@ class Measured:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Beside:
-    """One strategy beside the baseline. `ratio`: throughput now to then; None where they are not comparable."""
+    """One strategy beside the baseline.
+
+    `ratio`: its throughput now to then, each relative to the control's if there is one; None where that is not known.
+    """
 
     strategy: str
     standing: Standing
@@ -62,12 +66,14 @@ class Beside:
 class BaselineResult:
     """A comparison beside a baseline of that name and date. `fail_slower`: the share slower that is a regression.
 
-    `differs`: what was not the same, so that no speed is judged; empty if all was.
+    `differs`: what was not the same, so that no speed is judged; empty if all was. `control`: the reference of both, in
+    whose throughput the speeds are expressed, None if it is not the same.
     """
 
     name: str
     created: str
     fail_slower: float | None
+    control: str | None
     differs: tuple[str, ...]
     strategies: tuple[Beside, ...]
 
@@ -79,6 +85,8 @@ def check(then: Measured, name: str, scenario: str) -> None:
         (then.environment.get("server_settings", {}) if isinstance(then.environment, dict) else None, dict),
         (then.created, str),
         (then.comparison.whole, int),
+        (then.comparison.conditions.load_average or 0, int | float),
+        (then.comparison.conditions.stolen or 0, int | float),
         *((run.strategy, str) for run in then.runs),
         *((consumer.name, str) for run in then.runs for consumer in run.consumers),
         *((one.strategy, str) for one in then.comparison.strategies),
@@ -103,10 +111,11 @@ def check(then: Measured, name: str, scenario: str) -> None:
 def beside(now: Measured, then: Measured, *, name: str, fail_slower: float | None) -> BaselineResult:
     """Hold every strategy against the baseline."""
     differs = tuple(differences(now, then))
-    ours, our_whole = by_strategy(now.runs, [one.strategy for one in now.comparison.strategies])
-    theirs, their_whole = by_strategy(then.runs, [one.strategy for one in then.comparison.strategies])
+    control = _control(now.comparison, then.comparison)
+    busy = "" if differs or control is not None else _busy(now, "now") or _busy(then, "then")
+    ours, theirs = (_rates(side, control) for side in (now, then))
     # Every strategy is judged, so each interval has its share of the doubt.
-    confidence = joint(now.comparison.confidence, len(ours))
+    confidence = joint(now.comparison.confidence, len(ours) - (control is not None))
     made = []
     for one in now.comparison.strategies:
         before = then.comparison.of(one.strategy)
@@ -117,12 +126,8 @@ def beside(now: Measured, then: Measured, *, name: str, fail_slower: float | Non
             made.append(Beside(strategy=one.strategy, standing=standing, ratio=None, reason=reason))
             continue
         ratio = None
-        if not differs:
-            ratio = ratio_of_means(
-                [run.throughput_per_s for run in ours[one.strategy][:our_whole]],
-                [run.throughput_per_s for run in theirs[one.strategy][:their_whole]],
-                confidence,
-            )
+        if not differs and one.strategy != control:
+            ratio = ratio_of_means(ours[one.strategy], theirs[one.strategy], confidence)
         standing, reason = Standing.NOT_JUDGED, ""
         new = [kind for kind in one.found if kind not in before.found]
         if new:
@@ -131,16 +136,58 @@ def beside(now: Measured, then: Measured, *, name: str, fail_slower: float | Non
             reason = "INVALID then and now: its speed does not matter"
         elif one.verdict is Verdict.UNKNOWN:
             standing, reason = Standing.INCONCLUSIVE, "its verdict is UNKNOWN"
+        elif fail_slower is not None and differs:
+            standing, reason = Standing.INCONCLUSIVE, "not measured alike"
+        elif fail_slower is not None and one.strategy == control:
+            reason = "the others are relative to it"
+        elif fail_slower is not None and busy:
+            standing, reason = Standing.INCONCLUSIVE, busy
         elif fail_slower is not None:
             standing, reason = _slower(ratio, fail_slower)
-            if differs:
-                reason = "not measured alike"
         if one.digest != before.digest:
             reason = f"{reason}; its SQL has changed since" if reason else "its SQL has changed since"
         made.append(Beside(strategy=one.strategy, standing=standing, ratio=ratio, reason=reason))
     return BaselineResult(
-        name=name, created=then.created, fail_slower=fail_slower, differs=differs, strategies=tuple(made)
+        name=name,
+        created=then.created,
+        fail_slower=fail_slower,
+        control=control,
+        differs=differs,
+        strategies=tuple(made),
     )
+
+
+def _control(now: Comparison, then: Comparison) -> str | None:
+    """The reference, if it is the same on both sides and others are held against it."""
+    is_, was = now.of(now.reference), then.of(now.reference)
+    if now.reference != then.reference or is_ is None or was is None or len(now.strategies) < 2:
+        return None
+    known = is_.throughput_per_s is not None and was.throughput_per_s is not None
+    return now.reference if known and is_.digest == was.digest else None
+
+
+def _rates(side: Measured, control: str | None) -> dict[str, list[float]]:
+    """Each strategy's throughput in the whole rounds, relative to the control's in the same round."""
+    found, whole = by_strategy(side.runs, [one.strategy for one in side.comparison.strategies])
+    rates = {name: [run.throughput_per_s for run in of[:whole]] for name, of in found.items()}
+    if control is None:
+        return rates
+    return {
+        name: [rate / base for rate, base in zip(of, rates[control], strict=True) if base > 0]
+        for name, of in rates.items()
+    }
+
+
+def _busy(side: Measured, when: str) -> str:
+    """Why a speed without a control is not to be trusted; "" if it is."""
+    conditions, cpus = side.comparison.conditions, side.environment.get("cpu_count")
+    load = conditions.load_average
+    if load is not None and cpus and load > LOADED * cpus:
+        return f"the machine was busy {when} (load average {load:.1f} on {cpus} CPUs), and no reference tells how much"
+    if conditions.stolen is not None and conditions.stolen > STOLEN:
+        share = 100 * conditions.stolen
+        return f"the hypervisor took {share:.0f} % of the CPU time {when}, and no reference tells what that cost"
+    return ""
 
 
 def _slower(ratio: Estimate | None, fail_slower: float) -> tuple[Standing, str]:

@@ -21,8 +21,8 @@ MARGIN = 0.05
 
 _WIDE = 0.20  # an interval that reaches further than this above its middle
 _DRIFT = 0.10
-_STOLEN = 0.02
-_LOADED = 0.5  # of the processors, before the first run
+STOLEN = 0.02
+LOADED = 0.5  # of the processors, before the first run
 _NOTED = 3  # notes of a strategy on a terminal
 _SAMPLES = 500  # a p99 of fewer rests on fewer than five of them
 _WORST = (Verdict.VALID, Verdict.UNKNOWN, Verdict.INVALID)
@@ -224,12 +224,12 @@ def _warnings(
             f"{whole} of {asked.rounds} rounds were finished: speeds are of these alone, anomalies of every run; "
             "run it again for all"
         )
-    if conditions.load_average is not None and conditions.load_average > _LOADED * cpus:
+    if conditions.load_average is not None and conditions.load_average > LOADED * cpus:
         said.append(
             f"the load average was {conditions.load_average:.1f} on {cpus} CPUs before the first run: "
             "stop what else is running, or wait until it has ended"
         )
-    if conditions.stolen is not None and conditions.stolen > _STOLEN:
+    if conditions.stolen is not None and conditions.stolen > STOLEN:
         said.append(
             f"the hypervisor gave {100 * conditions.stolen:.0f} % of the CPU time to others: "
             "measure on a machine of its own"
@@ -260,10 +260,8 @@ def _wide(made: Sequence[Compared], whole: int, asked: Asked) -> list[str]:
     # The interval shrinks with the root of the rounds.
     needed = math.ceil(whole * (math.log1p(reach) / math.log1p(_WIDE)) ** 2)
     advice = f"--rounds {needed}" if needed <= 10 * asked.rounds else "a quieter machine"
-    return [
-        f"noisy: the interval of {widest.strategy}{more} reaches to {1 + reach:.2g} times its middle: "
-        f"try {advice}, or a longer --duration"
-    ]
+    how = f"reaches to {1 + reach:.2g} times its middle" if reach < 10 else "says nothing"
+    return [f"noisy: the interval of {widest.strategy}{more} {how}: try {advice}, or a longer --duration"]
 
 
 def _few(found: Mapping[str, Sequence[RunResult]]) -> list[str]:
@@ -275,7 +273,9 @@ def _few(found: Mapping[str, Sequence[RunResult]]) -> list[str]:
     name = min(few, key=lambda each: few[each])
     more = f" (few in {len(few) - 1} more)" if len(few) > 1 else ""
     longer = found[name][0].load.duration_s
-    advice = "raise --operations" if longer is None else f"try --duration {longer * _SAMPLES / few[name]:.2g}"
+    advice = (
+        "give each run more operations" if longer is None else f"try --duration {longer * _SAMPLES / few[name]:.2g}"
+    )
     return [
         f"a round of {name} has only {few[name]} commits{more}: its p99 rests on {math.ceil(few[name] / 100)} of them; "
         f"{advice}"

@@ -17,6 +17,7 @@ from conftest import Command
 from measured import LOAD, compared, rounds_of, run_of
 from racebench import baselines
 from racebench.baselines import BaselineResult, Measured, Standing
+from racebench.comparison import Conditions
 from racebench.errors import UsageProblem
 from racebench.model import RunResult
 from racebench.reports import document, limits
@@ -55,7 +56,8 @@ def standing(result: BaselineResult, strategy: str) -> Standing:
 
 
 def times(factor: float) -> list[float]:
-    return [rate * factor for rate in STEADY]
+    """STEADY times a factor, not quite alike in each round."""
+    return [rate * factor * (1 + 0.01 * (-1) ** number) for number, rate in enumerate(STEADY)]
 
 
 THEN = measured(rounds_of(advisory=STEADY, upsert=STEADY))
@@ -68,8 +70,39 @@ THEN = measured(rounds_of(advisory=STEADY, upsert=STEADY))
 def test_a_regression_is_judged_on_the_interval(factor: float, expected: str) -> None:
     result = beside(measured(rounds_of(advisory=STEADY, upsert=times(factor))), THEN)
     assert standing(result, "upsert").value == expected
-    assert standing(result, "advisory") is Standing.HELD
-    assert result.differs == ()
+    assert standing(result, "advisory") is Standing.NOT_JUDGED
+    assert (result.differs, result.control) == ((), "advisory")
+
+
+def test_a_machine_that_is_slower_today_is_no_regression_and_one_that_is_faster_hides_none() -> None:
+    half = beside(measured(rounds_of(advisory=times(0.5), upsert=times(0.5))), THEN)
+    assert standing(half, "upsert") is Standing.HELD
+    hidden = beside(measured(rounds_of(advisory=times(2), upsert=times(1))), THEN)
+    assert standing(hidden, "upsert") is Standing.SLOWER
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_without_a_reference_that_stayed_the_same_only_quiet_machines_are_compared(alone: bool) -> None:
+    """Alone there is no reference; beside one whose SQL has changed, it is no measure."""
+    others = {} if alone else {"upsert": STEADY}
+
+    def side(factor: float, digest: str, conditions: Conditions) -> Measured:
+        runs = rounds_of(advisory=times(factor), **others)
+        digests = dict.fromkeys(("advisory", *others), digest)
+        return Measured(
+            created="2026-11-23T00:00:00Z",
+            environment=ENVIRONMENT,
+            runs=runs,
+            comparison=compared(runs, rounds=5, digests=digests, conditions=conditions),
+        )
+
+    quiet, busy = Conditions(load_average=0.2, stolen=0.0), Conditions(load_average=3.0)
+    stolen = Conditions(load_average=0.2, stolen=0.1)
+    result = beside(side(0.5, "e", quiet), side(1, "d", quiet))
+    assert result.control is None
+    assert standing(result, "advisory") is Standing.SLOWER
+    for now, then in ((busy, quiet), (quiet, busy), (stolen, quiet)):
+        assert standing(beside(side(0.5, "e", now), side(1, "d", then)), "advisory") is Standing.INCONCLUSIVE
 
 
 def test_a_noisy_slowdown_is_not_called_one() -> None:
@@ -112,6 +145,7 @@ def test_in_another_environment_no_speed_is_judged(key: str, value: object, said
     result = beside(measured(slow, **{key: value}), THEN)
     assert result.differs == (said,)
     assert {one.standing for one in result.strategies} == {Standing.INCONCLUSIVE}
+    assert len(result.strategies) == 2
     assert all(one.ratio is None for one in result.strategies)
 
 
@@ -140,9 +174,12 @@ def test_another_seed_and_other_rounds_are_the_same_load() -> None:
 def test_another_schema_is_not_comparable_and_another_script_is_what_is_under_test() -> None:
     slow = rounds_of(advisory=STEADY, upsert=times(0.5))
     assert beside(measured(slow, frame="g"), THEN).differs == ("the scenario's schema or consumers have changed",)
-    result = beside(measured(slow, digest="e"), THEN)
+    changed = replace(
+        measured(slow), comparison=compared(slow, rounds=5, digests={"advisory": "d", "upsert": "changed"})
+    )
+    result = beside(changed, THEN)
     assert standing(result, "upsert") is Standing.SLOWER
-    assert "its SQL has changed since" in result.strategies[-1].reason
+    assert result.strategies[-1].reason == "the interval is below 0.8; its SQL has changed since"
 
 
 def test_a_new_anomaly_counts_in_any_environment_and_before_any_speed() -> None:
@@ -215,7 +252,7 @@ def test_a_baseline_is_saved_held_against_and_guards_speed_and_rightness(
     # The same again: nothing is 99 % slower.
     again = racebench(*options, "--baseline", "main", "--fail-slower", "99%", "--no-save")
     assert again.returncode == 0, again.stdout
-    assert "✓ held  one" in again.stdout
+    assert "✓ held  two" in again.stdout
 
     # Under another load no speed is judged, and that is said.
     other = racebench(
@@ -224,15 +261,15 @@ def test_a_baseline_is_saved_held_against_and_guards_speed_and_rightness(
     assert other.returncode == 5
     assert "workers was 4, is 3" in other.stdout
 
-    # One becomes much slower: exit 4. A baseline is not overwritten by what does not pass.
-    script = project / "one.sql"
+    # Two becomes much slower: exit 4. A baseline is not overwritten by what does not pass.
+    script = project / "two.sql"
     text, before = script.read_text(), path.read_text()
     script.write_text(text.replace("COMMIT;", "\\sleep 60 ms\nCOMMIT;"))
     slower = racebench(
         *options, "--baseline", "main", "--fail-slower", "20%", "--save-baseline", "main", "--json", "s.json"
     )
     assert slower.returncode == 4, slower.stdout
-    assert "✗ slower  one" in slower.stdout
+    assert "✗ slower  two" in slower.stdout
     assert "its SQL has changed since" in " ".join(slower.stdout.split())
     assert "baseline: not saved, for this ends with exit code 4" in slower.stdout
     assert path.read_text() == before
@@ -248,7 +285,7 @@ def test_a_baseline_is_saved_held_against_and_guards_speed_and_rightness(
     )
     script.write_text(text)
     assert wrong.returncode == 3, wrong.stdout
-    assert "✗ new anomaly  one" in wrong.stdout
+    assert "✗ new anomaly  two" in wrong.stdout
 
 
 def test_one_strategy_alone_can_be_held_against_its_baseline(racebench: Command, project: Path) -> None:

@@ -26,6 +26,7 @@ _STYLES = {
     Judgement.INCONCLUSIVE: "bold yellow",
 }
 _ONE_TABLE = 115  # columns from which one table holds everything
+_SENSELESS = 100  # an interval whose ends differ by such a factor says nothing; the JSON has it
 _SPOKEN = 5  # strategies with anomalies that get a line each
 
 
@@ -95,6 +96,8 @@ def _ratio(one: Compared, *, ascii_only: bool) -> tuple[str, str]:
         return "1", ""
     if one.ratio is None:
         return "–", ""
+    if one.ratio.high > _SENSELESS * one.ratio.low:
+        return limits.figure(one.ratio.value), "too wide"
     return limits.figure(one.ratio.value), limits.interval(one.ratio.low, one.ratio.high, ascii_only=ascii_only)
 
 

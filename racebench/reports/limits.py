@@ -75,7 +75,8 @@ def _threshold(held: Held, *, ascii_only: bool) -> str:
 
 def _baseline(result: BaselineResult, *, ascii_only: bool) -> Iterator[Text]:
     limit = "" if result.fail_slower is None else f", at most {100 * result.fail_slower:g} % slower"
-    yield Text(f"Beside the baseline {result.name} of {result.created[:10]}{limit}:")
+    relative = "" if result.control is None else f", relative to {result.control}"
+    yield Text(f"Beside the baseline {result.name} of {result.created[:10]}{limit}{relative}:")
     for one in result.strategies:
         yield _line(
             _OUTCOMES.get(one.standing), one.standing.value, _beside(one, ascii_only=ascii_only), ascii_only=ascii_only
