@@ -110,7 +110,7 @@ def run(**given: Any) -> int:
 @options.of_load
 @options.of_comparison
 @options.of_thresholds
-@options.of_target
+@options.of_server
 @options.of_results
 @click.option("--fail-on", metavar="KINDS", help="Exit 3 if one of these is found: duplicates,missed,… or 'any'.")
 def compare(**given: Any) -> int:

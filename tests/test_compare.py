@@ -18,13 +18,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from conftest import Command, Start, wait_for
+from conftest import Command, Start, UsersServer, wait_for
 from measured import LOAD, compared, rounds_of, run_of
 from racebench import catalog
 from racebench.comparing import in_rounds
 from racebench.comparison import Comparison, Conditions, Judgement, joint
 from racebench.model import Pace, RunResult, Timeline, Usage, Verdict
-from racebench.reports import document, terminal
+from racebench.reports import document, grid, terminal
 from racebench.reports.document import SCHEMA_FILE, Document
 from racebench.statistics import geometric_mean
 
@@ -342,6 +342,21 @@ def test_without_unicode_the_table_is_whole() -> None:
     assert "0.50-0.50" in said
 
 
+def test_as_markdown_it_is_the_same_table() -> None:
+    runs = invalid(rounds_of(advisory=STEADY, upsert=times(0.5), naive=times(9)), "naive", 1)
+    made = Document(
+        environment={"server_version": "18.4", "target": "embedded", "cpu_count": 2},
+        created="2026-11-23T00:00:00Z",
+        runs=tuple(runs),
+        comparison=compared(runs, rounds=5),
+    )
+    rows = [line.split(" | ") for line in grid.markdown(made).splitlines() if line.startswith("| ")]
+    assert [row[0] for row in rows[2:]] == ["| `advisory`", "| `upsert`", "| `naive`"]
+    assert len({len(row) for row in rows}) == 1
+    assert rows[3][1:6] == ["VALID", "worse", "500", "0.50", "0.50–0.50"]
+    assert rows[4][1:3] == ["**INVALID**", "–"]
+
+
 # The document
 
 
@@ -500,3 +515,15 @@ def test_an_anomaly_that_fail_on_names_is_exit_3_in_a_comparison_too(racebench: 
     options = ["--rounds", "2", "-d", "0.2", "--no-save", "--fail-on", "any"]
     assert racebench("compare", "-s", "naive", "-s", "advisory", *options).returncode == 3
     assert racebench("compare", "-s", "upsert", "-s", "advisory", *options).returncode == 0
+
+
+def test_on_a_users_server_nothing_is_left(racebench: Command, users_server: UsersServer) -> None:
+    options = ["-w", "2", "--rounds", "3", "-n", "40", "--no-save", "--json", "-"]
+    done = racebench("compare", "-s", "upsert", "-s", "advisory", *options, env={"RACEBENCH_DSN": users_server.dsn()})
+    assert done.returncode == 0, done.stderr
+    made = json.loads(done.stdout)
+    jsonschema.validate(made, SCHEMA)
+    assert made["environment"]["target"] == "external"
+    assert made["comparison"]["whole"] == 3
+    assert users_server.schemas() == []
+    assert users_server.password not in done.stdout + done.stderr

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from racebench.comparison import Compared, Comparison, Judgement
-from racebench.model import RunResult
+from racebench.model import RunResult, Verdict
 from racebench.reports import limits
 from racebench.reports.document import Document
 from racebench.reports.terminal import amount, blank_table, verdict_text
@@ -34,14 +34,9 @@ def render(document: Document, *, width: int, ascii_only: bool) -> Iterator[Rend
     """Yield the parts, top to bottom, after the headline."""
     comparison = document.comparison
     assert comparison is not None
-    rounds = f"{comparison.whole} rounds"
-    if comparison.whole < comparison.rounds:
-        rounds = f"UNFINISHED: {comparison.whole} of {comparison.rounds} whole rounds"
-    yield Text(f"{rounds}, in random order · reference {comparison.reference}", style="dim")
+    yield Text(f"{_how_far(comparison)} · reference {comparison.reference}", style="dim")
     yield from limits.render(document, ascii_only=ascii_only)
-    numbered = any(result.counts["rows"] or result.consumers for result in document.runs)
-    kinds = ("duplicates", "missed") if numbered else ("violations",)
-    forbidden = document.runs[0].forbidden if document.runs else ()
+    kinds, forbidden = _kinds(document.runs)
     if width >= _ONE_TABLE:
         yield _table(comparison, kinds, forbidden, speed=True, counts=True, ascii_only=ascii_only)
     else:
@@ -52,6 +47,18 @@ def render(document: Document, *, width: int, ascii_only: bool) -> Iterator[Rend
     yield from _anomalies(comparison, document.runs)
     for warning in comparison.warnings:
         yield Padding(Text(f"warning: {warning}", style="yellow"), (0, 0, 0, 2))
+
+
+def _how_far(comparison: Comparison) -> str:
+    if comparison.whole < comparison.rounds:
+        return f"UNFINISHED: {comparison.whole} of {comparison.rounds} whole rounds, in random order"
+    return f"{comparison.whole} rounds, in random order"
+
+
+def _kinds(runs: Sequence[RunResult]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The anomalies that get a column, and those that the scenario forbids."""
+    numbered = any(result.counts["rows"] or result.consumers for result in runs)
+    return ("duplicates", "missed") if numbered else ("violations",), runs[0].forbidden if runs else ()
 
 
 def _table(
@@ -138,3 +145,29 @@ def _anomalies(comparison: Comparison, runs: Sequence[RunResult]) -> Iterator[Te
         yield line
     if len(wrong) > _SPOKEN:
         yield Text(f"{len(wrong) - _SPOKEN} more have anomalies; see the JSON.")
+
+
+def markdown(document: Document) -> str:
+    """The comparison as a Markdown table, after what became of thresholds and before the warnings."""
+    comparison = document.comparison
+    assert comparison is not None
+    kinds, _ = _kinds(document.runs)
+    heads = ("strategy", "verdict", "judged", "commits per s", f"to `{comparison.reference}`", "interval", "p50/p99 ms")
+    lines = [f"- {line.plain}" for line in limits.render(document, ascii_only=False)]
+    lines += [""] if lines else []
+    lines.append(_row([*heads, *kinds, "errors", "retries"]))
+    lines.append(_row(["---"] * 3 + ["---:"] * (len(heads) - 3 + len(kinds) + 2)))
+    for one in comparison.strategies:
+        verdict = one.verdict.value if one.verdict is Verdict.VALID else f"**{one.verdict.value}**"
+        judged = "–" if one.judgement is Judgement.INVALID else one.judgement.value
+        cells = [f"`{one.strategy}`", verdict, judged, _rate(one.throughput_per_s), *_ratio(one, ascii_only=False)]
+        counts = [f"{one.counts[kind]:,}" for kind in (*kinds, "errors", "retries")]
+        lines.append(_row([*cells, _latency(one), *counts]))
+    lines += ["", f"{_how_far(comparison)}. {_legend(comparison)}"]
+    if comparison.warnings:
+        lines += ["", *(f"- warning: {warning}" for warning in comparison.warnings)]
+    return "\n".join([*lines, ""])
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
