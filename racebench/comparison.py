@@ -250,7 +250,8 @@ def _warnings(
 
 def _wide(made: Sequence[Compared], whole: int, asked: Asked) -> list[str]:
     """The widest interval, if it is too wide, and how many rounds it would take."""
-    wide = [one for one in made if one.ratio is not None and _reach(one.ratio) > _WIDE]
+    judged = [one for one in made if one.verdict is not Verdict.INVALID]  # of the others the speed does not matter
+    wide = [one for one in judged if one.ratio is not None and _reach(one.ratio) > _WIDE]
     if not wide:
         return []
     widest = max(wide, key=lambda one: _reach(one.ratio))  # type: ignore[arg-type]  # those that have one

@@ -119,7 +119,7 @@ def _ms(us: float) -> str:
 
 
 def _legend(comparison: Comparison) -> str:
-    margin = f"same: within {100 * comparison.margin:g} %. " if comparison.margin else ""
+    margin = f"Same: within {100 * comparison.margin:g} %. " if comparison.margin else ""
     return (
         f"Rates and latencies: geometric means of the rounds; intervals: {100 * comparison.confidence:g} % that all "
         f"hold together. {margin}Counts: sums of all runs. VALID is an upper bound, load proves nothing."
