@@ -32,8 +32,8 @@ from benchmarks.measurement import (
 )
 from benchmarks.programs import Server, running_server
 from racebench import catalog
-from racebench.explore import explorer
-from racebench.explore.explorer import Asked, Ended, Explored
+from racebench.exploration import explorer
+from racebench.exploration.explorer import Asked, Ended, Explored
 from racebench.targets import Target
 from racebench.targets.external import external
 

@@ -12,7 +12,7 @@ import time
 import click
 
 from racebench.executors.processes import Channel, Processes, messages
-from racebench.hammer import worker as _imported  # noqa: F401 - what a run has imported before it starts workers
+from racebench.hammering import worker as _imported  # noqa: F401 - what a run has imported before it starts workers
 
 _PATIENCE_SECONDS = 60.0
 

@@ -138,7 +138,7 @@ class _Manifest:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.path = folder / MANIFEST
-        self.text = _read(self.path, f"a scenario folder has a {MANIFEST}; see docs/scenarios.md")
+        self.text = read_text(self.path, f"a scenario folder has a {MANIFEST}; see docs/scenarios.md")
         try:
             self.data = tomllib.loads(self.text)
         except tomllib.TOMLDecodeError as problem:
@@ -277,7 +277,7 @@ class _Manifest:
 
     def script(self, where: str, table: Mapping[str, Any]) -> Any:
         path = self.file(where, "script", self.string(where, table, "script"))
-        return script.parse(_read(path, "name an existing file"), path)
+        return script.parse(read_text(path, "name an existing file"), path)
 
     def sql_files(
         self, where: str, table: Mapping[str, Any], key: str, *, required: bool = False
@@ -287,7 +287,7 @@ class _Manifest:
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise self.problem(where, key, f"{key} is a file name or a list of them, not {value!r}")
         paths = [self.file(where, key, name) for name in names]
-        return tuple(SqlFile(path=path, text=_read(path, "name an existing file")) for path in paths)
+        return tuple(SqlFile(path=path, text=read_text(path, "name an existing file")) for path in paths)
 
     def file(self, where: str, key: str, name: str) -> Path:
         path = self.folder / name
@@ -364,7 +364,8 @@ class _Manifest:
                 raise self.problem(where, key, f"unknown key '{key}'{suggest(key, known)}")
 
 
-def _read(path: Path, advice: str) -> str:
+def read_text(path: Path, advice: str) -> str:
+    """A file's text; raises ScenarioProblem, with the advice, if it cannot be read."""
     try:
         return path.read_text(encoding="utf-8")
     except OSError as problem:

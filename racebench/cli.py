@@ -5,6 +5,7 @@ Nothing heavy is imported until a command needs it: `racebench --help` is what p
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import sys
@@ -13,13 +14,16 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from racebench import __version__, options
-from racebench.errors import ExitCode, Interrupted, RacebenchError, UsageProblem, one_line, suggest
+from racebench import __version__, commands, completing, options
+from racebench.errors import ExitCode, Interrupted, RacebenchError, UsageProblem, one_line
+from racebench.reports import formats
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from racebench.planning import Plan
+    from racebench.reports.document import Document
+    from racebench.reports.explorations import Explorations
 
 
 def main() -> NoReturn:
@@ -62,21 +66,13 @@ def _main(arguments: list[str]) -> int:
 
 def _say(*messages: str, code: ExitCode) -> int:
     """Print the one line a failure gets, and one more if it left something on the user's server."""
-    for message in messages:
-        print(f"racebench: {message}", file=sys.stderr)  # noqa: T201 - the one place that does
+    with contextlib.suppress(OSError):  # a terminal that was closed has nobody to read it
+        for message in messages:
+            print(f"racebench: {message}", file=sys.stderr)  # noqa: T201 - the one place that does
     return int(code)
 
 
-class _Group(click.Group):
-    """A group that suggests the command that was probably meant."""
-
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        if args and self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
-            raise UsageProblem(f"command '{args[0]}' not found{suggest(args[0], self.list_commands(ctx))}")
-        return super().resolve_command(ctx, args)
-
-
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=commands.Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="racebench")
 def cli() -> None:
     """Reproduce and measure the races that happen when applications number rows.
@@ -87,33 +83,37 @@ def cli() -> None:
 
 @cli.command()
 @options.of_load
+@options.of_own
 @options.of_target
 @options.of_results
 @options.of_thresholds
+@options.of_reports
 @click.option("--fail-on", metavar="KINDS", help="Exit 3 if one of these is found: duplicates,missed,… or 'any'.")
 @click.option("--expect", type=click.Choice(["race"]), help="Exit 3 if no anomaly is found: the other way round.")
-def run(**given: Any) -> int:
+def run(reports: tuple[options.ReportFile, ...], **given: Any) -> int:
     """Hammer a table with one or more strategies and count what breaks.
 
-    SCENARIO is a shipped one (see `racebench list`) or a folder; without it, version-counter. The server is an embedded
-    PostgreSQL unless --dsn or RACEBENCH_DSN names another.
+    SCENARIO is a shipped one (see `racebench list`), a folder, or a file of SQL of your own (insert.sql); without it,
+    version-counter. The server is an embedded PostgreSQL unless --dsn or RACEBENCH_DSN names another.
     """
     from racebench import planning
     from racebench.reports import terminal
 
     plan = planning.plan(**given)
-    _execute(plan, lambda: terminal.show(_console(), plan.document()))
+    _execute(plan, lambda: terminal.show(_console(), plan.document()), reports)
     return planning.exit_code(plan)
 
 
 @cli.command()
 @options.of_load
+@options.of_own
 @options.of_comparison
 @options.of_thresholds
 @options.of_server
 @options.of_results
+@options.of_reports
 @click.option("--fail-on", metavar="KINDS", help="Exit 3 if one of these is found: duplicates,missed,… or 'any'.")
-def compare(**given: Any) -> int:
+def compare(reports: tuple[options.ReportFile, ...], **given: Any) -> int:
     """Run strategies in rounds, in random order, and say which are better, worse or the same.
 
     Each round runs every strategy once, for a second unless --duration says otherwise. Without --strategy: the correct
@@ -125,7 +125,7 @@ def compare(**given: Any) -> int:
     made = comparing.plan(**given)
     said = "not saved, for this was not finished"
     try:
-        _execute(made.plan, lambda: terminal.show(_console(), made.plan.document()))
+        _execute(made.plan, lambda: terminal.show(_console(), made.plan.document()), reports)
         code = comparing.finish(made)
         said = str(made.saved_baseline) if made.saved_baseline else f"not saved, for this ends with exit code {code}"
     finally:
@@ -138,8 +138,9 @@ def compare(**given: Any) -> int:
 @options.of_load
 @options.of_target
 @options.of_results
+@options.of_reports
 @click.option("--markdown", metavar="PATH", help="Write the grid as Markdown; '-' for stdout, alone.")
-def matrix(markdown: str | None, **given: Any) -> int:
+def matrix(markdown: str | None, reports: tuple[options.ReportFile, ...], **given: Any) -> int:
     """Run strategies × consumers, each pair alone, and print the grid.
 
     Every strategy is run without a consumer too, so that a pair's throughput says what the consumer costs its writers.
@@ -155,9 +156,9 @@ def matrix(markdown: str | None, **given: Any) -> int:
     if markdown not in (None, "-"):
         planning.check_file("--markdown", Path(str(markdown)))
     if markdown == "-":
-        _execute(plan, lambda: click.echo(grid.markdown(plan.document()), nl=False), quiet=True)
+        _execute(plan, lambda: click.echo(grid.markdown(plan.document()), nl=False), reports, quiet=True)
     else:
-        _execute(plan, lambda: grid.show(_console(), plan.document()))
+        _execute(plan, lambda: grid.show(_console(), plan.document()), reports)
     if markdown not in (None, "-"):
         document.write_atomically(Path(str(markdown)), grid.markdown(plan.document()))
     return ExitCode.OK
@@ -165,16 +166,32 @@ def matrix(markdown: str | None, **given: Any) -> int:
 
 @cli.command()
 @options.of_exploration
+@options.of_own
 @options.of_server
 @options.of_saving
+@options.of_explored_reports
 @click.option("--markdown", metavar="PATH", help="Write the verdicts as a Markdown table.")
 @click.option("--fail-on", metavar="KINDS", help="Exit 3 if one of these is found: duplicates,missed,… or 'any'.")
 @click.option("--expect", type=click.Choice(["race"]), help="Exit 3 if no anomaly is found: the other way round.")
-def explore(markdown: str | None, **given: Any) -> int:
+@click.option("--expected", metavar="PATH", help="With a spec: exit 3 unless its output is this file's.")
+@click.pass_context
+def explore(
+    context: click.Context,
+    /,
+    markdown: str | None,
+    expected: str | None,
+    reports: tuple[options.ReportFile, ...],
+    **given: Any,
+) -> int:
     """Run every interleaving of some sessions' steps: proof that a strategy can break, or that it cannot.
 
-    SCENARIO is a shipped one (see `racebench list`) or a folder; without it, version-counter.
+    SCENARIO is a shipped one (see `racebench list`), a folder, or a file of SQL of your own; without it,
+    version-counter. A spec of PostgreSQL's isolationtester (FILE.spec) is run as isolationtester runs it.
     """
+    if str(given["scenario"] or "").endswith(".spec"):
+        return _run_spec(context, given["scenario"], expected)
+    if expected is not None:
+        raise UsageProblem("--expected goes with a spec file, as racebench explore mine.spec --expected mine.out")
     from pathlib import Path
 
     from racebench import exploring, planning
@@ -184,11 +201,14 @@ def explore(markdown: str | None, **given: Any) -> int:
     made = exploring.plan(**given)
     if markdown is not None:
         planning.check_file("--markdown", Path(markdown))
+    _check(reports)
     with interruptible():
         try:
             with progress.bar(_console(stderr=True)) as callback:
                 exploring.run(made, callback)
         finally:
+            if made.results:
+                _publish(made.document(), reports)
             if made.results and made.json_path == "-":
                 click.echo(made.json())
             elif made.results:
@@ -202,36 +222,140 @@ def explore(markdown: str | None, **given: Any) -> int:
     return exploring.exit_code(made)
 
 
+_OF_SPECS = ("scenario", "expected", "server", "dsn", "color")
+
+
+def _run_spec(context: click.Context, path: str, expected: str | None) -> int:
+    """Run a spec and print what isolationtester would; or compare it with what is expected."""
+    import difflib
+    from pathlib import Path
+
+    from racebench import catalog, exploring
+    from racebench.interrupts import interruptible
+
+    for parameter in context.command.params:
+        given = context.get_parameter_source(str(parameter.name))
+        if parameter.name not in _OF_SPECS and given is click.core.ParameterSource.COMMANDLINE:
+            raise UsageProblem(f"{max(parameter.opts, key=len)} means nothing for a spec; leave it out")
+    wanted = None if expected is None else catalog.read_text(Path(expected), "name what isolationtester printed")
+    lines: list[str] = []
+    with interruptible():
+        exploring.run_spec(
+            path,
+            server=context.params["server"],
+            dsn=context.params["dsn"],
+            say=lines.append if wanted is not None else lambda text: click.echo(text, nl=False),
+            warn=lambda text: click.echo(text, err=True),
+        )
+    if wanted is None:
+        return ExitCode.OK
+    made = "".join(lines)
+    click.echo(
+        "".join(difflib.unified_diff(wanted.splitlines(True), made.splitlines(True), str(expected), path)), nl=False
+    )
+    return ExitCode.OK if made == wanted else ExitCode.ANOMALY
+
+
 @cli.command()
 @click.argument("schedule")
-@click.option("--scenario", metavar="NAME", help="The scenario or folder, if it is not the schedule's.")
+@click.argument("subject", required=False, metavar="[FILE.sql]", shell_complete=completing.files)
+@click.option(
+    "--scenario",
+    metavar="NAME",
+    shell_complete=completing.scenarios,
+    help="The scenario or folder, if it is not the schedule's.",
+)
+@click.option("--export-spec", metavar="PATH", help="Write it as a spec for isolationtester; '-' for stdout, alone.")
+@options.of_own
 @options.of_server
-def replay(schedule: str, scenario: str | None, server: str, dsn: str | None) -> int:
+@options.of_steps
+@click.option("--minimize", is_flag=True, help="Look for the shortest schedule that shows the same, and run that.")
+@click.option("--fail-on", metavar="KINDS", help="Exit 3 if one of these is found: duplicates,missed,… or 'any'.")
+@click.option("--expect", type=click.Choice(["race"]), help="Exit 3 if no anomaly is found: the other way round.")
+def replay(schedule: str, subject: str | None, scenario: str | None, export_spec: str | None, **given: Any) -> int:
     """Run one schedule again, step by step, as `explore` printed it."""
-    from racebench import exploring
-    from racebench.interrupts import interruptible
-    from racebench.reports import explored
+    from pathlib import Path
 
+    from racebench import exploring, planning
+    from racebench.interrupts import interruptible
+    from racebench.reports import document, explored
+
+    if export_spec not in (None, "-"):
+        planning.check_file("--export-spec", Path(str(export_spec)))
     with interruptible():
-        asked, replayed = exploring.replay(schedule, scenario=scenario, server=server, dsn=dsn)
-    explored.show_replay(_console(), asked, replayed, schedule)
+        done = exploring.replay(schedule, scenario=subject or scenario, **given)
+    if export_spec is not None:
+        from racebench.exploration import interchange
+
+        text = interchange.spec(done.asked, done.replayed, str(done.schedule))
+        if export_spec == "-":
+            click.echo(text, nl=False)
+            return done.exit_code
+        document.write_atomically(Path(export_spec), text)
+    explored.show_replay(_console(), done.asked, done.replayed, str(done.schedule))
+    return done.exit_code
+
+
+@cli.command()
+@click.argument("name", required=False)
+@click.option("--list", "list_only", is_flag=True, help="List the tellings that are ready to give.")
+@click.option("--scenario", metavar="NAME", help="The scenario or folder that a strategy is of.")
+@click.option("--consumer", metavar="NAME", help="The consumer beside a strategy; 'none' for none.  [default: cursor]")
+@click.option("--fix", metavar="NAME", help="The strategy that the same turns are played with afterwards, or none.")
+@click.option(
+    "--autoplay",
+    type=options.Number(0, 3600, whole=False, above=True),
+    is_flag=False,
+    flag_value=2.0,
+    metavar="[SECONDS]",
+    help="Go on by itself, a step each so many seconds; 2 if none are given. Of a recording: its pace.",
+)
+@click.option("--notes", is_flag=True, help="Show the speaker's notes too.")
+@click.option(
+    "--export",
+    type=click.Choice(["svg", "html", "cast", "mermaid", "md"]),
+    help="Write it, rather than show it: picture, page, asciinema recording, diagram, Markdown.",
+)
+@click.option(
+    "-o", "--output", metavar="PATH", help="Where to write it; its suffix may say the format.  [default: stdout]"
+)
+@options.of_server
+def demo(list_only: bool, **given: Any) -> int:
+    """Show one interleaving step by step, live on the server: on a terminal by keys, else as text.
+
+    NAME is a telling (see --list), a strategy, or a schedule that `racebench explore` printed; without it, naive.
+    """
+    from racebench import demonstrating
+    from racebench.interrupts import interruptible
+
+    if list_only:
+        demonstrating.show_list(_console())
+        return ExitCode.OK
+    made = demonstrating.plan(**given)
+    with interruptible():
+        demonstrating.run(made, _console(), _console(stderr=True), auto=given["autoplay"] is not None)
     return ExitCode.OK
 
 
 @cli.command("list")
-@click.argument("scenario", required=False)
-def list_(scenario: str | None) -> None:
+@click.argument("only", metavar="[SCENARIO]", required=False, shell_complete=completing.scenarios)
+def list_(only: str | None) -> None:
     """List scenarios with their strategies and consumers."""
     from racebench import catalog
     from racebench.reports import listing
 
-    found = [catalog.find_scenario(scenario)] if scenario else catalog.shipped()
+    found = [catalog.find_scenario(only)] if only else catalog.shipped()
     listing.show_scenarios(_console(), found)
 
 
 @cli.command()
-@click.argument("name")
-@click.option("--scenario", metavar="NAME", help="The scenario or folder it is in.  [default: version-counter]")
+@click.argument("name", shell_complete=completing.either)
+@click.option(
+    "--scenario",
+    metavar="NAME",
+    shell_complete=completing.scenarios,
+    help="The scenario or folder it is in.  [default: version-counter]",
+)
 def show(name: str, scenario: str | None) -> None:
     """Show a strategy's or a consumer's SQL, and what is known of it."""
     from racebench import catalog
@@ -245,11 +369,11 @@ def show(name: str, scenario: str | None) -> None:
 
 
 @cli.command()
-@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.argument("files", nargs=-1, required=True, metavar="FILE...", shell_complete=completing.files)
 @click.option(
     "--format",
     "format_",
-    type=click.Choice(["table", "grid", "markdown", "json", "svg"]),
+    type=click.Choice(formats.FORMATS),
     default="table",
     show_default=True,
     help="What to write.",
@@ -257,24 +381,17 @@ def show(name: str, scenario: str | None) -> None:
 @click.option("-o", "--output", metavar="PATH", help="Where to write it.  [default: stdout]")
 @click.option("--title", default="racebench run", show_default=True, help="Title of the picture.")
 def report(files: tuple[str, ...], format_: str, output: str | None, title: str) -> None:
-    """Render saved results as table, grid, Markdown, JSON or picture."""
+    """Render saved results again, in any format: runs in all of them, explorations in some."""
     from pathlib import Path
 
-    from racebench.reports import document, grid, svg, terminal
+    from racebench.reports import document, grid, terminal
 
-    whole = document.merge([document.read(Path(name)) for name in files])
+    saved = formats.read([Path(name) for name in files])
     shows = {"table": terminal.show, "grid": grid.show}
-    if format_ in shows and output is None:
-        shows[format_](_console(), whole)
+    if format_ in shows and output is None and len(saved) == 1 and isinstance(saved[0], document.Document):
+        shows[format_](_console(), saved[0])
         return
-    writers: dict[str, Callable[[], str]] = {
-        "table": lambda: terminal.plain(whole, terminal.show),
-        "grid": lambda: terminal.plain(whole, grid.show),
-        "markdown": lambda: grid.markdown(whole),
-        "json": lambda: document.to_json(whole) + "\n",
-        "svg": lambda: svg.render(whole, title=title),
-    }
-    text = writers[format_]()
+    text = formats.render(format_, saved, title=title)
     if output is None:
         click.echo(text, nl=False)
     else:
@@ -282,7 +399,7 @@ def report(files: tuple[str, ...], format_: str, output: str | None, title: str)
 
 
 @cli.command()
-@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.argument("files", nargs=-1, required=True, metavar="FILE...", shell_complete=completing.files)
 @click.option(
     "--format",
     "format_",
@@ -365,23 +482,105 @@ def server_reset(version: str) -> None:
         click.echo("nothing to delete")
 
 
+@cli.group()
+def init() -> None:
+    """Files for a project that uses racebench."""
+
+
+@init.command("ci")
+@click.argument("scenario", required=False, shell_complete=completing.scenarios)
+@click.option(
+    "-s",
+    "--strategy",
+    "strategies",
+    multiple=True,
+    metavar="NAME",
+    shell_complete=completing.strategies,
+    help="What must be free of races, several times, or a group.  [default: correct]",
+)
+@options.of_own
+@click.option("--github", is_flag=True, default=None, help="For GitHub Actions.  [default: both]")
+@click.option("--gitlab", is_flag=True, default=None, help="For GitLab CI.  [default: both]")
+@click.option("--force", is_flag=True, help="Write files anew that are there already.")
+def init_ci(github: bool | None, gitlab: bool | None, **given: Any) -> None:
+    """Write workflow files that explore and hammer strategies on the embedded server: see docs/ci.md."""
+    from pathlib import Path
+
+    from racebench import ci
+
+    if github or gitlab:  # what is asked for; of nothing, all that is not refused
+        github, gitlab = bool(github), bool(gitlab)
+    written = ci.write(Path.cwd(), github=github is not False, gitlab=gitlab is not False, **given)
+    for each in written:
+        click.echo(f"wrote {each.path}")
+        if each.next_move is not None:
+            click.echo(each.next_move)
+
+
+@cli.command()
+@click.argument("command", nargs=-1)
+def config(command: tuple[str, ...]) -> None:
+    """Show what holds for the options, and from where: for all commands, or for one."""
+    from racebench import settings
+    from racebench.reports import held
+
+    found = settings.read(cli)
+    held.show(_console(), found, settings.held(cli, found, " ".join(command)))
+
+
+@cli.command()
+@click.argument("shell", type=click.Choice(completing.SHELLS))
+def completion(shell: str) -> None:
+    """Print the script that makes a shell complete racebench: see docs/settings.md."""
+    click.echo(completing.script(cli, shell))
+
+
 def _console(*, stderr: bool = False) -> Console:
     from rich.console import Console
 
-    return Console(stderr=stderr, highlight=False)
+    stream = sys.stderr if stderr else sys.stdout
+    if not commands.coloured(stderr=stderr):
+        return Console(stderr=stderr, highlight=False, color_system=None, force_terminal=stream.isatty())
+    console = Console(stderr=stderr, highlight=False, force_terminal=True, no_color=False)
+    if console.color_system is None:  # a dumb terminal: colours were asked for all the same
+        console = Console(stderr=stderr, highlight=False, force_terminal=True, no_color=False, color_system="standard")
+    return console
 
 
-def _execute(plan: Plan, show: Callable[[], None], *, quiet: bool = False) -> None:
+def _check(reports: tuple[options.ReportFile, ...]) -> None:
+    """Raise UsageProblem unless the files of --report can be written."""
+    from racebench import planning
+
+    for each in reports:
+        planning.check_file("--report", each.path, stdout=False)
+
+
+def _publish(whole: Document | Explorations, reports: tuple[options.ReportFile, ...]) -> None:
+    """Write the files of --report, and GitHub's job summary where there is one. To fail at that is only a warning."""
+    from racebench.reports import summary
+
+    for each in reports:
+        formats.write(each.format, whole, each.path)
+    if (warning := summary.append(whole)) is not None:
+        click.echo(f"racebench: warning: {warning}", err=True)
+
+
+def _execute(
+    plan: Plan, show: Callable[[], None], reports: tuple[options.ReportFile, ...] = (), *, quiet: bool = False
+) -> None:
     """Run a plan; what was finished is shown also when it ends early. stdout is the JSON's alone if it asks for it."""
     from racebench import running
     from racebench.interrupts import interruptible
     from racebench.reports import progress
 
+    _check(reports)
     with interruptible():
         try:
             with progress.bar(_console(stderr=True)) as callback:
                 running.run(plan, callback)
         finally:
+            if plan.results:
+                _publish(plan.document(), reports)
             if plan.results and plan.json_path == "-":
                 click.echo(plan.json())
             elif plan.results:

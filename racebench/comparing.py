@@ -19,7 +19,7 @@ from racebench import baselines, planning, processor, thresholds
 from racebench.baselines import Measured, Standing
 from racebench.comparison import Asked, Conditions, compare
 from racebench.errors import ExitCode, UsageProblem, suggest
-from racebench.explore.schedules import digest
+from racebench.exploration.schedules import digest
 from racebench.model import Consumer, Scenario, Strategy
 from racebench.planning import Cell, Plan
 from racebench.reports import document
@@ -167,6 +167,7 @@ def _reference(scenario: Scenario, strategies: Sequence[Strategy]) -> str:
 def frame(scenario: Scenario, consumers: Sequence[Consumer]) -> str:
     """Eight digits that change with what all strategies share: schema, invariants, and the consumers' queries."""
     texts = [*(part.text for part in scenario.schema), *scenario.invariants.values()]
+    texts += [call.text for call in (*scenario.setup, *scenario.checks.values())]
     for consumer in consumers:
         parts = (*consumer.schema, *consumer.opening, *consumer.closing)
         texts += [consumer.name, consumer.script.text, *(part.text for part in parts)]

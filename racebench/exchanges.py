@@ -245,7 +245,7 @@ class _SocketLine(_Line):
         names = names_of(statements, self._protocol)
         if self._protocol is model.Protocol.SIMPLE:
             (statement,) = statements
-            self._made[f"m{number}"] = _Text(statement)
+            self._made[f"m{number}"] = Text(statement)
             return [f"send(query(m{number}(({''.join(f'v[{name!r}], ' for name in names)}))))"]
         message = wire.Message(tuple((self._prepared[s].name, len(s.parameters)) for s in statements))
         if not names:
@@ -261,8 +261,8 @@ class _SocketLine(_Line):
         ]
 
 
-class _Text:
-    """A statement's text with its values put in: numbers as they are, as in pgbench; others quoted; NULL."""
+class Text:
+    """A statement's text with the values of its `slots` put in: numbers as in pgbench; others quoted; NULL."""
 
     def __init__(self, statement: Statement) -> None:
         self._fragments = [fragment.encode() for fragment in statement.fragments]
@@ -294,12 +294,12 @@ class _LibpqExchange(_Exchange):
         super().__init__(statements, prepared, path)
         self._pgconn = pgconn
         self._pipelined = len(statements) > 1
-        self._texts: list[_Text] | None = None
+        self._texts: list[Text] | None = None
         self._reply = wire.Reply()
 
     def in_text(self) -> None:
         """Send text, as the simple protocol has it."""
-        self._texts = [_Text(statement) for statement in self.statements]
+        self._texts = [Text(statement) for statement in self.statements]
 
     def submit(self, values: Sequence[bytes | None]) -> None:
         """Send the statements; raises Stopped if the connection is no more."""

@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from racebench import catalog, environment
-from racebench.errors import DatabaseProblem, ExitCode, UsageProblem
-from racebench.explore import explorer, schedules
-from racebench.explore.explorer import Asked, Explored, Replayed
+from racebench import catalog, environment, own
+from racebench.errors import ExitCode, RacebenchError, UsageProblem
+from racebench.exploration import explorer, isolation, schedules, specs
+from racebench.exploration.explorer import Asked, Explored, Replayed
+from racebench.exploration.schedules import Schedule
 from racebench.judging import expected_kinds
-from racebench.model import Consumer, Verdict
+from racebench.lacking import for_consumer, for_strategy, refused
+from racebench.model import Consumer, Scenario, Verdict
 from racebench.planning import anomalies, check_file, target_of
 from racebench.reports import explored as report
 from racebench.reports.document import check_writable, now, write_atomically
+from racebench.reports.explorations import Explorations, to_json
+from racebench.schemas import new_name
 from racebench.targets import Target
 from racebench.targets.embedded import EmbeddedServer
 from racebench.targets.external import check_usable
 
 #: Connections beside the sessions: to ask who waits for whom, to prepare each schedule, to make and drop the schema.
 _EXTRA_CONNECTIONS = 3
+
+#: Anomalies that a handful of operations does not show.
+_NOT_COUNTED = frozenset({"gaps", "inversions"})
 
 Progress = Callable[[str, float], None]
 
@@ -47,15 +53,24 @@ class Exploring:
     left_out: list[str] = field(default_factory=list)
     finished: bool = False
     saved: Path | None = None
+    #: An application that has connected once goes on where it was.
+    schema: str = field(default_factory=new_name)
+
+    def document(self) -> Explorations:
+        """What has been found so far, as a document."""
+        return report.document(self.results, self.environment, self.created, complete=self.finished)
 
     def json(self) -> str:
-        """What has been found so far."""
-        return report.to_json(self.results, self.environment, self.created, complete=self.finished)
+        """The document as JSON."""
+        return to_json(self.document())
 
 
 def plan(
     *,
     scenario: str | None,
+    call: Sequence[str] = (),
+    setup: Sequence[str] = (),
+    invariant: Sequence[str] = (),
     strategies: Sequence[str],
     sessions: int,
     consumer: str | None,
@@ -66,6 +81,7 @@ def plan(
     depth: int,
     seed: int | None,
     stop_at_first: bool,
+    step_timeout: float,
     server: str,
     dsn: str | None,
     json_path: str | None,
@@ -75,7 +91,7 @@ def plan(
     expect: str | None,
 ) -> Exploring:
     """Check the options of `explore`; raises UsageProblem for the first that cannot be carried out."""
-    found = catalog.find_scenario(scenario)
+    found = own.find(scenario, called=call, setup=setup, invariants=invariant)
     readers: tuple[Consumer | None, ...] = (None,)
     if consumer not in (None, "none"):
         readers = catalog.find_consumers(found, [str(consumer)]) or (None,)
@@ -92,6 +108,7 @@ def plan(
                 most=max_schedules,
                 stop_at_first=stop_at_first,
                 depth=depth,
+                step_s=step_timeout,
                 seed=secrets.randbelow(2**32) if seed is None else seed,
             )
             for strategy in catalog.find_strategies(found, strategies or ["all"])
@@ -104,8 +121,9 @@ def plan(
         folder=None if no_save else Path(results),
         fail_on=anomalies(fail_on),
         expect_race=expect == "race",
-        named=frozenset(strategies),
+        named=frozenset((*strategies, *([consumer] if consumer else ()))),
     )
+    _counted(made.fail_on)
     if not made.asked:
         raise UsageProblem(f"consumer '{consumer}' cannot read what these strategies write; choose another")
     if json_path is not None and json_path != "-":
@@ -119,9 +137,13 @@ def run(made: Exploring, progress: Progress) -> None:
     """Explore one after the other, adding to `made.results`; what an interruption leaves is there too."""
     with contextlib.ExitStack() as stack:
         progress("starting PostgreSQL", 0.0)
-        target = _target(made, stack)
-        made.environment = environment.describe(target)
-        asked = list(_possible(made))
+        target = _target(made, stack, max(each.sessions for each in made.asked))
+        consumers = [each.consumer for each in made.asked if each.consumer is not None]
+        made.environment = environment.describe(target, {name for each in consumers for name in each.requires})
+        scenario = stack.enter_context(own.ready(made.asked[0].scenario, target, made.schema))
+        if scenario is not made.asked[0].scenario:
+            made.asked = tuple(_with(each, scenario, made.schema) for each in made.asked)
+        asked = _possible(made, target)
         for number, each in enumerate(asked):
             found = Explored(asked=each)
 
@@ -130,47 +152,55 @@ def run(made: Exploring, progress: Progress) -> None:
                 name, wrong = now_found.asked.strategy.name, now_found.anomalous
                 progress(f"{name}: {now_found.run:,} ({rate:,.0f}/s), {wrong:,} wrong", share)
 
+            failed = True
             try:
                 explorer.explore(target, each, tell, found)
-                made.finished = number + 1 == len(asked)
+                failed, made.finished = False, number + 1 == len(asked)
             finally:
                 if found.run:
-                    made.results.append(_reported(target, found))
+                    made.results.append(reported(target, found, failed=failed))
                     save(made)
 
 
-def _reported(target: Target, found: Explored) -> report.Reported:
-    """What was found with its witness run once more, step by step."""
+def _with(asked: Asked, scenario: Scenario, schema: str) -> Asked:
+    """What to explore, of a scenario whose callables have been imported."""
+    return replace(asked, scenario=scenario, strategy=scenario.strategies[asked.strategy.name], schema=schema)
+
+
+def reported(target: Target, found: Explored, *, failed: bool = False) -> report.Reported:
+    """What was found with its witness run once more, step by step; if the search failed, that may fail as well."""
     shown: Replayed | None = None
     if found.witness is not None:
-        shown = explorer.replay(target, found.asked, found.witness)
+        with contextlib.suppress(*([RacebenchError] if failed else [])):
+            shown = explorer.replay(target, found.asked, found.witness)
     certain, possible = expected_kinds(found.asked.strategy, [found.asked.consumer] if found.asked.consumer else [])
     seen = {kind for kind in found.asked.scenario.forbid if found.counts[kind]}
     return report.Reported(
         found=found,
         witness=shown,
         expected=tuple(sorted(certain)),
-        as_expected=found.verdict is not Verdict.UNKNOWN and certain <= seen <= certain | possible,
+        as_expected=None
+        if found.asked.scenario.restored
+        else found.verdict is not Verdict.UNKNOWN and certain <= seen <= certain | possible,
     )
 
 
-def _possible(made: Exploring) -> Sequence[Asked]:
-    """Less what this server is too old for: an error if it was asked for by name."""
-    version = int(re.match(r"\d*", str(made.environment["server_version"])).group() or 0)  # type: ignore[union-attr]
-    kept = []
-    for each in made.asked:
-        needed = each.strategy.server
-        if needed <= version:
-            kept.append(each)
-        elif each.strategy.name in made.named:
-            raise DatabaseProblem(f"'{each.strategy.name}' needs PostgreSQL {needed}, this is {version}; leave it out")
-        else:
-            made.left_out.append(f"{each.strategy.name}: needs PostgreSQL {needed}, this is {version}")
-    return kept
+def _possible(made: Exploring, target: Target) -> Sequence[Asked]:
+    """Less what this server is too old for, or not set up for: an error if it was asked for by name."""
+
+    def lacks(name: str, lack: str) -> bool:
+        return refused(name, lack, made.named, made.left_out)
+
+    return [
+        each
+        for each in made.asked
+        if not lacks(each.strategy.name, for_strategy(each.strategy, made.environment, target.label))
+        and not (each.consumer and lacks(each.consumer.name, for_consumer(each.consumer, made.environment)))
+    ]
 
 
-def _target(made: Exploring, stack: contextlib.ExitStack) -> Target:
-    connections = max(each.sessions for each in made.asked) + 1 + _EXTRA_CONNECTIONS
+def _target(made: Exploring, stack: contextlib.ExitStack, sessions: int) -> Target:
+    connections = sessions + 1 + _EXTRA_CONNECTIONS
     if made.target is None:
         return stack.enter_context(EmbeddedServer(version=made.server_version, connections=connections))
     check_usable(made.target, connections)
@@ -192,7 +222,7 @@ def save(made: Exploring) -> None:
 
 def exit_code(made: Exploring) -> int:
     """As `run` has them: 0, or 3 and 5 as --fail-on and --expect ask."""
-    raced = [_raced(made, result) for result in made.results]
+    raced = [_raced(result.found.asked, result.found.counts, made.fail_on) for result in made.results]
     if made.expect_race:
         return ExitCode.OK if all(raced) else ExitCode.ANOMALY
     if not made.fail_on:
@@ -203,30 +233,103 @@ def exit_code(made: Exploring) -> int:
     return ExitCode.INCONCLUSIVE if unknown else ExitCode.OK
 
 
-def _raced(made: Exploring, result: report.Reported) -> bool:
-    kinds = result.found.asked.scenario.forbid if made.fail_on in ((), ("any",)) else made.fail_on
-    return any(result.found.counts[kind] for kind in kinds)
+def _raced(asked: Asked, counts: Mapping[str, int], fail_on: Sequence[str]) -> bool:
+    kinds = asked.scenario.forbid if tuple(fail_on) in ((), ("any",)) else fail_on
+    return any(counts[kind] for kind in kinds)
 
 
-def replay(text: str, *, scenario: str | None, server: str, dsn: str | None) -> tuple[Asked, Replayed]:
-    """Run a schedule once more; raises UsageProblem if the script is another now or the server does not follow."""
+def _counted(fail_on: Sequence[str]) -> None:
+    """Refuse to look for what a schedule does not show: that would pass, whatever happened."""
+    if missing := [kind for kind in fail_on if kind in _NOT_COUNTED]:
+        raise UsageProblem(f"--fail-on: {missing[0]} are not counted in schedules; `racebench run` counts them")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rerun:
+    """A schedule that was run again, or the shorter one that was asked for, and the exit code it earns."""
+
+    asked: Asked
+    replayed: Replayed
+    schedule: Schedule
+    exit_code: int
+
+
+def replay(
+    text: str,
+    *,
+    scenario: str | None,
+    server: str,
+    dsn: str | None,
+    minimize: bool,
+    step_timeout: float,
+    fail_on: str | None,
+    expect: str | None,
+    call: Sequence[str] = (),
+    setup: Sequence[str] = (),
+    invariant: Sequence[str] = (),
+) -> Rerun:
+    """Run a schedule once more; raises UsageProblem if the script is another now or the server does not follow.
+
+    `minimize`: run instead the shortest that is found to show the same.
+    """
+    schedule, kinds = schedules.parse(text), anomalies(fail_on)
+    _counted(kinds)
+    own_code = bool(call) or (scenario is not None and own.is_sql_file(scenario))
+    found = own.find(
+        scenario or (None if own_code else schedule.scenario), called=call, setup=setup, invariants=invariant
+    )
+    made = replace(_nothing(server, dsn), fail_on=kinds, expect_race=expect == "race")
+    with contextlib.ExitStack() as stack:
+        target = _target(made, stack, max(schedule.steps))
+        found = stack.enter_context(own.ready(found, target, made.schema))
+        asked = replace(_of_schedule(schedule, found), step_s=step_timeout, schema=made.schema)
+        replayed = explorer.replay(target, asked, schedule.steps)
+        if minimize:
+            if not replayed.wrong:
+                raise UsageProblem(
+                    "nothing goes wrong in this schedule, so there is no shorter way to it; leave out --minimize"
+                )
+            shortest = explorer.shorten(target, asked, schedule.steps, tuple(replayed.wrong))
+            schedule = replace(schedule, steps=shortest, digest=schedules.digest(asked.strategy, asked.consumer))
+            replayed = explorer.replay(target, asked, shortest)
+    raced = _raced(asked, replayed.ended.counts, kinds)
+    bad = not raced if made.expect_race else raced and bool(kinds)
+    return Rerun(asked=asked, replayed=replayed, schedule=schedule, exit_code=ExitCode.ANOMALY if bad else ExitCode.OK)
+
+
+def read_schedule(text: str, *, scenario: str | None) -> tuple[Asked, Schedule]:
+    """What a schedule runs; raises UsageProblem if it is none, or if its script is another now."""
     schedule = schedules.parse(text)
-    found = catalog.find_scenario(scenario or schedule.scenario)
+    return _of_schedule(schedule, catalog.find_scenario(scenario or schedule.scenario)), schedule
+
+
+def _of_schedule(schedule: Schedule, found: Scenario) -> Asked:
     strategy = catalog.find_strategy(found, schedule.strategy)
     consumer = catalog.find_consumers(found, [schedule.consumer])[0] if schedule.consumer else None
-    current = schedules.digest(strategy, consumer)
-    if schedule.digest and schedule.digest != current:
-        raise UsageProblem(
-            f"the schedule is of another version of '{strategy.name}' ([{schedule.digest}], now [{current}]); "
-            "explore again"
-        )
+    schedules.check_same(schedule, strategy, consumer)
     sessions = max(schedule.steps)
     polls = 0
     if consumer is not None:
         polls, sessions = schedule.steps.count(sessions), sessions - 1
-    asked = Asked(scenario=found, strategy=strategy, consumer=consumer, sessions=sessions, polls=polls, reduce=False)
-    made = Exploring(
-        asked=(asked,),
+    return Asked(scenario=found, strategy=strategy, consumer=consumer, sessions=sessions, polls=polls, reduce=False)
+
+
+def run_spec(
+    path: str, *, server: str, dsn: str | None, say: Callable[[str], None], warn: Callable[[str], None]
+) -> None:
+    """Run the permutations of one of isolationtester's spec files; raises ScenarioProblem, DatabaseProblem."""
+    spec = specs.parse(catalog.read_text(Path(path), "name an existing spec file"), path)
+    for name in spec.unused:
+        warn(f"unused step name: {name}")
+    with contextlib.ExitStack() as stack:
+        target = _target(_nothing(server, dsn), stack, len(spec.sessions))
+        isolation.Runner(target, say).run(spec, Path(path).stem)
+
+
+def _nothing(server: str, dsn: str | None) -> Exploring:
+    """What says where to explore, and nothing of what."""
+    return Exploring(
+        asked=(),
         target=target_of(dsn),
         server_version=int(server),
         json_path=None,
@@ -235,5 +338,3 @@ def replay(text: str, *, scenario: str | None, server: str, dsn: str | None) -> 
         expect_race=False,
         named=frozenset(),
     )
-    with contextlib.ExitStack() as stack:
-        return asked, explorer.replay(_target(made, stack), asked, schedule.steps)

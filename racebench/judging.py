@@ -102,7 +102,9 @@ def judge(
         possible=tuple(kind for kind in ANOMALIES if kind in possible),
         forbidden=scenario.forbid,
         advice=scenario.advise,
-        as_expected=verdict is not Verdict.UNKNOWN and certain <= found <= certain | possible,
+        as_expected=None
+        if scenario.restored
+        else verdict is not Verdict.UNKNOWN and certain <= found <= certain | possible,
         source=strategy.source,
         counts=counts,
         measures=history.measures,

@@ -6,7 +6,7 @@ Frozen and without I/O. How they are read from files is catalog.py's; how they a
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from pathlib import Path
@@ -172,6 +172,24 @@ class Script:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """A Python callable under test. `text` is its source, as far as it is known; `function` is None until imported.
+
+    `takes_connection`: it is given a psycopg connection; else it makes its own. `file` is its module's.
+    """
+
+    module: str
+    name: str
+    function: Callable[..., Any] | None = field(default=None, repr=False, compare=False)
+    text: str = field(default="", repr=False)
+    takes_connection: bool = False
+    file: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.module}:{self.name}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Strategy:
     """One way of writing: a script, extra DDL, an isolation level and a retry rule.
 
@@ -179,6 +197,7 @@ class Strategy:
     known to be right. `server` is the oldest major version it runs on. `zero` is below every version it gives;
     `integer` says whether its versions are numbers at all, `stamped` that a row is numbered only after it was inserted,
     `inside` that its race is inside one statement (a default and a trigger), where no order of statements shows it.
+    `calls`: Python callables in place of a script; the sessions take turns with them.
     """
 
     name: str
@@ -196,6 +215,7 @@ class Strategy:
     integer: bool = True
     stamped: bool = False
     inside: bool = False
+    calls: tuple[Call, ...] = ()
 
     @property
     def right(self) -> bool:
@@ -259,6 +279,9 @@ class Scenario:
     `measures` queries that return one value each; both are asked after a run. `once`: each worker runs its script once,
     as start-up code does. `explore`: run before each explored schedule. `forbid` is what makes a run INVALID;
     `advise` names the strategy to recommend.
+    `setup` is called after the schema is made, `checks` are invariants that are called (calls.py). `restored`: a
+    session does not keep to a tenant, so each explored schedule begins with the tables as the setup left them.
+    `options` are the words that name it to a command, if it is no folder.
     """
 
     name: str
@@ -276,9 +299,15 @@ class Scenario:
     strategies: Mapping[str, Strategy]
     consumers: Mapping[str, Consumer]
     explore: Script | None = None
+    setup: tuple[Call, ...] = ()
+    checks: Mapping[str, Call] = field(default_factory=dict)
+    restored: bool = False
+    options: tuple[str, ...] = ()
 
     def locate(self, key: str) -> str:
-        """Where a key of the manifest stands, as `file:line`."""
+        """Where a key of the manifest stands, as `file:line`; by its name if it was not read from one."""
+        if self.restored:
+            return f"the {key.partition('.')[2]}"
         return f"{self.folder / 'scenario.toml'}:{self.lines.get(key, 1)}"
 
 
@@ -416,7 +445,8 @@ class RunResult:
     """One strategy under load: what was measured, what was found, and what follows from it.
 
     `counts` has missed and redelivered of all consumers together; `consumers` has them one by one. `history` is the
-    name of the file beside the document that keeps the run's history, if one does.
+    name of the file beside the document that keeps the run's history, if one does. `as_expected` is None of the user's
+    own code: nothing is known of it.
     """
 
     scenario: str
@@ -430,7 +460,7 @@ class RunResult:
     possible: tuple[str, ...]
     advice: str | None
     forbidden: tuple[str, ...]
-    as_expected: bool
+    as_expected: bool | None
     source: str
     counts: Mapping[str, int]
     measures: Mapping[str, Any]

@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
-from racebench.errors import UsageProblem
+from racebench import completing
+from racebench.errors import UsageProblem, suggest
+from racebench.reports import formats
+
+
+class ReportFile(NamedTuple):
+    """A file to write results to, and in which format."""
+
+    format: str
+    path: Path
+
 
 if TYPE_CHECKING:
     _Number = click.ParamType[float]
     _Pair = click.ParamType[tuple[float, float]]
+    _Report = click.ParamType[ReportFile]
 else:
-    _Number = _Pair = click.ParamType  # generic only in newer clicks
+    _Number = _Pair = _Report = click.ParamType  # generic only in newer clicks
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -76,6 +88,25 @@ class PercentAndMs(_Pair):
         return pair
 
 
+class FormatAndPath(_Report):
+    """FORMAT=PATH, as junit=report.xml, of the formats that results of the command can have."""
+
+    name = "format=path"
+
+    def __init__(self, known: tuple[str, ...]) -> None:
+        self.known = known
+
+    def convert(self, value: Any, param: click.Parameter | None, _ctx: click.Context | None) -> ReportFile:
+        if isinstance(value, ReportFile):
+            return value
+        name, _, path = str(value).partition("=")
+        if not path or path == "-":
+            raise UsageProblem(f"{_name(param)} is FORMAT=PATH, as junit=report.xml, not '{value}'")
+        if name not in self.known:
+            raise UsageProblem(f"{_name(param)} '{value}': format '{name}' is unknown{suggest(name, self.known)}")
+        return ReportFile(name, Path(path))
+
+
 def _name(param: click.Parameter | None) -> str:
     return max(param.opts, key=len) if param is not None else "the value"
 
@@ -96,11 +127,22 @@ _MS = Number(0, _MINUTE_MS, whole=False)
 _PERCENT = Number(0, 100, whole=False)
 _SERVER = click.Choice(["18", "16"])
 
+of_own = _chain(
+    _option("--call", multiple=True, metavar="MODULE:FUNCTION",
+            help="Your own Python instead of a scenario; several times to race them with each other."),
+    _option("--setup", "--schema", "setup", multiple=True, metavar="SQL",
+            help="With --call or a file of SQL: what makes the tables: SQL, a .sql file or module:function."),
+    _option("--invariant", multiple=True, metavar="SQL",
+            help="With them: a query that returns the rows that break it, a .sql file or module:function."),
+)  # fmt: skip
+
 of_load = _chain(
-    click.argument("scenario", required=False),
+    click.argument("scenario", required=False, shell_complete=completing.scenarios),
     _option("-s", "--strategy", "strategies", multiple=True, metavar="NAME",
+            shell_complete=completing.strategies,
             help="A strategy, several times, or a group: all (the default), correct (that of compare), broken."),
     _option("--consumer", "consumers", multiple=True, metavar="NAME",
+            shell_complete=completing.consumers,
             help="A consumer that polls beside the workers, several times, or all, or none."),
     _option("-w", "--workers", type=Number(1, MOST_WORKERS), default=8, show_default=True,
             help="Worker processes, one connection each."),
@@ -132,13 +174,20 @@ of_load = _chain(
     _option("--batch", type=Number(1, 10**6), default=1000, show_default=True, help="The consumers' LIMIT."),
 )  # fmt: skip
 
+of_steps = _option(
+    "--step-timeout", type=Number(0, _DAY, whole=False, above=True), default=10.0, show_default=True, metavar="SECONDS",
+    help="How long a step may go without an answer, and not for another session's sake.",
+)  # fmt: skip
+
 of_exploration = _chain(
-    click.argument("scenario", required=False),
+    click.argument("scenario", required=False, shell_complete=completing.scenarios),
     _option("-s", "--strategy", "strategies", multiple=True, metavar="NAME",
+            shell_complete=completing.strategies,
             help="A strategy, several times, or a group: all (the default), correct, broken."),
     _option("-n", "--sessions", type=Number(1, 9), default=2, show_default=True,
             help="Sessions that run the strategy."),
-    _option("--consumer", metavar="NAME", help="A consumer that polls as one more session."),
+    _option("--consumer", metavar="NAME", shell_complete=completing.consumers,
+            help="A consumer that polls as one more session."),
     _option("--polls", type=Number(1, 20), default=3, show_default=True, help="How often it polls."),
     _option("--no-reduction", is_flag=True, help="Run all orders, also those that cannot differ."),
     _option("--budget", type=Number(0, _DAY, whole=False, above=True), metavar="SECONDS",
@@ -147,6 +196,7 @@ of_exploration = _chain(
     _option("--depth", type=Number(1, 9), default=3, show_default=True,
             help="Of the bugs that drawing at random has a stated chance to meet."),
     _option("--seed", type=Number(0, 2**63 - 1), help="Seed of what is drawn.  [default: drawn, printed and saved]"),
+    of_steps,
     _option("--stop-at-first", is_flag=True, help="Stop at the first schedule that goes wrong."),
 )  # fmt: skip
 
@@ -164,7 +214,7 @@ of_thresholds = _chain(
 of_comparison = _chain(
     _option("--rounds", type=Number(2, 1000), default=7, show_default=True,
             help="How often each strategy is run."),
-    _option("--reference", metavar="NAME",
+    _option("--reference", metavar="NAME", shell_complete=completing.strategies,
             help="The strategy beside which the others stand.  [default: the one advised, else the first right one]"),
     _option("--margin", type=Percent(), default=5, show_default=True, metavar="PERCENT",
             help="A difference within this is none that matters."),
@@ -181,8 +231,9 @@ of_target = _chain(
 )  # fmt: skip
 
 of_saving = _chain(
-    _option("--json", "json_path", metavar="PATH", help="Write the results as JSON; '-' for stdout, alone."),
-    _option("--results", default="results", show_default=True, metavar="DIR",
+    _option("--json", "json_path", metavar="PATH", shell_complete=completing.files,
+            help="Write the results as JSON; '-' for stdout, alone."),
+    _option("--results", default="results", show_default=True, metavar="DIR", shell_complete=completing.folders,
             help="Folder in which every run is saved."),
     _option("--no-save", is_flag=True, help="Do not save the run."),
 )  # fmt: skip
@@ -191,4 +242,14 @@ of_results = _chain(
     of_saving,
     _option("--history/--no-history", default=None,
             help="Keep the runs' histories, or do not.  [default: those of `run` with a forbidden anomaly]"),
+)  # fmt: skip
+
+of_reports = _chain(
+    _option("--report", "reports", multiple=True, type=FormatAndPath(formats.FORMATS), metavar="FORMAT=PATH",
+            help=f"Write the results to a file as {', '.join(formats.FORMATS)}; several times."),
+)  # fmt: skip
+
+of_explored_reports = _chain(
+    _option("--report", "reports", multiple=True, type=FormatAndPath(formats.OF_ALL), metavar="FORMAT=PATH",
+            help=f"Write the results to a file as {', '.join(formats.OF_ALL)}; several times."),
 )  # fmt: skip

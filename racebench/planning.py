@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from racebench import catalog, thresholds
+from racebench import catalog, own, thresholds
 from racebench.errors import ExitCode, UsageProblem, suggest
 from racebench.model import ANOMALIES, Consumer, Load, Protocol, RunResult, Scenario, Strategy, Verdict
 from racebench.reports.document import Document, check_writable, now, to_json
@@ -104,6 +104,9 @@ def check_places(made: Plan) -> None:
 def draft(
     *,
     scenario: str | None,
+    call: Sequence[str] = (),
+    setup: Sequence[str] = (),
+    invariant: Sequence[str] = (),
     strategies: Sequence[str],
     workers: int,
     duration: float | None,
@@ -140,7 +143,7 @@ def draft(
     Durations are in seconds, delays in milliseconds; `long` is a percentage and a delay.
     """
     asked = [thresholds.parse(text) for text in threshold]
-    found = catalog.find_scenario(scenario)
+    found = own.find(scenario, called=call, setup=setup, invariants=invariant)
     sessions = workers * connections_per_worker
     if sessions > MOST_SESSIONS:
         raise UsageProblem(
@@ -164,6 +167,8 @@ def draft(
         if rate is not None or warmup:
             raise UsageProblem(f"scenario '{found.name}' runs each worker's script once; --rate and --warmup need many")
         operations = sessions
+    if found.restored and connections_per_worker > 1 and call:
+        raise UsageProblem("--call runs Python, one call at a time in a process; use --workers for more sessions")
     if each_alone and not found.consumers:
         raise UsageProblem(f"scenario '{found.name}' has no consumers; use `racebench run {found.name}`")
     if duration is None and operations is None:
@@ -284,10 +289,11 @@ def anomalies(text: str | None) -> tuple[str, ...]:
     return kinds
 
 
-def check_file(option: str, path: Path) -> None:
-    """Raise UsageProblem unless the file that an option names can be written."""
+def check_file(option: str, path: Path, *, stdout: bool = True) -> None:
+    """Raise UsageProblem unless the file that an option names can be written. `stdout`: it may name that too."""
     if path.is_dir():
-        raise UsageProblem(f"{option} '{path}' is a folder; name a file, or '-' for stdout")
+        other = ", or '-' for stdout" if stdout else ""
+        raise UsageProblem(f"{option} '{path}' is a folder; name a file{other}")
     if not path.parent.is_dir():
         raise UsageProblem(f"{option} '{path}': folder '{path.parent}' does not exist; make it first")
     if path.exists() and not path.is_file():

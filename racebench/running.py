@@ -8,14 +8,15 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from racebench import environment
-from racebench.errors import DatabaseProblem
+from racebench import environment, own
 from racebench.executors.processes import Processes
-from racebench.hammer.driver import EXTRA_CONNECTIONS, Hammer
+from racebench.hammering.driver import EXTRA_CONNECTIONS, Hammer
 from racebench.history.archive import SUFFIX
+from racebench.lacking import for_consumer, for_strategy, refused
 from racebench.model import Consumer, RunResult, Strategy
 from racebench.planning import Cell, Plan
 from racebench.reports.document import write_atomically
+from racebench.schemas import new_name
 from racebench.targets import Target
 from racebench.targets.embedded import EmbeddedServer
 from racebench.targets.external import check_usable
@@ -35,12 +36,16 @@ def run(plan: Plan, progress: Progress) -> None:
         plan.environment = environment.describe(
             target, {name for consumer in plan.consumers for name in consumer.requires}
         )
+        schema = new_name() if plan.scenario.restored else None
+        if schema is not None:
+            plan.scenario = stack.enter_context(own.ready(plan.scenario, target, schema))
+            plan.strategies = tuple(plan.scenario.strategies[each.name] for each in plan.strategies)
         cells: Sequence[Cell] = [(strategy, consumers, plan.load) for strategy, consumers in _runs(plan, target)]
         if plan.arrange is not None:
             cells = plan.arrange(cells)
         progress("starting workers", 0.0)
         processes.warm(plan.load.workers + together)
-        hammer = Hammer(target=target, processes=processes, keep=plan.keep, environment=plan.environment)
+        hammer = Hammer(target=target, processes=processes, keep=plan.keep, environment=plan.environment, schema=schema)
         for number, (strategy, consumers, load) in enumerate(cells):
             label = strategy.name if not plan.each_alone else f"{strategy.name} {_names(consumers)}"
             report = _scaled(progress, label, number, len(cells))
@@ -60,11 +65,15 @@ def _target(plan: Plan, stack: contextlib.ExitStack, connections: int) -> Target
 
 def _runs(plan: Plan, target: Target) -> Iterator[tuple[Strategy, tuple[Consumer, ...]]]:
     """Each strategy with its consumers, less what this server or this pairing does not allow."""
-    version = int(re.match(r"\d*", str(plan.environment["server_version"])).group() or 0)  # type: ignore[union-attr]
-    consumers = [consumer for consumer in plan.consumers if not _refused(plan, consumer.name, _lacks(plan, consumer))]
+
+    def lacks(name: str, lack: str) -> bool:
+        return refused(name, lack, plan.named, plan.left_out)
+
+    consumers = [
+        consumer for consumer in plan.consumers if not lacks(consumer.name, for_consumer(consumer, plan.environment))
+    ]
     for strategy in plan.strategies:
-        lack = f"needs PostgreSQL {strategy.server}, {target.label} is {version}" if strategy.server > version else ""
-        if _refused(plan, strategy.name, lack):
+        if lacks(strategy.name, for_strategy(strategy, plan.environment, target.label)):
             continue
         fitting = tuple(consumer for consumer in consumers if consumer.fits(strategy))
         for consumer in consumers:
@@ -75,26 +84,6 @@ def _runs(plan: Plan, target: Target) -> Iterator[tuple[Strategy, tuple[Consumer
             yield from ((strategy, (consumer,)) for consumer in fitting)
         else:
             yield strategy, fitting
-
-
-def _lacks(plan: Plan, consumer: Consumer) -> str:
-    """What the server would have to be set to for a consumer, in words; "" if it is."""
-    settings = plan.environment["server_settings"]
-    for name, value in consumer.requires.items():
-        if settings.get(name) != value:
-            return (
-                f"needs {name} = {value}, the server has '{settings.get(name)}'; set it in postgresql.conf and restart"
-            )
-    return ""
-
-
-def _refused(plan: Plan, name: str, lack: str) -> bool:
-    """Whether something cannot be had: an error if it was asked for by name, else noted and left out."""
-    if lack and name in plan.named:
-        raise DatabaseProblem(f"'{name}' {lack}, or leave it out")
-    if lack:
-        plan.left_out.append(f"{name}: {lack}")
-    return bool(lack)
 
 
 def _names(consumers: tuple[Consumer, ...]) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
+from racebench import calls
 from racebench.errors import DatabaseProblem, one_line
 from racebench.interrupts import shielded
 from racebench.model import Consumer, Scenario, SqlFile, Strategy
@@ -34,17 +35,21 @@ def fresh_schema(
     keep: bool = False,
 ) -> Iterator[None]:
     """Make the schema with the scenario's, the strategy's and the consumers' DDL; drop it, whatever happened."""
-    parts = [*scenario.schema, *strategy.schema, *(part for consumer in consumers for part in consumer.schema)]
     closing = [part for consumer in consumers for part in consumer.closing]
-    name = sql.Identifier(schema)
+    with empty_schema(target, schema, closing, keep=keep):
+        fill(target, schema, scenario, strategy, consumers)
+        yield
+
+
+@contextlib.contextmanager
+def empty_schema(target: Target, schema: str, closing: Sequence[SqlFile] = (), *, keep: bool = False) -> Iterator[None]:
+    """Make a schema; drop it, whatever happened, after the SQL that closes what is beside it."""
     try:
-        with connect(target, schema=schema) as connection:
+        with connect(target) as connection:
             try:
-                connection.execute(sql.SQL("CREATE SCHEMA {}").format(name))
+                connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))
             except psycopg.Error as problem:
                 raise DatabaseProblem(f"cannot create a schema on {target.label}: {one_line(str(problem))}") from None
-            for part in {part.path: part for part in parts}.values():
-                run_file(connection, part)
         yield
     except BaseException as first:
         with shielded():
@@ -57,6 +62,25 @@ def fresh_schema(
     if not keep:
         with shielded():
             _drop(target, schema, closing)
+
+
+def fill(target: Target, schema: str, scenario: Scenario, strategy: Strategy, consumers: Sequence[Consumer]) -> None:
+    """Run the DDL of all of them in a schema, and call what sets the scenario up."""
+    parts = [*scenario.schema, *strategy.schema, *(part for consumer in consumers for part in consumer.schema)]
+    with connect(target, schema=schema) as connection:
+        for part in dict.fromkeys(parts):
+            run_file(connection, part)
+    if scenario.setup:
+        _set_up(target, schema, scenario)
+
+
+def _set_up(target: Target, schema: str, scenario: Scenario) -> None:
+    """Call what sets the tables up."""
+    named = application_name(schema, "setup")
+    with calls.exported(calls.variables(target, schema, named)):
+        for call in scenario.setup:
+            with connect(target, schema=schema, application_name=named, autocommit=False) as connection:
+                calls.set_up(call, connection)
 
 
 def _drop(target: Target, schema: str, closing: Sequence[SqlFile]) -> None:

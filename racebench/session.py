@@ -50,8 +50,9 @@ def connect(
     schema: str | None = None,
     application_name: str = "racebench",
     settings: Mapping[str, str] | None = None,
+    autocommit: bool = True,
 ) -> psycopg.Connection[tuple[Any, ...]]:
-    """Connect in autocommit mode, with `search_path` set to the schema and the given settings.
+    """Connect, in autocommit mode unless told otherwise, with `search_path` set to the schema and the given settings.
 
     Raises DatabaseProblem, in one line and without the password, when the server cannot be reached.
     """
@@ -65,7 +66,7 @@ def connect(
     parameters["options"] = " ".join([part for part in [parameters.get("options", ""), *words] if part])
     try:
         with _sealed_environment() if target.sealed else contextlib.nullcontext():
-            return psycopg.connect(**parameters, autocommit=True, prepare_threshold=None)  # type: ignore[arg-type]
+            return psycopg.connect(**parameters, autocommit=autocommit, prepare_threshold=None)  # type: ignore[arg-type]
     except psycopg.Error as problem:
         raise DatabaseProblem(f"cannot connect to {target.label}: {one_line(str(problem))}") from None
 
@@ -216,6 +217,10 @@ class Session:
         if self.alive:
             self.wait(self._configure({"name": name.encode(), "value": value.encode()}, False))
 
+    def reseed(self, seed: str) -> None:
+        """Have the script draw the same from now on as any other session with this seed."""
+        self._random.seed(seed)
+
     def start_afresh(self) -> None:
         """Roll back whatever is open and let go of session locks, waiting for the answers."""
         if self.alive:
@@ -280,6 +285,11 @@ def _prepare(pgconn: pq.abc.PGconn, path: Path, statement: Statement, name: byte
         result = pgconn.describe_prepared(name)
     if result.status not in _OK:
         said = (result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or b"").decode(errors="replace")
+        if result.error_field(pq.DiagnosticField.SQLSTATE) == _LOCK_TIMEOUT:
+            raise DatabaseProblem(
+                f"{path}:{statement.line}: '{one_line(statement.text)}' cannot even be prepared: somebody else has "
+                "locked what it needs; see pg_locks"
+            )
         raise ScenarioProblem(
             f"{path}:{statement.line}: the server refuses this statement: "
             f"{one_line(said or pgconn.get_error_message())}"
@@ -287,6 +297,7 @@ def _prepare(pgconn: pq.abc.PGconn, path: Path, statement: Statement, name: byte
     return Prepared(name, tuple((result.fname(column) or b"").decode() for column in range(result.nfields)))
 
 
+_LOCK_TIMEOUT = b"55P03"
 _QUERY = b"racebench_query"
 _UNLOCK = Statement(
     line=0,

@@ -126,7 +126,7 @@ def check(
         raise UsageProblem(
             f"--threshold '{text}': '{scenario.name}' numbers no rows, {metric} is always 0; see violations"
         )
-    if metric == "violations" and not scenario.invariants:
+    if metric == "violations" and not scenario.invariants and not scenario.checks:
         raise UsageProblem(f"--threshold '{text}': '{scenario.name}' has no invariants, violations is always 0")
     if metric in _OF_CONSUMERS and not consumers:
         raise UsageProblem(f"--threshold '{text}': without a consumer {metric} is always 0; give --consumer")

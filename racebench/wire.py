@@ -132,6 +132,8 @@ def parse(data: bytes) -> Reply:
             result = Result()
         elif kind == b"Z":
             reply.status = data[body:end]
+        elif kind == b"E" and reply.status:
+            reply.plain = False  # the server says goodbye; the answer before it stands
         elif kind == b"E":
             parts = {part[:1]: part[1:] for part in data[body:end].split(b"\x00") if part}
             reply.sqlstate = parts.get(b"C", b"").decode()

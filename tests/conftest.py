@@ -22,7 +22,7 @@ import trustme
 
 from racebench import catalog
 from racebench.executors.processes import Processes
-from racebench.hammer.driver import Hammer
+from racebench.hammering.driver import Hammer
 from racebench.model import Load, RunResult, Scenario
 from racebench.targets import Target
 from racebench.targets.embedded import EmbeddedServer, _wheel_programs
@@ -39,7 +39,8 @@ def cache_folder() -> Iterator[Path]:
     folder.chmod(0o755)  # when run as root, the server runs as nobody and must get there
     before = os.environ.get("RACEBENCH_CACHE_DIR")
     os.environ["RACEBENCH_CACHE_DIR"] = str(folder)
-    os.environ.pop("RACEBENCH_DSN", None)
+    for name in ("RACEBENCH_DSN", "GITHUB_STEP_SUMMARY"):  # the tests' own runs are not what they are about
+        os.environ.pop(name, None)
     yield folder
     if before is None:
         del os.environ["RACEBENCH_CACHE_DIR"]

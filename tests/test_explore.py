@@ -20,12 +20,12 @@ from hypothesis import strategies as st
 from conftest import Command, Start, UsersServer, wait_for
 from racebench import catalog, script
 from racebench.errors import UsageProblem
-from racebench.explore import schedules
-from racebench.explore.explorer import Asked, Ended, Explored, explore, replay, switches
-from racebench.explore.footprints import Footprint, footprint, independent
-from racebench.explore.schedules import Schedule
-from racebench.explore.scripts import in_transactions
-from racebench.explore.search import Choice, Diverged, Progress, chance, random_search, search
+from racebench.exploration import schedules
+from racebench.exploration.explorer import Asked, Ended, Explored, explore, replay, switches
+from racebench.exploration.footprints import Footprint, footprint, independent
+from racebench.exploration.schedules import Schedule
+from racebench.exploration.scripts import in_transactions
+from racebench.exploration.search import Choice, Diverged, Progress, chance, random_search, search
 from racebench.judging import expected_kinds
 from racebench.model import Scenario, Statement, Verdict
 from racebench.session import connect
@@ -132,7 +132,7 @@ def test_a_world_that_takes_another_course_is_said_to() -> None:
             self.begun += 1
             self.at = [0 if self.begun < 3 else 2, 0]
 
-    with pytest.raises(Diverged, match="is the script deterministic"):
+    with pytest.raises(Diverged, match="took another course at step 1"):
         search(Fickle([[(0, 1)] * 2, [(0, 2)] * 2]), reduce=False, go_on=always)
 
 
@@ -166,8 +166,14 @@ def test_a_schedule_is_read_as_it_was_written(steps: list[int], consumer: str | 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("naive", "is not one; it looks like v1:"),
-        ("v2:s/naive:s1", "is of version v2"),
+        ("naive", "column 1: expected 'v1:', found 'naive'; one looks like v1:"),
+        ("", "column 1: expected 'v1:', found its end"),
+        ("v2:s/naive:s1", "column 1: it is of version v2"),
+        ("v1:naive:s1", "column 4: expected a scenario and '/', found 'naive:s1'"),
+        ("v1:s/:s1", "column 6: expected a strategy, found ':s1'"),
+        ("v1:s/naive[xyz]:s1", "column 11: expected ':' and the steps (or '[' and eight digits), found '[xyz]:s1'"),
+        ("v1:s/naive", "column 11: expected ':' and the steps"),
+        ("v1:s/naive:", "column 12: '' is no session"),
         ("v1:s/naive:s1.x2", "column 15: 'x2' is no session"),
         ("v1:s/naive:s1..s2", "column 15: '' is no session"),
         ("v1:s/naive:s0", "column 12: 's0' is no session"),
@@ -306,6 +312,23 @@ def test_three_sessions_of_a_right_strategy_are_proved(find: Find) -> None:
     assert found.complete
 
 
+@pytest.mark.parametrize("consumer", ["settle-delay", "gap-wait"])
+def test_what_a_consumer_still_holds_back_is_not_missed_and_proves_nothing(
+    embedded: Target, version_counter: Scenario, consumer: str
+) -> None:
+    asked = Asked(
+        scenario=version_counter,
+        strategy=version_counter.strategies["advisory"],
+        consumer=version_counter.consumers[consumer],
+        polls=1,
+        most=20,
+    )
+    found = explore(embedded, asked)
+    assert found.counts["missed"] == 0
+    assert found.verdict is Verdict.UNKNOWN
+    assert replace(found, complete=True).verdict is Verdict.UNKNOWN
+
+
 def test_a_search_out_of_budget_is_unknown_and_says_what_was_drawn(find: Find) -> None:
     found = find("unique-retry", sessions=3, most=20, reduce=False)
     assert found.verdict is Verdict.UNKNOWN
@@ -331,7 +354,7 @@ def test_every_shipped_strategy_is_told_right_from_broken(embedded: Target, name
     scenario = catalog.find_scenario(name)
     for strategy in scenario.strategies.values():
         consumer = scenario.consumers.get("cursor")
-        asked = Asked(scenario=scenario, strategy=strategy, consumer=consumer, polls=2, budget_s=6.0)
+        asked = Asked(scenario=scenario, strategy=strategy, consumer=consumer, polls=2)
         found = explore(embedded, asked)
         certain, possible = expected_kinds(strategy, [consumer] if consumer else [])
         wrong = {kind for kind in scenario.forbid if found.counts[kind]}
@@ -446,7 +469,8 @@ def test_the_command_prints_the_witness_as_lanes_and_its_schedule_replays(racebe
     [
         (["explore", "-s", "niave"], 2, "did you mean 'naive'"),
         (["explore", "--sessions", "0"], 2, "--sessions is a whole number from 1 to 9"),
-        (["replay", "nonsense"], 2, "is not one"),
+        (["replay", "nonsense"], 2, "column 1: expected 'v1:'"),
+        (["explore", "--fail-on", "gaps"], 2, "gaps are not counted in schedules"),
         (["replay", "v1:version-counter/naive[00000000]:s1"], 2, "another version of 'naive'"),
         (["explore", "-s", "naive", "--fail-on", "duplicates", "--no-save"], 3, ""),
         (["explore", "-s", "advisory", "--expect", "race", "--no-save"], 3, ""),

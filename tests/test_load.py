@@ -14,8 +14,8 @@ import pytest
 from conftest import Command, UsersServer
 from racebench import arrivals, pace
 from racebench.errors import DiskFull
-from racebench.hammer import worker
-from racebench.hammer.worker import Go, WorkerReport, WorkerTask
+from racebench.hammering import worker
+from racebench.hammering.worker import Go, WorkerReport, WorkerTask
 from racebench.model import Load, OpenLoop, Pace, Protocol, RunResult, Scenario, Timeline, Usage, Verdict
 from racebench.recording import OPERATION, RecordFile, read_records
 from racebench.session import connect, run_file

@@ -112,13 +112,13 @@ def test_what_happened_and_what_to_do_are_said(version_counter: Scenario) -> Non
         " (50%)."
     )
     assert sentences.advice(result).endswith("try `--strategy advisory`.")
-    assert sentences.expectation(result) == "as expected"
+    assert sentences.expectation(result) == ", as expected"
 
 
 def test_a_right_strategy_with_an_anomaly_is_not_as_expected(version_counter: Scenario) -> None:
     result = result_of(version_counter, "advisory")
     assert result.verdict is Verdict.INVALID
-    assert sentences.expectation(result) == "NOT as expected"
+    assert sentences.expectation(result) == ", NOT as expected"
 
 
 def test_a_known_anomaly_that_did_not_show_is_not_believed_away(version_counter: Scenario) -> None:

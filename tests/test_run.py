@@ -16,7 +16,7 @@ import pytest
 
 from conftest import Command, Start, wait_for
 from racebench import __version__
-from racebench.hammer.driver import Hammer
+from racebench.hammering.driver import Hammer
 from racebench.model import Load, RunResult, Scenario, Verdict
 from racebench.reports.document import SCHEMA_FILE
 from racebench.session import connect

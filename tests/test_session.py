@@ -143,6 +143,23 @@ def test_a_connection_lost_during_commit_is_unknown(
         admin.execute("DROP FUNCTION slow CASCADE")
 
 
+def test_a_connection_lost_after_the_answer_to_commit_does_not_undo_it(
+    embedded: Target, session: Make, admin: psycopg.Connection[tuple[object, ...]]
+) -> None:
+    made = session(embedded, "BEGIN;\nINSERT INTO t VALUES (1);\n\\sleep 1 us\nCOMMIT;")
+    steps = made.steps({})
+    while next(steps) is None:
+        made.ready()
+    assert next(steps) is None  # COMMIT is sent
+    made.ready()
+    admin.execute("SELECT pg_terminate_backend(%s, 5000)", (made.connection.info.backend_pid,))
+    assert made.wait(steps) is Outcome.OK
+    assert admin.execute("SELECT count(*) FROM t").fetchone() == (1,)
+    assert made.run({}) is Outcome.FAIL
+    assert not made.alive
+    made.close()
+
+
 def _killed_while_running(made: Session, admin: psycopg.Connection[tuple[object, ...]]) -> Outcome:
     """Run a script that sleeps on the server, terminate its backend there, and return the outcome."""
     outcomes: list[Outcome] = []

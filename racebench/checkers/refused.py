@@ -2,6 +2,7 @@
 
 Their last error is of SQLSTATE class 23 (integrity constraint) or 40 (serialization failure, deadlock), or says that
 another has just made what this one was making (42701, 42710, 42P07): alone, the same statement would have succeeded.
+Of an application's own code every exception counts, unless the same one ends calls that run alone.
 To the application each is an intermittent error, an HTTP 500. Errors of other classes (a full disk, a cancelled query)
 are counted by SQLSTATE, but they are not the strategy's doing.
 """
@@ -22,6 +23,7 @@ _TAKEN = ("42701", "42710", "42P07")  # column, object, table
 _RANGES = tuple(
     (encode_status(Outcome.FAIL, f"{letters}000"), encode_status(Outcome.FAIL, f"{letters}ZZZ")) for letters in _CLASSES
 )
+_APPLICATION = (encode_status(Outcome.FAIL, "RB000"), encode_status(Outcome.FAIL, "RBZZZ"))  # calls.code
 _ALREADY_THERE = [encode_status(Outcome.FAIL, code) for code in _TAKEN]
 
 
@@ -48,6 +50,10 @@ class Refused(Checker):
         refused = np.isin(status, _ALREADY_THERE)
         for low, high in _RANGES:
             refused |= (status >= low) & (status <= high)
+        if self.history.alone is not None:
+            low, high = _APPLICATION
+            refused |= (status >= low) & (status <= high)
+            refused &= ~np.isin(status, [encode_status(Outcome.FAIL, code) for code in self.history.alone])
         self._refused += int(refused.sum())
         positions = chunk.position[failed][refused]
         self._first.add(positions, positions)

@@ -20,7 +20,7 @@ import multiprocess
 from racebench.errors import RacebenchError
 from racebench.interrupts import shielded
 
-_PRELOAD = ["racebench.hammer.worker", "racebench.hammer.consumer"]
+_PRELOAD = ["racebench.hammering.worker", "racebench.hammering.consumer"]
 _END_SECONDS = 5.0
 
 
@@ -139,8 +139,19 @@ class Processes:
         """Take workers back: the living are idle again, the dead forgotten."""
         for worker in workers:
             worker.busy = False
-            if not worker.alive:
+            if not worker.alive and worker in self._workers:
                 worker.pipe.close()
+                self._workers.remove(worker)
+
+    def retire(self, workers: Iterable[Worker]) -> None:
+        """End workers that have done their task, and forget them."""
+        for worker in list(workers):
+            worker.pipe.close()
+            worker.exit_code()
+            if worker.alive:
+                worker.kill()
+                worker.exit_code()
+            if worker in self._workers:
                 self._workers.remove(worker)
 
     def close(self) -> None:

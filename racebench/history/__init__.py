@@ -41,7 +41,8 @@ class History:
     """Everything a checker may look at. Times are nanoseconds of one clock; `start` is the common start.
 
     rows: ROW, in any order, None if the scenario numbers no rows; `labels` are the versions' own texts if they are not
-    integers: row versions are then ranks, from 1.
+    integers: row versions are then ranks, from 1. `alone` are the SQLSTATEs with which operations of an application
+    fail also when nobody else is at work; None for a script, of which that is known by the SQLSTATE's class.
     """
 
     start: int
@@ -52,6 +53,7 @@ class History:
     measures: Mapping[str, Any] = field(default_factory=dict)
     numbering: Numbering = Numbering.TENANT
     labels: Labels | None = None
+    alone: frozenset[str] | None = None
 
     @property
     def table(self) -> Array:

@@ -99,8 +99,13 @@ def from_json(text: str, name: str) -> Document:
 
 def read(path: Path) -> Document:
     """Read a document from a file; raises UsageProblem if that cannot be done."""
+    return from_json(text_of(path), str(path))
+
+
+def text_of(path: Path) -> str:
+    """The text of a saved file; raises UsageProblem if it cannot be read."""
     try:
-        return from_json(path.read_text(encoding="utf-8"), str(path))
+        return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as problem:
         why = problem.strerror if isinstance(problem, OSError) else "not UTF-8 text"
         raise UsageProblem(f"{path} cannot be read: {why}") from None

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import json
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console, RenderableType
-from rich.padding import Padding
 from rich.text import Text
 
-from racebench.explore.explorer import Asked, Explored, Replayed
+from racebench.exploration.explorer import Asked, Explored, Replayed
 from racebench.model import ANOMALIES, Verdict
-from racebench.reports import lanes
+from racebench.reports import explorations, lanes
 from racebench.reports.terminal import amount, blank_table, verdict_text
 
-SCHEMA_VERSION = 1
 _SPOKEN = 4  # explorations that get a sentence each; of more, only those that surprise
 _SHOWN = 3  # witnesses on a terminal
 
@@ -28,19 +26,19 @@ class Reported:
     found: Explored
     witness: Replayed | None
     expected: tuple[str, ...]
-    as_expected: bool
+    as_expected: bool | None
 
 
-def to_json(results: Sequence[Reported], environment: Mapping[str, Any], created: str, *, complete: bool) -> str:
-    """Write explorations as the published JSON."""
-    document = {
-        "schema_version": SCHEMA_VERSION,
-        "created": created,
-        "complete": complete,
-        "environment": dict(environment),
-        "explorations": [_published(result) for result in results],
-    }
-    return json.dumps(document, indent=2, ensure_ascii=False)
+def document(
+    results: Sequence[Reported], environment: Mapping[str, Any], created: str, *, complete: bool
+) -> explorations.Explorations:
+    """Explorations as they are saved, and as the other reports take them."""
+    return explorations.Explorations(
+        environment=environment,
+        created=created,
+        explorations=tuple(explorations.exploration(_published(result)) for result in results),
+        complete=complete,
+    )
 
 
 def _published(result: Reported) -> dict[str, Any]:
@@ -69,12 +67,13 @@ def _published(result: Reported) -> dict[str, Any]:
             "anomalous": found.anomalous,
             "raced": found.raced,
             "triggers": list(found.triggers),
+            "swallowed": dict(sorted(found.swallowed.items())),
             "complete": found.complete,
             "seconds": found.seconds,
             "schedules_per_s": found.run / found.seconds if found.seconds else 0.0,
         },
         "outcomes": [_outcome(signature, times) for signature, times in found.outcomes.most_common()],
-        "witness": None if result.witness is None else _witness(result),
+        "witness": None if found.schedule is None else _witness(result),
     }
 
 
@@ -89,19 +88,20 @@ def _outcome(signature: tuple[Any, ...], times: int) -> dict[str, Any]:
 
 
 def _witness(result: Reported) -> dict[str, Any]:
-    assert result.witness is not None
     return {
         "schedule": str(result.found.schedule),
-        "anomalies": dict(result.witness.wrong),
+        "replay": _replay(result.found.asked, str(result.found.schedule)),
+        "anomalies": dict(result.witness.wrong) if result.witness else {},
         "steps": [
             {
                 "session": step.session,
                 "sent": step.sent,
+                "where": step.where,
                 "answered": list(step.answered),
                 "waits_for": list(step.waits_for),
                 "went_on": [{"session": name, "answered": list(answered)} for name, answered in step.went_on],
             }
-            for step in result.witness.steps
+            for step in (result.witness.steps if result.witness else ())
         ],
     }
 
@@ -109,7 +109,7 @@ def _witness(result: Reported) -> dict[str, Any]:
 def show(console: Console, results: Sequence[Reported], environment: Mapping[str, Any]) -> None:
     """Print what was found, what it means, and the shortest witnesses."""
     for part in render(results, environment, ascii_only=console.options.ascii_only):
-        console.print(part)
+        _print(console, part)
 
 
 def render(
@@ -121,13 +121,14 @@ def render(
     yield Text(_headline(results[0].found.asked, environment), style="dim")
     kinds = [kind for kind in ANOMALIES if any(result.found.counts[kind] for result in results)]
     heads = {"duplicates": "dupli-\ncates", "violations": "viola-\ntions", "redelivered": "again"}
-    middle = ("orders", "wrong", *(heads.get(kind, kind) for kind in kinds), "per s")
+    middle = ("orders\nrun", "pruned", "wrong", *(heads.get(kind, kind) for kind in kinds), "per s")
     made = blank_table(("strategy",), middle, ("verdict",), ascii_only=ascii_only)
     for result in results:
         found = result.found
         made.add_row(
             found.asked.strategy.name,
             amount(found.run),
+            amount(found.pruned),
             amount(found.anomalous, bad=True),
             *(amount(found.counts[kind], bad=kind in found.asked.scenario.forbid) for kind in kinds),
             f"{found.run / found.seconds:,.0f}" if found.seconds else "–",
@@ -139,6 +140,10 @@ def render(
         yield Text(f"{len(results) - len(spoken)} of {len(results)} are as expected.")
     for result in spoken:
         yield Text(_sentence(result))
+        for code, times in sorted(result.found.swallowed.items()):
+            orders = "order" if times == 1 else "orders"
+            said = f"In {times:,} {orders} a call returned although its last statement was refused ({code})"
+            yield Text(f"{said}: is that meant?")
     shown = 0
     for result in results:
         if result.witness is not None and shown < _SHOWN:
@@ -148,27 +153,18 @@ def render(
 
 def markdown(results: Sequence[Reported]) -> str:
     """The verdicts as a Markdown table."""
-    lines = [
-        "| strategy | verdict | orders run | pruned | go wrong | anomalies | outcomes | shortest witness |",
-        "| --- | --- | ---: | ---: | ---: | --- | ---: | --- |",
-    ]
-    for result in results:
-        found = result.found
-        wrong = ", ".join(kind for kind in found.asked.scenario.forbid if found.counts[kind]) or "none"
-        done = "" if found.complete else " (search not finished)"
-        unlike = "" if result.as_expected or found.verdict is Verdict.UNKNOWN else " (not as expected)"
-        witness = f"`{found.schedule}`" if found.schedule else ""
-        lines.append(
-            f"| `{found.asked.strategy.name}` | {found.verdict.value}{unlike}{done} | {found.run} | {found.pruned} "
-            f"| {found.anomalous} | {wrong} | {len(found.outcomes)} | {witness} |"
-        )
-    return "\n".join(lines) + "\n"
+    return explorations.markdown([explorations.exploration(_published(result)) for result in results])
 
 
 def show_replay(console: Console, asked: Asked, replayed: Replayed, schedule: str) -> None:
     """Print a replay and what came of it."""
     for part in _shown(asked, replayed, schedule, ascii_only=console.options.ascii_only):
-        console.print(part)
+        _print(console, part)
+
+
+def _print(console: Console, part: RenderableType) -> None:
+    """Print a part; a command is one line, however long: it is there to be copied."""
+    console.print(part, soft_wrap=isinstance(part, Text) and bool(part.no_wrap))
 
 
 def _shown(asked: Asked, replayed: Replayed, schedule: str, *, ascii_only: bool) -> Iterator[RenderableType]:
@@ -177,7 +173,15 @@ def _shown(asked: Asked, replayed: Replayed, schedule: str, *, ascii_only: bool)
     yield Text()
     yield Text(f"{asked.strategy.name}{consumer}: {wrong}", style="bold")
     yield lanes.draw(replayed.steps, ascii_only=ascii_only)
-    yield Padding(Text(f"racebench replay '{schedule}'", style="dim", no_wrap=True, overflow="ignore"), (0, 0, 0, 2))
+    if (command := _replay(asked, schedule)) is not None:
+        yield Text(f"  {command}", style="dim", no_wrap=True)
+
+
+def _replay(asked: Asked, schedule: str) -> str | None:
+    """The command that runs a schedule again; None for code that no command line can name."""
+    if asked.scenario.restored and not asked.scenario.options:
+        return None
+    return " ".join(["racebench replay", f"'{schedule}'", *map(shlex.quote, asked.scenario.options)])
 
 
 def _headline(asked: Asked, environment: Mapping[str, Any]) -> str:
@@ -190,19 +194,27 @@ def _headline(asked: Asked, environment: Mapping[str, Any]) -> str:
     )
 
 
+def _held(asked: Asked) -> str:
+    consumer = asked.consumer.name if asked.consumer else ""
+    return f"consumer '{consumer}' holds rows back for a time, and what happens meanwhile"
+
+
 def _sentence(result: Reported) -> str:
     found = result.found
     name, verdict = found.asked.strategy.name, found.verdict.value
-    known = "" if found.verdict is Verdict.UNKNOWN else (", as expected" if result.as_expected else ", NOT as expected")
+    known = ", as expected" if result.as_expected else ", NOT as expected"
+    if found.verdict is Verdict.UNKNOWN or result.as_expected is None:
+        known = ""
     if found.verdict is Verdict.VALID:
         inside = ""
         if found.triggers:
             inside = f" (A step is a statement; what trigger {', '.join(found.triggers)} does is inside one.)"
         return f"{name} is {verdict}{known}: all {found.run:,} orders that matter were run, nothing went wrong.{inside}"
-    if found.complete and found.asked.strategy.inside and not found.anomalous:
+    if found.complete and found.blind and not found.anomalous:
+        where = "its race is inside one statement, which" if found.asked.strategy.inside else _held(found.asked)
         return (
-            f"{name} is {verdict}: no order of its {found.run:,} goes wrong, but its race is inside one statement, "
-            "which no order of statements shows. Hammer it with `racebench run`."
+            f"{name} is {verdict}: no order of its {found.run:,} goes wrong, but {where} no order of statements shows. "
+            "Hammer it with `racebench run`."
         )
     if found.verdict is Verdict.INVALID:
         rest = "" if found.complete else "; the search did not come to its end"

@@ -8,7 +8,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from racebench.explore.explorer import Step
+from racebench.exploration.explorer import Step
 
 _LONGEST = 100
 
@@ -23,6 +23,8 @@ def draw(steps: Sequence[Step], *, ascii_only: bool = False) -> Table:
     for number, step in enumerate(steps, 1):
         cells = {name: Text() for name in names}
         cells[step.session].append(_short(step.sent))
+        if step.where:
+            cells[step.session].append(f"\n{step.where}", style="dim")
         if step.waits_for:
             cells[step.session].append(f"\nwaits for {' and '.join(step.waits_for)}", style="yellow")
         else:

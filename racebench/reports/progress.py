@@ -1,8 +1,9 @@
-"""The progress bar on stderr; none when that is not a terminal."""
+"""The progress bar on stderr; none when that is not a terminal, or nobody watches (CI is set)."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator
 
 from rich.console import Console
@@ -12,7 +13,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 @contextlib.contextmanager
 def bar(console: Console) -> Iterator[Callable[[str, float], None]]:
     """Yield a callback (label, fraction of everything). It draws when called, so no thread is needed."""
-    if not console.is_terminal:
+    # The stream itself: a console that was told to use colours says that it is a terminal.
+    if not console.file.isatty() or os.environ.get("CI", "") not in ("", "0", "false"):
         yield lambda _label, _fraction: None
         return
     columns = (TextColumn("{task.description:<32}"), BarColumn(bar_width=32), TimeElapsedColumn())

@@ -94,10 +94,12 @@ def kept_up(result: RunResult) -> str | None:
 
 
 def expectation(result: RunResult) -> str:
-    """Whether the result is what the field knows of the strategy."""
+    """Whether the result is what the field knows of the strategy, as the end of a clause."""
+    if result.as_expected is None:
+        return ""
     if result.verdict is Verdict.UNKNOWN:
-        return "nothing to compare"
-    return "as expected" if result.as_expected else "NOT as expected"
+        return ", nothing to compare"
+    return ", as expected" if result.as_expected else ", NOT as expected"
 
 
 def _unknown(result: RunResult) -> str:

@@ -12,10 +12,10 @@ from racebench.reports import terminal
 from racebench.reports.document import Document
 
 _WIDTH = 92
-_FONT = "ui-monospace, 'DejaVu Sans Mono', Menlo, Consolas, monospace"
+FONT = "ui-monospace, 'DejaVu Sans Mono', Menlo, Consolas, monospace"
 _DARK, _LIGHT = (30, 32, 40), (222, 224, 230)
 _HUES = [(255, 107, 107), (105, 219, 124), (255, 212, 59), (116, 192, 252), (218, 119, 242), (102, 217, 232)]
-_THEME = TerminalTheme(_DARK, _LIGHT, [_DARK, *_HUES, _LIGHT], [(134, 142, 150), *_HUES, (255, 255, 255)])
+THEME = TerminalTheme(_DARK, _LIGHT, [_DARK, *_HUES, _LIGHT], [(134, 142, 150), *_HUES, (255, 255, 255)])
 
 
 def render(document: Document, *, title: str) -> str:
@@ -23,7 +23,7 @@ def render(document: Document, *, title: str) -> str:
     console = Console(record=True, width=_WIDTH, file=io.StringIO(), force_terminal=True, color_system="truecolor")
     for part in terminal.render(document, width=_WIDTH):
         console.print(part)
-    picture = console.export_svg(title=title, theme=_THEME, unique_id="racebench")
+    picture = console.export_svg(title=title, theme=THEME, unique_id="racebench")
     picture = re.sub(r"@font-face\s*{.*?}\s*", "", picture, flags=re.DOTALL)
-    picture = re.sub(r"font-family: Fira Code, monospace", f"font-family: {_FONT}", picture)
+    picture = re.sub(r"font-family: Fira Code, monospace", f"font-family: {FONT}", picture)
     return re.sub(r"<!-- Generated with Rich [^>]*-->\s*", "", picture)

@@ -29,11 +29,11 @@ def show(console: Console, document: Document) -> None:
         console.print(part)
 
 
-def plain(document: Document, shows: Callable[[Console, Document], None], *, width: int = 100) -> str:
+def plain(shows: Callable[[Console], None], *, width: int = 100) -> str:
     """What a report shows, as text without colour."""
     console = Console(width=width, file=io.StringIO(), color_system=None, highlight=False)
     with console.capture() as capture:
-        shows(console, document)
+        shows(console)
     return capture.get()
 
 
@@ -42,7 +42,7 @@ def render(document: Document, *, width: int, ascii_only: bool = False) -> Itera
     runs = document.runs
     if not runs:
         return
-    yield Text(_headline(document), style="dim")
+    yield Text(headline(document), style="dim")
     if document.comparison is not None:
         from racebench.reports import compared  # its table is made with what is here
 
@@ -135,7 +135,8 @@ def blank_table(left: tuple[str, ...], right: tuple[str, ...], last: tuple[str, 
     return made
 
 
-def _headline(document: Document) -> str:
+def headline(document: Document) -> str:
+    """What was pressed, how, and on which server, in a line."""
     first = document.runs[0]
     load = first.load
     pressed = [f"{load.workers} workers"]
@@ -180,7 +181,7 @@ def _paragraph(result: RunResult) -> Iterator[RenderableType]:
     text.append(f"{result.strategy}", style="bold")
     text.append(" is ")
     text.append(verdict_text(result.verdict))
-    text.append(f", {sentences.expectation(result)}. {sentences.happened(result)} {sentences.advice(result)}")
+    text.append(f"{sentences.expectation(result)}. {sentences.happened(result)} {sentences.advice(result)}")
     yield text
     if (conditions := sentences.conditions(result)) is not None:
         yield Padding(Text(conditions, style="dim"), (0, 0, 0, 2))

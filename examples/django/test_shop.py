@@ -1,0 +1,38 @@
+"""No two orders have the same number, whoever comes first."""
+
+import os
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shop(racebench_dsn):
+    """The application with its tables, imported once it can know where they are."""
+    os.environ["DJANGO_SETTINGS_MODULE"] = "settings"
+    import django
+    from django.core.management import call_command
+    from django.db import connections
+
+    django.setup()
+    call_command("migrate", run_syncdb=True, verbosity=0)
+    from shop import models
+
+    yield models
+    connections.close_all()
+
+
+def twins():
+    """The numbers that more than one order has."""
+    from django.db.models import Count
+    from shop.models import Order
+
+    return Order.objects.values("number").annotate(orders=Count("id")).filter(orders__gt=1)
+
+
+def test_create_order_is_race_free(racebench, shop):
+    racebench.explore(shop.create_order, sessions=2, invariant=twins)
+
+
+def test_create_order_fixed_is_race_free(racebench, shop):
+    racebench.explore(shop.create_order_fixed, sessions=3, invariant=twins)
+    racebench.hammer(shop.create_order_fixed, workers=4, seconds=1, invariant=twins).assert_clean()

@@ -1,0 +1,724 @@
+"""An exploration: one strategy, some sessions, perhaps a consumer; every order of their steps, each on a fresh tenant.
+
+VALID only if the search came to its end and nothing forbidden was found. What goes wrong is counted as `run` counts it
+(racebench.model.ANOMALIES), by definitions read plainly: a schedule has a handful of operations.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise, permutations
+from random import Random
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from racebench import calls
+from racebench.compiling import begins
+from racebench.errors import DatabaseProblem, ScenarioProblem, UsageProblem, one_line
+from racebench.exchanges import See, Variables
+from racebench.exploration import gates
+from racebench.exploration.actors import Actor, Poller, State, Writer, describe, drain, with_values
+from racebench.exploration.callers import Caller, Surroundings
+from racebench.exploration.footprints import Footprint, footprint
+from racebench.exploration.footprints import calls as called
+from racebench.exploration.likeness import alike, in_pipelines, warm
+from racebench.exploration.schedules import Schedule, digest
+from racebench.exploration.scripts import in_transactions
+from racebench.exploration.search import Choice, Progress, chance, random_search, search
+from racebench.exploration.stage import MOST_SECONDS, Stage
+from racebench.model import (
+    ANOMALIES,
+    Assign,
+    Consumer,
+    Outcome,
+    Scenario,
+    Script,
+    Sleep,
+    Statement,
+    Strategy,
+    Verdict,
+)
+from racebench.own import APPLICATION
+from racebench.restoring import Snapshot
+from racebench.schemas import application_name, fill, fresh_schema, new_name
+from racebench.session import Query, Session, connect
+from racebench.targets import Target
+
+#: Tenants that a schema serves before it is made afresh: accounts are set up for so many.
+_MOST_TENANTS = 2_000
+#: The share of a budget that goes to the exhaustive search, before schedules are drawn.
+_EXHAUSTIVE_SHARE = 0.5
+_MOST_REPEATED = 200
+_REPEATS = 2
+_SHORTENING_S = 5.0
+#: Sessions whose calls are run one after the other in every order.
+_MOST_PERMUTED = 3
+#: The shortest deadlock_timeout of a session; sessions must come to wait for each other within it.
+_DEADLOCK_MS = 30
+#: A session is parked between its steps, and may wait for a parked one: the server is not to lose patience with it.
+_PARKED = {"idle_in_transaction_session_timeout": "0", "statement_timeout": "0", "lock_timeout": "0"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What to explore, and how far. `polls`: of the consumer; `budget_s` and `most`: when to stop, None for never.
+
+    `depth` and `seed` are of the random search that follows an exhaustive one that could not be finished. `schema`: the
+    name of the schema to make; None for a new one each time (an application may remember the first it was given).
+    `in_place`: it is there, with the application's own tables in it, and stays. `step_s`: how long a step may
+    go without an answer, and not for another session's sake.
+    """
+
+    scenario: Scenario
+    strategy: Strategy
+    consumer: Consumer | None = None
+    sessions: int = 2
+    polls: int = 3
+    reduce: bool = True
+    budget_s: float | None = None
+    most: int | None = None
+    stop_at_first: bool = False
+    depth: int = 3
+    seed: int = 0
+    schema: str | None = None
+    in_place: bool = False
+    step_s: float = MOST_SECONDS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """One schedule at its end: what went wrong, and a signature that tells outcomes apart and sessions not.
+
+    `raced`: a step woke up two sessions; `deadlocked`: some waited in a circle; `victims`: whom the server then ended.
+    `swallowed`: errors that a call returned in spite of.
+    """
+
+    schedule: tuple[int, ...]
+    counts: Mapping[str, int]
+    signature: tuple[Any, ...]
+    raced: bool
+    deadlocked: bool = False
+    victims: tuple[int, ...] = ()
+    swallowed: tuple[str, ...] = ()
+
+
+@dataclass(slots=True, kw_only=True)
+class Explored:
+    """What an exploration found. `anomalous`: schedules in which something forbidden went wrong; `counts` of what.
+
+    `run` are schedules run to their end, `drawn` of them at random, which meet a bug of the asked depth with a
+    probability of at least `chance`; `pruned` those that a reduction broke off; `raced` those in which a step woke up
+    two sessions. `seconds` are the search's: without connecting, and without looking for a shorter witness.
+    """
+
+    asked: Asked
+    run: int = 0
+    pruned: int = 0
+    drawn: int = 0
+    chance: float | None = None
+    anomalous: int = 0
+    raced: int = 0
+    complete: bool = False
+    seconds: float = 0.0
+    counts: Counter[str] = field(default_factory=Counter)
+    outcomes: Counter[tuple[Any, ...]] = field(default_factory=Counter)
+    witness: tuple[int, ...] | None = None
+    #: Set while schedules are run again: they have been counted.
+    again: bool = False
+    #: Schedules in which a call returned although its last statement had been refused, by SQLSTATE.
+    swallowed: Counter[str] = field(default_factory=Counter)
+    #: Triggers of the scenario's tables: what they do is inside a step, and not interleaved.
+    triggers: tuple[str, ...] = ()
+
+    def forbids(self, each: Ended) -> bool:
+        """Whether a schedule broke what the scenario forbids."""
+        return any(each.counts[kind] for kind in self.asked.scenario.forbid)
+
+    def add(self, each: Ended) -> None:
+        """Count a schedule that is at its end."""
+        self.run += not self.again
+        self.outcomes[each.signature] += 1
+        self.raced += each.raced
+        self.swallowed.update(() if self.again else set(each.swallowed))
+        self.counts.update({kind: count for kind, count in each.counts.items() if count})
+        if self.forbids(each):
+            self.anomalous += not self.again or not self.anomalous
+            size = (switches(each.schedule), len(each.schedule))
+            if self.witness is None or size < (switches(self.witness), len(self.witness)):
+                self.witness = each.schedule
+
+    @property
+    def verdict(self) -> Verdict:
+        if self.anomalous:
+            return Verdict.INVALID
+        return Verdict.VALID if self.complete and not self.blind else Verdict.UNKNOWN
+
+    @property
+    def blind(self) -> bool:
+        """Whether there is a race that no order of steps shows: inside a statement, or while a consumer holds rows."""
+        consumer = self.asked.consumer
+        timed = consumer is not None and consumer.settle_ms > 0 and consumer.misses == "maybe"
+        return self.asked.strategy.inside or timed
+
+    @property
+    def schedule(self) -> Schedule | None:
+        """The shortest witness: fewest context switches, then fewest steps."""
+        if self.witness is None:
+            return None
+        asked = self.asked
+        return Schedule(
+            scenario=asked.scenario.name,
+            strategy=asked.strategy.name,
+            consumer=asked.consumer.name if asked.consumer else None,
+            digest=digest(asked.strategy, asked.consumer),
+            steps=self.witness,
+        )
+
+
+def switches(schedule: Sequence[int]) -> int:
+    """How often another session goes on than before."""
+    return sum(one != other for one, other in pairwise(schedule))
+
+
+def explore(
+    target: Target,
+    asked: Asked,
+    tell: Callable[[Explored], None] = lambda _: None,
+    found: Explored | None = None,
+) -> Explored:
+    """Search every schedule, or as far as was asked for; what is left then is drawn at random, with a stated chance.
+
+    `tell` is called after every schedule. `found` is filled in as the search goes on, so that an interruption loses
+    nothing of it.
+    """
+    found = Explored(asked=asked) if found is None else found
+    started = time.monotonic()
+    raced: list[tuple[int, ...]] = []
+    deadlocked: list[tuple[int, ...]] = []
+    longest = 0
+
+    def ended(each: Ended) -> None:
+        nonlocal longest
+        longest = max(longest, len(each.schedule))
+        found.add(each)
+        if each.raced and len(raced) < _MOST_REPEATED:
+            raced.append(each.schedule)
+        if each.deadlocked and len(deadlocked) < _MOST_REPEATED:
+            deadlocked.append(each.schedule)
+
+    def within(share: float) -> Callable[[Progress], bool]:
+        def go_on(_progress: Progress) -> bool:
+            found.seconds = time.monotonic() - started
+            tell(found)
+            return not (
+                (asked.budget_s is not None and found.seconds > asked.budget_s * share)
+                or (asked.most is not None and found.run >= asked.most * share)
+                or (asked.stop_at_first and found.anomalous > 0)
+            )
+
+        return go_on
+
+    with contextlib.closing(Ground(target, asked, ended)) as ground:
+        found.triggers = ground.triggers
+        started = time.monotonic()
+        progress = search(ground, reduce=asked.reduce, go_on=within(_EXHAUSTIVE_SHARE))
+        found.pruned, found.complete = progress.pruned, progress.complete
+        stopped = asked.stop_at_first and found.anomalous > 0
+        if not found.complete and not stopped:
+            drawn = random_search(
+                ground, depth=asked.depth, steps=longest, random=Random(asked.seed), go_on=within(1.0)
+            )
+            found.drawn = drawn.run
+            found.chance = chance(sessions=len(ground.stage.actors), steps=longest, depth=asked.depth, runs=drawn.run)
+        found.seconds = time.monotonic() - started
+        found.again = True
+        for schedule in tuple(raced):
+            for _ in range(_REPEATS):  # two sessions were woken at once: whichever came first, keep both outcomes
+                ground.follow(schedule)
+        ground.order_victims(last_first=True)
+        for schedule in tuple(deadlocked):  # the server ended the first of them; now the other
+            ground.follow_as_far_as_it_goes(schedule)
+        ground.order_victims()
+        if found.witness is not None and not stopped:
+            found.witness = _shortest(ground, found.witness, found.forbids)
+    return found
+
+
+def shorten(target: Target, asked: Asked, witness: tuple[int, ...], kinds: Sequence[str]) -> tuple[int, ...]:
+    """Look for the shortest schedule of the same sessions in which one of these anomalies occurs."""
+    with contextlib.closing(Ground(target, asked, lambda _: None)) as ground:
+        return _shortest(ground, witness, lambda each: any(each.counts[kind] for kind in kinds))
+
+
+def _shortest(ground: Ground, witness: tuple[int, ...], wanted: Callable[[Ended], bool]) -> tuple[int, ...]:
+    """Look for a witness with fewer switches of session: all schedules with none, with one, and so on."""
+    deadline = time.monotonic() + _SHORTENING_S
+    shorter: list[Ended] = []
+    ground.ended = lambda each: shorter.append(each) if wanted(each) else None
+    for most in range(switches(witness)):
+        search(ground, reduce=True, go_on=lambda _: not shorter and time.monotonic() < deadline, most_switches=most)
+        if shorter:
+            return min((each.schedule for each in shorter), key=lambda s: (switches(s), len(s)))
+    return witness
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One step of a replay: who took it, what was sent and answered; whom it waited for; who went on because of it.
+
+    `where`: the line of the application that sent it. `literal`: what was sent, with the values in it.
+    """
+
+    session: str
+    sent: str
+    answered: tuple[str, ...]
+    where: str = ""
+    literal: str = ""
+    waits_for: tuple[str, ...] = ()
+    went_on: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replayed:
+    """A schedule run once more, step by step; `prepared` is what the scenario had sent before it."""
+
+    steps: tuple[Step, ...]
+    ended: Ended
+    wrong: Mapping[str, int]
+    prepared: tuple[str, ...] = ()
+
+
+def replay(target: Target, asked: Asked, schedule: Sequence[int]) -> Replayed:
+    """Run one schedule; raises UsageProblem at the first step that cannot be taken any more."""
+    ends: list[Ended] = []
+    with contextlib.closing(Ground(target, asked, ends.append)) as ground:
+        try:
+            steps = tuple(ground.follow(schedule))
+        except UsageProblem:
+            if not ground.stage.deadlocked:
+                raise
+            ground.order_victims(last_first=True)  # the server may have ended the other one of a deadlock
+            steps = tuple(ground.follow(schedule))
+        prepared = ground.prepared
+    (ended,) = ends
+    wrong = {kind: count for kind, count in ended.counts.items() if count and kind in asked.scenario.forbid}
+    return Replayed(steps=steps, ended=ended, wrong=wrong, prepared=prepared)
+
+
+class Ground:
+    """The world of a search: a schema on the server, its sessions on a stage, a fresh tenant for each schedule."""
+
+    def __init__(self, target: Target, asked: Asked, ended: Callable[[Ended], None]) -> None:
+        self._target, self._asked, self.ended = target, asked, ended
+        self._stack = contextlib.ExitStack()
+        self._runs = 0
+        self._tenant = 0
+        self._raced = False
+        self._taken: list[int] = []
+        self._violated: dict[str, int] = {}
+        self.prepared: tuple[str, ...] = ()
+        self._open()
+
+    def close(self) -> None:
+        self._stack.close()
+
+    @property
+    def tenant(self) -> int:
+        """Whose rows the schedule that is being run writes."""
+        return self._tenant
+
+    def _open(self) -> None:
+        """Make the schema, the sessions and the stage; what was made is undone if the rest cannot be."""
+        with contextlib.ExitStack() as opening:
+            self._set_up(opening)
+            self._stack = opening.pop_all()
+
+    def _set_up(self, stack: contextlib.ExitStack) -> None:
+        asked, target = self._asked, self._target
+        consumers = [asked.consumer] if asked.consumer else []
+        schema = self.schema = asked.schema or new_name()
+        if asked.strategy.calls:
+            stack.enter_context(calls.exported(calls.variables(target, schema, APPLICATION)))
+        if not asked.in_place:
+            stack.enter_context(fresh_schema(target, schema, asked.scenario, asked.strategy, consumers))
+        named = application_name(schema, "session")
+        patience = {"statement_timeout": _milliseconds(asked.step_s)}
+        monitor = connect(target, schema=schema, settings=patience)
+        stack.callback(monitor.close)  # as it is: an interruption may have left it in the middle of a question
+        if asked.in_place:
+            stack.callback(Snapshot(monitor, schema).restore)
+            fill(target, schema, asked.scenario, asked.strategy, consumers)
+        self._monitor = monitor
+        self.triggers = _triggers(monitor, schema)
+        volatile = _volatile(monitor, asked)
+        self._volatile = volatile
+        script = in_transactions(asked.strategy.script, volatile)
+        self._piped = in_pipelines(script)
+        self._after_begin = _after_begin(script, asked.strategy.isolation, volatile)
+        isolation = asked.strategy.isolation
+        settings = _PARKED | ({"default_transaction_isolation": isolation} if isolation else {})
+        self._chooses_victims = _may_set(monitor, "deadlock_timeout")
+        actors: list[Actor] = []
+        self.writers: list[Writer | Caller] = []
+        # Registered before there is one: what has been opened is closed even if the next cannot be.
+        stack.callback(_close, actors)
+        surroundings = Surroundings(monitor, schema, target.label)
+        if asked.strategy.calls:
+            stack.enter_context(gates.installed())
+
+        def open_session(see: See) -> Session:
+            connection = connect(target, schema=schema, settings=settings, application_name=named)
+            # Preparing needs locks too, and nobody of ours has any yet.
+            own = connection.execute("SELECT current_setting('lock_timeout')").fetchone()
+            connection.execute(sql.SQL("SET lock_timeout = {}").format(_milliseconds(asked.step_s)))
+            session = Session(connection, script, gated=True, zero=frozenset({"think", "hold"}), see=see)
+            session.configure("lock_timeout", str(own[0]) if own else "0")
+            return session
+
+        def open_connection() -> psycopg.Connection[Any]:
+            return connect(target, schema=schema, application_name=named, autocommit=False)
+
+        for number in range(1, asked.sessions + 1):
+            writer: Writer | Caller
+            if asked.strategy.calls:
+                call = asked.strategy.calls[(number - 1) % len(asked.strategy.calls)]
+                writer = Caller(number, call, gates.SessionThread(f"s{number}"), surroundings, open_connection)
+            else:
+                writer = Writer(number, asked.strategy, open_session)
+            self.writers.append(writer)
+            actors.append(writer)
+        self.poller: Poller | None = None
+        if asked.consumer is not None:
+            connection = connect(target, schema=schema, application_name=named)
+            stack.callback(connection.close)
+            for part in asked.consumer.opening:
+                connection.execute(part.text.encode())
+            query = Query(connection, asked.consumer.script, asked.consumer.tolerate)
+            self.poller = Poller(asked.sessions + 1, asked.consumer, query, connection, asked.strategy.zero)
+            actors.append(self.poller)
+        self._before: Session | None = None
+        if asked.scenario.explore is not None:
+            self._before = Session(connect(target, schema=schema, application_name=named), asked.scenario.explore)
+            stack.callback(self._before.close)
+        self.stage = Stage(actors, monitor, asked.step_s)
+        self._cached = _cached_sequences(monitor, schema)
+        self._alike = alike(script) and not self._cached
+        self.order_victims()
+        self._snapshot = Snapshot(monitor, schema) if asked.scenario.restored else None
+        if asked.strategy.calls:
+            self._run_alone()
+        self._tenant = 0
+        self._violated = {}
+        if asked.scenario.rows is not None:
+            self._rows = _rows_query(asked)
+
+    def order_victims(self, *, last_first: bool = False) -> None:
+        """Have the server end the first session of a deadlock, or the last: the one that looks for one soonest.
+
+        Only a superuser may; for others the server decides, after its own deadlock_timeout.
+        """
+        if not self._chooses_victims:
+            return
+        for place, writer in enumerate(reversed(self.writers) if last_first else self.writers, 1):
+            writer.configure("deadlock_timeout", f"{_DEADLOCK_MS * place}ms")
+
+    # What a search asks of its world
+
+    def begin(self) -> None:
+        if self._snapshot is not None:
+            self._snapshot.restore()
+            self._violated = {}
+        elif self._tenant >= _MOST_TENANTS or (self._asked.scenario.once and self._runs):
+            self._stack.close()
+            self._open()
+        self._runs += 1
+        self._tenant += 1
+        self._raced = self.stage.deadlocked = False
+        self._taken = []
+        if self._before is not None:
+            before: Variables = {"tenant": b"%d" % self._tenant, "operation": b"%d" % self._runs}
+            if self._before.run(before) is not Outcome.OK:
+                if not self._before.alive:
+                    raise DatabaseProblem(f"the connection that prepares schedules was lost: {self._before.message}")
+                raise ScenarioProblem(f"{self._before.script.path}: the server refuses this: {self._before.message}")
+            self.prepared = tuple(with_values([each], before) for each in self._before.script.statements)
+        if self.poller is not None:
+            self.poller.polls = self._asked.polls
+        if self._cached:
+            warm([each.session.connection for each in self.writers if isinstance(each, Writer)], self._cached)
+        for actor in self.stage.actors:
+            actor.start(self._tenant, self._runs)
+
+    def choices(self) -> Sequence[Choice]:
+        return [
+            Choice(
+                actor.number,
+                self._touches(actor),
+                actor.like if self._alike and not actor.begun else None,
+                actor.sends,
+            )
+            for actor in self.stage.actors
+            if actor.state is State.READY
+        ]
+
+    def take(self, session: int) -> None:
+        actor = self.stage.actors[session - 1]
+        glued = self._asked.reduce and isinstance(actor, Writer) and _is_begin(actor)
+        self._step(actor)
+        if glued and actor.state is State.READY:
+            self._step(actor)
+
+    def _step(self, actor: Actor) -> None:
+        self._taken.append(actor.number)
+        self.stage.step(actor)
+        self._raced |= len(self.stage.woken) > 1
+
+    def end(self, schedule: Sequence[int], *, complete: bool) -> None:  # noqa: ARG002 - BEGINs are steps of their own
+        if not complete:
+            self.stage.abandon()
+            return
+        if waiting := [actor.name for actor in self.stage.actors if actor.state is State.WAITING]:
+            raise UsageProblem(
+                f"{' and '.join(waiting)} wait for each other over several connections, which the server does not see: "
+                "use one connection in a call"
+            )
+        self.ended(self._judge(tuple(self._taken)))
+
+    def follow(self, schedule: Sequence[int]) -> list[Step]:
+        """Run one schedule from its start to its end and say what happened."""
+        self.begin()
+        steps = []
+        for number, session in enumerate(schedule, 1):
+            able = [choice.session for choice in self.choices()]
+            if session not in able:
+                self.stage.abandon()
+                can = ", ".join(f"s{each}" for each in able) or "nobody"
+                raise UsageProblem(
+                    f"the schedule cannot be followed: at step {number} s{session} cannot go on, {can} can; "
+                    "the script, the scenario or the server has changed since: explore again"
+                )
+            steps.append(self.watch(session))
+        if left := [f"s{choice.session}" for choice in self.choices()]:
+            self.stage.abandon()
+            raise UsageProblem(f"the schedule ends before the sessions do: {', '.join(left)} can go on")
+        self.end(schedule, complete=True)
+        return steps
+
+    def follow_as_far_as_it_goes(self, schedule: Sequence[int]) -> None:
+        """Run a schedule, and where it cannot be followed any more, whoever can go on."""
+        self.begin()
+        rest = list(schedule)
+        while choices := self.choices():
+            able = [choice.session for choice in choices]
+            session = rest.pop(0) if rest and rest[0] in able else able[0]
+            if session != (schedule[len(self._taken)] if len(self._taken) < len(schedule) else None):
+                rest = []
+            self._step(self.stage.actors[session - 1])
+        self.end(schedule, complete=True)
+
+    def watch(self, session: int) -> Step:
+        """Have a session that can go on take its step, and say what happened."""
+        actors = self.stage.actors
+        for each in actors:
+            each.answers.clear()
+        actor = actors[session - 1]
+        sent, where, literal = describe(actor.gate), actor.where, actor.literal()
+        waiting = [each for each in actors if each.state is State.WAITING]
+        self._step(actor)
+        by_pid = {pid: each.name for each in actors for pid in each.pids}
+        return Step(
+            session=actor.name,
+            sent=sent,
+            answered=tuple(actor.answers),
+            where=where,
+            literal=literal,
+            waits_for=tuple(by_pid.get(pid, str(pid)) for pid in self.stage.waits.get(actor.pid, ()))
+            if actor.state is State.WAITING
+            else (),
+            went_on=tuple((each.name, tuple(each.answers)) for each in waiting if each.state is not State.WAITING),
+        )
+
+    def _touches(self, actor: Actor) -> Footprint:
+        if isinstance(actor, Caller):
+            return actor.touches
+        if _is_begin(actor):
+            return self._after_begin.get(id(actor.gate[0]), Footprint.ANYTHING)
+        if any(id(statement) in self._piped for statement in actor.gate):
+            return Footprint.ANYTHING  # without a transaction it commits at its end
+        isolation = None if isinstance(actor, Poller) else self._asked.strategy.isolation
+        return footprint(actor.gate, isolation=isolation, volatile=self._volatile)
+
+    def _judge(self, schedule: tuple[int, ...]) -> Ended:
+        asked = self._asked
+        counts: dict[str, int] = dict.fromkeys(ANOMALIES, 0)
+        if self.poller is not None:
+            drain(self.poller, self.stage.wait)
+        rows = self._read_rows() if asked.scenario.rows is not None else []
+        if self.poller is not None:
+            self._settle(self.poller, rows)
+        versions = sorted({version for _, version, _ in rows if version is not None})
+        rank = {version: place for place, version in enumerate(versions, 1)}
+        by_operation = {operation: version for _, version, operation in rows}
+        numbered = [version for _, version, _ in rows if version is not None]
+        counts["duplicates"] = len(numbered) - len(versions)
+        counts["unnumbered"] = len(rows) - len(numbered)
+        if asked.scenario.rows is not None:
+            for writer in self.writers:
+                there = writer.operation in by_operation
+                counts["lost"] += writer.outcome is Outcome.OK and not there
+                counts["unexpected"] += writer.outcome is Outcome.FAIL and there
+        counts["refused"] = sum(writer.refused for writer in self.writers)
+        if self.poller is not None:
+            delivered = Counter(self.poller.delivered)
+            counts["missed"] = sum(version is not None and identity not in delivered for identity, version, _ in rows)
+            counts["redelivered"] = sum(times - 1 for times in delivered.values())
+        counts["violations"] = self._violations()
+        sessions = sorted(
+            (w.outcome.name, w.sqlstate, rank.get(by_operation.get(w.operation)) or 0, w.tries) for w in self.writers
+        )
+        wrong = tuple((kind, count) for kind, count in counts.items() if count)
+        return Ended(
+            schedule=schedule,
+            counts=counts,
+            signature=(tuple(sessions), wrong),
+            raced=self._raced,
+            deadlocked=self.stage.deadlocked,
+            victims=tuple(w.number for w in self.writers if w.deadlocks),
+            swallowed=tuple(w.swallowed for w in self.writers if w.swallowed),
+        )
+
+    def _settle(self, poller: Poller, rows: Sequence[tuple[int, Any, int]]) -> None:
+        """Go on polling for what is still to come, for as long as the consumer may hold rows back."""
+        deadline = time.monotonic() + poller.consumer.settle_ms / 1e3
+        due = {identity for identity, version, _ in rows if version is not None}
+        while not due <= set(poller.delivered) and time.monotonic() < deadline:
+            drain(poller, self.stage.wait)
+
+    def _read_rows(self) -> list[tuple[int, Any, int]]:
+        try:
+            return self._monitor.execute(self._rows, (self._tenant,), prepare=True).fetchall()
+        except psycopg.Error as problem:
+            raise DatabaseProblem(f"the rows of a schedule cannot be read: {one_line(str(problem))}") from None
+
+    def _violations(self) -> int:
+        """How many more rows break an invariant than before this schedule."""
+        more = 0
+        for name, query in self._asked.scenario.invariants.items():
+            try:
+                count = self._monitor.execute(query.encode(), prepare=True).rowcount
+            except psycopg.OperationalError as problem:
+                raise DatabaseProblem(f"invariant '{name}' cannot be asked: {one_line(str(problem))}") from None
+            except psycopg.Error as problem:
+                where = self._asked.scenario.locate(f"invariants.{name}")
+                raise ScenarioProblem(f"{where}: the server refuses this query: {one_line(str(problem))}") from None
+            more += max(0, count - self._violated.get(name, 0))
+            self._violated[name] = count
+        return more + sum(len(calls.broken(check, self._monitor)) for check in self._asked.scenario.checks.values())
+
+    def _run_alone(self) -> None:
+        """Run the calls one after the other, in every order: what fails or breaks so is no race.
+
+        It also fills the application's pools and caches, so that every order begins alike.
+        """
+        callers = [writer for writer in self.writers if isinstance(writer, Caller)]
+        orders = list(permutations(callers)) if len(callers) <= _MOST_PERMUTED else [callers, callers[::-1]]
+        alone: set[str] = set()
+        assert self._snapshot is not None  # calls know no tenants
+        for order in orders:
+            self._snapshot.restore()
+            for place, caller in enumerate(order):
+                if (error := caller.run_alone()) and not place:
+                    raise UsageProblem(
+                        f"{caller.call} fails when it runs alone, right after the setup: {caller.answers[-1]}; "
+                        "is the setup complete?"
+                    )
+                alone.add(error)
+            self._violated = {}
+            if broken := self._violations():
+                raise UsageProblem(
+                    f"{broken} rows break the invariant when the calls run one after the other: that is no race; "
+                    "look at the calls, or at the invariant"
+                )
+        for caller in callers:
+            caller.alone = alone - {""}
+
+
+def _close(actors: Sequence[Actor]) -> None:
+    for actor in actors:
+        actor.close()
+
+
+def _milliseconds(seconds: float) -> str:
+    """A length of time as a setting; never 0, which would be no limit."""
+    return f"{max(1, round(seconds * 1000))}ms"
+
+
+def _is_begin(actor: Actor) -> bool:
+    return len(actor.gate) == 1 and actor.gate[0].keyword in ("BEGIN", "START")
+
+
+def _after_begin(script: Script, isolation: str | None, volatile: frozenset[str]) -> dict[int, Footprint]:
+    """What the statement after each BEGIN may touch, by the BEGIN's identity; none for one before a branch."""
+    found = {}
+    for at, step in enumerate(script.steps):
+        if not isinstance(step, Statement) or not begins(step):
+            continue
+        after = next((each for each in script.steps[at + 1 :] if not isinstance(each, Assign | Sleep)), None)
+        if isinstance(after, Statement):
+            found[id(step)] = footprint([after], isolation=isolation, volatile=volatile)
+    return found
+
+
+def _rows_query(asked: Asked) -> sql.Composed:
+    rows = asked.scenario.rows
+    assert rows is not None
+    columns = [sql.Identifier(name) for name in (rows.id, rows.version, rows.operation)]
+    return sql.SQL("SELECT {} FROM {} WHERE {} = %s ORDER BY 1").format(
+        sql.SQL(", ").join(columns), sql.Identifier(rows.table), sql.Identifier(rows.tenant)
+    )
+
+
+def _volatile(connection: psycopg.Connection[Any], asked: Asked) -> frozenset[str]:
+    """Of the functions that the scripts may call, those that may do anything, or that look at other transactions."""
+    statements = list(asked.strategy.script.statements)
+    statements += asked.consumer.script.statements if asked.consumer else []
+    names = sorted(set().union(*map(called, statements)))
+    rows = connection.execute(
+        "SELECT DISTINCT proname FROM pg_proc WHERE proname = ANY(%s)"
+        r" AND (provolatile = 'v' OR (provolatile = 's' AND proname ~ '^(pg|txid)_'))",
+        (names,),
+    ).fetchall()
+    return frozenset(str(row[0]) for row in rows)
+
+
+def _cached_sequences(connection: psycopg.Connection[Any], schema: str) -> tuple[str, ...]:
+    """The sequences of which a session takes more numbers than it needs."""
+    rows = connection.execute(
+        "SELECT seqrelid::regclass::text FROM pg_sequence JOIN pg_class ON pg_class.oid = seqrelid"
+        " WHERE relnamespace = %s::regnamespace AND seqcache > 1 ORDER BY 1",
+        (schema,),
+    ).fetchall()
+    return tuple(str(row[0]) for row in rows)
+
+
+def _triggers(connection: psycopg.Connection[Any], schema: str) -> tuple[str, ...]:
+    rows = connection.execute(
+        "SELECT tgname FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid"
+        " WHERE relnamespace = %s::regnamespace AND NOT tgisinternal ORDER BY tgname",
+        (schema,),
+    ).fetchall()
+    return tuple(str(row[0]) for row in rows)
+
+
+def _may_set(connection: psycopg.Connection[Any], name: str) -> bool:
+    try:
+        connection.execute(sql.SQL("SET {} = '20ms'").format(sql.Identifier(name)))
+    except psycopg.errors.InsufficientPrivilege:
+        return False
+    return True

@@ -1,0 +1,100 @@
+"""A schedule is a value: `v1:version-counter/naive:s1.s2.s1.s2` says which session takes each step.
+
+A number in brackets after the script's name tells scripts apart that have changed since: `naive[3f2a91c0]`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+
+from racebench.errors import UsageProblem, one_line
+from racebench.model import Consumer, Strategy
+
+_VERSION = "v1"
+_LONGEST_SHOWN = 100
+#: What a schedule is made of, in order: what each part is called, what it looks like, and whether it must be there.
+_PARTS = (
+    ("version", re.compile(r"v\d+:"), True, "'v1:'"),
+    ("scenario", re.compile(r"[^:/]+/"), True, "a scenario and '/'"),
+    ("strategy", re.compile(r"[^:+\[]+"), True, "a strategy"),
+    ("consumer", re.compile(r"\+[^:\[]+"), False, ""),
+    ("digest", re.compile(r"\[[0-9a-f]{8}\]"), False, ""),
+    ("steps", re.compile(r":"), True, "':' and the steps (or '[' and eight digits)"),
+)
+_STEP = re.compile(r"s[1-9]\d*")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schedule:
+    """Which session takes each step, from 1; of which scenario, strategy and consumer, and of which script."""
+
+    scenario: str
+    strategy: str
+    consumer: str | None
+    digest: str
+    steps: tuple[int, ...]
+
+    def __str__(self) -> str:
+        consumer = f"+{self.consumer}" if self.consumer else ""
+        steps = ".".join(f"s{session}" for session in self.steps)
+        return f"{_VERSION}:{self.scenario}/{self.strategy}{consumer}[{self.digest}]:{steps}"
+
+
+def parse(text: str) -> Schedule:
+    """Read a schedule; raises UsageProblem with the column at which it does not parse."""
+    found: dict[str, str] = {}
+    at = 0
+    for name, pattern, needed, what in _PARTS:
+        match = pattern.match(text, at)
+        if match is None and needed:
+            raise _unlike(text, at, f"expected {what}, found {_rest(text, at)}")
+        if match is not None:
+            found[name], at = match.group(), match.end()
+            if name == "version" and found[name] != f"{_VERSION}:":
+                raise _unlike(text, 0, f"it is of version {found[name][:-1]}; this racebench replays {_VERSION}")
+    steps = []
+    for part in text[at:].split("."):
+        if not _STEP.fullmatch(part):
+            raise _unlike(text, at, f"'{part}' is no session; sessions are s1, s2 …")
+        steps.append(int(part[1:]))
+        at += len(part) + 1
+    return Schedule(
+        scenario=found["scenario"][:-1],
+        strategy=found["strategy"],
+        consumer=found["consumer"][1:] if "consumer" in found else None,
+        digest=found.get("digest", "")[1:-1],
+        steps=tuple(steps),
+    )
+
+
+def check_same(schedule: Schedule, strategy: Strategy, consumer: Consumer | None) -> None:
+    """Raise UsageProblem if a schedule is of another version of what it runs."""
+    current = digest(strategy, consumer)
+    if schedule.digest and schedule.digest != current:
+        raise UsageProblem(
+            f"the schedule is of another version of '{strategy.name}' ([{schedule.digest}], now [{current}]); "
+            "explore again"
+        )
+
+
+def _rest(text: str, at: int) -> str:
+    return f"'{text[at : at + 12]}'" if at < len(text) else "its end"
+
+
+def _unlike(text: str, at: int, why: str) -> UsageProblem:
+    shown = text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"
+    return UsageProblem(
+        f"schedule '{one_line(shown)}': column {at + 1}: {why}; "
+        f"one looks like {_VERSION}:version-counter/naive:s1.s2.s1.s2"
+    )
+
+
+def digest(strategy: Strategy, consumer: Consumer | None) -> str:
+    """Eight digits that change when what a schedule runs does: scripts, DDL, isolation, retry."""
+    texts = [strategy.script.text, *(part.text for part in strategy.schema), str(strategy.isolation)]
+    texts += [str(strategy.retry and sorted(strategy.retry.sqlstates))]
+    if consumer is not None:
+        texts += [consumer.script.text, str(sorted(consumer.cursor.items())), str(sorted(consumer.variables.items()))]
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:8]

@@ -1,0 +1,241 @@
+"""Every order of the sessions' steps, once: a search over a world that can begin again and be stepped.
+
+Depth first and stateless: to try another choice the world begins again and the choices before it are repeated. Pure:
+the world may be a server with real sessions or a simulation.
+Two reductions, both leaving the set of outcomes as it is. Sleep sets: when what a session would do does not depend on
+what was done instead of it, the other order need not be run. Symmetry: of sessions that are alike and have not begun,
+the first goes first.
+Source: Godefroid, "Partial-Order Methods for the Verification of Concurrent Systems" (1996), chapter 5 (sleep sets).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from random import Random
+from typing import Any, Protocol
+
+from racebench.errors import UsageProblem
+from racebench.exploration.footprints import Footprint, independent
+
+#: How often a path is tried that takes another course than before.
+_ATTEMPTS = 10
+
+
+class Diverged(UsageProblem):
+    """The same choices did not lead to the same place: a script, or a server, that is not deterministic."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A session that can take a step: what the step may touch, and, before its first, which others it is like.
+
+    `sends` is what the step is, to know it again by.
+    """
+
+    session: int
+    touches: Footprint
+    unborn: str | None = None
+    sends: tuple[Any, ...] = ()
+
+
+class World(Protocol):
+    """What is searched."""
+
+    def begin(self) -> None:
+        """Put every session at its start, on fresh ground."""
+
+    def choices(self) -> Sequence[Choice]:
+        """The sessions that can take a step now, by number; none when the schedule is at its end."""
+
+    def take(self, session: int) -> None:
+        """Have a session take its step, and wait until it is done or waits for another."""
+
+    def end(self, schedule: Sequence[int], *, complete: bool) -> None:
+        """The schedule is at its end, or (not complete) need not be gone on with: let go of it."""
+
+
+@dataclass(slots=True)
+class _Node:
+    choices: Sequence[Choice]
+    asleep: dict[int, Choice]
+    chosen: Choice
+    done: dict[int, Choice] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far a search came. `complete`: nothing is left to run."""
+
+    run: int = 0
+    pruned: int = 0
+    complete: bool = False
+
+
+def search(
+    world: World, *, reduce: bool, go_on: Callable[[Progress], bool], most_switches: int | None = None
+) -> Progress:
+    """Run every schedule of a world, or as long as `go_on` says so. Raises Diverged.
+
+    `most_switches`: only those in which another session goes on than before so often at most (then without sleep sets:
+    the order that a sleep set leaves to another may have more).
+    Source: Musuvathi and Qadeer, "Iterative Context Bounding for Systematic Testing of Multithreaded Programs" (2007).
+    """
+    bound = _Bound(reduce=reduce, most_switches=most_switches)
+    progress = Progress()
+    path: list[_Node] = []
+    while go_on(progress):
+        _return_to(world, path)
+        finished = _extend(world, path, bound)
+        world.end([node.chosen.session for node in path], complete=finished)
+        progress.run += finished
+        progress.pruned += not finished
+        if not _turn(path, bound):
+            progress.complete = True
+            break
+    return progress
+
+
+def _return_to(world: World, path: Sequence[_Node]) -> None:
+    """Begin again and repeat the choices of a path; again, if two sessions that were woken at once came otherwise."""
+    for attempt in range(_ATTEMPTS):
+        world.begin()
+        schedule: list[int] = []
+        for node in path:
+            now = world.choices()
+            if [(c.session, c.sends) for c in now] != [(c.session, c.sends) for c in node.choices]:
+                if attempt + 1 == _ATTEMPTS:
+                    raise Diverged(_diverged(path, node, now))
+                world.end(schedule, complete=False)
+                break
+            world.take(node.chosen.session)
+            schedule.append(node.chosen.session)
+        else:
+            return
+
+
+def _extend(world: World, path: list[_Node], bound: _Bound) -> bool:
+    """Go on with the first choice everywhere; False if none is left: all are asleep, or would be a switch too many."""
+    while choices := world.choices():
+        asleep = _asleep(path[-1]) if path and bound.sleeps else {}
+        node = _Node(choices, asleep, choices[0])
+        candidates = bound.candidates(path, node)
+        if not candidates:
+            return False
+        node.chosen = candidates[0]
+        path.append(node)
+        world.take(node.chosen.session)
+    return True
+
+
+def _turn(path: list[_Node], bound: _Bound) -> bool:
+    """Take the last turn that is left; False if there is none."""
+    while path:
+        node = path[-1]
+        node.done[node.chosen.session] = node.chosen
+        left = [c for c in bound.candidates(path[:-1], node) if c.session not in node.done]
+        if left:
+            node.chosen = left[0]
+            return True
+        path.pop()
+    return False
+
+
+def _asleep(node: _Node) -> dict[int, Choice]:
+    """Of what was run instead of the choice, or slept already, what does not depend on it."""
+    before = {**node.asleep, **node.done}
+    return {
+        session: choice
+        for session, choice in before.items()
+        if session != node.chosen.session and independent(choice.touches, node.chosen.touches)
+    }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Bound:
+    """Which choices are run at all."""
+
+    reduce: bool
+    most_switches: int | None
+
+    @property
+    def sleeps(self) -> bool:
+        return self.reduce and self.most_switches is None
+
+    def candidates(self, path: Sequence[_Node], node: _Node) -> list[Choice]:
+        """The choices of a node after a path, those of the session that went last first."""
+        last = path[-1].chosen.session if path else None
+        begun: set[str] = set()
+        found = []
+        for choice in node.choices:
+            if self.reduce and choice.unborn is not None:
+                if choice.unborn in begun:
+                    continue
+                begun.add(choice.unborn)
+            if choice.session not in node.asleep:
+                found.append(choice)
+        found.sort(key=lambda choice: choice.session != last)
+        if self.most_switches is not None and last is not None:
+            schedule = [each.chosen.session for each in path]
+            if sum(one != other for one, other in pairwise(schedule)) >= self.most_switches:
+                found = [choice for choice in found if choice.session == last]
+        return found
+
+
+def random_search(
+    world: World, *, depth: int, steps: int, random: Random, go_on: Callable[[Progress], bool]
+) -> Progress:
+    """Run schedules drawn by priority, as long as `go_on` says so.
+
+    Each session has a random priority, and the one with the highest goes on; at depth − 1 random places of `steps` the
+    one that would go on falls below all others. A run finds a bug of that depth with a chance of at least
+    1 / (sessions × steps^(depth − 1)): see `chance`.
+    Source: Burckhardt et al., "A Randomized Scheduler with Probabilistic Guarantees of Finding Bugs" (ASPLOS 2010).
+    """
+    progress = Progress()
+    while go_on(progress):
+        world.begin()
+        priorities: dict[int, float] = {}
+        places = {random.randrange(max(1, steps)) for _ in range(depth - 1)}
+        schedule: list[int] = []
+        while choices := world.choices():
+            for choice in choices:
+                if choice.session not in priorities:
+                    priorities[choice.session] = 1.0 + random.random()
+            chosen = max(choices, key=lambda choice: priorities[choice.session])
+            if len(schedule) in places:
+                places.discard(len(schedule))
+                priorities[chosen.session] = -float(len(schedule))
+                chosen = max(choices, key=lambda choice: priorities[choice.session])
+            schedule.append(chosen.session)
+            world.take(chosen.session)
+        world.end(schedule, complete=True)
+        progress.run += 1
+    return progress
+
+
+def chance(*, sessions: int, steps: int, depth: int, runs: int) -> float:
+    """The least probability that so many random runs meet a bug of a depth."""
+    one = 1.0 / (sessions * max(1, steps) ** (depth - 1))
+    return -math.expm1(runs * math.log1p(-one)) if one < 1 else 1.0
+
+
+def _diverged(path: Sequence[_Node], node: _Node, now: Sequence[Choice]) -> str:
+    at = next(number for number, each in enumerate(path) if each is node)
+    first, second = ({c.session: c.sends for c in choices} for choices in (node.choices, now))
+    for session in sorted(first.keys() | second.keys()):
+        if first.get(session) != second.get(session):
+            break
+    before, after = (_would(sends.get(session)) for sends in (first, second))
+    return (
+        f"the same schedule took another course at step {at + 1}: s{session} {before} the first time, {after} this "
+        "time; a script that depends on anything but its schedule cannot be explored"
+    )
+
+
+def _would(sends: tuple[Any, ...] | None) -> str:
+    if sends is None:
+        return "could not go on"
+    return f"was to send '{' '.join('; '.join(each.text for each in sends).split())}'" if sends else "could go on"

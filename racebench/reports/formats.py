@@ -1,0 +1,71 @@
+"""What results can be written as, by name: each format's own module does it. Documented in docs/ci.md."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from racebench.errors import UsageProblem
+
+if TYPE_CHECKING:
+    from racebench.reports.document import Document
+    from racebench.reports.explorations import Explorations
+
+#: Formats that any results have; the others are of runs alone.
+OF_ALL = ("markdown", "json", "junit", "summary")
+FORMATS = ("table", "grid", *OF_ALL, "svg", "csv", "bigger-is-better", "smaller-is-better")
+
+
+def read(paths: Sequence[Path]) -> list[Document | Explorations]:
+    """Read saved results: at most one document of runs, then one of explorations; UsageProblem if that cannot be."""
+    from racebench.reports import document, explorations
+
+    runs, explored = [], []
+    for path in paths:
+        text = document.text_of(path)
+        if '"explorations"' in text and (found := explorations.from_json(text, str(path))) is not None:
+            explored.append(found)
+        else:
+            runs.append(document.from_json(text, str(path)))
+    return [
+        *([document.merge(runs)] if runs else []),
+        *([explorations.merge(explored)] if explored else []),
+    ]
+
+
+def render(name: str, documents: Sequence[Document | Explorations], *, title: str = "racebench run") -> str:
+    """Results as text of a format; raises UsageProblem where it has no such form."""
+    from racebench.reports import cases, document, explorations, grid, junit, rows, summary, svg, terminal, tracked
+
+    runs = [each for each in documents if isinstance(each, document.Document)]
+    if name not in OF_ALL and len(runs) < len(documents):
+        raise UsageProblem(f"--format {name} is for runs, and these are explorations; take {', '.join(OF_ALL)}")
+    if name == "json" and len(documents) > 1:
+        raise UsageProblem("--format json is for runs or for explorations, not for both in one file; name them apart")
+    if name == "junit":
+        return junit.render(cases.suites(documents))
+    if name == "summary":
+        return summary.render(documents)
+    if name in ("json", "markdown"):
+        texts = []
+        for each in documents:
+            if isinstance(each, document.Document):
+                texts.append(document.to_json(each) + "\n" if name == "json" else grid.markdown(each))
+            else:
+                of = explorations.to_json(each) + "\n" if name == "json" else explorations.markdown(each.explorations)
+                texts.append(of)
+        return "\n".join(texts)
+    whole = runs[0]
+    if name == "svg":
+        return svg.render(whole, title=title)
+    if name in ("table", "grid"):
+        return terminal.plain(lambda console: (terminal.show if name == "table" else grid.show)(console, whole))
+    return {"csv": rows.render, "bigger-is-better": tracked.bigger, "smaller-is-better": tracked.smaller}[name](whole)
+
+
+def write(name: str, whole: Document | Explorations, path: Path) -> None:
+    """Write results to a file, whole or not at all."""
+    from racebench.reports.document import write_atomically
+
+    write_atomically(path, render(name, [whole]))

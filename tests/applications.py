@@ -1,0 +1,260 @@
+"""Application code as people write it, right and wrong: what tests/test_own_code.py explores and hammers."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+
+SCHEMA = """
+CREATE TABLE orders (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, number int NOT NULL);
+CREATE TABLE stock (item int PRIMARY KEY, left_over int NOT NULL);
+INSERT INTO stock VALUES (1, 1), (2, 100);
+"""
+UNIQUE = SCHEMA + "ALTER TABLE orders ADD UNIQUE (number);"
+TWINS = "SELECT number FROM orders GROUP BY number HAVING count(*) > 1"
+OVERSOLD = "SELECT item FROM stock WHERE left_over < 0"
+
+Connection = psycopg.Connection[Any]
+
+
+class OutOfStock(Exception):  # noqa: N818 - a refusal
+    """The application's own way to say no."""
+
+
+def create_order(connection: Connection) -> None:
+    with connection.transaction():
+        row = connection.execute("SELECT coalesce(max(number), 0) + 1 FROM orders").fetchone()
+        assert row is not None
+        connection.execute("INSERT INTO orders (number) VALUES (%s)", [row[0]])
+
+
+def create_order_and_commit(connection: Connection) -> None:
+    row = connection.execute("SELECT coalesce(max(number), 0) + 1 FROM orders").fetchone()
+    assert row is not None
+    connection.execute("INSERT INTO orders (number) VALUES (%s)", [row[0]])
+    connection.commit()
+
+
+def create_order_locked(connection: Connection) -> None:
+    with connection.transaction():
+        connection.execute("SELECT pg_advisory_xact_lock(42)")
+        create_order(connection)
+
+
+def create_order_again_and_again(connection: Connection) -> None:
+    """Right with a unique constraint."""
+    for _ in range(10):
+        try:
+            return create_order(connection)
+        except psycopg.errors.UniqueViolation:
+            time.sleep(random.uniform(0, 0.01))
+    raise RuntimeError("still refused")
+
+
+def create_order_in_one_statement() -> None:
+    """One statement, autocommitted, over a connection of its own: two sessions read the same maximum all the same."""
+    with psycopg.connect(os.environ["RACEBENCH_DSN"], autocommit=True) as connection:
+        connection.execute("INSERT INTO orders (number) SELECT coalesce(max(number), 0) + 1 FROM orders")
+
+
+def create_order_one() -> None:
+    """The same number every time: alone, too, the second is refused."""
+    with psycopg.connect(os.environ["DATABASE_URL"]) as connection:
+        connection.execute("INSERT INTO orders (number) VALUES (1)")
+
+
+def buy(connection: Connection) -> None:
+    """Check, then act: two sessions both see the last one."""
+    with connection.transaction():
+        row = connection.execute("SELECT left_over FROM stock WHERE item = 1").fetchone()
+        assert row is not None
+        if row[0] < 1:
+            raise OutOfStock
+        connection.execute("UPDATE stock SET left_over = left_over - 1 WHERE item = 1")
+
+
+def buy_locked(connection: Connection) -> None:
+    with connection.transaction():
+        row = connection.execute("SELECT left_over FROM stock WHERE item = 1 FOR UPDATE").fetchone()
+        assert row is not None
+        if row[0] < 1:
+            raise OutOfStock
+        connection.execute("UPDATE stock SET left_over = left_over - 1 WHERE item = 1")
+
+
+def move_up(connection: Connection) -> None:
+    _move(connection, 1, 2)
+
+
+def move_down(connection: Connection) -> None:
+    _move(connection, 2, 1)
+
+
+def _move(connection: Connection, one: int, other: int) -> None:
+    """Locks its rows in the order in which it was told of them."""
+    with connection.transaction():
+        connection.execute("UPDATE stock SET left_over = left_over - 1 WHERE item = %s", [one])
+        connection.execute("UPDATE stock SET left_over = left_over + 1 WHERE item = %s", [other])
+
+
+def savepoints(connection: Connection) -> None:
+    """A block inside a block that fails, as frameworks nest them."""
+    with connection.transaction():
+        connection.execute("SELECT pg_advisory_xact_lock(7)")
+        try:
+            with connection.transaction():
+                connection.execute("INSERT INTO stock VALUES (1, 1)")
+        except psycopg.errors.UniqueViolation:
+            create_order(connection)
+
+
+def create_orders_in_bulk(connection: Connection) -> None:
+    """Every way that psycopg has to send something."""
+    with connection.transaction():
+        connection.execute("SELECT pg_advisory_xact_lock(42)")
+        with connection.cursor() as cursor:
+            cursor.executemany("INSERT INTO orders (number) VALUES (%s)", [(1,), (2,)])
+            with cursor.copy("COPY orders (number) FROM STDIN") as copy:
+                copy.write_row((3,))
+            with cursor.copy("COPY orders (number) TO STDOUT") as copy:
+                assert len(list(copy.rows())) >= 3
+            list(cursor.stream("SELECT number FROM orders"))
+        with connection.cursor("named") as named:
+            named.execute("SELECT number FROM orders")
+            assert named.fetchone() is not None
+        with connection.pipeline():
+            connection.execute("DELETE FROM orders WHERE number = 1")
+            connection.execute("DELETE FROM orders WHERE number = 2")
+    connection.execute("DELETE FROM orders WHERE number = 3")
+    connection.commit()
+
+
+def audited(connection: Connection) -> None:
+    """A second connection writes a log while the first holds a lock."""
+    with connection.transaction():
+        connection.execute("UPDATE stock SET left_over = left_over - 1 WHERE item = 2")
+        with psycopg.connect(os.environ["DATABASE_URL"]) as other:
+            other.execute("INSERT INTO orders (number) VALUES ((SELECT count(*) FROM orders))")
+
+
+def audited_under_a_lock(connection: Connection) -> None:
+    with connection.transaction():
+        connection.execute("SELECT pg_advisory_xact_lock(42)")
+        audited(connection)
+
+
+def crossed_up(connection: Connection) -> None:
+    _cross(connection, 1, 2)
+
+
+def crossed_down(connection: Connection) -> None:
+    _cross(connection, 2, 1)
+
+
+def _cross(connection: Connection, one: int, other: int) -> None:
+    """Holds a lock over one connection while it waits over another: a deadlock that no server sees."""
+    with connection.transaction():
+        connection.execute("UPDATE stock SET left_over = left_over WHERE item = %s", [one])
+        with psycopg.connect(os.environ["DATABASE_URL"]) as second:
+            second.execute("UPDATE stock SET left_over = left_over WHERE item = %s", [other])
+
+
+def swallows_its_error(connection: Connection) -> None:
+    with contextlib.suppress(psycopg.errors.UniqueViolation):
+        create_order(connection)
+
+
+# What no application should do
+
+
+def left_open(connection: Connection) -> None:
+    connection.execute("SELECT 1")
+
+
+def leaves(_connection: Connection) -> None:
+    sys.exit(3)
+
+
+def says_nothing() -> None:
+    pass
+
+
+def needs_two(connection: Connection, customer: int) -> None:
+    raise AssertionError((connection, customer))
+
+
+async def is_async(connection: Connection) -> None:
+    raise AssertionError(connection)
+
+
+def is_a_generator(connection: Connection) -> Iterator[Connection]:
+    yield connection
+
+
+def fails(connection: Connection) -> None:
+    connection.execute("SELECT * FROM nowhere")
+
+
+def elsewhere() -> None:
+    """Its connection is not where racebench's tables are."""
+    with psycopg.connect(os.environ["RACEBENCH_DSN"], options="-csearch_path=public") as connection:
+        connection.execute("SELECT 1")
+
+
+_lock = threading.Lock()
+
+
+def holds_a_lock_in_python(connection: Connection) -> None:
+    with _lock:
+        create_order(connection)
+
+
+_turn = [0]
+
+
+def takes_turns(connection: Connection) -> None:
+    """Sends something else every time, whoever calls."""
+    _turn[0] += 1
+    with connection.transaction():
+        connection.execute(f"SELECT 1 AS a{_turn[0]}".encode())
+        connection.execute("SELECT 2")
+
+
+def swallows_everything(connection: Connection) -> None:
+    for _ in range(10_000):
+        try:
+            connection.execute("SELECT 1")
+            connection.commit()
+        except BaseException:  # noqa: BLE001 - that is the point
+            while True:
+                with contextlib.suppress(BaseException):
+                    threading.Event().wait()
+        else:
+            return
+
+
+not_callable = 3
+
+
+def no_twins(connection: Connection) -> list[Any]:
+    return connection.execute(TWINS).fetchall()
+
+
+def assert_no_twins(connection: Connection) -> None:
+    assert not no_twins(connection), "two orders have the same number"
+
+
+def set_up(connection: Connection) -> None:
+    connection.execute(SCHEMA)
+
+
+def no_set_up(connection: Connection) -> None:
+    connection.execute("CREATE TABLE broken (")

@@ -1,0 +1,154 @@
+"""The pytest fixtures as a project uses them: in a pytest of its own, with the examples and with pytest-xdist."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from conftest import UsersServer
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+ORDERS = """
+SCHEMA = "CREATE TABLE orders (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, number int NOT NULL)"
+TWINS = "SELECT number FROM orders GROUP BY number HAVING count(*) > 1"
+
+def create_order(connection):
+    with connection.transaction():
+        (number,) = connection.execute("SELECT coalesce(max(number), 0) + 1 FROM orders").fetchone()
+        connection.execute("INSERT INTO orders (number) VALUES (%s)", [number])
+"""
+
+
+def run_pytest(folder: Path, *arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Run pytest in a project's folder, with nothing of this project's settings."""
+    return subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "--rootdir",
+            ".",
+            "-c",
+            os.devnull,
+            *arguments,
+        ],
+        cwd=folder,
+        env={**os.environ, **(env or {})},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+@pytest.mark.parametrize("name", ["psycopg", "sqlalchemy", "django"])
+def test_an_examples_race_is_found_and_its_fix_is_proved(tmp_path: Path, name: str) -> None:
+    project = shutil.copytree(EXAMPLES / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    done = run_pytest(project)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "1 failed, 1 passed" in done.stdout
+    assert "test_create_order_is_race_free" in done.stdout
+    assert "create_order: 1 violations" in done.stdout
+    assert "assert_clean" not in done.stdout  # nothing of racebench's inside
+    assert ".py:" in done.stdout
+    (source,) = (path for path in project.rglob("*.py") if "def create_order_fixed" in path.read_text())
+    source.write_text(_fixed(source.read_text()))
+    done = run_pytest(project)
+    assert done.returncode == 0, done.stdout
+    assert "2 passed" in done.stdout
+
+
+def _fixed(text: str) -> str:
+    """The example with the fix under the name that was racy."""
+    racy = text.replace("def create_order(", "def _create_order(").replace("    create_order()", "    _create_order()")
+    return racy + "\n\ncreate_order = create_order_fixed\n"
+
+
+def test_a_failure_has_the_lanes_and_is_replayed_from_the_test(tmp_path: Path) -> None:
+    (tmp_path / "test_orders.py").write_text(
+        ORDERS + "\ndef test_it(racebench):\n    racebench.explore(create_order, setup=SCHEMA, invariant=TWINS)\n"
+    )
+    done = run_pytest(tmp_path)
+    assert done.returncode == 1
+    (schedule,) = {word.strip("'") for word in done.stdout.split() if word.startswith("'v1:")}
+    assert "test_orders.py:7" in done.stdout
+    assert "--call test_orders:create_order" in done.stdout
+    (tmp_path / "test_again.py").write_text(
+        "from test_orders import *\ndef test_it(racebench):\n"
+        f"    racebench.explore(create_order, setup=SCHEMA, invariant=TWINS, schedule={schedule!r})\n"
+    )
+    again = run_pytest(tmp_path, "test_again.py")
+    assert again.returncode == 1
+    assert "create_order: 1 violations" in again.stdout
+
+
+def test_a_mistake_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "test_orders.py").write_text(
+        "def wrong(one, two): pass\ndef test_it(racebench):\n    racebench.explore(wrong)\n"
+        "def test_other(racebench):\n    racebench.hammer('nothing:here')\n"
+    )
+    done = run_pytest(tmp_path)
+    assert "racebench: 'test_orders:wrong' needs 2 arguments (one, two)" in done.stdout
+    assert "racebench: 'nothing:here' cannot be imported: ModuleNotFoundError" in done.stdout
+    assert "Traceback" not in done.stdout
+
+
+def test_a_dsn_of_ones_own(tmp_path: Path, users_server: UsersServer) -> None:
+    (tmp_path / "test_orders.py").write_text(
+        ORDERS + "\ndef test_it(racebench):\n    racebench.explore(create_order, setup=SCHEMA, invariant=TWINS)\n"
+    )
+    done = run_pytest(tmp_path, "--racebench-dsn", users_server.dsn())
+    assert done.returncode == 1
+    assert "(external)" in done.stdout
+    assert users_server.password not in done.stdout
+    wrong = run_pytest(tmp_path, "--racebench-dsn", users_server.dsn(password="no"))
+    assert "racebench: cannot connect to 127.0.0.1" in wrong.stdout
+    assert wrong.returncode == 1
+
+
+def test_nothing_is_loaded_until_it_is_used(tmp_path: Path) -> None:
+    (tmp_path / "test_light.py").write_text(
+        "import sys\ndef test_it():\n"
+        "    ours = {name for name in sys.modules if name.split('.')[0] == 'racebench'}\n"
+        "    assert ours == {'racebench', 'racebench.pytest_plugin'}\n"
+        "    assert not {'psycopg', 'numpy', 'click', 'rich.console', 'multiprocess'} & set(sys.modules)\n"
+    )
+    done = run_pytest(tmp_path, "-p", "no:hypothesispytest", "-p", "no:xdist")
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_workers_of_xdist_share_a_server(tmp_path: Path) -> None:
+    # Each of the two tests waits for the other, so that they run in two workers.
+    body = """
+import os, time, psycopg, pytest
+@pytest.mark.parametrize("me, other", [("a", "b"), ("b", "a")])
+def test_it(racebench, tmp_path_factory, me, other):
+    with psycopg.connect(racebench.dsn) as connection:
+        row = connection.execute("SELECT pg_postmaster_start_time()::text, current_schema()").fetchone()
+    with open(f"{me}.partial", "w") as file:
+        file.write(f"{row[0]}|{row[1]}")
+    os.rename(f"{me}.partial", me)
+    deadline = time.monotonic() + 60
+    while not os.path.exists(other):
+        assert time.monotonic() < deadline, "the other did not come"
+        time.sleep(0.01)
+    racebench.explore(create, setup="CREATE TABLE IF NOT EXISTS t (n int)", invariant="SELECT 1 WHERE false")
+
+def create(connection):
+    with connection.transaction():
+        connection.execute("INSERT INTO t VALUES (1)")
+"""
+    (tmp_path / "test_both.py").write_text(body)
+    done = run_pytest(tmp_path, "-n", "2")
+    assert done.returncode == 0, done.stdout
+    (server, schema), (other_server, other_schema) = ((tmp_path / name).read_text().split("|") for name in ("a", "b"))
+    assert server == other_server
+    assert schema != other_schema

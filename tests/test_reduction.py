@@ -1,0 +1,185 @@
+"""What is left out loses nothing: every strategy with and without reduction on the real server, and the same again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from racebench import catalog, script
+from racebench.exploration.explorer import Asked, Explored, explore, replay
+from racebench.exploration.likeness import alike
+from racebench.model import Scenario, Verdict
+from racebench.targets import Target
+
+VERSION_COUNTER = catalog.find_scenario("version-counter")
+STRATEGIES = tuple(VERSION_COUNTER.strategies)
+Look = Callable[..., Explored]
+
+
+@pytest.fixture
+def look(embedded: Target) -> Look:
+    def run(
+        strategy: str, consumer: str | None = None, scenario: Scenario = VERSION_COUNTER, **more: object
+    ) -> Explored:
+        asked = Asked(
+            scenario=scenario,
+            strategy=scenario.strategies[strategy],
+            consumer=scenario.consumers[consumer] if consumer else None,
+        )
+        return explore(embedded, replace(asked, **more))  # type: ignore[arg-type]
+
+    return run
+
+
+def same(look: Look, strategy: str, consumer: str | None = None, **more: object) -> Explored:
+    """Explore with and without reduction; both must come to their end with the same outcomes. Returns the reduced."""
+    every, reduced = look(strategy, consumer, reduce=False, **more), look(strategy, consumer, **more)
+    assert every.complete
+    assert reduced.complete
+    assert set(every.outcomes) == set(reduced.outcomes)
+    assert every.verdict is reduced.verdict
+    assert reduced.run <= every.run
+    return reduced
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_two_sessions_come_to_the_same_with_and_without_reduction(look: Look, strategy: str) -> None:
+    same(look, strategy)
+
+
+@pytest.mark.parametrize("strategy", [name for name in STRATEGIES if name != "advisory-early-release"])
+def test_a_consumer_beside_them_sees_the_same_with_and_without_reduction(look: Look, strategy: str) -> None:
+    same(look, strategy, "cursor", polls=1)
+
+
+@pytest.mark.parametrize("consumer", ["horizon", "horizon-version", "claim-queue", "cursor-inclusive"])
+@pytest.mark.parametrize("strategy", ["sequence", "sequence-cache", "cache-plus-lock"])
+def test_other_consumers_see_the_same_with_and_without_reduction(look: Look, strategy: str, consumer: str) -> None:
+    same(look, strategy, consumer, polls=1)
+
+
+def test_two_polls_see_the_same_with_and_without_reduction(look: Look) -> None:
+    same(look, "sequence-cache", "cursor", polls=2)
+
+
+@pytest.mark.parametrize("strategy", ["insert-select-max", "sequence-cache", "upsert", "trigger-lock-nextval"])
+def test_three_sessions_come_to_the_same_with_and_without_reduction(look: Look, strategy: str) -> None:
+    same(look, strategy, sessions=3)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "consumer"),
+    [
+        ("naive", None),
+        ("unique", None),
+        ("unique-retry", "cursor"),
+        ("serializable-retry", None),
+        ("sequence", "cursor"),
+        ("cache-plus-lock", "cursor"),
+        ("lock-after-select", None),
+        ("advisory", "horizon"),
+    ],
+)
+def test_an_exploration_repeated_has_the_same_outcomes(look: Look, strategy: str, consumer: str | None) -> None:
+    first, second, third = (look(strategy, consumer, polls=2) for _ in range(3))
+    assert set(first.outcomes) == set(second.outcomes) == set(third.outcomes)
+    assert first.verdict is second.verdict is third.verdict
+    assert first.run == second.run == third.run
+
+
+def test_numbers_that_a_session_holds_from_before_are_missed_at_one_poll(look: Look) -> None:
+    """The lock orders the commits, not the numbers: the second session may commit its higher one first."""
+    found = look("cache-plus-lock", "cursor", polls=1)
+    assert found.verdict is Verdict.INVALID
+    assert found.counts["missed"]
+
+
+# Scripts that a careless reduction would get wrong
+
+SCHEMA = "CREATE TABLE log (tenant int); CREATE TABLE bad (tenant int);"
+UNLIKE = """
+\\if :client_id = 0
+INSERT INTO bad SELECT tenant FROM log WHERE tenant = :tenant;
+\\else
+INSERT INTO log VALUES (:tenant);
+\\endif
+"""
+PIPED = """
+\\if :client_id = 0
+\\startpipeline
+INSERT INTO log VALUES (:tenant);
+\\endpipeline
+\\else
+SELECT count(*) AS n FROM log WHERE tenant = :tenant \\gset
+SELECT 1 / :n::int;
+\\endif
+"""
+DRAWN = """
+\\set wait random(1, 1000000)
+INSERT INTO log VALUES (:wait);
+"""
+MANIFEST = """
+summary = "made for a test"
+schema = "schema.sql"
+forbid = ["violations"]
+[invariants]
+none = "SELECT 1 FROM bad"
+[strategies.it]
+summary = "it"
+script = "it.sql"
+"""
+
+
+@pytest.fixture
+def scenario(tmp_path: Path) -> Callable[[str], Scenario]:
+    def make(text: str) -> Scenario:
+        for name, content in {"scenario.toml": MANIFEST, "schema.sql": SCHEMA, "it.sql": text}.items():
+            (tmp_path / name).write_text(content)
+        return catalog.find_scenario(str(tmp_path))
+
+    return make
+
+
+def test_sessions_that_do_different_things_are_not_taken_for_alike(
+    look: Look, scenario: Callable[[str], Scenario]
+) -> None:
+    """Only where the second session goes first is anything wrong."""
+    assert same(look, "it", scenario=scenario(UNLIKE)).verdict is Verdict.INVALID
+
+
+def test_a_pipeline_without_a_transaction_commits_at_its_end(look: Look, scenario: Callable[[str], Scenario]) -> None:
+    """So a read before it and a read after it are two things, though it is but a write."""
+    refused = {
+        state for sessions, _ in same(look, "it", scenario=scenario(PIPED)).outcomes for _, state, *_ in sessions
+    }
+    assert refused == {"", "22012"}
+
+
+def test_a_script_draws_the_same_in_every_schedule(
+    embedded: Target, look: Look, scenario: Callable[[str], Scenario]
+) -> None:
+    made = scenario(DRAWN + "SELECT tenant AS mine FROM log WHERE tenant = :wait LIMIT 1 \\gset\n")
+    found = look("it", scenario=made, reduce=False)
+    assert found.complete
+    assert not found.anomalous
+    said = [replay(embedded, found.asked, (1, 1, 1, 1, 2, 2, 2, 2)).steps for _ in range(2)]
+    assert said[0] == said[1]
+    assert said[0][3].answered == said[0][7].answered != ()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("INSERT INTO t VALUES (:operation, :tenant);", True),
+        ("\\set x 1 + 2\nSELECT :x;", True),
+        ("SELECT :client_id;", False),
+        ("\\if :client_id = 0\nSELECT 1;\n\\endif", False),
+        ("\\set x random(1, 2)\nSELECT :x;", True),
+        ("\\set x :operation % 2\nSELECT :x;", False),
+    ],
+)
+def test_which_scripts_tell_their_sessions_apart(text: str, expected: bool) -> None:
+    assert alike(script.parse(text, Path("s.sql"))) is expected
