@@ -183,7 +183,8 @@ def _busy(side: Measured, when: str) -> str:
     conditions, cpus = side.comparison.conditions, side.environment.get("cpu_count")
     load = conditions.load_average
     if load is not None and cpus and load > LOADED * cpus:
-        return f"the machine was busy {when} (load average {load:.1f} on {cpus} CPUs), and no reference tells how much"
+        how = f"load average {load:.1f} on {cpus} CPUs"
+        return f"the machine was busy {when} ({how}), and no reference tells how much; wait"
     if conditions.stolen is not None and conditions.stolen > STOLEN:
         share = 100 * conditions.stolen
         return f"the hypervisor took {share:.0f} % of the CPU time {when}, and no reference tells what that cost"

@@ -24,7 +24,7 @@ from racebench import catalog
 from racebench.comparing import in_rounds
 from racebench.comparison import Comparison, Conditions, Judgement, joint
 from racebench.model import Pace, RunResult, Timeline, Usage, Verdict
-from racebench.reports import document, grid, terminal
+from racebench.reports import cases, document, grid, junit, summary, terminal, tracked
 from racebench.reports.document import SCHEMA_FILE, Document
 from racebench.statistics import geometric_mean
 
@@ -355,6 +355,34 @@ def test_as_markdown_it_is_the_same_table() -> None:
     assert len({len(row) for row in rows}) == 1
     assert rows[3][1:6] == ["VALID", "worse", "500", "0.50", "0.50–0.50"]
     assert rows[4][1:3] == ["**INVALID**", "–"]
+
+
+def test_in_reports_for_ci_a_strategy_is_one_case_and_one_series() -> None:
+    runs = invalid(rounds_of(advisory=STEADY, naive=times(9)), "naive", 1)
+    made = Document(
+        environment={"server_version": "18.4", "target": "embedded", "cpu_count": 2},
+        created="2026-11-23T00:00:00Z",
+        runs=tuple(runs),
+        comparison=compared(runs, rounds=5),
+    )
+    (suite,) = cases.suites([made])
+    assert [(case.name, case.verdict, case.found) for case in suite.cases] == [
+        ("advisory", Verdict.VALID, ()),
+        ("naive", Verdict.INVALID, ("duplicates",)),
+    ]
+    assert suite.cases[1].message == "INVALID in 5 runs: 1 duplicates; invalid: duplicates."
+    assert '<testsuite name="version-counter (compare)"' in junit.render([suite])
+    assert "| `advisory` | VALID | reference |" in summary.render([made])
+    tracked_rates = json.loads(tracked.bigger(made))
+    assert [entry["name"] for entry in tracked_rates] == [
+        "version-counter/advisory: throughput",
+        "version-counter/naive: throughput",
+    ]
+    assert tracked_rates[0]["value"] == pytest.approx(1000, rel=0.01)
+    assert tracked_rates[0]["range"].startswith("± ")
+    found = {entry["name"]: entry["value"] for entry in json.loads(tracked.smaller(made))}
+    assert found["version-counter/naive: duplicates"] == 1
+    assert found["version-counter/advisory: p99"] == pytest.approx(5.0)
 
 
 # The document

@@ -16,8 +16,8 @@ from measured import compared, rounds_of, run_of
 from racebench import thresholds
 from racebench.comparison import Comparison
 from racebench.errors import UsageProblem
-from racebench.model import ANOMALIES, RunResult
-from racebench.reports import limits
+from racebench.model import ANOMALIES, RunResult, Verdict
+from racebench.reports import cases, junit, limits, summary
 from racebench.reports.document import SCHEMA_FILE, Document
 from racebench.thresholds import METRICS, Held, Outcome
 
@@ -265,3 +265,22 @@ def test_a_threshold_that_many_pass_is_one_line_and_who_crosses_it_has_one_of_it
     made = Document(environment={}, created="", runs=tuple(runs), thresholds=held("duplicates == 0", runs))
     lines = [line.plain for line in limits.render(made, ascii_only=True)]
     assert lines == ["+ passed  duplicates == 0  5 strategies, 0", "x crossed  naive: duplicates == 0  is 2"]
+
+
+def test_in_reports_for_ci_a_threshold_is_a_case_of_its_own() -> None:
+    runs = [run_of("advisory"), run_of("unread", drained=False)]
+    made = held("duplicates == 0", runs) + held("p99_ms < 1", runs, None, "advisory")
+    made += held("missed == 0", runs, None, "unread")
+    document = Document(environment={}, created="2026-11-23T00:00:00Z", runs=tuple(runs), thresholds=made)
+    suite = cases.suites([document])[-1]
+    assert [(case.name, case.verdict) for case in suite.cases] == [
+        ("advisory: duplicates == 0", Verdict.VALID),
+        ("unread: duplicates == 0", Verdict.VALID),
+        ("advisory: p99_ms < 1", Verdict.INVALID),
+        ("unread: missed == 0", Verdict.UNKNOWN),
+    ]
+    xml = junit.render([suite])
+    assert 'tests="4" failures="1" errors="1"' in xml
+    assert 'type="crossed"' in xml
+    said = summary.render([document])
+    assert said.index("✗ crossed  advisory: p99_ms &lt; 1") < said.index("| strategy |")

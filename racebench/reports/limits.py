@@ -34,7 +34,7 @@ def render(document: Document, *, ascii_only: bool) -> Iterator[Text]:
             said = f"{text}  {len(passed)} strategies, {_span(values, ascii_only=ascii_only)}"
             yield _line(Outcome.PASSED, Outcome.PASSED.value, said, ascii_only=ascii_only)
         for held in of if len(passed) <= _ALIKE else [one for one in of if one not in passed]:
-            said = _threshold(held, ascii_only=ascii_only)
+            said = of_threshold(held, ascii_only=ascii_only)
             yield _line(held.outcome, held.outcome.value, said, ascii_only=ascii_only)
     if document.baseline is not None:
         yield from _baseline(document.baseline, ascii_only=ascii_only)
@@ -60,7 +60,8 @@ def _line(outcome: Outcome | None, word: str, text: str, *, ascii_only: bool) ->
     return line
 
 
-def _threshold(held: Held, *, ascii_only: bool) -> str:
+def of_threshold(held: Held, *, ascii_only: bool) -> str:
+    """What a threshold says of a strategy, and its value."""
     whose = held.text if held.text.lstrip().startswith(f"{held.strategy}:") else f"{held.strategy}: {held.text}"
     parts = []
     if held.value is not None:
@@ -79,13 +80,17 @@ def _baseline(result: BaselineResult, *, ascii_only: bool) -> Iterator[Text]:
     yield Text(f"Beside the baseline {result.name} of {result.created[:10]}{limit}{relative}:")
     for one in result.strategies:
         yield _line(
-            _OUTCOMES.get(one.standing), one.standing.value, _beside(one, ascii_only=ascii_only), ascii_only=ascii_only
+            _OUTCOMES.get(one.standing),
+            one.standing.value,
+            of_baseline(one, ascii_only=ascii_only),
+            ascii_only=ascii_only,
         )
     if result.differs:
         yield Text(f"Speeds are not held against it, it was not measured alike: {'; '.join(result.differs)}.")
 
 
-def _beside(one: Beside, *, ascii_only: bool) -> str:
+def of_baseline(one: Beside, *, ascii_only: bool) -> str:
+    """How a strategy's speed is to that of the baseline, and why it is judged so."""
     ratio = ""
     if one.ratio is not None:
         between = interval(one.ratio.low, one.ratio.high, ascii_only=ascii_only)
