@@ -88,6 +88,7 @@ def cli() -> None:
 @options.of_own
 @options.of_target
 @options.of_results
+@options.of_thresholds
 @options.of_reports
 @click.option("--fail-on", metavar="KINDS", help="Exit 3 if one of these is found: duplicates,missed,… or 'any'.")
 @click.option("--expect", type=click.Choice(["race"]), help="Exit 3 if no anomaly is found: the other way round.")
@@ -103,6 +104,36 @@ def run(reports: tuple[options.ReportFile, ...], **given: Any) -> int:
     plan = planning.plan(**given)
     _execute(plan, lambda: terminal.show(_console(), plan.document()), reports)
     return planning.exit_code(plan)
+
+
+@cli.command()
+@options.of_load
+@options.of_own
+@options.of_comparison
+@options.of_thresholds
+@options.of_server
+@options.of_results
+@options.of_reports
+@click.option("--fail-on", metavar="KINDS", help="Exit 3 if one of these is found: duplicates,missed,… or 'any'.")
+def compare(reports: tuple[options.ReportFile, ...], **given: Any) -> int:
+    """Run strategies in rounds, in random order, and say which are better, worse or the same.
+
+    Each round runs every strategy once, for a second unless --duration says otherwise. Without --strategy: the correct
+    ones. A strategy with an anomaly is never better, however fast. See docs/compare.md.
+    """
+    from racebench import comparing
+    from racebench.reports import terminal
+
+    made = comparing.plan(**given)
+    said = "not saved, for this was not finished"
+    try:
+        _execute(made.plan, lambda: terminal.show(_console(), made.plan.document()), reports)
+        code = comparing.finish(made)
+        said = str(made.saved_baseline) if made.saved_baseline else f"not saved, for this ends with exit code {code}"
+    finally:
+        if made.save_to is not None and made.plan.json_path != "-":
+            click.echo(f"baseline: {said}")
+    return code
 
 
 @cli.command()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -47,8 +49,19 @@ def describe(target: Target, more: Iterable[str] = ()) -> Mapping[str, Any]:
         "server_settings": dict(rows),
         "cpu_count": os.cpu_count(),
         "machine": platform.machine(),
+        "processor": _processor(),
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
         "psycopg": psycopg.__version__,
         "libpq": psycopg.pq.version(),
     }
+
+
+def _processor() -> str:
+    """The processor's model as the system names it; where it does not, what Python knows."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() == "model name":
+                return value.strip()
+    return platform.processor() or platform.machine()

@@ -16,6 +16,7 @@ class ExitCode(IntEnum):
     INTERNAL = 1
     USAGE = 2
     ANOMALY = 3
+    THRESHOLD = 4
     INCONCLUSIVE = 5
     DATABASE = 6
     INTERRUPTED = 130

@@ -56,6 +56,21 @@ class Number(_Number):
         return number
 
 
+class Percent(Number):
+    """PERCENT, with or without its sign: 20% or 20."""
+
+    def __init__(self) -> None:
+        super().__init__(0, 99, whole=False)
+        self.name = "percentage"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        text = str(value).strip().removesuffix("%").rstrip()
+        try:
+            return super().convert(text, param, ctx)
+        except UsageProblem:
+            raise UsageProblem(f"{_name(param)} is a percentage from 0 to 99, as 20%, not '{value}'") from None
+
+
 class PercentAndMs(_Pair):
     """PERCENT:MS, as 5:200."""
 
@@ -126,14 +141,14 @@ of_load = _chain(
     click.argument("scenario", required=False, shell_complete=completing.scenarios),
     _option("-s", "--strategy", "strategies", multiple=True, metavar="NAME",
             shell_complete=completing.strategies,
-            help="A strategy, several times, or a group: all (the default), correct, broken."),
+            help="A strategy, several times, or a group: all (the default), correct (that of compare), broken."),
     _option("--consumer", "consumers", multiple=True, metavar="NAME",
             shell_complete=completing.consumers,
             help="A consumer that polls beside the workers, several times, or all, or none."),
     _option("-w", "--workers", type=Number(1, MOST_WORKERS), default=8, show_default=True,
             help="Worker processes, one connection each."),
     _option("-d", "--duration", type=Number(0, _DAY, whole=False, above=True), metavar="SECONDS",
-            help="How long to press.  [default: 2, unless --operations]"),
+            help="How long to press.  [default: 2, in compare 1, unless --operations]"),
     _option("-n", "--operations", type=Number(1, 10**9), help="How many operations, all workers together."),
     _option("--rate", type=Number(0, 10**7, whole=False, above=True), metavar="N",
             help="Open loop: so many operations a second are due, whether the last have ended or not."),
@@ -190,6 +205,25 @@ of_server = _chain(
     _option("--server", type=_SERVER, default="18", show_default=True, help="Version of the embedded PostgreSQL."),
     _option("--dsn", envvar="RACEBENCH_DSN", show_envvar=True, metavar="DSN",
             help="Use this server instead of the embedded one."),
+)  # fmt: skip
+
+of_thresholds = _chain(
+    _option("--threshold", "threshold", multiple=True, metavar="TEXT",
+            help="'p99_ms < 20', 'advisory: duplicates == 0', several times: exit 4 if one is crossed."),
+)  # fmt: skip
+
+of_comparison = _chain(
+    _option("--rounds", type=Number(2, 1000), default=7, show_default=True,
+            help="How often each strategy is run."),
+    _option("--reference", metavar="NAME", shell_complete=completing.strategies,
+            help="The strategy beside which the others stand.  [default: the one advised, else the first right one]"),
+    _option("--margin", type=Percent(), default=5, show_default=True, metavar="PERCENT",
+            help="A difference within this is none that matters."),
+    _option("--baseline", metavar="NAME|FILE",
+            help="Hold the result against an earlier one: exit 3 for a new anomaly."),
+    _option("--fail-slower", type=Percent(), metavar="PERCENT",
+            help="With --baseline: exit 4 if a strategy is surely slower by more than this."),
+    _option("--save-baseline", metavar="NAME", help="Save the result as a baseline, in the results' folder."),
 )  # fmt: skip
 
 of_target = _chain(

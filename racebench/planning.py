@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import secrets
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from racebench import catalog, own
+from racebench import catalog, own, thresholds
 from racebench.errors import ExitCode, UsageProblem, suggest
 from racebench.model import ANOMALIES, Consumer, Load, Protocol, RunResult, Scenario, Strategy, Verdict
 from racebench.reports.document import Document, check_writable, now, to_json
 from racebench.targets import Target
+from racebench.thresholds import Outcome, Threshold
+
+#: What is run in one go: a strategy, the consumers beside it, and how hard it presses.
+Cell = tuple[Strategy, tuple[Consumer, ...], Load]
 
 DEFAULT_SECONDS = 2.0
 MOST_SESSIONS = 5000
@@ -26,7 +30,8 @@ class Plan:
     `named` are the strategies and consumers asked for by name: if one cannot be had, that is an error; of the others it
     is noted in `left_out`. `each_alone`: every consumer in a run of its own, and one run without (a matrix).
     `history`: keep each run's, or none's; None: of runs with a forbidden anomaly. `stem` is the path of what is saved,
-    without an ending; None if nothing is.
+    without an ending; None if nothing is. `thresholds`: each with the strategies it is about. `arrange`: in which order
+    the cells are run, and how often; None: each once. `conclude`: what follows from all runs, added to the document.
     """
 
     scenario: Scenario
@@ -44,6 +49,9 @@ class Plan:
     expect_race: bool
     history: bool | None
     stem: Path | None
+    thresholds: tuple[tuple[Threshold, tuple[str, ...]], ...] = ()
+    arrange: Callable[[Sequence[Cell]], Sequence[Cell]] | None = None
+    conclude: Callable[[Document], Document] | None = None
     created: str = field(default_factory=now)
     environment: Mapping[str, Any] = field(default_factory=dict)
     results: list[RunResult] = field(default_factory=list)
@@ -53,16 +61,20 @@ class Plan:
 
     def document(self) -> Document:
         """What has been measured so far, as a document."""
-        return Document(
+        made = Document(
             environment=self.environment,
             created=self.created,
             runs=tuple(self.results),
             complete=self.finished,
         )
+        if self.conclude is not None and self.results:
+            made = self.conclude(made)
+        held = thresholds.judge(self.thresholds, made.runs, made.comparison)
+        return replace(made, thresholds=held) if held else made
 
     def json(self) -> str:
-        """The document as JSON; of a matrix's many runs with one witness each."""
-        return to_json(self.document(), witnesses=1 if self.each_alone else None)
+        """The document as JSON; of the many runs of a matrix or a comparison with one witness each."""
+        return to_json(self.document(), witnesses=1 if self.each_alone or self.arrange else None)
 
 
 def target_of(dsn: str | None) -> Target | None:
@@ -74,7 +86,22 @@ def target_of(dsn: str | None) -> Target | None:
     return external(dsn)
 
 
-def plan(
+def plan(**given: Any) -> Plan:
+    """Check the options of `run` and `matrix`, and that what is saved can be; raises UsageProblem."""
+    made = draft(**given)
+    check_places(made)
+    return made
+
+
+def check_places(made: Plan) -> None:
+    """Make the results' folder; raises UsageProblem unless it and --json's file can be written."""
+    if made.json_path is not None and made.json_path != "-":
+        check_file("--json", Path(made.json_path))
+    if made.folder is not None:
+        check_writable(made.folder)
+
+
+def draft(
     *,
     scenario: str | None,
     call: Sequence[str] = (),
@@ -108,11 +135,14 @@ def plan(
     fail_on: str | None,
     expect: str | None,
     each_alone: bool = False,
+    threshold: Sequence[str] = (),
+    default_seconds: float = DEFAULT_SECONDS,
 ) -> Plan:
-    """Check the options of `run` and `matrix`; raises UsageProblem for the first that cannot be carried out.
+    """Check options, and touch nothing; raises UsageProblem for the first that cannot be carried out.
 
     Durations are in seconds, delays in milliseconds; `long` is a percentage and a delay.
     """
+    asked = [thresholds.parse(text) for text in threshold]
     found = own.find(scenario, called=call, setup=setup, invariants=invariant)
     sessions = workers * connections_per_worker
     if sessions > MOST_SESSIONS:
@@ -142,7 +172,7 @@ def plan(
     if each_alone and not found.consumers:
         raise UsageProblem(f"scenario '{found.name}' has no consumers; use `racebench run {found.name}`")
     if duration is None and operations is None:
-        duration = DEFAULT_SECONDS
+        duration = default_seconds
     stem = _stem(found, None if no_save else Path(results), json_path)
     if history and stem is None:
         raise UsageProblem("--history has nowhere to go: leave out --no-save, or give --json PATH")
@@ -181,11 +211,19 @@ def plan(
         history=False if each_alone and history is None else history,
         stem=stem,
     )
-    if json_path is not None and json_path != "-":
-        check_file("--json", Path(json_path))
-    if made.folder is not None:
-        check_writable(made.folder)
+    made.thresholds = concerning(made, asked, reference=None)
     return made
+
+
+def concerning(
+    made: Plan, asked: Sequence[Threshold], *, reference: str | None
+) -> tuple[tuple[Threshold, tuple[str, ...]], ...]:
+    """Thresholds with the strategies they are about; raises UsageProblem for one that can never be judged."""
+    for each in asked:
+        thresholds.check(
+            each, made.scenario, made.strategies, made.consumers, groups=catalog.GROUPS, reference=reference
+        )
+    return tuple((each, tuple(thresholds.concerned(each, made.strategies, catalog.GROUPS))) for each in asked)
 
 
 def _stem(scenario: Scenario, folder: Path | None, json_path: str | None) -> Path | None:
@@ -199,6 +237,20 @@ def _stem(scenario: Scenario, folder: Path | None, json_path: str | None) -> Pat
 
 
 def exit_code(made: Plan) -> int:
+    """0, or the first of 3, 4 and 5 that --fail-on, --expect and --threshold ask for."""
+    outcomes = {held.outcome for held in made.document().thresholds}
+    codes = [_code_of_anomalies(made)]
+    codes += [ExitCode.THRESHOLD] if Outcome.CROSSED in outcomes else []
+    codes += [ExitCode.INCONCLUSIVE] if Outcome.INCONCLUSIVE in outcomes else []
+    return gravest(codes)
+
+
+def gravest(codes: Sequence[int]) -> int:
+    """Of several exit codes the one to end with: anomalies outrank limits, and limits what is not known."""
+    return min((code for code in codes if code), default=ExitCode.OK)
+
+
+def _code_of_anomalies(made: Plan) -> int:
     """0, or 3 and 5 as --fail-on and --expect ask: an anomaly found, or a verdict needed and not known."""
     if made.expect_race:
         return ExitCode.OK if all(_raced(made, result) for result in made.results) else ExitCode.ANOMALY

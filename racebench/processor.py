@@ -1,4 +1,7 @@
-"""Time on a CPU: what the server and its sessions have used, as the kernel counts it. None where it cannot be known."""
+"""Time on a CPU, as the kernel counts it: what the server and its sessions have used, what the hypervisor has taken.
+
+None where it cannot be known.
+"""
 
 from __future__ import annotations
 
@@ -35,3 +38,15 @@ def _ticks(pid: int, *, ended: bool) -> int:
     # The second field is the name in brackets, which may hold spaces.
     fields = (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
     return sum(int(field) for field in fields[11 : 15 if ended else 13])
+
+
+def machine_ticks() -> tuple[int, int] | None:
+    """What the hypervisor took from this machine's processors, and all their time, since it started; in ticks.
+
+    Source: proc(5), /proc/stat: user nice system idle iowait irq softirq steal; guest time is in user time already.
+    """
+    try:
+        fields = [int(field) for field in (_PROC / "stat").read_text().splitlines()[0].split()[1:9]]
+    except (OSError, ValueError, IndexError):
+        return None
+    return (fields[7], sum(fields)) if len(fields) == 8 else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from racebench.hammering.driver import EXTRA_CONNECTIONS, Hammer
 from racebench.history.archive import SUFFIX
 from racebench.lacking import for_consumer, for_strategy, refused
 from racebench.model import Consumer, RunResult, Strategy
-from racebench.planning import Plan
+from racebench.planning import Cell, Plan
 from racebench.reports.document import write_atomically
 from racebench.schemas import new_name
 from racebench.targets import Target
@@ -40,17 +40,19 @@ def run(plan: Plan, progress: Progress) -> None:
         if schema is not None:
             plan.scenario = stack.enter_context(own.ready(plan.scenario, target, schema))
             plan.strategies = tuple(plan.scenario.strategies[each.name] for each in plan.strategies)
-        runs = list(_runs(plan, target))
+        cells: Sequence[Cell] = [(strategy, consumers, plan.load) for strategy, consumers in _runs(plan, target)]
+        if plan.arrange is not None:
+            cells = plan.arrange(cells)
         progress("starting workers", 0.0)
         processes.warm(plan.load.workers + together)
         hammer = Hammer(target=target, processes=processes, keep=plan.keep, environment=plan.environment, schema=schema)
-        for number, (strategy, consumers) in enumerate(runs):
+        for number, (strategy, consumers, load) in enumerate(cells):
             label = strategy.name if not plan.each_alone else f"{strategy.name} {_names(consumers)}"
-            report = _scaled(progress, label, number, len(runs))
+            report = _scaled(progress, label, number, len(cells))
             keep = partial(_history_file, plan, label)
-            result = hammer.run(plan.scenario, strategy, consumers, plan.load, report, keep_history=keep)
+            result = hammer.run(plan.scenario, strategy, consumers, load, report, keep_history=keep)
             plan.results.append(result)
-            plan.finished = number + 1 == len(runs)
+            plan.finished = number + 1 == len(cells)
             save(plan)
 
 

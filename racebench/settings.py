@@ -313,8 +313,8 @@ def _scalar(parameter: click.Parameter, value: Any) -> Any:
     numeric = parameter.type.name in _NUMERIC
     choice = isinstance(parameter.type, click.Choice)
     right = isinstance(value, str) if not numeric else isinstance(value, int | float)
-    if choice and isinstance(value, int):
-        right = True  # server = 18
+    if (choice or parameter.type.name == "percentage") and isinstance(value, int):
+        right = True  # server = 18, fail-slower = 20 (or "20%")
     if isinstance(value, bool) or not right:
         raise UsageProblem(f"{name} is {'a number' if numeric else 'a string'}, not {_kind(value)}")
     return str(value)  # as on a command line, so that 2.5 is no whole number

@@ -59,9 +59,8 @@ def test_pictures_open_offline(picture: Path) -> None:
 
 
 def test_every_option_the_readme_names_exists() -> None:
-    helps = "".join(
-        CliRunner().invoke(cli, [*command, "--help"]).output for command in (["run"], ["matrix"], ["report"], ["demo"])
-    )
+    commands = (["run"], ["compare"], ["matrix"], ["report"], ["demo"])
+    helps = "".join(CliRunner().invoke(cli, [*command, "--help"]).output for command in commands)
     own = "".join(line for line in README.splitlines(keepends=True) if "pip install" not in line)
     for option in set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", own)):
         assert option in helps, option

@@ -10,12 +10,16 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from racebench.baselines import Standing
+from racebench.comparison import Comparison
 from racebench.model import Anomaly, RunResult, Verdict
-from racebench.reports import sentences, terminal, timeline
+from racebench.reports import limits, sentences, terminal, timeline
 from racebench.reports.document import Document
 from racebench.reports.explorations import Exploration, Explorations
 
 _WIDTH = 100
+#: The driver of the suite of thresholds and baseline.
+LIMITS = "limits"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +52,9 @@ def suites(documents: Sequence[Document | Explorations]) -> list[Suite]:
 
 
 def _suites(document: Document | Explorations) -> Iterator[Suite]:
-    if isinstance(document, Document):
+    if isinstance(document, Document) and document.comparison is not None:
+        driver, named = "compare", _named_strategies(document, document.comparison)
+    elif isinstance(document, Document):
         driver, named = "run", _named_runs(document)
     else:
         driver, named = "explore", _named_explorations(document)
@@ -61,6 +67,66 @@ def _suites(document: Document | Explorations) -> Iterator[Suite]:
             server=server_of(document),
             cases=tuple(case for of, case in named if of == scenario),
         )
+    if isinstance(document, Document) and (document.thresholds or document.baseline is not None):
+        yield Suite(
+            scenario=document.runs[0].scenario,
+            driver=LIMITS,
+            created=document.created,
+            complete=document.complete,
+            server=server_of(document),
+            cases=tuple(_of_limits(document)),
+        )
+
+
+def _of_limits(document: Document) -> Iterator[Case]:
+    """Thresholds and what was held against the baseline: crossed is INVALID, inconclusive UNKNOWN."""
+    held: list[tuple[str, str, str]] = [
+        (f"{one.strategy}: {one.text}", one.outcome.value, limits.of_threshold(one, ascii_only=False))
+        for one in document.thresholds
+    ]
+    if document.baseline is not None:
+        name = document.baseline.name
+        judged = [one for one in document.baseline.strategies if one.standing is not Standing.NOT_JUDGED]
+        differs = "; ".join(document.baseline.differs)
+        held += [
+            (
+                f"{one.strategy}: baseline {name}",
+                one.standing.value,
+                f"{limits.of_baseline(one, ascii_only=False)}{f' ({differs})' if differs else ''}",
+            )
+            for one in judged
+        ]
+    verdicts = {"passed": Verdict.VALID, "held": Verdict.VALID, "inconclusive": Verdict.UNKNOWN}
+    for name, word, said in held:
+        yield Case(
+            name=name,
+            verdict=verdicts.get(word, Verdict.INVALID),
+            found=(word.replace(" ", "-"),),
+            message=f"{word}: {said}",
+            details=(),
+            seconds=0.0,
+        )
+
+
+def _named_strategies(document: Document, comparison: Comparison) -> list[tuple[str, Case]]:
+    """A case for each strategy of a comparison; its witness is of the first of its worst runs."""
+    named = []
+    for one in comparison.strategies:
+        of = [run for run in document.runs if run.strategy == one.strategy]
+        if not of:
+            continue
+        worst = next((run for run in of if run.verdict is one.verdict), of[0])
+        counted = ", ".join(f"{one.counts[kind]:,} {kind}" for kind in one.found) or "no anomaly"
+        judged = f"; {one.judgement.value}{f': {one.reason}' if one.reason else ''}"
+        made = _of_run(dataclasses.replace(document, runs=(worst,), comparison=None), worst, one.strategy)
+        made = dataclasses.replace(
+            made,
+            found=one.found,
+            message=f"{one.verdict.value} in {len(of)} runs: {counted}{judged}.",
+            seconds=sum(run.seconds for run in of),
+        )
+        named.append((worst.scenario, made))
+    return named
 
 
 def server_of(document: Document | Explorations) -> str:

@@ -11,9 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from racebench.baselines import BaselineResult, Beside, Standing
+from racebench.comparison import Compared, Comparison, Conditions, Judgement
 from racebench.errors import RacebenchError, UsageProblem
 from racebench.model import Anomaly, ConsumerResult, Load, OpenLoop, Pace, Protocol, RunResult, Timeline, Usage, Verdict
 from racebench.replacement import replacing
+from racebench.statistics import Estimate
+from racebench.thresholds import Held, Outcome
 
 SCHEMA_VERSION = 1
 SCHEMA_FILE = Path(__file__).with_name("run.schema.json")
@@ -23,12 +27,19 @@ _LOAD = tuple(field.name for field in dataclasses.fields(Load))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
-    """What one command measured: where, when, and its runs so far. `complete` is false if it was interrupted."""
+    """What one command measured: where, when, and its runs so far. `complete` is false if it was interrupted.
+
+    `comparison` is what follows from the runs of `compare`, `baseline` how they stand beside earlier ones, `thresholds`
+    what became of --threshold.
+    """
 
     environment: Mapping[str, Any]
     created: str
     runs: tuple[RunResult, ...]
     complete: bool = True
+    comparison: Comparison | None = None
+    thresholds: tuple[Held, ...] = ()
+    baseline: BaselineResult | None = None
 
 
 def now() -> str:
@@ -44,6 +55,13 @@ def to_json(document: Document, *, witnesses: int | None = None) -> str:
             "created": document.created,
             "complete": document.complete,
             "environment": dict(document.environment),
+            **(
+                {"thresholds": [dataclasses.asdict(held) for held in document.thresholds]}
+                if document.thresholds
+                else {}
+            ),
+            **({} if document.comparison is None else {"comparison": dataclasses.asdict(document.comparison)}),
+            **({} if document.baseline is None else {"baseline": dataclasses.asdict(document.baseline)}),
             "runs": [_run(result, witnesses) for result in document.runs],
         },
         indent=2,
@@ -65,6 +83,11 @@ def from_json(text: str, name: str) -> Document:
             created=data["created"],
             complete=data["complete"],
             runs=tuple(_result(run) for run in data["runs"]),
+            comparison=None if "comparison" not in data else _comparison(data["comparison"]),
+            thresholds=tuple(
+                Held(**{**held, "outcome": Outcome(held["outcome"])}) for held in data.get("thresholds", ())
+            ),
+            baseline=None if "baseline" not in data else _baseline(data["baseline"]),
         )
     except json.JSONDecodeError as problem:
         raise UsageProblem(
@@ -89,8 +112,13 @@ def text_of(path: Path) -> str:
 
 
 def merge(documents: Sequence[Document]) -> Document:
-    """Put several documents' runs side by side; the environment and the date are the first's."""
+    """Put several documents' runs side by side; the environment and the date are the first's.
+
+    What follows from one document's runs does not follow from several's: it is left out.
+    """
     first = documents[0]
+    if len(documents) == 1:
+        return first
     return Document(
         environment=first.environment,
         created=first.created,
@@ -210,6 +238,48 @@ def _pace(run: Mapping[str, Any]) -> Pace | None:
         cpu=Usage(**run["cpu"]),
         open_loop=None if run["open_loop"] is None else OpenLoop(**run["open_loop"]),
     )
+
+
+def _comparison(data: Mapping[str, Any]) -> Comparison:
+    return Comparison(
+        **{
+            **data,
+            "conditions": Conditions(**data["conditions"]),
+            "strategies": tuple(_compared(one) for one in data["strategies"]),
+            "warnings": tuple(data["warnings"]),
+        }
+    )
+
+
+def _compared(data: Mapping[str, Any]) -> Compared:
+    return Compared(
+        **{
+            **data,
+            "verdict": Verdict(data["verdict"]),
+            "found": tuple(data["found"]),
+            "throughput_per_s": _estimate(data["throughput_per_s"]),
+            "latency_us": {name: _estimate(value) for name, value in data["latency_us"].items()},
+            "ratio": _estimate(data["ratio"]),
+            "judgement": Judgement(data["judgement"]),
+        }
+    )
+
+
+def _baseline(data: Mapping[str, Any]) -> BaselineResult:
+    return BaselineResult(
+        **{
+            **data,
+            "differs": tuple(data["differs"]),
+            "strategies": tuple(
+                Beside(**{**one, "standing": Standing(one["standing"]), "ratio": _estimate(one["ratio"])})
+                for one in data["strategies"]
+            ),
+        }
+    )
+
+
+def _estimate(data: Mapping[str, Any] | None) -> Estimate | None:
+    return None if data is None else Estimate(**{name: float(data[name]) for name in ("value", "low", "high")})
 
 
 def _witness(data: Mapping[str, Any]) -> Anomaly:

@@ -133,7 +133,11 @@ def _text(cell: Cell | None) -> Text:
 
 
 def markdown(document: Document) -> str:
-    """The grid as a Markdown table under a line that says where and how it was measured."""
+    """The grid as a Markdown table under a line that says where and how it was measured; a comparison as its own."""
+    if document.comparison is not None:
+        from racebench.reports import compared  # which knows what a comparison has
+
+        return f"{_measured(document)}\n\n{compared.markdown(document)}"
     grid = grid_of(document)
     lines = [_measured(document), "", _row(["writers", "alone per s", "duplicates", *grid.consumers])]
     lines.append(_row(["---", *["---:"] * (2 + len(grid.consumers))]))
@@ -154,11 +158,14 @@ def _measured(document: Document) -> str:
     if load.rollback_percent:
         parts.append(f"{load.rollback_percent:g} % roll back")
     how = f"{load.duration_s:g} s" if load.duration_s is not None else f"{load.operations:,} operations"
+    seed, each = load.seed, "a pair"
+    if document.comparison is not None:
+        seed, each = document.comparison.seed, "a run"
     return (
         f"`{first.scenario}` on PostgreSQL {environment['server_version']} ({environment['target']}), "
-        f"{environment['cpu_count']} CPUs, {how} a pair, {', '.join(parts)}, polled every "
+        f"{environment['cpu_count']} CPUs, {how} {each}, {', '.join(parts)}, polled every "
         f"{load.poll_interval_ms:g} ms; "
-        f"{document.created[:10]}, seed {load.seed}."
+        f"{document.created[:10]}, seed {seed}."
     )
 
 

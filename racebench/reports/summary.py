@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from racebench.model import RunResult, Verdict
-from racebench.reports import cases, explorations, grid
+from racebench.reports import cases, explorations, grid, limits
 from racebench.reports.document import Document
 from racebench.reports.explorations import Explorations
 
@@ -63,6 +63,8 @@ def sections(documents: Sequence[Document | Explorations]) -> list[str]:
     for document in documents:
         parts.append(_heading(document))
         for suite in cases.suites([document]):
+            if suite.driver == cases.LIMITS:
+                continue  # the heading has them
             parts += [_section(suite, case) for case in suite.cases if case.verdict is not Verdict.VALID]
     return parts
 
@@ -75,6 +77,8 @@ def _heading(document: Document | Explorations) -> str:
         results, body = document.runs, grid.markdown(document)
     else:
         results, body = document.runs, _table(document)
+        held = [f"- {_cell(line.plain)}" for line in limits.render(document, ascii_only=False)]
+        body = "\n".join([*held, "", body]) if held else body
     scenarios = ", ".join(dict.fromkeys(result.scenario for result in results))
     server = cases.server_of(document)
     cut = "" if document.complete else "\nInterrupted: these are the results until then.\n"

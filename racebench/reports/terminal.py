@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from racebench.model import Anomaly, Protocol, RunResult, Verdict
-from racebench.reports import sentences, timeline
+from racebench.reports import limits, sentences, timeline
 from racebench.reports.document import Document
 
 _STYLES = {Verdict.VALID: "bold green", Verdict.INVALID: "bold red", Verdict.UNKNOWN: "bold yellow"}
@@ -43,6 +43,12 @@ def render(document: Document, *, width: int, ascii_only: bool = False) -> Itera
     if not runs:
         return
     yield Text(headline(document), style="dim")
+    if document.comparison is not None:
+        from racebench.reports import compared  # its table is made with what is here
+
+        yield from compared.render(document, width=width, ascii_only=ascii_only)
+        return
+    yield from limits.render(document, ascii_only=ascii_only)
     yield table(runs, ascii_only=ascii_only)
     if any([consumer.name for consumer in result.consumers] not in ([], ["cursor"]) for result in runs):
         yield Text()
@@ -158,7 +164,7 @@ def headline(document: Document) -> str:
     where = document.environment.get("target", "?")
     return (
         f"{first.scenario} on PostgreSQL {server} ({where}) · {', '.join(pressed)} · "
-        f"{_consumers(first)}seed {load.seed}"
+        f"{_consumers(first)}seed {load.seed if document.comparison is None else document.comparison.seed}"
     )
 
 
