@@ -1,4 +1,4 @@
-"""How often intervals of few rounds hold the truth: Student's t beside two bootstraps (docs/decisions/0008-compare.md).
+"""How often intervals of few rounds hold the truth: Student's t beside two bootstraps (docs/decisions/0009-compare.md).
 
 Simulated: `python -m benchmarks.intervals`.
 """

@@ -137,7 +137,7 @@ def _within(angle: float, freedom: int) -> float:
 def geometric_mean(values: Sequence[float], confidence: float = 0.95) -> Estimate | None:
     """The geometric mean of positive values, with the t interval of their logarithms; None for fewer than two.
 
-    For ratios it is the fair mean: that of a/b is one over that of b/a. Why t: docs/decisions/0008-compare.md.
+    For ratios it is the fair mean: that of a/b is one over that of b/a. Why t: docs/decisions/0009-compare.md.
     """
     if len(values) < 2 or min(values) <= 0:
         return None
