@@ -271,10 +271,13 @@ def test_an_exploration_alone_is_a_page_and_nothing_else(racebench: Command, tmp
     assert racebench("report", "x.json", "--html", "x.html").returncode == 0
     said = shown(check_structure((tmp_path / "x.html").read_text()))
     assert "naive breaks" in said
-    for format_ in ("table", "markdown", "svg", "json", "grid"):
+    for format_ in ("table", "svg", "grid"):
         done = racebench("report", "x.json", "--format", format_)
         assert done.returncode == 2
-        assert done.stderr == "racebench: x.json is an exploration, which only a page shows; give --html PATH\n"
+        assert done.stderr == (
+            f"racebench: --format {format_} is for runs, and these are explorations; "
+            "take markdown, json, junit, summary\n"
+        )
 
 
 def test_a_matrix_is_a_grid_and_stays_small() -> None:

@@ -60,8 +60,8 @@ def chromium() -> str | None:
 def browser() -> Iterator[Browser]:
     program = chromium()
     if program is None:
-        if os.environ.get("RACEBENCH_TEST_BROWSER") == "required":
-            pytest.fail("there is no Chromium, and RACEBENCH_TEST_BROWSER says that it is required")
+        if os.environ.get("TEST_BROWSER") == "required":
+            pytest.fail("there is no Chromium, and TEST_BROWSER says that it is required")
         pytest.skip("no Chromium here: apt-get install chromium, to see the page in a browser")
     with sync_playwright() as playwright:
         started = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
