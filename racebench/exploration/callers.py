@@ -303,6 +303,9 @@ class Caller(Stepping):
         self.state = State.DONE
 
     def close(self) -> None:
+        for each in self._used:
+            if not each.closed and each.pgconn.transaction_status == pq.TransactionStatus.ACTIVE:
+                each.pgconn.get_cancel().cancel()  # its backend would not see that its client went away while it waits
         self._thread.close()
         for each in self._used:
             if not each.closed and each.pgconn.transaction_status != pq.TransactionStatus.IDLE:

@@ -112,7 +112,7 @@ class SessionThread:
         """End the thread, if it can be ended; what a call does to clean up passes."""
         self._abandoning = True
         self._inbox.put(None)
-        self._thread.join(1.0)
+        self._thread.join(MOST_SECONDS)
 
     def position(self) -> str:
         """The application's line that the thread is in, and the function."""
