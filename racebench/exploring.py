@@ -15,6 +15,7 @@ from racebench.exploration import explorer, isolation, schedules, specs
 from racebench.exploration.explorer import Explored, Replayed
 from racebench.exploration.ground import Asked
 from racebench.exploration.schedules import Schedule
+from racebench.interrupts import shielded
 from racebench.judging import expected_kinds
 from racebench.lacking import for_consumer, for_strategy, refused
 from racebench.model import Consumer, Scenario, Verdict
@@ -159,8 +160,10 @@ def run(made: Exploring, progress: Progress) -> None:
                 failed, made.finished = False, number + 1 == len(asked)
             finally:
                 if found.run:
-                    made.results.append(reported(target, found, failed=failed))
-                    save(made)
+                    result = reported(target, found, failed=failed)
+                    with shielded():  # so that --json's file and the results folder tell the same
+                        made.results.append(result)
+                        save(made)
 
 
 def _with(asked: Asked, scenario: Scenario, schema: str) -> Asked:

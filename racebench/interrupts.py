@@ -7,6 +7,7 @@ Later ones are ignored: cleaning up is bounded, and interrupting it would leave 
 from __future__ import annotations
 
 import contextlib
+import logging
 import signal
 from collections.abc import Iterator
 from types import FrameType
@@ -47,11 +48,18 @@ def shielded() -> Iterator[None]:
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """Turn the signals into Interrupted for the length of a command; the handlers before come back."""
+    """Turn the signals into Interrupted for the length of a command; the handlers before come back.
+
+    Meanwhile what psycopg logs is not printed: a connection interrupted in the middle of a statement, or whose server
+    is gone, cannot be rolled back, and racebench says in its own words what became of it.
+    """
     before = {number: signal.signal(number, _handle) for number in _SIGNALS}
     _State.pending = _State.raised = False
+    quiet = logging.NullHandler()
+    logging.getLogger("psycopg").addHandler(quiet)
     try:
         yield
     finally:
+        logging.getLogger("psycopg").removeHandler(quiet)
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -12,6 +12,7 @@ from racebench import environment, own
 from racebench.executors.processes import Processes
 from racebench.hammering.driver import EXTRA_CONNECTIONS, Hammer
 from racebench.history.archive import SUFFIX
+from racebench.interrupts import shielded
 from racebench.lacking import for_consumer, for_strategy, refused
 from racebench.model import Consumer, RunResult, Strategy
 from racebench.planning import Cell, Plan
@@ -51,9 +52,10 @@ def run(plan: Plan, progress: Progress) -> None:
             report = _scaled(progress, label, number, len(cells))
             keep = partial(_history_file, plan, label)
             result = hammer.run(plan.scenario, strategy, consumers, load, report, keep_history=keep)
-            plan.results.append(result)
-            plan.finished = number + 1 == len(cells)
-            save(plan)
+            with shielded():  # so that --json's file and the results folder tell the same
+                plan.results.append(result)
+                plan.finished = number + 1 == len(cells)
+                save(plan)
 
 
 def _target(plan: Plan, stack: contextlib.ExitStack, connections: int) -> Target:

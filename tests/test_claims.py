@@ -13,8 +13,12 @@ Run = Callable[..., RunResult]
 PAGE = Path(__file__).parents[1] / "docs" / "claims.md"
 
 
-def migrate(hammer: Run, strategy: str, consumers: str = "", workers: int = 1) -> RunResult:
-    return hammer(strategy, consumers, "migration", workers=workers, operations=workers)
+#: Long enough for all processes to have read the table before the first of them alters it.
+TOGETHER_US = 200_000
+
+
+def migrate(hammer: Run, strategy: str, consumers: str = "", workers: int = 1, think_us: int = 0) -> RunResult:
+    return hammer(strategy, consumers, "migration", workers=workers, operations=workers, think_us=think_us)
 
 
 def test_1_and_2_the_naive_insert_duplicates_and_its_reader_loses_twins(hammer: Run) -> None:
@@ -66,7 +70,7 @@ def test_7_the_start_up_ddl_fails_when_processes_start_together_but_not_alone_no
 
 
 def test_7_reading_the_table_first_makes_it_a_deadlock(hammer: Run) -> None:
-    assert "40P01" in migrate(hammer, "select-first", workers=4).errors
+    assert "40P01" in migrate(hammer, "select-first", workers=4, think_us=TOGETHER_US).errors
 
 
 def test_8_one_statement_numbers_every_old_row_and_rewrites_the_table(hammer: Run) -> None:
@@ -107,7 +111,7 @@ def test_9_null_is_not_above_0_but_or_null_coalesce_and_newest_first_redeliver(h
 
 def test_7_readers_wait_behind_the_ddl_for_as_long_as_it_waits(hammer: Run) -> None:
     """The deadlock is found after deadlock_timeout, 1 s; until then the ALTER stands in every reader's way."""
-    (read,) = migrate(hammer, "select-first", "unguarded", workers=4).consumers
+    (read,) = migrate(hammer, "select-first", "unguarded", workers=4, think_us=TOGETHER_US).consumers
     assert read.longest_poll_us is not None
     assert read.longest_poll_us > 500_000
 

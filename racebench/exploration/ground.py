@@ -403,7 +403,9 @@ class Ground:
         """Go on polling for what is still to come, for as long as the consumer may hold rows back."""
         deadline = time.monotonic() + poller.consumer.settle_ms / 1e3
         due = {identity for identity, version, _ in rows if version is not None}
-        while not due <= set(poller.delivered) and time.monotonic() < deadline:
+        late = False
+        while not late and not due <= set(poller.delivered):
+            late = time.monotonic() >= deadline  # only a poll that begins after it proves a row missed
             drain(poller, self.stage.wait)
 
     def _read_rows(self) -> list[tuple[int, Any, int]]:

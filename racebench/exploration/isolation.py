@@ -22,6 +22,7 @@ from psycopg import pq, sql
 from racebench.errors import DatabaseProblem, one_line
 from racebench.exploration.specs import Kind, Spec, SpecSession, SpecStep, Turn
 from racebench.exploration.stage import released
+from racebench.interrupts import shielded
 from racebench.schemas import empty_schema, new_name
 from racebench.session import connect
 from racebench.targets import Target
@@ -111,10 +112,20 @@ class Runner:
                 self._permutation(order)
 
     def _end_sessions(self) -> None:
-        """End the sessions whose step has not come to its end: the server would not notice that nobody listens."""
-        busy = [each.pid for each in self._connections if each.active is not None and not each.connection.closed]
-        with contextlib.suppress(psycopg.Error):  # the server is gone, and they with it
-            self._control.execute("SELECT pg_terminate_backend(pid, 5000) FROM unnest(%s::int[]) AS pid", (busy,))
+        """End the sessions that are in the middle of something: the server would not notice that nobody listens.
+
+        Over a connection of its own: an interruption may have come in the middle of a statement of any other.
+        """
+        busy = [
+            each.info.backend_pid
+            for each in (self._control, *(one.connection for one in self._connections))
+            if each.info.transaction_status == pq.TransactionStatus.ACTIVE
+        ]
+        if not busy:
+            return
+        # Unless the server is gone, and they with it.
+        with shielded(), contextlib.suppress(psycopg.Error, DatabaseProblem), connect(self._target) as connection:
+            connection.execute("SELECT pg_terminate_backend(pid, 5000) FROM unnest(%s::int[]) AS pid", (busy,))
 
     def _tell(self, text: str) -> None:
         self._notified = True

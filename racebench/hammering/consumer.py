@@ -97,14 +97,17 @@ def _open(connection: psycopg.Connection[Any], consumer: Consumer) -> None:
 
 
 def _drain(poller: _Poller, rows: int, settle_seconds: float) -> None:
-    """Poll until every row is here, or nothing new has come for the settling time (and at least two rounds)."""
+    """Poll until every row is here, or nothing new has come for the settling time (and at least two rounds).
+
+    Only a round that begins after the settling time shows that what it does not deliver never comes.
+    """
     quiet_rounds, quiet_since = 0, time.monotonic()
     while True:
+        quiet = time.monotonic() - quiet_since
         if poller.round():
             quiet_rounds, quiet_since = 0, time.monotonic()
             continue
         quiet_rounds += 1
-        quiet = time.monotonic() - quiet_since
         if quiet_rounds >= _QUIET_ROUNDS and (len(poller.seen) >= rows or quiet >= settle_seconds):
             return
         time.sleep(min(0.001, settle_seconds))
