@@ -172,9 +172,9 @@ def _with(asked: Asked, scenario: Scenario, schema: str) -> Asked:
 
 
 def reported(target: Target, found: Explored, *, failed: bool = False) -> report.Reported:
-    """What was found with its witness run once more, step by step; if the search failed, that may fail as well."""
-    shown: Replayed | None = None
-    if found.witness is not None:
+    """What was found with its witness step by step; if the search failed, running it once more may fail as well."""
+    shown = found.shown
+    if found.witness is not None and shown is None:
         with contextlib.suppress(*([RacebenchError] if failed else [])):
             shown = explorer.replay(target, found.asked, found.witness)
     certain, possible = expected_kinds(found.asked.strategy, [found.asked.consumer] if found.asked.consumer else [])

@@ -29,7 +29,7 @@ _LONGEST = 200
 _PLAIN_LEVELS = ("read committed", "repeatable read", "read uncommitted")
 #: What only runs outside a transaction, or is none of a transaction's business.
 _SPLIT = frozenset({"INSERT", "UPDATE", "DELETE", "MERGE", "SELECT", "WITH", "VALUES"})
-
+_STARTED = "(SELECT backend_start::text FROM pg_stat_activity WHERE pid = pg_backend_pid())"
 
 #: What follows a refused statement without making up for it.
 _CLEANING = frozenset({"ROLLBACK", "RELEASE", ""})
@@ -47,20 +47,20 @@ class Surroundings:
     def level(self, call: Call, connection: psycopg.Connection[Any]) -> str:
         """The default isolation level of a connection; raises UsageProblem if its tables are not racebench's."""
         if connection not in self._levels:
-            row = _ask(
-                connection,
-                "SELECT pg_backend_pid(), current_schema(), current_setting('default_transaction_isolation'),"
-                " (SELECT backend_start::text FROM pg_stat_activity WHERE pid = pg_backend_pid())",
-            )
+            # Of a server that goes by the monitor's own name the pid is enough; more takes new sessions long to answer.
+            started = "NULL" if _place(connection) == _place(self._monitor) else _STARTED
+            query = "SELECT pg_backend_pid(), current_schema(), current_setting('default_transaction_isolation'), "
+            row = _ask(connection, query + started)
             if row is None:
                 return ""
-            pid, schema, level, started = row
+            pid, schema, level, begun = row
             known = self._monitor.execute(
-                "SELECT backend_start::text FROM pg_stat_activity WHERE pid = %s AND datname = current_database()",
+                "SELECT backend_start::text FROM pg_stat_get_activity(%s)"
+                " WHERE datid = (SELECT oid FROM pg_database WHERE datname = current_database())",
                 (int(pid or 0),),
                 prepare=True,
             ).fetchone()
-            if known is None or known[0] != started:
+            if known is None or begun not in (None, known[0]):
                 raise UsageProblem(
                     f"{call} connects to another database than {self._label}; have it connect to the one in "
                     "RACEBENCH_DSN (or DATABASE_URL), or name its own with --dsn"
@@ -364,6 +364,12 @@ def _driven(work: Generator[Any, Any, Any], connection: psycopg.Connection[Any])
                 yield None
     except StopIteration as done:
         return done.value
+
+
+def _place(connection: psycopg.Connection[Any]) -> tuple[bytes, ...]:
+    """What the client calls the server and the database that it is connected to."""
+    pgconn = connection.pgconn
+    return pgconn.host, pgconn.hostaddr if pgconn.host else b"", pgconn.port, pgconn.db
 
 
 def _ask(connection: psycopg.Connection[Any], query: str) -> tuple[str | None, ...] | None:

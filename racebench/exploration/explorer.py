@@ -31,6 +31,16 @@ _REPEATS = 2
 _SHORTENING_S = 5.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replayed:
+    """A schedule run once more, step by step; `prepared` is what the scenario had sent before it."""
+
+    steps: tuple[Step, ...]
+    ended: Ended
+    wrong: Mapping[str, int]
+    prepared: tuple[str, ...] = ()
+
+
 @dataclass(slots=True, kw_only=True)
 class Explored:
     """What an exploration found. `anomalous`: schedules in which something forbidden went wrong; `counts` of what.
@@ -52,6 +62,8 @@ class Explored:
     counts: Counter[str] = field(default_factory=Counter)
     outcomes: Counter[tuple[Any, ...]] = field(default_factory=Counter)
     witness: tuple[int, ...] | None = None
+    #: The witness run once more, unless the search was interrupted.
+    shown: Replayed | None = None
     #: Set while schedules are run again: they have been counted.
     again: bool = False
     #: Schedules in which a call returned although its last statement had been refused, by SQLSTATE.
@@ -170,6 +182,8 @@ def explore(
         ground.order_victims()
         if found.witness is not None and not stopped:
             found.witness = _shortest(ground, found.witness, found.forbids)
+        if found.witness is not None:
+            found.shown = _follow(ground, asked, found.witness)
     return found
 
 
@@ -191,28 +205,22 @@ def _shortest(ground: Ground, witness: tuple[int, ...], wanted: Callable[[Ended]
     return witness
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Replayed:
-    """A schedule run once more, step by step; `prepared` is what the scenario had sent before it."""
-
-    steps: tuple[Step, ...]
-    ended: Ended
-    wrong: Mapping[str, int]
-    prepared: tuple[str, ...] = ()
-
-
 def replay(target: Target, asked: Asked, schedule: Sequence[int]) -> Replayed:
     """Run one schedule; raises UsageProblem at the first step that cannot be taken any more."""
+    with contextlib.closing(Ground(target, asked, lambda _: None)) as ground:
+        return _follow(ground, asked, schedule)
+
+
+def _follow(ground: Ground, asked: Asked, schedule: Sequence[int]) -> Replayed:
     ends: list[Ended] = []
-    with contextlib.closing(Ground(target, asked, ends.append)) as ground:
-        try:
-            steps = tuple(ground.follow(schedule))
-        except UsageProblem:
-            if not ground.stage.deadlocked:
-                raise
-            ground.order_victims(last_first=True)  # the server may have ended the other one of a deadlock
-            steps = tuple(ground.follow(schedule))
-        prepared = ground.prepared
+    ground.ended = ends.append
+    try:
+        steps = tuple(ground.follow(schedule))
+    except UsageProblem:
+        if not ground.stage.deadlocked:
+            raise
+        ground.order_victims(last_first=True)  # the server may have ended the other one of a deadlock
+        steps = tuple(ground.follow(schedule))
     (ended,) = ends
     wrong = {kind: count for kind, count in ended.counts.items() if count and kind in asked.scenario.forbid}
-    return Replayed(steps=steps, ended=ended, wrong=wrong, prepared=prepared)
+    return Replayed(steps=steps, ended=ended, wrong=wrong, prepared=ground.prepared)

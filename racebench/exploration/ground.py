@@ -432,10 +432,12 @@ class Ground:
     def _run_alone(self) -> None:
         """Run the calls one after the other, in every order: what fails or breaks so is no race.
 
-        It also fills the application's pools and caches, so that every order begins alike.
+        Sessions of the same call are alike. It also fills the application's pools and caches, so that every order
+        begins alike.
         """
         callers = [writer for writer in self.writers if isinstance(writer, Caller)]
-        orders = list(permutations(callers)) if len(callers) <= _MOST_PERMUTED else [callers, callers[::-1]]
+        every = permutations(callers) if len(callers) <= _MOST_PERMUTED else (callers, callers[::-1])
+        orders = {tuple(caller.like for caller in order): order for order in every}.values()
         alone: set[str] = set()
         assert self._snapshot is not None  # calls know no tenants
         for order in orders:
