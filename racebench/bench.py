@@ -141,6 +141,7 @@ class Bench:
         self._given, self._version, self._share = dsn, server, share
         self._stack = contextlib.ExitStack()
         self._target: Target | None = None
+        self._described: Mapping[str, Any] = {}
         self._schema = new_name()
         self._adopted = False
 
@@ -192,7 +193,6 @@ class Bench:
         or a function that returns what is wrong or fails an assert. `budget` is in seconds; beyond it, or beyond
         `max_schedules`, the verdict is UNKNOWN if nothing was found. Raises RacebenchError.
         """
-        from racebench import environment
         from racebench.exploration import explorer, schedules
         from racebench.exploration.ground import Asked
         from racebench.exploring import reported
@@ -229,7 +229,7 @@ class Bench:
             schedule=None if found.schedule is None else str(found.schedule),
             seconds=found.seconds,
             _reported=result,
-            _environment=environment.describe(target),
+            _environment=self._described,
         )
 
     def hammer(
@@ -248,12 +248,10 @@ class Bench:
         Workers take turns with the subjects. `load` is anything else that racebench.model.Load has. Raises
         RacebenchError.
         """
-        from racebench import environment
         from racebench.executors.processes import Processes
         from racebench.hammering.driver import Hammer
 
         target = self._up()
-        described = environment.describe(target)
         pressing = Load(
             workers=workers,
             duration_s=1.0 if seconds is None and operations is None else seconds,
@@ -267,14 +265,15 @@ class Bench:
             hammer = Hammer(
                 target=target,
                 processes=processes,
-                environment=described,
+                environment=self._described,
                 schema=self._schema,
                 in_place=self._adopted,
             )
             result = hammer.run(scenario, strategy, (), pressing, lambda _: None)
-        return Hammering(result=result, _environment=described)
+        return Hammering(result=result, _environment=self._described)
 
     def _up(self) -> Target:
+        from racebench import environment
         from racebench.targets.embedded import EmbeddedServer
         from racebench.targets.external import check_usable, external
         from racebench.targets.shared import sharing
@@ -287,6 +286,7 @@ class Bench:
                 embedded = EmbeddedServer(version=self._version, connections=_CONNECTIONS)
                 shared = embedded if self._share is None else sharing(self._share, embedded)
                 target = self._stack.enter_context(shared)
+            self._described = environment.describe(target)
             self._target = target
         return self._target
 

@@ -258,3 +258,71 @@ def set_up(connection: Connection) -> None:
 
 def no_set_up(connection: Connection) -> None:
     connection.execute("CREATE TABLE broken (")
+
+
+# Connections that calls make and close
+
+
+def leaves_nothing(seen: list[tuple[int, tuple[Any, ...]]]) -> None:
+    """Look for what another call left in the session, then leave everything that a session can hold."""
+    with psycopg.connect(os.environ["DATABASE_URL"], autocommit=True) as connection:
+        row = connection.execute(
+            "SELECT current_setting('work_mem'), to_regclass('pg_temp.mine') IS NULL,"
+            " (SELECT count(*) FROM pg_prepared_statements WHERE name = 'mine'),"
+            " (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()),"
+            " (SELECT count(*) FROM pg_listening_channels())"
+        ).fetchone()
+        assert row is not None
+        seen.append((connection.info.backend_pid, row))
+        connection.execute("SET work_mem = '1MB'")
+        connection.execute("CREATE TEMP TABLE mine ()")
+        connection.execute("PREPARE mine AS SELECT 1")
+        connection.execute("SELECT pg_advisory_lock(7)")
+        connection.execute("LISTEN mine")
+
+
+def closes_without_commit() -> None:
+    connection = psycopg.connect(os.environ["DATABASE_URL"])
+    connection.execute("INSERT INTO orders (number) VALUES (1)")
+    connection.close()
+
+
+def goes_on_after_closing() -> None:
+    """What a closed connection, and a cursor of it, say."""
+    connection = psycopg.connect(os.environ["DATABASE_URL"])
+    cursor = connection.execute("SELECT 1")
+    connection.commit()
+    connection.close()
+    assert connection.closed
+    for each in (connection, cursor):
+        try:
+            each.execute("INSERT INTO orders (number) VALUES (1)")
+        except psycopg.OperationalError as problem:
+            if "the connection is closed" not in str(problem):
+                raise
+        else:
+            raise AssertionError("a closed connection goes on")
+    connection.close()
+
+
+class Seen(Exception):  # noqa: N818 - a sign
+    """What is only seen between an error and the ROLLBACK after it."""
+
+
+def fails_after_a_savepoint(connection: Connection) -> None:
+    """The error lets go of lock 2, the ROLLBACK of lock 1, the end of lock 3."""
+    connection.execute("SELECT pg_advisory_xact_lock(1)")
+    connection.execute("SAVEPOINT before")
+    connection.execute("SELECT pg_advisory_xact_lock(2), pg_advisory_lock(3)")
+    with contextlib.suppress(psycopg.errors.UniqueViolation):
+        connection.execute("INSERT INTO stock VALUES (1, 1)")
+    connection.rollback()
+    connection.execute("SELECT pg_advisory_unlock(3)")
+    connection.commit()
+
+
+def looks_between(connection: Connection) -> None:
+    with connection.transaction():
+        names = ", ".join(f"pg_try_advisory_xact_lock({number})" for number in (1, 2, 3))
+        if connection.execute(f"SELECT {names}".encode()).fetchone() == (False, True, False):
+            raise Seen

@@ -278,6 +278,12 @@ def test_the_consumer_that_misses_a_sequences_row_is_found(find: Find) -> None:
     assert found.counts["duplicates"] == 0
 
 
+def test_a_consumer_of_what_is_on_the_disk_misses_nothing(find: Find) -> None:
+    """Commits do not wait for the disk while exploring, but where a slot reads what is there."""
+    found = find("sequence", "logical-slot", polls=1)
+    assert (found.verdict, found.complete) == (Verdict.VALID, True)
+
+
 @pytest.mark.parametrize("strategy", ["naive", "unique", "unique-retry", "advisory", "insert-select-max", "sequence"])
 def test_outcomes_are_the_same_with_and_without_reduction(find: Find, strategy: str) -> None:
     every, reduced = find(strategy, reduce=False), find(strategy)

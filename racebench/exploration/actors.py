@@ -242,7 +242,7 @@ class Poller(Stepping):
         self.name = f"s{number}"
         self.consumer = consumer
         self._query = query
-        self._connection = connection
+        self.connection = connection
         self._pgconn = connection.pgconn
         self._zero = zero
         self.delivered: list[int] = []
@@ -319,7 +319,7 @@ class Poller(Stepping):
         self.state = State.DONE
 
     def close(self) -> None:
-        self._connection.close()
+        self.connection.close()
 
 
 def drain(poller: Poller, wait: Any) -> None:

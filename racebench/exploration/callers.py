@@ -17,7 +17,9 @@ import psycopg
 from psycopg import pq, sql
 
 from racebench.calls import signature
+from racebench.compiling import ends
 from racebench.errors import UsageProblem, one_line
+from racebench.exploration import inspection
 from racebench.exploration.actors import State, Stepping, Steps, describe
 from racebench.exploration.footprints import Footprint, calls, footprint
 from racebench.exploration.gates import Finished, Request, SessionThread
@@ -46,7 +48,8 @@ class Surroundings:
 
     def level(self, call: Call, connection: psycopg.Connection[Any]) -> str:
         """The default isolation level of a connection; raises UsageProblem if its tables are not racebench's."""
-        if connection not in self._levels:
+        # Of a backend: it stays what it is, whichever connection has it.
+        if connection.pgconn not in self._levels:
             # Of a server that goes by the monitor's own name the pid is enough; more takes new sessions long to answer.
             started = "NULL" if _place(connection) == _place(self._monitor) else _STARTED
             query = "SELECT pg_backend_pid(), current_schema(), current_setting('default_transaction_isolation'), "
@@ -70,26 +73,23 @@ class Surroundings:
                     f"{call} works in schema '{schema}', racebench's tables are in '{self._schema}'; have it connect "
                     "to RACEBENCH_DSN (or DATABASE_URL) as it is: its search_path says where"
                 )
-            self._levels[connection] = level or ""
-        return self._levels[connection]
+            self._levels[connection.pgconn] = level or ""
+        return self._levels[connection.pgconn]
 
     def configure(self, connection: psycopg.Connection[Any], settings: dict[str, str]) -> None:
         """Change settings of an idle connection that have not been changed yet."""
         done = self._settings.setdefault(connection, {})
-        for name, value in settings.items():
-            if done.get(name) != value:
-                done[name] = value
-                connection.pgconn.exec_(
-                    sql.SQL("SET {} = {}").format(sql.Identifier(name), sql.Literal(value)).as_bytes(connection)
-                )
+        if new := {name: value for name, value in settings.items() if done.get(name) != value}:
+            done.update(new)
+            commands = (
+                sql.SQL("SET {} = {}").format(sql.Identifier(name), sql.Literal(value)) for name, value in new.items()
+            )
+            connection.pgconn.exec_(sql.SQL("; ").join(commands).as_bytes(connection))
 
     def volatile(self, names: set[str]) -> set[str]:
         """Of functions, those that may do anything."""
-        if new := sorted(names - self._volatile.keys()):
-            rows = self._monitor.execute(
-                "SELECT DISTINCT proname FROM pg_proc WHERE proname = ANY(%s) AND provolatile = 'v'", (new,)
-            ).fetchall()
-            found = {str(row[0]) for row in rows}
+        if new := names - self._volatile.keys():
+            found = inspection.volatile(self._monitor, new)
             self._volatile |= {name: name in found for name in new}
         return {name for name in names if self._volatile[name]}
 
@@ -123,6 +123,8 @@ class Caller(Stepping):
         self._connection: psycopg.Connection[Any] | None = None
         self._used: list[psycopg.Connection[Any]] = []
         self._suspect = False
+        #: Connections in whose transaction there was a savepoint.
+        self._nested: weakref.WeakSet[psycopg.Connection[Any]] = weakref.WeakSet()
 
     @property
     def pid(self) -> int:
@@ -245,11 +247,18 @@ class Caller(Stepping):
         return Outcome.FAIL if self.sqlstate else Outcome.OK
 
     def _footprint(self, statement: Statement, connection: psycopg.Connection[Any], level: str) -> Footprint:
+        if level:
+            self._nested.discard(connection)  # a transaction begins here
+        if "savepoint" in statement.sql.lower():
+            self._nested.add(connection)
         if "serializable" in statement.sql.lower() or "set_config" in statement.sql.lower():
             self._suspect = True
         if level and level not in _PLAIN_LEVELS:
             self._suspect = True
         plain = not self._suspect and connection.isolation_level != psycopg.IsolationLevel.SERIALIZABLE
+        aborted = connection.pgconn.transaction_status == pq.TransactionStatus.INERROR
+        if aborted and ends(statement) and plain and connection not in self._nested:
+            return Footprint.NOTHING  # the server let go of everything at the error, unless there was a savepoint
         volatile = self._surroundings.volatile(calls(statement))
         return footprint([statement], isolation=None if plain else "serializable", volatile=volatile)
 

@@ -1,8 +1,8 @@
 """Where application code meets its database: every synchronous round trip of psycopg 3, SQLAlchemy's and Django's too.
 
 Each passes through `psycopg.Connection.wait`. While gates are `installed`, a session's thread stops there and hands
-what it was about to do to the thread that schedules, which carries it out when it is the session's turn. Threads that
-are no sessions pass.
+what it was about to do to the thread that schedules, which carries it out when it is the session's turn. Connecting and
+closing pass, but for the backend, which is kept (backends.py). Threads that are no sessions pass.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from types import FrameType
 from typing import Any
 
 import psycopg
-from psycopg import pq
+from psycopg import generators, pq
 
 from racebench.calls import is_application, shown
 from racebench.errors import UsageProblem
+from racebench.exploration.backends import Backends
 
 #: How long application code may take between two round trips, in seconds.
 MOST_SECONDS = 10.0
@@ -186,10 +187,14 @@ class SessionThread:
 @contextlib.contextmanager
 def installed() -> Iterator[None]:
     """Put the gates up; sessions' threads do not sleep meanwhile, and may not wait for async connections."""
-    kinds: tuple[Any, ...] = (psycopg.Connection, psycopg.AsyncConnection, time)
+    kinds: tuple[Any, ...] = (psycopg.Connection, psycopg.AsyncConnection, time, generators)
     wait, wait_async, sleep = psycopg.Connection.wait, psycopg.AsyncConnection.wait, time.sleep
+    connect, close = generators.connect, psycopg.Connection.close
+    backends = Backends()
 
     def gated(self: psycopg.Connection[Any], gen: Any, *args: Any, **kwargs: Any) -> Any:
+        if backends.left(self):  # a cursor of it still knows its backend, which may be somebody else's by now
+            raise psycopg.OperationalError("the connection is closed")
         session = _sessions.get(threading.get_ident())
         if session is None:
             return wait(self, gen, *args, **kwargs)
@@ -207,11 +212,27 @@ def installed() -> Iterator[None]:
         if threading.get_ident() not in _sessions:
             sleep(seconds)
 
+    def connected(conninfo: str, *args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
+        if threading.get_ident() not in _sessions:
+            return (yield from connect(conninfo, *args, **kwargs))
+        pgconn = backends.take(conninfo)
+        if pgconn is None:
+            pgconn = yield from connect(conninfo, *args, **kwargs)
+            backends.opened(pgconn, conninfo)
+        return pgconn
+
+    def closed(self: psycopg.Connection[Any]) -> None:
+        if threading.get_ident() not in _sessions or not backends.keep(self):
+            close(self)
+
     kinds[0].wait, kinds[1].wait, kinds[2].sleep = gated, refused, asleep
+    kinds[3].connect, kinds[0].close = connected, closed
     try:
         yield
     finally:
         kinds[0].wait, kinds[1].wait, kinds[2].sleep = wait, wait_async, sleep
+        kinds[3].connect, kinds[0].close = connect, close
+        backends.close()
 
 
 _SILENT = frozenset(

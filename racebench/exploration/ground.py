@@ -27,6 +27,7 @@ from racebench.exploration.footprints import Footprint, footprint
 from racebench.exploration.inspection import (
     after_begin,
     cached_sequences,
+    decoded,
     may_set,
     rows_query,
     triggers,
@@ -57,6 +58,9 @@ _MOST_PERMUTED = 3
 _DEADLOCK_MS = 30
 #: A session is parked between its steps, and may wait for a parked one: the server is not to lose patience with it.
 _PARKED = {"idle_in_transaction_session_timeout": "0", "statement_timeout": "0", "lock_timeout": "0"}
+
+#: No commit waits for the disk, unless a slot reads what is there: who sees it when is the same.
+_HURRIED = {"synchronous_commit": "off"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,9 +212,12 @@ class Ground:
             query = Query(connection, asked.consumer.script, asked.consumer.tolerate)
             self.poller = Poller(asked.sessions + 1, asked.consumer, query, connection, asked.strategy.zero)
             actors.append(self.poller)
+        hurried = {} if decoded(monitor) else _HURRIED
+        self._hurry(monitor, hurried)
         self._before: Session | None = None
         if asked.scenario.explore is not None:
-            self._before = Session(connect(target, schema=schema, application_name=named), asked.scenario.explore)
+            connection = connect(target, schema=schema, application_name=named, settings=hurried)
+            self._before = Session(connection, asked.scenario.explore)
             stack.callback(self._before.close)
         self.stage = Stage(actors, monitor, asked.step_s)
         self._cached = cached_sequences(monitor, schema)
@@ -233,6 +240,13 @@ class Ground:
             return
         for place, writer in enumerate(reversed(self.writers) if last_first else self.writers, 1):
             writer.configure("deadlock_timeout", f"{_DEADLOCK_MS * place}ms")
+
+    def _hurry(self, monitor: psycopg.Connection[Any], settings: Mapping[str, str]) -> None:
+        for name, value in settings.items():
+            for writer in self.writers:
+                writer.configure(name, value)
+            for connection in (monitor, *([self.poller.connection] if self.poller is not None else [])):
+                connection.execute(sql.SQL("SET {} = {}").format(sql.Identifier(name), value))
 
     # What a search asks of its world
 
@@ -287,14 +301,22 @@ class Ground:
 
     def end(self, schedule: Sequence[int], *, complete: bool) -> None:  # noqa: ARG002 - BEGINs are steps of their own
         if not complete:
-            self.stage.abandon()
-            return
+            if not self._asked.strategy.calls:
+                self.stage.abandon()
+                return
+            self._run_out()
         if waiting := [actor.name for actor in self.stage.actors if actor.state is State.WAITING]:
             raise UsageProblem(
                 f"{' and '.join(waiting)} wait for each other over several connections, which the server does not see: "
                 "use one connection in a call"
             )
-        self.ended(self._judge(tuple(self._taken)))
+        if complete:
+            self.ended(self._judge(tuple(self._taken)))
+
+    def _run_out(self) -> None:
+        """Have calls come to their ends by themselves: only the application knows what it has to put back."""
+        while ready := [actor for actor in self.stage.actors if actor.state is State.READY]:
+            self._step(ready[0])
 
     def follow(self, schedule: Sequence[int]) -> list[Step]:
         """Run one schedule from its start to its end and say what happened."""

@@ -39,13 +39,23 @@ def volatile_functions(
     """Of the functions that the scripts may call, those that may do anything, or that look at other transactions."""
     statements = list(strategy.script.statements)
     statements += consumer.script.statements if consumer else []
-    names = sorted(set().union(*map(called, statements)))
+    return volatile(connection, set().union(*map(called, statements)))
+
+
+def volatile(connection: psycopg.Connection[Any], names: set[str]) -> frozenset[str]:
+    """Of functions, by name, those that may do anything, or that look at other transactions."""
     rows = connection.execute(
         "SELECT DISTINCT proname FROM pg_proc WHERE proname = ANY(%s)"
         r" AND (provolatile = 'v' OR (provolatile = 's' AND proname ~ '^(pg|txid)_'))",
-        (names,),
+        (sorted(names),),
     ).fetchall()
     return frozenset(str(row[0]) for row in rows)
+
+
+def decoded(connection: psycopg.Connection[Any]) -> bool:
+    """Whether a slot reads this database's log: it sees only what is on the disk."""
+    query = "SELECT FROM pg_replication_slots WHERE slot_type = 'logical' AND database = current_database() LIMIT 1"
+    return connection.execute(query).fetchone() is not None
 
 
 def cached_sequences(connection: psycopg.Connection[Any], schema: str) -> tuple[str, ...]:
