@@ -17,6 +17,7 @@ from racebench import calls
 from racebench.bench import Bench, Exploration, RaceFound
 from racebench.errors import DatabaseProblem, RacebenchError, UsageProblem
 from racebench.exploration import gates
+from racebench.exploration.callers import Surroundings
 from racebench.model import Verdict
 from racebench.restoring import Snapshot
 from racebench.schemas import new_name
@@ -465,3 +466,11 @@ def test_a_users_mistake_is_one_line(racebench: Command, shop: Path, arguments: 
     assert (done.returncode, done.stdout) == (2, "")
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_what_looks_at_other_transactions_is_no_plain_read_in_a_call_either(embedded: Target) -> None:
+    with connect(embedded) as monitor:
+        surroundings = Surroundings(monitor, "public", "here")
+        asked = {"pg_current_snapshot", "txid_snapshot_xmin", "nextval", "max", "now"}
+        assert surroundings.volatile(asked) == {"pg_current_snapshot", "nextval"}
+        assert surroundings.volatile({"pg_current_snapshot", "now"}) == {"pg_current_snapshot"}
