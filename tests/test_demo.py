@@ -733,7 +733,7 @@ def test_printed_it_is_text_and_the_same_again(racebench: Command) -> None:
     assert schedule is not None
     replayed = racebench("replay", schedule[1])
     assert replayed.returncode == 0
-    assert "1 duplicates, 1 missed" in replayed.stdout
+    assert "1 duplicate, 1 missed" in replayed.stdout
 
 
 def test_the_list_names_every_telling(racebench: Command) -> None:

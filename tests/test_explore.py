@@ -467,8 +467,21 @@ def test_the_command_prints_the_witness_as_lanes_and_its_schedule_replays(racebe
     assert f"racebench replay '{schedule}'" in said
     replayed = racebench("replay", schedule)
     assert replayed.returncode == 0, replayed.stderr
-    assert "1 duplicates" in replayed.stdout
+    assert "1 duplicate\n" in replayed.stdout
     assert [step["session"] for step in naive["witness"]["steps"]] == schedule.rpartition(":")[2].split(".")
+
+
+def test_outcomes_are_printed_with_how_many_orders_came_to_each(racebench: Command) -> None:
+    said = racebench("explore", "-s", "unique-retry", "--no-reduction", "--no-save").stdout.splitlines()
+    assert "all 50 feasible orders were run" in " ".join(" ".join(said).split())
+    head = next(number for number, line in enumerate(said) if line.split() == [*_HEAD, "orders", "anomalies"])
+    assert [line.split()[-2:] for line in said[head + 2 :] if line] == [["40", "none"], ["10", "none"]]
+    assert said[head + 2].startswith("version 1, version 2 at try 2 ")
+    said = racebench("explore", "-s", "naive", "--no-save").stdout.splitlines()
+    assert "2 × version 1             6 1 duplicate" in [line.rstrip() for line in said]
+
+
+_HEAD = ("sessions", "came", "to")
 
 
 @pytest.mark.parametrize(

@@ -242,7 +242,7 @@ def test_a_schedule_is_shortened_to_one_that_shows_the_same(racebench: Command) 
     head = naive(racebench)
     done = racebench("replay", head + "s1.s2.s1.s2.s1.s2.s1.s2", "--minimize", "--expect", "race")
     assert done.returncode == 0, done.stderr
-    assert "1 duplicates" in done.stdout
+    assert "1 duplicate" in done.stdout
     schedule = done.stdout[done.stdout.index("v1:") : done.stdout.rindex("'")]
     steps = schedule.rpartition(":")[2].split(".")
     assert sum(one != other for one, other in pairwise(steps)) == 2

@@ -56,7 +56,7 @@ def test_an_examples_race_is_found_and_its_fix_is_proved(tmp_path: Path, name: s
     assert done.returncode == 1, done.stdout + done.stderr
     assert "1 failed, 1 passed" in done.stdout
     assert "test_create_order_is_race_free" in done.stdout
-    assert "create_order: 1 violations" in done.stdout
+    assert "create_order: 1 violation" in done.stdout
     assert "assert_clean" not in done.stdout  # nothing of racebench's inside
     assert ".py:" in done.stdout
     (source,) = (path for path in project.rglob("*.py") if "def create_order_fixed" in path.read_text())
@@ -87,7 +87,7 @@ def test_a_failure_has_the_lanes_and_is_replayed_from_the_test(tmp_path: Path) -
     )
     again = run_pytest(tmp_path, "test_again.py")
     assert again.returncode == 1
-    assert "create_order: 1 violations" in again.stdout
+    assert "create_order: 1 violation" in again.stdout
 
 
 def test_a_mistake_is_one_line(tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ class Explored:
     def add(self, each: Ended) -> None:
         """Count a schedule that is at its end."""
         self.run += not self.again
-        self.outcomes[each.signature] += 1
+        self.outcomes[each.signature] += not self.again or not self.outcomes[each.signature]
         self.raced += each.raced
         self.swallowed.update(() if self.again else set(each.swallowed))
         self.counts.update({kind: count for kind, count in each.counts.items() if count})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,10 +15,12 @@ from racebench.exploration.explorer import Explored, Replayed
 from racebench.exploration.ground import Asked
 from racebench.model import ANOMALIES, Verdict
 from racebench.reports import explorations, lanes
+from racebench.reports.sentences import counted
 from racebench.reports.terminal import amount, blank_table, verdict_text
 
 _SPOKEN = 4  # explorations that get a sentence each; of more, only those that surprise
 _SHOWN = 3  # witnesses on a terminal
+_OUTCOMES = 8  # of one exploration on a terminal; the JSON has all
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,11 +148,43 @@ def render(
             orders = "order" if times == 1 else "orders"
             said = f"In {times:,} {orders} a call returned although its last statement was refused ({code})"
             yield Text(f"{said}: is that meant?")
+        yield from _outcomes(result, ascii_only=ascii_only)
     shown = 0
     for result in results:
         if result.witness is not None and shown < _SHOWN:
             shown += 1
             yield from _shown(result.found.asked, result.witness, str(result.found.schedule), ascii_only=ascii_only)
+
+
+def _outcomes(result: Reported, *, ascii_only: bool) -> Iterator[RenderableType]:
+    """What orders came to, those that came to the same together, the commonest first."""
+    found = result.found.outcomes.most_common()
+    numbered = result.found.asked.scenario.rows is not None
+    made = blank_table(("sessions came to",), ("orders",), ("anomalies",), ascii_only=ascii_only)
+    sign = "x" if ascii_only else "×"
+    for signature, times in found[:_OUTCOMES]:
+        sessions, wrong = signature
+        came = Counter(_came_to(session, numbered=numbered) for session in sessions)
+        made.add_row(
+            ", ".join(f"{often} {sign} {each}" if often > 1 else each for each, often in came.items()),
+            amount(times),
+            ", ".join(counted(kind, count) for kind, count in wrong) or "none",
+        )
+    yield Text()
+    yield made
+    if (left := len(found) - _OUTCOMES) > 0:
+        yield Text(f"and {left:,} more, which the JSON has", style="dim")
+
+
+def _came_to(session: tuple[Any, ...], *, numbered: bool) -> str:
+    """What became of a session: of versions their rank counts, for which number it is depends on those before."""
+    outcome, sqlstate, rank, tries = session
+    what = {"OK": "committed", "FAIL": "refused", "UNKNOWN": "unknown"}.get(outcome, str(outcome).lower())
+    if outcome == "OK" and numbered and rank:
+        what = f"version {rank}"
+    more = [str(sqlstate)] if sqlstate else []
+    more += [f"at try {tries}"] if tries > 1 else []
+    return " ".join([what, *more])
 
 
 def markdown(results: Sequence[Reported]) -> str:
@@ -169,7 +204,7 @@ def _print(console: Console, part: RenderableType) -> None:
 
 
 def _shown(asked: Asked, replayed: Replayed, schedule: str, *, ascii_only: bool) -> Iterator[RenderableType]:
-    wrong = ", ".join(f"{count} {kind}" for kind, count in replayed.wrong.items()) or "nothing wrong"
+    wrong = ", ".join(counted(kind, count) for kind, count in replayed.wrong.items()) or "nothing wrong"
     consumer = f" (s{asked.sessions + 1} is consumer '{asked.consumer.name}')" if asked.consumer else ""
     yield Text()
     yield Text(f"{asked.strategy.name}{consumer}: {wrong}", style="bold")
@@ -210,7 +245,8 @@ def _sentence(result: Reported) -> str:
         inside = ""
         if found.triggers:
             inside = f" (A step is a statement; what trigger {', '.join(found.triggers)} does is inside one.)"
-        return f"{name} is {verdict}{known}: all {found.run:,} orders that matter were run, nothing went wrong.{inside}"
+        orders = "orders that matter" if found.asked.reduce else "feasible orders"
+        return f"{name} is {verdict}{known}: all {found.run:,} {orders} were run, nothing went wrong.{inside}"
     if found.complete and found.blind and not found.anomalous:
         where = "its race is inside one statement, which" if found.asked.strategy.inside else _held(found.asked)
         return (
@@ -219,7 +255,8 @@ def _sentence(result: Reported) -> str:
         )
     if found.verdict is Verdict.INVALID:
         rest = "" if found.complete else "; the search did not come to its end"
-        return f"{name} is {verdict}{known}: {found.anomalous:,} of {found.run:,} orders go wrong{rest}."
+        orders = "orders" if found.asked.reduce or not found.complete else "feasible orders"
+        return f"{name} is {verdict}{known}: {found.anomalous:,} of {found.run:,} {orders} go wrong{rest}."
     drawn = ""
     if found.drawn and found.chance is not None:
         drawn = (

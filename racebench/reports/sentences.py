@@ -120,6 +120,14 @@ def _missed(result: RunResult) -> str:
     return f"of {rows:,} committed rows {listed} were never seen"
 
 
+_COUNTABLE = frozenset({"duplicates", "violations", "gaps", "inversions"})
+
+
+def counted(kind: str, count: int) -> str:
+    """So many anomalies of a kind: '1 duplicate', '2 duplicates', '1 missed'."""
+    return f"{count:,} {kind.removesuffix('s') if count == 1 and kind in _COUNTABLE else kind}"
+
+
 def _listing(words: list[str]) -> str:
     return " and ".join(words)
 
