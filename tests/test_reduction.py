@@ -10,8 +10,9 @@ import pytest
 
 from racebench import catalog, script
 from racebench.exploration.explorer import Explored, explore, replay
+from racebench.exploration.footprints import Footprint
 from racebench.exploration.ground import Asked
-from racebench.exploration.likeness import alike
+from racebench.exploration.likeness import Pasts, alike
 from racebench.model import Scenario, Verdict
 from racebench.targets import Target
 
@@ -157,6 +158,45 @@ def test_a_pipeline_without_a_transaction_commits_at_its_end(look: Look, scenari
         state for sessions, _ in same(look, "it", scenario=scenario(PIPED)).outcomes for _, state, *_ in sessions
     }
     assert refused == {"", "22012"}
+
+
+@pytest.mark.parametrize("strategy", ["naive", "unique-retry", "repeatable-read-max", "lock-after-select"])
+def test_sessions_that_only_read_so_far_or_begin_again_are_alike_and_the_outcomes_stay(
+    look: Look, strategy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside three sessions that are alike only before their first step; all orders of three would be too many."""
+    fewer = look(strategy, sessions=3)
+    of = Pasts.of
+    monkeypatch.setattr(Pasts, "of", lambda self, session: None if session in self._pasts else of(self, session))
+    more = look(strategy, sessions=3)
+    assert fewer.complete
+    assert more.complete
+    assert fewer.run < more.run
+    assert set(fewer.outcomes) == set(more.outcomes)
+
+
+def test_what_a_session_did_tells_it_apart_until_it_is_rolled_back() -> None:
+    pasts = Pasts()
+    assert pasts.of(1) == pasts.of(2) == ()
+    pasts.took(1, Footprint.READ)
+    assert pasts.of(1) != pasts.of(2)
+    pasts.took(2, Footprint.SERIALIZABLE_READ)
+    assert pasts.of(1) == pasts.of(2)  # they saw the same
+    pasts.took(3, Footprint.WRITE)
+    pasts.took(1, Footprint.READ)
+    assert pasts.of(3) is None
+    pasts.took(4, Footprint.READ)
+    assert len({pasts.of(session) for session in (1, 2, 3, 4)}) == 4
+    pasts.begins_again(3)
+    assert pasts.of(3) == pasts.of(5) == ()
+    pasts.took(5, Footprint.READ, waits=True)
+    assert pasts.of(5) is None  # it waited: not alone in its queue
+    pasts.took(6, Footprint.ANYTHING, undone=True)
+    pasts.took(7, Footprint.ANYTHING)
+    for session in (6, 7):
+        pasts.begins_again(session)
+    assert pasts.of(6) == ()
+    assert pasts.of(7) is None  # a lock of a session, say, outlives a rollback
 
 
 def test_a_script_draws_the_same_in_every_schedule(

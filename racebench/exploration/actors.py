@@ -6,7 +6,7 @@ retries, a ROLLBACK after a refusal) belongs to the step before.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
 from enum import Enum
 from typing import Any, Protocol
 
@@ -22,6 +22,8 @@ from racebench.wire import Reply
 #: The tries of a retry rule that are worth exploring: after so many, nobody is left to be in the way of.
 _MOST_TRIES = 20
 _DEADLOCK = "40P01"
+#: Variables by which alike sessions differ all the same (likeness.py sees to it that nothing comes of them).
+_OF_THE_SESSION = frozenset({"client_id", "operation"})
 
 Steps = Generator[Any, None, Any]
 
@@ -50,6 +52,10 @@ class Actor(Protocol):
     @property
     def like(self) -> str:
         """What is the same of sessions that do the same; "" if no other does."""
+
+    @property
+    def memory(self) -> Hashable:
+        """What it knows by now, that its next steps may depend on."""
 
     @property
     def pid(self) -> int:
@@ -170,12 +176,18 @@ class Writer(Stepping):
     def like(self) -> str:
         return "writer"
 
+    @property
+    def memory(self) -> Hashable:
+        known = ((name, value) for name, value in self._variables.items() if name not in _OF_THE_SESSION)
+        return (self.tries, *sorted(known))
+
     def configure(self, name: str, value: str) -> None:
         """Change a setting of the session."""
         self.session.configure(name, value)
 
     def start(self, tenant: int, run: int) -> None:
         self.operation = (self.number << 32) + run
+        self.answers.clear()
         self.tries, self.deadlocks, self.sqlstate = 0, 0, ""
         self.session.reseed("")  # the same for all, so that they meet
         variables: Variables = {
@@ -255,6 +267,10 @@ class Poller(Stepping):
         return ""
 
     @property
+    def memory(self) -> Hashable:
+        return None
+
+    @property
     def pid(self) -> int:
         return self._pgconn.backend_pid
 
@@ -269,6 +285,7 @@ class Poller(Stepping):
 
     def start(self, tenant: int, run: int) -> None:  # noqa: ARG002 - a consumer has no operations
         zero = self._zero
+        self.answers.clear()
         self.delivered = []
         self._cursor = {
             name: (zero if text == "zero" else text).encode() for name, text in self.consumer.cursor.items()

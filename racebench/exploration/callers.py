@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import select
 import weakref
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Hashable
 from typing import Any
 
 import psycopg
@@ -157,6 +157,10 @@ class Caller(Stepping):
         return str(self.call)
 
     @property
+    def memory(self) -> Hashable:
+        return tuple(self.answers)
+
+    @property
     def sends(self) -> tuple[Statement, ...]:
         """The next step without the values in it."""
         return (_statement(_LITERAL.sub("?", describe(self.gate))[:_LONGEST]),)
@@ -182,6 +186,7 @@ class Caller(Stepping):
     def start(self, tenant: int, run: int) -> None:  # noqa: ARG002 - the application knows no tenants of ours
         self.operation = (self.number << 32) + run
         self.deadlocks, self.sqlstate, self.swallowed = 0, "", ""
+        self.answers.clear()
         self.begin(self._operation())
 
     def _begin_call(self) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import permutations
 from typing import Any
@@ -33,7 +33,7 @@ from racebench.exploration.inspection import (
     triggers,
     volatile_functions,
 )
-from racebench.exploration.likeness import alike, in_pipelines, warm
+from racebench.exploration.likeness import Pasts, alike, in_pipelines, warm
 from racebench.exploration.scripts import in_transactions
 from racebench.exploration.search import Choice
 from racebench.exploration.stage import MOST_SECONDS, Stage
@@ -132,6 +132,7 @@ class Ground:
         self._tenant = 0
         self._raced = False
         self._taken: list[int] = []
+        self._pasts = Pasts()
         self._violated: dict[str, int] = {}
         self.prepared: tuple[str, ...] = ()
         self._open()
@@ -170,6 +171,8 @@ class Ground:
         volatile = self._volatile = volatile_functions(monitor, asked.strategy, asked.consumer)
         script = in_transactions(asked.strategy.script, volatile)
         self._piped = in_pipelines(script)
+        #: By the identities of a gate's statements, which the sessions keep alive.
+        self._footprints: dict[tuple[int, ...], Footprint] = {}
         self._after_begin = after_begin(script, asked.strategy.isolation, volatile)
         isolation = asked.strategy.isolation
         settings = _PARKED | ({"default_transaction_isolation": isolation} if isolation else {})
@@ -261,6 +264,7 @@ class Ground:
         self._tenant += 1
         self._raced = self.stage.deadlocked = False
         self._taken = []
+        self._pasts = Pasts()
         if self._before is not None:
             before: Variables = {"tenant": b"%d" % self._tenant, "operation": b"%d" % self._runs}
             if self._before.run(before) is not Outcome.OK:
@@ -280,12 +284,19 @@ class Ground:
             Choice(
                 actor.number,
                 self._touches(actor),
-                actor.like if self._alike and not actor.begun else None,
+                self._like(actor),
                 actor.sends,
             )
             for actor in self.stage.actors
             if actor.state is State.READY
         ]
+
+    def _like(self, actor: Actor) -> Hashable:
+        """What it has in common with sessions that only their names tell from it; None if it is like no other."""
+        past = self._pasts.of(actor.number)
+        if not self._alike or not actor.like or past is None:
+            return None
+        return actor.like, past, actor.memory, actor.sends
 
     def take(self, session: int) -> None:
         actor = self.stage.actors[session - 1]
@@ -296,8 +307,13 @@ class Ground:
 
     def _step(self, actor: Actor) -> None:
         self._taken.append(actor.number)
+        touches, tries = self._touches(actor), [writer.tries for writer in self.writers]
         self.stage.step(actor)
         self._raced |= len(self.stage.woken) > 1
+        again = {writer.number for writer, before in zip(self.writers, tries, strict=True) if writer.tries > before}
+        self._pasts.took(actor.number, touches, undone=actor.number in again, waits=actor.state is State.WAITING)
+        for session in again:
+            self._pasts.begins_again(session)
 
     def end(self, schedule: Sequence[int], *, complete: bool) -> None:  # noqa: ARG002 - BEGINs are steps of their own
         if not complete:
@@ -375,6 +391,12 @@ class Ground:
     def _touches(self, actor: Actor) -> Footprint:
         if isinstance(actor, Caller):
             return actor.touches
+        key = (isinstance(actor, Poller), *map(id, actor.gate))
+        if (known := self._footprints.get(key)) is None:
+            known = self._footprints[key] = self._footprint(actor)
+        return known
+
+    def _footprint(self, actor: Actor) -> Footprint:
         if _is_begin(actor):
             return self._after_begin.get(id(actor.gate[0]), Footprint.ANYTHING)
         if any(id(statement) in self._piped for statement in actor.gate):

@@ -2,15 +2,20 @@
 
 Two sessions are alike if swapping them changes nothing but their names. A script that asks which client it is tells
 them apart; so do numbers that a session holds from before. What is drawn at random does not: all draw the same.
+
+Alike sessions stay so while they only read, and nothing but reads came between: plain reads leave no trace that another
+session, or the server, could tell them by. They are so again when what they did has been rolled back.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg
 
+from racebench.exploration.footprints import Footprint
 from racebench.model import Assign, Branch, Pipeline, Script, Statement
 
 #: Variables that differ from session to session. `operation` may be sent to the server, where it is a name.
@@ -32,6 +37,50 @@ def _words(tree: Any) -> set[str]:
     if isinstance(tree, str):
         return {tree}
     return set().union(*map(_words, tree)) if isinstance(tree, tuple | list) else set()
+
+
+_PLAIN = frozenset({Footprint.NOTHING, Footprint.READ, Footprint.SERIALIZABLE_READ})
+
+
+@dataclass(slots=True)
+class _Past:
+    """At which moments a session read; None if it has left a trace, `lasting` if no rollback takes that back."""
+
+    reads: list[int] | None = field(default_factory=list)
+    lasting: bool = False
+
+
+class Pasts:
+    """What sessions have done in a schedule so far, as far as it tells them apart.
+
+    A moment is a number of steps, of anybody, that may have changed something: reads at the same moment see the same.
+    """
+
+    def __init__(self) -> None:
+        self._moment = 0
+        self._pasts: dict[int, _Past] = {}
+
+    def took(self, session: int, touches: Footprint, *, undone: bool = False, waits: bool = False) -> None:
+        """A session took a step; `undone`: it failed, and its transaction with it; `waits`: it has no answer yet."""
+        past = self._pasts.setdefault(session, _Past())
+        plain = touches in _PLAIN
+        self._moment += not plain
+        if not plain or waits:
+            past.reads = None
+            past.lasting |= touches is Footprint.ANYTHING and not undone
+        elif past.reads is not None:
+            past.reads.append(self._moment)
+
+    def begins_again(self, session: int) -> None:
+        """All that a session did was rolled back, and it begins another try."""
+        past = self._pasts.setdefault(session, _Past())
+        if not past.lasting:
+            past.reads = []
+
+    def of(self, session: int) -> tuple[int, ...] | None:
+        """What is the same of sessions that nothing tells apart; None for one that is like no other."""
+        past = self._pasts.get(session, _Past())
+        return None if past.reads is None else tuple(past.reads)
 
 
 def in_pipelines(script: Script) -> frozenset[int]:

@@ -3,15 +3,14 @@
 Depth first and stateless: to try another choice the world begins again and the choices before it are repeated. Pure:
 the world may be a server with real sessions or a simulation.
 Two reductions, both leaving the set of outcomes as it is. Sleep sets: when what a session would do does not depend on
-what was done instead of it, the other order need not be run. Symmetry: of sessions that are alike and have not begun,
-the first goes first.
+what was done instead of it, the other order need not be run. Symmetry: of sessions that are alike the first goes first.
 Source: Godefroid, "Partial-Order Methods for the Verification of Concurrent Systems" (1996), chapter 5 (sleep sets).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from random import Random
@@ -30,14 +29,15 @@ class Diverged(UsageProblem):
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A session that can take a step: what the step may touch, and, before its first, which others it is like.
+    """A session that can take a step: what the step may touch, and what it has in common with others that it is like.
 
+    `like`: swapping two sessions of which it is the same changes nothing but their names; None for one like no other.
     `sends` is what the step is, to know it again by.
     """
 
     session: int
     touches: Footprint
-    unborn: str | None = None
+    like: Hashable = None
     sends: tuple[Any, ...] = ()
 
 
@@ -167,13 +167,13 @@ class _Bound:
     def candidates(self, path: Sequence[_Node], node: _Node) -> list[Choice]:
         """The choices of a node after a path, those of the session that went last first."""
         last = path[-1].chosen.session if path else None
-        begun: set[str] = set()
+        known: set[Hashable] = set()
         found = []
         for choice in node.choices:
-            if self.reduce and choice.unborn is not None:
-                if choice.unborn in begun:
+            if self.reduce and choice.like is not None:
+                if choice.like in known:
                     continue
-                begun.add(choice.unborn)
+                known.add(choice.like)
             if choice.session not in node.asleep:
                 found.append(choice)
         found.sort(key=lambda choice: choice.session != last)
