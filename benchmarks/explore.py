@@ -3,7 +3,10 @@
 isolationtester cannot pass a value from one statement to the next, so its sessions send the same statements with the
 numbers written in; it is given the orders that can happen, as the explorer found them, because it waits 360 s in one
 that cannot. isolationtester makes and drops the table for every permutation; the explorer makes a schema once, which is
-not counted in its rate but in its time to a verdict, and takes a fresh tenant for every order.
+not counted in its rate but in its time to a verdict, and takes a fresh tenant for every order. On neither side commits
+wait for the disk.
+
+Then the explorer alone: how soon it has a first witness, and how long a verdict about three sessions takes.
 """
 
 from __future__ import annotations
@@ -35,6 +38,7 @@ from racebench import catalog
 from racebench.exploration import explorer
 from racebench.exploration.explorer import Explored
 from racebench.exploration.ground import Asked, Ended
+from racebench.judging import expected_kinds
 from racebench.targets import Target
 from racebench.targets.external import external
 
@@ -42,6 +46,7 @@ STRATEGIES = ("naive", "unique", "advisory")
 _AIMS = {"naive": 1.5, "unique": 4.0, "advisory": 8.0}
 _FOLDERS = ("/usr/lib/postgresql/*/lib/pgxs/src/test/isolation/isolationtester",)
 _RACEBENCH, _PEER = "racebench explore --no-reduction", "isolationtester"
+_VERDICT_S, _LONGEST_S = 2.0, 60.0
 
 _SETUP = """setup
 {
@@ -91,9 +96,40 @@ def _isolationtester() -> Path:
 
 
 def _explore(target: Target, strategy: str) -> tuple[Explored, list[tuple[int, ...]]]:
-    scenario = catalog.find_scenario("version-counter")
-    found = _Keeping(asked=Asked(scenario=scenario, strategy=scenario.strategies[strategy], reduce=False))
+    found = _Keeping(asked=_asked(strategy, reduce=False))
     return explorer.explore(target, found.asked, found=found), found.orders
+
+
+def _asked(strategy: str, **more: Any) -> Asked:
+    scenario = catalog.find_scenario("version-counter")
+    return Asked(scenario=scenario, strategy=scenario.strategies[strategy], **more)
+
+
+def _alone(target: Target, rounds: int, tell: Any) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """The verdicts about three sessions, and naive's first witness with two."""
+    scenario = catalog.find_scenario("version-counter")
+    seconds: dict[str, list[float]] = {name: [] for name in scenario.strategies}
+    found: dict[str, Explored] = {}
+    first: list[Explored] = []
+    for number in range(rounds):
+        for name in alternating(list(seconds), number):
+            tell(f"{name}, three sessions")
+            found[name] = explorer.explore(target, _asked(name, sessions=3))
+            seconds[name].append(found[name].seconds)
+        tell("naive, first witness")
+        first.append(explorer.explore(target, _asked("naive", stop_at_first=True)))
+    three = [
+        {
+            "strategy": name,
+            "verdict": each.verdict.value,
+            "right": not expected_kinds(each.asked.strategy, [])[0],
+            "complete": each.complete,
+            "orders": each.run,
+            "seconds": sample(seconds[name]),
+        }
+        for name, each in found.items()
+    ]
+    return three, {"schedules": sample([each.run for each in first]), "seconds": sample([e.seconds for e in first])}
 
 
 class _Keeping(Explored):
@@ -110,7 +146,7 @@ class _Keeping(Explored):
 
 
 def _rate_of_isolationtester(program: Path, server: Server, spec: Path, count: int) -> float:
-    conninfo = server.dsn
+    conninfo = f"{server.dsn} options='-c synchronous_commit=off'"
     begin = time.perf_counter()
     with spec.open("rb") as text:
         done = subprocess.run([str(program), conninfo], stdin=text, capture_output=True, check=False)
@@ -145,8 +181,33 @@ def tables(made: Document) -> list[Table]:
                 + spread(sample(made["seconds_to_verdict"]))
                 + ".",
             ),
-        )
+        ),
+        _three(made),
     ]
+
+
+def _three(made: Document) -> Table:
+    first = made["first_witness"]
+    took = [(each["seconds"]["median"], each["right"]) for each in made["three_sessions"]]
+    return Table(
+        title="Three sessions, reduced: seconds to a verdict",
+        columns=("strategy", "verdict", "orders", "seconds"),
+        rows=tuple(
+            (f"`{each['strategy']}`", each["verdict"], f"{each['orders']:,}", spread(each["seconds"]))
+            for each in made["three_sessions"]
+        ),
+        names=2,
+        notes=(
+            aim(
+                "The slowest verdict about a right strategy, s",
+                max(seconds for seconds, right in took if right),
+                most=_VERDICT_S,
+            ),
+            aim("The slowest of all, s", max(took)[0], most=_LONGEST_S),
+            aim("`naive`, two sessions: schedules to the first witness", first["schedules"]["max"], most=2),
+            aim("`naive`, two sessions: s from connected to the witness", first["seconds"]["median"], most=0.1),
+        ),
+    )
 
 
 @click.command(help=__doc__.split("\n", 1)[0] if __doc__ else None)
@@ -155,7 +216,7 @@ def main(*, rounds: int, output: Path) -> None:
     """Measure, print, write."""
     program = _isolationtester()
     cells, verdicts = [], []
-    with running_server() as server, tempfile.TemporaryDirectory() as folder, progress(rounds * 2 * 3) as tell:
+    with running_server() as server, tempfile.TemporaryDirectory() as folder, progress(rounds * (2 * 3 + 28)) as tell:
         target = external(server.dsn)
         for strategy in STRATEGIES:
             _, orders = _explore(target, strategy)
@@ -179,8 +240,9 @@ def main(*, rounds: int, output: Path) -> None:
                     "contestants": {name: sample(each) for name, each in rates.items()},
                 }
             )
+        three, first = _alone(target, rounds, tell)
         made = document("explore", rounds=rounds, parameters={}, server=server.description, cells=cells)
-        made["seconds_to_verdict"] = verdicts
+        made |= {"seconds_to_verdict": verdicts, "three_sessions": three, "first_witness": first}
     finish(made, tables(made), output)
 
 

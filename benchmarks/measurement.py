@@ -162,7 +162,7 @@ def where(made: Document) -> str:
     software = [f"Python {versions['python']}"]
     if server is not None:
         software.insert(0, f"PostgreSQL {server['server_version']}")
-    software += [f"{name} {versions[name]}" for name in ("pgbench", "duckdb") if name in versions]
+    software += [f"{name} {versions[name]}" for name in ("pgbench", "duckdb", "frontrun") if name in versions]
     day = datetime.datetime.fromisoformat(made["created"]).date()
     rounds = "one round" if made["rounds"] == 1 else f"medians of {made['rounds']} rounds [least–greatest]"
     processor = f" ({machine['processor']})" if machine["processor"] else ""

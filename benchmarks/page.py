@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 
-from benchmarks import check, consumer, detection, explore, load, start
+from benchmarks import check, consumer, detection, explore, frontrun, load, start
 from benchmarks.measurement import REFERENCE, ROOT, Document, Table, markdown
 from racebench.reports.document import write_atomically
 
@@ -25,6 +25,7 @@ TABLES: Mapping[str, Callable[[Document], list[Table]]] = {
     "start": start.tables,
     "consumer": consumer.tables,
     "explore": explore.tables,
+    "frontrun": frontrun.tables,
 }
 
 _PLACE = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
