@@ -147,6 +147,23 @@ def test_the_numbers_are_the_documents_own(version_counter: Scenario, tmp_path: 
     assert {"4,321", "1,234", "5,678"} <= set(cells)
 
 
+def test_what_is_said_of_a_run_is_whole_sentences(version_counter: Scenario, tmp_path: Path) -> None:
+    runs = (
+        result_of(version_counter, "naive"),
+        result_of(version_counter, "advisory"),
+        result_of(version_counter, "upsert", as_expected=None),
+    )
+    cards = [
+        [text_of(said) for said in elements(card, "p")]
+        for card in elements(check_structure(page.render([saved(tmp_path, *runs)])), "article")
+    ]
+    for card in cards:
+        for said in card:
+            assert said[0].isalnum(), said
+    assert [any(said.startswith("As expected. ") for said in card) for card in cards] == [True, False, False]
+    assert [any(said.startswith("NOT as expected. ") for said in card) for card in cards] == [False, True, False]
+
+
 def test_hostile_text_is_shown_and_never_run(version_counter: Scenario, tmp_path: Path) -> None:
     result = result_of(version_counter, "naive")
     witness = replace(

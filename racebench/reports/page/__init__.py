@@ -205,11 +205,17 @@ def _spoken(name: str, run: RunResult) -> Spoken:
         name=name,
         run=run,
         summary=run.summary,
-        expectation=sentences.expectation(run),
+        expectation=_sentence(sentences.expectation(run)),
         happened=sentences.happened(run),
         advice=sentences.advice(run),
         remarks=(*remarks, *(f"note: {note}" for note in run.notes)),
     )
+
+
+def _sentence(clause: str) -> str:
+    """The end of a clause as a sentence of its own; "" if there is none."""
+    said = clause.removeprefix(", ")
+    return f"{said[0].upper()}{said[1:]}." if said else ""
 
 
 def _grids(sources: Sequence[Source]) -> list[grid.Grid]:
