@@ -124,6 +124,28 @@ LOOKED_AT = """() => {
     wide: document.documentElement.scrollWidth,
   };
 }"""
+#: The contrast of each bar's label with the bar, both as they are composed onto the lane.
+LABELS = """() => {
+  const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+  const rgb = (colour) => {
+    canvas.fillStyle = colour;
+    canvas.fillRect(0, 0, 1, 1);
+    return [...canvas.getImageData(0, 0, 1, 1).data].slice(0, 3);
+  };
+  const over = (top, below, share) => top.map((c, at) => share * c + (1 - share) * below[at]);
+  const linear = (c) => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4;
+  const light = (c) => c.reduce((sum, one, at) => sum + linear(one / 255) * [0.2126, 0.7152, 0.0722][at], 0);
+  const share = (each) => Number(each.opacity) * Number(each.fillOpacity);
+  const lane = rgb(getComputedStyle(document.querySelector(".chart .lane")).fill);
+  return [...document.querySelectorAll(".chart .piece text")].map((text) => {
+    const group = Number(getComputedStyle(text.parentNode).opacity);
+    const body = getComputedStyle(text.parentNode.querySelector(".body")), ink = getComputedStyle(text);
+    const bar = over(rgb(body.fill), lane, share(body));
+    const label = over(rgb(ink.fill), bar, share(ink));
+    const seen = [over(bar, lane, group), over(label, lane, group)].map(light).sort((one, other) => one - other);
+    return (seen[1] + 0.05) / (seen[0] + 0.05);
+  });
+}"""
 #: What has the focus: its class, or what it says.
 FOCUSED = "document.activeElement.getAttribute('class') || document.activeElement.textContent"
 
@@ -184,6 +206,15 @@ def test_it_fits_the_width_and_can_be_read_in_either_theme(
     assert charts.count() == 1
     letters = charts.locator("text").first.evaluate("each => each.getBoundingClientRect().height")
     assert letters > 10, "the text of a chart is not scaled down to nothing"
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_labels_beside_the_chosen_anomaly_can_be_read_too(open_page: Open, race: sources.Source, theme: str) -> None:
+    opened = open_page(race, theme=theme)
+    opened.chart.press("0")
+    opened.page.wait_for_function("document.querySelectorAll('.chart .piece.dim text').length > 1")
+    contrasts = opened.page.evaluate(LABELS)
+    assert min(contrasts) >= 4.5, "WCAG 2.2, 1.4.3"
 
 
 def test_it_opens_on_the_first_anomaly_with_its_rows_marked_and_joined(open_page: Open, race: sources.Source) -> None:
