@@ -20,10 +20,12 @@ from test_excerpts import kept, long_history
 
 from conftest import RACEBENCH, Command
 from judged import ENVIRONMENT, TWINS, result_of
+from measured import compared, run_of
 from racebench.errors import UsageProblem
 from racebench.model import RunResult, Scenario, Verdict
 from racebench.reports import document, page, sources
 from racebench.reports.page import latency, pace, scatter
+from racebench.thresholds import Held, Outcome
 
 XHTML = "{http://www.w3.org/1999/xhtml}"
 SVG = "{http://www.w3.org/2000/svg}"
@@ -260,6 +262,64 @@ def test_files_are_put_side_by_side_and_told_apart(version_counter: Scenario, tm
     assert "naive · before" in said
     assert "naive · after" in said
     assert "3 of 3 runs break" in said
+
+
+def comparison_of(folder: Path, *runs: RunResult, rounds: int = 5, **more: Any) -> sources.Source:
+    made = document.Document(
+        environment=ENVIRONMENT,
+        created="2026-01-01T00:00:00Z",
+        runs=runs,
+        comparison=compared(runs, rounds=rounds),
+        **more,
+    )
+    (folder / "compared.json").write_text(document.to_json(made))
+    return sources.read(folder / "compared.json")
+
+
+def test_of_a_comparison_what_was_judged_comes_first_and_a_strategy_counts_once(tmp_path: Path) -> None:
+    rates = (1000.0, 1010.0, 990.0)
+    runs = [run_of(name, rate * factor) for rate in rates for name, factor in (("advisory", 1), ("upsert", 2))]
+    tree = check_structure(page.render([comparison_of(tmp_path, *runs)]))
+    said = shown(tree)
+    assert "upsert beside advisory: better" in said
+    sections = [each.get("id") for each in elements(tree, "section")]
+    assert sections[:2] == ["compared", "verdicts"]
+    (table,) = [each for each in elements(tree, "table") if "to advisory" in text_of(each)]
+    rows = [[text_of(cell) for cell in elements(row, "th", "td")] for row in elements(table, "tr")]
+    assert [row[:5] for row in rows[1:]] == [
+        ["upsert", "✓ VALID", "better", "2,000", "2"],
+        ["advisory", "✓ VALID", "reference", "1,000", "1"],
+    ]
+    assert "UNFINISHED: 3 of 5 whole rounds" in said
+    assert "Warning: " in said
+    assert {"upsert #1", "upsert #3"} <= {text_of(each) for each in elements(tree, "code")}
+
+
+def test_in_a_comparison_too_what_breaks_outranks_what_is_fast(tmp_path: Path) -> None:
+    runs = [run_of(name, 1000, duplicates=twins) for name, twins in (("advisory", 0), ("naive", 7)) for _ in range(3)]
+    tree = check_structure(page.render([comparison_of(tmp_path, *runs, rounds=3)]))
+    assert "1 of 2 strategies break" in shown(tree)
+    (last,) = [row for row in elements(tree, "tr") if text_of(row).startswith("naive✕ INVALID–")]
+    assert "better" not in text_of(last)
+
+
+def test_what_became_of_a_threshold_is_on_the_page(tmp_path: Path) -> None:
+    crossed = Held(
+        text="duplicates == 0", metric="duplicates", strategy="naive", outcome=Outcome.CROSSED, value=7.0, low=None,
+        high=None, reason="",
+    )  # fmt: skip
+    whole = document.Document(
+        environment=ENVIRONMENT, created="2026-01-01T00:00:00Z", runs=(run_of("naive"),), thresholds=(crossed,)
+    )
+    (tmp_path / "x.json").write_text(document.to_json(whole))
+    said = shown(check_structure(page.render([sources.read(tmp_path / "x.json")])))
+    assert "✗ crossed naive: duplicates == 0 is 7" in said
+
+
+def test_the_race_comes_right_after_the_verdicts(version_counter: Scenario, tmp_path: Path) -> None:
+    runs = (result_of(version_counter, "naive"), result_of(version_counter, "sequence"))
+    tree = check_structure(page.render([saved(tmp_path, *runs)]))
+    assert [each.get("id") for each in elements(tree, "section")][:3] == ["verdicts", "timelines", "cost"]
 
 
 def test_runs_and_explorations_mix_and_a_witness_is_stepped_through(tmp_path: Path) -> None:
