@@ -16,14 +16,15 @@ from typing import Any
 
 import html5lib
 import pytest
-from test_excerpts import kept, long_history
+from test_excerpts import excerpt_of, kept, long_history
 
 from conftest import RACEBENCH, Command
-from judged import ENVIRONMENT, TWINS, result_of
+from histories import Op, Poll, Row, history
+from judged import ENVIRONMENT, MS, TWINS, result_of
 from measured import compared, run_of
 from racebench.errors import UsageProblem
 from racebench.model import RunResult, Scenario, Verdict
-from racebench.reports import document, page, sources
+from racebench.reports import document, page, sources, still
 from racebench.reports.page import latency, pace, scatter
 from racebench.thresholds import Held, Outcome
 
@@ -218,6 +219,32 @@ def test_the_picture_is_an_svg_that_needs_nothing(version_counter: Scenario, tmp
     assert "worker 1 committed version 17 in row 40, delivered by poll 0" in said
     assert "worker 2 committed version 17 in row 41, which was never delivered" in said
     assert "prefers-color-scheme: dark" in text
+
+
+def test_the_picture_is_of_twins_of_which_one_was_lost_though_others_came_before(version_counter: Scenario) -> None:
+    past = history(
+        [Op(n, n * MS, (n + 2) * MS, version) for n, version in ((1, 17), (2, 17), (3, 18), (4, 18))],
+        [Row(1, 17, 1), Row(2, 17, 2), Row(3, 18, 3), Row(4, 18, 4)],
+        [Poll((1, 2, 3), 18)],
+    )
+    excerpt = excerpt_of(version_counter, past)
+    assert [mark.kind for mark in excerpt.marks] == ["duplicates", "duplicates", "missed"]
+    drawn = still.draw(excerpt)
+    assert drawn is not None
+    said = " ".join(text for _, text in drawn.legend)
+    assert "row 3, delivered by poll 0" in said
+    assert "row 4, which was never delivered" in said
+
+
+def test_a_long_name_has_its_end_cut_off_not_its_beginning(version_counter: Scenario) -> None:
+    result = result_of(version_counter, "naive")
+    for width in (1092, 358):
+        drawn = latency.draw([result], ["x" * 80], width=width)
+        assert drawn is not None
+        (row,) = drawn.rows
+        assert row.name.endswith("x…")
+        assert 7 * len(row.name) < (width if drawn.above else drawn.left)
+        assert "x" * 80 in row.title
 
 
 def test_the_readmes_picture_is_what_the_command_makes_of_the_reference_run() -> None:

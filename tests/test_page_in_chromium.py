@@ -475,6 +475,27 @@ def test_on_paper_every_timeline_is_open_and_the_controls_are_gone(open_page: Op
     assert len(opened.page.pdf(format="A4")) > 10_000
 
 
+def test_the_strip_above_a_timeline_keeps_its_width_whatever_the_papers(open_page: Open, race: sources.Source) -> None:
+    opened = open_page(race)
+    wide, strip = opened.timeline.evaluate(
+        """(each) => {
+          each.style.width = "500px"; // as on paper: nothing is drawn again
+          return [each, each.querySelector(".overview .lane")].map((of) => of.getBoundingClientRect().width);
+        }"""
+    )
+    assert strip == pytest.approx(wide) == 500
+
+
+@pytest.mark.parametrize("width", WIDTHS.values(), ids=WIDTHS)
+def test_a_long_name_is_whole_in_its_card(open_page: Open, tmp_path: Path, width: int) -> None:
+    scenario = catalog.find_scenario("version-counter")
+    long = replace(result_of(scenario, "naive", RACE), strategy="a_strategy_" * 8)
+    opened = open_page(saved(tmp_path, long, long), width=width)
+    right = "(each) => each.getBoundingClientRect().right"
+    card, name = opened.page.locator(".card").first, opened.page.locator(".card h3 code").first
+    assert name.evaluate(right) < card.evaluate(right)
+
+
 def test_served_by_a_server_too_it_asks_for_nothing_but_itself(browser: Browser, race: sources.Source) -> None:
     text = page.render([race]).encode()
     with serving(text) as (address, asked):
