@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from html import escape
 
+from racebench.demo import clauses
 from racebench.demo.frames import Frame, Lane, Line, Mark, State, Table
 from racebench.demo.shown import Shown
 
@@ -148,10 +149,11 @@ def _lane(lane: Lane) -> str:
 
 def _line(line: Line, lane: Lane) -> str:
     word = _WORDS[line.state]
+    sql = "\n".join(clauses.of(line.text))
     mark = f'<span class="mark" role="img" aria-label="{word}">{_SIGNS[line.state]}</span> ' if word else ""
     answer = lane.stands if line.state is State.WAITS else f"→ {line.answer}" if line.answer else ""
     shown = f'<span class="answer"><code>{escape(answer)}</code></span>' if answer else ""
-    return f'<li class="{word or "ahead"}">{mark}<code>{escape(line.text)}</code>{shown}</li>'
+    return f'<li class="{word or "ahead"}">{mark}<code>{escape(sql)}</code>{shown}</li>'
 
 
 def _table(table: Table) -> str:
