@@ -24,6 +24,9 @@ from test_page import HOSTILE, REFERENCE, saved
 from histories import Op, Poll, Row, history
 from judged import ENVIRONMENT, result_of
 from racebench import catalog
+from racebench.demo.exports import page as demo_page
+from racebench.demo.frames import Frame, Lane, Line, State
+from racebench.demo.shown import Shown
 from racebench.model import RunResult
 from racebench.reports import document, page, sources
 
@@ -494,6 +497,55 @@ def test_a_long_name_is_whole_in_its_card(open_page: Open, tmp_path: Path, width
     right = "(each) => each.getBoundingClientRect().right"
     card, name = opened.page.locator(".card").first, opened.page.locator(".card h3 code").first
     assert name.evaluate(right) < card.evaluate(right)
+
+
+SQL = "SELECT coalesce(max(version), 0) + 1 AS version FROM events WHERE tenant = :tenant"
+
+
+def demo_of(acting: int | None) -> Shown:
+    """A demo of one step, which the lane of that number takes."""
+    lanes = tuple(
+        Lane(
+            name=f"s{number}",
+            title=f"session {number}",
+            lines=tuple(
+                Line(text=SQL, state=State.NOW if (number, line) == (acting, 3) else State.AHEAD) for line in range(4)
+            ),
+            acts=number == acting,
+        )
+        for number in (1, 2, 3)
+    )
+    frame = Frame(act=0, heading="naive", number=1, sentence="Session 3 reads.", lanes=lanes, tables=())
+    return Shown(
+        title="The twin", frames=(replace(frame, number=0), frame), schedules=("v1:x:s1",), pace=1, notes=False
+    )
+
+
+def test_on_a_phone_the_step_of_the_demo_is_within_the_screen(browser: Browser, tmp_path: Path) -> None:
+    (tmp_path / "demo.html").write_text(demo_page.render(demo_of(3)))
+    context = browser.new_context(viewport={"width": 390, "height": 800})
+    shown = context.new_page()
+    shown.goto((tmp_path / "demo.html").as_uri())
+    shown.get_by_role("button", name="Next").click()
+    box = shown.locator(".frame.shown .now").bounding_box()
+    assert box is not None
+    assert box["y"] + box["height"] < 800
+    assert shown.locator(".frame.shown li:visible").count() == 4, "of the others the titles are enough"
+    assert shown.evaluate("document.documentElement.scrollWidth") == 390
+    context.close()
+
+
+def test_the_demos_sql_stands_where_it_stood_when_its_mark_comes(browser: Browser, tmp_path: Path) -> None:
+    lefts = []
+    for acting in (None, 3):
+        (tmp_path / "demo.html").write_text(demo_page.render(demo_of(acting)))
+        shown = browser.new_page()
+        shown.goto((tmp_path / "demo.html").as_uri())
+        box = shown.locator(".frame.shown .lane").nth(2).locator("li code").last.bounding_box()
+        assert box is not None
+        lefts.append(box["x"])
+        shown.close()
+    assert lefts[0] == pytest.approx(lefts[1], abs=1.1), "an acting lane's border is a pixel wider"
 
 
 def test_served_by_a_server_too_it_asks_for_nothing_but_itself(browser: Browser, race: sources.Source) -> None:

@@ -148,7 +148,7 @@ def _lanes(lanes: Sequence[Lane], width: int, height: int, marks: Marks) -> list
     widths = _widths(lanes, width, marks)
     columns = []
     for lane, wide in zip(lanes, widths, strict=True):
-        title = Text(_title(lane), style="bold reverse" if lane.acts else "bold")
+        title = Text(lane.heading, style="bold reverse" if lane.acts else "bold")
         columns.append([title, *_script(lane, wide, height - 1, marks)])
     lines = []
     for at in range(height):
@@ -172,11 +172,6 @@ def _wanted(lanes: Sequence[Lane], width: int, marks: Marks) -> int:
         lines = sum(len(clauses.wrap(line.text, wide - 2)) + 2 for line in lane.lines)
         wanted = max(wanted, lines + _LONGEST_ANSWER - 1)
     return wanted
-
-
-def _title(lane: Lane) -> str:
-    stands = "WAITS" if lane.waits else {"ended: OK": "done", "ended: FAIL": "FAILED"}.get(lane.stands, lane.stands)
-    return f"{lane.title}: {stands}" if stands else lane.title
 
 
 def _script(lane: Lane, width: int, height: int, marks: Marks) -> list[Text]:
