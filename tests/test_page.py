@@ -291,6 +291,28 @@ def test_files_are_put_side_by_side_and_told_apart(version_counter: Scenario, tm
     assert "3 of 3 runs break" in said
 
 
+def test_results_named_by_racebench_are_told_apart_by_the_end_of_their_names(
+    version_counter: Scenario, tmp_path: Path
+) -> None:
+    ran = result_of(version_counter, "naive")
+    read = [saved(tmp_path, ran, name=f"20261127T12294{n}Z-version-counter-dc158{n}.json") for n in (1, 2)]
+    tree = check_structure(page.render(read))
+    assert {"naive · dc1581", "naive · dc1582"} <= {text_of(each) for each in elements(tree, "code")}
+    assert "20261127T122941Z-version-counter-dc1581.json" in shown(tree), "where it was measured the name is whole"
+
+
+def test_that_a_run_was_interrupted_stands_at_the_top(version_counter: Scenario, tmp_path: Path) -> None:
+    for complete in (True, False):
+        ran = (result_of(version_counter, "naive"),)
+        made = document.Document(
+            environment=ENVIRONMENT, created="2026-01-01T00:00:00Z", runs=ran, complete=complete
+        )  # fmt: skip
+        (tmp_path / "x.json").write_text(document.to_json(made))
+        tree = check_structure(page.render([sources.read(tmp_path / "x.json")]))
+        (top,) = elements(tree, "header")
+        assert ("interrupted: not all of it was run" in text_of(top)) is not complete
+
+
 def comparison_of(folder: Path, *runs: RunResult, rounds: int = 5, **more: Any) -> sources.Source:
     made = document.Document(
         environment=ENVIRONMENT,

@@ -5,6 +5,7 @@ Gathers what the templates show; every figure is a result's own. Nothing in the 
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from racebench.reports.sources import Exploration, Explorations, Source
 WIDE, NARROW = 1092, 358
 _SPOKEN = 8  # runs that get a paragraph each; of more, only those that surprise
 _CHARTED = 40  # runs in the charts of latency and pace
+_SAVED = re.compile(r"^\d{8}T\d{6}Z-.*-(?=[0-9a-f]{6}$)")  # a result's name up to what tells it from others
 _STEPPED = 20  # witnesses with steps
 _WRONG = (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError, jinja2.TemplateError)
 
@@ -162,7 +164,7 @@ def _names(runs: Sequence[tuple[Source, RunResult]]) -> list[str]:
     parts: tuple[Callable[[Source, RunResult], str], ...] = (
         lambda _, run: run.scenario,
         lambda _, run: " + ".join(consumer.name for consumer in run.consumers) or "alone",
-        lambda source, _: source.path.stem,
+        lambda source, _: _SAVED.sub("", source.path.stem),
     )
     names = [run.strategy for _, run in runs]
     for part in parts:
