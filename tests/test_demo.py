@@ -970,7 +970,7 @@ def test_the_diagram_is_mermaid_line_by_line(name: str, prepare: Prepare, hostil
     taken = [frame for frame in shown.frames if frame.taken is not None]
     assert sum("->>db" in line for line in rest) == len(taken)
     if name == "twin":
-        assert "    Note over s2: WAITS for s1" in rest
+        assert "    Note over s2: WAITS for session 1" in rest
         assert "    Note over s1,db: LOST: duplicates: 1, missed: 1" in rest
 
 
@@ -988,6 +988,12 @@ def test_the_markdown_is_a_table_with_a_row_a_step(prepare: Prepare, hostile_sho
         numbered = [line for line in table if re.match(r"\| \d+ \| .* \| .* \| .* \|$", line)]
         assert len(numbered) >= sum(frame.taken is not None for frame in shown.frames)
     assert "**Lost: duplicates: 1, missed: 1.**" in markdown.render(prepare("twin").shown)
+
+
+def test_who_waits_for_whom_has_one_name_in_what_is_taken_along(prepare: Prepare) -> None:
+    shown = prepare("late-lock").shown
+    assert "Note over s2: WAITS for session 1\n" in mermaid.render(shown)
+    assert "MODE` **WAITS** for session 1 |" in markdown.render(shown)
 
 
 def test_the_markdown_is_read_as_tables_and_text(prepare: Prepare, hostile_shown: Shown) -> None:

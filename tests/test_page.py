@@ -397,6 +397,11 @@ def test_an_exploration_alone_is_a_page_and_nothing_else(racebench: Command, tmp
     assert racebench("report", "x.json", "--html", "x.html").returncode == 0
     said = shown(check_structure((tmp_path / "x.html").read_text()))
     assert "naive breaks" in said
+    done = racebench("report", "x.json", "--svg", "x.svg")
+    assert done.returncode == 2
+    assert done.stderr == (
+        "racebench: x.json: no run in it, so there is no timeline; of explorations --html has the witnesses\n"
+    )
     for format_ in ("table", "svg", "grid"):
         done = racebench("report", "x.json", "--format", format_)
         assert done.returncode == 2

@@ -78,6 +78,8 @@ def picture(sources: Sequence[Source]) -> str:
         drawn, run = without_a_mark
         return templates.fill("picture.svg", drawn=drawn, name=run.strategy, verdict=run.verdict)
     names = ", ".join(str(source.path) for source in sources)
+    if not _runs(sources):
+        raise UsageProblem(f"{names}: no run in it, so there is no timeline; of explorations --html has the witnesses")
     raise UsageProblem(f"{names}: no run went wrong or kept its history, so there is no timeline; try run --history")
 
 
