@@ -564,14 +564,18 @@ def completion(shell: str) -> None:
 
 
 def _console(*, stderr: bool = False) -> Console:
+    from functools import partial
+
     from rich.console import Console
 
+    # What is printed is text, whatever it holds: no [bold] and no :smile: of a scenario's or a server's is markup.
+    made = partial(Console, stderr=stderr, highlight=False, markup=False, emoji=False)
     stream = sys.stderr if stderr else sys.stdout
     if not commands.coloured(stderr=stderr):
-        return Console(stderr=stderr, highlight=False, color_system=None, force_terminal=stream.isatty())
-    console = Console(stderr=stderr, highlight=False, force_terminal=True, no_color=False)
+        return made(color_system=None, force_terminal=stream.isatty())
+    console = made(force_terminal=True, no_color=False)
     if console.color_system is None:  # a dumb terminal: colours were asked for all the same
-        console = Console(stderr=stderr, highlight=False, force_terminal=True, no_color=False, color_system="standard")
+        console = made(force_terminal=True, no_color=False, color_system="standard")
     return console
 
 

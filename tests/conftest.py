@@ -19,6 +19,7 @@ from pathlib import Path
 import psycopg
 import pytest
 import trustme
+from hypothesis import settings
 
 from racebench import catalog
 from racebench.executors.processes import Processes
@@ -29,6 +30,9 @@ from racebench.targets.embedded import EmbeddedServer, _wheel_programs
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 Start = Callable[..., subprocess.Popen[str]]
+settings.register_profile("patient", deadline=None)  # a busy machine is no failure
+settings.load_profile("patient")
+
 RACEBENCH = (sys.executable, "-m", "racebench")
 
 

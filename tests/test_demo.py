@@ -19,16 +19,19 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from struct import pack
+from types import SimpleNamespace
 from urllib.parse import quote
 from xml.etree import ElementTree
 
 import pyte
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from conftest import RACEBENCH, Command, UsersServer, wait_for
 from racebench import catalog, demonstrating
-from racebench.demo import keys, play, screen, tellings, turns, words
+from racebench.demo import clauses, keys, play, screen, show, tellings, turns, words
 from racebench.demo.exports import FORMATS, cast, markdown, mermaid
 from racebench.demo.frames import Frame, Mark, State, clean
 from racebench.demo.keys import Key
@@ -967,7 +970,7 @@ def test_the_diagram_is_mermaid_line_by_line(name: str, prepare: Prepare, hostil
     taken = [frame for frame in shown.frames if frame.taken is not None]
     assert sum("->>db" in line for line in rest) == len(taken)
     if name == "twin":
-        assert "    Note over s2: WAITS for s1" in rest
+        assert "    Note over s2: WAITS for session 1" in rest
         assert "    Note over s1,db: LOST: duplicates: 1, missed: 1" in rest
 
 
@@ -985,6 +988,12 @@ def test_the_markdown_is_a_table_with_a_row_a_step(prepare: Prepare, hostile_sho
         numbered = [line for line in table if re.match(r"\| \d+ \| .* \| .* \| .* \|$", line)]
         assert len(numbered) >= sum(frame.taken is not None for frame in shown.frames)
     assert "**Lost: duplicates: 1, missed: 1.**" in markdown.render(prepare("twin").shown)
+
+
+def test_who_waits_for_whom_has_one_name_in_what_is_taken_along(prepare: Prepare) -> None:
+    shown = prepare("late-lock").shown
+    assert "Note over s2: WAITS for session 1\n" in mermaid.render(shown)
+    assert "MODE` **WAITS** for session 1 |" in markdown.render(shown)
 
 
 def test_the_markdown_is_read_as_tables_and_text(prepare: Prepare, hostile_shown: Shown) -> None:
@@ -1064,3 +1073,68 @@ if CHROMIUM is not None:
         last = len(shown.frames)
         places = [2, 3, 4, 3, last, last - 1, 1, 2, 1]
         assert "|".join(f"{place} of {last}" for place in places) in title
+
+
+@pytest.mark.parametrize(
+    ("sql", "expected"),
+    [
+        (
+            "SELECT max(version) FROM events WHERE tenant = 1 ORDER BY id LIMIT 1 FOR UPDATE",
+            ["SELECT max(version)", "FROM events", "WHERE tenant = 1", "ORDER BY id", "LIMIT 1", "FOR UPDATE"],
+        ),
+        (
+            "INSERT INTO t (a) VALUES ('x FROM y') ON CONFLICT (a) DO NOTHING RETURNING a",
+            ["INSERT INTO t (a)", "VALUES ('x FROM y')", "ON CONFLICT (a) DO NOTHING", "RETURNING a"],
+        ),
+        (
+            "SELECT a IS DISTINCT FROM b FROM (SELECT 1 FROM x) t",
+            ["SELECT a IS DISTINCT FROM b", "FROM (SELECT 1 FROM x) t"],
+        ),
+        ("SET LOCAL x = 1", ["SET LOCAL x = 1"]),
+        ("DO $$ begin perform 1 from x; end $$", ["DO $$ begin perform 1 from x; end $$"]),
+        ("", [""]),
+    ],
+)  # fmt: skip
+def test_a_statement_is_broken_at_its_clauses(sql: str, expected: list[str]) -> None:
+    assert clauses.of(sql) == expected
+
+
+@given(text=st.text(st.sampled_from(" ()',:\"$abFROMWHEREé"), max_size=60), width=st.integers(3, 30))
+def test_however_it_is_broken_not_a_letter_is_lost(text: str, width: int) -> None:
+    sql = " ".join(text.split())
+    lines = clauses.wrap(sql, width)
+    assert "".join("".join(lines).split()) == "".join(sql.split())
+    assert all(len(line) <= width for line in lines)
+
+
+def test_a_long_word_is_broken_where_a_reader_would() -> None:
+    lock = "SELECT pg_advisory_xact_lock('events'::regclass::int, :tenant)"
+    assert clauses.wrap(lock, 24) == ["SELECT", "pg_advisory_xact_lock(", "'events'::regclass::int,", ":tenant)"]
+
+
+def test_in_a_tall_terminal_the_rows_stay_near_the_sql_and_statements_apart(prepare: Prepare) -> None:
+    shown = prepare("twin").shown
+    place = Place(title=shown.title, acts=2, steps=12, footer="keys")
+    heights = set()
+    for frame in (frame for frame in shown.frames if frame.act == 0):
+        lines = [line.plain.rstrip() for line in screen.draw(frame, place, 200, 50)]
+        heights.add(next(at for at, line in enumerate(lines) if line.startswith("table events")))
+        assert lines[-1] == "keys"
+        commit = next(at for at, line in enumerate(lines) if line[2:].startswith("COMMIT"))
+        assert lines[commit - 1].split("│")[0].strip() == ""
+    assert len(heights) == 1, "what is below the SQL does not move from step to step"
+    assert heights.pop() < 30
+
+
+@pytest.mark.parametrize("auto", [True, False])
+@pytest.mark.parametrize("notes", [True, False])
+@pytest.mark.parametrize("ended", [True, False])
+def test_the_keys_fit_the_least_terminal(auto: bool, notes: bool, ended: bool) -> None:
+    class Reel:
+        finished = seen = False
+        frame = SimpleNamespace(ended=ended)
+
+    footer = show._footer(Reel(), screen.FANCY, auto=auto, notes=notes)  # type: ignore[arg-type]
+    assert len(footer) <= screen.LEAST_WIDTH
+    assert "n no notes" in footer if notes else "n notes" in footer
+    assert footer.endswith("q quit")

@@ -16,14 +16,17 @@ from typing import Any
 
 import html5lib
 import pytest
-from test_excerpts import kept, long_history
+from test_excerpts import excerpt_of, kept, long_history
 
 from conftest import RACEBENCH, Command
-from judged import ENVIRONMENT, TWINS, result_of
+from histories import Op, Poll, Row, history
+from judged import ENVIRONMENT, MS, TWINS, result_of
+from measured import compared, run_of
 from racebench.errors import UsageProblem
 from racebench.model import RunResult, Scenario, Verdict
-from racebench.reports import document, page, sources
+from racebench.reports import document, page, sources, still
 from racebench.reports.page import latency, pace, scatter
+from racebench.thresholds import Held, Outcome
 
 XHTML = "{http://www.w3.org/1999/xhtml}"
 SVG = "{http://www.w3.org/2000/svg}"
@@ -147,6 +150,23 @@ def test_the_numbers_are_the_documents_own(version_counter: Scenario, tmp_path: 
     assert {"4,321", "1,234", "5,678"} <= set(cells)
 
 
+def test_what_is_said_of_a_run_is_whole_sentences(version_counter: Scenario, tmp_path: Path) -> None:
+    runs = (
+        result_of(version_counter, "naive"),
+        result_of(version_counter, "advisory"),
+        result_of(version_counter, "upsert", as_expected=None),
+    )
+    cards = [
+        [text_of(said) for said in elements(card, "p")]
+        for card in elements(check_structure(page.render([saved(tmp_path, *runs)])), "article")
+    ]
+    for card in cards:
+        for said in card:
+            assert said[0].isalnum(), said
+    assert [any(said.startswith("As expected. ") for said in card) for card in cards] == [True, False, False]
+    assert [any(said.startswith("NOT as expected. ") for said in card) for card in cards] == [False, True, False]
+
+
 def test_hostile_text_is_shown_and_never_run(version_counter: Scenario, tmp_path: Path) -> None:
     result = result_of(version_counter, "naive")
     witness = replace(
@@ -201,6 +221,32 @@ def test_the_picture_is_an_svg_that_needs_nothing(version_counter: Scenario, tmp
     assert "prefers-color-scheme: dark" in text
 
 
+def test_the_picture_is_of_twins_of_which_one_was_lost_though_others_came_before(version_counter: Scenario) -> None:
+    past = history(
+        [Op(n, n * MS, (n + 2) * MS, version) for n, version in ((1, 17), (2, 17), (3, 18), (4, 18))],
+        [Row(1, 17, 1), Row(2, 17, 2), Row(3, 18, 3), Row(4, 18, 4)],
+        [Poll((1, 2, 3), 18)],
+    )
+    excerpt = excerpt_of(version_counter, past)
+    assert [mark.kind for mark in excerpt.marks] == ["duplicates", "duplicates", "missed"]
+    drawn = still.draw(excerpt)
+    assert drawn is not None
+    said = " ".join(text for _, text in drawn.legend)
+    assert "row 3, delivered by poll 0" in said
+    assert "row 4, which was never delivered" in said
+
+
+def test_a_long_name_has_its_end_cut_off_not_its_beginning(version_counter: Scenario) -> None:
+    result = result_of(version_counter, "naive")
+    for width in (1092, 358):
+        drawn = latency.draw([result], ["x" * 80], width=width)
+        assert drawn is not None
+        (row,) = drawn.rows
+        assert row.name.endswith("x…")
+        assert 7 * len(row.name) < (width if drawn.above else drawn.left)
+        assert "x" * 80 in row.title
+
+
 def test_the_readmes_picture_is_what_the_command_makes_of_the_reference_run() -> None:
     picture = REFERENCE.parent.parent / "docs" / "pictures" / "timeline.svg"
     assert page.picture([sources.read(REFERENCE / "run.json")]) == picture.read_text()
@@ -245,6 +291,86 @@ def test_files_are_put_side_by_side_and_told_apart(version_counter: Scenario, tm
     assert "3 of 3 runs break" in said
 
 
+def test_results_named_by_racebench_are_told_apart_by_the_end_of_their_names(
+    version_counter: Scenario, tmp_path: Path
+) -> None:
+    ran = result_of(version_counter, "naive")
+    read = [saved(tmp_path, ran, name=f"20261127T12294{n}Z-version-counter-dc158{n}.json") for n in (1, 2)]
+    tree = check_structure(page.render(read))
+    assert {"naive · dc1581", "naive · dc1582"} <= {text_of(each) for each in elements(tree, "code")}
+    assert "20261127T122941Z-version-counter-dc1581.json" in shown(tree), "where it was measured the name is whole"
+
+
+def test_that_a_run_was_interrupted_stands_at_the_top(version_counter: Scenario, tmp_path: Path) -> None:
+    for complete in (True, False):
+        ran = (result_of(version_counter, "naive"),)
+        made = document.Document(
+            environment=ENVIRONMENT, created="2026-01-01T00:00:00Z", runs=ran, complete=complete
+        )  # fmt: skip
+        (tmp_path / "x.json").write_text(document.to_json(made))
+        tree = check_structure(page.render([sources.read(tmp_path / "x.json")]))
+        (top,) = elements(tree, "header")
+        assert ("interrupted: not all of it was run" in text_of(top)) is not complete
+
+
+def comparison_of(folder: Path, *runs: RunResult, rounds: int = 5, **more: Any) -> sources.Source:
+    made = document.Document(
+        environment=ENVIRONMENT,
+        created="2026-01-01T00:00:00Z",
+        runs=runs,
+        comparison=compared(runs, rounds=rounds),
+        **more,
+    )
+    (folder / "compared.json").write_text(document.to_json(made))
+    return sources.read(folder / "compared.json")
+
+
+def test_of_a_comparison_what_was_judged_comes_first_and_a_strategy_counts_once(tmp_path: Path) -> None:
+    rates = (1000.0, 1010.0, 990.0)
+    runs = [run_of(name, rate * factor) for rate in rates for name, factor in (("advisory", 1), ("upsert", 2))]
+    tree = check_structure(page.render([comparison_of(tmp_path, *runs)]))
+    said = shown(tree)
+    assert "upsert beside advisory: better" in said
+    sections = [each.get("id") for each in elements(tree, "section")]
+    assert sections[:2] == ["compared", "verdicts"]
+    (table,) = [each for each in elements(tree, "table") if "to advisory" in text_of(each)]
+    rows = [[text_of(cell) for cell in elements(row, "th", "td")] for row in elements(table, "tr")]
+    assert [row[:5] for row in rows[1:]] == [
+        ["upsert", "✓ VALID", "better", "2,000", "2"],
+        ["advisory", "✓ VALID", "reference", "1,000", "1"],
+    ]
+    assert "UNFINISHED: 3 of 5 whole rounds" in said
+    assert "Warning: " in said
+    assert {"upsert #1", "upsert #3"} <= {text_of(each) for each in elements(tree, "code")}
+
+
+def test_in_a_comparison_too_what_breaks_outranks_what_is_fast(tmp_path: Path) -> None:
+    runs = [run_of(name, 1000, duplicates=twins) for name, twins in (("advisory", 0), ("naive", 7)) for _ in range(3)]
+    tree = check_structure(page.render([comparison_of(tmp_path, *runs, rounds=3)]))
+    assert "1 of 2 strategies break" in shown(tree)
+    (last,) = [row for row in elements(tree, "tr") if text_of(row).startswith("naive✕ INVALID–")]
+    assert "better" not in text_of(last)
+
+
+def test_what_became_of_a_threshold_is_on_the_page(tmp_path: Path) -> None:
+    crossed = Held(
+        text="duplicates == 0", metric="duplicates", strategy="naive", outcome=Outcome.CROSSED, value=7.0, low=None,
+        high=None, reason="",
+    )  # fmt: skip
+    whole = document.Document(
+        environment=ENVIRONMENT, created="2026-01-01T00:00:00Z", runs=(run_of("naive"),), thresholds=(crossed,)
+    )
+    (tmp_path / "x.json").write_text(document.to_json(whole))
+    said = shown(check_structure(page.render([sources.read(tmp_path / "x.json")])))
+    assert "✗ crossed naive: duplicates == 0 is 7" in said
+
+
+def test_the_race_comes_right_after_the_verdicts(version_counter: Scenario, tmp_path: Path) -> None:
+    runs = (result_of(version_counter, "naive"), result_of(version_counter, "sequence"))
+    tree = check_structure(page.render([saved(tmp_path, *runs)]))
+    assert [each.get("id") for each in elements(tree, "section")][:3] == ["verdicts", "timelines", "cost"]
+
+
 def test_runs_and_explorations_mix_and_a_witness_is_stepped_through(tmp_path: Path) -> None:
     read = [sources.read(REFERENCE / "explored.json"), sources.read(REFERENCE / "run.json")]
     text = page.render(read)
@@ -271,6 +397,11 @@ def test_an_exploration_alone_is_a_page_and_nothing_else(racebench: Command, tmp
     assert racebench("report", "x.json", "--html", "x.html").returncode == 0
     said = shown(check_structure((tmp_path / "x.html").read_text()))
     assert "naive breaks" in said
+    done = racebench("report", "x.json", "--svg", "x.svg")
+    assert done.returncode == 2
+    assert done.stderr == (
+        "racebench: x.json: no run in it, so there is no timeline; of explorations --html has the witnesses\n"
+    )
     for format_ in ("table", "svg", "grid"):
         done = racebench("report", "x.json", "--format", format_)
         assert done.returncode == 2

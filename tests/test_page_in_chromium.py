@@ -24,6 +24,9 @@ from test_page import HOSTILE, REFERENCE, saved
 from histories import Op, Poll, Row, history
 from judged import ENVIRONMENT, result_of
 from racebench import catalog
+from racebench.demo.exports import page as demo_page
+from racebench.demo.frames import Frame, Lane, Line, State
+from racebench.demo.shown import Shown
 from racebench.model import RunResult
 from racebench.reports import document, page, sources
 
@@ -124,6 +127,28 @@ LOOKED_AT = """() => {
     wide: document.documentElement.scrollWidth,
   };
 }"""
+#: The contrast of each bar's label with the bar, both as they are composed onto the lane.
+LABELS = """() => {
+  const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+  const rgb = (colour) => {
+    canvas.fillStyle = colour;
+    canvas.fillRect(0, 0, 1, 1);
+    return [...canvas.getImageData(0, 0, 1, 1).data].slice(0, 3);
+  };
+  const over = (top, below, share) => top.map((c, at) => share * c + (1 - share) * below[at]);
+  const linear = (c) => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4;
+  const light = (c) => c.reduce((sum, one, at) => sum + linear(one / 255) * [0.2126, 0.7152, 0.0722][at], 0);
+  const share = (each) => Number(each.opacity) * Number(each.fillOpacity);
+  const lane = rgb(getComputedStyle(document.querySelector(".chart .lane")).fill);
+  return [...document.querySelectorAll(".chart .piece text")].map((text) => {
+    const group = Number(getComputedStyle(text.parentNode).opacity);
+    const body = getComputedStyle(text.parentNode.querySelector(".body")), ink = getComputedStyle(text);
+    const bar = over(rgb(body.fill), lane, share(body));
+    const label = over(rgb(ink.fill), bar, share(ink));
+    const seen = [over(bar, lane, group), over(label, lane, group)].map(light).sort((one, other) => one - other);
+    return (seen[1] + 0.05) / (seen[0] + 0.05);
+  });
+}"""
 #: What has the focus: its class, or what it says.
 FOCUSED = "document.activeElement.getAttribute('class') || document.activeElement.textContent"
 
@@ -184,6 +209,15 @@ def test_it_fits_the_width_and_can_be_read_in_either_theme(
     assert charts.count() == 1
     letters = charts.locator("text").first.evaluate("each => each.getBoundingClientRect().height")
     assert letters > 10, "the text of a chart is not scaled down to nothing"
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_labels_beside_the_chosen_anomaly_can_be_read_too(open_page: Open, race: sources.Source, theme: str) -> None:
+    opened = open_page(race, theme=theme)
+    opened.chart.press("0")
+    opened.page.wait_for_function("document.querySelectorAll('.chart .piece.dim text').length > 1")
+    contrasts = opened.page.evaluate(LABELS)
+    assert min(contrasts) >= 4.5, "WCAG 2.2, 1.4.3"
 
 
 def test_it_opens_on_the_first_anomaly_with_its_rows_marked_and_joined(open_page: Open, race: sources.Source) -> None:
@@ -442,6 +476,76 @@ def test_on_paper_every_timeline_is_open_and_the_controls_are_gone(open_page: Op
     assert opened.page.get_by_role("button").locator("visible=true").count() == 0
     assert opened.page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert len(opened.page.pdf(format="A4")) > 10_000
+
+
+def test_the_strip_above_a_timeline_keeps_its_width_whatever_the_papers(open_page: Open, race: sources.Source) -> None:
+    opened = open_page(race)
+    wide, strip = opened.timeline.evaluate(
+        """(each) => {
+          each.style.width = "500px"; // as on paper: nothing is drawn again
+          return [each, each.querySelector(".overview .lane")].map((of) => of.getBoundingClientRect().width);
+        }"""
+    )
+    assert strip == pytest.approx(wide) == 500
+
+
+@pytest.mark.parametrize("width", WIDTHS.values(), ids=WIDTHS)
+def test_a_long_name_is_whole_in_its_card(open_page: Open, tmp_path: Path, width: int) -> None:
+    scenario = catalog.find_scenario("version-counter")
+    long = replace(result_of(scenario, "naive", RACE), strategy="a_strategy_" * 8)
+    opened = open_page(saved(tmp_path, long, long), width=width)
+    right = "(each) => each.getBoundingClientRect().right"
+    card, name = opened.page.locator(".card").first, opened.page.locator(".card h3 code").first
+    assert name.evaluate(right) < card.evaluate(right)
+
+
+SQL = "SELECT coalesce(max(version), 0) + 1 AS version FROM events WHERE tenant = :tenant"
+
+
+def demo_of(acting: int | None) -> Shown:
+    """A demo of one step, which the lane of that number takes."""
+    lanes = tuple(
+        Lane(
+            name=f"s{number}",
+            title=f"session {number}",
+            lines=tuple(
+                Line(text=SQL, state=State.NOW if (number, line) == (acting, 3) else State.AHEAD) for line in range(4)
+            ),
+            acts=number == acting,
+        )
+        for number in (1, 2, 3)
+    )
+    frame = Frame(act=0, heading="naive", number=1, sentence="Session 3 reads.", lanes=lanes, tables=())
+    return Shown(
+        title="The twin", frames=(replace(frame, number=0), frame), schedules=("v1:x:s1",), pace=1, notes=False
+    )
+
+
+def test_on_a_phone_the_step_of_the_demo_is_within_the_screen(browser: Browser, tmp_path: Path) -> None:
+    (tmp_path / "demo.html").write_text(demo_page.render(demo_of(3)))
+    context = browser.new_context(viewport={"width": 390, "height": 800})
+    shown = context.new_page()
+    shown.goto((tmp_path / "demo.html").as_uri())
+    shown.get_by_role("button", name="Next").click()
+    box = shown.locator(".frame.shown .now").bounding_box()
+    assert box is not None
+    assert box["y"] + box["height"] < 800
+    assert shown.locator(".frame.shown li:visible").count() == 4, "of the others the titles are enough"
+    assert shown.evaluate("document.documentElement.scrollWidth") == 390
+    context.close()
+
+
+def test_the_demos_sql_stands_where_it_stood_when_its_mark_comes(browser: Browser, tmp_path: Path) -> None:
+    lefts = []
+    for acting in (None, 3):
+        (tmp_path / "demo.html").write_text(demo_page.render(demo_of(acting)))
+        shown = browser.new_page()
+        shown.goto((tmp_path / "demo.html").as_uri())
+        box = shown.locator(".frame.shown .lane").nth(2).locator("li code").last.bounding_box()
+        assert box is not None
+        lefts.append(box["x"])
+        shown.close()
+    assert lefts[0] == pytest.approx(lefts[1], abs=1.1), "an acting lane's border is a pixel wider"
 
 
 def test_served_by_a_server_too_it_asks_for_nothing_but_itself(browser: Browser, race: sources.Source) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from conftest import Command
 from histories import Op, Poll, Row, all_findings, history
 from judged import ENVIRONMENT, TWINS, result_of
 from racebench.model import Anomaly, Outcome, RunResult, Scenario, Verdict
@@ -32,6 +34,19 @@ def test_the_table_fits_80_columns_with_large_numbers(version_counter: Scenario)
     assert "…" not in said
     assert "10.0M" in said
     assert "INVALID" in said
+
+
+@pytest.mark.parametrize("name", ["[bold]x", "[/x]", ":smile:"])
+def test_a_name_that_looks_like_markup_is_printed_as_it_is(
+    name: str, version_counter: Scenario, racebench: Command, tmp_path: Path
+) -> None:
+    result = replace(result_of(version_counter, "naive"), strategy=name, errors={name: 1}, messages={name: name})
+    whole = document.Document(environment=ENVIRONMENT, created="2026-01-01T00:00:00Z", runs=(result,))
+    (tmp_path / "x.json").write_text(document.to_json(whole))
+    for format_ in ("table", "svg"):
+        done = racebench("report", "x.json", "--format", format_)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.count(name) >= 2, "in the table, and in the sentence below it"
 
 
 def test_without_unicode_nothing_is_lost(version_counter: Scenario) -> None:

@@ -18,15 +18,15 @@ RUN = PICTURES.parent.parent / "results" / "reference" / "run.json"
 
 
 def main() -> None:
-    """Photograph the page from its scatter to the end of its first timeline."""
+    """Photograph the page from its first timeline to the end of its scatter."""
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         made = Path(folder) / "report.html"
         made.write_text(page.render([sources.read(RUN)]), encoding="utf-8")
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         shown = browser.new_page(viewport={"width": 900, "height": 700}, color_scheme="light")
         shown.goto(made.as_uri())
-        first = shown.locator("#cost").bounding_box()
-        last = shown.locator(".timeline").first.bounding_box()
+        first = shown.locator("#timelines").bounding_box()
+        last = shown.locator("#cost figure:visible").last.bounding_box()
         assert first is not None
         assert last is not None
         height = last["y"] + last["height"] - first["y"] + 24

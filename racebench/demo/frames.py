@@ -51,6 +51,12 @@ class Lane:
     def waits(self) -> bool:
         return any(line.state is State.WAITS for line in self.lines)
 
+    @property
+    def heading(self) -> str:
+        """Its title, and in a word how it stands."""
+        stands = "WAITS" if self.waits else {"ended: OK": "done", "ended: FAIL": "FAILED"}.get(self.stands, self.stands)
+        return f"{self.title}: {stands}" if stands else self.title
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from rich.cells import cell_len
 from rich.text import Text
 
+from racebench.demo import clauses
 from racebench.demo.frames import Frame, Lane, Line, Mark, Reader, State, Table
 
 LEAST_WIDTH, LEAST_HEIGHT = 80, 24
@@ -92,8 +93,10 @@ def draw(frame: Frame, place: Place, width: int, height: int, *, marks: Marks = 
             Text(line, style="italic")
             for line in textwrap.wrap(f"Notes: {frame.note}", width, max_lines=_LONGEST_NOTE, placeholder=" …")
         ]
+    free = height - len(head) - len(foot) - 1
+    lanes = _lanes(frame.lanes, width, min(free, _wanted(frame.lanes, width, marks)), marks)
+    foot += [Text()] * (free - len(lanes))  # in a tall terminal the rows stay near the SQL
     foot.append(Text(place.footer))
-    lanes = _lanes(frame.lanes, width, height - len(head) - len(foot), marks)
     return [_plainer(_fit(line, width), marks) for line in [*head, *lanes, *foot]]
 
 
@@ -142,11 +145,10 @@ def _sentence(frame: Frame, width: int) -> list[Text]:
 
 
 def _lanes(lanes: Sequence[Lane], width: int, height: int, marks: Marks) -> list[Text]:
-    room = width - len(marks.between) * (len(lanes) - 1)
-    widths = [room // len(lanes) + (at < room % len(lanes)) for at in range(len(lanes))]
+    widths = _widths(lanes, width, marks)
     columns = []
     for lane, wide in zip(lanes, widths, strict=True):
-        title = Text(_title(lane), style="bold reverse" if lane.acts else "bold")
+        title = Text(lane.heading, style="bold reverse" if lane.acts else "bold")
         columns.append([title, *_script(lane, wide, height - 1, marks)])
     lines = []
     for at in range(height):
@@ -158,15 +160,29 @@ def _lanes(lanes: Sequence[Lane], width: int, height: int, marks: Marks) -> list
     return lines
 
 
-def _title(lane: Lane) -> str:
-    stands = "WAITS" if lane.waits else {"ended: OK": "done", "ended: FAIL": "FAILED"}.get(lane.stands, lane.stands)
-    return f"{lane.title}: {stands}" if stands else lane.title
+def _widths(lanes: Sequence[Lane], width: int, marks: Marks) -> list[int]:
+    room = width - len(marks.between) * (len(lanes) - 1)
+    return [room // len(lanes) + (at < room % len(lanes)) for at in range(len(lanes))]
+
+
+def _wanted(lanes: Sequence[Lane], width: int, marks: Marks) -> int:
+    """Lines in which the longest lane has everything: its title, clauses, an answer to each, one of them a long one."""
+    wanted = 0
+    for lane, wide in zip(lanes, _widths(lanes, width, marks), strict=True):
+        lines = sum(len(clauses.wrap(line.text, wide - 2)) + 2 for line in lane.lines)
+        wanted = max(wanted, lines + _LONGEST_ANSWER - 1)
+    return wanted
 
 
 def _script(lane: Lane, width: int, height: int, marks: Marks) -> list[Text]:
     """The statements, the one that matters now in full, the others as far as there is room."""
     inner = width - 2
-    wrapped = [textwrap.wrap(line.text, inner, break_on_hyphens=False) or [""] for line in lane.lines]
+    wrapped = [clauses.wrap(line.text, inner) for line in lane.lines]
+    whole = sum(len(each) + 1 for each in wrapped)  # an answer each
+    gap = int(whole + len(wrapped) - 1 <= height)
+    if whole > height:  # then a clause has a line of its own only where that costs none
+        plainly = [clauses.plain(line.text, inner) for line in lane.lines]
+        wrapped = [min(each, less, key=len) for each, less in zip(wrapped, plainly, strict=True)]
     answers = [_answer(line, lane, inner, marks) for line in lane.lines]
     at = _here(lane)
     first = 0
@@ -174,7 +190,7 @@ def _script(lane: Lane, width: int, height: int, marks: Marks) -> list[Text]:
         first += 1  # what was done long ago makes room
     heights = [1] * len(wrapped)
     answered = [min(1, len(answer)) for answer in answers]
-    spare = height - sum(heights[first:]) - sum(answered[first:])
+    spare = height - sum(heights[first:]) - sum(answered[first:]) - gap * (len(wrapped) - 1)
     for place in (at, *(each for each in range(first, len(wrapped)) if each != at)):
         for have, wanted in ((answered, answers[place]), (heights, wrapped[place])):
             more = max(0, min(spare, len(wanted) - have[place]))
@@ -183,6 +199,8 @@ def _script(lane: Lane, width: int, height: int, marks: Marks) -> list[Text]:
     shown: list[Text] = []
     for place in range(first, len(wrapped)):
         line = lane.lines[place]
+        if gap and shown:
+            shown.append(Text())
         style = _STYLES.get(line.state, "")
         for number, text in enumerate(_clip(wrapped[place], heights[place], inner, marks)):
             prefix = _prefix(line, marks) if number == 0 else " "

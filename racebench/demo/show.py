@@ -93,7 +93,7 @@ def show(
             title=programme.title,
             acts=len(programme.parts),
             steps=steps[frame.act],
-            footer=_footer(reel, marks, auto=auto, pace=waiting),
+            footer=_footer(reel, marks, auto=auto, notes=notes),
             notes=notes,
         )
         width, height = terminal.size
@@ -121,17 +121,18 @@ def show(
             due = time.monotonic() + waiting
 
 
-def _footer(reel: Reel, marks: Marks, *, auto: bool, pace: float) -> str:
-    parts = ["space next", "b back", "r again", "a by itself", "? help", "q quit"]
+def _footer(reel: Reel, marks: Marks, *, auto: bool, notes: bool) -> str:
+    noted = "n no notes" if notes else "n notes"
+    parts = ["space next", "b back", "r again", "a by itself", noted, "? help", "q quit"]
     if reel.finished:
-        parts = ["THE END", "b back", "r again", "q quit"]
+        parts = ["THE END", "b back", "r again", "", noted, "q quit"]
     elif auto:
-        parts[3] = f"a stop (a step each {pace:g} s)"
+        parts[3] = "a stop"
     if reel.seen:
         parts[3] = "from memory"
     elif reel.frame.ended and not reel.finished:
-        parts[0] = "space: the next act"
-    return marks.dot.join(parts)
+        parts[0] = "space: next act"
+    return marks.dot.join(filter(None, parts))
 
 
 class _Drawing:

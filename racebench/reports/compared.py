@@ -80,7 +80,7 @@ def _table(
     for one in comparison.strategies:
         cells: list[Text | str] = [one.strategy, verdict_text(one.verdict)]
         if speed:
-            cells.append(Text("–" if one.judgement is Judgement.INVALID else one.judgement.value, style=_style(one)))
+            cells.append(Text(judged(one), style=_style(one)))
             cells += [_rate(one.throughput_per_s), *_ratio(one, ascii_only=ascii_only)]
         if counts:
             cells += [_latency(one), amount(one.counts["committed"])]
@@ -147,23 +147,44 @@ def _anomalies(comparison: Comparison, runs: Sequence[RunResult]) -> Iterator[Te
         yield Text(f"{len(wrong) - _SPOKEN} more have anomalies; see the JSON.")
 
 
+def headings(document: Document) -> tuple[str, ...]:
+    """What `figures` are of."""
+    assert document.comparison is not None
+    kinds, _ = _kinds(document.runs)
+    beside = f"to {document.comparison.reference}"
+    return ("commits per s", beside, "interval", "p50/p99 ms", *kinds, "errors", "retries")
+
+
+def figures(one: Compared, document: Document) -> list[str]:
+    """A strategy's figures: its rate, the ratio and its interval, latencies, counts."""
+    kinds, _ = _kinds(document.runs)
+    counts = [f"{one.counts[kind]:,}" for kind in (*kinds, "errors", "retries")]
+    return [_rate(one.throughput_per_s), *_ratio(one, ascii_only=False), _latency(one), *counts]
+
+
+def judged(one: Compared) -> str:
+    """In a word; of what has an anomaly nothing more is to be said than its verdict."""
+    return "–" if one.judgement is Judgement.INVALID else one.judgement.value
+
+
+def read_from(comparison: Comparison) -> str:
+    """How far it came, and what the figures are."""
+    return f"{_how_far(comparison)}. {_legend(comparison)}"
+
+
 def markdown(document: Document) -> str:
     """The comparison as a Markdown table, after what became of thresholds and before the warnings."""
     comparison = document.comparison
     assert comparison is not None
-    kinds, _ = _kinds(document.runs)
-    heads = ("strategy", "verdict", "judged", "commits per s", f"to `{comparison.reference}`", "interval", "p50/p99 ms")
+    heads = headings(document)
     lines = [f"- {line.plain}" for line in limits.render(document, ascii_only=False)]
     lines += [""] if lines else []
-    lines.append(_row([*heads, *kinds, "errors", "retries"]))
-    lines.append(_row(["---"] * 3 + ["---:"] * (len(heads) - 3 + len(kinds) + 2)))
+    lines.append(_row(["strategy", "verdict", "judged", heads[0], f"to `{comparison.reference}`", *heads[2:]]))
+    lines.append(_row(["---"] * 3 + ["---:"] * len(heads)))
     for one in comparison.strategies:
         verdict = one.verdict.value if one.verdict is Verdict.VALID else f"**{one.verdict.value}**"
-        judged = "–" if one.judgement is Judgement.INVALID else one.judgement.value
-        cells = [f"`{one.strategy}`", verdict, judged, _rate(one.throughput_per_s), *_ratio(one, ascii_only=False)]
-        counts = [f"{one.counts[kind]:,}" for kind in (*kinds, "errors", "retries")]
-        lines.append(_row([*cells, _latency(one), *counts]))
-    lines += ["", f"{_how_far(comparison)}. {_legend(comparison)}"]
+        lines.append(_row([f"`{one.strategy}`", verdict, judged(one), *figures(one, document)]))
+    lines += ["", read_from(comparison)]
     if comparison.warnings:
         lines += ["", *(f"- warning: {warning}" for warning in comparison.warnings)]
     return "\n".join([*lines, ""])

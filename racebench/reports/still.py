@@ -59,7 +59,7 @@ def draw(excerpt: Excerpt) -> Still | None:
     """Draw the excerpt's first and most telling anomaly; without one, its beginning. None if it has no bars."""
     if not excerpt.bars:
         return None
-    mark = excerpt.first
+    mark = _telling(excerpt)
     focus = _focus(excerpt, mark)
     polls = _polls(excerpt, mark, focus)
     begin, end = _extent(excerpt, focus, polls)
@@ -149,6 +149,17 @@ def _fate(excerpt: Excerpt, at: int) -> str:
     if missed:
         return ", which was never delivered" if not polls else f", delivered by {polls[0]}, but not to every consumer"
     return f", delivered by {polls[0]}" if polls else ""
+
+
+def _telling(excerpt: Excerpt) -> Mark | None:
+    """The first twins of which one was delivered and one never, if there are any: they show both harms at once."""
+    missed = {at for mark in excerpt.marks if mark.kind == "missed" for at in mark.bars}
+    if excerpt.first is not None and excerpt.first.kind == "duplicates":
+        for mark in excerpt.marks:
+            lost = missed & set(mark.bars)
+            if mark.kind == "duplicates" and lost and any(excerpt.bars[at].delivered for at in set(mark.bars) - lost):
+                return mark
+    return excerpt.first
 
 
 def _focus(excerpt: Excerpt, mark: Mark | None) -> list[int]:

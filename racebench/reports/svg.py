@@ -20,7 +20,10 @@ THEME = TerminalTheme(_DARK, _LIGHT, [_DARK, *_HUES, _LIGHT], [(134, 142, 150), 
 
 def render(document: Document, *, title: str) -> str:
     """Return the picture. Nothing in it is fetched: no @font-face, no address but the SVG namespace."""
-    console = Console(record=True, width=_WIDTH, file=io.StringIO(), force_terminal=True, color_system="truecolor")
+    console = Console(
+        record=True, width=_WIDTH, file=io.StringIO(), force_terminal=True, color_system="truecolor",
+        markup=False, emoji=False,
+    )  # fmt: skip
     for part in terminal.render(document, width=_WIDTH):
         console.print(part)
     picture = console.export_svg(title=title, theme=THEME, unique_id="racebench")

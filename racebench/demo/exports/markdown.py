@@ -42,7 +42,8 @@ def _act(frames: tuple[Frame, ...], *, notes: bool) -> Iterator[str]:
         cells = {lane.name: "" for lane in lanes}
         taken = frame.taken
         if taken is not None:
-            waits = f"**WAITS** for {', '.join(taken.waits_for)}" if taken.waits_for else ""
+            stands = next((lane.stands for lane in frame.lanes if lane.name == f"s{taken.session}"), "")
+            waits = escape(stands).replace("WAITS", "**WAITS**", 1) if taken.waits_for else ""
             answer = waits or (f"→ {code(taken.answer)}" if taken.answer else "")
             cells[f"s{taken.session}"] = f"{code(taken.sent)} {answer}".strip()
             for each in taken.went_on:

@@ -47,7 +47,8 @@ def _step(frame: Frame) -> Iterator[str]:
     name = f"s{taken.session}"
     yield f"{name}->>db: {escape(taken.sent)}"
     if taken.waits_for:
-        yield f"Note over {name}: WAITS for {escape(' and '.join(taken.waits_for))}"
+        stands = next(lane.stands for lane in frame.lanes if lane.name == name)
+        yield f"Note over {name}: {escape(stands)}"
     elif taken.answer:
         yield f"db-->>{name}: {escape(taken.answer)}"
     for each in taken.went_on:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from html import escape
 
+from racebench.demo import clauses
 from racebench.demo.frames import Frame, Lane, Line, Mark, State, Table
 from racebench.demo.shown import Shown
 
@@ -41,16 +42,22 @@ button:focus-visible { outline: 3px solid var(--wait); } button:disabled { opaci
 .lanes { display: grid; grid-template-columns: repeat(auto-fit, minmax(15rem, 1fr)); gap: .75rem; }
 .lane { border: 1px solid var(--line); border-radius: .5rem; padding: .6rem; min-width: 0; }
 .lane.acts { border-width: 2px; border-color: var(--ink); }
-ol { list-style: none; margin: 0; padding: 0; } li { padding: .15rem .3rem; border-radius: .3rem; }
+ol { list-style: none; margin: 0; padding: 0; }
+ol li { position: relative; padding: .15rem .3rem .15rem 1.55rem; border-radius: .3rem; }
+footer code { overflow-wrap: anywhere; }
 code { font: .92rem/1.35 ui-monospace, Menlo, Consolas, monospace; white-space: pre-wrap; overflow-wrap: anywhere; }
 .now { background: var(--now); color: var(--now-ink); font-weight: 600; }
 .waits { outline: 2px dashed var(--wait); } .refused { outline: 2px solid var(--bad); }
-.mark { font-weight: 700; } .answer { display: block; padding-left: 1.2rem; } .waits .mark { color: var(--wait); }
+.mark { position: absolute; left: .35rem; font-weight: 700; } .answer { display: block; }
+.waits .mark { color: var(--wait); }
 .refused .mark, .loud { color: var(--bad); font-weight: 700; }
 .state { display: grid; grid-template-columns: repeat(auto-fit, minmax(18rem, 1fr)); gap: .75rem; margin-top: .75rem; }
 table { border-collapse: collapse; } caption { text-align: left; font-weight: 600; white-space: nowrap; }
 th, td { text-align: left; padding: .15rem .8rem .15rem 0; border-bottom: 1px solid var(--line); }
 .wide { overflow-x: auto; } aside { border-left: 4px solid var(--line); padding-left: .75rem; margin-top: .75rem; }
+@media screen and (max-width: 40rem) { .keys { display: none; } .sentence { min-height: 0; font-size: 1.15rem; }
+  .stepping .frame:has(.acts, .lost, .kept) .lane:not(.acts) li:not(.waits) { display: none; }
+  .stepping .frame:has(.acts, .lost, .kept) .lane:not(.acts) h3 { margin: 0; } }
 @media print { nav { display: none !important; }
   .frame, .stepping .frame:not(.shown) { display: block; break-inside: avoid; } }
 """
@@ -111,7 +118,7 @@ def render(shown: Shown) -> str:
 <h1>{escape(shown.title)}</h1>
 <nav aria-label="Steps"><button id="back" type="button">Back</button><button id="next" type="button">Next</button>
 <button id="play" type="button" aria-pressed="false">Play</button><span id="place"></span>
-<span>Keys: → or space, ←, Home, End</span></nav>
+<span class="keys">Keys: → or space, ←, Home, End</span></nav>
 <main aria-live="polite">
 {frames}
 </main>
@@ -140,18 +147,18 @@ def _frame(frame: Frame, shown: Shown) -> Iterator[str]:
 
 
 def _lane(lane: Lane) -> str:
-    stands = f": {lane.stands}" if lane.stands else ""
     acts = " acts" if lane.acts else ""
     lines = "".join(_line(line, lane) for line in lane.lines)
-    return f'<section class="lane{acts}"><h3>{escape(lane.title + stands)}</h3><ol>{lines}</ol></section>'
+    return f'<section class="lane{acts}"><h3>{escape(lane.heading)}</h3><ol>{lines}</ol></section>'
 
 
 def _line(line: Line, lane: Lane) -> str:
     word = _WORDS[line.state]
+    sql = "\n".join(clauses.of(line.text))
     mark = f'<span class="mark" role="img" aria-label="{word}">{_SIGNS[line.state]}</span> ' if word else ""
     answer = lane.stands if line.state is State.WAITS else f"→ {line.answer}" if line.answer else ""
     shown = f'<span class="answer"><code>{escape(answer)}</code></span>' if answer else ""
-    return f'<li class="{word or "ahead"}">{mark}<code>{escape(line.text)}</code>{shown}</li>'
+    return f'<li class="{word or "ahead"}">{mark}<code>{escape(sql)}</code>{shown}</li>'
 
 
 def _table(table: Table) -> str:

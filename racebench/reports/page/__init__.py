@@ -5,6 +5,7 @@ Gathers what the templates show; every figure is a result's own. Nothing in the 
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,10 +15,11 @@ from typing import Any
 import jinja2
 
 from racebench import __version__
+from racebench.comparison import Comparison, Judgement
 from racebench.errors import UsageProblem
 from racebench.excerpts.beside import find
 from racebench.model import ANOMALIES, RunResult, Verdict
-from racebench.reports import grid, sentences, still, terminal
+from racebench.reports import compared, grid, limits, sentences, still, terminal
 from racebench.reports.document import Document
 from racebench.reports.page import latency, pace, scatter, templates, timelines
 from racebench.reports.sources import Exploration, Explorations, Source
@@ -25,6 +27,7 @@ from racebench.reports.sources import Exploration, Explorations, Source
 WIDE, NARROW = 1092, 358
 _SPOKEN = 8  # runs that get a paragraph each; of more, only those that surprise
 _CHARTED = 40  # runs in the charts of latency and pace
+_SAVED = re.compile(r"^\d{8}T\d{6}Z-.*-(?=[0-9a-f]{6}$)")  # a result's name up to what tells it from others
 _STEPPED = 20  # witnesses with steps
 _WRONG = (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError, jinja2.TemplateError)
 
@@ -40,6 +43,15 @@ class Spoken:
     happened: str
     advice: str
     remarks: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """Something with a verdict, and what it is called on the page."""
+
+    strategy: str
+    name: str
+    verdict: Verdict
 
 
 def render(sources: Sequence[Source]) -> str:
@@ -66,6 +78,8 @@ def picture(sources: Sequence[Source]) -> str:
         drawn, run = without_a_mark
         return templates.fill("picture.svg", drawn=drawn, name=run.strategy, verdict=run.verdict)
     names = ", ".join(str(source.path) for source in sources)
+    if not _runs(sources):
+        raise UsageProblem(f"{names}: no run in it, so there is no timeline; of explorations --html has the witnesses")
     raise UsageProblem(f"{names}: no run went wrong or kept its history, so there is no timeline; try run --history")
 
 
@@ -85,12 +99,19 @@ def _context(sources: Sequence[Source]) -> dict[str, Any]:
         for name, run in zip(names, results, strict=True)
         if len(results) <= _SPOKEN or not run.as_expected or run.notes
     ]
+    documents = [source.content for source in sources if isinstance(source.content, Document)]
     reader, charted, charted_names = _charted(sources, results, names)
     grids = _grids(sources)
     stepped = [each for each in explorations if each.steps]
+    comparisons = _comparisons(sources)
+    subjects = _subjects(runs, names, comparisons, explorations)
     return {
-        "headline": _headline(results, explorations),
-        "subjects": _subjects(names, results, explorations),
+        "headline": _headline(subjects, comparisons),
+        "subjects": _by_verdict(subjects),
+        "comparisons": comparisons,
+        "judging": "Compared" if comparisons else "Thresholds and baseline",
+        "compared": compared,
+        "held": [line.plain for document in documents for line in limits.render(document, ascii_only=False)],
         "spoken": spoken,
         "silent": len(results) - len(spoken),
         "runs": list(zip(names, results, strict=True)),
@@ -145,7 +166,7 @@ def _names(runs: Sequence[tuple[Source, RunResult]]) -> list[str]:
     parts: tuple[Callable[[Source, RunResult], str], ...] = (
         lambda _, run: run.scenario,
         lambda _, run: " + ".join(consumer.name for consumer in run.consumers) or "alone",
-        lambda source, _: source.path.stem,
+        lambda source, _: _SAVED.sub("", source.path.stem),
     )
     names = [run.strategy for _, run in runs]
     for part in parts:
@@ -154,25 +175,37 @@ def _names(runs: Sequence[tuple[Source, RunResult]]) -> list[str]:
         if again and len(set(extra)) > 1:
             names = [f"{name} · {more}" if name in again else name for name, more in zip(names, extra, strict=True)]
     seen: Counter[str] = Counter()
+    again = {name for name, times in Counter(names).items() if times > 1}
     for at, name in enumerate(names):
         seen[name] += 1
-        names[at] = name if seen[name] == 1 else f"{name} #{seen[name]}"
+        names[at] = f"{name} #{seen[name]}" if name in again else name
     return names
 
 
-def _headline(runs: Sequence[RunResult], explorations: Sequence[Exploration]) -> str:
-    verdicts = [run.verdict for run in runs] + [each.verdict for each in explorations]
-    if not verdicts:
+def _comparisons(sources: Sequence[Source]) -> list[tuple[Document, Comparison]]:
+    """The documents that compare, each with what followed."""
+    documents = [source.content for source in sources if isinstance(source.content, Document)]
+    return [(each, each.comparison) for each in documents if each.comparison is not None]
+
+
+def _headline(subjects: Sequence[Subject], comparisons: Sequence[tuple[Document, Comparison]]) -> str:
+    if not subjects:
         return "Nothing was run"
-    if len(verdicts) == 1:
+    verdicts = [each.verdict for each in subjects]
+    if len(subjects) == 1:
+        only = subjects[0].strategy
         return {
-            Verdict.INVALID: f"{_only(runs, explorations)} breaks",
-            Verdict.VALID: f"{_only(runs, explorations)} held",
-            Verdict.UNKNOWN: f"{_only(runs, explorations)}: no verdict",
+            Verdict.INVALID: f"{only} breaks",
+            Verdict.VALID: f"{only} held",
+            Verdict.UNKNOWN: f"{only}: no verdict",
         }[verdicts[0]]
+    if len(comparisons) == 1 and verdicts == [Verdict.VALID] * 2:
+        _, comparison = comparisons[0]
+        for one in comparison.strategies:
+            if one.judgement is not Judgement.REFERENCE and len(comparison.strategies) == len(subjects):
+                return f"{one.strategy} beside {comparison.reference}: {one.judgement.value}"
     count = Counter(verdicts)
-    strategies = {run.strategy for run in runs} | {each.strategy for each in explorations}
-    what = "strategies" if len(strategies) == len(verdicts) else "runs"
+    what = "strategies" if len({each.strategy for each in subjects}) == len(subjects) else "runs"
     broken = (
         f"{count[Verdict.INVALID]} of {len(verdicts)} {what} break"
         if count[Verdict.INVALID]
@@ -181,19 +214,37 @@ def _headline(runs: Sequence[RunResult], explorations: Sequence[Exploration]) ->
     return f"{broken}{f', {count[Verdict.UNKNOWN]} without a verdict' if count[Verdict.UNKNOWN] else ''}"
 
 
-def _only(runs: Sequence[RunResult], explorations: Sequence[Exploration]) -> str:
-    return runs[0].strategy if runs else explorations[0].strategy
-
-
 def _subjects(
-    names: Sequence[str], runs: Sequence[RunResult], explorations: Sequence[Exploration]
-) -> list[tuple[Verdict, list[str]]]:
-    """Who got which verdict; what was explored is named once more if it was also run."""
-    told = [(run.verdict, name) for name, run in zip(names, runs, strict=True)]
+    runs: Sequence[tuple[Source, RunResult]],
+    names: Sequence[str],
+    comparisons: Sequence[tuple[Document, Comparison]],
+    explorations: Sequence[Exploration],
+) -> list[Subject]:
+    """What has a verdict: runs, strategies that were compared (whatever the number of rounds) or explored."""
+    rounds = [document for document, _ in comparisons]
+    told = [
+        Subject(strategy=run.strategy, name=name, verdict=run.verdict)
+        for (source, run), name in zip(runs, names, strict=True)
+        if source.content not in rounds
+    ]
+    beside = " (compared)" if told or explorations or len(comparisons) > 1 else ""
+    told += [
+        Subject(strategy=one.strategy, name=f"{one.strategy}{beside}", verdict=one.verdict)
+        for _, comparison in comparisons
+        for one in comparison.strategies
+    ]
     explored = " (explored)" if runs else ""
-    told += [(each.verdict, f"{each.strategy}{explored}") for each in explorations]
+    told += [
+        Subject(strategy=each.strategy, name=f"{each.strategy}{explored}", verdict=each.verdict)
+        for each in explorations
+    ]
+    return told
+
+
+def _by_verdict(subjects: Sequence[Subject]) -> list[tuple[Verdict, list[str]]]:
+    """Who got which verdict, the worst first."""
     found = {
-        verdict: [name for each, name in told if each is verdict]
+        verdict: [each.name for each in subjects if each.verdict is verdict]
         for verdict in (Verdict.INVALID, Verdict.UNKNOWN, Verdict.VALID)
     }
     return [(verdict, names) for verdict, names in found.items() if names]
@@ -205,11 +256,17 @@ def _spoken(name: str, run: RunResult) -> Spoken:
         name=name,
         run=run,
         summary=run.summary,
-        expectation=sentences.expectation(run),
+        expectation=_sentence(sentences.expectation(run)),
         happened=sentences.happened(run),
         advice=sentences.advice(run),
         remarks=(*remarks, *(f"note: {note}" for note in run.notes)),
     )
+
+
+def _sentence(clause: str) -> str:
+    """The end of a clause as a sentence of its own; "" if there is none."""
+    said = clause.removeprefix(", ")
+    return f"{said[0].upper()}{said[1:]}." if said else ""
 
 
 def _grids(sources: Sequence[Source]) -> list[grid.Grid]:

@@ -59,7 +59,7 @@ def draw(runs: Sequence[RunResult], names: Sequence[str], *, width: int) -> Late
         ms = {key: value / 1e3 for key, value in latency.items() if value is not None}
         rows.append(
             Row(
-                name=name,
+                name=_short(name, width - 24 if above else _WIDEST - 24),
                 y=_TOP + step * at + (30 if above else step / 2),
                 p50=axis.at(ms["p50"]),
                 p90=axis.at(ms["p90"]),
@@ -80,3 +80,9 @@ def draw(runs: Sequence[RunResult], names: Sequence[str], *, width: int) -> Late
         rows=tuple(rows),
         ticks=tuple((axis.at(tick), scale.number(tick)) for tick in axis.ticks(max(3, width // 90))),
     )
+
+
+def _short(name: str, room: float) -> str:
+    """As much of a name as there is room for; the row's title has all of it."""
+    most = int(room / _LETTER)
+    return name if len(name) <= most else f"{name[: most - 1]}…"

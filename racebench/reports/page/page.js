@@ -94,7 +94,7 @@
       button("+", "Zoom in", () => this.zoom(0.5));
       button("All", "Show all of the excerpt", () => this.look(this.low, this.high));
       this.said = html("p", { class: "said", "aria-live": "polite" }, box);
-      this.overview = svg("svg", { class: "overview", "aria-hidden": "true" }, box);
+      this.overview = svg("svg", { class: "overview", "aria-hidden": "true", preserveAspectRatio: "none" }, box);
       this.chart = svg("svg", { class: "chart", tabindex: "0", role: "application", "aria-roledescription": "timeline",
         "aria-label": "Timeline of " + this.name + ": " + this.bars.length + " operations, " + this.marks.length + " anomalies. Arrow keys go from operation to operation, n and p from anomaly to anomaly, plus and minus zoom, 0 shows all." }, box);
       this.tip = html("div", { class: "tip", role: "tooltip", hidden: "" }, box);
