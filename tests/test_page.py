@@ -550,3 +550,26 @@ def test_a_slower_run_lies_further_left_and_a_clean_one_in_the_band(version_coun
     assert advisory.x < naive.x
     assert naive.y < chart.band
     assert chart.band < advisory.y < chart.floor
+
+
+def test_an_exploration_of_ones_own_code_has_its_lines_its_command_and_no_expectation(tmp_path: Path) -> None:
+    data = json.loads((REFERENCE / "explored.json").read_text())
+    wrong, right = (
+        next(each for each in data["explorations"] if each["strategy"] == name) for name in ("naive", "advisory")
+    )
+    for each in (wrong, right):
+        each["as_expected"] = None
+    wrong["witness"]["replay"] = "racebench replay 'v1:…' --call orders:create"
+    wrong["witness"]["steps"][0]["where"] = "orders.py:12"
+    data["explorations"] = [wrong, right]
+    (tmp_path / "own.json").write_text(json.dumps(data))
+    said = shown(check_structure(page.render([sources.read(tmp_path / "own.json")])))
+    assert "NOT as expected" not in said
+    assert "orders.py:12" in said
+    assert "Again: racebench replay 'v1:…' --call orders:create" in said
+    wrong["as_expected"] = False
+    wrong["witness"]["replay"] = None
+    (tmp_path / "own.json").write_text(json.dumps(data))
+    said = shown(check_structure(page.render([sources.read(tmp_path / "own.json")])))
+    assert "NOT as expected" in said
+    assert "Again" not in said

@@ -17,7 +17,8 @@ from racebench.demo.telling import Part, Programme, Turn
 from racebench.errors import DatabaseProblem, UsageProblem
 from racebench.exploration.actors import Actor, Poller, Writer, describe
 from racebench.exploration.actors import State as At
-from racebench.exploration.ground import Asked, Ended, Ground, Step
+from racebench.exploration.ground import Asked, Ended, Ground
+from racebench.exploration.schedules import Step
 from racebench.model import Statement
 from racebench.session import connect
 from racebench.targets import Target

@@ -16,8 +16,8 @@ from random import Random
 from typing import Any
 
 from racebench.errors import UsageProblem
-from racebench.exploration.ground import Asked, Ended, Ground, Step
-from racebench.exploration.schedules import Schedule, digest
+from racebench.exploration.ground import Asked, Ended, Ground
+from racebench.exploration.schedules import Schedule, Step, digest
 from racebench.exploration.search import Progress, chance, random_search, search
 from racebench.model import (
     Verdict,

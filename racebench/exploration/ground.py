@@ -34,6 +34,7 @@ from racebench.exploration.inspection import (
     volatile_functions,
 )
 from racebench.exploration.likeness import Pasts, alike, in_pipelines, warm
+from racebench.exploration.schedules import Step
 from racebench.exploration.scripts import in_transactions
 from racebench.exploration.search import Choice
 from racebench.exploration.stage import MOST_SECONDS, Stage
@@ -104,22 +105,6 @@ class Ended:
     deadlocked: bool = False
     victims: tuple[int, ...] = ()
     swallowed: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
-    """One step of a replay: who took it, what was sent and answered; whom it waited for; who went on because of it.
-
-    `where`: the line of the application that sent it. `literal`: what was sent, with the values in it.
-    """
-
-    session: str
-    sent: str
-    answered: tuple[str, ...]
-    where: str = ""
-    literal: str = ""
-    waits_for: tuple[str, ...] = ()
-    went_on: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
 
 class Ground:

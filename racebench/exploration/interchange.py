@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 
 from racebench.errors import UsageProblem
 from racebench.exploration.explorer import Replayed
-from racebench.exploration.ground import Asked, Step
+from racebench.exploration.ground import Asked
+from racebench.exploration.schedules import Step
 
 _SCHEMA = "racebench_witness"
 

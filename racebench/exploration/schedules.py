@@ -42,6 +42,22 @@ class Schedule:
         return f"{_VERSION}:{self.scenario}/{self.strategy}{consumer}[{self.digest}]:{steps}"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One step of a replay: who took it, what was sent and answered; whom it waited for; who went on because of it.
+
+    `where`: the line of the application that sent it. `literal`: what was sent, with the values in it.
+    """
+
+    session: str
+    sent: str
+    answered: tuple[str, ...]
+    where: str = ""
+    literal: str = ""
+    waits_for: tuple[str, ...] = ()
+    went_on: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+
 def parse(text: str) -> Schedule:
     """Read a schedule; raises UsageProblem with the column at which it does not parse."""
     found: dict[str, str] = {}

@@ -206,19 +206,7 @@ def _of_exploration(explored: Exploration, name: str) -> Case:
 
 
 def _drawn(explored: Exploration) -> list[str]:
-    from racebench.exploration.ground import Step
     from racebench.reports import lanes
 
-    steps = [
-        Step(
-            session=step["session"],
-            sent=step["sent"],
-            where=step.get("where", ""),
-            answered=tuple(step["answered"]),
-            waits_for=tuple(step["waits_for"]),
-            went_on=tuple((other["session"], tuple(other["answered"])) for other in step["went_on"]),
-        )
-        for step in explored.steps
-    ]
-    drawn = terminal.plain(lambda console: console.print(lanes.draw(steps)), width=_WIDTH)
+    drawn = terminal.plain(lambda console: console.print(lanes.draw(explored.steps)), width=_WIDTH)
     return [line.rstrip() for line in drawn.splitlines()]

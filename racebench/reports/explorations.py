@@ -1,4 +1,4 @@
-"""Explorations as they were saved: read back from their JSON, and as a Markdown table."""
+"""Explorations as they were saved: read back from their JSON, said in a sentence, and as a Markdown table."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from racebench.errors import UsageProblem
+from racebench.exploration.schedules import Step
 from racebench.model import Verdict
 
 SCHEMA_VERSION = 1
@@ -15,15 +16,18 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exploration:
-    """One strategy explored. `published` is all of it; the rest is what reports say. `steps` are the witness's.
+    """One strategy explored. `published` is all of it; the rest is what reports say.
 
-    `replay` is the command that runs it again, None if no command can.
+    `found` are the forbidden kinds that were, `anomalies` and `steps` the witness's; without one they are empty.
+    `as_expected` is None where nothing is known of the strategy. `replay` is the command that runs the witness again,
+    None if no command can.
     """
 
     published: Mapping[str, Any]
     scenario: str
     strategy: str
     consumer: str | None
+    sessions: int
     verdict: Verdict
     as_expected: bool | None
     found: tuple[str, ...]
@@ -35,7 +39,8 @@ class Exploration:
     seconds: float
     schedule: str | None
     replay: str | None
-    steps: tuple[Mapping[str, Any], ...]
+    anomalies: Mapping[str, int]
+    steps: tuple[Step, ...]
 
     @property
     def sentence(self) -> str:
@@ -63,14 +68,8 @@ class Explorations:
     complete: bool
 
 
-def from_json(text: str, name: str) -> Explorations | None:
-    """Read explorations; None if the text holds something else. Raises UsageProblem for another schema version."""
-    try:
-        data = json.loads(text)
-    except ValueError:
-        return None
-    if not isinstance(data, dict) or "explorations" not in data:
-        return None
+def from_data(data: Mapping[str, Any], name: str) -> Explorations:
+    """Read explorations from their document; raises UsageProblem if it is none, or of another schema version."""
     if data.get("schema_version") != SCHEMA_VERSION:
         raise UsageProblem(
             f"{name} has schema version {data.get('schema_version')}, this racebench reads {SCHEMA_VERSION}; "
@@ -95,6 +94,7 @@ def exploration(published: Mapping[str, Any]) -> Exploration:
         scenario=str(published["scenario"]),
         strategy=str(published["strategy"]),
         consumer=published["consumer"],
+        sessions=int(published["sessions"]),
         verdict=Verdict(published["verdict"]),
         as_expected=published["as_expected"],
         found=tuple(kind for kind in published["forbidden"] if counts[kind]),
@@ -106,8 +106,24 @@ def exploration(published: Mapping[str, Any]) -> Exploration:
         seconds=float(explored["seconds"]),
         schedule=None if witness is None else str(witness["schedule"]),
         replay=None if witness is None else witness.get("replay", f"racebench replay '{witness['schedule']}'"),
-        steps=() if witness is None else tuple(witness["steps"]),
+        anomalies={} if witness is None else {str(kind): int(count) for kind, count in witness["anomalies"].items()},
+        steps=() if witness is None else tuple(_step(each) for each in witness["steps"]),
     )
+
+
+def _step(data: Mapping[str, Any]) -> Step:
+    return Step(
+        session=str(data["session"]),
+        sent=str(data["sent"]),
+        where=str(data.get("where", "")),
+        answered=_texts(data["answered"]),
+        waits_for=_texts(data["waits_for"]),
+        went_on=tuple((str(each["session"]), _texts(each["answered"])) for each in data["went_on"]),
+    )
+
+
+def _texts(values: Sequence[Any]) -> tuple[str, ...]:
+    return tuple(map(str, values))
 
 
 def merge(several: Sequence[Explorations]) -> Explorations:

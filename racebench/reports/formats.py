@@ -19,15 +19,11 @@ FORMATS = ("table", "grid", *OF_ALL, "svg", "csv", "bigger-is-better", "smaller-
 
 def read(paths: Sequence[Path]) -> list[Document | Explorations]:
     """Read saved results: at most one document of runs, then one of explorations; UsageProblem if that cannot be."""
-    from racebench.reports import document, explorations
+    from racebench.reports import document, explorations, sources
 
-    runs, explored = [], []
-    for path in paths:
-        text = document.text_of(path)
-        if '"explorations"' in text and (found := explorations.from_json(text, str(path))) is not None:
-            explored.append(found)
-        else:
-            runs.append(document.from_json(text, str(path)))
+    saved = [sources.read(path).content for path in paths]
+    runs = [each for each in saved if isinstance(each, document.Document)]
+    explored = [each for each in saved if isinstance(each, explorations.Explorations)]
     return [
         *([document.merge(runs)] if runs else []),
         *([explorations.merge(explored)] if explored else []),

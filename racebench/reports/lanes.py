@@ -8,7 +8,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from racebench.exploration.ground import Step
+from racebench.exploration.schedules import Step
 
 _LONGEST = 100
 

@@ -21,8 +21,9 @@ from racebench.excerpts.beside import find
 from racebench.model import ANOMALIES, RunResult, Verdict
 from racebench.reports import compared, grid, limits, sentences, still, terminal
 from racebench.reports.document import Document
+from racebench.reports.explorations import Exploration, Explorations
 from racebench.reports.page import latency, pace, scatter, templates, timelines
-from racebench.reports.sources import Exploration, Explorations, Source
+from racebench.reports.sources import Source
 
 WIDE, NARROW = 1092, 358
 _SPOKEN = 8  # runs that get a paragraph each; of more, only those that surprise
@@ -133,7 +134,6 @@ def _context(sources: Sequence[Source]) -> dict[str, Any]:
         "stepped": stepped[:_STEPPED],
         "unstepped": len(stepped) - len(stepped[:_STEPPED]),
         "sessions_of": _sessions_of,
-        "explained": _explained,
         "files": [_file(source) for source in sources],
         "anomalies": ANOMALIES,
         "version": __version__,
@@ -273,18 +273,6 @@ def _grids(sources: Sequence[Source]) -> list[grid.Grid]:
     """The grid of each document that has several writers with several readers."""
     made = [grid.grid_of(source.content) for source in sources if isinstance(source.content, Document)]
     return [each for each in made if len(each.writers) > 1 and len(each.consumers) > 1]
-
-
-def _explained(each: Exploration) -> str:
-    """An exploration's verdict in a sentence."""
-    if each.verdict is Verdict.VALID:
-        return f"all {each.orders:,} orders that matter were run, and nothing went wrong"
-    if each.verdict is Verdict.INVALID:
-        rest = "" if each.complete else "; the search did not come to its end"
-        return f"{each.anomalous:,} of {each.orders:,} orders go wrong{rest}"
-    if each.complete:
-        return f"no order of its {each.orders:,} goes wrong, but its race may be inside one statement"
-    return f"{each.orders:,} orders were run, nothing went wrong, and there are more"
 
 
 def _sessions_of(each: Exploration) -> list[tuple[str, str]]:
