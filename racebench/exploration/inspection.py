@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import psycopg
@@ -134,3 +135,33 @@ def may_set(connection: psycopg.Connection[Any], name: str) -> bool:
     except psycopg.errors.InsufficientPrivilege:
         return False
     return True
+
+
+def columns(connection: psycopg.Connection[Any], schema: str) -> dict[str, list[str]]:
+    """The columns of each table of a schema, in order."""
+    rows = connection.execute(
+        "SELECT lower(relname), array_agg(attname::text ORDER BY attnum) FROM pg_attribute"
+        " JOIN pg_class ON pg_class.oid = attrelid"
+        " WHERE relnamespace = %s::regnamespace AND attnum > 0 AND NOT attisdropped GROUP BY 1",
+        (schema,),
+    ).fetchall()
+    return {str(table): [str(each) for each in names] for table, names in rows}
+
+
+def sources(connection: psycopg.Connection[Any], schema: str, statements: Iterable[Statement]) -> list[str]:
+    """What is computed out of sight: functions (of the schema, or named), views, and what columns and triggers say."""
+    names = sorted(set().union(*map(called, statements)))
+    rows = connection.execute(
+        "SELECT prosrc || coalesce(pg_get_function_sqlbody(oid), '') FROM pg_proc"
+        " WHERE pronamespace = %(schema)s::regnamespace"
+        " OR (lower(proname) = ANY(%(names)s) AND pronamespace <> 'pg_catalog'::regnamespace)"
+        " UNION ALL SELECT pg_get_viewdef(oid) FROM pg_class"
+        " WHERE relkind IN ('v', 'm') AND (relnamespace = %(schema)s::regnamespace"
+        " OR (lower(relname) = ANY(%(names)s) AND relnamespace <> 'pg_catalog'::regnamespace))"
+        " UNION ALL SELECT pg_get_expr(adbin, adrelid) FROM pg_attrdef JOIN pg_class ON pg_class.oid = adrelid"
+        " WHERE relnamespace = %(schema)s::regnamespace"
+        " UNION ALL SELECT pg_get_triggerdef(pg_trigger.oid) FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid"
+        " WHERE relnamespace = %(schema)s::regnamespace AND NOT tgisinternal",
+        {"schema": schema, "names": names},
+    ).fetchall()
+    return [str(row[0]) for row in rows]
