@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +12,8 @@ from racebench import catalog, script
 from racebench.exploration.explorer import Explored, explore, replay
 from racebench.exploration.footprints import Footprint
 from racebench.exploration.ground import Asked
-from racebench.exploration.likeness import Pasts, alike
+from racebench.exploration.likeness import Pasts, alike, begin_is_seen
+from racebench.exploration.search import Choice, search
 from racebench.model import Scenario, Verdict
 from racebench.targets import Target
 
@@ -224,3 +225,66 @@ def test_a_script_draws_the_same_in_every_schedule(
 )
 def test_which_scripts_tell_their_sessions_apart(text: str, expected: bool) -> None:
     assert alike(script.parse(text, Path("s.sql"))) is expected
+
+
+@pytest.mark.parametrize(
+    ("text", "elsewhere", "expected"),
+    [
+        ("INSERT INTO t (a, op) VALUES (1, :operation); SELECT 1 FROM t WHERE op = :operation;", "", True),
+        ("INSERT INTO t SELECT 1, coalesce(max(a), 0), :operation FROM t;", "", True),
+        ("INSERT INTO t VALUES (1, :operation), (2, :operation);", "", True),
+        ("INSERT INTO t VALUES (1, :operation); SELECT min(op) FROM t;", "", False),
+        ("INSERT INTO t VALUES (1, :operation); SELECT a FROM t ORDER BY op;", "", False),
+        ("INSERT INTO t VALUES (1, :operation);", "IF NEW.op > 5 THEN", False),
+        ("INSERT INTO t VALUES (1, :operation);", "IF NEW.a > 5 THEN", True),
+        ("INSERT INTO t VALUES (1, :operation % 2);", "", False),
+        ("INSERT INTO t VALUES (1, mod(:operation, 2));", "", False),
+        ("SELECT a FROM t WHERE op < :operation;", "", False),
+        ("UPDATE t SET a = 1 WHERE op = :operation;", "", True),
+    ],
+)
+def test_a_number_that_is_compared_tells_sessions_apart(text: str, elsewhere: str, expected: bool) -> None:
+    """The first session has the lower one: it would always be the one that goes first."""
+    assert alike(script.parse(text, Path("s.sql")), {"t": ["a", "op"]}, [elsewhere]) is expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("INSERT INTO t VALUES (now())", True),
+        ("CREATE TABLE t (at timestamptz DEFAULT CURRENT_TIMESTAMP)", True),
+        ("SELECT count(*) FROM pg_stat_activity", True),
+        ("SELECT known, clock_timestamp() FROM t", False),
+    ],
+)
+def test_where_somebody_may_see_when_a_transaction_began(text: str, expected: bool) -> None:
+    assert begin_is_seen([text]) is expected
+
+
+class Waking:
+    """s1 waits until s2's write lets its commit go on; s3 reads before or after."""
+
+    def __init__(self) -> None:
+        self.seen: set[tuple[int, ...]] = set()
+        self.taken: list[int] = []
+
+    def begin(self) -> None:
+        self.taken = []
+
+    def choices(self) -> list[Choice]:
+        both = (Choice(2, Footprint.WRITE), Choice(3, Footprint.READ))
+        return [choice for choice in both if choice.session not in self.taken]
+
+    def take(self, session: int) -> Footprint | None:
+        self.taken.append(session)
+        return Footprint.ANYTHING if session == 2 else None
+
+    def end(self, schedule: Sequence[int], *, complete: bool) -> None:
+        if complete:
+            self.seen.add(tuple(schedule))
+
+
+def test_what_a_step_lets_go_on_belongs_to_it() -> None:
+    world = Waking()
+    assert search(world, reduce=True, go_on=lambda _: True).complete
+    assert world.seen == {(2, 3), (3, 2)}

@@ -1,6 +1,7 @@
 """What a step may touch, and which steps do not depend on each other.
 
-Only what is certain counts as independent. Under READ COMMITTED and REPEATABLE READ an uncommitted write is invisible,
+Only what is certain counts as independent: a read is plain if nothing that it names (inspection.py asks the server)
+does more than read tables by a snapshot. Under READ COMMITTED and REPEATABLE READ an uncommitted write is invisible,
 and a plain read takes no lock and leaves no trace: reads are independent of reads and of writes, not of commits. Under
 SERIALIZABLE a read leaves a predicate lock: reads are independent of reads alone.
 Source: PostgreSQL manual 13.2 (isolation levels), 13.3 (locks).
@@ -28,9 +29,20 @@ class Footprint(StrEnum):
 
 _LOCKING = re.compile(r"\bFOR\s+(NO\s+KEY\s+)?(UPDATE|SHARE|KEY\s+SHARE)\b", re.IGNORECASE)
 _DML = re.compile(r"\b(INSERT|UPDATE|DELETE|MERGE|INTO)\b", re.IGNORECASE)
-_CALL = re.compile(r"([A-Za-z_]\w*)\s*\(")
+_NAME = re.compile(r'"((?:[^"]|"")+)"|([^\W\d][\w$]*)|([-+*/<>=~!@#%^&|`?]+)')
+_ESCAPED = re.compile(r'u&"', re.IGNORECASE)
 _READS = frozenset({"SELECT", "VALUES", "WITH", "TABLE"})
 _WRITES = frozenset({"INSERT", "UPDATE", "DELETE", "MERGE"})
+
+#: Words of what the clock says at the statement, or at its transaction's begin: no two sessions' are independent.
+CLOCKS = frozenset(
+    {
+        *("now", "statement_timestamp", "transaction_timestamp", "clock_timestamp", "timeofday"),
+        *("current_timestamp", "current_time", "current_date", "localtimestamp", "localtime"),
+    }
+)
+#: Among names that may do anything: every write may; every read leaves a predicate lock; a procedure may commit.
+ANY_WRITE, SERIALIZABLE, COMMITTING = "any write", "serializable transactions", "procedures that commit"
 
 
 def independent(one: Footprint, other: Footprint) -> bool:
@@ -44,12 +56,16 @@ def independent(one: Footprint, other: Footprint) -> bool:
 
 
 def calls(statement: Statement) -> set[str]:
-    """The names that a statement may call as functions."""
-    return {name.lower() for name in _CALL.findall(statement.sql)}
+    """Everything that a statement names, in lower case: a function may hide behind a view, a column or an operator."""
+    found = set()
+    for quoted, word, operator in _NAME.findall(statement.sql):
+        found.add((quoted.replace('""', '"') or word or operator).lower())
+        found |= {inner.lower() for inner in re.findall(r"[^\W\d][\w$]*", quoted)}
+    return found
 
 
 def footprint(statements: Sequence[Statement], *, isolation: str | None, volatile: Collection[str]) -> Footprint:
-    """What sending these statements may touch; `volatile` are functions that may do anything."""
+    """What sending these statements may touch; `volatile` are names of what may do anything."""
     found = [_of(statement, isolation, volatile) for statement in statements]
     for worst in (Footprint.ANYTHING, Footprint.WRITE, Footprint.SERIALIZABLE_READ, Footprint.READ):
         if worst in found:
@@ -63,8 +79,11 @@ def _of(statement: Statement, isolation: str | None, volatile: Collection[str]) 
     if ends(statement):
         return Footprint.ANYTHING
     if statement.keyword in _WRITES:
-        return Footprint.WRITE
-    plain = statement.keyword in _READS and not _LOCKING.search(statement.sql) and not _DML.search(statement.sql)
-    if not plain or calls(statement) & set(volatile):
+        return Footprint.ANYTHING if ANY_WRITE in volatile else Footprint.WRITE
+    plain = statement.keyword in _READS and not any(
+        pattern.search(statement.sql) for pattern in (_LOCKING, _DML, _ESCAPED)
+    )
+    if not plain or calls(statement) & (CLOCKS | set(volatile)):
         return Footprint.ANYTHING
-    return Footprint.SERIALIZABLE_READ if isolation == "serializable" else Footprint.READ
+    serializable = isolation == "serializable" or SERIALIZABLE in volatile
+    return Footprint.SERIALIZABLE_READ if serializable else Footprint.READ

@@ -9,7 +9,8 @@ session, or the server, could tell them by. They are so again when what they did
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,14 +23,87 @@ from racebench.model import Assign, Branch, Pipeline, Script, Statement
 _OWN = frozenset({"client_id", "random_seed"})
 
 
-def alike(script: Script) -> bool:
-    """Whether sessions that run the same script cannot be told apart by what they do."""
+#: What shows when a transaction began, to itself or to others.
+_BEGUN = re.compile(
+    r"\b(now|transaction_timestamp|current_(timestamp|time|date)|localtime(stamp)?|age|pg_stat_(get_)?activity)\b", re.I
+)
+_INSERTED = re.compile(r'\bINSERT\s+INTO\s+(?:[\w$"]+\.)?"?([\w$]+)"?\s*(\([^()]*\))?\s*(VALUES)?', re.IGNORECASE)
+_SAME = re.compile(r'(?:[\w$"]+\.)?"?([\w$]+)"?\s*=\s*:operation\b', re.IGNORECASE)
+#: After it a value stands by itself.
+_AFTER = re.compile(r"(\s*::\s*\w+)?\s*([,);]|$|(FROM|WHERE|ON|AS|RETURNING)\b)", re.IGNORECASE)
+
+
+def begin_is_seen(texts: Iterable[str]) -> bool:
+    """Whether scripts or DDL may ask when a transaction began: then BEGIN is a step, for now() is the time of it."""
+    return any(_BEGUN.search(text) for text in texts)
+
+
+def alike(script: Script, tables: Mapping[str, Sequence[str]] | None = None, elsewhere: Iterable[str] = ()) -> bool:
+    """Whether sessions that run the same script cannot be told apart by what they do.
+
+    `tables`: the columns of each; `elsewhere`: what else reads them (functions, views, consumers). A number of an
+    operation that is kept in a column tells sessions apart where it may be compared, not where it is looked up.
+    """
+    tables = tables or {}
+    kept: set[str] = set()
+    for statement in script.statements:
+        if "operation" in statement.slots and (columns := _kept(statement.text, tables)) is not None:
+            kept |= columns
+        elif "operation" in statement.slots:
+            return False
+    if kept and any(_mentions(text, kept) for text in (*map(_rest, script.statements), *elsewhere)):
+        return False
     for step in script.steps:
         if isinstance(step, Statement) and _OWN & {*step.parameters, *step.slots}:
             return False
         if isinstance(step, Assign | Branch) and (_OWN | {"operation"}) & _words(step.tree):
             return False
     return True
+
+
+def _kept(text: str, tables: Mapping[str, Sequence[str]]) -> set[str] | None:
+    """The columns that hold :operation after a statement; None if it does anything else with it."""
+    found = {match[1].lower() for match in _SAME.finditer(text)}
+    text = _SAME.sub("", text)
+    places = [match.start() for match in re.finditer(r":operation\b", text)]
+    if not places:
+        return found
+    into = _INSERTED.search(text)
+    if into is None:
+        return None
+    named = re.findall(r"[\w$]+", into[2] or "") or tables.get(into[1].lower())
+    for place in places:
+        opening, item = _item(text, into.end(), place)
+        before = text[:place].rstrip()
+        by_itself = before.endswith((",", "(")) or before.upper().endswith("SELECT")
+        if opening or not by_itself or not _AFTER.match(text, place + len(":operation")):
+            return None
+        if named is not None:
+            found |= {named[item].lower()} if item < len(named) else set()
+    return found
+
+
+def _item(text: str, start: int, place: int) -> tuple[int, int]:
+    """How deep in parentheses a place is beyond its row, and the how manieth of the row's items it is in."""
+    row = text[start:place]
+    values = row.lstrip().startswith("(")
+    depth = item = 0
+    for character in row:
+        depth += (character == "(") - (character == ")")
+        if depth == values and character == ",":
+            item += 1
+        elif values and depth == 1 and character == "(":
+            item = 0
+    return depth - values, item
+
+
+def _rest(statement: Statement) -> str:
+    """A statement without what may name a kept column and compare nothing: the columns of INSERT, and a look-up."""
+    return _SAME.sub("", _INSERTED.sub("", statement.text, count=1))
+
+
+def _mentions(text: str, columns: set[str]) -> bool:
+    return any(re.search(rf"(?<![\w$:]){re.escape(column)}(?![\w$])", text, re.IGNORECASE) for column in columns)
 
 
 def _words(tree: Any) -> set[str]:

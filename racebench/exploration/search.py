@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from random import Random
 from typing import Any, Protocol
@@ -50,8 +50,11 @@ class World(Protocol):
     def choices(self) -> Sequence[Choice]:
         """The sessions that can take a step now, by number; none when the schedule is at its end."""
 
-    def take(self, session: int) -> None:
-        """Have a session take its step, and wait until it is done or waits for another."""
+    def take(self, session: int) -> Footprint | None:
+        """Have a session take its step, and wait until it is done or waits for another.
+
+        Returns what was touched, if that is more than the choice said: what a step lets go on belongs to it.
+        """
 
     def end(self, schedule: Sequence[int], *, complete: bool) -> None:
         """The schedule is at its end, or (not complete) need not be gone on with: let go of it."""
@@ -110,7 +113,7 @@ def _return_to(world: World, path: Sequence[_Node]) -> None:
                     raise Diverged(_diverged(path, node, now))
                 world.end(schedule, complete=False)
                 break
-            world.take(node.chosen.session)
+            _take(world, node)
             schedule.append(node.chosen.session)
         else:
             return
@@ -126,8 +129,14 @@ def _extend(world: World, path: list[_Node], bound: _Bound) -> bool:
             return False
         node.chosen = candidates[0]
         path.append(node)
-        world.take(node.chosen.session)
+        _take(world, node)
     return True
+
+
+def _take(world: World, node: _Node) -> None:
+    touched = world.take(node.chosen.session)
+    if touched is not None:
+        node.chosen = replace(node.chosen, touches=touched)
 
 
 def _turn(path: list[_Node], bound: _Bound) -> bool:
