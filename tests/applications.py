@@ -305,6 +305,32 @@ def goes_on_after_closing() -> None:
     connection.close()
 
 
+_STAMP = "INSERT INTO stamped (at) VALUES (extract(epoch FROM now()) * 1e6)"
+
+
+def stamp_in_a_block(connection: Connection) -> None:
+    """Under a lock, but now() is when the transaction began: before it waited."""
+    with connection.transaction():
+        connection.execute("SELECT pg_advisory_xact_lock(42)")
+        connection.execute(_STAMP)
+
+
+def stamp_and_commit(connection: Connection) -> None:
+    connection.execute("SELECT pg_advisory_xact_lock(42)")
+    connection.execute(_STAMP)
+    connection.commit()
+
+
+def stamp_late(connection: Connection) -> None:
+    with connection.transaction():
+        connection.execute("SELECT pg_advisory_xact_lock(42)")
+        connection.execute(_STAMP.replace("now", "clock_timestamp").encode())
+
+
+STAMPED = "CREATE TABLE stamped (id int GENERATED ALWAYS AS IDENTITY, at bigint NOT NULL)"
+OUT_OF_ORDER = "SELECT FROM stamped one JOIN stamped two ON one.id < two.id AND one.at > two.at"
+
+
 class Seen(Exception):  # noqa: N818 - a sign
     """What is only seen between an error and the ROLLBACK after it."""
 

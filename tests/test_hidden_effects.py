@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from racebench import catalog, script
+from racebench.errors import UsageProblem
 from racebench.exploration.explorer import Explored, explore
 from racebench.exploration.footprints import ANY_WRITE, SERIALIZABLE, Footprint, calls, footprint
 from racebench.exploration.ground import Asked
@@ -246,3 +247,37 @@ def test_what_a_consumer_writes_is_committed_at_once(embedded: Target) -> None:
         assert ANY_WRITE in volatile_functions(connection, strategy, replace(consumer, script=writes))
         connection.execute("SET default_transaction_isolation = 'serializable'")
         assert SERIALIZABLE in volatile_functions(connection, strategy, consumer)
+
+
+@pytest.mark.parametrize("default", ["DEFAULT extract(epoch FROM now()) * 1e6", ""])
+def test_begin_is_a_step_where_it_says_what_now_is(duel: Duel, default: str) -> None:
+    """Who began first may be locked out until the other has committed, and then writes the earlier time."""
+    clock = "SELECT max(n) - extract(epoch FROM now()) * 1e6 > 0 AS late FROM log WHERE tenant = :tenant"
+    writes = f"INSERT INTO log VALUES (:tenant{'' if default else ', extract(epoch FROM now()) * 1e6'});"
+    lock = "BEGIN;\nSELECT pg_advisory_xact_lock(:tenant);\n"
+    schema = f"ALTER TABLE log ALTER COLUMN n SET {default};" if default else ""
+    found = duel(
+        f"{lock}{writes}\nCOMMIT;",
+        f"{lock}INSERT INTO bad SELECT 1 FROM ({clock}) x WHERE late;\nCOMMIT;",
+        schema=schema,
+    )
+    assert found.verdict is Verdict.INVALID
+
+
+def test_a_trigger_may_compare_what_sessions_are_told_apart_by(embedded: Target, tmp_path: Path) -> None:
+    compares = (
+        "CREATE FUNCTION compares() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        " IF EXISTS (SELECT FROM log WHERE tenant = NEW.tenant AND n > NEW.n) THEN INSERT INTO bad VALUES (1); END IF;"
+        " RETURN NEW; END $$; CREATE TRIGGER t BEFORE INSERT ON log FOR EACH ROW EXECUTE FUNCTION compares();"
+    )
+    texts = {"scenario.toml": MANIFEST, "schema.sql": SCHEMA + compares, "explore.sql": "SELECT 1;"}
+    texts["it.sql"] = "INSERT INTO log VALUES (:tenant, :operation);"
+    for name, content in texts.items():
+        (tmp_path / name).write_text(content)
+    scenario = catalog.find_scenario(str(tmp_path))
+    assert explore(embedded, Asked(scenario=scenario, strategy=scenario.strategies["it"])).verdict is Verdict.INVALID
+
+
+def test_a_lock_that_a_script_leaves_behind_is_said_to_be_that(duel: Duel) -> None:
+    with pytest.raises(UsageProblem, match=r"s2 cannot go on, though s1 came to the end of the script"):
+        duel("SELECT pg_advisory_lock(77);", "SELECT pg_advisory_lock(77);")

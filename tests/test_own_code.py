@@ -73,6 +73,14 @@ def test_every_way_of_sending_is_scheduled(bench: Bench) -> None:
     assert (found.verdict, found.complete) == (Verdict.UNKNOWN, False)
 
 
+@pytest.mark.parametrize("call", [app.stamp_in_a_block, app.stamp_and_commit], ids=lambda f: f.__name__)
+def test_begin_is_a_step_where_somebody_asks_when_it_was(bench: Bench, call: Callable[..., None]) -> None:
+    found = explored(bench, call, setup=app.STAMPED, invariant=app.OUT_OF_ORDER)
+    assert (found.verdict, found.complete) == (Verdict.INVALID, True)
+    right = explored(bench, app.stamp_late, setup=app.STAMPED, invariant=app.OUT_OF_ORDER)
+    assert (right.verdict, right.complete) == (Verdict.VALID, True)
+
+
 def test_a_call_may_have_several_connections(bench: Bench) -> None:
     right = explored(bench, app.audited_under_a_lock)
     assert (right.verdict, right.complete) == (Verdict.VALID, True)

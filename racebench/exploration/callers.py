@@ -17,7 +17,7 @@ import psycopg
 from psycopg import pq, sql
 
 from racebench.calls import signature
-from racebench.compiling import ends
+from racebench.compiling import begins, ends
 from racebench.errors import UsageProblem, one_line
 from racebench.exploration import inspection
 from racebench.exploration.actors import State, Stepping, Steps, describe
@@ -38,10 +38,16 @@ _CLEANING = frozenset({"ROLLBACK", "RELEASE", ""})
 
 
 class Surroundings:
-    """What the callers of an exploration share: where racebench's tables are, and what is known of the server."""
+    """What the callers of an exploration share: where racebench's tables are, and what is known of the server.
 
-    def __init__(self, monitor: psycopg.Connection[Any], schema: str, label: str) -> None:
-        self._monitor, self._schema, self._label = monitor, schema, label
+    `always` are names that any statement counts as naming. `begin_is_seen`: somebody asks when a transaction began.
+    """
+
+    def __init__(
+        self, monitor: psycopg.Connection[Any], schema: str, label: str, always: frozenset[str] = frozenset()
+    ) -> None:
+        self._monitor, self._schema, self._label, self._always = monitor, schema, label, always
+        self.begin_is_seen = False
         self._levels: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
         self._volatile: dict[str, bool] = {}
         self._settings: weakref.WeakKeyDictionary[Any, dict[str, str]] = weakref.WeakKeyDictionary()
@@ -91,7 +97,7 @@ class Surroundings:
         if new := names - self._volatile.keys():
             found = inspection.volatile(self._monitor, new)
             self._volatile |= {name: name in found for name in new}
-        return {name for name in names if self._volatile[name]}
+        return {name for name in names if self._volatile[name]} | self._always
 
 
 class Caller(Stepping):
@@ -155,6 +161,11 @@ class Caller(Stepping):
     @property
     def like(self) -> str:
         return str(self.call)
+
+    @property
+    def texts(self) -> set[str]:
+        """What was sent when it ran alone."""
+        return self._thread.texts
 
     @property
     def memory(self) -> Hashable:
@@ -223,11 +234,16 @@ class Caller(Stepping):
                 and statement.keyword in _SPLIT
                 and self.touches not in (Footprint.READ, Footprint.SERIALIZABLE_READ)
             )
-            if request.text:
-                yield (statement,)
             value: Any = None
             error: BaseException | None = None
             try:
+                if self._surroundings.begin_is_seen and _begins_unasked(connection, statement, status):
+                    touches, self.touches = self.touches, Footprint.WRITE
+                    yield (_statement("BEGIN"),)
+                    connection.pgconn.exec_(connection._get_tx_start_command())
+                    self.touches = touches
+                if request.text:
+                    yield (statement,)
                 if alone:
                     connection.pgconn.exec_(b"BEGIN")
                 value = yield from _carried_out(request)
@@ -264,6 +280,8 @@ class Caller(Stepping):
         aborted = connection.pgconn.transaction_status == pq.TransactionStatus.INERROR
         if aborted and ends(statement) and plain and connection not in self._nested:
             return Footprint.NOTHING  # the server let go of everything at the error, unless there was a savepoint
+        if begins(statement) and self._surroundings.begin_is_seen:
+            return Footprint.WRITE  # it says what now() is
         volatile = self._surroundings.volatile(calls(statement))
         return footprint([statement], isolation=None if plain else "serializable", volatile=volatile)
 
@@ -339,6 +357,18 @@ def _unseen(call: Call) -> str:
     return (
         f"{call} made no round trip that racebench sees: only synchronous psycopg 3 (also under SQLAlchemy and Django) "
         f"can be scheduled; {why}"
+    )
+
+
+def _begins_unasked(connection: psycopg.Connection[Any], statement: Statement, status: int) -> bool:
+    """Whether psycopg sends a BEGIN of its own before a statement."""
+    return (
+        bool(statement.text)
+        and not connection.autocommit
+        and status == pq.TransactionStatus.IDLE
+        and connection.pgconn.pipeline_status == pq.PipelineStatus.OFF
+        and not begins(statement)
+        and not ends(statement)
     )
 
 

@@ -70,6 +70,8 @@ class SessionThread:
         self.free = False
         #: Round trips that passed since the call began.
         self.passed = 0
+        #: What was sent while the gates were passed.
+        self.texts: set[str] = set()
         self._inbox: SimpleQueue[Any] = SimpleQueue()
         self._outbox: SimpleQueue[Request | Finished] = SimpleQueue()
         self._abandoning = False
@@ -148,6 +150,7 @@ class SessionThread:
         said = _said(connection, work)
         if said is None or self.free:
             self.passed += said is not None
+            self.texts.update(said[:1] if said is not None else ())
             return wait()
         text, cursor = said
         if self._abandoning:

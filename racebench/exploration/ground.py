@@ -27,13 +27,15 @@ from racebench.exploration.footprints import Footprint, footprint
 from racebench.exploration.inspection import (
     after_begin,
     cached_sequences,
+    columns,
     decoded,
     may_set,
     rows_query,
+    sources,
     triggers,
     volatile_functions,
 )
-from racebench.exploration.likeness import Pasts, alike, in_pipelines, warm
+from racebench.exploration.likeness import Pasts, alike, begin_is_seen, in_pipelines, warm
 from racebench.exploration.schedules import Step
 from racebench.exploration.scripts import in_transactions
 from racebench.exploration.search import Choice
@@ -43,6 +45,7 @@ from racebench.model import (
     Consumer,
     Outcome,
     Scenario,
+    Script,
     Strategy,
 )
 from racebench.own import APPLICATION
@@ -166,7 +169,7 @@ class Ground:
         self.writers: list[Writer | Caller] = []
         # Registered before there is one: what has been opened is closed even if the next cannot be.
         stack.callback(_close, actors)
-        surroundings = Surroundings(monitor, schema, target.label)
+        surroundings = self._surroundings = Surroundings(monitor, schema, target.label, volatile)
         if asked.strategy.calls:
             stack.enter_context(gates.installed())
 
@@ -209,7 +212,7 @@ class Ground:
             stack.callback(self._before.close)
         self.stage = Stage(actors, monitor, asked.step_s)
         self._cached = cached_sequences(monitor, schema)
-        self._alike = alike(script) and not self._cached
+        self._inspect(script, consumers)
         self.order_victims()
         self._snapshot = Snapshot(monitor, schema) if asked.scenario.restored else None
         if asked.strategy.calls:
@@ -218,6 +221,20 @@ class Ground:
         self._violated = {}
         if asked.scenario.rows is not None:
             self._rows = rows_query(asked.scenario.rows)
+
+    def _inspect(self, script: Script, consumers: Sequence[Consumer]) -> None:
+        """Find out whether sessions are alike, and whether anybody sees when a transaction began."""
+        asked = self._asked
+        scripts = [script, *(each.script for each in consumers)]
+        statements = [statement for each in scripts for statement in each.statements]
+        hidden = sources(self._monitor, self.schema, statements)
+        tables = columns(self._monitor, self.schema)
+        read = [statement.text for each in consumers for statement in each.script.statements]
+        self._alike = alike(script, tables, [*hidden, *read]) and not self._cached
+        ddl = [*asked.scenario.schema, *asked.strategy.schema, *(part for each in consumers for part in each.schema)]
+        #: Whether a failed try leaves nothing: a function may have locked for the session.
+        self._forgets = not hidden
+        self._glues = not begin_is_seen([*(each.text for each in scripts), *(each.text for each in ddl), *hidden])
 
     def order_victims(self, *, last_first: bool = False) -> None:
         """Have the server end the first session of a deadlock, or the last: the one that looks for one soonest.
@@ -283,12 +300,16 @@ class Ground:
             return None
         return actor.like, past, actor.memory, actor.sends
 
-    def take(self, session: int) -> None:
+    def take(self, session: int) -> Footprint | None:
         actor = self.stage.actors[session - 1]
-        glued = self._asked.reduce and isinstance(actor, Writer) and _is_begin(actor)
+        glued = self._asked.reduce and self._glues and isinstance(actor, Writer) and _is_begin(actor)
         self._step(actor)
+        others = bool(self.stage.woken)
         if glued and actor.state is State.READY:
             self._step(actor)
+            others |= bool(self.stage.woken)
+        # What went on because of it may have committed, and what was refused has rolled back.
+        return Footprint.ANYTHING if others or (isinstance(actor, Writer) and actor.sqlstate) else None
 
     def _step(self, actor: Actor) -> None:
         self._taken.append(actor.number)
@@ -297,7 +318,7 @@ class Ground:
         self._raced |= len(self.stage.woken) > 1
         again = {writer.number for writer, before in zip(self.writers, tries, strict=True) if writer.tries > before}
         self._pasts.took(actor.number, touches, undone=actor.number in again, waits=actor.state is State.WAITING)
-        for session in again:
+        for session in again if self._forgets else ():
             self._pasts.begins_again(session)
 
     def end(self, schedule: Sequence[int], *, complete: bool) -> None:  # noqa: ARG002 - BEGINs are steps of their own
@@ -307,9 +328,16 @@ class Ground:
                 return
             self._run_out()
         if waiting := [actor.name for actor in self.stage.actors if actor.state is State.WAITING]:
+            if self._asked.strategy.calls:
+                raise UsageProblem(
+                    f"{' and '.join(waiting)} wait for each other over several connections, which the server does not "
+                    "see: use one connection in a call"
+                )
+            holders = {pid for pids in self.stage.waits.values() for pid in pids}
+            held = [actor.name for actor in self.stage.actors if actor.pid in holders]
             raise UsageProblem(
-                f"{' and '.join(waiting)} wait for each other over several connections, which the server does not see: "
-                "use one connection in a call"
+                f"{' and '.join(waiting)} cannot go on, though {' and '.join(held)} came to the end of the script: it "
+                "leaves a lock of its session behind; have it unlock what it locks, in the same try"
             )
         if complete:
             self.ended(self._judge(tuple(self._taken)))
@@ -382,6 +410,8 @@ class Ground:
         return known
 
     def _footprint(self, actor: Actor) -> Footprint:
+        if _is_begin(actor) and not self._glues:
+            return Footprint.WRITE  # it says what now() is
         if _is_begin(actor):
             return self._after_begin.get(id(actor.gate[0]), Footprint.ANYTHING)
         if any(id(statement) in self._piped for statement in actor.gate):
@@ -486,6 +516,8 @@ class Ground:
                 )
         for caller in callers:
             caller.alone = alone - {""}
+        texts = set().union(*(caller.texts for caller in callers))
+        self._surroundings.begin_is_seen = not self._glues or begin_is_seen(texts)
 
 
 def _close(actors: Sequence[Actor]) -> None:
