@@ -7,7 +7,7 @@ round: what slows the machine for a while slows both sides. Pure; running them i
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -125,8 +125,10 @@ def compare(runs: Sequence[RunResult], asked: Asked, conditions: Conditions, cpu
     """Judge every strategy by its runs so far; those of a round that not all have finished count for anomalies only."""
     found, whole = by_strategy(runs, list(asked.digests))
     each = joint(asked.confidence, len(found) - 1)
+    names = dict.fromkeys(name for run in runs for name in run.counts)
     rated = {name: [run.throughput_per_s for run in of[:whole]] for name, of in found.items()}
     base_verdict, _ = worst(found[asked.reference])
+    unrun = f"{asked.reference} was not run" if not found[asked.reference] else ""
     made = []
     for name, of in found.items():
         ratio = None
@@ -137,6 +139,8 @@ def compare(runs: Sequence[RunResult], asked: Asked, conditions: Conditions, cpu
         judgement, reason = Judgement.REFERENCE, ""
         if name != asked.reference:
             judgement, reason = judge(verdict, kinds, base_verdict, ratio, asked)
+            if verdict is not Verdict.INVALID and (unrun or not of):
+                judgement, reason = Judgement.INCONCLUSIVE, unrun if of else "it was not run"
         made.append(
             Compared(
                 strategy=name,
@@ -144,7 +148,7 @@ def compare(runs: Sequence[RunResult], asked: Asked, conditions: Conditions, cpu
                 verdict=verdict,
                 found=kinds,
                 runs=len(of),
-                counts=_totals(of),
+                counts=_totals(of, names),
                 throughput_per_s=geometric_mean(rated[name], asked.confidence),
                 latency_us={q: _latency(of[:whole], q, asked.confidence) for q in ("p50", "p99")},
                 ratio=ratio,
@@ -197,8 +201,8 @@ def judge(
     return Judgement.INCONCLUSIVE, "the interval holds 1"
 
 
-def _totals(runs: Sequence[RunResult]) -> dict[str, int]:
-    names = dict.fromkeys(name for run in runs for name in run.counts)
+def _totals(runs: Sequence[RunResult], names: Iterable[str]) -> dict[str, int]:
+    """The sums of all counts, also of no run at all: before the first round is whole some strategies have none."""
     totals = {name: sum(run.counts.get(name, 0) for run in runs) for name in names}
     return totals | {"errors": sum(sum(run.errors.values()) for run in runs)}
 

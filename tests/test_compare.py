@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
+import os
 import shutil
 import signal
 from collections import Counter
@@ -191,6 +193,38 @@ def test_of_half_a_comparison_whole_rounds_give_the_speeds_and_every_run_the_ano
     assert base.verdict is Verdict.INVALID
     assert base.counts["duplicates"] == 2
     assert comparison.warnings[0].startswith("2 of 7 rounds were finished")
+
+
+@pytest.mark.parametrize(
+    ("reference", "run", "reasons"),
+    [
+        ("advisory", "advisory", {"upsert": "it was not run", "naive": "it was not run"}),
+        ("upsert", "advisory", {"advisory": "upsert was not run", "naive": "it was not run"}),
+    ],
+)
+def test_before_the_first_round_is_whole_what_was_not_run_yet_has_dashes(
+    reference: str, run: str, reasons: dict[str, str]
+) -> None:
+    runs = [run_of(run)]
+    comparison = compared(runs, reference=reference, digests=dict.fromkeys(("advisory", "upsert", "naive"), "d"))
+    assert comparison.whole == 0
+    assert {one.strategy: one.reason for one in comparison.strategies if one.reason} == reasons
+    assert {one.judgement for one in comparison.strategies} == {Judgement.REFERENCE, Judgement.INCONCLUSIVE}
+    for width in (80, 140):
+        lines = shown(comparison, runs, width).splitlines()
+        naive = [line.split() for line in lines if line.startswith("naive ")][-1]
+        assert naive[-5:] == ["–"] * 5
+    made = Document(
+        environment={"server_version": "18.4", "target": "embedded", "cpu_count": 2},
+        created="2026-11-23T00:00:00Z",
+        runs=tuple(runs),
+        comparison=comparison,
+        complete=False,
+    )
+    assert "| `naive` | **UNKNOWN** | inconclusive | – | – |  | – | – | – | – | – |" in grid.markdown(made)
+    assert "UNFINISHED: 0 of 7 whole rounds" in summary.render([made])
+    assert [case.name for case in cases.suites([made])[0].cases] == [run]
+    assert tracked.bigger(made) == "[]\n"
 
 
 def test_less_than_two_rounds_are_no_measurement() -> None:
@@ -504,6 +538,81 @@ def test_interrupted_half_way_the_finished_rounds_are_shown_and_saved(
     assert "baseline: not saved, for this was not finished" in output
     assert list((tmp_path / "results" / "baselines").iterdir()) == []
     assert output.startswith(racebench("report", str(saved)).stdout)
+
+
+def test_interrupted_in_the_first_round_what_was_finished_is_shown(
+    start: Start, racebench: Command, tmp_path: Path
+) -> None:
+    process = start("compare", "-s", "correct", "-w", "2", "-d", "0.3", "--json", "c.json")
+    wait_for((tmp_path / "c.json").exists, "no run was finished")
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors == "racebench: interrupted; no server, worker or schema is left\n"
+    assert "UNFINISHED: 0 of 7 whole rounds" in output
+    (saved,) = (tmp_path / "results").glob("*.json")
+    assert f"saved: {saved.relative_to(tmp_path)}" in output
+    assert output.startswith(racebench("report", str(saved)).stdout)
+
+
+def test_a_report_that_cannot_be_written_does_not_hide_what_was_measured(racebench: Command, tmp_path: Path) -> None:
+    (tmp_path / "full.xml").symlink_to("/dev/full")
+    done = racebench(
+        *("compare", "-s", "upsert", "-s", "advisory", "-w", "2", "-n", "20", "--rounds", "2"),
+        *("--report", "junit=full.xml"),
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("racebench: cannot write full.xml: No space left on device")
+    assert "2 rounds, in random order" in done.stdout
+    assert "saved: results/" in done.stdout
+
+
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_interrupted_before_anything_is_started_it_says_so_too(
+    start: Start, tmp_path: Path, sign: signal.Signals
+) -> None:
+    os.mkfifo(tmp_path / "base.json")  # reading the baseline waits for a writer
+    process = start("compare", "-s", "upsert", "-s", "advisory", "--baseline", "./base.json")
+    ends: list[int] = []
+
+    def reads() -> bool:
+        with contextlib.suppress(OSError):  # ENXIO: nobody has opened it to read
+            ends.append(os.open(tmp_path / "base.json", os.O_WRONLY | os.O_NONBLOCK))
+        return bool(ends)
+
+    wait_for(reads, "the baseline is not read")
+    process.send_signal(sign)
+    output, errors = process.communicate(timeout=60)
+    os.close(ends[0])
+    assert process.returncode == 130
+    assert (output, errors) == ("", "racebench: interrupted; no server, worker or schema is left\n")
+
+
+def test_ctrl_c_harms_no_process_that_workers_come_from_even_while_it_is_importing(start: Start) -> None:
+    """On a terminal Ctrl-C goes to all of them; an importing Python would die of it, with a traceback."""
+    process = start("compare", "-s", "upsert", "-s", "advisory", "-w", "2", "-n", "20", "--rounds", "2", "--no-save")
+    times = 0
+    while process.poll() is None:
+        with contextlib.suppress(OSError):
+            children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+            for child in children:
+                if b"forkserver" in Path(f"/proc/{child}/cmdline").read_bytes():
+                    os.kill(int(child), signal.SIGINT)
+                    times += 1
+    output, errors = process.communicate()
+    assert times > 0
+    assert (process.returncode, errors) == (0, "")
+    assert "2 rounds, in random order" in output
+
+
+def test_a_second_interruption_changes_nothing(start: Start, tmp_path: Path) -> None:
+    process = start("compare", "-s", "upsert", "-s", "advisory", "-w", "2", "-d", "0.2", "--json", "c.json")
+    wait_for((tmp_path / "c.json").exists, "no run was finished")
+    while process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate()
+    assert process.returncode == 130
+    assert errors == "racebench: interrupted; no server, worker or schema is left\n"
 
 
 @pytest.mark.parametrize("fail_slower", ['"20%"', "20"])

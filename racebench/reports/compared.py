@@ -83,15 +83,20 @@ def _table(
             cells.append(Text("–" if one.judgement is Judgement.INVALID else one.judgement.value, style=_style(one)))
             cells += [_rate(one.throughput_per_s), *_ratio(one, ascii_only=ascii_only)]
         if counts:
-            cells += [_latency(one), amount(one.counts["committed"])]
-            cells += [amount(one.counts[kind], bad=kind in forbidden) for kind in kinds]
-            cells += [amount(one.counts["errors"], bad=bool(one.counts["refused"])), amount(one.counts["retries"])]
+            cells += [_latency(one), _amount(one, "committed")]
+            cells += [_amount(one, kind, bad=kind in forbidden) for kind in kinds]
+            cells += [_amount(one, "errors", bad=bool(one.counts["refused"])), _amount(one, "retries")]
         made.add_row(*cells)
     return made
 
 
 def _style(one: Compared) -> str:
     return _STYLES.get(one.judgement, "")
+
+
+def _amount(one: Compared, name: str, *, bad: bool = False) -> Text | str:
+    """A count; a dash, no 0, for what was not run."""
+    return amount(one.counts[name], bad=bad) if one.runs else "–"
 
 
 def _rate(rate: Estimate | None) -> str:
@@ -161,7 +166,7 @@ def markdown(document: Document) -> str:
         verdict = one.verdict.value if one.verdict is Verdict.VALID else f"**{one.verdict.value}**"
         judged = "–" if one.judgement is Judgement.INVALID else one.judgement.value
         cells = [f"`{one.strategy}`", verdict, judged, _rate(one.throughput_per_s), *_ratio(one, ascii_only=False)]
-        counts = [f"{one.counts[kind]:,}" for kind in (*kinds, "errors", "retries")]
+        counts = [f"{one.counts[kind]:,}" if one.runs else "–" for kind in (*kinds, "errors", "retries")]
         lines.append(_row([*cells, _latency(one), *counts]))
     lines += ["", f"{_how_far(comparison)}. {_legend(comparison)}"]
     if comparison.warnings:

@@ -73,7 +73,7 @@ def _heading(document: Document | Explorations) -> str:
     results: Sequence[RunResult | explorations.Exploration]
     if isinstance(document, Explorations):
         results, body = document.explorations, explorations.markdown(document.explorations)
-    elif len({(run.scenario, run.strategy) for run in document.runs}) < len(document.runs):
+    elif document.comparison is not None or _several_of_one(document):
         results, body = document.runs, grid.markdown(document)
     else:
         results, body = document.runs, _table(document)
@@ -83,6 +83,11 @@ def _heading(document: Document | Explorations) -> str:
     server = cases.server_of(document)
     cut = "" if document.complete else "\nInterrupted: these are the results until then.\n"
     return f"### racebench: {_cell(scenarios)} on {server}\n{cut}\n{body}\n"
+
+
+def _several_of_one(document: Document) -> bool:
+    """Whether a strategy is there more than once, beside other consumers: a matrix."""
+    return len({(run.scenario, run.strategy) for run in document.runs}) < len(document.runs)
 
 
 def _table(document: Document) -> str:
