@@ -24,6 +24,7 @@ _DRIFT = 0.10
 STOLEN = 0.02
 LOADED = 0.5  # of the processors, before the first run
 _NOTED = 3  # notes of a strategy on a terminal
+_FAILING = 0.01  # the share of operations that may fail before a rate of commits says too little
 _SAMPLES = 500  # a p99 of fewer rests on fewer than five of them
 _WORST = (Verdict.VALID, Verdict.UNKNOWN, Verdict.INVALID)
 
@@ -128,6 +129,8 @@ def compare(runs: Sequence[RunResult], asked: Asked, conditions: Conditions, cpu
     names = dict.fromkeys(name for run in runs for name in run.counts)
     rated = {name: [run.throughput_per_s for run in of[:whole]] for name, of in found.items()}
     base_verdict, _ = worst(found[asked.reference])
+    failing = {name: _failing(of) for name, of in found.items()}
+    base_failing = failing[asked.reference] if base_verdict is Verdict.VALID else 0.0
     unrun = f"{asked.reference} was not run" if not found[asked.reference] else ""
     made = []
     for name, of in found.items():
@@ -141,6 +144,7 @@ def compare(runs: Sequence[RunResult], asked: Asked, conditions: Conditions, cpu
             judgement, reason = judge(verdict, kinds, base_verdict, ratio, asked)
             if verdict is not Verdict.INVALID and (unrun or not of):
                 judgement, reason = Judgement.INCONCLUSIVE, unrun if of else "it was not run"
+            judgement, reason = _beside_failures(judgement, reason, failing[name], base_failing, asked.reference)
         made.append(
             Compared(
                 strategy=name,
@@ -201,6 +205,28 @@ def judge(
     return Judgement.INCONCLUSIVE, "the interval holds 1"
 
 
+def _failing(runs: Sequence[RunResult]) -> float:
+    """The share of the operations that ended with an error for the application."""
+    attempts = sum(run.counts["attempts"] for run in runs)
+    return sum(sum(run.errors.values()) for run in runs) / attempts if attempts else 0.0
+
+
+def _beside_failures(
+    judgement: Judgement, reason: str, ours: float, theirs: float, reference: str
+) -> tuple[Judgement, str]:
+    """What is fast by giving up is not better: commits a second do not tell what the failures cost the application."""
+    if judgement in (Judgement.BETTER, Judgement.SAME) and ours > _FAILING >= theirs:
+        return Judgement.INCONCLUSIVE, f"{_percent(ours)} of its operations failed"
+    if judgement in (Judgement.WORSE, Judgement.SAME) and theirs > _FAILING >= ours:
+        return Judgement.INCONCLUSIVE, f"{_percent(theirs)} of the operations of {reference} failed"
+    return judgement, reason
+
+
+def _percent(share: float) -> str:
+    """A share from 1 % on; 100 % only if it is all."""
+    return f"{min(99, round(100 * share)) if share < 1 else 100} %"
+
+
 def _totals(runs: Sequence[RunResult], names: Iterable[str]) -> dict[str, int]:
     """The sums of all counts, also of no run at all: before the first round is whole some strategies have none."""
     totals = {name: sum(run.counts.get(name, 0) for run in runs) for name in names}
@@ -238,11 +264,18 @@ def _warnings(
             f"the hypervisor gave {100 * conditions.stolen:.0f} % of the CPU time to others: "
             "measure on a machine of its own"
         )
+    rates = {run.load.rate_per_s for of in found.values() for run in of} - {None}
+    if rates and len(made) > 1:
+        said.append(
+            f"--rate {rates.pop():g} decides how much is committed by whoever keeps up: "
+            "compare the latencies, or leave it out to compare throughput"
+        )
     said += _drift(found, whole)
     said += _wide(made, whole, asked)
     said += _few(found)
     for one in made:
         of = found[one.strategy]
+        said += _troubles(one, of)
         said += _notes(one.strategy, of, cpus)
         if one.verdict is Verdict.VALID and (unseen := [kind for kind in of[0].expected if kind not in one.found]):
             said.append(
@@ -250,6 +283,34 @@ def _warnings(
                 "raise --workers, --duration, --think or --hold before believing it"
             )
     return said
+
+
+def _troubles(one: Compared, runs: Sequence[RunResult]) -> list[str]:
+    """Why a verdict is UNKNOWN, and what failed of a VALID one."""
+    without = [run for run in runs if run.counts["committed"] == 0]
+    codes: dict[str, int] = {}
+    for run in without or runs:
+        for code, times in run.errors.items():
+            codes[code] = codes.get(code, 0) + times
+    worst_code = max(codes, key=lambda code: codes[code], default="")
+    words = next((run.messages[worst_code] for run in runs if worst_code in run.messages), "")
+    error = f" ({worst_code} {words}".rstrip() + ")" if worst_code else ""
+    if one.verdict is Verdict.UNKNOWN and without:
+        return [
+            f"{one.strategy} committed nothing in {len(without)} of {len(runs)} runs{error}: "
+            "nothing follows of it; mend the strategy, or see the notes in the JSON"
+        ]
+    if one.verdict is Verdict.UNKNOWN and runs:
+        return [
+            f"a consumer did not read to the end beside {one.strategy}, so what it missed is not known: "
+            "give it a larger --batch, or the writers less to do"
+        ]
+    if one.verdict is Verdict.VALID and (share := _failing(runs)) > _FAILING:
+        return [
+            f"{_percent(share)} of the operations of {one.strategy} failed{error}: "
+            "the figures are those of the others; have it try again (retry in scenario.toml), or make it wait"
+        ]
+    return []
 
 
 def _wide(made: Sequence[Compared], whole: int, asked: Asked) -> list[str]:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import hypothesis
 import psycopg
 import pytest
 import trustme
@@ -29,6 +30,10 @@ from racebench.targets.embedded import EmbeddedServer, _wheel_programs
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 Start = Callable[..., subprocess.Popen[str]]
+# How long an example takes is the machine's doing.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
+
 RACEBENCH = (sys.executable, "-m", "racebench")
 
 

@@ -227,6 +227,69 @@ def test_before_the_first_round_is_whole_what_was_not_run_yet_has_dashes(
     assert tracked.bigger(made) == "[]\n"
 
 
+NOWAIT = {"55P03": 4000}
+
+
+def failing(strategy: str, rates: Sequence[float], errors: dict[str, int] = NOWAIT, **counts: int) -> list[RunResult]:
+    return [run_of(strategy, rate, errors=errors, attempts=5000 + sum(errors.values()), **counts) for rate in rates]
+
+
+@pytest.mark.parametrize(("factor", "judgement"), [(0.5, "worse"), (1.0, "inconclusive"), (2.0, "inconclusive")])
+def test_what_is_fast_by_giving_up_is_never_better(factor: float, judgement: str) -> None:
+    steady = [run_of("advisory", rate) for rate in STEADY]
+    comparison = compared([*steady, *failing("nowait", times(factor))], rounds=5)
+    one = comparison.of("nowait")
+    assert one is not None
+    assert one.verdict is Verdict.VALID
+    assert one.judgement.value == judgement
+    assert judgement == "worse" or one.reason == "44 % of its operations failed"
+    assert any(
+        warning.startswith("44 % of the operations of nowait failed (55P03): the figures are those of the others")
+        for warning in comparison.warnings
+    )
+    turned = {"worse": "better"}.get(judgement, judgement)
+    other = compared([*steady, *failing("nowait", times(factor))], reference="nowait", rounds=5)
+    assert judged(other, "advisory").value == turned
+
+
+def test_who_fails_alike_is_judged_by_its_rate_and_a_few_failures_are_no_matter() -> None:
+    both = [*failing("advisory", STEADY), *failing("nowait", times(2))]
+    assert judged(compared(both, rounds=5), "nowait") is Judgement.BETTER
+    few = [*(run_of("advisory", rate) for rate in STEADY), *failing("nowait", times(2), {"55P03": 40})]
+    comparison = compared(few, rounds=5)
+    assert judged(comparison, "nowait") is Judgement.BETTER
+    assert not any("failed" in warning for warning in comparison.warnings)
+
+
+def test_giving_up_is_not_better_than_an_invalid_reference_either() -> None:
+    runs = invalid([*rounds_of(naive=STEADY), *failing("nowait", times(2))], "naive", 0)
+    assert judged(compared(runs, reference="naive", rounds=5), "nowait") is Judgement.INCONCLUSIVE
+
+
+def test_why_a_verdict_is_unknown_is_said() -> None:
+    steady = [run_of("advisory", rate) for rate in STEADY]
+    none = [
+        replace(failing("upsert", [0.0], {"22012": 9}, committed=0)[0], messages={"22012": "division by zero"})
+        for _ in STEADY
+    ]
+    comparison = compared([*steady, *none], rounds=5)
+    said = "upsert committed nothing in 5 of 5 runs (22012 division by zero): nothing follows of it"
+    assert any(warning.startswith(said) for warning in comparison.warnings)
+    made = Document(environment={}, created="2026-11-23T00:00:00Z", runs=(*steady, *none), comparison=comparison)
+    message = cases.suites([made])[0].cases[1].message
+    assert message.startswith("UNKNOWN in 5 runs: No operation was committed (22012 division by zero); inconclusive")
+    unread = [run_of("upsert", rate, drained=False) for rate in STEADY]
+    said = "a consumer did not read to the end beside upsert"
+    assert any(warning.startswith(said) for warning in compared([*steady, *unread], rounds=5).warnings)
+
+
+def test_of_an_open_loop_it_is_said_that_the_rate_decides_the_throughput() -> None:
+    open_loop = [run_of(name, 300, load=replace(LOAD, rate_per_s=300.0)) for _ in range(5) for name in ("a", "b")]
+    warning = "--rate 300 decides how much is committed by whoever keeps up"
+    assert any(said.startswith(warning) for said in compared(open_loop, reference="a", rounds=5).warnings)
+    assert not any("--rate" in said for said in compared(rounds_of(a=STEADY, b=STEADY), reference="a").warnings)
+
+
 def test_less_than_two_rounds_are_no_measurement() -> None:
     one = compared(rounds_of(advisory=[1000.0], upsert=[10.0])).of("upsert")
     assert one is not None
