@@ -303,7 +303,7 @@ def _troubles(one: Compared, runs: Sequence[RunResult]) -> list[str]:
     if one.verdict is Verdict.UNKNOWN and runs:
         return [
             f"a consumer did not read to the end beside {one.strategy}, so what it missed is not known: "
-            "give it a larger --batch, or the writers less to do"
+            "run it again, with a larger --batch if it could not keep up"
         ]
     if one.verdict is Verdict.VALID and (share := _failing(runs)) > _FAILING:
         return [
