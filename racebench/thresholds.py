@@ -184,11 +184,7 @@ def _judge(
             outcome = Outcome.CROSSED
         else:
             reason = "the interval holds the limit; more --rounds or a longer --duration"
-        if (
-            threshold.metric in ANOMALIES
-            and outcome is Outcome.PASSED
-            and (unknown := _unknown(threshold.metric, runs))
-        ):
+        if outcome is Outcome.PASSED and (unknown := _unknown(threshold.metric, runs)):
             outcome, reason = Outcome.INCONCLUSIVE, unknown
     if outcome is Outcome.PASSED and verdict is Verdict.INVALID and threshold.metric not in ANOMALIES:
         reason = f"but INVALID: {', '.join(kinds)}"
@@ -240,8 +236,10 @@ def _exact(value: float) -> Estimate:
 
 
 def _unknown(metric: str, runs: Sequence[RunResult]) -> str:
-    """Why an anomaly that was not counted may be there all the same; "" if nothing stands against it."""
-    if any(run.counts["committed"] == 0 for run in runs):
+    """Why a count that passes was not earned, an anomaly may be there all the same; "" if nothing stands against it."""
+    if any(run.counts["attempts"] == 0 for run in runs):
+        return "nothing was attempted"
+    if metric in ANOMALIES and any(run.counts["committed"] == 0 for run in runs):
         return "nothing was committed"
     if metric in _OF_CONSUMERS:
         if any(not run.consumers for run in runs):
