@@ -24,7 +24,7 @@ _DRIFT = 0.10
 STOLEN = 0.02
 LOADED = 0.5  # of the processors, before the first run
 _NOTED = 3  # notes of a strategy on a terminal
-_FAILING = 0.01  # the share of operations that may fail before a rate of commits says too little
+FAILING = 0.01  # the share of operations that may fail before a rate of commits says too little
 _SAMPLES = 500  # a p99 of fewer rests on fewer than five of them
 _WORST = (Verdict.VALID, Verdict.UNKNOWN, Verdict.INVALID)
 
@@ -129,8 +129,8 @@ def compare(runs: Sequence[RunResult], asked: Asked, conditions: Conditions, cpu
     names = dict.fromkeys(name for run in runs for name in run.counts)
     rated = {name: [run.throughput_per_s for run in of[:whole]] for name, of in found.items()}
     base_verdict, _ = worst(found[asked.reference])
-    failing = {name: _failing(of) for name, of in found.items()}
-    base_failing = failing[asked.reference] if base_verdict is Verdict.VALID else 0.0
+    totals = {name: _totals(of, names) for name, of in found.items()}
+    base_failing = failing(totals[asked.reference]) if base_verdict is Verdict.VALID else 0.0
     unrun = f"{asked.reference} was not run" if not found[asked.reference] else ""
     made = []
     for name, of in found.items():
@@ -144,7 +144,9 @@ def compare(runs: Sequence[RunResult], asked: Asked, conditions: Conditions, cpu
             judgement, reason = judge(verdict, kinds, base_verdict, ratio, asked)
             if verdict is not Verdict.INVALID and (unrun or not of):
                 judgement, reason = Judgement.INCONCLUSIVE, unrun if of else "it was not run"
-            judgement, reason = _beside_failures(judgement, reason, failing[name], base_failing, asked.reference)
+            judgement, reason = _beside_failures(
+                judgement, reason, failing(totals[name]), base_failing, asked.reference
+            )
         made.append(
             Compared(
                 strategy=name,
@@ -152,7 +154,7 @@ def compare(runs: Sequence[RunResult], asked: Asked, conditions: Conditions, cpu
                 verdict=verdict,
                 found=kinds,
                 runs=len(of),
-                counts=_totals(of, names),
+                counts=totals[name],
                 throughput_per_s=geometric_mean(rated[name], asked.confidence),
                 latency_us={q: _latency(of[:whole], q, asked.confidence) for q in ("p50", "p99")},
                 ratio=ratio,
@@ -205,24 +207,24 @@ def judge(
     return Judgement.INCONCLUSIVE, "the interval holds 1"
 
 
-def _failing(runs: Sequence[RunResult]) -> float:
-    """The share of the operations that ended with an error for the application."""
-    attempts = sum(run.counts["attempts"] for run in runs)
-    return sum(sum(run.errors.values()) for run in runs) / attempts if attempts else 0.0
+def failing(counts: Mapping[str, int]) -> float:
+    """The share of a strategy's operations that ended with an error for the application."""
+    attempts = counts.get("attempts", 0)
+    return counts.get("errors", 0) / attempts if attempts else 0.0
 
 
 def _beside_failures(
     judgement: Judgement, reason: str, ours: float, theirs: float, reference: str
 ) -> tuple[Judgement, str]:
     """What is fast by giving up is not better: commits a second do not tell what the failures cost the application."""
-    if judgement in (Judgement.BETTER, Judgement.SAME) and ours > _FAILING >= theirs:
-        return Judgement.INCONCLUSIVE, f"{_percent(ours)} of its operations failed"
-    if judgement in (Judgement.WORSE, Judgement.SAME) and theirs > _FAILING >= ours:
-        return Judgement.INCONCLUSIVE, f"{_percent(theirs)} of the operations of {reference} failed"
+    if judgement in (Judgement.BETTER, Judgement.SAME) and ours > FAILING >= theirs:
+        return Judgement.INCONCLUSIVE, f"{percent(ours)} of its operations failed"
+    if judgement in (Judgement.WORSE, Judgement.SAME) and theirs > FAILING >= ours:
+        return Judgement.INCONCLUSIVE, f"{percent(theirs)} of the operations of {reference} failed"
     return judgement, reason
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
     """A share from 1 % on; 100 % only if it is all."""
     return f"{min(99, round(100 * share)) if share < 1 else 100} %"
 
@@ -305,9 +307,9 @@ def _troubles(one: Compared, runs: Sequence[RunResult]) -> list[str]:
             f"a consumer did not read to the end beside {one.strategy}, so what it missed is not known: "
             "run it again, with a larger --batch if it could not keep up"
         ]
-    if one.verdict is Verdict.VALID and (share := _failing(runs)) > _FAILING:
+    if one.verdict is Verdict.VALID and (share := failing(one.counts)) > FAILING:
         return [
-            f"{_percent(share)} of the operations of {one.strategy} failed{error}: "
+            f"{percent(share)} of the operations of {one.strategy} failed{error}: "
             "the figures are those of the others; have it try again (retry in scenario.toml), or make it wait"
         ]
     return []

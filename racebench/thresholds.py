@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from racebench.comparison import Comparison, by_strategy, worst
+from racebench.comparison import FAILING, Comparison, by_strategy, failing, percent, worst
 from racebench.errors import UsageProblem, suggest
 from racebench.model import ANOMALIES, Consumer, RunResult, Scenario, Strategy, Verdict
 from racebench.statistics import Estimate, geometric_mean
@@ -188,6 +188,8 @@ def _judge(
             outcome, reason = Outcome.INCONCLUSIVE, unknown
     if outcome is Outcome.PASSED and verdict is Verdict.INVALID and threshold.metric not in ANOMALIES:
         reason = f"but INVALID: {', '.join(kinds)}"
+    elif outcome is Outcome.PASSED and threshold.metric in _MEASURED and (share := _failing(runs)) > FAILING:
+        reason = f"but {percent(share)} of its operations failed"
     interval = value is not None and value.low != value.high
     return Held(
         text=threshold.text,
@@ -199,6 +201,11 @@ def _judge(
         outcome=outcome,
         reason=reason,
     )
+
+
+def _failing(runs: Sequence[RunResult]) -> float:
+    errors = sum(sum(run.errors.values()) for run in runs)
+    return failing({"attempts": sum(run.counts["attempts"] for run in runs), "errors": errors})
 
 
 def _value(

@@ -186,6 +186,14 @@ def test_a_fast_pass_of_a_wrong_strategy_says_that_it_is_wrong() -> None:
     assert one.reason == "but INVALID: missed"
 
 
+def test_a_fast_pass_of_a_strategy_that_gives_up_says_that_it_does() -> None:
+    hasty = run_of("upsert", attempts=10_000, errors={"55P03": 5000})
+    (one,) = held("p99_ms < 20", [hasty])
+    assert (one.outcome, one.reason) == (Outcome.PASSED, "but 50 % of its operations failed")
+    (one,) = held("p99_ms < 20", [run_of("upsert", errors={"55P03": 5})])
+    assert (one.outcome, one.reason) == (Outcome.PASSED, "")
+
+
 def test_errors_are_those_the_application_saw() -> None:
     assert outcome("errors == 0", run_of("unique", errors={"23505": 4})) is Outcome.CROSSED
     assert outcome("errors == 0", run_of("unique")) is Outcome.PASSED
