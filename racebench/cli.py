@@ -391,7 +391,7 @@ def show(name: str, scenario: str | None) -> None:
 def report(files: tuple[str, ...], format_: str | None, output: str | None, title: str, **places: str | None) -> None:
     """Render saved results again, in any format: runs in all of them, explorations in some.
 
-    FILE is what `racebench run`, `matrix` or `explore` saved; several are put side by side.
+    FILE is what `racebench run`, `compare`, `matrix` or `explore` saved; several are put side by side.
     """
     from pathlib import Path
 

@@ -25,6 +25,7 @@ from measured import LOAD, compared, rounds_of, run_of
 from racebench import catalog
 from racebench.comparing import in_rounds
 from racebench.comparison import Comparison, Conditions, Judgement, joint
+from racebench.errors import one_line
 from racebench.model import Pace, RunResult, Timeline, Usage, Verdict
 from racebench.reports import cases, document, grid, junit, summary, terminal, tracked
 from racebench.reports.document import SCHEMA_FILE, Document
@@ -281,6 +282,24 @@ def test_why_a_verdict_is_unknown_is_said() -> None:
     unread = [run_of("upsert", rate, drained=False) for rate in STEADY]
     said = "a consumer did not read to the end beside upsert"
     assert any(warning.startswith(said) for warning in compared([*steady, *unread], rounds=5).warnings)
+
+
+def test_what_a_server_says_is_no_markup() -> None:
+    said = replace(failing("upsert", [0.0], {"P0001": 9}, committed=0)[0], messages={"P0001": "a | <b> `c`"})
+    runs = [run_of("advisory"), said]
+    comparison = compared(runs, rounds=5)
+    made = Document(
+        environment={"server_version": "18.4", "target": "embedded", "cpu_count": 2},
+        created="2026-11-23T00:00:00Z",
+        runs=tuple(runs),
+        comparison=comparison,
+    )
+    assert "(P0001 a &#124; &lt;b&gt; &#96;c&#96;)" in grid.markdown(made)
+    assert "(P0001 a | <b> `c`)" in " ".join(shown(comparison, runs, 500).split())
+
+
+def test_a_message_commands_no_terminal() -> None:
+    assert one_line("a\n b\x1b[31mred\x9b\x00é") == "a b\\x1b[31mred\\x9b\\x00é"
 
 
 def test_of_an_open_loop_it_is_said_that_the_rate_decides_the_throughput() -> None:

@@ -16,6 +16,7 @@ from racebench.comparison import Compared, Comparison, Judgement
 from racebench.model import RunResult, Verdict
 from racebench.reports import limits
 from racebench.reports.document import Document
+from racebench.reports.literal import literal
 from racebench.reports.terminal import amount, blank_table, verdict_text
 from racebench.statistics import Estimate
 
@@ -170,7 +171,7 @@ def markdown(document: Document) -> str:
         lines.append(_row([*cells, _latency(one), *counts]))
     lines += ["", f"{_how_far(comparison)}. {_legend(comparison)}"]
     if comparison.warnings:
-        lines += ["", *(f"- warning: {warning}" for warning in comparison.warnings)]
+        lines += ["", *(f"- warning: {literal(warning)}" for warning in comparison.warnings)]
     return "\n".join([*lines, ""])
 
 

@@ -13,6 +13,7 @@ from racebench.model import RunResult, Verdict
 from racebench.reports import cases, explorations, grid, limits
 from racebench.reports.document import Document
 from racebench.reports.explorations import Explorations
+from racebench.reports.literal import literal
 
 VARIABLE = "GITHUB_STEP_SUMMARY"
 LIMIT = 1024 * 1024
@@ -77,12 +78,12 @@ def _heading(document: Document | Explorations) -> str:
         results, body = document.runs, grid.markdown(document)
     else:
         results, body = document.runs, _table(document)
-        held = [f"- {_cell(line.plain)}" for line in limits.render(document, ascii_only=False)]
+        held = [f"- {literal(line.plain)}" for line in limits.render(document, ascii_only=False)]
         body = "\n".join([*held, "", body]) if held else body
     scenarios = ", ".join(dict.fromkeys(result.scenario for result in results))
     server = cases.server_of(document)
     cut = "" if document.complete else "\nInterrupted: these are the results until then.\n"
-    return f"### racebench: {_cell(scenarios)} on {server}\n{cut}\n{body}\n"
+    return f"### racebench: {literal(scenarios)} on {server}\n{cut}\n{body}\n"
 
 
 def _several_of_one(document: Document) -> bool:
@@ -101,7 +102,7 @@ def _table(document: Document) -> str:
         p50, p99 = run.latency_us["p50"], run.latency_us["p99"]
         latency = "–" if p50 is None or p99 is None else f"{p50 / 1e3:.1f} / {p99 / 1e3:.1f}"
         lines.append(
-            f"| {_cell(name)} | {_MARKS[run.verdict]} {run.verdict.value}{unlike} | {wrong} "
+            f"| {literal(name)} | {_MARKS[run.verdict]} {run.verdict.value}{unlike} | {wrong} "
             f"| {run.throughput_per_s:,.0f} | {latency} | {run.counts['committed']:,} | {run.counts['retries']:,} "
             f"| {sum(run.errors.values()):,} |"
         )
@@ -113,19 +114,11 @@ def _section(suite: cases.Suite, case: cases.Case) -> str:
     fence = "`" * 3
     while fence in said:
         fence += "`"
-    name = _cell(f"{suite.scenario}: {case.name}")
+    name = literal(f"{suite.scenario}: {case.name}")
     return (
         f"<details><summary>{_MARKS[case.verdict]} {name} is {case.verdict.value}</summary>\n\n"
         f"{fence}text\n{said}\n{fence}\n\n</details>\n\n"
     )
-
-
-def _cell(text: str) -> str:
-    """Text that is neither Markdown nor HTML, on one line."""
-    plain = " ".join(text.split())
-    for special, instead in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("|", "&#124;"), ("`", "&#96;")):
-        plain = plain.replace(special, instead)
-    return plain
 
 
 def _bytes(text: str) -> int:
