@@ -312,6 +312,28 @@ def test_runs_and_explorations_make_one_junit_report(racebench: Command, tmp_pat
     assert both.stderr.count("\n") == 1
 
 
+def test_among_other_results_thresholds_and_comparisons_are_not_lost(racebench: Command, tmp_path: Path) -> None:
+    few = ("-w", "2", "-n", "20", "--threshold", "rows == 7", "--no-save", "--json")
+    assert racebench("run", "-s", "upsert", *few, "run.json").returncode == 4
+    assert racebench("compare", "-s", "upsert", "-s", "advisory", "--rounds", "2", *few, "both.json").returncode == 4
+    assert racebench("run", "-s", "upsert", "-n", "20", "--no-save", "--json", "plain.json").returncode == 0
+    files = ("run.json", "both.json", "plain.json")
+    suites = ET.fromstring(racebench("report", *files, "--format", "junit").stdout)
+    assert [(suite.get("name"), suite.get("tests"), suite.get("failures")) for suite in suites] == [
+        ("version-counter (run)", "1", "0"),
+        ("version-counter (run)", "1", "0"),
+        ("version-counter (limits)", "1", "1"),
+        ("version-counter (compare)", "2", "0"),
+        ("version-counter (limits)", "2", "2"),
+    ]
+    summary = racebench("report", *files, "--format", "summary").stdout
+    assert summary.count("✗ crossed") == 3
+    assert "2 rounds, in random order" in summary
+    rows = racebench("report", *files, "--format", "csv").stdout.splitlines()
+    assert len(rows) == 1 + 1 + 4 + 1
+    assert len(json.loads(racebench("report", *files, "--format", "json").stdout)["runs"]) == 6
+
+
 def test_a_matrix_is_summarised_as_its_grid(racebench: Command, tmp_path: Path) -> None:
     job = tmp_path / "summary.md"
     done = racebench(
