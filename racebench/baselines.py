@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from racebench.comparison import LOADED, STOLEN, Comparison, by_strategy, joint
+from racebench.comparison import FAILING, LOADED, STOLEN, Comparison, by_strategy, failing, joint, percent
 from racebench.errors import UsageProblem
 from racebench.model import RunResult, Verdict
 from racebench.statistics import Estimate, ratio_of_means
@@ -90,6 +90,13 @@ def check(then: Measured, name: str, scenario: str) -> None:
         *((run.strategy, str) for run in then.runs),
         *((consumer.name, str) for run in then.runs for consumer in run.consumers),
         *((one.strategy, str) for one in then.comparison.strategies),
+        *((one.counts, dict) for one in then.comparison.strategies),
+        *(
+            (one.counts.get(name, 0), int)
+            for one in then.comparison.strategies
+            if isinstance(one.counts, dict)
+            for name in ("attempts", "errors")
+        ),
     )
     if not all(isinstance(value, shape) for value, shape in shapes):
         raise UsageProblem(f"baseline {name} is damaged; save another")
@@ -144,6 +151,9 @@ def beside(now: Measured, then: Measured, *, name: str, fail_slower: float | Non
             standing, reason = Standing.INCONCLUSIVE, busy
         elif fail_slower is not None:
             standing, reason = _slower(ratio, fail_slower)
+            if standing is Standing.HELD and failing(one.counts) > FAILING >= failing(before.counts):
+                standing = Standing.INCONCLUSIVE
+                reason = f"{percent(failing(one.counts))} of its operations fail, which they did not then"
         if one.digest != before.digest:
             reason = f"{reason}; its SQL has changed since" if reason else "its SQL has changed since"
         made.append(Beside(strategy=one.strategy, standing=standing, ratio=ratio, reason=reason))

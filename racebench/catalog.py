@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,7 @@ def find_scenario(name: str | None) -> Scenario:
         folder = Path(name)
         if not folder.is_dir():
             raise UsageProblem(f"scenario folder '{name}' does not exist")
-        return read_scenario(folder)
+        return replace(read_scenario(folder), options=("--scenario", name))
     folder = shipped_folder() / name
     if (folder / MANIFEST).is_file():
         return read_scenario(folder)

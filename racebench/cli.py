@@ -16,6 +16,7 @@ import click
 
 from racebench import __version__, commands, completing, options
 from racebench.errors import ExitCode, Interrupted, RacebenchError, UsageProblem, one_line
+from racebench.interrupts import handled
 from racebench.reports import formats
 
 if TYPE_CHECKING:
@@ -40,9 +41,10 @@ def main() -> NoReturn:
 
 def _main(arguments: list[str]) -> int:
     try:
-        code = cli.main(args=arguments, prog_name="racebench", standalone_mode=False)
-        sys.stdout.flush()
-        return int(code or 0)
+        with handled():
+            code = cli.main(args=arguments, prog_name="racebench", standalone_mode=False)
+            sys.stdout.flush()
+            return int(code or 0)
     except click.exceptions.Exit as done:
         return done.exit_code
     except click.ClickException as problem:
@@ -122,14 +124,18 @@ def compare(reports: tuple[options.ReportFile, ...], **given: Any) -> int:
     ones. A strategy with an anomaly is never better, however fast. See docs/compare.md.
     """
     from racebench import comparing
+    from racebench.interrupts import shielded
     from racebench.reports import terminal
 
     made = comparing.plan(**given)
     said = "not saved, for this was not finished"
     try:
         _execute(made.plan, lambda: terminal.show(_console(), made.plan.document()), reports)
-        code = comparing.finish(made)
-        said = str(made.saved_baseline) if made.saved_baseline else f"not saved, for this ends with exit code {code}"
+        with shielded():  # the baseline is saved, and says so, or is not
+            code = comparing.finish(made)
+            said = (
+                str(made.saved_baseline) if made.saved_baseline else f"not saved, for this ends with exit code {code}"
+            )
     finally:
         if made.save_to is not None and made.plan.json_path != "-":
             click.echo(f"baseline: {said}")
@@ -385,7 +391,7 @@ def show(name: str, scenario: str | None) -> None:
 def report(files: tuple[str, ...], format_: str | None, output: str | None, title: str, **places: str | None) -> None:
     """Render saved results again, in any format: runs in all of them, explorations in some.
 
-    FILE is what `racebench run`, `matrix` or `explore` saved; several are put side by side.
+    FILE is what `racebench run`, `compare`, `matrix` or `explore` saved; several are put side by side.
     """
     from pathlib import Path
 
@@ -612,16 +618,25 @@ def _execute(
                 running.run(plan, callback)
         finally:
             if plan.results:
-                _publish(plan.document(), reports)
-            if plan.results and plan.json_path == "-":
-                click.echo(plan.json())
-            elif plan.results:
-                show()
-                for line in plan.left_out if not quiet else ():
-                    click.echo(f"left out: {line}")
-                if plan.saved is not None and not quiet:
-                    click.echo(f"saved: {plan.saved}")
-                kept = [result.history for result in plan.results if result.history is not None]
-                if kept and plan.stem is not None and not quiet:
-                    several = f" and {len(kept) - 1} more" if len(kept) > 1 else ""
-                    click.echo(f"history: {plan.stem.with_name(kept[0])}{several}; see `racebench check`")
+                try:
+                    _publish(plan.document(), reports)
+                finally:  # what was measured is shown though a report cannot be written
+                    _tell(plan, show, quiet=quiet)
+
+
+def _tell(plan: Plan, show: Callable[[], None], *, quiet: bool) -> None:
+    """Print what was measured, and where it was saved; as JSON alone if stdout is for that."""
+    if plan.json_path == "-":
+        click.echo(plan.json())
+        return
+    show()
+    if quiet:
+        return
+    for line in plan.left_out:
+        click.echo(f"left out: {line}")
+    if plan.saved is not None:
+        click.echo(f"saved: {plan.saved}")
+    kept = [result.history for result in plan.results if result.history is not None]
+    if kept and plan.stem is not None:
+        several = f" and {len(kept) - 1} more" if len(kept) > 1 else ""
+        click.echo(f"history: {plan.stem.with_name(kept[0])}{several}; see `racebench check`")

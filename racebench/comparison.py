@@ -7,7 +7,7 @@ round: what slows the machine for a while slows both sides. Pure; running them i
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -24,6 +24,7 @@ _DRIFT = 0.10
 STOLEN = 0.02
 LOADED = 0.5  # of the processors, before the first run
 _NOTED = 3  # notes of a strategy on a terminal
+FAILING = 0.01  # the share of operations that may fail before a rate of commits says too little
 _SAMPLES = 500  # a p99 of fewer rests on fewer than five of them
 _WORST = (Verdict.VALID, Verdict.UNKNOWN, Verdict.INVALID)
 
@@ -125,8 +126,12 @@ def compare(runs: Sequence[RunResult], asked: Asked, conditions: Conditions, cpu
     """Judge every strategy by its runs so far; those of a round that not all have finished count for anomalies only."""
     found, whole = by_strategy(runs, list(asked.digests))
     each = joint(asked.confidence, len(found) - 1)
+    names = dict.fromkeys(name for run in runs for name in run.counts)
     rated = {name: [run.throughput_per_s for run in of[:whole]] for name, of in found.items()}
     base_verdict, _ = worst(found[asked.reference])
+    totals = {name: _totals(of, names) for name, of in found.items()}
+    base_failing = failing(totals[asked.reference]) if base_verdict is Verdict.VALID else 0.0
+    unrun = f"{asked.reference} was not run" if not found[asked.reference] else ""
     made = []
     for name, of in found.items():
         ratio = None
@@ -137,6 +142,11 @@ def compare(runs: Sequence[RunResult], asked: Asked, conditions: Conditions, cpu
         judgement, reason = Judgement.REFERENCE, ""
         if name != asked.reference:
             judgement, reason = judge(verdict, kinds, base_verdict, ratio, asked)
+            if verdict is not Verdict.INVALID and (unrun or not of):
+                judgement, reason = Judgement.INCONCLUSIVE, unrun if of else "it was not run"
+            judgement, reason = _beside_failures(
+                judgement, reason, failing(totals[name]), base_failing, asked.reference
+            )
         made.append(
             Compared(
                 strategy=name,
@@ -144,7 +154,7 @@ def compare(runs: Sequence[RunResult], asked: Asked, conditions: Conditions, cpu
                 verdict=verdict,
                 found=kinds,
                 runs=len(of),
-                counts=_totals(of),
+                counts=totals[name],
                 throughput_per_s=geometric_mean(rated[name], asked.confidence),
                 latency_us={q: _latency(of[:whole], q, asked.confidence) for q in ("p50", "p99")},
                 ratio=ratio,
@@ -197,8 +207,30 @@ def judge(
     return Judgement.INCONCLUSIVE, "the interval holds 1"
 
 
-def _totals(runs: Sequence[RunResult]) -> dict[str, int]:
-    names = dict.fromkeys(name for run in runs for name in run.counts)
+def failing(counts: Mapping[str, int]) -> float:
+    """The share of a strategy's operations that ended with an error for the application."""
+    attempts = counts.get("attempts", 0)
+    return counts.get("errors", 0) / attempts if attempts else 0.0
+
+
+def _beside_failures(
+    judgement: Judgement, reason: str, ours: float, theirs: float, reference: str
+) -> tuple[Judgement, str]:
+    """What is fast by giving up is not better: commits a second do not tell what the failures cost the application."""
+    if judgement in (Judgement.BETTER, Judgement.SAME) and ours > FAILING >= theirs:
+        return Judgement.INCONCLUSIVE, f"{percent(ours)} of its operations failed"
+    if judgement in (Judgement.WORSE, Judgement.SAME) and theirs > FAILING >= ours:
+        return Judgement.INCONCLUSIVE, f"{percent(theirs)} of the operations of {reference} failed"
+    return judgement, reason
+
+
+def percent(share: float) -> str:
+    """A share from 1 % on; 100 % only if it is all."""
+    return f"{min(99, round(100 * share)) if share < 1 else 100} %"
+
+
+def _totals(runs: Sequence[RunResult], names: Iterable[str]) -> dict[str, int]:
+    """The sums of all counts, also of no run at all: before the first round is whole some strategies have none."""
     totals = {name: sum(run.counts.get(name, 0) for run in runs) for name in names}
     return totals | {"errors": sum(sum(run.errors.values()) for run in runs)}
 
@@ -234,11 +266,18 @@ def _warnings(
             f"the hypervisor gave {100 * conditions.stolen:.0f} % of the CPU time to others: "
             "measure on a machine of its own"
         )
+    rates = {run.load.rate_per_s for of in found.values() for run in of} - {None}
+    if rates and len(made) > 1:
+        said.append(
+            f"--rate {rates.pop():g} decides how much is committed by whoever keeps up: "
+            "compare the latencies, or leave it out to compare throughput"
+        )
     said += _drift(found, whole)
     said += _wide(made, whole, asked)
     said += _few(found)
     for one in made:
         of = found[one.strategy]
+        said += _troubles(one, of)
         said += _notes(one.strategy, of, cpus)
         if one.verdict is Verdict.VALID and (unseen := [kind for kind in of[0].expected if kind not in one.found]):
             said.append(
@@ -246,6 +285,34 @@ def _warnings(
                 "raise --workers, --duration, --think or --hold before believing it"
             )
     return said
+
+
+def _troubles(one: Compared, runs: Sequence[RunResult]) -> list[str]:
+    """Why a verdict is UNKNOWN, and what failed of a VALID one."""
+    without = [run for run in runs if run.counts["committed"] == 0]
+    codes: dict[str, int] = {}
+    for run in without or runs:
+        for code, times in run.errors.items():
+            codes[code] = codes.get(code, 0) + times
+    worst_code = max(codes, key=lambda code: codes[code], default="")
+    words = next((run.messages[worst_code] for run in runs if worst_code in run.messages), "")
+    error = f" ({worst_code} {words}".rstrip() + ")" if worst_code else ""
+    if one.verdict is Verdict.UNKNOWN and without:
+        return [
+            f"{one.strategy} committed nothing in {len(without)} of {len(runs)} runs{error}: "
+            "nothing follows of it; mend the strategy, or see the notes in the JSON"
+        ]
+    if one.verdict is Verdict.UNKNOWN and runs:
+        return [
+            f"a consumer did not read to the end beside {one.strategy}, so what it missed is not known: "
+            "run it again, with a larger --batch if it could not keep up"
+        ]
+    if one.verdict is Verdict.VALID and (share := failing(one.counts)) > FAILING:
+        return [
+            f"{percent(share)} of the operations of {one.strategy} failed{error}: "
+            "the figures are those of the others; have it try again (retry in scenario.toml), or make it wait"
+        ]
+    return []
 
 
 def _wide(made: Sequence[Compared], whole: int, asked: Asked) -> list[str]:

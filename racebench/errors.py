@@ -5,6 +5,7 @@ Every message is one line: what failed, the value, what to do. Nothing here form
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from enum import IntEnum
 
@@ -65,6 +66,9 @@ def suggest(name: str, known: Iterable[str]) -> str:
     return f"; known: {', '.join(names)}" if names else ""
 
 
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
+
+
 def one_line(text: str) -> str:
-    """Fold a multi-line message (libpq's, an OS error's) into one line."""
-    return " ".join(text.split())
+    """Fold a multi-line message (libpq's, an OS error's) into one line, in which nothing commands the terminal."""
+    return _CONTROL.sub(lambda found: f"\\x{ord(found.group()):02x}", " ".join(text.split()))

@@ -1,13 +1,12 @@
 """Ctrl-C, SIGTERM and SIGHUP: one Interrupted, never in the middle of cleaning up.
 
 The first signal raises Interrupted in the main thread, or, inside `shielded()`, as soon as that ends.
-Later ones are ignored: cleaning up is bounded, and interrupting it would leave things behind.
+Later ones are ignored, to the end of the process: cleaning up is bounded, and interrupting it would leave things.
 """
 
 from __future__ import annotations
 
 import contextlib
-import logging
 import signal
 from collections.abc import Iterator
 from types import FrameType
@@ -47,19 +46,31 @@ def shielded() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def interruptible() -> Iterator[None]:
-    """Turn the signals into Interrupted for the length of a command; the handlers before come back.
-
-    Meanwhile what psycopg logs is not printed: a connection interrupted in the middle of a statement, or whose server
-    is gone, cannot be rolled back, and racebench says in its own words what became of it.
-    """
+def handled() -> Iterator[None]:
+    """Turn the signals into Interrupted for the length of the block; the handlers before come back if none came."""
+    if signal.getsignal(_SIGNALS[0]) is not _handle:
+        _State.pending = _State.raised = False
     before = {number: signal.signal(number, _handle) for number in _SIGNALS}
-    _State.pending = _State.raised = False
-    quiet = logging.NullHandler()
-    logging.getLogger("psycopg").addHandler(quiet)
     try:
         yield
     finally:
-        logging.getLogger("psycopg").removeHandler(quiet)
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_IGN if _State.raised else handler)
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Handle the signals while a database is at work, and do not print what psycopg logs.
+
+    A connection interrupted in the middle of a statement, or whose server is gone, cannot be rolled back, and racebench
+    says in its own words what became of it.
+    """
+    import logging  # a tenth of what `racebench --help` takes
+
+    quiet = logging.NullHandler()
+    logging.getLogger("psycopg").addHandler(quiet)
+    try:
+        with handled():
+            yield
+    finally:
+        logging.getLogger("psycopg").removeHandler(quiet)

@@ -281,7 +281,7 @@ class Scenario:
     `advise` names the strategy to recommend.
     `setup` is called after the schema is made, `checks` are invariants that are called (calls.py). `restored`: a
     session does not keep to a tenant, so each explored schedule begins with the tables as the setup left them.
-    `options` are the words that name it to a command, if it is no folder.
+    `options` are the words that name it to a command, if its name alone does not.
     """
 
     name: str

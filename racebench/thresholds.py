@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from racebench.comparison import Comparison, by_strategy, worst
+from racebench.comparison import FAILING, Comparison, by_strategy, failing, percent, worst
 from racebench.errors import UsageProblem, suggest
 from racebench.model import ANOMALIES, Consumer, RunResult, Scenario, Strategy, Verdict
 from racebench.statistics import Estimate, geometric_mean
@@ -184,14 +184,12 @@ def _judge(
             outcome = Outcome.CROSSED
         else:
             reason = "the interval holds the limit; more --rounds or a longer --duration"
-        if (
-            threshold.metric in ANOMALIES
-            and outcome is Outcome.PASSED
-            and (unknown := _unknown(threshold.metric, runs))
-        ):
+        if outcome is Outcome.PASSED and (unknown := _unknown(threshold.metric, runs)):
             outcome, reason = Outcome.INCONCLUSIVE, unknown
     if outcome is Outcome.PASSED and verdict is Verdict.INVALID and threshold.metric not in ANOMALIES:
         reason = f"but INVALID: {', '.join(kinds)}"
+    elif outcome is Outcome.PASSED and threshold.metric in _MEASURED and (share := _failing(runs)) > FAILING:
+        reason = f"but {percent(share)} of its operations failed"
     interval = value is not None and value.low != value.high
     return Held(
         text=threshold.text,
@@ -203,6 +201,11 @@ def _judge(
         outcome=outcome,
         reason=reason,
     )
+
+
+def _failing(runs: Sequence[RunResult]) -> float:
+    errors = sum(sum(run.errors.values()) for run in runs)
+    return failing({"attempts": sum(run.counts["attempts"] for run in runs), "errors": errors})
 
 
 def _value(
@@ -240,8 +243,10 @@ def _exact(value: float) -> Estimate:
 
 
 def _unknown(metric: str, runs: Sequence[RunResult]) -> str:
-    """Why an anomaly that was not counted may be there all the same; "" if nothing stands against it."""
-    if any(run.counts["committed"] == 0 for run in runs):
+    """Why a count that passes was not earned, an anomaly may be there all the same; "" if nothing stands against it."""
+    if any(run.counts["attempts"] == 0 for run in runs):
+        return "nothing was attempted"
+    if metric in ANOMALIES and any(run.counts["committed"] == 0 for run in runs):
         return "nothing was committed"
     if metric in _OF_CONSUMERS:
         if any(not run.consumers for run in runs):

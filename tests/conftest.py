@@ -33,6 +33,7 @@ Start = Callable[..., subprocess.Popen[str]]
 settings.register_profile("patient", deadline=None)  # a busy machine is no failure
 settings.load_profile("patient")
 
+
 RACEBENCH = (sys.executable, "-m", "racebench")
 
 

@@ -74,6 +74,16 @@ def test_a_regression_is_judged_on_the_interval(factor: float, expected: str) ->
     assert (result.differs, result.control) == ((), "advisory")
 
 
+def test_who_gives_up_now_and_did_not_then_has_not_held() -> None:
+    def side(errors: int) -> Measured:
+        hasty = [run_of("upsert", rate, attempts=5000 + errors, errors={"55P03": errors}) for rate in times(2)]
+        return measured([*rounds_of(advisory=STEADY), *hasty])
+
+    assert standing(beside(side(5000), THEN), "upsert") is Standing.INCONCLUSIVE
+    assert standing(beside(side(5000), side(5000)), "upsert") is Standing.HELD
+    assert standing(beside(side(5), THEN), "upsert") is Standing.HELD
+
+
 def test_a_machine_that_is_slower_today_is_no_regression_and_one_that_is_faster_hides_none() -> None:
     half = beside(measured(rounds_of(advisory=times(0.5), upsert=times(0.5))), THEN)
     assert standing(half, "upsert") is Standing.HELD

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
+import os
 import shutil
 import signal
 from collections import Counter
@@ -23,6 +25,7 @@ from measured import LOAD, compared, rounds_of, run_of
 from racebench import catalog
 from racebench.comparing import in_rounds
 from racebench.comparison import Comparison, Conditions, Judgement, joint
+from racebench.errors import one_line
 from racebench.model import Pace, RunResult, Timeline, Usage, Verdict
 from racebench.reports import cases, document, grid, junit, summary, terminal, tracked
 from racebench.reports.document import SCHEMA_FILE, Document
@@ -193,6 +196,119 @@ def test_of_half_a_comparison_whole_rounds_give_the_speeds_and_every_run_the_ano
     assert comparison.warnings[0].startswith("2 of 7 rounds were finished")
 
 
+@pytest.mark.parametrize(
+    ("reference", "run", "reasons"),
+    [
+        ("advisory", "advisory", {"upsert": "it was not run", "naive": "it was not run"}),
+        ("upsert", "advisory", {"advisory": "upsert was not run", "naive": "it was not run"}),
+    ],
+)
+def test_before_the_first_round_is_whole_what_was_not_run_yet_has_dashes(
+    reference: str, run: str, reasons: dict[str, str]
+) -> None:
+    runs = [run_of(run)]
+    comparison = compared(runs, reference=reference, digests=dict.fromkeys(("advisory", "upsert", "naive"), "d"))
+    assert comparison.whole == 0
+    assert {one.strategy: one.reason for one in comparison.strategies if one.reason} == reasons
+    assert {one.judgement for one in comparison.strategies} == {Judgement.REFERENCE, Judgement.INCONCLUSIVE}
+    for width in (80, 140):
+        lines = shown(comparison, runs, width).splitlines()
+        naive = [line.split() for line in lines if line.startswith("naive ")][-1]
+        assert naive[-5:] == ["–"] * 5
+    made = Document(
+        environment={"server_version": "18.4", "target": "embedded", "cpu_count": 2},
+        created="2026-11-23T00:00:00Z",
+        runs=tuple(runs),
+        comparison=comparison,
+        complete=False,
+    )
+    assert "| `naive` | **UNKNOWN** | inconclusive | – | – |  | – | – | – | – | – |" in grid.markdown(made)
+    assert "UNFINISHED: 0 of 7 whole rounds" in summary.render([made])
+    assert [case.name for case in cases.suites([made])[0].cases] == [run]
+    assert tracked.bigger(made) == "[]\n"
+
+
+NOWAIT = {"55P03": 4000}
+
+
+def failing(strategy: str, rates: Sequence[float], errors: dict[str, int] = NOWAIT, **counts: int) -> list[RunResult]:
+    return [run_of(strategy, rate, errors=errors, attempts=5000 + sum(errors.values()), **counts) for rate in rates]
+
+
+@pytest.mark.parametrize(("factor", "judgement"), [(0.5, "worse"), (1.0, "inconclusive"), (2.0, "inconclusive")])
+def test_what_is_fast_by_giving_up_is_never_better(factor: float, judgement: str) -> None:
+    steady = [run_of("advisory", rate) for rate in STEADY]
+    comparison = compared([*steady, *failing("nowait", times(factor))], rounds=5)
+    one = comparison.of("nowait")
+    assert one is not None
+    assert one.verdict is Verdict.VALID
+    assert one.judgement.value == judgement
+    assert judgement == "worse" or one.reason == "44 % of its operations failed"
+    assert any(
+        warning.startswith("44 % of the operations of nowait failed (55P03): the figures are those of the others")
+        for warning in comparison.warnings
+    )
+    turned = {"worse": "better"}.get(judgement, judgement)
+    other = compared([*steady, *failing("nowait", times(factor))], reference="nowait", rounds=5)
+    assert judged(other, "advisory").value == turned
+
+
+def test_who_fails_alike_is_judged_by_its_rate_and_a_few_failures_are_no_matter() -> None:
+    both = [*failing("advisory", STEADY), *failing("nowait", times(2))]
+    assert judged(compared(both, rounds=5), "nowait") is Judgement.BETTER
+    few = [*(run_of("advisory", rate) for rate in STEADY), *failing("nowait", times(2), {"55P03": 40})]
+    comparison = compared(few, rounds=5)
+    assert judged(comparison, "nowait") is Judgement.BETTER
+    assert not any("failed" in warning for warning in comparison.warnings)
+
+
+def test_giving_up_is_not_better_than_an_invalid_reference_either() -> None:
+    runs = invalid([*rounds_of(naive=STEADY), *failing("nowait", times(2))], "naive", 0)
+    assert judged(compared(runs, reference="naive", rounds=5), "nowait") is Judgement.INCONCLUSIVE
+
+
+def test_why_a_verdict_is_unknown_is_said() -> None:
+    steady = [run_of("advisory", rate) for rate in STEADY]
+    none = [
+        replace(failing("upsert", [0.0], {"22012": 9}, committed=0)[0], messages={"22012": "division by zero"})
+        for _ in STEADY
+    ]
+    comparison = compared([*steady, *none], rounds=5)
+    said = "upsert committed nothing in 5 of 5 runs (22012 division by zero): nothing follows of it"
+    assert any(warning.startswith(said) for warning in comparison.warnings)
+    made = Document(environment={}, created="2026-11-23T00:00:00Z", runs=(*steady, *none), comparison=comparison)
+    message = cases.suites([made])[0].cases[1].message
+    assert message.startswith("UNKNOWN in 5 runs: No operation was committed (22012 division by zero); inconclusive")
+    unread = [run_of("upsert", rate, drained=False) for rate in STEADY]
+    said = "a consumer did not read to the end beside upsert"
+    assert any(warning.startswith(said) for warning in compared([*steady, *unread], rounds=5).warnings)
+
+
+def test_what_a_server_says_is_no_markup() -> None:
+    said = replace(failing("upsert", [0.0], {"P0001": 9}, committed=0)[0], messages={"P0001": "a | <b> `c`"})
+    runs = [run_of("advisory"), said]
+    comparison = compared(runs, rounds=5)
+    made = Document(
+        environment={"server_version": "18.4", "target": "embedded", "cpu_count": 2},
+        created="2026-11-23T00:00:00Z",
+        runs=tuple(runs),
+        comparison=comparison,
+    )
+    assert "(P0001 a &#124; &lt;b&gt; &#96;c&#96;)" in grid.markdown(made)
+    assert "(P0001 a | <b> `c`)" in " ".join(shown(comparison, runs, 500).split())
+
+
+def test_a_message_commands_no_terminal() -> None:
+    assert one_line("a\n b\x1b[31mred\x9b\x00é") == "a b\\x1b[31mred\\x9b\\x00é"
+
+
+def test_of_an_open_loop_it_is_said_that_the_rate_decides_the_throughput() -> None:
+    open_loop = [run_of(name, 300, load=replace(LOAD, rate_per_s=300.0)) for _ in range(5) for name in ("a", "b")]
+    warning = "--rate 300 decides how much is committed by whoever keeps up"
+    assert any(said.startswith(warning) for said in compared(open_loop, reference="a", rounds=5).warnings)
+    assert not any("--rate" in said for said in compared(rounds_of(a=STEADY, b=STEADY), reference="a").warnings)
+
+
 def test_less_than_two_rounds_are_no_measurement() -> None:
     one = compared(rounds_of(advisory=[1000.0], upsert=[10.0])).of("upsert")
     assert one is not None
@@ -331,7 +447,7 @@ def test_the_table_puts_the_verdict_before_the_speed_and_names_the_anomaly() -> 
     assert lines.index(right) < lines.index(wrong)
     assert wrong.split()[:3] == ["naive", "INVALID", "–"]
     assert "better" not in said
-    assert "naive is INVALID: 1 duplicates, in 1 of 5 runs." in said
+    assert "naive is INVALID: 1 duplicate, in 1 of 5 runs." in said
 
 
 def test_without_unicode_the_table_is_whole() -> None:
@@ -370,7 +486,7 @@ def test_in_reports_for_ci_a_strategy_is_one_case_and_one_series() -> None:
         ("advisory", Verdict.VALID, ()),
         ("naive", Verdict.INVALID, ("duplicates",)),
     ]
-    assert suite.cases[1].message == "INVALID in 5 runs: 1 duplicates; invalid: duplicates."
+    assert suite.cases[1].message == "INVALID in 5 runs: 1 duplicate; invalid: duplicates."
     assert '<testsuite name="version-counter (compare)"' in junit.render([suite])
     assert "| `advisory` | VALID | reference |" in summary.render([made])
     tracked_rates = json.loads(tracked.bigger(made))
@@ -504,6 +620,81 @@ def test_interrupted_half_way_the_finished_rounds_are_shown_and_saved(
     assert "baseline: not saved, for this was not finished" in output
     assert list((tmp_path / "results" / "baselines").iterdir()) == []
     assert output.startswith(racebench("report", str(saved)).stdout)
+
+
+def test_interrupted_in_the_first_round_what_was_finished_is_shown(
+    start: Start, racebench: Command, tmp_path: Path
+) -> None:
+    process = start("compare", "-s", "correct", "-w", "2", "-d", "0.3", "--json", "c.json")
+    wait_for((tmp_path / "c.json").exists, "no run was finished")
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors == "racebench: interrupted; no server, worker or schema is left\n"
+    assert "UNFINISHED: 0 of 7 whole rounds" in output
+    (saved,) = (tmp_path / "results").glob("*.json")
+    assert f"saved: {saved.relative_to(tmp_path)}" in output
+    assert output.startswith(racebench("report", str(saved)).stdout)
+
+
+def test_a_report_that_cannot_be_written_does_not_hide_what_was_measured(racebench: Command, tmp_path: Path) -> None:
+    (tmp_path / "full.xml").symlink_to("/dev/full")
+    done = racebench(
+        *("compare", "-s", "upsert", "-s", "advisory", "-w", "2", "-n", "20", "--rounds", "2"),
+        *("--report", "junit=full.xml"),
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("racebench: cannot write full.xml: No space left on device")
+    assert "2 rounds, in random order" in done.stdout
+    assert "saved: results/" in done.stdout
+
+
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_interrupted_before_anything_is_started_it_says_so_too(
+    start: Start, tmp_path: Path, sign: signal.Signals
+) -> None:
+    os.mkfifo(tmp_path / "base.json")  # reading the baseline waits for a writer
+    process = start("compare", "-s", "upsert", "-s", "advisory", "--baseline", "./base.json")
+    ends: list[int] = []
+
+    def reads() -> bool:
+        with contextlib.suppress(OSError):  # ENXIO: nobody has opened it to read
+            ends.append(os.open(tmp_path / "base.json", os.O_WRONLY | os.O_NONBLOCK))
+        return bool(ends)
+
+    wait_for(reads, "the baseline is not read")
+    process.send_signal(sign)
+    output, errors = process.communicate(timeout=60)
+    os.close(ends[0])
+    assert process.returncode == 130
+    assert (output, errors) == ("", "racebench: interrupted; no server, worker or schema is left\n")
+
+
+def test_ctrl_c_harms_no_process_that_workers_come_from_even_while_it_is_importing(start: Start) -> None:
+    """On a terminal Ctrl-C goes to all of them; an importing Python would die of it, with a traceback."""
+    process = start("compare", "-s", "upsert", "-s", "advisory", "-w", "2", "-n", "20", "--rounds", "2", "--no-save")
+    times = 0
+    while process.poll() is None:
+        with contextlib.suppress(OSError):
+            children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+            for child in children:
+                if b"forkserver" in Path(f"/proc/{child}/cmdline").read_bytes():
+                    os.kill(int(child), signal.SIGINT)
+                    times += 1
+    output, errors = process.communicate()
+    assert times > 0
+    assert (process.returncode, errors) == (0, "")
+    assert "2 rounds, in random order" in output
+
+
+def test_a_second_interruption_changes_nothing(start: Start, tmp_path: Path) -> None:
+    process = start("compare", "-s", "upsert", "-s", "advisory", "-w", "2", "-d", "0.2", "--json", "c.json")
+    wait_for((tmp_path / "c.json").exists, "no run was finished")
+    while process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate()
+    assert process.returncode == 130
+    assert errors == "racebench: interrupted; no server, worker or schema is left\n"
 
 
 @pytest.mark.parametrize("fail_slower", ['"20%"', "20"])

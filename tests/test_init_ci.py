@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from ruamel.yaml import YAML
 from test_reports_ci import problems
 
 from conftest import Command
+from racebench import catalog
 
 GITHUB = ".github/workflows/racebench.yml"
 GITLAB = ".gitlab-ci.yml"
@@ -120,6 +122,17 @@ def test_a_scenario_of_ones_own_is_named_with_care(racebench: Command, tmp_path:
         explore, _ = scripts(tmp_path, service)
         done = carried_out(tmp_path, explore)
         assert done.returncode == 3, done.stderr
+
+
+def test_the_replay_command_of_a_scenario_of_ones_own_runs_as_it_is_printed(racebench: Command, tmp_path: Path) -> None:
+    shutil.copytree(catalog.find_scenario("lost-update").folder, tmp_path / "db" / "my orders")
+    done = racebench("explore", "./db/my orders", "-s", "naive", "--no-save", "--report", "junit=x.xml")
+    (command,) = [line.strip() for line in done.stdout.splitlines() if "racebench replay" in line]
+    assert command in (tmp_path / "x.xml").read_text()
+    program, *arguments = shlex.split(command)
+    assert program == "racebench"
+    again = racebench(*arguments, "--fail-on", "any")
+    assert again.returncode == 3, again.stderr
 
 
 def test_nothing_is_overwritten_unless_asked(racebench: Command, tmp_path: Path) -> None:

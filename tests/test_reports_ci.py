@@ -206,7 +206,7 @@ def test_tracked_figures_are_arrays_of_name_unit_value(version_counter: Scenario
 def test_the_summary_has_a_table_and_the_witness_folded_away(version_counter: Scenario) -> None:
     said = summary.render([whole(result_of(version_counter, "naive"))])
     assert said.startswith("### racebench: version-counter on PostgreSQL 18.4 (embedded)\n")
-    assert "| naive | ❌ INVALID | 1 duplicates, 1 missed |" in said
+    assert "| naive | ❌ INVALID | 1 duplicate, 1 missed |" in said
     assert "<details><summary>❌ version-counter: naive is INVALID</summary>" in said
     assert "worker 1 and worker 2 both wrote version 17" in said
 
@@ -310,6 +310,28 @@ def test_runs_and_explorations_make_one_junit_report(racebench: Command, tmp_pat
     both = racebench("report", *saved, "--format", "json")
     assert both.returncode == 2
     assert both.stderr.count("\n") == 1
+
+
+def test_among_other_results_thresholds_and_comparisons_are_not_lost(racebench: Command, tmp_path: Path) -> None:
+    few = ("-w", "2", "-n", "20", "--threshold", "rows == 7", "--no-save", "--json")
+    assert racebench("run", "-s", "upsert", *few, "run.json").returncode == 4
+    assert racebench("compare", "-s", "upsert", "-s", "advisory", "--rounds", "2", *few, "both.json").returncode == 4
+    assert racebench("run", "-s", "upsert", "-n", "20", "--no-save", "--json", "plain.json").returncode == 0
+    files = ("run.json", "both.json", "plain.json")
+    suites = ET.fromstring(racebench("report", *files, "--format", "junit").stdout)
+    assert [(suite.get("name"), suite.get("tests"), suite.get("failures")) for suite in suites] == [
+        ("version-counter (run)", "1", "0"),
+        ("version-counter (run)", "1", "0"),
+        ("version-counter (limits)", "1", "1"),
+        ("version-counter (compare)", "2", "0"),
+        ("version-counter (limits)", "2", "2"),
+    ]
+    summary = racebench("report", *files, "--format", "summary").stdout
+    assert summary.count("✗ crossed") == 3
+    assert "2 rounds, in random order" in summary
+    rows = racebench("report", *files, "--format", "csv").stdout.splitlines()
+    assert len(rows) == 1 + 1 + 4 + 1
+    assert len(json.loads(racebench("report", *files, "--format", "json").stdout)["runs"]) == 6
 
 
 def test_a_matrix_is_summarised_as_its_grid(racebench: Command, tmp_path: Path) -> None:

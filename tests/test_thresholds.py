@@ -162,6 +162,16 @@ def test_what_was_not_seen_because_nobody_looked_is_no_pass() -> None:
     assert outcome("p999_ms < 20", run_of("upsert")) is Outcome.INCONCLUSIVE
 
 
+@pytest.mark.parametrize("metric", ["errors", "failed", "unknown", "retries", "duplicates"])
+def test_where_nothing_was_attempted_nothing_passes(metric: str) -> None:
+    idle = run_of("advisory", 0.0, committed=0, attempts=0, p99_ms=None)
+    (one,) = held(f"{metric} == 0", [idle])
+    assert (one.outcome, one.reason) == (Outcome.INCONCLUSIVE, "nothing was attempted")
+    assert outcome(f"{metric} > 0", idle) is Outcome.CROSSED
+    tried = run_of("advisory", 0.0, committed=0, attempts=9, p99_ms=None)
+    assert outcome(f"{metric} == 0", tried) is (Outcome.INCONCLUSIVE if metric == "duplicates" else Outcome.PASSED)
+
+
 def test_a_strategy_that_was_not_run_is_no_pass() -> None:
     made = held("duplicates == 0", [run_of("upsert")], None, "uuidv7")
     assert [(one.outcome, one.reason) for one in made] == [(Outcome.INCONCLUSIVE, "it was not run")]
@@ -174,6 +184,14 @@ def test_a_fast_pass_of_a_wrong_strategy_says_that_it_is_wrong() -> None:
     (one,) = held("throughput_per_s > 1", [run_of("naive", missed=3)])
     assert one.outcome is Outcome.PASSED
     assert one.reason == "but INVALID: missed"
+
+
+def test_a_fast_pass_of_a_strategy_that_gives_up_says_that_it_does() -> None:
+    hasty = run_of("upsert", attempts=10_000, errors={"55P03": 5000})
+    (one,) = held("p99_ms < 20", [hasty])
+    assert (one.outcome, one.reason) == (Outcome.PASSED, "but 50 % of its operations failed")
+    (one,) = held("p99_ms < 20", [run_of("upsert", errors={"55P03": 5})])
+    assert (one.outcome, one.reason) == (Outcome.PASSED, "")
 
 
 def test_errors_are_those_the_application_saw() -> None:

@@ -86,9 +86,28 @@ class Worker:
         return bool(self._process.is_alive())
 
 
+def _mask(how: int) -> None:
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(how, {signal.SIGINT})
+
+
+@contextlib.contextmanager
+def _held_back() -> Iterator[None]:
+    """Let what is started here never see a Ctrl-C, which a terminal sends to all; this process sees it afterwards.
+
+    A Python that is still importing would die of it with a traceback.
+    """
+    _mask(signal.SIG_BLOCK)
+    try:
+        yield
+    finally:
+        _mask(signal.SIG_UNBLOCK)
+
+
 def _serve(pipe: Any) -> None:
     """Run tasks until the parent hangs up. Ctrl-C is the parent's to handle."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _mask(signal.SIG_UNBLOCK)
     channel = Channel(pipe)
     with contextlib.suppress(EOFError, OSError):
         while True:
@@ -114,9 +133,11 @@ class Processes:
 
     def __enter__(self) -> Processes:
         if self.method == "forkserver":
-            from multiprocess import forkserver
+            from multiprocess import forkserver, resource_tracker
 
-            forkserver.ensure_running()  # does not wait: the imports go on while the database starts
+            resource_tracker.ensure_running()  # holds SIGINT back by itself, and lets it through when it is done
+            with _held_back():
+                forkserver.ensure_running()  # does not wait: the imports go on while the database starts
         return self
 
     def __exit__(self, *_: object) -> None:

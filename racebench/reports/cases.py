@@ -116,7 +116,9 @@ def _named_strategies(document: Document, comparison: Comparison) -> list[tuple[
         if not of:
             continue
         worst = next((run for run in of if run.verdict is one.verdict), of[0])
-        counted = ", ".join(f"{one.counts[kind]:,} {kind}" for kind in one.found) or "no anomaly"
+        counted = ", ".join(sentences.counted(kind, one.counts[kind]) for kind in one.found) or "no anomaly"
+        if one.verdict is Verdict.UNKNOWN:
+            counted = sentences.happened(worst).removesuffix(".")
         judged = f"; {one.judgement.value}{f': {one.reason}' if one.reason else ''}"
         made = _of_run(dataclasses.replace(document, runs=(worst,), comparison=None), worst, one.strategy)
         made = dataclasses.replace(

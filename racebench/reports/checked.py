@@ -15,6 +15,7 @@ from racebench.model import ANOMALIES
 from racebench.offline import CheckResult
 from racebench.reports import timeline
 from racebench.reports.document import published
+from racebench.reports.sentences import counted
 from racebench.reports.terminal import amount, blank_table, verdict_text
 
 SCHEMA_VERSION = 1
@@ -96,19 +97,16 @@ def _paragraph(result: CheckResult) -> Iterator[RenderableType]:
     text.append(_label(result), style="bold")
     text.append(f" ({result.file}: {result.about.scenario}, {result.about.strategy}) is ")
     text.append(verdict_text(result.verdict))
-    found = [
-        f"{result.counts[kind]:,} {kind}"
-        for kind in ANOMALIES
-        if kind in result.about.forbidden and result.counts[kind]
-    ]
+    counts = {kind: result.counts[kind] for kind in ANOMALIES if kind in result.about.forbidden}
+    found = [counted(kind, count) for kind, count in counts.items() if count]
     text.append(f": {', '.join(found)}." if found else ": nothing forbidden was found.")
     yield text
     for log in result.consumers:
         late = ", ".join(f"{name} {log.late_us[name] / 1e3:.1f}" for name in _LATE if log.late_us[name] is not None)  # type: ignore[operator]
-        counts = log.counts
+        seen = log.counts
         said = (
-            f"consumer '{log.name}': {counts['delivered']:,} delivered, {counts['missed']:,} missed, "
-            f"{counts['redelivered']:,} again"
+            f"consumer '{log.name}': {seen['delivered']:,} delivered, {seen['missed']:,} missed, "
+            f"{seen['redelivered']:,} again"
         )
         yield Padding(Text(said + (f"; late by ms: {late}" if late else "")), (0, 0, 0, 2))
     if result.about.note:

@@ -14,8 +14,9 @@ from rich.text import Text
 
 from racebench.comparison import Compared, Comparison, Judgement
 from racebench.model import RunResult, Verdict
-from racebench.reports import limits
+from racebench.reports import limits, sentences
 from racebench.reports.document import Document
+from racebench.reports.literal import literal
 from racebench.reports.terminal import amount, blank_table, verdict_text
 from racebench.statistics import Estimate
 
@@ -83,15 +84,20 @@ def _table(
             cells.append(Text(judged(one), style=_style(one)))
             cells += [_rate(one.throughput_per_s), *_ratio(one, ascii_only=ascii_only)]
         if counts:
-            cells += [_latency(one), amount(one.counts["committed"])]
-            cells += [amount(one.counts[kind], bad=kind in forbidden) for kind in kinds]
-            cells += [amount(one.counts["errors"], bad=bool(one.counts["refused"])), amount(one.counts["retries"])]
+            cells += [_latency(one), _amount(one, "committed")]
+            cells += [_amount(one, kind, bad=kind in forbidden) for kind in kinds]
+            cells += [_amount(one, "errors", bad=bool(one.counts["refused"])), _amount(one, "retries")]
         made.add_row(*cells)
     return made
 
 
 def _style(one: Compared) -> str:
     return _STYLES.get(one.judgement, "")
+
+
+def _amount(one: Compared, name: str, *, bad: bool = False) -> Text | str:
+    """A count; a dash, no 0, for what was not run."""
+    return amount(one.counts[name], bad=bad) if one.runs else "–"
 
 
 def _rate(rate: Estimate | None) -> str:
@@ -132,13 +138,13 @@ def _anomalies(comparison: Comparison, runs: Sequence[RunResult]) -> Iterator[Te
     for one in wrong[:_SPOKEN]:
         of = [run for run in runs if run.strategy == one.strategy]
         shown = sum(bool(run.found) for run in of)
-        counted = ", ".join(f"{one.counts[kind]:,} {kind}" for kind in one.found)
+        found = ", ".join(sentences.counted(kind, one.counts[kind]) for kind in one.found)
         line = Text()
         line.append(one.strategy, style="bold")
         line.append(" is ")
         line.append(verdict_text(one.verdict))
         line.append("" if all(run.as_expected for run in of) else ", NOT as expected")
-        line.append(f": {counted}, in {shown} of {len(of)} runs.")
+        line.append(f": {found}, in {shown} of {len(of)} runs.")
         witnesses = (witness for run in of for witness in run.witnesses if witness.kind in one.found)
         if (witness := next(witnesses, None)) is not None:
             line.append(f" One of the {witness.kind}: {witness.explanation}.")
@@ -158,7 +164,7 @@ def headings(document: Document) -> tuple[str, ...]:
 def figures(one: Compared, document: Document) -> list[str]:
     """A strategy's figures: its rate, the ratio and its interval, latencies, counts."""
     kinds, _ = _kinds(document.runs)
-    counts = [f"{one.counts[kind]:,}" for kind in (*kinds, "errors", "retries")]
+    counts = [f"{one.counts[kind]:,}" if one.runs else "–" for kind in (*kinds, "errors", "retries")]
     return [_rate(one.throughput_per_s), *_ratio(one, ascii_only=False), _latency(one), *counts]
 
 
@@ -186,7 +192,7 @@ def markdown(document: Document) -> str:
         lines.append(_row([f"`{one.strategy}`", verdict, judged(one), *figures(one, document)]))
     lines += ["", read_from(comparison)]
     if comparison.warnings:
-        lines += ["", *(f"- warning: {warning}" for warning in comparison.warnings)]
+        lines += ["", *(f"- warning: {literal(warning)}" for warning in comparison.warnings)]
     return "\n".join([*lines, ""])
 
 

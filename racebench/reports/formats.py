@@ -16,16 +16,25 @@ if TYPE_CHECKING:
 OF_ALL = ("markdown", "json", "junit", "summary")
 FORMATS = ("table", "grid", *OF_ALL, "svg", "csv", "bigger-is-better", "smaller-is-better")
 
+#: Formats that hold several documents of runs side by side.
+_APART = ("markdown", "junit", "summary")
+
 
 def read(paths: Sequence[Path]) -> list[Document | Explorations]:
-    """Read saved results: at most one document of runs, then one of explorations; UsageProblem if that cannot be."""
+    """Read saved results: runs as one document, then explorations as one; UsageProblem if that cannot be.
+
+    What has thresholds or a comparison stays by itself: they are of its own runs, and would be lost among others.
+    """
     from racebench.reports import document, explorations, sources
 
     saved = [sources.read(path).content for path in paths]
     runs = [each for each in saved if isinstance(each, document.Document)]
     explored = [each for each in saved if isinstance(each, explorations.Explorations)]
+    judged = [each for each in runs if each.comparison is not None or each.thresholds]
+    plain = [each for each in runs if each not in judged]
     return [
-        *([document.merge(runs)] if runs else []),
+        *([document.merge(plain)] if plain else []),
+        *judged,
         *([explorations.merge(explored)] if explored else []),
     ]
 
@@ -37,6 +46,9 @@ def render(name: str, documents: Sequence[Document | Explorations], *, title: st
     runs = [each for each in documents if isinstance(each, document.Document)]
     if name not in OF_ALL and len(runs) < len(documents):
         raise UsageProblem(f"--format {name} is for runs, and these are explorations; take {', '.join(OF_ALL)}")
+    if name not in _APART and len(runs) > 1:
+        documents = [document.merge(runs), *(each for each in documents if not isinstance(each, document.Document))]
+        runs = [document.merge(runs)]
     if name == "json" and len(documents) > 1:
         raise UsageProblem("--format json is for runs or for explorations, not for both in one file; name them apart")
     if name == "junit":

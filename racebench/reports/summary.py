@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from racebench.model import RunResult, Verdict
-from racebench.reports import cases, explorations, grid, limits
+from racebench.reports import cases, explorations, grid, limits, sentences
 from racebench.reports.document import Document
 from racebench.reports.explorations import Explorations
+from racebench.reports.literal import literal
 
 VARIABLE = "GITHUB_STEP_SUMMARY"
 LIMIT = 1024 * 1024
@@ -73,16 +74,21 @@ def _heading(document: Document | Explorations) -> str:
     results: Sequence[RunResult | explorations.Exploration]
     if isinstance(document, Explorations):
         results, body = document.explorations, explorations.markdown(document.explorations)
-    elif len({(run.scenario, run.strategy) for run in document.runs}) < len(document.runs):
+    elif document.comparison is not None or _several_of_one(document):
         results, body = document.runs, grid.markdown(document)
     else:
         results, body = document.runs, _table(document)
-        held = [f"- {_cell(line.plain)}" for line in limits.render(document, ascii_only=False)]
+        held = [f"- {literal(line.plain)}" for line in limits.render(document, ascii_only=False)]
         body = "\n".join([*held, "", body]) if held else body
     scenarios = ", ".join(dict.fromkeys(result.scenario for result in results))
     server = cases.server_of(document)
     cut = "" if document.complete else "\nInterrupted: these are the results until then.\n"
-    return f"### racebench: {_cell(scenarios)} on {server}\n{cut}\n{body}\n"
+    return f"### racebench: {literal(scenarios)} on {server}\n{cut}\n{body}\n"
+
+
+def _several_of_one(document: Document) -> bool:
+    """Whether a strategy is there more than once, beside other consumers: a matrix."""
+    return len({(run.scenario, run.strategy) for run in document.runs}) < len(document.runs)
 
 
 def _table(document: Document) -> str:
@@ -91,12 +97,12 @@ def _table(document: Document) -> str:
         "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     for run, name in zip(document.runs, cases.names(document), strict=True):
-        wrong = ", ".join(f"{run.counts[kind]:,} {kind}" for kind in run.found) or "none"
+        wrong = ", ".join(sentences.counted(kind, run.counts[kind]) for kind in run.found) or "none"
         unlike = "" if run.as_expected is not False or run.verdict is Verdict.UNKNOWN else " (not as expected)"
         p50, p99 = run.latency_us["p50"], run.latency_us["p99"]
         latency = "–" if p50 is None or p99 is None else f"{p50 / 1e3:.1f} / {p99 / 1e3:.1f}"
         lines.append(
-            f"| {_cell(name)} | {_MARKS[run.verdict]} {run.verdict.value}{unlike} | {wrong} "
+            f"| {literal(name)} | {_MARKS[run.verdict]} {run.verdict.value}{unlike} | {wrong} "
             f"| {run.throughput_per_s:,.0f} | {latency} | {run.counts['committed']:,} | {run.counts['retries']:,} "
             f"| {sum(run.errors.values()):,} |"
         )
@@ -108,19 +114,11 @@ def _section(suite: cases.Suite, case: cases.Case) -> str:
     fence = "`" * 3
     while fence in said:
         fence += "`"
-    name = _cell(f"{suite.scenario}: {case.name}")
+    name = literal(f"{suite.scenario}: {case.name}")
     return (
         f"<details><summary>{_MARKS[case.verdict]} {name} is {case.verdict.value}</summary>\n\n"
         f"{fence}text\n{said}\n{fence}\n\n</details>\n\n"
     )
-
-
-def _cell(text: str) -> str:
-    """Text that is neither Markdown nor HTML, on one line."""
-    plain = " ".join(text.split())
-    for special, instead in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("|", "&#124;"), ("`", "&#96;")):
-        plain = plain.replace(special, instead)
-    return plain
 
 
 def _bytes(text: str) -> int:

@@ -1,0 +1,13 @@
+"""Text from elsewhere (names, a server's messages) in Markdown, as it is: neither markup nor a cell's end."""
+
+from __future__ import annotations
+
+_INSTEAD = (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("|", "&#124;"), ("`", "&#96;"))
+
+
+def literal(text: str) -> str:
+    """Text that is neither Markdown nor HTML, on one line."""
+    plain = " ".join(text.split())
+    for special, instead in _INSTEAD:
+        plain = plain.replace(special, instead)
+    return plain
