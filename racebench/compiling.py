@@ -20,6 +20,7 @@ from racebench.model import Assign, Branch, Jump, Outcome, Pipeline, Protocol, S
 _COMMITS = frozenset({"COMMIT", "END"})
 _BEGINS = frozenset({"BEGIN", "START"})
 _ENDS = frozenset({"COMMIT", "END", "ROLLBACK", "ABORT"})
+_CHAIN = re.compile(r"\bAND\s+CHAIN\b", re.IGNORECASE)
 _TO_SAVEPOINT = re.compile(r"\s*ROLLBACK\s+(WORK\s+|TRANSACTION\s+)?TO\b", re.IGNORECASE)
 
 #: What `--rollback` sends in place of COMMIT.
@@ -45,6 +46,11 @@ def begins(statement: Statement) -> bool:
 def ends(statement: Statement) -> bool:
     """Whether a statement ends a transaction: COMMIT and ROLLBACK, but not ROLLBACK TO a savepoint."""
     return statement.keyword in _ENDS and not _TO_SAVEPOINT.match(statement.sql)
+
+
+def opens(statement: Statement) -> bool:
+    """Whether a transaction is open after a statement that begins or ends one: COMMIT AND CHAIN does both."""
+    return begins(statement) or bool(_CHAIN.search(statement.sql))
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +102,7 @@ def instructions(
                 flush()
             together.append(at)
             if begins(step) or ends(step):
-                opened = begins(step)
+                opened = opens(step)
             if not piped and ends(step):
                 flush()
         elif not (isinstance(step, Sleep) and _is_zero(step, zero)):
@@ -275,7 +281,7 @@ class Writer:
             elif not begins(statement) and opened != "True":
                 effects.append("committed = True" if opened == "False" else "committed = committed or not opened")
             if begins(statement) or ends(statement):
-                opened = str(begins(statement))
+                opened = str(opens(statement))
         # What the effects say of `opened` is meant of before the exchange.
         if any(effect.endswith("not opened") for effect in effects):
             yield "was_open = opened"
@@ -302,7 +308,7 @@ def leaves_open(statements: Sequence[Statement]) -> bool | None:
     """Whether a transaction is open after an exchange that succeeds; None if it is as it was before."""
     for statement in reversed(statements):
         if begins(statement) or ends(statement):
-            return begins(statement)
+            return opens(statement)
     return None
 
 

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from conftest import Command, Start, UsersServer, wait_for
 from racebench import catalog, script
 from racebench.errors import UsageProblem
-from racebench.exploration import schedules
+from racebench.exploration import explorer, schedules
 from racebench.exploration.explorer import Explored, explore, replay, switches
 from racebench.exploration.footprints import Footprint, footprint, independent
 from racebench.exploration.ground import Asked, Ended
@@ -350,6 +350,15 @@ def test_a_search_out_of_budget_is_unknown_and_says_what_was_drawn(find: Find) -
     assert found.drawn > 0
     assert found.chance is not None
     assert 0 < found.chance < 1
+
+
+def test_what_raced_and_was_not_repeated_proves_nothing(find: Find, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = find("unique-retry", sessions=3)
+    assert (found.verdict, found.complete) == (Verdict.VALID, True)
+    assert found.raced > 1
+    monkeypatch.setattr(explorer, "_MOST_REPEATED", 1)
+    found = find("unique-retry", sessions=3)
+    assert (found.verdict, found.complete) == (Verdict.UNKNOWN, False)
 
 
 def test_nothing_is_left_on_the_server(embedded: Target, find: Find) -> None:

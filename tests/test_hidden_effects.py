@@ -281,3 +281,20 @@ def test_a_trigger_may_compare_what_sessions_are_told_apart_by(embedded: Target,
 def test_a_lock_that_a_script_leaves_behind_is_said_to_be_that(duel: Duel) -> None:
     with pytest.raises(UsageProblem, match=r"s2 cannot go on, though s1 came to the end of the script"):
         duel("SELECT pg_advisory_lock(77);", "SELECT pg_advisory_lock(77);")
+
+
+def test_where_a_script_has_a_time_out_nothing_is_proved(duel: Duel) -> None:
+    found = duel("BEGIN;\nSET LOCAL lock_timeout = '10s';\nSELECT 1;\nCOMMIT;", "SELECT 2;")
+    assert (found.verdict, found.complete, found.anomalous) == (Verdict.UNKNOWN, True, 0)
+    found = duel("BEGIN;\nSET LOCAL work_mem = '10MB';\nSELECT 1;\nCOMMIT;", "SELECT 2;")
+    assert (found.verdict, found.complete) == (Verdict.VALID, True)
+
+
+def test_a_transaction_goes_on_after_a_commit_and_chain(duel: Duel) -> None:
+    """What it inserts then can still be rolled back: nobody sees one row of two."""
+    inserts = "INSERT INTO log VALUES (:tenant, 1);\n"
+    found = duel(
+        f"BEGIN;\nSELECT 1;\nCOMMIT AND CHAIN;\n{inserts * 2}COMMIT;",
+        "INSERT INTO bad SELECT 1 FROM (SELECT count(*) AS seen FROM log WHERE tenant = :tenant) x WHERE seen = 1;",
+    )
+    assert found.verdict is Verdict.VALID

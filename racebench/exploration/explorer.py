@@ -7,6 +7,7 @@ VALID only if the search came to its end and nothing forbidden was found. What g
 from __future__ import annotations
 
 import contextlib
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -26,9 +27,10 @@ from racebench.targets import Target
 
 #: The share of a budget that goes to the exhaustive search, before schedules are drawn.
 _EXHAUSTIVE_SHARE = 0.5
-_MOST_REPEATED = 200
+_MOST_REPEATED = 1_000
 _REPEATS = 2
 _SHORTENING_S = 5.0
+_TIMEOUT = re.compile(r"\b(lock|statement|transaction|idle_in_transaction_session)_timeout\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,11 +97,20 @@ class Explored:
         return Verdict.VALID if self.complete and not self.blind else Verdict.UNKNOWN
 
     @property
-    def blind(self) -> bool:
-        """Whether there is a race that no order of steps shows: inside a statement, or while a consumer holds rows."""
+    def held(self) -> bool:
+        """Whether a consumer goes by the clock."""
         consumer = self.asked.consumer
-        timed = consumer is not None and consumer.settle_ms > 0 and consumer.misses == "maybe"
-        return self.asked.strategy.inside or timed
+        return consumer is not None and consumer.settle_ms > 0 and consumer.misses == "maybe"
+
+    @property
+    def timed(self) -> bool:
+        """Whether the script has a time-out of its own: sessions wait in an exploration for as long as it takes."""
+        return _TIMEOUT.search(self.asked.strategy.script.text) is not None
+
+    @property
+    def blind(self) -> bool:
+        """Whether there is a race that no order of steps shows: inside a statement, or where something goes by time."""
+        return self.asked.strategy.inside or self.held or self.timed
 
     @property
     def schedule(self) -> Schedule | None:
@@ -173,18 +184,33 @@ def explore(
             found.chance = chance(sessions=len(ground.stage.actors), steps=longest, depth=asked.depth, runs=drawn.run)
         found.seconds = time.monotonic() - started
         found.again = True
-        for schedule in tuple(raced):
-            for _ in range(_REPEATS):  # two sessions were woken at once: whichever came first, keep both outcomes
-                ground.follow(schedule)
-        ground.order_victims(last_first=True)
-        for schedule in tuple(deadlocked):  # the server ended the first of them; now the other
-            ground.follow_as_far_as_it_goes(schedule)
-        ground.order_victims()
+        found.complete &= _repeat(ground, raced, deadlocked, until=started + (asked.budget_s or float("inf")))
         if found.witness is not None and not stopped:
             found.witness = _shortest(ground, found.witness, found.forbids)
         if found.witness is not None:
             found.shown = _follow(ground, asked, found.witness)
     return found
+
+
+def _repeat(
+    ground: Ground, raced: Sequence[tuple[int, ...]], deadlocked: Sequence[tuple[int, ...]], *, until: float
+) -> bool:
+    """Run again what might have come otherwise: whoever of two woken sessions was first, whoever a deadlock ended.
+
+    Returns whether that was all of them.
+    """
+    everything = max(len(raced), len(deadlocked)) < _MOST_REPEATED
+    for schedule in tuple(raced) * _REPEATS:
+        if time.monotonic() > until:
+            return False
+        ground.follow_as_far_as_it_goes(schedule)
+    ground.order_victims(last_first=True)  # the server ended the first of them; now the other
+    for schedule in tuple(deadlocked):
+        if time.monotonic() > until:
+            return False
+        ground.follow_as_far_as_it_goes(schedule)
+    ground.order_victims()
+    return everything
 
 
 def shorten(target: Target, asked: Asked, witness: tuple[int, ...], kinds: Sequence[str]) -> tuple[int, ...]:

@@ -12,11 +12,10 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from racebench import expression
-from racebench.compiling import begins, ends
+from racebench.compiling import begins, ends, opens
 from racebench.exploration.footprints import COMMITTING, Footprint, footprint
 from racebench.model import Assign, Branch, Jump, Pipeline, Script, Statement, Step
 
-_CHAIN = re.compile(r"\bAND\s+CHAIN\b", re.IGNORECASE)
 #: What is another thing in a transaction block.
 _OUTSIDE = frozenset({"VACUUM", "CLUSTER", "DISCARD", "SAVEPOINT", "RELEASE", "LOCK", "DECLARE"})
 _ALONE = re.compile(r"\s*(CREATE|DROP|REINDEX|ALTER)\b.*\b(CONCURRENTLY|DATABASE|TABLESPACE|SYSTEM)\b", re.I | re.S)
@@ -49,7 +48,7 @@ def in_transactions(script: Script, volatile: Collection[str] = ()) -> Script:
         if begins(step) or ends(step):
             made.append(step)
             if unsure:
-                made.append(_set(int(begins(step) or bool(_CHAIN.search(step.sql))), step))
+                made.append(_set(int(opens(step)), step))
         elif opened[at] == {True} or not _wrapped(step, volatile):
             made.append(step)
         else:
@@ -77,7 +76,7 @@ def _opened(steps: Sequence[Step]) -> list[set[bool]]:
     for at, step in enumerate(steps):
         after = found[at]
         if isinstance(step, Statement) and (begins(step) or ends(step)):
-            after = {begins(step) or bool(_CHAIN.search(step.sql))} if after else after
+            after = {opens(step)} if after else after
         if isinstance(step, Branch):
             found[step.otherwise] |= after
         found[step.to if isinstance(step, Jump) else at + 1] |= after

@@ -52,8 +52,8 @@ class Exploration:
             return f"All {self.run:,} orders that matter were run, nothing went wrong."
         if self.complete:
             return (
-                f"No order of its {self.run:,} goes wrong, but its race is inside one statement, which no order of "
-                "statements shows; hammer it."
+                f"No order of its {self.run:,} goes wrong, but its race may be inside one statement, or a matter of "
+                "time, which no order of statements shows; hammer it."
             )
         return f"{self.run:,} orders were run, nothing went wrong, and there are more; raise --budget."
 

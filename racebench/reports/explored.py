@@ -230,9 +230,14 @@ def _headline(asked: Asked, environment: Mapping[str, Any]) -> str:
     )
 
 
-def _held(asked: Asked) -> str:
-    consumer = asked.consumer.name if asked.consumer else ""
-    return f"consumer '{consumer}' holds rows back for a time, and what happens meanwhile"
+def _unseen(found: Explored) -> str:
+    """What no order of statements shows, as the begin of a clause."""
+    consumer = found.asked.consumer
+    if found.held and consumer is not None:
+        return f"consumer '{consumer.name}' holds rows back for a time, and what happens meanwhile"
+    if found.timed:
+        return "the script has a time-out of its own, and what comes of that"
+    return "its race is inside one statement, which"
 
 
 def _sentence(result: Reported) -> str:
@@ -248,7 +253,7 @@ def _sentence(result: Reported) -> str:
         orders = "orders that matter" if found.asked.reduce else "feasible orders"
         return f"{name} is {verdict}{known}: all {found.run:,} {orders} were run, nothing went wrong.{inside}"
     if found.complete and found.blind and not found.anomalous:
-        where = "its race is inside one statement, which" if found.asked.strategy.inside else _held(found.asked)
+        where = _unseen(found)
         return (
             f"{name} is {verdict}: no order of its {found.run:,} goes wrong, but {where} no order of statements shows. "
             "Hammer it with `racebench run`."
