@@ -116,6 +116,16 @@ def savepoints(connection: Connection) -> None:
             create_order(connection)
 
 
+def create_order_nested(connection: Connection) -> None:
+    """Blocks inside a block, each a savepoint: what they set and forget is nobody else's affair."""
+    with connection.transaction():
+        with connection.transaction():
+            row = connection.execute("SELECT coalesce(max(number), 0) + 1 FROM orders").fetchone()
+        assert row is not None
+        with connection.transaction():
+            connection.execute("INSERT INTO orders (number) VALUES (%s)", [row[0]])
+
+
 def create_orders_in_bulk(connection: Connection) -> None:
     """Every way that psycopg has to send something."""
     with connection.transaction():

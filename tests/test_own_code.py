@@ -119,6 +119,14 @@ def test_reduction_leaves_the_verdict_and_the_outcomes_as_they_are(bench: Bench)
         assert outcomes[0] == outcomes[1], call
 
 
+def test_savepoints_make_no_orders_of_their_own(bench: Bench) -> None:
+    every = explored(bench, app.create_order_nested, reduce=False, max_schedules=200)
+    plain, nested = explored(bench, app.create_order), explored(bench, app.create_order_nested)
+    assert (nested.verdict, nested.complete) == (Verdict.INVALID, True)
+    assert set(every._reported.found.outcomes) <= set(nested._reported.found.outcomes)
+    assert nested.run == plain.run
+
+
 def test_the_report_has_the_line_of_the_application_and_the_command(bench: Bench) -> None:
     found = explored(bench, app.create_order)
     with pytest.raises(RaceFound) as caught:

@@ -31,6 +31,8 @@ _DML = re.compile(r"\b(INSERT|UPDATE|DELETE|MERGE|INTO)\b", re.IGNORECASE)
 _CALL = re.compile(r"([A-Za-z_]\w*)\s*\(")
 _READS = frozenset({"SELECT", "VALUES", "WITH", "TABLE"})
 _WRITES = frozenset({"INSERT", "UPDATE", "DELETE", "MERGE"})
+#: What sets a savepoint or forgets one: seen by nobody else. ROLLBACK TO one is none of them: it gives locks up.
+_MARKS = frozenset({"SAVEPOINT", "RELEASE"})
 
 
 def independent(one: Footprint, other: Footprint) -> bool:
@@ -58,7 +60,7 @@ def footprint(statements: Sequence[Statement], *, isolation: str | None, volatil
 
 
 def _of(statement: Statement, isolation: str | None, volatile: Collection[str]) -> Footprint:
-    if begins(statement):
+    if begins(statement) or statement.keyword in _MARKS:
         return Footprint.NOTHING
     if ends(statement):
         return Footprint.ANYTHING
