@@ -108,6 +108,7 @@ def run(reports: tuple[options.ReportFile, ...], **given: Any) -> int:
 
 @cli.command()
 @options.of_load
+@click.argument("others", nargs=-1, metavar="[FILE.sql]...", shell_complete=completing.files)
 @options.of_own
 @options.of_comparison
 @options.of_thresholds
@@ -119,7 +120,8 @@ def compare(reports: tuple[options.ReportFile, ...], **given: Any) -> int:
     """Run strategies in rounds, in random order, and say which are better, worse or the same.
 
     Each round runs every strategy once, for a second unless --duration says otherwise. Without --strategy: the correct
-    ones. A strategy with an anomaly is never better, however fast. See docs/compare.md.
+    ones. A strategy with an anomaly is never better, however fast. Of your own code each file of SQL, or each --call,
+    is one strategy. See docs/compare.md.
     """
     from racebench import comparing
     from racebench.reports import terminal

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shlex
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -455,8 +457,42 @@ def test_own_code_on_the_command_line(racebench: Command, shop: Path, subject: t
 
 
 @pytest.mark.parametrize(
+    ("subjects", "names"),
+    [
+        (("./insert.sql", "./locked.sql"), ("insert", "locked")),
+        (("./insert.sql", "./other/insert.sql"), ("./insert.sql", "./other/insert.sql")),
+        (
+            ("--call", "shop:create_order", "--call", "shop:create_order_locked"),
+            ("create_order", "create_order_locked"),
+        ),
+    ],
+)
+def test_each_file_and_each_call_is_a_contestant(
+    racebench: Command, shop: Path, subjects: tuple[str, ...], names: tuple[str, str]
+) -> None:
+    (shop / "other").mkdir()
+    shutil.copy(shop / "locked.sql", shop / "other" / "insert.sql")
+    load = ("--rounds", "2", "-w", "4", "-n", "400", "--reference", names[1], "--json", "-")
+    done = racebench("compare", *subjects, *OWN, *load)
+    assert (done.returncode, done.stderr) == (3, "")
+    runs = json.loads(done.stdout)["runs"]
+    assert {run["strategy"]: run["verdict"] for run in runs} == {names[0]: "INVALID", names[1]: "VALID"}
+    assert len(runs) == 4
+    shown = racebench("compare", *subjects, *OWN, *load[:-2])
+    assert f"{names[0]} is INVALID: " in " ".join(shown.stdout.split())  # nobody expected anything of it
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (
+            ("compare", "insert.sql", *OWN),
+            "needs two strategies or more, not only 'insert'; add another file or --call",
+        ),
+        (("compare", "insert.sql", "quota"), "'quota' is not a file of SQL"),
+        (("compare", "quota", "oversell"), "'quota' is not a file of SQL"),
+        (("compare", "insert.sql", "--call", "shop:f"), "both 'insert.sql' and --call shop:f"),
+        (("compare", "insert.sql", "missing.sql"), "missing.sql: cannot be read"),
         (("run", "naive", "--call", "shop:f"), "both 'naive' and --call shop:f"),
         (("run", "--setup", "schema.sql"), "--setup goes with --call or a file of SQL"),
         (("explore", "quota", "--invariant", "SELECT 1"), "--invariant goes with --call or a file of SQL"),
