@@ -208,7 +208,7 @@ def explore(
     _check(reports)
     with interruptible():
         try:
-            with progress.bar(_console(stderr=True)) as callback:
+            with progress.bar(_console(stderr=True)) as callback, _prints_apart():
                 exploring.run(made, callback)
         finally:
             if made.results:
@@ -286,7 +286,7 @@ def replay(schedule: str, subject: str | None, scenario: str | None, export_spec
 
     if export_spec not in (None, "-"):
         planning.check_file("--export-spec", Path(str(export_spec)))
-    with interruptible():
+    with interruptible(), _prints_apart():
         done = exploring.replay(schedule, scenario=subject or scenario, **given)
     if export_spec is not None:
         from racebench.exploration import interchange
@@ -595,6 +595,11 @@ def _publish(whole: Document | Explorations, reports: tuple[options.ReportFile, 
         click.echo(f"racebench: warning: {warning}", err=True)
 
 
+def _prints_apart() -> contextlib.AbstractContextManager[Any]:
+    """What an application prints goes to stderr: stdout is the report's, or the JSON's alone."""
+    return contextlib.redirect_stdout(sys.stderr)
+
+
 def _execute(
     plan: Plan, show: Callable[[], None], reports: tuple[options.ReportFile, ...] = (), *, quiet: bool = False
 ) -> None:
@@ -606,7 +611,7 @@ def _execute(
     _check(reports)
     with interruptible():
         try:
-            with progress.bar(_console(stderr=True)) as callback:
+            with progress.bar(_console(stderr=True)) as callback, _prints_apart():
                 running.run(plan, callback)
         finally:
             if plan.results:

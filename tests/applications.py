@@ -126,6 +126,19 @@ def create_order_nested(connection: Connection) -> None:
             connection.execute("INSERT INTO orders (number) VALUES (%s)", [row[0]])
 
 
+def create_order_and_say_so(connection: Connection) -> None:
+    print("an order")  # noqa: T201 - what applications do
+    create_order(connection)
+
+
+def create_order_or_give_up(connection: Connection) -> None:
+    """What a user is told when it could not be done is the application's own exception."""
+    try:
+        create_order(connection)
+    except psycopg.errors.UniqueViolation:
+        raise RuntimeError("<give up>") from None
+
+
 def create_orders_in_bulk(connection: Connection) -> None:
     """Every way that psycopg has to send something."""
     with connection.transaction():

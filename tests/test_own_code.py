@@ -456,6 +456,21 @@ def test_own_code_on_the_command_line(racebench: Command, shop: Path, subject: t
         assert "1 violations" in replay.stdout
 
 
+@pytest.mark.parametrize("command", [("explore",), ("run", "-w", "2", "-n", "20")], ids=lambda each: each[0])
+def test_what_a_call_prints_is_no_part_of_the_report(racebench: Command, shop: Path, command: tuple[str, ...]) -> None:
+    done = racebench(*command, "--call", "shop:create_order_and_say_so", *OWN[:-2], "--json", "-")
+    assert done.returncode == 0
+    json.loads(done.stdout)
+    assert "an order" in done.stderr
+
+
+def test_an_exception_of_the_applications_own_is_named_under_load(racebench: Command, shop: Path) -> None:
+    (shop / "schema.sql").write_text(app.UNIQUE)
+    done = racebench("run", "--call", "shop:create_order_or_give_up", *OWN, "-w", "4", "-n", "2000")
+    assert (done.returncode, done.stderr) == (3, "")
+    assert "RuntimeError: <give up> (shop.py:" in " ".join(done.stdout.split())
+
+
 @pytest.mark.parametrize(
     ("subjects", "names"),
     [

@@ -190,6 +190,7 @@ class _Caller:
     """The application in this process."""
 
     def __init__(self, task: Application, number: int) -> None:
+        sys.stdout = sys.stderr  # what the application prints is no part of a report
         os.environ.update(task.environment)
         os.environ.update(calls.variables(task.target, task.schema, task.application_name))
         with contextlib.suppress(OSError):
