@@ -198,7 +198,7 @@ def explore(
         raise UsageProblem("--expected goes with a spec file, as racebench explore mine.spec --expected mine.out")
     from pathlib import Path
 
-    from racebench import exploring, planning
+    from racebench import exploring, own, planning
     from racebench.interrupts import interruptible
     from racebench.reports import document, explored, progress
 
@@ -217,6 +217,8 @@ def explore(
                 click.echo(made.json())
             elif made.results:
                 explored.show(_console(), made.results, made.environment)
+                if own.lacks_invariant(made.asked[0].scenario):
+                    click.echo(f"note: {own.NO_INVARIANT}")
                 for line in made.left_out:
                     click.echo(f"left out: {line}")
                 if made.saved is not None:

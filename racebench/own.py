@@ -25,6 +25,9 @@ APPLICATION = "racebench application"
 #: What makes a run of the user's own code INVALID.
 FORBIDDEN = ("violations", "refused")
 
+#: Said of a result for which nothing says what must hold.
+NO_INVARIANT = "no --invariant was given, so only errors were looked for"
+
 Given = str | Path | Callable[..., Any]
 
 
@@ -131,6 +134,11 @@ def ready(scenario: Scenario, target: Target, schema: str) -> Iterator[Scenario]
         return
     with calls.exported(calls.variables(target, schema, APPLICATION)):
         yield loaded(scenario)
+
+
+def lacks_invariant(scenario: Scenario) -> bool:
+    """Whether it is the user's own code and nothing says what must hold: then only errors are looked for."""
+    return scenario.restored and not scenario.invariants and not scenario.checks
 
 
 def loaded(scenario: Scenario) -> Scenario:

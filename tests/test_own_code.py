@@ -464,6 +464,14 @@ def test_what_a_call_prints_is_no_part_of_the_report(racebench: Command, shop: P
     assert "an order" in done.stderr
 
 
+@pytest.mark.parametrize("command", [("explore",), ("run", "-w", "2", "-n", "20")], ids=lambda each: each[0])
+def test_a_result_without_an_invariant_says_so(racebench: Command, shop: Path, command: tuple[str, ...]) -> None:
+    said = "no --invariant was given, so only errors were looked for"
+    done = racebench(*command, "./insert.sql", "--schema", "schema.sql", "--no-save")
+    assert (done.returncode, said in done.stdout) == (0, True)
+    assert said not in racebench(*command, "./insert.sql", *OWN).stdout
+
+
 def test_an_exception_of_the_applications_own_is_named_under_load(racebench: Command, shop: Path) -> None:
     (shop / "schema.sql").write_text(app.UNIQUE)
     done = racebench("run", "--call", "shop:create_order_or_give_up", *OWN, "-w", "4", "-n", "2000")

@@ -90,6 +90,26 @@ def test_a_failure_has_the_lanes_and_is_replayed_from_the_test(tmp_path: Path) -
     assert "create_order: 1 violations" in again.stdout
 
 
+def test_a_setup_and_an_invariant_hold_for_the_rest_of_the_test(tmp_path: Path) -> None:
+    (tmp_path / "test_orders.py").write_text(
+        ORDERS
+        + "\nimport pytest\ndef test_it(racebench):\n"
+        + "    with pytest.raises(AssertionError):\n"
+        + "        racebench.explore(create_order, setup=SCHEMA, invariant=TWINS)\n"
+        + "    pressed = racebench.hammer(create_order, workers=4, operations=2000)\n"
+        + "    with pytest.raises(AssertionError, match='is broken by'):\n"
+        + "        pressed.assert_clean()\n"
+        + "def test_another(racebench):\n"
+        + "    racebench.explore(create_order, setup=SCHEMA)\n"
+        + "def test_errors_alone(racebench):\n"
+        + "    racebench.explore(create_order, setup=SCHEMA, invariant=())\n"
+    )
+    done = run_pytest(tmp_path)
+    assert done.returncode == 0, done.stdout
+    assert "3 passed, 1 warning" in done.stdout
+    assert "no invariant is given, so only errors are looked for" in done.stdout
+
+
 def test_a_mistake_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "test_orders.py").write_text(
         "def wrong(one, two): pass\ndef test_it(racebench):\n    racebench.explore(wrong)\n"
