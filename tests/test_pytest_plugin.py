@@ -72,6 +72,22 @@ def _fixed(text: str) -> str:
     return racy + "\n\ncreate_order = create_order_fixed\n"
 
 
+def test_a_function_made_in_a_test_of_djangos_models_is_hammered(tmp_path: Path) -> None:
+    project = tmp_path / "django"
+    shutil.copytree(EXAMPLES / "django", project)
+    (project / "test_shop.py").rename(project / "common.py")
+    (project / "test_made.py").write_text(
+        "from common import shop, twins\n"
+        "def test_it(racebench, shop):\n"
+        "    def create():\n"
+        "        from shop.models import create_order_fixed\n"
+        "        create_order_fixed()\n"
+        "    racebench.hammer(create, workers=2, operations=20, invariant=twins).assert_clean()\n"
+    )
+    done = run_pytest(project)
+    assert done.returncode == 0, done.stdout
+
+
 def test_a_failure_has_the_lanes_and_is_replayed_from_the_test(tmp_path: Path) -> None:
     (tmp_path / "test_orders.py").write_text(
         ORDERS + "\ndef test_it(racebench):\n    racebench.explore(create_order, setup=SCHEMA, invariant=TWINS)\n"

@@ -179,6 +179,7 @@ def _loaded(task: Application) -> list[Call]:
     if task.functions:
         import dill
 
+        calls.set_up_django()
         functions = dill.loads(task.functions)
     return [
         calls.loaded(call) if function is None else replace(call, function=function)
