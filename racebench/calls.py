@@ -65,7 +65,7 @@ def loaded(call: Call) -> Call:
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     try:
-        _set_up_django()
+        set_up_django()
         found: Any = _imported(call)
     except (Exception, SystemExit) as problem:  # noqa: BLE001 - whatever its imports run into
         said = f"{type(problem).__name__}: {one_line(str(problem))}"
@@ -84,7 +84,7 @@ def loaded(call: Call) -> Call:
     return _described(call, found)
 
 
-def _set_up_django() -> None:
+def set_up_django() -> None:
     """Django's models can be imported only after this; nothing where DJANGO_SETTINGS_MODULE is not set."""
     if os.environ.get("DJANGO_SETTINGS_MODULE") and importlib.util.find_spec("django") is not None:
         importlib.import_module("django").setup()

@@ -110,6 +110,7 @@ def run(reports: tuple[options.ReportFile, ...], **given: Any) -> int:
 
 @cli.command()
 @options.of_load
+@click.argument("others", nargs=-1, metavar="[FILE.sql]...", shell_complete=completing.files)
 @options.of_own
 @options.of_comparison
 @options.of_thresholds
@@ -121,7 +122,8 @@ def compare(reports: tuple[options.ReportFile, ...], **given: Any) -> int:
     """Run strategies in rounds, in random order, and say which are better, worse or the same.
 
     Each round runs every strategy once, for a second unless --duration says otherwise. Without --strategy: the correct
-    ones. A strategy with an anomaly is never better, however fast. See docs/compare.md.
+    ones. A strategy with an anomaly is never better, however fast. Of your own code each file of SQL, or each --call,
+    is one strategy. See docs/compare.md.
     """
     from racebench import comparing
     from racebench.interrupts import shielded
@@ -202,7 +204,7 @@ def explore(
         raise UsageProblem("--expected goes with a spec file, as racebench explore mine.spec --expected mine.out")
     from pathlib import Path
 
-    from racebench import exploring, planning
+    from racebench import exploring, own, planning
     from racebench.interrupts import interruptible
     from racebench.reports import document, explored, progress
 
@@ -212,7 +214,7 @@ def explore(
     _check(reports)
     with interruptible():
         try:
-            with progress.bar(_console(stderr=True)) as callback:
+            with progress.bar(_console(stderr=True)) as callback, _prints_apart():
                 exploring.run(made, callback)
         finally:
             if made.results:
@@ -221,6 +223,8 @@ def explore(
                 click.echo(made.json())
             elif made.results:
                 explored.show(_console(), made.results, made.environment)
+                if own.lacks_invariant(made.asked[0].scenario):
+                    click.echo(f"note: {own.NO_INVARIANT}")
                 for line in made.left_out:
                     click.echo(f"left out: {line}")
                 if made.saved is not None:
@@ -290,7 +294,7 @@ def replay(schedule: str, subject: str | None, scenario: str | None, export_spec
 
     if export_spec not in (None, "-"):
         planning.check_file("--export-spec", Path(str(export_spec)))
-    with interruptible():
+    with interruptible(), _prints_apart():
         done = exploring.replay(schedule, scenario=subject or scenario, **given)
     if export_spec is not None:
         from racebench.exploration import interchange
@@ -603,6 +607,11 @@ def _publish(whole: Document | Explorations, reports: tuple[options.ReportFile, 
         click.echo(f"racebench: warning: {warning}", err=True)
 
 
+def _prints_apart() -> contextlib.AbstractContextManager[Any]:
+    """What an application prints goes to stderr: stdout is the report's, or the JSON's alone."""
+    return contextlib.redirect_stdout(sys.stderr)
+
+
 def _execute(
     plan: Plan, show: Callable[[], None], reports: tuple[options.ReportFile, ...] = (), *, quiet: bool = False
 ) -> None:
@@ -614,7 +623,7 @@ def _execute(
     _check(reports)
     with interruptible():
         try:
-            with progress.bar(_console(stderr=True)) as callback:
+            with progress.bar(_console(stderr=True)) as callback, _prints_apart():
                 running.run(plan, callback)
         finally:
             if plan.results:

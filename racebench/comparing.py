@@ -122,10 +122,11 @@ def plan(
         raise UsageProblem("--fail-slower needs --baseline NAME: slower than what?")
     given["strategies"] = tuple(given["strategies"] or ("correct",)) + ((reference,) if reference else ())
     given["history"] = bool(given["history"])
-    made = planning.draft(**given, keep=False, expect=None, default_seconds=DEFAULT_SECONDS)
+    made = planning.draft(**given, apart=True, keep=False, expect=None, default_seconds=DEFAULT_SECONDS)
     if len(made.strategies) < 2 and baseline is None and save_baseline is None:
+        more = "another file or --call" if made.scenario.restored else "--strategy or --reference"
         raise UsageProblem(
-            f"compare needs two strategies or more, not only '{made.strategies[0].name}'; add --strategy or --reference"
+            f"compare needs two strategies or more, not only '{made.strategies[0].name}'; add {more}"
             if made.strategies
             else f"no strategy of '{made.scenario.name}' is in that group; name two"
         )

@@ -1,4 +1,4 @@
-"""The user's own code as a scenario: a file of SQL or Python callables, with a setup and invariants, and no folder.
+"""The user's own code as a scenario: files of SQL or Python callables, with a setup and invariants, and no folder.
 
 What is given as text is SQL, a file of SQL (`.sql`) or a callable (`module:function`), told apart by how it looks.
 """
@@ -25,6 +25,9 @@ APPLICATION = "racebench application"
 #: What makes a run of the user's own code INVALID.
 FORBIDDEN = ("violations", "refused")
 
+#: Said of a result for which nothing says what must hold.
+NO_INVARIANT = "no --invariant was given, so only errors were looked for"
+
 Given = str | Path | Callable[..., Any]
 
 
@@ -42,12 +45,7 @@ def is_sql_file(name: str) -> bool:
 def from_sql(name: str, *, setup: Sequence[Given], invariants: Sequence[Given]) -> Scenario:
     """A scenario of one file of SQL, a pgbench script; raises UsageProblem or ScenarioProblem."""
     path = Path(name)
-    strategy = Strategy(
-        name=path.stem,
-        summary=f"the script {name}",
-        script=script.parse(read_text(path, "name an existing file"), path),
-    )
-    return _scenario(path.stem, strategy, setup=setup, invariants=invariants, options=(name,))
+    return _scenario(path.stem, [_of_file(name, path.stem)], setup=setup, invariants=invariants, options=(name,))
 
 
 def from_calls(
@@ -61,11 +59,61 @@ def from_calls(
     names = [str(call) if call.function is None else _importable(call) for call in made]
     words = None if None in names else tuple(word for known in names for word in ("--call", str(known)))
     module = made[0].module or "python"
-    return _scenario(module, _strategy(name, made), setup=setup, invariants=invariants, options=words)
+    return _scenario(module, [_strategy(name, made)], setup=setup, invariants=invariants, options=words)
 
 
-def find(scenario: str | None, *, called: Sequence[str], setup: Sequence[str], invariants: Sequence[str]) -> Scenario:
-    """What a command line names: callables, a file of SQL, or else a scenario. Raises UsageProblem, ScenarioProblem."""
+def contestants(
+    files: Sequence[str], called: Sequence[str], *, setup: Sequence[Given], invariants: Sequence[Given]
+) -> Scenario:
+    """A scenario in which each file, or each callable, is a strategy of its own: they share tables, not a run.
+
+    A strategy has its file's or function's name, or, where two have the same, all of it. The scenario's name stays when
+    one more joins them: a baseline is of a scenario.
+    """
+    texts = [*dict.fromkeys(files), *dict.fromkeys(called)]
+    if odd := [each for each in files if not is_sql_file(each)]:
+        raise UsageProblem(
+            f"'{odd[0]}' is not a file of SQL: compare takes one scenario and --strategy, or several files"
+        )
+    if files and called:
+        raise UsageProblem(f"both '{files[0]}' and --call {called[0]}: compare files of SQL or callables")
+    made = [] if files else [calls.named(each) for each in texts]
+    short = [Path(each).stem for each in texts] if files else [call.name for call in made]
+    names = [name if short.count(name) == 1 else text for name, text in zip(short, texts, strict=True)]
+    strategies = (
+        [_of_file(text, name) for text, name in zip(texts, names, strict=True)]
+        if files
+        else [_strategy(name, (call,)) for call, name in zip(made, names, strict=True)]
+    )
+    title = made[0].module if made else Path(texts[0]).resolve().parent.name or "sql"
+    return _scenario(title, strategies, setup=setup, invariants=invariants, options=None)
+
+
+def _of_file(name: str, called: str) -> Strategy:
+    path = Path(name)
+    return Strategy(
+        name=called,
+        summary=f"the script {name}",
+        script=script.parse(read_text(path, "name an existing file"), path),
+    )
+
+
+def find(
+    scenario: str | None,
+    *,
+    called: Sequence[str],
+    setup: Sequence[str],
+    invariants: Sequence[str],
+    others: Sequence[str] = (),
+    apart: bool = False,
+) -> Scenario:
+    """What a command line names: callables, a file of SQL, or else a scenario. Raises UsageProblem, ScenarioProblem.
+
+    `apart`: each callable and file is to be a strategy of its own; `others` are more files.
+    """
+    files = [each for each in (scenario, *others) if each is not None]
+    if apart and (others or (called and not files) or (scenario is not None and is_sql_file(scenario))):
+        return contestants(files, called, setup=setup, invariants=invariants)
     if called:
         if scenario is not None:
             raise UsageProblem(f"both '{scenario}' and --call {called[0]}: a run has one or the other")
@@ -86,6 +134,11 @@ def ready(scenario: Scenario, target: Target, schema: str) -> Iterator[Scenario]
         return
     with calls.exported(calls.variables(target, schema, APPLICATION)):
         yield loaded(scenario)
+
+
+def lacks_invariant(scenario: Scenario) -> bool:
+    """Whether it is the user's own code and nothing says what must hold: then only errors are looked for."""
+    return scenario.restored and not scenario.invariants and not scenario.checks
 
 
 def loaded(scenario: Scenario) -> Scenario:
@@ -114,7 +167,7 @@ def _strategy(name: str, made: tuple[Call, ...]) -> Strategy:
 
 def _scenario(
     name: str,
-    strategy: Strategy,
+    strategies: Sequence[Strategy],
     *,
     setup: Sequence[Given],
     invariants: Sequence[Given],
@@ -134,7 +187,7 @@ def _scenario(
     return Scenario(
         name=name,
         title=name,
-        summary=strategy.summary,
+        summary="; ".join(strategy.summary for strategy in strategies),
         folder=Path(),
         schema=tuple(made.files),
         rows=None,
@@ -144,7 +197,7 @@ def _scenario(
         once=False,
         forbid=FORBIDDEN,
         advise=None,
-        strategies={strategy.name: strategy},
+        strategies={strategy.name: strategy for strategy in strategies},
         consumers={},
         setup=tuple(made.calls),
         checks=checks,

@@ -104,6 +104,8 @@ def check_places(made: Plan) -> None:
 def draft(
     *,
     scenario: str | None,
+    others: Sequence[str] = (),
+    apart: bool = False,
     call: Sequence[str] = (),
     setup: Sequence[str] = (),
     invariant: Sequence[str] = (),
@@ -140,10 +142,11 @@ def draft(
 ) -> Plan:
     """Check options, and touch nothing; raises UsageProblem for the first that cannot be carried out.
 
-    Durations are in seconds, delays in milliseconds; `long` is a percentage and a delay.
+    Durations are in seconds, delays in milliseconds; `long` is a percentage and a delay. `others` and `apart`: see
+    own.find.
     """
     asked = [thresholds.parse(text) for text in threshold]
-    found = own.find(scenario, called=call, setup=setup, invariants=invariant)
+    found = own.find(scenario, called=call, setup=setup, invariants=invariant, others=others, apart=apart)
     sessions = workers * connections_per_worker
     if sessions > MOST_SESSIONS:
         raise UsageProblem(

@@ -2,14 +2,16 @@
 
     def test_create_order_is_race_free(racebench):
         racebench.explore(create_order, sessions=2, setup=SCHEMA, invariant="SELECT … HAVING count(*) > 1")
-        racebench.hammer(create_order, workers=4, seconds=1, setup=SCHEMA, invariant="SELECT …").assert_clean()
+        racebench.hammer(create_order, workers=4, seconds=1).assert_clean()
 
-Nothing but this module is loaded until a test asks for one of them.
+A setup and an invariant hold for the rest of the test. Nothing but this module is loaded until a test asks for one of
+the fixtures.
 """
 
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -29,11 +31,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+#: What holds for the rest of a test.
+_KEPT = ("setup", "invariant")
+
+
 class Racer:
-    """What a test is given: as racebench.bench.Bench, but what is found fails the test."""
+    """What a test is given: as racebench.bench.Bench, but what is found fails the test.
+
+    A setup and an invariant hold for the rest of the test; where there is no invariant, a warning says so.
+    """
 
     def __init__(self, bench: Bench) -> None:
         self._bench = bench
+        self._given: dict[str, Any] = {}
 
     @property
     def dsn(self) -> str:
@@ -43,14 +53,22 @@ class Racer:
     def explore(self, *subjects: Any, **options: Any) -> Exploration | Replay:
         """Fail unless every order was run and none went wrong, with the shortest witness; see Bench.explore."""
         __tracebackhide__ = True
+        options = self._with_those_before(options)
         found: Exploration | Replay = _or_fail(lambda: self._bench.explore(*subjects, **options))
         return found.assert_clean()
 
     def hammer(self, *subjects: Any, **options: Any) -> Hammering:
         """Press; the result's assert_clean() fails the test. See Bench.hammer."""
         __tracebackhide__ = True
+        options = self._with_those_before(options)
         pressed: Hammering = _or_fail(lambda: self._bench.hammer(*subjects, **options))
         return pressed
+
+    def _with_those_before(self, options: dict[str, Any]) -> dict[str, Any]:
+        self._given |= {name: options[name] for name in _KEPT if name in options}
+        if "invariant" not in self._given:
+            warnings.warn("racebench: no invariant is given, so only errors are looked for", stacklevel=3)
+        return self._given | options
 
 
 def _or_fail(ask: Any) -> Any:

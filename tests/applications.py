@@ -116,6 +116,29 @@ def savepoints(connection: Connection) -> None:
             create_order(connection)
 
 
+def create_order_nested(connection: Connection) -> None:
+    """Blocks inside a block, each a savepoint: what they set and forget is nobody else's affair."""
+    with connection.transaction():
+        with connection.transaction():
+            row = connection.execute("SELECT coalesce(max(number), 0) + 1 FROM orders").fetchone()
+        assert row is not None
+        with connection.transaction():
+            connection.execute("INSERT INTO orders (number) VALUES (%s)", [row[0]])
+
+
+def create_order_and_say_so(connection: Connection) -> None:
+    print("an order")  # noqa: T201 - what applications do
+    create_order(connection)
+
+
+def create_order_or_give_up(connection: Connection) -> None:
+    """What a user is told when it could not be done is the application's own exception."""
+    try:
+        create_order(connection)
+    except psycopg.errors.UniqueViolation:
+        raise RuntimeError("<give up>") from None
+
+
 def create_orders_in_bulk(connection: Connection) -> None:
     """Every way that psycopg has to send something."""
     with connection.transaction():

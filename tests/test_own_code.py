@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shlex
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -126,6 +128,14 @@ def test_reduction_leaves_the_verdict_and_the_outcomes_as_they_are(bench: Bench)
             found = explored(bench, call, setup=app.UNIQUE, invariant=app.OVERSOLD, reduce=reduce)
             outcomes.append((found.verdict, set(found._reported.found.outcomes)))
         assert outcomes[0] == outcomes[1], call
+
+
+def test_savepoints_make_no_orders_of_their_own(bench: Bench) -> None:
+    every = explored(bench, app.create_order_nested, reduce=False, max_schedules=200)
+    plain, nested = explored(bench, app.create_order), explored(bench, app.create_order_nested)
+    assert (nested.verdict, nested.complete) == (Verdict.INVALID, True)
+    assert set(every._reported.found.outcomes) <= set(nested._reported.found.outcomes)
+    assert nested.run == plain.run
 
 
 def test_the_report_has_the_line_of_the_application_and_the_command(bench: Bench) -> None:
@@ -455,9 +465,66 @@ def test_own_code_on_the_command_line(racebench: Command, shop: Path, subject: t
         assert "1 violation" in replay.stdout
 
 
+@pytest.mark.parametrize("command", [("explore",), ("run", "-w", "2", "-n", "20")], ids=lambda each: each[0])
+def test_what_a_call_prints_is_no_part_of_the_report(racebench: Command, shop: Path, command: tuple[str, ...]) -> None:
+    done = racebench(*command, "--call", "shop:create_order_and_say_so", *OWN[:-2], "--json", "-")
+    assert done.returncode == 0
+    json.loads(done.stdout)
+    assert "an order" in done.stderr
+
+
+@pytest.mark.parametrize("command", [("explore",), ("run", "-w", "2", "-n", "20")], ids=lambda each: each[0])
+def test_a_result_without_an_invariant_says_so(racebench: Command, shop: Path, command: tuple[str, ...]) -> None:
+    said = "no --invariant was given, so only errors were looked for"
+    done = racebench(*command, "./insert.sql", "--schema", "schema.sql", "--no-save")
+    assert (done.returncode, said in done.stdout) == (0, True)
+    assert said not in racebench(*command, "./insert.sql", *OWN).stdout
+
+
+def test_an_exception_of_the_applications_own_is_named_under_load(racebench: Command, shop: Path) -> None:
+    (shop / "schema.sql").write_text(app.UNIQUE)
+    done = racebench("run", "--call", "shop:create_order_or_give_up", *OWN, "-w", "4", "-n", "2000")
+    assert (done.returncode, done.stderr) == (3, "")
+    assert "RuntimeError: <give up> (shop.py:" in " ".join(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("subjects", "names"),
+    [
+        (("./insert.sql", "./locked.sql"), ("insert", "locked")),
+        (("./insert.sql", "./other/insert.sql"), ("./insert.sql", "./other/insert.sql")),
+        (
+            ("--call", "shop:create_order", "--call", "shop:create_order_locked"),
+            ("create_order", "create_order_locked"),
+        ),
+    ],
+)
+def test_each_file_and_each_call_is_a_contestant(
+    racebench: Command, shop: Path, subjects: tuple[str, ...], names: tuple[str, str]
+) -> None:
+    (shop / "other").mkdir()
+    shutil.copy(shop / "locked.sql", shop / "other" / "insert.sql")
+    load = ("--rounds", "2", "-w", "4", "-n", "400", "--reference", names[1], "--json", "-")
+    done = racebench("compare", *subjects, *OWN, *load)
+    assert (done.returncode, done.stderr) == (3, "")
+    runs = json.loads(done.stdout)["runs"]
+    assert {run["strategy"]: run["verdict"] for run in runs} == {names[0]: "INVALID", names[1]: "VALID"}
+    assert len(runs) == 4
+    shown = racebench("compare", *subjects, *OWN, *load[:-2])
+    assert f"{names[0]} is INVALID: " in " ".join(shown.stdout.split())  # nobody expected anything of it
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (
+            ("compare", "insert.sql", *OWN),
+            "needs two strategies or more, not only 'insert'; add another file or --call",
+        ),
+        (("compare", "insert.sql", "quota"), "'quota' is not a file of SQL"),
+        (("compare", "quota", "oversell"), "'quota' is not a file of SQL"),
+        (("compare", "insert.sql", "--call", "shop:f"), "both 'insert.sql' and --call shop:f"),
+        (("compare", "insert.sql", "missing.sql"), "missing.sql: cannot be read"),
         (("run", "naive", "--call", "shop:f"), "both 'naive' and --call shop:f"),
         (("run", "--setup", "schema.sql"), "--setup goes with --call or a file of SQL"),
         (("explore", "quota", "--invariant", "SELECT 1"), "--invariant goes with --call or a file of SQL"),

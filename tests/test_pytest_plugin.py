@@ -72,6 +72,22 @@ def _fixed(text: str) -> str:
     return racy + "\n\ncreate_order = create_order_fixed\n"
 
 
+def test_a_function_made_in_a_test_of_djangos_models_is_hammered(tmp_path: Path) -> None:
+    project = tmp_path / "django"
+    shutil.copytree(EXAMPLES / "django", project)
+    (project / "test_shop.py").rename(project / "common.py")
+    (project / "test_made.py").write_text(
+        "from common import shop, twins\n"
+        "def test_it(racebench, shop):\n"
+        "    def create():\n"
+        "        from shop.models import create_order_fixed\n"
+        "        create_order_fixed()\n"
+        "    racebench.hammer(create, workers=2, operations=20, invariant=twins).assert_clean()\n"
+    )
+    done = run_pytest(project)
+    assert done.returncode == 0, done.stdout
+
+
 def test_a_failure_has_the_lanes_and_is_replayed_from_the_test(tmp_path: Path) -> None:
     (tmp_path / "test_orders.py").write_text(
         ORDERS + "\ndef test_it(racebench):\n    racebench.explore(create_order, setup=SCHEMA, invariant=TWINS)\n"
@@ -88,6 +104,26 @@ def test_a_failure_has_the_lanes_and_is_replayed_from_the_test(tmp_path: Path) -
     again = run_pytest(tmp_path, "test_again.py")
     assert again.returncode == 1
     assert "create_order: 1 violation" in again.stdout
+
+
+def test_a_setup_and_an_invariant_hold_for_the_rest_of_the_test(tmp_path: Path) -> None:
+    (tmp_path / "test_orders.py").write_text(
+        ORDERS
+        + "\nimport pytest\ndef test_it(racebench):\n"
+        + "    with pytest.raises(AssertionError):\n"
+        + "        racebench.explore(create_order, setup=SCHEMA, invariant=TWINS)\n"
+        + "    pressed = racebench.hammer(create_order, workers=4, operations=2000)\n"
+        + "    with pytest.raises(AssertionError, match='is broken by'):\n"
+        + "        pressed.assert_clean()\n"
+        + "def test_another(racebench):\n"
+        + "    racebench.explore(create_order, setup=SCHEMA)\n"
+        + "def test_errors_alone(racebench):\n"
+        + "    racebench.explore(create_order, setup=SCHEMA, invariant=())\n"
+    )
+    done = run_pytest(tmp_path)
+    assert done.returncode == 0, done.stdout
+    assert "3 passed, 1 warning" in done.stdout
+    assert "no invariant is given, so only errors are looked for" in done.stdout
 
 
 def test_a_mistake_is_one_line(tmp_path: Path) -> None:

@@ -33,6 +33,8 @@ _NAME = re.compile(r'"((?:[^"]|"")+)"|([^\W\d][\w$]*)|([-+*/<>=~!@#%^&|`?]+)')
 _ESCAPED = re.compile(r'u&"', re.IGNORECASE)
 _READS = frozenset({"SELECT", "VALUES", "WITH", "TABLE"})
 _WRITES = frozenset({"INSERT", "UPDATE", "DELETE", "MERGE"})
+#: What sets a savepoint or forgets one: seen by nobody else. ROLLBACK TO one is none of them: it gives locks up.
+_MARKS = frozenset({"SAVEPOINT", "RELEASE"})
 
 #: Words of what the clock says at the statement, or at its transaction's begin: no two sessions' are independent.
 CLOCKS = frozenset(
@@ -74,7 +76,7 @@ def footprint(statements: Sequence[Statement], *, isolation: str | None, volatil
 
 
 def _of(statement: Statement, isolation: str | None, volatile: Collection[str]) -> Footprint:
-    if begins(statement):
+    if begins(statement) or statement.keyword in _MARKS:
         return Footprint.NOTHING
     if ends(statement):
         return Footprint.ANYTHING

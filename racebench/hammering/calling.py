@@ -179,6 +179,7 @@ def _loaded(task: Application) -> list[Call]:
     if task.functions:
         import dill
 
+        calls.set_up_django()
         functions = dill.loads(task.functions)
     return [
         calls.loaded(call) if function is None else replace(call, function=function)
@@ -190,6 +191,7 @@ class _Caller:
     """The application in this process."""
 
     def __init__(self, task: Application, number: int) -> None:
+        sys.stdout = sys.stderr  # what the application prints is no part of a report
         os.environ.update(task.environment)
         os.environ.update(calls.variables(task.target, task.schema, task.application_name))
         with contextlib.suppress(OSError):

@@ -32,6 +32,7 @@ from racebench.history.table import ask_invariants, ask_measures, read_rows
 from racebench.interrupts import shielded
 from racebench.judging import judge
 from racebench.model import Consumer, Load, RunResult, Scenario, Strategy, Usage
+from racebench.own import NO_INVARIANT, lacks_invariant
 from racebench.recording import OPERATION, read_records
 from racebench.restoring import Snapshot
 from racebench.schemas import application_name, fill, fresh_schema, new_name, quiesce
@@ -95,6 +96,8 @@ class Hammer:
                 stack.enter_context(fresh_schema(self.target, schema, scenario, strategy, consumers, keep=self.keep))
             scratch = stack.enter_context(Scratch())
             run = _Run(self, scenario, strategy, tuple(consumers), load, schema, folder, scratch)
+            if lacks_invariant(scenario):
+                run.notes.append(NO_INVARIANT)
             stack.callback(run.end)
             history = run.history(progress)
             result = judge(

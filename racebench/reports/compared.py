@@ -143,7 +143,7 @@ def _anomalies(comparison: Comparison, runs: Sequence[RunResult]) -> Iterator[Te
         line.append(one.strategy, style="bold")
         line.append(" is ")
         line.append(verdict_text(one.verdict))
-        line.append("" if all(run.as_expected for run in of) else ", NOT as expected")
+        line.append("" if all(run.as_expected is not False for run in of) else ", NOT as expected")
         line.append(f": {found}, in {shown} of {len(of)} runs.")
         witnesses = (witness for run in of for witness in run.witnesses if witness.kind in one.found)
         if (witness := next(witnesses, None)) is not None:

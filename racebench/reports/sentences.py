@@ -21,7 +21,7 @@ def happened(result: RunResult) -> str:
         broken = [witness for witness in result.witnesses if witness.kind == "violations"]
         parts.append(broken[0].explanation if broken else f"{counts['violations']:,} rows break an invariant")
     if "refused" in result.found:
-        codes = ", ".join(result.errors)
+        codes = ", ".join(_told(code, result.messages.get(code, "")) for code in result.errors)
         parts.append(
             f"{counts['refused']:,} of {counts['attempts']:,} operations "
             f"({_percent(counts['refused'], counts['attempts'])}) were refused ({codes})"
@@ -100,6 +100,11 @@ def expectation(result: RunResult) -> str:
     if result.verdict is Verdict.UNKNOWN:
         return ", nothing to compare"
     return ", as expected" if result.as_expected else ", NOT as expected"
+
+
+def _told(code: str, message: str) -> str:
+    """A code; with its message if it is one of calls.code's for an exception: those say nothing by themselves."""
+    return f"{code}: {message}" if code.startswith("RB") and message else code
 
 
 def _unknown(result: RunResult) -> str:
