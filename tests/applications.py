@@ -139,6 +139,55 @@ def create_order_or_give_up(connection: Connection) -> None:
         raise RuntimeError("<give up>") from None
 
 
+def create_order_elsewhere(connection: Connection) -> None:
+    """Half of its work is done by a thread of its own."""
+    connection.execute("SELECT 1")
+    connection.commit()
+    helper = threading.Thread(target=create_order_in_one_statement)
+    helper.start()
+    helper.join()
+
+
+def ends_its_process(connection: Connection) -> None:
+    connection.execute("SELECT 1")
+    os._exit(7)
+
+
+def forgets_where_it_is(connection: Connection) -> None:
+    raise KeyError("TENANT")
+
+
+_pools: list[Any] = []
+
+
+def create_order_of_a_careful_pool() -> None:
+    """A pool that asks of each connection whether it lives."""
+    if not _pools:
+        from sqlalchemy import create_engine
+
+        url = os.environ["DATABASE_URL"].replace("postgresql://", "postgresql+psycopg://", 1)
+        _pools.append(create_engine(url, pool_pre_ping=True))
+    connection = _pools[0].raw_connection()
+    try:
+        create_order(connection.driver_connection)
+    finally:
+        connection.close()
+
+
+_names = iter(range(10**9))
+
+
+def create_order_in_a_named_savepoint(connection: Connection) -> None:
+    """As Django names them: after the thread, numbered from the first on."""
+    with connection.transaction():
+        name = f"s{threading.get_ident()}_x{next(_names)}"
+        connection.execute(f'SAVEPOINT "{name}"')
+        row = connection.execute("SELECT coalesce(max(number), 0) + 1 FROM orders").fetchone()
+        assert row is not None
+        connection.execute(f'RELEASE SAVEPOINT "{name}"')
+        connection.execute("INSERT INTO orders (number) VALUES (%s)", [row[0]])
+
+
 def create_orders_in_bulk(connection: Connection) -> None:
     """Every way that psycopg has to send something."""
     with connection.transaction():

@@ -138,6 +138,28 @@ def test_savepoints_make_no_orders_of_their_own(bench: Bench) -> None:
     assert nested.run == plain.run
 
 
+@pytest.mark.parametrize("call", [app.create_order_in_a_named_savepoint, app.create_order_of_a_careful_pool])
+def test_what_differs_without_meaning_anything_makes_no_other_course(bench: Bench, call: Callable[..., None]) -> None:
+    found = explored(bench, call)
+    assert (found.verdict, found.complete) == (Verdict.INVALID, True)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            app.create_order_elsewhere,
+            r"applications.py:\d+ sends statements from a thread that racebench cannot schedule",
+        ),
+        (app.ends_its_process, r"ends its process \(os\._exit\(7\)\)"),
+        (app.forgets_where_it_is, "fails when it runs alone, right after the setup: raises KeyError: 'TENANT'"),
+    ],
+)
+def test_what_goes_past_the_gates_is_said(bench: Bench, call: Callable[..., None], message: str) -> None:
+    with pytest.raises(UsageProblem, match=message):
+        explored(bench, call)
+
+
 def test_the_report_has_the_line_of_the_application_and_the_command(bench: Bench) -> None:
     found = explored(bench, app.create_order)
     with pytest.raises(RaceFound) as caught:

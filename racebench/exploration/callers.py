@@ -22,11 +22,12 @@ from racebench.errors import UsageProblem, one_line
 from racebench.exploration import inspection
 from racebench.exploration.actors import State, Stepping, Steps, describe
 from racebench.exploration.footprints import Footprint, calls, footprint
-from racebench.exploration.gates import Finished, Request, SessionThread
+from racebench.exploration.gates import Finished, Request, SessionThread, elsewhere
 from racebench.model import Call, Outcome, Statement
 
 _READ, _WRITE = 1, 2
-_LITERAL = re.compile(r"'(?:[^']|'')*'|\b\d+\b")
+#: What may differ from one run to the next: values, and names of savepoints (Django numbers them from the first on).
+_LITERAL = re.compile(r"'(?:[^']|'')*'|(?i:(?<=savepoint )(?!to\b).+)|\b\d+\b")
 _LONGEST = 200
 _PLAIN_LEVELS = ("read committed", "repeatable read", "read uncommitted")
 #: What only runs outside a transaction, or is none of a transaction's business.
@@ -190,7 +191,7 @@ class Caller(Stepping):
         finally:
             self._thread.free = False
         self._end(met)
-        if not self._thread.passed:
+        if not self._thread.passed and not self.sqlstate:
             raise UsageProblem(_unseen(self.call))
         return self.sqlstate
 
@@ -310,6 +311,11 @@ class Caller(Stepping):
         for each in open_:
             each.pgconn.exec_(b"ROLLBACK")
         self.sqlstate = "" if error is None else signature(error)
+        if strange := elsewhere():
+            raise UsageProblem(
+                f"{self.call}: {strange} sends statements from a thread that racebench cannot schedule; "
+                "have the call send them in the thread that calls it"
+            )
         if isinstance(error, UsageProblem):
             raise error
         if isinstance(error, SystemExit):

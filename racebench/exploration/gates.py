@@ -8,6 +8,7 @@ closing pass, but for the backend, which is kept (backends.py). Threads that are
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import threading
 import time
@@ -28,6 +29,15 @@ from racebench.exploration.backends import Backends
 MOST_SECONDS = 10.0
 
 _sessions: dict[int, SessionThread] = {}
+#: Lines of the application that sent something from a thread that is no session.
+_elsewhere: list[str] = []
+
+
+def elsewhere() -> str:
+    """The line that sent something past the gates since somebody asked; "" if none did."""
+    found = _elsewhere[0] if _elsewhere else ""
+    _elsewhere.clear()
+    return found
 
 
 class Abandoned(BaseException):
@@ -190,7 +200,9 @@ class SessionThread:
 @contextlib.contextmanager
 def installed() -> Iterator[None]:
     """Put the gates up; sessions' threads do not sleep meanwhile, and may not wait for async connections."""
-    kinds: tuple[Any, ...] = (psycopg.Connection, psycopg.AsyncConnection, time, generators)
+    kinds: tuple[Any, ...] = (psycopg.Connection, psycopg.AsyncConnection, time, generators, os)
+    exit_process, process, scheduling = os._exit, os.getpid(), threading.get_ident()
+    elsewhere()
     wait, wait_async, sleep = psycopg.Connection.wait, psycopg.AsyncConnection.wait, time.sleep
     connect, close = generators.connect, psycopg.Connection.close
     backends = Backends()
@@ -200,6 +212,8 @@ def installed() -> Iterator[None]:
             raise psycopg.OperationalError("the connection is closed")
         session = _sessions.get(threading.get_ident())
         if session is None:
+            if threading.get_ident() != scheduling and (line := _strange(sys._getframe(1))):
+                _elsewhere.append(line)
             return wait(self, gen, *args, **kwargs)
         return session.meet(self, gen, lambda: wait(self, gen, *args, **kwargs))
 
@@ -228,12 +242,17 @@ def installed() -> Iterator[None]:
         if threading.get_ident() not in _sessions or not backends.keep(self):
             close(self)
 
-    kinds[0].wait, kinds[1].wait, kinds[2].sleep = gated, refused, asleep
+    def ending(status: int) -> None:
+        if threading.get_ident() in _sessions and os.getpid() == process:
+            raise UsageProblem(f"the call ends its process (os._exit({status})); a call must return, or raise")
+        exit_process(status)
+
+    kinds[0].wait, kinds[1].wait, kinds[2].sleep, kinds[4]._exit = gated, refused, asleep, ending
     kinds[3].connect, kinds[0].close = connected, closed
     try:
         yield
     finally:
-        kinds[0].wait, kinds[1].wait, kinds[2].sleep = wait, wait_async, sleep
+        kinds[0].wait, kinds[1].wait, kinds[2].sleep, kinds[4]._exit = wait, wait_async, sleep, exit_process
         kinds[3].connect, kinds[0].close = connect, close
         backends.close()
 
@@ -262,7 +281,8 @@ def _said(connection: psycopg.Connection[Any], work: Any) -> tuple[str, Any] | N
     owner = known.get("self")
     idle = connection.pgconn.transaction_status == pq.TransactionStatus.IDLE
     if name in _QUERIES:
-        return _text(known.get(_QUERIES[name]), connection), owner
+        text = _text(known.get(_QUERIES[name]), connection)
+        return (text, owner) if text.strip("; \t\n") else None  # empty: a pool asks whether the connection lives
     if name == "notifies":
         raise UsageProblem("the call waits for a NOTIFY, which racebench cannot schedule")
     if name in ("_commit_gen", "_rollback_gen"):
@@ -304,3 +324,13 @@ def _line(frame: FrameType | None) -> str:
             return f"{shown(frame.f_code.co_filename)}:{frame.f_lineno}"
         frame = frame.f_back
     return ""
+
+
+def _strange(frame: FrameType | None) -> str:
+    """The application's line that leads here in a thread of its own making; "" in one that a pool made."""
+    line = _line(frame)
+    while frame is not None and line:
+        if "psycopg_pool" in frame.f_globals.get("__name__", ""):
+            return ""
+        frame = frame.f_back
+    return line
