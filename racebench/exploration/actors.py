@@ -178,8 +178,8 @@ class Writer(Stepping):
 
     @property
     def memory(self) -> Hashable:
-        known = ((name, value) for name, value in self._variables.items() if name not in _OF_THE_SESSION)
-        return (self.tries, *sorted(known))
+        # In the order in which the script has set them.
+        return (self.tries, *[each for each in self._variables.items() if each[0] not in _OF_THE_SESSION])
 
     def configure(self, name: str, value: str) -> None:
         """Change a setting of the session."""

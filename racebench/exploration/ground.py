@@ -295,8 +295,10 @@ class Ground:
 
     def _like(self, actor: Actor) -> Hashable:
         """What it has in common with sessions that only their names tell from it; None if it is like no other."""
+        if not self._asked.reduce or not self._alike or not actor.like:
+            return None
         past = self._pasts.of(actor.number)
-        if not self._alike or not actor.like or past is None:
+        if past is None:
             return None
         return actor.like, past, actor.memory, actor.sends
 
