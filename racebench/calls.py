@@ -250,6 +250,14 @@ def broken(call: Call, connection: psycopg.Connection[Any]) -> list[str]:
     return [said if isinstance(said, str) else f"{call} is {said}"]
 
 
+def left_open(call: Call) -> str:
+    """What to say of a call that returns in the middle of a transaction."""
+    return (
+        f"{call} leaves its transaction open; commit before it returns (`with connection.transaction():`, or as your "
+        "ORM has it: session.commit(), transaction.atomic())"
+    )
+
+
 def _called(call: Call, connection: psycopg.Connection[Any]) -> Any:
     assert call.function is not None  # loaded
     return call.function(connection) if call.takes_connection else call.function()

@@ -10,7 +10,10 @@ the fixtures.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
+import threading
 import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -89,8 +92,25 @@ def racebench_bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
     from racebench.bench import Bench
 
     dsn = request.config.getoption("--racebench-dsn")
-    with Bench(dsn, share=os.environ.get("PYTEST_XDIST_TESTRUNUID")) as bench:
+    with _terminable(), Bench(dsn, share=os.environ.get("PYTEST_XDIST_TESTRUNUID")) as bench:
         yield bench
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """Have SIGTERM end pytest as Ctrl-C does, unless somebody else handles it: the schema is on the user's server."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt("SIGTERM")
+
+    mine = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    if mine:
+        signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        if mine and signal.getsignal(signal.SIGTERM) is interrupt:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")

@@ -300,6 +300,18 @@ def takes_turns(connection: Connection) -> None:
         connection.execute("SELECT 2")
 
 
+_calls = [0]
+
+
+def does_more_every_third_time(connection: Connection) -> None:
+    """Not deterministic, and wrong."""
+    _calls[0] += 1
+    create_order(connection)
+    if _calls[0] % 3 == 0:
+        connection.execute("SELECT 1")
+        connection.commit()
+
+
 def swallows_everything(connection: Connection) -> None:
     for _ in range(10_000):
         try:

@@ -280,6 +280,21 @@ def test_a_call_that_cannot_be_scheduled_is_named(
     assert _nothing_left(bench)
 
 
+def test_a_witness_that_cannot_be_run_again_is_said_to_be_not_deterministic(bench: Bench) -> None:
+    with pytest.raises(UsageProblem, match="not deterministic"):
+        explored(bench, app.does_more_every_third_time)
+    assert _nothing_left(bench)
+
+
+def test_a_witness_says_which_row_is_wrong_and_who_runs_what(bench: Bench) -> None:
+    said = str(explored(bench, app.create_order, app.create_order_and_commit))
+    assert "(s1 applications:create_order, s2 applications:create_order_and_commit)" in said
+    assert "'invariant' is broken by number = 1" in said
+    said = str(explored(bench, app.create_order, invariant=app.assert_no_twins))
+    assert "'invariant' is broken: two orders have the same number" in said
+    assert "s1 applications:create_order" not in said  # both run it
+
+
 def test_a_call_that_swallows_everything_is_named(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gates, "MOST_SECONDS", 0.5)
     with pytest.raises(UsageProblem, match="it swallows every exception, BaseException too"):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import UsersServer
+from conftest import UsersServer, wait_for
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -188,3 +188,36 @@ def create(connection):
     (server, schema), (other_server, other_schema) = ((tmp_path / name).read_text().split("|") for name in ("a", "b"))
     assert server == other_server
     assert schema != other_schema
+
+
+def test_a_terminated_pytest_leaves_nothing_on_the_users_server(tmp_path: Path, users_server: UsersServer) -> None:
+    """SIGTERM comes while a statement waits for a lock that nobody will give."""
+    (tmp_path / "test_orders.py").write_text(
+        ORDERS
+        + """
+def waits(connection):
+    with connection.transaction():
+        connection.execute("SELECT pg_advisory_xact_lock(4711)")
+        create_order(connection)
+
+def test_it(racebench):
+    racebench.hammer(waits, workers=2, seconds=30, setup=SCHEMA, invariant=TWINS)
+"""
+    )
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", ".", "-c", os.devnull]
+    with users_server.connect() as stranger:
+        stranger.execute("SELECT pg_advisory_lock(4711)")
+        process = subprocess.Popen(
+            [*command, "--racebench-dsn", users_server.dsn()],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        waiting = "SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+        wait_for(lambda: stranger.execute(waiting).fetchone() is not None, "nobody waits for the lock")
+        process.terminate()
+        said, _ = process.communicate(timeout=60)
+    assert process.returncode == 2, said
+    assert users_server.schemas() == []
+    assert users_server.sessions() == 0

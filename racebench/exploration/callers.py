@@ -16,7 +16,7 @@ from typing import Any
 import psycopg
 from psycopg import pq, sql
 
-from racebench.calls import signature
+from racebench.calls import left_open, signature
 from racebench.compiling import begins, ends
 from racebench.errors import UsageProblem, one_line
 from racebench.exploration import inspection
@@ -327,9 +327,7 @@ class Caller(Stepping):
             if not self.answers or not self.answers[-1].startswith("ERROR"):
                 self.answers.append(said)
         if open_ and error is None:
-            raise UsageProblem(
-                f"{self.call} leaves its transaction open; commit before it returns (`with connection.transaction():`)"
-            )
+            raise UsageProblem(left_open(self.call))
 
     def abandon(self) -> None:
         if self.state is State.READY and self._steps is not None:

@@ -19,7 +19,7 @@ from typing import Any
 from racebench.errors import UsageProblem
 from racebench.exploration.ground import Asked, Ended, Ground
 from racebench.exploration.schedules import Schedule, Step, digest
-from racebench.exploration.search import Progress, chance, random_search, search
+from racebench.exploration.search import Diverged, Progress, chance, random_search, search
 from racebench.model import (
     Verdict,
 )
@@ -35,12 +35,16 @@ _TIMEOUT = re.compile(r"\b(lock|statement|transaction|idle_in_transaction_sessio
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replayed:
-    """A schedule run once more, step by step; `prepared` is what the scenario had sent before it."""
+    """A schedule run once more, step by step.
+
+    `prepared` is what the scenario had sent before it, `broken` which rows broke which invariant after it, in words.
+    """
 
     steps: tuple[Step, ...]
     ended: Ended
     wrong: Mapping[str, int]
     prepared: tuple[str, ...] = ()
+    broken: tuple[str, ...] = ()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -188,7 +192,13 @@ def explore(
         if found.witness is not None and not stopped:
             found.witness = _shortest(ground, found.witness, found.forbids)
         if found.witness is not None:
-            found.shown = _follow(ground, asked, found.witness)
+            try:
+                found.shown = _follow(ground, asked, found.witness)
+            except UsageProblem as problem:
+                raise Diverged(
+                    f"the order that went wrong takes another course when it is run again ({problem}): what is not "
+                    "deterministic, and depends on more than its order, cannot be explored"
+                ) from None
     return found
 
 
@@ -249,4 +259,5 @@ def _follow(ground: Ground, asked: Asked, schedule: Sequence[int]) -> Replayed:
         steps = tuple(ground.follow(schedule))
     (ended,) = ends
     wrong = {kind: count for kind, count in ended.counts.items() if count and kind in asked.scenario.forbid}
-    return Replayed(steps=steps, ended=ended, wrong=wrong, prepared=ground.prepared)
+    broken = ground.broken() if "violations" in wrong else ()
+    return Replayed(steps=steps, ended=ended, wrong=wrong, prepared=ground.prepared, broken=broken)

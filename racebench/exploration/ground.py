@@ -1,14 +1,8 @@
-"""The world of a search on a server: a schema, its sessions on a stage, fresh ground for every schedule, and a judge.
-
-What goes wrong is counted as `run` counts it (racebench.model.ANOMALIES), by definitions read plainly: a schedule has a
-handful of operations.
-"""
+"""The world of a search on a server: a schema, its sessions on a stage, and fresh ground for every schedule."""
 
 from __future__ import annotations
 
 import contextlib
-import time
-from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import permutations
@@ -18,10 +12,10 @@ import psycopg
 from psycopg import sql
 
 from racebench import calls
-from racebench.errors import DatabaseProblem, ScenarioProblem, UsageProblem, one_line
+from racebench.errors import DatabaseProblem, ScenarioProblem, UsageProblem
 from racebench.exchanges import See, Variables
 from racebench.exploration import gates
-from racebench.exploration.actors import Actor, Poller, State, Writer, describe, drain, with_values
+from racebench.exploration.actors import Actor, Poller, State, Writer, describe, with_values
 from racebench.exploration.callers import Caller, Surroundings
 from racebench.exploration.footprints import Footprint, footprint
 from racebench.exploration.inspection import (
@@ -30,18 +24,17 @@ from racebench.exploration.inspection import (
     columns,
     decoded,
     may_set,
-    rows_query,
     sources,
     triggers,
     volatile_functions,
 )
+from racebench.exploration.judge import Judge
 from racebench.exploration.likeness import Pasts, alike, begin_is_seen, in_pipelines, warm
 from racebench.exploration.schedules import Step
 from racebench.exploration.scripts import in_transactions
 from racebench.exploration.search import Choice
 from racebench.exploration.stage import MOST_SECONDS, Stage
 from racebench.model import (
-    ANOMALIES,
     Consumer,
     Outcome,
     Scenario,
@@ -121,7 +114,6 @@ class Ground:
         self._raced = False
         self._taken: list[int] = []
         self._pasts = Pasts()
-        self._violated: dict[str, int] = {}
         self.prepared: tuple[str, ...] = ()
         self._open()
 
@@ -155,6 +147,7 @@ class Ground:
             stack.callback(Snapshot(monitor, schema).restore)
             fill(target, schema, asked.scenario, asked.strategy, consumers)
         self._monitor = monitor
+        self._judge = Judge(monitor, asked.scenario)
         self.triggers = triggers(monitor, schema)
         volatile = self._volatile = volatile_functions(monitor, asked.strategy, asked.consumer)
         script = in_transactions(asked.strategy.script, volatile)
@@ -218,9 +211,7 @@ class Ground:
         if asked.strategy.calls:
             self._run_alone()
         self._tenant = 0
-        self._violated = {}
-        if asked.scenario.rows is not None:
-            self._rows = rows_query(asked.scenario.rows)
+        self._judge.forget()
 
     def _inspect(self, script: Script, consumers: Sequence[Consumer]) -> None:
         """Find out whether sessions are alike, and whether anybody sees when a transaction began."""
@@ -258,7 +249,7 @@ class Ground:
     def begin(self) -> None:
         if self._snapshot is not None:
             self._snapshot.restore()
-            self._violated = {}
+            self._judge.forget()
         elif self._tenant >= _MOST_TENANTS or (self._asked.scenario.once and self._runs):
             self._stack.close()
             self._open()
@@ -342,7 +333,7 @@ class Ground:
                 "leaves a lock of its session behind; have it unlock what it locks, in the same try"
             )
         if complete:
-            self.ended(self._judge(tuple(self._taken)))
+            self.ended(self._conclude(tuple(self._taken)))
 
     def _run_out(self) -> None:
         """Have calls come to their ends by themselves: only the application knows what it has to put back."""
@@ -421,74 +412,21 @@ class Ground:
         isolation = None if isinstance(actor, Poller) else self._asked.strategy.isolation
         return footprint(actor.gate, isolation=isolation, volatile=self._volatile)
 
-    def _judge(self, schedule: tuple[int, ...]) -> Ended:
-        asked = self._asked
-        counts: dict[str, int] = dict.fromkeys(ANOMALIES, 0)
-        if self.poller is not None:
-            drain(self.poller, self.stage.wait)
-        rows = self._read_rows() if asked.scenario.rows is not None else []
-        if self.poller is not None:
-            self._settle(self.poller, rows)
-        versions = sorted({version for _, version, _ in rows if version is not None})
-        rank = {version: place for place, version in enumerate(versions, 1)}
-        by_operation = {operation: version for _, version, operation in rows}
-        numbered = [version for _, version, _ in rows if version is not None]
-        counts["duplicates"] = len(numbered) - len(versions)
-        counts["unnumbered"] = len(rows) - len(numbered)
-        if asked.scenario.rows is not None:
-            for writer in self.writers:
-                there = writer.operation in by_operation
-                counts["lost"] += writer.outcome is Outcome.OK and not there
-                counts["unexpected"] += writer.outcome is Outcome.FAIL and there
-        counts["refused"] = sum(writer.refused for writer in self.writers)
-        if self.poller is not None:
-            delivered = Counter(self.poller.delivered)
-            counts["missed"] = sum(version is not None and identity not in delivered for identity, version, _ in rows)
-            counts["redelivered"] = sum(times - 1 for times in delivered.values())
-        counts["violations"] = self._violations()
-        sessions = sorted(
-            (w.outcome.name, w.sqlstate, rank.get(by_operation.get(w.operation)) or 0, w.tries) for w in self.writers
-        )
-        wrong = tuple((kind, count) for kind, count in counts.items() if count)
+    def _conclude(self, schedule: tuple[int, ...]) -> Ended:
+        found = self._judge.judge(self.writers, self.poller, self._tenant, self.stage.wait)
         return Ended(
             schedule=schedule,
-            counts=counts,
-            signature=(tuple(sessions), wrong),
+            counts=found.counts,
+            signature=found.signature,
             raced=self._raced,
             deadlocked=self.stage.deadlocked,
             victims=tuple(w.number for w in self.writers if w.deadlocks),
             swallowed=tuple(w.swallowed for w in self.writers if w.swallowed),
         )
 
-    def _settle(self, poller: Poller, rows: Sequence[tuple[int, Any, int]]) -> None:
-        """Go on polling for what is still to come, for as long as the consumer may hold rows back."""
-        deadline = time.monotonic() + poller.consumer.settle_ms / 1e3
-        due = {identity for identity, version, _ in rows if version is not None}
-        late = False
-        while not late and not due <= set(poller.delivered):
-            late = time.monotonic() >= deadline  # only a poll that begins after it proves a row missed
-            drain(poller, self.stage.wait)
-
-    def _read_rows(self) -> list[tuple[int, Any, int]]:
-        try:
-            return self._monitor.execute(self._rows, (self._tenant,), prepare=True).fetchall()
-        except psycopg.Error as problem:
-            raise DatabaseProblem(f"the rows of a schedule cannot be read: {one_line(str(problem))}") from None
-
-    def _violations(self) -> int:
-        """How many more rows break an invariant than before this schedule."""
-        more = 0
-        for name, query in self._asked.scenario.invariants.items():
-            try:
-                count = self._monitor.execute(query.encode(), prepare=True).rowcount
-            except psycopg.OperationalError as problem:
-                raise DatabaseProblem(f"invariant '{name}' cannot be asked: {one_line(str(problem))}") from None
-            except psycopg.Error as problem:
-                where = self._asked.scenario.locate(f"invariants.{name}")
-                raise ScenarioProblem(f"{where}: the server refuses this query: {one_line(str(problem))}") from None
-            more += max(0, count - self._violated.get(name, 0))
-            self._violated[name] = count
-        return more + sum(len(calls.broken(check, self._monitor)) for check in self._asked.scenario.checks.values())
+    def broken(self) -> tuple[str, ...]:
+        """What breaks an invariant now, in words."""
+        return self._judge.broken(self._tenant)
 
     def _run_alone(self) -> None:
         """Run the calls one after the other, in every order: what fails or breaks so is no race.
@@ -510,8 +448,8 @@ class Ground:
                         "is the setup complete?"
                     )
                 alone.add(error)
-            self._violated = {}
-            if broken := self._violations():
+            self._judge.forget()
+            if broken := self._judge.violations():
                 raise UsageProblem(
                     f"{broken} rows break the invariant when the calls run one after the other: that is no race; "
                     "look at the calls, or at the invariant"

@@ -240,7 +240,7 @@ def _diverged(path: Sequence[_Node], node: _Node, now: Sequence[Choice]) -> str:
     before, after = (_would(sends.get(session)) for sends in (first, second))
     return (
         f"the same schedule took another course at step {at + 1}: s{session} {before} the first time, {after} this "
-        "time; a script that depends on anything but its schedule cannot be explored"
+        "time; what is not deterministic, and depends on more than its order, cannot be explored"
     )
 
 

@@ -228,7 +228,5 @@ class _Caller:
             raise UsageProblem(f"{call} called sys.exit({problem.code}); a call must return, or raise") from None
         if connection is not None and connection.pgconn.transaction_status in _OPEN:
             connection.rollback()
-            raise UsageProblem(
-                f"{call} leaves its transaction open; commit before it returns (`with connection.transaction():`)"
-            )
+            raise UsageProblem(calls.left_open(call))
         return "", ""

@@ -194,7 +194,7 @@ def _first_of_each_kind(run: RunResult) -> Iterator[Anomaly]:
 def _of_exploration(explored: Exploration, name: str) -> Case:
     details: list[str] = []
     if explored.steps:
-        details += ["The shortest order that goes wrong:", *_drawn(explored), ""]
+        details += ["The shortest order that goes wrong:", *_drawn(explored), *explored.broken, ""]
     if explored.replay:
         details.append(explored.replay)
     return Case(

@@ -18,7 +18,8 @@ SCHEMA_VERSION = 1
 class Exploration:
     """One strategy explored. `published` is all of it; the rest is what reports say.
 
-    `found` are the forbidden kinds that were, `anomalies` and `steps` the witness's; without one they are empty.
+    `found` are the forbidden kinds that were; `anomalies`, `broken` (which rows broke which invariant) and `steps` are
+    the witness's, empty without one; `calls` says which call each session runs, if they run Python.
     `as_expected` is None where nothing is known of the strategy. `replay` is the command that runs the witness again,
     None if no command can.
     """
@@ -40,6 +41,8 @@ class Exploration:
     schedule: str | None
     replay: str | None
     anomalies: Mapping[str, int]
+    broken: tuple[str, ...]
+    calls: Mapping[str, str]
     steps: tuple[Step, ...]
 
     @property
@@ -107,6 +110,8 @@ def exploration(published: Mapping[str, Any]) -> Exploration:
         schedule=None if witness is None else str(witness["schedule"]),
         replay=None if witness is None else witness.get("replay", f"racebench replay '{witness['schedule']}'"),
         anomalies={} if witness is None else {str(kind): int(count) for kind, count in witness["anomalies"].items()},
+        broken=() if witness is None else _texts(witness.get("broken", ())),
+        calls=dict(published.get("calls", {})),
         steps=() if witness is None else tuple(_step(each) for each in witness["steps"]),
     )
 

@@ -60,6 +60,7 @@ def _published(result: Reported) -> dict[str, Any]:
         "expected": list(result.expected),
         "as_expected": result.as_expected,
         "forbidden": list(asked.scenario.forbid),
+        **({"calls": _calls(asked)} if asked.strategy.calls else {}),
         "counts": {kind: found.counts[kind] for kind in ANOMALIES},
         "explored": {
             "feasible": found.run if found.complete and not asked.reduce else None,
@@ -96,6 +97,7 @@ def _witness(result: Reported) -> dict[str, Any]:
         "schedule": str(result.found.schedule),
         "replay": _replay(result.found.asked, str(result.found.schedule)),
         "anomalies": dict(result.witness.wrong) if result.witness else {},
+        "broken": list(result.witness.broken) if result.witness else [],
         "steps": [
             {
                 "session": step.session,
@@ -207,10 +209,20 @@ def _shown(asked: Asked, replayed: Replayed, schedule: str, *, ascii_only: bool)
     wrong = ", ".join(counted(kind, count) for kind, count in replayed.wrong.items()) or "nothing wrong"
     consumer = f" (s{asked.sessions + 1} is consumer '{asked.consumer.name}')" if asked.consumer else ""
     yield Text()
-    yield Text(f"{asked.strategy.name}{consumer}: {wrong}", style="bold")
+    called = [f"{session} {name}" for session, name in _calls(asked).items()]
+    who = f" ({', '.join(called)})" if len({*asked.strategy.calls}) > 1 else ""
+    yield Text(f"{asked.strategy.name}{who}{consumer}: {wrong}", style="bold")
     yield lanes.draw(replayed.steps, ascii_only=ascii_only)
+    for said in replayed.broken:
+        yield Text(f"  {said}", style="red")
     if (command := _replay(asked, schedule)) is not None:
         yield Text(f"  {command}", style="dim", no_wrap=True)
+
+
+def _calls(asked: Asked) -> dict[str, str]:
+    """Which of several calls each session runs."""
+    made = asked.strategy.calls
+    return {f"s{number}": str(made[(number - 1) % len(made)]) for number in range(1, asked.sessions + 1) if made}
 
 
 def _replay(asked: Asked, schedule: str) -> str | None:

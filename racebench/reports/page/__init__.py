@@ -280,7 +280,12 @@ def _sessions_of(each: Exploration) -> list[tuple[str, str]]:
     names = {step.session for step in each.steps} | {name for step in each.steps for name, _ in step.went_on}
     consumer = f"s{each.sessions + 1}"
     return [
-        (name, f"consumer '{each.consumer}'" if each.consumer is not None and name == consumer else "writer")
+        (
+            name,
+            f"consumer '{each.consumer}'"
+            if each.consumer is not None and name == consumer
+            else each.calls.get(name, "writer"),
+        )
         for name in sorted(names, key=lambda name: (len(name), name))
     ]
 
