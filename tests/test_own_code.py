@@ -325,7 +325,12 @@ def _nothing_left(bench: Bench) -> bool:
     def gone() -> bool:
         return _is_clean(bench)
 
-    wait_for(gone, "a schema or an open transaction is left")
+    try:
+        wait_for(gone, "a schema or an open transaction is left")
+    except AssertionError:
+        with connect(bench._up()) as connection:
+            left = connection.execute("SELECT pid, application_name, state, wait_event, query FROM pg_stat_activity")
+            raise AssertionError(f"a schema or an open transaction is left: {left.fetchall()}") from None
     return True
 
 
