@@ -20,11 +20,13 @@ import psycopg
 import pytest
 import trustme
 from hypothesis import settings
+from psycopg import sql
 
 from racebench import catalog
 from racebench.executors.processes import Processes
 from racebench.hammering.driver import Hammer
 from racebench.model import Load, RunResult, Scenario
+from racebench.session import connect
 from racebench.targets import Target
 from racebench.targets.embedded import EmbeddedServer, _wheel_programs
 
@@ -55,6 +57,11 @@ def cache_folder() -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def embedded(cache_folder: Path) -> Iterator[Target]:
     with EmbeddedServer(connections=40) as target:
+        # Its slot may be one in which a command that a test interrupted was the last.
+        with connect(target) as connection:
+            left = connection.execute("SELECT nspname FROM pg_namespace WHERE nspname LIKE 'racebench%'").fetchall()
+            for (name,) in left:
+                connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(name)))
         yield target
 
 

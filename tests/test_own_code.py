@@ -336,7 +336,8 @@ def _nothing_left(bench: Bench) -> bool:
 
 def _is_clean(bench: Bench) -> bool:
     with connect(bench._up()) as connection:
-        schemas = connection.execute("SELECT nspname FROM pg_namespace WHERE nspname LIKE 'racebench%'").fetchall()
+        # Not any of racebench's: a command that a test interrupted may have been the last in this server's slot.
+        schemas = connection.execute("SELECT FROM pg_namespace WHERE nspname = %s", (bench._schema,)).fetchall()
         open_ = connection.execute("SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in%'").fetchone()
     return not schemas and open_ == (0,)
 
