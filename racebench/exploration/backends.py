@@ -20,8 +20,6 @@ class Backends:
     """Those of one exploration. Used by one thread at a time: whoever's turn it is."""
 
     def __init__(self) -> None:
-        #: All that were ever connected, by pid.
-        self.pids: set[int] = set()
         self._ours: weakref.WeakKeyDictionary[pq.abc.PGconn, str] = weakref.WeakKeyDictionary()
         self._idle: dict[str, list[pq.abc.PGconn]] = {}
         self._closed = pq.PGconn.connect_start(b"")
@@ -30,7 +28,6 @@ class Backends:
     def opened(self, pgconn: pq.abc.PGconn, conninfo: str) -> None:
         """Take note of what a session's thread connected, and by which words."""
         self._ours[pgconn] = conninfo
-        self.pids.add(pgconn.backend_pid)
 
     def take(self, conninfo: str) -> pq.abc.PGconn | None:
         """A backend that was connected by the same words and has been left; None if there is none."""

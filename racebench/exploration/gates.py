@@ -198,7 +198,7 @@ class SessionThread:
 
 
 @contextlib.contextmanager
-def installed() -> Iterator[Backends]:
+def installed() -> Iterator[None]:
     """Put the gates up; sessions' threads do not sleep meanwhile, and may not wait for async connections."""
     kinds: tuple[Any, ...] = (psycopg.Connection, psycopg.AsyncConnection, time, generators, os)
     exit_process, process, scheduling = os._exit, os.getpid(), threading.get_ident()
@@ -250,7 +250,7 @@ def installed() -> Iterator[Backends]:
     kinds[0].wait, kinds[1].wait, kinds[2].sleep, kinds[4]._exit = gated, refused, asleep, ending
     kinds[3].connect, kinds[0].close = connected, closed
     try:
-        yield backends
+        yield
     finally:
         kinds[0].wait, kinds[1].wait, kinds[2].sleep, kinds[4]._exit = wait, wait_async, sleep, exit_process
         kinds[3].connect, kinds[0].close = connect, close

@@ -16,7 +16,6 @@ from racebench.errors import DatabaseProblem, ScenarioProblem, UsageProblem
 from racebench.exchanges import See, Variables
 from racebench.exploration import gates
 from racebench.exploration.actors import Actor, Poller, State, Writer, describe, with_values
-from racebench.exploration.backends import Backends
 from racebench.exploration.callers import Caller, Surroundings
 from racebench.exploration.footprints import Footprint, footprint
 from racebench.exploration.inspection import (
@@ -57,10 +56,6 @@ _DEADLOCK_MS = 30
 #: A session is parked between its steps, and may wait for a parked one: the server is not to lose patience with it.
 _PARKED = {"idle_in_transaction_session_timeout": "0", "statement_timeout": "0", "lock_timeout": "0"}
 
-_END = """
-SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-WHERE pid = ANY(%s) AND datname = current_database() AND usename = current_user AND state <> 'idle'
-"""
 #: No commit waits for the disk, unless a slot reads what is there: who sees it when is the same.
 _HURRIED = {"synchronous_commit": "off"}
 
@@ -165,13 +160,11 @@ class Ground:
         self._chooses_victims = may_set(monitor, "deadlock_timeout")
         actors: list[Actor] = []
         self.writers: list[Writer | Caller] = []
-        self._backends = Backends()
-        stack.callback(self._end_what_is_left)
         # Registered before there is one: what has been opened is closed even if the next cannot be.
         stack.callback(_close, actors)
         surroundings = self._surroundings = Surroundings(monitor, schema, target.label, volatile)
         if asked.strategy.calls:
-            self._backends = stack.enter_context(gates.installed())
+            stack.enter_context(gates.installed())
 
         def open_session(see: See) -> Session:
             connection = connect(target, schema=schema, settings=settings, application_name=named)
@@ -245,17 +238,12 @@ class Ground:
             writer.configure("deadlock_timeout", f"{_DEADLOCK_MS * place}ms")
 
     def _hurry(self, monitor: psycopg.Connection[Any], settings: Mapping[str, str]) -> None:
+        """Change settings of every session that there is by now."""
         for name, value in settings.items():
             for writer in self.writers:
                 writer.configure(name, value)
             for connection in (monitor, *([self.poller.connection] if self.poller is not None else [])):
                 connection.execute(sql.SQL("SET {} = {}").format(sql.Identifier(name), value))
-
-    def _end_what_is_left(self) -> None:
-        """End transactions of calls that were given up, whose connections the application has not let go of."""
-        if self._backends.pids:
-            with contextlib.suppress(psycopg.Error):  # if the server is gone, so are they
-                self._monitor.execute(_END, (list(self._backends.pids),))
 
     # What a search asks of its world
 
