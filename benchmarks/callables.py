@@ -104,7 +104,7 @@ CASES = {
 
 def _racebench(case: Case, workers: int) -> dict[str, Any]:
     import racebench
-    import racebench.exploring  # frontrun is imported before its clock starts, too
+    import racebench.cli.exploring  # frontrun is imported before its clock starts, too
 
     with racebench.Bench(os.environ["DATABASE_URL"]) as bench:
         begin = time.perf_counter()

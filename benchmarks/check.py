@@ -42,8 +42,8 @@ from benchmarks.measurement import (
 )
 from benchmarks.programs import Server, drop_schema, run_program, running_server
 from racebench.history import ROW
-from racebench.recording import DELIVERY, NO_VERSION, OPERATION, OPERATION_BITS, outcomes
-from racebench.scratch import mapped, pieces
+from racebench.history.records import DELIVERY, NO_VERSION, OPERATION, OPERATION_BITS, outcomes
+from racebench.history.spill import mapped, pieces
 
 SIZES = (10**5, 10**6, 10**7)
 LARGEST = 10**8
@@ -106,7 +106,7 @@ def _load_duckdb(folder: Path) -> float:
 
 def _sqlstates(status: Any) -> Any:
     """The SQLSTATE of each status as a text, "" for none."""
-    from racebench.recording import decode_status
+    from racebench.history.records import decode_status
 
     codes, where = np.unique(status, return_inverse=True)
     return np.array([decode_status(int(code))[1] for code in codes], object)[where]

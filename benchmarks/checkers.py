@@ -27,10 +27,10 @@ QUERY = (_SCRIPTS / "check.sql").read_text()
 
 def with_racebench(folder: Path) -> tuple[float, dict[str, int]]:
     """Read the files of a run and check them as a run does; seconds and counts."""
-    from racebench.checkers import check
+    from racebench.analysis.checkers import check
     from racebench.history import ROW, History, read_operations
     from racebench.history.logs import read_log
-    from racebench.scratch import mapped
+    from racebench.history.spill import mapped
 
     begin = time.perf_counter()
     log = read_log("cursor", folder / "deliveries", folder / "polls", ordered=True, drained=True, longest_poll_ns=None)

@@ -42,7 +42,7 @@ from benchmarks.programs import (
     running_server,
     settle,
 )
-from racebench import catalog
+from racebench.workloads import catalog
 
 STRATEGY = "naive"
 WORKERS = (2, 8)

@@ -34,13 +34,13 @@ from benchmarks.measurement import (
     spread,
 )
 from benchmarks.programs import Server, running_server
-from racebench import catalog
+from racebench.analysis.verdicts import expected_kinds
+from racebench.core.target import Target
 from racebench.exploration import explorer
 from racebench.exploration.explorer import Explored
 from racebench.exploration.ground import Asked, Ended
-from racebench.judging import expected_kinds
-from racebench.targets import Target
-from racebench.targets.external import external
+from racebench.postgres.external import external
+from racebench.workloads import catalog
 
 STRATEGIES = ("naive", "unique", "advisory")
 _AIMS = {"naive": 1.5, "unique": 4.0, "advisory": 8.0}

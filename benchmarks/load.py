@@ -44,8 +44,8 @@ from benchmarks.programs import (
     running_server,
     settle,
 )
-from racebench import catalog
-from racebench.model import Scenario, Strategy
+from racebench.core.model import Scenario, Strategy
+from racebench.workloads import catalog
 
 STRATEGIES = ("naive", "unique", "sequence", "identity", "advisory", "upsert")
 PIPELINED = ("naive", "unique", "advisory", "upsert")

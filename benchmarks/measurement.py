@@ -25,7 +25,7 @@ import numpy
 import psycopg
 
 import racebench
-from racebench.reports.document import now, write_atomically
+from racebench.reports.results.document import now, write_atomically
 
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = ROOT / "results" / "reference"
@@ -118,7 +118,7 @@ def document(
     cells: Sequence[Mapping[str, Any]],
     versions: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Everything a benchmark measured, ready to be written. `server` is what racebench.environment says of it."""
+    """Everything a benchmark measured, ready to be written. `server` is what racebench.postgres.environment says of it."""
     return {
         "benchmark": name,
         "created": now(),

@@ -15,7 +15,7 @@ import click
 
 from benchmarks import check, consumer, detection, explore, frontrun, load, start
 from benchmarks.measurement import REFERENCE, ROOT, Document, Table, markdown
-from racebench.reports.document import write_atomically
+from racebench.reports.results.document import write_atomically
 
 PAGE = ROOT / "docs" / "performance.md"
 TABLES: Mapping[str, Callable[[Document], list[Table]]] = {

@@ -11,8 +11,8 @@ import time
 
 import click
 
-from racebench.executors.processes import Channel, Processes, messages
-from racebench.hammering import worker as _imported  # noqa: F401 - what a run has imported before it starts workers
+from racebench.load import worker as _imported  # noqa: F401 - what a run has imported before it starts workers
+from racebench.load.executors.processes import Channel, Processes, messages
 
 _PATIENCE_SECONDS = 60.0
 

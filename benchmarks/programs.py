@@ -23,9 +23,9 @@ import psycopg
 from psycopg import sql
 
 from benchmarks.measurement import ROOT
-from racebench import environment
-from racebench.model import Scenario, Strategy
-from racebench.targets.embedded import DEFAULT_VERSION, EmbeddedServer, _wheel_programs
+from racebench.core.model import Scenario, Strategy
+from racebench.postgres import environment
+from racebench.postgres.embedded import DEFAULT_VERSION, EmbeddedServer, _wheel_programs
 
 #: The values racebench gives a script's variables by default, for `pgbench --define`.
 DEFINED = {"tenant": 1, "operation": 0, "think": 0, "hold": 0}

@@ -35,8 +35,8 @@ from benchmarks.measurement import (
     spread,
 )
 from benchmarks.programs import racebench_command, racebench_run, run_program
-from racebench import environment
-from racebench.targets.embedded import (
+from racebench.postgres import environment
+from racebench.postgres.embedded import (
     _SETTINGS,
     DEFAULT_VERSION,
     EmbeddedServer,

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from racebench.core.model import Outcome
 from racebench.history import ROW
-from racebench.model import Outcome
-from racebench.recording import DELIVERY, NO_VERSION, OPERATION, OPERATION_BITS, POLL, encode_status
+from racebench.history.records import DELIVERY, NO_VERSION, OPERATION, OPERATION_BITS, POLL, encode_status
 
 Array = npt.NDArray[Any]
 

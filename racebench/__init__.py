@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from racebench.bench import Bench, Exploration, Hammering, RaceFound, Replay, check, explore, hammer
-    from racebench.errors import RacebenchError
+    from racebench.api import Bench, Exploration, Hammering, RaceFound, Replay, check, explore, hammer
+    from racebench.core.errors import RacebenchError
 
 __version__ = "0.1.0"
 
@@ -20,9 +20,9 @@ __all__ = ["Bench", "Exploration", "Hammering", "RaceFound", "RacebenchError", "
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'racebench' has no attribute '{name}'")
-    from racebench import bench
+    from racebench import api
 
-    return getattr(bench, name)
+    return getattr(api, name)
 
 
 def __dir__() -> list[str]:

@@ -1,5 +1,5 @@
 """`python -m racebench` is the same command as `racebench`."""
 
-from racebench.cli import main
+from racebench.cli.main import main
 
 main()

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from racebench.bench import Bench, Exploration, Hammering, Replay
+    from racebench.api import Bench, Exploration, Hammering, Replay
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -39,7 +39,7 @@ _KEPT = ("setup", "invariant")
 
 
 class Racer:
-    """What a test is given: as racebench.bench.Bench, but what is found fails the test.
+    """What a test is given: as racebench.api.Bench, but what is found fails the test.
 
     A setup and an invariant hold for the rest of the test; where there is no invariant, a warning says so.
     """
@@ -77,7 +77,7 @@ class Racer:
 def _or_fail(ask: Any) -> Any:
     """Fail with one line where racebench has one: nothing of its inside helps."""
     __tracebackhide__ = True
-    from racebench.errors import RacebenchError
+    from racebench.core.errors import RacebenchError
 
     try:
         return ask()
@@ -89,7 +89,7 @@ def _or_fail(ask: Any) -> Any:
 @pytest.fixture(scope="session")
 def racebench_bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
     """One server and one schema for the session; the server is shared by pytest-xdist's workers."""
-    from racebench.bench import Bench
+    from racebench.api import Bench
 
     dsn = request.config.getoption("--racebench-dsn")
     with _terminable(), Bench(dsn, share=os.environ.get("PYTEST_XDIST_TESTRUNUID")) as bench:

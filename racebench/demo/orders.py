@@ -6,16 +6,16 @@ import contextlib
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
+from racebench.core.errors import UsageProblem
+from racebench.core.model import Strategy
+from racebench.core.target import Target
 from racebench.demo import play
 from racebench.demo.frames import Frame
 from racebench.demo.telling import Part, Programme, Turn
 from racebench.demo.turns import overlapping
-from racebench.errors import UsageProblem
 from racebench.exploration import explorer
 from racebench.exploration.explorer import Explored, switches
 from racebench.exploration.ground import Asked, Ended
-from racebench.model import Strategy
-from racebench.targets import Target
 
 #: Orders that go wrong among which one is looked for that makes the fix wait.
 _CANDIDATES = 12

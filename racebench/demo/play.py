@@ -10,18 +10,18 @@ import contextlib
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from racebench.core.errors import DatabaseProblem, UsageProblem
+from racebench.core.model import Statement
+from racebench.core.target import Target
 from racebench.demo import turns, words
 from racebench.demo.frames import Frame, Lane, Line, Loss, Mark, Reader, State, Taken, WentOn, clean
 from racebench.demo.observer import SETTINGS, Observer
 from racebench.demo.telling import Part, Programme, Turn
-from racebench.errors import DatabaseProblem, UsageProblem
 from racebench.exploration.actors import Actor, Poller, Writer, describe
 from racebench.exploration.actors import State as At
 from racebench.exploration.ground import Asked, Ended, Ground
 from racebench.exploration.schedules import Step
-from racebench.model import Statement
-from racebench.session import connect
-from racebench.targets import Target
+from racebench.postgres.session import connect
 
 #: Steps of one turn: a session that is refused again and again must not keep a room waiting.
 _LONGEST_TURN = 60

@@ -10,12 +10,12 @@ from collections.abc import Generator, Iterator, Sequence
 from rich.console import Console
 from rich.text import Text
 
+from racebench.core.target import Target
 from racebench.demo import play, screen
 from racebench.demo.frames import Frame
 from racebench.demo.keys import Key, Terminal
 from racebench.demo.screen import Marks, Place
 from racebench.demo.telling import Programme
-from racebench.targets import Target
 
 
 class Reel:

@@ -10,8 +10,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from racebench.core.model import Consumer, Scenario, Strategy
 from racebench.demo.frames import Taken
-from racebench.model import Consumer, Scenario, Strategy
 
 #: Further than any script goes: a turn that lasts until the session waits or is done.
 TO_THE_END = 1 << 20

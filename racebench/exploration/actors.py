@@ -12,12 +12,12 @@ from typing import Any, Protocol
 
 import psycopg
 
-from racebench.checkers.refused import is_refusal
-from racebench.errors import DatabaseProblem, one_line
-from racebench.exchanges import Prepared, See, Text, Variables
-from racebench.model import Consumer, Outcome, Retry, Statement, Strategy
-from racebench.session import Query, Session
-from racebench.wire import Reply
+from racebench.analysis.checkers.refused import is_refusal
+from racebench.core.errors import DatabaseProblem, one_line
+from racebench.core.model import Consumer, Outcome, Retry, Statement, Strategy
+from racebench.postgres.session import Query, Session
+from racebench.postgres.transport import Prepared, See, Text, Variables
+from racebench.postgres.wire import Reply
 
 #: The tries of a retry rule that are worth exploring: after so many, nobody is left to be in the way of.
 _MOST_TRIES = 20

@@ -16,14 +16,14 @@ from typing import Any
 import psycopg
 from psycopg import pq, sql
 
-from racebench.calls import left_open, signature
-from racebench.compiling import begins, ends
-from racebench.errors import UsageProblem, one_line
+from racebench.core.errors import UsageProblem, one_line
+from racebench.core.model import Call, Outcome, Statement
 from racebench.exploration import inspection
 from racebench.exploration.actors import State, Stepping, Steps, describe
 from racebench.exploration.footprints import Footprint, calls, footprint
 from racebench.exploration.gates import Finished, Request, SessionThread, elsewhere
-from racebench.model import Call, Outcome, Statement
+from racebench.postgres.compiler import begins, ends
+from racebench.workloads.callables import left_open, signature
 
 _READ, _WRITE = 1, 2
 #: What may differ from one run to the next: values, and names of savepoints (Django numbers them from the first on).

@@ -1,7 +1,7 @@
 """An exploration: one strategy, some sessions, perhaps a consumer; every order of their steps, each on a fresh tenant.
 
 VALID only if the search came to its end and nothing forbidden was found. What goes wrong is counted as `run` counts it
-(racebench.model.ANOMALIES), by definitions read plainly: a schedule has a handful of operations.
+(racebench.core.model.ANOMALIES), by definitions read plainly: a schedule has a handful of operations.
 """
 
 from __future__ import annotations
@@ -16,14 +16,12 @@ from itertools import pairwise
 from random import Random
 from typing import Any
 
-from racebench.errors import UsageProblem
+from racebench.core.errors import UsageProblem
+from racebench.core.model import Verdict
+from racebench.core.target import Target
 from racebench.exploration.ground import Asked, Ended, Ground
 from racebench.exploration.schedules import Schedule, Step, digest
 from racebench.exploration.search import Diverged, Progress, chance, random_search, search
-from racebench.model import (
-    Verdict,
-)
-from racebench.targets import Target
 
 #: The share of a budget that goes to the exhaustive search, before schedules are drawn.
 _EXHAUSTIVE_SHARE = 0.5

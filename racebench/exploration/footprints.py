@@ -13,8 +13,8 @@ import re
 from collections.abc import Collection, Sequence
 from enum import StrEnum
 
-from racebench.compiling import begins, ends
-from racebench.model import Statement
+from racebench.core.model import Statement
+from racebench.postgres.compiler import begins, ends
 
 
 class Footprint(StrEnum):

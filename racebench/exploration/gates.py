@@ -21,9 +21,9 @@ from typing import Any
 import psycopg
 from psycopg import generators, pq
 
-from racebench.calls import is_application, shown
-from racebench.errors import UsageProblem
+from racebench.core.errors import UsageProblem
 from racebench.exploration.backends import Backends
+from racebench.workloads.callables import is_application, shown
 
 #: How long application code may take between two round trips, in seconds.
 MOST_SECONDS = 10.0

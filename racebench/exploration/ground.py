@@ -11,9 +11,9 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from racebench import calls
-from racebench.errors import DatabaseProblem, ScenarioProblem, UsageProblem
-from racebench.exchanges import See, Variables
+from racebench.core.errors import DatabaseProblem, ScenarioProblem, UsageProblem
+from racebench.core.model import Consumer, Outcome, Scenario, Script, Strategy
+from racebench.core.target import Target
 from racebench.exploration import gates
 from racebench.exploration.actors import Actor, Poller, State, Writer, describe, with_values
 from racebench.exploration.callers import Caller, Surroundings
@@ -34,18 +34,12 @@ from racebench.exploration.schedules import Step
 from racebench.exploration.scripts import in_transactions
 from racebench.exploration.search import Choice
 from racebench.exploration.stage import MOST_SECONDS, Stage
-from racebench.model import (
-    Consumer,
-    Outcome,
-    Scenario,
-    Script,
-    Strategy,
-)
-from racebench.own import APPLICATION
-from racebench.restoring import Snapshot
-from racebench.schemas import application_name, fill, fresh_schema, new_name
-from racebench.session import Query, Session, connect
-from racebench.targets import Target
+from racebench.postgres.schemas import application_name, fill, fresh_schema, new_name
+from racebench.postgres.session import Query, Session, connect
+from racebench.postgres.snapshot import Snapshot
+from racebench.postgres.transport import See, Variables
+from racebench.workloads import callables
+from racebench.workloads.ad_hoc import APPLICATION
 
 #: Tenants that a schema serves before it is made afresh: accounts are set up for so many.
 _MOST_TENANTS = 2_000
@@ -136,7 +130,7 @@ class Ground:
         consumers = [asked.consumer] if asked.consumer else []
         schema = self.schema = asked.schema or new_name()
         if asked.strategy.calls:
-            stack.enter_context(calls.exported(calls.variables(target, schema, APPLICATION)))
+            stack.enter_context(callables.exported(callables.variables(target, schema, APPLICATION)))
         if not asked.in_place:
             stack.enter_context(fresh_schema(target, schema, asked.scenario, asked.strategy, consumers))
         named = application_name(schema, "session")

@@ -8,10 +8,10 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from racebench.compiling import begins
+from racebench.core.model import Assign, Consumer, NumberedRows, Script, Sleep, Statement, Strategy
 from racebench.exploration.footprints import ANY_WRITE, COMMITTING, SERIALIZABLE, Footprint, footprint
 from racebench.exploration.footprints import calls as called
-from racebench.model import Assign, Consumer, NumberedRows, Script, Sleep, Statement, Strategy
+from racebench.postgres.compiler import begins
 
 
 def after_begin(script: Script, isolation: str | None, volatile: frozenset[str]) -> dict[int, Footprint]:

@@ -1,6 +1,6 @@
 """What a schedule came to: rows and invariants read after it, and what is wrong with them.
 
-Counted as `run` counts it (racebench.model.ANOMALIES), by definitions read plainly: a schedule has a handful of
+Counted as `run` counts it (racebench.core.model.ANOMALIES), by definitions read plainly: a schedule has a handful of
 operations. Knows nothing of how the schedule came about.
 """
 
@@ -14,12 +14,12 @@ from typing import Any
 
 import psycopg
 
-from racebench import calls
-from racebench.errors import DatabaseProblem, ScenarioProblem, one_line
+from racebench.core.errors import DatabaseProblem, ScenarioProblem, one_line
+from racebench.core.model import ANOMALIES, Outcome, Scenario
 from racebench.exploration.actors import Poller, Writer, drain
 from racebench.exploration.callers import Caller
 from racebench.exploration.inspection import rows_query
-from racebench.model import ANOMALIES, Outcome, Scenario
+from racebench.workloads import callables
 
 #: Rows of an invariant that are shown.
 _MOST_SAID = 3
@@ -90,7 +90,7 @@ class Judge:
             count = self._ask(name, query).rowcount
             more += max(0, count - self._violated.get(name, 0))
             self._violated[name] = count
-        return more + sum(len(calls.broken(check, self._monitor)) for check in self._scenario.checks.values())
+        return more + sum(len(callables.broken(check, self._monitor)) for check in self._scenario.checks.values())
 
     def broken(self, tenant: int) -> tuple[str, ...]:
         """What breaks an invariant now, in words: some rows of each, of this tenant if the query tells."""
@@ -107,7 +107,7 @@ class Judge:
                 values = ", ".join(f"{column} = {value}" for column, value in zip(columns, row, strict=True))
                 said.append(f"'{name}' is broken by {values or 'a row'}")
         for name, check in self._scenario.checks.items():
-            said += [f"'{name}' is broken: {each}" for each in calls.broken(check, self._monitor)[:_MOST_SAID]]
+            said += [f"'{name}' is broken: {each}" for each in callables.broken(check, self._monitor)[:_MOST_SAID]]
         return tuple(map(one_line, said))
 
     def _ask(self, name: str, query: str) -> psycopg.Cursor[Any]:

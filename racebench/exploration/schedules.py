@@ -9,8 +9,8 @@ import hashlib
 import re
 from dataclasses import dataclass
 
-from racebench.errors import UsageProblem, one_line
-from racebench.model import Consumer, Strategy
+from racebench.core.errors import UsageProblem, one_line
+from racebench.core.model import Consumer, Strategy
 
 _VERSION = "v1"
 _LONGEST_SHOWN = 100

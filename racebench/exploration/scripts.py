@@ -11,10 +11,10 @@ import re
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from racebench import expression
-from racebench.compiling import begins, ends, opens
+from racebench.core.model import Assign, Branch, Jump, Pipeline, Script, Statement, Step
 from racebench.exploration.footprints import COMMITTING, Footprint, footprint
-from racebench.model import Assign, Branch, Jump, Pipeline, Script, Statement, Step
+from racebench.postgres.compiler import begins, ends, opens
+from racebench.workloads import expressions
 
 #: What is another thing in a transaction block.
 _OUTSIDE = frozenset({"VACUUM", "CLUSTER", "DISCARD", "SAVEPOINT", "RELEASE", "LOCK", "DECLARE"})
@@ -22,7 +22,7 @@ _ALONE = re.compile(r"\s*(CREATE|DROP|REINDEX|ALTER)\b.*\b(CONCURRENTLY|DATABASE
 _ENDS = re.compile(r"\b(COMMIT|ROLLBACK)\b", re.IGNORECASE)
 #: Whether a transaction is open, where that depends on the way that was taken.
 _OPEN = "racebench_open"
-_CLOSED = expression.parse(f":{_OPEN} = 0")
+_CLOSED = expressions.parse(f":{_OPEN} = 0")
 
 
 def in_transactions(script: Script, volatile: Collection[str] = ()) -> Script:
@@ -93,7 +93,7 @@ def _wrapped(step: Statement, volatile: Collection[str]) -> bool:
 
 
 def _set(value: int, step: Step) -> Assign:
-    return Assign(line=step.line, name=_OPEN, tree=expression.parse(str(value)))
+    return Assign(line=step.line, name=_OPEN, tree=expressions.parse(str(value)))
 
 
 def _word(word: str, step: Statement) -> Statement:

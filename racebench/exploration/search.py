@@ -16,7 +16,7 @@ from itertools import pairwise
 from random import Random
 from typing import Any, Protocol
 
-from racebench.errors import UsageProblem
+from racebench.core.errors import UsageProblem
 from racebench.exploration.footprints import Footprint, independent
 
 #: How often a path is tried that takes another course than before.

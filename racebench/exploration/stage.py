@@ -15,7 +15,7 @@ from typing import Any
 
 import psycopg
 
-from racebench.errors import DatabaseProblem, one_line
+from racebench.core.errors import DatabaseProblem, one_line
 from racebench.exploration.actors import Actor, State, describe
 
 #: How long an answer may take before the server is asked who is in the way, in seconds: awake, then asleep. Most take

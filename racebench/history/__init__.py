@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from racebench.core.model import Numbering
 from racebench.history.logs import Log
 from racebench.history.operations import Chunk, Operation, Operations
+from racebench.history.records import NO_VERSION, OPERATION, OPERATION_BITS, read_records
 from racebench.history.rows import ROW, Labels, Row
-from racebench.model import Numbering
-from racebench.recording import NO_VERSION, OPERATION, OPERATION_BITS, read_records
 
 __all__ = ["ROW", "Chunk", "History", "Labels", "Log", "Operation", "Operations", "Row", "Violation", "read_operations"]
 

@@ -14,16 +14,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from racebench.errors import RacebenchError, UsageProblem
+from racebench.core.atomic_write import replacing
+from racebench.core.errors import RacebenchError, UsageProblem
+from racebench.core.model import ANOMALIES, Numbering, Outcome
 from racebench.history import History, Labels, Log, Operations, Violation
 from racebench.history.about import About, Recorded
 from racebench.history.columns import Reader, Span, Writer
 from racebench.history.operations import never_ended
+from racebench.history.records import DELIVERY, NO_VERSION, OPERATION, POLL, decode_status, encode_status
 from racebench.history.rows import ROW
-from racebench.model import ANOMALIES, Numbering, Outcome
-from racebench.recording import DELIVERY, NO_VERSION, OPERATION, POLL, decode_status, encode_status
-from racebench.replacement import replacing
-from racebench.scratch import Scratch, pieces, release
+from racebench.history.spill import Scratch, pieces, release
 
 Array = npt.NDArray[Any]
 Pieces = Callable[[], Iterator[Array]]

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib import format as npy
 
-from racebench.errors import UsageProblem
+from racebench.core.errors import UsageProblem
 
 Array = npt.NDArray[Any]
 

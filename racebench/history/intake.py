@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from racebench.core.model import Numbering, Outcome
 from racebench.history import History, Labels, Log, Operations
+from racebench.history.external_sort import in_order
+from racebench.history.records import DELIVERY, NO_VERSION, OPERATION, OPERATION_BITS, POLL, encode_status
 from racebench.history.rows import ROW, labels
-from racebench.model import Numbering, Outcome
-from racebench.ordering import in_order
-from racebench.recording import DELIVERY, NO_VERSION, OPERATION, OPERATION_BITS, POLL, encode_status
-from racebench.scratch import Column, Scratch, pieces
+from racebench.history.spill import Column, Scratch, pieces
 
 Array = npt.NDArray[Any]
 Version = int | str | None

@@ -15,15 +15,15 @@ from typing import Any, TextIO
 
 import numpy.typing as npt
 
-from racebench.errors import UsageProblem
+from racebench.core.errors import UsageProblem
+from racebench.core.model import Numbering, Outcome
 from racebench.history import Chunk
 from racebench.history.about import About, Recorded
 from racebench.history.edn import EdnProblem, Keyword, values
 from racebench.history.intake import Intake, Version
 from racebench.history.jsonl import FORBIDDEN, acknowledged_note, applicable
-from racebench.model import Numbering, Outcome
-from racebench.recording import decode_status
-from racebench.scratch import Scratch
+from racebench.history.records import decode_status
+from racebench.history.spill import Scratch
 
 Array = npt.NDArray[Any]
 

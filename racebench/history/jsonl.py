@@ -9,14 +9,14 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from racebench.errors import UsageProblem, suggest
+from racebench.core.errors import UsageProblem, suggest
+from racebench.core.model import ANOMALIES, Numbering, Outcome
 from racebench.history import History, Log
 from racebench.history.about import About, Recorded
 from racebench.history.intake import Intake, unknown
 from racebench.history.operations import never_ended
-from racebench.model import ANOMALIES, Numbering, Outcome
-from racebench.recording import NO_VERSION, decode_status
-from racebench.scratch import PIECE, Scratch, pieces
+from racebench.history.records import NO_VERSION, decode_status
+from racebench.history.spill import PIECE, Scratch, pieces
 
 VERSION = 1
 #: What makes a history's verdict INVALID unless it says otherwise.

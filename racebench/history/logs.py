@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from racebench.recording import DELIVERY, NO_VERSION, POLL, read_records
-from racebench.scratch import pieces, release
+from racebench.history.records import DELIVERY, NO_VERSION, POLL, read_records
+from racebench.history.spill import pieces, release
 
 Array = npt.NDArray[Any]
 

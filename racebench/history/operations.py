@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from racebench.model import Outcome
-from racebench.recording import OPERATION_BITS, decode_status, outcomes
-from racebench.scratch import release
+from racebench.core.model import Outcome
+from racebench.history.records import OPERATION_BITS, decode_status, outcomes
+from racebench.history.spill import release
 
 Array = npt.NDArray[Any]
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from racebench.recording import NO_VERSION
-from racebench.scratch import PIECE, pieces
+from racebench.history.records import NO_VERSION
+from racebench.history.spill import PIECE, pieces
 
 Array = npt.NDArray[Any]
 

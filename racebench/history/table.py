@@ -12,12 +12,12 @@ from psycopg import sql
 from psycopg.pq import ExecStatus
 from psycopg.rows import dict_row
 
-from racebench.errors import DatabaseProblem, ScenarioProblem, one_line
+from racebench.core.errors import DatabaseProblem, ScenarioProblem, one_line
+from racebench.core.model import NumberedRows, Scenario
 from racebench.history import Violation
+from racebench.history.records import NO_VERSION
 from racebench.history.rows import ROW, Labels
-from racebench.model import NumberedRows, Scenario
-from racebench.recording import NO_VERSION
-from racebench.scratch import Scratch
+from racebench.history.spill import Scratch
 
 Array = npt.NDArray[Any]
 

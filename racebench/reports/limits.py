@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 
 from rich.text import Text
 
-from racebench.baselines import BaselineResult, Beside, Standing
-from racebench.reports.document import Document
-from racebench.thresholds import Held, Outcome
+from racebench.analysis.baselines import BaselineResult, Beside, Standing
+from racebench.analysis.thresholds import Held, Outcome
+from racebench.reports.results.document import Document
 
 _MARKS = {
     Outcome.PASSED: ("✓", "green"),

@@ -15,15 +15,16 @@ from typing import Any
 import jinja2
 
 from racebench import __version__
-from racebench.comparison import Comparison, Judgement
-from racebench.errors import UsageProblem
-from racebench.excerpts.beside import find
-from racebench.model import ANOMALIES, RunResult, Verdict
-from racebench.reports import compared, grid, limits, sentences, still, terminal
-from racebench.reports.document import Document
-from racebench.reports.explorations import Exploration, Explorations
-from racebench.reports.page import latency, pace, scatter, templates, timelines
-from racebench.reports.sources import Source
+from racebench.analysis.comparison import Comparison, Judgement
+from racebench.core.errors import UsageProblem
+from racebench.core.model import ANOMALIES, RunResult, Verdict
+from racebench.reports import limits, sentences
+from racebench.reports.excerpts.beside import find
+from racebench.reports.page import latency, pace, scatter, still, templates, timelines
+from racebench.reports.results.document import Document
+from racebench.reports.results.explorations import Exploration, Explorations
+from racebench.reports.results.sources import Source
+from racebench.reports.terminal import comparison_table, matrix_table, run_table
 
 WIDE, NARROW = 1092, 358
 _SPOKEN = 8  # runs that get a paragraph each; of more, only those that surprise
@@ -111,7 +112,7 @@ def _context(sources: Sequence[Source]) -> dict[str, Any]:
         "subjects": _by_verdict(subjects),
         "comparisons": comparisons,
         "judging": "Compared" if comparisons else "Thresholds and baseline",
-        "compared": compared,
+        "compared": comparison_table,
         "held": [line.plain for document in documents for line in limits.render(document, ascii_only=False)],
         "spoken": spoken,
         "silent": len(results) - len(spoken),
@@ -269,9 +270,9 @@ def _sentence(clause: str) -> str:
     return f"{said[0].upper()}{said[1:]}." if said else ""
 
 
-def _grids(sources: Sequence[Source]) -> list[grid.Grid]:
+def _grids(sources: Sequence[Source]) -> list[matrix_table.Grid]:
     """The grid of each document that has several writers with several readers."""
-    made = [grid.grid_of(source.content) for source in sources if isinstance(source.content, Document)]
+    made = [matrix_table.grid_of(source.content) for source in sources if isinstance(source.content, Document)]
     return [each for each in made if len(each.writers) > 1 and len(each.consumers) > 1]
 
 
@@ -301,7 +302,7 @@ def _file(source: Source) -> dict[str, Any]:
         f"psycopg {environment.get('psycopg', '?')}",
     }
     if isinstance(content, Document) and content.runs:
-        facts = {"Load": terminal.headline(content), **facts}
+        facts = {"Load": run_table.headline(content), **facts}
     settings = environment.get("server_settings", {})
     shown: Mapping[str, Any] = settings if isinstance(settings, Mapping) else {}
     return {

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from racebench.model import RunResult
-from racebench.reports import scale
+from racebench.core.model import RunResult
+from racebench.reports.page import scale
 
 _ROW, _TOP, _BOTTOM = 30, 10, 40
 _LETTER = 7.8

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from racebench.model import RunResult
-from racebench.reports import scale
+from racebench.core.model import RunResult
+from racebench.reports.page import scale
 
 WIDTH, HEIGHT = 300, 178
 _LEFT, _RIGHT = 44, 8

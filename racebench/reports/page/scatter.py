@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from racebench.model import RunResult, Verdict
-from racebench.reports import scale
+from racebench.core.model import RunResult, Verdict
+from racebench.reports.page import scale
 
 _TOP, _RIGHT, _BOTTOM, _LEFT = 26, 18, 46, 58
 _BAND = 44  # the height of "none found"

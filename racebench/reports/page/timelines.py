@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from racebench.excerpts import Bar, Excerpt
-from racebench.excerpts.beside import Found, find
-from racebench.model import RunResult, Verdict
-from racebench.reports import still
-from racebench.reports.sources import Source
+from racebench.core.model import RunResult, Verdict
+from racebench.reports.excerpts import Bar, Excerpt
+from racebench.reports.excerpts.beside import Found, find
+from racebench.reports.page import still
+from racebench.reports.results.sources import Source
 
 #: Operations on a page, all timelines together, and of each timeline at most and at least.
 _ALL, _MOST, _LEAST = 2000, 1000, 150

@@ -1,0 +1,54 @@
+"""What a checker is: it is shown every row and every operation once, asks for what its witnesses need, and reports.
+
+Passes that only measure (judging.py) are shown the same.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Protocol
+
+from racebench.analysis.checkers.witnesses import Found, Wanted
+from racebench.analysis.index import Evidence, RowChunk
+from racebench.core.model import Finding
+from racebench.history import Chunk
+
+
+class Pass(Protocol):
+    """Something that looks at a whole history: first every row, then every operation by start."""
+
+    def rows(self, chunk: RowChunk) -> None: ...
+
+    def operations(self, chunk: Chunk) -> None: ...
+
+
+class Checker:
+    """One kind of anomaly. The evidence is complete when the operations come."""
+
+    kind: ClassVar[str]
+
+    def __init__(self, evidence: Evidence) -> None:
+        self.evidence = evidence
+        self.history = evidence.history
+
+    def rows(self, chunk: RowChunk) -> None:
+        """Look at some rows."""
+
+    def operations(self, chunk: Chunk) -> None:
+        """Look at some operations."""
+
+    def wants(self, wanted: Wanted) -> None:
+        """Ask for what the witnesses show."""
+
+    def finding(self, found: Found) -> Finding:
+        """Report, with at most three witnesses."""
+        raise NotImplementedError
+
+
+class ConsumerChecker(Checker):
+    """One kind of anomaly in what one consumer was given; `number` counts the logs from 0."""
+
+    def __init__(self, evidence: Evidence, number: int) -> None:
+        super().__init__(evidence)
+        self.number = number
+        self.log = evidence.history.logs[number]
+        self.delivered = evidence.delivered[number]

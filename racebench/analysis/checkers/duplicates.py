@@ -1,0 +1,55 @@
+"""Duplicates: rows whose (tenant, version) another row already has; rows − distinct (tenant, version).
+
+NULL versions are not numbers and are left to unnumbered.py.
+"""
+
+from __future__ import annotations
+
+from racebench.analysis.checkers.checker import Checker
+from racebench.analysis.checkers.witnesses import WITNESSES, Found, Wanted
+from racebench.core.model import Anomaly, Finding
+
+_POLLS = 4
+
+
+class Duplicates(Checker):
+    """The witnesses are pairs of the first numbers, those first of which the consumer saw only a part."""
+
+    kind = "duplicates"
+
+    def wants(self, wanted: Wanted) -> None:
+        wanted.numbers.update(self._numbers())
+
+    def finding(self, found: Found) -> Finding:
+        numbered = self.evidence.survey.numbered
+        return Finding(
+            kind=self.kind,
+            count=numbered - self.evidence.numbers.distinct,
+            chances=numbered,
+            witnesses=tuple(self._witness(found, number) for number in self._numbers()),
+        )
+
+    def _numbers(self) -> list[tuple[int, int]]:
+        numbers, tenants = self.evidence.numbers, self.evidence.survey.tenants.values
+        chosen = dict.fromkeys([*numbers.repeated(halved=True), *numbers.repeated(halved=False)])
+        return [(int(tenants[rank]), version) for rank, version in list(chosen)[:WITNESSES]]
+
+    def _witness(self, found: Found, number: tuple[int, int]) -> Anomaly:
+        """Of more than two rows, two: of a number of which the consumer saw a part, one it saw and one it did not."""
+        history, copies = self.history, found.by_number[number]
+        shown = copies.pair()
+        operations = history.operations_of(shown)
+        log = self.evidence.log(history.logs[0]) if history.logs else None
+        polls = sorted({poll for row in shown for poll in found.polls[0][row.id]}) if log else []
+        tenant, version = number[0], history.version(number[1])
+        workers = " and ".join(f"worker {operation['worker']}" for operation in operations)
+        both = f"{workers} both wrote" if len(operations) > 1 else "rows share"
+        more = f" ({copies.count} rows have that version)" if copies.count > len(shown) else ""
+        return Anomaly(
+            kind=self.kind,
+            explanation=f"{both} version {version} of tenant {tenant}: rows {shown[0].id} and {shown[1].id}{more}",
+            rows=tuple(history.describe_row(row) for row in shown),
+            operations=operations,
+            polls=tuple(history.describe_poll(log, poll) for poll in polls[:_POLLS]) if log else (),
+            consumer=log.name if log else None,
+        )

@@ -1,0 +1,54 @@
+"""Gaps: numbers never used between the first and the last, in each tenant or, for a table-wide numbering, in all.
+
+Versions that are not meant to be dense (a clock, a uuid) have none.
+
+Every rolled-back nextval() leaves one; they harm nobody unless the scenario forbids them.
+"""
+
+from __future__ import annotations
+
+from racebench.analysis.checkers.checker import Checker
+from racebench.analysis.checkers.witnesses import Found, Wanted
+from racebench.core.model import Anomaly, Finding, Numbering
+
+
+class Gaps(Checker):
+    """Each witness has the rows on either side of a gap."""
+
+    kind = "gaps"
+
+    def wants(self, wanted: Wanted) -> None:
+        for tenant, before, after in self._gaps():
+            wanted.numbers |= {(tenant, before), (tenant, after)}
+
+    def finding(self, found: Found) -> Finding:
+        if not self._meant:
+            return Finding(kind=self.kind, count=0, chances=0)
+        witnesses = tuple(self._witness(found, *gap) for gap in self._gaps())
+        unused = self.evidence.dense_numbers.unused
+        return Finding(kind=self.kind, count=unused, chances=self.evidence.survey.numbered, witnesses=witnesses)
+
+    @property
+    def _meant(self) -> bool:
+        return self.history.numbering is not Numbering.NONE and self.history.labels is None
+
+    def _gaps(self) -> list[tuple[int | None, int, int]]:
+        """The tenant (None: the whole table), the number before and the number after."""
+        if not self._meant:
+            return []
+        tenants = self.evidence.survey.tenants.values
+        together = self.history.numbering is Numbering.TABLE
+        gaps = self.evidence.dense_numbers.gaps()
+        return [(None if together else int(tenants[scope]), before, after) for scope, before, after in gaps]
+
+    def _witness(self, found: Found, tenant: int | None, low: int, high: int) -> Anomaly:
+        before, after = found.by_number[tenant, low].last, found.by_number[tenant, high].first(1)[0]
+        assert before is not None  # a number beside a gap is used
+        sides = (before, after)
+        missing = f"version {low + 1} was" if high - low == 2 else f"versions {low + 1} to {high - 1} were"
+        return Anomaly(
+            kind=self.kind,
+            explanation=f"{missing} never used (beside it: rows {before.id}, {after.id})",
+            rows=tuple(self.history.describe_row(row) for row in sides),
+            operations=self.history.operations_of(sides),
+        )

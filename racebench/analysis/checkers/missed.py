@@ -1,0 +1,101 @@
+"""Missed: committed rows that a consumer's cursor passed and never delivered.
+
+Example: rows 40 and 41 both have version 17. A poll sees only row 40 committed, delivers it and moves the cursor
+to 17. Row 41 commits; `version > 17` never asks for it.
+A consumer that has read to the end will never deliver what it has not delivered. One that has not may still, so then
+only rows at or below its last cursor count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from racebench.analysis.checkers.checker import ConsumerChecker
+from racebench.analysis.checkers.witnesses import Found, Lowest, Wanted
+from racebench.analysis.index import Evidence, RowChunk
+from racebench.core.model import Anomaly, Finding
+from racebench.history import Log, Row
+from racebench.history.records import NO_VERSION
+from racebench.history.spill import release
+
+_INSTEAD = 10_000
+
+
+class Missed(ConsumerChecker):
+    """Each witness has the row, the poll that passed it, and what that poll delivered instead."""
+
+    kind = "missed"
+
+    def __init__(self, evidence: Evidence, number: int) -> None:
+        super().__init__(evidence, number)
+        self._missed = 0
+        self._first = Lowest()
+        self._cursors = None if self.log.drained else _highest(evidence.log(self.log), evidence)
+
+    def rows(self, chunk: RowChunk) -> None:
+        missed = chunk.numbered & (chunk.first(self.number) == 0)
+        if self._cursors is not None:
+            missed &= chunk.version <= self._cursors[chunk.rank]
+        if missed.any():
+            self._missed += int(missed.sum())
+            self._first.add(chunk.id[missed], chunk.records[missed])
+
+    def wants(self, wanted: Wanted) -> None:
+        for row in self._first.rows():
+            number = self._passing(row)
+            if number is not None:
+                wanted.ids.update(self.log.delivered_by(number, _INSTEAD))
+
+    def finding(self, found: Found) -> Finding:
+        return Finding(
+            kind=self.kind,
+            count=self._missed,
+            chances=self.evidence.survey.numbered,
+            witnesses=tuple(self._witness(found, row) for row in self._first.rows()),
+        )
+
+    def _passing(self, row: Row) -> int | None:
+        return self.evidence.log(self.log).poll_that_passed(row.tenant, row.version)
+
+    def _witness(self, found: Found, row: Row) -> Anomaly:
+        history, log = self.history, self.evidence.log(self.log)
+        number = self._passing(row)
+        shown = [row]
+        described: tuple[Mapping[str, Any], ...] = ()
+        how = f"'{log.name}' read to the end without it"
+        if number is not None:
+            poll = history.describe_poll(log, number)
+            described = (poll,)
+            before = "" if poll["cursor_before"] is None else f"from {poll['cursor_before']} "
+            how = f"poll {number} of '{log.name}' moved the cursor {before}to {poll['cursor_after']} without it"
+            instead = [each for each in found.rows(log.delivered_by(number, _INSTEAD)) if each.version != NO_VERSION]
+            if instead:
+                shown.append(min(instead, key=lambda each: (abs(each.version - row.version), each.id)))
+        return Anomaly(
+            kind=self.kind,
+            explanation=f"row {row.id} (tenant {row.tenant}, version {history.version(row.version)}) is committed, "
+            f"but {how}",
+            rows=tuple(history.describe_row(each) for each in shown),
+            operations=history.operations_of(shown),
+            polls=described,
+            consumer=log.name,
+        )
+
+
+def _highest(log: Log, evidence: Evidence) -> npt.NDArray[np.int64]:
+    """The highest cursor of each tenant, by its rank; NO_VERSION, below every number, for none."""
+    tenants = evidence.survey.tenants
+    highest = np.full(len(tenants), NO_VERSION)
+    if log.ordered and log.after is not None and len(tenants):
+        for at in range(0, len(log.polls), evidence.scratch.piece):
+            theirs = log.polls["tenant"][at : at + evidence.scratch.piece].astype(np.int64)
+            rank = tenants.rank(theirs)
+            known = tenants.values[rank] == theirs
+            np.maximum.at(highest, rank[known], log.after[at : at + evidence.scratch.piece][known])
+            release(log.polls)
+            release(log.after)
+    return highest

@@ -1,0 +1,85 @@
+"""Refused: operations that failed only because another session was at work.
+
+Their last error is of SQLSTATE class 23 (integrity constraint) or 40 (serialization failure, deadlock), or says that
+another has just made what this one was making (42701, 42710, 42P07): alone, the same statement would have succeeded.
+Of an application's own code every exception counts, unless the same one ends calls that run alone.
+To the application each is an intermittent error, an HTTP 500. Errors of other classes (a full disk, a cancelled query)
+are counted by SQLSTATE, but they are not the strategy's doing.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from racebench.analysis.checkers.checker import Checker
+from racebench.analysis.checkers.witnesses import Found, Lowest, Wanted
+from racebench.analysis.index import Evidence
+from racebench.core.model import Anomaly, Finding, Outcome
+from racebench.history import Chunk, Operation
+from racebench.history.records import NO_VERSION, encode_status
+
+_CLASSES = ("23", "40")
+_TAKEN = ("42701", "42710", "42P07")  # column, object, table
+_RANGES = tuple(
+    (encode_status(Outcome.FAIL, f"{letters}000"), encode_status(Outcome.FAIL, f"{letters}ZZZ")) for letters in _CLASSES
+)
+_APPLICATION = (encode_status(Outcome.FAIL, "RB000"), encode_status(Outcome.FAIL, "RBZZZ"))  # calls.code
+_ALREADY_THERE = [encode_status(Outcome.FAIL, code) for code in _TAKEN]
+
+
+def is_refusal(sqlstate: str) -> bool:
+    """Whether an error says that another session was in the way."""
+    return sqlstate[:2] in _CLASSES or sqlstate in _TAKEN
+
+
+class Refused(Checker):
+    """Each witness has the operation and the row that holds the number it wanted."""
+
+    kind = "refused"
+
+    def __init__(self, evidence: Evidence) -> None:
+        super().__init__(evidence)
+        self._refused = 0
+        self._first = Lowest()
+
+    def operations(self, chunk: Chunk) -> None:
+        failed = chunk.outcome == Outcome.FAIL
+        if not failed.any():
+            return
+        status = chunk.status[failed]
+        refused = np.isin(status, _ALREADY_THERE)
+        for low, high in _RANGES:
+            refused |= (status >= low) & (status <= high)
+        if self.history.alone is not None:
+            low, high = _APPLICATION
+            refused |= (status >= low) & (status <= high)
+            refused &= ~np.isin(status, [encode_status(Outcome.FAIL, code) for code in self.history.alone])
+        self._refused += int(refused.sum())
+        positions = chunk.position[failed][refused]
+        self._first.add(positions, positions)
+
+    def wants(self, wanted: Wanted) -> None:
+        wanted.numbers.update(
+            (operation.tenant, operation.version) for operation in self._operations() if operation.version != NO_VERSION
+        )
+
+    def finding(self, found: Found) -> Finding:
+        witnesses = tuple(self._witness(found, operation) for operation in self._operations())
+        return Finding(kind=self.kind, count=self._refused, chances=len(self.history.operations), witnesses=witnesses)
+
+    def _operations(self) -> list[Operation]:
+        return [self.history.operations.at(position) for position in self._first.positions()]
+
+    def _witness(self, found: Found, operation: Operation) -> Anomaly:
+        described = self.history.describe_operation(operation)
+        copies = found.by_number.get((operation.tenant, operation.version))
+        holders = [] if copies is None else copies.first(1)
+        wanted = "" if described["version"] is None else f" wanted version {described['version']} and"
+        held = f"; row {holders[0].id} has that version" if holders else ""
+        return Anomaly(
+            kind=self.kind,
+            explanation=f"worker {operation.worker}{wanted} was refused with {described['sqlstate']} "
+            f"after {operation.tries} {'try' if operation.tries == 1 else 'tries'}{held}",
+            rows=tuple(self.history.describe_row(row) for row in holders),
+            operations=(*self.history.operations_of(holders), described),
+        )

@@ -1,0 +1,55 @@
+"""Unexpected: operations reported failed, whose row is present.
+
+An UNKNOWN operation with a row is not unexpected: its COMMIT may have succeeded before the reply was lost.
+"""
+
+from __future__ import annotations
+
+from racebench.analysis.checkers.checker import Checker
+from racebench.analysis.checkers.witnesses import Found, Lowest, Wanted
+from racebench.analysis.index import Evidence
+from racebench.core.model import Anomaly, Finding, Outcome
+from racebench.history import Chunk
+
+_ROWS = 3
+
+
+class Unexpected(Checker):
+    """Failed operations that a row names."""
+
+    kind = "unexpected"
+
+    def __init__(self, evidence: Evidence) -> None:
+        super().__init__(evidence)
+        self._failed = 0
+        self._present = 0
+        self._first = Lowest()
+
+    def operations(self, chunk: Chunk) -> None:
+        failed = chunk.outcome == Outcome.FAIL
+        count = int(failed.sum())
+        self._failed += count
+        if count:
+            present = failed & self.evidence.written.present(chunk)
+            self._present += int(present.sum())
+            self._first.add(chunk.position[present], chunk.position[present])
+
+    def wants(self, wanted: Wanted) -> None:
+        wanted.operations.update(self.history.operations.at(position).id for position in self._first.positions())
+
+    def finding(self, found: Found) -> Finding:
+        witnesses = []
+        for position in self._first.positions():
+            operation = self.history.operations.at(position)
+            rows = found.by_operation[operation.id][:_ROWS]
+            described = self.history.describe_operation(operation)
+            witnesses.append(
+                Anomaly(
+                    kind=self.kind,
+                    explanation=f"worker {operation.worker} was told that operation {operation.id} had failed "
+                    f"({described['sqlstate']}), and its row {rows[0].id} is there",
+                    rows=tuple(self.history.describe_row(row) for row in rows),
+                    operations=(described,),
+                )
+            )
+        return Finding(kind=self.kind, count=self._present, chances=self._failed, witnesses=tuple(witnesses))

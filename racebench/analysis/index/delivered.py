@@ -1,0 +1,49 @@
+"""Which rows a consumer was given, when first, and which more than once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from racebench.analysis.index.identities import Identities
+from racebench.history import Log
+from racebench.history.spill import Scratch, gather, pieces, scatter
+
+Array = npt.NDArray[Any]
+
+_KEPT = 3
+
+
+class Delivered:
+    """Of one log: how many deliveries of how many rows; `repeated` are the lowest ids delivered more than once."""
+
+    def __init__(self, log: Log, identities: Identities, scratch: Scratch) -> None:
+        self.deliveries = len(log.deliveries)
+        self.rows = 0
+        self._first = scratch.zeros(identities.places if self.deliveries else 0, np.int64)
+        repeated = np.empty(0, np.int64)
+        for part in pieces(log.deliveries, scratch.piece):
+            index = identities.index(np.ascontiguousarray(part["id"]))
+            distinct, again = _apart(index)
+            before = gather(self._first, distinct)
+            self.rows += int(np.count_nonzero(before == 0))
+            repeated = np.unique(np.concatenate([repeated, again, distinct[before != 0]]))[:_KEPT]
+            # The earliest is written last, and stays; what came before this piece was earlier still.
+            old = before if distinct is index else gather(self._first, index)
+            scatter(self._first, index[::-1], np.where(old != 0, old, part["at"])[::-1])
+        self.repeated = tuple(identities.identity(int(place)) for place in repeated)
+
+    def first_of(self, index: Array) -> Array:
+        """When the rows at these places were first delivered; 0 for never."""
+        return gather(self._first, index) if self.deliveries else np.zeros(len(index), np.int64)
+
+
+def _apart(index: Array) -> tuple[Array, Array]:
+    """The distinct places, in order, and those that occur again."""
+    if (index[1:] > index[:-1]).all():
+        return index, index[:0]
+    ordered = np.sort(index)
+    same = ordered[1:] == ordered[:-1]
+    return ordered[np.concatenate([[True], ~same])], ordered[1:][same]

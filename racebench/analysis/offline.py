@@ -1,0 +1,181 @@
+"""A history file checked without its database: read in any format, judged as a run is, or written in another format.
+
+Holds what `racebench check` does; what it prints is reports/checked.py's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+import numpy.typing as npt
+
+from racebench.analysis.checkers import check
+from racebench.analysis.index import Evidence
+from racebench.analysis.verdicts import Lateness, Tally, count, decide, witnesses
+from racebench.core.errors import ExitCode, RacebenchError, UsageProblem
+from racebench.core.model import ANOMALIES, Anomaly, Verdict
+from racebench.history import Chunk, archive, jepsen, jsonl
+from racebench.history.about import About, Recorded
+from racebench.history.records import NO_VERSION
+from racebench.history.spill import Scratch
+
+Array = npt.NDArray[Any]
+
+#: The formats read, by the ending of a file's name, and those written.
+READERS: Mapping[str, Callable[[Path, Scratch], Recorded]] = {
+    "npz": archive.read,
+    "jsonl": jsonl.read,
+    "edn": jepsen.read,
+}
+WRITERS = ("jsonl", "edn")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogResult:
+    """What one consumer was given; as in model.ConsumerResult."""
+
+    name: str
+    counts: Mapping[str, int]
+    late_us: Mapping[str, float | None]
+    drained: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckResult:
+    """One history checked: counts, verdict and witnesses as a run's.
+
+    `counts` of anomalies that the history cannot show are None.
+    """
+
+    file: str
+    about: About
+    verdict: Verdict
+    counts: Mapping[str, int | None]
+    errors: Mapping[str, int]
+    consumers: tuple[LogResult, ...]
+    seconds: float
+    throughput_per_s: float
+    latency_us: Mapping[str, float | None]
+    witnesses: tuple[Anomaly, ...]
+
+
+def check_file(path: Path, format_: str | None) -> CheckResult:
+    """Check a history; raises UsageProblem if the file is not one."""
+    with Scratch() as scratch:
+        recorded = _read(path, format_, scratch)
+        return _examined(str(path), recorded, scratch)
+
+
+def _examined(name: str, recorded: Recorded, scratch: Scratch) -> CheckResult:
+    history, about = recorded.history, recorded.about
+    tally = Tally(history.start + about.warmup_ns)
+    late = [Lateness(scratch, number) for number in range(len(history.logs))]
+    checked = check(history, scratch, also=[tally, *late])
+    counts = count(history, checked, tally)
+    complete = counts["committed"] > 0 and all(log.drained for log in history.logs)
+    shown: dict[str, int | None] = dict(counts)
+    if about.applicable is not None:
+        shown |= {kind: None for kind in ANOMALIES if kind not in about.applicable}
+    return CheckResult(
+        file=name,
+        about=about,
+        verdict=decide(about.forbidden, {kind: number or 0 for kind, number in shown.items()}, complete=complete),
+        counts=shown,
+        errors=tally.errors,
+        consumers=tuple(
+            LogResult(
+                name=log.name,
+                counts={
+                    "delivered": checked.delivered[number],
+                    **{kind: finding.count for kind, finding in checked.logs[number].items()},
+                },
+                late_us=late[number].late_us(),
+                drained=log.drained,
+            )
+            for number, log in enumerate(history.logs)
+        ),
+        seconds=tally.seconds,
+        throughput_per_s=tally.measured / tally.seconds if tally.seconds > 0 else 0.0,
+        latency_us=tally.latency_us(history, scratch),
+        witnesses=tuple(witness for witness in witnesses(checked) if shown[witness.kind]),
+    )
+
+
+def exit_code(results: Sequence[CheckResult], fail_on: tuple[str, ...]) -> int:
+    """0, or as --fail-on asks: 3 for an anomaly, 5 for a verdict that is not known. "any": what is forbidden."""
+    if not fail_on:
+        return ExitCode.OK
+    for result in results:
+        kinds = result.about.forbidden if fail_on == ("any",) else fail_on
+        if any(result.counts[kind] for kind in kinds):
+            return ExitCode.ANOMALY
+    return ExitCode.INCONCLUSIVE if any(each.verdict is Verdict.UNKNOWN for each in results) else ExitCode.OK
+
+
+def export(path: Path, format_: str, output: Path | None) -> None:
+    """Write a history in another format, to a file (whole or not at all) or to stdout."""
+    with Scratch() as scratch:
+        recorded = _read(path, None, scratch)
+        with _opened(output) as file:
+            if format_ == "edn":
+                _write_edn(file, recorded, scratch)
+            else:
+                jsonl.write(file, recorded)
+
+
+def _write_edn(file: TextIO, recorded: Recorded, scratch: Scratch) -> None:
+    """Each operation with what its row has; without a numbered row, with what its script said."""
+    evidence = Evidence(recorded.history, scratch)
+    for _ in evidence.chunks():
+        pass
+    tenants, written = evidence.survey.tenants, evidence.written
+
+    def numbers(chunk: Chunk) -> tuple[Array, Array]:
+        version = written.version(chunk)
+        said = version == NO_VERSION
+        if not len(tenants):
+            return chunk.version, chunk.tenant
+        tenant = np.where(said, chunk.tenant, tenants.values[written.rank(chunk)])
+        return np.where(said, chunk.version, version), tenant
+
+    jepsen.write(file, recorded, numbers, many=len(tenants) > 1)
+
+
+def _read(path: Path, format_: str | None, scratch: Scratch) -> Recorded:
+    ending = format_ or path.suffix.removeprefix(".")
+    if ending not in READERS:
+        raise UsageProblem(f"{path}: what is it? give --format {', '.join(READERS)}")
+    if not path.exists():
+        raise UsageProblem(f"{path} cannot be read: No such file or directory")
+    return READERS[ending](path, scratch)
+
+
+@contextlib.contextmanager
+def _opened(output: Path | None) -> Iterator[TextIO]:
+    if output is None:
+        yield sys.stdout
+        return
+    whole = not output.exists() or output.is_file()
+    partial = output.with_name(f".{output.name}.partial")
+    try:
+        if not whole:  # a device or a pipe
+            with output.open("w", encoding="utf-8") as file:
+                yield file
+            return
+        try:
+            with partial.open("w", encoding="utf-8") as file:
+                yield file
+            partial.replace(output)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+    except OSError as problem:
+        raise RacebenchError(
+            f"cannot write {output}: {problem.strerror}; free some space or name another place"
+        ) from None

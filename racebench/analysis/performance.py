@@ -1,0 +1,177 @@
+"""How a run went along: throughput and latency over time, the spread of the start, an open loop's lateness, CPU.
+
+Exact, from the records themselves, and as streaming as the check. Judges nothing but who was the bottleneck.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from racebench.analysis.checkers import Pass
+from racebench.analysis.index import RowChunk
+from racebench.analysis.statistics import percentile, percentiles
+from racebench.core.model import Load, OpenLoop, Outcome, Pace, Timeline
+from racebench.history import Chunk, History
+from racebench.history.records import outcomes
+from racebench.workloads import arrivals
+
+Array = npt.NDArray[Any]
+
+_POINTS = 60  # at most so many, so that a day's run has a timeline as short as a minute's
+_STEPS = (1, 2, 5)
+_LATE_NS = 1_000_000  # what begins more than a millisecond after it was due is late
+_OF_DUE = {"p50": 0.50, "p90": 0.90, "p99": 0.99, "max": 1.0}
+_OF_LAG = {"p50": 0.50, "p99": 0.99, "max": 1.0}
+_BUSY = 0.9
+_UNSENT = 0.01  # the share of unsent operations that is more than the last ones' bad luck
+
+
+class Course(Pass):
+    """Commits acknowledged in each interval, and the latency of the operations that began in it."""
+
+    def __init__(self, history: History) -> None:
+        self._start = history.start
+        ends = [int(records["start"][-1]) for records in history.operations.sessions.values() if len(records)]
+        self._interval = _interval((max(ends) - history.start) / 1e9 if ends else 0.0)
+        self._committed = np.zeros(1, np.int64)
+        self._p50: list[float | None] = []
+        self._p99: list[float | None] = []
+        self._waiting: list[Array] = []
+        self._now = 0
+
+    def rows(self, chunk: RowChunk) -> None:
+        """Rows have no time."""
+
+    def operations(self, chunk: Chunk) -> None:
+        acknowledged = chunk.outcome == Outcome.OK
+        start, end = chunk.start[acknowledged], chunk.end[acknowledged]
+        if not len(start):
+            return
+        counted = np.bincount(self._at(end))
+        if len(counted) > len(self._committed):
+            self._committed = np.concatenate([self._committed, np.zeros(len(counted) - len(self._committed), np.int64)])
+        self._committed[: len(counted)] += counted
+        # By start, as chunks are: each interval is a slice.
+        at = self._at(start)
+        cuts = np.flatnonzero(np.diff(at)) + 1
+        for low, high in zip([0, *cuts.tolist()], [*cuts.tolist(), len(at)], strict=True):
+            self._finish(int(at[low]))
+            self._waiting.append(end[low:high] - start[low:high])
+
+    def _at(self, times: Array) -> Array:
+        found: Array = np.maximum((times - self._start) // round(self._interval * 1e9), 0)
+        return found
+
+    def _finish(self, until: int) -> None:
+        """Put down the intervals before `until`."""
+        while self._now < until:
+            latencies = np.sort(np.concatenate(self._waiting)) / 1e3 if self._waiting else np.empty(0)
+            self._p50.append(percentile(latencies, 0.50))
+            self._p99.append(percentile(latencies, 0.99))
+            self._waiting = []
+            self._now += 1
+
+    def timeline(self) -> Timeline:
+        """What was seen; all columns are equally long."""
+        self._finish(max(len(self._committed), self._now + 1))
+        missing = len(self._p50) - len(self._committed)
+        return Timeline(
+            interval_s=self._interval,
+            committed=(*self._committed.tolist(), *([0] * missing)),
+            p50_us=tuple(self._p50),
+            p99_us=tuple(self._p99),
+        )
+
+
+def _interval(seconds: float) -> float:
+    """The shortest of 0.1, 0.2, 0.5, 1 … seconds that makes no more than so many points of a run."""
+    exponent = -1
+    while True:
+        for step in _STEPS:
+            interval = step * 10.0**exponent
+            if seconds / interval <= _POINTS:
+                return round(interval, 1)
+        exponent += 1
+
+
+def start_spread_us(history: History) -> float | None:
+    """From the first session's first operation to the last session's, in microseconds; None for no operation."""
+    firsts = [int(records["start"][0]) for records in history.operations.sessions.values() if len(records)]
+    return (max(firsts) - min(firsts)) / 1e3 if firsts else None
+
+
+def open_loop(history: History, load: Load) -> OpenLoop | None:
+    """What of an open loop was late; None for a closed one."""
+    rate = load.rate_per_session
+    if rate is None:
+        return None
+    sessions = history.operations.sessions
+    since = round(load.warmup_s * 1e9)
+
+    def parts() -> Iterator[tuple[Array, Array]]:
+        """Each session's records that are measured, with when they were due."""
+        for number, records in sessions.items():
+            at = 0
+            for block in arrivals.blocks(load.seed, number, rate):
+                part = records[at : at + len(block)]
+                due = block[: len(part)]
+                measured = due >= since
+                yield part[measured], history.start + due[measured]
+                at += len(block)
+                if at >= len(records):
+                    break
+
+    def lags() -> Iterator[Array]:
+        return (np.maximum(part["start"] - due, 0) for part, due in parts())
+
+    def latencies() -> Iterator[Array]:
+        for part, due in parts():
+            acknowledged = outcomes(part["status"]) == Outcome.OK
+            yield (part["end"] - due)[acknowledged]
+
+    unsent = 0
+    if load.duration_s is not None:
+        end = since + round(load.duration_s * 1e9)
+        for number, records in sessions.items():
+            unsent += max(0, arrivals.due_before(end, load.seed, number, rate) - len(records))
+    lag = percentiles(lags, _OF_LAG)
+    latency = percentiles(latencies, _OF_DUE)
+    return OpenLoop(
+        late=sum(int((each > _LATE_NS).sum()) for each in lags()),
+        unsent=unsent,
+        lag_us={name: None if value is None else value / 1e3 for name, value in lag.items()},
+        latency_us={name: None if value is None else value / 1e3 for name, value in latency.items()},
+    )
+
+
+def remarks(pace: Pace, load: Load, attempts: int, seconds: float, cpus: int) -> list[str]:
+    """What a reader of the figures must know: the client was the bottleneck, or the rate was not reached."""
+    usage, said = pace.cpu, []
+    if seconds > 0 and usage.busiest_s is not None and usage.busiest_s / seconds >= _BUSY:
+        said.append(
+            f"a worker process was busy {_percent(usage.busiest_s / seconds)} of the time: "
+            "the client was the bottleneck; use more --workers"
+            + (", fewer --connections-per-worker" if load.connections_per_worker > 1 else "")
+        )
+    elif usage.client_s is not None and usage.server_s is not None and usage.client_s > usage.server_s > 0:
+        together = (usage.client_s + usage.server_s) / (seconds * cpus) if seconds > 0 else 0.0
+        if together >= _BUSY:
+            said.append(
+                "the machine was full and the client used more of it than the server: it was the bottleneck; "
+                "run racebench on another machine than the server, or compare with --protocol pipelined"
+            )
+    if pace.open_loop is not None and pace.open_loop.unsent > _UNSENT * attempts:
+        said.append(
+            f"{pace.open_loop.unsent:,} operations were due and never begun: the server was slower than --rate "
+            f"{load.rate_per_s:g}; lower it or give more sessions"
+        )
+    return said
+
+
+def _percent(share: float) -> str:
+    return f"{math.floor(100 * min(share, 1.0))} %"

@@ -1,0 +1,257 @@
+"""Thresholds, as `p99_ms < 20`: parsed, checked against what can be measured, judged. Documented in docs/compare.md.
+
+A count is exact. What is measured has, over rounds, an interval: all of it must hold for a pass, none of it for
+"crossed"; anything else is inconclusive, and so is what has no value. A pass is earned, never a default.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from racebench.analysis.comparison import FAILING, Comparison, by_strategy, failing, percent, worst
+from racebench.analysis.statistics import Estimate, geometric_mean
+from racebench.core.errors import UsageProblem, suggest
+from racebench.core.model import ANOMALIES, Consumer, RunResult, Scenario, Strategy, Verdict
+
+_SHAPE = re.compile(
+    r"\s*(?:(?P<whose>[^\s:<>=!]+)\s*:)?\s*(?P<metric>[^\s:<>=!]+)\s*(?P<operator>[<>=!]+)\s*(?P<limit>[^\s<>=!]+)\s*"
+)
+_EXAMPLE = "write it as 'duplicates == 0', 'p99_ms < 20' or 'advisory: throughput_per_s >= 1000'"
+_OPERATORS: Mapping[str, Callable[[float, float], bool]] = {
+    "==": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+_COUNTS = ("attempts", "committed", "failed", "rolled_back", "unknown", "retries", "rows")
+_LATENCIES = {"p50_ms": "p50", "p90_ms": "p90", "p99_ms": "p99", "p999_ms": "p999", "max_ms": "max"}
+_THROUGHPUT = "throughput_per_s"
+_RATIO = "throughput_vs_reference"
+_MEASURED = (_THROUGHPUT, _RATIO, *_LATENCIES)
+METRICS = (*_COUNTS, "errors", *ANOMALIES, *_MEASURED)
+
+_OF_CONSUMERS = ("missed", "redelivered")
+_OF_ROWS = ("rows", "duplicates", "lost", "unexpected", "unnumbered", "gaps", "inversions", *_OF_CONSUMERS)
+
+
+class Outcome(StrEnum):
+    """What became of a threshold."""
+
+    PASSED = "passed"
+    CROSSED = "crossed"
+    INCONCLUSIVE = "inconclusive"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Threshold:
+    """`metric operator limit`, for one strategy or group, or for each (`whose` is None)."""
+
+    text: str
+    whose: str | None
+    metric: str
+    operator: str
+    limit: float
+
+    def holds(self, value: float) -> bool:
+        return _OPERATORS[self.operator](value, self.limit)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """What became of a threshold for one strategy. `low` and `high` are the interval, None where there is none."""
+
+    text: str
+    strategy: str
+    metric: str
+    value: float | None
+    low: float | None
+    high: float | None
+    outcome: Outcome
+    reason: str
+
+
+def parse(text: str) -> Threshold:
+    """Read one threshold; raises UsageProblem, with a suggestion, for whatever is wrong with it."""
+    match = _SHAPE.fullmatch(text)
+    if match is None:
+        raise UsageProblem(f"--threshold '{text}' is not one; {_EXAMPLE}")
+    metric, sign = match["metric"], match["operator"]
+    if metric not in METRICS:
+        raise UsageProblem(f"--threshold '{text}': metric '{metric}' is unknown{suggest(metric, METRICS)}")
+    if sign not in _OPERATORS:
+        raise UsageProblem(f"--threshold '{text}': operator '{sign}' is unknown; known: {' '.join(_OPERATORS)}")
+    if metric in _MEASURED and sign in ("==", "!="):
+        raise UsageProblem(f"--threshold '{text}': {metric} is measured and never the same twice; use < or >")
+    return Threshold(text=text, whose=match["whose"], metric=metric, operator=sign, limit=_number(text, match["limit"]))
+
+
+def _number(text: str, limit: str) -> float:
+    try:
+        number = float(limit)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise UsageProblem(f"--threshold '{text}': '{limit}' is no number; give one without a unit, as 20 or 0.8")
+    return number
+
+
+def check(
+    threshold: Threshold,
+    scenario: Scenario,
+    strategies: Sequence[Strategy],
+    consumers: Sequence[Consumer],
+    *,
+    groups: Mapping[str, Callable[[Strategy], bool]],
+    reference: str | None,
+) -> None:
+    """Raise UsageProblem for a threshold that can never be judged here: it must not pass by default.
+
+    `reference` is None where there is none, in a single run.
+    """
+    names = [strategy.name for strategy in strategies]
+    text, metric = threshold.text, threshold.metric
+    about = concerned(threshold, strategies, groups)
+    if not about:
+        what = "no strategy of that group is run" if threshold.whose in groups else "it is not run"
+        known = suggest(str(threshold.whose), [*names, *groups])
+        raise UsageProblem(f"--threshold '{text}': strategy '{threshold.whose}': {what}{known}")
+    if metric in _OF_ROWS and scenario.rows is None:
+        raise UsageProblem(
+            f"--threshold '{text}': '{scenario.name}' numbers no rows, {metric} is always 0; see violations"
+        )
+    if metric == "violations" and not scenario.invariants and not scenario.checks:
+        raise UsageProblem(f"--threshold '{text}': '{scenario.name}' has no invariants, violations is always 0")
+    if metric in _OF_CONSUMERS and not consumers:
+        raise UsageProblem(f"--threshold '{text}': without a consumer {metric} is always 0; give --consumer")
+    if metric == _RATIO and reference is None:
+        raise UsageProblem(f"--threshold '{text}': a run has no reference; use `racebench compare`")
+    if metric == _RATIO and about == [reference]:
+        raise UsageProblem(f"--threshold '{text}': '{reference}' is the reference itself; name another --reference")
+
+
+def concerned(
+    threshold: Threshold, strategies: Sequence[Strategy], groups: Mapping[str, Callable[[Strategy], bool]]
+) -> list[str]:
+    """The strategies that a threshold is about, of those that are run."""
+    if threshold.whose is None:
+        return [strategy.name for strategy in strategies]
+    if threshold.whose in groups:
+        return [strategy.name for strategy in strategies if groups[threshold.whose](strategy)]
+    return [strategy.name for strategy in strategies if strategy.name == threshold.whose]
+
+
+def judge(
+    thresholds: Sequence[tuple[Threshold, Collection[str]]],
+    runs: Sequence[RunResult],
+    comparison: Comparison | None,
+) -> tuple[Held, ...]:
+    """Judge each threshold for each of its strategies by their runs; over rounds if they are a comparison's."""
+    names = list(dict.fromkeys(run.strategy for run in runs))
+    if comparison is not None:
+        names = [one.strategy for one in comparison.strategies]
+    found, whole = by_strategy(runs, names)
+    if comparison is None:
+        whole = 0
+    made = []
+    for threshold, strategies in thresholds:
+        # What a group has and this server cannot run is left out; with nothing left there is nothing to pass.
+        about = [name for name in strategies if found.get(name)] or list(strategies)[:1]
+        if threshold.metric == _RATIO and comparison is not None and len(about) > 1:
+            about = [name for name in about if name != comparison.reference]  # its ratio is 1
+        made += [_judge(threshold, name, found.get(name, []), whole, comparison) for name in about]
+    return tuple(made)
+
+
+def _judge(
+    threshold: Threshold, name: str, runs: Sequence[RunResult], whole: int, comparison: Comparison | None
+) -> Held:
+    verdict, kinds = worst(runs)
+    value, reason = _value(threshold.metric, name, runs, whole, comparison)
+    outcome = Outcome.INCONCLUSIVE
+    if value is not None:
+        reason = ""
+        held = {threshold.holds(each) for each in (value.low, value.value, value.high)}
+        if held == {True}:
+            outcome = Outcome.PASSED
+        elif held == {False}:
+            outcome = Outcome.CROSSED
+        else:
+            reason = "the interval holds the limit; more --rounds or a longer --duration"
+        if outcome is Outcome.PASSED and (unknown := _unknown(threshold.metric, runs)):
+            outcome, reason = Outcome.INCONCLUSIVE, unknown
+    if outcome is Outcome.PASSED and verdict is Verdict.INVALID and threshold.metric not in ANOMALIES:
+        reason = f"but INVALID: {', '.join(kinds)}"
+    elif outcome is Outcome.PASSED and threshold.metric in _MEASURED and (share := _failing(runs)) > FAILING:
+        reason = f"but {percent(share)} of its operations failed"
+    interval = value is not None and value.low != value.high
+    return Held(
+        text=threshold.text,
+        strategy=name,
+        metric=threshold.metric,
+        value=None if value is None else value.value,
+        low=value.low if value is not None and interval else None,
+        high=value.high if value is not None and interval else None,
+        outcome=outcome,
+        reason=reason,
+    )
+
+
+def _failing(runs: Sequence[RunResult]) -> float:
+    errors = sum(sum(run.errors.values()) for run in runs)
+    return failing({"attempts": sum(run.counts["attempts"] for run in runs), "errors": errors})
+
+
+def _value(
+    metric: str, name: str, runs: Sequence[RunResult], whole: int, comparison: Comparison | None
+) -> tuple[Estimate | None, str]:
+    """The value with its interval, if there is one, or why there is none."""
+    if not runs:
+        return None, "it was not run"
+    if metric == "errors":
+        return _exact(sum(sum(run.errors.values()) for run in runs)), ""
+    if metric not in _MEASURED:
+        return _exact(sum(run.counts[metric] for run in runs)), ""
+    if metric == _RATIO:
+        one = None if comparison is None else comparison.of(name)
+        return None if one is None else one.ratio, "there are not two whole rounds, each with a commit"
+    values = [_measured(metric, run) for run in (runs[:whole] if comparison is not None else runs)]
+    known = [value for value in values if value is not None]
+    if len(known) < len(values):
+        few = "p999 needs 1,000 commits a run; raise --duration" if metric == "p999_ms" else "nothing was committed"
+        return None, few
+    if comparison is not None:
+        return geometric_mean(known, comparison.confidence), "there are not two whole rounds, each with a commit"
+    return _exact(known[0]), ""
+
+
+def _measured(metric: str, run: RunResult) -> float | None:
+    if metric == _THROUGHPUT:
+        return run.throughput_per_s
+    us = run.latency_us.get(_LATENCIES[metric])
+    return None if us is None else us / 1e3
+
+
+def _exact(value: float) -> Estimate:
+    return Estimate(value=value, low=value, high=value)
+
+
+def _unknown(metric: str, runs: Sequence[RunResult]) -> str:
+    """Why a count that passes was not earned, an anomaly may be there all the same; "" if nothing stands against it."""
+    if any(run.counts["attempts"] == 0 for run in runs):
+        return "nothing was attempted"
+    if metric in ANOMALIES and any(run.counts["committed"] == 0 for run in runs):
+        return "nothing was committed"
+    if metric in _OF_CONSUMERS:
+        if any(not run.consumers for run in runs):
+            return "no consumer read what it wrote"
+        every = [consumer for run in runs for consumer in run.consumers]
+        if any(consumer.verdict is Verdict.UNKNOWN or consumer.longest_poll_us is None for consumer in every):
+            return "a consumer did not read to the end"
+    return ""

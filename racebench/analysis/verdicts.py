@@ -1,0 +1,298 @@
+"""From a History to a RunResult: counts, rates, verdicts, witnesses.
+
+A verdict is INVALID if an anomaly the scenario forbids was found; UNKNOWN if what was needed to find one is not known
+(nothing was committed, a consumer did not read to the end); else VALID, an upper bound under load.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from racebench.analysis.checkers import CONSUMER_CHECKERS, Checked, Pass, check
+from racebench.analysis.index import RowChunk
+from racebench.analysis.performance import Course, open_loop, remarks, start_spread_us
+from racebench.analysis.statistics import percentiles, upper_bound_of_zero
+from racebench.core.model import (
+    ANOMALIES,
+    Anomaly,
+    Consumer,
+    ConsumerResult,
+    Finding,
+    Load,
+    Outcome,
+    Pace,
+    RunResult,
+    Scenario,
+    Strategy,
+    Usage,
+    Verdict,
+)
+from racebench.history import Chunk, History, Log
+from racebench.history.operations import NEVER
+from racebench.history.records import decode_status, encode_status, outcomes
+from racebench.history.spill import Scratch, pieces
+
+Array = npt.NDArray[Any]
+
+_LATENCY = {"p50": 0.50, "p90": 0.90, "p99": 0.99, "max": 1.0}
+_RARE = {"p999": 0.999}
+_RARE_FROM = 1000  # the least number of samples of which one lies above the 99.9th percentile
+_LATENESS = {"p50": 0.50, "p99": 0.99, "max": 1.0}
+
+
+def judge(
+    *,
+    scenario: Scenario,
+    strategy: Strategy,
+    consumers: Sequence[Consumer],
+    load: Load,
+    history: History,
+    retried: Mapping[str, int],
+    messages: Mapping[str, str],
+    notes: Sequence[str],
+    schema: str | None,
+    usage: Usage,
+) -> RunResult:
+    """Check a history and put everything measured into a RunResult. `history.logs` are the consumers', in order."""
+    with Scratch() as scratch:
+        tally = Tally(history.start + round(load.warmup_s * 1e9))
+        late = [Lateness(scratch, number) for number in range(len(history.logs))]
+        # What is measured in the same passes as what is checked; add a Pass here.
+        course = Course(history)
+        checked = check(history, scratch, also=[tally, course, *late])
+        latency_us = tally.latency_us(history, scratch)
+        results = tuple(
+            _consumer_result(
+                scenario=scenario,
+                strategy=strategy,
+                consumer=consumer,
+                log=log,
+                counts={"delivered": checked.delivered[number], **_found(checked.logs[number])},
+                late_us=late[number].late_us(),
+            )
+            for number, (consumer, log) in enumerate(zip(consumers, history.logs, strict=True))
+        )
+    counts = count(history, checked, tally)
+    verdict = decide(scenario.forbid, counts, complete=_complete(history, counts))
+    certain, possible = expected_kinds(strategy, consumers)
+    found = {kind for kind in scenario.forbid if counts[kind]}
+    seconds = tally.seconds
+    pace = Pace(
+        start_spread_us=start_spread_us(history),
+        timeline=course.timeline(),
+        cpu=usage,
+        open_loop=open_loop(history, load),
+    )
+    chances = counts["rows"] or counts["committed"]
+    return RunResult(
+        scenario=scenario.name,
+        strategy=strategy.name,
+        summary=strategy.summary,
+        consumers=results,
+        load=load,
+        seconds=seconds,
+        verdict=verdict,
+        expected=tuple(kind for kind in ANOMALIES if kind in certain),
+        possible=tuple(kind for kind in ANOMALIES if kind in possible),
+        forbidden=scenario.forbid,
+        advice=scenario.advise,
+        as_expected=None
+        if scenario.restored
+        else verdict is not Verdict.UNKNOWN and certain <= found <= certain | possible,
+        source=strategy.source,
+        counts=counts,
+        measures=history.measures,
+        errors=tally.errors,
+        retried=dict(sorted(retried.items())),
+        upper_bound=upper_bound_of_zero(chances) if verdict is Verdict.VALID else None,
+        throughput_per_s=tally.measured / seconds if seconds > 0 else 0.0,
+        latency_us=latency_us,
+        pace=pace,
+        witnesses=witnesses(checked),
+        notes=(*notes, *remarks(pace, load, counts["attempts"], seconds + load.warmup_s, os.cpu_count() or 1)),
+        schema=schema,
+        messages=dict(sorted(messages.items())),
+    )
+
+
+class Tally(Pass):
+    """Operations by outcome and SQLSTATE; of those that began at `since` or later, how fast they were."""
+
+    def __init__(self, since: int) -> None:
+        self._since = since
+        self._last_end = since
+        self.outcomes = np.zeros(len(Outcome), np.int64)
+        self.rolled_back = 0
+        self.tries = 0
+        self.measured = 0
+        self._statuses: Counter[int] = Counter()
+
+    def rows(self, chunk: RowChunk) -> None:
+        """Rows say nothing of this."""
+
+    def operations(self, chunk: Chunk) -> None:
+        outcome, status = chunk.outcome, chunk.status
+        acknowledged = outcome == Outcome.OK
+        self.outcomes += np.bincount(outcome, minlength=len(Outcome))
+        self.tries += int(chunk.tries.sum(dtype=np.int64))
+        self.measured += int((acknowledged & (chunk.start >= self._since)).sum())
+        if not acknowledged.all():
+            statuses, times = np.unique(status[~acknowledged], return_counts=True)
+            self._statuses.update(dict(zip(statuses.tolist(), times.tolist(), strict=True)))
+        ended = chunk.end[chunk.end != NEVER]
+        if len(ended):
+            self._last_end = max(self._last_end, int(ended.max()))
+
+    @property
+    def seconds(self) -> float:
+        """From where measuring begins to the last end of an operation that ended."""
+        return (self._last_end - self._since) / 1e9
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Operations as published."""
+        attempts = int(self.outcomes.sum())
+        return {
+            "attempts": attempts,
+            "committed": int(self.outcomes[Outcome.OK]),
+            "failed": int(self.outcomes[Outcome.FAIL]),
+            "rolled_back": self._statuses[encode_status(Outcome.FAIL, "")],
+            "unknown": int(self.outcomes[Outcome.UNKNOWN]),
+            "retries": self.tries - attempts,
+        }
+
+    @property
+    def errors(self) -> dict[str, int]:
+        """Errors the application saw, by SQLSTATE: of operations that failed or are unknown, after their last try."""
+        errors: Counter[str] = Counter()
+        for status, times in self._statuses.items():
+            if sqlstate := decode_status(status)[1]:
+                errors[sqlstate] += times
+        return dict(sorted(errors.items()))
+
+    def latency_us(self, history: History, scratch: Scratch) -> dict[str, float | None]:
+        """Exact percentiles of the acknowledged operations; p99.9 only if there are samples for it."""
+
+        def latencies() -> Iterator[Array]:
+            for records in history.operations.pieces(scratch.piece):
+                which = outcomes(records["status"]) == Outcome.OK
+                which &= records["start"] >= self._since
+                yield (records["end"] - records["start"])[which]
+
+        rare = _RARE if self.measured >= _RARE_FROM else {}
+        return _microseconds(percentiles(latencies, _LATENCY | rare)) | dict.fromkeys(_RARE.keys() - rare.keys())
+
+
+class Lateness(Pass):
+    """For each row's first delivery to one consumer: ns from its acknowledgement to its arrival, at least 0."""
+
+    def __init__(self, scratch: Scratch, log: int) -> None:
+        self._scratch = scratch
+        self._log = log
+        self._late = scratch.column(np.int64)
+
+    def rows(self, chunk: RowChunk) -> None:
+        arrived, acknowledged = chunk.first(self._log), chunk.acknowledged
+        both = (arrived != 0) & (acknowledged != NEVER)
+        self._late.append(np.maximum(arrived[both] - acknowledged[both], 0))
+
+    def operations(self, chunk: Chunk) -> None:
+        """What can be known of this is known by now."""
+
+    def late_us(self) -> dict[str, float | None]:
+        """Exact percentiles."""
+        late = self._late.array()
+        return _microseconds(percentiles(lambda: pieces(late, self._scratch.piece), _LATENESS))
+
+
+def count(history: History, checked: Checked, tally: Tally) -> dict[str, int]:
+    """All counts of a run as published; of consumers, all together."""
+    return {
+        **tally.counts,
+        "rows": len(history.table),
+        **_found(checked.findings),
+        **{kind: sum(log[kind].count for log in checked.logs) for kind in CONSUMER_CHECKERS},
+    }
+
+
+def decide(forbidden: Sequence[str], counts: Mapping[str, int], *, complete: bool) -> Verdict:
+    """INVALID if something forbidden was found; else VALID, if what is needed to say so is `complete`."""
+    if any(counts.get(kind) for kind in forbidden):
+        return Verdict.INVALID
+    return Verdict.VALID if complete else Verdict.UNKNOWN
+
+
+def witnesses(checked: Checked) -> tuple[Anomaly, ...]:
+    """The witnesses of all kinds, in the order of ANOMALIES."""
+    found: list[Anomaly] = []
+    for kind in ANOMALIES:
+        sources = [checked.findings] if kind in checked.findings else list(checked.logs)
+        found += [witness for source in sources for witness in source[kind].witnesses]
+    return tuple(found)
+
+
+def expected_misses(strategy: Strategy, consumer: Consumer) -> str:
+    """What is known of a writer and a consumer together: they miss rows "always", "maybe" or "never".
+
+    A consumer that never misses never does; one that follows the order of the numbers misses the rows of writers that
+    do not commit in that order; one that hedges may miss some of those. Rows of writers that keep order are missed only
+    by a consumer that holds rows back by their insertion when they are numbered after it: two rights, one wrong.
+    Example: row A is inserted, then row B; B commits first and is numbered 1, A 2. When A is old enough to be read and
+    B is not, the cursor passes B.
+    """
+    if consumer.misses != "never" and consumer.by_insertion and strategy.stamped:
+        return "maybe"
+    if consumer.misses == "never" or "missed" not in strategy.expect | strategy.may:
+        return "never"
+    return "always" if consumer.misses == "unordered" and "missed" in strategy.expect else "maybe"
+
+
+def expected_kinds(strategy: Strategy, consumers: Sequence[Consumer]) -> tuple[frozenset[str], frozenset[str]]:
+    """The anomalies that should show, and those that may: the strategy's, misses as its consumers have them."""
+    certain, possible = strategy.expect - {"missed"}, strategy.may - {"missed"}
+    misses = {expected_misses(strategy, consumer) for consumer in consumers}
+    if "always" in misses:
+        certain |= {"missed"}
+    if "maybe" in misses:
+        possible |= {"missed"}
+    return certain, possible
+
+
+def _consumer_result(
+    *,
+    scenario: Scenario,
+    strategy: Strategy,
+    consumer: Consumer,
+    log: Log,
+    counts: Mapping[str, int],
+    late_us: Mapping[str, float | None],
+) -> ConsumerResult:
+    expected = expected_misses(strategy, consumer)
+    missed = counts["missed"] > 0
+    return ConsumerResult(
+        name=consumer.name,
+        verdict=decide(scenario.forbid, counts, complete=log.drained),
+        expected=expected,
+        as_expected=log.drained and (expected == "maybe" or missed == (expected == "always")),
+        counts=counts,
+        late_us=late_us,
+        longest_poll_us=None if log.longest_poll_ns is None else log.longest_poll_ns / 1e3,
+    )
+
+
+def _complete(history: History, counts: Mapping[str, int]) -> bool:
+    return counts["committed"] > 0 and all(log.drained for log in history.logs)
+
+
+def _found(findings: Mapping[str, Finding]) -> dict[str, int]:
+    return {kind: finding.count for kind, finding in findings.items()}
+
+
+def _microseconds(ns: Mapping[str, float | None]) -> dict[str, float | None]:
+    return {name: None if value is None else value / 1e3 for name, value in ns.items()}

@@ -1,0 +1,379 @@
+"""Settings: what holds for an option that the command line does not give, and from where.
+
+A flag wins over the environment (RACEBENCH_RUN_WORKERS, then RACEBENCH_WORKERS), the environment over the nearest
+settings file, the file over the default. Any option of any command can be set: its key is its long name.
+Documented in docs/settings.md. Nothing here prints.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from racebench.core.errors import UsageProblem, one_line, suggest
+
+FILE = "racebench.toml"
+PROJECT = "pyproject.toml"
+_PREFIX = "RACEBENCH_"
+
+#: Variables that are not options.
+OTHER_VARIABLES = frozenset({"RACEBENCH_CACHE_DIR"})
+
+#: What is run or explored: a scenario, or the user's own code with what makes its tables and what judges it.
+_SUBJECT = ("scenario", "call", "setup", "invariant")
+_NUMERIC = ("number", "decimal", "integer", "float", "integer range", "float range")
+_NAMED_TYPES = {
+    bool: "a boolean", str: "a string", int: "a whole number", float: "a number", list: "an array", dict: "a table",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """A value for an option, not yet checked, and where it is from: a variable, or a file and a key.
+
+    `folder` is the file's, None for a variable.
+    """
+
+    value: Any
+    source: str
+    folder: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What the file and the environment set. `general` holds for every command that has the option."""
+
+    file: Path | None = None
+    general: Mapping[str, Setting] = field(default_factory=dict)
+    commands: Mapping[str, Mapping[str, Setting]] = field(default_factory=dict)
+    unknown_variables: tuple[str, ...] = ()
+
+    def of(self, command: str, option: str) -> Setting | None:
+        """What is set for an option of a command ("run", "server reset")."""
+        both = (self.commands.get(command, {}).get(option), self.general.get(option))
+        found = [setting for setting in both if setting is not None]
+        # A variable outranks a file, whatever either is about; of one kind, the more particular wins.
+        return next((setting for setting in found if setting.folder is None), found[0] if found else None)
+
+
+def read(root: click.Command, *, start: Path | None = None, environment: Mapping[str, str] | None = None) -> Settings:
+    """Read what is set; raises UsageProblem for a file that cannot be read or a key that no command has."""
+    commands = dict(leaves(root))
+    options = {name: {key(parameter) for parameter in settable(command)} for name, command in commands.items()}
+    every = set().union(*options.values())
+    file, table, prefix = _find(Path.cwd() if start is None else start)
+    general: dict[str, Setting] = {}
+    of_commands: dict[str, dict[str, Setting]] = {name: {} for name in commands}
+    if file is not None:
+        for command, name, value in _entries(table, "", options):
+            source = f"{prefix}{'.'.join([*command.split(), name])}"
+            known = options.get(command, set()) if command else every
+            if name not in known:
+                above = f"{command} ".lstrip()
+                below = {each.removeprefix(above).split()[0] for each in options if each.startswith(above)}
+                raise UsageProblem(f"{source}: there is no such setting{suggest(name, known | below)}")
+            setting = Setting(value=value, source=source, folder=file.parent)
+            (of_commands[command] if command else general)[name] = setting
+    unknown = _environment(os.environ if environment is None else environment, options, general, of_commands)
+    return Settings(file=file, general=general, commands=of_commands, unknown_variables=unknown)
+
+
+def leaves(command: click.Command, before: str = "") -> Iterator[tuple[str, click.Command]]:
+    """Every command that does something, with its full name, in the order of their names."""
+    if not isinstance(command, click.Group):
+        yield before, command
+        return
+    for name, each in sorted(command.commands.items()):
+        yield from leaves(each, f"{before} {name}".lstrip())
+
+
+def settable(command: click.Command) -> list[click.Parameter]:
+    """The parameters that settings can give: every option, and the scenario where it is an argument.
+
+    Elsewhere the command line itself names what it is about: a schedule to replay, a strategy to show.
+    """
+    runs = any(isinstance(parameter, click.Argument) and parameter.name == "scenario" for parameter in command.params)
+    fixed = () if runs else _SUBJECT
+    return [
+        parameter
+        for parameter in command.params
+        if parameter.name not in fixed
+        and (isinstance(parameter, click.Option) or parameter.name == "scenario")
+        and not parameter.is_eager
+    ]
+
+
+def key(parameter: click.Parameter) -> str:
+    """The name of a parameter's setting: the option's first long name; an argument's own."""
+    return next((name[2:] for name in parameter.opts if name.startswith("--")), parameter.opts[0])
+
+
+def variables(command: str, parameter: click.Parameter) -> tuple[str, str]:
+    """The environment variables of a parameter, the more particular first."""
+    name = key(parameter)
+    return _variable(f"{command} {name}"), _variable(name)
+
+
+def fill(context: click.Context, settings: Settings) -> None:
+    """Give the parameters that the command line has not given what is set for them.
+
+    Raises UsageProblem, with the variable or the file and key, for a value that the option does not take.
+    """
+    name, superseded = command_name(context), _superseded(context)
+    for parameter in settable(context.command):
+        assert parameter.name is not None
+        given = context.get_parameter_source(parameter.name)
+        setting = settings.of(name, key(parameter))
+        if setting is None or given is ParameterSource.COMMANDLINE or parameter.name in superseded:
+            continue
+        value = checked(context, parameter, setting)
+        if parameter.expose_value:
+            context.params[parameter.name] = value
+        source = ParameterSource.ENVIRONMENT if setting.folder is None else ParameterSource.DEFAULT_MAP
+        context.set_parameter_source(parameter.name, source)
+
+
+def _superseded(context: click.Context) -> tuple[str, ...]:
+    """What is not taken from settings, since the command line names something else to run or explore."""
+    if context.get_parameter_source("call") is ParameterSource.COMMANDLINE:
+        return ("scenario",)
+    if context.get_parameter_source("scenario") is ParameterSource.COMMANDLINE:
+        return ("call",) if str(context.params["scenario"]).endswith(".sql") else _SUBJECT
+    return ()
+
+
+def command_name(context: click.Context) -> str:
+    """The full name of the command being run, without the program's."""
+    names: list[str] = []
+    at: click.Context | None = context
+    while at is not None and at.parent is not None:
+        names.insert(0, str(at.info_name))
+        at = at.parent
+    return " ".join(names)
+
+
+def checked(context: click.Context, parameter: click.Parameter, setting: Setting) -> Any:
+    """A setting's value as the option has it; raises UsageProblem, with its source, if it does not take it."""
+    try:
+        return parameter.process_value(context, _given(parameter, setting))
+    except click.ClickException as problem:
+        raise UsageProblem(f"{setting.source}: {one_line(problem.format_message())}") from None
+    except UsageProblem as problem:
+        raise UsageProblem(f"{setting.source}: {problem}") from None
+
+
+def masked(value: str) -> str:
+    """A connection string without its password, whichever way that is written; other text as it is."""
+    if "://" in value:
+        value = re.sub(r"(://[^/@\s:]*:)\S*(?=@)", r"\1***", value)
+        return re.sub(r"(?i)([?&](?:ssl)?password=)[^&\s]*", r"\1***", value)
+    return re.sub(r"(?i)(\b(?:ssl)?password\s*=\s*)('(?:\\.|[^'\\])*'?|(?:\\.|\S)+)", r"\1***", value)
+
+
+def _variable(words: str) -> str:
+    return _PREFIX + re.sub(r"[^A-Z0-9]", "_", words.upper())
+
+
+def _find(start: Path) -> tuple[Path | None, Mapping[str, Any], str]:
+    """The nearest file with settings, its table, and what its keys begin with in messages.
+
+    Upwards from a folder to the root of the repository that it is in, or of the file system.
+    """
+    for folder in (start, *start.parents):
+        own, project = folder / FILE, folder / PROJECT
+        table = _project_table(project)
+        if own.is_file():
+            if table is not None:
+                raise UsageProblem(
+                    f"{_short(own)} and [tool.racebench] in {_short(project)} both hold settings; keep one of them"
+                )
+            return own, _load(own), f"{_short(own)}: "
+        if table is not None:
+            return project, table, f"{_short(project)}: tool.racebench."
+        if (folder / ".git").exists():
+            break
+    return None, {}, ""
+
+
+def _project_table(path: Path) -> Mapping[str, Any] | None:
+    """[tool.racebench] of a pyproject.toml; None if it has none. One that does not speak of it is not parsed."""
+    try:
+        if not path.is_file() or b"racebench" not in path.read_bytes():
+            return None
+    except OSError as problem:
+        raise UsageProblem(f"{_short(path)} cannot be read: {problem.strerror}") from None
+    tools = _load(path).get("tool", {})
+    table = tools.get("racebench") if isinstance(tools, dict) else None
+    if table is not None and not isinstance(table, dict):
+        raise UsageProblem(f"{_short(path)}: tool.racebench is a table, as [tool.racebench], not {_kind(table)}")
+    return table
+
+
+def _load(path: Path) -> Mapping[str, Any]:
+    import tomllib
+
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as problem:
+        raise UsageProblem(f"{_short(path)} is not TOML: {one_line(str(problem))}") from None
+    except UnicodeDecodeError:
+        raise UsageProblem(f"{_short(path)} is not UTF-8 text") from None
+    except OSError as problem:
+        raise UsageProblem(f"{_short(path)} cannot be read: {problem.strerror}") from None
+
+
+def _short(path: Path) -> str:
+    """A file's name as one would write it from here."""
+    return os.path.relpath(path)
+
+
+def _entries(table: Mapping[str, Any], before: str, options: Mapping[str, set[str]]) -> Iterator[tuple[str, str, Any]]:
+    """Each key with the command it is for, "" for all. A table is a command's or a group's; the rest are values."""
+    for name, value in table.items():
+        command = f"{before} {name}".lstrip()
+        if isinstance(value, dict) and any(f"{each} ".startswith(f"{command} ") for each in options):
+            yield from _entries(value, command, options)
+        else:
+            yield before, name, value
+
+
+def _environment(
+    environment: Mapping[str, str],
+    options: Mapping[str, set[str]],
+    general: dict[str, Setting],
+    of_commands: dict[str, dict[str, Setting]],
+) -> tuple[str, ...]:
+    """Put what the environment sets over what the file does; the variables that set nothing."""
+    meant: dict[str, tuple[str, str]] = {}
+    for names in options.values():
+        for name in names:
+            meant[_variable(name)] = ("", name)
+    for command, names in options.items():
+        for name in names:
+            meant.setdefault(_variable(f"{command} {name}"), (command, name))
+    unknown = []
+    for variable, value in sorted(environment.items()):
+        if not variable.startswith(_PREFIX) or variable in OTHER_VARIABLES or not value:
+            continue
+        if variable not in meant:
+            unknown.append(f"{variable} sets nothing{_close(variable, [*meant, *OTHER_VARIABLES])}")
+            continue
+        command, name = meant[variable]
+        setting = Setting(value=value, source=variable)
+        (of_commands[command] if command else general)[name] = setting
+    return tuple(unknown)
+
+
+def _close(variable: str, known: Sequence[str]) -> str:
+    """The suggestion for a variable, if one is very close: the prefix makes all of them alike."""
+    import difflib
+
+    names = sorted(name.removeprefix(_PREFIX) for name in known)
+    close = difflib.get_close_matches(variable.removeprefix(_PREFIX), names, n=1, cutoff=0.8)
+    return f"; did you mean '{_PREFIX}{close[0]}'?" if close else ""
+
+
+def _given(parameter: click.Parameter, setting: Setting) -> Any:
+    """A setting's value as an option would get it from a command line; UsageProblem for one of another type."""
+    many = isinstance(parameter, click.Option) and parameter.multiple
+    if setting.folder is None:
+        return [line.strip() for line in setting.value.splitlines() if line.strip()] if many else setting.value
+    parts = setting.value if many and isinstance(setting.value, list) else [setting.value]
+    given = [_anchored(parameter, _scalar(parameter, part), setting.folder) for part in parts]
+    return given if many else given[0]
+
+
+def _anchored(parameter: click.Parameter, value: Any, folder: Path) -> Any:
+    """A path in a file is relative to the file's folder, from wherever the command is run; other values stay."""
+    metavar = parameter.metavar or ""
+    if parameter.name == "scenario":
+        named = not ("/" in value or value.startswith(".") or value.endswith((".sql", ".spec")))
+        return value if named else f"./{os.path.relpath(folder / value)}"
+    if metavar == "SQL" and value.endswith(".sql"):
+        return os.path.relpath(folder / value)
+    if not isinstance(value, str) or not metavar.endswith(("PATH", "DIR")) or value == "-":
+        return value
+    before, equals, path = value.partition("=") if "=" in metavar else ("", "", value)
+    return f"{before}{equals}{os.path.relpath(folder / path)}" if path else value
+
+
+def _scalar(parameter: click.Parameter, value: Any) -> Any:
+    name = max(parameter.opts, key=len)
+    if isinstance(parameter, click.Option) and parameter.is_flag:
+        if not isinstance(value, bool):
+            raise UsageProblem(f"{name} is true or false, not {_kind(value)}")
+        return value
+    numeric = parameter.type.name in _NUMERIC
+    choice = isinstance(parameter.type, click.Choice)
+    right = isinstance(value, str) if not numeric else isinstance(value, int | float)
+    if (choice or parameter.type.name == "percentage") and isinstance(value, int):
+        right = True  # server = 18, fail-slower = 20 (or "20%")
+    if isinstance(value, bool) or not right:
+        raise UsageProblem(f"{name} is {'a number' if numeric else 'a string'}, not {_kind(value)}")
+    return str(value)  # as on a command line, so that 2.5 is no whole number
+
+
+def _kind(value: Any) -> str:
+    """A TOML value in a message: its type, and itself where it is short."""
+    kind = next((said for of, said in _NAMED_TYPES.items() if isinstance(value, of)), type(value).__name__)
+    if isinstance(value, list | dict):
+        return kind
+    return f"{kind} ({str(value).lower() if isinstance(value, bool) else masked(str(value))})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """What holds for an option of a command, in text, and from where. `is_set` is false for a default."""
+
+    command: str
+    option: str
+    value: str
+    source: str
+    is_set: bool
+
+
+def held(root: click.Command, settings: Settings, only: str = "") -> list[Held]:
+    """What holds for every option of every command, or of one; raises UsageProblem for one that there is not.
+
+    Passwords are masked.
+    """
+    commands = dict(leaves(root))
+    chosen = {name: command for name, command in commands.items() if not only or f"{name} ".startswith(f"{only} ")}
+    if not chosen:
+        raise UsageProblem(f"command '{only}' not found{suggest(only, commands)}")
+    found = []
+    for name, command in chosen.items():
+        context = click.Context(command, info_name=name)
+        for parameter in settable(command):
+            setting = settings.of(name, key(parameter))
+            if setting is not None:
+                checked(context, parameter, setting)
+            value = parameter.get_default(context) if setting is None else setting.value
+            found.append(
+                Held(
+                    command=name,
+                    option=key(parameter),
+                    value=masked(_shown(value)),
+                    source="default" if setting is None else setting.source,
+                    is_set=setting is not None,
+                )
+            )
+    return found
+
+
+def _shown(value: Any) -> str:
+    """A value as it would be written."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple) and value and all(isinstance(part, float) for part in value):
+        return ":".join(f"{part:g}" for part in value)
+    if isinstance(value, list | tuple):
+        return ", ".join(_shown(part) for part in value)
+    return str(value) if isinstance(value, str | int | float) else ""

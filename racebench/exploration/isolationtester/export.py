@@ -1,0 +1,107 @@
+"""A replayed schedule written as a spec that PostgreSQL's isolationtester runs: the same statements, in the same order.
+
+Variables are the values they had in the replay; what a script decides by them was decided there. Everything happens in
+a schema that the setup makes and the teardown drops.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from racebench.core.errors import UsageProblem
+from racebench.exploration.explorer import Replayed
+from racebench.exploration.ground import Asked
+from racebench.exploration.schedules import Step
+
+_SCHEMA = "racebench_witness"
+
+
+def spec(asked: Asked, replayed: Replayed, schedule: str) -> str:
+    """The text of a spec; raises UsageProblem for what a spec cannot hold: Python, a closing brace in its SQL."""
+    if asked.strategy.calls or asked.scenario.setup:
+        raise UsageProblem(f"{asked.strategy.name} is Python; a spec holds SQL alone, so it cannot be exported")
+    taken = [each for step in replayed.steps for each in _with_rollbacks(step)]
+    markers = _markers(replayed.steps)
+    names = list(dict.fromkeys(session for session, _ in taken))
+    blocks = {session: [text for owner, text in taken if owner == session] for session in names}
+    lines = [
+        f"# {schedule}",
+        f"# {_what(replayed)}; written by racebench, for isolationtester.",
+        "",
+        f"setup {_block(f'CREATE SCHEMA {_SCHEMA}; SET search_path = {_SCHEMA};', schedule)}",
+    ]
+    files = [*asked.scenario.schema, *asked.strategy.schema, *(asked.consumer.schema if asked.consumer else ())]
+    lines += [f"setup\n{_block(part.text.strip(), str(part.path), apart=True)}" for part in dict.fromkeys(files)]
+    lines += [f"setup {_block(text, 'what is run before')}" for text in replayed.prepared]
+    lines += [f"teardown {_block(f'RESET search_path; DROP SCHEMA {_SCHEMA} CASCADE;', schedule)}", ""]
+    for session in sorted(names, key=lambda name: int(name[1:])):
+        settings = [f"SET search_path = {_SCHEMA};"]
+        if asked.strategy.isolation and int(session[1:]) <= asked.sessions:
+            settings.append(f"SET default_transaction_isolation = '{asked.strategy.isolation}';")
+        if session in _spared(replayed.steps):
+            settings.append("SET deadlock_timeout = '100s';")
+        lines.append(f"session {session}")
+        lines.append(f"setup {_block(' '.join(settings), schedule)}")
+        for number, text in enumerate(blocks[session], 1):
+            lines.append(f"step {_name(session, number)} {_block(text, f'step {number} of {session}')}")
+        lines.append("")
+    counts = dict.fromkeys(names, 0)
+    order = []
+    for session, _ in taken:
+        counts[session] += 1
+        name = _name(session, counts[session])
+        order.append(f"{name}({markers[name]})" if name in markers else name)
+    lines.append(f"permutation {' '.join(order)}")
+    return "\n".join(lines) + "\n"
+
+
+def _with_rollbacks(step: Step) -> Iterator[tuple[str, str]]:
+    """A step, and the ROLLBACK that racebench sends by itself after a refused statement."""
+    yield step.session, step.literal
+    for session, answers in ((step.session, step.answered), *step.went_on):
+        if any(answer.startswith("ERROR") for answer in answers):
+            yield session, "ROLLBACK;"
+
+
+def _markers(steps: Sequence[Step]) -> dict[str, str]:
+    """After a deadlock two go on at once: by step, the other that is to be reported first, which is the victim's."""
+    counts: dict[str, int] = {}
+    found: dict[str, str] = {}
+    for step in steps:
+        counts[step.session] = counts.get(step.session, 0) + 1
+        mine = _name(step.session, counts[step.session])
+        others = {name: (_name(name, counts[name]), answers) for name, answers in step.went_on}
+        victims = [name for name, answers in others.values() if _deadlocked(answers)]
+        if _deadlocked(step.answered):
+            found.update({name: mine for name, _ in others.values()})
+        elif victims:
+            found[mine] = victims[0]
+        for session, answers in ((step.session, step.answered), *step.went_on):
+            counts[session] += any(answer.startswith("ERROR") for answer in answers)  # its ROLLBACK
+    return found
+
+
+def _deadlocked(answers: Sequence[str]) -> bool:
+    return any(answer.startswith("ERROR 40P01") for answer in answers)
+
+
+def _spared(steps: Sequence[Step]) -> set[str]:
+    """Of sessions that waited in a circle, those that the server did not end: the others are to look for it first."""
+    told = [(step.session, step.answered) for step in steps] + [each for step in steps for each in step.went_on]
+    victims = {session for session, answers in told if _deadlocked(answers)}
+    waited = {step.session for step in steps if step.waits_for or any(name in victims for name, _ in step.went_on)}
+    return waited - victims if victims else set()
+
+
+def _what(replayed: Replayed) -> str:
+    return ", ".join(f"{count} {kind}" for kind, count in replayed.wrong.items()) or "nothing goes wrong"
+
+
+def _name(session: str, number: int) -> str:
+    return f"{session}_{number}"
+
+
+def _block(text: str, where: str, *, apart: bool = False) -> str:
+    if "}" in text:
+        raise UsageProblem(f"{where} has a '}}' in it, which ends an SQL block in a spec, so it cannot be exported")
+    return f"{{\n{text}\n}}" if apart else f"{{ {text} }}"

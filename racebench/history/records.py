@@ -1,0 +1,162 @@
+"""Recording while a run goes on: fixed-size records in a memory-mapped file per process.
+
+A mapped page survives `kill -9` of its writer, needs no system call a record and no memory that grows.
+Space is reserved in chunks before it is mapped, so a full disk is an error here, never a SIGBUS.
+An operation is written twice: when it begins (PENDING) and when it ends; what stays PENDING is UNKNOWN.
+"""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from racebench.core.errors import DiskFull
+from racebench.core.model import Outcome
+
+#: Operation ids are session << OPERATION_BITS | index, so a row names the operation that wrote it.
+OPERATION_BITS = 32
+#: NULL in a version column of 64-bit integers.
+NO_VERSION = -(2**63)
+
+#: Operations of a worker, in its order. Times are perf_counter_ns; `status` is outcome << 26 | SQLSTATE in base 36.
+OPERATION = np.dtype(
+    [("start", "<i8"), ("end", "<i8"), ("version", "<i8"), ("tenant", "<u2"), ("tries", "<u2"), ("status", "<u4")]
+)
+#: Rows delivered to a consumer, in delivery order; `poll` indexes the polls.
+DELIVERY = np.dtype([("at", "<i8"), ("id", "<i8"), ("poll", "<u4"), ("tenant", "<u4")])
+#: Polls that returned rows: when, how many, and the last of them, at which the cursor stands from then on.
+POLL = np.dtype([("start", "<i8"), ("end", "<i8"), ("last", "<i8"), ("rows", "<u4"), ("tenant", "<u4")])
+
+#: The records for which space is taken at a time: times any record size a multiple of every page size in use.
+CHUNK_RECORDS = 1 << 16
+_FORMATS = {"<i8": "q", "<u4": "I", "<u2": "H"}
+_SQLSTATE_BITS = 26
+_DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+def encode_status(outcome: Outcome, sqlstate: str) -> int:
+    """Pack an outcome and a five-character SQLSTATE ("" for none) into 28 bits."""
+    return outcome << _SQLSTATE_BITS | (int(sqlstate, 36) + 1 if sqlstate else 0)
+
+
+def decode_status(status: int) -> tuple[Outcome, str]:
+    """Undo encode_status; PENDING is read as UNKNOWN."""
+    outcome = Outcome(status >> _SQLSTATE_BITS)
+    code = (status & ((1 << _SQLSTATE_BITS) - 1)) - 1
+    sqlstate = ""
+    if code >= 0:
+        for _ in range(5):
+            code, digit = divmod(code, 36)
+            sqlstate = _DIGITS[digit] + sqlstate
+    return (Outcome.UNKNOWN if outcome is Outcome.PENDING else outcome), sqlstate
+
+
+def outcomes(status: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
+    """The outcome of each status, PENDING read as UNKNOWN."""
+    found = status >> _SQLSTATE_BITS
+    return np.where(found == Outcome.PENDING, np.uint32(Outcome.UNKNOWN), found)
+
+
+class RecordFile:
+    """An append-only file of records of one dtype, written through a memory map of `chunk` records at a time.
+
+    Raises DiskFull if the disk is; what was recorded before stays readable.
+    """
+
+    def __init__(self, path: Path, dtype: np.dtype[Any], chunk: int = CHUNK_RECORDS) -> None:
+        self.path = path
+        self._struct = struct.Struct("<" + "".join(_FORMATS[str(field[1])] for field in dtype.descr))
+        self._size = dtype.itemsize
+        self._chunk = chunk * self._size
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+        self._base = -self._chunk
+        self._at = self._chunk
+        self._map: mmap.mmap | None = None
+        self.count = 0
+
+    def reserve(self) -> None:
+        """Take space for the first records now, not when they are written."""
+        if self._map is None:
+            self._extend()
+            assert self._map is not None
+            self._map[0] = 0  # the first touch of a page costs a file system's transaction
+
+    def write(self, *values: int) -> None:
+        """Append a record."""
+        self.begin(*values)
+        self.count += 1
+        self._at += self._size
+
+    def begin(self, *values: int) -> None:
+        """Write the record at the end without moving past it; `finish` overwrites it."""
+        if self._at >= self._chunk:
+            self._extend()
+        self._struct.pack_into(self._map, self._at, *values)  # type: ignore[arg-type]  # mapped by _extend
+
+    finish = write
+
+    def close(self) -> None:
+        """Unmap; what was written stays in the file, also a record that was begun and never finished."""
+        if self._map is not None:
+            self._map.close()
+            self._map = None
+        os.close(self._file)
+
+    def _extend(self) -> None:
+        if self._map is not None:
+            self._map.close()
+            self._map = None
+        self._base += self._chunk
+        try:
+            reserve(self._file, self._base, self._chunk)
+            self._map = mmap.mmap(self._file, self._chunk, offset=self._base)
+        except OSError as problem:
+            raise DiskFull(f"cannot record to {self.path}: {problem.strerror}; free some space") from None
+        self._at = 0
+
+
+def reserve(file: int, offset: int, size: int) -> None:
+    """Take disk space now, so that writing to the map cannot fail later."""
+    if hasattr(os, "posix_fallocate"):
+        try:
+            os.posix_fallocate(file, offset, size)
+        except OSError as problem:
+            if problem.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+                raise
+        else:
+            return
+    written = 0
+    zeros = bytes(size)
+    while written < size:
+        written += os.pwrite(file, zeros[written:], offset + written)
+
+
+def read_records(path: Path, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """Return the records of a file as a structured array; a record that begins with 0 was never written.
+
+    Also of a process that was killed. A file that does not exist holds none.
+    """
+    if not path.exists() or path.stat().st_size == 0:
+        return np.empty(0, dtype)
+    records = np.asarray(np.memmap(path, dtype, mode="r"))  # a plain view: a memmap's own slices are slow to make
+    return records[: count_records(records)]
+
+
+def count_records(records: npt.NDArray[Any]) -> int:
+    """Count the leading records whose first field is not 0, by bisection: they are written in order."""
+    first = records[records.dtype.names[0]]  # type: ignore[index]  # every dtype here has names
+    low, high = 0, len(records)
+    while low < high:
+        middle = (low + high) // 2
+        if first[middle] != 0:
+            low = middle + 1
+        else:
+            high = middle
+    return low

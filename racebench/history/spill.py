@@ -1,0 +1,216 @@
+"""Scratch space for what grows with a history: in memory while it is small, else in files that are mapped.
+
+Space is reserved before it is mapped, so a full disk is an error here, never a SIGBUS. What is mapped is let go of
+after each piece of work (`release`), so that memory does not grow with the history: the pages stay in the cache.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from racebench.core.errors import RacebenchError
+from racebench.history.records import reserve
+
+Array = npt.NDArray[Any]
+
+#: Records that are worked on at a time.
+PIECE = 1 << 18
+
+_SMALL = 8 << 20
+_MOST_KEYS = 1 << 26
+_BLOCK = 1 << 16  # the kernel maps what a read misses in blocks of so many bytes
+_TOUCHED = 32 << 20
+
+
+class Scratch:
+    """A temporary folder, made when it is first needed; a context manager that leaves nothing behind.
+
+    `piece` is how many records are worked on at a time, `small` how many bytes may stay in memory, `keys` how many
+    numbers a table with a place for each may have however few of them are used. Tests make them tiny.
+    """
+
+    def __init__(self, *, piece: int = PIECE, small: int = _SMALL, keys: int = _MOST_KEYS) -> None:
+        self.piece = piece
+        self.small = small
+        self._keys = keys
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._files = 0
+
+    def __enter__(self) -> Scratch:
+        return self
+
+    def __exit__(
+        self, _type: type[BaseException] | None, _value: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Delete the files; what is mapped of them stays readable until it is forgotten."""
+        if self._folder is not None:
+            self._folder.cleanup()
+            self._folder = None
+
+    def dense(self, places: int, records: int) -> bool:
+        """Whether a table with so many places is worth having for so many records: it is no larger than they are."""
+        return places <= max(self._keys, 32 * records if self._keys else 0)
+
+    def zeros(self, count: int, dtype: Any) -> Array:
+        """An array of zeros to write to."""
+        dtype = np.dtype(dtype)
+        size = count * dtype.itemsize
+        if size <= self.small or not count:
+            return np.zeros(count, dtype)
+        path = self.path()
+        with path.open("w+b") as file:
+            try:
+                reserve(file.fileno(), 0, size)
+                mapped = mmap.mmap(file.fileno(), size)
+            except OSError as problem:
+                raise out_of_space(path.parent, problem) from None
+        return np.frombuffer(mapped, dtype, count)
+
+    def column(self, dtype: Any) -> Column:
+        """A column to append to."""
+        return Column(self, np.dtype(dtype))
+
+    def path(self) -> Path:
+        """The path of a new file."""
+        try:
+            if self._folder is None:
+                self._folder = tempfile.TemporaryDirectory(prefix="racebench-scratch-")
+        except OSError as problem:
+            raise out_of_space(Path(tempfile.gettempdir()), problem) from None
+        self._files += 1
+        return Path(self._folder.name) / str(self._files)
+
+
+class Column:
+    """Records of one dtype, appended; `array` is all of them, mapped if they are many."""
+
+    def __init__(self, scratch: Scratch, dtype: np.dtype[Any]) -> None:
+        self._scratch = scratch
+        self._dtype = dtype
+        self._parts: list[Array] = []
+        self._bytes = 0
+        self._file: BinaryIO | None = None
+        self._path = Path()
+        self.count = 0
+
+    def append(self, records: Array) -> None:
+        """Add records; raises RacebenchError if the disk is full."""
+        if not len(records):
+            return
+        part = np.array(records, self._dtype)  # a copy: what was given may be mapped
+        self.count += len(part)
+        self._bytes += part.nbytes
+        if self._file is None:
+            self._parts.append(part)
+            if self._bytes > self._scratch.small:
+                self._path = self._scratch.path()
+                self._file = self._path.open("wb", buffering=0)
+                for each in self._parts:
+                    self._write(each)
+                self._parts = []
+        else:
+            self._write(part)
+
+    def array(self) -> Array:
+        """Everything that was appended; nothing may be appended afterwards."""
+        if self._file is None:
+            return np.concatenate(self._parts) if self._parts else np.empty(0, self._dtype)
+        self._file.close()
+        return mapped(self._path, self._dtype)
+
+    def _write(self, part: Array) -> None:
+        assert self._file is not None
+        view = memoryview(part.view(np.uint8))  # type: ignore[arg-type]  # an array is a buffer
+        try:
+            while view:
+                view = view[self._file.write(view) :]
+        except OSError as problem:
+            self._file.close()
+            raise out_of_space(self._path.parent, problem) from None
+
+
+def mapped(path: Path, dtype: Any) -> Array:
+    """A file's whole records, mapped to be read; an empty file has none."""
+    dtype = np.dtype(dtype)
+    with path.open("rb") as file:
+        count = os.fstat(file.fileno()).st_size // dtype.itemsize
+        if not count:
+            return np.empty(0, dtype)
+        return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), dtype, count)
+
+
+def release(array: Array) -> None:
+    """Let go of the memory that a mapped array takes; reading it again brings it back. A plain array is left alone."""
+    base: Any = array
+    while base is not None and not isinstance(base, mmap.mmap):
+        base = base.obj if isinstance(base, memoryview) else getattr(base, "base", None)
+    if base is not None and hasattr(mmap, "MADV_DONTNEED"):
+        base.madvise(mmap.MADV_DONTNEED)
+
+
+def pieces(array: Array, size: int) -> Iterator[Array]:
+    """An array in pieces of at most `size` records, each let go of when the next is asked for."""
+    for at in range(0, len(array), size):
+        yield array[at : at + size]
+        release(array)
+
+
+def gather(array: Array, where: Array) -> Array:
+    """`array[where]`, without ever having more of a mapped array in memory than a piece of work should."""
+    order = _scattered(array, where)
+    if order is None:
+        found: Array = array[where]
+        release(array)
+        return found
+    found = np.empty(len(where), array.dtype)
+    for part in order:
+        found[part] = array[where[part]]
+        release(array)
+    return found
+
+
+def scatter(array: Array, where: Array, values: Any) -> None:
+    """`array[where] = values`, in the same way; of places given twice, the last value stays."""
+    order = _scattered(array, where)
+    if order is None:
+        array[where] = values
+        release(array)
+        return
+    values = np.broadcast_to(values, len(where))
+    for part in order:
+        array[where[part]] = values[part]
+        release(array)
+
+
+def _scattered(array: Array, where: Array) -> list[Array] | None:
+    """The order in which to visit places of a mapped array if there are too many of them apart, in parts; else None."""
+    size = array.itemsize * len(array)
+    if size <= _TOUCHED or not len(where):
+        return None
+    blocks = where * array.itemsize // _BLOCK
+    touched = np.bincount(blocks, minlength=0)
+    if np.count_nonzero(touched) * _BLOCK <= _TOUCHED:
+        return None
+    order = np.argsort(where, kind="stable")
+    most = _TOUCHED // _BLOCK
+    new = np.flatnonzero(np.diff(blocks[order], prepend=-1))[::most]
+    return [part for part in np.split(order, new) if len(part)]
+
+
+def out_of_space(place: Path, problem: OSError) -> RacebenchError:
+    """What to say when there is no room in a folder for temporary files."""
+    return RacebenchError(
+        f"cannot keep temporary files in {place}: {problem.strerror}; free some space, or set TMPDIR to another folder"
+    )

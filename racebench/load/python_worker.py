@@ -1,0 +1,234 @@
+"""One worker process that calls Python: like worker.py, but what an operation is, is the application's own code.
+
+The process is told where the tables are by its environment before it imports anything of the application's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import psycopg
+from psycopg import pq
+
+from racebench.core.errors import RacebenchError, UsageProblem, one_line
+from racebench.core.model import Call, Load, Outcome
+from racebench.core.target import Target
+from racebench.history.records import CHUNK_RECORDS, NO_VERSION, OPERATION, OPERATION_BITS, RecordFile, encode_status
+from racebench.load.executors.processes import Channel
+from racebench.load.worker import Go, Ready, WorkerReport, line_up, wait_until
+from racebench.postgres.session import connect
+from racebench.workloads import arrivals, callables
+
+_OPEN = (pq.TransactionStatus.INTRANS, pq.TransactionStatus.INERROR)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Application:
+    """What a process has to know to call the application: its callables, its surroundings, where the tables are.
+
+    `functions`: those of the callables that cannot be imported, packed by dill, None in place of the others.
+    """
+
+    target: Target
+    schema: str
+    application_name: str
+    calls: tuple[Call, ...]
+    functions: bytes
+    folder: str
+    environment: Mapping[str, str]
+    paths: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallTask:
+    """What one worker process has to do: `operations` calls (None: as many as the clock allows), recorded in a file."""
+
+    application: Application
+    load: Load
+    session: int
+    operations: int | None
+    record: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Alone:
+    """How calls end that run one after the other: their codes, "" for those that succeed, and the first error."""
+
+    codes: tuple[str, ...]
+    said: str
+
+
+def application(target: Target, schema: str, name: str, made: tuple[Call, ...]) -> Application:
+    """The application as this process knows it; raises UsageProblem for a callable that no other process can have."""
+    functions = [None if _importable(call) else call.function for call in made]
+    return Application(
+        target=target,
+        schema=schema,
+        application_name=name,
+        calls=tuple(replace(call, function=None) for call in made),
+        functions=_packed(made, functions),
+        folder=str(Path.cwd()),
+        environment=dict(os.environ),
+        paths=tuple(sys.path),
+    )
+
+
+def _importable(call: Call) -> bool:
+    """Whether a call is at the top of a module, where others find it too."""
+    found: Any = sys.modules.get(call.module)
+    for part in call.name.split("."):
+        found = getattr(found, part, None)
+    return found is not None and found is call.function and call.module != "__main__"
+
+
+def _packed(made: tuple[Call, ...], functions: list[Any]) -> bytes:
+    """What is not at the top of a module, with what it refers to, as dill packs it."""
+    if not any(functions):
+        return b""
+    import dill
+
+    try:
+        packed: bytes = dill.dumps(functions, recurse=True)
+        dill.loads(packed)
+    except Exception as problem:  # noqa: BLE001 - whatever a function holds on to
+        names = ", ".join(str(call) for call, function in zip(made, functions, strict=True) if function is not None)
+        raise UsageProblem(
+            f"{names} cannot be sent to worker processes: {type(problem).__name__}: {one_line(str(problem))}; "
+            "define it at the top of a module that can be imported"
+        ) from None
+    return packed
+
+
+def try_alone(task: Application, channel: Channel) -> None:
+    """Run each call twice, nobody else at work; sends Alone."""
+    with contextlib.closing(_Caller(task, 1)) as caller:
+        codes, said = [], ""
+        for _ in range(2):
+            for call in caller.application:
+                code, message = caller.run(call)
+                codes.append(code)
+                said = said or message
+        channel.send(Alone(tuple(codes), said))
+
+
+def work(task: CallTask, channel: Channel) -> None:
+    """The worker's whole life; sends Ready, waits for Go (or None), sends a WorkerReport."""
+    report = WorkerReport()
+    with contextlib.ExitStack() as stack:
+        caller = stack.enter_context(contextlib.closing(_Caller(task.application, task.session)))
+        record = RecordFile(task.record, OPERATION, CHUNK_RECORDS)
+        stack.callback(record.close)
+        record.reserve()
+        gc.freeze()  # what the imports left is nobody's operation
+        channel.send(Ready())
+        go = channel.receive()
+        if go is None:
+            return
+        wait_until(go.start_ns)
+        cpu = time.process_time()
+        try:
+            for pause in _operations(task, caller, record, report, go):
+                time.sleep(pause)
+        except RacebenchError as problem:
+            report.problems.append(str(problem))
+        report.cpu_s = time.process_time() - cpu
+        channel.send(report)
+
+
+def _operations(task: CallTask, caller: _Caller, record: RecordFile, report: WorkerReport, go: Go) -> Iterator[float]:
+    load, clock = task.load, time.perf_counter_ns
+    committed = encode_status(Outcome.OK, "")
+    due = arrivals.times(load.seed, task.session, load.rate_per_session) if load.rate_per_session else None
+    call = caller.application[(task.session - 1) % len(caller.application)]
+    if load.jitter_us:
+        yield Random(f"{load.seed}/{task.session}").uniform(0, load.jitter_us) / 1e6
+    stop = go.stop_ns if go.stop_ns is not None else 2**63 - 1
+    endless = 2**OPERATION_BITS
+    phases = [(stop, task.operations if task.operations is not None else endless)]
+    if go.measured_ns > go.start_ns:
+        phases.insert(0, (go.measured_ns, endless))
+    for until, left in phases:
+        last = min(endless, record.count + left)
+        while record.count < last:
+            if due is not None and (pause := (min(go.start_ns + next(due), until) - clock()) / 1e9) > 0:
+                yield pause
+            start = clock()
+            if start >= until:
+                break
+            record.begin(start, 0, NO_VERSION, 1, 1, 0)
+            if not record.count:
+                line_up()
+            code, message = caller.run(call)
+            status = committed if not code else encode_status(Outcome.FAIL, code)
+            record.finish(start, clock(), NO_VERSION, 1, 1, status)
+            if code:
+                report.messages.setdefault(code, message)
+
+
+def _loaded(task: Application) -> list[Call]:
+    functions: list[Any] = [None] * len(task.calls)
+    if task.functions:
+        import dill
+
+        callables.set_up_django()
+        functions = dill.loads(task.functions)
+    return [
+        callables.loaded(call) if function is None else replace(call, function=function)
+        for call, function in zip(task.calls, functions, strict=True)
+    ]
+
+
+class _Caller:
+    """The application in this process."""
+
+    def __init__(self, task: Application, number: int) -> None:
+        sys.stdout = sys.stderr  # what the application prints is no part of a report
+        os.environ.update(task.environment)
+        os.environ.update(callables.variables(task.target, task.schema, task.application_name))
+        with contextlib.suppress(OSError):
+            os.chdir(task.folder)
+        sys.path[:] = [*task.paths, *(path for path in sys.path if path not in task.paths)]
+        self.application = _loaded(task)
+        self._number = number
+        self._connect: Callable[[], psycopg.Connection[Any]] = lambda: connect(
+            task.target, schema=task.schema, application_name=task.application_name, autocommit=False
+        )
+        takes = any(call.takes_connection for call in self.application)
+        self._connection = self._connect() if takes else None
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+
+    def run(self, call: Call) -> tuple[str, str]:
+        """Call once; return what tells the error apart and its message, "" and "" for none. Raises UsageProblem."""
+        function, connection = call.function, self._connection
+        assert function is not None
+        try:
+            if call.takes_connection:
+                if connection is None or connection.closed:
+                    connection = self._connection = self._connect()
+                function(connection)
+            else:
+                function()
+        except Exception as problem:  # noqa: BLE001 - the application's own, and it goes on
+            if connection is not None and not connection.closed:
+                connection.rollback()
+            return callables.code(
+                problem
+            ), f"{type(problem).__name__}: {one_line(str(problem))}{callables.where(problem)}"
+        except SystemExit as problem:
+            raise UsageProblem(f"{call} called sys.exit({problem.code}); a call must return, or raise") from None
+        if connection is not None and connection.pgconn.transaction_status in _OPEN:
+            connection.rollback()
+            raise UsageProblem(callables.left_open(call))
+        return "", ""

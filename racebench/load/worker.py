@@ -1,0 +1,350 @@
+"""One worker process: connects, prepares, waits for the common start, and runs operations until told to stop.
+
+It has one connection, or several that it drives by readiness.
+
+Every operation is recorded before it begins and after it ends, so that a killed worker leaves its operation in
+flight on file. Counting and judging are the checkers'.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import heapq
+import os
+import selectors
+import time
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from racebench.core.errors import DatabaseProblem, DiskFull
+from racebench.core.model import Load, Outcome, Strategy
+from racebench.history.records import CHUNK_RECORDS, NO_VERSION, OPERATION, OPERATION_BITS, RecordFile, encode_status
+from racebench.load.executors.processes import Channel
+from racebench.postgres.session import Session, connect
+from racebench.postgres.transport import Variables
+from racebench.workloads import arrivals
+
+if TYPE_CHECKING:
+    from racebench.core.target import Target
+
+
+_RECONNECT_SECONDS = 2.0
+_LONGEST_BACKOFF = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerTask:
+    """What one worker process has to do: a connection for each of its `sessions`, numbered from 1 over all workers.
+
+    `operations` are how many each session does (None: as many as the clock allows), `records` their files.
+    """
+
+    target: Target
+    schema: str
+    application_name: str
+    strategy: Strategy
+    load: Load
+    sessions: tuple[int, ...]
+    operations: tuple[int | None, ...]
+    records: tuple[Path, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """Connected and prepared."""
+
+
+@dataclass(frozen=True, slots=True)
+class Go:
+    """Begin at `start_ns` (perf_counter_ns, which all processes of a machine share); begin nothing after `stop_ns`.
+
+    What begins before `measured_ns` is warming up: recorded, but not counted towards a session's operations.
+    """
+
+    start_ns: int
+    measured_ns: int
+    stop_ns: int | None
+
+
+@dataclass(slots=True, kw_only=True)
+class WorkerReport:
+    """What a worker says at the end. `retried` and `messages` are by SQLSTATE; `problems` are why sessions gave up.
+
+    `cpu_s` is the process's own time on a CPU from the common start on.
+    """
+
+    retried: dict[str, int] = field(default_factory=dict)
+    messages: dict[str, str] = field(default_factory=dict)
+    reconnects: int = 0
+    problems: list[str] = field(default_factory=list)
+    cpu_s: float = 0.0
+
+
+def work(task: WorkerTask, channel: Channel) -> None:
+    """The worker's whole life; sends Ready, waits for Go (or None), sends a WorkerReport."""
+    report = WorkerReport()
+    with contextlib.ExitStack() as stack:
+        clients = [
+            stack.enter_context(contextlib.closing(_Client(task, report, *each)))
+            for each in zip(task.sessions, task.operations, task.records, strict=True)
+        ]
+        gc.disable()  # the loop makes no cycles, and a collection would be somebody's slowest operation
+        stack.callback(gc.enable)
+        channel.send(Ready())
+        go = channel.receive()
+        if go is None:
+            return
+        wait_until(go.start_ns)
+        cpu = time.process_time()
+        if len(clients) == 1:
+            _drive_one(clients[0], go)
+        else:
+            _drive_many(clients, go)
+        report.cpu_s = time.process_time() - cpu
+        channel.send(report)
+
+
+def _drive_one(client: _Client, go: Go) -> None:
+    """One connection: it waits itself."""
+    for pause in client.operations(go):
+        time.sleep(pause or 0.0)
+
+
+def _drive_many(clients: Sequence[_Client], go: Go) -> None:
+    """Many connections: whichever can be read, or has slept long enough, goes on."""
+    asleep: list[tuple[int, int]] = []
+    running = {client.session_number: client.operations(go) for client in clients}
+    by_number = {client.session_number: client for client in clients}
+    watched: dict[int, Session] = {}
+    with selectors.DefaultSelector() as selector:
+
+        def forget(number: int) -> None:
+            if (session := watched.pop(number, None)) is not None:
+                selector.unregister(session.socket)
+
+        def advance(number: int) -> None:
+            client = by_number[number]
+            try:
+                pause = next(running[number])
+            except StopIteration:
+                forget(number)
+                del running[number]
+                return
+            if pause is not None:
+                forget(number)  # what a sleeper is sent can wait
+                heapq.heappush(asleep, (time.perf_counter_ns() + int(pause * 1e9), number))
+            elif watched.get(number) is not client.session:
+                forget(number)
+                watched[number] = client.session
+                selector.register(client.session.socket, selectors.EVENT_READ, number)
+
+        for number in list(running):
+            advance(number)
+        while running:
+            until = max(0.0, (asleep[0][0] - time.perf_counter_ns()) / 1e9) if asleep else None
+            for key, _ in selector.select(until):
+                advance(key.data)
+            now = time.perf_counter_ns()
+            while asleep and asleep[0][0] <= now:
+                advance(heapq.heappop(asleep)[1])
+
+
+class _Client:
+    """One connection and its record: what it does is a generator of waits, so that anybody can drive it."""
+
+    def __init__(
+        self, task: WorkerTask, report: WorkerReport, number: int, operations: int | None, record: Path
+    ) -> None:
+        self.task = task
+        self.report = report
+        self.session_number = number
+        self.most = operations
+        self.random = Random(f"{task.load.seed}/{number}")
+        chunk = max(4096, CHUNK_RECORDS // len(task.sessions))
+        self.record = RecordFile(record, OPERATION, chunk)
+        self.direct = len(task.sessions) == 1
+        self.start = self.until = 0
+        #: The server stays away.
+        self.gone = False
+        rate = task.load.rate_per_session
+        self.arrivals = arrivals.times(task.load.seed, number, rate) if rate is not None else iter(())
+        try:
+            self.record.reserve()
+            self.open()
+        except BaseException:
+            self.record.close()
+            raise
+
+    def open(self) -> None:
+        task, load = self.task, self.task.load
+        isolation = task.strategy.isolation
+        settings = {"default_transaction_isolation": isolation} if isolation else {}
+        connection = connect(task.target, schema=task.schema, application_name=task.application_name, settings=settings)
+        self.session = Session(
+            connection,
+            task.strategy.script,
+            seed=f"{load.seed}/{self.session_number}/script",
+            protocol=load.protocol,
+            zero=_never_slept(load),
+        )
+        self.program = self._compile()
+
+    def close(self) -> None:
+        self.session.close()
+        self.record.close()
+
+    def operations(self, go: Go) -> Iterator[float | None]:
+        """Run operations until told to stop; yields None to wait for the connection, or seconds to sleep.
+
+        The only client of a process waits for its connection itself. A full disk ends it: what it did is on record.
+        """
+        try:
+            yield from self._operations(go)
+        except DiskFull as problem:
+            self.report.problems.append(str(problem))
+
+    def _operations(self, go: Go) -> Iterator[float | None]:
+        load, record = self.task.load, self.record
+        self.start = go.start_ns
+        variables: Variables = {
+            "think": b"%d" % load.think_us,
+            "hold": b"%d" % load.hold_us,
+            "tenants": b"%d" % load.tenants,
+            "client_id": b"%d" % (self.session_number - 1),
+            "random_seed": b"%d" % load.seed,
+            "tenant": b"1",
+            "version": None,
+        }
+        if load.jitter_us:
+            yield self.random.uniform(0, load.jitter_us) / 1e6
+        endless = 2**OPERATION_BITS
+        stop = go.stop_ns if go.stop_ns is not None else 2**63 - 1
+        phases = [(stop, self.most if self.most is not None else endless)]
+        if go.measured_ns > go.start_ns:
+            phases.insert(0, (go.measured_ns, endless))
+        for self.until, left in phases:
+            done, changed = record.count + left, True
+            while changed and not self.gone:
+                running = self.program(
+                    variables, self.session_number << OPERATION_BITS, done - record.count, self.until
+                )
+                changed = running if self.direct else (yield from running)
+
+    def _compile(self) -> Any:
+        """The session's loop, with all that it calls of ours."""
+        load, session, clock = self.task.load, self.session, time.perf_counter_ns
+        tenants, random, arrivals = load.tenants, self.random, self.arrivals
+
+        def draw(variables: Variables) -> tuple[int, bool]:
+            tenant = random.randint(1, tenants) if tenants > 1 else 1
+            variables["tenant"] = b"%d" % tenant
+            if load.long_percent:
+                long = random.random() * 100 < load.long_percent
+                variables["hold"] = b"%d" % (load.long_us if long else load.hold_us)
+            return tenant, bool(load.rollback_percent) and random.random() * 100 < load.rollback_percent
+
+        def due() -> float:
+            return (min(self.start + next(arrivals), self.until) - clock()) / 1e9
+
+        return session.loop(
+            direct=self.direct,
+            draws=tenants > 1 or load.long_percent > 0 or load.rollback_percent > 0,
+            due=load.rate_per_s is not None,
+            hooks={
+                "clock": clock,
+                "begin": self.record.begin,
+                "finish": self.record.finish,
+                "record": self.record,
+                "line_up": line_up,
+                "draw": draw,
+                "due": due,
+                "again": self._again,
+                "changed": lambda: self.gone or self.session is not session,
+                "version": _version,
+                "NO_VERSION": NO_VERSION,
+                "COMMITTED": encode_status(Outcome.OK, ""),
+            },
+        )
+
+    def _again(
+        self, variables: Variables, outcome: Outcome, roll_back: bool, start: int, tenant: int
+    ) -> Generator[float | None, None, None]:
+        """After a first try that did not succeed: as often as the retry rule says, then record what came of it."""
+        session, retry, report = self.session, self.task.strategy.retry, self.report
+        tries, sqlstate = 1, ""
+        while outcome is not Outcome.OK:
+            sqlstate = session.sqlstate
+            yield from session.rolling_back()
+            if sqlstate:
+                report.messages.setdefault(sqlstate, session.message)
+            again = retry is not None and outcome is Outcome.FAIL and sqlstate in retry.sqlstates
+            if retry is None or not again or tries >= retry.tries or not session.alive:
+                break
+            report.retried[sqlstate] = report.retried.get(sqlstate, 0) + 1
+            variables["version"] = None
+            pause = self.random.uniform(0, retry.backoff_ms * min(2 ** (tries - 1), _LONGEST_BACKOFF)) / 1e3
+            if pause > 0:
+                yield pause
+            tries, sqlstate = tries + 1, ""
+            outcome = yield from session.steps(variables, roll_back)
+        end = time.perf_counter_ns()
+        self.record.finish(start, end, _version(variables), tenant, tries, encode_status(outcome, sqlstate))
+        if not session.alive:
+            self.gone = not (yield from self._reconnect())
+
+    def _reconnect(self) -> Generator[float | None, None, bool]:
+        """Connect again as an application would; False, and a problem reported, if the server stays away."""
+        self.session.close()
+        deadline = time.monotonic() + _RECONNECT_SECONDS
+        while True:
+            try:
+                self.open()
+            except DatabaseProblem as problem:
+                if time.monotonic() > deadline:
+                    self.report.problems.append(str(problem))
+                    return False
+                yield 0.05
+            else:
+                self.report.reconnects += 1
+                return True
+
+
+def _never_slept(load: Load) -> frozenset[str]:
+    """Of the delays that racebench sets, those that are 0 throughout, so that nobody need look."""
+    given = {"think": load.think_us, "hold": load.hold_us or (load.long_us if load.long_percent else 0)}
+    return frozenset(name for name, us in given.items() if us == 0)
+
+
+def _version(variables: Variables) -> int:
+    """The number the script says it used, if it is a 64-bit integer; the table has the final word."""
+    raw = variables.get("version")
+    if raw is None:
+        return NO_VERSION
+    try:
+        version = int(raw)
+    except ValueError:
+        return NO_VERSION
+    return version if NO_VERSION < version < 2**63 else NO_VERSION
+
+
+def line_up() -> None:
+    """Let the others begin their first operation too, before this one's server session takes the CPU to itself."""
+    if hasattr(os, "sched_yield"):
+        os.sched_yield()
+
+
+#: How long before the common start to be awake: what a sleep oversleeps. Eight workers that spun for longer on two
+#: CPUs would be in each other's way at the start itself.
+_AWAKE_NS = 100_000
+
+
+def wait_until(start_ns: int) -> None:
+    """Sleep until just before the common start, then spin: the spread is what the scheduler leaves."""
+    if (left := start_ns - time.perf_counter_ns()) > _AWAKE_NS:
+        time.sleep((left - _AWAKE_NS) / 1e9)
+    while time.perf_counter_ns() < start_ns:
+        pass

@@ -1,0 +1,1 @@
+"""PostgreSQL: servers, connections, the wire protocol, schemas, and what a server provides."""

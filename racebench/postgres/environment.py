@@ -1,0 +1,67 @@
+"""Where a result was measured: the server's version and the settings that matter, the machine, the software."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+import racebench
+from racebench.core.target import Target
+from racebench.postgres.session import connect
+
+_SETTINGS = (
+    "autovacuum",
+    "commit_delay",
+    "deadlock_timeout",
+    "default_transaction_isolation",
+    "fsync",
+    "full_page_writes",
+    "huge_pages",
+    "io_method",
+    "jit",
+    "max_connections",
+    "shared_buffers",
+    "synchronous_commit",
+    "synchronous_standby_names",
+    "track_commit_timestamp",
+    "wal_level",
+)
+
+
+def describe(target: Target, more: Iterable[str] = ()) -> Mapping[str, Any]:
+    """Ask the server and the machine; holds no password, no host name and no user name. `more` are further settings."""
+    names = sorted({*_SETTINGS, *more})
+    with connect(target) as connection:
+        rows = connection.execute(
+            "SELECT name, current_setting(name) FROM pg_settings WHERE name = ANY(%s) ORDER BY name", (names,)
+        ).fetchall()
+        version = connection.info.parameter_status("server_version")
+    return {
+        "racebench": racebench.__version__,
+        "target": target.kind,
+        "server_version": version,
+        "server_settings": dict(rows),
+        "cpu_count": os.cpu_count(),
+        "machine": platform.machine(),
+        "processor": _processor(),
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "psycopg": psycopg.__version__,
+        "libpq": psycopg.pq.version(),
+    }
+
+
+def _processor() -> str:
+    """The processor's model as the system names it; where it does not, what Python knows."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() == "model name":
+                return value.strip()
+    return platform.processor() or platform.machine()

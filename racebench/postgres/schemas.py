@@ -1,0 +1,130 @@
+"""A schema of racebench's own on the server: made with a scenario's DDL, dropped whatever happens.
+
+A session of it is known by its application name, so that nobody else's is ever waited for or ended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from racebench.core.errors import DatabaseProblem, one_line
+from racebench.core.model import Consumer, Scenario, SqlFile, Strategy
+from racebench.core.signals import shielded
+from racebench.core.target import Target
+from racebench.postgres.session import connect, run_file
+from racebench.workloads import callables
+
+_GRACE_SECONDS = 5.0
+
+
+@contextlib.contextmanager
+def fresh_schema(
+    target: Target,
+    schema: str,
+    scenario: Scenario,
+    strategy: Strategy,
+    consumers: Sequence[Consumer],
+    *,
+    keep: bool = False,
+) -> Iterator[None]:
+    """Make the schema with the scenario's, the strategy's and the consumers' DDL; drop it, whatever happened."""
+    closing = [part for consumer in consumers for part in consumer.closing]
+    with empty_schema(target, schema, closing, keep=keep):
+        fill(target, schema, scenario, strategy, consumers)
+        yield
+
+
+@contextlib.contextmanager
+def empty_schema(target: Target, schema: str, closing: Sequence[SqlFile] = (), *, keep: bool = False) -> Iterator[None]:
+    """Make a schema; drop it, whatever happened, after the SQL that closes what is beside it."""
+    try:
+        with connect(target) as connection:
+            try:
+                connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))
+            except psycopg.Error as problem:
+                raise DatabaseProblem(f"cannot create a schema on {target.label}: {one_line(str(problem))}") from None
+        yield
+    except BaseException as first:
+        with shielded():
+            try:
+                _drop(target, schema, closing)
+            except DatabaseProblem as second:  # what failed first is what to say; then, what is left
+                if target.kind == "external":
+                    first.add_note(str(second))
+        raise
+    if not keep:
+        with shielded():
+            _drop(target, schema, closing)
+
+
+def fill(target: Target, schema: str, scenario: Scenario, strategy: Strategy, consumers: Sequence[Consumer]) -> None:
+    """Run the DDL of all of them in a schema, and call what sets the scenario up."""
+    parts = [*scenario.schema, *strategy.schema, *(part for consumer in consumers for part in consumer.schema)]
+    with connect(target, schema=schema) as connection:
+        for part in dict.fromkeys(parts):
+            run_file(connection, part)
+    if scenario.setup:
+        _set_up(target, schema, scenario)
+
+
+def _set_up(target: Target, schema: str, scenario: Scenario) -> None:
+    """Call what sets the tables up."""
+    named = application_name(schema, "setup")
+    with callables.exported(callables.variables(target, schema, named)):
+        for call in scenario.setup:
+            with connect(target, schema=schema, application_name=named, autocommit=False) as connection:
+                callables.set_up(call, connection)
+
+
+def _drop(target: Target, schema: str, closing: Sequence[SqlFile]) -> None:
+    """Drop the schema on a fresh connection, ending what of the run still holds it, after the consumers' own SQL."""
+    settings = {"lock_timeout": "5s", "client_min_messages": "warning"}
+    try:
+        with connect(target, schema=schema, settings=settings) as connection:
+            quiesce(connection, schema, wait_seconds=0.0)
+            for part in closing:
+                connection.execute(part.text.encode())
+            connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(schema)))
+    except (psycopg.Error, DatabaseProblem) as problem:
+        raise DatabaseProblem(
+            f"schema {schema} could not be dropped on {target.label}: {one_line(str(problem))}; "
+            f'drop it yourself: DROP SCHEMA "{schema}" CASCADE'
+        ) from None
+
+
+def new_name() -> str:
+    """A name that no other schema has."""
+    return f"racebench_{secrets.token_hex(6)}"
+
+
+def application_name(schema: str, role: str) -> str:
+    """What a session of a schema is called on the server."""
+    return f"{schema} {role}"
+
+
+def quiesce(connection: psycopg.Connection[Any], schema: str, *, role: str = "%", wait_seconds: float) -> None:
+    """Wait until the run's backends are gone, so that no commit is still under way; end those that stay.
+
+    A backend whose client was killed while it waited for a lock does not notice by itself.
+    """
+    pattern = application_name(schema, role).replace("_", r"\_")
+    started = time.monotonic()
+    while True:
+        terminate = time.monotonic() - started >= wait_seconds
+        left = connection.execute(
+            "SELECT count(*), count(*) FILTER (WHERE %s AND pg_terminate_backend(pid)) FROM pg_stat_activity"
+            " WHERE application_name LIKE %s AND pid <> pg_backend_pid()",
+            (terminate, pattern),
+        ).fetchone()
+        if left is None or left[0] == 0:
+            return
+        if time.monotonic() - started > wait_seconds + _GRACE_SECONDS:
+            raise DatabaseProblem(f"{left[0]} sessions of schema {schema} do not end; see pg_stat_activity")
+        time.sleep(0.005)

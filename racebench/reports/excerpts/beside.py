@@ -1,0 +1,48 @@
+"""The excerpt of a result: out of the history file beside its document, else out of its witnesses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from racebench.core.errors import UsageProblem
+from racebench.core.model import RunResult
+from racebench.history import archive
+from racebench.history.about import Recorded
+from racebench.history.spill import Scratch
+from racebench.reports.excerpts import Excerpt, history, witnesses
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """An excerpt, None if there is nothing to show, and why it is not of the history, if it is not."""
+
+    excerpt: Excerpt | None
+    without: str | None
+
+
+def find(document: Path, result: RunResult, *, most: int) -> Found:
+    """At most about `most` operations of a result in a document at that path. A history that is no good is no error."""
+    if result.history is None:
+        return Found(excerpt=witnesses.of_result(result), without="no history of this run was kept")
+    path = document.parent / Path(result.history).name  # beside the document, whatever the document says
+    if not path.is_file():
+        return Found(excerpt=witnesses.of_result(result), without=f"its history, {path.name}, is not beside the result")
+    with Scratch() as scratch:
+        try:
+            recorded = archive.read(path, scratch)
+        except UsageProblem as problem:
+            return Found(excerpt=witnesses.of_result(result), without=f"its history cannot be read ({problem})")
+        if not _of(recorded, result):
+            without = f"{path.name} is the history of another run"
+            return Found(excerpt=witnesses.of_result(result), without=without)
+        return Found(excerpt=history.of_history(recorded.history, result, scratch, most=most), without=None)
+
+
+def _of(recorded: Recorded, result: RunResult) -> bool:
+    about = recorded.about
+    return (about.scenario, about.strategy, len(recorded.history.operations)) == (
+        result.scenario,
+        result.strategy,
+        result.counts["attempts"],
+    )

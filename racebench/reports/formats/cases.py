@@ -1,0 +1,215 @@
+"""Results as test cases: each strategy of a scenario with its verdict, what was found, and the witness in words.
+
+What JUnit XML and the job summary have in common. Words only: every figure is the result's own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from racebench.analysis.baselines import Standing
+from racebench.analysis.comparison import Comparison
+from racebench.core.model import Anomaly, RunResult, Verdict
+from racebench.reports import limits, sentences
+from racebench.reports.results.document import Document
+from racebench.reports.results.explorations import Exploration, Explorations
+from racebench.reports.terminal import run_table, tables, timeline
+
+_WIDTH = 100
+#: The driver of the suite of thresholds and baseline.
+LIMITS = "limits"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One strategy under one scenario. `found`: the forbidden anomalies; `details`: lines that tell the rest."""
+
+    name: str
+    verdict: Verdict
+    found: tuple[str, ...]
+    message: str
+    details: tuple[str, ...]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suite:
+    """The cases of one scenario in one document. `driver` is "run" or "explore"."""
+
+    scenario: str
+    driver: str
+    created: str
+    complete: bool
+    server: str
+    cases: tuple[Case, ...]
+
+
+def suites(documents: Sequence[Document | Explorations]) -> list[Suite]:
+    """The suites of some documents, in their order, and the scenarios in the order in which they come."""
+    return [suite for document in documents for suite in _suites(document)]
+
+
+def _suites(document: Document | Explorations) -> Iterator[Suite]:
+    if isinstance(document, Document) and document.comparison is not None:
+        driver, named = "compare", _named_strategies(document, document.comparison)
+    elif isinstance(document, Document):
+        driver, named = "run", _named_runs(document)
+    else:
+        driver, named = "explore", _named_explorations(document)
+    for scenario in dict.fromkeys(scenario for scenario, _ in named):
+        yield Suite(
+            scenario=scenario,
+            driver=driver,
+            created=document.created,
+            complete=document.complete,
+            server=server_of(document),
+            cases=tuple(case for of, case in named if of == scenario),
+        )
+    if isinstance(document, Document) and (document.thresholds or document.baseline is not None):
+        yield Suite(
+            scenario=document.runs[0].scenario,
+            driver=LIMITS,
+            created=document.created,
+            complete=document.complete,
+            server=server_of(document),
+            cases=tuple(_of_limits(document)),
+        )
+
+
+def _of_limits(document: Document) -> Iterator[Case]:
+    """Thresholds and what was held against the baseline: crossed is INVALID, inconclusive UNKNOWN."""
+    held: list[tuple[str, str, str]] = [
+        (f"{one.strategy}: {one.text}", one.outcome.value, limits.of_threshold(one, ascii_only=False))
+        for one in document.thresholds
+    ]
+    if document.baseline is not None:
+        name = document.baseline.name
+        judged = [one for one in document.baseline.strategies if one.standing is not Standing.NOT_JUDGED]
+        differs = "; ".join(document.baseline.differs)
+        held += [
+            (
+                f"{one.strategy}: baseline {name}",
+                one.standing.value,
+                f"{limits.of_baseline(one, ascii_only=False)}{f' ({differs})' if differs else ''}",
+            )
+            for one in judged
+        ]
+    verdicts = {"passed": Verdict.VALID, "held": Verdict.VALID, "inconclusive": Verdict.UNKNOWN}
+    for name, word, said in held:
+        yield Case(
+            name=name,
+            verdict=verdicts.get(word, Verdict.INVALID),
+            found=(word.replace(" ", "-"),),
+            message=f"{word}: {said}",
+            details=(),
+            seconds=0.0,
+        )
+
+
+def _named_strategies(document: Document, comparison: Comparison) -> list[tuple[str, Case]]:
+    """A case for each strategy of a comparison; its witness is of the first of its worst runs."""
+    named = []
+    for one in comparison.strategies:
+        of = [run for run in document.runs if run.strategy == one.strategy]
+        if not of:
+            continue
+        worst = next((run for run in of if run.verdict is one.verdict), of[0])
+        counted = ", ".join(sentences.counted(kind, one.counts[kind]) for kind in one.found) or "no anomaly"
+        if one.verdict is Verdict.UNKNOWN:
+            counted = sentences.happened(worst).removesuffix(".")
+        judged = f"; {one.judgement.value}{f': {one.reason}' if one.reason else ''}"
+        made = _of_run(dataclasses.replace(document, runs=(worst,), comparison=None), worst, one.strategy)
+        made = dataclasses.replace(
+            made,
+            found=one.found,
+            message=f"{one.verdict.value} in {len(of)} runs: {counted}{judged}.",
+            seconds=sum(run.seconds for run in of),
+        )
+        named.append((worst.scenario, made))
+    return named
+
+
+def server_of(document: Document | Explorations) -> str:
+    """The server that a document is about: "PostgreSQL 18.4 (embedded)"."""
+    environment = document.environment
+    return f"PostgreSQL {environment.get('server_version', '?')} ({environment.get('target', '?')})"
+
+
+def names(document: Document) -> list[str]:
+    """What to call each run of a document, so that no two of a scenario have one name."""
+    return _distinct(
+        [(run.scenario, run.strategy, ", ".join(each.name for each in run.consumers)) for run in document.runs]
+    )
+
+
+def _named_runs(document: Document) -> list[tuple[str, Case]]:
+    return [
+        (run.scenario, _of_run(dataclasses.replace(document, runs=(run,)), run, name))
+        for run, name in zip(document.runs, names(document), strict=True)
+    ]
+
+
+def _named_explorations(document: Explorations) -> list[tuple[str, Case]]:
+    several = document.explorations
+    called = _distinct([(each.scenario, each.strategy, each.consumer or "") for each in several])
+    return [(each.scenario, _of_exploration(each, name)) for each, name in zip(several, called, strict=True)]
+
+
+def _distinct(parts: Sequence[tuple[str, str, str]]) -> list[str]:
+    """The strategies' names; with the consumers where a strategy is there more than once; numbered if need be."""
+    several = Counter((scenario, strategy) for scenario, strategy, _ in parts)
+    made, seen = [], Counter[tuple[str, str]]()
+    for scenario, strategy, consumers in parts:
+        name = strategy
+        if several[scenario, strategy] > 1:
+            name = f"{strategy} with {consumers}" if consumers else f"{strategy} alone"
+        seen[scenario, name] += 1
+        made.append(name if seen[scenario, name] == 1 else f"{name} #{seen[scenario, name]}")
+    return made
+
+
+def _of_run(document: Document, run: RunResult, name: str) -> Case:
+    details = [sentences.advice(run)]
+    for witness in _first_of_each_kind(run):
+        details += ["", f"One of the {witness.kind}: {witness.explanation}.", *timeline.draw(witness, width=_WIDTH)]
+    details += [f"note: {note}" for note in run.notes]
+    details += ["", run_table.headline(document)]
+    return Case(
+        name=name,
+        verdict=run.verdict,
+        found=run.found,
+        message=sentences.happened(run),
+        details=tuple(details),
+        seconds=run.seconds,
+    )
+
+
+def _first_of_each_kind(run: RunResult) -> Iterator[Anomaly]:
+    for kind in run.found:
+        yield from [witness for witness in run.witnesses if witness.kind == kind][:1]
+
+
+def _of_exploration(explored: Exploration, name: str) -> Case:
+    details: list[str] = []
+    if explored.steps:
+        details += ["The shortest order that goes wrong:", *_drawn(explored), *explored.broken, ""]
+    if explored.replay:
+        details.append(explored.replay)
+    return Case(
+        name=name,
+        verdict=explored.verdict,
+        found=explored.found,
+        message=explored.sentence,
+        details=tuple(details),
+        seconds=explored.seconds,
+    )
+
+
+def _drawn(explored: Exploration) -> list[str]:
+    from racebench.reports.terminal import lanes
+
+    drawn = tables.plain(lambda console: console.print(lanes.draw(explored.steps)), width=_WIDTH)
+    return [line.rstrip() for line in drawn.splitlines()]

@@ -1,0 +1,70 @@
+"""JUnit XML, in the dialect that Jenkins, GitLab, Azure and the others read: one test case a scenario and strategy.
+
+INVALID is a failure, with the witness as its text; UNKNOWN is an error: the test could not be carried out, which is
+neither a pass nor something to skip. VALID passes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from xml.etree import ElementTree as ET
+
+from racebench.core.model import Verdict
+from racebench.reports.formats.cases import Case, Suite
+
+# https://www.w3.org/TR/xml/#charsets: what XML 1.0 cannot hold, not even escaped.
+_ILLEGAL = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def render(suites: Sequence[Suite]) -> str:
+    """Return the XML document."""
+    root = ET.Element(
+        "testsuites", {"name": "racebench", **_numbers([case for suite in suites for case in suite.cases])}
+    )
+    for suite in suites:
+        root.append(_suite(suite))
+    ET.indent(root)
+    return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
+
+
+def _suite(suite: Suite) -> ET.Element:
+    name, begun = _legal(f"{suite.scenario} ({suite.driver})"), _legal(suite.created.removesuffix("Z"))
+    made = ET.Element("testsuite", {"name": name, "timestamp": begun, **_numbers(suite.cases)})
+    properties = ET.SubElement(made, "properties")
+    for key, value in (("server", suite.server), ("complete", str(suite.complete).lower())):
+        ET.SubElement(properties, "property", name=key, value=_legal(value))
+    for case in suite.cases:
+        made.append(_case(suite, case))
+    return made
+
+
+def _case(suite: Suite, case: Case) -> ET.Element:
+    # A dot in a class's name is a package's end to those who read it.
+    classname = f"racebench.{suite.driver}.{suite.scenario.replace('.', '-')}"
+    made = ET.Element("testcase", classname=_legal(classname), name=_legal(case.name), time=f"{case.seconds:.3f}")
+    said = "\n".join([case.message, *case.details])
+    if case.verdict is Verdict.INVALID:
+        failure = ET.SubElement(made, "failure", type=",".join(case.found), message=_legal(case.message))
+        failure.text = _legal(said)
+    elif case.verdict is Verdict.UNKNOWN:
+        error = ET.SubElement(made, "error", type=case.verdict.value, message=_legal(case.message))
+        error.text = _legal(said)
+    else:
+        ET.SubElement(made, "system-out").text = _legal(said)
+    return made
+
+
+def _numbers(cases: Sequence[Case]) -> dict[str, str]:
+    verdicts = [case.verdict for case in cases]
+    return {
+        "tests": str(len(cases)),
+        "failures": str(verdicts.count(Verdict.INVALID)),
+        "errors": str(verdicts.count(Verdict.UNKNOWN)),
+        "time": f"{sum(case.seconds for case in cases):.3f}",
+    }
+
+
+def _legal(text: str) -> str:
+    """Text with what XML cannot hold written as an escape: \\x00."""
+    return _ILLEGAL.sub(lambda found: f"\\x{ord(found.group()):02x}", text)

@@ -1,0 +1,1 @@
+"""The JSON documents that racebench saves, and how they are read again."""

@@ -1,0 +1,195 @@
+"""The table, the sentences and the witness, as rich renderables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from racebench.core.model import Anomaly, Protocol, RunResult
+from racebench.reports import limits, sentences
+from racebench.reports.results.document import Document
+from racebench.reports.terminal import comparison_table, timeline
+from racebench.reports.terminal.tables import amount, blank_table, verdict_text
+
+_SPOKEN = 4  # runs that get a paragraph each; of more, only those that surprise
+_WITNESS_ORDER = (
+    *("duplicates", "missed", "redelivered", "lost", "unexpected", "unnumbered", "violations", "refused"),
+)
+
+
+def show(console: Console, document: Document) -> None:
+    """Print a document: the tables, what they mean, and one witness."""
+    for part in render(document, width=console.width, ascii_only=console.options.ascii_only):
+        console.print(part)
+
+
+def render(document: Document, *, width: int, ascii_only: bool = False) -> Iterator[RenderableType]:
+    """Yield the parts of a document, top to bottom."""
+    runs = document.runs
+    if not runs:
+        return
+    yield Text(headline(document), style="dim")
+    if document.comparison is not None:
+        yield from comparison_table.render(document, width=width, ascii_only=ascii_only)
+        return
+    yield from limits.render(document, ascii_only=ascii_only)
+    yield table(runs, ascii_only=ascii_only)
+    if any([consumer.name for consumer in result.consumers] not in ([], ["cursor"]) for result in runs):
+        yield Text()
+        yield consumer_table(runs, ascii_only=ascii_only)
+    if any(result.measures for result in runs):
+        yield Text()
+        yield measure_table(runs, ascii_only=ascii_only)
+    spoken = [result for result in runs if len(runs) <= _SPOKEN or not result.as_expected or result.notes]
+    if len(spoken) < len(runs):
+        silent = len(runs) - len(spoken)
+        yield Text(f"{silent} of {len(runs)} runs are as expected (VALID is an upper bound, load proves nothing).")
+    for result in spoken:
+        yield from _paragraph(result)
+    if (found := _witness(runs)) is not None:
+        result, witness = found
+        yield Text(f"One of the {witness.kind} of {result.strategy}: {witness.explanation}.")
+        glyphs = timeline.ASCII if ascii_only else timeline.UNICODE
+        if lines := timeline.draw(witness, width=width - 2, glyphs=glyphs):
+            yield Padding(Text("\n".join(lines), no_wrap=True, overflow="ignore"), (0, 0, 0, 2))
+
+
+def table(results: Sequence[RunResult], *, ascii_only: bool = False) -> Table:
+    """One line a strategy, within 80 columns. What can go wrong depends on whether the scenario numbers rows."""
+    numbered = any(result.counts["rows"] or result.consumers for result in results)
+    kinds = ("duplicates", "missed", "gaps") if numbered else ("violations",)
+    heads = {"duplicates": "dupli-\ncates", "missed": "missed", "gaps": "gaps", "violations": "viola-\ntions"}
+    middle = ("commits\nper s", "p50/p99\nms", "com-\nmitted", *(heads[kind] for kind in kinds), "errors", "retries")
+    made = blank_table(("strategy",), middle, ("verdict",), ascii_only=ascii_only)
+    for result in results:
+        counts = result.counts
+        made.add_row(
+            result.strategy,
+            f"{result.throughput_per_s:,.0f}",
+            _latency(result.latency_us),
+            amount(counts["committed"]),
+            *(amount(counts[kind], bad=kind in result.forbidden) for kind in kinds),
+            amount(sum(result.errors.values()), bad=bool(counts["refused"])),
+            amount(counts["retries"]),
+            verdict_text(result.verdict),
+        )
+    return made
+
+
+def consumer_table(results: Sequence[RunResult], *, ascii_only: bool = False) -> Table:
+    """One line a strategy and consumer: what it missed, was given again, and how late rows came."""
+    right = ("deliv-\nered", "missed", "again", "late ms\np50", "\np99", "\nmax", "longest\npoll ms")
+    left = ("strategy", "consumer") if len(results) > 1 else ("consumer",)
+    made = blank_table(left, right, ("verdict",), ascii_only=ascii_only)
+    for result in results:
+        for consumer in result.consumers:
+            counts, late = consumer.counts, consumer.late_us
+            made.add_row(
+                *((result.strategy,) if len(results) > 1 else ()),
+                consumer.name,
+                amount(counts["delivered"]),
+                amount(counts["missed"], bad="missed" in result.forbidden),
+                amount(counts["redelivered"], bad="redelivered" in result.forbidden),
+                *(_optional_ms(late[name]) for name in ("p50", "p99", "max")),
+                _optional_ms(consumer.longest_poll_us),
+                verdict_text(consumer.verdict),
+            )
+    return made
+
+
+def measure_table(results: Sequence[RunResult], *, ascii_only: bool = False) -> Table:
+    """One line a strategy with what the scenario measures, and the errors by SQLSTATE."""
+    names = list(dict.fromkeys(name for result in results for name in result.measures))
+    made = blank_table(("strategy",), tuple(names), ("errors",), ascii_only=ascii_only)
+    for result in results:
+        values = ("–" if result.measures.get(name) is None else str(result.measures[name]) for name in names)
+        errors = ", ".join(f"{count} × {sqlstate}" for sqlstate, count in result.errors.items())
+        made.add_row(result.strategy, *values, errors or "none")
+    return made
+
+
+def headline(document: Document) -> str:
+    """What was pressed, how, and on which server, in a line."""
+    first = document.runs[0]
+    load = first.load
+    pressed = [f"{load.workers} workers"]
+    if load.connections_per_worker > 1:
+        pressed[0] += f" × {load.connections_per_worker} connections"
+    if load.protocol is not Protocol.PREPARED:
+        pressed.append(load.protocol.value)
+    pressed.append("closed loop" if load.rate_per_s is None else f"open loop, {load.rate_per_s:g} due a second")
+    if load.warmup_s:
+        pressed.append(f"{load.warmup_s:g} s warm-up")
+    if load.duration_s is not None:
+        pressed.append(f"{load.duration_s:g} s")
+    if load.operations is not None:
+        pressed.append(f"{load.operations:,} operations")
+    for name, us in (("think", load.think_us), ("hold", load.hold_us), ("jitter", load.jitter_us)):
+        if us:
+            pressed.append(f"{name} {us / 1e3:g} ms")
+    if load.long_percent:
+        pressed.append(f"{load.long_percent:g} % hold {load.long_us / 1e3:g} ms")
+    if load.rollback_percent:
+        pressed.append(f"{load.rollback_percent:g} % roll back")
+    if load.tenants > 1:
+        pressed.append(f"{load.tenants} tenants")
+    server = document.environment.get("server_version", "?")
+    where = document.environment.get("target", "?")
+    return (
+        f"{first.scenario} on PostgreSQL {server} ({where}) · {', '.join(pressed)} · "
+        f"{_consumers(first)}seed {load.seed if document.comparison is None else document.comparison.seed}"
+    )
+
+
+def _consumers(result: RunResult) -> str:
+    if not result.consumers:
+        return ""
+    only = f"consumer '{result.consumers[0].name}'"
+    what = only if len(result.consumers) == 1 else f"{len(result.consumers)} consumers"
+    return f"{what} every {result.load.poll_interval_ms:g} ms · "
+
+
+def _paragraph(result: RunResult) -> Iterator[RenderableType]:
+    text = Text()
+    text.append(f"{result.strategy}", style="bold")
+    text.append(" is ")
+    text.append(verdict_text(result.verdict))
+    text.append(f"{sentences.expectation(result)}. {sentences.happened(result)} {sentences.advice(result)}")
+    yield text
+    if (conditions := sentences.conditions(result)) is not None:
+        yield Padding(Text(conditions, style="dim"), (0, 0, 0, 2))
+    if (kept_up := sentences.kept_up(result)) is not None:
+        yield Padding(Text(kept_up), (0, 0, 0, 2))
+    for note in result.notes:
+        yield Padding(Text(f"note: {note}", style="yellow"), (0, 0, 0, 2))
+    if result.schema:
+        yield Padding(Text(f"kept: schema {result.schema}"), (0, 0, 0, 2))
+
+
+def _witness(results: Sequence[RunResult]) -> tuple[RunResult, Anomaly] | None:
+    """The most telling witness: of the first strategy that has one, by kind."""
+    for result in results:
+        for kind in _WITNESS_ORDER:
+            for witness in result.witnesses:
+                if witness.kind == kind and kind in result.forbidden:
+                    return result, witness
+    return None
+
+
+def _latency(latency: Mapping[str, Any]) -> str:
+    p50, p99 = latency["p50"], latency["p99"]
+    return "–" if p50 is None else f"{_ms(p50)}/{_ms(p99)}"
+
+
+def _optional_ms(us: float | None) -> str:
+    return "–" if us is None else _ms(us)
+
+
+def _ms(us: float) -> str:
+    ms = us / 1e3
+    return f"{ms:.1f}" if ms < 100 else f"{ms:.0f}"

@@ -1,0 +1,252 @@
+"""The user's own code as a scenario: files of SQL or Python callables, with a setup and invariants, and no folder.
+
+What is given as text is SQL, a file of SQL (`.sql`) or a callable (`module:function`), told apart by how it looks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from racebench.core.errors import UsageProblem
+from racebench.core.model import Call, Scenario, Script, SqlFile, Strategy
+from racebench.workloads import callables, scripts
+from racebench.workloads.catalog import find_scenario, read_text
+
+if TYPE_CHECKING:
+    from racebench.core.target import Target
+
+#: What an application's connections in this process are called on the server. They are not racebench's to end.
+APPLICATION = "racebench application"
+#: What makes a run of the user's own code INVALID.
+FORBIDDEN = ("violations", "refused")
+
+#: Said of a result for which nothing says what must hold.
+NO_INVARIANT = "no --invariant was given, so only errors were looked for"
+
+Given = str | Path | Callable[..., Any]
+
+
+@dataclass(slots=True)
+class _Parts:
+    files: list[SqlFile]
+    calls: list[Call]
+
+
+def is_sql_file(name: str) -> bool:
+    """Whether a name is a file of SQL's."""
+    return name.endswith(".sql")
+
+
+def from_sql(name: str, *, setup: Sequence[Given], invariants: Sequence[Given]) -> Scenario:
+    """A scenario of one file of SQL, a pgbench script; raises UsageProblem or ScenarioProblem."""
+    path = Path(name)
+    return _scenario(path.stem, [_of_file(name, path.stem)], setup=setup, invariants=invariants, options=(name,))
+
+
+def from_calls(
+    given: Sequence[str | Callable[..., Any]], *, setup: Sequence[Given], invariants: Sequence[Given]
+) -> Scenario:
+    """A scenario of callables, whose sessions take turns with them; they are not imported yet if they are named."""
+    if not given:
+        raise UsageProblem("nothing to call; name a callable, as myapp.orders:create")
+    made = tuple(callables.named(each) if isinstance(each, str) else callables.of(each) for each in given)
+    name = ",".join(dict.fromkeys(call.name for call in made))
+    names = [str(call) if call.function is None else _importable(call) for call in made]
+    words = None if None in names else tuple(word for known in names for word in ("--call", str(known)))
+    module = made[0].module or "python"
+    return _scenario(module, [_strategy(name, made)], setup=setup, invariants=invariants, options=words)
+
+
+def contestants(
+    files: Sequence[str], called: Sequence[str], *, setup: Sequence[Given], invariants: Sequence[Given]
+) -> Scenario:
+    """A scenario in which each file, or each callable, is a strategy of its own: they share tables, not a run.
+
+    A strategy has its file's or function's name, or, where two have the same, all of it. The scenario's name stays when
+    one more joins them: a baseline is of a scenario.
+    """
+    texts = [*dict.fromkeys(files), *dict.fromkeys(called)]
+    if odd := [each for each in files if not is_sql_file(each)]:
+        raise UsageProblem(
+            f"'{odd[0]}' is not a file of SQL: compare takes one scenario and --strategy, or several files"
+        )
+    if files and called:
+        raise UsageProblem(f"both '{files[0]}' and --call {called[0]}: compare files of SQL or callables")
+    made = [] if files else [callables.named(each) for each in texts]
+    short = [Path(each).stem for each in texts] if files else [call.name for call in made]
+    names = [name if short.count(name) == 1 else text for name, text in zip(short, texts, strict=True)]
+    strategies = (
+        [_of_file(text, name) for text, name in zip(texts, names, strict=True)]
+        if files
+        else [_strategy(name, (call,)) for call, name in zip(made, names, strict=True)]
+    )
+    title = made[0].module if made else Path(texts[0]).resolve().parent.name or "sql"
+    return _scenario(title, strategies, setup=setup, invariants=invariants, options=None)
+
+
+def _of_file(name: str, called: str) -> Strategy:
+    path = Path(name)
+    return Strategy(
+        name=called,
+        summary=f"the script {name}",
+        script=scripts.parse(read_text(path, "name an existing file"), path),
+    )
+
+
+def find(
+    scenario: str | None,
+    *,
+    called: Sequence[str],
+    setup: Sequence[str],
+    invariants: Sequence[str],
+    others: Sequence[str] = (),
+    apart: bool = False,
+) -> Scenario:
+    """What a command line names: callables, a file of SQL, or else a scenario. Raises UsageProblem, ScenarioProblem.
+
+    `apart`: each callable and file is to be a strategy of its own; `others` are more files.
+    """
+    files = [each for each in (scenario, *others) if each is not None]
+    if apart and (others or (called and not files) or (scenario is not None and is_sql_file(scenario))):
+        return contestants(files, called, setup=setup, invariants=invariants)
+    if called:
+        if scenario is not None:
+            raise UsageProblem(f"both '{scenario}' and --call {called[0]}: a run has one or the other")
+        return from_calls(called, setup=setup, invariants=invariants)
+    if scenario is not None and is_sql_file(scenario):
+        return from_sql(scenario, setup=setup, invariants=invariants)
+    if setup or invariants:
+        option = "--setup" if setup else "--invariant"
+        raise UsageProblem(f"{option} goes with --call or a file of SQL; a scenario has its own")
+    return find_scenario(scenario)
+
+
+@contextlib.contextmanager
+def ready(scenario: Scenario, target: Target, schema: str) -> Iterator[Scenario]:
+    """The scenario with its callables imported, once they can know where their tables will be."""
+    if not (scenario.setup or scenario.checks or any(each.calls for each in scenario.strategies.values())):
+        yield scenario
+        return
+    with callables.exported(callables.variables(target, schema, APPLICATION)):
+        yield loaded(scenario)
+
+
+def lacks_invariant(scenario: Scenario) -> bool:
+    """Whether it is the user's own code and nothing says what must hold: then only errors are looked for."""
+    return scenario.restored and not scenario.invariants and not scenario.checks
+
+
+def loaded(scenario: Scenario) -> Scenario:
+    """The scenario with its callables imported; raises UsageProblem for one that cannot be."""
+    strategies = {
+        name: _strategy(name, tuple(map(callables.loaded, strategy.calls))) if strategy.calls else strategy
+        for name, strategy in scenario.strategies.items()
+    }
+    return replace(
+        scenario,
+        strategies=strategies,
+        setup=tuple(map(callables.loaded, scenario.setup)),
+        checks={name: callables.loaded(check) for name, check in scenario.checks.items()},
+    )
+
+
+def _strategy(name: str, made: tuple[Call, ...]) -> Strategy:
+    """The script of callables has no steps; its text is theirs, so that a schedule knows when they have changed."""
+    return Strategy(
+        name=name,
+        summary="Python: " + ", ".join(map(str, made)),
+        script=Script(path=Path(str(made[0])), text="\n".join(call.text for call in made), steps=()),
+        calls=made,
+    )
+
+
+def _scenario(
+    name: str,
+    strategies: Sequence[Strategy],
+    *,
+    setup: Sequence[Given],
+    invariants: Sequence[Given],
+    options: tuple[str, ...] | None,
+) -> Scenario:
+    options = _options(options, setup, invariants)
+    made = _parts(setup, "setup")
+    queries: dict[str, str] = {}
+    checks: dict[str, Call] = {}
+    for number, each in enumerate(invariants, 1):
+        parts = _parts([each], "invariant")
+        label = "invariant" if len(invariants) == 1 else f"invariant {number}"
+        for file in parts.files:
+            queries[label] = file.text.strip().rstrip(";")
+        for call in parts.calls:
+            checks[label] = call
+    return Scenario(
+        name=name,
+        title=name,
+        summary="; ".join(strategy.summary for strategy in strategies),
+        folder=Path(),
+        schema=tuple(made.files),
+        rows=None,
+        invariants=queries,
+        measures={},
+        lines={},
+        once=False,
+        forbid=FORBIDDEN,
+        advise=None,
+        strategies={strategy.name: strategy for strategy in strategies},
+        consumers={},
+        setup=tuple(made.calls),
+        checks=checks,
+        restored=True,
+        options=options,
+    )
+
+
+def _options(subject: tuple[str, ...] | None, setup: Sequence[Given], invariants: Sequence[Given]) -> tuple[str, ...]:
+    """What names all this on a command line; nothing if it cannot be named there."""
+    if subject is None:
+        return ()
+    words = list(subject)
+    for option, given in (("--setup", setup), ("--invariant", invariants)):
+        for each in given:
+            name = _importable(callables.of(each)) if callable(each) else str(each)
+            if name is None:
+                return ()
+            words += [option, _folded(name)]
+    return tuple(words)
+
+
+def _folded(text: str) -> str:
+    """SQL on one line, if that does not change what it says."""
+    return text if any(mark in text for mark in ("--", "'", '"', "$")) else " ".join(text.split())
+
+
+def _importable(call: Call) -> str | None:
+    """How a command names a callable; None if it is not at the top of a module."""
+    found: Any = sys.modules.get(call.module)
+    for part in call.name.split("."):
+        found = getattr(found, part, None)
+    return str(call) if found is not None and found is call.function else None
+
+
+def _parts(given: Sequence[Given], what: str) -> _Parts:
+    parts = _Parts([], [])
+    for each in given:
+        if isinstance(each, Path) or (isinstance(each, str) and is_sql_file(each.strip()) and "\n" not in each):
+            path = Path(each)
+            parts.files.append(
+                SqlFile(path=path, text=read_text(path, f"name an existing file, or give the {what} as SQL"))
+            )
+        elif not isinstance(each, str):
+            parts.calls.append(callables.of(each))
+        elif callables.is_reference(each):
+            parts.calls.append(callables.named(each))
+        elif not each.strip():
+            raise UsageProblem(f"the {what} is empty; give SQL, a file of SQL or module:function")
+        else:
+            parts.files.append(SqlFile(path=Path(f"the {what}"), text=each))
+    return parts

@@ -1,0 +1,303 @@
+"""Python callables under test: named, imported, asked what they take, and called.
+
+A callable takes a psycopg connection, or nothing if it makes its own from RACEBENCH_DSN or DATABASE_URL. This module
+knows nothing of schedules or load.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import linecache
+import os
+import re
+import sys
+import textwrap
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import CodeType
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from racebench.core.errors import UsageProblem, one_line, suggest
+from racebench.core.model import Call
+
+if TYPE_CHECKING:
+    import psycopg
+
+    from racebench.core.target import Target
+
+_REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+_DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+#: What tells an application where racebench's tables are.
+VARIABLES = ("RACEBENCH_DSN", "DATABASE_URL")
+
+
+def is_reference(text: str) -> bool:
+    """Whether a text names a callable, as `myapp.orders:create_order`."""
+    return _REFERENCE.fullmatch(text.strip()) is not None
+
+
+def named(reference: str) -> Call:
+    """The callable a reference names, not yet imported; raises UsageProblem if it is not one."""
+    if not is_reference(reference):
+        raise UsageProblem(f"'{reference}' does not name a callable; write module:function, as myapp.orders:create")
+    module, _, name = reference.strip().partition(":")
+    return Call(module=module, name=name)
+
+
+def of(function: Callable[..., Any]) -> Call:
+    """A callable as it is in this process; raises UsageProblem if racebench cannot call it."""
+    name = getattr(function, "__qualname__", type(function).__qualname__).replace(".<locals>", "").replace("<", "")
+    call = Call(module=str(getattr(function, "__module__", "")), name=name.replace(">", ""))
+    return _described(call, function)
+
+
+def loaded(call: Call) -> Call:
+    """Import what a call names, as `python -m` would: the working folder comes first.
+
+    Raises UsageProblem if that fails, with the line at which the application's own code failed.
+    """
+    if call.function is not None:
+        return call
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        set_up_django()
+        found: Any = _imported(call)
+    except (Exception, SystemExit) as problem:  # noqa: BLE001 - whatever its imports run into
+        said = f"{type(problem).__name__}: {one_line(str(problem))}"
+        if isinstance(problem, ModuleNotFoundError) and problem.name and call.module.startswith(problem.name):
+            advice = "; run racebench in the folder from which it can be imported, or set PYTHONPATH"
+            raise UsageProblem(f"'{call}' cannot be imported: {said}{advice}") from None
+        raise UsageProblem(f"'{call}' cannot be imported: {said}{where(problem)}") from None
+    for part in call.name.split("."):
+        try:
+            found = getattr(found, part)
+        except AttributeError:
+            known = [name for name, value in vars(found).items() if callable(value) and not name.startswith("_")]
+            raise UsageProblem(
+                f"'{call}' cannot be imported: {call.module} has no '{part}'{suggest(part, known)}"
+            ) from None
+    return _described(call, found)
+
+
+def set_up_django() -> None:
+    """Django's models can be imported only after this; nothing where DJANGO_SETTINGS_MODULE is not set."""
+    if os.environ.get("DJANGO_SETTINGS_MODULE") and importlib.util.find_spec("django") is not None:
+        importlib.import_module("django").setup()
+
+
+def _imported(call: Call) -> Any:
+    """A call's module by its name, or from the file it is in if it has no name that can be imported (pytest's)."""
+    if call.module in sys.modules:
+        return sys.modules[call.module]
+    if not call.file or importlib.util.find_spec(call.module) is not None:
+        return importlib.import_module(call.module)
+    spec = importlib.util.spec_from_file_location(call.module, call.file)
+    assert spec is not None  # it has been loaded from there before
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[call.module] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _described(call: Call, function: Any) -> Call:
+    if not callable(function):
+        raise UsageProblem(f"'{call}' is {type(function).__name__}, not something to call; name a function")
+    inner = inspect.unwrap(function)
+    if isinstance(inner, functools.partial):
+        inner = inner.func
+    if inspect.iscoroutinefunction(inner) or inspect.isasyncgenfunction(inner):
+        raise UsageProblem(
+            f"'{call}' is async; racebench schedules synchronous code: give a function that runs it to its end "
+            "over a synchronous psycopg connection"
+        )
+    if inspect.isgeneratorfunction(inner):
+        raise UsageProblem(f"'{call}' is a generator: calling it does nothing; give a function that runs it")
+    text = _source(inner)
+    return Call(
+        module=call.module,
+        name=call.name,
+        function=function,
+        text=text,
+        takes_connection=_takes(call, function),
+        file=getattr(sys.modules.get(call.module), "__file__", None) or "",
+    )
+
+
+def _source(function: Any) -> str:
+    """A function's lines, from its first to the last that its code comes from; "" if they are not known.
+
+    inspect.getsource would do, but takes 20 ms to begin: it compiles the tokenizer's patterns.
+    """
+    code = getattr(function, "__code__", None)
+    if not isinstance(code, CodeType):
+        return ""
+    last, inner = code.co_firstlineno, [code]
+    while inner:
+        each = inner.pop()
+        last = max([last, *(end for _, end, _, _ in each.co_positions() if end is not None)])
+        inner += [constant for constant in each.co_consts if isinstance(constant, CodeType)]
+    return textwrap.dedent("".join(linecache.getlines(code.co_filename)[code.co_firstlineno - 1 : last]))
+
+
+def _takes(call: Call, function: Callable[..., Any]) -> bool:
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return False
+    needed = [
+        name
+        for name, parameter in signature.parameters.items()
+        if parameter.default is parameter.empty
+        and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    ]
+    try:
+        signature.bind(*["connection"] * min(len(needed), 1))
+    except TypeError:
+        raise UsageProblem(
+            f"'{call}' needs {len(needed)} arguments ({', '.join(needed)}); racebench gives a psycopg connection or "
+            "nothing: wrap it in a function that knows the rest"
+        ) from None
+    return bool(needed)
+
+
+def where(problem: BaseException) -> str:
+    """The last line of the application's own that an exception came through, in parentheses; "" if there is none."""
+    found = ""
+    traceback = problem.__traceback__
+    while traceback is not None:
+        path = traceback.tb_frame.f_code.co_filename
+        if is_application(path):
+            found = f" ({shown(path)}:{traceback.tb_lineno})"
+        traceback = traceback.tb_next
+    return found
+
+
+_LIBRARIES = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
+_STANDARD = os.path.dirname(os.__file__) + os.sep  # noqa: PTH120 - compared with what the interpreter writes
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep  # noqa: PTH100, PTH120
+
+
+def is_application(path: str) -> bool:
+    """Whether a file is the application's: neither a library's nor ours."""
+    return not (path.startswith(("<", _STANDARD, _PACKAGE)) or any(folder in path for folder in _LIBRARIES))
+
+
+def shown(path: str) -> str:
+    """A file as people know it: from the working folder if it is below it."""
+    with contextlib.suppress(ValueError, OSError):
+        return str(Path(path).relative_to(Path.cwd()))
+    return path
+
+
+def variables(target: Target, schema: str, application_name: str) -> dict[str, str]:
+    """What tells an application where the tables are: a URI that libpq, SQLAlchemy and dj-database-url read."""
+    parameters = dict(target.parameters)
+    user, password = parameters.pop("user", ""), parameters.pop("password", "")
+    host, port, database = parameters.pop("host", ""), parameters.pop("port", ""), parameters.pop("dbname", "")
+    options = [parameters.pop("options", ""), f"-csearch_path={schema}"]
+    parameters["options"] = " ".join(part for part in options if part)
+    parameters["application_name"] = application_name
+    who = quote(user, safe="") + (f":{quote(password, safe='')}" if password else "")
+    if host.startswith("/"):
+        query = {"host": host, **({"port": port} if port else {}), **parameters}
+        place = ""
+    else:
+        query, place = parameters, host + (f":{port}" if port else "")
+    words = "&".join(f"{name}={quote(value, safe='')}" for name, value in query.items())
+    uri = f"postgresql://{who}{'@' if who else ''}{place}/{quote(database, safe='')}?{words}"
+    return dict.fromkeys(VARIABLES, uri)
+
+
+@contextlib.contextmanager
+def exported(values: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables, and put back what they were."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def set_up(call: Call, connection: psycopg.Connection[Any]) -> None:
+    """Call what sets the tables up, and commit what it did on the connection; raises UsageProblem if it fails."""
+    try:
+        _called(call, connection)
+        connection.commit()
+    except (Exception, SystemExit) as problem:  # noqa: BLE001 - the application's own
+        raise UsageProblem(
+            f"the setup '{call}' failed: {type(problem).__name__}: {one_line(str(problem))}{where(problem)}"
+        ) from None
+
+
+def broken(call: Call, connection: psycopg.Connection[Any]) -> list[str]:
+    """Ask an invariant that is called: what it says is wrong, one text for each thing, none if it holds.
+
+    It holds if it returns None, True or something empty; it is broken if it returns False or rows, or fails an assert.
+    Raises UsageProblem if it fails otherwise.
+    """
+    try:
+        said = _called(call, connection)
+        if said is not None and not isinstance(said, bool | str):
+            said = [str(each) for each in said]  # a query set is asked here
+    except AssertionError as problem:
+        return [one_line(str(problem)) or f"{call} fails{where(problem)}"]
+    except (Exception, SystemExit) as problem:  # noqa: BLE001 - the application's own
+        raise UsageProblem(
+            f"the invariant '{call}' failed: {type(problem).__name__}: {one_line(str(problem))}{where(problem)}"
+        ) from None
+    if isinstance(said, list):
+        return said
+    if said is None or said is True or said == "":
+        return []
+    return [said if isinstance(said, str) else f"{call} is {said}"]
+
+
+def left_open(call: Call) -> str:
+    """What to say of a call that returns in the middle of a transaction."""
+    return (
+        f"{call} leaves its transaction open; commit before it returns (`with connection.transaction():`, or as your "
+        "ORM has it: session.commit(), transaction.atomic())"
+    )
+
+
+def _called(call: Call, connection: psycopg.Connection[Any]) -> Any:
+    assert call.function is not None  # loaded
+    return call.function(connection) if call.takes_connection else call.function()
+
+
+def signature(error: BaseException) -> str:
+    """What tells an exception apart from others: its SQLSTATE if a server said it, else its type's name."""
+    return _sqlstate(error) or type(error).__name__
+
+
+def code(error: BaseException) -> str:
+    """As `signature`, in five characters: an exception of the application's own is RB and three that its name makes."""
+    if sqlstate := _sqlstate(error):
+        return sqlstate
+    number = int.from_bytes(hashlib.sha256(type(error).__name__.encode()).digest()[:4], "big") % 36**3
+    return "RB" + "".join(_DIGITS[number // 36**place % 36] for place in (2, 1, 0))
+
+
+def _sqlstate(error: BaseException) -> str:
+    seen: set[int] = set()
+    each: BaseException | None = error
+    while each is not None and id(each) not in seen:
+        seen.add(id(each))
+        for inner in (each, getattr(each, "orig", None)):  # SQLAlchemy keeps psycopg's there, Django as the cause
+            if state := getattr(inner, "sqlstate", None):
+                return str(state)
+        each = each.__cause__
+    return ""

@@ -1,0 +1,594 @@
+"""The user's own code, Python and SQL: its race is found, its fix is proved, its mistakes are named."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import applications as app
+import psycopg
+import pytest
+
+import racebench
+from conftest import Command, UsersServer, wait_for
+from racebench.api import Bench, Exploration, RaceFound
+from racebench.core.errors import DatabaseProblem, RacebenchError, UsageProblem
+from racebench.core.model import Verdict
+from racebench.core.target import Target
+from racebench.exploration import gates
+from racebench.exploration.callers import Surroundings
+from racebench.postgres.schemas import new_name
+from racebench.postgres.session import connect
+from racebench.postgres.snapshot import Snapshot
+from racebench.workloads import callables
+
+
+@pytest.fixture(scope="module")
+def bench(cache_folder: Path) -> Iterator[Bench]:
+    with Bench() as made:
+        yield made
+
+
+def explored(bench: Bench, *subjects: Any, **options: Any) -> Exploration:
+    found = bench.explore(*subjects, **{"setup": app.SCHEMA, "invariant": app.TWINS, **options})
+    assert isinstance(found, Exploration)
+    return found
+
+
+# Exploring
+
+
+@pytest.mark.parametrize("sessions", [2, 3])
+@pytest.mark.parametrize(
+    "call", [app.create_order, app.create_order_and_commit, app.create_order_in_one_statement], ids=lambda f: f.__name__
+)
+def test_a_racy_function_is_caught(bench: Bench, call: Callable[..., None], sessions: int) -> None:
+    found = explored(bench, call, sessions=sessions)
+    assert (found.verdict, found.complete) == (Verdict.INVALID, True)
+    assert 0 < found.anomalous < found.run
+
+
+@pytest.mark.parametrize("sessions", [2, 3])
+@pytest.mark.parametrize(
+    ("call", "setup"),
+    [
+        (app.create_order_locked, app.SCHEMA),
+        (app.create_order_again_and_again, app.UNIQUE),
+        (app.savepoints, app.SCHEMA),
+    ],
+    ids=lambda each: getattr(each, "__name__", ""),
+)
+def test_a_right_function_is_proved(bench: Bench, call: Callable[..., None], setup: str, sessions: int) -> None:
+    found = explored(bench, call, sessions=sessions, setup=setup)
+    assert (found.verdict, found.complete, found.anomalous) == (Verdict.VALID, True, 0)
+    assert found.assert_clean() is found
+
+
+def test_every_way_of_sending_is_scheduled(bench: Bench) -> None:
+    found = explored(bench, app.create_orders_in_bulk, max_schedules=60, depth=2)
+    assert found.anomalous == 0
+    assert found.run == 60
+    assert (found.verdict, found.complete) == (Verdict.UNKNOWN, False)
+
+
+@pytest.mark.parametrize("call", [app.stamp_in_a_block, app.stamp_and_commit], ids=lambda f: f.__name__)
+def test_begin_is_a_step_where_somebody_asks_when_it_was(bench: Bench, call: Callable[..., None]) -> None:
+    found = explored(bench, call, setup=app.STAMPED, invariant=app.OUT_OF_ORDER)
+    assert (found.verdict, found.complete) == (Verdict.INVALID, True)
+    right = explored(bench, app.stamp_late, setup=app.STAMPED, invariant=app.OUT_OF_ORDER)
+    assert (right.verdict, right.complete) == (Verdict.VALID, True)
+
+
+def test_a_call_may_have_several_connections(bench: Bench) -> None:
+    right = explored(bench, app.audited_under_a_lock)
+    assert (right.verdict, right.complete) == (Verdict.VALID, True)
+    twins = explored(bench, app.audited)
+    assert (twins.verdict, twins.complete) == (Verdict.VALID, True)  # the row lock orders them too
+    with pytest.raises(RacebenchError, match="wait for each other over several connections"):
+        explored(bench, app.crossed_up, app.crossed_down)
+    assert _nothing_left(bench)
+
+
+def test_an_error_that_only_another_session_causes_is_an_anomaly(bench: Bench) -> None:
+    found = explored(bench, app.create_order, setup=app.UNIQUE)
+    assert found.verdict is Verdict.INVALID
+    assert found.counts["refused"] > 0
+    assert found.counts["violations"] == 0
+
+
+def test_an_error_that_calls_raise_alone_too_is_their_own_affair(bench: Bench) -> None:
+    assert explored(bench, app.create_order_one, setup=app.UNIQUE).verdict is Verdict.VALID
+    assert explored(bench, app.buy_locked, invariant=app.OVERSOLD).verdict is Verdict.VALID
+    assert explored(bench, app.buy, invariant=app.OVERSOLD).verdict is Verdict.INVALID
+
+
+def test_a_call_that_swallows_its_error_is_remarked_upon(bench: Bench) -> None:
+    found = explored(bench, app.swallows_its_error, setup=app.UNIQUE)
+    assert found.verdict is Verdict.VALID  # no invariant was given that says an order was lost
+    assert "a call returned although its last statement was refused (23505)" in str(found)
+    assert "although" not in str(explored(bench, app.create_order_again_and_again, setup=app.UNIQUE))
+
+
+def test_functions_of_different_kinds_race_each_other_into_a_deadlock(bench: Bench) -> None:
+    found = explored(bench, app.move_up, app.move_down)
+    assert found.verdict is Verdict.INVALID
+    assert found.counts["refused"] > 0
+    assert "40P01" in str(found)
+    assert explored(bench, app.move_up, app.move_up).verdict is Verdict.VALID
+
+
+def test_reduction_leaves_the_verdict_and_the_outcomes_as_they_are(bench: Bench) -> None:
+    for call in (app.create_order, app.create_order_again_and_again, app.buy):
+        outcomes = []
+        for reduce in (True, False):
+            found = explored(bench, call, setup=app.UNIQUE, invariant=app.OVERSOLD, reduce=reduce)
+            outcomes.append((found.verdict, set(found._reported.found.outcomes)))
+        assert outcomes[0] == outcomes[1], call
+
+
+def test_savepoints_make_no_orders_of_their_own(bench: Bench) -> None:
+    every = explored(bench, app.create_order_nested, reduce=False, max_schedules=200)
+    plain, nested = explored(bench, app.create_order), explored(bench, app.create_order_nested)
+    assert (nested.verdict, nested.complete) == (Verdict.INVALID, True)
+    assert set(every._reported.found.outcomes) <= set(nested._reported.found.outcomes)
+    assert nested.run == plain.run
+
+
+@pytest.mark.parametrize("call", [app.create_order_in_a_named_savepoint, app.create_order_of_a_careful_pool])
+def test_what_differs_without_meaning_anything_makes_no_other_course(bench: Bench, call: Callable[..., None]) -> None:
+    found = explored(bench, call)
+    assert (found.verdict, found.complete) == (Verdict.INVALID, True)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            app.create_order_elsewhere,
+            r"applications.py:\d+ sends statements from a thread that racebench cannot schedule",
+        ),
+        (app.ends_its_process, r"ends its process \(os\._exit\(7\)\)"),
+        (app.forgets_where_it_is, "fails when it runs alone, right after the setup: raises KeyError: 'TENANT'"),
+    ],
+)
+def test_what_goes_past_the_gates_is_said(bench: Bench, call: Callable[..., None], message: str) -> None:
+    with pytest.raises(UsageProblem, match=message):
+        explored(bench, call)
+
+
+def test_the_report_has_the_line_of_the_application_and_the_command(bench: Bench) -> None:
+    found = explored(bench, app.create_order)
+    with pytest.raises(RaceFound) as caught:
+        found.assert_clean()
+    said = str(caught.value)
+    assert "applications.py:" in said
+    assert f"racebench replay '{found.schedule}' --call applications:create_order --setup" in said
+    assert shlex.quote(app.TWINS) in said
+
+
+def test_the_library_has_its_names_in_the_package() -> None:
+    assert racebench.explore.__module__ == racebench.hammer.__module__ == "racebench.api"
+    found = racebench.explore(app.create_order, setup=app.SCHEMA, invariant=app.TWINS, stop_at_first=True)
+    assert isinstance(found, racebench.Exploration)
+    assert (found.verdict, found.run) == (Verdict.INVALID, 2)
+    pressed = racebench.hammer(app.create_order_locked, setup=app.SCHEMA, invariant=app.TWINS, operations=50)
+    assert pressed.counts["committed"] == 50
+    with pytest.raises(racebench.RacebenchError, match="cannot be read"):
+        racebench.check("missing.npz")
+
+
+def test_a_schedule_is_replayed_from_python(bench: Bench) -> None:
+    schedule = explored(bench, app.create_order).schedule
+    again = bench.explore(app.create_order, setup=app.SCHEMA, invariant=app.TWINS, schedule=schedule)
+    assert again.counts["violations"] == 1
+    with pytest.raises(RaceFound, match="1 violation"):
+        again.assert_clean()
+    with pytest.raises(UsageProblem, match="of another version of 'create_order'"):
+        bench.explore(app.create_order, setup=app.SCHEMA, schedule=_altered(str(schedule)))
+
+
+def _altered(schedule: str) -> str:
+    before, _, rest = schedule.partition("[")
+    digest, _, steps = rest.partition("]")
+    return f"{before}[{digest[::-1] if digest[::-1] != digest else '00000000'}]{steps}"
+
+
+def test_three_explorations_come_to_the_same(bench: Bench) -> None:
+    for call in (app.create_order, app.create_order_again_and_again):
+        found = [explored(bench, call, setup=app.UNIQUE) for _ in range(3)]
+        assert len({(each.run, each.anomalous, each.schedule) for each in found}) == 1
+
+
+def test_functions_made_in_a_test_are_explored_and_hammered(bench: Bench) -> None:
+    step = 1
+
+    def create(connection: psycopg.Connection[Any]) -> None:
+        with connection.transaction():
+            row = connection.execute("SELECT coalesce(max(number), 0) FROM orders").fetchone()
+            assert row is not None
+            connection.execute("INSERT INTO orders (number) VALUES (%s)", [row[0] + step])
+
+    found = explored(bench, create)
+    assert found.verdict is Verdict.INVALID
+    assert "racebench.explore(…, schedule='v1:" in str(found)
+    assert "racebench replay" not in str(found)
+    assert bench.hammer(create, setup=app.SCHEMA, invariant=app.TWINS, seconds=0.5).counts["violations"] > 0
+
+
+@pytest.mark.parametrize("invariant", [app.no_twins, app.assert_no_twins, "applications:no_twins", app.TWINS])
+@pytest.mark.parametrize("setup", [app.set_up, "applications:set_up", app.SCHEMA], ids=lambda s: str(s)[:20])
+def test_setup_and_invariant_are_sql_or_callables(bench: Bench, setup: Any, invariant: Any) -> None:
+    assert explored(bench, app.create_order, setup=setup, invariant=invariant).verdict is Verdict.INVALID
+    assert explored(bench, app.create_order_locked, setup=setup, invariant=invariant).verdict is Verdict.VALID
+
+
+# What the user got wrong
+
+
+@pytest.mark.parametrize(
+    ("subject", "message"),
+    [
+        ("applications:nothing", "'applications:nothing' cannot be imported: applications has no 'nothing'"),
+        ("applications:create_oder", "did you mean 'create_order'?"),
+        (
+            "no_such_module:f",
+            "cannot be imported: ModuleNotFoundError: No module named 'no_such_module'; run racebench",
+        ),
+        ("applications", "'applications' does not name a callable; write module:function"),
+        ("applications:not_callable", "is int, not something to call"),
+        (app.needs_two, "needs 2 arguments (connection, customer)"),
+        (app.is_async, "is async; racebench schedules synchronous code"),
+        (app.is_a_generator, "is a generator: calling it does nothing"),
+        (app.left_open, "applications:left_open leaves its transaction open; commit before it returns"),
+        (app.leaves, "applications:leaves called sys.exit(3)"),
+        (app.fails, 'fails when it runs alone, right after the setup: raises UndefinedTable: relation "nowhere"'),
+    ],
+)
+@pytest.mark.parametrize("driver", ["explore", "hammer"])
+def test_a_call_that_cannot_be_is_named(bench: Bench, driver: str, subject: Any, message: str) -> None:
+    drive = bench.explore if driver == "explore" else bench.hammer
+    with pytest.raises(UsageProblem) as caught:
+        drive(subject, setup=app.SCHEMA, invariant=app.TWINS)
+    said = str(caught.value)
+    if driver == "hammer":
+        message = message.replace("raises ", "")
+    assert message in said
+    assert "\n" not in said
+    assert _nothing_left(bench)
+
+
+@pytest.mark.parametrize(
+    ("subject", "message"),
+    [
+        (app.elsewhere, "works in schema 'public', racebench's tables are in"),
+        (app.holds_a_lock_in_python, "did not come to its next statement in 0.5 s: it is in Python at "),
+        (app.says_nothing, "made no round trip that racebench sees"),
+        (app.takes_turns, "the same schedule took another course at step"),
+    ],
+)
+def test_a_call_that_cannot_be_scheduled_is_named(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, subject: Any, message: str
+) -> None:
+    monkeypatch.setattr(gates, "MOST_SECONDS", 0.5)
+    with pytest.raises(RacebenchError) as caught:
+        bench.explore(subject, setup=app.SCHEMA, invariant=app.TWINS)
+    assert message in str(caught.value)
+    assert _nothing_left(bench)
+
+
+def test_a_witness_that_cannot_be_run_again_is_said_to_be_not_deterministic(bench: Bench) -> None:
+    with pytest.raises(UsageProblem, match="not deterministic"):
+        explored(bench, app.does_more_every_third_time)
+    assert _nothing_left(bench)
+
+
+def test_a_witness_says_which_row_is_wrong_and_who_runs_what(bench: Bench) -> None:
+    said = str(explored(bench, app.create_order, app.create_order_and_commit))
+    assert "(s1 applications:create_order, s2 applications:create_order_and_commit)" in said
+    assert "'invariant' is broken by number = 1" in said
+    said = str(explored(bench, app.create_order, invariant=app.assert_no_twins))
+    assert "'invariant' is broken: two orders have the same number" in said
+    assert "s1 applications:create_order" not in said  # both run it
+
+
+def test_a_call_that_swallows_everything_is_named(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gates, "MOST_SECONDS", 0.5)
+    with pytest.raises(UsageProblem, match="it swallows every exception, BaseException too"):
+        bench.explore(app.swallows_everything, setup=app.SCHEMA, schedule="v1:applications/swallows_everything:s1")
+    assert _nothing_left(bench)
+
+
+def test_a_setup_or_an_invariant_that_is_wrong_is_named(bench: Bench) -> None:
+    for given, message in (
+        ({"setup": app.no_set_up}, "the setup 'applications:no_set_up' failed: SyntaxError"),
+        ({"setup": "CREATE TABLE ("}, "the setup:1: the server refuses this: syntax error"),
+        ({"setup": "missing.sql"}, "missing.sql: cannot be read (No such file or directory)"),
+        ({"setup": ""}, "the setup is empty"),
+        ({"invariant": "SELECT nothing"}, 'the invariant: the server refuses this query: column "nothing"'),
+        ({"invariant": app.fails}, "the invariant 'applications:fails' failed: UndefinedTable"),
+        ({"invariant": "SELECT number FROM orders"}, "break the invariant when the calls run one after the other"),
+        ({"sessions": 10}, "sessions is a number from 1 to 9"),
+    ):
+        with pytest.raises(UsageProblem) as caught:
+            explored(bench, app.create_order, **given)
+        assert message in str(caught.value), given
+        assert _nothing_left(bench)
+
+
+def _nothing_left(bench: Bench) -> bool:
+    """Whether no schema and no open transaction is left on the server; a session that was closed may still be going."""
+
+    def gone() -> bool:
+        return _is_clean(bench)
+
+    try:
+        wait_for(gone, "a schema or an open transaction is left")
+    except AssertionError:
+        with connect(bench._up()) as connection:
+            left = connection.execute("SELECT pid, application_name, state, wait_event, query FROM pg_stat_activity")
+            raise AssertionError(f"a schema or an open transaction is left: {left.fetchall()}") from None
+    return True
+
+
+def _is_clean(bench: Bench) -> bool:
+    with connect(bench._up()) as connection:
+        # Not any of racebench's: a command that a test interrupted may have been the last in this server's slot.
+        schemas = connection.execute("SELECT FROM pg_namespace WHERE nspname = %s", (bench._schema,)).fetchall()
+        open_ = connection.execute("SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in%'").fetchone()
+    return not schemas and open_ == (0,)
+
+
+# Hammering
+
+
+def test_a_racy_function_breaks_under_load_and_a_right_one_does_not(bench: Bench) -> None:
+    racy = bench.hammer(app.create_order, setup=app.SCHEMA, invariant=app.TWINS, seconds=0.5)
+    assert (racy.verdict, racy.counts["violations"] > 0) == (Verdict.INVALID, True)
+    with pytest.raises(RaceFound, match="Invariant 'invariant' is broken by"):
+        racy.assert_clean()
+    right = bench.hammer(app.create_order_locked, setup=app.SCHEMA, invariant=app.no_twins, operations=200)
+    assert right.assert_clean().counts["committed"] == 200
+    one = bench.hammer(app.create_order_in_one_statement, setup=app.SCHEMA, invariant=app.TWINS, operations=400)
+    assert one.counts["committed"] == 400
+
+
+def test_what_calls_are_refused_alone_too_is_no_anomaly_under_load(bench: Bench) -> None:
+    refused = bench.hammer(app.create_order, setup=app.UNIQUE, invariant=app.TWINS, seconds=0.5)
+    assert refused.counts["refused"] > 0
+    assert refused.verdict is Verdict.INVALID
+    sold_out = bench.hammer(app.buy_locked, setup=app.SCHEMA, invariant=app.OVERSOLD, operations=200)
+    assert sold_out.counts["committed"] == 1
+    assert sold_out.counts["refused"] == 0
+    assert sold_out.result.errors == {callables.code(app.OutOfStock()): 199}
+    assert sold_out.verdict is Verdict.VALID
+
+
+def test_a_call_that_ends_its_process_is_named(bench: Bench) -> None:
+    with pytest.raises(UsageProblem, match="ends its process"):
+        bench.hammer("os:abort")
+    assert _nothing_left(bench)
+
+
+# Tables that are put back
+
+
+SHOP = """
+CREATE TABLE customers (id serial PRIMARY KEY, name text);
+CREATE TABLE purchases (id serial PRIMARY KEY, customer int NOT NULL REFERENCES customers ON DELETE CASCADE, made int
+  GENERATED ALWAYS AS (customer * 2) STORED);
+CREATE TABLE log (what text);
+CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO log VALUES (TG_OP); RETURN NULL; END $$;
+INSERT INTO customers (name) VALUES ('Ann'), (E'tab\\there'), (NULL);
+INSERT INTO purchases (customer) VALUES (1), (2);
+CREATE TRIGGER note AFTER INSERT OR DELETE ON purchases FOR EACH ROW EXECUTE FUNCTION note();
+"""
+
+
+@pytest.mark.parametrize("owner", [True, False], ids=["superuser", "ordinary user"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        "INSERT INTO customers (name) VALUES ('Bob')",
+        "UPDATE customers SET name = 'Eve'",
+        "DELETE FROM customers WHERE id = 1",
+        "TRUNCATE customers CASCADE",
+        "DELETE FROM purchases; INSERT INTO purchases (customer) VALUES (3), (3)",
+        "SELECT nextval('customers_id_seq')",
+        "UPDATE customers SET id = id + 10 WHERE id = 3",
+    ],
+)
+def test_tables_and_sequences_are_put_back(users_server: UsersServer, owner: bool, change: str) -> None:
+    role = f"restorer_{new_name()[-6:]}"
+    with psycopg.connect(users_server.dsn(), autocommit=True) as admin:
+        admin.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'secret'")
+        admin.execute(f"CREATE SCHEMA {role} AUTHORIZATION {role}")
+        dsn = users_server.dsn() if owner else users_server.dsn(user=role, password="secret")
+        try:
+            with psycopg.connect(dsn, options=f"-csearch_path={role}", autocommit=True) as connection:
+                connection.execute(SHOP)
+                snapshot = Snapshot(connection, role)
+                before = _contents(connection)
+                for _ in range(2):
+                    connection.execute(change)
+                    assert _contents(connection) != before
+                    snapshot.restore()
+                    assert _contents(connection) == before
+                    snapshot.restore()
+        finally:
+            admin.execute(f"DROP SCHEMA {role} CASCADE")
+            admin.execute(f"DROP ROLE {role}")
+
+
+def _contents(connection: psycopg.Connection[Any]) -> list[Any]:
+    found: list[Any] = []
+    for table in ("customers", "purchases", "log"):
+        found += connection.execute(f"SELECT '{table}', t.* FROM {table} t ORDER BY 2").fetchall()
+    for sequence in ("customers_id_seq", "purchases_id_seq"):
+        found += connection.execute(f"SELECT last_value, is_called FROM {sequence}").fetchall()
+    return found
+
+
+def test_too_much_to_put_back_is_said(embedded: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("racebench.postgres.snapshot._MOST_ROWS", 10)
+    with Bench() as bench, pytest.raises(DatabaseProblem, match='"many" has 11 rows after the setup; 10 are the most'):
+        explored(bench, app.create_order, setup=app.SCHEMA + "CREATE TABLE many AS SELECT generate_series(1, 11)")
+
+
+# The application's own tables, made once
+
+
+def test_tables_of_the_application_stay_and_their_rows_are_put_back(cache_folder: Path) -> None:
+    with Bench() as bench, psycopg.connect(bench.dsn, autocommit=True) as connection:
+        connection.execute(app.SCHEMA)
+        connection.execute("INSERT INTO orders (number) VALUES (7)")
+        for _ in range(2):
+            found = bench.explore(app.create_order, invariant=app.TWINS)
+            assert isinstance(found, Exploration)
+            assert found.verdict is Verdict.INVALID
+            assert connection.execute("SELECT id, number FROM orders").fetchall() == [(1, 7)]
+        assert bench.hammer(app.create_order_locked, invariant=app.TWINS, operations=100).counts["committed"] == 100
+        assert connection.execute("SELECT id, number FROM orders").fetchall() == [(1, 7)]
+
+
+def test_the_users_own_server_serves_too(users_server: UsersServer) -> None:
+    with Bench(users_server.dsn()) as bench:
+        found = explored(bench, app.create_order_in_one_statement, setup=app.SCHEMA)
+        assert found.verdict is Verdict.INVALID
+        assert users_server.password not in str(found)
+    with psycopg.connect(users_server.dsn()) as connection:
+        assert connection.execute("SELECT FROM pg_namespace WHERE nspname LIKE 'racebench%'").fetchall() == []
+
+
+# The command line
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Path:
+    """A project of one module, one script and a schema, in the folder of the `racebench` fixture."""
+    (tmp_path / "shop.py").write_text(Path(app.__file__).read_text())
+    (tmp_path / "schema.sql").write_text(app.SCHEMA)
+    (tmp_path / "insert.sql").write_text(
+        "BEGIN;\nSELECT coalesce(max(number), 0) + 1 AS number FROM orders \\gset\n"
+        "INSERT INTO orders (number) VALUES (:number);\nCOMMIT;\n"
+    )
+    (tmp_path / "locked.sql").write_text(
+        "BEGIN;\nSELECT pg_advisory_xact_lock(1);\nSELECT coalesce(max(number), 0) + 1 AS number FROM orders \\gset\n"
+        "INSERT INTO orders (number) VALUES (:number);\nCOMMIT;\n"
+    )
+    return tmp_path
+
+
+OWN = ("--schema", "./schema.sql", "--invariant", app.TWINS, "--no-save", "--fail-on", "any")
+
+
+@pytest.mark.parametrize(
+    ("subject", "code"),
+    [
+        (("./insert.sql",), 3),
+        (("./locked.sql",), 0),
+        (("--call", "shop:create_order"), 3),
+        (("--call", "shop:create_order_locked"), 0),
+        (("--call", "shop:create_order_in_one_statement"), 3),
+    ],
+)
+def test_own_code_on_the_command_line(racebench: Command, shop: Path, subject: tuple[str, ...], code: int) -> None:
+    run = racebench("run", *subject, *OWN, "-w", "4", "-n", "2000")
+    assert (run.returncode, run.stderr) == (code, "")
+    explore = racebench("explore", *subject, *OWN)
+    assert (explore.returncode, explore.stderr) == (code, "")
+    command = [line for line in explore.stdout.splitlines() if "racebench replay" in line]
+    assert bool(command) == (code == 3)
+    if command:
+        replay = racebench(*shlex.split(command[0])[1:])
+        assert (replay.returncode, replay.stderr) == (0, "")
+        assert "1 violation" in replay.stdout
+
+
+@pytest.mark.parametrize("command", [("explore",), ("run", "-w", "2", "-n", "20")], ids=lambda each: each[0])
+def test_what_a_call_prints_is_no_part_of_the_report(racebench: Command, shop: Path, command: tuple[str, ...]) -> None:
+    done = racebench(*command, "--call", "shop:create_order_and_say_so", *OWN[:-2], "--json", "-")
+    assert done.returncode == 0
+    json.loads(done.stdout)
+    assert "an order" in done.stderr
+
+
+@pytest.mark.parametrize("command", [("explore",), ("run", "-w", "2", "-n", "20")], ids=lambda each: each[0])
+def test_a_result_without_an_invariant_says_so(racebench: Command, shop: Path, command: tuple[str, ...]) -> None:
+    said = "no --invariant was given, so only errors were looked for"
+    done = racebench(*command, "./insert.sql", "--schema", "schema.sql", "--no-save")
+    assert (done.returncode, said in done.stdout) == (0, True)
+    assert said not in racebench(*command, "./insert.sql", *OWN).stdout
+
+
+def test_an_exception_of_the_applications_own_is_named_under_load(racebench: Command, shop: Path) -> None:
+    (shop / "schema.sql").write_text(app.UNIQUE)
+    done = racebench("run", "--call", "shop:create_order_or_give_up", *OWN, "-w", "4", "-n", "2000")
+    assert (done.returncode, done.stderr) == (3, "")
+    assert "RuntimeError: <give up> (shop.py:" in " ".join(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("subjects", "names"),
+    [
+        (("./insert.sql", "./locked.sql"), ("insert", "locked")),
+        (("./insert.sql", "./other/insert.sql"), ("./insert.sql", "./other/insert.sql")),
+        (
+            ("--call", "shop:create_order", "--call", "shop:create_order_locked"),
+            ("create_order", "create_order_locked"),
+        ),
+    ],
+)
+def test_each_file_and_each_call_is_a_contestant(
+    racebench: Command, shop: Path, subjects: tuple[str, ...], names: tuple[str, str]
+) -> None:
+    (shop / "other").mkdir()
+    shutil.copy(shop / "locked.sql", shop / "other" / "insert.sql")
+    load = ("--rounds", "2", "-w", "4", "-n", "400", "--reference", names[1], "--json", "-")
+    done = racebench("compare", *subjects, *OWN, *load)
+    assert (done.returncode, done.stderr) == (3, "")
+    runs = json.loads(done.stdout)["runs"]
+    assert {run["strategy"]: run["verdict"] for run in runs} == {names[0]: "INVALID", names[1]: "VALID"}
+    assert len(runs) == 4
+    shown = racebench("compare", *subjects, *OWN, *load[:-2])
+    assert f"{names[0]} is INVALID: " in " ".join(shown.stdout.split())  # nobody expected anything of it
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ("compare", "insert.sql", *OWN),
+            "needs two strategies or more, not only 'insert'; add another file or --call",
+        ),
+        (("compare", "insert.sql", "quota"), "'quota' is not a file of SQL"),
+        (("compare", "quota", "oversell"), "'quota' is not a file of SQL"),
+        (("compare", "insert.sql", "--call", "shop:f"), "both 'insert.sql' and --call shop:f"),
+        (("compare", "insert.sql", "missing.sql"), "missing.sql: cannot be read"),
+        (("run", "naive", "--call", "shop:f"), "both 'naive' and --call shop:f"),
+        (("run", "--setup", "schema.sql"), "--setup goes with --call or a file of SQL"),
+        (("explore", "quota", "--invariant", "SELECT 1"), "--invariant goes with --call or a file of SQL"),
+        (("run", "missing.sql"), "missing.sql: cannot be read"),
+        (("run", "--call", "shop"), "'shop' does not name a callable"),
+        (("run", "--call", "shop:create_order", "--connections-per-worker", "2"), "--call runs Python"),
+        (("explore", "insert.sql", "-s", "naive"), "strategy 'naive' not found in insert"),
+        (("replay", "v1:a/b:s1", "--call", "shop:create_order"), "strategy 'b' not found in shop"),
+        (("explore", "--call", "shop:nothing"), "cannot be imported: shop has no 'nothing'"),
+    ],
+)
+def test_a_users_mistake_is_one_line(racebench: Command, shop: Path, arguments: tuple[str, ...], message: str) -> None:
+    done = racebench(*arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_what_looks_at_other_transactions_is_no_plain_read_in_a_call_either(embedded: Target) -> None:
+    with connect(embedded) as monitor:
+        surroundings = Surroundings(monitor, "public", "here")
+        asked = {"pg_current_snapshot", "txid_snapshot_xmin", "nextval", "max", "now"}
+        assert surroundings.volatile(asked) == {"pg_current_snapshot", "nextval"}
+        assert surroundings.volatile({"pg_current_snapshot", "now"}) == {"pg_current_snapshot"}

@@ -1,0 +1,223 @@
+"""The pytest fixtures as a project uses them: in a pytest of its own, with the examples and with pytest-xdist."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from conftest import UsersServer, wait_for
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+ORDERS = """
+SCHEMA = "CREATE TABLE orders (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, number int NOT NULL)"
+TWINS = "SELECT number FROM orders GROUP BY number HAVING count(*) > 1"
+
+def create_order(connection):
+    with connection.transaction():
+        (number,) = connection.execute("SELECT coalesce(max(number), 0) + 1 FROM orders").fetchone()
+        connection.execute("INSERT INTO orders (number) VALUES (%s)", [number])
+"""
+
+
+def run_pytest(folder: Path, *arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Run pytest in a project's folder, with nothing of this project's settings."""
+    return subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "--rootdir",
+            ".",
+            "-c",
+            os.devnull,
+            *arguments,
+        ],
+        cwd=folder,
+        env={**os.environ, **(env or {})},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+@pytest.mark.parametrize("name", ["psycopg", "sqlalchemy", "django"])
+def test_an_examples_race_is_found_and_its_fix_is_proved(tmp_path: Path, name: str) -> None:
+    project = shutil.copytree(EXAMPLES / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    done = run_pytest(project)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "1 failed, 1 passed" in done.stdout
+    assert "test_create_order_is_race_free" in done.stdout
+    assert "create_order: 1 violation" in done.stdout
+    assert "assert_clean" not in done.stdout  # nothing of racebench's inside
+    assert ".py:" in done.stdout
+    (source,) = (path for path in project.rglob("*.py") if "def create_order_fixed" in path.read_text())
+    source.write_text(_fixed(source.read_text()))
+    done = run_pytest(project)
+    assert done.returncode == 0, done.stdout
+    assert "2 passed" in done.stdout
+
+
+def _fixed(text: str) -> str:
+    """The example with the fix under the name that was racy."""
+    racy = text.replace("def create_order(", "def _create_order(").replace("    create_order()", "    _create_order()")
+    return racy + "\n\ncreate_order = create_order_fixed\n"
+
+
+def test_a_function_made_in_a_test_of_djangos_models_is_hammered(tmp_path: Path) -> None:
+    project = tmp_path / "django"
+    shutil.copytree(EXAMPLES / "django", project)
+    (project / "test_shop.py").rename(project / "common.py")
+    (project / "test_made.py").write_text(
+        "from common import shop, twins\n"
+        "def test_it(racebench, shop):\n"
+        "    def create():\n"
+        "        from shop.models import create_order_fixed\n"
+        "        create_order_fixed()\n"
+        "    racebench.hammer(create, workers=2, operations=20, invariant=twins).assert_clean()\n"
+    )
+    done = run_pytest(project)
+    assert done.returncode == 0, done.stdout
+
+
+def test_a_failure_has_the_lanes_and_is_replayed_from_the_test(tmp_path: Path) -> None:
+    (tmp_path / "test_orders.py").write_text(
+        ORDERS + "\ndef test_it(racebench):\n    racebench.explore(create_order, setup=SCHEMA, invariant=TWINS)\n"
+    )
+    done = run_pytest(tmp_path)
+    assert done.returncode == 1
+    (schedule,) = {word.strip("'") for word in done.stdout.split() if word.startswith("'v1:")}
+    assert "test_orders.py:7" in done.stdout
+    assert "--call test_orders:create_order" in done.stdout
+    (tmp_path / "test_again.py").write_text(
+        "from test_orders import *\ndef test_it(racebench):\n"
+        f"    racebench.explore(create_order, setup=SCHEMA, invariant=TWINS, schedule={schedule!r})\n"
+    )
+    again = run_pytest(tmp_path, "test_again.py")
+    assert again.returncode == 1
+    assert "create_order: 1 violation" in again.stdout
+
+
+def test_a_setup_and_an_invariant_hold_for_the_rest_of_the_test(tmp_path: Path) -> None:
+    (tmp_path / "test_orders.py").write_text(
+        ORDERS
+        + "\nimport pytest\ndef test_it(racebench):\n"
+        + "    with pytest.raises(AssertionError):\n"
+        + "        racebench.explore(create_order, setup=SCHEMA, invariant=TWINS)\n"
+        + "    pressed = racebench.hammer(create_order, workers=4, operations=2000)\n"
+        + "    with pytest.raises(AssertionError, match='is broken by'):\n"
+        + "        pressed.assert_clean()\n"
+        + "def test_another(racebench):\n"
+        + "    racebench.explore(create_order, setup=SCHEMA)\n"
+        + "def test_errors_alone(racebench):\n"
+        + "    racebench.explore(create_order, setup=SCHEMA, invariant=())\n"
+    )
+    done = run_pytest(tmp_path)
+    assert done.returncode == 0, done.stdout
+    assert "3 passed, 1 warning" in done.stdout
+    assert "no invariant is given, so only errors are looked for" in done.stdout
+
+
+def test_a_mistake_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "test_orders.py").write_text(
+        "def wrong(one, two): pass\ndef test_it(racebench):\n    racebench.explore(wrong)\n"
+        "def test_other(racebench):\n    racebench.hammer('nothing:here')\n"
+    )
+    done = run_pytest(tmp_path)
+    assert "racebench: 'test_orders:wrong' needs 2 arguments (one, two)" in done.stdout
+    assert "racebench: 'nothing:here' cannot be imported: ModuleNotFoundError" in done.stdout
+    assert "Traceback" not in done.stdout
+
+
+def test_a_dsn_of_ones_own(tmp_path: Path, users_server: UsersServer) -> None:
+    (tmp_path / "test_orders.py").write_text(
+        ORDERS + "\ndef test_it(racebench):\n    racebench.explore(create_order, setup=SCHEMA, invariant=TWINS)\n"
+    )
+    done = run_pytest(tmp_path, "--racebench-dsn", users_server.dsn())
+    assert done.returncode == 1
+    assert "(external)" in done.stdout
+    assert users_server.password not in done.stdout
+    wrong = run_pytest(tmp_path, "--racebench-dsn", users_server.dsn(password="no"))
+    assert "racebench: cannot connect to 127.0.0.1" in wrong.stdout
+    assert wrong.returncode == 1
+
+
+def test_nothing_is_loaded_until_it_is_used(tmp_path: Path) -> None:
+    (tmp_path / "test_light.py").write_text(
+        "import sys\ndef test_it():\n"
+        "    ours = {name for name in sys.modules if name.split('.')[0] == 'racebench'}\n"
+        "    assert ours == {'racebench', 'racebench.pytest_plugin'}\n"
+        "    assert not {'psycopg', 'numpy', 'click', 'rich.console', 'multiprocess'} & set(sys.modules)\n"
+    )
+    done = run_pytest(tmp_path, "-p", "no:hypothesispytest", "-p", "no:xdist")
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_workers_of_xdist_share_a_server(tmp_path: Path) -> None:
+    # Each of the two tests waits for the other, so that they run in two workers.
+    body = """
+import os, time, psycopg, pytest
+@pytest.mark.parametrize("me, other", [("a", "b"), ("b", "a")])
+def test_it(racebench, tmp_path_factory, me, other):
+    with psycopg.connect(racebench.dsn) as connection:
+        row = connection.execute("SELECT pg_postmaster_start_time()::text, current_schema()").fetchone()
+    with open(f"{me}.partial", "w") as file:
+        file.write(f"{row[0]}|{row[1]}")
+    os.rename(f"{me}.partial", me)
+    deadline = time.monotonic() + 60
+    while not os.path.exists(other):
+        assert time.monotonic() < deadline, "the other did not come"
+        time.sleep(0.01)
+    racebench.explore(create, setup="CREATE TABLE IF NOT EXISTS t (n int)", invariant="SELECT 1 WHERE false")
+
+def create(connection):
+    with connection.transaction():
+        connection.execute("INSERT INTO t VALUES (1)")
+"""
+    (tmp_path / "test_both.py").write_text(body)
+    done = run_pytest(tmp_path, "-n", "2")
+    assert done.returncode == 0, done.stdout
+    (server, schema), (other_server, other_schema) = ((tmp_path / name).read_text().split("|") for name in ("a", "b"))
+    assert server == other_server
+    assert schema != other_schema
+
+
+def test_a_terminated_pytest_leaves_nothing_on_the_users_server(tmp_path: Path, users_server: UsersServer) -> None:
+    """SIGTERM comes while a statement waits for a lock that nobody will give."""
+    (tmp_path / "test_orders.py").write_text(
+        ORDERS
+        + """
+def waits(connection):
+    with connection.transaction():
+        connection.execute("SELECT pg_advisory_xact_lock(4711)")
+        create_order(connection)
+
+def test_it(racebench):
+    racebench.hammer(waits, workers=2, seconds=30, setup=SCHEMA, invariant=TWINS)
+"""
+    )
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", ".", "-c", os.devnull]
+    with users_server.connect() as stranger:
+        stranger.execute("SELECT pg_advisory_lock(4711)")
+        process = subprocess.Popen(
+            [*command, "--racebench-dsn", users_server.dsn()],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        waiting = "SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+        wait_for(lambda: stranger.execute(waiting).fetchone() is not None, "nobody waits for the lock")
+        process.terminate()
+        said, _ = process.communicate(timeout=60)
+    assert process.returncode == 2, said
+    assert users_server.schemas() == []
+    assert users_server.sessions() == 0

@@ -1,0 +1,104 @@
+"""docs/performance.md shows what results/reference says, and nothing else; no benchmark is run here."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
+NAMES = ("load", "detection", "check", "start", "consumer", "explore", "frontrun")
+
+
+@pytest.fixture(autouse=True)
+def from_the_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT)  # benchmarks/ is no part of the package
+
+
+def cell(low: float, high: float) -> dict[str, object]:
+    from benchmarks.measurement import sample
+
+    return {"throughput_per_s": sample([low, high]), "client_cpu_us": sample([None, None])}
+
+
+def document(cells: list[dict[str, object]]) -> dict[str, object]:
+    return {
+        "benchmark": "load",
+        "created": "2026-01-02T03:04:05Z",
+        "rounds": 2,
+        "parameters": {},
+        "machine": {"processor": None, "cpu_count": 2, "memory_gb": 8.0, "machine": "x86_64", "system": "Linux 6"},
+        "versions": {"python": "3.11.7", "pgbench": "18.4"},
+        "server": {"server_version": "18.4"},
+        "cells": cells,
+    }
+
+
+def test_every_table_of_the_page_is_what_its_figures_say() -> None:
+    from benchmarks.page import render
+
+    assert render(PAGE) == PAGE, "make it again: python -m benchmarks.page"
+
+
+def test_the_page_has_a_place_for_every_benchmark() -> None:
+    assert tuple(re.findall(r"<!-- table: (\S+) -->", PAGE)) == NAMES
+    assert PAGE.count("<!-- end -->") == len(NAMES)
+
+
+def test_every_command_of_the_page_exists() -> None:
+    for name in re.findall(r"python -m benchmarks\.(\w+)", PAGE):
+        assert (ROOT / "benchmarks" / f"{name}.py").exists(), name
+
+
+def test_a_benchmark_without_figures_says_so(tmp_path: Path) -> None:
+    from benchmarks.page import render
+
+    assert render(PAGE, tmp_path).count("Not measured yet.") == len(NAMES)
+
+
+def test_a_cell_is_compared_with_the_best_threads_of_pgbench() -> None:
+    from benchmarks import load
+    from benchmarks.measurement import markdown
+
+    contestants = {
+        "racebench prepared": cell(90, 110),
+        "pgbench prepared -j 1": cell(80, 80),
+        "pgbench prepared -j 2": cell(100, 100),
+    }
+    made = document([{"strategy": "naive", "workers": 2, "contestants": contestants}])
+    text = markdown(made, load.tables(made))
+    assert (
+        "| `naive` | 2 | 100 [90.0–110] | 100 [100–100] (-j 2) | 1.00 [0.90–1.10] | 1.00 [0.90–1.10] | – | – |" in text
+    )
+    assert "Median ratio of all cells: aim at least 0.95; 1.00, met." in text
+    assert text.startswith("Measured on 2026-01-02: 2 cores, 8 GB, Linux 6, PostgreSQL 18.4, Python 3.11.7, pgbench")
+
+
+def test_a_ratio_is_of_the_medians_and_its_spread_within_rounds() -> None:
+    from benchmarks.measurement import ratios, sample
+
+    found = ratios(sample([10.0, 30.0, None]), sample([10.0, 10.0, 10.0]))
+    assert (found["median"], found["min"], found["max"]) == (2.0, 1.0, 3.0)
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 8])
+def test_in_alternating_rounds_each_is_before_each_other_as_often_as_after(count: int) -> None:
+    from benchmarks.measurement import alternating
+
+    contestants = list(range(count))
+    rounds = [alternating(contestants, number) for number in range(2 * count)]
+    assert all(sorted(each) == contestants for each in rounds)
+    for one in contestants:
+        for other in contestants[:one]:
+            assert sum(each.index(one) < each.index(other) for each in rounds) == count
+        assert sorted(each.index(one) for each in rounds) == sorted([*contestants, *contestants])
+
+
+def test_a_made_up_history_holds_what_it_says(tmp_path: Path) -> None:
+    from benchmarks import checkers, synthetic
+
+    synthetic.write(tmp_path, 3 * synthetic.STRETCH)
+    _, counts = checkers.with_racebench(tmp_path)
+    assert counts == synthetic.expected(3 * synthetic.STRETCH)

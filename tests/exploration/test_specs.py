@@ -1,0 +1,314 @@
+"""isolationtester's specs: read with their mistakes named, run in its own words, and written for it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from math import comb, factorial
+from pathlib import Path
+
+import psycopg
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from conftest import Command, Start, UsersServer, wait_for
+from racebench.core.errors import DatabaseProblem, ScenarioProblem
+from racebench.core.target import Target
+from racebench.exploration.isolationtester import runner
+from racebench.exploration.isolationtester.runner import Runner
+from racebench.exploration.isolationtester.specs import Blocker, Kind, parse
+
+SPECS = Path(__file__).parent / "specs"
+#: isolationtester waits six minutes for what we call impossible at once.
+OURS_ALONE = {"impossible"}
+ISOLATIONTESTER = next(Path("/usr/lib/postgresql").glob("*/lib/pgxs/src/test/isolation/isolationtester"), None)
+
+SMALL = """
+setup { CREATE TABLE t (v int); }
+teardown { DROP TABLE t; }
+session s1
+step a1 { INSERT INTO t VALUES (1); }
+session s2
+step b1 { SELECT * FROM t; }
+"""
+
+
+def output_of(target: Target, text: str, name: str = "test") -> str:
+    parts: list[str] = []
+    Runner(target, parts.append).run(parse(text, "test.spec"), name)
+    return "".join(parts)
+
+
+# Reading
+
+
+def test_a_spec_is_read_whole() -> None:
+    spec = parse((SPECS / "after.spec").read_text(), "after.spec")
+    assert [session.name for session in spec.sessions] == ["s1", "s2", "s3"]
+    assert [[step.name for step in session.steps] for session in spec.sessions] == [["b1", "u1", "c1"], ["u2"], ["u3"]]
+    assert len(spec.permutations) == 3
+    assert spec.permutations[0][3].blockers == (Blocker(kind=Kind.STEP, step="u2"),)
+    assert spec.permutations[2][2].blockers == (Blocker(kind=Kind.ONCE), Blocker(kind=Kind.STEP, step="u2"))
+    notices = parse((SPECS / "notices.spec").read_text(), "notices.spec")
+    assert notices.permutations[0][2].blockers == (Blocker(kind=Kind.NOTICES, step="say", notices=1),)
+    names = parse((SPECS / "names.spec").read_text(), "names.spec")
+    assert names.sessions[0].name == 'the "1st" # one'
+    assert names.step("permutation").sql == "SELECT 'a name like a word' AS said;"
+    assert [turn.step for turn in names.permutations[0]] == ["say it", "über", "permutation"]
+
+
+@given(st.lists(st.integers(1, 3), min_size=1, max_size=3))
+def test_all_interleavings_are_as_many_as_the_multinomial_says_and_each_once(lengths: list[int]) -> None:
+    text = "".join(
+        f"session s{n}\n" + "".join(f"step s{n}_{k} {{ SELECT 1; }}\n" for k in range(length))
+        for n, length in enumerate(lengths)
+    )
+    orders = [tuple(turn.step for turn in order) for order in parse(text, "x.spec").orders()]
+    expected = factorial(sum(lengths))
+    for length in lengths:
+        expected //= factorial(length)
+    assert len(orders) == len(set(orders)) == expected
+    if lengths == [2, 2]:
+        assert expected == comb(4, 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "x.spec:1:1: expected setup, teardown or a session, found the end of the file"),
+        ("setup", "x.spec:1:6: expected the SQL of the setup in { }, found the end of the file"),
+        ("session s1", "x.spec:1:11: expected a step, found the end of the file"),
+        ("session s1\nstep { SELECT 1; }", "x.spec:2:6: expected the name of a step, found 'SELECT 1;'"),
+        ("session s1\n  step a { SELECT 1;", "x.spec:2:10: this SQL block has no end; close it with }"),
+        ('session "s1\nstep a { }', "x.spec:1:9: this name has no closing quote on its line"),
+        ("session s1\nstep a { }\nsession s2\nstep a { }", "x.spec:4:6: there is a step 'a' already"),
+        (SMALL + "permutation a1 b2", "x.spec:8:16: there is no step 'b2'; known: a1, b1"),
+        (SMALL + "permutation a1(a1) b1", "x.spec:8:16: step 'a1' cannot wait for 'a1', which is of its own session"),
+        (SMALL + "permutation a1(b1 notices) b1", "x.spec:8:26: expected how many notices, found ')'"),
+        (SMALL + "permutation a1(b1", "x.spec:8:18: expected ',' or ')', found the end of the file"),
+        (SMALL + "permutation", "x.spec:8:12: expected the name of a step, found the end of the file"),
+        (SMALL + "permutation a1 b1\nsetup { }", "x.spec:9:1: expected a permutation, found 'setup'"),
+        (SMALL + "%", "x.spec:8:1: unexpected character '%'"),
+    ],
+)
+def test_a_spec_that_does_not_parse_is_said_to_with_line_and_column(text: str, message: str) -> None:
+    with pytest.raises(ScenarioProblem) as caught:
+        parse(text, "x.spec")
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
+
+
+# Conformance
+
+
+@pytest.mark.parametrize("path", sorted(SPECS.glob("*.spec")), ids=lambda path: path.stem)
+def test_the_output_is_isolationtesters(users_server: UsersServer, racebench: Command, path: Path) -> None:
+    done = racebench("explore", str(path), "--dsn", users_server.dsn())
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == path.with_suffix(".out").read_text()
+    assert _nothing_left(users_server)
+
+
+def test_there_is_a_spec_for_every_output_and_the_other_way_round() -> None:
+    assert {path.stem for path in SPECS.glob("*.spec")} == {path.stem for path in SPECS.glob("*.out")}
+
+
+@pytest.mark.skipif(ISOLATIONTESTER is None, reason="isolationtester is not installed; CI installs it")
+def test_the_expected_outputs_are_what_isolationtester_prints(users_server: UsersServer) -> None:
+    for path in sorted(SPECS.glob("*.spec")):
+        if path.stem not in OURS_ALONE:
+            assert isolationtester(users_server, path) == path.with_suffix(".out").read_text(), path.stem
+
+
+def isolationtester(server: UsersServer, path: Path) -> str:
+    """What PostgreSQL's own tester prints, in a database of its own."""
+    with psycopg.connect(server.dsn(), autocommit=True) as admin:
+        admin.execute("DROP DATABASE IF EXISTS isolation")
+        admin.execute("CREATE DATABASE isolation")
+        try:
+            with path.open() as spec:
+                return subprocess.run(
+                    [str(ISOLATIONTESTER), server.dsn(dbname="isolation")],
+                    stdin=spec,
+                    capture_output=True,
+                    text=True,
+                    timeout=60,
+                    env={**os.environ, "PGAPPNAME": f"isolation/{path.stem}"},
+                    check=True,
+                ).stdout
+        finally:
+            admin.execute("DROP DATABASE isolation WITH (FORCE)")
+
+
+def test_another_output_is_exit_3_with_the_difference(racebench: Command, tmp_path: Path) -> None:
+    (tmp_path / "small.spec").write_text(SMALL)
+    done = racebench("explore", "small.spec")
+    (tmp_path / "small.out").write_text(done.stdout)
+    assert racebench("explore", "small.spec", "--expected", "small.out").returncode == 0
+    (tmp_path / "small.out").write_text(done.stdout.replace("(1 row)", "(7 rows)"))
+    other = racebench("explore", "small.spec", "--expected", "small.out")
+    assert other.returncode == 3
+    assert "-(7 rows)" in other.stdout
+    assert "+(1 row)" in other.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ("explore", "missing.spec"),
+            "missing.spec: cannot be read (No such file or directory); name an existing spec",
+        ),
+        (("explore", "small.spec", "-s", "naive"), "--strategy means nothing for a spec; leave it out"),
+        (("explore", "small.spec", "--no-save"), "--no-save means nothing for a spec"),
+        (("explore", "small.spec", "--expected", "no.out"), "no.out: cannot be read"),
+        (("explore", "--expected", "no.out"), "--expected goes with a spec file"),
+        (("explore", "wrong.spec"), "wrong.spec:1:1: unexpected character '?'"),
+    ],
+)
+def test_a_users_mistake_is_one_line(
+    racebench: Command, tmp_path: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    (tmp_path / "small.spec").write_text(SMALL)
+    (tmp_path / "wrong.spec").write_text("?")
+    done = racebench(*arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+# Trouble under way
+
+
+def test_a_setup_that_fails_is_said_and_nothing_is_left(users_server: UsersServer, racebench: Command) -> None:
+    for where, text in (
+        ("setup failed", SMALL.replace("CREATE TABLE t (v int)", "CREATE TABLE t (")),
+        ("setup of session s1 failed", SMALL.replace("session s1\n", "session s1 setup { SELECT nothing; }\n")),
+    ):
+        with pytest.raises(DatabaseProblem, match=where):
+            output_of(_target(users_server), text)
+        assert _nothing_left(users_server)
+
+
+def test_a_teardown_that_fails_is_said_and_the_next_permutation_runs(embedded: Target) -> None:
+    text = SMALL.replace("DROP TABLE t", "DROP TABLE u; DROP TABLE t") + "permutation a1 b1\n"
+    assert 'teardown failed: table "u" does not exist' in output_of(embedded, text)
+
+
+def test_a_step_that_never_ends_is_named(users_server: UsersServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "MOST_SECONDS", 0.3)
+    text = SMALL.replace("SELECT * FROM t", "SELECT pg_sleep(60)")
+    with pytest.raises(DatabaseProblem, match=r"step b1 \(SELECT pg_sleep\(60\);\) did not come to an end in 0.3 s"):
+        output_of(_target(users_server), text)
+    wait_for(lambda: _nothing_left(users_server), "the sleeping session stays")
+
+
+def test_a_step_that_ends_its_session_is_shown_and_the_next_is_named(users_server: UsersServer) -> None:
+    text = SMALL.replace("SELECT * FROM t;", "SELECT pg_terminate_backend(pg_backend_pid());")
+    said = output_of(_target(users_server), text + "permutation a1 b1\n")
+    assert "FATAL:  terminating connection due to administrator command" in said
+    more = text + "step b2 { SELECT 2; }\npermutation a1 b1 b2\n"
+    with pytest.raises(DatabaseProblem, match=r"step b2 cannot be sent: .*; did a step before it end the session"):
+        output_of(_target(users_server), more)
+    assert _nothing_left(users_server)
+
+
+def test_a_strangers_lock_is_named(users_server: UsersServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "MOST_SECONDS", 0.3)
+    text = SMALL.replace("SELECT * FROM t", "SELECT pg_advisory_xact_lock(77)")
+    with psycopg.connect(users_server.dsn()) as stranger:
+        stranger.execute("SELECT pg_advisory_lock(77)")
+        pid = stranger.info.backend_pid
+        with pytest.raises(DatabaseProblem, match=f"it waits for session {pid}, which is not of the spec"):
+            output_of(_target(users_server), text)
+    wait_for(lambda: _nothing_left(users_server), "the waiting session stays")
+
+
+def test_an_interrupted_spec_leaves_nothing(users_server: UsersServer, start: Start, tmp_path: Path) -> None:
+    (tmp_path / "long.spec").write_text(SMALL.replace("SELECT * FROM t", "SELECT pg_sleep(60)"))
+    process = start("explore", "long.spec", "--dsn", users_server.dsn())
+    with psycopg.connect(users_server.dsn(), autocommit=True) as admin:
+        asleep = "SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
+        wait_for(lambda: admin.execute(asleep).fetchone() == (True,), "the spec never slept")
+        process.terminate()
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert errors.startswith("racebench: interrupted")
+    wait_for(lambda: _nothing_left(users_server), "something is left")
+
+
+def _target(server: UsersServer) -> Target:
+    from racebench.postgres.external import external
+
+    return external(server.dsn())
+
+
+def _nothing_left(server: UsersServer) -> bool:
+    """Whether no schema of ours and no session of a spec is left on the server."""
+    with psycopg.connect(server.dsn()) as connection:
+        schemas = connection.execute("SELECT FROM pg_namespace WHERE nspname LIKE 'racebench%'").fetchall()
+        sessions = connection.execute(
+            "SELECT FROM pg_stat_activity WHERE application_name LIKE 'isolation/%' AND state <> 'idle'"
+        ).fetchall()
+    return not schemas and not sessions
+
+
+# Writing
+
+
+WITNESSES = [
+    ("naive", ("--consumer", "cursor", "--polls", "2"), "(2 rows)"),
+    ("sequence", ("--consumer", "cursor", "--polls", "2"), "(1 row)"),
+    ("unique", (), 'ERROR:  duplicate key value violates unique constraint "events_version_unique"'),
+    ("unordered-rows", (), "ERROR:  deadlock detected"),
+]
+
+
+@pytest.mark.parametrize(("strategy", "more", "shows"), WITNESSES, ids=[each[0] for each in WITNESSES])
+def test_a_witness_is_written_for_isolationtester(
+    racebench: Command, users_server: UsersServer, tmp_path: Path, strategy: str, more: tuple[str, ...], shows: str
+) -> None:
+    where = () if strategy != "unordered-rows" else (str(deadlocking(tmp_path)),)
+    found = json.loads(racebench("explore", *where, "-s", strategy, *more, "--no-save", "--json", "-").stdout)
+    schedule = found["explorations"][0]["witness"]["schedule"]
+    scenario = ("--scenario", *where) if where else ()
+    done = racebench("replay", schedule, *scenario, "--export-spec", "witness.spec")
+    assert (done.returncode, done.stderr) == (0, "")
+    path = tmp_path / "witness.spec"
+    assert racebench("replay", schedule, *scenario, "--export-spec", "-").stdout == path.read_text()
+    ours = racebench("explore", "witness.spec", "--dsn", users_server.dsn())
+    assert (ours.returncode, ours.stderr) == (0, "")
+    assert shows in ours.stdout
+    if ISOLATIONTESTER is not None:
+        assert isolationtester(users_server, path) == ours.stdout
+
+
+def deadlocking(folder: Path) -> Path:
+    """A scenario of one's own, in which two sessions lock two rows in another order."""
+    made = folder / "accounts"
+    made.mkdir()
+    (made / "scenario.toml").write_text(
+        'title = "Transfers"\nsummary = "Rows in another order."\nschema = "schema.sql"\nforbid = ["refused"]\n'
+        '[invariants]\nsum = "SELECT 1 WHERE (SELECT sum(v) FROM t) <> 0"\n'
+        '[strategies.unordered-rows]\nsummary = "As they come."\nscript = "move.sql"\n'
+    )
+    (made / "schema.sql").write_text(
+        "CREATE TABLE t (id int PRIMARY KEY, v int);\nINSERT INTO t VALUES (1, 0), (2, 0);\n"
+    )
+    (made / "move.sql").write_text(
+        "\\set one :client_id + 1\n\\set other 2 - :client_id\nBEGIN;\n"
+        "UPDATE t SET v = v - 1 WHERE id = :one;\nUPDATE t SET v = v + 1 WHERE id = :other;\nCOMMIT;\n"
+    )
+    return made
+
+
+def test_what_a_spec_cannot_hold_is_said(racebench: Command, tmp_path: Path) -> None:
+    (tmp_path / "brace.sql").write_text("INSERT INTO t VALUES ('}');\n")
+    (tmp_path / "schema.sql").write_text("CREATE TABLE t (v text);\n")
+    own = ("brace.sql", "--schema", "schema.sql", "--invariant", "SELECT 1 FROM t HAVING count(*) > 1")
+    done = racebench("replay", "v1:brace/brace:s1.s1.s1", *own, "--export-spec", "x.spec")
+    assert done.returncode == 2
+    assert "has a '}' in it, which ends an SQL block in a spec" in done.stderr
+    assert not (tmp_path / "x.spec").exists()

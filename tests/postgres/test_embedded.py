@@ -1,0 +1,269 @@
+"""The embedded server: shared by nobody, reused, and gone when its command is gone, however that ended."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from conftest import Command, Start, wait_for
+from racebench.core.errors import DatabaseProblem, UsageProblem
+from racebench.postgres import embedded
+from racebench.postgres.embedded import EmbeddedServer
+from racebench.postgres.session import connect
+
+
+@pytest.fixture
+def cache(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty cache for one test."""
+    folder = Path(tempfile.mkdtemp(prefix="racebench-cache-"))
+    folder.chmod(0o755)
+    monkeypatch.setenv("RACEBENCH_CACHE_DIR", str(folder))
+    yield folder
+    shutil.rmtree(folder)
+
+
+def servers(cache: Path) -> list[int]:
+    """The postmasters whose data is under a cache."""
+    listing = subprocess.run(["ps", "-wweo", "pid=,args="], capture_output=True, text=True, check=True).stdout
+    lines = [line.split(None, 1) for line in listing.splitlines()]
+    return [int(pid) for pid, arguments in lines if "postgres -D" in arguments and str(cache) in arguments]
+
+
+def test_a_server_has_the_connections_asked_for_and_is_gone_afterwards(cache: Path) -> None:
+    with EmbeddedServer(connections=150) as target, connect(target) as connection:
+        row = connection.execute("SELECT current_setting('max_connections')::int, current_setting('fsync')").fetchone()
+        assert row is not None
+        assert row[0] >= 150
+        assert row[1] == "on"
+        assert len(servers(cache)) == 1
+    assert servers(cache) == []
+
+
+@pytest.mark.parametrize("version", embedded.VERSIONS)
+def test_each_version_is_the_version_it_says(cache: Path, version: int) -> None:
+    with EmbeddedServer(version=version, connections=8) as target, connect(target) as connection:
+        assert connection.info.server_version // 10000 == version
+
+
+def test_the_data_directory_is_reused(cache: Path) -> None:
+    with EmbeddedServer(connections=8) as target, connect(target) as connection:
+        connection.execute("CREATE TABLE kept (a int)")
+    with EmbeddedServer(connections=8) as target, connect(target) as connection:
+        connection.execute("SELECT * FROM kept")
+    assert len(list(cache.glob("postgresql-18/slot-*/data"))) == 1
+
+
+def test_two_at_once_are_two_servers_and_ending_one_leaves_the_other(cache: Path) -> None:
+    with EmbeddedServer(connections=8) as first:
+        with EmbeddedServer(connections=8) as second:
+            assert first.parameters["host"] != second.parameters["host"]
+        with connect(first) as connection:
+            assert connection.execute("SELECT 1").fetchone() == (1,)
+
+
+def test_commands_started_at_once_on_a_cold_cache_all_work(cache: Path, start: Start) -> None:
+    running = [start("run", "-s", "sequence", "-w", "2", "-n", "20", "--no-save") for _ in range(3)]
+    for process in running:
+        output, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+        assert "sequence" in output
+    assert servers(cache) == []
+
+
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupted_command_exits_130_and_leaves_no_server_and_no_worker(
+    cache: Path, start: Start, tmp_path: Path, sign: signal.Signals
+) -> None:
+    process = _start_run(cache, start)
+    workers = _descendants(process.pid)
+    process.send_signal(sign)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors.strip() == "racebench: interrupted; no server, worker or schema is left"
+    assert servers(cache) == []
+    wait_for(lambda: not any(_alive(pid) for pid in workers), "a worker outlived its command")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_killed_command_takes_its_server_and_its_workers_with_it(cache: Path, start: Start) -> None:
+    process = _start_run(cache, start)
+    workers = _descendants(process.pid)
+    process.kill()
+    process.communicate(timeout=60)
+    wait_for(lambda: not servers(cache), "the server outlived its killed command")
+    wait_for(lambda: not any(_alive(pid) for pid in workers), "a worker outlived its killed command")
+    with EmbeddedServer(connections=8) as target, connect(target) as connection:
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+
+
+def test_an_orphaned_server_in_a_free_slot_is_stopped_before_the_slot_is_used(cache: Path) -> None:
+    with EmbeddedServer(connections=8):
+        pass
+    data = cache / "postgresql-18" / "slot-0" / "data"
+    programs = embedded._programs(18)
+    with (cache / "orphan.log").open("wb") as log:
+        orphan = embedded._popen(
+            [str(programs / "postgres"), "-D", str(data), "-c", "listen_addresses="], cwd=data, output=log
+        )
+    wait_for(lambda: (data / "postmaster.pid").exists(), "the orphan did not start")
+    threading.Thread(target=orphan.wait, daemon=True).start()  # reaps it, as init would
+    with EmbeddedServer(connections=8) as target, connect(target) as connection:
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+        assert orphan.pid not in servers(cache)
+
+
+def test_a_killed_commands_data_is_not_inherited(cache: Path, start: Start) -> None:
+    process = _start_run(cache, start)
+    process.kill()
+    process.communicate(timeout=60)
+    wait_for(lambda: not servers(cache), "the server outlived its killed command")
+    with EmbeddedServer(connections=8) as target, connect(target) as connection:
+        schemas = connection.execute("SELECT nspname FROM pg_namespace WHERE nspname LIKE 'racebench%'").fetchall()
+    assert schemas == []
+
+
+def test_reset_deletes_what_is_not_in_use_and_refuses_what_is(cache: Path) -> None:
+    with EmbeddedServer(connections=8), pytest.raises(UsageProblem, match="in use by another racebench command"):
+        embedded.reset(18)
+    assert {path.name for path in embedded.reset(18)} >= {"template", "slot-0"}
+    assert embedded.reset(18) == []
+    with EmbeddedServer(connections=8) as target, connect(target) as connection:
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+
+
+def test_a_broken_data_directory_is_one_line_with_the_next_move(cache: Path) -> None:
+    with EmbeddedServer(connections=8):
+        pass
+    (cache / "postgresql-18" / "slot-0" / "data" / "global" / "pg_control").unlink()
+    with (
+        pytest.raises(DatabaseProblem, match=r"did not start: .*racebench server reset") as caught,
+        EmbeddedServer(connections=8),
+    ):
+        raise AssertionError("started without pg_control")
+    assert "\n" not in str(caught.value)
+    assert servers(cache) == []
+
+
+def test_a_cache_that_cannot_be_made_is_one_line_with_the_next_move(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("RACEBENCH_CACHE_DIR", str(tmp_path / "file"))
+    with pytest.raises(DatabaseProblem, match="set RACEBENCH_CACHE_DIR"), EmbeddedServer(connections=8):
+        raise AssertionError("started without a cache")
+
+
+def test_a_long_cache_path_still_gets_a_socket(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    deep = cache / ("long-" * 20)
+    deep.mkdir()
+    monkeypatch.setenv("RACEBENCH_CACHE_DIR", str(deep))
+    with EmbeddedServer(connections=8) as target, connect(target) as connection:
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+        sockets = Path(target.parameters["host"])
+    assert not sockets.exists()
+
+
+def test_server_path_and_reset_are_commands(cache: Path, racebench: Command) -> None:
+    assert racebench("server", "path").stdout.strip() == str(cache / "postgresql-18")
+    assert racebench("server", "path", "--server", "16").stdout.strip() == str(cache / "postgresql-16")
+    assert racebench("server", "reset").stdout.strip() == "nothing to delete"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else; the other tests cover the user")
+def test_an_ordinary_user_runs_the_same_command(tmp_path: Path) -> None:
+    somebody = pwd.getpwnam("nobody")
+    home = Path(tempfile.mkdtemp(prefix="racebench-home-"))
+    os.chown(home, somebody.pw_uid, somebody.pw_gid)
+    environment = {name: value for name, value in os.environ.items() if name != "RACEBENCH_CACHE_DIR"}
+    environment |= {"HOME": str(home), "XDG_CACHE_HOME": str(home / "cache")}
+    identity = {"user": somebody.pw_uid, "group": somebody.pw_gid, "extra_groups": []}
+    # A root's virtual environment may lead to an interpreter in root's own home; Debian's of the same version will do.
+    import racebench as package
+
+    paths = [str(Path(package.__file__).parents[1]), *(path for path in sys.path if "site-packages" in path)]
+    for python in (sys.executable, f"/usr/bin/python3.{sys.version_info.minor}"):
+        environment["PYTHONPATH"] = os.pathsep.join([] if python == sys.executable else paths)
+        with contextlib.suppress(OSError):
+            can = subprocess.run(
+                [python, "-c", "import psycopg"], env=environment, cwd="/", capture_output=True, **identity
+            )  # type: ignore[call-overload]
+            if can.returncode == 0:
+                break
+    else:
+        pytest.skip("no Python that an ordinary user may execute holds racebench's packages")
+    try:
+        done = subprocess.run(
+            [python, "-m", "racebench", "run", "-s", "naive", "-w", "2", "-n", "40", "--results", "results"],
+            cwd=home,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            **identity,  # type: ignore[call-overload]
+        )
+        assert done.returncode == 0, done.stderr
+        assert (home / "cache" / "racebench" / "postgresql-18" / "template").is_dir()
+        assert len(list((home / "results").glob("*.json"))) == 1
+    finally:
+        shutil.rmtree(home)
+
+
+def _start_run(cache: Path, start: Start) -> subprocess.Popen[str]:
+    """Start a long run and wait until its workers write."""
+    process = start("run", "-s", "sequence", "-w", "3", "-d", "60", "--no-save")
+    wait_for(lambda: process.poll() is not None or _is_writing(cache), "the run never wrote")
+    assert process.poll() is None
+    return process
+
+
+def _is_writing(cache: Path) -> bool:
+    from racebench.core.target import Target
+
+    sockets = cache / "postgresql-18" / "slot-0"
+    if not (sockets / ".s.PGSQL.5432").exists():
+        return False
+    target = Target(
+        kind="embedded",
+        parameters={"host": str(sockets), "user": "postgres", "dbname": "postgres"},
+        label="the run's server",
+        sealed=True,
+    )
+    try:
+        with connect(target) as connection:
+            row = connection.execute(
+                "SELECT coalesce(sum(n_tup_ins), 0) > 0 FROM pg_stat_user_tables WHERE relname = 'events'"
+            ).fetchone()
+    except DatabaseProblem:
+        return False
+    return row == (True,)
+
+
+def _descendants(pid: int) -> list[int]:
+    listing = subprocess.run(["ps", "-wweo", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
+    rows = [line.split(None, 2) for line in listing.splitlines()]
+    found, more = [], [pid]
+    while more:
+        parent = more.pop()
+        children = [int(child) for child, of, arguments in rows if int(of) == parent and "postgres" not in arguments]
+        found += children
+        more += children
+    assert found
+    return found
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False

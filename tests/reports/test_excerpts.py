@@ -1,0 +1,193 @@
+"""Excerpts: what is marked in them is what the checkers count, what is left out is said, and no history is no error."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from histories import Op, Poll, Row, history, naive_counts
+from judged import TWINS, result_of
+from racebench.core.model import Outcome, RunResult, Scenario
+from racebench.history import History, archive
+from racebench.history.about import About, Recorded
+from racebench.history.spill import Scratch
+from racebench.reports.excerpts import Excerpt, beside, witnesses
+from racebench.reports.excerpts.history import of_history
+
+MS = 1_000_000
+FORBIDDEN = ("duplicates", "missed", "redelivered", "lost", "unexpected", "refused", "unnumbered")
+
+
+def excerpt_of(scenario: Scenario, past: History, *, most: int = 1000, result: RunResult | None = None) -> Excerpt:
+    with Scratch() as scratch:
+        found = of_history(past, result or result_of(scenario, "naive", past), scratch, most=most)
+    assert found is not None
+    return found
+
+
+def long_history(operations: int, *, twins: tuple[int, ...], workers: int = 4) -> History:
+    """Workers in turn, 1 ms each; of the operations in `twins` the number is that of the one before."""
+    ops = [
+        Op(((n % workers + 1) << 32) + n // workers, n * MS, (n + 2) * MS, n - (n in twins)) for n in range(operations)
+    ]
+    rows = [Row(n + 1, n - (n in twins), ops[n].id) for n in range(operations)]
+    return history(ops, rows, [Poll(tuple(range(1, operations + 1)), operations)], bits=32)
+
+
+@st.composite
+def flawed(draw: st.DrawFn) -> History:
+    """Each operation writes one row; any numbers, any deliveries."""
+    count = draw(st.integers(2, 9))
+    ops = [Op(n, 10 * n, 10 * n + draw(st.integers(1, 40)), n) for n in range(1, count + 1)]
+    rows = [
+        Row(n, draw(st.one_of(st.none(), st.integers(1, 5))), n, draw(st.integers(1, 2))) for n in range(1, count + 1)
+    ]
+    polls = [
+        Poll(tuple(draw(st.lists(st.integers(1, count), max_size=4))), draw(st.integers(0, 5)), draw(st.integers(1, 2)))
+        for _ in range(draw(st.integers(0, 4)))
+    ]
+    return history(ops, rows, polls, drained=draw(st.booleans()))
+
+
+@given(past=flawed())
+def test_of_a_whole_history_as_much_is_marked_as_the_definitions_count(past: History) -> None:
+    from racebench.workloads import catalog
+
+    found = excerpt_of(catalog.find_scenario("version-counter"), past)
+    counts = naive_counts(past)
+    marked: Counter[str] = Counter()
+    for mark in found.marks:
+        marked[mark.kind] += len(mark.bars) - 1 if mark.kind == "duplicates" else 1
+    assert len(found.bars) == len(past.operations)
+    assert marked["duplicates"] == counts["duplicates"]
+    assert marked["missed"] == counts["missed"]
+    again = Counter(past.logs[0].deliveries["id"].tolist())
+    assert marked["redelivered"] == sum(times > 1 for times in again.values())
+
+
+def test_the_windows_are_around_the_witnesses_and_what_is_left_out_is_counted(version_counter: Scenario) -> None:
+    past = long_history(4000, twins=(1000, 3000))
+    found = excerpt_of(version_counter, past, most=200)
+    assert len(found.bars) <= 200
+    assert found.operations == 4000
+    assert [window.total for window in found.windows] == [window.shown for window in found.windows]
+    assert sum(window.shown for window in found.windows) == len(found.bars) > 150
+    assert len(found.windows) == 3  # the poll that delivered them was long before
+    starts = [found.bars[mark.bars[0]].start_us for mark in found.marks if mark.kind == "duplicates"]
+    assert starts == [999_000.0, 2_999_000.0]
+
+
+def test_without_room_within_a_witness_what_is_nearest_to_its_ends_is_shown(version_counter: Scenario) -> None:
+    ops = [Op(1 << 32, 0, 5000 * MS, 7), *[Op((2 << 32) + n, n * MS, (n + 1) * MS, n + 8) for n in range(4000)]]
+    rows = [Row(n + 1, op.version, op.id) for n, op in enumerate(ops)]
+    past = history(ops, rows, [Poll(tuple(range(2, 4002)), 5000)], bits=32)
+    found = excerpt_of(version_counter, past, most=100)
+    assert max(window.total - window.shown for window in found.windows) > 3800
+    assert 100 <= sum(window.shown for window in found.windows) <= 200
+    missed = next(mark for mark in found.marks if mark.kind == "missed")
+    assert [found.bars[at].row for at in missed.bars] == [1]
+
+
+def test_many_sessions_get_as_many_lanes_as_can_be_read_those_of_the_witness_too(version_counter: Scenario) -> None:
+    past = long_history(600, twins=(299,), workers=100)
+    found = excerpt_of(version_counter, past)
+    assert len(found.workers) == 40
+    assert found.sessions == 100
+    assert {299 % 100 + 1, 298 % 100 + 1} <= set(found.workers)
+    assert len(set(found.workers) & set(range(80, 101))) == 21, "and those that were at work then"
+
+
+def test_a_clean_history_is_shown_from_its_beginning_without_a_mark(version_counter: Scenario) -> None:
+    found = excerpt_of(version_counter, long_history(4000, twins=()), most=100)
+    assert found.marks == ()
+    assert found.bars[0].start_us == 0.0
+    assert 50 < len(found.bars) <= 100
+
+
+def test_refused_and_pending_operations_are_told_apart(version_counter: Scenario) -> None:
+    past = history(
+        [
+            Op(1, 0, 5, 1),
+            Op(2, 1, 6, 1, outcome=Outcome.FAIL, sqlstate="23505"),
+            Op(3, 2, 7, 1, outcome=Outcome.FAIL, sqlstate="53100"),
+            Op(4, 3, 0, outcome=Outcome.PENDING),
+        ],
+        [Row(1, 1, 1)],
+        [Poll((1,), 1)],
+    )
+    found = excerpt_of(version_counter, past)
+    assert [(mark.kind, found.bars[mark.bars[0]].operation) for mark in found.marks] == [("refused", 2)]
+    assert [bar.end_us is None for bar in found.bars] == [False, False, False, True]
+
+
+def test_without_a_history_the_witnesses_are_all_there_is(version_counter: Scenario) -> None:
+    found = witnesses.of_result(result_of(version_counter, "naive"))
+    assert found is not None
+    assert not found.whole
+    assert [(bar.worker, bar.version, bar.row) for bar in found.bars] == [(1, 17, 40), (2, 17, 41)]
+    assert {mark.kind: [found.bars[at].row for at in mark.bars] for mark in found.marks} == {
+        "duplicates": [40, 41],
+        "missed": [41],
+    }
+    clean = history([Op(1, 0, 5, 1)], [Row(1, 1, 1)], [Poll((1,), 1)])
+    assert witnesses.of_result(result_of(version_counter, "naive", clean)) is None
+
+
+def kept(folder: Path, result: RunResult, past: History, strategy: str = "naive") -> Path:
+    archive.write(
+        folder / str(result.history),
+        Recorded(history=past, about=About(scenario="version-counter", strategy=strategy, forbidden=FORBIDDEN)),
+    )
+    return folder / "result.json"
+
+
+def test_the_history_beside_the_document_is_used(version_counter: Scenario, tmp_path: Path) -> None:
+    result = result_of(version_counter, "naive", history="x.history.npz")
+    found = beside.find(kept(tmp_path, result, TWINS), result, most=100)
+    assert found.without is None
+    assert found.excerpt is not None
+    assert found.excerpt.whole
+
+
+@pytest.mark.parametrize(
+    ("spoil", "why"),
+    [
+        (lambda path: path.unlink(), "its history, x.history.npz, is not beside the result"),
+        (lambda path: path.write_bytes(path.read_bytes()[:300]), "its history cannot be read"),
+        (lambda path: path.write_bytes(b""), "its history cannot be read"),
+        (lambda path: np.savez(path, meta=np.array("{}")), "its history cannot be read"),
+    ],
+)
+def test_a_history_that_is_no_good_leaves_the_witnesses_and_says_why(
+    version_counter: Scenario, tmp_path: Path, spoil: object, why: str
+) -> None:
+    result = result_of(version_counter, "naive", history="x.history.npz")
+    document = kept(tmp_path, result, TWINS)
+    spoil(tmp_path / "x.history.npz")  # type: ignore[operator]
+    found = beside.find(document, result, most=100)
+    assert found.without is not None
+    assert why in found.without
+    assert found.excerpt is not None
+    assert not found.excerpt.whole
+
+
+def test_another_runs_history_is_not_taken_for_this_ones(version_counter: Scenario, tmp_path: Path) -> None:
+    result = result_of(version_counter, "naive", history="x.history.npz")
+    assert beside.find(kept(tmp_path, result, TWINS, "unique"), result, most=9).without is not None
+    longer = long_history(30, twins=())
+    found = beside.find(kept(tmp_path, result, longer), result, most=9)
+    assert found.without == "x.history.npz is the history of another run"
+
+
+def test_a_document_cannot_make_it_read_elsewhere(version_counter: Scenario, tmp_path: Path) -> None:
+    result = result_of(version_counter, "naive", history="x.history.npz")
+    kept(tmp_path, result, TWINS)
+    (tmp_path / "inner").mkdir()
+    astray = result_of(version_counter, "naive", history="../x.history.npz")
+    found = beside.find(tmp_path / "inner" / "result.json", astray, most=9)
+    assert found.without == "its history, x.history.npz, is not beside the result"

@@ -1,0 +1,421 @@
+"""What CI reads: CSV, JUnit XML, GitHub's job summary and tracked figures, from a run or from what it saved."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import signal
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from test_reports import result_of
+
+from conftest import Command, Start, wait_for
+from racebench.core.model import RunResult, Scenario, Verdict
+from racebench.reports import formats
+from racebench.reports.formats import cases, junit, rows, summary
+from racebench.reports.results.document import Document
+
+ENVIRONMENT: Mapping[str, object] = {"server_version": "18.4", "target": "embedded"}
+
+#: The dialect as Jenkins's xUnit plugin publishes it (junit-10.xsd): attributes that must be there, that may, children.
+DIALECT: Mapping[str, tuple[set[str], set[str], set[str]]] = {
+    "testsuites": (set(), {"name", "time", "tests", "failures", "errors"}, {"testsuite"}),
+    "testsuite": (
+        {"name", "tests", "failures", "errors"},
+        {"group", "time", "skipped", "timestamp", "hostname", "id", "package", "file", "log", "url"},
+        {"testsuite", "properties", "testcase", "system-out", "system-err"},
+    ),
+    "properties": (set(), set(), {"property"}),
+    "property": ({"name", "value"}, set(), set()),
+    "testcase": (
+        {"name"},
+        {"time", "classname", "group"},
+        {"skipped", "error", "failure", "system-out", "system-err"},
+    ),
+    "failure": (set(), {"type", "message"}, set()),
+    "error": (set(), {"type", "message"}, set()),
+    "skipped": (set(), {"type", "message"}, set()),
+    "system-out": (set(), set(), set()),
+    "system-err": (set(), set(), set()),
+}
+SUREFIRE_TIME = re.compile(r"(([0-9]{0,3},)*[0-9]{3}|[0-9]{0,3})*(\.[0-9]*)?")
+TEXT = {"failure", "error", "skipped", "system-out", "system-err"}
+
+
+def problems(text: str) -> list[str]:
+    """What is wrong with a JUnit document, by the published dialect and by adding up."""
+    root = ET.fromstring(text)  # raises on anything that is not XML
+    found = [] if root.tag == "testsuites" else [f"the root is {root.tag}"]
+    for element in root.iter():
+        if element.tag not in DIALECT:
+            found.append(f"{element.tag} is unknown")
+            continue
+        required, optional, children = DIALECT[element.tag]
+        found += [f"{element.tag} lacks {name}" for name in required - set(element.attrib)]
+        found += [f"{element.tag} may not have {name}" for name in set(element.attrib) - required - optional]
+        found += [f"{element.tag} may not hold {child.tag}" for child in element if child.tag not in children]
+        if element.tag not in TEXT and (element.text or "").strip():
+            found.append(f"{element.tag} may not hold text")
+        time = element.get("time")
+        if time is not None and not SUREFIRE_TIME.fullmatch(time):
+            found.append(f"{element.tag} has time {time}")
+        if element.tag in ("testsuites", "testsuite"):
+            every = list(element.iter("testcase"))
+            for name, what in (("failures", "failure"), ("errors", "error")):
+                if element.get(name) != str(sum(case.find(what) is not None for case in every)):
+                    found.append(f"{element.tag} counts {name} wrong")
+            if element.get("tests") != str(len(every)):
+                found.append(f"{element.tag} counts tests wrong")
+    names = [(case.get("classname"), case.get("name")) for case in root.iter("testcase")]
+    if len(set(names)) < len(names):
+        found.append("two test cases have one name")
+    return found
+
+
+def whole(*runs: RunResult, complete: bool = True) -> Document:
+    return Document(environment=ENVIRONMENT, created="2026-01-02T03:04:05Z", runs=runs, complete=complete)
+
+
+def xml_of(*runs: RunResult) -> str:
+    return formats.render("junit", [whole(*runs)])
+
+
+# JUnit XML
+
+
+def test_the_check_finds_what_is_wrong() -> None:
+    good = '<testsuites tests="1" failures="0" errors="0"><testsuite name="a" tests="1" failures="0" errors="0">'
+    good += '<testcase name="x" time="1.5"/></testsuite></testsuites>'
+    assert problems(good) == []
+    assert problems(good.replace("<testcase", "<testcase verdict='x'")) == ["testcase may not have verdict"]
+    assert problems(good.replace('name="x" ', "")) == ["testcase lacks name"]
+    assert problems(good.replace('time="1.5"', 'time="soon"')) == ["testcase has time soon"]
+    assert problems(good.replace('tests="1"', 'tests="2"')) == [
+        "testsuites counts tests wrong",
+        "testsuite counts tests wrong",
+    ]
+    assert problems(good.replace("/></", "><properties/></testcase></")) == ["testcase may not hold properties"]
+
+
+def test_invalid_is_a_failure_with_the_witness_and_valid_passes(version_counter: Scenario) -> None:
+    guilty = result_of(version_counter, "naive")
+    innocent = replace(guilty, strategy="advisory", verdict=Verdict.VALID, counts=dict.fromkeys(guilty.counts, 0))
+    text = xml_of(guilty, innocent)
+    assert problems(text) == []
+    one, two = ET.fromstring(text).iter("testcase")
+    assert (one.get("classname"), one.get("name")) == ("racebench.run.version-counter", "naive")
+    failure = one.find("failure")
+    assert failure is not None
+    assert failure.get("type") == "duplicates,missed"
+    assert str(failure.get("message")).startswith("1 of 2 rows have a version that another row already has")
+    assert "worker 1 and worker 2 both wrote version 17" in str(failure.text)
+    assert "├" in str(failure.text), "the witness is drawn"
+    assert "seed 1" in str(failure.text)
+    assert two.find("failure") is None
+    assert two.find("error") is None
+
+
+def test_unknown_is_an_error_not_a_pass(version_counter: Scenario) -> None:
+    unknown = replace(result_of(version_counter, "naive"), verdict=Verdict.UNKNOWN)
+    text = xml_of(unknown)
+    assert problems(text) == []
+    (case,) = ET.fromstring(text).iter("testcase")
+    error = case.find("error")
+    assert error is not None
+    assert error.get("type") == "UNKNOWN"
+    assert case.find("failure") is None
+
+
+def test_cases_of_one_strategy_have_names_of_their_own(version_counter: Scenario) -> None:
+    result = result_of(version_counter, "naive")
+    alone = replace(result, consumers=())
+    text = xml_of(result, alone, alone)
+    assert problems(text) == []
+    assert [case.get("name") for case in ET.fromstring(text).iter("testcase")] == [
+        "naive with cursor",
+        "naive alone",
+        "naive alone #2",
+    ]
+
+
+@given(st.text(st.characters(codec=None)))
+def test_any_text_survives_xml(version_counter: Scenario, text: str) -> None:
+    hostile = replace(result_of(version_counter, "naive"), strategy=f"x{text}", notes=(text,), scenario=f"s{text}")
+    assert problems(xml_of(hostile)) == []
+
+
+def test_what_xml_cannot_hold_is_escaped(version_counter: Scenario) -> None:
+    hostile = replace(result_of(version_counter, "naive"), notes=("\x00 \x1b[31m \ufffe ]]> <b>",))
+    read = "".join(ET.fromstring(xml_of(hostile)).itertext())
+    assert r"\x00 \x1b[31m \xfffe ]]> <b>" in read
+
+
+# CSV
+
+
+def test_csv_has_a_row_a_run_and_the_documented_columns(version_counter: Scenario) -> None:
+    result = result_of(version_counter, "naive")
+    quoted = replace(result, strategy='a,"b"\nc', latency_us={"p50": None, "p90": None, "p99": None, "max": None})
+    text = rows.render(whole(result, quoted))
+    one, two = csv.DictReader(io.StringIO(text))
+    assert one["verdict"] == "INVALID"
+    assert (one["duplicates"], one["missed"], one["rows"]) == ("1", "1", "2")
+    assert float(one["throughput_per_s"]) == result.throughput_per_s
+    assert two["strategy"] == 'a,"b"\nc'
+    assert two["p50_us"] == two["p999_us"] == ""
+    page = (Path(__file__).parents[2] / "docs" / "ci.md").read_text()
+    documented = re.search(r"```csv\n(.*?)```", page, re.DOTALL)
+    assert documented is not None
+    assert documented.group(1).replace("\n", "").split(",") == list(rows.COLUMNS)
+    assert set(result.counts) <= set(rows.COLUMNS)
+
+
+# github-action-benchmark
+
+
+def test_tracked_figures_are_arrays_of_name_unit_value(version_counter: Scenario) -> None:
+    result = result_of(version_counter, "naive")
+    nothing = dict.fromkeys(result.latency_us)
+    silent = replace(result, strategy="silent", latency_us=nothing, throughput_per_s=0.0)
+    bigger = json.loads(formats.render("bigger-is-better", [whole(result, silent)]))
+    smaller = json.loads(formats.render("smaller-is-better", [whole(result, silent)]))
+    for entries in (bigger, smaller):
+        for entry in entries:
+            assert set(entry) == {"name", "unit", "value", "extra"}
+            assert isinstance(entry["value"], int | float)
+            assert all(isinstance(entry[key], str) for key in ("name", "unit", "extra"))
+        names = [entry["name"] for entry in entries]
+        assert len(set(names)) == len(names)
+    assert [entry["value"] for entry in bigger] == [result.throughput_per_s, 0.0]
+    by_name = {entry["name"]: entry for entry in smaller}
+    assert by_name["version-counter/naive: duplicates"]["value"] == 1
+    assert by_name["version-counter/naive: p99"]["value"] == (result.latency_us["p99"] or 0) / 1e3
+    assert "version-counter/silent: p99" not in by_name
+
+
+# The job summary
+
+
+def test_the_summary_has_a_table_and_the_witness_folded_away(version_counter: Scenario) -> None:
+    said = summary.render([whole(result_of(version_counter, "naive"))])
+    assert said.startswith("### racebench: version-counter on PostgreSQL 18.4 (embedded)\n")
+    assert "| naive | ❌ INVALID | 1 duplicate, 1 missed |" in said
+    assert "<details><summary>❌ version-counter: naive is INVALID</summary>" in said
+    assert "worker 1 and worker 2 both wrote version 17" in said
+
+
+def test_names_do_not_break_the_summary(version_counter: Scenario) -> None:
+    hostile = replace(result_of(version_counter, "naive"), strategy="a|b`c<img>\nd", notes=("```\n# x",))
+    said = summary.render([whole(hostile)])
+    table = [line for line in said.splitlines() if line.startswith("|")]
+    assert {line.count("|") for line in table} == {9}
+    assert "<img>" not in said.split("```")[0]
+    assert "\n````text\n" in said, "a fence that what it holds cannot close"
+
+
+def test_the_summary_keeps_to_githubs_limit_by_whole_sections(version_counter: Scenario) -> None:
+    long = replace(result_of(version_counter, "naive"), notes=("ü" * 300_000,))
+    said = summary.render([whole(*(replace(long, strategy=f"s{number}") for number in range(5)))])
+    assert len(said.encode()) <= summary.LIMIT
+    assert said.count("<details>") == said.count("</details>") == 1
+    assert said.endswith("The saved results have it._\n")
+    assert "| s4 |" in said, "the table comes first"
+    assert summary.fit(["abc"], 2) == ""
+    assert summary.fit(["abc"], 3) == "abc"
+
+
+def test_an_interrupted_run_says_so(version_counter: Scenario) -> None:
+    result = result_of(version_counter, "naive")
+    assert "Interrupted" in summary.render([whole(result, complete=False)])
+    assert 'name="complete" value="false"' in junit.render(cases.suites([whole(result, complete=False)]))
+
+
+# From end to end
+
+
+def test_a_run_writes_reports_and_the_summary_by_itself(racebench: Command, tmp_path: Path) -> None:
+    job = tmp_path / "summary.md"
+    job.write_text("before\n")
+    every = [f"--report={name}=report.{name}" for name in formats.FORMATS]
+    done = racebench(
+        *("run", "-s", "naive", "-s", "advisory", "-n", "800", *every, "--fail-on", "any"),
+        env={summary.VARIABLE: str(job)},
+    )
+    assert done.returncode == 3
+    assert done.stderr == ""
+    said = job.read_text()
+    assert said.startswith("before\n### racebench: version-counter on PostgreSQL")
+    assert "naive | ❌ INVALID" in said
+    assert "advisory | ✅ VALID" in said
+    (saved,) = (tmp_path / "results").glob("*.json")
+    for name in formats.FORMATS:
+        written = (tmp_path / f"report.{name}").read_text()
+        assert written
+        again = racebench("report", str(saved), "--format", name, "-o", "again")
+        assert again.returncode == 0, again.stderr
+        assert (tmp_path / "again").read_text() == written, f"{name} is the same from what was saved"
+    text = (tmp_path / "report.junit").read_text()
+    assert problems(text) == []
+    assert 'tests="2" failures="1" errors="0"' in text
+    assert said == f"before\n{(tmp_path / 'report.summary').read_text()}"
+
+
+def test_an_exploration_writes_reports_and_the_summary_too(racebench: Command, tmp_path: Path) -> None:
+    job = tmp_path / "summary.md"
+    every = [f"--report={name}=report.{name}" for name in formats.OF_ALL]
+    done = racebench(
+        *("explore", "-s", "naive", "-s", "advisory", *every, "--markdown", "m.md", "--fail-on", "any"),
+        env={summary.VARIABLE: str(job)},
+    )
+    assert done.returncode == 3
+    assert done.stderr == ""
+    (saved,) = (tmp_path / "results").glob("*.json")
+    for name in formats.OF_ALL:
+        again = racebench("report", str(saved), "--format", name)
+        assert again.stdout == (tmp_path / f"report.{name}").read_text()
+    assert (tmp_path / "m.md").read_text() == (tmp_path / "report.markdown").read_text()
+    assert json.loads((tmp_path / "report.json").read_text()) == json.loads(saved.read_text())
+    text = (tmp_path / "report.junit").read_text()
+    assert problems(text) == []
+    naive, advisory = ET.fromstring(text).iter("testcase")
+    failure = naive.find("failure")
+    assert failure is not None
+    assert "racebench replay 'v1:version-counter/naive[" in str(failure.text)
+    assert advisory.find("failure") is None
+    assert "naive is INVALID" in job.read_text()
+    for name in sorted(set(formats.FORMATS) - set(formats.OF_ALL)):
+        refused = racebench("report", str(saved), "--format", name)
+        assert refused.returncode == 2
+        assert refused.stderr == (
+            f"racebench: --format {name} is for runs, and these are explorations; take markdown, json, junit, summary\n"
+        )
+
+
+def test_runs_and_explorations_make_one_junit_report(racebench: Command, tmp_path: Path) -> None:
+    assert racebench("run", "-s", "upsert", "-n", "80").returncode == 0
+    assert racebench("explore", "-s", "upsert").returncode == 0
+    saved = sorted(map(str, (tmp_path / "results").glob("*.json")))
+    assert len(saved) == 2
+    done = racebench("report", *saved, "--format", "junit")
+    assert problems(done.stdout) == []
+    suites = [suite.get("name") for suite in ET.fromstring(done.stdout).iter("testsuite")]
+    assert suites == ["version-counter (run)", "version-counter (explore)"]
+    both = racebench("report", *saved, "--format", "json")
+    assert both.returncode == 2
+    assert both.stderr.count("\n") == 1
+
+
+def test_among_other_results_thresholds_and_comparisons_are_not_lost(racebench: Command, tmp_path: Path) -> None:
+    few = ("-w", "2", "-n", "20", "--threshold", "rows == 7", "--no-save", "--json")
+    assert racebench("run", "-s", "upsert", *few, "run.json").returncode == 4
+    assert racebench("compare", "-s", "upsert", "-s", "advisory", "--rounds", "2", *few, "both.json").returncode == 4
+    assert racebench("run", "-s", "upsert", "-n", "20", "--no-save", "--json", "plain.json").returncode == 0
+    files = ("run.json", "both.json", "plain.json")
+    suites = ET.fromstring(racebench("report", *files, "--format", "junit").stdout)
+    assert [(suite.get("name"), suite.get("tests"), suite.get("failures")) for suite in suites] == [
+        ("version-counter (run)", "1", "0"),
+        ("version-counter (run)", "1", "0"),
+        ("version-counter (limits)", "1", "1"),
+        ("version-counter (compare)", "2", "0"),
+        ("version-counter (limits)", "2", "2"),
+    ]
+    summary = racebench("report", *files, "--format", "summary").stdout
+    assert summary.count("✗ crossed") == 3
+    assert "2 rounds, in random order" in summary
+    rows = racebench("report", *files, "--format", "csv").stdout.splitlines()
+    assert len(rows) == 1 + 1 + 4 + 1
+    assert len(json.loads(racebench("report", *files, "--format", "json").stdout)["runs"]) == 6
+
+
+def test_a_matrix_is_summarised_as_its_grid(racebench: Command, tmp_path: Path) -> None:
+    job = tmp_path / "summary.md"
+    done = racebench(
+        *("matrix", "-s", "upsert", "--consumer", "cursor", "-n", "80", "--markdown", "grid.md"),
+        *("--report", "junit=j.xml"),
+        env={summary.VARIABLE: str(job)},
+    )
+    assert done.returncode == 0
+    assert (tmp_path / "grid.md").read_text() in job.read_text()
+    assert problems((tmp_path / "j.xml").read_text()) == []
+
+
+@pytest.mark.parametrize(("strategy", "code"), [("upsert", 0), ("naive", 3)])
+@pytest.mark.parametrize("place", ["/dev/full", ".", "none/summary.md"])
+def test_a_summary_that_cannot_be_written_is_a_warning(
+    racebench: Command, tmp_path: Path, place: str, strategy: str, code: int
+) -> None:
+    asked = ("run", "-s", strategy, "-n", "800", "--fail-on", "any")
+    done = racebench(*asked, env={summary.VARIABLE: place})
+    assert done.returncode == code
+    assert done.stderr.startswith(f"racebench: warning: the job summary {summary.VARIABLE} '{place}' cannot be written")
+    assert done.stderr.count("\n") == 1
+    assert "saved: results/" in done.stdout
+
+
+def test_a_full_summary_is_not_made_too_long(racebench: Command, tmp_path: Path) -> None:
+    job = tmp_path / "summary.md"
+    job.write_text("x" * (summary.LIMIT - 20))
+    assert racebench("run", "-s", "naive", "-n", "80", env={summary.VARIABLE: str(job)}).returncode == 0
+    assert job.stat().st_size <= summary.LIMIT
+
+
+@pytest.mark.parametrize(
+    ("report", "said"),
+    [
+        ("junti=x.xml", "--report 'junti=x.xml': format 'junti' is unknown; did you mean 'junit'?"),
+        ("junit", "--report is FORMAT=PATH, as junit=report.xml, not 'junit'"),
+        ("junit=", "--report is FORMAT=PATH, as junit=report.xml, not 'junit='"),
+        ("junit=-", "--report is FORMAT=PATH, as junit=report.xml, not 'junit=-'"),
+        ("junit=none/x.xml", "--report 'none/x.xml': folder 'none' does not exist; make it first"),
+        ("junit=.", "--report '.' is a folder; name a file"),
+    ],
+)
+def test_a_report_that_cannot_be_written_is_refused_before_anything_runs(
+    racebench: Command, tmp_path: Path, report: str, said: str
+) -> None:
+    for command in ("run", "explore", "matrix"):
+        done = racebench(command, "-s", "upsert", "--no-save", "--report", report)
+        assert (done.returncode, done.stderr, done.stdout) == (2, f"racebench: {said}\n", "")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"schema_version": 1, "explorations": 5}', "is not a racebench result (KeyError: 'environment')"),
+        ('{"schema_version": 9, "explorations": []}', "has schema version 9, this racebench reads 1; explore again"),
+        ('{"explorations": [', "is not JSON"),
+        ('"explorations"', "is not a racebench result"),
+    ],
+)
+def test_a_file_that_holds_no_results_is_one_line(racebench: Command, tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "x.json").write_text(text)
+    done = racebench("report", "x.json", "--format", "junit")
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_an_empty_document_has_no_cases() -> None:
+    assert problems(formats.render("junit", [whole()])) == []
+    assert formats.render("csv", [whole()]).count("\n") == 1
+
+
+def test_an_interrupted_run_reports_what_was_finished(start: Start, tmp_path: Path) -> None:
+    process = start("run", "-s", "upsert", "-s", "advisory", "-d", "3", "--report", "junit=j.xml")
+    wait_for(lambda: any((tmp_path / "results").glob("*.json")), "the first run is never saved")
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+    text = (tmp_path / "j.xml").read_text()
+    assert problems(text) == []
+    assert 'name="complete" value="false"' in text
+    assert [case.get("name") for case in ET.fromstring(text).iter("testcase")] == ["upsert"]
