@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from histories import Op, Poll, Row, history
 from racebench.analysis.verdicts import judge
-from racebench.core.model import Load, RunResult, Scenario, Usage
+from racebench.core.model import Load, Scenario
+from racebench.core.results import RunResult, Usage
 
 LOAD = Load(workers=2, duration_s=2.0, operations=None, seed=1)
 ENVIRONMENT: Mapping[str, object] = {"server_version": "18.4", "target": "embedded"}

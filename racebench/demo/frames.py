@@ -106,7 +106,7 @@ class Reader:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loss:
-    """Something that went wrong: a kind of racebench.core.model.ANOMALIES, how often, and what that means here."""
+    """Something that went wrong: a kind of racebench.core.anomalies, how often, and what that means here."""
 
     kind: str
     count: int

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from racebench.core.model import ANOMALIES
+from racebench.core.anomalies import ANOMALIES
 from racebench.demo.frames import Loss, Taken
 
 _LOCKS = re.compile(r"\bpg_(try_)?advisory_\w*lock|\bFOR\s+(NO\s+KEY\s+)?(UPDATE|SHARE)\b|^LOCK\b", re.IGNORECASE)
@@ -90,5 +90,5 @@ def closing(losses: Sequence[Loss], waited: Sequence[str], again: Sequence[str],
 
 def loss(kind: str, count: int, details: Sequence[str]) -> Loss:
     """Something that went wrong, with the rows or sessions it happened to where they are known."""
-    words = "; ".join(details) if details else f"{count} {ANOMALIES[kind]}"
+    words = "; ".join(details) if details else f"{count} {ANOMALIES[kind].description}"
     return Loss(kind=kind, count=count, words=words)

@@ -1,6 +1,6 @@
 """What a schedule came to: rows and invariants read after it, and what is wrong with them.
 
-Counted as `run` counts it (racebench.core.model.ANOMALIES), by definitions read plainly: a schedule has a handful of
+Counted as `run` counts it (racebench.core.anomalies), by definitions read plainly: a schedule has a handful of
 operations. Knows nothing of how the schedule came about.
 """
 
@@ -14,8 +14,9 @@ from typing import Any
 
 import psycopg
 
+from racebench.core.anomalies import ANOMALIES
 from racebench.core.errors import DatabaseProblem, ScenarioProblem, one_line
-from racebench.core.model import ANOMALIES, Outcome, Scenario
+from racebench.core.model import Outcome, Scenario
 from racebench.exploration.actors import Poller, Writer, drain
 from racebench.exploration.callers import Caller
 from racebench.exploration.inspection import rows_query

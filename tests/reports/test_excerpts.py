@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from histories import Op, Poll, Row, history, naive_counts
 from judged import TWINS, result_of
-from racebench.core.model import Outcome, RunResult, Scenario
+from racebench.core.model import Outcome, Scenario
+from racebench.core.results import RunResult
 from racebench.history import History, archive
 from racebench.history.about import About, Recorded
 from racebench.history.spill import Scratch

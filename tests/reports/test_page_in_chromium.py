@@ -23,7 +23,7 @@ from test_page import HOSTILE, REFERENCE, saved
 
 from histories import Op, Poll, Row, history
 from judged import ENVIRONMENT, result_of
-from racebench.core.model import RunResult
+from racebench.core.results import RunResult
 from racebench.demo.exports import page as demo_page
 from racebench.demo.frames import Frame, Lane, Line, State
 from racebench.demo.shown import Shown
