@@ -263,7 +263,7 @@ def test_a_disk_that_fills_while_a_history_is_written_leaves_nothing_and_costs_n
 ) -> None:
     program = f"""
 import resource, sys
-sys.path[:0] = [{str(Path(__file__).parent)!r}, {str(Path(__file__).parents[1])!r}]
+sys.path[:0] = {[str(folder) for folder in Path(__file__).parents[:2]]!r}
 from pathlib import Path
 from test_history import written
 from racebench.core.errors import RacebenchError
