@@ -15,7 +15,7 @@ from conftest import wait_for
 from racebench.api import Bench, Exploration
 from racebench.core.model import Verdict
 from racebench.core.target import Target
-from racebench.exploration.backends import Backends
+from racebench.exploration.sessions.backends import Backends
 from racebench.postgres.session import connect
 
 NUMBERED = "SELECT number FROM orders"
