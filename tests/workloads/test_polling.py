@@ -13,7 +13,7 @@ from racebench.core.errors import ScenarioProblem
 from racebench.core.model import Consumer, Load, Script, Statement
 from racebench.core.target import Target
 from racebench.exploration.explorer import replay
-from racebench.exploration.ground import Asked
+from racebench.exploration.request import ExplorationRequest
 from racebench.load.driver import Hammer
 from racebench.load.executors.processes import Processes
 from racebench.workloads import catalog
@@ -81,7 +81,7 @@ def test_a_null_cursor_keeps_its_value_under_run_and_explore_alike(
 ) -> None:
     scenario = catalog.read_scenario(scenario_folder(NULL_LAST))
     strategy, consumer = scenario.strategies["two"], scenario.consumers["plain"]
-    asked = Asked(scenario=scenario, strategy=strategy, consumer=consumer, sessions=1, polls=2)
+    asked = ExplorationRequest(scenario=scenario, strategy=strategy, consumer=consumer, sessions=1, polls=2)
     explored = replay(embedded, asked, (1, 1, 1, 2, 2))
     polls = [step.answered for step in explored.steps if step.session == "s2"]
     assert polls == [("2 new; cursor at version = 0",), ("0 new; cursor at version = 0",)]
