@@ -29,7 +29,7 @@ class Origin(Enum):
     RECORDED = "a history recorded elsewhere"
 
 
-class Table(StrEnum):
+class TableKind(StrEnum):
     """A table of the terminal that has a column for some kinds only."""
 
     RUN = "run"
@@ -44,7 +44,7 @@ class AnomalyKind:
     `description` says what is counted. `needs` is what must be known to count it; `forbidden` are the origins whose
     scenarios forbid it unless they say otherwise; `explored` is false for a kind that the few operations of a schedule
     do not show. `columns` are the tables of the terminal that always have a column for it, `heading` is its column's
-    head, `unit` what is counted, `singular` its name for a count of one.
+    head if that is not its name, `unit` what is counted, `singular` its name for a count of one if that is another.
 
     `sentence` says how many a run had; it is a format of `{count}`, `{rows}`, `{attempts}`, `{share_of_rows}`,
     `{share_of_attempts}`, `{codes}` (SQLSTATEs). `always_said`: also where the scenario does not forbid it.
@@ -61,7 +61,7 @@ class AnomalyKind:
     needs: frozenset[Evidence] = frozenset()
     forbidden: frozenset[Origin] = frozenset()
     explored: bool = True
-    columns: frozenset[Table] = frozenset()
+    columns: frozenset[TableKind] = frozenset()
     heading: str = ""
     unit: str = "rows"
     singular: str = ""
@@ -74,6 +74,11 @@ class AnomalyKind:
     advises_strategy: bool = True
     witness_rank: int
 
+    @property
+    def head(self) -> str:
+        """The head of its column, with a line break where a narrow column needs one."""
+        return self.heading or self.name
+
 
 _DISAGREES = "See the witness; what was acknowledged and what is in the table do not agree"
 
@@ -83,7 +88,7 @@ _KINDS = (
         description="rows whose (tenant, version) another row already has",
         needs=frozenset({Evidence.NUMBERS}),
         forbidden=frozenset({Origin.CATALOG, Origin.RECORDED}),
-        columns=frozenset({Table.RUN, Table.COMPARISON, Table.CHECK}),
+        columns=frozenset({TableKind.RUN, TableKind.COMPARISON, TableKind.CHECK}),
         heading="dupli-\ncates",
         singular="duplicate",
         sentence="{count} of {rows} rows have a version that another row already has",
@@ -97,7 +102,7 @@ _KINDS = (
         description="committed rows that the consumer's cursor passed and never delivered",
         needs=frozenset({Evidence.NUMBERS, Evidence.CONSUMER}),
         forbidden=frozenset({Origin.CATALOG, Origin.RECORDED}),
-        columns=frozenset({Table.RUN, Table.COMPARISON, Table.CHECK}),
+        columns=frozenset({TableKind.RUN, TableKind.COMPARISON, TableKind.CHECK}),
         sentence="the consumer never saw {count} of {rows} committed rows ({share_of_rows})",
         always_said=True,
         sentence_by_consumer="of {rows} committed rows {by_consumer} were never seen",
@@ -120,7 +125,7 @@ _KINDS = (
         description="operations acknowledged, whose row is absent",
         needs=frozenset({Evidence.NUMBERS, Evidence.ROWS}),
         forbidden=frozenset({Origin.CATALOG, Origin.RECORDED}),
-        columns=frozenset({Table.CHECK}),
+        columns=frozenset({TableKind.CHECK}),
         sentence="{count} acknowledged rows are not there",
         advice=_DISAGREES,
         advice_rank=0,
@@ -143,7 +148,7 @@ _KINDS = (
         description="rows that break an invariant of the scenario",
         needs=frozenset({Evidence.INVARIANTS}),
         forbidden=frozenset({Origin.CATALOG, Origin.AD_HOC}),
-        columns=frozenset({Table.RUN, Table.COMPARISON}),
+        columns=frozenset({TableKind.RUN, TableKind.COMPARISON}),
         heading="viola-\ntions",
         singular="violation",
         sentence="{count} rows break an invariant",
@@ -157,7 +162,7 @@ _KINDS = (
         description="operations that failed only because another session was at work "
         '(class 23, 40, or "already exists")',
         forbidden=frozenset({Origin.AD_HOC}),
-        columns=frozenset({Table.CHECK}),
+        columns=frozenset({TableKind.CHECK}),
         unit="operations",
         sentence="{count} of {attempts} operations ({share_of_attempts}) were refused ({codes})",
         advice="Each refusal is an error your user sees; retry it, or make one session wait for the other",
@@ -179,7 +184,7 @@ _KINDS = (
         description="numbers never used between the first and the last",
         needs=frozenset({Evidence.NUMBERS, Evidence.DENSE}),
         explored=False,
-        columns=frozenset({Table.RUN, Table.CHECK}),
+        columns=frozenset({TableKind.RUN, TableKind.CHECK}),
         singular="gap",
         sentence="{count} gaps",
         advice="A transaction that rolls back leaves its number unused; take the number from a row that rolls back too",
@@ -190,7 +195,7 @@ _KINDS = (
         description="operations that began after another had ended and got a smaller version",
         needs=frozenset({Evidence.NUMBERS}),
         explored=False,
-        columns=frozenset({Table.CHECK}),
+        columns=frozenset({TableKind.CHECK}),
         heading="inver-\nsions",
         singular="inversion",
         sentence="{count} inversions",
@@ -213,7 +218,7 @@ def needing(evidence: Evidence) -> tuple[str, ...]:
     return tuple(kind.name for kind in _KINDS if evidence in kind.needs)
 
 
-def of_table(table: Table, *, numbered: bool) -> tuple[AnomalyKind, ...]:
+def of_table(table: TableKind, *, numbered: bool) -> tuple[AnomalyKind, ...]:
     """The kinds with a column in a table: of scenarios that number rows, or of those that do not."""
     return tuple(kind for kind in _KINDS if table in kind.columns and (Evidence.NUMBERS in kind.needs) == numbered)
 
@@ -221,9 +226,3 @@ def of_table(table: Table, *, numbered: bool) -> tuple[AnomalyKind, ...]:
 def by_witness(kind: str) -> int:
     """A sort key that puts the kinds with the most telling witnesses first."""
     return ANOMALIES[kind].witness_rank
-
-
-def counted(kind: str, count: int) -> str:
-    """So many anomalies of a kind: "1 duplicate", "2 duplicates", "1 missed"."""
-    name = ANOMALIES[kind].singular if count == 1 else ""
-    return f"{count:,} {name or kind}"
