@@ -1,6 +1,6 @@
 """Play a part on the server: for each frame that is requested, one step runs, and the rows are read.
 
-The schema, the sessions and the consumer (ground.Ground) are created for the first frame, and removed when the
+The schema, the sessions and the consumer (world.ServerWorld) are created for the first frame, and removed when the
 generator is closed, at whatever frame.
 """
 
@@ -30,8 +30,10 @@ from racebench.demo.observer import SETTINGS, Observer
 from racebench.demo.presentation import Part, Presentation, ScheduleEntry
 from racebench.exploration.actors import Actor, Poller, Writer, describe
 from racebench.exploration.actors import State as ActorState
-from racebench.exploration.ground import Asked, Ended, Ground
+from racebench.exploration.outcome import ScheduleResult
+from racebench.exploration.request import ExplorationRequest
 from racebench.exploration.schedules import Step
+from racebench.exploration.world import ServerWorld
 from racebench.postgres.session import connect
 
 #: Most steps of one schedule entry, so that a session that is refused again and again does not run for ever.
@@ -57,8 +59,8 @@ def rehearse(target: Target, presentation: Presentation) -> tuple[Presentation, 
 
 def play(target: Target, part: Part, number: int) -> Generator[Frame, None, None]:
     """Yield the frames of a part; each step runs when its frame is requested. `number`: the part's place, from 0."""
-    ends: list[Ended] = []
-    asked = Asked(
+    results: list[ScheduleResult] = []
+    asked = ExplorationRequest(
         scenario=part.scenario,
         strategy=part.strategy,
         consumer=part.consumer,
@@ -67,10 +69,10 @@ def play(target: Target, part: Part, number: int) -> Generator[Frame, None, None
         reduce=False,
     )
     with contextlib.ExitStack() as stack:
-        ground = stack.enter_context(contextlib.closing(Ground(target, asked, ends.append)))
-        observer = Observer(connect(target, schema=ground.schema, settings=SETTINGS), part.scenario, ground.schema)
+        world = stack.enter_context(contextlib.closing(ServerWorld(target, asked, results.append)))
+        observer = Observer(connect(target, schema=world.schema, settings=SETTINGS), part.scenario, world.schema)
         stack.callback(observer.close)
-        yield from _PartPlayer(part, number, ground, observer, ends).frames()
+        yield from _PartPlayer(part, number, world, observer, results).frames()
 
 
 class _Lane:
@@ -122,18 +124,20 @@ def _state(lane: _Lane) -> ActorState:
 
 
 class _PartPlayer:
-    """Plays one part on its ground."""
+    """Plays one part in its world."""
 
-    def __init__(self, part: Part, part_number: int, ground: Ground, observer: Observer, ends: list[Ended]) -> None:
-        self._part, self._part_number, self._ground = part, part_number, ground
-        self._observer, self._ends = observer, ends
+    def __init__(
+        self, part: Part, part_number: int, world: ServerWorld, observer: Observer, results: list[ScheduleResult]
+    ) -> None:
+        self._part, self._part_number, self._world = part, part_number, world
+        self._observer, self._results = observer, results
         self._step_number = 0
         self._captions = list(part.captions)
         self._captions_match = True
         self._waited: dict[int, None] = {}
         self._blocked: set[int] = set()
         self._lanes: list[_Lane] = []
-        for actor in ground.stage.actors:
+        for actor in world.scheduler.sessions:
             if isinstance(actor, Writer):
                 lane = _Lane(actor, actor.session.script.statements, f"session {actor.number}")
             else:
@@ -144,12 +148,12 @@ class _PartPlayer:
         self._names |= {part.sessions + 1: "The consumer"}
 
     def frames(self) -> Iterator[Frame]:
-        part, ground = self._part, self._ground
-        ground.begin()
+        part, world = self._part, self._world
+        world.begin()
         yield self._frame(part.opening, note=part.note)
         for number, entry in enumerate(part.schedule, 1):
             yield from self._play_step(entry, number) if part.strict else self._play_until(entry)
-        while ready := [choice.session for choice in ground.choices()]:
+        while ready := [choice.session for choice in world.choices()]:
             if part.strict:
                 names = ", ".join(f"s{session}" for session in ready)
                 raise UsageProblem(f"the schedule ends before the sessions do: {names} can go on; explore again")
@@ -157,7 +161,7 @@ class _PartPlayer:
         yield self._end()
 
     def _play_step(self, entry: ScheduleEntry, number: int) -> Iterator[Frame]:
-        ready = [choice.session for choice in self._ground.choices()]
+        ready = [choice.session for choice in self._world.choices()]
         if entry.session not in ready:
             others = ", ".join(f"s{session}" for session in ready) or "no session"
             raise UsageProblem(
@@ -189,8 +193,10 @@ class _PartPlayer:
         )
 
     def _blockers(self, session: int) -> str:
-        pids = self._ground.stage.waits.get(self._ground.stage.actors[session - 1].pid, ())
-        names = {actor.pid: narration.lower_first(self._names[actor.number]) for actor in self._ground.stage.actors}
+        pids = self._world.scheduler.waits.get(self._world.scheduler.sessions[session - 1].pid, ())
+        names = {
+            actor.pid: narration.lower_first(self._names[actor.number]) for actor in self._world.scheduler.sessions
+        }
         return " and ".join(names.get(pid, f"backend {pid}") for pid in pids) or "its answer"
 
     def _step(self, session: int) -> Frame:
@@ -200,8 +206,8 @@ class _PartPlayer:
             lane.reset()
         index = lane.index(gate)
         self._step_number += 1
-        step = self._ground.watch(session)
-        for writer in self._ground.writers:
+        step = self._world.watch(session)
+        for writer in self._world.writers:
             if isinstance(writer, Writer) and not writer.session.alive:
                 raise DatabaseProblem(f"session {writer.number} lost its connection: {writer.session.message}")
         lane.sent = index
@@ -272,10 +278,10 @@ class _PartPlayer:
         note: str = "",
         anomalies: tuple[FoundAnomaly, ...] | None = None,
     ) -> Frame:
-        poller = self._ground.poller
+        poller = self._world.poller
         delivered = poller.delivered if poller is not None else []
         tables = self._observer.read(
-            self._ground.tenant, self._author, delivered, ended=anomalies is not None, polled=poller is not None
+            self._world.tenant, self._author, delivered, ended=anomalies is not None, polled=poller is not None
         )
         active = step.session if step is not None else 0
         return Frame(
@@ -292,7 +298,7 @@ class _PartPlayer:
         )
 
     def _consumer(self, poller: Poller) -> ConsumerState:
-        versions = {str(identity): version for identity, version, _ in self._observer.numbered(self._ground.tenant)}
+        versions = {str(identity): version for identity, version, _ in self._observer.numbered(self._world.tenant)}
         return ConsumerState(
             name=poller.consumer.name,
             cursor=", ".join(f"{name} {clean(value)}" for name, value in poller.cursor.items()) or "none",
@@ -309,23 +315,23 @@ class _PartPlayer:
 
     def _end(self) -> Frame:
         """Let the consumer read to the end, count the anomalies, and describe the result."""
-        poller = self._ground.poller
+        poller = self._world.poller
         if poller is not None:
             poller.answers.clear()
         delivered_before = len(poller.delivered) if poller is not None else 0
-        self._ground.end((), complete=True)
-        (ended,) = self._ends
+        self._world.end((), complete=True)
+        (result,) = self._results
         late = len(poller.delivered) - delivered_before if poller is not None else 0
         if poller is not None and late:
             lane = self._lanes[-1]
             lane.record_answer(0, clean("; ".join(poller.answers[:1])))
-        counts = {kind: ended.counts[kind] for kind in self._part.scenario.forbid if ended.counts[kind]}
+        counts = {kind: result.counts[kind] for kind in self._part.scenario.forbid if result.counts[kind]}
         anomalies = tuple(narration.anomaly(kind, count, self._details(kind)) for kind, count in counts.items())
         if self._part.closing and counts == self._part.expected:
             sentence = self._part.closing
         else:
             waited = [self._names[session] for session in self._waited]
-            retried = [self._names[writer.number] for writer in self._ground.writers if writer.tries > 1]
+            retried = [self._names[writer.number] for writer in self._world.writers if writer.tries > 1]
             sentence = narration.narrate_end(anomalies, waited, retried, late=late)
         return self._frame(sentence, anomalies=anomalies)
 
@@ -334,7 +340,7 @@ class _PartPlayer:
             return [
                 f"{narration.lower_first(self._names[writer.number])} was refused, ERROR {writer.sqlstate}: "
                 "its user gets HTTP 500"
-                for writer in self._ground.writers
+                for writer in self._world.writers
                 if writer.sqlstate and writer.outcome.name == "FAIL"
             ]
         (table, *_) = self._frame("", anomalies=()).tables or (None,)

@@ -19,7 +19,8 @@ from racebench.demo.presentation import Part, Presentation, ScheduleEntry
 from racebench.demo.schedules import overlapping
 from racebench.exploration import explorer
 from racebench.exploration.explorer import Explored, switches
-from racebench.exploration.ground import Asked, Ended
+from racebench.exploration.outcome import ScheduleResult
+from racebench.exploration.request import ExplorationRequest
 
 #: Schedules with an anomaly that are tried, to find one in which the fix makes a session wait.
 _CANDIDATES = 12
@@ -50,21 +51,21 @@ def repeat_with_fix(part: Part, fix: Strategy) -> Part:
 class _Worst(Explored):
     """An exploration that keeps the schedules with most kinds of anomalies, fewest session switches first."""
 
-    def __init__(self, asked: Asked) -> None:
+    def __init__(self, asked: ExplorationRequest) -> None:
         super().__init__(asked=asked)
-        self.worst: list[Ended] = []
+        self.worst: list[ScheduleResult] = []
 
-    def add(self, each: Ended) -> None:
+    def add(self, each: ScheduleResult) -> None:
         Explored.add(self, each)
         if self.forbids(each) and not each.raced:
             self.worst = sorted([*self.worst, each], key=self._rank)[:_CANDIDATES]
 
-    def _rank(self, ended: Ended) -> tuple[int, int, int]:
+    def _rank(self, ended: ScheduleResult) -> tuple[int, int, int]:
         kinds = sum(bool(ended.counts[kind]) for kind in self.asked.scenario.forbid)
         return -kinds, switches(ended.schedule), len(ended.schedule)
 
 
-def choose_parts(target: Target, asked: Asked, fix: Strategy | None, tell: Tell) -> tuple[Part, ...]:
+def choose_parts(target: Target, asked: ExplorationRequest, fix: Strategy | None, tell: Tell) -> tuple[Part, ...]:
     """Explore a strategy, and return a part with a schedule worth showing, and a second part with the fix.
 
     Among schedules with an anomaly the first is taken in which a session waits once the fix is used.
