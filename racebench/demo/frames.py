@@ -109,7 +109,7 @@ class ConsumerState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundAnomaly:
-    """An anomaly at the end of a part: its kind (one of racebench.core.model.ANOMALIES), its count, a description."""
+    """An anomaly at the end of a part: its kind (one of racebench.core.anomalies), its count, a description."""
 
     kind: str
     count: int

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from racebench.core.model import ANOMALIES
+from racebench.core.anomalies import ANOMALIES
 from racebench.demo.frames import FoundAnomaly, TakenStep
 
 _LOCKS = re.compile(r"\bpg_(try_)?advisory_\w*lock|\bFOR\s+(NO\s+KEY\s+)?(UPDATE|SHARE)\b|^LOCK\b", re.IGNORECASE)
@@ -93,5 +93,5 @@ def narrate_end(anomalies: Sequence[FoundAnomaly], waited: Sequence[str], retrie
 
 def anomaly(kind: str, count: int, details: Sequence[str]) -> FoundAnomaly:
     """An anomaly, with the affected rows or sessions where they are known."""
-    description = "; ".join(details) if details else f"{count} {ANOMALIES[kind]}"
+    description = "; ".join(details) if details else f"{count} {ANOMALIES[kind].description}"
     return FoundAnomaly(kind=kind, count=count, description=description)

@@ -21,7 +21,7 @@ from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 from histories import Op, Poll, Row, history, long_history
 from judged import ENVIRONMENT, HOSTILE, REFERENCE, kept, result_of, saved
-from racebench.core.model import RunResult
+from racebench.core.results import RunResult
 from racebench.demo.exports import page as demo_page
 from racebench.demo.frames import Frame, Lane, Line, State
 from racebench.demo.recording import Recording
