@@ -19,8 +19,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from racebench.core.anomalies import ANOMALIES
 from racebench.core.errors import RacebenchError, UsageProblem
-from racebench.core.model import ANOMALIES, Load, RunResult, Scenario, Verdict
+from racebench.core.model import Load, Scenario
+from racebench.core.results import RunResult, Verdict
 from racebench.postgres.schemas import empty_schema, new_name
 from racebench.workloads import ad_hoc, callables
 
@@ -103,7 +105,7 @@ class Replay:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hammering:
-    """What hammering found: racebench.core.model.RunResult has it all. VALID is an upper bound, no proof."""
+    """What hammering found: racebench.core.results.RunResult has it all. VALID is an upper bound, no proof."""
 
     result: RunResult
     _environment: Mapping[str, Any]

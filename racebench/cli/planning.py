@@ -11,8 +11,10 @@ from typing import Any
 
 from racebench.analysis import thresholds
 from racebench.analysis.thresholds import Outcome, Threshold
+from racebench.core.anomalies import ANOMALIES
 from racebench.core.errors import ExitCode, UsageProblem, suggest
-from racebench.core.model import ANOMALIES, Consumer, Load, Protocol, RunResult, Scenario, Strategy, Verdict
+from racebench.core.model import Consumer, Load, Protocol, Scenario, Strategy
+from racebench.core.results import RunResult, Verdict
 from racebench.core.target import Target
 from racebench.reports.results.document import Document, check_writable, now, to_json
 from racebench.workloads import ad_hoc, catalog

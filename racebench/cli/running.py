@@ -9,7 +9,8 @@ from functools import partial
 from pathlib import Path
 
 from racebench.cli.planning import Cell, Plan
-from racebench.core.model import Consumer, Origin, RunResult, Strategy
+from racebench.core.model import Consumer, Origin, Strategy
+from racebench.core.results import RunResult
 from racebench.core.signals import shielded
 from racebench.core.target import Target
 from racebench.history.archive import SUFFIX

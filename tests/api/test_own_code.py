@@ -17,7 +17,7 @@ import racebench
 from conftest import Command, UsersServer, wait_for
 from racebench.api import Bench, Exploration, RaceFound
 from racebench.core.errors import DatabaseProblem, RacebenchError, UsageProblem
-from racebench.core.model import Verdict
+from racebench.core.results import Verdict
 from racebench.core.target import Target
 from racebench.exploration.callers import Surroundings
 from racebench.exploration.sessions import threads

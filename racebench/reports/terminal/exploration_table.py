@@ -11,7 +11,8 @@ from typing import Any
 from rich.console import Console, RenderableType
 from rich.text import Text
 
-from racebench.core.model import ANOMALIES, Verdict
+from racebench.core.anomalies import ANOMALIES
+from racebench.core.results import Verdict
 from racebench.exploration.explorer import Explored, Replayed
 from racebench.exploration.request import ExplorationRequest
 from racebench.reports.results import explorations
