@@ -74,7 +74,7 @@ class Exploration:
         from racebench.reports.terminal import exploration_table
 
         again = ""
-        if self.schedule is not None and not self._reported.found.asked.scenario.options:
+        if self.schedule is not None and self._reported.found.asked.scenario.options is None:
             again = f"\n  again: racebench.explore(…, schedule={self.schedule!r})"
         return _plain(lambda console: exploration_table.show(console, [self._reported], self._environment)) + again
 
@@ -204,7 +204,7 @@ class Bench:
         with ad_hoc.ready(_scenario(subjects, setup, invariant), target, self._schema) as scenario:
             (strategy,) = scenario.strategies.values()
             asked = ExplorationRequest(
-                scenario=replace(scenario, options=()) if self._adopted else scenario,
+                scenario=replace(scenario, options=None) if self._adopted else scenario,
                 strategy=strategy,
                 sessions=_sessions(sessions, max(2, len(strategy.calls))),
                 reduce=reduce,
@@ -277,18 +277,15 @@ class Bench:
 
     def _up(self) -> Target:
         from racebench.postgres import environment
-        from racebench.postgres.embedded import EmbeddedServer
-        from racebench.postgres.external import check_usable, external
-        from racebench.postgres.shared import sharing
+        from racebench.postgres.external import external
+        from racebench.postgres.targets import open_target
 
         if self._target is None:
-            if self._given:
-                target = external(self._given)
-                check_usable(target, 1)
-            else:
-                embedded = EmbeddedServer(version=self._version, connections=_CONNECTIONS)
-                shared = embedded if self._share is None else sharing(self._share, embedded)
-                target = self._stack.enter_context(shared)
+            given = external(self._given) if self._given else None
+            connections = 1 if given is not None else _CONNECTIONS
+            target = self._stack.enter_context(
+                open_target(given, version=self._version, connections=connections, share=self._share)
+            )
             self._described = environment.describe(target)
             self._target = target
         return self._target
@@ -330,7 +327,7 @@ def reported(target: Target, found: Explored, *, failed: bool = False) -> Report
         witness=shown,
         expected=tuple(sorted(certain)),
         as_expected=None
-        if found.asked.scenario.restored
+        if not found.asked.scenario.has_expectations
         else found.verdict is not Verdict.UNKNOWN and certain <= seen <= certain | possible,
     )
 

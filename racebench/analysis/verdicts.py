@@ -91,7 +91,7 @@ def judge(
         forbidden=scenario.forbid,
         advice=scenario.advise,
         as_expected=None
-        if scenario.restored
+        if not scenario.has_expectations
         else verdict is not Verdict.UNKNOWN and certain <= found <= certain | possible,
         source=strategy.source,
         counts=counts,

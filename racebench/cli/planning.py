@@ -173,7 +173,7 @@ def draft(
         if rate is not None or warmup:
             raise UsageProblem(f"scenario '{found.name}' runs each worker's script once; --rate and --warmup need many")
         operations = sessions
-    if found.restored and connections_per_worker > 1 and call:
+    if connections_per_worker > 1 and call:
         raise UsageProblem("--call runs Python, one call at a time in a process; use --workers for more sessions")
     if each_alone and not found.consumers:
         raise UsageProblem(f"scenario '{found.name}' has no consumers; use `racebench run {found.name}`")

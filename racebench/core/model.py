@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from enum import IntEnum, StrEnum
+from enum import Enum, IntEnum, StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -248,6 +248,24 @@ class NumberedRows:
     operation: str = "operation"
 
 
+class ScheduleIsolation(Enum):
+    """How an explored schedule is kept apart from the schedules before it.
+
+    FRESH_TENANT: it has a tenant of its own. RESTORED_TABLES: it begins with the tables as the setup left them, for
+    code that does not keep to a tenant.
+    """
+
+    FRESH_TENANT = "fresh tenant"
+    RESTORED_TABLES = "restored tables"
+
+
+class Origin(Enum):
+    """Where a scenario comes from: a folder with a manifest, or the user's own SQL and Python, given on the spot."""
+
+    MANIFEST = "manifest"
+    OWN_CODE = "own code"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
     """A folder of SQL: a schema, strategies that write to it, consumers that read from it.
@@ -256,9 +274,8 @@ class Scenario:
     `measures` queries that return one value each; both are asked after a run. `once`: each worker runs its script once,
     as start-up code does. `explore`: run before each explored schedule. `forbid` is what makes a run INVALID;
     `advise` names the strategy to recommend.
-    `setup` is called after the schema is made, `checks` are invariants that are called (calls.py). `restored`: a
-    session does not keep to a tenant, so each explored schedule begins with the tables as the setup left them.
-    `options` are the words that name it to a command, if its name alone does not.
+    `setup` is called after the schema is made, `checks` are invariants that are called (callables.py). `options`: the
+    words that name it on a command line if its name alone does not; None if no command line can name it.
     """
 
     name: str
@@ -278,12 +295,18 @@ class Scenario:
     explore: Script | None = None
     setup: tuple[Call, ...] = ()
     checks: Mapping[str, Call] = field(default_factory=dict)
-    restored: bool = False
-    options: tuple[str, ...] = ()
+    schedule_isolation: ScheduleIsolation = ScheduleIsolation.FRESH_TENANT
+    origin: Origin = Origin.MANIFEST
+    options: tuple[str, ...] | None = ()
+
+    @property
+    def has_expectations(self) -> bool:
+        """Whether the strategies say which anomalies to expect of them; nothing is known of the user's own code."""
+        return self.origin is Origin.MANIFEST
 
     def locate(self, key: str) -> str:
-        """Where a key of the manifest stands, as `file:line`; by its name if it was not read from one."""
-        if self.restored:
+        """The place of a key in the manifest, as `file:line`; the key's own name if there is no manifest."""
+        if self.origin is Origin.OWN_CODE:
             return f"the {key.partition('.')[2]}"
         return f"{self.folder / 'scenario.toml'}:{self.lines.get(key, 1)}"
 

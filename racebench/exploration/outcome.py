@@ -62,8 +62,8 @@ class ScheduleResult:
 class Judge:
     """Reads what a schedule left, by a connection of its own. Raises DatabaseProblem and ScenarioProblem."""
 
-    def __init__(self, monitor: psycopg.Connection[Any], scenario: Scenario) -> None:
-        self._monitor, self._scenario = monitor, scenario
+    def __init__(self, monitor: psycopg.Connection[Any], scenario: Scenario, *, whole_tables: bool) -> None:
+        self._monitor, self._scenario, self._whole_tables = monitor, scenario, whole_tables
         self._rows = None if scenario.rows is None else rows_query(scenario.rows)
         self._violated: dict[str, int] = {}
 
@@ -125,8 +125,8 @@ class Judge:
             rows = cursor.fetchall() if columns else []
             if "tenant" in columns:
                 rows = [row for row in rows if row[columns.index("tenant")] == tenant]
-            elif not self._scenario.restored:
-                continue  # they may be of schedules before
+            elif not self._whole_tables:
+                continue  # they may be rows of earlier schedules
             for row in rows[:_MOST_SAID]:
                 values = ", ".join(f"{column} = {value}" for column, value in zip(columns, row, strict=True))
                 said.append(f"'{name}' is broken by {values or 'a row'}")

@@ -231,7 +231,7 @@ def _calls(asked: ExplorationRequest) -> dict[str, str]:
 
 def _replay(asked: ExplorationRequest, schedule: str) -> str | None:
     """The command that runs a schedule again; None for code that no command line can name."""
-    if asked.scenario.restored and not asked.scenario.options:
+    if asked.scenario.options is None:
         return None
     return " ".join(["racebench replay", f"'{schedule}'", *map(shlex.quote, asked.scenario.options)])
 
