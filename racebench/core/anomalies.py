@@ -21,12 +21,12 @@ class Evidence(Enum):
     INVARIANTS = "the scenario has an invariant"
 
 
-class Origin(Enum):
-    """Where the scenario of a run or of a history comes from, which decides what is forbidden by default."""
+class Subject(Enum):
+    """What is judged, which decides the kinds that are forbidden by default."""
 
-    CATALOG = "a scenario folder"
-    AD_HOC = "a file of SQL, a callable or a program"
-    RECORDED = "a history recorded elsewhere"
+    SCENARIO = "a scenario folder"
+    OWN_CODE = "a file of SQL, a callable or a program"
+    HISTORY = "a history recorded elsewhere"
 
 
 class TableKind(StrEnum):
@@ -41,10 +41,10 @@ class TableKind(StrEnum):
 class AnomalyKind:
     """One kind of anomaly.
 
-    `description` says what is counted. `needs` is what must be known to count it; `forbidden` are the origins whose
-    scenarios forbid it unless they say otherwise; `explored` is false for a kind that the few operations of a schedule
-    do not show. `columns` are the tables of the terminal that always have a column for it, `heading` is its column's
-    head if that is not its name, `unit` what is counted, `singular` its name for a count of one if that is another.
+    `description` says what is counted. `needs` is what must be known to count it; `forbidden` are the subjects that it
+    makes INVALID unless they say otherwise; `explored` is false for a kind that the few operations of a schedule do not
+    show. `columns` are the tables of the terminal that always have a column for it, `heading` is its column's head if
+    that is not its name, `unit` what is counted, `singular` its name for a count of one if that is another.
 
     `sentence` says how many a run had; it is a format of `{count}`, `{rows}`, `{attempts}`, `{share_of_rows}`,
     `{share_of_attempts}`, `{codes}` (SQLSTATEs). `always_said`: also where the scenario does not forbid it.
@@ -59,7 +59,7 @@ class AnomalyKind:
     name: str
     description: str
     needs: frozenset[Evidence] = frozenset()
-    forbidden: frozenset[Origin] = frozenset()
+    forbidden: frozenset[Subject] = frozenset()
     explored: bool = True
     columns: frozenset[TableKind] = frozenset()
     heading: str = ""
@@ -87,7 +87,7 @@ _KINDS = (
         name="duplicates",
         description="rows whose (tenant, version) another row already has",
         needs=frozenset({Evidence.NUMBERS}),
-        forbidden=frozenset({Origin.CATALOG, Origin.RECORDED}),
+        forbidden=frozenset({Subject.SCENARIO, Subject.HISTORY}),
         columns=frozenset({TableKind.RUN, TableKind.COMPARISON, TableKind.CHECK}),
         heading="dupli-\ncates",
         singular="duplicate",
@@ -101,7 +101,7 @@ _KINDS = (
         name="missed",
         description="committed rows that the consumer's cursor passed and never delivered",
         needs=frozenset({Evidence.NUMBERS, Evidence.CONSUMER}),
-        forbidden=frozenset({Origin.CATALOG, Origin.RECORDED}),
+        forbidden=frozenset({Subject.SCENARIO, Subject.HISTORY}),
         columns=frozenset({TableKind.RUN, TableKind.COMPARISON, TableKind.CHECK}),
         sentence="the consumer never saw {count} of {rows} committed rows ({share_of_rows})",
         always_said=True,
@@ -114,7 +114,7 @@ _KINDS = (
         name="redelivered",
         description="deliveries of a row beyond its first",
         needs=frozenset({Evidence.NUMBERS, Evidence.CONSUMER}),
-        forbidden=frozenset({Origin.RECORDED}),
+        forbidden=frozenset({Subject.HISTORY}),
         heading="again",
         sentence="{count} rows were delivered again",
         advice="The consumer's query returns rows at or below its cursor; have it drop those that it has delivered",
@@ -124,7 +124,7 @@ _KINDS = (
         name="lost",
         description="operations acknowledged, whose row is absent",
         needs=frozenset({Evidence.NUMBERS, Evidence.ROWS}),
-        forbidden=frozenset({Origin.CATALOG, Origin.RECORDED}),
+        forbidden=frozenset({Subject.SCENARIO, Subject.HISTORY}),
         columns=frozenset({TableKind.CHECK}),
         sentence="{count} acknowledged rows are not there",
         advice=_DISAGREES,
@@ -136,7 +136,7 @@ _KINDS = (
         name="unexpected",
         description="operations reported failed, whose row is present",
         needs=frozenset({Evidence.NUMBERS, Evidence.ROWS}),
-        forbidden=frozenset({Origin.CATALOG, Origin.RECORDED}),
+        forbidden=frozenset({Subject.SCENARIO, Subject.HISTORY}),
         sentence="{count} operations reported failed are there all the same",
         advice=_DISAGREES,
         advice_rank=0,
@@ -147,7 +147,7 @@ _KINDS = (
         name="violations",
         description="rows that break an invariant of the scenario",
         needs=frozenset({Evidence.INVARIANTS}),
-        forbidden=frozenset({Origin.CATALOG, Origin.AD_HOC}),
+        forbidden=frozenset({Subject.SCENARIO, Subject.OWN_CODE}),
         columns=frozenset({TableKind.RUN, TableKind.COMPARISON}),
         heading="viola-\ntions",
         singular="violation",
@@ -161,7 +161,7 @@ _KINDS = (
         name="refused",
         description="operations that failed only because another session was at work "
         '(class 23, 40, or "already exists")',
-        forbidden=frozenset({Origin.AD_HOC}),
+        forbidden=frozenset({Subject.OWN_CODE}),
         columns=frozenset({TableKind.CHECK}),
         unit="operations",
         sentence="{count} of {attempts} operations ({share_of_attempts}) were refused ({codes})",
@@ -172,7 +172,7 @@ _KINDS = (
         name="unnumbered",
         description="rows whose version is NULL, which no cursor ever reaches",
         needs=frozenset({Evidence.NUMBERS}),
-        forbidden=frozenset({Origin.RECORDED}),
+        forbidden=frozenset({Subject.HISTORY}),
         sentence="{count} rows have no version",
         advice=_DISAGREES,
         advice_rank=0,
@@ -208,9 +208,9 @@ _KINDS = (
 ANOMALIES: Mapping[str, AnomalyKind] = {kind.name: kind for kind in _KINDS}
 
 
-def forbidden_by_default(origin: Origin) -> tuple[str, ...]:
-    """The kinds that make a verdict INVALID where a scenario or history of that origin does not name any."""
-    return tuple(kind.name for kind in _KINDS if origin in kind.forbidden)
+def forbidden_by_default(subject: Subject) -> tuple[str, ...]:
+    """The kinds that make a verdict INVALID where such a subject does not name any."""
+    return tuple(kind.name for kind in _KINDS if subject in kind.forbidden)
 
 
 def needing(evidence: Evidence) -> tuple[str, ...]:

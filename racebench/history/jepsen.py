@@ -15,7 +15,7 @@ from typing import Any, TextIO
 
 import numpy.typing as npt
 
-from racebench.core.anomalies import Origin, forbidden_by_default
+from racebench.core.anomalies import Subject, forbidden_by_default
 from racebench.core.errors import UsageProblem
 from racebench.core.model import Numbering, Outcome
 from racebench.history import Chunk
@@ -119,7 +119,7 @@ class _Reading:
         if given:
             self._take_rows()
         monotonic = bool(self.names & _MONOTONIC)
-        forbidden = forbidden_by_default(Origin.RECORDED)
+        forbidden = forbidden_by_default(Subject.HISTORY)
         history = self.intake.history(numbering=Numbering.TABLE if monotonic else Numbering.NONE)
         return Recorded(
             history=history,

@@ -9,7 +9,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from racebench.core.anomalies import ANOMALIES, Evidence, Origin, forbidden_by_default
+from racebench.core.anomalies import ANOMALIES, Evidence, Subject, forbidden_by_default
 from racebench.core.errors import UsageProblem, suggest
 from racebench.core.model import Numbering, Outcome
 from racebench.history import History, Log
@@ -56,7 +56,7 @@ def read(path: Path, scratch: Scratch) -> Recorded:
         about=About(
             scenario=header.get("scenario", path.name),
             strategy=header.get("strategy", path.stem),
-            forbidden=header.get("forbidden", forbidden_by_default(Origin.RECORDED)),
+            forbidden=header.get("forbidden", forbidden_by_default(Subject.HISTORY)),
             applicable=applicable(history, rows_given=intake.rows_given),
             note="" if intake.rows_given else acknowledged_note(history),
         ),

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from racebench.core.anomalies import Origin, forbidden_by_default
+from racebench.core.anomalies import Subject, forbidden_by_default
 from racebench.core.errors import UsageProblem
 from racebench.core.model import Call, Origin, Scenario, ScheduleIsolation, Script, SqlFile, Strategy
 from racebench.workloads import callables, scripts
@@ -193,7 +193,7 @@ def _scenario(
         measures={},
         lines={},
         once=False,
-        forbid=forbidden_by_default(Origin.AD_HOC),
+        forbid=forbidden_by_default(Subject.OWN_CODE),
         advise=None,
         strategies={strategy.name: strategy for strategy in strategies},
         consumers={},
