@@ -23,8 +23,8 @@ from racebench.core.results import RunResult, Usage
 from racebench.core.signals import shielded
 from racebench.core.target import Target
 from racebench.history import History, Log, Violation, archive, read_operations
-from racebench.history.about import About, Recorded
 from racebench.history.logs import read_log
+from racebench.history.recorded import About, Recorded
 from racebench.history.records import OPERATION, read_records
 from racebench.history.rows import numbered
 from racebench.history.spill import Scratch
