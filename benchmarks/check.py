@@ -208,8 +208,8 @@ def tables(made: Document) -> list[Table]:
             notes=(
                 "racebench reads a run's files and also finds witnesses; DuckDB counts, in SQL, in a database "
                 f"that was loaded before ({'; '.join(loads)}).",
-                "PostgreSQL has only the table, and checks three of the nine kinds; its memory is that of the session's "
-                "process, with the shared buffers that it touched.",
+                "PostgreSQL has only the table, and checks three of the nine kinds; its memory is that of the "
+                "session's process, with the shared buffers that it touched.",
             ),
         )
     ]
