@@ -25,7 +25,7 @@ from psycopg import sql
 from racebench.core.model import Load, Scenario
 from racebench.core.results import RunResult
 from racebench.core.target import Target
-from racebench.load.driver import Hammer
+from racebench.load.driver import LoadDriver
 from racebench.load.executors.processes import Processes
 from racebench.postgres.embedded import EmbeddedServer, _wheel_programs
 from racebench.postgres.session import connect
@@ -84,7 +84,7 @@ def hammer(embedded: Target, processes: Processes) -> Callable[..., RunResult]:
     def run(name: str, consumers: str = "cursor", scenario: str = "version-counter", **load: object) -> RunResult:
         found = catalog.find_scenario(scenario)
         given = {"workers": 8, "duration_s": None, "operations": 1600, **load}
-        return Hammer(target=embedded, processes=processes).run(
+        return LoadDriver(target=embedded, executor=processes).run(
             found,
             found.strategies[name],
             catalog.find_consumers(found, consumers.split()),
