@@ -46,45 +46,77 @@ class RaceFound(AssertionError):  # noqa: N818 - what was found is not a fault o
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exploration:
-    """What exploring found. `counts`: anomalies over all orders; `schedule`: of the shortest witness, None if none.
+    """The result of exploring, and the server it was found on. `result` has everything that was found."""
 
-    `run` orders were run, `anomalous` of them went wrong; `complete`: there are no more.
-    """
+    result: result.Exploration
+    environment: Mapping[str, Any]
 
-    verdict: Verdict
-    counts: Mapping[str, int]
-    run: int
-    anomalous: int
-    complete: bool
-    schedule: str | None
-    seconds: float
-    _reported: Reported
-    _environment: Mapping[str, Any]
+    @property
+    def verdict(self) -> Verdict:
+        """VALID if every schedule was run and none goes wrong, INVALID if one does, else UNKNOWN."""
+        return self.result.verdict
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """How often each kind of anomaly occurred, over all schedules."""
+        return self.result.counts
+
+    @property
+    def run(self) -> int:
+        """Schedules run to their end."""
+        return self.result.run
+
+    @property
+    def anomalous(self) -> int:
+        """How many of them go wrong."""
+        return self.result.anomalous
+
+    @property
+    def complete(self) -> bool:
+        """Whether every schedule was run."""
+        return self.result.complete
+
+    @property
+    def schedule(self) -> str | None:
+        """The shortest schedule that goes wrong, as `replay` takes it; None if none does."""
+        return None if self.result.witness is None else str(self.result.witness.schedule)
+
+    @property
+    def seconds(self) -> float:
+        """How long the search took."""
+        return self.result.seconds
 
     def assert_clean(self) -> Exploration:
-        """Return self if every order was run and none went wrong; else raise RaceFound with the shortest witness."""
+        """Return self if every schedule was run and none goes wrong; else raise RaceFound with the shortest witness."""
         __tracebackhide__ = True
         if self.verdict is not Verdict.VALID:
             raise RaceFound(f"\n{self}")
         return self
 
     def __str__(self) -> str:
+        from racebench.reports.results.document import now
+        from racebench.reports.results.explorations import Explorations
         from racebench.reports.terminal import exploration_table
 
+        document = Explorations(
+            environment=self.environment, created=now(), explorations=(self.result,), complete=True
+        )
         again = ""
-        if self.schedule is not None and not self._reported.found.asked.scenario.options:
-            again = f"\n  again: racebench.explore(…, schedule={self.schedule!r})"
-        return _plain(lambda console: exploration_table.show(console, [self._reported], self._environment)) + again
+        if self.result.witness is not None and self.result.witness.command is None:
+            again = f"\n  again: racebench.replay(…, schedule={self.schedule!r})"
+        return _plain(lambda console: exploration_table.show(console, document)) + again
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replay:
-    """One schedule, run once more. `counts`: what went wrong."""
+    """The result of running one schedule again. `result` has everything that was seen."""
 
-    counts: Mapping[str, int]
-    _asked: Asked
-    _replayed: Replayed
-    _schedule: str
+    result: result.Replay
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """The anomalies that occurred, with their counts; empty if nothing went wrong."""
+        return self.result.anomalies
 
     def assert_clean(self) -> Replay:
         """Return self if nothing went wrong; else raise RaceFound with what happened."""
@@ -96,9 +128,7 @@ class Replay:
     def __str__(self) -> str:
         from racebench.reports.terminal import exploration_table
 
-        return _plain(
-            lambda console: exploration_table.show_replay(console, self._asked, self._replayed, self._schedule)
-        )
+        return _plain(lambda console: exploration_table.show_replay(console, self.result))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

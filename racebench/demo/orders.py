@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from racebench.core.errors import UsageProblem
@@ -14,8 +14,9 @@ from racebench.demo.frames import Frame
 from racebench.demo.telling import Part, Programme, Turn
 from racebench.demo.turns import overlapping
 from racebench.exploration import explorer
-from racebench.exploration.explorer import Explored, switches
 from racebench.exploration.ground import Asked, Ended
+from racebench.exploration.result import Exploration, Unseen
+from racebench.exploration.tally import switches
 
 #: Orders that go wrong among which one is looked for that makes the fix wait.
 _CANDIDATES = 12
@@ -43,21 +44,23 @@ def again(part: Part, fix: Strategy) -> Part:
     )
 
 
-class _Worst(Explored):
-    """An exploration that remembers the schedules in which most kinds of things go wrong, fewest switches first."""
+class _Worst:
+    """Keeps the schedules in which most kinds of anomaly occur, those with the fewest switches first."""
 
-    def __init__(self, asked: Asked) -> None:
-        super().__init__(asked=asked)
-        self.worst: list[Ended] = []
+    def __init__(self, forbidden: Sequence[str]) -> None:
+        self._forbidden = forbidden
+        self.schedules: list[Ended] = []
 
-    def add(self, each: Ended) -> None:
-        Explored.add(self, each)
-        if self.forbids(each) and not each.raced:
-            self.worst = sorted([*self.worst, each], key=self._size)[:_CANDIDATES]
+    def add(self, ended: Ended) -> None:
+        """Keep a schedule at its end, if it is among the worst."""
+        if self._kinds(ended) and not ended.raced:
+            self.schedules = sorted([*self.schedules, ended], key=self._size)[:_CANDIDATES]
 
-    def _size(self, each: Ended) -> tuple[int, int, int]:
-        kinds = sum(bool(each.counts[kind]) for kind in self.asked.scenario.forbid)
-        return -kinds, switches(each.schedule), len(each.schedule)
+    def _kinds(self, ended: Ended) -> int:
+        return sum(bool(ended.counts[kind]) for kind in self._forbidden)
+
+    def _size(self, ended: Ended) -> tuple[int, int, int]:
+        return -self._kinds(ended), switches(ended.schedule), len(ended.schedule)
 
 
 def explored(target: Target, asked: Asked, fix: Strategy | None, tell: Tell) -> tuple[Part, ...]:
@@ -65,8 +68,13 @@ def explored(target: Target, asked: Asked, fix: Strategy | None, tell: Tell) -> 
 
     Of those that go wrong the first in which, with the fix, a session visibly waits.
     """
-    found = _Worst(asked)
-    explorer.explore(target, asked, lambda now: tell(f"{asked.strategy.name}: {now.run:,} orders", 0.4), found)
+    worst = _Worst(asked.scenario.forbid)
+    found = explorer.explore(
+        target,
+        asked,
+        progress=lambda now: tell(f"{asked.strategy.name}: {now.run:,} orders", 0.4),
+        ended=worst.add,
+    )
     part = Part(
         scenario=asked.scenario,
         strategy=asked.strategy,
@@ -75,7 +83,9 @@ def explored(target: Target, asked: Asked, fix: Strategy | None, tell: Tell) -> 
         heading=heading_of(asked.strategy.name, asked.consumer.name if asked.consumer else None),
         opening=f"'{asked.strategy.name}': {asked.strategy.summary}. {_search(found)}",
     )
-    orders = [each.schedule for each in found.worst] or ([found.witness] if found.witness is not None else [])
+    orders = [each.schedule for each in worst.schedules]
+    if not orders and found.witness is not None:
+        orders = [found.witness.schedule.steps]
     tell("looking for an order to show", 0.6)
     more = f"{found.anomalous} of {found.run} orders go wrong; this is one."
     first: tuple[Part, ...] | None = None
@@ -102,13 +112,13 @@ def _waits(frames: Iterable[Frame]) -> bool:
     return any(lane.waits for frame in frames for lane in frame.lanes)
 
 
-def _search(found: Explored) -> str:
+def _search(found: Exploration) -> str:
     if found.anomalous:
         return ""
     blind = ""
-    if found.asked.strategy.inside:
+    if found.unseen is Unseen.STATEMENT:
         blind = " Its race is inside one statement: racebench run shows it."
-    elif found.blind:
+    elif found.unseen is not None:
         blind = " This consumer goes by the clock, which no order shows: racebench run does."
     return f"{'All ' if found.complete else ''}{found.run} orders were just run, and none goes wrong.{blind}"
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from racebench.core.errors import UsageProblem
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from racebench.reports.results.document import Document
     from racebench.reports.results.explorations import Explorations
 
 #: Formats that any results have; the others are of runs alone.
-OF_ALL = ("markdown", "json", "junit", "summary")
-FORMATS = ("table", "grid", *OF_ALL, "svg", "csv", "bigger-is-better", "smaller-is-better")
+OF_ALL = ("table", "markdown", "json", "junit", "summary")
+FORMATS = (*OF_ALL, "grid", "svg", "csv", "bigger-is-better", "smaller-is-better")
 
 #: Formats that hold several documents of runs side by side.
 _APART = ("markdown", "junit", "summary")
@@ -42,8 +45,9 @@ def read(paths: Sequence[Path]) -> list[Document | Explorations]:
 def render(name: str, documents: Sequence[Document | Explorations], *, title: str = "racebench run") -> str:
     """Results as text of a format; raises UsageProblem where it has no such form."""
     from racebench.reports.formats import cases, junit, rows, summary, svg, tracked
+    from racebench.reports import exploration_text
     from racebench.reports.results import document, explorations
-    from racebench.reports.terminal import matrix_table, run_table, tables
+    from racebench.reports.terminal import matrix_table, tables
 
     runs = [each for each in documents if isinstance(each, document.Document)]
     if name not in OF_ALL and len(runs) < len(documents):
@@ -63,15 +67,28 @@ def render(name: str, documents: Sequence[Document | Explorations], *, title: st
             if isinstance(each, document.Document):
                 texts.append(document.to_json(each) + "\n" if name == "json" else matrix_table.markdown(each))
             else:
-                of = explorations.to_json(each) + "\n" if name == "json" else explorations.markdown(each.explorations)
+                of = explorations.to_json(each) + "\n" if name == "json" else exploration_text.markdown(each.explorations)
                 texts.append(of)
         return "\n".join(texts)
+    if name == "table":
+        return "\n".join(tables.plain(partial(show, whole=each)) for each in documents)
     whole = runs[0]
     if name == "svg":
         return svg.render(whole, title=title)
-    if name in ("table", "grid"):
-        return tables.plain(lambda console: (run_table.show if name == "table" else matrix_table.show)(console, whole))
+    if name == "grid":
+        return tables.plain(lambda console: matrix_table.show(console, whole))
     return {"csv": rows.render, "bigger-is-better": tracked.bigger, "smaller-is-better": tracked.smaller}[name](whole)
+
+
+def show(console: Console, whole: Document | Explorations) -> None:
+    """Print results as the command that made them did."""
+    from racebench.reports.results import explorations
+    from racebench.reports.terminal import exploration_table, run_table
+
+    if isinstance(whole, explorations.Explorations):
+        exploration_table.show(console, whole)
+    else:
+        run_table.show(console, whole)
 
 
 def write(name: str, whole: Document | Explorations, path: Path) -> None:
