@@ -36,7 +36,7 @@ from benchmarks.measurement import (
 from benchmarks.programs import Server, running_server
 from racebench.core.target import Target
 from racebench.exploration import explorer
-from racebench.exploration.ground import Asked
+from racebench.exploration.request import ExplorationRequest
 from racebench.exploration.result import Exploration
 from racebench.postgres.external import external
 from racebench.workloads import catalog
@@ -101,9 +101,9 @@ def _explore(target: Target, strategy: str) -> tuple[Exploration, list[tuple[int
     return found, schedules
 
 
-def _asked(strategy: str, **more: Any) -> Asked:
+def _asked(strategy: str, **more: Any) -> ExplorationRequest:
     scenario = catalog.find_scenario("version-counter")
-    return Asked(scenario=scenario, strategy=scenario.strategies[strategy], **more)
+    return ExplorationRequest(scenario=scenario, strategy=scenario.strategies[strategy], **more)
 
 
 def _alone(target: Target, rounds: int, tell: Any) -> tuple[list[dict[str, Any]], dict[str, Any]]:
@@ -220,7 +220,7 @@ def main(*, rounds: int, output: Path) -> None:
                         begin = time.perf_counter()
                         found, _ = _explore(target, strategy)
                         verdicts.append(time.perf_counter() - begin)
-                        rates[name].append(found.run / found.seconds)
+                        rates[name].append(found.schedules_per_s)
             cells.append(
                 {
                     "strategy": strategy,

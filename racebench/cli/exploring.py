@@ -16,8 +16,8 @@ from racebench.core.model import Consumer, Scenario, Verdict
 from racebench.core.signals import shielded
 from racebench.core.target import Target
 from racebench.exploration import explorer, schedules
-from racebench.exploration.ground import Asked
 from racebench.exploration.isolationtester import runner, specs
+from racebench.exploration.request import ExplorationRequest
 from racebench.exploration.result import Exploration, ExplorationProgress, Replay
 from racebench.exploration.schedules import Schedule
 from racebench.postgres import environment
@@ -42,7 +42,7 @@ Progress = Callable[[str, float], None]
 class Exploring:
     """What a command is going to explore, and, as it goes, what it has found."""
 
-    asked: tuple[Asked, ...]
+    asked: tuple[ExplorationRequest, ...]
     target: Target | None
     server_version: int
     json_path: str | None
@@ -105,7 +105,7 @@ def plan(
         readers = catalog.find_consumers(found, [str(consumer)]) or (None,)
     made = Exploring(
         asked=tuple(
-            Asked(
+            ExplorationRequest(
                 scenario=found,
                 strategy=strategy,
                 consumer=reader,
@@ -113,7 +113,7 @@ def plan(
                 polls=polls,
                 reduce=not no_reduction,
                 budget_s=budget,
-                most=max_schedules,
+                max_schedules=max_schedules,
                 stop_at_first=stop_at_first,
                 depth=depth,
                 step_s=step_timeout,
@@ -171,12 +171,12 @@ def _keep(made: Exploring, result: Exploration) -> None:
         save(made)
 
 
-def _with(asked: Asked, scenario: Scenario, schema: str) -> Asked:
+def _with(asked: ExplorationRequest, scenario: Scenario, schema: str) -> ExplorationRequest:
     """What to explore, of a scenario whose callables have been imported."""
     return replace(asked, scenario=scenario, strategy=scenario.strategies[asked.strategy.name], schema=schema)
 
 
-def _possible(made: Exploring, target: Target) -> Sequence[Asked]:
+def _possible(made: Exploring, target: Target) -> Sequence[ExplorationRequest]:
     """Less what this server is too old for, or not set up for: an error if it was asked for by name."""
 
     def lacks(name: str, lack: str) -> bool:
@@ -239,7 +239,7 @@ def _counted(fail_on: Sequence[str]) -> None:
 class Rerun:
     """A schedule that was run again, or the shorter one that was asked for, and the exit code it earns."""
 
-    asked: Asked
+    asked: ExplorationRequest
     replay: Replay
     exit_code: int
 
@@ -286,7 +286,7 @@ def replay(
     return Rerun(asked=asked, replay=replayed, exit_code=ExitCode.ANOMALY if bad else ExitCode.OK)
 
 
-def read_schedule(text: str, *, scenario: str | None) -> tuple[Asked, Schedule]:
+def read_schedule(text: str, *, scenario: str | None) -> tuple[ExplorationRequest, Schedule]:
     """What a schedule runs; raises UsageProblem if it is none, or if its script is another now."""
     schedule = schedules.parse(text)
     return explorer.requested_by(schedule, catalog.find_scenario(scenario or schedule.scenario)), schedule

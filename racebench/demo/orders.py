@@ -14,7 +14,8 @@ from racebench.demo.frames import Frame
 from racebench.demo.telling import Part, Programme, Turn
 from racebench.demo.turns import overlapping
 from racebench.exploration import explorer
-from racebench.exploration.ground import Asked, Ended
+from racebench.exploration.outcome import ScheduleResult
+from racebench.exploration.request import ExplorationRequest
 from racebench.exploration.result import Exploration, Unseen
 from racebench.exploration.tally import switches
 
@@ -49,21 +50,21 @@ class _Worst:
 
     def __init__(self, forbidden: Sequence[str]) -> None:
         self._forbidden = forbidden
-        self.schedules: list[Ended] = []
+        self.schedules: list[ScheduleResult] = []
 
-    def add(self, ended: Ended) -> None:
+    def add(self, ended: ScheduleResult) -> None:
         """Keep a schedule at its end, if it is among the worst."""
         if self._kinds(ended) and not ended.raced:
             self.schedules = sorted([*self.schedules, ended], key=self._size)[:_CANDIDATES]
 
-    def _kinds(self, ended: Ended) -> int:
+    def _kinds(self, ended: ScheduleResult) -> int:
         return sum(bool(ended.counts[kind]) for kind in self._forbidden)
 
-    def _size(self, ended: Ended) -> tuple[int, int, int]:
+    def _size(self, ended: ScheduleResult) -> tuple[int, int, int]:
         return -self._kinds(ended), switches(ended.schedule), len(ended.schedule)
 
 
-def explored(target: Target, asked: Asked, fix: Strategy | None, tell: Tell) -> tuple[Part, ...]:
+def explored(target: Target, asked: ExplorationRequest, fix: Strategy | None, tell: Tell) -> tuple[Part, ...]:
     """An order worth showing: one that goes wrong, else one in which a session waits, else one that overlaps.
 
     Of those that go wrong the first in which, with the fix, a session visibly waits.

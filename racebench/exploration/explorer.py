@@ -1,4 +1,4 @@
-"""An exploration: one strategy, some sessions, perhaps a consumer; every schedule of their steps, each on a fresh tenant.
+"""An exploration: a strategy, some sessions, perhaps a consumer; every schedule of their steps on a fresh tenant.
 
 VALID only if the search came to its end and no anomaly that the scenario forbids was found. Anomalies are counted as
 `run` counts them (racebench.core.model.ANOMALIES), by definitions read plainly: a schedule has a handful of operations.
@@ -16,11 +16,13 @@ from racebench.core.errors import RacebenchError, UsageProblem
 from racebench.core.model import Scenario
 from racebench.core.target import Target
 from racebench.exploration import schedules
-from racebench.exploration.ground import Asked, Ended, Ground
+from racebench.exploration.outcome import ScheduleResult
+from racebench.exploration.request import ExplorationRequest
 from racebench.exploration.result import Exploration, ExplorationProgress, Replay
 from racebench.exploration.schedules import Schedule
 from racebench.exploration.search import Diverged, Progress, chance, random_search, search
 from racebench.exploration.tally import Tally, replay_of, switches
+from racebench.exploration.world import ServerWorld
 from racebench.workloads import catalog
 
 #: The share of a budget that goes to the exhaustive search, before schedules are drawn.
@@ -32,10 +34,10 @@ _SHORTENING_S = 5.0
 
 def explore(
     target: Target,
-    asked: Asked,
+    asked: ExplorationRequest,
     *,
     progress: Callable[[ExplorationProgress], None] = lambda _: None,
-    ended: Callable[[Ended], None] = lambda _: None,
+    ended: Callable[[ScheduleResult], None] = lambda _: None,
     interrupted: Callable[[Exploration], None] = lambda _: None,
 ) -> Exploration:
     """Search every schedule, or as far as was asked for; what is left then is drawn at random, with a stated chance.
@@ -59,17 +61,17 @@ def explore(
 
 def _search(
     target: Target,
-    asked: Asked,
+    asked: ExplorationRequest,
     tally: Tally,
     progress: Callable[[ExplorationProgress], None],
-    ended: Callable[[Ended], None],
+    ended: Callable[[ScheduleResult], None],
 ) -> None:
     started = time.monotonic()
     raced: list[tuple[int, ...]] = []
     deadlocked: list[tuple[int, ...]] = []
     longest = 0
 
-    def count(schedule: Ended) -> None:
+    def count(schedule: ScheduleResult) -> None:
         nonlocal longest
         longest = max(longest, len(schedule.schedule))
         tally.add(schedule)
@@ -85,32 +87,32 @@ def _search(
             progress(tally.progress())
             return not (
                 (asked.budget_s is not None and tally.seconds > asked.budget_s * share)
-                or (asked.most is not None and tally.run >= asked.most * share)
+                or (asked.max_schedules is not None and tally.run >= asked.max_schedules * share)
                 or (asked.stop_at_first and tally.anomalous > 0)
             )
 
         return go_on
 
-    with contextlib.closing(Ground(target, asked, count)) as ground:
-        tally.triggers = ground.triggers
+    with contextlib.closing(ServerWorld(target, asked, count)) as world:
+        tally.triggers = world.triggers
         started = time.monotonic()
-        exhaustive = search(ground, reduce=asked.reduce, go_on=within(_EXHAUSTIVE_SHARE))
+        exhaustive = search(world, reduce=asked.reduce, go_on=within(_EXHAUSTIVE_SHARE))
         tally.pruned, tally.complete = exhaustive.pruned, exhaustive.complete
         stopped = asked.stop_at_first and tally.anomalous > 0
         if not tally.complete and not stopped:
-            drawn = random_search(
-                ground, depth=asked.depth, steps=longest, random=Random(asked.seed), go_on=within(1.0)
-            )
+            drawn = random_search(world, depth=asked.depth, steps=longest, random=Random(asked.seed), go_on=within(1.0))
             tally.drawn = drawn.run
-            tally.chance = chance(sessions=len(ground.stage.actors), steps=longest, depth=asked.depth, runs=drawn.run)
+            tally.chance = chance(
+                sessions=len(world.scheduler.sessions), steps=longest, depth=asked.depth, runs=drawn.run
+            )
         tally.seconds = time.monotonic() - started
         tally.repeating = True
-        tally.complete &= _repeat(ground, raced, deadlocked, until=started + (asked.budget_s or float("inf")))
+        tally.complete &= _repeat(world, raced, deadlocked, until=started + (asked.budget_s or float("inf")))
         if tally.witness is not None and not stopped:
-            tally.witness = _shortest(ground, tally.witness, tally.forbids)
+            tally.witness = _shortest(world, tally.witness, tally.forbids)
         if tally.witness is not None:
             try:
-                tally.replay = _follow(ground, asked, tally.witness)
+                tally.replay = _follow(world, asked, tally.witness)
             except UsageProblem as problem:
                 raise Diverged(
                     f"the schedule that goes wrong takes another course when it is run again ({problem}): what is not "
@@ -119,7 +121,7 @@ def _search(
 
 
 def _repeat(
-    ground: Ground, raced: Sequence[tuple[int, ...]], deadlocked: Sequence[tuple[int, ...]], *, until: float
+    world: ServerWorld, raced: Sequence[tuple[int, ...]], deadlocked: Sequence[tuple[int, ...]], *, until: float
 ) -> bool:
     """Run again what might have come otherwise: whoever of two woken sessions was first, whoever a deadlock ended.
 
@@ -129,50 +131,54 @@ def _repeat(
     for schedule in tuple(raced) * _REPEATS:
         if time.monotonic() > until:
             return False
-        ground.follow_as_far_as_it_goes(schedule)
-    ground.order_victims(last_first=True)  # the server ended the first of them; now the other
+        world.follow_as_far_as_it_goes(schedule)
+    world.order_victims(last_first=True)  # the server ended the first of them; now the other
     for schedule in tuple(deadlocked):
         if time.monotonic() > until:
             return False
-        ground.follow_as_far_as_it_goes(schedule)
-    ground.order_victims()
+        world.follow_as_far_as_it_goes(schedule)
+    world.order_victims()
     return everything
 
 
-def shorten(target: Target, asked: Asked, witness: tuple[int, ...], kinds: Sequence[str]) -> tuple[int, ...]:
+def shorten(
+    target: Target, asked: ExplorationRequest, witness: tuple[int, ...], kinds: Sequence[str]
+) -> tuple[int, ...]:
     """Look for the shortest schedule of the same sessions in which one of these anomalies occurs."""
-    with contextlib.closing(Ground(target, asked, lambda _: None)) as ground:
-        return _shortest(ground, witness, lambda each: any(each.counts[kind] for kind in kinds))
+    with contextlib.closing(ServerWorld(target, asked, lambda _: None)) as world:
+        return _shortest(world, witness, lambda each: any(each.counts[kind] for kind in kinds))
 
 
-def _shortest(ground: Ground, witness: tuple[int, ...], wanted: Callable[[Ended], bool]) -> tuple[int, ...]:
+def _shortest(
+    world: ServerWorld, witness: tuple[int, ...], wanted: Callable[[ScheduleResult], bool]
+) -> tuple[int, ...]:
     """Look for a witness with fewer switches of session: all schedules with none, with one, and so on."""
     deadline = time.monotonic() + _SHORTENING_S
-    shorter: list[Ended] = []
-    ground.ended = lambda each: shorter.append(each) if wanted(each) else None
+    shorter: list[ScheduleResult] = []
+    world.ended = lambda each: shorter.append(each) if wanted(each) else None
     for most in range(switches(witness)):
-        search(ground, reduce=True, go_on=lambda _: not shorter and time.monotonic() < deadline, most_switches=most)
+        search(world, reduce=True, go_on=lambda _: not shorter and time.monotonic() < deadline, most_switches=most)
         if shorter:
             return min((each.schedule for each in shorter), key=lambda s: (switches(s), len(s)))
     return witness
 
 
-def replay(target: Target, asked: Asked, turns: Sequence[int]) -> Replay:
-    """Run one schedule: the session that takes each step. Raises UsageProblem at the first step that cannot be taken."""
-    with contextlib.closing(Ground(target, asked, lambda _: None)) as ground:
-        return _follow(ground, asked, turns)
+def replay(target: Target, asked: ExplorationRequest, turns: Sequence[int]) -> Replay:
+    """Run one schedule: `turns` are the sessions that take its steps. Raises UsageProblem if it cannot be followed."""
+    with contextlib.closing(ServerWorld(target, asked, lambda _: None)) as world:
+        return _follow(world, asked, turns)
 
 
-def _follow(ground: Ground, asked: Asked, turns: Sequence[int]) -> Replay:
-    ends: list[Ended] = []
-    ground.ended = ends.append
+def _follow(world: ServerWorld, asked: ExplorationRequest, turns: Sequence[int]) -> Replay:
+    ends: list[ScheduleResult] = []
+    world.ended = ends.append
     try:
-        steps = tuple(ground.follow(turns))
+        steps = tuple(world.follow(turns))
     except UsageProblem:
-        if not ground.stage.deadlocked:
+        if not world.scheduler.deadlocked:
             raise
-        ground.order_victims(last_first=True)  # the server may have ended the other one of a deadlock
-        steps = tuple(ground.follow(turns))
+        world.order_victims(last_first=True)  # the server may have ended the other one of a deadlock
+        steps = tuple(world.follow(turns))
     (ended,) = ends
     broken = ended.counts["violations"] and "violations" in asked.scenario.forbid
     return replay_of(
@@ -180,12 +186,12 @@ def _follow(ground: Ground, asked: Asked, turns: Sequence[int]) -> Replay:
         turns,
         ended=ended,
         steps=steps,
-        broken=ground.broken() if broken else (),
-        prepared=ground.prepared,
+        broken=world.broken() if broken else (),
+        prepared=world.prepared,
     )
 
 
-def requested_by(schedule: Schedule, scenario: Scenario) -> Asked:
+def requested_by(schedule: Schedule, scenario: Scenario) -> ExplorationRequest:
     """What a schedule of a scenario runs; raises UsageProblem if its script is another now."""
     strategy = catalog.find_strategy(scenario, schedule.strategy)
     consumer = catalog.find_consumers(scenario, [schedule.consumer])[0] if schedule.consumer else None
@@ -193,4 +199,6 @@ def requested_by(schedule: Schedule, scenario: Scenario) -> Asked:
     sessions, polls = max(schedule.steps), 0
     if consumer is not None:
         polls, sessions = schedule.steps.count(sessions), sessions - 1
-    return Asked(scenario=scenario, strategy=strategy, consumer=consumer, sessions=sessions, polls=polls, reduce=False)
+    return ExplorationRequest(
+        scenario=scenario, strategy=strategy, consumer=consumer, sessions=sessions, polls=polls, reduce=False
+    )

@@ -86,9 +86,9 @@ class Exploration:
     `run` schedules were run to their end, `drawn` of them at random, which meet a bug of depth `depth` with a
     probability of at least `chance`; `pruned` were broken off, because another schedule shows the same; `anomalous`
     have an anomaly that the scenario forbids; in `raced` a step woke up two sessions. `complete`: every schedule was
-    run. `counts` are over all schedules; `outcomes` say what schedules came to, and how many, the most frequent first.
-    `seconds` are the search's: without connecting, and without looking for a shorter witness. `witness` is the shortest
-    anomalous schedule: fewest switches of session, then fewest steps.
+    run. `counts` are over all schedules; `outcomes` are what schedules came to, with the number of schedules, the most
+    frequent first. `seconds` are the search's: without connecting, and without looking for a shorter witness. `witness`
+    is the shortest anomalous schedule: fewest switches of session, then fewest steps.
 
     `expected` are the anomalies that the strategy is known to show; `as_expected` is None where nothing is known of it.
     `triggers` are those of the scenario's tables: what they do is inside a step, and not interleaved. `swallowed`
@@ -109,7 +109,7 @@ class Exploration:
     as_expected: bool | None
     forbidden: tuple[str, ...]
     counts: Mapping[str, int]
-    outcomes: tuple[tuple[ScheduleOutcome, int], ...]
+    outcomes: Mapping[ScheduleOutcome, int]
     run: int
     pruned: int
     drawn: int

@@ -1,6 +1,6 @@
 """Counts schedules while a search runs, and makes the frozen result of them.
 
-Whether a schedule goes wrong is racebench.exploration.judge's; which schedules are run is the search's.
+Whether a schedule goes wrong is racebench.exploration.outcome's; which schedules are run is the search's.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from itertools import pairwise
 from typing import Any
 
 from racebench.core.model import ANOMALIES, Verdict
-from racebench.exploration.ground import Asked, Ended
+from racebench.exploration.outcome import ScheduleResult
+from racebench.exploration.request import ExplorationRequest
 from racebench.exploration.result import (
     Exploration,
     ExplorationProgress,
@@ -31,7 +32,7 @@ _TIMEOUT = re.compile(r"\b(lock|statement|transaction|idle_in_transaction_sessio
 class Tally:
     """The counts of a search so far, and the shortest witness."""
 
-    def __init__(self, asked: Asked) -> None:
+    def __init__(self, asked: ExplorationRequest) -> None:
         self._asked = asked
         self.run = self.pruned = self.drawn = self.anomalous = self.raced = 0
         self.chance: float | None = None
@@ -47,7 +48,7 @@ class Tally:
         self._outcomes: Counter[tuple[Any, ...]] = Counter()
         self._swallowed: Counter[str] = Counter()
 
-    def add(self, ended: Ended) -> None:
+    def add(self, ended: ScheduleResult) -> None:
         """Count a schedule that is at its end."""
         self.run += not self.repeating
         self._outcomes[ended.signature] += not self.repeating or not self._outcomes[ended.signature]
@@ -59,7 +60,7 @@ class Tally:
             if self.witness is None or _size(ended.schedule) < _size(self.witness):
                 self.witness = ended.schedule
 
-    def forbids(self, ended: Ended) -> bool:
+    def forbids(self, ended: ScheduleResult) -> bool:
         """Whether a schedule has an anomaly that the scenario forbids."""
         return any(ended.counts[kind] for kind in self._asked.scenario.forbid)
 
@@ -97,7 +98,7 @@ class Tally:
             else verdict is not Verdict.UNKNOWN and certain <= occurred <= certain | possible,
             forbidden=tuple(scenario.forbid),
             counts={kind: self._counts[kind] for kind in ANOMALIES},
-            outcomes=tuple((_outcome(signature), times) for signature, times in self._outcomes.most_common()),
+            outcomes={_outcome(signature): times for signature, times in self._outcomes.most_common()},
             run=self.run,
             pruned=self.pruned,
             drawn=self.drawn,
@@ -121,10 +122,10 @@ class Tally:
 
 
 def replay_of(
-    asked: Asked,
+    asked: ExplorationRequest,
     turns: Sequence[int],
     *,
-    ended: Ended | None = None,
+    ended: ScheduleResult | None = None,
     steps: Sequence[Step] = (),
     broken: Sequence[str] = (),
     prepared: Sequence[str] = (),
@@ -170,7 +171,7 @@ def _outcome(signature: tuple[Any, ...]) -> ScheduleOutcome:
     )
 
 
-def _unseen(asked: Asked) -> Unseen | None:
+def _unseen(asked: ExplorationRequest) -> Unseen | None:
     consumer = asked.consumer
     if consumer is not None and consumer.settle_ms > 0 and consumer.misses == "maybe":
         return Unseen.DELAY
@@ -179,13 +180,13 @@ def _unseen(asked: Asked) -> Unseen | None:
     return Unseen.STATEMENT if asked.strategy.inside else None
 
 
-def _calls(asked: Asked) -> dict[str, str]:
+def _calls(asked: ExplorationRequest) -> dict[str, str]:
     """Which callable each session runs."""
     calls = asked.strategy.calls
     return {f"s{number}": str(calls[(number - 1) % len(calls)]) for number in range(1, asked.sessions + 1) if calls}
 
 
-def _command(asked: Asked, schedule: Schedule) -> str | None:
+def _command(asked: ExplorationRequest, schedule: Schedule) -> str | None:
     """The command that runs a schedule again; None for code that no command line can name."""
     if asked.scenario.restored and not asked.scenario.options:
         return None

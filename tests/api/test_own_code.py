@@ -15,7 +15,7 @@ import pytest
 
 import racebench
 from conftest import Command, UsersServer, wait_for
-from racebench.api import Bench, Exploration, RaceFound
+from racebench.api import Bench, Exploration, RaceFound, Search
 from racebench.core.errors import DatabaseProblem, RacebenchError, UsageProblem
 from racebench.core.model import Verdict
 from racebench.core.target import Target
@@ -69,7 +69,7 @@ def test_a_right_function_is_proved(bench: Bench, call: Callable[..., None], set
 
 
 def test_every_way_of_sending_is_scheduled(bench: Bench) -> None:
-    found = explored(bench, app.create_orders_in_bulk, max_schedules=60, depth=2)
+    found = explored(bench, app.create_orders_in_bulk, max_schedules=60, search=Search(depth=2))
     assert found.anomalous == 0
     assert found.run == 60
     assert (found.verdict, found.complete) == (Verdict.UNKNOWN, False)
@@ -125,16 +125,16 @@ def test_reduction_leaves_the_verdict_and_the_outcomes_as_they_are(bench: Bench)
     for call in (app.create_order, app.create_order_again_and_again, app.buy):
         outcomes = []
         for reduce in (True, False):
-            found = explored(bench, call, setup=app.UNIQUE, invariant=app.OVERSOLD, reduce=reduce)
-            outcomes.append((found.verdict, set(found._reported.found.outcomes)))
+            found = explored(bench, call, setup=app.UNIQUE, invariant=app.OVERSOLD, search=Search(reduce=reduce))
+            outcomes.append((found.verdict, set(found.result.outcomes)))
         assert outcomes[0] == outcomes[1], call
 
 
 def test_savepoints_make_no_orders_of_their_own(bench: Bench) -> None:
-    every = explored(bench, app.create_order_nested, reduce=False, max_schedules=200)
+    every = explored(bench, app.create_order_nested, search=Search(reduce=False), max_schedules=200)
     plain, nested = explored(bench, app.create_order), explored(bench, app.create_order_nested)
     assert (nested.verdict, nested.complete) == (Verdict.INVALID, True)
-    assert set(every._reported.found.outcomes) <= set(nested._reported.found.outcomes)
+    assert set(every.result.outcomes) <= set(nested.result.outcomes)
     assert nested.run == plain.run
 
 
@@ -183,12 +183,13 @@ def test_the_library_has_its_names_in_the_package() -> None:
 
 def test_a_schedule_is_replayed_from_python(bench: Bench) -> None:
     schedule = explored(bench, app.create_order).schedule
-    again = bench.explore(app.create_order, setup=app.SCHEMA, invariant=app.TWINS, schedule=schedule)
+    assert schedule is not None
+    again = bench.replay(app.create_order, setup=app.SCHEMA, invariant=app.TWINS, schedule=schedule)
     assert again.counts["violations"] == 1
     with pytest.raises(RaceFound, match="1 violation"):
         again.assert_clean()
     with pytest.raises(UsageProblem, match="of another version of 'create_order'"):
-        bench.explore(app.create_order, setup=app.SCHEMA, schedule=_altered(str(schedule)))
+        bench.replay(app.create_order, setup=app.SCHEMA, schedule=_altered(schedule))
 
 
 def _altered(schedule: str) -> str:
@@ -214,7 +215,7 @@ def test_functions_made_in_a_test_are_explored_and_hammered(bench: Bench) -> Non
 
     found = explored(bench, create)
     assert found.verdict is Verdict.INVALID
-    assert "racebench.explore(…, schedule='v1:" in str(found)
+    assert "racebench.replay(…, schedule='v1:" in str(found)
     assert "racebench replay" not in str(found)
     assert bench.hammer(create, setup=app.SCHEMA, invariant=app.TWINS, seconds=0.5).counts["violations"] > 0
 
@@ -298,7 +299,7 @@ def test_a_witness_says_which_row_is_wrong_and_who_runs_what(bench: Bench) -> No
 def test_a_call_that_swallows_everything_is_named(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gates, "MOST_SECONDS", 0.5)
     with pytest.raises(UsageProblem, match="it swallows every exception, BaseException too"):
-        bench.explore(app.swallows_everything, setup=app.SCHEMA, schedule="v1:applications/swallows_everything:s1")
+        bench.replay(app.swallows_everything, setup=app.SCHEMA, schedule="v1:applications/swallows_everything:s1")
     assert _nothing_left(bench)
 
 

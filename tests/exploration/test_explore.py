@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from random import Random
-from typing import ClassVar
 
 import pytest
 from hypothesis import given, settings
@@ -23,13 +22,16 @@ from racebench.core.errors import UsageProblem
 from racebench.core.model import Scenario, Statement, Verdict
 from racebench.core.target import Target
 from racebench.exploration import explorer, schedules
-from racebench.exploration.explorer import Explored, explore, replay, switches
-from racebench.exploration.footprints import Footprint, footprint, independent
-from racebench.exploration.ground import Asked, Ended
-from racebench.exploration.likeness import Pasts
+from racebench.exploration.explorer import explore, replay
+from racebench.exploration.independence import Footprint, footprint, independent
+from racebench.exploration.outcome import ScheduleResult
+from racebench.exploration.request import ExplorationRequest
+from racebench.exploration.result import Exploration
 from racebench.exploration.schedules import Schedule
-from racebench.exploration.scripts import in_transactions
 from racebench.exploration.search import Choice, Diverged, Progress, chance, random_search, search
+from racebench.exploration.symmetry import Pasts
+from racebench.exploration.tally import switches
+from racebench.exploration.transactions import in_transactions
 from racebench.postgres.session import connect
 from racebench.workloads import catalog, scripts
 
@@ -239,9 +241,9 @@ def test_what_has_no_transaction_is_given_one_and_jumps_still_land() -> None:
 
 
 @pytest.fixture
-def find(embedded: Target, version_counter: Scenario) -> Callable[..., Explored]:
-    def run(strategy: str, consumer: str | None = None, **more: object) -> Explored:
-        asked = Asked(
+def find(embedded: Target, version_counter: Scenario) -> Callable[..., Exploration]:
+    def run(strategy: str, consumer: str | None = None, **more: object) -> Exploration:
+        asked = ExplorationRequest(
             scenario=version_counter,
             strategy=version_counter.strategies[strategy],
             consumer=version_counter.consumers[consumer] if consumer else None,
@@ -251,7 +253,7 @@ def find(embedded: Target, version_counter: Scenario) -> Callable[..., Explored]
     return run
 
 
-Find = Callable[..., Explored]
+Find = Callable[..., Exploration]
 
 
 def test_naive_has_seventy_orders_and_sixty_of_them_go_wrong(find: Find) -> None:
@@ -267,8 +269,8 @@ def test_the_first_witness_of_naive_is_within_two_schedules(find: Find) -> None:
 def test_the_shortest_witness_switches_twice(find: Find) -> None:
     found = find("naive")
     assert found.witness is not None
-    assert switches(found.witness) == 2
-    assert len(found.witness) == 8
+    assert switches(found.witness.schedule.steps) == 2
+    assert len(found.witness.schedule.steps) == 8
 
 
 @pytest.mark.parametrize("strategy", ["unique-retry", "advisory", "table-lock", "upsert", "serializable-retry"])
@@ -304,16 +306,17 @@ def test_outcomes_are_the_same_again(find: Find) -> None:
 
 def test_a_witness_replays_every_time(embedded: Target, version_counter: Scenario, find: Find) -> None:
     found = find("unique")
+    asked = ExplorationRequest(scenario=version_counter, strategy=version_counter.strategies["unique"])
     assert found.witness is not None
     for _ in range(20):
-        again = replay(embedded, found.asked, found.witness)
-        assert again.wrong == {"refused": 1}
+        again = replay(embedded, asked, found.witness.schedule.steps)
+        assert again.anomalies == {"refused": 1}
     waits = [step for step in again.steps if step.waits_for]
     assert [step.waits_for for step in waits] == [("s1",)] or not waits
 
 
-def test_a_schedule_that_cannot_be_followed_fails_loudly(embedded: Target, find: Find) -> None:
-    asked = find("advisory").asked
+def test_a_schedule_that_cannot_be_followed_fails_loudly(embedded: Target, version_counter: Scenario) -> None:
+    asked = ExplorationRequest(scenario=version_counter, strategy=version_counter.strategies["advisory"])
     with pytest.raises(UsageProblem, match="at step 5 s2 cannot go on, s1 can"):
         replay(embedded, asked, (1, 1, 2, 2, 2, 1, 1, 1, 2, 2))
     with pytest.raises(UsageProblem, match="ends before the sessions do"):
@@ -330,12 +333,12 @@ def test_three_sessions_of_a_right_strategy_are_proved(find: Find) -> None:
 def test_what_a_consumer_still_holds_back_is_not_missed_and_proves_nothing(
     embedded: Target, version_counter: Scenario, consumer: str
 ) -> None:
-    asked = Asked(
+    asked = ExplorationRequest(
         scenario=version_counter,
         strategy=version_counter.strategies["advisory"],
         consumer=version_counter.consumers[consumer],
         polls=1,
-        most=20,
+        max_schedules=20,
     )
     found = explore(embedded, asked)
     assert found.counts["missed"] == 0
@@ -344,7 +347,7 @@ def test_what_a_consumer_still_holds_back_is_not_missed_and_proves_nothing(
 
 
 def test_a_search_out_of_budget_is_unknown_and_says_what_was_drawn(find: Find) -> None:
-    found = find("unique-retry", sessions=3, most=20, reduce=False)
+    found = find("unique-retry", sessions=3, max_schedules=20, reduce=False)
     assert found.verdict is Verdict.UNKNOWN
     assert not found.complete
     assert found.drawn > 0
@@ -363,7 +366,7 @@ def test_what_raced_and_was_not_repeated_proves_nothing(find: Find, monkeypatch:
 
 def test_nothing_is_left_on_the_server(embedded: Target, find: Find) -> None:
     find("naive", stop_at_first=True)
-    find("serializable-retry", most=10)
+    find("serializable-retry", max_schedules=10)
     with connect(embedded) as connection:
         schemas = connection.execute("SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'racebench%'").fetchone()
         sessions = connection.execute(
@@ -377,7 +380,7 @@ def test_every_shipped_strategy_is_told_right_from_broken(embedded: Target, name
     scenario = catalog.find_scenario(name)
     for strategy in scenario.strategies.values():
         consumer = scenario.consumers.get("cursor")
-        asked = Asked(scenario=scenario, strategy=strategy, consumer=consumer, polls=2)
+        asked = ExplorationRequest(scenario=scenario, strategy=strategy, consumer=consumer, polls=2)
         found = explore(embedded, asked)
         certain, possible = expected_kinds(strategy, [consumer] if consumer else [])
         wrong = {kind for kind in scenario.forbid if found.counts[kind]}
@@ -433,24 +436,22 @@ def crossed(tmp_path: Path) -> Scenario:
 
 
 def test_both_victims_of_a_deadlock_are_tried(embedded: Target, crossed: Scenario) -> None:
-    class Watching(Explored):
-        victims: ClassVar[Counter[tuple[int, ...]]] = Counter()
+    victims: Counter[tuple[int, ...]] = Counter()
 
-        def add(self, each: Ended) -> None:
-            if each.deadlocked:
-                self.victims[each.victims] += 1
-            super().add(each)
+    def watch(ended: ScheduleResult) -> None:
+        if ended.deadlocked:
+            victims[ended.victims] += 1
 
-    asked = Asked(scenario=crossed, strategy=crossed.strategies["crossed"])
-    found = explore(embedded, asked, found=Watching(asked=asked))
+    asked = ExplorationRequest(scenario=crossed, strategy=crossed.strategies["crossed"])
+    found = explore(embedded, asked, ended=watch)
     assert found.complete
     assert found.verdict is Verdict.INVALID
-    assert Watching.victims[(1,)] == Watching.victims[(2,)] > 0
-    assert set(Watching.victims) == {(1,), (2,)}
+    assert victims[(1,)] == victims[(2,)] > 0
+    assert set(victims) == {(1,), (2,)}
 
 
 def test_a_deadlock_that_is_tried_again_is_no_harm(embedded: Target, crossed: Scenario) -> None:
-    found = explore(embedded, Asked(scenario=crossed, strategy=crossed.strategies["crossed-retry"]))
+    found = explore(embedded, ExplorationRequest(scenario=crossed, strategy=crossed.strategies["crossed-retry"]))
     assert found.verdict is Verdict.VALID
     assert found.complete
 
@@ -458,7 +459,7 @@ def test_a_deadlock_that_is_tried_again_is_no_harm(embedded: Target, crossed: Sc
 def test_start_up_code_is_explored_on_a_schema_of_its_own_each_time(embedded: Target) -> None:
     scenario = catalog.find_scenario("migration")
     broken, locked = (
-        explore(embedded, Asked(scenario=scenario, strategy=scenario.strategies[name], most=30))
+        explore(embedded, ExplorationRequest(scenario=scenario, strategy=scenario.strategies[name], max_schedules=30))
         for name in ("catalog-first", "locked")
     )
     assert broken.counts["refused"] > 0
@@ -489,12 +490,12 @@ def test_the_command_prints_the_witness_as_lanes_and_its_schedule_replays(racebe
 
 def test_outcomes_are_printed_with_how_many_orders_came_to_each(racebench: Command) -> None:
     said = racebench("explore", "-s", "unique-retry", "--no-reduction", "--no-save").stdout.splitlines()
-    assert "all 50 feasible orders were run" in " ".join(" ".join(said).split())
-    head = next(number for number, line in enumerate(said) if line.split() == [*_HEAD, "orders", "anomalies"])
+    assert "all 50 feasible schedules were run" in " ".join(" ".join(said).split())
+    head = next(number for number, line in enumerate(said) if line.split() == [*_HEAD, "schedules", "anomalies"])
     assert [line.split()[-2:] for line in said[head + 2 :] if line] == [["40", "none"], ["10", "none"]]
     assert said[head + 2].startswith("version 1, version 2 at try 2 ")
     said = racebench("explore", "-s", "naive", "--no-save").stdout.splitlines()
-    assert "2 × version 1             3 1 duplicate" in [line.rstrip() for line in said]
+    assert "2 × version 1                3 1 duplicate" in [line.rstrip() for line in said]
 
 
 _HEAD = ("sessions", "came", "to")

@@ -11,11 +11,12 @@ import pytest
 from racebench.core.errors import UsageProblem
 from racebench.core.model import Statement, Verdict
 from racebench.core.target import Target
-from racebench.exploration.explorer import Explored, explore
-from racebench.exploration.footprints import ANY_WRITE, SERIALIZABLE, Footprint, calls, footprint
-from racebench.exploration.ground import Asked
+from racebench.exploration.explorer import explore
+from racebench.exploration.independence import ANY_WRITE, SERIALIZABLE, Footprint, calls, footprint
 from racebench.exploration.inspection import volatile_functions
-from racebench.exploration.scripts import in_transactions
+from racebench.exploration.request import ExplorationRequest
+from racebench.exploration.result import Exploration
+from racebench.exploration.transactions import in_transactions
 from racebench.postgres.schemas import fresh_schema
 from racebench.postgres.session import connect
 from racebench.workloads import catalog, scripts
@@ -46,12 +47,12 @@ DUEL = """
 """
 SEEN = "INSERT INTO bad SELECT :tenant FROM generate_series(1, :n::int);"
 
-Duel = Callable[..., Explored]
+Duel = Callable[..., Exploration]
 
 
 @pytest.fixture
 def duel(embedded: Target, tmp_path: Path) -> Duel:
-    def run(one: str, other: str, *, schema: str = "", reduce: bool = True) -> Explored:
+    def run(one: str, other: str, *, schema: str = "", reduce: bool = True) -> Exploration:
         texts = {
             "scenario.toml": MANIFEST,
             "schema.sql": SCHEMA + schema,
@@ -61,14 +62,16 @@ def duel(embedded: Target, tmp_path: Path) -> Duel:
         for name, content in texts.items():
             (tmp_path / name).write_text(content)
         scenario = catalog.find_scenario(str(tmp_path))
-        return explore(embedded, Asked(scenario=scenario, strategy=scenario.strategies["it"], reduce=reduce))
+        return explore(
+            embedded, ExplorationRequest(scenario=scenario, strategy=scenario.strategies["it"], reduce=reduce)
+        )
 
     return run
 
 
-def bad(found: Explored) -> set[int]:
+def bad(found: Exploration) -> set[int]:
     """How many rows were bad in the outcomes."""
-    return {dict(wrong).get("violations", 0) for _, wrong in found.outcomes}
+    return {dict(outcome.anomalies).get("violations", 0) for outcome in found.outcomes}
 
 
 NUMBERED = "CREATE TABLE numbered (tenant int, n bigint DEFAULT nextval('numbers'));"
@@ -157,7 +160,7 @@ def test_a_procedure_may_commit_by_itself(duel: Duel, end: str) -> None:
     read = "SELECT count(*) AS n FROM log WHERE tenant = :tenant \\gset"
     found = duel(f"{read}\n{SEEN}", "CALL writes(:tenant);\nCALL writes(:tenant);", schema=procedure)
     assert bad(found) == {0, 1, 2}
-    assert all(state == "OK" for sessions, _ in found.outcomes for state, *_ in sessions)
+    assert all(session.outcome == "OK" for outcome in found.outcomes for session in outcome.sessions)
 
 
 def statement(sql: str) -> Statement:
@@ -275,7 +278,10 @@ def test_a_trigger_may_compare_what_sessions_are_told_apart_by(embedded: Target,
     for name, content in texts.items():
         (tmp_path / name).write_text(content)
     scenario = catalog.find_scenario(str(tmp_path))
-    assert explore(embedded, Asked(scenario=scenario, strategy=scenario.strategies["it"])).verdict is Verdict.INVALID
+    assert (
+        explore(embedded, ExplorationRequest(scenario=scenario, strategy=scenario.strategies["it"])).verdict
+        is Verdict.INVALID
+    )
 
 
 def test_a_lock_that_a_script_leaves_behind_is_said_to_be_that(duel: Duel) -> None:

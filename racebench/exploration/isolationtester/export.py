@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from racebench.core.errors import UsageProblem
-from racebench.exploration.ground import Asked
+from racebench.exploration.request import ExplorationRequest
 from racebench.exploration.result import Replay
 from racebench.exploration.schedules import Step
 
 _SCHEMA = "racebench_witness"
 
 
-def spec(asked: Asked, replay: Replay) -> str:
+def spec(asked: ExplorationRequest, replay: Replay) -> str:
     """The text of a spec; raises UsageProblem for what a spec cannot hold: Python, a closing brace in its SQL."""
     if asked.strategy.calls or asked.scenario.setup:
         raise UsageProblem(f"{asked.strategy.name} is Python; a spec holds SQL alone, so it cannot be exported")

@@ -45,8 +45,7 @@ def read(paths: Sequence[Path]) -> list[Document | Explorations]:
 def render(name: str, documents: Sequence[Document | Explorations], *, title: str = "racebench run") -> str:
     """Results as text of a format; raises UsageProblem where it has no such form."""
     from racebench.reports.formats import cases, junit, rows, summary, svg, tracked
-    from racebench.reports import exploration_text
-    from racebench.reports.results import document, explorations
+    from racebench.reports.results import document
     from racebench.reports.terminal import matrix_table, tables
 
     runs = [each for each in documents if isinstance(each, document.Document)]
@@ -62,14 +61,7 @@ def render(name: str, documents: Sequence[Document | Explorations], *, title: st
     if name == "summary":
         return summary.render(documents)
     if name in ("json", "markdown"):
-        texts = []
-        for each in documents:
-            if isinstance(each, document.Document):
-                texts.append(document.to_json(each) + "\n" if name == "json" else matrix_table.markdown(each))
-            else:
-                of = explorations.to_json(each) + "\n" if name == "json" else exploration_text.markdown(each.explorations)
-                texts.append(of)
-        return "\n".join(texts)
+        return "\n".join(_text(name, each) for each in documents)
     if name == "table":
         return "\n".join(tables.plain(partial(show, whole=each)) for each in documents)
     whole = runs[0]
@@ -78,6 +70,17 @@ def render(name: str, documents: Sequence[Document | Explorations], *, title: st
     if name == "grid":
         return tables.plain(lambda console: matrix_table.show(console, whole))
     return {"csv": rows.render, "bigger-is-better": tracked.bigger, "smaller-is-better": tracked.smaller}[name](whole)
+
+
+def _text(name: str, whole: Document | Explorations) -> str:
+    """One document as JSON or Markdown."""
+    from racebench.reports import exploration_text
+    from racebench.reports.results import document, explorations
+    from racebench.reports.terminal import matrix_table
+
+    if isinstance(whole, document.Document):
+        return document.to_json(whole) + "\n" if name == "json" else matrix_table.markdown(whole)
+    return explorations.to_json(whole) + "\n" if name == "json" else exploration_text.markdown(whole.explorations)
 
 
 def show(console: Console, whole: Document | Explorations) -> None:

@@ -101,7 +101,9 @@ def published(exploration: Exploration) -> dict[str, Any]:
             "seconds": exploration.seconds,
             "schedules_per_s": exploration.schedules_per_s,
         },
-        "outcomes": [{"schedules": times, **_published_outcome(outcome)} for outcome, times in exploration.outcomes],
+        "outcomes": [
+            {"schedules": times, **_published_outcome(outcome)} for outcome, times in exploration.outcomes.items()
+        ],
         "witness": None if exploration.witness is None else _published_replay(exploration.witness),
         "notes": list(exploration.notes),
     }
@@ -169,7 +171,7 @@ def from_published(data: Mapping[str, Any]) -> Exploration:
         as_expected=None if as_expected is None else bool(as_expected),
         forbidden=forbidden,
         counts=_counts(data["counts"]),
-        outcomes=tuple((_outcome(outcome), int(outcome["schedules"])) for outcome in data["outcomes"]),
+        outcomes={_outcome(outcome): int(outcome["schedules"]) for outcome in data["outcomes"]},
         run=int(explored["run"]),
         pruned=int(explored["pruned"]),
         drawn=int(explored.get("drawn", 0)),

@@ -101,7 +101,7 @@ def _outcomes(exploration: Exploration, *, ascii_only: bool) -> Iterator[Rendera
     """What schedules came to, those that came to the same together, the most frequent first."""
     table = blank_table(("sessions came to",), ("schedules",), ("anomalies",), ascii_only=ascii_only)
     sign = "x" if ascii_only else "×"
-    for outcome, times in exploration.outcomes[:_OUTCOMES]:
+    for outcome, times in [*exploration.outcomes.items()][:_OUTCOMES]:
         ends = Counter(map(_end, outcome.sessions))
         table.add_row(
             ", ".join(f"{often} {sign} {end}" if often > 1 else end for end, often in ends.items()),
