@@ -7,10 +7,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import applications as app
 import pytest
 from psycopg import pq
 
+import applications as app
 from conftest import wait_for
 from racebench.api import Bench, Exploration, Search
 from racebench.core.model import Verdict
