@@ -239,7 +239,8 @@ def test_an_exploration_writes_reports_and_the_summary_too(racebench: Command, t
         refused = racebench("report", str(saved), "--format", name)
         assert refused.returncode == 2
         assert refused.stderr == (
-            f"racebench: --format {name} is for runs, and these are explorations; take table, markdown, json, junit, summary\n"
+            f"racebench: --format {name} is for runs, and these are explorations; "
+            "take table, markdown, json, junit, summary\n"
         )
 
 

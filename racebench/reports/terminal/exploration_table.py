@@ -47,7 +47,7 @@ def render(document: Explorations, *, ascii_only: bool = False) -> Iterator[Rend
         return
     yield Text(_headline(explorations[0], document.environment), style="dim")
     kinds = [kind for kind in ANOMALIES if any(exploration.counts[kind] for exploration in explorations)]
-    counts = ("schedules\nrun", "pruned", "wrong", *(_HEADS.get(kind, kind) for kind in kinds), "per s")
+    counts = ("sched-\nules", "pruned", "wrong", *(_HEADS.get(kind, kind) for kind in kinds), "per s")
     table = blank_table(("strategy",), counts, ("verdict",), ascii_only=ascii_only)
     for exploration in explorations:
         table.add_row(
