@@ -19,7 +19,7 @@ from racebench.api.bench import Bench
 from racebench.api.options import ExploreOptions, HammerOptions, ReplayOptions, Search, SqlOrCallable, Subject
 from racebench.api.results import Exploration, Hammering, RaceFound, Replay
 from racebench.core.errors import RacebenchError
-from racebench.core.model import Verdict
+from racebench.core.results import Verdict
 
 if TYPE_CHECKING:
     from racebench.analysis.offline import CheckResult

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from racebench.api.options import LoadOptions, Search, SqlOrCallable, Subject
 from racebench.api.results import Exploration, Hammering, Replay
 from racebench.core.errors import DatabaseProblem, UsageProblem, suggest
-from racebench.core.model import Consumer, Load, Scenario, Strategy
+from racebench.core.model import Consumer, Load, Origin, Scenario, Strategy
 from racebench.postgres.schemas import empty_schema, new_name
 from racebench.workloads import ad_hoc, callables, catalog
 
@@ -200,7 +200,7 @@ class Bench:
     @contextlib.contextmanager
     def _ready(self, scenario: Scenario, strategy: str | None, consumers: Sequence[str]) -> Iterator[_Task]:
         """What is asked for, in the schema that it is run in: the bench's for the user's own code, else a new one."""
-        own, target = scenario.restored, self._up()
+        own, target = scenario.origin is Origin.OWN_CODE, self._up()
         schema = self._schema if own else new_name()
         with ad_hoc.ready(scenario, target, schema) as loaded:
             chosen = _strategy(loaded, strategy)
@@ -208,7 +208,7 @@ class Bench:
             self._check(chosen, readers, target)
             in_place = own and self._adopted
             yield _Task(
-                scenario=replace(loaded, options=()) if in_place else loaded,  # no command finds these tables
+                scenario=replace(loaded, options=None) if in_place else loaded,  # no command finds these tables
                 strategy=chosen,
                 consumers=readers,
                 schema=schema,
@@ -277,7 +277,7 @@ def _strategy(scenario: Scenario, name: str | None) -> Strategy:
 
 
 def _consumers(scenario: Scenario, strategy: Strategy, names: Sequence[str]) -> tuple[Consumer, ...]:
-    if names and scenario.restored:
+    if names and scenario.origin is Origin.OWN_CODE:
         raise UsageProblem(f"consumer '{names[0]}' goes with a scenario; code of your own has none")
     consumers = catalog.find_consumers(scenario, names) if names else ()
     if unfit := [consumer for consumer in consumers if not consumer.fits(strategy)]:

@@ -12,7 +12,8 @@ from typing import Any
 
 from racebench.cli.planning import anomalies, check_file, target_of
 from racebench.core.errors import ExitCode, UsageProblem
-from racebench.core.model import Consumer, Scenario, Verdict
+from racebench.core.model import Consumer, Scenario
+from racebench.core.results import Verdict
 from racebench.core.signals import shielded
 from racebench.core.target import Target
 from racebench.exploration import explorer, schedules

@@ -9,7 +9,8 @@ from functools import partial
 from pathlib import Path
 
 from racebench.cli.planning import Cell, Plan
-from racebench.core.model import Consumer, RunResult, Strategy
+from racebench.core.model import Consumer, Origin, Strategy
+from racebench.core.results import RunResult
 from racebench.core.signals import shielded
 from racebench.core.target import Target
 from racebench.history.archive import SUFFIX
@@ -38,7 +39,7 @@ def run(plan: Plan, progress: Progress) -> None:
         plan.environment = environment.describe(
             target, {name for consumer in plan.consumers for name in consumer.requires}
         )
-        schema = new_name() if plan.scenario.restored else None
+        schema = new_name() if plan.scenario.origin is Origin.OWN_CODE else None
         if schema is not None:
             plan.scenario = stack.enter_context(ad_hoc.ready(plan.scenario, target, schema))
             plan.strategies = tuple(plan.scenario.strategies[each.name] for each in plan.strategies)

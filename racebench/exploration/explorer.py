@@ -1,7 +1,7 @@
 """An exploration: a strategy, some sessions, perhaps a consumer; every schedule of their steps on a fresh tenant.
 
 VALID only if the search came to its end and no anomaly that the scenario forbids was found. Anomalies are counted as
-`run` counts them (racebench.core.model.ANOMALIES), by definitions read plainly: a schedule has a handful of operations.
+`run` counts them (racebench.core.anomalies), by definitions read plainly: a schedule has a handful of operations.
 The counting itself is racebench.exploration.tally's.
 """
 

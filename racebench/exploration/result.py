@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from racebench.core.model import ANOMALIES, Verdict
+from racebench.core.anomalies import ANOMALIES
+from racebench.core.results import Verdict
 from racebench.exploration.schedules import Schedule, Step
 
 

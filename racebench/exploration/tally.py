@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-from racebench.core.model import ANOMALIES, Verdict
+from racebench.core.anomalies import ANOMALIES
+from racebench.core.results import Verdict
 from racebench.exploration.outcome import ScheduleResult
 from racebench.exploration.request import ExplorationRequest
 from racebench.exploration.result import (
@@ -94,7 +95,7 @@ class Tally:
             verdict=verdict,
             expected=tuple(sorted(certain)),
             as_expected=None
-            if scenario.restored
+            if not scenario.has_expectations
             else verdict is not Verdict.UNKNOWN and certain <= occurred <= certain | possible,
             forbidden=tuple(scenario.forbid),
             counts={kind: self._counts[kind] for kind in ANOMALIES},
@@ -188,6 +189,6 @@ def _calls(asked: ExplorationRequest) -> dict[str, str]:
 
 def _command(asked: ExplorationRequest, schedule: Schedule) -> str | None:
     """The command that runs a schedule again; None for code that no command line can name."""
-    if asked.scenario.restored and not asked.scenario.options:
+    if asked.scenario.options is None:
         return None
     return " ".join(["racebench replay", f"'{schedule}'", *map(shlex.quote, asked.scenario.options)])

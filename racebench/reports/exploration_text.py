@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from racebench.core.model import Verdict
+from racebench.core.results import Verdict
 from racebench.exploration.result import Exploration, Replay, Unseen
 from racebench.reports.sentences import counted
 

@@ -1,4 +1,4 @@
-"""The public API is typed: what a user writes passes `mypy --strict`, and a wrong option is named, by mypy and by Python."""
+"""The public API is typed: what a user writes passes `mypy --strict`, and mypy and Python name a wrong option."""
 
 from __future__ import annotations
 

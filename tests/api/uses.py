@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, assert_type
 
 import psycopg
+import pytest
 
 import racebench
 
@@ -59,9 +60,6 @@ def with_a_bench() -> None:
         assert_type(loaded, racebench.Hammering)
         assert_type(loaded.result.throughput_per_s, float)
         bench.hammer("version-counter", strategy="naive", consumer=["cursor", "settle-delay"], tenants=3)
-    try:
+    with pytest.raises(racebench.RaceFound, match="1 missed"):
         found.assert_clean()
-    except racebench.RaceFound as race:
-        print(race)
-    except racebench.RacebenchError:
-        raise
+    assert issubclass(racebench.RacebenchError, Exception)

@@ -1,4 +1,4 @@
-"""An exploration's result has one shape: what is saved is read back equal, and a saved file prints as the command did."""
+"""An exploration has one result: what is saved is read back equal, and a saved file prints as the command did."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from conftest import Command
+from racebench.core.anomalies import ANOMALIES
 from racebench.core.errors import UsageProblem
-from racebench.core.model import ANOMALIES, Verdict
+from racebench.core.results import Verdict
 from racebench.exploration.result import Exploration, Replay, ScheduleOutcome, SessionOutcome, Unseen
 from racebench.exploration.schedules import Schedule, Step
 from racebench.reports.results.explorations import Explorations, from_data, merge, to_json
@@ -130,7 +131,7 @@ def test_what_is_saved_is_read_back_equal(one: Exploration) -> None:
 def test_a_document_of_before_there_was_more_in_it_is_read() -> None:
     saved = from_data(json.loads(REFERENCE.read_text()), REFERENCE.name)
     naive = next(one for one in saved.explorations if one.strategy == "naive")
-    assert (naive.verdict, naive.as_expected, naive.found) == (Verdict.INVALID, True, ("duplicates",))
+    assert (naive.verdict, naive.as_expected, naive.found) == (Verdict.INVALID, True, ("duplicates", "missed"))
     assert naive.witness is not None
     assert naive.witness.anomalies == {"duplicates": 1}
     assert [int(step.session[1:]) for step in naive.witness.steps] == list(naive.witness.schedule.steps)

@@ -9,7 +9,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from racebench.core.model import RunResult, Verdict
+from racebench.core.results import RunResult, Verdict
 from racebench.exploration.result import Exploration
 from racebench.reports import exploration_text, limits, sentences
 from racebench.reports.formats import cases

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from racebench.core.errors import UsageProblem
-from racebench.core.model import Verdict
+from racebench.core.results import Verdict
 from racebench.exploration.result import Exploration, Replay, ScheduleOutcome, SessionOutcome, Unseen
 from racebench.exploration.schedules import Schedule, Step, parse_steps
 

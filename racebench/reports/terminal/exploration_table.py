@@ -9,7 +9,8 @@ from typing import Any
 from rich.console import Console, RenderableType
 from rich.text import Text
 
-from racebench.core.model import ANOMALIES, Verdict
+from racebench.core.anomalies import ANOMALIES
+from racebench.core.results import Verdict
 from racebench.exploration.result import Exploration, Replay, SessionOutcome
 from racebench.reports import exploration_text
 from racebench.reports.results.explorations import Explorations
