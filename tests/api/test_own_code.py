@@ -596,3 +596,50 @@ def test_what_looks_at_other_transactions_is_no_plain_read_in_a_call_either(embe
         asked = {"pg_current_snapshot", "txid_snapshot_xmin", "nextval", "max", "now"}
         assert surroundings.volatile(asked) == {"pg_current_snapshot", "nextval"}
         assert surroundings.volatile({"pg_current_snapshot", "now"}) == {"pg_current_snapshot"}
+
+
+# Scenarios, by their names
+
+
+def test_a_scenario_is_explored_replayed_and_loaded_by_its_name(bench: Bench) -> None:
+    found = bench.explore("version-counter", strategy="sequence", consumer="cursor", search=Search(polls=2))
+    assert (found.verdict, found.complete) == (Verdict.INVALID, True)
+    assert found.counts["missed"] > 0
+    assert found.result.as_expected
+    with pytest.raises(RaceFound, match=r"s3 is consumer 'cursor'\): 1 missed"):
+        found.assert_clean()
+    assert found.schedule is not None
+    assert bench.replay(schedule=found.schedule).counts == {"missed": 1}
+    assert bench.replay("version-counter", schedule=found.schedule).counts == {"missed": 1}
+    loaded = bench.hammer("version-counter", strategy="advisory", consumer="cursor", workers=2, operations=50)
+    assert loaded.assert_clean().counts["committed"] == 50
+    start_up = bench.hammer("migration", strategy="locked", workers=3)
+    assert start_up.counts["attempts"] == 3
+    assert _nothing_left(bench)
+
+
+@pytest.mark.parametrize(
+    ("subjects", "options", "message"),
+    [
+        (("version-counter",), {}, "scenario 'version-counter' has several strategies; name one, as strategy='"),
+        (("version-counter",), {"strategy": "niave"}, "did you mean 'naive'?"),
+        (("version-conuter",), {"strategy": "naive"}, "did you mean 'version-counter'?"),
+        (("version-counter",), {"strategy": "naive", "consumer": "curser"}, "did you mean 'cursor'?"),
+        (("version-counter", "quota"), {"strategy": "naive"}, "one scenario at a time, not 2 subjects"),
+        (("quota",), {"setup": app.SCHEMA, "strategy": "naive"}, "setup and invariant go with code of your own"),
+        ((app.create_order,), {"setup": app.SCHEMA, "consumer": "cursor"}, "consumer 'cursor' goes with a scenario"),
+    ],
+)
+@pytest.mark.parametrize("driver", ["explore", "hammer"])
+def test_a_scenario_that_cannot_be_is_named(
+    bench: Bench, driver: str, subjects: tuple[Any, ...], options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UsageProblem) as caught:
+        getattr(bench, driver)(*subjects, **options)
+    assert message in str(caught.value)
+    assert _nothing_left(bench)
+
+
+def test_start_up_code_is_loaded_for_as_many_operations_as_workers(bench: Bench) -> None:
+    with pytest.raises(UsageProblem, match="runs each worker's script once; give workers, not seconds or operations"):
+        bench.hammer("migration", strategy="locked", seconds=1)

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from racebench.reports.results.explorations import Explorations
 
 #: Formats that any results have; the others are of runs alone.
-OF_ALL = ("table", "markdown", "json", "junit", "summary")
-FORMATS = (*OF_ALL, "grid", "svg", "csv", "bigger-is-better", "smaller-is-better")
+OF_ALL = ("markdown", "json", "junit", "summary")
+FORMATS = ("table", "grid", *OF_ALL, "svg", "csv", "bigger-is-better", "smaller-is-better")
 
 #: Formats that hold several documents of runs side by side.
 _APART = ("markdown", "junit", "summary")
@@ -49,8 +49,8 @@ def render(name: str, documents: Sequence[Document | Explorations], *, title: st
     from racebench.reports.terminal import matrix_table, tables
 
     runs = [each for each in documents if isinstance(each, document.Document)]
-    if name not in OF_ALL and len(runs) < len(documents):
-        raise UsageProblem(f"--format {name} is for runs, and these are explorations; take {', '.join(OF_ALL)}")
+    if name not in ("table", *OF_ALL) and len(runs) < len(documents):
+        raise UsageProblem(f"--format {name} is for runs, and these are explorations; take table, {', '.join(OF_ALL)}")
     if name not in _APART and len(runs) > 1:
         documents = [document.merge(runs), *(each for each in documents if not isinstance(each, document.Document))]
         runs = [document.merge(runs)]
