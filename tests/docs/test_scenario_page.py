@@ -32,12 +32,14 @@ def test_the_page_has_its_files_and_commands() -> None:
     assert len(COMMANDS) == 3
 
 
+@pytest.mark.server
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_of_the_page_works(racebench: Command, written: Path, command: str) -> None:
     done = racebench(*command.split()[1:], "--no-save")
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.server
 def test_the_page_says_truly_what_is_found(racebench: Command, written: Path) -> None:
     said = " ".join(racebench("run", "./seats", "--strategy", "mine", "--no-save").stdout.split())
     assert "mine is INVALID, as expected. Invariant 'within-quota' is broken by" in said
@@ -47,6 +49,7 @@ def test_the_page_says_truly_what_is_found(racebench: Command, written: Path) ->
     assert "serial is INVALID, as expected. The consumer never saw" in orders
 
 
+@pytest.mark.server
 @pytest.mark.parametrize(
     "mistake",
     [
