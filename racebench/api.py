@@ -19,8 +19,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from racebench.core.anomalies import ANOMALIES
 from racebench.core.errors import RacebenchError, UsageProblem
-from racebench.core.model import ANOMALIES, Load, RunResult, Scenario, Verdict
+from racebench.core.model import Load, Scenario
+from racebench.core.results import RunResult, Verdict
 from racebench.postgres.schemas import empty_schema, new_name
 from racebench.workloads import ad_hoc, callables
 
@@ -72,7 +74,7 @@ class Exploration:
         from racebench.reports.terminal import exploration_table
 
         again = ""
-        if self.schedule is not None and not self._reported.found.asked.scenario.options:
+        if self.schedule is not None and self._reported.found.asked.scenario.options is None:
             again = f"\n  again: racebench.explore(…, schedule={self.schedule!r})"
         return _plain(lambda console: exploration_table.show(console, [self._reported], self._environment)) + again
 
@@ -103,7 +105,7 @@ class Replay:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hammering:
-    """What hammering found: racebench.core.model.RunResult has it all. VALID is an upper bound, no proof."""
+    """What hammering found: racebench.core.results.RunResult has it all. VALID is an upper bound, no proof."""
 
     result: RunResult
     _environment: Mapping[str, Any]
@@ -202,7 +204,7 @@ class Bench:
         with ad_hoc.ready(_scenario(subjects, setup, invariant), target, self._schema) as scenario:
             (strategy,) = scenario.strategies.values()
             asked = ExplorationRequest(
-                scenario=replace(scenario, options=()) if self._adopted else scenario,
+                scenario=replace(scenario, options=None) if self._adopted else scenario,
                 strategy=strategy,
                 sessions=_sessions(sessions, max(2, len(strategy.calls))),
                 reduce=reduce,
@@ -275,18 +277,15 @@ class Bench:
 
     def _up(self) -> Target:
         from racebench.postgres import environment
-        from racebench.postgres.embedded import EmbeddedServer
-        from racebench.postgres.external import check_usable, external
-        from racebench.postgres.shared import sharing
+        from racebench.postgres.external import external
+        from racebench.postgres.targets import open_target
 
         if self._target is None:
-            if self._given:
-                target = external(self._given)
-                check_usable(target, 1)
-            else:
-                embedded = EmbeddedServer(version=self._version, connections=_CONNECTIONS)
-                shared = embedded if self._share is None else sharing(self._share, embedded)
-                target = self._stack.enter_context(shared)
+            given = external(self._given) if self._given else None
+            connections = 1 if given is not None else _CONNECTIONS
+            target = self._stack.enter_context(
+                open_target(given, version=self._version, connections=connections, share=self._share)
+            )
             self._described = environment.describe(target)
             self._target = target
         return self._target
@@ -328,7 +327,7 @@ def reported(target: Target, found: Explored, *, failed: bool = False) -> Report
         witness=shown,
         expected=tuple(sorted(certain)),
         as_expected=None
-        if found.asked.scenario.restored
+        if not found.asked.scenario.has_expectations
         else found.verdict is not Verdict.UNKNOWN and certain <= seen <= certain | possible,
     )
 

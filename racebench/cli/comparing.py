@@ -21,7 +21,7 @@ from racebench.analysis.comparison import Asked, Conditions, compare
 from racebench.cli import planning
 from racebench.cli.planning import Cell, Plan
 from racebench.core.errors import ExitCode, UsageProblem, suggest
-from racebench.core.model import Consumer, Scenario, Strategy
+from racebench.core.model import Consumer, Origin, Scenario, Strategy
 from racebench.exploration.schedules import digest
 from racebench.postgres import cpu_time
 from racebench.reports.results import document
@@ -126,7 +126,7 @@ def plan(
     given["history"] = bool(given["history"])
     made = planning.draft(**given, apart=True, keep=False, expect=None, default_seconds=DEFAULT_SECONDS)
     if len(made.strategies) < 2 and baseline is None and save_baseline is None:
-        more = "another file or --call" if made.scenario.restored else "--strategy or --reference"
+        more = "another file or --call" if made.scenario.origin is Origin.OWN_CODE else "--strategy or --reference"
         raise UsageProblem(
             f"compare needs two strategies or more, not only '{made.strategies[0].name}'; add {more}"
             if made.strategies

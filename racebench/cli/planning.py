@@ -11,8 +11,10 @@ from typing import Any
 
 from racebench.analysis import thresholds
 from racebench.analysis.thresholds import Outcome, Threshold
+from racebench.core.anomalies import ANOMALIES
 from racebench.core.errors import ExitCode, UsageProblem, suggest
-from racebench.core.model import ANOMALIES, Consumer, Load, Protocol, RunResult, Scenario, Strategy, Verdict
+from racebench.core.model import Consumer, Load, Protocol, Scenario, Strategy
+from racebench.core.results import RunResult, Verdict
 from racebench.core.target import Target
 from racebench.reports.results.document import Document, check_writable, now, to_json
 from racebench.workloads import ad_hoc, catalog
@@ -171,7 +173,7 @@ def draft(
         if rate is not None or warmup:
             raise UsageProblem(f"scenario '{found.name}' runs each worker's script once; --rate and --warmup need many")
         operations = sessions
-    if found.restored and connections_per_worker > 1 and call:
+    if connections_per_worker > 1 and call:
         raise UsageProblem("--call runs Python, one call at a time in a process; use --workers for more sessions")
     if each_alone and not found.consumers:
         raise UsageProblem(f"scenario '{found.name}' has no consumers; use `racebench run {found.name}`")

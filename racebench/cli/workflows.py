@@ -43,7 +43,7 @@ def write(
     A project that has a .gitlab-ci.yml of its own gets a file to include from it.
     """
     found = ad_hoc.find(scenario, called=call, setup=setup, invariants=invariant)
-    if not found.restored:
+    if found.has_expectations:
         strategies = strategies or ("correct",)
     catalog.find_strategies(found, strategies)
     words = [scenario] if scenario else []

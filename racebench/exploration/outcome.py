@@ -1,6 +1,6 @@
 """What a schedule came to: rows and invariants read after it, and what is wrong with them.
 
-Counted as `run` counts it (racebench.core.model.ANOMALIES), by definitions read plainly: a schedule has a handful of
+Counted as `run` counts it (racebench.core.anomalies), by definitions read plainly: a schedule has a handful of
 operations. Knows nothing of how the schedule came about.
 """
 
@@ -14,12 +14,14 @@ from typing import Any
 
 import psycopg
 
+from racebench.core.anomalies import ANOMALIES
 from racebench.core.errors import DatabaseProblem, ScenarioProblem, one_line
-from racebench.core.model import ANOMALIES, Outcome, Scenario
+from racebench.core.model import Outcome, Scenario
 from racebench.exploration.actors import Poller, Writer, drain
 from racebench.exploration.callers import Caller
 from racebench.exploration.inspection import rows_query
 from racebench.workloads import callables
+from racebench.workloads.polling import Draining
 
 #: Rows of an invariant that are shown.
 _MOST_SAID = 3
@@ -60,8 +62,8 @@ class ScheduleResult:
 class Judge:
     """Reads what a schedule left, by a connection of its own. Raises DatabaseProblem and ScenarioProblem."""
 
-    def __init__(self, monitor: psycopg.Connection[Any], scenario: Scenario) -> None:
-        self._monitor, self._scenario = monitor, scenario
+    def __init__(self, monitor: psycopg.Connection[Any], scenario: Scenario, *, whole_tables: bool) -> None:
+        self._monitor, self._scenario, self._whole_tables = monitor, scenario, whole_tables
         self._rows = None if scenario.rows is None else rows_query(scenario.rows)
         self._violated: dict[str, int] = {}
 
@@ -71,11 +73,16 @@ class Judge:
 
     def judge(self, writers: Sequence[Writer | Caller], poller: Poller | None, tenant: int, wait: Wait) -> Judgement:
         """Let the consumer read to the end, and count what is wrong."""
-        if poller is not None:
-            drain(poller, wait)
-        rows = self._read_rows(tenant)
-        if poller is not None:
-            _settle(poller, rows, wait)
+        if poller is None:
+            rows = self._read_rows(tenant)
+        else:
+            settle_s = poller.consumer.settle_ms / 1e3
+            draining = Draining(settle_s=settle_s, quiet_rounds=1, now_s=time.monotonic())
+            drain(poller, wait, draining, lambda: True)
+            rows = self._read_rows(tenant)
+            due = {identity for identity, version, _ in rows if version is not None}
+            if not due <= set(poller.delivered):  # the rest may still be held back
+                drain(poller, wait, draining, lambda: due <= set(poller.delivered))
         counts: dict[str, int] = dict.fromkeys(ANOMALIES, 0)
         versions = sorted({version for _, version, _ in rows if version is not None})
         rank = {version: place for place, version in enumerate(versions, 1)}
@@ -118,8 +125,8 @@ class Judge:
             rows = cursor.fetchall() if columns else []
             if "tenant" in columns:
                 rows = [row for row in rows if row[columns.index("tenant")] == tenant]
-            elif not self._scenario.restored:
-                continue  # they may be of schedules before
+            elif not self._whole_tables:
+                continue  # they may be rows of earlier schedules
             for row in rows[:_MOST_SAID]:
                 values = ", ".join(f"{column} = {value}" for column, value in zip(columns, row, strict=True))
                 said.append(f"'{name}' is broken by {values or 'a row'}")
@@ -143,13 +150,3 @@ class Judge:
             return self._monitor.execute(self._rows, (tenant,), prepare=True).fetchall()
         except psycopg.Error as problem:
             raise DatabaseProblem(f"the rows of a schedule cannot be read: {one_line(str(problem))}") from None
-
-
-def _settle(poller: Poller, rows: _Rows, wait: Wait) -> None:
-    """Go on polling for what is still to come, for as long as the consumer may hold rows back."""
-    deadline = time.monotonic() + poller.consumer.settle_ms / 1e3
-    due = {identity for identity, version, _ in rows if version is not None}
-    late = False
-    while not late and not due <= set(poller.delivered):
-        late = time.monotonic() >= deadline  # only a poll that begins after it proves a row missed
-        drain(poller, wait)

@@ -18,7 +18,8 @@ import psycopg
 
 from racebench.analysis.verdicts import judge
 from racebench.core.errors import RacebenchError, ScenarioProblem, UsageProblem, one_line
-from racebench.core.model import Consumer, Load, RunResult, Scenario, Strategy, Usage
+from racebench.core.model import Consumer, Load, Scenario, Strategy
+from racebench.core.results import RunResult, Usage
 from racebench.core.signals import shielded
 from racebench.core.target import Target
 from racebench.history import History, Log, Violation, archive, read_operations
@@ -30,9 +31,10 @@ from racebench.history.spill import Scratch
 from racebench.history.table import ask_invariants, ask_measures, read_rows
 from racebench.load.consumer import ConsumerReport, ConsumerTask, Drain, Polling, consume
 from racebench.load.executors.processes import Died, Failure, Processes, Worker, messages
+from racebench.load.pacing import Go
 from racebench.load.python_worker import Alone, Application, CallTask, application, try_alone
 from racebench.load.python_worker import work as call
-from racebench.load.worker import Go, Ready, WorkerReport, WorkerTask, work
+from racebench.load.worker import Ready, WorkerReport, WorkerTask, work
 from racebench.postgres import cpu_time
 from racebench.postgres.schemas import application_name, fill, fresh_schema, new_name, quiesce
 from racebench.postgres.session import connect

@@ -26,7 +26,7 @@ from racebench.analysis.comparison import Comparison, Conditions, Judgement, joi
 from racebench.analysis.statistics import geometric_mean
 from racebench.cli.comparing import in_rounds
 from racebench.core.errors import one_line
-from racebench.core.model import Pace, RunResult, Timeline, Usage, Verdict
+from racebench.core.results import Pace, RunResult, Timeline, Usage, Verdict
 from racebench.reports.formats import cases, junit, summary, tracked
 from racebench.reports.results import document
 from racebench.reports.results.document import SCHEMA_FILE, Document
