@@ -26,7 +26,7 @@ from racebench.core.results import RunResult
 from racebench.core.target import Target
 from racebench.load.driver import Hammer
 from racebench.load.executors.processes import Processes
-from racebench.postgres.embedded import EmbeddedServer, _wheel_programs
+from racebench.postgres.embedded import EmbeddedServer, wheel_programs
 from racebench.postgres.session import connect
 from racebench.workloads import catalog
 from waiting import LIMIT_S, repeat, wait_for
@@ -224,7 +224,7 @@ class UsersServer:
 def _server_programs() -> Path:
     """Debian's PostgreSQL if it is installed (.ci/run sees to that), else the wheel's 16."""
     installed = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
-    return installed[0].parent if installed else _wheel_programs(16)
+    return installed[0].parent if installed else wheel_programs(16)
 
 
 @pytest.fixture(scope="session")

@@ -55,7 +55,7 @@ class Line(Protocol):
         """Let go of what is the line's own; the connection is its session's to close."""
 
 
-def _takes_socket(connection: psycopg.Connection[Any]) -> bool:
+def takes_socket(connection: psycopg.Connection[Any]) -> bool:
     """Whether the bytes on the socket are the protocol's own: neither TLS nor GSSAPI encrypts them."""
     pgconn = connection.pgconn
     if pgconn.ssl_in_use or not hasattr(os, "set_blocking"):
@@ -86,7 +86,7 @@ def line_of(
     see: See | None = None,
 ) -> Line:
     """The socket if it can be taken, else libpq. With `see`, each answer is taken apart and shown to it."""
-    kind = _SocketLine if _takes_socket(connection) else _LibpqLine
+    kind = _SocketLine if takes_socket(connection) else _LibpqLine
     return kind(connection.pgconn, path, protocol, prepared, see)
 
 

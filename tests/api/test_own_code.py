@@ -443,7 +443,7 @@ def _contents(connection: psycopg.Connection[Any]) -> list[Any]:
 
 
 def test_too_much_to_put_back_is_said(embedded: Target, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("racebench.postgres.snapshot._MOST_ROWS", 10)
+    monkeypatch.setattr("racebench.postgres.snapshot.MOST_ROWS", 10)
     with (
         Bench() as bench,
         pytest.raises(DatabaseProblem, match='"many" has 11 rows after the setup; at most 10 can be restored'),

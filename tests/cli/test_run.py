@@ -14,7 +14,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from conftest import Command, Start, shows
+from conftest import Command, Start
 from racebench import __version__
 from racebench.core.model import Load, Scenario
 from racebench.core.results import RunResult, Verdict
@@ -26,75 +26,6 @@ from waiting import finish, wait_for
 
 SCHEMA = json.loads(SCHEMA_FILE.read_text())
 Run = Callable[..., RunResult]
-
-
-@pytest.mark.parametrize("hold_us", [0, 5000])
-def test_naive_gives_duplicates_and_the_consumer_misses_rows(hammer: Run, hold_us: int) -> None:
-    result = hammer("naive", operations=800, hold_us=hold_us, until=shows("duplicates", "missed"))
-    assert result.verdict is Verdict.INVALID
-    assert result.as_expected
-
-
-@pytest.mark.parametrize("strategy", ["unique-retry", "advisory", "upsert"])
-@pytest.mark.parametrize("hold_us", [0, 5000])
-def test_a_right_strategy_is_never_accused(hammer: Run, strategy: str, hold_us: int) -> None:
-    result = hammer(strategy, operations=160 if hold_us else 800, hold_us=hold_us)
-    assert result.verdict is Verdict.VALID, result.witnesses
-    assert result.found == ()
-    assert result.counts["committed"] == result.counts["rows"] == result.consumers[0].counts["delivered"]
-    assert result.as_expected
-    assert result.upper_bound is not None
-
-
-@pytest.mark.parametrize("strategy", ["sequence", "identity"])
-def test_a_sequence_is_unique_but_its_consumer_misses_rows(hammer: Run, strategy: str) -> None:
-    result = hammer(strategy, hold_us=5000, until=shows("missed"))
-    assert result.counts["duplicates"] == 0
-    assert result.found == ("missed",)
-
-
-def test_unique_refuses_and_retry_absorbs_the_refusals(hammer: Run) -> None:
-    refused = hammer("unique", until=shows("refused"))
-    assert refused.counts["duplicates"] == refused.counts["missed"] == 0
-    assert refused.counts["refused"] == refused.counts["failed"] == refused.errors["23505"] > 0
-    retried = hammer("unique-retry", operations=400, until=shows("retries"))
-    assert retried.errors == {}
-    assert retried.counts["retries"] == retried.retried["23505"] > 0
-
-
-def test_tenants_number_their_rows_apart(hammer: Run) -> None:
-    result = hammer("advisory", operations=400, tenants=5)
-    assert result.verdict is Verdict.VALID
-    assert result.counts["gaps"] == 0
-    assert result.consumers[0].counts["delivered"] == 400
-
-
-def test_witnesses_name_rows_workers_times_and_the_poll_that_passed_them(hammer: Run) -> None:
-    result = hammer("naive", until=shows("duplicates", "missed"))
-    by_kind = {witness.kind: witness for witness in reversed(result.witnesses)}
-    twins = by_kind["duplicates"]
-    assert len({(row["tenant"], row["version"]) for row in twins.rows}) == 1
-    assert len({row["id"] for row in twins.rows}) == len(twins.rows) >= 2
-    one, two = twins.operations[:2]
-    assert one["start_us"] < two["end_us"]
-    assert two["start_us"] < one["end_us"], "twins are written at the same time"
-    missed = by_kind["missed"]
-    row, poll = missed.rows[0], missed.polls[0]
-    assert (poll["cursor_before"] or 0) < row["version"] <= poll["cursor_after"]
-    assert row["id"] not in poll["delivered"]
-
-
-def test_the_same_seed_makes_the_same_choices_and_another_makes_others(hammer: Run) -> None:
-    def rolled_back(seed: int) -> int:
-        load = {"workers": 1, "operations": 100, "tenants": 9, "rollback_percent": 50, "seed": seed}
-        return hammer("advisory", "none", **load).counts["rolled_back"]
-
-    assert rolled_back(7) == rolled_back(7)
-    assert len({rolled_back(seed) for seed in range(5)}) > 1
-
-
-def test_operations_are_shared_out_exactly(hammer: Run) -> None:
-    assert hammer("sequence", workers=3, operations=100).counts["attempts"] == 100
 
 
 # The command

@@ -1147,7 +1147,7 @@ def test_the_keys_fit_the_least_terminal(auto: bool, notes: bool, ended: bool) -
         finished = replaying = False
         frame = SimpleNamespace(ended=ended)
 
-    footer = viewer._footer(Playback(), screen.UNICODE, auto=auto, notes=notes)  # type: ignore[arg-type]
+    footer = viewer.footer(Playback(), screen.UNICODE, auto=auto, notes=notes)  # type: ignore[arg-type]
     assert len(footer) <= screen.LEAST_WIDTH
     assert "n no notes" in footer if notes else "n notes" in footer
     assert footer.endswith("q quit")

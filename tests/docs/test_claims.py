@@ -35,16 +35,19 @@ def test_1_and_2_the_naive_insert_duplicates_and_its_reader_loses_twins(hammer: 
 
 def test_3_a_unique_constraint_turns_the_loss_into_errors_and_a_retry_cures_them(hammer: Run) -> None:
     refused = hammer("unique", until=lambda result: result.counts["failed"] > result.counts["committed"] / 2)
-    retried = hammer("unique-retry", operations=400)
-    assert refused.errors.keys() == {"23505"}
+    retried = hammer("unique-retry", operations=400, until=shows("retries"))
+    assert refused.errors == {"23505": refused.counts["refused"]}
+    assert refused.counts["refused"] == refused.counts["failed"]
     assert refused.counts["duplicates"] == refused.counts["missed"] == 0
     assert retried.errors == {}
+    assert retried.counts["retries"] == retried.retried["23505"]
     assert retried.counts["duplicates"] == retried.counts["missed"] == 0
 
 
 @pytest.mark.parametrize("strategy", ["sequence", "identity"])
 def test_4_a_sequence_is_unique_and_its_reader_misses_rows_all_the_same(hammer: Run, strategy: str) -> None:
     result = hammer(strategy, hold_us=5000, until=shows("missed"))
+    assert result.found == ("missed",)
     assert result.counts["duplicates"] == 0
 
 

@@ -359,7 +359,7 @@ def test_what_raced_and_was_not_repeated_proves_nothing(find: Find, monkeypatch:
     found = find("unique-retry", sessions=3)
     assert (found.verdict, found.complete) == (Verdict.VALID, True)
     assert found.raced > 1
-    monkeypatch.setattr(explorer, "_MOST_REPEATED", 1)
+    monkeypatch.setattr(explorer, "MOST_REPEATED", 1)
     found = find("unique-retry", sessions=3)
     assert (found.verdict, found.complete) == (Verdict.UNKNOWN, False)
 

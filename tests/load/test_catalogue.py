@@ -44,6 +44,9 @@ def test_the_catalogue_is_whole() -> None:
 def test_what_is_right_is_not_accused(hammer: Run, strategy: str) -> None:
     result = hammer(strategy, operations=400, hold_us=500)
     assert result.verdict is Verdict.VALID, result.witnesses
+    assert result.found == ()
+    assert result.counts["committed"] == result.counts["rows"] == result.consumers[0].counts["delivered"] == 400
+    assert result.upper_bound is not None
     assert result.as_expected
 
 

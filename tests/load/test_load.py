@@ -27,6 +27,44 @@ from racebench.workloads import arrivals
 Run = Callable[..., RunResult]
 
 
+def test_tenants_number_their_rows_apart(hammer: Run) -> None:
+    result = hammer("advisory", operations=400, tenants=5)
+    assert result.verdict is Verdict.VALID
+    assert result.counts["gaps"] == 0
+    assert result.consumers[0].counts["delivered"] == 400
+
+
+def test_witnesses_name_rows_workers_times_and_the_poll_that_passed_them(hammer: Run) -> None:
+    result = hammer("naive", until=shows("duplicates", "missed"))
+    by_kind = {witness.kind: witness for witness in reversed(result.witnesses)}
+    twins = by_kind["duplicates"]
+    assert len({(row["tenant"], row["version"]) for row in twins.rows}) == 1
+    assert len({row["id"] for row in twins.rows}) == len(twins.rows) >= 2
+    one, two = twins.operations[:2]
+    assert one["start_us"] < two["end_us"]
+    assert two["start_us"] < one["end_us"], "twins are written at the same time"
+    missed = by_kind["missed"]
+    row, poll = missed.rows[0], missed.polls[0]
+    assert (poll["cursor_before"] or 0) < row["version"] <= poll["cursor_after"]
+    assert row["id"] not in poll["delivered"]
+
+
+def test_the_same_seed_makes_the_same_choices_and_another_makes_others(hammer: Run) -> None:
+    def rolled_back(seed: int) -> int:
+        load = {"workers": 1, "operations": 100, "tenants": 9, "rollback_percent": 50, "seed": seed}
+        return hammer("advisory", "none", **load).counts["rolled_back"]
+
+    assert rolled_back(7) == rolled_back(7)
+    assert len({rolled_back(seed) for seed in range(5)}) > 1
+
+
+def test_operations_are_shared_out_exactly(hammer: Run) -> None:
+    assert hammer("sequence", workers=3, operations=100).counts["attempts"] == 100
+
+
+# How statements travel, and from how many connections
+
+
 @pytest.mark.parametrize("protocol", list(Protocol))
 @pytest.mark.parametrize("connections", [1, 3])
 def test_right_and_broken_are_told_apart_however_they_travel(hammer: Run, protocol: Protocol, connections: int) -> None:

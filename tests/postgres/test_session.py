@@ -34,7 +34,7 @@ Make = Callable[[Target, str], Session]
 def line(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Both ways of talking to a server."""
     if request.param == "libpq":
-        monkeypatch.setattr(transport, "_takes_socket", lambda _connection: False)
+        monkeypatch.setattr(transport, "takes_socket", lambda _connection: False)
     return str(request.param)
 
 
