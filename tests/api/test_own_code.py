@@ -601,8 +601,14 @@ def test_each_file_and_each_call_is_a_contestant(
         (("run", "--call", "shop"), "'shop' does not name a callable"),
         (("run", "--call", "shop:create_order", "--connections-per-worker", "2"), "--call runs Python"),
         (("explore", "insert.sql", "-s", "naive"), "strategy 'naive' not found in insert"),
-        (("replay", "v1:a/b:s1", "--call", "shop:create_order"), "strategy 'b' not found in shop"),
-        (("explore", "--call", "shop:nothing"), "cannot be imported: shop has no 'nothing'"),
+        pytest.param(
+            ("replay", "v1:a/b:s1", "--call", "shop:create_order"),
+            "strategy 'b' not found in shop",
+            marks=pytest.mark.server,
+        ),
+        pytest.param(
+            ("explore", "--call", "shop:nothing"), "cannot be imported: shop has no 'nothing'", marks=pytest.mark.server
+        ),
     ],
 )
 def test_a_users_mistake_is_one_line(racebench: Command, shop: Path, arguments: tuple[str, ...], message: str) -> None:
