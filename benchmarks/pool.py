@@ -12,7 +12,8 @@ import time
 import click
 
 from racebench.load import worker as _imported  # noqa: F401 - what a run has imported before it starts workers
-from racebench.load.executors.processes import Channel, Processes, messages
+from racebench.load.executors import Channel
+from racebench.load.executors.processes import Processes
 
 _PATIENCE_SECONDS = 60.0
 
@@ -30,7 +31,7 @@ def milliseconds(method: str, count: int) -> float:
         waiting = {processes.start(answer, None) for _ in range(count)}
         everyone = list(waiting)
         while waiting:
-            for worker, message in messages(waiting, _PATIENCE_SECONDS):
+            for worker, message in processes.messages(waiting, _PATIENCE_SECONDS):
                 if message != "up":
                     raise click.ClickException(f"a worker said {message!r}")
                 waiting.discard(worker)

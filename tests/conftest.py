@@ -24,7 +24,7 @@ from psycopg import sql
 from racebench.core.model import Load, Scenario
 from racebench.core.results import RunResult
 from racebench.core.target import Target
-from racebench.load.driver import Hammer
+from racebench.load.driver import LoadDriver
 from racebench.load.executors.processes import Processes
 from racebench.postgres.embedded import EmbeddedServer, wheel_programs
 from racebench.postgres.session import connect
@@ -123,7 +123,7 @@ def hammer(embedded: Target, processes: Processes) -> Callable[..., RunResult]:
 
         def once(seed: int) -> RunResult:
             options = {"workers": 8, "duration_s": None, "operations": 1600, "seed": seed, **load}
-            return Hammer(target=embedded, processes=processes).run(
+            return LoadDriver(target=embedded, executor=processes).run(
                 folder,
                 folder.strategies[name],
                 catalog.find_consumers(folder, consumers.split()),

@@ -19,7 +19,7 @@ from racebench import __version__
 from racebench.core.model import Load, Scenario
 from racebench.core.results import RunResult, Verdict
 from racebench.core.target import Target
-from racebench.load.driver import Hammer
+from racebench.load.driver import LoadDriver
 from racebench.postgres.session import connect
 from racebench.reports.results.document import SCHEMA_FILE
 from waiting import finish, wait_for
@@ -351,7 +351,7 @@ def _scenario(parent: Path, script: str) -> Scenario:
 
 
 def _hammer(target: Target, processes: object, scenario: Scenario, load: Load) -> RunResult:
-    return Hammer(target=target, processes=processes).run(  # type: ignore[arg-type]
+    return LoadDriver(target=target, executor=processes).run(  # type: ignore[arg-type]
         scenario, scenario.strategies["naive"], [scenario.consumers["cursor"]], load, lambda _fraction: None
     )
 
