@@ -1,4 +1,4 @@
-"""docs/claims.md as tests: each would fail if the verdict there changed. The numbers are the page's."""
+"""One test for each claim of docs/claims.md, with its number; it fails if the verdict of the claim changes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Run = Callable[..., RunResult]
 PAGE = Path(__file__).parents[2] / "docs" / "claims.md"
 
 
-#: Long enough for all processes to have read the table before the first of them alters it.
+#: Long enough that all processes have read the table before the first one alters it.
 TOGETHER_US = 200_000
 
 
@@ -21,7 +21,7 @@ def migrate(hammer: Run, strategy: str, consumers: str = "", workers: int = 1, t
     return hammer(strategy, consumers, "migration", workers=workers, operations=workers, think_us=think_us)
 
 
-def test_1_and_2_the_naive_insert_duplicates_and_its_reader_loses_twins(hammer: Run) -> None:
+def test_1_and_2_the_naive_insert_makes_duplicates_and_its_consumer_misses_rows(hammer: Run) -> None:
     result = hammer("naive")
     assert result.counts["duplicates"] > 0
     assert result.counts["missed"] > 0
@@ -29,7 +29,7 @@ def test_1_and_2_the_naive_insert_duplicates_and_its_reader_loses_twins(hammer: 
     assert any(len({poll["poll"] for poll in witness.polls}) == 1 for witness in twins), "one of two twins delivered"
 
 
-def test_3_a_unique_constraint_turns_the_loss_into_errors_and_a_retry_cures_them(hammer: Run) -> None:
+def test_3_a_unique_constraint_turns_missed_rows_into_errors_and_a_retry_fixes_them(hammer: Run) -> None:
     refused, retried = hammer("unique"), hammer("unique-retry", operations=400)
     assert refused.errors.keys() == {"23505"}
     assert refused.counts["failed"] > refused.counts["committed"] / 2
@@ -39,7 +39,7 @@ def test_3_a_unique_constraint_turns_the_loss_into_errors_and_a_retry_cures_them
 
 
 @pytest.mark.parametrize("strategy", ["sequence", "identity"])
-def test_4_a_sequence_is_unique_and_its_reader_misses_rows_all_the_same(hammer: Run, strategy: str) -> None:
+def test_4_a_sequence_is_unique_and_its_consumer_misses_rows(hammer: Run, strategy: str) -> None:
     result = hammer(strategy, hold_us=5000)
     assert result.counts["duplicates"] == 0
     assert result.counts["missed"] > 0
@@ -50,7 +50,7 @@ def test_5_the_counter_row_is_right(hammer: Run) -> None:
     assert result.counts["duplicates"] == result.counts["missed"] == 0
 
 
-def test_6_an_advisory_lock_is_right_only_if_it_is_taken_and_kept_as_it_must(hammer: Run) -> None:
+def test_6_an_advisory_lock_is_right_only_before_the_select_and_until_commit(hammer: Run) -> None:
     right = hammer("advisory", operations=400, hold_us=1000)
     assert right.counts["duplicates"] == right.counts["missed"] == 0
     for wrong in ("advisory-early-release", "advisory-same-statement", "advisory-repeatable-read"):
@@ -58,7 +58,7 @@ def test_6_an_advisory_lock_is_right_only_if_it_is_taken_and_kept_as_it_must(ham
         assert result.counts["duplicates"] > 0, wrong
 
 
-def test_7_the_start_up_ddl_fails_when_processes_start_together_but_not_alone_nor_under_a_lock(hammer: Run) -> None:
+def test_7_the_start_up_ddl_fails_in_processes_that_start_together_but_not_alone_or_under_a_lock(hammer: Run) -> None:
     failures = 0
     for _ in range(5):
         together = migrate(hammer, "one-statement", workers=8)
@@ -69,7 +69,7 @@ def test_7_the_start_up_ddl_fails_when_processes_start_together_but_not_alone_no
     assert migrate(hammer, "locked", workers=8).counts["failed"] == 0
 
 
-def test_7_reading_the_table_first_makes_it_a_deadlock(hammer: Run) -> None:
+def test_7_reading_the_table_first_causes_a_deadlock(hammer: Run) -> None:
     assert "40P01" in migrate(hammer, "select-first", workers=4, think_us=TOGETHER_US).errors
 
 
@@ -91,7 +91,7 @@ def test_8a_two_steps_leave_old_rows_null_and_rewrite_nothing(hammer: Run) -> No
     }
 
 
-def test_8b_if_the_column_is_there_the_default_is_skipped_with_the_clause(hammer: Run) -> None:
+def test_8b_if_the_column_exists_the_default_is_skipped_with_the_clause(hammer: Run) -> None:
     assert migrate(hammer, "column-there").measures == {
         "old-null": 2000,
         "new-null": 1,
@@ -109,8 +109,8 @@ def test_9_null_is_not_above_0_but_or_null_coalesce_and_newest_first_redeliver(h
     assert delivered["guarded"] == delivered["unguarded"] == 1, "old rows are not delivered at all"
 
 
-def test_7_readers_wait_behind_the_ddl_for_as_long_as_it_waits(hammer: Run) -> None:
-    """The deadlock is found after deadlock_timeout, 1 s; until then the ALTER stands in every reader's way."""
+def test_7_consumers_wait_behind_the_waiting_ddl(hammer: Run) -> None:
+    """The deadlock is found after deadlock_timeout, 1 s; until then the ALTER blocks every reader."""
     (read,) = migrate(hammer, "select-first", "unguarded", workers=4, think_us=TOGETHER_US).consumers
     assert read.longest_poll_us is not None
     assert read.longest_poll_us > 500_000
