@@ -1,7 +1,7 @@
-"""Worker processes brought up once by a start method, and timed: `python -m benchmarks.pool fork 8`.
+"""Start worker processes once by a start method, and measure the time: `python -m benchmarks.pool fork 8`.
 
-Prints the milliseconds from the pool's beginning until every worker has answered. The workers' imports are what a run
-of racebench needs. Not a benchmark by itself: start.py runs it, anew each time, so that nothing is warm.
+Prints the milliseconds from the creation of the pool until every worker has answered. The workers import the modules
+that a run needs. start.py runs this module in a new process each time, so that no process is warm.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ _PATIENCE_SECONDS = 60.0
 
 
 def answer(_task: object, channel: Channel) -> None:
-    """Say that this worker is up."""
+    """Answer that this worker is ready."""
     channel.send("up")
 
 
 def milliseconds(method: str, count: int) -> float:
-    """Bring up so many workers and return how long it took until the last had answered."""
+    """Start a number of workers; return the time until the last one has answered."""
     begin = time.perf_counter()
     with Processes(method) as processes:
         processes.warm(count)

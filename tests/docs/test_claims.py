@@ -1,4 +1,4 @@
-"""docs/claims.md as tests: each would fail if the verdict there changed. The numbers are the page's."""
+"""One test for each claim of docs/claims.md, with its number; it fails if the verdict of the claim changes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Run = Callable[..., RunResult]
 PAGE = Path(__file__).parents[2] / "docs" / "claims.md"
 
 
-#: Long enough for all processes to have read the table before the first of them alters it.
+#: Long enough that all processes have read the table before the first one alters it.
 TOGETHER_US = 200_000
 
 
@@ -23,7 +23,7 @@ def migrate(hammer: Run, strategy: str, consumers: str = "", workers: int = 1, *
     return hammer(strategy, consumers, "migration", workers=workers, operations=workers, **load)
 
 
-def test_1_and_2_the_naive_insert_duplicates_and_its_reader_loses_twins(hammer: Run) -> None:
+def test_1_and_2_the_naive_insert_makes_duplicates_and_its_consumer_misses_rows(hammer: Run) -> None:
     def one_of_two_twins_is_delivered(result: RunResult) -> bool:
         twins = [witness for witness in result.witnesses if witness.kind == "duplicates"]
         return any(len({poll["poll"] for poll in witness.polls}) == 1 for witness in twins)
@@ -33,7 +33,7 @@ def test_1_and_2_the_naive_insert_duplicates_and_its_reader_loses_twins(hammer: 
     assert {"duplicates", "missed"} <= set(result.found)
 
 
-def test_3_a_unique_constraint_turns_the_loss_into_errors_and_a_retry_cures_them(hammer: Run) -> None:
+def test_3_a_unique_constraint_turns_missed_rows_into_errors_and_a_retry_fixes_them(hammer: Run) -> None:
     refused = hammer("unique", until=lambda result: result.counts["failed"] > result.counts["committed"] / 2)
     retried = hammer("unique-retry", operations=400, until=shows("retries"))
     assert refused.errors == {"23505": refused.counts["refused"]}
@@ -45,7 +45,7 @@ def test_3_a_unique_constraint_turns_the_loss_into_errors_and_a_retry_cures_them
 
 
 @pytest.mark.parametrize("strategy", ["sequence", "identity"])
-def test_4_a_sequence_is_unique_and_its_reader_misses_rows_all_the_same(hammer: Run, strategy: str) -> None:
+def test_4_a_sequence_is_unique_and_its_consumer_misses_rows(hammer: Run, strategy: str) -> None:
     result = hammer(strategy, hold_us=5000, until=shows("missed"))
     assert result.found == ("missed",)
     assert result.counts["duplicates"] == 0
@@ -56,7 +56,7 @@ def test_5_the_counter_row_is_right(hammer: Run) -> None:
     assert result.counts["duplicates"] == result.counts["missed"] == 0
 
 
-def test_6_an_advisory_lock_is_right_only_if_it_is_taken_and_kept_as_it_must(hammer: Run) -> None:
+def test_6_an_advisory_lock_is_right_only_before_the_select_and_until_commit(hammer: Run) -> None:
     right = hammer("advisory", operations=400, hold_us=1000)
     assert right.counts["duplicates"] == right.counts["missed"] == 0
     for wrong in ("advisory-early-release", "advisory-same-statement", "advisory-repeatable-read"):
@@ -64,14 +64,14 @@ def test_6_an_advisory_lock_is_right_only_if_it_is_taken_and_kept_as_it_must(ham
         assert result.verdict is Verdict.INVALID, wrong
 
 
-def test_7_the_start_up_ddl_fails_when_processes_start_together_but_not_alone_nor_under_a_lock(hammer: Run) -> None:
+def test_7_the_start_up_ddl_fails_in_processes_that_start_together_but_not_alone_or_under_a_lock(hammer: Run) -> None:
     together = migrate(hammer, "one-statement", workers=8, until=shows("failed"))
     assert set(together.errors) <= {"23505", "42P07", "40P01", "XX000"}
     assert migrate(hammer, "one-statement").counts["failed"] == 0
     assert migrate(hammer, "locked", workers=8).counts["failed"] == 0
 
 
-def test_7_reading_the_table_first_makes_it_a_deadlock(hammer: Run) -> None:
+def test_7_reading_the_table_first_causes_a_deadlock(hammer: Run) -> None:
     together = {"workers": 4, "think_us": TOGETHER_US}
     result = migrate(hammer, "select-first", **together, until=lambda result: "40P01" in result.errors)
     assert result.counts["failed"] > 0
@@ -95,7 +95,7 @@ def test_8a_two_steps_leave_old_rows_null_and_rewrite_nothing(hammer: Run) -> No
     }
 
 
-def test_8b_if_the_column_is_there_the_default_is_skipped_with_the_clause(hammer: Run) -> None:
+def test_8b_if_the_column_exists_the_default_is_skipped_with_the_clause(hammer: Run) -> None:
     assert migrate(hammer, "column-there").measures == {
         "old-null": 2000,
         "new-null": 1,
@@ -113,15 +113,15 @@ def test_9_null_is_not_above_0_but_or_null_coalesce_and_newest_first_redeliver(h
     assert delivered["guarded"] == delivered["unguarded"] == 1, "old rows are not delivered at all"
 
 
-def test_7_readers_wait_behind_the_ddl_for_as_long_as_it_waits(hammer: Run) -> None:
-    """The deadlock is found after deadlock_timeout, 1 s; until then the ALTER stands in every reader's way."""
+def test_7_consumers_wait_behind_the_waiting_ddl(hammer: Run) -> None:
+    """The deadlock is found after deadlock_timeout, 1 s; until then the ALTER blocks every reader."""
 
-    def a_reader_waited(result: RunResult) -> bool:
+    def the_consumer_waited(result: RunResult) -> bool:
         (consumer,) = result.consumers
         return consumer.longest_poll_us is not None and consumer.longest_poll_us > 500_000
 
     together = {"workers": 4, "think_us": TOGETHER_US}
-    assert a_reader_waited(migrate(hammer, "select-first", "unguarded", **together, until=a_reader_waited))
+    assert the_consumer_waited(migrate(hammer, "select-first", "unguarded", **together, until=the_consumer_waited))
 
 
 def test_10_a_spread_of_arrivals_hides_the_race(hammer: Run) -> None:

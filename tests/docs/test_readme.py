@@ -1,4 +1,4 @@
-"""What the README and the docs say of the repository is so: links, pictures, quoted figures, commands."""
+"""The README and the docs are true: links, pictures, quoted figures, options."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_every_relative_link_leads_somewhere() -> None:
     assert [f"{page.name} links to {target}" for page, target in relative if not (page.parent / target).exists()] == []
 
 
-def test_the_grid_that_the_readme_quotes_is_the_reference() -> None:
+def test_the_matrix_excerpt_of_the_readme_is_that_of_the_reference() -> None:
     excerpt = README.split("<!-- excerpt of results/reference/matrix.md -->")[1].split("<!-- end of excerpt -->")[0]
     quoted = [cells(line) for line in excerpt.splitlines() if line.startswith("|")]
     reference = [cells(x) for x in (ROOT / "results/reference/matrix.md").read_text().splitlines() if x.startswith("|")]
