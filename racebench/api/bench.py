@@ -167,7 +167,7 @@ class Bench:
         Workers take turns with the functions. Or the subject is a scenario's name, with the `strategy` and the
         consumers to load. `load` are further properties of racebench.core.model.Load. Raises RacebenchError.
         """
-        from racebench.load.driver import Hammer
+        from racebench.load.driver import LoadDriver
         from racebench.load.executors.processes import Processes
 
         for name in load.keys() - LoadOptions.__annotations__.keys():
@@ -187,14 +187,14 @@ class Bench:
         )
         names = [consumer] if isinstance(consumer, str) else consumer
         with self._ready(scenario, strategy, names) as task, Processes() as processes:
-            hammer = Hammer(
+            driver = LoadDriver(
                 target=self._up(),
-                processes=processes,
+                executor=processes,
                 environment=self._environment,
                 schema=task.schema,
                 in_place=task.in_place,
             )
-            result = hammer.run(task.scenario, task.strategy, task.consumers, requested, lambda _: None)
+            result = driver.run(task.scenario, task.strategy, task.consumers, requested, lambda _: None)
         return Hammering(result=result, environment=self._environment)
 
     @contextlib.contextmanager

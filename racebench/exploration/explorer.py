@@ -27,7 +27,7 @@ from racebench.workloads import catalog
 
 #: The share of a budget that goes to the exhaustive search, before schedules are drawn.
 _EXHAUSTIVE_SHARE = 0.5
-_MOST_REPEATED = 1_000
+MOST_REPEATED = 1_000
 _REPEATS = 2
 _SHORTENING_S = 5.0
 
@@ -76,9 +76,9 @@ def _search(
         longest = max(longest, len(schedule.schedule))
         tally.add(schedule)
         ended(schedule)
-        if schedule.raced and len(raced) < _MOST_REPEATED:
+        if schedule.raced and len(raced) < MOST_REPEATED:
             raced.append(schedule.schedule)
-        if schedule.deadlocked and len(deadlocked) < _MOST_REPEATED:
+        if schedule.deadlocked and len(deadlocked) < MOST_REPEATED:
             deadlocked.append(schedule.schedule)
 
     def within(share: float) -> Callable[[Progress], bool]:
@@ -127,7 +127,7 @@ def _repeat(
 
     Returns whether that was all of them.
     """
-    everything = max(len(raced), len(deadlocked)) < _MOST_REPEATED
+    everything = max(len(raced), len(deadlocked)) < MOST_REPEATED
     for schedule in tuple(raced) * _REPEATS:
         if time.monotonic() > until:
             return False

@@ -156,6 +156,7 @@ def test_what_is_no_exploration_is_said(change: dict[str, object]) -> None:
         from_data(data, "x.json")
 
 
+@pytest.mark.server
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -185,6 +186,7 @@ def test_a_saved_file_prints_as_the_command_did(
     assert " ".join(said.split()) in " ".join((tmp_path / "table.txt").read_text().split())
 
 
+@pytest.mark.server
 def test_runs_and_explorations_are_printed_one_after_the_other(racebench: Command, tmp_path: Path) -> None:
     assert racebench("run", "-s", "naive", "-n", "200", "--no-save", "--json", "run.json").returncode == 0
     done = racebench("report", "run.json", str(REFERENCE))
