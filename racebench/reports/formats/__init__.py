@@ -31,6 +31,7 @@ class Holds(Enum):
     """How a format takes several results."""
 
     ONE = "all runs together as one document; nothing of explorations, or one document of them"
+    KINDS = "all runs together as one document, then all explorations as one"
     SEVERAL = "documents one after another"
     FILES = "the saved files themselves, beside which the histories of their runs are looked up"
 
@@ -74,7 +75,13 @@ class Material:
 FORMATS: Mapping[str, Format] = {
     format_.name: format_
     for format_ in (
-        Format(name="table", renderer="formats.terminal:table", shower="terminal.run_table:show"),
+        Format(
+            name="table",
+            renderer="formats.terminal:table",
+            shower="formats.terminal:show",
+            holds=Holds.KINDS,
+            explorations=True,
+        ),
         Format(name="matrix", renderer="formats.terminal:matrix", shower="terminal.matrix_table:show"),
         Format(name="markdown", renderer="formats.markdown:render", holds=Holds.SEVERAL, explorations=True),
         Format(name="json", renderer="formats.json_document:render", explorations=True),
@@ -169,7 +176,7 @@ def _arranged(format_: Format, sources: Sequence[Source]) -> tuple[Content, ...]
         raise UsageProblem(f"--format {format_.name} is for runs, and these are explorations; take {known}")
     judged = [one for one in runs if one.comparison is not None or one.thresholds]
     plain = [one for one in runs if one not in judged]
-    if format_.holds is Holds.ONE:
+    if format_.holds is not Holds.SEVERAL:
         plain, judged = [*plain, *judged], []
     documents: tuple[Content, ...] = (
         *([document.merge(plain)] if plain else []),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from racebench.reports import exploration_text
 from racebench.reports.formats import Material
-from racebench.reports.results import explorations
 from racebench.reports.results.document import Document
 from racebench.reports.terminal import matrix_table
 
@@ -13,6 +13,6 @@ def render(material: Material) -> str:
     return "\n".join(
         matrix_table.markdown(document)
         if isinstance(document, Document)
-        else explorations.markdown(document.explorations)
+        else exploration_text.markdown(document.explorations)
         for document in material.documents
     )
