@@ -41,9 +41,9 @@ from racebench.postgres.embedded import (
     DEFAULT_VERSION,
     EmbeddedServer,
     _give_to_server_user,
-    _popen,
-    _programs,
     server_folder,
+    server_programs,
+    start_program,
 )
 
 METHODS = ("spawn", "forkserver", "fork")
@@ -93,7 +93,7 @@ def _postgres(command: Sequence[str], folder: Path) -> float:
     """Run one of PostgreSQL's programs as the server's user; return the milliseconds."""
     begin = time.perf_counter()
     with (folder / "said").open("wb") as output:
-        code = _popen(list(command), cwd=folder, output=output).wait()
+        code = start_program(list(command), cwd=folder, output=output).wait()
     if code != 0:
         words = "\n".join(path.read_text() for name in ("said", "log") if (path := folder / name).exists())
         raise click.ClickException(f"{Path(command[0]).name} failed: {words[-1000:]}")
@@ -102,7 +102,7 @@ def _postgres(command: Sequence[str], folder: Path) -> float:
 
 def _by_hand(folder: Path, *, fresh: bool, more: Sequence[str] = ()) -> Figures:
     """(initdb and) pg_ctl -w start, with the embedded server's settings; it is stopped again, which is not counted."""
-    programs = _programs(DEFAULT_VERSION)
+    programs = server_programs(DEFAULT_VERSION)
     data = folder / "data"
     taken = 0.0
     if fresh:
@@ -132,7 +132,7 @@ def _servers(rounds: int, tell: Callable[[str], None]) -> dict[str, list[Figures
     with _cache(), tempfile.TemporaryDirectory(prefix="racebench-by-hand-") as name:
         folder = Path(name)
         _give_to_server_user(folder)
-        _programs(DEFAULT_VERSION)  # copied now, for root: initdb and pg_ctl are found installed too
+        server_programs(DEFAULT_VERSION)  # copied now, for root: initdb and pg_ctl are found installed too
 
         def first() -> Figures:
             _forget_template()

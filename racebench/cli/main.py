@@ -206,9 +206,9 @@ def explore(
 
     from racebench.cli import exploring, planning
     from racebench.core.signals import interruptible
+    from racebench.reports import exploration_text
     from racebench.reports.results import document
     from racebench.reports.terminal import exploration_table, progress
-    from racebench.workloads import ad_hoc
 
     made = exploring.plan(**given)
     if markdown is not None:
@@ -224,15 +224,13 @@ def explore(
             if made.results and made.json_path == "-":
                 click.echo(made.json())
             elif made.results:
-                exploration_table.show(_console(), made.results, made.environment)
-                if ad_hoc.lacks_invariant(made.asked[0].scenario):
-                    click.echo(f"note: {ad_hoc.NO_INVARIANT}")
+                exploration_table.show(_console(), made.document())
                 for line in made.left_out:
                     click.echo(f"left out: {line}")
                 if made.saved is not None:
                     click.echo(f"saved: {made.saved}")
     if markdown is not None:
-        document.write_atomically(Path(markdown), exploration_table.markdown(made.results))
+        document.write_atomically(Path(markdown), exploration_text.markdown(made.results))
     return exploring.exit_code(made)
 
 
@@ -303,12 +301,12 @@ def replay(schedule: str, subject: str | None, scenario: str | None, export_spec
     if export_spec is not None:
         from racebench.exploration.isolationtester import export
 
-        text = export.spec(done.asked, done.replayed, str(done.schedule))
+        text = export.spec(done.asked, done.replay)
         if export_spec == "-":
             click.echo(text, nl=False)
             return done.exit_code
         document.write_atomically(Path(export_spec), text)
-    exploration_table.show_replay(_console(), done.asked, done.replayed, str(done.schedule))
+    exploration_table.show_replay(_console(), done.replay)
     return done.exit_code
 
 
@@ -404,6 +402,7 @@ def report(files: tuple[str, ...], format_: str | None, output: str | None, titl
 
     from racebench.cli import planning
     from racebench.reports.results import document
+    from racebench.reports.terminal import matrix_table
 
     short = {format_.name: format_.option for format_ in formats.FORMATS.values() if format_.option}
     asked = [(name, places[option.removeprefix("--")]) for name, option in short.items()]
@@ -415,12 +414,18 @@ def report(files: tuple[str, ...], format_: str | None, output: str | None, titl
         if place not in (None, "-"):
             planning.check_file("--output" if output is not None else short[name], Path(str(place)))
     paths = [Path(name) for name in files]
-    saved = formats.read(paths)
-    show = formats.shown(asked[0][0], saved) if asked[0][1] is None else None
-    if show is not None:
-        show(_console())
-        return
-    texts = [formats.render(name, saved, title=title) for name, _ in asked]
+    if asked[0][0] in ("html", "timeline"):
+        texts = _pages([name for name, _ in asked], paths)
+    else:
+        saved = formats.read(paths)
+        name = asked[0][0]
+        if name == "table" and output is None and len(saved) == 1:
+            formats.show(_console(), saved[0])
+            return
+        if name == "grid" and output is None and len(saved) == 1 and isinstance(saved[0], document.Document):
+            matrix_table.show(_console(), saved[0])
+            return
+        texts = [formats.render(name, saved, title=title)]
     for (_, place), text in zip(asked, texts, strict=True):
         if place in (None, "-"):
             click.echo(text, nl=False)
