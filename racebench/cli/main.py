@@ -9,7 +9,7 @@ import contextlib
 import io
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -21,8 +21,6 @@ from racebench.core.signals import handled
 from racebench.reports import formats
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from rich.console import Console
 
     from racebench.cli.planning import Plan
@@ -208,9 +206,9 @@ def explore(
 
     from racebench.cli import exploring, planning
     from racebench.core.signals import interruptible
+    from racebench.reports import exploration_text
     from racebench.reports.results import document
     from racebench.reports.terminal import exploration_table, progress
-    from racebench.workloads import ad_hoc
 
     made = exploring.plan(**given)
     if markdown is not None:
@@ -226,15 +224,13 @@ def explore(
             if made.results and made.json_path == "-":
                 click.echo(made.json())
             elif made.results:
-                exploration_table.show(_console(), made.results, made.environment)
-                if ad_hoc.lacks_invariant(made.asked[0].scenario):
-                    click.echo(f"note: {ad_hoc.NO_INVARIANT}")
+                exploration_table.show(_console(), made.document())
                 for line in made.left_out:
                     click.echo(f"left out: {line}")
                 if made.saved is not None:
                     click.echo(f"saved: {made.saved}")
     if markdown is not None:
-        document.write_atomically(Path(markdown), exploration_table.markdown(made.results))
+        document.write_atomically(Path(markdown), exploration_text.markdown(made.results))
     return exploring.exit_code(made)
 
 
@@ -305,12 +301,12 @@ def replay(schedule: str, subject: str | None, scenario: str | None, export_spec
     if export_spec is not None:
         from racebench.exploration.isolationtester import export
 
-        text = export.spec(done.asked, done.replayed, str(done.schedule))
+        text = export.spec(done.asked, done.replay)
         if export_spec == "-":
             click.echo(text, nl=False)
             return done.exit_code
         document.write_atomically(Path(export_spec), text)
-    exploration_table.show_replay(_console(), done.asked, done.replayed, str(done.schedule))
+    exploration_table.show_replay(_console(), done.replay)
     return done.exit_code
 
 
@@ -391,12 +387,11 @@ def show(name: str, scenario: str | None) -> None:
 @click.option(
     "--format",
     "format_",
-    type=click.Choice([*formats.FORMATS, "html", "timeline"]),
+    type=click.Choice([*formats.FORMATS, *formats.RENAMED]),
     help="What to write; svg is a picture of the table, timeline one of the race.  [default: table]",
 )
 @click.option("-o", "--output", metavar="PATH", help="Where to write it.  [default: stdout]")
-@click.option("--html", metavar="PATH", help="Write a page that needs nothing else: --format html -o PATH.")
-@click.option("--svg", metavar="PATH", help="Write the timeline as a picture: --format timeline -o PATH.")
+@options.of_formats
 @click.option("--title", default="racebench run", show_default=True, help="Title of the table's picture.")
 def report(files: tuple[str, ...], format_: str | None, output: str | None, title: str, **places: str | None) -> None:
     """Render saved results again, in any format: runs in all of them, explorations in some.
@@ -407,25 +402,28 @@ def report(files: tuple[str, ...], format_: str | None, output: str | None, titl
 
     from racebench.cli import planning
     from racebench.reports.results import document
-    from racebench.reports.terminal import matrix_table, run_table
+    from racebench.reports.terminal import matrix_table
 
-    asked = [(name, places[option]) for name, option in (("html", "html"), ("timeline", "svg")) if places[option]]
+    short = {format_.name: format_.option for format_ in formats.FORMATS.values() if format_.option}
+    asked = [(name, places[option.removeprefix("--")]) for name, option in short.items()]
+    asked = [(name, place) for name, place in asked if place]
     if asked and (format_ is not None or output is not None):
         raise UsageProblem("--html and --svg say what to write and where; leave out --format and --output")
     asked = asked or [(format_ or "table", output)]
     for name, place in asked:
         if place not in (None, "-"):
-            option = "--output" if output is not None else "--svg" if name == "timeline" else "--html"
-            planning.check_file(option, Path(str(place)))
+            planning.check_file("--output" if output is not None else short[name], Path(str(place)))
     paths = [Path(name) for name in files]
     if asked[0][0] in ("html", "timeline"):
         texts = _pages([name for name, _ in asked], paths)
     else:
         saved = formats.read(paths)
-        shows = {"table": run_table.show, "grid": matrix_table.show}
         name = asked[0][0]
-        if name in shows and output is None and len(saved) == 1 and isinstance(saved[0], document.Document):
-            shows[name](_console(), saved[0])
+        if name == "table" and output is None and len(saved) == 1:
+            formats.show(_console(), saved[0])
+            return
+        if name == "grid" and output is None and len(saved) == 1 and isinstance(saved[0], document.Document):
+            matrix_table.show(_console(), saved[0])
             return
         texts = [formats.render(name, saved, title=title)]
     for (_, place), text in zip(asked, texts, strict=True):
@@ -433,15 +431,6 @@ def report(files: tuple[str, ...], format_: str | None, output: str | None, titl
             click.echo(text, nl=False)
         else:
             document.write_atomically(Path(str(place)), text)
-
-
-def _pages(names: Sequence[str], paths: Sequence[Path]) -> list[str]:
-    """Result files as a page, as a timeline, or both."""
-    from racebench.reports import page
-    from racebench.reports.results import sources
-
-    read = [sources.read(path) for path in paths]
-    return [page.render(read) if name == "html" else page.picture(read) for name in names]
 
 
 @cli.command()
@@ -608,11 +597,11 @@ def _check(reports: tuple[options.ReportFile, ...]) -> None:
 
 def _publish(whole: Document | Explorations, reports: tuple[options.ReportFile, ...]) -> None:
     """Write the files of --report, and GitHub's job summary where there is one. To fail at that is only a warning."""
-    from racebench.reports.formats import summary
+    from racebench.reports.formats import job_summary
 
     for each in reports:
         formats.write(each.format, whole, each.path)
-    if (warning := summary.append(whole)) is not None:
+    if (warning := job_summary.append(whole)) is not None:
         click.echo(f"racebench: warning: {warning}", err=True)
 
 

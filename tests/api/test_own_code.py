@@ -15,7 +15,7 @@ import pytest
 import applications as app
 import racebench
 from conftest import Command, UsersServer
-from racebench.api import Bench, Exploration, RaceFound
+from racebench.api import Bench, Exploration, RaceFound, Search
 from racebench.core.errors import DatabaseProblem, RacebenchError, UsageProblem
 from racebench.core.results import Verdict
 from racebench.core.target import Target
@@ -70,7 +70,7 @@ def test_a_right_function_is_proved(bench: Bench, call: Callable[..., None], set
 
 
 def test_every_way_of_sending_is_scheduled(bench: Bench) -> None:
-    found = explored(bench, app.create_orders_in_bulk, max_schedules=60, depth=2)
+    found = explored(bench, app.create_orders_in_bulk, max_schedules=60, search=Search(depth=2))
     assert found.anomalous == 0
     assert found.run == 60
     assert (found.verdict, found.complete) == (Verdict.UNKNOWN, False)
@@ -126,16 +126,16 @@ def test_reduction_leaves_the_verdict_and_the_outcomes_as_they_are(bench: Bench)
     for call in (app.create_order, app.create_order_again_and_again, app.buy):
         outcomes = []
         for reduce in (True, False):
-            found = explored(bench, call, setup=app.UNIQUE, invariant=app.OVERSOLD, reduce=reduce)
-            outcomes.append((found.verdict, set(found._reported.found.outcomes)))
+            found = explored(bench, call, setup=app.UNIQUE, invariant=app.OVERSOLD, search=Search(reduce=reduce))
+            outcomes.append((found.verdict, set(found.result.outcomes)))
         assert outcomes[0] == outcomes[1], call
 
 
 def test_savepoints_add_no_schedules(bench: Bench) -> None:
-    every = explored(bench, app.create_order_nested, reduce=False, max_schedules=200)
+    every = explored(bench, app.create_order_nested, search=Search(reduce=False), max_schedules=200)
     plain, nested = explored(bench, app.create_order), explored(bench, app.create_order_nested)
     assert (nested.verdict, nested.complete) == (Verdict.INVALID, True)
-    assert set(every._reported.found.outcomes) <= set(nested._reported.found.outcomes)
+    assert set(every.result.outcomes) <= set(nested.result.outcomes)
     assert nested.run == plain.run
 
 
@@ -185,12 +185,13 @@ def test_the_library_has_its_names_in_the_package() -> None:
 
 def test_a_schedule_is_replayed_from_python(bench: Bench) -> None:
     schedule = explored(bench, app.create_order).schedule
-    again = bench.explore(app.create_order, setup=app.SCHEMA, invariant=app.TWINS, schedule=schedule)
+    assert schedule is not None
+    again = bench.replay(app.create_order, setup=app.SCHEMA, invariant=app.TWINS, schedule=schedule)
     assert again.counts["violations"] == 1
     with pytest.raises(RaceFound, match="1 violation"):
         again.assert_clean()
     with pytest.raises(UsageProblem, match="of another version of 'create_order'"):
-        bench.explore(app.create_order, setup=app.SCHEMA, schedule=_altered(str(schedule)))
+        bench.replay(app.create_order, setup=app.SCHEMA, schedule=_altered(schedule))
 
 
 def _altered(schedule: str) -> str:
@@ -216,7 +217,7 @@ def test_functions_made_in_a_test_are_explored_and_hammered(bench: Bench) -> Non
 
     found = explored(bench, create)
     assert found.verdict is Verdict.INVALID
-    assert "racebench.explore(…, schedule='v1:" in str(found)
+    assert "racebench.replay(…, schedule='v1:" in str(found)
     assert "racebench replay" not in str(found)
     repeat(
         lambda seed: bench.hammer(create, setup=app.SCHEMA, invariant=app.TWINS, operations=800, seed=seed),
@@ -303,7 +304,7 @@ def test_a_witness_names_the_wrong_row_and_the_call_of_each_session(bench: Bench
 def test_a_call_that_swallows_everything_is_named(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threads, "PYTHON_LIMIT_S", 0.5)
     with pytest.raises(UsageProblem, match="it swallows every exception, BaseException too"):
-        bench.explore(app.swallows_everything, setup=app.SCHEMA, schedule="v1:applications/swallows_everything:s1")
+        bench.replay(app.swallows_everything, setup=app.SCHEMA, schedule="v1:applications/swallows_everything:s1")
     assert _nothing_left(bench)
 
 
@@ -624,3 +625,50 @@ def test_a_function_that_sees_other_transactions_is_volatile_in_a_call_too(embed
         asked = {"pg_current_snapshot", "txid_snapshot_xmin", "nextval", "max", "now"}
         assert surroundings.volatile(asked) == {"pg_current_snapshot", "nextval"}
         assert surroundings.volatile({"pg_current_snapshot", "now"}) == {"pg_current_snapshot"}
+
+
+# Scenarios, by their names
+
+
+def test_a_scenario_is_explored_replayed_and_loaded_by_its_name(bench: Bench) -> None:
+    found = bench.explore("version-counter", strategy="sequence", consumer="cursor", search=Search(polls=2))
+    assert (found.verdict, found.complete) == (Verdict.INVALID, True)
+    assert found.counts["missed"] > 0
+    assert found.result.as_expected
+    with pytest.raises(RaceFound, match=r"s3 is consumer 'cursor'\): 1 missed"):
+        found.assert_clean()
+    assert found.schedule is not None
+    assert bench.replay(schedule=found.schedule).counts == {"missed": 1}
+    assert bench.replay("version-counter", schedule=found.schedule).counts == {"missed": 1}
+    loaded = bench.hammer("version-counter", strategy="advisory", consumer="cursor", workers=2, operations=50)
+    assert loaded.assert_clean().counts["committed"] == 50
+    start_up = bench.hammer("migration", strategy="locked", workers=3)
+    assert start_up.counts["attempts"] == 3
+    assert _nothing_left(bench)
+
+
+@pytest.mark.parametrize(
+    ("subjects", "options", "message"),
+    [
+        (("version-counter",), {}, "scenario 'version-counter' has several strategies; name one, as strategy='"),
+        (("version-counter",), {"strategy": "niave"}, "did you mean 'naive'?"),
+        (("version-conuter",), {"strategy": "naive"}, "did you mean 'version-counter'?"),
+        (("version-counter",), {"strategy": "naive", "consumer": "curser"}, "did you mean 'cursor'?"),
+        (("version-counter", "quota"), {"strategy": "naive"}, "one scenario at a time, not 2 subjects"),
+        (("quota",), {"setup": app.SCHEMA, "strategy": "naive"}, "setup and invariant go with code of your own"),
+        ((app.create_order,), {"setup": app.SCHEMA, "consumer": "cursor"}, "consumer 'cursor' goes with a scenario"),
+    ],
+)
+@pytest.mark.parametrize("driver", ["explore", "hammer"])
+def test_a_scenario_that_cannot_be_is_named(
+    bench: Bench, driver: str, subjects: tuple[Any, ...], options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UsageProblem) as caught:
+        getattr(bench, driver)(*subjects, **options)
+    assert message in str(caught.value)
+    assert _nothing_left(bench)
+
+
+def test_start_up_code_is_loaded_for_as_many_operations_as_workers(bench: Bench) -> None:
+    with pytest.raises(UsageProblem, match="runs each worker's script once; give workers, not seconds or operations"):
+        bench.hammer("migration", strategy="locked", seconds=1)

@@ -103,7 +103,7 @@ def test_a_failure_has_the_lanes_and_is_replayed_from_the_test(tmp_path: Path) -
     assert "--call test_orders:create_order" in done.stdout
     (tmp_path / "test_again.py").write_text(
         "from test_orders import *\ndef test_it(racebench):\n"
-        f"    racebench.explore(create_order, setup=SCHEMA, invariant=TWINS, schedule={schedule!r})\n"
+        f"    racebench.replay(create_order, setup=SCHEMA, invariant=TWINS, schedule={schedule!r})\n"
     )
     again = run_pytest(tmp_path, "test_again.py")
     assert again.returncode == 1
