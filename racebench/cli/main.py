@@ -9,7 +9,7 @@ import contextlib
 import io
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -21,6 +21,8 @@ from racebench.core.signals import handled
 from racebench.reports import formats
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.console import Console
 
     from racebench.cli.planning import Plan
@@ -387,11 +389,12 @@ def show(name: str, scenario: str | None) -> None:
 @click.option(
     "--format",
     "format_",
-    type=click.Choice([*formats.FORMATS, *formats.RENAMED]),
+    type=click.Choice([*formats.FORMATS, "html", "timeline"]),
     help="What to write; svg is a picture of the table, timeline one of the race.  [default: table]",
 )
 @click.option("-o", "--output", metavar="PATH", help="Where to write it.  [default: stdout]")
-@options.of_formats
+@click.option("--html", metavar="PATH", help="Write a page that needs nothing else: --format html -o PATH.")
+@click.option("--svg", metavar="PATH", help="Write the timeline as a picture: --format timeline -o PATH.")
 @click.option("--title", default="racebench run", show_default=True, help="Title of the table's picture.")
 def report(files: tuple[str, ...], format_: str | None, output: str | None, title: str, **places: str | None) -> None:
     """Render saved results again, in any format: runs in all of them, explorations in some.
@@ -404,15 +407,14 @@ def report(files: tuple[str, ...], format_: str | None, output: str | None, titl
     from racebench.reports.results import document
     from racebench.reports.terminal import matrix_table
 
-    short = {format_.name: format_.option for format_ in formats.FORMATS.values() if format_.option}
-    asked = [(name, places[option.removeprefix("--")]) for name, option in short.items()]
-    asked = [(name, place) for name, place in asked if place]
+    asked = [(name, places[option]) for name, option in (("html", "html"), ("timeline", "svg")) if places[option]]
     if asked and (format_ is not None or output is not None):
         raise UsageProblem("--html and --svg say what to write and where; leave out --format and --output")
     asked = asked or [(format_ or "table", output)]
     for name, place in asked:
         if place not in (None, "-"):
-            planning.check_file("--output" if output is not None else short[name], Path(str(place)))
+            option = "--output" if output is not None else "--svg" if name == "timeline" else "--html"
+            planning.check_file(option, Path(str(place)))
     paths = [Path(name) for name in files]
     if asked[0][0] in ("html", "timeline"):
         texts = _pages([name for name, _ in asked], paths)
@@ -431,6 +433,15 @@ def report(files: tuple[str, ...], format_: str | None, output: str | None, titl
             click.echo(text, nl=False)
         else:
             document.write_atomically(Path(str(place)), text)
+
+
+def _pages(names: Sequence[str], paths: Sequence[Path]) -> list[str]:
+    """Result files as a page, as a timeline, or both."""
+    from racebench.reports import page
+    from racebench.reports.results import sources
+
+    read = [sources.read(path) for path in paths]
+    return [page.render(read) if name == "html" else page.picture(read) for name in names]
 
 
 @cli.command()
@@ -597,11 +608,11 @@ def _check(reports: tuple[options.ReportFile, ...]) -> None:
 
 def _publish(whole: Document | Explorations, reports: tuple[options.ReportFile, ...]) -> None:
     """Write the files of --report, and GitHub's job summary where there is one. To fail at that is only a warning."""
-    from racebench.reports.formats import job_summary
+    from racebench.reports.formats import summary
 
     for each in reports:
         formats.write(each.format, whole, each.path)
-    if (warning := job_summary.append(whole)) is not None:
+    if (warning := summary.append(whole)) is not None:
         click.echo(f"racebench: warning: {warning}", err=True)
 
 

@@ -9,7 +9,6 @@ from typing import Any
 
 from racebench.core.anomalies import ANOMALIES
 from racebench.core.results import RunResult
-from racebench.reports.formats import Material
 from racebench.reports.results.document import Document
 
 _COUNTS = ("attempts", "committed", "failed", "rolled_back", "unknown", "retries", "rows", *ANOMALIES)
@@ -45,9 +44,9 @@ _COLUMNS: Mapping[str, Callable[[Document, RunResult], Any]] = {
 COLUMNS = tuple(_COLUMNS)
 
 
-def render(material: Material) -> str:
+def render(document: Document) -> str:
     """Return the CSV; what is not known is empty."""
-    document, text = material.runs, io.StringIO()
+    text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     for run in document.runs:
