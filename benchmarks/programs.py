@@ -25,7 +25,8 @@ from psycopg import sql
 from benchmarks.measurement import ROOT
 from racebench.core.model import Scenario, Strategy
 from racebench.postgres import environment
-from racebench.postgres.embedded import DEFAULT_VERSION, EmbeddedServer, _wheel_programs
+from racebench.postgres.embedded import DEFAULT_VERSION, EmbeddedServer
+from racebench.postgres.embedded.programs import wheel_programs
 
 #: The values racebench gives a script's variables by default, for `pgbench --define`.
 DEFINED = {"tenant": 1, "operation": 0, "think": 0, "hold": 0}
@@ -59,7 +60,7 @@ def running_server(*, connections: int = 80) -> Iterator[Server]:
     with EmbeddedServer(connections=connections) as target:
         yield Server(
             dsn=" ".join(f"{name}={value}" for name, value in target.parameters.items()),
-            programs=_wheel_programs(DEFAULT_VERSION),
+            programs=wheel_programs(DEFAULT_VERSION),
             description=environment.describe(target),
         )
 

@@ -36,15 +36,10 @@ from benchmarks.measurement import (
 )
 from benchmarks.programs import racebench_command, racebench_run, run_program
 from racebench.postgres import environment
-from racebench.postgres.embedded import (
-    _SETTINGS,
-    DEFAULT_VERSION,
-    EmbeddedServer,
-    _give_to_server_user,
-    _popen,
-    _programs,
-    server_folder,
-)
+from racebench.postgres.embedded import DEFAULT_VERSION, EmbeddedServer, server_folder
+from racebench.postgres.embedded.programs import give_to_server_user, start_program
+from racebench.postgres.embedded.server import SETTINGS
+from racebench.postgres.embedded.slots import usable_programs
 
 METHODS = ("spawn", "forkserver", "fork")
 
@@ -93,7 +88,7 @@ def _postgres(command: Sequence[str], folder: Path) -> float:
     """Run one of PostgreSQL's programs as the server's user; return the milliseconds."""
     begin = time.perf_counter()
     with (folder / "said").open("wb") as output:
-        code = _popen(list(command), cwd=folder, output=output).wait()
+        code = start_program(list(command), cwd=folder, output=output).wait()
     if code != 0:
         words = "\n".join(path.read_text() for name in ("said", "log") if (path := folder / name).exists())
         raise click.ClickException(f"{Path(command[0]).name} failed: {words[-1000:]}")
@@ -102,7 +97,7 @@ def _postgres(command: Sequence[str], folder: Path) -> float:
 
 def _by_hand(folder: Path, *, fresh: bool, more: Sequence[str] = ()) -> Figures:
     """(initdb and) pg_ctl -w start, with the embedded server's settings; it is stopped again, which is not counted."""
-    programs = _programs(DEFAULT_VERSION)
+    programs = usable_programs(DEFAULT_VERSION)
     data = folder / "data"
     taken = 0.0
     if fresh:
@@ -118,7 +113,7 @@ def _by_hand(folder: Path, *, fresh: bool, more: Sequence[str] = ()) -> Figures:
             "--no-locale",
         ]
         taken = _postgres([*initdb, *more], folder)
-    settings = {**_SETTINGS, "max_connections": "100", "unix_socket_directories": str(folder)}
+    settings = {**SETTINGS, "max_connections": "100", "unix_socket_directories": str(folder)}
     del settings["min_wal_size"]  # initdb's own WAL segments are larger than the template's, and would not fit in it
     given = " ".join(f"-c {name}={value or repr('')}" for name, value in settings.items())
     pg_ctl = [str(programs / "pg_ctl"), "-D", str(data), "-w"]
@@ -131,8 +126,8 @@ def _servers(rounds: int, tell: Callable[[str], None]) -> dict[str, list[Figures
     """Start the embedded server and its alternatives `rounds` times each."""
     with _cache(), tempfile.TemporaryDirectory(prefix="racebench-by-hand-") as name:
         folder = Path(name)
-        _give_to_server_user(folder)
-        _programs(DEFAULT_VERSION)  # copied now, for root: initdb and pg_ctl are found installed too
+        give_to_server_user(folder)
+        usable_programs(DEFAULT_VERSION)  # copied now, for root: initdb and pg_ctl are found installed too
 
         def first() -> Figures:
             _forget_template()

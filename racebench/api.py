@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from racebench.core.anomalies import ANOMALIES
+from racebench.core.environ import exported
 from racebench.core.errors import RacebenchError, UsageProblem
 from racebench.core.model import Load, Scenario
 from racebench.core.results import RunResult, Verdict
@@ -172,7 +173,7 @@ class Bench:
         target = self._up()
         if not self._adopted:
             self._stack.enter_context(empty_schema(target, self._schema))
-            self._stack.enter_context(callables.exported(callables.variables(target, self._schema, ad_hoc.APPLICATION)))
+            self._stack.enter_context(exported(callables.variables(target, self._schema, ad_hoc.APPLICATION)))
             self._adopted = True
         return callables.variables(target, self._schema, ad_hoc.APPLICATION)[callables.VARIABLES[0]]
 

@@ -27,7 +27,8 @@ from racebench.core.results import RunResult
 from racebench.core.target import Target
 from racebench.load.driver import LoadDriver
 from racebench.load.executors.processes import Processes
-from racebench.postgres.embedded import EmbeddedServer, _wheel_programs
+from racebench.postgres.embedded import EmbeddedServer
+from racebench.postgres.embedded.programs import wheel_programs
 from racebench.postgres.session import connect
 from racebench.workloads import catalog
 
@@ -173,7 +174,7 @@ class UsersServer:
 def _server_programs() -> Path:
     """Debian's PostgreSQL if it is installed (.ci/run sees to that), else the wheel's 16."""
     installed = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
-    return installed[0].parent if installed else _wheel_programs(16)
+    return installed[0].parent if installed else wheel_programs(16)
 
 
 @pytest.fixture(scope="session")

@@ -20,6 +20,8 @@ from conftest import Command, Start, wait_for
 from racebench.core.errors import DatabaseProblem, UsageProblem
 from racebench.postgres import embedded
 from racebench.postgres.embedded import EmbeddedServer
+from racebench.postgres.embedded.programs import start_program
+from racebench.postgres.embedded.slots import usable_programs
 from racebench.postgres.session import connect
 
 
@@ -111,9 +113,9 @@ def test_an_orphaned_server_in_a_free_slot_is_stopped_before_the_slot_is_used(ca
     with EmbeddedServer(connections=8):
         pass
     data = cache / "postgresql-18" / "slot-0" / "data"
-    programs = embedded._programs(18)
+    programs = usable_programs(18)
     with (cache / "orphan.log").open("wb") as log:
-        orphan = embedded._popen(
+        orphan = start_program(
             [str(programs / "postgres"), "-D", str(data), "-c", "listen_addresses="], cwd=data, output=log
         )
     wait_for(lambda: (data / "postmaster.pid").exists(), "the orphan did not start")
