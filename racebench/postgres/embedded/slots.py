@@ -165,7 +165,7 @@ DROP DATABASE template1
 
 
 def _set_up(command: list[str], partial: Path, folder: Path, commands: bytes = b"") -> None:
-    """Run a program that sets the template up, with `commands` on its stdin; raises DatabaseProblem with its message."""
+    """Run a program that sets the template up, `commands` on its stdin; raises DatabaseProblem with its message."""
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as stdin:
         stdin.write(commands)
         stdin.seek(0)
