@@ -25,8 +25,7 @@ from psycopg import sql
 from benchmarks.measurement import ROOT
 from racebench.core.model import Scenario, Strategy
 from racebench.postgres import environment
-from racebench.postgres.embedded import DEFAULT_VERSION, EmbeddedServer
-from racebench.postgres.embedded.programs import wheel_programs
+from racebench.postgres.embedded import DEFAULT_VERSION, EmbeddedServer, wheel_programs
 
 #: The values racebench gives a script's variables by default, for `pgbench --define`.
 DEFINED = {"tenant": 1, "operation": 0, "think": 0, "hold": 0}

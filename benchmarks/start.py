@@ -36,10 +36,15 @@ from benchmarks.measurement import (
 )
 from benchmarks.programs import racebench_command, racebench_run, run_program
 from racebench.postgres import environment
-from racebench.postgres.embedded import DEFAULT_VERSION, EmbeddedServer, server_folder
-from racebench.postgres.embedded.programs import give_to_server_user, start_program
+from racebench.postgres.embedded import (
+    DEFAULT_VERSION,
+    EmbeddedServer,
+    server_folder,
+    server_programs,
+    start_program,
+)
+from racebench.postgres.embedded.programs import give_to_server_user
 from racebench.postgres.embedded.server import SETTINGS
-from racebench.postgres.embedded.slots import usable_programs
 
 METHODS = ("spawn", "forkserver", "fork")
 
@@ -97,7 +102,7 @@ def _postgres(command: Sequence[str], folder: Path) -> float:
 
 def _by_hand(folder: Path, *, fresh: bool, more: Sequence[str] = ()) -> Figures:
     """(initdb and) pg_ctl -w start, with the embedded server's settings; it is stopped again, which is not counted."""
-    programs = usable_programs(DEFAULT_VERSION)
+    programs = server_programs(DEFAULT_VERSION)
     data = folder / "data"
     taken = 0.0
     if fresh:
@@ -127,7 +132,7 @@ def _servers(rounds: int, tell: Callable[[str], None]) -> dict[str, list[Figures
     with _cache(), tempfile.TemporaryDirectory(prefix="racebench-by-hand-") as name:
         folder = Path(name)
         give_to_server_user(folder)
-        usable_programs(DEFAULT_VERSION)  # copied now, for root: initdb and pg_ctl are found installed too
+        server_programs(DEFAULT_VERSION)  # copied now, for root: initdb and pg_ctl are found installed too
 
         def first() -> Figures:
             _forget_template()

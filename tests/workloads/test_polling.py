@@ -64,6 +64,7 @@ def scenario_folder(tmp_path: Path) -> Callable[[str], Path]:
     return write
 
 
+@pytest.mark.server
 def test_a_query_without_id_is_the_same_line_under_run_and_explore(
     racebench: Command, scenario_folder: Callable[[str], Path]
 ) -> None:

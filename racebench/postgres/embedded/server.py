@@ -17,7 +17,7 @@ from racebench.core.errors import DatabaseProblem, RacebenchError, one_line
 from racebench.core.signals import shielded
 from racebench.core.target import Target
 from racebench.postgres.embedded.programs import DEFAULT_VERSION, give_to_server_user, start_program
-from racebench.postgres.embedded.slots import copy_template, explain, stop_orphan, take_slot, usable_programs
+from racebench.postgres.embedded.slots import copy_template, explain, server_programs, stop_orphan, take_slot
 
 _START_SECONDS = 60.0
 _STOP_SECONDS = 30.0
@@ -70,7 +70,7 @@ class EmbeddedServer:
             ) from None
 
     def _start(self) -> Target:
-        programs = usable_programs(self.version)
+        programs = server_programs(self.version)
         slot = take_slot(self.version, self._stack)
         data = slot / "data"
         stop_orphan(data)

@@ -98,7 +98,7 @@ def take_slot(version: int, stack: contextlib.ExitStack) -> Path:
     raise DatabaseProblem(f"{_MOST_SLOTS} embedded servers are in use under {folder}; let some commands end first")
 
 
-def usable_programs(version: int) -> Path:
+def server_programs(version: int) -> Path:
     """The bin folder to run: the wheel's, or for root a copy of it, if `nobody` cannot reach the wheel."""
     folder = wheel_programs(version)
     if not is_root() or reachable(folder / "postgres"):
