@@ -10,6 +10,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
+from racebench.core.environ import exported
 from racebench.core.errors import DatabaseProblem, ScenarioProblem, UsageProblem
 from racebench.core.model import Consumer, Outcome, Script
 from racebench.core.target import Target
@@ -86,7 +87,7 @@ class ServerWorld:
         consumers = [asked.consumer] if asked.consumer else []
         schema = self.schema = asked.schema or new_name()
         if asked.strategy.calls:
-            stack.enter_context(callables.exported(callables.variables(target, schema, APPLICATION)))
+            stack.enter_context(exported(callables.variables(target, schema, APPLICATION)))
         if not asked.in_place:
             stack.enter_context(fresh_schema(target, schema, asked.scenario, asked.strategy, consumers))
         named = application_name(schema, "session")
