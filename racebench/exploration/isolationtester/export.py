@@ -18,7 +18,7 @@ _SCHEMA = "racebench_witness"
 
 def spec(asked: ExplorationRequest, replayed: Replayed, schedule: str) -> str:
     """The text of a spec; raises UsageProblem for what a spec cannot hold: Python, a closing brace in its SQL."""
-    if asked.strategy.calls or asked.scenario.setup:
+    if not asked.strategy.script.steps or asked.scenario.setup:
         raise UsageProblem(f"{asked.strategy.name} is Python; a spec holds SQL alone, so it cannot be exported")
     taken = [each for step in replayed.steps for each in _with_rollbacks(step)]
     markers = _markers(replayed.steps)
