@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,8 +28,7 @@ from racebench.demo.recording import Recording, schedule_of
 from racebench.demo.selection import Tell
 from racebench.exploration.request import ExplorationRequest
 from racebench.postgres import environment
-from racebench.postgres.embedded import EmbeddedServer
-from racebench.postgres.external import check_usable
+from racebench.postgres.targets import open_target
 from racebench.reports.results.document import write_atomically
 from racebench.reports.terminal import progress
 from racebench.workloads import catalog
@@ -232,7 +232,7 @@ def ready(made: Demonstration, tell: Tell) -> Iterator[Ready]:
     """
     with contextlib.ExitStack() as stack:
         tell("starting PostgreSQL", 0.0)
-        target = _target(made, stack)
+        target = stack.enter_context(_opened(made))
         _check_versions(made, target)
         parts = made.parts
         if made.asked is not None:
@@ -253,13 +253,11 @@ def ready(made: Demonstration, tell: Tell) -> Iterator[Ready]:
         yield Ready(target=target, presentation=presentation, recording=recording)
 
 
-def _target(made: Demonstration, stack: contextlib.ExitStack) -> Target:
+def _opened(made: Demonstration) -> AbstractContextManager[Target]:
+    """The server to show it on, with room for the sessions, a consumer and racebench's own."""
     sessions = max([part.sessions for part in made.parts] + [made.asked.sessions if made.asked else 0])
     connections = sessions + 1 + _EXTRA_CONNECTIONS
-    if made.target is None:
-        return stack.enter_context(EmbeddedServer(version=made.server_version, connections=connections))
-    check_usable(made.target, connections)
-    return made.target
+    return open_target(made.target, version=made.server_version, connections=connections)
 
 
 def _check_versions(made: Demonstration, target: Target) -> None:

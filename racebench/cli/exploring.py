@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,9 @@ from racebench.exploration.isolationtester import runner, specs
 from racebench.exploration.request import ExplorationRequest
 from racebench.exploration.schedules import Schedule
 from racebench.postgres import environment
-from racebench.postgres.embedded import EmbeddedServer
-from racebench.postgres.external import check_usable
 from racebench.postgres.requirements import for_consumer, for_strategy, refused
 from racebench.postgres.schemas import new_name
+from racebench.postgres.targets import open_target
 from racebench.reports.results.document import check_writable, now, write_atomically
 from racebench.reports.results.explorations import Explorations, to_json
 from racebench.reports.terminal import exploration_table as report
@@ -142,7 +142,7 @@ def run(made: Exploring, progress: Progress) -> None:
     """Explore one after the other, adding to `made.results`; what an interruption leaves is there too."""
     with contextlib.ExitStack() as stack:
         progress("starting PostgreSQL", 0.0)
-        target = _target(made, stack, max(each.sessions for each in made.asked))
+        target = stack.enter_context(_opened(made, max(each.sessions for each in made.asked)))
         consumers = [each.consumer for each in made.asked if each.consumer is not None]
         made.environment = environment.describe(target, {name for each in consumers for name in each.requires})
         scenario = stack.enter_context(ad_hoc.ready(made.asked[0].scenario, target, made.schema))
@@ -188,12 +188,10 @@ def _possible(made: Exploring, target: Target) -> Sequence[ExplorationRequest]:
     ]
 
 
-def _target(made: Exploring, stack: contextlib.ExitStack, sessions: int) -> Target:
+def _opened(made: Exploring, sessions: int) -> AbstractContextManager[Target]:
+    """The server to explore on, with room for the sessions, a consumer and racebench's own."""
     connections = sessions + 1 + _EXTRA_CONNECTIONS
-    if made.target is None:
-        return stack.enter_context(EmbeddedServer(version=made.server_version, connections=connections))
-    check_usable(made.target, connections)
-    return made.target
+    return open_target(made.target, version=made.server_version, connections=connections)
 
 
 def save(made: Exploring) -> None:
@@ -269,7 +267,7 @@ def replay(
     )
     made = replace(_nothing(server, dsn), fail_on=kinds, expect_race=expect == "race")
     with contextlib.ExitStack() as stack:
-        target = _target(made, stack, max(schedule.steps))
+        target = stack.enter_context(_opened(made, max(schedule.steps)))
         found = stack.enter_context(ad_hoc.ready(found, target, made.schema))
         asked = replace(_of_schedule(schedule, found), step_s=step_timeout, schema=made.schema)
         replayed = explorer.replay(target, asked, schedule.steps)
@@ -312,8 +310,7 @@ def run_spec(
     spec = specs.parse(catalog.read_text(Path(path), "name an existing spec file"), path)
     for name in spec.unused:
         warn(f"unused step name: {name}")
-    with contextlib.ExitStack() as stack:
-        target = _target(_nothing(server, dsn), stack, len(spec.sessions))
+    with _opened(_nothing(server, dsn), len(spec.sessions)) as target:
         runner.Runner(target, say).run(spec, Path(path).stem)
 
 

@@ -17,10 +17,9 @@ from racebench.history.archive import SUFFIX
 from racebench.load.driver import EXTRA_CONNECTIONS, Hammer
 from racebench.load.executors.processes import Processes
 from racebench.postgres import environment
-from racebench.postgres.embedded import EmbeddedServer
-from racebench.postgres.external import check_usable
 from racebench.postgres.requirements import for_consumer, for_strategy, refused
 from racebench.postgres.schemas import new_name
+from racebench.postgres.targets import open_target
 from racebench.reports.results.document import write_atomically
 from racebench.workloads import ad_hoc
 
@@ -35,7 +34,7 @@ def run(plan: Plan, progress: Progress) -> None:
     with contextlib.ExitStack() as stack:
         processes = stack.enter_context(Processes())
         progress("starting PostgreSQL", 0.0)
-        target = _target(plan, stack, connections)
+        target = stack.enter_context(open_target(plan.target, version=plan.server_version, connections=connections))
         plan.environment = environment.describe(
             target, {name for consumer in plan.consumers for name in consumer.requires}
         )
@@ -58,13 +57,6 @@ def run(plan: Plan, progress: Progress) -> None:
                 plan.results.append(result)
                 plan.finished = number + 1 == len(cells)
                 save(plan)
-
-
-def _target(plan: Plan, stack: contextlib.ExitStack, connections: int) -> Target:
-    if plan.target is None:
-        return stack.enter_context(EmbeddedServer(version=plan.server_version, connections=connections))
-    check_usable(plan.target, connections)
-    return plan.target
 
 
 def _runs(plan: Plan, target: Target) -> Iterator[tuple[Strategy, tuple[Consumer, ...]]]:
