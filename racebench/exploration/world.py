@@ -67,19 +67,19 @@ class ServerWorld:
     def _open(self) -> None:
         """Make the world; if it cannot be made whole, what was made is undone."""
         with contextlib.ExitStack() as opening:
-            made = prepare(self._target, self._request, opening)
-            self._preparation = made
-            self.strategy_sessions, self.consumer, self.scheduler = (
-                made.strategy_sessions,
-                made.consumer,
-                made.scheduler,
-            )
-            self._symmetric = self._request.reduce and made.facts.alike
-            self.order_victims()
-            made.kind.run_alone(made.isolation.renew, made.anomalies.violations)
-            made.anomalies.reset()
+            self._preparation = prepare(self._target, self._request, opening)
+            self._adopt(self._preparation)
             self.tenant = 0
             self._stack = opening.pop_all()
+
+    def _adopt(self, preparation: Preparation) -> None:
+        """Use what was made, after the sessions have run alone if their kind asks for it."""
+        self.strategy_sessions, self.consumer = preparation.strategy_sessions, preparation.consumer
+        self.scheduler = preparation.scheduler
+        self._symmetric = self._request.reduce and preparation.facts.alike
+        self.order_victims()
+        preparation.kind.run_alone(preparation.isolation.renew, preparation.anomalies.violations)
+        preparation.anomalies.reset()
 
     def order_victims(self, *, last_first: bool = False) -> None:
         """Have the server abort the first session of a deadlock, or the last: the one that looks for one soonest.
