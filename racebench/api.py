@@ -251,7 +251,7 @@ class Bench:
         Workers take turns with the subjects. `load` is anything else that racebench.core.model.Load has. Raises
         RacebenchError.
         """
-        from racebench.load.driver import Hammer
+        from racebench.load.driver import LoadDriver
         from racebench.load.executors.processes import Processes
 
         target = self._up()
@@ -265,14 +265,14 @@ class Bench:
         made = _scenario(subjects, setup, invariant)
         with ad_hoc.ready(made, target, self._schema) as scenario, Processes() as processes:
             (strategy,) = scenario.strategies.values()
-            hammer = Hammer(
+            driver = LoadDriver(
                 target=target,
-                processes=processes,
+                executor=processes,
                 environment=self._described,
                 schema=self._schema,
                 in_place=self._adopted,
             )
-            result = hammer.run(scenario, strategy, (), pressing, lambda _: None)
+            result = driver.run(scenario, strategy, (), pressing, lambda _: None)
         return Hammering(result=result, _environment=self._described)
 
     def _up(self) -> Target:

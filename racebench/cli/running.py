@@ -14,7 +14,7 @@ from racebench.core.results import RunResult
 from racebench.core.signals import shielded
 from racebench.core.target import Target
 from racebench.history.archive import SUFFIX
-from racebench.load.driver import EXTRA_CONNECTIONS, Hammer
+from racebench.load.driver import EXTRA_CONNECTIONS, LoadDriver
 from racebench.load.executors.processes import Processes
 from racebench.postgres import environment
 from racebench.postgres.requirements import for_consumer, for_strategy, refused
@@ -47,12 +47,14 @@ def run(plan: Plan, progress: Progress) -> None:
             cells = plan.arrange(cells)
         progress("starting workers", 0.0)
         processes.warm(plan.load.workers + together)
-        hammer = Hammer(target=target, processes=processes, keep=plan.keep, environment=plan.environment, schema=schema)
+        driver = LoadDriver(
+            target=target, executor=processes, keep=plan.keep, environment=plan.environment, schema=schema
+        )
         for number, (strategy, consumers, load) in enumerate(cells):
             label = strategy.name if not plan.each_alone else f"{strategy.name} {_names(consumers)}"
             report = _scaled(progress, label, number, len(cells))
             keep = partial(_history_file, plan, label)
-            result = hammer.run(plan.scenario, strategy, consumers, load, report, keep_history=keep)
+            result = driver.run(plan.scenario, strategy, consumers, load, report, keep_history=keep)
             with shielded():  # so that --json's file and the results folder tell the same
                 plan.results.append(result)
                 plan.finished = number + 1 == len(cells)

@@ -27,7 +27,7 @@ from racebench.exploration.world import ServerWorld
 
 #: The share of a budget that goes to the exhaustive search, before schedules are drawn.
 _EXHAUSTIVE_SHARE = 0.5
-_MOST_REPEATED = 1_000
+MOST_REPEATED = 1_000
 _REPEATS = 2
 _SHORTENING_S = 5.0
 _TIMEOUT = re.compile(r"\b(lock|statement|transaction|idle_in_transaction_session)_timeout\b", re.IGNORECASE)
@@ -157,9 +157,9 @@ def explore(
         nonlocal longest
         longest = max(longest, len(each.schedule))
         found.add(each)
-        if each.raced and len(raced) < _MOST_REPEATED:
+        if each.raced and len(raced) < MOST_REPEATED:
             raced.append(each.schedule)
-        if each.deadlocked and len(deadlocked) < _MOST_REPEATED:
+        if each.deadlocked and len(deadlocked) < MOST_REPEATED:
             deadlocked.append(each.schedule)
 
     def within(share: float) -> Callable[[Progress], bool]:
@@ -209,7 +209,7 @@ def _repeat(
 
     Returns whether that was all of them.
     """
-    everything = max(len(raced), len(deadlocked)) < _MOST_REPEATED
+    everything = max(len(raced), len(deadlocked)) < MOST_REPEATED
     for schedule in tuple(raced) * _REPEATS:
         if time.monotonic() > until:
             return False

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conftest import Command, Start, UsersServer, wait_for
+from conftest import Command, Start, UsersServer
 from racebench.analysis.verdicts import expected_kinds
 from racebench.core.errors import UsageProblem
 from racebench.core.model import Scenario, Statement
@@ -34,6 +34,7 @@ from racebench.exploration.symmetry import Pasts
 from racebench.exploration.transactions import in_transactions
 from racebench.postgres.session import connect
 from racebench.workloads import catalog, scripts
+from waiting import finish, wait_for
 
 # The search, on simulated sessions
 
@@ -358,7 +359,7 @@ def test_what_raced_and_was_not_repeated_proves_nothing(find: Find, monkeypatch:
     found = find("unique-retry", sessions=3)
     assert (found.verdict, found.complete) == (Verdict.VALID, True)
     assert found.raced > 1
-    monkeypatch.setattr(explorer, "_MOST_REPEATED", 1)
+    monkeypatch.setattr(explorer, "MOST_REPEATED", 1)
     found = find("unique-retry", sessions=3)
     assert (found.verdict, found.complete) == (Verdict.UNKNOWN, False)
 
@@ -470,6 +471,7 @@ def test_start_up_code_is_explored_on_a_schema_of_its_own_each_time(embedded: Ta
 # The command
 
 
+@pytest.mark.server
 def test_the_command_prints_the_witness_as_lanes_and_its_schedule_replays(racebench: Command, tmp_path: Path) -> None:
     done = racebench("explore", "-s", "naive", "-s", "advisory", "--json", "x.json", "--no-save")
     assert done.returncode == 0, done.stderr
@@ -489,6 +491,7 @@ def test_the_command_prints_the_witness_as_lanes_and_its_schedule_replays(racebe
     assert [step["session"] for step in naive["witness"]["steps"]] == schedule.rpartition(":")[2].split(".")
 
 
+@pytest.mark.server
 def test_outcomes_are_printed_with_how_many_orders_came_to_each(racebench: Command) -> None:
     said = racebench("explore", "-s", "unique-retry", "--no-reduction", "--no-save").stdout.splitlines()
     assert "all 50 feasible orders were run" in " ".join(" ".join(said).split())
@@ -502,6 +505,7 @@ def test_outcomes_are_printed_with_how_many_orders_came_to_each(racebench: Comma
 _HEAD = ("sessions", "came", "to")
 
 
+@pytest.mark.server
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
@@ -543,7 +547,7 @@ def test_what_was_found_before_an_interruption_is_shown_and_saved(
 
     wait_for(well_under_way, "the exploration never began")
     process.send_signal(signal.SIGINT)
-    output, errors = process.communicate(timeout=60)
+    output, errors = finish(process)
     assert process.returncode == 130
     assert errors.strip() == "racebench: interrupted; no server, worker or schema is left"
     assert "advisory-early-release" in output

@@ -105,6 +105,7 @@ def check_structure(text: str) -> ET.Element:
     return tree
 
 
+@pytest.mark.server
 def test_an_ordinary_run_is_one_small_page_with_its_timeline(racebench: Command, tmp_path: Path) -> None:
     done = racebench("run", "-s", "naive", "-s", "advisory", "-n", "1600", "--seed", "5", "--history")
     assert done.returncode == 0, done.stderr
@@ -385,6 +386,7 @@ def test_runs_and_explorations_mix_and_a_witness_is_stepped_through(tmp_path: Pa
     assert explored.schedule in text_of(naive)
 
 
+@pytest.mark.server
 def test_an_exploration_alone_is_a_page_and_nothing_else(racebench: Command, tmp_path: Path) -> None:
     assert racebench("explore", "-s", "naive", "--json", "x.json", "--no-save", "--seed", "1").returncode == 0
     assert racebench("report", "x.json", "--html", "x.html").returncode == 0

@@ -28,7 +28,7 @@ from racebench.exploration.sessions.session import GeneratorSession, Steps, Surr
 from racebench.exploration.sessions.threads import Finished, RoundTrip
 from racebench.exploration.steps import describe
 from racebench.exploration.symmetry import begin_is_seen
-from racebench.postgres.compiler import begins, ends
+from racebench.postgres.compiler.transactions import begins, ends
 from racebench.postgres.session import connect
 from racebench.workloads.ad_hoc import APPLICATION
 from racebench.workloads.callables import exported, left_open, signature, variables

@@ -17,7 +17,7 @@ from racebench.exploration.independence import Footprint, footprint
 from racebench.exploration.inspection import Facts
 from racebench.exploration.sessions.session import GeneratorSession, Steps, Surroundings
 from racebench.exploration.steps import describe, with_values
-from racebench.postgres.compiler import begins
+from racebench.postgres.compiler.transactions import begins
 from racebench.postgres.session import Session as ServerSession
 from racebench.postgres.session import connect
 from racebench.postgres.transport import Prepared, See, Variables
