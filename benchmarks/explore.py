@@ -34,12 +34,10 @@ from benchmarks.measurement import (
     spread,
 )
 from benchmarks.programs import Server, running_server
-from racebench.analysis.verdicts import expected_kinds
 from racebench.core.target import Target
 from racebench.exploration import explorer
-from racebench.exploration.explorer import Explored
-from racebench.exploration.outcome import ScheduleResult
 from racebench.exploration.request import ExplorationRequest
+from racebench.exploration.result import Exploration
 from racebench.postgres.external import external
 from racebench.workloads import catalog
 
@@ -96,9 +94,11 @@ def _isolationtester() -> Path:
     raise click.ClickException("isolationtester is not installed; install postgresql-server-dev (Debian has it there)")
 
 
-def _explore(target: Target, strategy: str) -> tuple[Explored, list[tuple[int, ...]]]:
-    found = _Keeping(asked=_asked(strategy, reduce=False))
-    return explorer.explore(target, found.asked, found=found), found.orders
+def _explore(target: Target, strategy: str) -> tuple[Exploration, list[tuple[int, ...]]]:
+    schedules: list[tuple[int, ...]] = []
+    asked = _asked(strategy, reduce=False)
+    found = explorer.explore(target, asked, ended=lambda ended: schedules.append(ended.schedule))
+    return found, schedules
 
 
 def _asked(strategy: str, **more: Any) -> ExplorationRequest:
@@ -110,8 +110,8 @@ def _alone(target: Target, rounds: int, tell: Any) -> tuple[list[dict[str, Any]]
     """The verdicts for three sessions, and the first witness of naive with two."""
     scenario = catalog.find_scenario("version-counter")
     seconds: dict[str, list[float]] = {name: [] for name in scenario.strategies}
-    found: dict[str, Explored] = {}
-    first: list[Explored] = []
+    found: dict[str, Exploration] = {}
+    first: list[Exploration] = []
     for number in range(rounds):
         for name in alternating(list(seconds), number):
             tell(f"{name}, three sessions")
@@ -123,7 +123,7 @@ def _alone(target: Target, rounds: int, tell: Any) -> tuple[list[dict[str, Any]]
         {
             "strategy": name,
             "verdict": each.verdict.value,
-            "right": not expected_kinds(each.asked.strategy, [])[0],
+            "right": not each.expected,
             "complete": each.complete,
             "orders": each.run,
             "seconds": sample(seconds[name]),
@@ -131,19 +131,6 @@ def _alone(target: Target, rounds: int, tell: Any) -> tuple[list[dict[str, Any]]
         for name, each in found.items()
     ]
     return three, {"schedules": sample([each.run for each in first]), "seconds": sample([e.seconds for e in first])}
-
-
-class _Keeping(Explored):
-    """An exploration that keeps its schedules."""
-
-    @property
-    def orders(self) -> list[tuple[int, ...]]:
-        """The schedules, as they were run."""
-        return self.__dict__.setdefault("kept", [])
-
-    def add(self, each: ScheduleResult) -> None:
-        self.orders.append(each.schedule)
-        super().add(each)
 
 
 def _rate_of_isolationtester(program: Path, server: Server, spec: Path, count: int) -> float:
@@ -233,7 +220,7 @@ def main(*, rounds: int, output: Path) -> None:
                         begin = time.perf_counter()
                         found, _ = _explore(target, strategy)
                         verdicts.append(time.perf_counter() - begin)
-                        rates[name].append(found.run / found.seconds)
+                        rates[name].append(found.schedules_per_s)
             cells.append(
                 {
                     "strategy": strategy,

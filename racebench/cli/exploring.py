@@ -7,10 +7,10 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from racebench import api
 from racebench.cli.planning import anomalies, check_file, target_of
 from racebench.core.anomalies import ANOMALIES
 from racebench.core.errors import ExitCode, UsageProblem
@@ -19,9 +19,9 @@ from racebench.core.results import Verdict
 from racebench.core.signals import shielded
 from racebench.core.target import Target
 from racebench.exploration import explorer, schedules
-from racebench.exploration.explorer import Explored, Replayed
 from racebench.exploration.isolationtester import runner, specs
 from racebench.exploration.request import ExplorationRequest
+from racebench.exploration.result import Exploration, ExplorationProgress, Replay
 from racebench.exploration.schedules import Schedule
 from racebench.postgres import environment
 from racebench.postgres.requirements import for_consumer, for_strategy, refused
@@ -29,7 +29,6 @@ from racebench.postgres.schemas import new_name
 from racebench.postgres.targets import open_target
 from racebench.reports.results.document import check_writable, now, write_atomically
 from racebench.reports.results.explorations import Explorations, to_json
-from racebench.reports.terminal import exploration_table as report
 from racebench.workloads import ad_hoc, catalog
 
 #: Connections beside the sessions: to ask who waits for whom, to prepare each schedule, to make and drop the schema.
@@ -52,7 +51,7 @@ class Exploring:
     named: frozenset[str]
     created: str = field(default_factory=now)
     environment: Mapping[str, Any] = field(default_factory=dict)
-    results: list[report.Reported] = field(default_factory=list)
+    results: list[Exploration] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
     finished: bool = False
     saved: Path | None = None
@@ -61,7 +60,12 @@ class Exploring:
 
     def document(self) -> Explorations:
         """What has been found so far, as a document."""
-        return report.document(self.results, self.environment, self.created, complete=self.finished)
+        return Explorations(
+            environment=self.environment,
+            created=self.created,
+            explorations=tuple(self.results),
+            complete=self.finished,
+        )
 
     def json(self) -> str:
         """The document as JSON."""
@@ -148,23 +152,22 @@ def run(made: Exploring, progress: Progress) -> None:
             made.asked = tuple(_with(each, scenario, made.schema) for each in made.asked)
         asked = _possible(made, target)
         for number, each in enumerate(asked):
-            found = Explored(asked=each)
+            name, share = each.strategy.name, number / len(asked)
 
-            def tell(now_found: Explored, share: float = number / len(asked)) -> None:
-                rate = now_found.run / now_found.seconds if now_found.seconds else 0.0
-                name, wrong = now_found.asked.strategy.name, now_found.anomalous
-                progress(f"{name}: {now_found.run:,} ({rate:,.0f}/s), {wrong:,} wrong", share)
+            def tell(so_far: ExplorationProgress, name: str = name, share: float = share) -> None:
+                rate = so_far.schedules_per_s
+                progress(f"{name}: {so_far.run:,} ({rate:,.0f}/s), {so_far.anomalous:,} wrong", share)
 
-            failed = True
-            try:
-                explorer.explore(target, each, tell, found)
-                failed, made.finished = False, number + 1 == len(asked)
-            finally:
-                if found.run:
-                    result = api.reported(target, found, failed=failed)
-                    with shielded():  # so that --json's file and the results folder tell the same
-                        made.results.append(result)
-                        save(made)
+            result = explorer.explore(target, each, progress=tell, interrupted=partial(_keep, made))
+            made.finished = number + 1 == len(asked)
+            _keep(made, result)
+
+
+def _keep(made: Exploring, result: Exploration) -> None:
+    """Add a result and save what there is, whole: --json's file and the results folder hold the same."""
+    with shielded():
+        made.results.append(result)
+        save(made)
 
 
 def _with(asked: ExplorationRequest, scenario: Scenario, schema: str) -> ExplorationRequest:
@@ -207,19 +210,19 @@ def save(made: Exploring) -> None:
 
 def exit_code(made: Exploring) -> int:
     """As `run` has them: 0, or 3 and 5 as --fail-on and --expect ask."""
-    raced = [_raced(result.found.asked, result.found.counts, made.fail_on) for result in made.results]
+    raced = [_raced(result.forbidden, result.counts, made.fail_on) for result in made.results]
     if made.expect_race:
         return ExitCode.OK if all(raced) else ExitCode.ANOMALY
     if not made.fail_on:
         return ExitCode.OK
     if any(raced):
         return ExitCode.ANOMALY
-    unknown = any(result.found.verdict is Verdict.UNKNOWN for result in made.results)
+    unknown = any(result.verdict is Verdict.UNKNOWN for result in made.results)
     return ExitCode.INCONCLUSIVE if unknown else ExitCode.OK
 
 
-def _raced(asked: ExplorationRequest, counts: Mapping[str, int], fail_on: Sequence[str]) -> bool:
-    kinds = asked.scenario.forbid if tuple(fail_on) in ((), ("any",)) else fail_on
+def _raced(forbidden: Sequence[str], counts: Mapping[str, int], fail_on: Sequence[str]) -> bool:
+    kinds = forbidden if tuple(fail_on) in ((), ("any",)) else fail_on
     return any(counts[kind] for kind in kinds)
 
 
@@ -234,8 +237,7 @@ class Rerun:
     """A schedule that was run again, or the shorter one that was asked for, and the exit code it earns."""
 
     asked: ExplorationRequest
-    replayed: Replayed
-    schedule: Schedule
+    replay: Replay
     exit_code: int
 
 
@@ -267,38 +269,24 @@ def replay(
     with contextlib.ExitStack() as stack:
         target = stack.enter_context(_opened(made, max(schedule.steps)))
         found = stack.enter_context(ad_hoc.ready(found, target, made.schema))
-        asked = replace(_of_schedule(schedule, found), step_s=step_timeout, schema=made.schema)
+        asked = replace(explorer.requested_by(schedule, found), step_s=step_timeout, schema=made.schema)
         replayed = explorer.replay(target, asked, schedule.steps)
         if minimize:
-            if not replayed.wrong:
+            if not replayed.anomalies:
                 raise UsageProblem(
                     "nothing goes wrong in this schedule, so there is no shorter way to it; leave out --minimize"
                 )
-            shortest = explorer.shorten(target, asked, schedule.steps, tuple(replayed.wrong))
-            schedule = replace(schedule, steps=shortest, digest=schedules.digest(asked.strategy, asked.consumer))
+            shortest = explorer.shorten(target, asked, schedule.steps, tuple(replayed.anomalies))
             replayed = explorer.replay(target, asked, shortest)
-    raced = _raced(asked, replayed.ended.counts, kinds)
+    raced = _raced(replayed.forbidden, replayed.counts, kinds)
     bad = not raced if made.expect_race else raced and bool(kinds)
-    return Rerun(asked=asked, replayed=replayed, schedule=schedule, exit_code=ExitCode.ANOMALY if bad else ExitCode.OK)
+    return Rerun(asked=asked, replay=replayed, exit_code=ExitCode.ANOMALY if bad else ExitCode.OK)
 
 
 def read_schedule(text: str, *, scenario: str | None) -> tuple[ExplorationRequest, Schedule]:
     """What a schedule runs; raises UsageProblem if it is none, or if its script is another now."""
     schedule = schedules.parse(text)
-    return _of_schedule(schedule, catalog.find_scenario(scenario or schedule.scenario)), schedule
-
-
-def _of_schedule(schedule: Schedule, found: Scenario) -> ExplorationRequest:
-    strategy = catalog.find_strategy(found, schedule.strategy)
-    consumer = catalog.find_consumers(found, [schedule.consumer])[0] if schedule.consumer else None
-    schedules.check_same(schedule, strategy, consumer)
-    sessions = max(schedule.steps)
-    polls = 0
-    if consumer is not None:
-        polls, sessions = schedule.steps.count(sessions), sessions - 1
-    return ExplorationRequest(
-        scenario=found, strategy=strategy, consumer=consumer, sessions=sessions, polls=polls, reduce=False
-    )
+    return explorer.requested_by(schedule, catalog.find_scenario(scenario or schedule.scenario)), schedule
 
 
 def run_spec(

@@ -208,9 +208,9 @@ def explore(
 
     from racebench.cli import exploring, planning
     from racebench.core.signals import interruptible
+    from racebench.reports import exploration_text
     from racebench.reports.results import document
     from racebench.reports.terminal import exploration_table, progress
-    from racebench.workloads import ad_hoc
 
     made = exploring.plan(**given)
     if markdown is not None:
@@ -226,15 +226,13 @@ def explore(
             if made.results and made.json_path == "-":
                 click.echo(made.json())
             elif made.results:
-                exploration_table.show(_console(), made.results, made.environment)
-                if ad_hoc.lacks_invariant(made.asked[0].scenario):
-                    click.echo(f"note: {ad_hoc.NO_INVARIANT}")
+                exploration_table.show(_console(), made.document())
                 for line in made.left_out:
                     click.echo(f"left out: {line}")
                 if made.saved is not None:
                     click.echo(f"saved: {made.saved}")
     if markdown is not None:
-        document.write_atomically(Path(markdown), exploration_table.markdown(made.results))
+        document.write_atomically(Path(markdown), exploration_text.markdown(made.results))
     return exploring.exit_code(made)
 
 
@@ -305,12 +303,12 @@ def replay(schedule: str, subject: str | None, scenario: str | None, export_spec
     if export_spec is not None:
         from racebench.exploration.isolationtester import export
 
-        text = export.spec(done.asked, done.replayed, str(done.schedule))
+        text = export.spec(done.asked, done.replay)
         if export_spec == "-":
             click.echo(text, nl=False)
             return done.exit_code
         document.write_atomically(Path(export_spec), text)
-    exploration_table.show_replay(_console(), done.asked, done.replayed, str(done.schedule))
+    exploration_table.show_replay(_console(), done.replay)
     return done.exit_code
 
 
@@ -407,7 +405,7 @@ def report(files: tuple[str, ...], format_: str | None, output: str | None, titl
 
     from racebench.cli import planning
     from racebench.reports.results import document
-    from racebench.reports.terminal import matrix_table, run_table
+    from racebench.reports.terminal import matrix_table
 
     asked = [(name, places[option]) for name, option in (("html", "html"), ("timeline", "svg")) if places[option]]
     if asked and (format_ is not None or output is not None):
@@ -422,10 +420,12 @@ def report(files: tuple[str, ...], format_: str | None, output: str | None, titl
         texts = _pages([name for name, _ in asked], paths)
     else:
         saved = formats.read(paths)
-        shows = {"table": run_table.show, "grid": matrix_table.show}
         name = asked[0][0]
-        if name in shows and output is None and len(saved) == 1 and isinstance(saved[0], document.Document):
-            shows[name](_console(), saved[0])
+        if name == "table" and output is None and len(saved) == 1:
+            formats.show(_console(), saved[0])
+            return
+        if name == "grid" and output is None and len(saved) == 1 and isinstance(saved[0], document.Document):
+            matrix_table.show(_console(), saved[0])
             return
         texts = [formats.render(name, saved, title=title)]
     for (_, place), text in zip(asked, texts, strict=True):

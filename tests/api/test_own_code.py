@@ -15,7 +15,7 @@ import pytest
 import applications as app
 import racebench
 from conftest import Command, UsersServer
-from racebench.api import Bench, Exploration, RaceFound
+from racebench.api import Bench, Exploration, RaceFound, Search
 from racebench.core.errors import DatabaseProblem, RacebenchError, UsageProblem
 from racebench.core.results import Verdict
 from racebench.core.target import Target
@@ -70,14 +70,14 @@ def test_a_right_function_is_proved(bench: Bench, call: Callable[..., None], set
 
 
 def test_every_way_of_sending_is_scheduled(bench: Bench) -> None:
-    found = explored(bench, app.create_orders_in_bulk, max_schedules=60, depth=2)
+    found = explored(bench, app.create_orders_in_bulk, max_schedules=60, search=Search(depth=2))
     assert found.anomalous == 0
     assert found.run == 60
     assert (found.verdict, found.complete) == (Verdict.UNKNOWN, False)
 
 
 @pytest.mark.parametrize("call", [app.stamp_in_a_block, app.stamp_and_commit], ids=lambda f: f.__name__)
-def test_begin_is_a_step_where_somebody_asks_when_it_was(bench: Bench, call: Callable[..., None]) -> None:
+def test_begin_is_a_step_where_a_session_reads_the_transactions_time(bench: Bench, call: Callable[..., None]) -> None:
     found = explored(bench, call, setup=app.STAMPED, invariant=app.OUT_OF_ORDER)
     assert (found.verdict, found.complete) == (Verdict.INVALID, True)
     right = explored(bench, app.stamp_late, setup=app.STAMPED, invariant=app.OUT_OF_ORDER)
@@ -101,7 +101,7 @@ def test_an_error_that_only_another_session_causes_is_an_anomaly(bench: Bench) -
     assert found.counts["violations"] == 0
 
 
-def test_an_error_that_calls_raise_alone_too_is_their_own_affair(bench: Bench) -> None:
+def test_an_error_that_a_call_also_raises_alone_is_no_anomaly(bench: Bench) -> None:
     assert explored(bench, app.create_order_one, setup=app.UNIQUE).verdict is Verdict.VALID
     assert explored(bench, app.buy_locked, invariant=app.OVERSOLD).verdict is Verdict.VALID
     assert explored(bench, app.buy, invariant=app.OVERSOLD).verdict is Verdict.INVALID
@@ -126,21 +126,21 @@ def test_reduction_leaves_the_verdict_and_the_outcomes_as_they_are(bench: Bench)
     for call in (app.create_order, app.create_order_again_and_again, app.buy):
         outcomes = []
         for reduce in (True, False):
-            found = explored(bench, call, setup=app.UNIQUE, invariant=app.OVERSOLD, reduce=reduce)
-            outcomes.append((found.verdict, set(found._reported.found.outcomes)))
+            found = explored(bench, call, setup=app.UNIQUE, invariant=app.OVERSOLD, search=Search(reduce=reduce))
+            outcomes.append((found.verdict, set(found.result.outcomes)))
         assert outcomes[0] == outcomes[1], call
 
 
-def test_savepoints_make_no_orders_of_their_own(bench: Bench) -> None:
-    every = explored(bench, app.create_order_nested, reduce=False, max_schedules=200)
+def test_savepoints_add_no_schedules(bench: Bench) -> None:
+    every = explored(bench, app.create_order_nested, search=Search(reduce=False), max_schedules=200)
     plain, nested = explored(bench, app.create_order), explored(bench, app.create_order_nested)
     assert (nested.verdict, nested.complete) == (Verdict.INVALID, True)
-    assert set(every._reported.found.outcomes) <= set(nested._reported.found.outcomes)
+    assert set(every.result.outcomes) <= set(nested.result.outcomes)
     assert nested.run == plain.run
 
 
 @pytest.mark.parametrize("call", [app.create_order_in_a_named_savepoint, app.create_order_of_a_careful_pool])
-def test_what_differs_without_meaning_anything_makes_no_other_course(bench: Bench, call: Callable[..., None]) -> None:
+def test_generated_names_do_not_make_a_call_nondeterministic(bench: Bench, call: Callable[..., None]) -> None:
     found = explored(bench, call)
     assert (found.verdict, found.complete) == (Verdict.INVALID, True)
 
@@ -156,7 +156,7 @@ def test_what_differs_without_meaning_anything_makes_no_other_course(bench: Benc
         (app.forgets_where_it_is, "fails when it runs alone, right after the setup: raises KeyError: 'TENANT'"),
     ],
 )
-def test_what_goes_past_the_gates_is_said(bench: Bench, call: Callable[..., None], message: str) -> None:
+def test_statements_that_cannot_be_scheduled_are_named(bench: Bench, call: Callable[..., None], message: str) -> None:
     with pytest.raises(UsageProblem, match=message):
         explored(bench, call)
 
@@ -185,12 +185,13 @@ def test_the_library_has_its_names_in_the_package() -> None:
 
 def test_a_schedule_is_replayed_from_python(bench: Bench) -> None:
     schedule = explored(bench, app.create_order).schedule
-    again = bench.explore(app.create_order, setup=app.SCHEMA, invariant=app.TWINS, schedule=schedule)
+    assert schedule is not None
+    again = bench.replay(app.create_order, setup=app.SCHEMA, invariant=app.TWINS, schedule=schedule)
     assert again.counts["violations"] == 1
     with pytest.raises(RaceFound, match="1 violation"):
         again.assert_clean()
     with pytest.raises(UsageProblem, match="of another version of 'create_order'"):
-        bench.explore(app.create_order, setup=app.SCHEMA, schedule=_altered(str(schedule)))
+        bench.replay(app.create_order, setup=app.SCHEMA, schedule=_altered(schedule))
 
 
 def _altered(schedule: str) -> str:
@@ -199,7 +200,7 @@ def _altered(schedule: str) -> str:
     return f"{before}[{digest[::-1] if digest[::-1] != digest else '00000000'}]{steps}"
 
 
-def test_three_explorations_come_to_the_same(bench: Bench) -> None:
+def test_three_explorations_have_the_same_result(bench: Bench) -> None:
     for call in (app.create_order, app.create_order_again_and_again):
         found = [explored(bench, call, setup=app.UNIQUE) for _ in range(3)]
         assert len({(each.run, each.anomalous, each.schedule) for each in found}) == 1
@@ -216,7 +217,7 @@ def test_functions_made_in_a_test_are_explored_and_hammered(bench: Bench) -> Non
 
     found = explored(bench, create)
     assert found.verdict is Verdict.INVALID
-    assert "racebench.explore(…, schedule='v1:" in str(found)
+    assert "racebench.replay(…, schedule='v1:" in str(found)
     assert "racebench replay" not in str(found)
     repeat(
         lambda seed: bench.hammer(create, setup=app.SCHEMA, invariant=app.TWINS, operations=800, seed=seed),
@@ -291,7 +292,7 @@ def test_a_witness_that_cannot_be_run_again_is_said_to_be_not_deterministic(benc
     assert _nothing_left(bench)
 
 
-def test_a_witness_says_which_row_is_wrong_and_who_runs_what(bench: Bench) -> None:
+def test_a_witness_names_the_wrong_row_and_the_call_of_each_session(bench: Bench) -> None:
     said = str(explored(bench, app.create_order, app.create_order_and_commit))
     assert "(s1 applications:create_order, s2 applications:create_order_and_commit)" in said
     assert "'invariant' is broken by number = 1" in said
@@ -303,7 +304,7 @@ def test_a_witness_says_which_row_is_wrong_and_who_runs_what(bench: Bench) -> No
 def test_a_call_that_swallows_everything_is_named(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threads, "PYTHON_LIMIT_S", 0.5)
     with pytest.raises(UsageProblem, match="it swallows every exception, BaseException too"):
-        bench.explore(app.swallows_everything, setup=app.SCHEMA, schedule="v1:applications/swallows_everything:s1")
+        bench.replay(app.swallows_everything, setup=app.SCHEMA, schedule="v1:applications/swallows_everything:s1")
     assert _nothing_left(bench)
 
 
@@ -364,7 +365,7 @@ def test_a_racy_function_breaks_under_load_and_a_right_one_does_not(bench: Bench
     assert one.counts["committed"] == 400
 
 
-def test_what_calls_are_refused_alone_too_is_no_anomaly_under_load(bench: Bench) -> None:
+def test_an_error_that_a_call_also_raises_alone_is_no_anomaly_under_load(bench: Bench) -> None:
     refused = repeat(
         lambda seed: bench.hammer(app.create_order, setup=app.UNIQUE, invariant=app.TWINS, seconds=0.5, seed=seed),
         lambda pressed: pressed.counts["refused"] > 0,
@@ -411,7 +412,7 @@ CREATE TRIGGER note AFTER INSERT OR DELETE ON purchases FOR EACH ROW EXECUTE FUN
         "UPDATE customers SET id = id + 10 WHERE id = 3",
     ],
 )
-def test_tables_and_sequences_are_put_back(users_server: UsersServer, owner: bool, change: str) -> None:
+def test_tables_and_sequences_are_restored(users_server: UsersServer, owner: bool, change: str) -> None:
     role = f"restorer_{new_name()[-6:]}"
     with psycopg.connect(users_server.dsn(), autocommit=True) as admin:
         admin.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'secret'")
@@ -442,7 +443,7 @@ def _contents(connection: psycopg.Connection[Any]) -> list[Any]:
     return found
 
 
-def test_too_much_to_put_back_is_said(embedded: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_rows_to_restore_is_one_error(embedded: Target, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("racebench.postgres.snapshot.MOST_ROWS", 10)
     with (
         Bench() as bench,
@@ -454,7 +455,7 @@ def test_too_much_to_put_back_is_said(embedded: Target, monkeypatch: pytest.Monk
 # The application's own tables, made once
 
 
-def test_tables_of_the_application_stay_and_their_rows_are_put_back(cache_folder: Path) -> None:
+def test_tables_of_the_application_stay_and_their_rows_are_restored(cache_folder: Path) -> None:
     with Bench() as bench, psycopg.connect(bench.dsn, autocommit=True) as connection:
         connection.execute(app.SCHEMA)
         connection.execute("INSERT INTO orders (number) VALUES (7)")
@@ -467,7 +468,7 @@ def test_tables_of_the_application_stay_and_their_rows_are_put_back(cache_folder
         assert connection.execute("SELECT id, number FROM orders").fetchall() == [(1, 7)]
 
 
-def test_the_users_own_server_serves_too(users_server: UsersServer) -> None:
+def test_a_bench_works_on_an_external_server(users_server: UsersServer) -> None:
     with Bench(users_server.dsn()) as bench:
         found = explored(bench, app.create_order_in_one_statement, setup=app.SCHEMA)
         assert found.verdict is Verdict.INVALID
@@ -568,7 +569,7 @@ def test_an_exception_of_the_applications_own_is_named_under_load(racebench: Com
         ),
     ],
 )
-def test_each_file_and_each_call_is_a_contestant(
+def test_each_file_and_each_call_is_a_strategy_of_the_comparison(
     racebench: Command, shop: Path, subjects: tuple[str, ...], names: tuple[str, str]
 ) -> None:
     (shop / "other").mkdir()
@@ -618,9 +619,56 @@ def test_a_users_mistake_is_one_line(racebench: Command, shop: Path, arguments: 
     assert done.stderr.count("\n") == 1
 
 
-def test_what_looks_at_other_transactions_is_no_plain_read_in_a_call_either(embedded: Target) -> None:
+def test_a_function_that_sees_other_transactions_is_volatile_in_a_call_too(embedded: Target) -> None:
     with connect(embedded) as monitor:
         connections = Connections(monitor, "public", "here")
         asked = {"pg_current_snapshot", "txid_snapshot_xmin", "nextval", "max", "now"}
         assert connections.volatile(asked) == {"pg_current_snapshot", "nextval"}
         assert connections.volatile({"pg_current_snapshot", "now"}) == {"pg_current_snapshot"}
+
+
+# Scenarios, by their names
+
+
+def test_a_scenario_is_explored_replayed_and_loaded_by_its_name(bench: Bench) -> None:
+    found = bench.explore("version-counter", strategy="sequence", consumer="cursor", search=Search(polls=2))
+    assert (found.verdict, found.complete) == (Verdict.INVALID, True)
+    assert found.counts["missed"] > 0
+    assert found.result.as_expected
+    with pytest.raises(RaceFound, match=r"s3 is consumer 'cursor'\): 1 missed"):
+        found.assert_clean()
+    assert found.schedule is not None
+    assert bench.replay(schedule=found.schedule).counts == {"missed": 1}
+    assert bench.replay("version-counter", schedule=found.schedule).counts == {"missed": 1}
+    loaded = bench.hammer("version-counter", strategy="advisory", consumer="cursor", workers=2, operations=50)
+    assert loaded.assert_clean().counts["committed"] == 50
+    start_up = bench.hammer("migration", strategy="locked", workers=3)
+    assert start_up.counts["attempts"] == 3
+    assert _nothing_left(bench)
+
+
+@pytest.mark.parametrize(
+    ("subjects", "options", "message"),
+    [
+        (("version-counter",), {}, "scenario 'version-counter' has several strategies; name one, as strategy='"),
+        (("version-counter",), {"strategy": "niave"}, "did you mean 'naive'?"),
+        (("version-conuter",), {"strategy": "naive"}, "did you mean 'version-counter'?"),
+        (("version-counter",), {"strategy": "naive", "consumer": "curser"}, "did you mean 'cursor'?"),
+        (("version-counter", "quota"), {"strategy": "naive"}, "one scenario at a time, not 2 subjects"),
+        (("quota",), {"setup": app.SCHEMA, "strategy": "naive"}, "setup and invariant go with code of your own"),
+        ((app.create_order,), {"setup": app.SCHEMA, "consumer": "cursor"}, "consumer 'cursor' goes with a scenario"),
+    ],
+)
+@pytest.mark.parametrize("driver", ["explore", "hammer"])
+def test_a_scenario_that_cannot_be_is_named(
+    bench: Bench, driver: str, subjects: tuple[Any, ...], options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UsageProblem) as caught:
+        getattr(bench, driver)(*subjects, **options)
+    assert message in str(caught.value)
+    assert _nothing_left(bench)
+
+
+def test_start_up_code_is_loaded_for_as_many_operations_as_workers(bench: Bench) -> None:
+    with pytest.raises(UsageProblem, match="runs each worker's script once; give workers, not seconds or operations"):
+        bench.hammer("migration", strategy="locked", seconds=1)

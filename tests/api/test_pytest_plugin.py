@@ -103,7 +103,7 @@ def test_a_failure_has_the_lanes_and_is_replayed_from_the_test(tmp_path: Path) -
     assert "--call test_orders:create_order" in done.stdout
     (tmp_path / "test_again.py").write_text(
         "from test_orders import *\ndef test_it(racebench):\n"
-        f"    racebench.explore(create_order, setup=SCHEMA, invariant=TWINS, schedule={schedule!r})\n"
+        f"    racebench.replay(create_order, setup=SCHEMA, invariant=TWINS, schedule={schedule!r})\n"
     )
     again = run_pytest(tmp_path, "test_again.py")
     assert again.returncode == 1
@@ -143,7 +143,7 @@ def test_a_mistake_is_one_line(tmp_path: Path) -> None:
     assert "Traceback" not in done.stdout
 
 
-def test_a_dsn_of_ones_own(tmp_path: Path, users_server: UsersServer) -> None:
+def test_the_dsn_option_chooses_the_server(tmp_path: Path, users_server: UsersServer) -> None:
     (tmp_path / "test_orders.py").write_text(
         ORDERS + "\ndef test_it(racebench):\n    racebench.explore(create_order, setup=SCHEMA, invariant=TWINS)\n"
     )

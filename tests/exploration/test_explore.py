@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from random import Random
-from typing import ClassVar
 
 import pytest
 from hypothesis import given, settings
@@ -24,13 +23,15 @@ from racebench.core.model import Scenario, Statement
 from racebench.core.results import Verdict
 from racebench.core.target import Target
 from racebench.exploration import explorer, schedules
-from racebench.exploration.explorer import Explored, explore, replay, switches
+from racebench.exploration.explorer import explore, replay
 from racebench.exploration.independence import Footprint, footprint, independent
 from racebench.exploration.outcome import ScheduleResult
 from racebench.exploration.request import ExplorationRequest
+from racebench.exploration.result import Exploration
 from racebench.exploration.schedules import Schedule
 from racebench.exploration.search import Choice, Diverged, Progress, chance, random_search, search
 from racebench.exploration.symmetry import Pasts
+from racebench.exploration.tally import switches
 from racebench.exploration.transactions import in_transactions
 from racebench.postgres.session import connect
 from racebench.workloads import catalog, scripts
@@ -87,7 +88,7 @@ def always(_progress: Progress) -> bool:
 
 
 @pytest.mark.parametrize("steps", [(1,), (2, 2), (4, 4), (3, 2, 1), (2, 2, 2), (1, 1, 1, 1)])
-def test_all_orders_are_run_and_each_once(steps: tuple[int, ...]) -> None:
+def test_every_schedule_is_run_once(steps: tuple[int, ...]) -> None:
     world = Simulated([[(0, 1)] * count for count in steps])
     progress = search(world, reduce=False, go_on=always)
     expected = math.factorial(sum(steps)) // math.prod(map(math.factorial, steps))
@@ -159,7 +160,7 @@ def test_drawn_schedules_are_the_seeds_and_reach_every_outcome_in_time() -> None
     assert set(drawn(3).states) == set(every.states)
 
 
-def test_the_chance_of_a_random_search_is_the_papers() -> None:
+def test_the_chance_of_a_random_search_is_that_of_the_paper() -> None:
     assert chance(sessions=2, steps=8, depth=1, runs=1) == pytest.approx(1 / 2)
     assert chance(sessions=2, steps=8, depth=3, runs=1) == pytest.approx(1 / 128)
     assert chance(sessions=2, steps=8, depth=3, runs=1000) == pytest.approx(1 - (127 / 128) ** 1000)
@@ -242,8 +243,8 @@ def test_what_has_no_transaction_is_given_one_and_jumps_still_land() -> None:
 
 
 @pytest.fixture
-def find(embedded: Target, version_counter: Scenario) -> Callable[..., Explored]:
-    def run(strategy: str, consumer: str | None = None, **more: object) -> Explored:
+def find(embedded: Target, version_counter: Scenario) -> Callable[..., Exploration]:
+    def run(strategy: str, consumer: str | None = None, **more: object) -> Exploration:
         asked = ExplorationRequest(
             scenario=version_counter,
             strategy=version_counter.strategies[strategy],
@@ -254,7 +255,7 @@ def find(embedded: Target, version_counter: Scenario) -> Callable[..., Explored]
     return run
 
 
-Find = Callable[..., Explored]
+Find = Callable[..., Exploration]
 
 
 def test_naive_has_seventy_orders_and_sixty_of_them_go_wrong(find: Find) -> None:
@@ -270,8 +271,8 @@ def test_the_first_witness_of_naive_is_within_two_schedules(find: Find) -> None:
 def test_the_shortest_witness_switches_twice(find: Find) -> None:
     found = find("naive")
     assert found.witness is not None
-    assert switches(found.witness) == 2
-    assert len(found.witness) == 8
+    assert switches(found.witness.schedule.steps) == 2
+    assert len(found.witness.schedule.steps) == 8
 
 
 @pytest.mark.parametrize("strategy", ["unique-retry", "advisory", "table-lock", "upsert", "serializable-retry"])
@@ -307,16 +308,17 @@ def test_outcomes_are_the_same_again(find: Find) -> None:
 
 def test_a_witness_replays_every_time(embedded: Target, version_counter: Scenario, find: Find) -> None:
     found = find("unique")
+    asked = ExplorationRequest(scenario=version_counter, strategy=version_counter.strategies["unique"])
     assert found.witness is not None
     for _ in range(20):
-        again = replay(embedded, found.asked, found.witness)
-        assert again.wrong == {"refused": 1}
+        again = replay(embedded, asked, found.witness.schedule.steps)
+        assert again.anomalies == {"refused": 1}
     waits = [step for step in again.steps if step.waits_for]
     assert [step.waits_for for step in waits] == [("s1",)] or not waits
 
 
-def test_a_schedule_that_cannot_be_followed_fails_loudly(embedded: Target, find: Find) -> None:
-    asked = find("advisory").asked
+def test_a_schedule_that_cannot_be_followed_fails_loudly(embedded: Target, version_counter: Scenario) -> None:
+    asked = ExplorationRequest(scenario=version_counter, strategy=version_counter.strategies["advisory"])
     with pytest.raises(UsageProblem, match="at step 5 s2 cannot go on, s1 can"):
         replay(embedded, asked, (1, 1, 2, 2, 2, 1, 1, 1, 2, 2))
     with pytest.raises(UsageProblem, match="ends before the sessions do"):
@@ -436,20 +438,18 @@ def crossed(tmp_path: Path) -> Scenario:
 
 
 def test_both_victims_of_a_deadlock_are_tried(embedded: Target, crossed: Scenario) -> None:
-    class Watching(Explored):
-        victims: ClassVar[Counter[tuple[int, ...]]] = Counter()
+    victims: Counter[tuple[int, ...]] = Counter()
 
-        def add(self, each: ScheduleResult) -> None:
-            if each.deadlocked:
-                self.victims[each.victims] += 1
-            super().add(each)
+    def watch(ended: ScheduleResult) -> None:
+        if ended.deadlocked:
+            victims[ended.victims] += 1
 
     asked = ExplorationRequest(scenario=crossed, strategy=crossed.strategies["crossed"])
-    found = explore(embedded, asked, found=Watching(asked=asked))
+    found = explore(embedded, asked, ended=watch)
     assert found.complete
     assert found.verdict is Verdict.INVALID
-    assert Watching.victims[(1,)] == Watching.victims[(2,)] > 0
-    assert set(Watching.victims) == {(1,), (2,)}
+    assert victims[(1,)] == victims[(2,)] > 0
+    assert set(victims) == {(1,), (2,)}
 
 
 def test_a_deadlock_that_is_tried_again_is_no_harm(embedded: Target, crossed: Scenario) -> None:
@@ -494,12 +494,12 @@ def test_the_command_prints_the_witness_as_lanes_and_its_schedule_replays(racebe
 @pytest.mark.server
 def test_outcomes_are_printed_with_how_many_orders_came_to_each(racebench: Command) -> None:
     said = racebench("explore", "-s", "unique-retry", "--no-reduction", "--no-save").stdout.splitlines()
-    assert "all 50 feasible orders were run" in " ".join(" ".join(said).split())
-    head = next(number for number, line in enumerate(said) if line.split() == [*_HEAD, "orders", "anomalies"])
+    assert "all 50 feasible schedules were run" in " ".join(" ".join(said).split())
+    head = next(number for number, line in enumerate(said) if line.split() == [*_HEAD, "schedules", "anomalies"])
     assert [line.split()[-2:] for line in said[head + 2 :] if line] == [["40", "none"], ["10", "none"]]
     assert said[head + 2].startswith("version 1, version 2 at try 2 ")
     said = racebench("explore", "-s", "naive", "--no-save").stdout.splitlines()
-    assert "2 × version 1             3 1 duplicate" in [line.rstrip() for line in said]
+    assert "2 × version 1                3 1 duplicate" in [line.rstrip() for line in said]
 
 
 _HEAD = ("sessions", "came", "to")

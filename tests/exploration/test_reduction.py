@@ -11,23 +11,24 @@ import pytest
 from racebench.core.model import Scenario
 from racebench.core.results import Verdict
 from racebench.core.target import Target
-from racebench.exploration.explorer import Explored, explore, replay
+from racebench.exploration.explorer import explore, replay
 from racebench.exploration.independence import Footprint
 from racebench.exploration.request import ExplorationRequest
+from racebench.exploration.result import Exploration
 from racebench.exploration.search import Choice, search
 from racebench.exploration.symmetry import Pasts, alike, begin_is_seen
 from racebench.workloads import catalog, scripts
 
 VERSION_COUNTER = catalog.find_scenario("version-counter")
 STRATEGIES = tuple(VERSION_COUNTER.strategies)
-Look = Callable[..., Explored]
+Look = Callable[..., Exploration]
 
 
 @pytest.fixture
 def look(embedded: Target) -> Look:
     def run(
         strategy: str, consumer: str | None = None, scenario: Scenario = VERSION_COUNTER, **more: object
-    ) -> Explored:
+    ) -> Exploration:
         asked = ExplorationRequest(
             scenario=scenario,
             strategy=scenario.strategies[strategy],
@@ -38,7 +39,7 @@ def look(embedded: Target) -> Look:
     return run
 
 
-def same(look: Look, strategy: str, consumer: str | None = None, **more: object) -> Explored:
+def same(look: Look, strategy: str, consumer: str | None = None, **more: object) -> Exploration:
     """Explore with and without reduction; both must come to their end with the same outcomes. Returns the reduced."""
     every, reduced = look(strategy, consumer, reduce=False, **more), look(strategy, consumer, **more)
     assert every.complete
@@ -208,7 +209,8 @@ def test_a_script_draws_the_same_in_every_schedule(
     found = look("it", scenario=made, reduce=False)
     assert found.complete
     assert not found.anomalous
-    said = [replay(embedded, found.asked, (1, 1, 1, 1, 2, 2, 2, 2)).steps for _ in range(2)]
+    asked = ExplorationRequest(scenario=made, strategy=made.strategies["it"])
+    said = [replay(embedded, asked, (1, 1, 1, 1, 2, 2, 2, 2)).steps for _ in range(2)]
     assert said[0] == said[1]
     assert said[0][3].answered == said[0][7].answered != ()
 
@@ -258,7 +260,7 @@ def test_a_number_that_is_compared_tells_sessions_apart(text: str, elsewhere: st
         ("SELECT known, clock_timestamp() FROM t", False),
     ],
 )
-def test_where_somebody_may_see_when_a_transaction_began(text: str, expected: bool) -> None:
+def test_begin_is_a_step_where_the_transactions_time_can_be_read(text: str, expected: bool) -> None:
     assert begin_is_seen([text]) is expected
 
 
@@ -285,7 +287,7 @@ class Waking:
             self.seen.add(tuple(schedule))
 
 
-def test_what_a_step_lets_go_on_belongs_to_it() -> None:
+def test_what_a_step_unblocks_is_part_of_that_step() -> None:
     world = Waking()
     assert search(world, reduce=True, go_on=lambda _: True).complete
     assert world.seen == {(2, 3), (3, 2)}

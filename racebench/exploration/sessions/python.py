@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 import psycopg
 from psycopg import pq
 
+from racebench.core.environ import exported
 from racebench.core.errors import UsageProblem, one_line
 from racebench.core.model import Call, Outcome, Statement, Strategy
 from racebench.core.target import Target
@@ -31,7 +32,7 @@ from racebench.exploration.symmetry import begin_is_seen
 from racebench.postgres.compiler.transactions import begins, ends
 from racebench.postgres.session import connect
 from racebench.workloads.ad_hoc import APPLICATION
-from racebench.workloads.callables import exported, left_open, signature, variables
+from racebench.workloads.callables import left_open, signature, variables
 
 #: What may differ from one run to the next: values, and names of savepoints (Django numbers them from the first on).
 _LITERAL = re.compile(r"'(?:[^']|'')*'|(?i:(?<=savepoint )(?!to\b).+)|\b\d+\b")
