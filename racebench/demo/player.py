@@ -34,7 +34,7 @@ from racebench.exploration.outcome import ScheduleResult
 from racebench.exploration.request import ExplorationRequest
 from racebench.exploration.schedules import Step
 from racebench.exploration.world import ServerWorld
-from racebench.postgres.session import connect
+from racebench.postgres.connection import connect
 
 #: Most steps of one schedule entry, so that a session that is refused again and again does not run for ever.
 _MOST_STEPS = 60

@@ -16,8 +16,10 @@ import psycopg
 from racebench.analysis.checkers.refused import is_refusal
 from racebench.core.errors import DatabaseProblem, one_line
 from racebench.core.model import Consumer, Outcome, Statement, Strategy
-from racebench.postgres.session import Query, Session
-from racebench.postgres.transport import Prepared, See, Text, Variables
+from racebench.postgres.prepared import Prepared
+from racebench.postgres.query import Query
+from racebench.postgres.session import Session
+from racebench.postgres.transport import See, Text, Variables
 from racebench.postgres.wire import Reply
 from racebench.workloads.deduplication import Seen
 from racebench.workloads.polling import Cursor, Draining

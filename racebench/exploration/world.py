@@ -36,8 +36,10 @@ from racebench.exploration.search import Choice
 from racebench.exploration.sessions.interception import Interception
 from racebench.exploration.symmetry import Pasts, alike, begin_is_seen, in_pipelines, warm
 from racebench.exploration.transactions import in_transactions
+from racebench.postgres.connection import connect
+from racebench.postgres.query import Query
 from racebench.postgres.schemas import application_name, fill, fresh_schema, new_name
-from racebench.postgres.session import Query, Session, connect
+from racebench.postgres.session import Session
 from racebench.postgres.snapshot import Snapshot
 from racebench.postgres.transport import See, Variables
 from racebench.workloads import callables
