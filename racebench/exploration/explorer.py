@@ -20,8 +20,9 @@ from racebench.core.errors import UsageProblem
 from racebench.core.model import Verdict
 from racebench.core.target import Target
 from racebench.exploration.ground import Asked, Ended, Ground
-from racebench.exploration.schedules import Schedule, Step, digest
+from racebench.exploration.schedules import Schedule, Step
 from racebench.exploration.search import Diverged, Progress, chance, random_search, search
+from racebench.workloads.digests import digest
 
 #: The share of a budget that goes to the exhaustive search, before schedules are drawn.
 _EXHAUSTIVE_SHARE = 0.5
