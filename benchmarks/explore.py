@@ -38,7 +38,8 @@ from racebench.analysis.verdicts import expected_kinds
 from racebench.core.target import Target
 from racebench.exploration import explorer
 from racebench.exploration.explorer import Explored
-from racebench.exploration.ground import Asked, Ended
+from racebench.exploration.outcome import ScheduleResult
+from racebench.exploration.request import ExplorationRequest
 from racebench.postgres.external import external
 from racebench.workloads import catalog
 
@@ -100,9 +101,9 @@ def _explore(target: Target, strategy: str) -> tuple[Explored, list[tuple[int, .
     return explorer.explore(target, found.asked, found=found), found.orders
 
 
-def _asked(strategy: str, **more: Any) -> Asked:
+def _asked(strategy: str, **more: Any) -> ExplorationRequest:
     scenario = catalog.find_scenario("version-counter")
-    return Asked(scenario=scenario, strategy=scenario.strategies[strategy], **more)
+    return ExplorationRequest(scenario=scenario, strategy=scenario.strategies[strategy], **more)
 
 
 def _alone(target: Target, rounds: int, tell: Any) -> tuple[list[dict[str, Any]], dict[str, Any]]:
@@ -140,7 +141,7 @@ class _Keeping(Explored):
         """The schedules, as they were run."""
         return self.__dict__.setdefault("kept", [])
 
-    def add(self, each: Ended) -> None:
+    def add(self, each: ScheduleResult) -> None:
         self.orders.append(each.schedule)
         super().add(each)
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from racebench.analysis.offline import CheckResult
     from racebench.core.target import Target
     from racebench.exploration.explorer import Explored, Replayed
-    from racebench.exploration.ground import Asked
+    from racebench.exploration.request import ExplorationRequest
     from racebench.reports.terminal.exploration_table import Reported
 
 #: A function, `module:function`, or a file of SQL.
@@ -82,7 +82,7 @@ class Replay:
     """One schedule, run once more. `counts`: what went wrong."""
 
     counts: Mapping[str, int]
-    _asked: Asked
+    _asked: ExplorationRequest
     _replayed: Replayed
     _schedule: str
 
@@ -196,18 +196,18 @@ class Bench:
         `max_schedules`, the verdict is UNKNOWN if nothing was found. Raises RacebenchError.
         """
         from racebench.exploration import explorer, schedules
-        from racebench.exploration.ground import Asked
+        from racebench.exploration.request import ExplorationRequest
 
         target = self._up()
         with ad_hoc.ready(_scenario(subjects, setup, invariant), target, self._schema) as scenario:
             (strategy,) = scenario.strategies.values()
-            asked = Asked(
+            asked = ExplorationRequest(
                 scenario=replace(scenario, options=()) if self._adopted else scenario,
                 strategy=strategy,
                 sessions=_sessions(sessions, max(2, len(strategy.calls))),
                 reduce=reduce,
                 budget_s=budget,
-                most=max_schedules,
+                max_schedules=max_schedules,
                 stop_at_first=stop_at_first,
                 depth=depth,
                 seed=secrets.randbelow(2**32) if seed is None else seed,

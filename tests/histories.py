@@ -206,3 +206,13 @@ def good_parts(draw: st.DrawFn) -> tuple[list[Op], list[Row], list[Poll]]:
         polls.append(Poll(tuple(range(before + 1, cut + 1)), cut))
         before = cut
     return ops, rows, polls
+
+
+def long_history(operations: int, *, twins: tuple[int, ...], workers: int = 4) -> History:
+    """Workers in turn, 1 ms each; of the operations in `twins` the number is that of the one before."""
+    ops = [
+        Op(((n % workers + 1) << 32) + n // workers, n * 1_000_000, (n + 2) * 1_000_000, n - (n in twins))
+        for n in range(operations)
+    ]
+    rows = [Row(n + 1, n - (n in twins), ops[n].id) for n in range(operations)]
+    return history(ops, rows, [Poll(tuple(range(1, operations + 1)), operations)], bits=32)

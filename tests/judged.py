@@ -1,17 +1,28 @@
-"""Results judged from histories written by hand."""
+"""Results judged from histories written by hand; documents, kept histories and excerpts of them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 from histories import Op, Poll, Row, history
 from racebench.analysis.verdicts import judge
 from racebench.core.model import Load, RunResult, Scenario, Usage
+from racebench.history import History, archive
+from racebench.history.about import About, Recorded
+from racebench.history.spill import Scratch
+from racebench.reports.excerpts import Excerpt
+from racebench.reports.excerpts.history import of_history
+from racebench.reports.results import document, sources
 
 LOAD = Load(workers=2, duration_s=2.0, operations=None, seed=1)
 ENVIRONMENT: Mapping[str, object] = {"server_version": "18.4", "target": "embedded"}
 MS = 1_000_000
+FORBIDDEN = ("duplicates", "missed", "redelivered", "lost", "unexpected", "refused", "unnumbered")
+REFERENCE = Path(__file__).parents[1] / "results" / "reference"
+#: Text that would be markup, a script, a template, a control sequence or no Unicode.
+HOSTILE = "</script><script>alert(1)</script><!--<img src=x onerror=alert(2)>'\"&{{7*7}}{%x%}\x00\x1b[31m\u202e\ud800"
 
 TWINS = history(
     [Op(1, 0, 4 * MS, 17), Op(2, 1 * MS, 8 * MS, 17)],
@@ -34,3 +45,24 @@ def result_of(scenario: Scenario, strategy: str, past: object = TWINS, **changes
         usage=Usage(),
     )
     return replace(made, **changes)  # type: ignore[arg-type]
+
+
+def saved(folder: Path, *results: RunResult, name: str = "result.json") -> sources.Source:
+    whole = document.Document(environment=ENVIRONMENT, created="2026-01-01T00:00:00Z", runs=results)
+    (folder / name).write_text(document.to_json(whole))
+    return sources.read(folder / name)
+
+
+def kept(folder: Path, result: RunResult, past: History, strategy: str = "naive") -> Path:
+    archive.write(
+        folder / str(result.history),
+        Recorded(history=past, about=About(scenario="version-counter", strategy=strategy, forbidden=FORBIDDEN)),
+    )
+    return folder / "result.json"
+
+
+def excerpt_of(scenario: Scenario, past: History, *, most: int = 1000, result: RunResult | None = None) -> Excerpt:
+    with Scratch() as scratch:
+        found = of_history(past, result or result_of(scenario, "naive", past), scratch, most=most)
+    assert found is not None
+    return found

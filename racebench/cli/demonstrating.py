@@ -25,7 +25,7 @@ from racebench.demo.frames import Frame
 from racebench.demo.orders import Tell
 from racebench.demo.shown import Shown, schedule
 from racebench.demo.telling import Part, Programme, Telling, Turn
-from racebench.exploration.ground import Asked
+from racebench.exploration.request import ExplorationRequest
 from racebench.postgres import environment
 from racebench.postgres.embedded import EmbeddedServer
 from racebench.postgres.external import check_usable
@@ -49,7 +49,7 @@ class Demonstration:
 
     title: str
     parts: tuple[Part, ...]
-    asked: Asked | None
+    asked: ExplorationRequest | None
     fix: Strategy | None
     target: Target | None
     server_version: int
@@ -66,11 +66,11 @@ class _Wanted:
 
     title: str
     parts: tuple[Part, ...] = ()
-    asked: Asked | None = None
+    asked: ExplorationRequest | None = None
     fix: str | None = None
 
     @property
-    def of(self) -> Part | Asked:
+    def of(self) -> Part | ExplorationRequest:
         """Whose turns the fix is played in."""
         last = self.parts[-1] if self.parts else self.asked
         assert last is not None
@@ -161,7 +161,7 @@ def _find(name: str | None, scenario: str | None, consumer: str | None) -> _Want
         known = [*where.strategies, *tellings.TELLINGS]
         raise UsageProblem(f"'{name}' is no telling and no strategy of {where.name}{suggest(name, known)}")
     strategy = where.strategies[name]
-    asked = Asked(
+    asked = ExplorationRequest(
         scenario=where, strategy=strategy, consumer=_consumer(where, strategy, consumer), polls=_POLLS,
         budget_s=_BUDGET_S, stop_at_first=where.once,
     )  # fmt: skip

@@ -17,8 +17,8 @@ from racebench.core.signals import shielded
 from racebench.core.target import Target
 from racebench.exploration import explorer, schedules
 from racebench.exploration.explorer import Explored, Replayed
-from racebench.exploration.ground import Asked
 from racebench.exploration.isolationtester import runner, specs
+from racebench.exploration.request import ExplorationRequest
 from racebench.exploration.schedules import Schedule
 from racebench.postgres import environment
 from racebench.postgres.embedded import EmbeddedServer
@@ -43,7 +43,7 @@ Progress = Callable[[str, float], None]
 class Exploring:
     """What a command is going to explore, and, as it goes, what it has found."""
 
-    asked: tuple[Asked, ...]
+    asked: tuple[ExplorationRequest, ...]
     target: Target | None
     server_version: int
     json_path: str | None
@@ -101,7 +101,7 @@ def plan(
         readers = catalog.find_consumers(found, [str(consumer)]) or (None,)
     made = Exploring(
         asked=tuple(
-            Asked(
+            ExplorationRequest(
                 scenario=found,
                 strategy=strategy,
                 consumer=reader,
@@ -109,7 +109,7 @@ def plan(
                 polls=polls,
                 reduce=not no_reduction,
                 budget_s=budget,
-                most=max_schedules,
+                max_schedules=max_schedules,
                 stop_at_first=stop_at_first,
                 depth=depth,
                 step_s=step_timeout,
@@ -168,12 +168,12 @@ def run(made: Exploring, progress: Progress) -> None:
                         save(made)
 
 
-def _with(asked: Asked, scenario: Scenario, schema: str) -> Asked:
+def _with(asked: ExplorationRequest, scenario: Scenario, schema: str) -> ExplorationRequest:
     """What to explore, of a scenario whose callables have been imported."""
     return replace(asked, scenario=scenario, strategy=scenario.strategies[asked.strategy.name], schema=schema)
 
 
-def _possible(made: Exploring, target: Target) -> Sequence[Asked]:
+def _possible(made: Exploring, target: Target) -> Sequence[ExplorationRequest]:
     """Less what this server is too old for, or not set up for: an error if it was asked for by name."""
 
     def lacks(name: str, lack: str) -> bool:
@@ -221,7 +221,7 @@ def exit_code(made: Exploring) -> int:
     return ExitCode.INCONCLUSIVE if unknown else ExitCode.OK
 
 
-def _raced(asked: Asked, counts: Mapping[str, int], fail_on: Sequence[str]) -> bool:
+def _raced(asked: ExplorationRequest, counts: Mapping[str, int], fail_on: Sequence[str]) -> bool:
     kinds = asked.scenario.forbid if tuple(fail_on) in ((), ("any",)) else fail_on
     return any(counts[kind] for kind in kinds)
 
@@ -236,7 +236,7 @@ def _counted(fail_on: Sequence[str]) -> None:
 class Rerun:
     """A schedule that was run again, or the shorter one that was asked for, and the exit code it earns."""
 
-    asked: Asked
+    asked: ExplorationRequest
     replayed: Replayed
     schedule: Schedule
     exit_code: int
@@ -285,13 +285,13 @@ def replay(
     return Rerun(asked=asked, replayed=replayed, schedule=schedule, exit_code=ExitCode.ANOMALY if bad else ExitCode.OK)
 
 
-def read_schedule(text: str, *, scenario: str | None) -> tuple[Asked, Schedule]:
+def read_schedule(text: str, *, scenario: str | None) -> tuple[ExplorationRequest, Schedule]:
     """What a schedule runs; raises UsageProblem if it is none, or if its script is another now."""
     schedule = schedules.parse(text)
     return _of_schedule(schedule, catalog.find_scenario(scenario or schedule.scenario)), schedule
 
 
-def _of_schedule(schedule: Schedule, found: Scenario) -> Asked:
+def _of_schedule(schedule: Schedule, found: Scenario) -> ExplorationRequest:
     strategy = catalog.find_strategy(found, schedule.strategy)
     consumer = catalog.find_consumers(found, [schedule.consumer])[0] if schedule.consumer else None
     schedules.check_same(schedule, strategy, consumer)
@@ -299,7 +299,9 @@ def _of_schedule(schedule: Schedule, found: Scenario) -> Asked:
     polls = 0
     if consumer is not None:
         polls, sessions = schedule.steps.count(sessions), sessions - 1
-    return Asked(scenario=found, strategy=strategy, consumer=consumer, sessions=sessions, polls=polls, reduce=False)
+    return ExplorationRequest(
+        scenario=found, strategy=strategy, consumer=consumer, sessions=sessions, polls=polls, reduce=False
+    )
 
 
 def run_spec(

@@ -15,7 +15,8 @@ from racebench.demo.telling import Part, Programme, Turn
 from racebench.demo.turns import overlapping
 from racebench.exploration import explorer
 from racebench.exploration.explorer import Explored, switches
-from racebench.exploration.ground import Asked, Ended
+from racebench.exploration.outcome import ScheduleResult
+from racebench.exploration.request import ExplorationRequest
 
 #: Orders that go wrong among which one is looked for that makes the fix wait.
 _CANDIDATES = 12
@@ -46,21 +47,21 @@ def again(part: Part, fix: Strategy) -> Part:
 class _Worst(Explored):
     """An exploration that remembers the schedules in which most kinds of things go wrong, fewest switches first."""
 
-    def __init__(self, asked: Asked) -> None:
+    def __init__(self, asked: ExplorationRequest) -> None:
         super().__init__(asked=asked)
-        self.worst: list[Ended] = []
+        self.worst: list[ScheduleResult] = []
 
-    def add(self, each: Ended) -> None:
+    def add(self, each: ScheduleResult) -> None:
         Explored.add(self, each)
         if self.forbids(each) and not each.raced:
             self.worst = sorted([*self.worst, each], key=self._size)[:_CANDIDATES]
 
-    def _size(self, each: Ended) -> tuple[int, int, int]:
+    def _size(self, each: ScheduleResult) -> tuple[int, int, int]:
         kinds = sum(bool(each.counts[kind]) for kind in self.asked.scenario.forbid)
         return -kinds, switches(each.schedule), len(each.schedule)
 
 
-def explored(target: Target, asked: Asked, fix: Strategy | None, tell: Tell) -> tuple[Part, ...]:
+def explored(target: Target, asked: ExplorationRequest, fix: Strategy | None, tell: Tell) -> tuple[Part, ...]:
     """An order worth showing: one that goes wrong, else one in which a session waits, else one that overlaps.
 
     Of those that go wrong the first in which, with the fix, a session visibly waits.

@@ -1,7 +1,7 @@
 """A part played on the server: each time the next frame is asked for, one step runs, and what is to be seen is read.
 
-A part's world (ground.Ground: a schema, sessions, a consumer) is made when its first frame is asked for and gone when
-its generator is closed, wherever that was.
+A part's world (world.ServerWorld: a schema, sessions, a consumer) is made when its first frame is asked for and gone
+when its generator is closed, wherever that was.
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ from racebench.demo.observer import SETTINGS, Observer
 from racebench.demo.telling import Part, Programme, Turn
 from racebench.exploration.actors import Actor, Poller, Writer, describe
 from racebench.exploration.actors import State as At
-from racebench.exploration.ground import Asked, Ended, Ground
+from racebench.exploration.outcome import ScheduleResult
+from racebench.exploration.request import ExplorationRequest
 from racebench.exploration.schedules import Step
+from racebench.exploration.world import ServerWorld
 from racebench.postgres.session import connect
 
 #: Steps of one turn: a session that is refused again and again must not keep a room waiting.
@@ -45,8 +47,8 @@ def rehearse(target: Target, programme: Programme) -> tuple[Programme, tuple[tup
 
 def play(target: Target, part: Part, act: int) -> Generator[Frame, None, None]:
     """Yield the frames of a part; each step runs when its frame is asked for."""
-    ends: list[Ended] = []
-    asked = Asked(
+    ends: list[ScheduleResult] = []
+    asked = ExplorationRequest(
         scenario=part.scenario,
         strategy=part.strategy,
         consumer=part.consumer,
@@ -55,10 +57,10 @@ def play(target: Target, part: Part, act: int) -> Generator[Frame, None, None]:
         reduce=False,
     )
     with contextlib.ExitStack() as stack:
-        ground = stack.enter_context(contextlib.closing(Ground(target, asked, ends.append)))
-        observer = Observer(connect(target, schema=ground.schema, settings=SETTINGS), part.scenario, ground.schema)
+        world = stack.enter_context(contextlib.closing(ServerWorld(target, asked, ends.append)))
+        observer = Observer(connect(target, schema=world.schema, settings=SETTINGS), part.scenario, world.schema)
         stack.callback(observer.close)
-        yield from _Playing(part, act, ground, observer, ends).frames()
+        yield from _Playing(part, act, world, observer, ends).frames()
 
 
 class _Lane:
@@ -109,17 +111,19 @@ def _at(lane: _Lane) -> At:
 
 
 class _Playing:
-    """One part on its ground."""
+    """One part on its world."""
 
-    def __init__(self, part: Part, act: int, ground: Ground, observer: Observer, ends: list[Ended]) -> None:
-        self._part, self._act, self._ground, self._observer, self._ends = part, act, ground, observer, ends
+    def __init__(
+        self, part: Part, act: int, world: ServerWorld, observer: Observer, ends: list[ScheduleResult]
+    ) -> None:
+        self._part, self._act, self._world, self._observer, self._ends = part, act, world, observer, ends
         self._number = 0
         self._beats = list(part.beats)
         self._on_script = True
         self._waited: dict[int, None] = {}
         self._blocked: set[int] = set()
         self._lanes: list[_Lane] = []
-        for actor in ground.stage.actors:
+        for actor in world.scheduler.sessions:
             if isinstance(actor, Writer):
                 lane = _Lane(actor, actor.session.script.statements, f"session {actor.number}")
             else:
@@ -130,12 +134,12 @@ class _Playing:
         self._names |= {part.sessions + 1: "The consumer"}
 
     def frames(self) -> Iterator[Frame]:
-        part, ground = self._part, self._ground
-        ground.begin()
+        part, world = self._part, self._world
+        world.begin()
         yield self._frame(part.opening, note=part.note)
         for number, turn in enumerate(part.turns, 1):
             yield from self._exactly(turn, number) if part.strict else self._as_far_as_it_goes(turn)
-        while able := [choice.session for choice in ground.choices()]:
+        while able := [choice.session for choice in world.choices()]:
             if part.strict:
                 left = ", ".join(f"s{session}" for session in able)
                 raise UsageProblem(f"the schedule ends before the sessions do: {left} can go on; explore again")
@@ -143,7 +147,7 @@ class _Playing:
         yield self._end()
 
     def _exactly(self, turn: Turn, number: int) -> Iterator[Frame]:
-        able = [choice.session for choice in self._ground.choices()]
+        able = [choice.session for choice in self._world.choices()]
         if turn.session not in able:
             can = ", ".join(f"s{each}" for each in able) or "nobody"
             raise UsageProblem(
@@ -175,8 +179,8 @@ class _Playing:
         )
 
     def _blockers(self, session: int) -> str:
-        pids = self._ground.stage.waits.get(self._ground.stage.actors[session - 1].pid, ())
-        names = {actor.pid: words.middle(self._names[actor.number]) for actor in self._ground.stage.actors}
+        pids = self._world.scheduler.waits.get(self._world.scheduler.sessions[session - 1].pid, ())
+        names = {actor.pid: words.middle(self._names[actor.number]) for actor in self._world.scheduler.sessions}
         return " and ".join(names.get(pid, f"backend {pid}") for pid in pids) or "its answer"
 
     def _step(self, session: int) -> Frame:
@@ -186,8 +190,8 @@ class _Playing:
             lane.afresh()
         at = lane.place(gate)
         self._number += 1
-        step = self._ground.watch(session)
-        for writer in self._ground.writers:
+        step = self._world.watch(session)
+        for writer in self._world.writers:
             if isinstance(writer, Writer) and not writer.session.alive:
                 raise DatabaseProblem(f"session {writer.number} lost its connection: {writer.session.message}")
         lane.at = at
@@ -249,10 +253,10 @@ class _Playing:
     def _frame(
         self, sentence: str, *, taken: Taken | None = None, note: str = "", losses: tuple[Loss, ...] | None = None
     ) -> Frame:
-        poller = self._ground.poller
+        poller = self._world.poller
         delivered = poller.delivered if poller is not None else []
         tables = self._observer.read(
-            self._ground.tenant, self._author, delivered, ended=losses is not None, polled=poller is not None
+            self._world.tenant, self._author, delivered, ended=losses is not None, polled=poller is not None
         )
         acting = taken.session if taken is not None else 0
         return Frame(
@@ -269,7 +273,7 @@ class _Playing:
         )
 
     def _reader(self, poller: Poller) -> Reader:
-        versions = {str(identity): version for identity, version, _ in self._observer.numbered(self._ground.tenant)}
+        versions = {str(identity): version for identity, version, _ in self._observer.numbered(self._world.tenant)}
         return Reader(
             name=poller.consumer.name,
             cursor=", ".join(f"{name} {clean(value)}" for name, value in poller.cursor.items()) or "none",
@@ -286,11 +290,11 @@ class _Playing:
 
     def _end(self) -> Frame:
         """Have the consumer read to the end, count what went wrong, and say it."""
-        poller = self._ground.poller
+        poller = self._world.poller
         if poller is not None:
             poller.answers.clear()
         before = len(poller.delivered) if poller is not None else 0
-        self._ground.end((), complete=True)
+        self._world.end((), complete=True)
         (ended,) = self._ends
         more = len(poller.delivered) - before if poller is not None else 0
         if poller is not None and more:
@@ -302,7 +306,7 @@ class _Playing:
             sentence = self._part.closing
         else:
             waited = [self._names[session] for session in self._waited]
-            again = [self._names[writer.number] for writer in self._ground.writers if writer.tries > 1]
+            again = [self._names[writer.number] for writer in self._world.writers if writer.tries > 1]
             sentence = words.closing(losses, waited, again, late=more)
         return self._frame(sentence, losses=losses)
 
@@ -310,7 +314,7 @@ class _Playing:
         if kind == "refused":
             return [
                 f"{words.middle(self._names[writer.number])} was refused, ERROR {writer.sqlstate}: its user's HTTP 500"
-                for writer in self._ground.writers
+                for writer in self._world.writers
                 if writer.sqlstate and writer.outcome.name == "FAIL"
             ]
         (table, *_) = self._frame("", losses=()).tables or (None,)

@@ -20,8 +20,8 @@ from racebench.core.errors import UsageProblem, one_line
 from racebench.core.model import Call, Outcome, Statement
 from racebench.exploration import inspection
 from racebench.exploration.actors import State, Stepping, Steps, describe
-from racebench.exploration.footprints import Footprint, calls, footprint
 from racebench.exploration.gates import Finished, Request, SessionThread, elsewhere
+from racebench.exploration.independence import Footprint, calls, footprint
 from racebench.postgres.compiler import begins, ends
 from racebench.workloads.callables import left_open, signature
 

@@ -19,9 +19,11 @@ from typing import Any
 from racebench.core.errors import UsageProblem
 from racebench.core.model import Verdict
 from racebench.core.target import Target
-from racebench.exploration.ground import Asked, Ended, Ground
+from racebench.exploration.outcome import ScheduleResult
+from racebench.exploration.request import ExplorationRequest
 from racebench.exploration.schedules import Schedule, Step
 from racebench.exploration.search import Diverged, Progress, chance, random_search, search
+from racebench.exploration.world import ServerWorld
 from racebench.workloads.digests import digest
 
 #: The share of a budget that goes to the exhaustive search, before schedules are drawn.
@@ -40,7 +42,7 @@ class Replayed:
     """
 
     steps: tuple[Step, ...]
-    ended: Ended
+    ended: ScheduleResult
     wrong: Mapping[str, int]
     prepared: tuple[str, ...] = ()
     broken: tuple[str, ...] = ()
@@ -55,7 +57,7 @@ class Explored:
     two sessions. `seconds` are the search's: without connecting, and without looking for a shorter witness.
     """
 
-    asked: Asked
+    asked: ExplorationRequest
     run: int = 0
     pruned: int = 0
     drawn: int = 0
@@ -76,11 +78,11 @@ class Explored:
     #: Triggers of the scenario's tables: what they do is inside a step, and not interleaved.
     triggers: tuple[str, ...] = ()
 
-    def forbids(self, each: Ended) -> bool:
+    def forbids(self, each: ScheduleResult) -> bool:
         """Whether a schedule broke what the scenario forbids."""
         return any(each.counts[kind] for kind in self.asked.scenario.forbid)
 
-    def add(self, each: Ended) -> None:
+    def add(self, each: ScheduleResult) -> None:
         """Count a schedule that is at its end."""
         self.run += not self.again
         self.outcomes[each.signature] += not self.again or not self.outcomes[each.signature]
@@ -137,7 +139,7 @@ def switches(schedule: Sequence[int]) -> int:
 
 def explore(
     target: Target,
-    asked: Asked,
+    asked: ExplorationRequest,
     tell: Callable[[Explored], None] = lambda _: None,
     found: Explored | None = None,
 ) -> Explored:
@@ -152,7 +154,7 @@ def explore(
     deadlocked: list[tuple[int, ...]] = []
     longest = 0
 
-    def ended(each: Ended) -> None:
+    def ended(each: ScheduleResult) -> None:
         nonlocal longest
         longest = max(longest, len(each.schedule))
         found.add(each)
@@ -167,32 +169,32 @@ def explore(
             tell(found)
             return not (
                 (asked.budget_s is not None and found.seconds > asked.budget_s * share)
-                or (asked.most is not None and found.run >= asked.most * share)
+                or (asked.max_schedules is not None and found.run >= asked.max_schedules * share)
                 or (asked.stop_at_first and found.anomalous > 0)
             )
 
         return go_on
 
-    with contextlib.closing(Ground(target, asked, ended)) as ground:
-        found.triggers = ground.triggers
+    with contextlib.closing(ServerWorld(target, asked, ended)) as world:
+        found.triggers = world.triggers
         started = time.monotonic()
-        progress = search(ground, reduce=asked.reduce, go_on=within(_EXHAUSTIVE_SHARE))
+        progress = search(world, reduce=asked.reduce, go_on=within(_EXHAUSTIVE_SHARE))
         found.pruned, found.complete = progress.pruned, progress.complete
         stopped = asked.stop_at_first and found.anomalous > 0
         if not found.complete and not stopped:
-            drawn = random_search(
-                ground, depth=asked.depth, steps=longest, random=Random(asked.seed), go_on=within(1.0)
-            )
+            drawn = random_search(world, depth=asked.depth, steps=longest, random=Random(asked.seed), go_on=within(1.0))
             found.drawn = drawn.run
-            found.chance = chance(sessions=len(ground.stage.actors), steps=longest, depth=asked.depth, runs=drawn.run)
+            found.chance = chance(
+                sessions=len(world.scheduler.sessions), steps=longest, depth=asked.depth, runs=drawn.run
+            )
         found.seconds = time.monotonic() - started
         found.again = True
-        found.complete &= _repeat(ground, raced, deadlocked, until=started + (asked.budget_s or float("inf")))
+        found.complete &= _repeat(world, raced, deadlocked, until=started + (asked.budget_s or float("inf")))
         if found.witness is not None and not stopped:
-            found.witness = _shortest(ground, found.witness, found.forbids)
+            found.witness = _shortest(world, found.witness, found.forbids)
         if found.witness is not None:
             try:
-                found.shown = _follow(ground, asked, found.witness)
+                found.shown = _follow(world, asked, found.witness)
             except UsageProblem as problem:
                 raise Diverged(
                     f"the order that went wrong takes another course when it is run again ({problem}): what is not "
@@ -202,7 +204,7 @@ def explore(
 
 
 def _repeat(
-    ground: Ground, raced: Sequence[tuple[int, ...]], deadlocked: Sequence[tuple[int, ...]], *, until: float
+    world: ServerWorld, raced: Sequence[tuple[int, ...]], deadlocked: Sequence[tuple[int, ...]], *, until: float
 ) -> bool:
     """Run again what might have come otherwise: whoever of two woken sessions was first, whoever a deadlock ended.
 
@@ -212,51 +214,55 @@ def _repeat(
     for schedule in tuple(raced) * _REPEATS:
         if time.monotonic() > until:
             return False
-        ground.follow_as_far_as_it_goes(schedule)
-    ground.order_victims(last_first=True)  # the server ended the first of them; now the other
+        world.follow_as_far_as_it_goes(schedule)
+    world.order_victims(last_first=True)  # the server ended the first of them; now the other
     for schedule in tuple(deadlocked):
         if time.monotonic() > until:
             return False
-        ground.follow_as_far_as_it_goes(schedule)
-    ground.order_victims()
+        world.follow_as_far_as_it_goes(schedule)
+    world.order_victims()
     return everything
 
 
-def shorten(target: Target, asked: Asked, witness: tuple[int, ...], kinds: Sequence[str]) -> tuple[int, ...]:
+def shorten(
+    target: Target, asked: ExplorationRequest, witness: tuple[int, ...], kinds: Sequence[str]
+) -> tuple[int, ...]:
     """Look for the shortest schedule of the same sessions in which one of these anomalies occurs."""
-    with contextlib.closing(Ground(target, asked, lambda _: None)) as ground:
-        return _shortest(ground, witness, lambda each: any(each.counts[kind] for kind in kinds))
+    with contextlib.closing(ServerWorld(target, asked, lambda _: None)) as world:
+        return _shortest(world, witness, lambda each: any(each.counts[kind] for kind in kinds))
 
 
-def _shortest(ground: Ground, witness: tuple[int, ...], wanted: Callable[[Ended], bool]) -> tuple[int, ...]:
+def _shortest(
+    world: ServerWorld, witness: tuple[int, ...], wanted: Callable[[ScheduleResult], bool]
+) -> tuple[int, ...]:
     """Look for a witness with fewer switches of session: all schedules with none, with one, and so on."""
     deadline = time.monotonic() + _SHORTENING_S
-    shorter: list[Ended] = []
-    ground.ended = lambda each: shorter.append(each) if wanted(each) else None
+    shorter: list[ScheduleResult] = []
+    world.ended = lambda each: shorter.append(each) if wanted(each) else None
     for most in range(switches(witness)):
-        search(ground, reduce=True, go_on=lambda _: not shorter and time.monotonic() < deadline, most_switches=most)
+        search(world, reduce=True, go_on=lambda _: not shorter and time.monotonic() < deadline, most_switches=most)
         if shorter:
             return min((each.schedule for each in shorter), key=lambda s: (switches(s), len(s)))
     return witness
 
 
-def replay(target: Target, asked: Asked, schedule: Sequence[int]) -> Replayed:
+def replay(target: Target, asked: ExplorationRequest, schedule: Sequence[int]) -> Replayed:
     """Run one schedule; raises UsageProblem at the first step that cannot be taken any more."""
-    with contextlib.closing(Ground(target, asked, lambda _: None)) as ground:
-        return _follow(ground, asked, schedule)
+    with contextlib.closing(ServerWorld(target, asked, lambda _: None)) as world:
+        return _follow(world, asked, schedule)
 
 
-def _follow(ground: Ground, asked: Asked, schedule: Sequence[int]) -> Replayed:
-    ends: list[Ended] = []
-    ground.ended = ends.append
+def _follow(world: ServerWorld, asked: ExplorationRequest, schedule: Sequence[int]) -> Replayed:
+    ends: list[ScheduleResult] = []
+    world.ended = ends.append
     try:
-        steps = tuple(ground.follow(schedule))
+        steps = tuple(world.follow(schedule))
     except UsageProblem:
-        if not ground.stage.deadlocked:
+        if not world.scheduler.deadlocked:
             raise
-        ground.order_victims(last_first=True)  # the server may have ended the other one of a deadlock
-        steps = tuple(ground.follow(schedule))
+        world.order_victims(last_first=True)  # the server may have ended the other one of a deadlock
+        steps = tuple(world.follow(schedule))
     (ended,) = ends
     wrong = {kind: count for kind, count in ended.counts.items() if count and kind in asked.scenario.forbid}
-    broken = ground.broken() if "violations" in wrong else ()
-    return Replayed(steps=steps, ended=ended, wrong=wrong, prepared=ground.prepared, broken=broken)
+    broken = world.broken() if "violations" in wrong else ()
+    return Replayed(steps=steps, ended=ended, wrong=wrong, prepared=world.prepared, broken=broken)

@@ -22,7 +22,7 @@ import psycopg
 from psycopg import generators, pq
 
 from racebench.core.errors import UsageProblem
-from racebench.exploration.backends import Backends
+from racebench.exploration.sessions.backends import Backends
 from racebench.workloads.callables import is_application, shown
 
 #: How long application code may take between two round trips, in seconds.

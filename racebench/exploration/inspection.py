@@ -9,8 +9,8 @@ import psycopg
 from psycopg import sql
 
 from racebench.core.model import Assign, Consumer, NumberedRows, Script, Sleep, Statement, Strategy
-from racebench.exploration.footprints import ANY_WRITE, COMMITTING, SERIALIZABLE, Footprint, footprint
-from racebench.exploration.footprints import calls as called
+from racebench.exploration.independence import ANY_WRITE, COMMITTING, SERIALIZABLE, Footprint, footprint
+from racebench.exploration.independence import calls as called
 from racebench.postgres.compiler import begins
 
 

@@ -17,7 +17,7 @@ from random import Random
 from typing import Any, Protocol
 
 from racebench.core.errors import UsageProblem
-from racebench.exploration.footprints import Footprint, independent
+from racebench.exploration.independence import Footprint, independent
 
 #: How often a path is tried that takes another course than before.
 _ATTEMPTS = 10

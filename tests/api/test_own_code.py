@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import applications as app
 import psycopg
 import pytest
 
+import applications as app
 import racebench
 from conftest import Command, UsersServer, wait_for
 from racebench.api import Bench, Exploration, RaceFound

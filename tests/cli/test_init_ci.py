@@ -14,9 +14,9 @@ from xml.etree import ElementTree as ET
 
 import pytest
 from ruamel.yaml import YAML
-from test_reports_ci import problems
 
 from conftest import Command
+from junit_dialect import problems
 from racebench.workloads import catalog
 
 GITHUB = ".github/workflows/racebench.yml"

@@ -166,7 +166,7 @@ def test_help_is_fast_and_reads_no_settings(racebench: Command, tmp_path: Path) 
         assert (done.returncode, done.stderr) == (0, "")
     assert racebench("list").returncode == 2
     program = (
-        "import sys; from racebench.cli import cli; cli.main(['run', '--help'], standalone_mode=False); "
+        "import sys; from racebench.cli.main import cli; cli.main(['run', '--help'], standalone_mode=False); "
         "print(sorted({'tomllib', 'rich', 'psycopg', 'numpy'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path)

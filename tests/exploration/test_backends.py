@@ -7,15 +7,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import applications as app
 import pytest
 from psycopg import pq
 
+import applications as app
 from conftest import wait_for
 from racebench.api import Bench, Exploration
 from racebench.core.model import Verdict
 from racebench.core.target import Target
-from racebench.exploration.backends import Backends
+from racebench.exploration.sessions.backends import Backends
 from racebench.postgres.session import connect
 
 NUMBERED = "SELECT number FROM orders"

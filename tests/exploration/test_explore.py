@@ -24,12 +24,13 @@ from racebench.core.model import Scenario, Statement, Verdict
 from racebench.core.target import Target
 from racebench.exploration import explorer, schedules
 from racebench.exploration.explorer import Explored, explore, replay, switches
-from racebench.exploration.footprints import Footprint, footprint, independent
-from racebench.exploration.ground import Asked, Ended
-from racebench.exploration.likeness import Pasts
+from racebench.exploration.independence import Footprint, footprint, independent
+from racebench.exploration.outcome import ScheduleResult
+from racebench.exploration.request import ExplorationRequest
 from racebench.exploration.schedules import Schedule
-from racebench.exploration.scripts import in_transactions
 from racebench.exploration.search import Choice, Diverged, Progress, chance, random_search, search
+from racebench.exploration.symmetry import Pasts
+from racebench.exploration.transactions import in_transactions
 from racebench.postgres.session import connect
 from racebench.workloads import catalog, scripts
 
@@ -241,7 +242,7 @@ def test_what_has_no_transaction_is_given_one_and_jumps_still_land() -> None:
 @pytest.fixture
 def find(embedded: Target, version_counter: Scenario) -> Callable[..., Explored]:
     def run(strategy: str, consumer: str | None = None, **more: object) -> Explored:
-        asked = Asked(
+        asked = ExplorationRequest(
             scenario=version_counter,
             strategy=version_counter.strategies[strategy],
             consumer=version_counter.consumers[consumer] if consumer else None,
@@ -330,12 +331,12 @@ def test_three_sessions_of_a_right_strategy_are_proved(find: Find) -> None:
 def test_what_a_consumer_still_holds_back_is_not_missed_and_proves_nothing(
     embedded: Target, version_counter: Scenario, consumer: str
 ) -> None:
-    asked = Asked(
+    asked = ExplorationRequest(
         scenario=version_counter,
         strategy=version_counter.strategies["advisory"],
         consumer=version_counter.consumers[consumer],
         polls=1,
-        most=20,
+        max_schedules=20,
     )
     found = explore(embedded, asked)
     assert found.counts["missed"] == 0
@@ -344,7 +345,7 @@ def test_what_a_consumer_still_holds_back_is_not_missed_and_proves_nothing(
 
 
 def test_a_search_out_of_budget_is_unknown_and_says_what_was_drawn(find: Find) -> None:
-    found = find("unique-retry", sessions=3, most=20, reduce=False)
+    found = find("unique-retry", sessions=3, max_schedules=20, reduce=False)
     assert found.verdict is Verdict.UNKNOWN
     assert not found.complete
     assert found.drawn > 0
@@ -363,7 +364,7 @@ def test_what_raced_and_was_not_repeated_proves_nothing(find: Find, monkeypatch:
 
 def test_nothing_is_left_on_the_server(embedded: Target, find: Find) -> None:
     find("naive", stop_at_first=True)
-    find("serializable-retry", most=10)
+    find("serializable-retry", max_schedules=10)
     with connect(embedded) as connection:
         schemas = connection.execute("SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'racebench%'").fetchone()
         sessions = connection.execute(
@@ -377,7 +378,7 @@ def test_every_shipped_strategy_is_told_right_from_broken(embedded: Target, name
     scenario = catalog.find_scenario(name)
     for strategy in scenario.strategies.values():
         consumer = scenario.consumers.get("cursor")
-        asked = Asked(scenario=scenario, strategy=strategy, consumer=consumer, polls=2)
+        asked = ExplorationRequest(scenario=scenario, strategy=strategy, consumer=consumer, polls=2)
         found = explore(embedded, asked)
         certain, possible = expected_kinds(strategy, [consumer] if consumer else [])
         wrong = {kind for kind in scenario.forbid if found.counts[kind]}
@@ -436,12 +437,12 @@ def test_both_victims_of_a_deadlock_are_tried(embedded: Target, crossed: Scenari
     class Watching(Explored):
         victims: ClassVar[Counter[tuple[int, ...]]] = Counter()
 
-        def add(self, each: Ended) -> None:
+        def add(self, each: ScheduleResult) -> None:
             if each.deadlocked:
                 self.victims[each.victims] += 1
             super().add(each)
 
-    asked = Asked(scenario=crossed, strategy=crossed.strategies["crossed"])
+    asked = ExplorationRequest(scenario=crossed, strategy=crossed.strategies["crossed"])
     found = explore(embedded, asked, found=Watching(asked=asked))
     assert found.complete
     assert found.verdict is Verdict.INVALID
@@ -450,7 +451,7 @@ def test_both_victims_of_a_deadlock_are_tried(embedded: Target, crossed: Scenari
 
 
 def test_a_deadlock_that_is_tried_again_is_no_harm(embedded: Target, crossed: Scenario) -> None:
-    found = explore(embedded, Asked(scenario=crossed, strategy=crossed.strategies["crossed-retry"]))
+    found = explore(embedded, ExplorationRequest(scenario=crossed, strategy=crossed.strategies["crossed-retry"]))
     assert found.verdict is Verdict.VALID
     assert found.complete
 
@@ -458,7 +459,7 @@ def test_a_deadlock_that_is_tried_again_is_no_harm(embedded: Target, crossed: Sc
 def test_start_up_code_is_explored_on_a_schema_of_its_own_each_time(embedded: Target) -> None:
     scenario = catalog.find_scenario("migration")
     broken, locked = (
-        explore(embedded, Asked(scenario=scenario, strategy=scenario.strategies[name], most=30))
+        explore(embedded, ExplorationRequest(scenario=scenario, strategy=scenario.strategies[name], max_schedules=30))
         for name in ("catalog-first", "locked")
     )
     assert broken.counts["refused"] > 0

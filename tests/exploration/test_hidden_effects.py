@@ -12,10 +12,10 @@ from racebench.core.errors import UsageProblem
 from racebench.core.model import Statement, Verdict
 from racebench.core.target import Target
 from racebench.exploration.explorer import Explored, explore
-from racebench.exploration.footprints import ANY_WRITE, SERIALIZABLE, Footprint, calls, footprint
-from racebench.exploration.ground import Asked
+from racebench.exploration.independence import ANY_WRITE, SERIALIZABLE, Footprint, calls, footprint
 from racebench.exploration.inspection import volatile_functions
-from racebench.exploration.scripts import in_transactions
+from racebench.exploration.request import ExplorationRequest
+from racebench.exploration.transactions import in_transactions
 from racebench.postgres.schemas import fresh_schema
 from racebench.postgres.session import connect
 from racebench.workloads import catalog, scripts
@@ -61,7 +61,9 @@ def duel(embedded: Target, tmp_path: Path) -> Duel:
         for name, content in texts.items():
             (tmp_path / name).write_text(content)
         scenario = catalog.find_scenario(str(tmp_path))
-        return explore(embedded, Asked(scenario=scenario, strategy=scenario.strategies["it"], reduce=reduce))
+        return explore(
+            embedded, ExplorationRequest(scenario=scenario, strategy=scenario.strategies["it"], reduce=reduce)
+        )
 
     return run
 
@@ -275,7 +277,10 @@ def test_a_trigger_may_compare_what_sessions_are_told_apart_by(embedded: Target,
     for name, content in texts.items():
         (tmp_path / name).write_text(content)
     scenario = catalog.find_scenario(str(tmp_path))
-    assert explore(embedded, Asked(scenario=scenario, strategy=scenario.strategies["it"])).verdict is Verdict.INVALID
+    assert (
+        explore(embedded, ExplorationRequest(scenario=scenario, strategy=scenario.strategies["it"])).verdict
+        is Verdict.INVALID
+    )
 
 
 def test_a_lock_that_a_script_leaves_behind_is_said_to_be_that(duel: Duel) -> None:

@@ -11,10 +11,10 @@ import pytest
 from racebench.core.model import Scenario, Verdict
 from racebench.core.target import Target
 from racebench.exploration.explorer import Explored, explore, replay
-from racebench.exploration.footprints import Footprint
-from racebench.exploration.ground import Asked
-from racebench.exploration.likeness import Pasts, alike, begin_is_seen
+from racebench.exploration.independence import Footprint
+from racebench.exploration.request import ExplorationRequest
 from racebench.exploration.search import Choice, search
+from racebench.exploration.symmetry import Pasts, alike, begin_is_seen
 from racebench.workloads import catalog, scripts
 
 VERSION_COUNTER = catalog.find_scenario("version-counter")
@@ -27,7 +27,7 @@ def look(embedded: Target) -> Look:
     def run(
         strategy: str, consumer: str | None = None, scenario: Scenario = VERSION_COUNTER, **more: object
     ) -> Explored:
-        asked = Asked(
+        asked = ExplorationRequest(
             scenario=scenario,
             strategy=scenario.strategies[strategy],
             consumer=scenario.consumers[consumer] if consumer else None,

@@ -263,7 +263,7 @@ def test_a_disk_that_fills_while_a_history_is_written_leaves_nothing_and_costs_n
 ) -> None:
     program = f"""
 import resource, sys
-sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+sys.path[:0] = {[str(folder) for folder in Path(__file__).parents[:2]]!r}
 from pathlib import Path
 from test_history import written
 from racebench.core.errors import RacebenchError
@@ -288,8 +288,9 @@ def test_a_history_that_cannot_be_kept_is_a_note_and_the_result_stands(racebench
         "def full(path, recorded):\n"
         "    raise RacebenchError(f'cannot write the history {path}: No space left on device; free some space')\n"
         "archive.write = full\n"
-        "from racebench.cli import _main\n"
-        "sys.exit(_main(['run', '-s', 'naive', '-n', '400', '--json', 'r.json']))\n"
+        "from racebench.cli.main import main\n"
+        "sys.argv[1:] = ['run', '-s', 'naive', '-n', '400', '--json', 'r.json']\n"
+        "main()\n"
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -328,12 +329,14 @@ print(os.listdir({str(tmp_path)!r}))
 def test_without_memory_the_check_fails_in_one_line(racebench: Command, tmp_path: Path) -> None:
     path = written(tmp_path)
     program = (
-        "import resource, sys, numpy, rich.console\n"
-        "from racebench import cli, offline, planning\n"
-        "from racebench.reports import checked\n"
+        "import contextlib, io, resource, sys\n"
+        "from racebench.cli.main import main\n"
+        f"sys.argv[1:] = ['check', {str(path)!r}]\n"
+        "with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):\n"
+        "    main()  # loads what it needs while there is memory\n"
         "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
         "resource.setrlimit(resource.RLIMIT_AS, (used + (1 << 20), used + (1 << 20)))\n"
-        f"sys.exit(cli._main(['check', {str(path)!r}]))\n"
+        "main()\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     if done.returncode:  # it may be enough, or not; never a count that is wrong

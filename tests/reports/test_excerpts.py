@@ -10,33 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from histories import Op, Poll, Row, history, naive_counts
-from judged import TWINS, result_of
-from racebench.core.model import Outcome, RunResult, Scenario
-from racebench.history import History, archive
-from racebench.history.about import About, Recorded
-from racebench.history.spill import Scratch
-from racebench.reports.excerpts import Excerpt, beside, witnesses
-from racebench.reports.excerpts.history import of_history
+from histories import Op, Poll, Row, history, long_history, naive_counts
+from judged import TWINS, excerpt_of, kept, result_of
+from racebench.core.model import Outcome, Scenario
+from racebench.history import History
+from racebench.reports.excerpts import beside, witnesses
 
 MS = 1_000_000
-FORBIDDEN = ("duplicates", "missed", "redelivered", "lost", "unexpected", "refused", "unnumbered")
-
-
-def excerpt_of(scenario: Scenario, past: History, *, most: int = 1000, result: RunResult | None = None) -> Excerpt:
-    with Scratch() as scratch:
-        found = of_history(past, result or result_of(scenario, "naive", past), scratch, most=most)
-    assert found is not None
-    return found
-
-
-def long_history(operations: int, *, twins: tuple[int, ...], workers: int = 4) -> History:
-    """Workers in turn, 1 ms each; of the operations in `twins` the number is that of the one before."""
-    ops = [
-        Op(((n % workers + 1) << 32) + n // workers, n * MS, (n + 2) * MS, n - (n in twins)) for n in range(operations)
-    ]
-    rows = [Row(n + 1, n - (n in twins), ops[n].id) for n in range(operations)]
-    return history(ops, rows, [Poll(tuple(range(1, operations + 1)), operations)], bits=32)
 
 
 @st.composite
@@ -136,14 +116,6 @@ def test_without_a_history_the_witnesses_are_all_there_is(version_counter: Scena
     }
     clean = history([Op(1, 0, 5, 1)], [Row(1, 1, 1)], [Poll((1,), 1)])
     assert witnesses.of_result(result_of(version_counter, "naive", clean)) is None
-
-
-def kept(folder: Path, result: RunResult, past: History, strategy: str = "naive") -> Path:
-    archive.write(
-        folder / str(result.history),
-        Recorded(history=past, about=About(scenario="version-counter", strategy=strategy, forbidden=FORBIDDEN)),
-    )
-    return folder / "result.json"
 
 
 def test_the_history_beside_the_document_is_used(version_counter: Scenario, tmp_path: Path) -> None:

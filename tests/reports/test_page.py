@@ -16,11 +16,10 @@ from typing import Any
 
 import html5lib
 import pytest
-from test_excerpts import excerpt_of, kept, long_history
 
 from conftest import RACEBENCH, Command
-from histories import Op, Poll, Row, history
-from judged import ENVIRONMENT, MS, TWINS, result_of
+from histories import Op, Poll, Row, history, long_history
+from judged import ENVIRONMENT, HOSTILE, MS, REFERENCE, TWINS, excerpt_of, kept, result_of, saved
 from measured import compared, run_of
 from racebench.analysis.thresholds import Held, Outcome
 from racebench.core.errors import UsageProblem
@@ -31,9 +30,7 @@ from racebench.reports.results import document, sources
 
 XHTML = "{http://www.w3.org/1999/xhtml}"
 SVG = "{http://www.w3.org/2000/svg}"
-REFERENCE = Path(__file__).parents[2] / "results" / "reference"
 ORDINARY = 300_000
-HOSTILE = "</script><script>alert(1)</script><!--<img src=x onerror=alert(2)>'\"&{{7*7}}{%x%}\x00\x1b[31m\u202e\ud800"
 
 
 def parsed(text: str) -> ET.Element:
@@ -65,12 +62,6 @@ def shown(tree: ET.Element) -> str:
 
     walk(tree)
     return " ".join("".join(parts).split())
-
-
-def saved(folder: Path, *results: RunResult, name: str = "result.json") -> sources.Source:
-    whole = document.Document(environment=ENVIRONMENT, created="2026-01-01T00:00:00Z", runs=results)
-    (folder / name).write_text(document.to_json(whole))
-    return sources.read(folder / name)
 
 
 def check_structure(text: str) -> ET.Element:

@@ -18,11 +18,9 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
-from test_excerpts import kept, long_history
-from test_page import HOSTILE, REFERENCE, saved
 
-from histories import Op, Poll, Row, history
-from judged import ENVIRONMENT, result_of
+from histories import Op, Poll, Row, history, long_history
+from judged import ENVIRONMENT, HOSTILE, REFERENCE, kept, result_of, saved
 from racebench.core.model import RunResult
 from racebench.demo.exports import page as demo_page
 from racebench.demo.frames import Frame, Lane, Line, State

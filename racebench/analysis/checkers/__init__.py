@@ -1,6 +1,6 @@
 """One file an anomaly: each is shown a whole History, piece by piece, and reports a Finding.
 
-To add one, add a file and a line here. No formatting. Counts follow the definitions in racebench.core.model.ANOMALIES. What
+To add one, add a file and a line here. No formatting. Counts follow the definitions in core.model.ANOMALIES. What
 concerns a consumer is checked for each consumer's log; what concerns numbers or operations' rows only if the scenario
 has numbered rows. Memory does not grow with the history: what must be kept of it is in scratch space.
 """

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from racebench.analysis.index import Evidence, RowChunk
+from racebench.analysis.index import Evidence
 from racebench.history.logs import is_one_of
 from racebench.history.rows import Row, described
 from racebench.history.spill import pieces
@@ -132,7 +132,7 @@ def _collect(found: dict[int, list[Row]], name: str, wanted: Array, records: Arr
 
 
 def _count(found: dict[tuple[int | None, int], Copies], records: Array, evidence: Evidence) -> None:
-    seen = RowChunk(evidence, records).first(0) != 0 if evidence.delivered else np.zeros(len(records), bool)
+    seen = evidence.chunk(records).first(0) != 0 if evidence.delivered else np.zeros(len(records), bool)
     for (tenant, version), copies in found.items():
         which = records["version"] == version
         if tenant is not None:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from racebench.analysis.index.row_chunk import RowChunk
 from racebench.analysis.index.survey import Survey
 from racebench.history import Chunk, Operations
 from racebench.history.records import NO_VERSION
 from racebench.history.spill import Scratch, gather, scatter
-
-if TYPE_CHECKING:
-    from racebench.analysis.index import RowChunk
 
 Array = npt.NDArray[Any]
 

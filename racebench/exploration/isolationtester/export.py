@@ -10,13 +10,13 @@ from collections.abc import Iterator, Sequence
 
 from racebench.core.errors import UsageProblem
 from racebench.exploration.explorer import Replayed
-from racebench.exploration.ground import Asked
+from racebench.exploration.request import ExplorationRequest
 from racebench.exploration.schedules import Step
 
 _SCHEMA = "racebench_witness"
 
 
-def spec(asked: Asked, replayed: Replayed, schedule: str) -> str:
+def spec(asked: ExplorationRequest, replayed: Replayed, schedule: str) -> str:
     """The text of a spec; raises UsageProblem for what a spec cannot hold: Python, a closing brace in its SQL."""
     if asked.strategy.calls or asked.scenario.setup:
         raise UsageProblem(f"{asked.strategy.name} is Python; a spec holds SQL alone, so it cannot be exported")

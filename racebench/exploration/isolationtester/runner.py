@@ -23,7 +23,7 @@ from racebench.core.errors import DatabaseProblem, one_line
 from racebench.core.signals import shielded
 from racebench.core.target import Target
 from racebench.exploration.isolationtester.specs import Kind, Spec, SpecSession, SpecStep, Turn
-from racebench.exploration.stage import released
+from racebench.exploration.scheduler import released
 from racebench.postgres.schemas import empty_schema, new_name
 from racebench.postgres.session import connect
 

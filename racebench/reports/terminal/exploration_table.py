@@ -13,7 +13,7 @@ from rich.text import Text
 
 from racebench.core.model import ANOMALIES, Verdict
 from racebench.exploration.explorer import Explored, Replayed
-from racebench.exploration.ground import Asked
+from racebench.exploration.request import ExplorationRequest
 from racebench.reports.results import explorations
 from racebench.reports.sentences import counted
 from racebench.reports.terminal import lanes
@@ -195,7 +195,7 @@ def markdown(results: Sequence[Reported]) -> str:
     return explorations.markdown([explorations.exploration(_published(result)) for result in results])
 
 
-def show_replay(console: Console, asked: Asked, replayed: Replayed, schedule: str) -> None:
+def show_replay(console: Console, asked: ExplorationRequest, replayed: Replayed, schedule: str) -> None:
     """Print a replay and what came of it."""
     for part in _shown(asked, replayed, schedule, ascii_only=console.options.ascii_only):
         _print(console, part)
@@ -206,7 +206,9 @@ def _print(console: Console, part: RenderableType) -> None:
     console.print(part, soft_wrap=isinstance(part, Text) and bool(part.no_wrap))
 
 
-def _shown(asked: Asked, replayed: Replayed, schedule: str, *, ascii_only: bool) -> Iterator[RenderableType]:
+def _shown(
+    asked: ExplorationRequest, replayed: Replayed, schedule: str, *, ascii_only: bool
+) -> Iterator[RenderableType]:
     wrong = ", ".join(counted(kind, count) for kind, count in replayed.wrong.items()) or "nothing wrong"
     consumer = f" (s{asked.sessions + 1} is consumer '{asked.consumer.name}')" if asked.consumer else ""
     yield Text()
@@ -220,20 +222,20 @@ def _shown(asked: Asked, replayed: Replayed, schedule: str, *, ascii_only: bool)
         yield Text(f"  {command}", style="dim", no_wrap=True)
 
 
-def _calls(asked: Asked) -> dict[str, str]:
+def _calls(asked: ExplorationRequest) -> dict[str, str]:
     """Which of several calls each session runs."""
     made = asked.strategy.calls
     return {f"s{number}": str(made[(number - 1) % len(made)]) for number in range(1, asked.sessions + 1) if made}
 
 
-def _replay(asked: Asked, schedule: str) -> str | None:
+def _replay(asked: ExplorationRequest, schedule: str) -> str | None:
     """The command that runs a schedule again; None for code that no command line can name."""
     if asked.scenario.restored and not asked.scenario.options:
         return None
     return " ".join(["racebench replay", f"'{schedule}'", *map(shlex.quote, asked.scenario.options)])
 
 
-def _headline(asked: Asked, environment: Mapping[str, Any]) -> str:
+def _headline(asked: ExplorationRequest, environment: Mapping[str, Any]) -> str:
     reader = f" and consumer '{asked.consumer.name}' polling {asked.polls} times" if asked.consumer else ""
     reduced = "" if asked.reduce else " · every order, without reduction"
     server = environment.get("server_version", "?")

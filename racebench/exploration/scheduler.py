@@ -22,18 +22,15 @@ from racebench.exploration.actors import Actor, State, describe
 #: 0.1 ms; asking in vain costs a question.
 _EAGER_S = 0.00012
 _PATIENCE_S = 0.00015
-#: How long a step may take before the exploration is given up, in seconds.
-MOST_SECONDS = 10.0
-
 _BLOCKERS = "SELECT pid, pg_blocking_pids(pid) FROM unnest(%s::int[]) AS pid"
 
 
-class Stage:
+class Scheduler:
     """The actors, and the connection that asks who waits for whom."""
 
-    def __init__(self, actors: Sequence[Actor], monitor: psycopg.Connection[Any], most_s: float = MOST_SECONDS) -> None:
-        self.actors = actors
-        self._most_s = most_s
+    def __init__(self, actors: Sequence[Actor], monitor: psycopg.Connection[Any], step_limit_s: float) -> None:
+        self.sessions = actors
+        self._step_limit_s = step_limit_s
         self._monitor = monitor
         #: Those that a step woke up, besides the one that took it.
         self.woken: list[Actor] = []
@@ -45,16 +42,16 @@ class Stage:
 
     def step(self, actor: Actor) -> None:
         """Have an actor at its gate go on, and wait until everybody is at rest."""
-        waiting = [each for each in self.actors if each.state is State.WAITING]
+        waiting = [each for each in self.sessions if each.state is State.WAITING]
         actor.advance()
         self.rest()
         self.woken = [each for each in waiting if each.state is not State.WAITING]
 
     def rest(self) -> None:
         """Wait until nobody's answer is under way. Raises DatabaseProblem if one never comes."""
-        deadline = time.monotonic() + self._most_s
+        deadline = time.monotonic() + self._step_limit_s
         self.waits = {}
-        while waiting := [actor for actor in self.actors if actor.state is State.WAITING]:
+        while waiting := [actor for actor in self.sessions if actor.state is State.WAITING]:
             arrived = [actor for actor in self._readable() if actor.state is State.WAITING]
             for actor in arrived:
                 actor.advance()
@@ -69,7 +66,7 @@ class Stage:
 
     def _readable(self) -> list[Actor]:
         # Anew each time: an application may go on over another connection. One that it closed has no socket.
-        by_socket = {socket: actor for actor in self.actors if (socket := actor.socket) >= 0}
+        by_socket = {socket: actor for actor in self.sessions if (socket := actor.socket) >= 0}
         # Not poll or epoll: their time-outs are whole milliseconds.
         sockets = list(by_socket)
         until = time.monotonic() + _EAGER_S
@@ -97,14 +94,14 @@ class Stage:
     def _at_rest(self, waiting: Sequence[Actor], blockers: Mapping[int, tuple[int, ...]]) -> bool:
         """Whether everyone who waits waits for somebody who is at a gate or at its end, however indirectly."""
         pids = {actor.pid for actor in waiting}
-        ours = {pid for actor in self.actors for pid in actor.pids}
+        ours = {pid for actor in self.sessions for pid in actor.pids}
         # A cycle is a deadlock: the server is about to end one of its sessions, so nobody is at rest.
         stuck = pids - released(pids, ours, blockers)
         self.deadlocked |= bool(stuck) and all(set(blockers.get(pid, ())) & stuck for pid in stuck)
         return not stuck
 
     def _give_up(self, waiting: Sequence[Actor], blockers: Mapping[int, tuple[int, ...]]) -> None:
-        ours = {pid for actor in self.actors for pid in actor.pids}
+        ours = {pid for actor in self.sessions for pid in actor.pids}
         for actor in waiting:
             strangers = [pid for pid in blockers.get(actor.pid, ()) if pid not in ours]
             why = (
@@ -113,31 +110,31 @@ class Stage:
                 else "no answer; --step-timeout allows more"
             )
             raise DatabaseProblem(
-                f"{actor.name}: '{describe(actor.gate)}' did not come to an end in {self._most_s:g} s: {why}"
+                f"{actor.name}: '{describe(actor.gate)}' did not come to an end in {self._step_limit_s:g} s: {why}"
             )
 
     def wait(self, steps: Any) -> Any:
         """Drive a generator of waits to its end; nobody else is in the way, or DatabaseProblem."""
-        deadline = time.monotonic() + self._most_s
+        deadline = time.monotonic() + self._step_limit_s
         try:
             while True:
                 next(steps)
                 while not self._readable():
                     if time.monotonic() > deadline:
                         raise DatabaseProblem(
-                            f"the consumer's last polls had no answer in {self._most_s:g} s, though nobody of this "
-                            "exploration is in the way"
+                            f"the consumer's last polls had no answer in {self._step_limit_s:g} s, though no session "
+                            "of this exploration blocks them"
                         )
         except StopIteration as done:
             return done.value
 
     def abandon(self) -> None:
         """End whatever anybody is in the middle of, the ones in the way first."""
-        while any(actor.state is not State.DONE for actor in self.actors):
-            for actor in self.actors:
+        while any(actor.state is not State.DONE for actor in self.sessions):
+            for actor in self.sessions:
                 if actor.state is State.READY:
                     actor.abandon()
-            if any(actor.state is State.WAITING for actor in self.actors):
+            if any(actor.state is State.WAITING for actor in self.sessions):
                 self.rest()
 
 

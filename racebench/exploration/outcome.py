@@ -40,6 +40,23 @@ class Judgement:
     signature: tuple[Any, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleResult:
+    """What one schedule came to: the anomalies, and a signature that is equal for equal outcomes of renamed sessions.
+
+    `raced`: a step woke up two sessions. `deadlocked`: sessions waited for each other; `victims`: the numbers of those
+    that the server then aborted. `swallowed`: SQLSTATEs of refused statements after which a call returned normally.
+    """
+
+    schedule: tuple[int, ...]
+    counts: Mapping[str, int]
+    signature: tuple[Any, ...]
+    raced: bool
+    deadlocked: bool = False
+    victims: tuple[int, ...] = ()
+    swallowed: tuple[str, ...] = ()
+
+
 class Judge:
     """Reads what a schedule left, by a connection of its own. Raises DatabaseProblem and ScenarioProblem."""
 

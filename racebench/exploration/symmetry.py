@@ -17,7 +17,7 @@ from typing import Any
 import psycopg
 
 from racebench.core.model import Assign, Branch, Pipeline, Script, Statement
-from racebench.exploration.footprints import Footprint
+from racebench.exploration.independence import Footprint
 
 #: Variables that differ from session to session. `operation` may be sent to the server, where it is a name.
 _OWN = frozenset({"client_id", "random_seed"})

@@ -12,7 +12,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from racebench.core.model import Assign, Branch, Jump, Pipeline, Script, Statement, Step
-from racebench.exploration.footprints import COMMITTING, Footprint, footprint
+from racebench.exploration.independence import COMMITTING, Footprint, footprint
 from racebench.postgres.compiler import begins, ends, opens
 from racebench.workloads import expressions
 

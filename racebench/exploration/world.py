@@ -1,10 +1,9 @@
-"""The world of a search on a server: a schema, its sessions on a stage, and fresh ground for every schedule."""
+"""The world of a search on a server: a schema, its sessions on a scheduler, and fresh world for every schedule."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import permutations
 from typing import Any
 
@@ -12,12 +11,12 @@ import psycopg
 from psycopg import sql
 
 from racebench.core.errors import DatabaseProblem, ScenarioProblem, UsageProblem
-from racebench.core.model import Consumer, Outcome, Scenario, Script, Strategy
+from racebench.core.model import Consumer, Outcome, Script
 from racebench.core.target import Target
 from racebench.exploration import gates
 from racebench.exploration.actors import Actor, Poller, State, Writer, describe, with_values
 from racebench.exploration.callers import Caller, Surroundings
-from racebench.exploration.footprints import Footprint, footprint
+from racebench.exploration.independence import Footprint, footprint
 from racebench.exploration.inspection import (
     after_begin,
     cached_sequences,
@@ -28,12 +27,13 @@ from racebench.exploration.inspection import (
     triggers,
     volatile_functions,
 )
-from racebench.exploration.judge import Judge
-from racebench.exploration.likeness import Pasts, alike, begin_is_seen, in_pipelines, warm
+from racebench.exploration.outcome import Judge, ScheduleResult
+from racebench.exploration.request import ExplorationRequest
+from racebench.exploration.scheduler import Scheduler
 from racebench.exploration.schedules import Step
-from racebench.exploration.scripts import in_transactions
 from racebench.exploration.search import Choice
-from racebench.exploration.stage import MOST_SECONDS, Stage
+from racebench.exploration.symmetry import Pasts, alike, begin_is_seen, in_pipelines, warm
+from racebench.exploration.transactions import in_transactions
 from racebench.postgres.schemas import application_name, fill, fresh_schema, new_name
 from racebench.postgres.session import Query, Session, connect
 from racebench.postgres.snapshot import Snapshot
@@ -54,53 +54,10 @@ _PARKED = {"idle_in_transaction_session_timeout": "0", "statement_timeout": "0",
 _HURRIED = {"synchronous_commit": "off"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """What to explore, and how far. `polls`: of the consumer; `budget_s` and `most`: when to stop, None for never.
+class ServerWorld:
+    """The world of a search: a schema on the server, its sessions on a scheduler, a fresh tenant for each schedule."""
 
-    `depth` and `seed` are of the random search that follows an exhaustive one that could not be finished. `schema`: the
-    name of the schema to make; None for a new one each time (an application may remember the first it was given).
-    `in_place`: it is there, with the application's own tables in it, and stays. `step_s`: how long a step may
-    go without an answer, and not for another session's sake.
-    """
-
-    scenario: Scenario
-    strategy: Strategy
-    consumer: Consumer | None = None
-    sessions: int = 2
-    polls: int = 3
-    reduce: bool = True
-    budget_s: float | None = None
-    most: int | None = None
-    stop_at_first: bool = False
-    depth: int = 3
-    seed: int = 0
-    schema: str | None = None
-    in_place: bool = False
-    step_s: float = MOST_SECONDS
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ended:
-    """One schedule at its end: what went wrong, and a signature that tells outcomes apart and sessions not.
-
-    `raced`: a step woke up two sessions; `deadlocked`: some waited in a circle; `victims`: whom the server then ended.
-    `swallowed`: errors that a call returned in spite of.
-    """
-
-    schedule: tuple[int, ...]
-    counts: Mapping[str, int]
-    signature: tuple[Any, ...]
-    raced: bool
-    deadlocked: bool = False
-    victims: tuple[int, ...] = ()
-    swallowed: tuple[str, ...] = ()
-
-
-class Ground:
-    """The world of a search: a schema on the server, its sessions on a stage, a fresh tenant for each schedule."""
-
-    def __init__(self, target: Target, asked: Asked, ended: Callable[[Ended], None]) -> None:
+    def __init__(self, target: Target, asked: ExplorationRequest, ended: Callable[[ScheduleResult], None]) -> None:
         self._target, self._asked, self.ended = target, asked, ended
         self._stack = contextlib.ExitStack()
         self._runs = 0
@@ -120,7 +77,7 @@ class Ground:
         return self._tenant
 
     def _open(self) -> None:
-        """Make the schema, the sessions and the stage; what was made is undone if the rest cannot be."""
+        """Make the schema, the sessions and the scheduler; what was made is undone if the rest cannot be."""
         with contextlib.ExitStack() as opening:
             self._set_up(opening)
             self._stack = opening.pop_all()
@@ -197,7 +154,7 @@ class Ground:
             connection = connect(target, schema=schema, application_name=named, settings=hurried)
             self._before = Session(connection, asked.scenario.explore)
             stack.callback(self._before.close)
-        self.stage = Stage(actors, monitor, asked.step_s)
+        self.scheduler = Scheduler(actors, monitor, asked.step_s)
         self._cached = cached_sequences(monitor, schema)
         self._inspect(script, consumers)
         self.order_victims()
@@ -250,7 +207,7 @@ class Ground:
             self._open()
         self._runs += 1
         self._tenant += 1
-        self._raced = self.stage.deadlocked = False
+        self._raced = self.scheduler.deadlocked = False
         self._taken = []
         self._pasts = Pasts()
         if self._before is not None:
@@ -264,7 +221,7 @@ class Ground:
             self.poller.polls = self._asked.polls
         if self._cached:
             warm([each.session.connection for each in self.writers if isinstance(each, Writer)], self._cached)
-        for actor in self.stage.actors:
+        for actor in self.scheduler.sessions:
             actor.start(self._tenant, self._runs)
 
     def choices(self) -> Sequence[Choice]:
@@ -275,7 +232,7 @@ class Ground:
                 self._like(actor),
                 actor.sends,
             )
-            for actor in self.stage.actors
+            for actor in self.scheduler.sessions
             if actor.state is State.READY
         ]
 
@@ -289,21 +246,21 @@ class Ground:
         return actor.like, past, actor.memory, actor.sends
 
     def take(self, session: int) -> Footprint | None:
-        actor = self.stage.actors[session - 1]
+        actor = self.scheduler.sessions[session - 1]
         glued = self._asked.reduce and self._glues and isinstance(actor, Writer) and _is_begin(actor)
         self._step(actor)
-        others = bool(self.stage.woken)
+        others = bool(self.scheduler.woken)
         if glued and actor.state is State.READY:
             self._step(actor)
-            others |= bool(self.stage.woken)
+            others |= bool(self.scheduler.woken)
         # What went on because of it may have committed, and what was refused has rolled back.
         return Footprint.ANYTHING if others or (isinstance(actor, Writer) and actor.sqlstate) else None
 
     def _step(self, actor: Actor) -> None:
         self._taken.append(actor.number)
         touches, tries = self._touches(actor), [writer.tries for writer in self.writers]
-        self.stage.step(actor)
-        self._raced |= len(self.stage.woken) > 1
+        self.scheduler.step(actor)
+        self._raced |= len(self.scheduler.woken) > 1
         again = {writer.number for writer, before in zip(self.writers, tries, strict=True) if writer.tries > before}
         self._pasts.took(actor.number, touches, undone=actor.number in again, waits=actor.state is State.WAITING)
         for session in again if self._forgets else ():
@@ -312,17 +269,17 @@ class Ground:
     def end(self, schedule: Sequence[int], *, complete: bool) -> None:  # noqa: ARG002 - BEGINs are steps of their own
         if not complete:
             if not self._asked.strategy.calls:
-                self.stage.abandon()
+                self.scheduler.abandon()
                 return
             self._run_out()
-        if waiting := [actor.name for actor in self.stage.actors if actor.state is State.WAITING]:
+        if waiting := [actor.name for actor in self.scheduler.sessions if actor.state is State.WAITING]:
             if self._asked.strategy.calls:
                 raise UsageProblem(
                     f"{' and '.join(waiting)} wait for each other over several connections, which the server does not "
                     "see: use one connection in a call"
                 )
-            holders = {pid for pids in self.stage.waits.values() for pid in pids}
-            held = [actor.name for actor in self.stage.actors if actor.pid in holders]
+            holders = {pid for pids in self.scheduler.waits.values() for pid in pids}
+            held = [actor.name for actor in self.scheduler.sessions if actor.pid in holders]
             raise UsageProblem(
                 f"{' and '.join(waiting)} cannot go on, though {' and '.join(held)} came to the end of the script: it "
                 "leaves a lock of its session behind; have it unlock what it locks, in the same try"
@@ -332,7 +289,7 @@ class Ground:
 
     def _run_out(self) -> None:
         """Have calls come to their ends by themselves: only the application knows what it has to put back."""
-        while ready := [actor for actor in self.stage.actors if actor.state is State.READY]:
+        while ready := [actor for actor in self.scheduler.sessions if actor.state is State.READY]:
             self._step(ready[0])
 
     def follow(self, schedule: Sequence[int]) -> list[Step]:
@@ -342,7 +299,7 @@ class Ground:
         for number, session in enumerate(schedule, 1):
             able = [choice.session for choice in self.choices()]
             if session not in able:
-                self.stage.abandon()
+                self.scheduler.abandon()
                 can = ", ".join(f"s{each}" for each in able) or "nobody"
                 raise UsageProblem(
                     f"the schedule cannot be followed: at step {number} s{session} cannot go on, {can} can; "
@@ -350,7 +307,7 @@ class Ground:
                 )
             steps.append(self.watch(session))
         if left := [f"s{choice.session}" for choice in self.choices()]:
-            self.stage.abandon()
+            self.scheduler.abandon()
             raise UsageProblem(f"the schedule ends before the sessions do: {', '.join(left)} can go on")
         self.end(schedule, complete=True)
         return steps
@@ -364,12 +321,12 @@ class Ground:
             session = rest.pop(0) if rest and rest[0] in able else able[0]
             if session != (schedule[len(self._taken)] if len(self._taken) < len(schedule) else None):
                 rest = []
-            self._step(self.stage.actors[session - 1])
+            self._step(self.scheduler.sessions[session - 1])
         self.end(schedule, complete=True)
 
     def watch(self, session: int) -> Step:
         """Have a session that can go on take its step, and say what happened."""
-        actors = self.stage.actors
+        actors = self.scheduler.sessions
         for each in actors:
             each.answers.clear()
         actor = actors[session - 1]
@@ -383,7 +340,7 @@ class Ground:
             answered=tuple(actor.answers),
             where=where,
             literal=literal,
-            waits_for=tuple(by_pid.get(pid, str(pid)) for pid in self.stage.waits.get(actor.pid, ()))
+            waits_for=tuple(by_pid.get(pid, str(pid)) for pid in self.scheduler.waits.get(actor.pid, ()))
             if actor.state is State.WAITING
             else (),
             went_on=tuple((each.name, tuple(each.answers)) for each in waiting if each.state is not State.WAITING),
@@ -407,14 +364,14 @@ class Ground:
         isolation = None if isinstance(actor, Poller) else self._asked.strategy.isolation
         return footprint(actor.gate, isolation=isolation, volatile=self._volatile)
 
-    def _conclude(self, schedule: tuple[int, ...]) -> Ended:
-        found = self._judge.judge(self.writers, self.poller, self._tenant, self.stage.wait)
-        return Ended(
+    def _conclude(self, schedule: tuple[int, ...]) -> ScheduleResult:
+        found = self._judge.judge(self.writers, self.poller, self._tenant, self.scheduler.wait)
+        return ScheduleResult(
             schedule=schedule,
             counts=found.counts,
             signature=found.signature,
             raced=self._raced,
-            deadlocked=self.stage.deadlocked,
+            deadlocked=self.scheduler.deadlocked,
             victims=tuple(w.number for w in self.writers if w.deadlocks),
             swallowed=tuple(w.swallowed for w in self.writers if w.swallowed),
         )

@@ -1,0 +1,36 @@
+"""What an exploration is asked to do. Checked by those who make it (the command line, the API), not here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from racebench.core.model import Consumer, Scenario, Strategy
+
+#: The default time limit for a step that is not blocked by another session, in seconds.
+STEP_LIMIT_S = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExplorationRequest:
+    """What to explore, and how far. `polls`: of the consumer; `budget_s` and `max_schedules`: None for no limit.
+
+    `depth` and `seed` belong to the random search that follows an exhaustive search that was not finished. `schema`:
+    the name of the schema to create; None for a new name each time (an application may remember the first it was
+    given). `in_place`: the schema exists, with the application's own tables in it, and stays. `step_s`: the time limit,
+    in seconds, for a step that is not blocked by another session.
+    """
+
+    scenario: Scenario
+    strategy: Strategy
+    consumer: Consumer | None = None
+    sessions: int = 2
+    polls: int = 3
+    reduce: bool = True
+    budget_s: float | None = None
+    max_schedules: int | None = None
+    stop_at_first: bool = False
+    depth: int = 3
+    seed: int = 0
+    schema: str | None = None
+    in_place: bool = False
+    step_s: float = STEP_LIMIT_S

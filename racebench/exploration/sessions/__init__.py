@@ -1,0 +1,1 @@
+"""The kinds of sessions that an exploration runs, one file a kind."""
