@@ -14,8 +14,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from racebench.cli.exploring import read_schedule
-from racebench.cli.planning import check_file, target_of
+from racebench.cli.files import check_file
+from racebench.cli.options import TargetOptions
+from racebench.cli.replaying import read_schedule
+from racebench.cli.servers import Server, server_of
 from racebench.core.errors import DatabaseProblem, UsageProblem, suggest
 from racebench.core.model import Consumer, Scenario, Strategy
 from racebench.core.target import Target
@@ -27,8 +29,6 @@ from racebench.demo.shown import Shown, schedule
 from racebench.demo.telling import Part, Programme, Telling, Turn
 from racebench.exploration.request import ExplorationRequest
 from racebench.postgres import environment
-from racebench.postgres.embedded import EmbeddedServer
-from racebench.postgres.external import check_usable
 from racebench.reports.results.document import write_atomically
 from racebench.reports.terminal import progress
 from racebench.workloads import catalog
@@ -51,13 +51,17 @@ class Demonstration:
     parts: tuple[Part, ...]
     asked: ExplorationRequest | None
     fix: Strategy | None
-    target: Target | None
-    server_version: int
+    server: Server
     format: str | None
     output: Path | None
     pace: float
     notes: bool
     scenario: str | None
+
+    @property
+    def sessions(self) -> int:
+        """The most sessions of a part, without its consumer."""
+        return max([part.sessions for part in self.parts] + [self.asked.sessions if self.asked else 0])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,8 +100,7 @@ def plan(
     notes: bool,
     export: str | None,
     output: str | None,
-    server: str,
-    dsn: str | None,
+    target: TargetOptions,
 ) -> Demonstration:
     """Check the options of `demo`; raises UsageProblem for the first that cannot be carried out."""
     format_, path = _destination(export, output)
@@ -109,8 +112,7 @@ def plan(
         parts=wanted.parts,
         asked=wanted.asked,
         fix=catalog.find_strategy(where, cure) if cure is not None else None,
-        target=target_of(dsn),
-        server_version=int(server),
+        server=server_of(target),
         format=format_,
         output=path,
         pace=2.0 if autoplay is None else autoplay,
@@ -232,7 +234,7 @@ def ready(made: Demonstration, tell: Tell) -> Iterator[Ready]:
     """
     with contextlib.ExitStack() as stack:
         tell("starting PostgreSQL", 0.0)
-        target = _target(made, stack)
+        target = stack.enter_context(made.server.opened(made.sessions + 1 + _EXTRA_CONNECTIONS))
         _check_versions(made, target)
         parts = made.parts
         if made.asked is not None:
@@ -251,15 +253,6 @@ def ready(made: Demonstration, tell: Tell) -> Iterator[Ready]:
             scenario=made.scenario,
         )
         yield Ready(target=target, programme=programme, shown=shown)
-
-
-def _target(made: Demonstration, stack: contextlib.ExitStack) -> Target:
-    sessions = max([part.sessions for part in made.parts] + [made.asked.sessions if made.asked else 0])
-    connections = sessions + 1 + _EXTRA_CONNECTIONS
-    if made.target is None:
-        return stack.enter_context(EmbeddedServer(version=made.server_version, connections=connections))
-    check_usable(made.target, connections)
-    return made.target
 
 
 def _check_versions(made: Demonstration, target: Target) -> None:
@@ -297,9 +290,8 @@ def _has_terminal(console: Console) -> bool:
 
 
 def _check_size(made: Demonstration) -> None:
-    sessions = max([part.sessions for part in made.parts] + [made.asked.sessions if made.asked else 0])
     width, height = os.get_terminal_size(sys.stdout.fileno())
-    if problem := screen.too_small(width, height, sessions + 1):
+    if problem := screen.too_small(width, height, made.sessions + 1):
         raise UsageProblem(f"{problem}: enlarge the window, or print it: racebench demo … | cat")
 
 

@@ -30,7 +30,7 @@ class Gates:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """What a result says about anomalies: the forbidden kinds, the verdict, and a count of each kind, None if unknown."""
+    """What a result says about anomalies. `counts` has every kind; None is a kind that the result cannot show."""
 
     forbidden: Sequence[str]
     counts: Mapping[str, int | None]

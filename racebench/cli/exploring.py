@@ -1,330 +1,232 @@
-"""`explore` and `replay`: from options to what was found, saved as it goes."""
+"""The request of explore, how it is carried out, and the documents of its results, saved after each."""
 
 from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import click
+
 from racebench import api
-from racebench.cli.planning import anomalies, check_file, target_of
+from racebench.cli.console import application_prints_to_stderr, console, publish
+from racebench.cli.exit_codes import Finding, Gates, exit_code, gates_of
+from racebench.cli.files import ResultFiles, result_files
+from racebench.cli.options import ExplorationOptions, GateOptions, OutputOptions, SubjectOptions, TargetOptions
+from racebench.cli.requests import find_scenario
+from racebench.cli.servers import Server, server_of
 from racebench.core.errors import ExitCode, UsageProblem
-from racebench.core.model import Consumer, Scenario, Verdict
-from racebench.core.signals import shielded
+from racebench.core.model import Consumer, Scenario
+from racebench.core.signals import interruptible, shielded
 from racebench.core.target import Target
-from racebench.exploration import explorer, schedules
-from racebench.exploration.explorer import Explored, Replayed
-from racebench.exploration.isolationtester import runner, specs
+from racebench.exploration import explorer
+from racebench.exploration.explorer import Explored
 from racebench.exploration.request import ExplorationRequest
-from racebench.exploration.schedules import Schedule
+from racebench.load.campaign import Progress
 from racebench.postgres import environment
-from racebench.postgres.embedded import EmbeddedServer
-from racebench.postgres.external import check_usable
 from racebench.postgres.requirements import for_consumer, for_strategy, refused
 from racebench.postgres.schemas import new_name
-from racebench.reports.results.document import check_writable, now, write_atomically
+from racebench.reports.results.document import now, write_atomically
 from racebench.reports.results.explorations import Explorations, to_json
-from racebench.reports.terminal import exploration_table as report
+from racebench.reports.terminal import exploration_table, progress
+from racebench.reports.terminal.exploration_table import Reported
 from racebench.workloads import ad_hoc, catalog
 
-#: Connections beside the sessions: to ask who waits for whom, to prepare each schedule, to make and drop the schema.
-_EXTRA_CONNECTIONS = 3
+#: Connections beside the sessions: to ask who waits for whom, to prepare each schedule, to create and drop the schema.
+EXTRA_CONNECTIONS = 3
 
-#: Anomalies that a handful of operations does not show.
-_NOT_COUNTED = frozenset({"gaps", "inversions"})
-
-Progress = Callable[[str, float], None]
-
-
-@dataclass(slots=True, kw_only=True)
-class Exploring:
-    """What a command is going to explore, and, as it goes, what it has found."""
-
-    asked: tuple[ExplorationRequest, ...]
-    target: Target | None
-    server_version: int
-    json_path: str | None
-    folder: Path | None
-    fail_on: tuple[str, ...]
-    expect_race: bool
-    named: frozenset[str]
-    created: str = field(default_factory=now)
-    environment: Mapping[str, Any] = field(default_factory=dict)
-    results: list[report.Reported] = field(default_factory=list)
-    left_out: list[str] = field(default_factory=list)
-    finished: bool = False
-    saved: Path | None = None
-    #: An application that has connected once goes on where it was.
-    schema: str = field(default_factory=new_name)
-
-    def document(self) -> Explorations:
-        """What has been found so far, as a document."""
-        return report.document(self.results, self.environment, self.created, complete=self.finished)
-
-    def json(self) -> str:
-        """The document as JSON."""
-        return to_json(self.document())
-
-
-def plan(
-    *,
-    scenario: str | None,
-    call: Sequence[str] = (),
-    setup: Sequence[str] = (),
-    invariant: Sequence[str] = (),
-    strategies: Sequence[str],
-    sessions: int,
-    consumer: str | None,
-    polls: int,
-    no_reduction: bool,
-    budget: float | None,
-    max_schedules: int | None,
-    depth: int,
-    seed: int | None,
-    stop_at_first: bool,
-    step_timeout: float,
-    server: str,
-    dsn: str | None,
-    json_path: str | None,
-    results: str,
-    no_save: bool,
-    fail_on: str | None,
-    expect: str | None,
-) -> Exploring:
-    """Check the options of `explore`; raises UsageProblem for the first that cannot be carried out."""
-    found = ad_hoc.find(scenario, called=call, setup=setup, invariants=invariant)
-    readers: tuple[Consumer | None, ...] = (None,)
-    if consumer not in (None, "none"):
-        readers = catalog.find_consumers(found, [str(consumer)]) or (None,)
-    made = Exploring(
-        asked=tuple(
-            ExplorationRequest(
-                scenario=found,
-                strategy=strategy,
-                consumer=reader,
-                sessions=sessions,
-                polls=polls,
-                reduce=not no_reduction,
-                budget_s=budget,
-                max_schedules=max_schedules,
-                stop_at_first=stop_at_first,
-                depth=depth,
-                step_s=step_timeout,
-                seed=secrets.randbelow(2**32) if seed is None else seed,
-            )
-            for strategy in catalog.find_strategies(found, strategies or ["all"])
-            for reader in readers
-            if reader is None or reader.fits(strategy)
-        ),
-        target=target_of(dsn),
-        server_version=int(server),
-        json_path=json_path,
-        folder=None if no_save else Path(results),
-        fail_on=anomalies(fail_on),
-        expect_race=expect == "race",
-        named=frozenset((*strategies, *([consumer] if consumer else ()))),
-    )
-    _counted(made.fail_on)
-    if not made.asked:
-        raise UsageProblem(f"consumer '{consumer}' cannot read what these strategies write; choose another")
-    if json_path is not None and json_path != "-":
-        check_file("--json", Path(json_path))
-    if made.folder is not None:
-        check_writable(made.folder)
-    return made
-
-
-def run(made: Exploring, progress: Progress) -> None:
-    """Explore one after the other, adding to `made.results`; what an interruption leaves is there too."""
-    with contextlib.ExitStack() as stack:
-        progress("starting PostgreSQL", 0.0)
-        target = _target(made, stack, max(each.sessions for each in made.asked))
-        consumers = [each.consumer for each in made.asked if each.consumer is not None]
-        made.environment = environment.describe(target, {name for each in consumers for name in each.requires})
-        scenario = stack.enter_context(ad_hoc.ready(made.asked[0].scenario, target, made.schema))
-        if scenario is not made.asked[0].scenario:
-            made.asked = tuple(_with(each, scenario, made.schema) for each in made.asked)
-        asked = _possible(made, target)
-        for number, each in enumerate(asked):
-            found = Explored(asked=each)
-
-            def tell(now_found: Explored, share: float = number / len(asked)) -> None:
-                rate = now_found.run / now_found.seconds if now_found.seconds else 0.0
-                name, wrong = now_found.asked.strategy.name, now_found.anomalous
-                progress(f"{name}: {now_found.run:,} ({rate:,.0f}/s), {wrong:,} wrong", share)
-
-            failed = True
-            try:
-                explorer.explore(target, each, tell, found)
-                failed, made.finished = False, number + 1 == len(asked)
-            finally:
-                if found.run:
-                    result = api.reported(target, found, failed=failed)
-                    with shielded():  # so that --json's file and the results folder tell the same
-                        made.results.append(result)
-                        save(made)
-
-
-def _with(asked: ExplorationRequest, scenario: Scenario, schema: str) -> ExplorationRequest:
-    """What to explore, of a scenario whose callables have been imported."""
-    return replace(asked, scenario=scenario, strategy=scenario.strategies[asked.strategy.name], schema=schema)
-
-
-def _possible(made: Exploring, target: Target) -> Sequence[ExplorationRequest]:
-    """Less what this server is too old for, or not set up for: an error if it was asked for by name."""
-
-    def lacks(name: str, lack: str) -> bool:
-        return refused(name, lack, made.named, made.left_out)
-
-    return [
-        each
-        for each in made.asked
-        if not lacks(each.strategy.name, for_strategy(each.strategy, made.environment, target.label))
-        and not (each.consumer and lacks(each.consumer.name, for_consumer(each.consumer, made.environment)))
-    ]
-
-
-def _target(made: Exploring, stack: contextlib.ExitStack, sessions: int) -> Target:
-    connections = sessions + 1 + _EXTRA_CONNECTIONS
-    if made.target is None:
-        return stack.enter_context(EmbeddedServer(version=made.server_version, connections=connections))
-    check_usable(made.target, connections)
-    return made.target
-
-
-def save(made: Exploring) -> None:
-    """Write what there is so far, whole or not at all."""
-    text = made.json() + "\n"
-    if made.json_path is not None and made.json_path != "-":
-        write_atomically(Path(made.json_path), text)
-    if made.folder is not None:
-        stamp = made.created.replace(":", "").replace("-", "")
-        scenario = made.asked[0].scenario.name
-        path = made.saved or made.folder / f"{stamp}-{scenario}-explored-{secrets.token_hex(3)}.json"
-        write_atomically(path, text)
-        made.saved = path
-
-
-def exit_code(made: Exploring) -> int:
-    """As `run` has them: 0, or 3 and 5 as --fail-on and --expect ask."""
-    raced = [_raced(result.found.asked, result.found.counts, made.fail_on) for result in made.results]
-    if made.expect_race:
-        return ExitCode.OK if all(raced) else ExitCode.ANOMALY
-    if not made.fail_on:
-        return ExitCode.OK
-    if any(raced):
-        return ExitCode.ANOMALY
-    unknown = any(result.found.verdict is Verdict.UNKNOWN for result in made.results)
-    return ExitCode.INCONCLUSIVE if unknown else ExitCode.OK
-
-
-def _raced(asked: ExplorationRequest, counts: Mapping[str, int], fail_on: Sequence[str]) -> bool:
-    kinds = asked.scenario.forbid if tuple(fail_on) in ((), ("any",)) else fail_on
-    return any(counts[kind] for kind in kinds)
-
-
-def _counted(fail_on: Sequence[str]) -> None:
-    """Refuse to look for what a schedule does not show: that would pass, whatever happened."""
-    if missing := [kind for kind in fail_on if kind in _NOT_COUNTED]:
-        raise UsageProblem(f"--fail-on: {missing[0]} are not counted in schedules; `racebench run` counts them")
+#: Kinds of anomaly that the few operations of a schedule do not show.
+NOT_COUNTED = frozenset({"gaps", "inversions"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rerun:
-    """A schedule that was run again, or the shorter one that was asked for, and the exit code it earns."""
+class Exploring:
+    """What explore is asked for, checked: one exploration for each strategy.
 
-    asked: ExplorationRequest
-    replayed: Replayed
-    schedule: Schedule
-    exit_code: int
-
-
-def replay(
-    text: str,
-    *,
-    scenario: str | None,
-    server: str,
-    dsn: str | None,
-    minimize: bool,
-    step_timeout: float,
-    fail_on: str | None,
-    expect: str | None,
-    call: Sequence[str] = (),
-    setup: Sequence[str] = (),
-    invariant: Sequence[str] = (),
-) -> Rerun:
-    """Run a schedule once more; raises UsageProblem if the script is another now or the server does not follow.
-
-    `minimize`: run instead the shortest that is found to show the same.
+    `named`: the strategies and the consumer that were asked for by name; one that the server cannot run is an error.
     """
-    schedule, kinds = schedules.parse(text), anomalies(fail_on)
-    _counted(kinds)
-    own_code = bool(call) or (scenario is not None and ad_hoc.is_sql_file(scenario))
-    found = ad_hoc.find(
-        scenario or (None if own_code else schedule.scenario), called=call, setup=setup, invariants=invariant
+
+    scenario: Scenario
+    explorations: tuple[ExplorationRequest, ...]
+    server: Server
+    files: ResultFiles
+    gates: Gates
+    named: frozenset[str]
+
+    @property
+    def connections(self) -> int:
+        """The most connections that are open at the same time: sessions, a consumer, and what watches them."""
+        return max(request.sessions for request in self.explorations) + 1 + EXTRA_CONNECTIONS
+
+
+def request_of(
+    subject: SubjectOptions,
+    options: ExplorationOptions,
+    target: TargetOptions,
+    output: OutputOptions,
+    gates: GateOptions,
+) -> Exploring:
+    """The request of explore; makes the results folder. Raises UsageProblem for the first invalid option."""
+    scenario = find_scenario(subject)
+    consumers: tuple[Consumer | None, ...] = (None,)
+    if options.consumer not in (None, "none"):
+        consumers = catalog.find_consumers(scenario, [str(options.consumer)]) or (None,)
+    seed = secrets.randbelow(2**32) if options.seed is None else options.seed
+    explorations = tuple(
+        ExplorationRequest(
+            scenario=scenario,
+            strategy=strategy,
+            consumer=consumer,
+            sessions=options.sessions,
+            polls=options.polls,
+            reduce=not options.no_reduction,
+            budget_s=options.budget,
+            max_schedules=options.max_schedules,
+            stop_at_first=options.stop_at_first,
+            depth=options.depth,
+            step_s=options.step_timeout,
+            seed=seed,
+        )
+        for strategy in catalog.find_strategies(scenario, subject.strategies or ["all"])
+        for consumer in consumers
+        if consumer is None or consumer.fits(strategy)
     )
-    made = replace(_nothing(server, dsn), fail_on=kinds, expect_race=expect == "race")
+    request = Exploring(
+        scenario=scenario,
+        explorations=explorations,
+        server=server_of(target),
+        files=result_files(output, f"{scenario.name}-explored"),
+        gates=gates_of(gates, not_counted=NOT_COUNTED),
+        named=frozenset((*subject.strategies, *([options.consumer] if options.consumer else ()))),
+    )
+    if not request.explorations:
+        raise UsageProblem(f"consumer '{options.consumer}' cannot read what these strategies write; choose another")
+    request.files.check()
+    return request
+
+
+@dataclass(slots=True, kw_only=True)
+class _Record:
+    """The results of a request so far."""
+
+    request: Exploring
+    created: str = field(default_factory=now)
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    left_out: list[str] = field(default_factory=list)
+    results: list[Reported] = field(default_factory=list)
+    complete: bool = False
+    saved: Path | None = None
+
+    def add(self, result: Reported, *, complete: bool) -> None:
+        """Add a result and save the document, so that --json's file and the results folder agree."""
+        with shielded():
+            self.results.append(result)
+            self.complete = complete
+            self.saved = self.request.files.write(to_json(self.document()) + "\n")
+
+    def document(self) -> Explorations:
+        return exploration_table.document(self.results, self.environment, self.created, complete=self.complete)
+
+
+def explore(request: Exploring, output: OutputOptions) -> ExitCode:
+    """Carry out a request, then write reports and show the results, also if it ends early; raises RacebenchError."""
+    record = _Record(request=request)
+    with interruptible():
+        try:
+            with progress.bar(console(stderr=True)) as report_progress, application_prints_to_stderr():
+                _run(record, report_progress)
+        finally:
+            if record.results:
+                publish(record.document(), output.reports)
+                _print(record, output)
+    if output.markdown not in (None, "-"):
+        write_atomically(Path(str(output.markdown)), exploration_table.markdown(record.results))
+    return exit_code(
+        [
+            Finding(
+                forbidden=result.found.asked.scenario.forbid, counts=result.found.counts, verdict=result.found.verdict
+            )
+            for result in record.results
+        ],
+        request.gates,
+    )
+
+
+def _run(record: _Record, report_progress: Progress) -> None:
+    """Explore one strategy after another; an interrupted exploration is recorded too, as far as it came."""
+    request = record.request
     with contextlib.ExitStack() as stack:
-        target = _target(made, stack, max(schedule.steps))
-        found = stack.enter_context(ad_hoc.ready(found, target, made.schema))
-        asked = replace(_of_schedule(schedule, found), step_s=step_timeout, schema=made.schema)
-        replayed = explorer.replay(target, asked, schedule.steps)
-        if minimize:
-            if not replayed.wrong:
-                raise UsageProblem(
-                    "nothing goes wrong in this schedule, so there is no shorter way to it; leave out --minimize"
-                )
-            shortest = explorer.shorten(target, asked, schedule.steps, tuple(replayed.wrong))
-            schedule = replace(schedule, steps=shortest, digest=schedules.digest(asked.strategy, asked.consumer))
-            replayed = explorer.replay(target, asked, shortest)
-    raced = _raced(asked, replayed.ended.counts, kinds)
-    bad = not raced if made.expect_race else raced and bool(kinds)
-    return Rerun(asked=asked, replayed=replayed, schedule=schedule, exit_code=ExitCode.ANOMALY if bad else ExitCode.OK)
+        report_progress("starting PostgreSQL", 0.0)
+        target = stack.enter_context(request.server.opened(request.connections))
+        consumers = [each.consumer for each in request.explorations if each.consumer is not None]
+        record.environment = environment.describe(
+            target, {name for consumer in consumers for name in consumer.requires}
+        )
+        schema = new_name()  # one for all explorations: an application that has connected once goes on using it
+        scenario = stack.enter_context(ad_hoc.ready(request.scenario, target, schema))
+        explorations = request.explorations
+        if scenario is not request.scenario:
+            explorations = tuple(_with_callables(exploration, scenario, schema) for exploration in explorations)
+        possible = _possible(record, explorations, target)
+        for number, exploration in enumerate(possible):
+            found = Explored(asked=exploration)
+
+            def tell(so_far: Explored, share: float = number / len(possible)) -> None:
+                rate = so_far.run / so_far.seconds if so_far.seconds else 0.0
+                name, anomalous = so_far.asked.strategy.name, so_far.anomalous
+                report_progress(f"{name}: {so_far.run:,} ({rate:,.0f}/s), {anomalous:,} wrong", share)
+
+            finished = False
+            try:
+                explorer.explore(target, exploration, tell, found)
+                finished = True
+            finally:
+                if found.run:
+                    result = api.reported(target, found, failed=not finished)
+                    record.add(result, complete=finished and number + 1 == len(possible))
 
 
-def read_schedule(text: str, *, scenario: str | None) -> tuple[ExplorationRequest, Schedule]:
-    """What a schedule runs; raises UsageProblem if it is none, or if its script is another now."""
-    schedule = schedules.parse(text)
-    return _of_schedule(schedule, catalog.find_scenario(scenario or schedule.scenario)), schedule
-
-
-def _of_schedule(schedule: Schedule, found: Scenario) -> ExplorationRequest:
-    strategy = catalog.find_strategy(found, schedule.strategy)
-    consumer = catalog.find_consumers(found, [schedule.consumer])[0] if schedule.consumer else None
-    schedules.check_same(schedule, strategy, consumer)
-    sessions = max(schedule.steps)
-    polls = 0
-    if consumer is not None:
-        polls, sessions = schedule.steps.count(sessions), sessions - 1
-    return ExplorationRequest(
-        scenario=found, strategy=strategy, consumer=consumer, sessions=sessions, polls=polls, reduce=False
+def _with_callables(exploration: ExplorationRequest, scenario: Scenario, schema: str) -> ExplorationRequest:
+    """An exploration of the scenario whose callables have been imported."""
+    return replace(
+        exploration, scenario=scenario, strategy=scenario.strategies[exploration.strategy.name], schema=schema
     )
 
 
-def run_spec(
-    path: str, *, server: str, dsn: str | None, say: Callable[[str], None], warn: Callable[[str], None]
-) -> None:
-    """Run the permutations of one of isolationtester's spec files; raises ScenarioProblem, DatabaseProblem."""
-    spec = specs.parse(catalog.read_text(Path(path), "name an existing spec file"), path)
-    for name in spec.unused:
-        warn(f"unused step name: {name}")
-    with contextlib.ExitStack() as stack:
-        target = _target(_nothing(server, dsn), stack, len(spec.sessions))
-        runner.Runner(target, say).run(spec, Path(path).stem)
+def _possible(
+    record: _Record, explorations: Sequence[ExplorationRequest], target: Target
+) -> Sequence[ExplorationRequest]:
+    """The explorations that this server can run: one that it cannot run is an error if it was asked for by name."""
+
+    def lacks(name: str, lack: str) -> bool:
+        return refused(name, lack, record.request.named, record.left_out)
+
+    return [
+        exploration
+        for exploration in explorations
+        if not lacks(exploration.strategy.name, for_strategy(exploration.strategy, record.environment, target.label))
+        and not (
+            exploration.consumer
+            and lacks(exploration.consumer.name, for_consumer(exploration.consumer, record.environment))
+        )
+    ]
 
 
-def _nothing(server: str, dsn: str | None) -> Exploring:
-    """What says where to explore, and nothing of what."""
-    return Exploring(
-        asked=(),
-        target=target_of(dsn),
-        server_version=int(server),
-        json_path=None,
-        folder=None,
-        fail_on=(),
-        expect_race=False,
-        named=frozenset(),
-    )
+def _print(record: _Record, output: OutputOptions) -> None:
+    """Print the results and where they were saved; only the JSON, or only the Markdown, if stdout is for that."""
+    if record.request.files.json_alone:
+        click.echo(to_json(record.document()))
+        return
+    if output.markdown == "-":
+        click.echo(exploration_table.markdown(record.results), nl=False)
+        return
+    exploration_table.show(console(), record.results, record.environment)
+    if ad_hoc.lacks_invariant(record.request.scenario):
+        click.echo(f"note: {ad_hoc.NO_INVARIANT}")
+    for line in record.left_out:
+        click.echo(f"left out: {line}")
+    if record.saved is not None:
+        click.echo(f"saved: {record.saved}")

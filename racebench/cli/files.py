@@ -94,6 +94,8 @@ def result_files(options: OutputOptions, name: str) -> ResultFiles:
     if folder is not None:
         stamp = now().replace(":", "").replace("-", "")
         stem = folder / f"{stamp}-{name}-{secrets.token_hex(3)}"
-    elif json_path is not None and json_path != "-" and not (Path(json_path).exists() and not Path(json_path).is_file()):
+    elif (
+        json_path is not None and json_path != "-" and not (Path(json_path).exists() and not Path(json_path).is_file())
+    ):
         stem = Path(json_path).with_suffix("")
     return ResultFiles(json_path=json_path, folder=folder, stem=stem)

@@ -116,9 +116,7 @@ def _run(record: _Record, report_progress: Progress) -> None:
         target = stack.enter_context(request.server.opened(request.campaign.connections))
         record.running = stack.enter_context(campaign.opened(request.campaign, target, processes, keep=request.keep))
         if request.comparison is not None:
-            record.rounds = rounds.begin(
-                record.running, request.comparison.reference, margin=request.comparison.margin
-            )
+            record.rounds = rounds.begin(record.running, request.comparison.reference, margin=request.comparison.margin)
 
         def history_file(cell: Cell, result: RunResult) -> Path | None:
             wanted = request.history
@@ -152,10 +150,7 @@ def _print(record: _Record, document: Document, show: Callable[[Document], None]
 def exit_code_of(request: Measurement, document: Document) -> ExitCode:
     """The exit code of run, matrix and compare."""
     return exit_code(
-        [
-            Finding(forbidden=result.forbidden, counts=result.counts, verdict=result.verdict)
-            for result in document.runs
-        ],
+        [Finding(forbidden=result.forbidden, counts=result.counts, verdict=result.verdict) for result in document.runs],
         request.gates,
         thresholds=document.thresholds,
         baseline=document.baseline,

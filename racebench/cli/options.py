@@ -197,13 +197,11 @@ def subject(
     """The scenario and its strategies, or the user's own code, as a SubjectOptions.
 
     `strategies` and `consumers` are the command's defaults, as the help says them; no --consumer without the latter.
-    `calls` says what several --call mean; None: the command takes scenarios only. `files`: more files of SQL may follow.
+    `calls` says what several --call mean; None: the command takes scenarios only. `files`: it takes more files of SQL.
     """
     declarations = [_SCENARIO]
     if files:
-        declarations.append(
-            click.argument("files", nargs=-1, metavar="[FILE.sql]...", shell_complete=completion.files)
-        )
+        declarations.append(click.argument("files", nargs=-1, metavar="[FILE.sql]...", shell_complete=completion.files))
     declarations.append(
         _option("-s", "--strategy", "strategies", multiple=True, metavar="NAME", shell_complete=completion.strategies,
                 help=f"Strategy of the scenario, or a group: {groups}. Can be repeated.  [default: {strategies}]")

@@ -290,7 +290,9 @@ def _environment(
             continue
         command, name, current = meaning[variable]
         if name != current:
-            new = variable.removesuffix(_variable(name).removeprefix(_PREFIX)) + _variable(current).removeprefix(_PREFIX)
+            new = variable.removesuffix(_variable(name).removeprefix(_PREFIX)) + _variable(current).removeprefix(
+                _PREFIX
+            )
             warnings.append(f"{variable} is the old spelling of {new}; set {new}")
         setting = Setting(value=value, source=variable)
         (of_commands[command] if command else general)[current] = setting

@@ -32,9 +32,7 @@ def write(folder: Path, subject: SubjectOptions, *, github: bool, gitlab: bool, 
 
     A project that has a .gitlab-ci.yml of its own gets a file to include from it.
     """
-    scenario = ad_hoc.find(
-        subject.scenario, called=subject.call, setup=subject.setup, invariants=subject.invariant
-    )
+    scenario = ad_hoc.find(subject.scenario, called=subject.call, setup=subject.setup, invariants=subject.invariant)
     strategies = subject.strategies
     if not scenario.restored:
         strategies = strategies or ("correct",)

@@ -72,7 +72,9 @@ def check(
         if len(files) != 1:
             raise UsageProblem("--export takes one FILE")
         with interruptible():
-            offline.export(Path(files[0]), export, None if output in (None, "-") else Path(str(output)), read_as=format_)
+            offline.export(
+                Path(files[0]), export, None if output in (None, "-") else Path(str(output)), read_as=format_
+            )
         return ExitCode.OK
     if output is not None:
         raise UsageProblem("--output is the file that --export writes; write the results with --json PATH")
@@ -85,17 +87,12 @@ def check(
         if json_path is not None:
             write_atomically(Path(json_path), check_table.to_json(results) + "\n")
     return exit_code(
-        [
-            Finding(forbidden=result.about.forbidden, counts=result.counts, verdict=result.verdict)
-            for result in results
-        ],
+        [Finding(forbidden=result.about.forbidden, counts=result.counts, verdict=result.verdict) for result in results],
         gates_given,
     )
 
 
-def _old_export(
-    files: tuple[str, ...], first: str, format_: str | None
-) -> tuple[tuple[str, ...], str, str | None]:
+def _old_export(files: tuple[str, ...], first: str, format_: str | None) -> tuple[tuple[str, ...], str, str | None]:
     """--export FILE --format FORMAT, where --export is a flag, as FILEs, the format to write and that to read."""
     if format_ not in _INTERCHANGE:
         raise UsageProblem("--export takes one FILE and a format, jsonl or edn")

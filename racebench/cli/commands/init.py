@@ -31,9 +31,7 @@ def init_ci(subject: SubjectOptions, github: bool | None, gitlab: bool | None, f
 
     if github or gitlab:  # only what is asked for; without either, everything that is not turned off
         github, gitlab = bool(github), bool(gitlab)
-    files = workflows.write(
-        Path.cwd(), subject, github=github is not False, gitlab=gitlab is not False, force=force
-    )
+    files = workflows.write(Path.cwd(), subject, github=github is not False, gitlab=gitlab is not False, force=force)
     for file in files:
         click.echo(f"wrote {file.path}")
         if file.next_move is not None:
