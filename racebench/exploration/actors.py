@@ -6,6 +6,7 @@ retries, a ROLLBACK after a refusal) belongs to the step before.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
 from enum import Enum
 from typing import Any, Protocol
@@ -14,14 +15,21 @@ import psycopg
 
 from racebench.analysis.checkers.refused import is_refusal
 from racebench.core.errors import DatabaseProblem, one_line
-from racebench.core.model import Consumer, Outcome, Retry, Statement, Strategy
+from racebench.core.model import Consumer, Outcome, Statement, Strategy
 from racebench.postgres.session import Query, Session
 from racebench.postgres.transport import Prepared, See, Text, Variables
 from racebench.postgres.wire import Reply
+from racebench.workloads.deduplication import Seen
+from racebench.workloads.polling import Cursor, Draining
+from racebench.workloads.retry import Tries
 
 #: The tries of a retry rule that are worth exploring: after so many, nobody is left to be in the way of.
 _MOST_TRIES = 20
 _DEADLOCK = "40P01"
+#: The most rows of one poll, as `run` has it unless told otherwise.
+_BATCH = 1000
+#: After so many polls that each brought new rows, a consumer does not come to an end.
+_MOST_PRODUCTIVE = 100
 #: Variables by which alike sessions differ all the same (likeness.py sees to it that nothing comes of them).
 _OF_THE_SESSION = frozenset({"client_id", "operation"})
 
@@ -148,9 +156,9 @@ class Writer(Stepping):
         #: What the server answered since somebody looked, in words.
         self.answers: list[str] = []
         self.session = open_session(self._see)
-        self.retry: Retry | None = strategy.retry
-        self.operation = 0
-        self.tries = self.deadlocks = 0
+        self._retry = strategy.retry
+        self._tries = Tries(None)
+        self.operation = self.deadlocks = 0
         self.sqlstate = self.swallowed = ""
         self._variables: Variables = {}
 
@@ -166,6 +174,11 @@ class Writer(Stepping):
     def outcome(self) -> Outcome:
         outcome: Outcome = self.result
         return outcome
+
+    @property
+    def tries(self) -> int:
+        """How often the script has been begun."""
+        return self._tries.number
 
     @property
     def refused(self) -> bool:
@@ -188,7 +201,8 @@ class Writer(Stepping):
     def start(self, tenant: int, run: int) -> None:
         self.operation = (self.number << 32) + run
         self.answers.clear()
-        self.tries, self.deadlocks, self.sqlstate = 0, 0, ""
+        self._tries = Tries(self._retry, _MOST_TRIES)
+        self.deadlocks, self.sqlstate = 0, ""
         self.session.reseed("")  # the same for all, so that they meet
         variables: Variables = {
             "think": b"0",
@@ -207,9 +221,8 @@ class Writer(Stepping):
         return with_values(self.gate, self._variables)
 
     def _operation(self, variables: Variables) -> Steps:
-        session, retry = self.session, self.retry
+        session = self.session
         while True:
-            self.tries += 1
             outcome = yield from session.steps(variables)
             if not session.alive:
                 raise DatabaseProblem(f"{self.name}: '{describe(self.gate)}' ended the connection: {session.message}")
@@ -219,8 +232,7 @@ class Writer(Stepping):
                 self.answers.append(f"ERROR {self.sqlstate}: {session.message}")
             if outcome is not Outcome.OK:
                 yield from session.rolling_back()
-            again = retry is not None and outcome is Outcome.FAIL and self.sqlstate in retry.sqlstates
-            if retry is None or not again or self.tries >= min(retry.tries, _MOST_TRIES):
+            if not self._tries.again(outcome, self.sqlstate):
                 return outcome
             variables["version"] = None
 
@@ -259,7 +271,7 @@ class Poller(Stepping):
         self._zero = zero
         self.delivered: list[int] = []
         self.answers: list[str] = []
-        self._cursor: dict[str, bytes] = {}
+        self._cursor = self._first_cursor(0)
         self.polls = 0
 
     @property
@@ -281,21 +293,19 @@ class Poller(Stepping):
     @property
     def cursor(self) -> Mapping[str, str]:
         """Where it stands."""
-        return {name: value.decode(errors="replace") for name, value in self._cursor.items()}
+        return {name: value.decode(errors="replace") for name, value in self._cursor.position.items()}
 
     def start(self, tenant: int, run: int) -> None:  # noqa: ARG002 - a consumer has no operations
-        zero = self._zero
         self.answers.clear()
         self.delivered = []
-        self._cursor = {
-            name: (zero if text == "zero" else text).encode() for name, text in self.consumer.cursor.items()
-        }
-        self._known = {"tenant": b"%d" % tenant, "batch": b"1000"}
-        self._known |= {name: value.encode() for name, value in self.consumer.variables.items()}
+        self._cursor = self._first_cursor(tenant)
         self.begin(self._poll_often(self.polls))
 
+    def _first_cursor(self, tenant: int) -> Cursor:
+        return Cursor(self.consumer, tenant=tenant, zero=self._zero, batch=_BATCH, seen=Seen())
+
     def literal(self) -> str:
-        return with_values(self.gate, {**self._known, **self._cursor})
+        return with_values(self.gate, self._cursor.variables)
 
     def _poll_often(self, polls: int) -> Steps:
         for _ in range(polls):
@@ -311,22 +321,16 @@ class Poller(Stepping):
             raise DatabaseProblem(f"{self.name}: '{what}' ended the connection: {one_line(str(problem))}") from None
 
     def _poll(self) -> Generator[None, None, int]:
-        self._query.send([({**self._known, **self._cursor})[name] for name in self._query.statement.parameters])
+        self._query.send(self._cursor.parameters())
         yield None
         while (results := self._query.fetch()) is None:
             yield None
         new = 0
         for result in results:
-            names = [(result.fname(column) or b"").decode() for column in range(result.nfields)]
-            for row in range(result.ntuples):
-                values = dict(zip(names, (result.get_value(row, column) for column in range(len(names))), strict=True))
-                identity = int(values["id"] or 0)
-                known = identity in self.delivered
-                new += not known
-                if not (known and self.consumer.dedupe):
-                    self.delivered.append(identity)
-                self._cursor |= {name: value for name in self._cursor if (value := values.get(name)) is not None}
-        stands = ", ".join(f"{name} = {value.decode()}" for name, value in self._cursor.items())
+            delivery = self._cursor.take(result)
+            self.delivered += delivery.ids
+            new += delivery.new
+        stands = ", ".join(f"{name} = {value}" for name, value in self.cursor.items())
         self.answers.append(f"{new} new" + (f"; cursor at {stands}" if stands else ""))
         return new
 
@@ -339,11 +343,15 @@ class Poller(Stepping):
         self.connection.close()
 
 
-def drain(poller: Poller, wait: Any) -> None:
-    """Have a consumer poll until nothing new comes: what it has not delivered then, it never will."""
-    for _ in range(100):
-        if not wait(poller.poll()):
+def drain(poller: Poller, wait: Callable[[Any], Any], draining: Draining, complete: Callable[[], bool]) -> None:
+    """Have a consumer poll until it has read to the end; raises DatabaseProblem if each poll brings new rows."""
+    productive = 0
+    while productive < _MOST_PRODUCTIVE:
+        draining.begin_round(time.monotonic())
+        new = wait(poller.poll())
+        if draining.end_round(new, time.monotonic(), complete=complete()):
             return
+        productive += new > 0
     raise DatabaseProblem(one_line(f"consumer '{poller.consumer.name}' does not come to an end"))
 
 

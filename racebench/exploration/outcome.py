@@ -20,6 +20,7 @@ from racebench.exploration.actors import Poller, Writer, drain
 from racebench.exploration.callers import Caller
 from racebench.exploration.inspection import rows_query
 from racebench.workloads import callables
+from racebench.workloads.polling import Draining
 
 #: Rows of an invariant that are shown.
 _MOST_SAID = 3
@@ -71,11 +72,16 @@ class Judge:
 
     def judge(self, writers: Sequence[Writer | Caller], poller: Poller | None, tenant: int, wait: Wait) -> Judgement:
         """Let the consumer read to the end, and count what is wrong."""
-        if poller is not None:
-            drain(poller, wait)
-        rows = self._read_rows(tenant)
-        if poller is not None:
-            _settle(poller, rows, wait)
+        if poller is None:
+            rows = self._read_rows(tenant)
+        else:
+            settle_s = poller.consumer.settle_ms / 1e3
+            draining = Draining(settle_s=settle_s, quiet_rounds=1, now_s=time.monotonic())
+            drain(poller, wait, draining, lambda: True)
+            rows = self._read_rows(tenant)
+            due = {identity for identity, version, _ in rows if version is not None}
+            if not due <= set(poller.delivered):  # the rest may still be held back
+                drain(poller, wait, draining, lambda: due <= set(poller.delivered))
         counts: dict[str, int] = dict.fromkeys(ANOMALIES, 0)
         versions = sorted({version for _, version, _ in rows if version is not None})
         rank = {version: place for place, version in enumerate(versions, 1)}
@@ -143,13 +149,3 @@ class Judge:
             return self._monitor.execute(self._rows, (tenant,), prepare=True).fetchall()
         except psycopg.Error as problem:
             raise DatabaseProblem(f"the rows of a schedule cannot be read: {one_line(str(problem))}") from None
-
-
-def _settle(poller: Poller, rows: _Rows, wait: Wait) -> None:
-    """Go on polling for what is still to come, for as long as the consumer may hold rows back."""
-    deadline = time.monotonic() + poller.consumer.settle_ms / 1e3
-    due = {identity for identity, version, _ in rows if version is not None}
-    late = False
-    while not late and not due <= set(poller.delivered):
-        late = time.monotonic() >= deadline  # only a poll that begins after it proves a row missed
-        drain(poller, wait)

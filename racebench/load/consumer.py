@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psycopg
-from psycopg import pq
 
-from racebench.core.errors import DatabaseProblem, ScenarioProblem, one_line
+from racebench.core.errors import DatabaseProblem, one_line
 from racebench.core.model import Consumer, Load, Strategy
 from racebench.history.records import DELIVERY, POLL, RecordFile
-from racebench.load.deduplication import Seen
 from racebench.load.executors.processes import Channel
 from racebench.postgres.session import Query, connect
+from racebench.workloads.deduplication import Seen
+from racebench.workloads.polling import Cursor, Draining, tenants
 
 if TYPE_CHECKING:
     from racebench.core.target import Target
@@ -96,42 +96,32 @@ def _open(connection: psycopg.Connection[Any], consumer: Consumer) -> None:
             ) from None
 
 
-def _drain(poller: _Poller, rows: int, settle_seconds: float) -> None:
-    """Poll until every row is here, or nothing new has come for the settling time (and at least two rounds).
-
-    Only a round that begins after the settling time shows that what it does not deliver never comes.
-    """
-    quiet_rounds, quiet_since = 0, time.monotonic()
+def _drain(poller: _Poller, rows: int, settle_s: float) -> None:
+    """Poll until every row is here, or nothing new has come for the settling time."""
+    draining = Draining(settle_s=settle_s, quiet_rounds=_QUIET_ROUNDS, now_s=time.monotonic())
     while True:
-        quiet = time.monotonic() - quiet_since
-        if poller.round():
-            quiet_rounds, quiet_since = 0, time.monotonic()
-            continue
-        quiet_rounds += 1
-        if quiet_rounds >= _QUIET_ROUNDS and (len(poller.seen) >= rows or quiet >= settle_seconds):
+        draining.begin_round(time.monotonic())
+        new = poller.round()
+        if draining.end_round(new, time.monotonic(), complete=len(poller.seen) >= rows):
             return
-        time.sleep(min(0.001, settle_seconds))
+        if not new:
+            time.sleep(min(0.001, settle_s))
 
 
 class _Poller:
-    """The cursors, one set a tenant, and the log."""
+    """The cursors, one a tenant, and the log."""
 
     def __init__(self, task: ConsumerTask, query: Query, deliveries: RecordFile, polls: RecordFile) -> None:
-        consumer = task.consumer
+        consumer, load = task.consumer, task.load
         self.query = query
         self.deliveries = deliveries
         self.polls = polls
         self.dedupe = consumer.dedupe
-        self.path = consumer.script.path
-        self.parameters = consumer.script.statements[0].parameters
-        self.fixed = {name: value.encode() for name, value in consumer.variables.items()}
-        self.fixed["batch"] = b"%d" % task.load.batch
-        start = {
-            name: (task.strategy.zero if text == "zero" else text).encode() for name, text in consumer.cursor.items()
-        }
-        tenants = range(1, task.load.tenants + 1) if consumer.per_tenant else range(1)
-        self.cursors = {tenant: dict(start) for tenant in tenants}
         self.seen = Seen()
+        self.cursors = {
+            tenant: Cursor(consumer, tenant=tenant, zero=task.strategy.zero, batch=load.batch, seen=self.seen)
+            for tenant in tenants(consumer, load.tenants)
+        }
         self.count = 0
         self.longest_ns = 0
 
@@ -139,38 +129,19 @@ class _Poller:
         """Poll each tenant once; return how many rows came that had not come before."""
         return sum(self.poll(tenant, cursor) for tenant, cursor in self.cursors.items())
 
-    def poll(self, tenant: int, cursor: dict[str, bytes]) -> int:
-        known = {"tenant": b"%d" % tenant, **self.fixed, **cursor}
+    def poll(self, tenant: int, cursor: Cursor) -> int:
+        parameters = cursor.parameters()
         start = time.perf_counter_ns()
-        result = self.query.run([known[name] for name in self.parameters])
+        result = self.query.run(parameters)
         end = time.perf_counter_ns()
         self.count += 1
         self.longest_ns = max(self.longest_ns, end - start)
         rows = 0 if result is None else result.ntuples
         if result is None or not rows:
             return 0
-        columns = self._columns(result, cursor)
-        identity, new = 0, 0
-        for row in range(rows):
-            identity = int(result.get_value(row, columns["id"]) or 0)
-            fresh = self.seen.add(identity)
-            new += fresh
-            if fresh or not self.dedupe:
-                self.deliveries.write(end, identity, self.polls.count, tenant)
-        for name in cursor:
-            value = result.get_value(rows - 1, columns[name])
-            if value is not None:  # a NULL cursor would return nothing for ever
-                cursor[name] = value
-        if new or not self.dedupe:
-            self.polls.write(start, end, identity, rows, tenant)
-        return new
-
-    def _columns(self, result: pq.abc.PGresult, cursor: dict[str, bytes]) -> dict[str, int]:
-        names = [(result.fname(column) or b"").decode() for column in range(result.nfields)]
-        for wanted in ("id", *cursor):
-            if wanted not in names:
-                raise ScenarioProblem(
-                    f"{self.path}:1: the consumer's query has no column '{wanted}'; it returns id and its "
-                    "cursor's columns"
-                )
-        return {name: names.index(name) for name in ("id", *cursor)}
+        delivery = cursor.take(result)
+        for identity in delivery.ids:
+            self.deliveries.write(end, identity, self.polls.count, tenant)
+        if delivery.new or not self.dedupe:
+            self.polls.write(start, end, delivery.last, rows, tenant)
+        return delivery.new

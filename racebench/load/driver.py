@@ -30,9 +30,10 @@ from racebench.history.spill import Scratch
 from racebench.history.table import ask_invariants, ask_measures, read_rows
 from racebench.load.consumer import ConsumerReport, ConsumerTask, Drain, Polling, consume
 from racebench.load.executors.processes import Died, Failure, Processes, Worker, messages
+from racebench.load.pacing import Go
 from racebench.load.python_worker import Alone, Application, CallTask, application, try_alone
 from racebench.load.python_worker import work as call
-from racebench.load.worker import Go, Ready, WorkerReport, WorkerTask, work
+from racebench.load.worker import Ready, WorkerReport, WorkerTask, work
 from racebench.postgres import cpu_time
 from racebench.postgres.schemas import application_name, fill, fresh_schema, new_name, quiesce
 from racebench.postgres.session import connect

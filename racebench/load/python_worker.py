@@ -22,11 +22,12 @@ from psycopg import pq
 from racebench.core.errors import RacebenchError, UsageProblem, one_line
 from racebench.core.model import Call, Load, Outcome
 from racebench.core.target import Target
-from racebench.history.records import CHUNK_RECORDS, NO_VERSION, OPERATION, OPERATION_BITS, RecordFile, encode_status
+from racebench.history.records import CHUNK_RECORDS, NO_VERSION, OPERATION, RecordFile, encode_status
 from racebench.load.executors.processes import Channel
-from racebench.load.worker import Go, Ready, WorkerReport, line_up, wait_until
+from racebench.load.pacing import ENDLESS, DueTimes, Go, jitter_s, line_up, phases, wait_until
+from racebench.load.worker import Ready, WorkerReport
 from racebench.postgres.session import connect
-from racebench.workloads import arrivals, callables
+from racebench.workloads import callables
 
 _OPEN = (pq.TransactionStatus.INTRANS, pq.TransactionStatus.INERROR)
 
@@ -147,22 +148,17 @@ def work(task: CallTask, channel: Channel) -> None:
 def _operations(task: CallTask, caller: _Caller, record: RecordFile, report: WorkerReport, go: Go) -> Iterator[float]:
     load, clock = task.load, time.perf_counter_ns
     committed = encode_status(Outcome.OK, "")
-    due = arrivals.times(load.seed, task.session, load.rate_per_session) if load.rate_per_session else None
+    due_times = DueTimes(load, task.session) if load.rate_per_session else None
     call = caller.application[(task.session - 1) % len(caller.application)]
-    if load.jitter_us:
-        yield Random(f"{load.seed}/{task.session}").uniform(0, load.jitter_us) / 1e6
-    stop = go.stop_ns if go.stop_ns is not None else 2**63 - 1
-    endless = 2**OPERATION_BITS
-    phases = [(stop, task.operations if task.operations is not None else endless)]
-    if go.measured_ns > go.start_ns:
-        phases.insert(0, (go.measured_ns, endless))
-    for until, left in phases:
-        last = min(endless, record.count + left)
+    if (pause := jitter_s(load, Random(f"{load.seed}/{task.session}"))) > 0:
+        yield pause
+    for phase in phases(go, task.operations):
+        last = min(ENDLESS, record.count + phase.operations)
         while record.count < last:
-            if due is not None and (pause := (min(go.start_ns + next(due), until) - clock()) / 1e9) > 0:
+            if due_times is not None and (pause := due_times.pause_s(go, phase)) > 0:
                 yield pause
             start = clock()
-            if start >= until:
+            if start >= phase.until_ns:
                 break
             record.begin(start, 0, NO_VERSION, 1, 1, 0)
             if not record.count:

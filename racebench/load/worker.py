@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import heapq
-import os
 import selectors
 import time
 from collections.abc import Generator, Iterator, Sequence
@@ -24,16 +23,16 @@ from racebench.core.errors import DatabaseProblem, DiskFull
 from racebench.core.model import Load, Outcome, Strategy
 from racebench.history.records import CHUNK_RECORDS, NO_VERSION, OPERATION, OPERATION_BITS, RecordFile, encode_status
 from racebench.load.executors.processes import Channel
+from racebench.load.pacing import DueTimes, Go, Phase, jitter_s, line_up, phases, wait_until
 from racebench.postgres.session import Session, connect
 from racebench.postgres.transport import Variables
-from racebench.workloads import arrivals
+from racebench.workloads.retry import Tries
 
 if TYPE_CHECKING:
     from racebench.core.target import Target
 
 
 _RECONNECT_SECONDS = 2.0
-_LONGEST_BACKOFF = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,18 +55,6 @@ class WorkerTask:
 @dataclass(frozen=True, slots=True)
 class Ready:
     """Connected and prepared."""
-
-
-@dataclass(frozen=True, slots=True)
-class Go:
-    """Begin at `start_ns` (perf_counter_ns, which all processes of a machine share); begin nothing after `stop_ns`.
-
-    What begins before `measured_ns` is warming up: recorded, but not counted towards a session's operations.
-    """
-
-    start_ns: int
-    measured_ns: int
-    stop_ns: int | None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -167,11 +154,11 @@ class _Client:
         chunk = max(4096, CHUNK_RECORDS // len(task.sessions))
         self.record = RecordFile(record, OPERATION, chunk)
         self.direct = len(task.sessions) == 1
-        self.start = self.until = 0
+        #: When to begin, and what the session is in; of no meaning before the start.
+        self.go, self.phase = Go(0, 0, None), Phase(0, 0)
         #: The server stays away.
         self.gone = False
-        rate = task.load.rate_per_session
-        self.arrivals = arrivals.times(task.load.seed, number, rate) if rate is not None else iter(())
+        self.due_times = DueTimes(task.load, number)
         try:
             self.record.reserve()
             self.open()
@@ -209,7 +196,7 @@ class _Client:
 
     def _operations(self, go: Go) -> Iterator[float | None]:
         load, record = self.task.load, self.record
-        self.start = go.start_ns
+        self.go = go
         variables: Variables = {
             "think": b"%d" % load.think_us,
             "hold": b"%d" % load.hold_us,
@@ -219,25 +206,21 @@ class _Client:
             "tenant": b"1",
             "version": None,
         }
-        if load.jitter_us:
-            yield self.random.uniform(0, load.jitter_us) / 1e6
-        endless = 2**OPERATION_BITS
-        stop = go.stop_ns if go.stop_ns is not None else 2**63 - 1
-        phases = [(stop, self.most if self.most is not None else endless)]
-        if go.measured_ns > go.start_ns:
-            phases.insert(0, (go.measured_ns, endless))
-        for self.until, left in phases:
-            done, changed = record.count + left, True
+        if (pause := jitter_s(load, self.random)) > 0:
+            yield pause
+        for phase in phases(go, self.most):
+            self.phase = phase
+            done, changed = record.count + phase.operations, True
             while changed and not self.gone:
                 running = self.program(
-                    variables, self.session_number << OPERATION_BITS, done - record.count, self.until
+                    variables, self.session_number << OPERATION_BITS, done - record.count, phase.until_ns
                 )
                 changed = running if self.direct else (yield from running)
 
     def _compile(self) -> Any:
         """The session's loop, with all that it calls of ours."""
         load, session, clock = self.task.load, self.session, time.perf_counter_ns
-        tenants, random, arrivals = load.tenants, self.random, self.arrivals
+        tenants, random, due_times = load.tenants, self.random, self.due_times
 
         def draw(variables: Variables) -> tuple[int, bool]:
             tenant = random.randint(1, tenants) if tenants > 1 else 1
@@ -248,7 +231,7 @@ class _Client:
             return tenant, bool(load.rollback_percent) and random.random() * 100 < load.rollback_percent
 
         def due() -> float:
-            return (min(self.start + next(arrivals), self.until) - clock()) / 1e9
+            return due_times.pause_s(self.go, self.phase)
 
         return session.loop(
             direct=self.direct,
@@ -274,25 +257,23 @@ class _Client:
         self, variables: Variables, outcome: Outcome, roll_back: bool, start: int, tenant: int
     ) -> Generator[float | None, None, None]:
         """After a first try that did not succeed: as often as the retry rule says, then record what came of it."""
-        session, retry, report = self.session, self.task.strategy.retry, self.report
-        tries, sqlstate = 1, ""
+        session, report = self.session, self.report
+        tries, sqlstate = Tries(self.task.strategy.retry), ""
         while outcome is not Outcome.OK:
             sqlstate = session.sqlstate
             yield from session.rolling_back()
             if sqlstate:
                 report.messages.setdefault(sqlstate, session.message)
-            again = retry is not None and outcome is Outcome.FAIL and sqlstate in retry.sqlstates
-            if retry is None or not again or tries >= retry.tries or not session.alive:
+            if not session.alive or not tries.again(outcome, sqlstate):
                 break
             report.retried[sqlstate] = report.retried.get(sqlstate, 0) + 1
             variables["version"] = None
-            pause = self.random.uniform(0, retry.backoff_ms * min(2 ** (tries - 1), _LONGEST_BACKOFF)) / 1e3
-            if pause > 0:
+            if (pause := tries.pause_s(self.random)) > 0:
                 yield pause
-            tries, sqlstate = tries + 1, ""
+            sqlstate = ""
             outcome = yield from session.steps(variables, roll_back)
         end = time.perf_counter_ns()
-        self.record.finish(start, end, _version(variables), tenant, tries, encode_status(outcome, sqlstate))
+        self.record.finish(start, end, _version(variables), tenant, tries.number, encode_status(outcome, sqlstate))
         if not session.alive:
             self.gone = not (yield from self._reconnect())
 
@@ -329,22 +310,3 @@ def _version(variables: Variables) -> int:
     except ValueError:
         return NO_VERSION
     return version if NO_VERSION < version < 2**63 else NO_VERSION
-
-
-def line_up() -> None:
-    """Let the others begin their first operation too, before this one's server session takes the CPU to itself."""
-    if hasattr(os, "sched_yield"):
-        os.sched_yield()
-
-
-#: How long before the common start to be awake: what a sleep oversleeps. Eight workers that spun for longer on two
-#: CPUs would be in each other's way at the start itself.
-_AWAKE_NS = 100_000
-
-
-def wait_until(start_ns: int) -> None:
-    """Sleep until just before the common start, then spin: the spread is what the scheduler leaves."""
-    if (left := start_ns - time.perf_counter_ns()) > _AWAKE_NS:
-        time.sleep((left - _AWAKE_NS) / 1e9)
-    while time.perf_counter_ns() < start_ns:
-        pass

@@ -18,7 +18,8 @@ from racebench.core.model import Load, OpenLoop, Pace, Protocol, RunResult, Scen
 from racebench.core.target import Target
 from racebench.history.records import OPERATION, RecordFile, read_records
 from racebench.load import worker
-from racebench.load.worker import Go, WorkerReport, WorkerTask
+from racebench.load.pacing import Go
+from racebench.load.worker import WorkerReport, WorkerTask
 from racebench.postgres.session import connect, run_file
 from racebench.workloads import arrivals
 

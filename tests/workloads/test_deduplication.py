@@ -7,7 +7,7 @@ import tracemalloc
 from hypothesis import given
 from hypothesis import strategies as st
 
-from racebench.load.deduplication import Seen
+from racebench.workloads.deduplication import Seen
 
 IDS = st.one_of(st.integers(0, 300), st.integers(65_500, 65_600), st.integers(-(2**63), 2**63 - 1))
 

@@ -1,0 +1,43 @@
+"""The retry rule without I/O: whether a failed operation is tried again, and how long it pauses first.
+
+One rule for both drivers: `load` pauses before the next try, `exploration` does not and stops after fewer tries.
+"""
+
+from __future__ import annotations
+
+from random import Random
+
+from racebench.core.model import Outcome, Retry
+
+#: The longest pause, as a multiple of the first one's limit.
+_MOST_BACKOFF = 16
+
+
+class Tries:
+    """The tries of one operation. `number`: the current one, from 1; `most`: a limit below the rule's own."""
+
+    __slots__ = ("_most", "_rule", "number")
+
+    def __init__(self, rule: Retry | None, most: int | None = None) -> None:
+        self._rule = rule
+        self._most = 1 if rule is None else rule.tries if most is None else min(rule.tries, most)
+        self.number = 1
+
+    def again(self, outcome: Outcome, sqlstate: str) -> bool:
+        """Whether there is another try after one that ended so; if there is, it is the current one from now on.
+
+        Only an operation that surely failed is tried again: one whose outcome is unknown may have been committed.
+        """
+        if self._rule is None or outcome is not Outcome.FAIL or sqlstate not in self._rule.sqlstates:
+            return False
+        if self.number >= self._most:
+            return False
+        self.number += 1
+        return True
+
+    def pause_s(self, random: Random) -> float:
+        """Seconds to wait before the current try, drawn with "full jitter" (model.Retry)."""
+        if self._rule is None or self.number == 1:
+            return 0.0
+        longest_ms = self._rule.backoff_ms * min(2 ** (self.number - 2), _MOST_BACKOFF)
+        return random.uniform(0, longest_ms) / 1e3

@@ -1,0 +1,48 @@
+"""The retry rule, which `run` and `explore` both drive."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+
+from racebench.core.model import Outcome, Retry
+from racebench.workloads.retry import Tries
+
+RULE = Retry(sqlstates=frozenset({"40001"}), tries=4, backoff_ms=2.0)
+
+
+def number_of_tries(rule: Retry | None, most: int | None = None) -> int:
+    tries = Tries(rule, most)
+    while tries.again(Outcome.FAIL, "40001"):
+        pass
+    return tries.number
+
+
+def test_an_operation_is_tried_as_often_as_the_rule_says() -> None:
+    assert number_of_tries(None) == 1
+    assert number_of_tries(RULE) == 4
+    assert number_of_tries(RULE, most=3) == 3
+    assert number_of_tries(RULE, most=20) == 4
+
+
+@pytest.mark.parametrize(
+    ("outcome", "sqlstate"),
+    [(Outcome.OK, ""), (Outcome.OK, "40001"), (Outcome.UNKNOWN, "40001"), (Outcome.FAIL, "23505"), (Outcome.FAIL, "")],
+)
+def test_only_a_failure_that_the_rule_names_is_tried_again(outcome: Outcome, sqlstate: str) -> None:
+    tries = Tries(RULE)
+    assert not tries.again(outcome, sqlstate)
+    assert tries.number == 1
+
+
+def test_pauses_double_up_to_sixteen_times_the_first_and_are_the_same_for_a_seed() -> None:
+    class Most(Random):
+        def uniform(self, a: float, b: float) -> float:  # noqa: ARG002 - Random's
+            return b
+
+    tries = Tries(Retry(sqlstates=frozenset({"40001"}), tries=9, backoff_ms=2.0))
+    longest = [tries.pause_s(Most()) for _ in range(8) if tries.again(Outcome.FAIL, "40001")]
+    assert longest == [pytest.approx(ms / 1e3) for ms in (2, 4, 8, 16, 32, 32, 32, 32)]
+    assert tries.pause_s(Random("7/1")) == tries.pause_s(Random("7/1"))
+    assert Tries(RULE).pause_s(Random(1)) == 0.0
