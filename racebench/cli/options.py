@@ -36,7 +36,7 @@ RENAMED_FORMATS = {"grid": "matrix"}
 class SubjectOptions:
     """What is run or explored: a scenario's strategies, or the user's own code. `files` are more files of SQL."""
 
-    scenario: str | None
+    scenario: str | None = None
     files: tuple[str, ...] = ()
     strategies: tuple[str, ...] = ()
     consumers: tuple[str, ...] = ()
@@ -227,7 +227,7 @@ def load(*, seconds: float = 2) -> Decorator[Any]:
         _option("-d", "--duration", type=_SECONDS, metavar="SECONDS",
                 help=f"Measurement duration, in seconds.  [default: {seconds:g}, unless --operations is given]"),
         _option("-n", "--operations", type=Number(1, 10**9),
-                help="Number of operations, over all workers together."),
+                help="Number of operations of a run, over all workers."),
         _option("--rate", type=Number(0, 10**7, whole=False, above=True), metavar="N",
                 help="Open-loop arrival rate, in operations per second.  [default: closed loop]"),
         _option("--warmup", type=Number(0, 3600, whole=False), default=0, metavar="SECONDS",
@@ -253,7 +253,7 @@ def load(*, seconds: float = 2) -> Decorator[Any]:
                 help="Number of tenants, each with its own counter."),
         _option("--seed", type=_SEED,
                 help="Seed of all random choices.  [default: random; it is printed and saved]"),
-        _option("--poll-interval", type=_MS, default=1.0, show_default=True, metavar="MS",
+        _option("--poll-interval", type=_MS, default=1, show_default=True, metavar="MS",
                 help="Pause of a consumer between two polls, in milliseconds."),
         _option("--batch", type=Number(1, 10**6), default=1000, show_default=True,
                 help="Most rows that a consumer reads in one poll (its LIMIT)."),
@@ -263,7 +263,7 @@ def load(*, seconds: float = 2) -> Decorator[Any]:
 def step_timeout() -> Decorator[Any]:
     """--step-timeout, as a value of its own."""
     return _option(
-        "--step-timeout", type=_SECONDS, default=10.0, show_default=True, metavar="SECONDS",
+        "--step-timeout", type=_SECONDS, default=10, show_default=True, metavar="SECONDS",
         help="Limit for a step that is not blocked by another session, in seconds.",
     )  # fmt: skip
 
@@ -279,7 +279,7 @@ def exploration() -> Decorator[Any]:
                 help="Consumer that polls as one more session.  [default: none]"),
         _option("--polls", type=Number(1, 20), default=3, show_default=True, help="Number of the consumer's polls."),
         _option("--no-reduction", is_flag=True,
-                help="Run all schedules, also those whose outcome must equal another's."),
+                help="Run every schedule, including those that are equivalent to another."),
         _option("--budget", type=_SECONDS, metavar="SECONDS",
                 help="Time limit, in seconds: half for the exhaustive search, the rest for random schedules if it did "
                 "not finish.  [default: no limit]"),

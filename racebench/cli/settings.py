@@ -85,7 +85,9 @@ def read(root: click.Command, *, start: Path | None = None, environment: Mapping
             if known[name] != name:
                 warnings.append(f"{source} is the old spelling of {known[name]}; write {known[name]}")
             setting = Setting(value=value, source=source, folder=file.parent)
-            (of_commands[command] if command else general)[known[name]] = setting
+            target = of_commands[command] if command else general
+            if known[name] == name or known[name] not in target:  # the new spelling wins over the old one
+                target[known[name]] = setting
     warnings += _environment(os.environ if environment is None else environment, keys, general, of_commands)
     return Settings(file=file, general=general, commands=of_commands, warnings=tuple(warnings))
 
@@ -281,8 +283,14 @@ def _environment(
     for command, names in keys.items():
         for name, current in names.items():
             meaning.setdefault(_variable(f"{command} {name}"), (command, name, current))
+
+    def is_old(variable: str) -> bool:
+        """Whether a variable is an old spelling. Those come first, so that the new one wins."""
+        _, name, current = meaning.get(variable, ("", "", ""))
+        return name != current
+
     warnings = []
-    for variable, value in sorted(environment.items()):
+    for variable, value in sorted(environment.items(), key=lambda entry: (not is_old(entry[0]), entry[0])):
         if not variable.startswith(_PREFIX) or variable in OTHER_VARIABLES or not value:
             continue
         if variable not in meaning:

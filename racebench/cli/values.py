@@ -125,7 +125,7 @@ class Format(click.Choice):  # type: ignore[type-arg]  # generic only in newer c
 def _current(name: str, renamed: Mapping[str, str], param: click.Parameter | None) -> str:
     """The current name of a format, with a warning about the old one."""
     option = option_name(param)
-    warn_once(f"{option} {name} is the old spelling of {option} {renamed[name]}; write the new one")
+    warn_once(f"{option} {name} is the old spelling of {option} {renamed[name]}; write {option} {renamed[name]}")
     return renamed[name]
 
 

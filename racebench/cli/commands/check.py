@@ -96,5 +96,5 @@ def _old_export(files: tuple[str, ...], first: str, format_: str | None) -> tupl
     """--export FILE --format FORMAT, where --export is a flag, as FILEs, the format to write and that to read."""
     if format_ not in _INTERCHANGE:
         raise UsageProblem("--export takes one FILE and a format, jsonl or edn")
-    warn_once(f"--export --format {format_} is the old spelling of --export {format_}; write the new one")
+    warn_once(f"--export --format {format_} is the old spelling of --export {format_}; write --export {format_}")
     return ((first, *files) if first else files), format_, None

@@ -36,12 +36,12 @@ def compare(
     output: OutputOptions,
     gates: GateOptions,
 ) -> int:
-    """Compare strategies: which are better, worse or the same as a reference.
+    """Compare the speed of strategies with that of a reference.
 
     The strategies run in rounds. Each round runs every strategy once, in random
     order, for --duration. A strategy with an anomaly is never better, however
-    fast it is. Of your own code, each file of SQL or each --call is a strategy.
-    See docs/compare.md.
+    fast it is. SCENARIO is as for `racebench run`. Of your own code, each file
+    of SQL or each --call is a strategy. See docs/compare.md.
     """
     from racebench.cli import measuring
     from racebench.cli.comparison import comparison as comparison_request

@@ -11,7 +11,7 @@ from racebench.cli.base_command import Command
 @click.argument("command", nargs=-1)
 @click.pass_context
 def config(context: click.Context, command: tuple[str, ...]) -> None:
-    """Show the values of options, and whether a file or a variable sets them.
+    """Show the value of every option, and what sets it.
 
     COMMAND is a command, as run or server reset; the default is all of them.
     """

@@ -23,7 +23,8 @@ def init_ci(subject: SubjectOptions, github: bool | None, gitlab: bool | None, f
     """Write CI workflow files that look for races in strategies.
 
     The workflows run `racebench explore` and `racebench run` on the embedded
-    server, and fail if an anomaly is found. See docs/ci.md.
+    server, and fail if an anomaly is found. SCENARIO is as for `racebench run`.
+    See docs/ci.md.
     """
     from pathlib import Path
 

@@ -17,10 +17,11 @@ from racebench.cli.options import GateOptions, LoadOptions, OutputOptions, Subje
 @options.target(keep=True)
 @options.output(history="no histories", markdown=True)
 def matrix(subject: SubjectOptions, load: LoadOptions, target: TargetOptions, output: OutputOptions) -> int:
-    """Run every strategy with every consumer, and print a matrix of them.
+    """Run every strategy with every consumer, and print a matrix.
 
     Each pair has a run of its own. Every strategy also runs without a consumer,
-    so that the matrix shows the throughput that a consumer costs.
+    so that the matrix shows the throughput that a consumer costs. SCENARIO is
+    as for `racebench run`.
     """
     from pathlib import Path
 

@@ -17,7 +17,7 @@ from racebench.cli.base_command import Command
     help="Scenario or folder of the strategy or consumer.  [default: version-counter]",
 )
 def show(name: str, scenario: str | None) -> None:
-    """Show the SQL of a strategy or consumer, and its known anomalies.
+    """Show the SQL and known anomalies of a strategy or consumer.
 
     NAME is the name of a strategy or consumer.
     """
