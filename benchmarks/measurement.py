@@ -118,7 +118,7 @@ def document(
     cells: Sequence[Mapping[str, Any]],
     versions: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Everything a benchmark measured, ready to be written. `server` is from racebench.postgres.environment."""
+    """Everything a benchmark measured, ready to be written. `server` is what postgres.environment says of it."""
     return {
         "benchmark": name,
         "created": now(),

@@ -19,8 +19,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from racebench.core.anomalies import ANOMALIES
 from racebench.core.errors import RacebenchError, UsageProblem
-from racebench.core.model import ANOMALIES, Load, RunResult, Scenario, Verdict
+from racebench.core.model import Load, Scenario
+from racebench.core.results import RunResult, Verdict
 from racebench.postgres.schemas import empty_schema, new_name
 from racebench.workloads import ad_hoc, callables
 
@@ -72,7 +74,7 @@ class Exploration:
         from racebench.reports.terminal import exploration_table
 
         again = ""
-        if self.schedule is not None and not self._reported.found.asked.scenario.options:
+        if self.schedule is not None and self._reported.found.asked.scenario.options is None:
             again = f"\n  again: racebench.explore(…, schedule={self.schedule!r})"
         return _plain(lambda console: exploration_table.show(console, [self._reported], self._environment)) + again
 
@@ -103,7 +105,7 @@ class Replay:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hammering:
-    """What hammering found: racebench.core.model.RunResult has it all. VALID is an upper bound, no proof."""
+    """What hammering found: racebench.core.results.RunResult has it all. VALID is an upper bound, no proof."""
 
     result: RunResult
     _environment: Mapping[str, Any]
@@ -202,7 +204,7 @@ class Bench:
         with ad_hoc.ready(_scenario(subjects, setup, invariant), target, self._schema) as scenario:
             (strategy,) = scenario.strategies.values()
             asked = ExplorationRequest(
-                scenario=replace(scenario, options=()) if self._adopted else scenario,
+                scenario=replace(scenario, options=None) if self._adopted else scenario,
                 strategy=strategy,
                 sessions=_sessions(sessions, max(2, len(strategy.calls))),
                 reduce=reduce,
@@ -328,7 +330,7 @@ def reported(target: Target, found: Explored, *, failed: bool = False) -> Report
         witness=shown,
         expected=tuple(sorted(certain)),
         as_expected=None
-        if found.asked.scenario.restored
+        if not found.asked.scenario.has_expectations
         else found.verdict is not Verdict.UNKNOWN and certain <= seen <= certain | possible,
     )
 

@@ -22,7 +22,8 @@ import trustme
 from hypothesis import settings
 from psycopg import sql
 
-from racebench.core.model import Load, RunResult, Scenario
+from racebench.core.model import Load, Scenario
+from racebench.core.results import RunResult
 from racebench.core.target import Target
 from racebench.load.driver import Hammer
 from racebench.load.executors.processes import Processes

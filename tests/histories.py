@@ -10,7 +10,8 @@ import numpy as np
 from hypothesis import strategies as st
 
 from racebench.analysis.checkers import check
-from racebench.core.model import Finding, Numbering, Outcome
+from racebench.core.model import Numbering, Outcome
+from racebench.core.results import Finding
 from racebench.history import ROW, History, Log, Operations
 from racebench.history.records import DELIVERY, NO_VERSION, OPERATION, POLL, decode_status, encode_status
 from racebench.history.spill import Scratch

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from histories import Op, Poll, Row, history
 from racebench.analysis.verdicts import judge
-from racebench.core.model import Load, RunResult, Scenario, Usage
+from racebench.core.model import Load, Scenario
+from racebench.core.results import RunResult, Usage
 from racebench.history import History, archive
 from racebench.history.about import About, Recorded
 from racebench.history.spill import Scratch

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from racebench.analysis.comparison import Asked, Comparison, Conditions, compare
-from racebench.core.model import ANOMALIES, ConsumerResult, Load, RunResult, Verdict
+from racebench.core.anomalies import ANOMALIES
+from racebench.core.model import Load
+from racebench.core.results import ConsumerResult, RunResult, Verdict
 
 _COUNTS = ("attempts", "committed", "failed", "rolled_back", "unknown", "retries", "rows", *ANOMALIES)
 LOAD = Load(workers=8, duration_s=1.0, operations=None, seed=1)

@@ -16,7 +16,7 @@ from typing import Any
 from racebench.analysis.comparison import FAILING, LOADED, STOLEN, Comparison, by_strategy, failing, joint, percent
 from racebench.analysis.statistics import Estimate, ratio_of_means
 from racebench.core.errors import UsageProblem
-from racebench.core.model import RunResult, Verdict
+from racebench.core.results import RunResult, Verdict
 
 #: What must be the same in both environments, and how it is called.
 _SAME = {

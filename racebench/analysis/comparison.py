@@ -13,7 +13,8 @@ from enum import StrEnum
 
 from racebench.analysis.performance import remarks
 from racebench.analysis.statistics import Estimate, geometric_mean, trend
-from racebench.core.model import ANOMALIES, RunResult, Verdict
+from racebench.core.anomalies import ANOMALIES
+from racebench.core.results import RunResult, Verdict
 
 CONFIDENCE = 0.95
 #: A difference within this share, either way, is none that matters.

@@ -18,8 +18,9 @@ import numpy.typing as npt
 from racebench.analysis.checkers import check
 from racebench.analysis.index import Evidence
 from racebench.analysis.verdicts import Lateness, Tally, count, decide, witnesses
+from racebench.core.anomalies import ANOMALIES
 from racebench.core.errors import RacebenchError, UsageProblem
-from racebench.core.model import ANOMALIES, Anomaly, Verdict
+from racebench.core.results import Anomaly, Verdict
 from racebench.history import Chunk, archive, jepsen, jsonl
 from racebench.history.about import About, Recorded
 from racebench.history.records import NO_VERSION

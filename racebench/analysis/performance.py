@@ -15,7 +15,8 @@ import numpy.typing as npt
 from racebench.analysis.checkers import Pass
 from racebench.analysis.index import RowChunk
 from racebench.analysis.statistics import percentile, percentiles
-from racebench.core.model import Load, OpenLoop, Outcome, Pace, Timeline
+from racebench.core.model import Load, Outcome
+from racebench.core.results import OpenLoop, Pace, Timeline
 from racebench.history import Chunk, History
 from racebench.history.records import outcomes
 from racebench.workloads import arrivals

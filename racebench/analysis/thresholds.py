@@ -15,8 +15,10 @@ from enum import StrEnum
 
 from racebench.analysis.comparison import FAILING, Comparison, by_strategy, failing, percent, worst
 from racebench.analysis.statistics import Estimate, geometric_mean
+from racebench.core.anomalies import ANOMALIES
 from racebench.core.errors import UsageProblem, suggest
-from racebench.core.model import ANOMALIES, Consumer, RunResult, Scenario, Strategy, Verdict
+from racebench.core.model import Consumer, Scenario, Strategy
+from racebench.core.results import RunResult, Verdict
 
 _SHAPE = re.compile(
     r"\s*(?:(?P<whose>[^\s:<>=!]+)\s*:)?\s*(?P<metric>[^\s:<>=!]+)\s*(?P<operator>[<>=!]+)\s*(?P<limit>[^\s<>=!]+)\s*"

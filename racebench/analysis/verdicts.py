@@ -18,21 +18,9 @@ from racebench.analysis.checkers import CONSUMER_CHECKERS, Checked, Pass, check
 from racebench.analysis.index import RowChunk
 from racebench.analysis.performance import Course, open_loop, remarks, start_spread_us
 from racebench.analysis.statistics import percentiles, upper_bound_of_zero
-from racebench.core.model import (
-    ANOMALIES,
-    Anomaly,
-    Consumer,
-    ConsumerResult,
-    Finding,
-    Load,
-    Outcome,
-    Pace,
-    RunResult,
-    Scenario,
-    Strategy,
-    Usage,
-    Verdict,
-)
+from racebench.core.anomalies import ANOMALIES
+from racebench.core.model import Consumer, Load, Outcome, Scenario, Strategy
+from racebench.core.results import Anomaly, ConsumerResult, Finding, Pace, RunResult, Usage, Verdict
 from racebench.history import Chunk, History, Log
 from racebench.history.operations import NEVER
 from racebench.history.records import decode_status, encode_status, outcomes
@@ -103,7 +91,7 @@ def judge(
         forbidden=scenario.forbid,
         advice=scenario.advise,
         as_expected=None
-        if scenario.restored
+        if not scenario.has_expectations
         else verdict is not Verdict.UNKNOWN and certain <= found <= certain | possible,
         source=strategy.source,
         counts=counts,

@@ -19,6 +19,7 @@ from racebench.cli.options import (
 )
 from racebench.cli.requests import ComparisonRequest, Measurement, concerning, drafted, find_scenario
 from racebench.core.errors import UsageProblem, suggest
+from racebench.core.model import Origin
 from racebench.load.rounds import default_reference
 from racebench.reports.results import document
 from racebench.reports.results.document import Document, check_writable
@@ -50,7 +51,7 @@ def comparison(
     request = drafted(scenario, subject, load, target, output, gates, default_seconds=DEFAULT_SECONDS)
     strategies = request.campaign.strategies
     if len(strategies) < 2 and options.baseline is None and options.save_baseline is None:
-        more = "another file or --call" if scenario.restored else "--strategy or --reference"
+        more = "another file or --call" if scenario.origin is Origin.OWN_CODE else "--strategy or --reference"
         raise UsageProblem(
             f"compare needs two strategies or more, not only '{strategies[0].name}'; add {more}"
             if strategies

@@ -1,4 +1,4 @@
-"""`demo`: from a telling, a strategy or a schedule to what is shown, and to a file to take along."""
+"""`demo`: from a walkthrough, a strategy or a schedule to what is shown, and to a file to take along."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from racebench.cli.servers import Server, server_of
 from racebench.core.errors import DatabaseProblem, UsageProblem, suggest
 from racebench.core.model import Consumer, Scenario, Strategy
 from racebench.core.target import Target
-from racebench.demo import keys, orders, play, screen, show, tellings
+from racebench.demo import player, screen, selection, terminal, viewer, walkthroughs
 from racebench.demo.exports import FORMATS, text
 from racebench.demo.frames import Frame
-from racebench.demo.orders import Tell
-from racebench.demo.shown import Shown, schedule
-from racebench.demo.telling import Part, Programme, Telling, Turn
+from racebench.demo.presentation import Part, Presentation, ScheduleEntry, Walkthrough
+from racebench.demo.recording import Recording, schedule_of
+from racebench.demo.selection import Tell
 from racebench.exploration.request import ExplorationRequest
 from racebench.postgres import environment
 from racebench.reports.results.document import write_atomically
@@ -75,7 +75,7 @@ class _Wanted:
 
     @property
     def of(self) -> Part | ExplorationRequest:
-        """Whose turns the fix is played in."""
+        """The part or exploration whose schedule the fix is played with."""
         last = self.parts[-1] if self.parts else self.asked
         assert last is not None
         return last
@@ -83,11 +83,11 @@ class _Wanted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ready:
-    """A programme that has been rehearsed on the server it will be shown on."""
+    """A presentation that has been rehearsed on the server it will be shown on."""
 
     target: Target
-    programme: Programme
-    shown: Shown
+    presentation: Presentation
+    recording: Recording
 
 
 def plan(
@@ -140,7 +140,7 @@ def _destination(export: str | None, output: str | None) -> tuple[str | None, Pa
 
 
 def _find(name: str | None, scenario: str | None, consumer: str | None) -> _Wanted:
-    """What a telling, a strategy or a schedule stands for."""
+    """What a walkthrough, a strategy or a schedule stands for."""
     if name is not None and ":" in name:
         if consumer is not None:
             raise UsageProblem("a schedule has its own consumer; leave --consumer out, or name a strategy")
@@ -148,20 +148,20 @@ def _find(name: str | None, scenario: str | None, consumer: str | None) -> _Want
     where = catalog.find_scenario(scenario)
     shipped = where.folder.parent.resolve() == catalog.shipped_folder().resolve()
     name = name or (_DEFAULT if _DEFAULT in where.strategies else next(iter(where.strategies)))
-    telling = tellings.TELLINGS.get(name) if shipped and name not in where.strategies else None
-    if telling is not None and telling.scenario != where.name:
-        raise UsageProblem(f"telling '{name}' is of {telling.scenario}; leave --scenario out")
-    if telling is not None and consumer is not None:
-        raise UsageProblem(f"telling '{name}' has its own consumer; leave --consumer out, or name a strategy")
-    if telling is None and consumer is None and shipped:
-        telling = tellings.of_strategy(where.name, name)
-    if telling is not None:
-        return _Wanted(title=telling.title, parts=_of_telling(where, telling), fix=telling.fix)
+    walkthrough = walkthroughs.WALKTHROUGHS.get(name) if shipped and name not in where.strategies else None
+    if walkthrough is not None and walkthrough.scenario != where.name:
+        raise UsageProblem(f"walkthrough '{name}' belongs to {walkthrough.scenario}; leave --scenario out")
+    if walkthrough is not None and consumer is not None:
+        raise UsageProblem(f"walkthrough '{name}' has its own consumer; leave --consumer out, or name a strategy")
+    if walkthrough is None and consumer is None and shipped:
+        walkthrough = walkthroughs.of_strategy(where.name, name)
+    if walkthrough is not None:
+        return _Wanted(title=walkthrough.title, parts=_of_telling(where, walkthrough), fix=walkthrough.fix)
     if name not in where.strategies:
         if (catalog.shipped_folder() / name / catalog.MANIFEST).is_file() or Path(name, catalog.MANIFEST).is_file():
             raise UsageProblem(f"'{name}' is a scenario: racebench demo [STRATEGY] --scenario {name}")
-        known = [*where.strategies, *tellings.TELLINGS]
-        raise UsageProblem(f"'{name}' is no telling and no strategy of {where.name}{suggest(name, known)}")
+        known = [*where.strategies, *walkthroughs.WALKTHROUGHS]
+        raise UsageProblem(f"'{name}' is not a walkthrough or a strategy of {where.name}{suggest(name, known)}")
     strategy = where.strategies[name]
     asked = ExplorationRequest(
         scenario=where, strategy=strategy, consumer=_consumer(where, strategy, consumer), polls=_POLLS,
@@ -187,22 +187,22 @@ def _cure(scenario: Scenario, strategy: Strategy) -> str | None:
     return None if strategy.right or scenario.advise == strategy.name else scenario.advise
 
 
-def _of_telling(scenario: Scenario, telling: Telling) -> tuple[Part, ...]:
+def _of_telling(scenario: Scenario, walkthrough: Walkthrough) -> tuple[Part, ...]:
     return tuple(
         Part(
             scenario=scenario,
-            strategy=scenario.strategies[act.strategy],
-            consumer=scenario.consumers[act.consumer] if act.consumer else None,
-            turns=act.turns,
+            strategy=scenario.strategies[part.strategy],
+            consumer=scenario.consumers[part.consumer] if part.consumer else None,
+            schedule=part.schedule,
             strict=True,
-            heading=orders.heading_of(act.strategy, act.consumer),
-            opening=act.opening,
-            closing=act.closing,
-            claims=act.claims,
-            beats=act.beats,
-            note=act.note,
+            heading=selection.heading_of(part.strategy, part.consumer),
+            opening=part.opening,
+            closing=part.closing,
+            expected=part.expected,
+            captions=part.captions,
+            note=part.note,
         )
-        for act in telling.acts
+        for part in walkthrough.parts
     )
 
 
@@ -218,19 +218,19 @@ def _of_schedule(text: str, scenario: str | None) -> _Wanted:
         strategy=asked.strategy,
         consumer=asked.consumer,
         sessions=asked.sessions,
-        turns=tuple(Turn(session=session) for session in parsed.steps),
+        schedule=tuple(ScheduleEntry(session=session) for session in parsed.steps),
         strict=True,
-        heading=orders.heading_of(asked.strategy.name, reader),
-        opening=f"'{asked.strategy.name}': {asked.strategy.summary}. This is the order that was asked for.",
+        heading=selection.heading_of(asked.strategy.name, reader),
+        opening=f"'{asked.strategy.name}': {asked.strategy.summary}. This is the requested schedule.",
     )
     return _Wanted(title=asked.scenario.title, parts=(part,), fix=_cure(asked.scenario, asked.strategy))
 
 
 @contextlib.contextmanager
 def ready(made: Demonstration, tell: Tell) -> Iterator[Ready]:
-    """Start the server, find what is still to be found, and rehearse it all, unseen.
+    """Start the server, choose the schedules that are not given, and play everything once without showing it.
 
-    Raises UsageProblem if a strategy cannot follow its order.
+    Raises UsageProblem if a strategy cannot follow its schedule.
     """
     with contextlib.ExitStack() as stack:
         tell("starting PostgreSQL", 0.0)
@@ -238,13 +238,13 @@ def ready(made: Demonstration, tell: Tell) -> Iterator[Ready]:
         _check_versions(made, target)
         parts = made.parts
         if made.asked is not None:
-            parts = orders.explored(target, made.asked, made.fix, tell)
+            parts = selection.choose_parts(target, made.asked, made.fix, tell)
         elif made.fix is not None:
-            parts = (*parts, orders.again(parts[-1], made.fix))
+            parts = (*parts, selection.repeat_with_fix(parts[-1], made.fix))
         tell("rehearsing", 0.8)
-        programme, frames = play.rehearse(target, Programme(title=made.title, parts=parts))
-        schedules = [str(schedule(*each)) for each in zip(programme.parts, frames, strict=True)]
-        shown = Shown(
+        presentation, frames = player.rehearse(target, Presentation(title=made.title, parts=parts))
+        schedules = [str(schedule_of(*played)) for played in zip(presentation.parts, frames, strict=True)]
+        recording = Recording(
             title=made.title,
             frames=tuple(frame for each in frames for frame in each),
             schedules=tuple(schedules),
@@ -252,7 +252,7 @@ def ready(made: Demonstration, tell: Tell) -> Iterator[Ready]:
             notes=made.notes,
             scenario=made.scenario,
         )
-        yield Ready(target=target, programme=programme, shown=shown)
+        yield Ready(target=target, presentation=presentation, recording=recording)
 
 
 def _check_versions(made: Demonstration, target: Target) -> None:
@@ -274,11 +274,11 @@ def run(made: Demonstration, console: Console, errors: Console, *, auto: bool) -
         with progress.bar(errors) as tell:
             prepared = stack.enter_context(ready(made, tell))
         if made.format is not None:
-            _write(FORMATS[made.format](prepared.shown), made.output)
+            _write(FORMATS[made.format](prepared.recording), made.output)
         elif on_screen:
             frames = _on_screen(made, prepared, console, auto=auto)
             stack.close()
-            for line in ending(frames, prepared.shown):
+            for line in ending(frames, prepared.recording):
                 _line(console, line)
         else:
             _print(made, prepared, console)
@@ -297,35 +297,35 @@ def _check_size(made: Demonstration) -> None:
 
 def _on_screen(made: Demonstration, prepared: Ready, console: Console, *, auto: bool) -> tuple[Frame, ...]:
     """Show it; return the frames that were shown."""
-    steps = [prepared.shown.steps(act) for act in range(len(prepared.programme.parts))]
-    marks = screen.ASCII if console.options.ascii_only else screen.FANCY
-    with show.reel(prepared.target, prepared.programme) as reel:
-        with keys.taken(sys.stdin.fileno(), sys.stdout.fileno()) as terminal:
-            show.show(
-                terminal,
-                reel,
-                prepared.programme,
+    steps = [prepared.recording.steps(part) for part in range(len(prepared.presentation.parts))]
+    marks = screen.ASCII if console.options.ascii_only else screen.UNICODE
+    with viewer.playback(prepared.target, prepared.presentation) as playback:
+        with terminal.full_screen(sys.stdin.fileno(), sys.stdout.fileno()) as opened:
+            viewer.view(
+                opened,
+                playback,
+                prepared.presentation,
                 steps,
                 made.pace if auto else None,
                 marks,
                 notes=made.notes,
                 colour=not console.no_color,
             )
-        return tuple(reel.frames)
+        return tuple(playback.frames)
 
 
 def _print(made: Demonstration, prepared: Ready, console: Console) -> None:
     """Play it once more, printing each step as it happens."""
     _line(console, made.title)
     before: Frame | None = None
-    for act, part in enumerate(prepared.programme.parts):
-        with contextlib.closing(play.play(prepared.target, part, act)) as frames:
+    for number, part in enumerate(prepared.presentation.parts):
+        with contextlib.closing(player.play(prepared.target, part, number)) as frames:
             for frame in frames:
                 for line in text.block(frame, before, notes=made.notes):
                     _line(console, line)
                 before = frame
     _line(console, "")
-    for each in prepared.shown.commands:
+    for each in prepared.recording.commands:
         _line(console, each)
 
 
@@ -343,24 +343,26 @@ def _write(made: str, output: Path | None) -> None:
 
 
 def show_list(console: Console) -> None:
-    """Print the tellings."""
+    """Print the walkthroughs."""
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True)
     table.add_column()
-    for telling in tellings.TELLINGS.values():
-        acts = [orders.heading_of(act.strategy, act.consumer) for act in telling.acts]
-        cure = f"; then the same turns with {telling.fix}" if telling.fix else ""
-        table.add_row(Text(telling.name, style="bold"), Text(telling.title, style="bold"))
-        table.add_row("", Text(f"{telling.summary}"))
-        table.add_row("", Text(f"{'; '.join(acts)}{cure}"))
+    for walkthrough in walkthroughs.WALKTHROUGHS.values():
+        parts = [selection.heading_of(part.strategy, part.consumer) for part in walkthrough.parts]
+        repeated = f"; then the same schedule with {walkthrough.fix}" if walkthrough.fix else ""
+        table.add_row(Text(walkthrough.name, style="bold"), Text(walkthrough.title, style="bold"))
+        table.add_row("", Text(f"{walkthrough.summary}"))
+        table.add_row("", Text(f"{'; '.join(parts)}{repeated}"))
     console.print(table)
-    console.print("\nracebench demo NAME; any strategy too, and any schedule that `racebench explore` prints")
+    console.print(
+        "\nracebench demo NAME shows a walkthrough, a strategy, or a schedule that `racebench explore` prints"
+    )
 
 
-def ending(frames: tuple[Frame, ...], shown: Shown) -> list[str]:
+def ending(frames: tuple[Frame, ...], recording: Recording) -> list[str]:
     """What is left to read when the screen is gone: each act that came to its end, and how to run it again."""
     lines = []
     for frame in frames:
         if frame.ended:
-            lines += [f"{frame.heading}: {frame.verdict}", f"  {shown.commands[frame.act]}"]
+            lines += [f"{frame.heading}: {frame.verdict}", f"  {recording.commands[frame.part]}"]
     return lines

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from racebench.analysis.baselines import BaselineResult, Standing
 from racebench.analysis.thresholds import Held, Outcome
+from racebench.core.anomalies import ANOMALIES
 from racebench.core.errors import ExitCode, UsageProblem, suggest
-from racebench.core.model import ANOMALIES, Verdict
+from racebench.core.results import Verdict
 
 if TYPE_CHECKING:
     from racebench.cli.options import GateOptions

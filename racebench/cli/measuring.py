@@ -19,7 +19,7 @@ from racebench.cli.exit_codes import Finding, exit_code
 from racebench.cli.options import OutputOptions
 from racebench.cli.requests import Measurement
 from racebench.core.errors import ExitCode
-from racebench.core.model import RunResult
+from racebench.core.results import RunResult
 from racebench.core.signals import interruptible, shielded
 from racebench.load import campaign, rounds
 from racebench.load.campaign import Campaign, Cell, Progress

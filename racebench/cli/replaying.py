@@ -13,7 +13,8 @@ from racebench.cli.options import GateOptions, SubjectOptions, TargetOptions
 from racebench.cli.requests import find_scenario
 from racebench.cli.servers import server_of
 from racebench.core.errors import ExitCode, UsageProblem
-from racebench.core.model import Scenario, Verdict
+from racebench.core.model import Scenario
+from racebench.core.results import Verdict
 from racebench.exploration import explorer, schedules
 from racebench.exploration.explorer import Replayed
 from racebench.exploration.isolationtester import runner, specs

@@ -107,7 +107,7 @@ def drafted(
         raise UsageProblem("--keep needs --dsn: the embedded server ends with the command, and its schemas with it")
     if scenario.once:
         _check_once(scenario, load)
-    if scenario.restored and load.connections_per_worker > 1 and subject.call:
+    if load.connections_per_worker > 1 and subject.call:
         raise UsageProblem("--call runs Python, one call at a time in a process; use --workers for more sessions")
     if pairing is Pairing.EACH_ALONE and not scenario.consumers:
         raise UsageProblem(f"scenario '{scenario.name}' has no consumers; use `racebench run {scenario.name}`")

@@ -34,7 +34,7 @@ def write(folder: Path, subject: SubjectOptions, *, github: bool, gitlab: bool, 
     """
     scenario = ad_hoc.find(subject.scenario, called=subject.call, setup=subject.setup, invariants=subject.invariant)
     strategies = subject.strategies
-    if not scenario.restored:
+    if scenario.has_expectations:
         strategies = strategies or ("correct",)
     catalog.find_strategies(scenario, strategies)
     words = [subject.scenario] if subject.scenario else []

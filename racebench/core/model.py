@@ -1,6 +1,6 @@
-"""The values racebench talks about: scenarios, strategies, outcomes, anomalies, results.
+"""What is run: scenarios with their strategies and consumers, the scripts and calls of these, and a load.
 
-Frozen and without I/O. How they are read from files is catalog.py's; how they are written, reports'.
+Frozen values without I/O. workloads reads them from files; what a run gives back is core.results'.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from enum import IntEnum, StrEnum
+from enum import Enum, IntEnum, StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,6 @@ class Outcome(IntEnum):
     OK = 1
     FAIL = 2
     UNKNOWN = 3
-
-
-class Verdict(StrEnum):
-    """VALID under load is an upper bound, never a proof; UNKNOWN is an honest answer."""
-
-    VALID = "VALID"
-    INVALID = "INVALID"
-    UNKNOWN = "UNKNOWN"
 
 
 class Protocol(StrEnum):
@@ -50,21 +42,6 @@ def first_word(sql: str) -> str:
     """Return the first SQL word in capitals, past comments and white space; empty if there is none."""
     match = re.match(r"(?:\s+|--[^\n]*(?:\n|$)|/\*.*?\*/)*([A-Za-z_]+)", sql, re.DOTALL)
     return match.group(1).upper() if match else ""
-
-
-#: Every kind of anomaly a run can count, in the order reports show them.
-ANOMALIES: Mapping[str, str] = {
-    "duplicates": "rows whose (tenant, version) another row already has",
-    "missed": "committed rows that the consumer's cursor passed and never delivered",
-    "redelivered": "deliveries of a row beyond its first",
-    "lost": "operations acknowledged, whose row is absent",
-    "unexpected": "operations reported failed, whose row is present",
-    "violations": "rows that break an invariant of the scenario",
-    "refused": 'operations that failed only because another session was at work (class 23, 40, or "already exists")',
-    "unnumbered": "rows whose version is NULL, which no cursor ever reaches",
-    "gaps": "numbers never used between the first and the last",
-    "inversions": "operations that began after another had ended and got a smaller version",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -271,6 +248,24 @@ class NumberedRows:
     operation: str = "operation"
 
 
+class ScheduleIsolation(Enum):
+    """How an explored schedule is kept apart from the schedules before it.
+
+    FRESH_TENANT: it has a tenant of its own. RESTORED_TABLES: it begins with the tables as the setup left them, for
+    code that does not keep to a tenant.
+    """
+
+    FRESH_TENANT = "fresh tenant"
+    RESTORED_TABLES = "restored tables"
+
+
+class Origin(Enum):
+    """Where a scenario comes from: a folder with a manifest, or the user's own SQL and Python, given on the spot."""
+
+    MANIFEST = "manifest"
+    OWN_CODE = "own code"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
     """A folder of SQL: a schema, strategies that write to it, consumers that read from it.
@@ -279,9 +274,8 @@ class Scenario:
     `measures` queries that return one value each; both are asked after a run. `once`: each worker runs its script once,
     as start-up code does. `explore`: run before each explored schedule. `forbid` is what makes a run INVALID;
     `advise` names the strategy to recommend.
-    `setup` is called after the schema is made, `checks` are invariants that are called (calls.py). `restored`: a
-    session does not keep to a tenant, so each explored schedule begins with the tables as the setup left them.
-    `options` are the words that name it to a command, if its name alone does not.
+    `setup` is called after the schema is made, `checks` are invariants that are called (callables.py). `options`: the
+    words that name it on a command line if its name alone does not; None if no command line can name it.
     """
 
     name: str
@@ -301,12 +295,18 @@ class Scenario:
     explore: Script | None = None
     setup: tuple[Call, ...] = ()
     checks: Mapping[str, Call] = field(default_factory=dict)
-    restored: bool = False
-    options: tuple[str, ...] = ()
+    schedule_isolation: ScheduleIsolation = ScheduleIsolation.FRESH_TENANT
+    origin: Origin = Origin.MANIFEST
+    options: tuple[str, ...] | None = ()
+
+    @property
+    def has_expectations(self) -> bool:
+        """Whether the strategies say which anomalies to expect of them; nothing is known of the user's own code."""
+        return self.origin is Origin.MANIFEST
 
     def locate(self, key: str) -> str:
-        """Where a key of the manifest stands, as `file:line`; by its name if it was not read from one."""
-        if self.restored:
+        """The place of a key in the manifest, as `file:line`; the key's own name if there is no manifest."""
+        if self.origin is Origin.OWN_CODE:
             return f"the {key.partition('.')[2]}"
         return f"{self.folder / 'scenario.toml'}:{self.lines.get(key, 1)}"
 
@@ -348,135 +348,3 @@ class Load:
     def rate_per_session(self) -> float | None:
         """The share of the rate that each session has."""
         return None if self.rate_per_s is None else self.rate_per_s / self.sessions
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Anomaly:
-    """One witness: the rows, operations and polls that show an anomaly, and a sentence that says it.
-
-    `rows`, `operations` and `polls` are plain mappings as published in the JSON document; times are microseconds since
-    the common start. `consumer` is whose polls they are.
-    """
-
-    kind: str
-    explanation: str
-    rows: tuple[Mapping[str, Any], ...] = ()
-    operations: tuple[Mapping[str, Any], ...] = ()
-    polls: tuple[Mapping[str, Any], ...] = ()
-    consumer: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """What one checker found: how many of a kind, out of how many chances, with witnesses."""
-
-    kind: str
-    count: int
-    chances: int
-    witnesses: tuple[Anomaly, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConsumerResult:
-    """What one consumer was given. `late_us`: from a commit's acknowledgement to the row's arrival, p50, p99 and max.
-
-    `longest_poll_us` is the longest it waited for an answer. `as_expected` is about missed rows alone.
-    """
-
-    name: str
-    verdict: Verdict
-    expected: str
-    as_expected: bool
-    counts: Mapping[str, int]
-    late_us: Mapping[str, float | None]
-    longest_poll_us: float | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Timeline:
-    """A run over time, in intervals of `interval_s` from the common start on.
-
-    For each: commits acknowledged in it; latency of those that began in it, in microseconds (None if none did).
-    """
-
-    interval_s: float
-    committed: tuple[int, ...]
-    p50_us: tuple[float | None, ...]
-    p99_us: tuple[float | None, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OpenLoop:
-    """How an open loop kept up. `late`: begun more than 1 ms after they were due; `unsent`: due, and never begun.
-
-    `lag_us`: from due to begun, p50, p99 and max; `latency_us`: from due to acknowledged, p50, p90, p99 and max.
-    """
-
-    late: int
-    unsent: int
-    lag_us: Mapping[str, float | None]
-    latency_us: Mapping[str, float | None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Usage:
-    """Seconds on a CPU from the common start to the last worker's end; None where it is not known.
-
-    `client_s`: all workers; `busiest_s`: the one that used most; `server_s`: the server and its sessions.
-    """
-
-    client_s: float | None = None
-    busiest_s: float | None = None
-    server_s: float | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pace:
-    """How a run went along. `start_spread_us`: from the first session's first operation to the last session's."""
-
-    start_spread_us: float | None
-    timeline: Timeline
-    cpu: Usage
-    open_loop: OpenLoop | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunResult:
-    """One strategy under load: what was measured, what was found, and what follows from it.
-
-    `counts` has missed and redelivered of all consumers together; `consumers` has them one by one. `history` is the
-    name of the file beside the document that keeps the run's history, if one does. `as_expected` is None of the user's
-    own code: nothing is known of it.
-    """
-
-    scenario: str
-    strategy: str
-    summary: str
-    consumers: tuple[ConsumerResult, ...]
-    load: Load
-    seconds: float
-    verdict: Verdict
-    expected: tuple[str, ...]
-    possible: tuple[str, ...]
-    advice: str | None
-    forbidden: tuple[str, ...]
-    as_expected: bool | None
-    source: str
-    counts: Mapping[str, int]
-    measures: Mapping[str, Any]
-    errors: Mapping[str, int]
-    retried: Mapping[str, int]
-    upper_bound: float | None
-    throughput_per_s: float
-    latency_us: Mapping[str, float | None]
-    pace: Pace | None
-    witnesses: tuple[Anomaly, ...]
-    notes: tuple[str, ...] = ()
-    schema: str | None = None
-    messages: Mapping[str, str] = field(default_factory=dict)
-    history: str | None = None
-
-    @property
-    def found(self) -> tuple[str, ...]:
-        """The forbidden kinds that occurred, in the order of ANOMALIES."""
-        return tuple(kind for kind in ANOMALIES if kind in self.forbidden and self.counts[kind] > 0)

@@ -1,1 +1,1 @@
-"""One interleaving, step by step, on the real server: for a room, a recording or a page to take along."""
+"""One schedule, step by step, on a real server: on a terminal, or exported as a file."""

@@ -1,6 +1,6 @@
-"""What is to be seen after each step, as values: whoever draws them knows neither the server nor the strategy.
+"""What is shown after each step, as values. The code that draws them knows neither the server nor the strategy.
 
-All text is the scenario's or the server's own, on one line and without control characters.
+All text is the scenario's or the server's own, on one line and without control characters (`clean`).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from enum import StrEnum
 
 
 class State(StrEnum):
-    """Of a line of SQL: not sent yet, done, done just now, sent and not answered, refused by the server."""
+    """State of a statement: not sent, answered, answered in this step, sent and waiting, refused by the server."""
 
     AHEAD = "ahead"
     DONE = "done"
@@ -20,17 +20,17 @@ class State(StrEnum):
 
 
 class Mark(StrEnum):
-    """What is said of a row. `WAITING`: committed, and the consumer has not come to it yet."""
+    """Remark on a row. `PENDING`: committed, and the consumer has not delivered it yet."""
 
-    TWIN = "TWIN"
+    DUPLICATE = "DUPLICATE"
     DELIVERED = "delivered"
-    WAITING = "not delivered yet"
-    LOST = "NEVER DELIVERED"
+    PENDING = "not delivered yet"
+    MISSED = "MISSED"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """One statement of a lane, and what it returned ("" as long as it has not)."""
+    """One statement of a lane, and its answer ("" until it has one)."""
 
     text: str
     state: State = State.AHEAD
@@ -39,13 +39,16 @@ class Line:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lane:
-    """A session or the consumer: its script, and how it stands in words ("" if there is nothing to say)."""
+    """A session or the consumer: its script, and its status in words ("" if there is nothing to say).
+
+    `active`: this session took the step that led to the frame.
+    """
 
     name: str
     title: str
     lines: tuple[Line, ...]
-    stands: str = ""
-    acts: bool = False
+    status: str = ""
+    active: bool = False
 
     @property
     def waits(self) -> bool:
@@ -53,9 +56,9 @@ class Lane:
 
     @property
     def heading(self) -> str:
-        """Its title, and in a word how it stands."""
-        stands = "WAITS" if self.waits else {"ended: OK": "done", "ended: FAIL": "FAILED"}.get(self.stands, self.stands)
-        return f"{self.title}: {stands}" if stands else self.title
+        """The title, and the status in a word."""
+        status = "WAITS" if self.waits else {"ended: OK": "done", "ended: FAIL": "FAILED"}.get(self.status, self.status)
+        return f"{self.title}: {status}" if status else self.title
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,9 +71,9 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """Committed rows, as a connection of its own reads them; `more` are not shown.
+    """Committed rows, read by a separate connection; `more` rows are not shown.
 
-    `locked`: a session holds a lock that lets nobody read it.
+    `locked`: a session holds a lock that blocks every reader of the table.
     """
 
     name: str
@@ -81,16 +84,16 @@ class Table:
 
     @property
     def title(self) -> str:
-        """Its name, and what is to be said of its rows."""
+        """The table's name, and how many of its rows are shown."""
         if self.locked:
-            return f"table {self.name}: locked, nobody can read it now"
+            return f"table {self.name}: locked, cannot be read now"
         more = f", {self.more} more" if self.more else ""
         return f"table {self.name}, committed rows{more}:{'' if self.rows else ' none'}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reader:
-    """The consumer: where its cursor stands, and what it has delivered last, in that order, after `more` rows."""
+class ConsumerState:
+    """The consumer's cursor, and the rows it has delivered last, in that order, after `more` earlier rows."""
 
     name: str
     cursor: str
@@ -98,24 +101,24 @@ class Reader:
     more: int = 0
 
     @property
-    def said(self) -> str:
-        """What it has delivered, in words."""
+    def summary(self) -> str:
+        """The delivered rows in words."""
         more = f"{self.more} rows, " if self.more else ""
         return f"delivered: {more}{', '.join(self.delivered) or 'nothing yet'}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Loss:
-    """Something that went wrong: a kind of racebench.core.model.ANOMALIES, how often, and what that means here."""
+class FoundAnomaly:
+    """An anomaly at the end of a part: its kind (one of racebench.core.anomalies), its count, a description."""
 
     kind: str
     count: int
-    words: str
+    description: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WentOn:
-    """A session that had waited and does no more: what it was answered, and whether that was an error."""
+class Resumed:
+    """A session whose wait has ended: the answer it got, and whether that was an error."""
 
     session: int
     answer: str
@@ -123,10 +126,10 @@ class WentOn:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Taken:
-    """The step that led to a frame: who took it, what was sent and answered, and who waited or went on.
+class TakenStep:
+    """The step that led to a frame: the session that took it, what it sent and got, which sessions wait or resumed.
 
-    `line` is its place in the lane's script; `refused`: the answer is an error.
+    `line`: index of the statement in the lane's script. `refused`: the answer is an error.
     """
 
     session: int
@@ -135,39 +138,40 @@ class Taken:
     answer: str
     refused: bool = False
     waits_for: tuple[str, ...] = ()
-    went_on: tuple[WentOn, ...] = ()
+    resumed: tuple[Resumed, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frame:
-    """What is to be seen: before the first step (number 0), after each, and at the end (`losses` is None until then).
+    """What is shown before the first step (number 0), after each step, and at the end.
 
-    `taken` is None where nothing was sent: at the start, at the end, and where a session's turn came and it waits.
+    `anomalies` is None until the end. `step` is None where nothing was sent: at the start, at the end, and where the
+    scheduled session still waits.
     """
 
-    act: int
+    part: int
     heading: str
     number: int
     sentence: str
     lanes: tuple[Lane, ...]
     tables: tuple[Table, ...]
-    reader: Reader | None = None
+    consumer: ConsumerState | None = None
     note: str = ""
-    taken: Taken | None = None
-    losses: tuple[Loss, ...] | None = None
+    step: TakenStep | None = None
+    anomalies: tuple[FoundAnomaly, ...] | None = None
 
     @property
     def ended(self) -> bool:
-        return self.losses is not None
+        return self.anomalies is not None
 
     @property
     def verdict(self) -> str:
-        """What was lost, in one line; "" before the end."""
-        if self.losses is None:
+        """The anomalies in one line; "" before the end."""
+        if self.anomalies is None:
             return ""
-        return ", ".join(f"{loss.kind}: {loss.count}" for loss in self.losses) or "nothing lost"
+        return ", ".join(f"{anomaly.kind}: {anomaly.count}" for anomaly in self.anomalies) or "no anomaly"
 
 
 def clean(text: str) -> str:
-    """One line without control characters, so that a terminal shows it and does nothing else."""
-    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in " ".join(text.split()))
+    """One line without control characters, so that a terminal shows it as text and executes nothing."""
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in " ".join(text.split()))

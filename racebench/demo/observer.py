@@ -1,4 +1,4 @@
-"""What is committed, read by a connection of its own: the table of numbered rows, or every table of a scenario."""
+"""Read the committed rows by a separate connection: the table of numbered rows, or every table of a scenario."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from racebench.core.errors import DatabaseProblem, one_line
 from racebench.core.model import NumberedRows, Scenario
 from racebench.demo.frames import Mark, Row, Table, clean
 
-#: Rows of a table that are shown, the newest.
-_MOST = 8
-#: A session that is parked in the middle of its transaction may hold a table for as long as nobody presses a key.
+#: The newest rows of a table that are shown.
+_MOST_ROWS = 8
+#: A session that is stopped inside its transaction may lock a table until the next key press.
 SETTINGS = {"lock_timeout": "100ms"}
 
 Author = Callable[[int], str]
 
 
 class _Locked(Exception):  # noqa: N818 - a state of a table, caught here
-    """A session holds a lock that keeps even readers out."""
+    """A session holds a lock that blocks readers."""
 
 
 class Observer:
-    """Reads what a schedule has committed so far."""
+    """Reads the rows that a schedule has committed so far."""
 
     def __init__(self, connection: psycopg.Connection[Any], scenario: Scenario, schema: str) -> None:
         self._connection = connection
@@ -40,11 +40,11 @@ class Observer:
         try:
             return self._connection.execute(query, parameters).fetchall()
         except psycopg.errors.UndefinedColumn:
-            return []  # a scenario whose script adds it
+            return []  # the scenario's script adds the column later
         except psycopg.errors.LockNotAvailable:
             raise _Locked from None
         except psycopg.Error as problem:
-            raise DatabaseProblem(f"the server does not show its rows any more: {one_line(str(problem))}") from None
+            raise DatabaseProblem(f"the server did not return the committed rows: {one_line(str(problem))}") from None
 
     def _find(self, schema: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
         """The tables of the schema and their columns."""
@@ -61,14 +61,14 @@ class Observer:
     def read(
         self, tenant: int, author: Author, delivered: Collection[int], *, ended: bool, polled: bool
     ) -> list[Table]:
-        """The tables now. `author` names who wrote a row, by its operation; `delivered` are ids."""
+        """The tables now. `author` names the session that wrote an operation; `delivered` are ids of delivered rows."""
         if self._rows is not None:
             return [self._numbered(self._rows, tenant, author, delivered, ended=ended, polled=polled)]
-        found = (self._any(name, columns, tenant, author) for name, columns in self._tables)
-        return [table for table in found if table.rows or table.locked]
+        tables = (self._any(name, columns, tenant, author) for name, columns in self._tables)
+        return [table for table in tables if table.rows or table.locked]
 
     def numbered(self, tenant: int) -> list[tuple[int, Any, int]]:
-        """(id, version, operation) of every committed row, by id; none while nobody can read them."""
+        """(id, version, operation) of every committed row, by id; an empty list while the table is locked."""
         try:
             return self._read_numbered(tenant)
         except _Locked:
@@ -90,18 +90,18 @@ class Observer:
         )
 
     def broken(self, invariants: Mapping[str, str]) -> list[str]:
-        """The invariants that do not hold, each with the first row that says so."""
-        found = []
+        """The invariants that do not hold, each with the first row that its query returned."""
+        broken = []
         for name, query in invariants.items():
             try:
                 cursor = self._connection.execute(query.encode())
                 row, columns = cursor.fetchone(), [column.name for column in cursor.description or ()]
             except psycopg.Error as problem:
-                raise DatabaseProblem(f"invariant {name} cannot be asked: {one_line(str(problem))}") from None
+                raise DatabaseProblem(f"the query of invariant {name} failed: {one_line(str(problem))}") from None
             if row is not None:
                 pairs = (f"{column} {_text(value)}" for column, value in zip(columns, row, strict=True))
-                found.append(f"{name} is broken: {', '.join(pairs)}")
-        return found
+                broken.append(f"{name} is broken: {', '.join(pairs)}")
+        return broken
 
     def _numbered(
         self,
@@ -115,20 +115,20 @@ class Observer:
     ) -> Table:
         columns = (rows.id, rows.version, "written by")
         try:
-            found = self._read_numbered(tenant)
+            numbered = self._read_numbered(tenant)
         except _Locked:
             return Table(name=rows.table, columns=columns, rows=(), locked=True)
-        times = Counter(version for _, version, _ in found if version is not None)
+        occurrences = Counter(version for _, version, _ in numbered if version is not None)
         shown = []
-        for identity, version, operation in found[-_MOST:]:
-            marks = [Mark.TWIN] if times[version] > 1 else []
+        for identity, version, operation in numbered[-_MOST_ROWS:]:
+            marks = [Mark.DUPLICATE] if occurrences[version] > 1 else []
             if identity in delivered:
                 marks.append(Mark.DELIVERED)
             elif polled:
-                marks.append(Mark.LOST if ended else Mark.WAITING)
+                marks.append(Mark.MISSED if ended else Mark.PENDING)
             cells = (str(identity), "NULL" if version is None else clean(str(version)), author(operation))
             shown.append(Row(cells=cells, marks=tuple(marks)))
-        return Table(name=rows.table, columns=columns, rows=tuple(shown), more=max(0, len(found) - _MOST))
+        return Table(name=rows.table, columns=columns, rows=tuple(shown), more=max(0, len(numbered) - _MOST_ROWS))
 
     def _any(self, name: str, columns: Sequence[str], tenant: int, author: Author) -> Table:
         names = [column for column in columns if column != "tenant"]
@@ -138,11 +138,11 @@ class Observer:
         if "tenant" in columns:
             query += sql.SQL(" WHERE tenant = {}").format(sql.Literal(tenant))
         try:
-            rows = self._ask(query + sql.SQL(" LIMIT {}").format(sql.Literal(_MOST + 1)), ())
+            rows = self._ask(query + sql.SQL(" LIMIT {}").format(sql.Literal(_MOST_ROWS + 1)), ())
         except _Locked:
             return Table(name=name, columns=(), rows=(), locked=True)
         shown = []
-        for row in rows[:_MOST]:
+        for row in rows[:_MOST_ROWS]:
             cells = zip(names or columns, row, strict=True)
             shown.append(
                 Row(
@@ -153,7 +153,7 @@ class Observer:
                 )
             )
         titles = tuple("written by" if column == "operation" else column for column in names or columns)
-        return Table(name=name, columns=titles, rows=tuple(shown), more=max(0, len(rows) - _MOST))
+        return Table(name=name, columns=titles, rows=tuple(shown), more=max(0, len(rows) - _MOST_ROWS))
 
 
 def _text(value: object) -> str:

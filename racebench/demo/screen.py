@@ -1,7 +1,7 @@
-"""A frame drawn for a terminal: so many lines of so many columns, whatever the frame holds.
+"""Draw a frame for a terminal: a fixed number of lines and columns, whatever the frame contains.
 
-Legible without colour: what matters is a word or a mark first (>, WAITS, TWIN, NEVER DELIVERED), and a style second. No
-dim text, no colour that a light or a dark background swallows.
+Readable without colour: important things have a word or a mark (>, WAITS, DUPLICATE, MISSED) as well as a style. No dim
+text, and no colour that is invisible on a light or a dark background.
 """
 
 from __future__ import annotations
@@ -13,45 +13,54 @@ from dataclasses import dataclass
 from rich.cells import cell_len
 from rich.text import Text
 
-from racebench.demo import clauses
-from racebench.demo.frames import Frame, Lane, Line, Mark, Reader, State, Table
+from racebench.demo import sql_layout
+from racebench.demo.frames import ConsumerState, Frame, Lane, Line, Mark, State, Table
 
 LEAST_WIDTH, LEAST_HEIGHT = 80, 24
 _LEAST_LANE = 17
 _BOTTOM = 4
 _LONGEST_SENTENCE = 4
-_LEAST_READER = 24
+_LEAST_CONSUMER = 24
 _LONGEST_NOTE = 4
 _LONGEST_ANSWER = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Marks:
-    """The characters that are drawn; others where the terminal has only ASCII."""
+    """The marks that are drawn; a terminal without Unicode gets the ASCII ones."""
 
     now: str = "►"
     done: str = "✓"
     waits: str = "‖"
     refused: str = "✗"
     answer: str = "→ "
-    twin: str = "‼ "
+    anomaly: str = "‼ "
     between: str = " │ "
     rule: str = "─"
     dot: str = " · "
     more: str = "…"
 
 
-FANCY = Marks()
+UNICODE = Marks()
 ASCII = Marks(
-    now=">", done="+", waits="=", refused="x", answer="-> ", twin="!! ", between=" | ", rule="-", dot=" - ", more="..."
+    now=">",
+    done="+",
+    waits="=",
+    refused="x",
+    answer="-> ",
+    anomaly="!! ",
+    between=" | ",
+    rule="-",
+    dot=" - ",
+    more="...",
 )
 _STYLES = {State.NOW: "bold reverse", State.WAITS: "bold magenta", State.REFUSED: "bold red"}
 HELP = (
-    "space, right, page down   the next step: it runs on the server now",
+    "space, right, page down   the next step; it runs on the server now",
     "b, left, page up          an earlier frame, from memory",
-    "r                         this act again, from its start, on fresh ground",
-    "a                         go on by itself, or stop doing so",
-    "n                         speaker notes, on and off",
+    "r                         run this part again from its start, in a new schema",
+    "a                         start or stop automatic play",
+    "n                         show or hide speaker notes",
     "q                         quit",
     "any key                   leave this page",
 )
@@ -59,30 +68,30 @@ HELP = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where a frame stands in what is shown, and what is said around it."""
+    """A frame's place in the demo, and the text around it."""
 
     title: str
-    acts: int
+    parts: int
     steps: int
     footer: str = ""
     notes: bool = False
 
 
 def least(lanes: int) -> tuple[int, int]:
-    """Columns and lines that so many lanes need."""
+    """The smallest terminal for a number of lanes: columns and lines."""
     return max(LEAST_WIDTH, lanes * _LEAST_LANE + 3 * (lanes - 1)), LEAST_HEIGHT
 
 
 def too_small(width: int, height: int, lanes: int) -> str:
-    """What is wrong with a terminal of that size; "" if it is large enough."""
+    """The problem with a terminal of that size; "" if it is large enough."""
     columns, lines = least(lanes)
     if width >= columns and height >= lines:
         return ""
     return f"a terminal of {width} × {height} is too small, the demo needs {columns} × {lines}"
 
 
-def draw(frame: Frame, place: Place, width: int, height: int, *, marks: Marks = FANCY) -> list[Text]:
-    """The lines of a screen, each exactly `width` wide."""
+def draw(frame: Frame, place: Place, width: int, height: int, *, marks: Marks = UNICODE) -> list[Text]:
+    """The lines of the screen: `height` lines, each exactly `width` columns wide."""
     if problem := too_small(width, height, len(frame.lanes)):
         return _page(textwrap.wrap(f"{problem}: enlarge the window, or q to quit.", max(width, 8)), width, height)
     head = [_heading(frame, place, width, marks), *_sentence(frame, width)]
@@ -94,19 +103,19 @@ def draw(frame: Frame, place: Place, width: int, height: int, *, marks: Marks = 
             for line in textwrap.wrap(f"Notes: {frame.note}", width, max_lines=_LONGEST_NOTE, placeholder=" …")
         ]
     free = height - len(head) - len(foot) - 1
-    lanes = _lanes(frame.lanes, width, min(free, _wanted(frame.lanes, width, marks)), marks)
-    foot += [Text()] * (free - len(lanes))  # in a tall terminal the rows stay near the SQL
+    lanes = _lanes(frame.lanes, width, min(free, _full_height(frame.lanes, width, marks)), marks)
+    foot += [Text()] * (free - len(lanes))  # in a tall terminal the rows stay directly below the SQL
     foot.append(Text(place.footer))
-    return [_plainer(_fit(line, width), marks) for line in [*head, *lanes, *foot]]
+    return [_to_ascii(_fit(line, width), marks) for line in [*head, *lanes, *foot]]
 
 
-def _plainer(line: Text, marks: Marks) -> Text:
-    """With ASCII marks, dots where something was left out are one too; a character for a character."""
-    return line if marks is FANCY else Text(line.plain.replace("…", "."), style=line.style, spans=line.spans)
+def _to_ascii(line: Text, marks: Marks) -> Text:
+    """With ASCII marks, an ellipsis is drawn as one dot: one character replaces one."""
+    return line if marks is UNICODE else Text(line.plain.replace("…", "."), style=line.style, spans=line.spans)
 
 
 def help_page(width: int, height: int) -> list[Text]:
-    """What the keys do."""
+    """The page that explains the keys."""
     return _page(["Keys", "", *HELP], width, height)
 
 
@@ -123,20 +132,20 @@ def _fit(line: Text, width: int) -> Text:
 
 def _heading(frame: Frame, place: Place, width: int, marks: Marks) -> Text:
     left = f" {place.title}{marks.dot}{frame.heading}"
-    act = f"{marks.dot}act {frame.act + 1} of {place.acts}" if place.acts > 1 else ""
+    part = f"{marks.dot}part {frame.part + 1} of {place.parts}" if place.parts > 1 else ""
     step = "the end" if frame.ended else f"step {frame.number} of {place.steps}" if frame.number else "the start"
-    right = f"{step}{act} "
+    right = f"{step}{part} "
     room = width - cell_len(right) - 1
-    said = Text(left)
-    said.truncate(room, overflow="ellipsis", pad=True)
-    return Text.assemble(said, " ", right, style="bold reverse")
+    title = Text(left)
+    title.truncate(room, overflow="ellipsis", pad=True)
+    return Text.assemble(title, " ", right, style="bold reverse")
 
 
 def _sentence(frame: Frame, width: int) -> list[Text]:
     text, style = frame.sentence, "bold"
     if frame.ended:
-        style = "bold red" if frame.losses else "bold green"
-        text = f"{'LOST' if frame.losses else 'NOTHING LOST'} ({frame.verdict}). {text}" if frame.losses else text
+        style = "bold red" if frame.anomalies else "bold green"
+        text = f"ANOMALY ({frame.verdict}). {text}" if frame.anomalies else text
     lines = textwrap.wrap(text, width, max_lines=_LONGEST_SENTENCE, placeholder=" …")
     return [Text(line, style=style) for line in lines] + [Text()] * (2 - len(lines))
 
@@ -147,54 +156,54 @@ def _sentence(frame: Frame, width: int) -> list[Text]:
 def _lanes(lanes: Sequence[Lane], width: int, height: int, marks: Marks) -> list[Text]:
     widths = _widths(lanes, width, marks)
     columns = []
-    for lane, wide in zip(lanes, widths, strict=True):
-        title = Text(lane.heading, style="bold reverse" if lane.acts else "bold")
-        columns.append([title, *_script(lane, wide, height - 1, marks)])
+    for lane, lane_width in zip(lanes, widths, strict=True):
+        title = Text(lane.heading, style="bold reverse" if lane.active else "bold")
+        columns.append([title, *_script(lane, lane_width, height - 1, marks)])
     lines = []
-    for at in range(height):
+    for index in range(height):
         line = Text()
-        for number, (column, wide) in enumerate(zip(columns, widths, strict=True)):
+        for number, (column, lane_width) in enumerate(zip(columns, widths, strict=True)):
             line.append(marks.between if number else "")
-            line.append_text(_fit(column[at] if at < len(column) else Text(), wide))
+            line.append_text(_fit(column[index] if index < len(column) else Text(), lane_width))
         lines.append(line)
     return lines
 
 
 def _widths(lanes: Sequence[Lane], width: int, marks: Marks) -> list[int]:
     room = width - len(marks.between) * (len(lanes) - 1)
-    return [room // len(lanes) + (at < room % len(lanes)) for at in range(len(lanes))]
+    return [room // len(lanes) + (index < room % len(lanes)) for index in range(len(lanes))]
 
 
-def _wanted(lanes: Sequence[Lane], width: int, marks: Marks) -> int:
-    """Lines in which the longest lane has everything: its title, clauses, an answer to each, one of them a long one."""
-    wanted = 0
-    for lane, wide in zip(lanes, _widths(lanes, width, marks), strict=True):
-        lines = sum(len(clauses.wrap(line.text, wide - 2)) + 2 for line in lane.lines)
-        wanted = max(wanted, lines + _LONGEST_ANSWER - 1)
-    return wanted
+def _full_height(lanes: Sequence[Lane], width: int, marks: Marks) -> int:
+    """Lines that the longest lane needs for its title, all clauses, and the answers, one of them long."""
+    most = 0
+    for lane, lane_width in zip(lanes, _widths(lanes, width, marks), strict=True):
+        lines = sum(len(sql_layout.wrap(line.text, lane_width - 2)) + 2 for line in lane.lines)
+        most = max(most, lines + _LONGEST_ANSWER - 1)
+    return most
 
 
 def _script(lane: Lane, width: int, height: int, marks: Marks) -> list[Text]:
-    """The statements, the one that matters now in full, the others as far as there is room."""
+    """The statements: the current one in full, the others as far as there is room."""
     inner = width - 2
-    wrapped = [clauses.wrap(line.text, inner) for line in lane.lines]
-    whole = sum(len(each) + 1 for each in wrapped)  # an answer each
-    gap = int(whole + len(wrapped) - 1 <= height)
-    if whole > height:  # then a clause has a line of its own only where that costs none
-        plainly = [clauses.plain(line.text, inner) for line in lane.lines]
-        wrapped = [min(each, less, key=len) for each, less in zip(wrapped, plainly, strict=True)]
+    wrapped = [sql_layout.wrap(line.text, inner) for line in lane.lines]
+    total = sum(len(lines) + 1 for lines in wrapped)  # a line for each answer
+    gap = int(total + len(wrapped) - 1 <= height)
+    if total > height:  # then a clause begins a new line only where that needs no more lines
+        filled = [sql_layout.fill(line.text, inner) for line in lane.lines]
+        wrapped = [min(by_clause, lines, key=len) for by_clause, lines in zip(wrapped, filled, strict=True)]
     answers = [_answer(line, lane, inner, marks) for line in lane.lines]
-    at = _here(lane)
+    current = _current(lane)
     first = 0
-    while first < at and sum(1 + bool(answer) for answer in answers[first:]) > height:
-        first += 1  # what was done long ago makes room
+    while first < current and sum(1 + bool(answer) for answer in answers[first:]) > height:
+        first += 1  # the oldest statements are not shown
     heights = [1] * len(wrapped)
     answered = [min(1, len(answer)) for answer in answers]
     spare = height - sum(heights[first:]) - sum(answered[first:]) - gap * (len(wrapped) - 1)
-    for place in (at, *(each for each in range(first, len(wrapped)) if each != at)):
-        for have, wanted in ((answered, answers[place]), (heights, wrapped[place])):
-            more = max(0, min(spare, len(wanted) - have[place]))
-            have[place] += more
+    for place in (current, *(other for other in range(first, len(wrapped)) if other != current)):
+        for granted, lines in ((answered, answers[place]), (heights, wrapped[place])):
+            more = max(0, min(spare, len(lines) - granted[place]))
+            granted[place] += more
             spare -= more
     shown: list[Text] = []
     for place in range(first, len(wrapped)):
@@ -211,8 +220,8 @@ def _script(lane: Lane, width: int, height: int, marks: Marks) -> list[Text]:
     return shown[:height]
 
 
-def _here(lane: Lane) -> int:
-    """The line that matters now: waiting, just done, refused, the last that was done, or the first."""
+def _current(lane: Lane) -> int:
+    """Index of the current statement: the waiting, the just answered, the refused, the last answered, or the first."""
     for state in (State.WAITS, State.NOW, State.REFUSED, State.DONE):
         places = [place for place, line in enumerate(lane.lines) if line.state is state]
         if places:
@@ -230,7 +239,7 @@ def _prefix(line: Line, marks: Marks) -> str:
 
 
 def _answer(line: Line, lane: Lane, width: int, marks: Marks) -> list[str]:
-    text = lane.stands if line.state is State.WAITS else f"{marks.answer}{line.answer}" if line.answer else ""
+    text = lane.status if line.state is State.WAITS else f"{marks.answer}{line.answer}" if line.answer else ""
     return textwrap.wrap(text, width, max_lines=_LONGEST_ANSWER, placeholder=f" {marks.more}") if text else []
 
 
@@ -244,35 +253,35 @@ def _clip(lines: Sequence[str], height: int, width: int, marks: Marks) -> list[s
     return [*lines[: height - 1], last.plain.rstrip() + marks.more]
 
 
-# What is in the table, and what the consumer has
+# The tables and the consumer
 
 
 def _bottom_height(frame: Frame, height: int) -> int:
-    """Four lines; in a tall terminal as many as there are rows, up to a quarter of it."""
-    wanted = sum(1 + len(table.rows) for table in frame.tables)
-    return max(_BOTTOM, min(wanted, height // 4))
+    """Four lines; in a tall terminal one for each row, up to a quarter of the height."""
+    rows = sum(1 + len(table.rows) for table in frame.tables)
+    return max(_BOTTOM, min(rows, height // 4))
 
 
 def _bottom(frame: Frame, width: int, height: int, marks: Marks) -> list[Text]:
     left_width = width
     right: list[Text] = []
-    if frame.reader is not None:
-        most = width - len(marks.between) - _LEAST_READER
-        left_width = max(min(most, _needed(frame.tables, marks)), (width - len(marks.between)) // 2)
-        right = _reader(frame.reader, width - len(marks.between) - left_width, height)
+    if frame.consumer is not None:
+        widest = width - len(marks.between) - _LEAST_CONSUMER
+        left_width = max(min(widest, _needed(frame.tables, marks)), (width - len(marks.between)) // 2)
+        right = _consumer(frame.consumer, width - len(marks.between) - left_width, height)
     left = _tables(frame.tables, left_width, height, marks)
     lines = []
-    for at in range(height):
-        line = _fit(left[at] if at < len(left) else Text(), left_width)
-        if frame.reader is not None:
+    for index in range(height):
+        line = _fit(left[index] if index < len(left) else Text(), left_width)
+        if frame.consumer is not None:
             line.append(marks.between)
-            line.append_text(right[at] if at < len(right) else Text())
+            line.append_text(right[index] if index < len(right) else Text())
         lines.append(line)
     return lines
 
 
 def _needed(tables: Sequence[Table], marks: Marks) -> int:
-    """Columns that the widest row takes."""
+    """Columns that the widest row needs."""
     rows = (_row(table, number, 1 << 16, marks) for table in tables for number in range(len(table.rows)))
     return max((row.cell_len for row in rows), default=0)
 
@@ -290,23 +299,23 @@ def _tables(tables: Sequence[Table], width: int, height: int, marks: Marks) -> l
 
 
 def _row(table: Table, number: int, width: int, marks: Marks) -> Text:
-    """A row with its marks; where there is too little room, it is the cells that are cut."""
+    """A row with its marks; if there is too little room, the cells are cut, not the marks."""
     row = table.rows[number]
-    said = Text()
+    remarks = Text()
     for mark in row.marks:
-        loud = mark in (Mark.TWIN, Mark.LOST)
-        said.append("  ")
-        said.append(f"{marks.twin if loud else ''}{mark.value}", style="bold red" if loud else "")
+        severe = mark in (Mark.DUPLICATE, Mark.MISSED)
+        remarks.append("  ")
+        remarks.append(f"{marks.anomaly if severe else ''}{mark.value}", style="bold red" if severe else "")
     pairs = zip(table.columns, (cell.replace("session ", "s") for cell in row.cells), strict=True)
     cells = Text(" " + "  ".join(f"{column.replace('written by', 'by')} {cell}" for column, cell in pairs))
-    cells.truncate(max(width - said.cell_len, 0), overflow="ellipsis")
-    return cells.append_text(said)
+    cells.truncate(max(width - remarks.cell_len, 0), overflow="ellipsis")
+    return cells.append_text(remarks)
 
 
-def _reader(reader: Reader, width: int, height: int) -> list[Text]:
+def _consumer(consumer: ConsumerState, width: int, height: int) -> list[Text]:
     lines = [
-        Text(f"consumer {reader.name}", style="bold"),
-        Text(f"cursor at {reader.cursor}"),
+        Text(f"consumer {consumer.name}", style="bold"),
+        Text(f"cursor at {consumer.cursor}"),
     ]
-    lines += [Text(line) for line in textwrap.wrap(reader.said, width, max_lines=height - 2, placeholder=" …")]
+    lines += [Text(line) for line in textwrap.wrap(consumer.summary, width, max_lines=height - 2, placeholder=" …")]
     return lines

@@ -20,8 +20,9 @@ from racebench.core.errors import UsageProblem, one_line
 from racebench.core.model import Call, Outcome, Statement
 from racebench.exploration import inspection
 from racebench.exploration.actors import State, Stepping, Steps, describe
-from racebench.exploration.gates import Finished, Request, SessionThread, elsewhere
 from racebench.exploration.independence import Footprint, calls, footprint
+from racebench.exploration.sessions.interception import Interception
+from racebench.exploration.sessions.threads import Finished, RoundTrip
 from racebench.postgres.compiler import begins, ends
 from racebench.workloads.callables import left_open, signature
 
@@ -107,7 +108,12 @@ class Caller(Stepping):
     tries = 1
 
     def __init__(
-        self, number: int, call: Call, thread: SessionThread, surroundings: Surroundings, connect: Callable[[], Any]
+        self,
+        number: int,
+        call: Call,
+        interception: Interception,
+        surroundings: Surroundings,
+        connect: Callable[[], Any],
     ) -> None:
         super().__init__()
         self.number = number
@@ -122,7 +128,8 @@ class Caller(Stepping):
         #: The error of the last statement, if the call returned all the same; "" if it did not.
         self.swallowed = ""
         self.touches = Footprint.ANYTHING
-        self._thread = thread
+        self._interception = interception
+        self._thread = interception.thread(self.name)
         self._surroundings = surroundings
         self._settings: dict[str, str] = {}
         self._given: psycopg.Connection[Any] | None = connect() if call.takes_connection else None
@@ -215,7 +222,7 @@ class Caller(Stepping):
 
     def _operation(self) -> Steps:
         self._begin_call()
-        while isinstance(request := self._thread.next(), Request):
+        while isinstance(request := self._thread.next(), RoundTrip):
             connection = request.connection
             if connection not in self._used:
                 self._used.append(connection)
@@ -286,7 +293,7 @@ class Caller(Stepping):
         volatile = self._surroundings.volatile(calls(statement))
         return footprint([statement], isolation=None if plain else "serializable", volatile=volatile)
 
-    def _note(self, request: Request) -> None:
+    def _note(self, request: RoundTrip) -> None:
         """Say what the server answered."""
         result = getattr(request.cursor, "pgresult", None)
         if result is None or not request.text:
@@ -311,7 +318,7 @@ class Caller(Stepping):
         for each in open_:
             each.pgconn.exec_(b"ROLLBACK")
         self.sqlstate = "" if error is None else signature(error)
-        if strange := elsewhere():
+        if strange := self._interception.unscheduled():
             raise UsageProblem(
                 f"{self.call}: {strange} sends statements from a thread that racebench cannot schedule; "
                 "have the call send them in the thread that calls it"
@@ -380,7 +387,7 @@ def _statement(text: str) -> Statement:
     return Statement(line=0, text=text, sql=text, parameters=(), fragments=(text,))
 
 
-def _carried_out(request: Request) -> Generator[None, None, Any]:
+def _carried_out(request: RoundTrip) -> Generator[None, None, Any]:
     """Drive psycopg's own generator, yielding where it waits for an answer."""
     return (yield from _driven(request.work, request.connection))
 

@@ -1,7 +1,7 @@
 """An exploration: one strategy, some sessions, perhaps a consumer; every order of their steps, each on a fresh tenant.
 
 VALID only if the search came to its end and nothing forbidden was found. What goes wrong is counted as `run` counts it
-(racebench.core.model.ANOMALIES), by definitions read plainly: a schedule has a handful of operations.
+(racebench.core.anomalies), by definitions read plainly: a schedule has a handful of operations.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from random import Random
 from typing import Any
 
 from racebench.core.errors import UsageProblem
-from racebench.core.model import Verdict
+from racebench.core.results import Verdict
 from racebench.core.target import Target
 from racebench.exploration.outcome import ScheduleResult
 from racebench.exploration.request import ExplorationRequest

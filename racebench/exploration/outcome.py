@@ -1,6 +1,6 @@
 """What a schedule came to: rows and invariants read after it, and what is wrong with them.
 
-Counted as `run` counts it (racebench.core.model.ANOMALIES), by definitions read plainly: a schedule has a handful of
+Counted as `run` counts it (racebench.core.anomalies), by definitions read plainly: a schedule has a handful of
 operations. Knows nothing of how the schedule came about.
 """
 
@@ -14,8 +14,9 @@ from typing import Any
 
 import psycopg
 
+from racebench.core.anomalies import ANOMALIES
 from racebench.core.errors import DatabaseProblem, ScenarioProblem, one_line
-from racebench.core.model import ANOMALIES, Outcome, Scenario
+from racebench.core.model import Outcome, Scenario
 from racebench.exploration.actors import Poller, Writer, drain
 from racebench.exploration.callers import Caller
 from racebench.exploration.inspection import rows_query
@@ -61,8 +62,8 @@ class ScheduleResult:
 class Judge:
     """Reads what a schedule left, by a connection of its own. Raises DatabaseProblem and ScenarioProblem."""
 
-    def __init__(self, monitor: psycopg.Connection[Any], scenario: Scenario) -> None:
-        self._monitor, self._scenario = monitor, scenario
+    def __init__(self, monitor: psycopg.Connection[Any], scenario: Scenario, *, whole_tables: bool) -> None:
+        self._monitor, self._scenario, self._whole_tables = monitor, scenario, whole_tables
         self._rows = None if scenario.rows is None else rows_query(scenario.rows)
         self._violated: dict[str, int] = {}
 
@@ -124,8 +125,8 @@ class Judge:
             rows = cursor.fetchall() if columns else []
             if "tenant" in columns:
                 rows = [row for row in rows if row[columns.index("tenant")] == tenant]
-            elif not self._scenario.restored:
-                continue  # they may be of schedules before
+            elif not self._whole_tables:
+                continue  # they may be rows of earlier schedules
             for row in rows[:_MOST_SAID]:
                 values = ", ".join(f"{column} = {value}" for column, value in zip(columns, row, strict=True))
                 said.append(f"'{name}' is broken by {values or 'a row'}")

@@ -13,7 +13,7 @@ from psycopg import sql
 from racebench.core.errors import DatabaseProblem, ScenarioProblem, UsageProblem
 from racebench.core.model import Consumer, Outcome, Script
 from racebench.core.target import Target
-from racebench.exploration import gates
+from racebench.exploration import isolation
 from racebench.exploration.actors import Actor, Poller, State, Writer, describe, with_values
 from racebench.exploration.callers import Caller, Surroundings
 from racebench.exploration.independence import Footprint, footprint
@@ -32,6 +32,7 @@ from racebench.exploration.request import ExplorationRequest
 from racebench.exploration.scheduler import Scheduler
 from racebench.exploration.schedules import Step
 from racebench.exploration.search import Choice
+from racebench.exploration.sessions.interception import Interception
 from racebench.exploration.symmetry import Pasts, alike, begin_is_seen, in_pipelines, warm
 from racebench.exploration.transactions import in_transactions
 from racebench.postgres.schemas import application_name, fill, fresh_schema, new_name
@@ -41,8 +42,6 @@ from racebench.postgres.transport import See, Variables
 from racebench.workloads import callables
 from racebench.workloads.ad_hoc import APPLICATION
 
-#: Tenants that a schema serves before it is made afresh: accounts are set up for so many.
-_MOST_TENANTS = 2_000
 #: Sessions whose calls are run one after the other in every order.
 _MOST_PERMUTED = 3
 #: The shortest deadlock_timeout of a session; sessions must come to wait for each other within it.
@@ -98,7 +97,6 @@ class ServerWorld:
             stack.callback(Snapshot(monitor, schema).restore)
             fill(target, schema, asked.scenario, asked.strategy, consumers)
         self._monitor = monitor
-        self._judge = Judge(monitor, asked.scenario)
         self.triggers = triggers(monitor, schema)
         volatile = self._volatile = volatile_functions(monitor, asked.strategy, asked.consumer)
         script = in_transactions(asked.strategy.script, volatile)
@@ -106,8 +104,8 @@ class ServerWorld:
         #: By the identities of a gate's statements, which the sessions keep alive.
         self._footprints: dict[tuple[int, ...], Footprint] = {}
         self._after_begin = after_begin(script, asked.strategy.isolation, volatile)
-        isolation = asked.strategy.isolation
-        settings = _PARKED | ({"default_transaction_isolation": isolation} if isolation else {})
+        level = asked.strategy.isolation
+        settings = _PARKED | ({"default_transaction_isolation": level} if level else {})
         self._chooses_victims = may_set(monitor, "deadlock_timeout")
         actors: list[Actor] = []
         self.writers: list[Writer | Caller] = []
@@ -115,7 +113,8 @@ class ServerWorld:
         stack.callback(_close, actors)
         surroundings = self._surroundings = Surroundings(monitor, schema, target.label, volatile)
         if asked.strategy.calls:
-            stack.enter_context(gates.installed())
+            interception = Interception()
+            stack.enter_context(interception.installed())
 
         def open_session(see: See) -> Session:
             connection = connect(target, schema=schema, settings=settings, application_name=named)
@@ -133,7 +132,7 @@ class ServerWorld:
             writer: Writer | Caller
             if asked.strategy.calls:
                 call = asked.strategy.calls[(number - 1) % len(asked.strategy.calls)]
-                writer = Caller(number, call, gates.SessionThread(f"s{number}"), surroundings, open_connection)
+                writer = Caller(number, call, interception, surroundings, open_connection)
             else:
                 writer = Writer(number, asked.strategy, open_session)
             self.writers.append(writer)
@@ -158,7 +157,8 @@ class ServerWorld:
         self._cached = cached_sequences(monitor, schema)
         self._inspect(script, consumers)
         self.order_victims()
-        self._snapshot = Snapshot(monitor, schema) if asked.scenario.restored else None
+        self._isolation = isolation.choose(asked.scenario, monitor, schema)
+        self._judge = Judge(monitor, asked.scenario, whole_tables=self._isolation.whole_tables)
         if asked.strategy.calls:
             self._run_alone()
         self._tenant = 0
@@ -199,12 +199,12 @@ class ServerWorld:
     # What a search asks of its world
 
     def begin(self) -> None:
-        if self._snapshot is not None:
-            self._snapshot.restore()
-            self._judge.forget()
-        elif self._tenant >= _MOST_TENANTS or (self._asked.scenario.once and self._runs):
+        if not self._isolation.renew():
             self._stack.close()
             self._open()
+            self._isolation.renew()
+        if self._isolation.whole_tables:
+            self._judge.forget()
         self._runs += 1
         self._tenant += 1
         self._raced = self.scheduler.deadlocked = False
@@ -361,8 +361,8 @@ class ServerWorld:
             return self._after_begin.get(id(actor.gate[0]), Footprint.ANYTHING)
         if any(id(statement) in self._piped for statement in actor.gate):
             return Footprint.ANYTHING  # without a transaction it commits at its end
-        isolation = None if isinstance(actor, Poller) else self._asked.strategy.isolation
-        return footprint(actor.gate, isolation=isolation, volatile=self._volatile)
+        level = None if isinstance(actor, Poller) else self._asked.strategy.isolation
+        return footprint(actor.gate, isolation=level, volatile=self._volatile)
 
     def _conclude(self, schedule: tuple[int, ...]) -> ScheduleResult:
         found = self._judge.judge(self.writers, self.poller, self._tenant, self.scheduler.wait)
@@ -390,9 +390,8 @@ class ServerWorld:
         every = permutations(callers) if len(callers) <= _MOST_PERMUTED else (callers, callers[::-1])
         orders = {tuple(caller.like for caller in order): order for order in every}.values()
         alone: set[str] = set()
-        assert self._snapshot is not None  # calls know no tenants
         for order in orders:
-            self._snapshot.restore()
+            self._isolation.renew()
             for place, caller in enumerate(order):
                 if (error := caller.run_alone()) and not place:
                     raise UsageProblem(

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from racebench.core.anomalies import ANOMALIES
 from racebench.core.atomic_write import replacing
 from racebench.core.errors import RacebenchError, UsageProblem
-from racebench.core.model import ANOMALIES, Numbering, Outcome
+from racebench.core.model import Numbering, Outcome
 from racebench.history import History, Labels, Log, Operations, Violation
 from racebench.history.about import About, Recorded
 from racebench.history.columns import Reader, Span, Writer

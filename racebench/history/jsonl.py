@@ -9,8 +9,9 @@ from typing import Any, TextIO
 
 import numpy as np
 
+from racebench.core.anomalies import ANOMALIES
 from racebench.core.errors import UsageProblem, suggest
-from racebench.core.model import ANOMALIES, Numbering, Outcome
+from racebench.core.model import Numbering, Outcome
 from racebench.history import History, Log
 from racebench.history.about import About, Recorded
 from racebench.history.intake import Intake, unknown

@@ -15,7 +15,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from racebench.core.model import Consumer, Load, RunResult, Scenario, Strategy
+from racebench.core.model import Consumer, Load, Origin, Scenario, Strategy
+from racebench.core.results import RunResult
 from racebench.core.target import Target
 from racebench.load.driver import EXTRA_CONNECTIONS, Hammer
 from racebench.load.executors.processes import Processes
@@ -141,7 +142,7 @@ def opened(request: Request, target: Target, processes: Processes, *, keep: bool
     described = environment.describe(target, {name for consumer in request.consumers for name in consumer.requires})
     with contextlib.ExitStack() as stack:
         schema = None
-        if request.scenario.restored:
+        if request.scenario.origin is Origin.OWN_CODE:
             schema = new_name()
             scenario = stack.enter_context(ad_hoc.ready(request.scenario, target, schema))
             request = replace(

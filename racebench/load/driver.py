@@ -18,7 +18,8 @@ import psycopg
 
 from racebench.analysis.verdicts import judge
 from racebench.core.errors import RacebenchError, ScenarioProblem, UsageProblem, one_line
-from racebench.core.model import Consumer, Load, RunResult, Scenario, Strategy, Usage
+from racebench.core.model import Consumer, Load, Scenario, Strategy
+from racebench.core.results import RunResult, Usage
 from racebench.core.signals import shielded
 from racebench.core.target import Target
 from racebench.history import History, Log, Violation, archive, read_operations

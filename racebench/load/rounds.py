@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from racebench.analysis.comparison import MARGIN, Asked, Comparison, Conditions, compare
-from racebench.core.model import RunResult, Scenario, Strategy
+from racebench.core.model import Scenario, Strategy
+from racebench.core.results import RunResult
 from racebench.load.campaign import Campaign
 from racebench.postgres import cpu_time
 from racebench.workloads.digests import digest, frame

@@ -1,6 +1,8 @@
-"""Tables and sequences put back to what they were: fresh ground for code that does not keep to a tenant.
+"""A schema's rows and sequence values, kept in memory and restored between schedules.
 
-A table is put back only if it has changed: its number of rows or the last transaction that wrote one is another.
+A table is restored only if it has changed, which shows in its number of rows or in the last transaction that wrote one.
+The physical state is not restored: dead rows and widened index keys stay until a vacuum. Who needs a restore, and when,
+is the caller's choice.
 """
 
 from __future__ import annotations
@@ -13,9 +15,9 @@ from psycopg import sql
 
 from racebench.core.errors import DatabaseProblem, one_line
 
-#: Rows that are worth keeping in memory to be put back again and again.
+#: The most rows of a table that are kept in memory.
 _MOST_ROWS = 100_000
-#: Rows deleted again and again are dead weight to every scan.
+#: Restores between two vacuums: every scan reads the rows that were deleted since the last one.
 _VACUUM_EVERY = 500
 
 _TABLES = """
@@ -39,33 +41,35 @@ class _Table:
 
 
 class Snapshot:
-    """What a schema's tables and sequences hold; `restore` puts it back. Raises DatabaseProblem."""
+    """What a schema's tables and sequences held when it was taken. Raises DatabaseProblem."""
 
     def __init__(self, connection: psycopg.Connection[Any], schema: str) -> None:
         self._connection = connection
-        self._restored = 0
+        self._restores = 0
         try:
-            self._trusted = _may_replicate(connection)
+            self._superuser = _may_replicate(connection)
             self._tables = [self._read(name) for name in _in_order(connection, schema)]
             names = [str(row[0]) for row in connection.execute(_SEQUENCES, (schema,)).fetchall()]
             self._sequences = [sql.Identifier(schema, name) for name in names]
             self._values = self._sequence_values()
         except psycopg.Error as problem:
-            raise DatabaseProblem(f"the tables cannot be read to be put back: {one_line(str(problem))}") from None
+            raise DatabaseProblem(
+                f"the tables cannot be read, so they could not be restored: {one_line(str(problem))}"
+            ) from None
 
     def restore(self) -> None:
-        """Put everything back; nobody else may be in a transaction."""
+        """Restore every table and sequence that has changed; no other session may be in a transaction."""
         try:
             self._restore()
         except psycopg.Error as problem:
-            raise DatabaseProblem(f"the tables cannot be put back: {one_line(str(problem))}") from None
+            raise DatabaseProblem(f"the tables cannot be restored: {one_line(str(problem))}") from None
 
     def _restore(self) -> None:
         connection = self._connection
         marks = self._marks()
         changed = [table for table, mark in zip(self._tables, marks, strict=True) if mark != table.mark]
-        if changed and not self._trusted:
-            changed = self._tables  # foreign keys are checked: those that refer to a table go with it
+        if changed and not self._superuser:
+            changed = self._tables  # foreign keys are checked: the tables that refer to a changed one go with it
         if changed:
             with connection.transaction():
                 self._triggers("DISABLE", changed)
@@ -82,16 +86,16 @@ class Snapshot:
             if before != now:
                 last, called = before
                 connection.execute("SELECT setval(%s::regclass, %s, %s)", (name.as_string(connection), last, called))
-        self._restored += bool(changed)
-        if changed and self._restored % _VACUUM_EVERY == 0:
+        self._restores += bool(changed)
+        if changed and self._restores % _VACUUM_EVERY == 0:
             for table in changed:
                 connection.execute(sql.SQL("VACUUM {}").format(table.name))
 
     def _triggers(self, word: str, tables: list[_Table]) -> None:
-        """Leave triggers out of it, or bring them back in."""
-        if self._trusted and word == "DISABLE":
+        """Disable or enable the triggers of tables for the rest of the transaction."""
+        if self._superuser and word == "DISABLE":
             self._connection.execute("SET LOCAL session_replication_role = replica")
-        for table in tables if not self._trusted else ():
+        for table in tables if not self._superuser else ():
             if table.triggers:
                 command = sql.SQL("ALTER TABLE {} {} TRIGGER USER")
                 self._connection.execute(command.format(table.name, sql.SQL(word)))
@@ -101,7 +105,7 @@ class Snapshot:
         if row is not None and row[0] > _MOST_ROWS:
             raise DatabaseProblem(
                 f"table {name.as_string(self._connection)} has {row[0]} rows after the setup; "
-                f"{_MOST_ROWS} are the most that are put back for every order: set less up"
+                f"at most {_MOST_ROWS} can be restored before each schedule: have the setup insert fewer"
             )
         with self._connection.cursor() as cursor, cursor.copy(sql.SQL("COPY {} TO STDOUT").format(name)) as copy:
             rows = b"".join(bytes(part) for part in copy)
@@ -140,7 +144,7 @@ def _mark_query(number: int, name: sql.Identifier) -> sql.Composed:
 
 
 def _in_order(connection: psycopg.Connection[Any], schema: str) -> list[sql.Identifier]:
-    """The schema's tables, those that others refer to first."""
+    """The schema's tables, referenced tables before those that refer to them."""
     names = {int(row[1]): str(row[0]) for row in connection.execute(_TABLES, (schema,)).fetchall()}
     needs: dict[int, set[int]] = {oid: set() for oid in names}
     for referring, referred in connection.execute(_REFERENCES, (schema,)).fetchall():
@@ -148,7 +152,8 @@ def _in_order(connection: psycopg.Connection[Any], schema: str) -> list[sql.Iden
             needs[int(referring)].add(int(referred))
     ordered: list[int] = []
     while needs:
-        ready = [oid for oid, others in needs.items() if not others] or list(needs)[:1]  # a circle: begin anywhere
+        # In a circle of references, begin anywhere.
+        ready = [oid for oid, others in needs.items() if not others] or list(needs)[:1]
         for oid in ready:
             ordered.append(oid)
             del needs[oid]
@@ -158,7 +163,7 @@ def _in_order(connection: psycopg.Connection[Any], schema: str) -> list[sql.Iden
 
 
 def _may_replicate(connection: psycopg.Connection[Any]) -> bool:
-    """Whether triggers and foreign keys can be left out of it: for superusers alone."""
+    """Whether this role may disable triggers and foreign keys for a transaction; only superusers may."""
     try:
         with connection.transaction():
             connection.execute("SET LOCAL session_replication_role = replica")

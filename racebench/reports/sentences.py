@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from racebench.core.model import RunResult, Verdict
+from racebench.core.results import RunResult, Verdict
 
 
 def happened(result: RunResult) -> str:

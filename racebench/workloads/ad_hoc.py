@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from racebench.core.errors import UsageProblem
-from racebench.core.model import Call, Scenario, Script, SqlFile, Strategy
+from racebench.core.model import Call, Origin, Scenario, ScheduleIsolation, Script, SqlFile, Strategy
 from racebench.workloads import callables, scripts
 from racebench.workloads.catalog import find_scenario, read_text
 
@@ -138,7 +138,7 @@ def ready(scenario: Scenario, target: Target, schema: str) -> Iterator[Scenario]
 
 def lacks_invariant(scenario: Scenario) -> bool:
     """Whether it is the user's own code and nothing says what must hold: then only errors are looked for."""
-    return scenario.restored and not scenario.invariants and not scenario.checks
+    return scenario.origin is Origin.OWN_CODE and not scenario.invariants and not scenario.checks
 
 
 def loaded(scenario: Scenario) -> Scenario:
@@ -173,7 +173,6 @@ def _scenario(
     invariants: Sequence[Given],
     options: tuple[str, ...] | None,
 ) -> Scenario:
-    options = _options(options, setup, invariants)
     made = _parts(setup, "setup")
     queries: dict[str, str] = {}
     checks: dict[str, Call] = {}
@@ -201,21 +200,24 @@ def _scenario(
         consumers={},
         setup=tuple(made.calls),
         checks=checks,
-        restored=True,
-        options=options,
+        schedule_isolation=ScheduleIsolation.RESTORED_TABLES,
+        origin=Origin.OWN_CODE,
+        options=_options(options, setup, invariants),
     )
 
 
-def _options(subject: tuple[str, ...] | None, setup: Sequence[Given], invariants: Sequence[Given]) -> tuple[str, ...]:
-    """What names all this on a command line; nothing if it cannot be named there."""
+def _options(
+    subject: tuple[str, ...] | None, setup: Sequence[Given], invariants: Sequence[Given]
+) -> tuple[str, ...] | None:
+    """The words that name all this on a command line; None if no command line can."""
     if subject is None:
-        return ()
+        return None
     words = list(subject)
     for option, given in (("--setup", setup), ("--invariant", invariants)):
         for each in given:
             name = _importable(callables.of(each)) if callable(each) else str(each)
             if name is None:
-                return ()
+                return None
             words += [option, _folded(name)]
     return tuple(words)
 

@@ -13,18 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from racebench.core.anomalies import ANOMALIES
 from racebench.core.errors import ScenarioProblem, UsageProblem, suggest
-from racebench.core.model import (
-    ANOMALIES,
-    Consumer,
-    NumberedRows,
-    Numbering,
-    Retry,
-    Scenario,
-    Script,
-    SqlFile,
-    Strategy,
-)
+from racebench.core.model import Consumer, NumberedRows, Numbering, Retry, Scenario, Script, SqlFile, Strategy
 from racebench.workloads import scripts
 
 DEFAULT_SCENARIO = "version-counter"

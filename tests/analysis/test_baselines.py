@@ -19,7 +19,7 @@ from racebench.analysis import baselines
 from racebench.analysis.baselines import BaselineResult, Measured, Standing
 from racebench.analysis.comparison import Conditions
 from racebench.core.errors import UsageProblem
-from racebench.core.model import RunResult
+from racebench.core.results import RunResult
 from racebench.reports import limits
 from racebench.reports.results import document
 from racebench.reports.results.document import SCHEMA_FILE, Document

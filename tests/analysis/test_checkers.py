@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from histories import SCRATCHES, Op, Poll, Row, all_findings, any_history, good_parts, history, naive_counts
 from racebench.analysis.checkers import CONSUMER_CHECKERS, OPERATION_CHECKERS, ROW_CHECKERS
-from racebench.core.model import ANOMALIES, Finding, Numbering, Outcome
+from racebench.core.anomalies import ANOMALIES
+from racebench.core.model import Numbering, Outcome
+from racebench.core.results import Finding
 from racebench.history import History, Violation
 from racebench.history.rows import labels
 from racebench.history.spill import Scratch

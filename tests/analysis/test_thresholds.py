@@ -16,8 +16,9 @@ from measured import compared, rounds_of, run_of
 from racebench.analysis import thresholds
 from racebench.analysis.comparison import Comparison
 from racebench.analysis.thresholds import METRICS, Held, Outcome
+from racebench.core.anomalies import ANOMALIES
 from racebench.core.errors import UsageProblem
-from racebench.core.model import ANOMALIES, RunResult, Verdict
+from racebench.core.results import RunResult, Verdict
 from racebench.reports import limits
 from racebench.reports.formats import cases, junit, summary
 from racebench.reports.results.document import SCHEMA_FILE, Document

@@ -17,10 +17,10 @@ import racebench
 from conftest import Command, UsersServer, wait_for
 from racebench.api import Bench, Exploration, RaceFound
 from racebench.core.errors import DatabaseProblem, RacebenchError, UsageProblem
-from racebench.core.model import Verdict
+from racebench.core.results import Verdict
 from racebench.core.target import Target
-from racebench.exploration import gates
 from racebench.exploration.callers import Surroundings
+from racebench.exploration.sessions import threads
 from racebench.postgres.schemas import new_name
 from racebench.postgres.session import connect
 from racebench.postgres.snapshot import Snapshot
@@ -273,7 +273,7 @@ def test_a_call_that_cannot_be_is_named(bench: Bench, driver: str, subject: Any,
 def test_a_call_that_cannot_be_scheduled_is_named(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, subject: Any, message: str
 ) -> None:
-    monkeypatch.setattr(gates, "MOST_SECONDS", 0.5)
+    monkeypatch.setattr(threads, "PYTHON_LIMIT_S", 0.5)
     with pytest.raises(RacebenchError) as caught:
         bench.explore(subject, setup=app.SCHEMA, invariant=app.TWINS)
     assert message in str(caught.value)
@@ -296,7 +296,7 @@ def test_a_witness_says_which_row_is_wrong_and_who_runs_what(bench: Bench) -> No
 
 
 def test_a_call_that_swallows_everything_is_named(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gates, "MOST_SECONDS", 0.5)
+    monkeypatch.setattr(threads, "PYTHON_LIMIT_S", 0.5)
     with pytest.raises(UsageProblem, match="it swallows every exception, BaseException too"):
         bench.explore(app.swallows_everything, setup=app.SCHEMA, schedule="v1:applications/swallows_everything:s1")
     assert _nothing_left(bench)
@@ -434,7 +434,10 @@ def _contents(connection: psycopg.Connection[Any]) -> list[Any]:
 
 def test_too_much_to_put_back_is_said(embedded: Target, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("racebench.postgres.snapshot._MOST_ROWS", 10)
-    with Bench() as bench, pytest.raises(DatabaseProblem, match='"many" has 11 rows after the setup; 10 are the most'):
+    with (
+        Bench() as bench,
+        pytest.raises(DatabaseProblem, match='"many" has 11 rows after the setup; at most 10 can be restored'),
+    ):
         explored(bench, app.create_order, setup=app.SCHEMA + "CREATE TABLE many AS SELECT generate_series(1, 11)")
 
 

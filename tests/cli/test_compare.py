@@ -25,7 +25,7 @@ from measured import LOAD, compared, rounds_of, run_of
 from racebench.analysis.comparison import Comparison, Conditions, Judgement, joint
 from racebench.analysis.statistics import geometric_mean
 from racebench.core.errors import one_line
-from racebench.core.model import Pace, RunResult, Timeline, Usage, Verdict
+from racebench.core.results import Pace, RunResult, Timeline, Usage, Verdict
 from racebench.load.campaign import Cell, in_rounds
 from racebench.reports.formats import cases, junit, summary, tracked
 from racebench.reports.results import document

@@ -16,7 +16,8 @@ import pytest
 
 from conftest import Command, Start, wait_for
 from racebench import __version__
-from racebench.core.model import Load, RunResult, Scenario, Verdict
+from racebench.core.model import Load, Scenario
+from racebench.core.results import RunResult, Verdict
 from racebench.core.target import Target
 from racebench.load.driver import Hammer
 from racebench.postgres.session import connect

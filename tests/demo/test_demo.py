@@ -1,4 +1,4 @@
-"""The demo as a room sees it: every telling on the real server, the terminal by its keys, and what is taken along."""
+"""Every walkthrough on the real server, the demo on a terminal by its keys, and every export."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ from racebench.cli.options import TargetOptions
 from racebench.cli.servers import Server
 from racebench.core.model import Scenario
 from racebench.core.target import Target
-from racebench.demo import clauses, keys, play, screen, show, tellings, turns, words
+from racebench.demo import narration, player, schedules, screen, sql_layout, terminal, viewer, walkthroughs
 from racebench.demo.exports import FORMATS, cast, markdown, mermaid
-from racebench.demo.frames import Frame, Mark, State, clean
-from racebench.demo.keys import Key
+from racebench.demo.frames import Frame, Mark, State, TakenStep, clean
+from racebench.demo.presentation import Caption, Part, ScheduleEntry, substitute
+from racebench.demo.recording import Recording
 from racebench.demo.screen import Place
-from racebench.demo.shown import Shown
-from racebench.demo.telling import Beat, Part, Taken, Turn, fill
+from racebench.demo.terminal import Key
 from racebench.workloads import catalog
 
 Prepare = Callable[..., Ready]
 CONSUMER = 3
 
-# What is told
+# Walkthroughs
 
 
 @pytest.fixture(scope="module")
@@ -67,107 +67,111 @@ def prepare(embedded: Target) -> Iterator[Prepare]:
 
 
 def acts(ready: Ready) -> Iterator[tuple[Part, tuple[Frame, ...]]]:
-    yield from zip(ready.programme.parts, ready.shown.acts, strict=True)
+    yield from zip(ready.presentation.parts, ready.recording.parts, strict=True)
 
 
 def lost(frames: tuple[Frame, ...]) -> dict[str, int]:
-    return {loss.kind: loss.count for loss in frames[-1].losses or ()}
+    return {anomaly.kind: anomaly.count for anomaly in frames[-1].anomalies or ()}
 
 
 def waits(frames: tuple[Frame, ...]) -> bool:
     return any(lane.waits for frame in frames for lane in frame.lanes)
 
 
-@pytest.mark.parametrize("name", tellings.TELLINGS)
-def test_every_sentence_of_a_telling_is_of_its_step_and_its_end_is_what_it_claims(name: str, prepare: Prepare) -> None:
+@pytest.mark.parametrize("name", walkthroughs.WALKTHROUGHS)
+def test_every_caption_is_shown_at_its_step_and_the_end_has_the_expected_anomalies(name: str, prepare: Prepare) -> None:
     ready = prepare(name)
-    telling = tellings.TELLINGS[name]
-    told = [(part, frames) for part, frames in acts(ready) if part.beats]
-    assert len(told) == len(telling.acts)
+    walkthrough = walkthroughs.WALKTHROUGHS[name]
+    told = [(part, frames) for part, frames in acts(ready) if part.captions]
+    assert len(told) == len(walkthrough.parts)
     for part, frames in told:
         first, *steps, end = frames
         assert first.sentence == clean(part.opening)
-        assert len(steps) == len(part.beats)
-        for frame, beat in zip(steps, part.beats, strict=True):
-            assert frame.taken is not None
-            assert beat.fits(frame.taken), (beat.says, frame.taken)
-            assert frame.sentence == clean(beat.said(frame.taken))
+        assert len(steps) == len(part.captions)
+        for frame, caption in zip(steps, part.captions, strict=True):
+            assert frame.step is not None
+            assert caption.matches(frame.step), (caption.text, frame.step)
+            assert frame.sentence == clean(caption.render(frame.step))
             assert "?" not in frame.sentence
-        assert lost(frames) == dict(part.claims)
+        assert lost(frames) == dict(part.expected)
         assert end.sentence == part.closing
 
 
-@pytest.mark.parametrize("name", [name for name, telling in tellings.TELLINGS.items() if telling.fix])
-def test_with_its_fix_the_same_turns_make_a_session_wait_and_nothing_is_lost(name: str, prepare: Prepare) -> None:
+@pytest.mark.parametrize("name", [name for name, walkthrough in walkthroughs.WALKTHROUGHS.items() if walkthrough.fix])
+def test_with_the_fix_a_session_waits_in_the_same_schedule_and_there_is_no_anomaly(name: str, prepare: Prepare) -> None:
     *_, (part, frames) = acts(prepare(name))
-    assert part.strategy.name == tellings.TELLINGS[name].fix
+    assert part.strategy.name == walkthroughs.WALKTHROUGHS[name].fix
     assert part.strategy.right
     assert waits(frames)
     assert lost(frames) == {}
-    assert frames[-1].verdict == "nothing lost"
+    assert frames[-1].verdict == "no anomaly"
     assert "had to wait" in frames[-1].sentence
 
 
-def test_the_twin_shows_the_rows_the_cursor_and_what_is_lost(prepare: Prepare) -> None:
+def test_the_twin_walkthrough_shows_the_rows_the_cursor_and_the_anomalies(prepare: Prepare) -> None:
     (_, frames), _ = acts(prepare("twin"))
     end = frames[-1]
     (table,) = end.tables
     assert [row.cells[1:] for row in table.rows] == [("1", "session 1"), ("1", "session 2")]
-    assert [row.marks for row in table.rows] == [(Mark.TWIN, Mark.DELIVERED), (Mark.TWIN, Mark.LOST)]
-    assert end.reader is not None
-    assert end.reader.cursor == "version 1"
-    assert len(end.reader.delivered) == 1
-    assert [loss.words for loss in end.losses or ()] == [
+    assert [row.marks for row in table.rows] == [(Mark.DUPLICATE, Mark.DELIVERED), (Mark.DUPLICATE, Mark.MISSED)]
+    assert end.consumer is not None
+    assert end.consumer.cursor == "version 1"
+    assert len(end.consumer.delivered) == 1
+    assert [anomaly.description for anomaly in end.anomalies or ()] == [
         "rows 1 and 2 have the same version 1",
         "the consumer will never deliver row 2 (version 1, by session 2)",
     ]
     committed = [len(frame.tables[0].rows) for frame in frames]
-    assert committed == sorted(committed)  # an observer of its own: what is not committed is not there
+    assert committed == sorted(committed)  # a separate connection reads the tables: uncommitted rows are not in them
     assert committed[5] == 0  # session 1 has inserted, and not committed
 
 
-def test_a_session_that_waits_says_for_whom_and_is_left_alone_in_its_turn(prepare: Prepare) -> None:
+def test_a_waiting_session_names_its_blocker_and_is_skipped(prepare: Prepare) -> None:
     _, (_, frames) = acts(prepare("slow-commit"))
-    alone = next(frame for frame in frames if frame.taken is None and "is left alone" in frame.sentence)
-    assert "session 2's turn, but it still waits for session 1" in alone.sentence
+    alone = next(frame for frame in frames if frame.step is None and "It is skipped" in frame.sentence)
+    assert "continues with session 2, but it still waits for session 1" in alone.sentence
     waiting = alone.lanes[1]
-    assert waiting.stands == "WAITS for session 1"
+    assert waiting.status == "WAITS for session 1"
     assert [line.state for line in waiting.lines][:2] == [State.DONE, State.WAITS]
 
 
-def test_a_fix_that_is_none_is_shown_to_lose(prepare: Prepare) -> None:
+def test_a_fix_that_does_not_work_is_shown_with_its_anomaly(prepare: Prepare) -> None:
     _, (part, frames) = acts(prepare("twin", fix="sequence"))
     assert part.heading.startswith("again: sequence")
-    assert lost(frames) == {}  # in this order, the sequence is spared
+    assert lost(frames) == {}  # this schedule shows no anomaly of the sequence
     _, (_, frames) = acts(prepare("slow-commit", fix="identity"))
     assert lost(frames) == {"missed": 1}
 
 
-def test_what_a_telling_says_is_not_said_of_another_script(embedded: Target, prepare: Prepare) -> None:
+def test_captions_are_not_used_for_another_script(embedded: Target, prepare: Prepare) -> None:
     """The sentences of the twin, over a script in which the second session is refused: none of them is false."""
-    part = prepare("twin").programme.parts[0]
+    part = prepare("twin").presentation.parts[0]
     other = replace(
-        part, strategy=part.scenario.strategies["unique"], turns=prepare("error-500").programme.parts[0].turns
+        part, strategy=part.scenario.strategies["unique"], schedule=prepare("error-500").presentation.parts[0].schedule
     )
-    frames = list(play.play(embedded, other, 0))
+    frames = list(player.play(embedded, other, 0))
     said = [frame.sentence for frame in frames]
-    assert said[1:6] == [clean(beat.said(frame.taken)) for beat, frame in zip(part.beats, frames[1:6], strict=False)]
+    assert said[1:6] == [
+        clean(caption.render(frame.step)) for caption, frame in zip(part.captions, frames[1:6], strict=False)
+    ]
     assert said[6] == "Session 2 has to wait for session 1."
     assert said[7].startswith("Session 1 commits. Session 2 goes on, and the server refuses it: ERROR 23505")
     assert said[-1] != clean(part.closing)
     assert lost(tuple(frames)) == {"refused": 1}
 
 
-def test_a_beat_is_of_its_session_its_statement_and_its_answer() -> None:
-    beat = Beat(session=1, sends="SELECT", sees="version = ", says="It gets {version}, {new} and {nothing}.")
-    taken = Taken(session=1, line=0, sent="SELECT 1", answer="version = 7, other = 8; 2 new")
-    assert beat.fits(taken)
-    assert beat.said(taken) == "It gets 7, 2 and ?."
-    assert not beat.fits(replace(taken, session=2))
-    assert not beat.fits(replace(taken, sent="INSERT"))
-    assert not beat.fits(replace(taken, answer=""))
-    assert not beat.fits(replace(taken, waits_for=("s2",)))
-    assert fill("{version}", "cursor at xid = 5, version = 3") == "3"
+def test_a_caption_matches_its_session_its_statement_and_its_answer() -> None:
+    caption = Caption(
+        session=1, statement="SELECT", answer="version = ", text="It gets {version}, {new} and {nothing}."
+    )
+    taken = TakenStep(session=1, line=0, sent="SELECT 1", answer="version = 7, other = 8; 2 new")
+    assert caption.matches(taken)
+    assert caption.render(taken) == "It gets 7, 2 and ?."
+    assert not caption.matches(replace(taken, session=2))
+    assert not caption.matches(replace(taken, sent="INSERT"))
+    assert not caption.matches(replace(taken, answer=""))
+    assert not caption.matches(replace(taken, waits_for=("s2",)))
+    assert substitute("{version}", "cursor at xid = 5, version = 3") == "3"
 
 
 @pytest.mark.parametrize(
@@ -184,9 +188,9 @@ def test_a_beat_is_of_its_session_its_statement_and_its_answer() -> None:
         (["0 new"], "0 new", False),
     ],
 )
-def test_what_an_answer_says(answered: list[str], said: str, refused: bool) -> None:
-    assert words.answer(answered) == said
-    assert words.refused(answered) is refused
+def test_an_answer_is_summarized(answered: list[str], said: str, refused: bool) -> None:
+    assert narration.summarize_answer(answered) == said
+    assert narration.is_refused(answered) is refused
 
 
 @pytest.mark.parametrize(
@@ -199,11 +203,11 @@ def test_what_an_answer_says(answered: list[str], said: str, refused: bool) -> N
         (["SELECT"], ["UPDATE"], [-1]),
     ],
 )
-def test_a_turn_goes_as_far_in_another_script(old: list[str], new: list[str], places: list[int]) -> None:
-    assert turns.alike(old, new) == places
+def test_a_schedule_is_transferred_to_another_script(old: list[str], new: list[str], places: list[int]) -> None:
+    assert schedules.matching_statements(old, new) == places
 
 
-# Strategies and schedules without a telling
+# Strategies and schedules without a walkthrough
 
 
 @pytest.mark.parametrize(
@@ -215,17 +219,17 @@ def test_a_turn_goes_as_far_in_another_script(old: list[str], new: list[str], pl
         ("naive", "lost-update", {"violations"}),
     ],
 )
-def test_a_broken_strategy_is_shown_in_a_witness_and_its_cure_waits(
+def test_a_broken_strategy_is_shown_with_an_anomaly_and_its_fix_waits(
     name: str, scenario: str | None, kinds: set[str], prepare: Prepare
 ) -> None:
     (_, broken), (_, mended) = acts(prepare(name, scenario=scenario))
     assert set(lost(broken)) == kinds
-    assert "go wrong; this is one" in broken[0].sentence
+    assert "have an anomaly; this is one" in broken[0].sentence
     assert lost(mended) == {}
     assert waits(mended)
 
 
-def test_what_an_invariant_says_is_shown(prepare: Prepare) -> None:
+def test_a_broken_invariant_is_shown(prepare: Prepare) -> None:
     (_, frames), _ = acts(prepare("naive", scenario="lost-update"))
     assert "sum-kept is broken: tenant 1, balance 1, deposited 2" in frames[-1].sentence
     accounts, deposits = frames[-1].tables
@@ -237,28 +241,28 @@ def test_what_an_invariant_says_is_shown(prepare: Prepare) -> None:
 def test_a_right_strategy_is_shown_with_a_wait(name: str, prepare: Prepare) -> None:
     ((part, frames),) = acts(prepare(name))
     assert re.search(
-        r"(All )?\d+ orders were just run, and none goes wrong\. In this one a session has to wait", part.opening
+        r"(All )?\d+ schedules were just run; none has an anomaly\. In this one a session has to wait", part.opening
     )
     assert waits(frames)
     assert lost(frames) == {}
 
 
 @pytest.mark.parametrize(
-    ("name", "price"), [("serializable-retry", "refused and tried again"), ("commit-stamp", "nobody had to wait")]
+    ("name", "price"), [("serializable-retry", "refused and tried again"), ("commit-stamp", "no session had to wait")]
 )
-def test_a_right_strategy_in_which_nobody_waits_says_so(name: str, price: str, prepare: Prepare) -> None:
+def test_a_right_strategy_without_a_wait_says_so(name: str, price: str, prepare: Prepare) -> None:
     ((part, frames),) = acts(prepare(name))
-    assert "Here they overlap, and nobody has to wait" in part.opening
+    assert "Here the sessions overlap, and none has to wait" in part.opening
     assert not waits(frames)
     assert price in frames[-1].sentence
 
 
 def test_a_race_inside_one_statement_is_not_called_none(prepare: Prepare) -> None:
     (part, _), *_ = acts(prepare("lock-trigger-default"))
-    assert "Its race is inside one statement: racebench run shows it" in part.opening
+    assert "Its race is inside one statement: use racebench run to see it" in part.opening
 
 
-def test_an_order_that_goes_wrong_only_on_used_sessions_is_not_passed_off_as_one_that_does(
+def test_a_schedule_with_an_anomaly_only_on_used_sessions_is_not_shown_as_a_witness(
     prepare: Prepare, tmp_path: Path
 ) -> None:
     files = {
@@ -282,36 +286,38 @@ expect = ["violations"]
         (tmp_path / name).write_text(text)
     ((part, frames),) = acts(prepare("remembers", scenario=str(tmp_path)))
     assert "this is one" not in part.opening
-    assert re.search(r"\d+ of \d+ orders went wrong, but none with new sessions", part.opening)
+    assert re.search(r"\d+ of \d+ schedules had an anomaly, but none with new sessions", part.opening)
     assert lost(frames) == {}
 
 
-def test_a_table_that_nobody_can_read_is_said_to_be_locked(prepare: Prepare) -> None:
+def test_a_table_that_cannot_be_read_is_shown_as_locked(prepare: Prepare) -> None:
     (_, frames), *_ = acts(prepare("one-statement", scenario="migration", fix="none"))
-    assert any(table.locked and "nobody can read it" in table.title for frame in frames for table in frame.tables)
+    assert any(table.locked and "cannot be read now" in table.title for frame in frames for table in frame.tables)
 
 
 def test_a_schedule_is_played_as_it_is_and_is_its_own(prepare: Prepare) -> None:
-    text = prepare("late-lock").shown.schedules[0]
+    text = prepare("late-lock").recording.schedules[0]
     (part, frames), _ = acts(prepare(text))
-    assert part.turns == tuple(Turn(session=int(each)) for each in re.findall(r"s(\d)", text.rpartition(":")[2]))
+    assert part.schedule == tuple(
+        ScheduleEntry(session=int(each)) for each in re.findall(r"s(\d)", text.rpartition(":")[2])
+    )
     assert lost(frames) == {"duplicates": 1, "missed": 1}
-    assert prepare(text).shown.schedules[0] == text
+    assert prepare(text).recording.schedules[0] == text
 
 
 # The screen
 
 
-@pytest.mark.parametrize("name", tellings.TELLINGS)
+@pytest.mark.parametrize("name", walkthroughs.WALKTHROUGHS)
 @pytest.mark.parametrize("size", [(80, 24), (132, 43), (250, 70)])
-@pytest.mark.parametrize("marks", [screen.FANCY, screen.ASCII])
+@pytest.mark.parametrize("marks", [screen.UNICODE, screen.ASCII])
 def test_a_frame_fills_its_screen_and_loses_no_word_that_matters(
     name: str, size: tuple[int, int], marks: screen.Marks, prepare: Prepare
 ) -> None:
     width, height = size
-    shown = prepare(name).shown
+    shown = prepare(name).recording
     for frame in shown.frames:
-        place = Place(title=shown.title, acts=2, steps=12, footer="keys", notes=True)
+        place = Place(title=shown.title, parts=2, steps=12, footer="keys", notes=True)
         lines = screen.draw(frame, place, width, height, marks=marks)
         assert len(lines) == height
         assert {line.cell_len for line in lines} == {width}
@@ -324,17 +330,17 @@ def test_a_frame_fills_its_screen_and_loses_no_word_that_matters(
         for lane in frame.lanes:
             if lane.waits:
                 assert "WAITS" in text
-                assert lane.stands in " ".join(text.split()) or width == 80
-        if frame.taken is not None and not frame.taken.waits_for:
+                assert lane.status in " ".join(text.split()) or width == 80
+        if frame.step is not None and not frame.step.waits_for:
             now = [line for line in text.splitlines() if marks.now in line]
             assert now or any(line.state is State.REFUSED for lane in frame.lanes for line in lane.lines)
-        if frame.ended and frame.losses:
+        if frame.ended and frame.anomalies:
             assert frame.verdict in " ".join(text.split())
 
 
 def test_a_terminal_that_is_too_small_is_told_its_size(prepare: Prepare) -> None:
-    frame = prepare("twin").shown.frames[0]
-    place = Place(title="", acts=1, steps=1)
+    frame = prepare("twin").recording.frames[0]
+    place = Place(title="", parts=1, steps=1)
     for width, height in ((79, 24), (80, 23), (20, 5), (1, 1)):
         lines = screen.draw(frame, place, width, height)
         assert len(lines) == height
@@ -357,7 +363,7 @@ def test_a_terminal_that_is_too_small_is_told_its_size(prepare: Prepare) -> None
     ],
 )
 def test_keys(sent: str, expected: list[Key]) -> None:
-    assert keys.parse(sent) == expected
+    assert terminal.parse(sent) == expected
 
 
 # On a terminal
@@ -464,7 +470,7 @@ def servers(cache: Path) -> set[int]:
 def test_the_twin_by_its_keys(sit: Sit, cache_folder: Path) -> None:
     before = servers(cache_folder)
     seat = sit("--fix", "advisory")
-    first = seat.until("The twin", "the start · act 1 of 2", "q quit")
+    first = seat.until("Two rows with one version", "the start · part 1 of 2", "q quit")
     assert "table events, committed rows: none" in first
     assert "cursor at version 0" in first
     assert seat.screen.cursor.hidden
@@ -480,22 +486,22 @@ def test_the_twin_by_its_keys(sit: Sit, cache_folder: Path) -> None:
         seat.press(" ")
         seat.until(f"step {step} of 10")
     seat.press(" ")
-    seat.until("the end · act 1 of 2", "LOST (duplicates: 1, missed: 1)", "‼ TWIN  ‼ NEVER DELIVERED")
+    seat.until("the end · part 1 of 2", "ANOMALY (duplicates: 1, missed: 1)", "‼ DUPLICATE  ‼ MISSED")
     seat.press(" ")
-    seat.until("the fix: advisory", "the start · act 2 of 2")
+    seat.until("the fix: advisory", "the start · part 2 of 2")
     seat.press("     ")
     seat.until("step 5 of 12", "session 2: WAITS", "WAITS for session 1")
     seat.press("r")
-    seat.until("the start · act 2 of 2")
+    seat.until("the start · part 2 of 2")
     seat.press(" " * 14)
-    seat.until("the end · act 2 of 2", "Nothing is lost", "THE END")
+    seat.until("the end · part 2 of 2", "No anomaly", "THE END")
     seat.press(" ")
     seat.press("q")
     assert seat.end() == 0
     seat.assert_as_before()
     left = seat.seen.decode().rpartition("\x1b[?1049l")[2]
     assert "naive, consumer cursor: duplicates: 1, missed: 1" in left
-    assert "the fix: advisory, consumer cursor: nothing lost" in left
+    assert "the fix: advisory, consumer cursor: no anomaly" in left
     assert "racebench demo 'v1:version-counter/naive+cursor[" in left
     assert servers(cache_folder) == before
 
@@ -512,7 +518,7 @@ def test_going_back_shows_what_was_and_again_starts_afresh(sit: Sit) -> None:
     seat.press("\x1b[5~\x1b[5~\x1b[5~\x1b[5~")
     seat.until("the start", "from memory")
     seat.press("\x1b[6~" * 9)
-    seat.until("the end", "LOST (missed: 1)")
+    seat.until("the end", "ANOMALY (missed: 1)")
     seat.press("q")
     assert seat.end() == 0
     seat.assert_as_before()
@@ -527,7 +533,7 @@ def test_help_notes_and_a_key_that_means_nothing(sit: Sit) -> None:
     seat.until("the start", "q quit")
     assert "Notes:" not in seat.text
     seat.press("n")
-    seat.until("Notes: Ask the room")
+    seat.until("Notes: Ask who has")
     seat.press("xz\x1b")
     seat.press(" ")
     seat.until("step 1 of 10")
@@ -537,7 +543,7 @@ def test_help_notes_and_a_key_that_means_nothing(sit: Sit) -> None:
 
 def test_by_itself_and_stopped_by_a_key(sit: Sit) -> None:
     seat = sit("error-500", "--fix", "none", "--autoplay", "0.05")
-    seat.until("the end", "LOST (refused: 1)", "THE END")
+    seat.until("the end", "ANOMALY (refused: 1)", "THE END")
     seat.press("r")
     seat.until("the end", "THE END")
     seat.press("q")
@@ -580,7 +586,7 @@ def test_no_color_takes_the_colours_and_leaves_the_words(sit: Sit) -> None:
         seat = sit("twin", "--fix", "none", **env)
         seat.until("the start")
         seat.press(" " * 11)
-        seat.until("LOST (duplicates: 1, missed: 1)", "‼ TWIN  ‼ NEVER DELIVERED")
+        seat.until("ANOMALY (duplicates: 1, missed: 1)", "‼ DUPLICATE  ‼ MISSED")
         seat.press("q")
         assert seat.end() == 0
         assert bool(colours(seat.seen)) is coloured
@@ -600,7 +606,7 @@ def test_a_dumb_terminal_gets_text(sit: Sit) -> None:
     seat = sit("error-500", "--fix", "none", TERM="dumb")
     assert seat.end() == 0
     assert b"\x1b" not in seat.seen
-    assert b"LOST: refused: 1" in seat.seen
+    assert b"ANOMALY: refused: 1" in seat.seen
 
 
 @pytest.mark.parametrize("steps", [0, 6])
@@ -713,13 +719,13 @@ def test_a_speaker_may_talk_for_longer_than_the_server_has_patience(sit: Sit, us
 
     wait_for(talked, "the sessions are not parked")
     seat.press(" " * 7)
-    seat.until("LOST (duplicates: 1, missed: 1)")
+    seat.until("ANOMALY (duplicates: 1, missed: 1)")
     seat.press("q")
     assert seat.end() == 0
     assert users_server.schemas() == []
 
 
-# Without one
+# Without a terminal
 
 
 def test_printed_it_is_text_and_the_same_again(racebench: Command) -> None:
@@ -730,11 +736,11 @@ def test_printed_it_is_text_and_the_same_again(racebench: Command) -> None:
     assert "\x1b" not in one.stdout
     assert max(map(len, one.stdout.splitlines())) <= 120
     for phrase in (
-        "LOST: duplicates: 1, missed: 1",
+        "ANOMALY: duplicates: 1, missed: 1",
         "s2 WAITS for s1",
-        "[TWIN] [NEVER DELIVERED]",
-        "(Notes: Ask the room",
-        "the end: Nothing is lost. The price: session 2 had to wait.",
+        "[DUPLICATE] [MISSED]",
+        "(Notes: Ask who has",
+        "the end: No anomaly. The price: session 2 had to wait.",
     ):
         assert phrase in one.stdout
     schedule = re.search(r"racebench demo '(v1:.*naive.*)'", one.stdout)
@@ -747,15 +753,15 @@ def test_printed_it_is_text_and_the_same_again(racebench: Command) -> None:
 def test_the_list_names_every_telling(racebench: Command) -> None:
     listed = racebench("demo", "--list")
     assert listed.returncode == 0
-    for telling in tellings.TELLINGS.values():
-        assert telling.name in listed.stdout
-        assert telling.title in listed.stdout
+    for walkthrough in walkthroughs.WALKTHROUGHS.values():
+        assert walkthrough.name in listed.stdout
+        assert walkthrough.title in listed.stdout
 
 
 def test_on_the_users_server_too(racebench: Command, users_server: UsersServer) -> None:
     done = racebench("demo", "fix", "--dsn", users_server.dsn())
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("nothing lost") == 2
+    assert done.stdout.count("no anomaly") == 2
     assert users_server.schemas() == []
     assert users_server.sessions() == 0
 
@@ -763,10 +769,10 @@ def test_on_the_users_server_too(racebench: Command, users_server: UsersServer) 
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["twinn"], 2, "'twinn' is no telling and no strategy of version-counter; did you mean 'twin'?"),
+        (["twinn"], 2, "'twinn' is not a walkthrough or a strategy of version-counter; did you mean 'twin'?"),
         (["oversell"], 2, "'oversell' is a scenario: racebench demo [STRATEGY] --scenario oversell"),
-        (["twin", "--consumer", "cursor"], 2, "telling 'twin' has its own consumer"),
-        (["twin", "--scenario", "oversell"], 2, "telling 'twin' is of version-counter"),
+        (["twin", "--consumer", "cursor"], 2, "walkthrough 'twin' has its own consumer"),
+        (["twin", "--scenario", "oversell"], 2, "walkthrough 'twin' belongs to version-counter"),
         (["twin", "--fix", "advisry"], 2, "did you mean 'advisory'?"),
         (["naive", "--consumer", "gap-wait", "--fix", "clock"], 2, "cannot read what 'clock' writes"),
         (["clock", "--consumer", "gap-wait"], 2, "cannot read what 'clock' writes"),
@@ -778,7 +784,7 @@ def test_on_the_users_server_too(racebench: Command, users_server: UsersServer) 
         (
             ["v1:version-counter/advisory:s1.s1.s2.s2.s2.s2"],
             2,
-            "'advisory' cannot follow this order: at step 5 s2 cannot go on, s1 can",
+            "'advisory' cannot follow this schedule: at step 5 s2 cannot go on, s1 can",
         ),
         (["v1:version-counter/naive:s1", "--consumer", "cursor"], 2, "a schedule has its own consumer"),
         (["--export", "pdf"], 2, "'pdf' is not one of"),
@@ -798,7 +804,7 @@ def test_bad_input_is_one_line(racebench: Command, arguments: list[str], code: i
     assert "secret" not in done.stderr
 
 
-# To take along
+# Exports
 
 HOSTILE = '</script><script>alert(1)</script><b onclick="x">[bold]&amp;{0}%s`|`;#end'
 
@@ -829,8 +835,8 @@ expect = ["violations"]
 
 
 @pytest.fixture
-def hostile_shown(hostile: Scenario, prepare: Prepare) -> Shown:
-    shown = prepare("a", scenario=str(hostile.folder), notes=True).shown
+def hostile_shown(hostile: Scenario, prepare: Prepare) -> Recording:
+    shown = prepare("a", scenario=str(hostile.folder), notes=True).recording
     assert any(HOSTILE in line.text for frame in shown.frames for lane in frame.lanes for line in lane.lines)
     assert any(HOSTILE in cell for frame in shown.frames for t in frame.tables for row in t.rows for cell in row.cells)
     return shown
@@ -872,7 +878,7 @@ def assert_fetches_nothing(text: str) -> None:
 
 
 def test_the_page_has_every_step_and_fetches_nothing(prepare: Prepare) -> None:
-    shown = prepare("twin").shown
+    shown = prepare("twin").recording
     page = FORMATS["html"](shown)
     assert_fetches_nothing(page)
     reading = read(page)
@@ -885,7 +891,7 @@ def test_the_page_has_every_step_and_fetches_nothing(prepare: Prepare) -> None:
     assert len(page) < 300_000
 
 
-def test_what_is_markup_in_sql_is_text_in_the_page(hostile_shown: Shown) -> None:
+def test_what_is_markup_in_sql_is_text_in_the_page(hostile_shown: Recording) -> None:
     reading = read(FORMATS["html"](hostile_shown))
     assert [tag for tag, _ in reading.tags].count("script") == 1
     assert {"b", "i", "u"} & {tag for tag, _ in reading.tags} == set()
@@ -895,9 +901,9 @@ def test_what_is_markup_in_sql_is_text_in_the_page(hostile_shown: Shown) -> None
 
 @pytest.mark.parametrize("name", ["twin", "hostile"])
 def test_the_picture_is_xml_that_fetches_nothing_and_has_every_step(
-    name: str, prepare: Prepare, hostile_shown: Shown
+    name: str, prepare: Prepare, hostile_shown: Recording
 ) -> None:
-    shown = hostile_shown if name == "hostile" else prepare("twin").shown
+    shown = hostile_shown if name == "hostile" else prepare("twin").recording
     picture = FORMATS["svg"](shown)
     assert "@" not in re.sub(r"@(media|keyframes)", "", picture.partition("<rect")[0].replace(HOSTILE, ""))
     root = ElementTree.fromstring(picture)
@@ -923,15 +929,15 @@ def test_the_picture_is_xml_that_fetches_nothing_and_has_every_step(
     assert_fetches_nothing(re.sub(r"<(desc|text)[^>]*>[^<]*</\1>", "", picture))
 
 
-def test_the_readmes_picture_is_of_the_telling_as_it_is(prepare: Prepare) -> None:
-    drawn = FORMATS["svg"](prepare("twin", fix="none").shown)
+def test_the_readmes_picture_shows_the_current_walkthrough(prepare: Prepare) -> None:
+    drawn = FORMATS["svg"](prepare("twin", fix="none").recording)
     saved = (Path(__file__).parents[2] / "docs" / "pictures" / "twin.svg").read_text()
     described = re.compile(r"<desc>(.*?)</desc>", re.DOTALL)
     assert described.findall(saved) == described.findall(drawn)
 
 
 def test_the_recording_is_a_header_and_events_and_plays(prepare: Prepare) -> None:
-    shown = prepare("twin").shown
+    shown = prepare("twin").recording
     header, *events = [json.loads(line) for line in FORMATS["cast"](shown).splitlines()]
     assert header["version"] == 2
     assert (header["width"], header["height"]) == (80, 24)
@@ -943,14 +949,14 @@ def test_the_recording_is_a_header_and_events_and_plays(prepare: Prepare) -> Non
     stream = pyte.Stream(played)
     for frame, event in zip(shown.frames, events, strict=False):
         stream.feed(event[2])
-        place = Place(title=shown.title, acts=2, steps=shown.steps(frame.act))
+        place = Place(title=shown.title, parts=2, steps=shown.steps(frame.part))
         assert [line.rstrip() for line in played.display] == [
             line.plain.rstrip() for line in screen.draw(frame, place, 80, 24)
         ]
     assert cast.render(replace(shown, pace=5.0)).splitlines()[2].startswith("[5.0, ")
 
 
-def test_no_control_character_of_the_server_reaches_a_terminal(hostile_shown: Shown) -> None:
+def test_no_control_character_of_the_server_reaches_a_terminal(hostile_shown: Recording) -> None:
     _, *events = [json.loads(line) for line in FORMATS["cast"](hostile_shown).splitlines()]
     for event in events:
         rest = re.sub(r"\x1b\[(\?25[lh]|H|2J|[\d;]*m)", "", event[2]).replace("\r\n", "")
@@ -963,8 +969,8 @@ NOTE = re.compile(r"    Note over s\d(,db)?: [^;#\n]*(#\w+;[^;#\n]*)*")
 
 
 @pytest.mark.parametrize("name", ["twin", "fix", "hostile"])
-def test_the_diagram_is_mermaid_line_by_line(name: str, prepare: Prepare, hostile_shown: Shown) -> None:
-    shown = hostile_shown if name == "hostile" else prepare(name).shown
+def test_the_diagram_is_mermaid_line_by_line(name: str, prepare: Prepare, hostile_shown: Recording) -> None:
+    shown = hostile_shown if name == "hostile" else prepare(name).recording
     first, *lines = mermaid.render(shown).splitlines()
     assert first == "sequenceDiagram"
     assert lines[0].startswith("    title: ")
@@ -972,11 +978,11 @@ def test_the_diagram_is_mermaid_line_by_line(name: str, prepare: Prepare, hostil
     rest = lines[1 + len(participants) :]
     for line in rest:
         assert MESSAGE.fullmatch(line) or NOTE.fullmatch(line), line
-    taken = [frame for frame in shown.frames if frame.taken is not None]
+    taken = [frame for frame in shown.frames if frame.step is not None]
     assert sum("->>db" in line for line in rest) == len(taken)
     if name == "twin":
         assert "    Note over s2: WAITS for session 1" in rest
-        assert "    Note over s1,db: LOST: duplicates: 1, missed: 1" in rest
+        assert "    Note over s1,db: ANOMALY: duplicates: 1, missed: 1" in rest
 
 
 def test_what_is_special_to_mermaid_is_an_entity() -> None:
@@ -984,31 +990,31 @@ def test_what_is_special_to_mermaid_is_an_entity() -> None:
     assert mermaid.escape('a;b\n#1 <x> & "y"') == "a#59;b #35;1 #lt;x#gt; #amp; #quot;y#quot;"
 
 
-def test_the_markdown_is_a_table_with_a_row_a_step(prepare: Prepare, hostile_shown: Shown) -> None:
-    for shown in (prepare("twin").shown, hostile_shown):
+def test_the_markdown_is_a_table_with_a_row_a_step(prepare: Prepare, hostile_shown: Recording) -> None:
+    for shown in (prepare("twin").recording, hostile_shown):
         lines = markdown.render(shown).splitlines()
         table = [line for line in lines if line.startswith("| ") and not line.startswith("| ---")]
         bars = [len(re.findall(r"(?<!\\)\|", line)) for line in table]
         assert set(bars) <= {5, 6, 3}
         numbered = [line for line in table if re.match(r"\| \d+ \| .* \| .* \| .* \|$", line)]
-        assert len(numbered) >= sum(frame.taken is not None for frame in shown.frames)
-    assert "**Lost: duplicates: 1, missed: 1.**" in markdown.render(prepare("twin").shown)
+        assert len(numbered) >= sum(frame.step is not None for frame in shown.frames)
+    assert "**Anomaly: duplicates: 1, missed: 1.**" in markdown.render(prepare("twin").recording)
 
 
-def test_who_waits_for_whom_has_one_name_in_what_is_taken_along(prepare: Prepare) -> None:
-    shown = prepare("late-lock").shown
+def test_a_wait_is_named_alike_in_every_export(prepare: Prepare) -> None:
+    shown = prepare("late-lock").recording
     assert "Note over s2: WAITS for session 1\n" in mermaid.render(shown)
     assert "MODE` **WAITS** for session 1 |" in markdown.render(shown)
 
 
-def test_the_markdown_is_read_as_tables_and_text(prepare: Prepare, hostile_shown: Shown) -> None:
-    for shown in (prepare("twin").shown, hostile_shown):
+def test_the_markdown_is_read_as_tables_and_text(prepare: Prepare, hostile_shown: Recording) -> None:
+    for shown in (prepare("twin").recording, hostile_shown):
         tokens = MarkdownIt("commonmark").enable("table").parse(markdown.render(shown))
         kinds = [token.type for token in tokens]
         inline = [child.type for token in tokens for child in token.children or ()]
         assert "html_block" not in kinds
         assert "html_inline" not in inline
-        rows = sum(frame.taken is not None for frame in shown.frames)
+        rows = sum(frame.step is not None for frame in shown.frames)
         assert kinds.count("tr_open") >= rows + len(shown.schedules)
         assert kinds.count("heading_open") == 1 + len(shown.schedules)
         steps = [token.content for token in tokens if token.type == "inline" and token.content.isdecimal()]
@@ -1063,7 +1069,7 @@ if CHROMIUM is not None:
         return read(done.stdout)
 
     def test_a_browser_shows_one_step_at_a_time_and_runs_nothing_of_the_server(
-        hostile_shown: Shown, tmp_path: Path
+        hostile_shown: Recording, tmp_path: Path
     ) -> None:
         reading = browse(tmp_path, FORMATS["html"](hostile_shown), "3")
         sections = [attributes for tag, attributes in reading.tags if tag == "section"]
@@ -1072,7 +1078,7 @@ if CHROMIUM is not None:
         assert [tag for tag, _ in reading.tags].count("script") == 1
 
     def test_a_browser_steps_by_keys_and_buttons(prepare: Prepare, tmp_path: Path) -> None:
-        shown = prepare("twin").shown
+        shown = prepare("twin").recording
         page = FORMATS["html"](shown).replace("</body>", PRESSED)
         title = "".join(browse(tmp_path, page, "2").words).split("\n")
         last = len(shown.frames)
@@ -1101,27 +1107,27 @@ if CHROMIUM is not None:
     ],
 )  # fmt: skip
 def test_a_statement_is_broken_at_its_clauses(sql: str, expected: list[str]) -> None:
-    assert clauses.of(sql) == expected
+    assert sql_layout.clauses(sql) == expected
 
 
 @given(text=st.text(st.sampled_from(" ()',:\"$abFROMWHEREé"), max_size=60), width=st.integers(3, 30))
 def test_however_it_is_broken_not_a_letter_is_lost(text: str, width: int) -> None:
     sql = " ".join(text.split())
-    lines = clauses.wrap(sql, width)
+    lines = sql_layout.wrap(sql, width)
     assert "".join("".join(lines).split()) == "".join(sql.split())
     assert all(len(line) <= width for line in lines)
 
 
 def test_a_long_word_is_broken_where_a_reader_would() -> None:
     lock = "SELECT pg_advisory_xact_lock('events'::regclass::int, :tenant)"
-    assert clauses.wrap(lock, 24) == ["SELECT", "pg_advisory_xact_lock(", "'events'::regclass::int,", ":tenant)"]
+    assert sql_layout.wrap(lock, 24) == ["SELECT", "pg_advisory_xact_lock(", "'events'::regclass::int,", ":tenant)"]
 
 
 def test_in_a_tall_terminal_the_rows_stay_near_the_sql_and_statements_apart(prepare: Prepare) -> None:
-    shown = prepare("twin").shown
-    place = Place(title=shown.title, acts=2, steps=12, footer="keys")
+    shown = prepare("twin").recording
+    place = Place(title=shown.title, parts=2, steps=12, footer="keys")
     heights = set()
-    for frame in (frame for frame in shown.frames if frame.act == 0):
+    for frame in (frame for frame in shown.frames if frame.part == 0):
         lines = [line.plain.rstrip() for line in screen.draw(frame, place, 200, 50)]
         heights.add(next(at for at, line in enumerate(lines) if line.startswith("table events")))
         assert lines[-1] == "keys"
@@ -1135,11 +1141,11 @@ def test_in_a_tall_terminal_the_rows_stay_near_the_sql_and_statements_apart(prep
 @pytest.mark.parametrize("notes", [True, False])
 @pytest.mark.parametrize("ended", [True, False])
 def test_the_keys_fit_the_least_terminal(auto: bool, notes: bool, ended: bool) -> None:
-    class Reel:
-        finished = seen = False
+    class Playback:
+        finished = replaying = False
         frame = SimpleNamespace(ended=ended)
 
-    footer = show._footer(Reel(), screen.FANCY, auto=auto, notes=notes)  # type: ignore[arg-type]
+    footer = viewer._footer(Playback(), screen.UNICODE, auto=auto, notes=notes)  # type: ignore[arg-type]
     assert len(footer) <= screen.LEAST_WIDTH
     assert "n no notes" in footer if notes else "n notes" in footer
     assert footer.endswith("q quit")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from racebench.core.model import RunResult
+from racebench.core.results import RunResult
 
 Run = Callable[..., RunResult]
 PAGE = Path(__file__).parents[2] / "docs" / "claims.md"

@@ -13,7 +13,7 @@ from psycopg import pq
 import applications as app
 from conftest import wait_for
 from racebench.api import Bench, Exploration
-from racebench.core.model import Verdict
+from racebench.core.results import Verdict
 from racebench.core.target import Target
 from racebench.exploration.sessions.backends import Backends
 from racebench.postgres.session import connect

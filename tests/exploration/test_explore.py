@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 from conftest import Command, Start, UsersServer, wait_for
 from racebench.analysis.verdicts import expected_kinds
 from racebench.core.errors import UsageProblem
-from racebench.core.model import Scenario, Statement, Verdict
+from racebench.core.model import Scenario, Statement
+from racebench.core.results import Verdict
 from racebench.core.target import Target
 from racebench.exploration import explorer, schedules
 from racebench.exploration.explorer import Explored, explore, replay, switches

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from racebench.core.errors import UsageProblem
-from racebench.core.model import Statement, Verdict
+from racebench.core.model import Statement
+from racebench.core.results import Verdict
 from racebench.core.target import Target
 from racebench.exploration.explorer import Explored, explore
 from racebench.exploration.independence import ANY_WRITE, SERIALIZABLE, Footprint, calls, footprint

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from racebench.core.model import Scenario, Verdict
+from racebench.core.model import Scenario
+from racebench.core.results import Verdict
 from racebench.core.target import Target
 from racebench.exploration.explorer import Explored, explore, replay
 from racebench.exploration.independence import Footprint

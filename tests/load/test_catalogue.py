@@ -10,7 +10,7 @@ import pytest
 
 from conftest import Command, UsersServer
 from racebench.analysis.verdicts import expected_misses
-from racebench.core.model import RunResult, Verdict
+from racebench.core.results import RunResult, Verdict
 from racebench.workloads import catalog
 
 Run = Callable[..., RunResult]

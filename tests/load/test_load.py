@@ -14,7 +14,8 @@ import pytest
 from conftest import Command, UsersServer
 from racebench.analysis import performance
 from racebench.core.errors import DiskFull
-from racebench.core.model import Load, OpenLoop, Pace, Protocol, RunResult, Scenario, Timeline, Usage, Verdict
+from racebench.core.model import Load, Protocol, Scenario
+from racebench.core.results import OpenLoop, Pace, RunResult, Timeline, Usage, Verdict
 from racebench.core.target import Target
 from racebench.history.records import OPERATION, RecordFile, read_records
 from racebench.load import worker

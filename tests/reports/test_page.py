@@ -23,7 +23,8 @@ from judged import ENVIRONMENT, HOSTILE, MS, REFERENCE, TWINS, excerpt_of, kept,
 from measured import compared, run_of
 from racebench.analysis.thresholds import Held, Outcome
 from racebench.core.errors import UsageProblem
-from racebench.core.model import RunResult, Scenario, Verdict
+from racebench.core.model import Scenario
+from racebench.core.results import RunResult, Verdict
 from racebench.reports import page
 from racebench.reports.page import latency, pace, scatter, still
 from racebench.reports.results import document, sources

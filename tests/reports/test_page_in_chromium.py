@@ -21,10 +21,10 @@ from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 from histories import Op, Poll, Row, history, long_history
 from judged import ENVIRONMENT, HOSTILE, REFERENCE, kept, result_of, saved
-from racebench.core.model import RunResult
+from racebench.core.results import RunResult
 from racebench.demo.exports import page as demo_page
 from racebench.demo.frames import Frame, Lane, Line, State
-from racebench.demo.shown import Shown
+from racebench.demo.recording import Recording
 from racebench.reports import page
 from racebench.reports.results import document, sources
 from racebench.workloads import catalog
@@ -501,7 +501,7 @@ def test_a_long_name_is_whole_in_its_card(open_page: Open, tmp_path: Path, width
 SQL = "SELECT coalesce(max(version), 0) + 1 AS version FROM events WHERE tenant = :tenant"
 
 
-def demo_of(acting: int | None) -> Shown:
+def demo_of(acting: int | None) -> Recording:
     """A demo of one step, which the lane of that number takes."""
     lanes = tuple(
         Lane(
@@ -515,7 +515,7 @@ def demo_of(acting: int | None) -> Shown:
         for number in (1, 2, 3)
     )
     frame = Frame(act=0, heading="naive", number=1, sentence="Session 3 reads.", lanes=lanes, tables=())
-    return Shown(
+    return Recording(
         title="The twin", frames=(replace(frame, number=0), frame), schedules=("v1:x:s1",), pace=1, notes=False
     )
 

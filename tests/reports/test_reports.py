@@ -12,7 +12,8 @@ from rich.console import Console
 from conftest import Command
 from histories import Op, Poll, Row, all_findings, history
 from judged import ENVIRONMENT, TWINS, result_of
-from racebench.core.model import Anomaly, Outcome, RunResult, Scenario, Verdict
+from racebench.core.model import Outcome, Scenario
+from racebench.core.results import Anomaly, RunResult, Verdict
 from racebench.reports import sentences
 from racebench.reports.formats import svg
 from racebench.reports.results import document

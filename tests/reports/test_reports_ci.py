@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from conftest import Command, Start, wait_for
 from judged import ENVIRONMENT, result_of
 from junit_dialect import problems
-from racebench.core.model import RunResult, Scenario, Verdict
+from racebench.core.model import Scenario
+from racebench.core.results import RunResult, Verdict
 from racebench.reports import formats
 from racebench.reports.formats import cases, junit, rows, summary
 from racebench.reports.results.document import Document

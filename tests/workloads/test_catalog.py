@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from racebench.core.anomalies import ANOMALIES
 from racebench.core.errors import ScenarioProblem, UsageProblem
-from racebench.core.model import ANOMALIES, Numbering
+from racebench.core.model import Numbering
 from racebench.workloads import catalog
 
 MANIFEST = """title = "T"

@@ -1,6 +1,6 @@
 """One file an anomaly: each is shown a whole History, piece by piece, and reports a Finding.
 
-To add one, add a file and a line here. No formatting. Counts follow the definitions in core.model.ANOMALIES. What
+To add one, add a file and a line here. No formatting. Counts follow the definitions in core.anomalies. What
 concerns a consumer is checked for each consumer's log; what concerns numbers or operations' rows only if the scenario
 has numbered rows. Memory does not grow with the history: what must be kept of it is in scratch space.
 """
@@ -23,7 +23,7 @@ from racebench.analysis.checkers.unnumbered import Unnumbered
 from racebench.analysis.checkers.violations import Violations
 from racebench.analysis.checkers.witnesses import Wanted, fetch
 from racebench.analysis.index import Evidence
-from racebench.core.model import Finding
+from racebench.core.results import Finding
 from racebench.history import History
 from racebench.history.spill import Scratch
 

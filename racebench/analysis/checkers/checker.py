@@ -9,7 +9,7 @@ from typing import ClassVar, Protocol
 
 from racebench.analysis.checkers.witnesses import Found, Wanted
 from racebench.analysis.index import Evidence, RowChunk
-from racebench.core.model import Finding
+from racebench.core.results import Finding
 from racebench.history import Chunk
 
 

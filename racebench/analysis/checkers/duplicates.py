@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from racebench.analysis.checkers.checker import Checker
 from racebench.analysis.checkers.witnesses import WITNESSES, Found, Wanted
-from racebench.core.model import Anomaly, Finding
+from racebench.core.results import Anomaly, Finding
 
 _POLLS = 4
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from racebench.analysis.checkers.checker import Checker
 from racebench.analysis.checkers.witnesses import Found, Wanted
-from racebench.core.model import Anomaly, Finding, Numbering
+from racebench.core.model import Numbering
+from racebench.core.results import Anomaly, Finding
 
 
 class Gaps(Checker):

@@ -18,7 +18,8 @@ import numpy.typing as npt
 from racebench.analysis.checkers.checker import Checker
 from racebench.analysis.checkers.witnesses import WITNESSES, Found
 from racebench.analysis.index import Evidence
-from racebench.core.model import Anomaly, Finding, Outcome
+from racebench.core.model import Outcome
+from racebench.core.results import Anomaly, Finding
 from racebench.history import Chunk, Operation, Row
 from racebench.history.records import NO_VERSION
 

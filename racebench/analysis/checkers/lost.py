@@ -8,7 +8,8 @@ from __future__ import annotations
 from racebench.analysis.checkers.checker import Checker
 from racebench.analysis.checkers.witnesses import Found, Lowest
 from racebench.analysis.index import Evidence
-from racebench.core.model import Anomaly, Finding, Outcome
+from racebench.core.model import Outcome
+from racebench.core.results import Anomaly, Finding
 from racebench.history import Chunk
 
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from racebench.analysis.checkers.checker import ConsumerChecker
 from racebench.analysis.checkers.witnesses import Found, Lowest, Wanted
 from racebench.analysis.index import Evidence, RowChunk
-from racebench.core.model import Anomaly, Finding
+from racebench.core.results import Anomaly, Finding
 from racebench.history import Log, Row
 from racebench.history.records import NO_VERSION
 from racebench.history.spill import release

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from racebench.analysis.checkers.checker import ConsumerChecker
 from racebench.analysis.checkers.witnesses import Found, Wanted
-from racebench.core.model import Anomaly, Finding
+from racebench.core.results import Anomaly, Finding
 
 _POLLS = 3
 

@@ -14,7 +14,8 @@ import numpy as np
 from racebench.analysis.checkers.checker import Checker
 from racebench.analysis.checkers.witnesses import Found, Lowest, Wanted
 from racebench.analysis.index import Evidence
-from racebench.core.model import Anomaly, Finding, Outcome
+from racebench.core.model import Outcome
+from racebench.core.results import Anomaly, Finding
 from racebench.history import Chunk, Operation
 from racebench.history.records import NO_VERSION, encode_status
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from racebench.analysis.checkers.checker import Checker
 from racebench.analysis.checkers.witnesses import Found, Lowest
 from racebench.analysis.index import Evidence, RowChunk
-from racebench.core.model import Anomaly, Finding
+from racebench.core.results import Anomaly, Finding
 
 
 class Unnumbered(Checker):

@@ -6,7 +6,7 @@ import json
 
 from racebench.analysis.checkers.checker import Checker
 from racebench.analysis.checkers.witnesses import Found
-from racebench.core.model import Anomaly, Finding
+from racebench.core.results import Anomaly, Finding
 
 
 class Violations(Checker):

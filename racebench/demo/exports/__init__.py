@@ -1,14 +1,14 @@
-"""The demo to take along: one small file a format, each a function from what was shown to text. All open offline."""
+"""Export a recording: one file for each format, each a function from a Recording to text. All files open offline."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
 from racebench.demo.exports import cast, markdown, mermaid, page, picture
-from racebench.demo.shown import Shown
+from racebench.demo.recording import Recording
 
-#: By the name that --export has for it, which is its file's suffix too.
-FORMATS: Mapping[str, Callable[[Shown], str]] = {
+#: By the name that --export takes. Except for Mermaid it is the file's suffix too.
+FORMATS: Mapping[str, Callable[[Recording], str]] = {
     "svg": picture.render,
     "html": page.render,
     "cast": cast.render,

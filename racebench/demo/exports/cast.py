@@ -1,4 +1,4 @@
-"""A recording for asciinema: version 2, a header and one event a frame, each a line of JSON.
+"""Export for asciinema, version 2: a header and one event for each frame, each a line of JSON.
 
 Source: docs.asciinema.org, "asciicast v2".
 """
@@ -11,32 +11,41 @@ import json
 from rich.console import Console
 
 from racebench.demo import screen
-from racebench.demo.show import ansi
-from racebench.demo.shown import Shown
+from racebench.demo.recording import Recording
+from racebench.demo.viewer import ansi
 
 WIDTH, HEIGHT = screen.LEAST_WIDTH, screen.LEAST_HEIGHT
-_END = 2  # an end is shown for so many paces
+_END = 2  # the end of a part is shown for this many paces
 
 
-def render(shown: Shown) -> str:
-    """The recording. It has no date, so that the same demo is the same file."""
-    width, height = recorded_size(shown)
-    header = {"version": 2, "width": width, "height": height, "title": shown.title, "env": {"TERM": "xterm-256color"}}
+def render(recording: Recording) -> str:
+    """The file. It has no date, so that the same demo gives the same file."""
+    width, height = recorded_size(recording)
+    header = {
+        "version": 2,
+        "width": width,
+        "height": height,
+        "title": recording.title,
+        "env": {"TERM": "xterm-256color"},
+    }
     console = Console(file=io.StringIO(), force_terminal=True, color_system="standard", width=10_000, no_color=False)
     lines = [json.dumps(header, ensure_ascii=False)]
-    at = 0.0
-    for frame in shown.frames:
+    seconds = 0.0
+    for frame in recording.frames:
         place = screen.Place(
-            title=shown.title, acts=len(shown.schedules), steps=shown.steps(frame.act), notes=shown.notes
+            title=recording.title,
+            parts=len(recording.schedules),
+            steps=recording.steps(frame.part),
+            notes=recording.notes,
         )
         drawn = "\r\n".join(ansi(console, line) for line in screen.draw(frame, place, width, height))
-        lines.append(json.dumps([round(at, 3), "o", f"\x1b[?25l\x1b[H\x1b[2J{drawn}"], ensure_ascii=False))
-        at += shown.pace * (_END if frame.ended else 1)
-    lines.append(json.dumps([round(at, 3), "o", "\x1b[?25h\r\n"]))
+        lines.append(json.dumps([round(seconds, 3), "o", f"\x1b[?25l\x1b[H\x1b[2J{drawn}"], ensure_ascii=False))
+        seconds += recording.pace * (_END if frame.ended else 1)
+    lines.append(json.dumps([round(seconds, 3), "o", "\x1b[?25h\r\n"]))
     return "\n".join([*lines, ""])
 
 
-def recorded_size(shown: Shown) -> tuple[int, int]:
-    """Columns and lines: the least that every frame fits."""
-    sizes = [screen.least(len(frame.lanes)) for frame in shown.frames]
+def recorded_size(recording: Recording) -> tuple[int, int]:
+    """Columns and lines: the smallest terminal that every frame fits."""
+    sizes = [screen.least(len(frame.lanes)) for frame in recording.frames]
     return max(width for width, _ in sizes), max(height for _, height in sizes)

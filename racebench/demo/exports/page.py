@@ -1,6 +1,7 @@
-"""A page with step controls: one file, nothing fetched, every step readable without its script, and on paper.
+"""Export as a page with step controls: one file that loads nothing.
 
-What comes from a scenario or a server is only ever text between tags; the script holds none of it.
+Without its script, and on paper, the page has every step. Text from a scenario or a server is only
+ever text between tags; the script contains none of it.
 """
 
 from __future__ import annotations
@@ -8,15 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from html import escape
 
-from racebench.demo import clauses
+from racebench.demo import sql_layout
 from racebench.demo.frames import Frame, Lane, Line, Mark, State, Table
-from racebench.demo.shown import Shown
+from racebench.demo.recording import Recording
 
 _WORDS = {State.NOW: "now", State.DONE: "done", State.WAITS: "waits", State.REFUSED: "refused", State.AHEAD: ""}
 _SIGNS = {State.NOW: "►", State.DONE: "✓", State.WAITS: "‖", State.REFUSED: "✗"}
-_LOUD = (Mark.TWIN, Mark.LOST)
+_SEVERE = (Mark.DUPLICATE, Mark.MISSED)
 
-#: Nothing is fetched, whatever got into the page.
+#: The browser loads nothing, whatever the page contains.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
 _STYLE = """
@@ -38,10 +39,10 @@ button:focus-visible { outline: 3px solid var(--wait); } button:disabled { opaci
 .frame { padding: .75rem 0 1.5rem; border-bottom: 1px solid var(--line); }
 .stepping .frame { border: 0; } .stepping .frame:not(.shown) { display: none; }
 .sentence { font-size: 1.3rem; font-weight: 600; min-height: 2.9em; margin: .5rem 0; }
-.lost { color: var(--bad); } .kept { color: var(--good); }
+.anomaly { color: var(--bad); } .clean { color: var(--good); }
 .lanes { display: grid; grid-template-columns: repeat(auto-fit, minmax(15rem, 1fr)); gap: .75rem; }
 .lane { border: 1px solid var(--line); border-radius: .5rem; padding: .6rem; min-width: 0; }
-.lane.acts { border-width: 2px; border-color: var(--ink); }
+.lane.active { border-width: 2px; border-color: var(--ink); }
 ol { list-style: none; margin: 0; padding: 0; }
 ol li { position: relative; padding: .15rem .3rem .15rem 1.55rem; border-radius: .3rem; }
 footer code { overflow-wrap: anywhere; }
@@ -50,14 +51,14 @@ code { font: .92rem/1.35 ui-monospace, Menlo, Consolas, monospace; white-space: 
 .waits { outline: 2px dashed var(--wait); } .refused { outline: 2px solid var(--bad); }
 .mark { position: absolute; left: .35rem; font-weight: 700; } .answer { display: block; }
 .waits .mark { color: var(--wait); }
-.refused .mark, .loud { color: var(--bad); font-weight: 700; }
+.refused .mark, .severe { color: var(--bad); font-weight: 700; }
 .state { display: grid; grid-template-columns: repeat(auto-fit, minmax(18rem, 1fr)); gap: .75rem; margin-top: .75rem; }
 table { border-collapse: collapse; } caption { text-align: left; font-weight: 600; white-space: nowrap; }
 th, td { text-align: left; padding: .15rem .8rem .15rem 0; border-bottom: 1px solid var(--line); }
 .wide { overflow-x: auto; } aside { border-left: 4px solid var(--line); padding-left: .75rem; margin-top: .75rem; }
 @media screen and (max-width: 40rem) { .keys { display: none; } .sentence { min-height: 0; font-size: 1.15rem; }
-  .stepping .frame:has(.acts, .lost, .kept) .lane:not(.acts) li:not(.waits) { display: none; }
-  .stepping .frame:has(.acts, .lost, .kept) .lane:not(.acts) h3 { margin: 0; } }
+  .stepping .frame:has(.active, .anomaly, .clean) .lane:not(.active) li:not(.waits) { display: none; }
+  .stepping .frame:has(.active, .anomaly, .clean) .lane:not(.active) h3 { margin: 0; } }
 @media print { nav { display: none !important; }
   .frame, .stepping .frame:not(.shown) { display: block; break-inside: avoid; } }
 """
@@ -101,64 +102,64 @@ _SCRIPT = """
 """
 
 
-def render(shown: Shown) -> str:
+def render(recording: Recording) -> str:
     """The page."""
-    frames = "\n".join("".join(_frame(frame, shown)) for frame in shown.frames)
-    again = "".join(f"<li><code>{escape(each)}</code></li>" for each in shown.commands)
+    frames = "\n".join("".join(_frame(frame, recording)) for frame in recording.frames)
+    again = "".join(f"<li><code>{escape(command)}</code></li>" for command in recording.commands)
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="{_POLICY}">
-<title>{escape(shown.title)}</title>
+<title>{escape(recording.title)}</title>
 <style>{_STYLE}</style>
 </head>
-<body data-pace="{shown.pace:g}">
-<h1>{escape(shown.title)}</h1>
+<body data-pace="{recording.pace:g}">
+<h1>{escape(recording.title)}</h1>
 <nav aria-label="Steps"><button id="back" type="button">Back</button><button id="next" type="button">Next</button>
 <button id="play" type="button" aria-pressed="false">Play</button><span id="place"></span>
 <span class="keys">Keys: → or space, ←, Home, End</span></nav>
 <main aria-live="polite">
 {frames}
 </main>
-<footer><p>Run on a real PostgreSQL. Again, step by step:</p><ul>{again}</ul></footer>
+<footer><p>Every step ran on a real PostgreSQL. To show it again, step by step:</p><ul>{again}</ul></footer>
 <script>{_SCRIPT}</script>
 </body>
 </html>
 """
 
 
-def _frame(frame: Frame, shown: Shown) -> Iterator[str]:
-    act = f"act {frame.act + 1}: " if len(shown.schedules) > 1 else ""
-    where = f"step {frame.number} of {shown.steps(frame.act)}" if frame.number else "the start"
+def _frame(frame: Frame, recording: Recording) -> Iterator[str]:
+    part = f"part {frame.part + 1}: " if len(recording.schedules) > 1 else ""
+    where = f"step {frame.number} of {recording.steps(frame.part)}" if frame.number else "the start"
     where = "the end" if frame.ended else where
-    kind = "" if not frame.ended else " lost" if frame.losses else " kept"
-    yield f'<section class="frame"><h2>{escape(f"{act}{frame.heading}, {where}")}</h2>'
+    kind = "" if not frame.ended else " anomaly" if frame.anomalies else " clean"
+    yield f'<section class="frame"><h2>{escape(f"{part}{frame.heading}, {where}")}</h2>'
     yield f'<p class="sentence{kind}">{escape(frame.sentence)}</p>'
     if frame.ended:
-        verdict = escape(("Lost: " if frame.losses else "") + frame.verdict)
+        verdict = escape(("Anomaly: " if frame.anomalies else "") + frame.verdict)
         yield f'<p class="{kind.strip()}"><strong>{verdict}</strong></p>'
     yield '<div class="lanes">' + "".join(map(_lane, frame.lanes)) + "</div>"
-    yield '<div class="state">' + "".join(map(_table, frame.tables)) + _reader(frame) + "</div>"
-    if shown.notes and frame.note:
+    yield '<div class="state">' + "".join(map(_table, frame.tables)) + _consumer(frame) + "</div>"
+    if recording.notes and frame.note:
         yield f"<aside><strong>Notes:</strong> {escape(frame.note)}</aside>"
     yield "</section>"
 
 
 def _lane(lane: Lane) -> str:
-    acts = " acts" if lane.acts else ""
+    active = " active" if lane.active else ""
     lines = "".join(_line(line, lane) for line in lane.lines)
-    return f'<section class="lane{acts}"><h3>{escape(lane.heading)}</h3><ol>{lines}</ol></section>'
+    return f'<section class="lane{active}"><h3>{escape(lane.heading)}</h3><ol>{lines}</ol></section>'
 
 
 def _line(line: Line, lane: Lane) -> str:
     word = _WORDS[line.state]
-    sql = "\n".join(clauses.of(line.text))
+    sql = "\n".join(sql_layout.clauses(line.text))
     mark = f'<span class="mark" role="img" aria-label="{word}">{_SIGNS[line.state]}</span> ' if word else ""
-    answer = lane.stands if line.state is State.WAITS else f"→ {line.answer}" if line.answer else ""
-    shown = f'<span class="answer"><code>{escape(answer)}</code></span>' if answer else ""
-    return f'<li class="{word or "ahead"}">{mark}<code>{escape(sql)}</code>{shown}</li>'
+    answer = lane.status if line.state is State.WAITS else f"→ {line.answer}" if line.answer else ""
+    recording = f'<span class="answer"><code>{escape(answer)}</code></span>' if answer else ""
+    return f'<li class="{word or "ahead"}">{mark}<code>{escape(sql)}</code>{recording}</li>'
 
 
 def _table(table: Table) -> str:
@@ -172,13 +173,13 @@ def _table(table: Table) -> str:
 
 
 def _marks(marks: tuple[Mark, ...]) -> str:
-    return ", ".join(f'<span class="loud">{mark.value}</span>' if mark in _LOUD else mark.value for mark in marks)
+    return ", ".join(f'<span class="severe">{mark.value}</span>' if mark in _SEVERE else mark.value for mark in marks)
 
 
-def _reader(frame: Frame) -> str:
-    if frame.reader is None:
+def _consumer(frame: Frame) -> str:
+    if frame.consumer is None:
         return ""
     return (
-        f"<div><strong>{escape(f'Consumer {frame.reader.name}')}</strong><br>"
-        f"{escape(f'cursor at {frame.reader.cursor}')}<br>{escape(frame.reader.said)}</div>"
+        f"<div><strong>{escape(f'Consumer {frame.consumer.name}')}</strong><br>"
+        f"{escape(f'cursor at {frame.consumer.cursor}')}<br>{escape(frame.consumer.summary)}</div>"
     )

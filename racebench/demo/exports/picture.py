@@ -1,7 +1,7 @@
-"""A picture that steps through the frames by itself: an SVG with a strip of them, moved by CSS.
+"""Export as an animated SVG: a strip of all frames, moved by CSS.
 
-Where nothing moves (paper, "reduce motion", a viewer without CSS animation) it is the end of the first act. Nothing in
-it is fetched. rich draws the strip.
+Without animation (on paper, with "reduce motion", in a viewer without CSS animation) it shows the end of the first
+part. The picture loads nothing. rich draws the strip.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from rich.console import Console
 
 from racebench.demo import screen
 from racebench.demo.exports.cast import recorded_size
-from racebench.demo.shown import Shown
+from racebench.demo.recording import Recording
 from racebench.reports.formats.svg import FONT, THEME
 
 _MARGIN = 12
-_LINE = 24.4  # rich's, for letters of 20
+_LINE = 24.4  # rich's line height at a font size of 20
 _LETTER = 12.2
 _END = 2
 
@@ -45,21 +45,24 @@ _TEMPLATE = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 @width @heig
 """
 
 
-def render(shown: Shown) -> str:
+def render(recording: Recording) -> str:
     """The picture."""
-    width, height = recorded_size(shown)
+    width, height = recorded_size(recording)
     console = Console(
         record=True, width=width, file=io.StringIO(), force_terminal=True, color_system="truecolor", no_color=False
     )
-    for frame in shown.frames:
+    for frame in recording.frames:
         place = screen.Place(
-            title=shown.title, acts=len(shown.schedules), steps=shown.steps(frame.act), notes=shown.notes
+            title=recording.title,
+            parts=len(recording.schedules),
+            steps=recording.steps(frame.part),
+            notes=recording.notes,
         )
         for line in screen.draw(frame, place, width, height):
             console.print(line, highlight=False, soft_wrap=True)
     strip = height * _LINE
-    still = next(at for at, frame in enumerate(shown.frames) if frame.ended)
-    keys, seconds = _keys(shown, strip)
+    still = next(index for index, frame in enumerate(recording.frames) if frame.ended)
+    keys, seconds = _keys(recording, strip)
     values = {
         "width": f"{width * _LETTER + 2 * _MARGIN:g}",
         "height": f"{strip + 2 * _MARGIN:g}",
@@ -71,26 +74,26 @@ def render(shown: Shown) -> str:
         "seconds": f"{seconds:g}",
         "keys": keys,
         "ground": "#{:02x}{:02x}{:02x}".format(*THEME.background_color),
-        "title": _escape(shown.title),
-        "words": _escape(" ".join(frame.sentence for frame in shown.frames)),
+        "title": _escape(recording.title),
+        "words": _escape(" ".join(frame.sentence for frame in recording.frames)),
     }
     template = re.sub(r"@(" + "|".join(values) + r")(?!\w*-)", lambda match: values[match[1]], _TEMPLATE)
     picture = console.export_svg(title="", theme=THEME, unique_id="demo", code_format=template)
     return re.sub(r' clip-path="url\([^"]*\)"', "", picture)  # the strip is clipped as a whole
 
 
-def _keys(shown: Shown, strip: float) -> tuple[str, float]:
-    """When which frame is shown, and how long all of them take."""
-    lengths = [shown.pace * (_END if frame.ended else 1) for frame in shown.frames]
-    whole = sum(lengths)
-    keys, at = [], 0.0
+def _keys(recording: Recording, strip: float) -> tuple[str, float]:
+    """The CSS key frames, and the duration of all frames in seconds."""
+    lengths = [recording.pace * (_END if frame.ended else 1) for frame in recording.frames]
+    total = sum(lengths)
+    keys, elapsed = [], 0.0
     for number, length in enumerate(lengths):
-        keys.append(f"{100 * at / whole:.4g}% {{{{ transform: translateY(-{number * strip:g}px); }}}}")
-        at += length
-    return " ".join(keys), whole
+        keys.append(f"{100 * elapsed / total:.4g}% {{{{ transform: translateY(-{number * strip:g}px); }}}}")
+        elapsed += length
+    return " ".join(keys), total
 
 
 def _escape(text: str) -> str:
-    """As XML, and twice in braces, because a format follows."""
+    """Escape for XML, and double the braces, because the text goes through str.format."""
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace('"', "&quot;")
     return text.replace("{", "{{").replace("}", "}}")

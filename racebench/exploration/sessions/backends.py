@@ -1,8 +1,8 @@
-"""Backends that outlive the connections of calls: what one call closed is given to the next that connects alike.
+"""Backends that outlive the connections of calls: a backend whose connection was closed serves the next one like it.
 
-A new backend takes milliseconds, a schedule is over sooner. Closing is DISCARD ALL here: whatever a session holds or
-has set is gone at that moment, as when it ends. The backend's pid stays. Only connections that sessions' threads opened
-themselves, outside a pool, and closed outside a transaction are kept; any other ends as it would.
+A new backend takes milliseconds, longer than a whole schedule. Closing sends DISCARD ALL: everything that the session
+holds or has set is gone at that moment, as when it ends. The backend's pid stays. Only connections that sessions'
+threads opened themselves, outside a pool, and closed outside a transaction are kept; any other is closed.
 Source: PostgreSQL manual, DISCARD ALL; it is what PgBouncer sends between two clients of a session pool.
 """
 
@@ -17,7 +17,7 @@ from psycopg import pq
 
 
 class Backends:
-    """Those of one exploration. Used by one thread at a time: whoever's turn it is."""
+    """The kept backends of one exploration. Used by one thread at a time: that of the session whose turn it is."""
 
     def __init__(self) -> None:
         self._ours: weakref.WeakKeyDictionary[pq.abc.PGconn, str] = weakref.WeakKeyDictionary()
@@ -26,22 +26,22 @@ class Backends:
         self._closed.finish()
 
     def opened(self, pgconn: pq.abc.PGconn, conninfo: str) -> None:
-        """Take note of what a session's thread connected, and by which words."""
+        """Note that a session's thread connected, and with which connection string."""
         self._ours[pgconn] = conninfo
 
     def take(self, conninfo: str) -> pq.abc.PGconn | None:
-        """A backend that was connected by the same words and has been left; None if there is none."""
+        """A kept backend that was connected with the same connection string; None if there is none."""
         idle = self._idle.get(conninfo, [])
         while idle:
             pgconn = idle.pop()
-            # What says something unasked has been ended by the server.
+            # A backend that sends something unasked has been ended by the server.
             if pgconn.status == pq.ConnStatus.OK and not select.select([pgconn.socket], [], [], 0)[0]:
                 return pgconn
             pgconn.finish()
         return None
 
     def keep(self, connection: psycopg.Connection[Any]) -> bool:
-        """Close a connection, keeping its backend; False if it has to end with it."""
+        """Close a connection and keep its backend; False, and nothing is done, if the backend cannot be kept."""
         pgconn = connection.pgconn
         if (
             pgconn not in self._ours
@@ -61,7 +61,8 @@ class Backends:
         return connection.pgconn is self._closed
 
     def close(self) -> None:
-        """End those that nobody has."""
-        for pgconn in (each for idle in self._idle.values() for each in idle):
-            pgconn.finish()
+        """End the backends that no connection has."""
+        for idle in self._idle.values():
+            for pgconn in idle:
+                pgconn.finish()
         self._idle.clear()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from racebench.core.errors import UsageProblem
-from racebench.core.model import RunResult
+from racebench.core.results import RunResult
 from racebench.history import archive
 from racebench.history.about import Recorded
 from racebench.history.spill import Scratch

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from racebench.analysis.checkers.refused import is_refusal
 from racebench.analysis.index import Evidence
-from racebench.core.model import Anomaly, RunResult
+from racebench.core.results import Anomaly, RunResult
 from racebench.history import History, Log
 from racebench.history.logs import is_one_of
 from racebench.history.records import NO_VERSION

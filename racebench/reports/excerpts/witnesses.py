@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from racebench.core.model import Anomaly, RunResult
+from racebench.core.results import Anomaly, RunResult
 from racebench.reports.excerpts import Bar, Excerpt, Mark, Poll, Window
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from racebench.analysis.baselines import Standing
 from racebench.analysis.comparison import Comparison
-from racebench.core.model import Anomaly, RunResult, Verdict
+from racebench.core.results import Anomaly, RunResult, Verdict
 from racebench.reports import limits, sentences
 from racebench.reports.results.document import Document
 from racebench.reports.results.explorations import Exploration, Explorations

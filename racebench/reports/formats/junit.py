@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from xml.etree import ElementTree as ET
 
-from racebench.core.model import Verdict
+from racebench.core.results import Verdict
 from racebench.reports.formats.cases import Case, Suite
 
 # https://www.w3.org/TR/xml/#charsets: what XML 1.0 cannot hold, not even escaped.

@@ -7,7 +7,7 @@ import io
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from racebench.core.model import RunResult
+from racebench.core.results import RunResult
 from racebench.reports.results.document import Document
 
 _COUNTS = (

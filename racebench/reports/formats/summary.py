@@ -9,7 +9,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from racebench.core.model import RunResult, Verdict
+from racebench.core.results import RunResult, Verdict
 from racebench.reports import limits, sentences
 from racebench.reports.formats import cases
 from racebench.reports.formats.literal import literal

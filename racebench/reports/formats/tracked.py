@@ -8,7 +8,7 @@ from typing import Any
 
 from racebench.analysis.comparison import Compared
 from racebench.analysis.statistics import Estimate
-from racebench.core.model import RunResult
+from racebench.core.results import RunResult
 from racebench.reports.formats.cases import names, server_of
 from racebench.reports.results.document import Document
 

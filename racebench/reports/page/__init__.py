@@ -16,8 +16,9 @@ import jinja2
 
 from racebench import __version__
 from racebench.analysis.comparison import Comparison, Judgement
+from racebench.core.anomalies import ANOMALIES
 from racebench.core.errors import UsageProblem
-from racebench.core.model import ANOMALIES, RunResult, Verdict
+from racebench.core.results import RunResult, Verdict
 from racebench.reports import limits, sentences
 from racebench.reports.excerpts.beside import find
 from racebench.reports.page import latency, pace, scatter, still, templates, timelines

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from racebench.core.model import RunResult
+from racebench.core.results import RunResult
 from racebench.reports.page import scale
 
 _ROW, _TOP, _BOTTOM = 30, 10, 40

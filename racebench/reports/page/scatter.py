@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from racebench.core.model import RunResult, Verdict
+from racebench.core.results import RunResult, Verdict
 from racebench.reports.page import scale
 
 _TOP, _RIGHT, _BOTTOM, _LEFT = 26, 18, 46, 58

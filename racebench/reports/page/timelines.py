@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from racebench.core.model import RunResult, Verdict
+from racebench.core.results import RunResult, Verdict
 from racebench.reports.excerpts import Bar, Excerpt
 from racebench.reports.excerpts.beside import Found, find
 from racebench.reports.page import still

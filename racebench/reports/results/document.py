@@ -17,18 +17,8 @@ from racebench.analysis.statistics import Estimate
 from racebench.analysis.thresholds import Held, Outcome
 from racebench.core.atomic_write import replacing
 from racebench.core.errors import RacebenchError, UsageProblem
-from racebench.core.model import (
-    Anomaly,
-    ConsumerResult,
-    Load,
-    OpenLoop,
-    Pace,
-    Protocol,
-    RunResult,
-    Timeline,
-    Usage,
-    Verdict,
-)
+from racebench.core.model import Load, Protocol
+from racebench.core.results import Anomaly, ConsumerResult, OpenLoop, Pace, RunResult, Timeline, Usage, Verdict
 
 SCHEMA_VERSION = 1
 SCHEMA_FILE = Path(__file__).with_name("run.schema.json")

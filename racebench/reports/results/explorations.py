@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from racebench.core.errors import UsageProblem
-from racebench.core.model import Verdict
+from racebench.core.results import Verdict
 from racebench.exploration.schedules import Step
 
 SCHEMA_VERSION = 1

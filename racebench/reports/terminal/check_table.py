@@ -12,7 +12,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from racebench.analysis.offline import CheckResult
-from racebench.core.model import ANOMALIES
+from racebench.core.anomalies import ANOMALIES
 from racebench.reports.results.document import published
 from racebench.reports.sentences import counted
 from racebench.reports.terminal import timeline

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from racebench.analysis.comparison import Compared, Comparison, Judgement
 from racebench.analysis.statistics import Estimate
-from racebench.core.model import RunResult, Verdict
+from racebench.core.results import RunResult, Verdict
 from racebench.reports import limits, sentences
 from racebench.reports.formats.literal import literal
 from racebench.reports.results.document import Document

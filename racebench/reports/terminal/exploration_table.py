@@ -11,7 +11,8 @@ from typing import Any
 from rich.console import Console, RenderableType
 from rich.text import Text
 
-from racebench.core.model import ANOMALIES, Verdict
+from racebench.core.anomalies import ANOMALIES
+from racebench.core.results import Verdict
 from racebench.exploration.explorer import Explored, Replayed
 from racebench.exploration.request import ExplorationRequest
 from racebench.reports.results import explorations
@@ -230,7 +231,7 @@ def _calls(asked: ExplorationRequest) -> dict[str, str]:
 
 def _replay(asked: ExplorationRequest, schedule: str) -> str | None:
     """The command that runs a schedule again; None for code that no command line can name."""
-    if asked.scenario.restored and not asked.scenario.options:
+    if asked.scenario.options is None:
         return None
     return " ".join(["racebench replay", f"'{schedule}'", *map(shlex.quote, asked.scenario.options)])
 

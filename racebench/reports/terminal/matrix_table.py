@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from racebench.core.model import ConsumerResult, RunResult, Verdict
+from racebench.core.results import ConsumerResult, RunResult, Verdict
 from racebench.reports.results.document import Document
 
 _NARROWEST_CELL = 10

@@ -10,7 +10,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from racebench.core.model import Anomaly, Protocol, RunResult
+from racebench.core.model import Protocol
+from racebench.core.results import Anomaly, RunResult
 from racebench.reports import limits, sentences
 from racebench.reports.results.document import Document
 from racebench.reports.terminal import comparison_table, timeline

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from racebench.core.model import Anomaly
+from racebench.core.results import Anomaly
 
 _NARROWEST = 24
 _LANES = 3

@@ -1,4 +1,4 @@
-"""The terminal's keys, and the terminal itself: as it was when the demo is over, however it ends."""
+"""The terminal: its keys, and its state, which is restored when the demo ends, however it ends."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from racebench.core.signals import shielded
 #: Alternate screen on, cursor hidden; and back.
 _ENTER = "\x1b[?1049h\x1b[?25l"
 _LEAVE = "\x1b[?25h\x1b[0m\x1b[?1049l"
-#: The rest of an arrow key's sequence comes within so many seconds of its Escape.
+#: Time limit for the rest of an arrow key's sequence after its Escape, in seconds.
 _ESCAPE_S = 0.05
 
 
 class Key(StrEnum):
-    """What a key asks for; RESIZED and NOTHING are no keys: another size, and time that is up."""
+    """What a key does. RESIZED (the terminal has another size) and NOTHING (a time-out) are not keys."""
 
     FORWARD = "forward"
     BACK = "back"
@@ -50,27 +50,27 @@ _KEYS = {
 
 
 def parse(text: str) -> list[Key]:
-    """The keys in what a terminal sent; a key that means nothing is OTHER."""
-    found = []
+    """Parse what a terminal sent into keys; a key without a meaning is OTHER."""
+    keys = []
     while text:
         length = _length(text)
-        found.append(_KEYS.get(text[:length], Key.OTHER))
+        keys.append(_KEYS.get(text[:length], Key.OTHER))
         text = text[length:]
-    return found
+    return keys
 
 
 def _length(text: str) -> int:
-    """Of the first key: a character, or Escape with [ or O, parameters and a letter or ~."""
+    """Length of the first key: one character, or Escape with [ or O, parameters and a letter or ~."""
     if not text.startswith(("\x1b[", "\x1bO")):
         return 1
-    for at in range(2, len(text)):
-        if "@" <= text[at] <= "~":
-            return at + 1
+    for index in range(2, len(text)):
+        if "@" <= text[index] <= "~":
+            return index + 1
     return len(text)
 
 
 class Terminal:
-    """A terminal whose keys come one by one, and whose screen is ours. Made by `taken`."""
+    """A terminal in cbreak mode with the alternate screen. Made by `full_screen`."""
 
     def __init__(self, keyboard: int, screen: int) -> None:
         self._keyboard, self._screen = keyboard, screen
@@ -84,7 +84,7 @@ class Terminal:
         self.write(_ENTER)
 
     def leave(self) -> None:
-        """Put everything back; quietly if the terminal is gone. Keys not read yet are forgotten."""
+        """Restore the terminal; ignore a terminal that is gone. Keys that were not read are discarded."""
         with contextlib.suppress(OSError):
             self.write(_LEAVE)
         with contextlib.suppress(termios.error):
@@ -105,7 +105,7 @@ class Terminal:
         return os.get_terminal_size(self._screen)
 
     def key(self, seconds: float | None) -> Key:
-        """The next key; NOTHING after so many seconds without one. Raises Interrupted if the terminal is gone."""
+        """The next key; NOTHING if none came within `seconds`. Raises Interrupted if the terminal is gone."""
         if not self._pending:
             readable, _, _ = select.select([self._keyboard, self._woken], (), (), seconds)
             if self._woken in readable:
@@ -117,12 +117,12 @@ class Terminal:
         return self._pending.pop(0) if self._pending else Key.NOTHING
 
     def _read(self) -> str:
-        text = self._some()
+        text = self._read_bytes()
         while text.endswith(("\x1b", "\x1b[", "\x1bO")) and select.select([self._keyboard], (), (), _ESCAPE_S)[0]:
-            text += self._some()
+            text += self._read_bytes()
         return text
 
-    def _some(self) -> str:
+    def _read_bytes(self) -> str:
         try:
             data = os.read(self._keyboard, 1024)
         except OSError:
@@ -132,12 +132,12 @@ class Terminal:
         return data.decode(errors="replace")
 
     def resized(self, *_: Any) -> None:
-        """Another size, or back from being stopped: whoever waits for a key is to draw again."""
+        """Signal handler: the size has changed, or the process was continued. `key` returns RESIZED."""
         with contextlib.suppress(BlockingIOError):
             os.write(self._wake, b"!")
 
     def stopped(self, _number: int, _frame: FrameType | None) -> None:
-        """Ctrl-Z: the shell gets its terminal as it was, and we take it again afterwards."""
+        """Signal handler for Ctrl-Z: restore the terminal for the shell, stop, and enter it again when continued."""
         self.leave()
         os.kill(os.getpid(), signal.SIGSTOP)
         self.enter()
@@ -145,8 +145,8 @@ class Terminal:
 
 
 @contextlib.contextmanager
-def taken(keyboard: int, screen: int) -> Iterator[Terminal]:
-    """Take the terminal for the length of a block; what it was before comes back, whatever happens in it."""
+def full_screen(keyboard: int, screen: int) -> Iterator[Terminal]:
+    """Enter the terminal for a block, and restore it afterwards, also if the block raises."""
     terminal = Terminal(keyboard, screen)
     handlers = {signal.SIGWINCH: terminal.resized, signal.SIGTSTP: terminal.stopped}
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}

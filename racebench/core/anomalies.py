@@ -1,0 +1,229 @@
+"""The kinds of anomalies: for each, its definition and everything that is said of it, as data.
+
+To add one, add an entry here and its checker, analysis/checkers/<name>.py. Counting is the checkers' (and, of a
+schedule, the explorer's); verdicts, thresholds, tables, sentences and the JSON document read the entry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum, StrEnum
+
+
+class Evidence(Enum):
+    """What must be known before a kind can be counted; where it is not, the count says nothing."""
+
+    NUMBERS = "the scenario numbers rows"
+    ROWS = "the rows were read from the table, not inferred from what was acknowledged"
+    CONSUMER = "a consumer read the rows"
+    DENSE = "the numbering has no planned gaps"
+    INVARIANTS = "the scenario has an invariant"
+
+
+class Origin(Enum):
+    """Where the scenario of a run or of a history comes from, which decides what is forbidden by default."""
+
+    CATALOG = "a scenario folder"
+    AD_HOC = "a file of SQL, a callable or a program"
+    RECORDED = "a history recorded elsewhere"
+
+
+class Table(StrEnum):
+    """A table of the terminal that has a column for some kinds only."""
+
+    RUN = "run"
+    COMPARISON = "comparison"
+    CHECK = "check"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnomalyKind:
+    """One kind of anomaly.
+
+    `description` says what is counted. `needs` is what must be known to count it; `forbidden` are the origins whose
+    scenarios forbid it unless they say otherwise; `explored` is false for a kind that the few operations of a schedule
+    do not show. `columns` are the tables of the terminal that always have a column for it, `heading` is its column's
+    head, `unit` what is counted, `singular` its name for a count of one.
+
+    `sentence` says how many a run had; it is a format of `{count}`, `{rows}`, `{attempts}`, `{share_of_rows}`,
+    `{share_of_attempts}`, `{codes}` (SQLSTATEs). `always_said`: also where the scenario does not forbid it.
+    `sentence_by_consumer` replaces it where several consumers read; it also has `{by_consumer}`.
+    `witness_says`: the first witness's own explanation replaces it.
+
+    `advice` is what to do about it. Of several kinds that occurred the one with the lowest `advice_rank` is advised on;
+    `advises_strategy`: the recommended strategy is named at its end. `witness_rank` orders the kinds by how much a
+    witness tells, the most telling first.
+    """
+
+    name: str
+    description: str
+    needs: frozenset[Evidence] = frozenset()
+    forbidden: frozenset[Origin] = frozenset()
+    explored: bool = True
+    columns: frozenset[Table] = frozenset()
+    heading: str = ""
+    unit: str = "rows"
+    singular: str = ""
+    sentence: str
+    always_said: bool = False
+    sentence_by_consumer: str = ""
+    witness_says: bool = False
+    advice: str
+    advice_rank: int = 9
+    advises_strategy: bool = True
+    witness_rank: int
+
+
+_DISAGREES = "See the witness; what was acknowledged and what is in the table do not agree"
+
+_KINDS = (
+    AnomalyKind(
+        name="duplicates",
+        description="rows whose (tenant, version) another row already has",
+        needs=frozenset({Evidence.NUMBERS}),
+        forbidden=frozenset({Origin.CATALOG, Origin.RECORDED}),
+        columns=frozenset({Table.RUN, Table.COMPARISON, Table.CHECK}),
+        heading="dupli-\ncates",
+        singular="duplicate",
+        sentence="{count} of {rows} rows have a version that another row already has",
+        always_said=True,
+        advice="Two sessions read the same maximum before either had committed; make one wait for the other",
+        advice_rank=2,
+        witness_rank=1,
+    ),
+    AnomalyKind(
+        name="missed",
+        description="committed rows that the consumer's cursor passed and never delivered",
+        needs=frozenset({Evidence.NUMBERS, Evidence.CONSUMER}),
+        forbidden=frozenset({Origin.CATALOG, Origin.RECORDED}),
+        columns=frozenset({Table.RUN, Table.COMPARISON, Table.CHECK}),
+        sentence="the consumer never saw {count} of {rows} committed rows ({share_of_rows})",
+        always_said=True,
+        sentence_by_consumer="of {rows} committed rows {by_consumer} were never seen",
+        advice="The numbers are unique but become visible out of order; make sessions commit in number order",
+        advice_rank=3,
+        witness_rank=2,
+    ),
+    AnomalyKind(
+        name="redelivered",
+        description="deliveries of a row beyond its first",
+        needs=frozenset({Evidence.NUMBERS, Evidence.CONSUMER}),
+        forbidden=frozenset({Origin.RECORDED}),
+        heading="again",
+        sentence="{count} rows were delivered again",
+        advice="The consumer's query returns rows at or below its cursor; have it drop those that it has delivered",
+        witness_rank=3,
+    ),
+    AnomalyKind(
+        name="lost",
+        description="operations acknowledged, whose row is absent",
+        needs=frozenset({Evidence.NUMBERS, Evidence.ROWS}),
+        forbidden=frozenset({Origin.CATALOG, Origin.RECORDED}),
+        columns=frozenset({Table.CHECK}),
+        sentence="{count} acknowledged rows are not there",
+        advice=_DISAGREES,
+        advice_rank=0,
+        advises_strategy=False,
+        witness_rank=4,
+    ),
+    AnomalyKind(
+        name="unexpected",
+        description="operations reported failed, whose row is present",
+        needs=frozenset({Evidence.NUMBERS, Evidence.ROWS}),
+        forbidden=frozenset({Origin.CATALOG, Origin.RECORDED}),
+        sentence="{count} operations reported failed are there all the same",
+        advice=_DISAGREES,
+        advice_rank=0,
+        advises_strategy=False,
+        witness_rank=5,
+    ),
+    AnomalyKind(
+        name="violations",
+        description="rows that break an invariant of the scenario",
+        needs=frozenset({Evidence.INVARIANTS}),
+        forbidden=frozenset({Origin.CATALOG, Origin.AD_HOC}),
+        columns=frozenset({Table.RUN, Table.COMPARISON}),
+        heading="viola-\ntions",
+        singular="violation",
+        sentence="{count} rows break an invariant",
+        witness_says=True,
+        advice="What was read was no longer true when it was acted on; make the check and the write one step",
+        advice_rank=1,
+        witness_rank=7,
+    ),
+    AnomalyKind(
+        name="refused",
+        description="operations that failed only because another session was at work "
+        '(class 23, 40, or "already exists")',
+        forbidden=frozenset({Origin.AD_HOC}),
+        columns=frozenset({Table.CHECK}),
+        unit="operations",
+        sentence="{count} of {attempts} operations ({share_of_attempts}) were refused ({codes})",
+        advice="Each refusal is an error your user sees; retry it, or make one session wait for the other",
+        witness_rank=8,
+    ),
+    AnomalyKind(
+        name="unnumbered",
+        description="rows whose version is NULL, which no cursor ever reaches",
+        needs=frozenset({Evidence.NUMBERS}),
+        forbidden=frozenset({Origin.RECORDED}),
+        sentence="{count} rows have no version",
+        advice=_DISAGREES,
+        advice_rank=0,
+        advises_strategy=False,
+        witness_rank=6,
+    ),
+    AnomalyKind(
+        name="gaps",
+        description="numbers never used between the first and the last",
+        needs=frozenset({Evidence.NUMBERS, Evidence.DENSE}),
+        explored=False,
+        columns=frozenset({Table.RUN, Table.CHECK}),
+        singular="gap",
+        sentence="{count} gaps",
+        advice="A transaction that rolls back leaves its number unused; take the number from a row that rolls back too",
+        witness_rank=10,
+    ),
+    AnomalyKind(
+        name="inversions",
+        description="operations that began after another had ended and got a smaller version",
+        needs=frozenset({Evidence.NUMBERS}),
+        explored=False,
+        columns=frozenset({Table.CHECK}),
+        heading="inver-\nsions",
+        singular="inversion",
+        sentence="{count} inversions",
+        advice="Numbers are handed out in another order than operations begin; take each from one counter at its use",
+        witness_rank=9,
+    ),
+)
+
+#: Every kind by its name, in the order in which counts are published and tables have columns; new ones come at the end.
+ANOMALIES: Mapping[str, AnomalyKind] = {kind.name: kind for kind in _KINDS}
+
+
+def forbidden_by_default(origin: Origin) -> tuple[str, ...]:
+    """The kinds that make a verdict INVALID where a scenario or history of that origin does not name any."""
+    return tuple(kind.name for kind in _KINDS if origin in kind.forbidden)
+
+
+def needing(evidence: Evidence) -> tuple[str, ...]:
+    """The kinds that cannot be counted without it."""
+    return tuple(kind.name for kind in _KINDS if evidence in kind.needs)
+
+
+def of_table(table: Table, *, numbered: bool) -> tuple[AnomalyKind, ...]:
+    """The kinds with a column in a table: of scenarios that number rows, or of those that do not."""
+    return tuple(kind for kind in _KINDS if table in kind.columns and (Evidence.NUMBERS in kind.needs) == numbered)
+
+
+def by_witness(kind: str) -> int:
+    """A sort key that puts the kinds with the most telling witnesses first."""
+    return ANOMALIES[kind].witness_rank
+
+
+def counted(kind: str, count: int) -> str:
+    """So many anomalies of a kind: "1 duplicate", "2 duplicates", "1 missed"."""
+    name = ANOMALIES[kind].singular if count == 1 else ""
+    return f"{count:,} {name or kind}"

@@ -1,0 +1,154 @@
+"""What a run gives back: findings with their witnesses, counts, verdicts, pace and latency.
+
+Frozen values without I/O, with nothing computed; analysis makes them, reports show them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from racebench.core.anomalies import ANOMALIES
+from racebench.core.model import Load
+
+
+class Verdict(StrEnum):
+    """VALID under load is an upper bound, never a proof; UNKNOWN is an honest answer."""
+
+    VALID = "VALID"
+    INVALID = "INVALID"
+    UNKNOWN = "UNKNOWN"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Anomaly:
+    """One witness: the rows, operations and polls that show an anomaly, and a sentence that says it.
+
+    `rows`, `operations` and `polls` are plain mappings as published in the JSON document; times are microseconds since
+    the common start. `consumer` is whose polls they are.
+    """
+
+    kind: str
+    explanation: str
+    rows: tuple[Mapping[str, Any], ...] = ()
+    operations: tuple[Mapping[str, Any], ...] = ()
+    polls: tuple[Mapping[str, Any], ...] = ()
+    consumer: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What one checker found: how many of a kind, out of how many chances, with witnesses."""
+
+    kind: str
+    count: int
+    chances: int
+    witnesses: tuple[Anomaly, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsumerResult:
+    """What one consumer was given. `late_us`: from a commit's acknowledgement to the row's arrival, p50, p99 and max.
+
+    `longest_poll_us` is the longest it waited for an answer. `as_expected` is about missed rows alone.
+    """
+
+    name: str
+    verdict: Verdict
+    expected: str
+    as_expected: bool
+    counts: Mapping[str, int]
+    late_us: Mapping[str, float | None]
+    longest_poll_us: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeline:
+    """A run over time, in intervals of `interval_s` from the common start on.
+
+    For each: commits acknowledged in it; latency of those that began in it, in microseconds (None if none did).
+    """
+
+    interval_s: float
+    committed: tuple[int, ...]
+    p50_us: tuple[float | None, ...]
+    p99_us: tuple[float | None, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenLoop:
+    """How an open loop kept up. `late`: begun more than 1 ms after they were due; `unsent`: due, and never begun.
+
+    `lag_us`: from due to begun, p50, p99 and max; `latency_us`: from due to acknowledged, p50, p90, p99 and max.
+    """
+
+    late: int
+    unsent: int
+    lag_us: Mapping[str, float | None]
+    latency_us: Mapping[str, float | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """Seconds on a CPU from the common start to the last worker's end; None where it is not known.
+
+    `client_s`: all workers; `busiest_s`: the one that used most; `server_s`: the server and its sessions.
+    """
+
+    client_s: float | None = None
+    busiest_s: float | None = None
+    server_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """How a run went along. `start_spread_us`: from the first session's first operation to the last session's."""
+
+    start_spread_us: float | None
+    timeline: Timeline
+    cpu: Usage
+    open_loop: OpenLoop | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunResult:
+    """One strategy under load: what was measured, what was found, and what follows from it.
+
+    `counts` has missed and redelivered of all consumers together; `consumers` has them one by one. `history` is the
+    name of the file beside the document that keeps the run's history, if one does. `as_expected` is None of the user's
+    own code: nothing is known of it.
+    """
+
+    scenario: str
+    strategy: str
+    summary: str
+    consumers: tuple[ConsumerResult, ...]
+    load: Load
+    seconds: float
+    verdict: Verdict
+    expected: tuple[str, ...]
+    possible: tuple[str, ...]
+    advice: str | None
+    forbidden: tuple[str, ...]
+    as_expected: bool | None
+    source: str
+    counts: Mapping[str, int]
+    measures: Mapping[str, Any]
+    errors: Mapping[str, int]
+    retried: Mapping[str, int]
+    upper_bound: float | None
+    throughput_per_s: float
+    latency_us: Mapping[str, float | None]
+    pace: Pace | None
+    witnesses: tuple[Anomaly, ...]
+    notes: tuple[str, ...] = ()
+    schema: str | None = None
+    messages: Mapping[str, str] = field(default_factory=dict)
+    history: str | None = None
+
+    @property
+    def found(self) -> tuple[str, ...]:
+        """The forbidden kinds that occurred, in the order of ANOMALIES."""
+        return tuple(kind for kind in ANOMALIES if kind in self.forbidden and self.counts.get(kind, 0) > 0)

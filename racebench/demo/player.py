@@ -1,0 +1,365 @@
+"""Play a part on the server: for each frame that is requested, one step runs, and the rows are read.
+
+The schema, the sessions and the consumer (world.ServerWorld) are created for the first frame, and removed when the
+generator is closed, at whatever frame.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import replace
+
+from racebench.core.errors import DatabaseProblem, UsageProblem
+from racebench.core.model import Statement
+from racebench.core.target import Target
+from racebench.demo import narration, schedules
+from racebench.demo.frames import (
+    ConsumerState,
+    FoundAnomaly,
+    Frame,
+    Lane,
+    Line,
+    Mark,
+    Resumed,
+    State,
+    TakenStep,
+    clean,
+)
+from racebench.demo.observer import SETTINGS, Observer
+from racebench.demo.presentation import Part, Presentation, ScheduleEntry
+from racebench.exploration.actors import Actor, Poller, Writer, describe
+from racebench.exploration.actors import State as ActorState
+from racebench.exploration.outcome import ScheduleResult
+from racebench.exploration.request import ExplorationRequest
+from racebench.exploration.schedules import Step
+from racebench.exploration.world import ServerWorld
+from racebench.postgres.session import connect
+
+#: Most steps of one schedule entry, so that a session that is refused again and again does not run for ever.
+_MOST_STEPS = 60
+_MOST_DELIVERED = 8
+
+
+def rehearse(target: Target, presentation: Presentation) -> tuple[Presentation, tuple[tuple[Frame, ...], ...]]:
+    """Play all parts once without showing them; return them with their schedules filled in, and their frames.
+
+    Raises UsageProblem if a part cannot follow its schedule.
+    """
+    parts: list[Part] = []
+    frames: list[tuple[Frame, ...]] = []
+    for number, planned in enumerate(presentation.parts):
+        part = planned
+        if planned.repeats:
+            part = replace(planned, schedule=schedules.transfer(frames[-1], planned))
+        parts.append(part)
+        frames.append(tuple(play(target, part, number)))
+    return replace(presentation, parts=tuple(parts)), tuple(frames)
+
+
+def play(target: Target, part: Part, number: int) -> Generator[Frame, None, None]:
+    """Yield the frames of a part; each step runs when its frame is requested. `number`: the part's place, from 0."""
+    results: list[ScheduleResult] = []
+    asked = ExplorationRequest(
+        scenario=part.scenario,
+        strategy=part.strategy,
+        consumer=part.consumer,
+        sessions=part.sessions,
+        polls=sum(entry.session > part.sessions for entry in part.schedule),
+        reduce=False,
+    )
+    with contextlib.ExitStack() as stack:
+        world = stack.enter_context(contextlib.closing(ServerWorld(target, asked, results.append)))
+        observer = Observer(connect(target, schema=world.schema, settings=SETTINGS), part.scenario, world.schema)
+        stack.callback(observer.close)
+        yield from _PartPlayer(part, number, world, observer, results).frames()
+
+
+class _Lane:
+    """The mutable state of a lane."""
+
+    def __init__(self, actor: Actor, statements: Sequence[Statement], title: str) -> None:
+        self.actor = actor
+        self.statements = tuple(statements)
+        self.title = title
+        self.texts = [clean(describe([statement])) for statement in self.statements]
+        self.status = ""
+        #: Index of the statement sent last.
+        self.sent = -1
+        #: Index of the last statement that has been answered, in this try.
+        self.answered = -1
+        self.reset()
+
+    def reset(self) -> None:
+        """Go back to the state before the first statement."""
+        self.states = [State.AHEAD] * len(self.statements)
+        self.answers = [""] * len(self.statements)
+        self.answered = -1
+
+    def index(self, gate: Sequence[Statement]) -> int:
+        """Index in the script of a step's last statement."""
+        return next(index for index, statement in enumerate(self.statements) if statement is gate[-1])
+
+    def record_answer(self, index: int, answer: str, *, refused: bool = False) -> None:
+        """Record the answer to a statement."""
+        self.states[index] = State.REFUSED if refused else State.DONE
+        self.answers[index] = answer
+        self.answered = -1 if refused else index
+
+    def view(self, *, active: bool) -> Lane:
+        lines = tuple(
+            Line(
+                text=text,
+                state=State.NOW if active and index == self.sent and state is State.DONE else state,
+                answer=answer,
+            )
+            for index, (text, state, answer) in enumerate(zip(self.texts, self.states, self.answers, strict=True))
+        )
+        return Lane(name=self.actor.name, title=self.title, lines=lines, status=self.status, active=active)
+
+
+def _state(lane: _Lane) -> ActorState:
+    """The actor's state now; a function, because it changes with each step."""
+    return lane.actor.state
+
+
+class _PartPlayer:
+    """Plays one part in its world."""
+
+    def __init__(
+        self, part: Part, part_number: int, world: ServerWorld, observer: Observer, results: list[ScheduleResult]
+    ) -> None:
+        self._part, self._part_number, self._world = part, part_number, world
+        self._observer, self._results = observer, results
+        self._step_number = 0
+        self._captions = list(part.captions)
+        self._captions_match = True
+        self._waited: dict[int, None] = {}
+        self._blocked: set[int] = set()
+        self._lanes: list[_Lane] = []
+        for actor in world.scheduler.sessions:
+            if isinstance(actor, Writer):
+                lane = _Lane(actor, actor.session.script.statements, f"session {actor.number}")
+            else:
+                assert part.consumer is not None
+                lane = _Lane(actor, part.consumer.script.statements[:1], f"consumer {part.consumer.name}")
+            self._lanes.append(lane)
+        self._names = {lane.actor.number: lane.title.capitalize() for lane in self._lanes}
+        self._names |= {part.sessions + 1: "The consumer"}
+
+    def frames(self) -> Iterator[Frame]:
+        part, world = self._part, self._world
+        world.begin()
+        yield self._frame(part.opening, note=part.note)
+        for number, entry in enumerate(part.schedule, 1):
+            yield from self._play_step(entry, number) if part.strict else self._play_until(entry)
+        while ready := [choice.session for choice in world.choices()]:
+            if part.strict:
+                names = ", ".join(f"s{session}" for session in ready)
+                raise UsageProblem(f"the schedule ends before the sessions do: {names} can go on; explore again")
+            yield self._step(ready[0])
+        yield self._end()
+
+    def _play_step(self, entry: ScheduleEntry, number: int) -> Iterator[Frame]:
+        ready = [choice.session for choice in self._world.choices()]
+        if entry.session not in ready:
+            others = ", ".join(f"s{session}" for session in ready) or "no session"
+            raise UsageProblem(
+                f"'{self._part.strategy.name}' cannot follow this schedule: at step {number} s{entry.session} "
+                f"cannot go on, {others} can; explore again: racebench explore -s {self._part.strategy.name}"
+            )
+        yield self._step(entry.session)
+
+    def _play_until(self, entry: ScheduleEntry) -> Iterator[Frame]:
+        lane = self._lanes[entry.session - 1]
+        for _ in range(_MOST_STEPS):
+            if _state(lane) is ActorState.WAITING:
+                if entry.session not in self._blocked:
+                    self._blocked.add(entry.session)
+                    yield self._frame(self._describe_skipped(entry.session))
+                return
+            if _state(lane) is ActorState.DONE or (entry.until is not None and lane.answered >= entry.until):
+                return
+            yield self._step(entry.session)
+            if entry.until is None or _state(lane) is ActorState.WAITING:
+                return
+
+    def _describe_skipped(self, session: int) -> str:
+        name = self._names[session]
+        blockers = self._blockers(session)
+        return (
+            f"The schedule continues with {narration.lower_first(name)}, but it still waits for {blockers}. "
+            "It is skipped, and the others go on."
+        )
+
+    def _blockers(self, session: int) -> str:
+        pids = self._world.scheduler.waits.get(self._world.scheduler.sessions[session - 1].pid, ())
+        names = {
+            actor.pid: narration.lower_first(self._names[actor.number]) for actor in self._world.scheduler.sessions
+        }
+        return " and ".join(names.get(pid, f"backend {pid}") for pid in pids) or "its answer"
+
+    def _step(self, session: int) -> Frame:
+        lane = self._lanes[session - 1]
+        gate = lane.actor.gate
+        if isinstance(lane.actor, Writer) and lane.actor.tries > 1 and lane.index(gate[:1]) == 0:
+            lane.reset()
+        index = lane.index(gate)
+        self._step_number += 1
+        step = self._world.watch(session)
+        for writer in self._world.writers:
+            if isinstance(writer, Writer) and not writer.session.alive:
+                raise DatabaseProblem(f"session {writer.number} lost its connection: {writer.session.message}")
+        lane.sent = index
+        taken = self._taken(lane, index, step)
+        for resumed in taken.resumed:
+            other = self._lanes[resumed.session - 1]
+            self._blocked.discard(resumed.session)
+            other.record_answer(other.sent, resumed.answer, refused=resumed.refused)
+            self._update_status(other)
+        if taken.waits_for:
+            self._waited[session] = None
+            lane.states[index] = State.WAITS
+            lane.status = f"WAITS for {self._blockers(session)}"
+        else:
+            lane.record_answer(index, taken.answer, refused=taken.refused)
+            if not taken.refused:  # several statements sent at once were all answered
+                for earlier in range(index - len(gate) + 1, index):
+                    lane.states[earlier] = State.DONE
+            self._update_status(lane)
+        sentence, note = self._caption(taken)
+        return self._frame(sentence, step=taken, note=note)
+
+    def _update_status(self, lane: _Lane) -> None:
+        actor = lane.actor
+        lane.status = ""
+        if isinstance(actor, Writer):
+            if actor.state is ActorState.DONE:
+                lane.status = f"ended: {actor.outcome.name}"
+            elif State.REFUSED in lane.states:
+                lane.status = "will try again"
+
+    @staticmethod
+    def _taken(lane: _Lane, index: int, step: Step) -> TakenStep:
+        return TakenStep(
+            session=lane.actor.number,
+            line=index,
+            sent=clean(step.sent),
+            answer=clean(narration.summarize_answer(step.answered)),
+            refused=narration.is_refused(step.answered),
+            waits_for=step.waits_for,
+            resumed=tuple(
+                Resumed(
+                    session=int(name[1:]),
+                    answer=clean(narration.summarize_answer(answered)),
+                    refused=narration.is_refused(answered),
+                )
+                for name, answered in step.went_on
+            ),
+        )
+
+    def _caption(self, step: TakenStep) -> tuple[str, str]:
+        """The walkthrough's sentence and note if they are about this step, else a sentence derived from the step.
+
+        After the first step that differs from the walkthrough, its captions are not used any more.
+        """
+        if self._captions and self._captions_match:
+            caption = self._captions.pop(0)
+            if caption.matches(step):
+                return caption.render(step), caption.note
+            self._captions_match = False
+        return narration.narrate_step(step, self._names), ""
+
+    def _frame(
+        self,
+        sentence: str,
+        *,
+        step: TakenStep | None = None,
+        note: str = "",
+        anomalies: tuple[FoundAnomaly, ...] | None = None,
+    ) -> Frame:
+        poller = self._world.poller
+        delivered = poller.delivered if poller is not None else []
+        tables = self._observer.read(
+            self._world.tenant, self._author, delivered, ended=anomalies is not None, polled=poller is not None
+        )
+        active = step.session if step is not None else 0
+        return Frame(
+            part=self._part_number,
+            heading=self._part.heading,
+            number=self._step_number,
+            sentence=clean(sentence),
+            note=clean(note),
+            lanes=tuple(lane.view(active=lane.actor.number == active) for lane in self._lanes),
+            tables=tuple(tables),
+            consumer=None if poller is None else self._consumer(poller),
+            step=step,
+            anomalies=anomalies,
+        )
+
+    def _consumer(self, poller: Poller) -> ConsumerState:
+        versions = {str(identity): version for identity, version, _ in self._observer.numbered(self._world.tenant)}
+        return ConsumerState(
+            name=poller.consumer.name,
+            cursor=", ".join(f"{name} {clean(value)}" for name, value in poller.cursor.items()) or "none",
+            delivered=tuple(
+                f"row {identity}" + (f" (version {clean(str(version))})" if version is not None else "")
+                for identity in poller.delivered[-_MOST_DELIVERED:]
+                for version in (versions.get(str(identity)),)
+            ),
+            more=max(0, len(poller.delivered) - _MOST_DELIVERED),
+        )
+
+    def _author(self, operation: int) -> str:
+        return narration.lower_first(self._names[operation >> 32]) if operation >> 32 in self._names else "before"
+
+    def _end(self) -> Frame:
+        """Let the consumer read to the end, count the anomalies, and describe the result."""
+        poller = self._world.poller
+        if poller is not None:
+            poller.answers.clear()
+        delivered_before = len(poller.delivered) if poller is not None else 0
+        self._world.end((), complete=True)
+        (result,) = self._results
+        late = len(poller.delivered) - delivered_before if poller is not None else 0
+        if poller is not None and late:
+            lane = self._lanes[-1]
+            lane.record_answer(0, clean("; ".join(poller.answers[:1])))
+        counts = {kind: result.counts[kind] for kind in self._part.scenario.forbid if result.counts[kind]}
+        anomalies = tuple(narration.anomaly(kind, count, self._details(kind)) for kind, count in counts.items())
+        if self._part.closing and counts == self._part.expected:
+            sentence = self._part.closing
+        else:
+            waited = [self._names[session] for session in self._waited]
+            retried = [self._names[writer.number] for writer in self._world.writers if writer.tries > 1]
+            sentence = narration.narrate_end(anomalies, waited, retried, late=late)
+        return self._frame(sentence, anomalies=anomalies)
+
+    def _details(self, kind: str) -> Sequence[str]:
+        if kind == "refused":
+            return [
+                f"{narration.lower_first(self._names[writer.number])} was refused, ERROR {writer.sqlstate}: "
+                "its user gets HTTP 500"
+                for writer in self._world.writers
+                if writer.sqlstate and writer.outcome.name == "FAIL"
+            ]
+        (table, *_) = self._frame("", anomalies=()).tables or (None,)
+        if table is None:
+            return []
+        if kind == "missed":
+            missed = [row for row in table.rows if Mark.MISSED in row.marks]
+            return [
+                f"the consumer will never deliver row {row.cells[0]} (version {row.cells[1]}, by {row.cells[2]})"
+                for row in missed
+            ]
+        if kind == "duplicates":
+            ids_by_version: dict[str, list[str]] = {}
+            for row in table.rows:
+                if Mark.DUPLICATE in row.marks:
+                    ids_by_version.setdefault(row.cells[1], []).append(row.cells[0])
+            return [
+                f"rows {' and '.join(ids)} have the same version {version}" for version, ids in ids_by_version.items()
+            ]
+        if kind == "violations":
+            return [f"invariant {broken}" for broken in self._observer.broken(self._part.scenario.invariants)]
+        return []

@@ -1,0 +1,144 @@
+"""Choose the schedule to show of a strategy without a walkthrough.
+
+A schedule with an anomaly if the explorer finds one, else one in which a session waits, else one in which the sessions
+overlap.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+from racebench.core.errors import UsageProblem
+from racebench.core.model import Strategy
+from racebench.core.target import Target
+from racebench.demo import player
+from racebench.demo.frames import Frame
+from racebench.demo.presentation import Part, Presentation, ScheduleEntry
+from racebench.demo.schedules import overlapping
+from racebench.exploration import explorer
+from racebench.exploration.explorer import Explored, switches
+from racebench.exploration.outcome import ScheduleResult
+from racebench.exploration.request import ExplorationRequest
+
+#: Schedules with an anomaly that are tried, to find one in which the fix makes a session wait.
+_CANDIDATES = 12
+
+Tell = Callable[[str, float], None]
+
+
+def heading_of(strategy: str, consumer: str | None) -> str:
+    """The heading of a part."""
+    return strategy + (f", consumer {consumer}" if consumer else "")
+
+
+def repeat_with_fix(part: Part, fix: Strategy) -> Part:
+    """The same schedule with another strategy."""
+    heading = heading_of(fix.name, part.consumer.name if part.consumer else None)
+    return Part(
+        scenario=part.scenario,
+        strategy=fix,
+        consumer=part.consumer,
+        sessions=part.sessions,
+        repeats=True,
+        heading=f"the fix: {heading}" if fix.right else f"again: {heading}",
+        opening=f"The same schedule again, with '{fix.name}': {fix.summary}.",
+        note="The schedule is that of the first part. A session that waits cannot take its step." if fix.right else "",
+    )
+
+
+class _Worst(Explored):
+    """An exploration that keeps the schedules with most kinds of anomalies, fewest session switches first."""
+
+    def __init__(self, asked: ExplorationRequest) -> None:
+        super().__init__(asked=asked)
+        self.worst: list[ScheduleResult] = []
+
+    def add(self, each: ScheduleResult) -> None:
+        Explored.add(self, each)
+        if self.forbids(each) and not each.raced:
+            self.worst = sorted([*self.worst, each], key=self._rank)[:_CANDIDATES]
+
+    def _rank(self, ended: ScheduleResult) -> tuple[int, int, int]:
+        kinds = sum(bool(ended.counts[kind]) for kind in self.asked.scenario.forbid)
+        return -kinds, switches(ended.schedule), len(ended.schedule)
+
+
+def choose_parts(target: Target, asked: ExplorationRequest, fix: Strategy | None, tell: Tell) -> tuple[Part, ...]:
+    """Explore a strategy, and return a part with a schedule worth showing, and a second part with the fix.
+
+    Among schedules with an anomaly the first is taken in which a session waits once the fix is used.
+    """
+    exploration = _Worst(asked)
+    explorer.explore(target, asked, lambda now: tell(f"{asked.strategy.name}: {now.run:,} schedules", 0.4), exploration)
+    part = Part(
+        scenario=asked.scenario,
+        strategy=asked.strategy,
+        consumer=asked.consumer,
+        sessions=asked.sessions,
+        heading=heading_of(asked.strategy.name, asked.consumer.name if asked.consumer else None),
+        opening=f"'{asked.strategy.name}': {asked.strategy.summary}. {_describe_search(exploration)}",
+    )
+    schedules = [ended.schedule for ended in exploration.worst]
+    if not schedules and exploration.witness is not None:
+        schedules = [exploration.witness]
+    tell("looking for a schedule to show", 0.6)
+    count = f"{exploration.anomalous} of {exploration.run} schedules have an anomaly; this is one."
+    first: tuple[Part, ...] | None = None
+    for schedule in schedules:
+        broken = _with_schedule(part, tuple(ScheduleEntry(session=session) for session in schedule), count, strict=True)
+        parts = (broken,) if fix is None else (broken, repeat_with_fix(broken, fix))
+        try:
+            frames = player.rehearse(target, Presentation(title="", parts=parts))[1]
+        except UsageProblem:
+            continue  # new sessions cannot follow it
+        if not frames[0][-1].anomalies:
+            continue  # the anomaly needed sessions that had run other schedules before
+        if fix is None or _has_wait(frames[-1]):
+            return parts
+        first = first or parts
+    if first is not None:
+        return first
+    not_repeated = ""
+    if schedules:
+        not_repeated = (
+            f"{exploration.anomalous} of {exploration.run} schedules had an anomaly, but none with new sessions."
+        )
+    waiting = _waiting(target, replace(part, opening=f"{part.opening} {not_repeated}".strip()))
+    return (waiting,) if fix is None else (waiting, repeat_with_fix(waiting, fix))
+
+
+def _has_wait(frames: Iterable[Frame]) -> bool:
+    return any(lane.waits for frame in frames for lane in frame.lanes)
+
+
+def _describe_search(exploration: Explored) -> str:
+    if exploration.anomalous:
+        return ""
+    limit = ""
+    if exploration.asked.strategy.inside:
+        limit = " Its race is inside one statement: use racebench run to see it."
+    elif exploration.blind:
+        limit = " This consumer depends on the time, which no schedule controls: use racebench run."
+    run = f"{'All ' if exploration.complete else ''}{exploration.run} schedules were just run"
+    return f"{run}; none has an anomaly.{limit}"
+
+
+def _waiting(target: Target, part: Part) -> Part:
+    """The schedule in which the second session begins as late as possible and still has to wait."""
+    first: Part | None = None
+    statements = len(part.strategy.script.statements)
+    for entries in overlapping(part.sessions, statements, part.consumer is not None):
+        candidate = _with_schedule(part, entries, "", strict=False)
+        with contextlib.closing(player.play(target, candidate, 0)) as frames:
+            waits = _has_wait(frames)
+        if waits:
+            return _with_schedule(part, entries, "In this one a session has to wait.", strict=False)
+        first = first or candidate
+    assert first is not None
+    return _with_schedule(part, first.schedule, "Here the sessions overlap, and none has to wait.", strict=False)
+
+
+def _with_schedule(part: Part, schedule: tuple[ScheduleEntry, ...], remark: str, *, strict: bool) -> Part:
+    return replace(part, schedule=schedule, strict=strict, opening=f"{part.opening.strip()} {remark}".strip())

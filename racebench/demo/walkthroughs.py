@@ -1,0 +1,355 @@
+"""The prepared walkthroughs. The tests run each of them, and check every caption against its step."""
+
+from __future__ import annotations
+
+from racebench.demo.presentation import Caption, Walkthrough, WalkthroughPart
+
+_BEGIN_1 = Caption(
+    session=1, statement="BEGIN", text="Session 1 begins: a user has saved a document, and the event needs a number."
+)
+_BEGIN_2 = Caption(session=2, statement="BEGIN", text="Session 2 begins: another user, at the same moment.")
+_MAX = "SELECT coalesce(max(version), 0) + 1"
+_POLL = "SELECT id, version"
+
+_TWIN = WalkthroughPart(
+    strategy="naive",
+    consumer="cursor",
+    opening="Two sessions number one row each: read the highest version, add one, insert. A consumer polls for rows.",
+    note="Ask who has written SELECT max + 1. The consumer keeps the last version it saw and asks for higher ones.",
+    expected={"duplicates": 1, "missed": 1},
+    closing="Two rows have the same version. The consumer delivered one; its cursor passed the other without error.",
+    captions=(
+        _BEGIN_1,
+        Caption(
+            session=1,
+            statement=_MAX,
+            answer="version = ",
+            text="Session 1 reads the highest version and adds one: its row will be version {version}.",
+        ),
+        Caption(
+            session=2,
+            statement="BEGIN",
+            text="Session 2 begins: another user, at the same moment.",
+            note="This is rare on a laptop. With four workers behind a load balancer it happens every day.",
+        ),
+        Caption(
+            session=2,
+            statement=_MAX,
+            answer="version = ",
+            text="Session 2 reads the same maximum, because session 1 has not committed. It gets {version} too.",
+            note="Pause here. The race has happened; every step from now on is ordinary.",
+        ),
+        Caption(
+            session=1, statement="INSERT", answer="1 row", text="Session 1 inserts its row. Only session 1 sees it."
+        ),
+        Caption(session=1, statement="COMMIT", text="Session 1 commits. Now every session sees its row."),
+        Caption(
+            session=3,
+            statement=_POLL,
+            answer="1 new",
+            text="The consumer polls and is given that row. Its cursor moves to version {version}.",
+        ),
+        Caption(
+            session=2,
+            statement="INSERT",
+            answer="1 row",
+            text="Session 2 inserts its row with the version it read before. No error: no constraint forbids it.",
+        ),
+        Caption(session=2, statement="COMMIT", text="Session 2 commits. Two rows have the same version."),
+        Caption(
+            session=3,
+            statement=_POLL,
+            answer="0 new",
+            text="The consumer asks for versions above {version}. There are none: the second row is never delivered.",
+            note="No log line, no exception, no alert. The missing row is found weeks later, if at all.",
+        ),
+    ),
+)
+
+_ERROR = WalkthroughPart(
+    strategy="unique",
+    consumer="cursor",
+    opening="The same code with a UNIQUE constraint on the version. Duplicates are now impossible.",
+    note="This is what most people try first. It is not wrong: it makes the race visible.",
+    expected={"refused": 1},
+    closing="No duplicate and no missed row, but one of two users got an error.",
+    captions=(
+        _BEGIN_1,
+        Caption(
+            session=1,
+            statement=_MAX,
+            answer="version = ",
+            text="Session 1 reads the highest version plus one: {version}.",
+        ),
+        _BEGIN_2,
+        Caption(session=2, statement=_MAX, answer="version = ", text="Session 2 reads the same as before: {version}."),
+        Caption(
+            session=1,
+            statement="INSERT",
+            answer="1 row",
+            text="Session 1 inserts its row. Its key is in the index at once.",
+        ),
+        Caption(
+            session=2,
+            statement="INSERT",
+            answer="waits for s1",
+            text="Session 2 inserts the same key and has to wait: the result depends on whether session 1 commits.",
+            note="A unique index works like a lock: an equal key waits for the first key's transaction to end.",
+        ),
+        Caption(
+            session=1,
+            statement="COMMIT",
+            answer="s2 goes on: ERROR 23505",
+            text="Session 1 commits. Now the server refuses session 2: duplicate key. Its user gets HTTP 500.",
+            note="The error is intermittent: it needs two users within milliseconds, so a bug report rarely shows how.",
+        ),
+        Caption(session=3, statement=_POLL, answer="1 new", text="The consumer polls and is given the only row."),
+    ),
+)
+
+_SLOW = WalkthroughPart(
+    strategy="sequence",
+    consumer="cursor",
+    opening="The version comes from a sequence, which never returns a number twice. Many guides advise it.",
+    note="Let the audience vote first. Most will say yes: it is the usual advice against SELECT max + 1.",
+    expected={"missed": 1},
+    closing="Every version is unique, but a row is missed: versions were assigned in one order, committed in another.",
+    captions=(
+        _BEGIN_1,
+        Caption(
+            session=1,
+            statement="INSERT",
+            answer="version = ",
+            text="Session 1 inserts, and the sequence gives it version {version}. Its commit is slow.",
+            note="Possible reasons: a call to another service, a full disk queue, a garbage collection.",
+        ),
+        _BEGIN_2,
+        Caption(
+            session=2,
+            statement="INSERT",
+            answer="version = ",
+            text="Session 2 inserts and gets version {version}. A sequence never makes a session wait, so it is fast.",
+        ),
+        Caption(
+            session=2,
+            statement="COMMIT",
+            text="Session 2 commits first. The higher version is visible, the lower one is not.",
+        ),
+        Caption(
+            session=3,
+            statement=_POLL,
+            answer="1 new",
+            text="The consumer polls and is given the visible row. Its cursor moves to {version}, past the slow row.",
+            note="Pause here, and ask where the row of session 1 will be for this consumer.",
+        ),
+        Caption(
+            session=1, statement="COMMIT", text="Now session 1 commits. Its row becomes visible behind the cursor."
+        ),
+        Caption(
+            session=3,
+            statement=_POLL,
+            answer="0 new",
+            text="The consumer asks for versions above {version}. The row of session 1 is below: never delivered.",
+        ),
+    ),
+)
+
+_LOCK = WalkthroughPart(
+    strategy="advisory",
+    consumer="cursor",
+    opening="One more statement: an advisory lock before the SELECT, held until COMMIT. One session numbers at a time.",
+    note="The first of two fixes. Use it if you can change the writing code.",
+    closing="Two rows, two versions, both delivered. The only price: one session had to wait.",
+    captions=(
+        _BEGIN_1,
+        Caption(session=1, statement="SELECT pg_advisory_xact_lock", text="Session 1 requests the lock and gets it."),
+        Caption(
+            session=1,
+            statement=_MAX,
+            answer="version = ",
+            text="Session 1 reads the highest version plus one: {version}.",
+        ),
+        _BEGIN_2,
+        Caption(
+            session=2,
+            statement="SELECT pg_advisory_xact_lock",
+            answer="waits for s1",
+            text="Session 2 requests the same lock and has to wait. It has not read anything yet: this is essential.",
+            note="The lock is a statement of its own. Inside the SELECT it would be too late.",
+        ),
+        Caption(session=1, statement="INSERT", answer="1 row", text="Session 1 inserts its row."),
+        Caption(
+            session=1,
+            statement="COMMIT",
+            answer="s2 goes on",
+            text="Session 1 commits, which releases the lock. Session 2 gets it.",
+        ),
+        Caption(
+            session=3,
+            statement=_POLL,
+            answer="1 new",
+            text="The consumer polls and is given the row. Its cursor is at {version}.",
+        ),
+        Caption(
+            session=2,
+            statement=_MAX,
+            answer="version = ",
+            text="Session 2 reads the maximum only now, and sees the row that session 1 committed: it gets {version}.",
+        ),
+        Caption(session=2, statement="INSERT", answer="1 row", text="Session 2 inserts its row."),
+        Caption(
+            session=2,
+            statement="COMMIT",
+            text="Session 2 commits. Versions become visible in the order of their numbers.",
+        ),
+        Caption(
+            session=3,
+            statement=_POLL,
+            answer="1 new",
+            text="The consumer polls and is given the second row. No row is behind its cursor.",
+        ),
+    ),
+)
+
+_HORIZON = WalkthroughPart(
+    strategy="sequence",
+    consumer="horizon",
+    opening="Or leave the writing code alone and fix the consumer: it reads only rows that no earlier row can precede.",
+    note="The second fix. Use it if you can change only the consumer. Each row stores its transaction's number (xid).",
+    closing="No session had to wait, and both rows are delivered. The price: a long transaction delays the consumer.",
+    captions=(
+        _BEGIN_1,
+        Caption(
+            session=1,
+            statement="INSERT",
+            answer="version = ",
+            text="Session 1 inserts version {version}. Its commit is slow.",
+        ),
+        _BEGIN_2,
+        Caption(session=2, statement="INSERT", answer="version = ", text="Session 2 inserts version {version}."),
+        Caption(session=2, statement="COMMIT", text="Session 2 commits first, as before: the dangerous moment."),
+        Caption(
+            session=3,
+            statement="SELECT id, version, xid",
+            answer="0 new",
+            text="The consumer polls and does not read the row: an older transaction is still running.",
+            note="pg_snapshot_xmin(pg_current_snapshot()): every transaction below this number has ended.",
+        ),
+        Caption(session=1, statement="COMMIT", text="Session 1 commits. No older transaction is running now."),
+        Caption(
+            session=3,
+            statement="SELECT id, version, xid",
+            answer="2 new",
+            text="The consumer polls and is given {new} rows. No row can appear before them any more.",
+        ),
+    ),
+)
+
+_LATE = WalkthroughPart(
+    strategy="lock-after-select",
+    consumer="cursor",
+    opening="LOCK TABLE before the INSERT, so that one session writes at a time: one statement too late.",
+    note="Code reviews often accept it: there is a lock, so it looks safe.",
+    expected={"duplicates": 1, "missed": 1},
+    closing="Session 2 waited, but what it had read before the lock was out of date: a duplicate, and a missed row.",
+    captions=(
+        _BEGIN_1,
+        Caption(
+            session=1,
+            statement=_MAX,
+            answer="version = ",
+            text="Session 1 reads the highest version plus one: {version}.",
+        ),
+        _BEGIN_2,
+        Caption(
+            session=2,
+            statement=_MAX,
+            answer="version = ",
+            text="Session 2 reads it too: {version}. Nothing is locked yet.",
+        ),
+        Caption(
+            session=1, statement="LOCK TABLE", text="Session 1 locks the table. It is alone now, and seems to be safe."
+        ),
+        Caption(
+            session=2,
+            statement="LOCK TABLE",
+            answer="waits for s1",
+            text="Session 2 requests the lock and waits, as it should. But it has already read its version.",
+            note="Ask how this differs from the right strategy. Only the place of one statement differs.",
+        ),
+        Caption(session=1, statement="INSERT", answer="1 row", text="Session 1 inserts its row."),
+        Caption(
+            session=1,
+            statement="COMMIT",
+            answer="s2 goes on",
+            text="Session 1 commits and releases the lock. Session 2 gets it, and does not read again.",
+        ),
+        Caption(
+            session=3,
+            statement=_POLL,
+            answer="1 new",
+            text="The consumer polls and is given the row. Its cursor is at {version}.",
+        ),
+        Caption(
+            session=2,
+            statement="INSERT",
+            answer="1 row",
+            text="Session 2 inserts its row with the version that it read before it waited.",
+        ),
+        Caption(session=2, statement="COMMIT", text="Session 2 commits: a duplicate, in spite of the lock."),
+        Caption(
+            session=3,
+            statement=_POLL,
+            answer="0 new",
+            text="The consumer asks for versions above {version}. There are none: the second row is never delivered.",
+        ),
+    ),
+)
+
+WALKTHROUGHS = {
+    walkthrough.name: walkthrough
+    for walkthrough in (
+        Walkthrough(
+            name="twin",
+            title="Two rows with one version",
+            summary="SELECT max + 1, then INSERT: two rows get one version, and the consumer misses the second",
+            parts=(_TWIN,),
+            fix="advisory",
+        ),
+        Walkthrough(
+            name="error-500",
+            title="The intermittent error 500",
+            summary="a UNIQUE constraint turns the duplicate into an error that one of two users gets",
+            parts=(_ERROR,),
+            fix="unique-retry",
+        ),
+        Walkthrough(
+            name="slow-commit",
+            title="The fix that does not work",
+            summary="a sequence: every version is unique, and the consumer still misses the row of a slow commit",
+            parts=(_SLOW,),
+            fix="advisory-nextval",
+        ),
+        Walkthrough(
+            name="fix",
+            title="Two fixes that work",
+            summary="an advisory lock held until COMMIT; or a consumer that reads below the horizon",
+            parts=(_LOCK, _HORIZON),
+        ),
+        Walkthrough(
+            name="late-lock",
+            title="The lock that comes too late",
+            summary="LOCK TABLE between the SELECT and the INSERT: the second session waits with an old version",
+            parts=(_LATE,),
+            fix="table-lock",
+        ),
+    )
+}
+
+
+def of_strategy(scenario: str, strategy: str) -> Walkthrough | None:
+    """The walkthrough that begins with a strategy."""
+    for walkthrough in WALKTHROUGHS.values():
+        if walkthrough.scenario == scenario and walkthrough.parts[0].strategy == strategy:
+            return walkthrough
+    return None

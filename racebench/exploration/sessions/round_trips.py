@@ -1,0 +1,93 @@
+"""What a round trip of psycopg says to the server, and which line of the application leads to it.
+
+Read from psycopg's own generators and from stack frames; sends nothing.
+"""
+
+from __future__ import annotations
+
+from types import FrameType
+from typing import Any
+
+import psycopg
+from psycopg import pq
+
+from racebench.core.errors import UsageProblem
+from racebench.workloads.callables import is_application, shown
+
+_SILENT = frozenset(
+    {"_set_autocommit_gen", "_set_isolation_level_gen", "_set_read_only_gen", "_set_deferrable_gen", "_close_gen"}
+)
+_QUERIES = {
+    "_execute_gen": "query",
+    "_executemany_gen_no_pipeline": "query",
+    "_executemany_gen_pipeline": "query",
+    "_start_copy_gen": "statement",
+    "_stream_send_gen": "query",
+    "_declare_gen": "query",
+}
+
+
+def said(connection: psycopg.Connection[Any], work: Any) -> tuple[str, Any] | None:
+    """The text of a round trip, and the cursor that will have its result; None if it sends no statement.
+
+    Read from psycopg's own generators, by their names: psycopg 3.1 to 3.3 have them all.
+    """
+    name = getattr(getattr(work, "gi_code", None), "co_name", "")
+    frame = getattr(work, "gi_frame", None)
+    known = frame.f_locals if frame is not None else {}
+    owner = known.get("self")
+    idle = connection.pgconn.transaction_status == pq.TransactionStatus.IDLE
+    if name in _QUERIES:
+        text = _text(known.get(_QUERIES[name]), connection)
+        return (text, owner) if text.strip("; \t\n") else None  # empty: a pool asks whether the connection lives
+    if name == "notifies":
+        raise UsageProblem("the call waits for a NOTIFY, which racebench cannot schedule")
+    if name in ("_commit_gen", "_rollback_gen"):
+        return None if idle else (name[1:-4].upper(), None)
+    if name in _SILENT:
+        return None
+    if isinstance(owner, psycopg.Transaction):
+        return _block(owner, name, known, idle=idle), None
+    if name.startswith("_tpc_"):
+        return name[1:-4].upper().replace("_", " "), None
+    return "", owner  # fetching, copying, a pipeline: it continues the statement before
+
+
+def _block(owner: Any, name: str, known: dict[str, Any], *, idle: bool) -> str:
+    """The text that `with connection.transaction()` sends when it is entered or left."""
+    outer = idle if name == "_enter_gen" else owner._outer_transaction
+    if name == "_enter_gen":
+        return "BEGIN" if outer else "SAVEPOINT"
+    kept = known.get("exc_val") is None and not owner.force_rollback
+    if outer:
+        return "COMMIT" if kept else "ROLLBACK"
+    return "RELEASE SAVEPOINT" if kept else "ROLLBACK TO SAVEPOINT"
+
+
+def _text(query: Any, connection: psycopg.Connection[Any]) -> str:
+    if isinstance(query, bytes):
+        return query.decode(errors="replace")
+    if isinstance(query, psycopg.sql.Composable):
+        return query.as_string(connection)
+    if not isinstance(query, str) and hasattr(query, "strings"):  # a template string
+        return "…".join(query.strings)
+    return str(query)
+
+
+def line(frame: FrameType | None) -> str:
+    """The innermost line of the application that leads here, as `file:line`; "" if there is none."""
+    while frame is not None:
+        if is_application(frame.f_code.co_filename):
+            return f"{shown(frame.f_code.co_filename)}:{frame.f_lineno}"
+        frame = frame.f_back
+    return ""
+
+
+def foreign_line(frame: FrameType | None) -> str:
+    """The application's line that leads here in a thread that it made itself; "" in a thread that a pool made."""
+    where = line(frame)
+    while frame is not None and where:
+        if "psycopg_pool" in frame.f_globals.get("__name__", ""):
+            return ""
+        frame = frame.f_back
+    return where
