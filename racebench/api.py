@@ -277,18 +277,15 @@ class Bench:
 
     def _up(self) -> Target:
         from racebench.postgres import environment
-        from racebench.postgres.embedded import EmbeddedServer
-        from racebench.postgres.external import check_usable, external
-        from racebench.postgres.shared import sharing
+        from racebench.postgres.external import external
+        from racebench.postgres.targets import open_target
 
         if self._target is None:
-            if self._given:
-                target = external(self._given)
-                check_usable(target, 1)
-            else:
-                embedded = EmbeddedServer(version=self._version, connections=_CONNECTIONS)
-                shared = embedded if self._share is None else sharing(self._share, embedded)
-                target = self._stack.enter_context(shared)
+            given = external(self._given) if self._given else None
+            connections = 1 if given is not None else _CONNECTIONS
+            target = self._stack.enter_context(
+                open_target(given, version=self._version, connections=connections, share=self._share)
+            )
             self._described = environment.describe(target)
             self._target = target
         return self._target

@@ -1,15 +1,14 @@
-"""The server that --server and --dsn name: checked at the edge, opened by the command."""
+"""The server that --server and --dsn name, as a value: parsed at the edge, opened when the command runs."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from racebench.cli.options import TargetOptions
 from racebench.core.target import Target
-from racebench.postgres.embedded import EmbeddedServer
-from racebench.postgres.external import check_usable, external
+from racebench.postgres.external import external
+from racebench.postgres.targets import open_target
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,15 +18,9 @@ class Server:
     target: Target | None
     version: int
 
-    @contextlib.contextmanager
-    def opened(self, connections: int) -> Iterator[Target]:
-        """Start the embedded server, or check the user's; raises DatabaseProblem. `connections`: the most at a time."""
-        if self.target is None:
-            with EmbeddedServer(version=self.version, connections=connections) as target:
-                yield target
-            return
-        check_usable(self.target, connections)
-        yield self.target
+    def opened(self, connections: int) -> AbstractContextManager[Target]:
+        """The server, started or checked; raises DatabaseProblem. `connections`: the most that are open at once."""
+        return open_target(self.target, version=self.version, connections=connections)
 
 
 def server_of(options: TargetOptions) -> Server:

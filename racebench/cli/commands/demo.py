@@ -13,7 +13,7 @@ from racebench.core.errors import ExitCode
 
 @click.command(cls=Command)
 @click.argument("name", required=False)
-@click.option("--list", "list_only", is_flag=True, help="List the prepared demonstrations.")
+@click.option("--list", "list_only", is_flag=True, help="List the walkthroughs.")
 @click.option(
     "--scenario",
     metavar="NAME",
@@ -69,7 +69,7 @@ def demo(
     """Show one interleaving step by step, live on the server.
 
     On a terminal, keys move from step to step; elsewhere the steps are
-    printed. NAME is a prepared demonstration (see --list), a strategy, or a
+    printed. NAME is a walkthrough (see --list), a strategy, or a
     schedule that `racebench explore` printed. The default is naive.
     """
     from racebench.cli import demonstrating
