@@ -182,7 +182,7 @@ def _own_code(calls: str) -> tuple[Decorator[Any], ...]:
 
 
 def own_code() -> Decorator[Any]:
-    """--call, --setup and --invariant, as a SubjectOptions without strategies; the command has its own scenario."""
+    """--call, --setup and --invariant, as a SubjectOptions, with the command's own --scenario if it has one."""
     return _as_one("subject", SubjectOptions, *_own_code("sessions take turns with them"))
 
 

@@ -621,7 +621,7 @@ def test_interrupted_half_way_the_finished_rounds_are_shown_and_saved(
     assert f"UNFINISHED: {whole} of 500 whole rounds" in output
     assert f"{whole} of 500 rounds were finished" in " ".join(output.split())
     assert "✓ passed  one: duplicates == 0" in output
-    assert "baseline: not saved, for this was not finished" in output
+    assert "baseline: not saved, because the comparison was not finished" in output
     assert list((tmp_path / "results" / "baselines").iterdir()) == []
     assert output.startswith(racebench("report", str(saved)).stdout)
 

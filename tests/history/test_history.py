@@ -105,7 +105,7 @@ def test_a_history_is_kept_when_something_forbidden_was_found(racebench: Command
 def test_history_without_a_place_to_go_is_refused(racebench: Command) -> None:
     done = racebench("run", "--history", "--no-save")
     assert done.returncode == 2
-    assert "--history has nowhere to go" in done.stderr
+    assert "--history has no place to write to" in done.stderr
 
 
 def test_numpy_alone_reads_it(tmp_path: Path) -> None:

@@ -70,7 +70,9 @@ def _run_spec(path: str, target: TargetOptions, diff: str | None) -> int:
     context = click.get_current_context()
     for parameter in context.command.params:
         source = context.get_parameter_source(str(parameter.name))
-        if parameter.name not in _OF_SPECS and source is click.core.ParameterSource.COMMANDLINE:
+        if getattr(parameter, "hidden", False) or parameter.name in _OF_SPECS:
+            continue
+        if source is click.core.ParameterSource.COMMANDLINE:
             raise UsageProblem(f"{max(parameter.opts, key=len)} has no meaning for a spec file; leave it out")
     expected = None if diff is None else catalog.read_text(Path(diff), "name a file of isolationtester's output")
     lines: list[str] = []

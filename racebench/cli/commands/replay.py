@@ -16,7 +16,6 @@ from racebench.cli.options import GateOptions, SubjectOptions, TargetOptions
 @click.argument("file", required=False, metavar="[FILE.sql]", shell_complete=completion.files)
 @click.option(
     "--scenario",
-    "given_scenario",
     metavar="NAME",
     shell_complete=completion.scenarios,
     help="Scenario or folder of the schedule.  [default: as the schedule says]",
@@ -35,7 +34,6 @@ from racebench.cli.options import GateOptions, SubjectOptions, TargetOptions
 def replay(
     schedule: str,
     file: str | None,
-    given_scenario: str | None,
     subject: SubjectOptions,
     step_timeout: float,
     minimize: bool,
@@ -58,7 +56,7 @@ def replay(
     from racebench.reports.terminal import exploration_table
 
     check_optional_file("--export-spec", export_spec)
-    subject = replace(subject, scenario=file or given_scenario)
+    subject = replace(subject, scenario=file or subject.scenario)
     with interruptible(), application_prints_to_stderr():
         rerun = replaying.replay(schedule, subject, target, gates, minimize=minimize, step_timeout=step_timeout)
     if export_spec is not None:
