@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from racebench.analysis.checkers import check
-from racebench.analysis.index import Evidence
+from racebench.analysis.index import Index
 from racebench.analysis.verdicts import Lateness, Tally, count, decide, witnesses
 from racebench.core.anomalies import ANOMALIES
 from racebench.core.errors import RacebenchError, UsageProblem
@@ -123,10 +123,10 @@ def export(path: Path, format_: str, output: Path | None, *, read_as: str | None
 
 def _write_edn(file: TextIO, recorded: Recorded, scratch: Scratch) -> None:
     """Each operation with what its row has; without a numbered row, with what its script said."""
-    evidence = Evidence(recorded.history, scratch)
-    for _ in evidence.chunks():
+    index = Index(recorded.history, scratch)
+    for _ in index.chunks():
         pass
-    tenants, written = evidence.survey.tenants, evidence.written
+    tenants, written = index.survey.tenants, index.written
 
     def numbers(chunk: Chunk) -> tuple[Array, Array]:
         version = written.version(chunk)

@@ -15,7 +15,7 @@ from enum import StrEnum
 
 from racebench.analysis.comparison import FAILING, Comparison, by_strategy, failing, percent, worst
 from racebench.analysis.statistics import Estimate, geometric_mean
-from racebench.core.anomalies import ANOMALIES
+from racebench.core.anomalies import ANOMALIES, Evidence, needing
 from racebench.core.errors import UsageProblem, suggest
 from racebench.core.model import Consumer, Scenario, Strategy
 from racebench.core.results import RunResult, Verdict
@@ -39,8 +39,9 @@ _RATIO = "throughput_vs_reference"
 _MEASURED = (_THROUGHPUT, _RATIO, *_LATENCIES)
 METRICS = (*_COUNTS, "errors", *ANOMALIES, *_MEASURED)
 
-_OF_CONSUMERS = ("missed", "redelivered")
-_OF_ROWS = ("rows", "duplicates", "lost", "unexpected", "unnumbered", "gaps", "inversions", *_OF_CONSUMERS)
+_OF_CONSUMERS = needing(Evidence.CONSUMER)
+_OF_INVARIANTS = needing(Evidence.INVARIANTS)
+_OF_ROWS = ("rows", *needing(Evidence.NUMBERS))
 
 
 class Outcome(StrEnum):
@@ -128,8 +129,8 @@ def check(
         raise UsageProblem(
             f"--threshold '{text}': '{scenario.name}' numbers no rows, {metric} is always 0; see violations"
         )
-    if metric == "violations" and not scenario.invariants and not scenario.checks:
-        raise UsageProblem(f"--threshold '{text}': '{scenario.name}' has no invariants, violations is always 0")
+    if metric in _OF_INVARIANTS and not scenario.invariants and not scenario.checks:
+        raise UsageProblem(f"--threshold '{text}': '{scenario.name}' has no invariants, {metric} is always 0")
     if metric in _OF_CONSUMERS and not consumers:
         raise UsageProblem(f"--threshold '{text}': without a consumer {metric} is always 0; give --consumer")
     if metric == _RATIO and reference is None:
@@ -219,7 +220,7 @@ def _value(
     if metric == "errors":
         return _exact(sum(sum(run.errors.values()) for run in runs)), ""
     if metric not in _MEASURED:
-        return _exact(sum(run.counts[metric] for run in runs)), ""
+        return _exact(sum(run.counts.get(metric, 0) for run in runs)), ""
     if metric == _RATIO:
         one = None if comparison is None else comparison.of(name)
         return None if one is None else one.ratio, "there are not two whole rounds, each with a commit"

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from racebench.analysis.checkers import CONSUMER_CHECKERS, Checked, Pass, check
+from racebench.analysis.checkers import Checked, Pass, check
 from racebench.analysis.index import RowChunk
 from racebench.analysis.performance import Course, open_loop, remarks, start_spread_us
 from racebench.analysis.statistics import percentiles, upper_bound_of_zero
@@ -204,8 +204,7 @@ def count(history: History, checked: Checked, tally: Tally) -> dict[str, int]:
     return {
         **tally.counts,
         "rows": len(history.table),
-        **_found(checked.findings),
-        **{kind: sum(log[kind].count for log in checked.logs) for kind in CONSUMER_CHECKERS},
+        **checked.counts(),
     }
 
 
@@ -218,11 +217,14 @@ def decide(forbidden: Sequence[str], counts: Mapping[str, int], *, complete: boo
 
 def witnesses(checked: Checked) -> tuple[Anomaly, ...]:
     """The witnesses of all kinds, in the order of ANOMALIES."""
-    found: list[Anomaly] = []
-    for kind in ANOMALIES:
-        sources = [checked.findings] if kind in checked.findings else list(checked.logs)
-        found += [witness for source in sources for witness in source[kind].witnesses]
-    return tuple(found)
+    sources = (checked.findings, *checked.logs)
+    return tuple(
+        witness
+        for kind in ANOMALIES
+        for findings in sources
+        if kind in findings
+        for witness in findings[kind].witnesses
+    )
 
 
 def expected_misses(strategy: Strategy, consumer: Consumer) -> str:

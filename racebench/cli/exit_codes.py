@@ -5,7 +5,7 @@ The codes are documented in docs/exit-codes.md. Anomalies outrank crossed limits
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -43,13 +43,13 @@ class Finding:
         return any(self.counts[kind] for kind in wanted)
 
 
-def gates_of(options: GateOptions, *, not_counted: Collection[str] = ()) -> Gates:
+def gates_of(options: GateOptions, *, explored: bool = False) -> Gates:
     """Check --fail-on and --expect; raises UsageProblem for an unknown kind of anomaly.
 
-    `not_counted` are kinds that a schedule does not show. They are refused: they would never be found.
+    `explored`: the results are of schedules. Kinds that a schedule does not show are refused: they are never found.
     """
     kinds = _kinds(options.fail_on)
-    if missing := [kind for kind in kinds if kind in not_counted]:
+    if missing := [kind for kind in kinds if explored and kind in ANOMALIES and not ANOMALIES[kind].explored]:
         raise UsageProblem(f"--fail-on: {missing[0]} are not counted in schedules; `racebench run` counts them")
     return Gates(fail_on=kinds, expect_race=options.expect == "race")
 

@@ -38,9 +38,6 @@ from racebench.workloads import ad_hoc, catalog
 #: Connections beside the sessions: to ask who waits for whom, to prepare each schedule, to create and drop the schema.
 EXTRA_CONNECTIONS = 3
 
-#: Kinds of anomaly that the few operations of a schedule do not show.
-NOT_COUNTED = frozenset({"gaps", "inversions"})
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exploring:
@@ -99,7 +96,7 @@ def request_of(
         explorations=explorations,
         server=server_of(target),
         files=result_files(output, f"{scenario.name}-explored"),
-        gates=gates_of(gates, not_counted=NOT_COUNTED),
+        gates=gates_of(gates, explored=True),
         named=frozenset((*subject.strategies, *([options.consumer] if options.consumer else ()))),
     )
     if not request.explorations:

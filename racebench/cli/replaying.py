@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from racebench.cli.exit_codes import Finding, exit_code, gates_of
-from racebench.cli.exploring import EXTRA_CONNECTIONS, NOT_COUNTED
+from racebench.cli.exploring import EXTRA_CONNECTIONS
 from racebench.cli.options import GateOptions, SubjectOptions, TargetOptions
 from racebench.cli.requests import find_scenario
 from racebench.cli.servers import server_of
@@ -49,7 +49,7 @@ def replay(
     `minimize`: run the shortest schedule that shows the same anomalies instead. `step_timeout` is in seconds.
     """
     schedule = schedules.parse(text)
-    checked_gates = gates_of(gates, not_counted=NOT_COUNTED)
+    checked_gates = gates_of(gates, explored=True)
     own_code = bool(subject.call) or (subject.scenario is not None and ad_hoc.is_sql_file(subject.scenario))
     if subject.scenario is None and not own_code:
         subject = replace(subject, scenario=schedule.scenario)

@@ -21,15 +21,15 @@ class Evidence(Enum):
     INVARIANTS = "the scenario has an invariant"
 
 
-class Origin(Enum):
-    """Where the scenario of a run or of a history comes from, which decides what is forbidden by default."""
+class Subject(Enum):
+    """What is judged, which decides the kinds that are forbidden by default."""
 
-    CATALOG = "a scenario folder"
-    AD_HOC = "a file of SQL, a callable or a program"
-    RECORDED = "a history recorded elsewhere"
+    SCENARIO = "a scenario folder"
+    OWN_CODE = "a file of SQL, a callable or a program"
+    HISTORY = "a history recorded elsewhere"
 
 
-class Table(StrEnum):
+class TableKind(StrEnum):
     """A table of the terminal that has a column for some kinds only."""
 
     RUN = "run"
@@ -41,10 +41,10 @@ class Table(StrEnum):
 class AnomalyKind:
     """One kind of anomaly.
 
-    `description` says what is counted. `needs` is what must be known to count it; `forbidden` are the origins whose
-    scenarios forbid it unless they say otherwise; `explored` is false for a kind that the few operations of a schedule
-    do not show. `columns` are the tables of the terminal that always have a column for it, `heading` is its column's
-    head, `unit` what is counted, `singular` its name for a count of one.
+    `description` says what is counted. `needs` is what must be known to count it; `forbidden` are the subjects that it
+    makes INVALID unless they say otherwise; `explored` is false for a kind that the few operations of a schedule do not
+    show. `columns` are the tables of the terminal that always have a column for it, `heading` is its column's head if
+    that is not its name, `unit` what is counted, `singular` its name for a count of one if that is another.
 
     `sentence` says how many a run had; it is a format of `{count}`, `{rows}`, `{attempts}`, `{share_of_rows}`,
     `{share_of_attempts}`, `{codes}` (SQLSTATEs). `always_said`: also where the scenario does not forbid it.
@@ -59,9 +59,9 @@ class AnomalyKind:
     name: str
     description: str
     needs: frozenset[Evidence] = frozenset()
-    forbidden: frozenset[Origin] = frozenset()
+    forbidden: frozenset[Subject] = frozenset()
     explored: bool = True
-    columns: frozenset[Table] = frozenset()
+    columns: frozenset[TableKind] = frozenset()
     heading: str = ""
     unit: str = "rows"
     singular: str = ""
@@ -74,6 +74,11 @@ class AnomalyKind:
     advises_strategy: bool = True
     witness_rank: int
 
+    @property
+    def head(self) -> str:
+        """The head of its column, with a line break where a narrow column needs one."""
+        return self.heading or self.name
+
 
 _DISAGREES = "See the witness; what was acknowledged and what is in the table do not agree"
 
@@ -82,8 +87,8 @@ _KINDS = (
         name="duplicates",
         description="rows whose (tenant, version) another row already has",
         needs=frozenset({Evidence.NUMBERS}),
-        forbidden=frozenset({Origin.CATALOG, Origin.RECORDED}),
-        columns=frozenset({Table.RUN, Table.COMPARISON, Table.CHECK}),
+        forbidden=frozenset({Subject.SCENARIO, Subject.HISTORY}),
+        columns=frozenset({TableKind.RUN, TableKind.COMPARISON, TableKind.CHECK}),
         heading="dupli-\ncates",
         singular="duplicate",
         sentence="{count} of {rows} rows have a version that another row already has",
@@ -96,8 +101,8 @@ _KINDS = (
         name="missed",
         description="committed rows that the consumer's cursor passed and never delivered",
         needs=frozenset({Evidence.NUMBERS, Evidence.CONSUMER}),
-        forbidden=frozenset({Origin.CATALOG, Origin.RECORDED}),
-        columns=frozenset({Table.RUN, Table.COMPARISON, Table.CHECK}),
+        forbidden=frozenset({Subject.SCENARIO, Subject.HISTORY}),
+        columns=frozenset({TableKind.RUN, TableKind.COMPARISON, TableKind.CHECK}),
         sentence="the consumer never saw {count} of {rows} committed rows ({share_of_rows})",
         always_said=True,
         sentence_by_consumer="of {rows} committed rows {by_consumer} were never seen",
@@ -109,7 +114,7 @@ _KINDS = (
         name="redelivered",
         description="deliveries of a row beyond its first",
         needs=frozenset({Evidence.NUMBERS, Evidence.CONSUMER}),
-        forbidden=frozenset({Origin.RECORDED}),
+        forbidden=frozenset({Subject.HISTORY}),
         heading="again",
         sentence="{count} rows were delivered again",
         advice="The consumer's query returns rows at or below its cursor; have it drop those that it has delivered",
@@ -119,8 +124,8 @@ _KINDS = (
         name="lost",
         description="operations acknowledged, whose row is absent",
         needs=frozenset({Evidence.NUMBERS, Evidence.ROWS}),
-        forbidden=frozenset({Origin.CATALOG, Origin.RECORDED}),
-        columns=frozenset({Table.CHECK}),
+        forbidden=frozenset({Subject.SCENARIO, Subject.HISTORY}),
+        columns=frozenset({TableKind.CHECK}),
         sentence="{count} acknowledged rows are not there",
         advice=_DISAGREES,
         advice_rank=0,
@@ -131,7 +136,7 @@ _KINDS = (
         name="unexpected",
         description="operations reported failed, whose row is present",
         needs=frozenset({Evidence.NUMBERS, Evidence.ROWS}),
-        forbidden=frozenset({Origin.CATALOG, Origin.RECORDED}),
+        forbidden=frozenset({Subject.SCENARIO, Subject.HISTORY}),
         sentence="{count} operations reported failed are there all the same",
         advice=_DISAGREES,
         advice_rank=0,
@@ -142,8 +147,8 @@ _KINDS = (
         name="violations",
         description="rows that break an invariant of the scenario",
         needs=frozenset({Evidence.INVARIANTS}),
-        forbidden=frozenset({Origin.CATALOG, Origin.AD_HOC}),
-        columns=frozenset({Table.RUN, Table.COMPARISON}),
+        forbidden=frozenset({Subject.SCENARIO, Subject.OWN_CODE}),
+        columns=frozenset({TableKind.RUN, TableKind.COMPARISON}),
         heading="viola-\ntions",
         singular="violation",
         sentence="{count} rows break an invariant",
@@ -156,8 +161,8 @@ _KINDS = (
         name="refused",
         description="operations that failed only because another session was at work "
         '(class 23, 40, or "already exists")',
-        forbidden=frozenset({Origin.AD_HOC}),
-        columns=frozenset({Table.CHECK}),
+        forbidden=frozenset({Subject.OWN_CODE}),
+        columns=frozenset({TableKind.CHECK}),
         unit="operations",
         sentence="{count} of {attempts} operations ({share_of_attempts}) were refused ({codes})",
         advice="Each refusal is an error your user sees; retry it, or make one session wait for the other",
@@ -167,7 +172,7 @@ _KINDS = (
         name="unnumbered",
         description="rows whose version is NULL, which no cursor ever reaches",
         needs=frozenset({Evidence.NUMBERS}),
-        forbidden=frozenset({Origin.RECORDED}),
+        forbidden=frozenset({Subject.HISTORY}),
         sentence="{count} rows have no version",
         advice=_DISAGREES,
         advice_rank=0,
@@ -179,7 +184,7 @@ _KINDS = (
         description="numbers never used between the first and the last",
         needs=frozenset({Evidence.NUMBERS, Evidence.DENSE}),
         explored=False,
-        columns=frozenset({Table.RUN, Table.CHECK}),
+        columns=frozenset({TableKind.RUN, TableKind.CHECK}),
         singular="gap",
         sentence="{count} gaps",
         advice="A transaction that rolls back leaves its number unused; take the number from a row that rolls back too",
@@ -190,7 +195,7 @@ _KINDS = (
         description="operations that began after another had ended and got a smaller version",
         needs=frozenset({Evidence.NUMBERS}),
         explored=False,
-        columns=frozenset({Table.CHECK}),
+        columns=frozenset({TableKind.CHECK}),
         heading="inver-\nsions",
         singular="inversion",
         sentence="{count} inversions",
@@ -203,9 +208,9 @@ _KINDS = (
 ANOMALIES: Mapping[str, AnomalyKind] = {kind.name: kind for kind in _KINDS}
 
 
-def forbidden_by_default(origin: Origin) -> tuple[str, ...]:
-    """The kinds that make a verdict INVALID where a scenario or history of that origin does not name any."""
-    return tuple(kind.name for kind in _KINDS if origin in kind.forbidden)
+def forbidden_by_default(subject: Subject) -> tuple[str, ...]:
+    """The kinds that make a verdict INVALID where such a subject does not name any."""
+    return tuple(kind.name for kind in _KINDS if subject in kind.forbidden)
 
 
 def needing(evidence: Evidence) -> tuple[str, ...]:
@@ -213,7 +218,7 @@ def needing(evidence: Evidence) -> tuple[str, ...]:
     return tuple(kind.name for kind in _KINDS if evidence in kind.needs)
 
 
-def of_table(table: Table, *, numbered: bool) -> tuple[AnomalyKind, ...]:
+def of_table(table: TableKind, *, numbered: bool) -> tuple[AnomalyKind, ...]:
     """The kinds with a column in a table: of scenarios that number rows, or of those that do not."""
     return tuple(kind for kind in _KINDS if table in kind.columns and (Evidence.NUMBERS in kind.needs) == numbered)
 
@@ -221,9 +226,3 @@ def of_table(table: Table, *, numbered: bool) -> tuple[AnomalyKind, ...]:
 def by_witness(kind: str) -> int:
     """A sort key that puts the kinds with the most telling witnesses first."""
     return ANOMALIES[kind].witness_rank
-
-
-def counted(kind: str, count: int) -> str:
-    """So many anomalies of a kind: "1 duplicate", "2 duplicates", "1 missed"."""
-    name = ANOMALIES[kind].singular if count == 1 else ""
-    return f"{count:,} {name or kind}"

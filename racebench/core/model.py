@@ -88,6 +88,11 @@ class Statement:
         """The first word, in capitals: BEGIN, SELECT, INSERT, COMMIT …"""
         return first_word(self.sql)
 
+    @property
+    def prefix(self) -> str | None:
+        """The prefix of the variables that take what it returns, by `\\gset` or `\\aset`; None if none do."""
+        return self.gset if self.gset is not None else self.aset
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assign:

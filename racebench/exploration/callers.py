@@ -23,7 +23,7 @@ from racebench.exploration.actors import State, Stepping, Steps, describe
 from racebench.exploration.independence import Footprint, calls, footprint
 from racebench.exploration.sessions.interception import Interception
 from racebench.exploration.sessions.threads import Finished, RoundTrip
-from racebench.postgres.compiler import begins, ends
+from racebench.postgres.compiler.transactions import begins, ends
 from racebench.workloads.callables import left_open, signature
 
 _READ, _WRITE = 1, 2

@@ -14,7 +14,7 @@ from collections.abc import Collection, Sequence
 from enum import StrEnum
 
 from racebench.core.model import Statement
-from racebench.postgres.compiler import begins, ends
+from racebench.postgres.compiler.transactions import begins, ends
 
 
 class Footprint(StrEnum):

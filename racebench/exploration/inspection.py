@@ -11,7 +11,7 @@ from psycopg import sql
 from racebench.core.model import Assign, Consumer, NumberedRows, Script, Sleep, Statement, Strategy
 from racebench.exploration.independence import ANY_WRITE, COMMITTING, SERIALIZABLE, Footprint, footprint
 from racebench.exploration.independence import calls as called
-from racebench.postgres.compiler import begins
+from racebench.postgres.compiler.transactions import begins
 
 
 def after_begin(script: Script, isolation: str | None, volatile: frozenset[str]) -> dict[int, Footprint]:

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from racebench.core.model import Assign, Branch, Jump, Pipeline, Script, Statement, Step
 from racebench.exploration.independence import COMMITTING, Footprint, footprint
-from racebench.postgres.compiler import begins, ends, opens
+from racebench.postgres.compiler.transactions import begins, ends, opens
 from racebench.workloads import expressions
 
 #: What is another thing in a transaction block.

@@ -15,13 +15,14 @@ from typing import Any, TextIO
 
 import numpy.typing as npt
 
+from racebench.core.anomalies import Subject, forbidden_by_default
 from racebench.core.errors import UsageProblem
 from racebench.core.model import Numbering, Outcome
 from racebench.history import Chunk
 from racebench.history.about import About, Recorded
 from racebench.history.edn import EdnProblem, Keyword, values
 from racebench.history.intake import Intake, Version
-from racebench.history.jsonl import FORBIDDEN, acknowledged_note, applicable
+from racebench.history.jsonl import acknowledged_note, applicable
 from racebench.history.records import decode_status
 from racebench.history.spill import Scratch
 
@@ -118,13 +119,14 @@ class _Reading:
         if given:
             self._take_rows()
         monotonic = bool(self.names & _MONOTONIC)
+        forbidden = forbidden_by_default(Subject.HISTORY)
         history = self.intake.history(numbering=Numbering.TABLE if monotonic else Numbering.NONE)
         return Recorded(
             history=history,
             about=About(
                 scenario=path.name,
                 strategy=" ".join(sorted(self.names)),
-                forbidden=(*FORBIDDEN, "inversions") if monotonic else FORBIDDEN,
+                forbidden=(*forbidden, "inversions") if monotonic else forbidden,
                 applicable=applicable(history, rows_given=given),
                 note="the rows are those of the last :read" if given else acknowledged_note(history),
             ),

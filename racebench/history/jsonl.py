@@ -9,7 +9,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from racebench.core.anomalies import ANOMALIES
+from racebench.core.anomalies import ANOMALIES, Evidence, Subject, forbidden_by_default
 from racebench.core.errors import UsageProblem, suggest
 from racebench.core.model import Numbering, Outcome
 from racebench.history import History, Log
@@ -20,9 +20,6 @@ from racebench.history.records import NO_VERSION, decode_status
 from racebench.history.spill import PIECE, Scratch, pieces
 
 VERSION = 1
-#: What makes a history's verdict INVALID unless it says otherwise.
-FORBIDDEN = ("duplicates", "missed", "redelivered", "lost", "unexpected", "unnumbered")
-
 _OUTCOMES = {"ok": Outcome.OK, "fail": Outcome.FAIL, "info": Outcome.UNKNOWN}
 _NAMES = {outcome: name for name, outcome in _OUTCOMES.items()}
 _SQLSTATE = 5
@@ -59,7 +56,7 @@ def read(path: Path, scratch: Scratch) -> Recorded:
         about=About(
             scenario=header.get("scenario", path.name),
             strategy=header.get("strategy", path.stem),
-            forbidden=header.get("forbidden", FORBIDDEN),
+            forbidden=header.get("forbidden", forbidden_by_default(Subject.HISTORY)),
             applicable=applicable(history, rows_given=intake.rows_given),
             note="" if intake.rows_given else acknowledged_note(history),
         ),
@@ -68,16 +65,13 @@ def read(path: Path, scratch: Scratch) -> Recorded:
 
 def applicable(history: History, *, rows_given: bool) -> tuple[str, ...]:
     """The anomalies that a history recorded elsewhere can show."""
-    not_asked = {"violations"}
-    if history.rows is None:
-        return ("refused",)
-    if not rows_given:
-        not_asked |= {"lost", "unexpected"}
-    if not history.logs:
-        not_asked |= {"missed", "redelivered"}
-    if history.numbering is Numbering.NONE:
-        not_asked |= {"gaps"}
-    return tuple(kind for kind in ANOMALIES if kind not in not_asked)
+    present = {
+        Evidence.NUMBERS: history.rows is not None,
+        Evidence.ROWS: rows_given,
+        Evidence.CONSUMER: bool(history.logs),
+        Evidence.DENSE: history.numbering is not Numbering.NONE,
+    }
+    return tuple(kind.name for kind in ANOMALIES.values() if all(present.get(need, False) for need in kind.needs))
 
 
 def acknowledged_note(history: History) -> str:

@@ -24,7 +24,7 @@ class Log:
     """What one consumer was given. deliveries: DELIVERY, polls: POLL, in its order; mapped files as well as arrays.
 
     `after` is the version each poll left the cursor at (NO_VERSION if that is not known), as an array beside `polls`;
-    None: the version of the last row it delivered, which the table tells (evidence.Cursors).
+    None: the version of the last row it delivered, which the table tells (analysis.index.cursors).
     `ordered`: its cursor is the version. `drained`: it read to the end after the last write.
     """
 

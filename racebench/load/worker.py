@@ -24,6 +24,7 @@ from racebench.core.model import Load, Outcome, Strategy
 from racebench.history.records import CHUNK_RECORDS, NO_VERSION, OPERATION, OPERATION_BITS, RecordFile, encode_status
 from racebench.load.executors.processes import Channel
 from racebench.load.pacing import DueTimes, Go, Phase, jitter_s, line_up, phases, wait_until
+from racebench.postgres.compiler.program import LoopCalls
 from racebench.postgres.session import Session, connect
 from racebench.postgres.transport import Variables
 from racebench.workloads.retry import Tries
@@ -233,24 +234,25 @@ class _Client:
         def due() -> float:
             return due_times.pause_s(self.go, self.phase)
 
+        calls = LoopCalls(
+            clock=clock,
+            begin=self.record.begin,
+            finish=self.record.finish,
+            record=self.record,
+            line_up=line_up,
+            draw=draw,
+            due=due,
+            again=self._again,
+            changed=lambda: self.gone or self.session is not session,
+            version=_version,
+            no_version=NO_VERSION,
+            committed_status=encode_status(Outcome.OK, ""),
+        )
         return session.loop(
+            calls,
             direct=self.direct,
             draws=tenants > 1 or load.long_percent > 0 or load.rollback_percent > 0,
             due=load.rate_per_s is not None,
-            hooks={
-                "clock": clock,
-                "begin": self.record.begin,
-                "finish": self.record.finish,
-                "record": self.record,
-                "line_up": line_up,
-                "draw": draw,
-                "due": due,
-                "again": self._again,
-                "changed": lambda: self.gone or self.session is not session,
-                "version": _version,
-                "NO_VERSION": NO_VERSION,
-                "COMMITTED": encode_status(Outcome.OK, ""),
-            },
         )
 
     def _again(

@@ -1,7 +1,7 @@
 """One connection: connects, runs a script, a query or a file of SQL on it, and classifies what came of a script.
 
-It knows nothing of workers, histories or reports. A script is compiled once (compiling.py) for the way its bytes travel
-(exchanges.py).
+It knows nothing of workers, histories or reports. A script is compiled once (compiler/) for the way its bytes travel
+(transport.py).
 """
 
 from __future__ import annotations
@@ -21,16 +21,19 @@ from psycopg import pq
 
 from racebench.core.errors import DatabaseProblem, ScenarioProblem, one_line
 from racebench.core.model import Assign, Outcome, Protocol, Script, SqlFile, Statement
-from racebench.postgres.compiler import (
-    ROLLBACK,
-    Exchange,
-    Instruction,
+from racebench.postgres.compiler.program import (
+    DIRECT,
+    GENERATOR,
+    LoopCalls,
     Program,
+    ProgramWriter,
+    Route,
+    SessionCalls,
     Stopped,
-    Writer,
-    instructions,
-    namespace,
+    Waits,
 )
+from racebench.postgres.compiler.round_trips import Exchange, Instruction, instructions
+from racebench.postgres.compiler.transactions import ROLLBACK
 from racebench.postgres.transport import Line, Prepared, See, Variables, line_of
 from racebench.workloads.scripts import statement_lines
 
@@ -139,6 +142,12 @@ class Session:
         try:
             prepared = self._prepare(protocol)
             self._line = line_of(connection, script.path, protocol, prepared, see)
+            self._route = Route(
+                transport=self._line.transport,
+                protocol=protocol,
+                columns={statement: known.columns for statement, known in prepared.items()},
+                shown=see is not None,
+            )
             columns = {
                 at: prepared[step].columns for at, step in enumerate(script.steps) if isinstance(step, Statement)
             }
@@ -149,7 +158,7 @@ class Session:
             self._random = Random(seed)
             self._sets = _sets(script, columns)
             self._parts = instructions(script, protocol, columns, zero - self._sets)
-            self._steps = self._compile(script, self._writer(script, self._parts).once())
+            self._steps = self._compile(self._writer(script, self._parts).once())
             self._rollback = self._compile_one(ROLLBACK)
             if gated:
                 self._configure, self._unlock = self._compile_one(_CONFIGURE), self._compile_one(_UNLOCK)
@@ -188,38 +197,31 @@ class Session:
             pgconn.exec_(b"DEALLOCATE ALL")
         return prepared
 
-    def _writer(self, script: Script, parts: Sequence[tuple[int, Instruction]], *, direct: bool = False) -> Writer:
-        assert self._line is not None
-        return Writer(script, parts, self._line.emit, direct=direct, gated=self._gated and script is self.script)
+    def _writer(
+        self, script: Script, parts: Sequence[tuple[int, Instruction]], *, waits: Waits = GENERATOR
+    ) -> ProgramWriter:
+        gated = self._gated and script is self.script
+        return ProgramWriter(script, parts, self._route, waits=waits, gated=gated)
 
-    def _compile(self, script: Script, made: Program, **hooks: Any) -> Any:
+    def _compile(self, program: Program, loop: LoopCalls | None = None) -> Any:
         assert self._line is not None
-        calls = namespace(
-            script,
-            self._random,
-            stopped=self._stopped,
-            fault=lambda problem: _fault(script, made.lines, problem),
-            wait=self.wait,
-            ready=self.ready,
-            sleep=time.sleep,
-            gates=made.gates,
-            **self._line.namespace,
-            **hooks,
+        calls = SessionCalls(
+            random=self._random, stopped=self._stopped, wait=self.wait, ready=self.ready, sleep=time.sleep
         )
-        return made.compile(calls)
+        return program.compile(self._line.provide(program.round_trips), calls, loop)
 
     def _compile_one(self, statement: Statement) -> Any:
-        """Compile a statement of our own, sent without a gate."""
+        """Compile a statement of racebench's own, sent without a gate."""
         script = Script(path=Path(statement.text), text=statement.text, steps=(statement,))
-        return self._compile(script, self._writer(script, [(0, Exchange((0,)))]).once())
+        return self._compile(self._writer(script, [(0, Exchange((0,)))]).once())
 
-    def loop(self, *, direct: bool, draws: bool, due: bool, hooks: Mapping[str, Any]) -> Any:
-        """Compile the script with the loop around it: compiling.Writer.loop says what it takes and what `hooks` are.
+    def loop(self, calls: LoopCalls, *, direct: bool, draws: bool, due: bool) -> Any:
+        """Compile the script with the loop around it: ProgramWriter.loop says what it takes.
 
         Direct: a function that waits itself; else a generator that yields as `steps` does.
         """
-        writer = self._writer(self.script, self._parts, direct=direct)
-        return self._compile(self.script, writer.loop(draws=draws, due=due, versioned="version" in self._sets), **hooks)
+        writer = self._writer(self.script, self._parts, waits=DIRECT if direct else GENERATOR)
+        return self._compile(writer.loop(draws=draws, due=due, versioned="version" in self._sets), calls)
 
     def configure(self, name: str, value: str) -> None:
         """Change a setting of the session, waiting for the answer."""
@@ -329,17 +331,9 @@ def _sets(script: Script, columns: Mapping[int, Sequence[str]]) -> set[str]:
     """The variables that a script sets itself."""
     names = {step.name for step in script.steps if isinstance(step, Assign)}
     for at, step in enumerate(script.steps):
-        if isinstance(step, Statement) and (prefix := step.gset if step.gset is not None else step.aset) is not None:
+        if isinstance(step, Statement) and (prefix := step.prefix) is not None:
             names |= {prefix + name for name in columns[at]}
     return names
-
-
-def _fault(script: Script, lines: Sequence[int], problem: Exception) -> ScenarioProblem:
-    """The script's own mistake, with the line it is on: the step of the program's line that raised it."""
-    traceback = problem.__traceback__
-    step = script.steps[lines[traceback.tb_lineno - 1] if traceback is not None else 0]
-    what = f"variable :{problem.args[0]} is not set" if isinstance(problem, KeyError) else str(problem)
-    return ScenarioProblem(f"{script.path}:{step.line}: {what}")
 
 
 class Query:

@@ -1,8 +1,8 @@
-"""Round trips: the two ways in which a compiled script talks to its server.
+"""The two ways in which a compiled script talks to its server: what its program calls for each round trip.
 
-Over the socket: psycopg has connected, authenticated and prepared; from then on messages are ours (wire.py), which
-costs a fifth of what a general client does. Over libpq (`psycopg.pq`): where the socket is not ours to take, because
-TLS or GSSAPI encrypts it. Both write the lines of the same program (compiling.py) and end in the same `conclude`.
+Over the socket: psycopg has connected, authenticated and prepared; from then on racebench writes and reads the messages
+(wire.py), at a fifth of a general client's cost. Over libpq (`psycopg.pq`): where TLS or GSSAPI encrypts the socket.
+The program itself is the compiler's; both ways end in the same `conclude`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from racebench.core import model
 from racebench.core.errors import ScenarioProblem, one_line
 from racebench.core.model import Statement
 from racebench.postgres import wire
-from racebench.postgres.compiler import Stopped, is_commit, leaves_open, names_of
+from racebench.postgres.compiler.program import RoundTrip, Stopped, Transport
+from racebench.postgres.compiler.transactions import is_commit
 
 Variables = dict[str, bytes | None]
 
@@ -32,7 +33,6 @@ CONNECTION_LOST = "08006"
 
 _NUMBER = re.compile(rb"-?\d+(\.\d*)?([eE][-+]?\d+)?")
 _SIZE = 16_384
-_SMALL = 448  # what Python's own allocator serves; few answers are longer
 _LONGEST_LEARNT = 4_096
 _OK = frozenset({pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK, pq.ExecStatus.EMPTY_QUERY})
 _STATUS = {pq.TransactionStatus.IDLE: b"I", pq.TransactionStatus.INTRANS: b"T", pq.TransactionStatus.INERROR: b"E"}
@@ -41,22 +41,22 @@ _STATUS = {pq.TransactionStatus.IDLE: b"I", pq.TransactionStatus.INTRANS: b"T", 
 class Line(Protocol):
     """A connection as a program sees it."""
 
-    def emit(self, statements: Sequence[Statement]) -> list[str]:
-        """Write an exchange as lines of the program; they end with `opened` as the server says it is."""
-
     @property
-    def namespace(self) -> Mapping[str, Any]:
-        """What those lines call."""
+    def transport(self) -> Transport:
+        """How it reaches the server."""
+
+    def provide(self, trips: Sequence[RoundTrip]) -> Mapping[str, Any]:
+        """What a program calls for its round trips, by the names in its source (compiler.program)."""
 
     def lost(self, why: OSError) -> Stopped:
         """Say what is known of a connection that was lost."""
 
     def close(self) -> None:
-        """Let go of what is the line's own; the connection is its session's to close."""
+        """Release what the line itself opened; its session closes the connection."""
 
 
 def _takes_socket(connection: psycopg.Connection[Any]) -> bool:
-    """Whether the bytes on the socket are the protocol's own: neither TLS nor GSSAPI encrypts them."""
+    """Whether neither TLS nor GSSAPI encrypts the bytes on the socket."""
     pgconn = connection.pgconn
     if pgconn.ssl_in_use or not hasattr(os, "set_blocking"):
         return False
@@ -86,18 +86,30 @@ def line_of(
     see: See | None = None,
 ) -> Line:
     """The socket if it can be taken, else libpq. With `see`, each answer is taken apart and shown to it."""
-    kind = _SocketLine if _takes_socket(connection) else _LibpqLine
-    return kind(connection.pgconn, path, protocol, prepared, see)
+    facts = _Facts(pgconn=connection.pgconn, path=path, protocol=protocol, prepared=prepared, see=see)
+    return _SocketLine(facts) if _takes_socket(connection) else _LibpqLine(facts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Facts:
+    """What both ways know of their connection and script."""
+
+    pgconn: pq.abc.PGconn
+    path: Path
+    protocol: model.Protocol
+    prepared: Mapping[Statement, Prepared]
+    see: See | None
 
 
 class _Exchange:
     """What is common to both: the statements, and what follows from the answer to them."""
 
-    def __init__(self, statements: Sequence[Statement], prepared: Mapping[Statement, Prepared], path: Path) -> None:
-        self.statements = statements
-        self.prepared = [prepared[statement] for statement in statements]
-        self.path = path
-        self.see: See | None = None
+    def __init__(self, trip: RoundTrip, facts: _Facts) -> None:
+        self.trip = trip
+        self.statements = trip.statements
+        self.prepared = [facts.prepared[statement] for statement in trip.statements]
+        self.path = facts.path
+        self.see = facts.see
 
     def conclude(self, reply: wire.Reply, variables: Variables) -> bool:
         """Set variables from a whole reply and return whether a transaction is open; raises Stopped if refused."""
@@ -113,7 +125,7 @@ class _Exchange:
         for statement, prepared, result in zip(self.statements, self.prepared, reply.results, strict=True):
             if result.tag == b"ROLLBACK" and is_commit(statement):  # an aborted transaction "commits" so
                 raise Stopped("25P02", "the transaction was aborted before COMMIT", status=reply.status)
-            prefix = statement.gset if statement.gset is not None else statement.aset
+            prefix = statement.prefix
             if prefix is None:
                 continue
             if statement.gset is not None and result.rows != 1:
@@ -128,19 +140,11 @@ class _Exchange:
 class _SocketExchange(_Exchange):
     """`reply` is the last whole answer that set no variables; `shape` is what one that set one looked like."""
 
-    def __init__(self, statements: Sequence[Statement], prepared: Mapping[Statement, Prepared], path: Path) -> None:
-        super().__init__(statements, prepared, path)
+    def __init__(self, trip: RoundTrip, facts: _Facts) -> None:
+        super().__init__(trip, facts)
         self.reply = b"nothing yet"
         self.shape = wire.Shape()
-        stored = [
-            (prefix, mine.columns)
-            for statement, mine in zip(statements, self.prepared, strict=True)
-            if (prefix := statement.gset if statement.gset is not None else statement.aset) is not None
-        ]
-        #: The one variable it sets, None if it sets none; `several` if that is not so simple.
-        self.variable = stored[0][0] + stored[0][1][0] if len(stored) == 1 and len(stored[0][1]) == 1 else None
-        self.several = bool(stored) and self.variable is None
-        self.leaves_open = leaves_open(statements)
+        self._variable, self._recognisable, self._leaves_open = trip.variable, trip.recognisable, trip.leaves_open
         self._assembler = wire.Assembler()
 
     def fetch(self, data: bytes) -> bool:
@@ -154,12 +158,12 @@ class _SocketExchange(_Exchange):
         data = self._assembler.take()
         reply = wire.parse(data)
         now = self.conclude(reply, variables)
-        expected = opened if self.leaves_open is None else self.leaves_open
-        if reply.plain and now == expected and len(data) <= _LONGEST_LEARNT:
-            if self.variable is not None and reply.row is not None:
-                self.shape.learn(data, reply.row)
-            elif self.variable is None and not self.several:
+        expected = opened if self._leaves_open is None else self._leaves_open
+        if self._recognisable and reply.plain and now == expected and len(data) <= _LONGEST_LEARNT:
+            if self._variable is None:
                 self.reply = data
+            elif reply.row is not None:
+                self.shape.learn(data, reply.row)
         return now
 
 
@@ -170,37 +174,16 @@ def gone(data: bytes) -> Stopped:
     return Stopped(reply.sqlstate or CONNECTION_LOST, message, lost=True)
 
 
-class _Line:
-    """What both ways share: what an exchange is made from, and what its lines call."""
-
-    def __init__(
-        self,
-        pgconn: pq.abc.PGconn,
-        path: Path,
-        protocol: model.Protocol,
-        prepared: Mapping[Statement, Prepared],
-        see: See | None,
-    ) -> None:
-        self._pgconn, self._path, self._protocol, self._prepared, self._see = pgconn, path, protocol, prepared, see
-        self._made: dict[str, Any] = {}
-        self._take()
-
-    def _take(self) -> None:
-        """Make the connection ready for exchanges."""
-
-    @property
-    def namespace(self) -> Mapping[str, Any]:
-        return self._made
-
-
-class _SocketLine(_Line):
+class _SocketLine:
     """Our own loop on the socket that libpq opened; libpq only ever closes it."""
 
-    def _take(self) -> None:
-        os.set_blocking(self._pgconn.socket, True)
-        self._socket = socket.socket(fileno=os.dup(self._pgconn.socket))
+    transport = Transport.SOCKET
+
+    def __init__(self, facts: _Facts) -> None:
+        self._facts = facts
+        os.set_blocking(facts.pgconn.socket, True)
+        self._socket = socket.socket(fileno=os.dup(facts.pgconn.socket))
         self._socket.settimeout(None)
-        self._made |= {"send": self._socket.sendall, "recv": self._socket.recv, "query": wire.query}
 
     def close(self) -> None:
         self._socket.close()
@@ -214,52 +197,23 @@ class _SocketLine(_Line):
         stopped.message = stopped.message if wire.parse(words).message else one_line(str(why))
         return stopped
 
-    def emit(self, statements: Sequence[Statement]) -> list[str]:
-        exchange = _SocketExchange(statements, self._prepared, self._path)
-        exchange.see = self._see
-        number = len(self._made)
-        self._made[f"x{number}"] = exchange
-        lines = [*self._message(number, statements), "yield", f"data = recv({_SMALL})"]
-        settle = [
-            f"    while not x{number}.fetch(data):",
-            "        yield",
-            f"        data = recv({_SIZE})",
-            f"    opened = x{number}.settle(v, opened)",
-        ]
-        if exchange.several or self._see is not None:
-            return [*lines, "if True:", *settle]
-        now = [] if exchange.leaves_open is None else [f"    opened = {exchange.leaves_open}"]
-        if exchange.variable is None:
-            return [*lines, f"if data != x{number}.reply:", *settle, *(["else:", *now] if now else [])]
-        self._made[f"s{number}"] = exchange.shape
-        return [
-            *lines,
-            f"size = len(data) - s{number}.fixed",
-            f"if size >= 0 and data.endswith(s{number}.after) and data.startswith(s{number}[size]):",
-            f"    v[{exchange.variable!r}] = data[s{number}.at : s{number}.at + size]",
-            *now,
-            "else:",
-            *settle,
-        ]
+    def provide(self, trips: Sequence[RoundTrip]) -> Mapping[str, Any]:
+        provided: dict[str, Any] = {"send": self._socket.sendall, "recv": self._socket.recv, "query": wire.query}
+        for trip in trips:
+            exchange = _SocketExchange(trip, self._facts)
+            provided[f"x{trip.number}"] = exchange
+            provided[f"m{trip.number}"] = self._message(trip)
+            provided[f"s{trip.number}"] = exchange.shape
+        return provided
 
-    def _message(self, number: int, statements: Sequence[Statement]) -> list[str]:
-        names = names_of(statements, self._protocol)
-        if self._protocol is model.Protocol.SIMPLE:
-            (statement,) = statements
-            self._made[f"m{number}"] = Text(statement)
-            return [f"send(query(m{number}(({''.join(f'v[{name!r}], ' for name in names)}))))"]
-        message = wire.Message(tuple((self._prepared[s].name, len(s.parameters)) for s in statements))
-        if not names:
-            self._made[f"m{number}"] = message[()] % ()
-            return [f"send(m{number})"]
-        self._made[f"m{number}"] = message
-        local = {name: f"a{at}" for at, name in enumerate(dict.fromkeys(names))}
-        lengths = "".join(f"{local[name]} and len({local[name]}), " for name in names)
-        values = "".join(f'{local[name]} or b"", ' for name in names)
-        return [
-            *(f"{variable} = v[{name!r}]" for name, variable in local.items()),
-            f"send(m{number}[{lengths}] % ({values}))",
-        ]
+    def _message(self, trip: RoundTrip) -> Text | wire.Message | bytes:
+        """What the program fills in; with nothing to fill in, the message itself."""
+        if self._facts.protocol is model.Protocol.SIMPLE:
+            (statement,) = trip.statements
+            return Text(statement)
+        prepared = self._facts.prepared
+        message = wire.Message(tuple((prepared[s].name, len(s.parameters)) for s in trip.statements))
+        return message if trip.values else message[()] % ()
 
 
 class Text:
@@ -285,22 +239,15 @@ def _literal(value: bytes | None) -> bytes:
 
 
 class _LibpqExchange(_Exchange):
-    def __init__(
-        self,
-        pgconn: pq.abc.PGconn,
-        statements: Sequence[Statement],
-        prepared: Mapping[Statement, Prepared],
-        path: Path,
-    ) -> None:
-        super().__init__(statements, prepared, path)
-        self._pgconn = pgconn
-        self._pipelined = len(statements) > 1
-        self._texts: list[Text] | None = None
-        self._reply = wire.Reply()
+    """Sends and receives by libpq; under the simple protocol it sends text."""
 
-    def in_text(self) -> None:
-        """Send text, as the simple protocol has it."""
-        self._texts = [Text(statement) for statement in self.statements]
+    def __init__(self, trip: RoundTrip, facts: _Facts) -> None:
+        super().__init__(trip, facts)
+        self._pgconn = facts.pgconn
+        self._pipelined = len(trip.statements) > 1
+        simple = facts.protocol is model.Protocol.SIMPLE
+        self._texts = [Text(statement) for statement in trip.statements] if simple else None
+        self._reply = wire.Reply()
 
     def submit(self, values: Sequence[bytes | None]) -> None:
         """Send the statements; raises Stopped if the connection is no more."""
@@ -360,27 +307,19 @@ def _result(result: pq.abc.PGresult) -> wire.Result:
     )
 
 
-class _LibpqLine(_Line):
-    """libpq does the talking; a program waits for it as it waits for a socket."""
+class _LibpqLine:
+    """libpq sends and receives; a program waits for it as it waits for a socket."""
+
+    transport = Transport.LIBPQ
+
+    def __init__(self, facts: _Facts) -> None:
+        self._facts = facts
 
     def close(self) -> None:
-        """Nothing of its own to close."""
+        """Nothing was opened."""
 
     def lost(self, why: OSError) -> Stopped:
         return Stopped(CONNECTION_LOST, one_line(str(why)), lost=True)
 
-    def emit(self, statements: Sequence[Statement]) -> list[str]:
-        exchange = _LibpqExchange(self._pgconn, statements, self._prepared, self._path)
-        exchange.see = self._see
-        if self._protocol is model.Protocol.SIMPLE:
-            exchange.in_text()
-        number = len(self._made)
-        self._made[f"x{number}"] = exchange
-        values = "".join(f"v[{name!r}], " for name in names_of(statements, self._protocol))
-        return [
-            f"x{number}.submit(({values}))",
-            "yield",
-            f"while not x{number}.fetch():",
-            "    yield",
-            f"opened = x{number}.settle(v, opened)",
-        ]
+    def provide(self, trips: Sequence[RoundTrip]) -> Mapping[str, Any]:
+        return {f"x{trip.number}": _LibpqExchange(trip, self._facts) for trip in trips}

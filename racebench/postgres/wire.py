@@ -1,6 +1,6 @@
 """PostgreSQL's wire protocol, version 3, as far as running a script needs it: messages out as bytes, replies in.
 
-Knows no socket and no script: session.py sends and receives, compiling.py says what belongs together. Replies that
+Knows no socket and no script: transport.py sends and receives, the compiler says what belongs together. Replies that
 are the same as last time are recognised by comparing bytes; only others are taken apart.
 Source: PostgreSQL's documentation, "Frontend/Backend Protocol", "Message Formats".
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from racebench.core.anomalies import ANOMALIES, AnomalyKind
 from racebench.core.results import RunResult, Verdict
 
 
@@ -10,29 +11,11 @@ def happened(result: RunResult) -> str:
     counts = result.counts
     if result.verdict is Verdict.UNKNOWN:
         return _unknown(result)
-    parts = []
-    if counts["duplicates"]:
-        parts.append(f"{counts['duplicates']:,} of {counts['rows']:,} rows have a version that another row already has")
-    if counts["missed"]:
-        parts.append(_missed(result))
-    if "redelivered" in result.found:
-        parts.append(f"{counts['redelivered']:,} rows were delivered again")
-    if "violations" in result.found:
-        broken = [witness for witness in result.witnesses if witness.kind == "violations"]
-        parts.append(broken[0].explanation if broken else f"{counts['violations']:,} rows break an invariant")
-    if "refused" in result.found:
-        codes = ", ".join(_told(code, result.messages.get(code, "")) for code in result.errors)
-        parts.append(
-            f"{counts['refused']:,} of {counts['attempts']:,} operations "
-            f"({_percent(counts['refused'], counts['attempts'])}) were refused ({codes})"
-        )
-    if "lost" in result.found:
-        parts.append(f"{counts['lost']:,} acknowledged rows are not there")
-    if "unexpected" in result.found:
-        parts.append(f"{counts['unexpected']:,} operations reported failed are there all the same")
-    if "unnumbered" in result.found:
-        parts.append(f"{counts['unnumbered']:,} rows have no version")
-    parts += [f"{counts[kind]:,} {kind}" for kind in ("gaps", "inversions") if kind in result.found]
+    parts = [
+        _sentence(kind, result)
+        for kind in ANOMALIES.values()
+        if kind.name in result.found or (kind.always_said and counts.get(kind.name))
+    ]
     if result.verdict is Verdict.VALID:
         bound = f"; at most {_rate(result.upper_bound)} of them at 95%" if result.upper_bound else ""
         what = f"{counts['rows']:,} rows" if counts["rows"] else f"{counts['committed']:,} operations"
@@ -43,28 +26,18 @@ def happened(result: RunResult) -> str:
 
 def advice(result: RunResult) -> str:
     """One sentence of what to do about it."""
-    found = set(result.found)
     better = f"`--strategy {result.advice}`" if result.advice and result.advice != result.strategy else None
     if result.verdict is Verdict.UNKNOWN:
         return "Nothing follows from this run; see the notes and run it again."
-    if unseen := [kind for kind in result.expected if kind not in found]:
+    if unseen := [kind for kind in result.expected if kind not in result.found]:
         return (
             f"This strategy is known to allow {_listing(unseen)}, which did not show this time: "
             "raise --workers, --duration, --think or --hold before believing it."
         )
-    if found & {"lost", "unexpected", "unnumbered"}:
-        return "See the witness; what was acknowledged and what is in the table do not agree."
-    if not found:
+    if not result.found:
         return "Load proves nothing for certain; more --duration lowers the bound."
-    if "violations" in found:
-        move = "What was read was no longer true when it was acted on; make the check and the write one step"
-    elif "duplicates" in found:
-        move = "Two sessions read the same maximum before either had committed; make one wait for the other"
-    elif "missed" in found:
-        move = "The numbers are unique but become visible out of order; make writers commit in number order"
-    else:
-        move = "Each refusal is an error your user sees; retry it, or make one session wait for the other"
-    return f"{move}: try {better}." if better else f"{move}."
+    kind = min((ANOMALIES[name] for name in result.found), key=lambda kind: kind.advice_rank)
+    return f"{kind.advice}: try {better}." if better and kind.advises_strategy else f"{kind.advice}."
 
 
 def conditions(result: RunResult) -> str | None:
@@ -102,8 +75,8 @@ def expectation(result: RunResult) -> str:
     return ", as expected" if result.as_expected else ", NOT as expected"
 
 
-def _told(code: str, message: str) -> str:
-    """A code; with its message if it is one of calls.code's for an exception: those say nothing by themselves."""
+def _code(code: str, message: str) -> str:
+    """A SQLSTATE; with its message if it stands for a Python exception (RB…): such a code says nothing by itself."""
     return f"{code}: {message}" if code.startswith("RB") and message else code
 
 
@@ -114,23 +87,29 @@ def _unknown(result: RunResult) -> str:
     return "A consumer did not read to the end, so what it missed is not known."
 
 
-def _missed(result: RunResult) -> str:
-    """Which consumers never saw how many rows; one in full, several by name."""
-    rows = result.counts["rows"]
-    guilty = [(c.name, c.counts["missed"]) for c in result.consumers if c.counts["missed"]]
-    if len(result.consumers) == 1:
-        missed = guilty[0][1]
-        return f"the consumer never saw {missed:,} of {rows:,} committed rows ({_percent(missed, rows)})"
-    listed = ", ".join(f"'{name}' {missed:,} ({_percent(missed, rows)})" for name, missed in guilty)
-    return f"of {rows:,} committed rows {listed} were never seen"
-
-
-_COUNTABLE = frozenset({"duplicates", "violations", "gaps", "inversions"})
+def _sentence(kind: AnomalyKind, result: RunResult) -> str:
+    """The kind's own sentence, filled in with what the run counted."""
+    witnesses = [witness for witness in result.witnesses if witness.kind == kind.name]
+    if kind.witness_says and witnesses:
+        return witnesses[0].explanation
+    count, rows, attempts = result.counts[kind.name], result.counts["rows"], result.counts["attempts"]
+    per_consumer = [(log.name, log.counts[kind.name]) for log in result.consumers if log.counts.get(kind.name)]
+    sentence = kind.sentence_by_consumer if kind.sentence_by_consumer and len(result.consumers) > 1 else kind.sentence
+    return sentence.format(
+        count=f"{count:,}",
+        rows=f"{rows:,}",
+        attempts=f"{attempts:,}",
+        share_of_rows=_percent(count, rows),
+        share_of_attempts=_percent(count, attempts),
+        codes=", ".join(_code(code, result.messages.get(code, "")) for code in result.errors),
+        by_consumer=", ".join(f"'{name}' {number:,} ({_percent(number, rows)})" for name, number in per_consumer),
+    )
 
 
 def counted(kind: str, count: int) -> str:
-    """So many anomalies of a kind: '1 duplicate', '2 duplicates', '1 missed'."""
-    return f"{count:,} {kind.removesuffix('s') if count == 1 and kind in _COUNTABLE else kind}"
+    """So many anomalies of a kind: "1 duplicate", "2 duplicates", "1 missed"."""
+    singular = ANOMALIES[kind].singular if count == 1 else ""
+    return f"{count:,} {singular or kind}"
 
 
 def _listing(words: list[str]) -> str:
@@ -139,7 +118,7 @@ def _listing(words: list[str]) -> str:
 
 def _percent(part: int, whole: int) -> str:
     """A share with two digits."""
-    share = 100 * part / whole
+    share = 100 * part / whole if whole else 0.0
     return f"{share:.0f}%" if share >= 10 else f"{share:.2g}%"
 
 

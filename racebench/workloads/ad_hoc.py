@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from racebench.core.anomalies import Subject, forbidden_by_default
 from racebench.core.errors import UsageProblem
 from racebench.core.model import Call, Origin, Scenario, ScheduleIsolation, Script, SqlFile, Strategy
 from racebench.workloads import callables, scripts
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 
 #: What an application's connections in this process are called on the server. They are not racebench's to end.
 APPLICATION = "racebench application"
-#: What makes a run of the user's own code INVALID.
-FORBIDDEN = ("violations", "refused")
 
 #: Said of a result for which nothing says what must hold.
 NO_INVARIANT = "no --invariant was given, so only errors were looked for"
@@ -194,7 +193,7 @@ def _scenario(
         measures={},
         lines={},
         once=False,
-        forbid=FORBIDDEN,
+        forbid=forbidden_by_default(Subject.OWN_CODE),
         advise=None,
         strategies={strategy.name: strategy for strategy in strategies},
         consumers={},

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from racebench.core.anomalies import ANOMALIES
+from racebench.core.anomalies import ANOMALIES, Subject, forbidden_by_default
 from racebench.core.errors import ScenarioProblem, UsageProblem, suggest
 from racebench.core.model import Consumer, NumberedRows, Numbering, Retry, Scenario, Script, SqlFile, Strategy
 from racebench.workloads import scripts
@@ -161,7 +161,7 @@ class _Manifest:
             },
             once=self.flag("", self.data, "once", default=False),
             explore=self.exploring(),
-            forbid=self.kinds("", self.data, "forbid", ("duplicates", "missed", "lost", "unexpected", "violations")),
+            forbid=self.kinds("", self.data, "forbid", forbidden_by_default(Subject.SCENARIO)),
             advise=self.advise(strategies),
             strategies=strategies,
             consumers={name: self.consumer(name) for name in self.names("consumers", required=False)},

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from histories import SCRATCHES, Op, Poll, Row, all_findings, any_history, good_parts, history, naive_counts
-from racebench.analysis.checkers import CONSUMER_CHECKERS, OPERATION_CHECKERS, ROW_CHECKERS
+from racebench.analysis.checkers import CHECKERS
 from racebench.core.anomalies import ANOMALIES
 from racebench.core.model import Numbering, Outcome
 from racebench.core.results import Finding
@@ -95,8 +95,7 @@ def test_an_operation_acknowledged_at_time_zero_has_ended_all_the_same() -> None
 
 
 def test_every_kind_has_a_checker_a_good_and_a_bad_history() -> None:
-    checked = {*CONSUMER_CHECKERS, *OPERATION_CHECKERS, *ROW_CHECKERS}
-    assert checked == set(ANOMALIES) == set(GOOD) == set(BAD)
+    assert set(CHECKERS) == set(ANOMALIES) == set(GOOD) == set(BAD)
 
 
 @pytest.mark.parametrize("kind", ANOMALIES)

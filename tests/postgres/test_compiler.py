@@ -8,7 +8,7 @@ import pytest
 
 from racebench.core.errors import ScenarioProblem
 from racebench.core.model import Protocol, Statement
-from racebench.postgres.compiler import Exchange, instructions
+from racebench.postgres.compiler.round_trips import Exchange, instructions
 from racebench.workloads import scripts
 
 NAIVE = """BEGIN;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from rich.console import Console
 from conftest import Command
 from histories import Op, Poll, Row, all_findings, history
 from judged import ENVIRONMENT, TWINS, result_of
+from racebench.analysis.checkers import CHECKERS
+from racebench.core.anomalies import ANOMALIES, Evidence, needing
 from racebench.core.model import Outcome, Scenario
 from racebench.core.results import Anomaly, RunResult, Verdict
 from racebench.reports import sentences
@@ -147,3 +150,12 @@ def test_markup_in_names_is_shown_not_run(version_counter: Scenario) -> None:
     assert "[red]x[/red]<script>" in shown(hostile)
     picture = svg.render(document.Document(environment=ENVIRONMENT, created="", runs=(hostile,)), title="<t>&")
     assert "<script>" not in picture
+
+
+def test_the_schema_of_results_names_every_kind_of_anomaly_and_requires_the_count_of_each() -> None:
+    schema = json.loads(document.SCHEMA_FILE.read_text())
+    counts = schema["$defs"]["run"]["properties"]["counts"]
+    per_consumer = schema["$defs"]["consumer"]["properties"]["counts"]
+    assert schema["$defs"]["kind"]["enum"] == list(ANOMALIES)
+    assert set(CHECKERS) <= set(counts["required"])
+    assert set(needing(Evidence.CONSUMER)) <= set(per_consumer["required"])

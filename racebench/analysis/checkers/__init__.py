@@ -1,56 +1,61 @@
-"""One file an anomaly: each is shown a whole History, piece by piece, and reports a Finding.
+"""The checkers, one file a kind of anomaly: each sees a whole History, piece by piece, and returns a Finding.
 
-To add one, add a file and a line here. No formatting. Counts follow the definitions in core.anomalies. What
-concerns a consumer is checked for each consumer's log; what concerns numbers or operations' rows only if the scenario
-has numbered rows. Memory does not grow with the history: what must be kept of it is in scratch space.
+A kind of core.anomalies is counted by the module of its name here; a kind without one is counted by the explorer alone.
+A kind that needs a consumer is checked for each consumer's log, one that needs numbers only where rows are numbered.
+Nothing here formats. Memory does not grow with the history: what must be kept of it is in scratch space.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import pkgutil
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 
 from racebench.analysis.checkers.checker import Checker, ConsumerChecker, Pass
-from racebench.analysis.checkers.duplicates import Duplicates
-from racebench.analysis.checkers.gaps import Gaps
-from racebench.analysis.checkers.inversions import Inversions
-from racebench.analysis.checkers.lost import Lost
-from racebench.analysis.checkers.missed import Missed
-from racebench.analysis.checkers.redelivered import Redelivered
-from racebench.analysis.checkers.refused import Refused
-from racebench.analysis.checkers.unexpected import Unexpected
-from racebench.analysis.checkers.unnumbered import Unnumbered
-from racebench.analysis.checkers.violations import Violations
 from racebench.analysis.checkers.witnesses import Wanted, fetch
-from racebench.analysis.index import Evidence
+from racebench.analysis.index import Index
+from racebench.core.anomalies import ANOMALIES, Evidence
 from racebench.core.results import Finding
 from racebench.history import History
 from racebench.history.spill import Scratch
 
-__all__ = ["CONSUMER_CHECKERS", "OPERATION_CHECKERS", "ROW_CHECKERS", "Checked", "Pass", "check"]
+__all__ = ["CHECKERS", "Checked", "Pass", "check"]
 
-#: About operations and the invariants: for every scenario.
-OPERATION_CHECKERS: Mapping[str, type[Checker]] = {"violations": Violations, "refused": Refused}
-#: About the numbered rows.
-ROW_CHECKERS: Mapping[str, type[Checker]] = {
-    "duplicates": Duplicates,
-    "lost": Lost,
-    "unexpected": Unexpected,
-    "unnumbered": Unnumbered,
-    "gaps": Gaps,
-    "inversions": Inversions,
-}
-#: About what a consumer was given.
-CONSUMER_CHECKERS: Mapping[str, type[ConsumerChecker]] = {"missed": Missed, "redelivered": Redelivered}
+
+def _checkers() -> Iterator[type[Checker]]:
+    """The checker in the module of each kind's name, in the order of the kinds."""
+    modules = {module.name for module in pkgutil.iter_modules(__path__)}
+    for kind in ANOMALIES:
+        name = kind.replace("-", "_")
+        if name in modules:
+            values = vars(import_module(f"{__name__}.{name}")).values()
+            yield next(value for value in values if getattr(value, "kind", None) == kind)
+
+
+CHECKERS: Mapping[str, type[Checker]] = {checker.kind: checker for checker in _checkers()}
+_OF_CONSUMERS = [checker for checker in CHECKERS.values() if issubclass(checker, ConsumerChecker)]
+_OF_HISTORIES = [checker for checker in CHECKERS.values() if not issubclass(checker, ConsumerChecker)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checked:
-    """The findings by kind, zero for what does not apply; `logs` those of each consumer, `delivered` its rows."""
+    """The findings by kind; a kind that the history cannot show has none (count 0, no chances).
+
+    `logs` are the findings of each consumer, `delivered` the number of rows that each was given.
+    """
 
     findings: Mapping[str, Finding]
     logs: tuple[Mapping[str, Finding], ...]
     delivered: tuple[int, ...]
+
+    def counts(self) -> dict[str, int]:
+        """The count of every kind that has a checker; of all consumers together."""
+        per_log = [checker.kind for checker in _OF_CONSUMERS]
+        return {
+            kind: sum(log[kind].count for log in self.logs) if kind in per_log else self.findings[kind].count
+            for kind in CHECKERS
+        }
 
 
 def check(history: History, scratch: Scratch | None = None, also: Sequence[Pass] = ()) -> Checked:
@@ -59,31 +64,29 @@ def check(history: History, scratch: Scratch | None = None, also: Sequence[Pass]
     `also` is shown the rows and the operations in the same passes. Without `scratch`, one is made and deleted.
     """
     if scratch is None:
-        with Scratch() as made:
-            return check(history, made, also)
-    evidence = Evidence(history, scratch)
-    kinds = dict(OPERATION_CHECKERS)
-    if history.rows is not None:
-        kinds |= ROW_CHECKERS
-    checkers = [checker(evidence) for checker in kinds.values()]
-    consumers = [
-        [checker(evidence, number) for checker in CONSUMER_CHECKERS.values()] for number in range(len(history.logs))
+        with Scratch() as temporary:
+            return check(history, temporary, also)
+    index = Index(history, scratch)
+    numbered = history.rows is not None
+    checkers = [
+        checker(index) for checker in _OF_HISTORIES if numbered or Evidence.NUMBERS not in ANOMALIES[checker.kind].needs
     ]
-    everyone: list[Checker] = [*checkers, *(checker for each in consumers for checker in each)]
-    passes: list[Pass] = [*everyone, *also]
-    for rows in evidence.chunks():
-        for each in passes:
-            each.rows(rows)
+    per_log = [[checker(index, number) for checker in _OF_CONSUMERS] for number in range(len(history.logs))]
+    every: list[Checker] = [*checkers, *(checker for of_log in per_log for checker in of_log)]
+    passes: list[Pass] = [*every, *also]
+    for rows in index.chunks():
+        for one in passes:
+            one.rows(rows)
     for operations in history.operations.chunks(scratch.piece):
-        for each in passes:
-            each.operations(operations)
+        for one in passes:
+            one.operations(operations)
     wanted = Wanted()
-    for checker in everyone:
+    for checker in every:
         checker.wants(wanted)
-    found = fetch(wanted, evidence)
-    findings = {kind: Finding(kind=kind, count=0, chances=0) for kind in ROW_CHECKERS}
+    found = fetch(wanted, index)
+    none = {checker.kind: Finding(kind=checker.kind, count=0, chances=0) for checker in _OF_HISTORIES}
     return Checked(
-        findings=findings | {checker.kind: checker.finding(found) for checker in checkers},
-        logs=tuple({checker.kind: checker.finding(found) for checker in each} for each in consumers),
-        delivered=tuple(delivered.rows for delivered in evidence.delivered),
+        findings=none | {checker.kind: checker.finding(found) for checker in checkers},
+        logs=tuple({checker.kind: checker.finding(found) for checker in of_log} for of_log in per_log),
+        delivered=tuple(delivered.rows for delivered in index.delivered),
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import ClassVar, Protocol
 
 from racebench.analysis.checkers.witnesses import Found, Wanted
-from racebench.analysis.index import Evidence, RowChunk
+from racebench.analysis.index import Index, RowChunk
 from racebench.core.results import Finding
 from racebench.history import Chunk
 
@@ -22,13 +22,13 @@ class Pass(Protocol):
 
 
 class Checker:
-    """One kind of anomaly. The evidence is complete when the operations come."""
+    """One kind of anomaly. The index is complete when the operations come."""
 
     kind: ClassVar[str]
 
-    def __init__(self, evidence: Evidence) -> None:
-        self.evidence = evidence
-        self.history = evidence.history
+    def __init__(self, index: Index) -> None:
+        self.index = index
+        self.history = index.history
 
     def rows(self, chunk: RowChunk) -> None:
         """Look at some rows."""
@@ -47,8 +47,8 @@ class Checker:
 class ConsumerChecker(Checker):
     """One kind of anomaly in what one consumer was given; `number` counts the logs from 0."""
 
-    def __init__(self, evidence: Evidence, number: int) -> None:
-        super().__init__(evidence)
+    def __init__(self, index: Index, number: int) -> None:
+        super().__init__(index)
         self.number = number
-        self.log = evidence.history.logs[number]
-        self.delivered = evidence.delivered[number]
+        self.log = index.history.logs[number]
+        self.delivered = index.delivered[number]

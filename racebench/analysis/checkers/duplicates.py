@@ -21,16 +21,16 @@ class Duplicates(Checker):
         wanted.numbers.update(self._numbers())
 
     def finding(self, found: Found) -> Finding:
-        numbered = self.evidence.survey.numbered
+        numbered = self.index.survey.numbered
         return Finding(
             kind=self.kind,
-            count=numbered - self.evidence.numbers.distinct,
+            count=numbered - self.index.numbers.distinct,
             chances=numbered,
             witnesses=tuple(self._witness(found, number) for number in self._numbers()),
         )
 
     def _numbers(self) -> list[tuple[int, int]]:
-        numbers, tenants = self.evidence.numbers, self.evidence.survey.tenants.values
+        numbers, tenants = self.index.numbers, self.index.survey.tenants.values
         chosen = dict.fromkeys([*numbers.repeated(halved=True), *numbers.repeated(halved=False)])
         return [(int(tenants[rank]), version) for rank, version in list(chosen)[:WITNESSES]]
 
@@ -39,7 +39,7 @@ class Duplicates(Checker):
         history, copies = self.history, found.by_number[number]
         shown = copies.pair()
         operations = history.operations_of(shown)
-        log = self.evidence.log(history.logs[0]) if history.logs else None
+        log = self.index.log(history.logs[0]) if history.logs else None
         polls = sorted({poll for row in shown for poll in found.polls[0][row.id]}) if log else []
         tenant, version = number[0], history.version(number[1])
         workers = " and ".join(f"worker {operation['worker']}" for operation in operations)

@@ -26,8 +26,8 @@ class Gaps(Checker):
         if not self._meant:
             return Finding(kind=self.kind, count=0, chances=0)
         witnesses = tuple(self._witness(found, *gap) for gap in self._gaps())
-        unused = self.evidence.dense_numbers.unused
-        return Finding(kind=self.kind, count=unused, chances=self.evidence.survey.numbered, witnesses=witnesses)
+        unused = self.index.dense_numbers.unused
+        return Finding(kind=self.kind, count=unused, chances=self.index.survey.numbered, witnesses=witnesses)
 
     @property
     def _meant(self) -> bool:
@@ -37,9 +37,9 @@ class Gaps(Checker):
         """The tenant (None: the whole table), the number before and the number after."""
         if not self._meant:
             return []
-        tenants = self.evidence.survey.tenants.values
+        tenants = self.index.survey.tenants.values
         together = self.history.numbering is Numbering.TABLE
-        gaps = self.evidence.dense_numbers.gaps()
+        gaps = self.index.dense_numbers.gaps()
         return [(None if together else int(tenants[scope]), before, after) for scope, before, after in gaps]
 
     def _witness(self, found: Found, tenant: int | None, low: int, high: int) -> Anomaly:

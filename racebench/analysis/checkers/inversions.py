@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from racebench.analysis.checkers.checker import Checker
 from racebench.analysis.checkers.witnesses import WITNESSES, Found
-from racebench.analysis.index import Evidence
+from racebench.analysis.index import Index
 from racebench.core.model import Outcome
 from racebench.core.results import Anomaly, Finding
 from racebench.history import Chunk, Operation, Row
@@ -60,9 +60,9 @@ class Inversions(Checker):
 
     kind = "inversions"
 
-    def __init__(self, evidence: Evidence) -> None:
-        super().__init__(evidence)
-        tenants = len(evidence.survey.tenants)
+    def __init__(self, index: Index) -> None:
+        super().__init__(index)
+        tenants = len(index.survey.tenants)
         self._highest = np.full(tenants, NO_VERSION)
         self._highest_at = np.zeros(tenants, np.int64)
         self._carried = _NONE
@@ -71,11 +71,11 @@ class Inversions(Checker):
         self._first: list[tuple[tuple[int, int, int], tuple[int, int, int]]] = []
 
     def operations(self, chunk: Chunk) -> None:
-        version = self.evidence.written.version(chunk)
+        version = self.index.written.version(chunk)
         which = (version != NO_VERSION) & (chunk.outcome == Outcome.OK)
         if not which.any():
             return
-        rank = self.evidence.written.rank(chunk)
+        rank = self.index.written.rank(chunk)
         mine, start = _Pool(chunk.end, version, rank, chunk.position), chunk.start
         if not which.all():
             mine, start = mine[which], start[which]
@@ -167,7 +167,7 @@ class Inversions(Checker):
 
     def _described(self, position: int, version: int, rank: int) -> Any:
         """The operation as its row has it."""
-        tenant = int(self.evidence.survey.tenants.values[rank])
+        tenant = int(self.index.survey.tenants.values[rank])
         operation: Operation = replace(self.history.operations.at(position), tenant=tenant)
         row = Row(id=0, tenant=tenant, version=version, operation=operation.id)
         return self.history.describe_operation(operation, row)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from racebench.analysis.checkers.checker import Checker
 from racebench.analysis.checkers.witnesses import Found, Lowest
-from racebench.analysis.index import Evidence
+from racebench.analysis.index import Index
 from racebench.core.model import Outcome
 from racebench.core.results import Anomaly, Finding
 from racebench.history import Chunk
@@ -18,15 +18,15 @@ class Lost(Checker):
 
     kind = "lost"
 
-    def __init__(self, evidence: Evidence) -> None:
-        super().__init__(evidence)
+    def __init__(self, index: Index) -> None:
+        super().__init__(index)
         self._acknowledged = 0
         self._lost = 0
         self._first = Lowest()
 
     def operations(self, chunk: Chunk) -> None:
         acknowledged = chunk.outcome == Outcome.OK
-        lost = acknowledged & ~self.evidence.written.present(chunk)
+        lost = acknowledged & ~self.index.written.present(chunk)
         self._acknowledged += int(acknowledged.sum())
         if lost.any():
             self._lost += int(lost.sum())

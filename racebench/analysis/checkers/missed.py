@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from racebench.analysis.checkers.checker import ConsumerChecker
 from racebench.analysis.checkers.witnesses import Found, Lowest, Wanted
-from racebench.analysis.index import Evidence, RowChunk
+from racebench.analysis.index import Index, RowChunk
 from racebench.core.results import Anomaly, Finding
 from racebench.history import Log, Row
 from racebench.history.records import NO_VERSION
@@ -30,11 +30,11 @@ class Missed(ConsumerChecker):
 
     kind = "missed"
 
-    def __init__(self, evidence: Evidence, number: int) -> None:
-        super().__init__(evidence, number)
+    def __init__(self, index: Index, number: int) -> None:
+        super().__init__(index, number)
         self._missed = 0
         self._first = Lowest()
-        self._cursors = None if self.log.drained else _highest(evidence.log(self.log), evidence)
+        self._cursors = None if self.log.drained else _highest(index.log(self.log), index)
 
     def rows(self, chunk: RowChunk) -> None:
         missed = chunk.numbered & (chunk.first(self.number) == 0)
@@ -54,15 +54,15 @@ class Missed(ConsumerChecker):
         return Finding(
             kind=self.kind,
             count=self._missed,
-            chances=self.evidence.survey.numbered,
+            chances=self.index.survey.numbered,
             witnesses=tuple(self._witness(found, row) for row in self._first.rows()),
         )
 
     def _passing(self, row: Row) -> int | None:
-        return self.evidence.log(self.log).poll_that_passed(row.tenant, row.version)
+        return self.index.log(self.log).poll_that_passed(row.tenant, row.version)
 
     def _witness(self, found: Found, row: Row) -> Anomaly:
-        history, log = self.history, self.evidence.log(self.log)
+        history, log = self.history, self.index.log(self.log)
         number = self._passing(row)
         shown = [row]
         described: tuple[Mapping[str, Any], ...] = ()
@@ -86,16 +86,16 @@ class Missed(ConsumerChecker):
         )
 
 
-def _highest(log: Log, evidence: Evidence) -> npt.NDArray[np.int64]:
+def _highest(log: Log, index: Index) -> npt.NDArray[np.int64]:
     """The highest cursor of each tenant, by its rank; NO_VERSION, below every number, for none."""
-    tenants = evidence.survey.tenants
+    tenants = index.survey.tenants
     highest = np.full(len(tenants), NO_VERSION)
     if log.ordered and log.after is not None and len(tenants):
-        for at in range(0, len(log.polls), evidence.scratch.piece):
-            theirs = log.polls["tenant"][at : at + evidence.scratch.piece].astype(np.int64)
+        for at in range(0, len(log.polls), index.scratch.piece):
+            theirs = log.polls["tenant"][at : at + index.scratch.piece].astype(np.int64)
             rank = tenants.rank(theirs)
             known = tenants.values[rank] == theirs
-            np.maximum.at(highest, rank[known], log.after[at : at + evidence.scratch.piece][known])
+            np.maximum.at(highest, rank[known], log.after[at : at + index.scratch.piece][known])
             release(log.polls)
             release(log.after)
     return highest

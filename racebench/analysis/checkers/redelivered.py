@@ -24,7 +24,7 @@ class Redelivered(ConsumerChecker):
         return Finding(kind=self.kind, count=count, chances=self.delivered.deliveries, witnesses=witnesses)
 
     def _witness(self, found: Found, identity: int) -> Anomaly:
-        history, log = self.history, self.evidence.log(self.log)
+        history, log = self.history, self.index.log(self.log)
         rows = found.rows([identity])
         polls = found.polls[self.number][identity]
         return Anomaly(

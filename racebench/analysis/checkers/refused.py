@@ -13,7 +13,7 @@ import numpy as np
 
 from racebench.analysis.checkers.checker import Checker
 from racebench.analysis.checkers.witnesses import Found, Lowest, Wanted
-from racebench.analysis.index import Evidence
+from racebench.analysis.index import Index
 from racebench.core.model import Outcome
 from racebench.core.results import Anomaly, Finding
 from racebench.history import Chunk, Operation
@@ -38,8 +38,8 @@ class Refused(Checker):
 
     kind = "refused"
 
-    def __init__(self, evidence: Evidence) -> None:
-        super().__init__(evidence)
+    def __init__(self, index: Index) -> None:
+        super().__init__(index)
         self._refused = 0
         self._first = Lowest()
 

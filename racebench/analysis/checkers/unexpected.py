@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from racebench.analysis.checkers.checker import Checker
 from racebench.analysis.checkers.witnesses import Found, Lowest, Wanted
-from racebench.analysis.index import Evidence
+from racebench.analysis.index import Index
 from racebench.core.model import Outcome
 from racebench.core.results import Anomaly, Finding
 from racebench.history import Chunk
@@ -20,8 +20,8 @@ class Unexpected(Checker):
 
     kind = "unexpected"
 
-    def __init__(self, evidence: Evidence) -> None:
-        super().__init__(evidence)
+    def __init__(self, index: Index) -> None:
+        super().__init__(index)
         self._failed = 0
         self._present = 0
         self._first = Lowest()
@@ -31,7 +31,7 @@ class Unexpected(Checker):
         count = int(failed.sum())
         self._failed += count
         if count:
-            present = failed & self.evidence.written.present(chunk)
+            present = failed & self.index.written.present(chunk)
             self._present += int(present.sum())
             self._first.add(chunk.position[present], chunk.position[present])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from racebench.analysis.checkers.checker import Checker
 from racebench.analysis.checkers.witnesses import Found, Lowest
-from racebench.analysis.index import Evidence, RowChunk
+from racebench.analysis.index import Index, RowChunk
 from racebench.core.results import Anomaly, Finding
 
 
@@ -13,8 +13,8 @@ class Unnumbered(Checker):
 
     kind = "unnumbered"
 
-    def __init__(self, evidence: Evidence) -> None:
-        super().__init__(evidence)
+    def __init__(self, index: Index) -> None:
+        super().__init__(index)
         self._first = Lowest()
 
     def rows(self, chunk: RowChunk) -> None:
@@ -23,7 +23,7 @@ class Unnumbered(Checker):
             self._first.add(chunk.id[without], chunk.records[without])
 
     def finding(self, found: Found) -> Finding:  # noqa: ARG002 - its rows are known
-        survey = self.evidence.survey
+        survey = self.index.survey
         witnesses = tuple(
             Anomaly(
                 kind=self.kind,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from racebench.analysis.index import Evidence
+from racebench.analysis.index import Index
 from racebench.history.logs import is_one_of
 from racebench.history.rows import Row, described
 from racebench.history.spill import pieces
@@ -101,7 +101,7 @@ class Found:
         return [row for identity in ids for row in self.by_id.get(identity, ())]
 
 
-def fetch(wanted: Wanted, evidence: Evidence) -> Found:
+def fetch(wanted: Wanted, index: Index) -> Found:
     """Find everything asked for: one pass over the rows, then one over each log that is asked about."""
     found = Found({}, {}, {number: Copies() for number in wanted.numbers}, {})
     ids, operations, versions = (
@@ -109,20 +109,20 @@ def fetch(wanted: Wanted, evidence: Evidence) -> Found:
         for each in (wanted.ids, wanted.operations, {version for _, version in wanted.numbers})
     )
     if len(ids) or len(operations) or len(versions):
-        for records in pieces(evidence.history.table, evidence.scratch.piece):
+        for records in pieces(index.history.table, index.scratch.piece):
             _collect(found.by_id, "id", ids, records)
             _collect(found.by_operation, "operation", operations, records)
             mine = np.array(records[np.flatnonzero(is_one_of(records["version"], versions))])
             if len(mine):
-                _count(found.by_number, mine, evidence)
+                _count(found.by_number, mine, index)
     for rows in (*found.by_id.values(), *found.by_operation.values()):
         rows.sort()
     # After the rows: polls are also asked for by checkers that know only now which rows they show.
     for copies in found.by_number.values():
-        if copies.count > 1 and evidence.delivered:
+        if copies.count > 1 and index.delivered:
             wanted.polls.setdefault(0, set()).update(row.id for row in copies.pair())
     for number, identities in wanted.polls.items():
-        found.polls[number] = evidence.history.logs[number].polls_that_delivered(identities)
+        found.polls[number] = index.history.logs[number].polls_that_delivered(identities)
     return found
 
 
@@ -131,8 +131,8 @@ def _collect(found: dict[int, list[Row]], name: str, wanted: Array, records: Arr
         found.setdefault(getattr(row, name), []).append(row)
 
 
-def _count(found: dict[tuple[int | None, int], Copies], records: Array, evidence: Evidence) -> None:
-    seen = evidence.chunk(records).first(0) != 0 if evidence.delivered else np.zeros(len(records), bool)
+def _count(found: dict[tuple[int | None, int], Copies], records: Array, index: Index) -> None:
+    seen = index.chunk(records).first(0) != 0 if index.delivered else np.zeros(len(records), bool)
     for (tenant, version), copies in found.items():
         which = records["version"] == version
         if tenant is not None:

@@ -23,12 +23,12 @@ from racebench.core.model import Numbering
 from racebench.history import History, Log
 from racebench.history.spill import Scratch, pieces
 
-__all__ = ["Evidence", "RowChunk"]
+__all__ = ["Index", "RowChunk"]
 
 Array = npt.NDArray[Any]
 
 
-class Evidence:
+class Index:
     """Built in order: the survey and the deliveries at once, the rest while `chunks` is read."""
 
     def __init__(self, history: History, scratch: Scratch) -> None:
@@ -52,7 +52,7 @@ class Evidence:
         )
 
     def chunks(self) -> Iterator[RowChunk]:
-        """The rows, a piece at a time, in the order of the table's pages; afterwards the evidence is complete."""
+        """The rows, a piece at a time, in the order of the table's pages; afterwards the index is complete."""
         for records in pieces(self.history.table, self.scratch.piece):
             chunk = self.chunk(records)
             self.written.add(chunk)

@@ -8,11 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-#: Kinds of anomalies, the most telling first.
-TELLING = (
-    *("duplicates", "missed", "redelivered", "lost", "unexpected", "unnumbered", "violations", "refused"),
-    *("inversions", "gaps"),
-)
+from racebench.core.anomalies import by_witness
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,4 +91,4 @@ class Excerpt:
     @property
     def first(self) -> Mark | None:
         """The mark to begin with: the earliest of the most telling kind."""
-        return min(self.marks, key=lambda mark: TELLING.index(mark.kind), default=None)
+        return min(self.marks, key=lambda mark: by_witness(mark.kind), default=None)

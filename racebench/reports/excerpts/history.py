@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from racebench.analysis.checkers.refused import is_refusal
-from racebench.analysis.index import Evidence
+from racebench.analysis.index import Index
 from racebench.core.results import Anomaly, RunResult
 from racebench.history import History, Log
 from racebench.history.logs import is_one_of
@@ -91,8 +91,8 @@ class _Cutting:
         self, history: History, result: RunResult, scratch: Scratch, identities: list[int], cuts: list[Cut], most: int
     ) -> None:
         self.history, self.result, self.cuts, self.most = history, result, cuts, most
-        self.evidence = Evidence(history, scratch)
-        self.logs = [self.evidence.log(log) for log in history.logs]
+        self.index = Index(history, scratch)
+        self.logs = [self.index.log(log) for log in history.logs]
         self.known = self._look_up(np.array(identities, np.int64), scratch)
         bars = [self._bar(identity) for identity in identities]
         self.bars = sorted(bars, key=lambda bar: (bar.start_us, bar.operation))

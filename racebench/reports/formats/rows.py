@@ -7,14 +7,11 @@ import io
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from racebench.core.anomalies import ANOMALIES
 from racebench.core.results import RunResult
 from racebench.reports.results.document import Document
 
-_COUNTS = (
-    *("attempts", "committed", "failed", "rolled_back", "unknown", "retries", "rows"),
-    *("duplicates", "missed", "redelivered", "lost", "unexpected", "violations", "refused", "unnumbered"),
-    *("gaps", "inversions"),
-)
+_COUNTS = ("attempts", "committed", "failed", "rolled_back", "unknown", "retries", "rows", *ANOMALIES)
 _LATENCIES = ("p50", "p90", "p99", "p999", "max")
 
 #: Column: its value in a run. New columns come at the end.
@@ -41,7 +38,7 @@ _COLUMNS: Mapping[str, Callable[[Document, RunResult], Any]] = {
     "seconds": lambda _, run: run.seconds,
     "throughput_per_s": lambda _, run: run.throughput_per_s,
     **{f"{name}_us": lambda _, run, name=name: run.latency_us.get(name) for name in _LATENCIES},  # type: ignore[misc]
-    **{name: lambda _, run, name=name: run.counts[name] for name in _COUNTS},  # type: ignore[misc]
+    **{name: lambda _, run, name=name: run.counts.get(name) for name in _COUNTS},  # type: ignore[misc]
 }
 
 COLUMNS = tuple(_COLUMNS)

@@ -8,6 +8,7 @@ from typing import Any
 
 from racebench.analysis.comparison import Compared
 from racebench.analysis.statistics import Estimate
+from racebench.core.anomalies import ANOMALIES
 from racebench.core.results import RunResult
 from racebench.reports.formats.cases import names, server_of
 from racebench.reports.results.document import Document
@@ -40,8 +41,7 @@ def _of_strategy(document: Document, one: Compared) -> Iterator[dict[str, Any]]:
             ms = Estimate(value=us.value / 1e3, low=us.low / 1e3, high=us.high / 1e3)
             yield _of_comparison(document, one, percentile, "ms", ms.value, ms)
     for kind in document.runs[0].forbidden:
-        unit = "rows" if kind != "refused" else "operations"
-        yield _of_comparison(document, one, kind, unit, one.counts[kind], None)
+        yield _of_comparison(document, one, kind, ANOMALIES[kind].unit, one.counts[kind], None)
 
 
 def _of_comparison(
@@ -62,7 +62,7 @@ def _of_run(document: Document, run: RunResult, name: str) -> Iterator[dict[str,
         if us is not None:
             yield _entry(document, run, f"{name}: {percentile}", "ms", us / 1e3)
     for kind in run.forbidden:
-        yield _entry(document, run, f"{name}: {kind}", "rows" if kind != "refused" else "operations", run.counts[kind])
+        yield _entry(document, run, f"{name}: {kind}", ANOMALIES[kind].unit, run.counts[kind])
 
 
 def _named(document: Document) -> Iterator[tuple[RunResult, str]]:

@@ -12,7 +12,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from racebench.analysis.offline import CheckResult
-from racebench.core.anomalies import ANOMALIES
+from racebench.core.anomalies import ANOMALIES, TableKind, of_table
 from racebench.reports.results.document import published
 from racebench.reports.sentences import counted
 from racebench.reports.terminal import timeline
@@ -20,13 +20,6 @@ from racebench.reports.terminal.tables import amount, blank_table, verdict_text
 
 SCHEMA_VERSION = 1
 
-_KINDS = {
-    "duplicates": "dupli-\ncates",
-    "missed": "missed",
-    "lost": "lost",
-    "gaps": "gaps",
-    "inversions": "inver-\nsions",
-}
 _WIDEST = 16
 _LATE = ("p50", "p99", "max")
 
@@ -39,14 +32,15 @@ def show(console: Console, results: Sequence[CheckResult]) -> None:
 
 def render(results: Sequence[CheckResult], *, width: int, ascii_only: bool = False) -> Iterator[RenderableType]:
     """Yield the parts of the report, top to bottom."""
-    middle = ("opera-\ntions", "com-\nmitted", "rows", *_KINDS.values(), "refused")
+    kinds = (*of_table(TableKind.CHECK, numbered=True), *of_table(TableKind.CHECK, numbered=False))
+    middle = ("opera-\ntions", "com-\nmitted", "rows", *(kind.head for kind in kinds))
     made = blank_table(("history",), middle, ("verdict",), ascii_only=ascii_only)
     for result in results:
         counts, forbidden = result.counts, result.about.forbidden
         made.add_row(
             Text(_label(result)),
             *(amount(counts[name] or 0) for name in ("attempts", "committed", "rows")),
-            *(_optional(counts[kind], bad=kind in forbidden) for kind in (*_KINDS, "refused")),
+            *(_optional(counts[kind.name], bad=kind.name in forbidden) for kind in kinds),
             verdict_text(result.verdict),
         )
     yield made

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from racebench.analysis.comparison import Compared, Comparison, Judgement
 from racebench.analysis.statistics import Estimate
+from racebench.core.anomalies import ANOMALIES, TableKind, of_table
 from racebench.core.results import RunResult, Verdict
 from racebench.reports import limits, sentences
 from racebench.reports.formats.literal import literal
@@ -57,9 +58,10 @@ def _how_far(comparison: Comparison) -> str:
 
 
 def _kinds(runs: Sequence[RunResult]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The anomalies that get a column, and those that the scenario forbids."""
+    """The anomalies that have a column, and those that the scenario forbids."""
     numbered = any(result.counts["rows"] or result.consumers for result in runs)
-    return ("duplicates", "missed") if numbered else ("violations",), runs[0].forbidden if runs else ()
+    kinds = tuple(kind.name for kind in of_table(TableKind.COMPARISON, numbered=numbered))
+    return kinds, runs[0].forbidden if runs else ()
 
 
 def _table(
@@ -72,10 +74,9 @@ def _table(
     ascii_only: bool,
 ) -> Table:
     """One line a strategy: whether it is right, then its speed beside the reference, then its latencies and counts."""
-    heads = {"duplicates": "dupli-\ncates", "missed": "missed", "violations": "viola-\ntions"}
     right: tuple[str, ...] = ("commits\nper s", "to refe-\nrence", "interval") if speed else ()
     if counts:
-        right += ("p50/p99\nms", "com-\nmitted", *(heads[kind] for kind in kinds), "errors", "retries")
+        right += ("p50/p99\nms", "com-\nmitted", *(ANOMALIES[kind].head for kind in kinds), "errors", "retries")
     left = ("strategy", "verdict", "judged") if speed else ("strategy", "verdict")
     made = blank_table(left, right, (), ascii_only=ascii_only)
     for one in comparison.strategies:

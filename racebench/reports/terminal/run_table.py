@@ -10,6 +10,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from racebench.core.anomalies import ANOMALIES, Evidence, TableKind, by_witness, needing, of_table
 from racebench.core.model import Protocol
 from racebench.core.results import Anomaly, RunResult
 from racebench.reports import limits, sentences
@@ -18,9 +19,6 @@ from racebench.reports.terminal import comparison_table, timeline
 from racebench.reports.terminal.tables import amount, blank_table, verdict_text
 
 _SPOKEN = 4  # runs that get a paragraph each; of more, only those that surprise
-_WITNESS_ORDER = (
-    *("duplicates", "missed", "redelivered", "lost", "unexpected", "unnumbered", "violations", "refused"),
-)
 
 
 def show(console: Console, document: Document) -> None:
@@ -63,9 +61,9 @@ def render(document: Document, *, width: int, ascii_only: bool = False) -> Itera
 def table(results: Sequence[RunResult], *, ascii_only: bool = False) -> Table:
     """One line a strategy, within 80 columns. What can go wrong depends on whether the scenario numbers rows."""
     numbered = any(result.counts["rows"] or result.consumers for result in results)
-    kinds = ("duplicates", "missed", "gaps") if numbered else ("violations",)
-    heads = {"duplicates": "dupli-\ncates", "missed": "missed", "gaps": "gaps", "violations": "viola-\ntions"}
-    middle = ("commits\nper s", "p50/p99\nms", "com-\nmitted", *(heads[kind] for kind in kinds), "errors", "retries")
+    kinds = of_table(TableKind.RUN, numbered=numbered)
+    heads = tuple(kind.head for kind in kinds)
+    middle = ("commits\nper s", "p50/p99\nms", "com-\nmitted", *heads, "errors", "retries")
     made = blank_table(("strategy",), middle, ("verdict",), ascii_only=ascii_only)
     for result in results:
         counts = result.counts
@@ -74,7 +72,7 @@ def table(results: Sequence[RunResult], *, ascii_only: bool = False) -> Table:
             f"{result.throughput_per_s:,.0f}",
             _latency(result.latency_us),
             amount(counts["committed"]),
-            *(amount(counts[kind], bad=kind in result.forbidden) for kind in kinds),
+            *(amount(counts[kind.name], bad=kind.name in result.forbidden) for kind in kinds),
             amount(sum(result.errors.values()), bad=bool(counts["refused"])),
             amount(counts["retries"]),
             verdict_text(result.verdict),
@@ -84,7 +82,9 @@ def table(results: Sequence[RunResult], *, ascii_only: bool = False) -> Table:
 
 def consumer_table(results: Sequence[RunResult], *, ascii_only: bool = False) -> Table:
     """One line a strategy and consumer: what it missed, was given again, and how late rows came."""
-    right = ("deliv-\nered", "missed", "again", "late ms\np50", "\np99", "\nmax", "longest\npoll ms")
+    kinds = [ANOMALIES[name] for name in needing(Evidence.CONSUMER)]
+    heads = tuple(kind.head for kind in kinds)
+    right = ("deliv-\nered", *heads, "late ms\np50", "\np99", "\nmax", "longest\npoll ms")
     left = ("strategy", "consumer") if len(results) > 1 else ("consumer",)
     made = blank_table(left, right, ("verdict",), ascii_only=ascii_only)
     for result in results:
@@ -94,8 +94,7 @@ def consumer_table(results: Sequence[RunResult], *, ascii_only: bool = False) ->
                 *((result.strategy,) if len(results) > 1 else ()),
                 consumer.name,
                 amount(counts["delivered"]),
-                amount(counts["missed"], bad="missed" in result.forbidden),
-                amount(counts["redelivered"], bad="redelivered" in result.forbidden),
+                *(amount(counts[kind.name], bad=kind.name in result.forbidden) for kind in kinds),
                 *(_optional_ms(late[name]) for name in ("p50", "p99", "max")),
                 _optional_ms(consumer.longest_poll_us),
                 verdict_text(consumer.verdict),
@@ -175,10 +174,9 @@ def _paragraph(result: RunResult) -> Iterator[RenderableType]:
 def _witness(results: Sequence[RunResult]) -> tuple[RunResult, Anomaly] | None:
     """The most telling witness: of the first strategy that has one, by kind."""
     for result in results:
-        for kind in _WITNESS_ORDER:
-            for witness in result.witnesses:
-                if witness.kind == kind and kind in result.forbidden:
-                    return result, witness
+        forbidden = [witness for witness in result.witnesses if witness.kind in result.forbidden]
+        if forbidden:
+            return result, min(forbidden, key=lambda witness: by_witness(witness.kind))
     return None
 
 
