@@ -39,7 +39,7 @@ _NO_FIX = "none"
 _POLLS = 2
 _MOST_SESSIONS = 9
 _BUDGET_S = 5.0
-#: Connections beside the sessions: to ask which sessions wait, to prepare, to read the rows, to create and drop the schema.
+#: Connections beside the sessions: to ask which session waits, to prepare, to read rows, to create and drop the schema.
 _EXTRA_CONNECTIONS = 4
 
 
