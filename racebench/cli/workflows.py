@@ -17,6 +17,8 @@ _TEMPLATES = Path(__file__).with_name("templates")
 _GITHUB = Path(".github/workflows/racebench.yml")
 _GITLAB = Path(".gitlab-ci.yml")
 _INCLUDED = Path(".gitlab/racebench.yml")
+#: In the first line of each file, now and in earlier versions.
+_MARK = "`racebench init ci`"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +55,7 @@ def write(folder: Path, subject: SubjectOptions, *, github: bool, gitlab: bool, 
     if gitlab:
         text = _text("gitlab.yml", commands)
         existing = folder / _GITLAB
-        if existing.exists() and not _is_ours(existing, text):
+        if existing.exists() and not _is_ours(existing):
             include = f"add to {_GITLAB}:  include: [{{local: {_INCLUDED}}}]"
             files.append((Written(path=_INCLUDED, next_move=include), text))
         else:
@@ -73,12 +75,13 @@ def _check_root(folder: Path) -> None:
             raise UsageProblem(f"{folder} is inside the repository {above}, where CI would not look; go there first")
 
 
-def _is_ours(path: Path, text: str) -> bool:
-    """Whether an earlier `racebench init ci` wrote a file: it begins with the same line."""
+def _is_ours(path: Path) -> bool:
+    """Whether an earlier `racebench init ci` wrote a file: its first line says so."""
     try:
-        return path.read_text(encoding="utf-8", errors="replace").splitlines()[:1] == text.splitlines()[:1]
+        first_line = next(iter(path.read_text(encoding="utf-8", errors="replace").splitlines()), "")
     except OSError as problem:
         raise UsageProblem(f"{path.name} cannot be read: {problem.strerror}") from None
+    return first_line.startswith("#") and _MARK in first_line
 
 
 def _commands(words: Sequence[str], *, once: bool) -> dict[str, str]:
