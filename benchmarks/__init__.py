@@ -1,5 +1,7 @@
-"""racebench beside its peers: `python -m benchmarks.load`, `detection`, `check`, `start`, `consumer`.
+"""Benchmarks of racebench and comparable programs.
 
-Run from a checkout, after `pip install '.[bench]'`; docs/performance.md says what each measures. Not part of the
+`python -m benchmarks.load`, `detection`, `check`, `start`, `consumer`, `explore`, `frontrun`.
+
+Run from a checkout, after `pip install '.[bench]'`; docs/performance.md describes each. Not part of the
 package and not run by pytest.
 """

@@ -1,7 +1,7 @@
-"""The functions that benchmarks/frontrun.py gives to both explorers, and one exploration of them: a process each.
+"""The functions that benchmarks/frontrun.py explores with both explorers, and one exploration in a process of its own.
 
 `python -m benchmarks.callables SIDE CASE WORKERS` prints a line of JSON: verdict ("right", "wrong", "none"), schedules,
-seconds of the exploration alone (no imports), and a reason for none. DATABASE_URL says where.
+seconds of the exploration without imports, and the reason for "none". DATABASE_URL names the server.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def naive() -> None:
 
 
 def unique_retry() -> None:
-    """MAX() + 1 under a unique index, and again if somebody was faster."""
+    """MAX() + 1 with a unique index, retried after a unique violation."""
     with _connect() as connection:
         while True:
             try:
@@ -57,20 +57,20 @@ def unique_retry() -> None:
 
 
 def advisory() -> None:
-    """MAX() + 1 under a lock."""
+    """MAX() + 1 under an advisory lock."""
     with _connect() as connection:
         connection.execute("SELECT pg_advisory_xact_lock(42)")
         _number(connection)
 
 
 def sequence() -> None:
-    """A number from a sequence."""
+    """Insert a number from a sequence."""
     with _connect() as connection:
         connection.execute("INSERT INTO events (version) VALUES (nextval('versions')) RETURNING id")
 
 
 def reader() -> None:
-    """Deliver what is beyond the last delivered version."""
+    """Deliver the rows above the last delivered version."""
     with _connect(autocommit=True) as connection:
         row = connection.execute("SELECT coalesce(max(version), 0) FROM delivered").fetchone()
         found = connection.execute("SELECT version FROM events WHERE version > %s ORDER BY version", row).fetchall()
@@ -80,7 +80,7 @@ def reader() -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """What is explored, and whether it is race-free."""
+    """A case, and whether it is free of races."""
 
     title: str
     function: Callable[[], None]
@@ -90,7 +90,7 @@ class Case:
     reader: bool = False
 
     def functions(self, workers: int) -> list[Callable[[], None]]:
-        """So many writers, and the reader if there is one."""
+        """The functions for a number of writers, with the reader if the case has one."""
         return [self.function] * workers + [reader] * self.reader
 
 
@@ -104,14 +104,14 @@ CASES = {
 
 def _racebench(case: Case, workers: int) -> dict[str, Any]:
     import racebench
-    import racebench.cli.exploring  # frontrun is imported before its clock starts, too
+    import racebench.exploration.explorer  # as frontrun is imported before its clock starts
 
     with racebench.Bench(os.environ["DATABASE_URL"]) as bench:
         begin = time.perf_counter()
         found = bench.explore(*case.functions(workers), setup=case.schema, invariant=case.invariant, stop_at_first=True)
         seconds = time.perf_counter() - begin
     said = {"VALID": True, "INVALID": False}.get(found.verdict.name)
-    return _judged(case, said, found.run, seconds, "")  # type: ignore[union-attr]  # no schedule was given
+    return _judged(case, said, found.run, seconds, "")
 
 
 def _frontrun(case: Case, workers: int) -> dict[str, Any]:
@@ -140,9 +140,9 @@ def _frontrun(case: Case, workers: int) -> dict[str, Any]:
             workers=[worker(each) for each in case.functions(workers)],
             invariant=holds,
             reproduce_on_failure=0,
-            warn_nondeterministic_sql=False,  # it refuses every case otherwise
+            warn_nondeterministic_sql=False,  # otherwise it refuses every case
         )
-    except Exception as problem:  # noqa: BLE001 - whatever it raises is its answer
+    except Exception as problem:  # noqa: BLE001 - any exception is a result
         return _judged(case, None, 0, time.perf_counter() - begin, f"{type(problem).__name__}: {problem}")
     seconds = time.perf_counter() - begin
     return _judged(case, found.property_holds, found.num_explored, seconds, found.inconclusive_reason or "")
@@ -160,12 +160,12 @@ SIDES: dict[str, Callable[[Case, int], dict[str, Any]]] = {
 
 
 def main() -> None:
-    """One exploration."""
+    """Run one exploration and print its result."""
     side, case, workers = sys.argv[1:]
     made = SIDES[side](CASES[case], int(workers))
     sys.stdout.write(json.dumps(made) + "\n")
     sys.stdout.flush()
-    os._exit(0)  # a thread that frontrun could not end would keep the process
+    os._exit(0)  # a thread that frontrun could not end would keep the process alive
 
 
 if __name__ == "__main__":

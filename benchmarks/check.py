@@ -1,9 +1,9 @@
-"""Checking a run afterwards: rows a second, peak memory and growth, beside DuckDB and plain SQL on the server.
+"""Checking a history: rows a second, peak memory and growth, compared with DuckDB and with SQL on the server.
 
-A synthetic history of each size is written once; every tool then checks it in alternating rounds, each time in a new
-process. racebench reads the files that a run leaves. DuckDB asks the same in SQL of its own database file, into which
-the history was loaded before. The server can be asked only about the table: duplicates, gaps, unnumbered rows.
-Every tool must find exactly the anomalies that were put in.
+A synthetic history of each size is written once. Then every tool checks it in alternating rounds, each time in a new
+process. racebench reads the files of a run. DuckDB runs equivalent SQL on its own database file, into which the history
+was loaded before. The server checks only the table: duplicates, gaps, unnumbered rows. Every tool must find exactly the
+anomalies that the history contains.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ Figures = dict[str, float | None]
 
 
 def _load_duckdb(folder: Path) -> float:
-    """Load a history into a DuckDB database; seconds."""
+    """Load a history into a DuckDB database; return the seconds."""
     import duckdb
 
     begin = time.perf_counter()
@@ -114,7 +114,7 @@ def _sqlstates(status: Any) -> Any:
 
 @contextlib.contextmanager
 def _loaded_table(server: Server, folder: Path) -> Iterator[str]:
-    """The rows in a table on the server, with the indexes of the shipped scenario, analysed; its schema."""
+    """Load the rows into a table on the server, with the shipped indexes, and analyse it; yield its schema."""
     schema = f"benchmark_{secrets.token_hex(6)}"
     try:
         with server.connect(schema) as connection:
@@ -138,7 +138,7 @@ def _loaded_table(server: Server, folder: Path) -> Iterator[str]:
 
 
 def _as_copy(rows: Any) -> bytes:
-    """Rows as COPY's binary format has them."""
+    """Rows in COPY's binary format."""
     tuples = np.empty(len(rows), _TUPLE)
     tuples["fields"] = 4
     for n, name in enumerate(ROW.names or ()):
@@ -148,7 +148,7 @@ def _as_copy(rows: Any) -> bytes:
 
 
 def _in_process(tool: str, folder: Path, operations: int) -> Figures:
-    """Check in a new process: the seconds it says, and the most memory it held."""
+    """Check in a new process; return its seconds and its peak memory."""
     done = run_program([sys.executable, "-m", "benchmarks.checkers", tool, folder])
     said = json.loads(done.stdout)
     _must_agree(tool, said["counts"], synthetic.expected(operations))
@@ -156,7 +156,7 @@ def _in_process(tool: str, folder: Path, operations: int) -> Figures:
 
 
 def _on_server(server: Server, schema: str, operations: int) -> Figures:
-    """Ask the server about its table: seconds, and the most memory of the session's process (workers not counted)."""
+    """Check the table on the server; return seconds and the session's peak memory (without workers)."""
     with server.connect(schema) as connection:
         begin = time.perf_counter()
         found = {kind: int(number) for kind, number in connection.execute(TABLE_QUERY.encode()).fetchall()}
@@ -173,7 +173,7 @@ def _must_agree(tool: str, found: Mapping[str, int], expected: Mapping[str, int]
 
 
 def tables(made: Document) -> list[Table]:
-    """What the cells say: one line a size and tool."""
+    """The table: one line for each size and tool."""
     rows = []
     before: dict[str, Mapping[str, Any]] = {}
     loads = []
@@ -200,16 +200,16 @@ def tables(made: Document) -> list[Table]:
         Table(
             title="Checking a history with a known number of anomalies",
             columns=(
-                *("operations", "tool", "seconds", "operations a second", "peak MB", "time to the size before"),
-                "time to racebench",
+                *("operations", "tool", "seconds", "operations a second", "peak MB", "time / previous size"),
+                "time / racebench",
             ),
             rows=tuple(rows),
             names=2,
             notes=(
-                "racebench reads a run's files and finds witnesses too; DuckDB counts, in SQL, in a database that "
-                f"was loaded before ({'; '.join(loads)}).",
-                "PostgreSQL has the table only and is asked for three of the nine kinds; its memory is the session's "
-                "process, shared buffers that it touched included.",
+                "racebench reads a run's files and also finds witnesses; DuckDB counts, in SQL, in a database "
+                f"that was loaded before ({'; '.join(loads)}).",
+                "PostgreSQL has only the table, and checks three of the nine kinds; its memory is that of the "
+                "session's process, with the shared buffers that it touched.",
             ),
         )
     ]
@@ -222,14 +222,20 @@ def tables(made: Document) -> list[Table]:
     callback=numbers,
     default=",".join(f"1e{len(str(size)) - 1}" for size in SIZES),
     show_default=True,
-    help="Operations, multiples of 10,000.",
+    help="Numbers of operations, multiples of 10,000.",
 )
-@click.option("--largest", is_flag=True, help="1e8 too; takes 20 GB of disk.")
-@click.option("--server-limit", default="1e7", show_default=True, callback=numbers, help="Largest table on the server.")
+@click.option("--largest", is_flag=True, help="Add 1e8 operations; needs 20 GB of disk.")
+@click.option(
+    "--server-limit",
+    default="1e7",
+    show_default=True,
+    callback=numbers,
+    help="Largest number of operations checked on the server.",
+)
 @click.option(
     "--folder",
     type=click.Path(file_okay=False, exists=True, path_type=Path),
-    help="Where to keep the histories for the time.  [default: the system's]",
+    help="Folder for the histories.  [default: the system's]",
 )
 def main(
     *,

@@ -1,7 +1,6 @@
-"""One tool checking a synthetic history once, alone: `python -m benchmarks.checkers racebench FOLDER`.
+"""Check a synthetic history once with one tool: `python -m benchmarks.checkers racebench FOLDER`.
 
-Prints what was found, how long it took, without the imports, and the most memory that the process held, as JSON.
-check.py runs it.
+Prints the anomalies found, the seconds without imports, and the peak memory of the process as JSON. check.py runs it.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ QUERY = (_SCRIPTS / "check.sql").read_text()
 
 
 def with_racebench(folder: Path) -> tuple[float, dict[str, int]]:
-    """Read the files of a run and check them as a run does; seconds and counts."""
+    """Read the files of a run and check them as a run does; return seconds and counts."""
     from racebench.analysis.checkers import check
     from racebench.history import ROW, History, read_operations
     from racebench.history.logs import read_log
@@ -42,7 +41,7 @@ def with_racebench(folder: Path) -> tuple[float, dict[str, int]]:
 
 
 def with_duckdb(folder: Path) -> tuple[float, dict[str, int]]:
-    """Ask the same of a DuckDB database in SQL; seconds and counts."""
+    """Check a DuckDB database with SQL; return seconds and counts."""
     import duckdb
 
     begin = time.perf_counter()
@@ -56,9 +55,9 @@ TOOLS = {"racebench": with_racebench, "duckdb": with_duckdb}
 
 
 def peak_mb(pid: int | str = "self") -> float | None:
-    """The most memory a process has held so far, in MB, by Linux's own account; None for another's elsewhere.
+    """Peak memory of a process in MB, from Linux's /proc; None for another process on other systems.
 
-    Not ru_maxrss where it can be helped: that of a new process begins at what the one that started it held.
+    Not ru_maxrss where /proc exists: in a new process it begins at the memory of the process that started it.
     """
     with contextlib.suppress(OSError):
         if (line := re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())) is not None:

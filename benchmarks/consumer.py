@@ -1,7 +1,7 @@
-"""What the live consumer costs the writers, and what it still sees, by how often it polls.
+"""The cost of a live consumer for the strategy, and the anomalies it still shows, by its poll interval.
 
-In every round each poll interval, and no consumer at all, is run once with the same writers on the same server, in
-alternating order. A consumer that polls rarely costs little and misses little, so an interval is a compromise.
+In every round each poll interval, and no consumer, is run once with the same strategy on the same server, in
+alternating order. A consumer that polls rarely costs little and misses few rows, so the interval is a compromise.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def _name(interval: float | None) -> str:
 
 
 def _measure(server: Server, strategy: str, interval: float | None, workers: int, duration: float) -> dict[str, Any]:
-    """One run: throughput, the share of rows that the consumer missed, and how late it was."""
+    """One run: throughput, the share of rows that the consumer missed, and its lateness."""
     settle(server)
     reader: tuple[str, ...] = ("--consumer", "none")
     if interval is not None:
@@ -56,7 +56,7 @@ def _measure(server: Server, strategy: str, interval: float | None, workers: int
 
 
 def tables(made: Document) -> list[Table]:
-    """What the cells say: one line a strategy and interval."""
+    """The table: one line for each strategy and interval."""
     rows: list[tuple[str, ...]] = []
     slowest: dict[str, float] = {}
     for cell in made["cells"]:
@@ -78,7 +78,7 @@ def tables(made: Document) -> list[Table]:
             )
     return [
         Table(
-            title=f"Writers beside a consumer, {made['parameters']['workers']} workers",
+            title=f"Strategies with a consumer, {made['parameters']['workers']} workers",
             columns=("strategy", "poll interval", "commits a second", "to none", "missed %", "late, µs (median row)"),
             rows=tuple(rows),
             names=2,
@@ -92,7 +92,9 @@ def tables(made: Document) -> list[Table]:
 
 @click.command(help=__doc__.split("\n", 1)[0] if __doc__ else None)
 @options("consumer", rounds=5)
-@click.option("--duration", type=click.FloatRange(0.1), default=1.5, show_default=True, help="Seconds of a run.")
+@click.option(
+    "--duration", type=click.FloatRange(0.1), default=1.5, show_default=True, help="Measurement duration, in seconds."
+)
 @click.option("--workers", type=click.IntRange(1), default=8, show_default=True)
 @click.option("--strategies", callback=words, default=",".join(STRATEGIES), show_default=True)
 @click.option(
@@ -100,7 +102,7 @@ def tables(made: Document) -> list[Table]:
     callback=numbers,
     default=",".join(str(each) for each in INTERVALS if each is not None),
     show_default=True,
-    help="Poll intervals in ms; no consumer is always measured too.",
+    help="Poll intervals, in milliseconds; a run without a consumer is always added.",
 )
 def main(
     *,

@@ -1,11 +1,12 @@
-"""How soon a race happens, and how soon one knows: racebench against pgbench and a query.
+"""Time to the first duplicate, and time to its detection: racebench compared with pgbench and a query.
 
-Both press the naive strategy's script on a fresh schema of the same server, in alternating order. When the first
-duplicate was there is asked of the table both times, by the same query: rows in the order of their ids up to the second
-one of the first pair. Its time since the start is racebench's witness's; for pgbench it is the end of the transaction
-of that position in its --log (by end; it does not say which row a transaction wrote).
-Knowing is another matter: racebench says so when its command ends; pgbench's rate says nothing, so a schema must be
-made, pgbench run, and the table asked (psql). The second table times that, from typing to knowing.
+Both run the naive strategy's script in a new schema of the same server, in alternating order. The same query finds the
+first duplicate in the table: the rows in the order of their ids, up to the second row of the first pair. Its time since
+the start is taken from racebench's witness; for pgbench it is the end of the transaction at that position in its --log
+(by end; the log does not say which row a transaction wrote).
+Detection takes longer: racebench reports the duplicate when its command ends. pgbench reports only a rate, so a schema
+must be created, pgbench run, and the table queried (psql). The second table measures that, from the start of the first
+command.
 """
 
 from __future__ import annotations
@@ -52,14 +53,14 @@ _SCHEMA = "by_hand"
 
 
 def _first_duplicate(server: Server, schema: str) -> tuple[int | None, int | None]:
-    """The operation that wrote the second row of the first pair, and how many rows there were up to it."""
+    """The operation that wrote the second row of the first pair, and the number of rows up to it."""
     with server.connect(schema) as connection:
         row = connection.execute(_FIRST.encode()).fetchone()
     return (None, None) if row is None else (int(row[1]), int(row[2]))
 
 
 def _racebench_finds(server: Server, workers: int, duration: int) -> dict[str, float | None]:
-    """Press with racebench and ask the table it leaves; the time is that of its witness, if it shows that pair."""
+    """Run racebench and query its table; the time is that of the witness, if it shows that pair."""
     load = ("--workers", str(workers), "--duration", str(duration), "--consumer", "none", "--seed", "1")
     ran = racebench_run("--strategy", STRATEGY, *load, "--keep", server=server)
     try:
@@ -72,7 +73,7 @@ def _racebench_finds(server: Server, workers: int, duration: int) -> dict[str, f
 
 
 def _pgbench_finds(server: Server, workers: int, duration: int) -> dict[str, float | None]:
-    """Press with pgbench, ask the table, and look the time up in its log."""
+    """Run pgbench, query the table, and find the time in its log."""
     scenario = catalog.find_scenario(None)
     strategy = scenario.strategies[STRATEGY]
     begin = time.perf_counter()
@@ -108,13 +109,13 @@ def _logged_ms(folder: Path, position: int) -> float:
 
 
 def _racebench_knows(server: Server | None, workers: int, operations: int) -> dict[str, float | None]:
-    """The whole command, for so many operations; its own server if none is given."""
+    """The whole command, with a number of operations; on its own server if `server` is None."""
     ran = racebench_run("--strategy", STRATEGY, "-w", str(workers), "-n", str(operations), server=server)
     return {"seconds": ran.seconds, "found": float(ran.run["counts"]["duplicates"] > 0)}
 
 
 def _pgbench_knows(server: Server, workers: int, operations: int) -> dict[str, float | None]:
-    """What must be typed instead: psql for a schema and its tables, pgbench, psql for the query."""
+    """The commands that do the same: psql for a schema and its tables, pgbench, psql for the query."""
     scenario = catalog.find_scenario(None)
     strategy = scenario.strategies[STRATEGY]
     psql = [str(server.programs / "psql"), "--no-psqlrc", "--quiet", "--tuples-only", "--set=ON_ERROR_STOP=1"]
@@ -135,7 +136,7 @@ def _pgbench_knows(server: Server, workers: int, operations: int) -> dict[str, f
 
 
 def tables(made: Document) -> list[Table]:
-    """What the cells say: when it happened, and when one knew."""
+    """The tables: time to the first duplicate, and time to its detection."""
     finds, knows = [], []
     for cell in made["cells"]:
         for tool, found in cell["finds"].items():
@@ -147,23 +148,23 @@ def tables(made: Document) -> list[Table]:
     given: Mapping[str, Any] = made["parameters"]
     return [
         Table(
-            title=f"The first duplicate of `{STRATEGY}`, pressed for {given['duration_s']} s",
-            columns=("workers", "tool", "rows until it was there", "ms until it was there", "s until one knew"),
+            title=f"The first duplicate of `{STRATEGY}`, load for {given['duration_s']} s",
+            columns=("workers", "tool", "rows to the first duplicate", "ms to the first duplicate", "s to detection"),
             rows=tuple(finds),
             names=2,
             notes=(
-                "Rows and times say how soon the tool makes the race happen; both are asked of the table afterwards.",
-                "One knows when racebench's command ends, and for pgbench when the query after it has been answered.",
+                "Rows and times show how soon the tool produces the race; both come from the table after the run.",
+                "Detected: when racebench's command ends, and for pgbench when the query after it has been answered.",
             ),
         ),
         Table(
-            title=f"From typing the command to knowing, {given['operations']} operations",
-            columns=("workers", "what is typed", "seconds", "rounds that found it"),
+            title=f"From the start of the command to detection, {given['operations']} operations",
+            columns=("workers", "commands", "seconds", "rounds that found it"),
             rows=tuple(knows),
             names=2,
             notes=(
-                "racebench makes a schema, runs a consumer too, judges, shows witnesses and drops the schema again; "
-                "by hand it is psql for the schema, pgbench, psql for the query, typed without a pause.",
+                "racebench creates a schema, also runs a consumer, checks, shows witnesses and drops the schema; "
+                "by hand the commands are psql for the schema, pgbench, and psql for the query, without a pause.",
             ),
         ),
     ]
@@ -171,8 +172,20 @@ def tables(made: Document) -> list[Table]:
 
 @click.command(help=__doc__.split("\n", 1)[0] if __doc__ else None)
 @options("detection", rounds=7)
-@click.option("--duration", type=click.IntRange(1), default=1, show_default=True, help="Whole seconds, as pgbench's.")
-@click.option("--operations", type=click.IntRange(8), default=400, show_default=True, help="Of the second table.")
+@click.option(
+    "--duration",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Duration of a run, in whole seconds, as in pgbench.",
+)
+@click.option(
+    "--operations",
+    type=click.IntRange(8),
+    default=400,
+    show_default=True,
+    help="Number of operations in the second table.",
+)
 @click.option("--workers", callback=numbers, default=",".join(map(str, WORKERS)), show_default=True)
 def main(*, rounds: int, duration: int, operations: int, workers: tuple[int, ...], output: Path) -> None:
     """Measure, print, write."""
@@ -209,7 +222,7 @@ def main(*, rounds: int, duration: int, operations: int, workers: tuple[int, ...
 
 
 def _samples(found: Mapping[str, Sequence[Mapping[str, float | None]]]) -> dict[str, dict[str, Any]]:
-    """Rounds of figures by contestant, as samples of each figure."""
+    """The rounds of each contestant as one sample for each figure."""
     return {name: {what: sample([each[what] for each in of]) for what in of[0]} for name, of in found.items()}
 
 

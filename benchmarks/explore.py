@@ -1,12 +1,12 @@
-"""The explorer beside isolationtester: schedules a second over the same orders on the same server.
+"""The explorer compared with isolationtester: schedules a second, for the same schedules on the same server.
 
 isolationtester cannot pass a value from one statement to the next, so its sessions send the same statements with the
-numbers written in; it is given the orders that can happen, as the explorer found them, because it waits 360 s in one
-that cannot. isolationtester makes and drops the table for every permutation; the explorer makes a schema once, which is
-not counted in its rate but in its time to a verdict, and takes a fresh tenant for every order. On neither side commits
-wait for the disk.
+numbers written in. It gets only the schedules that can happen, as the explorer found them, because it waits 360 s in a
+schedule that cannot. isolationtester creates and drops the table for every permutation. The explorer creates a schema
+once (counted in its time to a verdict, not in its rate), and uses a new tenant for every schedule. Commits wait for the
+disk on neither side.
 
-Then the explorer alone: how soon it has a first witness, and how long a verdict about three sessions takes.
+Then the explorer alone: the time to the first witness, and the time to a verdict for three sessions.
 """
 
 from __future__ import annotations
@@ -34,12 +34,10 @@ from benchmarks.measurement import (
     spread,
 )
 from benchmarks.programs import Server, running_server
-from racebench.analysis.verdicts import expected_kinds
 from racebench.core.target import Target
 from racebench.exploration import explorer
-from racebench.exploration.explorer import Explored
-from racebench.exploration.outcome import ScheduleResult
 from racebench.exploration.request import ExplorationRequest
+from racebench.exploration.result import Exploration
 from racebench.postgres.external import external
 from racebench.workloads import catalog
 
@@ -96,9 +94,11 @@ def _isolationtester() -> Path:
     raise click.ClickException("isolationtester is not installed; install postgresql-server-dev (Debian has it there)")
 
 
-def _explore(target: Target, strategy: str) -> tuple[Explored, list[tuple[int, ...]]]:
-    found = _Keeping(asked=_asked(strategy, reduce=False))
-    return explorer.explore(target, found.asked, found=found), found.orders
+def _explore(target: Target, strategy: str) -> tuple[Exploration, list[tuple[int, ...]]]:
+    schedules: list[tuple[int, ...]] = []
+    asked = _asked(strategy, reduce=False)
+    found = explorer.explore(target, asked, ended=lambda ended: schedules.append(ended.schedule))
+    return found, schedules
 
 
 def _asked(strategy: str, **more: Any) -> ExplorationRequest:
@@ -107,11 +107,11 @@ def _asked(strategy: str, **more: Any) -> ExplorationRequest:
 
 
 def _alone(target: Target, rounds: int, tell: Any) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """The verdicts about three sessions, and naive's first witness with two."""
+    """The verdicts for three sessions, and the first witness of naive with two."""
     scenario = catalog.find_scenario("version-counter")
     seconds: dict[str, list[float]] = {name: [] for name in scenario.strategies}
-    found: dict[str, Explored] = {}
-    first: list[Explored] = []
+    found: dict[str, Exploration] = {}
+    first: list[Exploration] = []
     for number in range(rounds):
         for name in alternating(list(seconds), number):
             tell(f"{name}, three sessions")
@@ -123,7 +123,7 @@ def _alone(target: Target, rounds: int, tell: Any) -> tuple[list[dict[str, Any]]
         {
             "strategy": name,
             "verdict": each.verdict.value,
-            "right": not expected_kinds(each.asked.strategy, [])[0],
+            "right": not each.expected,
             "complete": each.complete,
             "orders": each.run,
             "seconds": sample(seconds[name]),
@@ -131,19 +131,6 @@ def _alone(target: Target, rounds: int, tell: Any) -> tuple[list[dict[str, Any]]
         for name, each in found.items()
     ]
     return three, {"schedules": sample([each.run for each in first]), "seconds": sample([e.seconds for e in first])}
-
-
-class _Keeping(Explored):
-    """Remembers the schedules too."""
-
-    @property
-    def orders(self) -> list[tuple[int, ...]]:
-        """The schedules, as they were run."""
-        return self.__dict__.setdefault("kept", [])
-
-    def add(self, each: ScheduleResult) -> None:
-        self.orders.append(each.schedule)
-        super().add(each)
 
 
 def _rate_of_isolationtester(program: Path, server: Server, spec: Path, count: int) -> float:
@@ -161,7 +148,7 @@ def _rate_of_isolationtester(program: Path, server: Server, spec: Path, count: i
 
 
 def tables(made: Document) -> list[Table]:
-    """What the cells say: one line a strategy."""
+    """The tables: one line for each strategy."""
     rows: list[tuple[str, ...]] = []
     aims: list[str] = []
     for cell in made["cells"]:
@@ -172,8 +159,8 @@ def tables(made: Document) -> list[Table]:
         aims.append(aim(f"`{name}`: schedules a second to isolationtester's", ratio["median"], least=_AIMS[name]))
     return [
         Table(
-            title="Schedules a second, two sessions, every order that can happen",
-            columns=("strategy", "orders", "racebench", "isolationtester", "ratio"),
+            title="Schedules a second, two sessions, every schedule that can happen",
+            columns=("strategy", "schedules", "racebench", "isolationtester", "ratio"),
             rows=tuple(rows),
             names=1,
             notes=(
@@ -192,7 +179,7 @@ def _three(made: Document) -> Table:
     took = [(each["seconds"]["median"], each["right"]) for each in made["three_sessions"]]
     return Table(
         title="Three sessions, reduced: seconds to a verdict",
-        columns=("strategy", "verdict", "orders", "seconds"),
+        columns=("strategy", "verdict", "schedules", "seconds"),
         rows=tuple(
             (f"`{each['strategy']}`", each["verdict"], f"{each['orders']:,}", spread(each["seconds"]))
             for each in made["three_sessions"]
@@ -200,13 +187,13 @@ def _three(made: Document) -> Table:
         names=2,
         notes=(
             aim(
-                "The slowest verdict about a right strategy, s",
+                "Slowest verdict for a right strategy, s",
                 max(seconds for seconds, right in took if right),
                 most=_VERDICT_S,
             ),
-            aim("The slowest of all, s", max(took)[0], most=_LONGEST_S),
+            aim("Slowest verdict, s", max(took)[0], most=_LONGEST_S),
             aim("`naive`, two sessions: schedules to the first witness", first["schedules"]["max"], most=2),
-            aim("`naive`, two sessions: s from connected to the witness", first["seconds"]["median"], most=0.1),
+            aim("`naive`, two sessions: seconds from connecting to the witness", first["seconds"]["median"], most=0.1),
         ),
     )
 
@@ -233,7 +220,7 @@ def main(*, rounds: int, output: Path) -> None:
                         begin = time.perf_counter()
                         found, _ = _explore(target, strategy)
                         verdicts.append(time.perf_counter() - begin)
-                        rates[name].append(found.run / found.seconds)
+                        rates[name].append(found.schedules_per_s)
             cells.append(
                 {
                     "strategy": strategy,

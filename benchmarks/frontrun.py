@@ -1,8 +1,9 @@
-"""The explorer of Python functions beside frontrun's DPOR: the same functions, right verdicts, schedules, seconds.
+"""The explorer of Python functions compared with frontrun's DPOR: right verdicts, schedules, seconds.
 
-Each exploration is a process of its own, with a limit; frontrun's runs under its own command, so that it sees the
-sockets. Seconds are of the exploration alone. Both stop at the first race. The functions are in callables.py.
-frontrun's lock_timeout, its cure for a worker that waits for a lock, does not go with psycopg 3's cursors (0.7.0).
+Each exploration runs in a process of its own, with a time limit. frontrun runs under its own command, so that it sees
+the sockets. The seconds are those of the exploration alone. Both stop at the first race. The functions are in
+callables.py. frontrun's lock_timeout, its option for a worker that waits for a lock, does not work with psycopg 3's
+cursors (0.7.0).
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ def _once(server: Server, side: str, case: str, workers: int) -> dict[str, Any]:
 
 
 def _clear(server: Server) -> None:
-    """End what a side that gave up left on the server."""
+    """End the sessions that an explorer left on the server when it gave up."""
     with server.connect() as connection:
         connection.execute(
             "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
@@ -77,7 +78,7 @@ def _clear(server: Server) -> None:
 
 
 def _said(rounds: list[Mapping[str, Any]]) -> str:
-    """The verdict, if every round had it; else how often each."""
+    """The verdict, if every round had the same; else the count of each."""
     verdicts = [each["verdict"] for each in rounds]
     return ", ".join(
         name if verdicts.count(name) == len(verdicts) else f"{name} {verdicts.count(name)}/{len(verdicts)}"
@@ -87,7 +88,7 @@ def _said(rounds: list[Mapping[str, Any]]) -> str:
 
 
 def tables(made: Document) -> list[Table]:
-    """What the cells say: a line for each case and number of writers."""
+    """The table: one line for each case and number of writers."""
     rows: list[tuple[str, ...]] = []
     notes: list[str] = []
     wrong = 0

@@ -1,4 +1,6 @@
-"""How often intervals of few rounds hold the truth: Student's t beside two bootstraps (docs/decisions/0009-compare.md).
+"""How often intervals from few rounds contain the true value: Student's t and two bootstraps.
+
+See docs/decisions/0009-compare.md.
 
 Simulated: `python -m benchmarks.intervals`.
 """
@@ -56,7 +58,7 @@ def intervals(logs: Logs, drawn: np.random.Generator) -> Iterator[tuple[str, flo
 @click.option("--trials", type=click.IntRange(1), default=4000, show_default=True)
 @click.option("--seed", type=int, default=1, show_default=True)
 def main(trials: int, seed: int) -> None:
-    """Print, for each noise and number of rounds, how often each interval holds the truth, and its mean width."""
+    """Print how often each interval contains the true value, and its mean width, by noise and rounds."""
     drawn = np.random.default_rng(seed)
     for noise, draw in noises(drawn).items():
         for rounds in (5, 7, 10):

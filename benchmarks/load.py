@@ -1,9 +1,9 @@
-"""racebench against pgbench on the same script files: throughput, and the client's own CPU time a transaction.
+"""racebench and pgbench with the same script files: throughput, and the client's CPU time for each transaction.
 
-One cell is a strategy with a number of workers. In every round each contestant presses once, on a fresh schema of its
-own on the same server, in alternating order. pgbench is measured with one thread, two, and one a client, and its best
+One cell is a strategy with a number of workers. In every round each contestant runs once, in a new schema on the
+same server, in alternating order. pgbench is measured with one thread, with two, and with one for each client; its best
 median counts. Recording is on and there is no consumer: the rate is of acknowledged commits.
-pgbench ends a client at its first unique violation, so for `unique` both tools run the strategy's script behind the
+pgbench ends a client at its first unique violation, so for `unique` both tools run the strategy's script after the
 line `\\set tenant :client_id + 1`: no two clients collide.
 """
 
@@ -58,7 +58,7 @@ _AIMS = {"naive": 1.15, "unique": 1.15, "advisory": 1.15, "upsert": 1.05}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """A strategy as both tools are given it: the same script file, the same DDL. `folder` is None if it is shipped."""
+    """A strategy for both tools: the same script file, the same DDL. `folder` is None if it is shipped."""
 
     scenario: Scenario
     strategy: Strategy
@@ -66,13 +66,13 @@ class Work:
 
     @property
     def arguments(self) -> tuple[str, ...]:
-        """What `racebench run` is told."""
+        """The arguments of `racebench run`."""
         return (*(() if self.folder is None else (str(self.folder),)), "--strategy", self.strategy.name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contestant:
-    """One way of doing the work of a cell: a tool, how it sends, and for pgbench its threads."""
+    """One way to run a cell: a tool, its protocol, and for pgbench its threads."""
 
     tool: str
     how: str
@@ -85,7 +85,7 @@ class Contestant:
         return f"{self.tool} {self.how}" + ("" if self.threads is None else f" -j {self.threads}")
 
     def press(self, server: Server, workers: int, duration: int) -> Pressed:
-        """Do the work once, on a fresh schema."""
+        """Run the work once, in a new schema."""
         settle(server)
         if self.tool == "pgbench":
             assert self.threads is not None
@@ -99,7 +99,7 @@ class Contestant:
 
 
 def _works(folder: Path, names: Iterable[str], pipelined: Iterable[str]) -> Mapping[tuple[str, str], Work]:
-    """What there is to do, by strategy and "plain" or "pipeline"; what is not shipped is written as a scenario."""
+    """The work by strategy and "plain" or "pipeline"; what is not shipped is written as a scenario folder."""
     shipped = catalog.find_scenario(None)
     made: dict[tuple[str, str], Work] = {}
     scripts: dict[str, str] = {}
@@ -135,7 +135,7 @@ def _write_scenario(folder: Path, shipped: Scenario, scripts: Mapping[str, str])
 
 
 def _contestants(works: Mapping[tuple[str, str], Work], name: str, workers: int) -> list[Contestant]:
-    """Who takes part in a cell."""
+    """The contestants of a cell."""
     plain, pipeline = works[name, "plain"], works.get((name, "pipeline"))
     threads = sorted({each for each in (1, 2, workers) if each <= workers})
     found = [Contestant(tool="racebench", how="prepared", work=plain)]
@@ -150,7 +150,7 @@ def _contestants(works: Mapping[tuple[str, str], Work], name: str, workers: int)
 def _measure(
     server: Server, cells: Sequence[tuple[str, int, list[Contestant]]], rounds: int, duration: int
 ) -> Iterator[dict[str, Any]]:
-    """Every cell, all of its rounds one after the other."""
+    """Measure every cell, all its rounds one after the other."""
     with progress(rounds * sum(len(contestants) for _, _, contestants in cells)) as tell:
         for name, workers, contestants in cells:
             pressed: dict[str, list[Pressed]] = {contestant.name: [] for contestant in contestants}
@@ -172,7 +172,7 @@ def _measure(
 
 
 def _best(cell: Mapping[str, Any], start: str) -> str | None:
-    """The contestant with the best median throughput among those whose name begins so."""
+    """The contestant with the best median throughput among those whose name begins with a prefix."""
     found = [name for name in cell["contestants"] if name.startswith(start)]
     return max(found, key=lambda name: cell["contestants"][name]["throughput_per_s"]["median"] or 0, default=None)
 
@@ -185,7 +185,7 @@ def _compared(cell: Mapping[str, Any], ours: str, theirs: str | None, what: str)
 
 
 def tables(made: Document) -> list[Table]:
-    """What the cells say: one table for the prepared protocol, one for pipelines."""
+    """One table for the prepared protocol, one for pipelines."""
     cells = made["cells"]
     return [_prepared(cells), *([_pipelined(cells)] if any(_best(cell, "pgbench pipeline") for cell in cells) else [])]
 
@@ -216,14 +216,14 @@ def _prepared(cells: Sequence[Mapping[str, Any]]) -> Table:
         )
     median, threads_median = sample(found), sample(alike)
     return Table(
-        title="Statement by statement (`--protocol prepared`): commits a second, client CPU in µs a transaction",
+        title="One statement at a time (`--protocol prepared`): commits a second, client CPU in µs each",
         columns=(
             "strategy",
             "workers",
             "racebench",
             "pgbench (best threads)",
             "ratio",
-            "to -j N",
+            "ratio to -j N",
             "CPU",
             "pgbench's CPU",
         ),
@@ -232,11 +232,11 @@ def _prepared(cells: Sequence[Mapping[str, Any]]) -> Table:
         notes=(
             aim("Median ratio of all cells", median["median"], least=0.95),
             aim("Least ratio of a cell", median["min"], least=0.88),
-            "To -j N: the ratio to pgbench with a thread for each client, as racebench has a process for each session; "
+            "Ratio to -j N: to pgbench with a thread for each client, as racebench has a process for each session; "
             f"its median is {figure(threads_median['median'])}, the least {figure(threads_median['min'])}.",
-            "`unique`: both run the script behind `\\set tenant :client_id + 1`, since pgbench ends a client at a "
+            "`unique`: both run the script behind `\\set tenant :client_id + 1`, because pgbench ends a client at a "
             "violation.",
-            "CPU: racebench's is its workers' from the common start on, pgbench's its whole process's.",
+            "CPU: of racebench's workers from the common start on, and of the whole pgbench process.",
         ),
     )
 
@@ -282,15 +282,21 @@ def _pipelined(cells: Sequence[Mapping[str, Any]]) -> Table:
             ),
             aim("Median ratio on the same pipeline script", sample(scripts)["median"], least=1.0),
             aim("Least ratio on the same pipeline script", sample(scripts)["min"], least=1.0),
-            "racebench pipelined runs the plain script and sends together what needs no answer; pgbench's are "
-            "written by hand (benchmarks/scripts/), and none may hold a `\\gset`.",
+            "racebench pipelined runs the plain script and sends statements together that need no answer; pgbench's "
+            "are written by hand (benchmarks/scripts/), and none may contain a `\\gset`.",
         ),
     )
 
 
 @click.command(help=__doc__.split("\n", 1)[0] if __doc__ else None)
 @options("load", rounds=5)
-@click.option("--duration", type=click.IntRange(1), default=1, show_default=True, help="Whole seconds, as pgbench's.")
+@click.option(
+    "--duration",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Duration of a run, in whole seconds, as in pgbench.",
+)
 @click.option("--strategies", callback=words, default=",".join(STRATEGIES), show_default=True)
 @click.option("--pipelined", callback=words, default=",".join(PIPELINED), show_default=True, help="'' for none.")
 @click.option("--workers", callback=numbers, default=",".join(map(str, WORKERS)), show_default=True)

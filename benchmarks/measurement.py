@@ -1,8 +1,7 @@
-"""What every benchmark shares: rounds in alternating order, samples with median and spread, documents, tables.
+"""Shared by all benchmarks: rounds in alternating order, samples with median and spread, documents, tables.
 
-A document is what is written as JSON: machine, server, versions, date, options, every round of every cell. Tables are
-made from a document alone, so that docs/performance.md can be made again without measuring. Running programs is
-programs.py's affair.
+A document is written as JSON: machine, server, versions, date, options, every round of every cell. Tables are made from
+a document alone, so that docs/performance.md can be made again without measuring. programs.py runs the programs.
 """
 
 from __future__ import annotations
@@ -37,10 +36,10 @@ Document = Mapping[str, Any]
 
 
 def alternating(contestants: Sequence[_T], number: int) -> list[_T]:
-    """The contestants in the order of a round: every other round backwards, every second turned by one place.
+    """The contestants in the order of a round: every other round reversed, every second round rotated by one place.
 
-    So each comes early and late, before each other one and after it: a machine that warms up or slows down favours
-    nobody. `number` counts rounds from 0.
+    So each contestant runs before every other one as often as after it, and a machine that warms up or slows down
+    favours none. `number` counts rounds from 0.
     """
     turn = number // 2 % max(1, len(contestants))
     turned = [*contestants[turn:], *contestants[:turn]]
@@ -48,9 +47,9 @@ def alternating(contestants: Sequence[_T], number: int) -> list[_T]:
 
 
 def sample(rounds: Sequence[float | None]) -> dict[str, Any]:
-    """One figure of one contestant, as it is saved: every round, and the median, least and greatest of them.
+    """One figure of one contestant as it is saved: every round, and their median, minimum and maximum.
 
-    A round without a figure is None and left out of the three; with no figure at all they are None.
+    A round without a figure is None and ignored; without any figure the three are None.
     """
     known = [value for value in rounds if value is not None]
     return {
@@ -62,7 +61,7 @@ def sample(rounds: Sequence[float | None]) -> dict[str, Any]:
 
 
 def ratios(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any]:
-    """Ours to theirs: the ratio of the medians, and the least and greatest ratio within one round."""
+    """Ratio of two samples: the ratio of the medians, and the minimum and maximum ratio within one round."""
     pairs = zip(ours["rounds"], theirs["rounds"], strict=False)
     each = [a / b if a is not None and b else None for a, b in pairs]
     made = sample(each)
@@ -73,7 +72,7 @@ def ratios(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """A table ready to show: texts only. The first `names` columns are names, the others figures. `notes` follow it."""
+    """A table of texts. The first `names` columns are names, the others figures. `notes` follow it."""
 
     title: str
     columns: tuple[str, ...]
@@ -83,7 +82,7 @@ class Table:
 
 
 def figure(value: float | None) -> str:
-    """A number with three digits that say something; a dash for none."""
+    """A number with three significant digits; a dash for None."""
     if value is None:
         return "–"
     if value == 0 or abs(value) >= 100:
@@ -101,7 +100,7 @@ def spread(values: Mapping[str, Any], show: Callable[[float | None], str] = figu
 
 
 def aim(text: str, value: float | None, *, least: float | None = None, most: float | None = None) -> str:
-    """A line that says what was aimed at, what it became, and whether that is enough."""
+    """A line with the aim, the result, and whether the aim was met."""
     limit = f"at least {figure(least)}" if least is not None else f"at most {figure(most)}"
     if value is None:
         return f"{text}: aim {limit}; not measured."
@@ -118,7 +117,7 @@ def document(
     cells: Sequence[Mapping[str, Any]],
     versions: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Everything a benchmark measured, ready to be written. `server` is what postgres.environment says of it."""
+    """The document of a benchmark. `server`: the description from racebench.postgres.environment."""
     return {
         "benchmark": name,
         "created": now(),
@@ -157,7 +156,7 @@ def _machine() -> dict[str, Any]:
 
 
 def where(made: Document) -> str:
-    """One sentence: when, on what, how often."""
+    """One sentence: date, machine, versions, number of rounds."""
     machine, versions, server = made["machine"], made["versions"], made["server"]
     software = [f"Python {versions['python']}"]
     if server is not None:
@@ -173,7 +172,7 @@ def where(made: Document) -> str:
 
 
 def markdown(made: Document, tables: Sequence[Table]) -> str:
-    """A document's tables as Markdown, after the sentence that says where they were measured."""
+    """A document's tables as Markdown, after the sentence that names the machine."""
     lines = [where(made)]
     for table in tables:
         lines += ["", f"**{table.title}**", ""]
@@ -214,7 +213,7 @@ def finish(made: Document, tables: Sequence[Table], output: Path) -> None:
 
 
 def options(name: str, *, rounds: int) -> Callable[[_Command], _Command]:
-    """The options that every benchmark has: --rounds, and --output, which is the reference unless told otherwise."""
+    """The options of every benchmark: --rounds, and --output, by default the reference file."""
 
     def decorate(command: _Command) -> _Command:
         command = click.option(
@@ -222,7 +221,7 @@ def options(name: str, *, rounds: int) -> Callable[[_Command], _Command]:
             type=click.Path(dir_okay=False, path_type=Path),
             default=REFERENCE / f"{name}.json",
             show_default=f"results/reference/{name}.json",
-            help="Where to write the figures.",
+            help="File to write the figures to.",
         )(command)
         return click.option("--rounds", type=click.IntRange(1), default=rounds, show_default=True)(command)
 
@@ -230,7 +229,7 @@ def options(name: str, *, rounds: int) -> Callable[[_Command], _Command]:
 
 
 def numbers(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[int, ...]:
-    """Parse a list of whole numbers, as 1,2,8."""
+    """Parse a list of integers such as 1,2,8."""
     try:
         return tuple(int(float(part)) for part in value.split(","))
     except ValueError:
@@ -238,13 +237,13 @@ def numbers(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[i
 
 
 def words(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[str, ...]:
-    """Parse a list of names, as naive,advisory."""
+    """Parse a list of names such as naive,advisory."""
     return tuple(part.strip() for part in value.split(",") if part.strip())
 
 
 @contextlib.contextmanager
 def progress(total: int) -> Iterator[Callable[[str], None]]:
-    """Give a function that says on stderr what has been measured, and how much of everything that is."""
+    """Return a function that prints on stderr what has been measured, and the share of the whole."""
     done = 0
 
     def tell(what: str) -> None:

@@ -1,7 +1,7 @@
-"""docs/performance.md made again from the figures in results/reference: `python -m benchmarks.page`.
+"""Make the tables of docs/performance.md from the figures in results/reference: `python -m benchmarks.page`.
 
-Only what is between `<!-- table: NAME -->` and `<!-- end -->` is written; the rest of the page is written by hand.
-`--check` changes nothing and says whether the page is what the figures say. Nothing is measured here.
+Only the text between `<!-- table: NAME -->` and `<!-- end -->` is generated; the rest of the page is written by hand.
+`--check` changes nothing and says whether the page agrees with the figures. Nothing is measured here.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _PLACE = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def render(text: str, folder: Path = REFERENCE) -> str:
-    """The page with every table made from its document in a folder; a table without one says so."""
+    """The page with every table made from its document in a folder; a table without a document says so."""
 
     def fill(place: re.Match[str]) -> str:
         begin, name, end = place.groups()

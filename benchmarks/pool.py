@@ -1,7 +1,7 @@
-"""Worker processes brought up once by a start method, and timed: `python -m benchmarks.pool fork 8`.
+"""Start worker processes once by a start method, and measure the time: `python -m benchmarks.pool fork 8`.
 
-Prints the milliseconds from the pool's beginning until every worker has answered. The workers' imports are what a run
-of racebench needs. Not a benchmark by itself: start.py runs it, anew each time, so that nothing is warm.
+Prints the milliseconds from the creation of the pool until every worker has answered. The workers import the modules
+that a run needs. start.py runs this module in a new process each time, so that no process is warm.
 """
 
 from __future__ import annotations
@@ -12,25 +12,26 @@ import time
 import click
 
 from racebench.load import worker as _imported  # noqa: F401 - what a run has imported before it starts workers
-from racebench.load.executors.processes import Channel, Processes, messages
+from racebench.load.executors import Channel
+from racebench.load.executors.processes import Processes
 
 _PATIENCE_SECONDS = 60.0
 
 
 def answer(_task: object, channel: Channel) -> None:
-    """Say that this worker is up."""
+    """Answer that this worker is ready."""
     channel.send("up")
 
 
 def milliseconds(method: str, count: int) -> float:
-    """Bring up so many workers and return how long it took until the last had answered."""
+    """Start a number of workers; return the time until the last one has answered."""
     begin = time.perf_counter()
     with Processes(method) as processes:
         processes.warm(count)
         waiting = {processes.start(answer, None) for _ in range(count)}
         everyone = list(waiting)
         while waiting:
-            for worker, message in messages(waiting, _PATIENCE_SECONDS):
+            for worker, message in processes.messages(waiting, _PATIENCE_SECONDS):
                 if message != "up":
                     raise click.ClickException(f"a worker said {message!r}")
                 waiting.discard(worker)

@@ -1,6 +1,6 @@
-"""The programs that are measured: an embedded server, pgbench beside it, racebench's own command, any other.
+"""The measured programs: an embedded server, pgbench, racebench's command, and others.
 
-Everything here starts something, waits for it and cleans up after it; what the figures mean is the benchmarks' affair.
+The functions start a program, wait for it and clean up after it. The benchmarks interpret the figures.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from psycopg import sql
 from benchmarks.measurement import ROOT
 from racebench.core.model import Scenario, Strategy
 from racebench.postgres import environment
-from racebench.postgres.embedded import DEFAULT_VERSION, EmbeddedServer, _wheel_programs
+from racebench.postgres.embedded import DEFAULT_VERSION, EmbeddedServer, wheel_programs
 
 #: The values racebench gives a script's variables by default, for `pgbench --define`.
 DEFINED = {"tenant": 1, "operation": 0, "think": 0, "hold": 0}
@@ -33,7 +33,7 @@ DEFINED = {"tenant": 1, "operation": 0, "think": 0, "hold": 0}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
-    """A running server that both sides use. `dsn` is libpq's, `programs` the folder of the same version's clients."""
+    """A running server for all contestants. `dsn`: its libpq DSN. `programs`: the folder of its clients."""
 
     dsn: str
     programs: Path
@@ -46,7 +46,7 @@ class Server:
 
     @property
     def environment(self) -> dict[str, str]:
-        """libpq's variables for this server; no others of the user's reach it."""
+        """libpq's variables for this server; the user's other variables are removed."""
         own = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "RACEBENCH_DSN"))}
         given = psycopg.conninfo.conninfo_to_dict(self.dsn)
         names = {"host": "PGHOST", "port": "PGPORT", "user": "PGUSER", "dbname": "PGDATABASE"}
@@ -55,18 +55,18 @@ class Server:
 
 @contextlib.contextmanager
 def running_server(*, connections: int = 80) -> Iterator[Server]:
-    """An embedded server for the time of a benchmark."""
+    """An embedded server for a benchmark."""
     with EmbeddedServer(connections=connections) as target:
         yield Server(
             dsn=" ".join(f"{name}={value}" for name, value in target.parameters.items()),
-            programs=_wheel_programs(DEFAULT_VERSION),
+            programs=wheel_programs(DEFAULT_VERSION),
             description=environment.describe(target),
         )
 
 
 @contextlib.contextmanager
 def fresh_schema(server: Server, scenario: Scenario, strategy: Strategy) -> Iterator[str]:
-    """A schema with a strategy's DDL, as racebench makes one, dropped afterwards."""
+    """A schema with a strategy's DDL, as racebench creates it; dropped afterwards."""
     schema = f"benchmark_{secrets.token_hex(6)}"
     with server.connect(schema) as connection:
         connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))
@@ -86,14 +86,14 @@ def drop_schema(server: Server, schema: str) -> None:
 
 
 def settle(server: Server) -> None:
-    """Bring the server to the same state before each measurement: nothing dirty, nothing left to vacuum away."""
+    """Bring the server to the same state before each measurement: no dirty pages, nothing to vacuum."""
     with server.connect() as connection:
         connection.execute("CHECKPOINT")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finished:
-    """What a program did: its stdout, seconds on the wall, and seconds on a CPU."""
+    """The result of a program: its stdout, elapsed seconds and CPU seconds."""
 
     stdout: str
     seconds: float
@@ -101,9 +101,9 @@ class Finished:
 
 
 def run_program(command: Sequence[str | Path], *, env: Mapping[str, str] | None = None, cwd: Path = ROOT) -> Finished:
-    """Run a program to its end; the CPU time of what it started and waited for counts as its own.
+    """Run a program to its end; its CPU time includes that of its child processes.
 
-    Raises click.ClickException with what it said if it fails.
+    Raises click.ClickException with its output if it fails.
     """
     said = subprocess.PIPE
     begin = time.perf_counter()
@@ -127,7 +127,7 @@ def run_program(command: Sequence[str | Path], *, env: Mapping[str, str] | None 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pressed:
-    """What a load generator did: transactions committed, a second, and its own CPU time for each (None: not known)."""
+    """Committed transactions, their rate, and the load generator's CPU time for each (None: not known)."""
 
     throughput_per_s: float
     transactions: int
@@ -177,21 +177,21 @@ def pgbench_version(server: Server) -> str:
 
 
 def racebench_command() -> list[str]:
-    """The command a user types: the script beside this interpreter, or the module if it is not installed."""
+    """The racebench command: the script beside this interpreter, or the module if it is not installed."""
     script = Path(sys.executable).with_name("racebench")
     return [str(script)] if script.exists() else [sys.executable, "-m", "racebench"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ran:
-    """One `racebench run`: the run in its JSON document, and seconds from the start of the command to its end."""
+    """One `racebench run`: the run in its JSON document, and the seconds from the start to the end of the command."""
 
     run: Mapping[str, Any]
     seconds: float
 
     @property
     def pressed(self) -> Pressed:
-        """What it pressed; the CPU time is the workers' from the common start on."""
+        """Its result as a load generator; the CPU time is that of the workers from the common start on."""
         committed = int(self.run["counts"]["committed"])
         cpu = (self.run.get("cpu") or {}).get("client_s")
         return Pressed(

@@ -1,8 +1,8 @@
-"""What is waited for: the command itself, the embedded server, the workers, the first operation.
+"""Start times: of the command, the embedded server, the workers, the first operation.
 
-Each group's contestants alternate. The server's peers are initdb and pg_ctl of the same binaries, with the same
-settings, run as the same user in a folder of their own. Cold is the first start on a data directory; the very first
-start on a machine also makes the template that all later ones are copied from.
+The contestants of each group alternate. The server is compared with initdb and pg_ctl of the same binaries, with the
+same settings, run as the same user in another folder. Cold is the first start on a data directory. The first start on a
+machine also creates the template that later data directories are copied from.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ from racebench.postgres.embedded import (
     DEFAULT_VERSION,
     EmbeddedServer,
     _give_to_server_user,
-    _popen,
-    _programs,
     server_folder,
+    server_programs,
+    start_program,
 )
 
 METHODS = ("spawn", "forkserver", "fork")
@@ -57,7 +57,7 @@ Figures = dict[str, float | None]
 
 @contextlib.contextmanager
 def _cache() -> Iterator[Path]:
-    """A cache folder of the benchmark's own that the server's user can get to; it is this process's for the time."""
+    """A cache folder for the benchmark that the server's user can reach; this process uses it meanwhile."""
     before = os.environ.get(_CACHE)
     with tempfile.TemporaryDirectory(prefix="racebench-start-") as folder:
         Path(folder).chmod(0o755)
@@ -71,29 +71,29 @@ def _cache() -> Iterator[Path]:
 
 
 def _forget_template() -> None:
-    """Leave the programs (a copy is made for root only) and nothing else: the next start is a machine's first."""
+    """Keep only the programs (copied for root only): the next start is the first on a machine."""
     for path in [*server_folder(DEFAULT_VERSION).glob("slot-*"), server_folder(DEFAULT_VERSION) / "template"]:
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def _forget_slots() -> None:
-    """Leave the template: the next start is the first of its data directory."""
+    """Keep the template: the next start is the first of its data directory."""
     for path in server_folder(DEFAULT_VERSION).glob("slot-*"):
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def _embedded() -> Figures:
-    """From nothing to a server that takes connections."""
+    """Start an embedded server; return the milliseconds until it accepts connections."""
     begin = time.perf_counter()
     with EmbeddedServer(connections=8):
         return {"ms": (time.perf_counter() - begin) * 1e3}
 
 
 def _postgres(command: Sequence[str], folder: Path) -> float:
-    """Run one of PostgreSQL's programs as the server's user; milliseconds."""
+    """Run one of PostgreSQL's programs as the server's user; return the milliseconds."""
     begin = time.perf_counter()
     with (folder / "said").open("wb") as output:
-        code = _popen(list(command), cwd=folder, output=output).wait()
+        code = start_program(list(command), cwd=folder, output=output).wait()
     if code != 0:
         words = "\n".join(path.read_text() for name in ("said", "log") if (path := folder / name).exists())
         raise click.ClickException(f"{Path(command[0]).name} failed: {words[-1000:]}")
@@ -102,7 +102,7 @@ def _postgres(command: Sequence[str], folder: Path) -> float:
 
 def _by_hand(folder: Path, *, fresh: bool, more: Sequence[str] = ()) -> Figures:
     """(initdb and) pg_ctl -w start, with the embedded server's settings; it is stopped again, which is not counted."""
-    programs = _programs(DEFAULT_VERSION)
+    programs = server_programs(DEFAULT_VERSION)
     data = folder / "data"
     taken = 0.0
     if fresh:
@@ -128,11 +128,11 @@ def _by_hand(folder: Path, *, fresh: bool, more: Sequence[str] = ()) -> Figures:
 
 
 def _servers(rounds: int, tell: Callable[[str], None]) -> dict[str, list[Figures]]:
-    """The embedded server and its peers, each started `rounds` times."""
+    """Start the embedded server and its alternatives `rounds` times each."""
     with _cache(), tempfile.TemporaryDirectory(prefix="racebench-by-hand-") as name:
         folder = Path(name)
         _give_to_server_user(folder)
-        _programs(DEFAULT_VERSION)  # copied now, for root: initdb and pg_ctl are found installed too
+        server_programs(DEFAULT_VERSION)  # copied now, for root: initdb and pg_ctl are found installed too
 
         def first() -> Figures:
             _forget_template()
@@ -156,7 +156,7 @@ def _servers(rounds: int, tell: Callable[[str], None]) -> dict[str, list[Figures
 
 
 def _commands(rounds: int, tell: Callable[[str], None]) -> dict[str, list[Figures]]:
-    """What is typed most often, and the import that it cannot do without."""
+    """The most frequent commands, and the import that they all need."""
     racebench = racebench_command()
     contestants = {
         "python -c 'import click'": [sys.executable, "-c", "import click"],
@@ -178,7 +178,7 @@ def _commands(rounds: int, tell: Callable[[str], None]) -> dict[str, list[Figure
 
 
 def _first_operation() -> Figures:
-    """From the start of `racebench run` to its first operation, on the clock; how far apart its workers began."""
+    """Time from the start of `racebench run` to its first operation, by the clock; spread of the workers' starts."""
     begin = time.time()
     ran = racebench_run(str(_FIRST_OPERATION), "-w", "8", "-n", "80", "--seed", "1", server=None)
     return {
@@ -189,7 +189,7 @@ def _first_operation() -> Figures:
 
 
 def _runs(rounds: int, tell: Callable[[str], None]) -> dict[str, list[Figures]]:
-    """`racebench run` from typing to the first operation."""
+    """`racebench run` from the start of the command to the first operation."""
     with _cache():
 
         def first() -> Figures:
@@ -206,7 +206,7 @@ def _runs(rounds: int, tell: Callable[[str], None]) -> dict[str, list[Figures]]:
 
 
 def _pools(counts: Sequence[int], rounds: int, tell: Callable[[str], None]) -> dict[str, list[Figures]]:
-    """Workers brought up by each start method, each time from a new process."""
+    """Start workers by each start method, each time from a new process."""
 
     def timed(method: str, count: int) -> Callable[[], Figures]:
         command = [sys.executable, "-m", "benchmarks.pool", method, str(count)]
@@ -227,7 +227,7 @@ def _rounds(
 
 
 def _cell(group: str, found: Mapping[str, Sequence[Figures]]) -> dict[str, Any]:
-    """A group as it is saved: every contestant's figures as samples."""
+    """A group as it is saved: the figures of every contestant as samples."""
     return {
         "group": group,
         "contestants": {
@@ -237,7 +237,7 @@ def _cell(group: str, found: Mapping[str, Sequence[Figures]]) -> dict[str, Any]:
 
 
 def tables(made: Document) -> list[Table]:
-    """What the cells say: one table a group."""
+    """One table for each group."""
     groups = {cell["group"]: cell["contestants"] for cell in made["cells"]}
     show = {"commands": _command_table, "servers": _server_table, "runs": _run_table, "pools": _pool_table}
     return [show[name](groups[name]) for name in show if name in groups]
@@ -247,7 +247,7 @@ def _command_table(found: Mapping[str, Any]) -> Table:
     base = found["python -c 'import click'"]
     return Table(
         title="The command",
-        columns=("command", "ms", "to the import", "CPU ms", "to the import"),
+        columns=("command", "ms", "ms / import", "CPU ms", "CPU / import"),
         rows=tuple(
             (
                 f"`{name}`",
@@ -259,7 +259,9 @@ def _command_table(found: Mapping[str, Any]) -> Table:
             for name, of in found.items()
         ),
         notes=(
-            aim("`--help`, to the import", ratios(found["racebench --help"]["ms"], base["ms"])["median"], most=1.3),
+            aim(
+                "`--help`, ratio to the import", ratios(found["racebench --help"]["ms"], base["ms"])["median"], most=1.3
+            ),
         ),
     )
 
@@ -268,12 +270,12 @@ def _server_table(found: Mapping[str, Any]) -> Table:
     cold = ratios(found["embedded, cold"]["ms"], found["initdb + pg_ctl -w start"]["ms"])
     warm = ratios(found["embedded, warm"]["ms"], found["pg_ctl -w start"]["ms"])
     return Table(
-        title="The server, until it takes connections",
+        title="The server, until it accepts connections",
         columns=("how", "ms"),
         rows=tuple((name, spread(of["ms"])) for name, of in found.items()),
         notes=(
-            aim("Cold, to initdb + pg_ctl", cold["median"], most=0.2),
-            aim("Warm, to pg_ctl", warm["median"], most=0.3),
+            aim("Cold, ratio to initdb + pg_ctl", cold["median"], most=0.2),
+            aim("Warm, ratio to pg_ctl", warm["median"], most=0.3),
         ),
     )
 
@@ -281,12 +283,17 @@ def _server_table(found: Mapping[str, Any]) -> Table:
 def _run_table(found: Mapping[str, Any]) -> Table:
     apart = found["warm"]["start_spread_us"]["median"]
     return Table(
-        title="`racebench run` with 8 workers: from typing to the first operation",
-        columns=("server", "ms to the first operation", "ms to the end (80 operations)", "workers' first, µs apart"),
+        title="`racebench run` with 8 workers: from the start to the first operation",
+        columns=(
+            "server",
+            "ms to the first operation",
+            "ms to the end (80 operations)",
+            "spread of the workers' starts, µs",
+        ),
         rows=tuple(
             (name, *(spread(of[what]) for what in ("ms", "whole_ms", "start_spread_us"))) for name, of in found.items()
         ),
-        notes=(aim("First operations of 8 workers, µs apart", apart, most=1000),),
+        notes=(aim("Spread of the starts of 8 workers, µs", apart, most=1000),),
     )
 
 
@@ -307,8 +314,14 @@ def _each(total: float | None, count: int) -> float | None:
 
 @click.command(help=__doc__.split("\n", 1)[0] if __doc__ else None)
 @options("start", rounds=10)
-@click.option("--command-rounds", type=click.IntRange(1), default=40, show_default=True, help="Rounds of --help & co.")
-@click.option("--workers", callback=numbers, default="8,64", show_default=True, help="Worker processes to bring up.")
+@click.option(
+    "--command-rounds",
+    type=click.IntRange(1),
+    default=40,
+    show_default=True,
+    help="Rounds of the short commands, such as --help.",
+)
+@click.option("--workers", callback=numbers, default="8,64", show_default=True, help="Numbers of worker processes.")
 def main(*, rounds: int, command_rounds: int, workers: tuple[int, ...], output: Path) -> None:
     """Measure, print, write."""
     total = 3 * command_rounds + (6 + 3 + len(METHODS) * len(workers)) * rounds

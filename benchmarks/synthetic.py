@@ -1,9 +1,10 @@
-"""A made-up history of any size with a known number of anomalies: 16 tenants, 8 sessions, one consumer.
+"""A synthetic history of any size with a known number of anomalies: 16 tenants, 8 sessions, one consumer.
 
-Files as a run leaves them: `worker-1` … `worker-8` (OPERATION), `rows` (ROW), `deliveries` and `polls`. Written in
-stretches with numpy, so memory does not grow with the size. Everything but the times follows from the operation's
-number, g: blocks of 16 operations write one row for each tenant, in an order that turns from block to block, and of
-each 8 operations every session does one. Every stretch of 10,000 operations holds each kind of anomaly once.
+The files are those of a run: `worker-1` … `worker-8` (OPERATION), `rows` (ROW), `deliveries` and `polls`. They are
+written in stretches with numpy, so memory does not grow with the size. Everything but the times follows from the
+operation's number, g: blocks of 16 operations write one row for each tenant, in an order that rotates from block to
+block; of each 8 operations every session does one. Every stretch of 10,000 operations contains each kind of anomaly
+once.
 """
 
 from __future__ import annotations
@@ -40,12 +41,12 @@ _FOUND = {**dict.fromkeys(_KINDS, 1), "gaps": 4}
 
 
 def expected(operations: int) -> dict[str, int]:
-    """How many of each anomaly a history of so many operations holds."""
+    """The number of each kind of anomaly in a history of that many operations."""
     return {kind: count * (operations // STRETCH) for kind, count in _FOUND.items()}
 
 
 def write(folder: Path, operations: int) -> None:
-    """Write a history of so many operations, a multiple of 10,000, to a folder."""
+    """Write a history of that many operations, a multiple of 10,000, to a folder."""
     stretches, rest = divmod(operations, STRETCH)
     if rest or not stretches:
         raise ValueError(f"{operations} is no multiple of {STRETCH:,}")

@@ -1,7 +1,6 @@
 """racebench reproduces, proves and measures the races that happen when applications number rows.
 
-As a library: `racebench.explore`, `racebench.hammer`, `racebench.check` and `racebench.Bench` (bench.py), loaded when
-they are first used.
+As a library: the names in `__all__`, loaded when they are first used. Their code is in racebench.api.
 """
 
 from __future__ import annotations
@@ -9,17 +8,54 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from racebench.api import Bench, Exploration, Hammering, RaceFound, Replay, check, explore, hammer
-    from racebench.core.errors import RacebenchError
+    from racebench.analysis.offline import CheckResult
+    from racebench.api import (
+        Bench,
+        Exploration,
+        Hammering,
+        RacebenchError,
+        RaceFound,
+        Replay,
+        Search,
+        Verdict,
+        check,
+        explore,
+        hammer,
+        replay,
+    )
+    from racebench.pytest_plugin import Fixture
 
 __version__ = "0.1.0"
 
-__all__ = ["Bench", "Exploration", "Hammering", "RaceFound", "RacebenchError", "Replay", "check", "explore", "hammer"]
+__all__ = [
+    "Bench",
+    "CheckResult",
+    "Exploration",
+    "Fixture",
+    "Hammering",
+    "RaceFound",
+    "RacebenchError",
+    "Replay",
+    "Search",
+    "Verdict",
+    "check",
+    "explore",
+    "hammer",
+    "replay",
+]
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'racebench' has no attribute '{name}'")
+    if name == "Fixture":
+        from racebench import pytest_plugin  # it imports pytest, which only tests need
+
+        return pytest_plugin.Fixture
+    if name == "CheckResult":
+        from racebench.analysis import offline
+
+        return offline.CheckResult
     from racebench import api
 
     return getattr(api, name)

@@ -1,6 +1,6 @@
 """The pytest fixtures: `racebench` explores and hammers, `racebench_dsn` is where an application finds its tables.
 
-    def test_create_order_is_race_free(racebench):
+    def test_create_order_is_race_free(racebench: racebench.Fixture) -> None:
         racebench.explore(create_order, sessions=2, setup=SCHEMA, invariant="SELECT … HAVING count(*) > 1")
         racebench.hammer(create_order, workers=4, seconds=1).assert_clean()
 
@@ -15,13 +15,18 @@ import os
 import signal
 import threading
 import warnings
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
 if TYPE_CHECKING:
+    from typing import Unpack
+
     from racebench.api import Bench, Exploration, Hammering, Replay
+    from racebench.api.options import ExploreOptions, HammerOptions, ReplayOptions, SqlOrCallable, Subject
+
+Result = TypeVar("Result")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -34,47 +39,58 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-#: What holds for the rest of a test.
-_KEPT = ("setup", "invariant")
-
-
-class Racer:
-    """What a test is given: as racebench.api.Bench, but what is found fails the test.
+class Fixture:
+    """What a test is given as `racebench`: as racebench.Bench, but what `explore` and `replay` find fails the test.
 
     A setup and an invariant hold for the rest of the test; where there is no invariant, a warning says so.
     """
 
     def __init__(self, bench: Bench) -> None:
         self._bench = bench
-        self._given: dict[str, Any] = {}
+        self._setup: SqlOrCallable = ()
+        self._invariant: SqlOrCallable | None = None
 
     @property
     def dsn(self) -> str:
         """See Bench.dsn."""
         return self._bench.dsn
 
-    def explore(self, *subjects: Any, **options: Any) -> Exploration | Replay:
-        """Fail unless every order was run and none went wrong, with the shortest witness; see Bench.explore."""
+    def explore(self, *subjects: Subject, **options: Unpack[ExploreOptions]) -> Exploration:
+        """Fail with the shortest witness unless every schedule was run and none goes wrong; see Bench.explore."""
         __tracebackhide__ = True
-        options = self._with_those_before(options)
-        found: Exploration | Replay = _or_fail(lambda: self._bench.explore(*subjects, **options))
-        return found.assert_clean()
+        if options.get("strategy") is None:  # a scenario has its own setup and invariants
+            options["setup"], options["invariant"] = self._definitions(options.get("setup"), options.get("invariant"))
+        return _or_fail(lambda: self._bench.explore(*subjects, **options)).assert_clean()
 
-    def hammer(self, *subjects: Any, **options: Any) -> Hammering:
-        """Press; the result's assert_clean() fails the test. See Bench.hammer."""
+    def replay(self, *subjects: Subject, schedule: str, **options: Unpack[ReplayOptions]) -> Replay:
+        """Fail with what happened if the schedule goes wrong; see Bench.replay."""
         __tracebackhide__ = True
-        options = self._with_those_before(options)
-        pressed: Hammering = _or_fail(lambda: self._bench.hammer(*subjects, **options))
-        return pressed
+        if subjects:
+            options["setup"], options["invariant"] = self._definitions(options.get("setup"), options.get("invariant"))
+        return _or_fail(lambda: self._bench.replay(*subjects, schedule=schedule, **options)).assert_clean()
 
-    def _with_those_before(self, options: dict[str, Any]) -> dict[str, Any]:
-        self._given |= {name: options[name] for name in _KEPT if name in options}
-        if "invariant" not in self._given:
+    def hammer(self, *subjects: Subject, **options: Unpack[HammerOptions]) -> Hammering:
+        """Run under load; the result's assert_clean() fails the test. See Bench.hammer."""
+        __tracebackhide__ = True
+        if options.get("strategy") is None:
+            options["setup"], options["invariant"] = self._definitions(options.get("setup"), options.get("invariant"))
+        return _or_fail(lambda: self._bench.hammer(*subjects, **options))
+
+    def _definitions(
+        self, setup: SqlOrCallable | None, invariant: SqlOrCallable | None
+    ) -> tuple[SqlOrCallable, SqlOrCallable]:
+        """The setup and the invariant of this call: those given, which are kept, or those of a call before."""
+        if setup is not None:
+            self._setup = setup
+        if invariant is not None:
+            self._invariant = invariant
+        if self._invariant is None:
             warnings.warn("racebench: no invariant is given, so only errors are looked for", stacklevel=3)
-        return self._given | options
+            return self._setup, ()
+        return self._setup, self._invariant
 
 
-def _or_fail(ask: Any) -> Any:
+def _or_fail(ask: Callable[[], Result]) -> Result:
     """Fail with one line where racebench has one: nothing of its inside helps."""
     __tracebackhide__ = True
     from racebench.core.errors import RacebenchError
@@ -82,8 +98,8 @@ def _or_fail(ask: Any) -> Any:
     try:
         return ask()
     except RacebenchError as problem:
-        said = "\n".join([str(problem), *getattr(problem, "__notes__", ())])
-    pytest.fail(f"racebench: {said}", pytrace=False)
+        message = "\n".join([str(problem), *getattr(problem, "__notes__", ())])
+    pytest.fail(f"racebench: {message}", pytrace=False)
 
 
 @pytest.fixture(scope="session")
@@ -98,7 +114,7 @@ def racebench_bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
 
 @contextlib.contextmanager
 def _terminable() -> Iterator[None]:
-    """Have SIGTERM end pytest as Ctrl-C does, unless somebody else handles it: the schema is on the user's server."""
+    """Have SIGTERM end pytest as Ctrl-C does, unless it is handled already: the schema is on the user's server."""
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt("SIGTERM")
@@ -116,10 +132,10 @@ def _terminable() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def racebench_dsn(racebench_bench: Bench) -> str:
     """A URI of racebench's schema, in which the application makes its own tables."""
-    return str(_or_fail(lambda: racebench_bench.dsn))
+    return _or_fail(lambda: racebench_bench.dsn)
 
 
 @pytest.fixture
-def racebench(racebench_bench: Bench) -> Racer:
-    """Explore and hammer; see docs/own-code.md."""
-    return Racer(racebench_bench)
+def racebench(racebench_bench: Bench) -> Fixture:
+    """Explore, replay and hammer; see docs/own-code.md."""
+    return Fixture(racebench_bench)

@@ -11,7 +11,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,11 +24,12 @@ from psycopg import sql
 from racebench.core.model import Load, Scenario
 from racebench.core.results import RunResult
 from racebench.core.target import Target
-from racebench.load.driver import Hammer
+from racebench.load.driver import LoadDriver
 from racebench.load.executors.processes import Processes
-from racebench.postgres.embedded import EmbeddedServer, _wheel_programs
+from racebench.postgres.embedded import EmbeddedServer, wheel_programs
 from racebench.postgres.session import connect
 from racebench.workloads import catalog
+from waiting import LIMIT_S, repeat, wait_for
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 Start = Callable[..., subprocess.Popen[str]]
@@ -40,19 +40,46 @@ settings.load_profile("patient")
 RACEBENCH = (sys.executable, "-m", "racebench")
 
 
-@pytest.fixture(scope="session", autouse=True)
-def cache_folder() -> Iterator[Path]:
-    """A cache of the tests' own, so that they start cold and leave nothing."""
+#: A test that uses one of these fixtures, however indirectly, has the mark; others are marked where they are written.
+MARKS = {
+    "server": {"cache_folder", "users_server"},
+    "browser": {"browser"},
+}
+CACHE = pytest.StashKey[Path]()
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Make a cache of the tests' own, so that they start cold and leave nothing."""
     folder = Path(tempfile.mkdtemp(prefix="racebench-tests-"))
     folder.chmod(0o755)  # when run as root, the server runs as nobody and must get there
-    before = os.environ.get("RACEBENCH_CACHE_DIR")
-    os.environ["RACEBENCH_CACHE_DIR"] = str(folder)
+    session.config.stash[CACHE] = folder
     for name in ("RACEBENCH_DSN", "GITHUB_STEP_SUMMARY"):  # the tests' own runs are not what they are about
         os.environ.pop(name, None)
-    yield folder
-    if before is None:
-        del os.environ["RACEBENCH_CACHE_DIR"]
-    shutil.rmtree(folder)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    shutil.rmtree(session.config.stash[CACHE])
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m selects
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        for mark, fixtures in MARKS.items():
+            if isinstance(item, pytest.Function) and fixtures & set(item.fixturenames):
+                item.add_marker(mark)
+
+
+@pytest.hookimpl(tryfirst=True)  # before any fixture
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Give a test with the mark `server` the cache, and any other one in which no embedded server can start."""
+    allowed = item.get_closest_marker("server") is not None
+    folder = item.config.stash[CACHE] if allowed else Path(os.devnull) / "this-test-lacks-the-mark-server"
+    os.environ["RACEBENCH_CACHE_DIR"] = str(folder)
+
+
+@pytest.fixture(scope="session")
+def cache_folder(pytestconfig: pytest.Config) -> Path:
+    return pytestconfig.stash[CACHE]
 
 
 @pytest.fixture(scope="session")
@@ -79,20 +106,44 @@ def version_counter() -> Scenario:
 
 @pytest.fixture
 def hammer(embedded: Target, processes: Processes) -> Callable[..., RunResult]:
-    """Run a strategy of version-counter (or another scenario) on the embedded server; keywords are Load's."""
+    """Run a strategy of version-counter (or another scenario) on the embedded server; keywords are Load's.
 
-    def run(name: str, consumers: str = "cursor", scenario: str = "version-counter", **load: object) -> RunResult:
-        found = catalog.find_scenario(scenario)
-        given = {"workers": 8, "duration_s": None, "operations": 1600, **load}
-        return Hammer(target=embedded, processes=processes).run(
-            found,
-            found.strategies[name],
-            catalog.find_consumers(found, consumers.split()),
-            Load(**given),  # type: ignore[arg-type]
-            lambda _fraction: None,
-        )
+    With `until`, it is run again, by another seed, until the result meets this condition: for what depends on chance.
+    """
+
+    def run(
+        name: str,
+        consumers: str = "cursor",
+        scenario: str = "version-counter",
+        *,
+        until: Callable[[RunResult], bool] = lambda _result: True,
+        **load: object,
+    ) -> RunResult:
+        folder = catalog.find_scenario(scenario)
+
+        def once(seed: int) -> RunResult:
+            options = {"workers": 8, "duration_s": None, "operations": 1600, "seed": seed, **load}
+            return LoadDriver(target=embedded, executor=processes).run(
+                folder,
+                folder.strategies[name],
+                catalog.find_consumers(folder, consumers.split()),
+                Load(**options),  # type: ignore[arg-type]
+                lambda _fraction: None,
+            )
+
+        return repeat(once, until)
 
     return run
+
+
+def shows(*counts: str) -> Callable[[RunResult], bool]:
+    """A condition for `hammer`: each of these was counted at least once."""
+    return lambda result: all(result.counts[name] > 0 for name in counts)
+
+
+def shows_what_is_expected(result: RunResult) -> bool:
+    """A condition for `hammer`: every anomaly that the catalogue expects was found, whatever else was."""
+    return set(result.expected) <= set(result.found)
 
 
 @pytest.fixture
@@ -106,7 +157,7 @@ def racebench(tmp_path: Path) -> Command:
             env={**os.environ, **(env or {})},
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=LIMIT_S,
             **options,  # type: ignore[call-overload]
         )
 
@@ -173,7 +224,7 @@ class UsersServer:
 def _server_programs() -> Path:
     """Debian's PostgreSQL if it is installed (.ci/run sees to that), else the wheel's 16."""
     installed = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
-    return installed[0].parent if installed else _wheel_programs(16)
+    return installed[0].parent if installed else wheel_programs(16)
 
 
 @pytest.fixture(scope="session")
@@ -230,11 +281,3 @@ def _answers(server: UsersServer) -> bool:
     with contextlib.suppress(psycopg.OperationalError), server.connect():
         return True
     return False
-
-
-def wait_for(condition: Callable[[], bool], failure: str, seconds: float = 30.0) -> None:
-    """Wait for a condition with a deadline."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, failure
-        time.sleep(0.01)

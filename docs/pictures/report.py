@@ -1,4 +1,4 @@
-"""Make docs/pictures/report.png: what the README shows of the page, out of results/reference/run.json.
+"""Make docs/pictures/report.png, the README's picture of the report page, from results/reference/run.json.
 
 Needs Chromium and the test extra (`pip install '.[test]'`).
 """
@@ -19,7 +19,7 @@ RUN = PICTURES.parent.parent / "results" / "reference" / "run.json"
 
 
 def main() -> None:
-    """Photograph the page from its first timeline to the end of its scatter."""
+    """Save a screenshot of the page, from its first timeline to the end of its scatter chart."""
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         made = Path(folder) / "report.html"
         made.write_text(page.render([sources.read(RUN)]), encoding="utf-8")

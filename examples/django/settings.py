@@ -1,4 +1,4 @@
-"""As small as settings can be: one application, and the database that DATABASE_URL names."""
+"""Minimal settings: one application, and the database that DATABASE_URL names."""
 
 import os
 from urllib.parse import parse_qsl, unquote, urlsplit

@@ -1,4 +1,4 @@
-"""No two orders have the same number, whoever comes first."""
+"""Two orders never have the same number, whatever the schedule."""
 
 import os
 
@@ -7,7 +7,7 @@ import pytest
 
 @pytest.fixture(scope="session")
 def shop(racebench_dsn):
-    """The application with its tables, imported once it can know where they are."""
+    """The application with its tables, imported after DATABASE_URL is set."""
     os.environ["DJANGO_SETTINGS_MODULE"] = "settings"
     import django
     from django.core.management import call_command
@@ -21,7 +21,7 @@ def shop(racebench_dsn):
     connections.close_all()
 
 
-def twins():
+def duplicates():
     """The numbers that more than one order has."""
     from django.db.models import Count
     from shop.models import Order
@@ -30,9 +30,9 @@ def twins():
 
 
 def test_create_order_is_race_free(racebench, shop):
-    racebench.explore(shop.create_order, sessions=2, invariant=twins)
+    racebench.explore(shop.create_order, sessions=2, invariant=duplicates)
 
 
 def test_create_order_fixed_is_race_free(racebench, shop):
-    racebench.explore(shop.create_order_fixed, sessions=3, invariant=twins)
-    racebench.hammer(shop.create_order_fixed, workers=4, seconds=1, invariant=twins).assert_clean()
+    racebench.explore(shop.create_order_fixed, sessions=3, invariant=duplicates)
+    racebench.hammer(shop.create_order_fixed, workers=4, seconds=1, invariant=duplicates).assert_clean()

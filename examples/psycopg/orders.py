@@ -13,7 +13,7 @@ CREATE TABLE orders (
 
 
 def create_order():
-    """Racy: two requests read the same maximum."""
+    """Wrong: two requests can read the same maximum."""
     with psycopg.connect(os.environ["DATABASE_URL"]) as connection:
         (number,) = connection.execute("SELECT coalesce(max(number), 0) + 1 FROM orders").fetchone()
         connection.execute("INSERT INTO orders (number) VALUES (%s)", [number])
@@ -21,7 +21,7 @@ def create_order():
 
 
 def create_order_fixed():
-    """Right: whoever comes second waits until the first has committed."""
+    """Right: the second session waits until the first has committed."""
     with psycopg.connect(os.environ["DATABASE_URL"]) as connection:
         connection.execute("SELECT pg_advisory_xact_lock(42)")
         (number,) = connection.execute("SELECT coalesce(max(number), 0) + 1 FROM orders").fetchone()

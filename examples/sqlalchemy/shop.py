@@ -5,7 +5,7 @@ import os
 from sqlalchemy import create_engine, func, select, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
-# SQLAlchemy wants to be told which driver: psycopg 3.
+# SQLAlchemy needs the driver in the URL: psycopg 3.
 engine = create_engine(os.environ["DATABASE_URL"].replace("postgresql://", "postgresql+psycopg://", 1))
 
 
@@ -22,13 +22,13 @@ class Order(Base):
 
 
 def create_order():
-    """Racy: two requests read the same maximum."""
+    """Wrong: two requests can read the same maximum."""
     with Session(engine) as session, session.begin():
         _add(session)
 
 
 def create_order_fixed():
-    """Right: whoever comes second waits until the first has committed."""
+    """Right: the second session waits until the first has committed."""
     with Session(engine) as session, session.begin():
         session.execute(text("SELECT pg_advisory_xact_lock(42)"))
         _add(session)

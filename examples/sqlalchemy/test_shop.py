@@ -1,13 +1,13 @@
-"""No two orders have the same number, whoever comes first."""
+"""Two orders never have the same number, whatever the schedule."""
 
 import pytest
 
-TWINS = "SELECT number FROM orders GROUP BY number HAVING count(*) > 1"
+DUPLICATES = "SELECT number FROM orders GROUP BY number HAVING count(*) > 1"
 
 
 @pytest.fixture(scope="session")
 def shop(racebench_dsn):
-    """The application, imported once it can know where its tables are."""
+    """The application, imported after DATABASE_URL is set."""
     import shop
 
     shop.Base.metadata.create_all(shop.engine)
@@ -16,9 +16,9 @@ def shop(racebench_dsn):
 
 
 def test_create_order_is_race_free(racebench, shop):
-    racebench.explore(shop.create_order, sessions=2, invariant=TWINS)
+    racebench.explore(shop.create_order, sessions=2, invariant=DUPLICATES)
 
 
 def test_create_order_fixed_is_race_free(racebench, shop):
-    racebench.explore(shop.create_order_fixed, sessions=3, invariant=TWINS)
-    racebench.hammer(shop.create_order_fixed, workers=4, seconds=1, invariant=TWINS).assert_clean()
+    racebench.explore(shop.create_order_fixed, sessions=3, invariant=DUPLICATES)
+    racebench.hammer(shop.create_order_fixed, workers=4, seconds=1, invariant=DUPLICATES).assert_clean()

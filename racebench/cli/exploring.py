@@ -11,7 +11,6 @@ from typing import Any
 
 import click
 
-from racebench import api
 from racebench.cli.console import application_prints_to_stderr, console, publish
 from racebench.cli.exit_codes import Finding, Gates, exit_code, gates_of
 from racebench.cli.files import ResultFiles, result_files
@@ -23,16 +22,16 @@ from racebench.core.model import Consumer, Scenario
 from racebench.core.signals import interruptible, shielded
 from racebench.core.target import Target
 from racebench.exploration import explorer
-from racebench.exploration.explorer import Explored
 from racebench.exploration.request import ExplorationRequest
+from racebench.exploration.result import Exploration, ExplorationProgress
 from racebench.load.campaign import Progress
 from racebench.postgres import environment
 from racebench.postgres.requirements import for_consumer, for_strategy, refused
 from racebench.postgres.schemas import new_name
+from racebench.reports import exploration_text
 from racebench.reports.results.document import now, write_atomically
 from racebench.reports.results.explorations import Explorations, to_json
 from racebench.reports.terminal import exploration_table, progress
-from racebench.reports.terminal.exploration_table import Reported
 from racebench.workloads import ad_hoc, catalog
 
 #: Connections beside the sessions: to ask who waits for whom, to prepare each schedule, to create and drop the schema.
@@ -113,11 +112,11 @@ class _Record:
     created: str = field(default_factory=now)
     environment: Mapping[str, Any] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
-    results: list[Reported] = field(default_factory=list)
+    results: list[Exploration] = field(default_factory=list)
     complete: bool = False
     saved: Path | None = None
 
-    def add(self, result: Reported, *, complete: bool) -> None:
+    def add(self, result: Exploration, *, complete: bool = False) -> None:
         """Add a result and save the document, so that --json's file and the results folder agree."""
         with shielded():
             self.results.append(result)
@@ -125,7 +124,13 @@ class _Record:
             self.saved = self.request.files.write(to_json(self.document()) + "\n")
 
     def document(self) -> Explorations:
-        return exploration_table.document(self.results, self.environment, self.created, complete=self.complete)
+        """The results so far."""
+        return Explorations(
+            environment=self.environment,
+            created=self.created,
+            explorations=tuple(self.results),
+            complete=self.complete,
+        )
 
 
 def explore(request: Exploring, output: OutputOptions) -> ExitCode:
@@ -140,12 +145,10 @@ def explore(request: Exploring, output: OutputOptions) -> ExitCode:
                 publish(record.document(), output.reports)
                 _print(record, output)
     if output.markdown not in (None, "-"):
-        write_atomically(Path(str(output.markdown)), exploration_table.markdown(record.results))
+        write_atomically(Path(str(output.markdown)), exploration_text.markdown(record.results))
     return exit_code(
         [
-            Finding(
-                forbidden=result.found.asked.scenario.forbid, counts=result.found.counts, verdict=result.found.verdict
-            )
+            Finding(forbidden=result.forbidden, counts=result.counts, verdict=result.verdict)
             for result in record.results
         ],
         request.gates,
@@ -169,21 +172,14 @@ def _run(record: _Record, report_progress: Progress) -> None:
             explorations = tuple(_with_callables(exploration, scenario, schema) for exploration in explorations)
         possible = _possible(record, explorations, target)
         for number, exploration in enumerate(possible):
-            found = Explored(asked=exploration)
+            name, share = exploration.strategy.name, number / len(possible)
 
-            def tell(so_far: Explored, share: float = number / len(possible)) -> None:
-                rate = so_far.run / so_far.seconds if so_far.seconds else 0.0
-                name, anomalous = so_far.asked.strategy.name, so_far.anomalous
-                report_progress(f"{name}: {so_far.run:,} ({rate:,.0f}/s), {anomalous:,} wrong", share)
+            def tell(so_far: ExplorationProgress, name: str = name, share: float = share) -> None:
+                rate = so_far.schedules_per_s
+                report_progress(f"{name}: {so_far.run:,} ({rate:,.0f}/s), {so_far.anomalous:,} wrong", share)
 
-            finished = False
-            try:
-                explorer.explore(target, exploration, tell, found)
-                finished = True
-            finally:
-                if found.run:
-                    result = api.reported(target, found, failed=not finished)
-                    record.add(result, complete=finished and number + 1 == len(possible))
+            result = explorer.explore(target, exploration, progress=tell, interrupted=record.add)
+            record.add(result, complete=number + 1 == len(possible))
 
 
 def _with_callables(exploration: ExplorationRequest, scenario: Scenario, schema: str) -> ExplorationRequest:
@@ -218,11 +214,9 @@ def _print(record: _Record, output: OutputOptions) -> None:
         click.echo(to_json(record.document()))
         return
     if output.markdown == "-":
-        click.echo(exploration_table.markdown(record.results), nl=False)
+        click.echo(exploration_text.markdown(record.results), nl=False)
         return
-    exploration_table.show(console(), record.results, record.environment)
-    if ad_hoc.lacks_invariant(record.request.scenario):
-        click.echo(f"note: {ad_hoc.NO_INVARIANT}")
+    exploration_table.show(console(), record.document())
     for line in record.left_out:
         click.echo(f"left out: {line}")
     if record.saved is not None:

@@ -13,16 +13,14 @@ from racebench.cli.options import GateOptions, SubjectOptions, TargetOptions
 from racebench.cli.requests import find_scenario
 from racebench.cli.servers import server_of
 from racebench.core.errors import ExitCode, UsageProblem
-from racebench.core.model import Scenario
 from racebench.core.results import Verdict
 from racebench.exploration import explorer, schedules
-from racebench.exploration.explorer import Replayed
 from racebench.exploration.isolationtester import runner, specs
 from racebench.exploration.request import ExplorationRequest
+from racebench.exploration.result import Replay
 from racebench.exploration.schedules import Schedule
 from racebench.postgres.schemas import new_name
 from racebench.workloads import ad_hoc, catalog
-from racebench.workloads.digests import digest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,8 +28,7 @@ class Rerun:
     """A schedule that was run again, or the shorter one that was asked for, and the exit code."""
 
     request: ExplorationRequest
-    replayed: Replayed
-    schedule: Schedule
+    result: Replay
     exit_code: ExitCode
 
 
@@ -59,41 +56,27 @@ def replay(
     with contextlib.ExitStack() as stack:
         opened = stack.enter_context(server.opened(max(schedule.steps) + 1 + EXTRA_CONNECTIONS))
         scenario = stack.enter_context(ad_hoc.ready(scenario, opened, schema))
-        request = replace(_request_of(schedule, scenario), step_s=step_timeout, schema=schema)
-        replayed = explorer.replay(opened, request, schedule.steps)
+        request = replace(explorer.requested_by(schedule, scenario), step_s=step_timeout, schema=schema)
+        result = explorer.replay(opened, request, schedule.steps)
         if minimize:
-            if not replayed.wrong:
+            if not result.anomalies:
                 raise UsageProblem(
                     "the schedule shows no anomaly, so there is nothing to minimize; leave out --minimize"
                 )
-            shortest = explorer.shorten(opened, request, schedule.steps, tuple(replayed.wrong))
-            schedule = replace(schedule, steps=shortest, digest=digest(request.strategy, request.consumer))
-            replayed = explorer.replay(opened, request, shortest)
+            shortest = explorer.shorten(opened, request, schedule.steps, tuple(result.anomalies))
+            result = explorer.replay(opened, request, shortest)
     finding = Finding(
-        forbidden=request.scenario.forbid,
-        counts=replayed.ended.counts,
-        verdict=Verdict.INVALID if replayed.wrong else Verdict.VALID,
+        forbidden=result.forbidden,
+        counts=result.counts,
+        verdict=Verdict.INVALID if result.anomalies else Verdict.VALID,
     )
-    return Rerun(request=request, replayed=replayed, schedule=schedule, exit_code=exit_code([finding], checked_gates))
+    return Rerun(request=request, result=result, exit_code=exit_code([finding], checked_gates))
 
 
 def read_schedule(text: str, *, scenario: str | None) -> tuple[ExplorationRequest, Schedule]:
     """What a schedule runs; raises UsageProblem if the text is no schedule, or if its script has changed."""
     schedule = schedules.parse(text)
-    return _request_of(schedule, catalog.find_scenario(scenario or schedule.scenario)), schedule
-
-
-def _request_of(schedule: Schedule, scenario: Scenario) -> ExplorationRequest:
-    strategy = catalog.find_strategy(scenario, schedule.strategy)
-    consumer = catalog.find_consumers(scenario, [schedule.consumer])[0] if schedule.consumer else None
-    schedules.check_same(schedule, strategy, consumer)
-    sessions = max(schedule.steps)
-    polls = 0
-    if consumer is not None:
-        polls, sessions = schedule.steps.count(sessions), sessions - 1
-    return ExplorationRequest(
-        scenario=scenario, strategy=strategy, consumer=consumer, sessions=sessions, polls=polls, reduce=False
-    )
+    return explorer.requested_by(schedule, catalog.find_scenario(scenario or schedule.scenario)), schedule
 
 
 def run_spec(path: str, target: TargetOptions, *, say: Callable[[str], None], warn: Callable[[str], None]) -> None:

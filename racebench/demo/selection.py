@@ -7,7 +7,7 @@ overlap.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from racebench.core.errors import UsageProblem
@@ -18,9 +18,10 @@ from racebench.demo.frames import Frame
 from racebench.demo.presentation import Part, Presentation, ScheduleEntry
 from racebench.demo.schedules import overlapping
 from racebench.exploration import explorer
-from racebench.exploration.explorer import Explored, switches
 from racebench.exploration.outcome import ScheduleResult
 from racebench.exploration.request import ExplorationRequest
+from racebench.exploration.result import Exploration, Unseen
+from racebench.exploration.tally import switches
 
 #: Schedules with an anomaly that are tried, to find one in which the fix makes a session wait.
 _CANDIDATES = 12
@@ -48,21 +49,23 @@ def repeat_with_fix(part: Part, fix: Strategy) -> Part:
     )
 
 
-class _Worst(Explored):
-    """An exploration that keeps the schedules with most kinds of anomalies, fewest session switches first."""
+class _Worst:
+    """Keeps the schedules with most kinds of anomalies, fewest session switches first."""
 
-    def __init__(self, asked: ExplorationRequest) -> None:
-        super().__init__(asked=asked)
-        self.worst: list[ScheduleResult] = []
+    def __init__(self, forbidden: Sequence[str]) -> None:
+        self._forbidden = forbidden
+        self.schedules: list[ScheduleResult] = []
 
-    def add(self, each: ScheduleResult) -> None:
-        Explored.add(self, each)
-        if self.forbids(each) and not each.raced:
-            self.worst = sorted([*self.worst, each], key=self._rank)[:_CANDIDATES]
+    def add(self, ended: ScheduleResult) -> None:
+        """Keep a schedule that is at its end, if it is among the worst."""
+        if self._kinds(ended) and not ended.raced:
+            self.schedules = sorted([*self.schedules, ended], key=self._rank)[:_CANDIDATES]
+
+    def _kinds(self, ended: ScheduleResult) -> int:
+        return sum(bool(ended.counts[kind]) for kind in self._forbidden)
 
     def _rank(self, ended: ScheduleResult) -> tuple[int, int, int]:
-        kinds = sum(bool(ended.counts[kind]) for kind in self.asked.scenario.forbid)
-        return -kinds, switches(ended.schedule), len(ended.schedule)
+        return -self._kinds(ended), switches(ended.schedule), len(ended.schedule)
 
 
 def choose_parts(target: Target, asked: ExplorationRequest, fix: Strategy | None, tell: Tell) -> tuple[Part, ...]:
@@ -70,8 +73,13 @@ def choose_parts(target: Target, asked: ExplorationRequest, fix: Strategy | None
 
     Among schedules with an anomaly the first is taken in which a session waits once the fix is used.
     """
-    exploration = _Worst(asked)
-    explorer.explore(target, asked, lambda now: tell(f"{asked.strategy.name}: {now.run:,} schedules", 0.4), exploration)
+    worst = _Worst(asked.scenario.forbid)
+    exploration = explorer.explore(
+        target,
+        asked,
+        progress=lambda now: tell(f"{asked.strategy.name}: {now.run:,} schedules", 0.4),
+        ended=worst.add,
+    )
     part = Part(
         scenario=asked.scenario,
         strategy=asked.strategy,
@@ -80,9 +88,9 @@ def choose_parts(target: Target, asked: ExplorationRequest, fix: Strategy | None
         heading=heading_of(asked.strategy.name, asked.consumer.name if asked.consumer else None),
         opening=f"'{asked.strategy.name}': {asked.strategy.summary}. {_describe_search(exploration)}",
     )
-    schedules = [ended.schedule for ended in exploration.worst]
+    schedules = [ended.schedule for ended in worst.schedules]
     if not schedules and exploration.witness is not None:
-        schedules = [exploration.witness]
+        schedules = [exploration.witness.schedule.steps]
     tell("looking for a schedule to show", 0.6)
     count = f"{exploration.anomalous} of {exploration.run} schedules have an anomaly; this is one."
     first: tuple[Part, ...] | None = None
@@ -113,13 +121,13 @@ def _has_wait(frames: Iterable[Frame]) -> bool:
     return any(lane.waits for frame in frames for lane in frame.lanes)
 
 
-def _describe_search(exploration: Explored) -> str:
+def _describe_search(exploration: Exploration) -> str:
     if exploration.anomalous:
         return ""
     limit = ""
-    if exploration.asked.strategy.inside:
+    if exploration.unseen is Unseen.STATEMENT:
         limit = " Its race is inside one statement: use racebench run to see it."
-    elif exploration.blind:
+    elif exploration.unseen is not None:
         limit = " This consumer depends on the time, which no schedule controls: use racebench run."
     run = f"{'All ' if exploration.complete else ''}{exploration.run} schedules were just run"
     return f"{run}; none has an anomaly.{limit}"

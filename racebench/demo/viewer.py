@@ -103,7 +103,7 @@ def view(
             title=presentation.title,
             parts=len(presentation.parts),
             steps=steps[frame.part],
-            footer=_footer(playback, marks, auto=auto, notes=notes),
+            footer=footer(playback, marks, auto=auto, notes=notes),
             notes=notes,
         )
         width, height = terminal.size
@@ -131,7 +131,7 @@ def view(
             due = time.monotonic() + interval
 
 
-def _footer(playback: Playback, marks: Marks, *, auto: bool, notes: bool) -> str:
+def footer(playback: Playback, marks: Marks, *, auto: bool, notes: bool) -> str:
     notes_key = "n no notes" if notes else "n notes"
     entries = ["space next", "b back", "r again", "a automatic", notes_key, "? help", "q quit"]
     if playback.finished:

@@ -1,206 +1,123 @@
-"""An exploration: one strategy, some sessions, perhaps a consumer; every order of their steps, each on a fresh tenant.
+"""An exploration: a strategy, some sessions, perhaps a consumer; every schedule of their steps on a fresh tenant.
 
-VALID only if the search came to its end and nothing forbidden was found. What goes wrong is counted as `run` counts it
-(racebench.core.anomalies), by definitions read plainly: a schedule has a handful of operations.
+VALID only if the search came to its end and no anomaly that the scenario forbids was found. Anomalies are counted as
+`run` counts them (racebench.core.anomalies), by definitions read plainly: a schedule has a handful of operations.
+The counting itself is racebench.exploration.tally's.
 """
 
 from __future__ import annotations
 
 import contextlib
-import re
 import time
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import pairwise
+from collections.abc import Callable, Sequence
 from random import Random
-from typing import Any
 
-from racebench.core.errors import UsageProblem
-from racebench.core.results import Verdict
+from racebench.core.errors import RacebenchError, UsageProblem
+from racebench.core.model import Scenario
 from racebench.core.target import Target
+from racebench.exploration import schedules
 from racebench.exploration.outcome import ScheduleResult
 from racebench.exploration.request import ExplorationRequest
-from racebench.exploration.schedules import Schedule, Step
+from racebench.exploration.result import Exploration, ExplorationProgress, Replay
+from racebench.exploration.schedules import Schedule
 from racebench.exploration.search import Diverged, Progress, chance, random_search, search
+from racebench.exploration.tally import Tally, replay_of, switches
 from racebench.exploration.world import ServerWorld
-from racebench.workloads.digests import digest
+from racebench.workloads import catalog
 
 #: The share of a budget that goes to the exhaustive search, before schedules are drawn.
 _EXHAUSTIVE_SHARE = 0.5
-_MOST_REPEATED = 1_000
+MOST_REPEATED = 1_000
 _REPEATS = 2
 _SHORTENING_S = 5.0
-_TIMEOUT = re.compile(r"\b(lock|statement|transaction|idle_in_transaction_session)_timeout\b", re.IGNORECASE)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Replayed:
-    """A schedule run once more, step by step.
-
-    `prepared` is what the scenario had sent before it, `broken` which rows broke which invariant after it, in words.
-    """
-
-    steps: tuple[Step, ...]
-    ended: ScheduleResult
-    wrong: Mapping[str, int]
-    prepared: tuple[str, ...] = ()
-    broken: tuple[str, ...] = ()
-
-
-@dataclass(slots=True, kw_only=True)
-class Explored:
-    """What an exploration found. `anomalous`: schedules in which something forbidden went wrong; `counts` of what.
-
-    `run` are schedules run to their end, `drawn` of them at random, which meet a bug of the asked depth with a
-    probability of at least `chance`; `pruned` those that a reduction broke off; `raced` those in which a step woke up
-    two sessions. `seconds` are the search's: without connecting, and without looking for a shorter witness.
-    """
-
-    asked: ExplorationRequest
-    run: int = 0
-    pruned: int = 0
-    drawn: int = 0
-    chance: float | None = None
-    anomalous: int = 0
-    raced: int = 0
-    complete: bool = False
-    seconds: float = 0.0
-    counts: Counter[str] = field(default_factory=Counter)
-    outcomes: Counter[tuple[Any, ...]] = field(default_factory=Counter)
-    witness: tuple[int, ...] | None = None
-    #: The witness run once more, unless the search was interrupted.
-    shown: Replayed | None = None
-    #: Set while schedules are run again: they have been counted.
-    again: bool = False
-    #: Schedules in which a call returned although its last statement had been refused, by SQLSTATE.
-    swallowed: Counter[str] = field(default_factory=Counter)
-    #: Triggers of the scenario's tables: what they do is inside a step, and not interleaved.
-    triggers: tuple[str, ...] = ()
-
-    def forbids(self, each: ScheduleResult) -> bool:
-        """Whether a schedule broke what the scenario forbids."""
-        return any(each.counts[kind] for kind in self.asked.scenario.forbid)
-
-    def add(self, each: ScheduleResult) -> None:
-        """Count a schedule that is at its end."""
-        self.run += not self.again
-        self.outcomes[each.signature] += not self.again or not self.outcomes[each.signature]
-        self.raced += each.raced
-        self.swallowed.update(() if self.again else set(each.swallowed))
-        self.counts.update({kind: count for kind, count in each.counts.items() if count})
-        if self.forbids(each):
-            self.anomalous += not self.again or not self.anomalous
-            size = (switches(each.schedule), len(each.schedule))
-            if self.witness is None or size < (switches(self.witness), len(self.witness)):
-                self.witness = each.schedule
-
-    @property
-    def verdict(self) -> Verdict:
-        if self.anomalous:
-            return Verdict.INVALID
-        return Verdict.VALID if self.complete and not self.blind else Verdict.UNKNOWN
-
-    @property
-    def held(self) -> bool:
-        """Whether a consumer goes by the clock."""
-        consumer = self.asked.consumer
-        return consumer is not None and consumer.settle_ms > 0 and consumer.misses == "maybe"
-
-    @property
-    def timed(self) -> bool:
-        """Whether the script has a time-out of its own: sessions wait in an exploration for as long as it takes."""
-        return _TIMEOUT.search(self.asked.strategy.script.text) is not None
-
-    @property
-    def blind(self) -> bool:
-        """Whether there is a race that no order of steps shows: inside a statement, or where something goes by time."""
-        return self.asked.strategy.inside or self.held or self.timed
-
-    @property
-    def schedule(self) -> Schedule | None:
-        """The shortest witness: fewest context switches, then fewest steps."""
-        if self.witness is None:
-            return None
-        asked = self.asked
-        return Schedule(
-            scenario=asked.scenario.name,
-            strategy=asked.strategy.name,
-            consumer=asked.consumer.name if asked.consumer else None,
-            digest=digest(asked.strategy, asked.consumer),
-            steps=self.witness,
-        )
-
-
-def switches(schedule: Sequence[int]) -> int:
-    """How often another session goes on than before."""
-    return sum(one != other for one, other in pairwise(schedule))
 
 
 def explore(
     target: Target,
     asked: ExplorationRequest,
-    tell: Callable[[Explored], None] = lambda _: None,
-    found: Explored | None = None,
-) -> Explored:
+    *,
+    progress: Callable[[ExplorationProgress], None] = lambda _: None,
+    ended: Callable[[ScheduleResult], None] = lambda _: None,
+    interrupted: Callable[[Exploration], None] = lambda _: None,
+) -> Exploration:
     """Search every schedule, or as far as was asked for; what is left then is drawn at random, with a stated chance.
 
-    `tell` is called after every schedule. `found` is filled in as the search goes on, so that an interruption loses
-    nothing of it.
+    `progress` is called after every schedule, `ended` with each schedule that came to its end, `interrupted` with what
+    was found so far if the search ends with an exception, which is raised again. Raises RacebenchError, and Diverged
+    if a schedule takes another course when it is run again.
     """
-    found = Explored(asked=asked) if found is None else found
+    tally = Tally(asked)
+    try:
+        _search(target, asked, tally, progress, ended)
+    except BaseException:
+        if tally.run:
+            if tally.witness is not None and tally.replay is None:
+                with contextlib.suppress(RacebenchError):  # what ended the search may prevent the replay as well
+                    tally.replay = replay(target, asked, tally.witness)
+            interrupted(tally.result())
+        raise
+    return tally.result()
+
+
+def _search(
+    target: Target,
+    asked: ExplorationRequest,
+    tally: Tally,
+    progress: Callable[[ExplorationProgress], None],
+    ended: Callable[[ScheduleResult], None],
+) -> None:
     started = time.monotonic()
     raced: list[tuple[int, ...]] = []
     deadlocked: list[tuple[int, ...]] = []
     longest = 0
 
-    def ended(each: ScheduleResult) -> None:
+    def count(schedule: ScheduleResult) -> None:
         nonlocal longest
-        longest = max(longest, len(each.schedule))
-        found.add(each)
-        if each.raced and len(raced) < _MOST_REPEATED:
-            raced.append(each.schedule)
-        if each.deadlocked and len(deadlocked) < _MOST_REPEATED:
-            deadlocked.append(each.schedule)
+        longest = max(longest, len(schedule.schedule))
+        tally.add(schedule)
+        ended(schedule)
+        if schedule.raced and len(raced) < MOST_REPEATED:
+            raced.append(schedule.schedule)
+        if schedule.deadlocked and len(deadlocked) < MOST_REPEATED:
+            deadlocked.append(schedule.schedule)
 
     def within(share: float) -> Callable[[Progress], bool]:
         def go_on(_progress: Progress) -> bool:
-            found.seconds = time.monotonic() - started
-            tell(found)
+            tally.seconds = time.monotonic() - started
+            progress(tally.progress())
             return not (
-                (asked.budget_s is not None and found.seconds > asked.budget_s * share)
-                or (asked.max_schedules is not None and found.run >= asked.max_schedules * share)
-                or (asked.stop_at_first and found.anomalous > 0)
+                (asked.budget_s is not None and tally.seconds > asked.budget_s * share)
+                or (asked.max_schedules is not None and tally.run >= asked.max_schedules * share)
+                or (asked.stop_at_first and tally.anomalous > 0)
             )
 
         return go_on
 
-    with contextlib.closing(ServerWorld(target, asked, ended)) as world:
-        found.triggers = world.triggers
+    with contextlib.closing(ServerWorld(target, asked, count)) as world:
+        tally.triggers = world.triggers
         started = time.monotonic()
-        progress = search(world, reduce=asked.reduce, go_on=within(_EXHAUSTIVE_SHARE))
-        found.pruned, found.complete = progress.pruned, progress.complete
-        stopped = asked.stop_at_first and found.anomalous > 0
-        if not found.complete and not stopped:
+        exhaustive = search(world, reduce=asked.reduce, go_on=within(_EXHAUSTIVE_SHARE))
+        tally.pruned, tally.complete = exhaustive.pruned, exhaustive.complete
+        stopped = asked.stop_at_first and tally.anomalous > 0
+        if not tally.complete and not stopped:
             drawn = random_search(world, depth=asked.depth, steps=longest, random=Random(asked.seed), go_on=within(1.0))
-            found.drawn = drawn.run
-            found.chance = chance(
+            tally.drawn = drawn.run
+            tally.chance = chance(
                 sessions=len(world.scheduler.sessions), steps=longest, depth=asked.depth, runs=drawn.run
             )
-        found.seconds = time.monotonic() - started
-        found.again = True
-        found.complete &= _repeat(world, raced, deadlocked, until=started + (asked.budget_s or float("inf")))
-        if found.witness is not None and not stopped:
-            found.witness = _shortest(world, found.witness, found.forbids)
-        if found.witness is not None:
+        tally.seconds = time.monotonic() - started
+        tally.repeating = True
+        tally.complete &= _repeat(world, raced, deadlocked, until=started + (asked.budget_s or float("inf")))
+        if tally.witness is not None and not stopped:
+            tally.witness = _shortest(world, tally.witness, tally.forbids)
+        if tally.witness is not None:
             try:
-                found.shown = _follow(world, asked, found.witness)
+                tally.replay = _follow(world, asked, tally.witness)
             except UsageProblem as problem:
                 raise Diverged(
-                    f"the order that went wrong takes another course when it is run again ({problem}): what is not "
-                    "deterministic, and depends on more than its order, cannot be explored"
+                    f"the schedule that goes wrong takes another course when it is run again ({problem}): what is not "
+                    "deterministic, and depends on more than its schedule, cannot be explored"
                 ) from None
-    return found
 
 
 def _repeat(
@@ -210,7 +127,7 @@ def _repeat(
 
     Returns whether that was all of them.
     """
-    everything = max(len(raced), len(deadlocked)) < _MOST_REPEATED
+    everything = max(len(raced), len(deadlocked)) < MOST_REPEATED
     for schedule in tuple(raced) * _REPEATS:
         if time.monotonic() > until:
             return False
@@ -246,23 +163,42 @@ def _shortest(
     return witness
 
 
-def replay(target: Target, asked: ExplorationRequest, schedule: Sequence[int]) -> Replayed:
-    """Run one schedule; raises UsageProblem at the first step that cannot be taken any more."""
+def replay(target: Target, asked: ExplorationRequest, turns: Sequence[int]) -> Replay:
+    """Run one schedule: `turns` are the sessions that take its steps. Raises UsageProblem if it cannot be followed."""
     with contextlib.closing(ServerWorld(target, asked, lambda _: None)) as world:
-        return _follow(world, asked, schedule)
+        return _follow(world, asked, turns)
 
 
-def _follow(world: ServerWorld, asked: ExplorationRequest, schedule: Sequence[int]) -> Replayed:
+def _follow(world: ServerWorld, asked: ExplorationRequest, turns: Sequence[int]) -> Replay:
     ends: list[ScheduleResult] = []
     world.ended = ends.append
     try:
-        steps = tuple(world.follow(schedule))
+        steps = tuple(world.follow(turns))
     except UsageProblem:
         if not world.scheduler.deadlocked:
             raise
         world.order_victims(last_first=True)  # the server may have ended the other one of a deadlock
-        steps = tuple(world.follow(schedule))
+        steps = tuple(world.follow(turns))
     (ended,) = ends
-    wrong = {kind: count for kind, count in ended.counts.items() if count and kind in asked.scenario.forbid}
-    broken = world.broken() if "violations" in wrong else ()
-    return Replayed(steps=steps, ended=ended, wrong=wrong, prepared=world.prepared, broken=broken)
+    broken = ended.counts["violations"] and "violations" in asked.scenario.forbid
+    return replay_of(
+        asked,
+        turns,
+        ended=ended,
+        steps=steps,
+        broken=world.broken() if broken else (),
+        prepared=world.prepared,
+    )
+
+
+def requested_by(schedule: Schedule, scenario: Scenario) -> ExplorationRequest:
+    """What a schedule of a scenario runs; raises UsageProblem if its script is another now."""
+    strategy = catalog.find_strategy(scenario, schedule.strategy)
+    consumer = catalog.find_consumers(scenario, [schedule.consumer])[0] if schedule.consumer else None
+    schedules.check_same(schedule, strategy, consumer)
+    sessions, polls = max(schedule.steps), 0
+    if consumer is not None:
+        polls, sessions = schedule.steps.count(sessions), sessions - 1
+    return ExplorationRequest(
+        scenario=scenario, strategy=strategy, consumer=consumer, sessions=sessions, polls=polls, reduce=False
+    )

@@ -24,6 +24,7 @@ _PARTS = (
     ("steps", re.compile(r":"), True, "':' and the steps (or '[' and eight digits)"),
 )
 _STEP = re.compile(r"s[1-9]\d*")
+_DIGEST_AT_END = re.compile(r"\[([0-9a-f]{8})\]$")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +40,8 @@ class Schedule:
     def __str__(self) -> str:
         consumer = f"+{self.consumer}" if self.consumer else ""
         steps = ".".join(f"s{session}" for session in self.steps)
-        return f"{_VERSION}:{self.scenario}/{self.strategy}{consumer}[{self.digest}]:{steps}"
+        digest = f"[{self.digest}]" if self.digest else ""
+        return f"{_VERSION}:{self.scenario}/{self.strategy}{consumer}{digest}:{steps}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +85,16 @@ def parse(text: str) -> Schedule:
         digest=found.get("digest", "")[1:-1],
         steps=tuple(steps),
     )
+
+
+def parse_steps(text: str) -> tuple[str, tuple[int, ...]]:
+    """The digest and the steps of a schedule whose names are known: they may have any characters in them.
+
+    Raises ValueError if it does not end in steps.
+    """
+    head, _, steps = text.rpartition(":")
+    digest = _DIGEST_AT_END.search(head)
+    return digest[1] if digest else "", tuple(int(step.removeprefix("s")) for step in steps.split("."))
 
 
 def check_same(schedule: Schedule, strategy: Strategy, consumer: Consumer | None) -> None:

@@ -18,8 +18,8 @@ from typing import Any
 from racebench.core.model import Consumer, Load, Origin, Scenario, Strategy
 from racebench.core.results import RunResult
 from racebench.core.target import Target
-from racebench.load.driver import EXTRA_CONNECTIONS, Hammer
-from racebench.load.executors.processes import Processes
+from racebench.load.driver import EXTRA_CONNECTIONS, LoadDriver
+from racebench.load.executors import Executor
 from racebench.postgres import environment
 from racebench.postgres.requirements import for_consumer, for_strategy, refused
 from racebench.postgres.schemas import new_name
@@ -103,7 +103,7 @@ class Campaign:
     sequence: tuple[Cell, ...]
     left_out: tuple[str, ...]
     environment: Mapping[str, Any]
-    driver: Hammer
+    driver: LoadDriver
 
     def results(
         self,
@@ -116,7 +116,7 @@ class Campaign:
         `history_file` names the file in which a run's history is kept, or None for a history that is not kept.
         """
         progress("starting workers", 0.0)
-        self.driver.processes.warm(self.request.load.workers + self.request.consumers_at_once)
+        self.driver.executor.warm(self.request.load.workers + self.request.consumers_at_once)
         for number, cell in enumerate(self.sequence):
             yield self.driver.run(
                 self.request.scenario,
@@ -133,7 +133,7 @@ def _scaled(progress: Progress, label: str, number: int, runs: int) -> Callable[
 
 
 @contextlib.contextmanager
-def opened(request: Request, target: Target, processes: Processes, *, keep: bool = False) -> Iterator[Campaign]:
+def opened(request: Request, target: Target, executor: Executor, *, keep: bool = False) -> Iterator[Campaign]:
     """Prepare a request on a target: ask the server what it can run, and import the callables of the user's code.
 
     `keep`: leave each run's schema in place. Raises DatabaseProblem for a strategy or consumer that was asked for by
@@ -157,7 +157,7 @@ def opened(request: Request, target: Target, processes: Processes, *, keep: bool
             sequence=cells if request.rounds is None else in_rounds(cells, request.rounds, request.load.seed),
             left_out=left_out,
             environment=described,
-            driver=Hammer(target=target, processes=processes, keep=keep, environment=described, schema=schema),
+            driver=LoadDriver(target=target, executor=executor, keep=keep, environment=described, schema=schema),
         )
 
 

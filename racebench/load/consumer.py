@@ -16,7 +16,7 @@ import psycopg
 from racebench.core.errors import DatabaseProblem, one_line
 from racebench.core.model import Consumer, Load, Strategy
 from racebench.history.records import DELIVERY, POLL, RecordFile
-from racebench.load.executors.processes import Channel
+from racebench.load.executors import Channel
 from racebench.postgres.session import Query, connect
 from racebench.workloads.deduplication import Seen
 from racebench.workloads.polling import Cursor, Draining, tenants

@@ -23,7 +23,7 @@ from racebench.core.errors import RacebenchError, UsageProblem, one_line
 from racebench.core.model import Call, Load, Outcome
 from racebench.core.target import Target
 from racebench.history.records import CHUNK_RECORDS, NO_VERSION, OPERATION, RecordFile, encode_status
-from racebench.load.executors.processes import Channel
+from racebench.load.executors import Channel
 from racebench.load.pacing import ENDLESS, DueTimes, Go, jitter_s, line_up, phases, wait_until
 from racebench.load.worker import Ready, WorkerReport
 from racebench.postgres.session import connect

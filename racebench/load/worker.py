@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from racebench.core.errors import DatabaseProblem, DiskFull
 from racebench.core.model import Load, Outcome, Strategy
 from racebench.history.records import CHUNK_RECORDS, NO_VERSION, OPERATION, OPERATION_BITS, RecordFile, encode_status
-from racebench.load.executors.processes import Channel
+from racebench.load.executors import Channel
 from racebench.load.pacing import DueTimes, Go, Phase, jitter_s, line_up, phases, wait_until
 from racebench.postgres.compiler.program import LoopCalls
 from racebench.postgres.session import Session, connect

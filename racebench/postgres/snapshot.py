@@ -16,7 +16,7 @@ from psycopg import sql
 from racebench.core.errors import DatabaseProblem, one_line
 
 #: The most rows of a table that are kept in memory.
-_MOST_ROWS = 100_000
+MOST_ROWS = 100_000
 #: Restores between two vacuums: every scan reads the rows that were deleted since the last one.
 _VACUUM_EVERY = 500
 
@@ -102,10 +102,10 @@ class Snapshot:
 
     def _read(self, name: sql.Identifier) -> _Table:
         row = self._connection.execute(sql.SQL("SELECT count(*) FROM {}").format(name)).fetchone()
-        if row is not None and row[0] > _MOST_ROWS:
+        if row is not None and row[0] > MOST_ROWS:
             raise DatabaseProblem(
                 f"table {name.as_string(self._connection)} has {row[0]} rows after the setup; "
-                f"at most {_MOST_ROWS} can be restored before each schedule: have the setup insert fewer"
+                f"at most {MOST_ROWS} can be restored before each schedule: have the setup insert fewer"
             )
         with self._connection.cursor() as cursor, cursor.copy(sql.SQL("COPY {} TO STDOUT").format(name)) as copy:
             rows = b"".join(bytes(part) for part in copy)

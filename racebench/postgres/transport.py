@@ -55,7 +55,7 @@ class Line(Protocol):
         """Release what the line itself opened; its session closes the connection."""
 
 
-def _takes_socket(connection: psycopg.Connection[Any]) -> bool:
+def takes_socket(connection: psycopg.Connection[Any]) -> bool:
     """Whether neither TLS nor GSSAPI encrypts the bytes on the socket."""
     pgconn = connection.pgconn
     if pgconn.ssl_in_use or not hasattr(os, "set_blocking"):
@@ -87,7 +87,7 @@ def line_of(
 ) -> Line:
     """The socket if it can be taken, else libpq. With `see`, each answer is taken apart and shown to it."""
     facts = _Facts(pgconn=connection.pgconn, path=path, protocol=protocol, prepared=prepared, see=see)
-    return _SocketLine(facts) if _takes_socket(connection) else _LibpqLine(facts)
+    return _SocketLine(facts) if takes_socket(connection) else _LibpqLine(facts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
--- A new day with each two operations of a worker: a room of the tenant, from some hour on for two hours.
+-- A new day every two operations of a worker: a room of the tenant, for two hours from a random hour.
 \set day (:operation % 4294967296) / 2
 \set hour :tenant * 1000000000 + :day * 100 + random(0, 8)
 BEGIN;

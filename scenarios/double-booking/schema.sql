@@ -1,4 +1,4 @@
--- Days lie one after the other on one line of hours, so that a range alone says day and time.
+-- Days follow each other on one axis of hours, so that one range has the day and the time.
 CREATE TABLE bookings (
     id        bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     tenant    integer NOT NULL,

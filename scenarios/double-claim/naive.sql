@@ -1,4 +1,4 @@
--- One job a round, put in by whoever comes first; a worker that finds none goes home.
+-- One job for each round; the first worker of the round inserts it. A worker that finds no job does nothing.
 \set round :operation % 4294967296
 INSERT INTO jobs (tenant, round) VALUES (:tenant, :round) ON CONFLICT DO NOTHING;
 \set job 0

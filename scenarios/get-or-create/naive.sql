@@ -1,4 +1,4 @@
--- A new key with each operation of a worker; all workers ask for it at about the same time.
+-- A new key for each operation of a worker; all workers ask for it at about the same time.
 \set key :operation % 4294967296
 \set tag null
 BEGIN;

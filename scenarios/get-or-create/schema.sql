@@ -4,7 +4,7 @@ CREATE TABLE tags (
     key    bigint NOT NULL
 );
 CREATE INDEX tags_by_key ON tags (tenant, key);
--- What each caller was given.
+-- The answer that each caller got.
 CREATE TABLE answers (
     tenant    integer NOT NULL,
     key       bigint NOT NULL,

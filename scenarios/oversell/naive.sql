@@ -1,4 +1,4 @@
--- A new item every two operations of a worker; whoever comes first puts it on sale.
+-- A new item every two operations of a worker; the first worker inserts it.
 \set round (:operation % 4294967296) / 2
 INSERT INTO items VALUES (:tenant, :round, 5, 5) ON CONFLICT DO NOTHING;
 BEGIN;

@@ -1,4 +1,4 @@
--- A new plan with each operation of a worker.
+-- A new plan for each operation of a worker.
 \set plan :operation % 4294967296
 BEGIN;
 \sleep :think us

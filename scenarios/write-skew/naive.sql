@@ -1,4 +1,4 @@
--- A shift of two doctors for each round; a worker plays one of them. A round lasts one operation of each worker.
+-- A shift of two doctors for each round; each worker acts for one of them. A round is one operation of each worker.
 \set doctor 1 + :client_id % 2
 \set round :operation % 4294967296
 INSERT INTO doctors SELECT :tenant::int, :round::bigint, doctor, true FROM generate_series(1, 2) AS doctor ON CONFLICT DO NOTHING;

@@ -250,6 +250,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.server
 def test_a_baseline_is_saved_held_against_and_guards_speed_and_rightness(
     racebench: Command, project: Path, tmp_path: Path
 ) -> None:
@@ -299,6 +300,7 @@ def test_a_baseline_is_saved_held_against_and_guards_speed_and_rightness(
     assert "✗ new anomaly  two" in wrong.stdout
 
 
+@pytest.mark.server
 def test_one_strategy_alone_can_be_held_against_its_baseline(racebench: Command, project: Path) -> None:
     options = ["compare", str(project), "-s", "one", "-w", "2", "--rounds", "2", "-n", "40"]
     assert racebench(*options, "--save-baseline", "one.v1").returncode == 0
@@ -374,6 +376,7 @@ def test_a_misspelt_baseline_is_suggested(racebench: Command, tmp_path: Path) ->
     assert "did you mean 'main'?" in done.stderr
 
 
+@pytest.mark.server
 def test_a_baseline_of_another_scenario_is_refused(racebench: Command, project: Path) -> None:
     options = ["-w", "2", "--rounds", "2", "-n", "8"]
     assert racebench("compare", str(project), *options, "--save-baseline", "orders").returncode == 0

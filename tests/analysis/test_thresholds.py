@@ -204,6 +204,7 @@ def test_errors_are_those_the_application_saw() -> None:
 # The command
 
 
+@pytest.mark.server
 @pytest.mark.parametrize(
     ("command", "strategy", "limits", "code"),
     [
@@ -238,6 +239,7 @@ def test_a_crossed_threshold_is_exit_4_and_stands_first(
     assert text.startswith(racebench("report", "x.json").stdout)
 
 
+@pytest.mark.server
 def test_anomalies_that_fail_on_names_outrank_thresholds(racebench: Command) -> None:
     done = racebench(
         "run", "-s", "naive", "-n", "800", "--no-save", "--fail-on", "any", "--threshold", "p99_ms < 0.001"

@@ -14,8 +14,8 @@ import pytest
 
 import applications as app
 import racebench
-from conftest import Command, UsersServer, wait_for
-from racebench.api import Bench, Exploration, RaceFound
+from conftest import Command, UsersServer
+from racebench.api import Bench, Exploration, RaceFound, Search
 from racebench.core.errors import DatabaseProblem, RacebenchError, UsageProblem
 from racebench.core.results import Verdict
 from racebench.core.target import Target
@@ -25,6 +25,7 @@ from racebench.postgres.schemas import new_name
 from racebench.postgres.session import connect
 from racebench.postgres.snapshot import Snapshot
 from racebench.workloads import callables
+from waiting import repeat, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +70,7 @@ def test_a_right_function_is_proved(bench: Bench, call: Callable[..., None], set
 
 
 def test_every_way_of_sending_is_scheduled(bench: Bench) -> None:
-    found = explored(bench, app.create_orders_in_bulk, max_schedules=60, depth=2)
+    found = explored(bench, app.create_orders_in_bulk, max_schedules=60, search=Search(depth=2))
     assert found.anomalous == 0
     assert found.run == 60
     assert (found.verdict, found.complete) == (Verdict.UNKNOWN, False)
@@ -125,16 +126,16 @@ def test_reduction_leaves_the_verdict_and_the_outcomes_as_they_are(bench: Bench)
     for call in (app.create_order, app.create_order_again_and_again, app.buy):
         outcomes = []
         for reduce in (True, False):
-            found = explored(bench, call, setup=app.UNIQUE, invariant=app.OVERSOLD, reduce=reduce)
-            outcomes.append((found.verdict, set(found._reported.found.outcomes)))
+            found = explored(bench, call, setup=app.UNIQUE, invariant=app.OVERSOLD, search=Search(reduce=reduce))
+            outcomes.append((found.verdict, set(found.result.outcomes)))
         assert outcomes[0] == outcomes[1], call
 
 
 def test_savepoints_make_no_orders_of_their_own(bench: Bench) -> None:
-    every = explored(bench, app.create_order_nested, reduce=False, max_schedules=200)
+    every = explored(bench, app.create_order_nested, search=Search(reduce=False), max_schedules=200)
     plain, nested = explored(bench, app.create_order), explored(bench, app.create_order_nested)
     assert (nested.verdict, nested.complete) == (Verdict.INVALID, True)
-    assert set(every._reported.found.outcomes) <= set(nested._reported.found.outcomes)
+    assert set(every.result.outcomes) <= set(nested.result.outcomes)
     assert nested.run == plain.run
 
 
@@ -170,6 +171,7 @@ def test_the_report_has_the_line_of_the_application_and_the_command(bench: Bench
     assert shlex.quote(app.TWINS) in said
 
 
+@pytest.mark.server
 def test_the_library_has_its_names_in_the_package() -> None:
     assert racebench.explore.__module__ == racebench.hammer.__module__ == "racebench.api"
     found = racebench.explore(app.create_order, setup=app.SCHEMA, invariant=app.TWINS, stop_at_first=True)
@@ -183,12 +185,13 @@ def test_the_library_has_its_names_in_the_package() -> None:
 
 def test_a_schedule_is_replayed_from_python(bench: Bench) -> None:
     schedule = explored(bench, app.create_order).schedule
-    again = bench.explore(app.create_order, setup=app.SCHEMA, invariant=app.TWINS, schedule=schedule)
+    assert schedule is not None
+    again = bench.replay(app.create_order, setup=app.SCHEMA, invariant=app.TWINS, schedule=schedule)
     assert again.counts["violations"] == 1
     with pytest.raises(RaceFound, match="1 violation"):
         again.assert_clean()
     with pytest.raises(UsageProblem, match="of another version of 'create_order'"):
-        bench.explore(app.create_order, setup=app.SCHEMA, schedule=_altered(str(schedule)))
+        bench.replay(app.create_order, setup=app.SCHEMA, schedule=_altered(schedule))
 
 
 def _altered(schedule: str) -> str:
@@ -214,9 +217,12 @@ def test_functions_made_in_a_test_are_explored_and_hammered(bench: Bench) -> Non
 
     found = explored(bench, create)
     assert found.verdict is Verdict.INVALID
-    assert "racebench.explore(…, schedule='v1:" in str(found)
+    assert "racebench.replay(…, schedule='v1:" in str(found)
     assert "racebench replay" not in str(found)
-    assert bench.hammer(create, setup=app.SCHEMA, invariant=app.TWINS, seconds=0.5).counts["violations"] > 0
+    repeat(
+        lambda seed: bench.hammer(create, setup=app.SCHEMA, invariant=app.TWINS, operations=800, seed=seed),
+        lambda pressed: pressed.counts["violations"] > 0,
+    )
 
 
 @pytest.mark.parametrize("invariant", [app.no_twins, app.assert_no_twins, "applications:no_twins", app.TWINS])
@@ -298,7 +304,7 @@ def test_a_witness_says_which_row_is_wrong_and_who_runs_what(bench: Bench) -> No
 def test_a_call_that_swallows_everything_is_named(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threads, "PYTHON_LIMIT_S", 0.5)
     with pytest.raises(UsageProblem, match="it swallows every exception, BaseException too"):
-        bench.explore(app.swallows_everything, setup=app.SCHEMA, schedule="v1:applications/swallows_everything:s1")
+        bench.replay(app.swallows_everything, setup=app.SCHEMA, schedule="v1:applications/swallows_everything:s1")
     assert _nothing_left(bench)
 
 
@@ -346,8 +352,11 @@ def _is_clean(bench: Bench) -> bool:
 
 
 def test_a_racy_function_breaks_under_load_and_a_right_one_does_not(bench: Bench) -> None:
-    racy = bench.hammer(app.create_order, setup=app.SCHEMA, invariant=app.TWINS, seconds=0.5)
-    assert (racy.verdict, racy.counts["violations"] > 0) == (Verdict.INVALID, True)
+    racy = repeat(
+        lambda seed: bench.hammer(app.create_order, setup=app.SCHEMA, invariant=app.TWINS, seconds=0.5, seed=seed),
+        lambda pressed: pressed.counts["violations"] > 0,
+    )
+    assert racy.verdict is Verdict.INVALID
     with pytest.raises(RaceFound, match="Invariant 'invariant' is broken by"):
         racy.assert_clean()
     right = bench.hammer(app.create_order_locked, setup=app.SCHEMA, invariant=app.no_twins, operations=200)
@@ -357,8 +366,10 @@ def test_a_racy_function_breaks_under_load_and_a_right_one_does_not(bench: Bench
 
 
 def test_what_calls_are_refused_alone_too_is_no_anomaly_under_load(bench: Bench) -> None:
-    refused = bench.hammer(app.create_order, setup=app.UNIQUE, invariant=app.TWINS, seconds=0.5)
-    assert refused.counts["refused"] > 0
+    refused = repeat(
+        lambda seed: bench.hammer(app.create_order, setup=app.UNIQUE, invariant=app.TWINS, seconds=0.5, seed=seed),
+        lambda pressed: pressed.counts["refused"] > 0,
+    )
     assert refused.verdict is Verdict.INVALID
     sold_out = bench.hammer(app.buy_locked, setup=app.SCHEMA, invariant=app.OVERSOLD, operations=200)
     assert sold_out.counts["committed"] == 1
@@ -433,7 +444,7 @@ def _contents(connection: psycopg.Connection[Any]) -> list[Any]:
 
 
 def test_too_much_to_put_back_is_said(embedded: Target, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("racebench.postgres.snapshot._MOST_ROWS", 10)
+    monkeypatch.setattr("racebench.postgres.snapshot.MOST_ROWS", 10)
     with (
         Bench() as bench,
         pytest.raises(DatabaseProblem, match='"many" has 11 rows after the setup; at most 10 can be restored'),
@@ -488,6 +499,7 @@ def shop(tmp_path: Path) -> Path:
 OWN = ("--setup", "./schema.sql", "--invariant", app.TWINS, "--no-save", "--fail-on", "any")
 
 
+@pytest.mark.server
 @pytest.mark.parametrize(
     ("subject", "code"),
     [
@@ -499,7 +511,10 @@ OWN = ("--setup", "./schema.sql", "--invariant", app.TWINS, "--no-save", "--fail
     ],
 )
 def test_own_code_on_the_command_line(racebench: Command, shop: Path, subject: tuple[str, ...], code: int) -> None:
-    run = racebench("run", *subject, *OWN, "-w", "4", "-n", "2000")
+    run = repeat(
+        lambda seed: racebench("run", *subject, *OWN, "-w", "4", "-n", "2000", "--seed", str(seed)),
+        lambda done: done.returncode == 3 or code != 3,
+    )
     assert (run.returncode, run.stderr) == (code, "")
     explore = racebench("explore", *subject, *OWN)
     assert (explore.returncode, explore.stderr) == (code, "")
@@ -511,6 +526,7 @@ def test_own_code_on_the_command_line(racebench: Command, shop: Path, subject: t
         assert "1 violation" in replay.stdout
 
 
+@pytest.mark.server
 @pytest.mark.parametrize("command", [("explore",), ("run", "-w", "2", "-n", "20")], ids=lambda each: each[0])
 def test_what_a_call_prints_is_no_part_of_the_report(racebench: Command, shop: Path, command: tuple[str, ...]) -> None:
     done = racebench(*command, "--call", "shop:create_order_and_say_so", *OWN[:-2], "--json", "-")
@@ -519,6 +535,7 @@ def test_what_a_call_prints_is_no_part_of_the_report(racebench: Command, shop: P
     assert "an order" in done.stderr
 
 
+@pytest.mark.server
 @pytest.mark.parametrize("command", [("explore",), ("run", "-w", "2", "-n", "20")], ids=lambda each: each[0])
 def test_a_result_without_an_invariant_says_so(racebench: Command, shop: Path, command: tuple[str, ...]) -> None:
     said = "no --invariant was given, so only errors were looked for"
@@ -527,13 +544,20 @@ def test_a_result_without_an_invariant_says_so(racebench: Command, shop: Path, c
     assert said not in racebench(*command, "./insert.sql", *OWN).stdout
 
 
+@pytest.mark.server
 def test_an_exception_of_the_applications_own_is_named_under_load(racebench: Command, shop: Path) -> None:
     (shop / "schema.sql").write_text(app.UNIQUE)
-    done = racebench("run", "--call", "shop:create_order_or_give_up", *OWN, "-w", "4", "-n", "2000")
-    assert (done.returncode, done.stderr) == (3, "")
+    done = repeat(
+        lambda seed: racebench(
+            *("run", "--call", "shop:create_order_or_give_up", *OWN, "-w", "4", "-n", "2000", "--seed", str(seed))
+        ),
+        lambda done: done.returncode == 3,
+    )
+    assert done.stderr == ""
     assert "RuntimeError: <give up> (shop.py:" in " ".join(done.stdout.split())
 
 
+@pytest.mark.server
 @pytest.mark.parametrize(
     ("subjects", "names"),
     [
@@ -578,8 +602,14 @@ def test_each_file_and_each_call_is_a_contestant(
         (("run", "--call", "shop"), "'shop' does not name a callable"),
         (("run", "--call", "shop:create_order", "--connections-per-worker", "2"), "--call runs Python"),
         (("explore", "insert.sql", "-s", "naive"), "strategy 'naive' not found in insert"),
-        (("replay", "v1:a/b:s1", "--call", "shop:create_order"), "strategy 'b' not found in shop"),
-        (("explore", "--call", "shop:nothing"), "cannot be imported: shop has no 'nothing'"),
+        pytest.param(
+            ("replay", "v1:a/b:s1", "--call", "shop:create_order"),
+            "strategy 'b' not found in shop",
+            marks=pytest.mark.server,
+        ),
+        pytest.param(
+            ("explore", "--call", "shop:nothing"), "cannot be imported: shop has no 'nothing'", marks=pytest.mark.server
+        ),
     ],
 )
 def test_a_users_mistake_is_one_line(racebench: Command, shop: Path, arguments: tuple[str, ...], message: str) -> None:
@@ -595,3 +625,50 @@ def test_what_looks_at_other_transactions_is_no_plain_read_in_a_call_either(embe
         asked = {"pg_current_snapshot", "txid_snapshot_xmin", "nextval", "max", "now"}
         assert surroundings.volatile(asked) == {"pg_current_snapshot", "nextval"}
         assert surroundings.volatile({"pg_current_snapshot", "now"}) == {"pg_current_snapshot"}
+
+
+# Scenarios, by their names
+
+
+def test_a_scenario_is_explored_replayed_and_loaded_by_its_name(bench: Bench) -> None:
+    found = bench.explore("version-counter", strategy="sequence", consumer="cursor", search=Search(polls=2))
+    assert (found.verdict, found.complete) == (Verdict.INVALID, True)
+    assert found.counts["missed"] > 0
+    assert found.result.as_expected
+    with pytest.raises(RaceFound, match=r"s3 is consumer 'cursor'\): 1 missed"):
+        found.assert_clean()
+    assert found.schedule is not None
+    assert bench.replay(schedule=found.schedule).counts == {"missed": 1}
+    assert bench.replay("version-counter", schedule=found.schedule).counts == {"missed": 1}
+    loaded = bench.hammer("version-counter", strategy="advisory", consumer="cursor", workers=2, operations=50)
+    assert loaded.assert_clean().counts["committed"] == 50
+    start_up = bench.hammer("migration", strategy="locked", workers=3)
+    assert start_up.counts["attempts"] == 3
+    assert _nothing_left(bench)
+
+
+@pytest.mark.parametrize(
+    ("subjects", "options", "message"),
+    [
+        (("version-counter",), {}, "scenario 'version-counter' has several strategies; name one, as strategy='"),
+        (("version-counter",), {"strategy": "niave"}, "did you mean 'naive'?"),
+        (("version-conuter",), {"strategy": "naive"}, "did you mean 'version-counter'?"),
+        (("version-counter",), {"strategy": "naive", "consumer": "curser"}, "did you mean 'cursor'?"),
+        (("version-counter", "quota"), {"strategy": "naive"}, "one scenario at a time, not 2 subjects"),
+        (("quota",), {"setup": app.SCHEMA, "strategy": "naive"}, "setup and invariant go with code of your own"),
+        ((app.create_order,), {"setup": app.SCHEMA, "consumer": "cursor"}, "consumer 'cursor' goes with a scenario"),
+    ],
+)
+@pytest.mark.parametrize("driver", ["explore", "hammer"])
+def test_a_scenario_that_cannot_be_is_named(
+    bench: Bench, driver: str, subjects: tuple[Any, ...], options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UsageProblem) as caught:
+        getattr(bench, driver)(*subjects, **options)
+    assert message in str(caught.value)
+    assert _nothing_left(bench)
+
+
+def test_start_up_code_is_loaded_for_as_many_operations_as_workers(bench: Bench) -> None:
+    with pytest.raises(UsageProblem, match="runs each worker's script once; give workers, not seconds or operations"):
+        bench.hammer("migration", strategy="locked", seconds=1)

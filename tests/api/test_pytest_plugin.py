@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from conftest import UsersServer, wait_for
+from conftest import UsersServer
+from waiting import LIMIT_S, finish, wait_for
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -45,10 +46,11 @@ def run_pytest(folder: Path, *arguments: str, env: dict[str, str] | None = None)
         env={**os.environ, **(env or {})},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=LIMIT_S,
     )
 
 
+@pytest.mark.server
 @pytest.mark.parametrize("name", ["psycopg", "sqlalchemy", "django"])
 def test_an_examples_race_is_found_and_its_fix_is_proved(tmp_path: Path, name: str) -> None:
     project = shutil.copytree(EXAMPLES / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -72,6 +74,7 @@ def _fixed(text: str) -> str:
     return racy + "\n\ncreate_order = create_order_fixed\n"
 
 
+@pytest.mark.server
 def test_a_function_made_in_a_test_of_djangos_models_is_hammered(tmp_path: Path) -> None:
     project = tmp_path / "django"
     shutil.copytree(EXAMPLES / "django", project)
@@ -88,6 +91,7 @@ def test_a_function_made_in_a_test_of_djangos_models_is_hammered(tmp_path: Path)
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.server
 def test_a_failure_has_the_lanes_and_is_replayed_from_the_test(tmp_path: Path) -> None:
     (tmp_path / "test_orders.py").write_text(
         ORDERS + "\ndef test_it(racebench):\n    racebench.explore(create_order, setup=SCHEMA, invariant=TWINS)\n"
@@ -99,13 +103,14 @@ def test_a_failure_has_the_lanes_and_is_replayed_from_the_test(tmp_path: Path) -
     assert "--call test_orders:create_order" in done.stdout
     (tmp_path / "test_again.py").write_text(
         "from test_orders import *\ndef test_it(racebench):\n"
-        f"    racebench.explore(create_order, setup=SCHEMA, invariant=TWINS, schedule={schedule!r})\n"
+        f"    racebench.replay(create_order, setup=SCHEMA, invariant=TWINS, schedule={schedule!r})\n"
     )
     again = run_pytest(tmp_path, "test_again.py")
     assert again.returncode == 1
     assert "create_order: 1 violation" in again.stdout
 
 
+@pytest.mark.server
 def test_a_setup_and_an_invariant_hold_for_the_rest_of_the_test(tmp_path: Path) -> None:
     (tmp_path / "test_orders.py").write_text(
         ORDERS
@@ -126,6 +131,7 @@ def test_a_setup_and_an_invariant_hold_for_the_rest_of_the_test(tmp_path: Path) 
     assert "no invariant is given, so only errors are looked for" in done.stdout
 
 
+@pytest.mark.server
 def test_a_mistake_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "test_orders.py").write_text(
         "def wrong(one, two): pass\ndef test_it(racebench):\n    racebench.explore(wrong)\n"
@@ -161,10 +167,12 @@ def test_nothing_is_loaded_until_it_is_used(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.server
 def test_the_workers_of_xdist_share_a_server(tmp_path: Path) -> None:
     # Each of the two tests waits for the other, so that they run in two workers.
     body = """
-import os, time, psycopg, pytest
+import os, psycopg, pytest
+from waiting import wait_for
 @pytest.mark.parametrize("me, other", [("a", "b"), ("b", "a")])
 def test_it(racebench, tmp_path_factory, me, other):
     with psycopg.connect(racebench.dsn) as connection:
@@ -172,10 +180,7 @@ def test_it(racebench, tmp_path_factory, me, other):
     with open(f"{me}.partial", "w") as file:
         file.write(f"{row[0]}|{row[1]}")
     os.rename(f"{me}.partial", me)
-    deadline = time.monotonic() + 60
-    while not os.path.exists(other):
-        assert time.monotonic() < deadline, "the other did not come"
-        time.sleep(0.01)
+    wait_for(lambda: os.path.exists(other), "the other did not come")
     racebench.explore(create, setup="CREATE TABLE IF NOT EXISTS t (n int)", invariant="SELECT 1 WHERE false")
 
 def create(connection):
@@ -183,7 +188,7 @@ def create(connection):
         connection.execute("INSERT INTO t VALUES (1)")
 """
     (tmp_path / "test_both.py").write_text(body)
-    done = run_pytest(tmp_path, "-n", "2")
+    done = run_pytest(tmp_path, "-n", "2", env={"PYTHONPATH": str(Path(__file__).parents[1])})
     assert done.returncode == 0, done.stdout
     (server, schema), (other_server, other_schema) = ((tmp_path / name).read_text().split("|") for name in ("a", "b"))
     assert server == other_server
@@ -217,7 +222,7 @@ def test_it(racebench):
         waiting = "SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
         wait_for(lambda: stranger.execute(waiting).fetchone() is not None, "nobody waits for the lock")
         process.terminate()
-        said, _ = process.communicate(timeout=60)
+        said, _ = finish(process)
     assert process.returncode == 2, said
     assert users_server.schemas() == []
     assert users_server.sessions() == 0

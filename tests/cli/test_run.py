@@ -14,94 +14,24 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from conftest import Command, Start, wait_for
+from conftest import Command, Start
 from racebench import __version__
 from racebench.core.model import Load, Scenario
 from racebench.core.results import RunResult, Verdict
 from racebench.core.target import Target
-from racebench.load.driver import Hammer
+from racebench.load.driver import LoadDriver
 from racebench.postgres.session import connect
 from racebench.reports.results.document import SCHEMA_FILE
+from waiting import finish, wait_for
 
 SCHEMA = json.loads(SCHEMA_FILE.read_text())
 Run = Callable[..., RunResult]
 
 
-@pytest.mark.parametrize("hold_us", [0, 5000])
-def test_naive_gives_duplicates_and_the_consumer_misses_rows(hammer: Run, hold_us: int) -> None:
-    result = hammer("naive", operations=800, hold_us=hold_us)
-    assert result.verdict is Verdict.INVALID
-    assert result.counts["duplicates"] > 0
-    assert result.counts["missed"] > 0
-    assert result.as_expected
-
-
-@pytest.mark.parametrize("strategy", ["unique-retry", "advisory", "upsert"])
-@pytest.mark.parametrize("hold_us", [0, 5000])
-def test_a_right_strategy_is_never_accused(hammer: Run, strategy: str, hold_us: int) -> None:
-    result = hammer(strategy, operations=160 if hold_us else 800, hold_us=hold_us)
-    assert result.verdict is Verdict.VALID, result.witnesses
-    assert result.found == ()
-    assert result.counts["committed"] == result.counts["rows"] == result.consumers[0].counts["delivered"]
-    assert result.as_expected
-    assert result.upper_bound is not None
-
-
-@pytest.mark.parametrize("strategy", ["sequence", "identity"])
-def test_a_sequence_is_unique_but_its_consumer_misses_rows(hammer: Run, strategy: str) -> None:
-    result = hammer(strategy, operations=1600, hold_us=5000)
-    assert result.counts["duplicates"] == 0
-    assert result.counts["missed"] > 0
-    assert result.found == ("missed",)
-
-
-def test_unique_refuses_and_retry_absorbs_the_refusals(hammer: Run) -> None:
-    refused = hammer("unique")
-    assert refused.counts["duplicates"] == refused.counts["missed"] == 0
-    assert refused.counts["refused"] == refused.counts["failed"] == refused.errors["23505"] > 0
-    retried = hammer("unique-retry", operations=400)
-    assert retried.errors == {}
-    assert retried.counts["retries"] == retried.retried["23505"] > 0
-
-
-def test_tenants_number_their_rows_apart(hammer: Run) -> None:
-    result = hammer("advisory", operations=400, tenants=5)
-    assert result.verdict is Verdict.VALID
-    assert result.counts["gaps"] == 0
-    assert result.consumers[0].counts["delivered"] == 400
-
-
-def test_witnesses_name_rows_workers_times_and_the_poll_that_passed_them(hammer: Run) -> None:
-    result = hammer("naive")
-    by_kind = {witness.kind: witness for witness in reversed(result.witnesses)}
-    twins = by_kind["duplicates"]
-    assert len({(row["tenant"], row["version"]) for row in twins.rows}) == 1
-    assert len({row["id"] for row in twins.rows}) == len(twins.rows) >= 2
-    one, two = twins.operations[:2]
-    assert one["start_us"] < two["end_us"]
-    assert two["start_us"] < one["end_us"], "twins are written at the same time"
-    missed = by_kind["missed"]
-    row, poll = missed.rows[0], missed.polls[0]
-    assert (poll["cursor_before"] or 0) < row["version"] <= poll["cursor_after"]
-    assert row["id"] not in poll["delivered"]
-
-
-def test_the_same_seed_makes_the_same_choices_and_another_makes_others(hammer: Run) -> None:
-    def rolled_back(seed: int) -> int:
-        load = {"workers": 1, "operations": 100, "tenants": 9, "rollback_percent": 50, "seed": seed}
-        return hammer("advisory", "none", **load).counts["rolled_back"]
-
-    assert rolled_back(7) == rolled_back(7)
-    assert len({rolled_back(seed) for seed in range(5)}) > 1
-
-
-def test_operations_are_shared_out_exactly(hammer: Run) -> None:
-    assert hammer("sequence", workers=3, operations=100).counts["attempts"] == 100
-
-
 # The command
 
 
+@pytest.mark.server
 def test_the_first_command_shows_the_race(racebench: Command, tmp_path: Path) -> None:
     done = racebench("run", "--strategy", "naive", "--workers", "8", "--operations", "1600")
     assert done.returncode == 0
@@ -116,6 +46,7 @@ def test_the_first_command_shows_the_race(racebench: Command, tmp_path: Path) ->
     jsonschema.validate(json.loads(saved.read_text()), SCHEMA)
 
 
+@pytest.mark.server
 def test_json_on_stdout_is_alone_and_valid_and_names_the_environment(racebench: Command, tmp_path: Path) -> None:
     done = racebench(
         "run", "-s", "naive", "-s", "advisory", "-w", "4", "-n", "400", "--json", "-", "--no-save", "--seed", "5"
@@ -139,11 +70,13 @@ def test_json_on_stdout_is_alone_and_valid_and_names_the_environment(racebench: 
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.server
 def test_server_16_is_postgresql_16(racebench: Command) -> None:
     done = racebench("run", "-s", "sequence", "-n", "40", "--server", "16", "--json", "-", "--no-save")
     assert json.loads(done.stdout)["environment"]["server_version"].startswith("16")
 
 
+@pytest.mark.server
 def test_a_saved_result_renders_again_as_table_json_and_picture(racebench: Command, tmp_path: Path) -> None:
     shown = racebench("run", "-s", "naive", "-n", "800", "--json", "r.json", "--no-save").stdout
     assert racebench("report", "r.json").stdout == shown
@@ -155,6 +88,7 @@ def test_a_saved_result_renders_again_as_table_json_and_picture(racebench: Comma
     assert "@font-face" not in picture
 
 
+@pytest.mark.server
 @pytest.mark.parametrize(
     ("options", "code"),
     [
@@ -228,6 +162,7 @@ def test_a_result_of_another_schema_version_is_refused(racebench: Command, tmp_p
     assert "is not a racebench result" in racebench("report", "other.json").stderr
 
 
+@pytest.mark.server
 def test_a_full_disk_is_one_line_and_the_table_is_shown_all_the_same(racebench: Command, tmp_path: Path) -> None:
     done = racebench("run", "-s", "sequence", "-n", "40", "--json", "/dev/full", "--no-save")
     assert done.returncode == 1
@@ -239,6 +174,7 @@ def test_a_full_disk_is_one_line_and_the_table_is_shown_all_the_same(racebench: 
 # Trouble under way
 
 
+@pytest.mark.server
 def test_a_killed_worker_is_noticed_and_its_operation_in_flight_is_unknown(start: Start) -> None:
     process, document = _run_with_victim(start, "worker", "advisory", signal.SIGKILL)
     (run,) = document["runs"]
@@ -249,6 +185,7 @@ def test_a_killed_worker_is_noticed_and_its_operation_in_flight_is_unknown(start
     assert run["verdict"] == "VALID"
 
 
+@pytest.mark.server
 def test_a_killed_consumer_leaves_what_was_missed_unknown(start: Start) -> None:
     process, document = _run_with_victim(start, "consumer", "advisory", signal.SIGKILL, "--fail-on", "missed")
     (run,) = document["runs"]
@@ -257,6 +194,7 @@ def test_a_killed_consumer_leaves_what_was_missed_unknown(start: Start) -> None:
     assert process.returncode == 5
 
 
+@pytest.mark.server
 def test_a_lost_connection_is_survived_and_reported(start: Start) -> None:
     process, document = _run_with_victim(start, "backend", "advisory", signal.SIGTERM)
     (run,) = document["runs"]
@@ -276,7 +214,7 @@ def _run_with_victim(
     pids: list[int] = []
     wait_for(lambda: bool(pids.extend(_victims(cache, process, victim)) or pids), f"no {victim} to end")
     os.kill(pids[0], sign)
-    output, errors = process.communicate(timeout=60)
+    output, errors = finish(process)
     assert errors == ""
     document: dict[str, object] = json.loads(output)
     jsonschema.validate(document, SCHEMA)
@@ -335,6 +273,7 @@ def _descends(pid: int, ancestor: int) -> bool:
     return False
 
 
+@pytest.mark.server
 def test_a_server_that_goes_away_is_one_line_and_exit_6(start: Start) -> None:
     cache = Path(os.environ["RACEBENCH_CACHE_DIR"])
     before = set(_postmasters(cache))
@@ -342,7 +281,7 @@ def test_a_server_that_goes_away_is_one_line_and_exit_6(start: Start) -> None:
     wait_for(lambda: bool(_victims(cache, process, "backend")), "the run never wrote")
     (postmaster,) = set(_postmasters(cache)) - before
     os.kill(postmaster, signal.SIGQUIT)
-    output, errors = process.communicate(timeout=60)
+    output, errors = finish(process)
     assert process.returncode == 6, errors
     assert errors.count("\n") == 1
     assert errors.startswith("racebench: ")
@@ -412,7 +351,7 @@ def _scenario(parent: Path, script: str) -> Scenario:
 
 
 def _hammer(target: Target, processes: object, scenario: Scenario, load: Load) -> RunResult:
-    return Hammer(target=target, processes=processes).run(  # type: ignore[arg-type]
+    return LoadDriver(target=target, executor=processes).run(  # type: ignore[arg-type]
         scenario, scenario.strategies["naive"], [scenario.consumers["cursor"]], load, lambda _fraction: None
     )
 

@@ -36,6 +36,7 @@ def held(said: str, option: str, command: str = "run") -> tuple[str, str]:
 # What wins
 
 
+@pytest.mark.server
 def test_a_flag_wins_over_the_environment_over_the_file_over_the_default(racebench: Command, tmp_path: Path) -> None:
     def workers(*flags: str, **env: str) -> int:
         done = racebench("run", "-s", "advisory", "-n", "20", "--no-save", "--json", "-", *flags, env=env)
@@ -131,6 +132,7 @@ def test_the_nearest_file_counts_and_the_repository_is_the_limit(tmp_path: Path)
     assert settings.read(cli, start=below).file == below / "racebench.toml"
 
 
+@pytest.mark.server
 def test_paths_in_a_file_are_relative_to_the_file(racebench: Command, tmp_path: Path) -> None:
     (tmp_path / "own").mkdir()
     for name, text in {
@@ -230,6 +232,7 @@ def test_a_file_that_is_not_text_is_refused(racebench: Command, tmp_path: Path) 
     assert (done.returncode, done.stderr) == (2, "racebench: racebench.toml is not UTF-8 text\n")
 
 
+@pytest.mark.server
 def test_a_wrong_variable_is_named_and_an_unknown_one_only_warned_of(racebench: Command) -> None:
     done = racebench("run", env={"RACEBENCH_WORKERS": "many"})
     assert done.returncode == 2
@@ -277,6 +280,7 @@ def test_config_does_not_show_the_password(racebench: Command, tmp_path: Path) -
     assert held(done.stdout, "dsn", "matrix") == ("host=db password=***", "racebench.toml: matrix.dsn")
 
 
+@pytest.mark.server
 def test_a_dsn_from_a_file_is_used_and_a_flag_takes_it_back(racebench: Command, tmp_path: Path) -> None:
     (tmp_path / "racebench.toml").write_text("dsn = 'postgresql://app@127.0.0.1:1/app'\noperations = 8")
     done = racebench("run", "-s", "upsert")
@@ -288,6 +292,7 @@ def test_a_dsn_from_a_file_is_used_and_a_flag_takes_it_back(racebench: Command, 
 # Flags that settings turn on
 
 
+@pytest.mark.server
 def test_a_flag_can_be_turned_off_again(racebench: Command, tmp_path: Path) -> None:
     (tmp_path / "racebench.toml").write_text("no-save = true\noperations = 8\nstrategy = 'upsert'\n")
     assert "saved:" not in racebench("run").stdout
@@ -344,6 +349,7 @@ def test_colours_follow_the_flag_then_the_variables_then_the_terminal(racebench:
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.server
 def test_machine_output_never_has_colours(racebench: Command, tmp_path: Path) -> None:
     asked = ("run", "-s", "naive", "-n", "80", "--color", "always")
     done = racebench(*asked, "--json", "-", "--report", "junit=j.xml", "--report", "table=t.txt", env=PLAIN)
@@ -355,6 +361,7 @@ def test_machine_output_never_has_colours(racebench: Command, tmp_path: Path) ->
     assert ESCAPE not in racebench("report", str(saved), "--format", "csv", "--color", "always").stdout
 
 
+@pytest.mark.server
 def test_progress_is_for_a_terminal_that_somebody_watches(racebench: Command, tmp_path: Path) -> None:
     asked = ("run", "-s", "upsert", "-n", "80", "--no-save")
     assert "starting PostgreSQL" in on_a_terminal(*asked, cwd=tmp_path)
@@ -381,6 +388,7 @@ def test_the_documented_file_is_one_that_is_taken(racebench: Command, tmp_path: 
     assert held(done.stdout, "scenario", "matrix") == ("./db/orders", "pyproject.toml: tool.racebench.scenario")
 
 
+@pytest.mark.server
 def test_ones_own_code_is_set_and_the_command_line_names_another(racebench: Command, tmp_path: Path) -> None:
     (tmp_path / "db").mkdir()
     (tmp_path / "db" / "schema.sql").write_text("CREATE TABLE orders (number int);")

@@ -1,4 +1,4 @@
-"""docs/scenarios.md, followed to the letter: its files written, its commands run; mistakes said in one line."""
+"""docs/scenarios.md: its files are written, its commands are run, and mistakes give one line."""
 
 from __future__ import annotations
 
@@ -32,13 +32,15 @@ def test_the_page_has_its_files_and_commands() -> None:
     assert len(COMMANDS) == 3
 
 
+@pytest.mark.server
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_of_the_page_works(racebench: Command, written: Path, command: str) -> None:
     done = racebench(*command.split()[1:], "--no-save")
     assert done.returncode == 0, done.stderr
 
 
-def test_the_page_says_truly_what_is_found(racebench: Command, written: Path) -> None:
+@pytest.mark.server
+def test_the_page_names_the_anomalies_that_are_found(racebench: Command, written: Path) -> None:
     said = " ".join(racebench("run", "./seats", "--strategy", "mine", "--no-save").stdout.split())
     assert "mine is INVALID, as expected. Invariant 'within-quota' is broken by" in said
     assert "try `--strategy locked`" in said
@@ -47,6 +49,7 @@ def test_the_page_says_truly_what_is_found(racebench: Command, written: Path) ->
     assert "serial is INVALID, as expected. The consumer never saw" in orders
 
 
+@pytest.mark.server
 @pytest.mark.parametrize(
     "mistake",
     [

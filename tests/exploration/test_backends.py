@@ -11,12 +11,12 @@ import pytest
 from psycopg import pq
 
 import applications as app
-from conftest import wait_for
-from racebench.api import Bench, Exploration
+from racebench.api import Bench, Exploration, Search
 from racebench.core.results import Verdict
 from racebench.core.target import Target
 from racebench.exploration.sessions.backends import Backends
 from racebench.postgres.session import connect
+from waiting import wait_for
 
 NUMBERED = "SELECT number FROM orders"
 
@@ -104,10 +104,10 @@ def test_what_is_not_at_rest_or_not_ours_ends_as_it_would(embedded: Target, stat
 def test_a_rollback_after_an_error_is_a_step_if_there_was_a_savepoint(bench: Bench) -> None:
     """Without one the error has let go of everything; with one, what is held from before it is only let go of now."""
     found = {
-        reduce: explored(bench, app.fails_after_a_savepoint, app.looks_between, reduce=reduce)
+        reduce: explored(bench, app.fails_after_a_savepoint, app.looks_between, search=Search(reduce=reduce))
         for reduce in (True, False)
     }
-    outcomes = {reduce: set(each._reported.found.outcomes) for reduce, each in found.items()}
+    outcomes = {reduce: set(each.result.outcomes) for reduce, each in found.items()}
     assert outcomes[True] == outcomes[False]
     assert "Seen" in str(outcomes[True])
 

@@ -11,29 +11,31 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from random import Random
-from typing import ClassVar
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conftest import Command, Start, UsersServer, wait_for
+from conftest import Command, Start, UsersServer
 from racebench.analysis.verdicts import expected_kinds
 from racebench.core.errors import UsageProblem
 from racebench.core.model import Scenario, Statement
 from racebench.core.results import Verdict
 from racebench.core.target import Target
 from racebench.exploration import explorer, schedules
-from racebench.exploration.explorer import Explored, explore, replay, switches
+from racebench.exploration.explorer import explore, replay
 from racebench.exploration.independence import Footprint, footprint, independent
 from racebench.exploration.outcome import ScheduleResult
 from racebench.exploration.request import ExplorationRequest
+from racebench.exploration.result import Exploration
 from racebench.exploration.schedules import Schedule
 from racebench.exploration.search import Choice, Diverged, Progress, chance, random_search, search
 from racebench.exploration.symmetry import Pasts
+from racebench.exploration.tally import switches
 from racebench.exploration.transactions import in_transactions
 from racebench.postgres.session import connect
 from racebench.workloads import catalog, scripts
+from waiting import finish, wait_for
 
 # The search, on simulated sessions
 
@@ -241,8 +243,8 @@ def test_what_has_no_transaction_is_given_one_and_jumps_still_land() -> None:
 
 
 @pytest.fixture
-def find(embedded: Target, version_counter: Scenario) -> Callable[..., Explored]:
-    def run(strategy: str, consumer: str | None = None, **more: object) -> Explored:
+def find(embedded: Target, version_counter: Scenario) -> Callable[..., Exploration]:
+    def run(strategy: str, consumer: str | None = None, **more: object) -> Exploration:
         asked = ExplorationRequest(
             scenario=version_counter,
             strategy=version_counter.strategies[strategy],
@@ -253,7 +255,7 @@ def find(embedded: Target, version_counter: Scenario) -> Callable[..., Explored]
     return run
 
 
-Find = Callable[..., Explored]
+Find = Callable[..., Exploration]
 
 
 def test_naive_has_seventy_orders_and_sixty_of_them_go_wrong(find: Find) -> None:
@@ -269,8 +271,8 @@ def test_the_first_witness_of_naive_is_within_two_schedules(find: Find) -> None:
 def test_the_shortest_witness_switches_twice(find: Find) -> None:
     found = find("naive")
     assert found.witness is not None
-    assert switches(found.witness) == 2
-    assert len(found.witness) == 8
+    assert switches(found.witness.schedule.steps) == 2
+    assert len(found.witness.schedule.steps) == 8
 
 
 @pytest.mark.parametrize("strategy", ["unique-retry", "advisory", "table-lock", "upsert", "serializable-retry"])
@@ -306,16 +308,17 @@ def test_outcomes_are_the_same_again(find: Find) -> None:
 
 def test_a_witness_replays_every_time(embedded: Target, version_counter: Scenario, find: Find) -> None:
     found = find("unique")
+    asked = ExplorationRequest(scenario=version_counter, strategy=version_counter.strategies["unique"])
     assert found.witness is not None
     for _ in range(20):
-        again = replay(embedded, found.asked, found.witness)
-        assert again.wrong == {"refused": 1}
+        again = replay(embedded, asked, found.witness.schedule.steps)
+        assert again.anomalies == {"refused": 1}
     waits = [step for step in again.steps if step.waits_for]
     assert [step.waits_for for step in waits] == [("s1",)] or not waits
 
 
-def test_a_schedule_that_cannot_be_followed_fails_loudly(embedded: Target, find: Find) -> None:
-    asked = find("advisory").asked
+def test_a_schedule_that_cannot_be_followed_fails_loudly(embedded: Target, version_counter: Scenario) -> None:
+    asked = ExplorationRequest(scenario=version_counter, strategy=version_counter.strategies["advisory"])
     with pytest.raises(UsageProblem, match="at step 5 s2 cannot go on, s1 can"):
         replay(embedded, asked, (1, 1, 2, 2, 2, 1, 1, 1, 2, 2))
     with pytest.raises(UsageProblem, match="ends before the sessions do"):
@@ -358,7 +361,7 @@ def test_what_raced_and_was_not_repeated_proves_nothing(find: Find, monkeypatch:
     found = find("unique-retry", sessions=3)
     assert (found.verdict, found.complete) == (Verdict.VALID, True)
     assert found.raced > 1
-    monkeypatch.setattr(explorer, "_MOST_REPEATED", 1)
+    monkeypatch.setattr(explorer, "MOST_REPEATED", 1)
     found = find("unique-retry", sessions=3)
     assert (found.verdict, found.complete) == (Verdict.UNKNOWN, False)
 
@@ -435,20 +438,18 @@ def crossed(tmp_path: Path) -> Scenario:
 
 
 def test_both_victims_of_a_deadlock_are_tried(embedded: Target, crossed: Scenario) -> None:
-    class Watching(Explored):
-        victims: ClassVar[Counter[tuple[int, ...]]] = Counter()
+    victims: Counter[tuple[int, ...]] = Counter()
 
-        def add(self, each: ScheduleResult) -> None:
-            if each.deadlocked:
-                self.victims[each.victims] += 1
-            super().add(each)
+    def watch(ended: ScheduleResult) -> None:
+        if ended.deadlocked:
+            victims[ended.victims] += 1
 
     asked = ExplorationRequest(scenario=crossed, strategy=crossed.strategies["crossed"])
-    found = explore(embedded, asked, found=Watching(asked=asked))
+    found = explore(embedded, asked, ended=watch)
     assert found.complete
     assert found.verdict is Verdict.INVALID
-    assert Watching.victims[(1,)] == Watching.victims[(2,)] > 0
-    assert set(Watching.victims) == {(1,), (2,)}
+    assert victims[(1,)] == victims[(2,)] > 0
+    assert set(victims) == {(1,), (2,)}
 
 
 def test_a_deadlock_that_is_tried_again_is_no_harm(embedded: Target, crossed: Scenario) -> None:
@@ -470,6 +471,7 @@ def test_start_up_code_is_explored_on_a_schema_of_its_own_each_time(embedded: Ta
 # The command
 
 
+@pytest.mark.server
 def test_the_command_prints_the_witness_as_lanes_and_its_schedule_replays(racebench: Command, tmp_path: Path) -> None:
     done = racebench("explore", "-s", "naive", "-s", "advisory", "--json", "x.json", "--no-save")
     assert done.returncode == 0, done.stderr
@@ -489,19 +491,21 @@ def test_the_command_prints_the_witness_as_lanes_and_its_schedule_replays(racebe
     assert [step["session"] for step in naive["witness"]["steps"]] == schedule.rpartition(":")[2].split(".")
 
 
+@pytest.mark.server
 def test_outcomes_are_printed_with_how_many_orders_came_to_each(racebench: Command) -> None:
     said = racebench("explore", "-s", "unique-retry", "--no-reduction", "--no-save").stdout.splitlines()
-    assert "all 50 feasible orders were run" in " ".join(" ".join(said).split())
-    head = next(number for number, line in enumerate(said) if line.split() == [*_HEAD, "orders", "anomalies"])
+    assert "all 50 feasible schedules were run" in " ".join(" ".join(said).split())
+    head = next(number for number, line in enumerate(said) if line.split() == [*_HEAD, "schedules", "anomalies"])
     assert [line.split()[-2:] for line in said[head + 2 :] if line] == [["40", "none"], ["10", "none"]]
     assert said[head + 2].startswith("version 1, version 2 at try 2 ")
     said = racebench("explore", "-s", "naive", "--no-save").stdout.splitlines()
-    assert "2 × version 1             3 1 duplicate" in [line.rstrip() for line in said]
+    assert "2 × version 1                3 1 duplicate" in [line.rstrip() for line in said]
 
 
 _HEAD = ("sessions", "came", "to")
 
 
+@pytest.mark.server
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
@@ -543,7 +547,7 @@ def test_what_was_found_before_an_interruption_is_shown_and_saved(
 
     wait_for(well_under_way, "the exploration never began")
     process.send_signal(signal.SIGINT)
-    output, errors = process.communicate(timeout=60)
+    output, errors = finish(process)
     assert process.returncode == 130
     assert errors.strip() == "racebench: interrupted; no server, worker or schema is left"
     assert "advisory-early-release" in output

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from conftest import Command, Start, UsersServer, wait_for
+from conftest import Command, Start, UsersServer
+from waiting import finish, wait_for
 
 MANIFEST = """
 summary = "made for a test"
@@ -198,7 +199,7 @@ def test_a_backend_that_is_killed_from_outside_ends_the_exploration_and_leaves_w
     with users_server.connect() as connection:
         wait_for(lambda: connection.execute(inserted).fetchone() != (0,), "the exploration never began")
         connection.execute(f"SELECT pg_terminate_backend(pid) {ours} ORDER BY pid LIMIT 1")  # type: ignore[call-overload]
-    _, said = process.communicate(timeout=60)
+    _, said = finish(process)
     assert process.returncode == 6
     one_line(said, "racebench: s1: '", "' ended the connection: ")
     (found,) = saved(tmp_path)
@@ -227,6 +228,7 @@ def naive(racebench: Command, *arguments: str) -> str:
     return text.rpartition(":")[0] + ":"
 
 
+@pytest.mark.server
 def test_a_replay_fails_as_it_was_asked_to(racebench: Command) -> None:
     head = naive(racebench)
     racy, right = head + "s1.s2.s1.s2.s1.s2.s1.s2", head + "s1.s1.s1.s1.s2.s2.s2.s2"
@@ -238,6 +240,7 @@ def test_a_replay_fails_as_it_was_asked_to(racebench: Command) -> None:
     assert racebench("replay", right, "--expect", "race").returncode == 3
 
 
+@pytest.mark.server
 def test_a_schedule_is_shortened_to_one_that_shows_the_same(racebench: Command) -> None:
     head = naive(racebench)
     done = racebench("replay", head + "s1.s2.s1.s2.s1.s2.s1.s2", "--minimize", "--expect", "race")
@@ -252,6 +255,7 @@ def test_a_schedule_is_shortened_to_one_that_shows_the_same(racebench: Command) 
     one_line(refused.stderr, "the schedule shows no anomaly, so there is nothing to minimize")
 
 
+@pytest.mark.server
 def test_a_schedule_that_the_server_does_not_follow_fails_loudly(racebench: Command) -> None:
     head = naive(racebench).replace("naive", "advisory").partition("[")[0]
     done = racebench("replay", head + ":s1.s1.s2.s2.s2.s1.s1.s1.s2.s2")

@@ -12,10 +12,11 @@ from racebench.core.errors import UsageProblem
 from racebench.core.model import Statement
 from racebench.core.results import Verdict
 from racebench.core.target import Target
-from racebench.exploration.explorer import Explored, explore
+from racebench.exploration.explorer import explore
 from racebench.exploration.independence import ANY_WRITE, SERIALIZABLE, Footprint, calls, footprint
 from racebench.exploration.inspection import volatile_functions
 from racebench.exploration.request import ExplorationRequest
+from racebench.exploration.result import Exploration
 from racebench.exploration.transactions import in_transactions
 from racebench.postgres.schemas import fresh_schema
 from racebench.postgres.session import connect
@@ -47,12 +48,12 @@ DUEL = """
 """
 SEEN = "INSERT INTO bad SELECT :tenant FROM generate_series(1, :n::int);"
 
-Duel = Callable[..., Explored]
+Duel = Callable[..., Exploration]
 
 
 @pytest.fixture
 def duel(embedded: Target, tmp_path: Path) -> Duel:
-    def run(one: str, other: str, *, schema: str = "", reduce: bool = True) -> Explored:
+    def run(one: str, other: str, *, schema: str = "", reduce: bool = True) -> Exploration:
         texts = {
             "scenario.toml": MANIFEST,
             "schema.sql": SCHEMA + schema,
@@ -69,9 +70,9 @@ def duel(embedded: Target, tmp_path: Path) -> Duel:
     return run
 
 
-def bad(found: Explored) -> set[int]:
+def bad(found: Exploration) -> set[int]:
     """How many rows were bad in the outcomes."""
-    return {dict(wrong).get("violations", 0) for _, wrong in found.outcomes}
+    return {dict(outcome.anomalies).get("violations", 0) for outcome in found.outcomes}
 
 
 NUMBERED = "CREATE TABLE numbered (tenant int, n bigint DEFAULT nextval('numbers'));"
@@ -160,7 +161,7 @@ def test_a_procedure_may_commit_by_itself(duel: Duel, end: str) -> None:
     read = "SELECT count(*) AS n FROM log WHERE tenant = :tenant \\gset"
     found = duel(f"{read}\n{SEEN}", "CALL writes(:tenant);\nCALL writes(:tenant);", schema=procedure)
     assert bad(found) == {0, 1, 2}
-    assert all(state == "OK" for sessions, _ in found.outcomes for state, *_ in sessions)
+    assert all(session.outcome == "OK" for outcome in found.outcomes for session in outcome.sessions)
 
 
 def statement(sql: str) -> Statement:

@@ -11,23 +11,24 @@ import pytest
 from racebench.core.model import Scenario
 from racebench.core.results import Verdict
 from racebench.core.target import Target
-from racebench.exploration.explorer import Explored, explore, replay
+from racebench.exploration.explorer import explore, replay
 from racebench.exploration.independence import Footprint
 from racebench.exploration.request import ExplorationRequest
+from racebench.exploration.result import Exploration
 from racebench.exploration.search import Choice, search
 from racebench.exploration.symmetry import Pasts, alike, begin_is_seen
 from racebench.workloads import catalog, scripts
 
 VERSION_COUNTER = catalog.find_scenario("version-counter")
 STRATEGIES = tuple(VERSION_COUNTER.strategies)
-Look = Callable[..., Explored]
+Look = Callable[..., Exploration]
 
 
 @pytest.fixture
 def look(embedded: Target) -> Look:
     def run(
         strategy: str, consumer: str | None = None, scenario: Scenario = VERSION_COUNTER, **more: object
-    ) -> Explored:
+    ) -> Exploration:
         asked = ExplorationRequest(
             scenario=scenario,
             strategy=scenario.strategies[strategy],
@@ -38,7 +39,7 @@ def look(embedded: Target) -> Look:
     return run
 
 
-def same(look: Look, strategy: str, consumer: str | None = None, **more: object) -> Explored:
+def same(look: Look, strategy: str, consumer: str | None = None, **more: object) -> Exploration:
     """Explore with and without reduction; both must come to their end with the same outcomes. Returns the reduced."""
     every, reduced = look(strategy, consumer, reduce=False, **more), look(strategy, consumer, **more)
     assert every.complete
@@ -208,7 +209,8 @@ def test_a_script_draws_the_same_in_every_schedule(
     found = look("it", scenario=made, reduce=False)
     assert found.complete
     assert not found.anomalous
-    said = [replay(embedded, found.asked, (1, 1, 1, 1, 2, 2, 2, 2)).steps for _ in range(2)]
+    asked = ExplorationRequest(scenario=made, strategy=made.strategies["it"])
+    said = [replay(embedded, asked, (1, 1, 1, 1, 2, 2, 2, 2)).steps for _ in range(2)]
     assert said[0] == said[1]
     assert said[0][3].answered == said[0][7].answered != ()
 

@@ -71,6 +71,7 @@ def test_what_is_found_in_a_kept_history_is_what_was_found_in_the_run(
         assert (again.start, again.numbering) == (drawn.start, drawn.numbering)
 
 
+@pytest.mark.server
 def test_counts_of_a_kept_history_are_the_runs_own(racebench: Command, tmp_path: Path) -> None:
     command = ["run", "-n", "1200", "--tenants", "3", "--rollback", "5", "--consumer", "all", "--json", "r.json"]
     strategies = ("naive", "unique", "sequence", "uuidv7")
@@ -89,6 +90,7 @@ def test_counts_of_a_kept_history_are_the_runs_own(racebench: Command, tmp_path:
             }
 
 
+@pytest.mark.server
 def test_a_history_is_kept_when_something_forbidden_was_found(racebench: Command, tmp_path: Path) -> None:
     done = racebench("run", "-s", "naive", "-s", "advisory", "-n", "800")
     (kept,) = (tmp_path / "results").glob("*.npz")
@@ -279,6 +281,7 @@ except RacebenchError as problem:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.server
 def test_a_history_that_cannot_be_kept_is_a_note_and_the_result_stands(racebench: Command, tmp_path: Path) -> None:
     # Every file of the command may be so large and no larger: enough for the results, too little for the history.
     program = (

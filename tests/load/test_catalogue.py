@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import Command, UsersServer
+from conftest import Command, UsersServer, shows, shows_what_is_expected
 from racebench.analysis.verdicts import expected_misses
 from racebench.core.results import RunResult, Verdict
 from racebench.workloads import catalog
@@ -44,12 +44,18 @@ def test_the_catalogue_is_whole() -> None:
 def test_what_is_right_is_not_accused(hammer: Run, strategy: str) -> None:
     result = hammer(strategy, operations=400, hold_us=500)
     assert result.verdict is Verdict.VALID, result.witnesses
+    assert result.found == ()
+    assert result.counts["committed"] == result.counts["rows"] == result.consumers[0].counts["delivered"] == 400
+    assert result.upper_bound is not None
     assert result.as_expected
 
 
 @pytest.mark.parametrize("strategy", [*UNORDERED, *LESSONS])
 def test_what_is_broken_is_caught_with_a_witness(hammer: Run, strategy: str) -> None:
-    result = hammer(strategy, operations=1600, hold_us=1000, poll_interval_ms=0.2)
+    def is_caught(result: RunResult) -> bool:
+        return bool(result.found) and shows_what_is_expected(result)
+
+    result = hammer(strategy, hold_us=1000, poll_interval_ms=0.2, until=is_caught)
     assert result.verdict is Verdict.INVALID, result.counts
     assert result.as_expected, result.counts
     for kind in result.found:
@@ -67,7 +73,7 @@ def test_no_consumer_misses_rows_of_writers_that_keep_order(hammer: Run, consume
 
 def test_a_right_writer_and_a_hedging_reader_can_be_wrong_together(hammer: Run) -> None:
     """commit-stamp numbers a row after its insertion; settle-delay lets rows through by the time of their insertion."""
-    result = hammer("commit-stamp", "cursor settle-delay horizon", operations=1600, hold_us=2000)
+    result = hammer("commit-stamp", "cursor settle-delay horizon", hold_us=2000, until=shows("missed"))
     missed = {read.name: read.counts["missed"] for read in result.consumers}
     assert missed["settle-delay"] > 0
     assert missed["cursor"] == missed["horizon"] == 0
@@ -87,7 +93,7 @@ def test_a_right_consumer_misses_nothing_whatever_the_writers_do(hammer: Run, st
 
 @pytest.mark.parametrize("consumer", ["cursor", "cursor-inclusive", "lookback", "settle-delay"])
 def test_a_hedging_consumer_misses_what_is_later_than_its_hedge(hammer: Run, consumer: str) -> None:
-    result = hammer("sequence", consumer, operations=3000, hold_us=0, long_percent=2, long_us=200_000)
+    result = hammer("sequence", consumer, operations=3000, long_percent=2, long_us=200_000, until=shows("missed"))
     (read,) = result.consumers
     assert read.counts["missed"] > 0
     assert read.verdict is Verdict.INVALID
@@ -99,7 +105,7 @@ def test_a_hedging_consumer_misses_what_is_later_than_its_hedge(hammer: Run, con
 def test_a_gap_wait_that_is_patient_enough_misses_nothing_and_one_that_is_not_does(hammer: Run) -> None:
     patient = hammer("sequence", "gap-wait", operations=800, long_percent=2, long_us=100_000)
     assert patient.consumers[0].counts["missed"] == 0
-    hasty = hammer("sequence", "gap-wait", operations=800, long_percent=1, long_us=1_200_000)
+    hasty = hammer("sequence", "gap-wait", operations=800, long_percent=1, long_us=1_200_000, until=shows("missed"))
     assert hasty.consumers[0].counts["missed"] > 0
 
 
@@ -114,7 +120,7 @@ def test_rolled_back_numbers_are_gaps_and_harm_no_right_consumer(hammer: Run) ->
 
 
 def test_several_consumers_read_the_same_writers(hammer: Run) -> None:
-    result = hammer("sequence", "cursor horizon claim-queue", operations=1600, hold_us=2000)
+    result = hammer("sequence", "cursor horizon claim-queue", hold_us=2000, until=shows("missed"))
     missed = {read.name: read.counts["missed"] for read in result.consumers}
     assert missed["cursor"] > 0
     assert missed["horizon"] == missed["claim-queue"] == 0
@@ -124,8 +130,11 @@ def test_several_consumers_read_the_same_writers(hammer: Run) -> None:
 
 
 def test_a_settling_reader_is_late_by_what_it_settles(hammer: Run) -> None:
-    (read,) = hammer("sequence", "settle-delay", operations=400).consumers
-    assert 30_000 < (read.late_us["p50"] or 0) < 1_000_000
+    def is_read_in_a_second(result: RunResult) -> bool:
+        return (result.consumers[0].late_us["p50"] or 0) < 1_000_000
+
+    (read,) = hammer("sequence", "settle-delay", operations=400, until=is_read_in_a_second).consumers
+    assert (read.late_us["p50"] or 0) > 30_000
 
 
 @pytest.mark.parametrize(
@@ -148,6 +157,7 @@ def test_what_is_known_of_a_pair(strategy: str, consumer: str, expected: str) ->
     assert expected_misses(SCENARIO.strategies[strategy], SCENARIO.consumers[consumer]) == expected
 
 
+@pytest.mark.server
 def test_a_consumer_that_cannot_read_such_numbers_is_left_out_with_the_reason(racebench: Command) -> None:
     done = racebench("run", "-s", "uuidv7", "--consumer", "all", "-n", "80", "--no-save", "--json", "r.json")
     assert done.returncode == 0, done.stderr
@@ -158,6 +168,7 @@ def test_a_consumer_that_cannot_read_such_numbers_is_left_out_with_the_reason(ra
 # What a server does not have
 
 
+@pytest.mark.server
 def test_uuidv7_needs_18_and_says_so(racebench: Command) -> None:
     refused = racebench("run", "-s", "uuidv7", "-n", "80", "--server", "16", "--no-save")
     assert refused.returncode == 6
@@ -194,7 +205,7 @@ def test_a_users_server_without_the_setting_gets_a_clear_message(
     [(scenario.name, name) for scenario in OTHERS for name in scenario.strategies],
 )
 def test_every_other_race_does_what_is_known_of_it(hammer: Run, scenario: str, strategy: str) -> None:
-    result = hammer(strategy, "", scenario, operations=2400)
+    result = hammer(strategy, "", scenario, operations=2400, until=shows_what_is_expected)
     assert result.as_expected, (result.counts, result.errors)
     known = catalog.find_scenario(scenario).strategies[strategy]
     if known.right or known.expect:
@@ -206,6 +217,7 @@ def test_every_other_race_does_what_is_known_of_it(hammer: Run, scenario: str, s
 # The matrix
 
 
+@pytest.mark.server
 def test_the_matrix_runs_each_pair_alone_and_prints_the_grid(racebench: Command, tmp_path: Path) -> None:
     done = racebench(
         *("matrix", "-s", "sequence", "-s", "advisory", "--consumer", "cursor", "--consumer", "horizon"),

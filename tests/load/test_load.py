@@ -11,7 +11,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from conftest import Command, UsersServer
+from conftest import Command, UsersServer, shows
 from racebench.analysis import performance
 from racebench.core.errors import DiskFull
 from racebench.core.model import Load, Protocol, Scenario
@@ -27,11 +27,49 @@ from racebench.workloads import arrivals
 Run = Callable[..., RunResult]
 
 
+def test_tenants_number_their_rows_apart(hammer: Run) -> None:
+    result = hammer("advisory", operations=400, tenants=5)
+    assert result.verdict is Verdict.VALID
+    assert result.counts["gaps"] == 0
+    assert result.consumers[0].counts["delivered"] == 400
+
+
+def test_witnesses_name_rows_workers_times_and_the_poll_that_passed_them(hammer: Run) -> None:
+    result = hammer("naive", until=shows("duplicates", "missed"))
+    by_kind = {witness.kind: witness for witness in reversed(result.witnesses)}
+    twins = by_kind["duplicates"]
+    assert len({(row["tenant"], row["version"]) for row in twins.rows}) == 1
+    assert len({row["id"] for row in twins.rows}) == len(twins.rows) >= 2
+    one, two = twins.operations[:2]
+    assert one["start_us"] < two["end_us"]
+    assert two["start_us"] < one["end_us"], "twins are written at the same time"
+    missed = by_kind["missed"]
+    row, poll = missed.rows[0], missed.polls[0]
+    assert (poll["cursor_before"] or 0) < row["version"] <= poll["cursor_after"]
+    assert row["id"] not in poll["delivered"]
+
+
+def test_the_same_seed_makes_the_same_choices_and_another_makes_others(hammer: Run) -> None:
+    def rolled_back(seed: int) -> int:
+        load = {"workers": 1, "operations": 100, "tenants": 9, "rollback_percent": 50, "seed": seed}
+        return hammer("advisory", "none", **load).counts["rolled_back"]
+
+    assert rolled_back(7) == rolled_back(7)
+    assert len({rolled_back(seed) for seed in range(5)}) > 1
+
+
+def test_operations_are_shared_out_exactly(hammer: Run) -> None:
+    assert hammer("sequence", workers=3, operations=100).counts["attempts"] == 100
+
+
+# How statements travel, and from how many connections
+
+
 @pytest.mark.parametrize("protocol", list(Protocol))
 @pytest.mark.parametrize("connections", [1, 3])
 def test_right_and_broken_are_told_apart_however_they_travel(hammer: Run, protocol: Protocol, connections: int) -> None:
     load = {"workers": 4, "connections_per_worker": connections, "operations": 1200, "protocol": protocol}
-    naive = hammer("naive", **load)
+    naive = hammer("naive", **load, until=shows("duplicates"))
     assert naive.counts["duplicates"] > 0
     right = hammer("advisory", **{**load, "rollback_percent": 20.0, "tenants": 2})
     assert right.verdict is Verdict.VALID, right.witnesses
@@ -41,21 +79,23 @@ def test_right_and_broken_are_told_apart_however_they_travel(hammer: Run, protoc
 
 
 def test_retries_work_on_connections_driven_together(hammer: Run) -> None:
-    result = hammer("unique-retry", workers=2, connections_per_worker=8, operations=400)
+    result = hammer("unique-retry", workers=2, connections_per_worker=8, operations=400, until=shows("retries"))
     assert result.verdict is Verdict.VALID, result.witnesses
     assert result.counts["retries"] > 0
     assert result.counts["committed"] == 400
 
 
 def test_each_connection_is_a_session_of_its_own(hammer: Run) -> None:
-    result = hammer("sequence", workers=2, connections_per_worker=5, operations=400, hold_us=1000)
-    sessions = {operation["worker"] for witness in result.witnesses for operation in witness.operations}
-    assert max(sessions) > 2
-    assert max(sessions) <= 10
+    def sessions(result: RunResult) -> set[int]:
+        return {operation["worker"] for witness in result.witnesses for operation in witness.operations}
+
+    load = {"workers": 2, "connections_per_worker": 5, "operations": 400, "hold_us": 1000}
+    result = hammer("sequence", **load, until=lambda result: max(sessions(result), default=0) > 2)
+    assert max(sessions(result)) <= 10
 
 
 def test_pipelined_halves_the_round_trips_and_not_the_history(hammer: Run) -> None:
-    result = hammer("unique", "cursor", operations=800, protocol=Protocol.PIPELINED)
+    result = hammer("unique", "cursor", operations=800, protocol=Protocol.PIPELINED, until=shows("refused"))
     assert result.counts["refused"] == result.errors["23505"] > 0
     assert result.counts["duplicates"] == result.counts["missed"] == result.counts["lost"] == 0
 
@@ -153,6 +193,7 @@ def _as_dict(value: Pace) -> dict[str, object]:
 # The command
 
 
+@pytest.mark.server
 def test_the_table_names_what_changes_the_race(racebench: Command) -> None:
     done = racebench(
         *("run", "-s", "naive", "-w", "2", "--connections-per-worker", "2", "--protocol", "pipelined", "-d", "0.3"),

@@ -16,11 +16,14 @@ from pathlib import Path
 
 import pytest
 
-from conftest import Command, Start, wait_for
+from conftest import Command, Start
 from racebench.core.errors import DatabaseProblem, UsageProblem
 from racebench.postgres import embedded
 from racebench.postgres.embedded import EmbeddedServer
 from racebench.postgres.session import connect
+from waiting import LIMIT_S, finish, wait_for
+
+pytestmark = pytest.mark.server
 
 
 @pytest.fixture
@@ -75,7 +78,7 @@ def test_two_at_once_are_two_servers_and_ending_one_leaves_the_other(cache: Path
 def test_commands_started_at_once_on_a_cold_cache_all_work(cache: Path, start: Start) -> None:
     running = [start("run", "-s", "sequence", "-w", "2", "-n", "20", "--no-save") for _ in range(3)]
     for process in running:
-        output, errors = process.communicate(timeout=120)
+        output, errors = finish(process)
         assert process.returncode == 0, errors
         assert "sequence" in output
     assert servers(cache) == []
@@ -88,7 +91,7 @@ def test_an_interrupted_command_exits_130_and_leaves_no_server_and_no_worker(
     process = _start_run(cache, start)
     workers = _descendants(process.pid)
     process.send_signal(sign)
-    _, errors = process.communicate(timeout=60)
+    _, errors = finish(process)
     assert process.returncode == 130
     assert errors.strip() == "racebench: interrupted; no server, worker or schema is left"
     assert servers(cache) == []
@@ -100,7 +103,7 @@ def test_a_killed_command_takes_its_server_and_its_workers_with_it(cache: Path, 
     process = _start_run(cache, start)
     workers = _descendants(process.pid)
     process.kill()
-    process.communicate(timeout=60)
+    finish(process)
     wait_for(lambda: not servers(cache), "the server outlived its killed command")
     wait_for(lambda: not any(_alive(pid) for pid in workers), "a worker outlived its killed command")
     with EmbeddedServer(connections=8) as target, connect(target) as connection:
@@ -111,9 +114,9 @@ def test_an_orphaned_server_in_a_free_slot_is_stopped_before_the_slot_is_used(ca
     with EmbeddedServer(connections=8):
         pass
     data = cache / "postgresql-18" / "slot-0" / "data"
-    programs = embedded._programs(18)
+    programs = embedded.server_programs(18)
     with (cache / "orphan.log").open("wb") as log:
-        orphan = embedded._popen(
+        orphan = embedded.start_program(
             [str(programs / "postgres"), "-D", str(data), "-c", "listen_addresses="], cwd=data, output=log
         )
     wait_for(lambda: (data / "postmaster.pid").exists(), "the orphan did not start")
@@ -126,7 +129,7 @@ def test_an_orphaned_server_in_a_free_slot_is_stopped_before_the_slot_is_used(ca
 def test_a_killed_commands_data_is_not_inherited(cache: Path, start: Start) -> None:
     process = _start_run(cache, start)
     process.kill()
-    process.communicate(timeout=60)
+    finish(process)
     wait_for(lambda: not servers(cache), "the server outlived its killed command")
     with EmbeddedServer(connections=8) as target, connect(target) as connection:
         schemas = connection.execute("SELECT nspname FROM pg_namespace WHERE nspname LIKE 'racebench%'").fetchall()
@@ -209,7 +212,7 @@ def test_an_ordinary_user_runs_the_same_command(tmp_path: Path) -> None:
             env=environment,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=LIMIT_S,
             **identity,  # type: ignore[call-overload]
         )
         assert done.returncode == 0, done.stderr

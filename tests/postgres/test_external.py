@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from conftest import Command, Start, UsersServer, wait_for
+from conftest import Command, Start, UsersServer
 from racebench.core.errors import DatabaseProblem
 from racebench.postgres.external import check_usable, external
+from waiting import finish, wait_for
 
 
 @pytest.fixture(autouse=True)
@@ -105,7 +106,7 @@ def test_an_interrupted_run_leaves_nothing_there(users_server: UsersServer, star
     )
     wait_for(lambda: users_server.sessions() >= 5, "the run never connected")
     process.send_signal(sign)
-    output, errors = process.communicate(timeout=60)
+    output, errors = finish(process)
     assert process.returncode == 130
     assert errors.count("\n") == 1
     assert users_server.password not in output + errors
@@ -120,7 +121,7 @@ def test_what_was_finished_before_an_interruption_is_shown_and_saved(
     results = tmp_path / "results"
     wait_for(lambda: results.is_dir() and any(results.glob("*.json")), "nothing was saved")
     process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
+    output, _ = finish(process)
     assert process.returncode == 130
     assert "naive is" in output
     assert "advisory is" not in output

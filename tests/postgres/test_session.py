@@ -9,13 +9,13 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from conftest import wait_for
 from racebench.core.errors import DatabaseProblem, ScenarioProblem
 from racebench.core.model import Outcome, Protocol
 from racebench.core.target import Target
 from racebench.postgres import transport
 from racebench.postgres.session import Session, connect
 from racebench.workloads import scripts
+from waiting import wait_for
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ Make = Callable[[Target, str], Session]
 def line(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Both ways of talking to a server."""
     if request.param == "libpq":
-        monkeypatch.setattr(transport, "_takes_socket", lambda _connection: False)
+        monkeypatch.setattr(transport, "takes_socket", lambda _connection: False)
     return str(request.param)
 
 

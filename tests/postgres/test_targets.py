@@ -10,6 +10,7 @@ from racebench.postgres.session import connect
 from racebench.postgres.targets import open_target
 
 
+@pytest.mark.server
 def test_without_an_external_server_an_embedded_one_runs_for_the_length_of_the_block() -> None:
     with open_target(None, version=18, connections=8) as target, connect(target) as connection:
         assert target.kind == "embedded"

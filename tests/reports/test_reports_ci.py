@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import Command, Start, wait_for
+from conftest import Command, Start
 from judged import ENVIRONMENT, result_of
 from junit_dialect import problems
 from racebench.core.model import Scenario
@@ -23,6 +23,7 @@ from racebench.core.results import RunResult, Verdict
 from racebench.reports import formats
 from racebench.reports.formats import cases, junit, rows, summary
 from racebench.reports.results.document import Document
+from waiting import finish, wait_for
 
 
 def whole(*runs: RunResult, complete: bool = True) -> Document:
@@ -186,6 +187,7 @@ def test_an_interrupted_run_says_so(version_counter: Scenario) -> None:
 # From end to end
 
 
+@pytest.mark.server
 def test_a_run_writes_reports_and_the_summary_by_itself(racebench: Command, tmp_path: Path) -> None:
     job = tmp_path / "summary.md"
     job.write_text("before\n")
@@ -213,6 +215,7 @@ def test_a_run_writes_reports_and_the_summary_by_itself(racebench: Command, tmp_
     assert said == f"before\n{(tmp_path / 'report.summary').read_text()}"
 
 
+@pytest.mark.server
 def test_an_exploration_writes_reports_and_the_summary_too(racebench: Command, tmp_path: Path) -> None:
     job = tmp_path / "summary.md"
     every = [f"--report={name}=report.{name}" for name in formats.OF_ALL]
@@ -236,14 +239,16 @@ def test_an_exploration_writes_reports_and_the_summary_too(racebench: Command, t
     assert "racebench replay 'v1:version-counter/naive[" in str(failure.text)
     assert advisory.find("failure") is None
     assert "naive is INVALID" in job.read_text()
-    for name in sorted(set(formats.FORMATS) - set(formats.OF_ALL)):
+    for name in sorted(set(formats.FORMATS) - {"table", *formats.OF_ALL}):
         refused = racebench("report", str(saved), "--format", name)
         assert refused.returncode == 2
         assert refused.stderr == (
-            f"racebench: --format {name} is for runs, and these are explorations; take markdown, json, junit, summary\n"
+            f"racebench: --format {name} is for runs, and these are explorations; "
+            "take table, markdown, json, junit, summary\n"
         )
 
 
+@pytest.mark.server
 def test_runs_and_explorations_make_one_junit_report(racebench: Command, tmp_path: Path) -> None:
     assert racebench("run", "-s", "upsert", "-n", "80").returncode == 0
     assert racebench("explore", "-s", "upsert").returncode == 0
@@ -258,6 +263,7 @@ def test_runs_and_explorations_make_one_junit_report(racebench: Command, tmp_pat
     assert both.stderr.count("\n") == 1
 
 
+@pytest.mark.server
 def test_among_other_results_thresholds_and_comparisons_are_not_lost(racebench: Command, tmp_path: Path) -> None:
     few = ("-w", "2", "-n", "20", "--threshold", "rows == 7", "--no-save", "--json")
     assert racebench("run", "-s", "upsert", *few, "run.json").returncode == 4
@@ -280,6 +286,7 @@ def test_among_other_results_thresholds_and_comparisons_are_not_lost(racebench: 
     assert len(json.loads(racebench("report", *files, "--format", "json").stdout)["runs"]) == 6
 
 
+@pytest.mark.server
 def test_a_matrix_is_summarised_as_its_grid(racebench: Command, tmp_path: Path) -> None:
     job = tmp_path / "summary.md"
     done = racebench(
@@ -292,6 +299,7 @@ def test_a_matrix_is_summarised_as_its_grid(racebench: Command, tmp_path: Path) 
     assert problems((tmp_path / "j.xml").read_text()) == []
 
 
+@pytest.mark.server
 @pytest.mark.parametrize(("strategy", "code"), [("upsert", 0), ("naive", 3)])
 @pytest.mark.parametrize("place", ["/dev/full", ".", "none/summary.md"])
 def test_a_summary_that_cannot_be_written_is_a_warning(
@@ -305,6 +313,7 @@ def test_a_summary_that_cannot_be_written_is_a_warning(
     assert "saved: results/" in done.stdout
 
 
+@pytest.mark.server
 def test_a_full_summary_is_not_made_too_long(racebench: Command, tmp_path: Path) -> None:
     job = tmp_path / "summary.md"
     job.write_text("x" * (summary.LIMIT - 20))
@@ -354,11 +363,12 @@ def test_an_empty_document_has_no_cases() -> None:
     assert formats.render("csv", [whole()]).count("\n") == 1
 
 
+@pytest.mark.server
 def test_an_interrupted_run_reports_what_was_finished(start: Start, tmp_path: Path) -> None:
     process = start("run", "-s", "upsert", "-s", "advisory", "-d", "3", "--report", "junit=j.xml")
     wait_for(lambda: any((tmp_path / "results").glob("*.json")), "the first run is never saved")
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
+    finish(process)
     assert process.returncode == 130
     text = (tmp_path / "j.xml").read_text()
     assert problems(text) == []

@@ -14,7 +14,7 @@ from racebench.core.model import Consumer, Load, Script, Statement
 from racebench.core.target import Target
 from racebench.exploration.explorer import replay
 from racebench.exploration.request import ExplorationRequest
-from racebench.load.driver import Hammer
+from racebench.load.driver import LoadDriver
 from racebench.load.executors.processes import Processes
 from racebench.workloads import catalog
 from racebench.workloads.deduplication import Seen
@@ -64,6 +64,7 @@ def scenario_folder(tmp_path: Path) -> Callable[[str], Path]:
     return write
 
 
+@pytest.mark.server
 def test_a_query_without_id_is_the_same_line_under_run_and_explore(
     racebench: Command, scenario_folder: Callable[[str], Path]
 ) -> None:
@@ -86,7 +87,7 @@ def test_a_null_cursor_keeps_its_value_under_run_and_explore_alike(
     polls = [step.answered for step in explored.steps if step.session == "s2"]
     assert polls == [("2 new; cursor at version = 0",), ("0 new; cursor at version = 0",)]
     load = Load(workers=1, duration_s=None, operations=1)
-    result = Hammer(target=embedded, processes=processes).run(scenario, strategy, [consumer], load, lambda _: None)
+    result = LoadDriver(target=embedded, executor=processes).run(scenario, strategy, [consumer], load, lambda _: None)
     again = {row["id"] for witness in result.witnesses if witness.kind == "redelivered" for row in witness.rows}
     assert again == {1, 2}
 

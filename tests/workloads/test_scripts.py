@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from racebench.core.errors import ScenarioProblem
 from racebench.core.model import Branch, Jump, Script, Sleep, Statement
 from racebench.core.target import Target
-from racebench.postgres.embedded import _wheel_programs
+from racebench.postgres.embedded import wheel_programs
 from racebench.postgres.session import connect
 from racebench.workloads import catalog, expressions, scripts
 
@@ -193,7 +193,7 @@ def run_pgbench(target: Target, folder: Path, text: str, schema: str, *variables
     file.write_text(text)
     done = subprocess.run(
         [
-            str(_wheel_programs(18) / "pgbench"),
+            str(wheel_programs(18) / "pgbench"),
             *("--no-vacuum", "--protocol=prepared", "--transactions=1", f"--file={file}"),
             *(f"--define={variable}" for variable in variables),
             f"host={target.parameters['host']} port={target.parameters['port']} user=postgres dbname=postgres",

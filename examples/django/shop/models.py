@@ -10,14 +10,14 @@ class Order(models.Model):
 
 
 def create_order():
-    """Racy: two requests read the same maximum."""
+    """Wrong: two requests can read the same maximum."""
     last = Order.objects.aggregate(last=models.Max("number"))["last"] or 0
     Order.objects.create(number=last + 1)
 
 
 @transaction.atomic
 def create_order_fixed():
-    """Right: whoever comes second waits until the first has committed."""
+    """Right: the second session waits until the first has committed."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(42)")
     create_order()

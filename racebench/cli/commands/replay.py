@@ -62,10 +62,10 @@ def replay(
     if export_spec is not None:
         from racebench.exploration.isolationtester import export
 
-        text = export.spec(rerun.request, rerun.replayed, str(rerun.schedule))
+        text = export.spec(rerun.request, rerun.result)
         if export_spec == "-":
             click.echo(text, nl=False)
             return rerun.exit_code
         write_atomically(Path(export_spec), text)
-    exploration_table.show_replay(console(), rerun.request, rerun.replayed, str(rerun.schedule))
+    exploration_table.show_replay(console(), rerun.result)
     return rerun.exit_code

@@ -57,7 +57,7 @@ def report(
     from racebench.cli.console import console
     from racebench.cli.files import check_optional_file
     from racebench.reports.results.document import Document, write_atomically
-    from racebench.reports.terminal import matrix_table, run_table
+    from racebench.reports.terminal import matrix_table
 
     short = [
         _Wanted(format=name, path=path, option=option)
@@ -74,10 +74,12 @@ def report(
         texts = _pages(wanted, paths)
     else:
         saved = formats.read(paths)
-        shows = {"table": run_table.show, "matrix": matrix_table.show}
         name = wanted[0].format
-        if name in shows and output is None and len(saved) == 1 and isinstance(saved[0], Document):
-            shows[name](console(), saved[0])
+        if name == "table" and output is None and len(saved) == 1:
+            formats.show(console(), saved[0])
+            return
+        if name == "matrix" and output is None and len(saved) == 1 and isinstance(saved[0], Document):
+            matrix_table.show(console(), saved[0])
             return
         texts = [formats.render(name, saved, title=title)]
     for one, text in zip(wanted, texts, strict=True):

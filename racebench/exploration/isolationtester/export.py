@@ -9,36 +9,37 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from racebench.core.errors import UsageProblem
-from racebench.exploration.explorer import Replayed
 from racebench.exploration.request import ExplorationRequest
+from racebench.exploration.result import Replay
 from racebench.exploration.schedules import Step
 
 _SCHEMA = "racebench_witness"
 
 
-def spec(asked: ExplorationRequest, replayed: Replayed, schedule: str) -> str:
+def spec(asked: ExplorationRequest, replay: Replay) -> str:
     """The text of a spec; raises UsageProblem for what a spec cannot hold: Python, a closing brace in its SQL."""
     if asked.strategy.calls or asked.scenario.setup:
         raise UsageProblem(f"{asked.strategy.name} is Python; a spec holds SQL alone, so it cannot be exported")
-    taken = [each for step in replayed.steps for each in _with_rollbacks(step)]
-    markers = _markers(replayed.steps)
+    schedule = str(replay.schedule)
+    taken = [each for step in replay.steps for each in _with_rollbacks(step)]
+    markers = _markers(replay.steps)
     names = list(dict.fromkeys(session for session, _ in taken))
     blocks = {session: [text for owner, text in taken if owner == session] for session in names}
     lines = [
         f"# {schedule}",
-        f"# {_what(replayed)}; written by racebench, for isolationtester.",
+        f"# {_what(replay)}; written by racebench, for isolationtester.",
         "",
         f"setup {_block(f'CREATE SCHEMA {_SCHEMA}; SET search_path = {_SCHEMA};', schedule)}",
     ]
     files = [*asked.scenario.schema, *asked.strategy.schema, *(asked.consumer.schema if asked.consumer else ())]
     lines += [f"setup\n{_block(part.text.strip(), str(part.path), apart=True)}" for part in dict.fromkeys(files)]
-    lines += [f"setup {_block(text, 'what is run before')}" for text in replayed.prepared]
+    lines += [f"setup {_block(text, 'what is run before')}" for text in replay.prepared]
     lines += [f"teardown {_block(f'RESET search_path; DROP SCHEMA {_SCHEMA} CASCADE;', schedule)}", ""]
     for session in sorted(names, key=lambda name: int(name[1:])):
         settings = [f"SET search_path = {_SCHEMA};"]
         if asked.strategy.isolation and int(session[1:]) <= asked.sessions:
             settings.append(f"SET default_transaction_isolation = '{asked.strategy.isolation}';")
-        if session in _spared(replayed.steps):
+        if session in _spared(replay.steps):
             settings.append("SET deadlock_timeout = '100s';")
         lines.append(f"session {session}")
         lines.append(f"setup {_block(' '.join(settings), schedule)}")
@@ -93,8 +94,8 @@ def _spared(steps: Sequence[Step]) -> set[str]:
     return waited - victims if victims else set()
 
 
-def _what(replayed: Replayed) -> str:
-    return ", ".join(f"{count} {kind}" for kind, count in replayed.wrong.items()) or "nothing goes wrong"
+def _what(replay: Replay) -> str:
+    return ", ".join(f"{count} {kind}" for kind, count in replay.anomalies.items()) or "nothing goes wrong"
 
 
 def _name(session: str, number: int) -> str:

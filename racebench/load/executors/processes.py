@@ -1,8 +1,8 @@
-"""Worker processes that are started early, reused, and noticed when they die.
+"""Local processes as an executor: started early, reused, and reported when they end.
 
 The start method is forkserver where there is one (docs/decisions/0001-start-method.md): the children are forked from a
-clean process that has no thread, no display and no database connection, so it is safe at any time, and it has the
-heavy imports done. A child ends when its parent does: its pipe closes.
+clean process that has no thread, no display and no database connection, so forking is safe at any time, and that has
+done the heavy imports. A child ends when its parent does, because its pipe closes.
 """
 
 from __future__ import annotations
@@ -10,8 +10,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator
 from multiprocessing import connection as connections
 from typing import Any
 
@@ -19,27 +18,14 @@ import multiprocess
 
 from racebench.core.errors import RacebenchError
 from racebench.core.signals import shielded
+from racebench.load.executors import Channel, Died, Failure, Worker
 
 _PRELOAD = ["racebench.load.worker", "racebench.load.consumer"]
 _END_SECONDS = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """What a child's function raised."""
-
-    error: BaseException
-
-
-@dataclass(frozen=True, slots=True)
-class Died:
-    """The process ended without a word; `exit_code` is negative for a signal."""
-
-    exit_code: int | None
-
-
-class Channel:
-    """The child's side: messages to and from the process that gave the task."""
+class _PipeChannel:
+    """The child's side of a pipe: an executors.Channel."""
 
     def __init__(self, pipe: Any) -> None:
         self._pipe = pipe
@@ -48,16 +34,14 @@ class Channel:
         self._pipe.send(message)
 
     def receive(self) -> Any:
-        """Wait for a message; raises EOFError when the parent is gone."""
         return self._pipe.recv()
 
     def waiting(self, timeout: float = 0.0) -> bool:
-        """Whether a message (or the parent's end) is there to receive, after at most `timeout` seconds."""
         return bool(self._pipe.poll(timeout))
 
 
-class Worker:
-    """The parent's side of one process."""
+class _Process:
+    """The parent's side of one process: an executors.Worker. `busy`: it has a task."""
 
     def __init__(self, process: Any, pipe: Any) -> None:
         self._process = process
@@ -69,15 +53,20 @@ class Worker:
         return int(self._process.pid)
 
     def send(self, message: object) -> None:
-        """Send a message; a dead process is noticed by `messages`, not here."""
         with contextlib.suppress(OSError):
             self.pipe.send(message)
 
     def kill(self) -> None:
         self._process.kill()
+        self.join()
 
-    def exit_code(self) -> int | None:
-        self._process.join(_END_SECONDS)
+    def begin_kill(self) -> None:
+        """Have it end, without waiting."""
+        self._process.kill()
+
+    def join(self, timeout: float = _END_SECONDS) -> int | None:
+        """Wait until it ends; its exit code, None if it is still alive."""
+        self._process.join(timeout)
         code: int | None = self._process.exitcode
         return code
 
@@ -93,9 +82,9 @@ def _mask(how: int) -> None:
 
 @contextlib.contextmanager
 def _held_back() -> Iterator[None]:
-    """Let what is started here never see a Ctrl-C, which a terminal sends to all; this process sees it afterwards.
+    """Start processes with Ctrl-C blocked, which a terminal sends to all of them; this process sees it afterwards.
 
-    A Python that is still importing would die of it with a traceback.
+    A Python that is still importing would end with a traceback.
     """
     _mask(signal.SIG_BLOCK)
     try:
@@ -105,10 +94,10 @@ def _held_back() -> Iterator[None]:
 
 
 def _serve(pipe: Any) -> None:
-    """Run tasks until the parent hangs up. Ctrl-C is the parent's to handle."""
+    """Run tasks until the parent closes the pipe. Only the parent handles Ctrl-C."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _mask(signal.SIG_UNBLOCK)
-    channel = Channel(pipe)
+    channel = _PipeChannel(pipe)
     with contextlib.suppress(EOFError, OSError):
         while True:
             function, task = channel.receive()
@@ -121,7 +110,7 @@ def _serve(pipe: Any) -> None:
 
 
 class Processes:
-    """A pool of processes; a context manager that leaves none behind."""
+    """An executors.Executor: a pool of processes, and a context manager that leaves none behind."""
 
     def __init__(self, method: str | None = None) -> None:
         available = multiprocess.get_all_start_methods()
@@ -129,7 +118,7 @@ class Processes:
         self._context = multiprocess.get_context(self.method)
         if self.method == "forkserver":
             self._context.set_forkserver_preload(_PRELOAD)
-        self._workers: list[Worker] = []
+        self._pool: list[_Process] = []
 
     def __enter__(self) -> Processes:
         if self.method == "forkserver":
@@ -144,56 +133,67 @@ class Processes:
         self.close()
 
     def warm(self, count: int) -> None:
-        """Have `count` idle processes."""
-        idle = sum(not worker.busy for worker in self._workers)
+        idle = sum(not process.busy for process in self._pool)
         for _ in range(count - idle):
             self._spawn()
 
     def start(self, function: Callable[[Any, Channel], None], task: object) -> Worker:
-        """Run `function(task, channel)` in an idle process, or a new one."""
-        worker = next((w for w in self._workers if not w.busy and w.alive), None) or self._spawn()
-        worker.busy = True
-        worker.send((function, task))
-        return worker
+        process = next((one for one in self._pool if not one.busy and one.alive), None) or self._spawn()
+        process.busy = True
+        process.send((function, task))
+        return process
+
+    def messages(self, workers: Collection[Worker], timeout: float) -> Iterator[tuple[Worker, Any]]:
+        by_pipe: dict[Any, _Process] = {process.pipe: process for process in self._of(workers)}
+        ready: list[Any] = connections.wait(list(by_pipe), timeout)
+        for pipe in ready:
+            process = by_pipe[pipe]
+            try:
+                message = pipe.recv()
+            except (EOFError, OSError):
+                message = Died(process.join())
+            yield process, message
 
     def release(self, workers: Iterable[Worker]) -> None:
-        """Take workers back: the living are idle again, the dead forgotten."""
-        for worker in workers:
-            worker.busy = False
-            if not worker.alive and worker in self._workers:
-                worker.pipe.close()
-                self._workers.remove(worker)
+        for process in self._of(workers):
+            process.busy = False
+            if not process.alive:
+                self._forget(process)
 
     def retire(self, workers: Iterable[Worker]) -> None:
-        """End workers that have done their task, and forget them."""
-        for worker in list(workers):
-            worker.pipe.close()
-            worker.exit_code()
-            if worker.alive:
-                worker.kill()
-                worker.exit_code()
-            if worker in self._workers:
-                self._workers.remove(worker)
+        for process in self._of(workers):
+            self._forget(process)
+            process.join()
+            if process.alive:
+                process.kill()
 
     def close(self) -> None:
-        """End every process: first by hanging up, then by force."""
+        """End every process: first by closing its pipe, then by force."""
         with shielded():
             self._close()
 
     def _close(self) -> None:
-        for worker in self._workers:
-            worker.pipe.close()
-            if worker.busy:
-                worker.kill()
+        for process in self._pool:
+            process.pipe.close()
+            if process.busy:
+                process.begin_kill()
         deadline = time.monotonic() + _END_SECONDS
-        for worker in self._workers:
-            worker._process.join(max(0.0, deadline - time.monotonic()))
-            if worker.alive:
-                worker.kill()
-                worker._process.join()
-        self._workers.clear()
+        for process in self._pool:
+            process.join(max(0.0, deadline - time.monotonic()))
+            if process.alive:
+                process.kill()
+        self._pool.clear()
 
-    def _spawn(self) -> Worker:
+    def _of(self, workers: Iterable[Worker]) -> list[_Process]:
+        """The processes of this pool among some workers."""
+        wanted = set(map(id, workers))
+        return [process for process in self._pool if id(process) in wanted]
+
+    def _forget(self, process: _Process) -> None:
+        process.pipe.close()
+        self._pool.remove(process)
+
+    def _spawn(self) -> _Process:
         here, there = self._context.Pipe()
         process = self._context.Process(target=_serve, args=(there,), daemon=True)
         try:
@@ -202,19 +202,6 @@ class Processes:
             raise RacebenchError(f"cannot start a process: {problem.strerror}; use fewer --workers") from None
         finally:
             there.close()
-        worker = Worker(process, here)
-        self._workers.append(worker)
+        worker = _Process(process, here)
+        self._pool.append(worker)
         return worker
-
-
-def messages(workers: Iterable[Worker], timeout: float) -> Iterator[tuple[Worker, Any]]:
-    """Yield (worker, message) for what has arrived within `timeout` seconds; Died for a process that ended."""
-    by_pipe: dict[Any, Worker] = {worker.pipe: worker for worker in workers}
-    ready: list[Any] = connections.wait(list(by_pipe), timeout)
-    for pipe in ready:
-        worker = by_pipe[pipe]
-        try:
-            message = pipe.recv()
-        except (EOFError, OSError):
-            message = Died(worker.exit_code())
-        yield worker, message

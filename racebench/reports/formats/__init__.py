@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from racebench.core.errors import UsageProblem
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from racebench.reports.results.document import Document
     from racebench.reports.results.explorations import Explorations
 
@@ -42,12 +45,12 @@ def read(paths: Sequence[Path]) -> list[Document | Explorations]:
 def render(name: str, documents: Sequence[Document | Explorations], *, title: str = "racebench run") -> str:
     """Results as text of a format; raises UsageProblem where it has no such form."""
     from racebench.reports.formats import cases, junit, rows, summary, svg, tracked
-    from racebench.reports.results import document, explorations
-    from racebench.reports.terminal import matrix_table, run_table, tables
+    from racebench.reports.results import document
+    from racebench.reports.terminal import matrix_table, tables
 
     runs = [each for each in documents if isinstance(each, document.Document)]
-    if name not in OF_ALL and len(runs) < len(documents):
-        raise UsageProblem(f"--format {name} is for runs, and these are explorations; take {', '.join(OF_ALL)}")
+    if name not in ("table", *OF_ALL) and len(runs) < len(documents):
+        raise UsageProblem(f"--format {name} is for runs, and these are explorations; take table, {', '.join(OF_ALL)}")
     if name not in _APART and len(runs) > 1:
         documents = [document.merge(runs), *(each for each in documents if not isinstance(each, document.Document))]
         runs = [document.merge(runs)]
@@ -58,20 +61,37 @@ def render(name: str, documents: Sequence[Document | Explorations], *, title: st
     if name == "summary":
         return summary.render(documents)
     if name in ("json", "markdown"):
-        texts = []
-        for each in documents:
-            if isinstance(each, document.Document):
-                texts.append(document.to_json(each) + "\n" if name == "json" else matrix_table.markdown(each))
-            else:
-                of = explorations.to_json(each) + "\n" if name == "json" else explorations.markdown(each.explorations)
-                texts.append(of)
-        return "\n".join(texts)
+        return "\n".join(_text(name, each) for each in documents)
+    if name == "table":
+        return "\n".join(tables.plain(partial(show, whole=each)) for each in documents)
     whole = runs[0]
     if name == "svg":
         return svg.render(whole, title=title)
-    if name in ("table", "matrix"):
-        return tables.plain(lambda console: (run_table.show if name == "table" else matrix_table.show)(console, whole))
+    if name == "matrix":
+        return tables.plain(lambda console: matrix_table.show(console, whole))
     return {"csv": rows.render, "bigger-is-better": tracked.bigger, "smaller-is-better": tracked.smaller}[name](whole)
+
+
+def _text(name: str, whole: Document | Explorations) -> str:
+    """One document as JSON or Markdown."""
+    from racebench.reports import exploration_text
+    from racebench.reports.results import document, explorations
+    from racebench.reports.terminal import matrix_table
+
+    if isinstance(whole, document.Document):
+        return document.to_json(whole) + "\n" if name == "json" else matrix_table.markdown(whole)
+    return explorations.to_json(whole) + "\n" if name == "json" else exploration_text.markdown(whole.explorations)
+
+
+def show(console: Console, whole: Document | Explorations) -> None:
+    """Print results as the command that made them did."""
+    from racebench.reports.results import explorations
+    from racebench.reports.terminal import exploration_table, run_table
+
+    if isinstance(whole, explorations.Explorations):
+        exploration_table.show(console, whole)
+    else:
+        run_table.show(console, whole)
 
 
 def write(name: str, whole: Document | Explorations, path: Path) -> None:

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from racebench.analysis.baselines import Standing
 from racebench.analysis.comparison import Comparison
 from racebench.core.results import Anomaly, RunResult, Verdict
-from racebench.reports import limits, sentences
+from racebench.exploration.result import Exploration, Replay
+from racebench.reports import exploration_text, limits, sentences
 from racebench.reports.results.document import Document
-from racebench.reports.results.explorations import Exploration, Explorations
+from racebench.reports.results.explorations import Explorations
 from racebench.reports.terminal import run_table, tables, timeline
 
 _WIDTH = 100
@@ -192,24 +193,25 @@ def _first_of_each_kind(run: RunResult) -> Iterator[Anomaly]:
         yield from [witness for witness in run.witnesses if witness.kind == kind][:1]
 
 
-def _of_exploration(explored: Exploration, name: str) -> Case:
+def _of_exploration(exploration: Exploration, name: str) -> Case:
     details: list[str] = []
-    if explored.steps:
-        details += ["The shortest order that goes wrong:", *_drawn(explored), *explored.broken, ""]
-    if explored.replay:
-        details.append(explored.replay)
+    witness = exploration.witness
+    if witness is not None and witness.steps:
+        details += ["The shortest schedule that goes wrong:", *_drawn(witness), *witness.broken, ""]
+    if witness is not None and witness.command:
+        details.append(witness.command)
     return Case(
         name=name,
-        verdict=explored.verdict,
-        found=explored.found,
-        message=explored.sentence,
+        verdict=exploration.verdict,
+        found=exploration.found,
+        message=exploration_text.sentence(exploration),
         details=tuple(details),
-        seconds=explored.seconds,
+        seconds=exploration.seconds,
     )
 
 
-def _drawn(explored: Exploration) -> list[str]:
+def _drawn(witness: Replay) -> list[str]:
     from racebench.reports.terminal import lanes
 
-    drawn = tables.plain(lambda console: console.print(lanes.draw(explored.steps)), width=_WIDTH)
+    drawn = tables.plain(lambda console: console.print(lanes.draw(witness.steps)), width=_WIDTH)
     return [line.rstrip() for line in drawn.splitlines()]

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from racebench.core.results import RunResult, Verdict
-from racebench.reports import limits, sentences
+from racebench.exploration.result import Exploration
+from racebench.reports import exploration_text, limits, sentences
 from racebench.reports.formats import cases
 from racebench.reports.formats.literal import literal
-from racebench.reports.results import explorations
 from racebench.reports.results.document import Document
 from racebench.reports.results.explorations import Explorations
 from racebench.reports.terminal import matrix_table
@@ -74,9 +74,9 @@ def sections(documents: Sequence[Document | Explorations]) -> list[str]:
 
 
 def _heading(document: Document | Explorations) -> str:
-    results: Sequence[RunResult | explorations.Exploration]
+    results: Sequence[RunResult | Exploration]
     if isinstance(document, Explorations):
-        results, body = document.explorations, explorations.markdown(document.explorations)
+        results, body = document.explorations, exploration_text.markdown(document.explorations)
     elif document.comparison is not None or _several_of_one(document):
         results, body = document.runs, matrix_table.markdown(document)
     else:

@@ -19,11 +19,12 @@ from racebench.analysis.comparison import Comparison, Judgement
 from racebench.core.anomalies import ANOMALIES
 from racebench.core.errors import UsageProblem
 from racebench.core.results import RunResult, Verdict
-from racebench.reports import limits, sentences
+from racebench.exploration.result import Exploration, Replay
+from racebench.reports import exploration_text, limits, sentences
 from racebench.reports.excerpts.beside import find
 from racebench.reports.page import latency, pace, scatter, still, templates, timelines
 from racebench.reports.results.document import Document
-from racebench.reports.results.explorations import Exploration, Explorations
+from racebench.reports.results.explorations import Explorations
 from racebench.reports.results.sources import Source
 from racebench.reports.terminal import comparison_table, matrix_table, run_table
 
@@ -105,7 +106,7 @@ def _context(sources: Sequence[Source]) -> dict[str, Any]:
     documents = [source.content for source in sources if isinstance(source.content, Document)]
     reader, charted, charted_names = _charted(sources, results, names)
     grids = _grids(sources)
-    stepped = [each for each in explorations if each.steps]
+    witnesses = [each.witness for each in explorations if each.witness is not None and each.witness.steps]
     comparisons = _comparisons(sources)
     subjects = _subjects(runs, names, comparisons, explorations)
     return {
@@ -133,8 +134,10 @@ def _context(sources: Sequence[Source]) -> dict[str, Any]:
         "uncharted": 0 if reader is not None else len(results) - len(charted),
         "timelines": timelines.draw(runs, names),
         "explorations": explorations,
-        "stepped": stepped[:_STEPPED],
-        "unstepped": len(stepped) - len(stepped[:_STEPPED]),
+        "sentence": exploration_text.sentence,
+        "surprises": exploration_text.surprises,
+        "stepped": witnesses[:_STEPPED],
+        "unstepped": len(witnesses) - len(witnesses[:_STEPPED]),
         "sessions_of": _sessions_of,
         "files": [_file(source) for source in sources],
         "anomalies": ANOMALIES,
@@ -277,16 +280,16 @@ def _grids(sources: Sequence[Source]) -> list[matrix_table.Grid]:
     return [each for each in made if len(each.writers) > 1 and len(each.consumers) > 1]
 
 
-def _sessions_of(each: Exploration) -> list[tuple[str, str]]:
+def _sessions_of(witness: Replay) -> list[tuple[str, str]]:
     """The sessions that take a step or wait, and what each is."""
-    names = {step.session for step in each.steps} | {name for step in each.steps for name, _ in step.went_on}
-    consumer = f"s{each.sessions + 1}"
+    names = {step.session for step in witness.steps} | {name for step in witness.steps for name, _ in step.went_on}
+    consumer = f"s{witness.sessions + 1}"
     return [
         (
             name,
-            f"consumer '{each.consumer}'"
-            if each.consumer is not None and name == consumer
-            else each.calls.get(name, "writer"),
+            f"consumer '{witness.schedule.consumer}'"
+            if witness.schedule.consumer is not None and name == consumer
+            else witness.calls.get(name, "writer"),
         )
         for name in sorted(names, key=lambda name: (len(name), name))
     ]

@@ -1,4 +1,7 @@
-"""Explorations as they were saved: read back from their JSON, said in a sentence, and as a Markdown table."""
+"""The JSON document of explorations: written from Exploration values and read back as equal ones (docs/explore.md).
+
+What reports say of an exploration is theirs (racebench.reports.exploration_text).
+"""
 
 from __future__ import annotations
 
@@ -9,56 +12,10 @@ from typing import Any
 
 from racebench.core.errors import UsageProblem
 from racebench.core.results import Verdict
-from racebench.exploration.schedules import Step
+from racebench.exploration.result import Exploration, Replay, ScheduleOutcome, SessionOutcome, Unseen
+from racebench.exploration.schedules import Schedule, Step, parse_steps
 
 SCHEMA_VERSION = 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Exploration:
-    """One strategy explored. `published` is all of it; the rest is what reports say.
-
-    `found` are the forbidden kinds that were; `anomalies`, `broken` (which rows broke which invariant) and `steps` are
-    the witness's, empty without one; `calls` says which call each session runs, if they run Python.
-    `as_expected` is None where nothing is known of the strategy. `replay` is the command that runs the witness again,
-    None if no command can.
-    """
-
-    published: Mapping[str, Any]
-    scenario: str
-    strategy: str
-    consumer: str | None
-    sessions: int
-    verdict: Verdict
-    as_expected: bool | None
-    found: tuple[str, ...]
-    run: int
-    pruned: int
-    anomalous: int
-    outcomes: int
-    complete: bool
-    seconds: float
-    schedule: str | None
-    replay: str | None
-    anomalies: Mapping[str, int]
-    broken: tuple[str, ...]
-    calls: Mapping[str, str]
-    steps: tuple[Step, ...]
-
-    @property
-    def sentence(self) -> str:
-        """What was found, without what is known of the strategy."""
-        if self.verdict is Verdict.INVALID:
-            rest = "" if self.complete else "; the search did not come to its end"
-            return f"{self.anomalous:,} of {self.run:,} orders go wrong{rest}."
-        if self.verdict is Verdict.VALID:
-            return f"All {self.run:,} orders that matter were run, nothing went wrong."
-        if self.complete:
-            return (
-                f"No order of its {self.run:,} goes wrong, but its race may be inside one statement, or a matter of "
-                "time, which no order of statements shows; hammer it."
-            )
-        return f"{self.run:,} orders were run, nothing went wrong, and there are more; raise --budget."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +26,28 @@ class Explorations:
     created: str
     explorations: tuple[Exploration, ...]
     complete: bool
+
+
+def merge(documents: Sequence[Explorations]) -> Explorations:
+    """Put several documents' explorations side by side; the environment and the date are the first's."""
+    return Explorations(
+        environment=documents[0].environment,
+        created=documents[0].created,
+        explorations=tuple(exploration for document in documents for exploration in document.explorations),
+        complete=all(document.complete for document in documents),
+    )
+
+
+def to_json(document: Explorations) -> str:
+    """A document as the published JSON."""
+    data = {
+        "schema_version": SCHEMA_VERSION,
+        "created": document.created,
+        "complete": document.complete,
+        "environment": dict(document.environment),
+        "explorations": [published(exploration) for exploration in document.explorations],
+    }
+    return json.dumps(data, indent=2, ensure_ascii=False)
 
 
 def from_data(data: Mapping[str, Any], name: str) -> Explorations:
@@ -82,37 +61,171 @@ def from_data(data: Mapping[str, Any], name: str) -> Explorations:
         return Explorations(
             environment=dict(data["environment"]),
             created=str(data["created"]),
-            explorations=tuple(exploration(each) for each in data["explorations"]),
+            explorations=tuple(map(from_published, data["explorations"])),
             complete=bool(data["complete"]),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as problem:
         raise UsageProblem(f"{name} is not a racebench result ({type(problem).__name__}: {problem})") from None
 
 
-def exploration(published: Mapping[str, Any]) -> Exploration:
-    """What reports say of an exploration, from its published form (racebench.reports.terminal.exploration_table)."""
-    explored, counts, witness = published["explored"], published["counts"], published["witness"]
+def published(exploration: Exploration) -> dict[str, Any]:
+    """An exploration in its published form."""
+    return {
+        "scenario": exploration.scenario,
+        "strategy": exploration.strategy,
+        "summary": exploration.summary,
+        "consumer": exploration.consumer,
+        "sessions": exploration.sessions,
+        "polls": exploration.polls,
+        "reduced": exploration.reduced,
+        "seed": exploration.seed,
+        "verdict": exploration.verdict.value,
+        "expected": list(exploration.expected),
+        "as_expected": exploration.as_expected,
+        "forbidden": list(exploration.forbidden),
+        **({"calls": dict(exploration.calls)} if exploration.calls else {}),
+        "counts": dict(exploration.counts),
+        "explored": {
+            "feasible": exploration.feasible,
+            "run": exploration.run,
+            "pruned": exploration.pruned,
+            "drawn": exploration.drawn,
+            "depth": exploration.depth,
+            "chance": exploration.chance,
+            "anomalous": exploration.anomalous,
+            "raced": exploration.raced,
+            "triggers": list(exploration.triggers),
+            "swallowed": dict(exploration.swallowed),
+            "unseen": None if exploration.unseen is None else exploration.unseen.value,
+            "complete": exploration.complete,
+            "seconds": exploration.seconds,
+            "schedules_per_s": exploration.schedules_per_s,
+        },
+        "outcomes": [
+            {"schedules": times, **_published_outcome(outcome)} for outcome, times in exploration.outcomes.items()
+        ],
+        "witness": None if exploration.witness is None else _published_replay(exploration.witness),
+        "notes": list(exploration.notes),
+    }
+
+
+def _published_outcome(outcome: ScheduleOutcome) -> dict[str, Any]:
+    return {
+        "sessions": [
+            {
+                "outcome": session.outcome,
+                "sqlstate": session.sqlstate,
+                "rank": session.rank,
+                "tries": session.tries,
+            }
+            for session in outcome.sessions
+        ],
+        "anomalies": dict(outcome.anomalies),
+    }
+
+
+def _published_replay(replay: Replay) -> dict[str, Any]:
+    return {
+        "schedule": str(replay.schedule),
+        "replay": replay.command,
+        "anomalies": dict(replay.anomalies),
+        "outcome": None if replay.outcome is None else _published_outcome(replay.outcome),
+        "broken": list(replay.broken),
+        "prepared": list(replay.prepared),
+        "steps": [
+            {
+                "session": step.session,
+                "sent": step.sent,
+                "literal": step.literal,
+                "where": step.where,
+                "answered": list(step.answered),
+                "waits_for": list(step.waits_for),
+                "went_on": [{"session": name, "answered": list(answered)} for name, answered in step.went_on],
+            }
+            for step in replay.steps
+        ],
+    }
+
+
+def from_published(data: Mapping[str, Any]) -> Exploration:
+    """An exploration from its published form; what older documents do not have is as if it were not known.
+
+    Raises KeyError, TypeError, ValueError or AttributeError for what is none.
+    """
+    explored = data["explored"]
+    calls = {str(session): str(call) for session, call in data.get("calls", {}).items()}
+    forbidden = _texts(data["forbidden"])
+    unseen, as_expected = explored.get("unseen"), data["as_expected"]
     return Exploration(
-        published=published,
-        scenario=str(published["scenario"]),
-        strategy=str(published["strategy"]),
-        consumer=published["consumer"],
-        sessions=int(published["sessions"]),
-        verdict=Verdict(published["verdict"]),
-        as_expected=published["as_expected"],
-        found=tuple(kind for kind in published["forbidden"] if counts[kind]),
+        scenario=str(data["scenario"]),
+        strategy=str(data["strategy"]),
+        summary=str(data.get("summary", "")),
+        consumer=None if data["consumer"] is None else str(data["consumer"]),
+        sessions=int(data["sessions"]),
+        polls=int(data.get("polls", 0)),
+        reduced=bool(data.get("reduced", True)),
+        seed=int(data.get("seed", 0)),
+        depth=int(explored.get("depth", 0)),
+        verdict=Verdict(data["verdict"]),
+        expected=_texts(data.get("expected", ())),
+        as_expected=None if as_expected is None else bool(as_expected),
+        forbidden=forbidden,
+        counts=_counts(data["counts"]),
+        outcomes={_outcome(outcome): int(outcome["schedules"]) for outcome in data["outcomes"]},
         run=int(explored["run"]),
         pruned=int(explored["pruned"]),
+        drawn=int(explored.get("drawn", 0)),
+        chance=None if explored.get("chance") is None else float(explored["chance"]),
         anomalous=int(explored["anomalous"]),
-        outcomes=len(published["outcomes"]),
+        raced=int(explored.get("raced", 0)),
         complete=bool(explored["complete"]),
         seconds=float(explored["seconds"]),
-        schedule=None if witness is None else str(witness["schedule"]),
-        replay=None if witness is None else witness.get("replay", f"racebench replay '{witness['schedule']}'"),
-        anomalies={} if witness is None else {str(kind): int(count) for kind, count in witness["anomalies"].items()},
-        broken=() if witness is None else _texts(witness.get("broken", ())),
-        calls=dict(published.get("calls", {})),
-        steps=() if witness is None else tuple(_step(each) for each in witness["steps"]),
+        witness=None if data["witness"] is None else _replay(data["witness"], data, forbidden, calls),
+        unseen=None if unseen is None else Unseen(unseen),
+        calls=calls,
+        triggers=_texts(explored.get("triggers", ())),
+        swallowed=_counts(explored.get("swallowed", {})),
+        notes=_texts(data.get("notes", ())),
+    )
+
+
+def _replay(
+    witness: Mapping[str, Any], exploration: Mapping[str, Any], forbidden: tuple[str, ...], calls: Mapping[str, str]
+) -> Replay:
+    text = str(witness["schedule"])
+    digest, steps = parse_steps(text)
+    outcome = witness.get("outcome", {"sessions": (), "anomalies": witness["anomalies"]} if witness["steps"] else None)
+    return Replay(
+        schedule=Schedule(
+            scenario=str(exploration["scenario"]),
+            strategy=str(exploration["strategy"]),
+            consumer=None if exploration["consumer"] is None else str(exploration["consumer"]),
+            digest=digest,
+            steps=steps,
+        ),
+        sessions=int(exploration["sessions"]),
+        forbidden=forbidden,
+        outcome=None if outcome is None else _outcome(outcome),
+        steps=tuple(map(_step, witness["steps"])),
+        broken=_texts(witness.get("broken", ())),
+        prepared=_texts(witness.get("prepared", ())),
+        calls=calls,
+        command=witness.get("replay", f"racebench replay '{text}'"),
+    )
+
+
+def _outcome(data: Mapping[str, Any]) -> ScheduleOutcome:
+    return ScheduleOutcome(
+        sessions=tuple(
+            SessionOutcome(
+                outcome=str(session["outcome"]),
+                sqlstate=str(session["sqlstate"]),
+                rank=int(session["rank"]),
+                tries=int(session["tries"]),
+            )
+            for session in data["sessions"]
+        ),
+        anomalies=tuple(_counts(data["anomalies"]).items()),
     )
 
 
@@ -120,52 +233,17 @@ def _step(data: Mapping[str, Any]) -> Step:
     return Step(
         session=str(data["session"]),
         sent=str(data["sent"]),
+        literal=str(data.get("literal", "")),
         where=str(data.get("where", "")),
         answered=_texts(data["answered"]),
         waits_for=_texts(data["waits_for"]),
-        went_on=tuple((str(each["session"]), _texts(each["answered"])) for each in data["went_on"]),
+        went_on=tuple((str(woken["session"]), _texts(woken["answered"])) for woken in data["went_on"]),
     )
+
+
+def _counts(data: Mapping[str, Any]) -> dict[str, int]:
+    return {str(kind): int(count) for kind, count in data.items()}
 
 
 def _texts(values: Sequence[Any]) -> tuple[str, ...]:
     return tuple(map(str, values))
-
-
-def merge(several: Sequence[Explorations]) -> Explorations:
-    """Put several documents' explorations side by side; the environment and the date are the first's."""
-    return Explorations(
-        environment=several[0].environment,
-        created=several[0].created,
-        explorations=tuple(each for document in several for each in document.explorations),
-        complete=all(document.complete for document in several),
-    )
-
-
-def to_json(explored: Explorations) -> str:
-    """Explorations as the JSON that they were saved as."""
-    data = {
-        "schema_version": SCHEMA_VERSION,
-        "created": explored.created,
-        "complete": explored.complete,
-        "environment": dict(explored.environment),
-        "explorations": [dict(each.published) for each in explored.explorations],
-    }
-    return json.dumps(data, indent=2, ensure_ascii=False)
-
-
-def markdown(several: Sequence[Exploration]) -> str:
-    """The verdicts as a Markdown table."""
-    lines = [
-        "| strategy | verdict | orders run | pruned | go wrong | anomalies | outcomes | shortest witness |",
-        "| --- | --- | ---: | ---: | ---: | --- | ---: | --- |",
-    ]
-    for each in several:
-        wrong = ", ".join(each.found) or "none"
-        done = "" if each.complete else " (search not finished)"
-        unlike = "" if each.as_expected is not False or each.verdict is Verdict.UNKNOWN else " (not as expected)"
-        witness = f"`{each.schedule}`" if each.schedule else ""
-        lines.append(
-            f"| `{each.strategy}` | {each.verdict.value}{unlike}{done} | {each.run} | {each.pruned} "
-            f"| {each.anomalous} | {wrong} | {each.outcomes} | {witness} |"
-        )
-    return "\n".join(lines) + "\n"

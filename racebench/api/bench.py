@@ -1,0 +1,317 @@
+"""A server and a schema on which functions, scripts and scenarios are explored, replayed and loaded from Python."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Unpack
+
+from racebench.api.options import LoadOptions, Search, SqlOrCallable, Subject
+from racebench.api.results import Exploration, Hammering, Replay
+from racebench.core.errors import DatabaseProblem, UsageProblem, suggest
+from racebench.core.model import Consumer, Load, Origin, Scenario, Strategy
+from racebench.postgres.schemas import empty_schema, new_name
+from racebench.workloads import ad_hoc, callables, catalog
+
+if TYPE_CHECKING:
+    from racebench.core.target import Target
+    from racebench.exploration.request import ExplorationRequest
+
+_CONNECTIONS = 60
+_MOST_SESSIONS = 9
+_SECONDS = 1.0
+_SEARCH = Search()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Task:
+    """What a call runs, ready to run: its callables are imported, and it has a schema."""
+
+    scenario: Scenario
+    strategy: Strategy
+    consumers: tuple[Consumer, ...]
+    schema: str
+    in_place: bool
+
+
+class Bench:
+    """A server and a schema for any number of explorations and loads; a context manager.
+
+    `dsn` names the user's server, None the embedded one of version `server`, which starts when it is first needed;
+    processes that name the same `share` use one together. The schema keeps its name, so that an application that has
+    connected once goes on; it is dropped at the end.
+    """
+
+    def __init__(self, dsn: str | None = None, *, server: int = 18, share: str | None = None) -> None:
+        self._dsn, self._version, self._share = dsn, server, share
+        self._stack = contextlib.ExitStack()
+        self._target: Target | None = None
+        self._environment: Mapping[str, Any] = {}
+        self._schema = new_name()
+        self._adopted = False
+
+    def __enter__(self) -> Bench:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Drop the schema and stop the server, if there are any."""
+        self._target = None
+        self._stack.close()
+
+    @property
+    def dsn(self) -> str:
+        """A URI of the schema, for an application that makes its own tables there (by migrations, say).
+
+        Once it has been asked for, it is in RACEBENCH_DSN and DATABASE_URL too, and the schema is the application's:
+        explorations find its tables and restore their rows, but do not make it anew.
+        """
+        target = self._up()
+        variables = callables.variables(target, self._schema, ad_hoc.APPLICATION)
+        if not self._adopted:
+            self._stack.enter_context(empty_schema(target, self._schema))
+            self._stack.enter_context(callables.exported(variables))
+            self._adopted = True
+        return variables[callables.VARIABLES[0]]
+
+    def explore(
+        self,
+        *subjects: Subject,
+        strategy: str | None = None,
+        consumer: str | None = None,
+        sessions: int | None = None,
+        setup: SqlOrCallable = (),
+        invariant: SqlOrCallable = (),
+        budget: float | None = None,
+        max_schedules: int | None = None,
+        stop_at_first: bool = False,
+        seed: int | None = None,
+        search: Search = _SEARCH,
+    ) -> Exploration:
+        """Run every schedule of the sessions' steps.
+
+        `subjects` are functions, with which the sessions take turns, or one file of SQL; there are two sessions, or as
+        many as functions, unless `sessions` says otherwise. `setup` makes the tables that every schedule begins with;
+        `invariant` is SQL that returns the rows that break it, or a function that returns what is wrong or fails an
+        assert. Or the subject is a scenario's name, with the `strategy` and perhaps the `consumer` to explore.
+
+        `budget` is in seconds; beyond it, or beyond `max_schedules`, the verdict is UNKNOWN if nothing was found.
+        Raises RacebenchError.
+        """
+        from racebench.exploration import explorer
+        from racebench.exploration.request import ExplorationRequest
+
+        scenario = _scenario(subjects, setup, invariant, named=strategy is not None)
+        with self._ready(scenario, strategy, [consumer] if consumer else []) as task:
+            request = ExplorationRequest(
+                scenario=task.scenario,
+                strategy=task.strategy,
+                consumer=next(iter(task.consumers), None),
+                sessions=_sessions(sessions, max(2, len(task.strategy.calls))),
+                polls=search.polls,
+                reduce=search.reduce,
+                budget_s=budget,
+                max_schedules=max_schedules,
+                stop_at_first=stop_at_first,
+                depth=search.depth,
+                seed=_seed(seed),
+                step_s=search.step_timeout,
+            )
+            result = explorer.explore(self._up(), _placed(request, task))
+        return Exploration(result=result, environment=self._environment)
+
+    def replay(
+        self,
+        *subjects: Subject,
+        schedule: str,
+        setup: SqlOrCallable = (),
+        invariant: SqlOrCallable = (),
+        step_timeout: float = _SEARCH.step_timeout,
+    ) -> Replay:
+        """Run one schedule again, as `explore` found it; without subjects, of the scenario that it names.
+
+        Raises UsageProblem if the code is another now, or if the schedule cannot be followed.
+        """
+        from racebench.exploration import explorer, schedules
+
+        wanted = schedules.parse(schedule)
+        scenario = _scenario(subjects or (wanted.scenario,), setup, invariant, named=not subjects)
+        with self._ready(scenario, wanted.strategy, [wanted.consumer] if wanted.consumer else []) as task:
+            request = replace(explorer.requested_by(wanted, task.scenario), step_s=step_timeout)
+            return Replay(result=explorer.replay(self._up(), _placed(request, task), wanted.steps))
+
+    def hammer(
+        self,
+        *subjects: Subject,
+        strategy: str | None = None,
+        consumer: str | Sequence[str] = (),
+        workers: int = 4,
+        seconds: float | None = None,
+        operations: int | None = None,
+        setup: SqlOrCallable = (),
+        invariant: SqlOrCallable = (),
+        seed: int | None = None,
+        **load: Unpack[LoadOptions],
+    ) -> Hammering:
+        """Have worker processes run the subjects at full speed, for `seconds` (1) or `operations`, and check.
+
+        Workers take turns with the functions. Or the subject is a scenario's name, with the `strategy` and the
+        consumers to load. `load` are further properties of racebench.core.model.Load. Raises RacebenchError.
+        """
+        from racebench.load.driver import LoadDriver
+        from racebench.load.executors.processes import Processes
+
+        for name in load.keys() - LoadOptions.__annotations__.keys():
+            known = suggest(name, [*LoadOptions.__annotations__, "workers", "seconds", "operations", "seed"])
+            raise TypeError(f"hammer() got an unexpected keyword argument '{name}'{known}")
+        scenario = _scenario(subjects, setup, invariant, named=strategy is not None)
+        if scenario.once and (seconds is not None or operations is not None):
+            raise UsageProblem(
+                f"scenario '{scenario.name}' runs each worker's script once; give workers, not seconds or operations"
+            )
+        requested = Load(
+            workers=workers,
+            duration_s=_SECONDS if seconds is None and operations is None and not scenario.once else seconds,
+            operations=workers if scenario.once else operations,
+            seed=_seed(seed),
+            **load,
+        )
+        names = [consumer] if isinstance(consumer, str) else consumer
+        with self._ready(scenario, strategy, names) as task, Processes() as processes:
+            driver = LoadDriver(
+                target=self._up(),
+                executor=processes,
+                environment=self._environment,
+                schema=task.schema,
+                in_place=task.in_place,
+            )
+            result = driver.run(task.scenario, task.strategy, task.consumers, requested, lambda _: None)
+        return Hammering(result=result, environment=self._environment)
+
+    @contextlib.contextmanager
+    def _ready(self, scenario: Scenario, strategy: str | None, consumers: Sequence[str]) -> Iterator[_Task]:
+        """What is asked for, in the schema that it is run in: the bench's for the user's own code, else a new one."""
+        own, target = scenario.origin is Origin.OWN_CODE, self._up()
+        schema = self._schema if own else new_name()
+        with ad_hoc.ready(scenario, target, schema) as loaded:
+            chosen = _strategy(loaded, strategy)
+            readers = _consumers(loaded, chosen, consumers)
+            self._check(chosen, readers, target)
+            in_place = own and self._adopted
+            yield _Task(
+                scenario=replace(loaded, options=None) if in_place else loaded,  # no command finds these tables
+                strategy=chosen,
+                consumers=readers,
+                schema=schema,
+                in_place=in_place,
+            )
+
+    def _check(self, strategy: Strategy, consumers: Sequence[Consumer], target: Target) -> None:
+        """Raise DatabaseProblem unless the server has what a strategy and consumers require."""
+        from racebench.postgres import environment
+        from racebench.postgres.requirements import for_consumer, for_strategy
+
+        required = {name for consumer in consumers for name in consumer.requires}
+        described = environment.describe(target, required) if required else self._environment
+        lacks = {strategy.name: for_strategy(strategy, described, target.label)}
+        lacks |= {consumer.name: for_consumer(consumer, described) for consumer in consumers}
+        for name, lack in lacks.items():
+            if lack:
+                raise DatabaseProblem(f"'{name}' {lack}")
+
+    def _up(self) -> Target:
+        """The server, started or checked when it is first needed."""
+        from racebench.postgres import environment
+        from racebench.postgres.external import external
+        from racebench.postgres.targets import open_target
+
+        if self._target is None:
+            named = external(self._dsn) if self._dsn else None
+            connections = 1 if named is not None else _CONNECTIONS
+            target = self._stack.enter_context(
+                open_target(named, version=self._version, connections=connections, share=self._share)
+            )
+            self._environment = environment.describe(target)
+            self._target = target
+        return self._target
+
+
+def _scenario(subjects: Sequence[Subject], setup: SqlOrCallable, invariant: SqlOrCallable, *, named: bool) -> Scenario:
+    """The scenario that subjects name or are; a text is a scenario's name if it is `named` so, or one is called so."""
+    setups, invariants = _several(setup), _several(invariant)
+    first = subjects[0] if subjects else None
+    if isinstance(first, str | Path) and (named or _is_scenario(str(first))):
+        if len(subjects) > 1:
+            raise UsageProblem(f"one scenario at a time, not {len(subjects)} subjects: {_listed(subjects)}")
+        if setups or invariants:
+            raise UsageProblem("setup and invariant go with code of your own; a scenario has its own")
+        return catalog.find_scenario(str(first))
+    files = [str(subject) for subject in subjects if _is_file(subject)]
+    if not files:
+        functions = [subject for subject in subjects if not isinstance(subject, Path)]
+        return ad_hoc.from_calls(functions, setup=setups, invariants=invariants)
+    if len(subjects) > 1:
+        raise UsageProblem(f"one file of SQL at a time, not {len(subjects)} subjects: {_listed(subjects)}")
+    return ad_hoc.from_sql(files[0], setup=setups, invariants=invariants)
+
+
+def _strategy(scenario: Scenario, name: str | None) -> Strategy:
+    if name is not None:
+        return catalog.find_strategy(scenario, name)
+    if len(scenario.strategies) > 1:
+        example = next(iter(scenario.strategies))
+        raise UsageProblem(f"scenario '{scenario.name}' has several strategies; name one, as strategy='{example}'")
+    return next(iter(scenario.strategies.values()))
+
+
+def _consumers(scenario: Scenario, strategy: Strategy, names: Sequence[str]) -> tuple[Consumer, ...]:
+    if names and scenario.origin is Origin.OWN_CODE:
+        raise UsageProblem(f"consumer '{names[0]}' goes with a scenario; code of your own has none")
+    consumers = catalog.find_consumers(scenario, names) if names else ()
+    if unfit := [consumer for consumer in consumers if not consumer.fits(strategy)]:
+        raise UsageProblem(f"consumer '{unfit[0].name}' cannot read what '{strategy.name}' writes; choose another")
+    return consumers
+
+
+def _is_file(subject: Subject) -> bool:
+    return isinstance(subject, Path) or (isinstance(subject, str) and ad_hoc.is_sql_file(subject))
+
+
+def _is_scenario(name: str) -> bool:
+    return (catalog.shipped_folder() / name / catalog.MANIFEST).is_file() or (Path(name) / catalog.MANIFEST).is_file()
+
+
+def _listed(subjects: Sequence[Subject]) -> str:
+    return shlex.join(map(str, subjects))
+
+
+def _several(definition: SqlOrCallable) -> tuple[ad_hoc.Given, ...]:
+    if isinstance(definition, str | Path) or callable(definition):
+        return (definition,)
+    return tuple(definition)
+
+
+def _sessions(number: int | None, default: int) -> int:
+    if number is None:
+        return default
+    if not 1 <= number <= _MOST_SESSIONS:
+        raise UsageProblem(f"sessions is a number from 1 to {_MOST_SESSIONS}, not {number}")
+    return number
+
+
+def _seed(seed: int | None) -> int:
+    return secrets.randbelow(2**32) if seed is None else seed
+
+
+def _placed(request: ExplorationRequest, task: _Task) -> ExplorationRequest:
+    """A request in the schema of its task."""
+    return replace(request, schema=task.schema, in_place=task.in_place)

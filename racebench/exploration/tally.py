@@ -1,0 +1,195 @@
+"""Counts schedules while a search runs, and makes the frozen result of them.
+
+Whether a schedule goes wrong is racebench.exploration.outcome's; which schedules are run is the search's.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections import Counter
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+from racebench.core.anomalies import ANOMALIES
+from racebench.core.results import Verdict
+from racebench.exploration.outcome import ScheduleResult
+from racebench.exploration.request import ExplorationRequest
+from racebench.exploration.result import (
+    Exploration,
+    ExplorationProgress,
+    Replay,
+    ScheduleOutcome,
+    SessionOutcome,
+    Unseen,
+)
+from racebench.exploration.schedules import Schedule, Step
+from racebench.workloads import ad_hoc
+from racebench.workloads.digests import digest
+
+_TIMEOUT = re.compile(r"\b(lock|statement|transaction|idle_in_transaction_session)_timeout\b", re.IGNORECASE)
+
+
+class Tally:
+    """The counts of a search so far, and the shortest witness."""
+
+    def __init__(self, asked: ExplorationRequest) -> None:
+        self._asked = asked
+        self.run = self.pruned = self.drawn = self.anomalous = self.raced = 0
+        self.chance: float | None = None
+        self.complete = False
+        self.seconds = 0.0
+        self.triggers: tuple[str, ...] = ()
+        #: The steps of the shortest witness, and the same schedule run again.
+        self.witness: tuple[int, ...] | None = None
+        self.replay: Replay | None = None
+        #: Set while schedules are run again, which have been counted: only new outcomes count.
+        self.repeating = False
+        self._counts: Counter[str] = Counter()
+        self._outcomes: Counter[tuple[Any, ...]] = Counter()
+        self._swallowed: Counter[str] = Counter()
+
+    def add(self, ended: ScheduleResult) -> None:
+        """Count a schedule that is at its end."""
+        self.run += not self.repeating
+        self._outcomes[ended.signature] += not self.repeating or not self._outcomes[ended.signature]
+        self.raced += ended.raced
+        self._swallowed.update(() if self.repeating else set(ended.swallowed))
+        self._counts.update({kind: count for kind, count in ended.counts.items() if count})
+        if self.forbids(ended):
+            self.anomalous += not self.repeating or not self.anomalous
+            if self.witness is None or _size(ended.schedule) < _size(self.witness):
+                self.witness = ended.schedule
+
+    def forbids(self, ended: ScheduleResult) -> bool:
+        """Whether a schedule has an anomaly that the scenario forbids."""
+        return any(ended.counts[kind] for kind in self._asked.scenario.forbid)
+
+    def progress(self) -> ExplorationProgress:
+        """How far the search has come."""
+        return ExplorationProgress(run=self.run, anomalous=self.anomalous, seconds=self.seconds)
+
+    def result(self) -> Exploration:
+        """What was found so far."""
+        from racebench.analysis.verdicts import expected_kinds  # numpy takes a tenth of a second to load
+
+        asked, scenario, strategy, consumer = (
+            self._asked,
+            self._asked.scenario,
+            self._asked.strategy,
+            self._asked.consumer,
+        )
+        unseen, verdict = _unseen(asked), self._verdict()
+        certain, possible = expected_kinds(strategy, [consumer] if consumer else [])
+        occurred = {kind for kind in scenario.forbid if self._counts[kind]}
+        return Exploration(
+            scenario=scenario.name,
+            strategy=strategy.name,
+            summary=strategy.summary,
+            consumer=consumer.name if consumer else None,
+            sessions=asked.sessions,
+            polls=asked.polls if consumer else 0,
+            reduced=asked.reduce,
+            seed=asked.seed,
+            depth=asked.depth,
+            verdict=verdict,
+            expected=tuple(sorted(certain)),
+            as_expected=None
+            if not scenario.has_expectations
+            else verdict is not Verdict.UNKNOWN and certain <= occurred <= certain | possible,
+            forbidden=tuple(scenario.forbid),
+            counts={kind: self._counts[kind] for kind in ANOMALIES},
+            outcomes={_outcome(signature): times for signature, times in self._outcomes.most_common()},
+            run=self.run,
+            pruned=self.pruned,
+            drawn=self.drawn,
+            chance=self.chance,
+            anomalous=self.anomalous,
+            raced=self.raced,
+            complete=self.complete,
+            seconds=self.seconds,
+            witness=self.replay if self.witness is None or self.replay else replay_of(asked, self.witness),
+            unseen=unseen,
+            calls=_calls(asked),
+            triggers=tuple(self.triggers),
+            swallowed=dict(sorted(self._swallowed.items())),
+            notes=(ad_hoc.NO_INVARIANT,) if ad_hoc.lacks_invariant(scenario) else (),
+        )
+
+    def _verdict(self) -> Verdict:
+        if self.anomalous:
+            return Verdict.INVALID
+        return Verdict.VALID if self.complete and _unseen(self._asked) is None else Verdict.UNKNOWN
+
+
+def replay_of(
+    asked: ExplorationRequest,
+    turns: Sequence[int],
+    *,
+    ended: ScheduleResult | None = None,
+    steps: Sequence[Step] = (),
+    broken: Sequence[str] = (),
+    prepared: Sequence[str] = (),
+) -> Replay:
+    """A schedule that was run step by step; one that could not be run again has neither an end nor steps."""
+    schedule = Schedule(
+        scenario=asked.scenario.name,
+        strategy=asked.strategy.name,
+        consumer=asked.consumer.name if asked.consumer else None,
+        digest=digest(asked.strategy, asked.consumer),
+        steps=tuple(turns),
+    )
+    return Replay(
+        schedule=schedule,
+        sessions=asked.sessions,
+        forbidden=tuple(asked.scenario.forbid),
+        outcome=None if ended is None else _outcome(ended.signature),
+        steps=tuple(steps),
+        broken=tuple(broken),
+        prepared=tuple(prepared),
+        calls=_calls(asked),
+        command=_command(asked, schedule),
+    )
+
+
+def switches(schedule: Sequence[int]) -> int:
+    """How often another session goes on than before."""
+    return sum(one != other for one, other in pairwise(schedule))
+
+
+def _size(schedule: Sequence[int]) -> tuple[int, int]:
+    return switches(schedule), len(schedule)
+
+
+def _outcome(signature: tuple[Any, ...]) -> ScheduleOutcome:
+    sessions, anomalies = signature
+    return ScheduleOutcome(
+        sessions=tuple(
+            SessionOutcome(outcome=outcome, sqlstate=sqlstate, rank=rank, tries=tries)
+            for outcome, sqlstate, rank, tries in sessions
+        ),
+        anomalies=tuple(anomalies),
+    )
+
+
+def _unseen(asked: ExplorationRequest) -> Unseen | None:
+    consumer = asked.consumer
+    if consumer is not None and consumer.settle_ms > 0 and consumer.misses == "maybe":
+        return Unseen.DELAY
+    if _TIMEOUT.search(asked.strategy.script.text):
+        return Unseen.TIMEOUT  # in an exploration a session waits for as long as it takes
+    return Unseen.STATEMENT if asked.strategy.inside else None
+
+
+def _calls(asked: ExplorationRequest) -> dict[str, str]:
+    """Which callable each session runs."""
+    calls = asked.strategy.calls
+    return {f"s{number}": str(calls[(number - 1) % len(calls)]) for number in range(1, asked.sessions + 1) if calls}
+
+
+def _command(asked: ExplorationRequest, schedule: Schedule) -> str | None:
+    """The command that runs a schedule again; None for code that no command line can name."""
+    if asked.scenario.options is None:
+        return None
+    return " ".join(["racebench replay", f"'{schedule}'", *map(shlex.quote, asked.scenario.options)])

@@ -1,0 +1,54 @@
+"""Runs the calls of a strategy one after the other, in a process of their own: what fails so is no race."""
+
+from __future__ import annotations
+
+import time
+
+from racebench.core.errors import UsageProblem
+from racebench.load.crew import READY_SECONDS, TICK_SECONDS, Assignment
+from racebench.load.executors import Died, Executor, Failure, Worker
+from racebench.load.python_worker import Alone, try_alone
+from racebench.postgres.session import connect
+from racebench.postgres.snapshot import Snapshot
+
+
+def try_before(assignment: Assignment, executor: Executor) -> set[str]:
+    """How the calls end when no other session is at work; the tables are restored. Raises UsageProblem if one fails."""
+    with connect(assignment.target, schema=assignment.schema) as connection:
+        before = Snapshot(connection, assignment.schema)
+        alone = run_alone(assignment, executor)
+        before.restore()
+    if alone.codes[0]:
+        raise UsageProblem(
+            f"{assignment.strategy.calls[0]} fails when it runs alone, right after the setup: {alone.said}; "
+            "is the setup complete?"
+        )
+    return set(alone.codes)
+
+
+def run_alone(assignment: Assignment, executor: Executor) -> Alone:
+    """Have a process of its own run the calls one after the other; it ends afterwards, whatever happened."""
+    worker = executor.start(try_alone, assignment.application("alone"))
+    try:
+        alone = _wait(worker, assignment.strategy.name, executor)
+    except BaseException:
+        worker.kill()
+        executor.release([worker])
+        raise
+    executor.retire([worker])
+    return alone
+
+
+def _wait(worker: Worker, name: str, executor: Executor) -> Alone:
+    deadline = time.monotonic() + READY_SECONDS
+    while time.monotonic() <= deadline:
+        for _, message in executor.messages([worker], TICK_SECONDS):
+            if isinstance(message, Failure):
+                raise message.error
+            if isinstance(message, Died):
+                raise UsageProblem(f"{name} ends its process ({message.cause}); a call must return")
+            assert isinstance(message, Alone)
+            return message
+    raise UsageProblem(
+        f"{name} did not come to an end in {READY_SECONDS:.0f} s, running alone; does it wait for something?"
+    )

@@ -1,0 +1,287 @@
+"""The workers and consumers of one run: started, given a common start, watched until they end, and drained.
+
+What they record is in files, which run.py reads; what they say of themselves is collected here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+
+from racebench.core.errors import RacebenchError, ScenarioProblem, one_line
+from racebench.core.model import Consumer, Load, Strategy
+from racebench.core.results import Usage
+from racebench.core.signals import shielded
+from racebench.core.target import Target
+from racebench.history.records import OPERATION, read_records
+from racebench.load import python_worker
+from racebench.load.consumer import ConsumerReport, ConsumerTask, Drain, Polling, consume
+from racebench.load.executors import Died, Executor, Failure, Worker
+from racebench.load.pacing import Go
+from racebench.load.run_files import RunFiles
+from racebench.load.worker import Ready, WorkerReport, WorkerTask, work
+from racebench.postgres import cpu_time
+from racebench.postgres.schemas import application_name
+from racebench.postgres.session import connect
+
+READY_SECONDS = 60.0
+TICK_SECONDS = 0.1
+_GRACE_SECONDS = 5.0
+_DRAIN_SECONDS = 60.0
+#: How far ahead the common start is.
+_LEAD_NS = 20_000_000
+
+#: Called several times a second with the fraction done.
+Progress = Callable[[float], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assignment:
+    """What a run's workers and consumers work on: where, with what, and into which files."""
+
+    target: Target
+    schema: str
+    strategy: Strategy
+    consumers: tuple[Consumer, ...]
+    load: Load
+    files: RunFiles
+
+    @property
+    def sessions(self) -> range:
+        """The sessions of all workers, numbered from 1."""
+        return range(1, self.load.sessions + 1)
+
+    def application(self, role: str) -> python_worker.Application:
+        """What a process has to know to call the strategy's Python."""
+        name = application_name(self.schema, role)
+        return python_worker.application(self.target, self.schema, name, self.strategy.calls)
+
+
+@dataclass(slots=True)
+class Crew:
+    """The workers and consumers of one run, on an executor. What is public is what they said of themselves.
+
+    `retried` and `messages` are by SQLSTATE, `reports` by consumer: of those that read to the end.
+    """
+
+    assignment: Assignment
+    executor: Executor
+    retried: dict[str, int] = field(default_factory=dict)
+    messages: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    reports: dict[str, ConsumerReport] = field(default_factory=dict)
+    usage: Usage = field(default_factory=Usage)
+    #: Each worker's number, each consumer's name, and those of both that have not ended.
+    _workers: dict[Worker, int] = field(default_factory=dict, init=False)
+    _consumers: dict[Worker, str] = field(default_factory=dict, init=False)
+    _running: set[Worker] = field(default_factory=set, init=False)
+
+    def start(self) -> None:
+        """Start all of them and wait until each is connected and prepared."""
+        for task in self._consumer_tasks():
+            self._consumers[self._run(consume, task)] = task.consumer.name
+        for number in range(1, self.assignment.load.workers + 1):
+            self._workers[self._start_worker(number)] = number
+        waiting = set(self._running)
+        deadline = time.monotonic() + READY_SECONDS
+        while waiting:
+            if time.monotonic() > deadline:
+                raise RacebenchError(f"{len(waiting)} processes were not ready within {READY_SECONDS:.0f} s")
+            for process, message in self.executor.messages(waiting, TICK_SECONDS):
+                if isinstance(message, Failure):
+                    raise message.error
+                if isinstance(message, Died):
+                    raise RacebenchError(f"a process ended before the start ({message.cause}); run again")
+                assert isinstance(message, Ready | Polling)
+                waiting.discard(process)
+
+    def go(self, progress: Progress) -> int:
+        """Give the common start and wait until the workers have ended; return the start in perf_counter_ns."""
+        load = self.assignment.load
+        start = time.perf_counter_ns() + _LEAD_NS
+        warmup = int(load.warmup_s * 1e9)
+        stop = None if load.duration_s is None else start + warmup + int(load.duration_s * 1e9)
+        self.usage = Usage(client_s=0.0, busiest_s=0.0, server_s=cpu_time.server_seconds(self.assignment.target))
+        for process in self._workers:
+            process.send(Go(start, start + warmup, stop))
+        overdue = _Overdue(load, stop)
+        cancelled = False
+        watched = set(self._running)
+        while waiting := self._running & self._workers.keys():
+            for process, message in self.executor.messages(watched, TICK_SECONDS):
+                watched.discard(process)
+                self._ended(process, message)
+            progress(self._fraction(start, stop))
+            if overdue.may_kill():
+                for process in waiting & self._running:
+                    process.kill()
+            elif overdue.may_cancel() and not cancelled and (left := waiting & self._running):
+                cancelled = True
+                self._cancel(len(left))
+        return start
+
+    def drain(self, rows: int) -> None:
+        """Have the consumers read to the end of so many rows; one that does not finish has no report."""
+        waiting = self._running & self._consumers.keys()
+        for process in waiting:
+            process.send(Drain(rows))
+        deadline = time.monotonic() + _DRAIN_SECONDS
+        while waiting and time.monotonic() < deadline:
+            for process, message in self.executor.messages(waiting, TICK_SECONDS):
+                waiting.discard(process)
+                self._ended(process, message)
+        for process in waiting:
+            self.notes.append(
+                f"consumer '{self._consumers[process]}' had not caught up after {_DRAIN_SECONDS:.0f} s; "
+                "what it missed is not known"
+            )
+
+    def measure_server(self) -> None:
+        """Take the server's time on a CPU from the common start to now, when the workers have ended."""
+        server = cpu_time.server_seconds(self.assignment.target)
+        if server is not None and self.usage.server_s is not None:
+            self.usage = replace(self.usage, server_s=server - self.usage.server_s)
+
+    def retire_workers(self) -> None:
+        """End the workers' processes, which are not used again."""
+        self.executor.retire(self._workers)
+
+    def end(self) -> None:
+        """Give the processes back; those still running (an error, Ctrl-C) are killed."""
+        with shielded():
+            for process in self._running:
+                process.kill()
+            self.executor.release([*self._workers, *self._consumers])
+
+    def _run(self, function: Callable[..., None], task: object) -> Worker:
+        process = self.executor.start(function, task)
+        self._running.add(process)
+        return process
+
+    def _consumer_tasks(self) -> Iterator[ConsumerTask]:
+        known = self.assignment
+        for place, consumer in enumerate(known.consumers):
+            yield ConsumerTask(
+                target=known.target,
+                schema=known.schema,
+                application_name=application_name(known.schema, "consumer"),
+                consumer=consumer,
+                strategy=known.strategy,
+                load=known.load,
+                deliveries=known.files.deliveries(place),
+                polls=known.files.polls(place),
+            )
+
+    def _start_worker(self, number: int) -> Worker:
+        """Start one worker, numbered from 1, with its share of the sessions and operations."""
+        known, load = self.assignment, self.assignment.load
+        width = load.connections_per_worker
+        first = (number - 1) * width
+        sessions = tuple(known.sessions[first : first + width])
+        operations = tuple(_shares(load.operations, load.sessions)[first : first + width])
+        if known.strategy.calls:
+            call_task = python_worker.CallTask(
+                application=known.application("worker"),
+                load=load,
+                session=number,
+                operations=operations[0],
+                record=known.files.operations(number),
+            )
+            return self._run(python_worker.work, call_task)
+        task = WorkerTask(
+            target=known.target,
+            schema=known.schema,
+            application_name=application_name(known.schema, "worker"),
+            strategy=known.strategy,
+            load=load,
+            sessions=sessions,
+            operations=operations,
+            records=tuple(known.files.operations(session) for session in sessions),
+        )
+        return self._run(work, task)
+
+    def _cancel(self, count: int) -> None:
+        """Cancel the statements of workers that do not come to an end; each fails with 57014."""
+        self.notes.append(f"{count} workers were still waiting {_GRACE_SECONDS:.0f} s after the end and were cancelled")
+        with connect(self.assignment.target) as connection:
+            connection.execute(
+                "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE application_name = %s",
+                (application_name(self.assignment.schema, "worker"),),
+            )
+
+    def _ended(self, process: Worker, message: object) -> None:
+        self._running.discard(process)
+        if process in self._consumers:
+            self._consumer_ended(self._consumers[process], message)
+        else:
+            self._worker_ended(self._workers[process], message)
+
+    def _worker_ended(self, number: int, message: object) -> None:
+        if isinstance(message, Failure):
+            raise message.error
+        if isinstance(message, Died):
+            self.notes.append(f"worker {number} died ({message.cause}); what it had in flight is UNKNOWN")
+            self.usage = replace(self.usage, client_s=None, busiest_s=None)
+            return
+        assert isinstance(message, WorkerReport)
+        for sqlstate, count in message.retried.items():
+            self.retried[sqlstate] = self.retried.get(sqlstate, 0) + count
+        self.messages.update({**message.messages, **self.messages})
+        used = self.usage
+        if used.client_s is not None and used.busiest_s is not None:
+            self.usage = replace(
+                used, client_s=used.client_s + message.cpu_s, busiest_s=max(used.busiest_s, message.cpu_s)
+            )
+        if message.reconnects:
+            self.notes.append(f"worker {number} lost its connection {message.reconnects} times and reconnected")
+        self.notes += [f"worker {number} ended early: {problem}" for problem in message.problems]
+
+    def _consumer_ended(self, name: str, message: object) -> None:
+        if isinstance(message, Failure):
+            if isinstance(message.error, ScenarioProblem):
+                raise message.error
+            self.notes.append(f"consumer '{name}' failed: {one_line(str(message.error))}; what it missed is not known")
+        elif isinstance(message, Died):
+            self.notes.append(f"consumer '{name}' died ({message.cause}); what it missed is not known")
+        else:
+            assert isinstance(message, ConsumerReport)
+            self.reports[name] = message
+
+    def _fraction(self, start: int, stop: int | None) -> float:
+        """How much is done, from 0 to 1: of the time or of the operations, whichever is further."""
+        fractions = [0.0]
+        if stop is not None:
+            fractions.append((time.perf_counter_ns() - start) / (stop - start))
+        if self.assignment.load.operations is not None:
+            files = self.assignment.files
+            done = sum(len(read_records(files.operations(n), OPERATION)) for n in self.assignment.sessions)
+            fractions.append(done / self.assignment.load.operations)
+        return min(1.0, max(fractions))
+
+
+class _Overdue:
+    """Whether workers have had long enough to end after the measured time: longer than their longest operation."""
+
+    def __init__(self, load: Load, stop_ns: int | None) -> None:
+        longest_us = load.think_us + max(load.hold_us, load.long_us) + load.jitter_us
+        self._deadline_s = None if stop_ns is None else stop_ns / 1e9 + _GRACE_SECONDS + 2 * longest_us / 1e6
+
+    def _late_s(self) -> float:
+        return -1.0 if self._deadline_s is None else time.perf_counter_ns() / 1e9 - self._deadline_s
+
+    def may_cancel(self) -> bool:
+        """Whether their statements may be cancelled."""
+        return self._late_s() > 0
+
+    def may_kill(self) -> bool:
+        """Whether they may be killed: cancelling has not helped."""
+        return self._late_s() > _GRACE_SECONDS
+
+
+def _shares(total: int | None, sessions: int) -> list[int | None]:
+    """Divide operations among sessions as evenly as can be."""
+    if total is None:
+        return [None] * sessions
+    least, more = divmod(total, sessions)
+    return [least + (number < more) for number in range(sessions)]

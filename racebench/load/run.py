@@ -1,0 +1,89 @@
+"""One run in progress: its workers and consumers, and the history that they and the table leave.
+
+The order matters: consumers poll → common start → workers end → their backends are gone → consumers drain → the table
+is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+
+from racebench.core.model import Scenario
+from racebench.history import History, Log, Violation, read_operations
+from racebench.history.logs import read_log
+from racebench.history.rows import numbered
+from racebench.history.spill import Scratch
+from racebench.history.table import ask_invariants, ask_measures, read_rows
+from racebench.load.alone import run_alone, try_before
+from racebench.load.crew import Assignment, Crew, Progress
+from racebench.load.executors import Executor
+from racebench.postgres.schemas import quiesce
+from racebench.postgres.session import connect
+from racebench.workloads.callables import broken
+
+#: What a called invariant may say of one run.
+_SHOWN = 20
+
+
+class Run:
+    """One strategy under load in a schema that is ready. `crew`: what the workers and consumers said."""
+
+    def __init__(self, scenario: Scenario, assignment: Assignment, executor: Executor, scratch: Scratch) -> None:
+        self._scenario, self._assignment = scenario, assignment
+        self._executor, self._scratch = executor, scratch
+        self.crew = Crew(assignment, executor)
+
+    def history(self, progress: Progress) -> History:
+        """Run to the end and return what happened."""
+        scenario, known, crew = self._scenario, self._assignment, self.crew
+        alone = try_before(known, self._executor) if known.strategy.calls else None
+        crew.start()
+        start = crew.go(progress)
+        rows, labels = None, None
+        if known.strategy.calls:
+            crew.retire_workers()  # an application's pool would keep its connections open
+        with connect(known.target, schema=known.schema) as connection:
+            quiesce(connection, known.schema, role="worker", wait_seconds=0.5)
+            crew.measure_server()
+            if scenario.rows is not None:
+                rows, labels = read_rows(connection, scenario.rows, self._scratch)
+                crew.drain(numbered(rows))
+            violations = (*ask_invariants(connection, scenario), *_called(scenario, connection))
+            measures = ask_measures(connection, scenario)
+        if alone is not None:
+            alone |= set(run_alone(known, self._executor).codes)
+        return History(
+            start=start,
+            operations=read_operations({n: known.files.operations(n) for n in known.sessions}),
+            rows=rows,
+            logs=() if rows is None else tuple(self._log(place) for place in range(len(known.consumers))),
+            violations=violations,
+            measures=measures,
+            numbering=known.strategy.numbering,
+            labels=labels,
+            alone=None if alone is None else frozenset(alone - {""}),
+        )
+
+    def _log(self, place: int) -> Log:
+        known, table = self._assignment, self._scenario.rows
+        consumer = known.consumers[place]
+        report = self.crew.reports.get(consumer.name)
+        return read_log(
+            consumer.name,
+            known.files.deliveries(place),
+            known.files.polls(place),
+            ordered="version" in consumer.cursor or (table is not None and table.version in consumer.cursor),
+            drained=report is not None,
+            longest_poll_ns=None if report is None else report.longest_poll_ns,
+        )
+
+
+def _called(scenario: Scenario, connection: psycopg.Connection[Any]) -> Iterator[Violation]:
+    """Ask the invariants that are Python callables."""
+    for name, check in scenario.checks.items():
+        if sentences := broken(check, connection):
+            rows = tuple({"said": sentence} for sentence in sentences[:_SHOWN])
+            yield Violation(invariant=name, count=len(sentences), rows=rows)

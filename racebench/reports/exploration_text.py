@@ -1,0 +1,89 @@
+"""What reports say of an exploration: its sentence, the heading of a witness, and a Markdown table of several.
+
+Words only: every figure is the result's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from racebench.core.results import Verdict
+from racebench.exploration.result import Exploration, Replay, Unseen
+from racebench.reports.sentences import counted
+
+
+def sentence(exploration: Exploration) -> str:
+    """What was found, without what is known of the strategy."""
+    run = f"{exploration.run:,}"
+    if exploration.verdict is Verdict.INVALID:
+        rest = "" if exploration.complete else "; the search was not finished"
+        return f"{exploration.anomalous:,} of {run} {_schedules(exploration)} go wrong{rest}."
+    if exploration.verdict is Verdict.VALID:
+        every = "schedules that matter" if exploration.reduced else "feasible schedules"
+        return f"All {run} {every} were run, nothing went wrong.{_inside(exploration.triggers)}"
+    if exploration.complete:
+        return (
+            f"None of its {run} schedules goes wrong, but {_unseen(exploration)} no schedule of statements shows. "
+            "Use `racebench run`."
+        )
+    drawn = ""
+    if exploration.drawn and exploration.chance is not None:
+        drawn = (
+            f" {exploration.drawn:,} of them at random, which meet a bug of depth {exploration.depth} with a chance "
+            f"of at least {100 * exploration.chance:.2g}%;"
+        )
+    return f"{run} schedules were run,{drawn} nothing went wrong, and there are more. Raise --budget."
+
+
+def _schedules(exploration: Exploration) -> str:
+    return "feasible schedules" if exploration.feasible is not None else "schedules"
+
+
+def _inside(triggers: Sequence[str]) -> str:
+    if not triggers:
+        return ""
+    return f" (A step is a statement; what trigger {', '.join(triggers)} does is inside one.)"
+
+
+def _unseen(exploration: Exploration) -> str:
+    """What no schedule of statements shows, as the begin of a clause."""
+    if exploration.unseen is Unseen.DELAY:
+        return f"consumer '{exploration.consumer}' holds rows back for a time, and what happens meanwhile"
+    if exploration.unseen is Unseen.TIMEOUT:
+        return "the script has a time-out of its own, and what comes of that"
+    if exploration.unseen is Unseen.STATEMENT:
+        return "its race is inside one statement, which"
+    return "its race may be inside one statement, or a matter of time, which"  # an older document does not say
+
+
+def heading(replay: Replay) -> str:
+    """A schedule's strategy, who its sessions are, and what goes wrong in it."""
+    wrong = ", ".join(counted(kind, count) for kind, count in replay.anomalies.items()) or "nothing wrong"
+    consumer = replay.schedule.consumer
+    reads = f" (s{replay.sessions + 1} is consumer '{consumer}')" if consumer else ""
+    calls = [f"{session} {call}" for session, call in replay.calls.items()]
+    runs = f" ({', '.join(calls)})" if len({*replay.calls.values()}) > 1 else ""
+    return f"{replay.schedule.strategy}{runs}{reads}: {wrong}"
+
+
+def markdown(explorations: Sequence[Exploration]) -> str:
+    """The verdicts as a Markdown table."""
+    lines = [
+        "| strategy | verdict | schedules run | pruned | go wrong | anomalies | outcomes | shortest witness |",
+        "| --- | --- | ---: | ---: | ---: | --- | ---: | --- |",
+    ]
+    for exploration in explorations:
+        wrong = ", ".join(exploration.found) or "none"
+        unfinished = "" if exploration.complete else " (search not finished)"
+        surprise = " (not as expected)" if surprises(exploration) else ""
+        witness = f"`{exploration.witness.schedule}`" if exploration.witness else ""
+        lines.append(
+            f"| `{exploration.strategy}` | {exploration.verdict.value}{surprise}{unfinished} | {exploration.run} "
+            f"| {exploration.pruned} | {exploration.anomalous} | {wrong} | {len(exploration.outcomes)} | {witness} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def surprises(exploration: Exploration) -> bool:
+    """Whether the verdict is not what is known of the strategy; UNKNOWN contradicts nothing."""
+    return exploration.as_expected is False and exploration.verdict is not Verdict.UNKNOWN

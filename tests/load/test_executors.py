@@ -1,0 +1,139 @@
+"""A place where workers run: what the driver needs of it, and that it needs no more."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator
+from typing import Any
+
+import pytest
+
+from racebench.core.model import Load, Scenario
+from racebench.core.target import Target
+from racebench.load.driver import LoadDriver
+from racebench.load.executors import Channel, Died, Executor, Failure, Worker
+from racebench.load.executors.processes import Processes
+
+
+class ThreadChannel:
+    def __init__(self, inbox: queue.Queue[object], outbox: queue.Queue[object]) -> None:
+        self.inbox, self.outbox = inbox, outbox
+        self.peeked: list[object] = []
+
+    def send(self, message: object) -> None:
+        self.outbox.put(message)
+
+    def receive(self) -> Any:
+        return self.peeked.pop() if self.peeked else self.inbox.get()
+
+    def waiting(self, timeout: float = 0.0) -> bool:
+        if not self.peeked:
+            try:
+                self.peeked.append(self.inbox.get(timeout=timeout))
+            except queue.Empty:
+                return False
+        return True
+
+
+class ThreadWorker:
+    def __init__(self, function: Callable[[Any, Channel], None], task: object) -> None:
+        self.inbox: queue.Queue[object] = queue.Queue()
+        self.outbox: queue.Queue[object] = queue.Queue()
+        self.thread = threading.Thread(target=self.run, args=(function, task), daemon=True)
+        self.thread.start()
+
+    def run(self, function: Callable[[Any, Channel], None], task: object) -> None:
+        try:
+            function(task, ThreadChannel(self.inbox, self.outbox))
+        except Exception as error:  # noqa: BLE001 - as a process would
+            self.outbox.put(Failure(error))
+
+    def send(self, message: object) -> None:
+        self.inbox.put(message)
+
+    def kill(self) -> None:
+        self.inbox.put(None)
+        self.thread.join(10)
+
+
+class Threads:
+    """Workers as threads of this process."""
+
+    def __init__(self) -> None:
+        self.started: list[ThreadWorker] = []
+        self.released = 0
+
+    def warm(self, count: int) -> None:
+        pass
+
+    def start(self, function: Callable[[Any, Channel], None], task: object) -> Worker:
+        self.started.append(ThreadWorker(function, task))
+        return self.started[-1]
+
+    def messages(self, workers: Collection[Worker], timeout: float) -> Iterator[tuple[Worker, Any]]:
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            ready = [worker for worker in self.started if worker in workers and not worker.outbox.empty()]
+            if ready:
+                yield from ((worker, worker.outbox.get()) for worker in ready)
+                return
+            time.sleep(0.001)
+
+    def release(self, workers: Iterable[Worker]) -> None:
+        self.released += len(list(workers))
+
+    def retire(self, workers: Iterable[Worker]) -> None:
+        self.release(workers)
+
+
+def test_a_run_needs_nothing_of_an_executor_but_its_protocol(embedded: Target, version_counter: Scenario) -> None:
+    threads = Threads()
+    executor: Executor = threads
+    driver = LoadDriver(target=embedded, executor=executor)
+    load = Load(workers=3, duration_s=None, operations=60)
+    strategy, consumer = version_counter.strategies["advisory"], version_counter.consumers["cursor"]
+    result = driver.run(version_counter, strategy, [consumer], load, lambda _fraction: None)
+    assert result.counts["committed"] == result.counts["rows"] == 60
+    assert result.consumers[0].counts["delivered"] == 60
+    assert len(threads.started) == threads.released == 4
+
+
+def fail(_task: object, _channel: Channel) -> None:
+    raise ValueError("of the task")
+
+
+def ended(executor: Executor, worker: Worker) -> Any:
+    """The next message of a worker, however long it takes."""
+    while True:
+        for _, message in executor.messages([worker], 1.0):
+            return message
+
+
+def wait_forever(_task: object, channel: Channel) -> None:
+    channel.receive()
+
+
+def test_a_process_says_what_its_function_raised_and_takes_the_next_task() -> None:
+    with Processes() as executor:
+        worker = executor.start(fail, None)
+        failure = ended(executor, worker)
+        assert isinstance(failure, Failure)
+        assert str(failure.error) == "of the task"
+        executor.release([worker])
+        assert executor.start(fail, None) is worker
+
+
+def test_a_killed_process_is_reported_with_its_signal_and_is_not_used_again() -> None:
+    with Processes() as executor:
+        worker = executor.start(wait_forever, None)
+        worker.kill()
+        assert ended(executor, worker) == Died(-9)
+        executor.release([worker])
+        assert executor.start(fail, None) is not worker
+
+
+@pytest.mark.parametrize(("code", "cause"), [(None, "no exit code"), (-9, "signal 9"), (3, "exit code 3")])
+def test_a_death_has_a_cause_in_words(code: int | None, cause: str) -> None:
+    assert Died(code).cause == cause

@@ -1,0 +1,195 @@
+"""An exploration has one result: what is saved is read back equal, and a saved file prints as the command did."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from conftest import Command
+from racebench.core.anomalies import ANOMALIES
+from racebench.core.errors import UsageProblem
+from racebench.core.results import Verdict
+from racebench.exploration.result import Exploration, Replay, ScheduleOutcome, SessionOutcome, Unseen
+from racebench.exploration.schedules import Schedule, Step
+from racebench.reports.results.explorations import Explorations, from_data, merge, to_json
+
+REFERENCE = Path(__file__).parents[2] / "results" / "reference" / "explored.json"
+TWINS = "SELECT number FROM orders GROUP BY number HAVING count(*) > 1"
+ORDERS = '''"""Orders."""
+
+def create_order(connection):
+    with connection.transaction():
+        (number,) = connection.execute("SELECT coalesce(max(number), 0) + 1 FROM orders").fetchone()
+        connection.execute("INSERT INTO orders (number) VALUES (%s)", [number])
+'''
+
+
+def outcome(*codes: str, anomalies: tuple[tuple[str, int], ...] = ()) -> ScheduleOutcome:
+    sessions = tuple(
+        SessionOutcome(outcome="FAIL" if code else "OK", sqlstate=code, rank=0 if code else 1, tries=1)
+        for code in codes
+    )
+    return ScheduleOutcome(sessions=sessions, anomalies=anomalies)
+
+
+def replayed(**changes: object) -> Replay:
+    names = Schedule(scenario="shop", strategy="pay+cancel[1]", consumer=None, digest="0123abcd", steps=(1, 2, 2, 1))
+    witness = Replay(
+        schedule=names,
+        sessions=2,
+        forbidden=("violations", "refused"),
+        outcome=outcome("", "23505", anomalies=(("refused", 1),)),
+        steps=(
+            Step(session="s1", sent="SELECT :x", literal="SELECT 'ü'", where="shop.py:7", answered=("x = 1",)),
+            Step(session="s2", sent="COMMIT", answered=(), waits_for=("s1",)),
+            Step(session="s1", sent="COMMIT", answered=("COMMIT",), went_on=(("s2", ("ERROR 23505: no",)),)),
+        ),
+        broken=("'invariant' is broken by number = 1",),
+        prepared=("INSERT INTO t VALUES (1)",),
+        calls={"s1": "shop:pay", "s2": "shop:cancel"},
+        command="racebench replay 'v1:…' --call shop:pay",
+    )
+    return replace(witness, **changes)  # type: ignore[arg-type]
+
+
+def exploration(**changes: object) -> Exploration:
+    made = Exploration(
+        scenario="shop",
+        strategy="pay+cancel[1]",
+        summary="Python: shop:pay, shop:cancel",
+        consumer=None,
+        sessions=2,
+        polls=0,
+        reduced=True,
+        seed=7,
+        depth=3,
+        verdict=Verdict.INVALID,
+        expected=(),
+        as_expected=None,
+        forbidden=("violations", "refused"),
+        counts=dict.fromkeys(ANOMALIES, 0) | {"refused": 3},
+        outcomes={outcome("", "23505", anomalies=(("refused", 1),)): 3, outcome("", ""): 2},
+        run=5,
+        pruned=1,
+        drawn=2,
+        chance=0.125,
+        anomalous=3,
+        raced=1,
+        complete=False,
+        seconds=0.1 + 0.2,
+        witness=replayed(),
+        unseen=Unseen.TIMEOUT,
+        calls={"s1": "shop:pay", "s2": "shop:cancel"},
+        triggers=("audit",),
+        swallowed={"23505": 2},
+        notes=("no --invariant was given, so only errors were looked for",),
+    )
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+def document(*explorations: Exploration) -> Explorations:
+    return Explorations(
+        environment={"server_version": "18.4", "target": "embedded"},
+        created="2026-01-01T00:00:00Z",
+        explorations=explorations,
+        complete=True,
+    )
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        exploration(),
+        exploration(witness=None, verdict=Verdict.VALID, complete=True, chance=None, unseen=None, as_expected=True),
+        exploration(witness=replayed(outcome=None, steps=(), broken=(), prepared=(), command=None)),
+        exploration(
+            consumer="cursor",
+            polls=2,
+            calls={},
+            witness=replayed(
+                calls={},
+                schedule=Schedule(
+                    scenario="shop", strategy="pay+cancel[1]", consumer="cursor", digest="0123abcd", steps=(1, 3)
+                ),
+            ),
+        ),
+        exploration(outcomes={}, counts=dict.fromkeys(ANOMALIES, 0), run=0, seconds=0.0, witness=None),
+    ],
+    ids=["witness", "valid", "a witness that was not run again", "consumer", "nothing was run"],
+)
+def test_what_is_saved_is_read_back_equal(one: Exploration) -> None:
+    whole = document(one, exploration())
+    again = from_data(json.loads(to_json(whole)), "x.json")
+    assert again == whole
+    assert list(again.explorations[0].outcomes.items()) == list(one.outcomes.items())  # the most frequent first
+    assert to_json(again) == to_json(whole)
+
+
+def test_a_document_of_before_there_was_more_in_it_is_read() -> None:
+    saved = from_data(json.loads(REFERENCE.read_text()), REFERENCE.name)
+    naive = next(one for one in saved.explorations if one.strategy == "naive")
+    assert (naive.verdict, naive.as_expected, naive.found) == (Verdict.INVALID, True, ("duplicates", "missed"))
+    assert naive.witness is not None
+    assert naive.witness.anomalies == {"duplicates": 1}
+    assert [int(step.session[1:]) for step in naive.witness.steps] == list(naive.witness.schedule.steps)
+    assert from_data(json.loads(to_json(saved)), "again") == saved
+
+
+def test_documents_are_merged_in_their_order() -> None:
+    one, other = document(exploration()), replace(document(exploration(strategy="other")), complete=False)
+    both = merge([one, other])
+    assert [exploration.strategy for exploration in both.explorations] == ["pay+cancel[1]", "other"]
+    assert not both.complete
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"witness": {"schedule": "nonsense", "steps": [], "anomalies": {}}}, {"verdict": "FINE"}, {"outcomes": [1]}],
+)
+def test_what_is_no_exploration_is_said(change: dict[str, object]) -> None:
+    data = json.loads(to_json(document(exploration())))
+    data["explorations"][0] |= change
+    with pytest.raises(UsageProblem, match=r"x\.json is not a racebench result \("):
+        from_data(data, "x.json")
+
+
+@pytest.mark.server
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("-s", "advisory"), "advisory is VALID, as expected: all"),
+        (("-s", "naive", "--no-reduction"), "60 of 70 feasible schedules go wrong"),
+        (("-s", "sequence", "--consumer", "cursor", "--polls", "2"), "(s3 is consumer 'cursor')"),
+        (("-s", "lock-trigger-default"), "its race is inside one statement"),
+        (("-s", "naive", "-s", "unique", "-s", "advisory", "-s", "upsert", "-s", "sequence"), "are as expected."),
+        (("--call", "orders:create_order", "--setup", "schema.sql", "--invariant", TWINS), "orders.py:6"),
+        (("insert.sql", "--setup", "schema.sql"), "note: no --invariant was given"),
+    ],
+    ids=["valid", "invalid", "consumer", "unseen", "many", "own code", "without an invariant"],
+)
+def test_a_saved_file_prints_as_the_command_did(
+    racebench: Command, tmp_path: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    (tmp_path / "orders.py").write_text(ORDERS)
+    (tmp_path / "schema.sql").write_text("CREATE TABLE orders (number int);")
+    (tmp_path / "insert.sql").write_text("INSERT INTO orders VALUES (1);")
+    live = racebench("explore", *arguments, "--no-save", "--json", "x.json")
+    assert (live.returncode, live.stderr) == (0, "")
+    assert said in " ".join(live.stdout.split())
+    for report in (racebench("report", "x.json"), racebench("report", "x.json", "--format", "table")):
+        assert (report.returncode, report.stderr) == (0, "")
+        assert report.stdout == live.stdout
+    racebench("report", "x.json", "-o", "table.txt")
+    assert " ".join(said.split()) in " ".join((tmp_path / "table.txt").read_text().split())
+
+
+@pytest.mark.server
+def test_runs_and_explorations_are_printed_one_after_the_other(racebench: Command, tmp_path: Path) -> None:
+    assert racebench("run", "-s", "naive", "-n", "200", "--no-save", "--json", "run.json").returncode == 0
+    done = racebench("report", "run.json", str(REFERENCE))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "commits" in done.stdout
+    assert "schedules" in done.stdout
