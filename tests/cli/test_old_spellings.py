@@ -29,6 +29,7 @@ def test_help_hides_the_old_spelling(racebench: Command, command: str, old: str)
     assert old not in racebench(command, "--help").stdout
 
 
+@pytest.mark.server
 def test_n_is_the_number_of_sessions_in_explore(racebench: Command) -> None:
     done = racebench("explore", "-s", "upsert", "-n", "3", "--no-save", "--json", "-")
     assert (done.returncode, done.stderr) == (0, warning("-n", "--sessions"))
@@ -38,6 +39,7 @@ def test_n_is_the_number_of_sessions_in_explore(racebench: Command) -> None:
     assert "-n and --sessions are the same option; give it once" in twice.stderr
 
 
+@pytest.mark.server
 def test_schema_is_setup_and_both_add_up(racebench: Command, tmp_path: Path) -> None:
     (tmp_path / "insert.sql").write_text("INSERT INTO t VALUES (1); INSERT INTO u VALUES (1);\n")
     setups = ("--schema", "CREATE TABLE t (id int)", "--setup", "CREATE TABLE u (id int)")
@@ -46,6 +48,7 @@ def test_schema_is_setup_and_both_add_up(racebench: Command, tmp_path: Path) -> 
     assert json.loads(done.stdout)["runs"][0]["counts"]["committed"] == 20
 
 
+@pytest.mark.server
 def test_expected_is_diff_on_the_command_line_in_files_and_in_variables(racebench: Command, tmp_path: Path) -> None:
     (tmp_path / "small.spec").write_text(SPEC)
     (tmp_path / "small.out").write_text(racebench("explore", "small.spec").stdout)
@@ -70,6 +73,7 @@ def test_expected_is_diff_on_the_command_line_in_files_and_in_variables(racebenc
     )
 
 
+@pytest.mark.server
 def test_the_format_grid_is_matrix(racebench: Command, tmp_path: Path) -> None:
     load = ("matrix", "-s", "upsert", "--consumer", "cursor", "-n", "80", "--no-save", "--json", "m.json")
     done = racebench(*load, "--report", "grid=old.txt", "--report", "matrix=new.txt")
