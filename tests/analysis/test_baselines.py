@@ -75,7 +75,7 @@ def test_a_regression_is_judged_on_the_interval(factor: float, expected: str) ->
     assert (result.differs, result.control) == ((), "advisory")
 
 
-def test_who_gives_up_now_and_did_not_then_has_not_held() -> None:
+def test_a_strategy_that_fails_more_often_than_in_the_baseline_is_a_regression() -> None:
     def side(errors: int) -> Measured:
         hasty = [run_of("upsert", rate, attempts=5000 + errors, errors={"55P03": errors}) for rate in times(2)]
         return measured([*rounds_of(advisory=STEADY), *hasty])

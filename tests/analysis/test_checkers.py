@@ -99,13 +99,13 @@ def test_every_kind_has_a_checker_a_good_and_a_bad_history() -> None:
 
 
 @pytest.mark.parametrize("kind", ANOMALIES)
-def test_the_innocent_is_not_accused(kind: str) -> None:
+def test_a_good_history_has_no_finding(kind: str) -> None:
     finding = all_findings(GOOD[kind])[kind]
     assert finding == Finding(kind=kind, count=0, chances=finding.chances)
 
 
 @pytest.mark.parametrize("kind", ANOMALIES)
-def test_the_guilty_is_found_with_a_witness(kind: str) -> None:
+def test_a_bad_history_has_a_finding_with_a_witness(kind: str) -> None:
     bad, count, explanation = BAD[kind]
     finding = all_findings(bad)[kind]
     assert finding.count == count
@@ -161,7 +161,7 @@ def test_the_checkers_agree_with_the_definitions(drawn: History, scratch: Callab
 
 @settings(max_examples=500, deadline=None)
 @given(any_history())
-def test_however_a_history_is_cut_the_findings_are_the_same(drawn: History) -> None:
+def test_findings_do_not_depend_on_how_a_history_is_divided(drawn: History) -> None:
     found = []
     for scratch in SCRATCHES:
         with scratch() as made:

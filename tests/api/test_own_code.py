@@ -77,7 +77,7 @@ def test_every_way_of_sending_is_scheduled(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("call", [app.stamp_in_a_block, app.stamp_and_commit], ids=lambda f: f.__name__)
-def test_begin_is_a_step_where_somebody_asks_when_it_was(bench: Bench, call: Callable[..., None]) -> None:
+def test_begin_is_a_step_where_a_session_reads_the_transactions_time(bench: Bench, call: Callable[..., None]) -> None:
     found = explored(bench, call, setup=app.STAMPED, invariant=app.OUT_OF_ORDER)
     assert (found.verdict, found.complete) == (Verdict.INVALID, True)
     right = explored(bench, app.stamp_late, setup=app.STAMPED, invariant=app.OUT_OF_ORDER)
@@ -101,7 +101,7 @@ def test_an_error_that_only_another_session_causes_is_an_anomaly(bench: Bench) -
     assert found.counts["violations"] == 0
 
 
-def test_an_error_that_calls_raise_alone_too_is_their_own_affair(bench: Bench) -> None:
+def test_an_error_that_a_call_also_raises_alone_is_no_anomaly(bench: Bench) -> None:
     assert explored(bench, app.create_order_one, setup=app.UNIQUE).verdict is Verdict.VALID
     assert explored(bench, app.buy_locked, invariant=app.OVERSOLD).verdict is Verdict.VALID
     assert explored(bench, app.buy, invariant=app.OVERSOLD).verdict is Verdict.INVALID
@@ -131,7 +131,7 @@ def test_reduction_leaves_the_verdict_and_the_outcomes_as_they_are(bench: Bench)
         assert outcomes[0] == outcomes[1], call
 
 
-def test_savepoints_make_no_orders_of_their_own(bench: Bench) -> None:
+def test_savepoints_add_no_schedules(bench: Bench) -> None:
     every = explored(bench, app.create_order_nested, search=Search(reduce=False), max_schedules=200)
     plain, nested = explored(bench, app.create_order), explored(bench, app.create_order_nested)
     assert (nested.verdict, nested.complete) == (Verdict.INVALID, True)
@@ -140,7 +140,7 @@ def test_savepoints_make_no_orders_of_their_own(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("call", [app.create_order_in_a_named_savepoint, app.create_order_of_a_careful_pool])
-def test_what_differs_without_meaning_anything_makes_no_other_course(bench: Bench, call: Callable[..., None]) -> None:
+def test_generated_names_do_not_make_a_call_nondeterministic(bench: Bench, call: Callable[..., None]) -> None:
     found = explored(bench, call)
     assert (found.verdict, found.complete) == (Verdict.INVALID, True)
 
@@ -156,7 +156,7 @@ def test_what_differs_without_meaning_anything_makes_no_other_course(bench: Benc
         (app.forgets_where_it_is, "fails when it runs alone, right after the setup: raises KeyError: 'TENANT'"),
     ],
 )
-def test_what_goes_past_the_gates_is_said(bench: Bench, call: Callable[..., None], message: str) -> None:
+def test_statements_that_cannot_be_scheduled_are_named(bench: Bench, call: Callable[..., None], message: str) -> None:
     with pytest.raises(UsageProblem, match=message):
         explored(bench, call)
 
@@ -200,7 +200,7 @@ def _altered(schedule: str) -> str:
     return f"{before}[{digest[::-1] if digest[::-1] != digest else '00000000'}]{steps}"
 
 
-def test_three_explorations_come_to_the_same(bench: Bench) -> None:
+def test_three_explorations_have_the_same_result(bench: Bench) -> None:
     for call in (app.create_order, app.create_order_again_and_again):
         found = [explored(bench, call, setup=app.UNIQUE) for _ in range(3)]
         assert len({(each.run, each.anomalous, each.schedule) for each in found}) == 1
@@ -292,7 +292,7 @@ def test_a_witness_that_cannot_be_run_again_is_said_to_be_not_deterministic(benc
     assert _nothing_left(bench)
 
 
-def test_a_witness_says_which_row_is_wrong_and_who_runs_what(bench: Bench) -> None:
+def test_a_witness_names_the_wrong_row_and_the_call_of_each_session(bench: Bench) -> None:
     said = str(explored(bench, app.create_order, app.create_order_and_commit))
     assert "(s1 applications:create_order, s2 applications:create_order_and_commit)" in said
     assert "'invariant' is broken by number = 1" in said
@@ -365,7 +365,7 @@ def test_a_racy_function_breaks_under_load_and_a_right_one_does_not(bench: Bench
     assert one.counts["committed"] == 400
 
 
-def test_what_calls_are_refused_alone_too_is_no_anomaly_under_load(bench: Bench) -> None:
+def test_an_error_that_a_call_also_raises_alone_is_no_anomaly_under_load(bench: Bench) -> None:
     refused = repeat(
         lambda seed: bench.hammer(app.create_order, setup=app.UNIQUE, invariant=app.TWINS, seconds=0.5, seed=seed),
         lambda pressed: pressed.counts["refused"] > 0,
@@ -412,7 +412,7 @@ CREATE TRIGGER note AFTER INSERT OR DELETE ON purchases FOR EACH ROW EXECUTE FUN
         "UPDATE customers SET id = id + 10 WHERE id = 3",
     ],
 )
-def test_tables_and_sequences_are_put_back(users_server: UsersServer, owner: bool, change: str) -> None:
+def test_tables_and_sequences_are_restored(users_server: UsersServer, owner: bool, change: str) -> None:
     role = f"restorer_{new_name()[-6:]}"
     with psycopg.connect(users_server.dsn(), autocommit=True) as admin:
         admin.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'secret'")
@@ -443,7 +443,7 @@ def _contents(connection: psycopg.Connection[Any]) -> list[Any]:
     return found
 
 
-def test_too_much_to_put_back_is_said(embedded: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_rows_to_restore_is_one_error(embedded: Target, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("racebench.postgres.snapshot.MOST_ROWS", 10)
     with (
         Bench() as bench,
@@ -455,7 +455,7 @@ def test_too_much_to_put_back_is_said(embedded: Target, monkeypatch: pytest.Monk
 # The application's own tables, made once
 
 
-def test_tables_of_the_application_stay_and_their_rows_are_put_back(cache_folder: Path) -> None:
+def test_tables_of_the_application_stay_and_their_rows_are_restored(cache_folder: Path) -> None:
     with Bench() as bench, psycopg.connect(bench.dsn, autocommit=True) as connection:
         connection.execute(app.SCHEMA)
         connection.execute("INSERT INTO orders (number) VALUES (7)")
@@ -468,7 +468,7 @@ def test_tables_of_the_application_stay_and_their_rows_are_put_back(cache_folder
         assert connection.execute("SELECT id, number FROM orders").fetchall() == [(1, 7)]
 
 
-def test_the_users_own_server_serves_too(users_server: UsersServer) -> None:
+def test_a_bench_works_on_an_external_server(users_server: UsersServer) -> None:
     with Bench(users_server.dsn()) as bench:
         found = explored(bench, app.create_order_in_one_statement, setup=app.SCHEMA)
         assert found.verdict is Verdict.INVALID
@@ -569,7 +569,7 @@ def test_an_exception_of_the_applications_own_is_named_under_load(racebench: Com
         ),
     ],
 )
-def test_each_file_and_each_call_is_a_contestant(
+def test_each_file_and_each_call_is_a_strategy_of_the_comparison(
     racebench: Command, shop: Path, subjects: tuple[str, ...], names: tuple[str, str]
 ) -> None:
     (shop / "other").mkdir()
@@ -619,7 +619,7 @@ def test_a_users_mistake_is_one_line(racebench: Command, shop: Path, arguments: 
     assert done.stderr.count("\n") == 1
 
 
-def test_what_looks_at_other_transactions_is_no_plain_read_in_a_call_either(embedded: Target) -> None:
+def test_a_function_that_sees_other_transactions_is_volatile_in_a_call_too(embedded: Target) -> None:
     with connect(embedded) as monitor:
         surroundings = Surroundings(monitor, "public", "here")
         asked = {"pg_current_snapshot", "txid_snapshot_xmin", "nextval", "max", "now"}

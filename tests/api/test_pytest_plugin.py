@@ -143,7 +143,7 @@ def test_a_mistake_is_one_line(tmp_path: Path) -> None:
     assert "Traceback" not in done.stdout
 
 
-def test_a_dsn_of_ones_own(tmp_path: Path, users_server: UsersServer) -> None:
+def test_the_dsn_option_chooses_the_server(tmp_path: Path, users_server: UsersServer) -> None:
     (tmp_path / "test_orders.py").write_text(
         ORDERS + "\ndef test_it(racebench):\n    racebench.explore(create_order, setup=SCHEMA, invariant=TWINS)\n"
     )

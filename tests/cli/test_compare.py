@@ -107,7 +107,7 @@ def test_the_ratio_is_that_of_the_rates_shown() -> None:
     st.lists(st.tuples(st.floats(1, 1e5), st.floats(1, 1e5)), min_size=2, max_size=8),
     st.floats(0, 0.5),
 )
-def test_turned_round_better_is_worse(pairs: list[tuple[float, float]], margin: float) -> None:
+def test_swapping_the_strategies_swaps_better_and_worse(pairs: list[tuple[float, float]], margin: float) -> None:
     ours, theirs = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
     one = judged(compared(rounds_of(advisory=theirs, upsert=ours), margin=margin), "upsert")
     other = judged(compared(rounds_of(advisory=ours, upsert=theirs), margin=margin), "upsert")
@@ -128,7 +128,7 @@ def test_a_strategy_beside_itself_is_judged_better_or_worse_as_seldom_as_stated(
 
 
 @pytest.mark.parametrize("together", [1, 2, 26])
-def test_the_more_strategies_the_surer_each_interval_must_be(together: int) -> None:
+def test_more_strategies_make_each_interval_wider(together: int) -> None:
     each = joint(0.95, together)
     assert together * (1 - each) == pytest.approx(0.05)
 
@@ -239,7 +239,7 @@ def failing(strategy: str, rates: Sequence[float], errors: dict[str, int] = NOWA
 
 
 @pytest.mark.parametrize(("factor", "judgement"), [(0.5, "worse"), (1.0, "inconclusive"), (2.0, "inconclusive")])
-def test_what_is_fast_by_giving_up_is_never_better(factor: float, judgement: str) -> None:
+def test_a_strategy_that_is_fast_by_failing_is_never_better(factor: float, judgement: str) -> None:
     steady = [run_of("advisory", rate) for rate in STEADY]
     comparison = compared([*steady, *failing("nowait", times(factor))], rounds=5)
     one = comparison.of("nowait")
@@ -256,7 +256,7 @@ def test_what_is_fast_by_giving_up_is_never_better(factor: float, judgement: str
     assert judged(other, "advisory").value == turned
 
 
-def test_who_fails_alike_is_judged_by_its_rate_and_a_few_failures_are_no_matter() -> None:
+def test_equal_failure_rates_and_few_failures_leave_the_judgement_to_the_throughput() -> None:
     both = [*failing("advisory", STEADY), *failing("nowait", times(2))]
     assert judged(compared(both, rounds=5), "nowait") is Judgement.BETTER
     few = [*(run_of("advisory", rate) for rate in STEADY), *failing("nowait", times(2), {"55P03": 40})]
@@ -265,7 +265,7 @@ def test_who_fails_alike_is_judged_by_its_rate_and_a_few_failures_are_no_matter(
     assert not any("failed" in warning for warning in comparison.warnings)
 
 
-def test_giving_up_is_not_better_than_an_invalid_reference_either() -> None:
+def test_a_failing_strategy_is_not_better_than_an_invalid_reference() -> None:
     runs = invalid([*rounds_of(naive=STEADY), *failing("nowait", times(2))], "naive", 0)
     assert judged(compared(runs, reference="naive", rounds=5), "nowait") is Judgement.INCONCLUSIVE
 
@@ -287,7 +287,7 @@ def test_why_a_verdict_is_unknown_is_said() -> None:
     assert any(warning.startswith(said) for warning in compared([*steady, *unread], rounds=5).warnings)
 
 
-def test_what_a_server_says_is_no_markup() -> None:
+def test_a_message_of_the_server_is_not_markup() -> None:
     said = replace(failing("upsert", [0.0], {"P0001": 9}, committed=0)[0], messages={"P0001": "a | <b> `c`"})
     runs = [run_of("advisory"), said]
     comparison = compared(runs, rounds=5)
@@ -301,11 +301,11 @@ def test_what_a_server_says_is_no_markup() -> None:
     assert "(P0001 a | <b> `c`)" in " ".join(shown(comparison, runs, 500).split())
 
 
-def test_a_message_commands_no_terminal() -> None:
+def test_a_message_sends_no_control_characters_to_the_terminal() -> None:
     assert one_line("a\n b\x1b[31mred\x9b\x00é") == "a b\\x1b[31mred\\x9b\\x00é"
 
 
-def test_of_an_open_loop_it_is_said_that_the_rate_decides_the_throughput() -> None:
+def test_a_comparison_of_open_loops_says_that_the_rate_decides_the_throughput() -> None:
     open_loop = [run_of(name, 300, load=replace(LOAD, rate_per_s=300.0)) for _ in range(5) for name in ("a", "b")]
     warning = "--rate 300 decides how much is committed by whoever keeps up"
     assert any(said.startswith(warning) for said in compared(open_loop, reference="a", rounds=5).warnings)
@@ -578,7 +578,7 @@ def test_a_slower_strategy_is_worse_and_a_twin_is_not_beside_itself(
 
 
 @pytest.mark.server
-def test_the_fast_and_wrong_come_last(racebench: Command) -> None:
+def test_a_fast_invalid_strategy_comes_last(racebench: Command) -> None:
     done = racebench(
         "compare", "-s", "naive", "-s", "advisory", "--rounds", "2", "-d", "0.2", "--no-save", "--json", "-"
     )
@@ -689,7 +689,7 @@ def test_interrupted_before_anything_is_started_it_says_so_too(
 
 
 @pytest.mark.server
-def test_ctrl_c_harms_no_process_that_workers_come_from_even_while_it_is_importing(start: Start) -> None:
+def test_ctrl_c_does_not_end_the_fork_server_even_while_it_imports(start: Start) -> None:
     """On a terminal Ctrl-C goes to all of them; an importing Python would die of it, with a traceback."""
     process = start("compare", "-s", "upsert", "-s", "advisory", "-w", "2", "-n", "20", "--rounds", "2", "--no-save")
     times = 0
@@ -754,7 +754,7 @@ def test_the_reference_is_the_advised_strategy_unless_named(racebench: Command) 
         (["--fail-on", "duplicate"], "anomaly 'duplicate' is unknown; did you mean 'duplicates'?"),
     ],
 )
-def test_a_comparison_that_cannot_be_is_one_line_and_starts_nothing(
+def test_an_impossible_comparison_is_one_line_and_starts_nothing(
     racebench: Command, tmp_path: Path, arguments: list[str], message: str
 ) -> None:
     done = racebench("compare", *arguments)

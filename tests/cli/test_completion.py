@@ -48,7 +48,7 @@ def candidates(racebench: Command, *words: str) -> list[str]:
     return [line.split(",", 1)[1] for line in done.stdout.splitlines() if line.startswith("plain,")]
 
 
-def test_bash_is_here() -> None:
+def test_bash_is_installed() -> None:
     assert "bash" in INSTALLED
 
 
@@ -99,7 +99,7 @@ def test_fish_is_offered_the_strategies(shell: str, program: dict[str, str], tmp
 
 
 @pytest.mark.parametrize("shell", INSTALLED)
-def test_the_script_is_one_that_the_shell_takes(racebench: Command, shell: str, tmp_path: Path) -> None:
+def test_the_completion_script_is_valid_in_its_shell(racebench: Command, shell: str, tmp_path: Path) -> None:
     done = racebench("completion", shell)
     assert done.returncode == 0
     assert done.stderr == ""
@@ -130,7 +130,7 @@ def test_the_settings_scenario_is_the_one_completed(racebench: Command, tmp_path
     assert candidates(racebench, "run", "quota", "-s", "write") == []
 
 
-def test_trouble_completes_nothing_and_says_nothing(racebench: Command, tmp_path: Path) -> None:
+def test_errors_yield_no_completions_and_no_message(racebench: Command, tmp_path: Path) -> None:
     assert candidates(racebench, "run", "no-such-scenario", "-s", "na") == []
     (tmp_path / "racebench.toml").write_text("this is not TOML")
     assert candidates(racebench, "run", "-s", "nai") == ["naive"]

@@ -362,7 +362,7 @@ def test_machine_output_never_has_colours(racebench: Command, tmp_path: Path) ->
 
 
 @pytest.mark.server
-def test_progress_is_for_a_terminal_that_somebody_watches(racebench: Command, tmp_path: Path) -> None:
+def test_progress_is_shown_on_a_terminal_only(racebench: Command, tmp_path: Path) -> None:
     asked = ("run", "-s", "upsert", "-n", "80", "--no-save")
     assert "starting PostgreSQL" in on_a_terminal(*asked, cwd=tmp_path)
     assert "starting PostgreSQL" not in on_a_terminal(*asked, cwd=tmp_path, CI="true")
@@ -371,7 +371,7 @@ def test_progress_is_for_a_terminal_that_somebody_watches(racebench: Command, tm
 
 
 @pytest.mark.parametrize("arguments", [["config"], ["list"], ["completion", "zsh"]])
-def test_output_has_one_order(racebench: Command, arguments: list[str]) -> None:
+def test_the_order_of_output_does_not_depend_on_hashing(racebench: Command, arguments: list[str]) -> None:
     said = {racebench(*arguments, env={"PYTHONHASHSEED": seed}).stdout for seed in ("1", "2", "3")}
     assert len(said) == 1
     assert said != {""}

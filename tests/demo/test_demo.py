@@ -685,7 +685,7 @@ def test_a_server_that_goes_away_is_one_line_and_the_terminal_is_as_before(sit: 
     assert "Traceback" not in seat.seen.decode()
 
 
-def test_a_session_that_is_ended_by_somebody_else_ends_the_demo(sit: Sit, users_server: UsersServer) -> None:
+def test_a_session_that_another_program_ends_ends_the_demo(sit: Sit, users_server: UsersServer) -> None:
     seat = sit("twin", "--fix", "none", "--dsn", users_server.dsn())
     seat.until("the start")
     seat.press("  ")
@@ -704,7 +704,7 @@ def test_a_session_that_is_ended_by_somebody_else_ends_the_demo(sit: Sit, users_
     assert users_server.schemas() == []
 
 
-def test_a_speaker_may_talk_for_longer_than_the_server_has_patience(sit: Sit, users_server: UsersServer) -> None:
+def test_the_timeouts_of_the_server_do_not_end_a_demo(sit: Sit, users_server: UsersServer) -> None:
     hasty = "-c idle_in_transaction_session_timeout=200 -c lock_timeout=200 -c statement_timeout=200"
     seat = sit("late-lock", "--fix", "none", "--dsn", f"{users_server.dsn()}&options={quote(hasty)}")
     seat.until("the start")

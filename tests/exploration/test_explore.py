@@ -88,7 +88,7 @@ def always(_progress: Progress) -> bool:
 
 
 @pytest.mark.parametrize("steps", [(1,), (2, 2), (4, 4), (3, 2, 1), (2, 2, 2), (1, 1, 1, 1)])
-def test_all_orders_are_run_and_each_once(steps: tuple[int, ...]) -> None:
+def test_every_schedule_is_run_once(steps: tuple[int, ...]) -> None:
     world = Simulated([[(0, 1)] * count for count in steps])
     progress = search(world, reduce=False, go_on=always)
     expected = math.factorial(sum(steps)) // math.prod(map(math.factorial, steps))
@@ -160,7 +160,7 @@ def test_drawn_schedules_are_the_seeds_and_reach_every_outcome_in_time() -> None
     assert set(drawn(3).states) == set(every.states)
 
 
-def test_the_chance_of_a_random_search_is_the_papers() -> None:
+def test_the_chance_of_a_random_search_is_that_of_the_paper() -> None:
     assert chance(sessions=2, steps=8, depth=1, runs=1) == pytest.approx(1 / 2)
     assert chance(sessions=2, steps=8, depth=3, runs=1) == pytest.approx(1 / 128)
     assert chance(sessions=2, steps=8, depth=3, runs=1000) == pytest.approx(1 - (127 / 128) ** 1000)

@@ -260,7 +260,7 @@ def test_a_number_that_is_compared_tells_sessions_apart(text: str, elsewhere: st
         ("SELECT known, clock_timestamp() FROM t", False),
     ],
 )
-def test_where_somebody_may_see_when_a_transaction_began(text: str, expected: bool) -> None:
+def test_begin_is_a_step_where_the_transactions_time_can_be_read(text: str, expected: bool) -> None:
     assert begin_is_seen([text]) is expected
 
 
@@ -287,7 +287,7 @@ class Waking:
             self.seen.add(tuple(schedule))
 
 
-def test_what_a_step_lets_go_on_belongs_to_it() -> None:
+def test_what_a_step_unblocks_is_part_of_that_step() -> None:
     world = Waking()
     assert search(world, reduce=True, go_on=lambda _: True).complete
     assert world.seen == {(2, 3), (3, 2)}

@@ -105,7 +105,7 @@ def test_a_spec_that_does_not_parse_is_said_to_with_line_and_column(text: str, m
 
 
 @pytest.mark.parametrize("path", sorted(SPECS.glob("*.spec")), ids=lambda path: path.stem)
-def test_the_output_is_isolationtesters(users_server: UsersServer, racebench: Command, path: Path) -> None:
+def test_the_output_equals_that_of_isolationtester(users_server: UsersServer, racebench: Command, path: Path) -> None:
     done = racebench("explore", str(path), "--dsn", users_server.dsn())
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == path.with_suffix(".out").read_text()
@@ -219,7 +219,7 @@ def test_a_step_that_ends_its_session_is_shown_and_the_next_is_named(users_serve
     assert _nothing_left(users_server)
 
 
-def test_a_strangers_lock_is_named(users_server: UsersServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lock_of_another_program_is_named(users_server: UsersServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner, "MOST_SECONDS", 0.3)
     text = SMALL.replace("SELECT * FROM t", "SELECT pg_advisory_xact_lock(77)")
     with psycopg.connect(users_server.dsn()) as stranger:

@@ -47,7 +47,7 @@ def test_a_file_that_is_not_there_holds_nothing(tmp_path: Path) -> None:
     assert len(read_records(tmp_path / "nothing", OPERATION)) == 0
 
 
-def test_an_operation_in_flight_when_its_worker_is_killed_is_unknown(tmp_path: Path) -> None:
+def test_an_operation_in_progress_when_its_worker_is_killed_is_unknown(tmp_path: Path) -> None:
     program = f"""
 import os, signal
 from pathlib import Path
@@ -108,7 +108,7 @@ def test_versions_that_are_not_integers_come_back_as_ranks_with_their_texts(embe
     assert list(labels) == ["a", "b"]
 
 
-def test_a_copy_stream_cut_short_is_not_taken_for_rows() -> None:
+def test_a_truncated_copy_stream_is_an_error() -> None:
     with pytest.raises(DatabaseProblem, match="cut short"):
         list(parse_copy([b"PGCOPY\n\xff\r\n\x00" + bytes(8) + bytes(30) + b"\xff\xff"]))
 

@@ -41,7 +41,7 @@ def test_the_catalogue_is_whole() -> None:
 
 
 @pytest.mark.parametrize("strategy", CORRECT)
-def test_what_is_right_is_not_accused(hammer: Run, strategy: str) -> None:
+def test_a_right_strategy_is_valid_under_load(hammer: Run, strategy: str) -> None:
     result = hammer(strategy, operations=400, hold_us=500)
     assert result.verdict is Verdict.VALID, result.witnesses
     assert result.found == ()
@@ -51,7 +51,7 @@ def test_what_is_right_is_not_accused(hammer: Run, strategy: str) -> None:
 
 
 @pytest.mark.parametrize("strategy", [*UNORDERED, *LESSONS])
-def test_what_is_broken_is_caught_with_a_witness(hammer: Run, strategy: str) -> None:
+def test_a_broken_strategy_is_invalid_under_load_with_a_witness(hammer: Run, strategy: str) -> None:
     def is_caught(result: RunResult) -> bool:
         return bool(result.found) and shows_what_is_expected(result)
 
@@ -63,7 +63,7 @@ def test_what_is_broken_is_caught_with_a_witness(hammer: Run, strategy: str) -> 
 
 
 @pytest.mark.parametrize("consumer", CONSUMERS)
-def test_no_consumer_misses_rows_of_writers_that_keep_order(hammer: Run, consumer: str) -> None:
+def test_no_consumer_misses_rows_of_a_strategy_that_commits_in_order(hammer: Run, consumer: str) -> None:
     result = hammer("advisory-nextval", consumer, operations=400, hold_us=500)
     (read,) = result.consumers
     assert read.counts["missed"] == 0, result.witnesses
@@ -71,7 +71,7 @@ def test_no_consumer_misses_rows_of_writers_that_keep_order(hammer: Run, consume
     assert read.verdict is Verdict.VALID
 
 
-def test_a_right_writer_and_a_hedging_reader_can_be_wrong_together(hammer: Run) -> None:
+def test_a_right_strategy_and_a_waiting_consumer_can_miss_rows_together(hammer: Run) -> None:
     """commit-stamp numbers a row after its insertion; settle-delay lets rows through by the time of their insertion."""
     result = hammer("commit-stamp", "cursor settle-delay horizon", hold_us=2000, until=shows("missed"))
     missed = {read.name: read.counts["missed"] for read in result.consumers}
@@ -82,7 +82,7 @@ def test_a_right_writer_and_a_hedging_reader_can_be_wrong_together(hammer: Run) 
 
 @pytest.mark.parametrize("consumer", ["horizon", "claim-queue", "logical-slot"])
 @pytest.mark.parametrize("strategy", ["sequence", "naive", "sequence-cache", "uuidv7"])
-def test_a_right_consumer_misses_nothing_whatever_the_writers_do(hammer: Run, strategy: str, consumer: str) -> None:
+def test_a_right_consumer_misses_nothing_beside_any_strategy(hammer: Run, strategy: str, consumer: str) -> None:
     result = hammer(strategy, consumer, operations=800, hold_us=1000, long_percent=2, long_us=50_000)
     (read,) = result.consumers
     assert read.counts["missed"] == read.counts["redelivered"] == 0, result.witnesses
@@ -92,7 +92,7 @@ def test_a_right_consumer_misses_nothing_whatever_the_writers_do(hammer: Run, st
 
 
 @pytest.mark.parametrize("consumer", ["cursor", "cursor-inclusive", "lookback", "settle-delay"])
-def test_a_hedging_consumer_misses_what_is_later_than_its_hedge(hammer: Run, consumer: str) -> None:
+def test_a_waiting_consumer_misses_rows_that_commit_after_its_wait(hammer: Run, consumer: str) -> None:
     result = hammer("sequence", consumer, operations=3000, long_percent=2, long_us=200_000, until=shows("missed"))
     (read,) = result.consumers
     assert read.counts["missed"] > 0
@@ -102,14 +102,14 @@ def test_a_hedging_consumer_misses_what_is_later_than_its_hedge(hammer: Run, con
     assert missed[0].polls
 
 
-def test_a_gap_wait_that_is_patient_enough_misses_nothing_and_one_that_is_not_does(hammer: Run) -> None:
+def test_gap_wait_misses_only_rows_that_commit_after_its_patience(hammer: Run) -> None:
     patient = hammer("sequence", "gap-wait", operations=800, long_percent=2, long_us=100_000)
     assert patient.consumers[0].counts["missed"] == 0
     hasty = hammer("sequence", "gap-wait", operations=800, long_percent=1, long_us=1_200_000, until=shows("missed"))
     assert hasty.consumers[0].counts["missed"] > 0
 
 
-def test_rolled_back_numbers_are_gaps_and_harm_no_right_consumer(hammer: Run) -> None:
+def test_rolled_back_numbers_are_gaps_and_a_right_consumer_reads_past_them(hammer: Run) -> None:
     result = hammer("advisory-nextval", "cursor", operations=400, rollback_percent=25)
     assert result.counts["rolled_back"] == result.counts["failed"] == result.counts["attempts"] - result.counts["rows"]
     assert 40 < result.counts["rolled_back"] < 160
@@ -119,7 +119,7 @@ def test_rolled_back_numbers_are_gaps_and_harm_no_right_consumer(hammer: Run) ->
     assert result.errors == {}
 
 
-def test_several_consumers_read_the_same_writers(hammer: Run) -> None:
+def test_several_consumers_read_the_same_run(hammer: Run) -> None:
     result = hammer("sequence", "cursor horizon claim-queue", hold_us=2000, until=shows("missed"))
     missed = {read.name: read.counts["missed"] for read in result.consumers}
     assert missed["cursor"] > 0
@@ -129,7 +129,7 @@ def test_several_consumers_read_the_same_writers(hammer: Run) -> None:
     assert (late["horizon"] or 0) > 0
 
 
-def test_a_settling_reader_is_late_by_what_it_settles(hammer: Run) -> None:
+def test_settle_delay_delivers_rows_late_by_its_delay(hammer: Run) -> None:
     def is_read_in_a_second(result: RunResult) -> bool:
         return (result.consumers[0].late_us["p50"] or 0) < 1_000_000
 
@@ -153,7 +153,7 @@ def test_a_settling_reader_is_late_by_what_it_settles(hammer: Run) -> None:
         ("commit-stamp", "horizon", "never"),
     ],
 )
-def test_what_is_known_of_a_pair(strategy: str, consumer: str, expected: str) -> None:
+def test_the_expected_misses_of_a_strategy_and_a_consumer(strategy: str, consumer: str, expected: str) -> None:
     assert expected_misses(SCENARIO.strategies[strategy], SCENARIO.consumers[consumer]) == expected
 
 
@@ -204,7 +204,9 @@ def test_a_users_server_without_the_setting_gets_a_clear_message(
     ("scenario", "strategy"),
     [(scenario.name, name) for scenario in OTHERS for name in scenario.strategies],
 )
-def test_every_other_race_does_what_is_known_of_it(hammer: Run, scenario: str, strategy: str) -> None:
+def test_every_strategy_of_the_other_scenarios_has_its_expected_anomalies(
+    hammer: Run, scenario: str, strategy: str
+) -> None:
     result = hammer(strategy, "", scenario, operations=2400, until=shows_what_is_expected)
     assert result.as_expected, (result.counts, result.errors)
     known = catalog.find_scenario(scenario).strategies[strategy]

@@ -135,5 +135,5 @@ def test_a_killed_process_is_reported_with_its_signal_and_is_not_used_again() ->
 
 
 @pytest.mark.parametrize(("code", "cause"), [(None, "no exit code"), (-9, "signal 9"), (3, "exit code 3")])
-def test_a_death_has_a_cause_in_words(code: int | None, cause: str) -> None:
+def test_the_end_of_a_process_is_explained_in_words(code: int | None, cause: str) -> None:
     assert Died(code).cause == cause

@@ -27,7 +27,7 @@ from racebench.workloads import arrivals
 Run = Callable[..., RunResult]
 
 
-def test_tenants_number_their_rows_apart(hammer: Run) -> None:
+def test_each_tenant_numbers_its_own_rows(hammer: Run) -> None:
     result = hammer("advisory", operations=400, tenants=5)
     assert result.verdict is Verdict.VALID
     assert result.counts["gaps"] == 0
@@ -58,7 +58,7 @@ def test_the_same_seed_makes_the_same_choices_and_another_makes_others(hammer: R
     assert len({rolled_back(seed) for seed in range(5)}) > 1
 
 
-def test_operations_are_shared_out_exactly(hammer: Run) -> None:
+def test_operations_are_divided_exactly_among_workers(hammer: Run) -> None:
     assert hammer("sequence", workers=3, operations=100).counts["attempts"] == 100
 
 
@@ -67,7 +67,9 @@ def test_operations_are_shared_out_exactly(hammer: Run) -> None:
 
 @pytest.mark.parametrize("protocol", list(Protocol))
 @pytest.mark.parametrize("connections", [1, 3])
-def test_right_and_broken_are_told_apart_however_they_travel(hammer: Run, protocol: Protocol, connections: int) -> None:
+def test_every_protocol_tells_a_right_strategy_from_a_broken_one(
+    hammer: Run, protocol: Protocol, connections: int
+) -> None:
     load = {"workers": 4, "connections_per_worker": connections, "operations": 1200, "protocol": protocol}
     naive = hammer("naive", **load, until=shows("duplicates"))
     assert naive.counts["duplicates"] > 0
@@ -78,7 +80,7 @@ def test_right_and_broken_are_told_apart_however_they_travel(hammer: Run, protoc
     assert right.counts["rolled_back"] > 0
 
 
-def test_retries_work_on_connections_driven_together(hammer: Run) -> None:
+def test_retries_work_with_several_connections_per_worker(hammer: Run) -> None:
     result = hammer("unique-retry", workers=2, connections_per_worker=8, operations=400, until=shows("retries"))
     assert result.verdict is Verdict.VALID, result.witnesses
     assert result.counts["retries"] > 0
@@ -94,13 +96,13 @@ def test_each_connection_is_a_session_of_its_own(hammer: Run) -> None:
     assert max(sessions(result)) <= 10
 
 
-def test_pipelined_halves_the_round_trips_and_not_the_history(hammer: Run) -> None:
+def test_a_pipelined_run_is_recorded_whole(hammer: Run) -> None:
     result = hammer("unique", "cursor", operations=800, protocol=Protocol.PIPELINED, until=shows("refused"))
     assert result.counts["refused"] == result.errors["23505"] > 0
     assert result.counts["duplicates"] == result.counts["missed"] == result.counts["lost"] == 0
 
 
-def test_what_is_warming_up_is_checked_and_not_measured(hammer: Run) -> None:
+def test_the_warm_up_is_checked_and_not_measured(hammer: Run) -> None:
     result = hammer("naive", workers=2, operations=200, warmup_s=0.5)
     assert result.counts["attempts"] > 200
     assert result.counts["rows"] == result.counts["attempts"]
@@ -109,7 +111,7 @@ def test_what_is_warming_up_is_checked_and_not_measured(hammer: Run) -> None:
     assert measured == 200
 
 
-def test_an_open_loop_keeps_to_its_rate_and_says_how_late_it_was(hammer: Run) -> None:
+def test_an_open_loop_keeps_its_rate_and_reports_lateness(hammer: Run) -> None:
     result = hammer("sequence", "none", workers=4, operations=None, duration_s=1.0, rate_per_s=300.0, seed=11)
     due = sum(arrivals.due_before(10**9, 11, session, 75.0) for session in range(1, 5))
     assert result.pace is not None
@@ -121,7 +123,7 @@ def test_an_open_loop_keeps_to_its_rate_and_says_how_late_it_was(hammer: Run) ->
     assert all((waited[name] or 0) >= (sent[name] or 0) for name in ("p50", "p90", "p99", "max"))
 
 
-def test_a_server_slower_than_the_rate_is_said_and_nothing_is_thinned(hammer: Run) -> None:
+def test_operations_that_a_slow_server_never_began_are_counted(hammer: Run) -> None:
     load = {"workers": 2, "operations": None, "duration_s": 0.5, "rate_per_s": 2000.0, "hold_us": 20_000, "seed": 3}
     result = hammer("sequence", "none", **load)
     due = sum(arrivals.due_before(5 * 10**8, 3, session, 1000.0) for session in (1, 2))
@@ -134,7 +136,7 @@ def test_a_server_slower_than_the_rate_is_said_and_nothing_is_thinned(hammer: Ru
     assert any("were due and never begun" in note for note in result.notes)
 
 
-def test_arrivals_are_the_same_again_at_any_length_and_have_their_rate() -> None:
+def test_arrivals_depend_on_the_seed_alone_and_have_their_rate() -> None:
     times = arrivals.first(5000, 1, 2, 1000.0)
     again = arrivals.times(1, 2, 1000.0)
     assert [next(again) for _ in range(3000)] == times[:3000].tolist()
@@ -155,7 +157,7 @@ def test_the_timeline_counts_every_commit_once(hammer: Run) -> None:
     assert slowest <= (result.latency_us["max"] or 0)
 
 
-def test_the_client_and_the_embedded_server_say_what_cpu_they_used(hammer: Run) -> None:
+def test_the_cpu_time_of_client_and_embedded_server_is_measured(hammer: Run) -> None:
     result = hammer("naive", operations=4000)
     assert result.pace is not None
     cpu = result.pace.cpu
@@ -171,7 +173,7 @@ def _pace(**cpu: float) -> Pace:
     return Pace(start_spread_us=None, timeline=timeline, cpu=Usage(**cpu), open_loop=None)
 
 
-def test_a_client_that_is_the_bottleneck_is_said_to_be_one_and_another_is_not() -> None:
+def test_a_remark_is_made_only_of_a_client_that_is_the_bottleneck() -> None:
     load = Load(workers=2, duration_s=2.0, operations=None)
     busy = _pace(client_s=2.2, busiest_s=1.95, server_s=1.0)
     assert "the client was the bottleneck" in performance.remarks(busy, load, 100, 2.0, 2)[0]
@@ -216,7 +218,7 @@ def test_the_table_names_what_changes_the_race(racebench: Command) -> None:
         (["migration", "--rate", "5"], "--rate and --warmup need many operations"),
     ],
 )
-def test_a_load_that_cannot_be_is_one_line(racebench: Command, arguments: list[str], message: str) -> None:
+def test_an_impossible_load_is_one_line(racebench: Command, arguments: list[str], message: str) -> None:
     done = racebench("run", *arguments)
     assert done.returncode == 2
     assert message in done.stderr

@@ -50,7 +50,7 @@ def test_a_statement_that_sends_what_another_answers_waits_for_it() -> None:
     assert trips(text, Protocol.PIPELINED) == [["BEGIN", "SELECT"], ["INSERT", "COMMIT"]]
 
 
-def test_transactions_of_their_own_are_never_made_one() -> None:
+def test_separate_transactions_stay_separate() -> None:
     assert trips("INSERT INTO t VALUES (1);\nINSERT INTO t VALUES (2);", Protocol.PIPELINED) == [["INSERT"], ["INSERT"]]
     assert trips("BEGIN;\nSELECT 1;\nCOMMIT;\nSELECT 2;\nBEGIN;\nEND;", Protocol.PIPELINED) == [
         ["BEGIN", "SELECT", "COMMIT"],
@@ -64,7 +64,7 @@ def test_a_savepoint_is_no_end_of_a_transaction() -> None:
     assert trips(text, Protocol.PIPELINED) == [["BEGIN", "SAVEPOINT", "ROLLBACK", "SELECT", "COMMIT"]]
 
 
-def test_after_a_branch_nobody_knows_whether_a_transaction_is_open() -> None:
+def test_after_a_branch_it_is_unknown_whether_a_transaction_is_open() -> None:
     text = "\\if :x\nBEGIN;\n\\endif\nSELECT 1;\nSELECT 2;\n\\if :x\nCOMMIT;\n\\endif"
     assert trips(text, Protocol.PIPELINED) == [["BEGIN"], ["SELECT"], ["SELECT"], ["COMMIT"]]
 

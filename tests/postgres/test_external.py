@@ -38,21 +38,25 @@ def counts(racebench: Command, server: UsersServer, strategy: str, *options: str
     return found
 
 
-def test_naive_races_there_too(racebench: Command, users_server: UsersServer) -> None:
+def test_naive_is_invalid_on_an_external_server(racebench: Command, users_server: UsersServer) -> None:
     found = counts(racebench, users_server, "naive", "-n", "1600")
     assert found["duplicates"] > 0
     assert found["missed"] > 0
 
 
 @pytest.mark.parametrize("strategy", ["unique-retry", "advisory", "upsert"])
-def test_a_right_strategy_is_right_there_too(racebench: Command, users_server: UsersServer, strategy: str) -> None:
+def test_a_right_strategy_is_valid_on_an_external_server(
+    racebench: Command, users_server: UsersServer, strategy: str
+) -> None:
     found = counts(racebench, users_server, strategy, "-n", "400")
     assert found["duplicates"] == found["missed"] == 0
     assert found["delivered"] == 400
 
 
 @pytest.mark.parametrize("strategy", ["sequence", "identity"])
-def test_a_sequence_is_missed_there_too(racebench: Command, users_server: UsersServer, strategy: str) -> None:
+def test_a_consumer_misses_rows_of_a_sequence_on_an_external_server(
+    racebench: Command, users_server: UsersServer, strategy: str
+) -> None:
     found = counts(racebench, users_server, strategy, "-n", "1600", "--hold", "5")
     assert found["duplicates"] == 0
     assert found["missed"] > 0
@@ -89,7 +93,9 @@ def test_a_stray_pghost_alone_does_not_choose_the_users_server(racebench: Comman
 
 
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_leaves_nothing_there(users_server: UsersServer, start: Start, sign: signal.Signals) -> None:
+def test_an_interrupted_run_leaves_nothing_on_an_external_server(
+    users_server: UsersServer, start: Start, sign: signal.Signals
+) -> None:
     process = start(
         "run",
         "-s",
@@ -142,14 +148,14 @@ def refused(racebench: Command, dsn: str, *options: str) -> str:
     return done.stderr
 
 
-def test_a_wrong_password(racebench: Command, users_server: UsersServer) -> None:
+def test_a_wrong_password_is_one_line_without_the_password(racebench: Command, users_server: UsersServer) -> None:
     said = refused(racebench, users_server.dsn(password="wrong-secret"))
     assert f"cannot connect to 127.0.0.1:{users_server.port}/postgres" in said
     assert "password authentication failed" in said
     assert "wrong-secret" not in said
 
 
-def test_an_unreachable_host(racebench: Command) -> None:
+def test_an_unreachable_host_is_one_line(racebench: Command) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         said = refused(racebench, f"postgresql://u:hidden@127.0.0.1:{taken.getsockname()[1]}/d")
@@ -157,11 +163,11 @@ def test_an_unreachable_host(racebench: Command) -> None:
     assert "hidden" not in said
 
 
-def test_a_database_that_is_not_there(racebench: Command, users_server: UsersServer) -> None:
+def test_a_missing_database_is_one_line(racebench: Command, users_server: UsersServer) -> None:
     assert 'database "nowhere" does not exist' in refused(racebench, users_server.dsn(dbname="nowhere"))
 
 
-def test_a_role_that_may_not_create_a_schema(racebench: Command, users_server: UsersServer) -> None:
+def test_a_role_that_may_not_create_a_schema_is_one_line(racebench: Command, users_server: UsersServer) -> None:
     with users_server.connect() as connection:
         connection.execute("CREATE ROLE reader LOGIN PASSWORD 'reader'")
         try:
@@ -184,7 +190,7 @@ def test_an_ordinary_role_with_its_own_database_is_enough(racebench: Command, us
             connection.execute("DROP ROLE app")
 
 
-def test_a_read_only_database(racebench: Command, users_server: UsersServer) -> None:
+def test_a_read_only_database_is_one_line(racebench: Command, users_server: UsersServer) -> None:
     with users_server.connect() as connection:
         connection.execute("CREATE ROLE careful SUPERUSER LOGIN PASSWORD 'careful'")
         connection.execute("ALTER ROLE careful SET default_transaction_read_only = on")

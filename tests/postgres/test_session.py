@@ -91,7 +91,7 @@ def test_a_constraint_that_fails_at_commit_is_fail(
         ("BEGIN;\nINSERT INTO t VALUES (1);\nSAVEPOINT s;\nROLLBACK TO s;\nCOMMIT;", Outcome.OK, 1),
     ],
 )
-def test_a_script_that_rolls_itself_back_is_not_taken_for_success(
+def test_a_script_that_rolls_back_is_not_ok(
     embedded: Target,
     session: Make,
     admin: psycopg.Connection[tuple[object, ...]],
@@ -236,7 +236,7 @@ def test_a_connection_lost_between_two_runs_is_said_to_be_lost(
         ("SELECT x AS y FROM generate_series(1, 3) AS x \\aset", {}, b"3"),
     ],
 )
-def test_values_travel_whole_and_come_back_whole_again_and_again(
+def test_values_are_sent_and_returned_unchanged_every_time(
     embedded: Target, session: Make, text: str, variables: dict[str, bytes | None], expected: bytes | None
 ) -> None:
     made = session(embedded, text)
@@ -247,7 +247,7 @@ def test_values_travel_whole_and_come_back_whole_again_and_again(
     made.close()
 
 
-def test_values_of_other_lengths_are_told_apart(embedded: Target, session: Make) -> None:
+def test_values_of_different_lengths_are_encoded_each_with_its_length(embedded: Target, session: Make) -> None:
     made = session(embedded, "SELECT repeat('7', :x::int) AS y \\gset")
     for length in (1, 2, 1, 30, 0, 300, 2):
         seen: dict[str, bytes | None] = {"x": b"%d" % length}
@@ -307,7 +307,7 @@ def test_a_pipeline_needs_a_protocol_that_has_them(embedded: Target) -> None:
         Session(connect(embedded), text, protocol=Protocol.SIMPLE)
 
 
-def test_a_prepared_transaction_is_no_open_one(embedded: Target, session: Make) -> None:
+def test_a_prepared_transaction_is_not_an_open_one(embedded: Target, session: Make) -> None:
     made = session(embedded, "BEGIN;\nSELECT 1;\nSAVEPOINT s;\nROLLBACK TO s;\nCOMMIT;\nSELECT 2;")
     assert [made.run({}) for _ in range(3)] == [Outcome.OK] * 3
     made.close()

@@ -56,7 +56,7 @@ def test_an_error_has_its_sqlstate_and_a_fatal_one_ends_the_connection() -> None
     assert (lost.sqlstate, lost.status) == ("57P01", b"")
 
 
-def test_a_server_that_says_goodbye_after_its_answer_has_answered() -> None:
+def test_an_answer_followed_by_the_end_of_the_connection_counts() -> None:
     reply = wire.parse(SELECTED + message(b"E", b"SFATAL\0VFATAL\0C57P01\0Mterminating\0\0"))
     assert (reply.sqlstate, reply.status, reply.plain) == ("", b"T", False)
 
@@ -65,7 +65,7 @@ def test_a_notice_makes_a_reply_one_that_is_not_remembered() -> None:
     assert not wire.parse(NOTICE + SELECTED).plain
 
 
-def test_a_shape_recognises_its_own_and_nothing_else() -> None:
+def test_a_remembered_reply_matches_only_replies_of_its_shape() -> None:
     shape = wire.Shape()
     reply = wire.parse(SELECTED)
     assert reply.row is not None

@@ -156,7 +156,7 @@ def test_another_runs_history_is_not_taken_for_this_ones(version_counter: Scenar
     assert found.without == "x.history.npz is the history of another run"
 
 
-def test_a_document_cannot_make_it_read_elsewhere(version_counter: Scenario, tmp_path: Path) -> None:
+def test_a_document_cannot_name_a_history_outside_its_folder(version_counter: Scenario, tmp_path: Path) -> None:
     result = result_of(version_counter, "naive", history="x.history.npz")
     kept(tmp_path, result, TWINS)
     (tmp_path / "inner").mkdir()

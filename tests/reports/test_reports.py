@@ -116,7 +116,7 @@ def test_a_right_strategy_with_an_anomaly_is_not_as_expected(version_counter: Sc
     assert sentences.expectation(result) == ", NOT as expected"
 
 
-def test_a_known_anomaly_that_did_not_show_is_not_believed_away(version_counter: Scenario) -> None:
+def test_an_expected_anomaly_that_did_not_show_is_not_as_expected(version_counter: Scenario) -> None:
     clean = history([Op(1, 0, 5, 1)], [Row(1, 1, 1)], [Poll((1,), 1)])
     result = result_of(version_counter, "sequence", clean)
     assert result.verdict is Verdict.VALID

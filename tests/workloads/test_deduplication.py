@@ -13,7 +13,7 @@ IDS = st.one_of(st.integers(0, 300), st.integers(65_500, 65_600), st.integers(-(
 
 
 @given(st.lists(IDS, max_size=200))
-def test_it_answers_as_a_set_would(ids: list[int]) -> None:
+def test_a_seen_set_answers_like_a_set(ids: list[int]) -> None:
     seen, known = Seen(), set()
     for identity in ids:
         assert seen.add(identity) == (identity not in known)
@@ -21,7 +21,7 @@ def test_it_answers_as_a_set_would(ids: list[int]) -> None:
     assert len(seen) == len(known)
 
 
-def test_of_dense_ids_each_is_new_once_in_any_order() -> None:
+def test_each_dense_id_is_new_once_in_any_order() -> None:
     seen = Seen()
     assert sum(seen.add(identity * 7919 % 200_000) for identity in range(400_000)) == 200_000
 
