@@ -18,7 +18,7 @@ from racebench.core.model import Consumer, Load, Scenario, Strategy
 from racebench.core.results import RunResult
 from racebench.core.target import Target
 from racebench.history import History, archive
-from racebench.history.about import About, Recorded
+from racebench.history.recorded import About, Recorded
 from racebench.history.spill import Scratch
 from racebench.load.crew import Assignment, Progress
 from racebench.load.executors import Executor

@@ -7,11 +7,9 @@ It knows nothing of workers, histories or reports. A script is compiled once (co
 from __future__ import annotations
 
 import contextlib
-import os
 import select
-import threading
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -19,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from psycopg import pq
 
+from racebench.core.environ import hidden
 from racebench.core.errors import DatabaseProblem, ScenarioProblem, one_line
 from racebench.core.model import Assign, Outcome, Protocol, Script, SqlFile, Statement
 from racebench.postgres.compiler.program import (
@@ -42,18 +41,6 @@ if TYPE_CHECKING:
 
 _OK = frozenset({pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK, pq.ExecStatus.EMPTY_QUERY})
 _PLANNED = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE", "MERGE", "VALUES", "WITH"})
-_environment = threading.Lock()
-
-
-@contextlib.contextmanager
-def _sealed_environment() -> Iterator[None]:
-    """Hide PG* variables while connecting: a stray PGSERVICE or PGOPTIONS must not reach the embedded server."""
-    with _environment:
-        hidden = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("PG")}
-        try:
-            yield
-        finally:
-            os.environ.update(hidden)
 
 
 def connect(
@@ -77,7 +64,8 @@ def connect(
     words = [f"-c {name}={_escape(value)}" for name, value in options.items()]
     parameters["options"] = " ".join([part for part in [parameters.get("options", ""), *words] if part])
     try:
-        with _sealed_environment() if target.sealed else contextlib.nullcontext():
+        # A stray PGSERVICE or PGOPTIONS must not reach the embedded server.
+        with hidden("PG") if target.sealed else contextlib.nullcontext():
             return psycopg.connect(**parameters, autocommit=autocommit, prepare_threshold=None)  # type: ignore[arg-type]
     except psycopg.Error as problem:
         raise DatabaseProblem(f"cannot connect to {target.label}: {one_line(str(problem))}") from None
