@@ -18,7 +18,7 @@ def digest(strategy: Strategy, consumer: Consumer | None) -> str:
 
 
 def frame(scenario: Scenario, consumers: Sequence[Consumer]) -> str:
-    """Eight hexadecimal digits that change with what strategies share: schema, invariants and the consumers' queries."""
+    """Eight hexadecimal digits that change with what strategies share: schema, invariants, consumers' queries."""
     texts = [*(part.text for part in scenario.schema), *scenario.invariants.values()]
     texts += [call.text for call in (*scenario.setup, *scenario.checks.values())]
     for consumer in consumers:
