@@ -21,8 +21,8 @@ from racebench.core.results import Verdict
 from racebench.core.target import Target
 from racebench.exploration.sessions import threads
 from racebench.exploration.sessions.connections import Connections
+from racebench.postgres.connection import connect
 from racebench.postgres.schemas import new_name
-from racebench.postgres.session import connect
 from racebench.postgres.snapshot import Snapshot
 from racebench.workloads import callables
 from waiting import repeat, wait_for
