@@ -164,6 +164,14 @@ def racebench(tmp_path: Path) -> Command:
     return run
 
 
+def assert_one_line(done: subprocess.CompletedProcess[str], code: int, message: str) -> None:
+    """The command failed with this exit code: one line on stderr that has the message, and nothing on stdout."""
+    assert (done.returncode, done.stdout) == (code, ""), done.stderr
+    assert message in done.stderr
+    assert done.stderr.startswith("racebench: ")
+    assert done.stderr.count("\n") == 1
+
+
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
     """Start the command in an empty folder and go on; what still runs at the end of the test is killed."""
