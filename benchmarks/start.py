@@ -37,14 +37,14 @@ from benchmarks.measurement import (
 from benchmarks.programs import racebench_command, racebench_run, run_program
 from racebench.postgres import environment
 from racebench.postgres.embedded import (
-    _SETTINGS,
     DEFAULT_VERSION,
     EmbeddedServer,
-    _give_to_server_user,
     server_folder,
     server_programs,
     start_program,
 )
+from racebench.postgres.embedded.programs import give_to_server_user
+from racebench.postgres.embedded.server import SETTINGS
 
 METHODS = ("spawn", "forkserver", "fork")
 
@@ -118,7 +118,7 @@ def _by_hand(folder: Path, *, fresh: bool, more: Sequence[str] = ()) -> Figures:
             "--no-locale",
         ]
         taken = _postgres([*initdb, *more], folder)
-    settings = {**_SETTINGS, "max_connections": "100", "unix_socket_directories": str(folder)}
+    settings = {**SETTINGS, "max_connections": "100", "unix_socket_directories": str(folder)}
     del settings["min_wal_size"]  # initdb's own WAL segments are larger than the template's, and would not fit in it
     given = " ".join(f"-c {name}={value or repr('')}" for name, value in settings.items())
     pg_ctl = [str(programs / "pg_ctl"), "-D", str(data), "-w"]
@@ -131,7 +131,7 @@ def _servers(rounds: int, tell: Callable[[str], None]) -> dict[str, list[Figures
     """Start the embedded server and its alternatives `rounds` times each."""
     with _cache(), tempfile.TemporaryDirectory(prefix="racebench-by-hand-") as name:
         folder = Path(name)
-        _give_to_server_user(folder)
+        give_to_server_user(folder)
         server_programs(DEFAULT_VERSION)  # copied now, for root: initdb and pg_ctl are found installed too
 
         def first() -> Figures:

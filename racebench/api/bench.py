@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from racebench.api.options import LoadOptions, Search, SqlOrCallable, Subject
 from racebench.api.results import Exploration, Hammering, Replay
+from racebench.core.environ import exported
 from racebench.core.errors import DatabaseProblem, UsageProblem, suggest
 from racebench.core.model import Consumer, Load, Origin, Scenario, Strategy
 from racebench.postgres.schemas import empty_schema, new_name
@@ -79,7 +80,7 @@ class Bench:
         variables = callables.variables(target, self._schema, ad_hoc.APPLICATION)
         if not self._adopted:
             self._stack.enter_context(empty_schema(target, self._schema))
-            self._stack.enter_context(callables.exported(variables))
+            self._stack.enter_context(exported(variables))
             self._adopted = True
         return variables[callables.VARIABLES[0]]
 

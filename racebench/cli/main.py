@@ -9,7 +9,7 @@ import contextlib
 import io
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -21,8 +21,6 @@ from racebench.core.signals import handled
 from racebench.reports import formats
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from rich.console import Console
 
     from racebench.cli.planning import Plan
@@ -389,12 +387,11 @@ def show(name: str, scenario: str | None) -> None:
 @click.option(
     "--format",
     "format_",
-    type=click.Choice([*formats.FORMATS, "html", "timeline"]),
+    type=click.Choice([*formats.FORMATS, *formats.RENAMED]),
     help="What to write; svg is a picture of the table, timeline one of the race.  [default: table]",
 )
 @click.option("-o", "--output", metavar="PATH", help="Where to write it.  [default: stdout]")
-@click.option("--html", metavar="PATH", help="Write a page that needs nothing else: --format html -o PATH.")
-@click.option("--svg", metavar="PATH", help="Write the timeline as a picture: --format timeline -o PATH.")
+@options.of_formats
 @click.option("--title", default="racebench run", show_default=True, help="Title of the table's picture.")
 def report(files: tuple[str, ...], format_: str | None, output: str | None, title: str, **places: str | None) -> None:
     """Render saved results again, in any format: runs in all of them, explorations in some.
@@ -405,43 +402,28 @@ def report(files: tuple[str, ...], format_: str | None, output: str | None, titl
 
     from racebench.cli import planning
     from racebench.reports.results import document
-    from racebench.reports.terminal import matrix_table
 
-    asked = [(name, places[option]) for name, option in (("html", "html"), ("timeline", "svg")) if places[option]]
+    short = {format_.name: format_.option for format_ in formats.FORMATS.values() if format_.option}
+    asked = [(name, places[option.removeprefix("--")]) for name, option in short.items()]
+    asked = [(name, place) for name, place in asked if place]
     if asked and (format_ is not None or output is not None):
         raise UsageProblem("--html and --svg say what to write and where; leave out --format and --output")
     asked = asked or [(format_ or "table", output)]
     for name, place in asked:
         if place not in (None, "-"):
-            option = "--output" if output is not None else "--svg" if name == "timeline" else "--html"
-            planning.check_file(option, Path(str(place)))
+            planning.check_file("--output" if output is not None else short[name], Path(str(place)))
     paths = [Path(name) for name in files]
-    if asked[0][0] in ("html", "timeline"):
-        texts = _pages([name for name, _ in asked], paths)
-    else:
-        saved = formats.read(paths)
-        name = asked[0][0]
-        if name == "table" and output is None and len(saved) == 1:
-            formats.show(_console(), saved[0])
-            return
-        if name == "grid" and output is None and len(saved) == 1 and isinstance(saved[0], document.Document):
-            matrix_table.show(_console(), saved[0])
-            return
-        texts = [formats.render(name, saved, title=title)]
+    saved = formats.read(paths)
+    show = formats.shown(asked[0][0], saved) if asked[0][1] is None else None
+    if show is not None:
+        show(_console())
+        return
+    texts = [formats.render(name, saved, title=title) for name, _ in asked]
     for (_, place), text in zip(asked, texts, strict=True):
         if place in (None, "-"):
             click.echo(text, nl=False)
         else:
             document.write_atomically(Path(str(place)), text)
-
-
-def _pages(names: Sequence[str], paths: Sequence[Path]) -> list[str]:
-    """Result files as a page, as a timeline, or both."""
-    from racebench.reports import page
-    from racebench.reports.results import sources
-
-    read = [sources.read(path) for path in paths]
-    return [page.render(read) if name == "html" else page.picture(read) for name in names]
 
 
 @cli.command()
@@ -608,11 +590,11 @@ def _check(reports: tuple[options.ReportFile, ...]) -> None:
 
 def _publish(whole: Document | Explorations, reports: tuple[options.ReportFile, ...]) -> None:
     """Write the files of --report, and GitHub's job summary where there is one. To fail at that is only a warning."""
-    from racebench.reports.formats import summary
+    from racebench.reports.formats import job_summary
 
     for each in reports:
         formats.write(each.format, whole, each.path)
-    if (warning := summary.append(whole)) is not None:
+    if (warning := job_summary.append(whole)) is not None:
         click.echo(f"racebench: warning: {warning}", err=True)
 
 

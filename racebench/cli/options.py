@@ -103,6 +103,7 @@ class FormatAndPath(_Report):
         name, _, path = str(value).partition("=")
         if not path or path == "-":
             raise UsageProblem(f"{_name(param)} is FORMAT=PATH, as junit=report.xml, not '{value}'")
+        name = formats.RENAMED.get(name, name)
         if name not in self.known:
             raise UsageProblem(f"{_name(param)} '{value}': format '{name}' is unknown{suggest(name, self.known)}")
         return ReportFile(name, Path(path))
@@ -245,12 +246,20 @@ of_results = _chain(
             help="Keep the runs' histories, or do not.  [default: those of `run` with a forbidden anomaly]"),
 )  # fmt: skip
 
+of_formats = _chain(
+    *(
+        _option(format_.option, metavar="PATH", help=format_.option_help)
+        for format_ in formats.FORMATS.values()
+        if format_.option
+    )
+)
+
 of_reports = _chain(
-    _option("--report", "reports", multiple=True, type=FormatAndPath(formats.FORMATS), metavar="FORMAT=PATH",
-            help=f"Write the results to a file as {', '.join(formats.FORMATS)}; several times."),
+    _option("--report", "reports", multiple=True, type=FormatAndPath(formats.OF_RUNS), metavar="FORMAT=PATH",
+            help=f"Write the results to a file as {', '.join(formats.OF_RUNS)}; several times."),
 )  # fmt: skip
 
 of_explored_reports = _chain(
-    _option("--report", "reports", multiple=True, type=FormatAndPath(formats.OF_ALL), metavar="FORMAT=PATH",
-            help=f"Write the results to a file as {', '.join(formats.OF_ALL)}; several times."),
+    _option("--report", "reports", multiple=True, type=FormatAndPath(formats.OF_EXPLORATIONS), metavar="FORMAT=PATH",
+            help=f"Write the results to a file as {', '.join(formats.OF_EXPLORATIONS)}; several times."),
 )  # fmt: skip

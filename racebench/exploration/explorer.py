@@ -21,7 +21,7 @@ from racebench.exploration.request import ExplorationRequest
 from racebench.exploration.result import Exploration, ExplorationProgress, Replay
 from racebench.exploration.schedules import Schedule
 from racebench.exploration.search import Diverged, Progress, chance, random_search, search
-from racebench.exploration.tally import Tally, replay_of, switches
+from racebench.exploration.tally import Tally, replay_of, size, switches
 from racebench.exploration.world import ServerWorld
 from racebench.workloads import catalog
 
@@ -40,11 +40,11 @@ def explore(
     ended: Callable[[ScheduleResult], None] = lambda _: None,
     interrupted: Callable[[Exploration], None] = lambda _: None,
 ) -> Exploration:
-    """Search every schedule, or as far as was asked for; what is left then is drawn at random, with a stated chance.
+    """Search every schedule, or as far as the request's limits allow; then draw schedules at random.
 
-    `progress` is called after every schedule, `ended` with each schedule that came to its end, `interrupted` with what
-    was found so far if the search ends with an exception, which is raised again. Raises RacebenchError, and Diverged
-    if a schedule takes another course when it is run again.
+    `progress` is called after every schedule, `ended` with the result of each schedule that was run to its end,
+    `interrupted` with what was found so far if the search ends with an exception, which is raised again. Raises
+    RacebenchError, and Diverged if a schedule takes another course when it is run again.
     """
     tally = Tally(asked)
     try:
@@ -71,15 +71,15 @@ def _search(
     deadlocked: list[tuple[int, ...]] = []
     longest = 0
 
-    def count(schedule: ScheduleResult) -> None:
+    def count(result: ScheduleResult) -> None:
         nonlocal longest
-        longest = max(longest, len(schedule.schedule))
-        tally.add(schedule)
-        ended(schedule)
-        if schedule.raced and len(raced) < MOST_REPEATED:
-            raced.append(schedule.schedule)
-        if schedule.deadlocked and len(deadlocked) < MOST_REPEATED:
-            deadlocked.append(schedule.schedule)
+        longest = max(longest, len(result.schedule))
+        tally.add(result)
+        ended(result)
+        if result.raced and len(raced) < MOST_REPEATED:
+            raced.append(result.schedule)
+        if result.deadlocked and len(deadlocked) < MOST_REPEATED:
+            deadlocked.append(result.schedule)
 
     def within(share: float) -> Callable[[Progress], bool]:
         def go_on(_progress: Progress) -> bool:
@@ -123,16 +123,16 @@ def _search(
 def _repeat(
     world: ServerWorld, raced: Sequence[tuple[int, ...]], deadlocked: Sequence[tuple[int, ...]], *, until: float
 ) -> bool:
-    """Run again what might have come otherwise: whoever of two woken sessions was first, whoever a deadlock ended.
+    """Run schedules again whose outcome may differ: two woken sessions raced, or a deadlock had several victims.
 
-    Returns whether that was all of them.
+    Returns whether all of them were run again.
     """
     everything = max(len(raced), len(deadlocked)) < MOST_REPEATED
     for schedule in tuple(raced) * _REPEATS:
         if time.monotonic() > until:
             return False
         world.follow_as_far_as_it_goes(schedule)
-    world.order_victims(last_first=True)  # the server ended the first of them; now the other
+    world.order_victims(last_first=True)  # the first session was the victim; now the last
     for schedule in tuple(deadlocked):
         if time.monotonic() > until:
             return False
@@ -146,45 +146,45 @@ def shorten(
 ) -> tuple[int, ...]:
     """Look for the shortest schedule of the same sessions in which one of these anomalies occurs."""
     with contextlib.closing(ServerWorld(target, asked, lambda _: None)) as world:
-        return _shortest(world, witness, lambda each: any(each.counts[kind] for kind in kinds))
+        return _shortest(world, witness, lambda result: any(result.counts[kind] for kind in kinds))
 
 
 def _shortest(
     world: ServerWorld, witness: tuple[int, ...], wanted: Callable[[ScheduleResult], bool]
 ) -> tuple[int, ...]:
-    """Look for a witness with fewer switches of session: all schedules with none, with one, and so on."""
+    """Look for a witness with fewer session switches: run all schedules with none, then with one, and so on."""
     deadline = time.monotonic() + _SHORTENING_S
     shorter: list[ScheduleResult] = []
-    world.ended = lambda each: shorter.append(each) if wanted(each) else None
+    world.ended = lambda result: shorter.append(result) if wanted(result) else None
     for most in range(switches(witness)):
         search(world, reduce=True, go_on=lambda _: not shorter and time.monotonic() < deadline, most_switches=most)
         if shorter:
-            return min((each.schedule for each in shorter), key=lambda s: (switches(s), len(s)))
+            return min((result.schedule for result in shorter), key=size)
     return witness
 
 
-def replay(target: Target, asked: ExplorationRequest, turns: Sequence[int]) -> Replay:
-    """Run one schedule: `turns` are the sessions that take its steps. Raises UsageProblem if it cannot be followed."""
+def replay(target: Target, asked: ExplorationRequest, schedule: Sequence[int]) -> Replay:
+    """Run one schedule, the sessions that take its steps; raises UsageProblem if it cannot be followed."""
     with contextlib.closing(ServerWorld(target, asked, lambda _: None)) as world:
-        return _follow(world, asked, turns)
+        return _follow(world, asked, schedule)
 
 
-def _follow(world: ServerWorld, asked: ExplorationRequest, turns: Sequence[int]) -> Replay:
-    ends: list[ScheduleResult] = []
-    world.ended = ends.append
+def _follow(world: ServerWorld, asked: ExplorationRequest, schedule: Sequence[int]) -> Replay:
+    results: list[ScheduleResult] = []
+    world.ended = results.append
     try:
-        steps = tuple(world.follow(turns))
+        steps = tuple(world.follow(schedule))
     except UsageProblem:
         if not world.scheduler.deadlocked:
             raise
-        world.order_victims(last_first=True)  # the server may have ended the other one of a deadlock
-        steps = tuple(world.follow(turns))
-    (ended,) = ends
-    broken = ended.counts["violations"] and "violations" in asked.scenario.forbid
+        world.order_victims(last_first=True)  # the victim of the deadlock may have been the other session
+        steps = tuple(world.follow(schedule))
+    (result,) = results
+    broken = result.counts["violations"] and "violations" in asked.scenario.forbid
     return replay_of(
         asked,
-        turns,
-        ended=ended,
+        schedule,
+        result=result,
         steps=steps,
         broken=world.broken() if broken else (),
         prepared=world.prepared,
@@ -192,7 +192,7 @@ def _follow(world: ServerWorld, asked: ExplorationRequest, turns: Sequence[int])
 
 
 def requested_by(schedule: Schedule, scenario: Scenario) -> ExplorationRequest:
-    """What a schedule of a scenario runs; raises UsageProblem if its script is another now."""
+    """The request that runs a schedule of a scenario; raises UsageProblem if the strategy has changed since."""
     strategy = catalog.find_strategy(scenario, schedule.strategy)
     consumer = catalog.find_consumers(scenario, [schedule.consumer])[0] if schedule.consumer else None
     schedules.check_same(schedule, strategy, consumer)

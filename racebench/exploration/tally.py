@@ -43,27 +43,27 @@ class Tally:
         #: The steps of the shortest witness, and the same schedule run again.
         self.witness: tuple[int, ...] | None = None
         self.replay: Replay | None = None
-        #: Set while schedules are run again, which have been counted: only new outcomes count.
+        #: Set while schedules are run again: they have been counted, and only new outcomes count.
         self.repeating = False
         self._counts: Counter[str] = Counter()
         self._outcomes: Counter[tuple[Any, ...]] = Counter()
         self._swallowed: Counter[str] = Counter()
 
-    def add(self, ended: ScheduleResult) -> None:
-        """Count a schedule that is at its end."""
+    def add(self, result: ScheduleResult) -> None:
+        """Count a schedule that was run to its end."""
         self.run += not self.repeating
-        self._outcomes[ended.signature] += not self.repeating or not self._outcomes[ended.signature]
-        self.raced += ended.raced
-        self._swallowed.update(() if self.repeating else set(ended.swallowed))
-        self._counts.update({kind: count for kind, count in ended.counts.items() if count})
-        if self.forbids(ended):
+        self._outcomes[result.signature] += not self.repeating or not self._outcomes[result.signature]
+        self.raced += result.raced
+        self._swallowed.update(() if self.repeating else set(result.swallowed))
+        self._counts.update({kind: count for kind, count in result.counts.items() if count})
+        if self.forbids(result):
             self.anomalous += not self.repeating or not self.anomalous
-            if self.witness is None or _size(ended.schedule) < _size(self.witness):
-                self.witness = ended.schedule
+            if self.witness is None or size(result.schedule) < size(self.witness):
+                self.witness = result.schedule
 
-    def forbids(self, ended: ScheduleResult) -> bool:
+    def forbids(self, result: ScheduleResult) -> bool:
         """Whether a schedule has an anomaly that the scenario forbids."""
-        return any(ended.counts[kind] for kind in self._asked.scenario.forbid)
+        return any(result.counts[kind] for kind in self._asked.scenario.forbid)
 
     def progress(self) -> ExplorationProgress:
         """How far the search has come."""
@@ -73,13 +73,9 @@ class Tally:
         """What was found so far."""
         from racebench.analysis.verdicts import expected_kinds  # numpy takes a tenth of a second to load
 
-        asked, scenario, strategy, consumer = (
-            self._asked,
-            self._asked.scenario,
-            self._asked.strategy,
-            self._asked.consumer,
-        )
-        unseen, verdict = _unseen(asked), self._verdict()
+        asked = self._asked
+        scenario, strategy, consumer = asked.scenario, asked.strategy, asked.consumer
+        verdict = self._verdict()
         certain, possible = expected_kinds(strategy, [consumer] if consumer else [])
         occurred = {kind for kind in scenario.forbid if self._counts[kind]}
         return Exploration(
@@ -109,7 +105,7 @@ class Tally:
             complete=self.complete,
             seconds=self.seconds,
             witness=self.replay if self.witness is None or self.replay else replay_of(asked, self.witness),
-            unseen=unseen,
+            unseen=_unseen(asked),
             calls=_calls(asked),
             triggers=tuple(self.triggers),
             swallowed=dict(sorted(self._swallowed.items())),
@@ -124,40 +120,41 @@ class Tally:
 
 def replay_of(
     asked: ExplorationRequest,
-    turns: Sequence[int],
+    schedule: Sequence[int],
     *,
-    ended: ScheduleResult | None = None,
+    result: ScheduleResult | None = None,
     steps: Sequence[Step] = (),
     broken: Sequence[str] = (),
     prepared: Sequence[str] = (),
 ) -> Replay:
-    """A schedule that was run step by step; one that could not be run again has neither an end nor steps."""
-    schedule = Schedule(
+    """The replay of a schedule; without a result and steps if the schedule could not be run again."""
+    named = Schedule(
         scenario=asked.scenario.name,
         strategy=asked.strategy.name,
         consumer=asked.consumer.name if asked.consumer else None,
         digest=digest(asked.strategy, asked.consumer),
-        steps=tuple(turns),
+        steps=tuple(schedule),
     )
     return Replay(
-        schedule=schedule,
+        schedule=named,
         sessions=asked.sessions,
         forbidden=tuple(asked.scenario.forbid),
-        outcome=None if ended is None else _outcome(ended.signature),
+        outcome=None if result is None else _outcome(result.signature),
         steps=tuple(steps),
         broken=tuple(broken),
         prepared=tuple(prepared),
         calls=_calls(asked),
-        command=_command(asked, schedule),
+        command=_command(asked, named),
     )
 
 
 def switches(schedule: Sequence[int]) -> int:
-    """How often another session goes on than before."""
+    """How often a step is taken by another session than the step before."""
     return sum(one != other for one, other in pairwise(schedule))
 
 
-def _size(schedule: Sequence[int]) -> tuple[int, int]:
+def size(schedule: Sequence[int]) -> tuple[int, int]:
+    """What makes one witness shorter than another: fewer session switches, then fewer steps."""
     return switches(schedule), len(schedule)
 
 

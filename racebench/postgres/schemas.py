@@ -14,11 +14,12 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
+from racebench.core.environ import exported
 from racebench.core.errors import DatabaseProblem, one_line
 from racebench.core.model import Consumer, Scenario, SqlFile, Strategy
 from racebench.core.signals import shielded
 from racebench.core.target import Target
-from racebench.postgres.session import connect, run_file
+from racebench.postgres.connection import connect, run_file
 from racebench.workloads import callables
 
 _GRACE_SECONDS = 5.0
@@ -77,7 +78,7 @@ def fill(target: Target, schema: str, scenario: Scenario, strategy: Strategy, co
 def _set_up(target: Target, schema: str, scenario: Scenario) -> None:
     """Call what sets the tables up."""
     named = application_name(schema, "setup")
-    with callables.exported(callables.variables(target, schema, named)):
+    with exported(callables.variables(target, schema, named)):
         for call in scenario.setup:
             with connect(target, schema=schema, application_name=named, autocommit=False) as connection:
                 callables.set_up(call, connection)

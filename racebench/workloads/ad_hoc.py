@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from racebench.core.anomalies import Subject, forbidden_by_default
+from racebench.core.environ import exported
 from racebench.core.errors import UsageProblem
 from racebench.core.model import Call, Origin, Scenario, ScheduleIsolation, Script, SqlFile, Strategy
 from racebench.workloads import callables, scripts
@@ -131,7 +132,7 @@ def ready(scenario: Scenario, target: Target, schema: str) -> Iterator[Scenario]
     if not (scenario.setup or scenario.checks or any(each.calls for each in scenario.strategies.values())):
         yield scenario
         return
-    with callables.exported(callables.variables(target, schema, APPLICATION)):
+    with exported(callables.variables(target, schema, APPLICATION)):
         yield loaded(scenario)
 
 

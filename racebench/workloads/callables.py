@@ -17,7 +17,7 @@ import os
 import re
 import sys
 import textwrap
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from types import CodeType
 from typing import TYPE_CHECKING, Any
@@ -214,21 +214,6 @@ def variables(target: Target, schema: str, application_name: str) -> dict[str, s
     words = "&".join(f"{name}={quote(value, safe='')}" for name, value in query.items())
     uri = f"postgresql://{who}{'@' if who else ''}{place}/{quote(database, safe='')}?{words}"
     return dict.fromkeys(VARIABLES, uri)
-
-
-@contextlib.contextmanager
-def exported(values: Mapping[str, str]) -> Iterator[None]:
-    """Set environment variables, and put back what they were."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
 
 
 def set_up(call: Call, connection: psycopg.Connection[Any]) -> None:

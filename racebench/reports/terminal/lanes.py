@@ -1,4 +1,4 @@
-"""A schedule drawn as lanes, one a session: what each step sent and what came back, who waited and for whom."""
+"""A schedule drawn as lanes, one for each session: what each step sent, the answer, and which sessions waited."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ _LONGEST = 100
 
 
 def draw(steps: Sequence[Step], *, ascii_only: bool = False) -> Table:
-    """One row a step, one column a session, in the order in which they first went on."""
-    names = sorted({step.session for step in steps}, key=lambda name: int(name[1:]))
+    """One row for each step, one column for each session that takes a step, by its number."""
+    sessions = sorted({step.session for step in steps}, key=lambda name: int(name[1:]))
     table = Table(box=box.ASCII2 if ascii_only else box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1))
     table.add_column("", justify="right", style="dim")
-    for name in names:
-        table.add_column(name, ratio=1, overflow="fold")
+    for session in sessions:
+        table.add_column(session, ratio=1, overflow="fold")
     for number, step in enumerate(steps, 1):
-        cells = {name: Text() for name in names}
+        cells = {session: Text() for session in sessions}
         cells[step.session].append(_short(step.sent))
         if step.where:
             cells[step.session].append(f"\n{step.where}", style="dim")
         if step.waits_for:
             cells[step.session].append(f"\nwaits for {' and '.join(step.waits_for)}", style="yellow")
         else:
-            _answer(cells[step.session], step.answered, ascii_only=ascii_only)
-        for name, answered in step.went_on:
-            cells[name].append("goes on", style="yellow")
-            _answer(cells[name], answered, ascii_only=ascii_only)
-        table.add_row(str(number), *(cells[name] for name in names))
+            _append_answer(cells[step.session], step.answered, ascii_only=ascii_only)
+        for session, answered in step.went_on:
+            cells[session].append("goes on", style="yellow")
+            _append_answer(cells[session], answered, ascii_only=ascii_only)
+        table.add_row(str(number), *(cells[session] for session in sessions))
     return table
 
 
-def _answer(cell: Text, answered: Sequence[str], *, ascii_only: bool) -> None:
+def _append_answer(cell: Text, answers: Sequence[str], *, ascii_only: bool) -> None:
     arrow = "->" if ascii_only else "→"
-    said = "; ".join(_short(each) for each in answered)
-    if said and said not in ("BEGIN", "COMMIT"):
-        cell.append(f"\n{arrow} {said}", style="red" if "ERROR" in said else "cyan")
+    answer = "; ".join(map(_short, answers))
+    if answer and answer not in ("BEGIN", "COMMIT"):
+        cell.append(f"\n{arrow} {answer}", style="red" if "ERROR" in answer else "cyan")
 
 
 def _short(text: str) -> str:
