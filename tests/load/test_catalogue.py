@@ -233,7 +233,7 @@ def test_the_matrix_runs_each_pair_alone_and_prints_the_grid(racebench: Command,
     ]
     lines = (tmp_path / "m.md").read_text().splitlines()
     header, sequence, advisory = (next(x for x in lines if x.startswith(w)) for w in ("| wr", "| `se", "| `ad"))
-    assert header == "| writers | alone per s | duplicates | cursor | horizon |"
+    assert header == "| strategy | alone per s | duplicates | cursor | horizon |"
     cells = [cell.strip() for cell in sequence.split("|")]
     assert cells[4].startswith("**")
     assert cells[5].startswith("0 (")
