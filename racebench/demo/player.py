@@ -37,7 +37,7 @@ from racebench.exploration.sessions.session import Session
 from racebench.exploration.sessions.session import State as SessionState
 from racebench.exploration.steps import describe
 from racebench.exploration.world import ServerWorld
-from racebench.postgres.session import connect
+from racebench.postgres.connection import connect
 
 #: Most steps of one schedule entry, so that a session that is refused again and again does not run for ever.
 _MOST_STEPS = 60

@@ -24,9 +24,9 @@ from racebench.exploration.sessions import kind_of
 from racebench.exploration.sessions.consumer import ConsumerSession
 from racebench.exploration.sessions.session import Session, SessionKind, StrategySession, Surroundings
 from racebench.exploration.transactions import in_transactions
+from racebench.postgres.connection import connect
 from racebench.postgres.schemas import application_name, fill, fresh_schema, new_name
 from racebench.postgres.session import Session as ServerSession
-from racebench.postgres.session import connect
 from racebench.postgres.snapshot import Snapshot
 
 #: Commits do not wait for the disk: which session sees them when is the same.

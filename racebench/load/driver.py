@@ -24,8 +24,8 @@ from racebench.load.crew import Assignment, Progress
 from racebench.load.executors import Executor
 from racebench.load.run import Run
 from racebench.load.run_files import RunFiles
+from racebench.postgres.connection import connect
 from racebench.postgres.schemas import fill, fresh_schema, new_name
-from racebench.postgres.session import connect
 from racebench.postgres.snapshot import Snapshot
 from racebench.workloads.ad_hoc import NO_INVARIANT, lacks_invariant
 

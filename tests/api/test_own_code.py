@@ -14,15 +14,15 @@ import pytest
 
 import applications as app
 import racebench
-from conftest import Command, UsersServer
+from conftest import Command, UsersServer, assert_one_line
 from racebench.api import Bench, Exploration, RaceFound, Search
 from racebench.core.errors import DatabaseProblem, RacebenchError, UsageProblem
 from racebench.core.results import Verdict
 from racebench.core.target import Target
 from racebench.exploration.sessions import threads
 from racebench.exploration.sessions.connections import Connections
+from racebench.postgres.connection import connect
 from racebench.postgres.schemas import new_name
-from racebench.postgres.session import connect
 from racebench.postgres.snapshot import Snapshot
 from racebench.workloads import callables
 from waiting import repeat, wait_for
@@ -496,7 +496,7 @@ def shop(tmp_path: Path) -> Path:
     return tmp_path
 
 
-OWN = ("--schema", "./schema.sql", "--invariant", app.TWINS, "--no-save", "--fail-on", "any")
+OWN = ("--setup", "./schema.sql", "--invariant", app.TWINS, "--no-save", "--fail-on", "any")
 
 
 @pytest.mark.server
@@ -539,7 +539,7 @@ def test_what_a_call_prints_is_no_part_of_the_report(racebench: Command, shop: P
 @pytest.mark.parametrize("command", [("explore",), ("run", "-w", "2", "-n", "20")], ids=lambda each: each[0])
 def test_a_result_without_an_invariant_says_so(racebench: Command, shop: Path, command: tuple[str, ...]) -> None:
     said = "no --invariant was given, so only errors were looked for"
-    done = racebench(*command, "./insert.sql", "--schema", "schema.sql", "--no-save")
+    done = racebench(*command, "./insert.sql", "--setup", "schema.sql", "--no-save")
     assert (done.returncode, said in done.stdout) == (0, True)
     assert said not in racebench(*command, "./insert.sql", *OWN).stdout
 
@@ -614,9 +614,7 @@ def test_each_file_and_each_call_is_a_strategy_of_the_comparison(
 )
 def test_a_users_mistake_is_one_line(racebench: Command, shop: Path, arguments: tuple[str, ...], message: str) -> None:
     done = racebench(*arguments)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert message in done.stderr
-    assert done.stderr.count("\n") == 1
+    assert_one_line(done, 2, message)
 
 
 def test_a_function_that_sees_other_transactions_is_volatile_in_a_call_too(embedded: Target) -> None:

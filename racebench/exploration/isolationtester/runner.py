@@ -25,8 +25,8 @@ from racebench.core.signals import shielded
 from racebench.core.target import Target
 from racebench.exploration.isolationtester.specs import Kind, PermutationStep, Spec, SpecSession, SpecStep
 from racebench.exploration.scheduler import released
+from racebench.postgres.connection import connect
 from racebench.postgres.schemas import empty_schema, new_name
-from racebench.postgres.session import connect
 
 #: How long an answer may take before the server is asked which sessions block it, in seconds.
 _PATIENCE_S = 0.005

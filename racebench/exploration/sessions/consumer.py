@@ -18,7 +18,7 @@ from racebench.exploration.independence import Footprint, footprint
 from racebench.exploration.inspection import Facts
 from racebench.exploration.sessions.session import GeneratorSession, Steps
 from racebench.exploration.steps import describe, with_values
-from racebench.postgres.session import Query
+from racebench.postgres.query import Query
 from racebench.workloads.deduplication import Seen
 from racebench.workloads.polling import Cursor, Draining
 

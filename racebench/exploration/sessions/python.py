@@ -30,7 +30,7 @@ from racebench.exploration.sessions.threads import Finished, RoundTrip
 from racebench.exploration.steps import describe
 from racebench.exploration.symmetry import begin_is_seen
 from racebench.postgres.compiler.transactions import begins, ends
-from racebench.postgres.session import connect
+from racebench.postgres.connection import connect
 from racebench.workloads.ad_hoc import APPLICATION
 from racebench.workloads.callables import left_open, signature, variables
 

@@ -18,9 +18,10 @@ from racebench.exploration.inspection import Facts
 from racebench.exploration.sessions.session import GeneratorSession, Steps, Surroundings
 from racebench.exploration.steps import describe, with_values
 from racebench.postgres.compiler.transactions import begins
+from racebench.postgres.connection import connect
+from racebench.postgres.prepared import Prepared
 from racebench.postgres.session import Session as ServerSession
-from racebench.postgres.session import connect
-from racebench.postgres.transport import Prepared, See, Variables
+from racebench.postgres.transport import See, Variables
 from racebench.postgres.wire import Reply
 from racebench.workloads.retry import Tries
 
