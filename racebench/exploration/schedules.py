@@ -5,12 +5,12 @@ A number in brackets after the script's name tells scripts apart that have chang
 
 from __future__ import annotations
 
-import hashlib
 import re
 from dataclasses import dataclass
 
 from racebench.core.errors import UsageProblem, one_line
 from racebench.core.model import Consumer, Strategy
+from racebench.workloads.digests import digest
 
 _VERSION = "v1"
 _LONGEST_SHOWN = 100
@@ -117,12 +117,3 @@ def _unlike(text: str, at: int, why: str) -> UsageProblem:
         f"schedule '{one_line(shown)}': column {at + 1}: {why}; "
         f"one looks like {_VERSION}:version-counter/naive:s1.s2.s1.s2"
     )
-
-
-def digest(strategy: Strategy, consumer: Consumer | None) -> str:
-    """Eight digits that change when what a schedule runs does: scripts, DDL, isolation, retry."""
-    texts = [strategy.script.text, *(part.text for part in strategy.schema), str(strategy.isolation)]
-    texts += [str(strategy.retry and sorted(strategy.retry.sqlstates))]
-    if consumer is not None:
-        texts += [consumer.script.text, str(sorted(consumer.cursor.items())), str(sorted(consumer.variables.items()))]
-    return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:8]

@@ -283,7 +283,7 @@ def test_a_baseline_is_saved_held_against_and_guards_speed_and_rightness(
     assert slower.returncode == 4, slower.stdout
     assert "✗ slower  two" in slower.stdout
     assert "its SQL has changed since" in " ".join(slower.stdout.split())
-    assert "baseline: not saved, for this ends with exit code 4" in slower.stdout
+    assert "baseline: not saved, because the exit code is 4" in slower.stdout
     assert path.read_text() == before
     made = json.loads((tmp_path / "s.json").read_text())
     jsonschema.validate(made, SCHEMA)

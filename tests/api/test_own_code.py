@@ -496,7 +496,7 @@ def shop(tmp_path: Path) -> Path:
     return tmp_path
 
 
-OWN = ("--schema", "./schema.sql", "--invariant", app.TWINS, "--no-save", "--fail-on", "any")
+OWN = ("--setup", "./schema.sql", "--invariant", app.TWINS, "--no-save", "--fail-on", "any")
 
 
 @pytest.mark.server
@@ -539,7 +539,7 @@ def test_what_a_call_prints_is_no_part_of_the_report(racebench: Command, shop: P
 @pytest.mark.parametrize("command", [("explore",), ("run", "-w", "2", "-n", "20")], ids=lambda each: each[0])
 def test_a_result_without_an_invariant_says_so(racebench: Command, shop: Path, command: tuple[str, ...]) -> None:
     said = "no --invariant was given, so only errors were looked for"
-    done = racebench(*command, "./insert.sql", "--schema", "schema.sql", "--no-save")
+    done = racebench(*command, "./insert.sql", "--setup", "schema.sql", "--no-save")
     assert (done.returncode, said in done.stdout) == (0, True)
     assert said not in racebench(*command, "./insert.sql", *OWN).stdout
 

@@ -145,7 +145,7 @@ def test_nothing_is_overwritten_unless_asked(racebench: Command, tmp_path: Path)
     (tmp_path / GITHUB).write_text("mine")
     done = racebench("init", "ci")
     assert done.returncode == 2
-    assert done.stderr == f"racebench: {GITHUB} is there already; give --force to write it anew, or move it away\n"
+    assert done.stderr == f"racebench: {GITHUB} exists; give --force to overwrite it, or move it away\n"
     assert (tmp_path / GITHUB).read_text() == "mine"
     assert not (tmp_path / GITLAB).exists(), "all or nothing"
     assert racebench("init", "ci", "--force").returncode == 0

@@ -31,6 +31,8 @@ from markdown_it import MarkdownIt
 from conftest import RACEBENCH, Command, UsersServer
 from racebench.cli import demonstrating
 from racebench.cli.demonstrating import Ready
+from racebench.cli.options import TargetOptions
+from racebench.cli.servers import Server
 from racebench.core.model import Scenario
 from racebench.core.target import Target
 from racebench.demo import narration, player, schedules, screen, sql_layout, terminal, viewer, walkthroughs
@@ -55,9 +57,11 @@ def prepare(embedded: Target) -> Iterator[Prepare]:
     with contextlib.ExitStack() as stack:
 
         def rehearsed(name: str | None = None, **given: object) -> Ready:
-            asked = dict.fromkeys(("scenario", "consumer", "fix", "autoplay", "export", "output", "dsn"))
-            made = demonstrating.plan(name, **{**asked, "notes": False, "server": "18", **given})  # type: ignore[arg-type]
-            return stack.enter_context(demonstrating.ready(replace(made, target=embedded), lambda *_: None))
+            asked = dict.fromkeys(("scenario", "consumer", "fix", "autoplay", "export", "output"))
+            target = TargetOptions(server="18", dsn=None)
+            made = demonstrating.plan(name, **{**asked, "notes": False, "target": target, **given})  # type: ignore[arg-type]
+            tests_server = Server(target=embedded, version=18)
+            return stack.enter_context(demonstrating.ready(replace(made, server=tests_server), lambda *_: None))
 
         yield rehearsed
 

@@ -107,7 +107,7 @@ def test_a_history_is_kept_when_something_forbidden_was_found(racebench: Command
 def test_history_without_a_place_to_go_is_refused(racebench: Command) -> None:
     done = racebench("run", "--history", "--no-save")
     assert done.returncode == 2
-    assert "--history has nowhere to go" in done.stderr
+    assert "--history has no place to write to" in done.stderr
 
 
 def test_numpy_alone_reads_it(tmp_path: Path) -> None:
@@ -478,9 +478,9 @@ def test_a_file_of_nothing_is_one_line_and_exit_2(
     [
         (["missing.npz"], "missing.npz cannot be read: No such file"),
         (["x.npz", "--fail-on", "duplicate"], "did you mean 'duplicates'?"),
-        (["x.npz", "--export"], "--export takes one FILE and --format jsonl or edn"),
-        (["x.npz", "--export", "--format", "npz"], "--export takes one FILE and --format jsonl or edn"),
-        (["x.npz", "-o", "y"], "--output is where to --export to"),
+        (["x.npz", "--export"], "--export takes one FILE and a format, jsonl or edn"),
+        (["x.npz", "--export", "npz"], "--export takes one FILE and a format, jsonl or edn"),
+        (["x.npz", "-o", "y"], "--output is the file that --export writes"),
         (["x.npz", "--json", "/nonexistent/x.json"], "folder '/nonexistent' does not exist"),
     ],
 )
@@ -523,12 +523,9 @@ def test_an_export_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
 
 
 def test_an_export_to_a_device_goes_there_and_leaves_it_one(racebench: Command, tmp_path: Path) -> None:
-    done = racebench("check", str(written(tmp_path)), "--export", "--format", "jsonl", "-o", "/dev/full")
+    done = racebench("check", str(written(tmp_path)), "--export", "jsonl", "-o", "/dev/full")
     assert done.returncode == 1
     assert done.stderr.startswith("racebench: cannot write /dev/full: No space left on device")
     assert Path("/dev/full").is_char_device()
-    assert (
-        racebench("check", str(tmp_path / "h.history.npz"), "--export", "--format", "edn", "-o", "/dev/null").returncode
-        == 0
-    )
+    assert racebench("check", str(tmp_path / "h.history.npz"), "--export", "edn", "-o", "/dev/null").returncode == 0
     assert Path("/dev/null").is_char_device()

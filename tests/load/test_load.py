@@ -213,9 +213,9 @@ def test_the_table_names_what_changes_the_race(racebench: Command) -> None:
         (["--rate", "0"], "--rate is a number above 0"),
         (["--warmup", "-1"], "--warmup is a number from 0"),
         (["--connections-per-worker", "0"], "--connections-per-worker is a whole number from 1"),
-        (["-w", "100", "--connections-per-worker", "100"], "is 10000 connections; 5000 are the most"),
+        (["-w", "100", "--connections-per-worker", "100"], "is 10000 connections; the limit is 5000"),
         (["-w", "2", "--connections-per-worker", "3", "-n", "5"], "--operations 5 is fewer than 6 connections"),
-        (["migration", "--rate", "5"], "--rate and --warmup need many"),
+        (["migration", "--rate", "5"], "--rate and --warmup need many operations"),
     ],
 )
 def test_an_impossible_load_is_one_line(racebench: Command, arguments: list[str], message: str) -> None:

@@ -397,7 +397,7 @@ def test_an_exploration_alone_is_a_page_and_nothing_else(racebench: Command, tmp
     assert done.stderr == (
         "racebench: x.json: no run in it, so there is no timeline; of explorations --html has the witnesses\n"
     )
-    for format_ in ("svg", "grid"):
+    for format_ in ("svg", "matrix"):
         done = racebench("report", "x.json", "--format", format_)
         assert done.returncode == 2
         assert done.stderr == (

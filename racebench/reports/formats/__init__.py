@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 #: Formats that any results have; the others are of runs alone.
 OF_ALL = ("markdown", "json", "junit", "summary")
-FORMATS = ("table", "grid", *OF_ALL, "svg", "csv", "bigger-is-better", "smaller-is-better")
+FORMATS = ("table", "matrix", *OF_ALL, "svg", "csv", "bigger-is-better", "smaller-is-better")
 
 #: Formats that hold several documents of runs side by side.
 _APART = ("markdown", "junit", "summary")
@@ -67,7 +67,7 @@ def render(name: str, documents: Sequence[Document | Explorations], *, title: st
     whole = runs[0]
     if name == "svg":
         return svg.render(whole, title=title)
-    if name == "grid":
+    if name == "matrix":
         return tables.plain(lambda console: matrix_table.show(console, whole))
     return {"csv": rows.render, "bigger-is-better": tracked.bigger, "smaller-is-better": tracked.smaller}[name](whole)
 
