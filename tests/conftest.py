@@ -26,8 +26,8 @@ from racebench.core.results import RunResult
 from racebench.core.target import Target
 from racebench.load.driver import LoadDriver
 from racebench.load.executors.processes import Processes
+from racebench.postgres.connection import connect
 from racebench.postgres.embedded import EmbeddedServer, wheel_programs
-from racebench.postgres.session import connect
 from racebench.workloads import catalog
 from waiting import LIMIT_S, repeat, wait_for
 

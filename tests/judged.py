@@ -11,7 +11,7 @@ from racebench.analysis.verdicts import judge
 from racebench.core.model import Load, Scenario
 from racebench.core.results import RunResult, Usage
 from racebench.history import History, archive
-from racebench.history.about import About, Recorded
+from racebench.history.recorded import About, Recorded
 from racebench.history.spill import Scratch
 from racebench.reports.excerpts import Excerpt
 from racebench.reports.excerpts.history import of_history

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from racebench.analysis.comparison import Asked, Comparison, Conditions, compare
 from racebench.core.anomalies import ANOMALIES
 from racebench.core.model import Load
 from racebench.core.results import ConsumerResult, RunResult, Verdict
+from racebench.reports import formats
+from racebench.reports.results.document import Document
+from racebench.reports.results.explorations import Explorations
+from racebench.reports.results.sources import Source
 
 _COUNTS = ("attempts", "committed", "failed", "rolled_back", "unknown", "retries", "rows", *ANOMALIES)
 LOAD = Load(workers=8, duration_s=1.0, operations=None, seed=1)
@@ -99,3 +104,8 @@ def compared(
         margin=margin,
     )
     return compare(runs, asked, conditions, cpus=2)
+
+
+def rendered(name: str, *contents: Document | Explorations) -> str:
+    """Results in a format, as `racebench report` writes them."""
+    return formats.render(name, [Source(path=Path("results.json"), content=content) for content in contents])

@@ -22,7 +22,7 @@ from racebench.core.anomalies import ANOMALIES
 from racebench.core.errors import RacebenchError, UsageProblem
 from racebench.core.results import Anomaly, Verdict
 from racebench.history import Chunk, archive, jepsen, jsonl
-from racebench.history.about import About, Recorded
+from racebench.history.recorded import About, Recorded
 from racebench.history.records import NO_VERSION
 from racebench.history.spill import Scratch
 

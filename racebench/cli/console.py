@@ -44,9 +44,9 @@ def application_prints_to_stderr() -> contextlib.AbstractContextManager[Any]:
 
 def publish(document: Document | Explorations, reports: Sequence[ReportFile]) -> None:
     """Write the files of --report, and GitHub's job summary where there is one. A failed summary is only a warning."""
-    from racebench.reports.formats import summary
+    from racebench.reports.formats import job_summary
 
     for report in reports:
         formats.write(report.format, document, report.path)
-    if (warning := summary.append(document)) is not None:
+    if (warning := job_summary.append(document)) is not None:
         click.echo(f"racebench: warning: {warning}", err=True)

@@ -28,9 +28,6 @@ _PERCENT = Number(0, 100, whole=False)
 _SECONDS = Number(0, _DAY, whole=False, above=True)
 _SEED = Number(0, 2**63 - 1)
 
-#: Formats by their names in earlier versions.
-RENAMED_FORMATS = {"grid": "matrix"}
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubjectOptions:
@@ -338,7 +335,7 @@ def json_option() -> Decorator[Any]:
 
 
 def output(
-    *, report_formats: tuple[str, ...] = formats.FORMATS, history: str | None = None, markdown: bool = False
+    *, report_formats: tuple[str, ...] = formats.OF_RUNS, history: str | None = None, markdown: bool = False
 ) -> Decorator[Any]:
     """Where results go, as an OutputOptions. `history`: the command's default, as the help says it; None: without."""
     declarations = [
@@ -353,13 +350,33 @@ def output(
                     help=f"Keep the history of each run, for `racebench check`.  [default: {history}]")
         )  # fmt: skip
     declarations.append(
-        _option("--report", "reports", multiple=True, type=FormatAndPath(report_formats, RENAMED_FORMATS),
+        _option("--report", "reports", multiple=True, type=FormatAndPath(report_formats, formats.RENAMED),
                 metavar="FORMAT=PATH",
                 help=f"Write the results to a file. FORMAT is {', '.join(report_formats)}. Can be repeated.")
     )  # fmt: skip
     if markdown:
         declarations.append(_MARKDOWN)
     return _as_one("output", OutputOptions, *declarations)
+
+
+def format_shortcuts() -> Decorator[Any]:
+    """The options that are short for a format and a file, as `shortcuts`: the given paths by the format's name."""
+    short = [format_ for format_ in formats.FORMATS.values() if format_.option]
+
+    def decorate(command: _Command) -> _Command:
+        @functools.wraps(command)
+        def with_shortcuts(**parameters: Any) -> object:
+            paths = {format_.name: parameters.pop(format_.option.removeprefix("--")) for format_ in short}
+            return command(shortcuts={name: path for name, path in paths.items() if path}, **parameters)
+
+        decorated: Any = with_shortcuts
+        for format_ in reversed(short):
+            decorated = _option(
+                format_.option, metavar="PATH", shell_complete=completion.files, help=format_.option_help
+            )(decorated)
+        return decorated  # type: ignore[no-any-return]
+
+    return decorate
 
 
 def gates(*, expect: bool = True, threshold: bool = False) -> Decorator[Any]:

@@ -28,13 +28,16 @@ from racebench.demo.frames import (
 )
 from racebench.demo.observer import SETTINGS, Observer
 from racebench.demo.presentation import Part, Presentation, ScheduleEntry
-from racebench.exploration.actors import Actor, Poller, Writer, describe
-from racebench.exploration.actors import State as ActorState
 from racebench.exploration.outcome import ScheduleResult
 from racebench.exploration.request import ExplorationRequest
 from racebench.exploration.schedules import Step
+from racebench.exploration.sessions.consumer import ConsumerSession
+from racebench.exploration.sessions.script import ScriptSession
+from racebench.exploration.sessions.session import Session
+from racebench.exploration.sessions.session import State as SessionState
+from racebench.exploration.steps import describe
 from racebench.exploration.world import ServerWorld
-from racebench.postgres.session import connect
+from racebench.postgres.connection import connect
 
 #: Most steps of one schedule entry, so that a session that is refused again and again does not run for ever.
 _MOST_STEPS = 60
@@ -78,7 +81,7 @@ def play(target: Target, part: Part, number: int) -> Generator[Frame, None, None
 class _Lane:
     """The mutable state of a lane."""
 
-    def __init__(self, actor: Actor, statements: Sequence[Statement], title: str) -> None:
+    def __init__(self, actor: Session, statements: Sequence[Statement], title: str) -> None:
         self.actor = actor
         self.statements = tuple(statements)
         self.title = title
@@ -118,7 +121,7 @@ class _Lane:
         return Lane(name=self.actor.name, title=self.title, lines=lines, status=self.status, active=active)
 
 
-def _state(lane: _Lane) -> ActorState:
+def _state(lane: _Lane) -> SessionState:
     """The actor's state now; a function, because it changes with each step."""
     return lane.actor.state
 
@@ -138,7 +141,7 @@ class _PartPlayer:
         self._blocked: set[int] = set()
         self._lanes: list[_Lane] = []
         for actor in world.scheduler.sessions:
-            if isinstance(actor, Writer):
+            if isinstance(actor, ScriptSession):
                 lane = _Lane(actor, actor.session.script.statements, f"session {actor.number}")
             else:
                 assert part.consumer is not None
@@ -173,15 +176,15 @@ class _PartPlayer:
     def _play_until(self, entry: ScheduleEntry) -> Iterator[Frame]:
         lane = self._lanes[entry.session - 1]
         for _ in range(_MOST_STEPS):
-            if _state(lane) is ActorState.WAITING:
+            if _state(lane) is SessionState.WAITING:
                 if entry.session not in self._blocked:
                     self._blocked.add(entry.session)
                     yield self._frame(self._describe_skipped(entry.session))
                 return
-            if _state(lane) is ActorState.DONE or (entry.until is not None and lane.answered >= entry.until):
+            if _state(lane) is SessionState.DONE or (entry.until is not None and lane.answered >= entry.until):
                 return
             yield self._step(entry.session)
-            if entry.until is None or _state(lane) is ActorState.WAITING:
+            if entry.until is None or _state(lane) is SessionState.WAITING:
                 return
 
     def _describe_skipped(self, session: int) -> str:
@@ -201,14 +204,14 @@ class _PartPlayer:
 
     def _step(self, session: int) -> Frame:
         lane = self._lanes[session - 1]
-        gate = lane.actor.gate
-        if isinstance(lane.actor, Writer) and lane.actor.tries > 1 and lane.index(gate[:1]) == 0:
+        gate = lane.actor.next_step
+        if isinstance(lane.actor, ScriptSession) and lane.actor.tries > 1 and lane.index(gate[:1]) == 0:
             lane.reset()
         index = lane.index(gate)
         self._step_number += 1
         step = self._world.watch(session)
-        for writer in self._world.writers:
-            if isinstance(writer, Writer) and not writer.session.alive:
+        for writer in self._world.strategy_sessions:
+            if isinstance(writer, ScriptSession) and not writer.session.alive:
                 raise DatabaseProblem(f"session {writer.number} lost its connection: {writer.session.message}")
         lane.sent = index
         taken = self._taken(lane, index, step)
@@ -233,8 +236,8 @@ class _PartPlayer:
     def _update_status(self, lane: _Lane) -> None:
         actor = lane.actor
         lane.status = ""
-        if isinstance(actor, Writer):
-            if actor.state is ActorState.DONE:
+        if isinstance(actor, ScriptSession):
+            if actor.state is SessionState.DONE:
                 lane.status = f"ended: {actor.outcome.name}"
             elif State.REFUSED in lane.states:
                 lane.status = "will try again"
@@ -278,7 +281,7 @@ class _PartPlayer:
         note: str = "",
         anomalies: tuple[FoundAnomaly, ...] | None = None,
     ) -> Frame:
-        poller = self._world.poller
+        poller = self._world.consumer
         delivered = poller.delivered if poller is not None else []
         tables = self._observer.read(
             self._world.tenant, self._author, delivered, ended=anomalies is not None, polled=poller is not None
@@ -297,7 +300,7 @@ class _PartPlayer:
             anomalies=anomalies,
         )
 
-    def _consumer(self, poller: Poller) -> ConsumerState:
+    def _consumer(self, poller: ConsumerSession) -> ConsumerState:
         versions = {str(identity): version for identity, version, _ in self._observer.numbered(self._world.tenant)}
         return ConsumerState(
             name=poller.consumer.name,
@@ -315,7 +318,7 @@ class _PartPlayer:
 
     def _end(self) -> Frame:
         """Let the consumer read to the end, count the anomalies, and describe the result."""
-        poller = self._world.poller
+        poller = self._world.consumer
         if poller is not None:
             poller.answers.clear()
         delivered_before = len(poller.delivered) if poller is not None else 0
@@ -331,7 +334,7 @@ class _PartPlayer:
             sentence = self._part.closing
         else:
             waited = [self._names[session] for session in self._waited]
-            retried = [self._names[writer.number] for writer in self._world.writers if writer.tries > 1]
+            retried = [self._names[writer.number] for writer in self._world.strategy_sessions if writer.tries > 1]
             sentence = narration.narrate_end(anomalies, waited, retried, late=late)
         return self._frame(sentence, anomalies=anomalies)
 
@@ -340,7 +343,7 @@ class _PartPlayer:
             return [
                 f"{narration.lower_first(self._names[writer.number])} was refused, ERROR {writer.sqlstate}: "
                 "its user gets HTTP 500"
-                for writer in self._world.writers
+                for writer in self._world.strategy_sessions
                 if writer.sqlstate and writer.outcome.name == "FAIL"
             ]
         (table, *_) = self._frame("", anomalies=()).tables or (None,)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from racebench.demo.frames import Frame, clean
 from racebench.demo.presentation import TO_THE_END, Part, ScheduleEntry
-from racebench.exploration.actors import describe
+from racebench.exploration.steps import describe
 
 
 def transfer(frames: Sequence[Frame], part: Part) -> tuple[ScheduleEntry, ...]:

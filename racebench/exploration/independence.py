@@ -1,7 +1,7 @@
-"""What a step may touch, and which steps do not depend on each other.
+"""What a step may touch, and which steps are independent: they lead to the same place in either order.
 
-Only what is certain counts as independent: a read is plain if nothing that it names (inspection.py asks the server)
-does more than read tables by a snapshot. Under READ COMMITTED and REPEATABLE READ an uncommitted write is invisible,
+Only what is certain counts as independent. A read is plain if nothing that it names does more than read tables from a
+snapshot (inspection.py asks the server). Under READ COMMITTED and REPEATABLE READ an uncommitted write is invisible,
 and a plain read takes no lock and leaves no trace: reads are independent of reads and of writes, not of commits. Under
 SERIALIZABLE a read leaves a predicate lock: reads are independent of reads alone.
 Source: PostgreSQL manual 13.2 (isolation levels), 13.3 (locks).
@@ -33,22 +33,23 @@ _NAME = re.compile(r'"((?:[^"]|"")+)"|([^\W\d][\w$]*)|([-+*/<>=~!@#%^&|`?]+)')
 _ESCAPED = re.compile(r'u&"', re.IGNORECASE)
 _READS = frozenset({"SELECT", "VALUES", "WITH", "TABLE"})
 _WRITES = frozenset({"INSERT", "UPDATE", "DELETE", "MERGE"})
-#: What sets a savepoint or forgets one: seen by nobody else. ROLLBACK TO one is none of them: it gives locks up.
+#: Setting or releasing a savepoint is invisible to other sessions. ROLLBACK TO one is not: it releases locks.
 _MARKS = frozenset({"SAVEPOINT", "RELEASE"})
 
-#: Words of what the clock says at the statement, or at its transaction's begin: no two sessions' are independent.
+#: Names that read the clock, at the statement or at the begin of its transaction: such steps depend on each other.
 CLOCKS = frozenset(
     {
         *("now", "statement_timestamp", "transaction_timestamp", "clock_timestamp", "timeofday"),
         *("current_timestamp", "current_time", "current_date", "localtimestamp", "localtime"),
     }
 )
-#: Among names that may do anything: every write may; every read leaves a predicate lock; a procedure may commit.
+#: Markers among the volatile names: every write may do anything; every read leaves a predicate lock; a procedure may
+#: commit.
 ANY_WRITE, SERIALIZABLE, COMMITTING = "any write", "serializable transactions", "procedures that commit"
 
 
 def independent(one: Footprint, other: Footprint) -> bool:
-    """Whether two steps of two sessions lead to the same place in either order."""
+    """Whether steps of two sessions with these footprints are independent."""
     pair = {one, other}
     if Footprint.NOTHING in pair:
         return True
@@ -59,18 +60,18 @@ def independent(one: Footprint, other: Footprint) -> bool:
 
 def calls(statement: Statement) -> set[str]:
     """Everything that a statement names, in lower case: a function may hide behind a view, a column or an operator."""
-    found = set()
+    names = set()
     for quoted, word, operator in _NAME.findall(statement.sql):
-        found.add((quoted.replace('""', '"') or word or operator).lower())
-        found |= {inner.lower() for inner in re.findall(r"[^\W\d][\w$]*", quoted)}
-    return found
+        names.add((quoted.replace('""', '"') or word or operator).lower())
+        names |= {inner.lower() for inner in re.findall(r"[^\W\d][\w$]*", quoted)}
+    return names
 
 
 def footprint(statements: Sequence[Statement], *, isolation: str | None, volatile: Collection[str]) -> Footprint:
     """What sending these statements may touch; `volatile` are names of what may do anything."""
-    found = [_of(statement, isolation, volatile) for statement in statements]
+    footprints = [_of(statement, isolation, volatile) for statement in statements]
     for worst in (Footprint.ANYTHING, Footprint.WRITE, Footprint.SERIALIZABLE_READ, Footprint.READ):
-        if worst in found:
+        if worst in footprints:
             return worst
     return Footprint.NOTHING
 

@@ -1,33 +1,69 @@
-"""What an exploration asks the server and the script beforehand: what may do anything, and what sessions remember."""
+"""What an exploration asks the server and the scripts beforehand; nothing of it changes while the search runs.
+
+What a step may touch is independence.py's, whether sessions are alike symmetry.py's: this module finds what they need.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import psycopg
 from psycopg import sql
 
-from racebench.core.model import Assign, Consumer, NumberedRows, Script, Sleep, Statement, Strategy
+from racebench.core.model import Consumer, NumberedRows, Script, Statement, Strategy
 from racebench.exploration.independence import ANY_WRITE, COMMITTING, SERIALIZABLE, Footprint, footprint
 from racebench.exploration.independence import calls as called
-from racebench.postgres.compiler.transactions import begins
+from racebench.exploration.request import ExplorationRequest
+from racebench.exploration.symmetry import alike, begin_is_seen
 
 
-def after_begin(script: Script, isolation: str | None, volatile: frozenset[str]) -> dict[int, Footprint]:
-    """What the statement after each BEGIN may touch, by the BEGIN's identity; none for one before a branch."""
-    found = {}
-    for at, step in enumerate(script.steps):
-        if not isinstance(step, Statement) or not begins(step):
-            continue
-        after = next((each for each in script.steps[at + 1 :] if not isinstance(each, Assign | Sleep)), None)
-        if isinstance(after, Statement):
-            found[id(step)] = footprint([after], isolation=isolation, volatile=volatile)
-    return found
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What is known of the tables and scripts of a search.
+
+    `volatile`: names of what may do anything. `begin_is_seen`: something may ask when a transaction began. `alike`: no
+    session can be told from another by what it does. `rollback_forgets`: nothing of a try outlives its rollback.
+    `cached_sequences`: sequences of which a session takes more numbers than it needs. `triggers`: of the tables.
+    """
+
+    volatile: frozenset[str]
+    begin_is_seen: bool
+    alike: bool
+    rollback_forgets: bool
+    cached_sequences: tuple[str, ...]
+    triggers: tuple[str, ...]
+
+
+def inspect(
+    connection: psycopg.Connection[Any],
+    schema: str,
+    request: ExplorationRequest,
+    script: Script,
+    volatile: frozenset[str],
+) -> Facts:
+    """Find the facts about a schema that is set up; `script` is the strategy's as it is explored."""
+    consumers = [request.consumer] if request.consumer is not None else []
+    scripts = [script, *(consumer.script for consumer in consumers)]
+    hidden = sources(connection, schema, [statement for part in scripts for statement in part.statements])
+    queries = [statement.text for consumer in consumers for statement in consumer.script.statements]
+    cached = cached_sequences(connection, schema)
+    ddl = [*request.scenario.schema, *request.strategy.schema]
+    ddl += [file for consumer in consumers for file in consumer.schema]
+    texts = [*(part.text for part in scripts), *(file.text for file in ddl), *hidden]
+    return Facts(
+        volatile=volatile,
+        begin_is_seen=begin_is_seen(texts),
+        alike=not cached and alike(script, columns(connection, schema), [*hidden, *queries]),
+        rollback_forgets=not hidden,  # a function may have taken a lock of the session
+        cached_sequences=cached,
+        triggers=triggers(connection, schema),
+    )
 
 
 def rows_query(rows: NumberedRows) -> sql.Composed:
-    """What reads the rows of a tenant: id, version, operation."""
+    """The query of the rows of a tenant: id, version, operation."""
     columns = [sql.Identifier(name) for name in (rows.id, rows.version, rows.operation)]
     return sql.SQL("SELECT {} FROM {} WHERE {} = %s ORDER BY 1").format(
         sql.SQL(", ").join(columns), sql.Identifier(rows.table), sql.Identifier(rows.tenant)
@@ -37,20 +73,20 @@ def rows_query(rows: NumberedRows) -> sql.Composed:
 def volatile_functions(
     connection: psycopg.Connection[Any], strategy: Strategy, consumer: Consumer | None
 ) -> frozenset[str]:
-    """Of what the scripts name, that which may do anything or sees more than a snapshot of tables."""
+    """The names in the scripts of what may do anything, or sees more than a snapshot of tables."""
     scripts = [strategy.script, *([consumer.script] if consumer else [])]
-    statements = [statement for each in scripts for statement in each.statements]
+    statements = [statement for script in scripts for statement in script.statements]
     names = set().union(*map(called, statements))
-    found = volatile(connection, names)
+    marked = volatile(connection, names)
     if connection.execute(_COMMITS, (sorted(names),)).fetchone() is not None:
-        found |= {COMMITTING}
+        marked |= {COMMITTING}
     default = connection.execute("SHOW default_transaction_isolation").fetchone()
-    if "serializable" in " ".join([*(each.text for each in scripts), *map(str, default or ())]).lower():
-        found |= {SERIALIZABLE}
-    # A consumer's statement is a transaction of its own, so that what it writes is there for all at once.
-    if (consumer is not None and not _reads(consumer.script, found)) or _wild(connection):
-        found |= {ANY_WRITE}
-    return found
+    if "serializable" in " ".join([*(script.text for script in scripts), *map(str, default or ())]).lower():
+        marked |= {SERIALIZABLE}
+    # A consumer's statement is a transaction of its own: what it writes is visible to all others at once.
+    if (consumer is not None and not _only_reads(consumer.script, marked)) or _has_wild_trigger(connection):
+        marked |= {ANY_WRITE}
+    return marked
 
 
 _VOLATILE = r"""
@@ -75,15 +111,15 @@ SELECT unnest(%(names)s) WHERE EXISTS (
 
 
 def volatile(connection: psycopg.Connection[Any], names: set[str]) -> frozenset[str]:
-    """Of names, those of what may do anything, looks at other transactions, or is not read by a snapshot.
+    """Of names, those of what may do anything, looks at other transactions, or is not read from a snapshot.
 
-    A function of the user's own may call another, whatever it is declared; sequences, views (of the locks, of the
-    sessions …), foreign tables and row security say more than tables do.
+    A function of the user's own may call another, whatever it is declared. Sequences, views (of locks, of sessions …),
+    foreign tables and tables with row security tell more than plain tables do.
     """
     return frozenset(str(row[0]) for row in connection.execute(_VOLATILE, {"names": sorted(names)}).fetchall())
 
 
-def _reads(script: Script, names: frozenset[str]) -> bool:
+def _only_reads(script: Script, names: frozenset[str]) -> bool:
     """Whether a script does nothing but plain reads."""
     return footprint(tuple(script.statements), isolation=None, volatile=names) is not Footprint.WRITE
 
@@ -95,7 +131,7 @@ WHERE prokind = 'p' AND (lower(proname) = ANY(%s) OR pronamespace = current_sche
 LIMIT 1
 """
 
-_WILD = r"""
+_WILD_TRIGGER = r"""
 SELECT FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid JOIN pg_proc ON pg_proc.oid = tgfoid
 WHERE relnamespace = current_schema()::regnamespace AND NOT tgisinternal
   AND prosrc ~* '\y(truncate|lock\s+table|lock\s+only|alter|drop|create|execute|dblink\w*)\y'
@@ -103,19 +139,19 @@ LIMIT 1
 """
 
 
-def _wild(connection: psycopg.Connection[Any]) -> bool:
-    """Whether a trigger of the schema may lock a table against its readers, or write at once."""
-    return connection.execute(_WILD).fetchone() is not None
+def _has_wild_trigger(connection: psycopg.Connection[Any]) -> bool:
+    """Whether a trigger of the schema may lock a table against readers, or write what others see at once."""
+    return connection.execute(_WILD_TRIGGER).fetchone() is not None
 
 
 def decoded(connection: psycopg.Connection[Any]) -> bool:
-    """Whether a slot reads this database's log: it sees only what is on the disk."""
+    """Whether a logical slot reads this database's log, which has only what is on the disk."""
     query = "SELECT FROM pg_replication_slots WHERE slot_type = 'logical' AND database = current_database() LIMIT 1"
     return connection.execute(query).fetchone() is not None
 
 
 def cached_sequences(connection: psycopg.Connection[Any], schema: str) -> tuple[str, ...]:
-    """The sequences of which a session takes more numbers than it needs."""
+    """The sequences with a cache: a session takes more numbers of them than it needs."""
     rows = connection.execute(
         "SELECT seqrelid::regclass::text FROM pg_sequence JOIN pg_class ON pg_class.oid = seqrelid"
         " WHERE relnamespace = %s::regnamespace AND seqcache > 1 ORDER BY 1",
@@ -151,11 +187,11 @@ def columns(connection: psycopg.Connection[Any], schema: str) -> dict[str, list[
         " WHERE relnamespace = %s::regnamespace AND attnum > 0 AND NOT attisdropped GROUP BY 1",
         (schema,),
     ).fetchall()
-    return {str(table): [str(each) for each in names] for table, names in rows}
+    return {str(table): list(map(str, names)) for table, names in rows}
 
 
 def sources(connection: psycopg.Connection[Any], schema: str, statements: Iterable[Statement]) -> list[str]:
-    """What is computed out of sight: functions (of the schema, or named), views, and what columns and triggers say."""
+    """The code that statements run without showing it: functions, views, defaults of columns, triggers."""
     names = sorted(set().union(*map(called, statements)))
     rows = connection.execute(
         "SELECT prosrc || coalesce(pg_get_function_sqlbody(oid), '') FROM pg_proc"

@@ -1,7 +1,7 @@
-"""What a schedule came to: rows and invariants read after it, and what is wrong with them.
+"""The outcome of a schedule: the rows and invariants read at its end, and the anomalies in them.
 
-Counted as `run` counts it (racebench.core.anomalies), by definitions read plainly: a schedule has a handful of
-operations. Knows nothing of how the schedule came about.
+Counted as `run` counts them (racebench.core.anomalies), by the definitions read literally: a schedule has a handful of
+operations. How the schedule came about is not known here.
 """
 
 from __future__ import annotations
@@ -17,29 +17,20 @@ import psycopg
 from racebench.core.anomalies import ANOMALIES
 from racebench.core.errors import DatabaseProblem, ScenarioProblem, one_line
 from racebench.core.model import Outcome, Scenario
-from racebench.exploration.actors import Poller, Writer, drain
-from racebench.exploration.callers import Caller
 from racebench.exploration.inspection import rows_query
+from racebench.exploration.sessions.consumer import ConsumerSession
+from racebench.exploration.sessions.session import StrategySession
 from racebench.workloads import callables
 from racebench.workloads.polling import Draining
 
-#: Rows of an invariant that are shown.
-_MOST_SAID = 3
+#: The most rows of an invariant that are shown.
+_MOST_SHOWN = 3
 
 #: Drives a consumer's last polls to their end.
 Wait = Callable[[Any], Any]
+#: Of each session its outcome, SQLSTATE, the rank of its version and its tries; and the anomalies with their counts.
+Signature = tuple[Any, ...]
 _Rows = Sequence[tuple[int, Any, int]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Judgement:
-    """How often each kind of anomaly occurred, and a signature that tells outcomes apart and sessions not.
-
-    The signature: of each session its outcome, SQLSTATE, the rank of its version and its tries; and what is wrong.
-    """
-
-    counts: Mapping[str, int]
-    signature: tuple[Any, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,37 +43,43 @@ class ScheduleResult:
 
     schedule: tuple[int, ...]
     counts: Mapping[str, int]
-    signature: tuple[Any, ...]
+    signature: Signature
     raced: bool
     deadlocked: bool = False
     victims: tuple[int, ...] = ()
     swallowed: tuple[str, ...] = ()
 
 
-class Judge:
-    """Reads what a schedule left, by a connection of its own. Raises DatabaseProblem and ScenarioProblem."""
+class AnomalyCounter:
+    """Counts the anomalies that a schedule left, over a connection that no session uses.
 
-    def __init__(self, monitor: psycopg.Connection[Any], scenario: Scenario, *, whole_tables: bool) -> None:
-        self._monitor, self._scenario, self._whole_tables = monitor, scenario, whole_tables
+    `whole_tables`: everything in the tables is the setup's or the current schedule's. Raises DatabaseProblem and
+    ScenarioProblem.
+    """
+
+    def __init__(self, connection: psycopg.Connection[Any], scenario: Scenario, *, whole_tables: bool) -> None:
+        self._connection, self._scenario, self._whole_tables = connection, scenario, whole_tables
         self._rows = None if scenario.rows is None else rows_query(scenario.rows)
         self._violated: dict[str, int] = {}
 
-    def forget(self) -> None:
-        """The tables are as they were at first."""
+    def reset(self) -> None:
+        """Take the tables to be as the setup left them."""
         self._violated = {}
 
-    def judge(self, writers: Sequence[Writer | Caller], poller: Poller | None, tenant: int, wait: Wait) -> Judgement:
-        """Let the consumer read to the end, and count what is wrong."""
-        if poller is None:
+    def count(
+        self, sessions: Sequence[StrategySession], consumer: ConsumerSession | None, tenant: int, wait: Wait
+    ) -> tuple[Mapping[str, int], Signature]:
+        """Let the consumer read to the end, and count each kind of anomaly."""
+        if consumer is None:
             rows = self._read_rows(tenant)
         else:
-            settle_s = poller.consumer.settle_ms / 1e3
+            settle_s = consumer.consumer.settle_ms / 1e3
             draining = Draining(settle_s=settle_s, quiet_rounds=1, now_s=time.monotonic())
-            drain(poller, wait, draining, lambda: True)
+            consumer.drain(wait, draining, lambda: True)
             rows = self._read_rows(tenant)
             due = {identity for identity, version, _ in rows if version is not None}
-            if not due <= set(poller.delivered):  # the rest may still be held back
-                drain(poller, wait, draining, lambda: due <= set(poller.delivered))
+            if not due <= set(consumer.delivered):  # the rest may still be held back
+                consumer.drain(wait, draining, lambda: due <= set(consumer.delivered))
         counts: dict[str, int] = dict.fromkeys(ANOMALIES, 0)
         versions = sorted({version for _, version, _ in rows if version is not None})
         rank = {version: place for place, version in enumerate(versions, 1)}
@@ -91,34 +88,39 @@ class Judge:
         counts["duplicates"] = len(numbered) - len(versions)
         counts["unnumbered"] = len(rows) - len(numbered)
         if self._rows is not None:
-            for writer in writers:
-                there = writer.operation in by_operation
-                counts["lost"] += writer.outcome is Outcome.OK and not there
-                counts["unexpected"] += writer.outcome is Outcome.FAIL and there
-        counts["refused"] = sum(writer.refused for writer in writers)
-        if poller is not None:
-            delivered = Counter(poller.delivered)
+            for session in sessions:
+                present = session.operation in by_operation
+                counts["lost"] += session.outcome is Outcome.OK and not present
+                counts["unexpected"] += session.outcome is Outcome.FAIL and present
+        counts["refused"] = sum(session.refused for session in sessions)
+        if consumer is not None:
+            delivered = Counter(consumer.delivered)
             counts["missed"] = sum(version is not None and identity not in delivered for identity, version, _ in rows)
             counts["redelivered"] = sum(times - 1 for times in delivered.values())
-        counts["violations"] = self.violations()
-        sessions = sorted(
-            (w.outcome.name, w.sqlstate, rank.get(by_operation.get(w.operation)) or 0, w.tries) for w in writers
+        counts["violations"] = self._new_violations()
+        ends = sorted(
+            (s.outcome.name, s.sqlstate, rank.get(by_operation.get(s.operation)) or 0, s.tries) for s in sessions
         )
-        wrong = tuple((kind, count) for kind, count in counts.items() if count)
-        return Judgement(counts=counts, signature=(tuple(sessions), wrong))
+        anomalies = tuple((kind, count) for kind, count in counts.items() if count)
+        return counts, (tuple(ends), anomalies)
 
     def violations(self) -> int:
+        """How many rows break an invariant now."""
+        self.reset()
+        return self._new_violations()
+
+    def _new_violations(self) -> int:
         """How many more rows break an invariant than when it was asked last."""
         more = 0
         for name, query in self._scenario.invariants.items():
             count = self._ask(name, query).rowcount
             more += max(0, count - self._violated.get(name, 0))
             self._violated[name] = count
-        return more + sum(len(callables.broken(check, self._monitor)) for check in self._scenario.checks.values())
+        return more + sum(len(callables.broken(check, self._connection)) for check in self._scenario.checks.values())
 
     def broken(self, tenant: int) -> tuple[str, ...]:
-        """What breaks an invariant now, in words: some rows of each, of this tenant if the query tells."""
-        said = []
+        """Which rows break which invariant now, as text: some rows of each, of this tenant if the query has one."""
+        texts = []
         for name, query in self._scenario.invariants.items():
             cursor = self._ask(name, query)
             columns = [column.name for column in cursor.description or ()]
@@ -127,16 +129,17 @@ class Judge:
                 rows = [row for row in rows if row[columns.index("tenant")] == tenant]
             elif not self._whole_tables:
                 continue  # they may be rows of earlier schedules
-            for row in rows[:_MOST_SAID]:
+            for row in rows[:_MOST_SHOWN]:
                 values = ", ".join(f"{column} = {value}" for column, value in zip(columns, row, strict=True))
-                said.append(f"'{name}' is broken by {values or 'a row'}")
+                texts.append(f"'{name}' is broken by {values or 'a row'}")
         for name, check in self._scenario.checks.items():
-            said += [f"'{name}' is broken: {each}" for each in callables.broken(check, self._monitor)[:_MOST_SAID]]
-        return tuple(map(one_line, said))
+            problems = callables.broken(check, self._connection)[:_MOST_SHOWN]
+            texts += [f"'{name}' is broken: {problem}" for problem in problems]
+        return tuple(map(one_line, texts))
 
     def _ask(self, name: str, query: str) -> psycopg.Cursor[Any]:
         try:
-            return self._monitor.execute(query.encode(), prepare=True)
+            return self._connection.execute(query.encode(), prepare=True)
         except psycopg.OperationalError as problem:
             raise DatabaseProblem(f"invariant '{name}' cannot be asked: {one_line(str(problem))}") from None
         except psycopg.Error as problem:
@@ -147,6 +150,6 @@ class Judge:
         if self._rows is None:
             return []
         try:
-            return self._monitor.execute(self._rows, (tenant,), prepare=True).fetchall()
+            return self._connection.execute(self._rows, (tenant,), prepare=True).fetchall()
         except psycopg.Error as problem:
             raise DatabaseProblem(f"the rows of a schedule cannot be read: {one_line(str(problem))}") from None

@@ -1,8 +1,8 @@
-"""The sessions of an exploration on one server: one takes a step, and everybody comes to rest before the next choice.
+"""Runs the sessions of an exploration one step at a time, and waits until all are at rest before the next choice.
 
-At rest, each session is at a gate, at its end, or waits for one that is. Whether it waits is asked of the server
-(`pg_blocking_pids`), never guessed from time: a slow answer is waited for. A session that waits is no choice, so an
-order that cannot happen is never run and never stalls.
+At rest, each session is about to send its next step, at its end, or waits for a session that is. Whether it waits is
+asked of the server (`pg_blocking_pids`), never concluded from time: a slow answer is waited for. A session that waits
+is no choice, so a schedule that cannot happen is never run and never stalls.
 """
 
 from __future__ import annotations
@@ -16,45 +16,48 @@ from typing import Any
 import psycopg
 
 from racebench.core.errors import DatabaseProblem, one_line
-from racebench.exploration.actors import Actor, State, describe
+from racebench.exploration.sessions.session import Session, State
+from racebench.exploration.steps import describe
 
-#: How long an answer may take before the server is asked who is in the way, in seconds: awake, then asleep. Most take
-#: 0.1 ms; asking in vain costs a question.
+#: How long an answer is awaited before the server is asked which sessions block it, in seconds: first without sleeping,
+#: then asleep. Most answers take 0.1 ms; asking too early costs a round trip.
 _EAGER_S = 0.00012
 _PATIENCE_S = 0.00015
+
 _BLOCKERS = "SELECT pid, pg_blocking_pids(pid) FROM unnest(%s::int[]) AS pid"
 
 
 class Scheduler:
-    """The actors, and the connection that asks who waits for whom."""
+    """The sessions, and the connection that asks which of them wait for which.
 
-    def __init__(self, actors: Sequence[Actor], monitor: psycopg.Connection[Any], step_limit_s: float) -> None:
-        self.sessions = actors
+    `woken`: the sessions that the last step let go on, besides the one that took it. `deadlocked`: sessions have waited
+    for each other since this was last set to False. `waits`: the pids that each waiting pid waits for, at rest.
+    """
+
+    def __init__(self, sessions: Sequence[Session], monitor: psycopg.Connection[Any], step_limit_s: float) -> None:
+        self.sessions = sessions
+        self.woken: list[Session] = []
+        self.deadlocked = False
+        self.waits: Mapping[int, tuple[int, ...]] = {}
         self._step_limit_s = step_limit_s
         self._monitor = monitor
-        #: Those that a step woke up, besides the one that took it.
-        self.woken: list[Actor] = []
-        #: Whether somebody waited in a circle since this was last set to False.
-        self.deadlocked = False
-        #: Who waits for whom, at rest.
-        self.waits: Mapping[int, tuple[int, ...]] = {}
-        self._blockers(())  # whether this may be asked is better known before anything is sent
+        self._blockers(())  # fails here, before anything is sent, if this role may not ask
 
-    def step(self, actor: Actor) -> None:
-        """Have an actor at its gate go on, and wait until everybody is at rest."""
-        waiting = [each for each in self.sessions if each.state is State.WAITING]
-        actor.advance()
+    def step(self, session: Session) -> None:
+        """Have a READY session take its step, and wait until all are at rest."""
+        waiting = [other for other in self.sessions if other.state is State.WAITING]
+        session.advance()
         self.rest()
-        self.woken = [each for each in waiting if each.state is not State.WAITING]
+        self.woken = [other for other in waiting if other.state is not State.WAITING]
 
     def rest(self) -> None:
-        """Wait until nobody's answer is under way. Raises DatabaseProblem if one never comes."""
+        """Wait until no answer is on its way. Raises DatabaseProblem if one does not come within the step limit."""
         deadline = time.monotonic() + self._step_limit_s
         self.waits = {}
-        while waiting := [actor for actor in self.sessions if actor.state is State.WAITING]:
-            arrived = [actor for actor in self._readable() if actor.state is State.WAITING]
-            for actor in arrived:
-                actor.advance()
+        while waiting := [session for session in self.sessions if session.state is State.WAITING]:
+            arrived = [session for session in self._readable() if session.state is State.WAITING]
+            for session in arrived:
+                session.advance()
             if arrived:
                 continue
             blockers = self._blockers(waiting)
@@ -64,57 +67,57 @@ class Scheduler:
             if time.monotonic() > deadline:
                 self._give_up(waiting, blockers)
 
-    def _readable(self) -> list[Actor]:
-        # Anew each time: an application may go on over another connection. One that it closed has no socket.
-        by_socket = {socket: actor for actor in self.sessions if (socket := actor.socket) >= 0}
+    def _readable(self) -> list[Session]:
+        # Anew each time: an application may continue over another connection. A closed one has no socket.
+        by_socket = {socket: session for session in self.sessions if (socket := session.socket) >= 0}
         # Not poll or epoll: their time-outs are whole milliseconds.
         sockets = list(by_socket)
         until = time.monotonic() + _EAGER_S
         readable: list[int] = []
         while not readable:
-            # Falling asleep and being woken takes longer than most answers do.
+            # To fall asleep and be woken takes longer than most answers do.
             eager = time.monotonic() < until
             readable, _, _ = select.select(sockets, (), (), 0 if eager else _PATIENCE_S)
             if not eager:
                 break
         return [by_socket[socket] for socket in readable]
 
-    def _blockers(self, waiting: Sequence[Actor]) -> dict[int, tuple[int, ...]]:
+    def _blockers(self, waiting: Sequence[Session]) -> dict[int, tuple[int, ...]]:
         try:
-            rows = self._monitor.execute(_BLOCKERS, ([actor.pid for actor in waiting],), prepare=True).fetchall()
+            rows = self._monitor.execute(_BLOCKERS, ([session.pid for session in waiting],), prepare=True).fetchall()
         except psycopg.Error as problem:
             raise DatabaseProblem(
-                f"the server does not say who waits for whom: {one_line(str(problem))}; "
+                f"the server does not say which sessions wait: {one_line(str(problem))}; "
                 "GRANT EXECUTE ON FUNCTION pg_blocking_pids(integer), without which nothing can be explored"
                 if isinstance(problem, psycopg.errors.InsufficientPrivilege)
-                else f"the connection that asks who waits for whom failed: {one_line(str(problem))}"
+                else f"the connection that asks which sessions wait failed: {one_line(str(problem))}"
             ) from None
         return {pid: tuple(blockers) for pid, blockers in rows}
 
-    def _at_rest(self, waiting: Sequence[Actor], blockers: Mapping[int, tuple[int, ...]]) -> bool:
-        """Whether everyone who waits waits for somebody who is at a gate or at its end, however indirectly."""
-        pids = {actor.pid for actor in waiting}
-        ours = {pid for actor in self.sessions for pid in actor.pids}
-        # A cycle is a deadlock: the server is about to end one of its sessions, so nobody is at rest.
-        stuck = pids - released(pids, ours, blockers)
-        self.deadlocked |= bool(stuck) and all(set(blockers.get(pid, ())) & stuck for pid in stuck)
-        return not stuck
+    def _at_rest(self, waiting: Sequence[Session], blockers: Mapping[int, tuple[int, ...]]) -> bool:
+        """Whether every waiting session waits, however indirectly, for one that is READY or DONE."""
+        pids = {session.pid for session in waiting}
+        ours = {pid for session in self.sessions for pid in session.pids}
+        # A cycle is a deadlock: the server is about to abort one of its sessions, so they are not at rest.
+        moving = pids - released(pids, ours, blockers)
+        self.deadlocked |= bool(moving) and all(set(blockers.get(pid, ())) & moving for pid in moving)
+        return not moving
 
-    def _give_up(self, waiting: Sequence[Actor], blockers: Mapping[int, tuple[int, ...]]) -> None:
-        ours = {pid for actor in self.sessions for pid in actor.pids}
-        for actor in waiting:
-            strangers = [pid for pid in blockers.get(actor.pid, ()) if pid not in ours]
-            why = (
-                f"it waits for session {strangers[0]}, which is not of this exploration"
-                if strangers
-                else "no answer; --step-timeout allows more"
-            )
-            raise DatabaseProblem(
-                f"{actor.name}: '{describe(actor.gate)}' did not come to an end in {self._step_limit_s:g} s: {why}"
-            )
+    def _give_up(self, waiting: Sequence[Session], blockers: Mapping[int, tuple[int, ...]]) -> None:
+        ours = {pid for session in self.sessions for pid in session.pids}
+        session = waiting[0]
+        strangers = [pid for pid in blockers.get(session.pid, ()) if pid not in ours]
+        why = (
+            f"it waits for session {strangers[0]}, which is not of this exploration"
+            if strangers
+            else "no answer; --step-timeout allows more"
+        )
+        raise DatabaseProblem(
+            f"{session.name}: '{describe(session.next_step)}' did not come to an end in {self._step_limit_s:g} s: {why}"
+        )
 
     def wait(self, steps: Any) -> Any:
-        """Drive a generator of waits to its end; nobody else is in the way, or DatabaseProblem."""
+        """Drive a generator of waits to its end; raises DatabaseProblem if an answer does not come."""
         deadline = time.monotonic() + self._step_limit_s
         try:
             while True:
@@ -128,28 +131,33 @@ class Scheduler:
         except StopIteration as done:
             return done.value
 
+    def run_out(self) -> None:
+        """Run every session to its end, the first that can go on first; what waits for each other stays waiting."""
+        while ready := [session for session in self.sessions if session.state is State.READY]:
+            self.step(ready[0])
+
     def abandon(self) -> None:
-        """End whatever anybody is in the middle of, the ones in the way first."""
-        while any(actor.state is not State.DONE for actor in self.sessions):
-            for actor in self.sessions:
-                if actor.state is State.READY:
-                    actor.abandon()
-            if any(actor.state is State.WAITING for actor in self.sessions):
+        """End what the sessions are in the middle of, the ones that block others first."""
+        while any(session.state is not State.DONE for session in self.sessions):
+            for session in self.sessions:
+                if session.state is State.READY:
+                    session.abandon()
+            if any(session.state is State.WAITING for session in self.sessions):
                 self.rest()
 
 
 def released(pids: AbstractSet[int], ours: AbstractSet[int], blockers: Mapping[int, Sequence[int]]) -> set[int]:
-    """Of those whose answers are under way, the ones that wait, however indirectly, for one of ours that does nothing.
+    """Of `pids`, those that wait, however indirectly, for one of `ours` that is not in `pids`: for an idle session.
 
-    `blockers` says whom each waits for. They can only go on when that one does.
+    `blockers` says which pids each waits for. They can only go on when that session does.
     """
-    found: set[int] = set()
+    at_rest: set[int] = set()
     while True:
         more = {
             pid
-            for pid in pids - found
-            if blockers.get(pid) and all(b in found or (b in ours and b not in pids) for b in blockers[pid])
+            for pid in pids - at_rest
+            if blockers.get(pid) and all(b in at_rest or (b in ours and b not in pids) for b in blockers[pid])
         }
         if not more:
-            return found
-        found |= more
+            return at_rest
+        at_rest |= more

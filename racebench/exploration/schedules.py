@@ -1,6 +1,6 @@
-"""A schedule is a value: `v1:version-counter/naive:s1.s2.s1.s2` says which session takes each step.
+"""A schedule as a value and as text: `v1:version-counter/naive:s1.s2.s1.s2` says which session takes each step.
 
-A number in brackets after the script's name tells scripts apart that have changed since: `naive[3f2a91c0]`.
+A digest in brackets after the strategy's name changes when the strategy does: `naive[3f2a91c0]`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from racebench.workloads.digests import digest
 
 _VERSION = "v1"
 _LONGEST_SHOWN = 100
-#: What a schedule is made of, in order: what each part is called, what it looks like, and whether it must be there.
+#: The parts of a schedule's text, in order: name, pattern, whether it must be there, and how a message names it.
 _PARTS = (
     ("version", re.compile(r"v\d+:"), True, "'v1:'"),
     ("scenario", re.compile(r"[^:/]+/"), True, "a scenario and '/'"),
@@ -29,7 +29,7 @@ _DIGEST_AT_END = re.compile(r"\[([0-9a-f]{8})\]$")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
-    """Which session takes each step, from 1; of which scenario, strategy and consumer, and of which script."""
+    """The session that takes each step, numbered from 1, and what the sessions run; `digest`: of its version."""
 
     scenario: str
     strategy: str
@@ -46,9 +46,10 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One step of a replay: who took it, what was sent and answered; whom it waited for; who went on because of it.
+    """One step of a replay: the session that took it, what was sent and answered.
 
-    `where`: the line of the application that sent it. `literal`: what was sent, with the values in it.
+    `where`: the line of the application that sent it. `literal`: what was sent, with the values in it. `waits_for`: the
+    sessions that it waited for. `went_on`: the sessions that went on because of it, with what they were answered.
     """
 
     session: str
@@ -62,16 +63,16 @@ class Step:
 
 def parse(text: str) -> Schedule:
     """Read a schedule; raises UsageProblem with the column at which it does not parse."""
-    found: dict[str, str] = {}
+    parts: dict[str, str] = {}
     at = 0
     for name, pattern, needed, what in _PARTS:
         match = pattern.match(text, at)
         if match is None and needed:
             raise _unlike(text, at, f"expected {what}, found {_rest(text, at)}")
         if match is not None:
-            found[name], at = match.group(), match.end()
-            if name == "version" and found[name] != f"{_VERSION}:":
-                raise _unlike(text, 0, f"it is of version {found[name][:-1]}; this racebench replays {_VERSION}")
+            parts[name], at = match.group(), match.end()
+            if name == "version" and parts[name] != f"{_VERSION}:":
+                raise _unlike(text, 0, f"it is of version {parts[name][:-1]}; this racebench replays {_VERSION}")
     steps = []
     for part in text[at:].split("."):
         if not _STEP.fullmatch(part):
@@ -79,10 +80,10 @@ def parse(text: str) -> Schedule:
         steps.append(int(part[1:]))
         at += len(part) + 1
     return Schedule(
-        scenario=found["scenario"][:-1],
-        strategy=found["strategy"],
-        consumer=found["consumer"][1:] if "consumer" in found else None,
-        digest=found.get("digest", "")[1:-1],
+        scenario=parts["scenario"][:-1],
+        strategy=parts["strategy"],
+        consumer=parts["consumer"][1:] if "consumer" in parts else None,
+        digest=parts.get("digest", "")[1:-1],
         steps=tuple(steps),
     )
 
@@ -98,7 +99,7 @@ def parse_steps(text: str) -> tuple[str, tuple[int, ...]]:
 
 
 def check_same(schedule: Schedule, strategy: Strategy, consumer: Consumer | None) -> None:
-    """Raise UsageProblem if a schedule is of another version of what it runs."""
+    """Raise UsageProblem if a schedule belongs to another version of what it runs."""
     current = digest(strategy, consumer)
     if schedule.digest and schedule.digest != current:
         raise UsageProblem(

@@ -1,9 +1,9 @@
-"""Every order of the sessions' steps, once: a search over a world that can begin again and be stepped.
+"""Runs every schedule of a world once: the world begins again for each, and takes one step at a time.
 
-Depth first and stateless: to try another choice the world begins again and the choices before it are repeated. Pure:
-the world may be a server with real sessions or a simulation.
-Two reductions, both leaving the set of outcomes as it is. Sleep sets: when what a session would do does not depend on
-what was done instead of it, the other order need not be run. Symmetry: of sessions that are alike the first goes first.
+Depth first and stateless: to try another choice the world begins again and the choices before it are repeated. Without
+I/O: the world may be a server with real sessions (world.py) or a simulation.
+Two reductions, both of which keep the set of outcomes. Sleep sets: when what a session would do is independent of what
+was done instead, the other order need not be run. Symmetry: of sessions that are alike the first goes first.
 Source: Godefroid, "Partial-Order Methods for the Verification of Concurrent Systems" (1996), chapter 5 (sleep sets).
 """
 
@@ -18,8 +18,9 @@ from typing import Any, Protocol
 
 from racebench.core.errors import UsageProblem
 from racebench.exploration.independence import Footprint, independent
+from racebench.exploration.steps import describe
 
-#: How often a path is tried that takes another course than before.
+#: How often a path is repeated that takes another course than before.
 _ATTEMPTS = 10
 
 
@@ -29,35 +30,36 @@ class Diverged(UsageProblem):
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A session that can take a step: what the step may touch, and what it has in common with others that it is like.
+    """A session that can take a step, and what the step may touch.
 
-    `like`: swapping two sessions of which it is the same changes nothing but their names; None for one like no other.
-    `sends` is what the step is, to know it again by.
+    `likeness`: swapping two sessions for which it is equal changes nothing but their names; None for a session that is
+    like no other. `step` identifies the step when the schedule is repeated.
     """
 
     session: int
-    touches: Footprint
-    like: Hashable = None
-    sends: tuple[Any, ...] = ()
+    footprint: Footprint
+    likeness: Hashable = None
+    step: tuple[Any, ...] = ()
 
 
 class World(Protocol):
-    """What is searched."""
+    """What is searched: sessions that take steps, and can begin again."""
 
     def begin(self) -> None:
-        """Put every session at its start, on fresh ground."""
+        """Put every session at its start, in a state that no earlier schedule has touched."""
 
     def choices(self) -> Sequence[Choice]:
         """The sessions that can take a step now, by number; none when the schedule is at its end."""
 
     def take(self, session: int) -> Footprint | None:
-        """Have a session take its step, and wait until it is done or waits for another.
+        """Have a session take its step, and wait until it is done or waits for another session.
 
-        Returns what was touched, if that is more than the choice said: what a step lets go on belongs to it.
+        Returns what was touched, if that is more than the choice said: what other sessions do because of a step belongs
+        to it.
         """
 
     def end(self, schedule: Sequence[int], *, complete: bool) -> None:
-        """The schedule is at its end, or (not complete) need not be gone on with: let go of it."""
+        """End the schedule; if it is not complete, abandon it: another schedule stands for it."""
 
 
 @dataclass(slots=True)
@@ -70,7 +72,7 @@ class _Node:
 
 @dataclass(slots=True)
 class Progress:
-    """How far a search came. `complete`: nothing is left to run."""
+    """How many schedules were run, and how many abandoned because others stand for them. `complete`: none is left."""
 
     run: int = 0
     pruned: int = 0
@@ -80,10 +82,10 @@ class Progress:
 def search(
     world: World, *, reduce: bool, go_on: Callable[[Progress], bool], most_switches: int | None = None
 ) -> Progress:
-    """Run every schedule of a world, or as long as `go_on` says so. Raises Diverged.
+    """Run every schedule of a world, for as long as `go_on` returns True. Raises Diverged.
 
-    `most_switches`: only those in which another session goes on than before so often at most (then without sleep sets:
-    the order that a sleep set leaves to another may have more).
+    `most_switches`: only schedules with at most so many switches from one session to another; then without sleep sets,
+    because the schedule that stands for a pruned one may have more switches.
     Source: Musuvathi and Qadeer, "Iterative Context Bounding for Systematic Testing of Multithreaded Programs" (2007).
     """
     bound = _Bound(reduce=reduce, most_switches=most_switches)
@@ -95,20 +97,20 @@ def search(
         world.end([node.chosen.session for node in path], complete=finished)
         progress.run += finished
         progress.pruned += not finished
-        if not _turn(path, bound):
+        if not _backtrack(path, bound):
             progress.complete = True
             break
     return progress
 
 
 def _return_to(world: World, path: Sequence[_Node]) -> None:
-    """Begin again and repeat the choices of a path; again, if two sessions that were woken at once came otherwise."""
+    """Begin again and repeat the choices of a path; several times, if two woken sessions went on in another order."""
     for attempt in range(_ATTEMPTS):
         world.begin()
         schedule: list[int] = []
         for node in path:
             now = world.choices()
-            if [(c.session, c.sends) for c in now] != [(c.session, c.sends) for c in node.choices]:
+            if [(c.session, c.step) for c in now] != [(c.session, c.step) for c in node.choices]:
                 if attempt + 1 == _ATTEMPTS:
                     raise Diverged(_diverged(path, node, now))
                 world.end(schedule, complete=False)
@@ -120,7 +122,7 @@ def _return_to(world: World, path: Sequence[_Node]) -> None:
 
 
 def _extend(world: World, path: list[_Node], bound: _Bound) -> bool:
-    """Go on with the first choice everywhere; False if none is left: all are asleep, or would be a switch too many."""
+    """Take the first choice everywhere; False if no choice is left: all are asleep, or would be a switch too many."""
     while choices := world.choices():
         asleep = _asleep(path[-1]) if path and bound.sleeps else {}
         node = _Node(choices, asleep, choices[0])
@@ -136,11 +138,11 @@ def _extend(world: World, path: list[_Node], bound: _Bound) -> bool:
 def _take(world: World, node: _Node) -> None:
     touched = world.take(node.chosen.session)
     if touched is not None:
-        node.chosen = replace(node.chosen, touches=touched)
+        node.chosen = replace(node.chosen, footprint=touched)
 
 
-def _turn(path: list[_Node], bound: _Bound) -> bool:
-    """Take the last turn that is left; False if there is none."""
+def _backtrack(path: list[_Node], bound: _Bound) -> bool:
+    """Go back to the last node with a choice that was not taken, and choose it; False if there is none."""
     while path:
         node = path[-1]
         node.done[node.chosen.session] = node.chosen
@@ -153,18 +155,18 @@ def _turn(path: list[_Node], bound: _Bound) -> bool:
 
 
 def _asleep(node: _Node) -> dict[int, Choice]:
-    """Of what was run instead of the choice, or slept already, what does not depend on it."""
+    """The choices that were taken instead of the chosen one, or were asleep already, and are independent of it."""
     before = {**node.asleep, **node.done}
     return {
         session: choice
         for session, choice in before.items()
-        if session != node.chosen.session and independent(choice.touches, node.chosen.touches)
+        if session != node.chosen.session and independent(choice.footprint, node.chosen.footprint)
     }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Bound:
-    """Which choices are run at all."""
+    """Decides which choices are taken at all."""
 
     reduce: bool
     most_switches: int | None
@@ -177,29 +179,29 @@ class _Bound:
         """The choices of a node after a path, those of the session that went last first."""
         last = path[-1].chosen.session if path else None
         known: set[Hashable] = set()
-        found = []
+        candidates = []
         for choice in node.choices:
-            if self.reduce and choice.like is not None:
-                if choice.like in known:
+            if self.reduce and choice.likeness is not None:
+                if choice.likeness in known:
                     continue
-                known.add(choice.like)
+                known.add(choice.likeness)
             if choice.session not in node.asleep:
-                found.append(choice)
-        found.sort(key=lambda choice: choice.session != last)
+                candidates.append(choice)
+        candidates.sort(key=lambda choice: choice.session != last)
         if self.most_switches is not None and last is not None:
-            schedule = [each.chosen.session for each in path]
+            schedule = [earlier.chosen.session for earlier in path]
             if sum(one != other for one, other in pairwise(schedule)) >= self.most_switches:
-                found = [choice for choice in found if choice.session == last]
-        return found
+                candidates = [choice for choice in candidates if choice.session == last]
+        return candidates
 
 
 def random_search(
     world: World, *, depth: int, steps: int, random: Random, go_on: Callable[[Progress], bool]
 ) -> Progress:
-    """Run schedules drawn by priority, as long as `go_on` says so.
+    """Run schedules drawn by priority, for as long as `go_on` returns True.
 
-    Each session has a random priority, and the one with the highest goes on; at depth − 1 random places of `steps` the
-    one that would go on falls below all others. A run finds a bug of that depth with a chance of at least
+    Each session has a random priority, and the one with the highest takes the next step; at depth − 1 random places of
+    `steps` that session's priority falls below all others. A run finds a bug of that depth with a chance of at least
     1 / (sessions × steps^(depth − 1)): see `chance`.
     Source: Burckhardt et al., "A Randomized Scheduler with Probabilistic Guarantees of Finding Bugs" (ASPLOS 2010).
     """
@@ -226,25 +228,25 @@ def random_search(
 
 
 def chance(*, sessions: int, steps: int, depth: int, runs: int) -> float:
-    """The least probability that so many random runs meet a bug of a depth."""
+    """The least probability that so many random runs find a bug of a depth."""
     one = 1.0 / (sessions * max(1, steps) ** (depth - 1))
     return -math.expm1(runs * math.log1p(-one)) if one < 1 else 1.0
 
 
 def _diverged(path: Sequence[_Node], node: _Node, now: Sequence[Choice]) -> str:
-    at = next(number for number, each in enumerate(path) if each is node)
-    first, second = ({c.session: c.sends for c in choices} for choices in (node.choices, now))
+    place = next(index for index, other in enumerate(path) if other is node)
+    first, second = ({c.session: c.step for c in choices} for choices in (node.choices, now))
     for session in sorted(first.keys() | second.keys()):
         if first.get(session) != second.get(session):
             break
-    before, after = (_would(sends.get(session)) for sends in (first, second))
+    before, after = (_would(steps.get(session)) for steps in (first, second))
     return (
-        f"the same schedule took another course at step {at + 1}: s{session} {before} the first time, {after} this "
+        f"the same schedule took another course at step {place + 1}: s{session} {before} the first time, {after} this "
         "time; what is not deterministic, and depends on more than its order, cannot be explored"
     )
 
 
-def _would(sends: tuple[Any, ...] | None) -> str:
-    if sends is None:
+def _would(step: tuple[Any, ...] | None) -> str:
+    if step is None:
         return "could not go on"
-    return f"was to send '{' '.join('; '.join(each.text for each in sends).split())}'" if sends else "could go on"
+    return f"was to send '{describe(step)}'" if step else "could go on"

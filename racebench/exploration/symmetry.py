@@ -1,10 +1,10 @@
-"""What must hold before a schedule may stand for another: sessions that are alike, and that begin alike each time.
+"""Whether one schedule may stand for another because its sessions only swap their names.
 
 Two sessions are alike if swapping them changes nothing but their names. A script that asks which client it is tells
-them apart; so do numbers that a session holds from before. What is drawn at random does not: all draw the same.
+them apart; so do numbers that a session holds from before. Random draws do not: all sessions draw the same.
 
-Alike sessions stay so while they only read, and nothing but reads came between: plain reads leave no trace that another
-session, or the server, could tell them by. They are so again when what they did has been rolled back.
+Alike sessions stay alike while they only read, and while nothing but reads came between: plain reads leave no trace by
+which another session, or the server, could tell them apart. They are alike again when what they did was rolled back.
 """
 
 from __future__ import annotations
@@ -14,35 +14,33 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import psycopg
-
-from racebench.core.model import Assign, Branch, Pipeline, Script, Statement
+from racebench.core.model import Assign, Branch, Script, Statement
 from racebench.exploration.independence import Footprint
 
-#: Variables that differ from session to session. `operation` may be sent to the server, where it is a name.
+#: Variables that differ between sessions. `operation` may be sent to the server, where it only identifies a row.
 _OWN = frozenset({"client_id", "random_seed"})
 
 
-#: What shows when a transaction began, to itself or to others.
+#: What shows a transaction, or others, when it began.
 _BEGUN = re.compile(
     r"\b(now|transaction_timestamp|current_(timestamp|time|date)|localtime(stamp)?|age|pg_stat_(get_)?activity)\b", re.I
 )
 _INSERTED = re.compile(r'\bINSERT\s+INTO\s+(?:[\w$"]+\.)?"?([\w$]+)"?\s*(\([^()]*\))?\s*(VALUES)?', re.IGNORECASE)
 _SAME = re.compile(r'(?:[\w$"]+\.)?"?([\w$]+)"?\s*=\s*:operation\b', re.IGNORECASE)
-#: After it a value stands by itself.
+#: What follows a value that stands by itself.
 _AFTER = re.compile(r"(\s*::\s*\w+)?\s*([,);]|$|(FROM|WHERE|ON|AS|RETURNING)\b)", re.IGNORECASE)
 
 
 def begin_is_seen(texts: Iterable[str]) -> bool:
-    """Whether scripts or DDL may ask when a transaction began: then BEGIN is a step, for now() is the time of it."""
+    """Whether scripts or DDL may ask when a transaction began: then BEGIN is a step, because now() is its time."""
     return any(_BEGUN.search(text) for text in texts)
 
 
 def alike(script: Script, tables: Mapping[str, Sequence[str]] | None = None, elsewhere: Iterable[str] = ()) -> bool:
     """Whether sessions that run the same script cannot be told apart by what they do.
 
-    `tables`: the columns of each; `elsewhere`: what else reads them (functions, views, consumers). A number of an
-    operation that is kept in a column tells sessions apart where it may be compared, not where it is looked up.
+    `tables`: the columns of each; `elsewhere`: other code that reads them (functions, views, consumers). An operation's
+    number that is kept in a column tells sessions apart where it may be compared, not where a row is looked up by it.
     """
     tables = tables or {}
     kept: set[str] = set()
@@ -63,11 +61,11 @@ def alike(script: Script, tables: Mapping[str, Sequence[str]] | None = None, els
 
 def _kept(text: str, tables: Mapping[str, Sequence[str]]) -> set[str] | None:
     """The columns that hold :operation after a statement; None if it does anything else with it."""
-    found = {match[1].lower() for match in _SAME.finditer(text)}
+    kept = {match[1].lower() for match in _SAME.finditer(text)}
     text = _SAME.sub("", text)
     places = [match.start() for match in re.finditer(r":operation\b", text)]
     if not places:
-        return found
+        return kept
     into = _INSERTED.search(text)
     if into is None:
         return None
@@ -79,12 +77,12 @@ def _kept(text: str, tables: Mapping[str, Sequence[str]]) -> set[str] | None:
         if opening or not by_itself or not _AFTER.match(text, place + len(":operation")):
             return None
         if named is not None:
-            found |= {named[item].lower()} if item < len(named) else set()
-    return found
+            kept |= {named[item].lower()} if item < len(named) else set()
+    return kept
 
 
 def _item(text: str, start: int, place: int) -> tuple[int, int]:
-    """How deep in parentheses a place is beyond its row, and the how manieth of the row's items it is in."""
+    """How many parentheses enclose a place within its row, and the index of the row's item that it is in."""
     row = text[start:place]
     values = row.lstrip().startswith("(")
     depth = item = 0
@@ -98,7 +96,7 @@ def _item(text: str, start: int, place: int) -> tuple[int, int]:
 
 
 def _rest(statement: Statement) -> str:
-    """A statement without what may name a kept column and compare nothing: the columns of INSERT, and a look-up."""
+    """A statement without what names a kept column but compares nothing: the columns of INSERT, and a look-up."""
     return _SAME.sub("", _INSERTED.sub("", statement.text, count=1))
 
 
@@ -118,7 +116,7 @@ _PLAIN = frozenset({Footprint.NOTHING, Footprint.READ, Footprint.SERIALIZABLE_RE
 
 @dataclass(slots=True)
 class _Past:
-    """At which moments a session read; None if it has left a trace, `lasting` if no rollback takes that back."""
+    """The moments at which a session read; None if it has left a trace, `lasting` if no rollback removes that."""
 
     reads: list[int] | None = field(default_factory=list)
     lasting: bool = False
@@ -127,7 +125,8 @@ class _Past:
 class Pasts:
     """What sessions have done in a schedule so far, as far as it tells them apart.
 
-    A moment is a number of steps, of anybody, that may have changed something: reads at the same moment see the same.
+    A moment is the number of steps so far, of all sessions, that may have changed something: reads at the same moment
+    see the same.
     """
 
     def __init__(self) -> None:
@@ -146,36 +145,12 @@ class Pasts:
             past.reads.append(self._moment)
 
     def begins_again(self, session: int) -> None:
-        """All that a session did was rolled back, and it begins another try."""
+        """Everything that a session did was rolled back, and it begins another try."""
         past = self._pasts.setdefault(session, _Past())
         if not past.lasting:
             past.reads = []
 
     def of(self, session: int) -> tuple[int, ...] | None:
-        """What is the same of sessions that nothing tells apart; None for one that is like no other."""
+        """Equal for sessions that nothing tells apart; None for a session that is like no other."""
         past = self._pasts.get(session, _Past())
         return None if past.reads is None else tuple(past.reads)
-
-
-def in_pipelines(script: Script) -> frozenset[int]:
-    """The identities of the statements that are sent in a pipeline, which commits at its end if nothing was begun."""
-    found, piped = set(), False
-    for step in script.steps:
-        if isinstance(step, Pipeline):
-            piped = step.start
-        elif isinstance(step, Statement) and piped:
-            found.add(id(step))
-    return frozenset(found)
-
-
-def warm(sessions: Sequence[psycopg.Connection[Any]], sequences: Sequence[str]) -> None:
-    """Have each session hold numbers of each sequence that is cached, the first session the lowest, as after some use.
-
-    Otherwise what a schedule shows would depend on the schedules before it, or, in sessions that have never taken a
-    number, on nothing: the first one's come first.
-    """
-    for connection in sessions:
-        pgconn = connection.pgconn
-        pgconn.exec_(b"DISCARD SEQUENCES")
-        for sequence in sequences:
-            pgconn.exec_params(b"SELECT nextval($1::text::regclass)", [sequence.encode()])

@@ -19,9 +19,9 @@ from racebench.core.atomic_write import replacing
 from racebench.core.errors import RacebenchError, UsageProblem
 from racebench.core.model import Numbering, Outcome
 from racebench.history import History, Labels, Log, Operations, Violation
-from racebench.history.about import About, Recorded
-from racebench.history.columns import Reader, Span, Writer
+from racebench.history.npz import Reader, Span, Writer
 from racebench.history.operations import never_ended
+from racebench.history.recorded import About, Recorded
 from racebench.history.records import DELIVERY, NO_VERSION, OPERATION, POLL, decode_status, encode_status
 from racebench.history.rows import ROW
 from racebench.history.spill import Scratch, pieces, release

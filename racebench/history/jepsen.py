@@ -19,10 +19,10 @@ from racebench.core.anomalies import Subject, forbidden_by_default
 from racebench.core.errors import UsageProblem
 from racebench.core.model import Numbering, Outcome
 from racebench.history import Chunk
-from racebench.history.about import About, Recorded
+from racebench.history.builder import HistoryBuilder, Version
 from racebench.history.edn import EdnProblem, Keyword, values
-from racebench.history.intake import Intake, Version
 from racebench.history.jsonl import acknowledged_note, applicable
+from racebench.history.recorded import About, Recorded
 from racebench.history.records import decode_status
 from racebench.history.spill import Scratch
 
@@ -73,7 +73,7 @@ def read(path: Path, scratch: Scratch) -> Recorded:
 
 class _Reading:
     def __init__(self, scratch: Scratch) -> None:
-        self.intake = Intake(scratch)
+        self.builder = HistoryBuilder(scratch)
         self.names: set[str] = set()
         self.others: set[str] = set()
         self._open: dict[int, _Invoked] = {}
@@ -120,7 +120,7 @@ class _Reading:
             self._take_rows()
         monotonic = bool(self.names & _MONOTONIC)
         forbidden = forbidden_by_default(Subject.HISTORY)
-        history = self.intake.history(numbering=Numbering.TABLE if monotonic else Numbering.NONE)
+        history = self.builder.history(numbering=Numbering.TABLE if monotonic else Numbering.NONE)
         return Recorded(
             history=history,
             about=About(
@@ -144,7 +144,7 @@ class _Reading:
             return
         self.names.add(begun.name)
         tenant, version = _number(value if value is not None or outcome is Outcome.OK else begun.value)
-        self.intake.operation(
+        self.builder.operation(
             begun.line,
             process=process,
             tenant=tenant,
@@ -165,7 +165,7 @@ class _Reading:
             tenant, version = _number(item)
             writers = self._found.get((tenant, version))
             writer = writers.pop(0) if writers else None
-            self.intake.row(identity=identity, tenant=tenant, version=version, writer=writer)
+            self.builder.row(identity=identity, tenant=tenant, version=version, writer=writer)
 
 
 def _number(value: Any) -> tuple[int, Version]:

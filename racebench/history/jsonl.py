@@ -13,9 +13,9 @@ from racebench.core.anomalies import ANOMALIES, Evidence, Subject, forbidden_by_
 from racebench.core.errors import UsageProblem, suggest
 from racebench.core.model import Numbering, Outcome
 from racebench.history import History, Log
-from racebench.history.about import About, Recorded
-from racebench.history.intake import Intake, unknown
+from racebench.history.builder import HistoryBuilder, unknown
 from racebench.history.operations import never_ended
+from racebench.history.recorded import About, Recorded
 from racebench.history.records import NO_VERSION, decode_status
 from racebench.history.spill import PIECE, Scratch, pieces
 
@@ -27,14 +27,14 @@ _SQLSTATE = 5
 
 def read(path: Path, scratch: Scratch) -> Recorded:
     """Read a history; a line that is wrong is a UsageProblem that begins with file:line."""
-    intake = Intake(scratch)
+    builder = HistoryBuilder(scratch)
     header: Mapping[str, Any] = {}
     number = 0
     try:
         with path.open(encoding="utf-8") as file:
             for number, line in enumerate(file, 1):
                 if line.strip():
-                    header = _take(intake, number, json.loads(line)) or header
+                    header = _take(builder, number, json.loads(line)) or header
     except json.JSONDecodeError as problem:
         raise UsageProblem(f"{path}:{number}: is not JSON ({problem.msg}); each line is one object") from None
     except (ValueError, TypeError) as problem:
@@ -42,11 +42,11 @@ def read(path: Path, scratch: Scratch) -> Recorded:
         raise UsageProblem(f"{path}:{number}: {what}; see docs/history.md") from None
     except OSError as problem:
         raise UsageProblem(f"{path} cannot be read: {problem.strerror}") from None
-    if not len(intake):
+    if not len(builder):
         raise UsageProblem(f"{path} has no operations; each is a line with type 'op', see docs/history.md")
-    intake.rows_given |= header.get("rows", False)
-    history = intake.history(numbering=header.get("numbering", Numbering.TENANT))
-    if history.logs and not intake.rows_given:
+    builder.rows_given |= header.get("rows", False)
+    history = builder.history(numbering=header.get("numbering", Numbering.TENANT))
+    if history.logs and not builder.rows_given:
         raise UsageProblem(
             f"{path} has polls and no rows; give a line with type 'row' for each row (if there are none, rows: true in "
             "the first line)"
@@ -57,8 +57,8 @@ def read(path: Path, scratch: Scratch) -> Recorded:
             scenario=header.get("scenario", path.name),
             strategy=header.get("strategy", path.stem),
             forbidden=header.get("forbidden", forbidden_by_default(Subject.HISTORY)),
-            applicable=applicable(history, rows_given=intake.rows_given),
-            note="" if intake.rows_given else acknowledged_note(history),
+            applicable=applicable(history, rows_given=builder.rows_given),
+            note="" if builder.rows_given else acknowledged_note(history),
         ),
     )
 
@@ -81,23 +81,25 @@ def acknowledged_note(history: History) -> str:
     return f"no rows given: each of its {len(history.table):,} acknowledged operations counts as the row it wrote"
 
 
-def _take(intake: Intake, number: int, line: Any) -> Mapping[str, Any] | None:
+def _take(builder: HistoryBuilder, number: int, line: Any) -> Mapping[str, Any] | None:
     """Take one line in; the header is returned. Raises ValueError with what is wrong."""
     if not isinstance(line, dict):
         raise ValueError("is no object")
     kind = line.get("type")
     if kind == "op":
-        _take_operation(intake, number, line)
+        _take_operation(builder, number, line)
     elif kind == "row":
         writer = (_whole(line, "process"), _whole(line, "index")) if "process" in line else None
-        intake.row(identity=_whole(line, "id"), tenant=_whole(line, "tenant", 1), version=_version(line), writer=writer)
+        builder.row(
+            identity=_whole(line, "id"), tenant=_whole(line, "tenant", 1), version=_version(line), writer=writer
+        )
     elif kind == "consumer":
-        intake.consumer(_text(line, "consumer"), ordered=_flag(line, "ordered"), drained=_flag(line, "drained"))
+        builder.consumer(_text(line, "consumer"), ordered=_flag(line, "ordered"), drained=_flag(line, "drained"))
     elif kind == "poll":
         delivered = line.get("delivered")
         if not isinstance(delivered, list) or not all(type(identity) is int for identity in delivered):
             raise ValueError("'delivered' is a list of row ids")
-        intake.poll(
+        builder.poll(
             _text(line, "consumer"),
             tenant=_whole(line, "tenant", 0),
             start=_whole(line, "start_ns"),
@@ -112,7 +114,7 @@ def _take(intake: Intake, number: int, line: Any) -> Mapping[str, Any] | None:
     return None
 
 
-def _take_operation(intake: Intake, number: int, line: Mapping[str, Any]) -> None:
+def _take_operation(builder: HistoryBuilder, number: int, line: Mapping[str, Any]) -> None:
     outcome = line.get("outcome")
     if outcome not in _OUTCOMES:
         raise ValueError(f"outcome '{outcome}' is none of ok, fail, info")
@@ -120,7 +122,7 @@ def _take_operation(intake: Intake, number: int, line: Mapping[str, Any]) -> Non
     if sqlstate and not (isinstance(sqlstate, str) and len(sqlstate) == _SQLSTATE and sqlstate.isalnum()):
         raise ValueError(f"sqlstate '{sqlstate}' has not five letters or digits")
     end = line.get("end_ns")
-    intake.operation(
+    builder.operation(
         number,
         process=_whole(line, "process"),
         tenant=_whole(line, "tenant", 1),

@@ -8,7 +8,7 @@ from racebench.core.errors import UsageProblem
 from racebench.load.crew import READY_SECONDS, TICK_SECONDS, Assignment
 from racebench.load.executors import Died, Executor, Failure, Worker
 from racebench.load.python_worker import Alone, try_alone
-from racebench.postgres.session import connect
+from racebench.postgres.connection import connect
 from racebench.postgres.snapshot import Snapshot
 
 

@@ -17,7 +17,8 @@ from racebench.core.errors import DatabaseProblem, one_line
 from racebench.core.model import Consumer, Load, Strategy
 from racebench.history.records import DELIVERY, POLL, RecordFile
 from racebench.load.executors import Channel
-from racebench.postgres.session import Query, connect
+from racebench.postgres.connection import connect
+from racebench.postgres.query import Query
 from racebench.workloads.deduplication import Seen
 from racebench.workloads.polling import Cursor, Draining, tenants
 

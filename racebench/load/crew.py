@@ -22,8 +22,8 @@ from racebench.load.pacing import Go
 from racebench.load.run_files import RunFiles
 from racebench.load.worker import Ready, WorkerReport, WorkerTask, work
 from racebench.postgres import cpu_time
+from racebench.postgres.connection import connect
 from racebench.postgres.schemas import application_name
-from racebench.postgres.session import connect
 
 READY_SECONDS = 60.0
 TICK_SECONDS = 0.1

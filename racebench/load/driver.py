@@ -18,14 +18,14 @@ from racebench.core.model import Consumer, Load, Scenario, Strategy
 from racebench.core.results import RunResult
 from racebench.core.target import Target
 from racebench.history import History, archive
-from racebench.history.about import About, Recorded
+from racebench.history.recorded import About, Recorded
 from racebench.history.spill import Scratch
 from racebench.load.crew import Assignment, Progress
 from racebench.load.executors import Executor
 from racebench.load.run import Run
 from racebench.load.run_files import RunFiles
+from racebench.postgres.connection import connect
 from racebench.postgres.schemas import fill, fresh_schema, new_name
-from racebench.postgres.session import connect
 from racebench.postgres.snapshot import Snapshot
 from racebench.workloads.ad_hoc import NO_INVARIANT, lacks_invariant
 

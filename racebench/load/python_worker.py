@@ -26,7 +26,7 @@ from racebench.history.records import CHUNK_RECORDS, NO_VERSION, OPERATION, Reco
 from racebench.load.executors import Channel
 from racebench.load.pacing import ENDLESS, DueTimes, Go, jitter_s, line_up, phases, wait_until
 from racebench.load.worker import Ready, WorkerReport
-from racebench.postgres.session import connect
+from racebench.postgres.connection import connect
 from racebench.workloads import callables
 
 _OPEN = (pq.TransactionStatus.INTRANS, pq.TransactionStatus.INERROR)

@@ -20,8 +20,8 @@ from racebench.history.table import ask_invariants, ask_measures, read_rows
 from racebench.load.alone import run_alone, try_before
 from racebench.load.crew import Assignment, Crew, Progress
 from racebench.load.executors import Executor
+from racebench.postgres.connection import connect
 from racebench.postgres.schemas import quiesce
-from racebench.postgres.session import connect
 from racebench.workloads.callables import broken
 
 #: What a called invariant may say of one run.

@@ -25,7 +25,8 @@ from racebench.history.records import CHUNK_RECORDS, NO_VERSION, OPERATION, OPER
 from racebench.load.executors import Channel
 from racebench.load.pacing import DueTimes, Go, Phase, jitter_s, line_up, phases, wait_until
 from racebench.postgres.compiler.program import LoopCalls
-from racebench.postgres.session import Session, connect
+from racebench.postgres.connection import connect
+from racebench.postgres.session import Session
 from racebench.postgres.transport import Variables
 from racebench.workloads.retry import Tries
 

@@ -13,7 +13,7 @@ import psycopg
 
 import racebench
 from racebench.core.target import Target
-from racebench.postgres.session import connect
+from racebench.postgres.connection import connect
 
 _SETTINGS = (
     "autovacuum",

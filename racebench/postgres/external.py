@@ -9,7 +9,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from racebench.core.errors import DatabaseProblem, UsageProblem, one_line
 from racebench.core.target import Target
-from racebench.postgres.session import connect
+from racebench.postgres.connection import connect
 
 OLDEST_VERSION = 140000
 

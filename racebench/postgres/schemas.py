@@ -19,7 +19,7 @@ from racebench.core.errors import DatabaseProblem, one_line
 from racebench.core.model import Consumer, Scenario, SqlFile, Strategy
 from racebench.core.signals import shielded
 from racebench.core.target import Target
-from racebench.postgres.session import connect, run_file
+from racebench.postgres.connection import connect, run_file
 from racebench.workloads import callables
 
 _GRACE_SECONDS = 5.0

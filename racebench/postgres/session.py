@@ -1,12 +1,11 @@
-"""One connection: connects, runs a script, a query or a file of SQL on it, and classifies what came of a script.
+"""One connection with one script: runs it, and says what is known of each operation.
 
-It knows nothing of workers, histories or reports. A script is compiled once (compiler/) for the way its bytes travel
-(transport.py).
+A script is compiled once (compiler/) for the way its bytes travel (transport.py). Workers, histories and reports are
+others'.
 """
 
 from __future__ import annotations
 
-import contextlib
 import select
 import time
 from collections.abc import Generator, Mapping, Sequence
@@ -15,11 +14,9 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 import psycopg
-from psycopg import pq
 
-from racebench.core.environ import hidden
-from racebench.core.errors import DatabaseProblem, ScenarioProblem, one_line
-from racebench.core.model import Assign, Outcome, Protocol, Script, SqlFile, Statement
+from racebench.core.errors import one_line
+from racebench.core.model import Assign, Outcome, Protocol, Script, Statement
 from racebench.postgres.compiler.program import (
     DIRECT,
     GENERATOR,
@@ -33,79 +30,21 @@ from racebench.postgres.compiler.program import (
 )
 from racebench.postgres.compiler.round_trips import Exchange, Instruction, instructions
 from racebench.postgres.compiler.transactions import ROLLBACK
-from racebench.postgres.transport import Line, Prepared, See, Variables, line_of
-from racebench.workloads.scripts import statement_lines
+from racebench.postgres.prepared import Prepared, prepare
+from racebench.postgres.transport import Line, See, Variables, line_of
 
 if TYPE_CHECKING:
-    from racebench.core.target import Target
+    pass
 
-_OK = frozenset({pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK, pq.ExecStatus.EMPTY_QUERY})
 _PLANNED = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE", "MERGE", "VALUES", "WITH"})
-
-
-def connect(
-    target: Target,
-    *,
-    schema: str | None = None,
-    application_name: str = "racebench",
-    settings: Mapping[str, str] | None = None,
-    autocommit: bool = True,
-) -> psycopg.Connection[tuple[Any, ...]]:
-    """Connect, in autocommit mode unless told otherwise, with `search_path` set to the schema and the given settings.
-
-    Raises DatabaseProblem, in one line and without the password, when the server cannot be reached.
-    """
-    options = dict(settings or {})
-    if schema is not None:
-        options["search_path"] = schema
-    parameters = dict(target.parameters)
-    parameters.setdefault("connect_timeout", "10")
-    parameters["application_name"] = application_name
-    words = [f"-c {name}={_escape(value)}" for name, value in options.items()]
-    parameters["options"] = " ".join([part for part in [parameters.get("options", ""), *words] if part])
-    try:
-        # A stray PGSERVICE or PGOPTIONS must not reach the embedded server.
-        with hidden("PG") if target.sealed else contextlib.nullcontext():
-            return psycopg.connect(**parameters, autocommit=autocommit, prepare_threshold=None)  # type: ignore[arg-type]
-    except psycopg.Error as problem:
-        raise DatabaseProblem(f"cannot connect to {target.label}: {one_line(str(problem))}") from None
-
-
-def _escape(value: str) -> str:
-    """Escape a value for libpq's `options`, where backslash quotes a space."""
-    return value.replace("\\", "\\\\").replace(" ", "\\ ")
-
-
-def run_file(connection: psycopg.Connection[tuple[Any, ...]], file: SqlFile) -> None:
-    """Run a file of SQL as one message (one transaction, unless it says otherwise).
-
-    Raises ScenarioProblem with the file and the line of the statement that the server refuses.
-    """
-    pgconn = connection.pgconn
-    pgconn.send_query(file.text.encode())
-    done, refused = 0, None
-    while (result := pgconn.get_result()) is not None:
-        if result.status == pq.ExecStatus.COPY_IN:
-            pgconn.put_copy_end(b"a file of SQL here has no stdin to COPY from")
-            continue
-        done += refused is None and result.status in _OK
-        if result.status not in _OK and refused is None:
-            refused = result
-    if refused is None:
-        return
-    position = refused.error_field(pq.DiagnosticField.STATEMENT_POSITION)
-    message = one_line((refused.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or b"").decode(errors="replace"))
-    lines = statement_lines(file.text)
-    line = file.text.count("\n", 0, int(position)) + 1 if position else lines[min(done, len(lines) - 1)]
-    raise ScenarioProblem(f"{file.path}:{line}: the server refuses this: {message or pgconn.get_error_message()}")
 
 
 class Session:
     """One connection with one script compiled for it.
 
-    `gated`: `steps` stops before each exchange and yields its statements, for whoever decides who goes on.
-    After `run`, `sqlstate` is the error ("" if none) and `message` the server's words for it. `zero`: variables that
-    are always 0, so that sleeping for them is left out.
+    `gated`: `steps` stops before each exchange and yields its statements; its driver decides when it goes on.
+    After `run`, `sqlstate` is the error ("" if none) and `message` the server's message. `zero`: variables that are
+    always 0, so that a sleep of them is left out. `see` is shown each answer.
     """
 
     def __init__(
@@ -165,6 +104,7 @@ class Session:
         return self.connection.pgconn.socket
 
     def close(self) -> None:
+        """Close the connection."""
         if self._line is not None:
             self._line.close()
         self.connection.close()
@@ -175,12 +115,12 @@ class Session:
         prepared = {}
         own = (_UNLOCK, _CONFIGURE) if self._gated else ()
         for number, statement in enumerate((*self.script.statements, ROLLBACK, *own)):
-            prepared[statement] = made = _prepare(pgconn, path, statement, b"racebench_%d" % number)
+            prepared[statement] = known = prepare(pgconn, path, statement, b"racebench_%d" % number)
             if statement.keyword in _PLANNED:
-                # A session's first plan reads the catalogue, which costs it milliseconds; not at the common start.
-                # What cannot be explained fails here without a trace, and will be planned when it is run.
+                # A session's first plan reads the catalogue, which takes milliseconds: too long at the common start.
+                # A statement that cannot be explained is planned when it is run; the error here has no effect.
                 nothing = b", ".join([b"NULL"] * len(statement.parameters))
-                pgconn.exec_(b"EXPLAIN EXECUTE " + made.name + (b"(" + nothing + b")" if nothing else b""))
+                pgconn.exec_(b"EXPLAIN EXECUTE " + known.name + (b"(" + nothing + b")" if nothing else b""))
         if protocol is Protocol.SIMPLE:
             pgconn.exec_(b"DEALLOCATE ALL")
         return prepared
@@ -221,7 +161,7 @@ class Session:
         self._random.seed(seed)
 
     def start_afresh(self) -> None:
-        """Roll back whatever is open and let go of session locks, waiting for the answers."""
+        """Roll back an open transaction and release the session's locks, waiting for the answers."""
         if self.alive:
             self.wait(self._rollback({}, False))
             self.wait(self._unlock({}, False))
@@ -277,27 +217,6 @@ class Session:
         return Outcome.UNKNOWN if stopped.lost and in_doubt else Outcome.FAIL
 
 
-def _prepare(pgconn: pq.abc.PGconn, path: Path, statement: Statement, name: bytes) -> Prepared:
-    """Prepare a statement and ask what it returns; raises ScenarioProblem, with its line, if the server refuses it."""
-    result = pgconn.prepare(name, statement.sql.encode())
-    if result.status in _OK:
-        result = pgconn.describe_prepared(name)
-    if result.status not in _OK:
-        said = (result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or b"").decode(errors="replace")
-        if result.error_field(pq.DiagnosticField.SQLSTATE) == _LOCK_TIMEOUT:
-            raise DatabaseProblem(
-                f"{path}:{statement.line}: '{one_line(statement.text)}' cannot even be prepared: somebody else has "
-                "locked what it needs; see pg_locks"
-            )
-        raise ScenarioProblem(
-            f"{path}:{statement.line}: the server refuses this statement: "
-            f"{one_line(said or pgconn.get_error_message())}"
-        )
-    return Prepared(name, tuple((result.fname(column) or b"").decode() for column in range(result.nfields)))
-
-
-_LOCK_TIMEOUT = b"55P03"
-_QUERY = b"racebench_query"
 _UNLOCK = Statement(
     line=0,
     text="SELECT pg_advisory_unlock_all()",
@@ -322,54 +241,3 @@ def _sets(script: Script, columns: Mapping[int, Sequence[str]]) -> set[str]:
         if isinstance(step, Statement) and (prefix := step.prefix) is not None:
             names |= {prefix + name for name in columns[at]}
     return names
-
-
-class Query:
-    """One query of a script, run again and again with other parameters; prepared, unless some errors are tolerated.
-
-    A statement that cannot be prepared yet (its column is still to be added) cannot be prepared at all.
-    """
-
-    def __init__(
-        self, connection: psycopg.Connection[tuple[Any, ...]], script: Script, tolerate: frozenset[str] = frozenset()
-    ) -> None:
-        self._pgconn = connection.pgconn
-        self._step = self.statement = script.statements[0]
-        self._results: list[pq.abc.PGresult] = []
-        self._path = script.path
-        self._tolerate = tolerate
-        if not tolerate:
-            _prepare(connection.pgconn, script.path, self._step, _QUERY)
-
-    def run(self, parameters: Sequence[bytes]) -> pq.abc.PGresult | None:
-        """Return the rows, None for a tolerated error; raises ScenarioProblem or DatabaseProblem for another."""
-        if self._tolerate:
-            return self._usable(self._pgconn.exec_params(self._step.sql.encode(), list(parameters)))
-        return self._usable(self._pgconn.exec_prepared(_QUERY, list(parameters)))
-
-    def send(self, parameters: Sequence[bytes]) -> None:
-        """Ask without waiting; `fetch` has the answer."""
-        self._results = []
-        if self._tolerate:
-            self._pgconn.send_query_params(self._step.sql.encode(), list(parameters))
-        else:
-            self._pgconn.send_query_prepared(_QUERY, list(parameters))
-
-    def fetch(self) -> list[pq.abc.PGresult] | None:
-        """Take what has arrived: None if that is not all yet, no result for a tolerated error; raises as `run`."""
-        self._pgconn.consume_input()
-        while not self._pgconn.is_busy():
-            result = self._pgconn.get_result()
-            if result is None:
-                return [usable for each in self._results if (usable := self._usable(each)) is not None]
-            self._results.append(result)
-        return None
-
-    def _usable(self, result: pq.abc.PGresult) -> pq.abc.PGresult | None:
-        if result.status in _OK:
-            return result
-        sqlstate = (result.error_field(pq.DiagnosticField.SQLSTATE) or b"").decode()
-        if sqlstate in self._tolerate:
-            return None
-        message = one_line((result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or b"").decode(errors="replace"))
-        raise DatabaseProblem(f"{self._path}:{self._step.line}: {message or self._pgconn.get_error_message()}")

@@ -25,6 +25,8 @@ from racebench.core.model import Statement
 from racebench.postgres import wire
 from racebench.postgres.compiler.program import RoundTrip, Stopped, Transport
 from racebench.postgres.compiler.transactions import is_commit
+from racebench.postgres.connection import ACCEPTED
+from racebench.postgres.prepared import Prepared
 
 Variables = dict[str, bytes | None]
 
@@ -34,7 +36,6 @@ CONNECTION_LOST = "08006"
 _NUMBER = re.compile(rb"-?\d+(\.\d*)?([eE][-+]?\d+)?")
 _SIZE = 16_384
 _LONGEST_LEARNT = 4_096
-_OK = frozenset({pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK, pq.ExecStatus.EMPTY_QUERY})
 _STATUS = {pq.TransactionStatus.IDLE: b"I", pq.TransactionStatus.INTRANS: b"T", pq.TransactionStatus.INERROR: b"E"}
 
 
@@ -64,14 +65,6 @@ def takes_socket(connection: psycopg.Connection[Any]) -> bool:
         return True
     row = connection.execute("SELECT encrypted FROM pg_stat_gssapi WHERE pid = pg_backend_pid()").fetchone()
     return row is not None and not row[0]
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """A statement that the server has seen: its name there, and the columns it returns."""
-
-    name: bytes
-    columns: tuple[str, ...]
 
 
 #: Shown each answer: the statements, what they return, and the reply.
@@ -282,7 +275,7 @@ class _LibpqExchange(_Exchange):
             elif result.status == pq.ExecStatus.PIPELINE_SYNC:
                 pgconn.exit_pipeline_mode()
                 return True
-            elif result.status in _OK:
+            elif result.status in ACCEPTED:
                 self._reply.results.append(_result(result))
             elif result.status != pq.ExecStatus.PIPELINE_ABORTED and not self._reply.sqlstate:
                 sqlstate = result.error_field(pq.DiagnosticField.SQLSTATE)

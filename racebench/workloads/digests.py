@@ -9,7 +9,7 @@ from racebench.core.model import Consumer, Scenario, Strategy
 
 
 def digest(strategy: Strategy, consumer: Consumer | None) -> str:
-    """Eight digits that change when what a schedule runs does: scripts, DDL, isolation, retry."""
+    """Eight hexadecimal digits that change with what a schedule runs: scripts, DDL, isolation level, retry rule."""
     texts = [strategy.script.text, *(part.text for part in strategy.schema), str(strategy.isolation)]
     texts += [str(strategy.retry and sorted(strategy.retry.sqlstates))]
     if consumer is not None:
@@ -18,7 +18,7 @@ def digest(strategy: Strategy, consumer: Consumer | None) -> str:
 
 
 def frame(scenario: Scenario, consumers: Sequence[Consumer]) -> str:
-    """Eight digits that change with what all strategies share: schema, invariants, and the consumers' queries."""
+    """Eight hexadecimal digits that change with what strategies share: schema, invariants, consumers' queries."""
     texts = [*(part.text for part in scenario.schema), *scenario.invariants.values()]
     texts += [call.text for call in (*scenario.setup, *scenario.checks.values())]
     for consumer in consumers:

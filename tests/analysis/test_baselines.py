@@ -20,7 +20,7 @@ from racebench.analysis.baselines import BaselineResult, Measured, Standing
 from racebench.analysis.comparison import Conditions
 from racebench.core.errors import UsageProblem
 from racebench.core.results import RunResult
-from racebench.reports import limits
+from racebench.reports import threshold_lines
 from racebench.reports.results import document
 from racebench.reports.results.document import SCHEMA_FILE, Document
 
@@ -420,7 +420,7 @@ def test_a_baseline_damaged_anywhere_is_refused_or_read_and_never_fails_later() 
                 continue
             if earlier is not None:
                 result = baselines.beside(now, earlier, name="b", fail_slower=0.2)
-                list(limits.render(replace(whole, baseline=result), ascii_only=False))
+                list(threshold_lines.render(replace(whole, baseline=result), ascii_only=False))
     assert refused > 100
 
 

@@ -12,15 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import Command
-from measured import compared, rounds_of, run_of
+from measured import compared, rendered, rounds_of, run_of
 from racebench.analysis import thresholds
 from racebench.analysis.comparison import Comparison
 from racebench.analysis.thresholds import METRICS, Held, Outcome
 from racebench.core.anomalies import ANOMALIES
 from racebench.core.errors import UsageProblem
 from racebench.core.results import RunResult, Verdict
-from racebench.reports import limits
-from racebench.reports.formats import cases, junit, summary
+from racebench.reports import threshold_lines
+from racebench.reports.formats import cases, junit
 from racebench.reports.results.document import SCHEMA_FILE, Document
 
 SCHEMA = json.loads(SCHEMA_FILE.read_text())
@@ -285,7 +285,7 @@ def test_every_anomaly_is_a_metric() -> None:
 def test_a_passed_threshold_is_one_line_and_each_crossing_has_its_own() -> None:
     runs = [run_of(name) for name in "abcde"] + [run_of("naive", duplicates=2)]
     made = Document(environment={}, created="", runs=tuple(runs), thresholds=held("duplicates == 0", runs))
-    lines = [line.plain for line in limits.render(made, ascii_only=True)]
+    lines = [line.plain for line in threshold_lines.render(made, ascii_only=True)]
     assert lines == ["+ passed  duplicates == 0  5 strategies, 0", "x crossed  naive: duplicates == 0  is 2"]
 
 
@@ -301,8 +301,8 @@ def test_in_reports_for_ci_a_threshold_is_a_case_of_its_own() -> None:
         ("advisory: p99_ms < 1", Verdict.INVALID),
         ("unread: missed == 0", Verdict.UNKNOWN),
     ]
-    xml = junit.render([suite])
+    xml = junit.to_xml([suite])
     assert 'tests="4" failures="1" errors="1"' in xml
     assert 'type="crossed"' in xml
-    said = summary.render([document])
+    said = rendered("summary", document)
     assert said.index("✗ crossed advisory: p99_ms &lt; 1") < said.index("| strategy |")

@@ -19,10 +19,10 @@ from racebench.api import Bench, Exploration, RaceFound, Search
 from racebench.core.errors import DatabaseProblem, RacebenchError, UsageProblem
 from racebench.core.results import Verdict
 from racebench.core.target import Target
-from racebench.exploration.callers import Surroundings
 from racebench.exploration.sessions import threads
+from racebench.exploration.sessions.connections import Connections
+from racebench.postgres.connection import connect
 from racebench.postgres.schemas import new_name
-from racebench.postgres.session import connect
 from racebench.postgres.snapshot import Snapshot
 from racebench.workloads import callables
 from waiting import repeat, wait_for
@@ -621,10 +621,10 @@ def test_a_users_mistake_is_one_line(racebench: Command, shop: Path, arguments: 
 
 def test_a_function_that_sees_other_transactions_is_volatile_in_a_call_too(embedded: Target) -> None:
     with connect(embedded) as monitor:
-        surroundings = Surroundings(monitor, "public", "here")
+        connections = Connections(monitor, "public", "here")
         asked = {"pg_current_snapshot", "txid_snapshot_xmin", "nextval", "max", "now"}
-        assert surroundings.volatile(asked) == {"pg_current_snapshot", "nextval"}
-        assert surroundings.volatile({"pg_current_snapshot", "now"}) == {"pg_current_snapshot"}
+        assert connections.volatile(asked) == {"pg_current_snapshot", "nextval"}
+        assert connections.volatile({"pg_current_snapshot", "now"}) == {"pg_current_snapshot"}
 
 
 # Scenarios, by their names

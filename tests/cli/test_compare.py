@@ -21,13 +21,13 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from conftest import Command, Start, UsersServer
-from measured import LOAD, compared, rounds_of, run_of
+from measured import LOAD, compared, rendered, rounds_of, run_of
 from racebench.analysis.comparison import Comparison, Conditions, Judgement, joint
 from racebench.analysis.statistics import geometric_mean
 from racebench.core.errors import one_line
 from racebench.core.results import Pace, RunResult, Timeline, Usage, Verdict
 from racebench.load.campaign import Cell, in_rounds
-from racebench.reports.formats import cases, junit, summary, tracked
+from racebench.reports.formats import cases, junit
 from racebench.reports.results import document
 from racebench.reports.results.document import SCHEMA_FILE, Document
 from racebench.reports.terminal import matrix_table, run_table
@@ -226,9 +226,9 @@ def test_before_the_first_round_is_whole_what_was_not_run_yet_has_dashes(
         complete=False,
     )
     assert "| `naive` | **UNKNOWN** | inconclusive | – | – |  | – | – | – | – | – |" in matrix_table.markdown(made)
-    assert "UNFINISHED: 0 of 7 whole rounds" in summary.render([made])
+    assert "UNFINISHED: 0 of 7 whole rounds" in rendered("summary", made)
     assert [case.name for case in cases.suites([made])[0].cases] == [run]
-    assert tracked.bigger(made) == "[]\n"
+    assert rendered("bigger-is-better", made) == "[]\n"
 
 
 NOWAIT = {"55P03": 4000}
@@ -492,16 +492,16 @@ def test_in_reports_for_ci_a_strategy_is_one_case_and_one_series() -> None:
         ("naive", Verdict.INVALID, ("duplicates",)),
     ]
     assert suite.cases[1].message == "INVALID in 5 runs: 1 duplicate; invalid: duplicates."
-    assert '<testsuite name="version-counter (compare)"' in junit.render([suite])
-    assert "| `advisory` | VALID | reference |" in summary.render([made])
-    tracked_rates = json.loads(tracked.bigger(made))
+    assert '<testsuite name="version-counter (compare)"' in junit.to_xml([suite])
+    assert "| `advisory` | VALID | reference |" in rendered("summary", made)
+    tracked_rates = json.loads(rendered("bigger-is-better", made))
     assert [entry["name"] for entry in tracked_rates] == [
         "version-counter/advisory: throughput",
         "version-counter/naive: throughput",
     ]
     assert tracked_rates[0]["value"] == pytest.approx(1000, rel=0.01)
     assert tracked_rates[0]["range"].startswith("± ")
-    found = {entry["name"]: entry["value"] for entry in json.loads(tracked.smaller(made))}
+    found = {entry["name"]: entry["value"] for entry in json.loads(rendered("smaller-is-better", made))}
     assert found["version-counter/naive: duplicates"] == 1
     assert found["version-counter/advisory: p99"] == pytest.approx(5.0)
 

@@ -20,7 +20,7 @@ from racebench.core.model import Load, Scenario
 from racebench.core.results import RunResult, Verdict
 from racebench.core.target import Target
 from racebench.load.driver import LoadDriver
-from racebench.postgres.session import connect
+from racebench.postgres.connection import connect
 from racebench.reports.results.document import SCHEMA_FILE
 from waiting import finish, wait_for
 

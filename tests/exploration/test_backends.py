@@ -15,7 +15,7 @@ from racebench.api import Bench, Exploration, Search
 from racebench.core.results import Verdict
 from racebench.core.target import Target
 from racebench.exploration.sessions.backends import Backends
-from racebench.postgres.session import connect
+from racebench.postgres.connection import connect
 from waiting import wait_for
 
 NUMBERED = "SELECT number FROM orders"

@@ -33,7 +33,7 @@ from racebench.exploration.search import Choice, Diverged, Progress, chance, ran
 from racebench.exploration.symmetry import Pasts
 from racebench.exploration.tally import switches
 from racebench.exploration.transactions import in_transactions
-from racebench.postgres.session import connect
+from racebench.postgres.connection import connect
 from racebench.workloads import catalog, scripts
 from waiting import finish, wait_for
 

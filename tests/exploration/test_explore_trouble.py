@@ -161,7 +161,7 @@ def test_a_table_that_somebody_else_has_locked_is_said_to_be(trouble: Explore, u
                     "INSERT INTO public.shared VALUES (1);", "-s", "it", "--step-timeout", "0.7", "--no-save"
                 )
             assert code == 6
-            one_line(said, "it.sql:1: 'INSERT INTO public.shared VALUES (1)'", "somebody else has locked what it needs")
+            one_line(said, "it.sql:1: 'INSERT INTO public.shared VALUES (1)'", "another session has locked")
             assert stranger.execute("SELECT count(*) FROM public.shared").fetchone() == (0,)
         finally:
             stranger.execute("DROP TABLE public.shared")

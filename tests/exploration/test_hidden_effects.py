@@ -18,8 +18,8 @@ from racebench.exploration.inspection import volatile_functions
 from racebench.exploration.request import ExplorationRequest
 from racebench.exploration.result import Exploration
 from racebench.exploration.transactions import in_transactions
+from racebench.postgres.connection import connect
 from racebench.postgres.schemas import fresh_schema
-from racebench.postgres.session import connect
 from racebench.workloads import catalog, scripts
 
 SCHEMA = """

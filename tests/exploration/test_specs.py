@@ -66,7 +66,8 @@ def test_all_interleavings_are_as_many_as_the_multinomial_says_and_each_once(len
         f"session s{n}\n" + "".join(f"step s{n}_{k} {{ SELECT 1; }}\n" for k in range(length))
         for n, length in enumerate(lengths)
     )
-    orders = [tuple(turn.step for turn in order) for order in parse(text, "x.spec").orders()]
+    permutations = parse(text, "x.spec").all_permutations()
+    orders = [tuple(step.step for step in permutation) for permutation in permutations]
     expected = factorial(sum(lengths))
     for length in lengths:
         expected //= factorial(length)
@@ -202,7 +203,7 @@ def test_a_teardown_that_fails_is_said_and_the_next_permutation_runs(embedded: T
 
 
 def test_a_step_that_never_ends_is_named(users_server: UsersServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner, "MOST_SECONDS", 0.3)
+    monkeypatch.setattr(runner, "STEP_LIMIT_S", 0.3)
     text = SMALL.replace("SELECT * FROM t", "SELECT pg_sleep(60)")
     with pytest.raises(DatabaseProblem, match=r"step b1 \(SELECT pg_sleep\(60\);\) did not come to an end in 0.3 s"):
         output_of(_target(users_server), text)
@@ -214,13 +215,13 @@ def test_a_step_that_ends_its_session_is_shown_and_the_next_is_named(users_serve
     said = output_of(_target(users_server), text + "permutation a1 b1\n")
     assert "FATAL:  terminating connection due to administrator command" in said
     more = text + "step b2 { SELECT 2; }\npermutation a1 b1 b2\n"
-    with pytest.raises(DatabaseProblem, match=r"step b2 cannot be sent: .*; did a step before it end the session"):
+    with pytest.raises(DatabaseProblem, match=r"step b2 cannot be sent: .*; did an earlier step end the session"):
         output_of(_target(users_server), more)
     assert _nothing_left(users_server)
 
 
 def test_a_lock_of_another_program_is_named(users_server: UsersServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner, "MOST_SECONDS", 0.3)
+    monkeypatch.setattr(runner, "STEP_LIMIT_S", 0.3)
     text = SMALL.replace("SELECT * FROM t", "SELECT pg_advisory_xact_lock(77)")
     with psycopg.connect(users_server.dsn()) as stranger:
         stranger.execute("SELECT pg_advisory_lock(77)")

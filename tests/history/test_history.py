@@ -20,8 +20,8 @@ from racebench.analysis.offline import CheckResult, check_file, export
 from racebench.core.errors import RacebenchError, UsageProblem
 from racebench.core.model import Outcome
 from racebench.history import History, archive
-from racebench.history.about import About, Recorded
 from racebench.history.operations import Operations
+from racebench.history.recorded import About, Recorded
 from racebench.history.records import OPERATION, encode_status
 from racebench.history.spill import Scratch
 

@@ -13,8 +13,8 @@ from histories import Op, Row, history
 from racebench.analysis.offline import CheckResult, check_file, export
 from racebench.core.errors import UsageProblem
 from racebench.history import archive
-from racebench.history.about import About, Recorded
 from racebench.history.edn import EdnProblem, Keyword, values
+from racebench.history.recorded import About, Recorded
 
 
 def read(text: str) -> list[Any]:

@@ -20,7 +20,7 @@ from racebench.history import read_operations
 from racebench.history.records import NO_VERSION, OPERATION, RecordFile, decode_status, encode_status, read_records
 from racebench.history.spill import Scratch
 from racebench.history.table import parse_copy, read_rows
-from racebench.postgres.session import connect
+from racebench.postgres.connection import connect
 
 CODES = st.text(alphabet="0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ", min_size=5, max_size=5)
 

@@ -21,7 +21,7 @@ from racebench.history.records import OPERATION, RecordFile, read_records
 from racebench.load import worker
 from racebench.load.pacing import Go
 from racebench.load.worker import WorkerReport, WorkerTask
-from racebench.postgres.session import connect, run_file
+from racebench.postgres.connection import connect, run_file
 from racebench.workloads import arrivals
 
 Run = Callable[..., RunResult]

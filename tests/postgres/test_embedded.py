@@ -19,8 +19,8 @@ import pytest
 from conftest import Command, Start
 from racebench.core.errors import DatabaseProblem, UsageProblem
 from racebench.postgres import embedded
+from racebench.postgres.connection import connect
 from racebench.postgres.embedded import EmbeddedServer
-from racebench.postgres.session import connect
 from waiting import LIMIT_S, finish, wait_for
 
 pytestmark = pytest.mark.server

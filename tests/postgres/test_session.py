@@ -13,7 +13,8 @@ from racebench.core.errors import DatabaseProblem, ScenarioProblem
 from racebench.core.model import Outcome, Protocol
 from racebench.core.target import Target
 from racebench.postgres import transport
-from racebench.postgres.session import Session, connect
+from racebench.postgres.connection import connect
+from racebench.postgres.session import Session
 from racebench.workloads import scripts
 from waiting import wait_for
 

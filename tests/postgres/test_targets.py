@@ -6,7 +6,7 @@ import pytest
 
 from racebench.core.errors import DatabaseProblem
 from racebench.core.target import Target
-from racebench.postgres.session import connect
+from racebench.postgres.connection import connect
 from racebench.postgres.targets import open_target
 
 

@@ -14,7 +14,7 @@ from histories import Op, Poll, Row, history, long_history, naive_counts
 from judged import TWINS, excerpt_of, kept, result_of
 from racebench.core.model import Outcome, Scenario
 from racebench.history import History
-from racebench.reports.excerpts import beside, witnesses
+from racebench.reports.excerpts import lookup, witnesses
 
 MS = 1_000_000
 
@@ -120,7 +120,7 @@ def test_without_a_history_the_witnesses_are_all_there_is(version_counter: Scena
 
 def test_the_history_beside_the_document_is_used(version_counter: Scenario, tmp_path: Path) -> None:
     result = result_of(version_counter, "naive", history="x.history.npz")
-    found = beside.find(kept(tmp_path, result, TWINS), result, most=100)
+    found = lookup.find(kept(tmp_path, result, TWINS), result, most=100)
     assert found.without is None
     assert found.excerpt is not None
     assert found.excerpt.whole
@@ -141,7 +141,7 @@ def test_a_history_that_is_no_good_leaves_the_witnesses_and_says_why(
     result = result_of(version_counter, "naive", history="x.history.npz")
     document = kept(tmp_path, result, TWINS)
     spoil(tmp_path / "x.history.npz")  # type: ignore[operator]
-    found = beside.find(document, result, most=100)
+    found = lookup.find(document, result, most=100)
     assert found.without is not None
     assert why in found.without
     assert found.excerpt is not None
@@ -150,9 +150,9 @@ def test_a_history_that_is_no_good_leaves_the_witnesses_and_says_why(
 
 def test_another_runs_history_is_not_taken_for_this_ones(version_counter: Scenario, tmp_path: Path) -> None:
     result = result_of(version_counter, "naive", history="x.history.npz")
-    assert beside.find(kept(tmp_path, result, TWINS, "unique"), result, most=9).without is not None
+    assert lookup.find(kept(tmp_path, result, TWINS, "unique"), result, most=9).without is not None
     longer = long_history(30, twins=())
-    found = beside.find(kept(tmp_path, result, longer), result, most=9)
+    found = lookup.find(kept(tmp_path, result, longer), result, most=9)
     assert found.without == "x.history.npz is the history of another run"
 
 
@@ -161,5 +161,5 @@ def test_a_document_cannot_name_a_history_outside_its_folder(version_counter: Sc
     kept(tmp_path, result, TWINS)
     (tmp_path / "inner").mkdir()
     astray = result_of(version_counter, "naive", history="../x.history.npz")
-    found = beside.find(tmp_path / "inner" / "result.json", astray, most=9)
+    found = lookup.find(tmp_path / "inner" / "result.json", astray, most=9)
     assert found.without == "its history, x.history.npz, is not beside the result"

@@ -25,8 +25,8 @@ from racebench.analysis.thresholds import Held, Outcome
 from racebench.core.errors import UsageProblem
 from racebench.core.model import Scenario
 from racebench.core.results import RunResult, Verdict
-from racebench.reports import page
-from racebench.reports.page import latency, pace, scatter, still
+from racebench.reports import formats, page
+from racebench.reports.page import latency, pace, scatter, timeline_picture
 from racebench.reports.results import document, sources
 
 XHTML = "{http://www.w3.org/1999/xhtml}"
@@ -197,14 +197,15 @@ def test_hostile_text_is_shown_and_never_run(version_counter: Scenario, tmp_path
     )
     assert said.count(visible) > 10
     text.encode()
-    picture = ET.fromstring(page.picture([source]))
+    picture = ET.fromstring(formats.render("timeline", [source]))
     assert not [each for each in picture.iter() if each.tag.endswith(("script", "image", "foreignObject"))]
     assert "<script>alert(1)" in "".join(picture.itertext())
 
 
 def test_the_picture_is_an_svg_that_needs_nothing(version_counter: Scenario, tmp_path: Path) -> None:
-    text = page.picture([saved(tmp_path, result_of(version_counter, "advisory", long_history(30, twins=()))),
-                         saved(tmp_path, result_of(version_counter, "naive"), name="other.json")])  # fmt: skip
+    right = saved(tmp_path, result_of(version_counter, "advisory", long_history(30, twins=())))
+    broken = saved(tmp_path, result_of(version_counter, "naive"), name="other.json")
+    text = formats.render("timeline", [right, broken])
     picture = ET.fromstring(text)
     assert len(text) < 40_000
     assert not re.search(r"url\((?!#)|@import|@font-face|<script|href", text)
@@ -223,7 +224,7 @@ def test_the_picture_is_of_twins_of_which_one_was_lost_though_others_came_before
     )
     excerpt = excerpt_of(version_counter, past)
     assert [mark.kind for mark in excerpt.marks] == ["duplicates", "duplicates", "missed"]
-    drawn = still.draw(excerpt)
+    drawn = timeline_picture.draw(excerpt)
     assert drawn is not None
     said = " ".join(text for _, text in drawn.legend)
     assert "row 3, delivered by poll 0" in said
@@ -243,7 +244,7 @@ def test_a_long_name_has_its_end_cut_off_not_its_beginning(version_counter: Scen
 
 def test_the_readmes_picture_is_what_the_command_makes_of_the_reference_run() -> None:
     picture = REFERENCE.parent.parent / "docs" / "pictures" / "timeline.svg"
-    assert page.picture([sources.read(REFERENCE / "run.json")]) == picture.read_text()
+    assert formats.render("timeline", [sources.read(REFERENCE / "run.json")]) == picture.read_text()
 
 
 def test_the_history_decides_what_is_drawn_and_its_absence_is_said(version_counter: Scenario, tmp_path: Path) -> None:
@@ -420,7 +421,7 @@ def test_without_runs_there_is_a_page_that_says_so(tmp_path: Path) -> None:
     assert "Nothing was run" in said
     assert "The file holds no run and no exploration" in said
     with pytest.raises(UsageProblem, match="there is no timeline"):
-        page.picture([saved(tmp_path)])
+        formats.render("timeline", [saved(tmp_path)])
 
 
 @pytest.mark.parametrize(

@@ -18,10 +18,11 @@ from hypothesis import strategies as st
 from conftest import Command, Start
 from judged import ENVIRONMENT, result_of
 from junit_dialect import problems
+from measured import rendered
 from racebench.core.model import Scenario
 from racebench.core.results import RunResult, Verdict
 from racebench.reports import formats
-from racebench.reports.formats import cases, junit, rows, summary
+from racebench.reports.formats import cases, csv_table, job_summary, junit
 from racebench.reports.results.document import Document
 from waiting import finish, wait_for
 
@@ -31,7 +32,7 @@ def whole(*runs: RunResult, complete: bool = True) -> Document:
 
 
 def xml_of(*runs: RunResult) -> str:
-    return formats.render("junit", [whole(*runs)])
+    return rendered("junit", whole(*runs))
 
 
 # JUnit XML
@@ -110,7 +111,7 @@ def test_what_xml_cannot_hold_is_escaped(version_counter: Scenario) -> None:
 def test_csv_has_a_row_a_run_and_the_documented_columns(version_counter: Scenario) -> None:
     result = result_of(version_counter, "naive")
     quoted = replace(result, strategy='a,"b"\nc', latency_us={"p50": None, "p90": None, "p99": None, "max": None})
-    text = rows.render(whole(result, quoted))
+    text = rendered("csv", whole(result, quoted))
     one, two = csv.DictReader(io.StringIO(text))
     assert one["verdict"] == "INVALID"
     assert (one["duplicates"], one["missed"], one["rows"]) == ("1", "1", "2")
@@ -120,8 +121,8 @@ def test_csv_has_a_row_a_run_and_the_documented_columns(version_counter: Scenari
     page = (Path(__file__).parents[2] / "docs" / "ci.md").read_text()
     documented = re.search(r"```csv\n(.*?)```", page, re.DOTALL)
     assert documented is not None
-    assert documented.group(1).replace("\n", "").split(",") == list(rows.COLUMNS)
-    assert set(result.counts) <= set(rows.COLUMNS)
+    assert documented.group(1).replace("\n", "").split(",") == list(csv_table.COLUMNS)
+    assert set(result.counts) <= set(csv_table.COLUMNS)
 
 
 # github-action-benchmark
@@ -131,8 +132,8 @@ def test_tracked_figures_are_arrays_of_name_unit_value(version_counter: Scenario
     result = result_of(version_counter, "naive")
     nothing = dict.fromkeys(result.latency_us)
     silent = replace(result, strategy="silent", latency_us=nothing, throughput_per_s=0.0)
-    bigger = json.loads(formats.render("bigger-is-better", [whole(result, silent)]))
-    smaller = json.loads(formats.render("smaller-is-better", [whole(result, silent)]))
+    bigger = json.loads(rendered("bigger-is-better", whole(result, silent)))
+    smaller = json.loads(rendered("smaller-is-better", whole(result, silent)))
     for entries in (bigger, smaller):
         for entry in entries:
             assert set(entry) == {"name", "unit", "value", "extra"}
@@ -151,7 +152,7 @@ def test_tracked_figures_are_arrays_of_name_unit_value(version_counter: Scenario
 
 
 def test_the_summary_has_a_table_and_the_witness_folded_away(version_counter: Scenario) -> None:
-    said = summary.render([whole(result_of(version_counter, "naive"))])
+    said = rendered("summary", whole(result_of(version_counter, "naive")))
     assert said.startswith("### racebench: version-counter on PostgreSQL 18.4 (embedded)\n")
     assert "| naive | ❌ INVALID | 1 duplicate, 1 missed |" in said
     assert "<details><summary>❌ version-counter: naive is INVALID</summary>" in said
@@ -160,7 +161,7 @@ def test_the_summary_has_a_table_and_the_witness_folded_away(version_counter: Sc
 
 def test_names_do_not_break_the_summary(version_counter: Scenario) -> None:
     hostile = replace(result_of(version_counter, "naive"), strategy="a|b`c<img>\nd", notes=("```\n# x",))
-    said = summary.render([whole(hostile)])
+    said = rendered("summary", whole(hostile))
     table = [line for line in said.splitlines() if line.startswith("|")]
     assert {line.count("|") for line in table} == {9}
     assert "<img>" not in said.split("```")[0]
@@ -169,19 +170,19 @@ def test_names_do_not_break_the_summary(version_counter: Scenario) -> None:
 
 def test_the_summary_keeps_to_githubs_limit_by_whole_sections(version_counter: Scenario) -> None:
     long = replace(result_of(version_counter, "naive"), notes=("ü" * 300_000,))
-    said = summary.render([whole(*(replace(long, strategy=f"s{number}") for number in range(5)))])
-    assert len(said.encode()) <= summary.LIMIT
+    said = rendered("summary", whole(*(replace(long, strategy=f"s{number}") for number in range(5))))
+    assert len(said.encode()) <= job_summary.LIMIT
     assert said.count("<details>") == said.count("</details>") == 1
     assert said.endswith("The saved results have it._\n")
     assert "| s4 |" in said, "the table comes first"
-    assert summary.fit(["abc"], 2) == ""
-    assert summary.fit(["abc"], 3) == "abc"
+    assert job_summary.fit(["abc"], 2) == ""
+    assert job_summary.fit(["abc"], 3) == "abc"
 
 
 def test_an_interrupted_run_says_so(version_counter: Scenario) -> None:
     result = result_of(version_counter, "naive")
-    assert "Interrupted" in summary.render([whole(result, complete=False)])
-    assert 'name="complete" value="false"' in junit.render(cases.suites([whole(result, complete=False)]))
+    assert "Interrupted" in rendered("summary", whole(result, complete=False))
+    assert 'name="complete" value="false"' in junit.to_xml(cases.suites([whole(result, complete=False)]))
 
 
 # From end to end
@@ -191,10 +192,10 @@ def test_an_interrupted_run_says_so(version_counter: Scenario) -> None:
 def test_a_run_writes_reports_and_the_summary_by_itself(racebench: Command, tmp_path: Path) -> None:
     job = tmp_path / "summary.md"
     job.write_text("before\n")
-    every = [f"--report={name}=report.{name}" for name in formats.FORMATS]
+    every = [f"--report={name}=report.{name}" for name in formats.OF_RUNS]
     done = racebench(
         *("run", "-s", "naive", "-s", "advisory", "-n", "800", *every, "--fail-on", "any"),
-        env={summary.VARIABLE: str(job)},
+        env={job_summary.VARIABLE: str(job)},
     )
     assert done.returncode == 3
     assert done.stderr == ""
@@ -203,7 +204,7 @@ def test_a_run_writes_reports_and_the_summary_by_itself(racebench: Command, tmp_
     assert "naive | ❌ INVALID" in said
     assert "advisory | ✅ VALID" in said
     (saved,) = (tmp_path / "results").glob("*.json")
-    for name in formats.FORMATS:
+    for name in formats.OF_RUNS:
         written = (tmp_path / f"report.{name}").read_text()
         assert written
         again = racebench("report", str(saved), "--format", name, "-o", "again")
@@ -218,17 +219,17 @@ def test_a_run_writes_reports_and_the_summary_by_itself(racebench: Command, tmp_
 @pytest.mark.server
 def test_an_exploration_writes_reports_and_the_summary_too(racebench: Command, tmp_path: Path) -> None:
     job = tmp_path / "summary.md"
-    every = [f"--report={name}=report.{name}" for name in formats.OF_ALL]
+    every = [f"--report={name}=report.{name}" for name in formats.OF_EXPLORATIONS]
     done = racebench(
         *("explore", "-s", "naive", "-s", "advisory", *every, "--markdown", "m.md", "--fail-on", "any"),
-        env={summary.VARIABLE: str(job)},
+        env={job_summary.VARIABLE: str(job)},
     )
     assert done.returncode == 3
     assert done.stderr == ""
     (saved,) = (tmp_path / "results").glob("*.json")
-    for name in formats.OF_ALL:
-        again = racebench("report", str(saved), "--format", name)
-        assert again.stdout == (tmp_path / f"report.{name}").read_text()
+    for name in formats.OF_EXPLORATIONS:
+        assert racebench("report", str(saved), "--format", name, "-o", "again").returncode == 0
+        assert (tmp_path / "again").read_text() == (tmp_path / f"report.{name}").read_text()
     assert (tmp_path / "m.md").read_text() == (tmp_path / "report.markdown").read_text()
     assert json.loads((tmp_path / "report.json").read_text()) == json.loads(saved.read_text())
     text = (tmp_path / "report.junit").read_text()
@@ -239,7 +240,7 @@ def test_an_exploration_writes_reports_and_the_summary_too(racebench: Command, t
     assert "racebench replay 'v1:version-counter/naive[" in str(failure.text)
     assert advisory.find("failure") is None
     assert "naive is INVALID" in job.read_text()
-    for name in sorted(set(formats.FORMATS) - {"table", *formats.OF_ALL}):
+    for name in sorted(set(formats.OF_RUNS) - set(formats.OF_EXPLORATIONS)):
         refused = racebench("report", str(saved), "--format", name)
         assert refused.returncode == 2
         assert refused.stderr == (
@@ -292,7 +293,7 @@ def test_a_matrix_is_summarised_as_its_grid(racebench: Command, tmp_path: Path) 
     done = racebench(
         *("matrix", "-s", "upsert", "--consumer", "cursor", "-n", "80", "--markdown", "grid.md"),
         *("--report", "junit=j.xml"),
-        env={summary.VARIABLE: str(job)},
+        env={job_summary.VARIABLE: str(job)},
     )
     assert done.returncode == 0
     assert (tmp_path / "grid.md").read_text() in job.read_text()
@@ -306,9 +307,11 @@ def test_a_summary_that_cannot_be_written_is_a_warning(
     racebench: Command, tmp_path: Path, place: str, strategy: str, code: int
 ) -> None:
     asked = ("run", "-s", strategy, "-n", "800", "--fail-on", "any")
-    done = racebench(*asked, env={summary.VARIABLE: place})
+    done = racebench(*asked, env={job_summary.VARIABLE: place})
     assert done.returncode == code
-    assert done.stderr.startswith(f"racebench: warning: the job summary {summary.VARIABLE} '{place}' cannot be written")
+    assert done.stderr.startswith(
+        f"racebench: warning: the job summary {job_summary.VARIABLE} '{place}' cannot be written"
+    )
     assert done.stderr.count("\n") == 1
     assert "saved: results/" in done.stdout
 
@@ -316,9 +319,9 @@ def test_a_summary_that_cannot_be_written_is_a_warning(
 @pytest.mark.server
 def test_a_full_summary_is_not_made_too_long(racebench: Command, tmp_path: Path) -> None:
     job = tmp_path / "summary.md"
-    job.write_text("x" * (summary.LIMIT - 20))
-    assert racebench("run", "-s", "naive", "-n", "80", env={summary.VARIABLE: str(job)}).returncode == 0
-    assert job.stat().st_size <= summary.LIMIT
+    job.write_text("x" * (job_summary.LIMIT - 20))
+    assert racebench("run", "-s", "naive", "-n", "80", env={job_summary.VARIABLE: str(job)}).returncode == 0
+    assert job.stat().st_size <= job_summary.LIMIT
 
 
 @pytest.mark.parametrize(
@@ -359,8 +362,8 @@ def test_a_file_that_holds_no_results_is_one_line(racebench: Command, tmp_path: 
 
 
 def test_an_empty_document_has_no_cases() -> None:
-    assert problems(formats.render("junit", [whole()])) == []
-    assert formats.render("csv", [whole()]).count("\n") == 1
+    assert problems(rendered("junit", whole())) == []
+    assert rendered("csv", whole()).count("\n") == 1
 
 
 @pytest.mark.server

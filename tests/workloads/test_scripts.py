@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from racebench.core.errors import ScenarioProblem
 from racebench.core.model import Branch, Jump, Script, Sleep, Statement
 from racebench.core.target import Target
+from racebench.postgres.connection import connect
 from racebench.postgres.embedded import wheel_programs
-from racebench.postgres.session import connect
 from racebench.workloads import catalog, expressions, scripts
 
 

@@ -20,7 +20,7 @@ _OF_SPECS = ("scenario", "diff", "server", "dsn", "color")
 @options.subject(calls="sessions take turns with them")
 @options.exploration()
 @options.target()
-@options.output(report_formats=formats.OF_ALL, markdown=True)
+@options.output(report_formats=formats.OF_EXPLORATIONS, markdown=True)
 @options.gates()
 @click.option(
     "--diff",

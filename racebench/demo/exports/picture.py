@@ -14,7 +14,7 @@ from rich.console import Console
 from racebench.demo import screen
 from racebench.demo.exports.cast import recorded_size
 from racebench.demo.recording import Recording
-from racebench.reports.formats.svg import FONT, THEME
+from racebench.reports.formats.table_picture import FONT, THEME
 
 _MARGIN = 12
 _LINE = 24.4  # rich's line height at a font size of 20

@@ -1,7 +1,7 @@
-"""A replayed schedule written as a spec that PostgreSQL's isolationtester runs: the same statements, in the same order.
+"""Writes a replayed schedule as a spec for PostgreSQL's isolationtester: the same statements, in the same order.
 
-Variables are the values they had in the replay; what a script decides by them was decided there. Everything happens in
-a schema that the setup makes and the teardown drops.
+Variables have the values of the replay; what a script decides by them was decided there. Everything happens in a schema
+that the setup creates and the teardown drops.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ _SCHEMA = "racebench_witness"
 
 def spec(asked: ExplorationRequest, replay: Replay) -> str:
     """The text of a spec; raises UsageProblem for what a spec cannot hold: Python, a closing brace in its SQL."""
-    if asked.strategy.calls or asked.scenario.setup:
+    if not asked.strategy.script.steps or asked.scenario.setup:
         raise UsageProblem(f"{asked.strategy.name} is Python; a spec holds SQL alone, so it cannot be exported")
     schedule = str(replay.schedule)
-    taken = [each for step in replay.steps for each in _with_rollbacks(step)]
+    taken = [sent for step in replay.steps for sent in _with_rollbacks(step)]
     markers = _markers(replay.steps)
     names = list(dict.fromkeys(session for session, _ in taken))
     blocks = {session: [text for owner, text in taken if owner == session] for session in names}
@@ -47,12 +47,12 @@ def spec(asked: ExplorationRequest, replay: Replay) -> str:
             lines.append(f"step {_name(session, number)} {_block(text, f'step {number} of {session}')}")
         lines.append("")
     counts = dict.fromkeys(names, 0)
-    order = []
+    permutation = []
     for session, _ in taken:
         counts[session] += 1
         name = _name(session, counts[session])
-        order.append(f"{name}({markers[name]})" if name in markers else name)
-    lines.append(f"permutation {' '.join(order)}")
+        permutation.append(f"{name}({markers[name]})" if name in markers else name)
+    lines.append(f"permutation {' '.join(permutation)}")
     return "\n".join(lines) + "\n"
 
 
@@ -65,21 +65,21 @@ def _with_rollbacks(step: Step) -> Iterator[tuple[str, str]]:
 
 
 def _markers(steps: Sequence[Step]) -> dict[str, str]:
-    """After a deadlock two go on at once: by step, the other that is to be reported first, which is the victim's."""
+    """After a deadlock two sessions go on at once: by step, the other step to report first, which is the victim's."""
     counts: dict[str, int] = {}
-    found: dict[str, str] = {}
+    markers: dict[str, str] = {}
     for step in steps:
         counts[step.session] = counts.get(step.session, 0) + 1
         mine = _name(step.session, counts[step.session])
         others = {name: (_name(name, counts[name]), answers) for name, answers in step.went_on}
         victims = [name for name, answers in others.values() if _deadlocked(answers)]
         if _deadlocked(step.answered):
-            found.update({name: mine for name, _ in others.values()})
+            markers.update({name: mine for name, _ in others.values()})
         elif victims:
-            found[mine] = victims[0]
+            markers[mine] = victims[0]
         for session, answers in ((step.session, step.answered), *step.went_on):
             counts[session] += any(answer.startswith("ERROR") for answer in answers)  # its ROLLBACK
-    return found
+    return markers
 
 
 def _deadlocked(answers: Sequence[str]) -> bool:
@@ -87,8 +87,9 @@ def _deadlocked(answers: Sequence[str]) -> bool:
 
 
 def _spared(steps: Sequence[Step]) -> set[str]:
-    """Of sessions that waited in a circle, those that the server did not end: the others are to look for it first."""
-    told = [(step.session, step.answered) for step in steps] + [each for step in steps for each in step.went_on]
+    """The sessions that waited for each other and were not the victim: the others look for the deadlock first."""
+    told = [(step.session, step.answered) for step in steps]
+    told += [woken for step in steps for woken in step.went_on]
     victims = {session for session, answers in told if _deadlocked(answers)}
     waited = {step.session for step in steps if step.waits_for or any(name in victims for name, _ in step.went_on)}
     return waited - victims if victims else set()

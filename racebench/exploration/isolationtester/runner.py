@@ -1,8 +1,9 @@
-"""Runs a spec's permutations, and says what happens in isolationtester's own words.
+"""Runs a spec's permutations, and reports what happens in isolationtester's own words.
 
-The order of things is isolationtester's: a step is sent, and is done when its answer is here and nothing marked holds
-it back; one that waits for another session is said to, and reported when it is done. Unlike there, a permutation whose
-next step can never be taken is not waited for: it is called invalid at once, as isolationtester did before version 13.
+The order of events is isolationtester's: a step is sent, and is done when its answer is here and no marker delays it.
+A step that waits for another session is reported as waiting, and again when it is done. Unlike isolationtester, the
+runner does not wait in a permutation whose next step can never be taken: it calls it invalid at once, as
+isolationtester did before version 13.
 Source: PostgreSQL's src/test/isolation/README, and its expected outputs.
 """
 
@@ -22,15 +23,15 @@ from psycopg import pq, sql
 from racebench.core.errors import DatabaseProblem, one_line
 from racebench.core.signals import shielded
 from racebench.core.target import Target
-from racebench.exploration.isolationtester.specs import Kind, Spec, SpecSession, SpecStep, Turn
+from racebench.exploration.isolationtester.specs import Kind, PermutationStep, Spec, SpecSession, SpecStep
 from racebench.exploration.scheduler import released
+from racebench.postgres.connection import connect
 from racebench.postgres.schemas import empty_schema, new_name
-from racebench.postgres.session import connect
 
-#: How long an answer may take before the server is asked who is in the way, in seconds.
+#: How long an answer may take before the server is asked which sessions block it, in seconds.
 _PATIENCE_S = 0.005
-#: How long a step may take before the run is given up, in seconds.
-MOST_SECONDS = 60.0
+#: The time limit for a step, in seconds.
+STEP_LIMIT_S = 60.0
 
 _BLOCKERS = "SELECT pid, pg_blocking_pids(pid) || pg_safe_snapshot_blocking_pids(pid) FROM unnest(%s::int[]) AS pid"
 
@@ -54,26 +55,26 @@ class _Connection:
     def _noticed(self, result: pq.abc.PGresult) -> None:
         field = result.error_field
         severity, message = (
-            field(each) or b"" for each in (pq.DiagnosticField.SEVERITY, pq.DiagnosticField.MESSAGE_PRIMARY)
+            field(code) or b"" for code in (pq.DiagnosticField.SEVERITY, pq.DiagnosticField.MESSAGE_PRIMARY)
         )
         text = f"{self.name}: {severity.decode()}:  {message.decode(errors='replace')}\n"
-        for word, each in (("DETAIL", pq.DiagnosticField.MESSAGE_DETAIL), ("HINT", pq.DiagnosticField.MESSAGE_HINT)):
-            if said := field(each):
+        for word, code in (("DETAIL", pq.DiagnosticField.MESSAGE_DETAIL), ("HINT", pq.DiagnosticField.MESSAGE_HINT)):
+            if said := field(code):
                 text += f"{word}:  {said.decode(errors='replace')}\n"
         self.notices += 1
         self._say(text)
 
 
 class _Running:
-    """A step that has been sent, with what holds it back."""
+    """A step that has been sent, with what delays its completion."""
 
-    def __init__(self, turn: Turn, step: SpecStep) -> None:
-        self.turn, self.step = turn, step
-        self.targets: list[int] = []  # of notices, one for each blocker
+    def __init__(self, planned: PermutationStep, step: SpecStep) -> None:
+        self.planned, self.step = planned, step
+        self.targets: list[int] = []  # numbers of notices, one for each blocker
 
 
 class Runner:
-    """Runs specs on one server, each in a schema of its own that is dropped in the end."""
+    """Runs specs on one server, each in a schema of its own that is dropped at the end."""
 
     def __init__(self, target: Target, say: Callable[[str], None]) -> None:
         self._target = target
@@ -86,9 +87,9 @@ class Runner:
         self._may_time_out = False
 
     def run(self, spec: Spec, name: str) -> None:
-        """Run every permutation. Raises DatabaseProblem; whatever happens, nothing is left on the server.
+        """Run every permutation. Raises DatabaseProblem; nothing is left on the server, whatever happens.
 
-        `name` is the spec's: specs look for themselves in pg_stat_activity as `isolation/name/session`.
+        `name` is the spec's: specs look up their sessions in pg_stat_activity as `isolation/name/session`.
         """
         schema = self._schema = new_name()
         self._spec = spec
@@ -106,20 +107,22 @@ class Runner:
             # Specs make roles and act as them.
             self._control.execute(sql.SQL("GRANT ALL ON SCHEMA {} TO PUBLIC").format(sql.Identifier(schema)))
             self._may_time_out = _has_timeouts(spec, self._control)
-            self._connections = [_Connection(opened(each.name), each.name, self._tell) for each in spec.sessions]
+            self._connections = [
+                _Connection(opened(session.name), session.name, self._tell) for session in spec.sessions
+            ]
             stack.callback(self._end_sessions)
-            for order in spec.orders():
-                self._permutation(order)
+            for permutation in spec.all_permutations():
+                self._permutation(permutation)
 
     def _end_sessions(self) -> None:
-        """End the sessions that are in the middle of something: the server would not notice that nobody listens.
+        """End the sessions that are in the middle of a statement: the server would not notice that their client went.
 
-        Over a connection of its own: an interruption may have come in the middle of a statement of any other.
+        Over a new connection: an interruption may have come in the middle of a statement of any other.
         """
         busy = [
-            each.info.backend_pid
-            for each in (self._control, *(one.connection for one in self._connections))
-            if each.info.transaction_status == pq.TransactionStatus.ACTIVE
+            connection.info.backend_pid
+            for connection in (self._control, *(session.connection for session in self._connections))
+            if connection.info.transaction_status == pq.TransactionStatus.ACTIVE
         ]
         if not busy:
             return
@@ -131,15 +134,15 @@ class Runner:
         self._notified = True
         self._say(text)
 
-    def _permutation(self, order: Sequence[Turn]) -> None:
-        self._say(f"\nstarting permutation: {' '.join(turn.step for turn in order)}\n")
+    def _permutation(self, permutation: Sequence[PermutationStep]) -> None:
+        self._say(f"\nstarting permutation: {' '.join(planned.step for planned in permutation)}\n")
         spec = self._spec
         for text in spec.setups:
             self._exec(self._control.pgconn, text, "setup failed")
         for session, connection in zip(spec.sessions, self._connections, strict=True):
             if session.setup is not None:
                 self._exec(connection.pgconn, session.setup, f"setup of session {session.name} failed")
-        if not self._steps(order):
+        if not self._steps(permutation):
             self._say("invalid permutation detected\n")
             self._break_off()
         for session, connection in zip(spec.sessions, self._connections, strict=True):
@@ -149,12 +152,12 @@ class Runner:
         if spec.teardown is not None:
             self._exec(self._control.pgconn, spec.teardown, "teardown failed", fatal=False)
 
-    def _steps(self, order: Sequence[Turn]) -> bool:
+    def _steps(self, permutation: Sequence[PermutationStep]) -> bool:
         """Take the steps; False if the next can never be taken."""
         waiting: list[_Running] = []
-        for turn in order:
-            connection = self._of(turn.step)
-            deadline = time.monotonic() + MOST_SECONDS
+        for planned in permutation:
+            connection = self._of(planned.step)
+            deadline = time.monotonic() + STEP_LIMIT_S
             while connection.active is not None:
                 # What its session waits for may be another that waits for a marker, so all are looked at.
                 before = len(waiting)
@@ -162,27 +165,28 @@ class Runner:
                 stuck = connection.active is not None and len(waiting) == before and self._is_stuck(connection)
                 if stuck and (not self._may_time_out or time.monotonic() > deadline):
                     return False
-            running = _Running(turn, self._spec.step(turn.step))
+            running = _Running(planned, self._spec.step(planned.step))
             try:
                 connection.pgconn.send_query(running.step.sql.encode())
             except psycopg.Error as problem:
                 raise DatabaseProblem(
-                    f"step {turn.step} cannot be sent: {one_line(str(problem))}; did a step before it end the session?"
+                    f"step {planned.step} cannot be sent: {one_line(str(problem))}; "
+                    "did an earlier step end the session?"
                 ) from None
             connection.active = running
             running.targets = [
                 blocker.notices + self._of(blocker.step).notices if blocker.kind is Kind.NOTICES else 0
-                for blocker in turn.blockers
+                for blocker in planned.blockers
             ]
             must_wait = not self._try(running, again=False, may_wait=True)
             waiting = self._try_all(waiting, may_wait=True)
             if must_wait:
                 waiting.append(running)
-        deadline = time.monotonic() + MOST_SECONDS
+        deadline = time.monotonic() + STEP_LIMIT_S
         while waiting:
             before = len(waiting)
             waiting = self._try_all(waiting, may_wait=True)
-            stuck = len(waiting) == before and all(self._is_stuck(self._of(each.step.name)) for each in waiting)
+            stuck = len(waiting) == before and all(self._is_stuck(self._of(step.step.name)) for step in waiting)
             if stuck and (not self._may_time_out or time.monotonic() > deadline):
                 return False
         return True
@@ -191,13 +195,13 @@ class Runner:
         return self._connections[self._spec.owners[step]]
 
     def _try_all(self, waiting: Sequence[_Running], *, may_wait: bool) -> list[_Running]:
-        """See which of those that wait are done, until no more come of it; return the others."""
+        """Find the waiting steps that are done, again while that lets others be done; return the rest."""
         left = list(waiting)
         while True:
             self._notified = False
             before = len(left)
-            left = [each for each in left if not self._try(each, again=True, may_wait=may_wait)]
-            marked = any(each.turn.blockers for each in left)
+            left = [running for running in left if not self._try(running, again=True, may_wait=may_wait)]
+            marked = any(running.planned.blockers for running in left)
             if not marked or (len(left) == before and not self._notified):
                 return left
 
@@ -205,10 +209,10 @@ class Runner:
         """Wait until a step is done, or (may_wait) waits for another session; say so, and return whether it is done."""
         connection = self._of(running.step.name)
         pgconn, step = connection.pgconn, running.step
-        if not again and any(blocker.kind is Kind.ONCE for blocker in running.turn.blockers):
+        if not again and any(blocker.kind is Kind.ONCE for blocker in running.planned.blockers):
             self._say(f"step {step.name}: {step.sql} <waiting ...>\n")
             return False
-        deadline = time.monotonic() + MOST_SECONDS
+        deadline = time.monotonic() + STEP_LIMIT_S
         while pgconn.is_busy():
             readable, _, _ = select.select([pgconn.socket], [], [], _PATIENCE_S)
             if readable:
@@ -232,7 +236,7 @@ class Runner:
             self._result(result)
         self._consume(pgconn)
         while (notify := pgconn.notifies()) is not None:
-            senders = {each.pid: each.name for each in self._connections}
+            senders = {other.pid: other.name for other in self._connections}
             sender = senders.get(notify.be_pid, f"PID {notify.be_pid}")
             channel, payload = (part.decode(errors="replace") for part in (notify.relname, notify.extra))
             self._say(f'{connection.name}: NOTIFY "{channel}" with payload "{payload}" from {sender}\n')
@@ -255,7 +259,7 @@ class Runner:
     def _endless(self, connection: _Connection) -> DatabaseProblem:
         assert connection.active is not None
         step = connection.active.step
-        said = f"step {step.name} ({one_line(step.sql)}) did not come to an end in {MOST_SECONDS:g} s"
+        said = f"step {step.name} ({one_line(step.sql)}) did not come to an end in {STEP_LIMIT_S:g} s"
         return DatabaseProblem(said + self._strangers(connection))
 
     def _consume(self, pgconn: pq.abc.PGconn) -> None:
@@ -265,7 +269,7 @@ class Runner:
             pgconn.consume_input()
 
     def _held_back(self, running: _Running) -> bool:
-        for blocker, target in zip(running.turn.blockers, running.targets, strict=True):
+        for blocker, target in zip(running.planned.blockers, running.targets, strict=True):
             if blocker.kind is Kind.ONCE:
                 continue
             other = self._of(blocker.step)
@@ -276,44 +280,46 @@ class Runner:
         return False
 
     def _blockers(self) -> Mapping[int, tuple[int, ...]]:
-        pids = [each.pid for each in self._connections if each.active is not None and not each.connection.closed]
+        pids = [
+            session.pid for session in self._connections if session.active is not None and not session.connection.closed
+        ]
         try:
             rows = self._control.execute(_BLOCKERS, (pids,), prepare=True).fetchall()
         except psycopg.Error as problem:
             raise DatabaseProblem(
-                f"the server does not say who waits for whom (pg_blocking_pids): {one_line(str(problem))}"
+                f"the server does not say which sessions wait (pg_blocking_pids): {one_line(str(problem))}"
             ) from None
         return {int(pid): tuple(blockers) for pid, blockers in rows}
 
     def _is_blocked(self, connection: _Connection) -> bool:
         """Whether a session waits for another of the spec."""
-        ours = {each.pid for each in self._connections}
+        ours = {other.pid for other in self._connections}
         return bool(ours & set(self._blockers().get(connection.pid, ())))
 
     def _is_stuck(self, connection: _Connection) -> bool:
-        """Whether a session waits, however indirectly, for one that has no step under way: nobody lets it go on."""
+        """Whether a session waits, however indirectly, for one that has no step under way, so that it never goes on."""
         blockers = self._blockers()
-        active = {each.pid for each in self._connections if each.active is not None}
-        ours = {each.pid for each in self._connections}
+        active = {other.pid for other in self._connections if other.active is not None}
+        ours = {other.pid for other in self._connections}
         if connection.pgconn.is_busy():
-            busy = {each.pid for each in self._connections if each.active is not None and each.pgconn.is_busy()}
+            busy = {other.pid for other in self._connections if other.active is not None and other.pgconn.is_busy()}
             return connection.pid in released(busy, ours, blockers)
         # Its answer is here: a marker holds it back, and what the marker names is not on its way.
         running = connection.active
         assert running is not None
-        for blocker in running.turn.blockers:
+        for blocker in running.planned.blockers:
             other = self._of(blocker.step) if blocker.step else None
             if other is not None and other.active is not None and other is not connection:
                 return other.pid in active and self._is_stuck(other)
         return True
 
     def _strangers(self, connection: _Connection) -> str:
-        ours = {each.pid for each in self._connections}
+        ours = {other.pid for other in self._connections}
         strangers = [pid for pid in self._blockers().get(connection.pid, ()) if pid not in ours]
         return f": it waits for session {strangers[0]}, which is not of the spec" if strangers else ""
 
     def _break_off(self) -> None:
-        """Cancel what waits and roll everybody back, so that the teardown is not in anybody's way."""
+        """Cancel what waits and roll back every session, so that none blocks the teardown."""
         for connection in self._connections:
             if connection.active is not None:
                 connection.connection.cancel()

@@ -15,7 +15,7 @@ from racebench.core.errors import ScenarioProblem, suggest
 
 
 class Kind(Enum):
-    """What holds a step's completion back: ONCE `*`, STEP another step, NOTICES so many of another step's session."""
+    """What delays a step's completion: ONCE `*`; STEP another step; NOTICES a number of notices of a step's session."""
 
     ONCE = "*"
     STEP = "step"
@@ -32,8 +32,8 @@ class Blocker:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Turn:
-    """A step in a permutation, with what holds its completion back."""
+class PermutationStep:
+    """A step in a permutation, with what delays its completion."""
 
     step: str
     blockers: tuple[Blocker, ...] = ()
@@ -60,12 +60,12 @@ class SpecSession:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spec:
-    """A whole file. No permutations mean all of them. `unused` are steps that no permutation has."""
+    """A whole file. Without permutations all are run. `unused`: the steps that no permutation has."""
 
     setups: tuple[str, ...]
     teardown: str | None
     sessions: tuple[SpecSession, ...]
-    permutations: tuple[tuple[Turn, ...], ...]
+    permutations: tuple[tuple[PermutationStep, ...], ...]
     unused: tuple[str, ...] = ()
     owners: dict[str, int] = field(default_factory=dict)
 
@@ -73,8 +73,8 @@ class Spec:
         """The step of that name."""
         return next(step for step in self.sessions[self.owners[name]].steps if step.name == name)
 
-    def orders(self) -> Iterator[tuple[Turn, ...]]:
-        """The permutations, or every way to interleave the sessions' steps, the first session's first."""
+    def all_permutations(self) -> Iterator[tuple[PermutationStep, ...]]:
+        """The file's permutations, or every way to interleave the sessions' steps, the first session's first."""
         if self.permutations:
             yield from self.permutations
             return
@@ -82,15 +82,17 @@ class Spec:
         yield from _interleavings(names, [0] * len(names), [])
 
 
-def _interleavings(names: list[list[str]], taken: list[int], made: list[Turn]) -> Iterator[tuple[Turn, ...]]:
-    if len(made) == sum(map(len, names)):
-        yield tuple(made)
+def _interleavings(
+    names: list[list[str]], taken: list[int], steps_so_far: list[PermutationStep]
+) -> Iterator[tuple[PermutationStep, ...]]:
+    if len(steps_so_far) == sum(map(len, names)):
+        yield tuple(steps_so_far)
         return
     for session, steps in enumerate(names):
         if taken[session] < len(steps):
-            turn = Turn(step=steps[taken[session]])
+            step = PermutationStep(step=steps[taken[session]])
             taken[session] += 1
-            yield from _interleavings(names, taken, [*made, turn])
+            yield from _interleavings(names, taken, [*steps_so_far, step])
             taken[session] -= 1
 
 
@@ -164,9 +166,9 @@ class _Parser:
 
     def keyword(self, word: str) -> bool:
         """Take a keyword if it is there."""
-        found = self.at_keyword(word)
-        self.next += found
-        return found
+        is_there = self.at_keyword(word)
+        self.next += is_there
+        return is_there
 
     def name(self, what: str) -> _Token:
         token = self.token
@@ -181,10 +183,10 @@ class _Parser:
 
     def unexpected(self, wanted: str) -> ScenarioProblem:
         token = self.token
-        found = (
+        text = (
             "the end of the file" if token.kind == "end" else f"'{token.text.splitlines()[0] if token.text else '{}'}'"
         )
-        return self.problem(token.at, f"expected {wanted}, found {found}")
+        return self.problem(token.at, f"expected {wanted}, found {text}")
 
     def spec(self) -> Spec:
         setups = []
@@ -197,18 +199,18 @@ class _Parser:
             if not self.keyword("session"):
                 raise self.unexpected("a session" if teardown is not None else "setup, teardown or a session")
             sessions.append(self.session(len(sessions), owners))
-        orders = []
+        permutations = []
         while self.keyword("permutation"):
-            orders.append(self.permutation(owners))
+            permutations.append(self.permutation(owners))
         if self.token.kind != "end":
-            raise self.unexpected("a permutation" if orders else "a step, teardown, a session or a permutation")
-        used = {turn.step for order in orders for turn in order}
+            raise self.unexpected("a permutation" if permutations else "a step, teardown, a session or a permutation")
+        used = {step.step for permutation in permutations for step in permutation}
         return Spec(
             setups=tuple(setups),
             teardown=teardown,
             sessions=tuple(sessions),
-            permutations=tuple(orders),
-            unused=tuple(sorted(name for name in owners if name not in used)) if orders else (),
+            permutations=tuple(permutations),
+            unused=tuple(sorted(name for name in owners if name not in used)) if permutations else (),
             owners=owners,
         )
 
@@ -221,17 +223,19 @@ class _Parser:
                 raise self.unexpected("a step")
             token = self.name("step")
             if token.text in owners:
-                raise self.problem(token.at, f"there is a step '{token.text}' already; names are one for all sessions")
+                raise self.problem(
+                    token.at, f"there is a step '{token.text}' already; a name is unique over all sessions"
+                )
             owners[token.text] = number
             line = self.text.count("\n", 0, token.at) + 1
             steps.append(SpecStep(name=token.text, sql=self.block("step"), line=line))
         teardown = self.block("teardown") if self.keyword("teardown") else None
         return SpecSession(name=name, setup=setup, steps=tuple(steps), teardown=teardown)
 
-    def permutation(self, owners: dict[str, int]) -> tuple[Turn, ...]:
-        turns: list[Turn] = []
-        while not turns or self.token.kind in ("name", "word"):
-            if turns and self.token.kind == "word" and self.token.text in _KEYWORDS:
+    def permutation(self, owners: dict[str, int]) -> tuple[PermutationStep, ...]:
+        steps: list[PermutationStep] = []
+        while not steps or self.token.kind in ("name", "word"):
+            if steps and self.token.kind == "word" and self.token.text in _KEYWORDS:
                 break
             token = self.name("step")
             self.known(token, owners)
@@ -245,8 +249,8 @@ class _Parser:
                 if self.token.kind != ")":
                     raise self.unexpected("',' or ')'")
                 self.take()
-            turns.append(Turn(step=token.text, blockers=tuple(blockers)))
-        return tuple(turns)
+            steps.append(PermutationStep(step=token.text, blockers=tuple(blockers)))
+        return tuple(steps)
 
     def blocker(self, step: str, owners: dict[str, int]) -> Blocker:
         if self.token.kind == "*":

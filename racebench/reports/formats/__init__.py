@@ -1,101 +1,201 @@
-"""What results can be written as, by name: each format's own module does it. Documented in docs/ci.md."""
+"""The formats in which results are written: what each can hold, by name. Documented in docs/ci.md and docs/report.md.
+
+To add one, add its file here, with a function that renders a Material, and its entry to FORMATS. What a format needs is
+imported when it is rendered: the command line reads the names for its help.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
-from racebench.core.errors import UsageProblem
+from racebench.core.errors import UsageProblem, suggest
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from racebench.reports.results.document import Document
     from racebench.reports.results.explorations import Explorations
+    from racebench.reports.results.sources import Source
 
-#: Formats that any results have; the others are of runs alone.
-OF_ALL = ("markdown", "json", "junit", "summary")
-FORMATS = ("table", "matrix", *OF_ALL, "svg", "csv", "bigger-is-better", "smaller-is-better")
+    Content = Document | Explorations
 
-#: Formats that hold several documents of runs side by side.
-_APART = ("markdown", "junit", "summary")
+DEFAULT_TITLE = "racebench run"
 
 
-def read(paths: Sequence[Path]) -> list[Document | Explorations]:
-    """Read saved results: runs as one document, then explorations as one; UsageProblem if that cannot be.
+class Holds(Enum):
+    """How a format takes several results."""
 
-    What has thresholds or a comparison stays by itself: they are of its own runs, and would be lost among others.
+    ONE = "all runs together as one document; nothing of explorations, or one document of them"
+    KINDS = "all runs together as one document, then all explorations as one"
+    SEVERAL = "documents one after another"
+    FILES = "the saved files themselves, beside which the histories of their runs are looked up"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Format:
+    """One format.
+
+    `renderer` is the function that makes its text of a Material, as "module:function" below racebench.reports; `shower`
+    prints one document on a console in colour, "" for a format that is only text. `explorations`: it has a form for
+    those too. `option` is a command-line option of `racebench report` that is short for it, with its help.
     """
-    from racebench.reports.results import document, explorations, sources
 
-    saved = [sources.read(path).content for path in paths]
-    runs = [each for each in saved if isinstance(each, document.Document)]
-    explored = [each for each in saved if isinstance(each, explorations.Explorations)]
-    judged = [each for each in runs if each.comparison is not None or each.thresholds]
-    plain = [each for each in runs if each not in judged]
-    return [
+    name: str
+    renderer: str
+    holds: Holds = Holds.ONE
+    explorations: bool = False
+    shower: str = ""
+    option: str = ""
+    option_help: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Material:
+    """What is rendered: `sources` as they were read, and `documents`, arranged as the format takes them."""
+
+    sources: tuple[Source, ...]
+    documents: tuple[Content, ...]
+    title: str = DEFAULT_TITLE
+
+    @property
+    def runs(self) -> Document:
+        """The one document of runs; for formats that hold nothing else."""
+        from racebench.reports.results.document import Document
+
+        (document,) = self.documents
+        assert isinstance(document, Document)
+        return document
+
+
+FORMATS: Mapping[str, Format] = {
+    format_.name: format_
+    for format_ in (
+        Format(
+            name="table",
+            renderer="formats.terminal:table",
+            shower="formats.terminal:show",
+            holds=Holds.KINDS,
+            explorations=True,
+        ),
+        Format(name="matrix", renderer="formats.terminal:matrix", shower="terminal.matrix_table:show"),
+        Format(name="markdown", renderer="formats.markdown:render", holds=Holds.SEVERAL, explorations=True),
+        Format(name="json", renderer="formats.json_document:render", explorations=True),
+        Format(name="junit", renderer="formats.junit:render", holds=Holds.SEVERAL, explorations=True),
+        Format(name="summary", renderer="formats.job_summary:render", holds=Holds.SEVERAL, explorations=True),
+        Format(name="svg", renderer="formats.table_picture:render"),
+        Format(name="csv", renderer="formats.csv_table:render"),
+        Format(name="bigger-is-better", renderer="formats.github_benchmark:bigger"),
+        Format(name="smaller-is-better", renderer="formats.github_benchmark:smaller"),
+        Format(
+            name="html",
+            renderer="formats.html_page:render",
+            holds=Holds.FILES,
+            explorations=True,
+            option="--html",
+            option_help="Write a page that needs no other file; short for --format html -o PATH.",
+        ),
+        Format(
+            name="timeline",
+            renderer="formats.timeline:render",
+            holds=Holds.FILES,
+            explorations=True,
+            option="--svg",
+            option_help="Write the timeline of a race as a picture; short for --format timeline -o PATH.",
+        ),
+    )
+}
+
+#: Earlier names that still work, and the name to use instead.
+RENAMED: Mapping[str, str] = {"grid": "matrix"}
+
+#: The formats that a command can write of its own results: of runs, and of explorations.
+OF_RUNS = tuple(name for name, format_ in FORMATS.items() if format_.holds is not Holds.FILES)
+OF_EXPLORATIONS = tuple(name for name in OF_RUNS if FORMATS[name].explorations)
+
+
+def find(name: str) -> Format:
+    """The format of that name, also of an earlier one; raises UsageProblem, with a suggestion, for any other."""
+    known = RENAMED.get(name, name)
+    if known not in FORMATS:
+        raise UsageProblem(f"format '{name}' is unknown{suggest(name, FORMATS)}")
+    return FORMATS[known]
+
+
+def read(paths: Sequence[Path]) -> tuple[Source, ...]:
+    """Read saved results; raises UsageProblem for a file that is none."""
+    from racebench.reports.results import sources
+
+    return tuple(sources.read(path) for path in paths)
+
+
+def render(name: str, sources: Sequence[Source], *, title: str = DEFAULT_TITLE) -> str:
+    """Results as the text of a format; raises UsageProblem where it has no such form."""
+    format_ = find(name)
+    arranged = Material(sources=tuple(sources), documents=_arranged(format_, sources), title=title)
+    return _renderer(format_)(arranged)
+
+
+def shown(name: str, sources: Sequence[Source]) -> Callable[[Console], None] | None:
+    """What prints the results on a console in colour; None for a format that is only text, or for several documents."""
+    format_ = find(name)
+    documents = _arranged(format_, sources) if format_.shower else ()
+    if len(documents) != 1:
+        return None
+    show = cast("Callable[[Console, Content], None]", _imported(format_.shower))
+    return lambda console: show(console, documents[0])
+
+
+def write(name: str, content: Content, path: Path) -> None:
+    """Write results to a file, whole or not at all."""
+    from racebench.reports.results.document import write_atomically
+    from racebench.reports.results.sources import Source
+
+    write_atomically(path, render(name, [Source(path=path, content=content)]))
+
+
+def _arranged(format_: Format, sources: Sequence[Source]) -> tuple[Content, ...]:
+    """The documents as a format takes them: runs first, then explorations.
+
+    Runs with thresholds or a comparison stay a document of their own where a format takes several: those are of its own
+    runs, and would be lost among others.
+    """
+    from racebench.reports.results import document, explorations
+
+    contents = [source.content for source in sources]
+    if format_.holds is Holds.FILES:
+        return tuple(contents)
+    runs = [content for content in contents if isinstance(content, document.Document)]
+    explored = [content for content in contents if isinstance(content, explorations.Explorations)]
+    if explored and not format_.explorations:
+        known = ", ".join(OF_EXPLORATIONS)
+        raise UsageProblem(f"--format {format_.name} is for runs, and these are explorations; take {known}")
+    judged = [one for one in runs if one.comparison is not None or one.thresholds]
+    plain = [one for one in runs if one not in judged]
+    if format_.holds is not Holds.SEVERAL:
+        plain, judged = [*plain, *judged], []
+    documents: tuple[Content, ...] = (
         *([document.merge(plain)] if plain else []),
         *judged,
         *([explorations.merge(explored)] if explored else []),
-    ]
+    )
+    if format_.holds is Holds.ONE and len(documents) > 1:
+        raise UsageProblem(
+            f"--format {format_.name} is for runs or for explorations, not for both in one file; name them apart"
+        )
+    return documents
 
 
-def render(name: str, documents: Sequence[Document | Explorations], *, title: str = "racebench run") -> str:
-    """Results as text of a format; raises UsageProblem where it has no such form."""
-    from racebench.reports.formats import cases, junit, rows, summary, svg, tracked
-    from racebench.reports.results import document
-    from racebench.reports.terminal import matrix_table, tables
-
-    runs = [each for each in documents if isinstance(each, document.Document)]
-    if name not in ("table", *OF_ALL) and len(runs) < len(documents):
-        raise UsageProblem(f"--format {name} is for runs, and these are explorations; take table, {', '.join(OF_ALL)}")
-    if name not in _APART and len(runs) > 1:
-        documents = [document.merge(runs), *(each for each in documents if not isinstance(each, document.Document))]
-        runs = [document.merge(runs)]
-    if name == "json" and len(documents) > 1:
-        raise UsageProblem("--format json is for runs or for explorations, not for both in one file; name them apart")
-    if name == "junit":
-        return junit.render(cases.suites(documents))
-    if name == "summary":
-        return summary.render(documents)
-    if name in ("json", "markdown"):
-        return "\n".join(_text(name, each) for each in documents)
-    if name == "table":
-        return "\n".join(tables.plain(partial(show, whole=each)) for each in documents)
-    whole = runs[0]
-    if name == "svg":
-        return svg.render(whole, title=title)
-    if name == "matrix":
-        return tables.plain(lambda console: matrix_table.show(console, whole))
-    return {"csv": rows.render, "bigger-is-better": tracked.bigger, "smaller-is-better": tracked.smaller}[name](whole)
+def _renderer(format_: Format) -> Callable[[Material], str]:
+    return cast("Callable[[Material], str]", _imported(format_.renderer))
 
 
-def _text(name: str, whole: Document | Explorations) -> str:
-    """One document as JSON or Markdown."""
-    from racebench.reports import exploration_text
-    from racebench.reports.results import document, explorations
-    from racebench.reports.terminal import matrix_table
-
-    if isinstance(whole, document.Document):
-        return document.to_json(whole) + "\n" if name == "json" else matrix_table.markdown(whole)
-    return explorations.to_json(whole) + "\n" if name == "json" else exploration_text.markdown(whole.explorations)
-
-
-def show(console: Console, whole: Document | Explorations) -> None:
-    """Print results as the command that made them did."""
-    from racebench.reports.results import explorations
-    from racebench.reports.terminal import exploration_table, run_table
-
-    if isinstance(whole, explorations.Explorations):
-        exploration_table.show(console, whole)
-    else:
-        run_table.show(console, whole)
-
-
-def write(name: str, whole: Document | Explorations, path: Path) -> None:
-    """Write results to a file, whole or not at all."""
-    from racebench.reports.results.document import write_atomically
-
-    write_atomically(path, render(name, [whole]))
+def _imported(name: str) -> object:
+    """The function of a "module:function" below racebench.reports."""
+    module, _, function = name.partition(":")
+    value: object = getattr(import_module(f"racebench.reports.{module}"), function)
+    return value

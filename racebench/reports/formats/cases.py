@@ -14,7 +14,7 @@ from racebench.analysis.baselines import Standing
 from racebench.analysis.comparison import Comparison
 from racebench.core.results import Anomaly, RunResult, Verdict
 from racebench.exploration.result import Exploration, Replay
-from racebench.reports import exploration_text, limits, sentences
+from racebench.reports import exploration_text, sentences, threshold_lines
 from racebench.reports.results.document import Document
 from racebench.reports.results.explorations import Explorations
 from racebench.reports.terminal import run_table, tables, timeline
@@ -83,7 +83,7 @@ def _suites(document: Document | Explorations) -> Iterator[Suite]:
 def _of_limits(document: Document) -> Iterator[Case]:
     """Thresholds and what was held against the baseline: crossed is INVALID, inconclusive UNKNOWN."""
     held: list[tuple[str, str, str]] = [
-        (f"{one.strategy}: {one.text}", one.outcome.value, limits.of_threshold(one, ascii_only=False))
+        (f"{one.strategy}: {one.text}", one.outcome.value, threshold_lines.of_threshold(one, ascii_only=False))
         for one in document.thresholds
     ]
     if document.baseline is not None:
@@ -94,7 +94,7 @@ def _of_limits(document: Document) -> Iterator[Case]:
             (
                 f"{one.strategy}: baseline {name}",
                 one.standing.value,
-                f"{limits.of_baseline(one, ascii_only=False)}{f' ({differs})' if differs else ''}",
+                f"{threshold_lines.of_baseline(one, ascii_only=False)}{f' ({differs})' if differs else ''}",
             )
             for one in judged
         ]

@@ -11,14 +11,20 @@ from collections.abc import Sequence
 from xml.etree import ElementTree as ET
 
 from racebench.core.results import Verdict
+from racebench.reports.formats import Material, cases
 from racebench.reports.formats.cases import Case, Suite
 
 # https://www.w3.org/TR/xml/#charsets: what XML 1.0 cannot hold, not even escaped.
 _ILLEGAL = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
-def render(suites: Sequence[Suite]) -> str:
-    """Return the XML document."""
+def render(material: Material) -> str:
+    """The XML document of the results."""
+    return to_xml(cases.suites(material.documents))
+
+
+def to_xml(suites: Sequence[Suite]) -> str:
+    """The XML document of some suites."""
     root = ET.Element(
         "testsuites", {"name": "racebench", **_numbers([case for suite in suites for case in suite.cases])}
     )

@@ -20,9 +20,8 @@ from racebench.core.anomalies import ANOMALIES
 from racebench.core.errors import UsageProblem
 from racebench.core.results import RunResult, Verdict
 from racebench.exploration.result import Exploration, Replay
-from racebench.reports import exploration_text, limits, sentences
-from racebench.reports.excerpts.beside import find
-from racebench.reports.page import latency, pace, scatter, still, templates, timelines
+from racebench.reports import exploration_text, sentences, threshold_lines
+from racebench.reports.page import latency, pace, scatter, templates, timeline_data
 from racebench.reports.results.document import Document
 from racebench.reports.results.explorations import Explorations
 from racebench.reports.results.sources import Source
@@ -67,26 +66,6 @@ def render(sources: Sequence[Source]) -> str:
         raise UsageProblem(f"{names}: not a racebench result ({type(problem).__name__}: {problem})") from problem
 
 
-def picture(sources: Sequence[Source]) -> str:
-    """The timeline of the first run that went wrong, else of the first that has one; UsageProblem if none has."""
-    without_a_mark = None
-    for source, run in sorted(_runs(sources), key=lambda pair: not pair[1].found):
-        excerpt = find(source.path, run, most=400).excerpt
-        drawn = None if excerpt is None else still.draw(excerpt)
-        if excerpt is None or drawn is None:
-            continue
-        if excerpt.marks:
-            return templates.fill("picture.svg", drawn=drawn, name=run.strategy, verdict=run.verdict)
-        without_a_mark = without_a_mark or (drawn, run)
-    if without_a_mark is not None:
-        drawn, run = without_a_mark
-        return templates.fill("picture.svg", drawn=drawn, name=run.strategy, verdict=run.verdict)
-    names = ", ".join(str(source.path) for source in sources)
-    if not _runs(sources):
-        raise UsageProblem(f"{names}: no run in it, so there is no timeline; of explorations --html has the witnesses")
-    raise UsageProblem(f"{names}: no run went wrong or kept its history, so there is no timeline; try run --history")
-
-
 def _runs(sources: Sequence[Source]) -> list[tuple[Source, RunResult]]:
     return [(source, run) for source in sources if isinstance(source.content, Document) for run in source.content.runs]
 
@@ -115,7 +94,7 @@ def _context(sources: Sequence[Source]) -> dict[str, Any]:
         "comparisons": comparisons,
         "judging": "Compared" if comparisons else "Thresholds and baseline",
         "compared": comparison_table,
-        "held": [line.plain for document in documents for line in limits.render(document, ascii_only=False)],
+        "held": [line.plain for document in documents for line in threshold_lines.render(document, ascii_only=False)],
         "spoken": spoken,
         "silent": len(results) - len(spoken),
         "runs": list(zip(names, results, strict=True)),
@@ -132,7 +111,7 @@ def _context(sources: Sequence[Source]) -> dict[str, Any]:
         "latencies": _both(lambda width: latency.draw(charted, charted_names, width=width)),
         "paces": pace.draw(charted, charted_names),
         "uncharted": 0 if reader is not None else len(results) - len(charted),
-        "timelines": timelines.draw(runs, names),
+        "timelines": timeline_data.draw(runs, names),
         "explorations": explorations,
         "sentence": exploration_text.sentence,
         "surprises": exploration_text.surprises,

@@ -16,8 +16,7 @@ from racebench.analysis.comparison import Compared, Comparison, Judgement
 from racebench.analysis.statistics import Estimate
 from racebench.core.anomalies import ANOMALIES, TableKind, of_table
 from racebench.core.results import RunResult, Verdict
-from racebench.reports import limits, sentences
-from racebench.reports.formats.literal import literal
+from racebench.reports import escape, figures, sentences, threshold_lines
 from racebench.reports.results.document import Document
 from racebench.reports.terminal.tables import amount, blank_table, verdict_text
 
@@ -37,7 +36,7 @@ def render(document: Document, *, width: int, ascii_only: bool) -> Iterator[Rend
     comparison = document.comparison
     assert comparison is not None
     yield Text(f"{_how_far(comparison)} · reference {comparison.reference}", style="dim")
-    yield from limits.render(document, ascii_only=ascii_only)
+    yield from threshold_lines.render(document, ascii_only=ascii_only)
     kinds, forbidden = _kinds(document.runs)
     if width >= _ONE_TABLE:
         yield _table(comparison, kinds, forbidden, speed=True, counts=True, ascii_only=ascii_only)
@@ -111,8 +110,8 @@ def _ratio(one: Compared, *, ascii_only: bool) -> tuple[str, str]:
     if one.ratio is None:
         return "–", ""
     if one.ratio.high > _SENSELESS * one.ratio.low:
-        return limits.figure(one.ratio.value), "too wide"
-    return limits.figure(one.ratio.value), limits.interval(one.ratio.low, one.ratio.high, ascii_only=ascii_only)
+        return figures.figure(one.ratio.value), "too wide"
+    return figures.figure(one.ratio.value), figures.interval(one.ratio.low, one.ratio.high, ascii_only=ascii_only)
 
 
 def _latency(one: Compared) -> str:
@@ -155,14 +154,14 @@ def _anomalies(comparison: Comparison, runs: Sequence[RunResult]) -> Iterator[Te
 
 
 def headings(document: Document) -> tuple[str, ...]:
-    """What `figures` are of."""
+    """The headings of `cells`."""
     assert document.comparison is not None
     kinds, _ = _kinds(document.runs)
     beside = f"to {document.comparison.reference}"
     return ("commits per s", beside, "interval", "p50/p99 ms", *kinds, "errors", "retries")
 
 
-def figures(one: Compared, document: Document) -> list[str]:
+def cells(one: Compared, document: Document) -> list[str]:
     """A strategy's figures: its rate, the ratio and its interval, latencies, counts."""
     kinds, _ = _kinds(document.runs)
     counts = [f"{one.counts[kind]:,}" if one.runs else "–" for kind in (*kinds, "errors", "retries")]
@@ -184,16 +183,16 @@ def markdown(document: Document) -> str:
     comparison = document.comparison
     assert comparison is not None
     heads = headings(document)
-    lines = [f"- {line.plain}" for line in limits.render(document, ascii_only=False)]
+    lines = [f"- {line.plain}" for line in threshold_lines.render(document, ascii_only=False)]
     lines += [""] if lines else []
     lines.append(_row(["strategy", "verdict", "judged", heads[0], f"to `{comparison.reference}`", *heads[2:]]))
     lines.append(_row(["---"] * 3 + ["---:"] * len(heads)))
     for one in comparison.strategies:
         verdict = one.verdict.value if one.verdict is Verdict.VALID else f"**{one.verdict.value}**"
-        lines.append(_row([f"`{one.strategy}`", verdict, judged(one), *figures(one, document)]))
+        lines.append(_row([f"`{one.strategy}`", verdict, judged(one), *cells(one, document)]))
     lines += ["", read_from(comparison)]
     if comparison.warnings:
-        lines += ["", *(f"- warning: {literal(warning)}" for warning in comparison.warnings)]
+        lines += ["", *(f"- warning: {escape.markdown(warning)}" for warning in comparison.warnings)]
     return "\n".join([*lines, ""])
 
 

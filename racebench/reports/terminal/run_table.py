@@ -13,7 +13,7 @@ from rich.text import Text
 from racebench.core.anomalies import ANOMALIES, Evidence, TableKind, by_witness, needing, of_table
 from racebench.core.model import Protocol
 from racebench.core.results import Anomaly, RunResult
-from racebench.reports import limits, sentences
+from racebench.reports import sentences, threshold_lines
 from racebench.reports.results.document import Document
 from racebench.reports.terminal import comparison_table, timeline
 from racebench.reports.terminal.tables import amount, blank_table, verdict_text
@@ -36,7 +36,7 @@ def render(document: Document, *, width: int, ascii_only: bool = False) -> Itera
     if document.comparison is not None:
         yield from comparison_table.render(document, width=width, ascii_only=ascii_only)
         return
-    yield from limits.render(document, ascii_only=ascii_only)
+    yield from threshold_lines.render(document, ascii_only=ascii_only)
     yield table(runs, ascii_only=ascii_only)
     if any([consumer.name for consumer in result.consumers] not in ([], ["cursor"]) for result in runs):
         yield Text()

@@ -1,11 +1,11 @@
-"""Text from elsewhere (names, a server's messages) in Markdown, as it is: neither markup nor a cell's end."""
+"""Text from elsewhere (names, a server's messages), escaped: in Markdown it is neither markup nor the end of a cell."""
 
 from __future__ import annotations
 
 _INSTEAD = (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("|", "&#124;"), ("`", "&#96;"))
 
 
-def literal(text: str) -> str:
+def markdown(text: str) -> str:
     """Text that is neither Markdown nor HTML, on one line."""
     plain = " ".join(text.split())
     for special, instead in _INSTEAD:

@@ -8,8 +8,8 @@ from typing import Any
 
 from racebench.core.results import RunResult, Verdict
 from racebench.reports.excerpts import Bar, Excerpt
-from racebench.reports.excerpts.beside import Found, find
-from racebench.reports.page import still
+from racebench.reports.excerpts.lookup import Found, find
+from racebench.reports.page import timeline_picture
 from racebench.reports.results.sources import Source
 
 #: Operations on a page, all timelines together, and of each timeline at most and at least.
@@ -27,7 +27,7 @@ class Timeline:
     name: str
     verdict: Verdict
     data: dict[str, Any]
-    still: still.Still
+    still: timeline_picture.TimelinePicture
     left_out: tuple[str, ...]
     listed: tuple[tuple[str, str, str], ...]
     unlisted: int
@@ -61,7 +61,7 @@ def draw(runs: Sequence[tuple[Source, RunResult]], names: Sequence[str]) -> Time
 
 def _timeline(name: str, run: RunResult, found: Found) -> Timeline | None:
     excerpt = found.excerpt
-    picture = None if excerpt is None else still.draw(excerpt)
+    picture = None if excerpt is None else timeline_picture.draw(excerpt)
     if excerpt is None or picture is None:
         return None
     return Timeline(
@@ -71,7 +71,7 @@ def _timeline(name: str, run: RunResult, found: Found) -> Timeline | None:
         still=picture,
         left_out=tuple(_left_out(excerpt, found.without)),
         listed=tuple(
-            (still.milliseconds(round(excerpt.bars[mark.bars[0]].start_us)), mark.kind, mark.text)
+            (timeline_picture.milliseconds(round(excerpt.bars[mark.bars[0]].start_us)), mark.kind, mark.text)
             for mark in excerpt.marks[:_TABLED]
         ),
         unlisted=max(0, len(excerpt.marks) - _TABLED),

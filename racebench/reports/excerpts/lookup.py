@@ -8,7 +8,7 @@ from pathlib import Path
 from racebench.core.errors import UsageProblem
 from racebench.core.results import RunResult
 from racebench.history import archive
-from racebench.history.about import Recorded
+from racebench.history.recorded import Recorded
 from racebench.history.spill import Scratch
 from racebench.reports.excerpts import Excerpt, history, witnesses
 

@@ -10,12 +10,14 @@ from racebench.analysis.comparison import Compared
 from racebench.analysis.statistics import Estimate
 from racebench.core.anomalies import ANOMALIES
 from racebench.core.results import RunResult
+from racebench.reports.formats import Material
 from racebench.reports.formats.cases import names, server_of
 from racebench.reports.results.document import Document
 
 
-def bigger(document: Document) -> str:
+def bigger(material: Material) -> str:
     """For `tool: customBiggerIsBetter`: each run's throughput; of a comparison each strategy's, with its interval."""
+    document = material.runs
     if document.comparison is not None:
         return _array(
             _of_comparison(document, one, "throughput", "commits/s", one.throughput_per_s.value, one.throughput_per_s)
@@ -28,8 +30,9 @@ def bigger(document: Document) -> str:
     )
 
 
-def smaller(document: Document) -> str:
+def smaller(material: Material) -> str:
     """For `tool: customSmallerIsBetter`: each run's latency, if anything was committed, and forbidden anomalies."""
+    document = material.runs
     if document.comparison is not None:
         return _array(entry for one in document.comparison.strategies for entry in _of_strategy(document, one))
     return _array(entry for run, name in _named(document) for entry in _of_run(document, run, name))

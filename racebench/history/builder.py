@@ -67,7 +67,7 @@ class _Consumer:
         self.longest = 0
 
 
-class Intake:
+class HistoryBuilder:
     """Takes what a file says, in its order. Versions are integers throughout, or texts throughout.
 
     `operation` and the others raise ValueError with what is wrong, in words.

@@ -1,6 +1,6 @@
 """The timeline as a picture that stands still: one anomaly, who did what to it, and the polls that saw it or did not.
 
-Geometry only; page/still.svg draws it, in a page and by itself.
+Geometry only; page/timeline_picture.svg draws it, in a page and by itself.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Still:
+class TimelinePicture:
     """The picture; lanes are (middle, name), ticks (where, text), joins (kind, path), the legend (number, text)."""
 
     width: int
@@ -55,7 +55,7 @@ class Still:
     left_out: str
 
 
-def draw(excerpt: Excerpt) -> Still | None:
+def draw(excerpt: Excerpt) -> TimelinePicture | None:
     """Draw the excerpt's first and most telling anomaly; without one, its beginning. None if it has no bars."""
     if not excerpt.bars:
         return None
@@ -87,7 +87,7 @@ def draw(excerpt: Excerpt) -> Still | None:
     others = {bar.worker for bar in excerpt.bars} - set(workers)
     legend = [(badges["bar", at], told(excerpt, at)) for at in focus]
     legend += [(badges["poll", at], told_poll(excerpt, at)) for at in polls]
-    return Still(
+    return TimelinePicture(
         width=WIDTH,
         height=round(floor + 34 + _LEGEND * len(legend) + (18 if others else 0) + 6, 1),
         left=_LEFT,

@@ -8,7 +8,7 @@ import re
 from rich.console import Console
 from rich.terminal_theme import TerminalTheme
 
-from racebench.reports.results.document import Document
+from racebench.reports.formats import Material
 from racebench.reports.terminal import run_table
 
 _WIDTH = 92
@@ -18,15 +18,15 @@ _HUES = [(255, 107, 107), (105, 219, 124), (255, 212, 59), (116, 192, 252), (218
 THEME = TerminalTheme(_DARK, _LIGHT, [_DARK, *_HUES, _LIGHT], [(134, 142, 150), *_HUES, (255, 255, 255)])
 
 
-def render(document: Document, *, title: str) -> str:
-    """Return the picture. Nothing in it is fetched: no @font-face, no address but the SVG namespace."""
+def render(material: Material) -> str:
+    """The picture. Nothing in it is fetched: no @font-face, no address but the SVG namespace."""
     console = Console(
         record=True, width=_WIDTH, file=io.StringIO(), force_terminal=True, color_system="truecolor",
         markup=False, emoji=False,
     )  # fmt: skip
-    for part in run_table.render(document, width=_WIDTH):
+    for part in run_table.render(material.runs, width=_WIDTH):
         console.print(part)
-    picture = console.export_svg(title=title, theme=THEME, unique_id="racebench")
+    picture = console.export_svg(title=material.title, theme=THEME, unique_id="racebench")
     picture = re.sub(r"@font-face\s*{.*?}\s*", "", picture, flags=re.DOTALL)
     picture = re.sub(r"font-family: Fira Code, monospace", f"font-family: {FONT}", picture)
     return re.sub(r"<!-- Generated with Rich [^>]*-->\s*", "", picture)

@@ -11,9 +11,8 @@ from pathlib import Path
 
 from racebench.core.results import RunResult, Verdict
 from racebench.exploration.result import Exploration
-from racebench.reports import exploration_text, limits, sentences
-from racebench.reports.formats import cases
-from racebench.reports.formats.literal import literal
+from racebench.reports import escape, exploration_text, sentences, threshold_lines
+from racebench.reports.formats import Material, cases
 from racebench.reports.results.document import Document
 from racebench.reports.results.explorations import Explorations
 from racebench.reports.terminal import matrix_table
@@ -40,9 +39,9 @@ def append(document: Document | Explorations) -> str | None:
     return None
 
 
-def render(documents: Sequence[Document | Explorations]) -> str:
+def render(material: Material) -> str:
     """The whole summary."""
-    return fit(sections(documents), LIMIT)
+    return fit(sections(material.documents), LIMIT)
 
 
 def fit(parts: Sequence[str], room: int) -> str:
@@ -81,12 +80,12 @@ def _heading(document: Document | Explorations) -> str:
         results, body = document.runs, matrix_table.markdown(document)
     else:
         results, body = document.runs, _table(document)
-        held = [f"- {literal(line.plain)}" for line in limits.render(document, ascii_only=False)]
+        held = [f"- {escape.markdown(line.plain)}" for line in threshold_lines.render(document, ascii_only=False)]
         body = "\n".join([*held, "", body]) if held else body
     scenarios = ", ".join(dict.fromkeys(result.scenario for result in results))
     server = cases.server_of(document)
     cut = "" if document.complete else "\nInterrupted: these are the results until then.\n"
-    return f"### racebench: {literal(scenarios)} on {server}\n{cut}\n{body}\n"
+    return f"### racebench: {escape.markdown(scenarios)} on {server}\n{cut}\n{body}\n"
 
 
 def _several_of_one(document: Document) -> bool:
@@ -105,7 +104,7 @@ def _table(document: Document) -> str:
         p50, p99 = run.latency_us["p50"], run.latency_us["p99"]
         latency = "–" if p50 is None or p99 is None else f"{p50 / 1e3:.1f} / {p99 / 1e3:.1f}"
         lines.append(
-            f"| {literal(name)} | {_MARKS[run.verdict]} {run.verdict.value}{unlike} | {wrong} "
+            f"| {escape.markdown(name)} | {_MARKS[run.verdict]} {run.verdict.value}{unlike} | {wrong} "
             f"| {run.throughput_per_s:,.0f} | {latency} | {run.counts['committed']:,} | {run.counts['retries']:,} "
             f"| {sum(run.errors.values()):,} |"
         )
@@ -117,7 +116,7 @@ def _section(suite: cases.Suite, case: cases.Case) -> str:
     fence = "`" * 3
     while fence in said:
         fence += "`"
-    name = literal(f"{suite.scenario}: {case.name}")
+    name = escape.markdown(f"{suite.scenario}: {case.name}")
     return (
         f"<details><summary>{_MARKS[case.verdict]} {name} is {case.verdict.value}</summary>\n\n"
         f"{fence}text\n{said}\n{fence}\n\n</details>\n\n"

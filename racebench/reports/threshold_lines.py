@@ -8,6 +8,7 @@ from rich.text import Text
 
 from racebench.analysis.baselines import BaselineResult, Beside, Standing
 from racebench.analysis.thresholds import Held, Outcome
+from racebench.reports import figures
 from racebench.reports.results.document import Document
 
 _MARKS = {
@@ -49,7 +50,7 @@ def _by_text(thresholds: Sequence[Held]) -> dict[str, list[Held]]:
 
 def _span(values: Sequence[float], *, ascii_only: bool) -> str:
     low, high = min(values), max(values)
-    return figure(low) if low == high else interval(low, high, ascii_only=ascii_only)
+    return figures.figure(low) if low == high else figures.interval(low, high, ascii_only=ascii_only)
 
 
 def _line(outcome: Outcome | None, word: str, text: str, *, ascii_only: bool) -> Text:
@@ -67,8 +68,8 @@ def of_threshold(held: Held, *, ascii_only: bool) -> str:
     if held.value is not None:
         between = ""
         if held.low is not None and held.high is not None:
-            between = f" [{interval(held.low, held.high, ascii_only=ascii_only)}]"
-        parts.append(f"is {figure(held.value)}{between}")
+            between = f" [{figures.interval(held.low, held.high, ascii_only=ascii_only)}]"
+        parts.append(f"is {figures.figure(held.value)}{between}")
     if held.reason:
         parts.append(held.reason)
     return f"{whose}  {', '.join(parts)}".rstrip()
@@ -93,18 +94,6 @@ def of_baseline(one: Beside, *, ascii_only: bool) -> str:
     """How a strategy's speed is to that of the baseline, and why it is judged so."""
     ratio = ""
     if one.ratio is not None:
-        between = interval(one.ratio.low, one.ratio.high, ascii_only=ascii_only)
-        ratio = f" {figure(one.ratio.value)} [{between}]"
+        between = figures.interval(one.ratio.low, one.ratio.high, ascii_only=ascii_only)
+        ratio = f" {figures.figure(one.ratio.value)} [{between}]"
     return f"{one.strategy}{ratio}{f', {one.reason}' if one.reason else ''}"
-
-
-def interval(low: float, high: float, *, ascii_only: bool) -> str:
-    """Two figures and a dash between them."""
-    return f"{figure(low)}{'-' if ascii_only else '–'}{figure(high)}"
-
-
-def figure(value: float) -> str:
-    """A number with the digits that matter: counts whole, ratios with two places."""
-    if (value == int(value) and abs(value) < 1e15) or abs(value) >= 100:
-        return f"{value:,.0f}" if abs(value) < 1e6 else f"{value:.3g}"
-    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"

@@ -9,6 +9,7 @@ from typing import Any
 
 from racebench.core.anomalies import ANOMALIES
 from racebench.core.results import RunResult
+from racebench.reports.formats import Material
 from racebench.reports.results.document import Document
 
 _COUNTS = ("attempts", "committed", "failed", "rolled_back", "unknown", "retries", "rows", *ANOMALIES)
@@ -44,9 +45,9 @@ _COLUMNS: Mapping[str, Callable[[Document, RunResult], Any]] = {
 COLUMNS = tuple(_COLUMNS)
 
 
-def render(document: Document) -> str:
+def render(material: Material) -> str:
     """Return the CSV; what is not known is empty."""
-    text = io.StringIO()
+    document, text = material.runs, io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     for run in document.runs:

@@ -1,0 +1,136 @@
+"""Makes the world of a search on a server: the schema, the facts about it, the sessions, and what watches them.
+
+Everything that is made is put on one stack, which undoes it, also when the rest cannot be made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from racebench.core.target import Target
+from racebench.exploration import isolation
+from racebench.exploration.inspection import Facts, decoded, inspect, may_set, volatile_functions
+from racebench.exploration.isolation import Isolation
+from racebench.exploration.outcome import AnomalyCounter
+from racebench.exploration.request import ExplorationRequest
+from racebench.exploration.scheduler import Scheduler
+from racebench.exploration.sessions import kind_of
+from racebench.exploration.sessions.consumer import ConsumerSession
+from racebench.exploration.sessions.session import Session, SessionKind, StrategySession, Surroundings
+from racebench.exploration.transactions import in_transactions
+from racebench.postgres.connection import connect
+from racebench.postgres.schemas import application_name, fill, fresh_schema, new_name
+from racebench.postgres.session import Session as ServerSession
+from racebench.postgres.snapshot import Snapshot
+
+#: Commits do not wait for the disk: which session sees them when is the same.
+_FAST_COMMITS = {"synchronous_commit": "off"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preparation:
+    """What a search has on the server. `prologue` runs the scenario's script before each schedule, if it has one.
+
+    `chooses_victims`: this role may decide which session of a deadlock the server aborts.
+    """
+
+    schema: str
+    facts: Facts
+    kind: SessionKind
+    strategy_sessions: Sequence[StrategySession]
+    consumer: ConsumerSession | None
+    prologue: ServerSession | None
+    scheduler: Scheduler
+    isolation: Isolation
+    anomalies: AnomalyCounter
+    chooses_victims: bool
+
+
+def prepare(target: Target, request: ExplorationRequest, stack: ExitStack) -> Preparation:
+    """Make the world that a request needs; `stack` undoes it. Raises RacebenchError."""
+    scenario, strategy = request.scenario, request.strategy
+    consumers = [request.consumer] if request.consumer is not None else []
+    schema = request.schema or new_name()
+    kind = kind_of(strategy)
+    stack.enter_context(kind.environment(target, schema))
+    if not request.in_place:
+        stack.enter_context(fresh_schema(target, schema, scenario, strategy, consumers))
+    step_limit = _milliseconds(request.step_s)
+    monitor = connect(target, schema=schema, settings={"statement_timeout": step_limit})
+    stack.callback(monitor.close)  # in whatever state: an interruption may have left it in the middle of a query
+    if request.in_place:
+        stack.callback(Snapshot(monitor, schema).restore)
+        fill(target, schema, scenario, strategy, consumers)
+    volatile = volatile_functions(monitor, strategy, request.consumer)
+    explored = replace(strategy, script=in_transactions(strategy.script, volatile))
+    facts = inspect(monitor, schema, request, explored.script, volatile)
+    surroundings = Surroundings(
+        target=target,
+        schema=schema,
+        application_name=application_name(schema, "session"),
+        strategy=explored,
+        sessions=request.sessions,
+        monitor=monitor,
+        facts=facts,
+        step_limit=step_limit,
+    )
+    strategy_sessions = kind.open(surroundings, stack)
+    consumer = _open_consumer(request, surroundings, stack)
+    sessions: list[Session] = [*strategy_sessions, *([consumer] if consumer is not None else [])]
+    commits = {} if decoded(monitor) else _FAST_COMMITS  # a slot reads only what is on the disk
+    _configure(sessions, monitor, commits)
+    prologue = None
+    if scenario.explore is not None:
+        settings = {**commits}
+        connection = connect(target, schema=schema, application_name=surroundings.application_name, settings=settings)
+        prologue = ServerSession(connection, scenario.explore)
+        stack.callback(prologue.close)
+    scheduler = Scheduler(sessions, monitor, request.step_s)
+    chosen = isolation.choose(scenario, monitor, schema)
+    return Preparation(
+        schema=schema,
+        facts=facts,
+        kind=kind,
+        strategy_sessions=strategy_sessions,
+        consumer=consumer,
+        prologue=prologue,
+        scheduler=scheduler,
+        isolation=chosen,
+        anomalies=AnomalyCounter(monitor, scenario, whole_tables=chosen.whole_tables),
+        chooses_victims=may_set(monitor, "deadlock_timeout"),
+    )
+
+
+def _open_consumer(request: ExplorationRequest, surroundings: Surroundings, stack: ExitStack) -> ConsumerSession | None:
+    if request.consumer is None:
+        return None
+    connection = connect(
+        surroundings.target, schema=surroundings.schema, application_name=surroundings.application_name
+    )
+    stack.callback(connection.close)
+    return ConsumerSession(
+        request.sessions + 1,
+        request.consumer,
+        connection,
+        surroundings.facts,
+        polls=request.polls,
+        zero=request.strategy.zero,
+    )
+
+
+def _configure(sessions: Sequence[Session], monitor: psycopg.Connection[Any], settings: dict[str, str]) -> None:
+    for name, value in settings.items():
+        for session in sessions:
+            session.configure(name, value)
+        monitor.execute(sql.SQL("SET {} = {}").format(sql.Identifier(name), value))
+
+
+def _milliseconds(seconds: float) -> str:
+    """A length of time as a setting; never 0, which would be no limit."""
+    return f"{max(1, round(seconds * 1000))}ms"

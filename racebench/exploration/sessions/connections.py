@@ -1,0 +1,133 @@
+"""The connections that an application makes: what racebench sends on them besides the application's statements.
+
+All of it is sent over libpq, past psycopg. `carry_out` and `commit` yield to wait for the answer: they are parts of
+steps. The rest is no step, and waits itself.
+"""
+
+from __future__ import annotations
+
+import select
+import weakref
+from collections.abc import Generator, Set
+from typing import Any
+
+import psycopg
+from psycopg import pq, sql
+from psycopg.generators import execute
+
+from racebench.core.errors import UsageProblem
+from racebench.core.model import Call
+from racebench.exploration import inspection
+
+_READ, _WRITE = 1, 2
+_STARTED = "(SELECT backend_start::text FROM pg_stat_activity WHERE pid = pg_backend_pid())"
+
+
+class Connections:
+    """What is known of the connections of one search, and of the functions that their statements name.
+
+    `always` are names that any statement counts as naming.
+    """
+
+    def __init__(
+        self, monitor: psycopg.Connection[Any], schema: str, label: str, always: frozenset[str] = frozenset()
+    ) -> None:
+        self._monitor, self._schema, self._label, self._always = monitor, schema, label, always
+        self._levels: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
+        self._settings: weakref.WeakKeyDictionary[Any, dict[str, str]] = weakref.WeakKeyDictionary()
+        self._volatile: dict[str, bool] = {}
+
+    def level(self, call: Call, connection: psycopg.Connection[Any]) -> str:
+        """The default isolation level of a connection; raises UsageProblem if its tables are not racebench's."""
+        # Kept by backend: it stays the same, whichever connection has the backend.
+        if connection.pgconn not in self._levels:
+            # If both connect to the same place the pid is enough; to ask more takes a new session long.
+            started = "NULL" if _place(connection) == _place(self._monitor) else _STARTED
+            query = "SELECT pg_backend_pid(), current_schema(), current_setting('default_transaction_isolation'), "
+            row = _ask(connection, query + started)
+            if row is None:
+                return ""
+            pid, schema, level, begun = row
+            backend = self._monitor.execute(
+                "SELECT backend_start::text FROM pg_stat_get_activity(%s)"
+                " WHERE datid = (SELECT oid FROM pg_database WHERE datname = current_database())",
+                (int(pid or 0),),
+                prepare=True,
+            ).fetchone()
+            if backend is None or begun not in (None, backend[0]):
+                raise UsageProblem(
+                    f"{call} connects to another database than {self._label}; have it connect to the one in "
+                    "RACEBENCH_DSN (or DATABASE_URL), or name its own with --dsn"
+                )
+            if schema != self._schema:
+                raise UsageProblem(
+                    f"{call} works in schema '{schema}', racebench's tables are in '{self._schema}'; have it connect "
+                    "to RACEBENCH_DSN (or DATABASE_URL) as it is: its search_path says where"
+                )
+            self._levels[connection.pgconn] = level or ""
+        return self._levels[connection.pgconn]
+
+    def configure(self, connection: psycopg.Connection[Any], settings: dict[str, str]) -> None:
+        """Change those settings of an idle connection that have not been changed yet."""
+        done = self._settings.setdefault(connection, {})
+        if new := {name: value for name, value in settings.items() if done.get(name) != value}:
+            done.update(new)
+            commands = (
+                sql.SQL("SET {} = {}").format(sql.Identifier(name), sql.Literal(value)) for name, value in new.items()
+            )
+            connection.pgconn.exec_(sql.SQL("; ").join(commands).as_bytes(connection))
+
+    def volatile(self, names: Set[str]) -> set[str]:
+        """Of names, those of what may do anything."""
+        if new := names - self._volatile.keys():
+            volatile = inspection.volatile(self._monitor, set(new))
+            self._volatile |= {name: name in volatile for name in new}
+        return {name for name in names if self._volatile[name]} | self._always
+
+
+def is_open(connection: psycopg.Connection[Any]) -> bool:
+    """Whether a connection is in a transaction, or in the middle of a statement."""
+    return not connection.closed and connection.pgconn.transaction_status != pq.TransactionStatus.IDLE
+
+
+def commit(connection: psycopg.Connection[Any]) -> Generator[None, None, None]:
+    """Commit past psycopg, yielding to wait for the answer; raises the error of a refusal."""
+    connection.pgconn.send_query(b"COMMIT")
+    results = yield from carry_out(execute(connection.pgconn), connection)
+    for result in results:
+        if result.status == pq.ExecStatus.FATAL_ERROR:
+            raise psycopg.errors.error_from_result(result)
+
+
+def carry_out(work: Generator[Any, Any, Any], connection: psycopg.Connection[Any]) -> Generator[None, None, Any]:
+    """Drive one of psycopg's generators as psycopg does, but yield to wait. Source: psycopg.waiting.wait_select."""
+    try:
+        wanted = next(work)
+        while True:
+            socket = connection.pgconn.socket
+            readable, writable, _ = select.select(
+                [socket] if wanted & _READ else [], [socket] if wanted & _WRITE else [], [], 0
+            )
+            if readable or writable:
+                wanted = work.send(_READ * bool(readable) | _WRITE * bool(writable))
+            elif wanted & _WRITE:
+                select.select([], [socket], [], 1.0)
+            else:
+                yield None
+    except StopIteration as done:
+        return done.value
+
+
+def _place(connection: psycopg.Connection[Any]) -> tuple[bytes, ...]:
+    """What the client calls the server and the database that it is connected to."""
+    pgconn = connection.pgconn
+    return pgconn.host, pgconn.hostaddr if pgconn.host else b"", pgconn.port, pgconn.db
+
+
+def _ask(connection: psycopg.Connection[Any], query: str) -> tuple[str | None, ...] | None:
+    """One row as text; None if the server refuses."""
+    result = connection.pgconn.exec_(query.encode())
+    if result.status != pq.ExecStatus.TUPLES_OK:
+        return None
+    values = (result.get_value(0, column) for column in range(result.nfields))
+    return tuple(None if value is None else value.decode(errors="replace") for value in values)

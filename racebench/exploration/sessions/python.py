@@ -1,0 +1,412 @@
+"""Sessions that run a Python callable: the round trips that the application's code makes are the steps.
+
+The code runs in a thread of its own, which stops at each round trip (interception.py). The thread that schedules sends
+it, so that waiting is recognised as it is with a script's session. A statement that the connection would commit by
+itself is sent as BEGIN, statement, COMMIT: two steps, the second of them the COMMIT.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import weakref
+from collections.abc import Callable, Hashable, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from itertools import permutations
+from typing import Any, ClassVar
+
+import psycopg
+from psycopg import pq
+
+from racebench.core.environ import exported
+from racebench.core.errors import UsageProblem, one_line
+from racebench.core.model import Call, Outcome, Statement, Strategy
+from racebench.core.target import Target
+from racebench.exploration.independence import Footprint, calls, footprint
+from racebench.exploration.sessions.connections import Connections, carry_out, commit, is_open
+from racebench.exploration.sessions.interception import Interception
+from racebench.exploration.sessions.session import GeneratorSession, Steps, Surroundings
+from racebench.exploration.sessions.threads import Finished, RoundTrip
+from racebench.exploration.steps import describe
+from racebench.exploration.symmetry import begin_is_seen
+from racebench.postgres.compiler.transactions import begins, ends
+from racebench.postgres.connection import connect
+from racebench.workloads.ad_hoc import APPLICATION
+from racebench.workloads.callables import left_open, signature, variables
+
+#: What may differ from one run to the next: values, and names of savepoints (Django numbers them from the first on).
+_LITERAL = re.compile(r"'(?:[^']|'')*'|(?i:(?<=savepoint )(?!to\b).+)|\b\d+\b")
+_LONGEST = 200
+_PLAIN_LEVELS = ("read committed", "repeatable read", "read uncommitted")
+#: Statements that may be sent between a BEGIN and a COMMIT of racebench's.
+_MAY_BE_WRAPPED = frozenset({"INSERT", "UPDATE", "DELETE", "MERGE", "SELECT", "WITH", "VALUES"})
+#: What follows a refused statement without making up for it.
+_CLEANING = frozenset({"ROLLBACK", "RELEASE", ""})
+_DEADLOCK = "40P01"
+_OTHER_DRIVERS = ("psycopg2", "asyncpg", "pg8000", "aiopg", "py_postgresql")
+#: The most sessions whose calls are run alone in every order.
+_MOST_PERMUTED = 3
+
+
+class PythonSessions:
+    """The kind of a strategy that is one or several callables; the sessions take turns with them."""
+
+    #: Only the application knows what it has to undo.
+    may_be_abandoned: ClassVar[bool] = False
+
+    def __init__(self) -> None:
+        self._sessions: list[PythonSession] = []
+
+    @staticmethod
+    def runs(strategy: Strategy) -> bool:
+        return bool(strategy.calls)
+
+    def environment(self, target: Target, schema: str) -> AbstractContextManager[None]:
+        return exported(variables(target, schema, APPLICATION))
+
+    def open(self, surroundings: Surroundings, stack: ExitStack) -> Sequence[PythonSession]:
+        # Closed when the interception has been removed: what a call does to clean up is sent at once.
+        sessions = self._sessions
+        stack.callback(_close_all, sessions)
+        interception = Interception()
+        stack.enter_context(interception.installed())
+        facts = surroundings.facts
+        connections = Connections(surroundings.monitor, surroundings.schema, surroundings.target.label, facts.volatile)
+
+        def open_connection() -> psycopg.Connection[Any]:
+            return connect(
+                surroundings.target,
+                schema=surroundings.schema,
+                application_name=surroundings.application_name,
+                autocommit=False,
+            )
+
+        called = surroundings.strategy.calls
+        for number in range(1, surroundings.sessions + 1):
+            call = called[(number - 1) % len(called)]
+            session = PythonSession(number, call, interception, connections, open_connection)
+            session.begin_is_seen = facts.begin_is_seen
+            sessions.append(session)
+        return sessions
+
+    def run_alone(self, renew: Callable[[], object], violations: Callable[[], int]) -> None:
+        """Run the calls one after the other, in every order: what fails or breaks then is no race.
+
+        This also fills the application's pools and caches, so that every schedule begins alike.
+        """
+        sessions = self._sessions
+        every = permutations(sessions) if len(sessions) <= _MOST_PERMUTED else (sessions, sessions[::-1])
+        orders = {tuple(session.likeness for session in order): order for order in every}.values()
+        errors: set[str] = set()
+        for order in orders:
+            renew()
+            for place, session in enumerate(order):
+                if (error := session.run_alone()) and not place:
+                    raise UsageProblem(
+                        f"{session.call} fails when it runs alone, right after the setup: {session.answers[-1]}; "
+                        "is the setup complete?"
+                    )
+                errors.add(error)
+            if broken := violations():
+                raise UsageProblem(
+                    f"{broken} rows break the invariant when the calls run one after the other: that is no race; "
+                    "look at the calls, or at the invariant"
+                )
+        texts = set().union(*(session.texts for session in sessions))
+        for session in sessions:
+            session.errors_alone = errors - {""}
+            session.begin_is_seen |= begin_is_seen(texts)
+
+    def stuck(self, waiting: Sequence[str], holders: Sequence[str]) -> UsageProblem:  # noqa: ARG002 - none is known
+        return UsageProblem(
+            f"{' and '.join(waiting)} wait for each other over several connections, which the server does not "
+            "see: use one connection in a call"
+        )
+
+
+class PythonSession(GeneratorSession):
+    """Runs its call once in each schedule.
+
+    `errors_alone`: the errors that calls raise also when they run one after the other. `begin_is_seen`: some statement
+    asks when its transaction began, so that BEGIN is a step.
+    """
+
+    tries = 1
+
+    def __init__(
+        self,
+        number: int,
+        call: Call,
+        interception: Interception,
+        connections: Connections,
+        connect: Callable[[], psycopg.Connection[Any]],
+    ) -> None:
+        super().__init__(number)
+        self.call = call
+        self.operation = self.deadlocks = 0
+        self.sqlstate = self.swallowed = ""
+        self.errors_alone: set[str] = set()
+        self.begin_is_seen = False
+        self._interception = interception
+        self._thread = interception.thread(self.name)
+        self._connections = connections
+        self._connect = connect
+        self._settings: dict[str, str] = {}
+        self._footprint = Footprint.ANYTHING
+        self._given: psycopg.Connection[Any] | None = connect() if call.takes_connection else None
+        self._connection: psycopg.Connection[Any] | None = None
+        self._used: list[psycopg.Connection[Any]] = []
+        #: Whether a transaction of it may have been serializable.
+        self._may_be_serializable = False
+        #: Connections in whose transaction there was a savepoint.
+        self._nested: weakref.WeakSet[psycopg.Connection[Any]] = weakref.WeakSet()
+
+    @property
+    def pid(self) -> int:
+        if self._connection is None or self._connection.closed:
+            return 0
+        return self._connection.pgconn.backend_pid
+
+    @property
+    def pids(self) -> frozenset[int]:
+        return frozenset(connection.pgconn.backend_pid for connection in self._used if not connection.closed)
+
+    @property
+    def socket(self) -> int:
+        if self._connection is None or self._connection.closed:
+            return -1
+        return self._connection.pgconn.socket
+
+    @property
+    def outcome(self) -> Outcome:
+        outcome: Outcome = self.result
+        return outcome
+
+    @property
+    def refused(self) -> bool:
+        return self.outcome is Outcome.FAIL and self.sqlstate not in self.errors_alone
+
+    @property
+    def likeness(self) -> str:
+        return str(self.call)
+
+    @property
+    def texts(self) -> set[str]:
+        """The texts of the statements that were sent when it ran alone."""
+        return self._thread.texts
+
+    @property
+    def memory(self) -> Hashable:
+        return tuple(self.answers)
+
+    @property
+    def footprint(self) -> Footprint:
+        return self._footprint
+
+    @property
+    def step_identity(self) -> tuple[Statement, ...]:
+        return (_statement(_LITERAL.sub("?", describe(self.next_step))[:_LONGEST]),)
+
+    def configure(self, name: str, value: str) -> None:
+        self._settings[name] = value
+
+    def run_alone(self) -> str:
+        """Run the call to its end without a stop; return the error it ended with, "" for none."""
+        self._thread.free = True
+        try:
+            self._begin_call()
+            while not isinstance(met := self._thread.next(), Finished):
+                self._thread.answer(error=UsageProblem("a call stopped although its session runs alone"))
+        finally:
+            self._thread.free = False
+        self._end(met)
+        if not self._thread.passed and not self.sqlstate:
+            raise UsageProblem(_unseen(self.call))
+        return self.sqlstate
+
+    def start(self, tenant: int, run: int) -> None:  # noqa: ARG002 - the application knows no tenants of ours
+        self.operation = (self.number << 32) + run
+        self.deadlocks, self.sqlstate, self.swallowed = 0, "", ""
+        self.answers.clear()
+        self.begin(self._operation())
+
+    def _begin_call(self) -> None:
+        function = self.call.function
+        self._thread.passed = 0
+        assert function is not None  # loaded
+        self._used = []
+        if self._given is not None and self._given.closed:
+            self._given = self._connect()
+        given = self._given
+        if given is not None:
+            self._used.append(given)
+        self._thread.call(function if given is None else lambda: function(given))
+
+    def _operation(self) -> Steps:
+        self._begin_call()
+        while isinstance(trip := self._thread.next(), RoundTrip):
+            connection = trip.connection
+            if connection not in self._used:
+                self._used.append(connection)
+            self._connection, self.where = connection, trip.where
+            status = connection.pgconn.transaction_status
+            if status == pq.TransactionStatus.IDLE:
+                level = self._connections.level(self.call, connection)
+                self._connections.configure(connection, self._settings)
+            else:
+                level = ""
+            statement = _statement(trip.text)
+            self._footprint = self._touches(statement, connection, level)
+            wrapped = (
+                connection.autocommit
+                and status == pq.TransactionStatus.IDLE
+                and connection.pgconn.pipeline_status == pq.PipelineStatus.OFF
+                and statement.keyword in _MAY_BE_WRAPPED
+                and self._footprint not in (Footprint.READ, Footprint.SERIALIZABLE_READ)
+            )
+            value: Any = None
+            error: BaseException | None = None
+            try:
+                if self.begin_is_seen and _begins_unasked(connection, statement, status):
+                    touches, self._footprint = self._footprint, Footprint.WRITE
+                    yield (_statement("BEGIN"),)
+                    connection.pgconn.exec_(connection._get_tx_start_command())
+                    self._footprint = touches
+                if trip.text:
+                    yield (statement,)
+                if wrapped:
+                    connection.pgconn.exec_(b"BEGIN")
+                value = yield from carry_out(trip.work, connection)
+                self._note(trip)
+                if statement.keyword not in _CLEANING:
+                    self.swallowed = ""
+                if wrapped:
+                    self._footprint = Footprint.ANYTHING
+                    yield (_statement("COMMIT"),)
+                    yield from commit(connection)
+            except Exception as problem:  # noqa: BLE001 - psycopg's, and the application's to handle
+                error = problem
+                if wrapped and not connection.closed:
+                    connection.pgconn.exec_(b"ROLLBACK")
+                state = str(getattr(problem, "sqlstate", "") or "")
+                self.deadlocks += state == _DEADLOCK
+                self.swallowed = state
+                self.answers.append(f"ERROR {state or type(problem).__name__}: {one_line(str(problem))}")
+            self._thread.answer(value, error)
+        self._end(trip)
+        self.swallowed = self.swallowed if not self.sqlstate else ""
+        return Outcome.FAIL if self.sqlstate else Outcome.OK
+
+    def _touches(self, statement: Statement, connection: psycopg.Connection[Any], level: str) -> Footprint:
+        if level:
+            self._nested.discard(connection)  # a transaction begins here
+        text = statement.sql.lower()
+        if "savepoint" in text:
+            self._nested.add(connection)
+        if "serializable" in text or "set_config" in text:
+            self._may_be_serializable = True
+        if level and level not in _PLAIN_LEVELS:
+            self._may_be_serializable = True
+        plain = not self._may_be_serializable and connection.isolation_level != psycopg.IsolationLevel.SERIALIZABLE
+        aborted = connection.pgconn.transaction_status == pq.TransactionStatus.INERROR
+        if aborted and ends(statement) and plain and connection not in self._nested:
+            return Footprint.NOTHING  # the server released everything at the error, unless there was a savepoint
+        if begins(statement) and self.begin_is_seen:
+            return Footprint.WRITE  # now() is the time of BEGIN
+        volatile = self._connections.volatile(calls(statement))
+        return footprint([statement], isolation=None if plain else "serializable", volatile=volatile)
+
+    def _note(self, trip: RoundTrip) -> None:
+        """Add what the server answered to the answers."""
+        result = getattr(trip.cursor, "pgresult", None)
+        if result is None or not trip.text:
+            self.answers.append(trip.text or "…")
+        elif result.nfields and result.ntuples:
+            names = [(result.fname(column) or b"").decode() for column in range(result.nfields)]
+            values = [result.get_value(result.ntuples - 1, column) for column in range(result.nfields)]
+            shown = ("NULL" if value is None else _legible(value) for value in values)
+            pairs = ", ".join(f"{name} = {value}" for name, value in zip(names, shown, strict=True))
+            self.answers.append(pairs + (f" ({result.ntuples} rows)" if result.ntuples > 1 else ""))
+        else:
+            self.answers.append((result.command_status or b"").decode())
+
+    def _end(self, finished: Finished) -> None:
+        """Note how a call ended, and end what it left open. Raises UsageProblem for what no call may do."""
+        error = finished.error
+        left = self._roll_back()
+        self.sqlstate = "" if error is None else signature(error)
+        if line := self._interception.unscheduled():
+            raise UsageProblem(
+                f"{self.call}: {line} sends statements from a thread that racebench cannot schedule; "
+                "have the call send them in the thread that calls it"
+            )
+        if isinstance(error, UsageProblem):
+            raise error
+        if isinstance(error, SystemExit):
+            raise UsageProblem(f"{self.call} called sys.exit({error.code}); a call must return, or raise an exception")
+        if isinstance(error, KeyboardInterrupt):
+            raise UsageProblem(f"{self.call} raised KeyboardInterrupt; a call must return, or raise an exception")
+        if error is not None and self.sqlstate:
+            said = f"raises {type(error).__name__}: {one_line(str(error))}"
+            if not self.answers or not self.answers[-1].startswith("ERROR"):
+                self.answers.append(said)
+        if left and error is None:
+            raise UsageProblem(left_open(self.call))
+
+    def _roll_back(self) -> bool:
+        """Roll back what the call left open; return whether it left anything."""
+        left = [connection for connection in self._used if is_open(connection)]
+        for connection in left:
+            connection.pgconn.exec_(b"ROLLBACK")
+        return bool(left)
+
+    def release(self) -> None:
+        self._thread.abandon()
+        self._roll_back()
+
+    def close(self) -> None:
+        for connection in self._used:
+            if is_open(connection) and connection.pgconn.transaction_status == pq.TransactionStatus.ACTIVE:
+                # A backend that waits would not notice that its client has gone.
+                connection.pgconn.get_cancel().cancel()
+        self._thread.close()
+        for connection in self._used:
+            if is_open(connection):
+                connection.close()  # in the middle of something that the call will not end any more
+        if self._given is not None:
+            self._given.close()
+
+
+def _close_all(sessions: Sequence[PythonSession]) -> None:
+    for session in sessions:
+        session.close()
+
+
+def _unseen(call: Call) -> str:
+    drivers = [name for name in _OTHER_DRIVERS if name in sys.modules]
+    why = f"it may use {' or '.join(drivers)}" if drivers else "does it reach the database at all?"
+    return (
+        f"{call} made no round trip that racebench sees: only synchronous psycopg 3 (also under SQLAlchemy and Django) "
+        f"can be scheduled; {why}"
+    )
+
+
+def _begins_unasked(connection: psycopg.Connection[Any], statement: Statement, status: int) -> bool:
+    """Whether psycopg sends a BEGIN of its own before a statement."""
+    return (
+        bool(statement.text)
+        and not connection.autocommit
+        and status == pq.TransactionStatus.IDLE
+        and connection.pgconn.pipeline_status == pq.PipelineStatus.OFF
+        and not begins(statement)
+        and not ends(statement)
+    )
+
+
+def _statement(text: str) -> Statement:
+    return Statement(line=0, text=text, sql=text, parameters=(), fragments=(text,))
+
+
+def _legible(value: bytes) -> str:
+    text = value.decode(errors="replace")
+    return text if text.isprintable() else f"{len(value)} bytes"

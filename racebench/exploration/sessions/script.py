@@ -1,0 +1,263 @@
+"""Sessions that run a strategy's script: a statement, or what a pipeline sends at once, is a step."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Hashable, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from typing import ClassVar
+
+from psycopg import sql
+
+from racebench.analysis.checkers.refused import is_refusal
+from racebench.core.errors import DatabaseProblem, UsageProblem
+from racebench.core.model import Assign, Outcome, Pipeline, Script, Sleep, Statement, Strategy
+from racebench.core.target import Target
+from racebench.exploration.independence import Footprint, footprint
+from racebench.exploration.inspection import Facts
+from racebench.exploration.sessions.session import GeneratorSession, Steps, Surroundings
+from racebench.exploration.steps import describe, with_values
+from racebench.postgres.compiler.transactions import begins
+from racebench.postgres.connection import connect
+from racebench.postgres.prepared import Prepared
+from racebench.postgres.session import Session as ServerSession
+from racebench.postgres.transport import See, Variables
+from racebench.postgres.wire import Reply
+from racebench.workloads.retry import Tries
+
+#: The most tries of a retry rule that are explored: no other session is left that could refuse one more.
+_MOST_TRIES = 20
+_DEADLOCK = "40P01"
+#: Variables that differ between sessions that are alike; symmetry.py makes sure that nothing depends on them.
+_OWN_VARIABLES = frozenset({"client_id", "operation"})
+#: A session waits between its steps, and for other sessions that do: disable the server's timeouts.
+_NO_TIMEOUTS = {"idle_in_transaction_session_timeout": "0", "statement_timeout": "0", "lock_timeout": "0"}
+
+
+class ScriptSessions:
+    """The kind of a strategy that is a script."""
+
+    may_be_abandoned: ClassVar[bool] = True
+
+    @staticmethod
+    def runs(strategy: Strategy) -> bool:
+        return not strategy.calls
+
+    def environment(self, target: Target, schema: str) -> AbstractContextManager[None]:  # noqa: ARG002 - SQL needs none
+        return contextlib.nullcontext()
+
+    def open(self, surroundings: Surroundings, stack: ExitStack) -> Sequence[ScriptSession]:
+        strategy, level = surroundings.strategy, surroundings.strategy.isolation
+        settings = _NO_TIMEOUTS | ({"default_transaction_isolation": level} if level else {})
+        footprints = _Footprints(strategy.script, level, surroundings.facts)
+
+        def open_session(see: See) -> ServerSession:
+            connection = connect(
+                surroundings.target,
+                schema=surroundings.schema,
+                settings=settings,
+                application_name=surroundings.application_name,
+            )
+            stack.callback(connection.close)
+            # Preparing needs locks too, which no session of the exploration holds yet.
+            own = connection.execute("SELECT current_setting('lock_timeout')").fetchone()
+            connection.execute(sql.SQL("SET lock_timeout = {}").format(surroundings.step_limit))
+            session = ServerSession(connection, strategy.script, gated=True, zero=frozenset({"think", "hold"}), see=see)
+            session.configure("lock_timeout", str(own[0]) if own else "0")
+            return session
+
+        sessions = []
+        for number in range(1, surroundings.sessions + 1):
+            session = ScriptSession(number, strategy, open_session, footprints)
+            stack.callback(session.close)
+            sessions.append(session)
+        return sessions
+
+    def run_alone(self, renew: Callable[[], object], violations: Callable[[], int]) -> None:
+        """Nothing: the server says what a script's statements may touch."""
+
+    def stuck(self, waiting: Sequence[str], holders: Sequence[str]) -> UsageProblem:
+        return UsageProblem(
+            f"{' and '.join(waiting)} cannot go on, though {' and '.join(holders)} came to the end of the script: it "
+            "leaves a lock of its session behind; have it unlock what it locks, in the same try"
+        )
+
+
+class _Footprints:
+    """What the steps of one script may touch. A step is known by its statements' identities: sessions share them."""
+
+    def __init__(self, script: Script, level: str | None, facts: Facts) -> None:
+        self._level, self._facts = level, facts
+        self._in_pipelines = _in_pipelines(script)
+        self._after_begin = _after_begin(script, level, facts.volatile)
+        self._known: dict[tuple[int, ...], Footprint] = {}
+        #: Whether BEGIN touches nothing, so that it may be taken together with the statement after it.
+        self.begin_is_free = not facts.begin_is_seen
+
+    def of(self, step: tuple[Statement, ...]) -> Footprint:
+        key = tuple(map(id, step))
+        if (known := self._known.get(key)) is None:
+            known = self._known[key] = self._of(step)
+        return known
+
+    def _of(self, step: tuple[Statement, ...]) -> Footprint:
+        if _is_begin(step):
+            # now() is the time of BEGIN.
+            return self._after_begin.get(id(step[0]), Footprint.ANYTHING) if self.begin_is_free else Footprint.WRITE
+        if any(id(statement) in self._in_pipelines for statement in step):
+            return Footprint.ANYTHING  # without a transaction it commits at its end
+        return footprint(step, isolation=self._level, volatile=self._facts.volatile)
+
+
+def _is_begin(step: Sequence[Statement]) -> bool:
+    return len(step) == 1 and begins(step[0])
+
+
+def _after_begin(script: Script, level: str | None, volatile: frozenset[str]) -> dict[int, Footprint]:
+    """What the statement after each BEGIN may touch, by the BEGIN's identity; none for one before a branch."""
+    touches = {}
+    for place, step in enumerate(script.steps):
+        if not isinstance(step, Statement) or not begins(step):
+            continue
+        after = next((other for other in script.steps[place + 1 :] if not isinstance(other, Assign | Sleep)), None)
+        if isinstance(after, Statement):
+            touches[id(step)] = footprint([after], isolation=level, volatile=volatile)
+    return touches
+
+
+def _in_pipelines(script: Script) -> frozenset[int]:
+    """The identities of the statements in pipelines: a pipeline commits at its end if no transaction was begun."""
+    identities, inside = set(), False
+    for step in script.steps:
+        if isinstance(step, Pipeline):
+            inside = step.start
+        elif isinstance(step, Statement) and inside:
+            identities.add(id(step))
+    return frozenset(identities)
+
+
+class ScriptSession(GeneratorSession):
+    """Runs the script once in each schedule, and again if the retry rule says so.
+
+    `session` is the server session, whose script has BEGIN and COMMIT where they were added.
+    """
+
+    swallowed = ""
+
+    def __init__(
+        self, number: int, strategy: Strategy, open_session: Callable[[See], ServerSession], footprints: _Footprints
+    ) -> None:
+        super().__init__(number)
+        self.session = open_session(self._see)
+        self.operation = self.deadlocks = 0
+        self.sqlstate = ""
+        self._retry = strategy.retry
+        self._tries = Tries(None)
+        self._footprints = footprints
+        self._variables: Variables = {}
+
+    @property
+    def pid(self) -> int:
+        return self.session.connection.info.backend_pid
+
+    @property
+    def socket(self) -> int:
+        return self.session.socket
+
+    @property
+    def outcome(self) -> Outcome:
+        outcome: Outcome = self.result
+        return outcome
+
+    @property
+    def tries(self) -> int:
+        return self._tries.number
+
+    @property
+    def refused(self) -> bool:
+        return self.outcome is Outcome.FAIL and is_refusal(self.sqlstate)
+
+    @property
+    def likeness(self) -> str:
+        return "script"
+
+    @property
+    def memory(self) -> Hashable:
+        # In the order in which the script has set them.
+        return (self.tries, *[item for item in self._variables.items() if item[0] not in _OWN_VARIABLES])
+
+    @property
+    def footprint(self) -> Footprint:
+        return self._footprints.of(self.next_step)
+
+    @property
+    def joins_next(self) -> bool:
+        return self._footprints.begin_is_free and _is_begin(self.next_step)
+
+    @property
+    def rolled_back(self) -> bool:
+        return bool(self.sqlstate)
+
+    def configure(self, name: str, value: str) -> None:
+        self.session.configure(name, value)
+
+    def take_numbers(self, sequences: Sequence[str]) -> None:
+        pgconn = self.session.connection.pgconn
+        pgconn.exec_(b"DISCARD SEQUENCES")
+        for sequence in sequences:
+            pgconn.exec_params(b"SELECT nextval($1::text::regclass)", [sequence.encode()])
+
+    def start(self, tenant: int, run: int) -> None:
+        self.operation = (self.number << 32) + run
+        self.answers.clear()
+        self._tries = Tries(self._retry, _MOST_TRIES)
+        self.deadlocks, self.sqlstate = 0, ""
+        self.session.reseed("")  # the same for all, so that they meet
+        variables: Variables = {
+            "think": b"0",
+            "hold": b"0",
+            "tenants": b"1",
+            "tenant": b"%d" % tenant,
+            "client_id": b"%d" % (self.number - 1),
+            "random_seed": b"0",
+            "operation": b"%d" % self.operation,
+            "version": None,
+        }
+        self._variables = variables
+        self.begin(self._operation(variables))
+
+    def literal(self) -> str:
+        return with_values(self.next_step, self._variables)
+
+    def _operation(self, variables: Variables) -> Steps:
+        session = self.session
+        while True:
+            outcome = yield from session.steps(variables)
+            if not session.alive:
+                raise DatabaseProblem(
+                    f"{self.name}: '{describe(self.next_step)}' ended the connection: {session.message}"
+                )
+            self.sqlstate = session.sqlstate
+            self.deadlocks += self.sqlstate == _DEADLOCK
+            if self.sqlstate:
+                self.answers.append(f"ERROR {self.sqlstate}: {session.message}")
+            if outcome is not Outcome.OK:
+                yield from session.rolling_back()
+            if not self._tries.again(outcome, self.sqlstate):
+                return outcome
+            variables["version"] = None
+
+    def _see(self, _statements: Sequence[Statement], prepared: Sequence[Prepared], reply: Reply) -> None:
+        for statement, result in zip(prepared, reply.results, strict=False):
+            if result.rows and statement.columns:
+                values = ("NULL" if value is None else value.decode(errors="replace") for value in result.last)
+                pairs = (f"{name} = {value}" for name, value in zip(statement.columns, values, strict=False))
+                self.answers.append(", ".join(pairs) + (f" ({result.rows} rows)" if result.rows > 1 else ""))
+            else:
+                self.answers.append(result.tag.decode())
+
+    def release(self) -> None:
+        self.session.start_afresh()
+
+    def close(self) -> None:
+        self.session.close()

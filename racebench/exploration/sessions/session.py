@@ -1,0 +1,248 @@
+"""What an exploration asks of a session, and of a kind of session; nothing of how a kind does it.
+
+A session takes one step at a time. A step begins when a statement is sent and ends when its answer is here. What lies
+between two steps (variables, retries, a ROLLBACK after a refusal) belongs to the step before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Hashable, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, ClassVar, Protocol
+
+import psycopg
+
+from racebench.core.errors import UsageProblem
+from racebench.core.model import Outcome, Statement, Strategy
+from racebench.core.target import Target
+from racebench.exploration.independence import Footprint
+from racebench.exploration.inspection import Facts
+from racebench.exploration.steps import describe
+
+#: Yields a step to be taken, None to wait for an answer, or seconds of a pause, which is not made.
+Steps = Generator[Any, None, Any]
+
+
+class State(Enum):
+    """READY: about to send its next step. WAITING: sent, not answered. DONE: nothing more to send."""
+
+    READY = "ready"
+    WAITING = "waiting"
+    DONE = "done"
+
+
+class Session(Protocol):
+    """One session of an exploration.
+
+    `number`: from 1. `next_step`: what it would send next. `answers`: the server's answers since the list was last
+    cleared, as text. `where`: the application's line that leads to the next step; "" for a script.
+    """
+
+    number: int
+    name: str
+    state: State
+    next_step: tuple[Statement, ...]
+    answers: list[str]
+    where: str
+
+    @property
+    def likeness(self) -> str:
+        """Equal for sessions that run the same code; "" for a session that is like no other."""
+
+    @property
+    def memory(self) -> Hashable:
+        """What the session has learnt so far, on which its next steps may depend."""
+
+    @property
+    def step_identity(self) -> tuple[Statement, ...]:
+        """The next step without what may differ when the same schedule is run again."""
+
+    @property
+    def footprint(self) -> Footprint:
+        """What the next step may touch."""
+
+    @property
+    def joins_next(self) -> bool:
+        """Whether the next step touches nothing, so that the step after it may be taken together with it."""
+
+    @property
+    def rolled_back(self) -> bool:
+        """Whether a try was rolled back by a step of another kind: what followed it may have touched anything."""
+
+    @property
+    def pid(self) -> int:
+        """The backend that it uses now; 0 if none."""
+
+    @property
+    def pids(self) -> frozenset[int]:
+        """All its backends: an application may have several."""
+
+    @property
+    def socket(self) -> int:
+        """The socket on which the answer arrives; negative if there is none."""
+
+    def literal(self) -> str:
+        """The next step with the values in it; as it stands, if they are not known."""
+
+    def configure(self, name: str, value: str) -> None:
+        """Change a setting of the session, or, of connections that an application makes, before their next use."""
+
+    def take_numbers(self, sequences: Sequence[str]) -> None:
+        """Hold numbers of these sequences, as a session does that has used them; nothing if it cannot."""
+
+    def start(self, tenant: int, run: int) -> None:
+        """Begin again, in another tenant and as the operation of another run."""
+
+    def advance(self) -> None:
+        """Send the next step, or read what has arrived, and go on until the next step, wait or end."""
+
+    def abandon(self) -> None:
+        """End whatever it is in the middle of, if it is READY."""
+
+    def close(self) -> None:
+        """Close its connections."""
+
+
+class StrategySession(Session, Protocol):
+    """A session that runs the strategy: one operation in each schedule.
+
+    `operation`: the operation's number. `sqlstate`: of the last refusal; "" if there was none. `deadlocks`: how often
+    the server ended a transaction of it to break a deadlock. `swallowed`: the SQLSTATE of the last statement, if it was
+    refused and the code reported success all the same.
+    """
+
+    operation: int
+    sqlstate: str
+    deadlocks: int
+    swallowed: str
+
+    @property
+    def tries(self) -> int:
+        """How often the operation has been begun."""
+
+    @property
+    def outcome(self) -> Outcome:
+        """The operation's outcome, at its end."""
+
+    @property
+    def refused(self) -> bool:
+        """Whether the operation failed only because another session was at work."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What a search has prepared when its sessions are opened.
+
+    `strategy`: with its script as it is explored (transactions.py). `monitor`: a connection that no session uses.
+    `step_limit`: the time limit for a step, as a setting's value.
+    """
+
+    target: Target
+    schema: str
+    application_name: str
+    strategy: Strategy
+    sessions: int
+    monitor: psycopg.Connection[Any]
+    facts: Facts
+    step_limit: str
+
+
+class SessionKind(Protocol):
+    """How the sessions of one kind of strategy are opened and run alone. One for each search.
+
+    `may_be_abandoned`: a session may be stopped between two steps; if not, it is run to its end.
+    """
+
+    may_be_abandoned: ClassVar[bool]
+
+    @staticmethod
+    def runs(strategy: Strategy) -> bool:
+        """Whether the strategy's sessions are of this kind."""
+
+    def environment(self, target: Target, schema: str) -> AbstractContextManager[None]:
+        """What the sessions' code needs in this process, from before the schema is set up until it is gone."""
+
+    def open(self, surroundings: Surroundings, stack: ExitStack) -> Sequence[StrategySession]:
+        """Open all sessions; `stack` closes them, also if this fails halfway. Raises RacebenchError."""
+
+    def run_alone(self, renew: Callable[[], object], violations: Callable[[], int]) -> None:
+        """Run the sessions one after the other, if that tells more about what they do concurrently.
+
+        `renew` prepares the tables for another run, `violations` counts the rows that break an invariant. Raises
+        UsageProblem if something goes wrong that is no race.
+        """
+
+    def stuck(self, waiting: Sequence[str], holders: Sequence[str]) -> UsageProblem:
+        """Why sessions still wait though the others have come to their end."""
+
+
+class GeneratorSession:
+    """A session whose operation is a generator of steps and waits, driven to the next step or wait."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.name = f"s{number}"
+        self.state = State.DONE
+        self.next_step: tuple[Statement, ...] = ()
+        self.answers: list[str] = []
+        self.where = ""
+        self.result: Any = None
+        self._steps: Steps | None = None
+
+    @property
+    def pid(self) -> int:
+        raise NotImplementedError
+
+    @property
+    def pids(self) -> frozenset[int]:
+        return frozenset({self.pid})
+
+    @property
+    def step_identity(self) -> tuple[Statement, ...]:
+        return self.next_step
+
+    @property
+    def joins_next(self) -> bool:
+        return False
+
+    @property
+    def rolled_back(self) -> bool:
+        return False
+
+    def literal(self) -> str:
+        return describe(self.next_step)
+
+    def take_numbers(self, sequences: Sequence[str]) -> None:
+        """A session that is not told which connection to use holds no numbers."""
+
+    def begin(self, steps: Steps) -> None:
+        """Begin an operation and go on to its first step."""
+        self._steps = steps
+        self.result = None
+        self.state = State.READY
+        self.advance()
+
+    def advance(self) -> None:
+        assert self._steps is not None
+        try:
+            while True:
+                met = next(self._steps)
+                if met is None:
+                    self.state = State.WAITING
+                    return
+                if isinstance(met, tuple):
+                    self.state, self.next_step = State.READY, met
+                    return
+        except StopIteration as done:
+            self.state, self.result = State.DONE, done.value
+
+    def abandon(self) -> None:
+        if self.state is State.READY and self._steps is not None:
+            self._steps.close()
+            self.release()
+        self.state = State.DONE
+
+    def release(self) -> None:
+        """Let go of what an abandoned operation holds on the server."""

@@ -1,0 +1,78 @@
+"""Opens a connection to a target, and runs a file of SQL on one."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from psycopg import pq
+
+from racebench.core.environ import hidden
+from racebench.core.errors import DatabaseProblem, ScenarioProblem, one_line
+from racebench.core.model import SqlFile
+from racebench.workloads.scripts import statement_lines
+
+if TYPE_CHECKING:
+    from racebench.core.target import Target
+
+#: The results of a statement that the server did not refuse.
+ACCEPTED = frozenset({pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK, pq.ExecStatus.EMPTY_QUERY})
+
+
+def connect(
+    target: Target,
+    *,
+    schema: str | None = None,
+    application_name: str = "racebench",
+    settings: Mapping[str, str] | None = None,
+    autocommit: bool = True,
+) -> psycopg.Connection[tuple[Any, ...]]:
+    """Connect, in autocommit mode unless told otherwise, with `search_path` set to the schema and the given settings.
+
+    Raises DatabaseProblem, in one line and without the password, when the server cannot be reached.
+    """
+    options = dict(settings or {})
+    if schema is not None:
+        options["search_path"] = schema
+    parameters = dict(target.parameters)
+    parameters.setdefault("connect_timeout", "10")
+    parameters["application_name"] = application_name
+    words = [f"-c {name}={_escape(value)}" for name, value in options.items()]
+    parameters["options"] = " ".join([part for part in [parameters.get("options", ""), *words] if part])
+    try:
+        # A stray PGSERVICE or PGOPTIONS must not reach the embedded server.
+        with hidden("PG") if target.sealed else contextlib.nullcontext():
+            return psycopg.connect(**parameters, autocommit=autocommit, prepare_threshold=None)  # type: ignore[arg-type]
+    except psycopg.Error as problem:
+        raise DatabaseProblem(f"cannot connect to {target.label}: {one_line(str(problem))}") from None
+
+
+def _escape(value: str) -> str:
+    """Escape a value for libpq's `options`, where backslash quotes a space."""
+    return value.replace("\\", "\\\\").replace(" ", "\\ ")
+
+
+def run_file(connection: psycopg.Connection[tuple[Any, ...]], file: SqlFile) -> None:
+    """Run a file of SQL as one message (one transaction, unless it says otherwise).
+
+    Raises ScenarioProblem with the file and the line of the statement that the server refuses.
+    """
+    pgconn = connection.pgconn
+    pgconn.send_query(file.text.encode())
+    done, refused = 0, None
+    while (result := pgconn.get_result()) is not None:
+        if result.status == pq.ExecStatus.COPY_IN:
+            pgconn.put_copy_end(b"a file of SQL here has no stdin to COPY from")
+            continue
+        done += refused is None and result.status in ACCEPTED
+        if result.status not in ACCEPTED and refused is None:
+            refused = result
+    if refused is None:
+        return
+    position = refused.error_field(pq.DiagnosticField.STATEMENT_POSITION)
+    message = one_line((refused.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or b"").decode(errors="replace"))
+    lines = statement_lines(file.text)
+    line = file.text.count("\n", 0, int(position)) + 1 if position else lines[min(done, len(lines) - 1)]
+    raise ScenarioProblem(f"{file.path}:{line}: the server refuses this: {message or pgconn.get_error_message()}")
