@@ -14,7 +14,7 @@ import pytest
 
 import applications as app
 import racebench
-from conftest import Command, UsersServer
+from conftest import Command, UsersServer, assert_one_line
 from racebench.api import Bench, Exploration, RaceFound, Search
 from racebench.core.errors import DatabaseProblem, RacebenchError, UsageProblem
 from racebench.core.results import Verdict
@@ -614,9 +614,7 @@ def test_each_file_and_each_call_is_a_strategy_of_the_comparison(
 )
 def test_a_users_mistake_is_one_line(racebench: Command, shop: Path, arguments: tuple[str, ...], message: str) -> None:
     done = racebench(*arguments)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert message in done.stderr
-    assert done.stderr.count("\n") == 1
+    assert_one_line(done, 2, message)
 
 
 def test_a_function_that_sees_other_transactions_is_volatile_in_a_call_too(embedded: Target) -> None:
