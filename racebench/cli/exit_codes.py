@@ -16,7 +16,7 @@ from racebench.core.errors import ExitCode, UsageProblem, suggest
 from racebench.core.results import Verdict
 
 if TYPE_CHECKING:
-    from racebench.cli.options import GateOptions
+    from racebench.cli.option_groups import GateOptions
 
 _ANY = ("any",)
 

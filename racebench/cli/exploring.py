@@ -14,7 +14,7 @@ import click
 from racebench.cli.console import application_prints_to_stderr, console, publish
 from racebench.cli.exit_codes import Finding, Gates, exit_code, gates_of
 from racebench.cli.files import ResultFiles, result_files
-from racebench.cli.options import ExplorationOptions, GateOptions, OutputOptions, SubjectOptions, TargetOptions
+from racebench.cli.option_groups import ExplorationOptions, GateOptions, OutputOptions, SubjectOptions, TargetOptions
 from racebench.cli.requests import find_scenario
 from racebench.cli.servers import Server, server_of
 from racebench.core.errors import ExitCode, UsageProblem

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from racebench.cli import completion, options
 from racebench.cli.base_command import Command
-from racebench.cli.options import GateOptions
 from racebench.cli.values import warn_once
 from racebench.core.errors import ExitCode, UsageProblem
+
+if TYPE_CHECKING:
+    from racebench.cli.option_groups import GateOptions
 
 _INTERCHANGE = ("jsonl", "edn")
 
