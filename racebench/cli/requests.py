@@ -118,7 +118,7 @@ def drafted(
         campaign=Request(
             scenario=scenario,
             strategies=catalog.find_strategies(scenario, subject.strategies or ["all"]),
-            consumers=catalog.find_consumers(scenario, subject.consumers or _default_consumers(scenario)),
+            consumers=catalog.find_consumers(scenario, subject.consumers or catalog.default_consumers(scenario)),
             load=_load(load, once=scenario.once, default_seconds=default_seconds),
             pairing=pairing,
             named=frozenset({*subject.strategies, *subject.consumers}),
@@ -196,8 +196,3 @@ def concerning(
     return tuple(
         (threshold, tuple(thresholds.concerned(threshold, request.strategies, catalog.GROUPS))) for threshold in limits
     )
-
-
-def _default_consumers(scenario: Scenario) -> list[str]:
-    """The consumer `cursor` if there is one, else the first, if there is any."""
-    return ["cursor"] if "cursor" in scenario.consumers else list(scenario.consumers)[:1]

@@ -133,17 +133,25 @@ def _scaled(progress: Progress, label: str, number: int, runs: int) -> Callable[
 
 
 @contextlib.contextmanager
-def opened(request: Request, target: Target, executor: Executor, *, keep: bool = False) -> Iterator[Campaign]:
+def opened(
+    request: Request,
+    target: Target,
+    executor: Executor,
+    *,
+    keep: bool = False,
+    schema: str | None = None,
+    in_place: bool = False,
+) -> Iterator[Campaign]:
     """Prepare a request on a target: ask the server what it can run, and import the callables of the user's code.
 
-    `keep`: leave each run's schema in place. Raises DatabaseProblem for a strategy or consumer that was asked for by
-    name and that this server cannot run.
+    `keep`: leave each run's schema in place. `schema`: the name of the schema for the user's code, None for a new name;
+    `in_place`: it exists, with the application's own tables in it, and stays. Raises DatabaseProblem for a strategy or
+    consumer that was asked for by name and that this server cannot run.
     """
     described = environment.describe(target, {name for consumer in request.consumers for name in consumer.requires})
     with contextlib.ExitStack() as stack:
-        schema = None
         if request.scenario.origin is Origin.OWN_CODE:
-            schema = new_name()
+            schema = schema or new_name()
             scenario = stack.enter_context(ad_hoc.ready(request.scenario, target, schema))
             request = replace(
                 request,
@@ -157,7 +165,14 @@ def opened(request: Request, target: Target, executor: Executor, *, keep: bool =
             sequence=cells if request.rounds is None else in_rounds(cells, request.rounds, request.load.seed),
             left_out=left_out,
             environment=described,
-            driver=LoadDriver(target=target, executor=executor, keep=keep, environment=described, schema=schema),
+            driver=LoadDriver(
+                target=target,
+                executor=executor,
+                keep=keep,
+                environment=described,
+                schema=schema,
+                in_place=in_place,
+            ),
         )
 
 

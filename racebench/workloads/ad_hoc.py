@@ -54,7 +54,7 @@ def from_calls(
     """A scenario of callables, whose sessions take turns with them; they are not imported yet if they are named."""
     if not given:
         raise UsageProblem("nothing to call; name a callable, as myapp.orders:create")
-    made = tuple(callables.named(each) if isinstance(each, str) else callables.of(each) for each in given)
+    made = tuple(map(_call, given))
     name = ",".join(dict.fromkeys(call.name for call in made))
     names = [str(call) if call.function is None else _importable(call) for call in made]
     words = None if None in names else tuple(word for known in names for word in ("--call", str(known)))
@@ -63,30 +63,38 @@ def from_calls(
 
 
 def contestants(
-    files: Sequence[str], called: Sequence[str], *, setup: Sequence[Given], invariants: Sequence[Given]
+    files: Sequence[str],
+    called: Sequence[str | Callable[..., Any]],
+    *,
+    setup: Sequence[Given],
+    invariants: Sequence[Given],
 ) -> Scenario:
     """A scenario in which each file, or each callable, is a strategy of its own: they share tables, not a run.
 
     A strategy has its file's or function's name, or, where two have the same, all of it. The scenario's name stays when
     one more joins them: a baseline is of a scenario.
     """
-    texts = [*dict.fromkeys(files), *dict.fromkeys(called)]
+    calls = [] if files else [_call(each) for each in dict.fromkeys(called)]
+    texts = [*dict.fromkeys(files)] if files else [str(call) for call in calls]
     if odd := [each for each in files if not is_sql_file(each)]:
         raise UsageProblem(
             f"'{odd[0]}' is not a file of SQL: compare takes one scenario and --strategy, or several files"
         )
     if files and called:
         raise UsageProblem(f"both '{files[0]}' and --call {called[0]}: compare files of SQL or callables")
-    made = [] if files else [callables.named(each) for each in texts]
-    short = [Path(each).stem for each in texts] if files else [call.name for call in made]
+    short = [Path(text).stem for text in texts] if files else [call.name for call in calls]
     names = [name if short.count(name) == 1 else text for name, text in zip(short, texts, strict=True)]
     strategies = (
         [_of_file(text, name) for text, name in zip(texts, names, strict=True)]
         if files
-        else [_strategy(name, (call,)) for call, name in zip(made, names, strict=True)]
+        else [_strategy(name, (call,)) for call, name in zip(calls, names, strict=True)]
     )
-    title = made[0].module if made else Path(texts[0]).resolve().parent.name or "sql"
+    title = calls[0].module or "python" if calls else Path(texts[0]).resolve().parent.name or "sql"
     return _scenario(title, strategies, setup=setup, invariants=invariants, options=None)
+
+
+def _call(subject: str | Callable[..., Any]) -> Call:
+    return callables.named(subject) if isinstance(subject, str) else callables.of(subject)
 
 
 def _of_file(name: str, called: str) -> Strategy:

@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from conftest import Command, Start, UsersServer
+from conftest import Command, Start, UsersServer, assert_one_line
 from measured import LOAD, compared, rendered, rounds_of, run_of
 from racebench.analysis.comparison import Comparison, Conditions, Judgement, joint
 from racebench.analysis.statistics import geometric_mean
@@ -758,10 +758,7 @@ def test_an_impossible_comparison_is_one_line_and_starts_nothing(
     racebench: Command, tmp_path: Path, arguments: list[str], message: str
 ) -> None:
     done = racebench("compare", *arguments)
-    assert done.returncode == 2
-    assert message in done.stderr
-    assert done.stderr.count("\n") == 1
-    assert done.stdout == ""
+    assert_one_line(done, 2, message)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -15,7 +15,7 @@ from xml.etree import ElementTree as ET
 import pytest
 from ruamel.yaml import YAML
 
-from conftest import Command
+from conftest import Command, assert_one_line
 from junit_dialect import problems
 from racebench.workloads import catalog
 
@@ -179,9 +179,7 @@ def test_trouble_is_one_line_and_writes_nothing(
     racebench: Command, tmp_path: Path, arguments: list[str], said: str
 ) -> None:
     done = racebench("init", "ci", *arguments)
-    assert done.returncode == 2
-    assert said.split(":", maxsplit=1)[0] in done.stderr
-    assert done.stderr.count("\n") == 1
+    assert_one_line(done, 2, said.split(":", maxsplit=1)[0])
     assert list(tmp_path.iterdir()) == []
 
 

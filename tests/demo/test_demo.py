@@ -28,7 +28,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from conftest import RACEBENCH, Command, UsersServer
+from conftest import RACEBENCH, Command, UsersServer, assert_one_line
 from racebench.cli import demonstrating
 from racebench.cli.demonstrating import Ready
 from racebench.cli.option_groups import TargetOptions
@@ -801,10 +801,7 @@ def test_on_the_users_server_too(racebench: Command, users_server: UsersServer) 
 )
 def test_bad_input_is_one_line(racebench: Command, arguments: list[str], code: int, message: str) -> None:
     done = racebench("demo", *arguments)
-    assert done.returncode == code, done.stderr
-    assert done.stdout == ""
-    assert done.stderr.count("\n") == 1
-    assert message in done.stderr
+    assert_one_line(done, code, message)
     assert "secret" not in done.stderr
 
 

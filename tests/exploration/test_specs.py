@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import Command, Start, UsersServer
+from conftest import Command, Start, UsersServer, assert_one_line
 from racebench.core.errors import DatabaseProblem, ScenarioProblem
 from racebench.core.target import Target
 from racebench.exploration.isolationtester import runner
@@ -179,9 +179,7 @@ def test_a_users_mistake_is_one_line(
     (tmp_path / "small.spec").write_text(SMALL)
     (tmp_path / "wrong.spec").write_text("?")
     done = racebench(*arguments)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert message in done.stderr
-    assert done.stderr.count("\n") == 1
+    assert_one_line(done, 2, message)
 
 
 # Trouble under way

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from conftest import Command
+from conftest import Command, assert_one_line
 from histories import Op, Poll, Row, any_history, history
 from racebench.analysis.checkers import check
 from racebench.analysis.offline import CheckResult, check_file, export
@@ -468,9 +468,7 @@ def test_a_file_of_nothing_is_one_line_and_exit_2(
 ) -> None:
     (tmp_path / name).write_text(content, encoding="latin-1")
     done = racebench("check", name)
-    assert done.returncode == 2
-    assert message in done.stderr
-    assert done.stderr.count("\n") == 1
+    assert_one_line(done, 2, message)
 
 
 @pytest.mark.parametrize(
@@ -486,9 +484,7 @@ def test_a_file_of_nothing_is_one_line_and_exit_2(
 )
 def test_a_users_mistake_with_check_is_one_line(racebench: Command, arguments: list[str], message: str) -> None:
     done = racebench("check", *arguments)
-    assert done.returncode == 2
-    assert message in done.stderr
-    assert done.stderr.count("\n") == 1
+    assert_one_line(done, 2, message)
 
 
 def test_exit_codes_of_check(racebench: Command, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from conftest import Command, UsersServer, shows
+from conftest import Command, UsersServer, assert_one_line, shows
 from racebench.analysis import performance
 from racebench.core.errors import DiskFull
 from racebench.core.model import Load, Protocol, Scenario
@@ -220,9 +220,7 @@ def test_the_table_names_what_changes_the_race(racebench: Command) -> None:
 )
 def test_an_impossible_load_is_one_line(racebench: Command, arguments: list[str], message: str) -> None:
     done = racebench("run", *arguments)
-    assert done.returncode == 2
-    assert message in done.stderr
-    assert done.stderr.count("\n") == 1
+    assert_one_line(done, 2, message)
 
 
 def test_over_tls_a_run_is_the_same_run(racebench: Command, users_server: UsersServer) -> None:
