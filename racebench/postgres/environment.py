@@ -35,7 +35,7 @@ _SETTINGS = (
 
 
 def describe(target: Target, more: Iterable[str] = ()) -> Mapping[str, Any]:
-    """Ask the server and the machine; the answer holds no password, host name or user name. `more`: further settings."""
+    """Ask the server and the machine; the answer has no password, host name or user name. `more`: further settings."""
     names = sorted({*_SETTINGS, *more})
     with connect(target) as connection:
         rows = connection.execute(

@@ -34,7 +34,7 @@ def external(dsn: str) -> Target:
 
 
 def check_usable(target: Target, connections: int) -> None:
-    """Raise DatabaseProblem unless the server is 14 or newer, is writable, allows a new schema and has connections free.
+    """Raise DatabaseProblem unless the server is 14 or newer, is writable, allows a schema and has connections free.
 
     `connections`: how many racebench is about to open, besides the one that asks.
     """
