@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from racebench.analysis.offline import CheckResult
     from racebench.api import (
         Bench,
+        Comparison,
         Exploration,
         Hammering,
         RacebenchError,
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
         Search,
         Verdict,
         check,
+        compare,
         explore,
         hammer,
         replay,
@@ -30,6 +32,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Bench",
     "CheckResult",
+    "Comparison",
     "Exploration",
     "Fixture",
     "Hammering",
@@ -39,6 +42,7 @@ __all__ = [
     "Search",
     "Verdict",
     "check",
+    "compare",
     "explore",
     "hammer",
     "replay",

@@ -23,8 +23,15 @@ import pytest
 if TYPE_CHECKING:
     from typing import Unpack
 
-    from racebench.api import Bench, Exploration, Hammering, Replay
-    from racebench.api.options import ExploreOptions, HammerOptions, ReplayOptions, SqlOrCallable, Subject
+    from racebench.api import Bench, Comparison, Exploration, Hammering, Replay
+    from racebench.api.options import (
+        CompareOptions,
+        ExploreOptions,
+        HammerOptions,
+        ReplayOptions,
+        SqlOrCallable,
+        Subject,
+    )
 
 Result = TypeVar("Result")
 
@@ -75,6 +82,13 @@ class Fixture:
         if options.get("strategy") is None:
             options["setup"], options["invariant"] = self._definitions(options.get("setup"), options.get("invariant"))
         return _or_fail(lambda: self._bench.hammer(*subjects, **options))
+
+    def compare(self, *subjects: Subject, **options: Unpack[CompareOptions]) -> Comparison:
+        """Compare strategies; the result's assert_clean() fails the test. See Bench.compare."""
+        __tracebackhide__ = True
+        if options.get("strategies") is None:
+            options["setup"], options["invariant"] = self._definitions(options.get("setup"), options.get("invariant"))
+        return _or_fail(lambda: self._bench.compare(*subjects, **options))
 
     def _definitions(
         self, setup: SqlOrCallable | None, invariant: SqlOrCallable | None

@@ -30,6 +30,7 @@ from racebench.postgres.connection import connect
 from racebench.postgres.embedded import EmbeddedServer, wheel_programs
 from racebench.workloads import catalog
 from waiting import LIMIT_S, repeat, wait_for
+from warm import Warm
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 Start = Callable[..., subprocess.Popen[str]]
@@ -146,11 +147,23 @@ def shows_what_is_expected(result: RunResult) -> bool:
     return set(result.expected) <= set(result.found)
 
 
+@pytest.fixture(scope="session")
+def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warm]:
+    with contextlib.closing(Warm(tmp_path_factory.mktemp("warm"))) as process:
+        yield process
+
+
 @pytest.fixture
-def racebench(tmp_path: Path) -> Command:
-    """Run the command in an empty folder; extra environment as `env`."""
+def racebench(request: pytest.FixtureRequest, tmp_path: Path) -> Command:
+    """Run the command in an empty folder; extra environment as `env`.
+
+    A test without the mark `server` and without such an environment gets it from a process that has it imported.
+    """
 
     def run(*arguments: str, env: dict[str, str] | None = None, **options: object) -> subprocess.CompletedProcess[str]:
+        if not (env or options or request.node.get_closest_marker("server")):
+            warm: Warm = request.getfixturevalue("warm")
+            return warm.run(arguments, tmp_path)
         return subprocess.run(
             [*RACEBENCH, *arguments],
             cwd=tmp_path,
@@ -162,6 +175,14 @@ def racebench(tmp_path: Path) -> Command:
         )
 
     return run
+
+
+def assert_one_line(done: subprocess.CompletedProcess[str], code: int, message: str) -> None:
+    """The command failed with this exit code: one line on stderr that has the message, and nothing on stdout."""
+    assert (done.returncode, done.stdout) == (code, ""), done.stderr
+    assert message in done.stderr
+    assert done.stderr.startswith("racebench: ")
+    assert done.stderr.count("\n") == 1
 
 
 @pytest.fixture

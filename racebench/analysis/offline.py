@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -19,7 +19,7 @@ from racebench.analysis.checkers import check
 from racebench.analysis.index import Index
 from racebench.analysis.verdicts import Lateness, Tally, count, decide, witnesses
 from racebench.core.anomalies import ANOMALIES
-from racebench.core.errors import ExitCode, RacebenchError, UsageProblem
+from racebench.core.errors import RacebenchError, UsageProblem
 from racebench.core.results import Anomaly, Verdict
 from racebench.history import Chunk, archive, jepsen, jsonl
 from racebench.history.recorded import About, Recorded
@@ -34,7 +34,6 @@ READERS: Mapping[str, Callable[[Path, Scratch], Recorded]] = {
     "jsonl": jsonl.read,
     "edn": jepsen.read,
 }
-WRITERS = ("jsonl", "edn")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,21 +107,13 @@ def _examined(name: str, recorded: Recorded, scratch: Scratch) -> CheckResult:
     )
 
 
-def exit_code(results: Sequence[CheckResult], fail_on: tuple[str, ...]) -> int:
-    """0, or as --fail-on asks: 3 for an anomaly, 5 for a verdict that is not known. "any": what is forbidden."""
-    if not fail_on:
-        return ExitCode.OK
-    for result in results:
-        kinds = result.about.forbidden if fail_on == ("any",) else fail_on
-        if any(result.counts[kind] for kind in kinds):
-            return ExitCode.ANOMALY
-    return ExitCode.INCONCLUSIVE if any(each.verdict is Verdict.UNKNOWN for each in results) else ExitCode.OK
+def export(path: Path, format_: str, output: Path | None, *, read_as: str | None = None) -> None:
+    """Write a history in another format, to a file (whole or not at all) or to stdout.
 
-
-def export(path: Path, format_: str, output: Path | None) -> None:
-    """Write a history in another format, to a file (whole or not at all) or to stdout."""
+    `read_as`: the format of the history, None to go by its name.
+    """
     with Scratch() as scratch:
-        recorded = _read(path, None, scratch)
+        recorded = _read(path, read_as, scratch)
         with _opened(output) as file:
             if format_ == "edn":
                 _write_edn(file, recorded, scratch)

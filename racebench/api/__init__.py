@@ -16,8 +16,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 from racebench.api.bench import Bench
-from racebench.api.options import ExploreOptions, HammerOptions, ReplayOptions, Search, SqlOrCallable, Subject
-from racebench.api.results import Exploration, Hammering, RaceFound, Replay
+from racebench.api.options import (
+    CompareOptions,
+    ExploreOptions,
+    HammerOptions,
+    ReplayOptions,
+    Search,
+    SqlOrCallable,
+    Subject,
+)
+from racebench.api.results import Comparison, Exploration, Hammering, RaceFound, Replay
 from racebench.core.errors import RacebenchError
 from racebench.core.results import Verdict
 
@@ -47,6 +55,14 @@ def hammer(*subjects: Subject, dsn: str | None = None, server: int = 18, **optio
         return bench.hammer(*subjects, **options)
 
 
+def compare(
+    *subjects: Subject, dsn: str | None = None, server: int = 18, **options: Unpack[CompareOptions]
+) -> Comparison:
+    """Compare on a server of its own; see Bench.compare."""
+    with Bench(dsn, server=server) as bench:
+        return bench.compare(*subjects, **options)
+
+
 def check(path: str | Path) -> CheckResult:
     """Check a recorded history: `.npz`, `.jsonl` or `.edn`; raises UsageProblem. See racebench.analysis.offline."""
     from racebench.analysis import offline
@@ -56,6 +72,7 @@ def check(path: str | Path) -> CheckResult:
 
 __all__ = [
     "Bench",
+    "Comparison",
     "Exploration",
     "Hammering",
     "RaceFound",
@@ -66,6 +83,7 @@ __all__ = [
     "Subject",
     "Verdict",
     "check",
+    "compare",
     "explore",
     "hammer",
     "replay",

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Unpack
 
 from racebench.api.options import LoadOptions, Search, SqlOrCallable, Subject
-from racebench.api.results import Exploration, Hammering, Replay
+from racebench.api.results import Comparison, Exploration, Hammering, Replay
 from racebench.core.environ import exported
 from racebench.core.errors import DatabaseProblem, UsageProblem, suggest
 from racebench.core.model import Consumer, Load, Origin, Scenario, Strategy
@@ -154,7 +154,7 @@ class Bench:
         self,
         *subjects: Subject,
         strategy: str | None = None,
-        consumer: str | Sequence[str] = (),
+        consumer: str | Sequence[str] | None = None,
         workers: int = 4,
         seconds: float | None = None,
         operations: int | None = None,
@@ -165,28 +165,17 @@ class Bench:
     ) -> Hammering:
         """Have worker processes run the subjects at full speed, for `seconds` (1) or `operations`, and check.
 
-        Workers take turns with the functions. Or the subject is a scenario's name, with the `strategy` and the
-        consumers to load. `load` are further properties of racebench.core.model.Load. Raises RacebenchError.
+        Workers take turns with the functions. Or the subject is a scenario's name, with the `strategy` to load, and
+        with its default consumer unless others are named (`()` for none). `load` are further properties of
+        racebench.core.model.Load. Raises RacebenchError.
         """
         from racebench.load.driver import LoadDriver
         from racebench.load.executors.processes import Processes
 
-        for name in load.keys() - LoadOptions.__annotations__.keys():
-            known = suggest(name, [*LoadOptions.__annotations__, "workers", "seconds", "operations", "seed"])
-            raise TypeError(f"hammer() got an unexpected keyword argument '{name}'{known}")
+        _check_options("hammer", load)
         scenario = _scenario(subjects, setup, invariant, named=strategy is not None)
-        if scenario.once and (seconds is not None or operations is not None):
-            raise UsageProblem(
-                f"scenario '{scenario.name}' runs each worker's script once; give workers, not seconds or operations"
-            )
-        requested = Load(
-            workers=workers,
-            duration_s=_SECONDS if seconds is None and operations is None and not scenario.once else seconds,
-            operations=workers if scenario.once else operations,
-            seed=_seed(seed),
-            **load,
-        )
-        names = [consumer] if isinstance(consumer, str) else consumer
+        requested = _load(scenario, load, workers=workers, seconds=seconds, operations=operations, seed=seed)
+        names = _names(scenario, consumer)
         with self._ready(scenario, strategy, names) as task, Processes() as processes:
             driver = LoadDriver(
                 target=self._up(),
@@ -197,6 +186,56 @@ class Bench:
             )
             result = driver.run(task.scenario, task.strategy, task.consumers, requested, lambda _: None)
         return Hammering(result=result, environment=self._environment)
+
+    def compare(
+        self,
+        *subjects: Subject,
+        strategies: Sequence[str] | None = None,
+        consumer: str | Sequence[str] | None = None,
+        reference: str | None = None,
+        rounds: int = 7,
+        workers: int = 4,
+        seconds: float | None = None,
+        operations: int | None = None,
+        setup: SqlOrCallable = (),
+        invariant: SqlOrCallable = (),
+        seed: int | None = None,
+        **load: Unpack[LoadOptions],
+    ) -> Comparison:
+        """Compare the throughput of strategies with that of a reference, in rounds that run each of them once.
+
+        Each function, or each file of SQL, is a strategy. Or the subject is a scenario's name, with the names or groups
+        of the `strategies` to compare; the correct ones unless some are named. The rest is as for `hammer`, for each
+        run. Raises RacebenchError.
+        """
+        from racebench.load import campaign
+        from racebench.load import rounds as comparing
+        from racebench.load.executors.processes import Processes
+
+        _check_options("compare", load)
+        scenario = _contestants(subjects, setup, invariant, named=strategies is not None)
+        own = scenario.origin is Origin.OWN_CODE
+        names = [*(strategies or (["all"] if own else ["correct"])), *([reference] if reference else [])]
+        compared, consumers = catalog.find_strategies(scenario, names), _names(scenario, consumer)
+        if len(compared) < 2:
+            raise UsageProblem(f"compare needs two strategies or more, not {len(compared)}; name another")
+        request = campaign.Request(
+            scenario=scenario,
+            strategies=compared,
+            consumers=catalog.find_consumers(scenario, consumers),
+            load=_load(scenario, load, workers=workers, seconds=seconds, operations=operations, seed=seed),
+            rounds=rounds,
+            named=frozenset({*names, *consumers}),
+        )
+        target, in_place = self._up(), own and self._adopted
+        schema = self._schema if own else None
+        with (
+            Processes() as processes,
+            campaign.opened(request, target, processes, schema=schema, in_place=in_place) as opened,
+        ):
+            begun = comparing.begin(opened, reference or comparing.default_reference(scenario, compared))
+            runs = tuple(opened.results(lambda _name, _share: None))
+            return Comparison(result=begun.comparison(runs), runs=runs, environment=opened.environment)
 
     @contextlib.contextmanager
     def _ready(self, scenario: Scenario, strategy: str | None, consumers: Sequence[str]) -> Iterator[_Task]:
@@ -281,6 +320,58 @@ def _consumers(scenario: Scenario, strategy: Strategy, names: Sequence[str]) -> 
     if unfit := [consumer for consumer in consumers if not consumer.fits(strategy)]:
         raise UsageProblem(f"consumer '{unfit[0].name}' cannot read what '{strategy.name}' writes; choose another")
     return consumers
+
+
+def _contestants(
+    subjects: Sequence[Subject], setup: SqlOrCallable, invariant: SqlOrCallable, *, named: bool
+) -> Scenario:
+    """The scenario that is named, or one in which each file or function is a strategy of its own."""
+    first = subjects[0] if subjects else None
+    if isinstance(first, str | Path) and (named or _is_scenario(str(first))):
+        return _scenario(subjects, setup, invariant, named=named)
+    files = [str(subject) for subject in subjects if _is_file(subject)]
+    functions = [subject for subject in subjects if not (isinstance(subject, Path) or _is_file(subject))]
+    if not subjects:
+        raise UsageProblem("nothing to compare; give functions or files of SQL, or name a scenario")
+    return ad_hoc.contestants(files, functions, setup=_several(setup), invariants=_several(invariant))
+
+
+def _names(scenario: Scenario, consumers: str | Sequence[str] | None) -> Sequence[str]:
+    """The names of the consumers that run under load."""
+    if consumers is None:
+        return catalog.default_consumers(scenario)
+    return [consumers] if isinstance(consumers, str) else consumers
+
+
+def _check_options(function: str, options: LoadOptions) -> None:
+    """Raise TypeError for an option that there is not, as Python does, and before anything is started."""
+    known = LoadOptions.__annotations__
+    for name in options.keys() - known.keys():
+        hint = suggest(name, [*known, "workers", "seconds", "operations", "seed"])
+        raise TypeError(f"{function}() got an unexpected keyword argument '{name}'{hint}")
+
+
+def _load(
+    scenario: Scenario,
+    options: LoadOptions,
+    *,
+    workers: int,
+    seconds: float | None,
+    operations: int | None,
+    seed: int | None,
+) -> Load:
+    """The load that is asked for; a scenario that runs each worker's script once has as many operations as sessions."""
+    if scenario.once and (seconds is not None or operations is not None):
+        raise UsageProblem(
+            f"scenario '{scenario.name}' runs each worker's script once; give workers, not seconds or operations"
+        )
+    return Load(
+        workers=workers,
+        duration_s=_SECONDS if seconds is None and operations is None and not scenario.once else seconds,
+        operations=workers * options.get("connections_per_worker", 1) if scenario.once else operations,
+        seed=_seed(seed),
+        **options,
+    )
 
 
 def _is_file(subject: Subject) -> bool:

@@ -75,11 +75,26 @@ class LoadOptions(TypedDict, total=False):
     warmup_s: float
 
 
+class CompareOptions(LoadOptions, total=False):
+    """What compare takes; see Bench.compare."""
+
+    strategies: Sequence[str] | None
+    consumer: str | Sequence[str] | None
+    reference: str | None
+    rounds: int
+    workers: int
+    seconds: float | None
+    operations: int | None
+    setup: SqlOrCallable
+    invariant: SqlOrCallable
+    seed: int | None
+
+
 class HammerOptions(LoadOptions, total=False):
     """What hammer takes; see Bench.hammer."""
 
     strategy: str | None
-    consumer: str | Sequence[str]
+    consumer: str | Sequence[str] | None
     workers: int
     seconds: float | None
     operations: int | None

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from racebench.analysis import comparison
 from racebench.core.results import RunResult, Verdict
 from racebench.exploration import result as explored
 
@@ -133,6 +134,41 @@ class Hammering:
         from racebench.reports.terminal import run_table
 
         document = Document(environment=self.environment, created=now(), runs=(self.result,), complete=True)
+        return _plain(lambda console: run_table.show(console, document))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """The result of comparing strategies. `result` has the judgements, `runs` each run, in the order of the rounds."""
+
+    result: comparison.Comparison
+    runs: tuple[RunResult, ...]
+    environment: Mapping[str, Any]
+
+    @property
+    def reference(self) -> str:
+        """The strategy that the others are compared with."""
+        return self.result.reference
+
+    @property
+    def strategies(self) -> Mapping[str, comparison.Compared]:
+        """The strategies by name, the correct ones first and the fastest of them first."""
+        return {compared.strategy: compared for compared in self.result.strategies}
+
+    def assert_clean(self) -> Comparison:
+        """Return self if the verdict of every strategy is VALID; else raise RaceFound with the report."""
+        __tracebackhide__ = True
+        if any(compared.verdict is not Verdict.VALID for compared in self.result.strategies):
+            raise RaceFound(f"\n{self}")
+        return self
+
+    def __str__(self) -> str:
+        from racebench.reports.results.document import Document, now
+        from racebench.reports.terminal import run_table
+
+        document = Document(
+            environment=self.environment, created=now(), runs=self.runs, complete=True, comparison=self.result
+        )
         return _plain(lambda console: run_table.show(console, document))
 
 

@@ -1,18 +1,60 @@
-"""What every command of the command line has: settings, --color, a way to turn a flag off, and suggestions."""
+"""What every command of the command line has: settings, old spellings, --color, opposites of flags, suggestions."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from racebench.cli import settings
+from racebench.cli.values import warn_once
 from racebench.core.errors import RacebenchError, UsageProblem, suggest
 
-_COLOUR = "racebench.colour"
+_COLOR = "racebench.color"
+
+
+class Option(click.Option):
+    """An option. `old`: names that it had in earlier versions; they still work, with a warning, and help hides them."""
+
+    def __init__(self, *args: Any, old: Sequence[str] = (), **attributes: Any) -> None:
+        super().__init__(*args, **attributes)
+        self.old = tuple(old)
+
+
+class _OldSpelling(click.Option):
+    """An option's old names: the value given to one is the option's."""
+
+    def __init__(self, option: Option) -> None:
+        super().__init__(
+            [*option.old, f"old_{option.name}"],
+            type=option.type,
+            multiple=option.multiple,
+            metavar=option.metavar,
+            hidden=True,
+            shell_complete=option.shell_complete,
+        )
+        self.option = option
+
+    def hand_over(self, context: click.Context) -> None:
+        """Give the option what the command line gave to the old name."""
+        assert self.name is not None
+        assert self.option.name is not None
+        value = context.params.pop(self.name)
+        if context.get_parameter_source(self.name) is not ParameterSource.COMMANDLINE:
+            return
+        old, new = max(self.opts, key=len), max(self.option.opts, key=len)
+        warn_once(f"{old} is the old spelling of {new}; write {new}")
+        if context.get_parameter_source(self.option.name) is ParameterSource.COMMANDLINE:
+            if not self.option.multiple:
+                raise UsageProblem(f"{old} and {new} are the same option; give it once")
+            value = (*context.params[self.option.name], *value)
+        context.params[self.option.name] = value
+        context.set_parameter_source(self.option.name, ParameterSource.COMMANDLINE)
 
 
 class Command(click.Command):
@@ -22,31 +64,39 @@ class Command(click.Command):
         super().__init__(*args, **kwargs)
         for parameter in self.params:
             if isinstance(parameter, click.Option):
-                _make_refutable(parameter)
-        self.params.append(_colour_option())
+                _add_opposite(parameter)
+        self.params += [_OldSpelling(option) for option in self.params if isinstance(option, Option) and option.old]
+        self.params.append(_color_option())
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse the command line, then fill in what is set elsewhere. --help has done its work before."""
+        """Parse the command line, then fill in what is set elsewhere. --help ends the command before that."""
         if ctx.resilient_parsing:
             return self._parse_for_completion(ctx, args)
+        rest = self._parse(ctx, args)
+        found_settings = settings.read(ctx.find_root().command)
+        settings.fill(ctx, found_settings)
+        for warning in found_settings.warnings:
+            warn_once(warning)
+        return rest
+
+    def _parse(self, ctx: click.Context, args: list[str]) -> list[str]:
         rest = super().parse_args(ctx, args)
-        held = settings.read(ctx.find_root().command)
-        settings.fill(ctx, held)
-        for variable in held.unknown_variables:
-            click.echo(f"racebench: warning: {variable}", err=True)
+        for parameter in self.params:
+            if isinstance(parameter, _OldSpelling):
+                parameter.hand_over(ctx)
         return rest
 
     def _parse_for_completion(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse what a shell has of the line: trouble with settings is not for now."""
-        # An option that still waits for its value would end the parsing, and with it go the arguments.
-        rest = super().parse_args(ctx, args[:-1] if args and args[-1].startswith("-") else args)
+        """Parse the part of the line that a shell has; errors in settings yield no completions."""
+        # An option that still waits for its value would end the parsing, and the arguments would be lost.
+        rest = self._parse(ctx, args[:-1] if args and args[-1].startswith("-") else args)
         with contextlib.suppress(RacebenchError):
             settings.fill(ctx, settings.read(ctx.find_root().command))
         return rest
 
 
 class Group(click.Group):
-    """A group of such commands, that suggests the command that was probably meant."""
+    """A group of such commands; for an unknown command it suggests a known one."""
 
     command_class = Command
     group_class = type  # a group below is of the same class
@@ -57,37 +107,37 @@ class Group(click.Group):
         return super().resolve_command(ctx, args)
 
 
-def _make_refutable(option: click.Option) -> None:
-    """Give a flag its opposite, so that the command line can say no to a setting that says yes."""
+def _add_opposite(option: click.Option) -> None:
+    """Give a flag its opposite, so that the command line can override a setting that turns the flag on."""
     if not option.is_flag or option.secondary_opts or not option.is_bool_flag or option.is_eager:
         return
     name = max(option.opts, key=len).removeprefix("--")
     option.secondary_opts.append(f"--{name.removeprefix('no-')}" if name.startswith("no-") else f"--no-{name}")
 
 
-def _colour_option() -> click.Option:
+def _color_option() -> click.Option:
     return click.Option(
         ["--color"],
         type=click.Choice(["auto", "always", "never"]),
         default="auto",
         show_default=True,
         expose_value=False,
-        callback=_note_colour,
-        help="Colours; auto: on a terminal, and as NO_COLOR and FORCE_COLOR say.",
+        callback=_note_color,
+        help="When to use colors. auto: on a terminal, and as NO_COLOR and FORCE_COLOR say.",
     )
 
 
-def _note_colour(context: click.Context, _option: click.Parameter, value: str) -> str:
-    context.meta[_COLOUR] = value
+def _note_color(context: click.Context, _option: click.Parameter, value: str) -> str:
+    context.meta[_COLOR] = value
     return value
 
 
-def coloured(*, stderr: bool = False) -> bool:
-    """Whether what the running command prints has colours: as --color says, else NO_COLOR, FORCE_COLOR, a terminal."""
+def uses_color(*, stderr: bool = False) -> bool:
+    """Whether the running command prints colors: as --color says, else NO_COLOR, FORCE_COLOR, a terminal."""
     context = click.get_current_context(silent=True)
-    said = context.meta.get(_COLOUR, "auto") if context is not None else "auto"
-    if said != "auto":
-        return bool(said == "always")
+    choice = context.meta.get(_COLOR, "auto") if context is not None else "auto"
+    if choice != "auto":
+        return bool(choice == "always")
     if os.environ.get("NO_COLOR"):
         return False
     if (force := os.environ.get("FORCE_COLOR")) is not None and force not in ("", "0"):

@@ -1,6 +1,6 @@
-"""What a shell can complete: names of scenarios, strategies and consumers, and files.
+"""Completions for shells: names of scenarios, strategies and consumers, and files.
 
-Called while somebody waits for a Tab to answer, and never to complain: trouble yields no candidates.
+They are computed while the user waits after pressing Tab, and errors yield no completions.
 """
 
 from __future__ import annotations
@@ -22,61 +22,61 @@ SHELLS = ("bash", "zsh", "fish")
 
 def script(cli: click.Command, shell: str) -> str:
     """The script that makes a shell complete `racebench`."""
-    found = get_completion_class(shell)
-    assert found is not None
-    return found(cli, {}, "racebench", "_RACEBENCH_COMPLETE").source()
+    completion_class = get_completion_class(shell)
+    assert completion_class is not None
+    return completion_class(cli, {}, "racebench", "_RACEBENCH_COMPLETE").source()
 
 
-def scenarios(_context: click.Context, _parameter: click.Parameter, begun: str) -> list[CompletionItem]:
+def scenarios(_context: click.Context, _parameter: click.Parameter, prefix: str) -> list[CompletionItem]:
     """Shipped scenarios; a folder for what looks like a path."""
-    if "/" in begun or begun.startswith("."):
-        return [CompletionItem(begun, type="dir")]
+    if "/" in prefix or prefix.startswith("."):
+        return [CompletionItem(prefix, type="dir")]
     from racebench.workloads import catalog
 
-    return _beginning(begun, ((scenario.name, scenario.summary) for scenario in catalog.shipped()))
+    return _beginning(prefix, ((scenario.name, scenario.summary) for scenario in catalog.shipped()))
 
 
-def strategies(context: click.Context, _parameter: click.Parameter, begun: str) -> list[CompletionItem]:
+def strategies(context: click.Context, _parameter: click.Parameter, prefix: str) -> list[CompletionItem]:
     """The scenario's strategies, and their groups."""
     from racebench.workloads import catalog
 
     scenario = _scenario(context)
     known = {} if scenario is None else scenario.strategies
     groups = ((name, "a group of strategies") for name in catalog.GROUPS)
-    return _beginning(begun, [*((each.name, each.summary) for each in known.values()), *groups])
+    return _beginning(prefix, [*((strategy.name, strategy.summary) for strategy in known.values()), *groups])
 
 
-def consumers(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
-    """The scenario's consumers; none, and all where there may be several."""
+def consumers(context: click.Context, parameter: click.Parameter, prefix: str) -> list[CompletionItem]:
+    """The scenario's consumers, and "none"; "all" too if the option can be repeated."""
     scenario = _scenario(context)
     known = {} if scenario is None else scenario.consumers
     words = [("none", "no consumer")]
     if isinstance(parameter, click.Option) and parameter.multiple:
         words.append(("all", "every consumer"))
-    return _beginning(begun, [*((each.name, each.summary) for each in known.values()), *words])
+    return _beginning(prefix, [*((consumer.name, consumer.summary) for consumer in known.values()), *words])
 
 
-def either(context: click.Context, _parameter: click.Parameter, begun: str) -> list[CompletionItem]:
-    """The scenario's strategies and consumers, one by one."""
+def either(context: click.Context, _parameter: click.Parameter, prefix: str) -> list[CompletionItem]:
+    """The scenario's strategies and consumers, without groups."""
     scenario = _scenario(context)
     if scenario is None:
         return []
-    named: list[Strategy | Consumer] = [*scenario.strategies.values(), *scenario.consumers.values()]
-    return _beginning(begun, ((each.name, each.summary) for each in named))
+    entries: list[Strategy | Consumer] = [*scenario.strategies.values(), *scenario.consumers.values()]
+    return _beginning(prefix, ((entry.name, entry.summary) for entry in entries))
 
 
-def files(_context: click.Context, _parameter: click.Parameter, begun: str) -> list[CompletionItem]:
-    """Files: the shell knows them best."""
-    return [CompletionItem(begun, type="file")]
+def files(_context: click.Context, _parameter: click.Parameter, prefix: str) -> list[CompletionItem]:
+    """Files, which the shell completes itself."""
+    return [CompletionItem(prefix, type="file")]
 
 
-def folders(_context: click.Context, _parameter: click.Parameter, begun: str) -> list[CompletionItem]:
-    """Folders, as the shell knows them."""
-    return [CompletionItem(begun, type="dir")]
+def folders(_context: click.Context, _parameter: click.Parameter, prefix: str) -> list[CompletionItem]:
+    """Folders, which the shell completes itself."""
+    return [CompletionItem(prefix, type="dir")]
 
 
 def _scenario(context: click.Context) -> Scenario | None:
-    """The scenario that the rest of the line is about."""
+    """The scenario that the rest of the command line names."""
     from racebench.workloads import catalog
 
     with contextlib.suppress(RacebenchError, OSError):
@@ -84,5 +84,5 @@ def _scenario(context: click.Context) -> Scenario | None:
     return None
 
 
-def _beginning(begun: str, named: Iterable[tuple[str, str]]) -> list[CompletionItem]:
-    return [CompletionItem(name, help=summary) for name, summary in named if name.startswith(begun)]
+def _beginning(prefix: str, named: Iterable[tuple[str, str]]) -> list[CompletionItem]:
+    return [CompletionItem(name, help=summary) for name, summary in named if name.startswith(prefix)]

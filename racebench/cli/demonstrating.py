@@ -1,4 +1,4 @@
-"""`demo`: from a walkthrough, a strategy or a schedule to what is shown, and to a file to take along."""
+"""What demo does: from a walkthrough, a strategy or a schedule to what is shown, printed or written to a file."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import os
 import re
 import sys
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,8 +14,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from racebench.cli.exploring import read_schedule
-from racebench.cli.planning import check_file, target_of
+from racebench.cli.files import check_file
+from racebench.cli.options import TargetOptions
+from racebench.cli.replaying import read_schedule
+from racebench.cli.servers import Server, server_of
 from racebench.core.errors import DatabaseProblem, UsageProblem, suggest
 from racebench.core.model import Consumer, Scenario, Strategy
 from racebench.core.target import Target
@@ -28,7 +29,6 @@ from racebench.demo.recording import Recording, schedule_of
 from racebench.demo.selection import Tell
 from racebench.exploration.request import ExplorationRequest
 from racebench.postgres import environment
-from racebench.postgres.targets import open_target
 from racebench.reports.results.document import write_atomically
 from racebench.reports.terminal import progress
 from racebench.workloads import catalog
@@ -39,40 +39,44 @@ _NO_FIX = "none"
 _POLLS = 2
 _MOST_SESSIONS = 9
 _BUDGET_S = 5.0
-#: Beside the sessions: to ask who waits for whom, to prepare, to look at the rows, to make and drop the schema.
+#: Connections beside the sessions: to ask which session waits, to prepare, to read rows, to create and drop the schema.
 _EXTRA_CONNECTIONS = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Demonstration:
-    """What was asked for, checked. `parts` are known, or to be found by exploring `asked`; `fix` may follow them."""
+    """What to show, checked. `parts` are given, or chosen by exploring `to_explore`; `fix` may follow them."""
 
     title: str
     parts: tuple[Part, ...]
-    asked: ExplorationRequest | None
+    to_explore: ExplorationRequest | None
     fix: Strategy | None
-    target: Target | None
-    server_version: int
+    server: Server
     format: str | None
     output: Path | None
     pace: float
     notes: bool
     scenario: str | None
 
+    @property
+    def sessions(self) -> int:
+        """The most sessions of a part, without its consumer."""
+        return max([part.sessions for part in self.parts] + [self.to_explore.sessions if self.to_explore else 0])
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Wanted:
-    """What a name stands for: its parts, or what to explore for them; and the strategy that mends it."""
+    """What a name stands for: its parts, or what to explore to choose them, and the strategy that fixes the race."""
 
     title: str
     parts: tuple[Part, ...] = ()
-    asked: ExplorationRequest | None = None
+    to_explore: ExplorationRequest | None = None
     fix: str | None = None
 
     @property
     def of(self) -> Part | ExplorationRequest:
         """The part or exploration whose schedule the fix is played with."""
-        last = self.parts[-1] if self.parts else self.asked
+        last = self.parts[-1] if self.parts else self.to_explore
         assert last is not None
         return last
 
@@ -96,32 +100,32 @@ def plan(
     notes: bool,
     export: str | None,
     output: str | None,
-    server: str,
-    dsn: str | None,
+    target: TargetOptions,
 ) -> Demonstration:
     """Check the options of `demo`; raises UsageProblem for the first that cannot be carried out."""
     format_, path = _destination(export, output)
     wanted = _find(name, scenario, consumer)
-    where, reader = wanted.of.scenario, wanted.of.consumer
-    cure = wanted.fix if fix is None else None if fix == _NO_FIX else fix
-    made = Demonstration(
+    where, chosen_consumer = wanted.of.scenario, wanted.of.consumer
+    fix_name = wanted.fix if fix is None else None if fix == _NO_FIX else fix
+    demonstration = Demonstration(
         title=wanted.title,
         parts=wanted.parts,
-        asked=wanted.asked,
-        fix=catalog.find_strategy(where, cure) if cure is not None else None,
-        target=target_of(dsn),
-        server_version=int(server),
+        to_explore=wanted.to_explore,
+        fix=catalog.find_strategy(where, fix_name) if fix_name is not None else None,
+        server=server_of(target),
         format=format_,
         output=path,
         pace=2.0 if autoplay is None else autoplay,
         notes=notes,
         scenario=scenario,
     )
-    if made.fix is not None and reader is not None and not reader.fits(made.fix):
+    shown_fix = demonstration.fix
+    if shown_fix is not None and chosen_consumer is not None and not chosen_consumer.fits(shown_fix):
         raise UsageProblem(
-            f"consumer '{reader.name}' cannot read what '{made.fix.name}' writes; choose another --fix, or --fix none"
+            f"consumer '{chosen_consumer.name}' cannot read what '{shown_fix.name}' writes; "
+            "choose another --fix, or --fix none"
         )
-    return made
+    return demonstration
 
 
 def _destination(export: str | None, output: str | None) -> tuple[str | None, Path | None]:
@@ -161,27 +165,27 @@ def _find(name: str | None, scenario: str | None, consumer: str | None) -> _Want
         known = [*where.strategies, *walkthroughs.WALKTHROUGHS]
         raise UsageProblem(f"'{name}' is not a walkthrough or a strategy of {where.name}{suggest(name, known)}")
     strategy = where.strategies[name]
-    asked = ExplorationRequest(
+    to_explore = ExplorationRequest(
         scenario=where, strategy=strategy, consumer=_consumer(where, strategy, consumer), polls=_POLLS,
         budget_s=_BUDGET_S, stop_at_first=where.once,
     )  # fmt: skip
-    return _Wanted(title=where.title, asked=asked, fix=_cure(where, strategy))
+    return _Wanted(title=where.title, to_explore=to_explore, fix=_advised_fix(where, strategy))
 
 
 def _consumer(scenario: Scenario, strategy: Strategy, name: str | None) -> Consumer | None:
     if name == "none":
         return None
     if name is not None:
-        found = catalog.find_consumer(scenario, name)
-        if not found.fits(strategy):
+        named = catalog.find_consumer(scenario, name)
+        if not named.fits(strategy):
             raise UsageProblem(f"consumer '{name}' cannot read what '{strategy.name}' writes; choose another")
-        return found
+        return named
     default = scenario.consumers.get(_DEFAULT_CONSUMER)
     return default if default is not None and default.fits(strategy) else None
 
 
-def _cure(scenario: Scenario, strategy: Strategy) -> str | None:
-    """What the scenario recommends, for a strategy that needs it."""
+def _advised_fix(scenario: Scenario, strategy: Strategy) -> str | None:
+    """The strategy that the scenario advises, unless this one is correct or the advised one itself."""
     return None if strategy.right or scenario.advise == strategy.name else scenario.advise
 
 
@@ -205,88 +209,82 @@ def _of_telling(scenario: Scenario, walkthrough: Walkthrough) -> tuple[Part, ...
 
 
 def _of_schedule(text: str, scenario: str | None) -> _Wanted:
-    asked, parsed = read_schedule(text, scenario=scenario)
-    if not 1 <= asked.sessions <= _MOST_SESSIONS:
+    request, parsed = read_schedule(text, scenario=scenario)
+    if not 1 <= request.sessions <= _MOST_SESSIONS:
         raise UsageProblem(
-            f"the schedule is of {asked.sessions} sessions; the demo shows from 1 to {_MOST_SESSIONS} and a consumer"
+            f"the schedule is of {request.sessions} sessions; the demo shows from 1 to {_MOST_SESSIONS} and a consumer"
         )
-    reader = asked.consumer.name if asked.consumer else None
+    consumer_name = request.consumer.name if request.consumer else None
     part = Part(
-        scenario=asked.scenario,
-        strategy=asked.strategy,
-        consumer=asked.consumer,
-        sessions=asked.sessions,
+        scenario=request.scenario,
+        strategy=request.strategy,
+        consumer=request.consumer,
+        sessions=request.sessions,
         schedule=tuple(ScheduleEntry(session=session) for session in parsed.steps),
         strict=True,
-        heading=selection.heading_of(asked.strategy.name, reader),
-        opening=f"'{asked.strategy.name}': {asked.strategy.summary}. This is the requested schedule.",
+        heading=selection.heading_of(request.strategy.name, consumer_name),
+        opening=f"'{request.strategy.name}': {request.strategy.summary}. This is the requested schedule.",
     )
-    return _Wanted(title=asked.scenario.title, parts=(part,), fix=_cure(asked.scenario, asked.strategy))
+    return _Wanted(title=request.scenario.title, parts=(part,), fix=_advised_fix(request.scenario, request.strategy))
 
 
 @contextlib.contextmanager
-def ready(made: Demonstration, tell: Tell) -> Iterator[Ready]:
+def ready(demonstration: Demonstration, tell: Tell) -> Iterator[Ready]:
     """Start the server, choose the schedules that are not given, and play everything once without showing it.
 
     Raises UsageProblem if a strategy cannot follow its schedule.
     """
     with contextlib.ExitStack() as stack:
         tell("starting PostgreSQL", 0.0)
-        target = stack.enter_context(_opened(made))
-        _check_versions(made, target)
-        parts = made.parts
-        if made.asked is not None:
-            parts = selection.choose_parts(target, made.asked, made.fix, tell)
-        elif made.fix is not None:
-            parts = (*parts, selection.repeat_with_fix(parts[-1], made.fix))
+        target = stack.enter_context(demonstration.server.opened(demonstration.sessions + 1 + _EXTRA_CONNECTIONS))
+        _check_versions(demonstration, target)
+        parts = demonstration.parts
+        if demonstration.to_explore is not None:
+            parts = selection.choose_parts(target, demonstration.to_explore, demonstration.fix, tell)
+        elif demonstration.fix is not None:
+            parts = (*parts, selection.repeat_with_fix(parts[-1], demonstration.fix))
         tell("rehearsing", 0.8)
-        presentation, frames = player.rehearse(target, Presentation(title=made.title, parts=parts))
+        presentation, frames = player.rehearse(target, Presentation(title=demonstration.title, parts=parts))
         schedules = [str(schedule_of(*played)) for played in zip(presentation.parts, frames, strict=True)]
         recording = Recording(
-            title=made.title,
-            frames=tuple(frame for each in frames for frame in each),
+            title=demonstration.title,
+            frames=tuple(frame for part_frames in frames for frame in part_frames),
             schedules=tuple(schedules),
-            pace=made.pace,
-            notes=made.notes,
-            scenario=made.scenario,
+            pace=demonstration.pace,
+            notes=demonstration.notes,
+            scenario=demonstration.scenario,
         )
         yield Ready(target=target, presentation=presentation, recording=recording)
 
 
-def _opened(made: Demonstration) -> AbstractContextManager[Target]:
-    """The server to show it on, with room for the sessions, a consumer and racebench's own."""
-    sessions = max([part.sessions for part in made.parts] + [made.asked.sessions if made.asked else 0])
-    connections = sessions + 1 + _EXTRA_CONNECTIONS
-    return open_target(made.target, version=made.server_version, connections=connections)
-
-
-def _check_versions(made: Demonstration, target: Target) -> None:
+def _check_versions(demonstration: Demonstration, target: Target) -> None:
     digits = re.match(r"\d*", str(environment.describe(target)["server_version"]))
     version = int(digits[0] or 0) if digits else 0
-    strategies = [part.strategy for part in made.parts] + [each for each in (made.fix,) if each is not None]
-    strategies += [made.asked.strategy] if made.asked is not None else []
+    strategies = [part.strategy for part in demonstration.parts]
+    strategies += [demonstration.fix] if demonstration.fix is not None else []
+    strategies += [demonstration.to_explore.strategy] if demonstration.to_explore is not None else []
     for strategy in strategies:
         if strategy.server > version:
             raise DatabaseProblem(f"'{strategy.name}' needs PostgreSQL {strategy.server}, this is {version}")
 
 
-def run(made: Demonstration, console: Console, errors: Console, *, auto: bool) -> None:
-    """Show it on a terminal, print it where there is none, or write it to take along."""
-    on_screen = made.format is None and _has_terminal(console)
+def run(demonstration: Demonstration, console: Console, errors: Console, *, auto: bool) -> None:
+    """Write a demonstration if it has a format, else show it on a terminal, else print it."""
+    on_screen = demonstration.format is None and _has_terminal(console)
     if on_screen:
-        _check_size(made)
+        _check_size(demonstration)
     with contextlib.ExitStack() as stack:
         with progress.bar(errors) as tell:
-            prepared = stack.enter_context(ready(made, tell))
-        if made.format is not None:
-            _write(FORMATS[made.format](prepared.recording), made.output)
+            prepared = stack.enter_context(ready(demonstration, tell))
+        if demonstration.format is not None:
+            _write(FORMATS[demonstration.format](prepared.recording), demonstration.output)
         elif on_screen:
-            frames = _on_screen(made, prepared, console, auto=auto)
+            frames = _on_screen(demonstration, prepared, console, auto=auto)
             stack.close()
             for line in ending(frames, prepared.recording):
                 _line(console, line)
         else:
-            _print(made, prepared, console)
+            _print(demonstration, prepared, console)
 
 
 def _has_terminal(console: Console) -> bool:
@@ -294,15 +292,14 @@ def _has_terminal(console: Console) -> bool:
     return sys.stdin.isatty() and sys.stdout.isatty() and not console.is_dumb_terminal
 
 
-def _check_size(made: Demonstration) -> None:
-    sessions = max([part.sessions for part in made.parts] + [made.asked.sessions if made.asked else 0])
+def _check_size(demonstration: Demonstration) -> None:
     width, height = os.get_terminal_size(sys.stdout.fileno())
-    if problem := screen.too_small(width, height, sessions + 1):
+    if problem := screen.too_small(width, height, demonstration.sessions + 1):
         raise UsageProblem(f"{problem}: enlarge the window, or print it: racebench demo … | cat")
 
 
-def _on_screen(made: Demonstration, prepared: Ready, console: Console, *, auto: bool) -> tuple[Frame, ...]:
-    """Show it; return the frames that were shown."""
+def _on_screen(demonstration: Demonstration, prepared: Ready, console: Console, *, auto: bool) -> tuple[Frame, ...]:
+    """Show it on the screen; return the frames that were shown."""
     steps = [prepared.recording.steps(part) for part in range(len(prepared.presentation.parts))]
     marks = screen.ASCII if console.options.ascii_only else screen.UNICODE
     with viewer.playback(prepared.target, prepared.presentation) as playback:
@@ -312,27 +309,27 @@ def _on_screen(made: Demonstration, prepared: Ready, console: Console, *, auto: 
                 playback,
                 prepared.presentation,
                 steps,
-                made.pace if auto else None,
+                demonstration.pace if auto else None,
                 marks,
-                notes=made.notes,
+                notes=demonstration.notes,
                 colour=not console.no_color,
             )
         return tuple(playback.frames)
 
 
-def _print(made: Demonstration, prepared: Ready, console: Console) -> None:
-    """Play it once more, printing each step as it happens."""
-    _line(console, made.title)
+def _print(demonstration: Demonstration, prepared: Ready, console: Console) -> None:
+    """Play it again, and print each step as it happens."""
+    _line(console, demonstration.title)
     before: Frame | None = None
     for number, part in enumerate(prepared.presentation.parts):
         with contextlib.closing(player.play(prepared.target, part, number)) as frames:
             for frame in frames:
-                for line in text.block(frame, before, notes=made.notes):
+                for line in text.block(frame, before, notes=demonstration.notes):
                     _line(console, line)
                 before = frame
     _line(console, "")
-    for each in prepared.recording.commands:
-        _line(console, each)
+    for command in prepared.recording.commands:
+        _line(console, command)
 
 
 def _line(console: Console, line: str) -> None:
@@ -341,11 +338,11 @@ def _line(console: Console, line: str) -> None:
     console.file.flush()
 
 
-def _write(made: str, output: Path | None) -> None:
+def _write(content: str, output: Path | None) -> None:
     if output is not None:
-        write_atomically(output, made)
+        write_atomically(output, content)
     else:
-        sys.stdout.write(made)
+        sys.stdout.write(content)
 
 
 def show_list(console: Console) -> None:
@@ -366,7 +363,7 @@ def show_list(console: Console) -> None:
 
 
 def ending(frames: tuple[Frame, ...], recording: Recording) -> list[str]:
-    """What is left to read when the screen is gone: each act that came to its end, and how to run it again."""
+    """The lines printed after the screen is closed: each part that was shown to its end, and how to run it again."""
     lines = []
     for frame in frames:
         if frame.ended:

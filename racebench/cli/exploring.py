@@ -1,314 +1,223 @@
-"""`explore` and `replay`: from options to what was found, saved as it goes."""
+"""The request of explore, how it is carried out, and the documents of its results, saved after each."""
 
 from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from racebench.cli.planning import anomalies, check_file, target_of
-from racebench.core.anomalies import ANOMALIES
+import click
+
+from racebench.cli.console import application_prints_to_stderr, console, publish
+from racebench.cli.exit_codes import Finding, Gates, exit_code, gates_of
+from racebench.cli.files import ResultFiles, result_files
+from racebench.cli.options import ExplorationOptions, GateOptions, OutputOptions, SubjectOptions, TargetOptions
+from racebench.cli.requests import find_scenario
+from racebench.cli.servers import Server, server_of
 from racebench.core.errors import ExitCode, UsageProblem
 from racebench.core.model import Consumer, Scenario
-from racebench.core.results import Verdict
-from racebench.core.signals import shielded
+from racebench.core.signals import interruptible, shielded
 from racebench.core.target import Target
-from racebench.exploration import explorer, schedules
-from racebench.exploration.isolationtester import runner, specs
+from racebench.exploration import explorer
 from racebench.exploration.request import ExplorationRequest
-from racebench.exploration.result import Exploration, ExplorationProgress, Replay
-from racebench.exploration.schedules import Schedule
+from racebench.exploration.result import Exploration, ExplorationProgress
+from racebench.load.campaign import Progress
 from racebench.postgres import environment
 from racebench.postgres.requirements import for_consumer, for_strategy, refused
 from racebench.postgres.schemas import new_name
-from racebench.postgres.targets import open_target
-from racebench.reports.results.document import check_writable, now, write_atomically
+from racebench.reports import exploration_text
+from racebench.reports.results.document import now, write_atomically
 from racebench.reports.results.explorations import Explorations, to_json
+from racebench.reports.terminal import exploration_table, progress
 from racebench.workloads import ad_hoc, catalog
 
-#: Connections beside the sessions: to ask who waits for whom, to prepare each schedule, to make and drop the schema.
-_EXTRA_CONNECTIONS = 3
+#: Connections beside the sessions: to ask who waits for whom, to prepare each schedule, to create and drop the schema.
+EXTRA_CONNECTIONS = 3
 
-Progress = Callable[[str, float], None]
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exploring:
+    """What explore is asked for, checked: one exploration for each strategy.
+
+    `named`: the strategies and the consumer that were asked for by name; one that the server cannot run is an error.
+    """
+
+    scenario: Scenario
+    explorations: tuple[ExplorationRequest, ...]
+    server: Server
+    files: ResultFiles
+    gates: Gates
+    named: frozenset[str]
+
+    @property
+    def connections(self) -> int:
+        """The most connections that are open at the same time: sessions, a consumer, and what watches them."""
+        return max(request.sessions for request in self.explorations) + 1 + EXTRA_CONNECTIONS
+
+
+def request_of(
+    subject: SubjectOptions,
+    options: ExplorationOptions,
+    target: TargetOptions,
+    output: OutputOptions,
+    gates: GateOptions,
+) -> Exploring:
+    """The request of explore; makes the results folder. Raises UsageProblem for the first invalid option."""
+    scenario = find_scenario(subject)
+    consumers: tuple[Consumer | None, ...] = (None,)
+    if options.consumer not in (None, "none"):
+        consumers = catalog.find_consumers(scenario, [str(options.consumer)]) or (None,)
+    seed = secrets.randbelow(2**32) if options.seed is None else options.seed
+    explorations = tuple(
+        ExplorationRequest(
+            scenario=scenario,
+            strategy=strategy,
+            consumer=consumer,
+            sessions=options.sessions,
+            polls=options.polls,
+            reduce=not options.no_reduction,
+            budget_s=options.budget,
+            max_schedules=options.max_schedules,
+            stop_at_first=options.stop_at_first,
+            depth=options.depth,
+            step_s=options.step_timeout,
+            seed=seed,
+        )
+        for strategy in catalog.find_strategies(scenario, subject.strategies or ["all"])
+        for consumer in consumers
+        if consumer is None or consumer.fits(strategy)
+    )
+    request = Exploring(
+        scenario=scenario,
+        explorations=explorations,
+        server=server_of(target),
+        files=result_files(output, f"{scenario.name}-explored"),
+        gates=gates_of(gates, explored=True),
+        named=frozenset((*subject.strategies, *([options.consumer] if options.consumer else ()))),
+    )
+    if not request.explorations:
+        raise UsageProblem(f"consumer '{options.consumer}' cannot read what these strategies write; choose another")
+    request.files.check()
+    return request
 
 
 @dataclass(slots=True, kw_only=True)
-class Exploring:
-    """What a command is going to explore, and, as it goes, what it has found."""
+class _Record:
+    """The results of a request so far."""
 
-    asked: tuple[ExplorationRequest, ...]
-    target: Target | None
-    server_version: int
-    json_path: str | None
-    folder: Path | None
-    fail_on: tuple[str, ...]
-    expect_race: bool
-    named: frozenset[str]
+    request: Exploring
     created: str = field(default_factory=now)
     environment: Mapping[str, Any] = field(default_factory=dict)
-    results: list[Exploration] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
-    finished: bool = False
+    results: list[Exploration] = field(default_factory=list)
+    complete: bool = False
     saved: Path | None = None
-    #: An application that has connected once goes on where it was.
-    schema: str = field(default_factory=new_name)
+
+    def add(self, result: Exploration, *, complete: bool = False) -> None:
+        """Add a result and save the document, so that --json's file and the results folder agree."""
+        with shielded():
+            self.results.append(result)
+            self.complete = complete
+            self.saved = self.request.files.write(to_json(self.document()) + "\n")
 
     def document(self) -> Explorations:
-        """What has been found so far, as a document."""
+        """The results so far."""
         return Explorations(
             environment=self.environment,
             created=self.created,
             explorations=tuple(self.results),
-            complete=self.finished,
+            complete=self.complete,
         )
 
-    def json(self) -> str:
-        """The document as JSON."""
-        return to_json(self.document())
 
-
-def plan(
-    *,
-    scenario: str | None,
-    call: Sequence[str] = (),
-    setup: Sequence[str] = (),
-    invariant: Sequence[str] = (),
-    strategies: Sequence[str],
-    sessions: int,
-    consumer: str | None,
-    polls: int,
-    no_reduction: bool,
-    budget: float | None,
-    max_schedules: int | None,
-    depth: int,
-    seed: int | None,
-    stop_at_first: bool,
-    step_timeout: float,
-    server: str,
-    dsn: str | None,
-    json_path: str | None,
-    results: str,
-    no_save: bool,
-    fail_on: str | None,
-    expect: str | None,
-) -> Exploring:
-    """Check the options of `explore`; raises UsageProblem for the first that cannot be carried out."""
-    found = ad_hoc.find(scenario, called=call, setup=setup, invariants=invariant)
-    readers: tuple[Consumer | None, ...] = (None,)
-    if consumer not in (None, "none"):
-        readers = catalog.find_consumers(found, [str(consumer)]) or (None,)
-    made = Exploring(
-        asked=tuple(
-            ExplorationRequest(
-                scenario=found,
-                strategy=strategy,
-                consumer=reader,
-                sessions=sessions,
-                polls=polls,
-                reduce=not no_reduction,
-                budget_s=budget,
-                max_schedules=max_schedules,
-                stop_at_first=stop_at_first,
-                depth=depth,
-                step_s=step_timeout,
-                seed=secrets.randbelow(2**32) if seed is None else seed,
-            )
-            for strategy in catalog.find_strategies(found, strategies or ["all"])
-            for reader in readers
-            if reader is None or reader.fits(strategy)
-        ),
-        target=target_of(dsn),
-        server_version=int(server),
-        json_path=json_path,
-        folder=None if no_save else Path(results),
-        fail_on=anomalies(fail_on),
-        expect_race=expect == "race",
-        named=frozenset((*strategies, *([consumer] if consumer else ()))),
+def explore(request: Exploring, output: OutputOptions) -> ExitCode:
+    """Carry out a request, then write reports and show the results, also if it ends early; raises RacebenchError."""
+    record = _Record(request=request)
+    with interruptible():
+        try:
+            with progress.bar(console(stderr=True)) as report_progress, application_prints_to_stderr():
+                _run(record, report_progress)
+        finally:
+            if record.results:
+                publish(record.document(), output.reports)
+                _print(record, output)
+    if output.markdown not in (None, "-"):
+        write_atomically(Path(str(output.markdown)), exploration_text.markdown(record.results))
+    return exit_code(
+        [
+            Finding(forbidden=result.forbidden, counts=result.counts, verdict=result.verdict)
+            for result in record.results
+        ],
+        request.gates,
     )
-    _counted(made.fail_on)
-    if not made.asked:
-        raise UsageProblem(f"consumer '{consumer}' cannot read what these strategies write; choose another")
-    if json_path is not None and json_path != "-":
-        check_file("--json", Path(json_path))
-    if made.folder is not None:
-        check_writable(made.folder)
-    return made
 
 
-def run(made: Exploring, progress: Progress) -> None:
-    """Explore one after the other, adding to `made.results`; what an interruption leaves is there too."""
+def _run(record: _Record, report_progress: Progress) -> None:
+    """Explore one strategy after another; an interrupted exploration is recorded too, as far as it came."""
+    request = record.request
     with contextlib.ExitStack() as stack:
-        progress("starting PostgreSQL", 0.0)
-        target = stack.enter_context(_opened(made, max(each.sessions for each in made.asked)))
-        consumers = [each.consumer for each in made.asked if each.consumer is not None]
-        made.environment = environment.describe(target, {name for each in consumers for name in each.requires})
-        scenario = stack.enter_context(ad_hoc.ready(made.asked[0].scenario, target, made.schema))
-        if scenario is not made.asked[0].scenario:
-            made.asked = tuple(_with(each, scenario, made.schema) for each in made.asked)
-        asked = _possible(made, target)
-        for number, each in enumerate(asked):
-            name, share = each.strategy.name, number / len(asked)
+        report_progress("starting PostgreSQL", 0.0)
+        target = stack.enter_context(request.server.opened(request.connections))
+        consumers = [each.consumer for each in request.explorations if each.consumer is not None]
+        record.environment = environment.describe(
+            target, {name for consumer in consumers for name in consumer.requires}
+        )
+        schema = new_name()  # one for all explorations: an application that has connected once goes on using it
+        scenario = stack.enter_context(ad_hoc.ready(request.scenario, target, schema))
+        explorations = request.explorations
+        if scenario is not request.scenario:
+            explorations = tuple(_with_callables(exploration, scenario, schema) for exploration in explorations)
+        possible = _possible(record, explorations, target)
+        for number, exploration in enumerate(possible):
+            name, share = exploration.strategy.name, number / len(possible)
 
             def tell(so_far: ExplorationProgress, name: str = name, share: float = share) -> None:
                 rate = so_far.schedules_per_s
-                progress(f"{name}: {so_far.run:,} ({rate:,.0f}/s), {so_far.anomalous:,} wrong", share)
+                report_progress(f"{name}: {so_far.run:,} ({rate:,.0f}/s), {so_far.anomalous:,} wrong", share)
 
-            result = explorer.explore(target, each, progress=tell, interrupted=partial(_keep, made))
-            made.finished = number + 1 == len(asked)
-            _keep(made, result)
-
-
-def _keep(made: Exploring, result: Exploration) -> None:
-    """Add a result and save what there is, whole: --json's file and the results folder hold the same."""
-    with shielded():
-        made.results.append(result)
-        save(made)
+            result = explorer.explore(target, exploration, progress=tell, interrupted=record.add)
+            record.add(result, complete=number + 1 == len(possible))
 
 
-def _with(asked: ExplorationRequest, scenario: Scenario, schema: str) -> ExplorationRequest:
-    """What to explore, of a scenario whose callables have been imported."""
-    return replace(asked, scenario=scenario, strategy=scenario.strategies[asked.strategy.name], schema=schema)
+def _with_callables(exploration: ExplorationRequest, scenario: Scenario, schema: str) -> ExplorationRequest:
+    """An exploration of the scenario whose callables have been imported."""
+    return replace(
+        exploration, scenario=scenario, strategy=scenario.strategies[exploration.strategy.name], schema=schema
+    )
 
 
-def _possible(made: Exploring, target: Target) -> Sequence[ExplorationRequest]:
-    """Less what this server is too old for, or not set up for: an error if it was asked for by name."""
+def _possible(
+    record: _Record, explorations: Sequence[ExplorationRequest], target: Target
+) -> Sequence[ExplorationRequest]:
+    """The explorations that this server can run: one that it cannot run is an error if it was asked for by name."""
 
     def lacks(name: str, lack: str) -> bool:
-        return refused(name, lack, made.named, made.left_out)
+        return refused(name, lack, record.request.named, record.left_out)
 
     return [
-        each
-        for each in made.asked
-        if not lacks(each.strategy.name, for_strategy(each.strategy, made.environment, target.label))
-        and not (each.consumer and lacks(each.consumer.name, for_consumer(each.consumer, made.environment)))
+        exploration
+        for exploration in explorations
+        if not lacks(exploration.strategy.name, for_strategy(exploration.strategy, record.environment, target.label))
+        and not (
+            exploration.consumer
+            and lacks(exploration.consumer.name, for_consumer(exploration.consumer, record.environment))
+        )
     ]
 
 
-def _opened(made: Exploring, sessions: int) -> AbstractContextManager[Target]:
-    """The server to explore on, with room for the sessions, a consumer and racebench's own."""
-    connections = sessions + 1 + _EXTRA_CONNECTIONS
-    return open_target(made.target, version=made.server_version, connections=connections)
-
-
-def save(made: Exploring) -> None:
-    """Write what there is so far, whole or not at all."""
-    text = made.json() + "\n"
-    if made.json_path is not None and made.json_path != "-":
-        write_atomically(Path(made.json_path), text)
-    if made.folder is not None:
-        stamp = made.created.replace(":", "").replace("-", "")
-        scenario = made.asked[0].scenario.name
-        path = made.saved or made.folder / f"{stamp}-{scenario}-explored-{secrets.token_hex(3)}.json"
-        write_atomically(path, text)
-        made.saved = path
-
-
-def exit_code(made: Exploring) -> int:
-    """As `run` has them: 0, or 3 and 5 as --fail-on and --expect ask."""
-    raced = [_raced(result.forbidden, result.counts, made.fail_on) for result in made.results]
-    if made.expect_race:
-        return ExitCode.OK if all(raced) else ExitCode.ANOMALY
-    if not made.fail_on:
-        return ExitCode.OK
-    if any(raced):
-        return ExitCode.ANOMALY
-    unknown = any(result.verdict is Verdict.UNKNOWN for result in made.results)
-    return ExitCode.INCONCLUSIVE if unknown else ExitCode.OK
-
-
-def _raced(forbidden: Sequence[str], counts: Mapping[str, int], fail_on: Sequence[str]) -> bool:
-    kinds = forbidden if tuple(fail_on) in ((), ("any",)) else fail_on
-    return any(counts[kind] for kind in kinds)
-
-
-def _counted(fail_on: Sequence[str]) -> None:
-    """Refuse to look for what a schedule does not show: that would pass, whatever happened."""
-    if missing := [kind for kind in fail_on if kind in ANOMALIES and not ANOMALIES[kind].explored]:
-        raise UsageProblem(f"--fail-on: {missing[0]} are not counted in schedules; `racebench run` counts them")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rerun:
-    """A schedule that was run again, or the shorter one that was asked for, and the exit code it earns."""
-
-    asked: ExplorationRequest
-    replay: Replay
-    exit_code: int
-
-
-def replay(
-    text: str,
-    *,
-    scenario: str | None,
-    server: str,
-    dsn: str | None,
-    minimize: bool,
-    step_timeout: float,
-    fail_on: str | None,
-    expect: str | None,
-    call: Sequence[str] = (),
-    setup: Sequence[str] = (),
-    invariant: Sequence[str] = (),
-) -> Rerun:
-    """Run a schedule once more; raises UsageProblem if the script is another now or the server does not follow.
-
-    `minimize`: run instead the shortest that is found to show the same.
-    """
-    schedule, kinds = schedules.parse(text), anomalies(fail_on)
-    _counted(kinds)
-    own_code = bool(call) or (scenario is not None and ad_hoc.is_sql_file(scenario))
-    found = ad_hoc.find(
-        scenario or (None if own_code else schedule.scenario), called=call, setup=setup, invariants=invariant
-    )
-    made = replace(_nothing(server, dsn), fail_on=kinds, expect_race=expect == "race")
-    with contextlib.ExitStack() as stack:
-        target = stack.enter_context(_opened(made, max(schedule.steps)))
-        found = stack.enter_context(ad_hoc.ready(found, target, made.schema))
-        asked = replace(explorer.requested_by(schedule, found), step_s=step_timeout, schema=made.schema)
-        replayed = explorer.replay(target, asked, schedule.steps)
-        if minimize:
-            if not replayed.anomalies:
-                raise UsageProblem(
-                    "nothing goes wrong in this schedule, so there is no shorter way to it; leave out --minimize"
-                )
-            shortest = explorer.shorten(target, asked, schedule.steps, tuple(replayed.anomalies))
-            replayed = explorer.replay(target, asked, shortest)
-    raced = _raced(replayed.forbidden, replayed.counts, kinds)
-    bad = not raced if made.expect_race else raced and bool(kinds)
-    return Rerun(asked=asked, replay=replayed, exit_code=ExitCode.ANOMALY if bad else ExitCode.OK)
-
-
-def read_schedule(text: str, *, scenario: str | None) -> tuple[ExplorationRequest, Schedule]:
-    """What a schedule runs; raises UsageProblem if it is none, or if its script is another now."""
-    schedule = schedules.parse(text)
-    return explorer.requested_by(schedule, catalog.find_scenario(scenario or schedule.scenario)), schedule
-
-
-def run_spec(
-    path: str, *, server: str, dsn: str | None, say: Callable[[str], None], warn: Callable[[str], None]
-) -> None:
-    """Run the permutations of one of isolationtester's spec files; raises ScenarioProblem, DatabaseProblem."""
-    spec = specs.parse(catalog.read_text(Path(path), "name an existing spec file"), path)
-    for name in spec.unused:
-        warn(f"unused step name: {name}")
-    with _opened(_nothing(server, dsn), len(spec.sessions)) as target:
-        runner.Runner(target, say).run(spec, Path(path).stem)
-
-
-def _nothing(server: str, dsn: str | None) -> Exploring:
-    """What says where to explore, and nothing of what."""
-    return Exploring(
-        asked=(),
-        target=target_of(dsn),
-        server_version=int(server),
-        json_path=None,
-        folder=None,
-        fail_on=(),
-        expect_race=False,
-        named=frozenset(),
-    )
+def _print(record: _Record, output: OutputOptions) -> None:
+    """Print the results and where they were saved; only the JSON, or only the Markdown, if stdout is for that."""
+    if record.request.files.json_alone:
+        click.echo(to_json(record.document()))
+        return
+    if output.markdown == "-":
+        click.echo(exploration_text.markdown(record.results), nl=False)
+        return
+    exploration_table.show(console(), record.document())
+    for line in record.left_out:
+        click.echo(f"left out: {line}")
+    if record.saved is not None:
+        click.echo(f"saved: {record.saved}")

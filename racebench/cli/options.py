@@ -1,265 +1,389 @@
-"""The options that commands share, and the types that check a value and name it when it is wrong."""
+"""The options that commands share, as typed values: each group of options reaches a command as one value.
+
+A group is a frozen dataclass and a decorator, which adds the options to a command and gives it the value. Nothing is
+checked here beyond the type of a single option; racebench.cli.requests does the rest.
+"""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from dataclasses import dataclass, fields
+from typing import Any, TypeVar
 
 import click
 
 from racebench.cli import completion
-from racebench.core.errors import UsageProblem, suggest
+from racebench.cli.base_command import Option
+from racebench.cli.values import MINUTE_MS, FormatAndPath, Number, Percent, PercentAndMs, ReportFile
 from racebench.reports import formats
 
-
-class ReportFile(NamedTuple):
-    """A file to write results to, and in which format."""
-
-    format: str
-    path: Path
-
-
-if TYPE_CHECKING:
-    _Number = click.ParamType[float]
-    _Pair = click.ParamType[tuple[float, float]]
-    _Report = click.ParamType[ReportFile]
-else:
-    _Number = _Pair = _Report = click.ParamType  # generic only in newer clicks
-
 _Command = TypeVar("_Command", bound=Callable[..., Any])
+Decorator = Callable[[_Command], _Command]
 
 MOST_WORKERS = 1000
 _DAY = 86_400
-_MINUTE_MS = 60_000
+_MS = Number(0, MINUTE_MS, whole=False)
+_PERCENT = Number(0, 100, whole=False)
+_SECONDS = Number(0, _DAY, whole=False, above=True)
+_SEED = Number(0, 2**63 - 1)
 
 
-class Number(_Number):
-    """A number in a range, with a message that names the option, the value and the range."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubjectOptions:
+    """What is run or explored: a scenario's strategies, or the user's own code. `files` are more files of SQL."""
 
-    def __init__(self, low: float, high: float, *, whole: bool = True, above: bool = False) -> None:
-        self.low, self.high, self.whole, self.above = low, high, whole, above
-        self.name = "number" if whole else "decimal"
-
-    def get_metavar(self, *_: Any, **__: Any) -> str:
-        return "N" if self.whole else "X"
-
-    def convert(self, value: Any, param: click.Parameter | None, _ctx: click.Context | None) -> float:
-        try:
-            number: float = int(value) if self.whole else float(value)
-        except (ValueError, OverflowError):
-            number = float("nan")
-        if not (self.low < number if self.above else self.low <= number) or not number <= self.high:
-            kind = "a whole number" if self.whole else "a number"
-            least = f"above {self.low:g}" if self.above else f"from {self.low:g}"
-            raise UsageProblem(f"{_name(param)} is {kind} {least} to {self.high:g}, not '{value}'")
-        return number
+    scenario: str | None = None
+    files: tuple[str, ...] = ()
+    strategies: tuple[str, ...] = ()
+    consumers: tuple[str, ...] = ()
+    call: tuple[str, ...] = ()
+    setup: tuple[str, ...] = ()
+    invariant: tuple[str, ...] = ()
 
 
-class Percent(Number):
-    """PERCENT, with or without its sign: 20% or 20."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadOptions:
+    """The load. Durations are in seconds, delays in milliseconds; `long` is a percentage and a delay."""
 
-    def __init__(self) -> None:
-        super().__init__(0, 99, whole=False)
-        self.name = "percentage"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        text = str(value).strip().removesuffix("%").rstrip()
-        try:
-            return super().convert(text, param, ctx)
-        except UsageProblem:
-            raise UsageProblem(f"{_name(param)} is a percentage from 0 to 99, as 20%, not '{value}'") from None
-
-
-class PercentAndMs(_Pair):
-    """PERCENT:MS, as 5:200."""
-
-    name = "percent:ms"
-
-    def convert(self, value: Any, param: click.Parameter | None, _ctx: click.Context | None) -> tuple[float, float]:
-        if isinstance(value, tuple):
-            return value
-        percent, _, ms = str(value).partition(":")
-        try:
-            pair = float(percent), float(ms)
-        except ValueError:
-            pair = (-1.0, -1.0)
-        if not (0 <= pair[0] <= 100 and 0 <= pair[1] <= _MINUTE_MS):
-            raise UsageProblem(f"{_name(param)} is PERCENT:MS, as 5:200, not '{value}'")
-        return pair
+    workers: int
+    duration: float | None
+    operations: int | None
+    rate: float | None
+    warmup: float
+    protocol: str
+    connections_per_worker: int
+    think: float
+    hold: float
+    long: tuple[float, float]
+    rollback: float
+    jitter: float
+    tenants: int
+    seed: int | None
+    poll_interval: float
+    batch: int
 
 
-class FormatAndPath(_Report):
-    """FORMAT=PATH, as junit=report.xml, of the formats that results of the command can have."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExplorationOptions:
+    """Which schedules are explored, and how far. Times are in seconds."""
 
-    name = "format=path"
-
-    def __init__(self, known: tuple[str, ...]) -> None:
-        self.known = known
-
-    def convert(self, value: Any, param: click.Parameter | None, _ctx: click.Context | None) -> ReportFile:
-        if isinstance(value, ReportFile):
-            return value
-        name, _, path = str(value).partition("=")
-        if not path or path == "-":
-            raise UsageProblem(f"{_name(param)} is FORMAT=PATH, as junit=report.xml, not '{value}'")
-        name = formats.RENAMED.get(name, name)
-        if name not in self.known:
-            raise UsageProblem(f"{_name(param)} '{value}': format '{name}' is unknown{suggest(name, self.known)}")
-        return ReportFile(name, Path(path))
+    sessions: int
+    consumer: str | None
+    polls: int
+    no_reduction: bool
+    budget: float | None
+    max_schedules: int | None
+    depth: int
+    seed: int | None
+    step_timeout: float
+    stop_at_first: bool
 
 
-def _name(param: click.Parameter | None) -> str:
-    return max(param.opts, key=len) if param is not None else "the value"
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComparisonOptions:
+    """How strategies are compared. `margin` and `fail_slower` are percentages."""
+
+    rounds: int
+    reference: str | None
+    margin: float
+    baseline: str | None
+    fail_slower: float | None
+    save_baseline: str | None
 
 
-def _chain(*decorators: Callable[[Any], Any]) -> Callable[[_Command], _Command]:
-    """Apply option decorators so that --help lists them in the order written."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetOptions:
+    """Which server. `server` is the embedded server's version; `dsn` names the user's own server instead."""
+
+    server: str
+    dsn: str | None
+    keep: bool = False
+
+    @property
+    def version(self) -> int:
+        """The embedded server's version."""
+        return int(self.server)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputOptions:
+    """Where results go. `history` is None where the command decides."""
+
+    json_path: str | None
+    results: str
+    no_save: bool
+    reports: tuple[ReportFile, ...]
+    history: bool | None = None
+    markdown: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateOptions:
+    """What makes a command exit with 3, 4 or 5."""
+
+    fail_on: str | None = None
+    expect: str | None = None
+    threshold: tuple[str, ...] = ()
+
+
+def _option(*names: str, **attributes: Any) -> Decorator[Any]:
+    return click.option(*names, cls=Option, **attributes)
+
+
+def _as_one(name: str, kind: type[Any], *declarations: Decorator[Any]) -> Decorator[Any]:
+    """Add options to a command, in the order written, and hand it one value of them, as the keyword `name`."""
+    names = [field.name for field in fields(kind)]
 
     def decorate(command: _Command) -> _Command:
-        for decorator in reversed(decorators):
-            command = decorator(command)
-        return command
+        @functools.wraps(command)
+        def with_one_value(**parameters: object) -> object:
+            parameters[name] = kind(**{field: parameters.pop(field) for field in names if field in parameters})
+            return command(**parameters)
+
+        decorated: Any = with_one_value
+        for declaration in reversed(declarations):
+            decorated = declaration(decorated)
+        return decorated  # type: ignore[no-any-return]
 
     return decorate
 
 
-_option = click.option
-_MS = Number(0, _MINUTE_MS, whole=False)
-_PERCENT = Number(0, 100, whole=False)
-_SERVER = click.Choice(["18", "16"])
-
-of_own = _chain(
-    _option("--call", multiple=True, metavar="MODULE:FUNCTION",
-            help="Your own Python instead of a scenario; several times to race them with each other."),
-    _option("--setup", "--schema", "setup", multiple=True, metavar="SQL",
-            help="With --call or a file of SQL: what makes the tables: SQL, a .sql file or module:function."),
-    _option("--invariant", multiple=True, metavar="SQL",
-            help="With them: a query that returns the rows that break it, a .sql file or module:function."),
+_SCENARIO = click.argument("scenario", required=False, shell_complete=completion.scenarios)
+_FAIL_ON = _option(
+    "--fail-on", metavar="KINDS",
+    help="Exit with code 3 if an anomaly of these kinds is found: a list, as duplicates,missed; or 'any' for the "
+    "kinds that the scenario forbids.",
+)  # fmt: skip
+_EXPECT = _option("--expect", type=click.Choice(["race"]), help="Exit with code 3 if a strategy shows no anomaly.")
+_THRESHOLD = _option(
+    "--threshold", multiple=True, metavar="TEXT",
+    help="Exit with code 4 if a limit is crossed, as 'p99_ms < 20' or 'advisory: duplicates == 0'. Can be repeated.",
+)  # fmt: skip
+_MARKDOWN = _option(
+    "--markdown", metavar="PATH", shell_complete=completion.files,
+    help="Write the results as a Markdown table; '-' writes only that to stdout.",
 )  # fmt: skip
 
-of_load = _chain(
-    click.argument("scenario", required=False, shell_complete=completion.scenarios),
-    _option("-s", "--strategy", "strategies", multiple=True, metavar="NAME",
-            shell_complete=completion.strategies,
-            help="A strategy, several times, or a group: all (the default), correct (that of compare), broken."),
-    _option("--consumer", "consumers", multiple=True, metavar="NAME",
-            shell_complete=completion.consumers,
-            help="A consumer that polls beside the workers, several times, or all, or none."),
-    _option("-w", "--workers", type=Number(1, MOST_WORKERS), default=8, show_default=True,
-            help="Worker processes, one connection each."),
-    _option("-d", "--duration", type=Number(0, _DAY, whole=False, above=True), metavar="SECONDS",
-            help="How long to press.  [default: 2, in compare 1, unless --operations]"),
-    _option("-n", "--operations", type=Number(1, 10**9), help="How many operations, all workers together."),
-    _option("--rate", type=Number(0, 10**7, whole=False, above=True), metavar="N",
-            help="Open loop: so many operations a second are due, whether the last have ended or not."),
-    _option("--warmup", type=Number(0, 3600, whole=False), default=0, metavar="SECONDS",
-            help="Press for so long before measuring; what happens then is checked all the same."),
-    _option("--protocol", type=click.Choice(["simple", "prepared", "pipelined"]), default="prepared",
-            show_default=True, help="As in pgbench; pipelined sends together what needs no answer."),
-    _option("--connections-per-worker", type=Number(1, 1000), default=1, show_default=True,
-            help="Connections that each worker process drives."),
-    _option("--think", type=_MS, default=0, metavar="MS", help="Delay between the read and the insert."),
-    _option("--hold", type=_MS, default=0, metavar="MS", help="Delay between the insert and the commit."),
-    _option("--long", type=PercentAndMs(), default=(0.0, 0.0), metavar="PERCENT:MS",
-            help="That share of the transactions holds for so long instead."),
-    _option("--rollback", type=_PERCENT, default=0, metavar="PERCENT",
-            help="That share of the transactions rolls back instead of committing."),
-    _option("--jitter", type=_MS, default=0, metavar="MS",
-            help="Each worker begins up to so long after the common start."),
-    _option("--tenants", type=Number(1, 65_535), default=1, show_default=True,
-            help="Tenants, each with its own counter."),
-    _option("--seed", type=Number(0, 2**63 - 1),
-            help="Seed of every random choice.  [default: drawn, printed and saved]"),
-    _option("--poll-interval", type=_MS, default=1.0, show_default=True, metavar="MS",
-            help="The consumers' pause between polls; 0 for none."),
-    _option("--batch", type=Number(1, 10**6), default=1000, show_default=True, help="The consumers' LIMIT."),
-)  # fmt: skip
 
-of_steps = _option(
-    "--step-timeout", type=Number(0, _DAY, whole=False, above=True), default=10.0, show_default=True, metavar="SECONDS",
-    help="How long a step may go without an answer, and not for another session's sake.",
-)  # fmt: skip
+def _own_code(calls: str) -> tuple[Decorator[Any], ...]:
+    return (
+        _option("--call", multiple=True, metavar="MODULE:FUNCTION",
+                help=f"Python function to run instead of a scenario. Can be repeated: {calls}."),
+        _option("--setup", multiple=True, metavar="SQL", old=("--schema",),
+                help="With --call or a file of SQL: what creates the tables. SQL, a .sql file or module:function."),
+        _option("--invariant", multiple=True, metavar="SQL",
+                help="With --call or a file of SQL: a query that returns the rows that break a rule. SQL, a .sql file "
+                "or module:function."),
+    )  # fmt: skip
 
-of_exploration = _chain(
-    click.argument("scenario", required=False, shell_complete=completion.scenarios),
-    _option("-s", "--strategy", "strategies", multiple=True, metavar="NAME",
-            shell_complete=completion.strategies,
-            help="A strategy, several times, or a group: all (the default), correct, broken."),
-    _option("-n", "--sessions", type=Number(1, 9), default=2, show_default=True,
-            help="Sessions that run the strategy."),
-    _option("--consumer", metavar="NAME", shell_complete=completion.consumers,
-            help="A consumer that polls as one more session."),
-    _option("--polls", type=Number(1, 20), default=3, show_default=True, help="How often it polls."),
-    _option("--no-reduction", is_flag=True, help="Run all orders, also those that cannot differ."),
-    _option("--budget", type=Number(0, _DAY, whole=False, above=True), metavar="SECONDS",
-            help="Stop after so long: half for every order, half for orders drawn at random."),
-    _option("--max-schedules", type=Number(1, 10**9), help="Stop after so many schedules, divided likewise."),
-    _option("--depth", type=Number(1, 9), default=3, show_default=True,
-            help="Of the bugs that drawing at random has a stated chance to meet."),
-    _option("--seed", type=Number(0, 2**63 - 1), help="Seed of what is drawn.  [default: drawn, printed and saved]"),
-    of_steps,
-    _option("--stop-at-first", is_flag=True, help="Stop at the first schedule that goes wrong."),
-)  # fmt: skip
 
-of_server = _chain(
-    _option("--server", type=_SERVER, default="18", show_default=True, help="Version of the embedded PostgreSQL."),
-    _option("--dsn", envvar="RACEBENCH_DSN", show_envvar=True, metavar="DSN",
-            help="Use this server instead of the embedded one."),
-)  # fmt: skip
+def own_code() -> Decorator[Any]:
+    """--call, --setup and --invariant, as a SubjectOptions, with the command's own --scenario if it has one."""
+    return _as_one("subject", SubjectOptions, *_own_code("sessions take turns with them"))
 
-of_thresholds = _chain(
-    _option("--threshold", "threshold", multiple=True, metavar="TEXT",
-            help="'p99_ms < 20', 'advisory: duplicates == 0', several times: exit 4 if one is crossed."),
-)  # fmt: skip
 
-of_comparison = _chain(
-    _option("--rounds", type=Number(2, 1000), default=7, show_default=True,
-            help="How often each strategy is run."),
-    _option("--reference", metavar="NAME", shell_complete=completion.strategies,
-            help="The strategy beside which the others stand.  [default: the one advised, else the first right one]"),
-    _option("--margin", type=Percent(), default=5, show_default=True, metavar="PERCENT",
-            help="A difference within this is none that matters."),
-    _option("--baseline", metavar="NAME|FILE",
-            help="Hold the result against an earlier one: exit 3 for a new anomaly."),
-    _option("--fail-slower", type=Percent(), metavar="PERCENT",
-            help="With --baseline: exit 4 if a strategy is surely slower by more than this."),
-    _option("--save-baseline", metavar="NAME", help="Save the result as a baseline, in the results' folder."),
-)  # fmt: skip
+def subject(
+    *,
+    strategies: str = "all",
+    consumers: str | None = None,
+    calls: str | None = "workers take turns with them",
+    files: bool = False,
+    groups: str = "all, correct or broken",
+) -> Decorator[Any]:
+    """The scenario and its strategies, or the user's own code, as a SubjectOptions.
 
-of_target = _chain(
-    of_server,
-    _option("--keep", is_flag=True, help="Leave the schema in place and print its name."),
-)  # fmt: skip
+    `strategies` and `consumers` are the command's defaults, as the help says them; no --consumer without the latter.
+    `calls` says what several --call mean; None: the command takes scenarios only. `files`: it takes more files of SQL.
+    """
+    declarations = [_SCENARIO]
+    if files:
+        declarations.append(click.argument("files", nargs=-1, metavar="[FILE.sql]...", shell_complete=completion.files))
+    declarations.append(
+        _option("-s", "--strategy", "strategies", multiple=True, metavar="NAME", shell_complete=completion.strategies,
+                help=f"Strategy of the scenario, or a group: {groups}. Can be repeated.  [default: {strategies}]")
+    )  # fmt: skip
+    if consumers is not None:
+        declarations.append(
+            _option("--consumer", "consumers", multiple=True, metavar="NAME", shell_complete=completion.consumers,
+                    help="Consumer that polls while the workers write; 'all' or 'none'. Can be repeated.  "
+                    f"[default: {consumers}]")
+        )  # fmt: skip
+    if calls is not None:
+        declarations += _own_code(calls)
+    return _as_one("subject", SubjectOptions, *declarations)
 
-of_saving = _chain(
-    _option("--json", "json_path", metavar="PATH", shell_complete=completion.files,
-            help="Write the results as JSON; '-' for stdout, alone."),
-    _option("--results", default="results", show_default=True, metavar="DIR", shell_complete=completion.folders,
-            help="Folder in which every run is saved."),
-    _option("--no-save", is_flag=True, help="Do not save the run."),
-)  # fmt: skip
 
-of_results = _chain(
-    of_saving,
-    _option("--history/--no-history", default=None,
-            help="Keep the runs' histories, or do not.  [default: those of `run` with a forbidden anomaly]"),
-)  # fmt: skip
+def load(*, seconds: float = 2) -> Decorator[Any]:
+    """The load, as a LoadOptions. `seconds` is the command's default duration, as the help says it."""
+    return _as_one(
+        "load",
+        LoadOptions,
+        _option("-w", "--workers", type=Number(1, MOST_WORKERS), default=8, show_default=True,
+                help="Number of worker processes, with one connection each."),
+        _option("-d", "--duration", type=_SECONDS, metavar="SECONDS",
+                help=f"Measurement duration, in seconds.  [default: {seconds:g}, unless --operations is given]"),
+        _option("-n", "--operations", type=Number(1, 10**9),
+                help="Number of operations of a run, over all workers."),
+        _option("--rate", type=Number(0, 10**7, whole=False, above=True), metavar="N",
+                help="Open-loop arrival rate, in operations per second.  [default: closed loop]"),
+        _option("--warmup", type=Number(0, 3600, whole=False), default=0, metavar="SECONDS",
+                help="Warm-up before the measurement, in seconds. Anomalies in it are counted.  [default: 0]"),
+        _option("--protocol", type=click.Choice(["simple", "prepared", "pipelined"]), default="prepared",
+                show_default=True,
+                help="Query protocol, as in pgbench. 'pipelined' sends statements together where none needs an "
+                "earlier answer."),
+        _option("--connections-per-worker", type=Number(1, 1000), default=1, show_default=True,
+                help="Number of connections that each worker process drives."),
+        _option("--think", type=_MS, default=0, metavar="MS",
+                help="Delay between the read and the insert, in milliseconds.  [default: 0]"),
+        _option("--hold", type=_MS, default=0, metavar="MS",
+                help="Delay between the insert and the commit, in milliseconds.  [default: 0]"),
+        _option("--long", type=PercentAndMs(), default=(0.0, 0.0), metavar="PERCENT:MS",
+                help="Percentage of transactions with another delay before the commit, and that delay in "
+                "milliseconds."),
+        _option("--rollback", type=_PERCENT, default=0, metavar="PERCENT",
+                help="Percentage of transactions that roll back instead of committing.  [default: 0]"),
+        _option("--jitter", type=_MS, default=0, metavar="MS",
+                help="Longest random delay of a worker's start, in milliseconds.  [default: 0]"),
+        _option("--tenants", type=Number(1, 65_535), default=1, show_default=True,
+                help="Number of tenants, each with its own counter."),
+        _option("--seed", type=_SEED,
+                help="Seed of all random choices.  [default: random; it is printed and saved]"),
+        _option("--poll-interval", type=_MS, default=1, show_default=True, metavar="MS",
+                help="Pause of a consumer between two polls, in milliseconds."),
+        _option("--batch", type=Number(1, 10**6), default=1000, show_default=True,
+                help="Most rows that a consumer reads in one poll (its LIMIT)."),
+    )  # fmt: skip
 
-of_formats = _chain(
-    *(
-        _option(format_.option, metavar="PATH", help=format_.option_help)
-        for format_ in formats.FORMATS.values()
-        if format_.option
-    )
-)
 
-of_reports = _chain(
-    _option("--report", "reports", multiple=True, type=FormatAndPath(formats.OF_RUNS), metavar="FORMAT=PATH",
-            help=f"Write the results to a file as {', '.join(formats.OF_RUNS)}; several times."),
-)  # fmt: skip
+def step_timeout() -> Decorator[Any]:
+    """--step-timeout, as a value of its own."""
+    return _option(
+        "--step-timeout", type=_SECONDS, default=10, show_default=True, metavar="SECONDS",
+        help="Limit for a step that is not blocked by another session, in seconds.",
+    )  # fmt: skip
 
-of_explored_reports = _chain(
-    _option("--report", "reports", multiple=True, type=FormatAndPath(formats.OF_EXPLORATIONS), metavar="FORMAT=PATH",
-            help=f"Write the results to a file as {', '.join(formats.OF_EXPLORATIONS)}; several times."),
-)  # fmt: skip
+
+def exploration() -> Decorator[Any]:
+    """Which schedules are explored, as an ExplorationOptions."""
+    return _as_one(
+        "exploration",
+        ExplorationOptions,
+        _option("--sessions", type=Number(1, 9), default=2, show_default=True, old=("-n",),
+                help="Number of sessions that run the strategy at the same time."),
+        _option("--consumer", metavar="NAME", shell_complete=completion.consumers,
+                help="Consumer that polls as one more session.  [default: none]"),
+        _option("--polls", type=Number(1, 20), default=3, show_default=True, help="Number of the consumer's polls."),
+        _option("--no-reduction", is_flag=True,
+                help="Run every schedule, including those that are equivalent to another."),
+        _option("--budget", type=_SECONDS, metavar="SECONDS",
+                help="Time limit, in seconds: half for the exhaustive search, the rest for random schedules if it did "
+                "not finish.  [default: no limit]"),
+        _option("--max-schedules", type=Number(1, 10**9),
+                help="Limit on the number of schedules, divided in the same way.  [default: no limit]"),
+        _option("--depth", type=Number(1, 9), default=3, show_default=True,
+                help="Depth of the bugs that random schedules find with a stated probability."),
+        _option("--seed", type=_SEED,
+                help="Seed of the random schedules.  [default: random; it is printed and saved]"),
+        step_timeout(),
+        _option("--stop-at-first", is_flag=True, help="Stop at the first schedule with an anomaly."),
+    )  # fmt: skip
+
+
+def comparison() -> Decorator[Any]:
+    """How strategies are compared, as a ComparisonOptions."""
+    return _as_one(
+        "comparison",
+        ComparisonOptions,
+        _option("--rounds", type=Number(2, 1000), default=7, show_default=True,
+                help="Number of rounds. Each round runs every strategy once."),
+        _option("--reference", metavar="NAME", shell_complete=completion.strategies,
+                help="Strategy that the others are compared with.  [default: the one that the scenario advises, else "
+                "the first correct one]"),
+        _option("--margin", type=Percent(), default=5, show_default=True, metavar="PERCENT",
+                help="Difference in throughput up to which two strategies count as the same."),
+        _option("--baseline", metavar="NAME|FILE",
+                help="Compare with an earlier, saved result, and exit with code 3 for a new anomaly."),
+        _option("--fail-slower", type=Percent(), metavar="PERCENT",
+                help="With --baseline: exit with code 4 if a strategy is slower by more than this."),
+        _option("--save-baseline", metavar="NAME", help="Save the result as a baseline, in the results folder."),
+    )  # fmt: skip
+
+
+def target(*, keep: bool = False) -> Decorator[Any]:
+    """Which server, as a TargetOptions. `keep`: with --keep."""
+    declarations = [
+        _option("--server", type=click.Choice(["18", "16"]), default="18", show_default=True,
+                help="PostgreSQL version of the embedded server."),
+        _option("--dsn", envvar="RACEBENCH_DSN", show_envvar=True, metavar="DSN",
+                help="Connection string of your own server, used instead of the embedded one."),
+    ]  # fmt: skip
+    if keep:
+        declarations.append(
+            _option("--keep", is_flag=True, help="Keep the schema after the run, and print its name. Needs --dsn.")
+        )
+    return _as_one("target", TargetOptions, *declarations)
+
+
+def json_option() -> Decorator[Any]:
+    """--json, as a value of its own."""
+    return _option(
+        "--json", "json_path", metavar="PATH", shell_complete=completion.files,
+        help="Write the results as JSON; '-' writes only that to stdout.",
+    )  # fmt: skip
+
+
+def output(
+    *, report_formats: tuple[str, ...] = formats.OF_RUNS, history: str | None = None, markdown: bool = False
+) -> Decorator[Any]:
+    """Where results go, as an OutputOptions. `history`: the command's default, as the help says it; None: without."""
+    declarations = [
+        json_option(),
+        _option("--results", default="results", show_default=True, metavar="DIR", shell_complete=completion.folders,
+                help="Folder in which results are saved."),
+        _option("--no-save", is_flag=True, help="Do not save results in that folder."),
+    ]  # fmt: skip
+    if history is not None:
+        declarations.append(
+            _option("--history/--no-history", default=None,
+                    help=f"Keep the history of each run, for `racebench check`.  [default: {history}]")
+        )  # fmt: skip
+    declarations.append(
+        _option("--report", "reports", multiple=True, type=FormatAndPath(report_formats, formats.RENAMED),
+                metavar="FORMAT=PATH",
+                help=f"Write the results to a file. FORMAT is {', '.join(report_formats)}. Can be repeated.")
+    )  # fmt: skip
+    if markdown:
+        declarations.append(_MARKDOWN)
+    return _as_one("output", OutputOptions, *declarations)
+
+
+def format_shortcuts() -> Decorator[Any]:
+    """The options that are short for a format and a file, as `shortcuts`: the given paths by the format's name."""
+    short = [format_ for format_ in formats.FORMATS.values() if format_.option]
+
+    def decorate(command: _Command) -> _Command:
+        @functools.wraps(command)
+        def with_shortcuts(**parameters: Any) -> object:
+            paths = {format_.name: parameters.pop(format_.option.removeprefix("--")) for format_ in short}
+            return command(shortcuts={name: path for name, path in paths.items() if path}, **parameters)
+
+        decorated: Any = with_shortcuts
+        for format_ in reversed(short):
+            decorated = _option(
+                format_.option, metavar="PATH", shell_complete=completion.files, help=format_.option_help
+            )(decorated)
+        return decorated  # type: ignore[no-any-return]
+
+    return decorate
+
+
+def gates(*, expect: bool = True, threshold: bool = False) -> Decorator[Any]:
+    """What makes a command exit with 3, 4 or 5, as a GateOptions."""
+    declarations = [_FAIL_ON]
+    if expect:
+        declarations.append(_EXPECT)
+    if threshold:
+        declarations.append(_THRESHOLD)
+    return _as_one("gates", GateOptions, *declarations)

@@ -1,7 +1,7 @@
-"""Settings: what holds for an option that the command line does not give, and from where.
+"""Settings: the values of options that the command line does not give, from the environment and a settings file.
 
-A flag wins over the environment (RACEBENCH_RUN_WORKERS, then RACEBENCH_WORKERS), the environment over the nearest
-settings file, the file over the default. Any option of any command can be set: its key is its long name.
+The command line wins over the environment (RACEBENCH_RUN_WORKERS, then RACEBENCH_WORKERS), the environment over the
+nearest settings file, the file over the default. Any option of any command can be set: its key is its long name.
 Documented in docs/settings.md. Nothing here prints.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ _PREFIX = "RACEBENCH_"
 #: Variables that are not options.
 OTHER_VARIABLES = frozenset({"RACEBENCH_CACHE_DIR"})
 
-#: What is run or explored: a scenario, or the user's own code with what makes its tables and what judges it.
+#: The parameters that say what is run or explored: a scenario, or the user's own code with its setup and invariants.
 _SUBJECT = ("scenario", "call", "setup", "invariant")
 _NUMERIC = ("number", "decimal", "integer", "float", "integer range", "float range")
 _NAMED_TYPES = {
@@ -36,7 +36,7 @@ _NAMED_TYPES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """A value for an option, not yet checked, and where it is from: a variable, or a file and a key.
+    """A value for an option, not yet checked, and its source: a variable, or a file and a key.
 
     `folder` is the file's, None for a variable.
     """
@@ -48,56 +48,81 @@ class Setting:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What the file and the environment set. `general` holds for every command that has the option."""
+    """What the file and the environment set. `general` holds for every command that has the option.
+
+    `warnings`: variables that set nothing, and old spellings of keys, one line each.
+    """
 
     file: Path | None = None
     general: Mapping[str, Setting] = field(default_factory=dict)
     commands: Mapping[str, Mapping[str, Setting]] = field(default_factory=dict)
-    unknown_variables: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     def of(self, command: str, option: str) -> Setting | None:
         """What is set for an option of a command ("run", "server reset")."""
         both = (self.commands.get(command, {}).get(option), self.general.get(option))
-        found = [setting for setting in both if setting is not None]
-        # A variable outranks a file, whatever either is about; of one kind, the more particular wins.
-        return next((setting for setting in found if setting.folder is None), found[0] if found else None)
+        candidates = [setting for setting in both if setting is not None]
+        # A variable outranks a file, even if the file names the command; of two variables or keys, the command's wins.
+        return next((setting for setting in candidates if setting.folder is None), next(iter(candidates), None))
 
 
 def read(root: click.Command, *, start: Path | None = None, environment: Mapping[str, str] | None = None) -> Settings:
     """Read what is set; raises UsageProblem for a file that cannot be read or a key that no command has."""
-    commands = dict(leaves(root))
-    options = {name: {key(parameter) for parameter in settable(command)} for name, command in commands.items()}
-    every = set().union(*options.values())
+    keys = {name: _keys(command) for name, command in leaves(root)}
+    every_key = _merged(keys.values())
     file, table, prefix = _find(Path.cwd() if start is None else start)
     general: dict[str, Setting] = {}
-    of_commands: dict[str, dict[str, Setting]] = {name: {} for name in commands}
+    of_commands: dict[str, dict[str, Setting]] = {name: {} for name in keys}
+    warnings: list[str] = []
     if file is not None:
-        for command, name, value in _entries(table, "", options):
+        for command, name, value in _entries(table, "", keys):
             source = f"{prefix}{'.'.join([*command.split(), name])}"
-            known = options.get(command, set()) if command else every
+            known = keys.get(command, {}) if command else every_key
             if name not in known:
                 above = f"{command} ".lstrip()
-                below = {each.removeprefix(above).split()[0] for each in options if each.startswith(above)}
-                raise UsageProblem(f"{source}: there is no such setting{suggest(name, known | below)}")
+                below = {other.removeprefix(above).split()[0] for other in keys if other.startswith(above)}
+                raise UsageProblem(f"{source}: there is no such setting{suggest(name, {*known.values()} | below)}")
+            if known[name] != name:
+                warnings.append(f"{source} is the old spelling of {known[name]}; write {known[name]}")
             setting = Setting(value=value, source=source, folder=file.parent)
-            (of_commands[command] if command else general)[name] = setting
-    unknown = _environment(os.environ if environment is None else environment, options, general, of_commands)
-    return Settings(file=file, general=general, commands=of_commands, unknown_variables=unknown)
+            target = of_commands[command] if command else general
+            if known[name] == name or known[name] not in target:  # the new spelling wins over the old one
+                target[known[name]] = setting
+    warnings += _environment(os.environ if environment is None else environment, keys, general, of_commands)
+    return Settings(file=file, general=general, commands=of_commands, warnings=tuple(warnings))
+
+
+def _keys(command: click.Command) -> dict[str, str]:
+    """The keys of a command's settings, each with its current spelling: an option's old long names are keys too."""
+    keys = {}
+    for parameter in settable(command):
+        for name in getattr(parameter, "old", ()):
+            if name.startswith("--"):
+                keys[name[2:]] = key(parameter)
+    return keys | {key(parameter): key(parameter) for parameter in settable(command)}
+
+
+def _merged(all_keys: Iterable[Mapping[str, str]]) -> dict[str, str]:
+    """The keys of all commands; a key that is current anywhere is not an old spelling."""
+    merged: dict[str, str] = {}
+    for keys in all_keys:
+        merged |= {name: current for name, current in keys.items() if merged.get(name) != name}
+    return merged
 
 
 def leaves(command: click.Command, before: str = "") -> Iterator[tuple[str, click.Command]]:
-    """Every command that does something, with its full name, in the order of their names."""
+    """Every command that is not a group, with its full name, in the order of their names."""
     if not isinstance(command, click.Group):
         yield before, command
         return
-    for name, each in sorted(command.commands.items()):
-        yield from leaves(each, f"{before} {name}".lstrip())
+    for name, subcommand in sorted(command.commands.items()):
+        yield from leaves(subcommand, f"{before} {name}".lstrip())
 
 
 def settable(command: click.Command) -> list[click.Parameter]:
     """The parameters that settings can give: every option, and the scenario where it is an argument.
 
-    Elsewhere the command line itself names what it is about: a schedule to replay, a strategy to show.
+    Other commands are told on their command line what to work on: a schedule to replay, a strategy to show.
     """
     runs = any(isinstance(parameter, click.Argument) and parameter.name == "scenario" for parameter in command.params)
     fixed = () if runs else _SUBJECT
@@ -107,6 +132,7 @@ def settable(command: click.Command) -> list[click.Parameter]:
         if parameter.name not in fixed
         and (isinstance(parameter, click.Option) or parameter.name == "scenario")
         and not parameter.is_eager
+        and not getattr(parameter, "hidden", False)
     ]
 
 
@@ -116,22 +142,22 @@ def key(parameter: click.Parameter) -> str:
 
 
 def variables(command: str, parameter: click.Parameter) -> tuple[str, str]:
-    """The environment variables of a parameter, the more particular first."""
+    """The environment variables of a parameter: the command's own, then the one for all commands."""
     name = key(parameter)
     return _variable(f"{command} {name}"), _variable(name)
 
 
 def fill(context: click.Context, settings: Settings) -> None:
-    """Give the parameters that the command line has not given what is set for them.
+    """Give the parameters that the command line does not give the values that are set for them.
 
     Raises UsageProblem, with the variable or the file and key, for a value that the option does not take.
     """
     name, superseded = command_name(context), _superseded(context)
     for parameter in settable(context.command):
         assert parameter.name is not None
-        given = context.get_parameter_source(parameter.name)
+        source_so_far = context.get_parameter_source(parameter.name)
         setting = settings.of(name, key(parameter))
-        if setting is None or given is ParameterSource.COMMANDLINE or parameter.name in superseded:
+        if setting is None or source_so_far is ParameterSource.COMMANDLINE or parameter.name in superseded:
             continue
         value = checked(context, parameter, setting)
         if parameter.expose_value:
@@ -141,7 +167,7 @@ def fill(context: click.Context, settings: Settings) -> None:
 
 
 def _superseded(context: click.Context) -> tuple[str, ...]:
-    """What is not taken from settings, since the command line names something else to run or explore."""
+    """The parameters not taken from settings, because the command line names something else to run or explore."""
     if context.get_parameter_source("call") is ParameterSource.COMMANDLINE:
         return ("scenario",)
     if context.get_parameter_source("scenario") is ParameterSource.COMMANDLINE:
@@ -160,9 +186,9 @@ def command_name(context: click.Context) -> str:
 
 
 def checked(context: click.Context, parameter: click.Parameter, setting: Setting) -> Any:
-    """A setting's value as the option has it; raises UsageProblem, with its source, if it does not take it."""
+    """A setting's value as the option has it; raises UsageProblem, with its source, if the option does not take it."""
     try:
-        return parameter.process_value(context, _given(parameter, setting))
+        return parameter.process_value(context, _raw(parameter, setting))
     except click.ClickException as problem:
         raise UsageProblem(f"{setting.source}: {one_line(problem.format_message())}") from None
     except UsageProblem as problem:
@@ -170,7 +196,7 @@ def checked(context: click.Context, parameter: click.Parameter, setting: Setting
 
 
 def masked(value: str) -> str:
-    """A connection string without its password, whichever way that is written; other text as it is."""
+    """A connection string (URI or keywords) without its password; other text as it is."""
     if "://" in value:
         value = re.sub(r"(://[^/@\s:]*:)\S*(?=@)", r"\1***", value)
         return re.sub(r"(?i)([?&](?:ssl)?password=)[^&\s]*", r"\1***", value)
@@ -182,7 +208,7 @@ def _variable(words: str) -> str:
 
 
 def _find(start: Path) -> tuple[Path | None, Mapping[str, Any], str]:
-    """The nearest file with settings, its table, and what its keys begin with in messages.
+    """The nearest file with settings, its table, and the prefix of its keys in messages.
 
     Upwards from a folder to the root of the repository that it is in, or of the file system.
     """
@@ -203,7 +229,7 @@ def _find(start: Path) -> tuple[Path | None, Mapping[str, Any], str]:
 
 
 def _project_table(path: Path) -> Mapping[str, Any] | None:
-    """[tool.racebench] of a pyproject.toml; None if it has none. One that does not speak of it is not parsed."""
+    """[tool.racebench] of a pyproject.toml; None if it has none. A file without the word racebench is not parsed."""
     try:
         if not path.is_file() or b"racebench" not in path.read_bytes():
             return None
@@ -230,49 +256,59 @@ def _load(path: Path) -> Mapping[str, Any]:
 
 
 def _short(path: Path) -> str:
-    """A file's name as one would write it from here."""
+    """A file's name, relative to the current folder."""
     return os.path.relpath(path)
 
 
-def _entries(table: Mapping[str, Any], before: str, options: Mapping[str, set[str]]) -> Iterator[tuple[str, str, Any]]:
-    """Each key with the command it is for, "" for all. A table is a command's or a group's; the rest are values."""
+def _entries(table: Mapping[str, Any], before: str, commands: Iterable[str]) -> Iterator[tuple[str, str, Any]]:
+    """Each key with its command, "" for all. A table is a command's or a group's; everything else is a value."""
     for name, value in table.items():
         command = f"{before} {name}".lstrip()
-        if isinstance(value, dict) and any(f"{each} ".startswith(f"{command} ") for each in options):
-            yield from _entries(value, command, options)
+        if isinstance(value, dict) and any(f"{known} ".startswith(f"{command} ") for known in commands):
+            yield from _entries(value, command, commands)
         else:
             yield before, name, value
 
 
 def _environment(
     environment: Mapping[str, str],
-    options: Mapping[str, set[str]],
+    keys: Mapping[str, Mapping[str, str]],
     general: dict[str, Setting],
     of_commands: dict[str, dict[str, Setting]],
-) -> tuple[str, ...]:
-    """Put what the environment sets over what the file does; the variables that set nothing."""
-    meant: dict[str, tuple[str, str]] = {}
-    for names in options.values():
-        for name in names:
-            meant[_variable(name)] = ("", name)
-    for command, names in options.items():
-        for name in names:
-            meant.setdefault(_variable(f"{command} {name}"), (command, name))
-    unknown = []
-    for variable, value in sorted(environment.items()):
+) -> list[str]:
+    """Put what the environment sets over what the file sets; the warnings about variables, one line each."""
+    meaning: dict[str, tuple[str, str, str]] = {}
+    for name, current in _merged(keys.values()).items():
+        meaning[_variable(name)] = ("", name, current)
+    for command, names in keys.items():
+        for name, current in names.items():
+            meaning.setdefault(_variable(f"{command} {name}"), (command, name, current))
+
+    def is_old(variable: str) -> bool:
+        """Whether a variable is an old spelling. Those come first, so that the new one wins."""
+        _, name, current = meaning.get(variable, ("", "", ""))
+        return name != current
+
+    warnings = []
+    for variable, value in sorted(environment.items(), key=lambda entry: (not is_old(entry[0]), entry[0])):
         if not variable.startswith(_PREFIX) or variable in OTHER_VARIABLES or not value:
             continue
-        if variable not in meant:
-            unknown.append(f"{variable} sets nothing{_close(variable, [*meant, *OTHER_VARIABLES])}")
+        if variable not in meaning:
+            warnings.append(f"{variable} sets nothing{_close(variable, [*meaning, *OTHER_VARIABLES])}")
             continue
-        command, name = meant[variable]
+        command, name, current = meaning[variable]
+        if name != current:
+            new = variable.removesuffix(_variable(name).removeprefix(_PREFIX)) + _variable(current).removeprefix(
+                _PREFIX
+            )
+            warnings.append(f"{variable} is the old spelling of {new}; set {new}")
         setting = Setting(value=value, source=variable)
-        (of_commands[command] if command else general)[name] = setting
-    return tuple(unknown)
+        (of_commands[command] if command else general)[current] = setting
+    return warnings
 
 
 def _close(variable: str, known: Sequence[str]) -> str:
-    """The suggestion for a variable, if one is very close: the prefix makes all of them alike."""
+    """The suggestion for a variable, if a name is very close; the prefix, which all share, is not compared."""
     import difflib
 
     names = sorted(name.removeprefix(_PREFIX) for name in known)
@@ -280,18 +316,18 @@ def _close(variable: str, known: Sequence[str]) -> str:
     return f"; did you mean '{_PREFIX}{close[0]}'?" if close else ""
 
 
-def _given(parameter: click.Parameter, setting: Setting) -> Any:
-    """A setting's value as an option would get it from a command line; UsageProblem for one of another type."""
+def _raw(parameter: click.Parameter, setting: Setting) -> Any:
+    """A setting's value as text from a command line; UsageProblem for a TOML value of another type."""
     many = isinstance(parameter, click.Option) and parameter.multiple
     if setting.folder is None:
         return [line.strip() for line in setting.value.splitlines() if line.strip()] if many else setting.value
     parts = setting.value if many and isinstance(setting.value, list) else [setting.value]
-    given = [_anchored(parameter, _scalar(parameter, part), setting.folder) for part in parts]
-    return given if many else given[0]
+    values = [_anchored(parameter, _scalar(parameter, part), setting.folder) for part in parts]
+    return values if many else values[0]
 
 
 def _anchored(parameter: click.Parameter, value: Any, folder: Path) -> Any:
-    """A path in a file is relative to the file's folder, from wherever the command is run; other values stay."""
+    """Make a path in a file, which is relative to the file's folder, relative to the current one; other values stay."""
     metavar = parameter.metavar or ""
     if parameter.name == "scenario":
         named = not ("/" in value or value.startswith(".") or value.endswith((".sql", ".spec")))
@@ -322,15 +358,15 @@ def _scalar(parameter: click.Parameter, value: Any) -> Any:
 
 def _kind(value: Any) -> str:
     """A TOML value in a message: its type, and itself where it is short."""
-    kind = next((said for of, said in _NAMED_TYPES.items() if isinstance(value, of)), type(value).__name__)
+    kind = next((name for type_, name in _NAMED_TYPES.items() if isinstance(value, type_)), type(value).__name__)
     if isinstance(value, list | dict):
         return kind
     return f"{kind} ({str(value).lower() if isinstance(value, bool) else masked(str(value))})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Held:
-    """What holds for an option of a command, in text, and from where. `is_set` is false for a default."""
+class EffectiveOption:
+    """The value of an option of a command, as text, and its source. `is_set` is false for a default."""
 
     command: str
     option: str
@@ -339,8 +375,8 @@ class Held:
     is_set: bool
 
 
-def held(root: click.Command, settings: Settings, only: str = "") -> list[Held]:
-    """What holds for every option of every command, or of one; raises UsageProblem for one that there is not.
+def effective(root: click.Command, settings: Settings, only: str = "") -> list[EffectiveOption]:
+    """The value of every option of every command, or of one; raises UsageProblem for an unknown command.
 
     Passwords are masked.
     """
@@ -348,7 +384,7 @@ def held(root: click.Command, settings: Settings, only: str = "") -> list[Held]:
     chosen = {name: command for name, command in commands.items() if not only or f"{name} ".startswith(f"{only} ")}
     if not chosen:
         raise UsageProblem(f"command '{only}' not found{suggest(only, commands)}")
-    found = []
+    options = []
     for name, command in chosen.items():
         context = click.Context(command, info_name=name)
         for parameter in settable(command):
@@ -356,8 +392,8 @@ def held(root: click.Command, settings: Settings, only: str = "") -> list[Held]:
             if setting is not None:
                 checked(context, parameter, setting)
             value = parameter.get_default(context) if setting is None else setting.value
-            found.append(
-                Held(
+            options.append(
+                EffectiveOption(
                     command=name,
                     option=key(parameter),
                     value=masked(_shown(value)),
@@ -365,11 +401,11 @@ def held(root: click.Command, settings: Settings, only: str = "") -> list[Held]:
                     is_set=setting is not None,
                 )
             )
-    return found
+    return options
 
 
 def _shown(value: Any) -> str:
-    """A value as it would be written."""
+    """A value as text."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple) and value and all(isinstance(part, float) for part in value):

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from racebench.cli.options import SubjectOptions
 from racebench.core.errors import RacebenchError, UsageProblem
 from racebench.reports.results.document import write_atomically
 from racebench.workloads import ad_hoc, catalog
@@ -16,82 +17,75 @@ _TEMPLATES = Path(__file__).with_name("templates")
 _GITHUB = Path(".github/workflows/racebench.yml")
 _GITLAB = Path(".gitlab-ci.yml")
 _INCLUDED = Path(".gitlab/racebench.yml")
+#: In the first line of each file, now and in earlier versions.
+_MARK = "`racebench init ci`"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Written:
-    """A file that was written, and what is left to do, if anything."""
+    """A file that was written, and what the user still has to do, if anything."""
 
     path: Path
     next_move: str | None = None
 
 
-def write(
-    folder: Path,
-    *,
-    scenario: str | None,
-    strategies: Sequence[str],
-    call: Sequence[str],
-    setup: Sequence[str],
-    invariant: Sequence[str],
-    github: bool,
-    gitlab: bool,
-    force: bool,
-) -> list[Written]:
-    """Write the files asked for into a repository; raises UsageProblem, and writes none, if one of them is there.
+def write(folder: Path, subject: SubjectOptions, *, github: bool, gitlab: bool, force: bool) -> list[Written]:
+    """Write the files asked for into a repository; raises UsageProblem, and writes none, if one of them exists.
 
     A project that has a .gitlab-ci.yml of its own gets a file to include from it.
     """
-    found = ad_hoc.find(scenario, called=call, setup=setup, invariants=invariant)
-    if found.has_expectations:
+    scenario = ad_hoc.find(subject.scenario, called=subject.call, setup=subject.setup, invariants=subject.invariant)
+    strategies = subject.strategies
+    if scenario.has_expectations:
         strategies = strategies or ("correct",)
-    catalog.find_strategies(found, strategies)
-    words = [scenario] if scenario else []
+    catalog.find_strategies(scenario, strategies)
+    words = [subject.scenario] if subject.scenario else []
     for option, values in (
-        ("--call", call),
-        ("--setup", setup),
-        ("--invariant", invariant),
+        ("--call", subject.call),
+        ("--setup", subject.setup),
+        ("--invariant", subject.invariant),
         ("--strategy", strategies),
     ):
         words += [word for value in values for word in (option, value)]
-    commands = _commands(words, once=found.once)
+    commands = _commands(words, once=scenario.once)
     _check_root(folder)
-    made: list[tuple[Written, str]] = []
+    files: list[tuple[Written, str]] = []
     if github:
-        made.append((Written(path=_GITHUB), _text("github.yml", commands)))
+        files.append((Written(path=_GITHUB), _text("github.yml", commands)))
     if gitlab:
         text = _text("gitlab.yml", commands)
-        theirs = folder / _GITLAB
-        if theirs.exists() and not _ours(theirs, text):
+        existing = folder / _GITLAB
+        if existing.exists() and not _is_ours(existing):
             include = f"add to {_GITLAB}:  include: [{{local: {_INCLUDED}}}]"
-            made.append((Written(path=_INCLUDED, next_move=include), text))
+            files.append((Written(path=_INCLUDED, next_move=include), text))
         else:
-            made.append((Written(path=_GITLAB), text))
-    for written, _ in made:
-        if (folder / written.path).exists() and not force:
-            raise UsageProblem(f"{written.path} is there already; give --force to write it anew, or move it away")
-    for written, text in made:
-        _write(folder, written.path, text)
-    return [written for written, _ in made]
+            files.append((Written(path=_GITLAB), text))
+    for file, _ in files:
+        if (folder / file.path).exists() and not force:
+            raise UsageProblem(f"{file.path} exists; give --force to overwrite it, or move it away")
+    for file, text in files:
+        _write(folder, file.path, text)
+    return [file for file, _ in files]
 
 
 def _check_root(folder: Path) -> None:
-    """Both services read their files at the root of a repository only; elsewhere they would never run."""
+    """Raise UsageProblem below a repository's root: both services read their files at the root only."""
     for above in folder.parents if not (folder / ".git").exists() else ():
         if (above / ".git").exists():
             raise UsageProblem(f"{folder} is inside the repository {above}, where CI would not look; go there first")
 
 
-def _ours(path: Path, text: str) -> bool:
-    """Whether a file is one that was written here before: it begins with the same line."""
+def _is_ours(path: Path) -> bool:
+    """Whether an earlier `racebench init ci` wrote a file: its first line says so."""
     try:
-        return path.read_text(encoding="utf-8", errors="replace").splitlines()[:1] == text.splitlines()[:1]
+        first_line = next(iter(path.read_text(encoding="utf-8", errors="replace").splitlines()), "")
     except OSError as problem:
         raise UsageProblem(f"{path.name} cannot be read: {problem.strerror}") from None
+    return first_line.startswith("#") and _MARK in first_line
 
 
 def _commands(words: Sequence[str], *, once: bool) -> dict[str, str]:
-    """The shell commands, by the mark that stands for each in the templates."""
+    """The shell commands, by their marks in the templates."""
     load = ["--workers", "8"] if once else ["--workers", "8", "--duration", "2", "--hold", "1"]
     end = ["--fail-on", "any", "--report"]
     return {
@@ -106,7 +100,7 @@ def _text(template: str, commands: Mapping[str, str]) -> str:
     lines = []
     for line in (_TEMPLATES / template).read_text(encoding="utf-8").splitlines():
         mark = line.strip()
-        # Within YAML's block every line of a command is indented, and that is taken off again.
+        # In a YAML block every line of a command is indented; YAML removes the indentation again.
         lines.append(textwrap.indent(commands[mark], line[: line.index(mark)]) if mark in commands else line)
     return "\n".join([*lines, ""])
 

@@ -63,7 +63,7 @@ def rehearse(target: Target, presentation: Presentation) -> tuple[Presentation, 
 def play(target: Target, part: Part, number: int) -> Generator[Frame, None, None]:
     """Yield the frames of a part; each step runs when its frame is requested. `number`: the part's place, from 0."""
     results: list[ScheduleResult] = []
-    asked = ExplorationRequest(
+    request = ExplorationRequest(
         scenario=part.scenario,
         strategy=part.strategy,
         consumer=part.consumer,
@@ -72,7 +72,7 @@ def play(target: Target, part: Part, number: int) -> Generator[Frame, None, None
         reduce=False,
     )
     with contextlib.ExitStack() as stack:
-        world = stack.enter_context(contextlib.closing(ServerWorld(target, asked, results.append)))
+        world = stack.enter_context(contextlib.closing(ServerWorld(target, request, results.append)))
         observer = Observer(connect(target, schema=world.schema, settings=SETTINGS), part.scenario, world.schema)
         stack.callback(observer.close)
         yield from _PartPlayer(part, number, world, observer, results).frames()
@@ -81,8 +81,8 @@ def play(target: Target, part: Part, number: int) -> Generator[Frame, None, None
 class _Lane:
     """The mutable state of a lane."""
 
-    def __init__(self, actor: Session, statements: Sequence[Statement], title: str) -> None:
-        self.actor = actor
+    def __init__(self, session: Session, statements: Sequence[Statement], title: str) -> None:
+        self.session = session
         self.statements = tuple(statements)
         self.title = title
         self.texts = [clean(describe([statement])) for statement in self.statements]
@@ -99,9 +99,9 @@ class _Lane:
         self.answers = [""] * len(self.statements)
         self.answered = -1
 
-    def index(self, gate: Sequence[Statement]) -> int:
+    def index(self, step: Sequence[Statement]) -> int:
         """Index in the script of a step's last statement."""
-        return next(index for index, statement in enumerate(self.statements) if statement is gate[-1])
+        return next(index for index, statement in enumerate(self.statements) if statement is step[-1])
 
     def record_answer(self, index: int, answer: str, *, refused: bool = False) -> None:
         """Record the answer to a statement."""
@@ -118,12 +118,12 @@ class _Lane:
             )
             for index, (text, state, answer) in enumerate(zip(self.texts, self.states, self.answers, strict=True))
         )
-        return Lane(name=self.actor.name, title=self.title, lines=lines, status=self.status, active=active)
+        return Lane(name=self.session.name, title=self.title, lines=lines, status=self.status, active=active)
 
 
 def _state(lane: _Lane) -> SessionState:
-    """The actor's state now; a function, because it changes with each step."""
-    return lane.actor.state
+    """The session's state now; a function, because it changes with each step."""
+    return lane.session.state
 
 
 class _PartPlayer:
@@ -139,15 +139,18 @@ class _PartPlayer:
         self._captions_match = True
         self._waited: dict[int, None] = {}
         self._blocked: set[int] = set()
-        self._lanes: list[_Lane] = []
-        for actor in world.scheduler.sessions:
-            if isinstance(actor, ScriptSession):
-                lane = _Lane(actor, actor.session.script.statements, f"session {actor.number}")
-            else:
-                assert part.consumer is not None
-                lane = _Lane(actor, part.consumer.script.statements[:1], f"consumer {part.consumer.name}")
-            self._lanes.append(lane)
-        self._names = {lane.actor.number: lane.title.capitalize() for lane in self._lanes}
+        #: The sessions by their numbers: the demo shows strategies that are scripts.
+        self._sessions = {
+            session.number: session for session in world.strategy_sessions if isinstance(session, ScriptSession)
+        }
+        self._lanes = [
+            _Lane(session, session.session.script.statements, f"session {session.number}")
+            for session in self._sessions.values()
+        ]
+        if world.consumer is not None and part.consumer is not None:
+            statements = part.consumer.script.statements[:1]
+            self._lanes.append(_Lane(world.consumer, statements, f"consumer {part.consumer.name}"))
+        self._names = {lane.session.number: lane.title.capitalize() for lane in self._lanes}
         self._names |= {part.sessions + 1: "The consumer"}
 
     def frames(self) -> Iterator[Frame]:
@@ -198,21 +201,24 @@ class _PartPlayer:
     def _blockers(self, session: int) -> str:
         pids = self._world.scheduler.waits.get(self._world.scheduler.sessions[session - 1].pid, ())
         names = {
-            actor.pid: narration.lower_first(self._names[actor.number]) for actor in self._world.scheduler.sessions
+            other.pid: narration.lower_first(self._names[other.number]) for other in self._world.scheduler.sessions
         }
         return " and ".join(names.get(pid, f"backend {pid}") for pid in pids) or "its answer"
 
     def _step(self, session: int) -> Frame:
         lane = self._lanes[session - 1]
-        gate = lane.actor.next_step
-        if isinstance(lane.actor, ScriptSession) and lane.actor.tries > 1 and lane.index(gate[:1]) == 0:
+        statements = lane.session.next_step
+        retrying = session in self._sessions and self._sessions[session].tries > 1
+        if retrying and lane.index(statements[:1]) == 0:
             lane.reset()
-        index = lane.index(gate)
+        index = lane.index(statements)
         self._step_number += 1
         step = self._world.watch(session)
-        for writer in self._world.strategy_sessions:
-            if isinstance(writer, ScriptSession) and not writer.session.alive:
-                raise DatabaseProblem(f"session {writer.number} lost its connection: {writer.session.message}")
+        for other_session in self._sessions.values():
+            if not other_session.session.alive:
+                raise DatabaseProblem(
+                    f"session {other_session.number} lost its connection: {other_session.session.message}"
+                )
         lane.sent = index
         taken = self._taken(lane, index, step)
         for resumed in taken.resumed:
@@ -227,25 +233,25 @@ class _PartPlayer:
         else:
             lane.record_answer(index, taken.answer, refused=taken.refused)
             if not taken.refused:  # several statements sent at once were all answered
-                for earlier in range(index - len(gate) + 1, index):
+                for earlier in range(index - len(statements) + 1, index):
                     lane.states[earlier] = State.DONE
             self._update_status(lane)
         sentence, note = self._caption(taken)
         return self._frame(sentence, step=taken, note=note)
 
     def _update_status(self, lane: _Lane) -> None:
-        actor = lane.actor
         lane.status = ""
-        if isinstance(actor, ScriptSession):
-            if actor.state is SessionState.DONE:
-                lane.status = f"ended: {actor.outcome.name}"
+        session = self._sessions.get(lane.session.number)
+        if session is not None:
+            if session.state is SessionState.DONE:
+                lane.status = f"ended: {session.outcome.name}"
             elif State.REFUSED in lane.states:
                 lane.status = "will try again"
 
     @staticmethod
     def _taken(lane: _Lane, index: int, step: Step) -> TakenStep:
         return TakenStep(
-            session=lane.actor.number,
+            session=lane.session.number,
             line=index,
             sent=clean(step.sent),
             answer=clean(narration.summarize_answer(step.answered)),
@@ -281,10 +287,10 @@ class _PartPlayer:
         note: str = "",
         anomalies: tuple[FoundAnomaly, ...] | None = None,
     ) -> Frame:
-        poller = self._world.consumer
-        delivered = poller.delivered if poller is not None else []
+        consumer = self._world.consumer
+        delivered = consumer.delivered if consumer is not None else []
         tables = self._observer.read(
-            self._world.tenant, self._author, delivered, ended=anomalies is not None, polled=poller is not None
+            self._world.tenant, self._author, delivered, ended=anomalies is not None, polled=consumer is not None
         )
         active = step.session if step is not None else 0
         return Frame(
@@ -293,24 +299,24 @@ class _PartPlayer:
             number=self._step_number,
             sentence=clean(sentence),
             note=clean(note),
-            lanes=tuple(lane.view(active=lane.actor.number == active) for lane in self._lanes),
+            lanes=tuple(lane.view(active=lane.session.number == active) for lane in self._lanes),
             tables=tuple(tables),
-            consumer=None if poller is None else self._consumer(poller),
+            consumer=None if consumer is None else self._consumer(consumer),
             step=step,
             anomalies=anomalies,
         )
 
-    def _consumer(self, poller: ConsumerSession) -> ConsumerState:
+    def _consumer(self, consumer: ConsumerSession) -> ConsumerState:
         versions = {str(identity): version for identity, version, _ in self._observer.numbered(self._world.tenant)}
         return ConsumerState(
-            name=poller.consumer.name,
-            cursor=", ".join(f"{name} {clean(value)}" for name, value in poller.cursor.items()) or "none",
+            name=consumer.consumer.name,
+            cursor=", ".join(f"{name} {clean(value)}" for name, value in consumer.cursor.items()) or "none",
             delivered=tuple(
                 f"row {identity}" + (f" (version {clean(str(version))})" if version is not None else "")
-                for identity in poller.delivered[-_MOST_DELIVERED:]
+                for identity in consumer.delivered[-_MOST_DELIVERED:]
                 for version in (versions.get(str(identity)),)
             ),
-            more=max(0, len(poller.delivered) - _MOST_DELIVERED),
+            more=max(0, len(consumer.delivered) - _MOST_DELIVERED),
         )
 
     def _author(self, operation: int) -> str:
@@ -318,33 +324,33 @@ class _PartPlayer:
 
     def _end(self) -> Frame:
         """Let the consumer read to the end, count the anomalies, and describe the result."""
-        poller = self._world.consumer
-        if poller is not None:
-            poller.answers.clear()
-        delivered_before = len(poller.delivered) if poller is not None else 0
+        consumer = self._world.consumer
+        if consumer is not None:
+            consumer.answers.clear()
+        delivered_before = len(consumer.delivered) if consumer is not None else 0
         self._world.end((), complete=True)
         (result,) = self._results
-        late = len(poller.delivered) - delivered_before if poller is not None else 0
-        if poller is not None and late:
+        late = len(consumer.delivered) - delivered_before if consumer is not None else 0
+        if consumer is not None and late:
             lane = self._lanes[-1]
-            lane.record_answer(0, clean("; ".join(poller.answers[:1])))
+            lane.record_answer(0, clean("; ".join(consumer.answers[:1])))
         counts = {kind: result.counts[kind] for kind in self._part.scenario.forbid if result.counts[kind]}
         anomalies = tuple(narration.anomaly(kind, count, self._details(kind)) for kind, count in counts.items())
         if self._part.closing and counts == self._part.expected:
             sentence = self._part.closing
         else:
             waited = [self._names[session] for session in self._waited]
-            retried = [self._names[writer.number] for writer in self._world.strategy_sessions if writer.tries > 1]
+            retried = [self._names[session.number] for session in self._sessions.values() if session.tries > 1]
             sentence = narration.narrate_end(anomalies, waited, retried, late=late)
         return self._frame(sentence, anomalies=anomalies)
 
     def _details(self, kind: str) -> Sequence[str]:
         if kind == "refused":
             return [
-                f"{narration.lower_first(self._names[writer.number])} was refused, ERROR {writer.sqlstate}: "
+                f"{narration.lower_first(self._names[session.number])} was refused, ERROR {session.sqlstate}: "
                 "its user gets HTTP 500"
-                for writer in self._world.strategy_sessions
-                if writer.sqlstate and writer.outcome.name == "FAIL"
+                for session in self._sessions.values()
+                if session.sqlstate and session.outcome.name == "FAIL"
             ]
         (table, *_) = self._frame("", anomalies=()).tables or (None,)
         if table is None:

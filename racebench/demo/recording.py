@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from racebench.demo.frames import Frame
 from racebench.demo.presentation import Part
-from racebench.exploration.schedules import Schedule, digest
+from racebench.exploration.schedules import Schedule
+from racebench.workloads.digests import digest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -68,25 +68,25 @@ class _Worst:
         return -self._kinds(ended), switches(ended.schedule), len(ended.schedule)
 
 
-def choose_parts(target: Target, asked: ExplorationRequest, fix: Strategy | None, tell: Tell) -> tuple[Part, ...]:
+def choose_parts(target: Target, request: ExplorationRequest, fix: Strategy | None, tell: Tell) -> tuple[Part, ...]:
     """Explore a strategy, and return a part with a schedule worth showing, and a second part with the fix.
 
     Among schedules with an anomaly the first is taken in which a session waits once the fix is used.
     """
-    worst = _Worst(asked.scenario.forbid)
+    worst = _Worst(request.scenario.forbid)
     exploration = explorer.explore(
         target,
-        asked,
-        progress=lambda now: tell(f"{asked.strategy.name}: {now.run:,} schedules", 0.4),
+        request,
+        progress=lambda now: tell(f"{request.strategy.name}: {now.run:,} schedules", 0.4),
         ended=worst.add,
     )
     part = Part(
-        scenario=asked.scenario,
-        strategy=asked.strategy,
-        consumer=asked.consumer,
-        sessions=asked.sessions,
-        heading=heading_of(asked.strategy.name, asked.consumer.name if asked.consumer else None),
-        opening=f"'{asked.strategy.name}': {asked.strategy.summary}. {_describe_search(exploration)}",
+        scenario=request.scenario,
+        strategy=request.strategy,
+        consumer=request.consumer,
+        sessions=request.sessions,
+        heading=heading_of(request.strategy.name, request.consumer.name if request.consumer else None),
+        opening=f"'{request.strategy.name}': {request.strategy.summary}. {_describe_search(exploration)}",
     )
     schedules = [ended.schedule for ended in worst.schedules]
     if not schedules and exploration.witness is not None:

@@ -5,12 +5,12 @@ A digest in brackets after the strategy's name changes when the strategy does: `
 
 from __future__ import annotations
 
-import hashlib
 import re
 from dataclasses import dataclass
 
 from racebench.core.errors import UsageProblem, one_line
 from racebench.core.model import Consumer, Strategy
+from racebench.workloads.digests import digest
 
 _VERSION = "v1"
 _LONGEST_SHOWN = 100
@@ -118,12 +118,3 @@ def _unlike(text: str, at: int, why: str) -> UsageProblem:
         f"schedule '{one_line(shown)}': column {at + 1}: {why}; "
         f"one looks like {_VERSION}:version-counter/naive:s1.s2.s1.s2"
     )
-
-
-def digest(strategy: Strategy, consumer: Consumer | None) -> str:
-    """Eight hexadecimal digits that change with what a schedule runs: scripts, DDL, isolation level, retry rule."""
-    texts = [strategy.script.text, *(part.text for part in strategy.schema), str(strategy.isolation)]
-    texts += [str(strategy.retry and sorted(strategy.retry.sqlstates))]
-    if consumer is not None:
-        texts += [consumer.script.text, str(sorted(consumer.cursor.items())), str(sorted(consumer.variables.items()))]
-    return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:8]

@@ -24,8 +24,9 @@ from racebench.exploration.result import (
     SessionOutcome,
     Unseen,
 )
-from racebench.exploration.schedules import Schedule, Step, digest
+from racebench.exploration.schedules import Schedule, Step
 from racebench.workloads import ad_hoc
+from racebench.workloads.digests import digest
 
 _TIMEOUT = re.compile(r"\b(lock|statement|transaction|idle_in_transaction_session)_timeout\b", re.IGNORECASE)
 

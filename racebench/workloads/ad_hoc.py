@@ -54,7 +54,7 @@ def from_calls(
     """A scenario of callables, among which the sessions take turns; those given by name are not imported yet."""
     if not functions:
         raise UsageProblem("nothing to call; name a callable, as myapp.orders:create")
-    calls = tuple(callables.named(one) if isinstance(one, str) else callables.of(one) for one in functions)
+    calls = tuple(map(_call, functions))
     name = ",".join(dict.fromkeys(call.name for call in calls))
     names = [str(call) if call.function is None else _importable(call) for call in calls]
     words = None if None in names else tuple(word for known in names for word in ("--call", str(known)))
@@ -63,21 +63,25 @@ def from_calls(
 
 
 def contestants(
-    files: Sequence[str], called: Sequence[str], *, setup: Sequence[Definition], invariants: Sequence[Definition]
+    files: Sequence[str],
+    called: Sequence[str | Callable[..., Any]],
+    *,
+    setup: Sequence[Definition],
+    invariants: Sequence[Definition],
 ) -> Scenario:
     """A scenario in which each file, or each callable, is a strategy of its own: they share tables, not a run.
 
     A strategy has its file's or function's name, or, where two have the same, all of it. The scenario's name stays when
     one more joins them: a baseline is of a scenario.
     """
-    texts = [*dict.fromkeys(files), *dict.fromkeys(called)]
+    calls = [] if files else [_call(function) for function in dict.fromkeys(called)]
+    texts = [*dict.fromkeys(files)] if files else [str(call) for call in calls]
     if odd := [name for name in files if not is_sql_file(name)]:
         raise UsageProblem(
             f"'{odd[0]}' is not a file of SQL: compare takes one scenario and --strategy, or several files"
         )
     if files and called:
         raise UsageProblem(f"both '{files[0]}' and --call {called[0]}: compare files of SQL or callables")
-    calls = [] if files else [callables.named(text) for text in texts]
     short = [Path(text).stem for text in texts] if files else [call.name for call in calls]
     names = [name if short.count(name) == 1 else text for name, text in zip(short, texts, strict=True)]
     strategies = (
@@ -85,8 +89,12 @@ def contestants(
         if files
         else [_strategy(name, (call,)) for call, name in zip(calls, names, strict=True)]
     )
-    title = calls[0].module if calls else Path(texts[0]).resolve().parent.name or "sql"
+    title = calls[0].module or "python" if calls else Path(texts[0]).resolve().parent.name or "sql"
     return _scenario(title, strategies, setup=setup, invariants=invariants, options=None)
+
+
+def _call(subject: str | Callable[..., Any]) -> Call:
+    return callables.named(subject) if isinstance(subject, str) else callables.of(subject)
 
 
 def _of_file(name: str, called: str) -> Strategy:

@@ -111,6 +111,11 @@ def find_consumers(scenario: Scenario, names: Sequence[str]) -> tuple[Consumer, 
     return tuple(find_consumer(scenario, name) for name in dict.fromkeys(names))
 
 
+def default_consumers(scenario: Scenario) -> list[str]:
+    """The consumers that run under load unless others are named: `cursor`, else the first, if there is any."""
+    return ["cursor"] if "cursor" in scenario.consumers else list(scenario.consumers)[:1]
+
+
 def find_consumer(scenario: Scenario, name: str) -> Consumer:
     """Return the scenario's consumer of that name, or raise UsageProblem with a suggestion."""
     try:

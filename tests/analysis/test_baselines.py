@@ -13,7 +13,7 @@ import jsonschema
 import numpy as np
 import pytest
 
-from conftest import Command
+from conftest import Command, assert_one_line
 from measured import LOAD, compared, rounds_of, run_of
 from racebench.analysis import baselines
 from racebench.analysis.baselines import BaselineResult, Measured, Standing
@@ -283,7 +283,7 @@ def test_a_baseline_is_saved_held_against_and_guards_speed_and_rightness(
     assert slower.returncode == 4, slower.stdout
     assert "✗ slower  two" in slower.stdout
     assert "its SQL has changed since" in " ".join(slower.stdout.split())
-    assert "baseline: not saved, for this ends with exit code 4" in slower.stdout
+    assert "baseline: not saved, because the exit code is 4" in slower.stdout
     assert path.read_text() == before
     made = json.loads((tmp_path / "s.json").read_text())
     jsonschema.validate(made, SCHEMA)
@@ -336,10 +336,7 @@ def test_a_baseline_file_that_is_none_is_one_line_and_starts_nothing(
     if content is not None:
         (tmp_path / "b.json").write_bytes(content if isinstance(content, bytes) else content.encode())
     done = racebench("compare", "--baseline", "b.json", "--fail-slower", "20%")
-    assert done.returncode == 2
-    assert message in done.stderr
-    assert done.stderr.count("\n") == 1
-    assert done.stdout == ""
+    assert_one_line(done, 2, message)
     assert not (tmp_path / "results").exists()
 
 
@@ -362,9 +359,7 @@ def test_a_baseline_that_cannot_be_is_one_line_and_starts_nothing(
     racebench: Command, tmp_path: Path, arguments: list[str], message: str
 ) -> None:
     done = racebench("compare", *arguments)
-    assert done.returncode == 2
-    assert message in done.stderr
-    assert done.stderr.count("\n") == 1
+    assert_one_line(done, 2, message)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import Command
+from conftest import Command, assert_one_line
 from measured import compared, rendered, rounds_of, run_of
 from racebench.analysis import thresholds
 from racebench.analysis.comparison import Comparison
@@ -271,10 +271,7 @@ def test_a_threshold_that_can_never_be_judged_is_one_line_and_starts_nothing(
     racebench: Command, tmp_path: Path, arguments: list[str], message: str
 ) -> None:
     done = racebench(*arguments)
-    assert done.returncode == 2
-    assert message in done.stderr
-    assert done.stderr.count("\n") == 1
-    assert done.stdout == ""
+    assert_one_line(done, 2, message)
     assert list(tmp_path.iterdir()) == []
 
 

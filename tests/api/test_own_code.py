@@ -14,7 +14,7 @@ import pytest
 
 import applications as app
 import racebench
-from conftest import Command, UsersServer
+from conftest import Command, UsersServer, assert_one_line
 from racebench.api import Bench, Exploration, RaceFound, Search
 from racebench.core.errors import DatabaseProblem, RacebenchError, UsageProblem
 from racebench.core.results import Verdict
@@ -496,7 +496,7 @@ def shop(tmp_path: Path) -> Path:
     return tmp_path
 
 
-OWN = ("--schema", "./schema.sql", "--invariant", app.TWINS, "--no-save", "--fail-on", "any")
+OWN = ("--setup", "./schema.sql", "--invariant", app.TWINS, "--no-save", "--fail-on", "any")
 
 
 @pytest.mark.server
@@ -539,7 +539,7 @@ def test_what_a_call_prints_is_no_part_of_the_report(racebench: Command, shop: P
 @pytest.mark.parametrize("command", [("explore",), ("run", "-w", "2", "-n", "20")], ids=lambda each: each[0])
 def test_a_result_without_an_invariant_says_so(racebench: Command, shop: Path, command: tuple[str, ...]) -> None:
     said = "no --invariant was given, so only errors were looked for"
-    done = racebench(*command, "./insert.sql", "--schema", "schema.sql", "--no-save")
+    done = racebench(*command, "./insert.sql", "--setup", "schema.sql", "--no-save")
     assert (done.returncode, said in done.stdout) == (0, True)
     assert said not in racebench(*command, "./insert.sql", *OWN).stdout
 
@@ -614,9 +614,7 @@ def test_each_file_and_each_call_is_a_strategy_of_the_comparison(
 )
 def test_a_users_mistake_is_one_line(racebench: Command, shop: Path, arguments: tuple[str, ...], message: str) -> None:
     done = racebench(*arguments)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert message in done.stderr
-    assert done.stderr.count("\n") == 1
+    assert_one_line(done, 2, message)
 
 
 def test_a_function_that_sees_other_transactions_is_volatile_in_a_call_too(embedded: Target) -> None:
@@ -672,3 +670,68 @@ def test_a_scenario_that_cannot_be_is_named(
 def test_start_up_code_is_loaded_for_as_many_operations_as_workers(bench: Bench) -> None:
     with pytest.raises(UsageProblem, match="runs each worker's script once; give workers, not seconds or operations"):
         bench.hammer("migration", strategy="locked", seconds=1)
+
+
+# Comparing
+
+
+def test_functions_are_compared_in_rounds(bench: Bench) -> None:
+    found = bench.compare(
+        app.create_order_locked,
+        app.create_order_in_one_statement,
+        setup=app.SCHEMA,
+        invariant="SELECT 1 WHERE false",
+        operations=40,
+        workers=2,
+        rounds=2,
+        reference="create_order_locked",
+        seed=1,
+    )
+    assert found.assert_clean() is found
+    assert found.reference == "create_order_locked"
+    assert set(found.strategies) == {"create_order_locked", "create_order_in_one_statement"}
+    assert (found.result.rounds, found.result.whole, len(found.runs)) == (2, 2, 4)
+    assert "create_order_in_one_statement" in str(found)
+    assert _nothing_left(bench)
+
+
+def test_strategies_of_a_scenario_are_compared_and_an_anomaly_fails_the_test(bench: Bench) -> None:
+    found = bench.compare(
+        "version-counter", strategies=["advisory", "upsert"], operations=100, workers=2, rounds=2, seed=1
+    )
+    assert set(found.assert_clean().strategies) == {"advisory", "upsert"}
+    assert [consumer.name for consumer in found.runs[0].consumers] == ["cursor"]
+    broken = bench.compare(
+        app.create_order_locked,
+        app.create_order_in_one_statement,
+        setup=app.SCHEMA,
+        invariant="SELECT number FROM orders",
+        operations=8,
+        rounds=2,
+    )
+    with pytest.raises(RaceFound, match="create_order_locked is INVALID"):
+        broken.assert_clean()
+
+
+def test_what_is_compared_in_an_applications_own_tables_is_put_back(cache_folder: Path) -> None:
+    with Bench() as bench, psycopg.connect(bench.dsn, autocommit=True) as connection:
+        connection.execute(app.SCHEMA)
+        bench.compare(app.create_order_locked, app.create_order, invariant=(), operations=20, workers=2, rounds=2)
+        assert connection.execute("SELECT count(*) FROM orders").fetchone() == (0,)
+
+
+@pytest.mark.parametrize(
+    ("subjects", "options", "message"),
+    [
+        ((app.create_order,), {}, "compare needs two strategies or more, not 1; name another"),
+        ((), {}, "nothing to compare; give functions or files of SQL, or name a scenario"),
+        (("version-counter",), {"strategies": ["advisory", "upsrt"]}, "did you mean 'upsert'?"),
+        (("insert.sql", app.create_order), {}, "compare files of SQL or callables"),
+    ],
+)
+def test_what_cannot_be_compared_is_named(
+    bench: Bench, subjects: tuple[Any, ...], options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UsageProblem) as caught:
+        bench.compare(*subjects, **options)
+    assert message in str(caught.value)

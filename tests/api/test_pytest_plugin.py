@@ -80,12 +80,12 @@ def test_a_function_made_in_a_test_of_djangos_models_is_hammered(tmp_path: Path)
     shutil.copytree(EXAMPLES / "django", project)
     (project / "test_shop.py").rename(project / "common.py")
     (project / "test_made.py").write_text(
-        "from common import shop, twins\n"
+        "from common import duplicates, shop\n"
         "def test_it(racebench, shop):\n"
         "    def create():\n"
         "        from shop.models import create_order_fixed\n"
         "        create_order_fixed()\n"
-        "    racebench.hammer(create, workers=2, operations=20, invariant=twins).assert_clean()\n"
+        "    racebench.hammer(create, workers=2, operations=20, invariant=duplicates).assert_clean()\n"
     )
     done = run_pytest(project)
     assert done.returncode == 0, done.stdout

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import racebench
-from racebench.api.options import ExploreOptions, HammerOptions, LoadOptions, ReplayOptions
+from racebench.api.options import CompareOptions, ExploreOptions, HammerOptions, LoadOptions, ReplayOptions
 from racebench.core.model import Load
 
 USES = Path(__file__).with_name("uses.py")
@@ -60,6 +60,7 @@ def test_what_a_user_gets_wrong_is_named(errors: dict[str, list[str]]) -> None:
     [
         (racebench.hammer, "worker"),
         (racebench.hammer, "duration_s"),
+        (racebench.compare, "margins"),
         (racebench.explore, "session"),
         (racebench.explore, "schedule"),
         (racebench.replay, "sessions"),
@@ -84,9 +85,10 @@ def test_the_options_of_functions_are_those_of_the_methods() -> None:
         (ExploreOptions, racebench.Bench.explore),
         (ReplayOptions, racebench.Bench.replay),
         (HammerOptions, racebench.Bench.hammer),
+        (CompareOptions, racebench.Bench.compare),
     ):
         own = set(typing.get_type_hints(method)) - {"subjects", "return", "load", "schedule"}
-        extra = set(typing.get_type_hints(LoadOptions)) if options is HammerOptions else set()
+        extra = set(typing.get_type_hints(LoadOptions)) if options in (HammerOptions, CompareOptions) else set()
         assert set(typing.get_type_hints(options)) == own | extra
 
 

@@ -30,6 +30,7 @@ def test_with_the_fixture(racebench: racebench.Fixture) -> None:
     racebench.explore("version-counter", strategy="naive")
     racebench.replay(create_order, schedule="v1:orders/create_order:s1.s2")
     racebench.hammer(create_order, workers=4, seconds=1).assert_clean()
+    racebench.compare(create_order, no_twins, rounds=2, seconds=0.5).assert_clean()
 
 
 def with_functions() -> None:
@@ -60,6 +61,10 @@ def with_a_bench() -> None:
         assert_type(loaded, racebench.Hammering)
         assert_type(loaded.result.throughput_per_s, float)
         bench.hammer("version-counter", strategy="naive", consumer=["cursor", "settle-delay"], tenants=3)
+        compared = bench.compare(create_order, no_twins, setup=SCHEMA, rounds=2, think_us=5).assert_clean()
+        assert_type(compared, racebench.Comparison)
+        assert_type(compared.strategies["create_order"].judgement.value, str)
+    racebench.compare("version-counter", strategies=["correct"], reference="advisory", server=18)
     with pytest.raises(racebench.RaceFound, match="1 missed"):
         found.assert_clean()
     assert issubclass(racebench.RacebenchError, Exception)

@@ -20,13 +20,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from conftest import Command, Start, UsersServer
+from conftest import Command, Start, UsersServer, assert_one_line
 from measured import LOAD, compared, rendered, rounds_of, run_of
 from racebench.analysis.comparison import Comparison, Conditions, Judgement, joint
 from racebench.analysis.statistics import geometric_mean
-from racebench.cli.comparing import in_rounds
 from racebench.core.errors import one_line
 from racebench.core.results import Pace, RunResult, Timeline, Usage, Verdict
+from racebench.load.campaign import Cell, in_rounds
 from racebench.reports.formats import cases, junit
 from racebench.reports.results import document
 from racebench.reports.results.document import SCHEMA_FILE, Document
@@ -388,25 +388,27 @@ def test_what_happened_in_a_run_is_said_with_its_round_and_a_busy_client_once() 
 # The order
 
 
+def cells_of(number: int) -> list[Cell]:
+    strategies = list(catalog.find_scenario("version-counter").strategies.values())[:number]
+    return [Cell(strategy=strategy, consumers=(), load=LOAD, label=strategy.name) for strategy in strategies]
+
+
 @given(st.integers(0, 2**32), st.integers(2, 12))
 def test_every_round_has_every_strategy_once_in_an_order_of_its_own(seed: int, rounds: int) -> None:
-    scenario = catalog.find_scenario("version-counter")
-    cells = [(strategy, (), LOAD) for strategy in list(scenario.strategies.values())[:5]]
+    cells = cells_of(5)
     order = in_rounds(cells, rounds, seed)
     assert order == in_rounds(cells, rounds, seed)
     by_round = [order[start : start + 5] for start in range(0, len(order), 5)]
     assert len(by_round) == rounds
-    for each in by_round:
-        assert {strategy.name for strategy, _, _ in each} == {strategy.name for strategy, _, _ in cells}
-        assert len({load.seed for _, _, load in each}) == 1
-    assert len({each[0][2].seed for each in by_round}) == rounds
+    for one in by_round:
+        assert {cell.strategy.name for cell in one} == {cell.strategy.name for cell in cells}
+        assert len({cell.load.seed for cell in one}) == 1
+    assert len({one[0].load.seed for one in by_round}) == rounds
 
 
 def test_no_strategy_always_comes_first() -> None:
-    scenario = catalog.find_scenario("version-counter")
-    cells = [(strategy, (), LOAD) for strategy in list(scenario.strategies.values())[:3]]
-    order = in_rounds(cells, 300, 5)
-    firsts = Counter(order[start][0].name for start in range(0, len(order), 3))
+    order = in_rounds(cells_of(3), 300, 5)
+    firsts = Counter(order[start].strategy.name for start in range(0, len(order), 3))
     assert min(firsts.values()) > 60  # 100 each, standard deviation 8
 
 
@@ -630,7 +632,7 @@ def test_interrupted_half_way_the_finished_rounds_are_shown_and_saved(
     assert f"UNFINISHED: {whole} of 500 whole rounds" in output
     assert f"{whole} of 500 rounds were finished" in " ".join(output.split())
     assert "✓ passed  one: duplicates == 0" in output
-    assert "baseline: not saved, for this was not finished" in output
+    assert "baseline: not saved, because the comparison was not finished" in output
     assert list((tmp_path / "results" / "baselines").iterdir()) == []
     assert output.startswith(racebench("report", str(saved)).stdout)
 
@@ -756,10 +758,7 @@ def test_an_impossible_comparison_is_one_line_and_starts_nothing(
     racebench: Command, tmp_path: Path, arguments: list[str], message: str
 ) -> None:
     done = racebench("compare", *arguments)
-    assert done.returncode == 2
-    assert message in done.stderr
-    assert done.stderr.count("\n") == 1
-    assert done.stdout == ""
+    assert_one_line(done, 2, message)
     assert list(tmp_path.iterdir()) == []
 
 

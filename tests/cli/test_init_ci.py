@@ -15,7 +15,7 @@ from xml.etree import ElementTree as ET
 import pytest
 from ruamel.yaml import YAML
 
-from conftest import Command
+from conftest import Command, assert_one_line
 from junit_dialect import problems
 from racebench.workloads import catalog
 
@@ -145,7 +145,7 @@ def test_nothing_is_overwritten_unless_asked(racebench: Command, tmp_path: Path)
     (tmp_path / GITHUB).write_text("mine")
     done = racebench("init", "ci")
     assert done.returncode == 2
-    assert done.stderr == f"racebench: {GITHUB} is there already; give --force to write it anew, or move it away\n"
+    assert done.stderr == f"racebench: {GITHUB} exists; give --force to overwrite it, or move it away\n"
     assert (tmp_path / GITHUB).read_text() == "mine"
     assert not (tmp_path / GITLAB).exists(), "all or nothing"
     assert racebench("init", "ci", "--force").returncode == 0
@@ -179,9 +179,7 @@ def test_trouble_is_one_line_and_writes_nothing(
     racebench: Command, tmp_path: Path, arguments: list[str], said: str
 ) -> None:
     done = racebench("init", "ci", *arguments)
-    assert done.returncode == 2
-    assert said.split(":", maxsplit=1)[0] in done.stderr
-    assert done.stderr.count("\n") == 1
+    assert_one_line(done, 2, said.split(":", maxsplit=1)[0])
     assert list(tmp_path.iterdir()) == []
 
 

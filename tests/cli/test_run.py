@@ -14,7 +14,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from conftest import Command, Start
+from conftest import Command, Start, assert_one_line
 from racebench import __version__
 from racebench.core.model import Load, Scenario
 from racebench.core.results import RunResult, Verdict
@@ -144,10 +144,7 @@ def test_a_users_mistake_is_one_line_and_exit_2_and_starts_nothing(
     racebench: Command, tmp_path: Path, arguments: list[str], message: str
 ) -> None:
     done = racebench(*arguments)
-    assert done.returncode == 2
-    assert message in done.stderr
-    assert done.stderr.count("\n") == 1
-    assert done.stderr.startswith("racebench: ")
+    assert_one_line(done, 2, message)
     assert "secret" not in done.stderr
     assert done.stdout == ""
     assert list(tmp_path.iterdir()) == []
@@ -322,10 +319,7 @@ def test_a_hostile_script_is_one_line_or_a_report_and_leaves_nothing(
         assert done.returncode == 0, done.stderr
         assert "UNKNOWN" in done.stdout
     else:
-        assert done.returncode == 2
-        assert message in done.stderr
-        assert done.stderr.count("\n") == 1
-        assert done.stdout == ""
+        assert_one_line(done, 2, message)
 
 
 def _folder(parent: Path, script: str) -> Path:

@@ -28,9 +28,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from conftest import RACEBENCH, Command, UsersServer
+from conftest import RACEBENCH, Command, UsersServer, assert_one_line
 from racebench.cli import demonstrating
 from racebench.cli.demonstrating import Ready
+from racebench.cli.options import TargetOptions
+from racebench.cli.servers import Server
 from racebench.core.model import Scenario
 from racebench.core.target import Target
 from racebench.demo import narration, player, schedules, screen, sql_layout, terminal, viewer, walkthroughs
@@ -55,9 +57,11 @@ def prepare(embedded: Target) -> Iterator[Prepare]:
     with contextlib.ExitStack() as stack:
 
         def rehearsed(name: str | None = None, **given: object) -> Ready:
-            asked = dict.fromkeys(("scenario", "consumer", "fix", "autoplay", "export", "output", "dsn"))
-            made = demonstrating.plan(name, **{**asked, "notes": False, "server": "18", **given})  # type: ignore[arg-type]
-            return stack.enter_context(demonstrating.ready(replace(made, target=embedded), lambda *_: None))
+            asked = dict.fromkeys(("scenario", "consumer", "fix", "autoplay", "export", "output"))
+            target = TargetOptions(server="18", dsn=None)
+            made = demonstrating.plan(name, **{**asked, "notes": False, "target": target, **given})  # type: ignore[arg-type]
+            tests_server = Server(target=embedded, version=18)
+            return stack.enter_context(demonstrating.ready(replace(made, server=tests_server), lambda *_: None))
 
         yield rehearsed
 
@@ -797,10 +801,7 @@ def test_on_the_users_server_too(racebench: Command, users_server: UsersServer) 
 )
 def test_bad_input_is_one_line(racebench: Command, arguments: list[str], code: int, message: str) -> None:
     done = racebench("demo", *arguments)
-    assert done.returncode == code, done.stderr
-    assert done.stdout == ""
-    assert done.stderr.count("\n") == 1
-    assert message in done.stderr
+    assert_one_line(done, code, message)
     assert "secret" not in done.stderr
 
 

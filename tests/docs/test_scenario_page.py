@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import Command
+from conftest import Command, assert_one_line
 
 PAGE = (Path(__file__).parents[2] / "docs" / "scenarios.md").read_text()
 FILES = dict(re.findall(r"File\s`([\w/.-]+)`:\n\n```\w+\n(.*?)```", PAGE, re.DOTALL))
@@ -80,6 +80,4 @@ def test_a_mistake_in_it_is_one_line_with_file_and_line(
     assert before in path.read_text()
     path.write_text(path.read_text().replace(before, after))
     done = racebench("run", "./seats", "--strategy", "mine", "-w", "2", "-n", "4", "--no-save")
-    assert done.returncode == 2, done.stdout
-    assert message in done.stderr
-    assert done.stderr.count("\n") == 1
+    assert_one_line(done, 2, message)

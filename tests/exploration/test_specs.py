@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import Command, Start, UsersServer
+from conftest import Command, Start, UsersServer, assert_one_line
 from racebench.core.errors import DatabaseProblem, ScenarioProblem
 from racebench.core.target import Target
 from racebench.exploration.isolationtester import runner
@@ -151,9 +151,9 @@ def test_another_output_is_exit_3_with_the_difference(racebench: Command, tmp_pa
     (tmp_path / "small.spec").write_text(SMALL)
     done = racebench("explore", "small.spec")
     (tmp_path / "small.out").write_text(done.stdout)
-    assert racebench("explore", "small.spec", "--expected", "small.out").returncode == 0
+    assert racebench("explore", "small.spec", "--diff", "small.out").returncode == 0
     (tmp_path / "small.out").write_text(done.stdout.replace("(1 row)", "(7 rows)"))
-    other = racebench("explore", "small.spec", "--expected", "small.out")
+    other = racebench("explore", "small.spec", "--diff", "small.out")
     assert other.returncode == 3
     assert "-(7 rows)" in other.stdout
     assert "+(1 row)" in other.stdout
@@ -166,10 +166,10 @@ def test_another_output_is_exit_3_with_the_difference(racebench: Command, tmp_pa
             ("explore", "missing.spec"),
             "missing.spec: cannot be read (No such file or directory); name an existing spec",
         ),
-        (("explore", "small.spec", "-s", "naive"), "--strategy means nothing for a spec; leave it out"),
-        (("explore", "small.spec", "--no-save"), "--no-save means nothing for a spec"),
-        (("explore", "small.spec", "--expected", "no.out"), "no.out: cannot be read"),
-        (("explore", "--expected", "no.out"), "--expected goes with a spec file"),
+        (("explore", "small.spec", "-s", "naive"), "--strategy has no meaning for a spec file; leave it out"),
+        (("explore", "small.spec", "--no-save"), "--no-save has no meaning for a spec file"),
+        (("explore", "small.spec", "--diff", "no.out"), "no.out: cannot be read"),
+        (("explore", "--diff", "no.out"), "--diff needs a spec file"),
         (("explore", "wrong.spec"), "wrong.spec:1:1: unexpected character '?'"),
     ],
 )
@@ -179,9 +179,7 @@ def test_a_users_mistake_is_one_line(
     (tmp_path / "small.spec").write_text(SMALL)
     (tmp_path / "wrong.spec").write_text("?")
     done = racebench(*arguments)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert message in done.stderr
-    assert done.stderr.count("\n") == 1
+    assert_one_line(done, 2, message)
 
 
 # Trouble under way
@@ -313,7 +311,7 @@ def deadlocking(folder: Path) -> Path:
 def test_what_a_spec_cannot_hold_is_said(racebench: Command, tmp_path: Path) -> None:
     (tmp_path / "brace.sql").write_text("INSERT INTO t VALUES ('}');\n")
     (tmp_path / "schema.sql").write_text("CREATE TABLE t (v text);\n")
-    own = ("brace.sql", "--schema", "schema.sql", "--invariant", "SELECT 1 FROM t HAVING count(*) > 1")
+    own = ("brace.sql", "--setup", "schema.sql", "--invariant", "SELECT 1 FROM t HAVING count(*) > 1")
     done = racebench("replay", "v1:brace/brace:s1.s1.s1", *own, "--export-spec", "x.spec")
     assert done.returncode == 2
     assert "has a '}' in it, which ends an SQL block in a spec" in done.stderr

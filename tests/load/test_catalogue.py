@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import Command, UsersServer, shows, shows_what_is_expected
+from conftest import Command, UsersServer, assert_one_line, shows, shows_what_is_expected
 from racebench.analysis.verdicts import expected_misses
 from racebench.core.results import RunResult, Verdict
 from racebench.workloads import catalog
@@ -171,9 +171,7 @@ def test_a_consumer_that_cannot_read_such_numbers_is_left_out_with_the_reason(ra
 @pytest.mark.server
 def test_uuidv7_needs_18_and_says_so(racebench: Command) -> None:
     refused = racebench("run", "-s", "uuidv7", "-n", "80", "--server", "16", "--no-save")
-    assert refused.returncode == 6
-    assert "'uuidv7' needs PostgreSQL 18, the embedded PostgreSQL 16 is 16, or leave it out" in refused.stderr
-    assert refused.stderr.count("\n") == 1
+    assert_one_line(refused, 6, "'uuidv7' needs PostgreSQL 18, the embedded PostgreSQL 16 is 16, or leave it out")
     skipped = racebench("run", "-s", "correct", "-s", "all", "-w", "2", "-n", "4", "--server", "16", "--no-save")
     assert skipped.returncode == 0, skipped.stderr
     assert "left out: uuidv7: needs PostgreSQL 18" in skipped.stdout
@@ -188,9 +186,7 @@ def test_a_users_server_without_the_setting_gets_a_clear_message(
 ) -> None:
     environment = {"RACEBENCH_DSN": users_server.dsn()}
     refused = racebench("run", "-s", "sequence", "--consumer", consumer, "-n", "80", "--no-save", env=environment)
-    assert refused.returncode == 6
-    assert f"'{consumer}' needs {setting}, the server has" in refused.stderr
-    assert refused.stderr.count("\n") == 1
+    assert_one_line(refused, 6, f"'{consumer}' needs {setting}, the server has")
     skipped = racebench("run", "-s", "sequence", "--consumer", "all", "-n", "80", "--no-save", env=environment)
     assert skipped.returncode == 0, skipped.stderr
     assert f"left out: {consumer}: needs {setting}" in skipped.stdout
@@ -237,7 +233,7 @@ def test_the_matrix_runs_each_pair_alone_and_prints_the_grid(racebench: Command,
     ]
     lines = (tmp_path / "m.md").read_text().splitlines()
     header, sequence, advisory = (next(x for x in lines if x.startswith(w)) for w in ("| wr", "| `se", "| `ad"))
-    assert header == "| writers | alone per s | duplicates | cursor | horizon |"
+    assert header == "| strategy | alone per s | duplicates | cursor | horizon |"
     cells = [cell.strip() for cell in sequence.split("|")]
     assert cells[4].startswith("**")
     assert cells[5].startswith("0 (")
@@ -248,6 +244,4 @@ def test_the_matrix_runs_each_pair_alone_and_prints_the_grid(racebench: Command,
 
 def test_an_interrupted_matrix_or_a_bad_path_is_one_line(racebench: Command) -> None:
     done = racebench("matrix", "-s", "sequence", "--markdown", "/nonexistent/m.md")
-    assert done.returncode == 2
-    assert "--markdown '/nonexistent/m.md': folder '/nonexistent' does not exist" in done.stderr
-    assert done.stderr.count("\n") == 1
+    assert_one_line(done, 2, "--markdown '/nonexistent/m.md': folder '/nonexistent' does not exist")

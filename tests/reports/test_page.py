@@ -17,7 +17,7 @@ from typing import Any
 import html5lib
 import pytest
 
-from conftest import RACEBENCH, Command
+from conftest import RACEBENCH, Command, assert_one_line
 from histories import Op, Poll, Row, history, long_history
 from judged import ENVIRONMENT, HOSTILE, MS, REFERENCE, TWINS, excerpt_of, kept, result_of, saved
 from measured import compared, run_of
@@ -476,9 +476,7 @@ def test_a_file_that_is_no_good_is_one_line_and_nothing_is_written(
     (tmp_path / "list.json").write_text("[1]")
     before = sorted(tmp_path.iterdir())
     done = racebench("report", *arguments)
-    assert done.returncode == 2
-    assert message in done.stderr
-    assert done.stderr.count("\n") == 1
+    assert_one_line(done, 2, message)
     assert sorted(tmp_path.iterdir()) == before
 
 

@@ -17,9 +17,9 @@ from racebench.analysis.checkers import CHECKERS
 from racebench.core.anomalies import ANOMALIES, Evidence, needing
 from racebench.core.model import Outcome, Scenario
 from racebench.core.results import Anomaly, RunResult, Verdict
-from racebench.reports import sentences
-from racebench.reports.formats import table_picture
+from racebench.reports import formats, sentences
 from racebench.reports.results import document
+from racebench.reports.results.sources import Source
 from racebench.reports.terminal import run_table, timeline
 
 
@@ -148,9 +148,8 @@ def test_a_document_survives_json(version_counter: Scenario) -> None:
 def test_markup_in_names_is_shown_not_run(version_counter: Scenario) -> None:
     hostile = replace(result_of(version_counter, "naive"), strategy="[red]x[/red]<script>")
     assert "[red]x[/red]<script>" in shown(hostile)
-    picture = table_picture.render(
-        document.Document(environment=ENVIRONMENT, created="", runs=(hostile,)), title="<t>&"
-    )
+    whole = document.Document(environment=ENVIRONMENT, created="", runs=(hostile,))
+    picture = formats.render("svg", [Source(path=Path("x.json"), content=whole)], title="<t>&")
     assert "<script>" not in picture
 
 

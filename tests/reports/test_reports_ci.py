@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import Command, Start
+from conftest import Command, Start, assert_one_line
 from judged import ENVIRONMENT, result_of
 from junit_dialect import problems
 from measured import rendered
@@ -356,9 +356,7 @@ def test_a_report_that_cannot_be_written_is_refused_before_anything_runs(
 def test_a_file_that_holds_no_results_is_one_line(racebench: Command, tmp_path: Path, text: str, said: str) -> None:
     (tmp_path / "x.json").write_text(text)
     done = racebench("report", "x.json", "--format", "junit")
-    assert done.returncode == 2
-    assert said in done.stderr
-    assert done.stderr.count("\n") == 1
+    assert_one_line(done, 2, said)
 
 
 def test_an_empty_document_has_no_cases() -> None:

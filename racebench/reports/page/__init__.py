@@ -16,6 +16,7 @@ import jinja2
 
 from racebench import __version__
 from racebench.analysis.comparison import Comparison, Judgement
+from racebench.analysis.matrix import Matrix, arrange
 from racebench.core.anomalies import ANOMALIES
 from racebench.core.errors import UsageProblem
 from racebench.core.results import RunResult, Verdict
@@ -83,8 +84,8 @@ def _context(sources: Sequence[Source]) -> dict[str, Any]:
         if len(results) <= _SPOKEN or not run.as_expected or run.notes
     ]
     documents = [source.content for source in sources if isinstance(source.content, Document)]
-    reader, charted, charted_names = _charted(sources, results, names)
-    grids = _grids(sources)
+    charted_consumer, charted, charted_names = _charted(sources, results, names)
+    matrices = _matrices(sources)
     witnesses = [each.witness for each in explorations if each.witness is not None and each.witness.steps]
     comparisons = _comparisons(sources)
     subjects = _subjects(runs, names, comparisons, explorations)
@@ -100,17 +101,18 @@ def _context(sources: Sequence[Source]) -> dict[str, Any]:
         "runs": list(zip(names, results, strict=True)),
         "kinds": [kind for kind in ANOMALIES if any(run.counts[kind] for run in results)],
         "consumed": [(n, r, c) for n, r in zip(names, results, strict=True) for c in r.consumers]
-        if any(_many_consumers(run) for run in results) and not grids
+        if any(_many_consumers(run) for run in results) and not matrices
         else [],
         "measures": list(dict.fromkeys(name for run in results for name in run.measures)),
-        "grids": grids,
-        "reader": reader,
+        "matrices": matrices,
+        "charted_consumer": charted_consumer,
+        "matrix_table": matrix_table,
         "scatters": [scatter.draw(charted, charted_names, width=width) for width in (WIDE, NARROW)]
         if len(charted) > 1
         else [],
         "latencies": _both(lambda width: latency.draw(charted, charted_names, width=width)),
         "paces": pace.draw(charted, charted_names),
-        "uncharted": 0 if reader is not None else len(results) - len(charted),
+        "uncharted": 0 if charted_consumer is not None else len(results) - len(charted),
         "timelines": timeline_data.draw(runs, names),
         "explorations": explorations,
         "sentence": exploration_text.sentence,
@@ -127,13 +129,13 @@ def _context(sources: Sequence[Source]) -> dict[str, Any]:
 def _charted(
     sources: Sequence[Source], runs: Sequence[RunResult], names: Sequence[str]
 ) -> tuple[str | None, list[RunResult], list[str]]:
-    """The runs in the charts: of a lone grid, each writer's with the first reader, which is named."""
-    grids = _grids(sources)
-    if len(grids) == len(sources) == 1:
-        reader = grids[0].consumers[0]
-        chosen = [run for run in runs if [consumer.name for consumer in run.consumers] == [reader]]
+    """The runs in the charts: of a matrix alone, each strategy's with the first consumer, which is named."""
+    matrices = _matrices(sources)
+    if len(matrices) == len(sources) == 1:
+        consumer_name = matrices[0].consumers[0]
+        chosen = [run for run in runs if [consumer.name for consumer in run.consumers] == [consumer_name]]
         if chosen:
-            return reader, chosen[:_CHARTED], [run.strategy for run in chosen][:_CHARTED]
+            return consumer_name, chosen[:_CHARTED], [run.strategy for run in chosen][:_CHARTED]
     return None, list(runs[:_CHARTED]), list(names[:_CHARTED])
 
 
@@ -253,10 +255,10 @@ def _sentence(clause: str) -> str:
     return f"{said[0].upper()}{said[1:]}." if said else ""
 
 
-def _grids(sources: Sequence[Source]) -> list[matrix_table.Grid]:
-    """The grid of each document that has several writers with several readers."""
-    made = [matrix_table.grid_of(source.content) for source in sources if isinstance(source.content, Document)]
-    return [each for each in made if len(each.writers) > 1 and len(each.consumers) > 1]
+def _matrices(sources: Sequence[Source]) -> list[Matrix]:
+    """The matrix of each document that has several strategies with several consumers."""
+    matrices = [arrange(source.content.runs) for source in sources if isinstance(source.content, Document)]
+    return [matrix for matrix in matrices if len(matrix.strategies) > 1 and len(matrix.consumers) > 1]
 
 
 def _sessions_of(witness: Replay) -> list[tuple[str, str]]:
@@ -268,7 +270,7 @@ def _sessions_of(witness: Replay) -> list[tuple[str, str]]:
             name,
             f"consumer '{witness.schedule.consumer}'"
             if witness.schedule.consumer is not None and name == consumer
-            else witness.calls.get(name, "writer"),
+            else witness.calls.get(name, "strategy"),
         )
         for name in sorted(names, key=lambda name: (len(name), name))
     ]

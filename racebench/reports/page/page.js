@@ -315,7 +315,7 @@
         const name = this.data.consumers.length > 1 ? " of '" + short(this.data.consumers[consumer], 20) + "'" : "";
         if (number !== null) said.push("delivered by poll " + number + name);
       });
-      if (item.kinds.includes("missed")) said.push(item.polls.every((number) => number === null) ? "never delivered" : "never delivered to every reader");
+      if (item.kinds.includes("missed")) said.push(item.polls.every((number) => number === null) ? "never delivered" : "never delivered to every consumer");
       const twins = item.marks.filter((mark) => mark.kind === "duplicates").flatMap((mark) => mark.bars).filter((bar) => bar !== item);
       if (twins.length) said.push("same version: row" + (twins.length > 1 ? "s " : " ") + twins.slice(0, 8).map((bar) => bar.row).join(", ") + (twins.length > 8 ? " …" : ""));
       if (item.tenant !== 1) said.push("tenant " + item.tenant);

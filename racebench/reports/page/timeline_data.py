@@ -14,7 +14,7 @@ from racebench.reports.results.sources import Source
 
 #: Operations on a page, all timelines together, and of each timeline at most and at least.
 _ALL, _MOST, _LEAST = 2000, 1000, 150
-_READERS = 4
+_CONSUMERS = 4
 _TIMELINES = 6
 _TABLED = 40
 _EXACT = 2**53
@@ -50,8 +50,8 @@ def draw(runs: Sequence[tuple[Source, RunResult]], names: Sequence[str]) -> Time
     drawn = []
     for at in chosen:
         source, run = runs[at]
-        each_poll = 1 + len(run.consumers) // _READERS  # what many readers were given takes room too
-        made = _timeline(names[at], run, find(source.path, run, most=most // each_poll))
+        polls_too = 1 + len(run.consumers) // _CONSUMERS  # what many consumers were given takes room too
+        made = _timeline(names[at], run, find(source.path, run, most=most // polls_too))
         if made is not None:
             drawn.append(made)
     more = len(wanted) - len(chosen)

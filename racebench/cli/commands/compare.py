@@ -1,0 +1,72 @@
+"""`racebench compare`: strategies in rounds, with intervals, baselines and thresholds."""
+
+from __future__ import annotations
+
+import click
+
+from racebench.cli import options
+from racebench.cli.base_command import Command
+from racebench.cli.options import (
+    ComparisonOptions,
+    GateOptions,
+    LoadOptions,
+    OutputOptions,
+    SubjectOptions,
+    TargetOptions,
+)
+
+
+@click.command(cls=Command)
+@options.subject(
+    strategies="correct",
+    consumers="cursor, else the scenario's first",
+    calls="each is a strategy of its own",
+    files=True,
+)
+@options.load(seconds=1)
+@options.comparison()
+@options.target()
+@options.output(history="no histories")
+@options.gates(expect=False, threshold=True)
+def compare(
+    subject: SubjectOptions,
+    load: LoadOptions,
+    comparison: ComparisonOptions,
+    target: TargetOptions,
+    output: OutputOptions,
+    gates: GateOptions,
+) -> int:
+    """Compare the speed of strategies with that of a reference.
+
+    The strategies run in rounds. Each round runs every strategy once, in random
+    order, for --duration. A strategy with an anomaly is never better, however
+    fast it is. SCENARIO is as for `racebench run`. Of your own code, each file
+    of SQL or each --call is a strategy. See docs/compare.md.
+    """
+    from racebench.cli import measuring
+    from racebench.cli.comparison import comparison as comparison_request
+    from racebench.cli.console import console
+    from racebench.cli.files import check_reports
+    from racebench.core.errors import ExitCode
+    from racebench.core.signals import shielded
+    from racebench.reports.results.document import to_json, write_atomically
+    from racebench.reports.terminal import run_table
+
+    request = comparison_request(subject, load, comparison, target, output, gates)
+    assert request.comparison is not None
+    save_to = request.comparison.save_to
+    outcome = "not saved, because the comparison was not finished"
+    try:
+        check_reports(output)
+        document = measuring.measure(request, output, lambda document: run_table.show(console(), document))
+        with shielded():  # the baseline is saved and that is printed, or neither
+            code = measuring.exit_code_of(request, document)
+            if save_to is not None and code == ExitCode.OK:
+                write_atomically(save_to, to_json(document, witnesses=request.witnesses) + "\n")
+                outcome = str(save_to)
+            else:
+                outcome = f"not saved, because the exit code is {code:d}"
+    finally:
+        if save_to is not None and not request.files.json_alone:
+            click.echo(f"baseline: {outcome}")
+    return code

@@ -1,0 +1,23 @@
+"""`racebench config`: the value of every option, and where it is from."""
+
+from __future__ import annotations
+
+import click
+
+from racebench.cli.base_command import Command
+
+
+@click.command(cls=Command)
+@click.argument("command", nargs=-1)
+@click.pass_context
+def config(context: click.Context, command: tuple[str, ...]) -> None:
+    """Show the value of every option, and what sets it.
+
+    COMMAND is a command, as run or server reset; the default is all of them.
+    """
+    from racebench.cli import settings, settings_table
+    from racebench.cli.console import console
+
+    root = context.find_root().command
+    found = settings.read(root)
+    settings_table.show(console(), found, settings.effective(root, found, " ".join(command)))

@@ -1,0 +1,95 @@
+"""`racebench demo`: one schedule, shown step by step."""
+
+from __future__ import annotations
+
+import click
+
+from racebench.cli import completion, options
+from racebench.cli.base_command import Command
+from racebench.cli.options import TargetOptions
+from racebench.cli.values import Number
+from racebench.core.errors import ExitCode
+
+
+@click.command(cls=Command)
+@click.argument("name", required=False)
+@click.option("--list", "list_only", is_flag=True, help="List the walkthroughs.")
+@click.option(
+    "--scenario",
+    metavar="NAME",
+    shell_complete=completion.scenarios,
+    help="Scenario or folder of the strategy.  [default: version-counter]",
+)
+@click.option(
+    "--consumer",
+    metavar="NAME",
+    shell_complete=completion.consumers,
+    help="Consumer that polls beside the strategy, or none.  [default: cursor, where there is one]",
+)
+@click.option(
+    "--fix",
+    metavar="NAME",
+    shell_complete=completion.strategies,
+    help="Correct strategy to show afterwards in the same schedule, or none.  [default: the advised one]",
+)
+@click.option(
+    "--autoplay",
+    type=Number(0, 3600, whole=False, above=True),
+    is_flag=False,
+    flag_value=2.0,
+    metavar="[SECONDS]",
+    help="Go to the next step after this many seconds (2 if none are given); also the pace of a recording.",
+)
+@click.option("--notes", is_flag=True, help="Show the speaker's notes too.")
+@click.option(
+    "--export",
+    type=click.Choice(["svg", "html", "cast", "mermaid", "md"]),
+    help="Write it in this format instead: picture, page, asciinema recording, diagram or Markdown.",
+)
+@click.option(
+    "-o",
+    "--output",
+    metavar="PATH",
+    shell_complete=completion.files,
+    help="File to write; --export is not needed if its ending says the format.  [default: stdout]",
+)
+@options.target()
+def demo(
+    name: str | None,
+    list_only: bool,
+    scenario: str | None,
+    consumer: str | None,
+    fix: str | None,
+    autoplay: float | None,
+    notes: bool,
+    export: str | None,
+    output: str | None,
+    target: TargetOptions,
+) -> int:
+    """Show one interleaving step by step, live on the server.
+
+    On a terminal, keys move from step to step; elsewhere the steps are
+    printed. NAME is a walkthrough (see --list), a strategy, or a
+    schedule that `racebench explore` printed. The default is naive.
+    """
+    from racebench.cli import demonstrating
+    from racebench.cli.console import console
+    from racebench.core.signals import interruptible
+
+    if list_only:
+        demonstrating.show_list(console())
+        return ExitCode.OK
+    demonstration = demonstrating.plan(
+        name,
+        scenario=scenario,
+        consumer=consumer,
+        fix=fix,
+        autoplay=autoplay,
+        notes=notes,
+        export=export,
+        output=output,
+        target=target,
+    )
+    with interruptible():
+        demonstrating.run(demonstration, console(), console(stderr=True), auto=autoplay is not None)
+    return ExitCode.OK

@@ -1,0 +1,91 @@
+"""`racebench explore`: every schedule of a few sessions, or a spec file of isolationtester."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from racebench.cli import completion, options
+from racebench.cli.base_command import Command, Option
+from racebench.cli.options import ExplorationOptions, GateOptions, OutputOptions, SubjectOptions, TargetOptions
+from racebench.core.errors import ExitCode, UsageProblem
+from racebench.reports import formats
+
+#: The parameters that have a meaning for a spec file.
+_OF_SPECS = ("scenario", "diff", "server", "dsn", "color")
+
+
+@click.command(cls=Command)
+@options.subject(calls="sessions take turns with them")
+@options.exploration()
+@options.target()
+@options.output(report_formats=formats.OF_EXPLORATIONS, markdown=True)
+@options.gates()
+@click.option(
+    "--diff",
+    cls=Option,
+    metavar="PATH",
+    shell_complete=completion.files,
+    old=("--expected",),
+    help="With a spec file: compare its output with this file, and exit with code 3 if they differ.",
+)
+def explore(
+    subject: SubjectOptions,
+    exploration: ExplorationOptions,
+    target: TargetOptions,
+    output: OutputOptions,
+    gates: GateOptions,
+    diff: str | None,
+) -> int:
+    """Run every interleaving of the steps of a few sessions.
+
+    The result is proof that a strategy has a race, or that it has none for
+    these sessions. SCENARIO is the name of a shipped scenario (see `racebench
+    list`), a folder, or your own file of SQL (insert.sql). The default is
+    version-counter. A spec file of PostgreSQL's isolationtester (FILE.spec) is
+    run as isolationtester runs it.
+    """
+    if str(subject.scenario or "").endswith(".spec"):
+        return _run_spec(str(subject.scenario), target, diff)
+    if diff is not None:
+        raise UsageProblem("--diff needs a spec file, as racebench explore mine.spec --diff mine.out")
+    from racebench.cli import exploring
+    from racebench.cli.files import check_optional_file, check_reports
+
+    request = exploring.request_of(subject, exploration, target, output, gates)
+    check_optional_file("--markdown", output.markdown)
+    check_reports(output)
+    return exploring.explore(request, output)
+
+
+def _run_spec(path: str, target: TargetOptions, diff: str | None) -> int:
+    """Run a spec file and print what isolationtester prints, or the difference to what is expected."""
+    import difflib
+
+    from racebench.cli import replaying
+    from racebench.core.signals import interruptible
+    from racebench.workloads import catalog
+
+    context = click.get_current_context()
+    for parameter in context.command.params:
+        source = context.get_parameter_source(str(parameter.name))
+        if getattr(parameter, "hidden", False) or parameter.name in _OF_SPECS:
+            continue
+        if source is click.core.ParameterSource.COMMANDLINE:
+            raise UsageProblem(f"{max(parameter.opts, key=len)} has no meaning for a spec file; leave it out")
+    expected = None if diff is None else catalog.read_text(Path(diff), "name a file of isolationtester's output")
+    lines: list[str] = []
+    with interruptible():
+        replaying.run_spec(
+            path,
+            target,
+            say=lines.append if expected is not None else lambda text: click.echo(text, nl=False),
+            warn=lambda text: click.echo(text, err=True),
+        )
+    if expected is None:
+        return ExitCode.OK
+    actual = "".join(lines)
+    difference = difflib.unified_diff(expected.splitlines(True), actual.splitlines(True), str(diff), path)
+    click.echo("".join(difference), nl=False)
+    return ExitCode.OK if actual == expected else ExitCode.ANOMALY

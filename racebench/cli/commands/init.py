@@ -1,0 +1,39 @@
+"""`racebench init`: files for a project that uses racebench."""
+
+from __future__ import annotations
+
+import click
+
+from racebench.cli import options
+from racebench.cli.base_command import Command, Group
+from racebench.cli.options import SubjectOptions
+
+
+@click.group(cls=Group)
+def init() -> None:
+    """Write files for a project that uses racebench."""
+
+
+@init.command("ci", cls=Command)
+@options.subject(strategies="correct", calls="sessions take turns with them")
+@click.option("--github", is_flag=True, default=None, help="Write the workflow of GitHub Actions.  [default: both]")
+@click.option("--gitlab", is_flag=True, default=None, help="Write the pipeline of GitLab CI.  [default: both]")
+@click.option("--force", is_flag=True, help="Overwrite files that exist.")
+def init_ci(subject: SubjectOptions, github: bool | None, gitlab: bool | None, force: bool) -> None:
+    """Write CI workflow files that look for races in strategies.
+
+    The workflows run `racebench explore` and `racebench run` on the embedded
+    server, and fail if an anomaly is found. SCENARIO is as for `racebench run`.
+    See docs/ci.md.
+    """
+    from pathlib import Path
+
+    from racebench.cli import workflows
+
+    if github or gitlab:  # only what is asked for; without either, everything that is not turned off
+        github, gitlab = bool(github), bool(gitlab)
+    files = workflows.write(Path.cwd(), subject, github=github is not False, gitlab=gitlab is not False, force=force)
+    for file in files:
+        click.echo(f"wrote {file.path}")
+        if file.next_move is not None:
+            click.echo(file.next_move)

@@ -1,0 +1,20 @@
+"""`racebench list`: scenarios with their strategies and consumers."""
+
+from __future__ import annotations
+
+import click
+
+from racebench.cli import completion
+from racebench.cli.base_command import Command
+
+
+@click.command("list", cls=Command)
+@click.argument("only", metavar="[SCENARIO]", required=False, shell_complete=completion.scenarios)
+def list_(only: str | None) -> None:
+    """List scenarios with their strategies and consumers."""
+    from racebench.cli.console import console
+    from racebench.reports.terminal import listing
+    from racebench.workloads import catalog
+
+    scenarios = [catalog.find_scenario(only)] if only else catalog.shipped()
+    listing.show_scenarios(console(), scenarios)

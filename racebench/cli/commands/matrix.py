@@ -1,0 +1,49 @@
+"""`racebench matrix`: every strategy with every consumer, each pair in a run of its own."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import click
+
+from racebench.cli import options
+from racebench.cli.base_command import Command
+from racebench.cli.options import GateOptions, LoadOptions, OutputOptions, SubjectOptions, TargetOptions
+
+
+@click.command(cls=Command)
+@options.subject(consumers="all", calls=None)
+@options.load()
+@options.target(keep=True)
+@options.output(history="no histories", markdown=True)
+def matrix(subject: SubjectOptions, load: LoadOptions, target: TargetOptions, output: OutputOptions) -> int:
+    """Run every strategy with every consumer, and print a matrix.
+
+    Each pair has a run of its own. Every strategy also runs without a consumer,
+    so that the matrix shows the throughput that a consumer costs. SCENARIO is
+    as for `racebench run`.
+    """
+    from pathlib import Path
+
+    from racebench.cli import measuring, requests
+    from racebench.cli.console import console
+    from racebench.cli.files import check_optional_file, check_reports
+    from racebench.load.campaign import Pairing
+    from racebench.reports.results.document import Document, write_atomically
+    from racebench.reports.terminal import matrix_table
+
+    subject = replace(subject, consumers=subject.consumers or ("all",))
+    request = requests.measurement(subject, load, target, output, GateOptions(), pairing=Pairing.EACH_ALONE)
+    check_optional_file("--markdown", output.markdown)
+    check_reports(output)
+
+    def show(document: Document) -> None:
+        if output.markdown == "-":
+            click.echo(matrix_table.markdown(document), nl=False)
+        else:
+            matrix_table.show(console(), document)
+
+    document = measuring.measure(request, output, show, alone=output.markdown == "-")
+    if output.markdown not in (None, "-"):
+        write_atomically(Path(str(output.markdown)), matrix_table.markdown(document))
+    return measuring.exit_code_of(request, document)

@@ -1,0 +1,65 @@
+"""`racebench report`: saved results, written again in any format."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import click
+
+from racebench.cli import completion, options
+from racebench.cli.base_command import Command
+from racebench.cli.values import Format
+from racebench.core.errors import UsageProblem
+from racebench.reports import formats
+
+
+@click.command(cls=Command)
+@click.argument("files", nargs=-1, required=True, metavar="FILE...", shell_complete=completion.files)
+@click.option(
+    "--format",
+    "format_",
+    type=Format(list(formats.FORMATS), formats.RENAMED),
+    help="Format to write. svg is a picture of the table, timeline a picture of one race.  [default: table]",
+)
+@click.option(
+    "-o",
+    "--output",
+    metavar="PATH",
+    shell_complete=completion.files,
+    help="File to write.  [default: stdout]",
+)
+@options.format_shortcuts()
+@click.option("--title", default=formats.DEFAULT_TITLE, show_default=True, help="Title of the picture of the table.")
+def report(
+    files: tuple[str, ...], format_: str | None, output: str | None, shortcuts: Mapping[str, str], title: str
+) -> None:
+    """Write saved results again, in any format.
+
+    FILE is a result that `racebench run`, `compare`, `matrix` or `explore`
+    saved. Several are put side by side. Some formats are for runs only, and
+    not for explorations.
+    """
+    from racebench.cli.console import console
+    from racebench.cli.files import check_optional_file
+    from racebench.reports.results.document import write_atomically
+
+    if shortcuts and (format_ is not None or output is not None):
+        raise UsageProblem("--html and --svg say what to write and where; leave out --format and --output")
+    for name, path in shortcuts.items():
+        check_optional_file(formats.FORMATS[name].option, path)
+    check_optional_file("--output", output)
+    saved = formats.read([Path(name) for name in files])
+    if not shortcuts and output is None:
+        show = formats.shown(format_ or "table", saved)
+        if show is not None:
+            show(console())
+            return
+    paths: Mapping[str, str | None] = shortcuts or {format_ or "table": output}
+    texts = {name: formats.render(name, saved, title=title) for name in paths}
+    for name, text in texts.items():
+        place = paths[name]
+        if place is None or place == "-":
+            click.echo(text, nl=False)
+        else:
+            write_atomically(Path(place), text)

@@ -1,0 +1,49 @@
+"""`racebench server`: where the embedded PostgreSQL lives, and a fresh start for it."""
+
+from __future__ import annotations
+
+import click
+
+from racebench.cli.base_command import Command, Group
+
+
+@click.group(cls=Group)
+def server() -> None:
+    """Manage the embedded PostgreSQL server."""
+
+
+@server.command("path", cls=Command)
+@click.option(
+    "--server",
+    "version",
+    type=click.Choice(["18", "16"]),
+    default="18",
+    show_default=True,
+    help="PostgreSQL version of the embedded server.",
+)
+def server_path(version: str) -> None:
+    """Print the folder of the embedded server."""
+    from racebench.postgres import embedded
+
+    click.echo(embedded.server_folder(int(version)))
+
+
+@server.command("reset", cls=Command)
+@click.option(
+    "--server",
+    "version",
+    type=click.Choice(["18", "16", "all"]),
+    default="all",
+    show_default=True,
+    help="PostgreSQL version of the embedded server.",
+)
+def server_reset(version: str) -> None:
+    """Delete the data of the embedded server; the next command creates it again."""
+    from racebench.postgres import embedded
+
+    versions = embedded.VERSIONS if version == "all" else (int(version),)
+    deleted = [path for number in versions for path in embedded.reset(number)]
+    for path in deleted:
+        click.echo(f"deleted {path}")
+    if not deleted:
+        click.echo("nothing to delete")

@@ -1,0 +1,52 @@
+"""The consoles that commands print to, and what else reaches the terminal: progress, reports, the job's summary."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from racebench.cli import base_command
+from racebench.reports import formats
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import Console
+
+    from racebench.cli.values import ReportFile
+    from racebench.reports.results.document import Document
+    from racebench.reports.results.explorations import Explorations
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A console for stdout or stderr, in color as --color says."""
+    from rich.console import Console
+
+    # All output is plain text: [bold] or :smile: in a scenario or in a server's message is not markup.
+    make = partial(Console, stderr=stderr, highlight=False, markup=False, emoji=False)
+    stream = sys.stderr if stderr else sys.stdout
+    if not base_command.uses_color(stderr=stderr):
+        return make(color_system=None, force_terminal=stream.isatty())
+    colored = make(force_terminal=True, no_color=False)
+    if colored.color_system is None:  # a dumb terminal, and --color always
+        colored = make(force_terminal=True, no_color=False, color_system="standard")
+    return colored
+
+
+def application_prints_to_stderr() -> contextlib.AbstractContextManager[Any]:
+    """Send what the user's code prints to stderr: stdout is for the report, or for the JSON alone."""
+    return contextlib.redirect_stdout(sys.stderr)
+
+
+def publish(document: Document | Explorations, reports: Sequence[ReportFile]) -> None:
+    """Write the files of --report, and GitHub's job summary where there is one. A failed summary is only a warning."""
+    from racebench.reports.formats import job_summary
+
+    for report in reports:
+        formats.write(report.format, document, report.path)
+    if (warning := job_summary.append(document)) is not None:
+        click.echo(f"racebench: warning: {warning}", err=True)

@@ -1,0 +1,98 @@
+"""From results to the exit code: --fail-on, --expect, thresholds and baselines are decided here, for all commands.
+
+The codes are documented in docs/exit-codes.md. Anomalies outrank crossed limits, and limits outrank what is unknown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from racebench.analysis.baselines import BaselineResult, Standing
+from racebench.analysis.thresholds import Held, Outcome
+from racebench.core.anomalies import ANOMALIES
+from racebench.core.errors import ExitCode, UsageProblem, suggest
+from racebench.core.results import Verdict
+
+if TYPE_CHECKING:
+    from racebench.cli.options import GateOptions
+
+_ANY = ("any",)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gates:
+    """What --fail-on and --expect ask for. `fail_on` are kinds of anomaly, ("any",) or empty."""
+
+    fail_on: tuple[str, ...] = ()
+    expect_race: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What a result says about anomalies. `counts` has every kind; None is a kind that the result cannot show."""
+
+    forbidden: Sequence[str]
+    counts: Mapping[str, int | None]
+    verdict: Verdict
+
+    def shows(self, kinds: Sequence[str]) -> bool:
+        """Whether there is an anomaly of one of these kinds; of the forbidden ones for "any", and for no kinds."""
+        wanted = self.forbidden if tuple(kinds) in ((), _ANY) else kinds
+        return any(self.counts[kind] for kind in wanted)
+
+
+def gates_of(options: GateOptions, *, explored: bool = False) -> Gates:
+    """Check --fail-on and --expect; raises UsageProblem for an unknown kind of anomaly.
+
+    `explored`: the results are of schedules. Kinds that a schedule does not show are refused: they are never found.
+    """
+    kinds = _kinds(options.fail_on)
+    if missing := [kind for kind in kinds if explored and kind in ANOMALIES and not ANOMALIES[kind].explored]:
+        raise UsageProblem(f"--fail-on: {missing[0]} are not counted in schedules; `racebench run` counts them")
+    return Gates(fail_on=kinds, expect_race=options.expect == "race")
+
+
+def _kinds(text: str | None) -> tuple[str, ...]:
+    """The kinds that --fail-on names."""
+    if text is None:
+        return ()
+    kinds = tuple(part.strip() for part in text.split(",") if part.strip())
+    if not kinds:
+        raise UsageProblem(f"--fail-on takes anomalies, as duplicates,missed, or 'any', not '{text}'")
+    if "any" in kinds:
+        return _ANY
+    for kind in kinds:
+        if kind not in ANOMALIES:
+            raise UsageProblem(f"--fail-on: anomaly '{kind}' is unknown{suggest(kind, [*ANOMALIES, 'any'])}")
+    return kinds
+
+
+def exit_code(
+    findings: Iterable[Finding],
+    gates: Gates,
+    *,
+    thresholds: Iterable[Held] = (),
+    baseline: BaselineResult | None = None,
+) -> ExitCode:
+    """0, or the first of 3, 4 and 5 that applies.
+
+    3: an anomaly that --fail-on names, a new one since the baseline, or, with --expect race, a result without any;
+    4: a crossed threshold, or a strategy slower than --fail-slower allows; 5: a needed verdict, value or interval is
+    not known.
+    """
+    findings = tuple(findings)
+    outcomes = {threshold.outcome for threshold in thresholds}
+    standings = {strategy.standing for strategy in baseline.strategies} if baseline is not None else set()
+    found = bool(gates.fail_on) and any(finding.shows(gates.fail_on) for finding in findings)
+    unknown = bool(gates.fail_on) and any(finding.verdict is Verdict.UNKNOWN for finding in findings)
+    if gates.expect_race:
+        found, unknown = not all(finding.shows(gates.fail_on) for finding in findings), False
+    if found or Standing.ANOMALY in standings:
+        return ExitCode.ANOMALY
+    if Outcome.CROSSED in outcomes or Standing.SLOWER in standings:
+        return ExitCode.THRESHOLD
+    if unknown or Outcome.INCONCLUSIVE in outcomes or Standing.INCONCLUSIVE in standings:
+        return ExitCode.INCONCLUSIVE
+    return ExitCode.OK

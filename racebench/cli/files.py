@@ -1,0 +1,101 @@
+"""The files that a command writes: checked before anything starts, written again after each result."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from racebench.cli.options import OutputOptions
+from racebench.core.errors import UsageProblem
+from racebench.history.archive import SUFFIX
+from racebench.reports.results.document import check_writable, now, write_atomically
+
+
+def check_file(option: str, path: Path, *, stdout: bool = True) -> None:
+    """Raise UsageProblem unless the file that an option names can be written. `stdout`: the option takes '-' too."""
+    if path.is_dir():
+        other = ", or '-' for stdout" if stdout else ""
+        raise UsageProblem(f"{option} '{path}' is a folder; name a file{other}")
+    if not path.parent.is_dir():
+        raise UsageProblem(f"{option} '{path}': folder '{path.parent}' does not exist; make it first")
+    if path.exists() and not path.is_file():
+        return
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as problem:
+        raise UsageProblem(f"{option} '{path}' cannot be written: {problem.strerror}; name another place") from None
+
+
+def check_optional_file(option: str, path: str | None) -> None:
+    """As check_file, for an option that may not be given and may name stdout as '-'."""
+    if path is not None and path != "-":
+        check_file(option, Path(path))
+
+
+def check_reports(options: OutputOptions) -> None:
+    """Raise UsageProblem unless the files of --report can be written."""
+    for report in options.reports:
+        check_file("--report", report.path, stdout=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultFiles:
+    """Where a command's results go: the file of --json, and a new file in the results folder.
+
+    `stem` is the path of what is saved, without an ending; None if nothing is. Histories go there too.
+    """
+
+    json_path: str | None
+    folder: Path | None
+    stem: Path | None
+
+    @property
+    def json_alone(self) -> bool:
+        """Whether stdout is for the JSON alone."""
+        return self.json_path == "-"
+
+    def check(self) -> None:
+        """Make the results folder; raises UsageProblem unless it and --json's file can be written."""
+        check_optional_file("--json", self.json_path)
+        if self.folder is not None:
+            check_writable(self.folder)
+
+    def write(self, text: str) -> Path | None:
+        """Write results to each file, whole or not at all; the file in the results folder is returned."""
+        if self.json_path is not None and not self.json_alone:
+            write_atomically(Path(self.json_path), text)
+        if self.folder is None or self.stem is None:
+            return None
+        path = self.stem.with_name(f"{self.stem.name}.json")
+        write_atomically(path, text)
+        return path
+
+    def free_history_file(self, label: str) -> Path | None:
+        """A new file for the history of a run; None if nothing is saved."""
+        if self.stem is None:
+            return None
+        name = f"{self.stem.name}-{re.sub(r'[^A-Za-z0-9_.+-]+', '-', label)}"
+        path, number = self.stem.with_name(f"{name}{SUFFIX}"), 1
+        while path.exists():
+            number += 1
+            path = self.stem.with_name(f"{name}-{number}{SUFFIX}")
+        return path
+
+
+def result_files(options: OutputOptions, name: str) -> ResultFiles:
+    """The files of results called `name`: in the results folder, else beside --json's file."""
+    folder = None if options.no_save else Path(options.results)
+    stem = None
+    json_path = options.json_path
+    if folder is not None:
+        stamp = now().replace(":", "").replace("-", "")
+        stem = folder / f"{stamp}-{name}-{secrets.token_hex(3)}"
+    elif (
+        json_path is not None and json_path != "-" and not (Path(json_path).exists() and not Path(json_path).is_file())
+    ):
+        stem = Path(json_path).with_suffix("")
+    return ResultFiles(json_path=json_path, folder=folder, stem=stem)

@@ -1,0 +1,157 @@
+"""Carry out the request of run, matrix or compare: results, the document of them saved after each, and what is shown.
+
+The runs themselves belong to racebench.load.campaign. A command that is interrupted shows and saves what it has.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import click
+
+from racebench.analysis import baselines, thresholds
+from racebench.cli.comparison import measured_of
+from racebench.cli.console import application_prints_to_stderr, console, publish
+from racebench.cli.exit_codes import Finding, exit_code
+from racebench.cli.options import OutputOptions
+from racebench.cli.requests import Measurement
+from racebench.core.errors import ExitCode
+from racebench.core.results import RunResult
+from racebench.core.signals import interruptible, shielded
+from racebench.load import campaign, rounds
+from racebench.load.campaign import Campaign, Cell, Progress
+from racebench.load.executors.processes import Processes
+from racebench.load.rounds import Rounds
+from racebench.reports.results.document import Document, now, to_json
+from racebench.reports.terminal import progress
+
+
+@dataclass(slots=True, kw_only=True)
+class _Record:
+    """The results of a request so far. `rounds` and `running` are None until the server is open."""
+
+    request: Measurement
+    created: str = field(default_factory=now)
+    running: Campaign | None = None
+    rounds: Rounds | None = None
+    results: list[RunResult] = field(default_factory=list)
+    saved: Path | None = None
+
+    def add(self, result: RunResult) -> None:
+        """Add a result and save the document, so that --json's file and the results folder agree."""
+        with shielded():
+            self.results.append(result)
+            self.saved = self.request.files.write(self.json(self.document()) + "\n")
+
+    def document(self) -> Document:
+        """The results so far, with what follows from them."""
+        return _document(
+            self.request,
+            Document(
+                environment=self.running.environment if self.running is not None else {},
+                created=self.created,
+                runs=tuple(self.results),
+                complete=self.running is not None and len(self.results) == len(self.running.sequence) > 0,
+            ),
+            self.rounds,
+        )
+
+    def json(self, document: Document) -> str:
+        return to_json(document, witnesses=self.request.witnesses)
+
+
+def _document(request: Measurement, document: Document, begun: Rounds | None) -> Document:
+    """A document with the comparison, the baseline's comparison and the thresholds that the request asks for."""
+    comparison = request.comparison
+    if comparison is not None and begun is not None and document.runs:
+        document = replace(document, comparison=begun.comparison(document.runs))
+        if comparison.baseline is not None:
+            document = replace(
+                document,
+                baseline=baselines.beside(
+                    measured_of(document),
+                    comparison.baseline,
+                    name=comparison.baseline_name,
+                    fail_slower=comparison.fail_slower,
+                ),
+            )
+    judged = thresholds.judge(request.thresholds, document.runs, document.comparison)
+    return replace(document, thresholds=judged) if judged else document
+
+
+def measure(
+    request: Measurement,
+    output: OutputOptions,
+    show: Callable[[Document], None],
+    *,
+    alone: bool = False,
+) -> Document:
+    """Carry out a request, then write reports and show the document, also if it ends early; raises RacebenchError.
+
+    `alone`: nothing is printed beside what `show` prints.
+    """
+    record = _Record(request=request)
+    with interruptible():
+        try:
+            with progress.bar(console(stderr=True)) as report_progress, application_prints_to_stderr():
+                _run(record, report_progress)
+        finally:
+            if record.results:
+                document = record.document()
+                try:
+                    publish(document, output.reports)
+                finally:  # the results are shown even if a report cannot be written
+                    _print(record, document, show, alone=alone)
+    return record.document()
+
+
+def _run(record: _Record, report_progress: Progress) -> None:
+    request = record.request
+    with contextlib.ExitStack() as stack:
+        processes = stack.enter_context(Processes())  # before there is any connection or thread: it may fork
+        report_progress("starting PostgreSQL", 0.0)
+        target = stack.enter_context(request.server.opened(request.campaign.connections))
+        record.running = stack.enter_context(campaign.opened(request.campaign, target, processes, keep=request.keep))
+        if request.comparison is not None:
+            record.rounds = rounds.begin(record.running, request.comparison.reference, margin=request.comparison.margin)
+
+        def history_file(cell: Cell, result: RunResult) -> Path | None:
+            wanted = request.history
+            if wanted is None:
+                wanted = request.files.folder is not None and bool(result.found)
+            return request.files.free_history_file(cell.label) if wanted else None
+
+        for result in record.running.results(report_progress, history_file=history_file):
+            record.add(result)
+
+
+def _print(record: _Record, document: Document, show: Callable[[Document], None], *, alone: bool) -> None:
+    """Print the results and where they were saved; only the JSON if stdout is for that."""
+    files = record.request.files
+    if files.json_alone:
+        click.echo(record.json(document))
+        return
+    show(document)
+    if alone:
+        return
+    for line in record.running.left_out if record.running is not None else ():
+        click.echo(f"left out: {line}")
+    if record.saved is not None:
+        click.echo(f"saved: {record.saved}")
+    kept = [result.history for result in record.results if result.history is not None]
+    if kept and files.stem is not None:
+        more = f" and {len(kept) - 1} more" if len(kept) > 1 else ""
+        click.echo(f"history: {files.stem.with_name(kept[0])}{more}; see `racebench check`")
+
+
+def exit_code_of(request: Measurement, document: Document) -> ExitCode:
+    """The exit code of run, matrix and compare."""
+    return exit_code(
+        [Finding(forbidden=result.forbidden, counts=result.counts, verdict=result.verdict) for result in document.runs],
+        request.gates,
+        thresholds=document.thresholds,
+        baseline=document.baseline,
+    )

@@ -1,0 +1,198 @@
+"""From the options of run, matrix and compare to a request: everything is checked before anything is started."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from racebench.analysis import thresholds
+from racebench.analysis.baselines import Measured
+from racebench.analysis.thresholds import Threshold
+from racebench.cli.exit_codes import Gates, gates_of
+from racebench.cli.files import ResultFiles, result_files
+from racebench.cli.options import GateOptions, LoadOptions, OutputOptions, SubjectOptions, TargetOptions
+from racebench.cli.servers import Server, server_of
+from racebench.core.errors import UsageProblem
+from racebench.core.model import Load, Protocol, Scenario
+from racebench.load.campaign import Pairing, Request
+from racebench.workloads import ad_hoc, catalog
+
+DEFAULT_SECONDS = 2.0
+MOST_SESSIONS = 5000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComparisonRequest:
+    """What compare adds: the reference, the baseline to compare with and the file to save one in.
+
+    `margin` and `fail_slower` are shares.
+    """
+
+    reference: str
+    margin: float
+    fail_slower: float | None
+    baseline: Measured | None
+    baseline_name: str
+    save_to: Path | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """What run, matrix or compare is asked for, checked.
+
+    `thresholds`: each with the names of the strategies that it concerns. `history`: keep each run's, or none; None:
+    keep those of runs with a forbidden anomaly. `witnesses`: the most that a run has in the JSON, None for all.
+    """
+
+    campaign: Request
+    server: Server
+    keep: bool
+    files: ResultFiles
+    gates: Gates
+    thresholds: tuple[tuple[Threshold, tuple[str, ...]], ...]
+    history: bool | None
+    witnesses: int | None = None
+    comparison: ComparisonRequest | None = None
+
+
+def measurement(
+    subject: SubjectOptions,
+    load: LoadOptions,
+    target: TargetOptions,
+    output: OutputOptions,
+    gates: GateOptions,
+    *,
+    pairing: Pairing = Pairing.TOGETHER,
+) -> Measurement:
+    """The request of run and matrix; makes the results folder. Raises UsageProblem for the first invalid option."""
+    limits = [thresholds.parse(text) for text in gates.threshold]
+    scenario = find_scenario(subject)
+    request = drafted(scenario, subject, load, target, output, gates, pairing=pairing)
+    request = replace(request, thresholds=concerning(limits, request.campaign, reference=None))
+    request.files.check()
+    return request
+
+
+def find_scenario(subject: SubjectOptions, *, separate: bool = False) -> Scenario:
+    """The scenario that is named, or that the user's own code makes up; raises UsageProblem or ScenarioProblem.
+
+    `separate`: each callable and each file is a strategy of its own.
+    """
+    return ad_hoc.find(
+        subject.scenario,
+        called=subject.call,
+        setup=subject.setup,
+        invariants=subject.invariant,
+        others=subject.files,
+        apart=separate,
+    )
+
+
+def drafted(
+    scenario: Scenario,
+    subject: SubjectOptions,
+    load: LoadOptions,
+    target: TargetOptions,
+    output: OutputOptions,
+    gates: GateOptions,
+    *,
+    pairing: Pairing = Pairing.TOGETHER,
+    default_seconds: float = DEFAULT_SECONDS,
+) -> Measurement:
+    """A request without thresholds; touches no file. Raises UsageProblem for the first invalid option."""
+    _check_sessions(load)
+    if target.keep and not target.dsn:
+        raise UsageProblem("--keep needs --dsn: the embedded server ends with the command, and its schemas with it")
+    if scenario.once:
+        _check_once(scenario, load)
+    if load.connections_per_worker > 1 and subject.call:
+        raise UsageProblem("--call runs Python, one call at a time in a process; use --workers for more sessions")
+    if pairing is Pairing.EACH_ALONE and not scenario.consumers:
+        raise UsageProblem(f"scenario '{scenario.name}' has no consumers; use `racebench run {scenario.name}`")
+    files = result_files(output, scenario.name)
+    if output.history and files.stem is None:
+        raise UsageProblem("--history has no place to write to: leave out --no-save, or give --json PATH")
+    return Measurement(
+        campaign=Request(
+            scenario=scenario,
+            strategies=catalog.find_strategies(scenario, subject.strategies or ["all"]),
+            consumers=catalog.find_consumers(scenario, subject.consumers or catalog.default_consumers(scenario)),
+            load=_load(load, once=scenario.once, default_seconds=default_seconds),
+            pairing=pairing,
+            named=frozenset({*subject.strategies, *subject.consumers}),
+        ),
+        server=server_of(target),
+        keep=target.keep,
+        files=files,
+        gates=gates_of(gates),
+        thresholds=(),
+        history=False if pairing is Pairing.EACH_ALONE and output.history is None else output.history,
+        witnesses=1 if pairing is Pairing.EACH_ALONE else None,
+    )
+
+
+def _check_sessions(load: LoadOptions) -> None:
+    sessions = load.workers * load.connections_per_worker
+    if sessions > MOST_SESSIONS:
+        raise UsageProblem(
+            f"--workers {load.workers} × --connections-per-worker {load.connections_per_worker} is {sessions} "
+            f"connections; the limit is {MOST_SESSIONS}"
+        )
+    if load.operations is not None and load.operations < sessions:
+        unit = "workers" if load.connections_per_worker == 1 else "connections"
+        raise UsageProblem(
+            f"--operations {load.operations} is fewer than {sessions} {unit}; each needs at least one: "
+            f"give --operations {sessions} or more, or fewer {unit}"
+        )
+
+
+def _check_once(scenario: Scenario, load: LoadOptions) -> None:
+    """Refuse what has no meaning for a scenario that runs each worker's script once."""
+    once = f"scenario '{scenario.name}' runs each worker's script once"
+    if load.duration is not None or load.operations is not None:
+        raise UsageProblem(f"{once}; give --workers, not --duration or --operations")
+    if load.rate is not None or load.warmup:
+        raise UsageProblem(f"{once}; --rate and --warmup need many operations")
+
+
+def _load(options: LoadOptions, *, once: bool, default_seconds: float) -> Load:
+    operations = options.workers * options.connections_per_worker if once else options.operations
+    return Load(
+        workers=options.workers,
+        duration_s=default_seconds if options.duration is None and operations is None else options.duration,
+        operations=operations,
+        think_us=round(options.think * 1000),
+        hold_us=round(options.hold * 1000),
+        tenants=options.tenants,
+        rollback_percent=options.rollback,
+        long_percent=options.long[0],
+        long_us=round(options.long[1] * 1000),
+        jitter_us=round(options.jitter * 1000),
+        seed=secrets.randbelow(2**32) if options.seed is None else options.seed,
+        poll_interval_ms=options.poll_interval,
+        batch=options.batch,
+        protocol=Protocol(options.protocol),
+        connections_per_worker=options.connections_per_worker,
+        rate_per_s=options.rate,
+        warmup_s=options.warmup,
+    )
+
+
+def concerning(
+    limits: Sequence[Threshold], request: Request, *, reference: str | None
+) -> tuple[tuple[Threshold, tuple[str, ...]], ...]:
+    """Thresholds with the strategies that they concern; raises UsageProblem for one that can never be judged."""
+    for threshold in limits:
+        thresholds.check(
+            threshold,
+            request.scenario,
+            request.strategies,
+            request.consumers,
+            groups=catalog.GROUPS,
+            reference=reference,
+        )
+    return tuple(
+        (threshold, tuple(thresholds.concerned(threshold, request.strategies, catalog.GROUPS))) for threshold in limits
+    )
