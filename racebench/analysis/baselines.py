@@ -2,7 +2,7 @@
 
 An anomaly counts wherever it was seen. A speed is held against the baseline only if machine, server, load, scenario and
 racebench are the same, and then on the interval of the ratio. A machine has good and bad days all the same: the speeds
-of both days are taken relative to the reference, if its SQL has not changed since. Pure; the files are comparing.py's.
+of both days are taken relative to the reference, if its SQL has not changed since. Pure; racebench.cli keeps the files.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Strategies compared: from the runs of some rounds to ratios with intervals, and what follows from them.
 
 Each strategy is run once a round, so the n-th run of a strategy is that of round n, and ratios are taken within a
-round: what slows the machine for a while slows both sides. Pure; running them is comparing.py's, showing them reports'.
+round: what slows the machine for a while slows both sides. Pure; racebench.load runs them, reports show them.
 """
 
 from __future__ import annotations
