@@ -386,7 +386,7 @@ def _listed(subjects: Sequence[Subject]) -> str:
     return shlex.join(map(str, subjects))
 
 
-def _several(definition: SqlOrCallable) -> tuple[ad_hoc.Given, ...]:
+def _several(definition: SqlOrCallable) -> tuple[ad_hoc.Definition, ...]:
     if isinstance(definition, str | Path) or callable(definition):
         return (definition,)
     return tuple(definition)

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from racebench.cli.files import check_file
-from racebench.cli.options import TargetOptions
+from racebench.cli.option_groups import TargetOptions
 from racebench.cli.replaying import read_schedule
 from racebench.cli.servers import Server, server_of
 from racebench.core.errors import DatabaseProblem, UsageProblem, suggest

@@ -1,7 +1,7 @@
 """Scenarios: folders of SQL with a scenario.toml, read into the model.
 
-Owns the file format (docs/scenarios.md) and its error messages, each with file and line.
-What the SQL means is the script parser's and the server's affair.
+Owns the file format (docs/scenarios.md) and its error messages, each with file and line. The SQL is read by the script
+parser and the server.
 """
 
 from __future__ import annotations
@@ -92,18 +92,18 @@ GROUPS: Mapping[str, Callable[[Strategy], bool]] = {
 
 
 def find_strategies(scenario: Scenario, names: Sequence[str]) -> tuple[Strategy, ...]:
-    """The strategies of those names or groups (all, correct, broken), each once, in the order asked."""
-    found: dict[str, Strategy] = {}
+    """The strategies of some names or groups (all, correct, broken), each once, in the order of the names."""
+    strategies: dict[str, Strategy] = {}
     for name in names:
         if name in GROUPS:
-            found |= {s.name: s for s in scenario.strategies.values() if GROUPS[name](s)}
+            strategies |= {s.name: s for s in scenario.strategies.values() if GROUPS[name](s)}
         else:
-            found[name] = find_strategy(scenario, name)
-    return tuple(found.values())
+            strategies[name] = find_strategy(scenario, name)
+    return tuple(strategies.values())
 
 
 def find_consumers(scenario: Scenario, names: Sequence[str]) -> tuple[Consumer, ...]:
-    """The consumers of those names, each once, in the order asked; every one for 'all', none for 'none'."""
+    """The consumers of some names, each once, in the order of the names; every one for 'all', none for 'none'."""
     if "none" in names:
         return ()
     if "all" in names:
@@ -127,7 +127,7 @@ def find_consumer(scenario: Scenario, name: str) -> Consumer:
 
 
 def read_scenario(folder: Path) -> Scenario:
-    """Read a scenario folder; raises ScenarioProblem with `file:line:` for whatever is wrong with it."""
+    """Read a scenario folder; raises ScenarioProblem with `file:line:` for anything wrong in it."""
     return _Manifest(folder).scenario()
 
 
@@ -173,7 +173,7 @@ class _Manifest:
         )
 
     def exploring(self) -> Script | None:
-        """What is run before each explored schedule."""
+        """The script that runs before each explored schedule."""
         files = self.sql_files("", self.data, "explore")
         return scripts.parse(files[0].text, files[0].path) if files else None
 
@@ -230,7 +230,7 @@ class _Manifest:
         parsed = self.script(where, table)
         if len(parsed.steps) != 1:
             raise ScenarioProblem(f"{parsed.path}:1: a consumer's script is one query, not {len(parsed.steps)} steps")
-        made = Consumer(
+        consumer = Consumer(
             name=name,
             summary=self.string(where, table, "summary"),
             script=parsed,
@@ -248,14 +248,14 @@ class _Manifest:
             by_insertion=self.flag(where, table, "by_insertion", default=False),
             misses=self.choice(where, table, "misses", _MISSES),
         )
-        known = {"tenant", "batch", *made.cursor, *made.variables}
+        known = {"tenant", "batch", *consumer.cursor, *consumer.variables}
         for variable in parsed.statements[0].parameters:
             if variable not in known:
                 raise ScenarioProblem(
                     f"{parsed.path}:{parsed.statements[0].line}: variable :{variable} is not set"
                     f'{suggest(variable, known)}; a cursor\'s names are given by cursor = {{ version = "zero" }}'
                 )
-        return made
+        return consumer
 
     def retry(self, where: str, table: Mapping[str, Any]) -> Retry | None:
         value = table.get("retry")
@@ -325,10 +325,10 @@ class _Manifest:
     def texts(self, where: str, value: object) -> dict[str, str]:
         """A table of texts and numbers, as texts."""
         table = self.table(where, value)
-        for key, each in table.items():
-            if not isinstance(each, str | int | float) or isinstance(each, bool):
-                raise self.problem(where, key, f"{key} is a text or a number, not {each!r}")
-        return {key: str(each) for key, each in table.items()}
+        for key, text in table.items():
+            if not isinstance(text, str | int | float) or isinstance(text, bool):
+                raise self.problem(where, key, f"{key} is a text or a number, not {text!r}")
+        return {key: str(text) for key, text in table.items()}
 
     def sqlstates(self, where: str, table: Mapping[str, Any], key: str) -> frozenset[str]:
         value = table.get(key, [])
@@ -349,7 +349,7 @@ class _Manifest:
         return value
 
     def choice(self, where: str, table: Mapping[str, Any], key: str, known: tuple[str, ...]) -> str:
-        """One of a few words; the first is what holds if nothing is said."""
+        """One of some known words; the first is the default."""
         value = self.string(where, table, key, known[0])
         if value not in known:
             raise self.problem(where, key, f"{key} '{value}' is unknown{suggest(value, [k for k in known if k])}")

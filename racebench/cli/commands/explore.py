@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from racebench.cli import completion, options
 from racebench.cli.base_command import Command, Option
-from racebench.cli.options import ExplorationOptions, GateOptions, OutputOptions, SubjectOptions, TargetOptions
 from racebench.core.errors import ExitCode, UsageProblem
 from racebench.reports import formats
+
+if TYPE_CHECKING:
+    from racebench.cli.option_groups import (
+        ExplorationOptions,
+        GateOptions,
+        OutputOptions,
+        SubjectOptions,
+        TargetOptions,
+    )
 
 #: The parameters that have a meaning for a spec file.
 _OF_SPECS = ("scenario", "diff", "server", "dsn", "color")
