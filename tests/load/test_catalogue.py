@@ -216,7 +216,7 @@ def test_every_strategy_of_the_other_scenarios_has_its_expected_anomalies(
 
 
 @pytest.mark.server
-def test_the_matrix_runs_each_pair_alone_and_prints_the_grid(racebench: Command, tmp_path: Path) -> None:
+def test_the_matrix_runs_each_pair_alone_and_prints_the_matrix(racebench: Command, tmp_path: Path) -> None:
     done = racebench(
         *("matrix", "-s", "sequence", "-s", "advisory", "--consumer", "cursor", "--consumer", "horizon"),
         *("-n", "1200", "--hold", "2", "--no-save", "--json", "m.json", "--markdown", "m.md"),
@@ -232,7 +232,7 @@ def test_the_matrix_runs_each_pair_alone_and_prints_the_grid(racebench: Command,
         ("advisory", "horizon"),
     ]
     lines = (tmp_path / "m.md").read_text().splitlines()
-    header, sequence, advisory = (next(x for x in lines if x.startswith(w)) for w in ("| wr", "| `se", "| `ad"))
+    header, sequence, advisory = (next(x for x in lines if x.startswith(w)) for w in ("| st", "| `se", "| `ad"))
     assert header == "| strategy | alone per s | duplicates | cursor | horizon |"
     cells = [cell.strip() for cell in sequence.split("|")]
     assert cells[4].startswith("**")
