@@ -160,7 +160,7 @@ def _find(name: str | None, scenario: str | None, consumer: str | None) -> _Want
     if walkthrough is not None:
         return _Wanted(title=walkthrough.title, parts=_of_walkthrough(where, walkthrough), fix=walkthrough.fix)
     if name not in where.strategies:
-        if (catalog.shipped_folder() / name / catalog.MANIFEST).is_file() or Path(name, catalog.MANIFEST).is_file():
+        if catalog.is_scenario(name):
             raise UsageProblem(f"'{name}' is a scenario: racebench demo [STRATEGY] --scenario {name}")
         known = [*where.strategies, *walkthroughs.WALKTHROUGHS]
         raise UsageProblem(f"'{name}' is not a walkthrough or a strategy of {where.name}{suggest(name, known)}")
