@@ -18,7 +18,7 @@ from racebench.analysis.checkers import Checked, Pass, check
 from racebench.analysis.index import RowChunk
 from racebench.analysis.performance import Course, open_loop, remarks, start_spread_us
 from racebench.analysis.statistics import percentiles, upper_bound_of_zero
-from racebench.core.anomalies import ANOMALIES
+from racebench.core.anomalies import ANOMALIES, with_every_kind
 from racebench.core.model import Consumer, Load, Outcome, Scenario, Strategy
 from racebench.core.results import Anomaly, ConsumerResult, Finding, Pace, RunResult, Usage, Verdict
 from racebench.history import Chunk, History, Log
@@ -201,11 +201,7 @@ class Lateness(Pass):
 
 def count(history: History, checked: Checked, tally: Tally) -> dict[str, int]:
     """All counts of a run as published; of consumers, all together."""
-    return {
-        **tally.counts,
-        "rows": len(history.table),
-        **checked.counts(),
-    }
+    return with_every_kind({**tally.counts, "rows": len(history.table), **checked.counts()})
 
 
 def decide(forbidden: Sequence[str], counts: Mapping[str, int], *, complete: bool) -> Verdict:

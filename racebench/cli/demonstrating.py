@@ -158,9 +158,9 @@ def _find(name: str | None, scenario: str | None, consumer: str | None) -> _Want
     if walkthrough is None and consumer is None and shipped:
         walkthrough = walkthroughs.of_strategy(where.name, name)
     if walkthrough is not None:
-        return _Wanted(title=walkthrough.title, parts=_of_telling(where, walkthrough), fix=walkthrough.fix)
+        return _Wanted(title=walkthrough.title, parts=_of_walkthrough(where, walkthrough), fix=walkthrough.fix)
     if name not in where.strategies:
-        if (catalog.shipped_folder() / name / catalog.MANIFEST).is_file() or Path(name, catalog.MANIFEST).is_file():
+        if catalog.is_scenario(name):
             raise UsageProblem(f"'{name}' is a scenario: racebench demo [STRATEGY] --scenario {name}")
         known = [*where.strategies, *walkthroughs.WALKTHROUGHS]
         raise UsageProblem(f"'{name}' is not a walkthrough or a strategy of {where.name}{suggest(name, known)}")
@@ -189,7 +189,7 @@ def _advised_fix(scenario: Scenario, strategy: Strategy) -> str | None:
     return None if strategy.right or scenario.advise == strategy.name else scenario.advise
 
 
-def _of_telling(scenario: Scenario, walkthrough: Walkthrough) -> tuple[Part, ...]:
+def _of_walkthrough(scenario: Scenario, walkthrough: Walkthrough) -> tuple[Part, ...]:
     return tuple(
         Part(
             scenario=scenario,

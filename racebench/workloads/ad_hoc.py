@@ -16,7 +16,8 @@ from racebench.core.environ import exported
 from racebench.core.errors import UsageProblem
 from racebench.core.model import Call, Origin, Scenario, ScheduleIsolation, Script, SqlFile, Strategy
 from racebench.workloads import callables, scripts
-from racebench.workloads.catalog import find_scenario, read_text
+from racebench.workloads.catalog import find_scenario
+from racebench.workloads.text_file import read_text
 
 if TYPE_CHECKING:
     from racebench.core.target import Target
