@@ -11,6 +11,7 @@ import os
 import pkgutil
 import runpy
 import select
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -28,7 +29,11 @@ class Warm:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._process = subprocess.Popen(
-            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, __file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
         )
 
     def run(self, arguments: tuple[str, ...], cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -39,7 +44,9 @@ class Warm:
         request = [arguments, str(cwd), dict(os.environ), str(output), str(errors)]
         self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
-        assert select.select([self._process.stdout], [], [], LIMIT_S)[0], f"racebench {arguments} did not end"
+        if not select.select([self._process.stdout], [], [], LIMIT_S)[0]:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            raise AssertionError(f"racebench {arguments} did not end")
         code = int(self._process.stdout.readline())
         return subprocess.CompletedProcess(arguments, code, output.read_text(), errors.read_text())
 

@@ -1,8 +1,8 @@
 """A comparison beside an earlier one, the baseline: new anomalies, and regressions where both were measured alike.
 
 An anomaly counts wherever it was seen. A speed is held against the baseline only if machine, server, load, scenario and
-racebench are the same, and then on the interval of the ratio. A machine has good and bad days all the same: the speeds
-of both days are taken relative to the reference, if its SQL has not changed since. Pure; the files are comparing.py's.
+racebench are the same, and then on the interval of the ratio. Because the same machine is faster on one day than on
+another, both speeds are taken relative to the reference, if its SQL has not changed since. Pure; cli reads the files.
 """
 
 from __future__ import annotations
@@ -123,14 +123,14 @@ def beside(now: Measured, then: Measured, *, name: str, fail_slower: float | Non
     ours, theirs = (_rates(side, control) for side in (now, then))
     # Every strategy is judged, so each interval has its share of the doubt.
     confidence = joint(now.comparison.confidence, len(ours) - (control is not None))
-    made = []
+    standings = []
     for one in now.comparison.strategies:
         before = then.comparison.of(one.strategy)
         if before is None:
             asked = one.verdict is not Verdict.VALID or fail_slower is not None
             standing = Standing.INCONCLUSIVE if asked else Standing.NOT_JUDGED
             reason = "it is not in the baseline; save it anew"
-            made.append(Beside(strategy=one.strategy, standing=standing, ratio=None, reason=reason))
+            standings.append(Beside(strategy=one.strategy, standing=standing, ratio=None, reason=reason))
             continue
         ratio = None
         if not differs and one.strategy != control:
@@ -156,14 +156,14 @@ def beside(now: Measured, then: Measured, *, name: str, fail_slower: float | Non
                 reason = f"{percent(failing(one.counts))} of its operations fail, which they did not then"
         if one.digest != before.digest:
             reason = f"{reason}; its SQL has changed since" if reason else "its SQL has changed since"
-        made.append(Beside(strategy=one.strategy, standing=standing, ratio=ratio, reason=reason))
+        standings.append(Beside(strategy=one.strategy, standing=standing, ratio=ratio, reason=reason))
     return BaselineResult(
         name=name,
         created=then.created,
         fail_slower=fail_slower,
         control=control,
         differs=differs,
-        strategies=tuple(made),
+        strategies=tuple(standings),
     )
 
 
@@ -178,8 +178,8 @@ def _control(now: Comparison, then: Comparison) -> str | None:
 
 def _rates(side: Measured, control: str | None) -> dict[str, list[float]]:
     """Each strategy's throughput in the whole rounds, relative to the control's in the same round."""
-    found, whole = by_strategy(side.runs, [one.strategy for one in side.comparison.strategies])
-    rates = {name: [run.throughput_per_s for run in of[:whole]] for name, of in found.items()}
+    runs_of, whole = by_strategy(side.runs, [one.strategy for one in side.comparison.strategies])
+    rates = {name: [run.throughput_per_s for run in of[:whole]] for name, of in runs_of.items()}
     if control is None:
         return rates
     return {

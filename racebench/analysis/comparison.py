@@ -1,7 +1,7 @@
 """Strategies compared: from the runs of some rounds to ratios with intervals, and what follows from them.
 
 Each strategy is run once a round, so the n-th run of a strategy is that of round n, and ratios are taken within a
-round: what slows the machine for a while slows both sides. Pure; running them is comparing.py's, showing them reports'.
+round: what slows the machine for a while slows both sides. Pure: it neither runs nor formats anything.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class Comparison:
 
     def of(self, strategy: str) -> Compared | None:
         """What is said of a strategy, None if it was not compared."""
-        return next((each for each in self.strategies if each.strategy == strategy), None)
+        return next((one for one in self.strategies if one.strategy == strategy), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,10 +112,10 @@ class Asked:
 
 def by_strategy(runs: Sequence[RunResult], strategies: Sequence[str]) -> tuple[dict[str, list[RunResult]], int]:
     """Each strategy's runs in order of rounds, and how many rounds all of them finished."""
-    found: dict[str, list[RunResult]] = {name: [] for name in strategies}
+    runs_of: dict[str, list[RunResult]] = {name: [] for name in strategies}
     for run in runs:
-        found[run.strategy].append(run)
-    return found, min((len(each) for each in found.values()), default=0)
+        runs_of[run.strategy].append(run)
+    return runs_of, min((len(of) for of in runs_of.values()), default=0)
 
 
 def joint(confidence: float, together: int) -> float:
@@ -125,20 +125,20 @@ def joint(confidence: float, together: int) -> float:
 
 def compare(runs: Sequence[RunResult], asked: Asked, conditions: Conditions, cpus: int) -> Comparison:
     """Judge every strategy by its runs so far; those of a round that not all have finished count for anomalies only."""
-    found, whole = by_strategy(runs, list(asked.digests))
-    each = joint(asked.confidence, len(found) - 1)
+    runs_of, whole = by_strategy(runs, list(asked.digests))
+    confidence = joint(asked.confidence, len(runs_of) - 1)
     names = dict.fromkeys(name for run in runs for name in run.counts)
-    rated = {name: [run.throughput_per_s for run in of[:whole]] for name, of in found.items()}
-    base_verdict, _ = worst(found[asked.reference])
-    totals = {name: _totals(of, names) for name, of in found.items()}
+    rated = {name: [run.throughput_per_s for run in of[:whole]] for name, of in runs_of.items()}
+    base_verdict, _ = worst(runs_of[asked.reference])
+    totals = {name: _totals(of, names) for name, of in runs_of.items()}
     base_failing = failing(totals[asked.reference]) if base_verdict is Verdict.VALID else 0.0
-    unrun = f"{asked.reference} was not run" if not found[asked.reference] else ""
-    made = []
-    for name, of in found.items():
+    unrun = f"{asked.reference} was not run" if not runs_of[asked.reference] else ""
+    compared = []
+    for name, of in runs_of.items():
         ratio = None
         if name != asked.reference and min([*rated[name], *rated[asked.reference]], default=0) > 0:
             pairs = zip(rated[name], rated[asked.reference], strict=True)
-            ratio = geometric_mean([ours / theirs for ours, theirs in pairs], each)
+            ratio = geometric_mean([ours / theirs for ours, theirs in pairs], confidence)
         verdict, kinds = worst(of)
         judgement, reason = Judgement.REFERENCE, ""
         if name != asked.reference:
@@ -148,7 +148,7 @@ def compare(runs: Sequence[RunResult], asked: Asked, conditions: Conditions, cpu
             judgement, reason = _beside_failures(
                 judgement, reason, failing(totals[name]), base_failing, asked.reference
             )
-        made.append(
+        compared.append(
             Compared(
                 strategy=name,
                 digest=asked.digests[name],
@@ -163,7 +163,9 @@ def compare(runs: Sequence[RunResult], asked: Asked, conditions: Conditions, cpu
                 reason=reason,
             )
         )
-    made.sort(key=lambda one: (_WORST.index(one.verdict), -(one.throughput_per_s.value if one.throughput_per_s else 0)))
+    compared.sort(
+        key=lambda one: (_WORST.index(one.verdict), -(one.throughput_per_s.value if one.throughput_per_s else 0))
+    )
     return Comparison(
         reference=asked.reference,
         rounds=asked.rounds,
@@ -173,8 +175,8 @@ def compare(runs: Sequence[RunResult], asked: Asked, conditions: Conditions, cpu
         margin=asked.margin,
         frame=asked.frame,
         conditions=conditions,
-        strategies=tuple(made),
-        warnings=tuple(_warnings(found, whole, made, asked, conditions, cpus)),
+        strategies=tuple(compared),
+        warnings=tuple(_warnings(runs_of, whole, compared, asked, conditions, cpus)),
     )
 
 
@@ -217,7 +219,7 @@ def failing(counts: Mapping[str, int]) -> float:
 def _beside_failures(
     judgement: Judgement, reason: str, ours: float, theirs: float, reference: str
 ) -> tuple[Judgement, str]:
-    """What is fast by giving up is not better: commits a second do not tell what the failures cost the application."""
+    """A strategy whose operations fail is not better: commits a second do not show the cost of failures."""
     if judgement in (Judgement.BETTER, Judgement.SAME) and ours > FAILING >= theirs:
         return Judgement.INCONCLUSIVE, f"{percent(ours)} of its operations failed"
     if judgement in (Judgement.WORSE, Judgement.SAME) and theirs > FAILING >= ours:
@@ -243,16 +245,16 @@ def _latency(runs: Sequence[RunResult], quantile: str, confidence: float) -> Est
 
 
 def _warnings(
-    found: Mapping[str, Sequence[RunResult]],
+    runs_of: Mapping[str, Sequence[RunResult]],
     whole: int,
-    made: Sequence[Compared],
+    compared: Sequence[Compared],
     asked: Asked,
     conditions: Conditions,
     cpus: int,
 ) -> list[str]:
     """What makes the figures less than they seem, and what to change."""
     said = []
-    if any(len(of) < asked.rounds for of in found.values()):
+    if any(len(of) < asked.rounds for of in runs_of.values()):
         said.append(
             f"{whole} of {asked.rounds} rounds were finished: speeds are of these alone, anomalies of every run; "
             "run it again for all"
@@ -267,17 +269,17 @@ def _warnings(
             f"the hypervisor gave {100 * conditions.stolen:.0f} % of the CPU time to others: "
             "measure on a machine of its own"
         )
-    rates = {run.load.rate_per_s for of in found.values() for run in of} - {None}
-    if rates and len(made) > 1:
+    rates = {run.load.rate_per_s for of in runs_of.values() for run in of} - {None}
+    if rates and len(compared) > 1:
         said.append(
-            f"--rate {rates.pop():g} decides how much is committed by whoever keeps up: "
+            f"--rate {rates.pop():g} decides how much is committed by every strategy that keeps up: "
             "compare the latencies, or leave it out to compare throughput"
         )
-    said += _drift(found, whole)
-    said += _wide(made, whole, asked)
-    said += _few(found)
-    for one in made:
-        of = found[one.strategy]
+    said += _drift(runs_of, whole)
+    said += _wide(compared, whole, asked)
+    said += _few(runs_of)
+    for one in compared:
+        of = runs_of[one.strategy]
         said += _troubles(one, of)
         said += _notes(one.strategy, of, cpus)
         if one.verdict is Verdict.VALID and (unseen := [kind for kind in of[0].expected if kind not in one.found]):
@@ -316,9 +318,9 @@ def _troubles(one: Compared, runs: Sequence[RunResult]) -> list[str]:
     return []
 
 
-def _wide(made: Sequence[Compared], whole: int, asked: Asked) -> list[str]:
+def _wide(compared: Sequence[Compared], whole: int, asked: Asked) -> list[str]:
     """The widest interval, if it is too wide, and how many rounds it would take."""
-    judged = [one for one in made if one.verdict is not Verdict.INVALID]  # of the others the speed does not matter
+    judged = [one for one in compared if one.verdict is not Verdict.INVALID]  # of the others the speed does not matter
     wide = [one for one in judged if one.ratio is not None and _reach(one.ratio) > _WIDE]
     if not wide:
         return []
@@ -333,15 +335,15 @@ def _wide(made: Sequence[Compared], whole: int, asked: Asked) -> list[str]:
     return [f"noisy: the interval of {widest.strategy}{more} {how}: try {advice}, or a longer --duration"]
 
 
-def _few(found: Mapping[str, Sequence[RunResult]]) -> list[str]:
+def _few(runs_of: Mapping[str, Sequence[RunResult]]) -> list[str]:
     """The strategy with the fewest commits in a round, if they are too few for a p99."""
-    fewest = {name: min((run.counts["committed"] for run in of), default=0) for name, of in found.items()}
+    fewest = {name: min((run.counts["committed"] for run in of), default=0) for name, of in runs_of.items()}
     few = {name: commits for name, commits in fewest.items() if 0 < commits < _SAMPLES}
     if not few:
         return []
-    name = min(few, key=lambda each: few[each])
+    name = min(few, key=lambda strategy: few[strategy])
     more = f" (few in {len(few) - 1} more)" if len(few) > 1 else ""
-    longer = found[name][0].load.duration_s
+    longer = runs_of[name][0].load.duration_s
     advice = (
         "give each run more operations" if longer is None else f"try --duration {longer * _SAMPLES / few[name]:.2g}"
     )
@@ -355,9 +357,9 @@ def _reach(ratio: Estimate) -> float:
     return ratio.high / ratio.value - 1
 
 
-def _drift(found: Mapping[str, Sequence[RunResult]], whole: int) -> list[str]:
+def _drift(runs_of: Mapping[str, Sequence[RunResult]], whole: int) -> list[str]:
     """Whether all strategies together became slower or faster from the first round to the last."""
-    rated = [[run.throughput_per_s for run in of[:whole]] for of in found.values()]
+    rated = [[run.throughput_per_s for run in of[:whole]] for of in runs_of.values()]
     if not rated or any(value <= 0 for of in rated for value in of):
         return []
     together = [math.exp(math.fsum(math.log(value) for value in row) / len(row)) for row in zip(*rated, strict=True)]

@@ -1,6 +1,6 @@
 """A history file checked without its database: read in any format, judged as a run is, or written in another format.
 
-Holds what `racebench check` does; what it prints is reports/checked.py's.
+It holds what `racebench check` does; reports.terminal.check_table prints it.
 """
 
 from __future__ import annotations

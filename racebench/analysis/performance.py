@@ -65,8 +65,8 @@ class Course(Pass):
             self._waiting.append(end[low:high] - start[low:high])
 
     def _at(self, times: Array) -> Array:
-        found: Array = np.maximum((times - self._start) // round(self._interval * 1e9), 0)
-        return found
+        intervals: Array = np.maximum((times - self._start) // round(self._interval * 1e9), 0)
+        return intervals
 
     def _finish(self, until: int) -> None:
         """Put down the intervals before `until`."""
@@ -143,7 +143,7 @@ def open_loop(history: History, load: Load) -> OpenLoop | None:
     lag = percentiles(lags, _OF_LAG)
     latency = percentiles(latencies, _OF_DUE)
     return OpenLoop(
-        late=sum(int((each > _LATE_NS).sum()) for each in lags()),
+        late=sum(int((lag_ns > _LATE_NS).sum()) for lag_ns in lags()),
         unsent=unsent,
         lag_us={name: None if value is None else value / 1e3 for name, value in lag.items()},
         latency_us={name: None if value is None else value / 1e3 for name, value in latency.items()},

@@ -190,6 +190,6 @@ def _mean_and_error(values: Sequence[float]) -> tuple[float, float]:
 def _exponentials(middle: float, half: float) -> Estimate:
     """Back from logarithms; what is too large or too small for a float stays finite."""
     low, value, high = (
-        math.exp(max(-_FARTHEST, min(_FARTHEST, each))) for each in (middle - half, middle, middle + half)
+        math.exp(max(-_FARTHEST, min(_FARTHEST, exponent))) for exponent in (middle - half, middle, middle + half)
     )
     return Estimate(value=value, low=low, high=high)

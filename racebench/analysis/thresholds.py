@@ -159,17 +159,17 @@ def judge(
     names = list(dict.fromkeys(run.strategy for run in runs))
     if comparison is not None:
         names = [one.strategy for one in comparison.strategies]
-    found, whole = by_strategy(runs, names)
+    runs_of, whole = by_strategy(runs, names)
     if comparison is None:
         whole = 0
-    made = []
+    judged = []
     for threshold, strategies in thresholds:
         # What a group has and this server cannot run is left out; with nothing left there is nothing to pass.
-        about = [name for name in strategies if found.get(name)] or list(strategies)[:1]
+        about = [name for name in strategies if runs_of.get(name)] or list(strategies)[:1]
         if threshold.metric == _RATIO and comparison is not None and len(about) > 1:
             about = [name for name in about if name != comparison.reference]  # its ratio is 1
-        made += [_judge(threshold, name, found.get(name, []), whole, comparison) for name in about]
-    return tuple(made)
+        judged += [_judge(threshold, name, runs_of.get(name, []), whole, comparison) for name in about]
+    return tuple(judged)
 
 
 def _judge(
@@ -180,7 +180,7 @@ def _judge(
     outcome = Outcome.INCONCLUSIVE
     if value is not None:
         reason = ""
-        held = {threshold.holds(each) for each in (value.low, value.value, value.high)}
+        held = {threshold.holds(bound) for bound in (value.low, value.value, value.high)}
         if held == {True}:
             outcome = Outcome.PASSED
         elif held == {False}:

@@ -18,7 +18,7 @@ from racebench.analysis.checkers import Checked, Pass, check
 from racebench.analysis.index import RowChunk
 from racebench.analysis.performance import Course, open_loop, remarks, start_spread_us
 from racebench.analysis.statistics import percentiles, upper_bound_of_zero
-from racebench.core.anomalies import ANOMALIES
+from racebench.core.anomalies import ANOMALIES, with_every_kind
 from racebench.core.model import Consumer, Load, Outcome, Scenario, Strategy
 from racebench.core.results import Anomaly, ConsumerResult, Finding, Pace, RunResult, Usage, Verdict
 from racebench.history import Chunk, History, Log
@@ -69,7 +69,7 @@ def judge(
     counts = count(history, checked, tally)
     verdict = decide(scenario.forbid, counts, complete=_complete(history, counts))
     certain, possible = expected_kinds(strategy, consumers)
-    found = {kind for kind in scenario.forbid if counts[kind]}
+    occurred = {kind for kind in scenario.forbid if counts[kind]}
     seconds = tally.seconds
     pace = Pace(
         start_spread_us=start_spread_us(history),
@@ -92,7 +92,7 @@ def judge(
         advice=scenario.advise,
         as_expected=None
         if not scenario.has_expectations
-        else verdict is not Verdict.UNKNOWN and certain <= found <= certain | possible,
+        else verdict is not Verdict.UNKNOWN and certain <= occurred <= certain | possible,
         source=strategy.source,
         counts=counts,
         measures=history.measures,
@@ -201,11 +201,7 @@ class Lateness(Pass):
 
 def count(history: History, checked: Checked, tally: Tally) -> dict[str, int]:
     """All counts of a run as published; of consumers, all together."""
-    return {
-        **tally.counts,
-        "rows": len(history.table),
-        **checked.counts(),
-    }
+    return with_every_kind({**tally.counts, "rows": len(history.table), **checked.counts()})
 
 
 def decide(forbidden: Sequence[str], counts: Mapping[str, int], *, complete: bool) -> Verdict:
@@ -228,11 +224,11 @@ def witnesses(checked: Checked) -> tuple[Anomaly, ...]:
 
 
 def expected_misses(strategy: Strategy, consumer: Consumer) -> str:
-    """What is known of a writer and a consumer together: they miss rows "always", "maybe" or "never".
+    """What is known of a strategy and a consumer together: the consumer misses rows "always", "maybe" or "never".
 
-    A consumer that never misses never does; one that follows the order of the numbers misses the rows of writers that
-    do not commit in that order; one that hedges may miss some of those. Rows of writers that keep order are missed only
-    by a consumer that holds rows back by their insertion when they are numbered after it: two rights, one wrong.
+    A consumer with misses = "never" misses none. One that follows the order of the numbers misses rows of a strategy
+    that does not commit in that order; one with misses = "maybe" may miss some of them. Rows of a strategy that commits
+    in order are missed only if the consumer holds rows back by their insertion and they are numbered after it.
     Example: row A is inserted, then row B; B commits first and is numbered 1, A 2. When A is old enough to be read and
     B is not, the cursor passes B.
     """

@@ -289,7 +289,7 @@ def _scenario(subjects: Sequence[Subject], setup: SqlOrCallable, invariant: SqlO
     """The scenario that subjects name or are; a text is a scenario's name if it is `named` so, or one is called so."""
     setups, invariants = _several(setup), _several(invariant)
     first = subjects[0] if subjects else None
-    if isinstance(first, str | Path) and (named or _is_scenario(str(first))):
+    if isinstance(first, str | Path) and (named or catalog.is_scenario(str(first))):
         if len(subjects) > 1:
             raise UsageProblem(f"one scenario at a time, not {len(subjects)} subjects: {_listed(subjects)}")
         if setups or invariants:
@@ -327,7 +327,7 @@ def _contestants(
 ) -> Scenario:
     """The scenario that is named, or one in which each file or function is a strategy of its own."""
     first = subjects[0] if subjects else None
-    if isinstance(first, str | Path) and (named or _is_scenario(str(first))):
+    if isinstance(first, str | Path) and (named or catalog.is_scenario(str(first))):
         return _scenario(subjects, setup, invariant, named=named)
     files = [str(subject) for subject in subjects if _is_file(subject)]
     functions = [subject for subject in subjects if not (isinstance(subject, Path) or _is_file(subject))]
@@ -378,15 +378,11 @@ def _is_file(subject: Subject) -> bool:
     return isinstance(subject, Path) or (isinstance(subject, str) and ad_hoc.is_sql_file(subject))
 
 
-def _is_scenario(name: str) -> bool:
-    return (catalog.shipped_folder() / name / catalog.MANIFEST).is_file() or (Path(name) / catalog.MANIFEST).is_file()
-
-
 def _listed(subjects: Sequence[Subject]) -> str:
     return shlex.join(map(str, subjects))
 
 
-def _several(definition: SqlOrCallable) -> tuple[ad_hoc.Given, ...]:
+def _several(definition: SqlOrCallable) -> tuple[ad_hoc.Definition, ...]:
     if isinstance(definition, str | Path) or callable(definition):
         return (definition,)
     return tuple(definition)

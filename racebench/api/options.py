@@ -16,7 +16,7 @@ from racebench.workloads import ad_hoc
 #: A function, `module:function`, a file of SQL, or the name of a scenario.
 Subject = str | Path | Callable[..., Any]
 #: SQL, a file of SQL, `module:function` or a function; or several of them.
-SqlOrCallable = ad_hoc.Given | Sequence[ad_hoc.Given]
+SqlOrCallable = ad_hoc.Definition | Sequence[ad_hoc.Definition]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from racebench.analysis import baselines, thresholds
 from racebench.analysis.baselines import Measured
 from racebench.cli.files import check_file
-from racebench.cli.options import (
+from racebench.cli.option_groups import (
     ComparisonOptions,
     GateOptions,
     LoadOptions,

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from racebench.cli.files import check_file
-from racebench.cli.options import TargetOptions
+from racebench.cli.option_groups import TargetOptions
 from racebench.cli.replaying import read_schedule
 from racebench.cli.servers import Server, server_of
 from racebench.core.errors import DatabaseProblem, UsageProblem, suggest
@@ -158,9 +158,9 @@ def _find(name: str | None, scenario: str | None, consumer: str | None) -> _Want
     if walkthrough is None and consumer is None and shipped:
         walkthrough = walkthroughs.of_strategy(where.name, name)
     if walkthrough is not None:
-        return _Wanted(title=walkthrough.title, parts=_of_telling(where, walkthrough), fix=walkthrough.fix)
+        return _Wanted(title=walkthrough.title, parts=_of_walkthrough(where, walkthrough), fix=walkthrough.fix)
     if name not in where.strategies:
-        if (catalog.shipped_folder() / name / catalog.MANIFEST).is_file() or Path(name, catalog.MANIFEST).is_file():
+        if catalog.is_scenario(name):
             raise UsageProblem(f"'{name}' is a scenario: racebench demo [STRATEGY] --scenario {name}")
         known = [*where.strategies, *walkthroughs.WALKTHROUGHS]
         raise UsageProblem(f"'{name}' is not a walkthrough or a strategy of {where.name}{suggest(name, known)}")
@@ -189,7 +189,7 @@ def _advised_fix(scenario: Scenario, strategy: Strategy) -> str | None:
     return None if strategy.right or scenario.advise == strategy.name else scenario.advise
 
 
-def _of_telling(scenario: Scenario, walkthrough: Walkthrough) -> tuple[Part, ...]:
+def _of_walkthrough(scenario: Scenario, walkthrough: Walkthrough) -> tuple[Part, ...]:
     return tuple(
         Part(
             scenario=scenario,

@@ -16,7 +16,7 @@ from racebench.core.errors import ExitCode, UsageProblem, suggest
 from racebench.core.results import Verdict
 
 if TYPE_CHECKING:
-    from racebench.cli.options import GateOptions
+    from racebench.cli.option_groups import GateOptions
 
 _ANY = ("any",)
 
@@ -85,11 +85,11 @@ def exit_code(
     findings = tuple(findings)
     outcomes = {threshold.outcome for threshold in thresholds}
     standings = {strategy.standing for strategy in baseline.strategies} if baseline is not None else set()
-    found = bool(gates.fail_on) and any(finding.shows(gates.fail_on) for finding in findings)
+    anomalous = bool(gates.fail_on) and any(finding.shows(gates.fail_on) for finding in findings)
     unknown = bool(gates.fail_on) and any(finding.verdict is Verdict.UNKNOWN for finding in findings)
     if gates.expect_race:
-        found, unknown = not all(finding.shows(gates.fail_on) for finding in findings), False
-    if found or Standing.ANOMALY in standings:
+        anomalous, unknown = not all(finding.shows(gates.fail_on) for finding in findings), False
+    if anomalous or Standing.ANOMALY in standings:
         return ExitCode.ANOMALY
     if Outcome.CROSSED in outcomes or Standing.SLOWER in standings:
         return ExitCode.THRESHOLD

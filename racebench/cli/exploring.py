@@ -14,7 +14,7 @@ import click
 from racebench.cli.console import application_prints_to_stderr, console, publish
 from racebench.cli.exit_codes import Finding, Gates, exit_code, gates_of
 from racebench.cli.files import ResultFiles, result_files
-from racebench.cli.options import ExplorationOptions, GateOptions, OutputOptions, SubjectOptions, TargetOptions
+from racebench.cli.option_groups import ExplorationOptions, GateOptions, OutputOptions, SubjectOptions, TargetOptions
 from racebench.cli.requests import find_scenario
 from racebench.cli.servers import Server, server_of
 from racebench.core.errors import ExitCode, UsageProblem
@@ -34,7 +34,7 @@ from racebench.reports.results.explorations import Explorations, to_json
 from racebench.reports.terminal import exploration_table, progress
 from racebench.workloads import ad_hoc, catalog
 
-#: Connections beside the sessions: to ask who waits for whom, to prepare each schedule, to create and drop the schema.
+#: Connections beside the sessions: to ask which session waits, to prepare each schedule, to create and drop the schema.
 EXTRA_CONNECTIONS = 3
 
 
@@ -161,7 +161,7 @@ def _run(record: _Record, report_progress: Progress) -> None:
     with contextlib.ExitStack() as stack:
         report_progress("starting PostgreSQL", 0.0)
         target = stack.enter_context(request.server.opened(request.connections))
-        consumers = [each.consumer for each in request.explorations if each.consumer is not None]
+        consumers = [exploration.consumer for exploration in request.explorations if exploration.consumer is not None]
         record.environment = environment.describe(
             target, {name for consumer in consumers for name in consumer.requires}
         )

@@ -8,7 +8,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from racebench.cli.options import OutputOptions
+from racebench.cli.option_groups import OutputOptions
 from racebench.core.errors import UsageProblem
 from racebench.history.archive import SUFFIX
 from racebench.reports.results.document import check_writable, now, write_atomically

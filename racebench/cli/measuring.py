@@ -16,7 +16,7 @@ from racebench.analysis import baselines, thresholds
 from racebench.cli.comparison import measured_of
 from racebench.cli.console import application_prints_to_stderr, console, publish
 from racebench.cli.exit_codes import Finding, exit_code
-from racebench.cli.options import OutputOptions
+from racebench.cli.option_groups import OutputOptions
 from racebench.cli.requests import Measurement
 from racebench.core.errors import ExitCode
 from racebench.core.results import RunResult

@@ -1,21 +1,20 @@
 """The options that commands share, as typed values: each group of options reaches a command as one value.
 
-A group is a frozen dataclass and a decorator, which adds the options to a command and gives it the value. Nothing is
-checked here beyond the type of a single option; racebench.cli.requests does the rest.
+A group is a decorator, which adds the options to a command, and a frozen dataclass of racebench.cli.option_groups,
+which the command receives. Nothing is checked here beyond the type of one option; racebench.cli.requests does the rest.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
 import click
 
 from racebench.cli import completion
 from racebench.cli.base_command import Option
-from racebench.cli.values import MINUTE_MS, FormatAndPath, Number, Percent, PercentAndMs, ReportFile
+from racebench.cli.values import MINUTE_MS, FormatAndPath, Number, Percent, PercentAndMs
 from racebench.reports import formats
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -29,116 +28,25 @@ _SECONDS = Number(0, _DAY, whole=False, above=True)
 _SEED = Number(0, 2**63 - 1)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SubjectOptions:
-    """What is run or explored: a scenario's strategies, or the user's own code. `files` are more files of SQL."""
-
-    scenario: str | None = None
-    files: tuple[str, ...] = ()
-    strategies: tuple[str, ...] = ()
-    consumers: tuple[str, ...] = ()
-    call: tuple[str, ...] = ()
-    setup: tuple[str, ...] = ()
-    invariant: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoadOptions:
-    """The load. Durations are in seconds, delays in milliseconds; `long` is a percentage and a delay."""
-
-    workers: int
-    duration: float | None
-    operations: int | None
-    rate: float | None
-    warmup: float
-    protocol: str
-    connections_per_worker: int
-    think: float
-    hold: float
-    long: tuple[float, float]
-    rollback: float
-    jitter: float
-    tenants: int
-    seed: int | None
-    poll_interval: float
-    batch: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExplorationOptions:
-    """Which schedules are explored, and how far. Times are in seconds."""
-
-    sessions: int
-    consumer: str | None
-    polls: int
-    no_reduction: bool
-    budget: float | None
-    max_schedules: int | None
-    depth: int
-    seed: int | None
-    step_timeout: float
-    stop_at_first: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ComparisonOptions:
-    """How strategies are compared. `margin` and `fail_slower` are percentages."""
-
-    rounds: int
-    reference: str | None
-    margin: float
-    baseline: str | None
-    fail_slower: float | None
-    save_baseline: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TargetOptions:
-    """Which server. `server` is the embedded server's version; `dsn` names the user's own server instead."""
-
-    server: str
-    dsn: str | None
-    keep: bool = False
-
-    @property
-    def version(self) -> int:
-        """The embedded server's version."""
-        return int(self.server)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OutputOptions:
-    """Where results go. `history` is None where the command decides."""
-
-    json_path: str | None
-    results: str
-    no_save: bool
-    reports: tuple[ReportFile, ...]
-    history: bool | None = None
-    markdown: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GateOptions:
-    """What makes a command exit with 3, 4 or 5."""
-
-    fail_on: str | None = None
-    expect: str | None = None
-    threshold: tuple[str, ...] = ()
-
-
 def _option(*names: str, **attributes: Any) -> Decorator[Any]:
     return click.option(*names, cls=Option, **attributes)
 
 
-def _as_one(name: str, kind: type[Any], *declarations: Decorator[Any]) -> Decorator[Any]:
-    """Add options to a command, in the order written, and hand it one value of them, as the keyword `name`."""
-    names = [field.name for field in fields(kind)]
+def _as_one(name: str, group: str, *declarations: Decorator[Any]) -> Decorator[Any]:
+    """Add options to a command, in the order written, and hand it one value of them, as the keyword `name`.
+
+    `group` is the name of the value's class. It is imported when the command runs: making dataclasses takes a tenth of
+    the time of `racebench --help`.
+    """
 
     def decorate(command: _Command) -> _Command:
         @functools.wraps(command)
         def with_one_value(**parameters: object) -> object:
-            parameters[name] = kind(**{field: parameters.pop(field) for field in names if field in parameters})
+            from racebench.cli import option_groups
+
+            group_class = getattr(option_groups, group)
+            names = [field for field in group_class.__dataclass_fields__ if field in parameters]
+            parameters[name] = group_class(**{field: parameters.pop(field) for field in names})
             return command(**parameters)
 
         decorated: Any = with_one_value
@@ -180,7 +88,7 @@ def _own_code(calls: str) -> tuple[Decorator[Any], ...]:
 
 def own_code() -> Decorator[Any]:
     """--call, --setup and --invariant, as a SubjectOptions, with the command's own --scenario if it has one."""
-    return _as_one("subject", SubjectOptions, *_own_code("sessions take turns with them"))
+    return _as_one("subject", "SubjectOptions", *_own_code("sessions take turns with them"))
 
 
 def subject(
@@ -211,14 +119,14 @@ def subject(
         )  # fmt: skip
     if calls is not None:
         declarations += _own_code(calls)
-    return _as_one("subject", SubjectOptions, *declarations)
+    return _as_one("subject", "SubjectOptions", *declarations)
 
 
 def load(*, seconds: float = 2) -> Decorator[Any]:
     """The load, as a LoadOptions. `seconds` is the command's default duration, as the help says it."""
     return _as_one(
         "load",
-        LoadOptions,
+        "LoadOptions",
         _option("-w", "--workers", type=Number(1, MOST_WORKERS), default=8, show_default=True,
                 help="Number of worker processes, with one connection each."),
         _option("-d", "--duration", type=_SECONDS, metavar="SECONDS",
@@ -269,7 +177,7 @@ def exploration() -> Decorator[Any]:
     """Which schedules are explored, as an ExplorationOptions."""
     return _as_one(
         "exploration",
-        ExplorationOptions,
+        "ExplorationOptions",
         _option("--sessions", type=Number(1, 9), default=2, show_default=True, old=("-n",),
                 help="Number of sessions that run the strategy at the same time."),
         _option("--consumer", metavar="NAME", shell_complete=completion.consumers,
@@ -295,7 +203,7 @@ def comparison() -> Decorator[Any]:
     """How strategies are compared, as a ComparisonOptions."""
     return _as_one(
         "comparison",
-        ComparisonOptions,
+        "ComparisonOptions",
         _option("--rounds", type=Number(2, 1000), default=7, show_default=True,
                 help="Number of rounds. Each round runs every strategy once."),
         _option("--reference", metavar="NAME", shell_complete=completion.strategies,
@@ -323,7 +231,7 @@ def target(*, keep: bool = False) -> Decorator[Any]:
         declarations.append(
             _option("--keep", is_flag=True, help="Keep the schema after the run, and print its name. Needs --dsn.")
         )
-    return _as_one("target", TargetOptions, *declarations)
+    return _as_one("target", "TargetOptions", *declarations)
 
 
 def json_option() -> Decorator[Any]:
@@ -356,7 +264,7 @@ def output(
     )  # fmt: skip
     if markdown:
         declarations.append(_MARKDOWN)
-    return _as_one("output", OutputOptions, *declarations)
+    return _as_one("output", "OutputOptions", *declarations)
 
 
 def format_shortcuts() -> Decorator[Any]:
@@ -386,4 +294,4 @@ def gates(*, expect: bool = True, threshold: bool = False) -> Decorator[Any]:
         declarations.append(_EXPECT)
     if threshold:
         declarations.append(_THRESHOLD)
-    return _as_one("gates", GateOptions, *declarations)
+    return _as_one("gates", "GateOptions", *declarations)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from racebench.cli.exit_codes import Finding, exit_code, gates_of
 from racebench.cli.exploring import EXTRA_CONNECTIONS
-from racebench.cli.options import GateOptions, SubjectOptions, TargetOptions
+from racebench.cli.option_groups import GateOptions, SubjectOptions, TargetOptions
 from racebench.cli.requests import find_scenario
 from racebench.cli.servers import server_of
 from racebench.core.errors import ExitCode, UsageProblem
@@ -21,6 +21,7 @@ from racebench.exploration.result import Replay
 from racebench.exploration.schedules import Schedule
 from racebench.postgres.schemas import new_name
 from racebench.workloads import ad_hoc, catalog
+from racebench.workloads.text_file import read_text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +82,7 @@ def read_schedule(text: str, *, scenario: str | None) -> tuple[ExplorationReques
 
 def run_spec(path: str, target: TargetOptions, *, say: Callable[[str], None], warn: Callable[[str], None]) -> None:
     """Run the permutations of a spec file of isolationtester; raises ScenarioProblem, DatabaseProblem."""
-    spec = specs.parse(catalog.read_text(Path(path), "name an existing spec file"), path)
+    spec = specs.parse(read_text(Path(path), "name an existing spec file"), path)
     for name in spec.unused:
         warn(f"unused step name: {name}")
     with server_of(target).opened(len(spec.sessions) + 1 + EXTRA_CONNECTIONS) as opened:

@@ -12,7 +12,7 @@ from racebench.analysis.baselines import Measured
 from racebench.analysis.thresholds import Threshold
 from racebench.cli.exit_codes import Gates, gates_of
 from racebench.cli.files import ResultFiles, result_files
-from racebench.cli.options import GateOptions, LoadOptions, OutputOptions, SubjectOptions, TargetOptions
+from racebench.cli.option_groups import GateOptions, LoadOptions, OutputOptions, SubjectOptions, TargetOptions
 from racebench.cli.servers import Server, server_of
 from racebench.core.errors import UsageProblem
 from racebench.core.model import Load, Protocol, Scenario

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
-from racebench.cli.options import TargetOptions
+from racebench.cli.option_groups import TargetOptions
 from racebench.core.target import Target
 from racebench.postgres.external import external
 from racebench.postgres.targets import open_target

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from racebench.cli.options import SubjectOptions
+from racebench.cli.option_groups import SubjectOptions
 from racebench.core.errors import RacebenchError, UsageProblem
 from racebench.reports.results.document import write_atomically
 from racebench.workloads import ad_hoc, catalog

@@ -213,6 +213,11 @@ def forbidden_by_default(subject: Subject) -> tuple[str, ...]:
     return tuple(kind.name for kind in _KINDS if subject in kind.forbidden)
 
 
+def with_every_kind(counts: Mapping[str, int]) -> dict[str, int]:
+    """Counts with 0 for the kinds they lack: those that an older document does not know, or that have no checker."""
+    return {**counts, **{kind: 0 for kind in ANOMALIES if kind not in counts}}
+
+
 def needing(evidence: Evidence) -> tuple[str, ...]:
     """The kinds that cannot be counted without it."""
     return tuple(kind.name for kind in _KINDS if evidence in kind.needs)

@@ -1,4 +1,4 @@
-"""What can go wrong, as types that carry an exit code and a message with the next move.
+"""The errors racebench raises: each carries an exit code and a message that ends with the next move.
 
 Every message is one line: what failed, the value, what to do. Nothing here formats for a terminal.
 """
@@ -70,5 +70,5 @@ _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 
 
 def one_line(text: str) -> str:
-    """Fold a multi-line message (libpq's, an OS error's) into one line, in which nothing commands the terminal."""
+    """Fold a multi-line message (libpq's, an OS error's) into one line, without control characters."""
     return _CONTROL.sub(lambda found: f"\\x{ord(found.group()):02x}", " ".join(text.split()))

@@ -318,7 +318,7 @@ class Scenario:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """How hard a run presses. Durations in the unit of their suffix; `operations` is the total of all workers.
+    """The load of a run. Durations in the unit of their suffix; `operations` is the total of all workers.
 
     `rollback_percent` of the transactions roll back instead of committing, `long_percent` hold for `long_us` instead of
     `hold_us`; each session begins up to `jitter_us` after the common start. `connections_per_worker`: each worker

@@ -11,8 +11,8 @@ class Target:
     """How to connect to a database, and what may be said about it.
 
     `parameters` are libpq's keywords; they may hold a password and are never shown.
-    `sealed`: libpq's PG* environment variables are not to be heard (the embedded server). `server_pid`: the postmaster,
-    if it is ours, so that its time on a CPU can be read.
+    `sealed`: libpq's PG* environment variables are ignored (the embedded server). `server_pid`: the postmaster,
+    if racebench started it, so that its CPU time can be read.
     """
 
     kind: str

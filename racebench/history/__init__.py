@@ -42,7 +42,7 @@ class History:
 
     rows: ROW, in any order, None if the scenario numbers no rows; `labels` are the versions' own texts if they are not
     integers: row versions are then ranks, from 1. `alone` are the SQLSTATEs with which operations of an application
-    fail also when nobody else is at work; None for a script, of which that is known by the SQLSTATE's class.
+    fail also when no other session is at work; None for a script, of which that is known by the SQLSTATE's class.
     """
 
     start: int
@@ -117,8 +117,8 @@ class History:
 
     def operations_of(self, rows: Sequence[Row]) -> tuple[Mapping[str, Any], ...]:
         """The operations that wrote the rows, as published; a row written by no known operation has none."""
-        found = [(self.operations.find(row.operation), row) for row in rows]
-        return tuple(self.describe_operation(operation, row) for operation, row in found if operation is not None)
+        operations = [(self.operations.find(row.operation), row) for row in rows]
+        return tuple(self.describe_operation(operation, row) for operation, row in operations if operation is not None)
 
 
 def read_operations(files: Mapping[int, Path], bits: int = OPERATION_BITS) -> Operations:

@@ -213,8 +213,10 @@ class _Reading:
             rows=self._rows() if meta["rows"] else None,
             logs=tuple(self._log(f"consumer{number}", about) for number, about in consumers),
             violations=tuple(
-                Violation(invariant=each["invariant"], count=int(each["count"]), rows=tuple(each["rows"]))
-                for each in meta["violations"]
+                Violation(
+                    invariant=violation["invariant"], count=int(violation["count"]), rows=tuple(violation["rows"])
+                )
+                for violation in meta["violations"]
             ),
             measures=meta["measures"],
             numbering=self._numbering(),
@@ -335,10 +337,10 @@ class _Reading:
             text.append(part)
         for (part,) in self._read("label_ends"):
             ends.append(part)
-        found = Labels(text=text.array(), ends=ends.array())
-        if len(found.ends) and (int(found.ends[0]) < 0 or int(found.ends[-1]) >= len(found.text)):
+        labels = Labels(text=text.array(), ends=ends.array())
+        if len(labels.ends) and (int(labels.ends[0]) < 0 or int(labels.ends[-1]) >= len(labels.text)):
             raise self.reader.damaged("'label_ends' is not within 'label_text'")
-        return found
+        return labels
 
     def _numbering(self) -> Numbering:
         try:

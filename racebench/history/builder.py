@@ -1,4 +1,4 @@
-"""Histories recorded elsewhere: operations, rows and polls that come one by one, gathered into a History.
+"""A History built from operations, rows and polls that come one by one, as from a file recorded elsewhere.
 
 Without rows of its own, every acknowledged operation counts as the row that it says it wrote.
 """
@@ -68,7 +68,7 @@ class _Consumer:
 
 
 class HistoryBuilder:
-    """Takes what a file says, in its order. Versions are integers throughout, or texts throughout.
+    """Builds a History from what a file says, in the file's order. Versions are all integers, or all texts.
 
     `operation` and the others raise ValueError with what is wrong, in words.
     """
@@ -200,10 +200,10 @@ class HistoryBuilder:
 
     def _sessions(self, ranks: Array | None) -> tuple[Operations, Array]:
         """The operations by session, and a row for each that was acknowledged; its id is its line."""
-        found = self._operations.array()
+        recorded = self._operations.array()
         records, rows = self._scratch.column(OPERATION), self._scratch.column(ROW)
         firsts: dict[int, int] = {}
-        for block in in_order(self._scratch, pieces(found, self._scratch.piece), ("session", "line")):
+        for block in in_order(self._scratch, pieces(recorded, self._scratch.piece), ("session", "line")):
             version = _by_rank(block["version"], ranks)
             sessions, at = np.unique(block["session"], return_index=True)
             for session, first in zip(sessions.tolist(), at.tolist(), strict=True):

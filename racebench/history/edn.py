@@ -120,15 +120,15 @@ def _tokens(lines: Iterable[str]) -> Iterator[tuple[int, str, str]]:
         text, begun = (pending + line, first) if pending else (line, number)
         pending, at = "", 0
         while at < len(text):
-            found = _TOKEN.match(text, at)
-            if found is None:
+            match = _TOKEN.match(text, at)
+            if match is None:
                 if text[at] != '"' or len(text) > _LONGEST:
                     raise EdnProblem(begun, f"'{text[at : at + 20].strip()}' is no EDN")
                 pending, first = text[at:], begun
                 break
-            at = found.end()
-            if found.lastgroup is not None:
-                yield begun, found.lastgroup, found.group()
+            at = match.end()
+            if match.lastgroup is not None:
+                yield begun, match.lastgroup, match.group()
     if pending:
         raise EdnProblem(first, "a string is never closed; is the file whole?")
 
@@ -156,7 +156,7 @@ def _flat(line: int, text: str, keywords: dict[str, Keyword]) -> dict[Any, Any]:
 
 def _key(item: Any) -> Any:
     if isinstance(item, list):
-        return tuple(_key(each) for each in item)
+        return tuple(_key(part) for part in item)
     return str(item) if isinstance(item, dict) else item
 
 

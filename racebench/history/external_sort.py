@@ -55,10 +55,10 @@ def _run(scratch: Scratch, parts: list[Array], keys: tuple[str, ...]) -> Array:
 
 def _sorted(records: Array, keys: tuple[str, ...]) -> Array:
     if len(keys) == 1:
-        found: Array = records[np.argsort(records[keys[0]], kind="stable")]
+        ordered: Array = records[np.argsort(records[keys[0]], kind="stable")]
     else:
-        found = records[np.lexsort([records[key] for key in reversed(keys)])]
-    return found
+        ordered = records[np.lexsort([records[key] for key in reversed(keys)])]
+    return ordered
 
 
 def _positions(run: Array, cuts: Array, keys: tuple[str, ...]) -> Array:

@@ -115,8 +115,8 @@ class _Reading:
             self._complete(process, begun, None, Outcome.UNKNOWN, begun.value)
 
     def recorded(self, path: Path) -> Recorded:
-        given = self._last_read is not None and bool(self.names & _MONOTONIC)
-        if given:
+        rows_given = self._last_read is not None and bool(self.names & _MONOTONIC)
+        if rows_given:
             self._take_rows()
         monotonic = bool(self.names & _MONOTONIC)
         forbidden = forbidden_by_default(Subject.HISTORY)
@@ -127,8 +127,8 @@ class _Reading:
                 scenario=path.name,
                 strategy=" ".join(sorted(self.names)),
                 forbidden=(*forbidden, "inversions") if monotonic else forbidden,
-                applicable=applicable(history, rows_given=given),
-                note="the rows are those of the last :read" if given else acknowledged_note(history),
+                applicable=applicable(history, rows_given=rows_given),
+                note="the rows are those of the last :read" if rows_given else acknowledged_note(history),
             ),
         )
 
@@ -212,7 +212,7 @@ def write(file: TextIO, recorded: Recorded, numbers: Callable[[Chunk], tuple[Arr
     for chunk in history.operations.chunks(_PIECE):
         columns = (chunk.start, chunk.end, chunk.worker, chunk.status, chunk.pending, *numbers(chunk))
         for start, end, worker, status, pending, number, tenant in zip(
-            *(each.tolist() for each in columns), strict=True
+            *(column.tolist() for column in columns), strict=True
         ):
             while waiting and waiting[0][0] <= start:
                 index = _put(file, index, heapq.heappop(waiting)[2])

@@ -140,19 +140,19 @@ def _header(number: int, line: Mapping[str, Any]) -> Mapping[str, Any]:
         raise ValueError("the line of type 'history' is the first")
     if line.get("version") != VERSION:
         raise ValueError(f"this is version {line.get('version')}, this racebench reads {VERSION}")
-    found: dict[str, Any] = {name: _text(line, name) for name in ("scenario", "strategy") if name in line}
+    header: dict[str, Any] = {name: _text(line, name) for name in ("scenario", "strategy") if name in line}
     if "numbering" in line:
-        known = [each.value for each in Numbering]
+        known = [numbering.value for numbering in Numbering]
         if line["numbering"] not in known:
             raise ValueError(f"numbering '{line['numbering']}' is none of {', '.join(known)}")
-        found["numbering"] = Numbering(line["numbering"])
+        header["numbering"] = Numbering(line["numbering"])
     if "forbidden" in line:
         for kind in line["forbidden"]:
             if kind not in ANOMALIES:
                 raise ValueError(f"anomaly '{kind}' is unknown{suggest(str(kind), ANOMALIES)}")
-        found["forbidden"] = tuple(line["forbidden"])
-    found["rows"] = _flag(line, "rows", default=False)
-    return {"version": VERSION, **found}
+        header["forbidden"] = tuple(line["forbidden"])
+    header["rows"] = _flag(line, "rows", default=False)
+    return {"version": VERSION, **header}
 
 
 def _whole(line: Mapping[str, Any], name: str, default: int | None = None) -> int:

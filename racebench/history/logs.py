@@ -1,4 +1,4 @@
-"""What one consumer was given: its deliveries and its polls, as it recorded them."""
+"""A consumer's log: its polls and the rows that they delivered, as it recorded them."""
 
 from __future__ import annotations
 
@@ -43,20 +43,20 @@ class Log:
     def polls_that_delivered(self, identities: Iterable[int]) -> dict[int, list[int]]:
         """The numbers of the polls that delivered each of a few rows, by the row's id."""
         wanted = np.array(sorted(identities), np.int64)
-        found: dict[int, list[int]] = {int(identity): [] for identity in wanted}
+        polls: dict[int, list[int]] = {int(identity): [] for identity in wanted}
         if len(wanted):
             for part in pieces(self.deliveries, _PIECE):
                 for at in np.flatnonzero(is_one_of(part["id"], wanted)).tolist():
-                    found[int(part["id"][at])].append(int(part["poll"][at]))
-        return found
+                    polls[int(part["id"][at])].append(int(part["poll"][at]))
+        return polls
 
     def delivered_by(self, number: int, most: int) -> list[int]:
         """The ids that a poll delivered, in order, at most so many."""
         poll = self.deliveries["poll"]
         first, last = (int(np.searchsorted(poll, np.uint32(number), side=side)) for side in ("left", "right"))
-        found: list[int] = self.deliveries["id"][first : min(last, first + most)].tolist()
+        identities: list[int] = self.deliveries["id"][first : min(last, first + most)].tolist()
         release(self.deliveries)
-        return found
+        return identities
 
     def poll_before(self, number: int) -> int | None:
         """The poll of the same tenant before a poll."""
@@ -107,14 +107,14 @@ def is_one_of(values: Array, wanted: Array) -> Array:
     values = np.ascontiguousarray(values)
     if not len(wanted):
         return np.zeros(len(values), bool)
-    found: Array
+    matches: Array
     if len(wanted) <= _FEW:
-        found = values == wanted[0]
+        matches = values == wanted[0]
         for one in wanted[1:]:
-            found |= values == one
-        return found
+            matches |= values == one
+        return matches
     near = np.flatnonzero((values >= wanted[0]) & (values <= wanted[-1]))
-    found = np.zeros(len(values), bool)
+    matches = np.zeros(len(values), bool)
     at = np.minimum(np.searchsorted(wanted, values[near]), len(wanted) - 1)
-    found[near] = wanted[at] == values[near]
-    return found
+    matches[near] = wanted[at] == values[near]
+    return matches

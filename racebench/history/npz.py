@@ -124,8 +124,8 @@ class Reader:
                 columns.append((name, member, shape[0], dtype))
             counts = {count for _, _, count, _ in columns}
             if len(counts) > 1:
-                each = ", ".join(f"'{name}' {count}" for name, _, count, _ in columns)
-                raise self.damaged(f"columns differ in length: {each}")
+                lengths = ", ".join(f"'{name}' {count}" for name, _, count, _ in columns)
+                raise self.damaged(f"columns differ in length: {lengths}")
             count = counts.pop()
             for at in range(0, count, size):
                 here = min(size, count - at)

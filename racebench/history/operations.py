@@ -88,8 +88,8 @@ class Operations:
 
     def positions(self, slots: Array, index: Array) -> Array:
         """The positions of operations that are here."""
-        found: Array = self._bases[slots] + index
-        return found
+        positions: Array = self._bases[slots] + index
+        return positions
 
     def at(self, position: int) -> Operation:
         """The operation at a position."""
@@ -117,16 +117,16 @@ class Operations:
         """Fields of operations that are here, in the order given."""
         order = np.argsort(slots.astype(np.uint16) if len(self.numbers) < 1 << 16 else slots, kind="stable")
         ends = np.cumsum(np.bincount(slots, minlength=len(self._records)))
-        found = tuple(np.empty(len(slots), self._records[0].dtype[name]) for name in fields) if len(slots) else ()
+        columns = tuple(np.empty(len(slots), self._records[0].dtype[name]) for name in fields) if len(slots) else ()
         low = 0
         for records, high in zip(self._records, ends.tolist(), strict=True):
             if low < high:
                 mine = order[low:high]
-                for name, out in zip(fields, found, strict=True):
+                for name, out in zip(fields, columns, strict=True):
                     out[mine] = records[name][index[mine]]
                 release(records)
             low = high
-        return found or tuple(np.empty(0, np.int64) for _ in fields)
+        return columns or tuple(np.empty(0, np.int64) for _ in fields)
 
     def pieces(self, size: int) -> Iterator[Array]:
         """All records, at most `size` at a time, session by session: for what needs no order."""
@@ -189,8 +189,8 @@ class Operations:
                 release(records)
         starts = np.sort(np.concatenate(samples)) if samples else np.empty(0, np.int64)
         step = size if stride == 1 else size // stride - sessions
-        found: Array = np.unique(starts[step - 1 :: step])
-        return found
+        cuts: Array = np.unique(starts[step - 1 :: step])
+        return cuts
 
 
 class Chunk:
@@ -216,8 +216,8 @@ class Chunk:
     @property
     def pending(self) -> Array:
         """Whether each never ended."""
-        found: Array = self.end == NEVER
-        return found
+        pending: Array = self.end == NEVER
+        return pending
 
     @cached_property
     def tenant(self) -> Array:
@@ -234,7 +234,7 @@ class Chunk:
 
     @cached_property
     def status(self) -> Array:
-        """Outcome and SQLSTATE, as recording.encode_status packs them."""
+        """Outcome and SQLSTATE, as records.encode_status packs them."""
         return self._column("status")
 
     @cached_property
@@ -246,29 +246,29 @@ class Chunk:
     def position(self) -> Array:
         """Where each stands among all operations, session by session."""
         ranges = [np.arange(first, first + len(records)) for _, first, records in self._segments]
-        found: Array = np.concatenate(ranges)[self._order]
-        return found
+        positions: Array = np.concatenate(ranges)[self._order]
+        return positions
 
     @cached_property
     def worker(self) -> Array:
         """The session of each."""
         parts = [np.full(len(records), number, np.int64) for number, _, records in self._segments]
-        found: Array = np.concatenate(parts)[self._order]
-        return found
+        workers: Array = np.concatenate(parts)[self._order]
+        return workers
 
     def along(self, array: Array) -> Array:
         """What an array by position says of each."""
-        found: Array = np.concatenate([array[first : first + len(r)] for _, first, r in self._segments])[self._order]
+        values: Array = np.concatenate([array[first : first + len(r)] for _, first, r in self._segments])[self._order]
         release(array)
-        return found
+        return values
 
     def _column(self, name: str) -> Array:
-        found: Array = np.concatenate([records[name] for _, _, records in self._segments])[self._order]
-        return found
+        column: Array = np.concatenate([records[name] for _, _, records in self._segments])[self._order]
+        return column
 
 
 def never_ended(end: Array, status: Array) -> Array:
-    """Which recorded operations never ended: an end of 0, and an outcome that nobody knows.
+    """Which recorded operations never ended: an end of 0, and an outcome that is not known.
 
     An acknowledged one has ended, also if its clock said 0.
     """

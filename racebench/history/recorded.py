@@ -1,4 +1,4 @@
-"""What a history is of: which scenario and strategy, under what, on what; and what was measured beside it."""
+"""A history with its provenance: scenario, strategy, load and environment, and what it can show."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class About:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recorded:
-    """A history and what it is of."""
+    """A history with its provenance."""
 
     history: History
     about: About

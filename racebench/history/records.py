@@ -60,8 +60,8 @@ def decode_status(status: int) -> tuple[Outcome, str]:
 
 def outcomes(status: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
     """The outcome of each status, PENDING read as UNKNOWN."""
-    found = status >> _SQLSTATE_BITS
-    return np.where(found == Outcome.PENDING, np.uint32(Outcome.UNKNOWN), found)
+    recorded = status >> _SQLSTATE_BITS
+    return np.where(recorded == Outcome.PENDING, np.uint32(Outcome.UNKNOWN), recorded)
 
 
 class RecordFile:

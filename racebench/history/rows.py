@@ -1,4 +1,4 @@
-"""The numbered table as it was after the run, and the texts of versions that are no integers."""
+"""The rows of the numbered table after the run, and the texts of versions that are not integers."""
 
 from __future__ import annotations
 

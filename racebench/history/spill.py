@@ -117,8 +117,8 @@ class Column:
             if self._bytes > self._scratch.small:
                 self._path = self._scratch.path()
                 self._file = self._path.open("wb", buffering=0)
-                for each in self._parts:
-                    self._write(each)
+                for waiting in self._parts:
+                    self._write(waiting)
                 self._parts = []
         else:
             self._write(part)
@@ -171,14 +171,14 @@ def gather(array: Array, where: Array) -> Array:
     """`array[where]`, without ever having more of a mapped array in memory than a piece of work should."""
     order = _scattered(array, where)
     if order is None:
-        found: Array = array[where]
+        values: Array = array[where]
         release(array)
-        return found
-    found = np.empty(len(where), array.dtype)
+        return values
+    values = np.empty(len(where), array.dtype)
     for part in order:
-        found[part] = array[where[part]]
+        values[part] = array[where[part]]
         release(array)
-    return found
+    return values
 
 
 def scatter(array: Array, where: Array, values: Any) -> None:

@@ -109,13 +109,13 @@ def _finish(pgconn: Any, result: Any) -> None:
 
 def ask_invariants(connection: psycopg.Connection[Any], scenario: Scenario) -> tuple[Violation, ...]:
     """Ask each invariant's query for the rows that break it; raises ScenarioProblem if the server refuses one."""
-    found = []
+    violations = []
     for name, query in scenario.invariants.items():
         with connection.cursor(row_factory=dict_row) as cursor:
             _ask(cursor, scenario, f"invariants.{name}", query)
             rows = tuple({key: _plain(value) for key, value in row.items()} for row in cursor.fetchmany(_SHOWN))
-            found.append(Violation(invariant=name, count=cursor.rowcount, rows=rows))
-    return tuple(found)
+            violations.append(Violation(invariant=name, count=cursor.rowcount, rows=rows))
+    return tuple(violations)
 
 
 def ask_measures(connection: psycopg.Connection[Any], scenario: Scenario) -> dict[str, Any]:

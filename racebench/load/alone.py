@@ -20,7 +20,7 @@ def try_before(assignment: Assignment, executor: Executor) -> set[str]:
         before.restore()
     if alone.codes[0]:
         raise UsageProblem(
-            f"{assignment.strategy.calls[0]} fails when it runs alone, right after the setup: {alone.said}; "
+            f"{assignment.strategy.calls[0]} fails when it runs alone, right after the setup: {alone.error}; "
             "is the setup complete?"
         )
     return set(alone.codes)

@@ -1,7 +1,7 @@
-"""A live consumer: polls for new rows while the workers write, and logs what it was given.
+"""A live consumer: polls for new rows while the workers write, and logs what was delivered to it.
 
-It polls from before the first write until, after the last, it has every row or has been given nothing new for as long
-as it may hold rows back. What it missed is for checkers/missed.py to find.
+It polls from before the first write until after the last one: until it has every row, or no new row has come for as
+long as it may hold rows back. checkers/missed.py finds what it missed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from racebench.workloads.polling import Cursor, Draining, tenants
 if TYPE_CHECKING:
     from racebench.core.target import Target
 
-#: The quiet rounds that end a drain: one could have been between two commits' becoming visible.
+#: The quiet rounds that end a drain: one round could fall between two commits that become visible.
 _QUIET_ROUNDS = 2
 
 
@@ -50,36 +50,36 @@ class Polling:
 
 @dataclass(frozen=True, slots=True)
 class Drain:
-    """The last write is committed, and there are this many rows: poll until they are here or nothing more comes."""
+    """The last write is committed, and there are this many rows: poll until all are delivered or no more come."""
 
     rows: int
 
 
 @dataclass(frozen=True, slots=True)
 class ConsumerReport:
-    """How many polls were made, those that brought nothing included, and how long the longest waited."""
+    """How many polls were made, empty ones included, and how long the longest waited for its answer."""
 
     polls: int
     longest_poll_ns: int
 
 
 def consume(task: ConsumerTask, channel: Channel) -> None:
-    """The consumer's whole life; sends Polling, polls until Drain (or None), sends a ConsumerReport."""
+    """Run one consumer from start to end: send Polling, poll until Drain (or None), send a ConsumerReport."""
     deliveries = RecordFile(task.deliveries, DELIVERY)
     polls = RecordFile(task.polls, POLL)
     connection = connect(task.target, schema=task.schema, application_name=task.application_name)
     try:
         _open(connection, task.consumer)
-        poller = _Poller(task, Query(connection, task.consumer.script, task.consumer.tolerate), deliveries, polls)
-        poller.round()
+        polling = _Polls(task, Query(connection, task.consumer.script, task.consumer.tolerate), deliveries, polls)
+        polling.round()
         channel.send(Polling())
         pause = task.load.poll_interval_ms / 1e3
         while not channel.waiting(pause):
-            poller.round()
+            polling.round()
         message = channel.receive()
         if message is not None:
-            _drain(poller, message.rows, task.consumer.settle_ms / 1e3)
-            channel.send(ConsumerReport(polls=poller.count, longest_poll_ns=poller.longest_ns))
+            _drain(polling, message.rows, task.consumer.settle_ms / 1e3)
+            channel.send(ConsumerReport(polls=polling.count, longest_poll_ns=polling.longest_ns))
     finally:
         connection.close()
         deliveries.close()
@@ -97,20 +97,20 @@ def _open(connection: psycopg.Connection[Any], consumer: Consumer) -> None:
             ) from None
 
 
-def _drain(poller: _Poller, rows: int, settle_s: float) -> None:
+def _drain(polling: _Polls, rows: int, settle_s: float) -> None:
     """Poll until every row is here, or nothing new has come for the settling time."""
     draining = Draining(settle_s=settle_s, quiet_rounds=_QUIET_ROUNDS, now_s=time.monotonic())
     while True:
         draining.begin_round(time.monotonic())
-        new = poller.round()
-        if draining.end_round(new, time.monotonic(), complete=len(poller.seen) >= rows):
+        new = polling.round()
+        if draining.end_round(new, time.monotonic(), complete=len(polling.seen) >= rows):
             return
         if not new:
             time.sleep(min(0.001, settle_s))
 
 
-class _Poller:
-    """The cursors, one a tenant, and the log."""
+class _Polls:
+    """The consumer's cursors, one for each tenant, and its log."""
 
     def __init__(self, task: ConsumerTask, query: Query, deliveries: RecordFile, polls: RecordFile) -> None:
         consumer, load = task.consumer, task.load
@@ -127,7 +127,7 @@ class _Poller:
         self.longest_ns = 0
 
     def round(self) -> int:
-        """Poll each tenant once; return how many rows came that had not come before."""
+        """Poll each tenant once; return how many new rows were delivered."""
         return sum(self.poll(tenant, cursor) for tenant, cursor in self.cursors.items())
 
     def poll(self, tenant: int, cursor: Cursor) -> int:

@@ -1,6 +1,6 @@
 """The workers and consumers of one run: started, given a common start, watched until they end, and drained.
 
-What they record is in files, which run.py reads; what they say of themselves is collected here.
+What they record is in files, which run.py reads; what they report is collected here.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Assignment:
 
 @dataclass(slots=True)
 class Crew:
-    """The workers and consumers of one run, on an executor. What is public is what they said of themselves.
+    """The workers and consumers of one run, on an executor. Its public fields are what they reported.
 
     `retried` and `messages` are by SQLSTATE, `reports` by consumer: of those that read to the end.
     """

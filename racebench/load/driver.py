@@ -1,6 +1,6 @@
 """The load driver: one strategy under load, from a fresh schema to a RunResult.
 
-It owns the schema and what is kept of a run. The run itself is run.py's, judging the checkers'; nothing here formats.
+It owns the schema and what is kept of a run. run.py runs it, the checkers judge it; nothing here formats.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ Keep = Callable[[RunResult], Path | None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadDriver:
-    """What every run of a command shares: where, on which executor, and whether schemas are kept.
+    """What all runs of a command share: the target, the executor, and whether schemas are kept.
 
     `environment` goes into the histories that are kept. `schema`: the name of the schema to make, None for a new one
-    each time; `in_place`: it is there, with the application's own tables in it, and stays.
+    each time; `in_place`: the schema exists, holds the application's own tables, and stays.
     """
 
     target: Target

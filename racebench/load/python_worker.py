@@ -1,6 +1,6 @@
-"""One worker process that calls Python: like worker.py, but what an operation is, is the application's own code.
+"""One worker process that calls Python: like worker.py, but an operation is a call of the application's own code.
 
-The process is told where the tables are by its environment before it imports anything of the application's.
+The environment of the process says where the tables are, before anything of the application is imported.
 """
 
 from __future__ import annotations
@@ -65,18 +65,18 @@ class Alone:
     """How calls end that run one after the other: their codes, "" for those that succeed, and the first error."""
 
     codes: tuple[str, ...]
-    said: str
+    error: str
 
 
-def application(target: Target, schema: str, name: str, made: tuple[Call, ...]) -> Application:
-    """The application as this process knows it; raises UsageProblem for a callable that no other process can have."""
-    functions = [None if _importable(call) else call.function for call in made]
+def application(target: Target, schema: str, name: str, calls: tuple[Call, ...]) -> Application:
+    """The application as this process knows it; raises UsageProblem for a callable that cannot be sent to another."""
+    functions = [None if _importable(call) else call.function for call in calls]
     return Application(
         target=target,
         schema=schema,
         application_name=name,
-        calls=tuple(replace(call, function=None) for call in made),
-        functions=_packed(made, functions),
+        calls=tuple(replace(call, function=None) for call in calls),
+        functions=_packed(calls, functions),
         folder=str(Path.cwd()),
         environment=dict(os.environ),
         paths=tuple(sys.path),
@@ -84,15 +84,12 @@ def application(target: Target, schema: str, name: str, made: tuple[Call, ...]) 
 
 
 def _importable(call: Call) -> bool:
-    """Whether a call is at the top of a module, where others find it too."""
-    found: Any = sys.modules.get(call.module)
-    for part in call.name.split("."):
-        found = getattr(found, part, None)
-    return found is not None and found is call.function and call.module != "__main__"
+    """Whether a call is at the top of a module, so that another process can import it."""
+    return callables.is_at_top(call) and call.module != "__main__"
 
 
-def _packed(made: tuple[Call, ...], functions: list[Any]) -> bytes:
-    """What is not at the top of a module, with what it refers to, as dill packs it."""
+def _packed(calls: tuple[Call, ...], functions: list[Any]) -> bytes:
+    """The functions that are not at the top of a module, with what they refer to, as dill packs them."""
     if not any(functions):
         return b""
     import dill
@@ -100,8 +97,8 @@ def _packed(made: tuple[Call, ...], functions: list[Any]) -> bytes:
     try:
         packed: bytes = dill.dumps(functions, recurse=True)
         dill.loads(packed)
-    except Exception as problem:  # noqa: BLE001 - whatever a function holds on to
-        names = ", ".join(str(call) for call, function in zip(made, functions, strict=True) if function is not None)
+    except Exception as problem:  # noqa: BLE001 - depends on what a function refers to
+        names = ", ".join(str(call) for call, function in zip(calls, functions, strict=True) if function is not None)
         raise UsageProblem(
             f"{names} cannot be sent to worker processes: {type(problem).__name__}: {one_line(str(problem))}; "
             "define it at the top of a module that can be imported"
@@ -110,26 +107,26 @@ def _packed(made: tuple[Call, ...], functions: list[Any]) -> bytes:
 
 
 def try_alone(task: Application, channel: Channel) -> None:
-    """Run each call twice, nobody else at work; sends Alone."""
+    """Run each call twice while no other session works; send Alone."""
     with contextlib.closing(_Caller(task, 1)) as caller:
-        codes, said = [], ""
+        codes, error = [], ""
         for _ in range(2):
             for call in caller.application:
                 code, message = caller.run(call)
                 codes.append(code)
-                said = said or message
-        channel.send(Alone(tuple(codes), said))
+                error = error or message
+        channel.send(Alone(tuple(codes), error))
 
 
 def work(task: CallTask, channel: Channel) -> None:
-    """The worker's whole life; sends Ready, waits for Go (or None), sends a WorkerReport."""
+    """Run one worker from start to end: send Ready, wait for Go (or None), send a WorkerReport."""
     report = WorkerReport()
     with contextlib.ExitStack() as stack:
         caller = stack.enter_context(contextlib.closing(_Caller(task.application, task.session)))
         record = RecordFile(task.record, OPERATION, CHUNK_RECORDS)
         stack.callback(record.close)
         record.reserve()
-        gc.freeze()  # what the imports left is nobody's operation
+        gc.freeze()  # so that no operation collects what the imports left
         channel.send(Ready())
         go = channel.receive()
         if go is None:
@@ -187,7 +184,7 @@ class _Caller:
     """The application in this process."""
 
     def __init__(self, task: Application, number: int) -> None:
-        sys.stdout = sys.stderr  # what the application prints is no part of a report
+        sys.stdout = sys.stderr  # what the application prints does not belong into a report
         os.environ.update(task.environment)
         os.environ.update(callables.variables(task.target, task.schema, task.application_name))
         with contextlib.suppress(OSError):
@@ -206,7 +203,7 @@ class _Caller:
             self._connection.close()
 
     def run(self, call: Call) -> tuple[str, str]:
-        """Call once; return what tells the error apart and its message, "" and "" for none. Raises UsageProblem."""
+        """Call once; return the error's code and message, "" and "" without an error. Raises UsageProblem."""
         function, connection = call.function, self._connection
         assert function is not None
         try:
@@ -216,7 +213,7 @@ class _Caller:
                 function(connection)
             else:
                 function()
-        except Exception as problem:  # noqa: BLE001 - the application's own, and it goes on
+        except Exception as problem:  # noqa: BLE001 - an error of the application, which goes on
             if connection is not None and not connection.closed:
                 connection.rollback()
             return callables.code(

@@ -24,12 +24,12 @@ from racebench.postgres.connection import connect
 from racebench.postgres.schemas import quiesce
 from racebench.workloads.callables import broken
 
-#: What a called invariant may say of one run.
+#: The most sentences of a called invariant that are kept.
 _SHOWN = 20
 
 
 class Run:
-    """One strategy under load in a schema that is ready. `crew`: what the workers and consumers said."""
+    """One strategy under load in a schema that is ready. `crew`: its workers and consumers, and their reports."""
 
     def __init__(self, scenario: Scenario, assignment: Assignment, executor: Executor, scratch: Scratch) -> None:
         self._scenario, self._assignment = scenario, assignment

@@ -2,8 +2,8 @@
 
 It has one connection, or several that it drives by readiness.
 
-Every operation is recorded before it begins and after it ends, so that a killed worker leaves its operation in
-flight on file. Counting and judging are the checkers'.
+Every operation is recorded before it begins and after it ends, so that a killed worker leaves the operation in flight
+on file. Counting and judging are the checkers'.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Ready:
 
 @dataclass(slots=True, kw_only=True)
 class WorkerReport:
-    """What a worker says at the end. `retried` and `messages` are by SQLSTATE; `problems` are why sessions gave up.
+    """What a worker reports at its end. `retried` and `messages` are by SQLSTATE; `problems` say why sessions gave up.
 
     `cpu_s` is the process's own time on a CPU from the common start on.
     """
@@ -74,14 +74,14 @@ class WorkerReport:
 
 
 def work(task: WorkerTask, channel: Channel) -> None:
-    """The worker's whole life; sends Ready, waits for Go (or None), sends a WorkerReport."""
+    """Run one worker from start to end: send Ready, wait for Go (or None), send a WorkerReport."""
     report = WorkerReport()
     with contextlib.ExitStack() as stack:
         clients = [
-            stack.enter_context(contextlib.closing(_Client(task, report, *each)))
-            for each in zip(task.sessions, task.operations, task.records, strict=True)
+            stack.enter_context(contextlib.closing(_Client(task, report, *session)))
+            for session in zip(task.sessions, task.operations, task.records, strict=True)
         ]
-        gc.disable()  # the loop makes no cycles, and a collection would be somebody's slowest operation
+        gc.disable()  # the loop makes no cycles, and a collection would lengthen one operation
         stack.callback(gc.enable)
         channel.send(Ready())
         go = channel.receive()
@@ -98,13 +98,13 @@ def work(task: WorkerTask, channel: Channel) -> None:
 
 
 def _drive_one(client: _Client, go: Go) -> None:
-    """One connection: it waits itself."""
+    """Run one connection, which waits by itself."""
     for pause in client.operations(go):
         time.sleep(pause or 0.0)
 
 
 def _drive_many(clients: Sequence[_Client], go: Go) -> None:
-    """Many connections: whichever can be read, or has slept long enough, goes on."""
+    """Run many connections: each goes on when its socket can be read, or when its sleep is over."""
     asleep: list[tuple[int, int]] = []
     running = {client.session_number: client.operations(go) for client in clients}
     by_number = {client.session_number: client for client in clients}
@@ -124,7 +124,7 @@ def _drive_many(clients: Sequence[_Client], go: Go) -> None:
                 del running[number]
                 return
             if pause is not None:
-                forget(number)  # what a sleeper is sent can wait
+                forget(number)  # what arrives during a sleep can wait
                 heapq.heappush(asleep, (time.perf_counter_ns() + int(pause * 1e9), number))
             elif watched.get(number) is not client.session:
                 forget(number)
@@ -143,7 +143,7 @@ def _drive_many(clients: Sequence[_Client], go: Go) -> None:
 
 
 class _Client:
-    """One connection and its record: what it does is a generator of waits, so that anybody can drive it."""
+    """One connection and its record. What it does is a generator of waits, which either of the drivers above runs."""
 
     def __init__(
         self, task: WorkerTask, report: WorkerReport, number: int, operations: int | None, record: Path
@@ -158,7 +158,7 @@ class _Client:
         self.direct = len(task.sessions) == 1
         #: When to begin, and what the session is in; of no meaning before the start.
         self.go, self.phase = Go(0, 0, None), Phase(0, 0)
-        #: The server stays away.
+        #: Whether the server could not be reached again.
         self.gone = False
         self.due_times = DueTimes(task.load, number)
         try:
@@ -220,7 +220,7 @@ class _Client:
                 changed = running if self.direct else (yield from running)
 
     def _compile(self) -> Any:
-        """The session's loop, with all that it calls of ours."""
+        """The session's loop, with everything of the worker that it calls."""
         load, session, clock = self.task.load, self.session, time.perf_counter_ns
         tenants, random, due_times = load.tenants, self.random, self.due_times
 
@@ -259,7 +259,7 @@ class _Client:
     def _again(
         self, variables: Variables, outcome: Outcome, roll_back: bool, start: int, tenant: int
     ) -> Generator[float | None, None, None]:
-        """After a first try that did not succeed: as often as the retry rule says, then record what came of it."""
+        """Retry an operation whose first try did not succeed, as the retry rule says, and record its outcome."""
         session, report = self.session, self.report
         tries, sqlstate = Tries(self.task.strategy.retry), ""
         while outcome is not Outcome.OK:
@@ -281,7 +281,7 @@ class _Client:
             self.gone = not (yield from self._reconnect())
 
     def _reconnect(self) -> Generator[float | None, None, bool]:
-        """Connect again as an application would; False, and a problem reported, if the server stays away."""
+        """Connect again as an application would; False, and a problem reported, if the server cannot be reached."""
         self.session.close()
         deadline = time.monotonic() + _RECONNECT_SECONDS
         while True:
@@ -298,13 +298,13 @@ class _Client:
 
 
 def _never_slept(load: Load) -> frozenset[str]:
-    """Of the delays that racebench sets, those that are 0 throughout, so that nobody need look."""
-    given = {"think": load.think_us, "hold": load.hold_us or (load.long_us if load.long_percent else 0)}
-    return frozenset(name for name, us in given.items() if us == 0)
+    """The delays set by racebench that are 0 for the whole run, so that a program leaves them out."""
+    delays_us = {"think": load.think_us, "hold": load.hold_us or (load.long_us if load.long_percent else 0)}
+    return frozenset(name for name, us in delays_us.items() if us == 0)
 
 
 def _version(variables: Variables) -> int:
-    """The number the script says it used, if it is a 64-bit integer; the table has the final word."""
+    """The number that the script says it used, if it is a 64-bit integer; judging uses the table's."""
     raw = variables.get("version")
     if raw is None:
         return NO_VERSION

@@ -1,6 +1,6 @@
-"""Time on a CPU, as the kernel counts it: what the server and its sessions have used, what the hypervisor has taken.
+"""CPU time as the kernel counts it: of the server and its sessions, and what the hypervisor has taken.
 
-None where it cannot be known.
+None where it is not known.
 """
 
 from __future__ import annotations

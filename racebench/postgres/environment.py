@@ -35,7 +35,7 @@ _SETTINGS = (
 
 
 def describe(target: Target, more: Iterable[str] = ()) -> Mapping[str, Any]:
-    """Ask the server and the machine; holds no password, no host name and no user name. `more` are further settings."""
+    """Ask the server and the machine; the answer has no password, host name or user name. `more`: further settings."""
     names = sorted({*_SETTINGS, *more})
     with connect(target) as connection:
         rows = connection.execute(
@@ -58,7 +58,7 @@ def describe(target: Target, more: Iterable[str] = ()) -> Mapping[str, Any]:
 
 
 def _processor() -> str:
-    """The processor's model as the system names it; where it does not, what Python knows."""
+    """The processor's model as the system names it; if it does not, as Python does."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
             name, _, value = line.partition(":")

@@ -1,4 +1,4 @@
-"""The user's server: parse the DSN, and say before anything starts why it cannot be used."""
+"""The user's server: its DSN is parsed, and checked before anything starts."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def external(dsn: str) -> Target:
 
 
 def check_usable(target: Target, connections: int) -> None:
-    """Raise DatabaseProblem unless the server is 14 or newer, writable, ours to create in, and has room.
+    """Raise DatabaseProblem unless the server is 14 or newer, is writable, allows a schema and has connections free.
 
-    `connections` is how many racebench is about to open beside the one that asks.
+    `connections`: how many racebench is about to open, besides the one that asks.
     """
     with connect(target) as connection:
         version = connection.info.server_version
@@ -92,5 +92,5 @@ def _ask(connection: psycopg.Connection[tuple[Any, ...]]) -> dict[str, Any]:
             row = cursor.execute(_QUESTION).fetchone()
     except psycopg.Error as problem:
         raise DatabaseProblem(f"the server does not answer as PostgreSQL does: {one_line(str(problem))}") from None
-    assert row is not None  # everybody has a database and a role
+    assert row is not None  # each session has a database and a role
     return row

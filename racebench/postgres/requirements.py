@@ -1,4 +1,4 @@
-"""What a server lacks for a strategy or a consumer, in words, and what becomes of those it lacks something for."""
+"""Checks what a strategy or a consumer requires of the server: an error if it was asked for by name, else a note."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ from racebench.core.model import Consumer, Strategy
 
 
 def for_strategy(strategy: Strategy, environment: Mapping[str, Any], label: str) -> str:
-    """The version that a strategy needs, if the server, called `label`, is older; else ""."""
+    """A sentence about the version that a strategy needs, if the server with this label is older; else ""."""
     version = int(re.match(r"\d*", str(environment["server_version"])).group() or 0)  # type: ignore[union-attr]
     return f"needs PostgreSQL {strategy.server}, {label} is {version}" if strategy.server > version else ""
 
 
 def for_consumer(consumer: Consumer, environment: Mapping[str, Any]) -> str:
-    """What the server would have to be set to for a consumer; "" if it is. The environment must know those settings."""
+    """A sentence about the setting that a consumer needs, if the server has another; else "".
+
+    The environment must hold the settings that the consumer requires (environment.describe's `more`).
+    """
     settings = environment["server_settings"]
     for name, value in consumer.requires.items():
         if settings.get(name) != value:
@@ -28,7 +31,10 @@ def for_consumer(consumer: Consumer, environment: Mapping[str, Any]) -> str:
 
 
 def refused(name: str, lack: str, named: Collection[str], left_out: list[str]) -> bool:
-    """Whether something cannot be had: DatabaseProblem if it was asked for by name, else noted and left out."""
+    """Whether something is left out because of a `lack`; the reason is added to `left_out`.
+
+    Raises DatabaseProblem if it was asked for by name.
+    """
     if lack and name in named:
         raise DatabaseProblem(f"'{name}' {lack}, or leave it out")
     if lack and (line := f"{name}: {lack}") not in left_out:

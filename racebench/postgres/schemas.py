@@ -1,6 +1,6 @@
-"""A schema of racebench's own on the server: made with a scenario's DDL, dropped whatever happens.
+"""A schema of racebench's own on the server: created with a scenario's DDL, dropped whatever happens.
 
-A session of it is known by its application name, so that nobody else's is ever waited for or ended.
+Its sessions are recognised by their application name, so that no other session is waited for or ended.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def fresh_schema(
     *,
     keep: bool = False,
 ) -> Iterator[None]:
-    """Make the schema with the scenario's, the strategy's and the consumers' DDL; drop it, whatever happened."""
+    """Create the schema with the scenario's, the strategy's and the consumers' DDL; drop it, whatever happened."""
     closing = [part for consumer in consumers for part in consumer.closing]
     with empty_schema(target, schema, closing, keep=keep):
         fill(target, schema, scenario, strategy, consumers)
@@ -44,7 +44,7 @@ def fresh_schema(
 
 @contextlib.contextmanager
 def empty_schema(target: Target, schema: str, closing: Sequence[SqlFile] = (), *, keep: bool = False) -> Iterator[None]:
-    """Make a schema; drop it, whatever happened, after the SQL that closes what is beside it."""
+    """Create a schema; drop it, whatever happened, after the SQL in `closing`, which removes what is outside it."""
     try:
         with connect(target) as connection:
             try:
@@ -56,7 +56,7 @@ def empty_schema(target: Target, schema: str, closing: Sequence[SqlFile] = (), *
         with shielded():
             try:
                 _drop(target, schema, closing)
-            except DatabaseProblem as second:  # what failed first is what to say; then, what is left
+            except DatabaseProblem as second:  # the first failure is reported, with a note of what is left
                 if target.kind == "external":
                     first.add_note(str(second))
         raise
@@ -66,7 +66,7 @@ def empty_schema(target: Target, schema: str, closing: Sequence[SqlFile] = (), *
 
 
 def fill(target: Target, schema: str, scenario: Scenario, strategy: Strategy, consumers: Sequence[Consumer]) -> None:
-    """Run the DDL of all of them in a schema, and call what sets the scenario up."""
+    """Run the DDL of the scenario, the strategy and the consumers in a schema, and call the scenario's setup."""
     parts = [*scenario.schema, *strategy.schema, *(part for consumer in consumers for part in consumer.schema)]
     with connect(target, schema=schema) as connection:
         for part in dict.fromkeys(parts):
@@ -76,7 +76,7 @@ def fill(target: Target, schema: str, scenario: Scenario, strategy: Strategy, co
 
 
 def _set_up(target: Target, schema: str, scenario: Scenario) -> None:
-    """Call what sets the tables up."""
+    """Call the scenario's setup."""
     named = application_name(schema, "setup")
     with exported(callables.variables(target, schema, named)):
         for call in scenario.setup:
@@ -85,7 +85,7 @@ def _set_up(target: Target, schema: str, scenario: Scenario) -> None:
 
 
 def _drop(target: Target, schema: str, closing: Sequence[SqlFile]) -> None:
-    """Drop the schema on a fresh connection, ending what of the run still holds it, after the consumers' own SQL."""
+    """Drop the schema on a new connection: terminate the run's sessions that remain, run `closing`, then drop it."""
     settings = {"lock_timeout": "5s", "client_min_messages": "warning"}
     try:
         with connect(target, schema=schema, settings=settings) as connection:
@@ -106,14 +106,14 @@ def new_name() -> str:
 
 
 def application_name(schema: str, role: str) -> str:
-    """What a session of a schema is called on the server."""
+    """The application name of a schema's sessions on the server."""
     return f"{schema} {role}"
 
 
 def quiesce(connection: psycopg.Connection[Any], schema: str, *, role: str = "%", wait_seconds: float) -> None:
-    """Wait until the run's backends are gone, so that no commit is still under way; end those that stay.
+    """Wait until the run's backends have ended, so that no commit is under way; terminate those that stay.
 
-    A backend whose client was killed while it waited for a lock does not notice by itself.
+    A backend that waits for a lock does not notice that its client was killed.
     """
     pattern = application_name(schema, role).replace("_", r"\_")
     started = time.monotonic()

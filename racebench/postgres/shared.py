@@ -1,7 +1,7 @@
 """One embedded server for several processes that name the same share: pytest-xdist's workers.
 
-The first to come starts it and stops it when it is done and the others have gone: each of them holds a shared lock on a
-file, which ends with its process however that ends.
+The first process starts it, and stops it when it is done and the others have ended: each of those holds a shared lock
+on a file, which ends with its process.
 """
 
 from __future__ import annotations
@@ -20,29 +20,29 @@ from racebench.postgres.embedded import EmbeddedServer, server_folder
 
 @contextlib.contextmanager
 def sharing(share: str, server: EmbeddedServer) -> Iterator[Target]:
-    """Use the share's server, starting it if nobody has; raises DatabaseProblem as EmbeddedServer does."""
+    """Use the share's server, and start it if it is not running; raises DatabaseProblem as EmbeddedServer does."""
     folder = server_folder(server.version)
     folder.mkdir(parents=True, exist_ok=True)
     stem = folder / f"shared-{hashlib.sha256(share.encode()).hexdigest()[:16]}"
-    users, said = stem.with_suffix(".users"), stem.with_suffix(".json")
+    users, description = stem.with_suffix(".users"), stem.with_suffix(".json")
     with contextlib.ExitStack() as stack:
         with _locked(stem.with_suffix(".lock"), fcntl.LOCK_EX):
-            if not said.exists():
+            if not description.exists():
                 target = stack.enter_context(server)
-                stack.callback(_give_up, said, users)
-                said.write_text(json.dumps(asdict(target)))
+                stack.callback(_close_share, description, users)
+                description.write_text(json.dumps(asdict(target)))
             else:
-                target = Target(**json.loads(said.read_text()))
+                target = Target(**json.loads(description.read_text()))
                 stack.enter_context(_locked(users, fcntl.LOCK_SH))
         yield target
 
 
-def _give_up(said: Path, users: Path) -> None:
-    """Let nobody else come, and wait until those who have are gone."""
-    with _locked(said.with_suffix(".lock"), fcntl.LOCK_EX):
-        said.unlink(missing_ok=True)
+def _close_share(description: Path, users: Path) -> None:
+    """Admit no other process, and wait until those that use the server have ended."""
+    with _locked(description.with_suffix(".lock"), fcntl.LOCK_EX):
+        description.unlink(missing_ok=True)
     with _locked(users, fcntl.LOCK_EX):
-        for path in (users, said.with_suffix(".lock")):
+        for path in (users, description.with_suffix(".lock")):
             path.unlink(missing_ok=True)
 
 

@@ -95,7 +95,7 @@ class _Facts:
 
 
 class _Exchange:
-    """What is common to both: the statements, and what follows from the answer to them."""
+    """What both ways share: the statements of a round trip, and what follows from the answer."""
 
     def __init__(self, trip: RoundTrip, facts: _Facts) -> None:
         self.trip = trip
@@ -161,14 +161,14 @@ class _SocketExchange(_Exchange):
 
 
 def gone(data: bytes) -> Stopped:
-    """The connection ended; the server's last words, if it had any, are in `data`."""
+    """The connection ended; the server's last message, if there was one, is in `data`."""
     reply = wire.parse(data)
     message = reply.message or "the server closed the connection"
     return Stopped(reply.sqlstate or CONNECTION_LOST, message, lost=True)
 
 
 class _SocketLine:
-    """Our own loop on the socket that libpq opened; libpq only ever closes it."""
+    """Writes and reads the socket that libpq opened; libpq only closes it."""
 
     transport = Transport.SOCKET
 
@@ -183,7 +183,7 @@ class _SocketLine:
 
     def lost(self, why: OSError) -> Stopped:
         words = b""
-        with contextlib.suppress(OSError):  # what the server said before it hung up may still be there
+        with contextlib.suppress(OSError):  # the server's last message may still be there
             while more := self._socket.recv(_SIZE, socket.MSG_DONTWAIT):
                 words += more
         stopped = gone(words)

@@ -23,7 +23,7 @@ Values = tuple[bytes | None, ...]
 
 
 def query(sql: bytes) -> bytes:
-    """A simple query; the server answers with ReadyForQuery by itself."""
+    """A simple query; it needs no Sync."""
     return b"Q" + _LENGTH(len(sql) + 5) + sql + b"\x00"
 
 
@@ -49,8 +49,8 @@ class Message(dict[tuple[object, ...], bytes]):
             values = b"".join(_NULL + b"%b" if size is None else _escape(_LENGTH(size)) + b"%b" for size in mine)
             length = 4 + len(head) + sum(4 + (size or 0) for size in mine) + 2
             whole += b"B" + _escape(_LENGTH(length)) + _escape(head) + values + b"\x00\x00" + _EXECUTE
-        self[lengths] = made = whole + _SYNC
-        return made
+        self[lengths] = message = whole + _SYNC
+        return message
 
 
 def _escape(raw: bytes) -> bytes:
@@ -133,7 +133,7 @@ def parse(data: bytes) -> Reply:
         elif kind == b"Z":
             reply.status = data[body:end]
         elif kind == b"E" and reply.status:
-            reply.plain = False  # the server says goodbye; the answer before it stands
+            reply.plain = False  # the server ends the session; the answer before it stands
         elif kind == b"E":
             parts = {part[:1]: part[1:] for part in data[body:end].split(b"\x00") if part}
             reply.sqlstate = parts.get(b"C", b"").decode()
@@ -179,5 +179,5 @@ class Shape(dict[int, bytes]):
         self.fixed = self.at + len(self.after)
 
     def __missing__(self, size: int) -> bytes:
-        self[size] = made = self._before + b"D" + _LENGTH(10 + size) + _COUNT(1) + _LENGTH(size)
-        return made
+        self[size] = before = self._before + b"D" + _LENGTH(10 + size) + _COUNT(1) + _LENGTH(size)
+        return before

@@ -1,1 +1,1 @@
-"""What people and programs read. One small file a format; none of them computes."""
+"""Results as people and programs read them: terminal text, a page, and the formats. Nothing here computes a result."""

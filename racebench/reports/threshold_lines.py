@@ -1,4 +1,4 @@
-"""What became of thresholds and of a baseline, as lines: ✓ and ✗ with words, first in every summary."""
+"""The outcomes of thresholds and of a baseline, a line each, with ✓ or ✗; the first lines of every summary."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ def render(document: Document, *, ascii_only: bool) -> Iterator[Text]:
 
 
 def _by_text(thresholds: Sequence[Held]) -> dict[str, list[Held]]:
-    found: dict[str, list[Held]] = {}
+    of_text: dict[str, list[Held]] = {}
     for held in thresholds:
-        found.setdefault(held.text, []).append(held)
-    return found
+        of_text.setdefault(held.text, []).append(held)
+    return of_text
 
 
 def _span(values: Sequence[float], *, ascii_only: bool) -> str:

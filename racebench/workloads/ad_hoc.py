@@ -1,12 +1,11 @@
 """The user's own code as a scenario: files of SQL or Python callables, with a setup and invariants, and no folder.
 
-What is given as text is SQL, a file of SQL (`.sql`) or a callable (`module:function`), told apart by how it looks.
+A text is SQL, the name of a file of SQL (`.sql`) or a callable (`module:function`), recognised by its form.
 """
 
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,18 +16,20 @@ from racebench.core.environ import exported
 from racebench.core.errors import UsageProblem
 from racebench.core.model import Call, Origin, Scenario, ScheduleIsolation, Script, SqlFile, Strategy
 from racebench.workloads import callables, scripts
-from racebench.workloads.catalog import find_scenario, read_text
+from racebench.workloads.catalog import find_scenario
+from racebench.workloads.text_file import read_text
 
 if TYPE_CHECKING:
     from racebench.core.target import Target
 
-#: What an application's connections in this process are called on the server. They are not racebench's to end.
+#: The application name of the connections that the user's code opens in this process. racebench does not end them.
 APPLICATION = "racebench application"
 
-#: Said of a result for which nothing says what must hold.
+#: The note on a result that no invariant was checked for.
 NO_INVARIANT = "no --invariant was given, so only errors were looked for"
 
-Given = str | Path | Callable[..., Any]
+#: SQL, a file of SQL or a callable.
+Definition = str | Path | Callable[..., Any]
 
 
 @dataclass(slots=True)
@@ -38,45 +39,45 @@ class _Parts:
 
 
 def is_sql_file(name: str) -> bool:
-    """Whether a name is a file of SQL's."""
+    """Whether a name is that of a file of SQL."""
     return name.endswith(".sql")
 
 
-def from_sql(name: str, *, setup: Sequence[Given], invariants: Sequence[Given]) -> Scenario:
-    """A scenario of one file of SQL, a pgbench script; raises UsageProblem or ScenarioProblem."""
+def from_sql(name: str, *, setup: Sequence[Definition], invariants: Sequence[Definition]) -> Scenario:
+    """A scenario of one file of SQL, which is a pgbench script; raises UsageProblem or ScenarioProblem."""
     path = Path(name)
     return _scenario(path.stem, [_of_file(name, path.stem)], setup=setup, invariants=invariants, options=(name,))
 
 
 def from_calls(
-    given: Sequence[str | Callable[..., Any]], *, setup: Sequence[Given], invariants: Sequence[Given]
+    functions: Sequence[str | Callable[..., Any]], *, setup: Sequence[Definition], invariants: Sequence[Definition]
 ) -> Scenario:
-    """A scenario of callables, whose sessions take turns with them; they are not imported yet if they are named."""
-    if not given:
+    """A scenario of callables, among which the sessions take turns; those given by name are not imported yet."""
+    if not functions:
         raise UsageProblem("nothing to call; name a callable, as myapp.orders:create")
-    made = tuple(map(_call, given))
-    name = ",".join(dict.fromkeys(call.name for call in made))
-    names = [str(call) if call.function is None else _importable(call) for call in made]
+    calls = tuple(map(_call, functions))
+    name = ",".join(dict.fromkeys(call.name for call in calls))
+    names = [str(call) if call.function is None else _importable(call) for call in calls]
     words = None if None in names else tuple(word for known in names for word in ("--call", str(known)))
-    module = made[0].module or "python"
-    return _scenario(module, [_strategy(name, made)], setup=setup, invariants=invariants, options=words)
+    module = calls[0].module or "python"
+    return _scenario(module, [_strategy(name, calls)], setup=setup, invariants=invariants, options=words)
 
 
 def contestants(
     files: Sequence[str],
     called: Sequence[str | Callable[..., Any]],
     *,
-    setup: Sequence[Given],
-    invariants: Sequence[Given],
+    setup: Sequence[Definition],
+    invariants: Sequence[Definition],
 ) -> Scenario:
     """A scenario in which each file, or each callable, is a strategy of its own: they share tables, not a run.
 
     A strategy has its file's or function's name, or, where two have the same, all of it. The scenario's name stays when
     one more joins them: a baseline is of a scenario.
     """
-    calls = [] if files else [_call(each) for each in dict.fromkeys(called)]
+    calls = [] if files else [_call(function) for function in dict.fromkeys(called)]
     texts = [*dict.fromkeys(files)] if files else [str(call) for call in calls]
-    if odd := [each for each in files if not is_sql_file(each)]:
+    if odd := [name for name in files if not is_sql_file(name)]:
         raise UsageProblem(
             f"'{odd[0]}' is not a file of SQL: compare takes one scenario and --strategy, or several files"
         )
@@ -117,9 +118,9 @@ def find(
 ) -> Scenario:
     """What a command line names: callables, a file of SQL, or else a scenario. Raises UsageProblem, ScenarioProblem.
 
-    `apart`: each callable and file is to be a strategy of its own; `others` are more files.
+    `apart`: each callable and each file is a strategy of its own; `others` are more files.
     """
-    files = [each for each in (scenario, *others) if each is not None]
+    files = [name for name in (scenario, *others) if name is not None]
     if apart and (others or (called and not files) or (scenario is not None and is_sql_file(scenario))):
         return contestants(files, called, setup=setup, invariants=invariants)
     if called:
@@ -136,8 +137,8 @@ def find(
 
 @contextlib.contextmanager
 def ready(scenario: Scenario, target: Target, schema: str) -> Iterator[Scenario]:
-    """The scenario with its callables imported, once they can know where their tables will be."""
-    if not (scenario.setup or scenario.checks or any(each.calls for each in scenario.strategies.values())):
+    """The scenario with its callables imported, while environment variables say where their tables are."""
+    if not (scenario.setup or scenario.checks or any(strategy.calls for strategy in scenario.strategies.values())):
         yield scenario
         return
     with exported(callables.variables(target, schema, APPLICATION)):
@@ -145,7 +146,7 @@ def ready(scenario: Scenario, target: Target, schema: str) -> Iterator[Scenario]
 
 
 def lacks_invariant(scenario: Scenario) -> bool:
-    """Whether it is the user's own code and nothing says what must hold: then only errors are looked for."""
+    """Whether it is the user's own code without any invariant: then only errors are looked for."""
     return scenario.origin is Origin.OWN_CODE and not scenario.invariants and not scenario.checks
 
 
@@ -163,13 +164,13 @@ def loaded(scenario: Scenario) -> Scenario:
     )
 
 
-def _strategy(name: str, made: tuple[Call, ...]) -> Strategy:
-    """The script of callables has no steps; its text is theirs, so that a schedule knows when they have changed."""
+def _strategy(name: str, calls: tuple[Call, ...]) -> Strategy:
+    """The script of callables has no steps. Its text is theirs, so that a schedule shows when they have changed."""
     return Strategy(
         name=name,
-        summary="Python: " + ", ".join(map(str, made)),
-        script=Script(path=Path(str(made[0])), text="\n".join(call.text for call in made), steps=()),
-        calls=made,
+        summary="Python: " + ", ".join(map(str, calls)),
+        script=Script(path=Path(str(calls[0])), text="\n".join(call.text for call in calls), steps=()),
+        calls=calls,
     )
 
 
@@ -177,15 +178,15 @@ def _scenario(
     name: str,
     strategies: Sequence[Strategy],
     *,
-    setup: Sequence[Given],
-    invariants: Sequence[Given],
+    setup: Sequence[Definition],
+    invariants: Sequence[Definition],
     options: tuple[str, ...] | None,
 ) -> Scenario:
-    made = _parts(setup, "setup")
+    setup_parts = _parts(setup, "setup")
     queries: dict[str, str] = {}
     checks: dict[str, Call] = {}
-    for number, each in enumerate(invariants, 1):
-        parts = _parts([each], "invariant")
+    for number, invariant in enumerate(invariants, 1):
+        parts = _parts([invariant], "invariant")
         label = "invariant" if len(invariants) == 1 else f"invariant {number}"
         for file in parts.files:
             queries[label] = file.text.strip().rstrip(";")
@@ -196,7 +197,7 @@ def _scenario(
         title=name,
         summary="; ".join(strategy.summary for strategy in strategies),
         folder=Path(),
-        schema=tuple(made.files),
+        schema=tuple(setup_parts.files),
         rows=None,
         invariants=queries,
         measures={},
@@ -206,7 +207,7 @@ def _scenario(
         advise=None,
         strategies={strategy.name: strategy for strategy in strategies},
         consumers={},
-        setup=tuple(made.calls),
+        setup=tuple(setup_parts.calls),
         checks=checks,
         schedule_isolation=ScheduleIsolation.RESTORED_TABLES,
         origin=Origin.OWN_CODE,
@@ -215,15 +216,15 @@ def _scenario(
 
 
 def _options(
-    subject: tuple[str, ...] | None, setup: Sequence[Given], invariants: Sequence[Given]
+    subject: tuple[str, ...] | None, setup: Sequence[Definition], invariants: Sequence[Definition]
 ) -> tuple[str, ...] | None:
     """The words that name all this on a command line; None if no command line can."""
     if subject is None:
         return None
     words = list(subject)
-    for option, given in (("--setup", setup), ("--invariant", invariants)):
-        for each in given:
-            name = _importable(callables.of(each)) if callable(each) else str(each)
+    for option, definitions in (("--setup", setup), ("--invariant", invariants)):
+        for definition in definitions:
+            name = _importable(callables.of(definition)) if callable(definition) else str(definition)
             if name is None:
                 return None
             words += [option, _folded(name)]
@@ -231,32 +232,29 @@ def _options(
 
 
 def _folded(text: str) -> str:
-    """SQL on one line, if that does not change what it says."""
+    """SQL on one line, if that does not change its meaning."""
     return text if any(mark in text for mark in ("--", "'", '"', "$")) else " ".join(text.split())
 
 
 def _importable(call: Call) -> str | None:
-    """How a command names a callable; None if it is not at the top of a module."""
-    found: Any = sys.modules.get(call.module)
-    for part in call.name.split("."):
-        found = getattr(found, part, None)
-    return str(call) if found is not None and found is call.function else None
+    """The name of a callable for a command; None if it is not at the top of a module."""
+    return str(call) if callables.is_at_top(call) else None
 
 
-def _parts(given: Sequence[Given], what: str) -> _Parts:
+def _parts(definitions: Sequence[Definition], what: str) -> _Parts:
     parts = _Parts([], [])
-    for each in given:
-        if isinstance(each, Path) or (isinstance(each, str) and is_sql_file(each.strip()) and "\n" not in each):
-            path = Path(each)
+    for one in definitions:
+        if isinstance(one, Path) or (isinstance(one, str) and is_sql_file(one.strip()) and "\n" not in one):
+            path = Path(one)
             parts.files.append(
                 SqlFile(path=path, text=read_text(path, f"name an existing file, or give the {what} as SQL"))
             )
-        elif not isinstance(each, str):
-            parts.calls.append(callables.of(each))
-        elif callables.is_reference(each):
-            parts.calls.append(callables.named(each))
-        elif not each.strip():
+        elif not isinstance(one, str):
+            parts.calls.append(callables.of(one))
+        elif callables.is_reference(one):
+            parts.calls.append(callables.named(one))
+        elif not one.strip():
             raise UsageProblem(f"the {what} is empty; give SQL, a file of SQL or module:function")
         else:
-            parts.files.append(SqlFile(path=Path(f"the {what}"), text=each))
+            parts.files.append(SqlFile(path=Path(f"the {what}"), text=one))
     return parts

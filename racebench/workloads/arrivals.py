@@ -1,7 +1,7 @@
-"""When operations are due in an open loop: a Poisson process, the same for the worker that follows it and the judge.
+"""When operations are due in an open loop: a Poisson process, which workers follow and judging computes again.
 
-Independent arrivals, as users make them; evenly spaced ones would never meet and hide the race. Not recorded: drawn
-again from the run's seed and the session's number.
+Arrivals are independent, as those of users are; evenly spaced ones would never meet and hide the race. They are not
+recorded, but drawn again from the run's seed and the session's number.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _BLOCK = 1024
 
 
 def blocks(seed: int, session: int, per_s: float) -> Iterator[npt.NDArray[np.int64]]:
-    """Yield the due times of a session's operations, for ever: nanoseconds since the common start, in blocks."""
+    """Yield the due times of a session's operations without end: nanoseconds since the common start, in blocks."""
     draw = np.random.Generator(np.random.PCG64([seed, session]))
     last = 0.0
     while True:
@@ -32,16 +32,16 @@ def times(seed: int, session: int, per_s: float) -> Iterator[int]:
 
 
 def first(count: int, seed: int, session: int, per_s: float) -> npt.NDArray[Any]:
-    """The first so many due times."""
-    found = np.empty(count, np.int64)
+    """The first `count` due times."""
+    due = np.empty(count, np.int64)
     at = 0
     for block in blocks(seed, session, per_s):
         part = block[: count - at]
-        found[at : at + len(part)] = part
+        due[at : at + len(part)] = part
         at += len(part)
         if at >= count:
             break
-    return found
+    return due
 
 
 def due_before(end_ns: int, seed: int, session: int, per_s: float) -> int:

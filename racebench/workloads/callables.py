@@ -1,7 +1,7 @@
 """Python callables under test: named, imported, asked what they take, and called.
 
-A callable takes a psycopg connection, or nothing if it makes its own from RACEBENCH_DSN or DATABASE_URL. This module
-knows nothing of schedules or load.
+A callable takes a psycopg connection, or nothing if it opens its own from RACEBENCH_DSN or DATABASE_URL. Schedules and
+load are the drivers'.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ if TYPE_CHECKING:
 
 _REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-#: What tells an application where racebench's tables are.
+#: The environment variables that say where racebench's tables are.
 VARIABLES = ("RACEBENCH_DSN", "DATABASE_URL")
 
 
 def is_reference(text: str) -> bool:
-    """Whether a text names a callable, as `myapp.orders:create_order`."""
+    """Whether a text has the form of a callable's name, such as `myapp.orders:create_order`."""
     return _REFERENCE.fullmatch(text.strip()) is not None
 
 
@@ -68,22 +68,22 @@ def loaded(call: Call) -> Call:
         sys.path.insert(0, str(Path.cwd()))
     try:
         set_up_django()
-        found: Any = _imported(call)
-    except (Exception, SystemExit) as problem:  # noqa: BLE001 - whatever its imports run into
-        said = f"{type(problem).__name__}: {one_line(str(problem))}"
+        member: Any = _imported(call)
+    except (Exception, SystemExit) as problem:  # noqa: BLE001 - an error of the application's imports
+        error = f"{type(problem).__name__}: {one_line(str(problem))}"
         if isinstance(problem, ModuleNotFoundError) and problem.name and call.module.startswith(problem.name):
             advice = "; run racebench in the folder from which it can be imported, or set PYTHONPATH"
-            raise UsageProblem(f"'{call}' cannot be imported: {said}{advice}") from None
-        raise UsageProblem(f"'{call}' cannot be imported: {said}{where(problem)}") from None
+            raise UsageProblem(f"'{call}' cannot be imported: {error}{advice}") from None
+        raise UsageProblem(f"'{call}' cannot be imported: {error}{where(problem)}") from None
     for part in call.name.split("."):
         try:
-            found = getattr(found, part)
+            member = getattr(member, part)
         except AttributeError:
-            known = [name for name, value in vars(found).items() if callable(value) and not name.startswith("_")]
+            known = [name for name, value in vars(member).items() if callable(value) and not name.startswith("_")]
             raise UsageProblem(
                 f"'{call}' cannot be imported: {call.module} has no '{part}'{suggest(part, known)}"
             ) from None
-    return _described(call, found)
+    return _described(call, member)
 
 
 def set_up_django() -> None:
@@ -105,6 +105,14 @@ def _imported(call: Call) -> Any:
     sys.modules[call.module] = module
     spec.loader.exec_module(module)
     return module
+
+
+def is_at_top(call: Call) -> bool:
+    """Whether a call's function is what its name means in its module, so that importing the name finds it."""
+    member: Any = sys.modules.get(call.module)
+    for part in call.name.split("."):
+        member = getattr(member, part, None)
+    return member is not None and member is call.function
 
 
 def _described(call: Call, function: Any) -> Call:
@@ -141,9 +149,9 @@ def _source(function: Any) -> str:
         return ""
     last, inner = code.co_firstlineno, [code]
     while inner:
-        each = inner.pop()
-        last = max([last, *(end for _, end, _, _ in each.co_positions() if end is not None)])
-        inner += [constant for constant in each.co_consts if isinstance(constant, CodeType)]
+        part = inner.pop()
+        last = max([last, *(end for _, end, _, _ in part.co_positions() if end is not None)])
+        inner += [constant for constant in part.co_consts if isinstance(constant, CodeType)]
     return textwrap.dedent("".join(linecache.getlines(code.co_filename)[code.co_firstlineno - 1 : last]))
 
 
@@ -169,15 +177,15 @@ def _takes(call: Call, function: Callable[..., Any]) -> bool:
 
 
 def where(problem: BaseException) -> str:
-    """The last line of the application's own that an exception came through, in parentheses; "" if there is none."""
-    found = ""
+    """The last line of the application's code that an exception passed, in parentheses; "" if there is none."""
+    line = ""
     traceback = problem.__traceback__
     while traceback is not None:
         path = traceback.tb_frame.f_code.co_filename
         if is_application(path):
-            found = f" ({shown(path)}:{traceback.tb_lineno})"
+            line = f" ({shown(path)}:{traceback.tb_lineno})"
         traceback = traceback.tb_next
-    return found
+    return line
 
 
 _LIBRARIES = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
@@ -186,19 +194,19 @@ _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep 
 
 
 def is_application(path: str) -> bool:
-    """Whether a file is the application's: neither a library's nor ours."""
+    """Whether a file is the application's: neither a library's nor racebench's."""
     return not (path.startswith(("<", _STANDARD, _PACKAGE)) or any(folder in path for folder in _LIBRARIES))
 
 
 def shown(path: str) -> str:
-    """A file as people know it: from the working folder if it is below it."""
+    """A file's path to show: relative to the working folder if it is below it."""
     with contextlib.suppress(ValueError, OSError):
         return str(Path(path).relative_to(Path.cwd()))
     return path
 
 
 def variables(target: Target, schema: str, application_name: str) -> dict[str, str]:
-    """What tells an application where the tables are: a URI that libpq, SQLAlchemy and dj-database-url read."""
+    """The variables that say where the tables are: a URI that libpq, SQLAlchemy and dj-database-url read."""
     parameters = dict(target.parameters)
     user, password = parameters.pop("user", ""), parameters.pop("password", "")
     host, port, database = parameters.pop("host", ""), parameters.pop("port", ""), parameters.pop("dbname", "")
@@ -217,7 +225,7 @@ def variables(target: Target, schema: str, application_name: str) -> dict[str, s
 
 
 def set_up(call: Call, connection: psycopg.Connection[Any]) -> None:
-    """Call what sets the tables up, and commit what it did on the connection; raises UsageProblem if it fails."""
+    """Call a setup, and commit what it did on the connection; raises UsageProblem if it fails."""
     try:
         _called(call, connection)
         connection.commit()
@@ -228,30 +236,30 @@ def set_up(call: Call, connection: psycopg.Connection[Any]) -> None:
 
 
 def broken(call: Call, connection: psycopg.Connection[Any]) -> list[str]:
-    """Ask an invariant that is called: what it says is wrong, one text for each thing, none if it holds.
+    """Call an invariant: return what is wrong, one text for each thing, none if it holds.
 
     It holds if it returns None, True or something empty; it is broken if it returns False or rows, or fails an assert.
     Raises UsageProblem if it fails otherwise.
     """
     try:
-        said = _called(call, connection)
-        if said is not None and not isinstance(said, bool | str):
-            said = [str(each) for each in said]  # a query set is asked here
+        answer = _called(call, connection)
+        if answer is not None and not isinstance(answer, bool | str):
+            answer = [str(row) for row in answer]  # a query set is queried here
     except AssertionError as problem:
         return [one_line(str(problem)) or f"{call} fails{where(problem)}"]
     except (Exception, SystemExit) as problem:  # noqa: BLE001 - the application's own
         raise UsageProblem(
             f"the invariant '{call}' failed: {type(problem).__name__}: {one_line(str(problem))}{where(problem)}"
         ) from None
-    if isinstance(said, list):
-        return said
-    if said is None or said is True or said == "":
+    if isinstance(answer, list):
+        return answer
+    if answer is None or answer is True or answer == "":
         return []
-    return [said if isinstance(said, str) else f"{call} is {said}"]
+    return [answer if isinstance(answer, str) else f"{call} is {answer}"]
 
 
 def left_open(call: Call) -> str:
-    """What to say of a call that returns in the middle of a transaction."""
+    """The message about a call that returns in the middle of a transaction."""
     return (
         f"{call} leaves its transaction open; commit before it returns (`with connection.transaction():`, or as your "
         "ORM has it: session.commit(), transaction.atomic())"
@@ -264,7 +272,7 @@ def _called(call: Call, connection: psycopg.Connection[Any]) -> Any:
 
 
 def signature(error: BaseException) -> str:
-    """What tells an exception apart from others: its SQLSTATE if a server said it, else its type's name."""
+    """What identifies an exception: its SQLSTATE if it has one, else its type's name."""
     return _sqlstate(error) or type(error).__name__
 
 
@@ -278,11 +286,11 @@ def code(error: BaseException) -> str:
 
 def _sqlstate(error: BaseException) -> str:
     seen: set[int] = set()
-    each: BaseException | None = error
-    while each is not None and id(each) not in seen:
-        seen.add(id(each))
-        for inner in (each, getattr(each, "orig", None)):  # SQLAlchemy keeps psycopg's there, Django as the cause
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        for inner in (cause, getattr(cause, "orig", None)):  # SQLAlchemy keeps psycopg's there, Django as the cause
             if state := getattr(inner, "sqlstate", None):
                 return str(state)
-        each = each.__cause__
+        cause = cause.__cause__
     return ""

@@ -1,6 +1,6 @@
-"""Which rows a consumer has been given: a bit for each id where ids are dense, a set where they are few.
+"""Which rows have been delivered to a consumer: a bit for each id where ids are dense, a set where they are few.
 
-Memory: an eighth of a byte a row for ids from a sequence; what a set takes for ids that are far between.
+Memory: an eighth of a byte a row for ids from a sequence; as much as a set for ids that are far apart.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ _MANY = _PAGE // 64  # ids of a page from which on bits take less room than a se
 
 
 class Seen:
-    """A set of ids that only grows; its length is how many there are."""
+    """A set of ids that only grows; its length is their number."""
 
     def __init__(self) -> None:
         self._pages: dict[int, set[int] | bytearray] = {}
@@ -21,7 +21,7 @@ class Seen:
         return self._count
 
     def add(self, identity: int) -> bool:
-        """Add an id; whether it is new."""
+        """Add an id; return whether it is new."""
         number, at = identity >> _PAGE_BITS, identity & (_PAGE - 1)
         page = self._pages.get(number)
         if page is None:

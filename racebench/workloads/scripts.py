@@ -1,8 +1,8 @@
 """pgbench's script language, parsed to steps.
 
 The subset: SQL statements ended by `;`, `\\gset` or `\\aset`; `\\set`, `\\sleep`, `\\if`, `\\elif`, `\\else`,
-`\\endif`; `\\startpipeline`, `\\endpipeline`; `:variables`. Anything else is refused by name and line. Running the
-steps is session.py's.
+`\\endif`; `\\startpipeline`, `\\endpipeline`; `:variables`. Anything else is refused by name and line. The compiler
+(postgres/compiler) says how the steps run.
 Source: pgbench's documentation, "Custom Scripts"; docs/scripts.md is the user's page.
 """
 

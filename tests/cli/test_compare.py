@@ -307,7 +307,7 @@ def test_a_message_sends_no_control_characters_to_the_terminal() -> None:
 
 def test_a_comparison_of_open_loops_says_that_the_rate_decides_the_throughput() -> None:
     open_loop = [run_of(name, 300, load=replace(LOAD, rate_per_s=300.0)) for _ in range(5) for name in ("a", "b")]
-    warning = "--rate 300 decides how much is committed by whoever keeps up"
+    warning = "--rate 300 decides how much is committed by every strategy that keeps up"
     assert any(said.startswith(warning) for said in compared(open_loop, reference="a", rounds=5).warnings)
     assert not any("--rate" in said for said in compared(rounds_of(a=STEADY, b=STEADY), reference="a").warnings)
 

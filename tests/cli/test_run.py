@@ -339,9 +339,9 @@ def _folder(parent: Path, script: str) -> Path:
 
 
 def _scenario(parent: Path, script: str) -> Scenario:
-    from racebench.workloads import catalog
+    from racebench.workloads.manifest import read_scenario
 
-    return catalog.read_scenario(_folder(parent, script))
+    return read_scenario(_folder(parent, script))
 
 
 def _hammer(target: Target, processes: object, scenario: Scenario, load: Load) -> RunResult:

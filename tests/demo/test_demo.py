@@ -31,7 +31,7 @@ from markdown_it import MarkdownIt
 from conftest import RACEBENCH, Command, UsersServer, assert_one_line
 from racebench.cli import demonstrating
 from racebench.cli.demonstrating import Ready
-from racebench.cli.options import TargetOptions
+from racebench.cli.option_groups import TargetOptions
 from racebench.cli.servers import Server
 from racebench.core.model import Scenario
 from racebench.core.target import Target

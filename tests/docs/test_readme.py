@@ -59,6 +59,17 @@ def test_pictures_open_offline() -> None:
         assert "@font-face" not in text, picture.name
 
 
+def test_every_file_of_the_package_that_a_page_names_exists() -> None:
+    named = {
+        (page.name, path)
+        for page in PAGES
+        for path in re.findall(r"`((?:racebench|tests|benchmarks)/[\w./-]+)`", page.read_text())
+        if "NAME" not in path
+    }
+    assert len(named) > 10
+    assert [(page, path) for page, path in sorted(named) if not (ROOT / path).exists()] == []
+
+
 def test_every_option_the_readme_names_exists() -> None:
     commands = (["run"], ["compare"], ["matrix"], ["report"], ["demo"])
     helps = "".join(CliRunner().invoke(cli, [*command, "--help"]).output for command in commands)

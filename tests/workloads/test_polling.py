@@ -18,6 +18,7 @@ from racebench.load.driver import LoadDriver
 from racebench.load.executors.processes import Processes
 from racebench.workloads import catalog
 from racebench.workloads.deduplication import Seen
+from racebench.workloads.manifest import read_scenario
 from racebench.workloads.polling import Cursor, Delivery, Draining, tenants
 
 MANIFEST = """
@@ -80,7 +81,7 @@ def test_a_query_without_id_is_the_same_line_under_run_and_explore(
 def test_a_null_cursor_keeps_its_value_under_run_and_explore_alike(
     embedded: Target, processes: Processes, scenario_folder: Callable[[str], Path]
 ) -> None:
-    scenario = catalog.read_scenario(scenario_folder(NULL_LAST))
+    scenario = read_scenario(scenario_folder(NULL_LAST))
     strategy, consumer = scenario.strategies["two"], scenario.consumers["plain"]
     asked = ExplorationRequest(scenario=scenario, strategy=strategy, consumer=consumer, sessions=1, polls=2)
     explored = replay(embedded, asked, (1, 1, 1, 2, 2))

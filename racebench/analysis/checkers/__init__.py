@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from importlib import import_module
 
 from racebench.analysis.checkers.checker import Checker, ConsumerChecker, Pass
-from racebench.analysis.checkers.witnesses import Wanted, fetch
+from racebench.analysis.checkers.witnesses import WitnessRequests, fetch
 from racebench.analysis.index import Index
 from racebench.core.anomalies import ANOMALIES, Evidence
 from racebench.core.results import Finding
@@ -80,13 +80,13 @@ def check(history: History, scratch: Scratch | None = None, also: Sequence[Pass]
     for operations in history.operations.chunks(scratch.piece):
         for one in passes:
             one.operations(operations)
-    wanted = Wanted()
+    wanted = WitnessRequests()
     for checker in every:
         checker.wants(wanted)
-    found = fetch(wanted, index)
+    data = fetch(wanted, index)
     none = {checker.kind: Finding(kind=checker.kind, count=0, chances=0) for checker in _OF_HISTORIES}
     return Checked(
-        findings=none | {checker.kind: checker.finding(found) for checker in checkers},
-        logs=tuple({checker.kind: checker.finding(found) for checker in of_log} for of_log in per_log),
+        findings=none | {checker.kind: checker.finding(data) for checker in checkers},
+        logs=tuple({checker.kind: checker.finding(data) for checker in of_log} for of_log in per_log),
         delivered=tuple(delivered.rows for delivered in index.delivered),
     )

@@ -1,13 +1,13 @@
 """What a checker is: it is shown every row and every operation once, asks for what its witnesses need, and reports.
 
-Passes that only measure (judging.py) are shown the same.
+Passes that only measure (analysis.verdicts) are shown the same.
 """
 
 from __future__ import annotations
 
 from typing import ClassVar, Protocol
 
-from racebench.analysis.checkers.witnesses import Found, Wanted
+from racebench.analysis.checkers.witnesses import WitnessData, WitnessRequests
 from racebench.analysis.index import Index, RowChunk
 from racebench.core.results import Finding
 from racebench.history import Chunk
@@ -36,10 +36,10 @@ class Checker:
     def operations(self, chunk: Chunk) -> None:
         """Look at some operations."""
 
-    def wants(self, wanted: Wanted) -> None:
+    def wants(self, wanted: WitnessRequests) -> None:
         """Ask for what the witnesses show."""
 
-    def finding(self, found: Found) -> Finding:
+    def finding(self, data: WitnessData) -> Finding:
         """Report, with at most three witnesses."""
         raise NotImplementedError
 

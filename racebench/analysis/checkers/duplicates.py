@@ -6,7 +6,7 @@ NULL versions are not numbers and are left to unnumbered.py.
 from __future__ import annotations
 
 from racebench.analysis.checkers.checker import Checker
-from racebench.analysis.checkers.witnesses import WITNESSES, Found, Wanted
+from racebench.analysis.checkers.witnesses import WITNESSES, WitnessData, WitnessRequests
 from racebench.core.results import Anomaly, Finding
 
 _POLLS = 4
@@ -17,16 +17,16 @@ class Duplicates(Checker):
 
     kind = "duplicates"
 
-    def wants(self, wanted: Wanted) -> None:
+    def wants(self, wanted: WitnessRequests) -> None:
         wanted.numbers.update(self._numbers())
 
-    def finding(self, found: Found) -> Finding:
+    def finding(self, data: WitnessData) -> Finding:
         numbered = self.index.survey.numbered
         return Finding(
             kind=self.kind,
             count=numbered - self.index.numbers.distinct,
             chances=numbered,
-            witnesses=tuple(self._witness(found, number) for number in self._numbers()),
+            witnesses=tuple(self._witness(data, number) for number in self._numbers()),
         )
 
     def _numbers(self) -> list[tuple[int, int]]:
@@ -34,13 +34,13 @@ class Duplicates(Checker):
         chosen = dict.fromkeys([*numbers.repeated(halved=True), *numbers.repeated(halved=False)])
         return [(int(tenants[rank]), version) for rank, version in list(chosen)[:WITNESSES]]
 
-    def _witness(self, found: Found, number: tuple[int, int]) -> Anomaly:
+    def _witness(self, data: WitnessData, number: tuple[int, int]) -> Anomaly:
         """Of more than two rows, two: of a number of which the consumer saw a part, one it saw and one it did not."""
-        history, copies = self.history, found.by_number[number]
+        history, copies = self.history, data.by_number[number]
         shown = copies.pair()
         operations = history.operations_of(shown)
         log = self.index.log(history.logs[0]) if history.logs else None
-        polls = sorted({poll for row in shown for poll in found.polls[0][row.id]}) if log else []
+        polls = sorted({poll for row in shown for poll in data.polls[0][row.id]}) if log else []
         tenant, version = number[0], history.version(number[1])
         workers = " and ".join(f"worker {operation['worker']}" for operation in operations)
         both = f"{workers} both wrote" if len(operations) > 1 else "rows share"

@@ -2,13 +2,13 @@
 
 Versions that are not meant to be dense (a clock, a uuid) have none.
 
-Every rolled-back nextval() leaves one; they harm nobody unless the scenario forbids them.
+Every rolled-back nextval() leaves one. They are harmless unless the scenario forbids them.
 """
 
 from __future__ import annotations
 
 from racebench.analysis.checkers.checker import Checker
-from racebench.analysis.checkers.witnesses import Found, Wanted
+from racebench.analysis.checkers.witnesses import WitnessData, WitnessRequests
 from racebench.core.model import Numbering
 from racebench.core.results import Anomaly, Finding
 
@@ -18,14 +18,14 @@ class Gaps(Checker):
 
     kind = "gaps"
 
-    def wants(self, wanted: Wanted) -> None:
+    def wants(self, wanted: WitnessRequests) -> None:
         for tenant, before, after in self._gaps():
             wanted.numbers |= {(tenant, before), (tenant, after)}
 
-    def finding(self, found: Found) -> Finding:
+    def finding(self, data: WitnessData) -> Finding:
         if not self._meant:
             return Finding(kind=self.kind, count=0, chances=0)
-        witnesses = tuple(self._witness(found, *gap) for gap in self._gaps())
+        witnesses = tuple(self._witness(data, *gap) for gap in self._gaps())
         unused = self.index.dense_numbers.unused
         return Finding(kind=self.kind, count=unused, chances=self.index.survey.numbered, witnesses=witnesses)
 
@@ -42,8 +42,8 @@ class Gaps(Checker):
         gaps = self.index.dense_numbers.gaps()
         return [(None if together else int(tenants[scope]), before, after) for scope, before, after in gaps]
 
-    def _witness(self, found: Found, tenant: int | None, low: int, high: int) -> Anomaly:
-        before, after = found.by_number[tenant, low].last, found.by_number[tenant, high].first(1)[0]
+    def _witness(self, data: WitnessData, tenant: int | None, low: int, high: int) -> Anomaly:
+        before, after = data.by_number[tenant, low].last, data.by_number[tenant, high].first(1)[0]
         assert before is not None  # a number beside a gap is used
         sides = (before, after)
         missing = f"version {low + 1} was" if high - low == 2 else f"versions {low + 1} to {high - 1} were"

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from racebench.analysis.checkers.checker import Checker
-from racebench.analysis.checkers.witnesses import WITNESSES, Found
+from racebench.analysis.checkers.witnesses import WITNESSES, WitnessData
 from racebench.analysis.index import Index
 from racebench.core.model import Outcome
 from racebench.core.results import Anomaly, Finding
@@ -90,7 +90,7 @@ class Inversions(Checker):
         self._raise(pool[ended])
         self._carried = pool[~ended]
 
-    def finding(self, found: Found) -> Finding:  # noqa: ARG002 - the operations are known
+    def finding(self, data: WitnessData) -> Finding:  # noqa: ARG002 - the operations are known
         witnesses = tuple(self._witness(*pair) for pair in self._first)
         return Finding(kind=self.kind, count=self._inverted, chances=self._operations, witnesses=witnesses)
 
@@ -133,9 +133,9 @@ class Inversions(Checker):
         `line` is the order in which the pool ended and the highest version so far; `before` how many of it had ended.
         """
         order, highest = line
-        found = np.flatnonzero(in_pool | (self._highest[mine.rank] > mine.version))
-        self._inverted += len(found)
-        for at in found[: WITNESSES - len(self._first)].tolist():
+        inverted = np.flatnonzero(in_pool | (self._highest[mine.rank] > mine.version))
+        self._inverted += len(inverted)
+        for at in inverted[: WITNESSES - len(self._first)].tolist():
             rank = int(mine.rank[at])
             one = (int(self._highest_at[rank]), int(self._highest[rank]), rank)
             if in_pool[at]:  # the first that ended with the highest version
@@ -157,7 +157,7 @@ class Inversions(Checker):
         self._highest_at[ended.rank[higher]] = ended.position[higher]
 
     def _witness(self, earlier: tuple[int, int, int], later: tuple[int, int, int]) -> Anomaly:
-        first, second = (self._described(*each) for each in (earlier, later))
+        first, second = (self._described(*operation) for operation in (earlier, later))
         return Anomaly(
             kind=self.kind,
             explanation=f"worker {second['worker']} began after worker {first['worker']} had ended, and got version "

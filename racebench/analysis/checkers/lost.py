@@ -1,12 +1,12 @@
 """Lost: operations whose success was acknowledged and whose row is absent.
 
-An UNKNOWN operation without a row is not lost: nobody was told that it had succeeded.
+An UNKNOWN operation without a row is not lost: its success was never acknowledged.
 """
 
 from __future__ import annotations
 
 from racebench.analysis.checkers.checker import Checker
-from racebench.analysis.checkers.witnesses import Found, Lowest
+from racebench.analysis.checkers.witnesses import Lowest, WitnessData
 from racebench.analysis.index import Index
 from racebench.core.model import Outcome
 from racebench.core.results import Anomaly, Finding
@@ -32,7 +32,7 @@ class Lost(Checker):
             self._lost += int(lost.sum())
             self._first.add(chunk.position[lost], chunk.position[lost])
 
-    def finding(self, found: Found) -> Finding:  # noqa: ARG002 - it shows no rows
+    def finding(self, data: WitnessData) -> Finding:  # noqa: ARG002 - it shows no rows
         witnesses = []
         for position in self._first.positions():
             operation = self.history.operations.at(position)

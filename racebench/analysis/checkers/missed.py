@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from racebench.analysis.checkers.checker import ConsumerChecker
-from racebench.analysis.checkers.witnesses import Found, Lowest, Wanted
+from racebench.analysis.checkers.witnesses import Lowest, WitnessData, WitnessRequests
 from racebench.analysis.index import Index, RowChunk
 from racebench.core.results import Anomaly, Finding
 from racebench.history import Log, Row
@@ -44,24 +44,24 @@ class Missed(ConsumerChecker):
             self._missed += int(missed.sum())
             self._first.add(chunk.id[missed], chunk.records[missed])
 
-    def wants(self, wanted: Wanted) -> None:
+    def wants(self, wanted: WitnessRequests) -> None:
         for row in self._first.rows():
             number = self._passing(row)
             if number is not None:
                 wanted.ids.update(self.log.delivered_by(number, _INSTEAD))
 
-    def finding(self, found: Found) -> Finding:
+    def finding(self, data: WitnessData) -> Finding:
         return Finding(
             kind=self.kind,
             count=self._missed,
             chances=self.index.survey.numbered,
-            witnesses=tuple(self._witness(found, row) for row in self._first.rows()),
+            witnesses=tuple(self._witness(data, row) for row in self._first.rows()),
         )
 
     def _passing(self, row: Row) -> int | None:
         return self.index.log(self.log).poll_that_passed(row.tenant, row.version)
 
-    def _witness(self, found: Found, row: Row) -> Anomaly:
+    def _witness(self, data: WitnessData, row: Row) -> Anomaly:
         history, log = self.history, self.index.log(self.log)
         number = self._passing(row)
         shown = [row]
@@ -72,14 +72,14 @@ class Missed(ConsumerChecker):
             described = (poll,)
             before = "" if poll["cursor_before"] is None else f"from {poll['cursor_before']} "
             how = f"poll {number} of '{log.name}' moved the cursor {before}to {poll['cursor_after']} without it"
-            instead = [each for each in found.rows(log.delivered_by(number, _INSTEAD)) if each.version != NO_VERSION]
+            instead = [other for other in data.rows(log.delivered_by(number, _INSTEAD)) if other.version != NO_VERSION]
             if instead:
-                shown.append(min(instead, key=lambda each: (abs(each.version - row.version), each.id)))
+                shown.append(min(instead, key=lambda other: (abs(other.version - row.version), other.id)))
         return Anomaly(
             kind=self.kind,
             explanation=f"row {row.id} (tenant {row.tenant}, version {history.version(row.version)}) is committed, "
             f"but {how}",
-            rows=tuple(history.describe_row(each) for each in shown),
+            rows=tuple(history.describe_row(other) for other in shown),
             operations=history.operations_of(shown),
             polls=described,
             consumer=log.name,

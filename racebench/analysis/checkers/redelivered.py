@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from racebench.analysis.checkers.checker import ConsumerChecker
-from racebench.analysis.checkers.witnesses import Found, Wanted
+from racebench.analysis.checkers.witnesses import WitnessData, WitnessRequests
 from racebench.core.results import Anomaly, Finding
 
 _POLLS = 3
@@ -14,19 +14,19 @@ class Redelivered(ConsumerChecker):
 
     kind = "redelivered"
 
-    def wants(self, wanted: Wanted) -> None:
+    def wants(self, wanted: WitnessRequests) -> None:
         wanted.ids.update(self.delivered.repeated)
         wanted.polls.setdefault(self.number, set()).update(self.delivered.repeated)
 
-    def finding(self, found: Found) -> Finding:
+    def finding(self, data: WitnessData) -> Finding:
         count = self.delivered.deliveries - self.delivered.rows
-        witnesses = tuple(self._witness(found, identity) for identity in self.delivered.repeated)
+        witnesses = tuple(self._witness(data, identity) for identity in self.delivered.repeated)
         return Finding(kind=self.kind, count=count, chances=self.delivered.deliveries, witnesses=witnesses)
 
-    def _witness(self, found: Found, identity: int) -> Anomaly:
+    def _witness(self, data: WitnessData, identity: int) -> Anomaly:
         history, log = self.history, self.index.log(self.log)
-        rows = found.rows([identity])
-        polls = found.polls[self.number][identity]
+        rows = data.rows([identity])
+        polls = data.polls[self.number][identity]
         return Anomaly(
             kind=self.kind,
             explanation=f"row {identity} was delivered {len(polls)} times to '{log.name}', by polls {polls[:5]}",

@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from racebench.analysis.checkers.checker import Checker
-from racebench.analysis.checkers.witnesses import Found, Lowest, Wanted
+from racebench.analysis.checkers.witnesses import Lowest, WitnessData, WitnessRequests
 from racebench.analysis.index import Index
 from racebench.core.model import Outcome
 from racebench.core.results import Anomaly, Finding
@@ -59,21 +59,21 @@ class Refused(Checker):
         positions = chunk.position[failed][refused]
         self._first.add(positions, positions)
 
-    def wants(self, wanted: Wanted) -> None:
+    def wants(self, wanted: WitnessRequests) -> None:
         wanted.numbers.update(
             (operation.tenant, operation.version) for operation in self._operations() if operation.version != NO_VERSION
         )
 
-    def finding(self, found: Found) -> Finding:
-        witnesses = tuple(self._witness(found, operation) for operation in self._operations())
+    def finding(self, data: WitnessData) -> Finding:
+        witnesses = tuple(self._witness(data, operation) for operation in self._operations())
         return Finding(kind=self.kind, count=self._refused, chances=len(self.history.operations), witnesses=witnesses)
 
     def _operations(self) -> list[Operation]:
         return [self.history.operations.at(position) for position in self._first.positions()]
 
-    def _witness(self, found: Found, operation: Operation) -> Anomaly:
+    def _witness(self, data: WitnessData, operation: Operation) -> Anomaly:
         described = self.history.describe_operation(operation)
-        copies = found.by_number.get((operation.tenant, operation.version))
+        copies = data.by_number.get((operation.tenant, operation.version))
         holders = [] if copies is None else copies.first(1)
         wanted = "" if described["version"] is None else f" wanted version {described['version']} and"
         held = f"; row {holders[0].id} has that version" if holders else ""

@@ -6,7 +6,7 @@ An UNKNOWN operation with a row is not unexpected: its COMMIT may have succeeded
 from __future__ import annotations
 
 from racebench.analysis.checkers.checker import Checker
-from racebench.analysis.checkers.witnesses import Found, Lowest, Wanted
+from racebench.analysis.checkers.witnesses import Lowest, WitnessData, WitnessRequests
 from racebench.analysis.index import Index
 from racebench.core.model import Outcome
 from racebench.core.results import Anomaly, Finding
@@ -35,14 +35,14 @@ class Unexpected(Checker):
             self._present += int(present.sum())
             self._first.add(chunk.position[present], chunk.position[present])
 
-    def wants(self, wanted: Wanted) -> None:
+    def wants(self, wanted: WitnessRequests) -> None:
         wanted.operations.update(self.history.operations.at(position).id for position in self._first.positions())
 
-    def finding(self, found: Found) -> Finding:
+    def finding(self, data: WitnessData) -> Finding:
         witnesses = []
         for position in self._first.positions():
             operation = self.history.operations.at(position)
-            rows = found.by_operation[operation.id][:_ROWS]
+            rows = data.by_operation[operation.id][:_ROWS]
             described = self.history.describe_operation(operation)
             witnesses.append(
                 Anomaly(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from racebench.analysis.checkers.checker import Checker
-from racebench.analysis.checkers.witnesses import Found, Lowest
+from racebench.analysis.checkers.witnesses import Lowest, WitnessData
 from racebench.analysis.index import Index, RowChunk
 from racebench.core.results import Anomaly, Finding
 
@@ -22,7 +22,7 @@ class Unnumbered(Checker):
             without = ~chunk.numbered
             self._first.add(chunk.id[without], chunk.records[without])
 
-    def finding(self, found: Found) -> Finding:  # noqa: ARG002 - its rows are known
+    def finding(self, data: WitnessData) -> Finding:  # noqa: ARG002 - its rows are known
         survey = self.index.survey
         witnesses = tuple(
             Anomaly(

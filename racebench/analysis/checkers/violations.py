@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from racebench.analysis.checkers.checker import Checker
-from racebench.analysis.checkers.witnesses import Found
+from racebench.analysis.checkers.witnesses import WitnessData
 from racebench.core.results import Anomaly, Finding
 
 
@@ -14,7 +14,7 @@ class Violations(Checker):
 
     kind = "violations"
 
-    def finding(self, found: Found) -> Finding:  # noqa: ARG002 - its rows are known
+    def finding(self, data: WitnessData) -> Finding:  # noqa: ARG002 - its rows are known
         witnesses = tuple(
             Anomaly(
                 kind=self.kind,

@@ -79,7 +79,7 @@ class Copies:
 
 
 @dataclass(slots=True)
-class Wanted:
+class WitnessRequests:
     """What checkers ask for: rows by id, by the operation that wrote them, by tenant (None: any) and number; polls."""
 
     ids: set[int] = field(default_factory=set)
@@ -89,7 +89,7 @@ class Wanted:
 
 
 @dataclass(slots=True)
-class Found:
+class WitnessData:
     """What there is of it."""
 
     by_id: dict[int, list[Row]]
@@ -101,39 +101,39 @@ class Found:
         return [row for identity in ids for row in self.by_id.get(identity, ())]
 
 
-def fetch(wanted: Wanted, index: Index) -> Found:
+def fetch(wanted: WitnessRequests, index: Index) -> WitnessData:
     """Find everything asked for: one pass over the rows, then one over each log that is asked about."""
-    found = Found({}, {}, {number: Copies() for number in wanted.numbers}, {})
+    data = WitnessData({}, {}, {number: Copies() for number in wanted.numbers}, {})
     ids, operations, versions = (
-        np.array(sorted(each), np.int64)
-        for each in (wanted.ids, wanted.operations, {version for _, version in wanted.numbers})
+        np.array(sorted(numbers), np.int64)
+        for numbers in (wanted.ids, wanted.operations, {version for _, version in wanted.numbers})
     )
     if len(ids) or len(operations) or len(versions):
         for records in pieces(index.history.table, index.scratch.piece):
-            _collect(found.by_id, "id", ids, records)
-            _collect(found.by_operation, "operation", operations, records)
+            _collect(data.by_id, "id", ids, records)
+            _collect(data.by_operation, "operation", operations, records)
             mine = np.array(records[np.flatnonzero(is_one_of(records["version"], versions))])
             if len(mine):
-                _count(found.by_number, mine, index)
-    for rows in (*found.by_id.values(), *found.by_operation.values()):
+                _count(data.by_number, mine, index)
+    for rows in (*data.by_id.values(), *data.by_operation.values()):
         rows.sort()
     # After the rows: polls are also asked for by checkers that know only now which rows they show.
-    for copies in found.by_number.values():
+    for copies in data.by_number.values():
         if copies.count > 1 and index.delivered:
             wanted.polls.setdefault(0, set()).update(row.id for row in copies.pair())
     for number, identities in wanted.polls.items():
-        found.polls[number] = index.history.logs[number].polls_that_delivered(identities)
-    return found
+        data.polls[number] = index.history.logs[number].polls_that_delivered(identities)
+    return data
 
 
-def _collect(found: dict[int, list[Row]], name: str, wanted: Array, records: Array) -> None:
+def _collect(rows: dict[int, list[Row]], name: str, wanted: Array, records: Array) -> None:
     for row in described(records[np.flatnonzero(is_one_of(records[name], wanted))]):
-        found.setdefault(getattr(row, name), []).append(row)
+        rows.setdefault(getattr(row, name), []).append(row)
 
 
-def _count(found: dict[tuple[int | None, int], Copies], records: Array, index: Index) -> None:
+def _count(copies_of: dict[tuple[int | None, int], Copies], records: Array, index: Index) -> None:
     seen = index.chunk(records).first(0) != 0 if index.delivered else np.zeros(len(records), bool)
-    for (tenant, version), copies in found.items():
+    for (tenant, version), copies in copies_of.items():
         which = records["version"] == version
         if tenant is not None:
             which &= records["tenant"] == tenant

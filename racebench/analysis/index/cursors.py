@@ -26,7 +26,7 @@ def cursors(log: Log, rows: Array, identities: Identities, scratch: Scratch) -> 
     for polls in pieces(log.polls, scratch.piece):
         places = identities.index(np.ascontiguousarray(polls["last"]))
         known = places >= 0
-        found = np.zeros(len(polls), np.int64)
-        found[known] = gather(versions, places[known])
-        after.append(found ^ np.int64(NO_VERSION))
+        cursor = np.zeros(len(polls), np.int64)
+        cursor[known] = gather(versions, places[known])
+        after.append(cursor ^ np.int64(NO_VERSION))
     return after.array()

@@ -43,10 +43,10 @@ class Identities:
             return np.full(len(identities), -1)
         order = np.argsort(identities, kind="stable")
         inside = np.minimum(np.searchsorted(self._sorted, identities[order]), self.places - 1)
-        found = np.empty(len(identities), np.int64)
-        found[order] = np.where(self._sorted[inside] == identities[order], inside, -1)
+        places = np.empty(len(identities), np.int64)
+        places[order] = np.where(self._sorted[inside] == identities[order], inside, -1)
         release(self._sorted)
-        return found
+        return places
 
     def identity(self, place: int) -> int:
         """The id at a place."""

@@ -91,24 +91,24 @@ class _Table:
 
     def repeated(self, *, halved: bool) -> list[Key]:
         wanted = np.uint8(_AGAIN | _SEEN | _UNSEEN if halved else _AGAIN)
-        found: list[Key] = []
+        keys_found: list[Key] = []
         for at in range(0, len(self._flags), _SCANNED):
             part = self._flags[at : at + _SCANNED]
-            keys = np.flatnonzero((part & wanted) == wanted)[: _KEPT - len(found)]
-            found += [self._key(at + int(key)) for key in keys]
+            keys = np.flatnonzero((part & wanted) == wanted)[: _KEPT - len(keys_found)]
+            keys_found += [self._key(at + int(key)) for key in keys]
             release(self._flags)
-            if len(found) == _KEPT:
+            if len(keys_found) == _KEPT:
                 break
-        return found
+        return keys_found
 
     def gaps(self) -> list[tuple[int, int, int]]:
-        found: list[tuple[int, int, int]] = []
+        gaps: list[tuple[int, int, int]] = []
         at = 0
-        while len(found) < _KEPT and (hole := self._next(at, used=False)) is not None:
+        while len(gaps) < _KEPT and (hole := self._next(at, used=False)) is not None:
             at = self._next(hole, used=True) or 0  # the last number of a scope is used
             scope, before = self._key(hole - 1)
-            found.append((scope, before, self._key(at)[1]))
-        return found
+            gaps.append((scope, before, self._key(at)[1]))
+        return gaps
 
     def _next(self, at: int, *, used: bool) -> int | None:
         while at < len(self._flags):

@@ -57,8 +57,8 @@ class RowChunk:
     @cached_property
     def numbered(self) -> Array:
         """Whether each row has a version at all."""
-        found: Array = self.version != NO_VERSION
-        return found
+        numbered: Array = self.version != NO_VERSION
+        return numbered
 
     @cached_property
     def rank(self) -> Array:
@@ -92,9 +92,9 @@ class RowChunk:
         """When the success of each row's operation was acknowledged; NEVER if it was not."""
         known, slots, index = self._operation
         end, status = self._lookups.operations.gather(("end", "status"), slots, index)
-        found = np.full(len(self), NEVER)
-        found[known] = np.where(outcomes(status) == Outcome.OK, end, NEVER)
-        return found
+        acknowledged = np.full(len(self), NEVER)
+        acknowledged[known] = np.where(outcomes(status) == Outcome.OK, end, NEVER)
+        return acknowledged
 
     def first(self, log: int) -> Array:
         """When each row was first delivered to a consumer; 0 if it never was."""

@@ -46,8 +46,8 @@ class Tenants:
     def rank(self, tenants: Array) -> Array:
         """The ranks of known tenants; of others, any."""
         if self._table is not None:
-            found: Array = self._table[np.clip(tenants - self.values[0], 0, len(self._table) - 1)]
-            return found
+            ranks: Array = self._table[np.clip(tenants - self.values[0], 0, len(self._table) - 1)]
+            return ranks
         return np.minimum(np.searchsorted(self.values, tenants), max(0, len(self.values) - 1)).astype(self._narrow)
 
     def _all_known(self, tenants: Array) -> bool:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from racebench.cli import completion, options
 from racebench.cli.base_command import Command
-from racebench.cli.options import GateOptions
 from racebench.cli.values import warn_once
 from racebench.core.errors import ExitCode, UsageProblem
+
+if TYPE_CHECKING:
+    from racebench.cli.option_groups import GateOptions
 
 _INTERCHANGE = ("jsonl", "edn")
 
@@ -65,7 +68,7 @@ def check(
         files, export, format_ = _old_export(files, export, format_)
     if not files:
         raise UsageProblem("Missing argument 'FILE...'.")
-    gates_given = gates_of(gates)
+    checked_gates = gates_of(gates)
     check_optional_file("--json", json_path)
     check_optional_file("--output", output)
     if export is not None:
@@ -88,7 +91,7 @@ def check(
             write_atomically(Path(json_path), check_table.to_json(results) + "\n")
     return exit_code(
         [Finding(forbidden=result.about.forbidden, counts=result.counts, verdict=result.verdict) for result in results],
-        gates_given,
+        checked_gates,
     )
 
 

@@ -19,5 +19,5 @@ def config(context: click.Context, command: tuple[str, ...]) -> None:
     from racebench.cli.console import console
 
     root = context.find_root().command
-    found = settings.read(root)
-    settings_table.show(console(), found, settings.effective(root, found, " ".join(command)))
+    current = settings.read(root)
+    settings_table.show(console(), current, settings.effective(root, current, " ".join(command)))

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from racebench.cli import completion, options
 from racebench.cli.base_command import Command
-from racebench.cli.options import TargetOptions
 from racebench.cli.values import Number
 from racebench.core.errors import ExitCode
+
+if TYPE_CHECKING:
+    from racebench.cli.option_groups import TargetOptions
 
 
 @click.command(cls=Command)

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from racebench.cli import completion, options
 from racebench.cli.base_command import Command, Option
-from racebench.cli.options import ExplorationOptions, GateOptions, OutputOptions, SubjectOptions, TargetOptions
 from racebench.core.errors import ExitCode, UsageProblem
 from racebench.reports import formats
+
+if TYPE_CHECKING:
+    from racebench.cli.option_groups import (
+        ExplorationOptions,
+        GateOptions,
+        OutputOptions,
+        SubjectOptions,
+        TargetOptions,
+    )
 
 #: The parameters that have a meaning for a spec file.
 _OF_SPECS = ("scenario", "diff", "server", "dsn", "color")
@@ -65,7 +74,7 @@ def _run_spec(path: str, target: TargetOptions, diff: str | None) -> int:
 
     from racebench.cli import replaying
     from racebench.core.signals import interruptible
-    from racebench.workloads import catalog
+    from racebench.workloads.text_file import read_text
 
     context = click.get_current_context()
     for parameter in context.command.params:
@@ -74,7 +83,7 @@ def _run_spec(path: str, target: TargetOptions, diff: str | None) -> int:
             continue
         if source is click.core.ParameterSource.COMMANDLINE:
             raise UsageProblem(f"{max(parameter.opts, key=len)} has no meaning for a spec file; leave it out")
-    expected = None if diff is None else catalog.read_text(Path(diff), "name a file of isolationtester's output")
+    expected = None if diff is None else read_text(Path(diff), "name a file of isolationtester's output")
     lines: list[str] = []
     with interruptible():
         replaying.run_spec(

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from racebench.cli import options
 from racebench.cli.base_command import Command, Group
-from racebench.cli.options import SubjectOptions
+
+if TYPE_CHECKING:
+    from racebench.cli.option_groups import SubjectOptions
 
 
 @click.group(cls=Group)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import click
 
 from racebench.cli import options
 from racebench.cli.base_command import Command
-from racebench.cli.options import GateOptions, LoadOptions, OutputOptions, SubjectOptions, TargetOptions
+
+if TYPE_CHECKING:
+    from racebench.cli.option_groups import LoadOptions, OutputOptions, SubjectOptions, TargetOptions
 
 
 @click.command(cls=Command)
@@ -28,6 +31,7 @@ def matrix(subject: SubjectOptions, load: LoadOptions, target: TargetOptions, ou
     from racebench.cli import measuring, requests
     from racebench.cli.console import console
     from racebench.cli.files import check_optional_file, check_reports
+    from racebench.cli.option_groups import GateOptions
     from racebench.load.campaign import Pairing
     from racebench.reports.results.document import Document, write_atomically
     from racebench.reports.terminal import matrix_table

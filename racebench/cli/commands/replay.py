@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import click
 
 from racebench.cli import completion, options
 from racebench.cli.base_command import Command
-from racebench.cli.options import GateOptions, SubjectOptions, TargetOptions
+
+if TYPE_CHECKING:
+    from racebench.cli.option_groups import GateOptions, SubjectOptions, TargetOptions
 
 
 @click.command(cls=Command)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from racebench.cli import options
 from racebench.cli.base_command import Command
-from racebench.cli.options import GateOptions, LoadOptions, OutputOptions, SubjectOptions, TargetOptions
+
+if TYPE_CHECKING:
+    from racebench.cli.option_groups import GateOptions, LoadOptions, OutputOptions, SubjectOptions, TargetOptions
 
 
 @click.command(cls=Command)

@@ -84,21 +84,24 @@ class ScriptSessions:
 
 
 class _Footprints:
-    """What the steps of one script may touch. A step is known by its statements' identities: sessions share them."""
+    """What the steps of one script may touch; asked for each step, and found out once.
+
+    A step is known by its identity: a compiled script yields the same tuple each time.
+    """
 
     def __init__(self, script: Script, level: str | None, facts: Facts) -> None:
         self._level, self._facts = level, facts
         self._in_pipelines = _in_pipelines(script)
         self._after_begin = _after_begin(script, level, facts.volatile)
-        self._known: dict[tuple[int, ...], Footprint] = {}
+        #: With the step itself, so that its identity stays its own.
+        self._known: dict[int, tuple[tuple[Statement, ...], Footprint]] = {}
         #: Whether BEGIN touches nothing, so that it may be taken together with the statement after it.
         self.begin_is_free = not facts.begin_is_seen
 
     def of(self, step: tuple[Statement, ...]) -> Footprint:
-        key = tuple(map(id, step))
-        if (known := self._known.get(key)) is None:
-            known = self._known[key] = self._of(step)
-        return known
+        if (known := self._known.get(id(step))) is None:
+            known = self._known[id(step)] = (step, self._of(step))
+        return known[1]
 
     def _of(self, step: tuple[Statement, ...]) -> Footprint:
         if _is_begin(step):

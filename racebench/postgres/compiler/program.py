@@ -41,7 +41,7 @@ _SIZE = 16_384
 Steps = Generator[float | None, None, Any]
 
 
-class Stopped(Exception):  # noqa: N818 - a refusal is no error of ours
+class Stopped(Exception):  # noqa: N818 - a refusal is no error of the program
     """The server refused a statement (`status` is the transaction's state then), or the connection was lost."""
 
     def __init__(self, sqlstate: str, message: str, *, status: bytes = b"", lost: bool = False) -> None:

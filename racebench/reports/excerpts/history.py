@@ -34,11 +34,11 @@ _LISTED = 6
 
 def of_history(history: History, result: RunResult, scratch: Scratch, *, most: int) -> Excerpt | None:
     """At most about `most` operations around the result's witnesses, and as many polls; None if there are none."""
-    witnesses = _spread([each for each in result.witnesses if each.kind in result.forbidden])
-    anchors = [_anchors(each, history.start) for each in witnesses]
+    witnesses = _spread([witness for witness in result.witnesses if witness.kind in result.forbidden])
+    anchors = [_anchors(witness, history.start) for witness in witnesses]
     near = anchors[0][0][0] if anchors and anchors[0] else history.start
     cuts = cut(history.operations, anchors, sessions=_sessions(history, witnesses, near), most=most)
-    identities = sorted({identity for each in cuts for identity in each.chosen})
+    identities = sorted({identity for witness in cuts for identity in witness.chosen})
     if not identities:
         return None
     return _Cutting(history, result, scratch, identities, cuts, most).excerpt()
@@ -48,28 +48,30 @@ def _spread(witnesses: Sequence[Anomaly]) -> list[Anomaly]:
     """The first of each kind and consumer, then the second of each, and so on."""
     seen: dict[tuple[str, str | None], int] = {}
     ranked = []
-    for each in witnesses:
-        rank = seen.get((each.kind, each.consumer), 0)
-        seen[each.kind, each.consumer] = rank + 1
-        ranked.append((rank, each))
-    return [each for _, each in sorted(ranked, key=lambda pair: pair[0])]
+    for witness in witnesses:
+        rank = seen.get((witness.kind, witness.consumer), 0)
+        seen[witness.kind, witness.consumer] = rank + 1
+        ranked.append((rank, witness))
+    return [witness for _, witness in sorted(ranked, key=lambda pair: pair[0])]
 
 
 def _anchors(witness: Anomaly, start: int) -> list[Span]:
     """When each operation and each poll was; what lies between, if they are far apart, matters less."""
-    times = [(each["start_us"], each["end_us"]) for each in (*witness.operations, *witness.polls)]
+    times = [(shown["start_us"], shown["end_us"]) for shown in (*witness.operations, *witness.polls)]
     return [(start + round(begin * 1e3), start + round((begin if end is None else end) * 1e3)) for begin, end in times]
 
 
 def _sessions(history: History, witnesses: Sequence[Anomaly], near: int) -> list[int]:
     """The sessions that have a lane: those of the witnesses first, then those at work soonest before or after."""
     there = history.operations.sessions
-    named = [operation["worker"] for each in witnesses for operation in each.operations]
+    named = [operation["worker"] for witness in witnesses for operation in witness.operations]
 
     def away(number: int) -> int:
         starts = there[number]["start"]
         at = bisect_left(starts, near)
-        return min((abs(int(starts[each]) - near) for each in (at - 1, at) if 0 <= each < len(starts)), default=near)
+        return min(
+            (abs(int(starts[witness]) - near) for witness in (at - 1, at) if 0 <= witness < len(starts)), default=near
+        )
 
     others = sorted(there, key=away) if len(there) > _LANES else list(there)
     return sorted(list(dict.fromkeys([*(number for number in named if number in there), *others]))[:_LANES])
@@ -109,12 +111,12 @@ class _Cutting:
             marks=tuple(sorted(marks, key=lambda mark: self.bars[mark.bars[0]].start_us)),
             windows=tuple(
                 Window(
-                    start_us=history.microseconds(each.span[0]),
-                    end_us=history.microseconds(each.span[1]),
-                    shown=len(each.chosen),
-                    total=each.total,
+                    start_us=history.microseconds(window.span[0]),
+                    end_us=history.microseconds(window.span[1]),
+                    shown=len(window.chosen),
+                    total=window.total,
                 )
-                for each in self.cuts
+                for window in self.cuts
             ),
             consumers=tuple(log.name for log in self.logs),
             operations=len(history.operations),
@@ -164,10 +166,10 @@ class _Cutting:
         for place, log in enumerate(self.logs):
             start, end = np.ascontiguousarray(log.polls["start"]), np.ascontiguousarray(log.polls["end"])
             within = np.zeros(len(start), bool)
-            for each in self.cuts:
-                within |= (end >= each.span[0]) & (start <= each.span[1])
+            for window in self.cuts:
+                within |= (end >= window.span[0]) & (start <= window.span[1])
             inside += [(rank, place, int(number)) for rank, number in enumerate(np.flatnonzero(within))]
-        chosen = sorted(inside, key=lambda each: (each[1:] not in named, each))[: self.most]
+        chosen = sorted(inside, key=lambda window: (window[1:] not in named, window))[: self.most]
         polls = [self._poll(place, number) for _, place, number in chosen]
         return sorted(polls, key=lambda poll: (poll.start_us, poll.consumer)), len(inside) - len(chosen)
 
@@ -194,10 +196,12 @@ class _Cutting:
                 yield Mark(
                     kind="refused", text=f"worker {bar.worker} was refused with {bar.sqlstate}{wanted}", bars=(at,)
                 )
-        found = ("duplicates", "missed", "redelivered", "refused")
+        looked_up = ("duplicates", "missed", "redelivered", "refused")
         for witness in self.result.witnesses:
-            bars = tuple(self.at[each["operation"]] for each in witness.operations if each["operation"] in self.at)
-            if bars and witness.kind not in found:
+            bars = tuple(
+                self.at[operation["operation"]] for operation in witness.operations if operation["operation"] in self.at
+            )
+            if bars and witness.kind not in looked_up:
                 yield Mark(kind=witness.kind, text=witness.explanation, bars=bars)
 
     def _duplicates(self) -> Iterator[Mark]:
@@ -213,7 +217,7 @@ class _Cutting:
                     kind="duplicates",
                     text=f"rows {_listing(sorted(ids))} have {number}",
                     bars=bars,
-                    polls=tuple(self.poll_at[each] for each in delivered.items() if each in self.poll_at),
+                    polls=tuple(self.poll_at[poll] for poll in delivered.items() if poll in self.poll_at),
                 )
 
     def _missed(self, place: int) -> Iterator[Mark]:
@@ -250,7 +254,7 @@ class _Cutting:
                         text=f"row {row.id} was delivered {len(polls)} times to '{self.logs[place].name}'",
                         bars=(at,),
                         polls=tuple(
-                            self.poll_at[place, each] for each in dict.fromkeys(polls) if (place, each) in self.poll_at
+                            self.poll_at[place, poll] for poll in dict.fromkeys(polls) if (place, poll) in self.poll_at
                         ),
                     )
 

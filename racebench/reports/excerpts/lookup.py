@@ -14,29 +14,31 @@ from racebench.reports.excerpts import Excerpt, history, witnesses
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class Lookup:
     """An excerpt, None if there is nothing to show, and why it is not of the history, if it is not."""
 
     excerpt: Excerpt | None
     without: str | None
 
 
-def find(document: Path, result: RunResult, *, most: int) -> Found:
-    """At most about `most` operations of a result in a document at that path. A history that is no good is no error."""
+def find(document: Path, result: RunResult, *, most: int) -> Lookup:
+    """About `most` operations of a result in a document at that path. A history that cannot be read is not an error."""
     if result.history is None:
-        return Found(excerpt=witnesses.of_result(result), without="no history of this run was kept")
+        return Lookup(excerpt=witnesses.of_result(result), without="no history of this run was kept")
     path = document.parent / Path(result.history).name  # beside the document, whatever the document says
     if not path.is_file():
-        return Found(excerpt=witnesses.of_result(result), without=f"its history, {path.name}, is not beside the result")
+        return Lookup(
+            excerpt=witnesses.of_result(result), without=f"its history, {path.name}, is not beside the result"
+        )
     with Scratch() as scratch:
         try:
             recorded = archive.read(path, scratch)
         except UsageProblem as problem:
-            return Found(excerpt=witnesses.of_result(result), without=f"its history cannot be read ({problem})")
+            return Lookup(excerpt=witnesses.of_result(result), without=f"its history cannot be read ({problem})")
         if not _of(recorded, result):
             without = f"{path.name} is the history of another run"
-            return Found(excerpt=witnesses.of_result(result), without=without)
-        return Found(excerpt=history.of_history(recorded.history, result, scratch, most=most), without=None)
+            return Lookup(excerpt=witnesses.of_result(result), without=without)
+        return Lookup(excerpt=history.of_history(recorded.history, result, scratch, most=most), without=None)
 
 
 def _of(recorded: Recorded, result: RunResult) -> bool:

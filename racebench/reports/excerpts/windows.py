@@ -57,25 +57,27 @@ def cut(operations: Operations, anchors: Sequence[Sequence[Span]], *, sessions: 
 
 
 def _extent(records: Mapping[int, Array]) -> Span | None:
-    starts = [int(each["start"][0]) for each in records.values() if len(each)]
-    last = [max(int(each["start"][-1]), int(each["end"][-1])) for each in records.values() if len(each)]
+    starts = [int(session["start"][0]) for session in records.values() if len(session)]
+    last = [max(int(session["start"][-1]), int(session["end"][-1])) for session in records.values() if len(session)]
     return (min(starts), max(last)) if starts else None
 
 
 def _around(anchors: Sequence[Span], pad: int, extent: Span) -> list[Span]:
     """The anchors, widened by so much on either side, within the run; those that touch are one."""
-    found: list[Span] = []
+    spans: list[Span] = []
     for first, last in sorted(anchors):
         low, high = max(first - pad, extent[0]), min(last + pad, extent[1])
-        if found and low <= found[-1][1]:
-            found[-1] = found[-1][0], max(found[-1][1], high)
+        if spans and low <= spans[-1][1]:
+            spans[-1] = spans[-1][0], max(spans[-1][1], high)
         else:
-            found.append((low, max(low, high)))
-    return found
+            spans.append((low, max(low, high)))
+    return spans
 
 
 def _count(records: Mapping[int, Array], spans: Sequence[Span]) -> int:
-    return sum(last - first for each in records.values() for span in spans for first, last in [_within(each, span)])
+    return sum(
+        last - first for session in records.values() for span in spans for first, last in [_within(session, span)]
+    )
 
 
 def _within(records: Array, span: Span) -> tuple[int, int]:
@@ -91,11 +93,11 @@ def _within(records: Array, span: Span) -> tuple[int, int]:
 
 def _chosen(operations: Operations, records: Mapping[int, Array], span: Span, most: int) -> Cut:
     identities, distances = [], []
-    for number, each in records.items():
-        first, last = _within(each, span)
+    for number, session in records.items():
+        first, last = _within(session, span)
         identities.append((number << operations.bits) + np.arange(first, last, dtype=np.int64))
-        start, end = each["start"][first:last], each["end"][first:last]
-        end = np.where(never_ended(end, each["status"][first:last]), NEVER, end)
+        start, end = session["start"][first:last], session["end"][first:last]
+        end = np.where(never_ended(end, session["status"][first:last]), NEVER, end)
         distances.append(np.minimum(np.abs(start - span[0]), np.abs(end - span[1])))
     every, near = np.concatenate(identities), np.concatenate(distances)
     chosen = every if len(every) <= most else every[np.argsort(near, kind="stable")[:most]]

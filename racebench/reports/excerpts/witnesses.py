@@ -11,24 +11,24 @@ from racebench.reports.excerpts import Bar, Excerpt, Mark, Poll, Window
 
 def of_result(result: RunResult) -> Excerpt | None:
     """The operations and polls of a result's forbidden witnesses; None if no operation is among them."""
-    witnesses = [each for each in result.witnesses if each.kind in result.forbidden and _guilty(each)]
+    witnesses = [witness for witness in result.witnesses if witness.kind in result.forbidden and _guilty(witness)]
     if not witnesses:
         return None
-    consumers = tuple(dict.fromkeys(each.consumer for each in witnesses if each.consumer is not None))
+    consumers = tuple(dict.fromkeys(witness.consumer for witness in witnesses if witness.consumer is not None))
     bars = sorted(_bars(witnesses, consumers), key=lambda bar: (bar.start_us, bar.operation))
     polls = sorted(_polls(witnesses, consumers), key=lambda poll: (poll.start_us, poll.number))
     at_bar = {bar.operation: at for at, bar in enumerate(bars)}
     at_poll = {(poll.consumer, poll.number): at for at, poll in enumerate(polls)}
     marks = [
         Mark(
-            kind=each.kind,
-            text=each.explanation,
-            bars=tuple(at_bar[operation["operation"]] for operation in _guilty(each)),
-            polls=tuple(at_poll[consumers.index(each.consumer), poll["poll"]] for poll in each.polls)
-            if each.consumer is not None
+            kind=witness.kind,
+            text=witness.explanation,
+            bars=tuple(at_bar[operation["operation"]] for operation in _guilty(witness)),
+            polls=tuple(at_poll[consumers.index(witness.consumer), poll["poll"]] for poll in witness.polls)
+            if witness.consumer is not None
             else (),
         )
-        for each in witnesses
+        for witness in witnesses
     ]
     times = [bar.start_us for bar in bars] + [bar.end_us for bar in bars if bar.end_us is not None]
     times += [poll.end_us for poll in polls]
@@ -47,10 +47,10 @@ def of_result(result: RunResult) -> Excerpt | None:
 def _guilty(witness: Anomaly) -> Sequence[Mapping[str, Any]]:
     """The operations that the anomaly is about: not the row delivered instead, nor who holds the number refused."""
     if witness.kind == "refused":
-        return [each for each in witness.operations if each["outcome"] != "OK"]
+        return [operation for operation in witness.operations if operation["outcome"] != "OK"]
     if witness.kind != "missed":
         return witness.operations
-    return [each for each in witness.operations if each["operation"] == witness.rows[0]["operation"]]
+    return [operation for operation in witness.operations if operation["operation"] == witness.rows[0]["operation"]]
 
 
 def _bars(witnesses: Sequence[Anomaly], consumers: Sequence[str]) -> list[Bar]:
@@ -68,30 +68,30 @@ def _bars(witnesses: Sequence[Anomaly], consumers: Sequence[str]) -> list[Bar]:
                     delivered.setdefault(row, {}).setdefault(place, poll["poll"])
     return [
         Bar(
-            worker=each["worker"],
+            worker=operation["worker"],
             operation=identity,
-            start_us=each["start_us"],
-            end_us=each["end_us"],
-            outcome=each["outcome"],
-            sqlstate=each["sqlstate"] or "",
-            tries=each["tries"],
-            tenant=each["tenant"],
-            version=each["version"],
+            start_us=operation["start_us"],
+            end_us=operation["end_us"],
+            outcome=operation["outcome"],
+            sqlstate=operation["sqlstate"] or "",
+            tries=operation["tries"],
+            tenant=operation["tenant"],
+            version=operation["version"],
             row=rows.get(identity),
             delivered=delivered.get(rows[identity], {}) if identity in rows else {},
         )
-        for identity, each in known.items()
+        for identity, operation in known.items()
     ]
 
 
 def _polls(witnesses: Sequence[Anomaly], consumers: Sequence[str]) -> list[Poll]:
-    found: dict[tuple[int, int], Poll] = {}
+    polls: dict[tuple[int, int], Poll] = {}
     for witness in witnesses:
         if witness.consumer is None:
             continue
         place = consumers.index(witness.consumer)
         for poll in witness.polls:
-            found[place, poll["poll"]] = Poll(
+            polls[place, poll["poll"]] = Poll(
                 consumer=place,
                 number=poll["poll"],
                 start_us=poll["start_us"],
@@ -100,4 +100,4 @@ def _polls(witnesses: Sequence[Anomaly], consumers: Sequence[str]) -> list[Poll]
                 before=poll["cursor_before"],
                 after=poll["cursor_after"],
             )
-    return list(found.values())
+    return list(polls.values())

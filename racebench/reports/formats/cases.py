@@ -122,14 +122,14 @@ def _named_strategies(document: Document, comparison: Comparison) -> list[tuple[
         if one.verdict is Verdict.UNKNOWN:
             counted = sentences.happened(worst).removesuffix(".")
         judged = f"; {one.judgement.value}{f': {one.reason}' if one.reason else ''}"
-        made = _of_run(dataclasses.replace(document, runs=(worst,), comparison=None), worst, one.strategy)
-        made = dataclasses.replace(
-            made,
+        case = _of_run(dataclasses.replace(document, runs=(worst,), comparison=None), worst, one.strategy)
+        case = dataclasses.replace(
+            case,
             found=one.found,
             message=f"{one.verdict.value} in {len(of)} runs: {counted}{judged}.",
             seconds=sum(run.seconds for run in of),
         )
-        named.append((worst.scenario, made))
+        named.append((worst.scenario, case))
     return named
 
 
@@ -142,7 +142,7 @@ def server_of(document: Document | Explorations) -> str:
 def names(document: Document) -> list[str]:
     """What to call each run of a document, so that no two of a scenario have one name."""
     return _distinct(
-        [(run.scenario, run.strategy, ", ".join(each.name for each in run.consumers)) for run in document.runs]
+        [(run.scenario, run.strategy, ", ".join(consumer.name for consumer in run.consumers)) for run in document.runs]
     )
 
 
@@ -155,21 +155,26 @@ def _named_runs(document: Document) -> list[tuple[str, Case]]:
 
 def _named_explorations(document: Explorations) -> list[tuple[str, Case]]:
     several = document.explorations
-    called = _distinct([(each.scenario, each.strategy, each.consumer or "") for each in several])
-    return [(each.scenario, _of_exploration(each, name)) for each, name in zip(several, called, strict=True)]
+    called = _distinct(
+        [(exploration.scenario, exploration.strategy, exploration.consumer or "") for exploration in several]
+    )
+    return [
+        (exploration.scenario, _of_exploration(exploration, name))
+        for exploration, name in zip(several, called, strict=True)
+    ]
 
 
 def _distinct(parts: Sequence[tuple[str, str, str]]) -> list[str]:
     """The strategies' names; with the consumers where a strategy is there more than once; numbered if need be."""
     several = Counter((scenario, strategy) for scenario, strategy, _ in parts)
-    made, seen = [], Counter[tuple[str, str]]()
+    names, seen = [], Counter[tuple[str, str]]()
     for scenario, strategy, consumers in parts:
         name = strategy
         if several[scenario, strategy] > 1:
             name = f"{strategy} with {consumers}" if consumers else f"{strategy} alone"
         seen[scenario, name] += 1
-        made.append(name if seen[scenario, name] == 1 else f"{name} #{seen[scenario, name]}")
-    return made
+        names.append(name if seen[scenario, name] == 1 else f"{name} #{seen[scenario, name]}")
+    return names
 
 
 def _of_run(document: Document, run: RunResult, name: str) -> Case:

@@ -1,4 +1,4 @@
-"""What github-action-benchmark tracks from commit to commit: arrays of named values, for its two custom tools."""
+"""github-action-benchmark's input: arrays of named values, one for each of its two custom tools."""
 
 from __future__ import annotations
 

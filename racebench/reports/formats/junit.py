@@ -36,29 +36,29 @@ def to_xml(suites: Sequence[Suite]) -> str:
 
 def _suite(suite: Suite) -> ET.Element:
     name, begun = _legal(f"{suite.scenario} ({suite.driver})"), _legal(suite.created.removesuffix("Z"))
-    made = ET.Element("testsuite", {"name": name, "timestamp": begun, **_numbers(suite.cases)})
-    properties = ET.SubElement(made, "properties")
+    element = ET.Element("testsuite", {"name": name, "timestamp": begun, **_numbers(suite.cases)})
+    properties = ET.SubElement(element, "properties")
     for key, value in (("server", suite.server), ("complete", str(suite.complete).lower())):
         ET.SubElement(properties, "property", name=key, value=_legal(value))
     for case in suite.cases:
-        made.append(_case(suite, case))
-    return made
+        element.append(_case(suite, case))
+    return element
 
 
 def _case(suite: Suite, case: Case) -> ET.Element:
     # A dot in a class's name is a package's end to those who read it.
     classname = f"racebench.{suite.driver}.{suite.scenario.replace('.', '-')}"
-    made = ET.Element("testcase", classname=_legal(classname), name=_legal(case.name), time=f"{case.seconds:.3f}")
+    element = ET.Element("testcase", classname=_legal(classname), name=_legal(case.name), time=f"{case.seconds:.3f}")
     said = "\n".join([case.message, *case.details])
     if case.verdict is Verdict.INVALID:
-        failure = ET.SubElement(made, "failure", type=",".join(case.found), message=_legal(case.message))
+        failure = ET.SubElement(element, "failure", type=",".join(case.found), message=_legal(case.message))
         failure.text = _legal(said)
     elif case.verdict is Verdict.UNKNOWN:
-        error = ET.SubElement(made, "error", type=case.verdict.value, message=_legal(case.message))
+        error = ET.SubElement(element, "error", type=case.verdict.value, message=_legal(case.message))
         error.text = _legal(said)
     else:
-        ET.SubElement(made, "system-out").text = _legal(said)
-    return made
+        ET.SubElement(element, "system-out").text = _legal(said)
+    return element
 
 
 def _numbers(cases: Sequence[Case]) -> dict[str, str]:
@@ -73,4 +73,4 @@ def _numbers(cases: Sequence[Case]) -> dict[str, str]:
 
 def _legal(text: str) -> str:
     """Text with what XML cannot hold written as an escape: \\x00."""
-    return _ILLEGAL.sub(lambda found: f"\\x{ord(found.group()):02x}", text)
+    return _ILLEGAL.sub(lambda match: f"\\x{ord(match.group()):02x}", text)

@@ -76,7 +76,10 @@ def _context(sources: Sequence[Source]) -> dict[str, Any]:
     names = _names(runs)
     results = [run for _, run in runs]
     explorations = [
-        each for source in sources if isinstance(source.content, Explorations) for each in source.content.explorations
+        exploration
+        for source in sources
+        if isinstance(source.content, Explorations)
+        for exploration in source.content.explorations
     ]
     spoken = [
         _spoken(name, run)
@@ -86,7 +89,11 @@ def _context(sources: Sequence[Source]) -> dict[str, Any]:
     documents = [source.content for source in sources if isinstance(source.content, Document)]
     charted_consumer, charted, charted_names = _charted(sources, results, names)
     matrices = _matrices(sources)
-    witnesses = [each.witness for each in explorations if each.witness is not None and each.witness.steps]
+    witnesses = [
+        exploration.witness
+        for exploration in explorations
+        if exploration.witness is not None and exploration.witness.steps
+    ]
     comparisons = _comparisons(sources)
     subjects = _subjects(runs, names, comparisons, explorations)
     return {
@@ -171,13 +178,13 @@ def _names(runs: Sequence[tuple[Source, RunResult]]) -> list[str]:
 def _comparisons(sources: Sequence[Source]) -> list[tuple[Document, Comparison]]:
     """The documents that compare, each with what followed."""
     documents = [source.content for source in sources if isinstance(source.content, Document)]
-    return [(each, each.comparison) for each in documents if each.comparison is not None]
+    return [(document, document.comparison) for document in documents if document.comparison is not None]
 
 
 def _headline(subjects: Sequence[Subject], comparisons: Sequence[tuple[Document, Comparison]]) -> str:
     if not subjects:
         return "Nothing was run"
-    verdicts = [each.verdict for each in subjects]
+    verdicts = [subject.verdict for subject in subjects]
     if len(subjects) == 1:
         only = subjects[0].strategy
         return {
@@ -191,7 +198,7 @@ def _headline(subjects: Sequence[Subject], comparisons: Sequence[tuple[Document,
             if one.judgement is not Judgement.REFERENCE and len(comparison.strategies) == len(subjects):
                 return f"{one.strategy} beside {comparison.reference}: {one.judgement.value}"
     count = Counter(verdicts)
-    what = "strategies" if len({each.strategy for each in subjects}) == len(subjects) else "runs"
+    what = "strategies" if len({subject.strategy for subject in subjects}) == len(subjects) else "runs"
     broken = (
         f"{count[Verdict.INVALID]} of {len(verdicts)} {what} break"
         if count[Verdict.INVALID]
@@ -221,23 +228,23 @@ def _subjects(
     ]
     explored = " (explored)" if runs else ""
     told += [
-        Subject(strategy=each.strategy, name=f"{each.strategy}{explored}", verdict=each.verdict)
-        for each in explorations
+        Subject(strategy=exploration.strategy, name=f"{exploration.strategy}{explored}", verdict=exploration.verdict)
+        for exploration in explorations
     ]
     return told
 
 
 def _by_verdict(subjects: Sequence[Subject]) -> list[tuple[Verdict, list[str]]]:
     """Who got which verdict, the worst first."""
-    found = {
-        verdict: [each.name for each in subjects if each.verdict is verdict]
+    names_of = {
+        verdict: [subject.name for subject in subjects if subject.verdict is verdict]
         for verdict in (Verdict.INVALID, Verdict.UNKNOWN, Verdict.VALID)
     }
-    return [(verdict, names) for verdict, names in found.items() if names]
+    return [(verdict, names) for verdict, names in names_of.items() if names]
 
 
 def _spoken(name: str, run: RunResult) -> Spoken:
-    remarks = [each for each in (sentences.conditions(run), sentences.kept_up(run)) if each is not None]
+    remarks = [sentence for sentence in (sentences.conditions(run), sentences.kept_up(run)) if sentence is not None]
     return Spoken(
         name=name,
         run=run,

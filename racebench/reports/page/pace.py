@@ -55,15 +55,15 @@ def draw(runs: Sequence[RunResult], names: Sequence[str]) -> Paces | None:
     rates = [_rates(run) for run, _ in known]
     seconds = max(steps[-1][1] for steps in rates)
     time = scale.Axis(0.0, seconds, _LEFT, WIDTH - _RIGHT)
-    rate = scale.linear([each for steps in rates for _, _, each in steps], _MIDDLE, _TOP)
+    rate = scale.linear([value for steps in rates for _, _, value in steps], _MIDDLE, _TOP)
     latencies = [value / 1e3 for run, _ in known for value in _latencies(run) if value]
     latency = scale.logarithmic(latencies, _FLOOR, _LOWER)
     panels = []
     for (run, name), steps in zip(known, rates, strict=True):
         assert run.pace is not None
         timeline = run.pace.timeline
-        outline = "".join(f"L{time.at(a):g} {rate.at(each):g}H{time.at(b):g}" for a, b, each in steps)
-        highest, lowest = max(each for _, _, each in steps), min(each for _, _, each in steps)
+        outline = "".join(f"L{time.at(a):g} {rate.at(value):g}H{time.at(b):g}" for a, b, value in steps)
+        highest, lowest = max(value for _, _, value in steps), min(value for _, _, value in steps)
         panels.append(
             Panel(
                 name=name,
@@ -99,13 +99,13 @@ def _rates(run: RunResult) -> list[tuple[float, float, float]]:
     assert run.pace is not None
     interval, committed = run.pace.timeline.interval_s, run.pace.timeline.committed
     end = run.seconds + run.load.warmup_s
-    found: list[tuple[float, float, float]] = []
+    steps: list[tuple[float, float, float]] = []
     for at, count in enumerate(committed):
         first = at * interval
         last = min(first + interval, end) if at == len(committed) - 1 else first + interval
-        if not found or last - first >= _LEAST * interval:
-            found.append((first, last, count / max(last - first, _LEAST * interval)))
-    return found
+        if not steps or last - first >= _LEAST * interval:
+            steps.append((first, last, count / max(last - first, _LEAST * interval)))
+    return steps
 
 
 def _line(values: Sequence[float | None], interval: float, time: scale.Axis, latency: scale.Axis) -> str:

@@ -36,11 +36,11 @@ class Axis:
     def _log_ticks(self, most: int) -> list[float]:
         first, last = math.floor(math.log10(self.low)), math.ceil(math.log10(self.high))
         for factors in ((1, 2, 5), (1, 3), (1,)):
-            found = [_DECADE**power * factor for power in range(first, last + 1) for factor in factors]
-            found = [tick for tick in found if self.low * (1 - 1e-9) <= tick <= self.high * (1 + 1e-9)]
-            if len(found) <= most:
-                return found
-        return found[:: math.ceil(len(found) / most)]
+            ticks = [_DECADE**power * factor for power in range(first, last + 1) for factor in factors]
+            ticks = [tick for tick in ticks if self.low * (1 - 1e-9) <= tick <= self.high * (1 + 1e-9)]
+            if len(ticks) <= most:
+                return ticks
+        return ticks[:: math.ceil(len(ticks) / most)]
 
     def _scaled(self, value: float) -> float:
         return math.log10(max(value, 1e-12)) if self.log else value

@@ -68,11 +68,11 @@ def draw(runs: Sequence[RunResult], names: Sequence[str], *, width: int) -> Scat
             name=name,
             verdict=run.verdict,
             x=across.at(run.throughput_per_s),
-            y=upwards.at(each) if each > 0 else round(floor - _BAND / 2, 1),
+            y=upwards.at(rate) if rate > 0 else round(floor - _BAND / 2, 1),
             title=f"{name}: {run.verdict.value}, {run.throughput_per_s:,.0f} commits a second, "
-            + (f"{each:.3g} anomalies in 1,000 operations" if each > 0 else "no anomaly found"),
+            + (f"{rate:.3g} anomalies in 1,000 operations" if rate > 0 else "no anomaly found"),
         )
-        for run, name, each in zip(runs, names, rates, strict=True)
+        for run, name, rate in zip(runs, names, rates, strict=True)
     ]
     points = _labelled(placed, left, right, _TOP, floor)
     return Scatter(
@@ -96,10 +96,10 @@ Box = tuple[float, float, float, float]  # left, top, right, bottom
 def _labelled(points: Sequence[Point], left: float, right: float, top: float, floor: float) -> list[Point]:
     """The points with their labels, those that went wrong first; the nearest place that is free."""
     taken: list[Box] = [(p.x - _RADIUS, p.y - _RADIUS, p.x + _RADIUS, p.y + _RADIUS) for p in points]
-    found: dict[int, Point] = {}
+    labelled: dict[int, Point] = {}
     for at in sorted(range(len(points)), key=lambda at: (points[at].verdict is Verdict.VALID, points[at].x)):
         point = points[at]
-        found[at] = point
+        labelled[at] = point
         wide = _LETTER * len(point.name)
         for x, y, anchor, far in _places(point):
             begin = x if anchor == "start" else x - wide if anchor == "end" else x - wide / 2
@@ -110,7 +110,7 @@ def _labelled(points: Sequence[Point], left: float, right: float, top: float, fl
                 continue
             taken.append(box)
             leader = (min(max(point.x, begin), begin + wide), y + 3 if y < point.y else y - _LINE + 5) if far else None
-            found[at] = Point(
+            labelled[at] = Point(
                 name=point.name,
                 verdict=point.verdict,
                 x=point.x,
@@ -122,7 +122,7 @@ def _labelled(points: Sequence[Point], left: float, right: float, top: float, fl
                 leader=leader,
             )
             break
-    return [found[at] for at in range(len(points))]
+    return [labelled[at] for at in range(len(points))]
 
 
 def _places(point: Point) -> list[tuple[float, float, str, bool]]:

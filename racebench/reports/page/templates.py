@@ -23,7 +23,7 @@ _KEPT = re.compile(r"^\s+", re.MULTILINE)
 
 @cache
 def _environment() -> jinja2.Environment:
-    made = jinja2.Environment(
+    environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_FOLDER),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
@@ -31,19 +31,19 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
         finalize=_writable,
     )
-    made.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "ensure_ascii": True, "allow_nan": False}
-    made.filters["thousands"] = lambda value: f"{value:,}"
-    made.filters["ms"] = _ms
-    made.filters["code"] = _code
-    return made
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "ensure_ascii": True, "allow_nan": False}
+    environment.filters["thousands"] = lambda value: f"{value:,}"
+    environment.filters["ms"] = _ms
+    environment.filters["code"] = _code
+    return environment
 
 
 def fill(template: str, **values: Any) -> str:
     """A template, filled in; `style` and `script` are there for every one."""
-    made = _environment()
+    environment = _environment()
     shared = _asset("timeline.css")
     style, script = shared + _asset("page.css"), _asset("page.js")
-    text = made.get_template(template).render(
+    text = environment.get_template(template).render(
         **values,
         shared_style=Markup(shared),
         style=Markup(style),

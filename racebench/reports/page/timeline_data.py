@@ -1,4 +1,4 @@
-"""Each run's timeline: its excerpt as the page's script reads it, and the same as a still for where nothing runs."""
+"""Each run's timeline: its excerpt as the page's script reads it, and a static picture for where no script runs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from racebench.core.results import RunResult, Verdict
 from racebench.reports.excerpts import Bar, Excerpt
-from racebench.reports.excerpts.lookup import Found, find
+from racebench.reports.excerpts.lookup import Lookup, find
 from racebench.reports.page import timeline_picture
 from racebench.reports.results.sources import Source
 
@@ -42,7 +42,7 @@ class Timelines:
 
 
 def draw(runs: Sequence[tuple[Source, RunResult]], names: Sequence[str]) -> Timelines:
-    """A timeline of each run that went wrong or kept its history, at most a few: those that went wrong first."""
+    """A timeline of each run that went wrong or kept its history, at most a few: those with an anomaly first."""
     wanted = [at for at, (_, run) in enumerate(runs) if run.found or run.history]
     wanted.sort(key=lambda at: not runs[at][1].found)
     chosen = sorted(wanted[:_TIMELINES])
@@ -51,16 +51,16 @@ def draw(runs: Sequence[tuple[Source, RunResult]], names: Sequence[str]) -> Time
     for at in chosen:
         source, run = runs[at]
         polls_too = 1 + len(run.consumers) // _CONSUMERS  # what many consumers were given takes room too
-        made = _timeline(names[at], run, find(source.path, run, most=most // polls_too))
-        if made is not None:
-            drawn.append(made)
+        timeline = _timeline(names[at], run, find(source.path, run, most=most // polls_too))
+        if timeline is not None:
+            drawn.append(timeline)
     more = len(wanted) - len(chosen)
     said = f"{more} more runs have a timeline: give fewer files, or run fewer strategies at once." if more else ""
     return Timelines(drawn=tuple(drawn), left_out=said)
 
 
-def _timeline(name: str, run: RunResult, found: Found) -> Timeline | None:
-    excerpt = found.excerpt
+def _timeline(name: str, run: RunResult, lookup: Lookup) -> Timeline | None:
+    excerpt = lookup.excerpt
     picture = None if excerpt is None else timeline_picture.draw(excerpt)
     if excerpt is None or picture is None:
         return None
@@ -69,7 +69,7 @@ def _timeline(name: str, run: RunResult, found: Found) -> Timeline | None:
         verdict=run.verdict,
         data=_data(excerpt, run),
         still=picture,
-        left_out=tuple(_left_out(excerpt, found.without)),
+        left_out=tuple(_left_out(excerpt, lookup.without)),
         listed=tuple(
             (timeline_picture.milliseconds(round(excerpt.bars[mark.bars[0]].start_us)), mark.kind, mark.text)
             for mark in excerpt.marks[:_TABLED]

@@ -1,4 +1,4 @@
-"""The timeline as a picture that stands still: one anomaly, who did what to it, and the polls that saw it or did not.
+"""The timeline as a static picture: one anomaly, the operations in it, and the polls that delivered or passed its rows.
 
 Geometry only; page/timeline_picture.svg draws it, in a page and by itself.
 """
@@ -107,12 +107,12 @@ def draw(excerpt: Excerpt) -> TimelinePicture | None:
 
 def kinds_of(excerpt: Excerpt) -> dict[int, tuple[str, ...]]:
     """Which kinds of anomalies each bar shows."""
-    found: dict[int, tuple[str, ...]] = {}
+    kinds: dict[int, tuple[str, ...]] = {}
     for mark in excerpt.marks:
         for at in mark.bars:
-            if mark.kind not in found.get(at, ()):
-                found[at] = (*found.get(at, ()), mark.kind)
-    return found
+            if mark.kind not in kinds.get(at, ()):
+                kinds[at] = (*kinds.get(at, ()), mark.kind)
+    return kinds
 
 
 def told(excerpt: Excerpt, at: int) -> str:
@@ -152,7 +152,7 @@ def _fate(excerpt: Excerpt, at: int) -> str:
 
 
 def _telling(excerpt: Excerpt) -> Mark | None:
-    """The first twins of which one was delivered and one never, if there are any: they show both harms at once."""
+    """The first duplicates of which one was delivered and one was not, if there are any: they show both anomalies."""
     missed = {at for mark in excerpt.marks if mark.kind == "missed" for at in mark.bars}
     if excerpt.first is not None and excerpt.first.kind == "duplicates":
         for mark in excerpt.marks:
@@ -182,7 +182,7 @@ def _polls(excerpt: Excerpt, mark: Mark | None, focus: Sequence[int]) -> list[in
     if mark is None:
         return []
     passing = [
-        at for each in excerpt.marks if each.kind == "missed" and set(each.bars) & set(focus) for at in each.polls
+        at for other in excerpt.marks if other.kind == "missed" and set(other.bars) & set(focus) for at in other.polls
     ]
     return sorted(dict.fromkeys([*mark.polls[:1], *passing[:1]]), key=lambda at: excerpt.polls[at].start_us)[:2]
 
@@ -250,23 +250,23 @@ def _joins(
     if mark is None:
         return []
     bars = [excerpt.bars[at] for at in focus]
-    found = []
+    joins = []
     if mark.kind == "duplicates" and len(bars) == 2:
         one, two = (lane_of["bar", bar.worker] for bar in bars)
-        found.append(("duplicates", _line(time.at(_within(bars[0])), one, time.at(_within(bars[1])), two)))
-    for each in excerpt.marks:
-        if each.kind != "missed":
+        joins.append(("duplicates", _line(time.at(_within(bars[0])), one, time.at(_within(bars[1])), two)))
+    for other in excerpt.marks:
+        if other.kind != "missed":
             continue
-        for at in set(each.bars) & set(focus):
-            for poll in set(each.polls) & set(polls):
+        for at in set(other.bars) & set(focus):
+            for poll in set(other.polls) & set(polls):
                 bar, passed = excerpt.bars[at], excerpt.polls[poll]
                 if ("poll", passed.consumer) in lane_of:
                     end = time.at(time.high if bar.end_us is None else bar.end_us)
                     start = time.at((passed.start_us + passed.end_us) / 2)
-                    found.append(
+                    joins.append(
                         ("missed", _line(end, lane_of["bar", bar.worker], start, lane_of["poll", passed.consumer]))
                     )
-    return found
+    return joins
 
 
 def _within(bar: Bar) -> float:

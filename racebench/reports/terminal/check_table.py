@@ -34,16 +34,16 @@ def render(results: Sequence[CheckResult], *, width: int, ascii_only: bool = Fal
     """Yield the parts of the report, top to bottom."""
     kinds = (*of_table(TableKind.CHECK, numbered=True), *of_table(TableKind.CHECK, numbered=False))
     middle = ("opera-\ntions", "com-\nmitted", "rows", *(kind.head for kind in kinds))
-    made = blank_table(("history",), middle, ("verdict",), ascii_only=ascii_only)
+    table = blank_table(("history",), middle, ("verdict",), ascii_only=ascii_only)
     for result in results:
         counts, forbidden = result.counts, result.about.forbidden
-        made.add_row(
+        table.add_row(
             Text(_label(result)),
             *(amount(counts[name] or 0) for name in ("attempts", "committed", "rows")),
             *(_optional(counts[kind.name], bad=kind.name in forbidden) for kind in kinds),
             verdict_text(result.verdict),
         )
-    yield made
+    yield table
     for result in results:
         yield from _paragraph(result)
     for result in results:
@@ -92,8 +92,8 @@ def _paragraph(result: CheckResult) -> Iterator[RenderableType]:
     text.append(f" ({result.file}: {result.about.scenario}, {result.about.strategy}) is ")
     text.append(verdict_text(result.verdict))
     counts = {kind: result.counts[kind] for kind in ANOMALIES if kind in result.about.forbidden}
-    found = [counted(kind, count) for kind, count in counts.items() if count]
-    text.append(f": {', '.join(found)}." if found else ": nothing forbidden was found.")
+    anomalies = [counted(kind, count) for kind, count in counts.items() if count]
+    text.append(f": {', '.join(anomalies)}." if anomalies else ": nothing forbidden was found.")
     yield text
     for log in result.consumers:
         late = ", ".join(f"{name} {log.late_us[name] / 1e3:.1f}" for name in _LATE if log.late_us[name] is not None)  # type: ignore[operator]

@@ -77,7 +77,7 @@ def _table(
     if counts:
         right += ("p50/p99\nms", "com-\nmitted", *(ANOMALIES[kind].head for kind in kinds), "errors", "retries")
     left = ("strategy", "verdict", "judged") if speed else ("strategy", "verdict")
-    made = blank_table(left, right, (), ascii_only=ascii_only)
+    drawn = blank_table(left, right, (), ascii_only=ascii_only)
     for one in comparison.strategies:
         cells: list[Text | str] = [one.strategy, verdict_text(one.verdict)]
         if speed:
@@ -87,8 +87,8 @@ def _table(
             cells += [_latency(one), _amount(one, "committed")]
             cells += [_amount(one, kind, bad=kind in forbidden) for kind in kinds]
             cells += [_amount(one, "errors", bad=bool(one.counts["refused"])), _amount(one, "retries")]
-        made.add_row(*cells)
-    return made
+        drawn.add_row(*cells)
+    return drawn
 
 
 def _style(one: Compared) -> str:
@@ -138,13 +138,13 @@ def _anomalies(comparison: Comparison, runs: Sequence[RunResult]) -> Iterator[Te
     for one in wrong[:_SPOKEN]:
         of = [run for run in runs if run.strategy == one.strategy]
         shown = sum(bool(run.found) for run in of)
-        found = ", ".join(sentences.counted(kind, one.counts[kind]) for kind in one.found)
+        anomalies = ", ".join(sentences.counted(kind, one.counts[kind]) for kind in one.found)
         line = Text()
         line.append(one.strategy, style="bold")
         line.append(" is ")
         line.append(verdict_text(one.verdict))
         line.append("" if all(run.as_expected is not False for run in of) else ", NOT as expected")
-        line.append(f": {found}, in {shown} of {len(of)} runs.")
+        line.append(f": {anomalies}, in {shown} of {len(of)} runs.")
         witnesses = (witness for run in of for witness in run.witnesses if witness.kind in one.found)
         if (witness := next(witnesses, None)) is not None:
             line.append(f" One of the {witness.kind}: {witness.explanation}.")

@@ -51,8 +51,8 @@ def show_consumer(console: Console, scenario: Scenario, consumer: Consumer) -> N
 
 
 _MISSES = {
-    "unordered": "of writers that do not commit in the order of their numbers",
-    "maybe": "fewer of such writers', never surely none",
+    "unordered": "of strategies that do not commit in the order of their numbers",
+    "maybe": "fewer rows of such strategies, but not surely none",
     "never": "never",
 }
 

@@ -1,4 +1,4 @@
-"""The progress bar on stderr; none when that is not a terminal, or nobody watches (CI is set)."""
+"""The progress bar on stderr; none where stderr is not a terminal, or in CI (the variable CI is set)."""
 
 from __future__ import annotations
 

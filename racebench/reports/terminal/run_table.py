@@ -1,4 +1,4 @@
-"""The table, the sentences and the witness, as rich renderables."""
+"""A document of runs for a terminal: the table, a paragraph for each run that needs one, and one witness."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def render(document: Document, *, width: int, ascii_only: bool = False) -> Itera
         yield Text(f"{silent} of {len(runs)} runs are as expected (VALID is an upper bound, load proves nothing).")
     for result in spoken:
         yield from _paragraph(result)
-    if (found := _witness(runs)) is not None:
-        result, witness = found
+    if (shown := _witness(runs)) is not None:
+        result, witness = shown
         yield Text(f"One of the {witness.kind} of {result.strategy}: {witness.explanation}.")
         glyphs = timeline.ASCII if ascii_only else timeline.UNICODE
         if lines := timeline.draw(witness, width=width - 2, glyphs=glyphs):
@@ -64,10 +64,10 @@ def table(results: Sequence[RunResult], *, ascii_only: bool = False) -> Table:
     kinds = of_table(TableKind.RUN, numbered=numbered)
     heads = tuple(kind.head for kind in kinds)
     middle = ("commits\nper s", "p50/p99\nms", "com-\nmitted", *heads, "errors", "retries")
-    made = blank_table(("strategy",), middle, ("verdict",), ascii_only=ascii_only)
+    drawn = blank_table(("strategy",), middle, ("verdict",), ascii_only=ascii_only)
     for result in results:
         counts = result.counts
-        made.add_row(
+        drawn.add_row(
             result.strategy,
             f"{result.throughput_per_s:,.0f}",
             _latency(result.latency_us),
@@ -77,7 +77,7 @@ def table(results: Sequence[RunResult], *, ascii_only: bool = False) -> Table:
             amount(counts["retries"]),
             verdict_text(result.verdict),
         )
-    return made
+    return drawn
 
 
 def consumer_table(results: Sequence[RunResult], *, ascii_only: bool = False) -> Table:
@@ -86,11 +86,11 @@ def consumer_table(results: Sequence[RunResult], *, ascii_only: bool = False) ->
     heads = tuple(kind.head for kind in kinds)
     right = ("deliv-\nered", *heads, "late ms\np50", "\np99", "\nmax", "longest\npoll ms")
     left = ("strategy", "consumer") if len(results) > 1 else ("consumer",)
-    made = blank_table(left, right, ("verdict",), ascii_only=ascii_only)
+    drawn = blank_table(left, right, ("verdict",), ascii_only=ascii_only)
     for result in results:
         for consumer in result.consumers:
             counts, late = consumer.counts, consumer.late_us
-            made.add_row(
+            drawn.add_row(
                 *((result.strategy,) if len(results) > 1 else ()),
                 consumer.name,
                 amount(counts["delivered"]),
@@ -99,49 +99,49 @@ def consumer_table(results: Sequence[RunResult], *, ascii_only: bool = False) ->
                 _optional_ms(consumer.longest_poll_us),
                 verdict_text(consumer.verdict),
             )
-    return made
+    return drawn
 
 
 def measure_table(results: Sequence[RunResult], *, ascii_only: bool = False) -> Table:
     """One line a strategy with what the scenario measures, and the errors by SQLSTATE."""
     names = list(dict.fromkeys(name for result in results for name in result.measures))
-    made = blank_table(("strategy",), tuple(names), ("errors",), ascii_only=ascii_only)
+    drawn = blank_table(("strategy",), tuple(names), ("errors",), ascii_only=ascii_only)
     for result in results:
         values = ("–" if result.measures.get(name) is None else str(result.measures[name]) for name in names)
         errors = ", ".join(f"{count} × {sqlstate}" for sqlstate, count in result.errors.items())
-        made.add_row(result.strategy, *values, errors or "none")
-    return made
+        drawn.add_row(result.strategy, *values, errors or "none")
+    return drawn
 
 
 def headline(document: Document) -> str:
-    """What was pressed, how, and on which server, in a line."""
+    """The scenario, the server, the load and the consumers, in a line."""
     first = document.runs[0]
     load = first.load
-    pressed = [f"{load.workers} workers"]
+    parts = [f"{load.workers} workers"]
     if load.connections_per_worker > 1:
-        pressed[0] += f" × {load.connections_per_worker} connections"
+        parts[0] += f" × {load.connections_per_worker} connections"
     if load.protocol is not Protocol.PREPARED:
-        pressed.append(load.protocol.value)
-    pressed.append("closed loop" if load.rate_per_s is None else f"open loop, {load.rate_per_s:g} due a second")
+        parts.append(load.protocol.value)
+    parts.append("closed loop" if load.rate_per_s is None else f"open loop, {load.rate_per_s:g} due a second")
     if load.warmup_s:
-        pressed.append(f"{load.warmup_s:g} s warm-up")
+        parts.append(f"{load.warmup_s:g} s warm-up")
     if load.duration_s is not None:
-        pressed.append(f"{load.duration_s:g} s")
+        parts.append(f"{load.duration_s:g} s")
     if load.operations is not None:
-        pressed.append(f"{load.operations:,} operations")
+        parts.append(f"{load.operations:,} operations")
     for name, us in (("think", load.think_us), ("hold", load.hold_us), ("jitter", load.jitter_us)):
         if us:
-            pressed.append(f"{name} {us / 1e3:g} ms")
+            parts.append(f"{name} {us / 1e3:g} ms")
     if load.long_percent:
-        pressed.append(f"{load.long_percent:g} % hold {load.long_us / 1e3:g} ms")
+        parts.append(f"{load.long_percent:g} % hold {load.long_us / 1e3:g} ms")
     if load.rollback_percent:
-        pressed.append(f"{load.rollback_percent:g} % roll back")
+        parts.append(f"{load.rollback_percent:g} % roll back")
     if load.tenants > 1:
-        pressed.append(f"{load.tenants} tenants")
+        parts.append(f"{load.tenants} tenants")
     server = document.environment.get("server_version", "?")
     where = document.environment.get("target", "?")
     return (
-        f"{first.scenario} on PostgreSQL {server} ({where}) · {', '.join(pressed)} · "
+        f"{first.scenario} on PostgreSQL {server} ({where}) · {', '.join(parts)} · "
         f"{_consumers(first)}seed {load.seed if document.comparison is None else document.comparison.seed}"
     )
 

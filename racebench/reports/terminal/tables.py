@@ -24,14 +24,14 @@ def plain(shows: Callable[[Console], None], *, width: int = 100) -> str:
 
 
 def blank_table(left: tuple[str, ...], right: tuple[str, ...], last: tuple[str, ...], *, ascii_only: bool) -> Table:
-    made = Table(box=box.ASCII2 if ascii_only else box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0)
+    table = Table(box=box.ASCII2 if ascii_only else box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0)
     for name in left:
-        made.add_column(name, overflow="fold")
+        table.add_column(name, overflow="fold")
     for name in right:
-        made.add_column(name, justify="right", no_wrap=True)
+        table.add_column(name, justify="right", no_wrap=True)
     for name in last:
-        made.add_column(name, no_wrap=True)
-    return made
+        table.add_column(name, no_wrap=True)
+    return table
 
 
 def verdict_text(verdict: Verdict) -> Text:

@@ -1,0 +1,108 @@
+"""The values of the options that commands share, a frozen dataclass for each group of options.
+
+The options themselves, with their help, are in racebench.cli.options.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from racebench.cli.values import ReportFile
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubjectOptions:
+    """What is run or explored: a scenario's strategies, or the user's own code. `files` are more files of SQL."""
+
+    scenario: str | None = None
+    files: tuple[str, ...] = ()
+    strategies: tuple[str, ...] = ()
+    consumers: tuple[str, ...] = ()
+    call: tuple[str, ...] = ()
+    setup: tuple[str, ...] = ()
+    invariant: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadOptions:
+    """The load. Durations are in seconds, delays in milliseconds; `long` is a percentage and a delay."""
+
+    workers: int
+    duration: float | None
+    operations: int | None
+    rate: float | None
+    warmup: float
+    protocol: str
+    connections_per_worker: int
+    think: float
+    hold: float
+    long: tuple[float, float]
+    rollback: float
+    jitter: float
+    tenants: int
+    seed: int | None
+    poll_interval: float
+    batch: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExplorationOptions:
+    """Which schedules are explored, and how far. Times are in seconds."""
+
+    sessions: int
+    consumer: str | None
+    polls: int
+    no_reduction: bool
+    budget: float | None
+    max_schedules: int | None
+    depth: int
+    seed: int | None
+    step_timeout: float
+    stop_at_first: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComparisonOptions:
+    """How strategies are compared. `margin` and `fail_slower` are percentages."""
+
+    rounds: int
+    reference: str | None
+    margin: float
+    baseline: str | None
+    fail_slower: float | None
+    save_baseline: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetOptions:
+    """Which server. `server` is the embedded server's version; `dsn` names the user's own server instead."""
+
+    server: str
+    dsn: str | None
+    keep: bool = False
+
+    @property
+    def version(self) -> int:
+        """The embedded server's version."""
+        return int(self.server)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputOptions:
+    """Where results go. `history` is None where the command decides."""
+
+    json_path: str | None
+    results: str
+    no_save: bool
+    reports: tuple[ReportFile, ...]
+    history: bool | None = None
+    markdown: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateOptions:
+    """What makes a command exit with 3, 4 or 5."""
+
+    fail_on: str | None = None
+    expect: str | None = None
+    threshold: tuple[str, ...] = ()

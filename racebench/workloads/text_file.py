@@ -1,0 +1,17 @@
+"""Reads a text file that the user named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from racebench.core.errors import ScenarioProblem
+
+
+def read_text(path: Path, advice: str) -> str:
+    """A file's text; raises ScenarioProblem, with the advice, if it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as problem:
+        raise ScenarioProblem(f"{path}: cannot be read ({problem.strerror}); {advice}") from None
+    except UnicodeDecodeError as problem:
+        raise ScenarioProblem(f"{path}: is not UTF-8 text (byte {problem.start}); save it as UTF-8") from None
