@@ -148,7 +148,7 @@ def test_versions_that_are_no_integers_are_shown_as_what_they_are() -> None:
     assert all_findings(replace(ranked, rows=history(rows=[Row(1, 1), Row(2, 4)]).rows))["gaps"].count == 0
 
 
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=1000, deadline=None)
 @given(any_history(), st.sampled_from(SCRATCHES))
 def test_the_checkers_agree_with_the_definitions(drawn: History, scratch: Callable[[], Scratch]) -> None:
     expected = naive_counts(drawn)
