@@ -43,8 +43,9 @@ class AnomalyKind:
 
     `description` says what is counted. `needs` is what must be known to count it; `forbidden` are the subjects that it
     makes INVALID unless they say otherwise; `explored` is false for a kind that the few operations of a schedule do not
-    show. `columns` are the tables of the terminal that always have a column for it, `heading` is its column's head if
-    that is not its name, `unit` what is counted, `singular` its name for a count of one if that is another.
+    show. `added_later`: documents that were written before the kind existed have no count of it. `columns` are the
+    tables of the terminal that always have a column for it, `heading` is its column's head if that is not its name,
+    `unit` what is counted, `singular` its name for a count of one if that is another.
 
     `sentence` says how many a run had; it is a format of `{count}`, `{rows}`, `{attempts}`, `{share_of_rows}`,
     `{share_of_attempts}`, `{codes}` (SQLSTATEs). `always_said`: also where the scenario does not forbid it.
@@ -61,6 +62,7 @@ class AnomalyKind:
     needs: frozenset[Evidence] = frozenset()
     forbidden: frozenset[Subject] = frozenset()
     explored: bool = True
+    added_later: bool = False
     columns: frozenset[TableKind] = frozenset()
     heading: str = ""
     unit: str = "rows"
@@ -214,8 +216,15 @@ def forbidden_by_default(subject: Subject) -> tuple[str, ...]:
 
 
 def with_every_kind(counts: Mapping[str, int]) -> dict[str, int]:
-    """Counts with 0 for the kinds they lack: those that an older document does not know, or that have no checker."""
+    """Counts with 0 for the kinds that have no checker, which only the explorer counts."""
     return {**counts, **{kind: 0 for kind in ANOMALIES if kind not in counts}}
+
+
+def counts_of_document(counts: Mapping[str, int]) -> dict[str, int]:
+    """The counts of a document, with 0 for the kinds that were added later; KeyError for any other kind it lacks."""
+    later = {name: 0 for name, kind in ANOMALIES.items() if kind.added_later}
+    whole = {**later, **counts}
+    return {**whole, **{name: whole[name] for name in ANOMALIES}}
 
 
 def needing(evidence: Evidence) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from racebench.analysis.baselines import BaselineResult, Beside, Standing
 from racebench.analysis.comparison import Compared, Comparison, Conditions, Judgement
 from racebench.analysis.statistics import Estimate
 from racebench.analysis.thresholds import Held, Outcome
-from racebench.core.anomalies import with_every_kind
+from racebench.core.anomalies import counts_of_document
 from racebench.core.atomic_write import replacing
 from racebench.core.errors import RacebenchError, UsageProblem
 from racebench.core.model import Load, Protocol
@@ -208,7 +208,7 @@ def _result(run: Mapping[str, Any]) -> RunResult:
         forbidden=tuple(run["forbidden"]),
         as_expected=run["as_expected"],
         source=run["source"],
-        counts=with_every_kind(run["counts"]),
+        counts=counts_of_document(run["counts"]),
         measures=run["measures"],
         errors=run["errors"],
         retried=run["retried"],

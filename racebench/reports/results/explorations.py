@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from racebench.core.anomalies import with_every_kind
+from racebench.core.anomalies import counts_of_document
 from racebench.core.errors import UsageProblem
 from racebench.core.results import Verdict
 from racebench.exploration.result import Exploration, Replay, ScheduleOutcome, SessionOutcome, Unseen
@@ -171,7 +171,7 @@ def from_published(data: Mapping[str, Any]) -> Exploration:
         expected=_texts(data.get("expected", ())),
         as_expected=None if as_expected is None else bool(as_expected),
         forbidden=forbidden,
-        counts=with_every_kind(_counts(data["counts"])),
+        counts=counts_of_document(_counts(data["counts"])),
         outcomes={_outcome(outcome): int(outcome["schedules"]) for outcome in data["outcomes"]},
         run=int(explored["run"]),
         pruned=int(explored["pruned"]),
