@@ -514,7 +514,7 @@ def demo_of(acting: int | None) -> Recording:
         )
         for number in (1, 2, 3)
     )
-    frame = Frame(act=0, heading="naive", number=1, sentence="Session 3 reads.", lanes=lanes, tables=())
+    frame = Frame(part=0, heading="naive", number=1, sentence="Session 3 reads.", lanes=lanes, tables=())
     return Recording(
         title="The twin", frames=(replace(frame, number=0), frame), schedules=("v1:x:s1",), pace=1, notes=False
     )
