@@ -114,7 +114,7 @@ def _sqlstates(status: Any) -> Any:
 
 @contextlib.contextmanager
 def _loaded_table(server: Server, folder: Path) -> Iterator[str]:
-    """Load the rows into a table on the server, with the shipped indexes, and analyse it; yield its schema."""
+    """Load the rows into a table on the server, with the shipped indexes, and analyze it; yield its schema."""
     schema = f"benchmark_{secrets.token_hex(6)}"
     try:
         with server.connect(schema) as connection:

@@ -39,7 +39,7 @@ def alternating(contestants: Sequence[_T], number: int) -> list[_T]:
     """The contestants in the order of a round: every other round reversed, every second round rotated by one place.
 
     So each contestant runs before every other one as often as after it, and a machine that warms up or slows down
-    favours none. `number` counts rounds from 0.
+    favors none. `number` counts rounds from 0.
     """
     turn = number // 2 % max(1, len(contestants))
     turned = [*contestants[turn:], *contestants[:turn]]

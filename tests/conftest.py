@@ -143,7 +143,7 @@ def shows(*counts: str) -> Callable[[RunResult], bool]:
 
 
 def shows_what_is_expected(result: RunResult) -> bool:
-    """A condition for `hammer`: every anomaly that the catalogue expects was found, whatever else was."""
+    """A condition for `hammer`: every anomaly that the catalog expects was found, whatever else was."""
     return set(result.expected) <= set(result.found)
 
 

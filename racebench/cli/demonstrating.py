@@ -312,7 +312,7 @@ def _on_screen(demonstration: Demonstration, prepared: Ready, console: Console, 
                 demonstration.pace if auto else None,
                 marks,
                 notes=demonstration.notes,
-                colour=not console.no_color,
+                color=not console.no_color,
             )
         return tuple(playback.frames)
 

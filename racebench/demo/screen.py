@@ -1,7 +1,7 @@
 """Draw a frame for a terminal: a fixed number of lines and columns, whatever the frame contains.
 
-Readable without colour: important things have a word or a mark (>, WAITS, DUPLICATE, MISSED) as well as a style. No dim
-text, and no colour that is invisible on a light or a dark background.
+Readable without color: important things have a word or a mark (>, WAITS, DUPLICATE, MISSED) as well as a style. No dim
+text, and no color that is invisible on a light or a dark background.
 """
 
 from __future__ import annotations

@@ -88,13 +88,13 @@ def view(
     marks: Marks,
     *,
     notes: bool,
-    colour: bool,
+    color: bool,
 ) -> None:
     """Draw a frame, wait for a key, and go on, until q.
 
     `steps`: the number of steps of each part. `pace`: seconds for each frame if the demo plays automatically.
     """
-    drawing = _Drawing(terminal, colour=colour)
+    drawing = _Drawing(terminal, color=color)
     auto, interval = pace is not None, pace or 2.0
     due = time.monotonic() + interval
     while True:
@@ -148,10 +148,10 @@ def footer(playback: Playback, marks: Marks, *, auto: bool, notes: bool) -> str:
 class _Drawing:
     """Writes lines at the top of the screen, so that it does not scroll."""
 
-    def __init__(self, terminal: Terminal, *, colour: bool) -> None:
+    def __init__(self, terminal: Terminal, *, color: bool) -> None:
         self._terminal = terminal
         self._console = Console(
-            file=io.StringIO(), force_terminal=True, color_system="standard", no_color=not colour, width=10_000
+            file=io.StringIO(), force_terminal=True, color_system="standard", no_color=not color, width=10_000
         )
         self._size: tuple[int, int] | None = None
 

@@ -106,7 +106,7 @@ class Crew:
         for process in self._workers:
             process.send(Go(start, start + warmup, stop))
         overdue = _Overdue(load, stop)
-        cancelled = False
+        canceled = False
         watched = set(self._running)
         while waiting := self._running & self._workers.keys():
             for process, message in self.executor.messages(watched, TICK_SECONDS):
@@ -116,8 +116,8 @@ class Crew:
             if overdue.may_kill():
                 for process in waiting & self._running:
                     process.kill()
-            elif overdue.may_cancel() and not cancelled and (left := waiting & self._running):
-                cancelled = True
+            elif overdue.may_cancel() and not canceled and (left := waiting & self._running):
+                canceled = True
                 self._cancel(len(left))
         return start
 
@@ -203,7 +203,7 @@ class Crew:
 
     def _cancel(self, count: int) -> None:
         """Cancel the statements of workers that do not come to an end; each fails with 57014."""
-        self.notes.append(f"{count} workers were still waiting {_GRACE_SECONDS:.0f} s after the end and were cancelled")
+        self.notes.append(f"{count} workers were still waiting {_GRACE_SECONDS:.0f} s after the end and were canceled")
         with connect(self.assignment.target) as connection:
             connection.execute(
                 "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE application_name = %s",
@@ -271,7 +271,7 @@ class _Overdue:
         return -1.0 if self._deadline_s is None else time.perf_counter_ns() / 1e9 - self._deadline_s
 
     def may_cancel(self) -> bool:
-        """Whether their statements may be cancelled."""
+        """Whether their statements may be canceled."""
         return self._late_s() > 0
 
     def may_kill(self) -> bool:

@@ -1,6 +1,6 @@
 """A schema of racebench's own on the server: created with a scenario's DDL, dropped whatever happens.
 
-Its sessions are recognised by their application name, so that no other session is waited for or ended.
+Its sessions are recognized by their application name, so that no other session is waited for or ended.
 """
 
 from __future__ import annotations

@@ -114,7 +114,7 @@ class Session:
         for number, statement in enumerate((*self.script.statements, ROLLBACK, *own)):
             prepared[statement] = known = prepare(pgconn, path, statement, b"racebench_%d" % number)
             if statement.keyword in _PLANNED:
-                # A session's first plan reads the catalogue, which takes milliseconds: too long at the common start.
+                # A session's first plan reads the catalog, which takes milliseconds: too long at the common start.
                 # A statement that cannot be explained is planned when it is run; the error here has no effect.
                 nothing = b", ".join([b"NULL"] * len(statement.parameters))
                 pgconn.exec_(b"EXPLAIN EXECUTE " + known.name + (b"(" + nothing + b")" if nothing else b""))

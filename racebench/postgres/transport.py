@@ -137,7 +137,7 @@ class _SocketExchange(_Exchange):
         super().__init__(trip, facts)
         self.reply = b"nothing yet"
         self.shape = wire.Shape()
-        self._variable, self._recognisable, self._leaves_open = trip.variable, trip.recognisable, trip.leaves_open
+        self._variable, self._recognizable, self._leaves_open = trip.variable, trip.recognizable, trip.leaves_open
         self._assembler = wire.Assembler()
 
     def fetch(self, data: bytes) -> bool:
@@ -152,7 +152,7 @@ class _SocketExchange(_Exchange):
         reply = wire.parse(data)
         now = self.conclude(reply, variables)
         expected = opened if self._leaves_open is None else self._leaves_open
-        if self._recognisable and reply.plain and now == expected and len(data) <= _LONGEST_LEARNT:
+        if self._recognizable and reply.plain and now == expected and len(data) <= _LONGEST_LEARNT:
             if self._variable is None:
                 self.reply = data
             elif reply.row is not None:

@@ -1,7 +1,7 @@
 """PostgreSQL's wire protocol, version 3, as far as running a script needs it: messages out as bytes, replies in.
 
 Knows no socket and no script: transport.py sends and receives, the compiler says what belongs together. Replies that
-are the same as last time are recognised by comparing bytes; only others are taken apart.
+are the same as last time are recognized by comparing bytes; only others are taken apart.
 Source: PostgreSQL's documentation, "Frontend/Backend Protocol", "Message Formats".
 """
 
@@ -158,7 +158,7 @@ def _fields(data: bytes, at: int) -> Values:
 
 
 class Shape(dict[int, bytes]):
-    """A reply with one row of one column, as it was last time: recognised by what stands before and after the value.
+    """A reply with one row of one column, as it was last time: recognized by what stands before and after the value.
 
     As a mapping: what must stand before a value of a length; a missing one is made. A reply of that shape is `fixed`
     bytes longer than its value, which begins `at`, and ends with `after`.

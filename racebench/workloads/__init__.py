@@ -1,1 +1,1 @@
-"""What is run: scenarios of the catalogue, files of SQL, Python callables, pgbench scripts and their expressions."""
+"""What is run: scenarios of the catalog, files of SQL, Python callables, pgbench scripts and their expressions."""

@@ -1,6 +1,6 @@
 """The user's own code as a scenario: files of SQL or Python callables, with a setup and invariants, and no folder.
 
-A text is SQL, the name of a file of SQL (`.sql`) or a callable (`module:function`), recognised by its form.
+A text is SQL, the name of a file of SQL (`.sql`) or a callable (`module:function`), recognized by its form.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The catalogue: the shipped scenarios, and finding scenarios, strategies and consumers by name or folder."""
+"""The catalog: the shipped scenarios, and finding scenarios, strategies and consumers by name or folder."""
 
 from __future__ import annotations
 

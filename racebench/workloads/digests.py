@@ -1,4 +1,4 @@
-"""Short digests of what is run, so that a schedule or a baseline of another version of it is recognised."""
+"""Short digests of what is run, so that a schedule or a baseline of another version of it is recognized."""
 
 from __future__ import annotations
 

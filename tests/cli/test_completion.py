@@ -108,7 +108,7 @@ def test_the_completion_script_is_valid_in_its_shell(racebench: Command, shell: 
     assert (checked.returncode, checked.stderr) == (0, "")
 
 
-def test_names_are_those_of_the_catalogue(racebench: Command) -> None:
+def test_names_are_those_of_the_catalog(racebench: Command) -> None:
     shipped = {scenario.name: scenario for scenario in catalog.shipped()}
     counter, quota = shipped["version-counter"], shipped["quota"]
     assert candidates(racebench, "run", "") == sorted(shipped)

@@ -290,12 +290,12 @@ def _postmasters(cache: Path) -> list[int]:
     return [int(file.read_text().split("\n", 1)[0]) for file in files]
 
 
-def test_workers_that_never_end_are_cancelled_and_the_run_still_reports(
+def test_workers_that_never_end_are_canceled_and_the_run_still_reports(
     embedded: Target, processes: object, tmp_path: Path
 ) -> None:
     scenario = _scenario(tmp_path, "BEGIN;\nSELECT pg_sleep(600);\nCOMMIT;")
     result = _hammer(embedded, processes, scenario, Load(workers=2, duration_s=0.2, operations=None))
-    assert any("were cancelled" in note for note in result.notes)
+    assert any("were canceled" in note for note in result.notes)
     assert result.errors == {"57014": 2}
     assert result.verdict is Verdict.UNKNOWN
 

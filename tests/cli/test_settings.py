@@ -1,4 +1,4 @@
-"""Settings: flag over environment over file over default, for every option of every command; and colours."""
+"""Settings: flag over environment over file over default, for every option of every command; and colors."""
 
 from __future__ import annotations
 
@@ -302,7 +302,7 @@ def test_a_flag_can_be_turned_off_again(racebench: Command, tmp_path: Path) -> N
     assert "history:" in racebench("run", "--save", "--history").stdout
 
 
-# Colours, progress, order
+# Colors, progress, order
 
 
 def on_a_terminal(*arguments: str, cwd: Path, **env: str) -> str:
@@ -328,19 +328,19 @@ def on_a_terminal(*arguments: str, cwd: Path, **env: str) -> str:
     return said.decode()
 
 
-def test_colours_follow_the_flag_then_the_variables_then_the_terminal(racebench: Command, tmp_path: Path) -> None:
-    def coloured(*arguments: str, **env: str) -> bool:
+def test_colors_follow_the_flag_then_the_variables_then_the_terminal(racebench: Command, tmp_path: Path) -> None:
+    def colored(*arguments: str, **env: str) -> bool:
         return ESCAPE in racebench("list", *arguments, env={**PLAIN, **env}).stdout
 
-    assert not coloured()
-    assert coloured("--color", "always")
-    assert coloured("--color", "always", NO_COLOR="1")
-    assert coloured("--color", "always", TERM="dumb")
-    assert coloured(FORCE_COLOR="1")
-    assert not coloured(FORCE_COLOR="0")
-    assert not coloured(FORCE_COLOR="1", NO_COLOR="1")
-    assert not coloured("--color", "never", FORCE_COLOR="1")
-    assert coloured(RACEBENCH_COLOR="always")
+    assert not colored()
+    assert colored("--color", "always")
+    assert colored("--color", "always", NO_COLOR="1")
+    assert colored("--color", "always", TERM="dumb")
+    assert colored(FORCE_COLOR="1")
+    assert not colored(FORCE_COLOR="0")
+    assert not colored(FORCE_COLOR="1", NO_COLOR="1")
+    assert not colored("--color", "never", FORCE_COLOR="1")
+    assert colored(RACEBENCH_COLOR="always")
     assert ESCAPE in on_a_terminal("list", cwd=tmp_path)
     assert ESCAPE not in on_a_terminal("list", cwd=tmp_path, NO_COLOR="1")
     assert ESCAPE not in on_a_terminal("list", "--color", "never", cwd=tmp_path)
@@ -350,7 +350,7 @@ def test_colours_follow_the_flag_then_the_variables_then_the_terminal(racebench:
 
 
 @pytest.mark.server
-def test_machine_output_never_has_colours(racebench: Command, tmp_path: Path) -> None:
+def test_machine_output_never_has_colors(racebench: Command, tmp_path: Path) -> None:
     asked = ("run", "-s", "naive", "-n", "80", "--color", "always")
     done = racebench(*asked, "--json", "-", "--report", "junit=j.xml", "--report", "table=t.txt", env=PLAIN)
     assert ESCAPE not in done.stdout + (tmp_path / "j.xml").read_text() + (tmp_path / "t.txt").read_text()

@@ -574,21 +574,21 @@ def test_a_terminal_too_small_from_the_start_is_one_line(sit: Sit) -> None:
     assert b"\x1b" not in seat.seen
 
 
-def colours(data: bytes) -> set[str]:
+def colors(data: bytes) -> set[str]:
     codes = (code for found in re.findall(rb"\x1b\[([\d;]*)m", data) for code in found.decode().split(";"))
     return {code for code in codes if re.fullmatch(r"[34]\d|9\d|10\d", code)}
 
 
 @pytest.mark.server
-def test_no_color_takes_the_colours_and_leaves_the_words(sit: Sit) -> None:
-    for env, coloured in (({}, True), ({"NO_COLOR": "1"}, False)):
+def test_no_color_takes_the_colors_and_leaves_the_words(sit: Sit) -> None:
+    for env, colored in (({}, True), ({"NO_COLOR": "1"}, False)):
         seat = sit("twin", "--fix", "none", **env)
         seat.until("the start")
         seat.press(" " * 11)
         seat.until("ANOMALY (duplicates: 1, missed: 1)", "‼ DUPLICATE  ‼ MISSED")
         seat.press("q")
         assert seat.end() == 0
-        assert bool(colours(seat.seen)) is coloured
+        assert bool(colors(seat.seen)) is colored
 
 
 @pytest.mark.server

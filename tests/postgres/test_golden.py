@@ -43,7 +43,7 @@ COMMIT;
 TWO_COLUMNS = "SELECT 1 AS a, 2 AS b \\gset pair_\nINSERT INTO t VALUES (:pair_a, :pair_b);\n"
 
 
-def of_catalogue(strategy: str) -> Script:
+def of_catalog(strategy: str) -> Script:
     return catalog.find_scenario("version-counter").strategies[strategy].script
 
 
@@ -78,35 +78,35 @@ class Case:
 
 WHOLE_LOOP = {"draws": False, "due": False, "versioned": True}
 CASES = {
-    "naive": Case(script=of_catalogue("naive"), columns=("version",)),
+    "naive": Case(script=of_catalog("naive"), columns=("version",)),
     "naive-loop-direct": Case(
-        script=of_catalogue("naive"),
+        script=of_catalog("naive"),
         columns=("version",),
         loop=True,
         options={**WHOLE_LOOP, "direct": True},
         zero=frozenset({"think", "hold"}),
     ),
     "naive-loop-open-generator": Case(
-        script=of_catalogue("naive"),
+        script=of_catalog("naive"),
         columns=("version",),
         loop=True,
         options={"draws": True, "due": True, "versioned": True},
     ),
     "naive-pipelined": Case(
-        script=of_catalogue("naive"),
+        script=of_catalog("naive"),
         columns=("version",),
         protocol=Protocol.PIPELINED,
         zero=frozenset({"think", "hold"}),
     ),
-    "naive-simple": Case(script=of_catalogue("naive"), columns=("version",), protocol=Protocol.SIMPLE),
-    "naive-libpq": Case(script=of_catalogue("naive"), columns=("version",), transport=Transport.LIBPQ),
+    "naive-simple": Case(script=of_catalog("naive"), columns=("version",), protocol=Protocol.SIMPLE),
+    "naive-libpq": Case(script=of_catalog("naive"), columns=("version",), transport=Transport.LIBPQ),
     "naive-gated": Case(
-        script=of_catalogue("naive"),
+        script=of_catalog("naive"),
         columns=("version",),
         options={"gated": True, "shown": True},
         zero=frozenset({"think", "hold"}),
     ),
-    "upsert": Case(script=of_catalogue("upsert"), columns=("version",)),
+    "upsert": Case(script=of_catalog("upsert"), columns=("version",)),
     "branches": Case(script=of_text(BRANCHES), columns=("balance",)),
     "pipeline": Case(script=of_text(PIPELINE)),
     "two-columns": Case(script=of_text(TWO_COLUMNS), columns=("a", "b")),

@@ -241,7 +241,7 @@ def test_values_are_sent_and_returned_unchanged_every_time(
     embedded: Target, session: Make, text: str, variables: dict[str, bytes | None], expected: bytes | None
 ) -> None:
     made = session(embedded, text)
-    for _ in range(3):  # the second time an answer may be recognised, not taken apart
+    for _ in range(3):  # the second time an answer may be recognized, not taken apart
         seen = dict(variables)
         assert made.run(seen) is Outcome.OK
         assert seen["y"] == expected

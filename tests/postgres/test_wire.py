@@ -1,4 +1,4 @@
-"""The wire protocol: a reply is whole when it is, however it arrives; what is recognised is what it was."""
+"""The wire protocol: a reply is whole when it is, however it arrives; what is recognized is what it was."""
 
 from __future__ import annotations
 

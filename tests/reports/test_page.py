@@ -514,7 +514,7 @@ def test_labels_touch_neither_each_other_nor_a_point(version_counter: Scenario) 
             boxes.append((left, point.label_y - 11, left + wide, point.label_y + 2))
             assert left >= 0
             assert left + wide <= width
-        assert len(boxes) + chart.unlabelled == 27
+        assert len(boxes) + chart.unlabeled == 27
         assert len(boxes) > 5
         for at, one in enumerate(boxes):
             for other in boxes[at + 1 :]:

@@ -106,13 +106,13 @@ Open = Callable[..., Opened]
 #: How light the page is, which texts have less than 4.5 to 1 of contrast (WCAG 2.2, 1.4.3), and how wide it is.
 LOOKED_AT = """() => {
   const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
-  const rgb = (colour) => {
-    canvas.fillStyle = colour;
+  const rgb = (color) => {
+    canvas.fillStyle = color;
     canvas.fillRect(0, 0, 1, 1);
     return [...canvas.getImageData(0, 0, 1, 1).data].slice(0, 3);
   };
   const linear = (c) => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4;
-  const light = (colour) => rgb(colour).reduce((sum, c, at) => sum + linear(c / 255) * [0.2126, 0.7152, 0.0722][at], 0);
+  const light = (color) => rgb(color).reduce((sum, c, at) => sum + linear(c / 255) * [0.2126, 0.7152, 0.0722][at], 0);
   const paper = light(getComputedStyle(document.body).backgroundColor);
   const faint = (each) => {
     const ink = light(getComputedStyle(each).color);
@@ -129,8 +129,8 @@ LOOKED_AT = """() => {
 #: The contrast of each bar's label with the bar, both as they are composed onto the lane.
 LABELS = """() => {
   const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
-  const rgb = (colour) => {
-    canvas.fillStyle = colour;
+  const rgb = (color) => {
+    canvas.fillStyle = color;
     canvas.fillRect(0, 0, 1, 1);
     return [...canvas.getImageData(0, 0, 1, 1).data].slice(0, 3);
   };

@@ -288,7 +288,7 @@ def test_among_other_results_thresholds_and_comparisons_are_not_lost(racebench: 
 
 
 @pytest.mark.server
-def test_a_matrix_is_summarised_as_its_grid(racebench: Command, tmp_path: Path) -> None:
+def test_a_matrix_is_summarized_as_its_table(racebench: Command, tmp_path: Path) -> None:
     job = tmp_path / "summary.md"
     done = racebench(
         *("matrix", "-s", "upsert", "--consumer", "cursor", "-n", "80", "--markdown", "grid.md"),

@@ -3,7 +3,7 @@
 Their last error is of SQLSTATE class 23 (integrity constraint) or 40 (serialization failure, deadlock), or says that
 another has just made what this one was making (42701, 42710, 42P07): alone, the same statement would have succeeded.
 Of an application's own code every exception counts, unless the same one ends calls that run alone.
-To the application each is an intermittent error, an HTTP 500. Errors of other classes (a full disk, a cancelled query)
+To the application each is an intermittent error, an HTTP 500. Errors of other classes (a full disk, a canceled query)
 are counted by SQLSTATE, but they are not the strategy's doing.
 """
 

@@ -19,7 +19,7 @@ def escape(text: str) -> str:
     text = " ".join(text.split())
     text = text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
     escaped = "".join(_ENTITIES.get(char, char) for char in text)
-    for word in ("style", "classDef"):  # after these words Mermaid reads the `;` of an entity as the end of a colour
+    for word in ("style", "classDef"):  # after these words Mermaid reads the `;` of an entity as the end of a color
         escaped = escaped.replace(word, f"#{ord(word[0])};{word[1:]}")
     return escaped
 

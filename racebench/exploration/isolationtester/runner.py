@@ -326,7 +326,7 @@ class Runner:
                 while connection.pgconn.get_result() is not None:
                     pass
                 connection.active = None
-                # What this lets go on is cancelled too: it may hold what the next one waits for.
+                # What this lets go on is canceled too: it may hold what the next one waits for.
         for connection in self._connections:
             if connection.pgconn.transaction_status != pq.TransactionStatus.IDLE:
                 connection.pgconn.exec_(b"ROLLBACK")

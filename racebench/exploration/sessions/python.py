@@ -1,7 +1,7 @@
 """Sessions that run a Python callable: the round trips that the application's code makes are the steps.
 
 The code runs in a thread of its own, which stops at each round trip (interception.py). The thread that schedules sends
-it, so that waiting is recognised as it is with a script's session. A statement that the connection would commit by
+it, so that waiting is recognized as it is with a script's session. A statement that the connection would commit by
 itself is sent as BEGIN, statement, COMMIT: two steps, the second of them the COMMIT.
 """
 

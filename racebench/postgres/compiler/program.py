@@ -151,7 +151,7 @@ class RoundTrip:
         return self.stored[0][0] if len(self.stored) == 1 and len(self.stored[0]) == 1 else None
 
     @property
-    def recognisable(self) -> bool:
+    def recognizable(self) -> bool:
         """Whether an answer may be compared as bytes: not if it sets several variables, or is shown to an observer."""
         return (not self.stored or self.variable is not None) and not self.shown
 
@@ -403,7 +403,7 @@ def _over_socket(trip: RoundTrip, protocol: Protocol, waits: Waits) -> Iterator[
         f"opened = {x}.settle(v, opened)",
     ]
     usual = [] if trip.leaves_open is None else [f"opened = {trip.leaves_open}"]
-    if not trip.recognisable:
+    if not trip.recognizable:
         yield from settle
     elif trip.variable is None:
         yield f"if data != {x}.reply:"

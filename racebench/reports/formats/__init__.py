@@ -41,7 +41,7 @@ class Format:
     """One format.
 
     `renderer` is the function that makes its text of a Material, as "module:function" below racebench.reports; `shower`
-    prints one document on a console in colour, "" for a format that is only text. `explorations`: it has a form for
+    prints one document on a console in color, "" for a format that is only text. `explorations`: it has a form for
     those too. `option` is a command-line option of `racebench report` that is short for it, with its help.
     """
 
@@ -141,7 +141,7 @@ def render(name: str, sources: Sequence[Source], *, title: str = DEFAULT_TITLE) 
 
 
 def shown(name: str, sources: Sequence[Source]) -> Callable[[Console], None] | None:
-    """What prints the results on a console in colour; None for a format that is only text, or for several documents."""
+    """What prints the results on a console in color; None for a format that is only text, or for several documents."""
     format_ = find(name)
     documents = _arranged(format_, sources) if format_.shower else ()
     if len(documents) != 1:

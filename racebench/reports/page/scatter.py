@@ -47,7 +47,7 @@ class Scatter:
     points: tuple[Point, ...]
     x_ticks: tuple[tuple[float, str], ...]
     y_ticks: tuple[tuple[float, str], ...]
-    unlabelled: int
+    unlabeled: int
 
 
 def rate(run: RunResult) -> float:
@@ -74,7 +74,7 @@ def draw(runs: Sequence[RunResult], names: Sequence[str], *, width: int) -> Scat
         )
         for run, name, rate in zip(runs, names, rates, strict=True)
     ]
-    points = _labelled(placed, left, right, _TOP, floor)
+    points = _labeled(placed, left, right, _TOP, floor)
     return Scatter(
         width=width,
         height=height,
@@ -86,20 +86,20 @@ def draw(runs: Sequence[RunResult], names: Sequence[str], *, width: int) -> Scat
         points=tuple(points),
         x_ticks=tuple((across.at(tick), scale.number(tick)) for tick in across.ticks(max(2, width // 130))),
         y_ticks=tuple((upwards.at(tick), scale.number(tick)) for tick in upwards.ticks(6) if any(rates)),
-        unlabelled=sum(point.label_x is None for point in points),
+        unlabeled=sum(point.label_x is None for point in points),
     )
 
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom
 
 
-def _labelled(points: Sequence[Point], left: float, right: float, top: float, floor: float) -> list[Point]:
+def _labeled(points: Sequence[Point], left: float, right: float, top: float, floor: float) -> list[Point]:
     """The points with their labels, those that went wrong first; the nearest place that is free."""
     taken: list[Box] = [(p.x - _RADIUS, p.y - _RADIUS, p.x + _RADIUS, p.y + _RADIUS) for p in points]
-    labelled: dict[int, Point] = {}
+    labeled: dict[int, Point] = {}
     for at in sorted(range(len(points)), key=lambda at: (points[at].verdict is Verdict.VALID, points[at].x)):
         point = points[at]
-        labelled[at] = point
+        labeled[at] = point
         wide = _LETTER * len(point.name)
         for x, y, anchor, far in _places(point):
             begin = x if anchor == "start" else x - wide if anchor == "end" else x - wide / 2
@@ -110,7 +110,7 @@ def _labelled(points: Sequence[Point], left: float, right: float, top: float, fl
                 continue
             taken.append(box)
             leader = (min(max(point.x, begin), begin + wide), y + 3 if y < point.y else y - _LINE + 5) if far else None
-            labelled[at] = Point(
+            labeled[at] = Point(
                 name=point.name,
                 verdict=point.verdict,
                 x=point.x,
@@ -122,7 +122,7 @@ def _labelled(points: Sequence[Point], left: float, right: float, top: float, fl
                 leader=leader,
             )
             break
-    return [labelled[at] for at in range(len(points))]
+    return [labeled[at] for at in range(len(points))]
 
 
 def _places(point: Point) -> list[tuple[float, float, str, bool]]:

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 @contextlib.contextmanager
 def bar(console: Console) -> Iterator[Callable[[str, float], None]]:
     """Yield a callback (label, fraction of everything). It draws when called, so no thread is needed."""
-    # The stream itself: a console that was told to use colours says that it is a terminal.
+    # The stream itself: a console that was told to use colors says that it is a terminal.
     if not console.file.isatty() or os.environ.get("CI", "") not in ("", "0", "false"):
         yield lambda _label, _fraction: None
         return

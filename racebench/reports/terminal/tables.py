@@ -16,7 +16,7 @@ _STYLES = {Verdict.VALID: "bold green", Verdict.INVALID: "bold red", Verdict.UNK
 
 
 def plain(shows: Callable[[Console], None], *, width: int = 100) -> str:
-    """What a report shows, as text without colour."""
+    """What a report shows, as text without color."""
     console = Console(width=width, file=io.StringIO(), color_system=None, highlight=False)
     with console.capture() as capture:
         shows(console)

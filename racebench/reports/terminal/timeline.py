@@ -4,7 +4,7 @@
     worker 5      ├───── version 17 ──────┤    row 41: never delivered
     consumer                     ▲             poll 12: cursor 16 → 17
 
-Returns lines of text; who shows them decides on colour.
+Returns lines of text; who shows them decides on color.
 """
 
 from __future__ import annotations

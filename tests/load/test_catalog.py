@@ -1,4 +1,4 @@
-"""The whole catalogue under load: every strategy and consumer does what the field knows of it, with its witness."""
+"""The whole catalog under load: every strategy and consumer does what the field knows of it, with its witness."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ CONSUMERS = (
 )
 
 
-def test_the_catalogue_is_whole() -> None:
+def test_the_catalog_is_whole() -> None:
     assert set(SCENARIO.strategies) == {*CORRECT, *UNORDERED, *LESSONS}
     assert tuple(SCENARIO.consumers) == CONSUMERS
     assert {s.name for s in catalog.find_strategies(SCENARIO, ["correct"])} == set(CORRECT)
