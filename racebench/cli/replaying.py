@@ -49,7 +49,7 @@ def replay(
     schedule = schedules.parse(text)
     checked_gates = gates_of(gates, explored=True)
     own_code = bool(subject.call) or (subject.scenario is not None and ad_hoc.is_sql_file(subject.scenario))
-    if subject.scenario is None and not own_code:
+    if not subject.scenario and not own_code:
         subject = replace(subject, scenario=schedule.scenario)
     scenario = find_scenario(subject)
     server = server_of(target)

@@ -141,8 +141,9 @@ class _Polls:
         if result is None or not rows:
             return 0
         delivery = cursor.take(result)
+        write, number = self.deliveries.write, self.polls.count
         for identity in delivery.ids:
-            self.deliveries.write(end, identity, self.polls.count, tenant)
+            write(end, identity, number, tenant)
         if delivery.new or not self.dedupe:
             self.polls.write(start, end, delivery.last, rows, tenant)
         return delivery.new

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 import time
@@ -9,7 +10,9 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
 import pytest
+from multiprocess.process import BaseProcess
 
+from racebench.core.errors import Interrupted
 from racebench.core.model import Load, Scenario
 from racebench.core.target import Target
 from racebench.load.driver import LoadDriver
@@ -132,6 +135,30 @@ def test_a_killed_process_is_reported_with_its_signal_and_is_not_used_again() ->
         assert ended(executor, worker) == Died(-9)
         executor.release([worker])
         assert executor.start(fail, None) is not worker
+
+
+def work_on(_task: object, channel: Channel) -> None:
+    """Work on when the driver has closed the pipe, as an application's thread may."""
+    channel.send(os.getpid())
+    while True:
+        time.sleep(60)
+
+
+def test_a_process_is_ended_even_if_its_retirement_is_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    join = BaseProcess.join
+
+    def interrupted(_process: BaseProcess, _timeout: float | None = None) -> None:
+        monkeypatch.setattr(BaseProcess, "join", join)
+        raise Interrupted
+
+    with Processes() as executor:
+        worker = executor.start(work_on, None)
+        pid = ended(executor, worker)
+        monkeypatch.setattr(BaseProcess, "join", interrupted)
+        with pytest.raises(Interrupted):
+            executor.retire([worker])
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
 
 
 @pytest.mark.parametrize(("code", "cause"), [(None, "no exit code"), (-9, "signal 9"), (3, "exit code 3")])

@@ -162,10 +162,11 @@ class Processes:
 
     def retire(self, workers: Iterable[Worker]) -> None:
         for process in self._of(workers):
-            self._forget(process)
+            process.pipe.close()
             process.join()
             if process.alive:
                 process.kill()
+            self._forget(process)  # last: of what an interruption leaves here, `close` ends the rest
 
     def close(self) -> None:
         """End every process: first by closing its pipe, then by force."""
