@@ -10,8 +10,8 @@ from pathlib import Path
 from racebench.cli.exit_codes import Finding, exit_code, gates_of
 from racebench.cli.exploring import EXTRA_CONNECTIONS
 from racebench.cli.option_groups import GateOptions, SubjectOptions, TargetOptions
-from racebench.cli.requests import find_scenario
 from racebench.cli.servers import server_of
+from racebench.cli.subjects import find_scenario
 from racebench.core.errors import ExitCode, UsageProblem
 from racebench.core.results import Verdict
 from racebench.exploration import explorer, schedules
