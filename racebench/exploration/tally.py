@@ -1,6 +1,6 @@
-"""Counts schedules while a search runs, and makes the frozen result of them.
+"""Counts schedules during a search, and makes the frozen result from the counts.
 
-Whether a schedule goes wrong is racebench.exploration.outcome's; which schedules are run is the search's.
+racebench.exploration.outcome finds the anomalies of a schedule; the search chooses the schedules.
 """
 
 from __future__ import annotations
@@ -41,17 +41,17 @@ class Tally:
         self.complete = False
         self.seconds = 0.0
         self.triggers: tuple[str, ...] = ()
-        #: The steps of the shortest witness, and the same schedule run again.
+        #: The steps of the shortest witness, and the replay of the same schedule.
         self.witness: tuple[int, ...] | None = None
         self.replay: Replay | None = None
-        #: Set while schedules are run again: they have been counted, and only new outcomes count.
+        #: True while schedules are repeated: they have been counted already, and only new outcomes count.
         self.repeating = False
         self._counts: Counter[str] = Counter()
         self._outcomes: Counter[tuple[Any, ...]] = Counter()
         self._swallowed: Counter[str] = Counter()
 
     def add(self, result: ScheduleResult) -> None:
-        """Count a schedule that was run to its end."""
+        """Count a schedule that ran to its end."""
         self.run += not self.repeating
         self._outcomes[result.signature] += not self.repeating or not self._outcomes[result.signature]
         self.raced += result.raced
@@ -67,11 +67,11 @@ class Tally:
         return any(result.counts[kind] for kind in self._asked.scenario.forbid)
 
     def progress(self) -> ExplorationProgress:
-        """How far the search has come."""
+        """The progress of the search."""
         return ExplorationProgress(run=self.run, anomalous=self.anomalous, seconds=self.seconds)
 
     def result(self) -> Exploration:
-        """What was found so far."""
+        """The result so far."""
         from racebench.analysis.verdicts import expected_kinds  # numpy takes a tenth of a second to load
 
         asked = self._asked
@@ -128,7 +128,7 @@ def replay_of(
     broken: Sequence[str] = (),
     prepared: Sequence[str] = (),
 ) -> Replay:
-    """The replay of a schedule; without a result and steps if the schedule could not be run again."""
+    """The replay of a schedule; without an outcome and steps if the schedule could not be repeated."""
     named = Schedule(
         scenario=asked.scenario.name,
         strategy=asked.strategy.name,
@@ -150,12 +150,12 @@ def replay_of(
 
 
 def switches(schedule: Sequence[int]) -> int:
-    """How often a step is taken by another session than the step before."""
+    """The number of steps that another session takes than the step before."""
     return sum(one != other for one, other in pairwise(schedule))
 
 
 def size(schedule: Sequence[int]) -> tuple[int, int]:
-    """What makes one witness shorter than another: fewer session switches, then fewer steps."""
+    """The sort key of witnesses: the number of session switches, then the number of steps."""
     return switches(schedule), len(schedule)
 
 
@@ -175,18 +175,18 @@ def _unseen(asked: ExplorationRequest) -> Unseen | None:
     if consumer is not None and consumer.settle_ms > 0 and consumer.misses == "maybe":
         return Unseen.DELAY
     if _TIMEOUT.search(asked.strategy.script.text):
-        return Unseen.TIMEOUT  # in an exploration a session waits for as long as it takes
+        return Unseen.TIMEOUT  # sessions wait without a time limit here, so it has no effect
     return Unseen.STATEMENT if asked.strategy.inside else None
 
 
 def _calls(asked: ExplorationRequest) -> dict[str, str]:
-    """Which callable each session runs."""
+    """The name of the callable that each session runs."""
     calls = asked.strategy.calls
     return {f"s{number}": str(calls[(number - 1) % len(calls)]) for number in range(1, asked.sessions + 1) if calls}
 
 
 def _command(asked: ExplorationRequest, schedule: Schedule) -> str | None:
-    """The command that runs a schedule again; None for code that no command line can name."""
+    """The command that replays a schedule; None for code that no command line can name."""
     if asked.scenario.options is None:
         return None
     return " ".join(["racebench replay", f"'{schedule}'", *map(shlex.quote, asked.scenario.options)])

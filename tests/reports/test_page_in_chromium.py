@@ -1,4 +1,4 @@
-"""The page in a real browser: it draws, answers pointer and keys, asks nothing of the network, and says nothing amiss.
+"""The page in a real browser: it draws, answers pointer and keys, loads nothing from the network, and logs no error.
 
 Debian's Chromium, without a window. Without one these tests are skipped, saying so; .ci/run installs it and demands it.
 """
