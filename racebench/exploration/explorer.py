@@ -49,6 +49,7 @@ def explore(
     tally = Tally(request)
     try:
         _search(target, request, tally, progress, ended)
+        return tally.result()
     except BaseException:
         if tally.run:
             if tally.witness is not None and tally.replay is None:
@@ -56,7 +57,6 @@ def explore(
                     tally.replay = replay(target, request, tally.witness)
             interrupted(tally.result())
         raise
-    return tally.result()
 
 
 def _search(
