@@ -69,12 +69,12 @@ def sequence() -> None:
         connection.execute("INSERT INTO events (version) VALUES (nextval('versions')) RETURNING id")
 
 
-def reader() -> None:
+def consumer() -> None:
     """Deliver the rows above the last delivered version."""
     with _connect(autocommit=True) as connection:
         row = connection.execute("SELECT coalesce(max(version), 0) FROM delivered").fetchone()
-        found = connection.execute("SELECT version FROM events WHERE version > %s ORDER BY version", row).fetchall()
-        for version in found:
+        versions = connection.execute("SELECT version FROM events WHERE version > %s ORDER BY version", row).fetchall()
+        for version in versions:
             connection.execute("INSERT INTO delivered (version) VALUES (%s) RETURNING version", version)
 
 
@@ -87,18 +87,20 @@ class Case:
     right: bool
     schema: str = _TABLES
     invariant: str = _TWINS
-    reader: bool = False
+    consumer: bool = False
 
     def functions(self, workers: int) -> list[Callable[[], None]]:
-        """The functions for a number of writers, with the reader if the case has one."""
-        return [self.function] * workers + [reader] * self.reader
+        """The functions for a number of workers, with the consumer if the case has one."""
+        return [self.function] * workers + [consumer] * self.consumer
 
 
 CASES = {
     "naive": Case(title="MAX() + 1", function=naive, right=False),
     "unique-retry": Case(title="unique index, retry", function=unique_retry, right=True, schema=_TABLES + _UNIQUE),
     "advisory": Case(title="advisory lock", function=advisory, right=True),
-    "sequence": Case(title="sequence, and a reader", function=sequence, right=False, invariant=_MISSED, reader=True),
+    "sequence": Case(
+        title="sequence, and a consumer", function=sequence, right=False, invariant=_MISSED, consumer=True
+    ),
 }
 
 
@@ -108,10 +110,12 @@ def _racebench(case: Case, workers: int) -> dict[str, Any]:
 
     with racebench.Bench(os.environ["DATABASE_URL"]) as bench:
         begin = time.perf_counter()
-        found = bench.explore(*case.functions(workers), setup=case.schema, invariant=case.invariant, stop_at_first=True)
+        exploration = bench.explore(
+            *case.functions(workers), setup=case.schema, invariant=case.invariant, stop_at_first=True
+        )
         seconds = time.perf_counter() - begin
-    said = {"VALID": True, "INVALID": False}.get(found.verdict.name)
-    return _judged(case, said, found.run, seconds, "")
+    said = {"VALID": True, "INVALID": False}.get(exploration.verdict.name)
+    return _judged(case, said, exploration.run, seconds, "")
 
 
 def _frontrun(case: Case, workers: int) -> dict[str, Any]:
@@ -135,9 +139,9 @@ def _frontrun(case: Case, workers: int) -> dict[str, Any]:
         connection.execute(case.schema.encode())
     begin = time.perf_counter()
     try:
-        found = frontrun.explore(
+        result = frontrun.explore(
             setup=reset,
-            workers=[worker(each) for each in case.functions(workers)],
+            workers=[worker(call) for call in case.functions(workers)],
             invariant=holds,
             reproduce_on_failure=0,
             warn_nondeterministic_sql=False,  # otherwise it refuses every case
@@ -145,7 +149,7 @@ def _frontrun(case: Case, workers: int) -> dict[str, Any]:
     except Exception as problem:  # noqa: BLE001 - any exception is a result
         return _judged(case, None, 0, time.perf_counter() - begin, f"{type(problem).__name__}: {problem}")
     seconds = time.perf_counter() - begin
-    return _judged(case, found.property_holds, found.num_explored, seconds, found.inconclusive_reason or "")
+    return _judged(case, result.property_holds, result.num_explored, seconds, result.inconclusive_reason or "")
 
 
 def _judged(case: Case, said: bool | None, schedules: int, seconds: float, why: str) -> dict[str, Any]:
@@ -162,8 +166,8 @@ SIDES: dict[str, Callable[[Case, int], dict[str, Any]]] = {
 def main() -> None:
     """Run one exploration and print its result."""
     side, case, workers = sys.argv[1:]
-    made = SIDES[side](CASES[case], int(workers))
-    sys.stdout.write(json.dumps(made) + "\n")
+    figures = SIDES[side](CASES[case], int(workers))
+    sys.stdout.write(json.dumps(figures) + "\n")
     sys.stdout.flush()
     os._exit(0)  # a thread that frontrun could not end would keep the process alive
 

@@ -76,8 +76,8 @@ def _load_duckdb(folder: Path) -> float:
         )
 
         def append(query: str, **columns: Any) -> None:
-            made = {name: np.ascontiguousarray(values) for name, values in columns.items()}
-            connection.register("piece", made)
+            table = {name: np.ascontiguousarray(values) for name, values in columns.items()}
+            connection.register("piece", table)
             connection.execute(query)
             connection.unregister("piece")
 
@@ -159,41 +159,41 @@ def _on_server(server: Server, schema: str, operations: int) -> Figures:
     """Check the table on the server; return seconds and the session's peak memory (without workers)."""
     with server.connect(schema) as connection:
         begin = time.perf_counter()
-        found = {kind: int(number) for kind, number in connection.execute(TABLE_QUERY.encode()).fetchall()}
+        counts = {kind: int(number) for kind, number in connection.execute(TABLE_QUERY.encode()).fetchall()}
         seconds = time.perf_counter() - begin
         peak = peak_mb(connection.info.backend_pid)
     expected = synthetic.expected(operations)
-    _must_agree(_SERVER_TABLE, found, {kind: expected[kind] for kind in ("duplicates", "gaps", "unnumbered")})
+    _must_agree(_SERVER_TABLE, counts, {kind: expected[kind] for kind in ("duplicates", "gaps", "unnumbered")})
     return {"seconds": seconds, "peak_mb": peak}
 
 
-def _must_agree(tool: str, found: Mapping[str, int], expected: Mapping[str, int]) -> None:
-    if found != expected:
-        raise click.ClickException(f"{tool} found {dict(found)}, put in were {dict(expected)}")
+def _must_agree(tool: str, counts: Mapping[str, int], expected: Mapping[str, int]) -> None:
+    if counts != expected:
+        raise click.ClickException(f"{tool} found {dict(counts)}, put in were {dict(expected)}")
 
 
-def tables(made: Document) -> list[Table]:
+def tables(measured: Document) -> list[Table]:
     """The table: one line for each size and tool."""
     rows = []
     before: dict[str, Mapping[str, Any]] = {}
     loads = []
-    for cell in made["cells"]:
+    for cell in measured["cells"]:
         size = cell["operations"]
         loads.append(f"{size:,} in {figure(cell['duckdb_load_s'])} s")
         ours = cell["tools"]["racebench"]
-        for tool, found in cell["tools"].items():
-            median = found["seconds"]["median"]
-            growth = ratios(found["seconds"], before[tool])["median"] if tool in before else None
-            before[tool] = found["seconds"]
+        for tool, figures in cell["tools"].items():
+            median = figures["seconds"]["median"]
+            growth = ratios(figures["seconds"], before[tool])["median"] if tool in before else None
+            before[tool] = figures["seconds"]
             rows.append(
                 (
                     f"{size:,}",
                     tool,
-                    spread(found["seconds"]),
+                    spread(figures["seconds"]),
                     f"{size / median:,.0f}",
-                    spread(found["peak_mb"]),
+                    spread(figures["peak_mb"]),
                     figure(growth),
-                    figure(ratios(found["seconds"], ours["seconds"])["median"]),
+                    figure(ratios(figures["seconds"], ours["seconds"])["median"]),
                 )
             )
     return [
@@ -263,22 +263,22 @@ def main(
                 if size <= server_limit[0]:
                     schema = stack.enter_context(_loaded_table(server, history))
                     tools[_SERVER_TABLE] = partial(_on_server, server, schema, size)
-                found: dict[str, list[Figures]] = {tool: [] for tool in tools}
+                rounds_of: dict[str, list[Figures]] = {tool: [] for tool in tools}
                 for number in range(rounds):
                     for tool in alternating(list(tools), number):
                         tell(f"{size:,} {tool}")
-                        found[tool].append(tools[tool]())
+                        rounds_of[tool].append(tools[tool]())
             cells.append(
                 {
                     "operations": size,
                     "duckdb_load_s": load_s,
                     "tools": {
-                        tool: {what: sample([each[what] for each in of]) for what in ("seconds", "peak_mb")}
-                        for tool, of in found.items()
+                        tool: {what: sample([figures[what] for figures in runs]) for what in ("seconds", "peak_mb")}
+                        for tool, runs in rounds_of.items()
                     },
                 }
             )
-        made = document(
+        measured = document(
             "check",
             rounds=rounds,
             parameters={"sizes": wanted, "tenants": synthetic.TENANTS, "sessions": synthetic.SESSIONS},
@@ -286,7 +286,7 @@ def main(
             versions={"duckdb": importlib.metadata.version("duckdb")},
             cells=cells,
         )
-    finish(made, tables(made), output)
+    finish(measured, tables(measured), output)
 
 
 if __name__ == "__main__":

@@ -47,8 +47,8 @@ def with_duckdb(folder: Path) -> tuple[float, dict[str, int]]:
     begin = time.perf_counter()
     with duckdb.connect(str(folder / DATABASE), read_only=True) as connection:
         connection.execute(f"SET temp_directory = '{folder / 'spilled'}'")
-        found = [*connection.execute(TABLE_QUERY).fetchall(), *connection.execute(QUERY).fetchall()]
-    return time.perf_counter() - begin, {kind: int(number) for kind, number in found}
+        counts = [*connection.execute(TABLE_QUERY).fetchall(), *connection.execute(QUERY).fetchall()]
+    return time.perf_counter() - begin, {kind: int(number) for kind, number in counts}
 
 
 TOOLS = {"racebench": with_racebench, "duckdb": with_duckdb}

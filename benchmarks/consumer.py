@@ -41,11 +41,11 @@ def _name(interval: float | None) -> str:
 def _measure(server: Server, strategy: str, interval: float | None, workers: int, duration: float) -> dict[str, Any]:
     """One run: throughput, the share of rows that the consumer missed, and its lateness."""
     settle(server)
-    reader: tuple[str, ...] = ("--consumer", "none")
+    options: tuple[str, ...] = ("--consumer", "none")
     if interval is not None:
-        reader = ("--consumer", "cursor", "--poll-interval", str(interval))
+        options = ("--consumer", "cursor", "--poll-interval", str(interval))
     load = ("--workers", str(workers), "--duration", str(duration), "--seed", "1")
-    run = racebench_run("--strategy", strategy, *load, *reader, server=server).run
+    run = racebench_run("--strategy", strategy, *load, *options, server=server).run
     counts, consumers = run["counts"], run["consumers"]
     share = counts["missed"] / counts["rows"] * 100 if consumers and counts["rows"] else None
     return {
@@ -55,30 +55,30 @@ def _measure(server: Server, strategy: str, interval: float | None, workers: int
     }
 
 
-def tables(made: Document) -> list[Table]:
+def tables(measured: Document) -> list[Table]:
     """The table: one line for each strategy and interval."""
     rows: list[tuple[str, ...]] = []
     slowest: dict[str, float] = {}
-    for cell in made["cells"]:
+    for cell in measured["cells"]:
         by_name: Mapping[str, Any] = cell["intervals"]
         alone = by_name["none"]["throughput_per_s"]
-        for name, found in by_name.items():
-            ratio = ratios(found["throughput_per_s"], alone)
+        for name, figures in by_name.items():
+            ratio = ratios(figures["throughput_per_s"], alone)
             if name != "none" and ratio["median"] is not None:
                 slowest[name] = min(slowest.get(name, ratio["median"]), ratio["median"])
             rows.append(
                 (
                     f"`{cell['strategy']}`",
                     name,
-                    spread(found["throughput_per_s"]),
+                    spread(figures["throughput_per_s"]),
                     "" if name == "none" else spread(ratio),
-                    spread(found["missed_percent"]),
-                    figure(found["late_p50_us"]["median"]),
+                    spread(figures["missed_percent"]),
+                    figure(figures["late_p50_us"]["median"]),
                 )
             )
     return [
         Table(
-            title=f"Strategies with a consumer, {made['parameters']['workers']} workers",
+            title=f"Strategies with a consumer, {measured['parameters']['workers']} workers",
             columns=("strategy", "poll interval", "commits a second", "to none", "missed %", "late, µs (median row)"),
             rows=tuple(rows),
             names=2,
@@ -100,7 +100,7 @@ def tables(made: Document) -> list[Table]:
 @click.option(
     "--intervals",
     callback=numbers,
-    default=",".join(str(each) for each in INTERVALS if each is not None),
+    default=",".join(str(interval) for interval in INTERVALS if interval is not None),
     show_default=True,
     help="Poll intervals, in milliseconds; a run without a consumer is always added.",
 )
@@ -118,29 +118,29 @@ def main(
     cells = []
     with running_server() as server, progress(rounds * len(strategies) * len(contestants)) as tell:
         for strategy in strategies:
-            found: dict[float | None, list[dict[str, Any]]] = {each: [] for each in contestants}
+            runs_of: dict[float | None, list[dict[str, Any]]] = {interval: [] for interval in contestants}
             for number in range(rounds):
                 for interval in alternating(contestants, number):
                     tell(f"{strategy} {_name(interval)}")
-                    found[interval].append(_measure(server, strategy, interval, workers, duration))
+                    runs_of[interval].append(_measure(server, strategy, interval, workers, duration))
             columns = ("throughput_per_s", "missed_percent", "late_p50_us")
             cells.append(
                 {
                     "strategy": strategy,
                     "intervals": {
                         _name(interval): {what: sample([run[what] for run in runs]) for what in columns}
-                        for interval, runs in found.items()
+                        for interval, runs in runs_of.items()
                     },
                 }
             )
-        made = document(
+        measured = document(
             "consumer",
             rounds=rounds,
             parameters={"duration_s": duration, "workers": workers, "intervals_ms": list(intervals)},
             server=server.description,
             cells=cells,
         )
-    finish(made, tables(made), output)
+    finish(measured, tables(measured), output)
 
 
 if __name__ == "__main__":

@@ -67,7 +67,11 @@ def _racebench_finds(server: Server, workers: int, duration: int) -> dict[str, f
         operation, position = _first_duplicate(server, ran.run["schema"])
     finally:
         drop_schema(server, ran.run["schema"])
-    ends = {each["operation"]: each["end_us"] for witness in ran.run["witnesses"] for each in witness["operations"]}
+    ends = {
+        operation["operation"]: operation["end_us"]
+        for witness in ran.run["witnesses"]
+        for operation in witness["operations"]
+    }
     end_us = ends.get(operation)
     return {"operations": position, "ms": None if end_us is None else end_us / 1e3, "known_s": ran.seconds}
 
@@ -135,20 +139,22 @@ def _pgbench_knows(server: Server, workers: int, operations: int) -> dict[str, f
         drop_schema(server, _SCHEMA)
 
 
-def tables(made: Document) -> list[Table]:
+def tables(measured: Document) -> list[Table]:
     """The tables: time to the first duplicate, and time to its detection."""
     finds, knows = [], []
-    for cell in made["cells"]:
-        for tool, found in cell["finds"].items():
-            columns = (spread(found[name]) for name in ("operations", "ms", "known_s"))
+    for cell in measured["cells"]:
+        for tool, figures in cell["finds"].items():
+            columns = (spread(figures[name]) for name in ("operations", "ms", "known_s"))
             finds.append((str(cell["workers"]), tool, *columns))
-        for tool, found in cell["knows"].items():
-            rounds: Sequence[float] = found["found"]["rounds"]
-            knows.append((str(cell["workers"]), tool, spread(found["seconds"]), f"{sum(rounds):.0f} of {len(rounds)}"))
-    given: Mapping[str, Any] = made["parameters"]
+        for tool, figures in cell["knows"].items():
+            rounds: Sequence[float] = figures["found"]["rounds"]
+            knows.append(
+                (str(cell["workers"]), tool, spread(figures["seconds"]), f"{sum(rounds):.0f} of {len(rounds)}")
+            )
+    parameters: Mapping[str, Any] = measured["parameters"]
     return [
         Table(
-            title=f"The first duplicate of `{STRATEGY}`, load for {given['duration_s']} s",
+            title=f"The first duplicate of `{STRATEGY}`, load for {parameters['duration_s']} s",
             columns=("workers", "tool", "rows to the first duplicate", "ms to the first duplicate", "s to detection"),
             rows=tuple(finds),
             names=2,
@@ -158,7 +164,7 @@ def tables(made: Document) -> list[Table]:
             ),
         ),
         Table(
-            title=f"From the start of the command to detection, {given['operations']} operations",
+            title=f"From the start of the command to detection, {parameters['operations']} operations",
             columns=("workers", "commands", "seconds", "rounds that found it"),
             rows=tuple(knows),
             names=2,
@@ -194,23 +200,23 @@ def main(*, rounds: int, duration: int, operations: int, workers: tuple[int, ...
     with running_server() as server, progress(rounds * len(workers) * 5) as tell:
         own = "racebench run, starting its own server"
         knowers = {"racebench run --dsn": server, own: None, "psql, pgbench, psql": server}
-        for each in workers:
+        for count in workers:
             finds: dict[str, list[dict[str, float | None]]] = {name: [] for name in finders}
             knows: dict[str, list[dict[str, float | None]]] = {name: [] for name in knowers}
             for number in range(rounds):
                 for name in alternating(list(finders), number):
-                    tell(f"{each} {name}")
+                    tell(f"{count} {name}")
                     settle(server)
-                    finds[name].append(finders[name](server, each, duration))
+                    finds[name].append(finders[name](server, count, duration))
                 for name in alternating(list(knowers), number):
-                    tell(f"{each} {name}")
+                    tell(f"{count} {name}")
                     settle(server)
                     if name.startswith("racebench"):
-                        knows[name].append(_racebench_knows(knowers[name], each, operations))
+                        knows[name].append(_racebench_knows(knowers[name], count, operations))
                     else:
-                        knows[name].append(_pgbench_knows(server, each, operations))
-            cells.append({"workers": each, "finds": _samples(finds), "knows": _samples(knows)})
-        made = document(
+                        knows[name].append(_pgbench_knows(server, count, operations))
+            cells.append({"workers": count, "finds": _samples(finds), "knows": _samples(knows)})
+        measured = document(
             "detection",
             rounds=rounds,
             parameters={"strategy": STRATEGY, "duration_s": duration, "operations": operations},
@@ -218,12 +224,12 @@ def main(*, rounds: int, duration: int, operations: int, workers: tuple[int, ...
             versions={"pgbench": pgbench_version(server)},
             cells=cells,
         )
-    finish(made, tables(made), output)
+    finish(measured, tables(measured), output)
 
 
-def _samples(found: Mapping[str, Sequence[Mapping[str, float | None]]]) -> dict[str, dict[str, Any]]:
+def _samples(runs_of: Mapping[str, Sequence[Mapping[str, float | None]]]) -> dict[str, dict[str, Any]]:
     """The rounds of each contestant as one sample for each figure."""
-    return {name: {what: sample([each[what] for each in of]) for what in of[0]} for name, of in found.items()}
+    return {name: {what: sample([run[what] for run in runs]) for what in runs[0]} for name, runs in runs_of.items()}
 
 
 if __name__ == "__main__":

@@ -89,16 +89,16 @@ def _spec(strategy: str, orders: Sequence[Sequence[int]]) -> str:
 
 def _isolationtester() -> Path:
     for pattern in _FOLDERS:
-        for found in sorted(Path("/").glob(pattern.lstrip("/"))):
-            return found
+        for file in sorted(Path("/").glob(pattern.lstrip("/"))):
+            return file
     raise click.ClickException("isolationtester is not installed; install postgresql-server-dev (Debian has it there)")
 
 
 def _explore(target: Target, strategy: str) -> tuple[Exploration, list[tuple[int, ...]]]:
     schedules: list[tuple[int, ...]] = []
     asked = _asked(strategy, reduce=False)
-    found = explorer.explore(target, asked, ended=lambda ended: schedules.append(ended.schedule))
-    return found, schedules
+    exploration = explorer.explore(target, asked, ended=lambda ended: schedules.append(ended.schedule))
+    return exploration, schedules
 
 
 def _asked(strategy: str, **more: Any) -> ExplorationRequest:
@@ -110,27 +110,30 @@ def _alone(target: Target, rounds: int, tell: Any) -> tuple[list[dict[str, Any]]
     """The verdicts for three sessions, and the first witness of naive with two."""
     scenario = catalog.find_scenario("version-counter")
     seconds: dict[str, list[float]] = {name: [] for name in scenario.strategies}
-    found: dict[str, Exploration] = {}
+    explorations: dict[str, Exploration] = {}
     first: list[Exploration] = []
     for number in range(rounds):
         for name in alternating(list(seconds), number):
             tell(f"{name}, three sessions")
-            found[name] = explorer.explore(target, _asked(name, sessions=3))
-            seconds[name].append(found[name].seconds)
+            explorations[name] = explorer.explore(target, _asked(name, sessions=3))
+            seconds[name].append(explorations[name].seconds)
         tell("naive, first witness")
         first.append(explorer.explore(target, _asked("naive", stop_at_first=True)))
     three = [
         {
             "strategy": name,
-            "verdict": each.verdict.value,
-            "right": not each.expected,
-            "complete": each.complete,
-            "orders": each.run,
+            "verdict": exploration.verdict.value,
+            "right": not exploration.expected,
+            "complete": exploration.complete,
+            "orders": exploration.run,
             "seconds": sample(seconds[name]),
         }
-        for name, each in found.items()
+        for name, exploration in explorations.items()
     ]
-    return three, {"schedules": sample([each.run for each in first]), "seconds": sample([e.seconds for e in first])}
+    return three, {
+        "schedules": sample([exploration.run for exploration in first]),
+        "seconds": sample([exploration.seconds for exploration in first]),
+    }
 
 
 def _rate_of_isolationtester(program: Path, server: Server, spec: Path, count: int) -> float:
@@ -147,15 +150,23 @@ def _rate_of_isolationtester(program: Path, server: Server, spec: Path, count: i
     return count / seconds
 
 
-def tables(made: Document) -> list[Table]:
+def tables(measured: Document) -> list[Table]:
     """The tables: one line for each strategy."""
     rows: list[tuple[str, ...]] = []
     aims: list[str] = []
-    for cell in made["cells"]:
-        found: Mapping[str, Any] = cell["contestants"]
-        ratio = ratios(found[_RACEBENCH], found[_PEER])
+    for cell in measured["cells"]:
+        contestants: Mapping[str, Any] = cell["contestants"]
+        ratio = ratios(contestants[_RACEBENCH], contestants[_PEER])
         name = cell["strategy"]
-        rows.append((f"`{name}`", str(cell["orders"]), spread(found[_RACEBENCH]), spread(found[_PEER]), spread(ratio)))
+        rows.append(
+            (
+                f"`{name}`",
+                str(cell["orders"]),
+                spread(contestants[_RACEBENCH]),
+                spread(contestants[_PEER]),
+                spread(ratio),
+            )
+        )
         aims.append(aim(f"`{name}`: schedules a second to isolationtester's", ratio["median"], least=_AIMS[name]))
     return [
         Table(
@@ -166,23 +177,23 @@ def tables(made: Document) -> list[Table]:
             notes=(
                 *aims,
                 "Seconds to a verdict, connecting, schema and search: "
-                + spread(sample(made["seconds_to_verdict"]))
+                + spread(sample(measured["seconds_to_verdict"]))
                 + ".",
             ),
         ),
-        _three(made),
+        _three(measured),
     ]
 
 
-def _three(made: Document) -> Table:
-    first = made["first_witness"]
-    took = [(each["seconds"]["median"], each["right"]) for each in made["three_sessions"]]
+def _three(measured: Document) -> Table:
+    first = measured["first_witness"]
+    took = [(strategy["seconds"]["median"], strategy["right"]) for strategy in measured["three_sessions"]]
     return Table(
         title="Three sessions, reduced: seconds to a verdict",
         columns=("strategy", "verdict", "schedules", "seconds"),
         rows=tuple(
-            (f"`{each['strategy']}`", each["verdict"], f"{each['orders']:,}", spread(each["seconds"]))
-            for each in made["three_sessions"]
+            (f"`{strategy['strategy']}`", strategy["verdict"], f"{strategy['orders']:,}", spread(strategy["seconds"]))
+            for strategy in measured["three_sessions"]
         ),
         names=2,
         notes=(
@@ -218,20 +229,20 @@ def main(*, rounds: int, output: Path) -> None:
                         rates[name].append(_rate_of_isolationtester(program, server, spec, len(orders)))
                     else:
                         begin = time.perf_counter()
-                        found, _ = _explore(target, strategy)
+                        exploration, _ = _explore(target, strategy)
                         verdicts.append(time.perf_counter() - begin)
-                        rates[name].append(found.schedules_per_s)
+                        rates[name].append(exploration.schedules_per_s)
             cells.append(
                 {
                     "strategy": strategy,
                     "orders": len(orders),
-                    "contestants": {name: sample(each) for name, each in rates.items()},
+                    "contestants": {name: sample(figures) for name, figures in rates.items()},
                 }
             )
         three, first = _alone(target, rounds, tell)
-        made = document("explore", rounds=rounds, parameters={}, server=server.description, cells=cells)
-        made |= {"seconds_to_verdict": verdicts, "three_sessions": three, "first_witness": first}
-    finish(made, tables(made), output)
+        measured = document("explore", rounds=rounds, parameters={}, server=server.description, cells=cells)
+        measured |= {"seconds_to_verdict": verdicts, "three_sessions": three, "first_witness": first}
+    finish(measured, tables(measured), output)
 
 
 if __name__ == "__main__":

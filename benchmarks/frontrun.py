@@ -64,8 +64,8 @@ def _once(server: Server, side: str, case: str, workers: int) -> dict[str, Any]:
         _clear(server)
     if done.returncode != 0:
         return {"verdict": "none", "schedules": None, "seconds": None, "why": done.stderr[-300:]}
-    made: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return made
+    figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return figures
 
 
 def _clear(server: Server) -> None:
@@ -79,7 +79,7 @@ def _clear(server: Server) -> None:
 
 def _said(rounds: list[Mapping[str, Any]]) -> str:
     """The verdict, if every round had the same; else the count of each."""
-    verdicts = [each["verdict"] for each in rounds]
+    verdicts = [run["verdict"] for run in rounds]
     return ", ".join(
         name if verdicts.count(name) == len(verdicts) else f"{name} {verdicts.count(name)}/{len(verdicts)}"
         for name in ("right", "wrong", "none")
@@ -87,28 +87,28 @@ def _said(rounds: list[Mapping[str, Any]]) -> str:
     )
 
 
-def tables(made: Document) -> list[Table]:
-    """The table: one line for each case and number of writers."""
+def tables(measured: Document) -> list[Table]:
+    """The table: one line for each case and number of workers."""
     rows: list[tuple[str, ...]] = []
     notes: list[str] = []
     wrong = 0
-    for cell in made["cells"]:
-        found: Mapping[str, list[Mapping[str, Any]]] = cell["contestants"]
-        seconds = {side: sample([each["seconds"] for each in rounds]) for side, rounds in found.items()}
+    for cell in measured["cells"]:
+        runs_of: Mapping[str, list[Mapping[str, Any]]] = cell["contestants"]
+        seconds = {side: sample([run["seconds"] for run in rounds]) for side, rounds in runs_of.items()}
         name = CASES[cell["case"]].title
         row = [name, str(cell["workers"])]
-        for side, rounds in found.items():
-            schedules = sample([each["schedules"] for each in rounds])
+        for side, rounds in runs_of.items():
+            schedules = sample([run["schedules"] for run in rounds])
             row += [_said(rounds), figure(schedules["median"]), spread(seconds[side])]
         rows.append(tuple(row))
-        wrong += sum(each["verdict"] != "right" for each in found[_OURS])
-        text = f"{name}, {cell['workers']}: racebench's seconds to frontrun's (its verdict: {_said(found[_THEIRS])})"
+        wrong += sum(run["verdict"] != "right" for run in runs_of[_OURS])
+        text = f"{name}, {cell['workers']}: racebench's seconds to frontrun's (its verdict: {_said(runs_of[_THEIRS])})"
         notes.append(aim(text, ratios(seconds[_OURS], seconds[_THEIRS])["median"], most=0.1))
     columns = tuple(f"{side}: {what}" for side in SIDES for what in ("verdict", "schedules", "seconds"))
     return [
         Table(
             title="Functions explored until the first race, or to the end",
-            columns=("case", "writers", *columns),
+            columns=("case", "workers", *columns),
             rows=tuple(rows),
             names=1,
             notes=(aim("racebench's verdicts that are not right", float(wrong), most=0), *notes),
@@ -128,13 +128,13 @@ def main(*, rounds: int, output: Path) -> None:
     with running_server() as server, progress(rounds * len(SIDES) * len(CASES) * len(_WORKERS)) as tell:
         for case in CASES:
             for workers in _WORKERS:
-                found: dict[str, list[dict[str, Any]]] = {side: [] for side in SIDES}
+                runs_of: dict[str, list[dict[str, Any]]] = {side: [] for side in SIDES}
                 for number in range(rounds):
                     for side in alternating(list(SIDES), number):
                         tell(f"{case} {workers} {side}")
-                        found[side].append(_once(server, side, case, workers))
-                cells.append({"case": case, "workers": workers, "contestants": found})
-        made = document(
+                        runs_of[side].append(_once(server, side, case, workers))
+                cells.append({"case": case, "workers": workers, "contestants": runs_of})
+        measured = document(
             "frontrun",
             rounds=rounds,
             parameters={"limit_s": _LIMIT_S},
@@ -142,7 +142,7 @@ def main(*, rounds: int, output: Path) -> None:
             cells=cells,
             versions={"frontrun": version},
         )
-    finish(made, tables(made), output)
+    finish(measured, tables(measured), output)
 
 
 if __name__ == "__main__":

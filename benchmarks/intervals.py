@@ -37,9 +37,9 @@ def noises(drawn: np.random.Generator) -> Mapping[str, Draw]:
 
 def intervals(logs: Logs, drawn: np.random.Generator) -> Iterator[tuple[str, float, float]]:
     """Each method's 95 % interval of the mean."""
-    found = geometric_mean(np.exp(logs).tolist())
-    assert found is not None
-    yield "t", math.log(found.low), math.log(found.high)
+    estimate = geometric_mean(np.exp(logs).tolist())
+    assert estimate is not None
+    yield "t", math.log(estimate.low), math.log(estimate.high)
     n = len(logs)
     means = logs[drawn.integers(0, n, (_RESAMPLES, n))].mean(axis=1)
     low, high = np.quantile(means, [0.025, 0.975])

@@ -35,7 +35,7 @@ from benchmarks.measurement import (
     words,
 )
 from benchmarks.programs import (
-    Pressed,
+    LoadFigures,
     Server,
     fresh_schema,
     pgbench,
@@ -84,7 +84,7 @@ class Contestant:
         """As it is saved: "pgbench prepared -j 2"."""
         return f"{self.tool} {self.how}" + ("" if self.threads is None else f" -j {self.threads}")
 
-    def press(self, server: Server, workers: int, duration: int) -> Pressed:
+    def run_load(self, server: Server, workers: int, duration: int) -> LoadFigures:
         """Run the work once, in a new schema."""
         settle(server)
         if self.tool == "pgbench":
@@ -95,20 +95,20 @@ class Contestant:
                 return pgbench(server, schema, script, clients=workers, threads=self.threads, length=length)
         load = ["--workers", str(workers), "--duration", str(duration), "--consumer", "none", "--seed", "1"]
         protocol = ["--protocol", "pipelined"] if self.how == "pipelined" else []
-        return racebench_run(*self.work.arguments, *load, *protocol, server=server).pressed
+        return racebench_run(*self.work.arguments, *load, *protocol, server=server).load_figures
 
 
 def _works(folder: Path, names: Iterable[str], pipelined: Iterable[str]) -> Mapping[tuple[str, str], Work]:
     """The work by strategy and "plain" or "pipeline"; what is not shipped is written as a scenario folder."""
     shipped = catalog.find_scenario(None)
-    made: dict[tuple[str, str], Work] = {}
+    works: dict[tuple[str, str], Work] = {}
     scripts: dict[str, str] = {}
     for name in names:
         strategy = catalog.find_strategy(shipped, name)
         if name == "unique":
             scripts[name] = _OWN_TENANT + strategy.script.text
         else:
-            made[name, "plain"] = Work(scenario=shipped, strategy=strategy, folder=None)
+            works[name, "plain"] = Work(scenario=shipped, strategy=strategy, folder=None)
     for name in pipelined:
         text = (_SCRIPTS / f"{'naive' if name == 'unique' else name}-pipeline.sql").read_text()
         scripts[f"{name}-pipeline"] = (_OWN_TENANT if name == "unique" else "") + text
@@ -116,8 +116,8 @@ def _works(folder: Path, names: Iterable[str], pipelined: Iterable[str]) -> Mapp
         own = _write_scenario(folder, shipped, scripts)
         for name in scripts:
             key = (name.removesuffix("-pipeline"), "pipeline" if name.endswith("-pipeline") else "plain")
-            made[key] = Work(scenario=own, strategy=own.strategies[name], folder=folder)
-    return made
+            works[key] = Work(scenario=own, strategy=own.strategies[name], folder=folder)
+    return works
 
 
 def _write_scenario(folder: Path, shipped: Scenario, scripts: Mapping[str, str]) -> Scenario:
@@ -137,14 +137,16 @@ def _write_scenario(folder: Path, shipped: Scenario, scripts: Mapping[str, str])
 def _contestants(works: Mapping[tuple[str, str], Work], name: str, workers: int) -> list[Contestant]:
     """The contestants of a cell."""
     plain, pipeline = works[name, "plain"], works.get((name, "pipeline"))
-    threads = sorted({each for each in (1, 2, workers) if each <= workers})
-    found = [Contestant(tool="racebench", how="prepared", work=plain)]
-    found += [Contestant(tool="pgbench", how="prepared", work=plain, threads=each) for each in threads]
+    threads = sorted({count for count in (1, 2, workers) if count <= workers})
+    contestants = [Contestant(tool="racebench", how="prepared", work=plain)]
+    contestants += [Contestant(tool="pgbench", how="prepared", work=plain, threads=count) for count in threads]
     if pipeline is not None:
-        found.append(Contestant(tool="racebench", how="pipelined", work=plain))
-        found.append(Contestant(tool="racebench", how="pipeline script", work=pipeline))
-        found += [Contestant(tool="pgbench", how="pipeline script", work=pipeline, threads=each) for each in threads]
-    return found
+        contestants.append(Contestant(tool="racebench", how="pipelined", work=plain))
+        contestants.append(Contestant(tool="racebench", how="pipeline script", work=pipeline))
+        contestants += [
+            Contestant(tool="pgbench", how="pipeline script", work=pipeline, threads=count) for count in threads
+        ]
+    return contestants
 
 
 def _measure(
@@ -153,28 +155,28 @@ def _measure(
     """Measure every cell, all its rounds one after the other."""
     with progress(rounds * sum(len(contestants) for _, _, contestants in cells)) as tell:
         for name, workers, contestants in cells:
-            pressed: dict[str, list[Pressed]] = {contestant.name: [] for contestant in contestants}
+            figures: dict[str, list[LoadFigures]] = {contestant.name: [] for contestant in contestants}
             for number in range(rounds):
                 for contestant in alternating(contestants, number):
                     tell(f"{name} {workers} {contestant.name}")
-                    pressed[contestant.name].append(contestant.press(server, workers, duration))
+                    figures[contestant.name].append(contestant.run_load(server, workers, duration))
             yield {
                 "strategy": name,
                 "workers": workers,
                 "contestants": {
                     contestant: {
-                        "throughput_per_s": sample([each.throughput_per_s for each in of]),
-                        "client_cpu_us": sample([each.client_cpu_us for each in of]),
+                        "throughput_per_s": sample([run.throughput_per_s for run in runs]),
+                        "client_cpu_us": sample([run.client_cpu_us for run in runs]),
                     }
-                    for contestant, of in pressed.items()
+                    for contestant, runs in figures.items()
                 },
             }
 
 
 def _best(cell: Mapping[str, Any], start: str) -> str | None:
     """The contestant with the best median throughput among those whose name begins with a prefix."""
-    found = [name for name in cell["contestants"] if name.startswith(start)]
-    return max(found, key=lambda name: cell["contestants"][name]["throughput_per_s"]["median"] or 0, default=None)
+    names = [name for name in cell["contestants"] if name.startswith(start)]
+    return max(names, key=lambda name: cell["contestants"][name]["throughput_per_s"]["median"] or 0, default=None)
 
 
 def _compared(cell: Mapping[str, Any], ours: str, theirs: str | None, what: str) -> dict[str, Any] | None:
@@ -184,14 +186,14 @@ def _compared(cell: Mapping[str, Any], ours: str, theirs: str | None, what: str)
     return ratios(contestants[ours][what], contestants[theirs][what])
 
 
-def tables(made: Document) -> list[Table]:
+def tables(measured: Document) -> list[Table]:
     """One table for the prepared protocol, one for pipelines."""
-    cells = made["cells"]
+    cells = measured["cells"]
     return [_prepared(cells), *([_pipelined(cells)] if any(_best(cell, "pgbench pipeline") for cell in cells) else [])]
 
 
 def _prepared(cells: Sequence[Mapping[str, Any]]) -> Table:
-    rows, found, alike = [], [], []
+    rows, client_ratios, alike = [], [], []
     for cell in cells:
         theirs = _best(cell, "pgbench prepared")
         ratio = _compared(cell, "racebench prepared", theirs, "throughput_per_s")
@@ -199,7 +201,7 @@ def _prepared(cells: Sequence[Mapping[str, Any]]) -> Table:
         same = _compared(cell, "racebench prepared", threads, "throughput_per_s")
         if theirs is None or ratio is None or same is None:
             continue
-        found.append(ratio["median"])
+        client_ratios.append(ratio["median"])
         alike.append(same["median"])
         racebench, peer = (cell["contestants"][name] for name in ("racebench prepared", theirs))
         rows.append(
@@ -214,7 +216,7 @@ def _prepared(cells: Sequence[Mapping[str, Any]]) -> Table:
                 figure(peer["client_cpu_us"]["median"]),
             )
         )
-    median, threads_median = sample(found), sample(alike)
+    median, threads_median = sample(client_ratios), sample(alike)
     return Table(
         title="One statement at a time (`--protocol prepared`): commits a second, client CPU in µs each",
         columns=(
@@ -260,7 +262,12 @@ def _pipelined(cells: Sequence[Mapping[str, Any]]) -> Table:
             for name in ("racebench pipelined", prepared, "racebench pipeline script", pipeline)
         ]
         rows.append(
-            (f"`{cell['strategy']}`", str(cell["workers"]), *rates, *(spread(each) for each in (ratio, same, best)))
+            (
+                f"`{cell['strategy']}`",
+                str(cell["workers"]),
+                *rates,
+                *(spread(figures) for figures in (ratio, same, best)),
+            )
         )
     return Table(
         title="Pipelined: commits a second",
@@ -275,10 +282,10 @@ def _pipelined(cells: Sequence[Mapping[str, Any]]) -> Table:
             *(
                 aim(
                     f"`{name}`: median of pipelined to pgbench prepared",
-                    sample(found)["median"],
+                    sample(figures)["median"],
                     least=_AIMS[name],
                 )
-                for name, found in ours_by_strategy.items()
+                for name, figures in ours_by_strategy.items()
             ),
             aim("Median ratio on the same pipeline script", sample(scripts)["median"], least=1.0),
             aim("Least ratio on the same pipeline script", sample(scripts)["min"], least=1.0),
@@ -313,8 +320,10 @@ def main(
     pipelined = tuple(name for name in pipelined if name in strategies)
     with tempfile.TemporaryDirectory(prefix="racebench-load-") as folder, running_server() as server:
         works = _works(Path(folder), strategies, pipelined)
-        cells = [(name, each, _contestants(works, name, each)) for name, each in itertools.product(strategies, workers)]
-        made = document(
+        cells = [
+            (name, count, _contestants(works, name, count)) for name, count in itertools.product(strategies, workers)
+        ]
+        measured = document(
             "load",
             rounds=rounds,
             parameters={
@@ -327,7 +336,7 @@ def main(
             versions={"pgbench": pgbench_version(server)},
             cells=list(_measure(server, cells, rounds, duration)),
         )
-    finish(made, tables(made), output)
+    finish(measured, tables(measured), output)
 
 
 if __name__ == "__main__":

@@ -63,11 +63,11 @@ def sample(rounds: Sequence[float | None]) -> dict[str, Any]:
 def ratios(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any]:
     """Ratio of two samples: the ratio of the medians, and the minimum and maximum ratio within one round."""
     pairs = zip(ours["rounds"], theirs["rounds"], strict=False)
-    each = [a / b if a is not None and b else None for a, b in pairs]
-    made = sample(each)
+    quotients = [a / b if a is not None and b else None for a, b in pairs]
+    quotient = sample(quotients)
     if ours["median"] is not None and theirs["median"]:
-        made["median"] = ours["median"] / theirs["median"]
-    return made
+        quotient["median"] = ours["median"] / theirs["median"]
+    return quotient
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,15 +155,15 @@ def _machine() -> dict[str, Any]:
     }
 
 
-def where(made: Document) -> str:
+def where(measured: Document) -> str:
     """One sentence: date, machine, versions, number of rounds."""
-    machine, versions, server = made["machine"], made["versions"], made["server"]
+    machine, versions, server = measured["machine"], measured["versions"], measured["server"]
     software = [f"Python {versions['python']}"]
     if server is not None:
         software.insert(0, f"PostgreSQL {server['server_version']}")
     software += [f"{name} {versions[name]}" for name in ("pgbench", "duckdb", "frontrun") if name in versions]
-    day = datetime.datetime.fromisoformat(made["created"]).date()
-    rounds = "one round" if made["rounds"] == 1 else f"medians of {made['rounds']} rounds [least–greatest]"
+    day = datetime.datetime.fromisoformat(measured["created"]).date()
+    rounds = "one round" if measured["rounds"] == 1 else f"medians of {measured['rounds']} rounds [least–greatest]"
     processor = f" ({machine['processor']})" if machine["processor"] else ""
     return (
         f"Measured on {day}: {machine['cpu_count']} cores{processor}, {machine['memory_gb']:g} GB, "
@@ -171,9 +171,9 @@ def where(made: Document) -> str:
     )
 
 
-def markdown(made: Document, tables: Sequence[Table]) -> str:
+def markdown(measured: Document, tables: Sequence[Table]) -> str:
     """A document's tables as Markdown, after the sentence that names the machine."""
-    lines = [where(made)]
+    lines = [where(measured)]
     for table in tables:
         lines += ["", f"**{table.title}**", ""]
         lines.append("| " + " | ".join(table.columns) + " |")
@@ -184,7 +184,7 @@ def markdown(made: Document, tables: Sequence[Table]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def show(made: Document, tables: Sequence[Table]) -> None:
+def show(measured: Document, tables: Sequence[Table]) -> None:
     """Print a document's tables."""
     from rich.console import Console
     from rich.table import Table as Grid
@@ -201,14 +201,14 @@ def show(made: Document, tables: Sequence[Table]) -> None:
         console.print(grid)
         for note in table.notes:
             console.print(note, markup=False)
-    console.print(where(made), markup=False)
+    console.print(where(measured), markup=False)
 
 
-def finish(made: Document, tables: Sequence[Table], output: Path) -> None:
+def finish(measured: Document, tables: Sequence[Table], output: Path) -> None:
     """Write the document and print its tables."""
     output.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(output, json.dumps(made, indent=1, ensure_ascii=False) + "\n")
-    show(made, tables)
+    write_atomically(output, json.dumps(measured, indent=1, ensure_ascii=False) + "\n")
+    show(measured, tables)
     click.echo(f"saved: {output}")
 
 

@@ -39,8 +39,8 @@ def render(text: str, folder: Path = REFERENCE) -> str:
         path = folder / f"{name}.json"
         if not path.exists():
             return f"{begin}\nNot measured yet.\n\n{end}"
-        made = json.loads(path.read_text(encoding="utf-8"))
-        return f"{begin}\n{markdown(made, TABLES[name](made))}\n{end}"
+        measured = json.loads(path.read_text(encoding="utf-8"))
+        return f"{begin}\n{markdown(measured, TABLES[name](measured))}\n{end}"
 
     return _PLACE.sub(fill, text)
 

@@ -41,16 +41,16 @@ class Server:
 
     def connect(self, schema: str | None = None) -> psycopg.Connection[tuple[Any, ...]]:
         """Connect in autocommit mode, with the schema as the search path."""
-        given = {} if schema is None else {"options": f"-c search_path={schema}"}
-        return psycopg.connect(self.dsn, autocommit=True, **given)  # type: ignore[arg-type]  # options is a text
+        options = {} if schema is None else {"options": f"-c search_path={schema}"}
+        return psycopg.connect(self.dsn, autocommit=True, **options)  # type: ignore[arg-type]  # options is a text
 
     @property
     def environment(self) -> dict[str, str]:
         """libpq's variables for this server; the user's other variables are removed."""
         own = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "RACEBENCH_DSN"))}
-        given = psycopg.conninfo.conninfo_to_dict(self.dsn)
+        parameters = psycopg.conninfo.conninfo_to_dict(self.dsn)
         names = {"host": "PGHOST", "port": "PGPORT", "user": "PGUSER", "dbname": "PGDATABASE"}
-        return {**own, **{variable: str(given[name]) for name, variable in names.items()}, "PGSSLMODE": "disable"}
+        return {**own, **{variable: str(parameters[name]) for name, variable in names.items()}, "PGSSLMODE": "disable"}
 
 
 @contextlib.contextmanager
@@ -126,7 +126,7 @@ def run_program(command: Sequence[str | Path], *, env: Mapping[str, str] | None 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pressed:
+class LoadFigures:
     """Committed transactions, their rate, and the load generator's CPU time for each (None: not known)."""
 
     throughput_per_s: float
@@ -145,7 +145,7 @@ def pgbench(
     length: Sequence[str],
     extra: Sequence[str] = (),
     cwd: Path = ROOT,
-) -> Pressed:
+) -> LoadFigures:
     """Run `pgbench --protocol=prepared` on a script; `length` is its -T or -t. Connecting is not counted in its rate.
 
     Its CPU time is the whole process's, the few milliseconds of its start included.
@@ -156,7 +156,7 @@ def pgbench(
     command += [f"--client={clients}", f"--jobs={threads}", *length, *extra]
     done = run_program(command, env={**server.environment, "PGOPTIONS": f"-c search_path={schema}"}, cwd=cwd)
     transactions = int(_search(r"actually processed: (\d+)", done.stdout))
-    return Pressed(
+    return LoadFigures(
         throughput_per_s=float(_search(r"tps = ([\d.]+) \(without initial connection time\)", done.stdout)),
         transactions=transactions,
         client_cpu_us=done.cpu_s / transactions * 1e6 if transactions else None,
@@ -165,10 +165,10 @@ def pgbench(
 
 
 def _search(pattern: str, text: str) -> str:
-    found = re.search(pattern, text)
-    if found is None:
+    match = re.search(pattern, text)
+    if match is None:
         raise click.ClickException(f"pgbench did not say {pattern}: {text[-500:]}")
-    return found[1]
+    return match[1]
 
 
 def pgbench_version(server: Server) -> str:
@@ -190,11 +190,11 @@ class Ran:
     seconds: float
 
     @property
-    def pressed(self) -> Pressed:
+    def load_figures(self) -> LoadFigures:
         """Its result as a load generator; the CPU time is that of the workers from the common start on."""
         committed = int(self.run["counts"]["committed"])
         cpu = (self.run.get("cpu") or {}).get("client_s")
-        return Pressed(
+        return LoadFigures(
             throughput_per_s=float(self.run["throughput_per_s"]),
             transactions=committed,
             client_cpu_us=cpu / committed * 1e6 if cpu is not None and committed else None,

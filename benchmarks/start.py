@@ -120,9 +120,9 @@ def _by_hand(folder: Path, *, fresh: bool, more: Sequence[str] = ()) -> Figures:
         taken = _postgres([*initdb, *more], folder)
     settings = {**SETTINGS, "max_connections": "100", "unix_socket_directories": str(folder)}
     del settings["min_wal_size"]  # initdb's own WAL segments are larger than the template's, and would not fit in it
-    given = " ".join(f"-c {name}={value or repr('')}" for name, value in settings.items())
+    options = " ".join(f"-c {name}={value or repr('')}" for name, value in settings.items())
     pg_ctl = [str(programs / "pg_ctl"), "-D", str(data), "-w"]
-    taken += _postgres([*pg_ctl, "-l", str(folder / "log"), "-o", given, "start"], folder)
+    taken += _postgres([*pg_ctl, "-l", str(folder / "log"), "-o", options, "start"], folder)
     _postgres([*pg_ctl, "-m", "fast", "stop"], folder)
     return {"ms": taken}
 
@@ -171,10 +171,10 @@ def _commands(rounds: int, tell: Callable[[str], None]) -> dict[str, list[Figure
 
         return run
 
-    made = {name: timed(command) for name, command in contestants.items()}
-    for run in made.values():
+    measurements = {name: timed(command) for name, command in contestants.items()}
+    for run in measurements.values():
         run()  # bytecode is compiled once
-    return _rounds(made, rounds, tell)
+    return _rounds(measurements, rounds, tell)
 
 
 def _first_operation() -> Figures:
@@ -218,61 +218,63 @@ def _pools(counts: Sequence[int], rounds: int, tell: Callable[[str], None]) -> d
 def _rounds(
     contestants: Mapping[str, Callable[[], Figures]], rounds: int, tell: Callable[[str], None]
 ) -> dict[str, list[Figures]]:
-    found: dict[str, list[Figures]] = {name: [] for name in contestants}
+    runs_of: dict[str, list[Figures]] = {name: [] for name in contestants}
     for number in range(rounds):
         for name in alternating(list(contestants), number):
             tell(name)
-            found[name].append(contestants[name]())
-    return found
+            runs_of[name].append(contestants[name]())
+    return runs_of
 
 
-def _cell(group: str, found: Mapping[str, Sequence[Figures]]) -> dict[str, Any]:
+def _cell(group: str, runs_of: Mapping[str, Sequence[Figures]]) -> dict[str, Any]:
     """A group as it is saved: the figures of every contestant as samples."""
     return {
         "group": group,
         "contestants": {
-            name: {what: sample([each[what] for each in of]) for what in of[0]} for name, of in found.items()
+            name: {what: sample([run[what] for run in runs]) for what in runs[0]} for name, runs in runs_of.items()
         },
     }
 
 
-def tables(made: Document) -> list[Table]:
+def tables(measured: Document) -> list[Table]:
     """One table for each group."""
-    groups = {cell["group"]: cell["contestants"] for cell in made["cells"]}
+    groups = {cell["group"]: cell["contestants"] for cell in measured["cells"]}
     show = {"commands": _command_table, "servers": _server_table, "runs": _run_table, "pools": _pool_table}
     return [show[name](groups[name]) for name in show if name in groups]
 
 
-def _command_table(found: Mapping[str, Any]) -> Table:
-    base = found["python -c 'import click'"]
+def _command_table(contestants: Mapping[str, Any]) -> Table:
+    base = contestants["python -c 'import click'"]
     return Table(
         title="The command",
         columns=("command", "ms", "ms / import", "CPU ms", "CPU / import"),
         rows=tuple(
             (
                 f"`{name}`",
-                spread(of["ms"]),
-                spread(ratios(of["ms"], base["ms"])),
-                spread(of["cpu_ms"]),
-                spread(ratios(of["cpu_ms"], base["cpu_ms"])),
+                spread(figures["ms"]),
+                spread(ratios(figures["ms"], base["ms"])),
+                spread(figures["cpu_ms"]),
+                spread(ratios(figures["cpu_ms"], base["cpu_ms"])),
             )
-            for name, of in found.items()
+            for name, figures in contestants.items()
         ),
         notes=(
             aim(
-                "`--help`, ratio to the import", ratios(found["racebench --help"]["ms"], base["ms"])["median"], most=1.3
+                "`--help`, ratio to the import",
+                ratios(contestants["racebench --help"]["ms"], base["ms"])["median"],
+                most=1.3,
             ),
         ),
     )
 
 
-def _server_table(found: Mapping[str, Any]) -> Table:
-    cold = ratios(found["embedded, cold"]["ms"], found["initdb + pg_ctl -w start"]["ms"])
-    warm = ratios(found["embedded, warm"]["ms"], found["pg_ctl -w start"]["ms"])
+def _server_table(contestants: Mapping[str, Any]) -> Table:
+    cold = ratios(contestants["embedded, cold"]["ms"], contestants["initdb + pg_ctl -w start"]["ms"])
+    warm = ratios(contestants["embedded, warm"]["ms"], contestants["pg_ctl -w start"]["ms"])
     return Table(
         title="The server, until it accepts connections",
         columns=("how", "ms"),
-        rows=tuple((name, spread(of["ms"])) for name, of in found.items()),
+        rows=tuple((name, spread(figures["ms"])) for name, figures in contestants.items()),
         notes=(
             aim("Cold, ratio to initdb + pg_ctl", cold["median"], most=0.2),
             aim("Warm, ratio to pg_ctl", warm["median"], most=0.3),
@@ -280,8 +282,8 @@ def _server_table(found: Mapping[str, Any]) -> Table:
     )
 
 
-def _run_table(found: Mapping[str, Any]) -> Table:
-    apart = found["warm"]["start_spread_us"]["median"]
+def _run_table(contestants: Mapping[str, Any]) -> Table:
+    apart = contestants["warm"]["start_spread_us"]["median"]
     return Table(
         title="`racebench run` with 8 workers: from the start to the first operation",
         columns=(
@@ -291,19 +293,20 @@ def _run_table(found: Mapping[str, Any]) -> Table:
             "spread of the workers' starts, µs",
         ),
         rows=tuple(
-            (name, *(spread(of[what]) for what in ("ms", "whole_ms", "start_spread_us"))) for name, of in found.items()
+            (name, *(spread(figures[what]) for what in ("ms", "whole_ms", "start_spread_us")))
+            for name, figures in contestants.items()
         ),
         notes=(aim("Spread of the starts of 8 workers, µs", apart, most=1000),),
     )
 
 
-def _pool_table(found: Mapping[str, Any]) -> Table:
+def _pool_table(contestants: Mapping[str, Any]) -> Table:
     return Table(
         title="Worker processes, until all have answered",
         columns=("start method", "ms", "ms a worker"),
         rows=tuple(
-            (name, spread(of["ms"]), figure(_each(of["ms"]["median"], int(name.split()[1]))))
-            for name, of in found.items()
+            (name, spread(figures["ms"]), figure(_each(figures["ms"]["median"], int(name.split()[1]))))
+            for name, figures in contestants.items()
         ),
     )
 
@@ -334,14 +337,14 @@ def main(*, rounds: int, command_rounds: int, workers: tuple[int, ...], output: 
         ]
     with EmbeddedServer(connections=8) as target:
         server = environment.describe(target)
-    made = document(
+    measured = document(
         "start",
         rounds=rounds,
         parameters={"command_rounds": command_rounds, "workers": list(workers)},
         server=server,
         cells=cells,
     )
-    finish(made, tables(made), output)
+    finish(measured, tables(measured), output)
 
 
 if __name__ == "__main__":

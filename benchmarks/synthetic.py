@@ -63,10 +63,10 @@ def write(folder: Path, operations: int) -> None:
             for file, records in zip(workers, part.sessions(), strict=True):
                 records.tofile(file)
             part.rows().tofile(rows)
-            delivered, made = part.deliveries(polled)
+            delivered, records = part.deliveries(polled)
             delivered.tofile(deliveries)
-            made.tofile(polls)
-            polled += len(made)
+            records.tofile(polls)
+            polled += len(records)
 
 
 def files(folder: Path) -> Mapping[int, Path]:
@@ -97,14 +97,14 @@ class _Part:
     @staticmethod
     def _place(stretch: Array, kind: int) -> Array:
         block = stretch * _BLOCKS + _FIRST_BLOCK + _APART * kind
-        found: Array = block * TENANTS + (stretch * 3 + kind) % TENANTS
-        return found
+        numbers: Array = block * TENANTS + (stretch * 3 + kind) % TENANTS
+        return numbers
 
     @staticmethod
     def _same_tenant_next(number: Array) -> Array:
         block, place = np.divmod(number, TENANTS)
-        found: Array = (block + 1) * TENANTS + (place - 5) % TENANTS
-        return found
+        numbers: Array = (block + 1) * TENANTS + (place - 5) % TENANTS
+        return numbers
 
     def sessions(self) -> Iterator[Array]:
         """Each session's records: of every 8 operations one, another place each time."""
@@ -145,19 +145,19 @@ class _Part:
             times[self.at[kind]] = 0
         times[self.at["redelivered"]] = 2
         poll = np.arange(len(order)) // _POLLED
-        poll, given = np.repeat(poll, times[order]), np.repeat(order, times[order])
+        poll, places = np.repeat(poll, times[order]), np.repeat(order, times[order])
         count = np.bincount(poll)
         polls = np.zeros(len(count), POLL)
         turn = np.arange(len(count))
         behind = self.base + (turn // TENANTS + 1) * _POLLED * TENANTS + 10
         polls["start"] = _BEGIN + behind * _STEP + turn % TENANTS * (_STEP // 2)
         polls["end"] = polls["start"] + _STEP // 4
-        polls["last"] = self.number[given[np.cumsum(count) - 1]] + 1
+        polls["last"] = self.number[places[np.cumsum(count) - 1]] + 1
         polls["rows"] = count
         polls["tenant"] = turn % TENANTS + 1
-        deliveries = np.zeros(len(given), DELIVERY)
+        deliveries = np.zeros(len(places), DELIVERY)
         deliveries["at"] = polls["end"][poll]
-        deliveries["id"] = self.number[given] + 1
+        deliveries["id"] = self.number[places] + 1
         deliveries["poll"] = polled + poll
         deliveries["tenant"] = polls["tenant"][poll]
         return deliveries, polls

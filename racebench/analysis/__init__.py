@@ -1,1 +1,1 @@
-"""What follows from a history: anomalies, verdicts, performance, comparisons, baselines and thresholds."""
+"""Analyzes histories: anomalies, verdicts, performance, comparisons, baselines and thresholds."""

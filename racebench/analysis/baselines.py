@@ -1,8 +1,8 @@
-"""A comparison beside an earlier one, the baseline: new anomalies, and regressions where both were measured alike.
+"""Compares a comparison with an earlier one, the baseline: new anomalies, and regressions of throughput.
 
-An anomaly counts wherever it was seen. A speed is held against the baseline only if machine, server, load, scenario and
-racebench are the same, and then on the interval of the ratio. Because the same machine is faster on one day than on
-another, both speeds are taken relative to the reference, if its SQL has not changed since. Pure; cli reads the files.
+An anomaly counts on every machine. Throughput is compared only if machine, server, load, scenario and racebench are the
+same, by the interval of the ratio. Because a machine is not equally fast on all days, both throughputs are relative to
+the reference, if its SQL has not changed. This module reads no files.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from racebench.analysis.statistics import Estimate, ratio_of_means
 from racebench.core.errors import UsageProblem
 from racebench.core.results import RunResult, Verdict
 
-#: What must be the same in both environments, and how it is called.
+#: The fields that must be the same in both environments, and their names in messages.
 _SAME = {
     "racebench": "racebench",
     "target": "the target",
@@ -30,7 +30,7 @@ _SAME = {
 
 
 class Standing(StrEnum):
-    """How a strategy stands beside the baseline."""
+    """The result of comparing a strategy with the baseline."""
 
     ANOMALY = "new anomaly"
     SLOWER = "slower"
@@ -41,7 +41,7 @@ class Standing(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """One side: the runs of a comparison, and where and when they were made."""
+    """One of the two sides: the runs of a comparison, with their environment and date."""
 
     created: str
     environment: Mapping[str, Any]
@@ -51,9 +51,10 @@ class Measured:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Beside:
-    """One strategy beside the baseline.
+    """One strategy, compared with the baseline.
 
-    `ratio`: its throughput now to then, each relative to the control's if there is one; None where that is not known.
+    `ratio`: its throughput now divided by that of the baseline, each relative to the control's if there is one; None if
+    it is not known.
     """
 
     strategy: str
@@ -64,10 +65,10 @@ class Beside:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BaselineResult:
-    """A comparison beside a baseline of that name and date. `fail_slower`: the share slower that is a regression.
+    """A comparison and a baseline with that name and date. `fail_slower`: the loss of throughput that is a regression.
 
-    `differs`: what was not the same, so that no speed is judged; empty if all was. `control`: the reference of both, in
-    whose throughput the speeds are expressed, None if it is not the same.
+    `differs`: the conditions that differ; if there are any, throughput is not judged. `control`: the reference of both,
+    to which throughput is relative; None if it is not the same.
     """
 
     name: str
@@ -79,7 +80,7 @@ class BaselineResult:
 
 
 def check(then: Measured, name: str, scenario: str) -> None:
-    """Raise UsageProblem for a baseline that nothing could be held against: damaged, too short, of something else."""
+    """Raise UsageProblem for a baseline that cannot be used: damaged, too short, or of another scenario."""
     shapes = (
         (then.environment, dict),
         (then.environment.get("server_settings", {}) if isinstance(then.environment, dict) else None, dict),
@@ -116,12 +117,12 @@ def check(then: Measured, name: str, scenario: str) -> None:
 
 
 def beside(now: Measured, then: Measured, *, name: str, fail_slower: float | None) -> BaselineResult:
-    """Hold every strategy against the baseline."""
+    """Compare every strategy with the baseline."""
     differs = tuple(differences(now, then))
     control = _control(now.comparison, then.comparison)
     busy = "" if differs or control is not None else _busy(now, "now") or _busy(then, "then")
     ours, theirs = (_rates(side, control) for side in (now, then))
-    # Every strategy is judged, so each interval has its share of the doubt.
+    # Several strategies are judged, so each interval needs a higher confidence.
     confidence = joint(now.comparison.confidence, len(ours) - (control is not None))
     standings = []
     for one in now.comparison.strategies:
@@ -129,7 +130,7 @@ def beside(now: Measured, then: Measured, *, name: str, fail_slower: float | Non
         if before is None:
             asked = one.verdict is not Verdict.VALID or fail_slower is not None
             standing = Standing.INCONCLUSIVE if asked else Standing.NOT_JUDGED
-            reason = "it is not in the baseline; save it anew"
+            reason = "it is not in the baseline; save the baseline again"
             standings.append(Beside(strategy=one.strategy, standing=standing, ratio=None, reason=reason))
             continue
         ratio = None
@@ -140,11 +141,11 @@ def beside(now: Measured, then: Measured, *, name: str, fail_slower: float | Non
         if new:
             standing, reason = Standing.ANOMALY, ", ".join(new)
         elif one.verdict is Verdict.INVALID:
-            reason = "INVALID then and now: its speed does not matter"
+            reason = "INVALID in both: its throughput does not matter"
         elif one.verdict is Verdict.UNKNOWN:
             standing, reason = Standing.INCONCLUSIVE, "its verdict is UNKNOWN"
         elif fail_slower is not None and differs:
-            standing, reason = Standing.INCONCLUSIVE, "not measured alike"
+            standing, reason = Standing.INCONCLUSIVE, "the conditions differ"
         elif fail_slower is not None and one.strategy == control:
             reason = "the others are relative to it"
         elif fail_slower is not None and busy:
@@ -153,7 +154,7 @@ def beside(now: Measured, then: Measured, *, name: str, fail_slower: float | Non
             standing, reason = _slower(ratio, fail_slower)
             if standing is Standing.HELD and failing(one.counts) > FAILING >= failing(before.counts):
                 standing = Standing.INCONCLUSIVE
-                reason = f"{percent(failing(one.counts))} of its operations fail, which they did not then"
+                reason = f"{percent(failing(one.counts))} of its operations fail, more than in the baseline"
         if one.digest != before.digest:
             reason = f"{reason}; its SQL has changed since" if reason else "its SQL has changed since"
         standings.append(Beside(strategy=one.strategy, standing=standing, ratio=ratio, reason=reason))
@@ -168,7 +169,7 @@ def beside(now: Measured, then: Measured, *, name: str, fail_slower: float | Non
 
 
 def _control(now: Comparison, then: Comparison) -> str | None:
-    """The reference, if it is the same on both sides and others are held against it."""
+    """The reference, if it is the same on both sides and there are other strategies."""
     is_, was = now.of(now.reference), then.of(now.reference)
     if now.reference != then.reference or is_ is None or was is None or len(now.strategies) < 2:
         return None
@@ -189,15 +190,19 @@ def _rates(side: Measured, control: str | None) -> dict[str, list[float]]:
 
 
 def _busy(side: Measured, when: str) -> str:
-    """Why a speed without a control is not to be trusted; "" if it is."""
+    """Why throughput without a control is not reliable; "" if it is."""
     conditions, cpus = side.comparison.conditions, side.environment.get("cpu_count")
     load = conditions.load_average
     if load is not None and cpus and load > LOADED * cpus:
         how = f"load average {load:.1f} on {cpus} CPUs"
-        return f"the machine was busy {when} ({how}), and no reference tells how much; wait"
+        return (
+            f"the machine was busy {when} ({how}), and no reference shows by how much; run it when the machine is idle"
+        )
     if conditions.stolen is not None and conditions.stolen > STOLEN:
         share = 100 * conditions.stolen
-        return f"the hypervisor took {share:.0f} % of the CPU time {when}, and no reference tells what that cost"
+        return (
+            f"the hypervisor took {share:.0f} % of the CPU time {when}, and no reference shows the effect; run it again"
+        )
     return ""
 
 
@@ -209,11 +214,11 @@ def _slower(ratio: Estimate | None, fail_slower: float) -> tuple[Standing, str]:
         return Standing.SLOWER, f"the interval is below {least:.2g}"
     if ratio.low >= least:
         return Standing.HELD, f"the interval is not below {least:.2g}"
-    return Standing.INCONCLUSIVE, f"the interval holds {least:.2g}; more --rounds or a longer --duration"
+    return Standing.INCONCLUSIVE, f"the interval contains {least:.2g}; raise --rounds or --duration"
 
 
 def differences(now: Measured, then: Measured) -> Iterator[str]:
-    """What makes the two speeds incomparable, in words: what it was, and what it is."""
+    """The conditions that differ, each with its value in the baseline and now."""
     for key, called in _SAME.items():
         was, is_ = then.environment.get(key), now.environment.get(key)
         if was != is_ or was is None:

@@ -1,7 +1,7 @@
-"""Strategies compared: from the runs of some rounds to ratios with intervals, and what follows from them.
+"""Compares strategies: computes ratios with intervals from the runs of some rounds, and judges the strategies by them.
 
-Each strategy is run once a round, so the n-th run of a strategy is that of round n, and ratios are taken within a
-round: what slows the machine for a while slows both sides. Pure: it neither runs nor formats anything.
+Each strategy runs once in each round, so the n-th run of a strategy belongs to round n. Ratios are taken within a
+round, because a slow period of the machine slows both sides. This module neither runs nor formats anything.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from racebench.core.anomalies import ANOMALIES
 from racebench.core.results import RunResult, Verdict
 
 CONFIDENCE = 0.95
-#: A difference within this share, either way, is none that matters.
+#: A smaller difference, in either direction, does not count.
 MARGIN = 0.05
 
-_WIDE = 0.20  # an interval that reaches further than this above its middle
+_WIDE = 0.20  # an interval is noisy if its upper end is more than this share above its middle
 _DRIFT = 0.10
 STOLEN = 0.02
-LOADED = 0.5  # of the processors, before the first run
-_NOTED = 3  # notes of a strategy on a terminal
-FAILING = 0.01  # the share of operations that may fail before a rate of commits says too little
-_SAMPLES = 500  # a p99 of fewer rests on fewer than five of them
+LOADED = 0.5  # load average for each processor before the first run
+_NOTED = 3  # the most notes of one strategy
+FAILING = 0.01  # if a larger share of operations fails, commits a second do not show the cost
+_SAMPLES = 500  # with fewer, the p99 depends on fewer than five operations
 _WORST = (Verdict.VALID, Verdict.UNKNOWN, Verdict.INVALID)
 
 
 class Judgement(StrEnum):
-    """What is said of a strategy beside the reference. Only VALID ones are better or worse: anomalies outrank speed."""
+    """A strategy compared with the reference. Only VALID strategies are better or worse: anomalies matter more."""
 
     REFERENCE = "reference"
     BETTER = "better"
@@ -66,7 +66,7 @@ class Compared:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conditions:
-    """What else went on: the load average before the first run, the share of CPU time that the hypervisor took."""
+    """The machine's state: the load average before the first run, the share of CPU time that the hypervisor took."""
 
     load_average: float | None = None
     stolen: float | None = None
@@ -74,11 +74,11 @@ class Conditions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """All strategies, the right ones first and the fastest of them first.
+    """All strategies: correct ones first, and of these the fastest first.
 
-    `rounds` were asked for, `whole` were finished by every strategy; `seed` drew their order. `confidence` is that all
-    ratios lie in their intervals together, `margin` the share within which two are the same. `frame` changes with what
-    all strategies share: the scenario's schema and its consumers.
+    `rounds`: the number requested; `whole`: the number that every strategy finished; `seed`: the seed of their order.
+    `confidence`: the probability that all ratios lie in their intervals. `margin`: the share within which two
+    throughputs are the same. `frame`: a digest of what all strategies share, the scenario's schema and consumers.
     """
 
     reference: str
@@ -93,13 +93,13 @@ class Comparison:
     warnings: tuple[str, ...]
 
     def of(self, strategy: str) -> Compared | None:
-        """What is said of a strategy, None if it was not compared."""
+        """The result for a strategy, None if it was not compared."""
         return next((one for one in self.strategies if one.strategy == strategy), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """What a comparison is to be of. `digests` by strategy, in the order asked."""
+    """The request for a comparison. `digests` by strategy, in the order of the request."""
 
     reference: str
     rounds: int
@@ -111,7 +111,7 @@ class Asked:
 
 
 def by_strategy(runs: Sequence[RunResult], strategies: Sequence[str]) -> tuple[dict[str, list[RunResult]], int]:
-    """Each strategy's runs in order of rounds, and how many rounds all of them finished."""
+    """Each strategy's runs in order of rounds, and the number of rounds that all of them finished."""
     runs_of: dict[str, list[RunResult]] = {name: [] for name in strategies}
     for run in runs:
         runs_of[run.strategy].append(run)
@@ -124,7 +124,7 @@ def joint(confidence: float, together: int) -> float:
 
 
 def compare(runs: Sequence[RunResult], asked: Asked, conditions: Conditions, cpus: int) -> Comparison:
-    """Judge every strategy by its runs so far; those of a round that not all have finished count for anomalies only."""
+    """Judge every strategy by its runs so far; the runs of an unfinished round count only for anomalies."""
     runs_of, whole = by_strategy(runs, list(asked.digests))
     confidence = joint(asked.confidence, len(runs_of) - 1)
     names = dict.fromkeys(name for run in runs for name in run.counts)
@@ -181,7 +181,7 @@ def compare(runs: Sequence[RunResult], asked: Asked, conditions: Conditions, cpu
 
 
 def worst(runs: Sequence[RunResult]) -> tuple[Verdict, tuple[str, ...]]:
-    """The worst verdict of some runs, UNKNOWN of none, and every forbidden kind that any of them showed."""
+    """The worst verdict of some runs (UNKNOWN without runs), and every forbidden kind that occurred in any of them."""
     verdict = max((run.verdict for run in runs), key=_WORST.index, default=Verdict.UNKNOWN)
     kinds = {kind for run in runs for kind in run.found}
     return verdict, tuple(kind for kind in ANOMALIES if kind in kinds)
@@ -190,7 +190,7 @@ def worst(runs: Sequence[RunResult]) -> tuple[Verdict, tuple[str, ...]]:
 def judge(
     verdict: Verdict, kinds: Sequence[str], reference: Verdict, ratio: Estimate | None, asked: Asked
 ) -> tuple[Judgement, str]:
-    """Anomalies first, then the interval: all above 1 is better, all below worse, all within the margin the same."""
+    """Judge by anomalies, then by the interval: all above 1 is better, all below is worse, within the margin same."""
     if verdict is Verdict.INVALID:
         return Judgement.INVALID, ", ".join(kinds)
     if verdict is Verdict.UNKNOWN:
@@ -207,11 +207,11 @@ def judge(
         return Judgement.BETTER, "the interval is above 1"
     if ratio.high < 1:
         return Judgement.WORSE, "the interval is below 1"
-    return Judgement.INCONCLUSIVE, "the interval holds 1"
+    return Judgement.INCONCLUSIVE, "the interval contains 1"
 
 
 def failing(counts: Mapping[str, int]) -> float:
-    """The share of a strategy's operations that ended with an error for the application."""
+    """The share of a strategy's operations that ended with an error in the application."""
     attempts = counts.get("attempts", 0)
     return counts.get("errors", 0) / attempts if attempts else 0.0
 
@@ -219,7 +219,7 @@ def failing(counts: Mapping[str, int]) -> float:
 def _beside_failures(
     judgement: Judgement, reason: str, ours: float, theirs: float, reference: str
 ) -> tuple[Judgement, str]:
-    """A strategy whose operations fail is not better: commits a second do not show the cost of failures."""
+    """Why failing operations make the throughput unreliable: commits a second do not show the cost of failures."""
     if judgement in (Judgement.BETTER, Judgement.SAME) and ours > FAILING >= theirs:
         return Judgement.INCONCLUSIVE, f"{percent(ours)} of its operations failed"
     if judgement in (Judgement.WORSE, Judgement.SAME) and theirs > FAILING >= ours:
@@ -228,12 +228,12 @@ def _beside_failures(
 
 
 def percent(share: float) -> str:
-    """A share from 1 % on; 100 % only if it is all."""
+    """A share of at least 1 % as text; 100 % only if it is the whole."""
     return f"{min(99, round(100 * share)) if share < 1 else 100} %"
 
 
 def _totals(runs: Sequence[RunResult], names: Iterable[str]) -> dict[str, int]:
-    """The sums of all counts, also of no run at all: before the first round is whole some strategies have none."""
+    """The sums of all counts. There may be no run: before the end of the first round some strategies have none."""
     totals = {name: sum(run.counts.get(name, 0) for run in runs) for name in names}
     return totals | {"errors": sum(sum(run.errors.values()) for run in runs)}
 
@@ -252,7 +252,7 @@ def _warnings(
     conditions: Conditions,
     cpus: int,
 ) -> list[str]:
-    """What makes the figures less than they seem, and what to change."""
+    """Reasons not to rely on the figures, each with the next move."""
     said = []
     if any(len(of) < asked.rounds for of in runs_of.values()):
         said.append(
@@ -291,7 +291,7 @@ def _warnings(
 
 
 def _troubles(one: Compared, runs: Sequence[RunResult]) -> list[str]:
-    """Why a verdict is UNKNOWN, and what failed of a VALID one."""
+    """Why a verdict is UNKNOWN, and which operations of a VALID strategy failed."""
     without = [run for run in runs if run.counts["committed"] == 0]
     codes: dict[str, int] = {}
     for run in without or runs:
@@ -319,12 +319,14 @@ def _troubles(one: Compared, runs: Sequence[RunResult]) -> list[str]:
 
 
 def _wide(compared: Sequence[Compared], whole: int, asked: Asked) -> list[str]:
-    """The widest interval, if it is too wide, and how many rounds it would take."""
-    judged = [one for one in compared if one.verdict is not Verdict.INVALID]  # of the others the speed does not matter
+    """A warning about the widest interval if it is too wide, with the number of rounds that would be enough."""
+    judged = [
+        one for one in compared if one.verdict is not Verdict.INVALID
+    ]  # the throughput of the others does not matter
     wide = [one for one in judged if one.ratio is not None and _reach(one.ratio) > _WIDE]
     if not wide:
         return []
-    widest = max(wide, key=lambda one: _reach(one.ratio))  # type: ignore[arg-type]  # those that have one
+    widest = max(wide, key=lambda one: _reach(one.ratio))  # type: ignore[arg-type]  # only strategies with a ratio
     assert widest.ratio is not None
     reach = _reach(widest.ratio)
     more = f" and of {len(wide) - 1} more" if len(wide) > 1 else ""
@@ -336,7 +338,7 @@ def _wide(compared: Sequence[Compared], whole: int, asked: Asked) -> list[str]:
 
 
 def _few(runs_of: Mapping[str, Sequence[RunResult]]) -> list[str]:
-    """The strategy with the fewest commits in a round, if they are too few for a p99."""
+    """A warning about the strategy with the fewest commits in a round, if they are too few for a p99."""
     fewest = {name: min((run.counts["committed"] for run in of), default=0) for name, of in runs_of.items()}
     few = {name: commits for name, commits in fewest.items() if 0 < commits < _SAMPLES}
     if not few:
@@ -358,7 +360,7 @@ def _reach(ratio: Estimate) -> float:
 
 
 def _drift(runs_of: Mapping[str, Sequence[RunResult]], whole: int) -> list[str]:
-    """Whether all strategies together became slower or faster from the first round to the last."""
+    """A warning if all strategies together became slower or faster from the first round to the last."""
     rated = [[run.throughput_per_s for run in of[:whole]] for of in runs_of.values()]
     if not rated or any(value <= 0 for of in rated for value in of):
         return []
@@ -375,7 +377,7 @@ def _drift(runs_of: Mapping[str, Sequence[RunResult]], whole: int) -> list[str]:
 
 
 def _notes(strategy: str, runs: Sequence[RunResult], cpus: int) -> list[str]:
-    """What happened on the way (a worker died), each with its round; then remarks on the pace, said once."""
+    """Notes on events (a worker died), each with its round; then remarks on the load, once for each strategy."""
     happened, remarked = [], []
     for number, run in enumerate(runs, 1):
         known = []

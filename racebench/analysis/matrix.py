@@ -1,4 +1,4 @@
-"""Runs arranged by strategy and consumer: the share of rows that each pair missed, and what the consumer costs."""
+"""Arranges runs by strategy and consumer: the share of rows missed by each pair, and the cost of the consumer."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from racebench.core.results import ConsumerResult, RunResult
 class Pair:
     """One strategy with one consumer.
 
-    `relative` is the strategy's throughput beside the consumer, relative to its throughput without one; None where that
-    was not run, or where several consumers read at once.
+    `relative` is the strategy's throughput with the consumer, relative to its throughput without one; None if there is
+    no run without one, or if several consumers read at the same time.
     """
 
     run: RunResult
@@ -30,8 +30,8 @@ class Pair:
 class Matrix:
     """The runs of a matrix.
 
-    `alone` are the strategies' throughputs without a consumer, in commits a second; `duplicates` is the share of the
-    rows of all of a strategy's runs whose version another row already has.
+    `alone`: each strategy's throughput without a consumer, in commits a second. `duplicates`: the share of the rows,
+    over all runs of a strategy, whose version another row already has.
     """
 
     strategies: Sequence[str]

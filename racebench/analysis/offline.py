@@ -1,6 +1,6 @@
-"""A history file checked without its database: read in any format, judged as a run is, or written in another format.
+"""Checks a history file without its database, by the rules for a run, or converts it to another format.
 
-It holds what `racebench check` does; reports.terminal.check_table prints it.
+It does the work of `racebench check`; reports.terminal.check_table prints the result.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from racebench.history.spill import Scratch
 
 Array = npt.NDArray[Any]
 
-#: The formats read, by the ending of a file's name, and those written.
+#: The formats that can be read, by the ending of a file's name, and those that can be written.
 READERS: Mapping[str, Callable[[Path, Scratch], Recorded]] = {
     "npz": archive.read,
     "jsonl": jsonl.read,
@@ -38,7 +38,7 @@ READERS: Mapping[str, Callable[[Path, Scratch], Recorded]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogResult:
-    """What one consumer was given; as in model.ConsumerResult."""
+    """The result of one consumer, as in core.results.ConsumerResult."""
 
     name: str
     counts: Mapping[str, int]
@@ -48,9 +48,9 @@ class LogResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckResult:
-    """One history checked: counts, verdict and witnesses as a run's.
+    """The result of checking one history: counts, verdict and witnesses, as for a run.
 
-    `counts` of anomalies that the history cannot show are None.
+    The count of an anomaly that the history cannot show is None.
     """
 
     file: str
@@ -110,7 +110,7 @@ def _examined(name: str, recorded: Recorded, scratch: Scratch) -> CheckResult:
 def export(path: Path, format_: str, output: Path | None, *, read_as: str | None = None) -> None:
     """Write a history in another format, to a file (whole or not at all) or to stdout.
 
-    `read_as`: the format of the history, None to go by its name.
+    `read_as`: the format of the history; None: the ending of its name decides.
     """
     with Scratch() as scratch:
         recorded = _read(path, read_as, scratch)
@@ -122,7 +122,7 @@ def export(path: Path, format_: str, output: Path | None, *, read_as: str | None
 
 
 def _write_edn(file: TextIO, recorded: Recorded, scratch: Scratch) -> None:
-    """Each operation with what its row has; without a numbered row, with what its script said."""
+    """Each operation with the version and tenant of its row; without a numbered row, those of its script."""
     index = Index(recorded.history, scratch)
     for _ in index.chunks():
         pass
@@ -142,7 +142,7 @@ def _write_edn(file: TextIO, recorded: Recorded, scratch: Scratch) -> None:
 def _read(path: Path, format_: str | None, scratch: Scratch) -> Recorded:
     ending = format_ or path.suffix.removeprefix(".")
     if ending not in READERS:
-        raise UsageProblem(f"{path}: what is it? give --format {', '.join(READERS)}")
+        raise UsageProblem(f"the ending of {path} names no format; give --format {', '.join(READERS)}")
     if not path.exists():
         raise UsageProblem(f"{path} cannot be read: No such file or directory")
     return READERS[ending](path, scratch)

@@ -1,6 +1,6 @@
-"""How a run went along: throughput and latency over time, the spread of the start, an open loop's lateness, CPU.
+"""A run's performance: throughput and latency over time, the spread of the start, an open loop's lateness, CPU time.
 
-Exact, from the records themselves, and as streaming as the check. Judges nothing but who was the bottleneck.
+All figures are exact. The records are read in the same passes as for the checkers. Notes name the bottleneck.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from racebench.workloads import arrivals
 
 Array = npt.NDArray[Any]
 
-_POINTS = 60  # at most so many, so that a day's run has a timeline as short as a minute's
+_POINTS = 60  # at most so many intervals, so that the timeline of a day is as short as that of a minute
 _STEPS = (1, 2, 5)
-_LATE_NS = 1_000_000  # what begins more than a millisecond after it was due is late
+_LATE_NS = 1_000_000  # an operation that begins more than a millisecond after it was due is late
 _OF_DUE = {"p50": 0.50, "p90": 0.90, "p99": 0.99, "max": 1.0}
 _OF_LAG = {"p50": 0.50, "p99": 0.99, "max": 1.0}
 _BUSY = 0.9
-_UNSENT = 0.01  # the share of unsent operations that is more than the last ones' bad luck
+_UNSENT = 0.01  # a smaller share of unsent operations can be due to the end of the run
 
 
 class Course(Pass):
@@ -46,7 +46,7 @@ class Course(Pass):
         self._now = 0
 
     def rows(self, chunk: RowChunk) -> None:
-        """Rows have no time."""
+        """Do nothing: rows have no time."""
 
     def operations(self, chunk: Chunk) -> None:
         acknowledged = chunk.outcome == Outcome.OK
@@ -57,7 +57,7 @@ class Course(Pass):
         if len(counted) > len(self._committed):
             self._committed = np.concatenate([self._committed, np.zeros(len(counted) - len(self._committed), np.int64)])
         self._committed[: len(counted)] += counted
-        # By start, as chunks are: each interval is a slice.
+        # Chunks are sorted by start, so each interval is a slice.
         at = self._at(start)
         cuts = np.flatnonzero(np.diff(at)) + 1
         for low, high in zip([0, *cuts.tolist()], [*cuts.tolist(), len(at)], strict=True):
@@ -69,7 +69,7 @@ class Course(Pass):
         return intervals
 
     def _finish(self, until: int) -> None:
-        """Put down the intervals before `until`."""
+        """Finish the intervals before `until`."""
         while self._now < until:
             latencies = np.sort(np.concatenate(self._waiting)) / 1e3 if self._waiting else np.empty(0)
             self._p50.append(percentile(latencies, 0.50))
@@ -78,7 +78,7 @@ class Course(Pass):
             self._now += 1
 
     def timeline(self) -> Timeline:
-        """What was seen; all columns are equally long."""
+        """The timeline; all columns have the same length."""
         self._finish(max(len(self._committed), self._now + 1))
         missing = len(self._p50) - len(self._committed)
         return Timeline(
@@ -90,7 +90,7 @@ class Course(Pass):
 
 
 def _interval(seconds: float) -> float:
-    """The shortest of 0.1, 0.2, 0.5, 1 … seconds that makes no more than so many points of a run."""
+    """The shortest of 0.1, 0.2, 0.5, 1 … seconds that divides a run into no more intervals than the limit."""
     exponent = -1
     while True:
         for step in _STEPS:
@@ -101,13 +101,13 @@ def _interval(seconds: float) -> float:
 
 
 def start_spread_us(history: History) -> float | None:
-    """From the first session's first operation to the last session's, in microseconds; None for no operation."""
+    """The time between the first operations of the first and the last session, in microseconds; None without any."""
     firsts = [int(records["start"][0]) for records in history.operations.sessions.values() if len(records)]
     return (max(firsts) - min(firsts)) / 1e3 if firsts else None
 
 
 def open_loop(history: History, load: Load) -> OpenLoop | None:
-    """What of an open loop was late; None for a closed one."""
+    """The late operations of an open loop; None for a closed one."""
     rate = load.rate_per_session
     if rate is None:
         return None
@@ -115,7 +115,7 @@ def open_loop(history: History, load: Load) -> OpenLoop | None:
     since = round(load.warmup_s * 1e9)
 
     def parts() -> Iterator[tuple[Array, Array]]:
-        """Each session's records that are measured, with when they were due."""
+        """Each session's measured records, with the times at which they were due."""
         for number, records in sessions.items():
             at = 0
             for block in arrivals.blocks(load.seed, number, rate):
@@ -151,7 +151,7 @@ def open_loop(history: History, load: Load) -> OpenLoop | None:
 
 
 def remarks(pace: Pace, load: Load, attempts: int, seconds: float, cpus: int) -> list[str]:
-    """What a reader of the figures must know: the client was the bottleneck, or the rate was not reached."""
+    """Notes on the figures: the client was the bottleneck, or the rate was not reached."""
     usage, said = pace.cpu, []
     if seconds > 0 and usage.busiest_s is not None and usage.busiest_s / seconds >= _BUSY:
         said.append(

@@ -18,9 +18,9 @@ _FARTHEST = 700.0  # the largest power of e that every float holds, and one over
 
 
 def percentile(sorted_values: npt.NDArray[Any], q: float) -> float | None:
-    """The exact nearest-rank percentile of sorted values: the smallest with at least q of them at or below it.
+    """The exact nearest-rank percentile of sorted values: the smallest value that at least a share q does not exceed.
 
-    None for no values. `q` is from 0 to 1.
+    None without values. `q` is from 0 to 1.
     """
     if len(sorted_values) == 0:
         return None
@@ -29,11 +29,11 @@ def percentile(sorted_values: npt.NDArray[Any], q: float) -> float | None:
 
 
 def upper_bound_of_zero(chances: int, confidence: float = 0.95) -> float | None:
-    """The largest rate at which none in `chances` would still be seen with probability 1 − confidence.
+    """The largest rate at which 0 in `chances` still occurs with probability 1 − confidence.
 
-    1 − (1 − confidence)^(1/n), about 3/n ("rule of three"); None when there was no chance at all.
-    Source: Clopper and Pearson (1934), the case of zero successes. It takes the chances as independent,
-    which operations of one run are not quite: read it as an order of magnitude.
+    1 − (1 − confidence)^(1/n), about 3/n ("rule of three"); None without chances.
+    Source: Clopper and Pearson (1934), the case of zero successes. The formula assumes independent chances. Operations
+    of one run are not fully independent, so the value is an order of magnitude.
     """
     if chances <= 0:
         return None
@@ -43,10 +43,10 @@ def upper_bound_of_zero(chances: int, confidence: float = 0.95) -> float | None:
 def percentiles(
     pieces: Callable[[], Iterable[npt.NDArray[np.int64]]], wanted: Mapping[str, float]
 ) -> dict[str, float | None]:
-    """Exact nearest-rank percentiles of values from 0 that come in pieces, twice; None for no values.
+    """Exact nearest-rank percentiles of values from 0 that are given twice, in pieces; None without values.
 
-    The first time they are counted by their leading bits (buckets 0.1 % wide), the second time those in the buckets
-    that matter are kept, equal ones as one: memory does not grow with their number.
+    The first pass counts the values by their leading bits (buckets 0.1 % wide). The second pass keeps the distinct
+    values of the buckets that contain a percentile. Memory does not grow with the number of values.
     """
     counts = np.zeros(_BUCKETS, np.int64)
     for piece in pieces():
@@ -69,14 +69,14 @@ def percentiles(
 
 
 def _bucket(values: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Exponent and leading bits of each value as a float: never falling as values rise."""
+    """Exponent and leading bits of each value as a float; the result is monotonic."""
     bits = np.ascontiguousarray(values).astype(np.float64).view(np.int64) >> (52 - _MANTISSA)
     buckets: npt.NDArray[np.int64] = np.maximum(bits - _LEAST, 0)
     return buckets
 
 
 def _tally(pieces: Iterable[npt.NDArray[np.int64]]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """The distinct values, in order, and how often each occurs."""
+    """The distinct values, in order, and the number of times that each occurs."""
     values, times = np.empty(0, np.int64), np.empty(0, np.int64)
     held: list[npt.NDArray[np.int64]] = []
     waiting = 0
@@ -101,7 +101,7 @@ def _added(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """A value with the interval that holds it with a stated confidence."""
+    """A value with its confidence interval."""
 
     value: float
     low: float
@@ -163,7 +163,7 @@ def ratio_of_means(ours: Sequence[float], theirs: Sequence[float], confidence: f
 
 
 def trend(values: Sequence[float], confidence: float = 0.95) -> Estimate | None:
-    """By what factor positive values change from the first to the last: a straight line through their logarithms.
+    """The factor between the first and the last of some positive values, by a straight line through their logarithms.
 
     None for fewer than four values.
     """
@@ -188,7 +188,7 @@ def _mean_and_error(values: Sequence[float]) -> tuple[float, float]:
 
 
 def _exponentials(middle: float, half: float) -> Estimate:
-    """Back from logarithms; what is too large or too small for a float stays finite."""
+    """The exponential; values too large or too small for a float are limited to finite ones."""
     low, value, high = (
         math.exp(max(-_FARTHEST, min(_FARTHEST, exponent))) for exponent in (middle - half, middle, middle + half)
     )

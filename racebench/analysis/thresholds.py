@@ -1,7 +1,8 @@
-"""Thresholds, as `p99_ms < 20`: parsed, checked against what can be measured, judged. Documented in docs/compare.md.
+"""Parses thresholds such as `p99_ms < 20`, checks that they can be measured, and judges them (docs/compare.md).
 
-A count is exact. What is measured has, over rounds, an interval: all of it must hold for a pass, none of it for
-"crossed"; anything else is inconclusive, and so is what has no value. A pass is earned, never a default.
+A count is exact. A measured value of several rounds has an interval: a threshold passes if it holds in all of the
+interval, and is crossed if it holds nowhere in it. Otherwise, or without a value, it is inconclusive. No threshold
+passes by default.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ _OF_ROWS = ("rows", *needing(Evidence.NUMBERS))
 
 
 class Outcome(StrEnum):
-    """What became of a threshold."""
+    """The result of a threshold."""
 
     PASSED = "passed"
     CROSSED = "crossed"
@@ -68,7 +69,7 @@ class Threshold:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
-    """What became of a threshold for one strategy. `low` and `high` are the interval, None where there is none."""
+    """The result of a threshold for one strategy. `low` and `high` are the interval, None if there is none."""
 
     text: str
     strategy: str
@@ -81,17 +82,19 @@ class Held:
 
 
 def parse(text: str) -> Threshold:
-    """Read one threshold; raises UsageProblem, with a suggestion, for whatever is wrong with it."""
+    """Parse one threshold; raises UsageProblem, with a suggestion, if it is wrong."""
     match = _SHAPE.fullmatch(text)
     if match is None:
-        raise UsageProblem(f"--threshold '{text}' is not one; {_EXAMPLE}")
+        raise UsageProblem(f"--threshold '{text}' is not a threshold; {_EXAMPLE}")
     metric, sign = match["metric"], match["operator"]
     if metric not in METRICS:
         raise UsageProblem(f"--threshold '{text}': metric '{metric}' is unknown{suggest(metric, METRICS)}")
     if sign not in _OPERATORS:
         raise UsageProblem(f"--threshold '{text}': operator '{sign}' is unknown; known: {' '.join(_OPERATORS)}")
     if metric in _MEASURED and sign in ("==", "!="):
-        raise UsageProblem(f"--threshold '{text}': {metric} is measured and never the same twice; use < or >")
+        raise UsageProblem(
+            f"--threshold '{text}': {metric} is a measured value, which is never exactly the same; use < or >"
+        )
     return Threshold(text=text, whose=match["whose"], metric=metric, operator=sign, limit=_number(text, match["limit"]))
 
 
@@ -101,7 +104,9 @@ def _number(text: str, limit: str) -> float:
     except ValueError:
         number = math.nan
     if not math.isfinite(number):
-        raise UsageProblem(f"--threshold '{text}': '{limit}' is no number; give one without a unit, as 20 or 0.8")
+        raise UsageProblem(
+            f"--threshold '{text}': '{limit}' is not a number; give a number without a unit, such as 20 or 0.8"
+        )
     return number
 
 
@@ -114,7 +119,7 @@ def check(
     groups: Mapping[str, Callable[[Strategy], bool]],
     reference: str | None,
 ) -> None:
-    """Raise UsageProblem for a threshold that can never be judged here: it must not pass by default.
+    """Raise UsageProblem for a threshold that these runs cannot judge, so that it does not pass by default.
 
     `reference` is None where there is none, in a single run.
     """
@@ -136,13 +141,15 @@ def check(
     if metric == _RATIO and reference is None:
         raise UsageProblem(f"--threshold '{text}': a run has no reference; use `racebench compare`")
     if metric == _RATIO and about == [reference]:
-        raise UsageProblem(f"--threshold '{text}': '{reference}' is the reference itself; name another --reference")
+        raise UsageProblem(
+            f"--threshold '{text}': '{reference}' is the reference, whose ratio is always 1; give another --reference"
+        )
 
 
 def concerned(
     threshold: Threshold, strategies: Sequence[Strategy], groups: Mapping[str, Callable[[Strategy], bool]]
 ) -> list[str]:
-    """The strategies that a threshold is about, of those that are run."""
+    """The strategies among those that are run to which a threshold applies."""
     if threshold.whose is None:
         return [strategy.name for strategy in strategies]
     if threshold.whose in groups:
@@ -155,7 +162,7 @@ def judge(
     runs: Sequence[RunResult],
     comparison: Comparison | None,
 ) -> tuple[Held, ...]:
-    """Judge each threshold for each of its strategies by their runs; over rounds if they are a comparison's."""
+    """Judge each threshold for each of its strategies by their runs, or by the rounds of a comparison."""
     names = list(dict.fromkeys(run.strategy for run in runs))
     if comparison is not None:
         names = [one.strategy for one in comparison.strategies]
@@ -164,7 +171,7 @@ def judge(
         whole = 0
     judged = []
     for threshold, strategies in thresholds:
-        # What a group has and this server cannot run is left out; with nothing left there is nothing to pass.
+        # Strategies of a group that this server cannot run are left out; without any the threshold is not passed.
         about = [name for name in strategies if runs_of.get(name)] or list(strategies)[:1]
         if threshold.metric == _RATIO and comparison is not None and len(about) > 1:
             about = [name for name in about if name != comparison.reference]  # its ratio is 1
@@ -186,7 +193,7 @@ def _judge(
         elif held == {False}:
             outcome = Outcome.CROSSED
         else:
-            reason = "the interval holds the limit; more --rounds or a longer --duration"
+            reason = "the interval contains the limit; raise --rounds or --duration"
         if outcome is Outcome.PASSED and (unknown := _unknown(threshold.metric, runs)):
             outcome, reason = Outcome.INCONCLUSIVE, unknown
     if outcome is Outcome.PASSED and verdict is Verdict.INVALID and threshold.metric not in ANOMALIES:
@@ -214,7 +221,7 @@ def _failing(runs: Sequence[RunResult]) -> float:
 def _value(
     metric: str, name: str, runs: Sequence[RunResult], whole: int, comparison: Comparison | None
 ) -> tuple[Estimate | None, str]:
-    """The value with its interval, if there is one, or why there is none."""
+    """The value with its interval, if it has one; or the reason why there is no value."""
     if not runs:
         return None, "it was not run"
     if metric == "errors":
@@ -246,7 +253,7 @@ def _exact(value: float) -> Estimate:
 
 
 def _unknown(metric: str, runs: Sequence[RunResult]) -> str:
-    """Why a count that passes was not earned, an anomaly may be there all the same; "" if nothing stands against it."""
+    """Why a count of 0 shows nothing, because an anomaly may exist and not be counted; "" if it is reliable."""
     if any(run.counts["attempts"] == 0 for run in runs):
         return "nothing was attempted"
     if metric in ANOMALIES and any(run.counts["committed"] == 0 for run in runs):

@@ -1,7 +1,8 @@
-"""From a History to a RunResult: counts, rates, verdicts, witnesses.
+"""Makes a RunResult from a History: counts, rates, verdicts, witnesses.
 
-A verdict is INVALID if an anomaly the scenario forbids was found; UNKNOWN if what was needed to find one is not known
-(nothing was committed, a consumer did not read to the end); else VALID, an upper bound under load.
+A verdict is INVALID if an anomaly that the scenario forbids was found. It is UNKNOWN if an anomaly could not have been
+found (nothing was committed, or a consumer did not read to the end). Otherwise it is VALID, which under load is only an
+upper bound.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ Array = npt.NDArray[Any]
 
 _LATENCY = {"p50": 0.50, "p90": 0.90, "p99": 0.99, "max": 1.0}
 _RARE = {"p999": 0.999}
-_RARE_FROM = 1000  # the least number of samples of which one lies above the 99.9th percentile
+_RARE_FROM = 1000  # with fewer samples, none lies above the 99.9th percentile
 _LATENESS = {"p50": 0.50, "p99": 0.99, "max": 1.0}
 
 
@@ -51,7 +52,7 @@ def judge(
     with Scratch() as scratch:
         tally = Tally(history.start + round(load.warmup_s * 1e9))
         late = [Lateness(scratch, number) for number in range(len(history.logs))]
-        # What is measured in the same passes as what is checked; add a Pass here.
+        # Measured in the same passes as the checkers; add a Pass here.
         course = Course(history)
         checked = check(history, scratch, also=[tally, course, *late])
         latency_us = tally.latency_us(history, scratch)
@@ -110,7 +111,7 @@ def judge(
 
 
 class Tally(Pass):
-    """Operations by outcome and SQLSTATE; of those that began at `since` or later, how fast they were."""
+    """Counts operations by outcome and SQLSTATE, and measures those that began at `since` or later."""
 
     def __init__(self, since: int) -> None:
         self._since = since
@@ -122,7 +123,7 @@ class Tally(Pass):
         self._statuses: Counter[int] = Counter()
 
     def rows(self, chunk: RowChunk) -> None:
-        """Rows say nothing of this."""
+        """Do nothing: only operations count."""
 
     def operations(self, chunk: Chunk) -> None:
         outcome, status = chunk.outcome, chunk.status
@@ -139,7 +140,7 @@ class Tally(Pass):
 
     @property
     def seconds(self) -> float:
-        """From where measuring begins to the last end of an operation that ended."""
+        """The time from the start of the measurement to the last end of an operation, in seconds."""
         return (self._last_end - self._since) / 1e9
 
     @property
@@ -157,7 +158,7 @@ class Tally(Pass):
 
     @property
     def errors(self) -> dict[str, int]:
-        """Errors the application saw, by SQLSTATE: of operations that failed or are unknown, after their last try."""
+        """Errors that the application received, by SQLSTATE: of failed or unknown operations, after their last try."""
         errors: Counter[str] = Counter()
         for status, times in self._statuses.items():
             if sqlstate := decode_status(status)[1]:
@@ -191,7 +192,7 @@ class Lateness(Pass):
         self._late.append(np.maximum(arrived[both] - acknowledged[both], 0))
 
     def operations(self, chunk: Chunk) -> None:
-        """What can be known of this is known by now."""
+        """Do nothing: rows are enough."""
 
     def late_us(self) -> dict[str, float | None]:
         """Exact percentiles."""
@@ -205,7 +206,7 @@ def count(history: History, checked: Checked, tally: Tally) -> dict[str, int]:
 
 
 def decide(forbidden: Sequence[str], counts: Mapping[str, int], *, complete: bool) -> Verdict:
-    """INVALID if something forbidden was found; else VALID, if what is needed to say so is `complete`."""
+    """INVALID if a forbidden anomaly was found; else VALID if the history is `complete`, else UNKNOWN."""
     if any(counts.get(kind) for kind in forbidden):
         return Verdict.INVALID
     return Verdict.VALID if complete else Verdict.UNKNOWN
@@ -224,11 +225,12 @@ def witnesses(checked: Checked) -> tuple[Anomaly, ...]:
 
 
 def expected_misses(strategy: Strategy, consumer: Consumer) -> str:
-    """What is known of a strategy and a consumer together: the consumer misses rows "always", "maybe" or "never".
+    """Whether a consumer misses rows of a strategy, as far as it is known: "always", "maybe" or "never".
 
-    A consumer with misses = "never" misses none. One that follows the order of the numbers misses rows of a strategy
-    that does not commit in that order; one with misses = "maybe" may miss some of them. Rows of a strategy that commits
-    in order are missed only if the consumer holds rows back by their insertion and they are numbered after it.
+    A consumer with misses = "never" misses none. A consumer with misses = "unordered" follows the order of the numbers,
+    and misses rows of a strategy that does not commit in that order; one with misses = "maybe" may miss some of them.
+    Rows of a strategy that commits in order are missed only if the consumer holds rows back by the time of their
+    insertion and they get their numbers after it.
     Example: row A is inserted, then row B; B commits first and is numbered 1, A 2. When A is old enough to be read and
     B is not, the cursor passes B.
     """
@@ -240,7 +242,7 @@ def expected_misses(strategy: Strategy, consumer: Consumer) -> str:
 
 
 def expected_kinds(strategy: Strategy, consumers: Sequence[Consumer]) -> tuple[frozenset[str], frozenset[str]]:
-    """The anomalies that should show, and those that may: the strategy's, misses as its consumers have them."""
+    """The anomalies that should occur, and those that may: the strategy's, with missed rows by its consumers."""
     certain, possible = strategy.expect - {"missed"}, strategy.may - {"missed"}
     misses = {expected_misses(strategy, consumer) for consumer in consumers}
     if "always" in misses:

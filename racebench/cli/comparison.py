@@ -17,7 +17,8 @@ from racebench.cli.option_groups import (
     SubjectOptions,
     TargetOptions,
 )
-from racebench.cli.requests import ComparisonRequest, Measurement, concerning, drafted, find_scenario
+from racebench.cli.requests import ComparisonRequest, Measurement, concerning, drafted
+from racebench.cli.subjects import find_scenario
 from racebench.core.errors import UsageProblem, suggest
 from racebench.core.model import Origin
 from racebench.load.rounds import default_reference

@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,8 +15,8 @@ from racebench.cli.console import application_prints_to_stderr, console, publish
 from racebench.cli.exit_codes import Finding, Gates, exit_code, gates_of
 from racebench.cli.files import ResultFiles, result_files
 from racebench.cli.option_groups import ExplorationOptions, GateOptions, OutputOptions, SubjectOptions, TargetOptions
-from racebench.cli.requests import find_scenario
 from racebench.cli.servers import Server, server_of
+from racebench.cli.subjects import find_scenario
 from racebench.core.errors import ExitCode, UsageProblem
 from racebench.core.model import Consumer, Scenario
 from racebench.core.signals import interruptible, shielded
@@ -24,7 +24,6 @@ from racebench.core.target import Target
 from racebench.exploration import explorer
 from racebench.exploration.request import ExplorationRequest
 from racebench.exploration.result import Exploration, ExplorationProgress
-from racebench.load.campaign import Progress
 from racebench.postgres import environment
 from racebench.postgres.requirements import for_consumer, for_strategy, refused
 from racebench.postgres.schemas import new_name
@@ -33,6 +32,9 @@ from racebench.reports.results.document import now, write_atomically
 from racebench.reports.results.explorations import Explorations, to_json
 from racebench.reports.terminal import exploration_table, progress
 from racebench.workloads import ad_hoc, catalog
+
+if TYPE_CHECKING:
+    from racebench.load.campaign import Progress
 
 #: Connections beside the sessions: to ask which session waits, to prepare each schedule, to create and drop the schema.
 EXTRA_CONNECTIONS = 3

@@ -111,7 +111,8 @@ def measure(
 def _run(record: _Record, report_progress: Progress) -> None:
     request = record.request
     with contextlib.ExitStack() as stack:
-        processes = stack.enter_context(Processes())  # before there is any connection or thread: it may fork
+        # Before there is any connection or thread: it may fork. The console script runs again in each worker.
+        processes = stack.enter_context(Processes(preload=["racebench.cli.main"]))
         report_progress("starting PostgreSQL", 0.0)
         target = stack.enter_context(request.server.opened(request.campaign.connections))
         record.running = stack.enter_context(campaign.opened(request.campaign, target, processes, keep=request.keep))

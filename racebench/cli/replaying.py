@@ -10,8 +10,8 @@ from pathlib import Path
 from racebench.cli.exit_codes import Finding, exit_code, gates_of
 from racebench.cli.exploring import EXTRA_CONNECTIONS
 from racebench.cli.option_groups import GateOptions, SubjectOptions, TargetOptions
-from racebench.cli.requests import find_scenario
 from racebench.cli.servers import server_of
+from racebench.cli.subjects import find_scenario
 from racebench.core.errors import ExitCode, UsageProblem
 from racebench.core.results import Verdict
 from racebench.exploration import explorer, schedules
@@ -49,7 +49,7 @@ def replay(
     schedule = schedules.parse(text)
     checked_gates = gates_of(gates, explored=True)
     own_code = bool(subject.call) or (subject.scenario is not None and ad_hoc.is_sql_file(subject.scenario))
-    if subject.scenario is None and not own_code:
+    if not subject.scenario and not own_code:
         subject = replace(subject, scenario=schedule.scenario)
     scenario = find_scenario(subject)
     server = server_of(target)

@@ -14,10 +14,11 @@ from racebench.cli.exit_codes import Gates, gates_of
 from racebench.cli.files import ResultFiles, result_files
 from racebench.cli.option_groups import GateOptions, LoadOptions, OutputOptions, SubjectOptions, TargetOptions
 from racebench.cli.servers import Server, server_of
+from racebench.cli.subjects import find_scenario
 from racebench.core.errors import UsageProblem
 from racebench.core.model import Load, Protocol, Scenario
 from racebench.load.campaign import Pairing, Request
-from racebench.workloads import ad_hoc, catalog
+from racebench.workloads import catalog
 
 DEFAULT_SECONDS = 2.0
 MOST_SESSIONS = 5000
@@ -73,21 +74,6 @@ def measurement(
     request = replace(request, thresholds=concerning(limits, request.campaign, reference=None))
     request.files.check()
     return request
-
-
-def find_scenario(subject: SubjectOptions, *, separate: bool = False) -> Scenario:
-    """The scenario that is named, or that the user's own code makes up; raises UsageProblem or ScenarioProblem.
-
-    `separate`: each callable and each file is a strategy of its own.
-    """
-    return ad_hoc.find(
-        subject.scenario,
-        called=subject.call,
-        setup=subject.setup,
-        invariants=subject.invariant,
-        others=subject.files,
-        apart=separate,
-    )
 
 
 def drafted(

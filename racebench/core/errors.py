@@ -1,6 +1,6 @@
-"""The errors racebench raises: each carries an exit code and a message that ends with the next move.
+"""The errors that racebench raises: each has an exit code and a message that ends with the next move.
 
-Every message is one line: what failed, the value, what to do. Nothing here formats for a terminal.
+Every message is one line: what failed, the value, what to do. The command line prints it.
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ class ExitCode(IntEnum):
 
 
 class RacebenchError(Exception):
-    """racebench, or the machine under it, failed: a full disk, a process that cannot be started."""
+    """racebench or its machine failed: a full disk, a process that cannot be started."""
 
     exit_code = ExitCode.INTERNAL
 
 
 class DiskFull(RacebenchError):  # noqa: N818 - as below
-    """There is no space for what is being recorded; what was recorded before is kept."""
+    """There is no space for more records; the earlier records are kept."""
 
 
-class UsageProblem(RacebenchError):  # noqa: N818 - "error" is what a program makes
-    """The request cannot be carried out as it was made: an unknown strategy, an unwritable folder."""
+class UsageProblem(RacebenchError):  # noqa: N818 - the user's problem, not an error of the program
+    """The request cannot be carried out: an unknown strategy, an unwritable folder."""
 
     exit_code = ExitCode.USAGE
 
 
 class ScenarioProblem(UsageProblem):
-    """A scenario's file is wrong. The message begins with `file:line:` where a line is known."""
+    """A scenario's file is wrong. The message begins with `file:line:` if the line is known."""
 
 
 class DatabaseProblem(RacebenchError):  # noqa: N818 - as above
-    """The database cannot be reached or cannot be used: refused, read-only, too old, too full."""
+    """The database cannot be reached or used: it refuses, is read-only, too old, or has no free connection."""
 
     exit_code = ExitCode.DATABASE
 
@@ -56,7 +56,7 @@ class Interrupted(BaseException):
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
-    """Return "; did you mean 'x'?" for the closest known name, else the list of what is known."""
+    """Return "; did you mean 'x'?" for the closest known name, else the list of known names."""
     import difflib
 
     names = sorted(known)

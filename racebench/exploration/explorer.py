@@ -1,8 +1,8 @@
-"""An exploration: a strategy, some sessions, perhaps a consumer; every schedule of their steps on a fresh tenant.
+"""Explores a strategy: runs every schedule of the steps of some sessions, perhaps with a consumer, on fresh tenants.
 
-VALID only if the search came to its end and no anomaly that the scenario forbids was found. Anomalies are counted as
-`run` counts them (racebench.core.anomalies), by definitions read plainly: a schedule has a handful of operations.
-The counting itself is racebench.exploration.tally's.
+The verdict is VALID only if the search finished and found no anomaly that the scenario forbids. Anomalies have the same
+definitions as under load (racebench.core.anomalies); simple code is enough, because a schedule has few operations.
+racebench.exploration.tally counts them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from racebench.exploration.tally import Tally, replay_of, size, switches
 from racebench.exploration.world import ServerWorld
 from racebench.workloads import catalog
 
-#: The share of a budget that goes to the exhaustive search, before schedules are drawn.
+#: The share of a budget for the exhaustive search; the rest is for schedules drawn at random.
 _EXHAUSTIVE_SHARE = 0.5
 MOST_REPEATED = 1_000
 _REPEATS = 2
@@ -40,11 +40,11 @@ def explore(
     ended: Callable[[ScheduleResult], None] = lambda _: None,
     interrupted: Callable[[Exploration], None] = lambda _: None,
 ) -> Exploration:
-    """Search every schedule, or as far as the request's limits allow; then draw schedules at random.
+    """Run all schedules within the request's limits; if the limits prevent that, also schedules drawn at random.
 
-    `progress` is called after every schedule, `ended` with the result of each schedule that was run to its end,
-    `interrupted` with what was found so far if the search ends with an exception, which is raised again. Raises
-    RacebenchError, and Diverged if a schedule takes another course when it is run again.
+    `progress` is called after every schedule, `ended` with the result of each schedule that ran to its end, and
+    `interrupted` with the result so far if the search ends with an exception, which is then raised again. Raises
+    RacebenchError, and Diverged if a schedule behaves differently when it is repeated.
     """
     tally = Tally(request)
     try:
@@ -53,7 +53,7 @@ def explore(
     except BaseException:
         if tally.run:
             if tally.witness is not None and tally.replay is None:
-                with contextlib.suppress(RacebenchError):  # what ended the search may prevent the replay as well
+                with contextlib.suppress(RacebenchError):  # the error that ended the search may prevent the replay too
                     tally.replay = replay(target, request, tally.witness)
             interrupted(tally.result())
         raise
@@ -125,9 +125,9 @@ def _search(
 def _repeat(
     world: ServerWorld, raced: Sequence[tuple[int, ...]], deadlocked: Sequence[tuple[int, ...]], *, until: float
 ) -> bool:
-    """Run schedules again whose outcome may differ: two woken sessions raced, or a deadlock had several victims.
+    """Repeat the schedules whose outcome can vary: two woken sessions raced, or a deadlock had more than one victim.
 
-    Returns whether all of them were run again.
+    Returns whether all of them were repeated.
     """
     everything = max(len(raced), len(deadlocked)) < MOST_REPEATED
     for schedule in tuple(raced) * _REPEATS:
@@ -154,7 +154,7 @@ def shorten(
 def _shortest(
     world: ServerWorld, witness: tuple[int, ...], wanted: Callable[[ScheduleResult], bool]
 ) -> tuple[int, ...]:
-    """Look for a witness with fewer session switches: run all schedules with none, then with one, and so on."""
+    """Look for a witness with fewer session switches: run all schedules without a switch, then with one, and so on."""
     deadline = time.monotonic() + _SHORTENING_S
     shorter: list[ScheduleResult] = []
     world.ended = lambda result: shorter.append(result) if wanted(result) else None
@@ -166,7 +166,7 @@ def _shortest(
 
 
 def replay(target: Target, request: ExplorationRequest, schedule: Sequence[int]) -> Replay:
-    """Run one schedule, the sessions that take its steps; raises UsageProblem if it cannot be followed."""
+    """Run one schedule, a sequence of sessions; raises UsageProblem if the sessions cannot take its steps."""
     with contextlib.closing(ServerWorld(target, request, lambda _: None)) as world:
         return _follow(world, request, schedule)
 

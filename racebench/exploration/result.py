@@ -1,7 +1,7 @@
-"""The results of an exploration and of a replay: frozen values, made by the search, shown and saved by reports.
+"""The results of an exploration and of a replay: frozen values that the search makes, and that reports show and save.
 
-They hold no server, no script and no callable, so a result that was read from a file is the same as a live one. Where
-and when it was made is in the document that holds it (racebench.reports.results.explorations).
+They contain no server, no script and no callable, so a result from a file equals a live one. The document that contains
+a result has its environment and date (racebench.reports.results.explorations).
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from racebench.exploration.schedules import Schedule, Step
 
 
 class Unseen(StrEnum):
-    """Why a finished search proves nothing: what no schedule of statements shows."""
+    """Why a finished search proves nothing: the race that no schedule of statements can show."""
 
     #: The race is inside one statement, for example in a default and a trigger of the same INSERT.
     STATEMENT = "statement"
     #: The consumer holds rows back for a time.
     DELAY = "delay"
-    #: The script has a time-out of its own.
+    #: The script sets a time-out.
     TIMEOUT = "timeout"
 
 
@@ -42,7 +42,7 @@ class SessionOutcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScheduleOutcome:
-    """What some schedules came to: of each session its outcome, in no particular order, and the anomalies, by kind."""
+    """The outcome of some schedules: the sessions' outcomes, in no particular order, and the anomalies, by kind."""
 
     sessions: tuple[SessionOutcome, ...]
     anomalies: tuple[tuple[str, int], ...]
@@ -84,16 +84,17 @@ class Replay:
 class Exploration:
     """What the search of one strategy's schedules found.
 
-    `run` schedules were run to their end, `drawn` of them at random, which meet a bug of depth `depth` with a
-    probability of at least `chance`; `pruned` were broken off, because another schedule shows the same; `anomalous`
-    have an anomaly that the scenario forbids; in `raced` a step woke up two sessions. `complete`: every schedule was
-    run. `counts` are over all schedules; `outcomes` are what schedules came to, with the number of schedules, the most
-    frequent first. `seconds` are the search's: without connecting, and without looking for a shorter witness. `witness`
-    is the shortest anomalous schedule: fewest switches of session, then fewest steps.
+    Numbers of schedules: `run` ran to their end; `drawn` of these were drawn at random, and find a bug of depth `depth`
+    with a probability of at least `chance`; `pruned` were stopped early, because another schedule has the same result;
+    `anomalous` have an anomaly that the scenario forbids; in `raced` one step woke up two sessions. `complete`: every
+    schedule was run. `counts` are the anomalies of all schedules. `outcomes` are the distinct outcomes, each with its
+    number of schedules, the most frequent first. `seconds` is the time of the search, without connecting and without
+    looking for a shorter witness. `witness` is the shortest anomalous schedule: the fewest session switches, then the
+    fewest steps.
 
     `expected` are the anomalies that the strategy is known to show; `as_expected` is None where nothing is known of it.
-    `triggers` are those of the scenario's tables: what they do is inside a step, and not interleaved. `swallowed`
-    counts, by SQLSTATE, schedules in which a call returned although its last statement had been refused.
+    `triggers` are the triggers of the scenario's tables: they run inside a step, and are not interleaved. `swallowed`
+    counts, by SQLSTATE, the schedules in which a call returned although its last statement had been refused.
     """
 
     scenario: str
@@ -133,18 +134,18 @@ class Exploration:
 
     @property
     def feasible(self) -> int | None:
-        """The number of schedules that can happen, if they were all run; None if it is not known."""
+        """The number of possible schedules, known if all of them were run; else None."""
         return self.run if self.complete and not self.reduced else None
 
     @property
     def schedules_per_s(self) -> float:
-        """The rate of the search; 0 if it did not begin."""
+        """The schedules run a second; 0 if the search did not begin."""
         return self.run / self.seconds if self.seconds else 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExplorationProgress:
-    """How far a search has come: schedules run, how many of them are anomalous, and seconds since it began."""
+    """The progress of a search: schedules run, the number of anomalous ones, and seconds since its start."""
 
     run: int
     anomalous: int
@@ -152,5 +153,5 @@ class ExplorationProgress:
 
     @property
     def schedules_per_s(self) -> float:
-        """The rate so far; 0 if the search did not begin."""
+        """The schedules run a second so far; 0 if the search did not begin."""
         return self.run / self.seconds if self.seconds else 0.0

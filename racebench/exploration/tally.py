@@ -1,6 +1,6 @@
-"""Counts schedules while a search runs, and makes the frozen result of them.
+"""Counts schedules during a search, and makes the frozen result from the counts.
 
-Whether a schedule goes wrong is racebench.exploration.outcome's; which schedules are run is the search's.
+racebench.exploration.outcome finds the anomalies of a schedule; the search chooses the schedules.
 """
 
 from __future__ import annotations
@@ -42,17 +42,17 @@ class Tally:
         self.complete = False
         self.seconds = 0.0
         self.triggers: tuple[str, ...] = ()
-        #: The steps of the shortest witness, and the same schedule run again.
+        #: The steps of the shortest witness, and the replay of the same schedule.
         self.witness: tuple[int, ...] | None = None
         self.replay: Replay | None = None
-        #: Set while schedules are run again: they have been counted, and only new outcomes count.
+        #: True while schedules are repeated: they have been counted already, and only new outcomes count.
         self.repeating = False
         self._counts: Counter[str] = Counter()
         self._outcomes: Counter[tuple[Any, ...]] = Counter()
         self._swallowed: Counter[str] = Counter()
 
     def add(self, result: ScheduleResult) -> None:
-        """Count a schedule that was run to its end."""
+        """Count a schedule that ran to its end."""
         self.run += not self.repeating
         self._outcomes[result.signature] += not self.repeating or not self._outcomes[result.signature]
         self.raced += result.raced
@@ -68,11 +68,11 @@ class Tally:
         return any(result.counts[kind] for kind in self._request.scenario.forbid)
 
     def progress(self) -> ExplorationProgress:
-        """How far the search has come."""
+        """The progress of the search."""
         return ExplorationProgress(run=self.run, anomalous=self.anomalous, seconds=self.seconds)
 
     def result(self) -> Exploration:
-        """What was found so far."""
+        """The result so far."""
         from racebench.analysis.verdicts import expected_kinds  # numpy takes a tenth of a second to load
 
         request = self._request
@@ -129,7 +129,7 @@ def replay_of(
     broken: Sequence[str] = (),
     prepared: Sequence[str] = (),
 ) -> Replay:
-    """The replay of a schedule; without a result and steps if the schedule could not be run again."""
+    """The replay of a schedule; without an outcome and steps if the schedule could not be repeated."""
     named = Schedule(
         scenario=request.scenario.name,
         strategy=request.strategy.name,
@@ -151,12 +151,12 @@ def replay_of(
 
 
 def switches(schedule: Sequence[int]) -> int:
-    """How often a step is taken by another session than the step before."""
+    """The number of steps that another session takes than the step before."""
     return sum(one != other for one, other in pairwise(schedule))
 
 
 def size(schedule: Sequence[int]) -> tuple[int, int]:
-    """What makes one witness shorter than another: fewer session switches, then fewer steps."""
+    """The sort key of witnesses: the number of session switches, then the number of steps."""
     return switches(schedule), len(schedule)
 
 
@@ -176,17 +176,17 @@ def _unseen(request: ExplorationRequest) -> Unseen | None:
     if consumer is not None and consumer.settle_ms > 0 and consumer.misses == "maybe":
         return Unseen.DELAY
     if _TIMEOUT.search(request.strategy.script.text):
-        return Unseen.TIMEOUT  # in an exploration a session waits for as long as it takes
+        return Unseen.TIMEOUT  # sessions wait without a time limit here, so it has no effect
     return Unseen.STATEMENT if request.strategy.inside else None
 
 
 def _callables(request: ExplorationRequest) -> Mapping[str, str]:
-    """Which callable each session runs."""
+    """The name of the callable that each session runs."""
     return kind_of(request.strategy).callables(request.strategy, request.sessions)
 
 
 def _command(request: ExplorationRequest, schedule: Schedule) -> str | None:
-    """The command that runs a schedule again; None for code that no command line can name."""
+    """The command that replays a schedule; None for code that no command line can name."""
     if request.scenario.options is None:
         return None
     return " ".join(["racebench replay", f"'{schedule}'", *map(shlex.quote, request.scenario.options)])

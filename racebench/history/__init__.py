@@ -1,7 +1,7 @@
 """A run's history: what the sessions recorded, the table as it was afterwards, and the consumers' logs.
 
-Read where it lies, never as a whole: every part may be a mapped file. Does not judge. table.py reads it from a server,
-archive.py from a file.
+Every part may be a mapped file and is read in place, never as a whole. The checkers judge a history. table.py reads it
+from a server, archive.py from a file.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _SHOWN = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Violation:
-    """What an invariant's query returned: how many rows, and the first of them."""
+    """The result of an invariant's query: the number of rows, and the first of them."""
 
     invariant: str
     count: int
@@ -38,11 +38,11 @@ class Violation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class History:
-    """Everything a checker may look at. Times are nanoseconds of one clock; `start` is the common start.
+    """Everything that a checker may read. Times are nanoseconds of one clock; `start` is the common start.
 
-    rows: ROW, in any order, None if the scenario numbers no rows; `labels` are the versions' own texts if they are not
-    integers: row versions are then ranks, from 1. `alone` are the SQLSTATEs with which operations of an application
-    fail also when no other session is at work; None for a script, of which that is known by the SQLSTATE's class.
+    `rows`: ROW records, in any order; None if the scenario numbers no rows. `labels`: the texts of versions that are
+    not integers; the rows' versions are then ranks, from 1. `alone`: the SQLSTATEs with which an application's
+    operations also fail when no other session is active; None for a script, where the class of the SQLSTATE decides.
     """
 
     start: int
@@ -57,7 +57,7 @@ class History:
 
     @property
     def table(self) -> Array:
-        """The rows, or none."""
+        """The rows; an empty array if the scenario numbers none."""
         return np.empty(0, ROW) if self.rows is None else self.rows
 
     def microseconds(self, ns: int) -> float:
@@ -86,7 +86,7 @@ class History:
     def describe_operation(self, operation: Operation, row: Row | None = None) -> Mapping[str, Any]:
         """An operation as published, its times in microseconds since the common start; a pending one has no end.
 
-        Its version is its row's, if that is given, else what the script said.
+        Its version is that of `row`, if one is given, else the version that the script set.
         """
         said = NO_VERSION if self.labels is not None else operation.version
         return {
@@ -122,5 +122,5 @@ class History:
 
 
 def read_operations(files: Mapping[int, Path], bits: int = OPERATION_BITS) -> Operations:
-    """The operations in sessions' record files (session number → path), read where they lie."""
+    """The operations in sessions' record files (session number → path), mapped and not copied."""
     return Operations({number: read_records(path, OPERATION) for number, path in files.items()}, bits)

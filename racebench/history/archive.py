@@ -1,7 +1,7 @@
 """The history file: a zip of .npy columns, documented in docs/history.md; numpy.load reads it without racebench.
 
-Written a piece at a time, beside its place first; read into scratch space. A file that is damaged, or of another
-version, is a UsageProblem.
+It is written piece by piece to a temporary file, which then replaces the old one. It is read into scratch space. A file
+that is damaged or of another version raises UsageProblem.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _OPERATIONS = ("start", "duration", "version", "tenant", "tries", "outcome", "sq
 
 
 def write(path: Path, recorded: Recorded) -> None:
-    """Write a history whole or not at all; raises RacebenchError, in one line, if that cannot be done."""
+    """Write a whole history, or nothing; raises RacebenchError if it cannot be written."""
     try:
         with replacing(path) as file:
             writer = Writer(file)
@@ -180,13 +180,13 @@ def read(path: Path, scratch: Scratch) -> Recorded:
 
 def _meta(reader: Reader) -> dict[str, Any]:
     if "meta" not in reader:
-        raise UsageProblem(f"{reader.path} is no racebench history: it has no 'meta'; see docs/history.md")
+        raise UsageProblem(f"{reader.path} is not a racebench history: it has no 'meta'; see docs/history.md")
     try:
         meta = json.loads(reader.text("meta"))
     except json.JSONDecodeError as problem:
         raise reader.damaged(f"its 'meta' is not JSON ({problem.msg})") from None
     if not isinstance(meta, dict) or meta.get("format") != FORMAT:
-        raise UsageProblem(f"{reader.path} is no racebench history: its 'meta' names no format '{FORMAT}'")
+        raise UsageProblem(f"{reader.path} is not a racebench history: its 'meta' has no format '{FORMAT}'")
     if meta.get("version") != VERSION:
         raise UsageProblem(
             f"{reader.path} is a history of version {meta.get('version')}, this racebench reads {VERSION}; "
@@ -196,7 +196,7 @@ def _meta(reader: Reader) -> dict[str, Any]:
 
 
 class _Reading:
-    """A file being read."""
+    """Reads one file."""
 
     def __init__(self, reader: Reader, meta: dict[str, Any], scratch: Scratch) -> None:
         self.reader = reader
@@ -243,10 +243,10 @@ class _Reading:
         )
         numbers, counts = sessions[:, 0], sessions[:, 1]
         if len(np.unique(numbers)) < len(numbers) or (numbers < 0).any() or (numbers >= 1 << 31).any():
-            raise self.reader.damaged("'session_number' has a number twice, or one that is no session's")
+            raise self.reader.damaged("'session_number' has a number twice, or a number outside the range")
         total = self.reader.count("start")
         if (counts < 0).any() or sum(counts.tolist()) != total:
-            raise self.reader.damaged(f"'session_operations' is not the {total} operations there are")
+            raise self.reader.damaged(f"'session_operations' does not add up to the {total} operations in 'start'")
         codes = np.array([_code(str(text)) for text in self.meta["sqlstates"]] or [0], np.uint32)
         firsts = np.cumsum(counts) - counts
         column, last = self.scratch.column(OPERATION), np.empty(0, np.int64)
@@ -258,7 +258,7 @@ class _Reading:
             self._within("duration", duration, _NEVER, 2**62)
             self._within("start", start, -(2**62), 2**62)
             if ((duration == _NEVER) & ((outcome == Outcome.OK) | (outcome == Outcome.FAIL))).any():
-                raise self.reader.damaged("'duration' says of an operation whose outcome is known that it never ended")
+                raise self.reader.damaged("'duration' has no end for an operation whose outcome is known")
             self._in_order(np.concatenate([last, start]), column.count - len(last), firsts)
             last = start[-1:].astype(np.int64)
             records = np.empty(len(start), OPERATION)
@@ -278,10 +278,10 @@ class _Reading:
         )
 
     def _in_order(self, start: Array, first: int, sessions: Array) -> None:
-        """Each session's operations are by start; where another begins, the time may go back."""
+        """Check that each session's operations are sorted by start."""
         back = np.flatnonzero(start[1:] < start[:-1]) + 1 + first
         if not np.isin(back, sessions).all():
-            raise self.reader.damaged("'start' goes back within a session")
+            raise self.reader.damaged("'start' decreases within a session")
 
     def _rows(self) -> Array:
         column = self.scratch.column(ROW)
@@ -310,7 +310,7 @@ class _Reading:
         fields, whole, before = ("at", "id", "poll"), polls.array(), 0
         for at, identity, poll in self._read(*(f"{name}_delivery_{field}" for field in fields)):
             if not len(whole) or int(poll[0]) < before or (poll[1:] < poll[:-1]).any() or int(poll[-1]) >= len(whole):
-                raise self.reader.damaged(f"'{name}_delivery_poll' is out of order or names a poll that is not there")
+                raise self.reader.damaged(f"'{name}_delivery_poll' is not sorted or names a poll that does not exist")
             before = int(poll[-1])
             records = np.empty(len(at), DELIVERY)
             records["at"], records["id"], records["poll"] = at.astype(np.int64) + self.start, identity, poll
@@ -346,13 +346,13 @@ class _Reading:
         try:
             return Numbering(self.meta["numbering"])
         except ValueError as problem:
-            raise self.reader.damaged(f"its 'meta' has a numbering that is none ({problem})") from None
+            raise self.reader.damaged(f"its 'meta' has an unknown numbering ({problem})") from None
 
     def _kinds(self, name: str) -> tuple[str, ...]:
         kinds = tuple(str(kind) for kind in self.meta[name])
         for kind in kinds:
             if kind not in ANOMALIES:
-                raise self.reader.damaged(f"its 'meta' has an anomaly '{kind}' in '{name}' that is none")
+                raise self.reader.damaged(f"its 'meta' has an unknown anomaly '{kind}' in '{name}'")
         return kinds
 
     def _read(self, *names: str) -> Iterator[tuple[Array, ...]]:
@@ -364,7 +364,7 @@ class _Reading:
 
 
 def _widened(values: Array) -> Array:
-    """As int64; the least number of a signed column stands for no version."""
+    """The values as int64; the smallest number of a signed column means no version."""
     if values.dtype.kind == "u":
         return values.astype(np.int64)
     return np.where(values == np.iinfo(values.dtype).min, NO_VERSION, values.astype(np.int64))

@@ -1,6 +1,6 @@
-"""A History built from operations, rows and polls that come one by one, as from a file recorded elsewhere.
+"""Builds a History from operations, rows and polls, one at a time, for example from a file recorded by another program.
 
-Without rows of its own, every acknowledged operation counts as the row that it says it wrote.
+If the file has no rows, every acknowledged operation counts as the row that it reports.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from racebench.history.spill import Column, Scratch, pieces
 Array = npt.NDArray[Any]
 Version = int | str | None
 
-#: Times count from here, so that none is 0.
+#: The start of all times, so that no time is 0.
 EPOCH = 1 << 41
-#: The operation of a row that no operation here wrote.
+#: The operation of a row that no operation of the history wrote.
 UNKNOWN_WRITER = -1
 
 _HELD = 1 << 14
@@ -68,9 +68,9 @@ class _Consumer:
 
 
 class HistoryBuilder:
-    """Builds a History from what a file says, in the file's order. Versions are all integers, or all texts.
+    """Builds a History from a file's records, in the file's order. Versions are all integers, or all texts.
 
-    `operation` and the others raise ValueError with what is wrong, in words.
+    The methods raise ValueError, whose message says what is wrong.
     """
 
     def __init__(self, scratch: Scratch) -> None:
@@ -96,7 +96,7 @@ class HistoryBuilder:
         tries: int = 1,
         sqlstate: str = "",
     ) -> None:
-        """An operation; those of a process come by start. `end` is None if it never ended."""
+        """Add an operation; a process' operations are sorted by start. `end` is None if it never ended."""
         _within("process", process, 0, 2**31 - 1)
         _within("tenant", tenant, 0, 65_535)
         _within("tries", tries, 1, 65_535)
@@ -114,15 +114,15 @@ class HistoryBuilder:
         self._operations.add((process, line, start + EPOCH, ends, number, tenant, tries, status))
 
     def row(self, *, identity: int, tenant: int, version: Version, writer: tuple[int, int] | None) -> None:
-        """A row of the table; `writer` is a process and the index of the operation among that process' own."""
+        """Add a row of the table; `writer` is a process and the index of one of its operations."""
         self.rows_given = True
         operation = UNKNOWN_WRITER if writer is None else (writer[0] << OPERATION_BITS) + writer[1]
         self._rows.add((identity, tenant, self._number(version), operation))
 
     def consumer(self, name: str, *, ordered: bool, drained: bool) -> None:
-        """A consumer, before its polls."""
+        """Add a consumer, before its polls."""
         if name in self._consumers:
-            raise ValueError(f"consumer '{name}' is there twice, or comes after its polls")
+            raise ValueError(f"consumer '{name}' is given twice, or after its polls")
         self._consumers[name] = _Consumer(self._scratch, ordered=ordered, drained=drained)
 
     def poll(
@@ -135,7 +135,7 @@ class HistoryBuilder:
         delivered: Sequence[int],
         cursor: Version | Callable[[], None],
     ) -> None:
-        """A poll that returned rows; `cursor` is the version it left the cursor at, `unknown` if the rows tell."""
+        """Add a poll that returned rows; `cursor` is its version after the poll, `unknown` if the rows determine it."""
         consumer = self._consumers.get(name) or self._consumers.setdefault(
             name, _Consumer(self._scratch, ordered=True, drained=True)
         )
@@ -154,7 +154,7 @@ class HistoryBuilder:
         consumer.after.add((self._number(None if callable(cursor) else cursor),))
 
     def history(self, *, numbering: Numbering) -> History:
-        """Everything that was taken in."""
+        """The history of everything that was added."""
         ranks, texts = self._ranks()
         operations, acknowledged = self._sessions(ranks)
         rows: Array | None = self._rows.array() if self.rows_given else acknowledged
@@ -175,21 +175,21 @@ class HistoryBuilder:
         return len(self._operations)
 
     def _number(self, version: Version) -> int:
-        """The version, or, of a text, the number it has for the time being."""
+        """The version; for a text, its provisional number."""
         if version is None:
             return NO_VERSION
         if isinstance(version, str):
             if self._integers:
-                raise ValueError(f"version '{version}' is a text, and others are integers")
+                raise ValueError(f"version '{version}' is a text, but others are integers; give all versions one type")
             return self._texts.setdefault(version, len(self._texts))
         if self._texts:
-            raise ValueError(f"version {version} is an integer, and others are texts")
+            raise ValueError(f"version {version} is an integer, but others are texts; give all versions one type")
         _within("version", version, NO_VERSION + 1, 2**63 - 1)
         self._integers = True
         return version
 
     def _ranks(self) -> tuple[Array | None, Labels | None]:
-        """Of texts: each one's rank, from 1, by its number for the time being; and their Labels."""
+        """For texts: the rank of each, from 1, by its provisional number; and their Labels."""
         if not self._texts:
             return None, None
         ordered = sorted(self._texts)
@@ -199,7 +199,7 @@ class HistoryBuilder:
         return ranks, labels(ordered)
 
     def _sessions(self, ranks: Array | None) -> tuple[Operations, Array]:
-        """The operations by session, and a row for each that was acknowledged; its id is its line."""
+        """The operations by session, and one row for each acknowledged operation; the row's id is the line number."""
         recorded = self._operations.array()
         records, rows = self._scratch.column(OPERATION), self._scratch.column(ROW)
         firsts: dict[int, int] = {}
@@ -249,7 +249,7 @@ class HistoryBuilder:
 
 
 def unknown() -> None:
-    """The cursor of a poll that does not say."""
+    """The cursor of a poll that does not state it."""
 
 
 def _by_rank(versions: Array, ranks: Array | None) -> Array:

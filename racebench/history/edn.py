@@ -1,9 +1,9 @@
 """EDN, the notation of Clojure and of Jepsen's histories, read value by value from a stream.
 
-A vector or list at the top is gone into, so that a history is never in memory as a whole. Tags are dropped, and their
-values kept: #jepsen.history.Op{…} is a map.
-Source: the EDN specification (edn-format). Libraries were tried: the one that reads EDN whole takes 60 µs an operation
-and the whole file in memory; this takes a tenth of that.
+The elements of a vector or list at the top are read one at a time, so that a history is never in memory as a whole.
+Tags are dropped and their values kept: #jepsen.history.Op{…} is a map.
+Source: the EDN specification (edn-format). Libraries were tried: the one that reads all of EDN takes 60 µs an operation
+and has the whole file in memory; this module takes a tenth of that time.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _TOKEN = re.compile(
     | (?P<atom>[^\s,"\[\](){};\\\#][^\s,"\[\](){};]*)""",
     re.VERBOSE | re.DOTALL,
 )
-#: A map on a line of its own with nothing in it that nests: what most of a history is.
+#: A map on one line without nested values: most lines of a history.
 _FLAT = re.compile(r'\s*\{([^"#\\{}()\[\];]*)\}[\s,]*')
 _INTEGER = re.compile(r"[+-]?\d+N?")
 _NUMBER = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?M?")
@@ -45,7 +45,7 @@ class Keyword:
 
 
 class _Open:
-    """A collection that is not closed yet; `skip` counts discarded values, `dropped` is whether it is one itself."""
+    """A collection that is not closed yet. `discards`: the values to discard; `dropped`: it is itself discarded."""
 
     __slots__ = ("bracket", "discards", "dropped", "items", "line")
 
@@ -103,7 +103,7 @@ def values(lines: Iterable[str]) -> Iterator[tuple[int, Any]]:
 
 
 class EdnProblem(ValueError):  # noqa: N818 - "error" is what a program makes
-    """What is wrong, and in which line."""
+    """A message that says what is wrong, and the line."""
 
     def __init__(self, line: int, what: str) -> None:
         super().__init__(what)
@@ -111,7 +111,7 @@ class EdnProblem(ValueError):  # noqa: N818 - "error" is what a program makes
 
 
 def _tokens(lines: Iterable[str]) -> Iterator[tuple[int, str, str]]:
-    """Yield (line, kind, text); a string may go on over lines."""
+    """Yield (line, kind, text); a string may extend over several lines."""
     pending, first = "", 0
     for number, line in enumerate(lines, 1):
         if not pending and (flat := _FLAT.fullmatch(line)) is not None:
@@ -123,7 +123,7 @@ def _tokens(lines: Iterable[str]) -> Iterator[tuple[int, str, str]]:
             match = _TOKEN.match(text, at)
             if match is None:
                 if text[at] != '"' or len(text) > _LONGEST:
-                    raise EdnProblem(begun, f"'{text[at : at + 20].strip()}' is no EDN")
+                    raise EdnProblem(begun, f"'{text[at : at + 20].strip()}' is not EDN")
                 pending, first = text[at:], begun
                 break
             at = match.end()
@@ -143,7 +143,7 @@ def _collection(opened: _Open) -> Any:
 
 
 def _flat(line: int, text: str, keywords: dict[str, Keyword]) -> dict[Any, Any]:
-    """A map without anything that nests."""
+    """Read a map without nested values."""
     words = text.replace(",", " ").split()
     if len(words) % 2:
         raise EdnProblem(line, "a map has a key without a value")
@@ -174,7 +174,7 @@ def _scalar(line: int, kind: str, text: str, keywords: dict[str, Keyword]) -> An
     if _NUMBER.fullmatch(text):
         return float(text.rstrip("M"))
     if text[0].isdigit():
-        raise EdnProblem(line, f"'{text}' is no number")
+        raise EdnProblem(line, f"'{text}' is not a number")
     return text  # a symbol
 
 

@@ -1,6 +1,6 @@
-"""Sorting more records than memory holds: sorted runs in scratch space, merged block by block.
+"""Sorts more records than memory holds: sorted runs in scratch space, merged block by block.
 
-For what has no table with a place for each: ids and versions that are few and far between.
+It is used for ids and versions that are too far apart for a table with a place for each.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Array = npt.NDArray[Any]
 
 
 def in_order(scratch: Scratch, parts: Iterable[Array], keys: tuple[str, ...]) -> Iterator[Array]:
-    """Yield all records of structured arrays by `keys` (the first one matters most), about a piece at a time."""
+    """Yield all records of structured arrays, sorted by `keys` (the first key first), about a piece at a time."""
     runs: list[Array] = []
     held: list[Array] = []
     waiting = 0
@@ -62,7 +62,7 @@ def _sorted(records: Array, keys: tuple[str, ...]) -> Array:
 
 
 def _positions(run: Array, cuts: Array, keys: tuple[str, ...]) -> Array:
-    """How many records of a sorted run are at or before each cut, by bisection of all cuts together."""
+    """The number of records of a sorted run at or before each cut, by bisection of all cuts together."""
     low, high = np.zeros(len(cuts), np.int64), np.full(len(cuts), len(run), np.int64)
     while (low < high).any():
         middle = (low + high) // 2

@@ -1,7 +1,7 @@
-"""Jepsen's histories, as EDN: of unique-ids (:generate) and monotonic (:add, :inc) workloads. Read, and written.
+"""Reads and writes Jepsen's histories, as EDN: of unique-ids (:generate) and monotonic (:add, :inc) workloads.
 
-Each operation is an :invoke and, of the same process, an :ok, :fail or :info. One that ends in :info, or never,
-is UNKNOWN and may take effect at any time after. Sources: jepsen.checker/unique-ids and jepsen.cockroach.monotonic.
+Each operation is an :invoke and an :ok, :fail or :info of the same process. An operation that ends in :info, or never,
+is UNKNOWN and may take effect at any later time. Sources: jepsen.checker/unique-ids and jepsen.cockroach.monotonic.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class _Invoked:
 
 
 def read(path: Path, scratch: Scratch) -> Recorded:
-    """Read a history; whatever is wrong is a UsageProblem that begins with file:line."""
+    """Read a history; raises UsageProblem, with file:line, if something in it is wrong."""
     reading = _Reading(scratch)
     line = 0
     try:
@@ -83,7 +83,7 @@ class _Reading:
         self._order = 0
 
     def take(self, line: int, event: Any) -> None:
-        """Take an event in; raises ValueError with what is wrong."""
+        """Add an event; raises ValueError, whose message says what is wrong."""
         if not isinstance(event, dict):
             raise ValueError("an event is a map, {:type :invoke, :f :generate, …}")
         self._order += 1
@@ -110,7 +110,7 @@ class _Reading:
         self._complete(process, begun, time, outcome, value, sqlstate=_sqlstate(event.get(_KEYS["error"])))
 
     def end(self) -> None:
-        """The file is read; what is open never ended."""
+        """The end of the file: an open operation never ended."""
         for process, begun in sorted(self._open.items()):
             self._complete(process, begun, None, Outcome.UNKNOWN, begun.value)
 
@@ -160,7 +160,7 @@ class _Reading:
             self._found.setdefault((tenant, version), []).append((process, index))
 
     def _take_rows(self) -> None:
-        """The last read's rows; of operations with the same number, each row is another one's."""
+        """Add the last read's rows; if operations have the same number, each row belongs to a different one."""
         for identity, item in enumerate(self._last_read, 1):
             tenant, version = _number(item)
             writers = self._found.get((tenant, version))
@@ -184,7 +184,7 @@ def _number(value: Any) -> tuple[int, Version]:
 
 
 def _sqlstate(error: Any) -> str:
-    """An :error that is five letters and digits; others are another system's."""
+    """The SQLSTATE in an :error, which has five letters and digits; "" for an error of another form."""
     fits = isinstance(error, str) and _SQLSTATE.fullmatch(error)
     return error if fits else ""
 
@@ -202,9 +202,9 @@ def _version(value: Any) -> Version:
 
 
 def write(file: TextIO, recorded: Recorded, numbers: Callable[[Chunk], tuple[Array, Array]], *, many: bool) -> None:
-    """Write a unique-ids history; `numbers` says which version and tenant each operation's row has.
+    """Write a unique-ids history; `numbers` has the version and tenant of each operation's row.
 
-    A value is the number, of `many` tenants [tenant number].
+    A value is the number; with `many` tenants it is [tenant number].
     """
     history = recorded.history
     waiting: list[tuple[int, int, str]] = []

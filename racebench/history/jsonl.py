@@ -1,4 +1,4 @@
-"""A history as JSON Lines, one operation, row or poll a line: docs/history.md. Read, and written."""
+"""Reads and writes a history as JSON Lines, one operation, row or poll a line: docs/history.md."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SQLSTATE = 5
 
 
 def read(path: Path, scratch: Scratch) -> Recorded:
-    """Read a history; a line that is wrong is a UsageProblem that begins with file:line."""
+    """Read a history; raises UsageProblem, with file:line, if a line is wrong."""
     builder = HistoryBuilder(scratch)
     header: Mapping[str, Any] = {}
     number = 0
@@ -64,7 +64,7 @@ def read(path: Path, scratch: Scratch) -> Recorded:
 
 
 def applicable(history: History, *, rows_given: bool) -> tuple[str, ...]:
-    """The anomalies that a history recorded elsewhere can show."""
+    """The anomalies that a history of another program can show."""
     present = {
         Evidence.NUMBERS: history.rows is not None,
         Evidence.ROWS: rows_given,
@@ -75,16 +75,16 @@ def applicable(history: History, *, rows_given: bool) -> tuple[str, ...]:
 
 
 def acknowledged_note(history: History) -> str:
-    """What to say of a history without rows."""
+    """The note on a history without rows."""
     if history.rows is None:
-        return "nothing in it is numbered"
+        return "no operation in it has a version"
     return f"no rows given: each of its {len(history.table):,} acknowledged operations counts as the row it wrote"
 
 
 def _take(builder: HistoryBuilder, number: int, line: Any) -> Mapping[str, Any] | None:
-    """Take one line in; the header is returned. Raises ValueError with what is wrong."""
+    """Add one line; returns it if it is the header. Raises ValueError, whose message says what is wrong."""
     if not isinstance(line, dict):
-        raise ValueError("is no object")
+        raise ValueError("is not an object")
     kind = line.get("type")
     if kind == "op":
         _take_operation(builder, number, line)
@@ -117,10 +117,10 @@ def _take(builder: HistoryBuilder, number: int, line: Any) -> Mapping[str, Any] 
 def _take_operation(builder: HistoryBuilder, number: int, line: Mapping[str, Any]) -> None:
     outcome = line.get("outcome")
     if outcome not in _OUTCOMES:
-        raise ValueError(f"outcome '{outcome}' is none of ok, fail, info")
+        raise ValueError(f"outcome '{outcome}' is unknown; use ok, fail or info")
     sqlstate = line.get("sqlstate") or ""
     if sqlstate and not (isinstance(sqlstate, str) and len(sqlstate) == _SQLSTATE and sqlstate.isalnum()):
-        raise ValueError(f"sqlstate '{sqlstate}' has not five letters or digits")
+        raise ValueError(f"sqlstate '{sqlstate}' does not have five letters or digits")
     end = line.get("end_ns")
     builder.operation(
         number,
@@ -137,14 +137,14 @@ def _take_operation(builder: HistoryBuilder, number: int, line: Mapping[str, Any
 
 def _header(number: int, line: Mapping[str, Any]) -> Mapping[str, Any]:
     if number != 1:
-        raise ValueError("the line of type 'history' is the first")
+        raise ValueError("the line of type 'history' must be the first line")
     if line.get("version") != VERSION:
         raise ValueError(f"this is version {line.get('version')}, this racebench reads {VERSION}")
     header: dict[str, Any] = {name: _text(line, name) for name in ("scenario", "strategy") if name in line}
     if "numbering" in line:
         known = [numbering.value for numbering in Numbering]
         if line["numbering"] not in known:
-            raise ValueError(f"numbering '{line['numbering']}' is none of {', '.join(known)}")
+            raise ValueError(f"numbering '{line['numbering']}' is unknown; known: {', '.join(known)}")
         header["numbering"] = Numbering(line["numbering"])
     if "forbidden" in line:
         for kind in line["forbidden"]:
@@ -186,7 +186,7 @@ def _flag(line: Mapping[str, Any], name: str, *, default: bool = True) -> bool:
 
 
 def write(file: TextIO, recorded: Recorded) -> None:
-    """Write a history, times since its common start."""
+    """Write a history; times count from its common start."""
     for line in _lines(recorded):
         file.write(json.dumps(line, ensure_ascii=False, separators=(",", ":")) + "\n")
 

@@ -1,4 +1,4 @@
-"""A consumer's log: its polls and the rows that they delivered, as it recorded them."""
+"""A consumer's log: its polls and the rows that they delivered, as the consumer recorded them."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _FEW = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Log:
-    """What one consumer was given. deliveries: DELIVERY, polls: POLL, in its order; mapped files as well as arrays.
+    """The polls of one consumer (POLL) and its deliveries (DELIVERY), in order; arrays or mapped files.
 
-    `after` is the version each poll left the cursor at (NO_VERSION if that is not known), as an array beside `polls`;
-    None: the version of the last row it delivered, which the table tells (analysis.index.cursors).
-    `ordered`: its cursor is the version. `drained`: it read to the end after the last write.
+    `after`: the cursor's version after each poll (NO_VERSION if it is not known), an array as long as `polls`. None: it
+    is the version of the last delivered row, which is in the table (analysis.index.cursors).
+    `ordered`: the cursor is the version. `drained`: the consumer read to the end after the last write.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Log:
     longest_poll_ns: int | None = None
 
     def with_cursors(self, after: Array) -> Log:
-        """The same log, with the version each poll left the cursor at."""
+        """The same log, with the cursor's version after each poll."""
         return replace(self, after=after)
 
     def polls_that_delivered(self, identities: Iterable[int]) -> dict[int, list[int]]:
@@ -51,7 +51,7 @@ class Log:
         return polls
 
     def delivered_by(self, number: int, most: int) -> list[int]:
-        """The ids that a poll delivered, in order, at most so many."""
+        """The ids that a poll delivered, in order, at most `most` of them."""
         poll = self.deliveries["poll"]
         first, last = (int(np.searchsorted(poll, np.uint32(number), side=side)) for side in ("left", "right"))
         identities: list[int] = self.deliveries["id"][first : min(last, first + most)].tolist()
@@ -59,7 +59,7 @@ class Log:
         return identities
 
     def poll_before(self, number: int) -> int | None:
-        """The poll of the same tenant before a poll."""
+        """The previous poll of the same tenant."""
         tenant = self.polls["tenant"][number]
         for last in range(number, 0, -_PIECE):
             first = max(0, last - _PIECE)
@@ -70,7 +70,7 @@ class Log:
         return None
 
     def poll_that_passed(self, tenant: int, version: int) -> int | None:
-        """The first poll that left the cursor of a tenant (or of all) at or above a version."""
+        """The first poll after which the cursor of a tenant (or of all) was at or above a version."""
         if not self.ordered or self.after is None:
             return None
         for first in range(0, len(self.polls), _PIECE):
@@ -84,7 +84,7 @@ class Log:
         return None
 
     def cursor(self, number: int | None) -> int:
-        """The version that a poll left the cursor at; NO_VERSION for no poll and if it is not known."""
+        """The cursor's version after a poll; NO_VERSION for no poll, or if it is not known."""
         return NO_VERSION if number is None or self.after is None else int(self.after[number])
 
 
@@ -103,7 +103,7 @@ def read_log(
 
 
 def is_one_of(values: Array, wanted: Array) -> Array:
-    """Which values are among a few sorted ones; quicker than np.isin for columns that mostly hold none."""
+    """A mask of the values that are among a few sorted ones; faster than np.isin if few values match."""
     values = np.ascontiguousarray(values)
     if not len(wanted):
         return np.zeros(len(values), bool)

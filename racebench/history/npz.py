@@ -1,6 +1,6 @@
-"""Columns of integers in a zip of .npy files, written and read a piece at a time; numpy.load reads them too.
+"""Writes and reads columns of integers in a zip of .npy files, piece by piece; numpy.load reads them too.
 
-A column has the narrowest type that holds it. Source: numpy's documentation, "numpy.lib.format".
+A column has the narrowest type that holds its values. Source: numpy's documentation, "numpy.lib.format".
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from racebench.core.errors import UsageProblem
 
 Array = npt.NDArray[Any]
 
-_LEVEL = 1  # the fastest: three times faster than zip's usual one, and a tenth larger
-_TOO_LARGE = 1 << 20  # items of a text; more is no text of ours
+_LEVEL = 1  # the fastest level: three times faster than zip's default, and a tenth larger
+_TOO_LARGE = 1 << 20  # the longest text that is read; racebench writes none that is longer
 _SIGNED = tuple(np.dtype(code) for code in ("<i1", "<i2", "<i4", "<i8"))
 _UNSIGNED = tuple(np.dtype(code) for code in ("|u1", "<u2", "<u4", "<u8"))
 
 
 class Span:
-    """The least and the greatest value of a column; `nothing` values stand for none and are left out."""
+    """The least and the greatest value of a column, without the value `nothing`, which means that there is none."""
 
     def __init__(self, nothing: int | None = None) -> None:
         self.nothing = nothing
@@ -43,7 +43,7 @@ class Span:
             self.high = high if self.high is None else max(self.high, high)
 
     def dtype(self) -> np.dtype[Any]:
-        """The narrowest type; with `nothing`, one whose least number is free to stand for that."""
+        """The narrowest type; with `nothing`, one whose least number is not used, so that it can mean that."""
         low, high = self.low or 0, self.high or 0
         if self.nothing is None and low >= 0:
             return next(dtype for dtype in _UNSIGNED if high <= np.iinfo(dtype).max)
@@ -61,7 +61,7 @@ class Writer:
         self._zip = zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=_LEVEL)
 
     def column(self, name: str, count: int, span: Span, pieces: Iterable[Array]) -> None:
-        """Write a column of `count` values, which come in pieces."""
+        """Write a column of `count` values from an iterator of pieces."""
         dtype = span.dtype()
         with self._zip.open(f"{name}.npy", "w", force_zip64=True) as member:
             npy.write_array_header_1_0(
@@ -83,7 +83,7 @@ class Writer:
 
 
 class Reader:
-    """Reads columns out of a zip file; whatever is wrong with it is a UsageProblem in one line."""
+    """Reads columns from a zip file; raises UsageProblem, in one line, if something in the file is wrong."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -102,7 +102,7 @@ class Reader:
         with self._guarded(name), self._open(name) as member:
             shape, dtype = _header(member)
             if shape != () or dtype.kind != "U" or dtype.itemsize > 4 * _TOO_LARGE:
-                raise self.damaged(f"'{name}' is no text")
+                raise self.damaged(f"'{name}' is not a text")
             raw = member.read(dtype.itemsize)
             if member.read(1) or len(raw) != dtype.itemsize:
                 raise self.damaged(f"'{name}' is cut short")
@@ -120,7 +120,7 @@ class Reader:
                     member = stack.enter_context(self._open(name))
                     shape, dtype = _header(member)
                 if len(shape) != 1 or dtype.kind not in "iu":
-                    raise self.damaged(f"'{name}' is no column of integers but {dtype} {shape}")
+                    raise self.damaged(f"'{name}' is not a column of integers: {dtype} {shape}")
                 columns.append((name, member, shape[0], dtype))
             counts = {count for _, _, count, _ in columns}
             if len(counts) > 1:
@@ -133,17 +133,17 @@ class Reader:
             for name, member, _, _ in columns:
                 with self._guarded(name):
                     if member.read(1):
-                        raise self.damaged(f"'{name}' is longer than it says")
+                        raise self.damaged(f"'{name}' is longer than its header says")
 
     def count(self, name: str) -> int:
-        """How many values a column says it has."""
+        """The number of values of a column, from its header."""
         with self._guarded(name), self._open(name) as member:
             shape, _ = _header(member)
             return int(np.prod(shape))
 
     def damaged(self, what: str) -> UsageProblem:
-        """What to say of a file that is not what it should be."""
-        return UsageProblem(f"{self.path} is damaged: {what}; copy it again, or check another")
+        """The error for a damaged file."""
+        return UsageProblem(f"{self.path} is damaged: {what}; copy it again, or check another file")
 
     def _values(self, name: str, member: IO[bytes], count: int, dtype: np.dtype[Any]) -> Array:
         with self._guarded(name):

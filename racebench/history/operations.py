@@ -1,7 +1,7 @@
-"""What the sessions did: operations read from their records, one by one, or all merged by the time they began.
+"""The sessions' operations, read from their records: single operations, or all of them merged by start time.
 
-Records are OPERATION arrays, one a session, in its order; mapped files as well as arrays in memory. An operation's id
-is session << bits | index, its position the number of operations of earlier sessions + index.
+Records are OPERATION arrays, one a session, sorted by start; arrays in memory or mapped files. An operation's id is
+session << bits | index. Its position is the number of operations of earlier sessions + index.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ Array = npt.NDArray[Any]
 #: The end of an operation that never ended.
 NEVER = 2**63 - 1
 
-_SAMPLES = 1 << 8  # taken at a time from a mapped file before it is let go of
+_SAMPLES = 1 << 8  # records read from a mapped file before its memory is released
 _TABLE = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """One operation. Times are nanoseconds; `end` is None if it never ended, `version` what its script said."""
+    """One operation. Times are nanoseconds; `end` is None if it never ended; `version` is what its script set."""
 
     id: int
     worker: int
@@ -51,7 +51,7 @@ class Operation:
 
 
 class Operations:
-    """The operations of all sessions (session number → OPERATION records, by start)."""
+    """The operations of all sessions (session number → OPERATION records, sorted by start)."""
 
     def __init__(self, sessions: Mapping[int, Array], bits: int = OPERATION_BITS) -> None:
         self.numbers = np.array(sorted(sessions), np.int64)
@@ -74,7 +74,7 @@ class Operations:
         return dict(zip(self.numbers.tolist(), self._records, strict=True))
 
     def slots(self, identities: Array) -> tuple[Array, Array]:
-        """Take ids apart: which session (its place among them, −1 for an id of no operation here), and which index."""
+        """Split ids into the session's place (−1 if the id has no operation here) and the operation's index."""
         number, index = identities >> self.bits, identities & ((1 << self.bits) - 1)
         if self._slots is not None:
             slot = self._slots[np.clip(number, -1, len(self._slots) - 1)]
@@ -109,7 +109,7 @@ class Operations:
         )
 
     def find(self, identity: int) -> Operation | None:
-        """The operation of that id, or None."""
+        """The operation with that id, or None."""
         slots, index = self.slots(np.array([identity], np.int64))
         return None if slots[0] < 0 else self.at(int(self.positions(slots, index)[0]))
 
@@ -129,7 +129,7 @@ class Operations:
         return columns or tuple(np.empty(0, np.int64) for _ in fields)
 
     def pieces(self, size: int) -> Iterator[Array]:
-        """All records, at most `size` at a time, session by session: for what needs no order."""
+        """All records, at most `size` at a time, session by session, for uses that need no order."""
         waiting: list[Array] = []
         room = size
         for records in self._records:
@@ -143,9 +143,9 @@ class Operations:
         yield from _joined(waiting)
 
     def chunks(self, size: int) -> Iterator[Chunk]:
-        """All operations by start, about `size` at a time; none in a chunk begins before the last of the one before.
+        """All operations sorted by start, also across chunks, about `size` at a time.
 
-        Operations that began at the very same time stay together.
+        Operations with the same start are in the same chunk.
         """
         low = np.zeros(len(self._records), np.int64)
         for cut in [*self._cuts(size), None]:
@@ -156,18 +156,18 @@ class Operations:
             low = high
 
     def release(self) -> None:
-        """Let go of what is mapped of the records."""
+        """Release the memory of mapped records."""
         for records in self._records:
             release(records)
 
     def segments(self, low: Array, high: Array) -> Iterator[tuple[int, int, Array]]:
-        """For each session with operations low to high: its number, the first one's position, and the records."""
+        """For each session with operations from low to high: its number, the first position, and the records."""
         for slot in np.flatnonzero(high > low).tolist():
             first, last = int(low[slot]), int(high[slot])
             yield int(self.numbers[slot]), int(self._bases[slot]) + first, self._records[slot][first:last]
 
     def _until(self, low: Array, cut: int) -> Array:
-        """Up to where each session's operations began no later than `cut`."""
+        """For each session, the number of operations that began no later than `cut`."""
         ends = low.copy()
         for slot, records in enumerate(self._records):
             if low[slot] < len(records):
@@ -194,14 +194,14 @@ class Operations:
 
 
 class Chunk:
-    """Some operations of all sessions, by start; its columns are made when they are first asked for."""
+    """Some operations of all sessions, sorted by start; each column is computed at its first use."""
 
     def __init__(self, operations: Operations, low: Array, high: Array) -> None:
         self._operations = operations
         self._segments = list(operations.segments(low, high))
         starts = np.concatenate([records["start"] for _, _, records in self._segments])
         self._order = np.argsort(starts, kind="stable")
-        #: When each began, in nanoseconds.
+        #: The start of each, in nanoseconds.
         self.start: Array = starts[self._order]
 
     def __len__(self) -> int:
@@ -209,7 +209,7 @@ class Chunk:
 
     @cached_property
     def end(self) -> Array:
-        """When each ended, NEVER for one that never did."""
+        """The end of each; NEVER for an operation that never ended."""
         end = self._column("end")
         return np.where(never_ended(end, self.status), np.int64(NEVER), end)
 
@@ -225,7 +225,7 @@ class Chunk:
 
     @cached_property
     def version(self) -> Array:
-        """What the scripts said; NO_VERSION for nothing."""
+        """The versions that the scripts set; NO_VERSION for none."""
         return self._column("version")
 
     @cached_property
@@ -239,12 +239,12 @@ class Chunk:
 
     @cached_property
     def outcome(self) -> Array:
-        """The outcome of each; what never ended is UNKNOWN."""
+        """The outcome of each; an operation that never ended is UNKNOWN."""
         return outcomes(self.status)
 
     @cached_property
     def position(self) -> Array:
-        """Where each stands among all operations, session by session."""
+        """The position of each."""
         ranges = [np.arange(first, first + len(records)) for _, first, records in self._segments]
         positions: Array = np.concatenate(ranges)[self._order]
         return positions
@@ -257,7 +257,7 @@ class Chunk:
         return workers
 
     def along(self, array: Array) -> Array:
-        """What an array by position says of each."""
+        """The values of these operations in an array by position."""
         values: Array = np.concatenate([array[first : first + len(r)] for _, first, r in self._segments])[self._order]
         release(array)
         return values
@@ -268,9 +268,9 @@ class Chunk:
 
 
 def never_ended(end: Array, status: Array) -> Array:
-    """Which recorded operations never ended: an end of 0, and an outcome that is not known.
+    """A mask of the recorded operations that never ended: the end is 0, and the outcome is not known.
 
-    An acknowledged one has ended, also if its clock said 0.
+    An acknowledged operation has ended, even if its clock was 0.
     """
     pending: Array = end == 0
     if pending.any():

@@ -1,4 +1,4 @@
-"""A history with its provenance: scenario, strategy, load and environment, and what it can show."""
+"""A history with its provenance: scenario, strategy, load, environment, and the anomalies that it can show."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from racebench.history import History
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class About:
-    """Where a history comes from. `forbidden` are the anomalies that make its verdict INVALID.
+    """The provenance of a history. `forbidden` are the anomalies that make its verdict INVALID.
 
-    `load` and `environment` are as in the JSON document; `warmup_ns` is how long after the common start measuring
-    began. `applicable` are the anomalies that the history can show at all, None for all of them: one recorded elsewhere
-    may have no rows. `note` says what had to be assumed.
+    `load` and `environment` are as in the JSON document; `warmup_ns` is the time from the common start to the start of
+    the measurement. `applicable` are the anomalies that the history can show, None for all: the history of another
+    program may have no rows. `note` states what was assumed.
     """
 
     scenario: str

@@ -1,8 +1,8 @@
-"""Recording while a run goes on: fixed-size records in a memory-mapped file per process.
+"""Records operations and deliveries during a run: fixed-size records in one memory-mapped file per process.
 
-A mapped page survives `kill -9` of its writer, needs no system call a record and no memory that grows.
-Space is reserved in chunks before it is mapped, so a full disk is an error here, never a SIGBUS.
-An operation is written twice: when it begins (PENDING) and when it ends; what stays PENDING is UNKNOWN.
+A mapped page survives `kill -9` of the process, needs no system call a record, and no memory that grows.
+Space is reserved in chunks before it is mapped, so a full disk raises DiskFull and never causes a SIGBUS.
+An operation is written twice: when it begins (PENDING) and when it ends. One that stays PENDING is UNKNOWN.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ OPERATION = np.dtype(
 )
 #: Rows delivered to a consumer, in delivery order; `poll` indexes the polls.
 DELIVERY = np.dtype([("at", "<i8"), ("id", "<i8"), ("poll", "<u4"), ("tenant", "<u4")])
-#: Polls that returned rows: when, how many, and the last of them, at which the cursor stands from then on.
+#: Polls that returned rows: the times, the number of rows, and the id of the last row, which sets the cursor.
 POLL = np.dtype([("start", "<i8"), ("end", "<i8"), ("last", "<i8"), ("rows", "<u4"), ("tenant", "<u4")])
 
-#: The records for which space is taken at a time: times any record size a multiple of every page size in use.
+#: The number of records that get space at a time. Their size is a multiple of every page size in use.
 CHUNK_RECORDS = 1 << 16
 _FORMATS = {"<i8": "q", "<u4": "I", "<u2": "H"}
 _SQLSTATE_BITS = 26
@@ -47,7 +47,7 @@ def encode_status(outcome: Outcome, sqlstate: str) -> int:
 
 
 def decode_status(status: int) -> tuple[Outcome, str]:
-    """Undo encode_status; PENDING is read as UNKNOWN."""
+    """The inverse of encode_status; PENDING becomes UNKNOWN."""
     outcome = Outcome(status >> _SQLSTATE_BITS)
     code = (status & ((1 << _SQLSTATE_BITS) - 1)) - 1
     sqlstate = ""
@@ -59,7 +59,7 @@ def decode_status(status: int) -> tuple[Outcome, str]:
 
 
 def outcomes(status: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
-    """The outcome of each status, PENDING read as UNKNOWN."""
+    """The outcome of each status; PENDING becomes UNKNOWN."""
     recorded = status >> _SQLSTATE_BITS
     return np.where(recorded == Outcome.PENDING, np.uint32(Outcome.UNKNOWN), recorded)
 
@@ -67,7 +67,7 @@ def outcomes(status: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
 class RecordFile:
     """An append-only file of records of one dtype, written through a memory map of `chunk` records at a time.
 
-    Raises DiskFull if the disk is; what was recorded before stays readable.
+    Raises DiskFull if the disk is full; the earlier records stay readable.
     """
 
     def __init__(self, path: Path, dtype: np.dtype[Any], chunk: int = CHUNK_RECORDS) -> None:
@@ -82,11 +82,11 @@ class RecordFile:
         self.count = 0
 
     def reserve(self) -> None:
-        """Take space for the first records now, not when they are written."""
+        """Reserve space for the first records before the first one is written."""
         if self._map is None:
             self._extend()
             assert self._map is not None
-            self._map[0] = 0  # the first touch of a page costs a file system's transaction
+            self._map[0] = 0  # the first write to a page costs a transaction of the file system
 
     def write(self, *values: int) -> None:
         """Append a record."""
@@ -95,7 +95,7 @@ class RecordFile:
         self._at += self._size
 
     def begin(self, *values: int) -> None:
-        """Write the record at the end without moving past it; `finish` overwrites it."""
+        """Write a record at the end without counting it; `finish` overwrites it."""
         if self._at >= self._chunk:
             self._extend()
         self._struct.pack_into(self._map, self._at, *values)  # type: ignore[arg-type]  # mapped by _extend
@@ -103,7 +103,7 @@ class RecordFile:
     finish = write
 
     def close(self) -> None:
-        """Unmap; what was written stays in the file, also a record that was begun and never finished."""
+        """Unmap the file; all records stay in it, also one that was begun and never finished."""
         if self._map is not None:
             self._map.close()
             self._map = None
@@ -123,7 +123,7 @@ class RecordFile:
 
 
 def reserve(file: int, offset: int, size: int) -> None:
-    """Take disk space now, so that writing to the map cannot fail later."""
+    """Reserve disk space, so that writing to the map cannot fail later."""
     if hasattr(os, "posix_fallocate"):
         try:
             os.posix_fallocate(file, offset, size)
@@ -139,9 +139,9 @@ def reserve(file: int, offset: int, size: int) -> None:
 
 
 def read_records(path: Path, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    """Return the records of a file as a structured array; a record that begins with 0 was never written.
+    """The records of a file as a structured array; a record that begins with 0 was never written.
 
-    Also of a process that was killed. A file that does not exist holds none.
+    The process may have been killed. A file that does not exist has no records.
     """
     if not path.exists() or path.stat().st_size == 0:
         return np.empty(0, dtype)

@@ -30,12 +30,12 @@ class Row:
 
 
 def numbered(rows: Array) -> int:
-    """How many ROW records have a version."""
+    """The number of ROW records that have a version."""
     return sum(int(np.count_nonzero(part["version"] != NO_VERSION)) for part in pieces(rows, PIECE))
 
 
 def described(records: Array) -> list[Row]:
-    """ROW records as values."""
+    """ROW records as Row values."""
     return [
         Row(id=id_, tenant=tenant, version=version, operation=operation)
         for id_, tenant, version, operation in records.tolist()
@@ -44,9 +44,9 @@ def described(records: Array) -> list[Row]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Labels:
-    """The texts of versions that are not integers, in their order; a row's version is then a rank, from 1.
+    """The texts of versions that are not integers, in the server's order; a row's version is then a rank, from 1.
 
-    `text` is UTF-8 (uint8) as COPY's text format writes it, one version a line; `ends` is where each line's newline is.
+    `text` is UTF-8 (uint8) as COPY's text format writes it, one version a line; `ends` has the newlines' positions.
     """
 
     text: Array

@@ -1,7 +1,8 @@
-"""Scratch space for what grows with a history: in memory while it is small, else in files that are mapped.
+"""Scratch space for data that grows with a history: in memory while it is small, else in mapped files.
 
-Space is reserved before it is mapped, so a full disk is an error here, never a SIGBUS. What is mapped is let go of
-after each piece of work (`release`), so that memory does not grow with the history: the pages stay in the cache.
+Space is reserved before it is mapped, so a full disk raises an error and never causes a SIGBUS. Mapped memory is
+released after each piece of work (`release`), so that memory does not grow with the history; the pages stay in the
+system's cache.
 """
 
 from __future__ import annotations
@@ -22,20 +23,21 @@ from racebench.history.records import reserve
 
 Array = npt.NDArray[Any]
 
-#: Records that are worked on at a time.
+#: The number of records that are processed at a time.
 PIECE = 1 << 18
 
 _SMALL = 8 << 20
 _MOST_KEYS = 1 << 26
-_BLOCK = 1 << 16  # the kernel maps what a read misses in blocks of so many bytes
+_BLOCK = 1 << 16  # the kernel maps a missing page with its neighbors, in blocks of this many bytes
 _TOUCHED = 32 << 20
 
 
 class Scratch:
-    """A temporary folder, made when it is first needed; a context manager that leaves nothing behind.
+    """A temporary folder, made at its first use; a context manager that deletes it at the end.
 
-    `piece` is how many records are worked on at a time, `small` how many bytes may stay in memory, `keys` how many
-    numbers a table with a place for each may have however few of them are used. Tests make them tiny.
+    `piece`: the number of records that are processed at a time. `small`: the number of bytes that may stay in memory.
+    `keys`: the size up to which a table with a place for each number is always used, even if few places are filled.
+    Tests make them tiny.
     """
 
     def __init__(self, *, piece: int = PIECE, small: int = _SMALL, keys: int = _MOST_KEYS) -> None:
@@ -54,13 +56,13 @@ class Scratch:
         self.close()
 
     def close(self) -> None:
-        """Delete the files; what is mapped of them stays readable until it is forgotten."""
+        """Delete the files; arrays that are still mapped stay readable."""
         if self._folder is not None:
             self._folder.cleanup()
             self._folder = None
 
     def dense(self, places: int, records: int) -> bool:
-        """Whether a table with so many places is worth having for so many records: it is no larger than they are."""
+        """Whether a table with that many places is small enough: it is not larger than the records are."""
         return places <= max(self._keys, 32 * records if self._keys else 0)
 
     def zeros(self, count: int, dtype: Any) -> Array:
@@ -79,7 +81,7 @@ class Scratch:
         return np.frombuffer(mapped, dtype, count)
 
     def column(self, dtype: Any) -> Column:
-        """A column to append to."""
+        """A new column to append to."""
         return Column(self, np.dtype(dtype))
 
     def path(self) -> Path:
@@ -109,7 +111,7 @@ class Column:
         """Add records; raises RacebenchError if the disk is full."""
         if not len(records):
             return
-        part = np.array(records, self._dtype)  # a copy: what was given may be mapped
+        part = np.array(records, self._dtype)  # a copy, because `records` may be mapped
         self.count += len(part)
         self._bytes += part.nbytes
         if self._file is None:
@@ -124,7 +126,7 @@ class Column:
             self._write(part)
 
     def array(self) -> Array:
-        """Everything that was appended; nothing may be appended afterwards."""
+        """All appended records; nothing may be appended afterwards."""
         if self._file is None:
             return np.concatenate(self._parts) if self._parts else np.empty(0, self._dtype)
         self._file.close()
@@ -142,7 +144,7 @@ class Column:
 
 
 def mapped(path: Path, dtype: Any) -> Array:
-    """A file's whole records, mapped to be read; an empty file has none."""
+    """A file's complete records, mapped for reading; an empty file has none."""
     dtype = np.dtype(dtype)
     with path.open("rb") as file:
         count = os.fstat(file.fileno()).st_size // dtype.itemsize
@@ -152,7 +154,7 @@ def mapped(path: Path, dtype: Any) -> Array:
 
 
 def release(array: Array) -> None:
-    """Let go of the memory that a mapped array takes; reading it again brings it back. A plain array is left alone."""
+    """Release the memory of a mapped array; reading it again loads it again. A plain array is not changed."""
     base: Any = array
     while base is not None and not isinstance(base, mmap.mmap):
         base = base.obj if isinstance(base, memoryview) else getattr(base, "base", None)
@@ -161,14 +163,14 @@ def release(array: Array) -> None:
 
 
 def pieces(array: Array, size: int) -> Iterator[Array]:
-    """An array in pieces of at most `size` records, each let go of when the next is asked for."""
+    """An array in pieces of at most `size` records; the memory of each is released when the next is requested."""
     for at in range(0, len(array), size):
         yield array[at : at + size]
         release(array)
 
 
 def gather(array: Array, where: Array) -> Array:
-    """`array[where]`, without ever having more of a mapped array in memory than a piece of work should."""
+    """`array[where]`, with only a small part of a mapped array in memory at a time."""
     order = _scattered(array, where)
     if order is None:
         values: Array = array[where]
@@ -182,7 +184,7 @@ def gather(array: Array, where: Array) -> Array:
 
 
 def scatter(array: Array, where: Array, values: Any) -> None:
-    """`array[where] = values`, in the same way; of places given twice, the last value stays."""
+    """`array[where] = values`, in the same way; if a place is given twice, the last value stays."""
     order = _scattered(array, where)
     if order is None:
         array[where] = values
@@ -195,7 +197,7 @@ def scatter(array: Array, where: Array, values: Any) -> None:
 
 
 def _scattered(array: Array, where: Array) -> list[Array] | None:
-    """The order in which to visit places of a mapped array if there are too many of them apart, in parts; else None."""
+    """The order, in parts, in which to visit places that are scattered over a mapped array; None if they are not."""
     size = array.itemsize * len(array)
     if size <= _TOUCHED or not len(where):
         return None
@@ -210,7 +212,7 @@ def _scattered(array: Array, where: Array) -> list[Array] | None:
 
 
 def out_of_space(place: Path, problem: OSError) -> RacebenchError:
-    """What to say when there is no room in a folder for temporary files."""
+    """The error for a folder that has no space for temporary files."""
     return RacebenchError(
         f"cannot keep temporary files in {place}: {problem.strerror}; free some space, or set TMPDIR to another folder"
     )

@@ -1,4 +1,4 @@
-"""The numbered table read from the server after a run, once, by binary COPY; invariants and measures asked."""
+"""Reads the numbered table from the server after a run, once, by binary COPY, and runs invariants and measures."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def read_rows(
 ) -> tuple[Array, Labels | None]:
     """Read the table: ROW, in the order of its pages, and the versions' texts if they are not integers.
 
-    NULL versions are NO_VERSION; versions that are not integers become their ranks, from 1. What is read goes to
-    scratch space as it comes. Raises ScenarioProblem if the columns are not there or the other ones are not integers.
+    NULL versions are NO_VERSION; versions that are not integers become their ranks, from 1. Rows go to scratch space as
+    they arrive. Raises ScenarioProblem if a column is missing, or a column other than the version is not an integer.
     """
     name, version = sql.Identifier(table.table), sql.Identifier(table.version)
     try:
@@ -76,7 +76,7 @@ def _read_labels(
 
 
 def _copied(connection: psycopg.Connection[Any], query: sql.Composed) -> Iterator[bytes]:
-    """A COPY's stream in blocks of some megabytes. libpq gives it row by row; asked directly, twice as fast."""
+    """A COPY's stream in blocks of some megabytes. It calls libpq directly, twice as fast as reading row by row."""
     pgconn = connection.pgconn
     pgconn.send_query(query.as_bytes(connection))
     result = pgconn.get_result()
@@ -92,12 +92,12 @@ def _copied(connection: psycopg.Connection[Any], query: sql.Composed) -> Iterato
         if len(block) >= _BYTES:
             yield bytes(block)
             block.clear()
-    _finish(pgconn, None)  # what failed under way fails here
+    _finish(pgconn, None)  # an error during the COPY is raised here
     yield bytes(block)
 
 
 def _finish(pgconn: Any, result: Any) -> None:
-    """Take what is left of a statement's results; raises what the server said if it failed."""
+    """Read a statement's remaining results; raises the server's error if it failed."""
     problem: psycopg.Error | None = None
     while result is not None or (result := pgconn.get_result()) is not None:
         if result.status == ExecStatus.FATAL_ERROR:
@@ -108,7 +108,7 @@ def _finish(pgconn: Any, result: Any) -> None:
 
 
 def ask_invariants(connection: psycopg.Connection[Any], scenario: Scenario) -> tuple[Violation, ...]:
-    """Ask each invariant's query for the rows that break it; raises ScenarioProblem if the server refuses one."""
+    """Run each invariant's query, which returns the rows that break it; raises ScenarioProblem if one is refused."""
     violations = []
     for name, query in scenario.invariants.items():
         with connection.cursor(row_factory=dict_row) as cursor:
@@ -119,7 +119,7 @@ def ask_invariants(connection: psycopg.Connection[Any], scenario: Scenario) -> t
 
 
 def ask_measures(connection: psycopg.Connection[Any], scenario: Scenario) -> dict[str, Any]:
-    """Ask each measure's query for its one value; raises ScenarioProblem if the server refuses one."""
+    """Run each measure's query, which returns one value; raises ScenarioProblem if the server refuses one."""
     measured: dict[str, Any] = {}
     for name, query in scenario.measures.items():
         with connection.cursor() as cursor:
@@ -140,7 +140,7 @@ def _ask(cursor: psycopg.Cursor[Any], scenario: Scenario, where: str, query: str
 
 
 def _plain(value: Any) -> Any:
-    """A value that JSON can hold."""
+    """The value in a form that JSON has."""
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 

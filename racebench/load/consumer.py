@@ -9,21 +9,19 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psycopg
 
 from racebench.core.errors import DatabaseProblem, one_line
 from racebench.core.model import Consumer, Load, Strategy
+from racebench.core.target import Target
 from racebench.history.records import DELIVERY, POLL, RecordFile
 from racebench.load.executors import Channel
 from racebench.postgres.connection import connect
 from racebench.postgres.query import Query
 from racebench.workloads.deduplication import Seen
 from racebench.workloads.polling import Cursor, Draining, tenants
-
-if TYPE_CHECKING:
-    from racebench.core.target import Target
 
 #: The quiet rounds that end a drain: one round could fall between two commits that become visible.
 _QUIET_ROUNDS = 2
@@ -141,8 +139,9 @@ class _Polls:
         if result is None or not rows:
             return 0
         delivery = cursor.take(result)
+        write, number = self.deliveries.write, self.polls.count
         for identity in delivery.ids:
-            self.deliveries.write(end, identity, self.polls.count, tenant)
+            write(end, identity, number, tenant)
         if delivery.new or not self.dedupe:
             self.polls.write(start, end, delivery.last, rows, tenant)
         return delivery.new

@@ -17,10 +17,11 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from racebench.core.errors import DatabaseProblem, DiskFull
 from racebench.core.model import Load, Outcome, Strategy
+from racebench.core.target import Target
 from racebench.history.records import CHUNK_RECORDS, NO_VERSION, OPERATION, OPERATION_BITS, RecordFile, encode_status
 from racebench.load.executors import Channel
 from racebench.load.pacing import DueTimes, Go, Phase, jitter_s, line_up, phases, wait_until
@@ -29,10 +30,6 @@ from racebench.postgres.connection import connect
 from racebench.postgres.session import Session
 from racebench.postgres.transport import Variables
 from racebench.workloads.retry import Tries
-
-if TYPE_CHECKING:
-    from racebench.core.target import Target
-
 
 _RECONNECT_SECONDS = 2.0
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psycopg
 
@@ -32,9 +32,6 @@ from racebench.postgres.compiler.round_trips import Exchange, Instruction, instr
 from racebench.postgres.compiler.transactions import ROLLBACK
 from racebench.postgres.prepared import Prepared, prepare
 from racebench.postgres.transport import Line, See, Variables, line_of
-
-if TYPE_CHECKING:
-    pass
 
 _PLANNED = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE", "MERGE", "VALUES", "WITH"})
 

@@ -62,7 +62,7 @@ def _line(outcome: Outcome | None, word: str, text: str, *, ascii_only: bool) ->
 
 
 def of_threshold(held: Held, *, ascii_only: bool) -> str:
-    """What a threshold says of a strategy, and its value."""
+    """A threshold with its value for a strategy, and the reason for its result."""
     whose = held.text if held.text.lstrip().startswith(f"{held.strategy}:") else f"{held.strategy}: {held.text}"
     parts = []
     if held.value is not None:
@@ -78,7 +78,7 @@ def of_threshold(held: Held, *, ascii_only: bool) -> str:
 def _baseline(result: BaselineResult, *, ascii_only: bool) -> Iterator[Text]:
     limit = "" if result.fail_slower is None else f", at most {100 * result.fail_slower:g} % slower"
     relative = "" if result.control is None else f", relative to {result.control}"
-    yield Text(f"Beside the baseline {result.name} of {result.created[:10]}{limit}{relative}:")
+    yield Text(f"Compared with the baseline {result.name} of {result.created[:10]}{limit}{relative}:")
     for one in result.strategies:
         yield _line(
             _OUTCOMES.get(one.standing),
@@ -87,11 +87,11 @@ def _baseline(result: BaselineResult, *, ascii_only: bool) -> Iterator[Text]:
             ascii_only=ascii_only,
         )
     if result.differs:
-        yield Text(f"Speeds are not held against it, it was not measured alike: {'; '.join(result.differs)}.")
+        yield Text(f"Throughput is not compared with it, because the conditions differ: {'; '.join(result.differs)}.")
 
 
 def of_baseline(one: Beside, *, ascii_only: bool) -> str:
-    """How a strategy's speed is to that of the baseline, and why it is judged so."""
+    """A strategy's throughput relative to that of the baseline, and the reason for its result."""
     ratio = ""
     if one.ratio is not None:
         between = figures.interval(one.ratio.low, one.ratio.high, ascii_only=ascii_only)

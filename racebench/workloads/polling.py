@@ -7,8 +7,7 @@ consumer polls is theirs to decide.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from racebench.core.errors import ScenarioProblem, one_line
 from racebench.core.model import Consumer
@@ -29,9 +28,8 @@ class Page(Protocol):
     def get_value(self, row_number: int, column_number: int, /) -> bytes | None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """What one poll delivered.
+class Delivery(NamedTuple):
+    """What one poll delivered. A named tuple: a consumer makes one for every page, a thousand a second.
 
     `ids`: the delivered rows, in the query's order; if the consumer drops duplicates, only those not seen before.
     `new`: how many rows had not been seen before. `last`: the id of the page's last row, delivered or dropped.
@@ -65,6 +63,9 @@ class Cursor:
         self._fixed = {"tenant": b"%d" % tenant, "batch": b"%d" % batch}
         self._fixed |= {name: value.encode() for name, value in consumer.variables.items()}
         self.position = {name: (zero if text == "zero" else text).encode() for name, text in consumer.cursor.items()}
+        #: The names of the last page's columns, and where those are that are read. Most pages have the same.
+        self._names: list[bytes | None] = []
+        self._columns: dict[str, int] = {}
 
     @property
     def variables(self) -> dict[str, bytes]:
@@ -73,8 +74,8 @@ class Cursor:
 
     def parameters(self) -> list[bytes]:
         """The values that the next poll sends, in the order of the query's parameters."""
-        variables = self.variables
-        return [variables[name] for name in self._parameters]
+        position, fixed = self.position, self._fixed
+        return [position[name] if name in position else fixed[name] for name in self._parameters]
 
     def take(self, page: Page) -> Delivery:
         """Move the cursor past a page and return what it delivers.
@@ -86,22 +87,25 @@ class Cursor:
         rows = page.ntuples
         if not rows:
             return NOTHING
-        columns = self._columns(page)
-        id_column, seen, dedupe = columns["id"], self._seen, self._dedupe
+        names = [page.fname(column) for column in range(page.nfields)]
+        if names != self._names:
+            self._names, self._columns = names, self._columns_of(names)
+        columns = self._columns
+        id_column, is_first, dedupe, get_value = columns["id"], self._seen.add, self._dedupe, page.get_value
         ids: list[int] = []
         identity = new = 0
         for row in range(rows):
-            value = page.get_value(row, id_column)
+            value = get_value(row, id_column)
             try:
                 identity = int(value or 0)
             except ValueError:
                 raise self._not_an_id(value) from None
-            is_new = seen.add(identity)
+            is_new = is_first(identity)
             new += is_new
             if is_new or not dedupe:
                 ids.append(identity)
         for name in self.position:
-            value = page.get_value(rows - 1, columns[name])
+            value = get_value(rows - 1, columns[name])
             if value is not None:
                 self.position[name] = value
         return Delivery(ids, new, identity)
@@ -110,8 +114,8 @@ class Cursor:
         text = one_line((value or b"").decode(errors="replace"))
         return ScenarioProblem(f"{self._path}:1: the consumer's query returned the id '{text}'; an id is an integer")
 
-    def _columns(self, page: Page) -> dict[str, int]:
-        names = [(page.fname(column) or b"").decode() for column in range(page.nfields)]
+    def _columns_of(self, raw_names: Sequence[bytes | None]) -> dict[str, int]:
+        names = [(name or b"").decode() for name in raw_names]
         for wanted in ("id", *self.position):
             if wanted not in names:
                 raise ScenarioProblem(

@@ -59,23 +59,23 @@ def test_a_threshold_is_read(text: str, whose: str | None, metric: str, sign: st
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "is not one; write it as 'duplicates == 0'"),
-        ("duplicates", "is not one; write it as"),
-        ("duplicates 0", "is not one"),
-        ("== 0", "is not one"),
-        ("duplicates ==", "is not one"),
-        ("a: b: duplicates == 0", "is not one"),
-        ("duplicates == 0 and missed == 0", "is not one"),
+        ("", "is not a threshold; write it as 'duplicates == 0'"),
+        ("duplicates", "is not a threshold; write it as"),
+        ("duplicates 0", "is not a threshold"),
+        ("== 0", "is not a threshold"),
+        ("duplicates ==", "is not a threshold"),
+        ("a: b: duplicates == 0", "is not a threshold"),
+        ("duplicates == 0 and missed == 0", "is not a threshold"),
         ("duplicate == 0", "metric 'duplicate' is unknown; did you mean 'duplicates'?"),
         ("p99 < 20", "metric 'p99' is unknown; did you mean 'p99_ms'?"),
         ("DUPLICATES == 0", "metric 'DUPLICATES' is unknown"),
         ("duplicates = 0", "operator '=' is unknown; known: == != < <= > >="),
         ("duplicates === 0", "operator '===' is unknown"),
         ("p99_ms => 3", "operator '=>' is unknown"),
-        ("p99_ms < 20ms", "'20ms' is no number; give one without a unit"),
-        ("p99_ms < nan", "'nan' is no number"),
-        ("p99_ms < inf", "'inf' is no number"),
-        ("p99_ms == 20", "p99_ms is measured and never the same twice; use < or >"),
+        ("p99_ms < 20ms", "'20ms' is not a number; give a number without a unit"),
+        ("p99_ms < nan", "'nan' is not a number"),
+        ("p99_ms < inf", "'inf' is not a number"),
+        ("p99_ms == 20", "p99_ms is a measured value, which is never exactly the same; use < or >"),
     ],
 )
 def test_a_malformed_threshold_is_refused_with_a_suggestion(text: str, message: str) -> None:
@@ -252,7 +252,7 @@ def test_anomalies_that_fail_on_names_outrank_thresholds(racebench: Command) -> 
     ("arguments", "message"),
     [
         (["run", "--threshold", "duplicate == 0"], "metric 'duplicate' is unknown; did you mean 'duplicates'?"),
-        (["run", "--threshold", "duplicates == none"], "'none' is no number"),
+        (["run", "--threshold", "duplicates == none"], "'none' is not a number"),
         (["run", "--threshold", "throughput_vs_reference > 0.8"], "a run has no reference; use `racebench compare`"),
         (
             ["run", "-s", "naive", "--threshold", "naiv: duplicates == 0"],
@@ -263,7 +263,7 @@ def test_anomalies_that_fail_on_names_outrank_thresholds(racebench: Command) -> 
         (["run", "--consumer", "none", "--threshold", "missed == 0"], "without a consumer missed is always 0"),
         (["run", "quota", "--threshold", "duplicates == 0"], "'quota' numbers no rows, duplicates is always 0"),
         (["compare", "--threshold", "p99 < 20"], "metric 'p99' is unknown; did you mean 'p99_ms'?"),
-        (["compare", "--threshold", "advisory: throughput_vs_reference > 1"], "'advisory' is the reference itself"),
+        (["compare", "--threshold", "advisory: throughput_vs_reference > 1"], "'advisory' is the reference"),
         (["compare", "--threshold", "naive: duplicates == 0"], "strategy 'naive': it is not run"),
     ],
 )

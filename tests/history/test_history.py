@@ -182,25 +182,31 @@ def _meta(columns: dict[str, np.ndarray], **changes: object) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda c: c.pop("meta"), "is no racebench history: it has no 'meta'"),
-        (lambda c: _meta(c, format="something"), "is no racebench history"),
+        (lambda c: c.pop("meta"), "is not a racebench history: it has no 'meta'"),
+        (lambda c: _meta(c, format="something"), "is not a racebench history"),
         (lambda c: _meta(c, version=2), "is a history of version 2, this racebench reads 1"),
         (lambda c: _meta(c, consumers=3), "is damaged: its 'meta' lacks or misstates"),
-        (lambda c: _meta(c, numbering="x"), "is damaged: its 'meta' has a numbering that is none"),
-        (lambda c: _meta(c, forbidden=["x"]), "is damaged: its 'meta' has an anomaly 'x'"),
+        (lambda c: _meta(c, numbering="x"), "is damaged: its 'meta' has an unknown numbering"),
+        (lambda c: _meta(c, forbidden=["x"]), "is damaged: its 'meta' has an unknown anomaly 'x'"),
         (lambda c: c.update(meta=np.array("{")), "is damaged: its 'meta' is not JSON"),
         (lambda c: c.pop("duration"), "is damaged: it has no 'duration'"),
-        (lambda c: c.update(start=c["start"][:2]), "is damaged: 'session_operations' is not the 2 operations"),
+        (
+            lambda c: c.update(start=c["start"][:2]),
+            "is damaged: 'session_operations' does not add up to the 2 operations",
+        ),
         (
             lambda c: c.update(duration=c["duration"][:2]),
             "is damaged: columns differ in length: 'start' 3, 'duration' 2",
         ),
-        (lambda c: c.update(tenant=c["tenant"].astype(float)), "is damaged: 'tenant' is no column of integers"),
-        (lambda c: c.update(tenant=c["tenant"].reshape(3, 1)), "is damaged: 'tenant' is no column of integers"),
+        (lambda c: c.update(tenant=c["tenant"].astype(float)), "is damaged: 'tenant' is not a column of integers"),
+        (lambda c: c.update(tenant=c["tenant"].reshape(3, 1)), "is damaged: 'tenant' is not a column of integers"),
         (lambda c: c.update(tenant=np.array([1, 2, None])), "is damaged: tenant cannot be read"),
         (lambda c: c.update(tenant=np.array([1, 2, 70_000])), "is damaged: 'tenant' has a value outside 0 to 65535"),
         (lambda c: c.update(duration=np.array([1, -2, 3])), "is damaged: 'duration' has a value outside"),
-        (lambda c: c.update(duration=np.array([1, -1, 3])), "whose outcome is known that it never ended"),
+        (
+            lambda c: c.update(duration=np.array([1, -1, 3])),
+            "'duration' has no end for an operation whose outcome is known",
+        ),
         (lambda c: c.update(outcome=np.array([1, 2, 9])), "is damaged: 'outcome' has a value outside 0 to 3"),
         (lambda c: c.update(sqlstate=np.array([0, 0, 5])), "is damaged: 'sqlstate' has a value outside 0 to 1"),
         (lambda c: c.update(session_number=np.array([1, 1, 2])), "is damaged: 'session_number' has a number twice"),
@@ -208,9 +214,9 @@ def _meta(columns: dict[str, np.ndarray], **changes: object) -> None:
             lambda c: c.update(
                 session_number=np.array([1]), session_operations=np.array([3]), start=np.array([5, 1, 2])
             ),
-            "is damaged: 'start' goes back within a session",
+            "is damaged: 'start' decreases within a session",
         ),
-        (lambda c: c.update(consumer0_delivery_poll=np.array([4])), "names a poll that is not there"),
+        (lambda c: c.update(consumer0_delivery_poll=np.array([4])), "names a poll that does not exist"),
         (lambda c: c.update(row_id=np.array([2**64 - 1, 1, 2], np.uint64)), "has a number of more than 63 bits"),
     ],
 )
@@ -422,9 +428,9 @@ def test_rows_and_polls_given_make_lost_and_missed_countable(tmp_path: Path) -> 
     ("line", "message"),
     [
         ("{", "is not JSON"),
-        ("[]", "is no object"),
+        ("[]", "is not an object"),
         ('{"type": "operation"}', "type 'operation' is unknown"),
-        ('{"type": "op", "process": 1, "start_ns": 5, "end_ns": 9}', "outcome 'None' is none of ok, fail, info"),
+        ('{"type": "op", "process": 1, "start_ns": 5, "end_ns": 9}', "outcome 'None' is unknown; use ok, fail or info"),
         ('{"type": "op", "process": "a", "start_ns": 5, "end_ns": 9, "outcome": "ok"}', "'process' is a whole number"),
         ('{"type": "op", "process": true, "start_ns": 5, "end_ns": 9, "outcome": "ok"}', "not true"),
         ('{"type": "op", "process": 1, "start_ns": 5, "outcome": "ok"}', "whose outcome is known has an end"),
@@ -437,10 +443,13 @@ def test_rows_and_polls_given_make_lost_and_missed_countable(tmp_path: Path) -> 
         ),
         ('{"type": "op", "process": 1, "start_ns": 5, "end_ns": 9, "outcome": "ok", "version": "x"}', "is a text"),
         ('{"type": "op", "process": 1, "start_ns": 5, "end_ns": 9, "outcome": "ok", "version": 1e30}', "not 1e+30"),
-        ('{"type": "op", "process": 1, "start_ns": 5, "end_ns": 9, "outcome": "fail", "sqlstate": "x"}', "'x' has not"),
+        (
+            '{"type": "op", "process": 1, "start_ns": 5, "end_ns": 9, "outcome": "fail", "sqlstate": "x"}',
+            "'x' does not have",
+        ),
         ('{"type": "op", "process": 1, "start_ns": 9999999999999999999, "outcome": "info"}', "a number of 64 bits"),
         ('{"type": "poll", "consumer": "c", "start_ns": 1, "end_ns": 2, "delivered": 3}', "'delivered' is a list"),
-        ('{"type": "history", "version": 1}', "the line of type 'history' is the first"),
+        ('{"type": "history", "version": 1}', "the line of type 'history' must be the first line"),
     ],
 )
 def test_a_wrong_line_is_named(tmp_path: Path, line: str, message: str) -> None:
@@ -459,7 +468,7 @@ def test_a_wrong_line_is_named(tmp_path: Path, line: str, message: str) -> None:
         ("x.jsonl", "", "has no operations"),
         ("x.jsonl", "\xff", "not UTF-8"),
         ("x.edn", "", "has no :generate, :add or :inc operations"),
-        ("x.txt", "", "what is it? give --format npz, jsonl, edn"),
+        ("x.txt", "", "names no format; give --format npz, jsonl, edn"),
         ("x.npz", "hello", "is damaged: the file cannot be read"),
     ],
 )

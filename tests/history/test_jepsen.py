@@ -62,8 +62,8 @@ def test_whatever_is_in_a_string_stays_in_it(items: list[tuple[int, str, str]]) 
         ("{:a 1\n]", 2, "']' closes nothing"),
         ("{:a 1 :b}", 1, "a key without a value"),
         ('1\n"never', 2, "a string is never closed"),
-        ("1x", 1, "'1x' is no number"),
-        ("# 1", 1, "'# 1' is no EDN"),
+        ("1x", 1, "'1x' is not a number"),
+        ("# 1", 1, "'# 1' is not EDN"),
     ],
 )
 def test_what_is_no_edn_is_named_with_its_line(text: str, line: int, what: str) -> None:

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import queue
+import re
+import subprocess
+import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from multiprocess.process import BaseProcess
 
+from racebench.core.errors import Interrupted
 from racebench.core.model import Load, Scenario
 from racebench.core.target import Target
 from racebench.load.driver import LoadDriver
@@ -132,6 +140,50 @@ def test_a_killed_process_is_reported_with_its_signal_and_is_not_used_again() ->
         assert ended(executor, worker) == Died(-9)
         executor.release([worker])
         assert executor.start(fail, None) is not worker
+
+
+def work_on(_task: object, channel: Channel) -> None:
+    """Work on when the driver has closed the pipe, as an application's thread may."""
+    channel.send(os.getpid())
+    while True:
+        time.sleep(60)
+
+
+def test_a_process_is_ended_even_if_its_retirement_is_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    join = BaseProcess.join
+
+    def interrupted(_process: BaseProcess, _timeout: float | None = None) -> None:
+        monkeypatch.setattr(BaseProcess, "join", join)
+        raise Interrupted
+
+    with Processes() as executor:
+        worker = executor.start(work_on, None)
+        pid = ended(executor, worker)
+        monkeypatch.setattr(BaseProcess, "join", interrupted)
+        with pytest.raises(Interrupted):
+            executor.retire([worker])
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("subject", [("-s", "advisory"), ("--call", "time:time_ns")])
+def test_workers_import_nothing_of_racebench_after_they_were_forked(subject: tuple[str, ...], tmp_path: Path) -> None:
+    script = tmp_path / "racebench"  # as pip writes it; `python -m racebench` is not run again in each worker
+    script.write_text(
+        "import sys\nfrom racebench.cli.main import main\nif __name__ == '__main__':\n    sys.exit(main())\n"
+    )
+    run = subprocess.run(
+        [sys.executable, str(script), "run", *subject, "--workers", "6", "--operations", "6", "--no-save"],
+        env={**os.environ, "PYTHONPROFILEIMPORTTIME": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    modules = Counter(re.findall(r"^import time:.*\|\s+(racebench\S*)$", run.stderr, re.MULTILINE))
+    assert modules["racebench.load.executors.processes"] >= 1
+    # By the command and by the server that forks; a module that its package imports has two lines each time.
+    assert [name for name, times in modules.items() if times >= 6] == []
 
 
 @pytest.mark.parametrize(("code", "cause"), [(None, "no exit code"), (-9, "signal 9"), (3, "exit code 3")])

@@ -129,7 +129,7 @@ def test_the_history_beside_the_document_is_used(version_counter: Scenario, tmp_
 @pytest.mark.parametrize(
     ("spoil", "why"),
     [
-        (lambda path: path.unlink(), "its history, x.history.npz, is not beside the result"),
+        (lambda path: path.unlink(), "its history, x.history.npz, is not in the folder of the result"),
         (lambda path: path.write_bytes(path.read_bytes()[:300]), "its history cannot be read"),
         (lambda path: path.write_bytes(b""), "its history cannot be read"),
         (lambda path: np.savez(path, meta=np.array("{}")), "its history cannot be read"),
@@ -162,4 +162,4 @@ def test_a_document_cannot_name_a_history_outside_its_folder(version_counter: Sc
     (tmp_path / "inner").mkdir()
     astray = result_of(version_counter, "naive", history="../x.history.npz")
     found = lookup.find(tmp_path / "inner" / "result.json", astray, most=9)
-    assert found.without == "its history, x.history.npz, is not beside the result"
+    assert found.without == "its history, x.history.npz, is not in the folder of the result"

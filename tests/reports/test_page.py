@@ -560,7 +560,7 @@ def test_an_exploration_of_ones_own_code_has_its_lines_its_command_and_no_expect
     said = shown(check_structure(page.render([sources.read(tmp_path / "own.json")])))
     assert "NOT as expected" not in said
     assert "orders.py:12" in said
-    assert "Again: racebench replay 'v1:…' --call orders:create" in said
+    assert "Run it again: racebench replay 'v1:…' --call orders:create" in said
     wrong["as_expected"] = False
     wrong["witness"]["replay"] = None
     (tmp_path / "own.json").write_text(json.dumps(data))

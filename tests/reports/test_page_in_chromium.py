@@ -1,4 +1,4 @@
-"""The page in a real browser: it draws, answers pointer and keys, asks nothing of the network, and says nothing amiss.
+"""The page in a real browser: it draws, answers pointer and keys, loads nothing from the network, and logs no error.
 
 Debian's Chromium, without a window. Without one these tests are skipped, saying so; .ci/run installs it and demands it.
 """
@@ -510,11 +510,11 @@ def demo_of(acting: int | None) -> Recording:
             lines=tuple(
                 Line(text=SQL, state=State.NOW if (number, line) == (acting, 3) else State.AHEAD) for line in range(4)
             ),
-            acts=number == acting,
+            active=number == acting,
         )
         for number in (1, 2, 3)
     )
-    frame = Frame(act=0, heading="naive", number=1, sentence="Session 3 reads.", lanes=lanes, tables=())
+    frame = Frame(part=0, heading="naive", number=1, sentence="Session 3 reads.", lanes=lanes, tables=())
     return Recording(
         title="The twin", frames=(replace(frame, number=0), frame), schedules=("v1:x:s1",), pace=1, notes=False
     )

@@ -1,8 +1,8 @@
-"""The checkers, one file a kind of anomaly: each sees a whole History, piece by piece, and returns a Finding.
+"""The checkers, one file for each kind of anomaly: each reads a whole History, piece by piece, and returns a Finding.
 
-A kind of core.anomalies is counted by the module of its name here; a kind without one is counted by the explorer alone.
-A kind that needs a consumer is checked for each consumer's log, one that needs numbers only where rows are numbered.
-Nothing here formats. Memory does not grow with the history: what must be kept of it is in scratch space.
+The module with the name of a kind in core.anomalies counts this kind; only the explorer counts a kind without a module.
+A kind that needs a consumer is checked for each consumer's log. A kind that needs numbers is checked only if the
+scenario numbers rows. Nothing here formats. Memory does not grow with the history: what is kept is in scratch space.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _OF_HISTORIES = [checker for checker in CHECKERS.values() if not issubclass(chec
 class Checked:
     """The findings by kind; a kind that the history cannot show has none (count 0, no chances).
 
-    `logs` are the findings of each consumer, `delivered` the number of rows that each was given.
+    `logs` are the findings of each consumer, `delivered` is the number of rows delivered to each.
     """
 
     findings: Mapping[str, Finding]
@@ -61,7 +61,7 @@ class Checked:
 def check(history: History, scratch: Scratch | None = None, also: Sequence[Pass] = ()) -> Checked:
     """Check everything: one pass over each log, two over the rows, one over the operations, one for the witnesses.
 
-    `also` is shown the rows and the operations in the same passes. Without `scratch`, one is made and deleted.
+    The passes in `also` get the rows and the operations at the same time. Without `scratch`, one is made and deleted.
     """
     if scratch is None:
         with Scratch() as temporary:

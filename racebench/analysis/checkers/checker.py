@@ -1,6 +1,6 @@
-"""What a checker is: it is shown every row and every operation once, asks for what its witnesses need, and reports.
+"""The interface of a checker: it gets every row and every operation once, requests rows for its witnesses, and reports.
 
-Passes that only measure (analysis.verdicts) are shown the same.
+Passes that only measure (analysis.verdicts) get the same rows and operations.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from racebench.history import Chunk
 
 
 class Pass(Protocol):
-    """Something that looks at a whole history: first every row, then every operation by start."""
+    """Reads a whole history: first every row, then every operation, sorted by start."""
 
     def rows(self, chunk: RowChunk) -> None: ...
 
@@ -22,7 +22,7 @@ class Pass(Protocol):
 
 
 class Checker:
-    """One kind of anomaly. The index is complete when the operations come."""
+    """Checks one kind of anomaly. The index is complete before the first operation."""
 
     kind: ClassVar[str]
 
@@ -31,21 +31,21 @@ class Checker:
         self.history = index.history
 
     def rows(self, chunk: RowChunk) -> None:
-        """Look at some rows."""
+        """Read some rows."""
 
     def operations(self, chunk: Chunk) -> None:
-        """Look at some operations."""
+        """Read some operations."""
 
     def wants(self, wanted: WitnessRequests) -> None:
-        """Ask for what the witnesses show."""
+        """Request the rows and polls that the witnesses show."""
 
     def finding(self, data: WitnessData) -> Finding:
-        """Report, with at most three witnesses."""
+        """Return the count, with at most three witnesses."""
         raise NotImplementedError
 
 
 class ConsumerChecker(Checker):
-    """One kind of anomaly in what one consumer was given; `number` counts the logs from 0."""
+    """Checks one kind of anomaly in one consumer's log; `number` counts the logs from 0."""
 
     def __init__(self, index: Index, number: int) -> None:
         super().__init__(index)

@@ -13,7 +13,7 @@ _POLLS = 4
 
 
 class Duplicates(Checker):
-    """The witnesses are pairs of the first numbers, those first of which the consumer saw only a part."""
+    """Counts duplicates. A witness is a pair of rows; pairs of which only one row was delivered come first."""
 
     kind = "duplicates"
 
@@ -35,7 +35,7 @@ class Duplicates(Checker):
         return [(int(tenants[rank]), version) for rank, version in list(chosen)[:WITNESSES]]
 
     def _witness(self, data: WitnessData, number: tuple[int, int]) -> Anomaly:
-        """Of more than two rows, two: of a number of which the consumer saw a part, one it saw and one it did not."""
+        """The two rows to show: if possible, one that was delivered to the consumer and one that was not."""
         history, copies = self.history, data.by_number[number]
         shown = copies.pair()
         operations = history.operations_of(shown)

@@ -1,8 +1,7 @@
-"""Gaps: numbers never used between the first and the last, in each tenant or, for a table-wide numbering, in all.
+"""Gaps: unused numbers between the first and the last, in each tenant or, for a table-wide numbering, in the table.
 
-Versions that are not meant to be dense (a clock, a uuid) have none.
-
-Every rolled-back nextval() leaves one. They are harmless unless the scenario forbids them.
+Versions that need not be consecutive (a clock, a uuid) have no gaps. Every nextval() that is rolled back leaves a gap.
+Gaps are harmless unless the scenario forbids them.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ class Gaps(Checker):
 
     def _witness(self, data: WitnessData, tenant: int | None, low: int, high: int) -> Anomaly:
         before, after = data.by_number[tenant, low].last, data.by_number[tenant, high].first(1)[0]
-        assert before is not None  # a number beside a gap is used
+        assert before is not None  # the numbers on both sides of a gap are used
         sides = (before, after)
         missing = f"version {low + 1} was" if high - low == 2 else f"versions {low + 1} to {high - 1} were"
         return Anomaly(

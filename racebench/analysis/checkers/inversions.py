@@ -1,10 +1,10 @@
 """Inversions: operations that began after another of their tenant had ended and got a smaller version.
 
-Real-time order against number order: a later, acknowledged write that sorts before an earlier one.
-The version is the table's, by the operation that wrote the row.
+The order in time and the order of the numbers differ: a later, acknowledged write sorts before an earlier one.
+The version is that of the row in the table that the operation wrote.
 
-Operations come by start. What had ended before a chunk's first start is one number a tenant, the highest; what had not
-is carried from chunk to chunk and is never more than is in flight at once.
+Operations are read in the order of their starts. For the operations that ended before a chunk's first start, one number
+a tenant is enough, the highest. The others are kept from chunk to chunk; they are at most one for each session.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _MOST = 2**62
 
 @dataclass(frozen=True, slots=True)
 class _Pool:
-    """Operations with a numbered row: columns side by side."""
+    """Columns of the operations that have a numbered row."""
 
     end: Array
     version: Array
@@ -79,14 +79,12 @@ class Inversions(Checker):
         mine, start = _Pool(chunk.end, version, rank, chunk.position), chunk.start
         if not which.all():
             mine, start = mine[which], start[which]
-        order = np.argsort(
-            mine.rank, kind="stable"
-        )  # by tenant, then by start: what is looked up in order is found fast
+        order = np.argsort(mine.rank, kind="stable")  # by tenant, then by start, because lookups in order are fast
         mine, start = mine[order], start[order]
         self._operations += len(mine)
         pool = self._carried + mine if len(self._carried) else mine
         self._compare(pool, mine, start)
-        ended = pool.end < chunk.start[-1]  # whatever comes begins no earlier
+        ended = pool.end < chunk.start[-1]  # no later chunk begins earlier
         self._raise(pool[ended])
         self._carried = pool[~ended]
 
@@ -95,13 +93,16 @@ class Inversions(Checker):
         return Finding(kind=self.kind, count=self._inverted, chances=self._operations, witnesses=witnesses)
 
     def _compare(self, pool: _Pool, mine: _Pool, start: Array) -> None:
-        """Count those of `mine` that began after one of the pool, or one before, had ended with a larger version."""
+        """Count the operations of `mine` that began after another had ended with a larger version.
+
+        The other one is in the pool, or ended before it.
+        """
         low, high = int(pool.version.min()), int(pool.version.max())
         first, last = min(int(pool.end.min()), int(start.min())), max(int(pool.end.max()), int(start.max()))
         if int(pool.rank.max()) + 1 < _MOST // max(high - low + 1, last - first + 1):
             self._compare_together(pool, mine, start, (low, high - low + 1), (first, last - first + 1))
             return
-        for rank in np.unique(pool.rank):  # numbers or times too far apart for all tenants to stand on one line
+        for rank in np.unique(pool.rank):  # numbers or times are too far apart to put all tenants on one line
             theirs, ours = pool[pool.rank == rank], mine.rank == rank
             if ours.any():
                 self._compare_one(theirs, mine[ours], start[ours])
@@ -109,7 +110,7 @@ class Inversions(Checker):
     def _compare_together(
         self, pool: _Pool, mine: _Pool, start: Array, versions: tuple[int, int], times: tuple[int, int]
     ) -> None:
-        """All tenants at once: each has a stretch of its own on one line of times, and on one line of numbers."""
+        """All tenants at once: each has a separate range on one line of times and on one line of numbers."""
         rank = pool.rank.astype(np.int64)
         ends = rank * times[1] + (pool.end - times[0])
         order = np.argsort(ends)
@@ -144,7 +145,7 @@ class Inversions(Checker):
             self._first.append((one, (int(mine.position[at]), int(mine.version[at]), rank)))
 
     def _raise(self, ended: _Pool) -> None:
-        """Let the operations that have ended count for their tenants."""
+        """Move the operations that have ended from the pool to the highest version of their tenants."""
         if not len(ended):
             return
         order = np.argsort(ended.rank, kind="stable")
@@ -166,7 +167,7 @@ class Inversions(Checker):
         )
 
     def _described(self, position: int, version: int, rank: int) -> Any:
-        """The operation as its row has it."""
+        """The operation with the version of its row."""
         tenant = int(self.index.survey.tenants.values[rank])
         operation: Operation = replace(self.history.operations.at(position), tenant=tenant)
         row = Row(id=0, tenant=tenant, version=version, operation=operation.id)

@@ -2,8 +2,8 @@
 
 Example: rows 40 and 41 both have version 17. A poll sees only row 40 committed, delivers it and moves the cursor
 to 17. Row 41 commits; `version > 17` never asks for it.
-A consumer that has read to the end will never deliver what it has not delivered. One that has not may still, so then
-only rows at or below its last cursor count.
+A consumer that has read to the end will not deliver any other row. A consumer that has not may still deliver rows above
+its last cursor, so then only rows at or below it count.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class Missed(ConsumerChecker):
 
 
 def _highest(log: Log, index: Index) -> npt.NDArray[np.int64]:
-    """The highest cursor of each tenant, by its rank; NO_VERSION, below every number, for none."""
+    """The highest cursor of each tenant, by its rank; without one NO_VERSION, which is below every number."""
     tenants = index.survey.tenants
     highest = np.full(len(tenants), NO_VERSION)
     if log.ordered and log.after is not None and len(tenants):

@@ -1,10 +1,10 @@
 """Refused: operations that failed only because another session was at work.
 
-Their last error is of SQLSTATE class 23 (integrity constraint) or 40 (serialization failure, deadlock), or says that
-another has just made what this one was making (42701, 42710, 42P07): alone, the same statement would have succeeded.
-Of an application's own code every exception counts, unless the same one ends calls that run alone.
-To the application each is an intermittent error, an HTTP 500. Errors of other classes (a full disk, a canceled query)
-are counted by SQLSTATE, but they are not the strategy's doing.
+Their last error is of SQLSTATE class 23 (integrity constraint) or 40 (serialization failure, deadlock), or it says that
+another session has just created the same object (42701, 42710, 42P07): without the other session, the statement would
+have succeeded. In an application's own code every exception counts, unless calls that run alone end with it too.
+For the application each is an intermittent error, an HTTP 500. Errors of other classes (a full disk, a canceled query)
+are counted by SQLSTATE, but the strategy does not cause them.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _ALREADY_THERE = [encode_status(Outcome.FAIL, code) for code in _TAKEN]
 
 
 def is_refusal(sqlstate: str) -> bool:
-    """Whether an error says that another session was in the way."""
+    """Whether an error was caused by another session."""
     return sqlstate[:2] in _CLASSES or sqlstate in _TAKEN
 
 

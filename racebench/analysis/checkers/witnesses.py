@@ -1,4 +1,4 @@
-"""The few rows and polls that witnesses show: asked for by every checker, found together in one pass."""
+"""The few rows and polls that witnesses show: every checker requests some, and one pass finds them all."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from racebench.history.spill import pieces
 
 Array = npt.NDArray[Any]
 
-#: Witnesses of a kind.
+#: The most witnesses of a kind.
 WITNESSES = 3
 
 
 class Lowest:
-    """The records that come first by a key, of all that are shown."""
+    """Keeps the first records by a key."""
 
     def __init__(self, most: int = WITNESSES) -> None:
         self._most = most
@@ -53,7 +53,7 @@ class Lowest:
 
 @dataclass(slots=True)
 class Copies:
-    """The rows that have a number: how many, and the first ones. `seen` were delivered to the first consumer."""
+    """The number of rows that have a version, and the first of them. `seen` were delivered to the first consumer."""
 
     count: int = 0
     seen: Lowest = field(default_factory=lambda: Lowest(2))
@@ -65,7 +65,7 @@ class Copies:
         return sorted([*self.seen.rows(), *self.unseen.rows()])[:most]
 
     def pair(self) -> list[Row]:
-        """Two rows; if there are some of which only one was delivered, such a one of each."""
+        """Two rows; if possible, one that was delivered and one that was not."""
         if self.seen and self.unseen:
             return sorted([self.seen.rows()[0], self.unseen.rows()[0]])
         return self.first(2)
@@ -80,7 +80,7 @@ class Copies:
 
 @dataclass(slots=True)
 class WitnessRequests:
-    """What checkers ask for: rows by id, by the operation that wrote them, by tenant (None: any) and number; polls."""
+    """The requests of checkers: rows by id, by operation, by tenant (None: any) and number; and polls."""
 
     ids: set[int] = field(default_factory=set)
     operations: set[int] = field(default_factory=set)
@@ -90,7 +90,7 @@ class WitnessRequests:
 
 @dataclass(slots=True)
 class WitnessData:
-    """What there is of it."""
+    """The rows and polls that were found."""
 
     by_id: dict[int, list[Row]]
     by_operation: dict[int, list[Row]]
@@ -102,7 +102,7 @@ class WitnessData:
 
 
 def fetch(wanted: WitnessRequests, index: Index) -> WitnessData:
-    """Find everything asked for: one pass over the rows, then one over each log that is asked about."""
+    """Find everything that was requested: one pass over the rows, then one over each log with a request."""
     data = WitnessData({}, {}, {number: Copies() for number in wanted.numbers}, {})
     ids, operations, versions = (
         np.array(sorted(numbers), np.int64)
@@ -117,7 +117,7 @@ def fetch(wanted: WitnessRequests, index: Index) -> WitnessData:
                 _count(data.by_number, mine, index)
     for rows in (*data.by_id.values(), *data.by_operation.values()):
         rows.sort()
-    # After the rows: polls are also asked for by checkers that know only now which rows they show.
+    # After the rows, because some checkers request polls only when they know which rows they show.
     for copies in data.by_number.values():
         if copies.count > 1 and index.delivered:
             wanted.polls.setdefault(0, set()).update(row.id for row in copies.pair())

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from multiprocessing import connection as connections
 from typing import Any
 
@@ -20,7 +20,13 @@ from racebench.core.errors import RacebenchError
 from racebench.core.signals import shielded
 from racebench.load.executors import Channel, Died, Failure, Worker
 
-_PRELOAD = ["racebench.load.worker", "racebench.load.consumer"]
+#: What the server imports that the children are forked from: what a child would import by itself takes time for each.
+_PRELOAD = (
+    "racebench.load.executors.processes",
+    "racebench.load.worker",
+    "racebench.load.consumer",
+    "racebench.load.python_worker",
+)
 _END_SECONDS = 5.0
 
 
@@ -110,14 +116,18 @@ def _serve(pipe: Any) -> None:
 
 
 class Processes:
-    """An executors.Executor: a pool of processes, and a context manager that leaves none behind."""
+    """An executors.Executor: a pool of processes, and a context manager that leaves none behind.
 
-    def __init__(self, method: str | None = None) -> None:
+    `preload`: modules that each child would import by itself, beside _PRELOAD. Those of the program's main module
+    belong here, because multiprocess runs that module again in each child.
+    """
+
+    def __init__(self, method: str | None = None, *, preload: Sequence[str] = ()) -> None:
         available = multiprocess.get_all_start_methods()
         self.method = method or ("forkserver" if "forkserver" in available else "spawn")
         self._context = multiprocess.get_context(self.method)
         if self.method == "forkserver":
-            self._context.set_forkserver_preload(_PRELOAD)
+            self._context.set_forkserver_preload([*_PRELOAD, *preload])
         self._pool: list[_Process] = []
 
     def __enter__(self) -> Processes:
@@ -162,10 +172,11 @@ class Processes:
 
     def retire(self, workers: Iterable[Worker]) -> None:
         for process in self._of(workers):
-            self._forget(process)
+            process.pipe.close()
             process.join()
             if process.alive:
                 process.kill()
+            self._forget(process)  # last: of what an interruption leaves here, `close` ends the rest
 
     def close(self) -> None:
         """End every process: first by closing its pipe, then by force."""

@@ -1,6 +1,6 @@
-"""An excerpt of a run for a timeline: some operations and polls, what is wrong among them, and what was left out.
+"""An excerpt of a run for a timeline: some operations and polls, the anomalies among them, and what was left out.
 
-Values only; history.py cuts one out of a history, witnesses.py puts one together from a result's witnesses.
+This module has the values only. history.py makes an excerpt from a history, witnesses.py from a result's witnesses.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Poll:
-    """One poll that returned rows. `before` and `after`: where its cursor stood, None if that is not known."""
+    """One poll that returned rows. `before` and `after` are its cursor's values, None if they are not known."""
 
     consumer: int
     number: int
@@ -47,7 +47,7 @@ class Poll:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mark:
-    """One anomaly: which bars and which polls of the excerpt show it, and a sentence that says it."""
+    """One anomaly: the bars and polls of the excerpt that show it, and a sentence that explains it."""
 
     kind: str
     text: str
@@ -57,7 +57,7 @@ class Mark:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
-    """A stretch of time: so many of the operations in it are in the excerpt."""
+    """A stretch of time: `shown` of its `total` operations are in the excerpt."""
 
     start_us: float
     end_us: float
@@ -67,10 +67,11 @@ class Window:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Excerpt:
-    """What a timeline shows. `bars` and `polls` are by start, `marks` by the start of their first bar.
+    """What a timeline shows. `bars` and `polls` are sorted by start, `marks` by the start of their first bar.
 
-    `operations` and `sessions`: how many the run had; `polls_left_out` are in the windows, but not here.
-    `whole`: cut out of the history; else it is put together from witnesses, between which nothing is known.
+    `operations` and `sessions`: the numbers of the run. `polls_left_out`: the number of polls that are in the windows
+    and not in the excerpt. `whole`: the excerpt is from the history; otherwise it is from witnesses, and nothing is
+    known of the operations between them.
     """
 
     bars: tuple[Bar, ...]
@@ -90,5 +91,5 @@ class Excerpt:
 
     @property
     def first(self) -> Mark | None:
-        """The mark to begin with: the earliest of the most telling kind."""
+        """The mark to show first: the earliest of the most serious kind."""
         return min(self.marks, key=lambda mark: by_witness(mark.kind), default=None)

@@ -1,7 +1,7 @@
-"""An excerpt cut out of a history: windows around a result's witnesses, and everything that went wrong within them.
+"""An excerpt from a history: windows around a result's witnesses, and all anomalies in these windows.
 
-What is wrong with the few operations shown is looked up, by the checkers' definitions; how much went wrong in all is
-the result's to say.
+The anomalies of the operations shown are found here, by the checkers' definitions. The counts of the whole run are in
+the result.
 """
 
 from __future__ import annotations
@@ -56,13 +56,13 @@ def _spread(witnesses: Sequence[Anomaly]) -> list[Anomaly]:
 
 
 def _anchors(witness: Anomaly, start: int) -> list[Span]:
-    """When each operation and each poll was; what lies between, if they are far apart, matters less."""
+    """The times of each operation and each poll of a witness; if they are far apart, the time between matters less."""
     times = [(shown["start_us"], shown["end_us"]) for shown in (*witness.operations, *witness.polls)]
     return [(start + round(begin * 1e3), start + round((begin if end is None else end) * 1e3)) for begin, end in times]
 
 
 def _sessions(history: History, witnesses: Sequence[Anomaly], near: int) -> list[int]:
-    """The sessions that have a lane: those of the witnesses first, then those at work soonest before or after."""
+    """The sessions that have a lane: those of the witnesses first, then those active at the nearest time."""
     there = history.operations.sessions
     named = [operation["worker"] for witness in witnesses for operation in witness.operations]
 
@@ -77,7 +77,7 @@ def _sessions(history: History, witnesses: Sequence[Anomaly], near: int) -> list
 
 @dataclass(slots=True)
 class _Known:
-    """What the table and the logs say of the rows that the chosen operations wrote."""
+    """The rows that the chosen operations wrote, and the polls that delivered them."""
 
     rows: dict[int, list[Row]] = field(default_factory=dict)  # by operation
     sharing: dict[Number, list[int]] = field(default_factory=dict)  # ids of all rows with a number
@@ -85,7 +85,7 @@ class _Known:
 
 
 class _Cutting:
-    """One excerpt being cut."""
+    """Makes one excerpt."""
 
     def __init__(
         self, history: History, result: RunResult, scratch: Scratch, identities: list[int], cuts: list[Cut], most: int
@@ -158,7 +158,7 @@ class _Cutting:
         )
 
     def _choose_polls(self) -> tuple[list[Poll], int]:
-        """The polls in the windows; if they are too many, those that delivered what is shown, then some of each log."""
+        """The polls in the windows; if there are too many, those that delivered rows shown, then some of each log."""
         named = {(place, number) for bar in self.bars for place, number in bar.delivered.items()}
         inside: list[tuple[int, int, int]] = []
         for place, log in enumerate(self.logs):
@@ -258,7 +258,7 @@ class _Cutting:
 
 
 def _listing(ids: list[int]) -> str:
-    """3 and 5; 1, 2, 3, 4, 5, 6 and 2 more."""
+    """The ids as text: "3 and 5", or "1, 2, 3, 4, 5, 6 and 2 more"."""
     shown = [str(identity) for identity in ids[:_LISTED]]
     last = f"{len(ids) - _LISTED} more" if len(ids) > _LISTED else shown.pop()
     return f"{', '.join(shown)} and {last}"

@@ -1,4 +1,4 @@
-"""The excerpt of a result: out of the history file beside its document, else out of its witnesses."""
+"""The excerpt of a result: from the history file beside its document, or else from its witnesses."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from racebench.reports.excerpts import Excerpt, history, witnesses
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lookup:
-    """An excerpt, None if there is nothing to show, and why it is not of the history, if it is not."""
+    """An excerpt, None if there is nothing to show, and the reason if it is not from the history."""
 
     excerpt: Excerpt | None
     without: str | None
@@ -25,10 +25,11 @@ def find(document: Path, result: RunResult, *, most: int) -> Lookup:
     """About `most` operations of a result in a document at that path. A history that cannot be read is not an error."""
     if result.history is None:
         return Lookup(excerpt=witnesses.of_result(result), without="no history of this run was kept")
-    path = document.parent / Path(result.history).name  # beside the document, whatever the document says
+    # Only the name is used: a document must not name a history outside its own folder.
+    path = document.parent / Path(result.history).name
     if not path.is_file():
         return Lookup(
-            excerpt=witnesses.of_result(result), without=f"its history, {path.name}, is not beside the result"
+            excerpt=witnesses.of_result(result), without=f"its history, {path.name}, is not in the folder of the result"
         )
     with Scratch() as scratch:
         try:

@@ -1,4 +1,4 @@
-"""Which stretches of a history an excerpt shows: as wide as they may be around the moments that matter."""
+"""The stretches of a history that an excerpt shows: as wide as possible around the witnesses."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class Cut:
 
 
 def cut(operations: Operations, anchors: Sequence[Sequence[Span]], *, sessions: Sequence[int], most: int) -> list[Cut]:
-    """Windows around the anchors, in time, with at most about `most` operations of the given sessions.
+    """Windows around the anchors, in order of time, with at most about `most` operations of the given sessions.
 
-    Anchors that belong together come together. The first matter most: those for which there is no room are given up.
-    Without any, the window begins with the run. If there is no room even for the first, what is nearest to their ends
-    is chosen.
+    Anchors that belong together are in one group. The first groups matter most: a group for which there is no room is
+    left out. Without anchors, the window begins with the run. If there is no room even for the first group, the
+    operations nearest to its ends are chosen.
     """
     records = {number: operations.sessions[number] for number in sessions}
     extent = _extent(records)
@@ -63,7 +63,7 @@ def _extent(records: Mapping[int, Array]) -> Span | None:
 
 
 def _around(anchors: Sequence[Span], pad: int, extent: Span) -> list[Span]:
-    """The anchors, widened by so much on either side, within the run; those that touch are one."""
+    """The anchors, widened by that time on either side, within the run; anchors that touch become one."""
     spans: list[Span] = []
     for first, last in sorted(anchors):
         low, high = max(first - pad, extent[0]), min(last + pad, extent[1])
@@ -81,7 +81,7 @@ def _count(records: Mapping[int, Array], spans: Sequence[Span]) -> int:
 
 
 def _within(records: Array, span: Span) -> tuple[int, int]:
-    """The range of a session's operations that overlap a span: it has one at a time."""
+    """The range of a session's operations that overlap a span. A session has one operation at a time."""
     starts = records["start"]
     first = max(bisect_right(starts, span[0]) - 1, 0)
     if first < len(records):

@@ -1,4 +1,4 @@
-"""An excerpt put together from a result's witnesses, where there is no history: only what the witnesses name."""
+"""An excerpt from a result's witnesses, if there is no history. It has only what the witnesses name."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def of_result(result: RunResult) -> Excerpt | None:
 
 
 def _guilty(witness: Anomaly) -> Sequence[Mapping[str, Any]]:
-    """The operations that the anomaly is about: not the row delivered instead, nor who holds the number refused."""
+    """The operations of the anomaly, without the row delivered instead and the row that has the refused number."""
     if witness.kind == "refused":
         return [operation for operation in witness.operations if operation["outcome"] != "OK"]
     if witness.kind != "missed":

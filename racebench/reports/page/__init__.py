@@ -1,6 +1,7 @@
 """One self-contained page of results: the verdict, safety against cost, timelines, latency and pace, witnesses.
 
-Gathers what the templates show; every figure is a result's own. Nothing in the page is fetched from anywhere.
+This package collects the values that the templates show. Every figure comes from a result. The page loads nothing from
+the network.
 """
 
 from __future__ import annotations
@@ -29,9 +30,9 @@ from racebench.reports.results.sources import Source
 from racebench.reports.terminal import comparison_table, matrix_table, run_table
 
 WIDE, NARROW = 1092, 358
-_SPOKEN = 8  # runs that get a paragraph each; of more, only those that surprise
+_SPOKEN = 8  # at most so many runs get a paragraph each; of more, only those that are not as expected
 _CHARTED = 40  # runs in the charts of latency and pace
-_SAVED = re.compile(r"^\d{8}T\d{6}Z-.*-(?=[0-9a-f]{6}$)")  # a result's name up to what tells it from others
+_SAVED = re.compile(r"^\d{8}T\d{6}Z-.*-(?=[0-9a-f]{6}$)")  # the longest name of a result
 _STEPPED = 20  # witnesses with steps
 _WRONG = (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError, jinja2.TemplateError)
 
@@ -155,7 +156,7 @@ def _many_consumers(run: RunResult) -> bool:
 
 
 def _names(runs: Sequence[tuple[Source, RunResult]]) -> list[str]:
-    """As short as tells them apart: the strategy, with its scenario, its consumers, its file, or a number."""
+    """The shortest distinct names: the strategy, if necessary with its scenario, consumers, file or a number."""
     parts: tuple[Callable[[Source, RunResult], str], ...] = (
         lambda _, run: run.scenario,
         lambda _, run: " + ".join(consumer.name for consumer in run.consumers) or "alone",
@@ -176,7 +177,7 @@ def _names(runs: Sequence[tuple[Source, RunResult]]) -> list[str]:
 
 
 def _comparisons(sources: Sequence[Source]) -> list[tuple[Document, Comparison]]:
-    """The documents that compare, each with what followed."""
+    """The documents that have a comparison, each with the comparison."""
     documents = [source.content for source in sources if isinstance(source.content, Document)]
     return [(document, document.comparison) for document in documents if document.comparison is not None]
 
@@ -213,7 +214,7 @@ def _subjects(
     comparisons: Sequence[tuple[Document, Comparison]],
     explorations: Sequence[Exploration],
 ) -> list[Subject]:
-    """What has a verdict: runs, strategies that were compared (whatever the number of rounds) or explored."""
+    """Everything with a verdict: runs, and strategies that were compared (as one, over all rounds) or explored."""
     rounds = [document for document, _ in comparisons]
     told = [
         Subject(strategy=run.strategy, name=name, verdict=run.verdict)
@@ -235,7 +236,7 @@ def _subjects(
 
 
 def _by_verdict(subjects: Sequence[Subject]) -> list[tuple[Verdict, list[str]]]:
-    """Who got which verdict, the worst first."""
+    """The names with each verdict, the worst verdict first."""
     names_of = {
         verdict: [subject.name for subject in subjects if subject.verdict is verdict]
         for verdict in (Verdict.INVALID, Verdict.UNKNOWN, Verdict.VALID)
@@ -257,7 +258,7 @@ def _spoken(name: str, run: RunResult) -> Spoken:
 
 
 def _sentence(clause: str) -> str:
-    """The end of a clause as a sentence of its own; "" if there is none."""
+    """The end of a clause as a separate sentence; "" if there is none."""
     said = clause.removeprefix(", ")
     return f"{said[0].upper()}{said[1:]}." if said else ""
 
@@ -269,7 +270,7 @@ def _matrices(sources: Sequence[Source]) -> list[Matrix]:
 
 
 def _sessions_of(witness: Replay) -> list[tuple[str, str]]:
-    """The sessions that take a step or wait, and what each is."""
+    """The sessions that take a step or wait, each with its role."""
     names = {step.session for step in witness.steps} | {name for step in witness.steps for name, _ in step.went_on}
     consumer = f"s{witness.sessions + 1}"
     return [

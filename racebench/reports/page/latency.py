@@ -32,7 +32,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Latency:
-    """A chart of that size; `above`: names stand above their lines, for want of room beside them."""
+    """A chart of that size. `above`: names stand above their lines, because there is no room beside them."""
 
     width: int
     height: int
@@ -45,7 +45,7 @@ class Latency:
 
 
 def draw(runs: Sequence[RunResult], names: Sequence[str], *, width: int) -> Latency | None:
-    """Lay out those runs that have a latency, so wide; None if none has."""
+    """Lay out the runs that have a latency, in a chart of that width; None if no run has one."""
     measured = [(run.latency_us, name) for run, name in zip(runs, names, strict=True) if run.latency_us["p50"]]
     if not measured:
         return None
@@ -83,6 +83,6 @@ def draw(runs: Sequence[RunResult], names: Sequence[str], *, width: int) -> Late
 
 
 def _short(name: str, room: float) -> str:
-    """As much of a name as there is room for; the row's title has all of it."""
+    """The part of a name that there is room for; the row's title has the whole name."""
     most = int(room / _LETTER)
     return name if len(name) <= most else f"{name[: most - 1]}…"

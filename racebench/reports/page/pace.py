@@ -14,7 +14,7 @@ from racebench.reports.page import scale
 WIDTH, HEIGHT = 300, 178
 _LEFT, _RIGHT = 44, 8
 _TOP, _MIDDLE, _LOWER, _FLOOR = 8, 88, 104, 156
-_LEAST = 0.2  # of an interval: a shorter last one says nothing of a rate
+_LEAST = 0.2  # of an interval: the rate of a shorter last interval means nothing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +48,7 @@ class Paces:
 
 
 def draw(runs: Sequence[RunResult], names: Sequence[str]) -> Paces | None:
-    """Lay out the runs that know how they went along; None if none does."""
+    """Lay out the runs that have a timeline of throughput and latency; None if no run has one."""
     known = [(run, name) for run, name in zip(runs, names, strict=True) if run.pace and run.pace.timeline.committed]
     if not known:
         return None
@@ -95,7 +95,7 @@ def _latencies(run: RunResult) -> list[float | None]:
 
 
 def _rates(run: RunResult) -> list[tuple[float, float, float]]:
-    """From, to, commits a second; the last interval ends with the run, and is left out if that makes it a sliver."""
+    """(from, to, commits a second) of each interval. The last ends with the run; if it is too short, it is left out."""
     assert run.pace is not None
     interval, committed = run.pace.timeline.interval_s, run.pace.timeline.committed
     end = run.seconds + run.load.warmup_s
@@ -109,7 +109,7 @@ def _rates(run: RunResult) -> list[tuple[float, float, float]]:
 
 
 def _line(values: Sequence[float | None], interval: float, time: scale.Axis, latency: scale.Axis) -> str:
-    """A path through the middles of the intervals; where nothing began, it is broken."""
+    """A path through the middles of the intervals, interrupted where no operation began."""
     parts, drawing = [], False
     for at, value in enumerate(values):
         if value is None:

@@ -21,8 +21,8 @@
     const value = us / 1000, size = Math.abs(value);
     return value.toLocaleString("en", { maximumFractionDigits: size >= 100 ? 1 : size >= 1 ? 2 : 3 }) + " ms";
   };
-  const LEAST = 20; /* microseconds: no closer look */
-  const MOST_JOINS = 60; /* more would hide what they join */
+  const LEAST = 20; /* microseconds: the shortest time that the view shows */
+  const MOST_JOINS = 60; /* more lines would hide the bars that they join */
 
   class Timeline {
     constructor(box) {
@@ -103,7 +103,7 @@
       this.listen();
     }
 
-    /* Where things are. Ids are the timeline's own: what is drawn in one that is closed cannot be used by another. */
+    /* Places and patterns. Each timeline has its own ids, because a pattern in a closed timeline cannot be used by another. */
     pattern(name) { return "url(#" + this.box.dataset.timeline + "-" + name + ")"; }
     x(time) { return this.gutter + (time - this.view[0]) / (this.view[1] - this.view[0]) * (this.width - this.gutter - 8); }
     time(x) { return this.view[0] + (x - this.gutter) / (this.width - this.gutter - 8) * (this.view[1] - this.view[0]); }
@@ -238,7 +238,7 @@
       this.overview.replaceChildren(parts);
     }
 
-    /* Where to look */
+    /* The view: which part of the excerpt is shown */
     look(from, to) {
       const span = clamp(to - from, LEAST, this.high - this.low);
       const start = clamp(from, this.low, this.high - span);
@@ -289,7 +289,7 @@
         this.buttons[2].disabled = at === listed.length - 1;
       }
       if (!this.selected) {
-        const elsewhere = this.data.unmarked.length ? "Found, but not to be pointed at among these operations: " + this.data.unmarked.join(", ") + "." : "No anomaly among these operations.";
+        const elsewhere = this.data.unmarked.length ? "Found in the run, but not among these operations: " + this.data.unmarked.join(", ") + "." : "No anomaly among these operations.";
         this.said.textContent = this.marks.length ? this.marks.length + " anomalies among these operations." : elsewhere;
         return;
       }
@@ -298,7 +298,7 @@
       this.said.append(" ", text === undefined ? this.selected.bars.slice(0, 3).map((bar) => this.tell(bar)[0]).join("; ") + "." : text + ".");
     }
 
-    /* What an operation was, line by line */
+    /* The lines that describe an operation or a poll */
     tell(item) {
       if (item.consumer !== undefined) {
         const rows = (this.byPoll.get(item.consumer + ":" + item.number) || []).map((bar) => bar.row);
@@ -309,15 +309,15 @@
         return said;
       }
       const who = "worker " + this.data.workers[item.lane];
-      const what = { OK: " committed", FAIL: " was refused" + (item.state ? " (" + item.state + ")" : "") }[item.outcome] || " never learnt its outcome";
+      const what = { OK: " committed", FAIL: " was refused" + (item.state ? " (" + item.state + ")" : "") }[item.outcome] || " got no answer";
       const said = [who + what + (item.version === null ? "" : (item.outcome === "OK" ? " version " : ", wanting version ") + short(item.version, 40)) + (item.row === null ? "" : " in row " + item.row)];
       item.polls.forEach((number, consumer) => {
         const name = this.data.consumers.length > 1 ? " of '" + short(this.data.consumers[consumer], 20) + "'" : "";
         if (number !== null) said.push("delivered by poll " + number + name);
       });
       if (item.kinds.includes("missed")) said.push(item.polls.every((number) => number === null) ? "never delivered" : "never delivered to every consumer");
-      const twins = item.marks.filter((mark) => mark.kind === "duplicates").flatMap((mark) => mark.bars).filter((bar) => bar !== item);
-      if (twins.length) said.push("same version: row" + (twins.length > 1 ? "s " : " ") + twins.slice(0, 8).map((bar) => bar.row).join(", ") + (twins.length > 8 ? " …" : ""));
+      const duplicates = item.marks.filter((mark) => mark.kind === "duplicates").flatMap((mark) => mark.bars).filter((bar) => bar !== item);
+      if (duplicates.length) said.push("same version: row" + (duplicates.length > 1 ? "s " : " ") + duplicates.slice(0, 8).map((bar) => bar.row).join(", ") + (duplicates.length > 8 ? " …" : ""));
       if (item.tenant !== 1) said.push("tenant " + item.tenant);
       if (item.tries > 1) said.push(item.tries + " tries");
       said.push(ms(item.start) + " to " + (Number.isFinite(item.end) ? ms(item.end) + ", " + ms(item.end - item.start) + " long" : "no end"));

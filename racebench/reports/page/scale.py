@@ -1,4 +1,4 @@
-"""Axes: where a value lies on a picture, and at which round values to write a number."""
+"""Axes: the position of a value in a picture, and the round values that get a tick."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _AROUND = 1.25  # of a log axis, beyond the values
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """From `low`, drawn at `start`, to `high`, drawn at `end`; logarithmic if `log`."""
+    """An axis from `low`, drawn at `start`, to `high`, drawn at `end`; logarithmic if `log`."""
 
     low: float
     high: float
@@ -21,13 +21,13 @@ class Axis:
     log: bool = False
 
     def at(self, value: float) -> float:
-        """Where a value is drawn, to a tenth; one outside is drawn at the edge."""
+        """The position of a value, rounded to a tenth; a value outside is drawn at the edge."""
         low, high = self._scaled(self.low), self._scaled(self.high)
         share = (self._scaled(value) - low) / (high - low) if high > low else 0.5
         return round(self.start + min(max(share, 0.0), 1.0) * (self.end - self.start), 1)
 
     def ticks(self, most: int) -> list[float]:
-        """At most so many round values within: 1, 2 or 5 times powers of ten, or, on a log axis, fewer of them."""
+        """At most so many round values on the axis: 1, 2 or 5 times a power of ten; on a log axis, fewer of these."""
         if self.log:
             return self._log_ticks(max(most, 2))
         step = _round_step((self.high - self.low) / max(most, 1))
@@ -47,13 +47,13 @@ class Axis:
 
 
 def linear(values: Sequence[float], start: float, end: float) -> Axis:
-    """From zero to a little beyond the largest value."""
+    """A linear axis from zero to slightly above the largest value."""
     high = max(values, default=0.0) or 1.0
     return Axis(0.0, high * 1.06, start, end)
 
 
 def logarithmic(values: Sequence[float], start: float, end: float) -> Axis:
-    """From a little below the smallest value above zero to a little beyond the largest, at least a decade."""
+    """A logarithmic axis around all values above zero; it covers at least one decade."""
     positive = [value for value in values if value > 0] or [1.0]
     low, high = min(positive) / _AROUND, max(positive) * _AROUND
     widen = max(1.0, math.sqrt(_DECADE * low / high))

@@ -1,6 +1,7 @@
 """Safety against cost: each run a point, commits a second across, anomalies in a thousand operations upwards.
 
-Geometry only; page.html draws it. "None found" is a band of its own below the logarithmic axis: zero has no logarithm.
+Geometry only; page.html draws it. "None found" is a separate band below the logarithmic axis, because zero has no
+logarithm.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ _RADIUS = 7
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
-    """A run's mark; `label_x` None: no room for its label. `leader`: a line from the label to the point."""
+    """A run's mark. `label_x` is None if its label has no room. `leader`: a line from the label to the point."""
 
     name: str
     verdict: Verdict
@@ -56,7 +57,7 @@ def rate(run: RunResult) -> float:
 
 
 def draw(runs: Sequence[RunResult], names: Sequence[str], *, width: int) -> Scatter:
-    """Lay the chart out so wide, and find a place for each name that touches no point and no other name."""
+    """Lay out the chart in that width, and find a place for each name that touches no point and no other name."""
     height = 360 if width > 500 else 380
     left, right, floor = _LEFT, width - _RIGHT, height - _BOTTOM
     band = floor - _BAND
@@ -94,7 +95,7 @@ Box = tuple[float, float, float, float]  # left, top, right, bottom
 
 
 def _labeled(points: Sequence[Point], left: float, right: float, top: float, floor: float) -> list[Point]:
-    """The points with their labels, those that went wrong first; the nearest place that is free."""
+    """The points with their labels, each at the nearest free place. Points with anomalies choose first."""
     taken: list[Box] = [(p.x - _RADIUS, p.y - _RADIUS, p.x + _RADIUS, p.y + _RADIUS) for p in points]
     labeled: dict[int, Point] = {}
     for at in sorted(range(len(points)), key=lambda at: (points[at].verdict is Verdict.VALID, points[at].x)):
@@ -126,7 +127,7 @@ def _labeled(points: Sequence[Point], left: float, right: float, top: float, flo
 
 
 def _places(point: Point) -> list[tuple[float, float, str, bool]]:
-    """Where a label may go: beside, above, below, then further and further away."""
+    """The places for a label, in order: beside the point, above, below, then further away."""
     x, y = point.x, point.y
     near = [
         (x + 11, y + 4, "start", False),

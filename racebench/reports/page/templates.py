@@ -1,6 +1,6 @@
-"""The page's templates: everything filled in is escaped, and nothing but the page's own style and script may run.
+"""The page's templates. All values are escaped; the content security policy allows only the page's style and script.
 
-The style and the script are in the page; its content security policy names them by their hashes and allows no other.
+The style and the script are in the page, and the policy names them by their hashes.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def _environment() -> jinja2.Environment:
 
 
 def fill(template: str, **values: Any) -> str:
-    """A template, filled in; `style` and `script` are there for every one."""
+    """Fill in a template; `style` and `script` are available in every template."""
     environment = _environment()
     shared = _asset("timeline.css")
     style, script = shared + _asset("page.css"), _asset("page.js")
@@ -55,7 +55,7 @@ def fill(template: str, **values: Any) -> str:
 
 
 def _asset(name: str) -> str:
-    """A file without its indentation: a tenth of the page otherwise."""
+    """A file without its indentation, which would be a tenth of the page."""
     return _KEPT.sub("", (_FOLDER / name).read_text(encoding="utf-8"))
 
 
@@ -64,14 +64,14 @@ def _hash(text: str) -> str:
 
 
 def _writable(value: Any) -> Any:
-    """Characters that no document may hold are shown as such."""
+    """Replace each character that a document must not contain by U+FFFD."""
     if isinstance(value, str) and not isinstance(value, Markup):
         return _NOT_TEXT.sub("\ufffd", value)
     return value
 
 
 def _code(text: str) -> Markup:
-    """Text with what stands between backticks as code."""
+    """Text in which the parts between backticks become code."""
     return Markup(_QUOTED.sub(r"<code>\1</code>", str(escape(_writable(text)))))
 
 

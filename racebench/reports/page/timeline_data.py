@@ -1,4 +1,4 @@
-"""Each run's timeline: its excerpt as the page's script reads it, and a static picture for where no script runs."""
+"""Each run's timeline: its excerpt as data for the page's script, and a static picture for a page without script."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _EXACT = 2**53
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeline:
-    """One run's: `data` is for the script, `left_out` says what is not there, `listed` are the first anomalies."""
+    """One run's timeline. `data` is for the script; `left_out`: what is not shown; `listed`: the first anomalies."""
 
     name: str
     verdict: Verdict
@@ -35,7 +35,7 @@ class Timeline:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timelines:
-    """Those that are drawn, and a sentence on those that are not."""
+    """The timelines that are drawn, and a sentence about those that are not."""
 
     drawn: tuple[Timeline, ...]
     left_out: str
@@ -50,7 +50,7 @@ def draw(runs: Sequence[tuple[Source, RunResult]], names: Sequence[str]) -> Time
     drawn = []
     for at in chosen:
         source, run = runs[at]
-        polls_too = 1 + len(run.consumers) // _CONSUMERS  # what many consumers were given takes room too
+        polls_too = 1 + len(run.consumers) // _CONSUMERS  # the deliveries to many consumers take space too
         timeline = _timeline(names[at], run, find(source.path, run, most=most // polls_too))
         if timeline is not None:
             drawn.append(timeline)
@@ -83,7 +83,7 @@ def _left_out(excerpt: Excerpt, without: str | None) -> list[str]:
     if not excerpt.whole:
         return [
             f"Only the {shown} operations that the witnesses name are drawn, of {excerpt.operations:,}: {without}. "
-            "`racebench run --history` keeps one; it belongs beside the result."
+            "`racebench run --history` keeps the history; leave it beside the result."
         ]
     if shown == excerpt.operations:
         said = [f"All {shown:,} operations of the run are here."]
@@ -103,9 +103,9 @@ def _left_out(excerpt: Excerpt, without: str | None) -> list[str]:
 
 
 def _data(excerpt: Excerpt, run: RunResult) -> dict[str, Any]:
-    """Short arrays, as page.js takes them apart: times in microseconds, a duration of −1 for never.
+    """The excerpt as short arrays, which page.js reads. Times are in microseconds; a duration of −1 means no end.
 
-    What the marks say is in the page's table, as far as that goes.
+    The sentences of the first marks are in the page's table, not here.
     """
     lane_of = {worker: lane for lane, worker in enumerate(excerpt.workers)}
     pace = run.pace
@@ -147,7 +147,7 @@ def _data(excerpt: Excerpt, run: RunResult) -> dict[str, Any]:
 
 
 def _exact(number: int | str | None) -> int | str | None:
-    """A number that the script's numbers would round, as text."""
+    """A number, as text if a JavaScript number would round it."""
     return str(number) if isinstance(number, int) and abs(number) > _EXACT else number
 
 

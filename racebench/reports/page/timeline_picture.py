@@ -22,7 +22,7 @@ _LEGEND = 24
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Piece:
-    """A bar or a poll as drawn. `kinds` are CSS classes, `over` a pattern; the legend speaks of its `badge`."""
+    """A bar or a poll as drawn. `kinds` are CSS classes, `over` a pattern; the legend explains its `badge`."""
 
     x: float
     y: float
@@ -56,10 +56,10 @@ class TimelinePicture:
 
 
 def draw(excerpt: Excerpt) -> TimelinePicture | None:
-    """Draw the excerpt's first and most telling anomaly; without one, its beginning. None if it has no bars."""
+    """Draw the excerpt's first anomaly of the most serious kind; without one, its beginning. None if it has no bars."""
     if not excerpt.bars:
         return None
-    mark = _telling(excerpt)
+    mark = _first_mark(excerpt)
     focus = _focus(excerpt, mark)
     polls = _polls(excerpt, mark, focus)
     begin, end = _extent(excerpt, focus, polls)
@@ -116,11 +116,11 @@ def kinds_of(excerpt: Excerpt) -> dict[int, tuple[str, ...]]:
 
 
 def told(excerpt: Excerpt, at: int) -> str:
-    """What became of an operation, in a line."""
+    """How an operation ended, in one line."""
     bar = excerpt.bars[at]
     who = f"worker {bar.worker}"
     if bar.outcome != "OK":
-        state = "was refused" if bar.outcome == "FAIL" else "never learnt its outcome"
+        state = "was refused" if bar.outcome == "FAIL" else "got no answer"
         wanted = "" if bar.version is None else f", wanting version {bar.version}"
         return f"{who} {state}{f' ({bar.sqlstate})' if bar.sqlstate else ''}{wanted}"
     version = "" if bar.version is None else f" version {_short(str(bar.version))}"
@@ -151,8 +151,8 @@ def _fate(excerpt: Excerpt, at: int) -> str:
     return f", delivered by {polls[0]}" if polls else ""
 
 
-def _telling(excerpt: Excerpt) -> Mark | None:
-    """The first duplicates of which one was delivered and one was not, if there are any: they show both anomalies."""
+def _first_mark(excerpt: Excerpt) -> Mark | None:
+    """The mark to draw: if possible duplicates of which one was delivered and one was not; they show two anomalies."""
     missed = {at for mark in excerpt.marks if mark.kind == "missed" for at in mark.bars}
     if excerpt.first is not None and excerpt.first.kind == "duplicates":
         for mark in excerpt.marks:
@@ -163,7 +163,7 @@ def _telling(excerpt: Excerpt) -> Mark | None:
 
 
 def _focus(excerpt: Excerpt, mark: Mark | None) -> list[int]:
-    """Two operations of a duplicate, if possible one that was delivered and one that was not; of others the first."""
+    """The operations to explain. Of duplicates: two, if possible one that was delivered and one that was not."""
     if mark is None:
         return []
     bars = list(mark.bars)
@@ -197,7 +197,7 @@ def _extent(excerpt: Excerpt, focus: Sequence[int], polls: Sequence[int]) -> tup
 
 
 def _workers(excerpt: Excerpt, focus: Sequence[int], begin: float, end: float) -> list[int]:
-    """Those in focus, and others at work meanwhile, by number."""
+    """The workers of the operations in focus, and others that were active at the same time, by number."""
     first = [excerpt.bars[at].worker for at in focus]
     busy = [b.worker for b in excerpt.bars if b.start_us <= end and (b.end_us is None or b.end_us >= begin)]
     return sorted(list(dict.fromkeys([*first, *sorted(busy)]))[:_LANES])
@@ -246,7 +246,7 @@ def _joins(
     lane_of: dict[tuple[str, int], float],
     time: scale.Axis,
 ) -> list[tuple[str, str]]:
-    """From twin to twin, and from a missed row's commit to the poll that passed it."""
+    """Lines between the two duplicates, and from a missed row's commit to the poll that passed it."""
     if mark is None:
         return []
     bars = [excerpt.bars[at] for at in focus]
@@ -274,7 +274,7 @@ def _within(bar: Bar) -> float:
 
 
 def _line(x1: float, y1: float, x2: float, y2: float) -> str:
-    """From the edge of one bar to the edge of another, bowed."""
+    """A curve from the edge of one bar to the edge of another."""
     sign = 1 if y2 >= y1 else -1
     top, bottom = y1 + sign * _BAR / 2, y2 - sign * _BAR / 2
     bow = (bottom - top) / 2
