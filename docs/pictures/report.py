@@ -21,17 +21,17 @@ RUN = PICTURES.parent.parent / "results" / "reference" / "run.json"
 def main() -> None:
     """Save a screenshot of the page, from its first timeline to the end of its scatter chart."""
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
-        made = Path(folder) / "report.html"
-        made.write_text(page.render([sources.read(RUN)]), encoding="utf-8")
+        report = Path(folder) / "report.html"
+        report.write_text(page.render([sources.read(RUN)]), encoding="utf-8")
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        shown = browser.new_page(viewport={"width": 900, "height": 700}, color_scheme="light")
-        shown.goto(made.as_uri())
-        first = shown.locator("#timelines").bounding_box()
-        last = shown.locator("#cost figure:visible").last.bounding_box()
+        view = browser.new_page(viewport={"width": 900, "height": 700}, color_scheme="light")
+        view.goto(report.as_uri())
+        first = view.locator("#timelines").bounding_box()
+        last = view.locator("#cost figure:visible").last.bounding_box()
         assert first is not None
         assert last is not None
         height = last["y"] + last["height"] - first["y"] + 24
-        shown.screenshot(
+        view.screenshot(
             path=PICTURES / "report.png",
             full_page=True,
             clip={"x": 0, "y": first["y"] - 16, "width": 900, "height": height},

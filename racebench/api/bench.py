@@ -74,7 +74,7 @@ class Bench:
         """A URI of the schema, for an application that makes its own tables there (by migrations, say).
 
         Once it has been asked for, it is in RACEBENCH_DSN and DATABASE_URL too, and the schema is the application's:
-        explorations find its tables and restore their rows, but do not make it anew.
+        explorations find its tables and restore their rows, but do not create it again.
         """
         target = self._up()
         variables = callables.variables(target, self._schema, ad_hoc.APPLICATION)
@@ -309,7 +309,9 @@ def _strategy(scenario: Scenario, name: str | None) -> Strategy:
         return catalog.find_strategy(scenario, name)
     if len(scenario.strategies) > 1:
         example = next(iter(scenario.strategies))
-        raise UsageProblem(f"scenario '{scenario.name}' has several strategies; name one, as strategy='{example}'")
+        raise UsageProblem(
+            f"scenario '{scenario.name}' has several strategies; name one, for example strategy='{example}'"
+        )
     return next(iter(scenario.strategies.values()))
 
 

@@ -173,7 +173,7 @@ class Comparison:
 
 
 def _plain(show: Callable[[Any], None]) -> str:
-    """What a report prints, as text."""
+    """The text that a report prints."""
     from racebench.reports.terminal import tables
 
     return "\n".join(line.rstrip() for line in tables.plain(show, width=_WIDTH).rstrip().splitlines())

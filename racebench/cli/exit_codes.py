@@ -60,7 +60,7 @@ def _kinds(text: str | None) -> tuple[str, ...]:
         return ()
     kinds = tuple(part.strip() for part in text.split(",") if part.strip())
     if not kinds:
-        raise UsageProblem(f"--fail-on takes anomalies, as duplicates,missed, or 'any', not '{text}'")
+        raise UsageProblem(f"--fail-on takes anomalies, for example duplicates,missed, or 'any', not '{text}'")
     if "any" in kinds:
         return _ANY
     for kind in kinds:

@@ -60,13 +60,13 @@ def _as_one(name: str, group: str, *declarations: Decorator[Any]) -> Decorator[A
 _SCENARIO = click.argument("scenario", required=False, shell_complete=completion.scenarios)
 _FAIL_ON = _option(
     "--fail-on", metavar="KINDS",
-    help="Exit with code 3 if an anomaly of these kinds is found: a list, as duplicates,missed; or 'any' for the "
+    help="Exit with code 3 if an anomaly of these kinds is found: a list such as duplicates,missed, or 'any' for the "
     "kinds that the scenario forbids.",
 )  # fmt: skip
 _EXPECT = _option("--expect", type=click.Choice(["race"]), help="Exit with code 3 if a strategy shows no anomaly.")
 _THRESHOLD = _option(
     "--threshold", multiple=True, metavar="TEXT",
-    help="Exit with code 4 if a limit is crossed, as 'p99_ms < 20' or 'advisory: duplicates == 0'. Can be repeated.",
+    help="Exit with code 4 if a limit is crossed: 'p99_ms < 20' or 'advisory: duplicates == 0'. Can be repeated.",
 )  # fmt: skip
 _MARKDOWN = _option(
     "--markdown", metavar="PATH", shell_complete=completion.files,

@@ -238,7 +238,7 @@ def _project_table(path: Path) -> Mapping[str, Any] | None:
     tools = _load(path).get("tool", {})
     table = tools.get("racebench") if isinstance(tools, dict) else None
     if table is not None and not isinstance(table, dict):
-        raise UsageProblem(f"{_short(path)}: tool.racebench is a table, as [tool.racebench], not {_kind(table)}")
+        raise UsageProblem(f"{_short(path)}: tool.racebench is a table, [tool.racebench], not {_kind(table)}")
     return table
 
 

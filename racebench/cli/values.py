@@ -63,11 +63,13 @@ class Percent(Number):
         try:
             return super().convert(text, param, ctx)
         except UsageProblem:
-            raise UsageProblem(f"{option_name(param)} is a percentage from 0 to 99, as 20%, not '{value}'") from None
+            raise UsageProblem(
+                f"{option_name(param)} is a percentage from 0 to 99, such as 20%, not '{value}'"
+            ) from None
 
 
 class PercentAndMs(_Pair):
-    """PERCENT:MS, as 5:200."""
+    """PERCENT:MS, such as 5:200."""
 
     name = "percent:ms"
 
@@ -80,12 +82,12 @@ class PercentAndMs(_Pair):
         except ValueError:
             pair = (-1.0, -1.0)
         if not (0 <= pair[0] <= 100 and 0 <= pair[1] <= MINUTE_MS):
-            raise UsageProblem(f"{option_name(param)} is PERCENT:MS, as 5:200, not '{value}'")
+            raise UsageProblem(f"{option_name(param)} is PERCENT:MS, such as 5:200, not '{value}'")
         return pair
 
 
 class FormatAndPath(_Report):
-    """FORMAT=PATH, as junit=report.xml, of the formats that results of the command can have.
+    """FORMAT=PATH, such as junit=report.xml, of the formats that results of the command can have.
 
     `renamed`: formats by an old name; those still work, with a warning.
     """
@@ -100,7 +102,7 @@ class FormatAndPath(_Report):
             return value
         name, _, path = str(value).partition("=")
         if not path or path == "-":
-            raise UsageProblem(f"{option_name(param)} is FORMAT=PATH, as junit=report.xml, not '{value}'")
+            raise UsageProblem(f"{option_name(param)} is FORMAT=PATH, such as junit=report.xml, not '{value}'")
         if name in self.renamed and self.renamed[name] in self.formats:
             name = _current(name, self.renamed, param)
         if name not in self.formats:

@@ -54,7 +54,7 @@ class AnomalyKind:
 
     `advice` is what to do about it. Of several kinds that occurred the one with the lowest `advice_rank` is advised on;
     `advises_strategy`: the recommended strategy is named at its end. `witness_rank` orders the kinds by how much a
-    witness tells, the most telling first.
+    witness explains, the most useful first.
     """
 
     name: str
@@ -139,7 +139,7 @@ _KINDS = (
         description="operations reported failed, whose row is present",
         needs=frozenset({Evidence.NUMBERS, Evidence.ROWS}),
         forbidden=frozenset({Subject.SCENARIO, Subject.HISTORY}),
-        sentence="{count} operations reported failed are there all the same",
+        sentence="{count} operations reported failed are present",
         advice=_DISAGREES,
         advice_rank=0,
         advises_strategy=False,
@@ -238,5 +238,5 @@ def of_table(table: TableKind, *, numbered: bool) -> tuple[AnomalyKind, ...]:
 
 
 def by_witness(kind: str) -> int:
-    """A sort key that puts the kinds with the most telling witnesses first."""
+    """A sort key that puts the kinds with the most useful witnesses first."""
     return ANOMALIES[kind].witness_rank

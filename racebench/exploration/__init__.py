@@ -1,1 +1,1 @@
-"""Every interleaving of a strategy's steps on the real server: proof that it can break, or that it cannot."""
+"""Runs every interleaving of a strategy's steps on the real server: proof that the strategy has a race, or has none."""

@@ -1,9 +1,9 @@
-"""What a step may touch, and which steps are independent: they lead to the same place in either order.
+"""What a step may touch, and which steps are independent: both orders lead to the same state.
 
-Only what is certain counts as independent. A read is plain if nothing that it names does more than read tables from a
-snapshot (inspection.py asks the server). Under READ COMMITTED and REPEATABLE READ an uncommitted write is invisible,
-and a plain read takes no lock and leaves no trace: reads are independent of reads and of writes, not of commits. Under
-SERIALIZABLE a read leaves a predicate lock: reads are independent of reads alone.
+Steps count as independent only if that is certain. A read is plain if nothing that it names does more than read tables
+from a snapshot (inspection.py asks the server). Under READ COMMITTED and REPEATABLE READ an uncommitted write is
+invisible, and a plain read takes no lock and leaves no trace: reads are independent of reads and of writes, not of
+commits. Under SERIALIZABLE a read leaves a predicate lock: reads are independent of reads alone.
 Source: PostgreSQL manual 13.2 (isolation levels), 13.3 (locks).
 """
 
@@ -59,7 +59,7 @@ def independent(one: Footprint, other: Footprint) -> bool:
 
 
 def calls(statement: Statement) -> set[str]:
-    """Everything that a statement names, in lower case: a function may hide behind a view, a column or an operator."""
+    """Every name in a statement, in lower case: a view, a column or an operator may call a function."""
     names = set()
     for quoted, word, operator in _NAME.findall(statement.sql):
         names.add((quoted.replace('""', '"') or word or operator).lower())
@@ -68,7 +68,7 @@ def calls(statement: Statement) -> set[str]:
 
 
 def footprint(statements: Sequence[Statement], *, isolation: str | None, volatile: Collection[str]) -> Footprint:
-    """What sending these statements may touch; `volatile` are names of what may do anything."""
+    """What sending these statements may touch; `volatile`: names of objects that may do anything."""
     footprints = [_of(statement, isolation, volatile) for statement in statements]
     for worst in (Footprint.ANYTHING, Footprint.WRITE, Footprint.SERIALIZABLE_READ, Footprint.READ):
         if worst in footprints:

@@ -1,6 +1,6 @@
-"""What an exploration asks the server and the scripts beforehand; nothing of it changes while the search runs.
+"""Finds facts about the schema and the scripts before a search; they do not change during the search.
 
-What a step may touch is independence.py's, whether sessions are alike symmetry.py's: this module finds what they need.
+independence.py (what a step may touch) and symmetry.py (whether sessions are alike) need these facts.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from racebench.exploration.symmetry import alike, begin_is_seen
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """What is known of the tables and scripts of a search.
+    """The facts about the tables and scripts of a search.
 
-    `volatile`: names of what may do anything. `begin_is_seen`: something may ask when a transaction began. `alike`: no
-    session can be told from another by what it does. `rollback_forgets`: nothing of a try outlives its rollback.
+    `volatile`: names of objects that may do anything. `begin_is_seen`: a statement may read the start time of its
+    transaction. `alike`: all sessions do the same. `rollback_forgets`: a rollback removes every effect of a try.
     `cached_sequences`: sequences of which a session takes more numbers than it needs. `triggers`: of the tables.
     """
 
@@ -73,7 +73,7 @@ def rows_query(rows: NumberedRows) -> sql.Composed:
 def volatile_functions(
     connection: psycopg.Connection[Any], strategy: Strategy, consumer: Consumer | None
 ) -> frozenset[str]:
-    """The names in the scripts of what may do anything, or sees more than a snapshot of tables."""
+    """The names in the scripts of objects that may do anything, or that read more than a snapshot of tables."""
     scripts = [strategy.script, *([consumer.script] if consumer else [])]
     statements = [statement for script in scripts for statement in script.statements]
     names = set().union(*map(called, statements))
@@ -111,10 +111,10 @@ SELECT unnest(%(names)s) WHERE EXISTS (
 
 
 def volatile(connection: psycopg.Connection[Any], names: set[str]) -> frozenset[str]:
-    """Of names, those of what may do anything, looks at other transactions, or is not read from a snapshot.
+    """The names of objects that may do anything, read other transactions, or are not read from a snapshot.
 
-    A function of the user's own may call another, whatever it is declared. Sequences, views (of locks, of sessions …),
-    foreign tables and tables with row security tell more than plain tables do.
+    A user's function may call another, even if it is not declared volatile. Sequences, views (of locks, of sessions …),
+    foreign tables and tables with row security can return more than a snapshot.
     """
     return frozenset(str(row[0]) for row in connection.execute(_VOLATILE, {"names": sorted(names)}).fetchall())
 
@@ -140,7 +140,7 @@ LIMIT 1
 
 
 def _has_wild_trigger(connection: psycopg.Connection[Any]) -> bool:
-    """Whether a trigger of the schema may lock a table against readers, or write what others see at once."""
+    """Whether a trigger of the schema may lock a table against reads, or write data that others see at once."""
     return connection.execute(_WILD_TRIGGER).fetchone() is not None
 
 
@@ -161,7 +161,7 @@ def cached_sequences(connection: psycopg.Connection[Any], schema: str) -> tuple[
 
 
 def triggers(connection: psycopg.Connection[Any], schema: str) -> tuple[str, ...]:
-    """The triggers of the schema's tables: what they do is inside a step."""
+    """The triggers of the schema's tables, which run inside a step."""
     rows = connection.execute(
         "SELECT tgname FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid"
         " WHERE relnamespace = %s::regnamespace AND NOT tgisinternal ORDER BY tgname",
@@ -191,7 +191,7 @@ def columns(connection: psycopg.Connection[Any], schema: str) -> dict[str, list[
 
 
 def sources(connection: psycopg.Connection[Any], schema: str, statements: Iterable[Statement]) -> list[str]:
-    """The code that statements run without showing it: functions, views, defaults of columns, triggers."""
+    """The code that statements run indirectly: functions, views, defaults of columns, triggers."""
     names = sorted(set().union(*map(called, statements)))
     rows = connection.execute(
         "SELECT prosrc || coalesce(pg_get_function_sqlbody(oid), '') FROM pg_proc"

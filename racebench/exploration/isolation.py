@@ -1,6 +1,6 @@
-"""How each schedule of a search is kept apart from the schedules before it, one strategy a class.
+"""How each schedule of a search is kept apart from the schedules before it: one class for each method.
 
-A world chooses one when it is made, by what its scenario says, and asks nothing else about it.
+A world chooses the method when it is made, by its scenario.
 """
 
 from __future__ import annotations
@@ -12,24 +12,24 @@ import psycopg
 from racebench.core.model import Scenario, ScheduleIsolation
 from racebench.postgres.snapshot import Snapshot
 
-#: Tenants that a schema serves before it is made anew: scenarios create accounts for this many.
+#: The tenants that a schema serves before it is created again: scenarios create accounts for this many.
 _MOST_TENANTS = 2_000
 
 
 class Isolation(Protocol):
     """Keeps a schedule apart from the schedules before it.
 
-    `whole_tables`: everything in the tables is the setup's or the current schedule's, whichever tenant it is of.
+    `whole_tables`: every row of the tables, of any tenant, is from the setup or from the current schedule.
     """
 
     whole_tables: bool
 
     def renew(self) -> bool:
-        """Prepare for the next schedule; False if the world must be made anew first. Raises DatabaseProblem."""
+        """Prepare for the next schedule; False if the world must be made again first. Raises DatabaseProblem."""
 
 
 class FreshTenants:
-    """Each schedule has a tenant of its own: nothing to restore, and nothing in the tables or indexes to trip over."""
+    """Each schedule has a new tenant, so nothing is restored, and rows and index entries of others do not matter."""
 
     whole_tables = False
 
@@ -42,7 +42,7 @@ class FreshTenants:
 
 
 class RestoredTables:
-    """The tables and sequences are restored before each schedule, for code that does not keep to a tenant."""
+    """The tables and sequences are restored before each schedule, for code that has no tenants."""
 
     whole_tables = True
 

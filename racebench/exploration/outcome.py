@@ -1,7 +1,7 @@
 """The outcome of a schedule: the rows and invariants read at its end, and the anomalies in them.
 
-Counted as `run` counts them (racebench.core.anomalies), by the definitions read literally: a schedule has a handful of
-operations. How the schedule came about is not known here.
+Anomalies have the same definitions as under load (racebench.core.anomalies); simple code is enough, because a schedule
+has few operations. This module does not know the steps of the schedule.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _Rows = Sequence[tuple[int, Any, int]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScheduleResult:
-    """What one schedule came to: the anomalies, and a signature that is equal for equal outcomes of renamed sessions.
+    """The outcome of one schedule: the anomalies, and a signature that is equal for equal outcomes of renamed sessions.
 
     `raced`: a step woke up two sessions. `deadlocked`: sessions waited for each other; `victims`: the numbers of those
     that the server then aborted. `swallowed`: SQLSTATEs of refused statements after which a call returned normally.
@@ -67,7 +67,7 @@ class AnomalyCounter:
         self._violated: dict[str, int] = {}
 
     def reset(self) -> None:
-        """Take the tables to be as the setup left them."""
+        """Remember that the tables are as after the setup."""
         self._violated = {}
 
     def count(
@@ -110,12 +110,12 @@ class AnomalyCounter:
         return counts, (tuple(ends), anomalies)
 
     def violations(self) -> int:
-        """How many rows break an invariant now."""
+        """The number of rows that break an invariant now."""
         self.reset()
         return self._new_violations()
 
     def _new_violations(self) -> int:
-        """How many more rows break an invariant than when it was asked last."""
+        """The increase in the number of rows that break an invariant since the last call."""
         more = 0
         for name, query in self._scenario.invariants.items():
             count = self._ask(name, query).rowcount

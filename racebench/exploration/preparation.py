@@ -1,6 +1,6 @@
-"""Makes the world of a search on a server: the schema, the facts about it, the sessions, and what watches them.
+"""Makes the world of a search on a server: the schema, the facts about it, the sessions, and the other connections.
 
-Everything that is made is put on one stack, which undoes it, also when the rest cannot be made.
+Everything is registered on one stack, which removes it at the end, also if a later part cannot be made.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from racebench.postgres.schemas import application_name, fill, fresh_schema, new
 from racebench.postgres.session import Session as ServerSession
 from racebench.postgres.snapshot import Snapshot
 
-#: Commits do not wait for the disk: which session sees them when is the same.
+#: Commits do not wait for the disk. That does not change when other sessions see them.
 _FAST_COMMITS = {"synchronous_commit": "off"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preparation:
-    """What a search has on the server. `prologue` runs the scenario's script before each schedule, if it has one.
+    """The parts of a world on the server. `prologue` runs the scenario's script before each schedule, if it has one.
 
     `chooses_victims`: this role may decide which session of a deadlock the server aborts.
     """

@@ -1,4 +1,4 @@
-"""What an exploration is asked to do. Checked by those who make it (the command line, the API), not here."""
+"""The request for an exploration. The command line and the API check it, not this module."""
 
 from __future__ import annotations
 

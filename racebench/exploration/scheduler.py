@@ -113,7 +113,7 @@ class Scheduler:
             else "no answer; --step-timeout allows more"
         )
         raise DatabaseProblem(
-            f"{session.name}: '{describe(session.next_step)}' did not come to an end in {self._step_limit_s:g} s: {why}"
+            f"{session.name}: '{describe(session.next_step)}' did not end in {self._step_limit_s:g} s: {why}"
         )
 
     def wait(self, steps: Any) -> Any:
@@ -137,7 +137,7 @@ class Scheduler:
             self.step(ready[0])
 
     def abandon(self) -> None:
-        """End what the sessions are in the middle of, the ones that block others first."""
+        """End the sessions' steps and transactions, those of blocking sessions first."""
         while any(session.state is not State.DONE for session in self.sessions):
             for session in self.sessions:
                 if session.state is State.READY:

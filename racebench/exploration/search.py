@@ -2,8 +2,8 @@
 
 Depth first and stateless: to try another choice the world begins again and the choices before it are repeated. Without
 I/O: the world may be a server with real sessions (world.py) or a simulation.
-Two reductions, both of which keep the set of outcomes. Sleep sets: when what a session would do is independent of what
-was done instead, the other order need not be run. Symmetry: of sessions that are alike the first goes first.
+There are two reductions, and both keep the set of outcomes. Sleep sets: of two independent steps, only one order is
+run. Symmetry: of sessions that are alike, the first takes the first step.
 Source: Godefroid, "Partial-Order Methods for the Verification of Concurrent Systems" (1996), chapter 5 (sleep sets).
 """
 
@@ -20,12 +20,12 @@ from racebench.core.errors import UsageProblem
 from racebench.exploration.independence import Footprint, independent
 from racebench.exploration.steps import describe
 
-#: How often a path is repeated that takes another course than before.
+#: How often a path is repeated if it leads to another state than before.
 _ATTEMPTS = 10
 
 
 class Diverged(UsageProblem):
-    """The same choices did not lead to the same place: a script, or a server, that is not deterministic."""
+    """The same choices did not lead to the same state: the script or the server is not deterministic."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class _Node:
 
 @dataclass(slots=True)
 class Progress:
-    """How many schedules were run, and how many abandoned because others stand for them. `complete`: none is left."""
+    """The numbers of schedules that were run, and that were pruned. `complete`: none is left."""
 
     run: int = 0
     pruned: int = 0
@@ -228,7 +228,7 @@ def random_search(
 
 
 def chance(*, sessions: int, steps: int, depth: int, runs: int) -> float:
-    """The least probability that so many random runs find a bug of a depth."""
+    """The least probability that a number of random runs finds a bug of a depth."""
     one = 1.0 / (sessions * max(1, steps) ** (depth - 1))
     return -math.expm1(runs * math.log1p(-one)) if one < 1 else 1.0
 

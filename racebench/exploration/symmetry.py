@@ -1,10 +1,10 @@
 """Whether one schedule may stand for another because its sessions only swap their names.
 
-Two sessions are alike if swapping them changes nothing but their names. A script that asks which client it is tells
-them apart; so do numbers that a session holds from before. Random draws do not: all sessions draw the same.
+Two sessions are alike if swapping them changes only their names. A script that reads its client's number makes them
+different; so do numbers that a session has from earlier schedules. Random draws do not: all sessions draw the same.
 
-Alike sessions stay alike while they only read, and while nothing but reads came between: plain reads leave no trace by
-which another session, or the server, could tell them apart. They are alike again when what they did was rolled back.
+Alike sessions stay alike while they only read, and while only reads are between their reads: a plain read leaves no
+trace that another session, or the server, could see. They are alike again after a rollback of everything they did.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from racebench.exploration.independence import Footprint
 _OWN = frozenset({"client_id", "random_seed"})
 
 
-#: What shows a transaction, or others, when it began.
+#: Expressions that return the start time of the transaction or of another one.
 _BEGUN = re.compile(
     r"\b(now|transaction_timestamp|current_(timestamp|time|date)|localtime(stamp)?|age|pg_stat_(get_)?activity)\b", re.I
 )
@@ -37,7 +37,7 @@ def begin_is_seen(texts: Iterable[str]) -> bool:
 
 
 def alike(script: Script, tables: Mapping[str, Sequence[str]] | None = None, elsewhere: Iterable[str] = ()) -> bool:
-    """Whether sessions that run the same script cannot be told apart by what they do.
+    """Whether all sessions that run the same script do the same.
 
     `tables`: the columns of each; `elsewhere`: other code that reads them (functions, views, consumers). An operation's
     number that is kept in a column tells sessions apart where it may be compared, not where a row is looked up by it.
@@ -123,7 +123,7 @@ class _Past:
 
 
 class Pasts:
-    """What sessions have done in a schedule so far, as far as it tells them apart.
+    """The part of the sessions' history in a schedule that makes them different.
 
     A moment is the number of steps so far, of all sessions, that may have changed something: reads at the same moment
     see the same.
@@ -151,6 +151,6 @@ class Pasts:
             past.reads = []
 
     def of(self, session: int) -> tuple[int, ...] | None:
-        """Equal for sessions that nothing tells apart; None for a session that is like no other."""
+        """Equal for sessions that are alike; None for a session that is like no other."""
         past = self._pasts.get(session, _Past())
         return None if past.reads is None else tuple(past.reads)

@@ -1,8 +1,9 @@
 """Makes implicit transactions explicit: an explored script has BEGIN and COMMIT where the server would add them.
 
-An autocommitted INSERT is BEGIN, INSERT, COMMIT to the server; explored as one step it would hide the race between its
-number and its commit. A plain read stays as it is: nothing of it outlives it. So does what a transaction block would
-change: statements that the server runs only outside or only inside of one, and calls of what commits by itself.
+For the server an autocommitted INSERT is BEGIN, INSERT, COMMIT. As one step it would hide the race between its number
+and its commit. A plain read is not changed, because it has no effect after its end. Statements that a transaction block
+would change are not changed either: those that the server runs only outside or only inside a block, and calls of
+procedures that commit.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from racebench.exploration.independence import COMMITTING, Footprint, footprint
 from racebench.postgres.compiler.transactions import begins, ends, opens
 from racebench.workloads import expressions
 
-#: Statements that mean something else, or fail, in a transaction block.
+#: Statements that fail or have another meaning in a transaction block.
 _OUTSIDE = frozenset({"VACUUM", "CLUSTER", "DISCARD", "SAVEPOINT", "RELEASE", "LOCK", "DECLARE"})
 _ALONE = re.compile(r"\s*(CREATE|DROP|REINDEX|ALTER)\b.*\b(CONCURRENTLY|DATABASE|TABLESPACE|SYSTEM)\b", re.I | re.S)
 _ENDS = re.compile(r"\b(COMMIT|ROLLBACK)\b", re.IGNORECASE)

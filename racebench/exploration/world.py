@@ -1,6 +1,6 @@
-"""The world of a search on a server: begins each schedule, takes its steps, and counts what it came to.
+"""The world of a search on a server: begins each schedule, takes its steps, and counts its outcome.
 
-What it consists of is made by preparation.py; in which order the steps are taken is the search's.
+preparation.py makes its parts; the search chooses the order of the steps.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class ServerWorld:
         return self._preparation.facts.triggers
 
     def _open(self) -> None:
-        """Make the world; if it cannot be made whole, what was made is undone."""
+        """Make the world; if a part cannot be made, the other parts are removed."""
         with contextlib.ExitStack() as opening:
             self._preparation = prepare(self._target, self._request, opening)
             self._adopt(self._preparation)
@@ -73,7 +73,7 @@ class ServerWorld:
             self._stack = opening.pop_all()
 
     def _adopt(self, preparation: Preparation) -> None:
-        """Use what was made, after the sessions have run alone if their kind asks for it."""
+        """Take over the parts, after the sessions have run alone if their kind needs that."""
         self.strategy_sessions, self.consumer = preparation.strategy_sessions, preparation.consumer
         self.scheduler = preparation.scheduler
         self._symmetric = self._request.reduce and preparation.facts.alike

@@ -1,1 +1,1 @@
-"""Full speed: worker processes, a live consumer beside them, and the driver that runs both."""
+"""Runs strategies under load: worker processes, live consumers, and the driver that runs both."""

@@ -1,4 +1,4 @@
-"""Runs the calls of a strategy one after the other, in a process of their own: what fails so is no race."""
+"""Runs the calls of a strategy one after the other, in a separate process: an error that occurs then is not a race."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from racebench.postgres.snapshot import Snapshot
 
 
 def try_before(assignment: Assignment, executor: Executor) -> set[str]:
-    """How the calls end when no other session is at work; the tables are restored. Raises UsageProblem if one fails."""
+    """The calls' results without other sessions; the tables are restored. Raises UsageProblem if a call fails."""
     with connect(assignment.target, schema=assignment.schema) as connection:
         before = Snapshot(connection, assignment.schema)
         alone = run_alone(assignment, executor)
@@ -27,7 +27,7 @@ def try_before(assignment: Assignment, executor: Executor) -> set[str]:
 
 
 def run_alone(assignment: Assignment, executor: Executor) -> Alone:
-    """Have a process of its own run the calls one after the other; it ends afterwards, whatever happened."""
+    """Run the calls one after the other in a separate process, which always ends afterwards."""
     worker = executor.start(try_alone, assignment.application("alone"))
     try:
         alone = _wait(worker, assignment.strategy.name, executor)
@@ -49,6 +49,4 @@ def _wait(worker: Worker, name: str, executor: Executor) -> Alone:
                 raise UsageProblem(f"{name} ends its process ({message.cause}); a call must return")
             assert isinstance(message, Alone)
             return message
-    raise UsageProblem(
-        f"{name} did not come to an end in {READY_SECONDS:.0f} s, running alone; does it wait for something?"
-    )
+    raise UsageProblem(f"{name} did not end in {READY_SECONDS:.0f} s, running alone; does it wait for something?")

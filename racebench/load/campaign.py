@@ -30,7 +30,7 @@ Progress = Callable[[str, float], None]
 
 
 class Pairing(Enum):
-    """How consumers are put beside a strategy: all of them in one run, or each in a run of its own and one without."""
+    """How consumers are combined with a strategy: all in one run, or each in a separate run and one run without any."""
 
     TOGETHER = "together"
     EACH_ALONE = "each alone"

@@ -29,7 +29,7 @@ _QUIET_ROUNDS = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConsumerTask:
-    """What a consumer has to do; `deliveries` and `polls` are its two log files."""
+    """A consumer's task; `deliveries` and `polls` are its two log files."""
 
     target: Target
     schema: str

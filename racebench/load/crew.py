@@ -38,7 +38,7 @@ Progress = Callable[[float], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assignment:
-    """What a run's workers and consumers work on: where, with what, and into which files."""
+    """The common part of the tasks of a run's workers and consumers: target, scenario, load and files."""
 
     target: Target
     schema: str

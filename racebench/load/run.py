@@ -1,4 +1,4 @@
-"""One run in progress: its workers and consumers, and the history that they and the table leave.
+"""One run in progress: its workers and consumers, and the history made from their records and the table.
 
 The order matters: consumers poll → common start → workers end → their backends are gone → consumers drain → the table
 is read.

@@ -1,4 +1,4 @@
-"""CPU time as the kernel counts it: of the server and its sessions, and what the hypervisor has taken.
+"""CPU time as the kernel counts it: of the server with its sessions, and the time that the hypervisor took.
 
 None where it is not known.
 """

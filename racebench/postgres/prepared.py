@@ -1,4 +1,4 @@
-"""Prepares a statement, and keeps what the server says of it."""
+"""Prepares a statement, and keeps its name and the columns that it returns."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def prepare(pgconn: pq.abc.PGconn, path: Path, statement: Statement, name: bytes
         message = (result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or b"").decode(errors="replace")
         if result.error_field(pq.DiagnosticField.SQLSTATE) == _LOCK_TIMEOUT:
             raise DatabaseProblem(
-                f"{path}:{statement.line}: '{one_line(statement.text)}' cannot even be prepared: another session has "
+                f"{path}:{statement.line}: '{one_line(statement.text)}' cannot be prepared: another session has "
                 "locked what it needs; see pg_locks"
             )
         raise ScenarioProblem(

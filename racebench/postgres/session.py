@@ -1,4 +1,4 @@
-"""One connection with one script: runs it, and says what is known of each operation.
+"""One connection with one script: runs the script, and determines the outcome of each operation.
 
 A script is compiled once (compiler/) for the way its bytes travel (transport.py). Workers, histories and reports are
 others'.
@@ -107,7 +107,7 @@ class Session:
         self.connection.close()
 
     def _prepare(self, protocol: Protocol) -> dict[Statement, Prepared]:
-        """Have the server look at every statement and plan it, and keep them unless the protocol sends text."""
+        """Prepare and plan every statement; the prepared statements are kept unless the protocol sends text."""
         pgconn, path = self.connection.pgconn, self.script.path
         prepared = {}
         own = (_UNLOCK, _CONFIGURE) if self._gated else ()
@@ -154,7 +154,7 @@ class Session:
             self.wait(self._configure({"name": name.encode(), "value": value.encode()}, False))
 
     def reseed(self, seed: str) -> None:
-        """Have the script draw the same from now on as any other session with this seed."""
+        """Set the seed of the script's random draws: sessions with the same seed draw the same."""
         self._random.seed(seed)
 
     def start_afresh(self) -> None:
@@ -205,7 +205,7 @@ class Session:
         self.wait(self.rolling_back())
 
     def _stopped(self, why: Stopped | OSError, in_doubt: bool) -> Outcome:
-        """What is known of an operation whose exchange did not succeed."""
+        """The outcome of an operation whose exchange did not succeed."""
         assert self._line is not None
         stopped = self._line.lost(why) if isinstance(why, OSError) else why
         self.sqlstate, self.message = stopped.sqlstate, one_line(stopped.message)

@@ -50,7 +50,7 @@ class Line(Protocol):
         """What a program calls for its round trips, by the names in its source (compiler.program)."""
 
     def lost(self, why: OSError) -> Stopped:
-        """Say what is known of a connection that was lost."""
+        """Classify the end of a connection that was lost, with the server's last message if there is one."""
 
     def close(self) -> None:
         """Release what the line itself opened; its session closes the connection."""
@@ -85,7 +85,7 @@ def line_of(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Facts:
-    """What both ways know of their connection and script."""
+    """The connection and the script, for both ways."""
 
     pgconn: pq.abc.PGconn
     path: Path

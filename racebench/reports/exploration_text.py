@@ -48,9 +48,9 @@ def _inside(triggers: Sequence[str]) -> str:
 def _unseen(exploration: Exploration) -> str:
     """What no schedule of statements shows, as the begin of a clause."""
     if exploration.unseen is Unseen.DELAY:
-        return f"consumer '{exploration.consumer}' holds rows back for a time, and what happens meanwhile"
+        return f"consumer '{exploration.consumer}' holds rows back for a time, and what happens during that time"
     if exploration.unseen is Unseen.TIMEOUT:
-        return "the script has a time-out of its own, and what comes of that"
+        return "the script sets a time-out, and what happens when it expires"
     if exploration.unseen is Unseen.STATEMENT:
         return "its race is inside one statement, which"
     return "its race may be inside one statement, or a matter of time, which"  # an older document does not say

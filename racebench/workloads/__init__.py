@@ -1,1 +1,1 @@
-"""What is run: scenarios of the catalog, files of SQL, Python callables, pgbench scripts and their expressions."""
+"""Workloads: scenarios of the catalog, files of SQL, Python callables, pgbench scripts and their expressions."""

@@ -52,9 +52,9 @@ def from_sql(name: str, *, setup: Sequence[Definition], invariants: Sequence[Def
 def from_calls(
     functions: Sequence[str | Callable[..., Any]], *, setup: Sequence[Definition], invariants: Sequence[Definition]
 ) -> Scenario:
-    """A scenario of callables, among which the sessions take turns; those given by name are not imported yet."""
+    """A scenario of callables, which the sessions share out; callables given by name are not imported yet."""
     if not functions:
-        raise UsageProblem("nothing to call; name a callable, as myapp.orders:create")
+        raise UsageProblem("nothing to call; name a callable, for example myapp.orders:create")
     calls = tuple(map(_call, functions))
     name = ",".join(dict.fromkeys(call.name for call in calls))
     names = [str(call) if call.function is None else _importable(call) for call in calls]
@@ -116,7 +116,7 @@ def find(
     others: Sequence[str] = (),
     apart: bool = False,
 ) -> Scenario:
-    """What a command line names: callables, a file of SQL, or else a scenario. Raises UsageProblem, ScenarioProblem.
+    """The subject of a command line: callables, a file of SQL, or a scenario. Raises UsageProblem, ScenarioProblem.
 
     `apart`: each callable and each file is a strategy of its own; `others` are more files.
     """
@@ -146,7 +146,7 @@ def ready(scenario: Scenario, target: Target, schema: str) -> Iterator[Scenario]
 
 
 def lacks_invariant(scenario: Scenario) -> bool:
-    """Whether it is the user's own code without any invariant: then only errors are looked for."""
+    """Whether it is the user's own code without an invariant: then only errors are found."""
     return scenario.origin is Origin.OWN_CODE and not scenario.invariants and not scenario.checks
 
 
@@ -165,7 +165,7 @@ def loaded(scenario: Scenario) -> Scenario:
 
 
 def _strategy(name: str, calls: tuple[Call, ...]) -> Strategy:
-    """The script of callables has no steps. Its text is theirs, so that a schedule shows when they have changed."""
+    """The script of callables, without steps. Its text is their source, so that its digest changes with them."""
     return Strategy(
         name=name,
         summary="Python: " + ", ".join(map(str, calls)),
@@ -218,7 +218,7 @@ def _scenario(
 def _options(
     subject: tuple[str, ...] | None, setup: Sequence[Definition], invariants: Sequence[Definition]
 ) -> tuple[str, ...] | None:
-    """The words that name all this on a command line; None if no command line can."""
+    """The arguments that name these subjects on a command line; None if no command line can."""
     if subject is None:
         return None
     words = list(subject)

@@ -1,4 +1,4 @@
-"""Python callables under test: named, imported, asked what they take, and called.
+"""Python callables under test: finds, imports, inspects and calls them.
 
 A callable takes a psycopg connection, or nothing if it opens its own from RACEBENCH_DSN or DATABASE_URL. Schedules and
 load are the drivers'.
@@ -45,7 +45,9 @@ def is_reference(text: str) -> bool:
 def named(reference: str) -> Call:
     """The callable a reference names, not yet imported; raises UsageProblem if it is not one."""
     if not is_reference(reference):
-        raise UsageProblem(f"'{reference}' does not name a callable; write module:function, as myapp.orders:create")
+        raise UsageProblem(
+            f"'{reference}' does not name a callable; write module:function, for example myapp.orders:create"
+        )
     module, _, name = reference.strip().partition(":")
     return Call(module=module, name=name)
 
@@ -108,7 +110,7 @@ def _imported(call: Call) -> Any:
 
 
 def is_at_top(call: Call) -> bool:
-    """Whether a call's function is what its name means in its module, so that importing the name finds it."""
+    """Whether importing a call's name finds the same function."""
     member: Any = sys.modules.get(call.module)
     for part in call.name.split("."):
         member = getattr(member, part, None)
@@ -194,7 +196,7 @@ _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep 
 
 
 def is_application(path: str) -> bool:
-    """Whether a file is the application's: neither a library's nor racebench's."""
+    """Whether a file belongs to the application, and not to a library or to racebench."""
     return not (path.startswith(("<", _STANDARD, _PACKAGE)) or any(folder in path for folder in _LIBRARIES))
 
 
@@ -236,7 +238,7 @@ def set_up(call: Call, connection: psycopg.Connection[Any]) -> None:
 
 
 def broken(call: Call, connection: psycopg.Connection[Any]) -> list[str]:
-    """Call an invariant: return what is wrong, one text for each thing, none if it holds.
+    """Call an invariant: return a text for each problem, none if the invariant holds.
 
     It holds if it returns None, True or something empty; it is broken if it returns False or rows, or fails an assert.
     Raises UsageProblem if it fails otherwise.

@@ -42,7 +42,7 @@ def find_scenario(name: str | None) -> Scenario:
     if (Path(name) / MANIFEST).is_file():
         return read_scenario(Path(name))
     known = [manifest.parent.name for manifest in shipped_folder().glob(f"*/{MANIFEST}")]
-    raise UsageProblem(f"scenario '{name}' not found{suggest(name, known)} (or give a folder, as ./{name})")
+    raise UsageProblem(f"scenario '{name}' not found{suggest(name, known)} (or give a folder, for example ./{name})")
 
 
 def is_scenario(name: str) -> bool:

@@ -248,7 +248,9 @@ class _Manifest:
     def sqlstates(self, where: str, table: Mapping[str, Any], key: str) -> frozenset[str]:
         value = table.get(key, [])
         if not isinstance(value, list) or not all(isinstance(v, str) and _SQLSTATE.fullmatch(v) for v in value):
-            raise self.problem(where, key, f'{key} takes SQLSTATEs of five characters, as ["40001"], not {value!r}')
+            raise self.problem(
+                where, key, f'{key} takes SQLSTATEs of five characters, for example ["40001"], not {value!r}'
+            )
         return frozenset(value)
 
     def flag(self, where: str, table: Mapping[str, Any], key: str, *, default: bool) -> bool:

@@ -24,7 +24,7 @@ class Tries:
         self.number = 1
 
     def again(self, outcome: Outcome, sqlstate: str) -> bool:
-        """Whether there is another try after one that ended so; if there is, it is the current one from now on.
+        """Whether there is another try after this outcome; if there is, it becomes the current one.
 
         Only an operation that surely failed is tried again: one whose outcome is unknown may have been committed.
         """

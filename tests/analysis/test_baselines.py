@@ -348,10 +348,13 @@ def test_a_baseline_file_that_is_none_is_one_line_and_starts_nothing(
         (["--baseline", "../main"], "../main cannot be read"),
         (["--save-baseline", "../main"], "--save-baseline takes a name of letters, digits, - _ and ., not '../main'"),
         (["--save-baseline", ""], "--save-baseline takes a name"),
-        (["--baseline", "x", "--fail-slower", "a fifth"], "--fail-slower is a percentage from 0 to 99, as 20%, not"),
+        (
+            ["--baseline", "x", "--fail-slower", "a fifth"],
+            "--fail-slower is a percentage from 0 to 99, such as 20%, not",
+        ),
         (
             ["--baseline", "x", "--fail-slower", "120%"],
-            "--fail-slower is a percentage from 0 to 99, as 20%, not '120%'",
+            "--fail-slower is a percentage from 0 to 99, such as 20%, not '120%'",
         ),
     ],
 )

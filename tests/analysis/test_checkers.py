@@ -192,7 +192,7 @@ def _repeat_delivery(ops: list[Op], rows: list[Row], polls: list[Poll], at: int)
 
 
 def _drop_row(ops: list[Op], rows: list[Row], polls: list[Poll], at: int) -> Parts:
-    # The version goes to a row nobody acknowledged, so that only the loss is left to find.
+    # The version goes to a row that no operation acknowledged, so that only the loss is left to find.
     return ops, [replace(r, operation=0) if r is rows[at] else r for r in rows], polls
 
 

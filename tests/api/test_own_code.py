@@ -649,7 +649,11 @@ def test_a_scenario_is_explored_replayed_and_loaded_by_its_name(bench: Bench) ->
 @pytest.mark.parametrize(
     ("subjects", "options", "message"),
     [
-        (("version-counter",), {}, "scenario 'version-counter' has several strategies; name one, as strategy='"),
+        (
+            ("version-counter",),
+            {},
+            "scenario 'version-counter' has several strategies; name one, for example strategy='",
+        ),
         (("version-counter",), {"strategy": "niave"}, "did you mean 'naive'?"),
         (("version-conuter",), {"strategy": "naive"}, "did you mean 'version-counter'?"),
         (("version-counter",), {"strategy": "naive", "consumer": "curser"}, "did you mean 'cursor'?"),

@@ -196,7 +196,7 @@ def create(connection):
 
 
 def test_a_terminated_pytest_leaves_nothing_on_the_users_server(tmp_path: Path, users_server: UsersServer) -> None:
-    """SIGTERM comes while a statement waits for a lock that nobody will give."""
+    """SIGTERM comes while a statement waits for a lock that is never released."""
     (tmp_path / "test_orders.py").write_text(
         ORDERS
         + """
@@ -220,7 +220,7 @@ def test_it(racebench):
             text=True,
         )
         waiting = "SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
-        wait_for(lambda: stranger.execute(waiting).fetchone() is not None, "nobody waits for the lock")
+        wait_for(lambda: stranger.execute(waiting).fetchone() is not None, "no session waits for the lock")
         process.terminate()
         said, _ = finish(process)
     assert process.returncode == 2, said

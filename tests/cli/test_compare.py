@@ -750,7 +750,7 @@ def test_the_reference_is_the_advised_strategy_unless_named(racebench: Command) 
         (["-s", "correct", "--reference", "advisry"], "strategy 'advisry' not found in version-counter; did you mean"),
         (["--reference", "correct"], "--reference 'correct' is a group; name one strategy"),
         (["-s", "niave", "-s", "advisory"], "did you mean 'naive'?"),
-        (["--margin", "-1"], "--margin is a percentage from 0 to 99, as 20%, not '-1'"),
+        (["--margin", "-1"], "--margin is a percentage from 0 to 99, such as 20%, not '-1'"),
         (["--fail-on", "duplicate"], "anomaly 'duplicate' is unknown; did you mean 'duplicates'?"),
     ],
 )

@@ -125,7 +125,7 @@ def test_exit_codes(racebench: Command, options: list[str], code: int) -> None:
         (["run", "--fail-on", ","], "--fail-on takes anomalies"),
         (["run", "--consumer", "curser"], "consumer 'curser' not found in version-counter; did you mean 'cursor'?"),
         (["run", "--keep"], "--keep needs --dsn"),
-        (["run", "--long", "5"], "--long is PERCENT:MS, as 5:200, not '5'"),
+        (["run", "--long", "5"], "--long is PERCENT:MS, such as 5:200, not '5'"),
         (["run", "--rollback", "101"], "--rollback is a number from 0 to 100, not '101'"),
         (["run", "migration", "-n", "100"], "scenario 'migration' runs each worker's script once; give --workers"),
         (["matrix", "quota"], "scenario 'quota' has no consumers; use `racebench run quota`"),

@@ -78,7 +78,7 @@ def saved(tmp_path: Path) -> list[dict[str, object]]:
 def test_a_step_that_never_answers_is_named_after_its_limit(trouble: Explore, tmp_path: Path) -> None:
     code, _, said = trouble("SELECT pg_sleep(1000);", "-s", "plain", "-s", "it", "--step-timeout", "0.7")
     assert code == 6
-    one_line(said, "s1: 'SELECT pg_sleep(1000)' did not come to an end in 0.7 s: no answer; --step-timeout allows more")
+    one_line(said, "s1: 'SELECT pg_sleep(1000)' did not end in 0.7 s: no answer; --step-timeout allows more")
     assert [(each["strategy"], each["verdict"]) for each in saved(tmp_path)] == [("plain", "VALID")]
 
 
@@ -145,13 +145,13 @@ def test_a_strangers_lock_is_said_to_be_one(trouble: Explore, users_server: User
     assert code == 6
     one_line(
         said,
-        "s1: 'SELECT pg_advisory_xact_lock(4242)' did not come to an end in 0.7 s: ",
+        "s1: 'SELECT pg_advisory_xact_lock(4242)' did not end in 0.7 s: ",
         f"it waits for session {pid}, which is not of this exploration",
     )
 
 
 def test_a_table_that_somebody_else_has_locked_is_said_to_be(trouble: Explore, users_server: UsersServer) -> None:
-    """A statement on it cannot even be prepared."""
+    """A statement on it cannot be prepared."""
     with users_server.connect() as stranger:
         stranger.execute("CREATE TABLE public.shared (v int)")
         try:

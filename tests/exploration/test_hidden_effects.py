@@ -286,7 +286,7 @@ def test_a_trigger_may_compare_what_sessions_are_told_apart_by(embedded: Target,
 
 
 def test_a_lock_that_a_script_leaves_behind_is_said_to_be_that(duel: Duel) -> None:
-    with pytest.raises(UsageProblem, match=r"s2 cannot go on, though s1 came to the end of the script"):
+    with pytest.raises(UsageProblem, match=r"s2 cannot go on, though s1 reached the end of the script"):
         duel("SELECT pg_advisory_lock(77);", "SELECT pg_advisory_lock(77);")
 
 

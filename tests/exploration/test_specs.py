@@ -203,7 +203,7 @@ def test_a_teardown_that_fails_is_said_and_the_next_permutation_runs(embedded: T
 def test_a_step_that_never_ends_is_named(users_server: UsersServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner, "STEP_LIMIT_S", 3.0)
     text = SMALL.replace("SELECT * FROM t", "SELECT pg_sleep(60)")
-    with pytest.raises(DatabaseProblem, match=r"step b1 \(SELECT pg_sleep\(60\);\) did not come to an end in 3 s"):
+    with pytest.raises(DatabaseProblem, match=r"step b1 \(SELECT pg_sleep\(60\);\) did not end in 3 s"):
         output_of(_target(users_server), text)
     wait_for(lambda: _nothing_left(users_server), "the sleeping session stays")
 

@@ -1,4 +1,4 @@
-"""How a run presses: protocols, several connections a worker, an open loop, a warm-up; and what is said of it."""
+"""Load options: protocols, several connections a worker, an open loop, a warm-up; and the notes of a run."""
 
 from __future__ import annotations
 

@@ -328,9 +328,9 @@ def test_a_full_summary_is_not_made_too_long(racebench: Command, tmp_path: Path)
     ("report", "said"),
     [
         ("junti=x.xml", "--report 'junti=x.xml': format 'junti' is unknown; did you mean 'junit'?"),
-        ("junit", "--report is FORMAT=PATH, as junit=report.xml, not 'junit'"),
-        ("junit=", "--report is FORMAT=PATH, as junit=report.xml, not 'junit='"),
-        ("junit=-", "--report is FORMAT=PATH, as junit=report.xml, not 'junit=-'"),
+        ("junit", "--report is FORMAT=PATH, such as junit=report.xml, not 'junit'"),
+        ("junit=", "--report is FORMAT=PATH, such as junit=report.xml, not 'junit='"),
+        ("junit=-", "--report is FORMAT=PATH, such as junit=report.xml, not 'junit=-'"),
         ("junit=none/x.xml", "--report 'none/x.xml': folder 'none' does not exist; make it first"),
         ("junit=.", "--report '.' is a folder; name a file"),
     ],

@@ -1,7 +1,7 @@
-"""What several checkers need to know of a history, found out in one pass over its rows and one over each log.
+"""An index of a history for the checkers, built in one pass over its rows and one over each log.
 
-Which operations have rows (`written`), which rows were delivered and when (`delivered`), which numbers were used
-(`numbers`), and where each poll left its cursor (`log`). Its size is in scratch space, not in memory.
+It has the operations that have rows (`written`), the rows that were delivered and the times (`delivered`), the numbers
+that were used (`numbers`), and the cursor after each poll (`log`). Its large parts are in scratch space, not in memory.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Array = npt.NDArray[Any]
 
 
 class Index:
-    """Built in order: the survey and the deliveries at once, the rest while `chunks` is read."""
+    """The index. The survey and the deliveries are built at once, the rest while `chunks` is read."""
 
     def __init__(self, history: History, scratch: Scratch) -> None:
         self.history = history
@@ -39,7 +39,7 @@ class Index:
         self.identities = Identities(survey, logs, scratch)
         self.delivered = tuple(Delivered(log, self.identities, scratch) for log in logs)
         self.written = Written(history.operations, survey, scratch)
-        #: The numbers used by each tenant, and by whatever has gaps: each tenant, or the table.
+        #: The numbers used in each tenant, and in each scope that can have gaps: a tenant, or the table.
         self.numbers: Numbers = numbers_of(survey, scratch, apart=True)
         together = history.numbering is Numbering.TABLE and len(survey.tenants) > 1
         self.dense_numbers: Numbers = numbers_of(survey, scratch, apart=False) if together else self.numbers
@@ -69,11 +69,11 @@ class Index:
             self.dense_numbers.settle()
 
     def chunk(self, records: Array) -> RowChunk:
-        """Some ROW records, with what is known of each."""
+        """Some ROW records, with the columns that checkers need."""
         return RowChunk(self._lookups, records)
 
     def log(self, log: Log) -> Log:
-        """A log with its cursors; found out when they are first asked for."""
+        """A log with its cursors, which are computed at the first use."""
         known = self._logs[log.name]
         if known.after is None:
             after = cursors(known, self.history.table, self.identities, self.scratch)

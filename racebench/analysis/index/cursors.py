@@ -1,4 +1,4 @@
-"""At which version each poll left its consumer's cursor: that of the last row it delivered."""
+"""The version of the cursor after each poll: that of the last delivered row."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ Array = npt.NDArray[Any]
 
 
 def cursors(log: Log, rows: Array, identities: Identities, scratch: Scratch) -> Array:
-    """The cursor after each poll of a log; NO_VERSION where the row is not there or has none."""
-    # With the sign bit turned, 0 stands for no version.
+    """The cursor after each poll of a log; NO_VERSION if the row is missing or has no version."""
+    # With the sign bit inverted, 0 means no version.
     versions = scratch.zeros(identities.places, np.int64)
     for records in pieces(rows, scratch.piece):
         places = identities.index(np.ascontiguousarray(records["id"]))

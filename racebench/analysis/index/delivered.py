@@ -1,4 +1,4 @@
-"""Which rows a consumer was given, when first, and which more than once."""
+"""The rows that were delivered to a consumer, the time of each first delivery, and the rows delivered repeatedly."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _KEPT = 3
 
 
 class Delivered:
-    """Of one log: how many deliveries of how many rows; `repeated` are the lowest ids delivered more than once."""
+    """The numbers of deliveries and of delivered rows of one log; `repeated`: the lowest ids delivered repeatedly."""
 
     def __init__(self, log: Log, identities: Identities, scratch: Scratch) -> None:
         self.deliveries = len(log.deliveries)
@@ -36,12 +36,12 @@ class Delivered:
         self.repeated = tuple(identities.identity(int(place)) for place in repeated)
 
     def first_of(self, index: Array) -> Array:
-        """When the rows at these places were first delivered; 0 for never."""
+        """The times at which the rows at these places were first delivered; 0 for never."""
         return gather(self._first, index) if self.deliveries else np.zeros(len(index), np.int64)
 
 
 def _apart(index: Array) -> tuple[Array, Array]:
-    """The distinct places, in order, and those that occur again."""
+    """The distinct places, in order, and the places that occur more than once."""
     if (index[1:] > index[:-1]).all():
         return index, index[:0]
     ordered = np.sort(index)

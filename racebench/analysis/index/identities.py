@@ -1,4 +1,4 @@
-"""A place for each row id: the id less the first one, or, where ids are few and far between, its rank."""
+"""A place for each row id: the id minus the first one or, if ids are far apart, the id's rank."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ID = np.dtype([("id", "<i8")])
 
 
 class Identities:
-    """The ids of the rows and of whatever was delivered."""
+    """The ids of the rows and of the deliveries."""
 
     def __init__(self, survey: Survey, logs: Sequence[Log], scratch: Scratch) -> None:
         low, high, count = survey.first_id, survey.last_id, survey.rows
@@ -35,7 +35,7 @@ class Identities:
             self.places = len(self._sorted)
 
     def index(self, identities: Array) -> Array:
-        """The places of ids; −1 for an id that no row has and that was never delivered."""
+        """The places of ids; −1 for an id that has no row and no delivery."""
         if self._sorted is None:
             at = identities - np.int64(self._low) if self.places else np.full(len(identities), -1)
             return at if _within(at, self.places) else np.where((at >= 0) & (at < self.places), at, -1)

@@ -1,8 +1,8 @@
-"""Which numbers were used, in each tenant or in the whole table: how many, which twice, and between which are gaps.
+"""The numbers that were used in each tenant or in the whole table: their count, duplicates, and gaps.
 
-A table with a place for each number between the first and the last of its scope, if that is worth it; else the numbers
-are sorted. Numbers come with whether their row was delivered to the first consumer: of a number that two rows have,
-those are the best witnesses of which it saw one and not the other.
+If it is small enough, a table has a place for each number between the first and the last of its scope; else the numbers
+are sorted. For each number it is known whether its row was delivered to the first consumer: of duplicates, the best
+witness is one row that was delivered and one that was not.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Key = tuple[int, int]
 
 
 class Numbers(Protocol):
-    """`add` everything, then `settle`, then ask. All lists are in order and have at most three entries."""
+    """Call `add` for all numbers, then `settle`, then read. All lists are sorted and have at most three entries."""
 
     distinct: int
     unused: int
@@ -38,7 +38,7 @@ class Numbers(Protocol):
     def settle(self) -> None: ...
 
     def repeated(self, *, halved: bool) -> list[Key]:
-        """The first numbers that two rows have; `halved`: of which one was delivered and one was not."""
+        """The first numbers that two rows have; `halved`: only if one row was delivered and one was not."""
 
     def gaps(self) -> list[tuple[int, int, int]]:
         """The first gaps: scope, the number before, the number after."""
@@ -59,7 +59,7 @@ def numbers_of(survey: Survey, scratch: Scratch, *, apart: bool) -> Numbers:
 
 
 class _Table:
-    """A byte for each number."""
+    """A table with a byte for each number."""
 
     def __init__(self, low: Array, sizes: Array, scratch: Scratch) -> None:
         self._bases = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
@@ -72,7 +72,7 @@ class _Table:
     def add(self, scope: Array, version: Array, seen: Array, identity: Array) -> None:  # noqa: ARG002 - see _Sorted
         if not len(version):
             return
-        # Sorted, equal numbers stand side by side, those of undelivered rows first.
+        # After sorting, equal numbers are adjacent, those of undelivered rows first.
         code = ((version + self._offset[scope]) << 1) | seen
         code.sort()
         key = code >> 1
@@ -125,7 +125,7 @@ class _Table:
 
 
 class _Sorted:
-    """All numbers, sorted; of numbers that lie side by side, groups are made."""
+    """All numbers, sorted; equal numbers form a group."""
 
     def __init__(self, places: int, scratch: Scratch) -> None:
         self._places = places
@@ -161,7 +161,7 @@ class _Sorted:
         return self._gaps
 
     def _take(self, block: Array, unseen_rows: int) -> tuple[Array, int]:
-        """Take notice of all groups but the last, which may go on; return what stands for that, and its rows."""
+        """Process all groups but the last, which may continue; return the rest of the last group, and its rows."""
         if not len(block):
             return block, 0
         scope, version = block["scope"], block["version"]

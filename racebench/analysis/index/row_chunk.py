@@ -1,4 +1,4 @@
-"""Some rows of the table and what is known of each: its operation, its first deliveries, the rank of its tenant."""
+"""Some rows of the table with further columns: their operations, first deliveries, and the ranks of their tenants."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lookups:
-    """Where the columns of a chunk of rows are looked up. `delivered` has one entry a consumer's log."""
+    """The sources of the columns of a chunk of rows. `delivered` has one entry for each consumer's log."""
 
     operations: Operations
     tenants: Tenants
@@ -32,7 +32,7 @@ class Lookups:
 
 
 class RowChunk:
-    """Some rows, and what is known of each; columns are made when they are first asked for."""
+    """Some rows with further columns; each column is computed at its first use."""
 
     def __init__(self, lookups: Lookups, records: Array) -> None:
         self._lookups = lookups
@@ -79,7 +79,7 @@ class RowChunk:
 
     @property
     def known(self) -> Array:
-        """Whether each row was written by an operation that is here."""
+        """Whether each row was written by an operation of the history."""
         return self._operation[0]
 
     @cached_property
@@ -89,7 +89,7 @@ class RowChunk:
 
     @cached_property
     def acknowledged(self) -> Array:
-        """When the success of each row's operation was acknowledged; NEVER if it was not."""
+        """The time at which the success of each row's operation was acknowledged; NEVER if it was not."""
         known, slots, index = self._operation
         end, status = self._lookups.operations.gather(("end", "status"), slots, index)
         acknowledged = np.full(len(self), NEVER)
@@ -97,7 +97,7 @@ class RowChunk:
         return acknowledged
 
     def first(self, log: int) -> Array:
-        """When each row was first delivered to a consumer; 0 if it never was."""
+        """The time at which each row was first delivered to a consumer; 0 for never."""
         if log not in self._first:
             self._first[log] = self._lookups.delivered[log].first_of(self.index)
         return self._first[log]

@@ -1,4 +1,4 @@
-"""A first look at the rows: how many, from which id to which, and from which number to which in each tenant."""
+"""A first pass over the rows: their number, the first and last id, and each tenant's first and last number."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Tenants:
         return len(self.values)
 
     def add(self, tenants: Array) -> Array | None:
-        """Take notice of tenants; where those known before are among those known now, or None if none is new."""
+        """Add tenants; return the new places of those known before, or None if no tenant is new."""
         if len(self.values) and self._all_known(tenants):
             return None
         before = self.values
@@ -55,7 +55,7 @@ class Tenants:
 
 
 class Survey:
-    """What a look at every row says. `low` and `high` are the first and last number of each tenant, by its rank."""
+    """The result of the first pass. `low` and `high` are the first and last number of each tenant, by its rank."""
 
     def __init__(self, rows: Array, scratch: Scratch) -> None:
         self.table = rows

@@ -1,4 +1,4 @@
-"""Which operations have rows, and the number and tenant that each was given: those of its row with the lowest id."""
+"""The operations that have rows, with the number and tenant of each: those of its row with the lowest id."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Array = npt.NDArray[Any]
 
 
 class Written:
-    """By an operation's position. A version is kept with its sign bit turned, so that 0 stands for none."""
+    """Arrays by an operation's position. A version is stored with its sign bit inverted, so that 0 means none."""
 
     def __init__(self, operations: Operations, survey: Survey, scratch: Scratch) -> None:
         count = len(operations) if survey.rows else 0
@@ -30,7 +30,7 @@ class Written:
         self._contested = False
 
     def add(self, chunk: RowChunk) -> None:
-        """Take notice of rows."""
+        """Add rows."""
         scatter(self._present, chunk.position, True)
         where, version, rank, _ = _numbered(chunk)
         version = version ^ np.int64(NO_VERSION)
@@ -42,7 +42,7 @@ class Written:
         scatter(self._version, where, version)
         scatter(self._rank, where, rank)
         if not self._contested and len(where):
-            # Two rows of one operation in the same chunk: one of them does not find what it wrote.
+            # If two rows of one operation are in the same chunk, one of them does not find the number it wrote.
             self._contested = bool(
                 (gather(self._version, where) != version).any() or (gather(self._rank, where) != rank).any()
             )

@@ -13,7 +13,7 @@ from racebench.cli.base_command import Command
 def config(context: click.Context, command: tuple[str, ...]) -> None:
     """Show the value of every option, and what sets it.
 
-    COMMAND is a command, as run or server reset; the default is all of them.
+    COMMAND is a command, such as run or server reset; the default is all of them.
     """
     from racebench.cli import settings, settings_table
     from racebench.cli.console import console

@@ -58,7 +58,7 @@ def explore(
     if str(subject.scenario or "").endswith(".spec"):
         return _run_spec(str(subject.scenario), target, diff)
     if diff is not None:
-        raise UsageProblem("--diff needs a spec file, as racebench explore mine.spec --diff mine.out")
+        raise UsageProblem("--diff needs a spec file, for example racebench explore mine.spec --diff mine.out")
     from racebench.cli import exploring
     from racebench.cli.files import check_optional_file, check_reports
 

@@ -259,7 +259,7 @@ class Runner:
     def _endless(self, connection: _Connection) -> DatabaseProblem:
         assert connection.active is not None
         step = connection.active.step
-        said = f"step {step.name} ({one_line(step.sql)}) did not come to an end in {STEP_LIMIT_S:g} s"
+        said = f"step {step.name} ({one_line(step.sql)}) did not end in {STEP_LIMIT_S:g} s"
         return DatabaseProblem(said + self._strangers(connection))
 
     def _consume(self, pgconn: pq.abc.PGconn) -> None:

@@ -132,7 +132,9 @@ class ConsumerSession(GeneratorSession):
             if draining.end_round(new, time.monotonic(), complete=complete()):
                 return
             productive += new > 0
-        raise DatabaseProblem(f"consumer '{self.consumer.name}' does not come to an end")
+        raise DatabaseProblem(
+            f"consumer '{self.consumer.name}' does not finish: its polls return new rows again and again"
+        )
 
     def close(self) -> None:
         self._connection.close()

@@ -81,7 +81,7 @@ class ScriptSessions:
 
     def stuck(self, waiting: Sequence[str], holders: Sequence[str]) -> UsageProblem:
         return UsageProblem(
-            f"{' and '.join(waiting)} cannot go on, though {' and '.join(holders)} came to the end of the script: it "
+            f"{' and '.join(waiting)} cannot go on, though {' and '.join(holders)} reached the end of the script: it "
             "leaves a lock of its session behind; have it unlock what it locks, in the same try"
         )
 

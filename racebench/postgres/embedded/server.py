@@ -66,7 +66,7 @@ class EmbeddedServer:
         self.stop()
         if ended and isinstance(problem, RacebenchError):
             raise DatabaseProblem(
-                f"the embedded server ended in the middle: {_last_words(self._log)}; see {self._log}"
+                f"the embedded server ended during the command: {_last_words(self._log)}; see {self._log}"
             ) from None
 
     def _start(self) -> Target:
@@ -131,7 +131,7 @@ class EmbeddedServer:
         self._stack.callback(dismiss)
 
     def _wait_ready(self, data: Path, log: Path) -> None:
-        """Wait until postmaster.pid says ready (its eighth line, as pg_ctl does), or say what the log says."""
+        """Wait, as pg_ctl does, for "ready" in line 8 of postmaster.pid; raises DatabaseProblem with the log's end."""
         assert self._process is not None
         deadline = time.monotonic() + _START_SECONDS
         while time.monotonic() < deadline:

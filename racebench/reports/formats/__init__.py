@@ -127,7 +127,7 @@ def find(name: str) -> Format:
 
 
 def read(paths: Sequence[Path]) -> tuple[Source, ...]:
-    """Read saved results; raises UsageProblem for a file that is none."""
+    """Read saved results; raises UsageProblem for a file that is not a result."""
     from racebench.reports.results import sources
 
     return tuple(sources.read(path) for path in paths)

@@ -81,7 +81,7 @@ def _suites(document: Document | Explorations) -> Iterator[Suite]:
 
 
 def _of_limits(document: Document) -> Iterator[Case]:
-    """Thresholds and what was held against the baseline: crossed is INVALID, inconclusive UNKNOWN."""
+    """Thresholds and comparisons with the baseline: crossed is INVALID, inconclusive is UNKNOWN."""
     held: list[tuple[str, str, str]] = [
         (f"{one.strategy}: {one.text}", one.outcome.value, threshold_lines.of_threshold(one, ascii_only=False))
         for one in document.thresholds

@@ -45,7 +45,7 @@ def render(material: Material) -> str:
 
 
 def fit(parts: Sequence[str], room: int) -> str:
-    """As many sections as fit into so many bytes, and a line that says so if some do not."""
+    """The sections that fit into a number of bytes, and a line that says how many do not."""
     whole = "".join(parts)
     if _bytes(whole) <= room:
         return whole

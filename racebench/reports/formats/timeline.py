@@ -1,4 +1,4 @@
-"""The timeline of one race as an SVG picture: the most telling anomaly of the first run that has one."""
+"""The timeline of one race as an SVG picture: the most serious anomaly of the first run that has one."""
 
 from __future__ import annotations
 

@@ -3,17 +3,17 @@
 (() => {
   const SVG = "http://www.w3.org/2000/svg";
   const svg = (name, attributes, parent) => {
-    const made = document.createElementNS(SVG, name);
-    for (const key in attributes) made.setAttribute(key, attributes[key]);
-    if (parent) parent.append(made);
-    return made;
+    const element = document.createElementNS(SVG, name);
+    for (const key in attributes) element.setAttribute(key, attributes[key]);
+    if (parent) parent.append(element);
+    return element;
   };
   const html = (name, attributes, parent, text) => {
-    const made = document.createElement(name);
-    for (const key in attributes) made.setAttribute(key, attributes[key]);
-    if (text !== undefined) made.textContent = text;
-    if (parent) parent.append(made);
-    return made;
+    const element = document.createElement(name);
+    for (const key in attributes) element.setAttribute(key, attributes[key]);
+    if (text !== undefined) element.textContent = text;
+    if (parent) parent.append(element);
+    return element;
   };
   const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
   const short = (text, most) => { const whole = String(text); return whole.length > most ? whole.slice(0, most - 1) + "…" : whole; };
@@ -70,9 +70,9 @@
       for (const still of box.querySelectorAll(".still")) still.remove();
       const buttons = html("div", { class: "bar-of-buttons" }, box);
       const button = (text, label, act, extra) => {
-        const made = html("button", { type: "button", class: extra || "", ...(label === text ? {} : { "aria-label": label }) }, buttons, text);
-        made.addEventListener("click", act);
-        return made;
+        const control = html("button", { type: "button", class: extra || "", ...(label === text ? {} : { "aria-label": label }) }, buttons, text);
+        control.addEventListener("click", act);
+        return control;
       };
       this.buttons = [];
       if (this.marks.length) {
@@ -441,7 +441,7 @@
     const buttons = document.createElement("div");
     buttons.className = "bar-of-buttons";
     details.querySelector("summary").after(buttons);
-    const made = [["Start over", () => 1, "main"], ["‹ Back", () => at - 1], ["Forward ›", () => at + 1], ["To the end", () => rows.length]].map(([text, where, extra]) => {
+    const controls = [["Start over", () => 1, "main"], ["‹ Back", () => at - 1], ["Forward ›", () => at + 1], ["To the end", () => rows.length]].map(([text, where, extra]) => {
       const button = html("button", { type: "button", class: extra || "" }, buttons, text);
       button.addEventListener("click", () => go(where()));
       return button;
@@ -455,8 +455,8 @@
         if (index >= at) row.setAttribute("aria-hidden", "true"); else row.removeAttribute("aria-hidden");
         if (!quiet && index === at - 1) row.setAttribute("aria-current", "step"); else row.removeAttribute("aria-current");
       });
-      made[1].disabled = at === 1;
-      made[2].disabled = made[3].disabled = at === rows.length;
+      controls[1].disabled = at === 1;
+      controls[2].disabled = controls[3].disabled = at === rows.length;
       said.replaceChildren("step " + at + " of " + rows.length);
       if (quiet) return;
       const cells = [...rows[at - 1].cells].map((cell, index) => index && cell.textContent.trim() ? heads[index] + ": " + cell.textContent.trim() : "").filter(Boolean);
@@ -472,8 +472,8 @@
     go(rows.length, true);
   };
 
-  const made = new Map();
-  const mount = (box) => { if (!made.has(box)) made.set(box, new Timeline(box)); };
+  const timelines = new Map();
+  const mount = (box) => { if (!timelines.has(box)) timelines.set(box, new Timeline(box)); };
   for (const details of document.querySelectorAll("details.run")) {
     if (details.dataset.steps !== undefined) { stepper(details); continue; }
     const open = () => { if (details.open) details.querySelectorAll("[data-timeline]").forEach(mount); };

@@ -52,7 +52,7 @@ def to_json(document: Explorations) -> str:
 
 
 def from_data(data: Mapping[str, Any], name: str) -> Explorations:
-    """Read explorations from their document; raises UsageProblem if it is none, or of another schema version."""
+    """Read explorations from their document; raises UsageProblem if it is not one, or has another schema version."""
     if data.get("schema_version") != SCHEMA_VERSION:
         raise UsageProblem(
             f"{name} has schema version {data.get('schema_version')}, this racebench reads {SCHEMA_VERSION}; "
@@ -151,7 +151,7 @@ def _published_replay(replay: Replay) -> dict[str, Any]:
 def from_published(data: Mapping[str, Any]) -> Exploration:
     """An exploration from its published form; what older documents do not have is as if it were not known.
 
-    Raises KeyError, TypeError, ValueError or AttributeError for what is none.
+    Raises KeyError, TypeError, ValueError or AttributeError if the data is not one.
     """
     explored = data["explored"]
     calls = {str(session): str(call) for session, call in data.get("calls", {}).items()}

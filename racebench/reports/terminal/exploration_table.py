@@ -98,8 +98,8 @@ def _sentence(exploration: Exploration) -> str:
 
 
 def _outcomes(exploration: Exploration, *, ascii_only: bool) -> Iterator[RenderableType]:
-    """What schedules came to, those that came to the same together, the most frequent first."""
-    table = blank_table(("sessions came to",), ("schedules",), ("anomalies",), ascii_only=ascii_only)
+    """The outcomes of schedules, each with its number of schedules, the most frequent first."""
+    table = blank_table(("outcome of the sessions",), ("schedules",), ("anomalies",), ascii_only=ascii_only)
     sign = "x" if ascii_only else "×"
     for outcome, times in [*exploration.outcomes.items()][:_OUTCOMES]:
         ends = Counter(map(_end, outcome.sessions))

@@ -52,7 +52,7 @@ def show_consumer(console: Console, scenario: Scenario, consumer: Consumer) -> N
 
 _MISSES = {
     "unordered": "of strategies that do not commit in the order of their numbers",
-    "maybe": "fewer rows of such strategies, but not surely none",
+    "maybe": "of such strategies fewer, but not certainly none",
     "never": "never",
 }
 

@@ -172,7 +172,7 @@ def _paragraph(result: RunResult) -> Iterator[RenderableType]:
 
 
 def _witness(results: Sequence[RunResult]) -> tuple[RunResult, Anomaly] | None:
-    """The most telling witness: of the first strategy that has one, by kind."""
+    """The most useful witness, by its kind, of the first strategy that has one."""
     for result in results:
         forbidden = [witness for witness in result.witnesses if witness.kind in result.forbidden]
         if forbidden:
