@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
 
-from racebench.core.errors import DatabaseProblem, UsageProblem
+from racebench.core.errors import UsageProblem
 from racebench.core.model import Statement
 from racebench.core.target import Target
 from racebench.demo import narration, schedules
@@ -32,7 +32,6 @@ from racebench.exploration.outcome import ScheduleResult
 from racebench.exploration.request import ExplorationRequest
 from racebench.exploration.schedules import Step
 from racebench.exploration.sessions.consumer import ConsumerSession
-from racebench.exploration.sessions.script import ScriptSession
 from racebench.exploration.sessions.session import Session
 from racebench.exploration.sessions.session import State as SessionState
 from racebench.exploration.steps import describe
@@ -139,13 +138,9 @@ class _PartPlayer:
         self._captions_match = True
         self._waited: dict[int, None] = {}
         self._blocked: set[int] = set()
-        #: The sessions by their numbers: the demo shows strategies that are scripts.
-        self._sessions = {
-            session.number: session for session in world.strategy_sessions if isinstance(session, ScriptSession)
-        }
+        self._sessions = {session.number: session for session in world.strategy_sessions}
         self._lanes = [
-            _Lane(session, session.session.script.statements, f"session {session.number}")
-            for session in self._sessions.values()
+            _Lane(session, session.statements, f"session {session.number}") for session in self._sessions.values()
         ]
         if world.consumer is not None and part.consumer is not None:
             statements = part.consumer.script.statements[:1]
@@ -214,11 +209,6 @@ class _PartPlayer:
         index = lane.index(statements)
         self._step_number += 1
         step = self._world.watch(session)
-        for other_session in self._sessions.values():
-            if not other_session.session.alive:
-                raise DatabaseProblem(
-                    f"session {other_session.number} lost its connection: {other_session.session.message}"
-                )
         lane.sent = index
         taken = self._taken(lane, index, step)
         for resumed in taken.resumed:

@@ -34,7 +34,7 @@ _SHORTENING_S = 5.0
 
 def explore(
     target: Target,
-    asked: ExplorationRequest,
+    request: ExplorationRequest,
     *,
     progress: Callable[[ExplorationProgress], None] = lambda _: None,
     ended: Callable[[ScheduleResult], None] = lambda _: None,
@@ -46,22 +46,22 @@ def explore(
     `interrupted` with the result so far if the search ends with an exception, which is then raised again. Raises
     RacebenchError, and Diverged if a schedule behaves differently when it is repeated.
     """
-    tally = Tally(asked)
+    tally = Tally(request)
     try:
-        _search(target, asked, tally, progress, ended)
+        _search(target, request, tally, progress, ended)
+        return tally.result()
     except BaseException:
         if tally.run:
             if tally.witness is not None and tally.replay is None:
                 with contextlib.suppress(RacebenchError):  # the error that ended the search may prevent the replay too
-                    tally.replay = replay(target, asked, tally.witness)
+                    tally.replay = replay(target, request, tally.witness)
             interrupted(tally.result())
         raise
-    return tally.result()
 
 
 def _search(
     target: Target,
-    asked: ExplorationRequest,
+    request: ExplorationRequest,
     tally: Tally,
     progress: Callable[[ExplorationProgress], None],
     ended: Callable[[ScheduleResult], None],
@@ -86,33 +86,35 @@ def _search(
             tally.seconds = time.monotonic() - started
             progress(tally.progress())
             return not (
-                (asked.budget_s is not None and tally.seconds > asked.budget_s * share)
-                or (asked.max_schedules is not None and tally.run >= asked.max_schedules * share)
-                or (asked.stop_at_first and tally.anomalous > 0)
+                (request.budget_s is not None and tally.seconds > request.budget_s * share)
+                or (request.max_schedules is not None and tally.run >= request.max_schedules * share)
+                or (request.stop_at_first and tally.anomalous > 0)
             )
 
         return go_on
 
-    with contextlib.closing(ServerWorld(target, asked, count)) as world:
+    with contextlib.closing(ServerWorld(target, request, count)) as world:
         tally.triggers = world.triggers
         started = time.monotonic()
-        exhaustive = search(world, reduce=asked.reduce, go_on=within(_EXHAUSTIVE_SHARE))
+        exhaustive = search(world, reduce=request.reduce, go_on=within(_EXHAUSTIVE_SHARE))
         tally.pruned, tally.complete = exhaustive.pruned, exhaustive.complete
-        stopped = asked.stop_at_first and tally.anomalous > 0
+        stopped = request.stop_at_first and tally.anomalous > 0
         if not tally.complete and not stopped:
-            drawn = random_search(world, depth=asked.depth, steps=longest, random=Random(asked.seed), go_on=within(1.0))
+            drawn = random_search(
+                world, depth=request.depth, steps=longest, random=Random(request.seed), go_on=within(1.0)
+            )
             tally.drawn = drawn.run
             tally.chance = chance(
-                sessions=len(world.scheduler.sessions), steps=longest, depth=asked.depth, runs=drawn.run
+                sessions=len(world.scheduler.sessions), steps=longest, depth=request.depth, runs=drawn.run
             )
         tally.seconds = time.monotonic() - started
         tally.repeating = True
-        tally.complete &= _repeat(world, raced, deadlocked, until=started + (asked.budget_s or float("inf")))
+        tally.complete &= _repeat(world, raced, deadlocked, until=started + (request.budget_s or float("inf")))
         if tally.witness is not None and not stopped:
             tally.witness = _shortest(world, tally.witness, tally.forbids)
         if tally.witness is not None:
             try:
-                tally.replay = _follow(world, asked, tally.witness)
+                tally.replay = _follow(world, request, tally.witness)
             except UsageProblem as problem:
                 raise Diverged(
                     f"the schedule that goes wrong takes another course when it is run again ({problem}): what is not "
@@ -142,10 +144,10 @@ def _repeat(
 
 
 def shorten(
-    target: Target, asked: ExplorationRequest, witness: tuple[int, ...], kinds: Sequence[str]
+    target: Target, request: ExplorationRequest, witness: tuple[int, ...], kinds: Sequence[str]
 ) -> tuple[int, ...]:
     """Look for the shortest schedule of the same sessions in which one of these anomalies occurs."""
-    with contextlib.closing(ServerWorld(target, asked, lambda _: None)) as world:
+    with contextlib.closing(ServerWorld(target, request, lambda _: None)) as world:
         return _shortest(world, witness, lambda result: any(result.counts[kind] for kind in kinds))
 
 
@@ -163,13 +165,13 @@ def _shortest(
     return witness
 
 
-def replay(target: Target, asked: ExplorationRequest, schedule: Sequence[int]) -> Replay:
+def replay(target: Target, request: ExplorationRequest, schedule: Sequence[int]) -> Replay:
     """Run one schedule, a sequence of sessions; raises UsageProblem if the sessions cannot take its steps."""
-    with contextlib.closing(ServerWorld(target, asked, lambda _: None)) as world:
-        return _follow(world, asked, schedule)
+    with contextlib.closing(ServerWorld(target, request, lambda _: None)) as world:
+        return _follow(world, request, schedule)
 
 
-def _follow(world: ServerWorld, asked: ExplorationRequest, schedule: Sequence[int]) -> Replay:
+def _follow(world: ServerWorld, request: ExplorationRequest, schedule: Sequence[int]) -> Replay:
     results: list[ScheduleResult] = []
     world.ended = results.append
     try:
@@ -180,9 +182,9 @@ def _follow(world: ServerWorld, asked: ExplorationRequest, schedule: Sequence[in
         world.order_victims(last_first=True)  # the victim of the deadlock may have been the other session
         steps = tuple(world.follow(schedule))
     (result,) = results
-    broken = result.counts["violations"] and "violations" in asked.scenario.forbid
+    broken = result.counts["violations"] and "violations" in request.scenario.forbid
     return replay_of(
-        asked,
+        request,
         schedule,
         result=result,
         steps=steps,

@@ -23,6 +23,10 @@ from racebench.exploration.sessions.session import StrategySession
 from racebench.workloads import callables
 from racebench.workloads.polling import Draining
 
+#: The kinds that are counted here, in any order: those of core.anomalies that say that they are `explored`.
+COUNTED = frozenset(
+    {"duplicates", "missed", "redelivered", "lost", "unexpected", "violations", "refused", "unnumbered"}
+)
 #: The most rows of an invariant that are shown.
 _MOST_SHOWN = 3
 
@@ -80,24 +84,25 @@ class AnomalyCounter:
             due = {identity for identity, version, _ in rows if version is not None}
             if not due <= set(consumer.delivered):  # the rest may still be held back
                 consumer.drain(wait, draining, lambda: due <= set(consumer.delivered))
-        counts: dict[str, int] = dict.fromkeys(ANOMALIES, 0)
+        counted = dict.fromkeys(COUNTED, 0)
         versions = sorted({version for _, version, _ in rows if version is not None})
         rank = {version: place for place, version in enumerate(versions, 1)}
         by_operation = {operation: version for _, version, operation in rows}
         numbered = [version for _, version, _ in rows if version is not None]
-        counts["duplicates"] = len(numbered) - len(versions)
-        counts["unnumbered"] = len(rows) - len(numbered)
+        counted["duplicates"] = len(numbered) - len(versions)
+        counted["unnumbered"] = len(rows) - len(numbered)
         if self._rows is not None:
             for session in sessions:
                 present = session.operation in by_operation
-                counts["lost"] += session.outcome is Outcome.OK and not present
-                counts["unexpected"] += session.outcome is Outcome.FAIL and present
-        counts["refused"] = sum(session.refused for session in sessions)
+                counted["lost"] += session.outcome is Outcome.OK and not present
+                counted["unexpected"] += session.outcome is Outcome.FAIL and present
+        counted["refused"] = sum(session.refused for session in sessions)
         if consumer is not None:
             delivered = Counter(consumer.delivered)
-            counts["missed"] = sum(version is not None and identity not in delivered for identity, version, _ in rows)
-            counts["redelivered"] = sum(times - 1 for times in delivered.values())
-        counts["violations"] = self._new_violations()
+            counted["missed"] = sum(version is not None and identity not in delivered for identity, version, _ in rows)
+            counted["redelivered"] = sum(times - 1 for times in delivered.values())
+        counted["violations"] = self._new_violations()
+        counts = {kind: counted.get(kind, 0) for kind in ANOMALIES}
         ends = sorted(
             (s.outcome.name, s.sqlstate, rank.get(by_operation.get(s.operation)) or 0, s.tries) for s in sessions
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -25,6 +25,7 @@ from racebench.exploration.result import (
     Unseen,
 )
 from racebench.exploration.schedules import Schedule, Step
+from racebench.exploration.sessions import kind_of
 from racebench.workloads import ad_hoc
 from racebench.workloads.digests import digest
 
@@ -34,8 +35,8 @@ _TIMEOUT = re.compile(r"\b(lock|statement|transaction|idle_in_transaction_sessio
 class Tally:
     """The counts of a search so far, and the shortest witness."""
 
-    def __init__(self, asked: ExplorationRequest) -> None:
-        self._asked = asked
+    def __init__(self, request: ExplorationRequest) -> None:
+        self._request = request
         self.run = self.pruned = self.drawn = self.anomalous = self.raced = 0
         self.chance: float | None = None
         self.complete = False
@@ -64,7 +65,7 @@ class Tally:
 
     def forbids(self, result: ScheduleResult) -> bool:
         """Whether a schedule has an anomaly that the scenario forbids."""
-        return any(result.counts[kind] for kind in self._asked.scenario.forbid)
+        return any(result.counts[kind] for kind in self._request.scenario.forbid)
 
     def progress(self) -> ExplorationProgress:
         """The progress of the search."""
@@ -74,8 +75,8 @@ class Tally:
         """The result so far."""
         from racebench.analysis.verdicts import expected_kinds  # numpy takes a tenth of a second to load
 
-        asked = self._asked
-        scenario, strategy, consumer = asked.scenario, asked.strategy, asked.consumer
+        request = self._request
+        scenario, strategy, consumer = request.scenario, request.strategy, request.consumer
         verdict = self._verdict()
         certain, possible = expected_kinds(strategy, [consumer] if consumer else [])
         occurred = {kind for kind in scenario.forbid if self._counts[kind]}
@@ -84,11 +85,11 @@ class Tally:
             strategy=strategy.name,
             summary=strategy.summary,
             consumer=consumer.name if consumer else None,
-            sessions=asked.sessions,
-            polls=asked.polls if consumer else 0,
-            reduced=asked.reduce,
-            seed=asked.seed,
-            depth=asked.depth,
+            sessions=request.sessions,
+            polls=request.polls if consumer else 0,
+            reduced=request.reduce,
+            seed=request.seed,
+            depth=request.depth,
             verdict=verdict,
             expected=tuple(sorted(certain)),
             as_expected=None
@@ -105,9 +106,9 @@ class Tally:
             raced=self.raced,
             complete=self.complete,
             seconds=self.seconds,
-            witness=self.replay if self.witness is None or self.replay else replay_of(asked, self.witness),
-            unseen=_unseen(asked),
-            calls=_calls(asked),
+            witness=self.replay if self.witness is None or self.replay else replay_of(request, self.witness),
+            unseen=_unseen(request),
+            calls=_callables(request),
             triggers=tuple(self.triggers),
             swallowed=dict(sorted(self._swallowed.items())),
             notes=(ad_hoc.NO_INVARIANT,) if ad_hoc.lacks_invariant(scenario) else (),
@@ -116,11 +117,11 @@ class Tally:
     def _verdict(self) -> Verdict:
         if self.anomalous:
             return Verdict.INVALID
-        return Verdict.VALID if self.complete and _unseen(self._asked) is None else Verdict.UNKNOWN
+        return Verdict.VALID if self.complete and _unseen(self._request) is None else Verdict.UNKNOWN
 
 
 def replay_of(
-    asked: ExplorationRequest,
+    request: ExplorationRequest,
     schedule: Sequence[int],
     *,
     result: ScheduleResult | None = None,
@@ -130,22 +131,22 @@ def replay_of(
 ) -> Replay:
     """The replay of a schedule; without an outcome and steps if the schedule could not be repeated."""
     named = Schedule(
-        scenario=asked.scenario.name,
-        strategy=asked.strategy.name,
-        consumer=asked.consumer.name if asked.consumer else None,
-        digest=digest(asked.strategy, asked.consumer),
+        scenario=request.scenario.name,
+        strategy=request.strategy.name,
+        consumer=request.consumer.name if request.consumer else None,
+        digest=digest(request.strategy, request.consumer),
         steps=tuple(schedule),
     )
     return Replay(
         schedule=named,
-        sessions=asked.sessions,
-        forbidden=tuple(asked.scenario.forbid),
+        sessions=request.sessions,
+        forbidden=tuple(request.scenario.forbid),
         outcome=None if result is None else _outcome(result.signature),
         steps=tuple(steps),
         broken=tuple(broken),
         prepared=tuple(prepared),
-        calls=_calls(asked),
-        command=_command(asked, named),
+        calls=_callables(request),
+        command=_command(request, named),
     )
 
 
@@ -170,23 +171,22 @@ def _outcome(signature: tuple[Any, ...]) -> ScheduleOutcome:
     )
 
 
-def _unseen(asked: ExplorationRequest) -> Unseen | None:
-    consumer = asked.consumer
+def _unseen(request: ExplorationRequest) -> Unseen | None:
+    consumer = request.consumer
     if consumer is not None and consumer.settle_ms > 0 and consumer.misses == "maybe":
         return Unseen.DELAY
-    if _TIMEOUT.search(asked.strategy.script.text):
+    if _TIMEOUT.search(request.strategy.script.text):
         return Unseen.TIMEOUT  # sessions wait without a time limit here, so it has no effect
-    return Unseen.STATEMENT if asked.strategy.inside else None
+    return Unseen.STATEMENT if request.strategy.inside else None
 
 
-def _calls(asked: ExplorationRequest) -> dict[str, str]:
+def _callables(request: ExplorationRequest) -> Mapping[str, str]:
     """The name of the callable that each session runs."""
-    calls = asked.strategy.calls
-    return {f"s{number}": str(calls[(number - 1) % len(calls)]) for number in range(1, asked.sessions + 1) if calls}
+    return kind_of(request.strategy).callables(request.strategy, request.sessions)
 
 
-def _command(asked: ExplorationRequest, schedule: Schedule) -> str | None:
+def _command(request: ExplorationRequest, schedule: Schedule) -> str | None:
     """The command that replays a schedule; None for code that no command line can name."""
-    if asked.scenario.options is None:
+    if request.scenario.options is None:
         return None
-    return " ".join(["racebench replay", f"'{schedule}'", *map(shlex.quote, asked.scenario.options)])
+    return " ".join(["racebench replay", f"'{schedule}'", *map(shlex.quote, request.scenario.options)])

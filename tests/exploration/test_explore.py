@@ -31,7 +31,7 @@ from racebench.exploration.result import Exploration
 from racebench.exploration.schedules import Schedule
 from racebench.exploration.search import Choice, Diverged, Progress, chance, random_search, search
 from racebench.exploration.symmetry import Pasts
-from racebench.exploration.tally import switches
+from racebench.exploration.tally import Tally, switches
 from racebench.exploration.transactions import in_transactions
 from racebench.postgres.connection import connect
 from racebench.workloads import catalog, scripts
@@ -364,6 +364,26 @@ def test_what_raced_and_was_not_repeated_proves_nothing(find: Find, monkeypatch:
     monkeypatch.setattr(explorer, "MOST_REPEATED", 1)
     found = find("unique-retry", sessions=3)
     assert (found.verdict, found.complete) == (Verdict.UNKNOWN, False)
+
+
+def test_an_interruption_after_the_last_schedule_loses_nothing(
+    version_counter: Scenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def search_one(_target: Target, _request: ExplorationRequest, tally: Tally, *_: object) -> None:
+        tally.run, tally.complete = 1, True
+
+    def interrupted_once(tally: Tally) -> Exploration:
+        monkeypatch.setattr(Tally, "result", whole)
+        raise KeyboardInterrupt
+
+    whole = Tally.result
+    monkeypatch.setattr(explorer, "_search", search_one)
+    monkeypatch.setattr(Tally, "result", interrupted_once)
+    request = ExplorationRequest(scenario=version_counter, strategy=version_counter.strategies["advisory"])
+    kept: list[Exploration] = []
+    with pytest.raises(KeyboardInterrupt):
+        explore(Target(kind="embedded", label="none", parameters={}), request, interrupted=kept.append)
+    assert [(found.run, found.verdict) for found in kept] == [(1, Verdict.VALID)]
 
 
 def test_nothing_is_left_on_the_server(embedded: Target, find: Find) -> None:

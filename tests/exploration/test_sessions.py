@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 import time
-from typing import Any
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 import psycopg
+import pytest
 from psycopg import generators
 
+from racebench.core.anomalies import ANOMALIES
+from racebench.core.errors import DatabaseProblem
+from racebench.core.model import Call, Outcome, Script
 from racebench.exploration.isolation import FreshTenants
-from racebench.exploration.sessions import KINDS, kind_of
+from racebench.exploration.outcome import COUNTED
+from racebench.exploration.sessions import KINDS, kind_of, python
 from racebench.exploration.sessions.interception import Interception
-from racebench.exploration.sessions.python import PythonSessions
-from racebench.exploration.sessions.script import ScriptSessions
+from racebench.exploration.sessions.python import PythonSession, PythonSessions
+from racebench.exploration.sessions.script import ScriptSession, ScriptSessions
 from racebench.workloads import ad_hoc, catalog
+
+if TYPE_CHECKING:
+    from racebench.exploration.sessions.connections import Connections
 
 
 def test_every_strategy_has_exactly_one_kind_of_session() -> None:
@@ -60,3 +71,73 @@ def test_a_thread_belongs_to_the_interception_that_started_it() -> None:
 def test_a_scenario_that_runs_once_has_a_tenant_for_one_schedule() -> None:
     isolation = FreshTenants(1)
     assert [isolation.renew(), isolation.renew()] == [True, False]
+
+
+def test_the_kinds_that_a_schedule_may_show_are_those_that_are_counted() -> None:
+    """A kind that is not counted would be 0 in every schedule, and a strategy that has it would be proved VALID."""
+    assert {kind.name for kind in ANOMALIES.values() if kind.explored} == COUNTED
+
+
+def test_a_kind_says_which_callable_each_session_runs() -> None:
+    (calls,) = ad_hoc.from_calls(["shop:create_order", "shop:pay"], setup=(), invariants=()).strategies.values()
+    naive = catalog.find_scenario("version-counter").strategies["naive"]
+    expected = {"s1": "shop:create_order", "s2": "shop:pay", "s3": "shop:create_order"}
+    assert kind_of(calls).callables(calls, 3) == expected
+    assert kind_of(naive).callables(naive, 3) == {}
+
+
+def _refuse_connection() -> psycopg.Connection[Any]:
+    raise psycopg.OperationalError("too many clients already")
+
+
+def _session(number: int, connect: Callable[[], psycopg.Connection[Any]] = _refuse_connection) -> PythonSession:
+    call = Call(module="shop", name="create_order", takes_connection=connect is not _refuse_connection)
+    unused = cast("Connections", None)
+    return PythonSession(number, call, Interception(), unused, connect)
+
+
+def test_a_session_that_cannot_connect_leaves_no_thread() -> None:
+    call = Call(module="shop", name="create_order", takes_connection=True)
+    with pytest.raises(psycopg.OperationalError, match="too many clients"):
+        PythonSession(8, call, Interception(), cast("Connections", None), _refuse_connection)
+    assert "racebench s8" not in [thread.name for thread in threading.enumerate()]
+
+
+def test_all_sessions_are_closed_although_one_cannot_be() -> None:
+    class Lost:
+        closed = False
+
+        def close(self) -> None:
+            raise psycopg.OperationalError("the server is gone")
+
+    sessions = [_session(7, lambda: cast("psycopg.Connection[Any]", Lost())), _session(9)]
+    with pytest.raises(psycopg.OperationalError, match="the server is gone"):
+        python._close_all(sessions)
+    left = [thread.name for thread in threading.enumerate()]
+    assert "racebench s7" not in left
+    assert "racebench s9" not in left
+
+
+class _LostInRollback:
+    """A server session whose statement is refused, and whose connection is lost in the ROLLBACK after that."""
+
+    script = Script(path=Path("it.sql"), text="", steps=())
+    sqlstate, message, alive = "23505", "duplicate key", True
+
+    def reseed(self, _seed: str) -> None:
+        """Nothing is drawn."""
+
+    def steps(self, _variables: object) -> Iterator[None]:
+        yield from ()
+        return Outcome.FAIL  # type: ignore[return-value]
+
+    def rolling_back(self) -> Iterator[None]:
+        yield from ()
+        self.alive = False
+
+
+def test_a_connection_that_is_lost_in_a_rollback_is_an_error_and_no_refusal() -> None:
+    naive = catalog.find_scenario("version-counter").strategies["naive"]
+    session = ScriptSession(1, naive, lambda _: cast("Any", _LostInRollback()), cast("Any", None))
+    with pytest.raises(DatabaseProblem, match="s1: the connection was lost in the rollback"):
+        session.start(1, 1)

@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from conftest import Command
-from racebench.core.anomalies import ANOMALIES
+from racebench.core.anomalies import ANOMALIES, AnomalyKind
 from racebench.core.errors import UsageProblem
 from racebench.core.results import Verdict
 from racebench.exploration.result import Exploration, Replay, ScheduleOutcome, SessionOutcome, Unseen
 from racebench.exploration.schedules import Schedule, Step
 from racebench.reports.results.explorations import Explorations, from_data, merge, to_json
+from racebench.reports.terminal import exploration_table, tables
 
 REFERENCE = Path(__file__).parents[2] / "results" / "reference" / "explored.json"
 TWINS = "SELECT number FROM orders GROUP BY number HAVING count(*) > 1"
@@ -193,3 +195,16 @@ def test_runs_and_explorations_are_printed_one_after_the_other(racebench: Comman
     assert (done.returncode, done.stderr) == (0, "")
     assert "commits" in done.stdout
     assert "schedules" in done.stdout
+
+
+def test_a_new_kind_of_anomaly_has_its_column_with_its_own_head(monkeypatch: pytest.MonkeyPatch) -> None:
+    stale = replace(ANOMALIES["missed"], name="stale", heading="sta-\nle")
+    monkeypatch.setitem(cast("dict[str, AnomalyKind]", ANOMALIES), "stale", stale)
+    found = exploration()
+    document = Explorations(
+        environment={}, created="", explorations=(replace(found, counts={**found.counts, "stale": 7}),), complete=True
+    )
+    table = tables.plain(lambda console: exploration_table.show(console, document))
+    head = [line.split() for line in table.splitlines() if "sta-" in line or " le " in line]
+    assert len(head) == 2, table
+    assert " 7 " in next(line for line in table.splitlines() if "INVALID" in line)

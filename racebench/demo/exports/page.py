@@ -158,8 +158,8 @@ def _line(line: Line, lane: Lane) -> str:
     sql = "\n".join(sql_layout.clauses(line.text))
     mark = f'<span class="mark" role="img" aria-label="{word}">{_SIGNS[line.state]}</span> ' if word else ""
     answer = lane.status if line.state is State.WAITS else f"→ {line.answer}" if line.answer else ""
-    recording = f'<span class="answer"><code>{escape(answer)}</code></span>' if answer else ""
-    return f'<li class="{word or "ahead"}">{mark}<code>{escape(sql)}</code>{recording}</li>'
+    answered = f'<span class="answer"><code>{escape(answer)}</code></span>' if answer else ""
+    return f'<li class="{word or "ahead"}">{mark}<code>{escape(sql)}</code>{answered}</li>'
 
 
 def _table(table: Table) -> str:

@@ -16,10 +16,10 @@ from racebench.exploration.schedules import Step
 _SCHEMA = "racebench_witness"
 
 
-def spec(asked: ExplorationRequest, replay: Replay) -> str:
+def spec(request: ExplorationRequest, replay: Replay) -> str:
     """The text of a spec; raises UsageProblem for what a spec cannot hold: Python, a closing brace in its SQL."""
-    if not asked.strategy.script.steps or asked.scenario.setup:
-        raise UsageProblem(f"{asked.strategy.name} is Python; a spec holds SQL alone, so it cannot be exported")
+    if not request.strategy.script.steps or request.scenario.setup:
+        raise UsageProblem(f"{request.strategy.name} is Python; a spec holds SQL alone, so it cannot be exported")
     schedule = str(replay.schedule)
     taken = [sent for step in replay.steps for sent in _with_rollbacks(step)]
     markers = _markers(replay.steps)
@@ -31,14 +31,14 @@ def spec(asked: ExplorationRequest, replay: Replay) -> str:
         "",
         f"setup {_block(f'CREATE SCHEMA {_SCHEMA}; SET search_path = {_SCHEMA};', schedule)}",
     ]
-    files = [*asked.scenario.schema, *asked.strategy.schema, *(asked.consumer.schema if asked.consumer else ())]
+    files = [*request.scenario.schema, *request.strategy.schema, *(request.consumer.schema if request.consumer else ())]
     lines += [f"setup\n{_block(part.text.strip(), str(part.path), apart=True)}" for part in dict.fromkeys(files)]
     lines += [f"setup {_block(text, 'what is run before')}" for text in replay.prepared]
     lines += [f"teardown {_block(f'RESET search_path; DROP SCHEMA {_SCHEMA} CASCADE;', schedule)}", ""]
     for session in sorted(names, key=lambda name: int(name[1:])):
         settings = [f"SET search_path = {_SCHEMA};"]
-        if asked.strategy.isolation and int(session[1:]) <= asked.sessions:
-            settings.append(f"SET default_transaction_isolation = '{asked.strategy.isolation}';")
+        if request.strategy.isolation and int(session[1:]) <= request.sessions:
+            settings.append(f"SET default_transaction_isolation = '{request.strategy.isolation}';")
         if session in _spared(replay.steps):
             settings.append("SET deadlock_timeout = '100s';")
         lines.append(f"session {session}")

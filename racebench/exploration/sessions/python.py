@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import sys
 import weakref
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from itertools import permutations
 from typing import Any, ClassVar
@@ -81,9 +81,7 @@ class PythonSessions:
                 autocommit=False,
             )
 
-        called = surroundings.strategy.calls
-        for number in range(1, surroundings.sessions + 1):
-            call = called[(number - 1) % len(called)]
+        for number, call in enumerate(_calls(surroundings.strategy, surroundings.sessions), 1):
             session = PythonSession(number, call, interception, connections, open_connection)
             session.begin_is_seen = facts.begin_is_seen
             sessions.append(session)
@@ -117,11 +115,19 @@ class PythonSessions:
             session.errors_alone = errors - {""}
             session.begin_is_seen |= begin_is_seen(texts)
 
+    def callables(self, strategy: Strategy, sessions: int) -> Mapping[str, str]:
+        return {f"s{number}": str(call) for number, call in enumerate(_calls(strategy, sessions), 1)}
+
     def stuck(self, waiting: Sequence[str], holders: Sequence[str]) -> UsageProblem:  # noqa: ARG002 - none is known
         return UsageProblem(
             f"{' and '.join(waiting)} wait for each other over several connections, which the server does not "
             "see: use one connection in a call"
         )
+
+
+def _calls(strategy: Strategy, sessions: int) -> list[Call]:
+    """The call of each session, in the order of the sessions' numbers."""
+    return [strategy.calls[number % len(strategy.calls)] for number in range(sessions)]
 
 
 class PythonSession(GeneratorSession):
@@ -132,6 +138,7 @@ class PythonSession(GeneratorSession):
     """
 
     tries = 1
+    statements: tuple[Statement, ...] = ()
 
     def __init__(
         self,
@@ -148,12 +155,12 @@ class PythonSession(GeneratorSession):
         self.errors_alone: set[str] = set()
         self.begin_is_seen = False
         self._interception = interception
-        self._thread = interception.thread(self.name)
         self._connections = connections
         self._connect = connect
         self._settings: dict[str, str] = {}
         self._footprint = Footprint.ANYTHING
         self._given: psycopg.Connection[Any] | None = connect() if call.takes_connection else None
+        self._thread = interception.thread(self.name)  # last: it runs until it is closed
         self._connection: psycopg.Connection[Any] | None = None
         self._used: list[psycopg.Connection[Any]] = []
         #: Whether a transaction of it may have been serializable.
@@ -378,8 +385,10 @@ class PythonSession(GeneratorSession):
 
 
 def _close_all(sessions: Sequence[PythonSession]) -> None:
-    for session in sessions:
-        session.close()
+    """Close all sessions, the first one first, also if one of them cannot be closed."""
+    with ExitStack() as stack:
+        for session in reversed(sessions):
+            stack.callback(session.close)
 
 
 def _unseen(call: Call) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from typing import ClassVar
 
@@ -75,6 +75,9 @@ class ScriptSessions:
 
     def run_alone(self, renew: Callable[[], object], violations: Callable[[], int]) -> None:
         """Nothing: the server says what a script's statements may touch."""
+
+    def callables(self, strategy: Strategy, sessions: int) -> Mapping[str, str]:  # noqa: ARG002 - it has none
+        return {}
 
     def stuck(self, waiting: Sequence[str], holders: Sequence[str]) -> UsageProblem:
         return UsageProblem(
@@ -152,6 +155,7 @@ class ScriptSession(GeneratorSession):
     ) -> None:
         super().__init__(number)
         self.session = open_session(self._see)
+        self.statements = self.session.script.statements
         self.operation = self.deadlocks = 0
         self.sqlstate = ""
         self._retry = strategy.retry
@@ -246,6 +250,8 @@ class ScriptSession(GeneratorSession):
                 self.answers.append(f"ERROR {self.sqlstate}: {session.message}")
             if outcome is not Outcome.OK:
                 yield from session.rolling_back()
+                if not session.alive:
+                    raise DatabaseProblem(f"{self.name}: the connection was lost in the rollback of a failed try")
             if not self._tries.again(outcome, self.sqlstate):
                 return outcome
             variables["version"] = None

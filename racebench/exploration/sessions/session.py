@@ -6,7 +6,7 @@ between two steps (variables, retries, a ROLLBACK after a refusal) belongs to th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Hashable, Sequence
+from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from enum import Enum
@@ -108,11 +108,13 @@ class Session(Protocol):
 class StrategySession(Session, Protocol):
     """A session that runs the strategy: one operation in each schedule.
 
-    `operation`: the operation's number. `sqlstate`: of the last refusal; "" if there was none. `deadlocks`: how often
-    the server ended a transaction of it to break a deadlock. `swallowed`: the SQLSTATE of the last statement, if it was
-    refused and the code reported success all the same.
+    `statements`: those of the script that it runs; none for a callable. `operation`: the operation's number.
+    `sqlstate`: of the last refusal; "" if there was none. `deadlocks`: how often the server ended a transaction of it
+    to break a deadlock. `swallowed`: the SQLSTATE of the last statement, if it was refused and the code reported
+    success all the same.
     """
 
+    statements: tuple[Statement, ...]
     operation: int
     sqlstate: str
     deadlocks: int
@@ -173,6 +175,9 @@ class SessionKind(Protocol):
         `renew` prepares the tables for another run, `violations` counts the rows that break an invariant. Raises
         UsageProblem if something goes wrong that is no race.
         """
+
+    def callables(self, strategy: Strategy, sessions: int) -> Mapping[str, str]:
+        """The callable that each session runs, by the session's name; empty for a kind without callables."""
 
     def stuck(self, waiting: Sequence[str], holders: Sequence[str]) -> UsageProblem:
         """Why sessions still wait though the others have come to their end."""

@@ -38,7 +38,7 @@ def of_history(history: History, result: RunResult, scratch: Scratch, *, most: i
     anchors = [_anchors(witness, history.start) for witness in witnesses]
     near = anchors[0][0][0] if anchors and anchors[0] else history.start
     cuts = cut(history.operations, anchors, sessions=_sessions(history, witnesses, near), most=most)
-    identities = sorted({identity for witness in cuts for identity in witness.chosen})
+    identities = sorted({identity for window in cuts for identity in window.chosen})
     if not identities:
         return None
     return _Cutting(history, result, scratch, identities, cuts, most).excerpt()
@@ -69,9 +69,7 @@ def _sessions(history: History, witnesses: Sequence[Anomaly], near: int) -> list
     def away(number: int) -> int:
         starts = there[number]["start"]
         at = bisect_left(starts, near)
-        return min(
-            (abs(int(starts[witness]) - near) for witness in (at - 1, at) if 0 <= witness < len(starts)), default=near
-        )
+        return min((abs(int(starts[place]) - near) for place in (at - 1, at) if 0 <= place < len(starts)), default=near)
 
     others = sorted(there, key=away) if len(there) > _LANES else list(there)
     return sorted(list(dict.fromkeys([*(number for number in named if number in there), *others]))[:_LANES])
@@ -169,7 +167,7 @@ class _Cutting:
             for window in self.cuts:
                 within |= (end >= window.span[0]) & (start <= window.span[1])
             inside += [(rank, place, int(number)) for rank, number in enumerate(np.flatnonzero(within))]
-        chosen = sorted(inside, key=lambda window: (window[1:] not in named, window))[: self.most]
+        chosen = sorted(inside, key=lambda poll: (poll[1:] not in named, poll))[: self.most]
         polls = [self._poll(place, number) for _, place, number in chosen]
         return sorted(polls, key=lambda poll: (poll.start_us, poll.consumer)), len(inside) - len(chosen)
 

@@ -21,7 +21,6 @@ from racebench.reports.terminal.tables import amount, blank_table, verdict_text
 _SPOKEN = 4  # explorations that get a sentence each; of more, only those that surprise
 _SHOWN = 3  # witnesses on a terminal
 _OUTCOMES = 8  # of one exploration on a terminal; the JSON has all
-_HEADS = {"duplicates": "dupli-\ncates", "violations": "viola-\ntions", "redelivered": "again"}
 
 
 def show(console: Console, document: Explorations) -> None:
@@ -47,8 +46,8 @@ def render(document: Explorations, *, ascii_only: bool = False) -> Iterator[Rend
     if not explorations:
         return
     yield Text(_headline(explorations[0], document.environment), style="dim")
-    kinds = [kind for kind in ANOMALIES if any(exploration.counts[kind] for exploration in explorations)]
-    counts = ("sched-\nules", "pruned", "wrong", *(_HEADS.get(kind, kind) for kind in kinds), "per s")
+    kinds = [kind for kind in ANOMALIES.values() if any(exploration.counts[kind.name] for exploration in explorations)]
+    counts = ("sched-\nules", "pruned", "wrong", *(kind.head for kind in kinds), "per s")
     table = blank_table(("strategy",), counts, ("verdict",), ascii_only=ascii_only)
     for exploration in explorations:
         table.add_row(
@@ -56,7 +55,7 @@ def render(document: Explorations, *, ascii_only: bool = False) -> Iterator[Rend
             amount(exploration.run),
             amount(exploration.pruned),
             amount(exploration.anomalous, bad=True),
-            *(amount(exploration.counts[kind], bad=kind in exploration.forbidden) for kind in kinds),
+            *(amount(exploration.counts[kind.name], bad=kind.name in exploration.forbidden) for kind in kinds),
             f"{exploration.schedules_per_s:,.0f}" if exploration.seconds else "–",
             verdict_text(exploration.verdict),
         )
