@@ -97,6 +97,10 @@ def _search(
         tally.triggers = world.triggers
         started = time.monotonic()
         exhaustive = search(world, reduce=request.reduce, go_on=within(_EXHAUSTIVE_SHARE))
+        if (
+            world.symmetry_failed and exhaustive.complete
+        ):  # schedules were left out that have no other to stand for them
+            exhaustive = search(world, reduce=request.reduce, go_on=within(_EXHAUSTIVE_SHARE))
         tally.pruned, tally.complete = exhaustive.pruned, exhaustive.complete
         stopped = request.stop_at_first and tally.anomalous > 0
         if not tally.complete and not stopped:

@@ -43,6 +43,8 @@ CLOCKS = frozenset(
         *("current_timestamp", "current_time", "current_date", "localtimestamp", "localtime"),
     }
 )
+#: System columns of a row that other transactions change before they commit.
+_UNCOMMITTED = frozenset({"xmax", "cmax"})
 #: Markers among the volatile names: every write may do anything; every read leaves a predicate lock; a procedure may
 #: commit.
 ANY_WRITE, SERIALIZABLE, COMMITTING = "any write", "serializable transactions", "procedures that commit"
@@ -60,8 +62,13 @@ def independent(one: Footprint, other: Footprint) -> bool:
 
 def calls(statement: Statement) -> set[str]:
     """Every name in a statement, in lower case: a view, a column or an operator may call a function."""
+    return names_in(statement.sql)
+
+
+def names_in(text: str) -> set[str]:
+    """Every name in a text of SQL, in lower case; a keyword counts as one."""
     names = set()
-    for quoted, word, operator in _NAME.findall(statement.sql):
+    for quoted, word, operator in _NAME.findall(text):
         names.add((quoted.replace('""', '"') or word or operator).lower())
         names |= {inner.lower() for inner in re.findall(r"[^\W\d][\w$]*", quoted)}
     return names
@@ -86,7 +93,7 @@ def _of(statement: Statement, isolation: str | None, volatile: Collection[str]) 
     plain = statement.keyword in _READS and not any(
         pattern.search(statement.sql) for pattern in (_LOCKING, _DML, _ESCAPED)
     )
-    if not plain or calls(statement) & (CLOCKS | set(volatile)):
+    if not plain or calls(statement) & (CLOCKS | _UNCOMMITTED | set(volatile)):
         return Footprint.ANYTHING
     serializable = isolation == "serializable" or SERIALIZABLE in volatile
     return Footprint.SERIALIZABLE_READ if serializable else Footprint.READ

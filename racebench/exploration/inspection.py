@@ -12,8 +12,8 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from racebench.core.model import Consumer, NumberedRows, Script, Statement, Strategy
-from racebench.exploration.independence import ANY_WRITE, COMMITTING, SERIALIZABLE, Footprint, footprint
+from racebench.core.model import Consumer, NumberedRows, Script, Strategy
+from racebench.exploration.independence import ANY_WRITE, COMMITTING, SERIALIZABLE, Footprint, footprint, names_in
 from racebench.exploration.independence import calls as called
 from racebench.exploration.request import ExplorationRequest
 from racebench.exploration.symmetry import alike, begin_is_seen
@@ -46,7 +46,10 @@ def inspect(
     """Find the facts about a schema that is set up; `script` is the strategy's as it is explored."""
     consumers = [request.consumer] if request.consumer is not None else []
     scripts = [script, *(consumer.script for consumer in consumers)]
-    hidden = sources(connection, schema, [statement for part in scripts for statement in part.statements])
+    invariants = list(request.scenario.invariants.values())
+    statements = [statement.sql for part in scripts for statement in part.statements]
+    hidden = sources(connection, schema, statements)
+    asked = [*sources(connection, schema, invariants), *conditions(connection, schema)]
     queries = [statement.text for consumer in consumers for statement in consumer.script.statements]
     cached = cached_sequences(connection, schema)
     ddl = [*request.scenario.schema, *request.strategy.schema]
@@ -55,7 +58,12 @@ def inspect(
     return Facts(
         volatile=volatile,
         begin_is_seen=begin_is_seen(texts),
-        alike=not cached and alike(script, columns(connection, schema), [*hidden, *queries]),
+        alike=(
+            not cached
+            # What a Python invariant compares is not known.
+            and not (request.scenario.checks and any("operation" in part.slots for part in script.statements))
+            and alike(script, columns(connection, schema), [*hidden, *asked, *queries], invariants)
+        ),
         rollback_forgets=not hidden,  # a function may have taken a lock of the session
         cached_sequences=cached,
         triggers=triggers(connection, schema),
@@ -190,20 +198,60 @@ def columns(connection: psycopg.Connection[Any], schema: str) -> dict[str, list[
     return {str(table): list(map(str, names)) for table, names in rows}
 
 
-def sources(connection: psycopg.Connection[Any], schema: str, statements: Iterable[Statement]) -> list[str]:
-    """The code that statements run indirectly: functions, views, defaults of columns, triggers."""
-    names = sorted(set().union(*map(called, statements)))
-    rows = connection.execute(
-        "SELECT prosrc || coalesce(pg_get_function_sqlbody(oid), '') FROM pg_proc"
-        " WHERE pronamespace = %(schema)s::regnamespace"
-        " OR (lower(proname) = ANY(%(names)s) AND pronamespace <> 'pg_catalog'::regnamespace)"
-        " UNION ALL SELECT pg_get_viewdef(oid) FROM pg_class"
-        " WHERE relkind IN ('v', 'm') AND (relnamespace = %(schema)s::regnamespace"
-        " OR (lower(relname) = ANY(%(names)s) AND relnamespace <> 'pg_catalog'::regnamespace))"
-        " UNION ALL SELECT pg_get_expr(adbin, adrelid) FROM pg_attrdef JOIN pg_class ON pg_class.oid = adrelid"
-        " WHERE relnamespace = %(schema)s::regnamespace"
-        " UNION ALL SELECT pg_get_triggerdef(pg_trigger.oid) FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid"
-        " WHERE relnamespace = %(schema)s::regnamespace AND NOT tgisinternal",
-        {"schema": schema, "names": names},
-    ).fetchall()
-    return [str(row[0]) for row in rows]
+_SOURCES = """
+SELECT concat_ws(' ', prosrc, pg_get_function_sqlbody(oid), array_to_string(proconfig, ' ')) FROM pg_proc
+WHERE pronamespace = %(schema)s::regnamespace
+   OR (lower(proname) = ANY(%(names)s)
+       AND pronamespace NOT IN ('pg_catalog'::regnamespace, 'information_schema'::regnamespace))
+UNION
+SELECT pg_get_viewdef(oid) FROM pg_class
+WHERE relkind IN ('v', 'm')
+  AND (relnamespace = %(schema)s::regnamespace
+       OR (lower(relname) = ANY(%(names)s) AND relnamespace <> 'pg_catalog'::regnamespace))
+UNION
+SELECT pg_get_expr(adbin, adrelid) FROM pg_attrdef JOIN pg_class ON pg_class.oid = adrelid
+WHERE relnamespace = %(schema)s::regnamespace
+UNION
+SELECT pg_get_triggerdef(pg_trigger.oid) FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid
+WHERE relnamespace = %(schema)s::regnamespace AND NOT tgisinternal
+"""
+
+
+def sources(connection: psycopg.Connection[Any], schema: str, texts: Iterable[str]) -> list[str]:
+    """The code that texts of SQL run indirectly, to any depth: functions, views, defaults of columns, triggers."""
+    names = set().union(*map(names_in, texts))
+    known: set[str] = set()
+    while True:
+        rows = connection.execute(_SOURCES, {"schema": schema, "names": sorted(names)}).fetchall()
+        new = {str(row[0]) for row in rows} - known
+        known |= new
+        called = set().union(*map(names_in, new)) - names
+        if not called:
+            return sorted(known)
+        names |= called
+
+
+_CONDITIONS = """
+SELECT pg_get_constraintdef(pg_constraint.oid) FROM pg_constraint
+WHERE connamespace = %(schema)s::regnamespace AND contype IN ('c', 'x')
+UNION
+SELECT concat_ws(' ', attname, pg_get_constraintdef(pg_constraint.oid)) FROM pg_constraint
+JOIN pg_attribute ON atttypid = contypid JOIN pg_class ON pg_class.oid = attrelid
+WHERE contypid <> 0 AND relnamespace = %(schema)s::regnamespace
+UNION
+SELECT concat_ws(' ', pg_get_expr(indexprs, indrelid), pg_get_expr(indpred, indrelid)) FROM pg_index
+JOIN pg_class ON pg_class.oid = indrelid WHERE relnamespace = %(schema)s::regnamespace
+UNION
+SELECT pg_get_partkeydef(oid) FROM pg_class WHERE relkind = 'p' AND relnamespace = %(schema)s::regnamespace
+UNION
+SELECT concat_ws(' ', pg_get_expr(polqual, polrelid), pg_get_expr(polwithcheck, polrelid)) FROM pg_policy
+JOIN pg_class ON pg_class.oid = polrelid WHERE relnamespace = %(schema)s::regnamespace
+UNION
+SELECT pg_get_ruledef(pg_rewrite.oid) FROM pg_rewrite JOIN pg_class ON pg_class.oid = ev_class
+WHERE relnamespace = %(schema)s::regnamespace AND rulename <> '_RETURN'
+"""
+
+
+def conditions(connection: psycopg.Connection[Any], schema: str) -> list[str]:
+    """What the server computes from the rows of a schema: constraints, indexes, partitions, policies, rules."""
+    return [str(row[0]) for row in connection.execute(_CONDITIONS, {"schema": schema}).fetchall()]

@@ -1,7 +1,8 @@
 """Whether one schedule may stand for another because its sessions only swap their names.
 
 Two sessions are alike if swapping them changes only their names. A script that reads its client's number makes them
-different; so do numbers that a session has from earlier schedules. Random draws do not: all sessions draw the same.
+different; so do numbers that a session has from earlier schedules, and code that asks the server which session it is.
+Random draws do not: all sessions draw the same.
 
 Alike sessions stay alike while they only read, and while only reads are between their reads: a plain read leaves no
 trace that another session, or the server, could see. They are alike again after a rollback of everything they did.
@@ -31,25 +32,65 @@ _SAME = re.compile(r'(?:[\w$"]+\.)?"?([\w$]+)"?\s*=\s*:operation\b', re.IGNORECA
 _AFTER = re.compile(r"(\s*::\s*\w+)?\s*([,);]|$|(FROM|WHERE|ON|AS|RETURNING)\b)", re.IGNORECASE)
 
 
+#: Names whose value depends on the session, on what it did before, or on how many schedules were run before. Of the
+#: names that begin with pg_, all but those of which it is known that they answer every session alike.
+_TELLING = re.compile(
+    r"(?<![\w$:])(pg_(?!(?:(?:try_)?advisory_\w+|relation_\w+|sleep\w*|notify|typeof|catalog|get_serial_sequence"
+    r"|class|attribute|namespace|type|proc|index|constraint|sequence)(?![\w$]))[\w$]+"
+    r"|txid_\w+|inet_(?:client|server)_\w+|current_setting|current_query|currval|lastval|show"
+    r"|xmin|xmax|cmin|cmax|ctid)(?![\w$])",
+    re.IGNORECASE,
+)
+#: SQL that is put together when it runs, and names in code points: they may name anything.
+_HIDDEN = re.compile(r"\bEXECUTE\b(?!\s+(?:FUNCTION|PROCEDURE)\b)|\b(?:query_to_|dblink)\w*|\bU&\"", re.IGNORECASE)
+#: What takes a row's columns without naming them.
+_WHOLE = re.compile(
+    r"(?:\bSELECT|\bRETURNING|\bDISTINCT|\bALL|[.,])\s*\*"
+    r"|(?:^|[(;]|\b(?:AS|UNION|ALL|EXCEPT|INTERSECT|QUERY)|\bINTO\s+[\w.$\"]+)\s*\bTABLE\s+[\w\"]"
+    r"|(?<!')(?<!RETURN )\b(?:NEW|OLD)\b(?!\s*\.|\s+TABLE\b)"
+    r"|\b(?:row_to_json|to_jsonb?|jsonb?_agg|record_\w+|hash_record\w*|ROWTYPE)\b",
+    re.IGNORECASE,
+)
+#: Whole rows that are only returned, or of which only the existence matters.
+_RETURNED = re.compile(r"^\s*SELECT\s+(?:\w+\.)?\*", re.IGNORECASE)
+_EXISTS = re.compile(r"\bEXISTS\s*\(\s*SELECT\s*\*", re.IGNORECASE)
+
+
 def begin_is_seen(texts: Iterable[str]) -> bool:
     """Whether scripts or DDL may ask when a transaction began: then BEGIN is a step, because now() is its time."""
     return any(_BEGUN.search(text) for text in texts)
 
 
-def alike(script: Script, tables: Mapping[str, Sequence[str]] | None = None, elsewhere: Iterable[str] = ()) -> bool:
-    """Whether all sessions that run the same script do the same.
+def tells_apart(texts: Iterable[str]) -> bool:
+    """Whether code may ask something whose answer depends on the session: its backend, its settings, its xid …
+
+    An xid is compared with a number that the schedules before have moved, hence it counts too.
+    """
+    return any(_TELLING.search(text) or _HIDDEN.search(text) for text in texts)
+
+
+def alike(
+    script: Script,
+    tables: Mapping[str, Sequence[str]] | None = None,
+    elsewhere: Iterable[str] = (),
+    invariants: Iterable[str] = (),
+) -> bool:
+    """Whether all sessions that run the same script do the same, and the invariants do not tell them apart.
 
     `tables`: the columns of each; `elsewhere`: other code that reads them (functions, views, consumers). An operation's
     number that is kept in a column tells sessions apart where it may be compared, not where a row is looked up by it.
     """
-    tables = tables or {}
+    tables, elsewhere, invariants = tables or {}, list(elsewhere), list(invariants)
+    if tells_apart([*(statement.text for statement in script.statements), *elsewhere, *invariants]):
+        return False
     kept: set[str] = set()
     for statement in script.statements:
         if "operation" in statement.slots and (columns := _kept(statement.text, tables)) is not None:
             kept |= columns
         elif "operation" in statement.slots:
             return False
-    if kept and any(_mentions(text, kept) for text in (*map(_rest, script.statements), *elsewhere)):
+    readers = [*map(_rest, script.statements), *elsewhere, *(_RETURNED.sub("", text) for text in invariants)]
+    if kept and any(_mentions(text, kept) or _WHOLE.search(_EXISTS.sub("", text)) for text in readers):
         return False
     for step in script.steps:
         if isinstance(step, Statement) and _OWN & {*step.parameters, *step.slots}:

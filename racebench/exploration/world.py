@@ -32,6 +32,7 @@ class ServerWorld:
     """A search.World of sessions on a server. `ended` is called with the result of each complete schedule.
 
     `tenant`: whose rows the current schedule writes. `prepared`: the statements that the scenario had sent before it.
+    `symmetry_failed`: sessions that counted as alike were seen not to be; from then on none count as alike.
     """
 
     strategy_sessions: Sequence[StrategySession]
@@ -42,6 +43,7 @@ class ServerWorld:
         self.ended = ended
         self.tenant = 0
         self.prepared: tuple[str, ...] = ()
+        self.symmetry_failed = False
         self._target, self._request = target, request
         self._stack = contextlib.ExitStack()
         self._runs = 0
@@ -76,10 +78,11 @@ class ServerWorld:
         """Take over the parts, after the sessions have run alone if their kind needs that."""
         self.strategy_sessions, self.consumer = preparation.strategy_sessions, preparation.consumer
         self.scheduler = preparation.scheduler
-        self._symmetric = self._request.reduce and preparation.facts.alike
         self.order_victims()
         preparation.kind.run_alone(preparation.isolation.renew, preparation.anomalies.violations)
         preparation.anomalies.reset()
+        told_apart = self.symmetry_failed or any(session.told_apart for session in self.strategy_sessions)
+        self._symmetric = self._request.reduce and preparation.facts.alike and not told_apart
 
     def order_victims(self, *, last_first: bool = False) -> None:
         """Have the server abort the first session of a deadlock, or the last: the one that looks for one soonest.
@@ -167,6 +170,8 @@ class ServerWorld:
                 self._pasts.begins_again(number)
 
     def end(self, schedule: Sequence[int], *, complete: bool) -> None:  # noqa: ARG002 - a joined BEGIN is a step too
+        if self._symmetric and any(session.told_apart for session in self.strategy_sessions):
+            self.symmetry_failed, self._symmetric = True, False
         kind = self._preparation.kind
         if not complete:
             if kind.may_be_abandoned:

@@ -18,15 +18,20 @@ from psycopg.generators import execute
 from racebench.core.errors import UsageProblem
 from racebench.core.model import Call
 from racebench.exploration import inspection
+from racebench.exploration.independence import names_in
+from racebench.exploration.symmetry import tells_apart
 
 _READ, _WRITE = 1, 2
+#: Stands for code that could not be read: it may do anything.
+_NOT_KNOWN = "EXECUTE"
 _STARTED = "(SELECT backend_start::text FROM pg_stat_activity WHERE pid = pg_backend_pid())"
 
 
 class Connections:
     """What is known of the connections of one search, and of the functions that their statements name.
 
-    `always` are names that any statement counts as naming.
+    `always` are names that any statement counts as naming. `told_apart`: a statement or the application may ask
+    which session it is.
     """
 
     def __init__(
@@ -36,6 +41,9 @@ class Connections:
         self._levels: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
         self._settings: weakref.WeakKeyDictionary[Any, dict[str, str]] = weakref.WeakKeyDictionary()
         self._volatile: dict[str, bool] = {}
+        self.told_apart = False
+        self._read: set[str] = set()
+        self._named: set[str] = set()
 
     def level(self, call: Call, connection: psycopg.Connection[Any]) -> str:
         """The default isolation level of a connection; raises UsageProblem if its tables are not racebench's."""
@@ -83,6 +91,24 @@ class Connections:
             volatile = inspection.volatile(self._monitor, set(new))
             self._volatile |= {name: name in volatile for name in new}
         return {name for name in names if self._volatile[name]} | self._always
+
+    def read(self, text: str) -> None:
+        """Note whether a statement, or what it runs indirectly, may ask which session it is."""
+        if self.told_apart or text in self._read:
+            return
+        self._read.add(text)
+        new = names_in(text) - self._named
+        self._named |= new
+        self.told_apart = tells_apart([text, *(self._indirect(text) if new else ())])
+
+    def _indirect(self, text: str) -> list[str]:
+        # Showing a view locks what it reads, which a session may hold locked in the middle of a schedule.
+        try:
+            with self._monitor.transaction():
+                self._monitor.execute("SET LOCAL lock_timeout = '100ms'")
+                return inspection.sources(self._monitor, self._schema, [text])
+        except psycopg.errors.LockNotAvailable:
+            return [_NOT_KNOWN]
 
 
 def is_open(connection: psycopg.Connection[Any]) -> bool:

@@ -94,7 +94,7 @@ class PythonSessions:
         """
         sessions = self._sessions
         every = permutations(sessions) if len(sessions) <= _MOST_PERMUTED else (sessions, sessions[::-1])
-        orders = {tuple(session.likeness for session in order): order for order in every}.values()
+        orders = {tuple(str(session.call) for session in order): order for order in every}.values()
         errors: set[str] = set()
         for order in orders:
             renew()
@@ -111,6 +111,8 @@ class PythonSessions:
                     "look at the calls, or at the invariant"
                 )
         texts = set().union(*(session.texts for session in sessions))
+        for session in sessions:
+            session.note_what_ran()
         for session in sessions:
             session.errors_alone = errors - {""}
             session.begin_is_seen |= begin_is_seen(texts)
@@ -195,7 +197,17 @@ class PythonSession(GeneratorSession):
 
     @property
     def likeness(self) -> str:
-        return str(self.call)
+        return "" if self.told_apart else str(self.call)
+
+    @property
+    def told_apart(self) -> bool:
+        return self._connections.told_apart
+
+    def note_what_ran(self) -> None:
+        """Note whether what it ran alone may ask which session it is."""
+        for text in self.texts:
+            self._connections.read(text)
+        self._connections.told_apart |= self._thread.introspection.asked
 
     @property
     def texts(self) -> set[str]:
@@ -263,6 +275,7 @@ class PythonSession(GeneratorSession):
             else:
                 level = ""
             statement = _statement(trip.text)
+            self._connections.read(trip.text)
             self._footprint = self._touches(statement, connection, level)
             wrapped = (
                 connection.autocommit

@@ -149,6 +149,7 @@ class ScriptSession(GeneratorSession):
     """
 
     swallowed = ""
+    told_apart = False  # the server is asked about a script before the search
 
     def __init__(
         self, number: int, strategy: Strategy, open_session: Callable[[See], ServerSession], footprints: _Footprints

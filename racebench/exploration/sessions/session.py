@@ -121,6 +121,10 @@ class StrategySession(Session, Protocol):
     swallowed: str
 
     @property
+    def told_apart(self) -> bool:
+        """Whether its code was seen to ask which session it is, after the facts had been found."""
+
+    @property
     def tries(self) -> int:
         """How often the operation has been begun."""
 

@@ -17,6 +17,7 @@ import psycopg
 
 from racebench.core.errors import UsageProblem
 from racebench.exploration.sessions import round_trips
+from racebench.exploration.sessions.introspection import Introspection
 from racebench.workloads.callables import is_application, shown
 
 #: The time limit for application code between two round trips, in seconds.
@@ -66,6 +67,8 @@ class SessionThread:
         self.free = False
         #: The number of round trips that passed since the call began.
         self.passed = 0
+        #: Watches the application's code while round trips pass.
+        self.introspection = Introspection()
         #: The texts of the statements that passed.
         self.texts: set[str] = set()
         self._threads = threads
@@ -134,7 +137,12 @@ class SessionThread:
                 if isinstance(function, _Answer):
                     continue  # to a call that has ended
                 try:
-                    function()
+                    if self.free:
+                        sys.setprofile(self.introspection)
+                    try:
+                        function()
+                    finally:
+                        sys.setprofile(None)
                 except BaseException as problem:  # noqa: BLE001 - whatever the application raises is its outcome
                     self._outbox.put(Finished(problem))
                 else:
