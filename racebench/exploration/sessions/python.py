@@ -22,7 +22,7 @@ from racebench.core.environ import exported
 from racebench.core.errors import UsageProblem, one_line
 from racebench.core.model import Call, Outcome, Statement, Strategy
 from racebench.core.target import Target
-from racebench.exploration.independence import Footprint, calls, footprint
+from racebench.exploration.independence import Footprint, calls, footprint, is_write
 from racebench.exploration.sessions.connections import Connections, carry_out, commit, is_open
 from racebench.exploration.sessions.interception import Interception
 from racebench.exploration.sessions.session import GeneratorSession, Steps, Surroundings
@@ -320,7 +320,10 @@ class PythonSession(GeneratorSession):
             return Footprint.NOTHING  # the server released everything at the error, unless there was a savepoint
         if begins(statement) and self.begin_is_seen:
             return Footprint.WRITE  # now() is the time of BEGIN
-        volatile = self._connections.volatile(calls(statement))
+        names = calls(statement)
+        volatile = self._connections.volatile(names)
+        if is_write(statement) and self._connections.writes_more(names):
+            return Footprint.ANYTHING
         return footprint([statement], isolation=None if plain else "serializable", volatile=volatile)
 
     def _note(self, trip: RoundTrip) -> None:
