@@ -22,6 +22,7 @@ from racebench.core.environ import exported
 from racebench.core.errors import UsageProblem, one_line
 from racebench.core.model import Call, Outcome, Statement, Strategy
 from racebench.core.target import Target
+from racebench.exploration import batches
 from racebench.exploration.independence import Footprint, calls, footprint
 from racebench.exploration.sessions.connections import Connections, carry_out, commit, is_open
 from racebench.exploration.sessions.interception import Interception
@@ -262,15 +263,18 @@ class PythonSession(GeneratorSession):
                 self._connections.configure(connection, self._settings)
             else:
                 level = ""
-            statement = _statement(trip.text)
-            self._footprint = self._touches(statement, connection, level)
+            statement, parts = _statement(trip.text), _parts(trip.text)
+            alone = connection.autocommit and status == pq.TransactionStatus.IDLE
+            self._footprint = self._touches(statement, parts, connection, level)
             wrapped = (
-                connection.autocommit
-                and status == pq.TransactionStatus.IDLE
+                alone
                 and connection.pgconn.pipeline_status == pq.PipelineStatus.OFF
-                and statement.keyword in _MAY_BE_WRAPPED
+                and bool(parts)
+                and all(part.keyword in _MAY_BE_WRAPPED for part in parts)
                 and self._footprint not in (Footprint.READ, Footprint.SERIALIZABLE_READ)
             )
+            if alone and len(parts) > 1 and not wrapped and self._footprint is Footprint.WRITE:
+                self._footprint = Footprint.ANYTHING  # the string's own transaction is committed at its end
             value: Any = None
             error: BaseException | None = None
             try:
@@ -285,7 +289,7 @@ class PythonSession(GeneratorSession):
                     connection.pgconn.exec_(b"BEGIN")
                 value = yield from carry_out(trip.work, connection)
                 self._note(trip)
-                if statement.keyword not in _CLEANING:
+                if any(part.keyword not in _CLEANING for part in parts or (statement,)):
                     self.swallowed = ""
                 if wrapped:
                     self._footprint = Footprint.ANYTHING
@@ -304,7 +308,10 @@ class PythonSession(GeneratorSession):
         self.swallowed = self.swallowed if not self.sqlstate else ""
         return Outcome.FAIL if self.sqlstate else Outcome.OK
 
-    def _touches(self, statement: Statement, connection: psycopg.Connection[Any], level: str) -> Footprint:
+    def _touches(
+        self, statement: Statement, parts: Sequence[Statement], connection: psycopg.Connection[Any], level: str
+    ) -> Footprint:
+        """What a round trip may touch: the union over its parts; anything, if it is not certain what they are."""
         if level:
             self._nested.discard(connection)  # a transaction begins here
         text = statement.sql.lower()
@@ -316,12 +323,16 @@ class PythonSession(GeneratorSession):
             self._may_be_serializable = True
         plain = not self._may_be_serializable and connection.isolation_level != psycopg.IsolationLevel.SERIALIZABLE
         aborted = connection.pgconn.transaction_status == pq.TransactionStatus.INERROR
-        if aborted and ends(statement) and plain and connection not in self._nested:
+        ending = len(parts) == 1 and ends(parts[0])
+        if aborted and ending and plain and connection not in self._nested:
             return Footprint.NOTHING  # the server released everything at the error, unless there was a savepoint
-        if begins(statement) and self.begin_is_seen:
+        if not parts:
+            return Footprint.ANYTHING
+        volatile = self._connections.volatile(set().union(*map(calls, parts)))
+        touches = footprint(parts, isolation=None if plain else "serializable", volatile=volatile)
+        if self.begin_is_seen and any(map(begins, parts)) and touches is not Footprint.ANYTHING:
             return Footprint.WRITE  # now() is the time of BEGIN
-        volatile = self._connections.volatile(calls(statement))
-        return footprint([statement], isolation=None if plain else "serializable", volatile=volatile)
+        return touches
 
     def _note(self, trip: RoundTrip) -> None:
         """Add what the server answered to the answers."""
@@ -414,6 +425,11 @@ def _begins_unasked(connection: psycopg.Connection[Any], statement: Statement, s
 
 def _statement(text: str) -> Statement:
     return Statement(line=0, text=text, sql=text, parameters=(), fragments=(text,))
+
+
+def _parts(text: str) -> tuple[Statement, ...]:
+    """The statements of a text, without comments; none if it is not certain which they are."""
+    return tuple(map(_statement, batches.split(text) or ()))
 
 
 def _legible(value: bytes) -> str:
