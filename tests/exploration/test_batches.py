@@ -14,6 +14,7 @@ from racebench.core.model import Statement
 from racebench.core.results import Verdict
 from racebench.exploration import batches
 from racebench.exploration.independence import Footprint, footprint
+from racebench.exploration.result import Unseen
 from racebench.workloads import scripts
 
 Call = Callable[[psycopg.Connection[Any]], None]
@@ -162,3 +163,88 @@ def test_a_locking_read_with_comments_between_its_words_is_no_plain_read(bench: 
     innocent = same(bench, writes_both, reads_and_writes)
     assert innocent.verdict is Verdict.VALID
     assert innocent.run < guilty.run
+
+
+# Several statements at once are steps of their own, or the verdict is at most UNKNOWN
+
+WRITES = "UPDATE stock SET left_over = 1 WHERE item = {}; UPDATE stock SET left_over = 1 WHERE item = {}"
+ROW = "UPDATE stock SET left_over = left_over + 1 WHERE item = %s"
+
+
+def in_bulk(*items: int, autocommit: bool = False, lock: bool = False) -> Call:
+    def update(connection: psycopg.Connection[Any]) -> None:
+        connection.autocommit = autocommit
+        if lock:
+            connection.execute("SELECT pg_advisory_xact_lock(7)")
+        with connection.cursor() as cursor:
+            cursor.executemany(ROW, ([item] for item in items))
+            assert cursor.rowcount == len(items)
+        connection.commit()
+
+    return update
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("autocommit", [True, False])
+def test_rows_in_opposite_orders_deadlock(bench: Bench, autocommit: bool) -> None:
+    up, down = in_bulk(1, 2, autocommit=autocommit), in_bulk(2, 1, autocommit=autocommit)
+    guilty = same(bench, up, down)
+    assert guilty.verdict is Verdict.INVALID
+    assert guilty.counts["refused"]
+    assert same(bench, up, up).verdict is Verdict.VALID
+
+
+@pytest.mark.server
+def test_rows_in_opposite_orders_under_a_lock_do_not(bench: Bench) -> None:
+    assert same(bench, in_bulk(1, 2, lock=True), in_bulk(2, 1, lock=True)).verdict is Verdict.VALID
+
+
+@pytest.mark.server
+@pytest.mark.parametrize(
+    ("text", "autocommit"),
+    [
+        (
+            f"BEGIN; {WRITES}; COMMIT",
+            1,
+        ),
+        (WRITES, 1),
+        (f"{WRITES}; COMMIT", 0),
+    ],
+)
+def test_statements_in_one_string_in_opposite_orders_deadlock(bench: Bench, text: str, autocommit: int) -> None:
+    up, down = (sending(text.format(*items), autocommit=bool(autocommit)) for items in ((1, 2), (2, 1)))
+    guilty = same(bench, up, down)
+    assert guilty.verdict is Verdict.INVALID
+    assert guilty.counts["refused"]
+    assert same(bench, up, up).verdict is Verdict.VALID
+
+
+@pytest.mark.server
+def test_statements_that_cannot_be_sent_one_by_one_prove_nothing(bench: Bench) -> None:
+    text = "UPDATE stock SET left_over = 4 WHERE item = 1; COMMIT; UPDATE stock SET left_over = 4 WHERE item = 2"
+    found = same(bench, sending(text), sending(text))
+    assert (found.verdict, found.result.unseen) == (Verdict.UNKNOWN, Unseen.BATCH)
+    assert "sends several statements at once" in str(found)
+
+
+@pytest.mark.server
+def test_a_cursor_has_the_results_of_all_statements_and_rows(bench: Bench) -> None:
+    def fetches(connection: psycopg.Connection[Any]) -> None:
+        with connection.transaction(), connection.cursor() as cursor:
+            cursor.execute("SELECT 1; SELECT 2, 3; UPDATE stock SET left_over = 4")
+            assert cursor.fetchall() == [(1,)]
+            assert cursor.nextset()
+            assert cursor.fetchall() == [(2, 3)]
+            assert cursor.nextset()
+            assert cursor.rowcount == 2
+            assert not cursor.nextset()
+            cursor.executemany("SELECT %s::int", [(1,), (2,)], returning=True)
+            assert cursor.fetchall() == [(1,)]
+            assert cursor.nextset()
+            assert cursor.fetchall() == [(2,)]
+            cursor.executemany(ROW, [])
+
+    found = bench.explore(fetches, setup=SCHEMA, invariant=BAD, max_schedules=20)
+    assert isinstance(found, Exploration)
+    assert found.run > 1
+    assert found.anomalous == 0

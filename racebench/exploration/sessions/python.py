@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import sys
 import weakref
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from itertools import permutations
 from typing import Any, ClassVar
@@ -24,6 +24,7 @@ from racebench.core.model import Call, Outcome, Statement, Strategy
 from racebench.core.target import Target
 from racebench.exploration import batches
 from racebench.exploration.independence import Footprint, calls, footprint
+from racebench.exploration.sessions import division
 from racebench.exploration.sessions.connections import Connections, carry_out, commit, is_open
 from racebench.exploration.sessions.interception import Interception
 from racebench.exploration.sessions.session import GeneratorSession, Steps, Surroundings
@@ -39,8 +40,6 @@ from racebench.workloads.callables import left_open, signature, variables
 _LITERAL = re.compile(r"'(?:[^']|'')*'|(?i:(?<=savepoint )(?!to\b).+)|\b\d+\b")
 _LONGEST = 200
 _PLAIN_LEVELS = ("read committed", "repeatable read", "read uncommitted")
-#: Statements that may be sent between a BEGIN and a COMMIT of racebench's.
-_MAY_BE_WRAPPED = frozenset({"INSERT", "UPDATE", "DELETE", "MERGE", "SELECT", "WITH", "VALUES"})
 #: What follows a refused statement without making up for it.
 _CLEANING = frozenset({"ROLLBACK", "RELEASE", ""})
 _DEADLOCK = "40P01"
@@ -154,6 +153,7 @@ class PythonSession(GeneratorSession):
         self.operation = self.deadlocks = 0
         self.sqlstate = self.swallowed = ""
         self.errors_alone: set[str] = set()
+        self.batches: set[str] = set()
         self.begin_is_seen = False
         self._interception = interception
         self._connections = connections
@@ -270,7 +270,7 @@ class PythonSession(GeneratorSession):
                 alone
                 and connection.pgconn.pipeline_status == pq.PipelineStatus.OFF
                 and bool(parts)
-                and all(part.keyword in _MAY_BE_WRAPPED for part in parts)
+                and all(part.keyword in division.MAY_BE_WRAPPED for part in parts)
                 and self._footprint not in (Footprint.READ, Footprint.SERIALIZABLE_READ)
             )
             if alone and len(parts) > 1 and not wrapped and self._footprint is Footprint.WRITE:
@@ -283,12 +283,15 @@ class PythonSession(GeneratorSession):
                     yield (_statement("BEGIN"),)
                     connection.pgconn.exec_(connection._get_tx_start_command())
                     self._footprint = touches
-                if trip.text:
-                    yield (statement,)
-                if wrapped:
-                    connection.pgconn.exec_(b"BEGIN")
-                value = yield from carry_out(trip.work, connection)
-                self._note(trip)
+                for place, (part, work) in enumerate(self._divided(trip, statement, parts, level, wrapped=wrapped)):
+                    if part is not statement:
+                        self._footprint = self._touches(part, (part,), connection, "")
+                    if trip.text:
+                        yield (part,)
+                    if wrapped and not place:
+                        connection.pgconn.exec_(b"BEGIN")
+                    value = yield from carry_out(work, connection)
+                    self._note(trip)
                 if any(part.keyword not in _CLEANING for part in parts or (statement,)):
                     self.swallowed = ""
                 if wrapped:
@@ -307,6 +310,23 @@ class PythonSession(GeneratorSession):
         self._end(trip)
         self.swallowed = self.swallowed if not self.sqlstate else ""
         return Outcome.FAIL if self.sqlstate else Outcome.OK
+
+    def _divided(
+        self, trip: RoundTrip, statement: Statement, parts: Sequence[Statement], level: str, *, wrapped: bool
+    ) -> Iterable[tuple[Statement, Generator[Any, Any, Any]]]:
+        """The statements of a round trip, each with its own; all in one, and noted, if they cannot be divided."""
+        if not trip.text or not division.is_batch(trip.work, parts):
+            return ((statement, trip.work),)
+        connection = trip.connection
+        # Under READ COMMITTED each read has a snapshot of its own, with or without a transaction.
+        snapshots = self._footprint is Footprint.READ and level.startswith("read ")
+        idle = connection.pgconn.transaction_status == pq.TransactionStatus.IDLE
+        open_before = wrapped or snapshots or not (connection.autocommit and idle)
+        pieces = division.divided(trip.work, parts, open_before=open_before)
+        if pieces is None:
+            self.batches.add(" ".join(trip.text.split()))
+            return ((statement, trip.work),)
+        return pieces
 
     def _touches(
         self, statement: Statement, parts: Sequence[Statement], connection: psycopg.Connection[Any], level: str
@@ -429,7 +449,8 @@ def _statement(text: str) -> Statement:
 
 def _parts(text: str) -> tuple[Statement, ...]:
     """The statements of a text, without comments; none if it is not certain which they are."""
-    return tuple(map(_statement, batches.split(text) or ()))
+    parts = batches.split(text)
+    return () if parts is None else tuple(map(_statement, parts or ("",)))
 
 
 def _legible(value: bytes) -> str:
