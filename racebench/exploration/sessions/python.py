@@ -24,8 +24,8 @@ from racebench.core.model import Call, Outcome, Statement, Strategy
 from racebench.core.target import Target
 from racebench.exploration import batches
 from racebench.exploration.independence import Footprint, calls, footprint
-from racebench.exploration.sessions import division
 from racebench.exploration.sessions.connections import Connections, carry_out, commit, is_open
+from racebench.exploration.sessions.division import MAY_BE_WRAPPED, divided, is_batch
 from racebench.exploration.sessions.interception import Interception
 from racebench.exploration.sessions.session import GeneratorSession, Steps, Surroundings
 from racebench.exploration.sessions.threads import Finished, RoundTrip
@@ -270,7 +270,7 @@ class PythonSession(GeneratorSession):
                 alone
                 and connection.pgconn.pipeline_status == pq.PipelineStatus.OFF
                 and bool(parts)
-                and all(part.keyword in division.MAY_BE_WRAPPED for part in parts)
+                and all(part.keyword in MAY_BE_WRAPPED for part in parts)
                 and self._footprint not in (Footprint.READ, Footprint.SERIALIZABLE_READ)
             )
             if alone and len(parts) > 1 and not wrapped and self._footprint is Footprint.WRITE:
@@ -315,14 +315,14 @@ class PythonSession(GeneratorSession):
         self, trip: RoundTrip, statement: Statement, parts: Sequence[Statement], level: str, *, wrapped: bool
     ) -> Iterable[tuple[Statement, Generator[Any, Any, Any]]]:
         """The statements of a round trip, each with its own; all in one, and noted, if they cannot be divided."""
-        if not trip.text or not division.is_batch(trip.work, parts):
+        if not trip.text or not is_batch(trip.work, parts):
             return ((statement, trip.work),)
         connection = trip.connection
         # Under READ COMMITTED each read has a snapshot of its own, with or without a transaction.
         snapshots = self._footprint is Footprint.READ and level.startswith("read ")
         idle = connection.pgconn.transaction_status == pq.TransactionStatus.IDLE
         open_before = wrapped or snapshots or not (connection.autocommit and idle)
-        pieces = division.divided(trip.work, parts, open_before=open_before)
+        pieces = divided(trip.work, parts, open_before=open_before)
         if pieces is None:
             self.batches.add(" ".join(trip.text.split()))
             return ((statement, trip.work),)
