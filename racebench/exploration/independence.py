@@ -27,7 +27,8 @@ class Footprint(StrEnum):
     ANYTHING = "anything"
 
 
-_LOCKING = re.compile(r"\bFOR\s+(NO\s+KEY\s+)?(UPDATE|SHARE|KEY\s+SHARE)\b", re.IGNORECASE)
+#: Anything may be between the words: white space, KEY, comments.
+_LOCKING = re.compile(r"\bFOR\b.*\b(UPDATE|SHARE)\b", re.IGNORECASE | re.DOTALL)
 _DML = re.compile(r"\b(INSERT|UPDATE|DELETE|MERGE|INTO)\b", re.IGNORECASE)
 _NAME = re.compile(r'"((?:[^"]|"")+)"|([^\W\d][\w$]*)|([-+*/<>=~!@#%^&|`?]+)')
 _ESCAPED = re.compile(r'u&"', re.IGNORECASE)
