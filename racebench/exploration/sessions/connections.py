@@ -18,6 +18,7 @@ from psycopg.generators import execute
 from racebench.core.errors import UsageProblem
 from racebench.core.model import Call
 from racebench.exploration import inspection
+from racebench.exploration.hidden_effects import does_more_than_write
 
 _READ, _WRITE = 1, 2
 _STARTED = "(SELECT backend_start::text FROM pg_stat_activity WHERE pid = pg_backend_pid())"
@@ -36,6 +37,7 @@ class Connections:
         self._levels: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
         self._settings: weakref.WeakKeyDictionary[Any, dict[str, str]] = weakref.WeakKeyDictionary()
         self._volatile: dict[str, bool] = {}
+        self._writes_more: dict[str, bool] = {}
 
     def level(self, call: Call, connection: psycopg.Connection[Any]) -> str:
         """The default isolation level of a connection; raises UsageProblem if its tables are not racebench's."""
@@ -83,6 +85,13 @@ class Connections:
             volatile = inspection.volatile(self._monitor, set(new))
             self._volatile |= {name: name in volatile for name in new}
         return {name for name in names if self._volatile[name]} | self._always
+
+    def writes_more(self, names: Set[str]) -> bool:
+        """Whether a write with these names may do more than write."""
+        if new := names - self._writes_more.keys():
+            more = does_more_than_write(self._monitor, new)
+            self._writes_more |= {name: name in more for name in new}
+        return any(self._writes_more[name] for name in names)
 
 
 def is_open(connection: psycopg.Connection[Any]) -> bool:
