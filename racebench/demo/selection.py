@@ -129,6 +129,8 @@ def _describe_search(exploration: Exploration) -> str:
         limit = " Its race is inside one statement: use racebench run to see it."
     elif exploration.unseen is Unseen.TIMEOUT:
         limit = " Its script has a time-out of its own, which no schedule shows: use racebench run."
+    elif exploration.unseen is Unseen.BATCH:
+        limit = " A call sends several statements at once, which are one step: use racebench run."
     elif exploration.unseen is not None:
         limit = " This consumer depends on the time, which no schedule controls: use racebench run."
     run = f"{'All ' if exploration.complete else ''}{exploration.run} schedules were just run"

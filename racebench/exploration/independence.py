@@ -27,7 +27,8 @@ class Footprint(StrEnum):
     ANYTHING = "anything"
 
 
-_LOCKING = re.compile(r"\bFOR\s+(NO\s+KEY\s+)?(UPDATE|SHARE|KEY\s+SHARE)\b", re.IGNORECASE)
+#: Anything may be between the words: white space, KEY, comments.
+_LOCKING = re.compile(r"\bFOR\b.*\b(UPDATE|SHARE)\b", re.IGNORECASE | re.DOTALL)
 _DML = re.compile(r"\b(INSERT|UPDATE|DELETE|MERGE|INTO)\b", re.IGNORECASE)
 _NAME = re.compile(r'"((?:[^"]|"")+)"|([^\W\d][\w$]*)|([-+*/<>=~!@#%^&|`?]+)')
 _ESCAPED = re.compile(r'u&"', re.IGNORECASE)
@@ -66,7 +67,7 @@ def calls(statement: Statement) -> set[str]:
 
 
 def names_in(text: str) -> set[str]:
-    """Every name in a text of SQL, in lower case; a keyword counts as one."""
+    """Every name and operator in SQL, in lower case, those in literals and comments included."""
     names = set()
     for quoted, word, operator in _NAME.findall(text):
         names.add((quoted.replace('""', '"') or word or operator).lower())
@@ -83,12 +84,17 @@ def footprint(statements: Sequence[Statement], *, isolation: str | None, volatil
     return Footprint.NOTHING
 
 
+def is_write(statement: Statement) -> bool:
+    """Whether a statement is a command that writes rows."""
+    return statement.keyword in _WRITES
+
+
 def _of(statement: Statement, isolation: str | None, volatile: Collection[str]) -> Footprint:
     if begins(statement) or statement.keyword in _MARKS:
         return Footprint.NOTHING
     if ends(statement):
         return Footprint.ANYTHING
-    if statement.keyword in _WRITES:
+    if is_write(statement):
         return Footprint.ANYTHING if ANY_WRITE in volatile else Footprint.WRITE
     plain = statement.keyword in _READS and not any(
         pattern.search(statement.sql) for pattern in (_LOCKING, _DML, _ESCAPED)

@@ -12,8 +12,17 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from racebench.core.model import Consumer, NumberedRows, Script, Strategy
-from racebench.exploration.independence import ANY_WRITE, COMMITTING, SERIALIZABLE, Footprint, footprint, names_in
+from racebench.core.model import Consumer, NumberedRows, Script, Statement, Strategy
+from racebench.exploration.hidden_effects import does_more_than_write, names_of_tables
+from racebench.exploration.independence import (
+    ANY_WRITE,
+    COMMITTING,
+    SERIALIZABLE,
+    Footprint,
+    footprint,
+    is_write,
+    names_in,
+)
 from racebench.exploration.independence import calls as called
 from racebench.exploration.request import ExplorationRequest
 from racebench.exploration.symmetry import alike, begin_is_seen
@@ -92,7 +101,7 @@ def volatile_functions(
     if "serializable" in " ".join([*(script.text for script in scripts), *map(str, default or ())]).lower():
         marked |= {SERIALIZABLE}
     # A consumer's statement is a transaction of its own: what it writes is visible to all others at once.
-    if (consumer is not None and not _only_reads(consumer.script, marked)) or _has_wild_trigger(connection):
+    if (consumer is not None and not _only_reads(consumer.script, marked)) or _writes_more(connection, statements):
         marked |= {ANY_WRITE}
     return marked
 
@@ -139,17 +148,11 @@ WHERE prokind = 'p' AND (lower(proname) = ANY(%s) OR pronamespace = current_sche
 LIMIT 1
 """
 
-_WILD_TRIGGER = r"""
-SELECT FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid JOIN pg_proc ON pg_proc.oid = tgfoid
-WHERE relnamespace = current_schema()::regnamespace AND NOT tgisinternal
-  AND prosrc ~* '\y(truncate|lock\s+table|lock\s+only|alter|drop|create|execute|dblink\w*)\y'
-LIMIT 1
-"""
 
-
-def _has_wild_trigger(connection: psycopg.Connection[Any]) -> bool:
-    """Whether a trigger of the schema may lock a table against reads, or write data that others see at once."""
-    return connection.execute(_WILD_TRIGGER).fetchone() is not None
+def _writes_more(connection: psycopg.Connection[Any], statements: Iterable[Statement]) -> bool:
+    """Whether a write of these statements, or any write to the schema's tables, may do more than write."""
+    names = set().union(*(called(statement) for statement in statements if is_write(statement)))
+    return bool(does_more_than_write(connection, names | names_of_tables(connection)))
 
 
 def decoded(connection: psycopg.Connection[Any]) -> bool:

@@ -20,6 +20,8 @@ class Unseen(StrEnum):
 
     #: The race is inside one statement, for example in a default and a trigger of the same INSERT.
     STATEMENT = "statement"
+    #: Several statements are sent at once, and are one step.
+    BATCH = "batch"
     #: The consumer holds rows back for a time.
     DELAY = "delay"
     #: The script sets a time-out.

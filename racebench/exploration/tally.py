@@ -42,6 +42,8 @@ class Tally:
         self.complete = False
         self.seconds = 0.0
         self.triggers: tuple[str, ...] = ()
+        #: Some step sent several statements at once.
+        self.batched = False
         #: The steps of the shortest witness, and the replay of the same schedule.
         self.witness: tuple[int, ...] | None = None
         self.replay: Replay | None = None
@@ -107,17 +109,20 @@ class Tally:
             complete=self.complete,
             seconds=self.seconds,
             witness=self.replay if self.witness is None or self.replay else replay_of(request, self.witness),
-            unseen=_unseen(request),
+            unseen=self._unseen(),
             calls=_callables(request),
             triggers=tuple(self.triggers),
             swallowed=dict(sorted(self._swallowed.items())),
             notes=(ad_hoc.NO_INVARIANT,) if ad_hoc.lacks_invariant(scenario) else (),
         )
 
+    def _unseen(self) -> Unseen | None:
+        return _unseen(self._request) or (Unseen.BATCH if self.batched else None)
+
     def _verdict(self) -> Verdict:
         if self.anomalous:
             return Verdict.INVALID
-        return Verdict.VALID if self.complete and _unseen(self._request) is None else Verdict.UNKNOWN
+        return Verdict.VALID if self.complete and self._unseen() is None else Verdict.UNKNOWN
 
 
 def replay_of(

@@ -66,6 +66,11 @@ class ServerWorld:
         """The triggers of the tables."""
         return self._preparation.facts.triggers
 
+    @property
+    def batches(self) -> frozenset[str]:
+        """The texts of steps that sent several statements at once, so far."""
+        return frozenset().union(*(session.batches for session in self.strategy_sessions))
+
     def _open(self) -> None:
         """Make the world; if a part cannot be made, the other parts are removed."""
         with contextlib.ExitStack() as opening:

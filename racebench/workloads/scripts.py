@@ -135,6 +135,8 @@ class _Parser:
         for match in re.finditer(r"/\*|\*/", self.text[start:]):
             depth += 1 if match.group() == "/*" else -1
             if depth == 0:
+                if self.begun_at is not None and not self.written[-1].isspace():
+                    self._take(" ")  # a comment separates words, as white space does
                 self.at = start + match.end()
                 return
         raise self.problem("a comment is never closed", start)

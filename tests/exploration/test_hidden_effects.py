@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import psycopg
 import pytest
 
+from racebench.api import Bench
+from racebench.api import Exploration as ExplorationOfCalls
 from racebench.core.errors import UsageProblem
 from racebench.core.model import Statement
 from racebench.core.results import Verdict
@@ -305,3 +310,158 @@ def test_a_transaction_goes_on_after_a_commit_and_chain(duel: Duel) -> None:
         "INSERT INTO bad SELECT 1 FROM (SELECT count(*) AS seen FROM log WHERE tenant = :tenant) x WHERE seen = 1;",
     )
     assert found.verdict is Verdict.VALID
+
+
+REFRESHES = "PERFORM 1; REFRESH MATERIALIZED VIEW totals;"
+LOCKS = "LOCK bad IN ACCESS EXCLUSIVE MODE;"
+TOTALS = "CREATE MATERIALIZED VIEW totals AS SELECT count(*) AS n FROM log;"
+
+
+def function(name: str, body: str, returns: str = "int", language: str = "plpgsql") -> str:
+    """The DDL of a function."""
+    return f"CREATE FUNCTION {name} RETURNS {returns} LANGUAGE {language} AS $$ {body} $$;"
+
+
+def trigger(body: str, table: str = "log") -> str:
+    """The DDL of a trigger that runs a body before each INSERT."""
+    code = function("fires()", f"BEGIN {body} RETURN NEW; END", "trigger")
+    return f"{code} CREATE TRIGGER fires BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION fires();"
+
+
+LOCKING = function("locking()", f"BEGIN {LOCKS} RETURN 1; END")
+HARMLESS = function("harmless()", "BEGIN RETURN 1; END")
+INSERT = "INSERT INTO log VALUES (:tenant, 1);"
+
+
+@pytest.mark.parametrize(
+    ("schema", "write"),
+    [
+        (TOTALS + trigger(REFRESHES), INSERT),
+        (trigger(LOCKS), INSERT),
+        (trigger("lock/**/bad;"), INSERT),
+        (LOCKING, "UPDATE log SET n = locking();"),
+        (LOCKING + trigger("PERFORM locking();"), INSERT),
+        (LOCKING + function("outer_()", "SELECT locking()", language="sql") + trigger("NEW.n := outer_();"), INSERT),
+        (LOCKING + "ALTER TABLE log ALTER n SET DEFAULT locking();", "INSERT INTO log VALUES (:tenant);"),
+        (LOCKING + "ALTER TABLE log ADD CHECK (locking() = 1);", INSERT),
+        (
+            LOCKING + "CREATE DOMAIN strict AS bigint CHECK (locking() = 1); ALTER TABLE log ALTER n TYPE strict;",
+            INSERT,
+        ),
+        (LOCKING + "CREATE RULE also AS ON INSERT TO log DO ALSO SELECT locking();", INSERT),
+        (
+            LOCKING + "CREATE FUNCTION eq(int, text) RETURNS boolean LANGUAGE sql AS $$ SELECT locking() = 1 $$;"
+            " CREATE OPERATOR === (function = eq, leftarg = int, rightarg = text);",
+            "UPDATE log SET n = 2 WHERE tenant === 'a'::text;",
+        ),
+        (LOCKING + "CREATE VIEW v AS SELECT locking() AS n;", "INSERT INTO log SELECT :tenant, n FROM v;"),
+        (
+            "CREATE TABLE parent (n bigint PRIMARY KEY); INSERT INTO parent VALUES (1);"
+            " CREATE TABLE child (n bigint REFERENCES parent ON DELETE CASCADE);"
+            + function("fires()", f"BEGIN {LOCKS} RETURN OLD; END", "trigger")
+            + "CREATE TRIGGER fires BEFORE DELETE ON child FOR EACH STATEMENT EXECUTE FUNCTION fires();",
+            "DELETE FROM parent;",
+        ),
+        ("", "UPDATE log SET n = length(query_to_xml('SELECT 1', true, true, '')::text);"),
+        (trigger("EXECUTE 'LOC' || 'K bad';"), INSERT),
+        (trigger("DO 'LOCK bad';"), INSERT),
+    ],
+)
+def test_a_write_is_not_plain_where_what_it_fires_may_take_a_lock(
+    embedded: Target, tmp_path: Path, schema: str, write: str
+) -> None:
+    assert touched(embedded, tmp_path, schema, write) is Footprint.ANYTHING
+
+
+@pytest.mark.parametrize(
+    ("schema", "write"),
+    [
+        ("", INSERT),
+        (trigger("NEW.n := coalesce(NEW.n, 0) + 1; -- no lock here\n"), INSERT),
+        (trigger("PERFORM pg_advisory_xact_lock(77); NEW.n := nextval('numbers');"), INSERT),
+        (trigger("PERFORM 1 FROM bad FOR UPDATE; UPDATE bad SET tenant = 1 WHERE tenant = NEW.tenant;"), INSERT),
+        (trigger("INSERT INTO bad SELECT 1 WHERE false ON CONFLICT DO NOTHING;"), INSERT),
+        (HARMLESS + trigger("PERFORM harmless();"), INSERT),
+        (HARMLESS, "UPDATE log SET n = harmless();"),
+        (HARMLESS + "ALTER TABLE log ADD CHECK (harmless() = 1);", INSERT),
+        (LOCKING, INSERT),
+        ("ALTER TABLE log ADD id bigserial, ADD at timestamptz DEFAULT now();", INSERT),
+        ("ALTER TABLE log ADD known uuid DEFAULT gen_random_uuid();", INSERT),
+        ("CREATE TABLE parent (n bigint PRIMARY KEY); ALTER TABLE log ADD FOREIGN KEY (n) REFERENCES parent;", INSERT),
+        ("ALTER TABLE log ADD twice bigint GENERATED ALWAYS AS (n * 2) STORED;", INSERT),
+        (TOTALS, INSERT),
+    ],
+)
+def test_a_write_that_fires_nothing_but_the_harmless_stays_plain(
+    embedded: Target, tmp_path: Path, schema: str, write: str
+) -> None:
+    assert touched(embedded, tmp_path, schema, write) is Footprint.WRITE
+
+
+def touched(embedded: Target, folder: Path, schema: str, write: str) -> Footprint:
+    """The footprint of a write on a server with this schema."""
+    texts = {"scenario.toml": MANIFEST, "schema.sql": SCHEMA + schema, "explore.sql": "SELECT 1;", "it.sql": write}
+    for name, content in texts.items():
+        (folder / name).write_text(content)
+    scenario = catalog.find_scenario(str(folder))
+    strategy = scenario.strategies["it"]
+    with (
+        fresh_schema(embedded, "hidden_effects", scenario, strategy, []),
+        connect(embedded, schema="hidden_effects") as connection,
+    ):
+        volatile = volatile_functions(connection, strategy, None)
+    return footprint(strategy.script.statements, isolation=None, volatile=volatile)
+
+
+AFTER_UPDATE = "CREATE TRIGGER after_ AFTER UPDATE ON log FOR EACH ROW EXECUTE FUNCTION fires();"
+
+
+@pytest.mark.parametrize(
+    ("schema", "write"),
+    [
+        (TOTALS + trigger(REFRESHES) + AFTER_UPDATE, "UPDATE log SET n = 1;"),
+        (trigger(LOCKS) + AFTER_UPDATE, "UPDATE log SET n = 1;"),
+        (LOCKING, "UPDATE log SET n = 1 RETURNING locking();"),
+        (LOCKING + trigger("PERFORM locking();") + AFTER_UPDATE, "UPDATE log SET n = 1;"),
+    ],
+)
+def test_a_deadlock_over_a_lock_that_a_write_hides_is_found(duel: Duel, schema: str, write: str) -> None:
+    """The reader holds what the write then wants to lock, and then wants the row that the write has locked."""
+    read = f"SELECT count(*) AS n FROM {'totals' if 'MATERIALIZED' in schema else 'bad'} \\gset"
+    reader = f"BEGIN;\n{read}\nUPDATE log SET tenant = 2;\nCOMMIT;"
+    schema += "INSERT INTO log VALUES (1, 0);"
+    fewer, every = (duel(write, reader, schema=schema, reduce=reduce) for reduce in (True, False))
+    assert fewer.complete
+    assert every.complete
+    assert "40P01" in {session.sqlstate for outcome in every.outcomes for session in outcome.sessions}
+    assert set(fewer.outcomes) == set(every.outcomes)
+    assert fewer.verdict is every.verdict
+
+
+def writes(connection: psycopg.Connection[Any], function: str) -> None:
+    connection.execute(f"UPDATE log SET n = 1 RETURNING {function}()")
+    connection.commit()
+
+
+def reads_and_writes(connection: psycopg.Connection[Any]) -> None:
+    connection.execute("SELECT count(*) FROM bad")
+    connection.execute("UPDATE log SET tenant = 2")
+    connection.commit()
+
+
+def test_a_lock_in_a_function_that_a_call_writes_with_is_found_too(cache_folder: Path) -> None:
+    """An innocent function beside it is explored in as many schedules as no function at all."""
+    setup = SCHEMA + LOCKING + HARMLESS + "INSERT INTO log VALUES (1, 0);"
+    with Bench() as bench:
+
+        def explored(function: str) -> ExplorationOfCalls:
+            calls_ = (partial(writes, function=function), reads_and_writes)
+            found = bench.explore(*calls_, setup=setup, invariant="SELECT 1 FROM bad")
+            assert isinstance(found, ExplorationOfCalls)
+            assert found.complete
+            return found
+
+        assert explored("locking").verdict is Verdict.INVALID
+        innocents = [explored(function) for function in ("harmless", "random")]
+        assert {each.verdict for each in innocents} == {Verdict.VALID}
+        assert innocents[0].run == innocents[1].run

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from multiprocess.process import BaseProcess
 
+from executor_tasks import fail, wait_forever, work_on
 from racebench.core.errors import Interrupted
 from racebench.core.model import Load, Scenario
 from racebench.core.target import Target
@@ -108,19 +109,11 @@ def test_a_run_needs_nothing_of_an_executor_but_its_protocol(embedded: Target, v
     assert len(threads.started) == threads.released == 4
 
 
-def fail(_task: object, _channel: Channel) -> None:
-    raise ValueError("of the task")
-
-
 def ended(executor: Executor, worker: Worker) -> Any:
     """The next message of a worker, however long it takes."""
     while True:
         for _, message in executor.messages([worker], 1.0):
             return message
-
-
-def wait_forever(_task: object, channel: Channel) -> None:
-    channel.receive()
 
 
 def test_a_process_says_what_its_function_raised_and_takes_the_next_task() -> None:
@@ -133,6 +126,16 @@ def test_a_process_says_what_its_function_raised_and_takes_the_next_task() -> No
         assert executor.start(fail, None) is worker
 
 
+def test_a_message_for_a_task_that_has_failed_does_not_end_the_process() -> None:
+    with Processes() as executor:
+        worker = executor.start(fail, None)
+        assert isinstance(ended(executor, worker), Failure)
+        worker.send("late")
+        executor.release([worker])
+        assert executor.start(fail, None) is worker
+        assert isinstance(ended(executor, worker), Failure)
+
+
 def test_a_killed_process_is_reported_with_its_signal_and_is_not_used_again() -> None:
     with Processes() as executor:
         worker = executor.start(wait_forever, None)
@@ -140,13 +143,6 @@ def test_a_killed_process_is_reported_with_its_signal_and_is_not_used_again() ->
         assert ended(executor, worker) == Died(-9)
         executor.release([worker])
         assert executor.start(fail, None) is not worker
-
-
-def work_on(_task: object, channel: Channel) -> None:
-    """Work on when the driver has closed the pipe, as an application's thread may."""
-    channel.send(os.getpid())
-    while True:
-        time.sleep(60)
 
 
 def test_a_process_is_ended_even_if_its_retirement_is_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -436,25 +436,16 @@ def test_hostile_text_does_nothing(open_page: Open, tmp_path: Path) -> None:
     assert opened.page.evaluate("document.scripts.length") == 2
 
 
-def test_tens_of_thousands_of_operations_stay_quick(open_page: Open, tmp_path: Path) -> None:
+def test_tens_of_thousands_of_operations_are_drawn_with_bounded_elements(open_page: Open, tmp_path: Path) -> None:
     past = long_history(60_000, twins=tuple(range(100, 60_000, 50)), workers=32)
     result = result_of(catalog.find_scenario("version-counter"), "naive", past, history="x.history.npz")
     kept(tmp_path, result, past)
     opened = open_page(saved(tmp_path, result))
     opened.timeline.get_by_role("button", name="Show all of the excerpt").click()
-    took = opened.page.evaluate(
-        """async () => {
-          const chart = document.querySelector(".chart");
-          chart.focus();
-          const began = performance.now();
-          for (let n = 0; n < 20; n++) {
-            chart.dispatchEvent(new KeyboardEvent("keydown", { key: n % 2 ? "+" : "0", bubbles: true }));
-            await new Promise(requestAnimationFrame);
-          }
-          return (performance.now() - began) / 20;
-        }"""
-    )
-    assert took < 150, f"{took:.0f} ms a redraw"
+    for key in ("0", "+"):  # what is drawn is bounded, however many operations the excerpt has
+        opened.page.locator(".chart").first.press(key)
+        drawn = opened.page.locator(".chart *").count()
+        assert 100 < drawn < 5_000, key
 
 
 def test_without_a_script_the_still_and_the_tables_are_there(open_page: Open, race: sources.Source) -> None:

@@ -18,6 +18,7 @@ from psycopg.generators import execute
 from racebench.core.errors import UsageProblem
 from racebench.core.model import Call
 from racebench.exploration import inspection
+from racebench.exploration.hidden_effects import does_more_than_write
 from racebench.exploration.independence import names_in
 from racebench.exploration.symmetry import tells_apart
 
@@ -44,6 +45,7 @@ class Connections:
         self.told_apart = False
         self._read: set[str] = set()
         self._named: set[str] = set()
+        self._writes_more: dict[str, bool] = {}
 
     def level(self, call: Call, connection: psycopg.Connection[Any]) -> str:
         """The default isolation level of a connection; raises UsageProblem if its tables are not racebench's."""
@@ -109,6 +111,13 @@ class Connections:
                 return inspection.sources(self._monitor, self._schema, [text])
         except psycopg.errors.LockNotAvailable:
             return [_NOT_KNOWN]
+
+    def writes_more(self, names: Set[str]) -> bool:
+        """Whether a write with these names may do more than write."""
+        if new := names - self._writes_more.keys():
+            more = does_more_than_write(self._monitor, new)
+            self._writes_more |= {name: name in more for name in new}
+        return any(self._writes_more[name] for name in names)
 
 
 def is_open(connection: psycopg.Connection[Any]) -> bool:

@@ -18,11 +18,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import psycopg
-from psycopg import generators
+from psycopg import generators, pq
 
 from racebench.core.errors import UsageProblem
+from racebench.core.model import first_word
 from racebench.exploration.sessions.backends import Backends
-from racebench.exploration.sessions.round_trips import foreign_line
+from racebench.exploration.sessions.division import MAY_BE_WRAPPED
+from racebench.exploration.sessions.round_trips import foreign_line, text_of
 from racebench.exploration.sessions.threads import SessionThread
 
 _Function = Callable[..., Any]
@@ -65,6 +67,7 @@ class Interception:
                 _Patch(psycopg.Connection, "close", self._close(psycopg.Connection.close)),
                 _Patch(psycopg.AsyncConnection, "wait", self._wait_async(psycopg.AsyncConnection.wait)),
                 _Patch(generators, "connect", self._connect(generators.connect)),
+                _Patch(psycopg.Cursor, "executemany", self._executemany(psycopg.Cursor.executemany)),
                 _Patch(time, "sleep", self._sleep(time.sleep)),
                 _Patch(os, "_exit", self._exit(os._exit)),
             ):
@@ -97,6 +100,23 @@ class Interception:
             return session.meet(connection, gen, lambda: wait(connection, gen, *args, **kwargs))
 
         return stopped
+
+    def _executemany(self, executemany: _Function) -> _Function:
+        def sent(cursor: Any, query: Any, params_seq: Any, *, returning: bool = False) -> None:
+            session = self._threads.get(threading.get_ident())
+            connection, pgconn = cursor.connection, cursor.connection.pgconn
+            if session is None or session.free or pgconn.pipeline_status != pq.PipelineStatus.OFF:
+                executemany(cursor, query, params_seq, returning=returning)
+                return
+            alone = connection.autocommit and pgconn.transaction_status == pq.TransactionStatus.IDLE
+            if alone and first_word(text_of(query, connection)) not in MAY_BE_WRAPPED:
+                executemany(cursor, query, params_seq, returning=returning)  # its pipeline is one transaction
+                return
+            # Row by row, not in a pipeline, so that each row can be a step (division.py).
+            with connection.lock:
+                connection.wait(cursor._executemany_gen_no_pipeline(query, params_seq, returning))
+
+        return sent
 
     def _wait_async(self, wait: _Function) -> _Function:
         async def refused(connection: Any, gen: Any, *args: Any, **kwargs: Any) -> Any:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import sys
 import weakref
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from itertools import permutations
 from typing import Any, ClassVar
@@ -22,8 +22,10 @@ from racebench.core.environ import exported
 from racebench.core.errors import UsageProblem, one_line
 from racebench.core.model import Call, Outcome, Statement, Strategy
 from racebench.core.target import Target
-from racebench.exploration.independence import Footprint, calls, footprint
+from racebench.exploration import batches
+from racebench.exploration.independence import Footprint, calls, footprint, is_write
 from racebench.exploration.sessions.connections import Connections, carry_out, commit, is_open
+from racebench.exploration.sessions.division import MAY_BE_WRAPPED, divided, is_batch
 from racebench.exploration.sessions.interception import Interception
 from racebench.exploration.sessions.session import GeneratorSession, Steps, Surroundings
 from racebench.exploration.sessions.threads import Finished, RoundTrip
@@ -38,8 +40,6 @@ from racebench.workloads.callables import left_open, signature, variables
 _LITERAL = re.compile(r"'(?:[^']|'')*'|(?i:(?<=savepoint )(?!to\b).+)|\b\d+\b")
 _LONGEST = 200
 _PLAIN_LEVELS = ("read committed", "repeatable read", "read uncommitted")
-#: Statements that may be sent between a BEGIN and a COMMIT of racebench's.
-_MAY_BE_WRAPPED = frozenset({"INSERT", "UPDATE", "DELETE", "MERGE", "SELECT", "WITH", "VALUES"})
 #: What follows a refused statement without making up for it.
 _CLEANING = frozenset({"ROLLBACK", "RELEASE", ""})
 _DEADLOCK = "40P01"
@@ -155,6 +155,7 @@ class PythonSession(GeneratorSession):
         self.operation = self.deadlocks = 0
         self.sqlstate = self.swallowed = ""
         self.errors_alone: set[str] = set()
+        self.batches: set[str] = set()
         self.begin_is_seen = False
         self._interception = interception
         self._connections = connections
@@ -274,16 +275,19 @@ class PythonSession(GeneratorSession):
                 self._connections.configure(connection, self._settings)
             else:
                 level = ""
-            statement = _statement(trip.text)
+            statement, parts = _statement(trip.text), _parts(trip.text)
             self._connections.read(trip.text)
-            self._footprint = self._touches(statement, connection, level)
+            alone = connection.autocommit and status == pq.TransactionStatus.IDLE
+            self._footprint = self._touches(statement, parts, connection, level)
             wrapped = (
-                connection.autocommit
-                and status == pq.TransactionStatus.IDLE
+                alone
                 and connection.pgconn.pipeline_status == pq.PipelineStatus.OFF
-                and statement.keyword in _MAY_BE_WRAPPED
+                and bool(parts)
+                and all(part.keyword in MAY_BE_WRAPPED for part in parts)
                 and self._footprint not in (Footprint.READ, Footprint.SERIALIZABLE_READ)
             )
+            if alone and len(parts) > 1 and not wrapped and self._footprint is Footprint.WRITE:
+                self._footprint = Footprint.ANYTHING  # the string's own transaction is committed at its end
             value: Any = None
             error: BaseException | None = None
             try:
@@ -292,13 +296,16 @@ class PythonSession(GeneratorSession):
                     yield (_statement("BEGIN"),)
                     connection.pgconn.exec_(connection._get_tx_start_command())
                     self._footprint = touches
-                if trip.text:
-                    yield (statement,)
-                if wrapped:
-                    connection.pgconn.exec_(b"BEGIN")
-                value = yield from carry_out(trip.work, connection)
-                self._note(trip)
-                if statement.keyword not in _CLEANING:
+                for place, (part, work) in enumerate(self._divided(trip, statement, parts, level, wrapped=wrapped)):
+                    if part is not statement:
+                        self._footprint = self._touches(part, (part,), connection, "")
+                    if trip.text:
+                        yield (part,)
+                    if wrapped and not place:
+                        connection.pgconn.exec_(b"BEGIN")
+                    value = yield from carry_out(work, connection)
+                    self._note(trip)
+                if any(part.keyword not in _CLEANING for part in parts or (statement,)):
                     self.swallowed = ""
                 if wrapped:
                     self._footprint = Footprint.ANYTHING
@@ -317,7 +324,27 @@ class PythonSession(GeneratorSession):
         self.swallowed = self.swallowed if not self.sqlstate else ""
         return Outcome.FAIL if self.sqlstate else Outcome.OK
 
-    def _touches(self, statement: Statement, connection: psycopg.Connection[Any], level: str) -> Footprint:
+    def _divided(
+        self, trip: RoundTrip, statement: Statement, parts: Sequence[Statement], level: str, *, wrapped: bool
+    ) -> Iterable[tuple[Statement, Generator[Any, Any, Any]]]:
+        """The statements of a round trip, each with its own; all in one, and noted, if they cannot be divided."""
+        if not trip.text or not is_batch(trip.work, parts):
+            return ((statement, trip.work),)
+        connection = trip.connection
+        # Under READ COMMITTED each read has a snapshot of its own, with or without a transaction.
+        snapshots = self._footprint is Footprint.READ and level.startswith("read ")
+        idle = connection.pgconn.transaction_status == pq.TransactionStatus.IDLE
+        open_before = wrapped or snapshots or not (connection.autocommit and idle)
+        pieces = divided(trip.work, parts, open_before=open_before)
+        if pieces is None:
+            self.batches.add(" ".join(trip.text.split()))
+            return ((statement, trip.work),)
+        return pieces
+
+    def _touches(
+        self, statement: Statement, parts: Sequence[Statement], connection: psycopg.Connection[Any], level: str
+    ) -> Footprint:
+        """What a round trip may touch: the union over its parts; anything, if it is not certain what they are."""
         if level:
             self._nested.discard(connection)  # a transaction begins here
         text = statement.sql.lower()
@@ -329,12 +356,18 @@ class PythonSession(GeneratorSession):
             self._may_be_serializable = True
         plain = not self._may_be_serializable and connection.isolation_level != psycopg.IsolationLevel.SERIALIZABLE
         aborted = connection.pgconn.transaction_status == pq.TransactionStatus.INERROR
-        if aborted and ends(statement) and plain and connection not in self._nested:
+        ending = len(parts) == 1 and ends(parts[0])
+        if aborted and ending and plain and connection not in self._nested:
             return Footprint.NOTHING  # the server released everything at the error, unless there was a savepoint
-        if begins(statement) and self.begin_is_seen:
+        if not parts:
+            return Footprint.ANYTHING
+        if any(is_write(part) and self._connections.writes_more(calls(part)) for part in parts):
+            return Footprint.ANYTHING
+        volatile = self._connections.volatile(set().union(*map(calls, parts)))
+        touches = footprint(parts, isolation=None if plain else "serializable", volatile=volatile)
+        if self.begin_is_seen and any(map(begins, parts)) and touches is not Footprint.ANYTHING:
             return Footprint.WRITE  # now() is the time of BEGIN
-        volatile = self._connections.volatile(calls(statement))
-        return footprint([statement], isolation=None if plain else "serializable", volatile=volatile)
+        return touches
 
     def _note(self, trip: RoundTrip) -> None:
         """Add what the server answered to the answers."""
@@ -427,6 +460,12 @@ def _begins_unasked(connection: psycopg.Connection[Any], statement: Statement, s
 
 def _statement(text: str) -> Statement:
     return Statement(line=0, text=text, sql=text, parameters=(), fragments=(text,))
+
+
+def _parts(text: str) -> tuple[Statement, ...]:
+    """The statements of a text, without comments; none if it is not certain which they are."""
+    parts = batches.split(text)
+    return () if parts is None else tuple(map(_statement, parts or ("",)))
 
 
 def _legible(value: bytes) -> str:

@@ -38,7 +38,7 @@ def said(connection: psycopg.Connection[Any], work: Any) -> tuple[str, Any] | No
     owner = known.get("self")
     idle = connection.pgconn.transaction_status == pq.TransactionStatus.IDLE
     if name in _QUERIES:
-        text = _text(known.get(_QUERIES[name]), connection)
+        text = text_of(known.get(_QUERIES[name]), connection)
         return (text, owner) if text.strip("; \t\n") else None  # empty: a pool asks whether the connection lives
     if name == "notifies":
         raise UsageProblem("the call waits for a NOTIFY, which racebench cannot schedule")
@@ -64,7 +64,8 @@ def _block(owner: Any, name: str, known: dict[str, Any], *, idle: bool) -> str:
     return "RELEASE SAVEPOINT" if kept else "ROLLBACK TO SAVEPOINT"
 
 
-def _text(query: Any, connection: psycopg.Connection[Any]) -> str:
+def text_of(query: Any, connection: psycopg.Connection[Any]) -> str:
+    """The text of a query as an application gives it to psycopg."""
     if isinstance(query, bytes):
         return query.decode(errors="replace")
     if isinstance(query, psycopg.sql.Composable):

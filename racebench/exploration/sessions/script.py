@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import AbstractContextManager, ExitStack
 from typing import ClassVar
 
@@ -150,6 +151,7 @@ class ScriptSession(GeneratorSession):
 
     swallowed = ""
     told_apart = False  # the server is asked about a script before the search
+    batches: AbstractSet[str] = frozenset()
 
     def __init__(
         self, number: int, strategy: Strategy, open_session: Callable[[See], ServerSession], footprints: _Footprints

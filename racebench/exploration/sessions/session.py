@@ -7,6 +7,7 @@ between two steps (variables, retries, a ROLLBACK after a refusal) belongs to th
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from enum import Enum
@@ -123,6 +124,10 @@ class StrategySession(Session, Protocol):
     @property
     def told_apart(self) -> bool:
         """Whether its code was seen to ask which session it is, after the facts had been found."""
+
+    @property
+    def batches(self) -> AbstractSet[str]:
+        """The texts of steps that sent several statements at once."""
 
     @property
     def tries(self) -> int:

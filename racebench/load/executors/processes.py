@@ -12,7 +12,7 @@ import signal
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from multiprocessing import connection as connections
-from typing import Any
+from typing import Any, NamedTuple
 
 import multiprocess
 
@@ -99,6 +99,13 @@ def _held_back() -> Iterator[None]:
         _mask(signal.SIG_UNBLOCK)
 
 
+class _Task(NamedTuple):
+    """What a process runs next."""
+
+    function: Callable[[Any, Channel], None]
+    task: object
+
+
 def _serve(pipe: Any) -> None:
     """Run tasks until the parent closes the pipe. Only the parent handles Ctrl-C."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -106,9 +113,11 @@ def _serve(pipe: Any) -> None:
     channel = _PipeChannel(pipe)
     with contextlib.suppress(EOFError, OSError):
         while True:
-            function, task = channel.receive()
+            message = channel.receive()
+            if not isinstance(message, _Task):
+                continue  # a message for a task that has failed: the parent sent it before it knew
             try:
-                function(task, channel)
+                message.function(message.task, channel)
             except EOFError:
                 return
             except Exception as error:  # noqa: BLE001 - handed to the parent, whole
@@ -150,7 +159,7 @@ class Processes:
     def start(self, function: Callable[[Any, Channel], None], task: object) -> Worker:
         process = next((one for one in self._pool if not one.busy and one.alive), None) or self._spawn()
         process.busy = True
-        process.send((function, task))
+        process.send(_Task(function, task))
         return process
 
     def messages(self, workers: Collection[Worker], timeout: float) -> Iterator[tuple[Worker, Any]]:
