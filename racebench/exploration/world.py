@@ -21,12 +21,16 @@ from racebench.exploration.schedules import Step
 from racebench.exploration.search import Choice
 from racebench.exploration.sessions.consumer import ConsumerSession
 from racebench.exploration.sessions.session import Session, State, StrategySession
-from racebench.exploration.steps import describe, with_values
+from racebench.exploration.steps import GOES_ON, describe, with_values
 from racebench.exploration.symmetry import Pasts
 from racebench.postgres.transport import Variables
 
-#: The shortest deadlock_timeout of a session; sessions must come to wait for each other within it.
+#: The shortest deadlock_timeout of a session; without a freezer, sessions must come to wait for each other within it.
 _DEADLOCK_MS = 30
+#: The deadlock_timeout of all sessions with a freezer: a session that waits must be stopped within the second.
+_TAKER_MS, _LONGEST_MS = 10, 60
+
+_NOT_ANSWERED = (State.WAITING, State.RELEASED)
 
 
 class ServerWorld:
@@ -100,14 +104,20 @@ class ServerWorld:
         told_apart = self.symmetry_failed or any(session.told_apart for session in self.strategy_sessions)
         self._symmetric = self._request.reduce and preparation.facts.alike and not told_apart
 
-    def order_victims(self, *, last_first: bool = False) -> None:
-        """Have the server abort the first session of a deadlock, or the last: the one that looks for one soonest.
+    def order_victims(self, *, other: bool = False) -> None:
+        """Have the server abort one session of a deadlock, or another: the one that looks for a deadlock soonest.
 
-        Only a superuser may choose; for others the server decides, after its own deadlock_timeout.
+        With a freezer it is the session that came last, or the one that has waited longest. Else it is the first by
+        number, or the last. Only a superuser may choose; for others the server decides, after its own deadlock_timeout.
         """
         if not self._preparation.chooses_victims:
             return
-        sessions = self.strategy_sessions[::-1] if last_first else self.strategy_sessions
+        if self.scheduler.freezer is not None:
+            self.scheduler.spare_taker = other
+            for session in self.strategy_sessions:
+                session.configure("deadlock_timeout", f"{_LONGEST_MS if other else _TAKER_MS}ms")
+            return
+        sessions = self.strategy_sessions[::-1] if other else self.strategy_sessions
         for place, session in enumerate(sessions, 1):
             session.configure("deadlock_timeout", f"{_DEADLOCK_MS * place}ms")
 
@@ -149,8 +159,9 @@ class ServerWorld:
     def choices(self) -> Sequence[Choice]:
         return [
             Choice(session.number, session.footprint, self._likeness(session), session.step_identity)
-            for session in self.scheduler.sessions
             if session.state is State.READY
+            else Choice(session.number, Footprint.ANYTHING, step=session.step_identity)
+            for session in self.scheduler.able()
         ]
 
     def _likeness(self, session: Session) -> Hashable:
@@ -164,7 +175,7 @@ class ServerWorld:
 
     def take(self, session: int) -> Footprint | None:
         taker = self.scheduler.sessions[session - 1]
-        joined = self._request.reduce and taker.joins_next
+        joined = self._request.reduce and taker.state is State.READY and taker.joins_next
         more = self._step(taker)
         if joined and taker.state is State.READY:
             more |= self._step(taker)
@@ -173,10 +184,11 @@ class ServerWorld:
     def _step(self, session: Session) -> bool:
         """Have a session take its step; return whether the step may have touched more than its footprint says."""
         self._taken.append(session.number)
-        touches, tries = session.footprint, [other.tries for other in self.strategy_sessions]
-        statements = session.next_step
+        # What a session does after its wait began with the step that had to wait.
+        touches = session.footprint if session.state is State.READY else Footprint.ANYTHING
+        statements, tries = session.next_step, [other.tries for other in self.strategy_sessions]
         self.scheduler.step(session)
-        self._raced |= len(self.scheduler.woken) > 1
+        self._raced |= self.scheduler.raced
         surprise = self._surprise(session, touches, statements)
         if surprise:
             touches = Footprint.ANYTHING
@@ -211,6 +223,7 @@ class ServerWorld:
         if not complete:
             if kind.may_be_abandoned:
                 self.scheduler.abandon()
+                self._preparation.anomalies.skip()
                 return
             self.scheduler.run_out()
         if waiting := [session.name for session in self.scheduler.sessions if session.state is State.WAITING]:
@@ -277,7 +290,9 @@ class ServerWorld:
             other.answers.clear()
         taker = sessions[session - 1]
         sent, where, literal = describe(taker.next_step), taker.where, taker.literal()
-        waiting = [other for other in sessions if other.state is State.WAITING]
+        if taker.state is State.RELEASED:
+            sent, literal = GOES_ON, ""
+        waiting = [other for other in sessions if other is not taker and other.state in _NOT_ANSWERED]
         self._step(taker)
         by_pid = {pid: other.name for other in sessions for pid in other.pids}
         blockers = self.scheduler.waits.get(taker.pid, ()) if taker.state is State.WAITING else ()
@@ -288,7 +303,7 @@ class ServerWorld:
             where=where,
             literal=literal,
             waits_for=tuple(by_pid.get(pid, str(pid)) for pid in blockers),
-            went_on=tuple((other.name, tuple(other.answers)) for other in waiting if other.state is not State.WAITING),
+            went_on=tuple((other.name, tuple(other.answers)) for other in waiting if other.state not in _NOT_ANSWERED),
         )
 
     def broken(self) -> tuple[str, ...]:
