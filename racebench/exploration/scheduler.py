@@ -31,13 +31,15 @@ class Scheduler:
     """The sessions, and the connection that asks which of them wait for which.
 
     `woken`: the sessions that the last step let go on, besides the one that took it. `deadlocked`: sessions have waited
-    for each other since this was last set to False. `waits`: the pids that each waiting pid waits for, at rest.
+    for each other since this was last set to False. `deadlock`: the numbers of the sessions that waited for each other
+    in the last step. `waits`: the pids that each waiting pid waits for, at rest.
     """
 
     def __init__(self, sessions: Sequence[Session], monitor: psycopg.Connection[Any], step_limit_s: float) -> None:
         self.sessions = sessions
         self.woken: list[Session] = []
         self.deadlocked = False
+        self.deadlock: frozenset[int] = frozenset()
         self.waits: Mapping[int, tuple[int, ...]] = {}
         self._step_limit_s = step_limit_s
         self._monitor = monitor
@@ -54,6 +56,7 @@ class Scheduler:
         """Wait until no answer is on its way. Raises DatabaseProblem if one does not come within the step limit."""
         deadline = time.monotonic() + self._step_limit_s
         self.waits = {}
+        self.deadlock = frozenset()
         while waiting := [session for session in self.sessions if session.state is State.WAITING]:
             arrived = [session for session in self._readable() if session.state is State.WAITING]
             for session in arrived:
@@ -100,7 +103,10 @@ class Scheduler:
         ours = {pid for session in self.sessions for pid in session.pids}
         # A cycle is a deadlock: the server is about to abort one of its sessions, so they are not at rest.
         moving = pids - released(pids, ours, blockers)
-        self.deadlocked |= bool(moving) and all(set(blockers.get(pid, ())) & moving for pid in moving)
+        if moving and all(set(blockers.get(pid, ())) & moving for pid in moving):
+            self.deadlocked = True
+            circular = in_circles(blockers)
+            self.deadlock = frozenset(session.number for session in waiting if session.pid in circular)
         return not moving
 
     def _give_up(self, waiting: Sequence[Session], blockers: Mapping[int, tuple[int, ...]]) -> None:
@@ -144,6 +150,22 @@ class Scheduler:
                     session.abandon()
             if any(session.state is State.WAITING for session in self.sessions):
                 self.rest()
+
+
+def in_circles(blockers: Mapping[int, Sequence[int]]) -> set[int]:
+    """The pids that wait, however indirectly, for themselves; `blockers` says which pids each waits for."""
+    circular = set()
+    for pid in blockers:
+        reached: set[int] = set()
+        left = list(blockers[pid])
+        while left:
+            blocker = left.pop()
+            if blocker not in reached:
+                reached.add(blocker)
+                left += blockers.get(blocker, ())
+        if pid in reached:
+            circular.add(pid)
+    return circular
 
 
 def released(pids: AbstractSet[int], ours: AbstractSet[int], blockers: Mapping[int, Sequence[int]]) -> set[int]:

@@ -6,7 +6,7 @@ preparation.py makes its parts; the search chooses the order of the steps.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence, Set
 
 from racebench.core.errors import DatabaseProblem, ScenarioProblem, UsageProblem
 from racebench.core.model import Outcome
@@ -17,15 +17,16 @@ from racebench.exploration.preparation import Preparation, prepare
 from racebench.exploration.request import ExplorationRequest
 from racebench.exploration.scheduler import Scheduler
 from racebench.exploration.schedules import Step
-from racebench.exploration.search import Choice
+from racebench.exploration.search import Choice, Unsteady
 from racebench.exploration.sessions.consumer import ConsumerSession
 from racebench.exploration.sessions.session import Session, State, StrategySession
 from racebench.exploration.steps import describe, with_values
 from racebench.exploration.symmetry import Pasts
 from racebench.postgres.transport import Variables
 
-#: The shortest deadlock_timeout of a session; sessions must come to wait for each other within it.
-_DEADLOCK_MS = 30
+#: The shortest deadlock_timeout of a session; sessions must come to wait for each other within it. It is doubled, at
+#: most to the second number, when a busy machine was slower than that.
+_DEADLOCK_MS, _LONGEST_DEADLOCK_MS = 30, 2_000
 
 
 class ServerWorld:
@@ -47,7 +48,9 @@ class ServerWorld:
         self._target, self._request = target, request
         self._stack = contextlib.ExitStack()
         self._runs = 0
-        self._raced = False
+        self._last_first = False
+        self._deadlock_ms = _DEADLOCK_MS
+        self._raced = self._wrong_victim = False
         self._taken: list[int] = []
         self._pasts = Pasts()
         self._preparation: Preparation
@@ -83,7 +86,7 @@ class ServerWorld:
         """Take over the parts, after the sessions have run alone if their kind needs that."""
         self.strategy_sessions, self.consumer = preparation.strategy_sessions, preparation.consumer
         self.scheduler = preparation.scheduler
-        self.order_victims()
+        self.order_victims(last_first=self._last_first)
         preparation.kind.run_alone(preparation.isolation.renew, preparation.anomalies.violations)
         preparation.anomalies.reset()
         told_apart = self.symmetry_failed or any(session.told_apart for session in self.strategy_sessions)
@@ -92,13 +95,32 @@ class ServerWorld:
     def order_victims(self, *, last_first: bool = False) -> None:
         """Have the server abort the first session of a deadlock, or the last: the one that looks for one soonest.
 
-        Only a superuser may choose; for others the server decides, after its own deadlock_timeout.
+        Only a superuser may choose; for others the server decides, after its own deadlock_timeout. A session looks for
+        a deadlock once, its own timeout after it began to wait.
         """
+        self._last_first = last_first
         if not self._preparation.chooses_victims:
             return
         sessions = self.strategy_sessions[::-1] if last_first else self.strategy_sessions
         for place, session in enumerate(sessions, 1):
-            session.configure("deadlock_timeout", f"{_DEADLOCK_MS * place}ms")
+            session.configure("deadlock_timeout", f"{self._deadlock_ms * place}ms")
+
+    def _is_wrong_victim(self, victims: Set[int], suspects: Set[int]) -> bool:
+        """Whether a step had the server abort other sessions than the one that order_victims chose.
+
+        It does so if the deadlock began after the chosen session had looked for it. `suspects`: those that may have
+        waited for each other, if the deadlock was over before it was seen.
+        """
+        if not victims or not self._preparation.chooses_victims or self._deadlock_ms >= _LONGEST_DEADLOCK_MS:
+            return False
+        among = {session.number for session in self.strategy_sessions} & (self.scheduler.deadlock or suspects)
+        return bool(among) and (max(among) if self._last_first else min(among)) not in victims
+
+    def _check_victim(self) -> None:
+        """Raise Unsteady if the last step aborted the wrong session; from then on sessions look for deadlocks later."""
+        if self._wrong_victim:
+            self._deadlock_ms *= 2
+            raise Unsteady
 
     # The world that a search searches
 
@@ -109,9 +131,11 @@ class ServerWorld:
             self._preparation.isolation.renew()
         if self._preparation.isolation.whole_tables:
             self._preparation.anomalies.reset()
+        if self._wrong_victim:
+            self.order_victims(last_first=self._last_first)
         self._runs += 1
         self.tenant += 1
-        self._raced = self.scheduler.deadlocked = False
+        self._raced = self._wrong_victim = self.scheduler.deadlocked = False
         self._taken = []
         self._pasts = Pasts()
         self._run_prologue()
@@ -157,17 +181,26 @@ class ServerWorld:
         if joined and taker.state is State.READY:
             self._step(taker)
             woke |= bool(self.scheduler.woken)
+        self._check_victim()
         # A woken session may have committed, and a refused one has rolled back.
         return Footprint.ANYTHING if woke or taker.rolled_back else None
 
     def _step(self, session: Session) -> None:
         self._taken.append(session.number)
         touches, tries = session.footprint, [other.tries for other in self.strategy_sessions]
+        deadlocks = [other.deadlocks for other in self.strategy_sessions]
+        suspects = {other.number for other in self.scheduler.sessions if other.state is State.WAITING}
         self.scheduler.step(session)
         self._raced |= len(self.scheduler.woken) > 1
         again = {
             other.number for other, before in zip(self.strategy_sessions, tries, strict=True) if other.tries > before
         }
+        victims = {
+            other.number
+            for other, before in zip(self.strategy_sessions, deadlocks, strict=True)
+            if other.deadlocks > before
+        }
+        self._wrong_victim |= self._is_wrong_victim(victims, suspects | {session.number})
         waits = session.state is State.WAITING
         self._pasts.took(session.number, touches, undone=session.number in again, waits=waits)
         if self._preparation.facts.rollback_forgets:
@@ -210,6 +243,12 @@ class ServerWorld:
 
         Raises UsageProblem at the first step that cannot be taken.
         """
+        while True:
+            with contextlib.suppress(Unsteady):
+                return self._follow(schedule)
+            self.end(schedule, complete=False)
+
+    def _follow(self, schedule: Sequence[int]) -> list[Step]:
         self.begin()
         steps = []
         for number, session in enumerate(schedule, 1):
@@ -222,6 +261,7 @@ class ServerWorld:
                     "the script, the scenario or the server has changed since: explore again"
                 )
             steps.append(self.watch(session))
+            self._check_victim()
         if left := [f"s{choice.session}" for choice in self.choices()]:
             self.scheduler.abandon()
             raise UsageProblem(f"the schedule ends before the sessions do: {', '.join(left)} can go on")
@@ -230,6 +270,12 @@ class ServerWorld:
 
     def follow_as_far_as_it_goes(self, schedule: Sequence[int]) -> None:
         """Run a schedule to its end; where it cannot be followed any more, the first session that can go on does."""
+        while True:
+            with contextlib.suppress(Unsteady):
+                return self._follow_as_far_as_it_goes(schedule)
+            self.end(schedule, complete=False)
+
+    def _follow_as_far_as_it_goes(self, schedule: Sequence[int]) -> None:
         self.begin()
         rest = list(schedule)
         while choices := self.choices():
@@ -238,6 +284,7 @@ class ServerWorld:
             if session != (schedule[len(self._taken)] if len(self._taken) < len(schedule) else None):
                 rest = []
             self._step(self.scheduler.sessions[session - 1])
+            self._check_victim()
         self.end(schedule, complete=True)
 
     def watch(self, session: int) -> Step:
