@@ -112,7 +112,8 @@ def _search(
                 sessions=len(world.scheduler.sessions), steps=longest, depth=request.depth, runs=drawn.run
             )
         tally.seconds = time.monotonic() - started
-        tally.batched = bool(world.batches)
+        tally.unseen = world.unseen
+        tally.notes += world.notes
         tally.repeating = True
         tally.complete &= _repeat(world, raced, deadlocked, until=started + (request.budget_s or float("inf")))
         if tally.witness is not None and not stopped:

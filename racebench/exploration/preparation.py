@@ -17,6 +17,7 @@ from racebench.core.target import Target
 from racebench.exploration import isolation
 from racebench.exploration.inspection import Facts, decoded, inspect, may_set, volatile_functions
 from racebench.exploration.isolation import Isolation
+from racebench.exploration.observation import Observer, may_surprise
 from racebench.exploration.outcome import AnomalyCounter
 from racebench.exploration.request import ExplorationRequest
 from racebench.exploration.scheduler import Scheduler
@@ -37,7 +38,8 @@ _FAST_COMMITS = {"synchronous_commit": "off"}
 class Preparation:
     """The parts of a world on the server. `prologue` runs the scenario's script before each schedule, if it has one.
 
-    `chooses_victims`: this role may decide which session of a deadlock the server aborts.
+    `chooses_victims`: this role may decide which session of a deadlock the server aborts. `observer`: None where no
+    step can lock more than its footprint says, or nothing depends on footprints.
     """
 
     schema: str
@@ -50,6 +52,7 @@ class Preparation:
     isolation: Isolation
     anomalies: AnomalyCounter
     chooses_victims: bool
+    observer: Observer | None
 
 
 def prepare(target: Target, request: ExplorationRequest, stack: ExitStack) -> Preparation:
@@ -104,6 +107,7 @@ def prepare(target: Target, request: ExplorationRequest, stack: ExitStack) -> Pr
         isolation=chosen,
         anomalies=AnomalyCounter(monitor, scenario, whole_tables=chosen.whole_tables),
         chooses_victims=may_set(monitor, "deadlock_timeout"),
+        observer=Observer(monitor) if request.reduce and may_surprise(monitor) else None,
     )
 
 

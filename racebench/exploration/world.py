@@ -9,12 +9,13 @@ import contextlib
 from collections.abc import Callable, Hashable, Sequence, Set
 
 from racebench.core.errors import DatabaseProblem, ScenarioProblem, UsageProblem
-from racebench.core.model import Outcome
+from racebench.core.model import Outcome, Statement
 from racebench.core.target import Target
 from racebench.exploration.independence import Footprint
 from racebench.exploration.outcome import ScheduleResult
 from racebench.exploration.preparation import Preparation, prepare
 from racebench.exploration.request import ExplorationRequest
+from racebench.exploration.result import Unseen
 from racebench.exploration.scheduler import Scheduler
 from racebench.exploration.schedules import Step
 from racebench.exploration.search import Choice, Unsteady
@@ -34,6 +35,7 @@ class ServerWorld:
 
     `tenant`: whose rows the current schedule writes. `prepared`: the statements that the scenario had sent before it.
     `symmetry_failed`: sessions that counted as alike were seen not to be; from then on none count as alike.
+    `surprises`: the steps that were seen to lock more than was assumed, as text, with what they locked.
     """
 
     strategy_sessions: Sequence[StrategySession]
@@ -45,6 +47,7 @@ class ServerWorld:
         self.tenant = 0
         self.prepared: tuple[str, ...] = ()
         self.symmetry_failed = False
+        self.surprises: dict[str, str] = {}
         self._target, self._request = target, request
         self._stack = contextlib.ExitStack()
         self._runs = 0
@@ -70,9 +73,17 @@ class ServerWorld:
         return self._preparation.facts.triggers
 
     @property
-    def batches(self) -> frozenset[str]:
-        """The texts of steps that sent several statements at once, so far."""
-        return frozenset().union(*(session.batches for session in self.strategy_sessions))
+    def unseen(self) -> Unseen | None:
+        """Why the schedules so far prove nothing, even if no other is left; None if they do."""
+        return Unseen.BATCH if any(session.batches for session in self.strategy_sessions) else None
+
+    @property
+    def notes(self) -> list[str]:
+        """What was noticed in the schedules so far, as sentences."""
+        return [
+            f"'{step}' locked {locked}, which its text does not show; it was taken to depend on every other step"
+            for step, locked in self.surprises.items()
+        ]
 
     def _open(self) -> None:
         """Make the world; if a part cannot be made, the other parts are removed."""
@@ -136,6 +147,8 @@ class ServerWorld:
         self._runs += 1
         self.tenant += 1
         self._raced = self._wrong_victim = self.scheduler.deadlocked = False
+        if self._preparation.observer is not None:
+            self._preparation.observer.reset()
         self._taken = []
         self._pasts = Pasts()
         self._run_prologue()
@@ -176,22 +189,24 @@ class ServerWorld:
     def take(self, session: int) -> Footprint | None:
         taker = self.scheduler.sessions[session - 1]
         joined = self._request.reduce and taker.joins_next
-        self._step(taker)
-        woke = bool(self.scheduler.woken)
+        more = self._step(taker)
         if joined and taker.state is State.READY:
-            self._step(taker)
-            woke |= bool(self.scheduler.woken)
+            more |= self._step(taker)
         self._check_victim()
-        # A woken session may have committed, and a refused one has rolled back.
-        return Footprint.ANYTHING if woke or taker.rolled_back else None
+        return Footprint.ANYTHING if more or taker.rolled_back else None
 
-    def _step(self, session: Session) -> None:
+    def _step(self, session: Session) -> bool:
+        """Have a session take its step; return whether the step may have touched more than its footprint says."""
         self._taken.append(session.number)
         touches, tries = session.footprint, [other.tries for other in self.strategy_sessions]
         deadlocks = [other.deadlocks for other in self.strategy_sessions]
         suspects = {other.number for other in self.scheduler.sessions if other.state is State.WAITING}
+        statements = session.next_step
         self.scheduler.step(session)
         self._raced |= len(self.scheduler.woken) > 1
+        surprise = self._surprise(session, touches, statements)
+        if surprise:
+            touches = Footprint.ANYTHING
         again = {
             other.number for other, before in zip(self.strategy_sessions, tries, strict=True) if other.tries > before
         }
@@ -206,6 +221,21 @@ class ServerWorld:
         if self._preparation.facts.rollback_forgets:
             for number in again:
                 self._pasts.begins_again(number)
+        # A woken session may have committed, and a refused one has rolled back.
+        return surprise or bool(self.scheduler.woken)
+
+    def _surprise(self, session: Session, assumed: Footprint, statements: Sequence[Statement]) -> bool:
+        """Whether a step was seen to lock more than was assumed of it."""
+        observer = self._preparation.observer
+        if observer is None:
+            return False
+        others = frozenset[int]().union(*(other.pids for other in self.scheduler.sessions if other is not session))
+        locks = observer.new(session.pids, others)
+        if not locks or assumed is Footprint.ANYTHING:
+            return False
+        locked = ", ".join(f"{table} in {mode} mode" for table, mode in sorted(locks))
+        self.surprises[describe(statements)] = locked
+        return True
 
     def end(self, schedule: Sequence[int], *, complete: bool) -> None:  # noqa: ARG002 - a joined BEGIN is a step too
         if self._symmetric and any(session.told_apart for session in self.strategy_sessions):
