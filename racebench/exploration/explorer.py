@@ -153,7 +153,7 @@ def _repeat(
         if time.monotonic() > until:
             return False
         world.follow_as_far_as_it_goes(schedule)
-    world.order_victims(other=True)
+    world.order_victims(last_first=True)
     for schedule in tuple(deadlocked):
         if time.monotonic() > until:
             return False
@@ -198,7 +198,7 @@ def _follow(world: ServerWorld, request: ExplorationRequest, schedule: Sequence[
     except UsageProblem:
         if not world.scheduler.deadlocked:
             raise
-        world.order_victims(other=True)  # the victim of the deadlock may have been the other session
+        world.order_victims(last_first=True)  # the victim of the deadlock may have been the other session
         steps = tuple(world.follow(schedule))
     (result,) = results
     broken = result.counts["violations"] and "violations" in request.scenario.forbid

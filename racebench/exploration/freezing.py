@@ -17,7 +17,6 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Collection
 from pathlib import Path
 
 _PROC = Path("/proc")
@@ -73,10 +72,6 @@ class Freezer:
             while self._frozen:
                 pid, _ = self._frozen.popitem()
                 _signal(pid, signal.SIGCONT)
-
-    def longest_frozen(self, pids: Collection[int]) -> int | None:
-        """Of some backends, the one that has been stopped for longest; None if none is."""
-        return next((pid for pid in self._frozen if pid in pids), None)
 
     def alive(self) -> None:
         """Note that the search goes on."""

@@ -27,7 +27,7 @@ from racebench.exploration.steps import describe
 #: then asleep. Most answers take 0.1 ms; asking too early costs a round trip.
 _EAGER_S = 0.00012
 _PATIENCE_S = 0.00015
-#: How long the session that has waited longest is given to be the victim of a deadlock, in seconds.
+#: How long the others are stopped for one session to look for a deadlock, in seconds.
 _VICTIM_S = 0.5
 
 _BLOCKERS = "SELECT pid, pg_blocking_pids(pid) FROM unnest(%s::int[]) AS pid"
@@ -38,9 +38,9 @@ class Scheduler:
 
     `woken`: the sessions that the last step released, besides the one that took it. `raced`: several went on, or began
     to wait for other sessions, in an order that the server chose. `deadlocked`: sessions have waited for each other
-    since this was last set to False. `waits`: the pids that each waiting pid waits for, at rest. `freezer`: None where
-    backends cannot be stopped. `spare_taker`: the victim of a deadlock is the session that has waited longest, not the
-    one that came last; only with a freezer.
+    since this was last set to False. `deadlock`: the numbers of the sessions that waited for each other in the last
+    step. `waits`: the pids that each waiting pid waits for, at rest. `freezer`: None where backends cannot be stopped.
+    `last_first`: of a deadlock's sessions the last by number is to be the victim, not the first.
     """
 
     def __init__(
@@ -52,7 +52,8 @@ class Scheduler:
     ) -> None:
         self.sessions = sessions
         self.woken: list[Session] = []
-        self.raced = self.deadlocked = self.spare_taker = False
+        self.raced = self.deadlocked = self.last_first = False
+        self.deadlock: frozenset[int] = frozenset()
         self.waits: Mapping[int, tuple[int, ...]] = {}
         self.freezer = freezer
         self._step_limit_s = step_limit_s
@@ -86,7 +87,8 @@ class Scheduler:
         """Wait until no answer is on its way. Raises DatabaseProblem if one does not come within the step limit."""
         deadline = time.monotonic() + self._step_limit_s
         self.waits = {}
-        spare_until = 0.0
+        self.deadlock = frozenset()
+        victim_until = 0.0
         while waiting := self._waiting():
             moving = [session for session in waiting if not self._is_frozen(session)]
             arrived = self._readable(moving) if moving else []
@@ -102,11 +104,11 @@ class Scheduler:
                 self._freeze(moving)
                 return
             now = time.monotonic()
-            if self.spare_taker and not spare_until and (circle := in_a_circle(blockers)):
-                spare_until = now + _VICTIM_S
-                self._spare(moving, circle)
-            elif spare_until and now > spare_until and self.freezer is not None:
-                self.freezer.thaw_all()  # it has looked for a deadlock before there was one
+            if self.deadlock and not victim_until:
+                victim_until = now + _VICTIM_S
+                self._choose_victim(moving)
+            elif victim_until and now > victim_until and self.freezer is not None:
+                self.freezer.thaw_all()  # the victim has looked for a deadlock before there was one
             if now > deadline:
                 self._give_up(waiting, blockers)
 
@@ -130,9 +132,8 @@ class Scheduler:
 
     def _go_on(self, session: Session) -> None:
         """Let a released session go on."""
-        assert self.freezer is not None  # it was stopped
         session.state = State.WAITING
-        self.freezer.thaw(session.pid)
+        self._thaw(session)
 
     def _is_frozen(self, session: Session) -> bool:
         return self.freezer is not None and self.freezer.is_frozen(session.pid)
@@ -142,11 +143,17 @@ class Scheduler:
             for session in sessions:
                 self.freezer.freeze(session.pid)
 
-    def _spare(self, moving: Sequence[Session], circle: AbstractSet[int]) -> None:
-        """In a deadlock, stop the sessions that came last, and let the one that has waited longest look for it."""
-        if self.freezer is not None and (longest := self.freezer.longest_frozen(circle)) is not None:
+    def _thaw(self, session: Session) -> None:
+        if self.freezer is not None:
+            self.freezer.thaw(session.pid)
+
+    def _choose_victim(self, moving: Sequence[Session]) -> None:
+        """Stop all sessions of a deadlock but the one that is to be its victim: it alone looks for the deadlock."""
+        number = max(self.deadlock) if self.last_first else min(self.deadlock)
+        victim = next(session for session in self.sessions if session.number == number)
+        if self._is_frozen(victim):
             self._freeze(moving)
-            self.freezer.thaw(longest)
+            self._thaw(victim)
 
     def _readable(self, waiting: Sequence[Session]) -> list[Session]:
         # Anew each time: an application may continue over another connection. A closed one has no socket.
@@ -183,7 +190,10 @@ class Scheduler:
         ours = {pid for session in self.sessions for pid in session.pids}
         # A cycle is a deadlock: the server is about to abort one of its sessions, so they are not at rest.
         moving = pids - released(pids, ours, blockers)
-        self.deadlocked |= bool(moving) and all(set(blockers.get(pid, ())) & moving for pid in moving)
+        if moving and all(set(blockers.get(pid, ())) & moving for pid in moving):
+            self.deadlocked = True
+            circular = in_circles(blockers)
+            self.deadlock = frozenset(session.number for session in waiting if session.pid in circular)
         return not moving
 
     def _give_up(self, waiting: Sequence[Session], blockers: Mapping[int, tuple[int, ...]]) -> None:
@@ -231,6 +241,22 @@ class Scheduler:
                 self.rest()
 
 
+def in_circles(blockers: Mapping[int, Sequence[int]]) -> set[int]:
+    """The pids that wait, however indirectly, for themselves; `blockers` says which pids each waits for."""
+    circular = set()
+    for pid in blockers:
+        reached: set[int] = set()
+        left = list(blockers[pid])
+        while left:
+            blocker = left.pop()
+            if blocker not in reached:
+                reached.add(blocker)
+                left += blockers.get(blocker, ())
+        if pid in reached:
+            circular.add(pid)
+    return circular
+
+
 def released(pids: AbstractSet[int], ours: AbstractSet[int], blockers: Mapping[int, Sequence[int]]) -> set[int]:
     """Of `pids`, those that wait, however indirectly, for one of `ours` that is not in `pids`: for an idle session.
 
@@ -246,17 +272,3 @@ def released(pids: AbstractSet[int], ours: AbstractSet[int], blockers: Mapping[i
         if not more:
             return at_rest
         at_rest |= more
-
-
-def in_a_circle(blockers: Mapping[int, Sequence[int]]) -> set[int]:
-    """The pids that wait, however indirectly, for themselves; `blockers` says which pids each waits for."""
-    circle = set()
-    for pid in blockers:
-        reached: set[int] = set()
-        frontier = {*blockers[pid]}
-        while frontier:
-            reached |= frontier
-            frontier = {other for blocker in frontier for other in blockers.get(blocker, ())} - reached
-        if pid in reached:
-            circle.add(pid)
-    return circle
