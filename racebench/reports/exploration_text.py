@@ -20,7 +20,12 @@ def sentence(exploration: Exploration) -> str:
         return f"{exploration.anomalous:,} of {run} {_schedules(exploration)} go wrong{rest}."
     if exploration.verdict is Verdict.VALID:
         every = "schedules that matter" if exploration.reduced else "feasible schedules"
-        return f"All {run} {every} were run, nothing went wrong.{_inside(exploration.triggers)}"
+        return f"All {run} {every} were run{_draws(exploration)}, nothing went wrong.{_inside(exploration.triggers)}"
+    if exploration.complete and exploration.unseen is Unseen.RANDOM:
+        return (
+            f"None of its {run} schedules goes wrong{_draws(exploration)}, but random numbers may decide what a session "
+            "does, and another choice of them may go wrong. Explore more with --draws N (racebench.Search(draws=N))."
+        )
     if exploration.complete:
         return (
             f"None of its {run} schedules goes wrong, but {_unseen(exploration)} no schedule of statements shows. "
@@ -37,6 +42,14 @@ def sentence(exploration: Exploration) -> str:
 
 def _schedules(exploration: Exploration) -> str:
     return "feasible schedules" if exploration.feasible is not None else "schedules"
+
+
+def _draws(exploration: Exploration) -> str:
+    """With which random numbers the schedules were run, if that may matter."""
+    if not exploration.draws:
+        return ""
+    choices = "one choice" if exploration.draws == 1 else f"{exploration.draws:,} choices"
+    return f" with {choices} of random numbers"
 
 
 def _inside(triggers: Sequence[str]) -> str:

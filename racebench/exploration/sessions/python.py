@@ -23,6 +23,7 @@ from racebench.core.errors import UsageProblem, one_line
 from racebench.core.model import Call, Outcome, Statement, Strategy
 from racebench.core.target import Target
 from racebench.exploration import batches
+from racebench.exploration.draws import Draws, united
 from racebench.exploration.independence import Footprint, calls, footprint, is_write
 from racebench.exploration.sessions.connections import Connections, carry_out, commit, is_open
 from racebench.exploration.sessions.division import MAY_BE_WRAPPED, divided, is_batch
@@ -152,7 +153,7 @@ class PythonSession(GeneratorSession):
     ) -> None:
         super().__init__(number)
         self.call = call
-        self.operation = self.deadlocks = 0
+        self.operation = self.deadlocks = self.draw = 0
         self.sqlstate = self.swallowed = ""
         self.errors_alone: set[str] = set()
         self.batches: set[str] = set()
@@ -163,7 +164,7 @@ class PythonSession(GeneratorSession):
         self._settings: dict[str, str] = {}
         self._footprint = Footprint.ANYTHING
         self._given: psycopg.Connection[Any] | None = connect() if call.takes_connection else None
-        self._thread = interception.thread(self.name)  # last: it runs until it is closed
+        self._thread = interception.thread(self.name, number)  # last: it runs until it is closed
         self._connection: psycopg.Connection[Any] | None = None
         self._used: list[psycopg.Connection[Any]] = []
         #: Whether a transaction of it may have been serializable.
@@ -202,7 +203,11 @@ class PythonSession(GeneratorSession):
 
     @property
     def told_apart(self) -> bool:
-        return self._connections.told_apart
+        return self._connections.told_apart or self.draws.differ
+
+    @property
+    def draws(self) -> Draws:
+        return united((self._thread.randomness.draws, self._connections.draws))
 
     def note_what_ran(self) -> None:
         """Note whether what it ran alone may ask which session it is."""
@@ -260,7 +265,7 @@ class PythonSession(GeneratorSession):
         given = self._given
         if given is not None:
             self._used.append(given)
-        self._thread.call(function if given is None else lambda: function(given))
+        self._thread.call(function if given is None else lambda: function(given), self.draw)
 
     def _operation(self) -> Steps:
         self._begin_call()
@@ -273,6 +278,7 @@ class PythonSession(GeneratorSession):
             if status == pq.TransactionStatus.IDLE:
                 level = self._connections.level(self.call, connection)
                 self._connections.configure(connection, self._settings)
+                self._connections.seed(connection, (self.operation, self.draw, self.number))
             else:
                 level = ""
             statement, parts = _statement(trip.text), _parts(trip.text)

@@ -97,6 +97,7 @@ def published(exploration: Exploration) -> dict[str, Any]:
             "raced": exploration.raced,
             "triggers": list(exploration.triggers),
             "swallowed": dict(exploration.swallowed),
+            "draws": exploration.draws,
             "unseen": None if exploration.unseen is None else exploration.unseen.value,
             "complete": exploration.complete,
             "seconds": exploration.seconds,
@@ -187,6 +188,7 @@ def from_published(data: Mapping[str, Any]) -> Exploration:
         triggers=_texts(explored.get("triggers", ())),
         swallowed=_counts(explored.get("swallowed", {})),
         notes=_texts(data.get("notes", ())),
+        draws=int(explored.get("draws", 0)),
     )
 
 
@@ -194,7 +196,7 @@ def _replay(
     witness: Mapping[str, Any], exploration: Mapping[str, Any], forbidden: tuple[str, ...], calls: Mapping[str, str]
 ) -> Replay:
     text = str(witness["schedule"])
-    digest, steps = parse_steps(text)
+    digest, draw, steps = parse_steps(text)
     outcome = witness.get("outcome", {"sessions": (), "anomalies": witness["anomalies"]} if witness["steps"] else None)
     return Replay(
         schedule=Schedule(
@@ -203,6 +205,7 @@ def _replay(
             consumer=None if exploration["consumer"] is None else str(exploration["consumer"]),
             digest=digest,
             steps=steps,
+            draw=draw,
         ),
         sessions=int(exploration["sessions"]),
         forbidden=forbidden,
