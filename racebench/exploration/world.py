@@ -22,13 +22,15 @@ from racebench.exploration.schedules import Step
 from racebench.exploration.search import Choice, Unsteady
 from racebench.exploration.sessions.consumer import ConsumerSession
 from racebench.exploration.sessions.session import Session, State, StrategySession
-from racebench.exploration.steps import describe, with_values
+from racebench.exploration.steps import GOES_ON, describe, with_values
 from racebench.exploration.symmetry import Pasts
 from racebench.postgres.transport import Variables
 
 #: The shortest deadlock_timeout of a session; sessions must come to wait for each other within it. It is doubled, at
 #: most to the second number, when a busy machine was slower than that.
 _DEADLOCK_MS, _LONGEST_DEADLOCK_MS = 30, 2_000
+
+_NOT_ANSWERED = (State.WAITING, State.RELEASED)
 
 
 class ServerWorld:
@@ -119,7 +121,7 @@ class ServerWorld:
         Only a superuser may choose; for others the server decides, after its own deadlock_timeout. A session looks for
         a deadlock once, its own timeout after it began to wait.
         """
-        self._last_first = last_first
+        self._last_first = self.scheduler.last_first = last_first
         if not self._preparation.chooses_victims:
             return
         sessions = self.strategy_sessions[::-1] if last_first else self.strategy_sessions
@@ -185,8 +187,9 @@ class ServerWorld:
     def choices(self) -> Sequence[Choice]:
         return [
             Choice(session.number, session.footprint, self._likeness(session), session.step_identity)
-            for session in self.scheduler.sessions
             if session.state is State.READY
+            else Choice(session.number, Footprint.ANYTHING, step=session.step_identity)
+            for session in self.scheduler.able()
         ]
 
     def _likeness(self, session: Session) -> Hashable:
@@ -200,7 +203,7 @@ class ServerWorld:
 
     def take(self, session: int) -> Footprint | None:
         taker = self.scheduler.sessions[session - 1]
-        joined = self._request.reduce and taker.joins_next
+        joined = self._request.reduce and taker.state is State.READY and taker.joins_next
         more = self._step(taker)
         if joined and taker.state is State.READY:
             more |= self._step(taker)
@@ -210,12 +213,14 @@ class ServerWorld:
     def _step(self, session: Session) -> bool:
         """Have a session take its step; return whether the step may have touched more than its footprint says."""
         self._taken.append(session.number)
-        touches, tries = session.footprint, [other.tries for other in self.strategy_sessions]
+        # What a session does after its wait began with the step that had to wait.
+        touches = session.footprint if session.state is State.READY else Footprint.ANYTHING
+        tries = [other.tries for other in self.strategy_sessions]
         deadlocks = [other.deadlocks for other in self.strategy_sessions]
         suspects = {other.number for other in self.scheduler.sessions if other.state is State.WAITING}
         statements = session.next_step
         self.scheduler.step(session)
-        self._raced |= len(self.scheduler.woken) > 1
+        self._raced |= self.scheduler.raced
         surprise = self._surprise(session, touches, statements)
         if surprise:
             touches = Footprint.ANYTHING
@@ -256,6 +261,7 @@ class ServerWorld:
         if not complete:
             if kind.may_be_abandoned:
                 self.scheduler.abandon()
+                self._preparation.anomalies.skip()
                 return
             self.scheduler.run_out()
         if waiting := [session.name for session in self.scheduler.sessions if session.state is State.WAITING]:
@@ -337,7 +343,9 @@ class ServerWorld:
             other.answers.clear()
         taker = sessions[session - 1]
         sent, where, literal = describe(taker.next_step), taker.where, taker.literal()
-        waiting = [other for other in sessions if other.state is State.WAITING]
+        if taker.state is State.RELEASED:
+            sent, literal = GOES_ON, ""
+        waiting = [other for other in sessions if other is not taker and other.state in _NOT_ANSWERED]
         self._step(taker)
         by_pid = {pid: other.name for other in sessions for pid in other.pids}
         blockers = self.scheduler.waits.get(taker.pid, ()) if taker.state is State.WAITING else ()
@@ -348,7 +356,7 @@ class ServerWorld:
             where=where,
             literal=literal,
             waits_for=tuple(by_pid.get(pid, str(pid)) for pid in blockers),
-            went_on=tuple((other.name, tuple(other.answers)) for other in waiting if other.state is not State.WAITING),
+            went_on=tuple((other.name, tuple(other.answers)) for other in waiting if other.state not in _NOT_ANSWERED),
         )
 
     def broken(self) -> tuple[str, ...]:

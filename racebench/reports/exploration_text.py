@@ -23,8 +23,8 @@ def sentence(exploration: Exploration) -> str:
         return f"All {run} {every} were run{_draws(exploration)}, nothing went wrong.{_inside(exploration.triggers)}"
     if exploration.complete and exploration.unseen is Unseen.RANDOM:
         return (
-            f"None of its {run} schedules goes wrong{_draws(exploration)}, but random numbers may decide what a session "
-            "does, and another choice of them may go wrong. Explore more with --draws N (racebench.Search(draws=N))."
+            f"None of its {run} schedules goes wrong{_draws(exploration)}, but random numbers may decide what a session"
+            " does, and another choice of them may go wrong. Explore more with --draws N (racebench.Search(draws=N))."
         )
     if exploration.complete:
         return (
@@ -91,6 +91,7 @@ def markdown(explorations: Sequence[Exploration]) -> str:
         wrong = ", ".join(exploration.found) or "none"
         unfinished = "" if exploration.complete else " (search not finished)"
         surprise = " (not as expected)" if surprises(exploration) else ""
+        surprise += f" ({drawn.strip()})" if (drawn := _draws(exploration)) else ""
         witness = f"`{exploration.witness.schedule}`" if exploration.witness else ""
         lines.append(
             f"| `{exploration.strategy}` | {exploration.verdict.value}{surprise}{unfinished} | {exploration.run} "

@@ -78,9 +78,9 @@ class Interception:
                 stack.enter_context(patch.applied())
             yield
 
-    def thread(self, name: str, number: int) -> SessionThread:
-        """Start a thread that stops at its round trips; `number` of the session, which draws numbers of its own."""
-        return SessionThread(name, self._threads, number, self._generators)
+    def thread(self, number: int) -> SessionThread:
+        """Start the thread of a session, which stops at its round trips, and draws random numbers of its own."""
+        return SessionThread(number, self._threads, self._generators)
 
     def _randomness(self) -> Randomness | None:
         """That of the session whose thread this is."""

@@ -27,6 +27,7 @@ from racebench.exploration.draws import Draws, united
 from racebench.exploration.independence import Footprint, calls, footprint, is_write
 from racebench.exploration.sessions.connections import Connections, carry_out, commit, is_open
 from racebench.exploration.sessions.division import MAY_BE_WRAPPED, divided, is_batch
+from racebench.exploration.sessions.failures import Failure, expected, failure
 from racebench.exploration.sessions.interception import Interception
 from racebench.exploration.sessions.session import GeneratorSession, Steps, Surroundings
 from racebench.exploration.sessions.threads import Finished, RoundTrip
@@ -82,8 +83,10 @@ class PythonSessions:
                 autocommit=False,
             )
 
+        functions = [call.function for call in surroundings.strategy.calls]
         for number, call in enumerate(_calls(surroundings.strategy, surroundings.sessions), 1):
             session = PythonSession(number, call, interception, connections, open_connection)
+            session.runs = f"{call} {functions.index(call.function)}"  # closures may have one name
             session.begin_is_seen = facts.begin_is_seen
             sessions.append(session)
         return sessions
@@ -95,17 +98,18 @@ class PythonSessions:
         """
         sessions = self._sessions
         every = permutations(sessions) if len(sessions) <= _MOST_PERMUTED else (sessions, sessions[::-1])
-        orders = {tuple(str(session.call) for session in order): order for order in every}.values()
-        errors: set[str] = set()
+        orders = {tuple(session.runs for session in order): order for order in every}.values()
+        unordered = len(sessions) > _MOST_PERMUTED  # a call has not run in every place then
+        failures: dict[PythonSession, set[Failure]] = {session: set() for session in sessions}
         for order in orders:
             renew()
             for place, session in enumerate(order):
-                if (error := session.run_alone()) and not place:
+                if (found := session.run_alone()) and not place:
                     raise UsageProblem(
                         f"{session.call} fails when it runs alone, right after the setup: {session.answers[-1]}; "
                         "is the setup complete?"
                     )
-                errors.add(error)
+                failures[session] |= {found} - {()}
             if broken := violations():
                 raise UsageProblem(
                     f"{broken} rows break the invariant when the calls run one after the other: that is no race; "
@@ -115,7 +119,8 @@ class PythonSessions:
         for session in sessions:
             session.note_what_ran()
         for session in sessions:
-            session.errors_alone = errors - {""}
+            calls = sessions if unordered else [other for other in sessions if other.runs == session.runs]
+            session.failures_alone = set().union(*(failures[other] for other in calls))
             session.begin_is_seen |= begin_is_seen(texts)
 
     def callables(self, strategy: Strategy, sessions: int) -> Mapping[str, str]:
@@ -136,8 +141,9 @@ def _calls(strategy: Strategy, sessions: int) -> list[Call]:
 class PythonSession(GeneratorSession):
     """Runs its call once in each schedule.
 
-    `errors_alone`: the errors that calls raise also when they run one after the other. `begin_is_seen`: some statement
-    asks when its transaction began, so that BEGIN is a step.
+    `runs`: what it runs, equal for sessions that run the same function. `failures_alone`: those that it raises also
+    when the calls run one after the other. `begin_is_seen`: some statement asks when its transaction began, so that
+    BEGIN is a step.
     """
 
     tries = 1
@@ -153,9 +159,11 @@ class PythonSession(GeneratorSession):
     ) -> None:
         super().__init__(number)
         self.call = call
+        self.runs = str(call)
         self.operation = self.deadlocks = self.draw = 0
         self.sqlstate = self.swallowed = ""
-        self.errors_alone: set[str] = set()
+        self.failures_alone: set[Failure] = set()
+        self._failure: Failure = ()
         self.batches: set[str] = set()
         self.begin_is_seen = False
         self._interception = interception
@@ -164,7 +172,7 @@ class PythonSession(GeneratorSession):
         self._settings: dict[str, str] = {}
         self._footprint = Footprint.ANYTHING
         self._given: psycopg.Connection[Any] | None = connect() if call.takes_connection else None
-        self._thread = interception.thread(self.name, number)  # last: it runs until it is closed
+        self._thread = interception.thread(number)  # last: it runs until it is closed
         self._connection: psycopg.Connection[Any] | None = None
         self._used: list[psycopg.Connection[Any]] = []
         #: Whether a transaction of it may have been serializable.
@@ -195,11 +203,11 @@ class PythonSession(GeneratorSession):
 
     @property
     def refused(self) -> bool:
-        return self.outcome is Outcome.FAIL and self.sqlstate not in self.errors_alone
+        return self.outcome is Outcome.FAIL and not expected(self._failure, self.failures_alone)
 
     @property
     def likeness(self) -> str:
-        return "" if self.told_apart else str(self.call)
+        return "" if self.told_apart else self.runs
 
     @property
     def told_apart(self) -> bool:
@@ -235,8 +243,8 @@ class PythonSession(GeneratorSession):
     def configure(self, name: str, value: str) -> None:
         self._settings[name] = value
 
-    def run_alone(self) -> str:
-        """Run the call to its end without a stop; return the error it ended with, "" for none."""
+    def run_alone(self) -> Failure:
+        """Run the call to its end without a stop; return the failure it ended with, empty for none."""
         self._thread.free = True
         try:
             self._begin_call()
@@ -247,7 +255,7 @@ class PythonSession(GeneratorSession):
         self._end(met)
         if not self._thread.passed and not self.sqlstate:
             raise UsageProblem(_unseen(self.call))
-        return self.sqlstate
+        return self._failure
 
     def start(self, tenant: int, run: int) -> None:  # noqa: ARG002 - the application knows no tenants of ours
         self.operation = (self.number << 32) + run
@@ -394,6 +402,7 @@ class PythonSession(GeneratorSession):
         error = finished.error
         left = self._roll_back()
         self.sqlstate = "" if error is None else signature(error)
+        self._failure = () if error is None else failure(error)
         if line := self._interception.unscheduled():
             raise UsageProblem(
                 f"{self.call}: {line} sends statements from a thread that racebench cannot schedule; "

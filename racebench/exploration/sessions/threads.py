@@ -62,8 +62,8 @@ class SessionThread:
     It is in `threads`, by its identity, for as long as it runs.
     """
 
-    def __init__(self, name: str, threads: dict[int, SessionThread], number: int, generators: Generators) -> None:
-        self.name = name
+    def __init__(self, number: int, threads: dict[int, SessionThread], generators: Generators) -> None:
+        self.name = f"s{number}"
         self.randomness = Randomness(number, generators)
         #: Round trips pass without a stop.
         self.free = False
@@ -78,12 +78,12 @@ class SessionThread:
         self._outbox: SimpleQueue[RoundTrip | Finished] = SimpleQueue()
         self._abandoning = False
         self._draw = 0
-        self._thread = threading.Thread(target=self._live, name=f"racebench {name}", daemon=True)
+        self._thread = threading.Thread(target=self._live, name=f"racebench {self.name}", daemon=True)
         self._thread.start()
 
     # Called by the thread that schedules
 
-    def call(self, function: Callable[[], Any], draw: int) -> None:
+    def call(self, function: Callable[[], Any], draw: int = 0) -> None:
         """Begin a call, with the random numbers of a draw."""
         self._abandoning = False
         self._draw = draw
