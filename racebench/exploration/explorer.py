@@ -93,7 +93,7 @@ def _search(
             world.draw = request.draw + tally.explored_draws
             tally.explored_draws += 1
             _search_draw(world, request, tally, limits)
-            tally.draws = world.draws
+            tally.draws, tally.functions = world.draws, world.functions
         tally.unseen = world.unseen
         tally.notes += world.notes
         tally.repeating = True

@@ -25,6 +25,7 @@ from racebench.exploration.independence import (
     names_in,
 )
 from racebench.exploration.independence import calls as called
+from racebench.exploration.inner_statements import with_several_statements
 from racebench.exploration.request import ExplorationRequest
 from racebench.exploration.symmetry import alike, begin_is_seen
 
@@ -36,7 +37,8 @@ class Facts:
     `volatile`: names of objects that may do anything. `begin_is_seen`: a statement may read the start time of its
     transaction. `alike`: all sessions do the same. `rollback_forgets`: a rollback removes every effect of a try.
     `cached_sequences`: sequences of which a session takes more numbers than it needs. `triggers`: of the tables.
-    `draws`: what the scripts, and what they run on the server, draw and read.
+    `draws`: what the scripts, and what they run on the server, draw and read. `functions`: those that the scripts run,
+    and that run several statements.
     """
 
     volatile: frozenset[str]
@@ -46,6 +48,7 @@ class Facts:
     cached_sequences: tuple[str, ...]
     triggers: tuple[str, ...]
     draws: Draws
+    functions: frozenset[str]
 
 
 def inspect(
@@ -83,6 +86,7 @@ def inspect(
         cached_sequences=cached,
         triggers=triggers(connection, schema),
         draws=drawn,
+        functions=with_several_statements(connection, set().union(*map(names_in, statements))),
     )
 
 

@@ -44,6 +44,7 @@ class Tally:
         self.complete = False
         self.seconds = 0.0
         self.triggers: tuple[str, ...] = ()
+        self.functions: tuple[str, ...] = ()
         #: Why a finished search proves nothing, found during the search; the request may have reasons of its own.
         self.unseen: Unseen | None = None
         #: What the reader should know of the search, as sentences.
@@ -133,6 +134,7 @@ class Tally:
             unseen=self._unseen(),
             calls=_callables(request),
             triggers=tuple(self.triggers),
+            functions=self.functions,
             swallowed=dict(sorted(self._swallowed.items())),
             notes=(
                 *((ad_hoc.NO_INVARIANT,) if ad_hoc.lacks_invariant(scenario) else ()),

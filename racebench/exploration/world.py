@@ -79,6 +79,12 @@ class ServerWorld:
         return self._preparation.facts.triggers
 
     @property
+    def functions(self) -> tuple[str, ...]:
+        """The functions that run several statements inside a step."""
+        found = self._preparation.facts.functions.union(*(session.functions for session in self.strategy_sessions))
+        return tuple(sorted(found))
+
+    @property
     def draws(self) -> Draws:
         """What the sessions were seen to draw and read."""
         return united(session.draws for session in self.strategy_sessions)

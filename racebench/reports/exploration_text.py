@@ -25,7 +25,7 @@ def sentence(exploration: Exploration) -> str:
         return f"{exploration.anomalous:,} of {run} {_schedules(exploration)} go wrong{rest}."
     if exploration.verdict is Verdict.VALID:
         every = "schedules that matter" if exploration.reduced else "feasible schedules"
-        return f"All {run} {every} were run{_draws(exploration)}, nothing went wrong.{_inside(exploration.triggers)}"
+        return f"All {run} {every} were run{_draws(exploration)}, nothing went wrong.{_inside(exploration)}"
     if exploration.complete and exploration.unseen is Unseen.RANDOM:
         return (
             f"None of its {run} schedules goes wrong{_draws(exploration)}, but random numbers may decide what a session"
@@ -67,10 +67,11 @@ def _draws(exploration: Exploration) -> str:
     return f" with {choices} of random numbers"
 
 
-def _inside(triggers: Sequence[str]) -> str:
-    if not triggers:
-        return ""
-    return f" (A step is a statement; what trigger {', '.join(triggers)} does is inside one.)"
+def _inside(exploration: Exploration) -> str:
+    """What is not interleaved, because it is inside a step."""
+    named = {"trigger": exploration.triggers, "function": exploration.functions}
+    does = " and ".join(f"{kind} {', '.join(names)}" for kind, names in named.items() if names)
+    return f" (A step is a statement; what {does} does is inside one.)" if does else ""
 
 
 def _unseen(exploration: Exploration) -> str:

@@ -21,6 +21,7 @@ from racebench.exploration import inspection
 from racebench.exploration.draws import Draws, in_sql, server_seed
 from racebench.exploration.hidden_effects import does_more_than_write
 from racebench.exploration.independence import names_in
+from racebench.exploration.inner_statements import with_several_statements
 from racebench.exploration.symmetry import tells_apart
 
 _READ, _WRITE = 1, 2
@@ -33,7 +34,8 @@ class Connections:
     """What is known of the connections of one search, and of the functions that their statements name.
 
     `always` are names that any statement counts as naming. `told_apart`: a statement or the application may ask
-    which session it is. `draws`: what the server was asked to draw.
+    which session it is. `draws`: what the server was asked to draw. `functions`: those that statements run, and that
+    run several statements themselves.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class Connections:
         self._volatile: dict[str, bool] = {}
         self.told_apart = False
         self.draws = Draws()
+        self.functions: set[str] = set()
         self._seeded: weakref.WeakKeyDictionary[Any, tuple[int, int, int]] = weakref.WeakKeyDictionary()
         self._read: set[str] = set()
         self._named: set[str] = set()
@@ -110,15 +113,16 @@ class Connections:
         self._read.add(text)
         new = names_in(text) - self._named
         self._named |= new
-        texts = [text, *(self._indirect(text) if new else ())]
+        texts = [text, *(self._indirect(text, new) if new else ())]
         self.told_apart |= tells_apart(texts)
         self.draws.add(in_sql(texts))
 
-    def _indirect(self, text: str) -> list[str]:
+    def _indirect(self, text: str, names: Set[str]) -> list[str]:
         # Showing a view locks what it reads, which a session may hold locked in the middle of a schedule.
         try:
             with self._monitor.transaction():
                 self._monitor.execute("SET LOCAL lock_timeout = '100ms'")
+                self.functions |= with_several_statements(self._monitor, names)
                 return inspection.sources(self._monitor, self._schema, [text])
         except psycopg.errors.LockNotAvailable:
             return [_NOT_KNOWN]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import sys
 import weakref
-from collections.abc import Callable, Generator, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterable, Mapping, Sequence, Set
 from contextlib import AbstractContextManager, ExitStack
 from itertools import permutations
 from typing import Any, ClassVar
@@ -212,6 +212,10 @@ class PythonSession(GeneratorSession):
     @property
     def told_apart(self) -> bool:
         return self._connections.told_apart or self.draws.differ
+
+    @property
+    def functions(self) -> Set[str]:
+        return self._connections.functions
 
     @property
     def draws(self) -> Draws:

@@ -154,6 +154,7 @@ class ScriptSession(GeneratorSession):
     draw = 0
     told_apart = False  # the server is asked about a script before the search
     batches: AbstractSet[str] = frozenset()
+    functions: AbstractSet[str] = frozenset()  # before the search, too
 
     def __init__(
         self,

@@ -129,6 +129,10 @@ class StrategySession(Session, Protocol):
     draw: int
 
     @property
+    def functions(self) -> AbstractSet[str]:
+        """The functions that run several statements inside its steps, as far as the facts do not have them."""
+
+    @property
     def draws(self) -> Draws:
         """What its code was seen to draw and read."""
 
