@@ -15,6 +15,7 @@ from psycopg import sql
 
 from racebench.core.target import Target
 from racebench.exploration import isolation
+from racebench.exploration.freezing import Freezer
 from racebench.exploration.inspection import Facts, decoded, inspect, may_set, volatile_functions
 from racebench.exploration.isolation import Isolation
 from racebench.exploration.observation import Observer, may_surprise
@@ -94,7 +95,11 @@ def prepare(target: Target, request: ExplorationRequest, stack: ExitStack) -> Pr
         connection = connect(target, schema=schema, application_name=surroundings.application_name, settings=settings)
         prologue = ServerSession(connection, scenario.explore)
         stack.callback(prologue.close)
-    scheduler = Scheduler(sessions, monitor, request.step_s)
+    freezer = None
+    if target.server_pid is not None:
+        freezer = Freezer(target.server_pid)
+        stack.callback(freezer.close)
+    scheduler = Scheduler(sessions, monitor, request.step_s, freezer)
     chosen = isolation.choose(scenario, monitor, schema)
     return Preparation(
         schema=schema,
