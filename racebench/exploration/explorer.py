@@ -29,6 +29,8 @@ from racebench.workloads import catalog
 _EXHAUSTIVE_SHARE = 0.5
 MOST_REPEATED = 1_000
 _REPEATS = 2
+#: How often a witness is replayed that depends on which of several sessions the server lets go on first.
+_ATTEMPTS = 20
 _SHORTENING_S = 5.0
 
 
@@ -112,25 +114,37 @@ def _search(
                 sessions=len(world.scheduler.sessions), steps=longest, depth=request.depth, runs=drawn.run
             )
         tally.seconds = time.monotonic() - started
-        tally.batched = bool(world.batches)
+        tally.unseen = world.unseen
+        tally.notes += world.notes
         tally.repeating = True
         tally.complete &= _repeat(world, raced, deadlocked, until=started + (request.budget_s or float("inf")))
         if tally.witness is not None and not stopped:
             tally.witness = _shortest(world, tally.witness, tally.forbids)
         if tally.witness is not None:
-            try:
-                tally.replay = _follow(world, request, tally.witness)
-            except UsageProblem as problem:
+            tally.replay = _follow_witness(world, request, tally.witness, _ATTEMPTS if tally.raced else 1)
+
+
+def _follow_witness(world: ServerWorld, request: ExplorationRequest, witness: tuple[int, ...], attempts: int) -> Replay:
+    """Replay a witness; several times, until it goes wrong again, if sessions may have raced inside the server."""
+    for attempt in range(1, attempts + 1):
+        try:
+            followed = _follow(world, request, witness)
+        except UsageProblem as problem:
+            if attempt == attempts:
                 raise Diverged(
                     f"the schedule that goes wrong takes another course when it is run again ({problem}): what is not "
                     "deterministic, and depends on more than its schedule, cannot be explored"
                 ) from None
+        else:
+            if followed.anomalies or attempt == attempts:
+                return followed
+    raise AssertionError("unreachable")
 
 
 def _repeat(
     world: ServerWorld, raced: Sequence[tuple[int, ...]], deadlocked: Sequence[tuple[int, ...]], *, until: float
 ) -> bool:
-    """Repeat the schedules whose outcome can vary: two woken sessions raced, or a deadlock had more than one victim.
+    """Repeat the schedules whose outcome can vary: several sessions raced, or a deadlock had more than one victim.
 
     Returns whether all of them were repeated.
     """
@@ -139,7 +153,7 @@ def _repeat(
         if time.monotonic() > until:
             return False
         world.follow_as_far_as_it_goes(schedule)
-    world.order_victims(last_first=True)  # the first session was the victim; now the last
+    world.order_victims(last_first=True)
     for schedule in tuple(deadlocked):
         if time.monotonic() > until:
             return False

@@ -15,8 +15,10 @@ from psycopg import sql
 
 from racebench.core.target import Target
 from racebench.exploration import isolation
+from racebench.exploration.freezing import Freezer
 from racebench.exploration.inspection import Facts, decoded, inspect, may_set, volatile_functions
 from racebench.exploration.isolation import Isolation
+from racebench.exploration.observation import Observer, may_surprise
 from racebench.exploration.outcome import AnomalyCounter
 from racebench.exploration.request import ExplorationRequest
 from racebench.exploration.scheduler import Scheduler
@@ -37,7 +39,8 @@ _FAST_COMMITS = {"synchronous_commit": "off"}
 class Preparation:
     """The parts of a world on the server. `prologue` runs the scenario's script before each schedule, if it has one.
 
-    `chooses_victims`: this role may decide which session of a deadlock the server aborts.
+    `chooses_victims`: this role may decide which session of a deadlock the server aborts. `observer`: None where no
+    step can lock more than its footprint says, or nothing depends on footprints.
     """
 
     schema: str
@@ -50,6 +53,7 @@ class Preparation:
     isolation: Isolation
     anomalies: AnomalyCounter
     chooses_victims: bool
+    observer: Observer | None
 
 
 def prepare(target: Target, request: ExplorationRequest, stack: ExitStack) -> Preparation:
@@ -91,7 +95,11 @@ def prepare(target: Target, request: ExplorationRequest, stack: ExitStack) -> Pr
         connection = connect(target, schema=schema, application_name=surroundings.application_name, settings=settings)
         prologue = ServerSession(connection, scenario.explore)
         stack.callback(prologue.close)
-    scheduler = Scheduler(sessions, monitor, request.step_s)
+    freezer = None
+    if target.server_pid is not None:
+        freezer = Freezer(target.server_pid)
+        stack.callback(freezer.close)
+    scheduler = Scheduler(sessions, monitor, request.step_s, freezer)
     chosen = isolation.choose(scenario, monitor, schema)
     return Preparation(
         schema=schema,
@@ -104,6 +112,7 @@ def prepare(target: Target, request: ExplorationRequest, stack: ExitStack) -> Pr
         isolation=chosen,
         anomalies=AnomalyCounter(monitor, scenario, whole_tables=chosen.whole_tables),
         chooses_victims=may_set(monitor, "deadlock_timeout"),
+        observer=Observer(monitor) if request.reduce and may_surprise(monitor) else None,
     )
 
 

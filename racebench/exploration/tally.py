@@ -42,8 +42,10 @@ class Tally:
         self.complete = False
         self.seconds = 0.0
         self.triggers: tuple[str, ...] = ()
-        #: Some step sent several statements at once.
-        self.batched = False
+        #: Why a finished search proves nothing, found during the search; the request may have reasons of its own.
+        self.unseen: Unseen | None = None
+        #: What the reader should know of the search, as sentences.
+        self.notes: list[str] = []
         #: The steps of the shortest witness, and the replay of the same schedule.
         self.witness: tuple[int, ...] | None = None
         self.replay: Replay | None = None
@@ -113,11 +115,11 @@ class Tally:
             calls=_callables(request),
             triggers=tuple(self.triggers),
             swallowed=dict(sorted(self._swallowed.items())),
-            notes=(ad_hoc.NO_INVARIANT,) if ad_hoc.lacks_invariant(scenario) else (),
+            notes=(*((ad_hoc.NO_INVARIANT,) if ad_hoc.lacks_invariant(scenario) else ()), *dict.fromkeys(self.notes)),
         )
 
     def _unseen(self) -> Unseen | None:
-        return _unseen(self._request) or (Unseen.BATCH if self.batched else None)
+        return _unseen(self._request) or self.unseen
 
     def _verdict(self) -> Verdict:
         if self.anomalous:

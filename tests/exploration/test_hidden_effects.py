@@ -17,6 +17,7 @@ from racebench.core.errors import UsageProblem
 from racebench.core.model import Statement
 from racebench.core.results import Verdict
 from racebench.core.target import Target
+from racebench.exploration import inspection
 from racebench.exploration.explorer import explore
 from racebench.exploration.independence import ANY_WRITE, SERIALIZABLE, Footprint, calls, footprint
 from racebench.exploration.inspection import volatile_functions
@@ -465,3 +466,47 @@ def test_a_lock_in_a_function_that_a_call_writes_with_is_found_too(cache_folder:
         innocents = [explored(function) for function in ("harmless", "random")]
         assert {each.verdict for each in innocents} == {Verdict.VALID}
         assert innocents[0].run == innocents[1].run
+
+
+@pytest.mark.parametrize(
+    ("schema", "write"),
+    [
+        (TOTALS + trigger(REFRESHES) + AFTER_UPDATE, "UPDATE log SET n = 1;"),
+        (trigger(LOCKS) + AFTER_UPDATE, "UPDATE log SET n = 1;"),
+        (LOCKING, "UPDATE log SET n = 1 RETURNING locking();"),
+        (LOCKING + trigger("PERFORM locking();") + AFTER_UPDATE, "UPDATE log SET n = 1;"),
+    ],
+)
+def test_a_lock_that_the_catalogs_do_not_show_is_observed(
+    duel: Duel, monkeypatch: pytest.MonkeyPatch, schema: str, write: str
+) -> None:
+    """Without the inspection of the catalogs, the table of locks shows that the write did more, and a note says so."""
+    monkeypatch.setattr(inspection, "does_more_than_write", lambda *_: frozenset())
+    read = f"SELECT count(*) AS n FROM {'totals' if 'MATERIALIZED' in schema else 'bad'} \\gset"
+    reader = f"BEGIN;\n{read}\nUPDATE log SET tenant = 2;\nCOMMIT;"
+    schema += "INSERT INTO log VALUES (1, 0);"
+    fewer, every = (duel(write, reader, schema=schema, reduce=reduce) for reduce in (True, False))
+    assert fewer.complete
+    assert set(fewer.outcomes) == set(every.outcomes)
+    assert fewer.verdict is every.verdict
+    assert any(f"'{write.rstrip(';')}' locked" in note for note in fewer.notes)
+    assert not every.notes
+
+
+def test_a_write_that_locks_no_more_than_it_says_is_no_surprise(duel: Duel) -> None:
+    schema = HARMLESS + trigger("PERFORM harmless(); UPDATE bad SET tenant = 1 WHERE tenant = 2;")
+    result = duel(f"BEGIN;\n{INSERT}\nCOMMIT;", "SELECT count(*) AS n FROM log \\gset", schema=schema)
+    assert result.verdict is Verdict.VALID
+    assert not result.notes
+    assert result.run < duel(f"BEGIN;\n{INSERT}\nCOMMIT;", "SELECT 1;", schema=schema, reduce=False).run
+
+
+def test_what_an_abandoned_schedule_leaves_is_not_the_next_ones(duel: Duel) -> None:
+    """The session repairs what it breaks; a schedule that is abandoned in between has not repaired it."""
+    breaks = "INSERT INTO bad VALUES (:tenant);\n"
+    repairs = "DELETE FROM bad WHERE tenant = :tenant;\n"
+    reads = "SELECT count(*) AS n FROM log \\gset\n"
+    result = duel(breaks + repairs, reads * 2)
+    assert result.pruned
+    assert result.verdict is Verdict.VALID
+    assert duel(breaks + repairs + breaks, reads * 2).verdict is Verdict.INVALID
