@@ -91,7 +91,7 @@ def run(task: Task) -> list[Compared]:
 def _report(comparer: Comparer, compared: Compared, task: Task) -> None:
     smaller = minimise(
         compared.program,
-        lambda program: bool(comparer.compare(program, again=False).differences),
+        lambda program: _differs(comparer.compare(program, again=False)),
         seconds=task.minimise_s,
     )
     last = comparer.compare(smaller)
@@ -101,6 +101,12 @@ def _report(comparer: Comparer, compared: Compared, task: Task) -> None:
     click.echo(f"program {compared.program.name} differs; {command}")
     for line in differences[:3]:
         click.echo(f"  {line[:500]}")
+
+
+def _differs(compared: Compared) -> bool:
+    """Whether there is a difference, and no name was lost with the part of the setup that defined it."""
+    undefined = any(sqlstate in str(compared.outcomes) for sqlstate in ("42P01", "42703", "42704", "42883"))
+    return bool(compared.differences) and not undefined
 
 
 @click.command(help=__doc__.split("\n", 1)[0] if __doc__ else None)

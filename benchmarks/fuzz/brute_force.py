@@ -25,10 +25,16 @@ Ended = Callable[[Sequence[tuple[str, list[Any]]], bool, bool], None]
 
 
 class BruteForce:
-    """The sessions' connections, and a monitor that asks which of them wait; all in autocommit mode."""
+    """The sessions' connections, and a monitor that asks which of them wait; all in autocommit mode.
 
-    def __init__(self, connections: Sequence[psycopg.Connection[Any]], monitor: psycopg.Connection[Any]) -> None:
+    `opening`: what each session sends before a schedule.
+    """
+
+    def __init__(
+        self, connections: Sequence[psycopg.Connection[Any]], monitor: psycopg.Connection[Any], opening: str = ""
+    ) -> None:
         self._connections, self._wires, self._monitor = connections, [c.pgconn for c in connections], monitor
+        self._opening = f"SELECT pg_advisory_unlock_all(); DISCARD SEQUENCES; {opening}".encode()
         self._running: dict[int, Statements] = {}
         self._ready: dict[int, str] = {}  # by session, the statement that it is about to send
         self._waits: dict[int, Any] = {}  # by session, the pids that the session waits for
@@ -64,8 +70,8 @@ class BruteForce:
         """Run a schedule: the choices of the path, then always the first. Completes the path."""
         self._running, self._ready, self._waits = dict(enumerate(sessions)), {}, {}
         self._results = [("", []) for _ in sessions]
-        for wire in self._wires:
-            wire.exec_(b"SELECT pg_advisory_unlock_all(); DISCARD SEQUENCES")
+        for wire in self._wires[: len(sessions)]:
+            wire.exec_(self._opening)
         raced = deadlocked = False
         for session in list(self._running):
             self._go_on(session, None)

@@ -154,7 +154,7 @@ class Comparer:
         errors: set[str] = set()
         broken: set[str] = set()
         why = ""
-        brute = BruteForce(self._connections, self._monitor)
+        brute = self._brute_force(program, ground)
         results: list[tuple[str, list[Any]]] = []
         for order in sorted(set(permutations(program.sessions))):
             results.clear()
@@ -167,6 +167,9 @@ class Comparer:
                 why = f"alone: {results[0][0]}"
         kept = tuple(query for query in program.invariants if query not in broken)
         return replace(program, invariants=kept), errors - {""}, why
+
+    def _brute_force(self, program: Program, ground: Ground) -> BruteForce:
+        return BruteForce(self._connections, self._monitor, ground.holds_numbers if program.script else "")
 
     def _violated(self, program: Program) -> list[str]:
         return [query for query in program.invariants if self._monitor.execute(query.encode()).fetchone() is not None]
@@ -206,7 +209,7 @@ class Comparer:
             found.add(outcome, raced=raced, deadlocked=deadlocked, guilty=guilty)
 
         codes = [program.codes[place] for place in program.sessions]
-        found.complete = BruteForce(self._connections, self._monitor).explore(
+        found.complete = self._brute_force(program, ground).explore(
             codes, ground.restore, ended, script=program.script, most=self._most
         )
         found.verdict = Verdict.INVALID if found.guilty else Verdict.VALID if found.complete else Verdict.UNKNOWN

@@ -7,7 +7,7 @@ from random import Random
 
 from benchmarks.fuzz import features
 from benchmarks.fuzz.features import FEATURES
-from benchmarks.fuzz.program import Batch, Branch, Code, Many, Program, Savepoint, Sql, Step, Unit, schedules
+from benchmarks.fuzz.program import OUTSIDE, Batch, Branch, Code, Many, Program, Savepoint, Sql, Step, Unit, schedules
 
 _LEVELS = ("", "", "", "", "READ COMMITTED", "REPEATABLE READ", "REPEATABLE READ", "SERIALIZABLE", "SERIALIZABLE")
 #: The most schedules that a program may have; with three sessions, without a step for BEGIN.
@@ -120,7 +120,7 @@ class _Draw:
             texts = features.WRITES
         else:
             texts = features.COMMANDS
-        texts = [text for text in texts if transaction or text.split()[0] in ("SELECT", "INSERT", "UPDATE", "DELETE")]
+        texts = [text for text in texts if transaction or text.split()[0] in OUTSIDE]
         return self.sql(self._random.choice(texts or features.WRITES[:1]))
 
     def sql(self, text: str) -> Sql:

@@ -14,6 +14,11 @@ SELECT relname, relkind::text, array(
 FROM pg_class WHERE relnamespace = %s::regnamespace AND relkind IN ('r', 'm', 'S') ORDER BY relkind = 'm', relname
 """
 
+_CACHED = """
+SELECT relname FROM pg_sequence JOIN pg_class ON pg_class.oid = seqrelid
+WHERE relnamespace = %s::regnamespace AND seqcache > 1 ORDER BY 1
+"""
+
 
 class Ground:
     """A schema that is set up. `contents`: all rows and numbers, as text; `restore`: to what they were at first."""
@@ -37,6 +42,11 @@ class Ground:
                 last, called = connection.execute(f"SELECT last_value, is_called FROM {quoted}".encode()).fetchall()[0]
                 parts.append(f"SELECT setval('{quoted}', {last}, {called})")
         self._restore = "; ".join(["BEGIN", *parts, "COMMIT"]).encode()
+        #: Takes a number of each sequence that gives several at once, as racebench's sessions of scripts do.
+        self.holds_numbers = "; ".join(
+            f"SELECT nextval('{_name(connection, schema, name)}')"
+            for (name,) in connection.execute(_CACHED, (schema,)).fetchall()
+        )
 
     def contents(self) -> str:
         """The rows of all tables and the values of all sequences."""

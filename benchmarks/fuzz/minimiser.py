@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from benchmarks.fuzz.program import Batch, Branch, Code, Many, Program, Savepoint, Step, Unit
+from benchmarks.fuzz.program import OUTSIDE, Batch, Branch, Code, Many, Program, Savepoint, Sql, Step, Unit
 
 
 def minimise(program: Program, wanted: Callable[[Program], bool], *, seconds: float) -> Program:
@@ -71,7 +71,8 @@ def _units(unit: Unit, *, implicit: bool) -> Iterator[Unit]:
         yield replace(unit, level="")
     if not unit.commit:
         yield replace(unit, commit=True)
-    if unit.transaction and not implicit and not any(isinstance(step, Savepoint) for step in unit.steps):
+    may_be_alone = all(isinstance(step, Sql) and step.text.split()[0] in OUTSIDE for step in unit.steps)
+    if unit.transaction and not implicit and may_be_alone:
         yield replace(unit, transaction=False, level="", commit=True)
 
 

@@ -99,6 +99,8 @@ class Program:
     invariants: tuple[str, ...]
 
 
+#: The statements that are also sent outside a transaction.
+OUTSIDE = ("SELECT", "INSERT", "UPDATE", "DELETE")
 #: The SQLSTATEs after which a session with several tries begins again.
 RETRIED = frozenset({"40001", "40P01", "23505"})
 
