@@ -18,7 +18,7 @@ from racebench.core.target import Target
 from racebench.exploration import schedules
 from racebench.exploration.outcome import ScheduleResult
 from racebench.exploration.request import ExplorationRequest
-from racebench.exploration.result import Exploration, ExplorationProgress, Replay
+from racebench.exploration.result import Exploration, ExplorationProgress, Replay, Unseen
 from racebench.exploration.schedules import Schedule
 from racebench.exploration.search import Diverged, Progress, chance, random_search, search
 from racebench.exploration.tally import Tally, replay_of, size, switches
@@ -32,6 +32,10 @@ _REPEATS = 2
 #: How often a witness is replayed that depends on which of several sessions the server lets go on first.
 _ATTEMPTS = 20
 _SHORTENING_S = 5.0
+#: The races that bursts may show, and the limits of bursts: their number, and seconds.
+_INSIDE = (Unseen.STATEMENT, Unseen.BATCH)
+_BURSTS = 300
+_BURSTING_S = 10.0
 
 
 def explore(
@@ -118,10 +122,19 @@ def _search(
         tally.notes += world.notes
         tally.repeating = True
         tally.complete &= _repeat(world, raced, deadlocked, until=started + (request.budget_s or float("inf")))
+        if tally.complete and not tally.anomalous and tally.result().unseen in _INSIDE:
+            limit_s = min(_BURSTING_S, request.budget_s or _BURSTING_S)
+            _burst(world, tally, Random(request.seed), until=time.monotonic() + limit_s)
         if tally.witness is not None and not stopped:
             tally.witness = _shortest(world, tally.witness, tally.forbids)
         if tally.witness is not None:
             tally.replay = _follow_witness(world, request, tally.witness, _ATTEMPTS if tally.raced else 1)
+
+
+def _burst(world: ServerWorld, tally: Tally, random: Random, *, until: float) -> None:
+    """Look for a race inside statements, until one shows: sessions send their statements at once, many times."""
+    while tally.bursts < _BURSTS and not tally.anomalous_bursts and time.monotonic() < until:
+        world.burst(random)
 
 
 def _follow_witness(world: ServerWorld, request: ExplorationRequest, witness: tuple[int, ...], attempts: int) -> Replay:

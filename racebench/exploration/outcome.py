@@ -43,6 +43,7 @@ class ScheduleResult:
 
     `raced`: a step woke up two sessions. `deadlocked`: sessions waited for each other; `victims`: the numbers of those
     that the server then aborted. `swallowed`: SQLSTATEs of refused statements after which a call returned normally.
+    `burst`: sessions sent steps at once, so the schedule does not say what happened.
     """
 
     schedule: tuple[int, ...]
@@ -52,6 +53,7 @@ class ScheduleResult:
     deadlocked: bool = False
     victims: tuple[int, ...] = ()
     swallowed: tuple[str, ...] = ()
+    burst: bool = False
 
 
 class AnomalyCounter:

@@ -83,6 +83,16 @@ class Scheduler:
         moved = [other for other in (*self.woken, *elsewhere) if other.state is not State.RELEASED]
         self.raced = self.freezer is None and len(moved) > 1
 
+    def step_together(self, sessions: Sequence[Session]) -> None:
+        """Have able sessions send their next steps at once, and wait until all are at rest."""
+        for session in sessions:
+            if session.state is State.RELEASED:
+                self._go_on(session)
+            else:
+                session.advance()
+        self.rest()
+        self.woken, self.raced = [], True
+
     def rest(self) -> None:
         """Wait until no answer is on its way. Raises DatabaseProblem if one does not come within the step limit."""
         deadline = time.monotonic() + self._step_limit_s

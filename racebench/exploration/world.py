@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Hashable, Sequence, Set
+from random import Random
 
 from racebench.core.errors import DatabaseProblem, ScenarioProblem, UsageProblem
 from racebench.core.model import Outcome, Statement
@@ -55,7 +56,7 @@ class ServerWorld:
         self._runs = 0
         self._last_first = False
         self._deadlock_ms = _DEADLOCK_MS
-        self._raced = self._wrong_victim = False
+        self._raced = self._wrong_victim = self._bursting = False
         self._taken: list[int] = []
         self._pasts = Pasts()
         self._preparation: Preparation
@@ -148,7 +149,7 @@ class ServerWorld:
             self.order_victims(last_first=self._last_first)
         self._runs += 1
         self.tenant += 1
-        self._raced = self._wrong_victim = self.scheduler.deadlocked = False
+        self._raced = self._wrong_victim = self._bursting = self.scheduler.deadlocked = False
         if self._preparation.observer is not None:
             self._preparation.observer.reset()
         self._taken = []
@@ -242,6 +243,19 @@ class ServerWorld:
         self.surprises[describe(statements)] = locked
         return True
 
+    def burst(self, random: Random) -> None:
+        """Run a schedule in which sessions send steps at once, so that these race inside the server.
+
+        Which sessions send at once is drawn for each step, from one session to all.
+        """
+        self.begin()
+        self._bursting = True
+        while able := self.scheduler.able():
+            together = random.sample(able, random.choice((len(able), random.randint(1, len(able)))))
+            self._taken += [session.number for session in together]
+            self.scheduler.step_together(together)
+        self.end((), complete=True)
+
     def end(self, schedule: Sequence[int], *, complete: bool) -> None:  # noqa: ARG002 - a joined BEGIN is a step too
         if self._symmetric and any(session.told_apart for session in self.strategy_sessions):
             self.symmetry_failed, self._symmetric = True, False
@@ -270,6 +284,7 @@ class ServerWorld:
             deadlocked=self.scheduler.deadlocked,
             victims=tuple(session.number for session in sessions if session.deadlocks),
             swallowed=tuple(session.swallowed for session in sessions if session.swallowed),
+            burst=self._bursting,
         )
 
     # One schedule, step by step
