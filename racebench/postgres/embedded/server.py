@@ -89,7 +89,7 @@ class EmbeddedServer:
         data = slot / "data"
         stop_orphan(data)
         used = slot / "in-use"
-        if used.exists() or not (data / "PG_VERSION").exists():
+        if used.exists() or not (data / "PG_VERSION").exists() or _has_prepared_transactions(data):
             copy_template(programs, self.version, data)
         used.touch()
         self._used = used
@@ -98,6 +98,7 @@ class EmbeddedServer:
         settings = {
             **SETTINGS,
             "max_connections": str(self.max_connections),
+            "max_prepared_transactions": str(self.max_connections),
             "max_wal_senders": "10",
             "unix_socket_directories": str(sockets),
             **self._settings,
@@ -182,6 +183,11 @@ class EmbeddedServer:
             if process.returncode == 0 and self._used is not None:
                 self._used.unlink(missing_ok=True)
         self._stack.close()
+
+
+def _has_prepared_transactions(data: Path) -> bool:
+    """Whether the command before has left a prepared transaction: it keeps its locks when the server starts again."""
+    return any((data / "pg_twophase").iterdir())
 
 
 def _last_words(log: Path) -> str:
