@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import psycopg
-
 from racebench.core.faults import CONNECTION_LOST, is_fault
 from racebench.workloads.callables import own_sqlstate
 
-#: Classes of psycopg2, by name: an application may use it, racebench does not.
-_PSYCOPG2 = ("OperationalError", "InterfaceError")
+#: Exceptions of drivers, by the names of the package and the class: none of them is imported for this.
+_LOST = {("psycopg", "OperationalError"), ("psycopg2", "OperationalError"), ("psycopg2", "InterfaceError")}
+_FOLLOWS_A_REFUSAL = ("psycopg", "PipelineAborted")
 
 
 def fault(error: BaseException) -> str:
@@ -29,11 +28,9 @@ def fault(error: BaseException) -> str:
 def _fault(error: BaseException) -> str:
     if state := own_sqlstate(error):
         return state if is_fault(state) else ""
-    if isinstance(error, psycopg.errors.PipelineAborted):
-        return ""  # follows from another statement's refusal
-    of_psycopg2 = type(error).__module__.startswith("psycopg2") and type(error).__name__ in _PSYCOPG2
-    lost = of_psycopg2 or isinstance(error, psycopg.OperationalError | ConnectionError)
-    return CONNECTION_LOST if lost else ""
+    kinds = {(kind.__module__.partition(".")[0], kind.__name__) for kind in type(error).__mro__}
+    lost = isinstance(error, ConnectionError) or not kinds.isdisjoint(_LOST)
+    return CONNECTION_LOST if lost and _FOLLOWS_A_REFUSAL not in kinds else ""
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -396,6 +396,7 @@ def test_an_operational_error_without_sqlstate_is_a_fault_whatever_wraps_it() ->
         psycopg.errors.DeadlockDetected("deadlock detected"),
         psycopg.errors.LockNotAvailable("canceling statement due to lock timeout"),
         psycopg.errors.PipelineAborted("pipeline aborted"),
+        psycopg.InterfaceError("the cursor is closed"),
         psycopg.ProgrammingError("the last operation didn't produce records"),
         ValueError("sold out"),
     ],
