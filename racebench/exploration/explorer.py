@@ -90,6 +90,9 @@ def _search(
         limits = _Limits(request, tally, progress)
         complete = True
         while not limits.stopped and tally.explored_draws < limits.draws(world):
+            if limits.reached and tally.explored_draws:
+                complete = False
+                break
             world.draw = request.draw + tally.explored_draws
             tally.explored_draws += 1
             complete &= _search_draw(world, request, tally, limits)
@@ -149,6 +152,12 @@ class _Limits:
         """Whether an anomaly was found, and the search is to stop at the first."""
         return self._request.stop_at_first and self._tally.anomalous > 0
 
+    @property
+    def reached(self) -> bool:
+        """Whether nothing is left of the time, or of the number of schedules."""
+        most = self._request.max_schedules
+        return time.monotonic() > self.end or (most is not None and self._tally.run >= most)
+
     def draws(self, world: ServerWorld) -> int:
         """How many choices of random numbers are to be explored: one, if the sessions draw none."""
         return self._request.draws if world.draws.vary else 1
@@ -167,11 +176,10 @@ class _Limits:
         def go_on(_progress: Progress) -> bool:
             self.tell()
             used_s, used = tally.seconds - before_s, tally.run - before
-            return not (
-                (request.budget_s is not None and used_s > (request.budget_s - before_s) / left * share)
-                or (request.max_schedules is not None and used >= (request.max_schedules - before) / left * share)
-                or self.stopped
-            )
+            late = request.budget_s is not None and used_s > (request.budget_s - before_s) / left * share
+            many = request.max_schedules is not None and used >= (request.max_schedules - before) / left * share
+            # Each choice of random numbers has a schedule, however many there are.
+            return not (self.stopped or many or (late and used))
 
         return go_on
 
