@@ -84,6 +84,7 @@ def _search(
     def within(share: float) -> Callable[[Progress], bool]:
         def go_on(_progress: Progress) -> bool:
             tally.seconds = time.monotonic() - started
+            tally.leftovers = world.leftovers
             progress(tally.progress())
             return not (
                 (request.budget_s is not None and tally.seconds > request.budget_s * share)
@@ -126,6 +127,8 @@ def _search(
                     f"the schedule that goes wrong takes another course when it is run again ({problem}): what is not "
                     "deterministic, and depends on more than its schedule, cannot be explored"
                 ) from None
+        world.check_leftovers()
+        tally.leftovers = world.leftovers
 
 
 def _repeat(

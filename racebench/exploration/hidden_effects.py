@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import psycopg
@@ -155,23 +155,46 @@ def does_more_than_write(connection: psycopg.Connection[Any], names: Iterable[st
         return frozenset()
     keywords = {str(row[0]) for row in connection.execute("SELECT word FROM pg_get_keywords()").fetchall()}
     forbidden = keywords.difference(_HARMLESS_KEYWORDS.split())
-    casts = {str(row[0]) for row in connection.execute(_CASTS).fetchall()}
+    casts = _functions_of_casts(connection)
     bad: set[str] = set()
     mentions: dict[str, set[str]] = defaultdict(set)
-    known: set[str] = set()
-    frontier = asked | casts
-    while frontier:
-        known |= frontier
-        parameters = {"names": sorted(frontier), "harmless": _HARMLESS}
-        for name, text, is_body in connection.execute(_OBJECTS, parameters).fetchall():
-            words = names_in(_COMMENT.sub(r"\1", text or ""))
-            mentions[name] |= words
-            if text is None or (is_body and _commands(text, words & forbidden)):
-                bad.add(name)
-        frontier = set().union(*mentions.values()) - known
+    for name, text, is_body, words in _reached(connection, asked | casts):
+        mentions[name] |= words
+        if text is None or (is_body and _commands(text, words & forbidden)):
+            bad.add(name)
     while reached := {name for name, words in mentions.items() if name not in bad and words & bad}:
         bad |= reached
     return frozenset(asked if casts & bad else asked & bad)
+
+
+#: Stands for code in a language that is not read: it may run any SQL.
+UNREADABLE = "EXECUTE"
+
+
+def bodies(connection: psycopg.Connection[Any], names: Iterable[str]) -> frozenset[str]:
+    """The code that statements with these names, in lower case, may run indirectly, to any depth."""
+    asked = set(names) | _functions_of_casts(connection)
+    reached = _reached(connection, asked)
+    return frozenset(UNREADABLE if text is None else text for _, text, is_body, _ in reached if is_body)
+
+
+def _functions_of_casts(connection: psycopg.Connection[Any]) -> set[str]:
+    return {str(row[0]) for row in connection.execute(_CASTS).fetchall()}
+
+
+def _reached(connection: psycopg.Connection[Any], names: set[str]) -> Iterator[tuple[str, str | None, bool, set[str]]]:
+    """Every object that names lead to, to any depth: its name, its text, whether that is a body, the names in it."""
+    known: set[str] = set()
+    frontier = names
+    while frontier:
+        known |= frontier
+        mentioned: set[str] = set()
+        parameters = {"names": sorted(frontier), "harmless": _HARMLESS}
+        for name, text, is_body in connection.execute(_OBJECTS, parameters).fetchall():
+            words = names_in(_COMMENT.sub(r"\1", text or ""))
+            mentioned |= words
+            yield name, text, is_body, words
+        frontier = mentioned - known
 
 
 def _commands(body: str, forbidden: set[str]) -> bool:

@@ -5,7 +5,7 @@ independence.py (what a step may touch) and symmetry.py (whether sessions are al
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ import psycopg
 from psycopg import sql
 
 from racebench.core.model import Consumer, NumberedRows, Script, Statement, Strategy
-from racebench.exploration.hidden_effects import does_more_than_write, names_of_tables
+from racebench.exploration.hidden_effects import bodies, does_more_than_write, names_of_tables
 from racebench.exploration.independence import (
     ANY_WRITE,
     COMMITTING,
@@ -24,6 +24,7 @@ from racebench.exploration.independence import (
     names_in,
 )
 from racebench.exploration.independence import calls as called
+from racebench.exploration.leftovers import Leftover, leaves
 from racebench.exploration.request import ExplorationRequest
 from racebench.exploration.symmetry import alike, begin_is_seen
 
@@ -35,6 +36,7 @@ class Facts:
     `volatile`: names of objects that may do anything. `begin_is_seen`: a statement may read the start time of its
     transaction. `alike`: all sessions do the same. `rollback_forgets`: a rollback removes every effect of a try.
     `cached_sequences`: sequences of which a session takes more numbers than it needs. `triggers`: of the tables.
+    `leaves`: what the scripts may leave behind, each with the statement that may leave it.
     """
 
     volatile: frozenset[str]
@@ -43,6 +45,7 @@ class Facts:
     rollback_forgets: bool
     cached_sequences: tuple[str, ...]
     triggers: tuple[str, ...]
+    leaves: Mapping[Leftover, str]
 
 
 def inspect(
@@ -76,7 +79,17 @@ def inspect(
         rollback_forgets=not hidden,  # a function may have taken a lock of the session
         cached_sequences=cached,
         triggers=triggers(connection, schema),
+        leaves=left_by(connection, schema, statements),
     )
+
+
+def left_by(connection: psycopg.Connection[Any], schema: str, statements: Iterable[str]) -> dict[Leftover, str]:
+    """What statements may leave behind, each with the first of them that may leave it."""
+    left: dict[Leftover, str] = {}
+    for statement in statements:
+        for leftover in leaves(statement, bodies(connection, names_in(statement)), schema=schema):
+            left.setdefault(leftover, statement)
+    return left
 
 
 def rows_query(rows: NumberedRows) -> sql.Composed:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -16,7 +17,7 @@ from psycopg import sql
 from racebench.core.target import Target
 from racebench.exploration import isolation
 from racebench.exploration.inspection import Facts, decoded, inspect, may_set, volatile_functions
-from racebench.exploration.isolation import Isolation
+from racebench.exploration.isolation import Ground, Isolation
 from racebench.exploration.observation import Observer, may_surprise
 from racebench.exploration.outcome import AnomalyCounter
 from racebench.exploration.request import ExplorationRequest
@@ -26,7 +27,7 @@ from racebench.exploration.sessions.consumer import ConsumerSession
 from racebench.exploration.sessions.session import Session, SessionKind, StrategySession, Surroundings
 from racebench.exploration.transactions import in_transactions
 from racebench.postgres.connection import connect
-from racebench.postgres.schemas import application_name, fill, fresh_schema, new_name
+from racebench.postgres.schemas import application_name, fill, fresh_schema, new_name, remake
 from racebench.postgres.session import Session as ServerSession
 from racebench.postgres.snapshot import Snapshot
 
@@ -95,7 +96,15 @@ def prepare(target: Target, request: ExplorationRequest, stack: ExitStack) -> Pr
         prologue = ServerSession(connection, scenario.explore)
         stack.callback(prologue.close)
     scheduler = Scheduler(sessions, monitor, request.step_s)
-    chosen = isolation.choose(scenario, monitor, schema)
+    ground = Ground(
+        connection=monitor,
+        schema=schema,
+        sessions=sessions,
+        exclusive=target.exclusive,
+        remake=None if request.in_place else partial(remake, monitor, target, schema, scenario, strategy, consumers),
+        expected=None if strategy.calls else facts.leaves,
+    )
+    chosen = isolation.choose(scenario, ground)
     return Preparation(
         schema=schema,
         facts=facts,

@@ -26,6 +26,8 @@ class Unseen(StrEnum):
     DELAY = "delay"
     #: The script sets a time-out.
     TIMEOUT = "timeout"
+    #: Schedules left something behind that could not be removed, so they did not begin in the same state.
+    LEFTOVER = "leftover"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +99,7 @@ class Exploration:
     `expected` are the anomalies that the strategy is known to show; `as_expected` is None where nothing is known of it.
     `triggers` are the triggers of the scenario's tables: they run inside a step, and are not interleaved. `swallowed`
     counts, by SQLSTATE, the schedules in which a call returned although its last statement had been refused.
+    `leftovers` say what schedules left behind that was not restored: then the verdict is UNKNOWN, whatever was counted.
     """
 
     scenario: str
@@ -124,6 +127,7 @@ class Exploration:
     seconds: float
     witness: Replay | None
     unseen: Unseen | None = None
+    leftovers: tuple[str, ...] = ()
     calls: Mapping[str, str] = field(default_factory=dict)
     triggers: tuple[str, ...] = ()
     swallowed: Mapping[str, int] = field(default_factory=dict)

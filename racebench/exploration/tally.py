@@ -44,6 +44,8 @@ class Tally:
         self.triggers: tuple[str, ...] = ()
         #: Why a finished search proves nothing, found during the search; the request may have reasons of its own.
         self.unseen: Unseen | None = None
+        #: What schedules left behind that was not restored, as sentences.
+        self.leftovers: tuple[str, ...] = ()
         #: What the reader should know of the search, as sentences.
         self.notes: list[str] = []
         #: The steps of the shortest witness, and the replay of the same schedule.
@@ -112,6 +114,7 @@ class Tally:
             seconds=self.seconds,
             witness=self.replay if self.witness is None or self.replay else replay_of(request, self.witness),
             unseen=self._unseen(),
+            leftovers=self.leftovers,
             calls=_callables(request),
             triggers=tuple(self.triggers),
             swallowed=dict(sorted(self._swallowed.items())),
@@ -119,9 +122,11 @@ class Tally:
         )
 
     def _unseen(self) -> Unseen | None:
-        return _unseen(self._request) or self.unseen
+        return Unseen.LEFTOVER if self.leftovers else _unseen(self._request) or self.unseen
 
     def _verdict(self) -> Verdict:
+        if self.leftovers:
+            return Verdict.UNKNOWN
         if self.anomalous:
             return Verdict.INVALID
         return Verdict.VALID if self.complete and self._unseen() is None else Verdict.UNKNOWN

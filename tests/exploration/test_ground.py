@@ -1,0 +1,310 @@
+"""Every schedule begins in the same state: what earlier schedules left is removed, or the verdict is UNKNOWN."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from racebench.api import Bench, Exploration
+from racebench.core.results import Verdict
+
+Connection = psycopg.Connection[Any]
+Call = Callable[[Connection], None]
+
+SETUP = """
+CREATE TABLE orders (number int NOT NULL);
+CREATE TABLE bad (reason text);
+"""
+HAS_DRAWN = """
+CREATE SEQUENCE numbers;
+CREATE FUNCTION has_drawn() RETURNS int LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM currval('numbers');
+    RETURN 1;
+EXCEPTION WHEN object_not_in_prerequisite_state THEN
+    RETURN 0;
+END $$;
+"""
+HIDDEN_SET = """
+CREATE FUNCTION sets_and_hides_it() RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    EXECUTE 'SE' || 'T work_mem = ''1MB''';
+END $$;
+"""
+HIDDEN_CREATE = """
+CREATE FUNCTION makes_a_table_and_hides_it() RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    EXECUTE 'CRE' || 'ATE TABLE IF NOT EXISTS extra ()';
+END $$;
+"""
+OTHER_ROLE = """
+GRANT ALL ON orders, bad TO pg_monitor;
+DO $$ BEGIN EXECUTE format('GRANT USAGE ON SCHEMA %I TO pg_monitor', current_schema()); END $$;
+"""
+TOTALS = "CREATE MATERIALIZED VIEW totals AS SELECT count(*)::int AS n FROM orders;"
+CHILD = "CREATE TABLE parent (a int); CREATE TABLE child () INHERITS (parent); INSERT INTO child VALUES (1);"
+HALVES = """
+CREATE TABLE halves (a int) PARTITION BY LIST (a);
+CREATE TABLE half PARTITION OF halves FOR VALUES IN (1);
+INSERT INTO halves VALUES (1);
+"""
+ELSEWHERE = "CREATE SCHEMA IF NOT EXISTS elsewhere; CREATE TABLE IF NOT EXISTS elsewhere.marks (a int);"
+TWINS = "SELECT number FROM orders GROUP BY number HAVING count(*) > 1"
+BAD = "SELECT reason FROM bad"
+
+
+@dataclass(frozen=True)
+class Mark:
+    """Something that code leaves: a query of whether it is there, and the statement that leaves it if it is not."""
+
+    name: str
+    there: str
+    leave: str
+    setup: str = ""
+
+
+#: What a session leaves to itself.
+OF_A_SESSION = [
+    Mark("setting", "SELECT (current_setting('work_mem') = '1MB')::int", "SET work_mem = '1MB'"),
+    Mark(
+        "own setting",
+        "SELECT (coalesce(current_setting('app.mark', true), '') = 'x')::int",
+        "SELECT set_config('app.mark', 'x', false)",
+    ),
+    Mark("role", "SELECT (current_user <> session_user)::int", "SET ROLE pg_monitor", OTHER_ROLE),
+    Mark("currval", "SELECT has_drawn()", "SELECT nextval('numbers')", HAS_DRAWN),
+    Mark("temporary table", "SELECT (to_regclass('pg_temp.mine') IS NOT NULL)::int", "CREATE TEMP TABLE mine ()"),
+    Mark(
+        "prepared statement",
+        "SELECT count(*)::int FROM pg_prepared_statements WHERE name = 'mine'",
+        "PREPARE mine AS SELECT 1",
+    ),
+    Mark(
+        "cursor",
+        "SELECT count(*)::int FROM pg_cursors WHERE name = 'mine'",
+        "DECLARE mine CURSOR WITH HOLD FOR SELECT 1",
+    ),
+    Mark(
+        "advisory lock",
+        "SELECT count(*)::int FROM pg_locks WHERE locktype = 'advisory' AND objid = 9 AND pid = pg_backend_pid()",
+        "SELECT pg_try_advisory_lock_shared(9)",
+    ),
+    Mark("channel", "SELECT count(*)::int FROM pg_listening_channels()", "LISTEN mine"),
+    Mark(
+        "hidden setting", "SELECT (current_setting('work_mem') = '1MB')::int", "SELECT sets_and_hides_it()", HIDDEN_SET
+    ),
+]
+LO_CREATE = "SELECT lo_create(77) WHERE NOT EXISTS (SELECT FROM pg_largeobject_metadata WHERE oid = 77)"
+#: What all sessions see.
+OF_THE_DATABASE = [
+    Mark("materialized view", "SELECT n FROM totals", "REFRESH MATERIALIZED VIEW totals", TOTALS),
+    Mark("large object", "SELECT count(*)::int FROM pg_largeobject_metadata WHERE oid = 77", LO_CREATE),
+    Mark(
+        "other schema", "SELECT count(*)::int FROM elsewhere.marks", "INSERT INTO elsewhere.marks VALUES (1)", ELSEWHERE
+    ),
+    Mark("child", "SELECT 1 - count(*)::int FROM child", "INSERT INTO parent VALUES (2)", CHILD),
+    Mark("partition", "SELECT count(*)::int - 1 FROM halves", "INSERT INTO halves VALUES (1)", HALVES),
+    Mark("table", "SELECT (to_regclass('extra') IS NOT NULL)::int", "CREATE TABLE IF NOT EXISTS extra ()"),
+    Mark(
+        "hidden table",
+        "SELECT (to_regclass('extra') IS NOT NULL)::int",
+        "SELECT makes_a_table_and_hides_it()",
+        HIDDEN_CREATE,
+    ),
+    Mark(
+        "column",
+        "SELECT count(*)::int FROM pg_attribute WHERE attrelid = to_regclass('orders') AND attname = 'note'",
+        "ALTER TABLE orders ADD COLUMN IF NOT EXISTS note text DEFAULT 'x'",
+    ),
+]
+#: Whether its own mark is there at the start is bad.
+SUSPICIOUS = """
+SELECT ({there}) AS mark \\gset
+\\if :mark
+INSERT INTO bad VALUES ('left');
+\\else
+{leave};
+\\endif
+"""
+#: Careful only if its mark is there: then it takes a lock before it takes the next number.
+CAREFUL_IF_MARKED = """
+SELECT ({there}) AS mark \\gset
+\\if :mark = 0
+{leave};
+\\endif
+BEGIN;
+\\if :mark
+SELECT pg_advisory_xact_lock(1);
+\\endif
+SELECT coalesce(max(number), 0) + 1 AS next FROM orders \\gset
+INSERT INTO orders (number) VALUES (:next);
+COMMIT;
+"""
+#: Under a lock: with an order there is a mark, without one there is none.
+LOCKED = """
+BEGIN;
+SELECT pg_advisory_xact_lock(1);
+SELECT ({there}) AS mark \\gset
+SELECT count(*) AS orders FROM orders \\gset
+\\if :mark > 0 AND :orders = 0
+INSERT INTO bad VALUES ('left');
+\\endif
+INSERT INTO orders (number) VALUES (1);
+{leave};
+COMMIT;
+"""
+#: An order of the other session may have no mark yet.
+UNLOCKED = """
+SELECT ({there}) AS mark \\gset
+SELECT count(*) AS orders FROM orders \\gset
+\\if :mark = 0 AND :orders > 0
+INSERT INTO bad VALUES ('not yet');
+\\endif
+INSERT INTO orders (number) VALUES (1);
+{leave};
+"""
+
+
+@pytest.fixture(scope="module")
+def bench(cache_folder: Path) -> Iterator[Bench]:  # noqa: ARG001 - where the server is
+    with Bench() as bench:
+        yield bench
+
+
+def named(mark: Mark) -> str:
+    return mark.name
+
+
+def run_script(bench: Bench, folder: Path, template: str, mark: Mark, invariant: str) -> Exploration:
+    path = folder / "it.sql"
+    path.write_text(template.format(there=mark.there, leave=mark.leave))
+    guilty = template in (CAREFUL_IF_MARKED, UNLOCKED)
+    return bench.explore(path, setup=SETUP + mark.setup, invariant=invariant, stop_at_first=guilty)
+
+
+@pytest.mark.parametrize("mark", OF_A_SESSION, ids=named)
+def test_what_a_script_leaves_in_its_session_does_not_accuse_the_innocent(
+    bench: Bench, tmp_path: Path, mark: Mark
+) -> None:
+    found = run_script(bench, tmp_path, SUSPICIOUS, mark, BAD)
+    assert (found.verdict, found.result.leftovers) == (Verdict.VALID, ())
+
+
+@pytest.mark.parametrize("mark", OF_A_SESSION, ids=named)
+def test_what_a_script_leaves_in_its_session_does_not_acquit_the_guilty(
+    bench: Bench, tmp_path: Path, mark: Mark
+) -> None:
+    found = run_script(bench, tmp_path, CAREFUL_IF_MARKED, mark, TWINS)
+    assert (found.verdict, found.result.leftovers) == (Verdict.INVALID, ())
+
+
+@pytest.mark.parametrize("mark", OF_THE_DATABASE, ids=named)
+def test_what_a_script_leaves_in_the_database_does_not_accuse_the_innocent(
+    bench: Bench, tmp_path: Path, mark: Mark
+) -> None:
+    found = run_script(bench, tmp_path, LOCKED, mark, BAD)
+    assert found.complete
+    assert (found.anomalous, found.result.leftovers) == (0, ())
+
+
+@pytest.mark.parametrize("mark", OF_THE_DATABASE, ids=named)
+def test_what_a_script_leaves_in_the_database_does_not_acquit_the_guilty(
+    bench: Bench, tmp_path: Path, mark: Mark
+) -> None:
+    found = run_script(bench, tmp_path, UNLOCKED, mark, BAD)
+    assert (found.verdict, found.result.leftovers) == (Verdict.INVALID, ())
+
+
+def is_there(connection: Connection, mark: Mark) -> bool:
+    row = connection.execute(mark.there.encode()).fetchone()
+    assert row is not None
+    return row[0] > 0
+
+
+def suspicious(mark: Mark) -> Call:
+    def call(connection: Connection) -> None:
+        if is_there(connection, mark):
+            connection.execute("INSERT INTO bad VALUES ('left')")
+        else:
+            connection.execute(mark.leave.encode())
+        connection.commit()
+
+    return call
+
+
+def careful_if_marked(mark: Mark) -> Call:
+    def call(connection: Connection) -> None:
+        marked = is_there(connection, mark)
+        if not marked:
+            connection.execute(mark.leave.encode())
+        connection.commit()
+        if marked:
+            connection.execute("SELECT pg_advisory_xact_lock(1)")
+        row = connection.execute("SELECT coalesce(max(number), 0) + 1 FROM orders").fetchone()
+        connection.execute("INSERT INTO orders (number) VALUES (%s)", row)
+        connection.commit()
+
+    return call
+
+
+def locked(mark: Mark) -> Call:
+    def call(connection: Connection) -> None:
+        connection.execute("SELECT pg_advisory_xact_lock(1)")
+        marked = is_there(connection, mark)
+        row = connection.execute("SELECT count(*) FROM orders").fetchone()
+        if marked and row == (0,):
+            connection.execute("INSERT INTO bad VALUES ('left')")
+        connection.execute("INSERT INTO orders (number) VALUES (1)")
+        connection.execute(mark.leave.encode())
+        connection.commit()
+
+    return call
+
+
+def unlocked(mark: Mark) -> Call:
+    def call(connection: Connection) -> None:
+        connection.autocommit = True
+        marked = is_there(connection, mark)
+        row = connection.execute("SELECT count(*) FROM orders").fetchone()
+        if not marked and row != (0,):
+            connection.execute("INSERT INTO bad VALUES ('not yet')")
+        connection.execute("INSERT INTO orders (number) VALUES (1)")
+        connection.execute(mark.leave.encode())
+
+    return call
+
+
+def run_call(bench: Bench, call: Call | Callable[[], None], mark: Mark, invariant: str) -> Exploration:
+    return bench.explore(call, setup=SETUP + mark.setup, invariant=invariant, stop_at_first=invariant == TWINS)
+
+
+@pytest.mark.parametrize("mark", OF_A_SESSION, ids=named)
+def test_what_a_call_leaves_in_its_connection_does_not_accuse_the_innocent(bench: Bench, mark: Mark) -> None:
+    found = run_call(bench, suspicious(mark), mark, BAD)
+    assert (found.verdict, found.result.leftovers) == (Verdict.VALID, ())
+
+
+@pytest.mark.parametrize("mark", OF_A_SESSION, ids=named)
+def test_what_a_call_leaves_in_its_connection_does_not_acquit_the_guilty(bench: Bench, mark: Mark) -> None:
+    found = run_call(bench, careful_if_marked(mark), mark, TWINS)
+    assert (found.verdict, found.result.leftovers) == (Verdict.INVALID, ())
+
+
+@pytest.mark.parametrize("mark", OF_THE_DATABASE, ids=named)
+def test_what_a_call_leaves_in_the_database_does_not_accuse_the_innocent(bench: Bench, mark: Mark) -> None:
+    found = run_call(bench, locked(mark), mark, BAD)
+    assert found.complete
+    assert (found.anomalous, found.result.leftovers) == (0, ())
+
+
+@pytest.mark.parametrize("mark", OF_THE_DATABASE, ids=named)
+def test_what_a_call_leaves_in_the_database_does_not_acquit_the_guilty(bench: Bench, mark: Mark) -> None:
+    found = bench.explore(unlocked(mark), setup=SETUP + mark.setup, invariant=BAD, stop_at_first=True)
+    assert (found.verdict, found.result.leftovers) == (Verdict.INVALID, ())
