@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from random import Random
 
 from racebench.core.errors import RacebenchError, UsageProblem
@@ -18,7 +18,7 @@ from racebench.core.target import Target
 from racebench.exploration import schedules
 from racebench.exploration.outcome import ScheduleResult
 from racebench.exploration.request import ExplorationRequest
-from racebench.exploration.result import Exploration, ExplorationProgress, Replay
+from racebench.exploration.result import Exploration, ExplorationProgress, Replay, Unseen
 from racebench.exploration.schedules import Schedule
 from racebench.exploration.search import Diverged, Progress, chance, random_search, search
 from racebench.exploration.tally import Tally, replay_of, size, switches
@@ -29,7 +29,13 @@ from racebench.workloads import catalog
 _EXHAUSTIVE_SHARE = 0.5
 MOST_REPEATED = 1_000
 _REPEATS = 2
+#: How often a witness is replayed that depends on which of several sessions the server lets go on first.
+_ATTEMPTS = 20
 _SHORTENING_S = 5.0
+#: The races that bursts may show, and the limits of bursts: their number, and seconds.
+_INSIDE = (Unseen.STATEMENT, Unseen.BATCH)
+_BURSTS = 300
+_BURSTING_S = 10.0
 
 
 def explore(
@@ -94,7 +100,7 @@ def _search(
 
         return go_on
 
-    with contextlib.closing(ServerWorld(target, request, count)) as world:
+    with contextlib.closing(ServerWorld(target, request, count)) as world, _explained(tally):
         tally.triggers = world.triggers
         started = time.monotonic()
         exhaustive = search(world, reduce=request.reduce, go_on=within(_EXHAUSTIVE_SHARE))
@@ -117,24 +123,57 @@ def _search(
         tally.notes += world.notes
         tally.repeating = True
         tally.complete &= _repeat(world, raced, deadlocked, until=started + (request.budget_s or float("inf")))
+        world.check_leftovers()
+        tally.leftovers = world.leftovers
+        if tally.complete and not tally.anomalous and tally.result().unseen in _INSIDE:
+            limit_s = min(_BURSTING_S, request.budget_s or _BURSTING_S)
+            _burst(world, tally, Random(request.seed), until=time.monotonic() + limit_s)
         if tally.witness is not None and not stopped:
             tally.witness = _shortest(world, tally.witness, tally.forbids)
         if tally.witness is not None:
-            try:
-                tally.replay = _follow(world, request, tally.witness)
-            except UsageProblem as problem:
+            with contextlib.suppress(*([Diverged] if tally.leftovers else [])):
+                tally.replay = _follow_witness(world, request, tally.witness, _ATTEMPTS if tally.raced else 1)
+
+
+@contextlib.contextmanager
+def _explained(tally: Tally) -> Iterator[None]:
+    """Where a schedule took another course than before, say what the schedules before left behind."""
+    try:
+        yield
+    except Diverged as problem:
+        if not tally.leftovers:
+            raise
+        why = f"the schedules did not begin in the same state: {tally.leftovers[0]}"
+        raise Diverged(f"{problem}; {why}") from None
+
+
+def _burst(world: ServerWorld, tally: Tally, random: Random, *, until: float) -> None:
+    """Look for a race inside statements, until one shows: sessions send their statements at once, many times."""
+    while tally.bursts < _BURSTS and not tally.anomalous_bursts and time.monotonic() < until:
+        world.burst(random)
+
+
+def _follow_witness(world: ServerWorld, request: ExplorationRequest, witness: tuple[int, ...], attempts: int) -> Replay:
+    """Replay a witness; several times, until it goes wrong again, if sessions may have raced inside the server."""
+    for attempt in range(1, attempts + 1):
+        try:
+            followed = _follow(world, request, witness)
+        except UsageProblem as problem:
+            if attempt == attempts:
                 raise Diverged(
                     f"the schedule that goes wrong takes another course when it is run again ({problem}): what is not "
                     "deterministic, and depends on more than its schedule, cannot be explored"
                 ) from None
-        world.check_leftovers()
-        tally.leftovers = world.leftovers
+        else:
+            if followed.anomalies or attempt == attempts:
+                return followed
+    raise AssertionError("unreachable")
 
 
 def _repeat(
     world: ServerWorld, raced: Sequence[tuple[int, ...]], deadlocked: Sequence[tuple[int, ...]], *, until: float
 ) -> bool:
-    """Repeat the schedules whose outcome can vary: two woken sessions raced, or a deadlock had more than one victim.
+    """Repeat the schedules whose outcome can vary: several sessions raced, or a deadlock had more than one victim.
 
     Returns whether all of them were repeated.
     """
@@ -143,7 +182,7 @@ def _repeat(
         if time.monotonic() > until:
             return False
         world.follow_as_far_as_it_goes(schedule)
-    world.order_victims(last_first=True)  # the first session was the victim; now the last
+    world.order_victims(last_first=True)
     for schedule in tuple(deadlocked):
         if time.monotonic() > until:
             return False

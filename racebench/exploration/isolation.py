@@ -30,6 +30,7 @@ _SETUP = "explore it with --setup, on tables that racebench makes"
 _SHOW = "write the statement itself, where racebench can read it"
 #: The most changes of definitions that a sentence lists.
 _MOST_LISTED = 3
+_LARGE = frozenset({Leftover.LARGE_OBJECTS, Leftover.HIDDEN})
 #: What is only restored by making the schema again.
 _OF_THE_SCHEMA = (Leftover.CATALOG, Leftover.MATERIALIZED)
 
@@ -52,6 +53,9 @@ class Isolation(Protocol):
     def named(self) -> tuple[str, ...]:
         """Why schedules may have begun in different states, as sentences: what was changed and not restored, so far."""
 
+    def close(self) -> None:
+        """Restore what outlives the schema, when the sessions are closed. Raises DatabaseProblem."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ground:
@@ -60,6 +64,7 @@ class Ground:
     `connection`: one that no session uses. `sessions`: those of the schedules. `exclusive`: no other program uses the
     database. `remake`: drops the schema and sets it up again; None where the tables are the application's own.
     `expected`: what the code may leave behind, as far as that is known beforehand; None if it is not known.
+    `original`: the application's own tables before the setup, which are restored at the end.
     """
 
     connection: psycopg.Connection[Any]
@@ -68,20 +73,22 @@ class Ground:
     exclusive: bool
     remake: Callable[[], None] | None
     expected: Mapping[Leftover, str] | None
+    original: Snapshot | None = None
 
     def may_leave(self, *leftovers: Leftover) -> bool:
         """Whether the code may leave one of these behind."""
         return self.expected is None or not self.expected.keys().isdisjoint((*leftovers, Leftover.HIDDEN))
 
 
-class _BesidesTables:
-    """Restores, or names, what is in no table: what sessions hold, and what belongs to no schema."""
+class _Besides:
+    """Restores, or names, what is not in the schema: what sessions hold, large objects, tables of other schemas."""
 
     def __init__(self, ground: Ground) -> None:
         self._ground = ground
         self._names: dict[str, None] = {}
         restorable = ground.exclusive and ground.may_leave(Leftover.LARGE_OBJECTS)
-        self._large = LargeObjects(ground.connection) if restorable else None
+        self._large = self._first = LargeObjects(ground.connection) if restorable else None
+        self._others = Snapshot(ground.connection, ground.schema, others=True) if ground.exclusive else None
 
     def restore(self) -> dict[Leftover, str]:
         """Clean the sessions and restore large objects; return what the sessions may have left, and by which step."""
@@ -90,12 +97,31 @@ class _BesidesTables:
             left = {**session.leaves, **left}
             session.clean()
         if self._large is not None:
-            if left.keys() & {Leftover.LARGE_OBJECTS, Leftover.HIDDEN}:
+            if left.keys() & _LARGE:
                 self._large.restore()
         elif Leftover.LARGE_OBJECTS in left:
             step = left[Leftover.LARGE_OBJECTS]
             self.name(f"'{step}' may change large objects, which belong to no schema", _EMBEDDED)
+        if self._others is not None:
+            self._others.restore()
+        elif Leftover.ELSEWHERE in left:
+            self.name(f"'{left[Leftover.ELSEWHERE]}' writes to another schema than {self._ground.schema}", _EMBEDDED)
         return left
+
+    def note(self) -> None:
+        """Note what the setup has made outside the schema when it was run again."""
+        if self._others is not None:
+            self._others.restore()
+        if self._large is not None:
+            self._large = LargeObjects(self._ground.connection)
+
+    def close(self) -> None:
+        """Restore what outlives the sessions."""
+        # An interruption may have left the connection in a state in which it cannot be used.
+        if self._first is not None and any(session.leaves.keys() & _LARGE for session in self._ground.sessions):
+            self._first.restore()
+        if self._others is not None:
+            self._others.restore()
 
     @property
     def named(self) -> tuple[str, ...]:
@@ -122,7 +148,7 @@ class FreshTenants:
 
     def __init__(self, most: int, ground: Ground) -> None:
         self._left = most
-        self._besides = _BesidesTables(ground)
+        self._besides = _Besides(ground)
         # A world that is made again for each schedule has new definitions each time.
         self._schema = _Schema(ground) if most > 1 else None
 
@@ -134,6 +160,9 @@ class FreshTenants:
     @property
     def named(self) -> tuple[str, ...]:
         return self._besides.named
+
+    def close(self) -> None:
+        self._besides.close()
 
     def check(self) -> None:
         self._besides.restore()
@@ -152,19 +181,19 @@ class RestoredTables:
 
     def __init__(self, ground: Ground) -> None:
         self._ground = ground
-        self._besides = _BesidesTables(ground)
+        self._besides = _Besides(ground)
         self._schema = _Schema(ground)
-        self._snapshot = Snapshot(ground.connection, ground.schema, everywhere=ground.exclusive)
+        self._snapshot = Snapshot(ground.connection, ground.schema)
 
     @property
     def named(self) -> tuple[str, ...]:
         return self._besides.named
 
+    def close(self) -> None:
+        self._besides.close()
+
     def renew(self) -> bool:
         left = self._besides.restore()
-        if Leftover.ELSEWHERE in left and not self._ground.exclusive:
-            what = f"'{left[Leftover.ELSEWHERE]}' writes to another schema than {self._ground.schema}"
-            self._besides.name(what, _EMBEDDED)
         # The step that may have changed definitions, or refreshed a view.
         changer, refresher = (left.get(one, left.get(Leftover.HIDDEN)) for one in _OF_THE_SCHEMA)
         if changer is not None and (changes := self._schema.changes()):
@@ -187,6 +216,8 @@ class RestoredTables:
         try:
             self._snapshot.restore()
         except DatabaseProblem as problem:
+            if self._ground.original is not None:
+                self._ground.original.forget()  # it would fail in the same way
             raise UsageProblem(f"'{changer}' changed tables of the application's own: {problem}; {_SETUP}") from None
 
     def _remade(self) -> bool:
@@ -194,7 +225,8 @@ class RestoredTables:
         if self._ground.remake is None:
             return False
         self._ground.remake()
-        self._snapshot = Snapshot(self._ground.connection, self._ground.schema, everywhere=self._ground.exclusive)
+        self._besides.note()
+        self._snapshot = Snapshot(self._ground.connection, self._ground.schema)
         self._schema.note_views()
         for session in self._ground.sessions:
             session.prepare_again()

@@ -43,6 +43,7 @@ class ScheduleResult:
 
     `raced`: a step woke up two sessions. `deadlocked`: sessions waited for each other; `victims`: the numbers of those
     that the server then aborted. `swallowed`: SQLSTATEs of refused statements after which a call returned normally.
+    `burst`: sessions sent steps at once, so the schedule does not say what happened.
     """
 
     schedule: tuple[int, ...]
@@ -52,6 +53,7 @@ class ScheduleResult:
     deadlocked: bool = False
     victims: tuple[int, ...] = ()
     swallowed: tuple[str, ...] = ()
+    burst: bool = False
 
 
 class AnomalyCounter:
@@ -69,6 +71,11 @@ class AnomalyCounter:
     def reset(self) -> None:
         """Remember that the tables are as after the setup."""
         self._violated = {}
+
+    def skip(self) -> None:
+        """Do not count what a schedule leaves that was stopped before its end: its sessions might have repaired it."""
+        if not self._whole_tables:
+            self._new_violations()
 
     def count(
         self, sessions: Sequence[StrategySession], consumer: ConsumerSession | None, tenant: int, wait: Wait

@@ -16,6 +16,7 @@ from psycopg import sql
 
 from racebench.core.target import Target
 from racebench.exploration import isolation
+from racebench.exploration.freezing import Freezer
 from racebench.exploration.inspection import Facts, decoded, inspect, may_set, volatile_functions
 from racebench.exploration.isolation import Ground, Isolation
 from racebench.exploration.observation import Observer, may_surprise
@@ -68,8 +69,11 @@ def prepare(target: Target, request: ExplorationRequest, stack: ExitStack) -> Pr
     step_limit = _milliseconds(request.step_s)
     monitor = connect(target, schema=schema, settings={"statement_timeout": step_limit})
     stack.callback(monitor.close)  # in whatever state: an interruption may have left it in the middle of a query
+    after_sessions = stack.enter_context(ExitStack())
+    original = None
     if request.in_place:
-        stack.callback(Snapshot(monitor, schema).restore)
+        original = Snapshot(monitor, schema)
+        stack.callback(original.restore)
         fill(target, schema, scenario, strategy, consumers)
     volatile = volatile_functions(monitor, strategy, request.consumer)
     explored = replace(strategy, script=in_transactions(strategy.script, volatile))
@@ -95,7 +99,11 @@ def prepare(target: Target, request: ExplorationRequest, stack: ExitStack) -> Pr
         connection = connect(target, schema=schema, application_name=surroundings.application_name, settings=settings)
         prologue = ServerSession(connection, scenario.explore)
         stack.callback(prologue.close)
-    scheduler = Scheduler(sessions, monitor, request.step_s)
+    freezer = None
+    if target.server_pid is not None:
+        freezer = Freezer(target.server_pid)
+        stack.callback(freezer.close)
+    scheduler = Scheduler(sessions, monitor, request.step_s, freezer)
     ground = Ground(
         connection=monitor,
         schema=schema,
@@ -103,8 +111,10 @@ def prepare(target: Target, request: ExplorationRequest, stack: ExitStack) -> Pr
         exclusive=target.exclusive,
         remake=None if request.in_place else partial(remake, monitor, target, schema, scenario, strategy, consumers),
         expected=None if strategy.calls else facts.leaves,
+        original=original,
     )
     chosen = isolation.choose(scenario, ground)
+    after_sessions.callback(chosen.close)
     return Preparation(
         schema=schema,
         facts=facts,

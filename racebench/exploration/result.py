@@ -90,11 +90,13 @@ class Exploration:
 
     Numbers of schedules: `run` ran to their end; `drawn` of these were drawn at random, and find a bug of depth `depth`
     with a probability of at least `chance`; `pruned` were stopped early, because another schedule has the same result;
-    `anomalous` have an anomaly that the scenario forbids; in `raced` one step woke up two sessions. `complete`: every
-    schedule was run. `counts` are the anomalies of all schedules. `outcomes` are the distinct outcomes, each with its
-    number of schedules, the most frequent first. `seconds` is the time of the search, without connecting and without
-    looking for a shorter witness. `witness` is the shortest anomalous schedule: the fewest session switches, then the
-    fewest steps.
+    `anomalous` have an anomaly that the scenario forbids; in `raced` one step woke up two sessions. `bursts` more, in
+    which sessions sent statements at once, were run because the search proves nothing (`unseen`); `anomalous_bursts` of
+    them have such an anomaly, and no witness. `complete`: every schedule was run. `counts` are the anomalies of all
+    schedules. `outcomes` are the distinct outcomes, each with its number of schedules, the most frequent first; one
+    that only a burst or a repetition showed has the number 1. `seconds` is the time of the search, without connecting
+    and without looking for a shorter witness. `witness` is the shortest anomalous schedule: the fewest session
+    switches, then the fewest steps.
 
     `expected` are the anomalies that the strategy is known to show; `as_expected` is None where nothing is known of it.
     `triggers` are the triggers of the scenario's tables: they run inside a step, and are not interleaved. `swallowed`
@@ -126,6 +128,8 @@ class Exploration:
     complete: bool
     seconds: float
     witness: Replay | None
+    bursts: int = 0
+    anomalous_bursts: int = 0
     unseen: Unseen | None = None
     leftovers: tuple[str, ...] = ()
     calls: Mapping[str, str] = field(default_factory=dict)

@@ -3,6 +3,9 @@
 At rest, each session is about to send its next step, at its end, or waits for a session that is. Whether it waits is
 asked of the server (`pg_blocking_pids`), never concluded from time: a slow answer is waited for. A session that waits
 is no choice, so a schedule that cannot happen is never run and never stalls.
+
+Where the server's backends can be stopped (freezing.py), those that wait at rest are. A step that releases several of
+them leaves the choice which of them goes on first. Elsewhere they race inside the server, and the schedule is `raced`.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from typing import Any
 import psycopg
 
 from racebench.core.errors import DatabaseProblem, one_line
+from racebench.exploration.freezing import Freezer
 from racebench.exploration.sessions.session import Session, State
 from racebench.exploration.steps import describe
 
@@ -23,6 +27,8 @@ from racebench.exploration.steps import describe
 #: then asleep. Most answers take 0.1 ms; asking too early costs a round trip.
 _EAGER_S = 0.00012
 _PATIENCE_S = 0.00015
+#: How long the others are stopped for one session to look for a deadlock, in seconds.
+_VICTIM_S = 0.5
 
 _BLOCKERS = "SELECT pid, pg_blocking_pids(pid) FROM unnest(%s::int[]) AS pid"
 
@@ -30,46 +36,138 @@ _BLOCKERS = "SELECT pid, pg_blocking_pids(pid) FROM unnest(%s::int[]) AS pid"
 class Scheduler:
     """The sessions, and the connection that asks which of them wait for which.
 
-    `woken`: the sessions that the last step let go on, besides the one that took it. `deadlocked`: sessions have waited
-    for each other since this was last set to False. `waits`: the pids that each waiting pid waits for, at rest.
+    `woken`: the sessions that the last step released, besides the one that took it. `raced`: several went on, or began
+    to wait for other sessions, in an order that the server chose. `deadlocked`: sessions have waited for each other
+    since this was last set to False. `deadlock`: the numbers of the sessions that waited for each other in the last
+    step. `waits`: the pids that each waiting pid waits for, at rest. `freezer`: None where backends cannot be stopped.
+    `last_first`: of a deadlock's sessions the last by number is to be the victim, not the first.
     """
 
-    def __init__(self, sessions: Sequence[Session], monitor: psycopg.Connection[Any], step_limit_s: float) -> None:
+    def __init__(
+        self,
+        sessions: Sequence[Session],
+        monitor: psycopg.Connection[Any],
+        step_limit_s: float,
+        freezer: Freezer | None = None,
+    ) -> None:
         self.sessions = sessions
         self.woken: list[Session] = []
-        self.deadlocked = False
+        self.raced = self.deadlocked = self.last_first = False
+        self.deadlock: frozenset[int] = frozenset()
         self.waits: Mapping[int, tuple[int, ...]] = {}
+        self.freezer = freezer
         self._step_limit_s = step_limit_s
         self._monitor = monitor
         self._blockers(())  # fails here, before anything is sent, if this role may not ask
 
+    def able(self) -> list[Session]:
+        """The sessions that can take the next step: those that were released together, before all others."""
+        released = [session for session in self.sessions if session.state is State.RELEASED]
+        return released or [session for session in self.sessions if session.state is State.READY]
+
     def step(self, session: Session) -> None:
-        """Have a READY session take its step, and wait until all are at rest."""
+        """Have an able session take its step, or go on after its wait, and wait until all are at rest."""
         waiting = [other for other in self.sessions if other.state is State.WAITING]
-        session.advance()
+        before = self.waits
+        if session.state is State.RELEASED:
+            self._go_on(session)
+        else:
+            session.advance()
         self.rest()
         self.woken = [other for other in waiting if other.state is not State.WAITING]
+        elsewhere = [
+            other
+            for other in waiting
+            if other.state is State.WAITING and {*self.waits.get(other.pid, ())} - {*before.get(other.pid, ())}
+        ]
+        moved = [other for other in (*self.woken, *elsewhere) if other.state is not State.RELEASED]
+        self.raced = self.freezer is None and len(moved) > 1
+
+    def step_together(self, sessions: Sequence[Session]) -> None:
+        """Have able sessions send their next steps at once, and wait until all are at rest."""
+        for session in sessions:
+            if session.state is State.RELEASED:
+                self._go_on(session)
+            else:
+                session.advance()
+        self.rest()
+        self.woken, self.raced = [], True
 
     def rest(self) -> None:
         """Wait until no answer is on its way. Raises DatabaseProblem if one does not come within the step limit."""
         deadline = time.monotonic() + self._step_limit_s
         self.waits = {}
-        while waiting := [session for session in self.sessions if session.state is State.WAITING]:
-            arrived = [session for session in self._readable() if session.state is State.WAITING]
+        self.deadlock = frozenset()
+        victim_until = 0.0
+        while waiting := self._waiting():
+            moving = [session for session in waiting if not self._is_frozen(session)]
+            arrived = self._readable(moving) if moving else []
             for session in arrived:
                 session.advance()
             if arrived:
                 continue
             blockers = self._blockers(waiting)
+            if self._release(waiting, moving, blockers):
+                continue
             if self._at_rest(waiting, blockers):
                 self.waits = blockers
+                self._freeze(moving)
                 return
-            if time.monotonic() > deadline:
+            now = time.monotonic()
+            if self.deadlock and not victim_until:
+                victim_until = now + _VICTIM_S
+                self._choose_victim(moving)
+            elif victim_until and now > victim_until and self.freezer is not None:
+                self.freezer.thaw_all()  # the victim has looked for a deadlock before there was one
+            if now > deadline:
                 self._give_up(waiting, blockers)
 
-    def _readable(self) -> list[Session]:
+    def _waiting(self) -> list[Session]:
+        """The sessions that wait; of sessions that were released one after the other, the last one goes on."""
+        released = [session for session in self.sessions if session.state is State.RELEASED]
+        if len(released) == 1 and not any(s.state is State.WAITING and not self._is_frozen(s) for s in self.sessions):
+            self._go_on(released[0])
+        return [session for session in self.sessions if session.state is State.WAITING]
+
+    def _release(
+        self, waiting: Sequence[Session], moving: Sequence[Session], blockers: Mapping[int, tuple[int, ...]]
+    ) -> bool:
+        """Release the stopped sessions that nothing blocks any more, when no other is on its way to an answer."""
+        if not all(blockers.get(session.pid) for session in moving):
+            return False
+        released = [s for s in waiting if self._is_frozen(s) and not blockers.get(s.pid)]
+        for session in released:
+            session.state = State.RELEASED
+        return bool(released)
+
+    def _go_on(self, session: Session) -> None:
+        """Let a released session go on."""
+        session.state = State.WAITING
+        self._thaw(session)
+
+    def _is_frozen(self, session: Session) -> bool:
+        return self.freezer is not None and self.freezer.is_frozen(session.pid)
+
+    def _freeze(self, sessions: Sequence[Session]) -> None:
+        if self.freezer is not None:
+            for session in sessions:
+                self.freezer.freeze(session.pid)
+
+    def _thaw(self, session: Session) -> None:
+        if self.freezer is not None:
+            self.freezer.thaw(session.pid)
+
+    def _choose_victim(self, moving: Sequence[Session]) -> None:
+        """Stop all sessions of a deadlock but the one that is to be its victim: it alone looks for the deadlock."""
+        number = max(self.deadlock) if self.last_first else min(self.deadlock)
+        victim = next(session for session in self.sessions if session.number == number)
+        if self._is_frozen(victim):
+            self._freeze(moving)
+            self._thaw(victim)
+
+    def _readable(self, waiting: Sequence[Session]) -> list[Session]:
         # Anew each time: an application may continue over another connection. A closed one has no socket.
-        by_socket = {socket: session for session in self.sessions if (socket := session.socket) >= 0}
+        by_socket = {socket: session for session in waiting if (socket := session.socket) >= 0}
         # Not poll or epoll: their time-outs are whole milliseconds.
         sockets = list(by_socket)
         until = time.monotonic() + _EAGER_S
@@ -84,6 +182,8 @@ class Scheduler:
 
     def _blockers(self, waiting: Sequence[Session]) -> dict[int, tuple[int, ...]]:
         try:
+            if self.freezer is not None:
+                self.freezer.alive()
             rows = self._monitor.execute(_BLOCKERS, ([session.pid for session in waiting],), prepare=True).fetchall()
         except psycopg.Error as problem:
             raise DatabaseProblem(
@@ -100,7 +200,10 @@ class Scheduler:
         ours = {pid for session in self.sessions for pid in session.pids}
         # A cycle is a deadlock: the server is about to abort one of its sessions, so they are not at rest.
         moving = pids - released(pids, ours, blockers)
-        self.deadlocked |= bool(moving) and all(set(blockers.get(pid, ())) & moving for pid in moving)
+        if moving and all(set(blockers.get(pid, ())) & moving for pid in moving):
+            self.deadlocked = True
+            circular = in_circles(blockers)
+            self.deadlock = frozenset(session.number for session in waiting if session.pid in circular)
         return not moving
 
     def _give_up(self, waiting: Sequence[Session], blockers: Mapping[int, tuple[int, ...]]) -> None:
@@ -122,7 +225,7 @@ class Scheduler:
         try:
             while True:
                 next(steps)
-                while not self._readable():
+                while not self._readable(self.sessions):
                     if time.monotonic() > deadline:
                         raise DatabaseProblem(
                             f"the consumer's last polls had no answer in {self._step_limit_s:g} s, though no session "
@@ -133,8 +236,8 @@ class Scheduler:
 
     def run_out(self) -> None:
         """Run every session to its end, the first that can go on first; what waits for each other stays waiting."""
-        while ready := [session for session in self.sessions if session.state is State.READY]:
-            self.step(ready[0])
+        while able := self.able():
+            self.step(able[0])
 
     def abandon(self) -> None:
         """End the sessions' steps and transactions, those of blocking sessions first."""
@@ -142,8 +245,26 @@ class Scheduler:
             for session in self.sessions:
                 if session.state is State.READY:
                     session.abandon()
+                elif session.state is State.RELEASED:
+                    self._go_on(session)
             if any(session.state is State.WAITING for session in self.sessions):
                 self.rest()
+
+
+def in_circles(blockers: Mapping[int, Sequence[int]]) -> set[int]:
+    """The pids that wait, however indirectly, for themselves; `blockers` says which pids each waits for."""
+    circular = set()
+    for pid in blockers:
+        reached: set[int] = set()
+        left = list(blockers[pid])
+        while left:
+            blocker = left.pop()
+            if blocker not in reached:
+                reached.add(blocker)
+                left += blockers.get(blocker, ())
+        if pid in reached:
+            circular.add(pid)
+    return circular
 
 
 def released(pids: AbstractSet[int], ours: AbstractSet[int], blockers: Mapping[int, Sequence[int]]) -> set[int]:

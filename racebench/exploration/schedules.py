@@ -48,8 +48,9 @@ class Schedule:
 class Step:
     """One step of a replay: the session that took it, what was sent and answered.
 
-    `where`: the line of the application that sent it. `literal`: what was sent, with the values in it. `waits_for`: the
-    sessions that it waited for. `went_on`: the sessions that went on because of it, with what they were answered.
+    `where`: the line of the application that sent it. `literal`: what was sent, with the values in it; "" if the
+    session only went on after a wait. `waits_for`: the sessions that it waited for. `went_on`: the sessions that went
+    on because of it, with what they were answered.
     """
 
     session: str

@@ -24,6 +24,13 @@ from racebench.exploration.steps import describe
 _ATTEMPTS = 10
 
 
+class Unsteady(Exception):  # noqa: N818 - no error: the search goes on
+    """A step had another of its possible effects than the world wants: the same choices must be taken once more.
+
+    A world raises it a limited number of times; then it accepts what the step did.
+    """
+
+
 class Diverged(UsageProblem):
     """The same choices did not lead to the same state: the script or the server is not deterministic."""
 
@@ -55,7 +62,7 @@ class World(Protocol):
         """Have a session take its step, and wait until it is done or waits for another session.
 
         Returns what was touched, if that is more than the choice said: what other sessions do because of a step belongs
-        to it.
+        to it. Raises Unsteady.
         """
 
     def end(self, schedule: Sequence[int], *, complete: bool) -> None:
@@ -92,8 +99,12 @@ def search(
     progress = Progress()
     path: list[_Node] = []
     while go_on(progress):
-        _return_to(world, path)
-        finished = _extend(world, path, bound)
+        try:
+            _return_to(world, path)
+            finished = _extend(world, path, bound)
+        except Unsteady:
+            world.end([node.chosen.session for node in path], complete=False)
+            continue
         world.end([node.chosen.session for node in path], complete=finished)
         progress.run += finished
         progress.pruned += not finished
@@ -211,7 +222,8 @@ def random_search(
         priorities: dict[int, float] = {}
         places = {random.randrange(max(1, steps)) for _ in range(depth - 1)}
         schedule: list[int] = []
-        while choices := world.choices():
+        steady = True
+        while steady and (choices := world.choices()):
             for choice in choices:
                 if choice.session not in priorities:
                     priorities[choice.session] = 1.0 + random.random()
@@ -221,9 +233,12 @@ def random_search(
                 priorities[chosen.session] = -float(len(schedule))
                 chosen = max(choices, key=lambda choice: priorities[choice.session])
             schedule.append(chosen.session)
-            world.take(chosen.session)
-        world.end(schedule, complete=True)
-        progress.run += 1
+            try:
+                world.take(chosen.session)
+            except Unsteady:
+                steady = False
+        world.end(schedule, complete=steady)
+        progress.run += steady
     return progress
 
 

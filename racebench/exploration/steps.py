@@ -7,6 +7,9 @@ from collections.abc import Mapping, Sequence
 from racebench.core.model import Statement
 from racebench.postgres.transport import Text
 
+#: The text of a step that sends nothing: a session goes on after a wait, before others that were released with it.
+GOES_ON = "(goes on)"
+
 
 def describe(statements: Sequence[Statement]) -> str:
     """A step on one line, as its script has it."""

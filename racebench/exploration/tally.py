@@ -37,7 +37,7 @@ class Tally:
 
     def __init__(self, request: ExplorationRequest) -> None:
         self._request = request
-        self.run = self.pruned = self.drawn = self.anomalous = self.raced = 0
+        self.run = self.pruned = self.drawn = self.anomalous = self.raced = self.bursts = self.anomalous_bursts = 0
         self.chance: float | None = None
         self.complete = False
         self.seconds = 0.0
@@ -59,6 +59,9 @@ class Tally:
 
     def add(self, result: ScheduleResult) -> None:
         """Count a schedule that ran to its end."""
+        if result.burst:
+            self._add_burst(result)
+            return
         self.run += not self.repeating
         self._outcomes[result.signature] += not self.repeating or not self._outcomes[result.signature]
         self.raced += result.raced
@@ -68,6 +71,12 @@ class Tally:
             self.anomalous += not self.repeating or not self.anomalous
             if self.witness is None or size(result.schedule) < size(self.witness):
                 self.witness = result.schedule
+
+    def _add_burst(self, result: ScheduleResult) -> None:
+        self.bursts += 1
+        self.anomalous_bursts += self.forbids(result)
+        self._outcomes[result.signature] += not self._outcomes[result.signature]
+        self._counts.update({kind: count for kind, count in result.counts.items() if count})
 
     def forbids(self, result: ScheduleResult) -> bool:
         """Whether a schedule has an anomaly that the scenario forbids."""
@@ -110,6 +119,8 @@ class Tally:
             chance=self.chance,
             anomalous=self.anomalous,
             raced=self.raced,
+            bursts=self.bursts,
+            anomalous_bursts=self.anomalous_bursts,
             complete=self.complete,
             seconds=self.seconds,
             witness=self.replay if self.witness is None or self.replay else replay_of(request, self.witness),
@@ -127,7 +138,7 @@ class Tally:
     def _verdict(self) -> Verdict:
         if self.leftovers:
             return Verdict.UNKNOWN
-        if self.anomalous:
+        if self.anomalous or self.anomalous_bursts:
             return Verdict.INVALID
         return Verdict.VALID if self.complete and self._unseen() is None else Verdict.UNKNOWN
 

@@ -6,7 +6,8 @@ preparation.py makes its parts; the search chooses the order of the steps.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence, Set
+from random import Random
 
 from racebench.core.errors import DatabaseProblem, ScenarioProblem, UsageProblem
 from racebench.core.model import Outcome, Statement
@@ -18,15 +19,18 @@ from racebench.exploration.request import ExplorationRequest
 from racebench.exploration.result import Unseen
 from racebench.exploration.scheduler import Scheduler
 from racebench.exploration.schedules import Step
-from racebench.exploration.search import Choice
+from racebench.exploration.search import Choice, Unsteady
 from racebench.exploration.sessions.consumer import ConsumerSession
 from racebench.exploration.sessions.session import Session, State, StrategySession
-from racebench.exploration.steps import describe, with_values
+from racebench.exploration.steps import GOES_ON, describe, with_values
 from racebench.exploration.symmetry import Pasts
 from racebench.postgres.transport import Variables
 
-#: The shortest deadlock_timeout of a session; sessions must come to wait for each other within it.
-_DEADLOCK_MS = 30
+#: The shortest deadlock_timeout of a session; sessions must come to wait for each other within it. It is doubled, at
+#: most to the second number, when a busy machine was slower than that.
+_DEADLOCK_MS, _LONGEST_DEADLOCK_MS = 30, 2_000
+
+_NOT_ANSWERED = (State.WAITING, State.RELEASED)
 
 
 class ServerWorld:
@@ -50,7 +54,9 @@ class ServerWorld:
         self._target, self._request = target, request
         self._stack = contextlib.ExitStack()
         self._runs = 0
-        self._raced = False
+        self._last_first = False
+        self._deadlock_ms = _DEADLOCK_MS
+        self._raced = self._wrong_victim = self._bursting = False
         self._taken: list[int] = []
         self._pasts = Pasts()
         self._preparation: Preparation
@@ -103,7 +109,7 @@ class ServerWorld:
         """Take over the parts, after the sessions have run alone if their kind needs that."""
         self.strategy_sessions, self.consumer = preparation.strategy_sessions, preparation.consumer
         self.scheduler = preparation.scheduler
-        self.order_victims()
+        self.order_victims(last_first=self._last_first)
         preparation.kind.run_alone(preparation.isolation.renew, preparation.anomalies.violations)
         preparation.anomalies.reset()
         told_apart = self.symmetry_failed or any(session.told_apart for session in self.strategy_sessions)
@@ -112,13 +118,32 @@ class ServerWorld:
     def order_victims(self, *, last_first: bool = False) -> None:
         """Have the server abort the first session of a deadlock, or the last: the one that looks for one soonest.
 
-        Only a superuser may choose; for others the server decides, after its own deadlock_timeout.
+        Only a superuser may choose; for others the server decides, after its own deadlock_timeout. A session looks for
+        a deadlock once, its own timeout after it began to wait.
         """
+        self._last_first = self.scheduler.last_first = last_first
         if not self._preparation.chooses_victims:
             return
         sessions = self.strategy_sessions[::-1] if last_first else self.strategy_sessions
         for place, session in enumerate(sessions, 1):
-            session.configure("deadlock_timeout", f"{_DEADLOCK_MS * place}ms")
+            session.configure("deadlock_timeout", f"{self._deadlock_ms * place}ms")
+
+    def _is_wrong_victim(self, victims: Set[int], suspects: Set[int]) -> bool:
+        """Whether a step had the server abort other sessions than the one that order_victims chose.
+
+        It does so if the deadlock began after the chosen session had looked for it. `suspects`: those that may have
+        waited for each other, if the deadlock was over before it was seen.
+        """
+        if not victims or not self._preparation.chooses_victims or self._deadlock_ms >= _LONGEST_DEADLOCK_MS:
+            return False
+        among = {session.number for session in self.strategy_sessions} & (self.scheduler.deadlock or suspects)
+        return bool(among) and (max(among) if self._last_first else min(among)) not in victims
+
+    def _check_victim(self) -> None:
+        """Raise Unsteady if the last step aborted the wrong session; from then on sessions look for deadlocks later."""
+        if self._wrong_victim:
+            self._deadlock_ms *= 2
+            raise Unsteady
 
     # The world that a search searches
 
@@ -129,9 +154,11 @@ class ServerWorld:
             self._preparation.isolation.renew()
         if self._preparation.isolation.whole_tables:
             self._preparation.anomalies.reset()
+        if self._wrong_victim:
+            self.order_victims(last_first=self._last_first)
         self._runs += 1
         self.tenant += 1
-        self._raced = self.scheduler.deadlocked = False
+        self._raced = self._wrong_victim = self._bursting = self.scheduler.deadlocked = False
         if self._preparation.observer is not None:
             self._preparation.observer.reset()
         self._taken = []
@@ -158,8 +185,9 @@ class ServerWorld:
     def choices(self) -> Sequence[Choice]:
         return [
             Choice(session.number, session.footprint, self._likeness(session), session.step_identity)
-            for session in self.scheduler.sessions
             if session.state is State.READY
+            else Choice(session.number, Footprint.ANYTHING, step=session.step_identity)
+            for session in self.scheduler.able()
         ]
 
     def _likeness(self, session: Session) -> Hashable:
@@ -173,25 +201,36 @@ class ServerWorld:
 
     def take(self, session: int) -> Footprint | None:
         taker = self.scheduler.sessions[session - 1]
-        joined = self._request.reduce and taker.joins_next
+        joined = self._request.reduce and taker.state is State.READY and taker.joins_next
         more = self._step(taker)
         if joined and taker.state is State.READY:
             more |= self._step(taker)
+        self._check_victim()
         return Footprint.ANYTHING if more or taker.rolled_back else None
 
     def _step(self, session: Session) -> bool:
         """Have a session take its step; return whether the step may have touched more than its footprint says."""
         self._taken.append(session.number)
-        touches, tries = session.footprint, [other.tries for other in self.strategy_sessions]
+        # What a session does after its wait began with the step that had to wait.
+        touches = session.footprint if session.state is State.READY else Footprint.ANYTHING
+        tries = [other.tries for other in self.strategy_sessions]
+        deadlocks = [other.deadlocks for other in self.strategy_sessions]
+        suspects = {other.number for other in self.scheduler.sessions if other.state is State.WAITING}
         statements = session.next_step
         self.scheduler.step(session)
-        self._raced |= len(self.scheduler.woken) > 1
+        self._raced |= self.scheduler.raced
         surprise = self._surprise(session, touches, statements)
         if surprise:
             touches = Footprint.ANYTHING
         again = {
             other.number for other, before in zip(self.strategy_sessions, tries, strict=True) if other.tries > before
         }
+        victims = {
+            other.number
+            for other, before in zip(self.strategy_sessions, deadlocks, strict=True)
+            if other.deadlocks > before
+        }
+        self._wrong_victim |= self._is_wrong_victim(victims, suspects | {session.number})
         waits = session.state is State.WAITING
         self._pasts.took(session.number, touches, undone=session.number in again, waits=waits)
         if self._preparation.facts.rollback_forgets:
@@ -213,6 +252,19 @@ class ServerWorld:
         self.surprises[describe(statements)] = locked
         return True
 
+    def burst(self, random: Random) -> None:
+        """Run a schedule in which sessions send steps at once, so that these race inside the server.
+
+        Which sessions send at once is drawn for each step, from one session to all.
+        """
+        self.begin()
+        self._bursting = True
+        while able := self.scheduler.able():
+            together = random.sample(able, random.choice((len(able), random.randint(1, len(able)))))
+            self._taken += [session.number for session in together]
+            self.scheduler.step_together(together)
+        self.end((), complete=True)
+
     def end(self, schedule: Sequence[int], *, complete: bool) -> None:  # noqa: ARG002 - a joined BEGIN is a step too
         if self._symmetric and any(session.told_apart for session in self.strategy_sessions):
             self.symmetry_failed, self._symmetric = True, False
@@ -220,6 +272,7 @@ class ServerWorld:
         if not complete:
             if kind.may_be_abandoned:
                 self.scheduler.abandon()
+                self._preparation.anomalies.skip()
                 return
             self.scheduler.run_out()
         if waiting := [session.name for session in self.scheduler.sessions if session.state is State.WAITING]:
@@ -240,6 +293,7 @@ class ServerWorld:
             deadlocked=self.scheduler.deadlocked,
             victims=tuple(session.number for session in sessions if session.deadlocks),
             swallowed=tuple(session.swallowed for session in sessions if session.swallowed),
+            burst=self._bursting,
         )
 
     # One schedule, step by step
@@ -249,6 +303,12 @@ class ServerWorld:
 
         Raises UsageProblem at the first step that cannot be taken.
         """
+        while True:
+            with contextlib.suppress(Unsteady):
+                return self._follow(schedule)
+            self.end(schedule, complete=False)
+
+    def _follow(self, schedule: Sequence[int]) -> list[Step]:
         self.begin()
         steps = []
         for number, session in enumerate(schedule, 1):
@@ -261,6 +321,7 @@ class ServerWorld:
                     "the script, the scenario or the server has changed since: explore again"
                 )
             steps.append(self.watch(session))
+            self._check_victim()
         if left := [f"s{choice.session}" for choice in self.choices()]:
             self.scheduler.abandon()
             raise UsageProblem(f"the schedule ends before the sessions do: {', '.join(left)} can go on")
@@ -269,6 +330,12 @@ class ServerWorld:
 
     def follow_as_far_as_it_goes(self, schedule: Sequence[int]) -> None:
         """Run a schedule to its end; where it cannot be followed any more, the first session that can go on does."""
+        while True:
+            with contextlib.suppress(Unsteady):
+                return self._follow_as_far_as_it_goes(schedule)
+            self.end(schedule, complete=False)
+
+    def _follow_as_far_as_it_goes(self, schedule: Sequence[int]) -> None:
         self.begin()
         rest = list(schedule)
         while choices := self.choices():
@@ -277,6 +344,7 @@ class ServerWorld:
             if session != (schedule[len(self._taken)] if len(self._taken) < len(schedule) else None):
                 rest = []
             self._step(self.scheduler.sessions[session - 1])
+            self._check_victim()
         self.end(schedule, complete=True)
 
     def watch(self, session: int) -> Step:
@@ -286,7 +354,9 @@ class ServerWorld:
             other.answers.clear()
         taker = sessions[session - 1]
         sent, where, literal = describe(taker.next_step), taker.where, taker.literal()
-        waiting = [other for other in sessions if other.state is State.WAITING]
+        if taker.state is State.RELEASED:
+            sent, literal = GOES_ON, ""
+        waiting = [other for other in sessions if other is not taker and other.state in _NOT_ANSWERED]
         self._step(taker)
         by_pid = {pid: other.name for other in sessions for pid in other.pids}
         blockers = self.scheduler.waits.get(taker.pid, ()) if taker.state is State.WAITING else ()
@@ -297,7 +367,7 @@ class ServerWorld:
             where=where,
             literal=literal,
             waits_for=tuple(by_pid.get(pid, str(pid)) for pid in blockers),
-            went_on=tuple((other.name, tuple(other.answers)) for other in waiting if other.state is not State.WAITING),
+            went_on=tuple((other.name, tuple(other.answers)) for other in waiting if other.state not in _NOT_ANSWERED),
         )
 
     def broken(self) -> tuple[str, ...]:

@@ -22,10 +22,11 @@ MOST_ROWS = 100_000
 #: Restores between two vacuums: every scan reads the rows that were deleted since the last one.
 _VACUUM_EVERY = 500
 
-#: The schemas of a snapshot: one, or all in which users keep something. Members of extensions are left out there.
+#: The schemas of a snapshot: one, or all others in which users keep something, without members of extensions.
 _SCHEMAS = """
 SELECT oid, nspname FROM pg_namespace
-WHERE nspname = %(schema)s OR (%(everywhere)s AND nspname !~ '^(pg|racebench)_' AND nspname <> 'information_schema')
+WHERE CASE WHEN %(others)s THEN nspname NOT IN (%(schema)s, 'information_schema') AND nspname !~ '^(pg|racebench)_'
+    ELSE nspname = %(schema)s END
 """
 _OF_EXTENSION = (
     "EXISTS (SELECT FROM pg_depend WHERE objid = c.oid AND classid = 'pg_class'::regclass AND deptype = 'e')"
@@ -33,7 +34,7 @@ _OF_EXTENSION = (
 _TABLES = f"""
 WITH RECURSIVE space AS ({_SCHEMAS}), tree AS (
     SELECT c.oid FROM pg_class c JOIN space ON space.oid = relnamespace
-    WHERE nspname = %(schema)s OR NOT {_OF_EXTENSION}
+    WHERE NOT %(others)s OR NOT {_OF_EXTENSION}
     UNION
     SELECT inhrelid FROM pg_inherits JOIN tree ON tree.oid = inhparent
 )
@@ -43,7 +44,7 @@ WHERE relkind = 'r' AND relpersistence <> 't' ORDER BY 1, 2
 """
 _SEQUENCES = f"""
 SELECT nspname, relname FROM pg_class c JOIN ({_SCHEMAS}) AS space ON space.oid = relnamespace
-WHERE relkind = 'S' AND (nspname = %(schema)s OR NOT {_OF_EXTENSION}) ORDER BY 1, 2
+WHERE relkind = 'S' AND (NOT %(others)s OR NOT {_OF_EXTENSION}) ORDER BY 1, 2
 """
 _TRIGGERS = "SELECT tgname, tgenabled::text FROM pg_trigger WHERE tgrelid = %s::regclass AND NOT tgisinternal"
 #: How a trigger that is enabled in each of these modes is enabled again, and the modes in which it fires in a restore.
@@ -73,13 +74,13 @@ class _Table:
 class Snapshot:
     """What a schema's tables and sequences held when it was taken. Raises DatabaseProblem.
 
-    `everywhere`: those of all other schemas too, for a database that no other program uses.
+    `others`: those of all other schemas instead, in a database that no other program uses.
     """
 
-    def __init__(self, connection: psycopg.Connection[Any], schema: str, *, everywhere: bool = False) -> None:
+    def __init__(self, connection: psycopg.Connection[Any], schema: str, *, others: bool = False) -> None:
         self._connection = connection
         self._restores = 0
-        which = {"schema": schema, "everywhere": everywhere}
+        which = {"schema": schema, "others": others}
         try:
             self._superuser = _may_replicate(connection)
             self._tables = [self._read(name) for name in _in_order(connection, which)]
@@ -96,6 +97,10 @@ class Snapshot:
             self._restore()
         except psycopg.Error as problem:
             raise DatabaseProblem(f"the tables cannot be restored: {one_line(str(problem))}") from None
+
+    def forget(self) -> None:
+        """Restore nothing from now on: it is known that the tables cannot be restored."""
+        self._tables, self._sequences, self._values = [], [], []
 
     def _restore(self) -> None:
         connection = self._connection

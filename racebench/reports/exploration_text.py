@@ -23,6 +23,11 @@ def sentence(exploration: Exploration) -> str:
             f"{wrong} {_schedules(exploration)} {goes} wrong, but the schedules did not begin in the same state: "
             f"{exploration.leftovers[0]}{more}."
         )
+    if exploration.verdict is Verdict.INVALID and not exploration.anomalous:
+        return (
+            f"None of its {run} schedules of statements goes wrong, but {_bursts(exploration)} does, in which sessions "
+            "send their statements at once: the race is inside a statement."
+        )
     if exploration.verdict is Verdict.INVALID:
         rest = "" if exploration.complete else "; the search was not finished"
         return f"{exploration.anomalous:,} of {run} {_schedules(exploration)} go wrong{rest}."
@@ -31,8 +36,8 @@ def sentence(exploration: Exploration) -> str:
         return f"All {run} {every} were run, nothing went wrong.{_inside(exploration.triggers)}"
     if exploration.complete:
         return (
-            f"None of its {run} schedules goes wrong, but {_unseen(exploration)} no schedule of statements shows. "
-            "Use `racebench run`."
+            f"None of its {run} schedules goes wrong{_harmless_bursts(exploration)}, but {_unseen(exploration)} no "
+            "schedule of statements shows. Use `racebench run`."
         )
     drawn = ""
     if exploration.drawn and exploration.chance is not None:
@@ -41,6 +46,16 @@ def sentence(exploration: Exploration) -> str:
             f"of at least {100 * exploration.chance:.2g}%;"
         )
     return f"{run} schedules were run,{drawn} nothing went wrong, and there are more. Raise --budget."
+
+
+def _bursts(exploration: Exploration) -> str:
+    return (
+        f"{exploration.anomalous_bursts:,} of {exploration.bursts:,} {'burst' if exploration.bursts == 1 else 'bursts'}"
+    )
+
+
+def _harmless_bursts(exploration: Exploration) -> str:
+    return f", nor any of {exploration.bursts:,} bursts of statements sent at once" if exploration.bursts else ""
 
 
 def _schedules(exploration: Exploration) -> str:

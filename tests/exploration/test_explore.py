@@ -357,13 +357,19 @@ def test_a_search_out_of_budget_is_unknown_and_says_what_was_drawn(find: Find) -
     assert 0 < found.chance < 1
 
 
-def test_what_raced_and_was_not_repeated_proves_nothing(find: Find, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = find("unique-retry", sessions=3)
-    assert (found.verdict, found.complete) == (Verdict.VALID, True)
-    assert found.raced > 1
+def test_what_raced_and_was_not_repeated_proves_nothing(
+    embedded: Target, version_counter: Scenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The backends of a server that racebench has not started are not stopped: what one step wakes up races."""
+    request = ExplorationRequest(
+        scenario=version_counter, strategy=version_counter.strategies["unique-retry"], sessions=3
+    )
+    result = explore(replace(embedded, server_pid=None), request)
+    assert (result.verdict, result.complete) == (Verdict.VALID, True)
+    assert result.raced > 1
     monkeypatch.setattr(explorer, "MOST_REPEATED", 1)
-    found = find("unique-retry", sessions=3)
-    assert (found.verdict, found.complete) == (Verdict.UNKNOWN, False)
+    result = explore(replace(embedded, server_pid=None), request)
+    assert (result.verdict, result.complete) == (Verdict.UNKNOWN, False)
 
 
 def test_an_interruption_after_the_last_schedule_loses_nothing(

@@ -12,7 +12,9 @@ from typing import Any
 import psycopg
 import pytest
 
+from conftest import UsersServer
 from racebench.api import Bench, Exploration
+from racebench.core.errors import UsageProblem
 from racebench.core.results import Verdict
 
 Connection = psycopg.Connection[Any]
@@ -124,6 +126,7 @@ OF_THE_DATABASE = [
         "ALTER TABLE orders ADD COLUMN IF NOT EXISTS note text DEFAULT 'x'",
     ),
 ]
+SEEN_BY_OTHERS = [mark for mark in OF_THE_DATABASE if mark.name != "child"]
 #: Whether its own mark is there at the start is bad.
 SUSPICIOUS = """
 SELECT ({there}) AS mark \\gset
@@ -173,7 +176,7 @@ INSERT INTO orders (number) VALUES (1);
 
 
 @pytest.fixture(scope="module")
-def bench(cache_folder: Path) -> Iterator[Bench]:  # noqa: ARG001 - where the server is
+def bench(cache_folder: Path) -> Iterator[Bench]:
     with Bench() as bench:
         yield bench
 
@@ -214,7 +217,7 @@ def test_what_a_script_leaves_in_the_database_does_not_accuse_the_innocent(
     assert (found.anomalous, found.result.leftovers) == (0, ())
 
 
-@pytest.mark.parametrize("mark", OF_THE_DATABASE, ids=named)
+@pytest.mark.parametrize("mark", SEEN_BY_OTHERS, ids=named)
 def test_what_a_script_leaves_in_the_database_does_not_acquit_the_guilty(
     bench: Bench, tmp_path: Path, mark: Mark
 ) -> None:
@@ -304,7 +307,175 @@ def test_what_a_call_leaves_in_the_database_does_not_accuse_the_innocent(bench: 
     assert (found.anomalous, found.result.leftovers) == (0, ())
 
 
-@pytest.mark.parametrize("mark", OF_THE_DATABASE, ids=named)
+@pytest.mark.parametrize("mark", SEEN_BY_OTHERS, ids=named)
 def test_what_a_call_leaves_in_the_database_does_not_acquit_the_guilty(bench: Bench, mark: Mark) -> None:
     found = bench.explore(unlocked(mark), setup=SETUP + mark.setup, invariant=BAD, stop_at_first=True)
     assert (found.verdict, found.result.leftovers) == (Verdict.INVALID, ())
+
+
+class Pool:
+    """A connection that the application keeps for each thread, as a pool does."""
+
+    def __init__(self) -> None:
+        self._kept: dict[int, Connection] = {}
+
+    def of(self, call: Call) -> Callable[[], None]:
+        def pooled() -> None:
+            me = threading.get_ident()
+            if me not in self._kept:
+                self._kept[me] = psycopg.connect(os.environ["RACEBENCH_DSN"])
+                self._kept[me].execute("SET application_name = 'of the pool'")
+                self._kept[me].commit()
+            call(self._kept[me])
+
+        return pooled
+
+    def close(self) -> None:
+        for connection in self._kept.values():
+            connection.close()
+        self._kept.clear()
+
+
+@pytest.fixture
+def pool() -> Iterator[Pool]:
+    pool = Pool()
+    yield pool
+    pool.close()
+
+
+@pytest.mark.parametrize(
+    "mark", [mark for mark in OF_A_SESSION if mark.name in ("currval", "cursor", "advisory lock")], ids=named
+)
+def test_what_a_call_leaves_in_a_pools_connection_is_removed_if_it_is_no_pools_own(
+    bench: Bench, pool: Pool, mark: Mark
+) -> None:
+    assert run_call(bench, pool.of(suspicious(mark)), mark, BAD).verdict is Verdict.VALID
+    pool.close()
+    assert run_call(bench, pool.of(careful_if_marked(mark)), mark, TWINS).verdict is Verdict.INVALID
+
+
+def test_a_pools_connection_begins_every_schedule_with_the_settings_that_it_had_after_the_calls_ran_alone(
+    bench: Bench, pool: Pool
+) -> None:
+    seen: list[tuple[Any, ...]] = []
+
+    def count_up(connection: Connection) -> None:
+        row = connection.execute(
+            "SELECT coalesce(nullif(current_setting('app.count', true), ''), '0')::int,"
+            " current_setting('application_name')"
+        ).fetchone()
+        assert row is not None
+        seen.append(row)
+        connection.execute("SELECT set_config('app.count', %s, false)", [str(row[0] + 1)])
+        connection.execute("INSERT INTO orders VALUES (1)")
+        connection.commit()
+
+    found = bench.explore(pool.of(count_up), setup=SETUP, invariant=BAD)
+    assert (found.verdict, found.run > 1) == (Verdict.VALID, True)
+    assert seen == [(0, "of the pool")] * 2 + [(1, "of the pool")] * (len(seen) - 2)
+
+
+@pytest.mark.parametrize("name", ["temporary table", "prepared statement", "channel"])
+def test_what_may_be_a_pools_own_is_named_and_the_verdict_is_unknown(bench: Bench, pool: Pool, name: str) -> None:
+    (mark,) = (mark for mark in OF_A_SESSION if mark.name == name)
+
+    def leave_once(connection: Connection) -> None:
+        if not is_there(connection, mark):
+            connection.execute(mark.leave.encode())
+        connection.commit()
+
+    found = bench.explore(pool.of(leave_once), setup=SETUP, invariant=BAD)
+    assert found.verdict is Verdict.UNKNOWN
+    assert any(f"{name} mine" in line and "keeps open" in line for line in found.result.leftovers)
+    assert "did not begin in the same state" in " ".join(str(found).split())
+
+
+def test_a_temporary_table_that_ends_with_its_transaction_leaves_nothing_in_a_pool(bench: Bench, pool: Pool) -> None:
+    def call(connection: Connection) -> None:
+        connection.execute("CREATE TEMP TABLE mine (a int) ON COMMIT DROP")
+        connection.execute("INSERT INTO orders VALUES (1)")
+        connection.commit()
+
+    assert bench.explore(pool.of(call), setup=SETUP, invariant=BAD).verdict is Verdict.VALID
+
+
+def test_a_call_is_given_its_connection_as_it_was_the_first_time(bench: Bench) -> None:
+    def call(connection: Connection) -> None:
+        if connection.autocommit or connection.isolation_level is not None:
+            connection.execute("INSERT INTO bad VALUES ('left')")
+        connection.execute("INSERT INTO orders VALUES (1)")
+        connection.commit()
+        connection.autocommit = True
+        connection.isolation_level = psycopg.IsolationLevel.SERIALIZABLE
+
+    assert bench.explore(call, setup=SETUP, invariant=BAD).verdict is Verdict.VALID
+
+
+def test_numbers_of_a_cached_sequence_that_a_call_has_left_are_not_used(bench: Bench) -> None:
+    """The sequence is restored, so what a session keeps of it would be given twice."""
+
+    def call(connection: Connection) -> None:
+        connection.execute("INSERT INTO orders SELECT nextval('cached')")
+        connection.commit()
+
+    setup = SETUP + "CREATE SEQUENCE cached CACHE 10; ALTER TABLE orders ADD UNIQUE (number);"
+    assert bench.explore(call, setup=setup, invariant=TWINS).verdict is Verdict.VALID
+
+
+@pytest.fixture
+def adopted(cache_folder: Path) -> Iterator[Bench]:
+    """A bench whose tables the application has made."""
+    with Bench() as bench, psycopg.connect(bench.dsn, autocommit=True) as connection:
+        connection.execute(SETUP.encode())
+        yield bench
+
+
+def look_then_alter(connection: Connection) -> None:
+    query = "SELECT FROM pg_attribute WHERE attrelid = 'orders'::regclass AND attname = 'note'"
+    there = connection.execute(query).fetchone() is not None
+    connection.commit()
+    if not there:
+        connection.execute("ALTER TABLE orders ADD COLUMN note text")
+        connection.commit()
+
+
+def test_a_column_that_is_looked_for_and_added_is_looked_for_and_added_in_every_schedule(bench: Bench) -> None:
+    found = bench.explore(look_then_alter, setup=SETUP)
+    assert (found.verdict, found.counts["refused"] > 0) == (Verdict.INVALID, True)
+
+
+def test_definitions_of_the_applications_own_tables_are_not_restored_but_named(adopted: Bench) -> None:
+    found = adopted.explore(look_then_alter)
+    assert found.verdict is Verdict.UNKNOWN
+    (line,) = found.result.leftovers
+    assert "ALTER TABLE orders ADD COLUMN note text" in line
+    assert "column orders.note was added" in line
+    assert "--setup" in line
+
+
+def test_ddl_that_changes_nothing_leaves_the_applications_own_tables_alone(adopted: Bench) -> None:
+    def call(connection: Connection) -> None:
+        connection.execute("CREATE TABLE IF NOT EXISTS orders (number int)")
+        connection.execute("INSERT INTO orders VALUES (1)")
+        connection.commit()
+
+    assert adopted.explore(call).result.leftovers == ()
+
+
+def test_a_table_of_the_application_that_is_dropped_ends_the_search_with_one_line(adopted: Bench) -> None:
+    def call(connection: Connection) -> None:
+        connection.execute("DROP TABLE IF EXISTS bad")
+        connection.commit()
+
+    with pytest.raises(UsageProblem, match=r"DROP TABLE IF EXISTS bad.*--setup"):
+        adopted.explore(call)
+
+
+def test_on_a_server_with_other_programs_what_is_outside_the_schema_is_named(users_server: UsersServer) -> None:
+    with Bench(users_server.dsn()) as bench:
+        for name in ("large object", "other schema"):
+            (mark,) = (mark for mark in OF_THE_DATABASE if mark.name == name)
+            found = bench.explore(locked(mark), setup=SETUP + mark.setup, max_schedules=4)
+            assert found.verdict is Verdict.UNKNOWN
+            assert found.result.leftovers
+            assert "embedded server" in found.result.leftovers[0]

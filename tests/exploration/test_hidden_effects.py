@@ -499,3 +499,14 @@ def test_a_write_that_locks_no_more_than_it_says_is_no_surprise(duel: Duel) -> N
     assert result.verdict is Verdict.VALID
     assert not result.notes
     assert result.run < duel(f"BEGIN;\n{INSERT}\nCOMMIT;", "SELECT 1;", schema=schema, reduce=False).run
+
+
+def test_what_an_abandoned_schedule_leaves_is_not_the_next_ones(duel: Duel) -> None:
+    """The session repairs what it breaks; a schedule that is abandoned in between has not repaired it."""
+    breaks = "INSERT INTO bad VALUES (:tenant);\n"
+    repairs = "DELETE FROM bad WHERE tenant = :tenant;\n"
+    reads = "SELECT count(*) AS n FROM log \\gset\n"
+    result = duel(breaks + repairs, reads * 2)
+    assert result.pruned
+    assert result.verdict is Verdict.VALID
+    assert duel(breaks + repairs + breaks, reads * 2).verdict is Verdict.INVALID

@@ -58,7 +58,8 @@ def spec(request: ExplorationRequest, replay: Replay) -> str:
 
 def _with_rollbacks(step: Step) -> Iterator[tuple[str, str]]:
     """A step, and the ROLLBACK that racebench sends by itself after a refused statement."""
-    yield step.session, step.literal
+    if step.literal:  # else it only goes on after a wait
+        yield step.session, step.literal
     for session, answers in ((step.session, step.answered), *step.went_on):
         if any(answer.startswith("ERROR") for answer in answers):
             yield session, "ROLLBACK;"
@@ -69,7 +70,7 @@ def _markers(steps: Sequence[Step]) -> dict[str, str]:
     counts: dict[str, int] = {}
     markers: dict[str, str] = {}
     for step in steps:
-        counts[step.session] = counts.get(step.session, 0) + 1
+        counts[step.session] = counts.get(step.session, 0) + bool(step.literal)
         mine = _name(step.session, counts[step.session])
         others = {name: (_name(name, counts[name]), answers) for name, answers in step.went_on}
         victims = [name for name, answers in others.values() if _deadlocked(answers)]

@@ -62,20 +62,21 @@ def kept(pgconn: pq.abc.PGconn, settings: Collection[str]) -> list[str]:
     return _ask(pgconn, sql.SQL(_KEPT).format(settings=sql.Literal([*settings])).as_bytes(None))
 
 
-def settings(pgconn: pq.abc.PGconn) -> dict[str, str]:
-    """The settings of a session, and its role; none in an aborted transaction. Takes no snapshot."""
-    result = pgconn.exec_(b"SHOW ALL")
-    now = {
+def settings(pgconn: pq.abc.PGconn, names: Collection[str]) -> dict[str, str]:
+    """The settings of an idle session, with its role and with these settings of the code's own (leftovers.py)."""
+    # SHOW ALL shows neither the role nor the code's own settings. One that is not known is empty after a reset.
+    own = sql.SQL("SELECT name, coalesce(current_setting(name, true), '') FROM unnest({}::text[]) AS name")
+    results = (pgconn.exec_(query) for query in (b"SHOW ALL", own.format([*names, "role"]).as_bytes(None)))
+    return {
         (result.get_value(row, 0) or b"").decode(): (result.get_value(row, 1) or b"").decode(errors="replace")
+        for result in results
         for row in range(result.ntuples)
     }
-    role = pgconn.exec_(b"SHOW role")
-    return now | ({"role": (role.get_value(0, 0) or b"").decode(errors="replace")} if role.ntuples else {})
 
 
-def put_back(pgconn: pq.abc.PGconn, before: Mapping[str, str]) -> None:
-    """Give an idle session the settings that it had; raises DatabaseProblem."""
-    now = settings(pgconn)
+def put_back(pgconn: pq.abc.PGconn, before: Mapping[str, str], names: Collection[str]) -> None:
+    """Give an idle session the settings that it had before; raises DatabaseProblem."""
+    now = settings(pgconn, names)
     differing = {name: value for name, value in before.items() if now.get(name) != value and name not in _DERIVED}
     if differing:
         _ask(pgconn, "; ".join(_set(name, value) for name, value in differing.items()).encode())

@@ -34,7 +34,8 @@ class Connections:
     """What is known of the connections of one search, and of the functions that their statements name.
 
     `always` are names that any statement counts as naming. `told_apart`: a statement or the application may ask
-    which session it is. `settings_before`: of connections on which a statement may change settings, those before it.
+    which session it is. `settings_before`: of connections on which a statement may change settings, those before it;
+    `own_settings`: the names of settings that the code itself has made.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Connections:
         self._writes_more: dict[str, bool] = {}
         self.settings_before: weakref.WeakKeyDictionary[psycopg.Connection[Any], dict[str, str]]
         self.settings_before = weakref.WeakKeyDictionary()
+        self.own_settings: set[str] = set()
         self._leaves: dict[str, frozenset[Leftover]] = {}
         self._left_by_name: dict[str, frozenset[Leftover]] = {}
 

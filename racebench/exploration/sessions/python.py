@@ -278,7 +278,7 @@ class PythonSession(GeneratorSession):
         left = self._connections.leaves(text)
         for leftover in left:
             self._leaves.setdefault(leftover, " ".join(text.split()))
-        self._residue.note(connection, left)
+        self._residue.note(connection, text, left)
 
     @property
     def leaves(self) -> Mapping[Leftover, str]:

@@ -14,12 +14,13 @@ from typing import Any
 import psycopg
 from psycopg import pq
 
-from racebench.exploration.leftovers import Leftover
+from racebench.exploration.leftovers import Leftover, custom_settings
 from racebench.exploration.sessions import cleaning
 from racebench.exploration.sessions.connections import Connections
 
 #: What no pool sets up for its connections.
 _NEVER_A_POOLS = frozenset({Leftover.ADVISORY, Leftover.NUMBERS, Leftover.CURSORS})
+_SETTINGS = frozenset({Leftover.SETTINGS, Leftover.HIDDEN})
 #: What a pool may have set up for its connections, by the words that cleaning.kept has for it.
 _PERHAPS_A_POOLS = {
     Leftover.TEMPORARY: "the temporary table",
@@ -43,15 +44,18 @@ class Residue:
         self._left: weakref.WeakKeyDictionary[psycopg.Connection[Any], set[Leftover]] = weakref.WeakKeyDictionary()
         self._kept: dict[str, None] = {}
 
-    def note(self, connection: psycopg.Connection[Any], left: Set[Leftover]) -> None:
-        """Note what a statement may leave in a connection, before it is sent."""
-        new = (left | self._always) - self._left.get(connection, frozenset())
+    def note(self, connection: psycopg.Connection[Any], text: str, left: Set[Leftover]) -> None:
+        """Note what a statement may leave in a connection: before it is sent, or after a call that ran alone."""
+        new = left | self._always
         if not new:
             return
         self._left.setdefault(connection, set()).update(new)
-        before = self._connections.settings_before
-        if Leftover.SETTINGS in new and not connection.closed and connection not in before:
-            before[connection] = cleaning.settings(connection.pgconn)
+        if new & _SETTINGS:
+            own = self._connections.own_settings
+            own |= custom_settings([text])
+            before = self._connections.settings_before
+            if _idle(connection) and (connection not in before or not before[connection].keys() >= own):
+                before[connection] = cleaning.settings(connection.pgconn, own) | before.get(connection, {})
 
     def remove(self, given: psycopg.Connection[Any] | None) -> None:
         """Clean the connections; `given`: the one that racebench gave. Raises DatabaseProblem."""
@@ -74,10 +78,14 @@ class Residue:
 
     def _clean_a_pools(self, connection: psycopg.Connection[Any], left: Set[Leftover]) -> None:
         pgconn = connection.pgconn
-        cleaning.clean(pgconn, left & _NEVER_A_POOLS, {})
-        if Leftover.SETTINGS in left:
-            cleaning.put_back(pgconn, self._connections.settings_before.get(connection, {}))
-        words = tuple(word for leftover, word in _PERHAPS_A_POOLS.items() if leftover in left)
+        cleaning.clean(pgconn, _NEVER_A_POOLS if Leftover.HIDDEN in left else left & _NEVER_A_POOLS, {})
+        if left & _SETTINGS:
+            before = self._connections.settings_before.get(connection, {})
+            cleaning.put_back(pgconn, before, self._connections.own_settings)
+        hidden = Leftover.HIDDEN in left
+        words = tuple(word for leftover, word in _PERHAPS_A_POOLS.items() if hidden or leftover in left)
+        if left & _SETTINGS and not before:
+            words += ("the setting", "the role")
         if words:
             self._kept |= dict.fromkeys(
                 f"{what} in a connection that the application keeps open"

@@ -28,10 +28,15 @@ Steps = Generator[Any, None, Any]
 
 
 class State(Enum):
-    """READY: about to send its next step. WAITING: sent, not answered. DONE: nothing more to send."""
+    """READY: about to send its next step. WAITING: sent, not answered. DONE: nothing more to send.
+
+    RELEASED: sent, not answered, and no longer blocked; other sessions were released by the same step, and which of
+    them goes on first is a choice (freezing.py).
+    """
 
     READY = "ready"
     WAITING = "waiting"
+    RELEASED = "released"
     DONE = "done"
 
 

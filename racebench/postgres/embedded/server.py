@@ -34,7 +34,16 @@ SETTINGS = {
     "min_wal_size": "8MB",
 }
 #: Ends the server if the command ends without writing a word to the pipe; a word means that the server was stopped.
-_WATCHER = 'read -r word || kill -INT "$1" 2>/dev/null'
+#: A backend that an exploration has stopped (SIGSTOP) does not end by itself: after 5 s the server ends it by force.
+_WATCHER = """
+read -r word && exit
+kill -INT "$1" || exit
+for tenth in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30; do
+    sleep 0.1
+    kill -0 "$1" || exit
+done
+kill -QUIT "$1"
+"""
 
 
 class EmbeddedServer:
@@ -119,7 +128,11 @@ class EmbeddedServer:
 
     def _watch(self, pid: int) -> None:
         watcher = subprocess.Popen(
-            ["/bin/sh", "-c", _WATCHER, "sh", str(pid)], stdin=subprocess.PIPE, start_new_session=True, cwd="/"
+            ["/bin/sh", "-c", _WATCHER, "sh", str(pid)],
+            stdin=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,  # the server has ended already
+            start_new_session=True,
+            cwd="/",
         )
 
         def dismiss() -> None:

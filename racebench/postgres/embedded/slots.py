@@ -187,7 +187,8 @@ def stop_orphan(data: Path) -> None:
         return
     if not _is_server_of(pid, data):
         return
-    for number in (signal.SIGINT, signal.SIGKILL):
+    # SIGQUIT: a backend that an exploration has stopped (SIGSTOP) does not end by itself; the server ends it by force.
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
         deadline = time.monotonic() + _STOP_SECONDS
