@@ -15,7 +15,7 @@ from racebench.cli.subjects import find_scenario
 from racebench.core.errors import ExitCode, UsageProblem
 from racebench.core.results import Verdict
 from racebench.exploration import explorer, schedules
-from racebench.exploration.isolationtester import runner, specs
+from racebench.exploration.isolationtester import place, runner, specs
 from racebench.exploration.request import ExplorationRequest
 from racebench.exploration.result import Replay
 from racebench.exploration.schedules import Schedule
@@ -85,5 +85,6 @@ def run_spec(path: str, target: TargetOptions, *, say: Callable[[str], None], wa
     spec = specs.parse(read_text(Path(path), "name an existing spec file"), path)
     for name in spec.unused:
         warn(f"unused step name: {name}")
-    with server_of(target).opened(len(spec.sessions) + 1 + EXTRA_CONNECTIONS) as opened:
-        runner.Runner(opened, say).run(spec, Path(path).stem)
+    connections = len(spec.sessions) + 1 + EXTRA_CONNECTIONS
+    with server_of(target).opened(connections) as opened, place.place_on(opened) as placed:
+        runner.Runner(placed, say).run(spec, Path(path).stem)

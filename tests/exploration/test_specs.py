@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,14 +18,24 @@ from conftest import Command, Start, UsersServer, assert_one_line
 from racebench.core.errors import DatabaseProblem, ScenarioProblem
 from racebench.core.target import Target
 from racebench.exploration.isolationtester import runner
+from racebench.exploration.isolationtester.place import DATABASE, own_database, place_on
 from racebench.exploration.isolationtester.runner import Runner
 from racebench.exploration.isolationtester.specs import Blocker, Kind, parse
+from racebench.postgres.connection import connect
+from racebench.postgres.external import external
 from waiting import LIMIT_S, finish, wait_for
 
+ROOT = Path(__file__).parents[2]
 SPECS = Path(__file__).parent / "specs"
 #: isolationtester waits six minutes for what we call impossible at once.
 OURS_ALONE = {"impossible"}
 ISOLATIONTESTER = next(Path("/usr/lib/postgresql").glob("*/lib/pgxs/src/test/isolation/isolationtester"), None)
+#: What pg_isolation_regress exports for isolationtester (src/test/regress/pg_regress.c).
+REGRESS = {
+    "PGDATESTYLE": "Postgres, MDY",
+    "PGTZ": "America/Los_Angeles",
+    "PGOPTIONS": "-c intervalstyle=postgres_verbose",
+}
 
 SMALL = """
 setup { CREATE TABLE t (v int); }
@@ -38,7 +49,8 @@ step b1 { SELECT * FROM t; }
 
 def output_of(target: Target, text: str, name: str = "test") -> str:
     parts: list[str] = []
-    Runner(target, parts.append).run(parse(text, "test.spec"), name)
+    with place_on(target) as place:
+        Runner(place, parts.append).run(parse(text, "test.spec"), name)
     return "".join(parts)
 
 
@@ -139,7 +151,7 @@ def isolationtester(server: UsersServer, path: Path) -> str:
                     capture_output=True,
                     text=True,
                     timeout=LIMIT_S,
-                    env={**os.environ, "PGAPPNAME": f"isolation/{path.stem}"},
+                    env={**os.environ, **REGRESS, "PGAPPNAME": f"isolation/{path.stem}"},
                     check=True,
                 ).stdout
         finally:
@@ -157,6 +169,20 @@ def test_another_output_is_exit_3_with_the_difference(racebench: Command, tmp_pa
     assert other.returncode == 3
     assert "-(7 rows)" in other.stdout
     assert "+(1 row)" in other.stdout
+
+
+@pytest.mark.server
+def test_what_isolationtester_writes_to_stderr_is_part_of_what_is_compared(racebench: Command, tmp_path: Path) -> None:
+    (tmp_path / "small.spec").write_text(SMALL + "permutation a1\n")
+    done = racebench("explore", "small.spec")
+    assert done.stderr == "unused step name: b1\n"
+    (tmp_path / "small.out").write_text(done.stderr + done.stdout)
+    same = racebench("explore", "small.spec", "--diff", "small.out")
+    assert (same.returncode, same.stdout, same.stderr) == (0, "", "")
+    (tmp_path / "small.out").write_text(done.stdout)
+    other = racebench("explore", "small.spec", "--diff", "small.out")
+    assert (other.returncode, other.stderr) == (3, "")
+    assert "+unused step name: b1" in other.stdout
 
 
 @pytest.mark.parametrize(
@@ -180,6 +206,140 @@ def test_a_users_mistake_is_one_line(
     (tmp_path / "wrong.spec").write_text("?")
     done = racebench(*arguments)
     assert_one_line(done, 2, message)
+
+
+@pytest.mark.server
+def test_the_benchmark_fails_for_a_difference_without_a_written_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(ROOT)  # benchmarks/ is not part of the package
+    from benchmarks import specs as benchmark
+
+    folder, expected, page = tmp_path / "specs", tmp_path / "expected", tmp_path / "page.md"
+    folder.mkdir()
+    expected.mkdir()
+    output = "unused step name: b1\nParsed test spec with 2 sessions\n\nstarting permutation: a1\nstep a1: "
+    output += "INSERT INTO t VALUES (1);\n"
+    for name in ("same", "alternative", "differs"):
+        (folder / f"{name}.spec").write_text(SMALL + "permutation a1\n")
+        (expected / f"{name}.out").write_text(output if name == "same" else "something else\n")
+    (expected / "alternative_1.out").write_text(output)
+    monkeypatch.setattr(benchmark, "PAGE", page)
+    arguments = ["--specs", str(folder), "--results", str(tmp_path / "results")]
+
+    page.write_text("| server | spec | reason |\n|---|---|---|\n| 9.6 | `differs` | Another server. |\n")
+    unexplained = CliRunner().invoke(benchmark.main, arguments)
+    assert unexplained.exit_code == 1
+    assert "2 of 3 specs print what is expected" in unexplained.stdout
+    assert "| `differs` | 1 | NOT EXPLAINED |" in unexplained.stdout
+    assert (tmp_path / "results" / "differs.1.out").read_text() == output
+    assert {path.name for path in (tmp_path / "results").iterdir()} == {"differs.1.out", "differs.1.diff"}
+
+    version = unexplained.stdout.split()[1].rstrip(":")
+    page.write_text(f"| {version} | `differs` | The file is wrong. |\n")
+    explained = CliRunner().invoke(benchmark.main, arguments)
+    assert explained.exit_code == 0, explained.output
+    assert "| `differs` | 1 | The file is wrong. |" in explained.stdout
+
+    passed = CliRunner().invoke(benchmark.main, [*arguments, "--only", "same,alternative"])
+    assert passed.exit_code == 0, passed.output
+    assert "2 of 2 specs print what is expected" in passed.stdout
+    nothing = CliRunner().invoke(benchmark.main, [*arguments, "--only", "absent"])
+    assert (nothing.exit_code, nothing.stdout) == (1, "")
+    assert "has no such spec" in nothing.stderr
+
+
+# The place
+
+
+NAMES_THE_DATABASE = """
+setup { CREATE ROLE spec_grantee; GRANT CONNECT ON DATABASE isolation_regression TO spec_grantee; }
+session s1
+step a1 { SELECT current_database(), current_schema(); }
+"""
+LEAVES_A_PREPARED_TRANSACTION = """
+setup { CREATE TABLE t (v int); }
+session s1
+step a1 { BEGIN; INSERT INTO t VALUES (1); PREPARE TRANSACTION 'left'; }
+session s2
+step b1 { SELECT gid FROM pg_prepared_xacts; }
+"""
+#: The table stays in pg_depend, so that no DROP SCHEMA ... CASCADE can succeed.
+DAMAGES_THE_CATALOG = """
+setup { CREATE TABLE t (v int); }
+session s1
+step a1 { DELETE FROM pg_class WHERE oid = 't'::regclass; }
+step a2 { SELECT count(*) FROM pg_class WHERE relname = 't'; }
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "shows"),
+    [
+        pytest.param(NAMES_THE_DATABASE, "isolation_regression|public        \n", id="names the database"),
+        pytest.param(LEAVES_A_PREPARED_TRANSACTION, "left\n(1 row)", id="leaves a prepared transaction"),
+        pytest.param(DAMAGES_THE_CATALOG, "    0\n(1 row)", id="damages the catalog"),
+    ],
+)
+def test_on_the_embedded_server_a_spec_has_the_database_of_pg_isolation_regress(
+    embedded: Target, text: str, shows: str
+) -> None:
+    before = _in_the_cluster(embedded)
+    names = [step.name for session in parse(text, "test.spec").sessions for step in session.steps]
+    assert shows in output_of(embedded, text + f"permutation {' '.join(names)}\n")
+    assert _in_the_cluster(embedded) == before
+
+
+def test_a_setup_that_fails_leaves_nothing_on_the_embedded_server(embedded: Target) -> None:
+    before = _in_the_cluster(embedded)
+    failing = "setup { CREATE ROLE spec_grantee; }\nsetup { CREATE TABLE t (; }\nsession s1\nstep a1 { SELECT 1; }\n"
+    with pytest.raises(DatabaseProblem, match="setup failed"):
+        output_of(embedded, failing)
+    assert _in_the_cluster(embedded) == before
+
+
+def test_a_database_of_the_user_is_not_taken_for_a_specs(users_server: UsersServer) -> None:
+    target = _target(users_server)
+    with psycopg.connect(users_server.dsn(), autocommit=True) as admin:
+        admin.execute(f"CREATE DATABASE {DATABASE}")
+        try:
+            said = f"cannot create the database {DATABASE} on .*already exists; if it is not in use, drop it yourself"
+            with pytest.raises(DatabaseProblem, match=said), own_database(target):
+                pytest.fail("it was taken")
+            assert _in_the_cluster(target)[0] >= {DATABASE}
+        finally:
+            admin.execute(f"DROP DATABASE {DATABASE}")
+        roles = _in_the_cluster(target)
+        with own_database(target) as place, psycopg.connect(users_server.dsn(dbname=DATABASE)) as inside:
+            assert place.target.parameters["dbname"] == DATABASE
+            assert inside.execute("SHOW lc_messages").fetchone() == ("C",)
+        assert _in_the_cluster(target) == roles
+
+
+def test_a_role_that_may_not_configure_the_database_leaves_none(users_server: UsersServer) -> None:
+    with psycopg.connect(users_server.dsn(), autocommit=True) as admin:
+        admin.execute("CREATE ROLE spec_owner LOGIN CREATEDB PASSWORD 'secret'")
+        try:
+            target = external(users_server.dsn(user="spec_owner", password="secret"))
+            with pytest.raises(DatabaseProblem, match="cannot configure the database"), own_database(target):
+                pytest.fail("it was configured")
+            assert DATABASE not in _in_the_cluster(target)[0]
+        finally:
+            admin.execute("DROP ROLE spec_owner")
+
+
+def _in_the_cluster(target: Target) -> tuple[set[str], set[str], set[str]]:
+    """The databases, roles and prepared transactions of a server."""
+    with connect(target) as connection:
+        databases, roles, prepared = (
+            {name for (name,) in connection.execute(query).fetchall()}
+            for query in (
+                "SELECT datname FROM pg_database",
+                "SELECT rolname FROM pg_roles",
+                "SELECT gid FROM pg_prepared_xacts",
+            )
+        )
+    return databases, roles, prepared
 
 
 # Trouble under way
@@ -243,8 +403,6 @@ def test_an_interrupted_spec_leaves_nothing(users_server: UsersServer, start: St
 
 
 def _target(server: UsersServer) -> Target:
-    from racebench.postgres.external import external
-
     return external(server.dsn())
 
 

@@ -67,6 +67,14 @@ def test_the_data_directory_is_reused(cache: Path) -> None:
     assert len(list(cache.glob("postgresql-18/slot-*/data"))) == 1
 
 
+def test_a_prepared_transaction_is_not_inherited(cache: Path) -> None:
+    with EmbeddedServer(connections=8) as target, connect(target) as connection:
+        connection.execute("BEGIN; CREATE TABLE held (a int); PREPARE TRANSACTION 'left'")
+    with EmbeddedServer(connections=8) as target, connect(target) as connection:
+        assert connection.execute("SELECT gid FROM pg_prepared_xacts").fetchall() == []
+        connection.execute("CREATE TABLE held (a int)")
+
+
 def test_two_at_once_are_two_servers_and_ending_one_leaves_the_other(cache: Path) -> None:
     with EmbeddedServer(connections=8) as first:
         with EmbeddedServer(connections=8) as second:

@@ -85,13 +85,22 @@ def _run_spec(path: str, target: TargetOptions, diff: str | None) -> int:
             raise UsageProblem(f"{max(parameter.opts, key=len)} has no meaning for a spec file; leave it out")
     expected = None if diff is None else read_text(Path(diff), "name a file of isolationtester's output")
     lines: list[str] = []
+
+    def say(text: str) -> None:
+        if expected is None:
+            click.echo(text, nl=False)
+        else:
+            lines.append(text)
+
+    def warn(text: str) -> None:
+        # pg_isolation_regress writes isolationtester's stdout and stderr to one file, so an expected output has both.
+        if expected is None:
+            click.echo(text, err=True)
+        else:
+            lines.append(f"{text}\n")
+
     with interruptible():
-        replaying.run_spec(
-            path,
-            target,
-            say=lines.append if expected is not None else lambda text: click.echo(text, nl=False),
-            warn=lambda text: click.echo(text, err=True),
-        )
+        replaying.run_spec(path, target, say=say, warn=warn)
     if expected is None:
         return ExitCode.OK
     actual = "".join(lines)

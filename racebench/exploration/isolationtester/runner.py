@@ -3,7 +3,8 @@
 The order of events is isolationtester's: a step is sent, and is done when its answer is here and no marker delays it.
 A step that waits for another session is reported as waiting, and again when it is done. Unlike isolationtester, the
 runner does not wait in a permutation whose next step can never be taken: it calls it invalid at once, as
-isolationtester did before version 13.
+isolationtester did before version 13. The sessions have the settings that pg_isolation_regress gives them, on which
+the expected output of a spec depends. place.py decides where a spec runs.
 Source: PostgreSQL's src/test/isolation/README, and its expected outputs.
 """
 
@@ -18,20 +19,26 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import psycopg
-from psycopg import pq, sql
+from psycopg import pq
 
 from racebench.core.errors import DatabaseProblem, one_line
 from racebench.core.signals import shielded
-from racebench.core.target import Target
+from racebench.exploration.isolationtester.place import Place
 from racebench.exploration.isolationtester.specs import Kind, PermutationStep, Spec, SpecSession, SpecStep
 from racebench.exploration.scheduler import released
 from racebench.postgres.connection import connect
-from racebench.postgres.schemas import empty_schema, new_name
 
 #: How long an answer may take before the server is asked which sessions block it, in seconds.
 _PATIENCE_S = 0.005
 #: The time limit for a step, in seconds.
 STEP_LIMIT_S = 60.0
+
+#: What pg_isolation_regress sets in the environment of isolationtester (src/test/regress/pg_regress.c).
+SETTINGS = {
+    "DateStyle": "Postgres, MDY",
+    "TimeZone": "America/Los_Angeles",
+    "IntervalStyle": "postgres_verbose",
+}
 
 _BLOCKERS = "SELECT pid, pg_blocking_pids(pid) || pg_safe_snapshot_blocking_pids(pid) FROM unnest(%s::int[]) AS pid"
 
@@ -74,38 +81,35 @@ class _Running:
 
 
 class Runner:
-    """Runs specs on one server, each in a schema of its own that is dropped at the end."""
+    """Runs specs in one place."""
 
-    def __init__(self, target: Target, say: Callable[[str], None]) -> None:
-        self._target = target
+    def __init__(self, place: Place, say: Callable[[str], None]) -> None:
+        self._place = place
         self._say = say
         self._spec: Spec
-        self._schema = ""
         self._control: psycopg.Connection[Any]
         self._connections: list[_Connection] = []
         self._notified = False
         self._may_time_out = False
 
     def run(self, spec: Spec, name: str) -> None:
-        """Run every permutation. Raises DatabaseProblem; nothing is left on the server, whatever happens.
+        """Run every permutation. Raises DatabaseProblem; no session is left on the server, whatever happens.
 
         `name` is the spec's: specs look up their sessions in pg_stat_activity as `isolation/name/session`.
         """
-        schema = self._schema = new_name()
         self._spec = spec
         with contextlib.ExitStack() as stack:
-            stack.enter_context(empty_schema(self._target, schema))
             self._say(f"Parsed test spec with {len(spec.sessions)} sessions\n")
 
             def opened(session: str) -> psycopg.Connection[Any]:
-                named = f"isolation/{name}/{session}"
+                place, named = self._place, f"isolation/{name}/{session}"
                 return stack.enter_context(
-                    contextlib.closing(connect(self._target, schema=schema, application_name=named))
+                    contextlib.closing(
+                        connect(place.target, schema=place.schema, application_name=named, settings=SETTINGS)
+                    )
                 )
 
             self._control = opened("control connection")
-            # Specs make roles and act as them.
-            self._control.execute(sql.SQL("GRANT ALL ON SCHEMA {} TO PUBLIC").format(sql.Identifier(schema)))
             self._may_time_out = _has_timeouts(spec, self._control)
             self._connections = [
                 _Connection(opened(session.name), session.name, self._tell) for session in spec.sessions
@@ -127,12 +131,12 @@ class Runner:
         if not busy:
             return
         # Unless the server is gone, and they with it.
-        with shielded(), contextlib.suppress(psycopg.Error, DatabaseProblem), connect(self._target) as connection:
+        with shielded(), contextlib.suppress(psycopg.Error, DatabaseProblem), connect(self._place.target) as connection:
             connection.execute("SELECT pg_terminate_backend(pid, 5000) FROM unnest(%s::int[]) AS pid", (busy,))
 
     def _tell(self, text: str) -> None:
         self._notified = True
-        self._say(text)
+        self._say(self._public(text))
 
     def _permutation(self, permutation: Sequence[PermutationStep]) -> None:
         self._say(f"\nstarting permutation: {' '.join(planned.step for planned in permutation)}\n")
@@ -334,21 +338,25 @@ class Runner:
     def _exec(self, pgconn: pq.abc.PGconn, text: str, what: str, *, fatal: bool = True) -> None:
         result = pgconn.exec_(text.encode())
         if result.status == pq.ExecStatus.TUPLES_OK:
-            self._say(table(result, self._schema))
+            self._say(table(result, self._place.schema))
         elif result.status != pq.ExecStatus.COMMAND_OK:
             message = one_line(pgconn.get_error_message())
             if fatal:
                 raise DatabaseProblem(f"{what}: {message}")
             self._say(f"{what}: {message}\n")
 
+    def _public(self, text: str) -> str:
+        """A message in which the place's schema is called `public`, for which it stands."""
+        return text.replace(self._place.schema, "public") if self._place.schema else text
+
     def _result(self, result: pq.abc.PGresult) -> None:
         if result.status == pq.ExecStatus.TUPLES_OK:
-            self._say(table(result, self._schema))
+            self._say(table(result, self._place.schema))
         elif result.status == pq.ExecStatus.FATAL_ERROR:
             severity = result.error_field(pq.DiagnosticField.SEVERITY)
             message = result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY)
             if severity and message:
-                text = message.decode(errors="replace").replace(self._schema, "public")
+                text = self._public(message.decode(errors="replace"))
                 self._say(f"{severity.decode()}:  {text}\n")
             else:
                 self._say(f"{(result.error_message or b'').decode(errors='replace')}\n")
@@ -380,7 +388,7 @@ _NUMERIC = frozenset(b"0123456789.Ee -")
 _DIGITS = frozenset(b"0123456789")
 
 
-def table(result: pq.abc.PGresult, schema: str = "") -> str:
+def table(result: pq.abc.PGresult, schema: str | None = None) -> str:
     """A result as libpq's PQprint aligns it: a column of numbers to the right, widths in bytes.
 
     The schema is called `public`, for which it stands.
