@@ -85,10 +85,14 @@ def inspect(
 
 def left_by(connection: psycopg.Connection[Any], schema: str, statements: Iterable[str]) -> dict[Leftover, str]:
     """What statements may leave behind, each with the first of them that may leave it."""
+    statements = list(statements)
+    # What each of them runs is asked one by one only where all together may leave something.
+    indirect = bool(leaves("", bodies(connection, set().union(*map(names_in, statements))), schema=schema))
     left: dict[Leftover, str] = {}
     for statement in statements:
-        for leftover in leaves(statement, bodies(connection, names_in(statement)), schema=schema):
-            left.setdefault(leftover, statement)
+        code = bodies(connection, names_in(statement)) if indirect else ()
+        for leftover in leaves(statement, code, schema=schema):
+            left.setdefault(leftover, " ".join(statement.split()))
     return left
 
 

@@ -179,6 +179,8 @@ INSERT INTO orders (number) VALUES (1);
 def bench(cache_folder: Path) -> Iterator[Bench]:
     with Bench() as bench:
         yield bench
+        with psycopg.connect(bench.dsn) as connection:
+            connection.execute("DROP SCHEMA IF EXISTS elsewhere CASCADE")
 
 
 def named(mark: Mark) -> str:
@@ -479,3 +481,21 @@ def test_on_a_server_with_other_programs_what_is_outside_the_schema_is_named(use
             assert found.verdict is Verdict.UNKNOWN
             assert found.result.leftovers
             assert "embedded server" in found.result.leftovers[0]
+    with users_server.connect() as connection:
+        connection.execute("DROP SCHEMA elsewhere CASCADE; SELECT lo_unlink(77)")
+
+
+def test_statements_go_on_after_the_types_that_they_name_were_made_again(bench: Bench, tmp_path: Path) -> None:
+    path = tmp_path / "sized.sql"
+    path.write_text(
+        "INSERT INTO sized VALUES ('small');\nSELECT s AS size FROM sized LIMIT 1 \\gset\n"
+        "UPDATE sized SET s = :size;\nCREATE TABLE IF NOT EXISTS extra ();\n"
+    )
+    setup = "CREATE TYPE size AS ENUM ('small', 'large'); CREATE TABLE sized (s size);"
+    found = bench.explore(path, setup=setup, invariant="SELECT s FROM sized WHERE s = 'large'", max_schedules=20)
+    assert (found.anomalous, found.result.leftovers) == (0, ())
+    assert {session.sqlstate for outcome in found.result.outcomes for session in outcome.sessions} <= {
+        "",
+        "42P07",
+        "23505",
+    }
