@@ -143,6 +143,10 @@ _TABLES = (
 )
 
 
+#: Stands for code in a language that is not read: it may run any SQL.
+UNREADABLE = "EXECUTE"
+
+
 def names_of_tables(connection: psycopg.Connection[Any]) -> set[str]:
     """The names of the tables of the connection's schema, in lower case."""
     return {str(row[0]) for row in connection.execute(_TABLES).fetchall()}
@@ -155,46 +159,46 @@ def does_more_than_write(connection: psycopg.Connection[Any], names: Iterable[st
         return frozenset()
     keywords = {str(row[0]) for row in connection.execute("SELECT word FROM pg_get_keywords()").fetchall()}
     forbidden = keywords.difference(_HARMLESS_KEYWORDS.split())
-    casts = _functions_of_casts(connection)
+    casts = _casts(connection)
     bad: set[str] = set()
     mentions: dict[str, set[str]] = defaultdict(set)
-    for name, text, is_body, words in _reached(connection, asked | casts):
+    for name, text, is_body in _objects(connection, asked | casts):
+        words = names_in(_COMMENT.sub(r"\1", text or ""))
         mentions[name] |= words
         if text is None or (is_body and _commands(text, words & forbidden)):
             bad.add(name)
-    while reached := {name for name, words in mentions.items() if name not in bad and words & bad}:
-        bad |= reached
+    while reaching := {name for name, words in mentions.items() if name not in bad and words & bad}:
+        bad |= reaching
     return frozenset(asked if casts & bad else asked & bad)
 
 
-#: Stands for code in a language that is not read: it may run any SQL.
-UNREADABLE = "EXECUTE"
+def reached(connection: psycopg.Connection[Any], names: Iterable[str]) -> frozenset[str]:
+    """The names, in lower case, of everything that statements with these names may run, and of what that names."""
+    asked = {*names, *_casts(connection)}
+    texts = [text for _, text, _ in _objects(connection, asked)]
+    return frozenset(asked.union(*(names_in(text or "") for text in texts)))
 
 
 def bodies(connection: psycopg.Connection[Any], names: Iterable[str]) -> frozenset[str]:
     """The code that statements with these names, in lower case, may run indirectly, to any depth."""
-    asked = set(names) | _functions_of_casts(connection)
-    reached = _reached(connection, asked)
-    return frozenset(UNREADABLE if text is None else text for _, text, is_body, _ in reached if is_body)
+    objects = _objects(connection, {*names, *_casts(connection)})
+    return frozenset(UNREADABLE if text is None else text for _, text, is_body in objects if is_body)
 
 
-def _functions_of_casts(connection: psycopg.Connection[Any]) -> set[str]:
+def _casts(connection: psycopg.Connection[Any]) -> set[str]:
     return {str(row[0]) for row in connection.execute(_CASTS).fetchall()}
 
 
-def _reached(connection: psycopg.Connection[Any], names: set[str]) -> Iterator[tuple[str, str | None, bool, set[str]]]:
-    """Every object that names lead to, to any depth: its name, its text, whether that is a body, the names in it."""
+def _objects(connection: psycopg.Connection[Any], names: set[str]) -> Iterator[tuple[str, str | None, bool]]:
+    """The objects of these names, and those that they name, to any depth: name, text, whether that is a body."""
     known: set[str] = set()
     frontier = names
     while frontier:
         known |= frontier
-        mentioned: set[str] = set()
         parameters = {"names": sorted(frontier), "harmless": _HARMLESS}
-        for name, text, is_body in connection.execute(_OBJECTS, parameters).fetchall():
-            words = names_in(_COMMENT.sub(r"\1", text or ""))
-            mentioned |= words
-            yield name, text, is_body, words
-        frontier = mentioned - known
+        rows = connection.execute(_OBJECTS, parameters).fetchall()
+        yield from rows
+        frontier = set().union(*(names_in(_COMMENT.sub(r"\1", text or "")) for _, text, _ in rows)) - known
 
 
 def _commands(body: str, forbidden: set[str]) -> bool:

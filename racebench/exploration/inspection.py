@@ -13,6 +13,7 @@ import psycopg
 from psycopg import sql
 
 from racebench.core.model import Consumer, NumberedRows, Script, Statement, Strategy
+from racebench.exploration.draws import Draws, in_script, in_sql
 from racebench.exploration.hidden_effects import bodies, does_more_than_write, names_of_tables
 from racebench.exploration.independence import (
     ANY_WRITE,
@@ -24,6 +25,7 @@ from racebench.exploration.independence import (
     names_in,
 )
 from racebench.exploration.independence import calls as called
+from racebench.exploration.inner_statements import with_several_statements
 from racebench.exploration.leftovers import Leftover, leaves
 from racebench.exploration.request import ExplorationRequest
 from racebench.exploration.symmetry import alike, begin_is_seen
@@ -37,6 +39,8 @@ class Facts:
     transaction. `alike`: all sessions do the same. `rollback_forgets`: a rollback removes every effect of a try.
     `cached_sequences`: sequences of which a session takes more numbers than it needs. `triggers`: of the tables.
     `leaves`: what the scripts may leave behind, each with the statement that may leave it.
+    `draws`: what the scripts, and what they run on the server, draw and read. `functions`: those that the scripts run,
+    and that run several statements.
     """
 
     volatile: frozenset[str]
@@ -46,6 +50,8 @@ class Facts:
     cached_sequences: tuple[str, ...]
     triggers: tuple[str, ...]
     leaves: Mapping[Leftover, str]
+    draws: Draws
+    functions: frozenset[str]
 
 
 def inspect(
@@ -67,11 +73,14 @@ def inspect(
     ddl = [*request.scenario.schema, *request.strategy.schema]
     ddl += [file for consumer in consumers for file in consumer.schema]
     texts = [*(part.text for part in scripts), *(file.text for file in ddl), *hidden]
+    drawn = in_sql([*statements, *hidden])
+    drawn.add(in_script(script))
     return Facts(
         volatile=volatile,
         begin_is_seen=begin_is_seen(texts),
         alike=(
             not cached
+            and not drawn.server
             # What a Python invariant compares is not known.
             and not (request.scenario.checks and any("operation" in part.slots for part in script.statements))
             and alike(script, columns(connection, schema), [*hidden, *asked, *queries], invariants)
@@ -80,6 +89,8 @@ def inspect(
         cached_sequences=cached,
         triggers=triggers(connection, schema),
         leaves=left_by(connection, schema, statements),
+        draws=drawn,
+        functions=with_several_statements(connection, set().union(*map(names_in, statements))),
     )
 
 

@@ -19,8 +19,10 @@ from psycopg.generators import execute
 from racebench.core.errors import UsageProblem
 from racebench.core.model import Call
 from racebench.exploration import inspection
+from racebench.exploration.draws import Draws, in_sql, server_seed
 from racebench.exploration.hidden_effects import bodies, does_more_than_write
 from racebench.exploration.independence import names_in
+from racebench.exploration.inner_statements import with_several_statements
 from racebench.exploration.leftovers import Leftover, leaves
 from racebench.exploration.symmetry import tells_apart
 
@@ -34,8 +36,9 @@ class Connections:
     """What is known of the connections of one search, and of the functions that their statements name.
 
     `always` are names that any statement counts as naming. `told_apart`: a statement or the application may ask
-    which session it is. `settings_before`: of connections on which a statement may change settings, those before it;
-    `own_settings`: the names of settings that the code itself has made.
+    which session it is. `draws`: what the server was asked to draw. `functions`: those that statements run, and that
+    run several statements themselves. `settings_before`: of connections on which a
+    statement may change settings, those before it; `own_settings`: the names of settings that the code itself has made.
     """
 
     def __init__(
@@ -46,6 +49,9 @@ class Connections:
         self._settings: weakref.WeakKeyDictionary[Any, dict[str, str]] = weakref.WeakKeyDictionary()
         self._volatile: dict[str, bool] = {}
         self.told_apart = False
+        self.draws = Draws()
+        self.functions: set[str] = set()
+        self._seeded: weakref.WeakKeyDictionary[Any, tuple[int, int, int]] = weakref.WeakKeyDictionary()
         self._read: set[str] = set()
         self._named: set[str] = set()
         self._writes_more: dict[str, bool] = {}
@@ -95,6 +101,12 @@ class Connections:
             )
             connection.pgconn.exec_(sql.SQL("; ").join(commands).as_bytes(connection))
 
+    def seed(self, connection: psycopg.Connection[Any], schedule: tuple[int, int, int]) -> None:
+        """Seed the server's random() on an idle connection, once a schedule: its operation, draw and session."""
+        if self.draws.server and self._seeded.get(connection) != schedule:
+            self._seeded[connection] = schedule
+            connection.pgconn.exec_(server_seed(*schedule[1:]))
+
     def volatile(self, names: Set[str]) -> set[str]:
         """Of names, those of what may do anything."""
         if new := names - self._volatile.keys():
@@ -131,17 +143,20 @@ class Connections:
             return frozenset({Leftover.HIDDEN})
 
     def read(self, text: str) -> None:
-        """Note whether a statement, or what it runs indirectly, may ask which session it is."""
-        if self.told_apart or text in self._read:
+        """Note whether a statement, or what it runs indirectly, may ask which session it is, or draws at random."""
+        if text in self._read:
             return
         self._read.add(text)
         new = names_in(text) - self._named
         self._named |= new
-        self.told_apart = tells_apart([text, *(self._indirect(text) if new else ())])
+        texts = [text, *(self._indirect(text, new) if new else ())]
+        self.told_apart |= tells_apart(texts)
+        self.draws.add(in_sql(texts))
 
-    def _indirect(self, text: str) -> list[str]:
+    def _indirect(self, text: str, names: Set[str]) -> list[str]:
         try:
             with self._impatient():
+                self.functions |= with_several_statements(self._monitor, names)
                 return inspection.sources(self._monitor, self._schema, [text])
         except psycopg.errors.LockNotAvailable:
             return [_NOT_KNOWN]
