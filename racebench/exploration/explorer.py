@@ -88,12 +88,13 @@ def _search(
     with contextlib.closing(ServerWorld(target, request, count)) as world, _explained(tally):
         tally.triggers = world.triggers
         limits = _Limits(request, tally, progress)
-        tally.complete = True
+        complete = True
         while not limits.stopped and tally.explored_draws < limits.draws(world):
             world.draw = request.draw + tally.explored_draws
             tally.explored_draws += 1
-            _search_draw(world, request, tally, limits)
+            complete &= _search_draw(world, request, tally, limits)
             tally.draws, tally.functions = world.draws, world.functions
+        tally.complete = complete
         tally.unseen = world.unseen
         tally.notes += world.notes
         tally.repeating = True
@@ -191,8 +192,11 @@ class _Limits:
         return go_on
 
 
-def _search_draw(world: ServerWorld, request: ExplorationRequest, tally: Tally, limits: _Limits) -> None:
-    """Run the schedules of one choice of random numbers: all, or else also some that are drawn at random."""
+def _search_draw(world: ServerWorld, request: ExplorationRequest, tally: Tally, limits: _Limits) -> bool:
+    """Run the schedules of one choice of random numbers: all, or else also some that are drawn at random.
+
+    Returns whether all were run.
+    """
     longest, symmetry_failed = 0, world.symmetry_failed
     ended = world.ended
 
@@ -209,7 +213,6 @@ def _search_draw(world: ServerWorld, request: ExplorationRequest, tally: Tally, 
         # Schedules were left out that have no other to stand for them.
         found = search(world, reduce=request.reduce, go_on=exhaustive)
     tally.pruned += found.pruned
-    tally.complete &= found.complete
     if not found.complete and not limits.stopped:
         drawn = random_search(world, depth=request.depth, steps=longest, random=Random(request.seed), go_on=every)
         tally.drawn += drawn.run
@@ -217,6 +220,7 @@ def _search_draw(world: ServerWorld, request: ExplorationRequest, tally: Tally, 
         tally.chance = min(tally.chance or probability, probability)
     limits.tell()
     world.ended = ended
+    return found.complete
 
 
 def _repeat(world: ServerWorld, raced: Sequence[_Repeated], deadlocked: Sequence[_Repeated], *, until: float) -> bool:
