@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from random import Random
 
 from racebench.core.errors import RacebenchError, UsageProblem
@@ -85,20 +85,23 @@ def _search(
         if result.deadlock is not None:
             deadlocks[result.deadlock] = None
 
-    with contextlib.closing(ServerWorld(target, request, count)) as world:
+    with contextlib.closing(ServerWorld(target, request, count)) as world, _explained(tally):
         tally.triggers = world.triggers
         limits = _Limits(request, tally, progress)
-        tally.complete = True
+        complete = True
         while not limits.stopped and tally.explored_draws < limits.draws(world):
             world.draw = request.draw + tally.explored_draws
             tally.explored_draws += 1
-            _search_draw(world, request, tally, limits)
+            complete &= _search_draw(world, request, tally, limits)
             tally.draws, tally.functions = world.draws, world.functions
+        tally.complete = complete
         tally.unseen = world.unseen
         tally.notes += world.notes
         tally.repeating = True
         tally.complete &= _repeat(world, raced, until=limits.end)
         tally.complete &= _choose_other_victims(world, tuple(deadlocks), request, until=limits.end)
+        world.check_leftovers()
+        tally.leftovers = world.leftovers
         if tally.complete and not tally.anomalous and tally.result().unseen in _INSIDE:
             world.draw = request.draw
             limit_s = min(_BURSTING_S, request.budget_s or _BURSTING_S)
@@ -108,7 +111,20 @@ def _search(
             if not limits.stopped:
                 tally.witness = _shortest(world, tally.witness, tally.forbids)
             attempts = _ATTEMPTS if tally.raced else 1
-            tally.replay = _follow_witness(world, tally.witness_request, tally.witness, attempts)
+            with contextlib.suppress(*([Diverged] if tally.leftovers else [])):
+                tally.replay = _follow_witness(world, tally.witness_request, tally.witness, attempts)
+
+
+@contextlib.contextmanager
+def _explained(tally: Tally) -> Iterator[None]:
+    """Where a schedule took another course than before, say what the schedules before left behind."""
+    try:
+        yield
+    except Diverged as problem:
+        if not tally.leftovers:
+            raise
+        why = f"the schedules did not begin in the same state: {tally.leftovers[0]}"
+        raise Diverged(f"{problem}; {why}") from None
 
 
 def _burst(world: ServerWorld, tally: Tally, random: Random, *, until: float) -> None:
@@ -166,6 +182,7 @@ class _Limits:
 
         def go_on(_progress: Progress) -> bool:
             self.tell()
+            tally.leftovers = world.leftovers
             used_s, used = tally.seconds - before_s, tally.run - before
             return not (
                 (request.budget_s is not None and used_s > (request.budget_s - before_s) / left * share)
@@ -176,8 +193,11 @@ class _Limits:
         return go_on
 
 
-def _search_draw(world: ServerWorld, request: ExplorationRequest, tally: Tally, limits: _Limits) -> None:
-    """Run the schedules of one choice of random numbers: all, or else also some that are drawn at random."""
+def _search_draw(world: ServerWorld, request: ExplorationRequest, tally: Tally, limits: _Limits) -> bool:
+    """Run the schedules of one choice of random numbers: all, or else also some that are drawn at random.
+
+    Returns whether all were run.
+    """
     longest, symmetry_failed = 0, world.symmetry_failed
     ended = world.ended
 
@@ -194,7 +214,6 @@ def _search_draw(world: ServerWorld, request: ExplorationRequest, tally: Tally, 
         # Schedules were left out that have no other to stand for them.
         found = search(world, reduce=request.reduce, go_on=exhaustive)
     tally.pruned += found.pruned
-    tally.complete &= found.complete
     if not found.complete and not limits.stopped:
         drawn = random_search(world, depth=request.depth, steps=longest, random=Random(request.seed), go_on=every)
         tally.drawn += drawn.run
@@ -202,6 +221,7 @@ def _search_draw(world: ServerWorld, request: ExplorationRequest, tally: Tally, 
         tally.chance = min(tally.chance or probability, probability)
     limits.tell()
     world.ended = ended
+    return found.complete
 
 
 def _repeat(world: ServerWorld, raced: Sequence[_Repeated], *, until: float) -> bool:

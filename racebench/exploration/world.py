@@ -104,6 +104,15 @@ class ServerWorld:
             for step, locked in self.surprises.items()
         ]
 
+    @property
+    def leftovers(self) -> tuple[str, ...]:
+        """Why schedules so far may have begun in different states, as sentences."""
+        return self._preparation.isolation.named
+
+    def check_leftovers(self) -> None:
+        """Restore what the last schedule left, and name what is left all the same. No schedule may be under way."""
+        self._preparation.isolation.check()
+
     def _open(self) -> None:
         """Make the world; if a part cannot be made, the other parts are removed."""
         with contextlib.ExitStack() as opening:

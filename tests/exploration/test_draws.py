@@ -117,6 +117,15 @@ def test_calls_that_draw_nothing_are_explored_once(bench: Bench) -> None:
 
 
 @pytest.mark.server
+def test_a_generator_with_a_seed_of_its_own_is_no_choice(bench: Bench) -> None:
+    def fixed(connection: psycopg.Connection[Any]) -> None:
+        (racy if random.Random(4).random() < 0.05 else right)(connection)
+
+    found = explored(bench, fixed)
+    assert (found.verdict, found.result.draws) == (Verdict.VALID, 0)
+
+
+@pytest.mark.server
 def test_keys_of_random_numbers_do_not_collide(bench: Bench) -> None:
     def insert(connection: psycopg.Connection[Any]) -> None:
         connection.execute("INSERT INTO keys VALUES (%s)", [uuid.uuid4()])
