@@ -65,8 +65,9 @@ class Session:
         self._failed = False
         self.in_doubt = False
         self._line: Line | None = None
+        self._protocol = protocol
         try:
-            prepared = self._prepare(protocol)
+            prepared = self._prepare()
             self._line = line_of(connection, script.path, protocol, prepared, see)
             self._route = Route(
                 transport=self._line.transport,
@@ -111,7 +112,12 @@ class Session:
             self._line.close()
         self.connection.close()
 
-    def _prepare(self, protocol: Protocol) -> dict[Statement, Prepared]:
+    def prepare_again(self) -> None:
+        """Prepare every statement again, after what they name was made again; raises as the first time."""
+        self.connection.pgconn.exec_(b"DEALLOCATE ALL")
+        self._prepare()
+
+    def _prepare(self) -> dict[Statement, Prepared]:
         """Prepare and plan every statement; the prepared statements are kept unless the protocol sends text."""
         pgconn, path = self.connection.pgconn, self.script.path
         prepared = {}
@@ -123,7 +129,7 @@ class Session:
                 # A statement that cannot be explained is planned when it is run; the error here has no effect.
                 nothing = b", ".join([b"NULL"] * len(statement.parameters))
                 pgconn.exec_(b"EXPLAIN EXECUTE " + known.name + (b"(" + nothing + b")" if nothing else b""))
-        if protocol is Protocol.SIMPLE:
+        if self._protocol is Protocol.SIMPLE:
             pgconn.exec_(b"DEALLOCATE ALL")
         return prepared
 

@@ -410,6 +410,7 @@ def test_every_shipped_strategy_is_told_right_from_broken(embedded: Target, name
         consumer = scenario.consumers.get("cursor")
         asked = ExplorationRequest(scenario=scenario, strategy=strategy, consumer=consumer, polls=2)
         found = explore(embedded, asked)
+        assert found.leftovers == (), strategy.name
         certain, possible = expected_kinds(strategy, [consumer] if consumer else [])
         wrong = {kind for kind in scenario.forbid if found.counts[kind]}
         if strategy.inside:
