@@ -16,10 +16,10 @@ from racebench.core.errors import RacebenchError, UsageProblem
 from racebench.core.model import Scenario
 from racebench.core.target import Target
 from racebench.exploration import schedules
-from racebench.exploration.outcome import ScheduleResult
+from racebench.exploration.outcome import Deadlock, ScheduleResult
 from racebench.exploration.request import ExplorationRequest
 from racebench.exploration.result import Exploration, ExplorationProgress, Replay, Unseen
-from racebench.exploration.schedules import Schedule
+from racebench.exploration.schedules import Schedule, Step
 from racebench.exploration.search import Diverged, Progress, chance, random_search, search
 from racebench.exploration.tally import Tally, replay_of, size, switches
 from racebench.exploration.world import ServerWorld
@@ -75,15 +75,15 @@ def _search(
     ended: Callable[[ScheduleResult], None],
 ) -> None:
     raced: list[_Repeated] = []
-    deadlocked: list[_Repeated] = []
+    deadlocks: dict[Deadlock, None] = {}
 
     def count(result: ScheduleResult) -> None:
         tally.add(result)
         ended(result)
         if result.raced and len(raced) < MOST_REPEATED:
             raced.append((result.draw, result.schedule))
-        if result.deadlocked and len(deadlocked) < MOST_REPEATED:
-            deadlocked.append((result.draw, result.schedule))
+        if result.deadlock is not None:
+            deadlocks[result.deadlock] = None
 
     with contextlib.closing(ServerWorld(target, request, count)) as world, _explained(tally):
         tally.triggers = world.triggers
@@ -98,7 +98,8 @@ def _search(
         tally.unseen = world.unseen
         tally.notes += world.notes
         tally.repeating = True
-        tally.complete &= _repeat(world, raced, deadlocked, until=limits.end)
+        tally.complete &= _repeat(world, raced, until=limits.end)
+        tally.complete &= _choose_other_victims(world, tuple(deadlocks), request, until=limits.end)
         world.check_leftovers()
         tally.leftovers = world.leftovers
         if tally.complete and not tally.anomalous and tally.result().unseen in _INSIDE:
@@ -223,25 +224,35 @@ def _search_draw(world: ServerWorld, request: ExplorationRequest, tally: Tally, 
     return found.complete
 
 
-def _repeat(world: ServerWorld, raced: Sequence[_Repeated], deadlocked: Sequence[_Repeated], *, until: float) -> bool:
-    """Repeat the schedules whose outcome can vary: several sessions raced, or a deadlock had more than one victim.
-
-    Returns whether all of them were repeated.
-    """
-    everything = max(len(raced), len(deadlocked)) < MOST_REPEATED
+def _repeat(world: ServerWorld, raced: Sequence[_Repeated], *, until: float) -> bool:
+    """Repeat the schedules in which several sessions raced; returns whether all of them were repeated."""
     for draw, schedule in tuple(raced) * _REPEATS:
         if time.monotonic() > until:
             return False
         world.draw = draw
         world.follow_as_far_as_it_goes(schedule)
-    world.order_victims(last_first=True)
-    for draw, schedule in tuple(deadlocked):
-        if time.monotonic() > until:
-            return False
-        world.draw = draw
-        world.follow_as_far_as_it_goes(schedule)
+    return len(raced) < MOST_REPEATED
+
+
+def _choose_other_victims(
+    world: ServerWorld, deadlocks: Sequence[Deadlock], request: ExplorationRequest, *, until: float
+) -> bool:
+    """Run every schedule that goes on after a deadlock with another victim; returns whether all of them were run."""
+    complete, run = True, 0
+
+    def go_on(_progress: Progress) -> bool:
+        nonlocal run
+        run += 1
+        return time.monotonic() <= until and run <= (request.max_schedules or run)
+
+    for victim in range(2, len(world.strategy_sessions) + 1):
+        world.order_victims(victim)
+        for deadlock in deadlocks:
+            if victim in deadlock.sessions - {min(deadlock.sessions)}:
+                world.draw = deadlock.draw
+                complete &= search(world, reduce=request.reduce, go_on=go_on, after=deadlock.after).complete
     world.order_victims()
-    return everything
+    return complete
 
 
 def shorten(
@@ -273,16 +284,7 @@ def replay(target: Target, request: ExplorationRequest, schedule: Sequence[int])
 
 
 def _follow(world: ServerWorld, request: ExplorationRequest, schedule: Sequence[int]) -> Replay:
-    results: list[ScheduleResult] = []
-    world.ended = results.append
-    try:
-        steps = tuple(world.follow(schedule))
-    except UsageProblem:
-        if not world.scheduler.deadlocked:
-            raise
-        world.order_victims(last_first=True)  # the victim of the deadlock may have been the other session
-        steps = tuple(world.follow(schedule))
-    (result,) = results
+    steps, result = _follow_with_a_victim(world, request, schedule)
     broken = result.counts["violations"] and "violations" in request.scenario.forbid
     return replay_of(
         request,
@@ -292,6 +294,34 @@ def _follow(world: ServerWorld, request: ExplorationRequest, schedule: Sequence[
         broken=world.broken() if broken else (),
         prepared=world.prepared,
     )
+
+
+def _follow_with_a_victim(
+    world: ServerWorld, request: ExplorationRequest, schedule: Sequence[int]
+) -> tuple[tuple[Step, ...], ScheduleResult]:
+    """Follow a schedule with each victim of its deadlocks in turn, until it goes wrong.
+
+    If it never does, this is how it went with the first victim with which it could be followed.
+    """
+    results: list[ScheduleResult] = []
+    world.ended = results.append
+    followed: list[tuple[tuple[Step, ...], ScheduleResult]] = []
+    refusal: UsageProblem | None = None
+    for victim in range(1, len(world.strategy_sessions) + 1):
+        world.order_victims(victim)
+        try:
+            steps = tuple(world.follow(schedule))
+        except UsageProblem as problem:
+            refusal = refusal or problem
+        else:
+            followed.append((steps, results[-1]))
+            if any(results[-1].counts[kind] for kind in request.scenario.forbid):
+                return followed[-1]
+        if not world.scheduler.deadlocked:
+            break
+    if not followed and refusal is not None:
+        raise refusal
+    return followed[0]
 
 
 def requested_by(schedule: Schedule, scenario: Scenario) -> ExplorationRequest:
