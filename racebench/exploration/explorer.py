@@ -16,6 +16,7 @@ from racebench.core.errors import RacebenchError, UsageProblem
 from racebench.core.model import Scenario
 from racebench.core.target import Target
 from racebench.exploration import schedules
+from racebench.exploration.limits import Limits
 from racebench.exploration.outcome import Deadlock, ScheduleResult
 from racebench.exploration.request import ExplorationRequest
 from racebench.exploration.result import Exploration, ExplorationProgress, Replay, Unseen
@@ -87,9 +88,12 @@ def _search(
 
     with contextlib.closing(ServerWorld(target, request, count)) as world, _explained(tally):
         tally.triggers = world.triggers
-        limits = _Limits(request, tally, progress)
+        limits = Limits(request, tally, progress)
         complete = True
         while not limits.stopped and tally.explored_draws < limits.draws(world):
+            if limits.reached and tally.explored_draws:
+                complete = False
+                break
             world.draw = request.draw + tally.explored_draws
             tally.explored_draws += 1
             complete &= _search_draw(world, request, tally, limits)
@@ -150,50 +154,7 @@ def _follow_witness(world: ServerWorld, request: ExplorationRequest, witness: tu
     raise AssertionError("unreachable")
 
 
-class _Limits:
-    """The request's limits, divided among the choices of random numbers that are left."""
-
-    def __init__(
-        self, request: ExplorationRequest, tally: Tally, progress: Callable[[ExplorationProgress], None]
-    ) -> None:
-        self._request, self._tally, self._progress = request, tally, progress
-        self._started = time.monotonic()
-        self.end = self._started + (request.budget_s or float("inf"))
-
-    @property
-    def stopped(self) -> bool:
-        """Whether an anomaly was found, and the search is to stop at the first."""
-        return self._request.stop_at_first and self._tally.anomalous > 0
-
-    def draws(self, world: ServerWorld) -> int:
-        """How many choices of random numbers are to be explored: one, if the sessions draw none."""
-        return self._request.draws if world.draws.vary else 1
-
-    def tell(self) -> None:
-        """Note the time, and report the progress."""
-        self._tally.seconds = time.monotonic() - self._started
-        self._progress(self._tally.progress())
-
-    def within(self, share: float, world: ServerWorld) -> Callable[[Progress], bool]:
-        """Whether a search may go on: within a share of what the current choice of random numbers has."""
-        request, tally = self._request, self._tally
-        left = self.draws(world) - tally.explored_draws + 1
-        before_s, before = tally.seconds, tally.run
-
-        def go_on(_progress: Progress) -> bool:
-            self.tell()
-            tally.leftovers = world.leftovers
-            used_s, used = tally.seconds - before_s, tally.run - before
-            return not (
-                (request.budget_s is not None and used_s > (request.budget_s - before_s) / left * share)
-                or (request.max_schedules is not None and used >= (request.max_schedules - before) / left * share)
-                or self.stopped
-            )
-
-        return go_on
-
-
-def _search_draw(world: ServerWorld, request: ExplorationRequest, tally: Tally, limits: _Limits) -> bool:
+def _search_draw(world: ServerWorld, request: ExplorationRequest, tally: Tally, limits: Limits) -> bool:
     """Run the schedules of one choice of random numbers: all, or else also some that are drawn at random.
 
     Returns whether all were run.

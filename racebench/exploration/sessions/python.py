@@ -219,7 +219,8 @@ class PythonSession(GeneratorSession):
 
     @property
     def told_apart(self) -> bool:
-        return self._connections.told_apart or self.draws.differ
+        drawn = self._connections.draws.differ or self._thread.randomness.draws.differ
+        return self._connections.told_apart or drawn
 
     @property
     def functions(self) -> Set[str]:
