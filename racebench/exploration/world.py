@@ -29,7 +29,7 @@ from racebench.postgres.transport import Variables
 
 #: The shortest deadlock_timeout of a session; sessions must come to wait for each other within it. It is doubled, at
 #: most to the second number, when a busy machine was slower than that.
-_DEADLOCK_MS, _LONGEST_DEADLOCK_MS = 30, 2_000
+_DEADLOCK_MS, _LONGEST_DEADLOCK_MS = 15, 2_000
 
 _NOT_ANSWERED = (State.WAITING, State.RELEASED)
 
@@ -148,7 +148,9 @@ class ServerWorld:
         if not self._preparation.chooses_victims:
             return
         for place, session in enumerate(sessions, 1):
-            session.configure("deadlock_timeout", f"{self._deadlock_ms * place}ms")
+            # Stopped sessions do not look for a deadlock; only the victim does.
+            times = place if self.scheduler.freezer is None else 1
+            session.configure("deadlock_timeout", f"{self._deadlock_ms * times}ms")
 
     def _is_wrong_victim(self, victims: Set[int], deadlock: Set[int]) -> bool:
         """Whether a step had the server abort other sessions of a deadlock than the one that order_victims chose.
