@@ -44,6 +44,7 @@ class Preparation:
     """
 
     schema: str
+    monitor: psycopg.Connection[Any]
     facts: Facts
     kind: SessionKind
     strategy_sessions: Sequence[StrategySession]
@@ -103,6 +104,7 @@ def prepare(target: Target, request: ExplorationRequest, stack: ExitStack) -> Pr
     chosen = isolation.choose(scenario, monitor, schema)
     return Preparation(
         schema=schema,
+        monitor=monitor,
         facts=facts,
         kind=kind,
         strategy_sessions=strategy_sessions,
