@@ -126,6 +126,7 @@ class Bench:
                 depth=search.depth,
                 seed=_seed(seed),
                 step_s=search.step_timeout,
+                draws=search.draws,
             )
             result = explorer.explore(self._up(), _placed(request, task))
         return Exploration(result=result, environment=self._environment)

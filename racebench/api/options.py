@@ -25,13 +25,14 @@ class Search:
 
     `reduce`: leave out schedules that show the same as others. `depth`: of the bugs that schedules drawn at random
     are to meet, if the search cannot be finished. `step_timeout`: limit for a step that is not blocked by another
-    session.
+    session. `draws`: choices of random numbers to explore, if scripts or calls draw any.
     """
 
     reduce: bool = True
     depth: int = 3
     polls: int = 3
     step_timeout: float = 10.0
+    draws: int = 1
 
 
 class ReplayOptions(TypedDict, total=False):

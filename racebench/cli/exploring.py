@@ -87,6 +87,7 @@ def request_of(
             depth=options.depth,
             step_s=options.step_timeout,
             seed=seed,
+            draws=options.draws,
         )
         for strategy in catalog.find_strategies(scenario, subject.strategies or ["all"])
         for consumer in consumers

@@ -57,6 +57,7 @@ class ExplorationOptions:
     max_schedules: int | None
     depth: int
     seed: int | None
+    draws: int
     step_timeout: float
     stop_at_first: bool
 

@@ -194,6 +194,8 @@ def exploration() -> Decorator[Any]:
                 help="Depth of the bugs that random schedules find with a stated probability."),
         _option("--seed", type=_SEED,
                 help="Seed of the random schedules.  [default: random; it is printed and saved]"),
+        _option("--draws", type=Number(1, 100_000), default=1, show_default=True,
+                help="Number of choices of random numbers to explore, if scripts or calls draw any."),
         step_timeout(),
         _option("--stop-at-first", is_flag=True, help="Stop at the first schedule with an anomaly."),
     )  # fmt: skip

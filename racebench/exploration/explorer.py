@@ -32,6 +32,8 @@ _REPEATS = 2
 #: How often a witness is replayed that depends on which of several sessions the server lets go on first.
 _ATTEMPTS = 20
 _SHORTENING_S = 5.0
+#: A schedule, and the number of its choice of random numbers.
+_Repeated = tuple[int, tuple[int, ...]]
 #: The races that bursts may show, and the limits of bursts: their number, and seconds.
 _INSIDE = (Unseen.STATEMENT, Unseen.BATCH)
 _BURSTS = 300
@@ -60,7 +62,7 @@ def explore(
         if tally.run:
             if tally.witness is not None and tally.replay is None:
                 with contextlib.suppress(RacebenchError):  # the error that ended the search may prevent the replay too
-                    tally.replay = replay(target, request, tally.witness)
+                    tally.replay = replay(target, tally.witness_request, tally.witness)
             interrupted(tally.result())
         raise
 
@@ -72,63 +74,40 @@ def _search(
     progress: Callable[[ExplorationProgress], None],
     ended: Callable[[ScheduleResult], None],
 ) -> None:
-    started = time.monotonic()
-    raced: list[tuple[int, ...]] = []
-    deadlocked: list[tuple[int, ...]] = []
-    longest = 0
+    raced: list[_Repeated] = []
+    deadlocked: list[_Repeated] = []
 
     def count(result: ScheduleResult) -> None:
-        nonlocal longest
-        longest = max(longest, len(result.schedule))
         tally.add(result)
         ended(result)
         if result.raced and len(raced) < MOST_REPEATED:
-            raced.append(result.schedule)
+            raced.append((result.draw, result.schedule))
         if result.deadlocked and len(deadlocked) < MOST_REPEATED:
-            deadlocked.append(result.schedule)
-
-    def within(share: float) -> Callable[[Progress], bool]:
-        def go_on(_progress: Progress) -> bool:
-            tally.seconds = time.monotonic() - started
-            progress(tally.progress())
-            return not (
-                (request.budget_s is not None and tally.seconds > request.budget_s * share)
-                or (request.max_schedules is not None and tally.run >= request.max_schedules * share)
-                or (request.stop_at_first and tally.anomalous > 0)
-            )
-
-        return go_on
+            deadlocked.append((result.draw, result.schedule))
 
     with contextlib.closing(ServerWorld(target, request, count)) as world:
         tally.triggers = world.triggers
-        started = time.monotonic()
-        exhaustive = search(world, reduce=request.reduce, go_on=within(_EXHAUSTIVE_SHARE))
-        if (
-            world.symmetry_failed and exhaustive.complete
-        ):  # schedules were left out that have no other to stand for them
-            exhaustive = search(world, reduce=request.reduce, go_on=within(_EXHAUSTIVE_SHARE))
-        tally.pruned, tally.complete = exhaustive.pruned, exhaustive.complete
-        stopped = request.stop_at_first and tally.anomalous > 0
-        if not tally.complete and not stopped:
-            drawn = random_search(
-                world, depth=request.depth, steps=longest, random=Random(request.seed), go_on=within(1.0)
-            )
-            tally.drawn = drawn.run
-            tally.chance = chance(
-                sessions=len(world.scheduler.sessions), steps=longest, depth=request.depth, runs=drawn.run
-            )
-        tally.seconds = time.monotonic() - started
+        limits = _Limits(request, tally, progress)
+        tally.complete = True
+        while not limits.stopped and tally.explored_draws < limits.draws(world):
+            world.draw = request.draw + tally.explored_draws
+            tally.explored_draws += 1
+            _search_draw(world, request, tally, limits)
+            tally.draws, tally.functions = world.draws, world.functions
         tally.unseen = world.unseen
         tally.notes += world.notes
         tally.repeating = True
-        tally.complete &= _repeat(world, raced, deadlocked, until=started + (request.budget_s or float("inf")))
+        tally.complete &= _repeat(world, raced, deadlocked, until=limits.end)
         if tally.complete and not tally.anomalous and tally.result().unseen in _INSIDE:
+            world.draw = request.draw
             limit_s = min(_BURSTING_S, request.budget_s or _BURSTING_S)
             _burst(world, tally, Random(request.seed), until=time.monotonic() + limit_s)
-        if tally.witness is not None and not stopped:
-            tally.witness = _shortest(world, tally.witness, tally.forbids)
         if tally.witness is not None:
-            tally.replay = _follow_witness(world, request, tally.witness, _ATTEMPTS if tally.raced else 1)
+            world.draw = tally.witness_draw
+            if not limits.stopped:
+                tally.witness = _shortest(world, tally.witness, tally.forbids)
+            attempts = _ATTEMPTS if tally.raced else 1
+            tally.replay = _follow_witness(world, tally.witness_request, tally.witness, attempts)
 
 
 def _burst(world: ServerWorld, tally: Tally, random: Random, *, until: float) -> None:
@@ -154,22 +133,92 @@ def _follow_witness(world: ServerWorld, request: ExplorationRequest, witness: tu
     raise AssertionError("unreachable")
 
 
-def _repeat(
-    world: ServerWorld, raced: Sequence[tuple[int, ...]], deadlocked: Sequence[tuple[int, ...]], *, until: float
-) -> bool:
+class _Limits:
+    """The request's limits, divided among the choices of random numbers that are left."""
+
+    def __init__(
+        self, request: ExplorationRequest, tally: Tally, progress: Callable[[ExplorationProgress], None]
+    ) -> None:
+        self._request, self._tally, self._progress = request, tally, progress
+        self._started = time.monotonic()
+        self.end = self._started + (request.budget_s or float("inf"))
+
+    @property
+    def stopped(self) -> bool:
+        """Whether an anomaly was found, and the search is to stop at the first."""
+        return self._request.stop_at_first and self._tally.anomalous > 0
+
+    def draws(self, world: ServerWorld) -> int:
+        """How many choices of random numbers are to be explored: one, if the sessions draw none."""
+        return self._request.draws if world.draws.vary else 1
+
+    def tell(self) -> None:
+        """Note the time, and report the progress."""
+        self._tally.seconds = time.monotonic() - self._started
+        self._progress(self._tally.progress())
+
+    def within(self, share: float, world: ServerWorld) -> Callable[[Progress], bool]:
+        """Whether a search may go on: within a share of what the current choice of random numbers has."""
+        request, tally = self._request, self._tally
+        left = self.draws(world) - tally.explored_draws + 1
+        before_s, before = tally.seconds, tally.run
+
+        def go_on(_progress: Progress) -> bool:
+            self.tell()
+            used_s, used = tally.seconds - before_s, tally.run - before
+            return not (
+                (request.budget_s is not None and used_s > (request.budget_s - before_s) / left * share)
+                or (request.max_schedules is not None and used >= (request.max_schedules - before) / left * share)
+                or self.stopped
+            )
+
+        return go_on
+
+
+def _search_draw(world: ServerWorld, request: ExplorationRequest, tally: Tally, limits: _Limits) -> None:
+    """Run the schedules of one choice of random numbers: all, or else also some that are drawn at random."""
+    longest, symmetry_failed = 0, world.symmetry_failed
+    ended = world.ended
+
+    def measure(result: ScheduleResult) -> None:
+        nonlocal longest
+        longest = max(longest, len(result.schedule))
+        ended(result)
+
+    world.ended = measure
+    every = limits.within(1.0, world)
+    exhaustive = limits.within(_EXHAUSTIVE_SHARE, world)
+    found = search(world, reduce=request.reduce, go_on=exhaustive)
+    if world.symmetry_failed and not symmetry_failed and found.complete:
+        # Schedules were left out that have no other to stand for them.
+        found = search(world, reduce=request.reduce, go_on=exhaustive)
+    tally.pruned += found.pruned
+    tally.complete &= found.complete
+    if not found.complete and not limits.stopped:
+        drawn = random_search(world, depth=request.depth, steps=longest, random=Random(request.seed), go_on=every)
+        tally.drawn += drawn.run
+        probability = chance(sessions=len(world.scheduler.sessions), steps=longest, depth=request.depth, runs=drawn.run)
+        tally.chance = min(tally.chance or probability, probability)
+    limits.tell()
+    world.ended = ended
+
+
+def _repeat(world: ServerWorld, raced: Sequence[_Repeated], deadlocked: Sequence[_Repeated], *, until: float) -> bool:
     """Repeat the schedules whose outcome can vary: several sessions raced, or a deadlock had more than one victim.
 
     Returns whether all of them were repeated.
     """
     everything = max(len(raced), len(deadlocked)) < MOST_REPEATED
-    for schedule in tuple(raced) * _REPEATS:
+    for draw, schedule in tuple(raced) * _REPEATS:
         if time.monotonic() > until:
             return False
+        world.draw = draw
         world.follow_as_far_as_it_goes(schedule)
     world.order_victims(last_first=True)
-    for schedule in tuple(deadlocked):
+    for draw, schedule in tuple(deadlocked):
         if time.monotonic() > until:
             return False
+        world.draw = draw
         world.follow_as_far_as_it_goes(schedule)
     world.order_victims()
     return everything
@@ -234,5 +283,11 @@ def requested_by(schedule: Schedule, scenario: Scenario) -> ExplorationRequest:
     if consumer is not None:
         polls, sessions = schedule.steps.count(sessions), sessions - 1
     return ExplorationRequest(
-        scenario=scenario, strategy=strategy, consumer=consumer, sessions=sessions, polls=polls, reduce=False
+        scenario=scenario,
+        strategy=strategy,
+        consumer=consumer,
+        sessions=sessions,
+        polls=polls,
+        reduce=False,
+        draw=schedule.draw,
     )

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import psycopg
@@ -155,23 +155,40 @@ def does_more_than_write(connection: psycopg.Connection[Any], names: Iterable[st
         return frozenset()
     keywords = {str(row[0]) for row in connection.execute("SELECT word FROM pg_get_keywords()").fetchall()}
     forbidden = keywords.difference(_HARMLESS_KEYWORDS.split())
-    casts = {str(row[0]) for row in connection.execute(_CASTS).fetchall()}
+    casts = _casts(connection)
     bad: set[str] = set()
     mentions: dict[str, set[str]] = defaultdict(set)
+    for name, text, is_body in _objects(connection, asked | casts):
+        words = names_in(_COMMENT.sub(r"\1", text or ""))
+        mentions[name] |= words
+        if text is None or (is_body and _commands(text, words & forbidden)):
+            bad.add(name)
+    while reaching := {name for name, words in mentions.items() if name not in bad and words & bad}:
+        bad |= reaching
+    return frozenset(asked if casts & bad else asked & bad)
+
+
+def reached(connection: psycopg.Connection[Any], names: Iterable[str]) -> frozenset[str]:
+    """The names, in lower case, of everything that statements with these names may run, and of what that names."""
+    asked = {*names, *_casts(connection)}
+    texts = [text for _, text, _ in _objects(connection, asked)]
+    return frozenset(asked.union(*(names_in(text or "") for text in texts)))
+
+
+def _casts(connection: psycopg.Connection[Any]) -> set[str]:
+    return {str(row[0]) for row in connection.execute(_CASTS).fetchall()}
+
+
+def _objects(connection: psycopg.Connection[Any], names: set[str]) -> Iterator[tuple[str, str | None, bool]]:
+    """The objects of these names, and those that they name, to any depth: name, text, whether that is a body."""
     known: set[str] = set()
-    frontier = asked | casts
+    frontier = names
     while frontier:
         known |= frontier
         parameters = {"names": sorted(frontier), "harmless": _HARMLESS}
-        for name, text, is_body in connection.execute(_OBJECTS, parameters).fetchall():
-            words = names_in(_COMMENT.sub(r"\1", text or ""))
-            mentions[name] |= words
-            if text is None or (is_body and _commands(text, words & forbidden)):
-                bad.add(name)
-        frontier = set().union(*mentions.values()) - known
-    while reached := {name for name, words in mentions.items() if name not in bad and words & bad}:
-        bad |= reached
-    return frozenset(asked if casts & bad else asked & bad)
+        rows = connection.execute(_OBJECTS, parameters).fetchall()
+        yield from rows
+        frontier = set().union(*(names_in(_COMMENT.sub(r"\1", text or "")) for _, text, _ in rows)) - known
 
 
 def _commands(body: str, forbidden: set[str]) -> bool:

@@ -13,6 +13,7 @@ import psycopg
 from psycopg import sql
 
 from racebench.core.model import Consumer, NumberedRows, Script, Statement, Strategy
+from racebench.exploration.draws import Draws, in_script, in_sql
 from racebench.exploration.hidden_effects import does_more_than_write, names_of_tables
 from racebench.exploration.independence import (
     ANY_WRITE,
@@ -24,6 +25,7 @@ from racebench.exploration.independence import (
     names_in,
 )
 from racebench.exploration.independence import calls as called
+from racebench.exploration.inner_statements import with_several_statements
 from racebench.exploration.request import ExplorationRequest
 from racebench.exploration.symmetry import alike, begin_is_seen
 
@@ -35,6 +37,8 @@ class Facts:
     `volatile`: names of objects that may do anything. `begin_is_seen`: a statement may read the start time of its
     transaction. `alike`: all sessions do the same. `rollback_forgets`: a rollback removes every effect of a try.
     `cached_sequences`: sequences of which a session takes more numbers than it needs. `triggers`: of the tables.
+    `draws`: what the scripts, and what they run on the server, draw and read. `functions`: those that the scripts run,
+    and that run several statements.
     """
 
     volatile: frozenset[str]
@@ -43,6 +47,8 @@ class Facts:
     rollback_forgets: bool
     cached_sequences: tuple[str, ...]
     triggers: tuple[str, ...]
+    draws: Draws
+    functions: frozenset[str]
 
 
 def inspect(
@@ -64,11 +70,14 @@ def inspect(
     ddl = [*request.scenario.schema, *request.strategy.schema]
     ddl += [file for consumer in consumers for file in consumer.schema]
     texts = [*(part.text for part in scripts), *(file.text for file in ddl), *hidden]
+    drawn = in_sql([*statements, *hidden])
+    drawn.add(in_script(script))
     return Facts(
         volatile=volatile,
         begin_is_seen=begin_is_seen(texts),
         alike=(
             not cached
+            and not drawn.server
             # What a Python invariant compares is not known.
             and not (request.scenario.checks and any("operation" in part.slots for part in script.statements))
             and alike(script, columns(connection, schema), [*hidden, *asked, *queries], invariants)
@@ -76,6 +85,8 @@ def inspect(
         rollback_forgets=not hidden,  # a function may have taken a lock of the session
         cached_sequences=cached,
         triggers=triggers(connection, schema),
+        draws=drawn,
+        functions=with_several_statements(connection, set().union(*map(names_in, statements))),
     )
 
 

@@ -43,6 +43,7 @@ class ScheduleResult:
 
     `raced`: a step woke up two sessions. `deadlocked`: sessions waited for each other; `victims`: the numbers of those
     that the server then aborted. `swallowed`: SQLSTATEs of refused statements after which a call returned normally.
+    `draw`: the number of the choice of random numbers.
     `burst`: sessions sent steps at once, so the schedule does not say what happened.
     """
 
@@ -53,6 +54,7 @@ class ScheduleResult:
     deadlocked: bool = False
     victims: tuple[int, ...] = ()
     swallowed: tuple[str, ...] = ()
+    draw: int = 0
     burst: bool = False
 
 

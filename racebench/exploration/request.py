@@ -14,10 +14,11 @@ STEP_LIMIT_S = 10.0
 class ExplorationRequest:
     """What to explore, and how far. `polls`: of the consumer; `budget_s` and `max_schedules`: None for no limit.
 
-    `depth` and `seed` belong to the random search that follows an exhaustive search that was not finished. `schema`:
-    the name of the schema to create; None for a new name each time (an application may remember the first it was
-    given). `in_place`: the schema exists, with the application's own tables in it, and stays. `step_s`: the time limit,
-    in seconds, for a step that is not blocked by another session.
+    `depth` and `seed` belong to the random search that follows an exhaustive search that was not finished.
+    `draws`: how many choices of random numbers to explore, one after the other, the first of them number `draw`.
+    `schema`: the name of the schema to create; None for a new name each time (an application may remember the first it
+    was given). `in_place`: the schema exists, with the application's own tables in it, and stays. `step_s`: the time
+    limit, in seconds, for a step that is not blocked by another session.
     """
 
     scenario: Scenario
@@ -31,6 +32,8 @@ class ExplorationRequest:
     stop_at_first: bool = False
     depth: int = 3
     seed: int = 0
+    draw: int = 0
+    draws: int = 1
     schema: str | None = None
     in_place: bool = False
     step_s: float = STEP_LIMIT_S

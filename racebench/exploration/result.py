@@ -20,6 +20,8 @@ class Unseen(StrEnum):
 
     #: The race is inside one statement, for example in a default and a trigger of the same INSERT.
     STATEMENT = "statement"
+    #: Random numbers may decide what a session does, and one choice of them was explored.
+    RANDOM = "random"
     #: Several statements are sent at once, and are one step.
     BATCH = "batch"
     #: The consumer holds rows back for a time.
@@ -97,8 +99,10 @@ class Exploration:
     switches, then the fewest steps.
 
     `expected` are the anomalies that the strategy is known to show; `as_expected` is None where nothing is known of it.
-    `triggers` are the triggers of the scenario's tables: they run inside a step, and are not interleaved. `swallowed`
+    `triggers` are the triggers of the scenario's tables: they run inside a step, and are not interleaved; nor are the
+    statements of `functions`, which the sessions run, and which have several. `swallowed`
     counts, by SQLSTATE, the schedules in which a call returned although its last statement had been refused.
+    `draws`: how many choices of random numbers were explored; 0 if no outcome may depend on them.
     """
 
     scenario: str
@@ -132,6 +136,8 @@ class Exploration:
     triggers: tuple[str, ...] = ()
     swallowed: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    draws: int = 0
+    functions: tuple[str, ...] = ()
 
     @property
     def found(self) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """A schedule as a value and as text: `v1:version-counter/naive:s1.s2.s1.s2` says which session takes each step.
 
-A digest in brackets after the strategy's name changes when the strategy does: `naive[3f2a91c0]`.
+A digest in brackets after the strategy's name changes when the strategy does: `naive[3f2a91c0]`. The number of the draw
+of random numbers follows it, unless that is 0: `naive[3f2a91c0~7]`.
 """
 
 from __future__ import annotations
@@ -20,27 +21,32 @@ _PARTS = (
     ("scenario", re.compile(r"[^:/]+/"), True, "a scenario and '/'"),
     ("strategy", re.compile(r"[^:+\[]+"), True, "a strategy"),
     ("consumer", re.compile(r"\+[^:\[]+"), False, ""),
-    ("digest", re.compile(r"\[[0-9a-f]{8}\]"), False, ""),
+    ("digest", re.compile(r"\[[0-9a-f]{8}(?:~\d{1,9})?\]"), False, ""),
     ("steps", re.compile(r":"), True, "':' and the steps (or '[' and eight digits)"),
 )
 _STEP = re.compile(r"s[1-9]\d*")
-_DIGEST_AT_END = re.compile(r"\[([0-9a-f]{8})\]$")
+_DIGEST_AT_END = re.compile(r"\[([0-9a-f]{8})(?:~(\d+))?\]$")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
-    """The session that takes each step, numbered from 1, and what the sessions run; `digest`: of its version."""
+    """The session that takes each step, numbered from 1, and what the sessions run; `digest`: of its version.
+
+    `draw`: the number of the choice of random numbers.
+    """
 
     scenario: str
     strategy: str
     consumer: str | None
     digest: str
     steps: tuple[int, ...]
+    draw: int = 0
 
     def __str__(self) -> str:
         consumer = f"+{self.consumer}" if self.consumer else ""
         steps = ".".join(f"s{session}" for session in self.steps)
-        digest = f"[{self.digest}]" if self.digest else ""
+        draw = f"~{self.draw}" if self.draw else ""
+        digest = f"[{self.digest}{draw}]" if self.digest else ""
         return f"{_VERSION}:{self.scenario}/{self.strategy}{consumer}{digest}:{steps}"
 
 
@@ -80,23 +86,26 @@ def parse(text: str) -> Schedule:
             raise _unlike(text, at, f"'{part}' is no session; sessions are s1, s2 …")
         steps.append(int(part[1:]))
         at += len(part) + 1
+    digest, _, draw = parts.get("digest", "")[1:-1].partition("~")
     return Schedule(
         scenario=parts["scenario"][:-1],
         strategy=parts["strategy"],
         consumer=parts["consumer"][1:] if "consumer" in parts else None,
-        digest=parts.get("digest", "")[1:-1],
+        digest=digest,
         steps=tuple(steps),
+        draw=int(draw or 0),
     )
 
 
-def parse_steps(text: str) -> tuple[str, tuple[int, ...]]:
-    """The digest and the steps of a schedule whose names are known: they may have any characters in them.
+def parse_steps(text: str) -> tuple[str, int, tuple[int, ...]]:
+    """The digest, the draw and the steps of a schedule whose names are known: they may have any characters in them.
 
     Raises ValueError if it does not end in steps.
     """
     head, _, steps = text.rpartition(":")
     digest = _DIGEST_AT_END.search(head)
-    return digest[1] if digest else "", tuple(int(step.removeprefix("s")) for step in steps.split("."))
+    steps_taken = tuple(int(step.removeprefix("s")) for step in steps.split("."))
+    return (digest[1], int(digest[2] or 0), steps_taken) if digest else ("", 0, steps_taken)
 
 
 def check_same(schedule: Schedule, strategy: Strategy, consumer: Consumer | None) -> None:

@@ -9,11 +9,13 @@ import re
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
 from racebench.core.anomalies import ANOMALIES
 from racebench.core.results import Verdict
+from racebench.exploration.draws import Draws, remarks
 from racebench.exploration.outcome import ScheduleResult
 from racebench.exploration.request import ExplorationRequest
 from racebench.exploration.result import (
@@ -42,12 +44,17 @@ class Tally:
         self.complete = False
         self.seconds = 0.0
         self.triggers: tuple[str, ...] = ()
+        self.functions: tuple[str, ...] = ()
         #: Why a finished search proves nothing, found during the search; the request may have reasons of its own.
         self.unseen: Unseen | None = None
         #: What the reader should know of the search, as sentences.
         self.notes: list[str] = []
         #: The steps of the shortest witness, and the replay of the same schedule.
         self.witness: tuple[int, ...] | None = None
+        #: The number of the witness's choice of random numbers, and how many choices were explored.
+        self.witness_draw = request.draw
+        self.explored_draws = 0
+        self.draws = Draws()
         self.replay: Replay | None = None
         #: True while schedules are repeated: they have been counted already, and only new outcomes count.
         self.repeating = False
@@ -68,7 +75,7 @@ class Tally:
         if self.forbids(result):
             self.anomalous += not self.repeating or not self.anomalous
             if self.witness is None or size(result.schedule) < size(self.witness):
-                self.witness = result.schedule
+                self.witness, self.witness_draw = result.schedule, result.draw
 
     def _add_burst(self, result: ScheduleResult) -> None:
         self.bursts += 1
@@ -121,16 +128,30 @@ class Tally:
             anomalous_bursts=self.anomalous_bursts,
             complete=self.complete,
             seconds=self.seconds,
-            witness=self.replay if self.witness is None or self.replay else replay_of(request, self.witness),
+            witness=self.replay
+            if self.witness is None or self.replay
+            else replay_of(self.witness_request, self.witness),
             unseen=self._unseen(),
             calls=_callables(request),
             triggers=tuple(self.triggers),
+            functions=self.functions,
             swallowed=dict(sorted(self._swallowed.items())),
-            notes=(*((ad_hoc.NO_INVARIANT,) if ad_hoc.lacks_invariant(scenario) else ()), *dict.fromkeys(self.notes)),
+            notes=(
+                *((ad_hoc.NO_INVARIANT,) if ad_hoc.lacks_invariant(scenario) else ()),
+                *dict.fromkeys(self.notes),
+                *remarks(self.draws, self.explored_draws),
+            ),
+            draws=self.explored_draws if self.draws.vary else 0,
         )
 
+    @property
+    def witness_request(self) -> ExplorationRequest:
+        """The request with the random numbers of the witness."""
+        return replace(self._request, draw=self.witness_draw, draws=1)
+
     def _unseen(self) -> Unseen | None:
-        return _unseen(self._request) or self.unseen
+        only_one = self.draws.decide and self.explored_draws < 2
+        return _unseen(self._request) or self.unseen or (Unseen.RANDOM if only_one else None)
 
     def _verdict(self) -> Verdict:
         if self.anomalous or self.anomalous_bursts:
@@ -153,6 +174,7 @@ def replay_of(
         strategy=request.strategy.name,
         consumer=request.consumer.name if request.consumer else None,
         digest=digest(request.strategy, request.consumer),
+        draw=request.draw,
         steps=tuple(schedule),
     )
     return Replay(

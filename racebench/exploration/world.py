@@ -12,6 +12,7 @@ from random import Random
 from racebench.core.errors import DatabaseProblem, ScenarioProblem, UsageProblem
 from racebench.core.model import Outcome, Statement
 from racebench.core.target import Target
+from racebench.exploration.draws import Draws, united
 from racebench.exploration.independence import Footprint
 from racebench.exploration.outcome import ScheduleResult
 from racebench.exploration.preparation import Preparation, prepare
@@ -39,6 +40,7 @@ class ServerWorld:
 
     `tenant`: whose rows the current schedule writes. `prepared`: the statements that the scenario had sent before it.
     `symmetry_failed`: sessions that counted as alike were seen not to be; from then on none count as alike.
+    `draw`: the number of the choice of random numbers with which the next schedule begins.
     `surprises`: the steps that were seen to lock more than was assumed, as text, with what they locked.
     """
 
@@ -52,6 +54,7 @@ class ServerWorld:
         self.prepared: tuple[str, ...] = ()
         self.symmetry_failed = False
         self.surprises: dict[str, str] = {}
+        self.draw = request.draw
         self._target, self._request = target, request
         self._stack = contextlib.ExitStack()
         self._runs = 0
@@ -75,6 +78,17 @@ class ServerWorld:
     def triggers(self) -> tuple[str, ...]:
         """The triggers of the tables."""
         return self._preparation.facts.triggers
+
+    @property
+    def functions(self) -> tuple[str, ...]:
+        """The functions that run several statements inside a step."""
+        found = self._preparation.facts.functions.union(*(session.functions for session in self.strategy_sessions))
+        return tuple(sorted(found))
+
+    @property
+    def draws(self) -> Draws:
+        """What the sessions were seen to draw and read."""
+        return united(session.draws for session in self.strategy_sessions)
 
     @property
     def unseen(self) -> Unseen | None:
@@ -102,6 +116,8 @@ class ServerWorld:
         self.strategy_sessions, self.consumer = preparation.strategy_sessions, preparation.consumer
         self.scheduler = preparation.scheduler
         self.order_victims(last_first=self._last_first)
+        for session in self.strategy_sessions:
+            session.draw = self.draw
         preparation.kind.run_alone(preparation.isolation.renew, preparation.anomalies.violations)
         preparation.anomalies.reset()
         told_apart = self.symmetry_failed or any(session.told_apart for session in self.strategy_sessions)
@@ -162,6 +178,8 @@ class ServerWorld:
             # Otherwise a schedule would depend on the schedules before it. The first session has the lowest numbers.
             for holder in self.strategy_sessions:
                 holder.take_numbers(cached)
+        for drawer in self.strategy_sessions:
+            drawer.draw = self.draw
         for session in self.scheduler.sessions:
             session.start(self.tenant, self._runs)
 
@@ -288,6 +306,7 @@ class ServerWorld:
             deadlocked=self.scheduler.deadlocked,
             victims=tuple(session.number for session in sessions if session.deadlocks),
             swallowed=tuple(session.swallowed for session in sessions if session.swallowed),
+            draw=self.draw,
             burst=self._bursting,
         )
 

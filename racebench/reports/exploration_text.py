@@ -25,7 +25,12 @@ def sentence(exploration: Exploration) -> str:
         return f"{exploration.anomalous:,} of {run} {_schedules(exploration)} go wrong{rest}."
     if exploration.verdict is Verdict.VALID:
         every = "schedules that matter" if exploration.reduced else "feasible schedules"
-        return f"All {run} {every} were run, nothing went wrong.{_inside(exploration.triggers)}"
+        return f"All {run} {every} were run{_draws(exploration)}, nothing went wrong.{_inside(exploration)}"
+    if exploration.complete and exploration.unseen is Unseen.RANDOM:
+        return (
+            f"None of its {run} schedules goes wrong{_draws(exploration)}, but random numbers may decide what a session"
+            " does, and another choice of them may go wrong. Explore more with --draws N (racebench.Search(draws=N))."
+        )
     if exploration.complete:
         return (
             f"None of its {run} schedules goes wrong{_harmless_bursts(exploration)}, but {_unseen(exploration)} no "
@@ -54,10 +59,19 @@ def _schedules(exploration: Exploration) -> str:
     return "feasible schedules" if exploration.feasible is not None else "schedules"
 
 
-def _inside(triggers: Sequence[str]) -> str:
-    if not triggers:
+def _draws(exploration: Exploration) -> str:
+    """With which random numbers the schedules were run, if that may matter."""
+    if not exploration.draws:
         return ""
-    return f" (A step is a statement; what trigger {', '.join(triggers)} does is inside one.)"
+    choices = "one choice" if exploration.draws == 1 else f"{exploration.draws:,} choices"
+    return f" with {choices} of random numbers"
+
+
+def _inside(exploration: Exploration) -> str:
+    """What is not interleaved, because it is inside a step."""
+    named = {"trigger": exploration.triggers, "function": exploration.functions}
+    does = " and ".join(f"{kind} {', '.join(names)}" for kind, names in named.items() if names)
+    return f" (A step is a statement; what {does} does is inside one.)" if does else ""
 
 
 def _unseen(exploration: Exploration) -> str:
@@ -93,6 +107,7 @@ def markdown(explorations: Sequence[Exploration]) -> str:
         wrong = ", ".join(exploration.found) or "none"
         unfinished = "" if exploration.complete else " (search not finished)"
         surprise = " (not as expected)" if surprises(exploration) else ""
+        surprise += f" ({drawn.strip()})" if (drawn := _draws(exploration)) else ""
         witness = f"`{exploration.witness.schedule}`" if exploration.witness else ""
         lines.append(
             f"| `{exploration.strategy}` | {exploration.verdict.value}{surprise}{unfinished} | {exploration.run} "

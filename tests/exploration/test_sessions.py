@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from psycopg import generators
 from racebench.core.anomalies import ANOMALIES
 from racebench.core.errors import DatabaseProblem
 from racebench.core.model import Call, Outcome, Script
+from racebench.exploration.draws import Draws
 from racebench.exploration.isolation import FreshTenants
 from racebench.exploration.outcome import COUNTED
 from racebench.exploration.sessions import KINDS, kind_of, python
@@ -43,7 +45,8 @@ def test_every_strategy_has_exactly_one_kind_of_session() -> None:
 
 def _patched() -> tuple[Any, ...]:
     connections = (psycopg.Connection.wait, psycopg.Connection.close, psycopg.AsyncConnection.wait)
-    return (*connections, generators.connect, time.sleep, os._exit)
+    drawing = (random.random, random.Random.seed, random.SystemRandom.random, os.urandom, time.time, time.monotonic)
+    return (*connections, generators.connect, time.sleep, os._exit, *drawing)
 
 
 def test_an_interception_replaces_functions_and_restores_them_after_an_error() -> None:
@@ -58,7 +61,7 @@ def test_an_interception_replaces_functions_and_restores_them_after_an_error() -
 def test_a_thread_belongs_to_the_interception_that_started_it() -> None:
     first, second = Interception(), Interception()
     with first.installed():
-        thread = first.thread("s1")
+        thread = first.thread(1)
         started = time.monotonic()
         thread.call(lambda: time.sleep(60))  # a session's thread does not sleep
         finished = thread.next()
@@ -138,6 +141,6 @@ class _LostInRollback:
 
 def test_a_connection_that_is_lost_in_a_rollback_is_an_error_and_no_refusal() -> None:
     naive = catalog.find_scenario("version-counter").strategies["naive"]
-    session = ScriptSession(1, naive, lambda _: cast("Any", _LostInRollback()), cast("Any", None))
+    session = ScriptSession(1, naive, lambda _: cast("Any", _LostInRollback()), cast("Any", None), Draws())
     with pytest.raises(DatabaseProblem, match="s1: the connection was lost in the rollback"):
         session.start(1, 1)

@@ -18,8 +18,10 @@ from psycopg.generators import execute
 from racebench.core.errors import UsageProblem
 from racebench.core.model import Call
 from racebench.exploration import inspection
+from racebench.exploration.draws import Draws, in_sql, server_seed
 from racebench.exploration.hidden_effects import does_more_than_write
 from racebench.exploration.independence import names_in
+from racebench.exploration.inner_statements import with_several_statements
 from racebench.exploration.symmetry import tells_apart
 
 _READ, _WRITE = 1, 2
@@ -32,7 +34,8 @@ class Connections:
     """What is known of the connections of one search, and of the functions that their statements name.
 
     `always` are names that any statement counts as naming. `told_apart`: a statement or the application may ask
-    which session it is.
+    which session it is. `draws`: what the server was asked to draw. `functions`: those that statements run, and that
+    run several statements themselves.
     """
 
     def __init__(
@@ -43,6 +46,9 @@ class Connections:
         self._settings: weakref.WeakKeyDictionary[Any, dict[str, str]] = weakref.WeakKeyDictionary()
         self._volatile: dict[str, bool] = {}
         self.told_apart = False
+        self.draws = Draws()
+        self.functions: set[str] = set()
+        self._seeded: weakref.WeakKeyDictionary[Any, tuple[int, int, int]] = weakref.WeakKeyDictionary()
         self._read: set[str] = set()
         self._named: set[str] = set()
         self._writes_more: dict[str, bool] = {}
@@ -87,6 +93,12 @@ class Connections:
             )
             connection.pgconn.exec_(sql.SQL("; ").join(commands).as_bytes(connection))
 
+    def seed(self, connection: psycopg.Connection[Any], schedule: tuple[int, int, int]) -> None:
+        """Seed the server's random() on an idle connection, once a schedule: its operation, draw and session."""
+        if self.draws.server and self._seeded.get(connection) != schedule:
+            self._seeded[connection] = schedule
+            connection.pgconn.exec_(server_seed(*schedule[1:]))
+
     def volatile(self, names: Set[str]) -> set[str]:
         """Of names, those of what may do anything."""
         if new := names - self._volatile.keys():
@@ -95,19 +107,22 @@ class Connections:
         return {name for name in names if self._volatile[name]} | self._always
 
     def read(self, text: str) -> None:
-        """Note whether a statement, or what it runs indirectly, may ask which session it is."""
-        if self.told_apart or text in self._read:
+        """Note whether a statement, or what it runs indirectly, may ask which session it is, or draws at random."""
+        if text in self._read:
             return
         self._read.add(text)
         new = names_in(text) - self._named
         self._named |= new
-        self.told_apart = tells_apart([text, *(self._indirect(text) if new else ())])
+        texts = [text, *(self._indirect(text, new) if new else ())]
+        self.told_apart |= tells_apart(texts)
+        self.draws.add(in_sql(texts))
 
-    def _indirect(self, text: str) -> list[str]:
+    def _indirect(self, text: str, names: Set[str]) -> list[str]:
         # Showing a view locks what it reads, which a session may hold locked in the middle of a schedule.
         try:
             with self._monitor.transaction():
                 self._monitor.execute("SET LOCAL lock_timeout = '100ms'")
+                self.functions |= with_several_statements(self._monitor, names)
                 return inspection.sources(self._monitor, self._schema, [text])
         except psycopg.errors.LockNotAvailable:
             return [_NOT_KNOWN]

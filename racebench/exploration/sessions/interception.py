@@ -24,6 +24,7 @@ from racebench.core.errors import UsageProblem
 from racebench.core.model import first_word
 from racebench.exploration.sessions.backends import Backends
 from racebench.exploration.sessions.division import MAY_BE_WRAPPED
+from racebench.exploration.sessions.randomness import Generators, Randomness, replacements
 from racebench.exploration.sessions.round_trips import foreign_line, text_of
 from racebench.exploration.sessions.threads import SessionThread
 
@@ -53,6 +54,7 @@ class Interception:
 
     def __init__(self) -> None:
         self._threads: dict[int, SessionThread] = {}
+        self._generators = Generators()
         self._backends = Backends()
         self._unscheduled: list[str] = []
         self._scheduling, self._process = threading.get_ident(), os.getpid()
@@ -62,6 +64,7 @@ class Interception:
         """Stop the sessions' threads at round trips; meanwhile they do not sleep, and may not await connections."""
         with contextlib.ExitStack() as stack:
             stack.callback(self._backends.close)
+            stack.enter_context(self._generators.kept())
             for patch in (
                 _Patch(psycopg.Connection, "wait", self._wait(psycopg.Connection.wait)),
                 _Patch(psycopg.Connection, "close", self._close(psycopg.Connection.close)),
@@ -70,13 +73,19 @@ class Interception:
                 _Patch(psycopg.Cursor, "executemany", self._executemany(psycopg.Cursor.executemany)),
                 _Patch(time, "sleep", self._sleep(time.sleep)),
                 _Patch(os, "_exit", self._exit(os._exit)),
+                *(_Patch(*replacement) for replacement in replacements(self._randomness)),
             ):
                 stack.enter_context(patch.applied())
             yield
 
-    def thread(self, name: str) -> SessionThread:
-        """Start a thread that stops at its round trips."""
-        return SessionThread(name, self._threads)
+    def thread(self, number: int) -> SessionThread:
+        """Start the thread of a session, which stops at its round trips, and draws random numbers of its own."""
+        return SessionThread(number, self._threads, self._generators)
+
+    def _randomness(self) -> Randomness | None:
+        """That of the session whose thread this is."""
+        session = self._threads.get(threading.get_ident())
+        return None if session is None else session.randomness
 
     def unscheduled(self) -> str:
         """The application's line that sent something from its own thread since this was last asked; "" if none."""
@@ -150,8 +159,11 @@ class Interception:
 
     def _sleep(self, sleep: _Function) -> _Function:
         def slept(seconds: float) -> None:
-            if threading.get_ident() not in self._threads:
+            own = self._randomness()
+            if own is None:
                 sleep(seconds)
+            else:
+                own.sleep(seconds)
 
         return slept
 

@@ -12,10 +12,11 @@ import functools
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from types import CodeType, FrameType, FunctionType, MethodType, ModuleType
+from types import BuiltinFunctionType, CodeType, FrameType, FunctionType, MethodType, ModuleType
 from typing import Any
 
-from racebench.workloads.callables import is_application
+from racebench.exploration.sessions.randomness import Randomness
+from racebench.workloads.callables import is_application, shown
 
 #: Attributes and functions whose value depends on the thread or the connection. All sessions are in one process.
 _ASKING = frozenset(
@@ -30,14 +31,16 @@ _OF_A_THREAD = (threading.local, contextvars.ContextVar)
 class Introspection:
     """A profile function (sys.setprofile). `asked`: the application's code may ask which session it is."""
 
-    def __init__(self) -> None:
+    def __init__(self, randomness: Randomness) -> None:
         self.asked = False
+        self._randomness = randomness
         self._seen: set[CodeType] = set()
 
     def __call__(self, frame: FrameType, event: str, argument: Any) -> None:
         if event == "c_call":
             name = getattr(argument, "__name__", "")
             self.asked |= name in _BUILT_IN and is_application(frame.f_code.co_filename)
+            self._randomness.watch(frame, argument)
         elif event == "call":
             code, caller = frame.f_code, frame.f_back
             self.asked |= code.co_name in _ASKING and caller is not None and is_application(caller.f_code.co_filename)
@@ -58,6 +61,8 @@ class Introspection:
             left += [(constant, names) for constant in code.co_consts if isinstance(constant, CodeType)]
             for member in _named(code, names):
                 self.asked |= issubclass(type(member), _OF_A_THREAD)
+                if _is_numpys(member, code):
+                    self._randomness.noticed_numpy(f"{shown(code.co_filename)}:{code.co_firstlineno}")
                 left += [(function.__code__, function.__globals__) for function in _functions(member)]
 
 
@@ -67,10 +72,19 @@ class Introspection:
 def _named(code: CodeType, names: Mapping[str, Any]) -> Iterator[Any]:
     """The values of the global names in a function's code; of an application's module, those named there."""
     for value in [names[name] for name in code.co_names if name in names]:
-        if not issubclass(type(value), ModuleType):
+        if not issubclass(type(value), ModuleType) or str(vars(value).get("__name__")).startswith("numpy"):
             yield value
         elif is_application(vars(value).get("__file__") or "<"):
             yield from [vars(value)[name] for name in code.co_names if name in vars(value)]
+
+
+def _is_numpys(value: Any, code: CodeType) -> bool:
+    """Whether a function uses numpy's random numbers: by its module, a function of it, or a generator."""
+    if issubclass(type(value), ModuleType):
+        name = vars(value).get("__name__")
+        return name == "numpy.random" or (name == "numpy" and "random" in code.co_names)
+    owner = value if type(value) is BuiltinFunctionType else type(value)
+    return str(getattr(owner, "__module__", "")).startswith("numpy.random")
 
 
 def _functions(value: Any) -> Iterator[FunctionType]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import sys
 import weakref
-from collections.abc import Callable, Generator, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterable, Mapping, Sequence, Set
 from contextlib import AbstractContextManager, ExitStack
 from itertools import permutations
 from typing import Any, ClassVar
@@ -23,9 +23,11 @@ from racebench.core.errors import UsageProblem, one_line
 from racebench.core.model import Call, Outcome, Statement, Strategy
 from racebench.core.target import Target
 from racebench.exploration import batches
+from racebench.exploration.draws import Draws, united
 from racebench.exploration.independence import Footprint, calls, footprint, is_write
 from racebench.exploration.sessions.connections import Connections, carry_out, commit, is_open
 from racebench.exploration.sessions.division import MAY_BE_WRAPPED, divided, is_batch
+from racebench.exploration.sessions.failures import Failure, expected, failure
 from racebench.exploration.sessions.interception import Interception
 from racebench.exploration.sessions.session import GeneratorSession, Steps, Surroundings
 from racebench.exploration.sessions.threads import Finished, RoundTrip
@@ -81,8 +83,10 @@ class PythonSessions:
                 autocommit=False,
             )
 
+        functions = [call.function for call in surroundings.strategy.calls]
         for number, call in enumerate(_calls(surroundings.strategy, surroundings.sessions), 1):
             session = PythonSession(number, call, interception, connections, open_connection)
+            session.runs = f"{call} {functions.index(call.function)}"  # closures may have one name
             session.begin_is_seen = facts.begin_is_seen
             sessions.append(session)
         return sessions
@@ -94,17 +98,18 @@ class PythonSessions:
         """
         sessions = self._sessions
         every = permutations(sessions) if len(sessions) <= _MOST_PERMUTED else (sessions, sessions[::-1])
-        orders = {tuple(str(session.call) for session in order): order for order in every}.values()
-        errors: set[str] = set()
+        orders = {tuple(session.runs for session in order): order for order in every}.values()
+        unordered = len(sessions) > _MOST_PERMUTED  # a call has not run in every place then
+        failures: dict[PythonSession, set[Failure]] = {session: set() for session in sessions}
         for order in orders:
             renew()
             for place, session in enumerate(order):
-                if (error := session.run_alone()) and not place:
+                if (found := session.run_alone()) and not place:
                     raise UsageProblem(
                         f"{session.call} fails when it runs alone, right after the setup: {session.answers[-1]}; "
                         "is the setup complete?"
                     )
-                errors.add(error)
+                failures[session] |= {found} - {()}
             if broken := violations():
                 raise UsageProblem(
                     f"{broken} rows break the invariant when the calls run one after the other: that is no race; "
@@ -114,7 +119,8 @@ class PythonSessions:
         for session in sessions:
             session.note_what_ran()
         for session in sessions:
-            session.errors_alone = errors - {""}
+            calls = sessions if unordered else [other for other in sessions if other.runs == session.runs]
+            session.failures_alone = set().union(*(failures[other] for other in calls))
             session.begin_is_seen |= begin_is_seen(texts)
 
     def callables(self, strategy: Strategy, sessions: int) -> Mapping[str, str]:
@@ -135,8 +141,9 @@ def _calls(strategy: Strategy, sessions: int) -> list[Call]:
 class PythonSession(GeneratorSession):
     """Runs its call once in each schedule.
 
-    `errors_alone`: the errors that calls raise also when they run one after the other. `begin_is_seen`: some statement
-    asks when its transaction began, so that BEGIN is a step.
+    `runs`: what it runs, equal for sessions that run the same function. `failures_alone`: those that it raises also
+    when the calls run one after the other. `begin_is_seen`: some statement asks when its transaction began, so that
+    BEGIN is a step.
     """
 
     tries = 1
@@ -152,9 +159,11 @@ class PythonSession(GeneratorSession):
     ) -> None:
         super().__init__(number)
         self.call = call
-        self.operation = self.deadlocks = 0
+        self.runs = str(call)
+        self.operation = self.deadlocks = self.draw = 0
         self.sqlstate = self.swallowed = ""
-        self.errors_alone: set[str] = set()
+        self.failures_alone: set[Failure] = set()
+        self._failure: Failure = ()
         self.batches: set[str] = set()
         self.begin_is_seen = False
         self._interception = interception
@@ -163,7 +172,7 @@ class PythonSession(GeneratorSession):
         self._settings: dict[str, str] = {}
         self._footprint = Footprint.ANYTHING
         self._given: psycopg.Connection[Any] | None = connect() if call.takes_connection else None
-        self._thread = interception.thread(self.name)  # last: it runs until it is closed
+        self._thread = interception.thread(number)  # last: it runs until it is closed
         self._connection: psycopg.Connection[Any] | None = None
         self._used: list[psycopg.Connection[Any]] = []
         #: Whether a transaction of it may have been serializable.
@@ -194,15 +203,23 @@ class PythonSession(GeneratorSession):
 
     @property
     def refused(self) -> bool:
-        return self.outcome is Outcome.FAIL and self.sqlstate not in self.errors_alone
+        return self.outcome is Outcome.FAIL and not expected(self._failure, self.failures_alone)
 
     @property
     def likeness(self) -> str:
-        return "" if self.told_apart else str(self.call)
+        return "" if self.told_apart else self.runs
 
     @property
     def told_apart(self) -> bool:
-        return self._connections.told_apart
+        return self._connections.told_apart or self.draws.differ
+
+    @property
+    def functions(self) -> Set[str]:
+        return self._connections.functions
+
+    @property
+    def draws(self) -> Draws:
+        return united((self._thread.randomness.draws, self._connections.draws))
 
     def note_what_ran(self) -> None:
         """Note whether what it ran alone may ask which session it is."""
@@ -230,8 +247,8 @@ class PythonSession(GeneratorSession):
     def configure(self, name: str, value: str) -> None:
         self._settings[name] = value
 
-    def run_alone(self) -> str:
-        """Run the call to its end without a stop; return the error it ended with, "" for none."""
+    def run_alone(self) -> Failure:
+        """Run the call to its end without a stop; return the failure it ended with, empty for none."""
         self._thread.free = True
         try:
             self._begin_call()
@@ -242,7 +259,7 @@ class PythonSession(GeneratorSession):
         self._end(met)
         if not self._thread.passed and not self.sqlstate:
             raise UsageProblem(_unseen(self.call))
-        return self.sqlstate
+        return self._failure
 
     def start(self, tenant: int, run: int) -> None:  # noqa: ARG002 - the application knows no tenants of ours
         self.operation = (self.number << 32) + run
@@ -260,7 +277,7 @@ class PythonSession(GeneratorSession):
         given = self._given
         if given is not None:
             self._used.append(given)
-        self._thread.call(function if given is None else lambda: function(given))
+        self._thread.call(function if given is None else lambda: function(given), self.draw)
 
     def _operation(self) -> Steps:
         self._begin_call()
@@ -273,6 +290,7 @@ class PythonSession(GeneratorSession):
             if status == pq.TransactionStatus.IDLE:
                 level = self._connections.level(self.call, connection)
                 self._connections.configure(connection, self._settings)
+                self._connections.seed(connection, (self.operation, self.draw, self.number))
             else:
                 level = ""
             statement, parts = _statement(trip.text), _parts(trip.text)
@@ -388,6 +406,7 @@ class PythonSession(GeneratorSession):
         error = finished.error
         left = self._roll_back()
         self.sqlstate = "" if error is None else signature(error)
+        self._failure = () if error is None else failure(error)
         if line := self._interception.unscheduled():
             raise UsageProblem(
                 f"{self.call}: {line} sends statements from a thread that racebench cannot schedule; "

@@ -14,6 +14,7 @@ from racebench.analysis.checkers.refused import is_refusal
 from racebench.core.errors import DatabaseProblem, UsageProblem
 from racebench.core.model import Assign, Outcome, Pipeline, Script, Sleep, Statement, Strategy
 from racebench.core.target import Target
+from racebench.exploration.draws import Draws, server_seed
 from racebench.exploration.independence import Footprint, footprint
 from racebench.exploration.inspection import Facts
 from racebench.exploration.sessions.session import GeneratorSession, Steps, Surroundings
@@ -69,7 +70,7 @@ class ScriptSessions:
 
         sessions = []
         for number in range(1, surroundings.sessions + 1):
-            session = ScriptSession(number, strategy, open_session, footprints)
+            session = ScriptSession(number, strategy, open_session, footprints, surroundings.facts.draws)
             stack.callback(session.close)
             sessions.append(session)
         return sessions
@@ -150,11 +151,18 @@ class ScriptSession(GeneratorSession):
     """
 
     swallowed = ""
+    draw = 0
     told_apart = False  # the server is asked about a script before the search
     batches: AbstractSet[str] = frozenset()
+    functions: AbstractSet[str] = frozenset()  # before the search, too
 
     def __init__(
-        self, number: int, strategy: Strategy, open_session: Callable[[See], ServerSession], footprints: _Footprints
+        self,
+        number: int,
+        strategy: Strategy,
+        open_session: Callable[[See], ServerSession],
+        footprints: _Footprints,
+        draws: Draws,
     ) -> None:
         super().__init__(number)
         self.session = open_session(self._see)
@@ -164,6 +172,7 @@ class ScriptSession(GeneratorSession):
         self._retry = strategy.retry
         self._tries = Tries(None)
         self._footprints = footprints
+        self.draws = draws
         self._variables: Variables = {}
 
     @property
@@ -222,7 +231,9 @@ class ScriptSession(GeneratorSession):
         self.answers.clear()
         self._tries = Tries(self._retry, _MOST_TRIES)
         self.deadlocks, self.sqlstate = 0, ""
-        self.session.reseed("")  # the same for all, so that they meet
+        self.session.reseed(f"{self.draw}" if self.draw else "")  # the same for all, so that they meet
+        if self.draws.server:
+            self.session.connection.pgconn.exec_(server_seed(self.draw, self.number))
         variables: Variables = {
             "think": b"0",
             "hold": b"0",

@@ -18,6 +18,7 @@ import psycopg
 from racebench.core.errors import UsageProblem
 from racebench.core.model import Outcome, Statement, Strategy
 from racebench.core.target import Target
+from racebench.exploration.draws import Draws
 from racebench.exploration.independence import Footprint
 from racebench.exploration.inspection import Facts
 from racebench.exploration.steps import describe
@@ -117,7 +118,7 @@ class StrategySession(Session, Protocol):
     `statements`: those of the script that it runs; none for a callable. `operation`: the operation's number.
     `sqlstate`: of the last refusal; "" if there was none. `deadlocks`: how often the server ended a transaction of it
     to break a deadlock. `swallowed`: the SQLSTATE of the last statement, if it was refused and the code reported
-    success all the same.
+    success all the same. `draw`: the number of the choice of random numbers with which it begins.
     """
 
     statements: tuple[Statement, ...]
@@ -125,6 +126,15 @@ class StrategySession(Session, Protocol):
     sqlstate: str
     deadlocks: int
     swallowed: str
+    draw: int
+
+    @property
+    def functions(self) -> AbstractSet[str]:
+        """The functions that run several statements inside its steps, as far as the facts do not have them."""
+
+    @property
+    def draws(self) -> Draws:
+        """What its code was seen to draw and read."""
 
     @property
     def told_apart(self) -> bool:

@@ -18,6 +18,7 @@ import psycopg
 from racebench.core.errors import UsageProblem
 from racebench.exploration.sessions import round_trips
 from racebench.exploration.sessions.introspection import Introspection
+from racebench.exploration.sessions.randomness import Generators, Randomness
 from racebench.workloads.callables import is_application, shown
 
 #: The time limit for application code between two round trips, in seconds.
@@ -61,28 +62,31 @@ class SessionThread:
     It is in `threads`, by its identity, for as long as it runs.
     """
 
-    def __init__(self, name: str, threads: dict[int, SessionThread]) -> None:
-        self.name = name
+    def __init__(self, number: int, threads: dict[int, SessionThread], generators: Generators) -> None:
+        self.name = f"s{number}"
+        self.randomness = Randomness(number, generators)
         #: Round trips pass without a stop.
         self.free = False
         #: The number of round trips that passed since the call began.
         self.passed = 0
         #: Watches the application's code while round trips pass.
-        self.introspection = Introspection()
+        self.introspection = Introspection(self.randomness)
         #: The texts of the statements that passed.
         self.texts: set[str] = set()
         self._threads = threads
         self._inbox: SimpleQueue[Any] = SimpleQueue()
         self._outbox: SimpleQueue[RoundTrip | Finished] = SimpleQueue()
         self._abandoning = False
-        self._thread = threading.Thread(target=self._live, name=f"racebench {name}", daemon=True)
+        self._draw = 0
+        self._thread = threading.Thread(target=self._live, name=f"racebench {self.name}", daemon=True)
         self._thread.start()
 
     # Called by the thread that schedules
 
-    def call(self, function: Callable[[], Any]) -> None:
-        """Begin a call."""
+    def call(self, function: Callable[[], Any], draw: int = 0) -> None:
+        """Begin a call, with the random numbers of a draw."""
         self._abandoning = False
+        self._draw = draw
         self._inbox.put(function)
 
     def next(self) -> RoundTrip | Finished:
@@ -137,12 +141,14 @@ class SessionThread:
                 if isinstance(function, _Answer):
                     continue  # to a call that has ended
                 try:
+                    self.randomness.begin(self._draw)
                     if self.free:
                         sys.setprofile(self.introspection)
                     try:
                         function()
                     finally:
                         sys.setprofile(None)
+                        self.randomness.end()
                 except BaseException as problem:  # noqa: BLE001 - whatever the application raises is its outcome
                     self._outbox.put(Finished(problem))
                 else:
@@ -165,8 +171,10 @@ class SessionThread:
             self._leave(work, why)
             raise why
         where = round_trips.line(sys._getframe(2))
+        self.randomness.leave()
         self._outbox.put(RoundTrip(connection=connection, work=work, text=text, cursor=cursor, where=where))
         answer = self._inbox.get()
+        self.randomness.resume()
         if answer is None:
             self._inbox.put(None)
             answer = _Answer(error=Abandoned())

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from racebench.core.errors import DatabaseProblem, RacebenchError, one_line
@@ -49,11 +50,15 @@ kill -QUIT "$1"
 class EmbeddedServer:
     """A running embedded server; a context manager that starts and stops it.
 
+    `settings` are added to SETTINGS, and override them.
     Raises DatabaseProblem if the server cannot be started, with the next move.
     """
 
-    def __init__(self, *, version: int = DEFAULT_VERSION, connections: int) -> None:
+    def __init__(
+        self, *, version: int = DEFAULT_VERSION, connections: int, settings: Mapping[str, str] | None = None
+    ) -> None:
         self.version = version
+        self._settings = dict(settings or {})
         self.max_connections = max(100, connections + 10)
         self._stack = contextlib.ExitStack()
         self._process: subprocess.Popen[bytes] | None = None
@@ -96,6 +101,7 @@ class EmbeddedServer:
             "max_prepared_transactions": str(self.max_connections),
             "max_wal_senders": "10",
             "unix_socket_directories": str(sockets),
+            **self._settings,
         }
         command = [str(programs / "postgres"), "-D", str(data)]
         for name, value in settings.items():

@@ -205,6 +205,7 @@ def _of_exploration(exploration: Exploration, name: str) -> Case:
         details += ["The shortest schedule that goes wrong:", *_drawn(witness), *witness.broken, ""]
     if witness is not None and witness.command:
         details.append(witness.command)
+    details += [f"note: {note}" for note in exploration.notes]
     return Case(
         name=name,
         verdict=exploration.verdict,

@@ -98,7 +98,9 @@ def published(exploration: Exploration) -> dict[str, Any]:
             "bursts": exploration.bursts,
             "anomalous_bursts": exploration.anomalous_bursts,
             "triggers": list(exploration.triggers),
+            "functions": list(exploration.functions),
             "swallowed": dict(exploration.swallowed),
+            "draws": exploration.draws,
             "unseen": None if exploration.unseen is None else exploration.unseen.value,
             "complete": exploration.complete,
             "seconds": exploration.seconds,
@@ -189,8 +191,10 @@ def from_published(data: Mapping[str, Any]) -> Exploration:
         unseen=None if unseen is None else Unseen(unseen),
         calls=calls,
         triggers=_texts(explored.get("triggers", ())),
+        functions=_texts(explored.get("functions", ())),
         swallowed=_counts(explored.get("swallowed", {})),
         notes=_texts(data.get("notes", ())),
+        draws=int(explored.get("draws", 0)),
     )
 
 
@@ -198,7 +202,7 @@ def _replay(
     witness: Mapping[str, Any], exploration: Mapping[str, Any], forbidden: tuple[str, ...], calls: Mapping[str, str]
 ) -> Replay:
     text = str(witness["schedule"])
-    digest, steps = parse_steps(text)
+    digest, draw, steps = parse_steps(text)
     outcome = witness.get("outcome", {"sessions": (), "anomalies": witness["anomalies"]} if witness["steps"] else None)
     return Replay(
         schedule=Schedule(
@@ -207,6 +211,7 @@ def _replay(
             consumer=None if exploration["consumer"] is None else str(exploration["consumer"]),
             digest=digest,
             steps=steps,
+            draw=draw,
         ),
         sessions=int(exploration["sessions"]),
         forbidden=forbidden,

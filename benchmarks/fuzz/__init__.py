@@ -1,0 +1,1 @@
+"""Random programs that compare racebench's explorer with itself without reduction and with a brute force."""

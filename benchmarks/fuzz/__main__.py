@@ -1,0 +1,163 @@
+"""Random programs: the explorer compared with itself without reduction, and with a brute force.
+
+Each program is drawn from a seed and its index, and explored on an embedded server whose commits do not reach the disk.
+A difference between the sets of outcomes or between the verdicts that no rule explains is made smaller, and written as
+a folder with the command that explores it again. The exit code is 1 if there is one.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import click
+
+from benchmarks.fuzz import folder
+from benchmarks.fuzz.comparison import Compared, Comparer
+from benchmarks.fuzz.generator import generate
+from benchmarks.fuzz.minimiser import minimise
+from racebench.postgres.embedded import EmbeddedServer
+
+#: The server forgets everything when it ends, and its statistics and plans change only with the programs.
+SETTINGS = {"fsync": "off", "full_page_writes": "off", "autovacuum": "off"}
+#: Programs of one server, which is then started again.
+_SHARE = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """Some programs of a seed, and what to do with differences. `most`, `seconds`: limits of one exploration."""
+
+    seed: int
+    indexes: Sequence[int]
+    out: Path
+    most: int
+    seconds: float
+    minimise_s: float
+
+
+@dataclass(slots=True)
+class Totals:
+    """Counts of programs: by verdict of the reduced search, refused by reason, explained by rule."""
+
+    programs: int = 0
+    schedules: Counter[str] = field(default_factory=Counter)
+    verdicts: Counter[str] = field(default_factory=Counter)
+    refused: Counter[str] = field(default_factory=Counter)
+    explained: Counter[str] = field(default_factory=Counter)
+    different: list[str] = field(default_factory=list)
+
+    def add(self, compared: Compared) -> None:
+        self.programs += 1
+        self.schedules.update(compared.schedules)
+        if compared.refused:
+            self.refused[compared.refused] += 1
+        else:
+            self.verdicts[compared.verdicts.get("reduced", "")] += 1
+        self.explained.update(compared.explained.keys())
+        if compared.differences:
+            self.different.append(compared.program.name)
+
+    def lines(self) -> Iterator[str]:
+        """What is printed at the end."""
+        yield f"{self.programs} programs, {len(self.different)} with a difference: {' '.join(self.different) or 'none'}"
+        for what in ("schedules", "verdicts", "refused", "explained"):
+            counts: Counter[str] = getattr(self, what)
+            yield f"{what}: " + (", ".join(f"{name} {count}" for name, count in counts.most_common()) or "none")
+
+
+def run(task: Task) -> list[Compared]:
+    """Compare some programs on a server of their own; says on stdout what differs."""
+    results = []
+    with (
+        EmbeddedServer(connections=30, settings=SETTINGS) as target,
+        closing(Comparer(target, most=task.most, seconds=task.seconds)) as comparer,
+    ):
+        for index in task.indexes:
+            compared = comparer.compare(generate(task.seed, index))
+            results.append(compared)
+            if compared.differences:
+                _report(comparer, compared, task)
+    return results
+
+
+def _report(comparer: Comparer, compared: Compared, task: Task) -> None:
+    smaller = minimise(
+        compared.program,
+        lambda program: _differs(comparer.compare(program, again=False)),
+        seconds=task.minimise_s,
+    )
+    last = comparer.compare(smaller)
+    differences = last.differences or compared.differences
+    place = task.out / compared.program.name.replace(":", "-")
+    command = folder.write(last.program, place, task.seed, "\n".join(f"- {line}" for line in differences))
+    click.echo(f"program {compared.program.name} differs; {command}")
+    for line in differences[:3]:
+        click.echo(f"  {line[:500]}")
+
+
+def _differs(compared: Compared) -> bool:
+    """Whether there is a difference, and no name was lost with the part of the setup that defined it."""
+    undefined = any(sqlstate in str(compared.outcomes) for sqlstate in ("42P01", "42703", "42704", "42883"))
+    return bool(compared.differences) and not undefined
+
+
+@click.command(help=__doc__.split("\n", 1)[0] if __doc__ else None)
+@click.option("--seed", "seeds", type=int, multiple=True, default=(1,), show_default=True, help="Several are possible.")
+@click.option("--programs", type=click.IntRange(1), default=1000, show_default=True, help="Programs of each seed.")
+@click.option("--index", type=click.IntRange(0), help="Only the program with this index.")
+@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Processes, each with a server.")
+@click.option("--most", type=click.IntRange(1), default=200, show_default=True, help="Schedules of an exploration.")
+@click.option("--seconds", type=float, default=5.0, show_default=True, help="Time limit of an exploration.")
+@click.option("--minimise", type=float, default=60.0, show_default=True, help="Seconds to make a program smaller.")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=Path("fuzz"), show_default=True)
+@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="File to write the totals to.")
+def main(
+    *,
+    seeds: tuple[int, ...],
+    programs: int,
+    index: int | None,
+    jobs: int,
+    most: int,
+    seconds: float,
+    minimise: float,
+    out: Path,
+    output: Path | None,
+) -> None:
+    """Compare, print the totals, exit with 1 if there is a difference."""
+    indexes = range(programs) if index is None else range(index, index + 1)
+    tasks = [
+        Task(seed=seed, indexes=indexes[at : at + _SHARE], out=out, most=most, seconds=seconds, minimise_s=minimise)
+        for seed in seeds
+        for at in range(0, len(indexes), _SHARE)
+    ]
+    totals = Totals()
+    begun = time.monotonic()
+    with ProcessPoolExecutor(max_workers=jobs) as pool:
+        for results in pool.map(run, tasks):
+            for compared in results:
+                totals.add(compared)
+            click.echo(f"{totals.programs} programs in {time.monotonic() - begun:.0f} s", err=True)
+    for line in totals.lines():
+        click.echo(line)
+    if output is not None:
+        document: dict[str, Any] = {
+            "seeds": list(seeds),
+            "programs": totals.programs,
+            "different": totals.different,
+            "seconds": round(time.monotonic() - begun, 1),
+            **{what: dict(getattr(totals, what)) for what in ("schedules", "verdicts", "refused", "explained")},
+        }
+        output.write_text(json.dumps(document, indent=1) + "\n")
+    raise SystemExit(1 if totals.different else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,258 @@
+"""Explores one program in three ways, and compares the sets of outcomes and the verdicts.
+
+An outcome is, of each session, its last refusal and (of calls) all that it was answered, and the final contents of the
+tables. Sessions with the same code may be swapped. What the server decides, not the schedule, is told by narrow rules
+(`_explained`), and counted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import permutations
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from benchmarks.fuzz.brute_force import BruteForce
+from benchmarks.fuzz.generator import MOST_SCHEDULES
+from benchmarks.fuzz.ground import Ground, contents_query, read
+from benchmarks.fuzz.program import Program, schedules
+from benchmarks.fuzz.subjects import Logs, request, setup_text
+from racebench.analysis.checkers.refused import is_refusal
+from racebench.core.errors import RacebenchError, ScenarioProblem
+from racebench.core.results import Verdict
+from racebench.core.target import Target
+from racebench.exploration.explorer import explore
+from racebench.exploration.outcome import ScheduleResult
+from racebench.exploration.search import Diverged
+from racebench.postgres.connection import connect
+
+#: Of each session the place of its code (0 for a script), its last refusal and its log; and the tables' contents.
+Outcome = tuple[tuple[tuple[int, str, str], ...], str]
+EXPLORED_SCHEMA, BRUTE_SCHEMA = "racebench_fuzz_explored", "racebench_fuzz_brute"
+#: How often a comparison that shows a difference is made again before it counts.
+_AGAIN = 2
+
+
+@dataclass(slots=True)
+class Found:
+    """What one way of exploring found.
+
+    `chance`: the outcomes that were seen only in schedules in which the server decided: several sessions were woken at
+    once, or deadlocked. `guilty`: the outcomes that are wrong. `problem`: why it was not explored.
+    """
+
+    way: str
+    outcomes: Counter[Outcome] = field(default_factory=Counter)
+    certain: set[Outcome] = field(default_factory=set)
+    chances: dict[Outcome, set[str]] = field(default_factory=dict)
+    guilty: set[Outcome] = field(default_factory=set)
+    complete: bool = False
+    verdict: Verdict = Verdict.UNKNOWN
+    problem: RacebenchError | None = None
+
+    def add(self, outcome: Outcome, *, raced: bool, deadlocked: bool, guilty: bool) -> None:
+        self.outcomes[outcome] += 1
+        chances = {name for name, so in (("woken together", raced), ("deadlock", deadlocked)) if so}
+        if chances:
+            self.chances.setdefault(outcome, set()).update(chances)
+        else:
+            self.certain.add(outcome)
+        if guilty:
+            self.guilty.add(outcome)
+
+    def undecided(self) -> set[str]:
+        return set().union(*self.chances.values())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compared:
+    """The result for one program.
+
+    `refused`: why racebench does not explore it, "" if it does. `differences`: what is not explained, as text.
+    `explained`: the kinds of differences that a rule explains, with their numbers. `verdicts`, `schedules` and
+    `outcomes`: by way.
+    """
+
+    program: Program
+    refused: str = ""
+    differences: tuple[str, ...] = ()
+    explained: Counter[str] = field(default_factory=Counter)
+    verdicts: dict[str, str] = field(default_factory=dict)
+    schedules: dict[str, int] = field(default_factory=dict)
+    outcomes: dict[str, frozenset[Outcome]] = field(default_factory=dict)
+
+
+class Comparer:
+    """The connections of all comparisons on one server."""
+
+    def __init__(self, target: Target, *, most: int, seconds: float) -> None:
+        self._target, self._most, self._seconds = target, most, seconds
+        self._stack = contextlib.ExitStack()
+        settings = {"lock_timeout": "0", "synchronous_commit": "off"}
+        self._connections = [
+            self._stack.enter_context(connect(target, schema=BRUTE_SCHEMA, settings=settings)) for _ in range(3)
+        ]
+        self._monitor = self._stack.enter_context(connect(target, schema=BRUTE_SCHEMA, settings=settings))
+        self._reader = self._stack.enter_context(connect(target, schema=EXPLORED_SCHEMA, settings=settings))
+        self._monitor.execute("SET client_min_messages = error")
+
+    def close(self) -> None:
+        self._stack.close()
+
+    def compare(self, program: Program, *, again: bool = True) -> Compared:
+        """Explore a program in the three ways; `again`: repeat it before a difference counts."""
+        with self._schema(BRUTE_SCHEMA):
+            try:
+                self._monitor.execute(setup_text(program).encode())
+                ground = Ground(self._monitor, BRUTE_SCHEMA)
+                program, alone, why = self._alone(program, ground)
+            except psycopg.Error as problem:  # of a program that was made smaller
+                return Compared(program=program, refused=f"setup: {problem.sqlstate}")
+            if why:
+                return Compared(program=program, refused=why)
+            ways = {way: Found(way) for way in ("reduced", "unreduced", "brute force")}
+            for _ in range(1 + _AGAIN * again):
+                self._force(program, ground, alone, ways["brute force"])
+                for way in ("reduced", "unreduced"):
+                    try:
+                        self._explore(program, ways[way], reduce=way == "reduced")
+                    except ScenarioProblem:
+                        return Compared(program=program, refused="a statement cannot be prepared")
+                    except RacebenchError as problem:
+                        ways[way].complete, ways[way].problem = False, problem
+                differences, explained = _differences(ways)
+                if not differences:
+                    break
+        return Compared(
+            program=program,
+            differences=tuple(differences),
+            explained=explained,
+            verdicts={way: found.verdict.value for way, found in ways.items()},
+            schedules={way: found.outcomes.total() for way, found in ways.items()},
+            outcomes={way: frozenset(found.outcomes) for way, found in ways.items()},
+        )
+
+    @contextlib.contextmanager
+    def _schema(self, name: str) -> Iterator[None]:
+        identifier = sql.Identifier(name)
+        self._monitor.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(identifier))
+        self._monitor.execute(sql.SQL("CREATE SCHEMA {}").format(identifier))
+        try:
+            yield
+        finally:
+            self._monitor.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(identifier))
+
+    def _alone(self, program: Program, ground: Ground) -> tuple[Program, set[str], str]:
+        """Run the sessions one after the other in every order: without the invariants that break, the errors, and why
+        the program is no subject ("" if it is one).
+        """
+        errors: set[str] = set()
+        broken: set[str] = set()
+        why = ""
+        brute = self._brute_force(program, ground)
+        results: list[tuple[str, list[Any]]] = []
+        for order in sorted(set(permutations(program.sessions))):
+            results.clear()
+            ground.restore()
+            codes = [program.codes[place] for place in order]
+            brute.serial(codes, lambda ended, _raced, _deadlocked: results.extend(ended), script=program.script)
+            errors |= {refusal for refusal, _ in results}
+            broken |= set(self._violated(program))
+            if results[0][0] and not program.script:
+                why = f"alone: {results[0][0]}"
+        kept = tuple(query for query in program.invariants if query not in broken)
+        return replace(program, invariants=kept), errors - {""}, why
+
+    def _brute_force(self, program: Program, ground: Ground) -> BruteForce:
+        return BruteForce(self._connections, self._monitor, ground.holds_numbers if program.script else "")
+
+    def _violated(self, program: Program) -> list[str]:
+        return [query for query in program.invariants if self._monitor.execute(query.encode()).fetchone() is not None]
+
+    def _explore(self, program: Program, found: Found, *, reduce: bool) -> None:
+        logs: Logs = []
+        query: list[bytes] = []
+
+        def ended(result: ScheduleResult) -> None:
+            if result.burst:
+                return  # the brute force sends one statement at a time
+            if not query:
+                query.append(contents_query(self._reader, EXPLORED_SCHEMA))
+            if program.script:
+                sessions = [(0, "", sqlstate) for _, sqlstate, _, _ in result.signature[0]]
+            else:
+                sessions = [(place, str(log), "") for place, log in logs[-len(program.sessions) :]]
+                logs.clear()
+            outcome = tuple(sorted(sessions)), read(self._reader, query[0])
+            guilty = bool(result.counts["violations"] or result.counts["refused"])
+            found.add(outcome, raced=result.raced, deadlocked=result.deadlocked, guilty=guilty)
+
+        most = self._most if reduce or schedules(program, joined=False) <= MOST_SCHEDULES else self._most // 8
+        asked = request(program, logs, reduce=reduce, most=most, seconds=self._seconds, schema=EXPLORED_SCHEMA)
+        explored = explore(self._target, asked, ended=ended)
+        found.complete, found.verdict, found.problem = explored.complete, explored.verdict, None
+
+    def _force(self, program: Program, ground: Ground, alone: set[str], found: Found) -> None:
+
+        def ended(results: Sequence[tuple[str, list[Any]]], raced: bool, deadlocked: bool) -> None:
+            if program.script:
+                sessions = [(0, "", refusal) for refusal, _ in results]
+                refused = any(is_refusal(refusal) for refusal, _ in results)
+            else:
+                sessions = [(place, str(log), "") for place, (_, log) in zip(program.sessions, results, strict=True)]
+                refused = any(refusal and refusal not in alone for refusal, _ in results)
+            outcome = tuple(sorted(sessions)), ground.contents()
+            guilty = refused or bool(self._violated(program))
+            found.add(outcome, raced=raced, deadlocked=deadlocked, guilty=guilty)
+
+        codes = [program.codes[place] for place in program.sessions]
+        found.complete = self._brute_force(program, ground).explore(
+            codes, ground.restore, ended, script=program.script, most=self._most
+        )
+        found.verdict = Verdict.INVALID if found.guilty else Verdict.VALID if found.complete else Verdict.UNKNOWN
+
+
+def _differences(ways: dict[str, Found]) -> tuple[list[str], Counter[str]]:
+    differences: list[str] = []
+    explained: Counter[str] = Counter()
+    for one in ways.values():
+        if isinstance(one.problem, Diverged) and ways["brute force"].undecided():
+            explained["diverged"] += 1  # an honest answer: the server decided otherwise when a schedule was repeated
+        elif one.problem is not None:
+            differences.append(f"{one.way}: {type(one.problem).__name__}: {one.problem}")
+        elif not one.complete:
+            explained[f"limit: {one.way}"] += 1
+        for other in ways.values():
+            if one is other:
+                continue
+            lacking = set(one.outcomes) - set(other.outcomes)
+            if other.complete and lacking:
+                for outcome in lacking:
+                    if rule := _explained(outcome, one, other):
+                        explained[rule] += 1
+                    else:
+                        differences.append(f"only {one.way} has {outcome}, {other.way} is complete")
+            if other.verdict is Verdict.VALID and one.guilty - set(other.outcomes):
+                wrong = [outcome for outcome in one.guilty if not _explained(outcome, one, other)]
+                if wrong:
+                    differences.append(f"{other.way} says VALID, {one.way} has {wrong[0]}")
+            if one.guilty and other.verdict is Verdict.VALID and one.guilty & set(other.outcomes):
+                differences.append(f"{other.way} says VALID, but has what {one.way} calls guilty")
+    return differences, explained
+
+
+def _explained(outcome: Outcome, one: Found, other: Found) -> str:
+    """The rule that explains why only one way has an outcome; "" if there is none.
+
+    The outcome was only ever seen where the server decided (woken together, deadlock), and the other way has met the
+    same kind of decision.
+    """
+    if outcome in one.certain:
+        return ""
+    both = one.chances.get(outcome, set()) & other.undecided()
+    return next(iter(sorted(both)), "")
