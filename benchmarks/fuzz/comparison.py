@@ -249,10 +249,11 @@ def _differences(ways: dict[str, Found]) -> tuple[list[str], Counter[str]]:
 def _explained(outcome: Outcome, one: Found, other: Found) -> str:
     """The rule that explains why only one way has an outcome; "" if there is none.
 
-    The outcome was only ever seen where the server decided (woken together, deadlock), and the other way has met the
-    same kind of decision.
+    The other way saw one order of several sessions that were woken at once. Or the outcome was only ever seen in
+    schedules with a deadlock, and the other way saw deadlocks too, with other victims.
     """
-    if outcome in one.certain:
-        return ""
-    both = one.chances.get(outcome, set()) & other.undecided()
-    return next(iter(sorted(both)), "")
+    if "woken together" in other.undecided():
+        return "woken together"
+    if outcome not in one.certain and "deadlock" in one.chances.get(outcome, set()) & other.undecided():
+        return f"deadlock of {len(outcome[0])} sessions"
+    return ""

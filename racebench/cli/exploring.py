@@ -151,7 +151,12 @@ def explore(request: Exploring, output: OutputOptions) -> ExitCode:
         write_atomically(Path(str(output.markdown)), exploration_text.markdown(record.results))
     return exit_code(
         [
-            Finding(forbidden=result.forbidden, counts=result.counts, verdict=result.verdict)
+            Finding(
+                forbidden=result.forbidden,
+                # What went wrong may be the work of an earlier schedule.
+                counts=dict.fromkeys(result.counts, 0) if result.leftovers else result.counts,
+                verdict=result.verdict,
+            )
             for result in record.results
         ],
         request.gates,

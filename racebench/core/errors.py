@@ -49,6 +49,10 @@ class DatabaseProblem(RacebenchError):  # noqa: N818 - as above
     exit_code = ExitCode.DATABASE
 
 
+class ConnectionLost(DatabaseProblem):
+    """A connection ended while it was in use: another one may do."""
+
+
 class Interrupted(BaseException):
     """Ctrl-C, SIGTERM or SIGHUP. Not an Exception, so that no handler of failures swallows it."""
 

@@ -12,7 +12,7 @@ class Target:
 
     `parameters` are libpq's keywords; they may hold a password and are never shown.
     `sealed`: libpq's PG* environment variables are ignored (the embedded server). `server_pid`: the postmaster,
-    if racebench started it, so that its CPU time can be read.
+    if racebench started it, so that its CPU time can be read. `exclusive`: no other program uses the database.
     """
 
     kind: str
@@ -20,3 +20,4 @@ class Target:
     label: str
     sealed: bool = False
     server_pid: int | None = None
+    exclusive: bool = False

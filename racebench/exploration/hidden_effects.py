@@ -143,6 +143,10 @@ _TABLES = (
 )
 
 
+#: Stands for code in a language that is not read: it may run any SQL.
+UNREADABLE = "EXECUTE"
+
+
 def names_of_tables(connection: psycopg.Connection[Any]) -> set[str]:
     """The names of the tables of the connection's schema, in lower case."""
     return {str(row[0]) for row in connection.execute(_TABLES).fetchall()}
@@ -173,6 +177,12 @@ def reached(connection: psycopg.Connection[Any], names: Iterable[str]) -> frozen
     asked = {*names, *_casts(connection)}
     texts = [text for _, text, _ in _objects(connection, asked)]
     return frozenset(asked.union(*(names_in(text or "") for text in texts)))
+
+
+def bodies(connection: psycopg.Connection[Any], names: Iterable[str]) -> frozenset[str]:
+    """The code that statements with these names, in lower case, may run indirectly, to any depth."""
+    objects = _objects(connection, {*names, *_casts(connection)})
+    return frozenset(UNREADABLE if text is None else text for _, text, is_body in objects if is_body)
 
 
 def _casts(connection: psycopg.Connection[Any]) -> set[str]:

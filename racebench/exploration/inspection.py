@@ -5,7 +5,7 @@ independence.py (what a step may touch) and symmetry.py (whether sessions are al
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from psycopg import sql
 
 from racebench.core.model import Consumer, NumberedRows, Script, Statement, Strategy
 from racebench.exploration.draws import Draws, in_script, in_sql
-from racebench.exploration.hidden_effects import does_more_than_write, names_of_tables
+from racebench.exploration.hidden_effects import bodies, does_more_than_write, names_of_tables
 from racebench.exploration.independence import (
     ANY_WRITE,
     COMMITTING,
@@ -26,6 +26,7 @@ from racebench.exploration.independence import (
 )
 from racebench.exploration.independence import calls as called
 from racebench.exploration.inner_statements import with_several_statements
+from racebench.exploration.leftovers import Leftover, leaves
 from racebench.exploration.request import ExplorationRequest
 from racebench.exploration.symmetry import alike, begin_is_seen
 
@@ -37,6 +38,7 @@ class Facts:
     `volatile`: names of objects that may do anything. `begin_is_seen`: a statement may read the start time of its
     transaction. `alike`: all sessions do the same. `rollback_forgets`: a rollback removes every effect of a try.
     `cached_sequences`: sequences of which a session takes more numbers than it needs. `triggers`: of the tables.
+    `leaves`: what the scripts may leave behind, each with the statement that may leave it.
     `draws`: what the scripts, and what they run on the server, draw and read. `functions`: those that the scripts run,
     and that run several statements.
     """
@@ -47,6 +49,7 @@ class Facts:
     rollback_forgets: bool
     cached_sequences: tuple[str, ...]
     triggers: tuple[str, ...]
+    leaves: Mapping[Leftover, str]
     draws: Draws
     functions: frozenset[str]
 
@@ -85,9 +88,23 @@ def inspect(
         rollback_forgets=not hidden,  # a function may have taken a lock of the session
         cached_sequences=cached,
         triggers=triggers(connection, schema),
+        leaves=left_by(connection, schema, statements),
         draws=drawn,
         functions=with_several_statements(connection, set().union(*map(names_in, statements))),
     )
+
+
+def left_by(connection: psycopg.Connection[Any], schema: str, statements: Iterable[str]) -> dict[Leftover, str]:
+    """What statements may leave behind, each with the first of them that may leave it."""
+    statements = list(statements)
+    # What each of them runs is asked one by one only where all together may leave something.
+    indirect = bool(leaves("", bodies(connection, set().union(*map(names_in, statements))), schema=schema))
+    left: dict[Leftover, str] = {}
+    for statement in statements:
+        code = bodies(connection, names_in(statement)) if indirect else ()
+        for leftover in leaves(statement, code, schema=schema):
+            left.setdefault(leftover, " ".join(statement.split()))
+    return left
 
 
 def rows_query(rows: NumberedRows) -> sql.Composed:

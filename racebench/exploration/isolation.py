@@ -1,19 +1,38 @@
 """How each schedule of a search is kept apart from the schedules before it: one class for each method.
 
-A world chooses the method when it is made, by its scenario.
+A world chooses the method when it is made, by its scenario and by what the code may leave behind. What no method
+restores is named, as the reasons why a search proves nothing.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import psycopg
 
+from racebench.core.errors import DatabaseProblem, UsageProblem
 from racebench.core.model import Scenario, ScheduleIsolation
+from racebench.exploration.leftovers import Leftover
+from racebench.exploration.sessions.session import Session
+from racebench.postgres import definitions
+from racebench.postgres.definitions import Definitions
+from racebench.postgres.large_objects import LargeObjects
+from racebench.postgres.materialized_views import MaterializedViews
 from racebench.postgres.snapshot import Snapshot
 
 #: The tenants that a schema serves before it is created again: scenarios create accounts for this many.
 _MOST_TENANTS = 2_000
+#: What a reader can do about what cannot be restored.
+_EMBEDDED = "explore it on the embedded server, where that is restored"
+_SETUP = "explore it with --setup, on tables that racebench makes"
+_SHOW = "write the statement itself, where racebench can read it"
+#: The most changes of definitions that a sentence lists.
+_MOST_LISTED = 3
+_LARGE = frozenset({Leftover.LARGE_OBJECTS, Leftover.HIDDEN})
+#: What is only restored by making the schema again.
+_OF_THE_SCHEMA = (Leftover.CATALOG, Leftover.MATERIALIZED)
 
 
 class Isolation(Protocol):
@@ -27,35 +46,237 @@ class Isolation(Protocol):
     def renew(self) -> bool:
         """Prepare for the next schedule; False if the world must be made again first. Raises DatabaseProblem."""
 
+    def check(self) -> None:
+        """Restore what can be, after the last schedule, and name what has changed all the same."""
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """Why schedules may have begun in different states, as sentences: what was changed and not restored, so far."""
+
+    def close(self) -> None:
+        """Restore what outlives the schema, when the sessions are closed. Raises DatabaseProblem."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ground:
+    """What schedules run on.
+
+    `connection`: one that no session uses. `sessions`: those of the schedules. `exclusive`: no other program uses the
+    database. `remake`: drops the schema and sets it up again; None where the tables are the application's own.
+    `expected`: what the code may leave behind, as far as that is known beforehand; None if it is not known.
+    `original`: the application's own tables before the setup, which are restored at the end.
+    """
+
+    connection: psycopg.Connection[Any]
+    schema: str
+    sessions: Sequence[Session]
+    exclusive: bool
+    remake: Callable[[], None] | None
+    expected: Mapping[Leftover, str] | None
+    original: Snapshot | None = None
+
+    def may_leave(self, *leftovers: Leftover) -> bool:
+        """Whether the code may leave one of these behind."""
+        return self.expected is None or not self.expected.keys().isdisjoint((*leftovers, Leftover.HIDDEN))
+
+
+class _Besides:
+    """Restores, or names, what is not in the schema: what sessions hold, large objects, tables of other schemas."""
+
+    def __init__(self, ground: Ground) -> None:
+        self._ground = ground
+        self._names: dict[str, None] = {}
+        restorable = ground.exclusive and ground.may_leave(Leftover.LARGE_OBJECTS)
+        self._large = self._first = LargeObjects(ground.connection) if restorable else None
+        self._others = Snapshot(ground.connection, ground.schema, others=True) if ground.exclusive else None
+
+    def restore(self) -> dict[Leftover, str]:
+        """Clean the sessions and restore large objects; return what the sessions may have left, and by which step."""
+        left: dict[Leftover, str] = {}
+        for session in self._ground.sessions:
+            left = {**session.leaves, **left}
+            session.clean()
+        if self._large is not None:
+            if left.keys() & _LARGE:
+                self._large.restore()
+        elif Leftover.LARGE_OBJECTS in left:
+            step = left[Leftover.LARGE_OBJECTS]
+            self.name(f"'{step}' may change large objects, which belong to no schema", _EMBEDDED)
+        if self._others is not None:
+            self._others.restore()
+        elif Leftover.ELSEWHERE in left:
+            self.name(f"'{left[Leftover.ELSEWHERE]}' writes to another schema than {self._ground.schema}", _EMBEDDED)
+        return left
+
+    def note(self) -> None:
+        """Note what the setup has made outside the schema when it was run again."""
+        if self._others is not None:
+            self._others.restore()
+        if self._large is not None:
+            self._large = LargeObjects(self._ground.connection)
+
+    def close(self) -> None:
+        """Restore what outlives the sessions."""
+        # An interruption may have left the connection in a state in which it cannot be used.
+        if self._first is not None and any(session.leaves.keys() & _LARGE for session in self._ground.sessions):
+            self._first.restore()
+        if self._others is not None:
+            self._others.restore()
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """What was changed and is not restored, as sentences."""
+        return tuple(self._names)
+
+    def name(self, what: str, advice: str) -> None:
+        """Name something that was changed and is not restored, and what to do."""
+        self._names[f"{what}; {advice}"] = None
+
+    def check(self) -> None:
+        """Name what the sessions still hold, and what was changed without a statement that shows it."""
+        for session in self._ground.sessions:
+            for what in session.kept():
+                self.name(f"{session.name} left {what}", "have the code remove it before it ends")
+        if self._large is not None and (changed := self._large.changed()):
+            self.name(f"large object {changed[0]} was changed by code that does not show it", _SHOW)
+
 
 class FreshTenants:
-    """Each schedule has a new tenant, so nothing is restored, and rows and index entries of others do not matter."""
+    """Each schedule has a new tenant, so no table is restored, and rows and index entries of others do not matter."""
 
     whole_tables = False
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, ground: Ground) -> None:
         self._left = most
+        self._besides = _Besides(ground)
+        # A world that is made again for each schedule has new definitions each time.
+        self._schema = _Schema(ground) if most > 1 else None
 
     def renew(self) -> bool:
+        self._besides.restore()
         self._left -= 1
         return self._left >= 0
 
+    @property
+    def named(self) -> tuple[str, ...]:
+        return self._besides.named
+
+    def close(self) -> None:
+        self._besides.close()
+
+    def check(self) -> None:
+        self._besides.restore()
+        self._besides.check()
+        if self._schema is not None and (changes := [*self._schema.changes(), *self._schema.refreshed()]):
+            self._besides.name(f"{_listed(changes)} by code that does not show it", _SHOW)
+
 
 class RestoredTables:
-    """The tables and sequences are restored before each schedule, for code that has no tenants."""
+    """The tables and sequences are restored before each schedule, for code that has no tenants.
+
+    If definitions were changed, the schema is made again, under its name and beneath the same sessions.
+    """
 
     whole_tables = True
 
-    def __init__(self, connection: psycopg.Connection[Any], schema: str) -> None:
-        self._snapshot = Snapshot(connection, schema)
+    def __init__(self, ground: Ground) -> None:
+        self._ground = ground
+        self._besides = _Besides(ground)
+        self._schema = _Schema(ground)
+        self._snapshot = Snapshot(ground.connection, ground.schema)
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        return self._besides.named
+
+    def close(self) -> None:
+        self._besides.close()
 
     def renew(self) -> bool:
-        self._snapshot.restore()
+        left = self._besides.restore()
+        # The step that may have changed definitions, or refreshed a view.
+        changer, refresher = (left.get(one, left.get(Leftover.HIDDEN)) for one in _OF_THE_SCHEMA)
+        if changer is not None and (changes := self._schema.changes()):
+            if self._remade():
+                return True
+            self._besides.name(f"'{changer}': {_listed(changes)}, in tables of the application's own", _SETUP)
+            self._restore_changed(changer)
+        else:
+            self._snapshot.restore()
+        if refresher is not None and (stale := self._schema.refresh()):
+            # Their rows are those of the tables at a moment before the end of the setup.
+            if self._remade():
+                return True
+            what = f"'{refresher}' refreshes {', '.join(stale)}, which was out of date before"
+            self._besides.name(what, "have the setup refresh it")
         return True
 
+    def _restore_changed(self, changer: str) -> None:
+        """Restore tables whose definitions were changed; raises UsageProblem if that cannot be done."""
+        try:
+            self._snapshot.restore()
+        except DatabaseProblem as problem:
+            if self._ground.original is not None:
+                self._ground.original.forget()  # it would fail in the same way
+            raise UsageProblem(f"'{changer}' changed tables of the application's own: {problem}; {_SETUP}") from None
 
-def choose(scenario: Scenario, connection: psycopg.Connection[Any], schema: str) -> Isolation:
+    def _remade(self) -> bool:
+        """Make the schema again; False if it is the application's own."""
+        if self._ground.remake is None:
+            return False
+        self._ground.remake()
+        self._besides.note()
+        self._snapshot = Snapshot(self._ground.connection, self._ground.schema)
+        self._schema.note_views()
+        for session in self._ground.sessions:
+            session.prepare_again()
+        return True
+
+    def check(self) -> None:
+        self.renew()
+        self._besides.check()
+        if not self._besides.named and (changes := [*self._schema.changes(), *self._schema.refreshed()]):
+            self._besides.name(f"{_listed(changes)} by code that does not show it", _SHOW)
+
+
+class _Schema:
+    """What a schema has besides rows of tables: definitions and materialized views, as they were after the setup."""
+
+    def __init__(self, ground: Ground) -> None:
+        self._ground = ground
+        self._definitions = self._read() if ground.may_leave(Leftover.CATALOG) else None
+        self._views: MaterializedViews | None = None
+        self.note_views()
+
+    def note_views(self) -> None:
+        """Note the rows of the materialized views."""
+        if self._ground.may_leave(Leftover.MATERIALIZED):
+            self._views = MaterializedViews(self._ground.connection, self._ground.schema)
+
+    def changes(self) -> tuple[str, ...]:
+        """The changes of definitions since then."""
+        return () if self._definitions is None else self._definitions.differences(self._read())
+
+    def refresh(self) -> tuple[str, ...]:
+        """Refresh the views that have changed; return those that still differ."""
+        return () if self._views is None else self._views.restore()
+
+    def refreshed(self) -> tuple[str, ...]:
+        """The views that differ, as text."""
+        return () if self._views is None else tuple(f"view {name} was refreshed" for name in self._views.changed())
+
+    def _read(self) -> Definitions:
+        return definitions.read(self._ground.connection, self._ground.schema, everywhere=self._ground.exclusive)
+
+
+def choose(scenario: Scenario, ground: Ground) -> Isolation:
     """The isolation that a scenario's schedules need, in a schema that is set up. Raises DatabaseProblem."""
     if scenario.schedule_isolation is ScheduleIsolation.RESTORED_TABLES:
-        return RestoredTables(connection, schema)
-    return FreshTenants(1 if scenario.once else _MOST_TENANTS)
+        return RestoredTables(ground)
+    anew = scenario.once or (ground.expected is not None and not ground.expected.keys().isdisjoint(_OF_THE_SCHEMA))
+    return FreshTenants(1 if anew else _MOST_TENANTS, ground)
+
+
+def _listed(changes: Sequence[str]) -> str:
+    more = [f"and {len(changes) - _MOST_LISTED} more"] if len(changes) > _MOST_LISTED else []
+    return ", ".join([*changes[:_MOST_LISTED], *more])

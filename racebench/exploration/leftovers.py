@@ -15,7 +15,8 @@ class Leftover(Enum):
     """What may be left, in the session (the first seven) or in the database.
 
     NUMBERS: the numbers that currval() and lastval() answer. CATALOG: definitions of tables, columns, functions …
-    MATERIALIZED: the rows of a materialized view.
+    MATERIALIZED: the rows of a materialized view. ELSEWHERE: rows of a table in a schema that is named. HIDDEN: SQL
+    that is put together at run time, or code in another language: any of the others.
     """
 
     SETTINGS = "settings"
@@ -28,15 +29,9 @@ class Leftover(Enum):
     CATALOG = "definitions"
     MATERIALIZED = "materialized views"
     LARGE_OBJECTS = "large objects"
+    ELSEWHERE = "rows of other schemas"
+    HIDDEN = "hidden code"
 
-
-#: What a session keeps; it ends with the session.
-OF_A_SESSION = frozenset(
-    {
-        *(Leftover.SETTINGS, Leftover.NUMBERS, Leftover.TEMPORARY, Leftover.PREPARED, Leftover.CURSORS),
-        *(Leftover.ADVISORY, Leftover.LISTENING),
-    }
-)
 
 _OBJECT = (
     r"(?:ACCESS\s+METHOD|AGGREGATE|CAST|COLLATION|CONVERSION|DATABASE|DOMAIN|EXTENSION|FUNCTION|GROUP|INDEX|LANGUAGE"
@@ -66,16 +61,28 @@ _LEAVING = {
     Leftover.LISTENING: r"\bLISTEN\b",
     Leftover.MATERIALIZED: r"\bREFRESH\s+MATERIALIZED\b",
     Leftover.LARGE_OBJECTS: r"\b(?:lo_\w+|lowrite)\b",
+    Leftover.HIDDEN: r"\bEXECUTE\b(?!\s+(?:FUNCTION|PROCEDURE)\b)",
 }
 _PATTERNS = {leftover: re.compile(pattern, re.IGNORECASE) for leftover, pattern in _LEAVING.items()}
 _COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
+#: A write to a table whose schema is named.
+_WRITES = re.compile(
+    r"\b(?:INSERT\s+INTO|UPDATE|DELETE\s+FROM|MERGE\s+INTO|TRUNCATE(?:\s+TABLE)?|COPY)\s+(?:ONLY\s+)?"
+    r'(?:"((?:[^"]|"")+)"|(\w+))\s*\.\s*["\w]',
+    re.IGNORECASE,
+)
+#: A setting that is no server's own: after it was set once it is empty, before that it is unknown.
+_CUSTOM = re.compile(r"\b(?:SET\s+(?:(?:SESSION|LOCAL)\s+)?|set_config\s*\(\s*')(\w+\.\w+)\b", re.IGNORECASE)
 
 
-def leaves(statement: str, bodies: Iterable[str] = ()) -> frozenset[Leftover]:
-    """What a statement may leave behind; `bodies`: the code that it runs indirectly."""
+def leaves(statement: str, bodies: Iterable[str] = (), *, schema: str = "") -> frozenset[Leftover]:
+    """What a statement may leave behind; `bodies`: the code that it runs indirectly; `schema`: of the tables."""
     # With its comments too: what looks like one may be in a literal.
     readings = (statement, _COMMENT.sub(" ", statement))
-    left = set().union(*map(_in, (*readings, *bodies, *(_COMMENT.sub(" ", body) for body in bodies))))
+    texts = (*readings, *bodies, *(_COMMENT.sub(" ", body) for body in bodies))
+    left = set().union(*map(_in, texts))
+    if any(_schemas_written(text) - {schema.lower()} for text in texts):
+        left.add(Leftover.ELSEWHERE)
     if any(_SELECTS.match(text) and _makes_table(text) for text in readings):
         left.add(Leftover.CATALOG)
     return frozenset(left)
@@ -84,6 +91,16 @@ def leaves(statement: str, bodies: Iterable[str] = ()) -> frozenset[Leftover]:
 def changes_catalog(statement: str, bodies: Iterable[str] = ()) -> bool:
     """Whether a statement, or the code that it runs indirectly, may be DDL on something that is not temporary."""
     return Leftover.CATALOG in leaves(statement, bodies)
+
+
+def custom_settings(texts: Iterable[str]) -> frozenset[str]:
+    """The names of the settings with a dot in their name that code sets."""
+    return frozenset(name.lower() for text in texts for name in _CUSTOM.findall(text))
+
+
+def _schemas_written(text: str) -> set[str]:
+    named = {(quoted.replace('""', '"') or plain).lower() for quoted, plain in _WRITES.findall(text)}
+    return {name for name in named if not name.startswith("pg_temp")}
 
 
 def _makes_table(select: str) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -17,7 +18,7 @@ from racebench.core.target import Target
 from racebench.exploration import isolation
 from racebench.exploration.freezing import Freezer
 from racebench.exploration.inspection import Facts, decoded, inspect, may_set, volatile_functions
-from racebench.exploration.isolation import Isolation
+from racebench.exploration.isolation import Ground, Isolation
 from racebench.exploration.observation import Observer, may_surprise
 from racebench.exploration.outcome import AnomalyCounter
 from racebench.exploration.request import ExplorationRequest
@@ -27,7 +28,7 @@ from racebench.exploration.sessions.consumer import ConsumerSession
 from racebench.exploration.sessions.session import Session, SessionKind, StrategySession, Surroundings
 from racebench.exploration.transactions import in_transactions
 from racebench.postgres.connection import connect
-from racebench.postgres.schemas import application_name, fill, fresh_schema, new_name
+from racebench.postgres.schemas import application_name, fill, fresh_schema, new_name, remake
 from racebench.postgres.session import Session as ServerSession
 from racebench.postgres.snapshot import Snapshot
 
@@ -69,8 +70,11 @@ def prepare(target: Target, request: ExplorationRequest, stack: ExitStack) -> Pr
     step_limit = _milliseconds(request.step_s)
     monitor = connect(target, schema=schema, settings={"statement_timeout": step_limit})
     stack.callback(monitor.close)  # in whatever state: an interruption may have left it in the middle of a query
+    after_sessions = stack.enter_context(ExitStack())
+    original = None
     if request.in_place:
-        stack.callback(Snapshot(monitor, schema).restore)
+        original = Snapshot(monitor, schema)
+        stack.callback(original.restore)
         fill(target, schema, scenario, strategy, consumers)
     volatile = volatile_functions(monitor, strategy, request.consumer)
     explored = replace(strategy, script=in_transactions(strategy.script, volatile))
@@ -101,7 +105,17 @@ def prepare(target: Target, request: ExplorationRequest, stack: ExitStack) -> Pr
         freezer = Freezer(target.server_pid)
         stack.callback(freezer.close)
     scheduler = Scheduler(sessions, monitor, request.step_s, freezer)
-    chosen = isolation.choose(scenario, monitor, schema)
+    ground = Ground(
+        connection=monitor,
+        schema=schema,
+        sessions=sessions,
+        exclusive=target.exclusive,
+        remake=None if request.in_place else partial(remake, monitor, target, schema, scenario, strategy, consumers),
+        expected=None if strategy.calls else facts.leaves,
+        original=original,
+    )
+    chosen = isolation.choose(scenario, ground)
+    after_sessions.callback(chosen.close)
     return Preparation(
         schema=schema,
         monitor=monitor,

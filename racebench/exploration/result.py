@@ -28,6 +28,8 @@ class Unseen(StrEnum):
     DELAY = "delay"
     #: The script sets a time-out.
     TIMEOUT = "timeout"
+    #: Schedules left something behind that could not be removed, so they did not begin in the same state.
+    LEFTOVER = "leftover"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +104,7 @@ class Exploration:
     `triggers` are the triggers of the scenario's tables: they run inside a step, and are not interleaved; nor are the
     statements of `functions`, which the sessions run, and which have several. `swallowed`
     counts, by SQLSTATE, the schedules in which a call returned although its last statement had been refused.
+    `leftovers` say what schedules left behind that was not restored: then the verdict is UNKNOWN, whatever was counted.
     `draws`: how many choices of random numbers were explored; 0 if no outcome may depend on them.
     """
 
@@ -132,6 +135,7 @@ class Exploration:
     bursts: int = 0
     anomalous_bursts: int = 0
     unseen: Unseen | None = None
+    leftovers: tuple[str, ...] = ()
     calls: Mapping[str, str] = field(default_factory=dict)
     triggers: tuple[str, ...] = ()
     swallowed: Mapping[str, int] = field(default_factory=dict)

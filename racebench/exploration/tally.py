@@ -47,6 +47,8 @@ class Tally:
         self.functions: tuple[str, ...] = ()
         #: Why a finished search proves nothing, found during the search; the request may have reasons of its own.
         self.unseen: Unseen | None = None
+        #: What schedules left behind that was not restored, as sentences.
+        self.leftovers: tuple[str, ...] = ()
         #: What the reader should know of the search, as sentences.
         self.notes: list[str] = []
         #: The steps of the shortest witness, and the replay of the same schedule.
@@ -132,6 +134,7 @@ class Tally:
             if self.witness is None or self.replay
             else replay_of(self.witness_request, self.witness),
             unseen=self._unseen(),
+            leftovers=self.leftovers,
             calls=_callables(request),
             triggers=tuple(self.triggers),
             functions=self.functions,
@@ -151,9 +154,13 @@ class Tally:
 
     def _unseen(self) -> Unseen | None:
         only_one = self.draws.decide and self.explored_draws < 2
+        if self.leftovers:
+            return Unseen.LEFTOVER
         return _unseen(self._request) or self.unseen or (Unseen.RANDOM if only_one else None)
 
     def _verdict(self) -> Verdict:
+        if self.leftovers:
+            return Verdict.UNKNOWN
         if self.anomalous or self.anomalous_bursts:
             return Verdict.INVALID
         return Verdict.VALID if self.complete and self._unseen() is None else Verdict.UNKNOWN

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from racebench.core.errors import UsageProblem
+from racebench.core.errors import DatabaseProblem, UsageProblem
 from racebench.load.crew import READY_SECONDS, TICK_SECONDS, Assignment
 from racebench.load.executors import Died, Executor, Failure, Worker
 from racebench.load.python_worker import Alone, try_alone
@@ -27,7 +27,10 @@ def try_before(assignment: Assignment, executor: Executor) -> set[str]:
 
 
 def run_alone(assignment: Assignment, executor: Executor) -> Alone:
-    """Run the calls one after the other in a separate process, which always ends afterwards."""
+    """Run the calls one after the other in a separate process, which always ends afterwards.
+
+    Raises DatabaseProblem if no call comes to an end because its connection is lost.
+    """
     worker = executor.start(try_alone, assignment.application("alone"))
     try:
         alone = _wait(worker, assignment.strategy.name, executor)
@@ -48,5 +51,7 @@ def _wait(worker: Worker, name: str, executor: Executor) -> Alone:
             if isinstance(message, Died):
                 raise UsageProblem(f"{name} ends its process ({message.cause}); a call must return")
             assert isinstance(message, Alone)
+            if message.lost:
+                raise DatabaseProblem(f"the connection was lost each time a call ran alone: {message.lost}")
             return message
     raise UsageProblem(f"{name} did not end in {READY_SECONDS:.0f} s, running alone; does it wait for something?")

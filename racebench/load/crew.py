@@ -233,8 +233,11 @@ class Crew:
             self.usage = replace(
                 used, client_s=used.client_s + message.cpu_s, busiest_s=max(used.busiest_s, message.cpu_s)
             )
-        if message.reconnects:
-            self.notes.append(f"worker {number} lost its connection {message.reconnects} times and reconnected")
+        if message.lost:
+            self.notes.append(
+                f"worker {number} lost a connection {message.lost} {'time' if message.lost == 1 else 'times'}; "
+                "what it had sent is FAIL before COMMIT and UNKNOWN after it"
+            )
         self.notes += [f"worker {number} ended early: {problem}" for problem in message.problems]
 
     def _consumer_ended(self, name: str, message: object) -> None:

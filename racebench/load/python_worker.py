@@ -10,7 +10,7 @@ import gc
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
@@ -19,17 +19,22 @@ from typing import Any
 import psycopg
 from psycopg import pq
 
-from racebench.core.errors import RacebenchError, UsageProblem, one_line
+from racebench.core.errors import DatabaseProblem, RacebenchError, UsageProblem, one_line
+from racebench.core.faults import CONNECTION_LOST
 from racebench.core.model import Call, Load, Outcome
 from racebench.core.target import Target
 from racebench.history.records import CHUNK_RECORDS, NO_VERSION, OPERATION, RecordFile, encode_status
 from racebench.load.executors import Channel
 from racebench.load.pacing import ENDLESS, DueTimes, Go, jitter_s, line_up, phases, wait_until
+from racebench.load.reconnecting import connect_first, reconnect
 from racebench.load.worker import Ready, WorkerReport
 from racebench.postgres.connection import connect
 from racebench.workloads import callables
+from racebench.workloads.faults import fault
 
 _OPEN = (pq.TransactionStatus.INTRANS, pq.TransactionStatus.INERROR)
+#: How often a call that runs alone is tried while its connection is lost each time.
+_TRIES_ALONE = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,10 +67,29 @@ class CallTask:
 
 @dataclass(frozen=True, slots=True)
 class Alone:
-    """How calls end that run one after the other: their codes, "" for those that succeed, and the first error."""
+    """How calls end that run one after the other: their codes, "" for those that succeed, and the first error.
+
+    `lost`: what was said of the connection that each try of a call lost; "" if each call came to an end.
+    """
 
     codes: tuple[str, ...]
     error: str
+    lost: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a call ended: `code` and `message` of its error are "" without one. `fault`: the connection was lost."""
+
+    code: str = ""
+    message: str = ""
+    fault: bool = False
+
+    @property
+    def status(self) -> int:
+        """As it is recorded. After a lost connection it is not known whether the call has committed."""
+        outcome = Outcome.UNKNOWN if self.fault else Outcome.FAIL if self.code else Outcome.OK
+        return encode_status(outcome, self.code)
 
 
 def application(target: Target, schema: str, name: str, calls: tuple[Call, ...]) -> Application:
@@ -108,13 +132,16 @@ def _packed(calls: tuple[Call, ...], functions: list[Any]) -> bytes:
 
 def try_alone(task: Application, channel: Channel) -> None:
     """Run each call twice while no other session works; send Alone."""
-    with contextlib.closing(_Caller(task, 1)) as caller:
+    with contextlib.closing(_Caller(task)) as caller:
         codes, error = [], ""
         for _ in range(2):
             for call in caller.application:
-                code, message = caller.run(call)
-                codes.append(code)
-                error = error or message
+                ending = caller.run_to_end(call)
+                if ending.fault:
+                    channel.send(Alone((), error, f"{call}: {ending.message}"))
+                    return
+                codes.append(ending.code)
+                error = error or ending.message
         channel.send(Alone(tuple(codes), error))
 
 
@@ -122,7 +149,7 @@ def work(task: CallTask, channel: Channel) -> None:
     """Run one worker from start to end: send Ready, wait for Go (or None), send a WorkerReport."""
     report = WorkerReport()
     with contextlib.ExitStack() as stack:
-        caller = stack.enter_context(contextlib.closing(_Caller(task.application, task.session)))
+        caller = stack.enter_context(contextlib.closing(_Caller(task.application)))
         record = RecordFile(task.record, OPERATION, CHUNK_RECORDS)
         stack.callback(record.close)
         record.reserve()
@@ -142,9 +169,11 @@ def work(task: CallTask, channel: Channel) -> None:
         channel.send(report)
 
 
-def _operations(task: CallTask, caller: _Caller, record: RecordFile, report: WorkerReport, go: Go) -> Iterator[float]:
+def _operations(
+    task: CallTask, caller: _Caller, record: RecordFile, report: WorkerReport, go: Go
+) -> Generator[float, None, None]:
     load, clock = task.load, time.perf_counter_ns
-    committed = encode_status(Outcome.OK, "")
+    committed = Ending().status
     due_times = DueTimes(load, task.session) if load.rate_per_session else None
     call = caller.application[(task.session - 1) % len(caller.application)]
     if (pause := jitter_s(load, Random(f"{load.seed}/{task.session}"))) > 0:
@@ -160,11 +189,16 @@ def _operations(task: CallTask, caller: _Caller, record: RecordFile, report: Wor
             record.begin(start, 0, NO_VERSION, 1, 1, 0)
             if not record.count:
                 line_up()
-            code, message = caller.run(call)
-            status = committed if not code else encode_status(Outcome.FAIL, code)
+            ending = caller.run(call)
+            status = ending.status if ending.code else committed
             record.finish(start, clock(), NO_VERSION, 1, 1, status)
-            if code:
-                report.messages.setdefault(code, message)
+            if ending.code:
+                report.messages.setdefault(ending.code, ending.message)
+            if ending.fault:
+                report.lost += 1
+                if problem := (yield from reconnect(caller.connect, phase.until_ns)):
+                    report.problems.append(f"session {task.session} could not connect again: {problem}")
+                    return
 
 
 def _loaded(task: Application) -> list[Call]:
@@ -183,7 +217,7 @@ def _loaded(task: Application) -> list[Call]:
 class _Caller:
     """The application in this process."""
 
-    def __init__(self, task: Application, number: int) -> None:
+    def __init__(self, task: Application) -> None:
         sys.stdout = sys.stderr  # what the application prints does not belong into a report
         os.environ.update(task.environment)
         os.environ.update(callables.variables(task.target, task.schema, task.application_name))
@@ -191,37 +225,65 @@ class _Caller:
             os.chdir(task.folder)
         sys.path[:] = [*task.paths, *(path for path in sys.path if path not in task.paths)]
         self.application = _loaded(task)
-        self._number = number
-        self._connect: Callable[[], psycopg.Connection[Any]] = lambda: connect(
-            task.target, schema=task.schema, application_name=task.application_name, autocommit=False
-        )
-        takes = any(call.takes_connection for call in self.application)
-        self._connection = self._connect() if takes else None
+        self._task = task
+        self._takes = any(call.takes_connection for call in self.application)
+        self._connection: psycopg.Connection[Any] | None = None
+        connect_first(self.connect)
+
+    def connect(self) -> None:
+        """Make the connection that calls are given, if one takes a connection; raises DatabaseProblem."""
+        self.close()
+        if self._takes:
+            task = self._task
+            self._connection = connect(
+                task.target, schema=task.schema, application_name=task.application_name, autocommit=False
+            )
 
     def close(self) -> None:
         if self._connection is not None:
             self._connection.close()
 
-    def run(self, call: Call) -> tuple[str, str]:
-        """Call once; return the error's code and message, "" and "" without an error. Raises UsageProblem."""
-        function, connection = call.function, self._connection
-        assert function is not None
+    def run_to_end(self, call: Call) -> Ending:
+        """Call until the connection is not lost meanwhile; the last ending if it is lost each time."""
+        for _ in range(_TRIES_ALONE):
+            if not (ending := self.run(call)).fault:
+                break
+            with contextlib.suppress(DatabaseProblem):  # said by the next try
+                self.connect()
+        return ending
+
+    def run(self, call: Call) -> Ending:
+        """Call once. Raises UsageProblem."""
         try:
-            if call.takes_connection:
-                if connection is None or connection.closed:
-                    connection = self._connection = self._connect()
-                function(connection)
-            else:
-                function()
-        except Exception as problem:  # noqa: BLE001 - an error of the application, which goes on
-            if connection is not None and not connection.closed:
-                connection.rollback()
-            return callables.code(
-                problem
-            ), f"{type(problem).__name__}: {one_line(str(problem))}{callables.where(problem)}"
+            return self._run(call)
         except SystemExit as problem:
             raise UsageProblem(f"{call} called sys.exit({problem.code}); a call must return, or raise") from None
+        except DatabaseProblem as problem:
+            return Ending(CONNECTION_LOST, str(problem), fault=True)
+
+    def _run(self, call: Call) -> Ending:
+        function = call.function
+        assert function is not None
+        if call.takes_connection and (self._connection is None or self._connection.closed):
+            self.connect()  # the call before has closed it
+        connection = self._connection
+        try:
+            function(connection) if call.takes_connection else function()
+        except Exception as problem:  # noqa: BLE001 - an error of the application, which goes on
+            message = f"{type(problem).__name__}: {one_line(str(problem))}{callables.where(problem)}"
+            state = fault(problem)
+            if not state and connection is not None and connection.broken:
+                state = CONNECTION_LOST  # whatever the application made of it
+            _roll_back(connection)
+            return Ending(state or callables.code(problem), message, fault=bool(state))
         if connection is not None and connection.pgconn.transaction_status in _OPEN:
-            connection.rollback()
+            _roll_back(connection)
             raise UsageProblem(callables.left_open(call))
-        return "", ""
+        return Ending()
+
+
+def _roll_back(connection: psycopg.Connection[Any] | None) -> None:
+    """End the transaction that a call left, if its connection is still there."""
+    if connection is not None and not connection.closed:
+        with contextlib.suppress(psycopg.OperationalError):
+            connection.rollback()

@@ -19,19 +19,20 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from racebench.core.errors import DatabaseProblem, DiskFull
+import psycopg
+
+from racebench.core.errors import ConnectionLost, DiskFull, one_line
 from racebench.core.model import Load, Outcome, Strategy
 from racebench.core.target import Target
 from racebench.history.records import CHUNK_RECORDS, NO_VERSION, OPERATION, OPERATION_BITS, RecordFile, encode_status
 from racebench.load.executors import Channel
 from racebench.load.pacing import DueTimes, Go, Phase, jitter_s, line_up, phases, wait_until
+from racebench.load.reconnecting import connect_first, reconnect
 from racebench.postgres.compiler.program import LoopCalls
 from racebench.postgres.connection import connect
 from racebench.postgres.session import Session
 from racebench.postgres.transport import Variables
 from racebench.workloads.retry import Tries
-
-_RECONNECT_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,12 +61,12 @@ class Ready:
 class WorkerReport:
     """What a worker reports at its end. `retried` and `messages` are by SQLSTATE; `problems` say why sessions gave up.
 
-    `cpu_s` is the process's own time on a CPU from the common start on.
+    `lost`: how often a connection was lost. `cpu_s` is the process's own time on a CPU from the common start on.
     """
 
     retried: dict[str, int] = field(default_factory=dict)
     messages: dict[str, str] = field(default_factory=dict)
-    reconnects: int = 0
+    lost: int = 0
     problems: list[str] = field(default_factory=list)
     cpu_s: float = 0.0
 
@@ -105,17 +106,19 @@ def _drive_many(clients: Sequence[_Client], go: Go) -> None:
     asleep: list[tuple[int, int]] = []
     running = {client.session_number: client.operations(go) for client in clients}
     by_number = {client.session_number: client for client in clients}
-    watched: dict[int, Session] = {}
+    watched: dict[int, tuple[Session, int]] = {}
     with selectors.DefaultSelector() as selector:
 
         def forget(number: int) -> None:
-            if (session := watched.pop(number, None)) is not None:
-                selector.unregister(session.socket)
+            if (entry := watched.pop(number, None)) is not None:
+                selector.unregister(entry[1])  # by its number: a lost session has no socket
 
         def advance(number: int) -> None:
             client = by_number[number]
             try:
                 pause = next(running[number])
+                while pause is None and client.session.socket < 0:
+                    pause = next(running[number])  # the connection is lost: the program finds that out by itself
             except StopIteration:
                 forget(number)
                 del running[number]
@@ -123,9 +126,9 @@ def _drive_many(clients: Sequence[_Client], go: Go) -> None:
             if pause is not None:
                 forget(number)  # what arrives during a sleep can wait
                 heapq.heappush(asleep, (time.perf_counter_ns() + int(pause * 1e9), number))
-            elif watched.get(number) is not client.session:
+            elif (known := watched.get(number)) is None or known[0] is not client.session:
                 forget(number)
-                watched[number] = client.session
+                watched[number] = client.session, client.session.socket
                 selector.register(client.session.socket, selectors.EVENT_READ, number)
 
         for number in list(running):
@@ -160,23 +163,27 @@ class _Client:
         self.due_times = DueTimes(task.load, number)
         try:
             self.record.reserve()
-            self.open()
+            connect_first(self.open)
         except BaseException:
             self.record.close()
             raise
 
     def open(self) -> None:
+        """Connect, prepare and compile; raises DatabaseProblem."""
         task, load = self.task, self.task.load
         isolation = task.strategy.isolation
         settings = {"default_transaction_isolation": isolation} if isolation else {}
         connection = connect(task.target, schema=task.schema, application_name=task.application_name, settings=settings)
-        self.session = Session(
-            connection,
-            task.strategy.script,
-            seed=f"{load.seed}/{self.session_number}/script",
-            protocol=load.protocol,
-            zero=_never_slept(load),
-        )
+        try:
+            self.session = Session(
+                connection,
+                task.strategy.script,
+                seed=f"{load.seed}/{self.session_number}/script",
+                protocol=load.protocol,
+                zero=_never_slept(load),
+            )
+        except psycopg.OperationalError as problem:  # libpq has already closed the socket
+            raise ConnectionLost(f"the connection was lost as it began: {one_line(str(problem))}") from None
         self.program = self._compile()
 
     def close(self) -> None:
@@ -260,9 +267,15 @@ class _Client:
         session, report = self.session, self.report
         tries, sqlstate = Tries(self.task.strategy.retry), ""
         while outcome is not Outcome.OK:
-            sqlstate = session.sqlstate
+            sqlstate, message = session.sqlstate, session.message
+            retried = tries.would_retry(outcome, sqlstate)
             yield from session.rolling_back()
             if sqlstate:
+                report.messages.setdefault(sqlstate, message)
+            if retried and not session.alive:
+                # The refusal was not the last word: what ended the operation is the loss of the connection.
+                outcome = Outcome.UNKNOWN if session.in_doubt else Outcome.FAIL
+                sqlstate = session.sqlstate
                 report.messages.setdefault(sqlstate, session.message)
             if not session.alive or not tries.again(outcome, sqlstate):
                 break
@@ -275,23 +288,15 @@ class _Client:
         end = time.perf_counter_ns()
         self.record.finish(start, end, _version(variables), tenant, tries.number, encode_status(outcome, sqlstate))
         if not session.alive:
-            self.gone = not (yield from self._reconnect())
+            yield from self._reconnect()
 
-    def _reconnect(self) -> Generator[float | None, None, bool]:
-        """Connect again as an application would; False, and a problem reported, if the server cannot be reached."""
+    def _reconnect(self) -> Generator[float | None, None, None]:
+        """Connect again as an application would; `gone`, and a problem reported, if the server cannot be reached."""
         self.session.close()
-        deadline = time.monotonic() + _RECONNECT_SECONDS
-        while True:
-            try:
-                self.open()
-            except DatabaseProblem as problem:
-                if time.monotonic() > deadline:
-                    self.report.problems.append(str(problem))
-                    return False
-                yield 0.05
-            else:
-                self.report.reconnects += 1
-                return True
+        self.report.lost += 1
+        if problem := (yield from reconnect(self.open, self.phase.until_ns)):
+            self.gone = True
+            self.report.problems.append(f"session {self.session_number} could not connect again: {problem}")
 
 
 def _never_slept(load: Load) -> frozenset[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from psycopg import pq
 
-from racebench.core.errors import DatabaseProblem, ScenarioProblem, one_line
+from racebench.core.errors import ConnectionLost, DatabaseProblem, ScenarioProblem, one_line
 from racebench.core.model import Statement
 from racebench.postgres.connection import ACCEPTED
 
@@ -23,12 +23,20 @@ class Prepared:
 
 
 def prepare(pgconn: pq.abc.PGconn, path: Path, statement: Statement, name: bytes) -> Prepared:
-    """Prepare a statement and ask what it returns; raises ScenarioProblem, with its line, if the server refuses it."""
+    """Prepare a statement and ask what it returns.
+
+    Raises ScenarioProblem, with its line, if the server refuses it, and ConnectionLost.
+    """
     result = pgconn.prepare(name, statement.sql.encode())
     if result.status in ACCEPTED:
         result = pgconn.describe_prepared(name)
     if result.status not in ACCEPTED:
         message = (result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or b"").decode(errors="replace")
+        if pgconn.status != pq.ConnStatus.OK:
+            raise ConnectionLost(
+                f"the connection was lost while a statement was prepared: "
+                f"{one_line(message or pgconn.get_error_message())}"
+            )
         if result.error_field(pq.DiagnosticField.SQLSTATE) == _LOCK_TIMEOUT:
             raise DatabaseProblem(
                 f"{path}:{statement.line}: '{one_line(statement.text)}' cannot be prepared: another session has "

@@ -76,6 +76,30 @@ def fill(target: Target, schema: str, scenario: Scenario, strategy: Strategy, co
         _set_up(target, schema, scenario)
 
 
+def remake(
+    connection: psycopg.Connection[Any],
+    target: Target,
+    schema: str,
+    scenario: Scenario,
+    strategy: Strategy,
+    consumers: Sequence[Consumer],
+) -> None:
+    """Drop a schema of racebench's own and set it up again under its name, while no session is in a transaction.
+
+    The sessions go on: the server plans again what they have prepared, by name. Other schemas' objects that depend on
+    dropped ones are dropped too. Raises RacebenchError.
+    """
+    name = sql.Identifier(schema)
+    try:
+        with connection.transaction():
+            connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(f"{_GRACE_SECONDS:g}s"))
+            connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(name))
+            connection.execute(sql.SQL("CREATE SCHEMA {}").format(name))
+    except psycopg.Error as problem:
+        raise DatabaseProblem(f"schema {schema} cannot be made again: {one_line(str(problem))}") from None
+    fill(target, schema, scenario, strategy, consumers)
+
+
 def _set_up(target: Target, schema: str, scenario: Scenario) -> None:
     """Call the scenario's setup."""
     named = application_name(schema, "setup")

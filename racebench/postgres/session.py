@@ -40,7 +40,8 @@ class Session:
     """One connection with one script compiled for it.
 
     `gated`: `steps` stops before each exchange and yields its statements; its driver decides when it goes on.
-    After `run`, `sqlstate` is the error ("" if none) and `message` the server's message. `zero`: variables that are
+    After `run`, `sqlstate` is the error ("" if none) and `message` the server's message; `in_doubt`: whether something
+    may have been committed before it. `zero`: variables that are
     always 0, so that a sleep of them is left out. `see` is shown each answer.
     """
 
@@ -62,9 +63,11 @@ class Session:
         self.message = ""
         self._alive = True
         self._failed = False
+        self.in_doubt = False
         self._line: Line | None = None
+        self._protocol = protocol
         try:
-            prepared = self._prepare(protocol)
+            prepared = self._prepare()
             self._line = line_of(connection, script.path, protocol, prepared, see)
             self._route = Route(
                 transport=self._line.transport,
@@ -97,8 +100,11 @@ class Session:
 
     @property
     def socket(self) -> int:
-        """The number of the socket to wait for."""
-        return self.connection.pgconn.socket
+        """The number of the socket to wait for; -1 once libpq has closed it."""
+        try:
+            return self.connection.pgconn.socket
+        except psycopg.OperationalError:
+            return -1
 
     def close(self) -> None:
         """Close the connection."""
@@ -106,7 +112,12 @@ class Session:
             self._line.close()
         self.connection.close()
 
-    def _prepare(self, protocol: Protocol) -> dict[Statement, Prepared]:
+    def prepare_again(self) -> None:
+        """Prepare every statement again, after what they name was made again; raises as the first time."""
+        self.connection.pgconn.exec_(b"DEALLOCATE ALL")
+        self._prepare()
+
+    def _prepare(self) -> dict[Statement, Prepared]:
         """Prepare and plan every statement; the prepared statements are kept unless the protocol sends text."""
         pgconn, path = self.connection.pgconn, self.script.path
         prepared = {}
@@ -118,7 +129,7 @@ class Session:
                 # A statement that cannot be explained is planned when it is run; the error here has no effect.
                 nothing = b", ".join([b"NULL"] * len(statement.parameters))
                 pgconn.exec_(b"EXPLAIN EXECUTE " + known.name + (b"(" + nothing + b")" if nothing else b""))
-        if protocol is Protocol.SIMPLE:
+        if self._protocol is Protocol.SIMPLE:
             pgconn.exec_(b"DEALLOCATE ALL")
         return prepared
 
@@ -176,12 +187,17 @@ class Session:
         return steps
 
     def rolling_back(self) -> Generator[float | None, None, None]:
-        """End a failed transaction, so that the next try starts clean; yields as `steps`."""
+        """End a failed transaction, so that the next try starts clean; yields as `steps`.
+
+        `sqlstate` and `message` stay those of the failure, unless the connection is lost now: then they are of that.
+        """
         if self._failed:
             self._failed = False
-            sqlstate, message = self.sqlstate, self.message
+            sqlstate, message, in_doubt = self.sqlstate, self.message, self.in_doubt
             yield from self._rollback({}, False)
-            self.sqlstate, self.message = sqlstate, message
+            self.in_doubt = in_doubt
+            if self._alive:
+                self.sqlstate, self.message = sqlstate, message
 
     def wait(self, steps: Generator[float | None, None, Any]) -> Any:
         """Drive what `steps` or any generator over it yields, and return what it returns; this process waits."""
@@ -209,6 +225,7 @@ class Session:
         assert self._line is not None
         stopped = self._line.lost(why) if isinstance(why, OSError) else why
         self.sqlstate, self.message = stopped.sqlstate, one_line(stopped.message)
+        self.in_doubt = in_doubt
         self._alive = not stopped.lost
         self._failed = stopped.status in (b"T", b"E")
         return Outcome.UNKNOWN if stopped.lost and in_doubt else Outcome.FAIL

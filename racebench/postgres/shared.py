@@ -11,7 +11,7 @@ import fcntl
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from racebench.core.target import Target
@@ -28,7 +28,7 @@ def sharing(share: str, server: EmbeddedServer) -> Iterator[Target]:
     with contextlib.ExitStack() as stack:
         with _locked(stem.with_suffix(".lock"), fcntl.LOCK_EX):
             if not description.exists():
-                target = stack.enter_context(server)
+                target = replace(stack.enter_context(server), exclusive=False)
                 stack.callback(_close_share, description, users)
                 description.write_text(json.dumps(asdict(target)))
             else:

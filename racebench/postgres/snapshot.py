@@ -1,12 +1,14 @@
 """A schema's rows and sequence values, kept in memory and restored between schedules.
 
 A table is restored only if it has changed, which shows in its number of rows or in the last transaction that wrote one.
-The physical state is not restored: dead rows and widened index keys stay until a vacuum. Who needs a restore, and when,
-is the caller's choice.
+Each table of a partition or inheritance tree is a table of its own here, wherever in the tree its schema is. The
+physical state is not restored: dead rows and widened index keys stay until a vacuum. Who needs a restore, and when, is
+the caller's choice.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,37 +22,69 @@ MOST_ROWS = 100_000
 #: Restores between two vacuums: every scan reads the rows that were deleted since the last one.
 _VACUUM_EVERY = 500
 
-_TABLES = """
-SELECT c.relname, c.oid FROM pg_class c
-WHERE c.relnamespace = %s::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition ORDER BY 1
+#: The schemas of a snapshot: one, or all others in which users keep something, without members of extensions.
+_SCHEMAS = """
+SELECT oid, nspname FROM pg_namespace
+WHERE CASE WHEN %(others)s THEN nspname NOT IN (%(schema)s, 'information_schema') AND nspname !~ '^(pg|racebench)_'
+    ELSE nspname = %(schema)s END
 """
-_SEQUENCES = "SELECT relname FROM pg_class WHERE relnamespace = %s::regnamespace AND relkind = 'S' ORDER BY 1"
-_TRIGGERS = "SELECT FROM pg_trigger WHERE tgrelid = %s::regclass AND NOT tgisinternal LIMIT 1"
+_OF_EXTENSION = (
+    "EXISTS (SELECT FROM pg_depend WHERE objid = c.oid AND classid = 'pg_class'::regclass AND deptype = 'e')"
+)
+_TABLES = f"""
+WITH RECURSIVE space AS ({_SCHEMAS}), tree AS (
+    SELECT c.oid FROM pg_class c JOIN space ON space.oid = relnamespace
+    WHERE NOT %(others)s OR NOT {_OF_EXTENSION}
+    UNION
+    SELECT inhrelid FROM pg_inherits JOIN tree ON tree.oid = inhparent
+)
+SELECT nspname, relname, c.oid FROM tree
+JOIN pg_class c ON c.oid = tree.oid JOIN pg_namespace n ON n.oid = relnamespace
+WHERE relkind = 'r' AND relpersistence <> 't' ORDER BY 1, 2
+"""
+_SEQUENCES = f"""
+SELECT nspname, relname FROM pg_class c JOIN ({_SCHEMAS}) AS space ON space.oid = relnamespace
+WHERE relkind = 'S' AND (NOT %(others)s OR NOT {_OF_EXTENSION}) ORDER BY 1, 2
+"""
+_TRIGGERS = "SELECT tgname, tgenabled::text FROM pg_trigger WHERE tgrelid = %s::regclass AND NOT tgisinternal"
+#: How a trigger that is enabled in each of these modes is enabled again, and the modes in which it fires in a restore.
+_ENABLE = {"O": "ENABLE TRIGGER", "A": "ENABLE ALWAYS TRIGGER", "R": "ENABLE REPLICA TRIGGER"}
+_FIRING_IN_REPLICA, _FIRING_OTHERWISE = ("A", "R"), ("O", "A")
+_COLUMNS = """
+SELECT attname FROM pg_attribute
+WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped AND attgenerated = '' ORDER BY attnum
+"""
 _REFERENCES = """
 SELECT DISTINCT conrelid, confrelid FROM pg_constraint
-WHERE contype = 'f' AND conrelid <> confrelid AND connamespace = %s::regnamespace
+WHERE contype = 'f' AND conrelid <> confrelid AND conrelid = ANY(%(tables)s) AND confrelid = ANY(%(tables)s)
 """
 
 
 @dataclass(slots=True)
 class _Table:
+    """`copied`: its name and the columns that COPY reads and writes, so that one more column does not matter."""
+
     name: sql.Identifier
+    copied: sql.Composable
     rows: bytes
     mark: tuple[Any, ...]
-    triggers: bool
+    triggers: list[tuple[str, str]]
 
 
 class Snapshot:
-    """What a schema's tables and sequences held when it was taken. Raises DatabaseProblem."""
+    """What a schema's tables and sequences held when it was taken. Raises DatabaseProblem.
 
-    def __init__(self, connection: psycopg.Connection[Any], schema: str) -> None:
+    `others`: those of all other schemas instead, in a database that no other program uses.
+    """
+
+    def __init__(self, connection: psycopg.Connection[Any], schema: str, *, others: bool = False) -> None:
         self._connection = connection
         self._restores = 0
+        which = {"schema": schema, "others": others}
         try:
             self._superuser = _may_replicate(connection)
-            self._tables = [self._read(name) for name in _in_order(connection, schema)]
-            names = [str(row[0]) for row in connection.execute(_SEQUENCES, (schema,)).fetchall()]
-            self._sequences = [sql.Identifier(schema, name) for name in names]
+            self._tables = [self._read(name) for name in _in_order(connection, which)]
+            self._sequences = [sql.Identifier(*row) for row in connection.execute(_SEQUENCES, which).fetchall()]
             self._values = self._sequence_values()
         except psycopg.Error as problem:
             raise DatabaseProblem(
@@ -64,6 +98,10 @@ class Snapshot:
         except psycopg.Error as problem:
             raise DatabaseProblem(f"the tables cannot be restored: {one_line(str(problem))}") from None
 
+    def forget(self) -> None:
+        """Restore nothing from now on: it is known that the tables cannot be restored."""
+        self._tables, self._sequences, self._values = [], [], []
+
     def _restore(self) -> None:
         connection = self._connection
         marks = self._marks()
@@ -72,15 +110,17 @@ class Snapshot:
             changed = self._tables  # foreign keys are checked: the tables that refer to a changed one go with it
         if changed:
             with connection.transaction():
-                self._triggers("DISABLE", changed)
+                if self._superuser:
+                    connection.execute("SET LOCAL session_replication_role = replica")
+                self._switch_triggers(changed, enabled=False)
                 for table in reversed(changed):
-                    connection.execute(sql.SQL("DELETE FROM {}").format(table.name))
+                    connection.execute(sql.SQL("DELETE FROM ONLY {}").format(table.name))
                 for table in changed:
                     if table.rows:
                         self._write(table)
-                self._triggers("ENABLE", changed)
+                self._switch_triggers(changed, enabled=True)
             for table in changed:
-                table.mark = self._mark(table.name) if table.rows else (0, None)
+                self._check(table)
         values = self._sequence_values()
         for name, before, now in zip(self._sequences, self._values, values, strict=True):
             if before != now:
@@ -91,29 +131,45 @@ class Snapshot:
             for table in changed:
                 connection.execute(sql.SQL("VACUUM {}").format(table.name))
 
-    def _triggers(self, word: str, tables: list[_Table]) -> None:
-        """Disable or enable the triggers of tables for the rest of the transaction."""
-        if self._superuser and word == "DISABLE":
-            self._connection.execute("SET LOCAL session_replication_role = replica")
-        for table in tables if not self._superuser else ():
-            if table.triggers:
-                command = sql.SQL("ALTER TABLE {} {} TRIGGER USER")
-                self._connection.execute(command.format(table.name, sql.SQL(word)))
+    def _check(self, table: _Table) -> None:
+        """Take the new mark of a restored table; raises DatabaseProblem if it has not as many rows as before."""
+        rows = table.mark[0]
+        emptied = self._superuser and not table.rows
+        table.mark = (0, None) if emptied else self._mark(table.name)
+        if table.mark[0] != rows:
+            raise DatabaseProblem(
+                f"table {table.name.as_string(self._connection)} has {table.mark[0]} rows after it was restored, not "
+                f"{rows}: a rule, a trigger or row security changes what is written; explore as a superuser"
+            )
+
+    def _switch_triggers(self, tables: list[_Table], *, enabled: bool) -> None:
+        """Disable the triggers of tables that a restore would fire, or enable them as they were."""
+        for table in tables:
+            for name, mode in table.triggers:
+                action = sql.SQL(_ENABLE[mode] if enabled else "DISABLE TRIGGER")
+                command = sql.SQL("ALTER TABLE {} {} {}")
+                self._connection.execute(command.format(table.name, action, sql.Identifier(name)))
 
     def _read(self, name: sql.Identifier) -> _Table:
-        row = self._connection.execute(sql.SQL("SELECT count(*) FROM {}").format(name)).fetchone()
+        row = self._connection.execute(sql.SQL("SELECT count(*) FROM ONLY {}").format(name)).fetchone()
         if row is not None and row[0] > MOST_ROWS:
             raise DatabaseProblem(
                 f"table {name.as_string(self._connection)} has {row[0]} rows after the setup; "
                 f"at most {MOST_ROWS} can be restored before each schedule: have the setup insert fewer"
             )
-        with self._connection.cursor() as cursor, cursor.copy(sql.SQL("COPY {} TO STDOUT").format(name)) as copy:
+        columns = self._connection.execute(_COLUMNS, (name.as_string(self._connection),)).fetchall()
+        listed = sql.SQL(", ").join(sql.Identifier(str(row[0])) for row in columns)
+        copied = sql.SQL("{} ({})").format(name, listed) if columns else name
+        with self._connection.cursor() as cursor, cursor.copy(sql.SQL("COPY {} TO STDOUT").format(copied)) as copy:
             rows = b"".join(bytes(part) for part in copy)
-        triggers = self._connection.execute(_TRIGGERS, (name.as_string(self._connection),)).fetchone()
-        return _Table(name, rows, self._mark(name), triggers is not None)
+        triggers = self._connection.execute(_TRIGGERS, (name.as_string(self._connection),)).fetchall()
+        firing = _FIRING_IN_REPLICA if self._superuser else _FIRING_OTHERWISE
+        disabled = [(str(row[0]), str(row[1])) for row in triggers if row[1] in firing]
+        return _Table(name, copied, rows, self._mark(name), disabled)
 
     def _write(self, table: _Table) -> None:
-        with self._connection.cursor() as cursor, cursor.copy(sql.SQL("COPY {} FROM STDIN").format(table.name)) as copy:
+        command = sql.SQL("COPY {} FROM STDIN").format(table.copied)
+        with self._connection.cursor() as cursor, cursor.copy(command) as copy:
             copy.write(table.rows)
 
     def _marks(self) -> list[tuple[Any, ...]]:
@@ -140,16 +196,15 @@ class Snapshot:
 
 
 def _mark_query(number: int, name: sql.Identifier) -> sql.Composed:
-    return sql.SQL("SELECT {}, count(*), max(xmin::text::bigint) FROM {}").format(sql.Literal(number), name)
+    return sql.SQL("SELECT {}, count(*), max(xmin::text::bigint) FROM ONLY {}").format(sql.Literal(number), name)
 
 
-def _in_order(connection: psycopg.Connection[Any], schema: str) -> list[sql.Identifier]:
-    """The schema's tables, referenced tables before those that refer to them."""
-    names = {int(row[1]): str(row[0]) for row in connection.execute(_TABLES, (schema,)).fetchall()}
+def _in_order(connection: psycopg.Connection[Any], which: Mapping[str, Any]) -> list[sql.Identifier]:
+    """The tables, referenced tables before those that refer to them."""
+    names = {int(row[2]): sql.Identifier(row[0], row[1]) for row in connection.execute(_TABLES, which).fetchall()}
     needs: dict[int, set[int]] = {oid: set() for oid in names}
-    for referring, referred in connection.execute(_REFERENCES, (schema,)).fetchall():
-        if int(referring) in needs and int(referred) in needs:
-            needs[int(referring)].add(int(referred))
+    for referring, referred in connection.execute(_REFERENCES, {"tables": [*names]}).fetchall():
+        needs[int(referring)].add(int(referred))
     ordered: list[int] = []
     while needs:
         # In a circle of references, begin anywhere.
@@ -159,7 +214,7 @@ def _in_order(connection: psycopg.Connection[Any], schema: str) -> list[sql.Iden
             del needs[oid]
         for others in needs.values():
             others.difference_update(ready)
-    return [sql.Identifier(schema, names[oid]) for oid in ordered]
+    return [names[oid] for oid in ordered]
 
 
 def _may_replicate(connection: psycopg.Connection[Any]) -> bool:

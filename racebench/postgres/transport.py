@@ -20,7 +20,8 @@ import psycopg
 from psycopg import pq
 
 from racebench.core import model
-from racebench.core.errors import ScenarioProblem, one_line
+from racebench.core.errors import ConnectionLost, ScenarioProblem, one_line
+from racebench.core.faults import CONNECTION_LOST, of_lost_connection
 from racebench.core.model import Statement
 from racebench.postgres import wire
 from racebench.postgres.compiler.program import RoundTrip, Stopped, Transport
@@ -30,12 +31,10 @@ from racebench.postgres.prepared import Prepared
 
 Variables = dict[str, bytes | None]
 
-#: Reported when the connection ended without the server's saying why ("connection failure").
-CONNECTION_LOST = "08006"
-
 _NUMBER = re.compile(rb"-?\d+(\.\d*)?([eE][-+]?\d+)?")
 _SIZE = 16_384
 _LONGEST_LEARNT = 4_096
+_ENDING = (b"FATAL", b"PANIC")
 _STATUS = {pq.TransactionStatus.IDLE: b"I", pq.TransactionStatus.INTRANS: b"T", pq.TransactionStatus.INERROR: b"E"}
 
 
@@ -57,13 +56,18 @@ class Line(Protocol):
 
 
 def takes_socket(connection: psycopg.Connection[Any]) -> bool:
-    """Whether neither TLS nor GSSAPI encrypts the bytes on the socket."""
+    """Whether it is known that nothing (TLS, GSSAPI) encrypts the socket's bytes; raises ConnectionLost."""
     pgconn = connection.pgconn
     if pgconn.ssl_in_use or not hasattr(os, "set_blocking"):
         return False
     if pgconn.host.startswith(b"/"):
         return True
-    row = connection.execute("SELECT encrypted FROM pg_stat_gssapi WHERE pid = pg_backend_pid()").fetchone()
+    try:
+        row = connection.execute("SELECT encrypted FROM pg_stat_gssapi WHERE pid = pg_backend_pid()").fetchone()
+    except psycopg.Error as problem:
+        if pgconn.status != pq.ConnStatus.OK:
+            raise ConnectionLost(f"the connection was lost when asked about GSSAPI: {one_line(str(problem))}") from None
+        return False  # the role may not read it
     return row is not None and not row[0]
 
 
@@ -106,13 +110,10 @@ class _Exchange:
 
     def conclude(self, reply: wire.Reply, variables: Variables) -> bool:
         """Set variables from a whole reply and return whether a transaction is open; raises Stopped if refused."""
-        if reply.sqlstate or not reply.status:
-            raise Stopped(
-                reply.sqlstate or CONNECTION_LOST,
-                reply.message or "the server closed the connection",
-                status=reply.status,
-                lost=not reply.status,
-            )
+        if not reply.status:
+            raise _lost(reply)
+        if reply.sqlstate:
+            raise Stopped(reply.sqlstate, reply.message, status=reply.status)
         if self.see is not None:
             self.see(self.statements, self.prepared, reply)
         for statement, prepared, result in zip(self.statements, self.prepared, reply.results, strict=True):
@@ -162,9 +163,14 @@ class _SocketExchange(_Exchange):
 
 def gone(data: bytes) -> Stopped:
     """The connection ended; the server's last message, if there was one, is in `data`."""
-    reply = wire.parse(data)
-    message = reply.message or "the server closed the connection"
-    return Stopped(reply.sqlstate or CONNECTION_LOST, message, lost=True)
+    return _lost(wire.parse(data))
+
+
+def _lost(reply: wire.Reply) -> Stopped:
+    """The end of a connection in the middle of a reply. A refusal in it is not why the connection ended."""
+    message = reply.message if reply.fatal else ""
+    sqlstate = of_lost_connection(reply.sqlstate, fatal=reply.fatal)
+    return Stopped(sqlstate, message or "the server closed the connection", lost=True)
 
 
 class _SocketLine:
@@ -187,7 +193,7 @@ class _SocketLine:
             while more := self._socket.recv(_SIZE, socket.MSG_DONTWAIT):
                 words += more
         stopped = gone(words)
-        stopped.message = stopped.message if wire.parse(words).message else one_line(str(why))
+        stopped.message = stopped.message if wire.parse(words).fatal else one_line(str(why))
         return stopped
 
     def provide(self, trips: Sequence[RoundTrip]) -> Mapping[str, Any]:
@@ -277,14 +283,24 @@ class _LibpqExchange(_Exchange):
                 return True
             elif result.status in ACCEPTED:
                 self._reply.results.append(_result(result))
-            elif result.status != pq.ExecStatus.PIPELINE_ABORTED and not self._reply.sqlstate:
-                sqlstate = result.error_field(pq.DiagnosticField.SQLSTATE)
-                message = result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY)
-                self._reply.sqlstate = sqlstate.decode() if sqlstate else CONNECTION_LOST
-                self._reply.message = one_line(
-                    message.decode(errors="replace") if message else pgconn.get_error_message()
-                )
+            elif result.status != pq.ExecStatus.PIPELINE_ABORTED:
+                self._refuse(result)
         return False
+
+    def _refuse(self, result: pq.abc.PGresult) -> None:
+        """Keep the first error of a reply, or the one that ends the session."""
+        severity = result.error_field(pq.DiagnosticField.SEVERITY_NONLOCALIZED)
+        # libpq's own error, that the connection ended, has neither a severity nor an SQLSTATE.
+        fatal = severity in _ENDING
+        if self._reply.sqlstate and not fatal:
+            return
+        sqlstate = result.error_field(pq.DiagnosticField.SQLSTATE)
+        message = result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY)
+        self._reply.sqlstate = sqlstate.decode() if sqlstate else CONNECTION_LOST
+        self._reply.message = one_line(
+            message.decode(errors="replace") if message else self._pgconn.get_error_message()
+        )
+        self._reply.fatal = fatal or not sqlstate
 
     def settle(self, variables: Variables, _opened: bool) -> bool:
         self._reply.status = _STATUS.get(pq.TransactionStatus(self._pgconn.transaction_status), b"")

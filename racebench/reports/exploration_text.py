@@ -15,6 +15,14 @@ from racebench.reports.sentences import counted
 def sentence(exploration: Exploration) -> str:
     """What was found, without what is known of the strategy."""
     run = f"{exploration.run:,}"
+    if exploration.leftovers:
+        wrong = f"{exploration.anomalous:,} of {run}" if exploration.anomalous else f"None of its {run}"
+        more = f" (and {len(exploration.leftovers) - 1} more)" if len(exploration.leftovers) > 1 else ""
+        goes = "go" if exploration.anomalous else "goes"
+        return (
+            f"{wrong} {_schedules(exploration)} {goes} wrong, but the schedules did not begin in the same state: "
+            f"{exploration.leftovers[0]}{more}."
+        )
     if exploration.verdict is Verdict.INVALID and not exploration.anomalous:
         return (
             f"None of its {run} schedules of statements goes wrong, but {_bursts(exploration)} does, in which sessions "

@@ -286,13 +286,18 @@ def code(error: BaseException) -> str:
     return "RB" + "".join(_DIGITS[number // 36**place % 36] for place in (2, 1, 0))
 
 
+def own_sqlstate(error: object) -> str:
+    """The SQLSTATE that an exception itself has, "" for none: psycopg's and asyncpg's attribute, or psycopg2's."""
+    return str(getattr(error, "sqlstate", None) or getattr(error, "pgcode", None) or "")
+
+
 def _sqlstate(error: BaseException) -> str:
     seen: set[int] = set()
     cause: BaseException | None = error
     while cause is not None and id(cause) not in seen:
         seen.add(id(cause))
         for inner in (cause, getattr(cause, "orig", None)):  # SQLAlchemy keeps psycopg's there, Django as the cause
-            if state := getattr(inner, "sqlstate", None):
-                return str(state)
+            if state := own_sqlstate(inner):
+                return state
         cause = cause.__cause__
     return ""

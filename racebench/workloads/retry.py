@@ -28,12 +28,16 @@ class Tries:
 
         Only an operation that surely failed is tried again: one whose outcome is unknown may have been committed.
         """
-        if self._rule is None or outcome is not Outcome.FAIL or sqlstate not in self._rule.sqlstates:
-            return False
-        if self.number >= self._most:
+        if not self.would_retry(outcome, sqlstate):
             return False
         self.number += 1
         return True
+
+    def would_retry(self, outcome: Outcome, sqlstate: str) -> bool:
+        """Whether the rule asks for another try after this outcome; the current one stays."""
+        if self._rule is None or outcome is not Outcome.FAIL or sqlstate not in self._rule.sqlstates:
+            return False
+        return self.number < self._most
 
     def pause_s(self, random: Random) -> float:
         """Seconds to wait before the current try, drawn with "full jitter" (model.Retry)."""

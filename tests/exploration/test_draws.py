@@ -109,11 +109,34 @@ def test_calls_that_draw_but_are_right_are_valid_for_the_choices_that_were_explo
 
 
 @pytest.mark.server
+def test_limits_are_shared_among_the_choices_of_random_numbers(bench: Bench) -> None:
+    def careful(connection: psycopg.Connection[Any]) -> None:
+        connection.execute("SELECT FROM stock FOR UPDATE")
+        lottery(connection)
+
+    for limit in ({"max_schedules": 40}, {"budget": 0.5}):
+        found = bench.explore(careful, setup=SCHEMA, invariant=LOST, search=Search(draws=100_000), **limit)  # type: ignore[arg-type]
+        assert isinstance(found, Exploration)
+        assert (found.verdict, found.complete) == (Verdict.UNKNOWN, False)
+        assert 1 < found.result.draws < 1000
+        assert found.run <= 40 or "budget" in limit
+
+
+@pytest.mark.server
 def test_calls_that_draw_nothing_are_explored_once(bench: Bench) -> None:
     found = explored(bench, right, draws=20)
     assert (found.verdict, found.result.draws) == (Verdict.VALID, 0)
     assert found.run == explored(bench, right).run
     assert "random" not in str(found)
+
+
+@pytest.mark.server
+def test_a_generator_with_a_seed_of_its_own_is_no_choice(bench: Bench) -> None:
+    def fixed(connection: psycopg.Connection[Any]) -> None:
+        (racy if random.Random(4).random() < 0.05 else right)(connection)
+
+    found = explored(bench, fixed)
+    assert (found.verdict, found.result.draws) == (Verdict.VALID, 0)
 
 
 @pytest.mark.server

@@ -410,10 +410,13 @@ def test_every_shipped_strategy_is_told_right_from_broken(embedded: Target, name
         consumer = scenario.consumers.get("cursor")
         asked = ExplorationRequest(scenario=scenario, strategy=strategy, consumer=consumer, polls=2)
         found = explore(embedded, asked)
+        assert found.leftovers == (), strategy.name
         certain, possible = expected_kinds(strategy, [consumer] if consumer else [])
         wrong = {kind for kind in scenario.forbid if found.counts[kind]}
         if strategy.inside:
-            assert found.verdict is Verdict.UNKNOWN, strategy.name
+            assert found.verdict is not Verdict.VALID, strategy.name
+            assert wrong <= certain | possible, (strategy.name, wrong)
+            assert not found.anomalous, strategy.name
         else:
             assert certain <= wrong <= certain | possible, (strategy.name, wrong, found.witness)
         if strategy.right:

@@ -19,7 +19,7 @@ from racebench.core.anomalies import ANOMALIES
 from racebench.core.errors import DatabaseProblem
 from racebench.core.model import Call, Outcome, Script
 from racebench.exploration.draws import Draws
-from racebench.exploration.isolation import FreshTenants
+from racebench.exploration.isolation import FreshTenants, Ground
 from racebench.exploration.outcome import COUNTED
 from racebench.exploration.sessions import KINDS, kind_of, python
 from racebench.exploration.sessions.interception import Interception
@@ -72,7 +72,15 @@ def test_a_thread_belongs_to_the_interception_that_started_it() -> None:
 
 
 def test_a_scenario_that_runs_once_has_a_tenant_for_one_schedule() -> None:
-    isolation = FreshTenants(1)
+    nothing = Ground(
+        connection=cast("psycopg.Connection[Any]", None),
+        schema="s",
+        sessions=(),
+        exclusive=False,
+        remake=None,
+        expected={},
+    )
+    isolation = FreshTenants(1, nothing)
     assert [isolation.renew(), isolation.renew()] == [True, False]
 
 
@@ -141,6 +149,6 @@ class _LostInRollback:
 
 def test_a_connection_that_is_lost_in_a_rollback_is_an_error_and_no_refusal() -> None:
     naive = catalog.find_scenario("version-counter").strategies["naive"]
-    session = ScriptSession(1, naive, lambda _: cast("Any", _LostInRollback()), cast("Any", None), Draws())
+    session = ScriptSession(1, naive, lambda _: cast("Any", _LostInRollback()), cast("Any", None), Draws(), {})
     with pytest.raises(DatabaseProblem, match="s1: the connection was lost in the rollback"):
         session.start(1, 1)

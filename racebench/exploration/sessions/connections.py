@@ -6,9 +6,10 @@ steps. The rest is no step, and waits itself.
 
 from __future__ import annotations
 
+import contextlib
 import select
 import weakref
-from collections.abc import Generator, Set
+from collections.abc import Generator, Iterator, Set
 from typing import Any
 
 import psycopg
@@ -19,9 +20,10 @@ from racebench.core.errors import UsageProblem
 from racebench.core.model import Call
 from racebench.exploration import inspection
 from racebench.exploration.draws import Draws, in_sql, server_seed
-from racebench.exploration.hidden_effects import does_more_than_write
+from racebench.exploration.hidden_effects import bodies, does_more_than_write
 from racebench.exploration.independence import names_in
 from racebench.exploration.inner_statements import with_several_statements
+from racebench.exploration.leftovers import Leftover, leaves
 from racebench.exploration.symmetry import tells_apart
 
 _READ, _WRITE = 1, 2
@@ -35,7 +37,8 @@ class Connections:
 
     `always` are names that any statement counts as naming. `told_apart`: a statement or the application may ask
     which session it is. `draws`: what the server was asked to draw. `functions`: those that statements run, and that
-    run several statements themselves.
+    run several statements themselves. `settings_before`: of connections on which a
+    statement may change settings, those before it; `own_settings`: the names of settings that the code itself has made.
     """
 
     def __init__(
@@ -52,6 +55,11 @@ class Connections:
         self._read: set[str] = set()
         self._named: set[str] = set()
         self._writes_more: dict[str, bool] = {}
+        self.settings_before: weakref.WeakKeyDictionary[psycopg.Connection[Any], dict[str, str]]
+        self.settings_before = weakref.WeakKeyDictionary()
+        self.own_settings: set[str] = set()
+        self._leaves: dict[str, frozenset[Leftover]] = {}
+        self._left_by_name: dict[str, frozenset[Leftover]] = {}
 
     def level(self, call: Call, connection: psycopg.Connection[Any]) -> str:
         """The default isolation level of a connection; raises UsageProblem if its tables are not racebench's."""
@@ -106,6 +114,34 @@ class Connections:
             self._volatile |= {name: name in volatile for name in new}
         return {name for name in names if self._volatile[name]} | self._always
 
+    def forget_settings(self, connection: psycopg.Connection[Any]) -> None:
+        """Change the settings of a connection again before its next use: they were reset."""
+        self._settings.pop(connection, None)
+
+    def leaves(self, text: str) -> frozenset[Leftover]:
+        """What a statement may leave behind, by its text and by the code that it runs indirectly."""
+        if (known := self._leaves.get(text)) is None:
+            names = names_in(text)
+            self._note_code(names - self._left_by_name.keys())
+            left = [self._left_by_name[name] for name in names]
+            known = self._leaves[text] = leaves(text, schema=self._schema).union(*left)
+        return known
+
+    def _note_code(self, names: Set[str]) -> None:
+        """Find what the code may leave behind that each of these names leads to."""
+        together = self._left_by_code(names)
+        # What one of them leaves is found name by name: most statements leave nothing.
+        self._left_by_name |= {name: self._left_by_code({name}) if together else together for name in names}
+
+    def _left_by_code(self, names: Set[str]) -> frozenset[Leftover]:
+        if not names:
+            return frozenset()
+        try:
+            with self._impatient():
+                return leaves("", bodies(self._monitor, names), schema=self._schema)
+        except psycopg.errors.LockNotAvailable:
+            return frozenset({Leftover.HIDDEN})
+
     def read(self, text: str) -> None:
         """Note whether a statement, or what it runs indirectly, may ask which session it is, or draws at random."""
         if text in self._read:
@@ -118,14 +154,19 @@ class Connections:
         self.draws.add(in_sql(texts))
 
     def _indirect(self, text: str, names: Set[str]) -> list[str]:
-        # Showing a view locks what it reads, which a session may hold locked in the middle of a schedule.
         try:
-            with self._monitor.transaction():
-                self._monitor.execute("SET LOCAL lock_timeout = '100ms'")
+            with self._impatient():
                 self.functions |= with_several_statements(self._monitor, names)
                 return inspection.sources(self._monitor, self._schema, [text])
         except psycopg.errors.LockNotAvailable:
             return [_NOT_KNOWN]
+
+    @contextlib.contextmanager
+    def _impatient(self) -> Iterator[None]:
+        """Showing a view locks what it reads, which a session may hold locked in the middle of a schedule."""
+        with self._monitor.transaction():
+            self._monitor.execute("SET LOCAL lock_timeout = '100ms'")
+            yield
 
     def writes_more(self, names: Set[str]) -> bool:
         """Whether a write with these names may do more than write."""

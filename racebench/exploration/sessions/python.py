@@ -25,10 +25,12 @@ from racebench.core.target import Target
 from racebench.exploration import batches
 from racebench.exploration.draws import Draws, united
 from racebench.exploration.independence import Footprint, calls, footprint, is_write
+from racebench.exploration.leftovers import Leftover
 from racebench.exploration.sessions.connections import Connections, carry_out, commit, is_open
 from racebench.exploration.sessions.division import MAY_BE_WRAPPED, divided, is_batch
 from racebench.exploration.sessions.failures import Failure, expected, failure
 from racebench.exploration.sessions.interception import Interception
+from racebench.exploration.sessions.residue import Residue
 from racebench.exploration.sessions.session import GeneratorSession, Steps, Surroundings
 from racebench.exploration.sessions.threads import Finished, RoundTrip
 from racebench.exploration.steps import describe
@@ -85,7 +87,9 @@ class PythonSessions:
 
         functions = [call.function for call in surroundings.strategy.calls]
         for number, call in enumerate(_calls(surroundings.strategy, surroundings.sessions), 1):
-            session = PythonSession(number, call, interception, connections, open_connection)
+            session = PythonSession(
+                number, call, interception, connections, open_connection, cached=bool(facts.cached_sequences)
+            )
             session.runs = f"{call} {functions.index(call.function)}"  # closures may have one name
             session.begin_is_seen = facts.begin_is_seen
             sessions.append(session)
@@ -156,6 +160,8 @@ class PythonSession(GeneratorSession):
         interception: Interception,
         connections: Connections,
         connect: Callable[[], psycopg.Connection[Any]],
+        *,
+        cached: bool = False,
     ) -> None:
         super().__init__(number)
         self.call = call
@@ -177,6 +183,8 @@ class PythonSession(GeneratorSession):
         self._used: list[psycopg.Connection[Any]] = []
         #: Whether a transaction of it may have been serializable.
         self._may_be_serializable = False
+        self._leaves: dict[Leftover, str] = {}
+        self._residue = Residue(connections, cached=cached)
         #: Connections in whose transaction there was a savepoint.
         self._nested: weakref.WeakSet[psycopg.Connection[Any]] = weakref.WeakSet()
 
@@ -211,7 +219,8 @@ class PythonSession(GeneratorSession):
 
     @property
     def told_apart(self) -> bool:
-        return self._connections.told_apart or self.draws.differ
+        drawn = self._connections.draws.differ or self._thread.randomness.draws.differ
+        return self._connections.told_apart or drawn
 
     @property
     def functions(self) -> Set[str]:
@@ -257,6 +266,9 @@ class PythonSession(GeneratorSession):
         finally:
             self._thread.free = False
         self._end(met)
+        for connection in self._thread.connections:
+            for text in self._thread.texts:
+                self._note_left(connection, text)
         if not self._thread.passed and not self.sqlstate:
             raise UsageProblem(_unseen(self.call))
         return self._failure
@@ -279,6 +291,24 @@ class PythonSession(GeneratorSession):
             self._used.append(given)
         self._thread.call(function if given is None else lambda: function(given), self.draw)
 
+    def _note_left(self, connection: psycopg.Connection[Any], text: str) -> None:
+        """Note what a statement may leave behind, before it is sent or after it has passed."""
+        left = self._connections.leaves(text)
+        for leftover in left:
+            self._leaves.setdefault(leftover, " ".join(text.split()))
+        self._residue.note(connection, text, left)
+
+    @property
+    def leaves(self) -> Mapping[Leftover, str]:
+        return self._leaves
+
+    def clean(self) -> None:
+        self._leaves = {}
+        self._residue.remove(self._given)
+
+    def kept(self) -> Sequence[str]:
+        return self._residue.kept(self._given, self._settings)
+
     def _operation(self) -> Steps:
         self._begin_call()
         while isinstance(trip := self._thread.next(), RoundTrip):
@@ -295,6 +325,7 @@ class PythonSession(GeneratorSession):
                 level = ""
             statement, parts = _statement(trip.text), _parts(trip.text)
             self._connections.read(trip.text)
+            self._note_left(connection, trip.text)
             alone = connection.autocommit and status == pq.TransactionStatus.IDLE
             self._footprint = self._touches(statement, parts, connection, level)
             wrapped = (

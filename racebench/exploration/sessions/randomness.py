@@ -19,6 +19,7 @@ import secrets
 import sys
 import time
 import uuid
+import weakref
 from collections.abc import Callable, Iterator
 from random import Random, SystemRandom
 from types import FrameType
@@ -53,7 +54,8 @@ class Generators:
 
     def seed(self, numbers: Random) -> None:
         for generator in self._known:
-            generator.seed(numbers.getrandbits(64))
+            _BUILT_IN_GENERATOR.seed(generator, numbers.getrandbits(64))
+            generator.gauss_next = None
         if self.numpy:
             sys.modules["numpy"].random.seed(numbers.getrandbits(32))
 
@@ -82,11 +84,15 @@ class Generators:
 
 
 class Randomness:
-    """The random numbers and the clock of one session's thread. `draws`: what it was seen to draw and read."""
+    """The random numbers and the clock of one session's thread. `draws`: what it was seen to draw and read.
+
+    `fixed`: generators that a call has seeded with a number of its own, so that they draw the same in every process.
+    """
 
     def __init__(self, number: int, generators: Generators) -> None:
         self.draws = Draws()
         self.generators = generators
+        self.fixed: weakref.WeakSet[Random] = weakref.WeakSet()
         self._number = number
         self._numbers = Random()
         self._first = self._own = ()  # type: tuple[Any, ...]
@@ -138,7 +144,7 @@ class Randomness:
         """Note what a built-in function, which a profile function was told of, draws or reads."""
         owner = getattr(function, "__self__", None)
         if issubclass(type(owner), _BUILT_IN_GENERATOR):
-            if function.__name__ not in ("seed", "getstate", "setstate"):
+            if function.__name__ not in ("seed", "getstate", "setstate") and owner not in self.fixed:
                 self.generators.add(owner)
                 self._watched = True
                 self.noticed(frame)
@@ -201,10 +207,12 @@ def _drawing(original: _Function, current: Current) -> _Function:
 
 def _seeding(original: _Function, current: Current) -> _Function:
     def seeded(generator: Random, a: Any = None, version: int = 2) -> None:
-        own = current() if a is None else None
-        if own is not None:
+        own = current()
+        if own is not None and a is None:
             own.noticed(sys._getframe(1))
             a = own.numbers().getrandbits(64)
+        elif own is not None:
+            own.fixed.add(generator)
         original(generator, a, version)
 
     return seeded

@@ -17,6 +17,8 @@ from racebench.core.target import Target
 from racebench.exploration.draws import Draws, server_seed
 from racebench.exploration.independence import Footprint, footprint
 from racebench.exploration.inspection import Facts
+from racebench.exploration.leftovers import Leftover, custom_settings
+from racebench.exploration.sessions.cleaning import clean, kept
 from racebench.exploration.sessions.session import GeneratorSession, Steps, Surroundings
 from racebench.exploration.steps import describe, with_values
 from racebench.postgres.compiler.transactions import begins
@@ -52,6 +54,7 @@ class ScriptSessions:
         strategy, level = surroundings.strategy, surroundings.strategy.isolation
         settings = _NO_TIMEOUTS | ({"default_transaction_isolation": level} if level else {})
         footprints = _Footprints(strategy.script, level, surroundings.facts)
+        custom = custom_settings([strategy.script.text])
 
         def open_session(see: See) -> ServerSession:
             connection = connect(
@@ -64,13 +67,19 @@ class ScriptSessions:
             # Preparing needs locks too, which no session of the exploration holds yet.
             own = connection.execute("SELECT current_setting('lock_timeout')").fetchone()
             connection.execute(sql.SQL("SET lock_timeout = {}").format(surroundings.step_limit))
+            for name in custom:
+                # Empty in the first schedule too, as it is in a session that has set it once.
+                connection.execute("SELECT set_config(%s, '', false)", (name,))
+                connection.execute(sql.SQL("RESET {}").format(sql.Identifier(*name.split("."))))
             session = ServerSession(connection, strategy.script, gated=True, zero=frozenset({"think", "hold"}), see=see)
             session.configure("lock_timeout", str(own[0]) if own else "0")
             return session
 
         sessions = []
         for number in range(1, surroundings.sessions + 1):
-            session = ScriptSession(number, strategy, open_session, footprints, surroundings.facts.draws)
+            session = ScriptSession(
+                number, strategy, open_session, footprints, surroundings.facts.draws, surroundings.facts.leaves
+            )
             stack.callback(session.close)
             sessions.append(session)
         return sessions
@@ -163,8 +172,12 @@ class ScriptSession(GeneratorSession):
         open_session: Callable[[See], ServerSession],
         footprints: _Footprints,
         draws: Draws,
+        leaves: Mapping[Leftover, str],
     ) -> None:
         super().__init__(number)
+        self._leaves = leaves
+        #: Settings that the session has besides those of its connection string.
+        self._settings: dict[str, str] = {}
         self.session = open_session(self._see)
         self.statements = self.session.script.statements
         self.operation = self.deadlocks = 0
@@ -218,7 +231,22 @@ class ScriptSession(GeneratorSession):
         return bool(self.sqlstate)
 
     def configure(self, name: str, value: str) -> None:
+        self._settings[name] = value
         self.session.configure(name, value)
+
+    @property
+    def leaves(self) -> Mapping[Leftover, str]:
+        return self._leaves
+
+    def clean(self) -> None:
+        if self._leaves:
+            clean(self.session.connection.pgconn, self._leaves, self._settings)
+
+    def prepare_again(self) -> None:
+        self.session.prepare_again()
+
+    def kept(self) -> Sequence[str]:
+        return kept(self.session.connection.pgconn, {*self._settings, "lock_timeout"})
 
     def take_numbers(self, sequences: Sequence[str]) -> None:
         pgconn = self.session.connection.pgconn

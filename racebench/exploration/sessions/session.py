@@ -21,6 +21,7 @@ from racebench.core.target import Target
 from racebench.exploration.draws import Draws
 from racebench.exploration.independence import Footprint
 from racebench.exploration.inspection import Facts
+from racebench.exploration.leftovers import Leftover
 from racebench.exploration.steps import describe
 
 #: Yields a step to be taken, None to wait for an answer, or seconds of a pause, which is not made.
@@ -98,6 +99,19 @@ class Session(Protocol):
 
     def take_numbers(self, sequences: Sequence[str]) -> None:
         """Hold numbers of these sequences, as a session does that has used them; nothing if it cannot."""
+
+    @property
+    def leaves(self) -> Mapping[Leftover, str]:
+        """What it may have left behind since it was last cleaned, each with the statement that may have left it."""
+
+    def clean(self) -> None:
+        """Remove what it has left in its connections. Raises DatabaseProblem."""
+
+    def prepare_again(self) -> None:
+        """Prepare its statements again, after the tables were made again."""
+
+    def kept(self) -> Sequence[str]:
+        """What its connections hold, although it was cleaned, as texts. Raises DatabaseProblem."""
 
     def start(self, tenant: int, run: int) -> None:
         """Begin again, in another tenant and as the operation of another run."""
@@ -245,6 +259,19 @@ class GeneratorSession:
 
     def take_numbers(self, sequences: Sequence[str]) -> None:
         """A session that is not told which connection to use holds no numbers."""
+
+    @property
+    def leaves(self) -> Mapping[Leftover, str]:
+        return {}
+
+    def clean(self) -> None:
+        """A session that leaves nothing."""
+
+    def prepare_again(self) -> None:
+        """A session that has prepared nothing."""
+
+    def kept(self) -> Sequence[str]:
+        return ()
 
     def begin(self, steps: Steps) -> None:
         """Begin an operation and go on to its first step."""

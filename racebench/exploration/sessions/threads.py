@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
@@ -71,8 +72,9 @@ class SessionThread:
         self.passed = 0
         #: Watches the application's code while round trips pass.
         self.introspection = Introspection(self.randomness)
-        #: The texts of the statements that passed.
+        #: The texts of the statements that passed, and the connections that they passed over.
         self.texts: set[str] = set()
+        self.connections: weakref.WeakSet[psycopg.Connection[Any]] = weakref.WeakSet()
         self._threads = threads
         self._inbox: SimpleQueue[Any] = SimpleQueue()
         self._outbox: SimpleQueue[RoundTrip | Finished] = SimpleQueue()
@@ -162,6 +164,7 @@ class SessionThread:
         if said is None or self.free:
             self.passed += said is not None
             self.texts.update(said[:1] if said is not None else ())
+            self.connections.add(connection)
             return wait()
         text, cursor = said
         if self._abandoning:

@@ -123,6 +123,7 @@ class EmbeddedServer:
             },
             label=f"the embedded PostgreSQL {self.version}",
             sealed=True,
+            exclusive=True,
         )
 
     def _socket_folder(self, slot: Path) -> Path:
