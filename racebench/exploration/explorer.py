@@ -36,7 +36,7 @@ _SHORTENING_S = 5.0
 #: A schedule, and the number of its choice of random numbers.
 _Repeated = tuple[int, tuple[int, ...]]
 #: The races that bursts may show, and the limits of bursts: their number, and seconds.
-_INSIDE = (Unseen.STATEMENT, Unseen.BATCH)
+_INSIDE = (Unseen.STATEMENT, Unseen.BATCH, Unseen.CATALOG)
 _BURSTS = 300
 _BURSTING_S = 10.0
 

@@ -58,6 +58,7 @@ class ServerWorld:
         self._target, self._request = target, request
         self._stack = contextlib.ExitStack()
         self._runs = 0
+        self._catalog_raced = False
         self._first_victim = 1
         self._deadlock_ms = _DEADLOCK_MS
         self._raced = self._wrong_victim = self._bursting = self._two_phase = False
@@ -95,7 +96,9 @@ class ServerWorld:
     @property
     def unseen(self) -> Unseen | None:
         """Why the schedules so far prove nothing, even if no other is left; None if they do."""
-        return Unseen.BATCH if any(session.batches for session in self.strategy_sessions) else None
+        if any(session.batches for session in self.strategy_sessions):
+            return Unseen.BATCH
+        return Unseen.CATALOG if self._catalog_raced else None
 
     @property
     def notes(self) -> list[str]:
@@ -206,11 +209,13 @@ class ServerWorld:
         self.prepared = tuple(with_values([statement], variables) for statement in prologue.script.statements)
 
     def choices(self) -> Sequence[Choice]:
+        able = self.scheduler.able()
+        self._catalog_raced |= sum(session.changes_catalog for session in able) > 1
         return [
             Choice(session.number, session.footprint, self._likeness(session), session.step_identity)
             if session.state is State.READY
             else Choice(session.number, Footprint.ANYTHING, step=session.step_identity)
-            for session in self.scheduler.able()
+            for session in able
         ]
 
     def _likeness(self, session: Session) -> Hashable:
