@@ -26,6 +26,7 @@ from racebench.exploration.sessions.session import Session, State, StrategySessi
 from racebench.exploration.steps import GOES_ON, describe, with_values
 from racebench.exploration.symmetry import Pasts
 from racebench.postgres.transport import Variables
+from racebench.postgres.two_phase import roll_back_prepared
 
 #: The shortest deadlock_timeout of a session; sessions must come to wait for each other within it. It is doubled, at
 #: most to the second number, when a busy machine was slower than that.
@@ -60,7 +61,7 @@ class ServerWorld:
         self._catalog_raced = False
         self._first_victim = 1
         self._deadlock_ms = _DEADLOCK_MS
-        self._raced = self._wrong_victim = self._bursting = False
+        self._raced = self._wrong_victim = self._bursting = self._two_phase = False
         self._taken: list[int] = []
         self._chosen: list[int] = []
         self._deadlock: Deadlock | None = None
@@ -171,6 +172,8 @@ class ServerWorld:
     # The world that a search searches
 
     def begin(self) -> None:
+        if self._two_phase:  # an abandoned schedule may have left a prepared transaction
+            roll_back_prepared(self._preparation.monitor, self._preparation.schema)
         if not self._preparation.isolation.renew():
             self._stack.close()
             self._open()
@@ -245,6 +248,7 @@ class ServerWorld:
         deadlocks = [other.deadlocks for other in self.strategy_sessions]
         suspects = {other.number for other in self.scheduler.sessions if other.state is State.WAITING}
         statements = session.next_step
+        self._two_phase |= any(statement.keyword == "PREPARE" for statement in statements)
         self.scheduler.step(session)
         self._raced |= self.scheduler.raced
         surprise = self._surprise(session, touches, statements)
