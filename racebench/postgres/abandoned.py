@@ -18,6 +18,7 @@ from psycopg import sql
 from racebench.core.errors import DatabaseProblem, one_line
 from racebench.core.target import Target
 from racebench.postgres.connection import connect
+from racebench.postgres.two_phase import roll_back_prepared
 
 _MADE = "made by racebench at "
 _KEPT = "kept by racebench run --keep"
@@ -73,6 +74,8 @@ def drop(connection: psycopg.Connection[Any], item: Abandoned) -> None:
     command = "DROP SCHEMA IF EXISTS {} CASCADE" if item.kind == "schema" else "DROP PUBLICATION IF EXISTS {}"
     try:
         connection.execute("SET lock_timeout = '5s'")
+        if item.kind == "schema":
+            roll_back_prepared(connection, item.name)
         connection.execute(sql.SQL(command).format(sql.Identifier(item.name)))
     except psycopg.Error as problem:
         raise DatabaseProblem(f"{item} cannot be dropped: {one_line(str(problem))}") from None

@@ -30,8 +30,14 @@ def admin(users_server: UsersServer) -> Iterator[psycopg.Connection[tuple[object
 
 
 def test_a_killed_command_is_named_by_the_next_one_and_dropped_when_asked(
-    start: Start, racebench: Command, users_server: UsersServer, admin: psycopg.Connection[tuple[object, ...]]
+    start: Start,
+    racebench: Command,
+    users_server: UsersServer,
+    admin: psycopg.Connection[tuple[object, ...]],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))  # the killed command leaves a folder
     dsn = users_server.dsn()
     process = start("run", "-s", "sequence", "-w", "2", "-d", "600", "--no-save", "--dsn", dsn)
     wait_for(lambda: users_server.sessions() >= 4, "the run does not begin")
@@ -72,8 +78,13 @@ def test_a_schema_is_in_use_before_its_workers_and_after_them(users_server: User
 
 
 def test_a_kept_schema_is_not_left_by_a_killed_command(
-    racebench: Command, users_server: UsersServer, admin: psycopg.Connection[tuple[object, ...]]
+    racebench: Command,
+    users_server: UsersServer,
+    admin: psycopg.Connection[tuple[object, ...]],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     dsn = users_server.dsn()
     racebench("run", "-s", "advisory", "-w", "2", "-n", "4", "--keep", "--no-save", "--dsn", dsn)
     (name,) = users_server.schemas()
