@@ -20,6 +20,7 @@ from racebench.core.model import Consumer, Scenario, SqlFile, Strategy
 from racebench.core.signals import shielded
 from racebench.core.target import Target
 from racebench.postgres.connection import connect, run_file
+from racebench.postgres.two_phase import roll_back_prepared
 from racebench.workloads import callables
 
 _GRACE_SECONDS = 5.0
@@ -109,11 +110,15 @@ def _set_up(target: Target, schema: str, scenario: Scenario) -> None:
 
 
 def _drop(target: Target, schema: str, closing: Sequence[SqlFile]) -> None:
-    """Drop the schema on a new connection: terminate the run's sessions that remain, run `closing`, then drop it."""
+    """Drop the schema on a new connection: terminate the run's sessions that remain, run `closing`, then drop it.
+
+    Transactions that the run has only prepared would keep their locks for ever; they are rolled back first.
+    """
     settings = {"lock_timeout": "5s", "client_min_messages": "warning"}
     try:
         with connect(target, schema=schema, settings=settings) as connection:
             quiesce(connection, schema, wait_seconds=0.0)
+            roll_back_prepared(connection, schema)
             for part in closing:
                 connection.execute(part.text.encode())
             connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(schema)))
