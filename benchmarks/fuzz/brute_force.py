@@ -34,18 +34,20 @@ class BruteForce:
         self, connections: Sequence[psycopg.Connection[Any]], monitor: psycopg.Connection[Any], opening: str = ""
     ) -> None:
         self._connections, self._wires, self._monitor = connections, [c.pgconn for c in connections], monitor
-        self._opening = f"SELECT pg_advisory_unlock_all(); DISCARD SEQUENCES; {opening}".encode()
+        self._opening = f"SELECT pg_advisory_unlock_all(); DISCARD SEQUENCES; RESET ALL; {opening}"
+        self._victim = 0
         self._running: dict[int, Statements] = {}
         self._ready: dict[int, str] = {}  # by session, the statement that it is about to send
         self._waits: dict[int, Any] = {}  # by session, the pids that the session waits for
         self._results: list[tuple[str, list[Any]]] = []
 
     def explore(self, codes: Sequence[Code], reset: Callable[[], None], ended: Ended, script: bool, most: int) -> bool:
-        """Run every schedule, at most `most` for each victim; returns whether these were all."""
+        """Run every schedule, at most `most` for each victim; returns whether these were all.
+
+        The first schedule runs the sessions one after the other.
+        """
         complete = True
-        for victim in range(len(codes)):
-            for place, wire in enumerate(self._wires):
-                wire.exec_(b"SET deadlock_timeout = '%dms'" % (10 if place == victim else 300))
+        for self._victim in range(len(codes)):
             path: list[tuple[list[int], int]] = []
             deadlocks = False
             for _ in range(most):
@@ -62,16 +64,14 @@ class BruteForce:
                 break
         return complete
 
-    def serial(self, codes: Sequence[Code], ended: Ended, script: bool) -> None:
-        """Run the sessions one after the other, in this order."""
-        self._run([statements(code, script=script) for code in codes], [], ended)
-
     def _run(self, sessions: list[Statements], path: list[tuple[list[int], int]], ended: Ended) -> bool:
         """Run a schedule: the choices of the path, then always the first. Completes the path."""
         self._running, self._ready, self._waits = dict(enumerate(sessions)), {}, {}
         self._results = [("", []) for _ in sessions]
-        for wire in self._wires[: len(sessions)]:
-            wire.exec_(self._opening)
+        for place, wire in enumerate(self._wires[: len(sessions)]):
+            timeout_ms = 20 if place == self._victim else 500  # the victim looks for a deadlock first
+            done = wire.exec_(f"{self._opening}; SET deadlock_timeout = {timeout_ms}".encode())
+            assert done.status != pq.ExecStatus.FATAL_ERROR, done.error_message
         raced = deadlocked = False
         for session in list(self._running):
             self._go_on(session, None)

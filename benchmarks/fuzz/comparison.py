@@ -44,6 +44,7 @@ class Found:
 
     `chance`: the outcomes that were seen only in schedules in which the server decided: several sessions were woken at
     once, or deadlocked. `guilty`: the outcomes that are wrong. `problem`: why it was not explored.
+    `leftovers`: what racebench says that it has not restored.
     """
 
     way: str
@@ -54,6 +55,7 @@ class Found:
     complete: bool = False
     verdict: Verdict = Verdict.UNKNOWN
     problem: RacebenchError | None = None
+    leftovers: tuple[str, ...] = ()
 
     def add(self, outcome: Outcome, *, raced: bool, deadlocked: bool, guilty: bool) -> None:
         self.outcomes[outcome] += 1
@@ -154,13 +156,17 @@ class Comparer:
         errors: set[str] = set()
         broken: set[str] = set()
         why = ""
-        brute = self._brute_force(program, ground)
         results: list[tuple[str, list[Any]]] = []
         for order in sorted(set(permutations(program.sessions))):
             results.clear()
-            ground.restore()
             codes = [program.codes[place] for place in order]
-            brute.serial(codes, lambda ended, _raced, _deadlocked: results.extend(ended), script=program.script)
+            self._brute_force(program, ground).explore(
+                codes,
+                ground.restore,
+                lambda ended, _raced, _deadlocked: results.extend(ended),
+                script=program.script,
+                most=1,
+            )
             errors |= {refusal for refusal, _ in results}
             broken |= set(self._violated(program))
             if results[0][0] and not program.script:
@@ -196,6 +202,7 @@ class Comparer:
         asked = request(program, logs, reduce=reduce, most=most, seconds=self._seconds, schema=EXPLORED_SCHEMA)
         explored = explore(self._target, asked, ended=ended)
         found.complete, found.verdict, found.problem = explored.complete, explored.verdict, None
+        found.leftovers = explored.leftovers
 
     def _force(self, program: Program, ground: Ground, alone: set[str], found: Found) -> None:
 
@@ -225,10 +232,12 @@ def _differences(ways: dict[str, Found]) -> tuple[list[str], Counter[str]]:
             explained["diverged"] += 1  # an honest answer: the server decided otherwise when a schedule was repeated
         elif one.problem is not None:
             differences.append(f"{one.way}: {type(one.problem).__name__}: {one.problem}")
+        elif one.leftovers:
+            explained["named as left behind"] += 1
         elif not one.complete:
             explained[f"limit: {one.way}"] += 1
         for other in ways.values():
-            if one is other:
+            if one is other or one.leftovers or other.leftovers:
                 continue
             lacking = set(one.outcomes) - set(other.outcomes)
             if other.complete and lacking:
@@ -249,10 +258,11 @@ def _differences(ways: dict[str, Found]) -> tuple[list[str], Counter[str]]:
 def _explained(outcome: Outcome, one: Found, other: Found) -> str:
     """The rule that explains why only one way has an outcome; "" if there is none.
 
-    The outcome was only ever seen where the server decided (woken together, deadlock), and the other way has met the
-    same kind of decision.
+    The other way saw one order of several sessions that were woken at once. Or the outcome was only ever seen in
+    schedules with a deadlock, and the other way saw deadlocks too, with other victims.
     """
-    if outcome in one.certain:
-        return ""
-    both = one.chances.get(outcome, set()) & other.undecided()
-    return next(iter(sorted(both)), "")
+    if "woken together" in other.undecided():
+        return "woken together"
+    if outcome not in one.certain and "deadlock" in one.chances.get(outcome, set()) & other.undecided():
+        return f"deadlock of {len(outcome[0])} sessions"
+    return ""

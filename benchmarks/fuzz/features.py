@@ -169,6 +169,32 @@ FEATURES: Mapping[str, Feature] = {
             "SET CONSTRAINTS ALL IMMEDIATE",
         ),
     ),
+    "partition": Feature(
+        setup=(
+            (
+                "CREATE TABLE p (id int, n int NOT NULL) PARTITION BY LIST (id)",
+                "CREATE TABLE p1 PARTITION OF p FOR VALUES IN (1)",
+                "CREATE TABLE p2 PARTITION OF p DEFAULT",
+                "INSERT INTO p VALUES (1, 1), (2, 2)",
+            ),
+            (
+                "CREATE TABLE p (id int PRIMARY KEY, n int NOT NULL) PARTITION BY RANGE (id)",
+                "CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (2)",
+                "CREATE TABLE p2 PARTITION OF p FOR VALUES FROM (2) TO (9)",
+                "INSERT INTO p VALUES (1, 1), (2, 2)",
+            ),
+        ),
+        statements=(
+            "UPDATE p SET n = n + 1 WHERE id = {i}",
+            "UPDATE p SET id = 3 - id WHERE id = {i}",
+            "INSERT INTO p VALUES ({i}, {c})",
+            "INSERT INTO p VALUES (3, {c})",
+            "DELETE FROM p WHERE n > {c}",
+            "SELECT coalesce(sum(n), 0) FROM p",
+            "SELECT coalesce((SELECT n FROM p WHERE id = {i} LIMIT 1 FOR UPDATE), 0)",
+            "LOCK TABLE p1 IN SHARE MODE",
+        ),
+    ),
     "view": Feature(
         setup=(
             ("CREATE VIEW v AS SELECT id, n FROM a WHERE n < 3",),
@@ -201,17 +227,18 @@ FEATURES: Mapping[str, Feature] = {
         ),
     ),
     "sequence": Feature(
-        setup=(("CREATE SEQUENCE sq",), ("CREATE SEQUENCE sq MAXVALUE 3",)),
+        setup=(("CREATE SEQUENCE sq",), ("CREATE SEQUENCE sq CACHE 3",), ("CREATE SEQUENCE sq MAXVALUE 3",)),
         statements=(
             "SELECT nextval('sq')",
             "INSERT INTO b (n) VALUES (nextval('sq'))",
             "UPDATE a SET n = nextval('sq') WHERE id = {i}",
             "SELECT setval('sq', {c})",
             "SELECT last_value FROM sq",
+            "SELECT nextval('sq') + currval('sq')",
+            "SELECT nextval('sq') * 10 + lastval()",
         ),
     ),
     "function": Feature(
-        setup=(),
         statements=(
             "SELECT f({c})",
             "UPDATE a SET n = f({c}) WHERE id = {i}",
@@ -220,7 +247,14 @@ FEATURES: Mapping[str, Feature] = {
             "DELETE FROM b WHERE f(n) > 0",
         ),
     ),
-    "trigger": Feature(setup=(), statements=()),
+    "trigger": Feature(),
+    "setting": Feature(
+        statements=(
+            "SELECT set_config('racebench.fuzz', '{c}', false)::int",
+            "SELECT set_config('racebench.fuzz', '{c}', true)::int",
+            "SELECT coalesce(nullif(current_setting('racebench.fuzz', true), ''), '0')::int",
+        ),
+    ),
     "generated": Feature(
         setup=(("ALTER TABLE a ADD g int GENERATED ALWAYS AS (n * 2) STORED",),),
         statements=("SELECT coalesce(sum(g), 0) FROM a", "UPDATE a SET n = g WHERE id = {i}"),

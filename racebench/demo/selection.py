@@ -127,6 +127,8 @@ def _describe_search(exploration: Exploration) -> str:
     limit = ""
     if exploration.unseen is Unseen.STATEMENT:
         limit = " Its race is inside one statement: use racebench run to see it."
+    elif exploration.unseen is Unseen.CATALOG:
+        limit = " Two sessions change the schema at the same time, each in one statement: use racebench run."
     elif exploration.unseen is Unseen.TIMEOUT:
         limit = " Its script has a time-out of its own, which no schedule shows: use racebench run."
     elif exploration.unseen is Unseen.BATCH:

@@ -16,10 +16,11 @@ from racebench.core.errors import RacebenchError, UsageProblem
 from racebench.core.model import Scenario
 from racebench.core.target import Target
 from racebench.exploration import schedules
-from racebench.exploration.outcome import ScheduleResult
+from racebench.exploration.limits import Limits
+from racebench.exploration.outcome import Deadlock, ScheduleResult
 from racebench.exploration.request import ExplorationRequest
 from racebench.exploration.result import Exploration, ExplorationProgress, Replay, Unseen
-from racebench.exploration.schedules import Schedule
+from racebench.exploration.schedules import Schedule, Step
 from racebench.exploration.search import Diverged, Progress, chance, random_search, search
 from racebench.exploration.tally import Tally, replay_of, size, switches
 from racebench.exploration.world import ServerWorld
@@ -35,7 +36,7 @@ _SHORTENING_S = 5.0
 #: A schedule, and the number of its choice of random numbers.
 _Repeated = tuple[int, tuple[int, ...]]
 #: The races that bursts may show, and the limits of bursts: their number, and seconds.
-_INSIDE = (Unseen.STATEMENT, Unseen.BATCH)
+_INSIDE = (Unseen.STATEMENT, Unseen.BATCH, Unseen.CATALOG)
 _BURSTS = 300
 _BURSTING_S = 10.0
 
@@ -75,21 +76,24 @@ def _search(
     ended: Callable[[ScheduleResult], None],
 ) -> None:
     raced: list[_Repeated] = []
-    deadlocked: list[_Repeated] = []
+    deadlocks: dict[Deadlock, None] = {}
 
     def count(result: ScheduleResult) -> None:
         tally.add(result)
         ended(result)
         if result.raced and len(raced) < MOST_REPEATED:
             raced.append((result.draw, result.schedule))
-        if result.deadlocked and len(deadlocked) < MOST_REPEATED:
-            deadlocked.append((result.draw, result.schedule))
+        if result.deadlock is not None:
+            deadlocks[result.deadlock] = None
 
     with contextlib.closing(ServerWorld(target, request, count)) as world, _explained(tally):
         tally.triggers = world.triggers
-        limits = _Limits(request, tally, progress)
+        limits = Limits(request, tally, progress)
         complete = True
         while not limits.stopped and tally.explored_draws < limits.draws(world):
+            if limits.reached and tally.explored_draws:
+                complete = False
+                break
             world.draw = request.draw + tally.explored_draws
             tally.explored_draws += 1
             complete &= _search_draw(world, request, tally, limits)
@@ -98,7 +102,8 @@ def _search(
         tally.unseen = world.unseen
         tally.notes += world.notes
         tally.repeating = True
-        tally.complete &= _repeat(world, raced, deadlocked, until=limits.end)
+        tally.complete &= _repeat(world, raced, until=limits.end)
+        tally.complete &= _choose_other_victims(world, tuple(deadlocks), request, until=limits.end)
         world.check_leftovers()
         tally.leftovers = world.leftovers
         if tally.complete and not tally.anomalous and tally.result().unseen in _INSIDE:
@@ -149,50 +154,7 @@ def _follow_witness(world: ServerWorld, request: ExplorationRequest, witness: tu
     raise AssertionError("unreachable")
 
 
-class _Limits:
-    """The request's limits, divided among the choices of random numbers that are left."""
-
-    def __init__(
-        self, request: ExplorationRequest, tally: Tally, progress: Callable[[ExplorationProgress], None]
-    ) -> None:
-        self._request, self._tally, self._progress = request, tally, progress
-        self._started = time.monotonic()
-        self.end = self._started + (request.budget_s or float("inf"))
-
-    @property
-    def stopped(self) -> bool:
-        """Whether an anomaly was found, and the search is to stop at the first."""
-        return self._request.stop_at_first and self._tally.anomalous > 0
-
-    def draws(self, world: ServerWorld) -> int:
-        """How many choices of random numbers are to be explored: one, if the sessions draw none."""
-        return self._request.draws if world.draws.vary else 1
-
-    def tell(self) -> None:
-        """Note the time, and report the progress."""
-        self._tally.seconds = time.monotonic() - self._started
-        self._progress(self._tally.progress())
-
-    def within(self, share: float, world: ServerWorld) -> Callable[[Progress], bool]:
-        """Whether a search may go on: within a share of what the current choice of random numbers has."""
-        request, tally = self._request, self._tally
-        left = self.draws(world) - tally.explored_draws + 1
-        before_s, before = tally.seconds, tally.run
-
-        def go_on(_progress: Progress) -> bool:
-            self.tell()
-            tally.leftovers = world.leftovers
-            used_s, used = tally.seconds - before_s, tally.run - before
-            return not (
-                (request.budget_s is not None and used_s > (request.budget_s - before_s) / left * share)
-                or (request.max_schedules is not None and used >= (request.max_schedules - before) / left * share)
-                or self.stopped
-            )
-
-        return go_on
-
-
-def _search_draw(world: ServerWorld, request: ExplorationRequest, tally: Tally, limits: _Limits) -> bool:
+def _search_draw(world: ServerWorld, request: ExplorationRequest, tally: Tally, limits: Limits) -> bool:
     """Run the schedules of one choice of random numbers: all, or else also some that are drawn at random.
 
     Returns whether all were run.
@@ -223,25 +185,35 @@ def _search_draw(world: ServerWorld, request: ExplorationRequest, tally: Tally, 
     return found.complete
 
 
-def _repeat(world: ServerWorld, raced: Sequence[_Repeated], deadlocked: Sequence[_Repeated], *, until: float) -> bool:
-    """Repeat the schedules whose outcome can vary: several sessions raced, or a deadlock had more than one victim.
-
-    Returns whether all of them were repeated.
-    """
-    everything = max(len(raced), len(deadlocked)) < MOST_REPEATED
+def _repeat(world: ServerWorld, raced: Sequence[_Repeated], *, until: float) -> bool:
+    """Repeat the schedules in which several sessions raced; returns whether all of them were repeated."""
     for draw, schedule in tuple(raced) * _REPEATS:
         if time.monotonic() > until:
             return False
         world.draw = draw
         world.follow_as_far_as_it_goes(schedule)
-    world.order_victims(last_first=True)
-    for draw, schedule in tuple(deadlocked):
-        if time.monotonic() > until:
-            return False
-        world.draw = draw
-        world.follow_as_far_as_it_goes(schedule)
+    return len(raced) < MOST_REPEATED
+
+
+def _choose_other_victims(
+    world: ServerWorld, deadlocks: Sequence[Deadlock], request: ExplorationRequest, *, until: float
+) -> bool:
+    """Run every schedule that goes on after a deadlock with another victim; returns whether all of them were run."""
+    complete, run = True, 0
+
+    def go_on(_progress: Progress) -> bool:
+        nonlocal run
+        run += 1
+        return time.monotonic() <= until and run <= (request.max_schedules or run)
+
+    for victim in range(2, len(world.strategy_sessions) + 1):
+        world.order_victims(victim)
+        for deadlock in deadlocks:
+            if victim in deadlock.sessions - {min(deadlock.sessions)}:
+                world.draw = deadlock.draw
+                complete &= search(world, reduce=request.reduce, go_on=go_on, after=deadlock.after).complete
     world.order_victims()
-    return everything
+    return complete
 
 
 def shorten(
@@ -273,16 +245,7 @@ def replay(target: Target, request: ExplorationRequest, schedule: Sequence[int])
 
 
 def _follow(world: ServerWorld, request: ExplorationRequest, schedule: Sequence[int]) -> Replay:
-    results: list[ScheduleResult] = []
-    world.ended = results.append
-    try:
-        steps = tuple(world.follow(schedule))
-    except UsageProblem:
-        if not world.scheduler.deadlocked:
-            raise
-        world.order_victims(last_first=True)  # the victim of the deadlock may have been the other session
-        steps = tuple(world.follow(schedule))
-    (result,) = results
+    steps, result = _follow_with_a_victim(world, request, schedule)
     broken = result.counts["violations"] and "violations" in request.scenario.forbid
     return replay_of(
         request,
@@ -292,6 +255,34 @@ def _follow(world: ServerWorld, request: ExplorationRequest, schedule: Sequence[
         broken=world.broken() if broken else (),
         prepared=world.prepared,
     )
+
+
+def _follow_with_a_victim(
+    world: ServerWorld, request: ExplorationRequest, schedule: Sequence[int]
+) -> tuple[tuple[Step, ...], ScheduleResult]:
+    """Follow a schedule with each victim of its deadlocks in turn, until it goes wrong.
+
+    If it never does, this is how it went with the first victim with which it could be followed.
+    """
+    results: list[ScheduleResult] = []
+    world.ended = results.append
+    followed: list[tuple[tuple[Step, ...], ScheduleResult]] = []
+    refusal: UsageProblem | None = None
+    for victim in range(1, len(world.strategy_sessions) + 1):
+        world.order_victims(victim)
+        try:
+            steps = tuple(world.follow(schedule))
+        except UsageProblem as problem:
+            refusal = refusal or problem
+        else:
+            followed.append((steps, results[-1]))
+            if any(results[-1].counts[kind] for kind in request.scenario.forbid):
+                return followed[-1]
+        if not world.scheduler.deadlocked:
+            break
+    if not followed and refusal is not None:
+        raise refusal
+    return followed[0]
 
 
 def requested_by(schedule: Schedule, scenario: Scenario) -> ExplorationRequest:

@@ -26,7 +26,7 @@ from racebench.exploration.independence import (
 )
 from racebench.exploration.independence import calls as called
 from racebench.exploration.inner_statements import with_several_statements
-from racebench.exploration.leftovers import Leftover, leaves
+from racebench.exploration.leftovers import Leftover, changes_catalog, leaves
 from racebench.exploration.request import ExplorationRequest
 from racebench.exploration.symmetry import alike, begin_is_seen
 
@@ -38,7 +38,8 @@ class Facts:
     `volatile`: names of objects that may do anything. `begin_is_seen`: a statement may read the start time of its
     transaction. `alike`: all sessions do the same. `rollback_forgets`: a rollback removes every effect of a try.
     `cached_sequences`: sequences of which a session takes more numbers than it needs. `triggers`: of the tables.
-    `leaves`: what the scripts may leave behind, each with the statement that may leave it.
+    `leaves`: what the scripts may leave behind, each with the statement that may leave it. `ddl`: the statements that
+    may change the catalogs.
     `draws`: what the scripts, and what they run on the server, draw and read. `functions`: those that the scripts run,
     and that run several statements.
     """
@@ -50,6 +51,7 @@ class Facts:
     cached_sequences: tuple[str, ...]
     triggers: tuple[str, ...]
     leaves: Mapping[Leftover, str]
+    ddl: frozenset[str]
     draws: Draws
     functions: frozenset[str]
 
@@ -88,7 +90,8 @@ def inspect(
         rollback_forgets=not hidden,  # a function may have taken a lock of the session
         cached_sequences=cached,
         triggers=triggers(connection, schema),
-        leaves=left_by(connection, schema, statements),
+        leaves=(left := left_by(connection, schema, statements)),
+        ddl=_ddl(connection, statements) if Leftover.CATALOG in left else frozenset(),
         draws=drawn,
         functions=with_several_statements(connection, set().union(*map(names_in, statements))),
     )
@@ -105,6 +108,10 @@ def left_by(connection: psycopg.Connection[Any], schema: str, statements: Iterab
         for leftover in leaves(statement, code, schema=schema):
             left.setdefault(leftover, " ".join(statement.split()))
     return left
+
+
+def _ddl(connection: psycopg.Connection[Any], statements: Iterable[str]) -> frozenset[str]:
+    return frozenset(text for text in statements if changes_catalog(text, bodies(connection, names_in(text))))
 
 
 def rows_query(rows: NumberedRows) -> sql.Composed:

@@ -38,11 +38,24 @@ _Rows = Sequence[tuple[int, Any, int]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Deadlock:
+    """A deadlock of some sessions, by number, that the last of some choices of a search led to.
+
+    `draw`: the choice of random numbers.
+    """
+
+    after: tuple[int, ...]
+    sessions: frozenset[int]
+    draw: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ScheduleResult:
     """The outcome of one schedule: the anomalies, and a signature that is equal for equal outcomes of renamed sessions.
 
-    `raced`: a step woke up two sessions. `deadlocked`: sessions waited for each other; `victims`: the numbers of those
-    that the server then aborted. `swallowed`: SQLSTATEs of refused statements after which a call returned normally.
+    `raced`: a step woke up two sessions. `deadlocked`: sessions waited for each other; `deadlock`: the first time that
+    they did, if it was in a search; `victims`: the numbers of those that the server then aborted. `swallowed`:
+    SQLSTATEs of refused statements after which a call returned normally.
     `draw`: the number of the choice of random numbers.
     `burst`: sessions sent steps at once, so the schedule does not say what happened.
     """
@@ -52,6 +65,7 @@ class ScheduleResult:
     signature: Signature
     raced: bool
     deadlocked: bool = False
+    deadlock: Deadlock | None = None
     victims: tuple[int, ...] = ()
     swallowed: tuple[str, ...] = ()
     draw: int = 0

@@ -20,6 +20,8 @@ class Unseen(StrEnum):
 
     #: The race is inside one statement, for example in a default and a trigger of the same INSERT.
     STATEMENT = "statement"
+    #: Sessions change the catalogs at the same time, and each looks at them inside the statement that changes them.
+    CATALOG = "catalog"
     #: Random numbers may decide what a session does, and one choice of them was explored.
     RANDOM = "random"
     #: Several statements are sent at once, and are one step.

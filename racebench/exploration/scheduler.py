@@ -40,7 +40,7 @@ class Scheduler:
     to wait for other sessions, in an order that the server chose. `deadlocked`: sessions have waited for each other
     since this was last set to False. `deadlock`: the numbers of the sessions that waited for each other in the last
     step. `waits`: the pids that each waiting pid waits for, at rest. `freezer`: None where backends cannot be stopped.
-    `last_first`: of a deadlock's sessions the last by number is to be the victim, not the first.
+    `victims`: the numbers of all sessions; of those in a deadlock, the first in this order is to be the victim.
     """
 
     def __init__(
@@ -52,7 +52,8 @@ class Scheduler:
     ) -> None:
         self.sessions = sessions
         self.woken: list[Session] = []
-        self.raced = self.deadlocked = self.last_first = False
+        self.raced = self.deadlocked = False
+        self.victims: Sequence[int] = [session.number for session in sessions]
         self.deadlock: frozenset[int] = frozenset()
         self.waits: Mapping[int, tuple[int, ...]] = {}
         self.freezer = freezer
@@ -159,7 +160,7 @@ class Scheduler:
 
     def _choose_victim(self, moving: Sequence[Session]) -> None:
         """Stop all sessions of a deadlock but the one that is to be its victim: it alone looks for the deadlock."""
-        number = max(self.deadlock) if self.last_first else min(self.deadlock)
+        number = min(self.deadlock, key=self.victims.index)
         victim = next(session for session in self.sessions if session.number == number)
         if self._is_frozen(victim):
             self._freeze(moving)

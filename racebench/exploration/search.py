@@ -87,10 +87,16 @@ class Progress:
 
 
 def search(
-    world: World, *, reduce: bool, go_on: Callable[[Progress], bool], most_switches: int | None = None
+    world: World,
+    *,
+    reduce: bool,
+    go_on: Callable[[Progress], bool],
+    most_switches: int | None = None,
+    after: Sequence[int] = (),
 ) -> Progress:
     """Run every schedule of a world, for as long as `go_on` returns True. Raises Diverged.
 
+    `after`: only schedules that begin with these choices.
     `most_switches`: only schedules with at most so many switches from one session to another; then without sleep sets,
     because the schedule that stands for a pruned one may have more switches.
     Source: Musuvathi and Qadeer, "Iterative Context Bounding for Systematic Testing of Multithreaded Programs" (2007).
@@ -101,6 +107,8 @@ def search(
     while go_on(progress):
         try:
             _return_to(world, path)
+            if len(path) < len(after):
+                _begin_with(world, path, after)
             finished = _extend(world, path, bound)
         except Unsteady:
             world.end([node.chosen.session for node in path], complete=False)
@@ -108,7 +116,7 @@ def search(
         world.end([node.chosen.session for node in path], complete=finished)
         progress.run += finished
         progress.pruned += not finished
-        if not _backtrack(path, bound):
+        if not _backtrack(path, bound, kept=len(after)):
             progress.complete = True
             break
     return progress
@@ -152,9 +160,24 @@ def _take(world: World, node: _Node) -> None:
         node.chosen = replace(node.chosen, footprint=touched)
 
 
-def _backtrack(path: list[_Node], bound: _Bound) -> bool:
-    """Go back to the last node with a choice that was not taken, and choose it; False if there is none."""
-    while path:
+def _begin_with(world: World, path: list[_Node], choices: Sequence[int]) -> None:
+    """Take the rest of some choices, of which the path has the first; raises Diverged if one cannot be taken."""
+    for session in choices[len(path) :]:
+        able = world.choices()
+        chosen = next((choice for choice in able if choice.session == session), None)
+        if chosen is None:
+            world.end([node.chosen.session for node in path], complete=False)
+            raise Diverged(f"the same schedule took another course at step {len(path) + 1}: s{session} could not go on")
+        path.append(_Node(able, {}, chosen))
+        _take(world, path[-1])
+
+
+def _backtrack(path: list[_Node], bound: _Bound, *, kept: int = 0) -> bool:
+    """Go back to the last node with a choice that was not taken, and choose it; False if there is none.
+
+    The first nodes that are to be `kept` have no other choice.
+    """
+    while len(path) > kept:
         node = path[-1]
         node.done[node.chosen.session] = node.chosen
         left = [c for c in bound.candidates(path[:-1], node) if c.session not in node.done]

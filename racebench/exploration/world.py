@@ -14,7 +14,7 @@ from racebench.core.model import Outcome, Statement
 from racebench.core.target import Target
 from racebench.exploration.draws import Draws, united
 from racebench.exploration.independence import Footprint
-from racebench.exploration.outcome import ScheduleResult
+from racebench.exploration.outcome import Deadlock, ScheduleResult
 from racebench.exploration.preparation import Preparation, prepare
 from racebench.exploration.request import ExplorationRequest
 from racebench.exploration.result import Unseen
@@ -57,10 +57,13 @@ class ServerWorld:
         self._target, self._request = target, request
         self._stack = contextlib.ExitStack()
         self._runs = 0
-        self._last_first = False
+        self._catalog_raced = False
+        self._first_victim = 1
         self._deadlock_ms = _DEADLOCK_MS
         self._raced = self._wrong_victim = self._bursting = False
         self._taken: list[int] = []
+        self._chosen: list[int] = []
+        self._deadlock: Deadlock | None = None
         self._pasts = Pasts()
         self._preparation: Preparation
         self._open()
@@ -92,7 +95,9 @@ class ServerWorld:
     @property
     def unseen(self) -> Unseen | None:
         """Why the schedules so far prove nothing, even if no other is left; None if they do."""
-        return Unseen.BATCH if any(session.batches for session in self.strategy_sessions) else None
+        if any(session.batches for session in self.strategy_sessions):
+            return Unseen.BATCH
+        return Unseen.CATALOG if self._catalog_raced else None
 
     @property
     def notes(self) -> list[str]:
@@ -123,7 +128,7 @@ class ServerWorld:
         """Take over the parts, after the sessions have run alone if their kind needs that."""
         self.strategy_sessions, self.consumer = preparation.strategy_sessions, preparation.consumer
         self.scheduler = preparation.scheduler
-        self.order_victims(last_first=self._last_first)
+        self.order_victims(self._first_victim)
         for session in self.strategy_sessions:
             session.draw = self.draw
         preparation.kind.run_alone(preparation.isolation.renew, preparation.anomalies.violations)
@@ -131,29 +136,29 @@ class ServerWorld:
         told_apart = self.symmetry_failed or any(session.told_apart for session in self.strategy_sessions)
         self._symmetric = self._request.reduce and preparation.facts.alike and not told_apart
 
-    def order_victims(self, *, last_first: bool = False) -> None:
-        """Have the server abort the first session of a deadlock, or the last: the one that looks for one soonest.
+    def order_victims(self, first: int = 1) -> None:
+        """Have the server abort one session of each deadlock: this one, or else the one with the lowest number.
 
-        Only a superuser may choose; for others the server decides, after its own deadlock_timeout. A session looks for
-        a deadlock once, its own timeout after it began to wait.
+        It is the one that looks for a deadlock soonest. Only a superuser may choose; for others the server decides,
+        after its own deadlock_timeout. A session looks for a deadlock once, its own timeout after it began to wait.
         """
-        self._last_first = self.scheduler.last_first = last_first
+        self._first_victim = first
+        sessions = sorted(self.strategy_sessions, key=lambda session: (session.number != first, session.number))
+        self.scheduler.victims = [session.number for session in sessions]
         if not self._preparation.chooses_victims:
             return
-        sessions = self.strategy_sessions[::-1] if last_first else self.strategy_sessions
         for place, session in enumerate(sessions, 1):
             session.configure("deadlock_timeout", f"{self._deadlock_ms * place}ms")
 
-    def _is_wrong_victim(self, victims: Set[int], suspects: Set[int]) -> bool:
-        """Whether a step had the server abort other sessions than the one that order_victims chose.
+    def _is_wrong_victim(self, victims: Set[int], deadlock: Set[int]) -> bool:
+        """Whether a step had the server abort other sessions of a deadlock than the one that order_victims chose.
 
-        It does so if the deadlock began after the chosen session had looked for it. `suspects`: those that may have
-        waited for each other, if the deadlock was over before it was seen.
+        It does so if the deadlock began after the chosen session had looked for it.
         """
         if not victims or not self._preparation.chooses_victims or self._deadlock_ms >= _LONGEST_DEADLOCK_MS:
             return False
-        among = {session.number for session in self.strategy_sessions} & (self.scheduler.deadlock or suspects)
-        return bool(among) and (max(among) if self._last_first else min(among)) not in victims
+        among = {session.number for session in self.strategy_sessions} & deadlock
+        return bool(among) and min(among, key=self.scheduler.victims.index) not in victims
 
     def _check_victim(self) -> None:
         """Raise Unsteady if the last step aborted the wrong session; from then on sessions look for deadlocks later."""
@@ -171,13 +176,13 @@ class ServerWorld:
         if self._preparation.isolation.whole_tables:
             self._preparation.anomalies.reset()
         if self._wrong_victim:
-            self.order_victims(last_first=self._last_first)
+            self.order_victims(self._first_victim)
         self._runs += 1
         self.tenant += 1
         self._raced = self._wrong_victim = self._bursting = self.scheduler.deadlocked = False
         if self._preparation.observer is not None:
             self._preparation.observer.reset()
-        self._taken = []
+        self._taken, self._chosen, self._deadlock = [], [], None
         self._pasts = Pasts()
         self._run_prologue()
         if cached := self._preparation.facts.cached_sequences:
@@ -201,11 +206,13 @@ class ServerWorld:
         self.prepared = tuple(with_values([statement], variables) for statement in prologue.script.statements)
 
     def choices(self) -> Sequence[Choice]:
+        able = self.scheduler.able()
+        self._catalog_raced |= sum(session.changes_catalog for session in able) > 1
         return [
             Choice(session.number, session.footprint, self._likeness(session), session.step_identity)
             if session.state is State.READY
             else Choice(session.number, Footprint.ANYTHING, step=session.step_identity)
-            for session in self.scheduler.able()
+            for session in able
         ]
 
     def _likeness(self, session: Session) -> Hashable:
@@ -219,6 +226,7 @@ class ServerWorld:
 
     def take(self, session: int) -> Footprint | None:
         taker = self.scheduler.sessions[session - 1]
+        self._chosen.append(session)
         joined = self._request.reduce and taker.state is State.READY and taker.joins_next
         more = self._step(taker)
         if joined and taker.state is State.READY:
@@ -248,7 +256,11 @@ class ServerWorld:
             for other, before in zip(self.strategy_sessions, deadlocks, strict=True)
             if other.deadlocks > before
         }
-        self._wrong_victim |= self._is_wrong_victim(victims, suspects | {session.number})
+        # A deadlock may be over before it was seen: then all that waited are suspects.
+        deadlock = self.scheduler.deadlock or frozenset(suspects | {session.number} if victims else ())
+        if deadlock and self._deadlock is None:
+            self._deadlock = Deadlock(after=tuple(self._chosen), sessions=deadlock, draw=self.draw)
+        self._wrong_victim |= self._is_wrong_victim(victims, deadlock)
         waits = session.state is State.WAITING
         self._pasts.took(session.number, touches, undone=session.number in again, waits=waits)
         if self._preparation.facts.rollback_forgets:
@@ -309,6 +321,7 @@ class ServerWorld:
             signature=signature,
             raced=self._raced,
             deadlocked=self.scheduler.deadlocked,
+            deadlock=self._deadlock,
             victims=tuple(session.number for session in sessions if session.deadlocks),
             swallowed=tuple(session.swallowed for session in sessions if session.swallowed),
             draw=self.draw,

@@ -90,6 +90,8 @@ def _unseen(exploration: Exploration) -> str:
         return "the script sets a time-out, and what happens when it expires"
     if exploration.unseen is Unseen.BATCH:
         return "a call sends several statements at once (in one string, or by executemany), and a race between them"
+    if exploration.unseen is Unseen.CATALOG:
+        return "two sessions change the schema at the same time, and a race inside such a statement"
     if exploration.unseen is Unseen.STATEMENT:
         return "its race is inside one statement, which"
     return "its race may be inside one statement, or a matter of time, which"  # an older document does not say

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
+import psycopg
+import pytest
+
+from racebench.api import Bench
 from racebench.core.model import Scenario
 from racebench.core.results import Verdict
 from racebench.core.target import Target
@@ -51,3 +58,60 @@ def test_bursts_without_an_anomaly_prove_nothing(embedded: Target, version_count
 def test_where_every_schedule_can_be_run_no_burst_is(embedded: Target, version_counter: Scenario) -> None:
     result = explored(embedded, version_counter, "trigger-lock-nextval", inside=False)
     assert (result.verdict, result.bursts) == (Verdict.VALID, 0)
+
+
+def ddl(*statements: str) -> Callable[[psycopg.Connection[Any]], None]:
+    """A call that sends statements in one transaction."""
+
+    def change(connection: psycopg.Connection[Any]) -> None:
+        with connection.transaction():
+            for statement in statements:
+                connection.execute(statement)
+
+    return change
+
+
+SETUP = "CREATE TABLE orders (number int)"
+COLUMN = "ALTER TABLE orders ADD COLUMN IF NOT EXISTS note text"
+LOCK = "SELECT pg_advisory_xact_lock(1)"
+
+
+@pytest.fixture(scope="module")
+def bench(cache_folder: Path) -> Iterator[Bench]:
+    assert cache_folder.is_dir()
+    with Bench() as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("script", [False, True])
+def test_where_two_sessions_change_the_schema_at_once_nothing_is_proved(
+    bench: Bench, tmp_path: Path, script: bool
+) -> None:
+    """What one statement looks up and changes is one step; whether it races inside is not known."""
+    (tmp_path / "column.sql").write_text(f"{COLUMN};")
+    subject = str(tmp_path / "column.sql") if script else ddl(COLUMN)
+    explored = bench.explore(subject, setup=SETUP, invariant=())
+    assert (explored.verdict, explored.complete, explored.result.unseen) == (Verdict.UNKNOWN, True, Unseen.CATALOG)
+    assert explored.result.bursts > 0
+    assert "two sessions change the schema at the same time" in str(explored)
+
+
+@pytest.mark.parametrize("script", [False, True])
+def test_where_a_lock_keeps_changes_of_the_schema_apart_they_are_proved_right(
+    bench: Bench, tmp_path: Path, script: bool
+) -> None:
+    (tmp_path / "locked.sql").write_text(f"BEGIN;\n{LOCK};\n{COLUMN};\nCOMMIT;")
+    subject = str(tmp_path / "locked.sql") if script else ddl(LOCK, COLUMN)
+    explored = bench.explore(subject, setup=SETUP, invariant=())
+    assert (explored.verdict, explored.result.bursts) == (Verdict.VALID, 0)
+
+
+@pytest.mark.parametrize("script", [False, True])
+def test_a_table_that_two_sessions_create_is_a_race(bench: Bench, tmp_path: Path, script: bool) -> None:
+    """The second waits for the first, and is then refused, although it says IF NOT EXISTS."""
+    create = "CREATE TABLE IF NOT EXISTS extra (n int)"
+    (tmp_path / "create.sql").write_text(f"{create};")
+    subject = str(tmp_path / "create.sql") if script else ddl(create)
+    explored = bench.explore(subject, setup=SETUP, invariant=())
+    assert explored.verdict is Verdict.INVALID
+    assert explored.result.found == ("refused",)

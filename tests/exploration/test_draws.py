@@ -34,6 +34,7 @@ CREATE TABLE keys (id uuid PRIMARY KEY);
 """
 LOST = "SELECT 'one update is lost' FROM stock WHERE n = 1"
 OWN = random.Random()
+OWN_OF_NUMPY = np.random.default_rng()
 
 
 def racy(connection: psycopg.Connection[Any]) -> None:
@@ -67,6 +68,14 @@ def of_numpy(connection: psycopg.Connection[Any]) -> None:
     (racy if np.random.random() > 0.95 else right)(connection)
 
 
+def new_of_numpy(connection: psycopg.Connection[Any]) -> None:
+    (racy if np.random.default_rng().random() < 0.05 else right)(connection)
+
+
+def own_of_numpy(connection: psycopg.Connection[Any]) -> None:
+    (racy if OWN_OF_NUMPY.random() > 0.95 else right)(connection)
+
+
 @pytest.fixture(scope="module")
 def bench(cache_folder: Path) -> Iterator[Bench]:
     with Bench() as bench:
@@ -81,7 +90,7 @@ def explored(bench: Bench, *calls: Call, draws: int = 1, invariant: str | tuple[
 
 
 @pytest.mark.server
-@pytest.mark.parametrize("call", [lottery, imported, secret, own_generator, of_numpy])
+@pytest.mark.parametrize("call", [lottery, imported, secret, own_generator, of_numpy, new_of_numpy, own_of_numpy])
 def test_a_race_in_one_of_twenty_calls_is_not_acquitted_and_found_with_more_draws(bench: Bench, call: Call) -> None:
     one = explored(bench, call)
     assert (one.verdict, one.result.unseen, one.result.draws) == (Verdict.UNKNOWN, Unseen.RANDOM, 1)
@@ -106,6 +115,20 @@ def test_calls_that_draw_but_are_right_are_valid_for_the_choices_that_were_explo
     found = explored(bench, careful, draws=20)
     assert found.verdict is Verdict.VALID
     assert "with 20 choices of random numbers" in " ".join(str(found).split())
+
+
+@pytest.mark.server
+def test_limits_are_shared_among_the_choices_of_random_numbers(bench: Bench) -> None:
+    def careful(connection: psycopg.Connection[Any]) -> None:
+        connection.execute("SELECT FROM stock FOR UPDATE")
+        lottery(connection)
+
+    for limit in ({"max_schedules": 40}, {"budget": 0.5}):
+        found = bench.explore(careful, setup=SCHEMA, invariant=LOST, search=Search(draws=100_000), **limit)  # type: ignore[arg-type]
+        assert isinstance(found, Exploration)
+        assert (found.verdict, found.complete) == (Verdict.UNKNOWN, False)
+        assert 1 < found.result.draws < 1000
+        assert found.run <= 40 or "budget" in limit
 
 
 @pytest.mark.server
@@ -170,6 +193,7 @@ def test_a_session_draws_the_same_in_every_schedule_and_sessions_do_not(bench: B
         def draw(connection: psycopg.Connection[Any]) -> None:
             begun = time.monotonic()
             first = (random.random(), OWN.gauss(), randint(1, 10**9), secrets.token_hex(4), np.random.random())
+            first = (*first, OWN_OF_NUMPY.random(), np.random.default_rng().random())
             racy(connection)
             turns = 0
             while time.monotonic() < begun + 2:

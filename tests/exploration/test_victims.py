@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from racebench.api import Bench, Exploration
+from racebench.api import Bench, Exploration, Search
 from racebench.core.results import Verdict
 from racebench.exploration import world
 from racebench.exploration.independence import Footprint
@@ -76,7 +76,7 @@ def test_a_machine_that_is_slower_than_the_search_for_deadlocks_changes_no_outco
     monkeypatch: pytest.MonkeyPatch, cache_folder: object
 ) -> None:
     """Each step comes after the waiting session has looked for a deadlock, which then does not exist yet."""
-    victims: set[tuple[bool, tuple[int, ...]]] = set()
+    victims: set[tuple[int, tuple[int, ...]]] = set()
     step, result = Scheduler.step, ServerWorld._result
 
     def late(scheduler: Scheduler, session: Session) -> None:
@@ -88,7 +88,7 @@ def test_a_machine_that_is_slower_than_the_search_for_deadlocks_changes_no_outco
     def noted(ending: ServerWorld) -> ScheduleResult:
         ended = result(ending)
         if ended.deadlocked:
-            victims.add((ending._last_first, ended.victims))
+            victims.add((ending._first_victim, ended.victims))
         return ended
 
     monkeypatch.setattr(world, "_DEADLOCK_MS", 1)
@@ -99,4 +99,95 @@ def test_a_machine_that_is_slower_than_the_search_for_deadlocks_changes_no_outco
     assert isinstance(found, Exploration)
     assert found.verdict is Verdict.INVALID
     assert found.complete
-    assert victims == {(False, (1,)), (True, (2,))}
+    assert victims == {(1, (1,)), (2, (2,))}
+
+
+# What comes after a deadlock depends on its victim
+
+NUMBERS = "CREATE TABLE a (id int PRIMARY KEY, n int); INSERT INTO a VALUES (1, 0), (2, 0), (3, 0); CREATE TABLE log ()"
+LOST = "SELECT n FROM a WHERE id = 3 AND n <> 1 + (SELECT count(*) FROM log)"
+ADD = "UPDATE a SET n = n + 1 WHERE id = %s"
+
+
+def patient(connection: psycopg.Connection[Any]) -> None:
+    while True:
+        try:
+            with connection.transaction():
+                for item in (1, 2, 3):
+                    connection.execute(ADD, [item])
+            return
+        except psycopg.errors.DeadlockDetected:
+            continue
+
+
+def hurried(connection: psycopg.Connection[Any], *, atomic: bool = False) -> None:
+    """Adds to the third number only if it was the victim of a deadlock."""
+    try:
+        with connection.transaction():
+            for item in (2, 1):
+                connection.execute(ADD, [item])
+    except psycopg.errors.DeadlockDetected:
+        with connection.transaction():
+            if atomic:
+                connection.execute(ADD, [3])
+            else:
+                row = connection.execute("SELECT n + 1 FROM a WHERE id = 3").fetchone()
+                connection.execute("UPDATE a SET n = %s WHERE id = 3", row)
+            connection.execute("INSERT INTO log DEFAULT VALUES")
+
+
+def careful(connection: psycopg.Connection[Any]) -> None:
+    hurried(connection, atomic=True)
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("reduce", [True, False])
+@pytest.mark.parametrize("last", [True, False])
+def test_all_that_comes_after_a_deadlock_is_explored_with_each_victim(
+    cache_folder: object, last: bool, reduce: bool
+) -> None:
+    """An update is lost only if one session is the victim, and the other goes on in between."""
+    with Bench() as bench:
+        for second, verdict in ((hurried, Verdict.INVALID), (careful, Verdict.VALID)):
+            calls = (patient, second) if last else (second, patient)
+            found = bench.explore(*calls, setup=NUMBERS, invariant=LOST, search=Search(reduce=reduce))
+            assert isinstance(found, Exploration)
+            assert (found.verdict, found.complete) == (verdict, True)
+            if verdict is Verdict.INVALID:
+                assert found.result.witness is not None
+                assert found.result.witness.anomalies == {"violations": 1}
+
+
+class FirstError(Exception):
+    pass
+
+
+class SecondError(Exception):
+    pass
+
+
+class ThirdError(Exception):
+    pass
+
+
+def in_a_circle(item: int, error: type[Exception]) -> Callable[[psycopg.Connection[Any]], None]:
+    def update(connection: psycopg.Connection[Any]) -> None:
+        try:
+            with connection.transaction():
+                connection.execute(ADD, [item])
+                connection.execute(ADD, [item % 3 + 1])
+        except psycopg.errors.DeadlockDetected:
+            raise error from None
+
+    return update
+
+
+@pytest.mark.server
+def test_each_of_three_sessions_is_the_victim_of_their_deadlock(cache_folder: object) -> None:
+    calls = [in_a_circle(item, error) for item, error in enumerate((FirstError, SecondError, ThirdError), 1)]
+    with Bench() as bench:
+        found = bench.explore(*calls, setup=NUMBERS, invariant=())
+    assert isinstance(found, Exploration)
+    assert found.complete
+    errors = {session.sqlstate for outcome in found.result.outcomes for session in outcome.sessions}
+    assert errors == {"", "FirstError", "SecondError", "ThirdError"}

@@ -172,6 +172,7 @@ class PythonSession(GeneratorSession):
         self._failure: Failure = ()
         self.batches: set[str] = set()
         self.begin_is_seen = False
+        self._changes_catalog = False
         self._interception = interception
         self._connections = connections
         self._connect = connect
@@ -219,7 +220,8 @@ class PythonSession(GeneratorSession):
 
     @property
     def told_apart(self) -> bool:
-        return self._connections.told_apart or self.draws.differ
+        drawn = self._connections.draws.differ or self._thread.randomness.draws.differ
+        return self._connections.told_apart or drawn
 
     @property
     def functions(self) -> Set[str]:
@@ -293,9 +295,14 @@ class PythonSession(GeneratorSession):
     def _note_left(self, connection: psycopg.Connection[Any], text: str) -> None:
         """Note what a statement may leave behind, before it is sent or after it has passed."""
         left = self._connections.leaves(text)
+        self._changes_catalog = Leftover.CATALOG in left
         for leftover in left:
             self._leaves.setdefault(leftover, " ".join(text.split()))
         self._residue.note(connection, text, left)
+
+    @property
+    def changes_catalog(self) -> bool:
+        return self._changes_catalog
 
     @property
     def leaves(self) -> Mapping[Leftover, str]:

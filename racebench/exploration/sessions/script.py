@@ -107,6 +107,7 @@ class _Footprints:
         self._level, self._facts = level, facts
         self._in_pipelines = _in_pipelines(script)
         self._after_begin = _after_begin(script, level, facts.volatile)
+        self._ddl = _ddl(script, facts.ddl)
         #: With the step itself, so that its identity stays its own.
         self._known: dict[int, tuple[tuple[Statement, ...], Footprint]] = {}
         #: Whether BEGIN touches nothing, so that it may be taken together with the statement after it.
@@ -116,6 +117,10 @@ class _Footprints:
         if (known := self._known.get(id(step))) is None:
             known = self._known[id(step)] = (step, self._of(step))
         return known[1]
+
+    def change_catalog(self, step: tuple[Statement, ...]) -> bool:
+        """Whether a step, or the statement that a BEGIN is taken together with, may be DDL."""
+        return any(id(statement) in self._ddl for statement in step)
 
     def _of(self, step: tuple[Statement, ...]) -> Footprint:
         if _is_begin(step):
@@ -140,6 +145,17 @@ def _after_begin(script: Script, level: str | None, volatile: frozenset[str]) ->
         if isinstance(after, Statement):
             touches[id(step)] = footprint([after], isolation=level, volatile=volatile)
     return touches
+
+
+def _ddl(script: Script, texts: frozenset[str]) -> frozenset[int]:
+    """The identities of the statements with one of these texts, and of the BEGINs right before them."""
+    identities, begin = set(), None
+    for step in script.steps:
+        if isinstance(step, Statement):
+            if step.sql in texts:
+                identities |= {id(step), id(begin)}
+            begin = step if begins(step) else None
+    return frozenset(identities)
 
 
 def _in_pipelines(script: Script) -> frozenset[int]:
@@ -221,6 +237,10 @@ class ScriptSession(GeneratorSession):
     @property
     def footprint(self) -> Footprint:
         return self._footprints.of(self.next_step)
+
+    @property
+    def changes_catalog(self) -> bool:
+        return self._footprints.change_catalog(self.next_step)
 
     @property
     def joins_next(self) -> bool:

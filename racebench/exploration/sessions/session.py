@@ -72,6 +72,10 @@ class Session(Protocol):
         """What the next step may touch."""
 
     @property
+    def changes_catalog(self) -> bool:
+        """Whether the next step may be DDL: it looks at the catalogs, and changes them, inside one statement."""
+
+    @property
     def joins_next(self) -> bool:
         """Whether the next step touches nothing, so that the step after it may be taken together with it."""
 
@@ -245,6 +249,10 @@ class GeneratorSession:
     @property
     def step_identity(self) -> tuple[Statement, ...]:
         return self.next_step
+
+    @property
+    def changes_catalog(self) -> bool:
+        return False
 
     @property
     def joins_next(self) -> bool:
