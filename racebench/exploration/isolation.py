@@ -97,7 +97,10 @@ class _Besides:
         left: dict[Leftover, str] = {}
         for session in self._ground.sessions:
             left = {**session.leaves, **left}
-            session.clean()
+            try:
+                session.clean()
+            except DatabaseProblem as problem:
+                raise DatabaseProblem(f"{session.name}: {problem}") from None
         if self._large is not None:
             if left.keys() & _LARGE:
                 self._large.restore()
