@@ -15,7 +15,7 @@ import click
 from racebench.cli import completion
 from racebench.cli.base_command import Option
 from racebench.cli.values import MINUTE_MS, FormatAndPath, Number, Percent, PercentAndMs
-from racebench.load.stalls import GIVE_UP_SECONDS
+from racebench.core.model import GIVE_UP_SECONDS
 from racebench.reports import formats
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])

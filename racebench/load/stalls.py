@@ -9,10 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from racebench.core.model import Load
+from racebench.core.model import GIVE_UP_SECONDS, Load
 
-#: How long a run may go without progress by default.
-GIVE_UP_SECONDS = 300.0
 _SAY_SECONDS = 5.0
 
 
