@@ -9,11 +9,8 @@ from dataclasses import dataclass
 import click
 
 from racebench.cli.option_groups import TargetOptions
-from racebench.core.errors import DatabaseProblem
 from racebench.core.target import Target
-from racebench.load import run_files
 from racebench.postgres import abandoned
-from racebench.postgres.connection import connect
 from racebench.postgres.external import external
 from racebench.postgres.targets import open_target
 
@@ -40,27 +37,3 @@ class Server:
 def server_of(options: TargetOptions) -> Server:
     """The server that the options name; raises UsageProblem for a connection string that does not parse."""
     return Server(target=external(options.dsn) if options.dsn else None, version=options.version)
-
-
-def clean(dsn: str | None) -> list[str]:
-    """Drop what killed commands left on a user's server and in the folder for temporary files; a line for each.
-
-    Raises UsageProblem and DatabaseProblem, the latter after all else is dropped.
-    """
-    lines = [f"deleted {folder}" for folder in run_files.delete_abandoned()]
-    if not dsn:
-        return lines
-    problems = []
-    with connect(external(dsn)) as connection:
-        for item in abandoned.find(connection):
-            try:
-                abandoned.drop(connection, item)
-            except DatabaseProblem as problem:
-                problems.append(str(problem))
-            else:
-                lines.append(f"dropped {item}")
-    if problems:
-        for line in lines:
-            click.echo(line)
-        raise DatabaseProblem("; ".join(problems))
-    return lines

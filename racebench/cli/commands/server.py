@@ -63,7 +63,7 @@ def server_clean(dsn: str | None) -> None:
     The embedded server is left out: it starts without them. What a running
     command uses, and what was kept by --keep, stays.
     """
-    from racebench.cli.servers import clean
+    from racebench.cli.cleaning import clean
 
     lines = clean(dsn)
     for line in lines:
