@@ -1,4 +1,4 @@
-"""Drops what killed commands left: `racebench server clean`."""
+"""Removes what killed commands have left: on a user's server, and in the folder for temporary files."""
 
 from __future__ import annotations
 
