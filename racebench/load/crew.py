@@ -88,6 +88,7 @@ class Crew:
     _workers: dict[Worker, int] = field(default_factory=dict, init=False)
     _consumers: dict[Worker, str] = field(default_factory=dict, init=False)
     _running: set[Worker] = field(default_factory=set, init=False)
+    _measured: bool = field(default=False, init=False)
     _next_look_s: float = field(default=0.0, init=False)
 
     def start(self) -> None:
@@ -158,7 +159,10 @@ class Crew:
             )
 
     def measure_server(self) -> None:
-        """Take the server's time on a CPU from the common start to now, when the workers have ended."""
+        """Take the server's time on a CPU from the common start to now, when the workers have ended; the first time."""
+        if self._measured:
+            return
+        self._measured = True
         server = cpu_time.server_seconds(self.assignment.target)
         if server is not None and self.usage.server_s is not None:
             self.usage = replace(self.usage, server_s=server - self.usage.server_s)
