@@ -18,7 +18,6 @@ import psycopg
 from psycopg import sql
 
 from benchmarks.fuzz.brute_force import BruteForce
-from benchmarks.fuzz.generator import MOST_SCHEDULES
 from benchmarks.fuzz.ground import Ground, contents_query, read
 from benchmarks.fuzz.program import Program, schedules
 from benchmarks.fuzz.subjects import Logs, request, setup_text
@@ -34,6 +33,8 @@ from racebench.postgres.connection import connect
 #: Of each session the place of its code (0 for a script), its last refusal and its log; and the tables' contents.
 Outcome = tuple[tuple[tuple[int, str, str], ...], str]
 EXPLORED_SCHEMA, BRUTE_SCHEMA = "racebench_fuzz_explored", "racebench_fuzz_brute"
+#: A program with more schedules than this is explored without reduction in part only.
+_MOST_UNREDUCED = 80
 #: How often a comparison that shows a difference is made again before it counts.
 _AGAIN = 2
 
@@ -198,7 +199,7 @@ class Comparer:
             guilty = bool(result.counts["violations"] or result.counts["refused"])
             found.add(outcome, raced=result.raced, deadlocked=result.deadlocked, guilty=guilty)
 
-        most = self._most if reduce or schedules(program, joined=False) <= MOST_SCHEDULES else self._most // 8
+        most = self._most if reduce or schedules(program, joined=False) <= _MOST_UNREDUCED else self._most // 8
         asked = request(program, logs, reduce=reduce, most=most, seconds=self._seconds, schema=EXPLORED_SCHEMA)
         explored = explore(self._target, asked, ended=ended)
         found.complete, found.verdict, found.problem = explored.complete, explored.verdict, None
