@@ -21,3 +21,10 @@ def work_on(_task: object, channel: Channel) -> None:
     channel.send(os.getpid())
     while True:
         time.sleep(60)
+
+
+def compute(_task: object, channel: Channel) -> None:
+    """Work without a pause, as a worker's loop does."""
+    channel.send(os.getpid())
+    while True:
+        sum(range(1000))

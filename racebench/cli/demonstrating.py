@@ -40,7 +40,7 @@ _POLLS = 2
 _MOST_SESSIONS = 9
 _BUDGET_S = 5.0
 #: Connections beside the sessions: to ask which session waits, to prepare, to read rows, to create and drop the schema.
-_EXTRA_CONNECTIONS = 4
+_EXTRA_CONNECTIONS = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from racebench.load.campaign import Progress
 
 #: Connections beside the sessions: to ask which session waits, to prepare each schedule, to create and drop the schema.
-EXTRA_CONNECTIONS = 3
+EXTRA_CONNECTIONS = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

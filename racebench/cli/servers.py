@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
+
+import click
 
 from racebench.cli.option_groups import TargetOptions
 from racebench.core.target import Target
+from racebench.postgres import abandoned
 from racebench.postgres.external import external
 from racebench.postgres.targets import open_target
 
@@ -18,9 +22,16 @@ class Server:
     target: Target | None
     version: int
 
-    def opened(self, connections: int) -> AbstractContextManager[Target]:
-        """The server, started or checked; raises DatabaseProblem. `connections`: the most that are open at once."""
-        return open_target(self.target, version=self.version, connections=connections)
+    @contextlib.contextmanager
+    def opened(self, connections: int) -> Iterator[Target]:
+        """The server, started or checked; raises DatabaseProblem. `connections`: the most that are open at once.
+
+        A line on stderr names what killed commands have left on a user's server.
+        """
+        with open_target(self.target, version=self.version, connections=connections) as target:
+            if self.target is not None and (left := abandoned.on(target)):
+                click.echo(f"racebench: {abandoned.sentence(left, target.label)}", err=True)
+            yield target
 
 
 def server_of(options: TargetOptions) -> Server:

@@ -88,14 +88,19 @@ class _Besides:
         self._names: dict[str, None] = {}
         restorable = ground.exclusive and ground.may_leave(Leftover.LARGE_OBJECTS)
         self._large = self._first = LargeObjects(ground.connection) if restorable else None
-        self._others = Snapshot(ground.connection, ground.schema, others=True) if ground.exclusive else None
+        # A search_path that was set leads to other schemas too.
+        written = ground.exclusive and ground.may_leave(Leftover.ELSEWHERE, Leftover.SETTINGS)
+        self._others = Snapshot(ground.connection, ground.schema, others=True) if written else None
 
     def restore(self) -> dict[Leftover, str]:
         """Clean the sessions and restore large objects; return what the sessions may have left, and by which step."""
         left: dict[Leftover, str] = {}
         for session in self._ground.sessions:
             left = {**session.leaves, **left}
-            session.clean()
+            try:
+                session.clean()
+            except DatabaseProblem as problem:
+                raise DatabaseProblem(f"{session.name}: {problem}") from None
         if self._large is not None:
             if left.keys() & _LARGE:
                 self._large.restore()
@@ -104,7 +109,7 @@ class _Besides:
             self.name(f"'{step}' may change large objects, which belong to no schema", _EMBEDDED)
         if self._others is not None:
             self._others.restore()
-        elif Leftover.ELSEWHERE in left:
+        elif Leftover.ELSEWHERE in left and not self._ground.exclusive:
             self.name(f"'{left[Leftover.ELSEWHERE]}' writes to another schema than {self._ground.schema}", _EMBEDDED)
         return left
 

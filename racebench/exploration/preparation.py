@@ -45,6 +45,7 @@ class Preparation:
     """
 
     schema: str
+    monitor: psycopg.Connection[Any]
     facts: Facts
     kind: SessionKind
     strategy_sessions: Sequence[StrategySession]
@@ -117,6 +118,7 @@ def prepare(target: Target, request: ExplorationRequest, stack: ExitStack) -> Pr
     after_sessions.callback(chosen.close)
     return Preparation(
         schema=schema,
+        monitor=monitor,
         facts=facts,
         kind=kind,
         strategy_sessions=strategy_sessions,

@@ -11,9 +11,9 @@ them leaves the choice which of them goes on first. Elsewhere they race inside t
 from __future__ import annotations
 
 import select
-import time
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from time import monotonic  # this one: while calls are explored, time.monotonic is another
 from typing import Any
 
 import psycopg
@@ -96,7 +96,7 @@ class Scheduler:
 
     def rest(self) -> None:
         """Wait until no answer is on its way. Raises DatabaseProblem if one does not come within the step limit."""
-        deadline = time.monotonic() + self._step_limit_s
+        deadline = monotonic() + self._step_limit_s
         self.waits = {}
         self.deadlock = frozenset()
         victim_until = 0.0
@@ -114,7 +114,7 @@ class Scheduler:
                 self.waits = blockers
                 self._freeze(moving)
                 return
-            now = time.monotonic()
+            now = monotonic()
             if self.deadlock and not victim_until:
                 victim_until = now + _VICTIM_S
                 self._choose_victim(moving)
@@ -171,11 +171,11 @@ class Scheduler:
         by_socket = {socket: session for session in waiting if (socket := session.socket) >= 0}
         # Not poll or epoll: their time-outs are whole milliseconds.
         sockets = list(by_socket)
-        until = time.monotonic() + _EAGER_S
+        until = monotonic() + _EAGER_S
         readable: list[int] = []
         while not readable:
             # To fall asleep and be woken takes longer than most answers do.
-            eager = time.monotonic() < until
+            eager = monotonic() < until
             readable, _, _ = select.select(sockets, (), (), 0 if eager else _PATIENCE_S)
             if not eager:
                 break
@@ -222,12 +222,12 @@ class Scheduler:
 
     def wait(self, steps: Any) -> Any:
         """Drive a generator of waits to its end; raises DatabaseProblem if an answer does not come."""
-        deadline = time.monotonic() + self._step_limit_s
+        deadline = monotonic() + self._step_limit_s
         try:
             while True:
                 next(steps)
                 while not self._readable(self.sessions):
-                    if time.monotonic() > deadline:
+                    if monotonic() > deadline:
                         raise DatabaseProblem(
                             f"the consumer's last polls had no answer in {self._step_limit_s:g} s, though no session "
                             "of this exploration blocks them"

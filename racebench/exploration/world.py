@@ -26,10 +26,11 @@ from racebench.exploration.sessions.session import Session, State, StrategySessi
 from racebench.exploration.steps import GOES_ON, describe, with_values
 from racebench.exploration.symmetry import Pasts
 from racebench.postgres.transport import Variables
+from racebench.postgres.two_phase import roll_back_prepared
 
 #: The shortest deadlock_timeout of a session; sessions must come to wait for each other within it. It is doubled, at
 #: most to the second number, when a busy machine was slower than that.
-_DEADLOCK_MS, _LONGEST_DEADLOCK_MS = 30, 2_000
+_DEADLOCK_MS, _LONGEST_DEADLOCK_MS = 15, 2_000
 
 _NOT_ANSWERED = (State.WAITING, State.RELEASED)
 
@@ -60,7 +61,7 @@ class ServerWorld:
         self._catalog_raced = False
         self._first_victim = 1
         self._deadlock_ms = _DEADLOCK_MS
-        self._raced = self._wrong_victim = self._bursting = False
+        self._raced = self._wrong_victim = self._bursting = self._two_phase = False
         self._taken: list[int] = []
         self._chosen: list[int] = []
         self._deadlock: Deadlock | None = None
@@ -148,7 +149,9 @@ class ServerWorld:
         if not self._preparation.chooses_victims:
             return
         for place, session in enumerate(sessions, 1):
-            session.configure("deadlock_timeout", f"{self._deadlock_ms * place}ms")
+            # Stopped sessions do not look for a deadlock; only the victim does.
+            times = place if self.scheduler.freezer is None else 1
+            session.configure("deadlock_timeout", f"{self._deadlock_ms * times}ms")
 
     def _is_wrong_victim(self, victims: Set[int], deadlock: Set[int]) -> bool:
         """Whether a step had the server abort other sessions of a deadlock than the one that order_victims chose.
@@ -169,6 +172,8 @@ class ServerWorld:
     # The world that a search searches
 
     def begin(self) -> None:
+        if self._two_phase:  # an abandoned schedule may have left a prepared transaction
+            roll_back_prepared(self._preparation.monitor, self._preparation.schema)
         if not self._preparation.isolation.renew():
             self._stack.close()
             self._open()
@@ -243,6 +248,7 @@ class ServerWorld:
         deadlocks = [other.deadlocks for other in self.strategy_sessions]
         suspects = {other.number for other in self.scheduler.sessions if other.state is State.WAITING}
         statements = session.next_step
+        self._two_phase |= any(statement.keyword == "PREPARE" for statement in statements)
         self.scheduler.step(session)
         self._raced |= self.scheduler.raced
         surprise = self._surprise(session, touches, statements)

@@ -6,7 +6,6 @@ It owns the schema and what is kept of a run. run.py runs it, the checkers judge
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -20,17 +19,17 @@ from racebench.core.target import Target
 from racebench.history import History, archive
 from racebench.history.recorded import About, Recorded
 from racebench.history.spill import Scratch
+from racebench.load import run_files
 from racebench.load.crew import Assignment, Progress
 from racebench.load.executors import Executor
 from racebench.load.run import Run
-from racebench.load.run_files import RunFiles
 from racebench.postgres.connection import connect
 from racebench.postgres.schemas import fill, fresh_schema, new_name
 from racebench.postgres.snapshot import Snapshot
 from racebench.workloads.ad_hoc import NO_INVARIANT, lacks_invariant
 
-#: Connections a run opens beside its workers' and consumers': one to set up, watch and clean up.
-EXTRA_CONNECTIONS = 1
+#: Connections a run opens beside its workers' and consumers': one to set up, watch and clean up, one for the schema.
+EXTRA_CONNECTIONS = 2
 
 #: Given a result, where to keep its history; None for nowhere.
 Keep = Callable[[RunResult], Path | None]
@@ -68,7 +67,7 @@ class LoadDriver:
         """
         schema = self.schema or new_name()
         with contextlib.ExitStack() as stack:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="racebench-")))
+            files = stack.enter_context(run_files.temporary())
             if self.in_place:
                 monitor = stack.enter_context(connect(self.target, schema=schema))
                 stack.callback(Snapshot(monitor, schema).restore)
@@ -82,7 +81,7 @@ class LoadDriver:
                 strategy=strategy,
                 consumers=tuple(consumers),
                 load=load,
-                files=RunFiles(folder),
+                files=files,
             )
             run = Run(scenario, assignment, self.executor, scratch)
             crew = run.crew

@@ -29,7 +29,7 @@ from racebench.load.pacing import ENDLESS, DueTimes, Go, jitter_s, line_up, phas
 from racebench.load.reconnecting import connect_first, reconnect
 from racebench.load.worker import Ready, WorkerReport
 from racebench.postgres.connection import connect
-from racebench.workloads import callables
+from racebench.workloads import callables, working_folder
 from racebench.workloads.faults import fault
 
 _OPEN = (pq.TransactionStatus.INTRANS, pq.TransactionStatus.INERROR)
@@ -219,11 +219,12 @@ class _Caller:
 
     def __init__(self, task: Application) -> None:
         sys.stdout = sys.stderr  # what the application prints does not belong into a report
+        os.environ.clear()  # of the process that this one was forked from
         os.environ.update(task.environment)
         os.environ.update(callables.variables(task.target, task.schema, task.application_name))
         with contextlib.suppress(OSError):
             os.chdir(task.folder)
-        sys.path[:] = [*task.paths, *(path for path in sys.path if path not in task.paths)]
+        working_folder.adopt([*task.paths, *(path for path in sys.path if path not in task.paths)])
         self.application = _loaded(task)
         self._task = task
         self._takes = any(call.takes_connection for call in self.application)

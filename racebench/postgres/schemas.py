@@ -19,7 +19,9 @@ from racebench.core.errors import DatabaseProblem, one_line
 from racebench.core.model import Consumer, Scenario, SqlFile, Strategy
 from racebench.core.signals import shielded
 from racebench.core.target import Target
+from racebench.postgres import abandoned
 from racebench.postgres.connection import connect, run_file
+from racebench.postgres.two_phase import roll_back_prepared
 from racebench.workloads import callables
 
 _GRACE_SECONDS = 5.0
@@ -44,14 +46,19 @@ def fresh_schema(
 
 @contextlib.contextmanager
 def empty_schema(target: Target, schema: str, closing: Sequence[SqlFile] = (), *, keep: bool = False) -> Iterator[None]:
-    """Create a schema; drop it, whatever happened, after the SQL in `closing`, which removes what is outside it."""
+    """Create a schema; drop it, whatever happened, after the SQL in `closing`, which removes what is outside it.
+
+    On a user's server a session stays for as long, so that the schema is known to be in use (abandoned.py).
+    """
     try:
-        with connect(target) as connection:
-            try:
-                connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))
-            except psycopg.Error as problem:
-                raise DatabaseProblem(f"cannot create a schema on {target.label}: {one_line(str(problem))}") from None
-        yield
+        named, settings = application_name(schema, "command"), {"idle_session_timeout": "0"}
+        with contextlib.closing(connect(target, application_name=named, settings=settings)) as connection:
+            _create(connection, target, schema)
+            if target.kind != "external":
+                connection.close()
+            yield
+            if keep:
+                abandoned.mark(connection, schema, kept=True)
     except BaseException as first:
         with shielded():
             try:
@@ -63,6 +70,15 @@ def empty_schema(target: Target, schema: str, closing: Sequence[SqlFile] = (), *
     if not keep:
         with shielded():
             _drop(target, schema, closing)
+
+
+def _create(connection: psycopg.Connection[Any], target: Target, schema: str) -> None:
+    try:
+        connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))
+    except psycopg.Error as problem:
+        raise DatabaseProblem(f"cannot create a schema on {target.label}: {one_line(str(problem))}") from None
+    if target.kind == "external":
+        abandoned.mark(connection, schema)
 
 
 def fill(target: Target, schema: str, scenario: Scenario, strategy: Strategy, consumers: Sequence[Consumer]) -> None:
@@ -93,7 +109,7 @@ def remake(
         with connection.transaction():
             connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(f"{_GRACE_SECONDS:g}s"))
             connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(name))
-            connection.execute(sql.SQL("CREATE SCHEMA {}").format(name))
+            _create(connection, target, schema)
     except psycopg.Error as problem:
         raise DatabaseProblem(f"schema {schema} cannot be made again: {one_line(str(problem))}") from None
     fill(target, schema, scenario, strategy, consumers)
@@ -109,11 +125,15 @@ def _set_up(target: Target, schema: str, scenario: Scenario) -> None:
 
 
 def _drop(target: Target, schema: str, closing: Sequence[SqlFile]) -> None:
-    """Drop the schema on a new connection: terminate the run's sessions that remain, run `closing`, then drop it."""
+    """Drop the schema on a new connection: terminate the run's sessions that remain, run `closing`, then drop it.
+
+    Transactions that the run has only prepared would keep their locks for ever; they are rolled back first.
+    """
     settings = {"lock_timeout": "5s", "client_min_messages": "warning"}
     try:
         with connect(target, schema=schema, settings=settings) as connection:
             quiesce(connection, schema, wait_seconds=0.0)
+            roll_back_prepared(connection, schema)
             for part in closing:
                 connection.execute(part.text.encode())
             connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(schema)))

@@ -25,6 +25,7 @@ from urllib.parse import quote
 
 from racebench.core.errors import UsageProblem, one_line, suggest
 from racebench.core.model import Call
+from racebench.workloads import working_folder
 
 if TYPE_CHECKING:
     import psycopg
@@ -60,14 +61,13 @@ def of(function: Callable[..., Any]) -> Call:
 
 
 def loaded(call: Call) -> Call:
-    """Import what a call names, as `python -m` would: the working folder comes first.
+    """Import what a call names, as `python -m` would: the working folder comes first, but for racebench's libraries.
 
     Raises UsageProblem if that fails, with the line at which the application's own code failed.
     """
     if call.function is not None:
         return call
-    if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
+    working_folder.add()
     try:
         set_up_django()
         member: Any = _imported(call)

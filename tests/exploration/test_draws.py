@@ -34,6 +34,7 @@ CREATE TABLE keys (id uuid PRIMARY KEY);
 """
 LOST = "SELECT 'one update is lost' FROM stock WHERE n = 1"
 OWN = random.Random()
+OWN_OF_NUMPY = np.random.default_rng()
 
 
 def racy(connection: psycopg.Connection[Any]) -> None:
@@ -67,6 +68,14 @@ def of_numpy(connection: psycopg.Connection[Any]) -> None:
     (racy if np.random.random() > 0.95 else right)(connection)
 
 
+def new_of_numpy(connection: psycopg.Connection[Any]) -> None:
+    (racy if np.random.default_rng().random() < 0.05 else right)(connection)
+
+
+def own_of_numpy(connection: psycopg.Connection[Any]) -> None:
+    (racy if OWN_OF_NUMPY.random() > 0.95 else right)(connection)
+
+
 @pytest.fixture(scope="module")
 def bench(cache_folder: Path) -> Iterator[Bench]:
     with Bench() as bench:
@@ -81,7 +90,7 @@ def explored(bench: Bench, *calls: Call, draws: int = 1, invariant: str | tuple[
 
 
 @pytest.mark.server
-@pytest.mark.parametrize("call", [lottery, imported, secret, own_generator, of_numpy])
+@pytest.mark.parametrize("call", [lottery, imported, secret, own_generator, of_numpy, new_of_numpy, own_of_numpy])
 def test_a_race_in_one_of_twenty_calls_is_not_acquitted_and_found_with_more_draws(bench: Bench, call: Call) -> None:
     one = explored(bench, call)
     assert (one.verdict, one.result.unseen, one.result.draws) == (Verdict.UNKNOWN, Unseen.RANDOM, 1)
@@ -184,6 +193,7 @@ def test_a_session_draws_the_same_in_every_schedule_and_sessions_do_not(bench: B
         def draw(connection: psycopg.Connection[Any]) -> None:
             begun = time.monotonic()
             first = (random.random(), OWN.gauss(), randint(1, 10**9), secrets.token_hex(4), np.random.random())
+            first = (*first, OWN_OF_NUMPY.random(), np.random.default_rng().random())
             racy(connection)
             turns = 0
             while time.monotonic() < begun + 2:

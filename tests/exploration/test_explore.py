@@ -555,6 +555,19 @@ def test_exit_codes_and_one_line(racebench: Command, arguments: list[str], code:
     assert done.stderr.count("\n") == bool(message)
 
 
+def test_what_went_wrong_where_schedules_did_not_begin_alike_fails_no_gate(
+    racebench: Command, users_server: UsersServer, tmp_path: Path
+) -> None:
+    """Large objects of a server that other programs use are not restored: each may be another program's."""
+    (tmp_path / "it.sql").write_text("SELECT lo_unlink(lo_create(0));\nINSERT INTO t SELECT count(*) + 1 FROM t;\n")
+    done = racebench(
+        *("explore", str(tmp_path / "it.sql"), "--setup", "CREATE TABLE t (a int UNIQUE)", "--no-save"),
+        *("--fail-on", "any", "--dsn", users_server.dsn()),
+    )
+    assert done.returncode == 5, done.stdout + done.stderr
+    assert "go wrong, but the schedules did not begin in the same state" in " ".join(done.stdout.split())
+
+
 def test_on_the_users_server_too_and_nothing_is_left(racebench: Command, users_server: UsersServer) -> None:
     done = racebench("explore", "-s", "unique", "--no-save", "--dsn", users_server.dsn())
     assert done.returncode == 0, done.stderr

@@ -16,6 +16,11 @@ from conftest import UsersServer
 from racebench.api import Bench, Exploration
 from racebench.core.errors import UsageProblem
 from racebench.core.results import Verdict
+from racebench.core.target import Target
+from racebench.exploration.explorer import explore
+from racebench.exploration.request import ExplorationRequest
+from racebench.exploration.result import Exploration as ExplorationResult
+from racebench.workloads import catalog
 
 Connection = psycopg.Connection[Any]
 Call = Callable[[Connection], None]
@@ -499,3 +504,59 @@ def test_statements_go_on_after_the_types_that_they_name_were_made_again(bench: 
         "42P07",
         "23505",
     }
+
+
+MANIFEST = """
+summary = "made for a test"
+schema = "schema.sql"
+forbid = ["violations"]
+[invariants]
+broken = "{invariant}"
+[strategies.it]
+summary = "it"
+script = "it.sql"
+"""
+#: As above, each schedule with a tenant of its own.
+OF_A_TENANT = (
+    ("(number int NOT NULL)", "(tenant int, number int NOT NULL)"),
+    ("(reason text)", "(tenant int, reason text)"),
+    ("orders (number) VALUES (", "orders (tenant, number) VALUES (:tenant, "),
+    ("bad VALUES (", "bad VALUES (:tenant, "),
+    ("FROM orders \\gset", "FROM orders WHERE tenant = :tenant \\gset"),
+    ("GROUP BY number", "GROUP BY tenant, number"),
+)
+
+
+def with_tenants(text: str) -> str:
+    for old, new in OF_A_TENANT:
+        text = text.replace(old, new)
+    return text
+
+
+def run_scenario(embedded: Target, folder: Path, template: str, mark: Mark, invariant: str) -> ExplorationResult:
+    script = with_tenants(template.format(there=mark.there, leave=mark.leave))
+    (folder / "scenario.toml").write_text(MANIFEST.format(invariant=with_tenants(invariant)))
+    (folder / "schema.sql").write_text(with_tenants(SETUP) + mark.setup)
+    (folder / "it.sql").write_text(script)
+    scenario = catalog.find_scenario(str(folder))
+    guilty = template in (CAREFUL_IF_MARKED, UNLOCKED)
+    request = ExplorationRequest(scenario=scenario, strategy=scenario.strategies["it"], stop_at_first=guilty)
+    return explore(embedded, request)
+
+
+@pytest.mark.parametrize("mark", [*OF_A_SESSION, *SEEN_BY_OTHERS[:2], *SEEN_BY_OTHERS[-1:]], ids=named)
+def test_what_a_scenarios_script_leaves_does_not_matter_either(embedded: Target, tmp_path: Path, mark: Mark) -> None:
+    innocent, guilty = (
+        ((SUSPICIOUS, BAD), (CAREFUL_IF_MARKED, TWINS)) if mark in OF_A_SESSION else ((LOCKED, BAD), (UNLOCKED, BAD))
+    )
+    found = run_scenario(embedded, tmp_path, innocent[0], mark, innocent[1])
+    assert (found.anomalous, found.complete, found.leftovers) == (0, True, ())
+    found = run_scenario(embedded, tmp_path, guilty[0], mark, guilty[1])
+    assert (found.verdict, found.leftovers) == (Verdict.INVALID, ())
+
+
+def test_hidden_definitions_of_a_scenarios_script_are_named(embedded: Target, tmp_path: Path) -> None:
+    (mark,) = (mark for mark in OF_THE_DATABASE if mark.name == "hidden table")
+    found = run_scenario(embedded, tmp_path, "SELECT ({there});\n{leave};", mark, BAD)
+    assert found.verdict is Verdict.UNKNOWN
+    assert any("table extra was added" in line for line in found.leftovers)

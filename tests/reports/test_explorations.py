@@ -15,6 +15,7 @@ from racebench.core.errors import UsageProblem
 from racebench.core.results import Verdict
 from racebench.exploration.result import Exploration, Replay, ScheduleOutcome, SessionOutcome, Unseen
 from racebench.exploration.schedules import Schedule, Step
+from racebench.reports import exploration_text
 from racebench.reports.results.explorations import Explorations, from_data, merge, to_json
 from racebench.reports.terminal import exploration_table, tables
 
@@ -92,6 +93,9 @@ def exploration(**changes: object) -> Exploration:
     return replace(made, **changes)  # type: ignore[arg-type]
 
 
+LEFTOVERS = ("'SELECT lo_create(0)' may change large objects; explore it elsewhere", "s1 left the cursor c; close it")
+
+
 def document(*explorations: Exploration) -> Explorations:
     return Explorations(
         environment={"server_version": "18.4", "target": "embedded"},
@@ -119,8 +123,9 @@ def document(*explorations: Exploration) -> Explorations:
             ),
         ),
         exploration(outcomes={}, counts=dict.fromkeys(ANOMALIES, 0), run=0, seconds=0.0, witness=None),
+        exploration(verdict=Verdict.UNKNOWN, unseen=Unseen.LEFTOVER, leftovers=LEFTOVERS),
     ],
-    ids=["witness", "valid", "a witness that was not run again", "consumer", "nothing was run"],
+    ids=["witness", "valid", "a witness that was not run again", "consumer", "nothing was run", "leftovers"],
 )
 def test_what_is_saved_is_read_back_equal(one: Exploration) -> None:
     whole = document(one, exploration())
@@ -138,6 +143,15 @@ def test_a_document_of_before_there_was_more_in_it_is_read() -> None:
     assert naive.witness.anomalies == {"duplicates": 1}
     assert [int(step.session[1:]) for step in naive.witness.steps] == list(naive.witness.schedule.steps)
     assert from_data(json.loads(to_json(saved)), "again") == saved
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"), [(3, "3 of 5 schedules go wrong"), (0, "None of its 5 schedules goes wrong")]
+)
+def test_what_schedules_left_behind_is_said_whatever_was_counted(wrong: int, said: str) -> None:
+    one = exploration(anomalous=wrong, verdict=Verdict.UNKNOWN, unseen=Unseen.LEFTOVER, leftovers=LEFTOVERS)
+    said += f", but the schedules did not begin in the same state: {LEFTOVERS[0]} (and 1 more)."
+    assert exploration_text.sentence(one) == said
 
 
 def test_documents_are_merged_in_their_order() -> None:

@@ -1,4 +1,4 @@
-"""`racebench server`: where the embedded PostgreSQL lives, and a fresh start for it."""
+"""`racebench server`: where the embedded PostgreSQL lives, a fresh start for it, and a user's server cleaned."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from racebench.cli.base_command import Command, Group
 
 @click.group(cls=Group)
 def server() -> None:
-    """Manage the embedded PostgreSQL server."""
+    """Manage the embedded PostgreSQL server, and clean your own."""
 
 
 @server.command("path", cls=Command)
@@ -47,3 +47,26 @@ def server_reset(version: str) -> None:
         click.echo(f"deleted {path}")
     if not deleted:
         click.echo("nothing to delete")
+
+
+@server.command("clean", cls=Command)
+@click.option(
+    "--dsn",
+    envvar="RACEBENCH_DSN",
+    show_envvar=True,
+    metavar="DSN",
+    help="Connection string of your own server. Without it only temporary folders are deleted.",
+)
+def server_clean(dsn: str | None) -> None:
+    """Drop what killed commands left: schemas, publications and temporary folders.
+
+    The embedded server is left out: it starts without them. What a running
+    command uses, and what was kept by --keep, stays.
+    """
+    from racebench.cli.cleaning import clean
+
+    lines = clean(dsn)
+    for line in lines:
+        click.echo(line)
+    if not lines:
+        click.echo("nothing to drop")

@@ -92,7 +92,8 @@ def _ask(pgconn: pq.abc.PGconn, commands: bytes) -> list[str]:
     result = pgconn.exec_(commands)
     if result.status not in (pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK):
         message = (result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or b"").decode(errors="replace")
+        what = "ended the connection" if pgconn.status == pq.ConnStatus.BAD else "is refused between two schedules"
         raise DatabaseProblem(
-            f"what a schedule left in its session cannot be removed: {one_line(message or pgconn.get_error_message())}"
+            f"'{one_line(commands.decode(errors='replace'))}' {what}: {one_line(message or pgconn.get_error_message())}"
         )
     return [(result.get_value(row, 0) or b"").decode(errors="replace") for row in range(result.ntuples)]

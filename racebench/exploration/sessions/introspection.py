@@ -62,7 +62,7 @@ class Introspection:
             for member in _named(code, names):
                 self.asked |= issubclass(type(member), _OF_A_THREAD)
                 if _is_numpys(member, code):
-                    self._randomness.noticed_numpy(f"{shown(code.co_filename)}:{code.co_firstlineno}")
+                    self._randomness.noticed_numpy(member, f"{shown(code.co_filename)}:{code.co_firstlineno}")
                 left += [(function.__code__, function.__globals__) for function in _functions(member)]
 
 

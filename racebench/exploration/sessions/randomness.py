@@ -17,6 +17,7 @@ import os
 import random
 import secrets
 import sys
+import threading
 import time
 import uuid
 import weakref
@@ -39,12 +40,22 @@ _MOST_GENERATORS = 8
 _TICK_S = 1e-6
 
 
+#: The states of generators: of the module random, of an application's from numpy, and numpy's own if it is used.
+_States = tuple[list[Any], list[Any], list[Any]]
+
+
 class Generators:
-    """The generators of this process that sessions draw from: that of the module random, and an application's own."""
+    """The generators of this process that sessions draw from: that of the module random, and an application's own.
+
+    `used`: a session was seen to draw. Until then no session's numbers are put in, which takes 30 µs a step.
+    """
 
     def __init__(self) -> None:
+        self.used = False
         self._known: list[Any] = [random._inst]
+        #: numpy's: whether its own generator is used, and the bit generators of an application's.
         self.numpy = False
+        self._of_numpy: list[Any] = []
 
     def add(self, generator: Any) -> None:
         """Note a generator that the application has."""
@@ -52,26 +63,40 @@ class Generators:
         if type(generator) is Random and not known and len(self._known) <= _MOST_GENERATORS:
             self._known.append(generator)
 
+    def add_numpys(self, value: Any) -> None:
+        """Note a generator of numpy's that the application has; or numpy's own, if that is a module or a function."""
+        bits = getattr(value, "bit_generator", None)
+        if bits is None:
+            self.numpy = True
+        elif len(self._of_numpy) < _MOST_GENERATORS and not any(bits is other for other in self._of_numpy):
+            self._of_numpy.append(bits)
+
     def seed(self, numbers: Random) -> None:
         for generator in self._known:
             _BUILT_IN_GENERATOR.seed(generator, numbers.getrandbits(64))
             generator.gauss_next = None
         if self.numpy:
             sys.modules["numpy"].random.seed(numbers.getrandbits(32))
+        for bits in self._of_numpy:
+            bits.state = type(bits)(numbers.getrandbits(64)).state
 
-    def state(self) -> tuple[Any, ...]:
-        states: list[Any] = [(_BUILT_IN_GENERATOR.getstate(g), g.gauss_next) for g in self._known]
-        if self.numpy:
-            states.append(sys.modules["numpy"].random.get_state())
-        return tuple(states)
+    def state(self) -> _States:
+        return (
+            [(_BUILT_IN_GENERATOR.getstate(generator), generator.gauss_next) for generator in self._known],
+            [bits.state for bits in self._of_numpy],
+            [sys.modules["numpy"].random.get_state()] if self.numpy else [],
+        )
 
-    def restore(self, states: tuple[Any, ...]) -> None:
+    def restore(self, states: _States) -> None:
         """Go on with states; a generator that was not known then keeps its own."""
-        for generator, state in zip(self._known, states, strict=False):
-            _BUILT_IN_GENERATOR.setstate(generator, state[0])
-            generator.gauss_next = state[1]
-        if self.numpy and len(states) > len(self._known):
-            sys.modules["numpy"].random.set_state(states[-1])
+        known, of_numpy, own = states
+        for generator, (state, gauss_next) in zip(self._known, known, strict=False):
+            _BUILT_IN_GENERATOR.setstate(generator, state)
+            generator.gauss_next = gauss_next
+        for bits, numpys in zip(self._of_numpy, of_numpy, strict=False):
+            bits.state = numpys
+        for numpys in own:
+            sys.modules["numpy"].random.set_state(numpys)
 
     @contextlib.contextmanager
     def kept(self) -> Iterator[None]:
@@ -95,32 +120,63 @@ class Randomness:
         self.fixed: weakref.WeakSet[Random] = weakref.WeakSet()
         self._number = number
         self._numbers = Random()
-        self._first = self._own = ()  # type: tuple[Any, ...]
+        self._draw = 0
+        self._seeded = False
+        self._first: _States = ([], [], [])
+        self._own: _States | None = None
         self._noticed = self._watched = False
         self._now = self._origin = time.monotonic() + number * _TICK_S
 
     def begin(self, draw: int) -> None:
         """A call begins, with the numbers of a draw."""
-        self._numbers.seed(f"{draw} {self._number}")
+        self._draw, self._seeded, self._own = draw, False, None
         self._now, self._noticed = self._origin, False
-        self.generators.seed(self._numbers)
-        self._first = self.generators.state()
+        if self.generators.used:
+            self._put_in()
+        else:
+            self._first = self.generators.state()
 
     def leave(self) -> None:
         """The thread stops, and another may draw."""
-        self._own = self.generators.state()
+        if self.generators.used:
+            self._own = self.generators.state()
 
     def resume(self) -> None:
-        self.generators.restore(self._own)
+        """The thread goes on with its own numbers."""
+        if self._own is not None:
+            self.generators.restore(self._own)
+        elif self.generators.used:
+            self._put_in()
 
     def end(self) -> None:
         """The call has ended."""
-        if not self._noticed and not self._watched and self.generators.state()[:1] != self._first[:1]:
+        if self._noticed or self._watched or self.generators.state()[0][:1] == self._first[0][:1]:
+            return
+        self.generators.used = True
+        others = {thread for thread in threading.enumerate() if not thread.name.startswith("racebench ")}
+        if others <= {threading.main_thread()}:
             self.draws.choices.add("by a name imported from the module random")
+        else:
+            self.draws.names.add("by a name imported from the module random, or by another thread")
+
+    def numbers(self) -> Random:
+        """The session's numbers, from which all others are made."""
+        if not self._seeded:
+            self._seeded = True
+            self._numbers.seed(f"{self._draw} {self._number}")
+        return self._numbers
+
+    def _put_in(self) -> None:
+        """Have the generators draw the session's numbers, of which it has drawn none."""
+        self.generators.seed(self.numbers())
+        self._first = self.generators.state()
 
     def noticed(self, frame: FrameType | None, *, name: bool = False) -> None:
         """Note a draw of the code in a frame, or of its caller; `name`: it makes an identifier or a token."""
         self._noticed = True
+        if not self.generators.used:
+            self.generators.used = True
+            self._put_in()
         while frame is not None and frame.f_code.co_filename in _DRAWERS:
             name |= frame.f_code.co_name.startswith("token_")
             frame = frame.f_back
@@ -153,13 +209,11 @@ class Randomness:
         elif function.__name__ in _READS and (owner is time or issubclass(type(owner), type)):
             self.noticed_clock(frame)
 
-    def noticed_numpy(self, place: str) -> None:
-        """Note that a function names numpy's random numbers. Its global generator is seeded from then on."""
+    def noticed_numpy(self, value: Any, place: str) -> None:
+        """Note that a function names a part of numpy's that draws; its numbers are the session's from then on."""
         self.draws.choices.add(place)
-        self.generators.numpy = True
-
-    def numbers(self) -> Random:
-        return self._numbers
+        self.generators.add_numpys(value)
+        self.generators.used = True
 
     def sleep(self, seconds: float) -> None:
         """Move the clock on in place of a sleep."""
@@ -191,6 +245,19 @@ def replacements(current: Current) -> Iterator[tuple[Any, str, _Function]]:
     for name in ("monotonic", "perf_counter"):
         yield time, name, _own_clock(getattr(time, name), current, lambda seconds: seconds)
         yield time, f"{name}_ns", _own_clock(getattr(time, f"{name}_ns"), current, lambda seconds: int(seconds * 1e9))
+    if (numpys := sys.modules.get("numpy.random")) is not None:
+        yield numpys, "default_rng", _generator(numpys.default_rng, current)
+
+
+def _generator(original: _Function, current: Current) -> _Function:
+    def made(seed: Any = None) -> Any:
+        own = current() if seed is None else None
+        if own is None:
+            return original(seed)
+        own.noticed(sys._getframe(1))
+        return original(own.numbers().getrandbits(64))
+
+    return made
 
 
 def _drawing(original: _Function, current: Current) -> _Function:

@@ -2,7 +2,7 @@
 
 The start method is forkserver where there is one (docs/decisions/0001-start-method.md): the children are forked from a
 clean process that has no thread, no display and no database connection, so forking is safe at any time, and that has
-done the heavy imports. A child ends when its parent does, because its pipe closes.
+done the heavy imports.
 """
 
 from __future__ import annotations
@@ -16,9 +16,12 @@ from typing import Any, NamedTuple
 
 import multiprocess
 
+from racebench.core.environ import exported
 from racebench.core.errors import RacebenchError
 from racebench.core.signals import shielded
 from racebench.load.executors import Channel, Died, Failure, Worker
+from racebench.load.executors.parent import ParentWatch
+from racebench.workloads import working_folder
 
 #: What the server imports that the children are forked from: what a child would import by itself takes time for each.
 _PRELOAD = (
@@ -28,6 +31,8 @@ _PRELOAD = (
     "racebench.load.python_worker",
 )
 _END_SECONDS = 5.0
+#: Python's variable for "do not put the working folder on the import path" (`python -P`).
+_SAFE_PATH = "PYTHONSAFEPATH"
 
 
 class _PipeChannel:
@@ -99,6 +104,13 @@ def _held_back() -> Iterator[None]:
         _mask(signal.SIG_UNBLOCK)
 
 
+@contextlib.contextmanager
+def _isolated() -> Iterator[None]:
+    """Start processes that import nothing from the working folder: `--call` puts it on the path later."""
+    with exported({_SAFE_PATH: "1"}), working_folder.removed():
+        yield
+
+
 class _Task(NamedTuple):
     """What a process runs next."""
 
@@ -110,18 +122,22 @@ def _serve(pipe: Any) -> None:
     """Run tasks until the parent closes the pipe. Only the parent handles Ctrl-C."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _mask(signal.SIG_UNBLOCK)
+    watch = ParentWatch(pipe)
     channel = _PipeChannel(pipe)
     with contextlib.suppress(EOFError, OSError):
         while True:
             message = channel.receive()
             if not isinstance(message, _Task):
                 continue  # a message for a task that has failed: the parent sent it before it knew
+            watch.working = True
             try:
                 message.function(message.task, channel)
             except EOFError:
                 return
             except Exception as error:  # noqa: BLE001 - handed to the parent, whole
                 channel.send(Failure(error))
+            finally:
+                watch.working = False
 
 
 class Processes:
@@ -143,8 +159,9 @@ class Processes:
         if self.method == "forkserver":
             from multiprocess import forkserver, resource_tracker
 
-            resource_tracker.ensure_running()  # holds SIGINT back by itself, and lets it through when it is done
-            with _held_back():
+            with _isolated():
+                resource_tracker.ensure_running()  # holds SIGINT back by itself, and lets it through when it is done
+            with _held_back(), _isolated():
                 forkserver.ensure_running()  # does not wait: the imports go on while the database starts
         return self
 
@@ -217,7 +234,8 @@ class Processes:
         here, there = self._context.Pipe()
         process = self._context.Process(target=_serve, args=(there,), daemon=True)
         try:
-            process.start()
+            with _isolated():
+                process.start()
         except OSError as problem:
             raise RacebenchError(f"cannot start a process: {problem.strerror}; use fewer --workers") from None
         finally:

@@ -1,0 +1,35 @@
+"""Removes what killed commands have left: on a user's server, and in the folder for temporary files."""
+
+from __future__ import annotations
+
+import click
+
+from racebench.core.errors import DatabaseProblem
+from racebench.load import run_files
+from racebench.postgres import abandoned
+from racebench.postgres.connection import connect
+from racebench.postgres.external import external
+
+
+def clean(dsn: str | None) -> list[str]:
+    """Drop what killed commands left on a user's server and in the folder for temporary files; a line for each.
+
+    Raises UsageProblem and DatabaseProblem, the latter after all else is dropped.
+    """
+    lines = [f"deleted {folder}" for folder in run_files.delete_abandoned()]
+    if not dsn:
+        return lines
+    problems = []
+    with connect(external(dsn)) as connection:
+        for item in abandoned.find(connection):
+            try:
+                abandoned.drop(connection, item)
+            except DatabaseProblem as problem:
+                problems.append(str(problem))
+            else:
+                lines.append(f"dropped {item}")
+    if problems:
+        for line in lines:
+            click.echo(line)
+        raise DatabaseProblem("; ".join(problems))
+    return lines
