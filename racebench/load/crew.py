@@ -9,7 +9,9 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
-from racebench.core.errors import RacebenchError, ScenarioProblem, one_line
+import psycopg
+
+from racebench.core.errors import DatabaseProblem, RacebenchError, ScenarioProblem, one_line
 from racebench.core.model import Consumer, Load, Strategy
 from racebench.core.results import Usage
 from racebench.core.signals import shielded
@@ -20,6 +22,8 @@ from racebench.load.consumer import ConsumerReport, ConsumerTask, Drain, Polling
 from racebench.load.executors import Died, Executor, Failure, Worker
 from racebench.load.pacing import Go
 from racebench.load.run_files import RunFiles
+from racebench.load.stalls import Patience, Stalls
+from racebench.load.waits import Question, explained
 from racebench.load.worker import Ready, WorkerReport, WorkerTask, work
 from racebench.postgres import cpu_time
 from racebench.postgres.connection import connect
@@ -29,6 +33,8 @@ READY_SECONDS = 60.0
 TICK_SECONDS = 0.1
 _GRACE_SECONDS = 5.0
 _DRAIN_SECONDS = 60.0
+#: How often the progress is looked at: it takes a look into every session's file.
+_LOOK_SECONDS = 1.0
 #: How far ahead the common start is.
 _LEAD_NS = 20_000_000
 
@@ -46,6 +52,7 @@ class Assignment:
     consumers: tuple[Consumer, ...]
     load: Load
     files: RunFiles
+    patience: Patience = field(default_factory=Patience)
 
     @property
     def sessions(self) -> range:
@@ -62,7 +69,8 @@ class Assignment:
 class Crew:
     """The workers and consumers of one run, on an executor. Its public fields are what they reported.
 
-    `retried` and `messages` are by SQLSTATE, `reports` by consumer: of those that read to the end.
+    `retried` and `messages` are by SQLSTATE, `reports` by consumer: of those that read to the end. `gave_up`: there was
+    no progress, and the run was ended.
     """
 
     assignment: Assignment
@@ -72,10 +80,12 @@ class Crew:
     notes: list[str] = field(default_factory=list)
     reports: dict[str, ConsumerReport] = field(default_factory=dict)
     usage: Usage = field(default_factory=Usage)
+    gave_up: bool = False
     #: Each worker's number, each consumer's name, and those of both that have not ended.
     _workers: dict[Worker, int] = field(default_factory=dict, init=False)
     _consumers: dict[Worker, str] = field(default_factory=dict, init=False)
     _running: set[Worker] = field(default_factory=set, init=False)
+    _next_look_s: float = field(default=0.0, init=False)
 
     def start(self) -> None:
         """Start all of them and wait until each is connected and prepared."""
@@ -106,6 +116,7 @@ class Crew:
         for process in self._workers:
             process.send(Go(start, start + warmup, stop))
         overdue = _Overdue(load, stop)
+        stalls = Stalls(load, self.assignment.patience, time.monotonic())
         canceled = False
         watched = set(self._running)
         while waiting := self._running & self._workers.keys():
@@ -113,7 +124,8 @@ class Crew:
                 watched.discard(process)
                 self._ended(process, message)
             progress(self._fraction(start, stop))
-            if overdue.may_kill():
+            self._watch(stalls)
+            if self.gave_up or overdue.may_kill():
                 for process in waiting & self._running:
                     process.kill()
             elif overdue.may_cancel() and not canceled and (left := waiting & self._running):
@@ -204,11 +216,32 @@ class Crew:
     def _cancel(self, count: int) -> None:
         """Cancel the statements of workers that do not come to an end; each fails with 57014."""
         self.notes.append(f"{count} workers were still waiting {_GRACE_SECONDS:.0f} s after the end and were canceled")
-        with connect(self.assignment.target) as connection:
-            connection.execute(
-                "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE application_name = %s",
-                (application_name(self.assignment.schema, "worker"),),
-            )
+        try:
+            with connect(self.assignment.target) as connection:
+                connection.execute(
+                    "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE application_name = %s",
+                    (application_name(self.assignment.schema, "worker"),),
+                )
+        except (DatabaseProblem, psycopg.Error) as problem:
+            self.notes.append(f"the workers could not be canceled: {one_line(str(problem))}")
+
+    def _watch(self, stalls: Stalls) -> None:
+        """Say what the sessions wait for if no operation ends for some seconds; give up after the limit."""
+        now = time.monotonic()
+        if now < self._next_look_s:
+            return
+        self._next_look_s = now + _LOOK_SECONDS
+        stalls.look((self._begun(), len(self._running)), now)
+        stalled = f"no operation has ended for {stalls.stalled_s(now):.0f} s"
+        if stalls.may_say(now):
+            known = self.assignment
+            question = Question(target=known.target, application_name=application_name(known.schema, "worker"))
+            self.notes.append(f"{stalled}: {explained(question, self.executor)}")
+            known.patience.say(self.notes[-1])
+        if stalls.may_give_up(now):
+            self.gave_up = True
+            self.notes.append(f"gave up: {stalled} (--give-up-after); what was in flight is UNKNOWN")
+            self.assignment.patience.say(self.notes[-1])
 
     def _ended(self, process: Worker, message: object) -> None:
         self._running.discard(process)
@@ -257,10 +290,13 @@ class Crew:
         if stop is not None:
             fractions.append((time.perf_counter_ns() - start) / (stop - start))
         if self.assignment.load.operations is not None:
-            files = self.assignment.files
-            done = sum(len(read_records(files.operations(n), OPERATION)) for n in self.assignment.sessions)
-            fractions.append(done / self.assignment.load.operations)
+            fractions.append(self._begun() / self.assignment.load.operations)
         return min(1.0, max(fractions))
+
+    def _begun(self) -> int:
+        """How many operations have begun."""
+        files = self.assignment.files
+        return sum(len(read_records(files.operations(n), OPERATION)) for n in self.assignment.sessions)
 
 
 class _Overdue:

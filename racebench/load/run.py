@@ -7,10 +7,12 @@ is read.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import psycopg
 
+from racebench.core.errors import DatabaseProblem, one_line
 from racebench.core.model import Scenario
 from racebench.history import History, Log, Violation, read_operations
 from racebench.history.logs import read_log
@@ -38,13 +40,38 @@ class Run:
 
     def history(self, progress: Progress) -> History:
         """Run to the end and return what happened."""
-        scenario, known, crew = self._scenario, self._assignment, self.crew
+        known, crew = self._assignment, self.crew
         alone = try_before(known, self._executor) if known.strategy.calls else None
         crew.start()
         start = crew.go(progress)
-        rows, labels = None, None
         if known.strategy.calls:
             crew.retire_workers()  # an application's pool would keep its connections open
+        history = History(
+            start=start,
+            operations=read_operations({n: known.files.operations(n) for n in known.sessions}),
+            rows=None,
+            logs=(),
+            violations=(),
+            measures={},
+            numbering=known.strategy.numbering,
+            labels=None,
+            alone=None if alone is None else frozenset(alone - {""}),
+        )
+        try:
+            history = self._with_tables(history)
+            if alone is not None:
+                alone |= set(run_alone(known, self._executor).codes)
+                history = replace(history, alone=frozenset(alone - {""}))
+        except (DatabaseProblem, psycopg.OperationalError) as problem:
+            if not crew.gave_up:
+                raise
+            crew.notes.append(f"the tables could not be read: {one_line(str(problem))}")
+        return history
+
+    def _with_tables(self, history: History) -> History:
+        """A history with the rows, the consumers' logs and the invariants, once the workers have ended."""
+        scenario, known, crew = self._scenario, self._assignment, self.crew
+        rows, labels = None, None
         with connect(known.target, schema=known.schema) as connection:
             quiesce(connection, known.schema, role="worker", wait_seconds=0.5)
             crew.measure_server()
@@ -53,18 +80,13 @@ class Run:
                 crew.drain(numbered(rows))
             violations = (*ask_invariants(connection, scenario), *_called(scenario, connection))
             measures = ask_measures(connection, scenario)
-        if alone is not None:
-            alone |= set(run_alone(known, self._executor).codes)
-        return History(
-            start=start,
-            operations=read_operations({n: known.files.operations(n) for n in known.sessions}),
+        return replace(
+            history,
             rows=rows,
             logs=() if rows is None else tuple(self._log(place) for place in range(len(known.consumers))),
             violations=violations,
             measures=measures,
-            numbering=known.strategy.numbering,
             labels=labels,
-            alone=None if alone is None else frozenset(alone - {""}),
         )
 
     def _log(self, place: int) -> Log:
