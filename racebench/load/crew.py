@@ -5,6 +5,7 @@ What they record is in files, which run.py reads; what they report is collected 
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -226,11 +227,16 @@ class Crew:
             self.notes.append(f"the workers could not be canceled: {one_line(str(problem))}")
 
     def _watch(self, stalls: Stalls) -> None:
-        """Say what the sessions wait for if no operation ends for some seconds; give up after the limit."""
+        """Say what the sessions wait for if no operation ends for some seconds; give up after the limit.
+
+        Raises DatabaseProblem if the embedded server has ended: it does not come back.
+        """
         now = time.monotonic()
         if now < self._next_look_s:
             return
         self._next_look_s = now + _LOOK_SECONDS
+        if _has_ended(self.assignment.target):
+            raise DatabaseProblem(f"{self.assignment.target.label} has ended")
         stalls.look((self._begun(), len(self._running)), now)
         stalled = f"no operation has ended for {stalls.stalled_s(now):.0f} s"
         if stalls.may_say(now):
@@ -297,6 +303,16 @@ class Crew:
         """How many operations have begun."""
         files = self.assignment.files
         return sum(len(read_records(files.operations(n), OPERATION)) for n in self.assignment.sessions)
+
+
+def _has_ended(target: Target) -> bool:
+    """Whether the server that this process has started has ended; False of any other server."""
+    if target.server_pid is None or not hasattr(os, "waitid"):
+        return False
+    try:
+        return os.waitid(os.P_PID, target.server_pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:
+        return False
 
 
 class _Overdue:
