@@ -498,6 +498,19 @@ def test_a_connection_lost_while_the_table_is_read_is_replaced(
     assert result.counts["rows"] == result.consumers[0].counts["delivered"] == 40
 
 
+def test_a_consumers_connection_that_is_lost_as_it_begins_is_replaced(
+    through: Through, processes: Processes, version_counter: Scenario
+) -> None:
+    proxy = through(once(lambda data, of_client: 0 if of_client and b"racebench_query" in data else None))
+    driver = LoadDriver(target=proxy.target, executor=processes)
+    load = Load(workers=2, duration_s=None, operations=40)
+    consumers = [version_counter.consumers["cursor"]]
+    result = driver.run(version_counter, version_counter.strategies["advisory"], consumers, load, lambda _: None)
+    assert proxy.cuts == 1
+    assert result.verdict is Verdict.VALID
+    assert result.consumers[0].counts["delivered"] == 40
+
+
 def test_a_connection_lost_while_an_invariant_is_asked_is_not_the_invariants_fault(
     through: Through, processes: Processes, tmp_path: Path
 ) -> None:
