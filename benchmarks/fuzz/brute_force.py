@@ -19,9 +19,11 @@ from benchmarks.fuzz.statements import Statements, statements
 
 _BLOCKERS = "SELECT pid, pg_blocking_pids(pid) FROM unnest(%s::int[]) AS pid"
 _PATIENCE_S = 10.0
-#: Called at the end of a schedule: of each session its last refusal ("" for none) and what it was answered; whether a
-#: step woke two sessions, and whether sessions deadlocked: then the server decides what comes of it.
-Ended = Callable[[Sequence[tuple[str, list[Any]]], bool, bool], None]
+#: Of each session the refusal that it ended with, and what it was answered.
+Results = Sequence[tuple[psycopg.Error | None, list[Any]]]
+#: Called at the end of a schedule with the results, whether a step woke two sessions, and whether sessions deadlocked:
+#: then the server decides what comes of it.
+Ended = Callable[[Results, bool, bool], None]
 
 
 class BruteForce:
@@ -39,7 +41,7 @@ class BruteForce:
         self._running: dict[int, Statements] = {}
         self._ready: dict[int, str] = {}  # by session, the statement that it is about to send
         self._waits: dict[int, Any] = {}  # by session, the pids that the session waits for
-        self._results: list[tuple[str, list[Any]]] = []
+        self._results: list[tuple[psycopg.Error | None, list[Any]]] = []
 
     def explore(self, codes: Sequence[Code], reset: Callable[[], None], ended: Ended, script: bool, most: int) -> bool:
         """Run every schedule, at most `most` for each victim; returns whether these were all.
@@ -67,7 +69,7 @@ class BruteForce:
     def _run(self, sessions: list[Statements], path: list[tuple[list[int], int]], ended: Ended) -> bool:
         """Run a schedule: the choices of the path, then always the first. Completes the path."""
         self._running, self._ready, self._waits = dict(enumerate(sessions)), {}, {}
-        self._results = [("", []) for _ in sessions]
+        self._results = [(None, []) for _ in sessions]
         for place, wire in enumerate(self._wires[: len(sessions)]):
             timeout_ms = 20 if place == self._victim else 500  # the victim looks for a deadlock first
             done = wire.exec_(f"{self._opening}; SET deadlock_timeout = {timeout_ms}".encode())
@@ -134,4 +136,4 @@ class BruteForce:
         except StopIteration:
             pass
         except psycopg.Error as last:
-            self._results[session] = (last.sqlstate or "", log)
+            self._results[session] = (last, log)

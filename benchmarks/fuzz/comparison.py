@@ -8,8 +8,9 @@ tables. Sessions with the same code may be swapped. What the server decides, not
 from __future__ import annotations
 
 import contextlib
+import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from itertools import permutations
 from typing import Any
@@ -17,8 +18,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from benchmarks.fuzz.brute_force import BruteForce
-from benchmarks.fuzz.generator import MOST_SCHEDULES
+from benchmarks.fuzz.brute_force import BruteForce, Results
 from benchmarks.fuzz.ground import Ground, contents_query, read
 from benchmarks.fuzz.program import Program, schedules
 from benchmarks.fuzz.subjects import Logs, request, setup_text
@@ -33,7 +33,12 @@ from racebench.postgres.connection import connect
 
 #: Of each session the place of its code (0 for a script), its last refusal and its log; and the tables' contents.
 Outcome = tuple[tuple[tuple[int, str, str], ...], str]
+#: A failure of a call: the place of its code, SQLSTATE, constraint, and the message without values.
+_Failure = tuple[int, str, str, str]
+_VALUES = re.compile(r"""'[^']*'|"[^"]*"|\w*\d\w*""")
 EXPLORED_SCHEMA, BRUTE_SCHEMA = "racebench_fuzz_explored", "racebench_fuzz_brute"
+#: A program with more schedules than this is explored without reduction in part only.
+_MOST_UNREDUCED = 80
 #: How often a comparison that shows a difference is made again before it counts.
 _AGAIN = 2
 
@@ -149,30 +154,33 @@ class Comparer:
         finally:
             self._monitor.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(identifier))
 
-    def _alone(self, program: Program, ground: Ground) -> tuple[Program, set[str], str]:
-        """Run the sessions one after the other in every order: without the invariants that break, the errors, and why
-        the program is no subject ("" if it is one).
+    def _alone(self, program: Program, ground: Ground) -> tuple[Program, set[_Failure], str]:
+        """Run the sessions one after the other in every order.
+
+        Returns the program without the invariants that break, the failures, and why the program is no subject: "" if it
+        is one.
         """
-        errors: set[str] = set()
+        failures: set[_Failure] = set()
         broken: set[str] = set()
         why = ""
-        results: list[tuple[str, list[Any]]] = []
+        results: list[tuple[psycopg.Error | None, list[Any]]] = []
         for order in sorted(set(permutations(program.sessions))):
             results.clear()
-            codes = [program.codes[place] for place in order]
             self._brute_force(program, ground).explore(
-                codes,
+                [program.codes[place] for place in order],
                 ground.restore,
-                lambda ended, _raced, _deadlocked: results.extend(ended),
+                lambda them, _raced, _deadlocked: results.extend(them),
                 script=program.script,
                 most=1,
             )
-            errors |= {refusal for refusal, _ in results}
+            failures |= {
+                _failure(place, refusal) for place, (refusal, _) in zip(order, results, strict=True) if refusal
+            }
             broken |= set(self._violated(program))
-            if results[0][0] and not program.script:
-                why = f"alone: {results[0][0]}"
+            if results[0][0] is not None and not program.script:
+                why = f"alone: {results[0][0].sqlstate}"
         kept = tuple(query for query in program.invariants if query not in broken)
-        return replace(program, invariants=kept), errors - {""}, why
+        return replace(program, invariants=kept), failures, why
 
     def _brute_force(self, program: Program, ground: Ground) -> BruteForce:
         return BruteForce(self._connections, self._monitor, ground.holds_numbers if program.script else "")
@@ -198,21 +206,22 @@ class Comparer:
             guilty = bool(result.counts["violations"] or result.counts["refused"])
             found.add(outcome, raced=result.raced, deadlocked=result.deadlocked, guilty=guilty)
 
-        most = self._most if reduce or schedules(program, joined=False) <= MOST_SCHEDULES else self._most // 8
+        most = self._most if reduce or schedules(program, joined=False) <= _MOST_UNREDUCED else self._most // 8
         asked = request(program, logs, reduce=reduce, most=most, seconds=self._seconds, schema=EXPLORED_SCHEMA)
         explored = explore(self._target, asked, ended=ended)
         found.complete, found.verdict, found.problem = explored.complete, explored.verdict, None
         found.leftovers = explored.leftovers
 
-    def _force(self, program: Program, ground: Ground, alone: set[str], found: Found) -> None:
+    def _force(self, program: Program, ground: Ground, alone: set[_Failure], found: Found) -> None:
 
-        def ended(results: Sequence[tuple[str, list[Any]]], raced: bool, deadlocked: bool) -> None:
+        def ended(results: Results, raced: bool, deadlocked: bool) -> None:
+            refusals = [(place, error) for place, (error, _) in zip(program.sessions, results, strict=True) if error]
             if program.script:
-                sessions = [(0, "", refusal) for refusal, _ in results]
-                refused = any(is_refusal(refusal) for refusal, _ in results)
+                sessions = [(0, "", error.sqlstate or "" if error else "") for error, _ in results]
+                refused = any(is_refusal(error.sqlstate or "") for _, error in refusals)
             else:
                 sessions = [(place, str(log), "") for place, (_, log) in zip(program.sessions, results, strict=True)]
-                refused = any(refusal and refusal not in alone for refusal, _ in results)
+                refused = any(_failure(place, error) not in alone for place, error in refusals)
             outcome = tuple(sorted(sessions)), ground.contents()
             guilty = refused or bool(self._violated(program))
             found.add(outcome, raced=raced, deadlocked=deadlocked, guilty=guilty)
@@ -222,6 +231,12 @@ class Comparer:
             codes, ground.restore, ended, script=program.script, most=self._most
         )
         found.verdict = Verdict.INVALID if found.guilty else Verdict.VALID if found.complete else Verdict.UNKNOWN
+
+
+def _failure(place: int, error: psycopg.Error) -> _Failure:
+    """What makes two errors of calls the same: the code, and all but the values in the message."""
+    message = _VALUES.sub("?", str(error))
+    return place, error.sqlstate or "", error.diag.constraint_name or "", message
 
 
 def _differences(ways: dict[str, Found]) -> tuple[list[str], Counter[str]]:

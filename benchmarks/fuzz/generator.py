@@ -10,10 +10,16 @@ from benchmarks.fuzz.features import FEATURES
 from benchmarks.fuzz.program import OUTSIDE, Batch, Branch, Code, Many, Program, Savepoint, Sql, Step, Unit, schedules
 
 _LEVELS = ("", "", "", "", "READ COMMITTED", "REPEATABLE READ", "REPEATABLE READ", "SERIALIZABLE", "SERIALIZABLE")
-#: The most schedules that a program may have; with three sessions, without a step for BEGIN.
-MOST_SCHEDULES = 80
-#: The most statements of a session, by the number of sessions.
-_MOST = {2: 3, 3: 2}
+#: The most schedules that a program may have if BEGIN is no step of its own and none waits.
+MOST_SCHEDULES = 90
+
+#: The reads of tables, with every number.
+_PLAIN = frozenset(
+    text.replace("{i}", str(row)).replace("{c}", str(number))
+    for text in features.PLAIN
+    for row in (1, 2)
+    for number in (1, 2, 3, 4)
+)
 
 
 def generate(seed: int, index: int) -> Program:
@@ -35,28 +41,29 @@ def generate(seed: int, index: int) -> Program:
     sessions = 2 if random.random() < 0.85 else 3
     script = random.random() < 0.5
     alike = random.random() < (0.4 if script else 0.3)
-    invariants = tuple(random.sample(features.INVARIANTS, 3))
+    invariants = tuple(random.sample(features.INVARIANTS, 4))
     while True:
         program = Program(
             name=f"{seed}:{index}",
             script=script,
             setup=tuple(setup),
-            codes=_codes(random, chosen, script=script, number=1 if alike else sessions, most=_MOST[sessions]),
+            codes=_codes(random, chosen, script=script, number=1 if alike else sessions, sessions=sessions),
             sessions=tuple(0 if alike else place for place in range(sessions)),
             invariants=invariants,
         )
-        if schedules(program, joined=sessions > 2) <= MOST_SCHEDULES:
+        if schedules(program, joined=True) <= MOST_SCHEDULES:
             return program
 
 
-def _codes(random: Random, chosen: set[str], *, script: bool, number: int, most: int) -> tuple[Code, ...]:
+def _codes(random: Random, chosen: set[str], *, script: bool, number: int, sessions: int) -> tuple[Code, ...]:
     tries = 3 if random.random() < 0.15 else 1
     codes = []
+    pool = _pool(random, chosen) if random.random() < 0.8 else []
     for _ in range(number):
         implicit = not script and random.random() < 0.5
-        statements = random.randint(1, most)
+        statements = 1 if sessions > 2 else random.choice((2, 3, 3)) if implicit else random.choice((1, 2, 2, 2))
         units: list[Unit] = []
-        draw = _Draw(random, chosen, script=script)
+        draw = _Draw(random, chosen, pool, script=script)
         while statements > 0:
             transaction = implicit or random.random() < 0.8
             count = random.randint(1, statements) if random.random() < 0.2 else statements
@@ -72,11 +79,29 @@ def _codes(random: Random, chosen: set[str], *, script: bool, number: int, most:
     return tuple(codes)
 
 
-class _Draw:
-    """Draws the steps of a session; remembers which variable is set."""
+def _pool(random: Random, chosen: set[str]) -> list[str]:
+    """A few statements that the sessions of a program share, so that they meet: a read, writes, one of a feature."""
+    special = [text for name in sorted(chosen) for text in FEATURES[name].statements]
+    write = random.choice(features.WRITES)
+    reads = features.PLAIN if random.random() < 0.7 else features.LOCKING
+    texts = [random.choice(reads), random.choice(features.WRITES), random.choice(special or features.COMMANDS)]
+    # The same statement for each of two rows or locks: sessions may reach them in opposite orders.
+    both = [write.replace("{i}", row).replace("{k}", row) for row in ("1", "2")]
+    return [_filled(random, text) for text in (*texts, *both)]
 
-    def __init__(self, random: Random, chosen: set[str], *, script: bool) -> None:
-        self._random, self._script = random, script
+
+def _filled(random: Random, text: str) -> str:
+    """A statement with its numbers drawn, mostly the same row, number and lock: that is where sessions meet."""
+    for name, numbers in (("{i}", (1, 1, 1, 2)), ("{c}", (1, 2, 3, 3, 4)), ("{k}", (1, 1, 2))):
+        text = text.replace(name, str(random.choice(numbers)))
+    return text
+
+
+class _Draw:
+    """Draws the steps of a session, some from a pool; remembers which variable is set."""
+
+    def __init__(self, random: Random, chosen: set[str], pool: Sequence[str], *, script: bool) -> None:
+        self._random, self._pool, self._script = random, pool, script
         self._special = [text for name in sorted(chosen) for text in FEATURES[name].statements]
         self._saved = False
 
@@ -85,12 +110,12 @@ class _Draw:
         steps: list[Step] = []
         while count > 0:
             kind = self._random.random()
-            if transaction and kind < 0.08:
+            if transaction and kind < 0.12:
                 inner = self.steps(1, transaction=transaction)
                 undo = self._random.random() < 0.5
                 steps.append(Savepoint(steps=inner, undo=undo, guard=not self._script and self._random.random() < 0.5))
                 self._saved = self._saved and not undo
-            elif self._saved and kind < 0.2:
+            elif self._saved and kind < 0.22:
                 then = self.steps(1, transaction=transaction)
                 otherwise = self.steps(1, transaction=transaction) if self._random.random() < 0.4 else ()
                 threshold = self._random.randint(0, 3)
@@ -110,7 +135,11 @@ class _Draw:
     def _statement(self, *, transaction: bool) -> Sql:
         kind = self._random.random()
         texts: Sequence[str]
-        if self._special and kind < 0.45:
+        if self._pool and self._random.random() < 0.75:
+            texts = self._pool
+        elif self._saved and self._random.random() < 0.25:
+            texts = [text for text in features.WRITES if "{x}" in text]
+        elif self._special and kind < 0.45:
             texts = self._special
         elif kind < 0.6:
             texts = features.PLAIN
@@ -125,9 +154,8 @@ class _Draw:
 
     def sql(self, text: str) -> Sql:
         """A statement, with its numbers drawn; it saves its value if it is a query."""
-        plain = text in features.PLAIN
-        for name, most in (("{i}", 2), ("{c}", 4), ("{k}", 2)):
-            text = text.replace(name, str(self._random.randint(1, most)))
+        text = _filled(self._random, text)
+        plain = text in _PLAIN
         if not self._saved:
             text = text.replace("{x}", str(self._random.randint(0, 3)))
         save = "x" if text.startswith("SELECT") else ""

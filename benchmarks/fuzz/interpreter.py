@@ -111,19 +111,19 @@ def call(connection: psycopg.Connection[Any], code: Code, log: list[Any]) -> Non
         action = next(steps)
         while True:
             try:
-                rows = _perform(connection, code, action)
+                answers = _perform(connection, code, action)
             except psycopg.Error as refusal:
                 log.append(refusal.sqlstate)
                 action = steps.throw(refusal)
             else:
-                if rows:
-                    log.append(rows)
-                action = steps.send(rows)
+                log += filter(None, answers)
+                action = steps.send(answers[0] if len(answers) == 1 else [])
     except StopIteration:
         return
 
 
-def _perform(connection: psycopg.Connection[Any], code: Code, action: Action) -> Rows:
+def _perform(connection: psycopg.Connection[Any], code: Code, action: Action) -> list[Rows]:
+    """Have psycopg do what an action says; returns the rows of each statement that was sent."""
     if action.kind == "begin":
         level = action.texts[0]
         if code.implicit:
@@ -139,10 +139,16 @@ def _perform(connection: psycopg.Connection[Any], code: Code, action: Action) ->
         with connection.cursor() as cursor:
             cursor.executemany(action.texts[0].encode(), [(value,) for value in action.values])
     else:
-        cursor = connection.execute("; ".join(action.texts).encode())
-        if len(action.texts) == 1 and cursor.pgresult is not None:
-            return rows_of(cursor.pgresult)
+        answered = connection.execute("; ".join(action.texts).encode())
+        answers = [_answer(answered)]
+        while answered.nextset():
+            answers.append(_answer(answered))
+        return answers
     return []
+
+
+def _answer(cursor: psycopg.Cursor[Any]) -> Rows:
+    return [] if cursor.pgresult is None else rows_of(cursor.pgresult)
 
 
 def rows_of(result: pq.abc.PGresult) -> list[tuple[str | None, ...]]:

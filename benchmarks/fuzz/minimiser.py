@@ -95,8 +95,6 @@ def _instead(step: Step) -> Iterator[tuple[Step, ...]]:
         yield step.steps
         yield from ((replace(step, steps=steps),) for steps in _lists(step.steps) if steps)
     elif isinstance(step, Many):
-        yield from ((replace(step, values=(value,)),) for value in step.values if len(step.values) > 1)
+        yield from ((Sql(text=step.text.replace("%s", str(value))),) for value in step.values)
     elif isinstance(step, Batch):
-        for place in range(len(step.texts)):
-            if len(step.texts) > 1:
-                yield (replace(step, texts=step.texts[:place] + step.texts[place + 1 :]),)
+        yield from ((Sql(text=text),) for text in step.texts)

@@ -43,6 +43,7 @@ class LoadOptions:
     seed: int | None
     poll_interval: float
     batch: int
+    give_up_after: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

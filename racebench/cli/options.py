@@ -15,6 +15,7 @@ import click
 from racebench.cli import completion
 from racebench.cli.base_command import Option
 from racebench.cli.values import MINUTE_MS, FormatAndPath, Number, Percent, PercentAndMs
+from racebench.core.model import GIVE_UP_SECONDS
 from racebench.reports import formats
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -162,6 +163,8 @@ def load(*, seconds: float = 2) -> Decorator[Any]:
                 help="Pause of a consumer between two polls, in milliseconds."),
         _option("--batch", type=Number(1, 10**6), default=1000, show_default=True,
                 help="Most rows that a consumer reads in one poll (its LIMIT)."),
+        _option("--give-up-after", type=Number(1, 86_400, whole=False), default=GIVE_UP_SECONDS, metavar="SECONDS",
+                help="Limit for a run in which no operation ends, in seconds; its verdict is UNKNOWN.  [default: 300]"),
     )  # fmt: skip
 
 

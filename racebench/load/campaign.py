@@ -20,6 +20,7 @@ from racebench.core.results import RunResult
 from racebench.core.target import Target
 from racebench.load.driver import EXTRA_CONNECTIONS, LoadDriver
 from racebench.load.executors import Executor
+from racebench.load.stalls import Patience
 from racebench.postgres import environment
 from racebench.postgres.requirements import for_consumer, for_strategy, refused
 from racebench.postgres.schemas import new_name
@@ -141,11 +142,13 @@ def opened(
     keep: bool = False,
     schema: str | None = None,
     in_place: bool = False,
+    patience: Patience = Patience(),  # noqa: B008 - a frozen value
 ) -> Iterator[Campaign]:
     """Prepare a request on a target: ask the server what it can run, and import the callables of the user's code.
 
     `keep`: leave each run's schema in place. `schema`: the name of the schema for the user's code, None for a new name;
-    `in_place`: it exists, with the application's own tables in it, and stays. Raises DatabaseProblem for a strategy or
+    `in_place`: it exists, with the application's own tables in it, and stays. `patience`: with a run that makes no
+    progress. Raises DatabaseProblem for a strategy or
     consumer that was asked for by name and that this server cannot run.
     """
     described = environment.describe(target, {name for consumer in request.consumers for name in consumer.requires})
@@ -172,6 +175,7 @@ def opened(
                 environment=described,
                 schema=schema,
                 in_place=in_place,
+                patience=patience,
             ),
         )
 

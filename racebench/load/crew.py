@@ -5,11 +5,14 @@ What they record is in files, which run.py reads; what they report is collected 
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
-from racebench.core.errors import RacebenchError, ScenarioProblem, one_line
+import psycopg
+
+from racebench.core.errors import DatabaseProblem, RacebenchError, ScenarioProblem, one_line
 from racebench.core.model import Consumer, Load, Strategy
 from racebench.core.results import Usage
 from racebench.core.signals import shielded
@@ -20,6 +23,8 @@ from racebench.load.consumer import ConsumerReport, ConsumerTask, Drain, Polling
 from racebench.load.executors import Died, Executor, Failure, Worker
 from racebench.load.pacing import Go
 from racebench.load.run_files import RunFiles
+from racebench.load.stalls import Patience, Stalls
+from racebench.load.waits import Question, explained
 from racebench.load.worker import Ready, WorkerReport, WorkerTask, work
 from racebench.postgres import cpu_time
 from racebench.postgres.connection import connect
@@ -27,8 +32,12 @@ from racebench.postgres.schemas import application_name
 
 READY_SECONDS = 60.0
 TICK_SECONDS = 0.1
+#: When a slow start is said: later than a slow stretch of a run, because the processes import much.
+_SLOW_START_SECONDS = 20.0
 _GRACE_SECONDS = 5.0
 _DRAIN_SECONDS = 60.0
+#: How often the progress is looked at: it takes a look into every session's file.
+_LOOK_SECONDS = 1.0
 #: How far ahead the common start is.
 _LEAD_NS = 20_000_000
 
@@ -46,6 +55,7 @@ class Assignment:
     consumers: tuple[Consumer, ...]
     load: Load
     files: RunFiles
+    patience: Patience = field(default_factory=Patience)
 
     @property
     def sessions(self) -> range:
@@ -62,7 +72,8 @@ class Assignment:
 class Crew:
     """The workers and consumers of one run, on an executor. Its public fields are what they reported.
 
-    `retried` and `messages` are by SQLSTATE, `reports` by consumer: of those that read to the end.
+    `retried` and `messages` are by SQLSTATE, `reports` by consumer: of those that read to the end. `gave_up`: there was
+    no progress, and the run was ended.
     """
 
     assignment: Assignment
@@ -72,10 +83,13 @@ class Crew:
     notes: list[str] = field(default_factory=list)
     reports: dict[str, ConsumerReport] = field(default_factory=dict)
     usage: Usage = field(default_factory=Usage)
+    gave_up: bool = False
     #: Each worker's number, each consumer's name, and those of both that have not ended.
     _workers: dict[Worker, int] = field(default_factory=dict, init=False)
     _consumers: dict[Worker, str] = field(default_factory=dict, init=False)
     _running: set[Worker] = field(default_factory=set, init=False)
+    _measured: bool = field(default=False, init=False)
+    _next_look_s: float = field(default=0.0, init=False)
 
     def start(self) -> None:
         """Start all of them and wait until each is connected and prepared."""
@@ -83,11 +97,16 @@ class Crew:
             self._consumers[self._run(consume, task)] = task.consumer.name
         for number in range(1, self.assignment.load.workers + 1):
             self._workers[self._start_worker(number)] = number
-        waiting = set(self._running)
-        deadline = time.monotonic() + READY_SECONDS
+        waiting, said = set(self._running), False
+        began = time.monotonic()
         while waiting:
-            if time.monotonic() > deadline:
-                raise RacebenchError(f"{len(waiting)} processes were not ready within {READY_SECONDS:.0f} s")
+            if (passed := time.monotonic() - began) > READY_SECONDS:
+                raise RacebenchError(
+                    f"{len(waiting)} processes were not ready within {READY_SECONDS:.0f} s: {self._waits()}"
+                )
+            if passed > _SLOW_START_SECONDS and not said:
+                said = True
+                self._say(f"{len(waiting)} processes are not ready after {passed:.0f} s: {self._waits()}")
             for process, message in self.executor.messages(waiting, TICK_SECONDS):
                 if isinstance(message, Failure):
                     raise message.error
@@ -106,6 +125,7 @@ class Crew:
         for process in self._workers:
             process.send(Go(start, start + warmup, stop))
         overdue = _Overdue(load, stop)
+        stalls = Stalls(load, self.assignment.patience, time.monotonic())
         canceled = False
         watched = set(self._running)
         while waiting := self._running & self._workers.keys():
@@ -113,7 +133,8 @@ class Crew:
                 watched.discard(process)
                 self._ended(process, message)
             progress(self._fraction(start, stop))
-            if overdue.may_kill():
+            self._watch(stalls)
+            if self.gave_up or overdue.may_kill():
                 for process in waiting & self._running:
                     process.kill()
             elif overdue.may_cancel() and not canceled and (left := waiting & self._running):
@@ -138,7 +159,10 @@ class Crew:
             )
 
     def measure_server(self) -> None:
-        """Take the server's time on a CPU from the common start to now, when the workers have ended."""
+        """Take the server's time on a CPU from the common start to now, when the workers have ended; the first time."""
+        if self._measured:
+            return
+        self._measured = True
         server = cpu_time.server_seconds(self.assignment.target)
         if server is not None and self.usage.server_s is not None:
             self.usage = replace(self.usage, server_s=server - self.usage.server_s)
@@ -204,11 +228,43 @@ class Crew:
     def _cancel(self, count: int) -> None:
         """Cancel the statements of workers that do not come to an end; each fails with 57014."""
         self.notes.append(f"{count} workers were still waiting {_GRACE_SECONDS:.0f} s after the end and were canceled")
-        with connect(self.assignment.target) as connection:
-            connection.execute(
-                "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE application_name = %s",
-                (application_name(self.assignment.schema, "worker"),),
-            )
+        try:
+            with connect(self.assignment.target) as connection:
+                connection.execute(
+                    "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE application_name = %s",
+                    (application_name(self.assignment.schema, "worker"),),
+                )
+        except (DatabaseProblem, psycopg.Error) as problem:
+            self.notes.append(f"the workers could not be canceled: {one_line(str(problem))}")
+
+    def _watch(self, stalls: Stalls) -> None:
+        """Say what the sessions wait for if no operation ends for some seconds; give up after the limit.
+
+        Raises DatabaseProblem if the embedded server has ended: it does not come back.
+        """
+        now = time.monotonic()
+        if now < self._next_look_s:
+            return
+        self._next_look_s = now + _LOOK_SECONDS
+        if _has_ended(self.assignment.target):
+            raise DatabaseProblem(f"{self.assignment.target.label} has ended")
+        stalls.look((self._begun(), len(self._running)), now)
+        stalled = f"no operation has ended for {stalls.stalled_s(now):.0f} s"
+        if stalls.may_say(now):
+            self._say(f"{stalled}: {self._waits()}")
+        if stalls.may_give_up(now):
+            self.gave_up = True
+            self._say(f"gave up: {stalled} (--give-up-after); what was in flight is UNKNOWN")
+
+    def _waits(self) -> str:
+        """What the workers' sessions wait for."""
+        known = self.assignment
+        question = Question(target=known.target, application_name=application_name(known.schema, "worker"))
+        return explained(question, self.executor)
+
+    def _say(self, line: str) -> None:
+        self.notes.append(line)
+        self.assignment.patience.say(line)
 
     def _ended(self, process: Worker, message: object) -> None:
         self._running.discard(process)
@@ -257,10 +313,23 @@ class Crew:
         if stop is not None:
             fractions.append((time.perf_counter_ns() - start) / (stop - start))
         if self.assignment.load.operations is not None:
-            files = self.assignment.files
-            done = sum(len(read_records(files.operations(n), OPERATION)) for n in self.assignment.sessions)
-            fractions.append(done / self.assignment.load.operations)
+            fractions.append(self._begun() / self.assignment.load.operations)
         return min(1.0, max(fractions))
+
+    def _begun(self) -> int:
+        """How many operations have begun."""
+        files = self.assignment.files
+        return sum(len(read_records(files.operations(n), OPERATION)) for n in self.assignment.sessions)
+
+
+def _has_ended(target: Target) -> bool:
+    """Whether the server that this process has started has ended; False of any other server."""
+    if target.server_pid is None or not hasattr(os, "waitid"):
+        return False
+    try:
+        return os.waitid(os.P_PID, target.server_pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:
+        return False
 
 
 class _Overdue:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from racebench.analysis.verdicts import judge
-from racebench.core.errors import RacebenchError
+from racebench.core.errors import DatabaseProblem, RacebenchError
 from racebench.core.model import Consumer, Load, Scenario, Strategy
 from racebench.core.results import RunResult
 from racebench.core.target import Target
@@ -23,6 +23,7 @@ from racebench.load import run_files
 from racebench.load.crew import Assignment, Progress
 from racebench.load.executors import Executor
 from racebench.load.run import Run
+from racebench.load.stalls import Patience
 from racebench.postgres.connection import connect
 from racebench.postgres.schemas import fill, fresh_schema, new_name
 from racebench.postgres.snapshot import Snapshot
@@ -40,7 +41,8 @@ class LoadDriver:
     """What all runs of a command share: the target, the executor, and whether schemas are kept.
 
     `environment` goes into the histories that are kept. `schema`: the name of the schema to make, None for a new one
-    each time; `in_place`: the schema exists, holds the application's own tables, and stays.
+    each time; `in_place`: the schema exists, holds the application's own tables, and stays. `patience`: with a run that
+    makes no progress.
     """
 
     target: Target
@@ -49,6 +51,7 @@ class LoadDriver:
     environment: Mapping[str, Any] = field(default_factory=dict)
     schema: str | None = None
     in_place: bool = False
+    patience: Patience = field(default_factory=Patience)
 
     def run(
         self,
@@ -66,43 +69,54 @@ class LoadDriver:
         happens, the schema is dropped (unless kept) and no process of the run is still busy.
         """
         schema = self.schema or new_name()
-        with contextlib.ExitStack() as stack:
-            files = stack.enter_context(run_files.temporary())
-            if self.in_place:
-                monitor = stack.enter_context(connect(self.target, schema=schema))
-                stack.callback(Snapshot(monitor, schema).restore)
-                fill(self.target, schema, scenario, strategy, consumers)
-            else:
-                stack.enter_context(fresh_schema(self.target, schema, scenario, strategy, consumers, keep=self.keep))
-            scratch = stack.enter_context(Scratch())
-            assignment = Assignment(
-                target=self.target,
-                schema=schema,
-                strategy=strategy,
-                consumers=tuple(consumers),
-                load=load,
-                files=files,
-            )
-            run = Run(scenario, assignment, self.executor, scratch)
-            crew = run.crew
-            if lacks_invariant(scenario):
-                crew.notes.append(NO_INVARIANT)
-            stack.callback(crew.end)
-            history = run.history(progress)
-            result = judge(
-                scenario=scenario,
-                strategy=strategy,
-                consumers=consumers,
-                load=load,
-                history=history,
-                retried=crew.retried,
-                messages=crew.messages,
-                notes=crew.notes,
-                schema=schema if self.keep else None,
-                usage=crew.usage,
-            )
-            path = keep_history(result)
-            return result if path is None else self._kept(result, path, history, scenario)
+        result: RunResult | None = None
+        try:
+            with contextlib.ExitStack() as stack:
+                files = stack.enter_context(run_files.temporary())
+                if self.in_place:
+                    monitor = stack.enter_context(connect(self.target, schema=schema))
+                    stack.callback(Snapshot(monitor, schema).restore)
+                    fill(self.target, schema, scenario, strategy, consumers)
+                else:
+                    stack.enter_context(
+                        fresh_schema(self.target, schema, scenario, strategy, consumers, keep=self.keep)
+                    )
+                scratch = stack.enter_context(Scratch())
+                assignment = Assignment(
+                    target=self.target,
+                    schema=schema,
+                    strategy=strategy,
+                    consumers=tuple(consumers),
+                    load=load,
+                    files=files,
+                    patience=self.patience,
+                )
+                run = Run(scenario, assignment, self.executor, scratch)
+                crew = run.crew
+                if lacks_invariant(scenario):
+                    crew.notes.append(NO_INVARIANT)
+                stack.callback(crew.end)
+                history = run.history(progress)
+                result = judge(
+                    scenario=scenario,
+                    strategy=strategy,
+                    consumers=consumers if len(history.logs) == len(consumers) else (),
+                    load=load,
+                    history=history,
+                    retried=crew.retried,
+                    messages=crew.messages,
+                    notes=crew.notes,
+                    schema=schema if self.keep else None,
+                    usage=crew.usage,
+                    unfinished=crew.gave_up,
+                )
+                if (path := keep_history(result)) is not None:
+                    result = self._kept(result, path, history, scenario)
+        except DatabaseProblem as problem:
+            if result is None or not crew.gave_up:
+                raise
+            result = replace(result, notes=(*result.notes, str(problem)))  # the schema is still there
+        return result
 
     def _kept(self, result: RunResult, path: Path, history: History, scenario: Scenario) -> RunResult:
         """Keep a run's history; a full disk costs the history, not the result."""

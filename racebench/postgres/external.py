@@ -34,7 +34,7 @@ def external(dsn: str) -> Target:
 
 
 def check_usable(target: Target, connections: int) -> None:
-    """Raise DatabaseProblem unless the server is 14 or newer, is writable, allows a schema and has connections free.
+    """Raise DatabaseProblem unless the server is 14 or newer, commits, allows a schema and has connections free.
 
     `connections`: how many racebench is about to open, besides the one that asks.
     """
@@ -48,6 +48,12 @@ def check_usable(target: Target, connections: int) -> None:
         if row["recovery"] or row["read_only"]:
             why = "is a standby" if row["recovery"] else "has default_transaction_read_only on"
             raise DatabaseProblem(f"{target.label} is read-only ({why}); give a DSN that may write")
+        if row["commits_wait"]:
+            raise DatabaseProblem(
+                f"every COMMIT on {target.label} would wait for ever: synchronous_standby_names is "
+                f"'{one_line(row['standbys'])}', and no standby is connected; start it, or "
+                f'ALTER ROLE "{row["role"]}" SET synchronous_commit = local'
+            )
         if not row["may_create"]:
             raise DatabaseProblem(
                 f"role '{row['role']}' may not create a schema in database '{row['database']}'; "
@@ -72,6 +78,10 @@ _QUESTION = """
 WITH used AS (SELECT datname, usename FROM pg_stat_activity WHERE backend_type = 'client backend')
 SELECT current_user AS role, current_database() AS database, pg_is_in_recovery() AS recovery,
        current_setting('default_transaction_read_only')::bool AS read_only,
+       current_setting('synchronous_standby_names') AS standbys,
+       current_setting('synchronous_standby_names') <> ''
+         AND current_setting('synchronous_commit') NOT IN ('off', 'local')
+         AND NOT EXISTS (SELECT FROM pg_stat_replication) AS commits_wait,
        has_database_privilege(current_database(), 'CREATE') AS may_create,
        current_setting('max_connections')::int - (SELECT count(*) FROM used)
          - CASE WHEN r.rolsuper THEN 0

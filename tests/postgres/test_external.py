@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from conftest import Command, Start, UsersServer
@@ -199,6 +200,34 @@ def test_a_read_only_database_is_one_line(racebench: Command, users_server: User
         finally:
             connection.execute("DROP ROLE careful")
     assert "is read-only (has default_transaction_read_only on)" in said
+
+
+def test_a_synchronous_standby_that_is_not_there_is_named_before_a_commit_waits_for_it(
+    racebench: Command, users_server: UsersServer
+) -> None:
+    with users_server.connect() as connection:
+        connection.execute("SET synchronous_commit = local")
+        connection.execute("CREATE ROLE local SUPERUSER LOGIN PASSWORD 'local'")
+        connection.execute("ALTER ROLE local SET synchronous_commit = local")
+        try:
+            _set_standby(connection, "absent")
+            said = refused(racebench, users_server.dsn())
+            own = users_server.dsn(user="local", password="local")
+            innocent = racebench("run", "-s", "advisory", "-w", "2", "-n", "4", "--no-save", "--dsn", own)
+        finally:
+            _set_standby(connection, "")
+            connection.execute("DROP ROLE local")
+    assert "synchronous_standby_names is 'absent', and no standby is connected" in said
+    assert 'ALTER ROLE "owner" SET synchronous_commit = local' in said
+    assert innocent.returncode == 0, innocent.stderr
+
+
+def _set_standby(connection: psycopg.Connection[tuple[object, ...]], name: str) -> None:
+    connection.execute(f"ALTER SYSTEM SET synchronous_standby_names = '{name}'")  # type: ignore[arg-type]
+    connection.execute("SELECT pg_reload_conf()")
+    wait_for(
+        lambda: connection.execute("SHOW synchronous_standby_names").fetchone() == (name,), "the setting is not taken"
+    )
 
 
 def test_more_workers_than_the_server_has_connections(racebench: Command, users_server: UsersServer) -> None:
