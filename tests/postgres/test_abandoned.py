@@ -21,6 +21,12 @@ from racebench.postgres.schemas import application_name, empty_schema, new_name
 from waiting import wait_for
 
 
+@pytest.fixture(autouse=True)
+def _temporary_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Folders of other commands that were killed on this machine are not seen, and none is left on it."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+
+
 @pytest.fixture
 def admin(users_server: UsersServer) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
     with users_server.connect() as connection:
@@ -34,10 +40,7 @@ def test_a_killed_command_is_named_by_the_next_one_and_dropped_when_asked(
     racebench: Command,
     users_server: UsersServer,
     admin: psycopg.Connection[tuple[object, ...]],
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
 ) -> None:
-    monkeypatch.setenv("TMPDIR", str(tmp_path))  # the killed command leaves a folder
     dsn = users_server.dsn()
     process = start("run", "-s", "sequence", "-w", "2", "-d", "600", "--no-save", "--dsn", dsn)
     wait_for(lambda: users_server.sessions() >= 4, "the run does not begin")
@@ -81,10 +84,7 @@ def test_a_kept_schema_is_not_left_by_a_killed_command(
     racebench: Command,
     users_server: UsersServer,
     admin: psycopg.Connection[tuple[object, ...]],
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
 ) -> None:
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
     dsn = users_server.dsn()
     racebench("run", "-s", "advisory", "-w", "2", "-n", "4", "--keep", "--no-save", "--dsn", dsn)
     (name,) = users_server.schemas()
