@@ -6,6 +6,7 @@ long as it may hold rows back. checkers/missed.py finds what it missed.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +14,12 @@ from typing import Any
 
 import psycopg
 
-from racebench.core.errors import DatabaseProblem, one_line
+from racebench.core.errors import ConnectionLost, DatabaseProblem, one_line
 from racebench.core.model import Consumer, Load, Strategy
 from racebench.core.target import Target
 from racebench.history.records import DELIVERY, POLL, RecordFile
 from racebench.load.executors import Channel
+from racebench.load.reconnecting import connect_first
 from racebench.postgres.connection import connect
 from racebench.postgres.query import Query
 from racebench.workloads.deduplication import Seen
@@ -65,10 +67,19 @@ def consume(task: ConsumerTask, channel: Channel) -> None:
     """Run one consumer from start to end: send Polling, poll until Drain (or None), send a ConsumerReport."""
     deliveries = RecordFile(task.deliveries, DELIVERY)
     polls = RecordFile(task.polls, POLL)
-    connection = connect(task.target, schema=task.schema, application_name=task.application_name)
-    try:
-        _open(connection, task.consumer)
-        polling = _Polls(task, Query(connection, task.consumer.script, task.consumer.tolerate), deliveries, polls)
+    with contextlib.ExitStack() as stack:
+        stack.callback(polls.close)
+        stack.callback(deliveries.close)
+        queries: list[Query] = []
+
+        def prepare() -> None:
+            connection = connect(task.target, schema=task.schema, application_name=task.application_name)
+            stack.callback(connection.close)
+            _open(connection, task.consumer)
+            queries.append(Query(connection, task.consumer.script, task.consumer.tolerate))
+
+        connect_first(prepare)
+        polling = _Polls(task, queries[-1], deliveries, polls)
         polling.round()
         channel.send(Polling())
         pause = task.load.poll_interval_ms / 1e3
@@ -78,10 +89,6 @@ def consume(task: ConsumerTask, channel: Channel) -> None:
         if message is not None:
             _drain(polling, message.rows, task.consumer.settle_ms / 1e3)
             channel.send(ConsumerReport(polls=polling.count, longest_poll_ns=polling.longest_ns))
-    finally:
-        connection.close()
-        deliveries.close()
-        polls.close()
 
 
 def _open(connection: psycopg.Connection[Any], consumer: Consumer) -> None:
@@ -89,7 +96,8 @@ def _open(connection: psycopg.Connection[Any], consumer: Consumer) -> None:
         try:
             connection.execute(part.text.encode())
         except psycopg.Error as problem:
-            raise DatabaseProblem(
+            kind = ConnectionLost if connection.broken else DatabaseProblem
+            raise kind(
                 f"consumer '{consumer.name}' cannot begin ({part.path.name}): {one_line(str(problem))}; "
                 "give what it needs, or leave it out"
             ) from None

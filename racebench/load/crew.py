@@ -32,6 +32,8 @@ from racebench.postgres.schemas import application_name
 
 READY_SECONDS = 60.0
 TICK_SECONDS = 0.1
+#: When a slow start is said: later than a slow stretch of a run, because the processes import much.
+_SLOW_START_SECONDS = 20.0
 _GRACE_SECONDS = 5.0
 _DRAIN_SECONDS = 60.0
 #: How often the progress is looked at: it takes a look into every session's file.
@@ -86,6 +88,7 @@ class Crew:
     _workers: dict[Worker, int] = field(default_factory=dict, init=False)
     _consumers: dict[Worker, str] = field(default_factory=dict, init=False)
     _running: set[Worker] = field(default_factory=set, init=False)
+    _measured: bool = field(default=False, init=False)
     _next_look_s: float = field(default=0.0, init=False)
 
     def start(self) -> None:
@@ -94,11 +97,16 @@ class Crew:
             self._consumers[self._run(consume, task)] = task.consumer.name
         for number in range(1, self.assignment.load.workers + 1):
             self._workers[self._start_worker(number)] = number
-        waiting = set(self._running)
-        deadline = time.monotonic() + READY_SECONDS
+        waiting, said = set(self._running), False
+        began = time.monotonic()
         while waiting:
-            if time.monotonic() > deadline:
-                raise RacebenchError(f"{len(waiting)} processes were not ready within {READY_SECONDS:.0f} s")
+            if (passed := time.monotonic() - began) > READY_SECONDS:
+                raise RacebenchError(
+                    f"{len(waiting)} processes were not ready within {READY_SECONDS:.0f} s: {self._waits()}"
+                )
+            if passed > _SLOW_START_SECONDS and not said:
+                said = True
+                self._say(f"{len(waiting)} processes are not ready after {passed:.0f} s: {self._waits()}")
             for process, message in self.executor.messages(waiting, TICK_SECONDS):
                 if isinstance(message, Failure):
                     raise message.error
@@ -151,7 +159,10 @@ class Crew:
             )
 
     def measure_server(self) -> None:
-        """Take the server's time on a CPU from the common start to now, when the workers have ended."""
+        """Take the server's time on a CPU from the common start to now, when the workers have ended; the first time."""
+        if self._measured:
+            return
+        self._measured = True
         server = cpu_time.server_seconds(self.assignment.target)
         if server is not None and self.usage.server_s is not None:
             self.usage = replace(self.usage, server_s=server - self.usage.server_s)
@@ -240,14 +251,20 @@ class Crew:
         stalls.look((self._begun(), len(self._running)), now)
         stalled = f"no operation has ended for {stalls.stalled_s(now):.0f} s"
         if stalls.may_say(now):
-            known = self.assignment
-            question = Question(target=known.target, application_name=application_name(known.schema, "worker"))
-            self.notes.append(f"{stalled}: {explained(question, self.executor)}")
-            known.patience.say(self.notes[-1])
+            self._say(f"{stalled}: {self._waits()}")
         if stalls.may_give_up(now):
             self.gave_up = True
-            self.notes.append(f"gave up: {stalled} (--give-up-after); what was in flight is UNKNOWN")
-            self.assignment.patience.say(self.notes[-1])
+            self._say(f"gave up: {stalled} (--give-up-after); what was in flight is UNKNOWN")
+
+    def _waits(self) -> str:
+        """What the workers' sessions wait for."""
+        known = self.assignment
+        question = Question(target=known.target, application_name=application_name(known.schema, "worker"))
+        return explained(question, self.executor)
+
+    def _say(self, line: str) -> None:
+        self.notes.append(line)
+        self.assignment.patience.say(line)
 
     def _ended(self, process: Worker, message: object) -> None:
         self._running.discard(process)

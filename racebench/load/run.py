@@ -6,13 +6,14 @@ is read.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import psycopg
 
-from racebench.core.errors import DatabaseProblem, one_line
+from racebench.core.errors import DatabaseProblem, RacebenchError, one_line
 from racebench.core.model import Scenario
 from racebench.history import History, Log, Violation, read_operations
 from racebench.history.logs import read_log
@@ -22,12 +23,16 @@ from racebench.history.table import ask_invariants, ask_measures, read_rows
 from racebench.load.alone import run_alone, try_before
 from racebench.load.crew import Assignment, Crew, Progress
 from racebench.load.executors import Executor
+from racebench.load.reconnecting import reconnect
 from racebench.postgres.connection import connect
 from racebench.postgres.schemas import quiesce
 from racebench.workloads.callables import broken
 
 #: The most sentences of a called invariant that are kept.
 _SHOWN = 20
+#: How often the tables are read if the connection is lost each time.
+_TRIES = 3
+_RECOVERY_NS = 10_000_000_000
 
 
 class Run:
@@ -64,22 +69,55 @@ class Run:
                 history = replace(history, alone=frozenset(alone - {""}))
         except (DatabaseProblem, psycopg.OperationalError) as problem:
             if not crew.gave_up:
-                raise
+                raise DatabaseProblem(one_line(str(problem))) from None
             crew.notes.append(f"the tables could not be read: {one_line(str(problem))}")
         return history
 
     def _with_tables(self, history: History) -> History:
-        """A history with the rows, the consumers' logs and the invariants, once the workers have ended."""
+        """A history with the rows, the consumers' logs and the invariants, once the workers have ended.
+
+        If the connection is lost meanwhile, all is read again over another.
+        """
+        for _ in range(_TRIES - 1):
+            with self._connected() as connection:
+                try:
+                    return self._read(history, connection)
+                except (RacebenchError, psycopg.Error):
+                    if not connection.broken:
+                        raise
+        with self._connected() as connection:
+            return self._read(history, connection)
+
+    def _connected(self) -> psycopg.Connection[Any]:
+        """A connection to read with; the server may be in recovery after a crash. Raises DatabaseProblem."""
+        connections: list[psycopg.Connection[Any]] = []
+        known = self._assignment
+
+        def open_one() -> None:
+            connections.append(connect(known.target, schema=known.schema))
+
+        if self.crew.gave_up:
+            open_one()
+            return connections[0]
+        pauses = reconnect(open_one, time.perf_counter_ns() + _RECOVERY_NS)
+        while True:
+            try:
+                time.sleep(next(pauses))
+            except StopIteration as end:
+                if end.value:
+                    raise DatabaseProblem(end.value) from None
+                return connections[0]
+
+    def _read(self, history: History, connection: psycopg.Connection[Any]) -> History:
         scenario, known, crew = self._scenario, self._assignment, self.crew
         rows, labels = None, None
-        with connect(known.target, schema=known.schema) as connection:
-            quiesce(connection, known.schema, role="worker", wait_seconds=0.5)
-            crew.measure_server()
-            if scenario.rows is not None:
-                rows, labels = read_rows(connection, scenario.rows, self._scratch)
-                crew.drain(numbered(rows))
-            violations = (*ask_invariants(connection, scenario), *_called(scenario, connection))
-            measures = ask_measures(connection, scenario)
+        quiesce(connection, known.schema, role="worker", wait_seconds=0.5)
+        crew.measure_server()
+        if scenario.rows is not None:
+            rows, labels = read_rows(connection, scenario.rows, self._scratch)
+            crew.drain(numbered(rows))
+        violations = (*ask_invariants(connection, scenario), *_called(scenario, connection))
+        measures = ask_measures(connection, scenario)
         return replace(
             history,
             rows=rows,

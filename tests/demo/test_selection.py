@@ -78,25 +78,23 @@ def test_a_race_inside_one_statement_is_not_called_none(prepare: Prepare) -> Non
     assert "Its race is inside one statement: use racebench run to see it" in part.opening
 
 
-def test_a_schedule_with_an_anomaly_only_on_used_sessions_is_not_shown_as_a_witness(
+def test_a_schedule_with_an_anomaly_only_after_other_schedules_is_not_shown_as_a_witness(
     prepare: Prepare, tmp_path: Path
 ) -> None:
     files = {
         "scenario.toml": """
-summary = "sessions that remember"
+summary = "numbers that other schedules have taken"
 schema = "schema.sql"
 forbid = ["violations"]
 [invariants]
 new = "SELECT * FROM t WHERE used"
 [strategies.remembers]
-summary = "a setting of the session outlives the transaction"
+summary = "a sequence goes on from one schedule to the next"
 script = "remembers.sql"
 expect = ["violations"]
 """,
-        "schema.sql": "CREATE TABLE t (tenant int, used boolean);",
-        "remembers.sql": "BEGIN;\n"
-        "INSERT INTO t VALUES (:tenant, coalesce(current_setting('my.past', true), '') <> '');\n"
-        "SELECT set_config('my.past', 'one', false);\nCOMMIT;",
+        "schema.sql": "CREATE TABLE t (tenant int, used boolean); CREATE SEQUENCE numbers;",
+        "remembers.sql": "INSERT INTO t VALUES (:tenant, nextval('numbers') > 2);",
     }
     for name, text in files.items():
         (tmp_path / name).write_text(text)

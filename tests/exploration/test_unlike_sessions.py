@@ -91,14 +91,6 @@ def run(embedded: Target, tmp_path: Path) -> Iterator[Run]:
     [
         pytest.param(COMPARES.format(number="pg_backend_pid()"), "", NONE, id="script"),
         pytest.param(COMPARES.format(number='"pg_backend_pid"/**/()'), "", NONE, id="quoted"),
-        pytest.param(
-            COMPARES.format(
-                number="(SELECT extract(epoch FROM current_setting('deadlock_timeout')::interval) * 1000)::bigint"
-            ),
-            "",
-            NONE,
-            id="setting",
-        ),
         pytest.param(INSERTS, PLPGSQL.format(number="pg_backend_pid()") + TRIGGER, NONE, id="trigger"),
         pytest.param(
             INSERTS,

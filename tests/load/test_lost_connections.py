@@ -19,7 +19,7 @@ from psycopg import pq
 
 from racebench.core.errors import ConnectionLost, DatabaseProblem, ScenarioProblem
 from racebench.core.faults import CONNECTION_LOST, is_fault, of_lost_connection
-from racebench.core.model import Load, Outcome, Protocol, Retry, Strategy
+from racebench.core.model import Load, Outcome, Protocol, Retry, Scenario, Strategy
 from racebench.core.results import RunResult, Verdict
 from racebench.core.target import Target
 from racebench.history.records import OPERATION, OPERATION_BITS, decode_status, read_records
@@ -480,3 +480,48 @@ def called(target: Target, executor: Processes, function: Callable[..., None]) -
     (strategy,) = scenario.strategies.values()
     load = Load(workers=3, duration_s=None, operations=60)
     return LoadDriver(target=target, executor=executor).run(scenario, strategy, [], load, lambda _: None)
+
+
+# The connection that reads what a run has left
+
+
+def test_a_connection_lost_while_the_table_is_read_is_replaced(
+    through: Through, processes: Processes, version_counter: Scenario
+) -> None:
+    proxy = through(once(lambda data, of_client: 20 if not of_client and b"PGCOPY" in data else None))
+    driver = LoadDriver(target=proxy.target, executor=processes)
+    load = Load(workers=2, duration_s=None, operations=40)
+    consumers = [version_counter.consumers["cursor"]]
+    result = driver.run(version_counter, version_counter.strategies["advisory"], consumers, load, lambda _: None)
+    assert proxy.cuts == 1
+    assert result.verdict is Verdict.VALID
+    assert result.counts["rows"] == result.consumers[0].counts["delivered"] == 40
+
+
+def test_a_consumers_connection_that_is_lost_as_it_begins_is_replaced(
+    through: Through, processes: Processes, version_counter: Scenario
+) -> None:
+    proxy = through(once(lambda data, of_client: 0 if of_client and b"racebench_query" in data else None))
+    driver = LoadDriver(target=proxy.target, executor=processes)
+    load = Load(workers=2, duration_s=None, operations=40)
+    consumers = [version_counter.consumers["cursor"]]
+    result = driver.run(version_counter, version_counter.strategies["advisory"], consumers, load, lambda _: None)
+    assert proxy.cuts == 1
+    assert result.verdict is Verdict.VALID
+    assert result.consumers[0].counts["delivered"] == 40
+
+
+def test_a_connection_lost_while_an_invariant_is_asked_is_not_the_invariants_fault(
+    through: Through, processes: Processes, tmp_path: Path
+) -> None:
+    script = tmp_path / "insert.sql"
+    script.write_text("INSERT INTO t VALUES (1);\n")
+    scenario = ad_hoc.from_sql(str(script), setup=["CREATE TABLE t (id int)"], invariants=["SELECT 1 AS odd FROM t"])
+    (strategy,) = scenario.strategies.values()
+    proxy = through(once(lambda data, of_client: 0 if of_client and b"AS odd" in data else None))
+    driver = LoadDriver(target=proxy.target, executor=processes)
+    load = Load(workers=1, duration_s=None, operations=3)
+    result = driver.run(scenario, strategy, [], load, lambda _: None)
+    assert proxy.cuts == 1
+    assert result.counts["violations"] == 3
+    assert result.verdict is Verdict.INVALID

@@ -17,7 +17,7 @@ from conftest import Command, UsersServer
 from racebench.core.model import Load, Scenario
 from racebench.core.results import RunResult, Verdict
 from racebench.core.target import Target
-from racebench.load import stalls
+from racebench.load import crew, stalls
 from racebench.load.driver import LoadDriver
 from racebench.load.executors.processes import Processes
 from racebench.load.stalls import Patience, Stalls
@@ -116,6 +116,36 @@ def test_a_run_that_waits_for_another_session_says_for_which_and_goes_on_after_i
     assert line in result.notes
     assert result.verdict is Verdict.VALID
     assert result.counts["committed"] == 10
+
+
+def test_workers_that_cannot_begin_say_for_which_session_they_wait(
+    embedded: Target, processes: Processes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A statement is prepared under a lock of its table."""
+    monkeypatch.setattr(crew, "_SLOW_START_SECONDS", 1.0)
+    script = tmp_path / "insert.sql"
+    script.write_text("INSERT INTO t VALUES (1);\n")
+    lines: list[str] = []
+    with connect(embedded, application_name="the other") as other:
+
+        def setup(connection: psycopg.Connection[Any]) -> None:
+            connection.execute("CREATE TABLE t (id int)")
+            connection.commit()
+            other.execute("BEGIN; LOCK TABLE slow_start.t")
+
+        def say(line: str) -> None:
+            lines.append(line)
+            other.execute("ROLLBACK")
+
+        scenario = ad_hoc.from_sql(str(script), setup=[setup], invariants=["SELECT 1 WHERE false"])
+        (strategy,) = scenario.strategies.values()
+        driver = LoadDriver(target=embedded, executor=processes, schema="slow_start", patience=Patience(say=say))
+        result = driver.run(scenario, strategy, [], LOAD, lambda _: None)
+    (line,) = lines
+    assert line.startswith("2 processes are not ready after ")
+    assert "2 sessions wait for Lock/relation" in line
+    assert "('the other', idle in transaction)" in line
+    assert result.verdict is Verdict.VALID
 
 
 def test_a_run_that_waits_for_longer_than_the_limit_is_unknown(
