@@ -2,7 +2,8 @@
 
 Tables: a (id, n, u) and b (id, a_id, n) with a few rows, and log (what, n). What a fires writes b or log, what b fires
 writes log: nothing fires itself. A statement may have {i} (a row's id), {c} (a small number), {k} (a lock's number),
-and {x} (what an earlier statement saved).
+and {x} (what an earlier statement saved). What a statement answers or inserts must not depend on where rows are in
+their table, which is not restored between schedules: hence each ORDER BY.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ WRITES = (
     "DELETE FROM a WHERE n > {c}",
     "INSERT INTO b (a_id, n) VALUES ({i}, {c})",
     "INSERT INTO b (a_id, n) VALUES ({i}, {x}::int)",
-    "INSERT INTO b (a_id, n) SELECT id, n FROM a WHERE n > {c}",
+    "INSERT INTO b (a_id, n) SELECT id, n FROM a WHERE n > {c} ORDER BY id",
     "UPDATE b SET n = n + 1",
     "UPDATE b SET a_id = {i}",
     "DELETE FROM b WHERE a_id = {i}",
@@ -191,7 +192,7 @@ FEATURES: Mapping[str, Feature] = {
             "INSERT INTO p VALUES (3, {c})",
             "DELETE FROM p WHERE n > {c}",
             "SELECT coalesce(sum(n), 0) FROM p",
-            "SELECT coalesce((SELECT n FROM p WHERE id = {i} LIMIT 1 FOR UPDATE), 0)",
+            "SELECT coalesce((SELECT n FROM p WHERE id = {i} ORDER BY n LIMIT 1 FOR UPDATE), 0)",
             "LOCK TABLE p1 IN SHARE MODE",
         ),
     ),
