@@ -208,7 +208,7 @@ def test_runs_and_explorations_are_printed_one_after_the_other(racebench: Comman
     done = racebench("report", "run.json", str(REFERENCE))
     assert (done.returncode, done.stderr) == (0, "")
     assert "commits" in done.stdout
-    assert "schedules" in done.stdout
+    assert "27 of 27 are as expected." in done.stdout
 
 
 def test_a_new_kind_of_anomaly_has_its_column_with_its_own_head(monkeypatch: pytest.MonkeyPatch) -> None:
