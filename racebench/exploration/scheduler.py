@@ -57,14 +57,16 @@ class Scheduler:
         self.deadlock: frozenset[int] = frozenset()
         self.waits: Mapping[int, tuple[int, ...]] = {}
         self.freezer = freezer
+        self._released: list[Session] = []
         self._step_limit_s = step_limit_s
         self._monitor = monitor
         self._blockers(())  # fails here, before anything is sent, if this role may not ask
 
     def able(self) -> list[Session]:
         """The sessions that can take the next step: those that were released together, before all others."""
-        released = [session for session in self.sessions if session.state is State.RELEASED]
-        return released or [session for session in self.sessions if session.state is State.READY]
+        if self._released:
+            return sorted(self._released, key=lambda session: session.number)
+        return [session for session in self.sessions if session.state is State.READY]
 
     def step(self, session: Session) -> None:
         """Have an able session take its step, or go on after its wait, and wait until all are at rest."""
@@ -75,6 +77,9 @@ class Scheduler:
         else:
             session.advance()
         self.rest()
+        self.woken, self.raced = [], False
+        if not waiting:
+            return
         self.woken = [other for other in waiting if other.state is not State.WAITING]
         elsewhere = [
             other
@@ -125,10 +130,11 @@ class Scheduler:
 
     def _waiting(self) -> list[Session]:
         """The sessions that wait; of sessions that were released one after the other, the last one goes on."""
-        released = [session for session in self.sessions if session.state is State.RELEASED]
-        if len(released) == 1 and not any(s.state is State.WAITING and not self._is_frozen(s) for s in self.sessions):
-            self._go_on(released[0])
-        return [session for session in self.sessions if session.state is State.WAITING]
+        waiting = [session for session in self.sessions if session.state is State.WAITING]
+        if len(self._released) == 1 and all(map(self._is_frozen, waiting)):
+            waiting += self._released
+            self._go_on(self._released[0])
+        return waiting
 
     def _release(
         self, waiting: Sequence[Session], moving: Sequence[Session], blockers: Mapping[int, tuple[int, ...]]
@@ -139,11 +145,13 @@ class Scheduler:
         released = [s for s in waiting if self._is_frozen(s) and not blockers.get(s.pid)]
         for session in released:
             session.state = State.RELEASED
+        self._released += released
         return bool(released)
 
     def _go_on(self, session: Session) -> None:
         """Let a released session go on."""
         session.state = State.WAITING
+        self._released.remove(session)
         self._thaw(session)
 
     def _is_frozen(self, session: Session) -> bool:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Hashable, Sequence, Set
+from functools import lru_cache
 from random import Random
 
 from racebench.core.errors import DatabaseProblem, ScenarioProblem, UsageProblem
-from racebench.core.model import Outcome, Statement
+from racebench.core.model import Outcome, Statement, first_word
 from racebench.core.target import Target
 from racebench.exploration.draws import Draws, united
 from racebench.exploration.independence import Footprint
@@ -212,7 +213,8 @@ class ServerWorld:
 
     def choices(self) -> Sequence[Choice]:
         able = self.scheduler.able()
-        self._catalog_raced |= sum(session.changes_catalog for session in able) > 1
+        if self._preparation.facts.ddl or self._request.strategy.calls:
+            self._catalog_raced |= sum(session.changes_catalog for session in able) > 1
         return [
             Choice(session.number, session.footprint, self._likeness(session), session.step_identity)
             if session.state is State.READY
@@ -244,24 +246,18 @@ class ServerWorld:
         self._taken.append(session.number)
         # What a session does after its wait began with the step that had to wait.
         touches = session.footprint if session.state is State.READY else Footprint.ANYTHING
-        tries = [other.tries for other in self.strategy_sessions]
-        deadlocks = [other.deadlocks for other in self.strategy_sessions]
+        before = [(other.tries, other.deadlocks) for other in self.strategy_sessions]
         suspects = {other.number for other in self.scheduler.sessions if other.state is State.WAITING}
         statements = session.next_step
-        self._two_phase |= any(statement.keyword == "PREPARE" for statement in statements)
+        self._two_phase = self._two_phase or any(_is_prepare(statement.sql) for statement in statements)
         self.scheduler.step(session)
         self._raced |= self.scheduler.raced
         surprise = self._surprise(session, touches, statements)
         if surprise:
             touches = Footprint.ANYTHING
-        again = {
-            other.number for other, before in zip(self.strategy_sessions, tries, strict=True) if other.tries > before
-        }
-        victims = {
-            other.number
-            for other, before in zip(self.strategy_sessions, deadlocks, strict=True)
-            if other.deadlocks > before
-        }
+        compared = list(zip(self.strategy_sessions, before, strict=True))
+        again = {other.number for other, (tries, _) in compared if other.tries > tries}
+        victims = {other.number for other, (_, deadlocks) in compared if other.deadlocks > deadlocks}
         # A deadlock may be over before it was seen: then all that waited are suspects.
         deadlock = self.scheduler.deadlock or frozenset(suspects | {session.number} if victims else ())
         if deadlock and self._deadlock is None:
@@ -411,3 +407,9 @@ class ServerWorld:
     def broken(self) -> tuple[str, ...]:
         """Which rows break which invariant now, as text."""
         return self._preparation.anomalies.broken(self.tenant)
+
+
+@lru_cache(maxsize=1024)
+def _is_prepare(sql: str) -> bool:
+    """Whether a statement may be PREPARE TRANSACTION; the same statements are asked in every schedule."""
+    return first_word(sql) == "PREPARE"
