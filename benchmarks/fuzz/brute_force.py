@@ -21,9 +21,9 @@ _BLOCKERS = "SELECT pid, pg_blocking_pids(pid) FROM unnest(%s::int[]) AS pid"
 _PATIENCE_S = 10.0
 #: Of each session the refusal that it ended with, and what it was answered.
 Results = Sequence[tuple[psycopg.Error | None, list[Any]]]
-#: Called at the end of a schedule with the results, whether a step woke two sessions, and whether sessions deadlocked:
+#: Called at the end of a schedule with the results, how many sessions a step woke, and whether sessions deadlocked:
 #: then the server decides what comes of it.
-Ended = Callable[[Results, bool, bool], None]
+Ended = Callable[[Results, int, bool], None]
 
 
 class BruteForce:
@@ -74,7 +74,7 @@ class BruteForce:
             timeout_ms = 20 if place == self._victim else 500  # the victim looks for a deadlock first
             done = wire.exec_(f"{self._opening}; SET deadlock_timeout = {timeout_ms}".encode())
             assert done.status != pq.ExecStatus.FATAL_ERROR, done.error_message
-        raced = deadlocked = False
+        woken, deadlocked = 0, False
         for session in list(self._running):
             self._go_on(session, None)
         depth = 0
@@ -85,10 +85,10 @@ class BruteForce:
             self._wires[taken].send_query(self._ready.pop(taken).encode())
             self._waits[taken] = None
             deadlocked |= self._rest()
-            raced |= sum(self._waits.get(session) != blockers for session, blockers in before.items()) > 1
+            woken = max(woken, sum(self._waits.get(session) != blockers for session, blockers in before.items()))
             depth += 1
         del path[depth:]
-        ended(self._results, raced, deadlocked)
+        ended(self._results, woken, deadlocked)
         return deadlocked
 
     def _rest(self) -> bool:

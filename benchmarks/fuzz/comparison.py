@@ -39,6 +39,9 @@ _VALUES = re.compile(r"""'[^']*'|"[^"]*"|\w*\d\w*""")
 EXPLORED_SCHEMA, BRUTE_SCHEMA = "racebench_fuzz_explored", "racebench_fuzz_brute"
 #: A program with more schedules than this is explored without reduction in part only.
 _MOST_UNREDUCED = 80
+#: A lock that is tried, not awaited; and the rule that explains what a woken session finds of one.
+_TRIES = re.compile(r"pg_try_advisory|\bNOWAIT\b|\bSKIP LOCKED\b", re.IGNORECASE)
+_RELEASING = "lock tried while it is released"
 #: How often a comparison that shows a difference is made again before it counts.
 _AGAIN = 2
 
@@ -47,8 +50,9 @@ _AGAIN = 2
 class Found:
     """What one way of exploring found.
 
-    `chance`: the outcomes that were seen only in schedules in which the server decided: several sessions were woken at
-    once, or deadlocked. `guilty`: the outcomes that are wrong. `problem`: why it was not explored.
+    `chances`: of the outcomes that were seen where the server decided, what it decided: several sessions were woken at
+    once, or deadlocked, or one was woken that may try a lock. `certain`: the outcomes that were seen elsewhere too.
+    `guilty`: the outcomes that are wrong. `problem`: why it was not explored.
     `leftovers`: what racebench says that it has not restored.
     """
 
@@ -62,9 +66,10 @@ class Found:
     problem: RacebenchError | None = None
     leftovers: tuple[str, ...] = ()
 
-    def add(self, outcome: Outcome, *, raced: bool, deadlocked: bool, guilty: bool) -> None:
+    def add(self, outcome: Outcome, *, raced: bool, deadlocked: bool, guilty: bool, tried: bool = False) -> None:
         self.outcomes[outcome] += 1
-        chances = {name for name, so in (("woken together", raced), ("deadlock", deadlocked)) if so}
+        known = (("woken together", raced), ("deadlock", deadlocked), (_RELEASING, tried))
+        chances = {name for name, so in known if so}
         if chances:
             self.chances.setdefault(outcome, set()).update(chances)
         else:
@@ -214,7 +219,9 @@ class Comparer:
 
     def _force(self, program: Program, ground: Ground, alone: set[_Failure], found: Found) -> None:
 
-        def ended(results: Results, raced: bool, deadlocked: bool) -> None:
+        tries = bool(_TRIES.search(str(program)))
+
+        def ended(results: Results, woken: int, deadlocked: bool) -> None:
             refusals = [(place, error) for place, (error, _) in zip(program.sessions, results, strict=True) if error]
             if program.script:
                 sessions = [(0, "", error.sqlstate or "" if error else "") for error, _ in results]
@@ -224,7 +231,7 @@ class Comparer:
                 refused = any(_failure(place, error) not in alone for place, error in refusals)
             outcome = tuple(sorted(sessions)), ground.contents()
             guilty = refused or bool(self._violated(program))
-            found.add(outcome, raced=raced, deadlocked=deadlocked, guilty=guilty)
+            found.add(outcome, raced=woken > 1, deadlocked=deadlocked, tried=woken > 0 and tries, guilty=guilty)
 
         codes = [program.codes[place] for place in program.sessions]
         found.complete = self._brute_force(program, ground).explore(
@@ -274,10 +281,14 @@ def _explained(outcome: Outcome, one: Found, other: Found) -> str:
     """The rule that explains why only one way has an outcome; "" if there is none.
 
     The other way saw one order of several sessions that were woken at once. Or the outcome was only ever seen in
-    schedules with a deadlock, and the other way saw deadlocks too, with other victims.
+    schedules with a deadlock, and the other way saw deadlocks too, with other victims. Or it was only ever seen in
+    schedules in which a session was woken that tries a lock: the server releases the locks of a transaction one after
+    the other, and the woken session may find one of them still held. racebench lets it go on after the last.
     """
     if "woken together" in other.undecided():
         return "woken together"
     if outcome not in one.certain and "deadlock" in one.chances.get(outcome, set()) & other.undecided():
         return f"deadlock of {len(outcome[0])} sessions"
+    if outcome not in one.certain and _RELEASING in one.chances.get(outcome, set()):
+        return _RELEASING
     return ""

@@ -236,3 +236,13 @@ def test_random_programs_come_to_the_same_in_every_way(
     different = [one for one in compared if one.differences]
     said = "\n".join(f"{one.program.name}: {one.differences[0]}" for one in different)
     assert not different, f"RACEBENCH_FUZZ_SEED={seed}; python -m benchmarks.fuzz --seed {seed} --index N\n{said}"
+
+
+@pytest.mark.parametrize(("tried", "rule"), [(True, "lock tried while it is released"), (False, "")])
+def test_what_a_woken_session_finds_of_a_lock_that_it_tries_is_explained(tried: bool, rule: str) -> None:
+    from benchmarks.fuzz.comparison import Found, _explained
+
+    force, reduced = Found("brute force"), Found("reduced", complete=True)
+    outcome = (((0, "", ""),), "log {busy}")
+    force.add(outcome, raced=False, deadlocked=False, guilty=False, tried=tried)
+    assert _explained(outcome, force, reduced) == rule
