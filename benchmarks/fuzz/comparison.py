@@ -137,7 +137,8 @@ class Comparer:
                         return Compared(program=program, refused="a statement cannot be prepared")
                     except RacebenchError as problem:
                         ways[way].complete, ways[way].problem = False, problem
-                differences, explained = _differences(ways)
+                exclusion = any("EXCLUDE USING" in statement for statement in program.setup)
+                differences, explained = _differences(ways, exclusion=exclusion)
                 if not differences:
                     break
         return Compared(
@@ -246,7 +247,7 @@ def _failure(place: int, error: psycopg.Error) -> _Failure:
     return place, error.sqlstate or "", error.diag.constraint_name or "", message
 
 
-def _differences(ways: dict[str, Found]) -> tuple[list[str], Counter[str]]:
+def _differences(ways: dict[str, Found], *, exclusion: bool) -> tuple[list[str], Counter[str]]:
     differences: list[str] = []
     explained: Counter[str] = Counter()
     for one in ways.values():
@@ -264,12 +265,12 @@ def _differences(ways: dict[str, Found]) -> tuple[list[str], Counter[str]]:
             lacking = set(one.outcomes) - set(other.outcomes)
             if other.complete and lacking:
                 for outcome in lacking:
-                    if rule := _explained(outcome, one, other):
+                    if rule := _explained(outcome, one, other, exclusion=exclusion):
                         explained[rule] += 1
                     else:
                         differences.append(f"only {one.way} has {outcome}, {other.way} is complete")
             if other.verdict is Verdict.VALID and one.guilty - set(other.outcomes):
-                wrong = [outcome for outcome in one.guilty if not _explained(outcome, one, other)]
+                wrong = [outcome for outcome in one.guilty if not _explained(outcome, one, other, exclusion=exclusion)]
                 if wrong:
                     differences.append(f"{other.way} says VALID, {one.way} has {wrong[0]}")
             if one.guilty and other.verdict is Verdict.VALID and one.guilty & set(other.outcomes):
@@ -277,13 +278,15 @@ def _differences(ways: dict[str, Found]) -> tuple[list[str], Counter[str]]:
     return differences, explained
 
 
-def _explained(outcome: Outcome, one: Found, other: Found) -> str:
+def _explained(outcome: Outcome, one: Found, other: Found, *, exclusion: bool = False) -> str:
     """The rule that explains why only one way has an outcome; "" if there is none.
 
     The other way saw one order of several sessions that were woken at once. Or the outcome was only ever seen in
     schedules with a deadlock, and the other way saw deadlocks too, with other victims. Or it was only ever seen in
     schedules in which a session was woken that tries a lock: the server releases the locks of a transaction one after
-    the other, and the woken session may find one of them still held. racebench lets it go on after the last.
+    the other, and the woken session may find one of them still held. racebench lets it go on after the last. Or it was
+    only ever seen with a deadlock, and there is an exclusion constraint (`exclusion`): of several rows that conflict, a
+    session meets that first which the index has first, and no schedule decides on that.
     """
     if "woken together" in other.undecided():
         return "woken together"
@@ -291,4 +294,6 @@ def _explained(outcome: Outcome, one: Found, other: Found) -> str:
         return f"deadlock of {len(outcome[0])} sessions"
     if outcome not in one.certain and _RELEASING in one.chances.get(outcome, set()):
         return _RELEASING
+    if exclusion and outcome not in one.certain and "deadlock" in one.chances.get(outcome, set()):
+        return "order of rows in an exclusion's index"
     return ""

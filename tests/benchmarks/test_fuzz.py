@@ -238,6 +238,16 @@ def test_random_programs_come_to_the_same_in_every_way(
     assert not different, f"RACEBENCH_FUZZ_SEED={seed}; python -m benchmarks.fuzz --seed {seed} --index N\n{said}"
 
 
+@pytest.mark.parametrize("exclusion", [True, False])
+def test_a_deadlock_over_an_exclusion_constraint_is_explained(exclusion: bool) -> None:
+    from benchmarks.fuzz.comparison import Found, _explained
+
+    force, reduced = Found("brute force"), Found("reduced", complete=True)
+    outcome = (((0, "40P01", ""),), "")
+    force.add(outcome, raced=False, deadlocked=True, guilty=True)
+    assert bool(_explained(outcome, force, reduced, exclusion=exclusion)) is exclusion
+
+
 @pytest.mark.parametrize(("tried", "rule"), [(True, "lock tried while it is released"), (False, "")])
 def test_what_a_woken_session_finds_of_a_lock_that_it_tries_is_explained(tried: bool, rule: str) -> None:
     from benchmarks.fuzz.comparison import Found, _explained
