@@ -1,8 +1,8 @@
-"""Explores a strategy: runs every schedule of the steps of some sessions, perhaps with a consumer, on fresh tenants.
+"""Explores a strategy: runs every schedule of the steps of some sessions, perhaps with a consumer.
 
-The verdict is VALID only if the search finished and found no anomaly that the scenario forbids. Anomalies have the same
-definitions as under load (racebench.core.anomalies); simple code is enough, because a schedule has few operations.
-racebench.exploration.tally counts them.
+This module decides what is run, and in which order: the search, for each choice of random numbers; the repetition of
+schedules in which the server chose; the other victims of deadlocks; bursts; and a shorter witness. tally.py counts the
+results and gives the verdict.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def _search(
         tally.complete &= _choose_other_victims(world, tuple(deadlocks), request, until=limits.end)
         world.check_leftovers()
         tally.leftovers = world.leftovers
-        if tally.complete and not tally.anomalous and tally.result().unseen in _INSIDE:
+        if tally.complete and not tally.anomalous and tally.why_unseen() in _INSIDE:
             world.draw = request.draw
             limit_s = min(_BURSTING_S, request.budget_s or _BURSTING_S)
             _burst(world, tally, Random(request.seed), until=time.monotonic() + limit_s)

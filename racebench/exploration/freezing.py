@@ -36,7 +36,7 @@ class Freezer:
         self._closed = threading.Event()
         self._watchdog: threading.Thread | None = None
 
-    def can_freeze(self, pid: int) -> bool:
+    def _can_freeze(self, pid: int) -> bool:
         """Whether a pid is that of a backend of the server, and may be stopped."""
         known = self._ours.get(pid)
         if known is None:
@@ -49,7 +49,7 @@ class Freezer:
 
     def freeze(self, pid: int) -> None:
         """Stop a backend that waits; nothing if it may not be stopped."""
-        if not self.can_freeze(pid):
+        if not self._can_freeze(pid):
             return
         if self._watchdog is None:
             self._watchdog = threading.Thread(target=self._watch, name="racebench freezer", daemon=True)

@@ -133,7 +133,7 @@ class Tally:
             witness=self.replay
             if self.witness is None or self.replay
             else replay_of(self.witness_request, self.witness),
-            unseen=self._unseen(),
+            unseen=self.why_unseen(),
             leftovers=self.leftovers,
             calls=_callables(request),
             triggers=tuple(self.triggers),
@@ -152,7 +152,8 @@ class Tally:
         """The request with the random numbers of the witness."""
         return replace(self._request, draw=self.witness_draw, draws=1)
 
-    def _unseen(self) -> Unseen | None:
+    def why_unseen(self) -> Unseen | None:
+        """Why a finished search proves nothing; None if it does."""
         only_one = self.draws.decide and self.explored_draws < 2
         if self.leftovers:
             return Unseen.LEFTOVER
@@ -163,7 +164,7 @@ class Tally:
             return Verdict.UNKNOWN
         if self.anomalous or self.anomalous_bursts:
             return Verdict.INVALID
-        return Verdict.VALID if self.complete and self._unseen() is None else Verdict.UNKNOWN
+        return Verdict.VALID if self.complete and self.why_unseen() is None else Verdict.UNKNOWN
 
 
 def replay_of(

@@ -149,12 +149,13 @@ def _after_begin(script: Script, level: str | None, volatile: frozenset[str]) ->
 
 def _ddl(script: Script, texts: frozenset[str]) -> frozenset[int]:
     """The identities of the statements with one of these texts, and of the BEGINs right before them."""
-    identities, begin = set(), None
+    identities: set[int] = set()
+    begin: set[int] = set()
     for step in script.steps:
         if isinstance(step, Statement):
             if step.sql in texts:
-                identities |= {id(step), id(begin)}
-            begin = step if begins(step) else None
+                identities |= {id(step)} | begin
+            begin = {id(step)} if begins(step) else set()
     return frozenset(identities)
 
 
