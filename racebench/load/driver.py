@@ -13,7 +13,7 @@ from typing import Any
 
 from racebench.analysis.verdicts import judge
 from racebench.core.errors import DatabaseProblem, RacebenchError
-from racebench.core.model import Consumer, Load, Scenario, Strategy
+from racebench.core.model import Consumer, Load, Origin, Scenario, Strategy
 from racebench.core.results import RunResult
 from racebench.core.target import Target
 from racebench.history import History, archive
@@ -89,6 +89,7 @@ class LoadDriver:
                     consumers=tuple(consumers),
                     load=load,
                     files=files,
+                    own_code=scenario.origin is Origin.OWN_CODE,
                     patience=self.patience,
                 )
                 run = Run(scenario, assignment, self.executor, scratch)
