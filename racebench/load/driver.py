@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from racebench.analysis.restarts import after_restart
 from racebench.analysis.verdicts import judge
 from racebench.core.errors import DatabaseProblem, RacebenchError
 from racebench.core.model import Consumer, Load, Origin, Scenario, Strategy
@@ -111,6 +112,8 @@ class LoadDriver:
                     usage=crew.usage,
                     unfinished=crew.gave_up,
                 )
+                if run.restarted:
+                    result = after_restart(result, loses_commits=run.loses_commits)
                 if (path := keep_history(result)) is not None:
                     result = self._kept(result, path, history, scenario)
         except DatabaseProblem as problem:

@@ -6,7 +6,7 @@ import contextlib
 import os
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -141,11 +141,12 @@ def usable(target: Target, connections: int) -> Target:
 
 
 def _check(connection: psycopg.Connection[Any], target: Target, connections: int) -> None:
-    row = _ask(connection)
+    row = _ask(connection, _QUESTION)
+    assert row is not None
     if row["recovery"] or row["read_only"]:
         why = "is a standby" if row["recovery"] else "has default_transaction_read_only on"
         raise DatabaseProblem(f"{target.label} is read-only ({why}); give a DSN that may write")
-    if row["commits_wait"]:
+    if row["commits_wait"] and not _has_standby(connection):
         raise DatabaseProblem(
             f"every COMMIT on {target.label} would wait for ever: synchronous_standby_names is "
             f"'{one_line(row['standbys'])}', and no standby is connected; start it, or "
@@ -156,12 +157,21 @@ def _check(connection: psycopg.Connection[Any], target: Target, connections: int
             f"role '{row['role']}' may not create a schema in database '{row['database']}'; "
             f'GRANT CREATE ON DATABASE "{row["database"]}" TO "{row["role"]}", or use another role'
         )
-    free, limit = min((row[f"{name}_free"], name) for name in ("server", "database", "role"))
-    if free < connections and not target.pooled:  # what a pooler keeps open is in use, and can be had
+    room = _ask(connection, _ROOM)
+    if room is None or target.pooled:  # what a pooler keeps open is in use, and can be had
+        return
+    free, limit = min((room[f"{name}_free"], name) for name in ("server", "database", "role"))
+    if free < connections:
         raise DatabaseProblem(
             f"{target.label} has {max(free, 0)} free connections ({_LIMITS[limit]}), {connections} are needed; "
             "use fewer --workers or raise the limit"
         )
+
+
+def _has_standby(connection: psycopg.Connection[Any]) -> bool:
+    """Whether a standby is connected; taken for granted if the role may not see it."""
+    row = _ask(connection, "SELECT EXISTS (SELECT FROM pg_stat_replication) AS standby", denied={"standby": True})
+    return row is not None and bool(row["standby"])
 
 
 _LIMITS = {
@@ -170,17 +180,19 @@ _LIMITS = {
     "role": "the role's CONNECTION LIMIT",
 }
 
-# A limit of -1 is none. Free slots are counted without the connection that asks.
 _QUESTION = """
-WITH used AS (SELECT datname, usename FROM pg_stat_activity WHERE backend_type = 'client backend')
 SELECT current_user AS role, current_database() AS database, pg_is_in_recovery() AS recovery,
        current_setting('default_transaction_read_only')::bool AS read_only,
        current_setting('synchronous_standby_names') AS standbys,
        current_setting('synchronous_standby_names') <> ''
-         AND current_setting('synchronous_commit') NOT IN ('off', 'local')
-         AND NOT EXISTS (SELECT FROM pg_stat_replication) AS commits_wait,
-       has_database_privilege(current_database(), 'CREATE') AS may_create,
-       current_setting('max_connections')::int - (SELECT count(*) FROM used)
+         AND current_setting('synchronous_commit') NOT IN ('off', 'local') AS commits_wait,
+       has_database_privilege(current_database(), 'CREATE') AS may_create
+"""
+
+# A limit of -1 is none. Free slots are counted without the connection that asks.
+_ROOM = """
+WITH used AS (SELECT datname, usename FROM pg_stat_activity WHERE backend_type = 'client backend')
+SELECT current_setting('max_connections')::int - (SELECT count(*) FROM used)
          - CASE WHEN r.rolsuper THEN 0
                 ELSE current_setting('superuser_reserved_connections')::int
                      + coalesce(current_setting('reserved_connections', true)::int, 0) END AS server_free,
@@ -193,11 +205,14 @@ WHERE d.datname = current_database() AND r.rolname = session_user
 """
 
 
-def _ask(connection: psycopg.Connection[tuple[Any, ...]]) -> dict[str, Any]:
+def _ask(
+    connection: psycopg.Connection[Any], question: str, *, denied: Mapping[str, Any] | None = None
+) -> Mapping[str, Any] | None:
+    """The first row, `denied` if the role may not see it; raises DatabaseProblem."""
     try:
         with connection.cursor(row_factory=psycopg.rows.dict_row) as cursor:
-            row = cursor.execute(_QUESTION).fetchone()
+            return cursor.execute(question.encode()).fetchone()
+    except psycopg.errors.InsufficientPrivilege:
+        return denied
     except psycopg.Error as problem:
         raise DatabaseProblem(f"the server does not answer as PostgreSQL does: {one_line(str(problem))}") from None
-    assert row is not None  # each session has a database and a role
-    return row

@@ -185,3 +185,57 @@ def test_pgoptions_apply_to_own_code_on_every_connection(
     for own_code, level in ((True, "serializable"), (False, "read committed")):
         with connect(target, schema="racebench_0123456789ab", own_code=own_code) as connection:
             assert connection.execute(question).fetchone() == (level,)
+
+
+# What a role may be denied, and databases of another encoding
+
+
+@pytest.fixture
+def denied(users_server: UsersServer) -> Iterator[None]:
+    views = "pg_settings, pg_stat_gssapi, pg_stat_ssl, pg_stat_replication"
+    with users_server.connect() as connection:
+        connection.execute(f"REVOKE SELECT ON {views} FROM PUBLIC")  # type: ignore[arg-type]
+        yield
+        connection.execute(f"GRANT SELECT ON {views} TO PUBLIC")  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("denied")
+@pytest.mark.parametrize("arguments", [("run", "-n", "40"), ("explore",)], ids=["run", "explore"])
+def test_a_role_needs_no_view_of_settings_or_connections(
+    racebench: Command, role: Role, arguments: tuple[str, ...]
+) -> None:
+    name, *rest = arguments
+    document(racebench, name, "-s", "advisory", *rest, "--dsn", role())
+
+
+@pytest.fixture
+def without_encoding(users_server: UsersServer) -> Iterator[str]:
+    with users_server.connect() as connection:
+        connection.execute("CREATE DATABASE bytes ENCODING 'SQL_ASCII' TEMPLATE template0")
+        try:
+            yield users_server.dsn(dbname="bytes")
+        finally:
+            connection.execute("DROP DATABASE bytes WITH (FORCE)")
+
+
+@pytest.mark.parametrize("scenario", ["version-counter", "get-or-create"])
+@pytest.mark.parametrize("command", [("run", "-n", "40"), ("explore", "--max-schedules", "20")], ids=["run", "explore"])
+def test_results_of_a_database_without_an_encoding_are_texts(
+    racebench: Command, without_encoding: str, scenario: str, command: tuple[str, ...]
+) -> None:
+    name, *rest = command
+    document(racebench, name, scenario, "-s", "naive", *rest, "--dsn", without_encoding)
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+def test_the_users_client_encoding_changes_nothing(
+    users_server: UsersServer, racebench: Command, tmp_path: Path, encoding: str
+) -> None:
+    (tmp_path / "insert.sql").write_text("INSERT INTO names VALUES ('Ämter');\n")
+    given = ("--setup", "CREATE TABLE names (name text)", "--invariant", "SELECT name FROM names WHERE name = 'Ämter'")
+    environment = {"PGCLIENTENCODING": encoding, "RACEBENCH_DSN": users_server.dsn()}
+    done = racebench("run", "./insert.sql", *given, "-n", "4", "-w", "2", "--no-save", "--json", "-", env=environment)
+    assert done.returncode == 0, done.stderr
+    (run,) = json.loads(done.stdout)["runs"]
+    assert run["counts"]["violations"] == 4
+    assert "Ämter" in json.dumps(run["witnesses"], ensure_ascii=False)
