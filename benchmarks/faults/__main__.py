@@ -7,10 +7,12 @@ need it (a disk that is full, a pause of a server's process).
 
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -20,7 +22,8 @@ from typing import Any
 
 import click
 
-from benchmarks.faults.faults import FAULTS, Fault
+from benchmarks.faults.families import FAULTS
+from benchmarks.faults.fault import Fault
 from benchmarks.faults.grounds import Kind, Templates, templates
 from benchmarks.faults.table import matrix_document, tables
 from benchmarks.faults.trial import Cell, run_cell
@@ -105,19 +108,23 @@ def main(
     output: Path,
 ) -> None:
     """Run, print, write; exit with 1 if a column is not 0."""
-    programs, pgbouncer = installed(folders), _pgbouncer()
+    programs, pooler = installed(folders), pgbouncer()
     own = 15 if 15 in programs else max(programs)
     number = range(first_seed, first_seed + (2 if quick else seeds))
-    chosen = cells(names, drivers or (_QUICK if quick else ()), number, programs, pgbouncer)
+    chosen = cells(names, drivers or (_QUICK if quick else ()), number, programs, pooler)
     if not chosen:
         raise click.UsageError("no cell fits; the faults are: " + ", ".join(FAULTS))
     done = _finished(resume)
     left = [cell for cell in chosen if cell.name not in done]
+    signal.signal(signal.SIGTERM, _interrupt)
     with (
-        templates(programs, own, versions_of(left, own), pgbouncer) as made,
+        templates(programs, own, versions_of(left, own), pooler) as made,
         ProcessPoolExecutor(max_workers=jobs, mp_context=multiprocessing.get_context("fork")) as pool,
         progress(len(left)) as tell,
+        contextlib.ExitStack() as stack,
     ):
+        stack.callback(_end_children)
+        stack.callback(pool.shutdown, wait=False, cancel_futures=True)
         futures = {pool.submit(_counted, cell, made, keep): cell for cell in left}
         for future in as_completed(futures):
             document = future.result()
@@ -132,15 +139,28 @@ def main(
     raise SystemExit(1 if measured["problems"] else 0)
 
 
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _end_children() -> None:
+    """End the jobs, if they still run: each removes its servers then."""
+    for child in multiprocessing.active_children():
+        child.terminate()
+
+
 def _counted(cell: Cell, made: Templates, keep: Path | None) -> dict[str, Any]:
-    return run_cell(cell, made, keep=keep).document()
+    try:
+        return run_cell(cell, made, keep=keep).document()
+    except KeyboardInterrupt:
+        os._exit(130)  # the pool would go on with the next cell
 
 
 def _finished(resume: Path | None) -> dict[str, dict[str, Any]]:
     return json.loads(resume.read_text()) if resume is not None and resume.exists() else {}
 
 
-def _pgbouncer() -> Path | None:
+def pgbouncer() -> Path | None:
     found = shutil.which("pgbouncer", path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin"]))
     return Path(found) if found else None
 

@@ -114,6 +114,7 @@ def templates(
         data = {}
         for version in versions:
             server = Server(programs[version], folder / str(version))
+            stack.callback(server.close)
             server.create()
             server.stop(signal.SIGINT)
             data[version] = server.folder / "data"

@@ -137,5 +137,5 @@ def after_an_error(data: bytes) -> int | None:
         kind, length = struct.unpack_from("!cI", data, at)
         at += 1 + length
         if kind == b"E":
-            return at
+            return int(at)
     return None

@@ -128,6 +128,13 @@ class Scene:
         mark = f"{TOKEN}={self.token}".encode()
         return [pid for pid in _pids() if mark in _read(f"/proc/{pid}/environ").split(b"\0") and _lives(pid)]
 
+    def handles(self, what: signal.Signals) -> bool:
+        """Whether the command has a handler for a signal."""
+        for line in _read(f"/proc/{self.command.pid}/status").splitlines():
+            if line.startswith(b"SigCgt:"):
+                return bool(int(line.split()[1], 16) >> (what - 1) & 1)
+        return False
+
     def signal(self, pid: int | None, what: signal.Signals) -> bool:
         """Send a signal to a process of the command or the server; False if it has ended."""
         if pid is None:
@@ -153,9 +160,9 @@ def _count(connection: psycopg.Connection[Any]) -> int:
 
 
 def _pids() -> Iterator[int]:
-    for entry in os.scandir("/proc"):
-        if entry.name.isdecimal():
-            yield int(entry.name)
+    for name in os.listdir("/proc"):  # noqa: PTH208 - a thousand paths are not needed
+        if name.isdecimal():
+            yield int(name)
 
 
 def _read(path: str) -> bytes:
@@ -179,8 +186,7 @@ def _owner(port: int, processes: list[int]) -> int | None:
     }
     for pid in processes:
         with contextlib.suppress(OSError):
-            for descriptor in os.scandir(f"/proc/{pid}/fd"):
-                link = str(Path(descriptor.path).readlink())
-                if link.startswith("socket:[") and link[8:-1].encode() in sockets:
-                    return pid
+            links = [str(descriptor.readlink()) for descriptor in Path(f"/proc/{pid}/fd").iterdir()]
+            if any(link.startswith("socket:[") and link[8:-1].encode() in sockets for link in links):
+                return pid
     return None

@@ -101,10 +101,14 @@ class Server:
             self.process.send_signal(how)
             self.process.wait()
 
-    def remove(self) -> None:
-        """Stop it and delete its folder."""
+    def close(self) -> None:
+        """Stop it for good; its data stay."""
         self.stop()
         self._log.close()
+
+    def remove(self) -> None:
+        """Stop it for good and delete its folder."""
+        self.close()
         shutil.rmtree(self.folder)
 
     def connect(self, database: str = AUDITED) -> psycopg.Connection[tuple[Any, ...]]:

@@ -35,7 +35,7 @@ INNOCENT = ("advisory", "unique-retry", "serializable-retry")
 RETRYING = ("unique-retry", "serializable-retry")
 GUILTY = ("naive", "repeatable-read-max")
 
-_LOAD = ("-w", "3", "-d", "0.5", "--hold", "1", "--give-up-after", "4")
+_LOAD = ("-w", "3", "-d", "0.4", "--hold", "1", "--give-up-after", "4")
 _SHORT = ("-w", "3", "-d", "0.3", "--hold", "1", "--give-up-after", "4")
 _GUARD = ("--fail-on", "any")
 _SAVE = ("--json", RESULT, "--results", "results")

@@ -1,4 +1,4 @@
-"""The document of the matrix and its tables: by fault, with the sums of its commands."""
+"""The document of the matrix, its tables (by fault, with the sums of its commands), and the tables of promises."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.faults.faults import FAULTS
-from benchmarks.faults.look import COLUMNS
+from benchmarks.faults.families import FAULTS
+from benchmarks.faults.fault import Fault
+from benchmarks.faults.findings import COLUMNS
 from benchmarks.measurement import Document, Table, document
 
 _HEADS = {
@@ -73,3 +74,26 @@ def tables(measured: Document) -> list[Table]:
             names=2,
         ),
     ]
+
+
+def promises() -> list[Table]:
+    """What racebench promises under each fault, a table for each family."""
+    families: dict[str, list[Fault]] = {}
+    for fault in FAULTS.values():
+        if fault.family != "control":
+            families.setdefault(fault.family, []).append(fault)
+    return [
+        Table(
+            title=family.capitalize(),
+            columns=("fault", "what happens", "what racebench does", "verdict", "what remains", "exit codes"),
+            rows=tuple(_promise(fault) for fault in faults),
+            names=6,
+        )
+        for family, faults in families.items()
+    ]
+
+
+def _promise(fault: Fault) -> tuple[str, ...]:
+    promise = fault.promise
+    codes = ", ".join("killed" if code < 0 else str(code) for code in sorted(promise.codes))
+    return (fault.name, fault.text, promise.does, promise.verdict, promise.remains, codes)

@@ -19,9 +19,11 @@ from typing import Any
 
 import psycopg
 
-from benchmarks.faults.faults import FAULTS, Fault
+from benchmarks.faults.families import FAULTS
+from benchmarks.faults.fault import Fault
+from benchmarks.faults.findings import COLUMNS, Ended
 from benchmarks.faults.grounds import Ground, Kind, Templates
-from benchmarks.faults.look import COLUMNS, Ended, look
+from benchmarks.faults.look import look
 from benchmarks.faults.proxy import breaking
 from benchmarks.faults.scene import TOKEN, Scene
 from benchmarks.faults.servers import AUDITED, PLAIN
@@ -91,12 +93,14 @@ def run_cell(cell: Cell, templates: Templates, *, keep: Path | None = None) -> C
 
 def _record_histories(ground: Ground) -> None:
     """What `check` reads: a history of an innocent strategy and one of a guilty strategy."""
+    dsn = ground.dsn(PLAIN)
+    assert dsn is not None
     for name, strategy in (("innocent", "advisory"), ("guilty", "naive")):
         command = [*racebench_command(), "run", str(FOLDER / "scenario"), "-s", strategy, "-w", "3", "-n", "300"]
         results = ground.folder / "histories"
         with _environment(ground, ground.folder, "") as environment:
             subprocess.run(
-                [*command, "--think", "1", "--history", "--results", str(results)],
+                [*command, "--think", "1", "--history", "--results", str(results), "--dsn", dsn],
                 env=environment,
                 check=True,
                 capture_output=True,
