@@ -59,20 +59,31 @@ def explore(
     """
     tally = Tally(request)
     try:
+        _search_until_a_fault(target, request, tally, progress, ended)
+        return tally.result()
+    except BaseException:
+        if tally.run:
+            _replay_witness(target, tally)
+            interrupted(tally.result())
+        raise
+
+
+def _search_until_a_fault(
+    target: Target,
+    request: ExplorationRequest,
+    tally: Tally,
+    progress: Callable[[ExplorationProgress], None],
+    ended: Callable[[ScheduleResult], None],
+) -> None:
+    try:
         _search(target, request, tally, progress, ended)
     except Fault as fault:
         if not tally.run:
             raise
         tally.fault = str(fault)
         tally.notes += getattr(fault, "__notes__", ())
-    except BaseException:
-        if tally.run:
-            _replay_witness(target, tally)
-            interrupted(tally.result())
-        raise
     if tally.fault:
         _replay_witness(target, tally)
-    return tally.result()
 
 
 def _replay_witness(target: Target, tally: Tally) -> None:
