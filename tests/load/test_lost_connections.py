@@ -28,10 +28,10 @@ from racebench.load import worker
 from racebench.load.driver import LoadDriver
 from racebench.load.executors.processes import Processes
 from racebench.load.pacing import Go
-from racebench.load.reconnecting import connect_first, reconnect
 from racebench.load.worker import WorkerReport, WorkerTask
 from racebench.postgres import transport
 from racebench.postgres.connection import connect
+from racebench.postgres.reconnecting import connect_first, reconnect
 from racebench.postgres.schemas import empty_schema
 from racebench.workloads import ad_hoc, scripts
 from racebench.workloads.faults import fault
