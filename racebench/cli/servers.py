@@ -11,6 +11,7 @@ import click
 from racebench.cli.option_groups import TargetOptions
 from racebench.core.target import Target
 from racebench.postgres import abandoned
+from racebench.postgres.connection import losses_reported
 from racebench.postgres.external import external
 from racebench.postgres.targets import open_target
 
@@ -31,7 +32,8 @@ class Server:
         with open_target(self.target, version=self.version, connections=connections) as target:
             if self.target is not None and (left := abandoned.on(target)):
                 click.echo(f"racebench: {abandoned.sentence(left, target.label)}", err=True)
-            yield target
+            with losses_reported(target):
+                yield target
 
 
 def server_of(options: TargetOptions) -> Server:

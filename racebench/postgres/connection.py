@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -62,6 +62,18 @@ def connect(
         connection.close()
         raise
     return connection
+
+
+@contextlib.contextmanager
+def losses_reported(target: Target) -> Iterator[None]:
+    """Raise DatabaseProblem if a connection of racebench's own is lost while it is used, at whatever statement."""
+    try:
+        yield
+    except (psycopg.OperationalError, psycopg.InterfaceError) as lost:
+        problem = DatabaseProblem(f"{target.label} did not answer to the end: {one_line(str(lost))}")
+        for note in getattr(lost, "__notes__", ()):
+            problem.add_note(note)
+        raise problem from None
 
 
 def _escape(value: str) -> str:
