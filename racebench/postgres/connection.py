@@ -49,9 +49,10 @@ def connect(
     parameters["options"] = " ".join([part for part in [parameters.get("options", ""), *words] if part])
     if not target.sealed:
         parameters["client_encoding"] = "UTF8"  # of scripts, and of a database of any encoding
+    # A stray PGSERVICE or PGOPTIONS must not reach the embedded server; PGDATESTYLE would win over the options.
+    unwanted = "PG" if target.sealed else "" if own_code else "PGDATESTYLE"
     try:
-        # A stray PGSERVICE or PGOPTIONS must not reach the embedded server.
-        with hidden("PG") if target.sealed else contextlib.nullcontext():
+        with hidden(unwanted) if unwanted else contextlib.nullcontext():
             connection = psycopg.connect(**parameters, autocommit=autocommit, prepare_threshold=None)  # type: ignore[arg-type]
     except (psycopg.Error, UnicodeError) as problem:
         raise DatabaseProblem(f"cannot connect to {target.label}: {one_line(str(problem))}") from None
