@@ -44,7 +44,7 @@ def test_only_an_embedded_server_that_is_not_shared_has_no_other_programs() -> N
 
 def test_an_external_server_is_checked_before_it_is_used(embedded: Target) -> None:
     with open_target(embedded, version=16, connections=8) as target:
-        assert target is embedded
+        assert target == embedded
     with (
         pytest.raises(DatabaseProblem, match=r"100000 are needed"),
         open_target(embedded, version=16, connections=10**5),
