@@ -8,7 +8,7 @@ from racebench.core.errors import DatabaseProblem
 from racebench.load import run_files
 from racebench.load.executors import socket_folder
 from racebench.postgres import abandoned
-from racebench.postgres.connection import connect, losses_reported
+from racebench.postgres.connection import connect, naming_lost_connections
 from racebench.postgres.external import external, reached
 
 
@@ -23,7 +23,7 @@ def clean(dsn: str | None) -> list[str]:
         return lines
     problems = []
     target = reached(external(dsn))
-    with losses_reported(target), connect(target) as connection:
+    with naming_lost_connections(target), connect(target) as connection:
         for item in abandoned.find(connection):
             try:
                 abandoned.drop(connection, item)

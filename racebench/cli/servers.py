@@ -11,7 +11,6 @@ import click
 from racebench.cli.option_groups import TargetOptions
 from racebench.core.target import Target
 from racebench.postgres import abandoned
-from racebench.postgres.connection import losses_reported
 from racebench.postgres.external import external
 from racebench.postgres.targets import open_target
 
@@ -32,8 +31,7 @@ class Server:
         with open_target(self.target, version=self.version, connections=connections) as target:
             if self.target is not None and (left := abandoned.on(target)):
                 click.echo(f"racebench: {abandoned.sentence(left, target.label)}", err=True)
-            with losses_reported(target):
-                yield target
+            yield target
 
 
 def server_of(options: TargetOptions) -> Server:

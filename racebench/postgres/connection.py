@@ -12,6 +12,7 @@ from psycopg import pq, sql
 from racebench.core.environ import hidden
 from racebench.core.errors import ConnectionLost, DatabaseProblem, ScenarioProblem, one_line
 from racebench.core.model import SqlFile
+from racebench.workloads.faults import fault
 from racebench.workloads.scripts import statement_lines
 
 if TYPE_CHECKING:
@@ -64,18 +65,6 @@ def connect(
     return connection
 
 
-@contextlib.contextmanager
-def losses_reported(target: Target) -> Iterator[None]:
-    """Raise DatabaseProblem if a connection of racebench's own is lost while it is used, at whatever statement."""
-    try:
-        yield
-    except (psycopg.OperationalError, psycopg.InterfaceError) as lost:
-        problem = DatabaseProblem(f"{target.label} did not answer to the end: {one_line(str(lost))}")
-        for note in getattr(lost, "__notes__", ()):
-            problem.add_note(note)
-        raise problem from None
-
-
 def _escape(value: str) -> str:
     """Escape a value for libpq's `options`, where backslash quotes a space."""
     return value.replace("\\", "\\\\").replace(" ", "\\ ")
@@ -109,6 +98,20 @@ def _settle(
             f"a session on {target.label} would work in schema '{one_line(found)}', not in racebench's: a pooler or "
             "proxy drops the search_path that racebench gives; give a DSN of the server itself"
         )
+
+
+@contextlib.contextmanager
+def naming_lost_connections(target: Target) -> Iterator[None]:
+    """Raise DatabaseProblem where a connection of racebench's own is lost and nothing before has explained it."""
+    try:
+        yield
+    except psycopg.Error as problem:
+        if not fault(problem):
+            raise
+        lost = DatabaseProblem(f"a connection to {target.label} was lost: {one_line(str(problem))}")
+        for note in getattr(problem, "__notes__", ()):
+            lost.add_note(note)  # of what is left
+        raise lost from None
 
 
 def run_file(connection: psycopg.Connection[tuple[Any, ...]], file: SqlFile) -> None:

@@ -14,7 +14,7 @@ from racebench.cli.servers import Server
 from racebench.core.errors import DatabaseProblem
 from racebench.core.target import Target
 from racebench.postgres import environment
-from racebench.postgres.connection import connect, losses_reported
+from racebench.postgres.connection import connect, naming_lost_connections
 from racebench.postgres.external import external
 
 
@@ -32,8 +32,8 @@ def test_a_lost_connection_is_a_problem_of_the_database_with_its_notes(users_ser
     target = external(users_server.dsn())
     connection = connect(target)
     with (
-        pytest.raises(DatabaseProblem, match=r"did not answer to the end: .*terminat") as raised,
-        losses_reported(target),
+        pytest.raises(DatabaseProblem, match=r"was lost: .*terminat") as raised,
+        naming_lost_connections(target),
     ):
         _lose(users_server, connection)
     assert raised.value.__notes__ == ["a schema is left"]
@@ -42,7 +42,7 @@ def test_a_lost_connection_is_a_problem_of_the_database_with_its_notes(users_ser
 
 def test_other_exceptions_pass() -> None:
     target = Target(kind="external", parameters={}, label="here")
-    with pytest.raises(psycopg.ProgrammingError), losses_reported(target):
+    with pytest.raises(psycopg.ProgrammingError), naming_lost_connections(target):
         raise psycopg.ProgrammingError
 
 
@@ -51,7 +51,7 @@ def test_a_connection_that_is_lost_when_the_environment_is_asked_for_is_one_prob
 ) -> None:
     with (
         breaking(tmp_path, embedded, once(lambda data, _: 0 if b"shared_buffers" in data else None)) as proxy,
-        pytest.raises(DatabaseProblem, match="did not answer to the end"),
+        pytest.raises(DatabaseProblem, match="was lost"),
         Server(target=proxy.target, version=18).opened(1) as target,
     ):
         environment.describe(target)
