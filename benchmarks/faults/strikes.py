@@ -70,14 +70,14 @@ def embedded(what: signal.Signals, name: bytes) -> Callable[[Scene], bool]:
     def strike(scene: Scene) -> bool:
         if not scene.wait_for_moment():
             return False
-        pids = [pid for pid, command in _embedded_processes(scene.folder) if name in command]
+        pids = [pid for pid, command in _embedded_processes(scene.ground.folder) if name in command]
         return bool(pids) and scene.signal(scene.draw.choice(pids), what)
 
     return strike
 
 
 def _embedded_processes(folder: Path) -> Iterator[tuple[int, bytes]]:
-    """The processes of the embedded server of a trial, with their titles: a backend's has its schema's name."""
+    """The processes of the embedded server of a cell, with their titles: a backend's has `[local]`."""
     data = {
         int(line)
         for path in folder.rglob("postmaster.pid")
