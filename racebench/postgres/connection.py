@@ -11,6 +11,7 @@ from psycopg import pq, sql
 
 from racebench.core.environ import hidden
 from racebench.core.errors import ConnectionLost, DatabaseProblem, ScenarioProblem, one_line
+from racebench.core.faults import is_fault
 from racebench.core.model import SqlFile
 from racebench.workloads.faults import fault
 from racebench.workloads.scripts import statement_lines
@@ -117,7 +118,8 @@ def naming_lost_connections(target: Target) -> Iterator[None]:
 def run_file(connection: psycopg.Connection[tuple[Any, ...]], file: SqlFile) -> None:
     """Run a file of SQL as one message (one transaction, unless it says otherwise).
 
-    Raises ScenarioProblem with the file and the line of the statement that the server refuses.
+    Raises ScenarioProblem with the file and the line of the statement that the server refuses, ConnectionLost if it
+    refuses none.
     """
     pgconn = connection.pgconn
     pgconn.send_query(file.text.encode())
@@ -133,6 +135,10 @@ def run_file(connection: psycopg.Connection[tuple[Any, ...]], file: SqlFile) -> 
         return
     position = refused.error_field(pq.DiagnosticField.STATEMENT_POSITION)
     message = one_line((refused.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or b"").decode(errors="replace"))
+    sqlstate = (refused.error_field(pq.DiagnosticField.SQLSTATE) or b"").decode()
+    if is_fault(sqlstate) or pgconn.status == pq.ConnStatus.BAD:
+        said = message or one_line(pgconn.get_error_message())
+        raise ConnectionLost(f"the connection was lost while {file.path} was run: {said}")
     lines = statement_lines(file.text)
     line = file.text.count("\n", 0, int(position)) + 1 if position else lines[min(done, len(lines) - 1)]
     raise ScenarioProblem(
