@@ -16,6 +16,7 @@ from racebench.core.errors import DatabaseProblem, RacebenchError
 from racebench.core.model import Consumer, Load, Scenario, Strategy
 from racebench.core.results import RunResult
 from racebench.core.target import Target
+from racebench.core.watching import Patience
 from racebench.history import History, archive
 from racebench.history.recorded import About, Recorded
 from racebench.history.spill import Scratch
@@ -23,7 +24,6 @@ from racebench.load import run_files
 from racebench.load.crew import Assignment, Progress
 from racebench.load.executors import Executor
 from racebench.load.run import Run
-from racebench.load.stalls import Patience
 from racebench.postgres.connection import connect
 from racebench.postgres.schemas import fill, fresh_schema, new_name
 from racebench.postgres.snapshot import Snapshot
