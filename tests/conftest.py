@@ -33,6 +33,8 @@ from racebench.workloads import catalog
 from waiting import LIMIT_S, repeat, wait_for
 from warm import Warm
 
+sys.path.append(str(Path(__file__).parents[1]))  # benchmarks/ is not part of the package; what is installed goes first
+
 Command = Callable[..., subprocess.CompletedProcess[str]]
 Start = Callable[..., subprocess.Popen[str]]
 settings.register_profile("patient", deadline=None)  # a busy machine is no failure

@@ -6,9 +6,10 @@ import click
 
 from racebench.core.errors import DatabaseProblem
 from racebench.load import run_files
+from racebench.load.executors import socket_folder
 from racebench.postgres import abandoned
 from racebench.postgres.connection import connect
-from racebench.postgres.external import external
+from racebench.postgres.external import external, reached
 
 
 def clean(dsn: str | None) -> list[str]:
@@ -16,11 +17,12 @@ def clean(dsn: str | None) -> list[str]:
 
     Raises UsageProblem and DatabaseProblem, the latter after all else is dropped.
     """
-    lines = [f"deleted {folder}" for folder in run_files.delete_abandoned()]
+    folders = [*run_files.delete_abandoned(), *socket_folder.delete_abandoned()]
+    lines = [f"deleted {folder}" for folder in folders]
     if not dsn:
         return lines
     problems = []
-    with connect(external(dsn)) as connection:
+    with connect(reached(external(dsn))) as connection:
         for item in abandoned.find(connection):
             try:
                 abandoned.drop(connection, item)

@@ -9,8 +9,6 @@ import contextlib
 import select
 from typing import Any
 
-import psycopg
-
 
 def receive(pgconn: Any) -> None:
     """Wait until more has arrived, and take it. Raises psycopg.OperationalError if the connection is lost."""
@@ -22,7 +20,7 @@ def receive(pgconn: Any) -> None:
 
 def next_result(pgconn: Any) -> Any:
     """The next result of a statement that was sent; None if there is no other."""
-    with contextlib.suppress(psycopg.OperationalError):  # the result says what happened
+    with contextlib.suppress(Exception):  # psycopg's: the result says what happened
         while pgconn.is_busy():
             receive(pgconn)
     return pgconn.get_result()

@@ -15,9 +15,9 @@ from typing import Any
 
 import psycopg
 import pytest
-from breaking import breaking
 from psycopg import sql
 
+from benchmarks.faults.proxy import breaking
 from racebench.core.errors import DatabaseProblem
 from racebench.core.model import Scenario
 from racebench.core.results import Verdict
