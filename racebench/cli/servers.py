@@ -6,9 +6,8 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import click
-
 from racebench.cli.option_groups import TargetOptions
+from racebench.cli.streams import say
 from racebench.core.target import Target
 from racebench.postgres import abandoned
 from racebench.postgres.external import external
@@ -30,7 +29,7 @@ class Server:
         """
         with open_target(self.target, version=self.version, connections=connections) as target:
             if self.target is not None and (left := abandoned.on(target)):
-                click.echo(f"racebench: {abandoned.sentence(left, target.label)}", err=True)
+                say(f"racebench: {abandoned.sentence(left, target.label)}", err=True)
             yield target
 
 

@@ -12,8 +12,9 @@ from psycopg import sql
 from psycopg.pq import ExecStatus
 from psycopg.rows import dict_row
 
-from racebench.core.errors import DatabaseProblem, ScenarioProblem, one_line
+from racebench.core.errors import DatabaseProblem, ScenarioProblem
 from racebench.core.model import NumberedRows, Scenario
+from racebench.core.plain_text import one_line
 from racebench.history import Violation
 from racebench.history.records import NO_VERSION
 from racebench.history.rows import ROW, Labels

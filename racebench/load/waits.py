@@ -9,7 +9,8 @@ from typing import Any
 
 import psycopg
 
-from racebench.core.errors import RacebenchError, one_line
+from racebench.core.errors import RacebenchError
+from racebench.core.plain_text import one_line
 from racebench.core.target import Target
 from racebench.load.executors import Channel, Executor
 from racebench.postgres.connection import connect

@@ -10,8 +10,9 @@ import psycopg
 from psycopg import pq
 
 from racebench.core.environ import hidden
-from racebench.core.errors import DatabaseProblem, ScenarioProblem, one_line
+from racebench.core.errors import DatabaseProblem, ScenarioProblem
 from racebench.core.model import SqlFile
+from racebench.core.plain_text import one_line
 from racebench.workloads.scripts import statement_lines
 
 if TYPE_CHECKING:

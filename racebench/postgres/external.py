@@ -7,7 +7,8 @@ from typing import Any
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from racebench.core.errors import DatabaseProblem, UsageProblem, one_line
+from racebench.core.errors import DatabaseProblem, UsageProblem
+from racebench.core.plain_text import one_line
 from racebench.core.target import Target
 from racebench.postgres.connection import connect
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from psycopg import pq
 
-from racebench.core.errors import ConnectionLost, DatabaseProblem, ScenarioProblem, one_line
+from racebench.core.errors import ConnectionLost, DatabaseProblem, ScenarioProblem
 from racebench.core.model import Statement
+from racebench.core.plain_text import one_line
 from racebench.postgres.connection import ACCEPTED
 
 _LOCK_TIMEOUT = b"55P03"

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from racebench.core.errors import ScenarioProblem, one_line
+from racebench.core.errors import ScenarioProblem
 from racebench.core.model import Consumer
+from racebench.core.plain_text import one_line
 from racebench.workloads.deduplication import Seen
 
 

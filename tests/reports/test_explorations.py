@@ -168,7 +168,7 @@ def test_documents_are_merged_in_their_order() -> None:
 def test_what_is_no_exploration_is_said(change: dict[str, object]) -> None:
     data = json.loads(to_json(document(exploration())))
     data["explorations"][0] |= change
-    with pytest.raises(UsageProblem, match=r"x\.json is not a racebench result \("):
+    with pytest.raises(UsageProblem, match=r"x\.json is not a racebench result: explorations\[0\]\."):
         from_data(data, "x.json")
 
 

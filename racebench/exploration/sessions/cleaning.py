@@ -11,7 +11,8 @@ from collections.abc import Collection, Mapping
 
 from psycopg import pq, sql
 
-from racebench.core.errors import DatabaseProblem, one_line
+from racebench.core.errors import DatabaseProblem
+from racebench.core.plain_text import one_line
 from racebench.exploration.leftovers import Leftover
 
 #: In this order: a cursor that is held reads a temporary table. What was prepared needs its names.

@@ -12,8 +12,9 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from racebench.core.errors import DatabaseProblem, one_line
+from racebench.core.errors import DatabaseProblem
 from racebench.core.model import Consumer
+from racebench.core.plain_text import one_line
 from racebench.exploration.independence import Footprint, footprint
 from racebench.exploration.inspection import Facts
 from racebench.exploration.sessions.session import GeneratorSession, Steps

@@ -19,8 +19,9 @@ import psycopg
 from psycopg import pq
 
 from racebench.core.environ import exported
-from racebench.core.errors import UsageProblem, one_line
+from racebench.core.errors import UsageProblem
 from racebench.core.model import Call, Outcome, Statement, Strategy
+from racebench.core.plain_text import message_of
 from racebench.core.target import Target
 from racebench.exploration import batches
 from racebench.exploration.draws import Draws, united
@@ -373,7 +374,7 @@ class PythonSession(GeneratorSession):
                 state = str(getattr(problem, "sqlstate", "") or "")
                 self.deadlocks += state == _DEADLOCK
                 self.swallowed = state
-                self.answers.append(f"ERROR {state or type(problem).__name__}: {one_line(str(problem))}")
+                self.answers.append(f"ERROR {state or type(problem).__name__}: {message_of(problem)}")
             self._thread.answer(value, error)
         self._end(trip)
         self.swallowed = self.swallowed if not self.sqlstate else ""
@@ -456,7 +457,7 @@ class PythonSession(GeneratorSession):
         if isinstance(error, KeyboardInterrupt):
             raise UsageProblem(f"{self.call} raised KeyboardInterrupt; a call must return, or raise an exception")
         if error is not None and self.sqlstate:
-            said = f"raises {type(error).__name__}: {one_line(str(error))}"
+            said = f"raises {type(error).__name__}: {message_of(error)}"
             if not self.answers or not self.answers[-1].startswith("ERROR"):
                 self.answers.append(said)
         if left and error is None:
