@@ -90,6 +90,14 @@ class ResultFiles:
         return path
 
 
+def _is_device(path: Path) -> bool:
+    """Whether a path is that of a device or a pipe, beside which nothing else is written."""
+    try:
+        return path.exists() and not path.is_file()
+    except OSError:
+        return False  # a name that is too long; check_file says so
+
+
 def _file_name(text: str) -> str:
     """A name as part of a file's: letters, digits and _.+-; what is long is cut, and told apart by a digest."""
     name = re.sub(r"[^\w.+-]+", "-", text)
@@ -107,8 +115,6 @@ def result_files(options: OutputOptions, name: str) -> ResultFiles:
     if folder is not None:
         stamp = now().replace(":", "").replace("-", "")
         stem = folder / f"{stamp}-{_file_name(name)}-{secrets.token_hex(3)}"
-    elif (
-        json_path is not None and json_path != "-" and not (Path(json_path).exists() and not Path(json_path).is_file())
-    ):
+    elif json_path is not None and json_path != "-" and not _is_device(Path(json_path)):
         stem = Path(json_path).with_suffix("")
     return ResultFiles(json_path=json_path, folder=folder, stem=stem)

@@ -68,8 +68,8 @@ def _main(arguments: list[str]) -> int:
         return ExitCode.OK
     except MemoryError:
         return _say("out of memory; give the process more, or run less at once", code=ExitCode.INTERNAL)
-    except ImportError as problem:  # a library that cannot be mapped: too few descriptors, too little memory
-        return _say(f"racebench cannot be loaded: {problem}; {_remedy(0)}", code=ExitCode.INTERNAL)
+    except (ImportError, SystemError) as problem:  # a library cannot be mapped: few descriptors, or little memory
+        return _say(f"racebench cannot be loaded: {_first_cause(problem)}; {_remedy(0)}", code=ExitCode.INTERNAL)
     except OSError as problem:
         _let_go_of_stdout()
         path = f" {problem.filename}:" if problem.filename else ""
@@ -77,6 +77,13 @@ def _main(arguments: list[str]) -> int:
         return _say(
             f"the machine failed:{path} {problem.strerror or problem}; {_remedy(problem.errno or 0)}", code=code
         )
+
+
+def _first_cause(problem: BaseException) -> BaseException:
+    """What an exception was raised from in the end: a library wraps the reason in pages of advice."""
+    while problem.__cause__ is not None:
+        problem = problem.__cause__
+    return problem
 
 
 def _remedy(number: int) -> str:
