@@ -5,6 +5,7 @@ from __future__ import annotations
 from racebench.cli.streams import say
 from racebench.core.errors import DatabaseProblem
 from racebench.load import run_files
+from racebench.load.executors import socket_folder
 from racebench.postgres import abandoned
 from racebench.postgres.connection import connect
 from racebench.postgres.external import external
@@ -15,7 +16,8 @@ def clean(dsn: str | None) -> list[str]:
 
     Raises UsageProblem and DatabaseProblem, the latter after all else is dropped.
     """
-    lines = [f"deleted {folder}" for folder in run_files.delete_abandoned()]
+    folders = [*run_files.delete_abandoned(), *socket_folder.delete_abandoned()]
+    lines = [f"deleted {folder}" for folder in folders]
     if not dsn:
         return lines
     problems = []

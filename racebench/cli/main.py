@@ -31,9 +31,9 @@ from racebench.cli.commands import (
     show,
 )
 from racebench.cli.commands import list as list_command
+from racebench.core import signals
 from racebench.core.errors import ExitCode, Interrupted, RacebenchError
 from racebench.core.plain_text import one_line, shortened
-from racebench.core.signals import handled
 
 
 def main() -> NoReturn:
@@ -41,12 +41,14 @@ def main() -> NoReturn:
     streams.guard()
     # numpy's linear algebra is not used; a pool of threads for it in every process would cost time.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    sys.exit(_main(sys.argv[1:]))
+    code = _main(sys.argv[1:])
+    signals.ignore()
+    sys.exit(code)
 
 
 def _main(arguments: list[str]) -> int:
     try:
-        with handled():
+        with signals.handled():
             code = cli.main(args=arguments, prog_name="racebench", standalone_mode=False)
             sys.stdout.flush()
             return int(code or 0)

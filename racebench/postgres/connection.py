@@ -76,4 +76,6 @@ def run_file(connection: psycopg.Connection[tuple[Any, ...]], file: SqlFile) -> 
     message = one_line((refused.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or b"").decode(errors="replace"))
     lines = statement_lines(file.text)
     line = file.text.count("\n", 0, int(position)) + 1 if position else lines[min(done, len(lines) - 1)]
-    raise ScenarioProblem(f"{file.path}:{line}: the server refuses this: {message or pgconn.get_error_message()}")
+    raise ScenarioProblem(
+        f"{file.path}:{line}: the server refuses this: {message or one_line(pgconn.get_error_message())}"
+    ) from psycopg.errors.error_from_result(refused)

@@ -15,7 +15,7 @@ import psycopg
 from psycopg import sql
 
 from racebench.core.environ import exported
-from racebench.core.errors import DatabaseProblem
+from racebench.core.errors import ConnectionLost, DatabaseProblem
 from racebench.core.model import Consumer, Scenario, SqlFile, Strategy
 from racebench.core.plain_text import one_line
 from racebench.core.signals import shielded
@@ -26,6 +26,8 @@ from racebench.postgres.two_phase import roll_back_prepared
 from racebench.workloads import callables
 
 _GRACE_SECONDS = 5.0
+#: How often a schema is tried to be dropped if the connection is lost meanwhile.
+_MOST_DROPS = 3
 
 
 @contextlib.contextmanager
@@ -128,21 +130,34 @@ def _set_up(target: Target, schema: str, scenario: Scenario) -> None:
 def _drop(target: Target, schema: str, closing: Sequence[SqlFile]) -> None:
     """Drop the schema on a new connection: terminate the run's sessions that remain, run `closing`, then drop it.
 
-    Transactions that the run has only prepared would keep their locks for ever; they are rolled back first.
+    Transactions that the run has only prepared would keep their locks for ever; they are rolled back first. If the new
+    connection is lost, another one is made.
     """
-    settings = {"lock_timeout": "5s", "client_min_messages": "warning"}
     try:
-        with connect(target, schema=schema, settings=settings) as connection:
-            quiesce(connection, schema, wait_seconds=0.0)
-            roll_back_prepared(connection, schema)
-            for part in closing:
-                connection.execute(part.text.encode())
-            connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(schema)))
+        for _ in range(_MOST_DROPS - 1):
+            with contextlib.suppress(ConnectionLost):
+                return _try_to_drop(target, schema, closing)
+        _try_to_drop(target, schema, closing)
     except (psycopg.Error, DatabaseProblem) as problem:
         raise DatabaseProblem(
             f"schema {schema} could not be dropped on {target.label}: {one_line(str(problem))}; "
             f'drop it yourself: DROP SCHEMA "{schema}" CASCADE'
         ) from None
+
+
+def _try_to_drop(target: Target, schema: str, closing: Sequence[SqlFile]) -> None:
+    settings = {"lock_timeout": "5s", "client_min_messages": "warning"}
+    with connect(target, schema=schema, settings=settings) as connection:
+        try:
+            quiesce(connection, schema, wait_seconds=0.0)
+            roll_back_prepared(connection, schema)
+            for part in closing:
+                connection.execute(part.text.encode())
+            connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(schema)))
+        except psycopg.Error as problem:
+            if connection.broken:
+                raise ConnectionLost(one_line(str(problem))) from None
+            raise
 
 
 def new_name() -> str:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
+import jsonschema
 import pytest
 
 from conftest import Command
@@ -16,7 +17,7 @@ from racebench.core.results import Verdict
 from racebench.exploration.result import Exploration, Replay, ScheduleOutcome, SessionOutcome, Unseen
 from racebench.exploration.schedules import Schedule, Step
 from racebench.reports import exploration_text
-from racebench.reports.results.explorations import Explorations, from_data, merge, to_json
+from racebench.reports.results.explorations import SCHEMA_FILE, Explorations, from_data, merge, to_json
 from racebench.reports.terminal import exploration_table, tables
 
 REFERENCE = Path(__file__).parents[2] / "results" / "reference" / "explored.json"
@@ -159,6 +160,12 @@ def test_documents_are_merged_in_their_order() -> None:
     both = merge([one, other])
     assert [exploration.strategy for exploration in both.explorations] == ["pay+cancel[1]", "other"]
     assert not both.complete
+
+
+def test_every_key_that_is_written_is_in_the_schema() -> None:
+    saved = from_data(json.loads(REFERENCE.read_text()), REFERENCE.name)
+    for whole in (saved, document(exploration(leftovers=LEFTOVERS, fault="f", unseen=Unseen.RANDOM, chance=0.5))):
+        jsonschema.validate(json.loads(to_json(whole)), json.loads(SCHEMA_FILE.read_text()))
 
 
 @pytest.mark.parametrize(
