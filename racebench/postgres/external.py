@@ -22,7 +22,7 @@ def external(dsn: str) -> Target:
     """
     try:
         parsed = conninfo_to_dict(dsn)
-    except psycopg.Error:
+    except (psycopg.Error, UnicodeError):
         raise UsageProblem(
             "the DSN cannot be parsed (not shown: it may hold a password); "
             "write postgresql://user@host:5432/database or 'host=… dbname=…'"

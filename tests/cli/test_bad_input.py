@@ -458,3 +458,94 @@ def test_a_wrong_argument_is_one_line(tmp_path_factory: pytest.TempPathFactory, 
         text = f"host=/nonexistent {text}"
     done = run(*command.split(), text, *(("--no-save",) if command.startswith("run") else ()), cwd=folder)
     assert_refused_or_fine(done, (0, 2, 6))
+
+
+# Cases that were found by other means, by name
+
+
+def _encrypted(path: Path) -> bytes:
+    """A zip whose first member says that it is encrypted: bit 0 of its flags, in both headers (APPNOTE.TXT, 4.4.4)."""
+    data = bytearray(path.read_bytes())
+    data[6] |= 1
+    data[data.index(b"PK\x01\x02") + 8] |= 1
+    return bytes(data)
+
+
+def test_an_encrypted_history_is_one_line(kept: Path, tmp_path: Path) -> None:
+    (tmp_path / "h.npz").write_bytes(_encrypted(kept))
+    done = run("check", "h.npz", cwd=tmp_path)
+    assert_refused_or_fine(done, (2,))
+    assert "encrypted" in done.errors
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "arguments", "said"),
+    [
+        ("a.json", b"\xff\xfe", ("report", "a.json"), "a.json cannot be read: not UTF-8 text"),
+        ("a.json", b"", ("report", "a.json"), "a.json:1: is not JSON"),
+        ("a.json", b"[" * 10**5, ("report", "a.json"), "a.json:1: is not JSON (it is nested too deeply)"),
+        ("a.json", b"5", ("report", "a.json"), "it is 5, not an object"),
+        ("a.json", b'{"schema_version": [1]}', ("report", "a.json"), "a.json has schema version [1]"),
+        ("a.jsonl", b"[" * 10**5, ("check", "a.jsonl"), "a.jsonl:1: is not JSON (it is nested too deeply)"),
+        ("a.jsonl", b"\xff", ("check", "a.jsonl"), "the file is not UTF-8 text"),
+        ("a.jsonl", b"", ("check", "a.jsonl"), "a.jsonl has no operations"),
+        ("a.jsonl", b'{"type": ["op"]}', ("check", "a.jsonl"), "'type' is a text, not ['op']"),
+        ("a.edn", b"[" * 10**5, ("check", "a.edn"), "values are nested more than 50 deep"),
+        ("a.edn", b"\xff", ("check", "a.edn"), "is not UTF-8 text"),
+        ("a.npz", b"PK\x03\x04", ("check", "a.npz"), "a.npz is damaged"),
+        ("a.npz", b"", ("check", "a.npz"), "a.npz is damaged"),
+        ("a.sql", b"SELECT 1;\n\0", ("run", "./a.sql"), "a.sql:2: has a NUL character"),
+        (
+            "a.sql",
+            b"\\sleep " + b"9" * 400 + b"\nSELECT 1;",
+            ("run", "./a.sql"),
+            "a.sql:1: \\sleep takes at most a day",
+        ),
+        ("a.sql", b"\\set x " + b"(" * 900 + b"1", ("run", "./a.sql"), "it is nested too deeply"),
+        ("racebench.toml", b"x = " + b"[" * 10**4, ("config",), "racebench.toml: a value is nested too deeply"),
+        ("racebench.toml", b"\xff", ("config",), "racebench.toml is not UTF-8 text"),
+        ("racebench.toml", b"workers = " + b"9" * 5000, ("config",), "has too many digits"),
+        ("racebench.toml", b'json = "a\\u0000b"', ("config",), "--json has a NUL character"),
+    ],
+)
+def test_what_was_found_is_one_line(
+    name: str, content: bytes, arguments: tuple[str, ...], said: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    before = files(tmp_path)
+    done = run(*arguments, *(("--no-save",) if "run" in arguments else ()), cwd=tmp_path)
+    assert_refused_or_fine(done, (2,))
+    assert said in done.errors, done.errors
+    assert files(tmp_path) == before
+
+
+@pytest.mark.parametrize("command", ["report", "check", "list", "show", "compare"])
+def test_a_folder_in_place_of_a_file_is_one_line(command: str, tmp_path: Path) -> None:
+    for name in ("a.json", "a.npz", "a.jsonl", "a.edn", "a.sql"):
+        (tmp_path / name).mkdir()
+        assert_refused_or_fine(run(command, f"./{name}", cwd=tmp_path), (2,))
+
+
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        "host=\udcff",
+        "postgresql://a\udcff@b/c",
+        "host=/x password=\udcff",
+        "nonsense",
+        "postgresql://%ff@/x",
+        "host='x",
+    ],
+)
+def test_a_dsn_that_is_none_is_one_line_and_not_shown(dsn: str, tmp_path: Path) -> None:
+    done = run("run", "-s", "naive", "--no-save", "--dsn", dsn, cwd=tmp_path)
+    assert_refused_or_fine(done, (2,))
+    assert dsn not in done.errors
+    assert "not shown" in done.errors
+
+
+def test_a_value_nested_without_end_is_shown_short(tmp_path: Path) -> None:
+    _scenario(tmp_path / "s", SCENARIO.replace('numbers = "tenant"', f"numbers = {'[' * 90}{']' * 90}"))
+    done = run("list", "./s", cwd=tmp_path)
+    assert_refused_or_fine(done, (2,))
+    assert done.errors.endswith("numbers is a text, not [[[...]]]\n")
