@@ -8,7 +8,7 @@ from racebench.load import run_files
 from racebench.load.executors import socket_folder
 from racebench.postgres import abandoned
 from racebench.postgres.connection import connect
-from racebench.postgres.external import external
+from racebench.postgres.external import external, reached
 
 
 def clean(dsn: str | None) -> list[str]:
@@ -21,7 +21,7 @@ def clean(dsn: str | None) -> list[str]:
     if not dsn:
         return lines
     problems = []
-    with connect(external(dsn)) as connection:
+    with connect(reached(external(dsn))) as connection:
         for item in abandoned.find(connection):
             try:
                 abandoned.drop(connection, item)

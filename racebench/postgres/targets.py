@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from racebench.core.target import Target
 from racebench.postgres.embedded import EmbeddedServer
-from racebench.postgres.external import check_usable
+from racebench.postgres.external import usable
 from racebench.postgres.shared import sharing
 
 
@@ -21,8 +21,7 @@ def open_target(
     server together. Raises DatabaseProblem if the server cannot be used or started.
     """
     if external is not None:
-        check_usable(external, connections)
-        yield external
+        yield usable(external, connections)
         return
     server = EmbeddedServer(version=version, connections=connections)
     with server if share is None else sharing(share, server) as target:

@@ -16,6 +16,7 @@ from racebench.analysis.matrix import Matrix, Pair, arrange
 from racebench.core.results import Verdict
 from racebench.reports import escape
 from racebench.reports.results.document import Document
+from racebench.reports.server import server_of
 
 _NARROWEST_CELL = 10
 _NOT_APPLICABLE = "–"
@@ -118,8 +119,7 @@ def _measured(document: Document) -> str:
     if document.comparison is not None:
         seed, unit = document.comparison.seed, "a run"
     return (
-        f"{escape.code(first.scenario)} on PostgreSQL {escape.markdown(environment['server_version'])} "
-        f"({environment['target']}), "
+        f"{escape.code(first.scenario)} on {escape.markdown(server_of(document))}, "
         f"{environment['cpu_count']} CPUs, {how} {unit}, {', '.join(parts)}, polled every "
         f"{load.poll_interval_ms:g} ms; "
         f"{document.created[:10]}, seed {seed}."
