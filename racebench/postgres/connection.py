@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -13,6 +13,7 @@ from racebench.core.environ import hidden
 from racebench.core.errors import ConnectionLost, DatabaseProblem, ScenarioProblem
 from racebench.core.model import SqlFile
 from racebench.core.plain_text import one_line
+from racebench.workloads.faults import fault
 from racebench.workloads.scripts import statement_lines
 
 if TYPE_CHECKING:
@@ -98,6 +99,20 @@ def _settle(
             f"a session on {target.label} would work in schema '{one_line(found)}', not in racebench's: a pooler or "
             "proxy drops the search_path that racebench gives; give a DSN of the server itself"
         )
+
+
+@contextlib.contextmanager
+def naming_lost_connections(target: Target) -> Iterator[None]:
+    """Raise DatabaseProblem where a connection of racebench's own is lost and nothing before has explained it."""
+    try:
+        yield
+    except psycopg.Error as problem:
+        if not fault(problem):
+            raise
+        lost = DatabaseProblem(f"a connection to {target.label} was lost: {one_line(str(problem))}")
+        for note in getattr(problem, "__notes__", ()):
+            lost.add_note(note)  # of what is left
+        raise lost from None
 
 
 def run_file(connection: psycopg.Connection[tuple[Any, ...]], file: SqlFile) -> None:

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator
 
 from racebench.core.target import Target
+from racebench.postgres.connection import naming_lost_connections
 from racebench.postgres.embedded import EmbeddedServer
 from racebench.postgres.external import usable
 from racebench.postgres.shared import sharing
@@ -18,11 +19,13 @@ def open_target(
     """Use the external server if there is one, else start an embedded server of that version and stop it at the end.
 
     `connections`: how many sessions will be open at once. `share`: processes that name the same share use one embedded
-    server together. Raises DatabaseProblem if the server cannot be used or started.
+    server together. Raises DatabaseProblem if the server cannot be used or started, and where a connection of
+    racebench's own is lost during the block.
     """
     if external is not None:
-        yield usable(external, connections)
+        with naming_lost_connections(external):
+            yield usable(external, connections)
         return
     server = EmbeddedServer(version=version, connections=connections)
-    with server if share is None else sharing(share, server) as target:
+    with server if share is None else sharing(share, server) as target, naming_lost_connections(target):
         yield target
