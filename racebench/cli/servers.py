@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 
 from racebench.cli.option_groups import TargetOptions
 from racebench.cli.streams import say
 from racebench.core.target import Target
+from racebench.core.watching import Patience, watched
 from racebench.postgres import abandoned
 from racebench.postgres.external import external
 from racebench.postgres.targets import open_target
+from racebench.postgres.waits import of_sessions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
-    """The user's server, or the embedded one of a version if there is no `target`."""
+    """The user's server, or the embedded one of a version if there is no `target`.
+
+    `patience`: how long it may not answer.
+    """
 
     target: Target | None
     version: int
+    patience: Patience = field(default_factory=Patience)
 
     @contextlib.contextmanager
     def opened(self, connections: int) -> Iterator[Target]:
@@ -27,12 +34,25 @@ class Server:
 
         A line on stderr names what killed commands have left on a user's server.
         """
-        with open_target(self.target, version=self.version, connections=connections) as target:
+        with (
+            watched(self.patience) as watch,
+            open_target(self.target, version=self.version, connections=connections) as target,
+        ):
+            watch.explain = partial(of_sessions, target)
             if self.target is not None and (left := abandoned.on(target)):
                 say(f"racebench: {abandoned.sentence(left, target.label)}", err=True)
             yield target
 
 
+def _say(line: str) -> None:
+    """A line about what is under way, beside the progress bar."""
+    say(f"racebench: {line}", err=True)
+
+
 def server_of(options: TargetOptions) -> Server:
     """The server that the options name; raises UsageProblem for a connection string that does not parse."""
-    return Server(target=external(options.dsn) if options.dsn else None, version=options.version)
+    return Server(
+        target=external(options.dsn) if options.dsn else None,
+        version=options.version,
+        patience=Patience(give_up_s=options.give_up_after, say=_say),
+    )
