@@ -11,10 +11,11 @@ from psycopg import pq, sql
 
 from racebench.core import watching
 from racebench.core.environ import hidden
-from racebench.core.errors import ConnectionLost, DatabaseProblem, ScenarioProblem, one_line
+from racebench.core.errors import ConnectionLost, DatabaseProblem, ScenarioProblem
 from racebench.core.faults import is_fault
 from racebench.core.libpq import next_result
 from racebench.core.model import SqlFile
+from racebench.core.plain_text import one_line
 from racebench.workloads.faults import fault
 from racebench.workloads.scripts import statement_lines
 
