@@ -1,22 +1,23 @@
-"""Removes what killed commands have left: on a user's server, and in the folder for temporary files."""
+"""Removes what killed commands have left: on a user's server, of embedded servers, and in temporary folders."""
 
 from __future__ import annotations
 
 import click
 
 from racebench.core.errors import DatabaseProblem
-from racebench.load import run_files
-from racebench.postgres import abandoned
+from racebench.core.temporary import delete_abandoned
+from racebench.postgres import abandoned, embedded
 from racebench.postgres.connection import connect
 from racebench.postgres.external import external
 
 
 def clean(dsn: str | None) -> list[str]:
-    """Drop what killed commands left on a user's server and in the folder for temporary files; a line for each.
+    """Drop what killed commands left on a user's server, of embedded servers and of temporary files; a line for each.
 
     Raises UsageProblem and DatabaseProblem, the latter after all else is dropped.
     """
-    lines = [f"deleted {folder}" for folder in run_files.delete_abandoned()]
+    left = [folder for version in embedded.VERSIONS for folder in embedded.clean(version)]
+    lines = [f"deleted {folder}" for folder in (*left, *delete_abandoned())]
     if not dsn:
         return lines
     problems = []

@@ -77,10 +77,14 @@ class ComparisonOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetOptions:
-    """Which server. `server` is the embedded server's version; `dsn` names the user's own server instead."""
+    """Which server. `server` is the embedded server's version; `dsn` names the user's own server instead.
+
+    `superuser`: connect to the embedded server as a superuser.
+    """
 
     server: str
     dsn: str | None
+    superuser: bool = False
     keep: bool = False
 
     @property

@@ -231,6 +231,8 @@ def target(*, keep: bool = False) -> Decorator[Any]:
                 help="PostgreSQL version of the embedded server."),
         _option("--dsn", envvar="RACEBENCH_DSN", show_envvar=True, metavar="DSN",
                 help="Connection string of your own server, used instead of the embedded one."),
+        _option("--superuser", is_flag=True,
+                help="Connect to the embedded server as a superuser.  [default: as an ordinary role]"),
     ]  # fmt: skip
     if keep:
         declarations.append(

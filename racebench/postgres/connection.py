@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 ACCEPTED = frozenset({pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK, pq.ExecStatus.EMPTY_QUERY})
 
 
+_DENIED = b"42501"
+#: libpq 16.
+_FIRST_WITH_REQUIRE_AUTH = 160000
+
+
 def connect(
     target: Target,
     *,
@@ -39,6 +44,8 @@ def connect(
     parameters = dict(target.parameters)
     parameters.setdefault("connect_timeout", "10")
     parameters["application_name"] = application_name
+    if target.sealed and pq.version() >= _FIRST_WITH_REQUIRE_AUTH:
+        parameters["require_auth"] = "none"  # whatever answers there, it is sent no password of a password file
     words = [f"-c {name}={_escape(value)}" for name, value in options.items()]
     parameters["options"] = " ".join([part for part in [parameters.get("options", ""), *words] if part])
     try:
@@ -54,9 +61,10 @@ def _escape(value: str) -> str:
     return value.replace("\\", "\\\\").replace(" ", "\\ ")
 
 
-def run_file(connection: psycopg.Connection[tuple[Any, ...]], file: SqlFile) -> None:
+def run_file(connection: psycopg.Connection[tuple[Any, ...]], file: SqlFile, *, if_denied: str = "") -> None:
     """Run a file of SQL as one message (one transaction, unless it says otherwise).
 
+    `if_denied`: advice for a statement that the role may not run.
     Raises ScenarioProblem with the file and the line of the statement that the server refuses.
     """
     pgconn = connection.pgconn
@@ -75,4 +83,8 @@ def run_file(connection: psycopg.Connection[tuple[Any, ...]], file: SqlFile) -> 
     message = one_line((refused.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or b"").decode(errors="replace"))
     lines = statement_lines(file.text)
     line = file.text.count("\n", 0, int(position)) + 1 if position else lines[min(done, len(lines) - 1)]
-    raise ScenarioProblem(f"{file.path}:{line}: the server refuses this: {message or pgconn.get_error_message()}")
+    denied = refused.error_field(pq.DiagnosticField.SQLSTATE) == _DENIED
+    raise ScenarioProblem(
+        f"{file.path}:{line}: the server refuses this: {message or pgconn.get_error_message()}"
+        f"{f'; {if_denied}' if denied and if_denied else ''}"
+    )

@@ -33,10 +33,10 @@ def external(dsn: str) -> Target:
     return Target(kind="external", parameters=parameters, label=f"{host}{port}{database}")
 
 
-def check_usable(target: Target, connections: int) -> None:
+def check_usable(target: Target, connections: int, *, superuser: bool = False) -> None:
     """Raise DatabaseProblem unless the server is 14 or newer, commits, allows a schema and has connections free.
 
-    `connections`: how many racebench is about to open, besides the one that asks.
+    `connections`: how many racebench is about to open, besides the one that asks. `superuser`: the role must be one.
     """
     with connect(target) as connection:
         version = connection.info.server_version
@@ -59,6 +59,11 @@ def check_usable(target: Target, connections: int) -> None:
                 f"role '{row['role']}' may not create a schema in database '{row['database']}'; "
                 f'GRANT CREATE ON DATABASE "{row["database"]}" TO "{row["role"]}", or use another role'
             )
+        if superuser and not row["superuser"]:
+            raise DatabaseProblem(
+                f"the scenario needs a superuser, and role '{row['role']}' on {target.label} is none; "
+                "give the DSN of a superuser, or leave out --dsn"
+            )
         free, limit = min((row[f"{name}_free"], name) for name in ("server", "database", "role"))
         if free < connections:
             raise DatabaseProblem(
@@ -76,7 +81,7 @@ _LIMITS = {
 # A limit of -1 is none. Free slots are counted without the connection that asks.
 _QUESTION = """
 WITH used AS (SELECT datname, usename FROM pg_stat_activity WHERE backend_type = 'client backend')
-SELECT current_user AS role, current_database() AS database, pg_is_in_recovery() AS recovery,
+SELECT current_user AS role, r.rolsuper AS superuser, current_database() AS database, pg_is_in_recovery() AS recovery,
        current_setting('default_transaction_read_only')::bool AS read_only,
        current_setting('synchronous_standby_names') AS standbys,
        current_setting('synchronous_standby_names') <> ''
