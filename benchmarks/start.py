@@ -1,8 +1,8 @@
 """Start times: of the command, the embedded server, the workers, the first operation.
 
 The contestants of each group alternate. The server is compared with initdb and pg_ctl of the same binaries, with the
-same settings, run as the same user in another folder. Cold is the first start on a data directory. The first start on a
-machine also creates the template that later data directories are copied from.
+same settings, run as the same user in another folder: with initdb, as each start of the embedded server has new data,
+and without. The first start on a machine also creates the template that data directories are unpacked from.
 """
 
 from __future__ import annotations
@@ -72,14 +72,7 @@ def _cache() -> Iterator[Path]:
 
 def _forget_template() -> None:
     """Keep only the programs (copied for root only): the next start is the first on a machine."""
-    for path in [*server_folder(DEFAULT_VERSION).glob("slot-*"), server_folder(DEFAULT_VERSION) / "template"]:
-        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-
-
-def _forget_slots() -> None:
-    """Keep the template: the next start is the first of its data directory."""
-    for path in server_folder(DEFAULT_VERSION).glob("slot-*"):
-        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    (server_folder(DEFAULT_VERSION) / "template.tar").unlink(missing_ok=True)
 
 
 def _embedded() -> Figures:
@@ -138,14 +131,9 @@ def _servers(rounds: int, tell: Callable[[str], None]) -> dict[str, list[Figures
             _forget_template()
             return _embedded()
 
-        def cold() -> Figures:
-            _forget_slots()
-            return _embedded()
-
         contestants = {
             "embedded, first on the machine": first,
-            "embedded, cold": cold,
-            "embedded, warm": _embedded,
+            "embedded": _embedded,
             "initdb + pg_ctl -w start": lambda: _by_hand(folder, fresh=True),
             "initdb --no-sync + pg_ctl -w start": lambda: _by_hand(folder, fresh=True, more=["--no-sync"]),
             "pg_ctl -w start": lambda: _by_hand(folder, fresh=False),
@@ -196,12 +184,8 @@ def _runs(rounds: int, tell: Callable[[str], None]) -> dict[str, list[Figures]]:
             shutil.rmtree(server_folder(DEFAULT_VERSION))
             return _first_operation()
 
-        def cold() -> Figures:
-            _forget_slots()
-            return _first_operation()
-
         _first_operation()
-        contestants = {"first on the machine": first, "cold": cold, "warm": _first_operation}
+        contestants = {"first on the machine": first, "later": _first_operation}
         return _rounds(contestants, rounds, tell)
 
 
@@ -269,21 +253,21 @@ def _command_table(contestants: Mapping[str, Any]) -> Table:
 
 
 def _server_table(contestants: Mapping[str, Any]) -> Table:
-    cold = ratios(contestants["embedded, cold"]["ms"], contestants["initdb + pg_ctl -w start"]["ms"])
-    warm = ratios(contestants["embedded, warm"]["ms"], contestants["pg_ctl -w start"]["ms"])
+    new = ratios(contestants["embedded"]["ms"], contestants["initdb + pg_ctl -w start"]["ms"])
+    kept = ratios(contestants["embedded"]["ms"], contestants["pg_ctl -w start"]["ms"])
     return Table(
         title="The server, until it accepts connections",
         columns=("how", "ms"),
         rows=tuple((name, spread(figures["ms"])) for name, figures in contestants.items()),
         notes=(
-            aim("Cold, ratio to initdb + pg_ctl", cold["median"], most=0.2),
-            aim("Warm, ratio to pg_ctl", warm["median"], most=0.3),
+            aim("Ratio to initdb + pg_ctl, both with new data", new["median"], most=0.2),
+            aim("Ratio to pg_ctl with kept data", kept["median"], most=0.5),
         ),
     )
 
 
 def _run_table(contestants: Mapping[str, Any]) -> Table:
-    apart = contestants["warm"]["start_spread_us"]["median"]
+    apart = contestants["later"]["start_spread_us"]["median"]
     return Table(
         title="`racebench run` with 8 workers: from the start to the first operation",
         columns=(
@@ -327,7 +311,7 @@ def _each(total: float | None, count: int) -> float | None:
 @click.option("--workers", callback=numbers, default="8,64", show_default=True, help="Numbers of worker processes.")
 def main(*, rounds: int, command_rounds: int, workers: tuple[int, ...], output: Path) -> None:
     """Measure, print, write."""
-    total = 3 * command_rounds + (6 + 3 + len(METHODS) * len(workers)) * rounds
+    total = 3 * command_rounds + (5 + 2 + len(METHODS) * len(workers)) * rounds
     with progress(total) as tell:
         cells = [
             _cell("commands", _commands(command_rounds, tell)),

@@ -196,6 +196,29 @@ def test_a_command_that_is_killed_while_it_makes_the_template_does_not_stop_the_
     assert _making(cache) == []
 
 
+def test_a_program_that_still_writes_in_an_unfinished_template_does_not_stop_the_next_command(cache: Path) -> None:
+    folder = embedded.server_folder(embedded.DEFAULT_VERSION)
+    unfinished = [folder / name for name in ("making-left", "template.partial")]
+    writers = []
+    for path in unfinished:
+        path.mkdir(parents=True)
+        if os.geteuid() == 0:
+            shutil.chown(path, "nobody")
+        write = 'n=0; while n=$((n+1)); do mkdir -p "$1/$n/a/b/c" && : >"$1/$n/a/b/c/file"; done'
+        writers.append(
+            embedded.start_program(["/bin/sh", "-c", write, "sh", str(path)], cwd=Path("/"), output=subprocess.DEVNULL)
+        )
+    try:
+        for path in unfinished:
+            wait_for(lambda path=path: len(list(path.iterdir())) > 20, "nothing is written")  # type: ignore[misc]
+        with EmbeddedServer(connections=8) as target, connect(target) as connection:
+            assert connection.execute("SELECT 1").fetchone() == (1,)
+    finally:
+        for writer in writers:
+            os.killpg(writer.pid, signal.SIGKILL)
+            writer.wait()
+
+
 def _making(cache: Path) -> list[Path]:
     return [*cache.glob("*/making-*"), *cache.glob("*/template.partial")]
 
