@@ -150,6 +150,39 @@ def test_a_killed_commands_data_is_not_inherited(cache: Path, start: Start) -> N
     assert schemas == []
 
 
+def test_server_clean_deletes_the_data_of_a_killed_command_and_none_that_is_in_use(
+    cache: Path, start: Start, racebench: Command
+) -> None:
+    process = _start_run(cache, start)
+    process.kill()
+    finish(process)
+    wait_for(lambda: not servers(cache), "the server outlived its killed command")
+    unfinished = embedded.server_folder(18) / "making-left"
+    unfinished.mkdir()
+    killed = _slot() / "data"
+    assert killed.exists()
+    with EmbeddedServer(connections=8) as target, connect(target):  # takes the slot, and its data is new
+        done = racebench("server", "clean", env={"TMPDIR": str(cache)})
+        assert done.stdout == f"deleted {unfinished}\n"
+        assert killed.exists()
+    killed.mkdir()
+    assert racebench("server", "clean", env={"TMPDIR": str(cache)}).stdout == f"deleted {killed}\n"
+    assert not killed.exists()
+    assert racebench("server", "clean", env={"TMPDIR": str(cache)}).stdout == "nothing to drop\n"
+
+
+def test_folders_of_an_older_layout_are_not_used_and_reset_deletes_them(cache: Path, racebench: Command) -> None:
+    old = cache / "postgresql-18"
+    for path in (old / "template", old / "slot-0" / "data", cache / "postgresql-18-mine"):
+        path.mkdir(parents=True)
+    (old / "slot-0.lock").touch()
+    with EmbeddedServer(connections=8) as target, connect(target) as connection:
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+    assert f"deleted {old / 'template'}\n" in racebench("server", "reset").stdout
+    assert not old.exists()
+    assert (cache / "postgresql-18-mine").exists()
+
+
 def test_reset_deletes_what_is_not_in_use_and_refuses_what_is(cache: Path) -> None:
     with EmbeddedServer(connections=8), pytest.raises(UsageProblem, match="in use by another racebench command"):
         embedded.reset(18)
