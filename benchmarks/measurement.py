@@ -173,7 +173,12 @@ def where(measured: Document) -> str:
 
 def markdown(measured: Document, tables: Sequence[Table]) -> str:
     """A document's tables as Markdown, after the sentence that names the machine."""
-    lines = [where(measured)]
+    return f"{where(measured)}\n\n{tables_as_markdown(tables)}"
+
+
+def tables_as_markdown(tables: Sequence[Table]) -> str:
+    """Tables as Markdown, each under its title."""
+    lines: list[str] = []
     for table in tables:
         lines += ["", f"**{table.title}**", ""]
         lines.append("| " + " | ".join(table.columns) + " |")
@@ -181,7 +186,7 @@ def markdown(measured: Document, tables: Sequence[Table]) -> str:
         lines += ["| " + " | ".join(row) + " |" for row in table.rows]
         if table.notes:
             lines += ["", *(f"- {note}" for note in table.notes)]
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines).lstrip() + "\n"
 
 
 def show(measured: Document, tables: Sequence[Table]) -> None:

@@ -1,7 +1,8 @@
-"""Make the tables of docs/performance.md from the figures in results/reference: `python -m benchmarks.page`.
+"""Make the tables of docs/performance.md and docs/reliability.md from the figures: `python -m benchmarks.page`.
 
-Only the text between `<!-- table: NAME -->` and `<!-- end -->` is generated; the rest of the page is written by hand.
-`--check` changes nothing and says whether the page agrees with the figures. Nothing is measured here.
+The figures are in results/reference; what racebench promises under faults is in benchmarks/faults. Only the text
+between `<!-- table: NAME -->` and `<!-- end -->` is generated; the rest of a page is written by hand. `--check` changes
+nothing and says whether the pages agree with the figures. Nothing is measured here.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ from pathlib import Path
 import click
 
 from benchmarks import check, consumer, detection, explore, frontrun, load, start
-from benchmarks.measurement import REFERENCE, ROOT, Document, Table, markdown
+from benchmarks.faults import table as faults
+from benchmarks.measurement import REFERENCE, ROOT, Document, Table, markdown, tables_as_markdown
 from racebench.reports.results.document import write_atomically
 
-PAGE = ROOT / "docs" / "performance.md"
+PAGES = tuple(ROOT / "docs" / f"{name}.md" for name in ("performance", "reliability"))
 TABLES: Mapping[str, Callable[[Document], list[Table]]] = {
     "load": load.tables,
     "detection": detection.tables,
@@ -26,16 +28,21 @@ TABLES: Mapping[str, Callable[[Document], list[Table]]] = {
     "consumer": consumer.tables,
     "explore": explore.tables,
     "frontrun": frontrun.tables,
+    "faults": faults.tables,
 }
+#: Tables that are not measured.
+FIXED: Mapping[str, Callable[[], list[Table]]] = {"promises": faults.promises}
 
 _PLACE = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def render(text: str, folder: Path = REFERENCE) -> str:
-    """The page with every table made from its document in a folder; a table without a document says so."""
+    """A page with every table made from its document in a folder; a table without a document says so."""
 
     def fill(place: re.Match[str]) -> str:
         begin, name, end = place.groups()
+        if name in FIXED:
+            return f"{begin}\n{tables_as_markdown(FIXED[name]())}\n{end}"
         path = folder / f"{name}.json"
         if not path.exists():
             return f"{begin}\nNot measured yet.\n\n{end}"
@@ -49,12 +56,13 @@ def render(text: str, folder: Path = REFERENCE) -> str:
 @click.option("--check", "only_check", is_flag=True, help="Change nothing; exit 1 if the page is not up to date.")
 def main(only_check: bool) -> None:
     """Render, and write or compare."""
-    before = PAGE.read_text(encoding="utf-8")
-    after = render(before)
-    if not only_check:
-        write_atomically(PAGE, after)
-    elif after != before:
-        raise click.ClickException("docs/performance.md is not what results/reference says: python -m benchmarks.page")
+    for page in PAGES:
+        before = page.read_text(encoding="utf-8")
+        after = render(before)
+        if not only_check:
+            write_atomically(page, after)
+        elif after != before:
+            raise click.ClickException(f"docs/{page.name} is not what the figures say: python -m benchmarks.page")
 
 
 if __name__ == "__main__":

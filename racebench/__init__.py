@@ -5,9 +5,10 @@ As a library: the names in `__all__`, loaded when they are first used. Their cod
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # not from typing, which takes as long to import as the rest of what the command needs first
 if TYPE_CHECKING:
+    from typing import Any
+
     from racebench.analysis.offline import CheckResult
     from racebench.api import (
         Bench,

@@ -1,12 +1,45 @@
-"""`python -m racebench` is the same command as `racebench`."""
+"""The entry of the command, as `racebench` and as `python -m racebench`.
+
+Signals are handled first: what the command imports takes longer than many a person waits before Ctrl-C. Until
+racebench.cli.main handles them there is nothing to clean up.
+"""
+
+from __future__ import annotations
 
 import os
+import signal
 import sys
 
-# Python has put the working folder first; its modules are not racebench's. `--call` puts it back.
-if not sys.flags.safe_path and sys.path[0] == os.getcwd() and not __file__.startswith(sys.path[0] + os.sep):  # noqa: PTH109
-    del sys.path[0]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import FrameType
+    from typing import NoReturn
 
-from racebench.cli.main import main
+_INTERRUPTED = 130  # ExitCode.INTERRUPTED, which would have to be imported
 
-main()
+
+def main() -> NoReturn:
+    """Run the command line and exit."""
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # nohup, a shell's background job
+            signal.signal(number, _end)
+    # With -m, Python has put the working folder first; its modules are not racebench's. `--call` puts it back.
+    if (
+        not sys.flags.safe_path
+        and sys.path[0] == os.getcwd()  # noqa: PTH109 - pathlib would be imported from there
+        and not __file__.startswith(sys.path[0] + os.sep)
+    ):
+        del sys.path[0]
+    from racebench.cli.main import main as run_command_line
+
+    run_command_line()
+
+
+def _end(_number: int, _frame: FrameType | None) -> NoReturn:
+    os.write(2, b"racebench: interrupted; no server, worker or schema is left\n")
+    os._exit(_INTERRUPTED)
+
+
+if __name__ == "__main__":
+    main()

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     )
 
 Result = TypeVar("Result")
+#: How long pytest may take to end after a signal before another one counts, in seconds.
+_PATIENCE_S = 10.0
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -129,25 +131,31 @@ def racebench_bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
 
     dsn, superuser = map(request.config.getoption, ("--racebench-dsn", "--racebench-superuser"))
     bench = _or_fail(lambda: Bench(dsn, share=os.environ.get("PYTEST_XDIST_TESTRUNUID"), superuser=superuser))
-    with _terminable(), bench:
-        yield bench
+    with _interruptible():
+        try:
+            yield bench
+        finally:
+            from racebench.core.signals import shielded
+
+            with shielded():
+                bench.close()
 
 
 @contextlib.contextmanager
-def _terminable() -> Iterator[None]:
-    """Have SIGTERM end pytest as Ctrl-C does, unless it is handled already: the schema is on the user's server."""
+def _interruptible() -> Iterator[None]:
+    """Have SIGTERM and SIGHUP end pytest as Ctrl-C does, and a second signal not interrupt what they make it do.
 
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt("SIGTERM")
-
-    mine = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-    if mine:
-        signal.signal(signal.SIGTERM, interrupt)
-    try:
+    The schema is on the user's server. Signals that are handled already, or ignored, are left alone.
+    """
+    if threading.current_thread() is not threading.main_thread():
         yield
-    finally:
-        if mine and signal.getsignal(signal.SIGTERM) is interrupt:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        return
+    from racebench.core.signals import SIGNALS, handled
+
+    unhandled = (signal.SIG_DFL, signal.default_int_handler)
+    mine = [number for number in SIGNALS if signal.getsignal(number) in unhandled]
+    with handled(KeyboardInterrupt, signals=mine, patience_s=_PATIENCE_S):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ import os
 import pwd
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -30,11 +31,22 @@ from racebench.workloads import catalog
 from waiting import LIMIT_S, repeat, wait_for
 from warm import Warm
 
+sys.path.append(str(Path(__file__).parents[1]))  # benchmarks/ is not part of the package; what is installed goes first
+
 Command = Callable[..., subprocess.CompletedProcess[str]]
 Start = Callable[..., subprocess.Popen[str]]
 settings.register_profile("patient", deadline=None)  # a busy machine is no failure
 settings.load_profile("patient")
 
+
+# Commands respect signals that are ignored from the start, as those of a background job of a shell are.
+for number, handler in (
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGTERM, signal.SIG_DFL),
+    (signal.SIGHUP, signal.SIG_DFL),
+):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, handler)
 
 RACEBENCH = (sys.executable, "-m", "racebench")
 

@@ -6,6 +6,7 @@ import click
 
 from racebench.core.errors import DatabaseProblem
 from racebench.core.temporary import delete_abandoned
+from racebench.load.executors import socket_folder
 from racebench.postgres import abandoned, embedded
 from racebench.postgres.connection import connect
 from racebench.postgres.external import external
@@ -16,8 +17,9 @@ def clean(dsn: str | None) -> list[str]:
 
     Raises UsageProblem and DatabaseProblem, the latter after all else is dropped.
     """
-    left = [folder for version in embedded.VERSIONS for folder in embedded.clean(version)]
-    lines = [f"deleted {folder}" for folder in (*left, *delete_abandoned())]
+    servers = [folder for version in embedded.VERSIONS for folder in embedded.clean(version)]
+    folders = [*servers, *delete_abandoned(), *socket_folder.delete_abandoned()]
+    lines = [f"deleted {folder}" for folder in folders]
     if not dsn:
         return lines
     problems = []

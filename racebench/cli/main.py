@@ -31,8 +31,8 @@ from racebench.cli.commands import (
     show,
 )
 from racebench.cli.commands import list as list_command
+from racebench.core import signals
 from racebench.core.errors import ExitCode, Interrupted, RacebenchError, one_line
-from racebench.core.signals import handled
 
 
 def main() -> NoReturn:
@@ -42,12 +42,14 @@ def main() -> NoReturn:
             stream.reconfigure(errors="replace")  # a terminal that lacks a character gets the others
     # numpy's linear algebra is not used; a pool of threads for it in every process would cost time.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    sys.exit(_main(sys.argv[1:]))
+    code = _main(sys.argv[1:])
+    signals.ignore()
+    sys.exit(code)
 
 
 def _main(arguments: list[str]) -> int:
     try:
-        with handled():
+        with signals.handled():
             code = cli.main(args=arguments, prog_name="racebench", standalone_mode=False)
             sys.stdout.flush()
             return int(code or 0)

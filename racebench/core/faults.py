@@ -11,6 +11,10 @@ CONNECTION_LOST = "08006"
 
 #: Classes of errors that one session causes another: integrity constraints, serialization failures and deadlocks.
 _OF_SESSIONS = ("23", "40")
+#: Expired and canceled: by a time-out of the role or the server, or by a person.
+EXPIRED = frozenset({"57014", "25P03", "25P04"})
+#: Insufficient resources (memory, disk, connections), and what the server's machine refuses.
+_OF_THE_MACHINE = ("53", "58000", "58030")
 
 
 def is_fault(sqlstate: str) -> bool:
@@ -19,6 +23,14 @@ def is_fault(sqlstate: str) -> bool:
     Source: PostgreSQL's manual, appendix "PostgreSQL Error Codes".
     """
     return sqlstate.startswith(("08", "57P0"))
+
+
+def stops_a_schedule(sqlstate: str) -> bool:
+    """Whether an error says nothing of a schedule: a fault, a lack of resources, or a time-out that has expired.
+
+    A schedule makes sessions wait for longer than they would by themselves.
+    """
+    return is_fault(sqlstate) or sqlstate in EXPIRED or sqlstate.startswith(_OF_THE_MACHINE)
 
 
 def of_lost_connection(sqlstate: str, *, fatal: bool) -> str:

@@ -71,7 +71,7 @@ def play(target: Target, part: Part, number: int) -> Generator[Frame, None, None
         reduce=False,
     )
     with contextlib.ExitStack() as stack:
-        world = stack.enter_context(contextlib.closing(ServerWorld(target, request, results.append)))
+        world = stack.enter_context(ServerWorld(target, request, results.append, repeats=0))
         observer = Observer(connect(target, schema=world.schema, settings=SETTINGS), part.scenario, world.schema)
         stack.callback(observer.close)
         yield from _PartPlayer(part, number, world, observer, results).frames()

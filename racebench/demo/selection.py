@@ -135,6 +135,8 @@ def _describe_search(exploration: Exploration) -> str:
         limit = " A call sends several statements at once, which are one step: use racebench run."
     elif exploration.unseen is not None:
         limit = " This consumer depends on the time, which no schedule controls: use racebench run."
+    if exploration.fault:
+        limit = f" Then a fault ended the search: {exploration.fault}."
     run = f"{'All ' if exploration.complete else ''}{exploration.run} schedules were just run"
     return f"{run}; none has an anomaly.{limit}"
 

@@ -12,16 +12,17 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from random import Random
 
-from racebench.core.errors import RacebenchError, UsageProblem
+from racebench.core.errors import UsageProblem
 from racebench.core.model import Scenario
 from racebench.core.target import Target
 from racebench.exploration import schedules
+from racebench.exploration.faults import PROBLEMS, Fault
 from racebench.exploration.limits import Limits
 from racebench.exploration.outcome import Deadlock, ScheduleResult
 from racebench.exploration.request import ExplorationRequest
 from racebench.exploration.result import Exploration, ExplorationProgress, Replay, Unseen
 from racebench.exploration.schedules import Schedule, Step
-from racebench.exploration.search import Diverged, Progress, chance, random_search, search
+from racebench.exploration.search import Diverged, Progress, Unsteady, chance, leave, random_search, search
 from racebench.exploration.tally import Tally, replay_of, size, switches
 from racebench.exploration.world import ServerWorld
 from racebench.workloads import catalog
@@ -52,20 +53,44 @@ def explore(
     """Run all schedules within the request's limits; if the limits prevent that, also schedules drawn at random.
 
     `progress` is called after every schedule, `ended` with the result of each schedule that ran to its end, and
-    `interrupted` with the result so far if the search ends with an exception, which is then raised again. Raises
-    RacebenchError, and Diverged if a schedule behaves differently when it is repeated.
+    `interrupted` with the result so far if the search ends with an exception, which is then raised again. Faults that
+    end the search are in the result, unless no schedule was run: then they are raised. Raises RacebenchError, and
+    Diverged if a schedule behaves differently when it is repeated.
     """
     tally = Tally(request)
     try:
-        _search(target, request, tally, progress, ended)
+        _search_until_a_fault(target, request, tally, progress, ended)
         return tally.result()
     except BaseException:
         if tally.run:
-            if tally.witness is not None and tally.replay is None:
-                with contextlib.suppress(RacebenchError):  # the error that ended the search may prevent the replay too
-                    tally.replay = replay(target, tally.witness_request, tally.witness)
+            _replay_witness(target, tally)
             interrupted(tally.result())
         raise
+
+
+def _search_until_a_fault(
+    target: Target,
+    request: ExplorationRequest,
+    tally: Tally,
+    progress: Callable[[ExplorationProgress], None],
+    ended: Callable[[ScheduleResult], None],
+) -> None:
+    try:
+        _search(target, request, tally, progress, ended)
+    except Fault as fault:
+        if not tally.run:
+            raise
+        tally.fault = str(fault)
+        tally.notes += getattr(fault, "__notes__", ())
+    if tally.fault:
+        _replay_witness(target, tally)
+
+
+def _replay_witness(target: Target, tally: Tally) -> None:
+    """Replay the witness of a search that ended early; what ended it may prevent that too."""
+    if tally.witness is not None and tally.replay is None:
+        with contextlib.suppress(*PROBLEMS):
+            tally.replay = replay(target, tally.witness_request, tally.witness)
 
 
 def _search(
@@ -86,7 +111,7 @@ def _search(
         if result.deadlock is not None:
             deadlocks[result.deadlock] = None
 
-    with contextlib.closing(ServerWorld(target, request, count)) as world, _explained(tally):
+    with ServerWorld(target, request, count) as world, _explained(tally, world):
         tally.triggers = world.triggers
         limits = Limits(request, tally, progress)
         complete = True
@@ -104,7 +129,7 @@ def _search(
         tally.repeating = True
         tally.complete &= _repeat(world, raced, until=limits.end)
         tally.complete &= _choose_other_victims(world, tuple(deadlocks), request, until=limits.end)
-        world.check_leftovers()
+        _check_leftovers(world, tally)
         tally.leftovers = world.leftovers
         if tally.complete and not tally.anomalous and tally.why_unseen() in _INSIDE:
             world.draw = request.draw
@@ -120,12 +145,25 @@ def _search(
     tally.notes += world.made_outside
 
 
+def _check_leftovers(world: ServerWorld, tally: Tally) -> None:
+    """Look for what the last schedule left; if a fault prevents that, after the schedule was run again."""
+    while True:
+        with contextlib.suppress(Unsteady):
+            return world.check_leftovers()
+        if tally.last is not None:
+            world.draw = tally.last.draw
+            world.follow_as_far_as_it_goes(tally.last.schedule)
+
+
 @contextlib.contextmanager
-def _explained(tally: Tally) -> Iterator[None]:
-    """Where a schedule took another course than before, say what the schedules before left behind."""
+def _explained(tally: Tally, world: ServerWorld) -> Iterator[None]:
+    """Where a schedule took another course than before, say what the schedules before left behind, or which fault."""
     try:
         yield
     except Diverged as problem:
+        if world.faults:  # an application may behave in another way after one
+            last = world.faults[-1]
+            raise Fault(f"after a fault ({last}) {problem}", last.sqlstate) from None
         if not tally.leftovers:
             raise
         why = f"the schedules did not begin in the same state: {tally.leftovers[0]}"
@@ -135,7 +173,12 @@ def _explained(tally: Tally) -> Iterator[None]:
 def _burst(world: ServerWorld, tally: Tally, random: Random, *, until: float) -> None:
     """Look for a race inside statements, until one shows: sessions send their statements at once, many times."""
     while tally.bursts < _BURSTS and not tally.anomalous_bursts and time.monotonic() < until:
-        world.burst(random)
+        steady = False
+        with contextlib.suppress(Unsteady):
+            world.burst(random)
+            steady = True
+        if not steady:
+            leave(world, ())
 
 
 def _follow_witness(world: ServerWorld, request: ExplorationRequest, witness: tuple[int, ...], attempts: int) -> Replay:
@@ -221,7 +264,7 @@ def shorten(
     target: Target, request: ExplorationRequest, witness: tuple[int, ...], kinds: Sequence[str]
 ) -> tuple[int, ...]:
     """Look for the shortest schedule of the same sessions in which one of these anomalies occurs."""
-    with contextlib.closing(ServerWorld(target, request, lambda _: None)) as world:
+    with ServerWorld(target, request, lambda _: None) as world:
         return _shortest(world, witness, lambda result: any(result.counts[kind] for kind in kinds))
 
 
@@ -241,7 +284,7 @@ def _shortest(
 
 def replay(target: Target, request: ExplorationRequest, schedule: Sequence[int]) -> Replay:
     """Run one schedule, a sequence of sessions; raises UsageProblem if the sessions cannot take its steps."""
-    with contextlib.closing(ServerWorld(target, request, lambda _: None)) as world:
+    with ServerWorld(target, request, lambda _: None) as world:
         return _follow(world, request, schedule)
 
 

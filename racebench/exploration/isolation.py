@@ -14,6 +14,7 @@ import psycopg
 
 from racebench.core.errors import DatabaseProblem, UsageProblem
 from racebench.core.model import Scenario, ScheduleIsolation
+from racebench.exploration.faults import Fault
 from racebench.exploration.leftovers import Leftover
 from racebench.exploration.sessions.session import Session
 from racebench.postgres import definitions
@@ -53,8 +54,8 @@ class Isolation(Protocol):
     def named(self) -> tuple[str, ...]:
         """Why schedules may have begun in different states, as sentences: what was changed and not restored, so far."""
 
-    def close(self) -> None:
-        """Restore what outlives the schema, when the sessions are closed. Raises DatabaseProblem."""
+    def close(self, over: psycopg.Connection[Any]) -> None:
+        """Restore what outlives the schema over a connection, when the sessions are closed. Raises DatabaseProblem."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +101,9 @@ class _Besides:
             try:
                 session.clean()
             except DatabaseProblem as problem:
-                raise DatabaseProblem(f"{session.name}: {problem}") from None
+                sqlstate = problem.sqlstate if isinstance(problem, Fault) else ""
+                said = f"{session.name}: {problem}"
+                raise (Fault(said, sqlstate) if sqlstate else DatabaseProblem(said)) from None
         if self._large is not None:
             if left.keys() & _LARGE:
                 self._large.restore()
@@ -120,13 +123,12 @@ class _Besides:
         if self._large is not None:
             self._large = LargeObjects(self._ground.connection)
 
-    def close(self) -> None:
+    def close(self, over: psycopg.Connection[Any]) -> None:
         """Restore what outlives the sessions."""
-        # An interruption may have left the connection in a state in which it cannot be used.
         if self._first is not None and any(session.leaves.keys() & _LARGE for session in self._ground.sessions):
-            self._first.restore()
+            self._first.restore(over)
         if self._others is not None:
-            self._others.restore()
+            self._others.restore(over)
 
     @property
     def named(self) -> tuple[str, ...]:
@@ -166,8 +168,8 @@ class FreshTenants:
     def named(self) -> tuple[str, ...]:
         return self._besides.named
 
-    def close(self) -> None:
-        self._besides.close()
+    def close(self, over: psycopg.Connection[Any]) -> None:
+        self._besides.close(over)
 
     def check(self) -> None:
         self._besides.restore()
@@ -194,8 +196,8 @@ class RestoredTables:
     def named(self) -> tuple[str, ...]:
         return self._besides.named
 
-    def close(self) -> None:
-        self._besides.close()
+    def close(self, over: psycopg.Connection[Any]) -> None:
+        self._besides.close(over)
 
     def renew(self) -> bool:
         left = self._besides.restore()

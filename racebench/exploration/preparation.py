@@ -12,10 +12,12 @@ from functools import partial
 from typing import Any
 
 import psycopg
-from psycopg import sql
+from psycopg import pq, sql
 
+from racebench.core.errors import one_line
 from racebench.core.target import Target
 from racebench.exploration import isolation
+from racebench.exploration.faults import PROBLEMS
 from racebench.exploration.freezing import Freezer
 from racebench.exploration.inspection import Facts, decoded, inspect, may_set, volatile_functions
 from racebench.exploration.isolation import Ground, Isolation
@@ -77,7 +79,7 @@ def prepare(target: Target, request: ExplorationRequest, stack: ExitStack, tell:
     original = None
     if request.in_place:
         original = Snapshot(monitor, schema)
-        stack.callback(original.restore)
+        stack.push(_at_the_end(original.restore, monitor, target, schema))
         fill(target, schema, scenario, strategy, consumers)
     volatile = volatile_functions(monitor, strategy, request.consumer)
     explored = replace(strategy, script=in_transactions(strategy.script, volatile))
@@ -118,7 +120,7 @@ def prepare(target: Target, request: ExplorationRequest, stack: ExitStack, tell:
         original=original,
     )
     chosen = isolation.choose(scenario, ground)
-    after_sessions.callback(chosen.close)
+    after_sessions.push(_at_the_end(chosen.close, monitor, target, schema))
     return Preparation(
         schema=schema,
         monitor=monitor,
@@ -133,6 +135,30 @@ def prepare(target: Target, request: ExplorationRequest, stack: ExitStack, tell:
         chooses_victims=may_set(monitor, "deadlock_timeout"),
         observer=Observer(monitor) if request.reduce and may_surprise(monitor) else None,
     )
+
+
+def _at_the_end(
+    restore: Callable[[psycopg.Connection[Any]], None], monitor: psycopg.Connection[Any], target: Target, schema: str
+) -> Callable[[object, BaseException | None, object], None]:
+    """An exit function that restores over a connection that can be used; a failure is a note of what failed before.
+
+    The monitor may be lost, or an interruption may have come in the middle of one of its queries.
+    """
+
+    def leave(_kind: object, first: BaseException | None, _traceback: object) -> None:
+        try:
+            if monitor.pgconn.transaction_status == pq.TransactionStatus.IDLE:
+                restore(monitor)
+                return
+            with connect(target, schema=schema) as connection:
+                restore(connection)
+        except PROBLEMS as second:
+            if first is None:
+                raise
+            if target.kind == "external":
+                first.add_note(one_line(str(second)))
+
+    return leave
 
 
 def _open_consumer(request: ExplorationRequest, surroundings: Surroundings, stack: ExitStack) -> ConsumerSession | None:

@@ -107,6 +107,7 @@ class Exploration:
     statements of `functions`, which the sessions run, and which have several. `swallowed`
     counts, by SQLSTATE, the schedules in which a call returned although its last statement had been refused.
     `leftovers` say what schedules left behind that was not restored: then the verdict is UNKNOWN, whatever was counted.
+    `fault`: what ended the search early, if its schedules could not be run on account of a lost connection or the like.
     `draws`: how many choices of random numbers were explored; 0 if no outcome may depend on them.
     """
 
@@ -138,6 +139,7 @@ class Exploration:
     anomalous_bursts: int = 0
     unseen: Unseen | None = None
     leftovers: tuple[str, ...] = ()
+    fault: str = ""
     calls: Mapping[str, str] = field(default_factory=dict)
     triggers: tuple[str, ...] = ()
     swallowed: Mapping[str, int] = field(default_factory=dict)

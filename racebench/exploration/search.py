@@ -9,6 +9,7 @@ Source: Godefroid, "Partial-Order Methods for the Verification of Concurrent Sys
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
@@ -25,9 +26,9 @@ _ATTEMPTS = 10
 
 
 class Unsteady(Exception):  # noqa: N818 - no error: the search goes on
-    """A step had another of its possible effects than the world wants: the same choices must be taken once more.
+    """The same choices must be taken once more: a step had another of its possible effects, or a fault stopped it.
 
-    A world raises it a limited number of times; then it accepts what the step did.
+    Any method of a world may raise it, a limited number of times: then a world accepts what a step did.
     """
 
 
@@ -105,21 +106,31 @@ def search(
     progress = Progress()
     path: list[_Node] = []
     while go_on(progress):
-        try:
+        steady, known = False, len(path)
+        with contextlib.suppress(Unsteady):
             _return_to(world, path)
             if len(path) < len(after):
                 _begin_with(world, path, after)
             finished = _extend(world, path, bound)
-        except Unsteady:
-            world.end([node.chosen.session for node in path], complete=False)
+            world.end([node.chosen.session for node in path], complete=finished)
+            steady = True
+        if not steady:
+            leave(world, [node.chosen.session for node in path])
+            # A session may have lost its locks, and others may have gone on, before its own next step showed the fault.
+            del path[known:]
             continue
-        world.end([node.chosen.session for node in path], complete=finished)
         progress.run += finished
         progress.pruned += not finished
         if not _backtrack(path, bound, kept=len(after)):
             progress.complete = True
             break
     return progress
+
+
+def leave(world: World, schedule: Sequence[int]) -> None:
+    """End a schedule that is taken once more; if that is not possible, nothing is left to end."""
+    with contextlib.suppress(Unsteady):
+        world.end(schedule, complete=False)
 
 
 def _return_to(world: World, path: Sequence[_Node]) -> None:
@@ -241,28 +252,33 @@ def random_search(
     """
     progress = Progress()
     while go_on(progress):
-        world.begin()
-        priorities: dict[int, float] = {}
-        places = {random.randrange(max(1, steps)) for _ in range(depth - 1)}
         schedule: list[int] = []
-        steady = True
-        while steady and (choices := world.choices()):
-            for choice in choices:
-                if choice.session not in priorities:
-                    priorities[choice.session] = 1.0 + random.random()
-            chosen = max(choices, key=lambda choice: priorities[choice.session])
-            if len(schedule) in places:
-                places.discard(len(schedule))
-                priorities[chosen.session] = -float(len(schedule))
-                chosen = max(choices, key=lambda choice: priorities[choice.session])
-            schedule.append(chosen.session)
-            try:
-                world.take(chosen.session)
-            except Unsteady:
-                steady = False
-        world.end(schedule, complete=steady)
-        progress.run += steady
+        before = progress.run
+        with contextlib.suppress(Unsteady):
+            _draw(world, schedule, depth=depth, steps=steps, random=random)
+            world.end(schedule, complete=True)
+            progress.run += 1
+        if progress.run == before:
+            leave(world, schedule)
     return progress
+
+
+def _draw(world: World, schedule: list[int], *, depth: int, steps: int, random: Random) -> None:
+    """Run one schedule drawn by priority up to its end; its choices are appended to `schedule`. Raises Unsteady."""
+    world.begin()
+    priorities: dict[int, float] = {}
+    places = {random.randrange(max(1, steps)) for _ in range(depth - 1)}
+    while choices := world.choices():
+        for choice in choices:
+            if choice.session not in priorities:
+                priorities[choice.session] = 1.0 + random.random()
+        chosen = max(choices, key=lambda choice: priorities[choice.session])
+        if len(schedule) in places:
+            places.discard(len(schedule))
+            priorities[chosen.session] = -float(len(schedule))
+            chosen = max(choices, key=lambda choice: priorities[choice.session])
+        schedule.append(chosen.session)
+        world.take(chosen.session)
 
 
 def chance(*, sessions: int, steps: int, depth: int, runs: int) -> float:

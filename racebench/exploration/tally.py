@@ -5,7 +5,6 @@ racebench.exploration.outcome finds the anomalies of a schedule; the search choo
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,6 +15,7 @@ from typing import Any
 from racebench.core.anomalies import ANOMALIES
 from racebench.core.results import Verdict
 from racebench.exploration.draws import Draws, remarks
+from racebench.exploration.faults import sets_timeout
 from racebench.exploration.outcome import ScheduleResult
 from racebench.exploration.request import ExplorationRequest
 from racebench.exploration.result import (
@@ -30,8 +30,6 @@ from racebench.exploration.schedules import Schedule, Step
 from racebench.exploration.sessions import kind_of
 from racebench.workloads import ad_hoc
 from racebench.workloads.digests import digest
-
-_TIMEOUT = re.compile(r"\b(lock|statement|transaction|idle_in_transaction_session)_timeout\b", re.IGNORECASE)
 
 
 class Tally:
@@ -49,6 +47,10 @@ class Tally:
         self.unseen: Unseen | None = None
         #: What schedules left behind that was not restored, as sentences.
         self.leftovers: tuple[str, ...] = ()
+        #: The schedule that ended last.
+        self.last: ScheduleResult | None = None
+        #: What ended the search early, "" if no fault did.
+        self.fault = ""
         #: What the reader should know of the search, as sentences.
         self.notes: list[str] = []
         #: The steps of the shortest witness, and the replay of the same schedule.
@@ -69,6 +71,7 @@ class Tally:
         if result.burst:
             self._add_burst(result)
             return
+        self.last = result
         self.run += not self.repeating
         self._outcomes[result.signature] += not self.repeating or not self._outcomes[result.signature]
         self.raced += result.raced
@@ -128,13 +131,14 @@ class Tally:
             raced=self.raced,
             bursts=self.bursts,
             anomalous_bursts=self.anomalous_bursts,
-            complete=self.complete,
+            complete=self.complete and not self.fault,
             seconds=self.seconds,
             witness=self.replay
             if self.witness is None or self.replay
             else replay_of(self.witness_request, self.witness),
             unseen=self.why_unseen(),
             leftovers=self.leftovers,
+            fault=self.fault,
             calls=_callables(request),
             triggers=tuple(self.triggers),
             functions=self.functions,
@@ -164,7 +168,8 @@ class Tally:
             return Verdict.UNKNOWN
         if self.anomalous or self.anomalous_bursts:
             return Verdict.INVALID
-        return Verdict.VALID if self.complete and self.why_unseen() is None else Verdict.UNKNOWN
+        proved = self.complete and not self.fault and self.why_unseen() is None
+        return Verdict.VALID if proved else Verdict.UNKNOWN
 
 
 def replay_of(
@@ -223,7 +228,7 @@ def _unseen(request: ExplorationRequest) -> Unseen | None:
     consumer = request.consumer
     if consumer is not None and consumer.settle_ms > 0 and consumer.misses == "maybe":
         return Unseen.DELAY
-    if _TIMEOUT.search(request.strategy.script.text):
+    if sets_timeout(request.strategy.script):
         return Unseen.TIMEOUT  # sessions wait without a time limit here, so it has no effect
     return Unseen.STATEMENT if request.strategy.inside else None
 

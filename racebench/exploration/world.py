@@ -6,14 +6,21 @@ preparation.py makes its parts; the search chooses the order of the steps.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Hashable, Sequence, Set
+import sys
+import time
+from collections.abc import Callable, Hashable, Mapping, Sequence, Set
+from dataclasses import dataclass, field
 from functools import lru_cache
 from random import Random
+from types import TracebackType
+from typing import Any, TypeVar
 
-from racebench.core.errors import DatabaseProblem, ScenarioProblem, UsageProblem
+from racebench.core.errors import ScenarioProblem, UsageProblem
+from racebench.core.faults import stops_a_schedule
 from racebench.core.model import Outcome, Statement, first_word
 from racebench.core.target import Target
 from racebench.exploration.draws import Draws, united
+from racebench.exploration.faults import PROBLEMS, Fault, fault_of
 from racebench.exploration.independence import Footprint
 from racebench.exploration.outcome import Deadlock, ScheduleResult
 from racebench.exploration.preparation import Preparation, prepare
@@ -21,17 +28,23 @@ from racebench.exploration.request import ExplorationRequest
 from racebench.exploration.result import Unseen
 from racebench.exploration.scheduler import Scheduler
 from racebench.exploration.schedules import Step
-from racebench.exploration.search import Choice, Unsteady
+from racebench.exploration.search import Choice, Unsteady, leave
 from racebench.exploration.sessions.consumer import ConsumerSession
 from racebench.exploration.sessions.session import Session, State, StrategySession
 from racebench.exploration.steps import GOES_ON, describe, with_values
 from racebench.exploration.symmetry import Pasts
+from racebench.postgres.connection import connect
+from racebench.postgres.reconnecting import reconnect
 from racebench.postgres.transport import Variables
 from racebench.postgres.two_phase import roll_back_prepared
 
 #: The shortest deadlock_timeout of a session; sessions must come to wait for each other within it. It is doubled, at
 #: most to the second number, when a busy machine was slower than that.
 _DEADLOCK_MS, _LONGEST_DEADLOCK_MS = 15, 2_000
+
+#: How often a schedule is repeated that faults stop each time.
+_REPEATS = 4
+_Result = TypeVar("_Result")
 
 _NOT_ANSWERED = (State.WAITING, State.RELEASED)
 
@@ -43,13 +56,22 @@ class ServerWorld:
     `symmetry_failed`: sessions that counted as alike were seen not to be; from then on none count as alike.
     `draw`: the number of the choice of random numbers with which the next schedule begins.
     `surprises`: the steps that were seen to lock more than was assumed, as text, with what they locked.
+    `faults`: those that stopped a schedule. Then the world is made again, and the schedule is repeated, at most
+    `repeats` times in a row.
     """
 
     strategy_sessions: Sequence[StrategySession]
     consumer: ConsumerSession | None
     scheduler: Scheduler
 
-    def __init__(self, target: Target, request: ExplorationRequest, ended: Callable[[ScheduleResult], None]) -> None:
+    def __init__(
+        self,
+        target: Target,
+        request: ExplorationRequest,
+        ended: Callable[[ScheduleResult], None],
+        *,
+        repeats: int = _REPEATS,
+    ) -> None:
         self.ended = ended
         self.tenant = 0
         self.prepared: tuple[str, ...] = ()
@@ -60,6 +82,9 @@ class ServerWorld:
         #: Sentences about what was made outside the schema; complete when the world is closed.
         self.made_outside: list[str] = []
         self._stack = contextlib.ExitStack()
+        self._before = _Before()
+        self.faults: list[Fault] = []
+        self._in_a_row, self._most_in_a_row = 0, repeats
         self._runs = 0
         self._catalog_raced = False
         self._first_victim = 1
@@ -70,10 +95,19 @@ class ServerWorld:
         self._deadlock: Deadlock | None = None
         self._pasts = Pasts()
         self._preparation: Preparation
-        self._open()
+        self._stopped = not self._opened()
+        while self._stopped:
+            with contextlib.suppress(Unsteady):
+                self._open_again()
 
-    def close(self) -> None:
-        self._stack.close()
+    def __enter__(self) -> ServerWorld:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Remove everything; what cannot be removed is in a note of the problem, if there is one, else it is raised."""
+        self._stack.__exit__(kind, problem, traceback)
 
     @property
     def schema(self) -> str:
@@ -88,37 +122,94 @@ class ServerWorld:
     @property
     def functions(self) -> tuple[str, ...]:
         """The functions that run several statements inside a step."""
-        found = self._preparation.facts.functions.union(*(session.functions for session in self.strategy_sessions))
-        return tuple(sorted(found))
+        seen = (session.functions for session in self.strategy_sessions)
+        return tuple(sorted(self._before.functions.union(self._preparation.facts.functions, *seen)))
 
     @property
     def draws(self) -> Draws:
         """What the sessions were seen to draw and read."""
-        return united(session.draws for session in self.strategy_sessions)
+        return united((self._before.draws, *(session.draws for session in self.strategy_sessions)))
 
     @property
     def unseen(self) -> Unseen | None:
         """Why the schedules so far prove nothing, even if no other is left; None if they do."""
-        if any(session.batches for session in self.strategy_sessions):
+        if self._before.batches or any(session.batches for session in self.strategy_sessions):
             return Unseen.BATCH
         return Unseen.CATALOG if self._catalog_raced else None
 
     @property
     def notes(self) -> list[str]:
         """What was noticed in the schedules so far, as sentences."""
-        return [
+        surprises = [
             f"'{step}' locked {locked}, which its text does not show; it was taken to depend on every other step"
             for step, locked in self.surprises.items()
+        ]
+        if not self.faults:
+            return surprises
+        times = "1 schedule was" if len(self.faults) == 1 else f"{len(self.faults)} schedules were"
+        return [
+            *surprises,
+            f"{times} stopped by a fault and run again, with new connections; the last: {self.faults[-1]}",
         ]
 
     @property
     def leftovers(self) -> tuple[str, ...]:
         """Why schedules so far may have begun in different states, as sentences."""
-        return self._preparation.isolation.named
+        return tuple({**self._before.leftovers, **dict.fromkeys(self._preparation.isolation.named)})
 
     def check_leftovers(self) -> None:
-        """Restore what the last schedule left, and name what is left all the same. No schedule may be under way."""
-        self._preparation.isolation.check()
+        """Restore what the last schedule left, and name what is left all the same. No schedule may be under way.
+
+        Raises Unsteady if a fault prevents that: what the last schedule left is not known then.
+        """
+        self._repeatable(self._preparation.isolation.check)
+
+    def _opened(self) -> bool:
+        """Make the world; False if a fault prevents it, and it may be tried again."""
+        try:
+            self._open()
+        except PROBLEMS as problem:
+            self._note_fault(problem)
+            return False
+        return True
+
+    def _note_fault(self, problem: BaseException) -> None:
+        """Stop the schedule because of a fault; raises the problem again if it is none, or one too many."""
+        fault = fault_of(problem)
+        if fault is None or getattr(problem, "__notes__", False):  # what was left behind must be said
+            raise problem
+        self._in_a_row += 1
+        if self._in_a_row > self._most_in_a_row:
+            times = f"; it was tried {self._in_a_row} times" if self._in_a_row > 1 else ""
+            raise Fault(f"{fault}{times}", fault.sqlstate) from None
+        self.faults.append(fault)
+        self._stopped = True
+
+    def _open_again(self) -> None:
+        """Make the world again after a fault, when the server can be reached. Raises Unsteady at another fault."""
+        last = self.faults[-1]
+        if unreachable := _await_server(self._target):
+            raise Fault(f"{last}; then {unreachable}", last.sqlstate)
+        self._remember()
+        with contextlib.suppress(Fault):
+            self._stack.__exit__(Fault, last, None)
+        if getattr(last, "__notes__", False):  # something is left on the user's server
+            raise last
+        self._stack = contextlib.ExitStack()
+        if not self._opened():
+            raise Unsteady
+        self._stopped = False
+
+    def _remember(self) -> None:
+        """Keep what was seen of the sessions: those of a world that is made again have seen nothing."""
+        if not hasattr(self, "_preparation"):
+            return
+        self._before = _Before(
+            draws=self.draws,
+            functions=frozenset(self.functions),
+            batches=self._before.batches or any(session.batches for session in self.strategy_sessions),
+            leftovers=dict.fromkeys(self.leftovers),
+        )
 
     def _open(self) -> None:
         """Make the world; if a part cannot be made, the other parts are removed."""
@@ -175,9 +266,24 @@ class ServerWorld:
     # The world that a search searches
 
     def begin(self) -> None:
+        """See World.begin. Raises Unsteady if a fault stops the schedule; also the other methods of a schedule do."""
+        if self._stopped:
+            self._open_again()
+        self._repeatable(self._begin)
+
+    def _repeatable(self, act: Callable[..., _Result], *arguments: Any) -> _Result:
+        """A part of a schedule; raises Unsteady if a fault stops it, and Fault if it is one too many."""
+        try:
+            return act(*arguments)
+        except PROBLEMS as problem:
+            self._note_fault(problem)
+        raise Unsteady
+
+    def _begin(self) -> None:
         if self._two_phase:  # an abandoned schedule may have left a prepared transaction
             roll_back_prepared(self._preparation.monitor, self._preparation.schema)
         if not self._preparation.isolation.renew():
+            self._remember()
             self._stack.close()
             self._open()
             self._preparation.isolation.renew()
@@ -208,12 +314,15 @@ class ServerWorld:
             return
         variables: Variables = {"tenant": b"%d" % self.tenant, "operation": b"%d" % self._runs}
         if prologue.run(variables) is not Outcome.OK:
-            if not prologue.alive:
-                raise DatabaseProblem(f"the connection that prepares schedules was lost: {prologue.message}")
+            if not prologue.alive or stops_a_schedule(prologue.sqlstate):
+                raise Fault(f"the connection that prepares schedules: {prologue.message}", prologue.sqlstate)
             raise ScenarioProblem(f"{prologue.script.path}: the server refuses this: {prologue.message}")
         self.prepared = tuple(with_values([statement], variables) for statement in prologue.script.statements)
 
     def choices(self) -> Sequence[Choice]:
+        return self._repeatable(self._choices)
+
+    def _choices(self) -> Sequence[Choice]:
         able = self.scheduler.able()
         if self._preparation.facts.ddl or self._request.strategy.calls:
             self._catalog_raced |= sum(session.changes_catalog for session in able) > 1
@@ -234,6 +343,9 @@ class ServerWorld:
         return session.likeness, past, session.memory, session.step_identity
 
     def take(self, session: int) -> Footprint | None:
+        return self._repeatable(self._take, session)
+
+    def _take(self, session: int) -> Footprint | None:
         taker = self.scheduler.sessions[session - 1]
         self._chosen.append(session)
         joined = self._request.reduce and taker.state is State.READY and taker.joins_next
@@ -289,17 +401,23 @@ class ServerWorld:
     def burst(self, random: Random) -> None:
         """Run a schedule in which sessions send steps at once, so that these race inside the server.
 
-        Which sessions send at once is drawn for each step, from one session to all.
+        Which sessions send at once is drawn for each step, from one session to all. Raises Unsteady.
         """
         self.begin()
         self._bursting = True
         while able := self.scheduler.able():
             together = random.sample(able, random.choice((len(able), random.randint(1, len(able)))))
             self._taken += [session.number for session in together]
-            self.scheduler.step_together(together)
+            self._repeatable(self.scheduler.step_together, together)
         self.end((), complete=True)
 
     def end(self, schedule: Sequence[int], *, complete: bool) -> None:  # noqa: ARG002 - a joined BEGIN is a step too
+        if self._stopped:
+            return  # its sessions are closed before the next one begins
+        self._repeatable(self._end, complete)
+        self._in_a_row = 0
+
+    def _end(self, complete: bool) -> None:
         if self._symmetric and any(session.told_apart for session in self.strategy_sessions):
             self.symmetry_failed, self._symmetric = True, False
         kind = self._preparation.kind
@@ -342,7 +460,7 @@ class ServerWorld:
         while True:
             with contextlib.suppress(Unsteady):
                 return self._follow(schedule)
-            self.end(schedule, complete=False)
+            leave(self, schedule)
 
     def _follow(self, schedule: Sequence[int]) -> list[Step]:
         self.begin()
@@ -350,7 +468,7 @@ class ServerWorld:
         for number, session in enumerate(schedule, 1):
             able = [choice.session for choice in self.choices()]
             if session not in able:
-                self.scheduler.abandon()
+                self._repeatable(self.scheduler.abandon)
                 can = ", ".join(f"s{other}" for other in able) or "no session"
                 raise UsageProblem(
                     f"the schedule cannot be followed: at step {number} s{session} cannot go on, {can} can; "
@@ -359,7 +477,7 @@ class ServerWorld:
             steps.append(self.watch(session))
             self._check_victim()
         if left := [f"s{choice.session}" for choice in self.choices()]:
-            self.scheduler.abandon()
+            self._repeatable(self.scheduler.abandon)
             raise UsageProblem(f"the schedule ends before the sessions do: {', '.join(left)} can go on")
         self.end(schedule, complete=True)
         return steps
@@ -369,7 +487,7 @@ class ServerWorld:
         while True:
             with contextlib.suppress(Unsteady):
                 return self._follow_as_far_as_it_goes(schedule)
-            self.end(schedule, complete=False)
+            leave(self, schedule)
 
     def _follow_as_far_as_it_goes(self, schedule: Sequence[int]) -> None:
         self.begin()
@@ -379,12 +497,15 @@ class ServerWorld:
             session = rest.pop(0) if rest and rest[0] in able else able[0]
             if session != (schedule[len(self._taken)] if len(self._taken) < len(schedule) else None):
                 rest = []
-            self._step(self.scheduler.sessions[session - 1])
+            self._repeatable(self._step, self.scheduler.sessions[session - 1])
             self._check_victim()
         self.end(schedule, complete=True)
 
     def watch(self, session: int) -> Step:
-        """Have a session that can go on take its step, and return what happened."""
+        """Have a session that can go on take its step, and return what happened. Raises Unsteady."""
+        return self._repeatable(self._watch, session)
+
+    def _watch(self, session: int) -> Step:
         sessions = self.scheduler.sessions
         for other in sessions:
             other.answers.clear()
@@ -408,7 +529,30 @@ class ServerWorld:
 
     def broken(self) -> tuple[str, ...]:
         """Which rows break which invariant now, as text."""
-        return self._preparation.anomalies.broken(self.tenant)
+        try:
+            return self._preparation.anomalies.broken(self.tenant)
+        except PROBLEMS as problem:
+            raise fault_of(problem) or problem from None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Before:
+    """What was seen of the sessions of a world before it was made again."""
+
+    draws: Draws = field(default_factory=Draws)
+    functions: frozenset[str] = frozenset()
+    batches: bool = False
+    leftovers: Mapping[str, None] = field(default_factory=dict)
+
+
+def _await_server(target: Target) -> str:
+    """Wait until a server that may have ended can be reached; the problem if it cannot be for too long, else ""."""
+    connecting = reconnect(lambda: connect(target).close(), until_ns=sys.maxsize)
+    try:
+        while True:
+            time.sleep(next(connecting))
+    except StopIteration as done:
+        return str(done.value)
 
 
 @lru_cache(maxsize=1024)

@@ -19,9 +19,9 @@ from racebench.core.model import Consumer, Load, Strategy
 from racebench.core.target import Target
 from racebench.history.records import DELIVERY, POLL, RecordFile
 from racebench.load.executors import Channel
-from racebench.load.reconnecting import connect_first
 from racebench.postgres.connection import connect
 from racebench.postgres.query import Query
+from racebench.postgres.reconnecting import connect_first
 from racebench.workloads.deduplication import Seen
 from racebench.workloads.polling import Cursor, Draining, tenants
 

@@ -26,9 +26,9 @@ from racebench.core.target import Target
 from racebench.history.records import CHUNK_RECORDS, NO_VERSION, OPERATION, RecordFile, encode_status
 from racebench.load.executors import Channel
 from racebench.load.pacing import ENDLESS, DueTimes, Go, jitter_s, line_up, phases, wait_until
-from racebench.load.reconnecting import connect_first, reconnect
 from racebench.load.worker import Ready, WorkerReport
 from racebench.postgres.connection import connect
+from racebench.postgres.reconnecting import connect_first, reconnect
 from racebench.workloads import callables, working_folder
 from racebench.workloads.faults import fault
 

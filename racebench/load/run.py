@@ -23,8 +23,8 @@ from racebench.history.table import ask_invariants, ask_measures, read_rows
 from racebench.load.alone import run_alone, try_before
 from racebench.load.crew import Assignment, Crew, Progress
 from racebench.load.executors import Executor
-from racebench.load.reconnecting import reconnect
 from racebench.postgres.connection import connect
+from racebench.postgres.reconnecting import reconnect
 from racebench.postgres.schemas import quiesce
 from racebench.workloads.callables import broken
 

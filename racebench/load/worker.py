@@ -27,9 +27,9 @@ from racebench.core.target import Target
 from racebench.history.records import CHUNK_RECORDS, NO_VERSION, OPERATION, OPERATION_BITS, RecordFile, encode_status
 from racebench.load.executors import Channel
 from racebench.load.pacing import DueTimes, Go, Phase, jitter_s, line_up, phases, wait_until
-from racebench.load.reconnecting import connect_first, reconnect
 from racebench.postgres.compiler.program import LoopCalls
 from racebench.postgres.connection import connect
+from racebench.postgres.reconnecting import connect_first, reconnect
 from racebench.postgres.session import Session
 from racebench.postgres.transport import Variables
 from racebench.workloads.retry import Tries

@@ -85,6 +85,6 @@ def run_file(connection: psycopg.Connection[tuple[Any, ...]], file: SqlFile, *, 
     line = file.text.count("\n", 0, int(position)) + 1 if position else lines[min(done, len(lines) - 1)]
     denied = refused.error_field(pq.DiagnosticField.SQLSTATE) == _DENIED
     raise ScenarioProblem(
-        f"{file.path}:{line}: the server refuses this: {message or pgconn.get_error_message()}"
+        f"{file.path}:{line}: the server refuses this: {message or one_line(pgconn.get_error_message())}"
         f"{f'; {if_denied}' if denied and if_denied else ''}"
-    )
+    ) from psycopg.errors.error_from_result(refused)

@@ -28,8 +28,12 @@ class LargeObjects:
                 "each schedule: have the setup make fewer"
             )
 
-    def restore(self) -> None:
-        """Remove the objects that were not there, and write those again that have changed."""
+    def restore(self, over: psycopg.Connection[Any] | None = None) -> None:
+        """Remove the objects that were not there, and write those again that have changed.
+
+        `over`: a connection to use from now on, if the first one is lost.
+        """
+        self._connection = over or self._connection
         now = self._read()
         try:
             with self._connection.transaction():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import psycopg
 from psycopg import pq
 
 from racebench.core.errors import ConnectionLost, DatabaseProblem, ScenarioProblem, one_line
@@ -45,5 +46,5 @@ def prepare(pgconn: pq.abc.PGconn, path: Path, statement: Statement, name: bytes
         raise ScenarioProblem(
             f"{path}:{statement.line}: the server refuses this statement: "
             f"{one_line(message or pgconn.get_error_message())}"
-        )
+        ) from psycopg.errors.error_from_result(result)
     return Prepared(name, tuple((result.fname(column) or b"").decode() for column in range(result.nfields)))

@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 from psycopg import pq
 
-from racebench.core.errors import DatabaseProblem, one_line
+from racebench.core.errors import ConnectionLost, DatabaseProblem, one_line
 from racebench.core.model import Script
 from racebench.postgres.connection import ACCEPTED
 from racebench.postgres.prepared import prepare
@@ -64,4 +64,6 @@ class Query:
         if sqlstate in self._tolerate:
             return None
         message = one_line((result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or b"").decode(errors="replace"))
-        raise DatabaseProblem(f"{self._path}:{self._step.line}: {message or self._pgconn.get_error_message()}")
+        kind = DatabaseProblem if self._pgconn.status == pq.ConnStatus.OK else ConnectionLost
+        said = f"{self._path}:{self._step.line}: {message or one_line(self._pgconn.get_error_message())}"
+        raise kind(said) from psycopg.errors.error_from_result(result)

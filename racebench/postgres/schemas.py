@@ -15,7 +15,7 @@ import psycopg
 from psycopg import sql
 
 from racebench.core.environ import exported
-from racebench.core.errors import DatabaseProblem, one_line
+from racebench.core.errors import ConnectionLost, DatabaseProblem, one_line
 from racebench.core.model import Consumer, Scenario, SqlFile, Strategy
 from racebench.core.signals import shielded
 from racebench.core.target import Target
@@ -26,6 +26,8 @@ from racebench.workloads import callables
 
 _GRACE_SECONDS = 5.0
 _SUPERUSER = "what needs a superuser runs with --superuser, or with superuser = true in its scenario.toml"
+#: How often a schema is tried to be dropped if the connection is lost meanwhile.
+_MOST_DROPS = 3
 
 
 @contextlib.contextmanager
@@ -152,23 +154,35 @@ def _set_up(target: Target, schema: str, scenario: Scenario) -> None:
 def _drop(target: Target, schema: str, closing: Sequence[SqlFile], marked: str | None) -> tuple[str, ...]:
     """Drop the schema on a new connection: terminate the run's sessions that remain, run `closing`, then drop it.
 
-    Returns what was made outside it since a mark, and is still there.
-    Transactions that the run has only prepared would keep their locks for ever; they are rolled back first.
+    Returns what was made outside it since a mark, and is still there. Transactions that the run has only prepared would
+    keep their locks for ever; they are rolled back first. If the new connection is lost, another one is made.
     """
-    settings = {"lock_timeout": "5s", "client_min_messages": "warning"}
     try:
-        with connect(target, schema=schema, settings=settings) as connection:
+        for _ in range(_MOST_DROPS - 1):
+            with contextlib.suppress(ConnectionLost):
+                return _try_to_drop(target, schema, closing, marked)
+        return _try_to_drop(target, schema, closing, marked)
+    except (psycopg.Error, DatabaseProblem) as problem:
+        raise DatabaseProblem(
+            f"schema {schema} could not be dropped on {target.label}: {one_line(str(problem))}; "
+            f'drop it yourself: DROP SCHEMA "{schema}" CASCADE'
+        ) from None
+
+
+def _try_to_drop(target: Target, schema: str, closing: Sequence[SqlFile], marked: str | None) -> tuple[str, ...]:
+    settings = {"lock_timeout": "5s", "client_min_messages": "warning"}
+    with connect(target, schema=schema, settings=settings) as connection:
+        try:
             quiesce(connection, schema, wait_seconds=0.0)
             roll_back_prepared(connection, schema)
             for part in closing:
                 connection.execute(part.text.encode())
             connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(schema)))
             return outside.made_since(connection, marked)
-    except (psycopg.Error, DatabaseProblem) as problem:
-        raise DatabaseProblem(
-            f"schema {schema} could not be dropped on {target.label}: {one_line(str(problem))}; "
-            f'drop it yourself: DROP SCHEMA "{schema}" CASCADE'
-        ) from None
+        except psycopg.Error as problem:
+            if connection.broken:
+                raise ConnectionLost(one_line(str(problem))) from None
+            raise
 
 
 def new_name() -> str:

@@ -91,8 +91,12 @@ class Snapshot:
                 f"the tables cannot be read, so they could not be restored: {one_line(str(problem))}"
             ) from None
 
-    def restore(self) -> None:
-        """Restore every table and sequence that has changed; no other session may be in a transaction."""
+    def restore(self, over: psycopg.Connection[Any] | None = None) -> None:
+        """Restore every table and sequence that has changed; no other session may be in a transaction.
+
+        `over`: a connection to use from now on, if the first one is lost.
+        """
+        self._connection = over or self._connection
         try:
             self._restore()
         except psycopg.Error as problem:

@@ -30,10 +30,13 @@ def sentence(exploration: Exploration) -> str:
         )
     if exploration.verdict is Verdict.INVALID:
         rest = "" if exploration.complete else "; the search was not finished"
+        rest += f": {exploration.fault}" if exploration.fault else ""
         return f"{exploration.anomalous:,} of {run} {_schedules(exploration)} go wrong{rest}."
     if exploration.verdict is Verdict.VALID:
         every = "schedules that matter" if exploration.reduced else "feasible schedules"
         return f"All {run} {every} were run{_draws(exploration)}, nothing went wrong.{_inside(exploration)}"
+    if exploration.fault:
+        return f"{run} schedules were run, nothing went wrong; then a fault ended the search: {exploration.fault}."
     if exploration.complete and exploration.unseen is Unseen.RANDOM:
         return (
             f"None of its {run} schedules goes wrong{_draws(exploration)}, but random numbers may decide what a session"

@@ -6,7 +6,7 @@ it handles it, so all that led to an exception is looked at.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from racebench.core.faults import CONNECTION_LOST, is_fault
 from racebench.workloads.callables import own_sqlstate
@@ -16,18 +16,19 @@ _LOST = {("psycopg", "OperationalError"), ("psycopg2", "OperationalError"), ("ps
 _FOLLOWS_A_REFUSAL = ("psycopg", "PipelineAborted")
 
 
-def fault(error: BaseException) -> str:
+def fault(error: BaseException, counts: Callable[[str], bool] = is_fault) -> str:
     """The SQLSTATE of the fault that led to an exception, CONNECTION_LOST if it has none; "" if no fault did.
 
-    A connection that is lost at any point makes the outcome of the call unknown, whatever the application raises then:
-    a commit may have been sent, and the refusal of a second try may come from the first.
+    `counts`: whether a SQLSTATE is that of a fault. A connection that is lost at any point makes the outcome of the
+    call unknown, whatever the application raises then: a commit may have been sent, and the refusal of a second try may
+    come from the first.
     """
-    return next((state for cause in _causes(error) if (state := _fault(cause))), "")
+    return next((state for cause in _causes(error) if (state := _fault(cause, counts))), "")
 
 
-def _fault(error: BaseException) -> str:
+def _fault(error: BaseException, counts: Callable[[str], bool]) -> str:
     if state := own_sqlstate(error):
-        return state if is_fault(state) else ""
+        return state if counts(state) else ""
     kinds = {(kind.__module__.partition(".")[0], kind.__name__) for kind in type(error).__mro__}
     lost = isinstance(error, ConnectionError) or not kinds.isdisjoint(_LOST)
     return CONNECTION_LOST if lost and _FOLLOWS_A_REFUSAL not in kinds else ""

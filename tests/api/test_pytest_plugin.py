@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -195,18 +196,30 @@ def create(connection):
     assert schema != other_schema
 
 
-def test_a_terminated_pytest_leaves_nothing_on_the_users_server(tmp_path: Path, users_server: UsersServer) -> None:
-    """SIGTERM comes while a statement waits for a lock that is never released."""
+@pytest.mark.parametrize(
+    ("work", "signals"),
+    [
+        ("hammer(waits, workers=2, seconds=30", [signal.SIGTERM]),
+        ("hammer(waits, workers=2, seconds=30", [signal.SIGINT, signal.SIGINT, signal.SIGTERM]),
+        ("explore(waits, sessions=2", [signal.SIGHUP]),
+        ("explore(waits, sessions=2", [signal.SIGTERM, signal.SIGINT]),
+    ],
+    ids=["hammer", "hammer, thrice", "explore", "explore, twice"],
+)
+def test_an_interrupted_pytest_leaves_nothing_on_the_users_server(
+    tmp_path: Path, users_server: UsersServer, work: str, signals: list[signal.Signals]
+) -> None:
+    """The signals come while a statement waits for a lock that is never released."""
     (tmp_path / "test_orders.py").write_text(
         ORDERS
-        + """
+        + f"""
 def waits(connection):
     with connection.transaction():
         connection.execute("SELECT pg_advisory_xact_lock(4711)")
         create_order(connection)
 
 def test_it(racebench):
-    racebench.hammer(waits, workers=2, seconds=30, setup=SCHEMA, invariant=TWINS)
+    racebench.{work}, setup=SCHEMA, invariant=TWINS)
 """
     )
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", ".", "-c", os.devnull]
@@ -221,8 +234,11 @@ def test_it(racebench):
         )
         waiting = "SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
         wait_for(lambda: stranger.execute(waiting).fetchone() is not None, "no session waits for the lock")
-        process.terminate()
+        for number in signals:
+            process.send_signal(number)
         said, _ = finish(process)
     assert process.returncode == 2, said
+    assert "KeyboardInterrupt" in said
+    assert "Traceback" not in said
     assert users_server.schemas() == []
     assert users_server.sessions() == 0

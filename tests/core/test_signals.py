@@ -9,6 +9,7 @@ import pytest
 
 from racebench.core.errors import Interrupted
 from racebench.core.signals import handled, shielded
+from waiting import wait_for
 
 
 @pytest.fixture(autouse=True)
@@ -61,10 +62,43 @@ def test_without_a_signal_the_earlier_handlers_return_from_nested_blocks() -> No
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_a_new_block_after_an_interruption_is_interrupted_again() -> None:
-    for _ in range(2):
-        with pytest.raises(Interrupted), handled():
-            os.kill(os.getpid(), signal.SIGINT)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_that_is_ignored_from_the_start_stays_ignored(number: signal.Signals) -> None:
+    """As nohup does with SIGHUP, and a shell with the SIGINT of a background job."""
+    signal.signal(number, signal.SIG_IGN)
+    with handled():
+        os.kill(os.getpid(), number)
+    assert signal.getsignal(number) is signal.SIG_IGN
+
+
+def test_with_limited_patience_a_later_signal_counts_again_and_the_earlier_handler_returns() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    times = 0
+    with handled(KeyboardInterrupt, patience_s=0.0):
+        for _ in range(2):
+            with pytest.raises(KeyboardInterrupt, match="SIGTERM"):
+                os.kill(os.getpid(), signal.SIGTERM)
+            times += 1
+    assert times == 2
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+class Finalized:
+    """Is interrupted when it is deleted, where Python discards exceptions."""
+
+    def __del__(self) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_an_interruption_that_python_discards_comes_again(capsys: pytest.CaptureFixture[str]) -> None:
+    def delete_and_go_on() -> None:
+        del_me = Finalized()
+        del del_me
+        wait_for(lambda: False, "the interruption never came")
+
+    with pytest.raises(Interrupted), handled():
+        delete_and_go_on()
+    assert "Exception ignored" not in capsys.readouterr().err
 
 
 def test_a_shield_where_nothing_is_handled_changes_nothing() -> None:

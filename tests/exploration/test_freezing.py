@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import subprocess
@@ -132,7 +131,7 @@ def test_the_victim_of_a_deadlock_does_not_depend_on_how_long_a_session_waits(
     scenario = catalog.find_scenario(str(tmp_path))
     results: list[ScheduleResult] = []
     request = ExplorationRequest(scenario=scenario, strategy=scenario.strategies["it"], reduce=False)
-    with contextlib.closing(ServerWorld(embedded, request, results.append)) as world:
+    with ServerWorld(embedded, request, results.append) as world:
         world.order_victims(victim)
         world.begin()
         for session in (1, 1, 2, 2, 1):

@@ -14,9 +14,10 @@ from typing import Any
 
 import psycopg
 import pytest
-from breaking import BreakingProxy, Cut, after_an_error, breaking
 from psycopg import pq
 
+from benchmarks.faults.moments import once
+from benchmarks.faults.proxy import BreakingProxy, Cut, after_an_error, breaking
 from racebench.core.errors import ConnectionLost, DatabaseProblem, ScenarioProblem
 from racebench.core.faults import CONNECTION_LOST, is_fault, of_lost_connection
 from racebench.core.model import Load, Outcome, Protocol, Retry, Scenario, Strategy
@@ -27,10 +28,10 @@ from racebench.load import worker
 from racebench.load.driver import LoadDriver
 from racebench.load.executors.processes import Processes
 from racebench.load.pacing import Go
-from racebench.load.reconnecting import connect_first, reconnect
 from racebench.load.worker import WorkerReport, WorkerTask
 from racebench.postgres import transport
 from racebench.postgres.connection import connect
+from racebench.postgres.reconnecting import connect_first, reconnect
 from racebench.postgres.schemas import empty_schema
 from racebench.workloads import ad_hoc, scripts
 from racebench.workloads.faults import fault
@@ -53,19 +54,6 @@ def through(embedded: Target) -> Iterator[Through]:
     for context in opened:
         context.__exit__(None, None, None)
     shutil.rmtree(folder)
-
-
-def once(condition: Callable[[bytes, bool], int | None]) -> Cut:
-    """Cut the first time that a condition says so."""
-    done = []
-
-    def cut(data: bytes, of_client: bool) -> int | None:
-        if done or (passed := condition(data, of_client)) is None:
-            return None
-        done.append(True)
-        return passed
-
-    return cut
 
 
 class Spoken:

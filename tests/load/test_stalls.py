@@ -11,8 +11,8 @@ from typing import Any
 
 import psycopg
 import pytest
-from breaking import breaking
 
+from benchmarks.faults.proxy import breaking
 from conftest import Command, UsersServer
 from racebench.core.model import Load, Scenario
 from racebench.core.results import RunResult, Verdict

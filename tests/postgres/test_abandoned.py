@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import os
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +17,7 @@ from conftest import Command, Start, UsersServer, assert_one_line
 from racebench.core.temporary import delete_abandoned
 from racebench.history.spill import Scratch
 from racebench.load import run_files
+from racebench.load.executors import socket_folder
 from racebench.postgres import abandoned
 from racebench.postgres.abandoned import Abandoned
 from racebench.postgres.connection import connect
@@ -160,6 +163,44 @@ def test_only_a_run_folder_that_no_process_holds_is_deleted(temporary: Path) -> 
         assert others.exists()
         assert fresh.exists()
     assert not used.folder.exists()
+
+
+def test_only_a_socket_folder_of_an_ended_process_is_deleted(temporary: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", "pass"]) as ended:
+        pass
+    left, used = temporary / f"racebench-{ended.pid}-abc", temporary / f"racebench-{os.getpid()}-abc"
+    other, fresh = temporary / f"racebench-x{ended.pid}-abc", temporary / f"racebench-{ended.pid}-def"
+    for folder in (left, used, other, fresh):
+        folder.mkdir()
+        if folder != fresh:
+            _aged(folder)
+    assert socket_folder.delete_abandoned() == [left]
+    assert sorted(temporary.iterdir()) == sorted([used, other, fresh])
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_the_sockets_of_a_process_are_in_a_folder_that_is_known(temporary: Path, killed: bool) -> None:
+    """It is deleted at the end; after kill -9 `server clean` finds it."""
+    program = (
+        "from racebench.load.executors.processes import Processes\nwith Processes():\n    print(1, flush=True); input()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "TMPDIR": str(temporary)},
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        (folder,) = temporary.iterdir()
+        if killed:
+            process.kill()
+        else:
+            process.communicate(b"\n")
+    if killed:
+        _aged(folder)
+        assert socket_folder.delete_abandoned() == [folder]
+    assert list(temporary.iterdir()) == []
 
 
 def test_the_lock_of_a_run_folder_is_held_for_as_long_as_the_run(temporary: Path) -> None:

@@ -12,6 +12,8 @@ from collections.abc import Collection, Mapping
 from psycopg import pq, sql
 
 from racebench.core.errors import DatabaseProblem, one_line
+from racebench.core.faults import CONNECTION_LOST, stops_a_schedule
+from racebench.exploration.faults import Fault
 from racebench.exploration.leftovers import Leftover
 
 #: In this order: a cursor that is held reads a temporary table. What was prepared needs its names.
@@ -92,8 +94,13 @@ def _ask(pgconn: pq.abc.PGconn, commands: bytes) -> list[str]:
     result = pgconn.exec_(commands)
     if result.status not in (pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK):
         message = (result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or b"").decode(errors="replace")
-        what = "ended the connection" if pgconn.status == pq.ConnStatus.BAD else "is refused between two schedules"
-        raise DatabaseProblem(
-            f"'{one_line(commands.decode(errors='replace'))}' {what}: {one_line(message or pgconn.get_error_message())}"
+        sqlstate = (result.error_field(pq.DiagnosticField.SQLSTATE) or b"").decode()
+        lost = pgconn.status == pq.ConnStatus.BAD
+        what = "met a lost connection" if lost else "is refused between two schedules"
+        said = f"'{one_line(commands.decode(errors='replace'))}' {what}: " + one_line(
+            message or pgconn.get_error_message()
         )
+        if lost or stops_a_schedule(sqlstate):
+            raise Fault(said, sqlstate or CONNECTION_LOST)
+        raise DatabaseProblem(said)
     return [(result.get_value(row, 0) or b"").decode(errors="replace") for row in range(result.ntuples)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import select
+import time
 import weakref
 from collections.abc import Generator, Iterator, Set
 from typing import Any
@@ -27,6 +28,8 @@ from racebench.exploration.leftovers import Leftover, leaves
 from racebench.exploration.symmetry import tells_apart
 
 _READ, _WRITE = 1, 2
+#: How long the end of a canceled statement is awaited, in seconds.
+_CANCEL_S = 5.0
 #: Stands for code that could not be read: it may do anything.
 _NOT_KNOWN = "EXECUTE"
 _STARTED = "(SELECT backend_start::text FROM pg_stat_activity WHERE pid = pg_backend_pid())"
@@ -179,6 +182,19 @@ class Connections:
 def is_open(connection: psycopg.Connection[Any]) -> bool:
     """Whether a connection is in a transaction, or in the middle of a statement."""
     return not connection.closed and connection.pgconn.transaction_status != pq.TransactionStatus.IDLE
+
+
+def cancel(connection: psycopg.Connection[Any]) -> None:
+    """Cancel the statement of a connection, and wait for its end, so that its transaction can be rolled back."""
+    with contextlib.suppress(psycopg.OperationalError):  # it is lost
+        connection.pgconn.get_cancel().cancel()
+        deadline = time.monotonic() + _CANCEL_S
+        while time.monotonic() < deadline:
+            if connection.pgconn.is_busy():
+                if select.select([connection.pgconn.socket], [], [], 0.1)[0]:
+                    connection.pgconn.consume_input()
+            elif connection.pgconn.get_result() is None:
+                return
 
 
 def commit(connection: psycopg.Connection[Any]) -> Generator[None, None, None]:

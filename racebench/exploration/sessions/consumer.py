@@ -13,7 +13,9 @@ import psycopg
 from psycopg import sql
 
 from racebench.core.errors import DatabaseProblem, one_line
+from racebench.core.faults import CONNECTION_LOST
 from racebench.core.model import Consumer
+from racebench.exploration.faults import Fault
 from racebench.exploration.independence import Footprint, footprint
 from racebench.exploration.inspection import Facts
 from racebench.exploration.sessions.session import GeneratorSession, Steps
@@ -103,8 +105,10 @@ class ConsumerSession(GeneratorSession):
         try:
             return (yield from self._poll())
         except psycopg.Error as problem:
-            what = describe((self._query.statement,))
-            raise DatabaseProblem(f"{self.name}: '{what}' ended the connection: {one_line(str(problem))}") from None
+            what = f"'{describe((self._query.statement,))}': {one_line(str(problem))}"
+            if self._connection.broken:
+                raise Fault(f"{self.name} lost its connection at {what}", problem.sqlstate or CONNECTION_LOST) from None
+            raise DatabaseProblem(f"{self.name}: the server refuses {what}") from None
 
     def _poll(self) -> Generator[None, None, int]:
         self._query.send(self._cursor.parameters())

@@ -18,15 +18,18 @@ from typing import Any, ClassVar
 import psycopg
 from psycopg import pq
 
+from racebench.core.driver_log import unprinted
 from racebench.core.environ import exported
 from racebench.core.errors import UsageProblem, one_line
+from racebench.core.faults import CONNECTION_LOST, EXPIRED, stops_a_schedule
 from racebench.core.model import Call, Outcome, Statement, Strategy
 from racebench.core.target import Target
 from racebench.exploration import batches
 from racebench.exploration.draws import Draws, united
+from racebench.exploration.faults import Fault
 from racebench.exploration.independence import Footprint, calls, footprint, is_write
 from racebench.exploration.leftovers import Leftover
-from racebench.exploration.sessions.connections import Connections, carry_out, commit, is_open
+from racebench.exploration.sessions.connections import Connections, cancel, carry_out, commit, is_open
 from racebench.exploration.sessions.division import MAY_BE_WRAPPED, divided, is_batch
 from racebench.exploration.sessions.failures import Failure, expected, failure
 from racebench.exploration.sessions.interception import Interception
@@ -39,6 +42,7 @@ from racebench.postgres.compiler.transactions import begins, ends
 from racebench.postgres.connection import connect
 from racebench.workloads.ad_hoc import APPLICATION
 from racebench.workloads.callables import left_open, signature, variables
+from racebench.workloads.faults import fault
 
 #: What may differ from one run to the next: values, and names of savepoints (Django numbers them from the first on).
 _LITERAL = re.compile(r"'(?:[^']|'')*'|(?i:(?<=savepoint )(?!to\b).+)|\b\d+\b")
@@ -368,6 +372,9 @@ class PythonSession(GeneratorSession):
                     yield from commit(connection)
             except Exception as problem:  # noqa: BLE001 - psycopg's, and the application's to handle
                 error = problem
+                if (lost := self._lost(problem)) is not None:
+                    self._thread.answer(error=problem)  # the application hears of it, and is then stopped
+                    raise lost from None
                 if wrapped and not connection.closed:
                     connection.pgconn.exec_(b"ROLLBACK")
                 state = str(getattr(problem, "sqlstate", "") or "")
@@ -439,8 +446,13 @@ class PythonSession(GeneratorSession):
             self.answers.append((result.command_status or b"").decode())
 
     def _end(self, finished: Finished) -> None:
-        """Note how a call ended, and end what it left open. Raises UsageProblem for what no call may do."""
+        """Note how a call ended, and end what it left open.
+
+        Raises Fault, and UsageProblem for what no call may do.
+        """
         error = finished.error
+        if (lost := self._lost(error, expired=True)) is not None:
+            raise lost
         left = self._roll_back()
         self.sqlstate = "" if error is None else signature(error)
         self._failure = () if error is None else failure(error)
@@ -462,6 +474,22 @@ class PythonSession(GeneratorSession):
         if left and error is None:
             raise UsageProblem(left_open(self.call))
 
+    def _lost(self, error: BaseException | None, *, expired: bool = False) -> Fault | None:
+        """The fault that an exception stands for, or a connection that was lost; None if there is none.
+
+        `expired`: expired time-outs count too. An application may handle them; at the end of its call it has not.
+        """
+        sqlstate = "" if error is None else fault(error, stops_a_schedule)
+        if sqlstate in EXPIRED and not expired:
+            sqlstate = ""
+        if not sqlstate and any(connection.broken for connection in self._used):
+            sqlstate = CONNECTION_LOST  # whatever the application made of it
+        if not sqlstate:
+            return None
+        at = f" at '{describe(self.next_step)}'" if self.next_step and not self._thread.free else ""
+        said = "a connection was lost" if error is None else f"{type(error).__name__}: {one_line(str(error))}"
+        return Fault(f"{self.name} ({self.call}) met a fault{at}: {said}", sqlstate)
+
     def _roll_back(self) -> bool:
         """Roll back what the call left open; return whether it left anything."""
         left = [connection for connection in self._used if is_open(connection)]
@@ -477,7 +505,7 @@ class PythonSession(GeneratorSession):
         for connection in self._used:
             if is_open(connection) and connection.pgconn.transaction_status == pq.TransactionStatus.ACTIVE:
                 # A backend that waits would not notice that its client has gone.
-                connection.pgconn.get_cancel().cancel()
+                cancel(connection)
         self._thread.close()
         for connection in self._used:
             if is_open(connection):
@@ -488,7 +516,7 @@ class PythonSession(GeneratorSession):
 
 def _close_all(sessions: Sequence[PythonSession]) -> None:
     """Close all sessions, the first one first, also if one of them cannot be closed."""
-    with ExitStack() as stack:
+    with unprinted(), ExitStack() as stack:
         for session in reversed(sessions):
             stack.callback(session.close)
 

@@ -11,10 +11,12 @@ from typing import ClassVar
 from psycopg import sql
 
 from racebench.analysis.checkers.refused import is_refusal
-from racebench.core.errors import DatabaseProblem, UsageProblem
+from racebench.core.errors import UsageProblem
+from racebench.core.faults import EXPIRED, stops_a_schedule
 from racebench.core.model import Assign, Outcome, Pipeline, Script, Sleep, Statement, Strategy
 from racebench.core.target import Target
 from racebench.exploration.draws import Draws, server_seed
+from racebench.exploration.faults import Fault, sets_timeout
 from racebench.exploration.independence import Footprint, footprint
 from racebench.exploration.inspection import Facts
 from racebench.exploration.leftovers import Leftover, custom_settings
@@ -201,6 +203,7 @@ class ScriptSession(GeneratorSession):
         self.sqlstate = ""
         self._retry = strategy.retry
         self._tries = Tries(None)
+        self._may_expire = sets_timeout(strategy.script)
         self._footprints = footprints
         self.draws = draws
         self._variables: Variables = {}
@@ -303,10 +306,8 @@ class ScriptSession(GeneratorSession):
         session = self.session
         while True:
             outcome = yield from session.steps(variables)
-            if not session.alive:
-                raise DatabaseProblem(
-                    f"{self.name}: '{describe(self.next_step)}' ended the connection: {session.message}"
-                )
+            if not session.alive or self._is_fault(session.sqlstate):
+                raise self._fault("lost its connection" if not session.alive else "was stopped")
             self.sqlstate = session.sqlstate
             self.deadlocks += self.sqlstate == _DEADLOCK
             if self.sqlstate:
@@ -314,10 +315,18 @@ class ScriptSession(GeneratorSession):
             if outcome is not Outcome.OK:
                 yield from session.rolling_back()
                 if not session.alive:
-                    raise DatabaseProblem(f"{self.name}: the connection was lost in the rollback of a failed try")
+                    raise self._fault("lost its connection in the rollback after it")
             if not self._tries.again(outcome, self.sqlstate):
                 return outcome
             variables["version"] = None
+
+    def _is_fault(self, sqlstate: str) -> bool:
+        # A script that sets a time-out has it expire.
+        return stops_a_schedule(sqlstate) and not (sqlstate in EXPIRED and self._may_expire)
+
+    def _fault(self, happened: str) -> Fault:
+        what = describe(self.next_step)
+        return Fault(f"{self.name} {happened} at '{what}': {self.session.message}", self.session.sqlstate)
 
     def _see(self, _statements: Sequence[Statement], prepared: Sequence[Prepared], reply: Reply) -> None:
         for statement, result in zip(prepared, reply.results, strict=False):

@@ -19,7 +19,7 @@ import multiprocess
 from racebench.core.environ import exported
 from racebench.core.errors import RacebenchError
 from racebench.core.signals import shielded
-from racebench.load.executors import Channel, Died, Failure, Worker
+from racebench.load.executors import Channel, Died, Failure, Worker, socket_folder
 from racebench.load.executors.parent import ParentWatch
 from racebench.workloads import working_folder
 
@@ -159,6 +159,7 @@ class Processes:
         if self.method == "forkserver":
             from multiprocess import forkserver, resource_tracker
 
+            socket_folder.make()
             with _isolated():
                 resource_tracker.ensure_running()  # holds SIGINT back by itself, and lets it through when it is done
             with _held_back(), _isolated():
