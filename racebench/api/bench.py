@@ -39,6 +39,7 @@ class _Task:
     consumers: tuple[Consumer, ...]
     schema: str
     in_place: bool
+    environment: Mapping[str, Any]
 
 
 class Bench:
@@ -58,7 +59,7 @@ class Bench:
         self._dsn, self._version, self._share, self._superuser = dsn, server, share, superuser
         self._stack = contextlib.ExitStack()
         self._target: Target | None = None
-        self._environment: Mapping[str, Any] = {}
+        self._environments: dict[bool, Mapping[str, Any]] = {}
         self._schema = new_name()
         self._adopted = False
 
@@ -135,7 +136,7 @@ class Bench:
                 draws=search.draws,
             )
             result = explorer.explore(task.target, _placed(request, task))
-        return Exploration(result=result, environment=self._environment)
+        return Exploration(result=result, environment=task.environment)
 
     def replay(
         self,
@@ -187,12 +188,12 @@ class Bench:
             driver = LoadDriver(
                 target=task.target,
                 executor=processes,
-                environment=self._environment,
+                environment=task.environment,
                 schema=task.schema,
                 in_place=task.in_place,
             )
             result = driver.run(task.scenario, task.strategy, task.consumers, requested, lambda _: None)
-        return Hammering(result=result, environment=self._environment)
+        return Hammering(result=result, environment=task.environment)
 
     def compare(
         self,
@@ -252,7 +253,8 @@ class Bench:
         with ad_hoc.ready(scenario, target, schema) as loaded:
             chosen = _strategy(loaded, strategy)
             readers = _consumers(loaded, chosen, consumers)
-            self._check(chosen, readers, target)
+            environment = self._environment(target, own_code=own)
+            self._check(chosen, readers, target, environment)
             in_place = own and self._adopted
             yield _Task(
                 target=target,
@@ -261,15 +263,26 @@ class Bench:
                 consumers=readers,
                 schema=schema,
                 in_place=in_place,
+                environment=environment,
             )
 
-    def _check(self, strategy: Strategy, consumers: Sequence[Consumer], target: Target) -> None:
+    def _environment(self, target: Target, *, own_code: bool) -> Mapping[str, Any]:
+        """Where results are measured, asked once for the user's own code and once for scenarios."""
+        from racebench.postgres import environment
+
+        if own_code not in self._environments:
+            self._environments[own_code] = environment.describe(target, own_code=own_code)
+        return self._environments[own_code]
+
+    def _check(
+        self, strategy: Strategy, consumers: Sequence[Consumer], target: Target, known: Mapping[str, Any]
+    ) -> None:
         """Raise DatabaseProblem unless the server has what a strategy and consumers require."""
         from racebench.postgres import environment
         from racebench.postgres.requirements import for_consumer, for_strategy
 
         required = {name for consumer in consumers for name in consumer.requires}
-        described = environment.describe(target, required) if required else self._environment
+        described = environment.describe(target, required) if required else known
         lacks = {strategy.name: for_strategy(strategy, described, target.label)}
         lacks |= {consumer.name: for_consumer(consumer, described) for consumer in consumers}
         for name, lack in lacks.items():
@@ -278,7 +291,7 @@ class Bench:
 
     def _up(self, *, superuser: bool = False) -> Target:
         """The server, started or checked when it is first needed. `superuser`: the scenario needs one."""
-        from racebench.postgres import embedded, environment
+        from racebench.postgres import embedded
         from racebench.postgres.external import external
         from racebench.postgres.targets import open_target
 
@@ -294,7 +307,6 @@ class Bench:
                     share=self._share,
                 )
             )
-            self._environment = environment.describe(target)
             self._target = target
         return embedded.as_superuser(self._target) if superuser and self._dsn is None else self._target
 

@@ -9,7 +9,7 @@ from racebench.core.temporary import delete_abandoned
 from racebench.load.executors import socket_folder
 from racebench.postgres import abandoned, embedded
 from racebench.postgres.connection import connect
-from racebench.postgres.external import external
+from racebench.postgres.external import external, reached
 
 
 def clean(dsn: str | None) -> list[str]:
@@ -23,7 +23,7 @@ def clean(dsn: str | None) -> list[str]:
     if not dsn:
         return lines
     problems = []
-    with connect(external(dsn)) as connection:
+    with connect(reached(external(dsn))) as connection:
         for item in abandoned.find(connection):
             try:
                 abandoned.drop(connection, item)

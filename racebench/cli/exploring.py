@@ -18,7 +18,7 @@ from racebench.cli.option_groups import ExplorationOptions, GateOptions, OutputO
 from racebench.cli.servers import Server, server_of
 from racebench.cli.subjects import find_scenario
 from racebench.core.errors import ExitCode, UsageProblem
-from racebench.core.model import Consumer, Scenario
+from racebench.core.model import Consumer, Origin, Scenario
 from racebench.core.signals import interruptible, shielded
 from racebench.core.target import Target
 from racebench.exploration import explorer
@@ -171,7 +171,9 @@ def _run(record: _Record, report_progress: Progress) -> None:
         target = stack.enter_context(request.server.opened(request.connections))
         consumers = [exploration.consumer for exploration in request.explorations if exploration.consumer is not None]
         record.environment = environment.describe(
-            target, {name for consumer in consumers for name in consumer.requires}
+            target,
+            {name for consumer in consumers for name in consumer.requires},
+            own_code=request.scenario.origin is Origin.OWN_CODE,
         )
         schema = new_name()  # one for all explorations: an application that has connected once goes on using it
         scenario = stack.enter_context(ad_hoc.ready(request.scenario, target, schema))

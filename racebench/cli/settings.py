@@ -18,6 +18,7 @@ import click
 from click.core import ParameterSource
 
 from racebench.core.errors import UsageProblem, one_line, suggest
+from racebench.core.passwords import masked
 
 FILE = "racebench.toml"
 PROJECT = "pyproject.toml"
@@ -195,12 +196,10 @@ def checked(context: click.Context, parameter: click.Parameter, setting: Setting
         raise UsageProblem(f"{setting.source}: {problem}") from None
 
 
-def masked(value: str) -> str:
-    """A connection string (URI or keywords) without its password; other text as it is."""
-    if "://" in value:
-        value = re.sub(r"(://[^/@\s:]*:)\S*(?=@)", r"\1***", value)
-        return re.sub(r"(?i)([?&](?:ssl)?password=)[^&\s]*", r"\1***", value)
-    return re.sub(r"(?i)(\b(?:ssl)?password\s*=\s*)('(?:\\.|[^'\\])*'?|(?:\\.|\S)+)", r"\1***", value)
+def _shown_dsn(value: str) -> str:
+    from racebench.postgres.external import shown
+
+    return shown(value) if value else value
 
 
 def _variable(words: str) -> str:
@@ -396,7 +395,7 @@ def effective(root: click.Command, settings: Settings, only: str = "") -> list[E
                 EffectiveOption(
                     command=name,
                     option=key(parameter),
-                    value=masked(_shown(value)),
+                    value=_shown_dsn(_shown(value)) if parameter.name == "dsn" else masked(_shown(value)),
                     source="default" if setting is None else setting.source,
                     is_set=setting is not None,
                 )

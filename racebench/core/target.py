@@ -13,6 +13,10 @@ class Target:
     `parameters` are libpq's keywords; they may hold a password and are never shown.
     `sealed`: libpq's PG* environment variables are ignored (the embedded server). `server_pid`: the postmaster,
     if racebench started it, so that its CPU time can be read. `exclusive`: no other program uses the database.
+
+    What is known of a user's server once it was asked (postgres/external.py): `pooled`: a pooler is in between;
+    `keeps_search_path`: the search_path of the start-up packet reaches the server. `found`: settings of the role, the
+    database or the server that differ from those that strategies are defined under; `settings` replace them.
     """
 
     kind: str
@@ -21,3 +25,7 @@ class Target:
     sealed: bool = False
     server_pid: int | None = None
     exclusive: bool = False
+    pooled: bool = False
+    keeps_search_path: bool = True
+    found: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, str] = field(default_factory=dict)

@@ -15,6 +15,7 @@ import psycopg
 from psycopg import pq, sql
 
 from racebench.core.errors import one_line
+from racebench.core.model import Origin
 from racebench.core.target import Target
 from racebench.exploration import isolation
 from racebench.exploration.faults import PROBLEMS
@@ -30,6 +31,7 @@ from racebench.exploration.sessions.consumer import ConsumerSession
 from racebench.exploration.sessions.session import Session, SessionKind, StrategySession, Surroundings
 from racebench.exploration.transactions import in_transactions
 from racebench.postgres.connection import connect
+from racebench.postgres.requirements import check_steps
 from racebench.postgres.schemas import application_name, fill, fresh_schema, new_name, remake
 from racebench.postgres.session import Session as ServerSession
 from racebench.postgres.snapshot import Snapshot
@@ -65,6 +67,7 @@ def prepare(target: Target, request: ExplorationRequest, stack: ExitStack, tell:
 
     `tell` is called when it is undone, with a sentence about what was made outside the schema, if anything was.
     """
+    check_steps(target)
     scenario, strategy = request.scenario, request.strategy
     consumers = [request.consumer] if request.consumer is not None else []
     schema = request.schema or new_name()
@@ -93,12 +96,13 @@ def prepare(target: Target, request: ExplorationRequest, stack: ExitStack, tell:
         monitor=monitor,
         facts=facts,
         step_limit=step_limit,
+        own_code=scenario.origin is Origin.OWN_CODE,
     )
     strategy_sessions = kind.open(surroundings, stack)
     consumer = _open_consumer(request, surroundings, stack)
     sessions: list[Session] = [*strategy_sessions, *([consumer] if consumer is not None else [])]
     commits = {} if decoded(monitor) else _FAST_COMMITS  # a slot reads only what is on the disk
-    _configure(sessions, monitor, commits)
+    _configure(sessions, monitor, {**commits, **_no_timeouts(target)})
     prologue = None
     if scenario.explore is not None:
         settings = {**commits}
@@ -182,7 +186,13 @@ def _configure(sessions: Sequence[Session], monitor: psycopg.Connection[Any], se
     for name, value in settings.items():
         for session in sessions:
             session.configure(name, value)
-        monitor.execute(sql.SQL("SET {} = {}").format(sql.Identifier(name), value))
+        if name in _FAST_COMMITS:
+            monitor.execute(sql.SQL("SET {} = {}").format(sql.Identifier(name), value))
+
+
+def _no_timeouts(target: Target) -> dict[str, str]:
+    """Sessions of the user's own code have the role's timeouts, and wait between their steps."""
+    return {name: "0" for name in target.found if name.endswith("_timeout")}
 
 
 def _milliseconds(seconds: float) -> str:

@@ -151,7 +151,11 @@ def opened(
     progress. Raises DatabaseProblem for a strategy or
     consumer that was asked for by name and that this server cannot run.
     """
-    described = environment.describe(target, {name for consumer in request.consumers for name in consumer.requires})
+    described = environment.describe(
+        target,
+        {name for consumer in request.consumers for name in consumer.requires},
+        own_code=request.scenario.origin is Origin.OWN_CODE,
+    )
     with contextlib.ExitStack() as stack:
         if request.scenario.origin is Origin.OWN_CODE:
             schema = schema or new_name()

@@ -47,7 +47,10 @@ Progress = Callable[[float], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assignment:
-    """The common part of the tasks of a run's workers and consumers: target, scenario, load and files."""
+    """The common part of the tasks of a run's workers and consumers: target, scenario, load and files.
+
+    `own_code`: the strategy is the user's own code.
+    """
 
     target: Target
     schema: str
@@ -55,6 +58,7 @@ class Assignment:
     consumers: tuple[Consumer, ...]
     load: Load
     files: RunFiles
+    own_code: bool = False
     patience: Patience = field(default_factory=Patience)
 
     @property
@@ -222,6 +226,7 @@ class Crew:
             sessions=sessions,
             operations=operations,
             records=tuple(known.files.operations(session) for session in sessions),
+            own_code=known.own_code,
         )
         return self._run(work, task)
 

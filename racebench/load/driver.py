@@ -11,9 +11,10 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from racebench.analysis.restarts import after_restart
 from racebench.analysis.verdicts import judge
 from racebench.core.errors import DatabaseProblem, RacebenchError
-from racebench.core.model import Consumer, Load, Scenario, Strategy
+from racebench.core.model import Consumer, Load, Origin, Scenario, Strategy
 from racebench.core.results import RunResult
 from racebench.core.target import Target
 from racebench.history import History, archive
@@ -98,6 +99,7 @@ class LoadDriver:
                     consumers=tuple(consumers),
                     load=load,
                     files=files,
+                    own_code=scenario.origin is Origin.OWN_CODE,
                     patience=self.patience,
                 )
                 run = Run(scenario, assignment, self.executor, scratch)
@@ -119,6 +121,8 @@ class LoadDriver:
                     usage=crew.usage,
                     unfinished=crew.gave_up,
                 )
+                if run.restarted:
+                    result = after_restart(result, loses_commits=run.loses_commits)
                 if (path := keep_history(result)) is not None:
                     result = self._kept(result, path, history, scenario)
         except DatabaseProblem as problem:

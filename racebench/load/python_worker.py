@@ -237,7 +237,11 @@ class _Caller:
         if self._takes:
             task = self._task
             self._connection = connect(
-                task.target, schema=task.schema, application_name=task.application_name, autocommit=False
+                task.target,
+                schema=task.schema,
+                application_name=task.application_name,
+                autocommit=False,
+                own_code=True,
             )
 
     def close(self) -> None:

@@ -25,7 +25,9 @@ from racebench.load.crew import Assignment, Crew, Progress
 from racebench.load.executors import Executor
 from racebench.postgres.connection import connect
 from racebench.postgres.reconnecting import reconnect
+from racebench.postgres.restarts import restarted, server_processes
 from racebench.postgres.schemas import quiesce
+from racebench.postgres.session_settings import loses_commits
 from racebench.workloads.callables import broken
 
 #: The most sentences of a called invariant that are kept.
@@ -36,16 +38,24 @@ _RECOVERY_NS = 10_000_000_000
 
 
 class Run:
-    """One strategy under load in a schema that is ready. `crew`: its workers and consumers, and their reports."""
+    """One strategy under load in a schema that is ready. `crew`: its workers and consumers, and their reports.
+
+    `restarted`: the server crashed or was restarted in the run; `loses_commits`: it may lose commits then.
+    """
 
     def __init__(self, scenario: Scenario, assignment: Assignment, executor: Executor, scratch: Scratch) -> None:
         self._scenario, self._assignment = scenario, assignment
         self._executor, self._scratch = executor, scratch
         self.crew = Crew(assignment, executor)
+        self.restarted = self.loses_commits = False
+        self._server: frozenset[str] = frozenset()
 
     def history(self, progress: Progress) -> History:
         """Run to the end and return what happened."""
         known, crew = self._assignment, self.crew
+        with connect(known.target, own_code=known.own_code) as connection:
+            self._server = server_processes(connection)
+            self.loses_commits = loses_commits(connection) or "synchronous_commit" in known.strategy.script.text.lower()
         alone = try_before(known, self._executor) if known.strategy.calls else None
         crew.start()
         start = crew.go(progress)
@@ -113,6 +123,7 @@ class Run:
         rows, labels = None, None
         quiesce(connection, known.schema, role="worker", wait_seconds=0.5)
         crew.measure_server()
+        self.restarted = restarted(self._server, server_processes(connection))
         if scenario.rows is not None:
             rows, labels = read_rows(connection, scenario.rows, self._scratch)
             crew.drain(numbered(rows))

@@ -39,7 +39,8 @@ from racebench.workloads.retry import Tries
 class WorkerTask:
     """What one worker process has to do: a connection for each of its `sessions`, numbered from 1 over all workers.
 
-    `operations` are how many each session does (None: as many as the clock allows), `records` their files.
+    `operations` are how many each session does (None: as many as the clock allows), `records` their files. `own_code`:
+    the strategy is the user's own code.
     """
 
     target: Target
@@ -50,6 +51,7 @@ class WorkerTask:
     sessions: tuple[int, ...]
     operations: tuple[int | None, ...]
     records: tuple[Path, ...]
+    own_code: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +175,13 @@ class _Client:
         task, load = self.task, self.task.load
         isolation = task.strategy.isolation
         settings = {"default_transaction_isolation": isolation} if isolation else {}
-        connection = connect(task.target, schema=task.schema, application_name=task.application_name, settings=settings)
+        connection = connect(
+            task.target,
+            schema=task.schema,
+            application_name=task.application_name,
+            settings=settings,
+            own_code=task.own_code,
+        )
         try:
             self.session = Session(
                 connection,

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import psycopg
-from psycopg import pq
+from psycopg import pq, sql
 
 from racebench.core.environ import hidden
-from racebench.core.errors import DatabaseProblem, ScenarioProblem, one_line
+from racebench.core.errors import ConnectionLost, DatabaseProblem, ScenarioProblem, one_line
 from racebench.core.model import SqlFile
 from racebench.workloads.scripts import statement_lines
 
@@ -33,12 +33,16 @@ def connect(
     application_name: str = "racebench",
     settings: Mapping[str, str] | None = None,
     autocommit: bool = True,
+    own_code: bool = False,
 ) -> psycopg.Connection[tuple[Any, ...]]:
     """Connect, in autocommit mode unless told otherwise, with `search_path` set to the schema and the given settings.
 
-    Raises DatabaseProblem, in one line and without the password, when the server cannot be reached.
+    `own_code`: the session runs the user's own code, and keeps the settings of the role and the database; others have
+    those that strategies are defined under. On a user's server the schema is asked for before anything is sent.
+    Raises DatabaseProblem, in one line and without the password, when the server cannot be reached or the session
+    would work in another schema.
     """
-    options = dict(settings or {})
+    options = {**({} if own_code else target.settings), **(settings or {})}
     if schema is not None:
         options["search_path"] = schema
     parameters = dict(target.parameters)
@@ -46,19 +50,59 @@ def connect(
     parameters["application_name"] = application_name
     if target.sealed and pq.version() >= _FIRST_WITH_REQUIRE_AUTH:
         parameters["require_auth"] = "none"  # whatever answers there, it is sent no password of a password file
-    words = [f"-c {name}={_escape(value)}" for name, value in options.items()]
+    by_statement = target.pooled or not target.keeps_search_path
+    words = [] if by_statement else [f"-c {name}={_escape(value)}" for name, value in options.items()]
     parameters["options"] = " ".join([part for part in [parameters.get("options", ""), *words] if part])
+    if not target.sealed:
+        parameters["client_encoding"] = "UTF8"  # of scripts, and of a database of any encoding
     try:
         # A stray PGSERVICE or PGOPTIONS must not reach the embedded server.
         with hidden("PG") if target.sealed else contextlib.nullcontext():
-            return psycopg.connect(**parameters, autocommit=autocommit, prepare_threshold=None)  # type: ignore[arg-type]
-    except psycopg.Error as problem:
+            connection = psycopg.connect(**parameters, autocommit=autocommit, prepare_threshold=None)  # type: ignore[arg-type]
+    except (psycopg.Error, UnicodeError) as problem:
         raise DatabaseProblem(f"cannot connect to {target.label}: {one_line(str(problem))}") from None
+    try:
+        if not target.sealed:
+            _settle(connection, target, schema, options if by_statement else {})
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def _escape(value: str) -> str:
     """Escape a value for libpq's `options`, where backslash quotes a space."""
     return value.replace("\\", "\\\\").replace(" ", "\\ ")
+
+
+def _settle(
+    connection: psycopg.Connection[Any], target: Target, schema: str | None, settings: Mapping[str, str]
+) -> None:
+    """Set what the start-up packet could not, and make sure that the session works in the schema: one round trip.
+
+    Poolers drop the options of the start-up packet without a word (PgBouncer's ignore_startup_parameters); then the
+    user's own tables would be written.
+    """
+    if schema is None and not settings:
+        return
+    commands = sql.SQL(", ").join(
+        sql.SQL("set_config({}, {}, false)").format(sql.Literal(name), sql.Literal(value))
+        for name, value in settings.items()
+    )
+    text = sql.SQL("SELECT {}; ").format(commands) if settings else sql.SQL("")
+    text += sql.SQL("SELECT coalesce(current_schema(), current_setting('search_path'))")
+    result = connection.pgconn.exec_(text.as_bytes(connection))
+    if result.status != pq.ExecStatus.TUPLES_OK:
+        message = (result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or b"").decode(errors="replace")
+        kind = DatabaseProblem if connection.pgconn.status == pq.ConnStatus.OK else ConnectionLost
+        why = one_line(message or connection.pgconn.get_error_message())
+        raise kind(f"a session on {target.label} cannot be prepared: {why}")
+    found = (result.get_value(0, 0) or b"").decode(errors="replace")
+    if schema is not None and found != schema:
+        raise DatabaseProblem(
+            f"a session on {target.label} would work in schema '{one_line(found)}', not in racebench's: a pooler or "
+            "proxy drops the search_path that racebench gives; give a DSN of the server itself"
+        )
 
 
 def run_file(connection: psycopg.Connection[tuple[Any, ...]], file: SqlFile, *, if_denied: str = "") -> None:

@@ -34,19 +34,25 @@ _SETTINGS = (
 )
 
 
-def describe(target: Target, more: Iterable[str] = ()) -> Mapping[str, Any]:
-    """Ask the server and the machine; the answer has no password, host name or user name. `more`: further settings."""
+def describe(target: Target, more: Iterable[str] = (), *, own_code: bool = False) -> Mapping[str, Any]:
+    """Ask the server and the machine; the answer has no password, host name or user name. `more`: further settings.
+
+    The settings are those of the sessions of strategies, or of the user's `own_code`. `role_settings` are those that
+    the role, the database or the server has, and that strategies are not defined under.
+    """
     names = sorted({*_SETTINGS, *more})
-    with connect(target) as connection:
+    with connect(target, own_code=own_code) as connection:
+        # Not from pg_settings: a role may be denied it.
         rows = connection.execute(
-            "SELECT name, current_setting(name) FROM pg_settings WHERE name = ANY(%s) ORDER BY name", (names,)
+            "SELECT name, current_setting(name, true) FROM unnest(%s::text[]) AS name ORDER BY name", (names,)
         ).fetchall()
         version = connection.info.parameter_status("server_version")
     return {
         "racebench": racebench.__version__,
         "target": target.kind,
         "server_version": version,
-        "server_settings": dict(rows),
+        "server_settings": {name: value for name, value in rows if value is not None},
+        "role_settings": dict(target.found),
         "cpu_count": os.cpu_count(),
         "machine": platform.machine(),
         "processor": _processor(),

@@ -1,4 +1,7 @@
-"""Checks what a strategy or a consumer requires of the server: an error if it was asked for by name, else a note."""
+"""Checks what a strategy, a consumer or an exploration requires of the server.
+
+What a strategy or consumer lacks is an error if it was asked for by name, else a note.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from typing import Any
 
 from racebench.core.errors import DatabaseProblem
 from racebench.core.model import Consumer, Strategy
+from racebench.core.target import Target
 
 
 def for_strategy(strategy: Strategy, environment: Mapping[str, Any], label: str) -> str:
@@ -28,6 +32,15 @@ def for_consumer(consumer: Consumer, environment: Mapping[str, Any]) -> str:
                 f"needs {name} = {value}, the server has '{settings.get(name)}'; set it in postgresql.conf and restart"
             )
     return ""
+
+
+def check_steps(target: Target) -> None:
+    """Raise DatabaseProblem if the steps of sessions cannot be told apart on the server: behind a pooler."""
+    if target.pooled:
+        raise DatabaseProblem(
+            f"{target.label} is a pooler, which hides the server's process of each session, so that racebench cannot "
+            "see which session waits for which; give a DSN of the server itself"
+        )
 
 
 def refused(name: str, lack: str, named: Collection[str], left_out: list[str]) -> bool:

@@ -147,7 +147,7 @@ def _set_up(target: Target, schema: str, scenario: Scenario) -> None:
     named = application_name(schema, "setup")
     with exported(callables.variables(target, schema, named)):
         for call in scenario.setup:
-            with connect(target, schema=schema, application_name=named, autocommit=False) as connection:
+            with connect(target, schema=schema, application_name=named, autocommit=False, own_code=True) as connection:
                 callables.set_up(call, connection)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from racebench.core.target import Target
 from racebench.postgres.embedded import EmbeddedServer, as_superuser
-from racebench.postgres.external import check_usable
+from racebench.postgres.external import usable
 from racebench.postgres.shared import sharing
 
 
@@ -22,8 +22,7 @@ def open_target(
     started.
     """
     if external is not None:
-        check_usable(external, connections, superuser=superuser)
-        yield external
+        yield usable(external, connections, superuser=superuser)
         return
     server = EmbeddedServer(version=version, connections=connections)
     with server if share is None else sharing(share, server) as target:

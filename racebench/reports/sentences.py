@@ -84,7 +84,9 @@ def _unknown(result: RunResult) -> str:
     if result.counts["committed"] == 0:
         said = [f"{code} {result.messages.get(code, '')}".strip() for code in result.errors]
         return f"No operation was committed{f' ({said[0]})' if said else ''}."
-    return "A consumer did not read to the end, so what it missed is not known."
+    if any(consumer.longest_poll_us is None for consumer in result.consumers):
+        return "A consumer did not read to the end, so what it missed is not known."
+    return "The notes say why nothing can be said."
 
 
 def _sentence(kind: AnomalyKind, result: RunResult) -> str:

@@ -6,6 +6,7 @@ A text is SQL, the name of a file of SQL (`.sql`) or a callable (`module:functio
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from racebench.core.anomalies import Subject, forbidden_by_default
 from racebench.core.environ import exported
-from racebench.core.errors import UsageProblem
+from racebench.core.errors import DatabaseProblem, UsageProblem
 from racebench.core.model import Call, Origin, Scenario, ScheduleIsolation, Script, SqlFile, Strategy
 from racebench.workloads import callables, scripts
 from racebench.workloads.catalog import find_scenario
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 #: The application name of the connections that the user's code opens in this process. racebench does not end them.
 APPLICATION = "racebench application"
+
+#: Statements that end what was set in a session, the schema it works in included.
+_RESETS = re.compile(r"\b(?:RESET|DISCARD)\b", re.IGNORECASE)
 
 #: The note on a result that no invariant was checked for.
 NO_INVARIANT = "no --invariant was given, so only errors were looked for"
@@ -137,12 +141,29 @@ def find(
 
 @contextlib.contextmanager
 def ready(scenario: Scenario, target: Target, schema: str) -> Iterator[Scenario]:
-    """The scenario with its callables imported, while environment variables say where their tables are."""
+    """The scenario with its callables imported, while environment variables say where their tables are.
+
+    Raises UsageProblem for a callable that cannot be imported, and DatabaseProblem for code that a pooler would lead
+    to the application's own tables.
+    """
+    _check_pooler(scenario, target)
     if not (scenario.setup or scenario.checks or any(strategy.calls for strategy in scenario.strategies.values())):
         yield scenario
         return
     with exported(callables.variables(target, schema, APPLICATION)):
         yield loaded(scenario)
+
+
+def _check_pooler(scenario: Scenario, target: Target) -> None:
+    """Raise DatabaseProblem if the user's SQL may undo racebench's search_path, which the pooler does not know of."""
+    if not target.pooled or scenario.origin is not Origin.OWN_CODE:
+        return
+    texts = [file.text for file in scenario.schema] + [one.script.text for one in scenario.strategies.values()]
+    if word := next((found.group() for text in texts if (found := _RESETS.search(text))), None):
+        raise DatabaseProblem(
+            f"{word} would lead the session to the application's own tables, as {target.label} is a pooler and resets "
+            "to its own search_path; give a DSN of the server itself"
+        )
 
 
 def lacks_invariant(scenario: Scenario) -> bool:

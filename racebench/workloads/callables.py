@@ -23,7 +23,7 @@ from types import CodeType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from racebench.core.errors import UsageProblem, one_line, suggest
+from racebench.core.errors import DatabaseProblem, UsageProblem, one_line, suggest
 from racebench.core.model import Call
 from racebench.workloads import working_folder
 
@@ -208,7 +208,15 @@ def shown(path: str) -> str:
 
 
 def variables(target: Target, schema: str, application_name: str) -> dict[str, str]:
-    """The variables that say where the tables are: a URI that libpq, SQLAlchemy and dj-database-url read."""
+    """The variables that say where the tables are: a URI that libpq, SQLAlchemy and dj-database-url read.
+
+    Raises DatabaseProblem if a connection to that URI would work in the application's own schema.
+    """
+    if not target.keeps_search_path:
+        raise DatabaseProblem(
+            f"Python code that connects to {target.label} would work on its own tables, not on racebench's: the pooler "
+            "drops the search_path of the URI; give a DSN of the server itself"
+        )
     parameters = dict(target.parameters)
     user, password = parameters.pop("user", ""), parameters.pop("password", "")
     host, port, database = parameters.pop("host", ""), parameters.pop("port", ""), parameters.pop("dbname", "")

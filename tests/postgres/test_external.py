@@ -15,7 +15,7 @@ import pytest
 
 from conftest import Command, Start, UsersServer
 from racebench.core.errors import DatabaseProblem
-from racebench.postgres.external import check_usable, external
+from racebench.postgres.external import external, usable
 from waiting import finish, wait_for
 
 
@@ -256,7 +256,7 @@ def test_a_server_below_14_is_refused() -> None:
         thread.start()
         target = external(f"postgresql://u@127.0.0.1:{listener.getsockname()[1]}/d?sslmode=disable&gssencmode=disable")
         with pytest.raises(DatabaseProblem, match="is PostgreSQL 13; racebench needs 14 or newer"):
-            check_usable(target, 1)
+            usable(target, 1)
         thread.join()
 
 

@@ -19,6 +19,7 @@ from racebench.core.errors import DatabaseProblem, one_line
 from racebench.core.signals import shielded
 from racebench.core.target import Target
 from racebench.postgres.connection import connect
+from racebench.postgres.requirements import check_steps
 from racebench.postgres.schemas import empty_schema, new_name
 
 #: The database that pg_isolation_regress creates. Some specs name it.
@@ -48,6 +49,7 @@ def place_on(target: Target) -> Iterator[Place]:
 
 @contextlib.contextmanager
 def _own_schema(target: Target) -> Iterator[Place]:
+    check_steps(target)
     schema = new_name()
     with empty_schema(target, schema):
         with connect(target) as connection:

@@ -374,7 +374,7 @@ def _has_timeouts(spec: Spec, connection: psycopg.Connection[Any]) -> bool:
     """Whether a step that waits may end by itself: the spec, or the server, says something of a time-out."""
     texts = [*spec.setups, *(text for session in spec.sessions for text in (session.setup, *_steps(session)) if text)]
     settings = connection.execute(
-        "SELECT count(*) FROM pg_settings WHERE setting <> '0' AND name = ANY(%s)",
+        "SELECT count(*) FROM pg_show_all_settings() WHERE setting <> '0' AND name = ANY(%s)",
         (["statement_timeout", "lock_timeout", "transaction_timeout", "idle_in_transaction_session_timeout"],),
     ).fetchone()
     return any("timeout" in text.lower() for text in texts) or settings != (0,)

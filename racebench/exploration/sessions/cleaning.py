@@ -34,7 +34,7 @@ _DERIVED = frozenset(
 )
 #: What a session has left, each kind in the words of a sentence.
 _KEPT = """
-SELECT 'the setting ' || name FROM pg_settings WHERE source = 'session' AND name <> ALL({settings})
+SELECT 'the setting ' || name FROM pg_show_all_settings() WHERE source = 'session' AND name <> ALL({settings})
 UNION ALL SELECT 'the role ' || quote_ident(current_user) WHERE current_user <> session_user
 UNION ALL SELECT 'the temporary table ' || quote_ident(relname) FROM pg_class
     WHERE relnamespace = pg_my_temp_schema() AND relkind IN ('r', 'p', 'v', 'S')

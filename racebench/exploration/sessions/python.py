@@ -87,6 +87,7 @@ class PythonSessions:
                 schema=surroundings.schema,
                 application_name=surroundings.application_name,
                 autocommit=False,
+                own_code=True,
             )
 
         functions = [call.function for call in surroundings.strategy.calls]

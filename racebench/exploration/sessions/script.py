@@ -64,6 +64,7 @@ class ScriptSessions:
                 schema=surroundings.schema,
                 settings=settings,
                 application_name=surroundings.application_name,
+                own_code=surroundings.own_code,
             )
             stack.callback(connection.close)
             # Preparing needs locks too, which no session of the exploration holds yet.

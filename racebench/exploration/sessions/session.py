@@ -180,7 +180,7 @@ class Surroundings:
     """What a search has prepared when its sessions are opened.
 
     `strategy`: with its script as it is explored (transactions.py). `monitor`: a connection that no session uses.
-    `step_limit`: the time limit for a step, as a setting's value.
+    `step_limit`: the time limit for a step, as a setting's value. `own_code`: the strategy is the user's own code.
     """
 
     target: Target
@@ -191,6 +191,7 @@ class Surroundings:
     monitor: psycopg.Connection[Any]
     facts: Facts
     step_limit: str
+    own_code: bool
 
 
 class SessionKind(Protocol):

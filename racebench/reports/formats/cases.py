@@ -17,6 +17,7 @@ from racebench.exploration.result import Exploration, Replay
 from racebench.reports import exploration_text, sentences, threshold_lines
 from racebench.reports.results.document import Document
 from racebench.reports.results.explorations import Explorations
+from racebench.reports.server import server_of
 from racebench.reports.terminal import run_table, tables, timeline
 
 _WIDTH = 100
@@ -131,12 +132,6 @@ def _named_strategies(document: Document, comparison: Comparison) -> list[tuple[
         )
         named.append((worst.scenario, case))
     return named
-
-
-def server_of(document: Document | Explorations) -> str:
-    """The server that a document is about: "PostgreSQL 18.4 (embedded)"."""
-    environment = document.environment
-    return f"PostgreSQL {environment.get('server_version', '?')} ({environment.get('target', '?')})"
 
 
 def names(document: Document) -> list[str]:

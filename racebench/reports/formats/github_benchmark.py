@@ -11,8 +11,9 @@ from racebench.analysis.statistics import Estimate
 from racebench.core.anomalies import ANOMALIES
 from racebench.core.results import RunResult
 from racebench.reports.formats import Material
-from racebench.reports.formats.cases import names, server_of
+from racebench.reports.formats.cases import names
 from racebench.reports.results.document import Document
+from racebench.reports.server import server_of
 
 
 def bigger(material: Material) -> str:

@@ -15,6 +15,7 @@ from racebench.reports import escape, exploration_text, sentences, threshold_lin
 from racebench.reports.formats import Material, cases
 from racebench.reports.results.document import Document
 from racebench.reports.results.explorations import Explorations
+from racebench.reports.server import server_of
 from racebench.reports.terminal import matrix_table
 
 VARIABLE = "GITHUB_STEP_SUMMARY"
@@ -83,7 +84,7 @@ def _heading(document: Document | Explorations) -> str:
         held = [f"- {escape.markdown(line.plain)}" for line in threshold_lines.render(document, ascii_only=False)]
         body = "\n".join([*held, "", body]) if held else body
     scenarios = ", ".join(dict.fromkeys(result.scenario for result in results))
-    server = cases.server_of(document)
+    server = server_of(document)
     cut = "" if document.complete else "\nInterrupted: these are the results until then.\n"
     return f"### racebench: {escape.markdown(scenarios)} on {server}\n{cut}\n{body}\n"
 

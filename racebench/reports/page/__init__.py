@@ -27,6 +27,7 @@ from racebench.reports.page import latency, pace, scatter, templates, timeline_d
 from racebench.reports.results.document import Document
 from racebench.reports.results.explorations import Explorations
 from racebench.reports.results.sources import Source
+from racebench.reports.server import server_of
 from racebench.reports.terminal import comparison_table, matrix_table, run_table
 
 WIDE, NARROW = 1092, 358
@@ -288,7 +289,7 @@ def _file(source: Source) -> dict[str, Any]:
     """How a file's runs were measured."""
     content, environment = source.content, source.content.environment
     facts = {
-        "Server": f"PostgreSQL {environment.get('server_version', '?')} ({environment.get('target', '?')})",
+        "Server": server_of(content),
         "Machine": f"{environment.get('cpu_count', '?')} CPUs, {environment.get('machine', '?')}, "
         f"{environment.get('system', '?')}",
         "Software": f"racebench {environment.get('racebench', '?')}, Python {environment.get('python', '?')}, "

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from rich.console import Console, RenderableType
 from rich.text import Text
@@ -15,6 +14,7 @@ from racebench.exploration.result import Exploration, Replay, SessionOutcome
 from racebench.reports import exploration_text
 from racebench.reports.results.explorations import Explorations
 from racebench.reports.sentences import counted
+from racebench.reports.server import server_of
 from racebench.reports.terminal import lanes
 from racebench.reports.terminal.tables import amount, blank_table, verdict_text
 
@@ -45,7 +45,7 @@ def render(document: Explorations, *, ascii_only: bool = False) -> Iterator[Rend
     explorations = document.explorations
     if not explorations:
         return
-    yield Text(_headline(explorations[0], document.environment), style="dim")
+    yield Text(_headline(document), style="dim")
     kinds = [kind for kind in ANOMALIES.values() if any(exploration.counts[kind.name] for exploration in explorations)]
     counts = ("sched-\nules", "pruned", "wrong", *(kind.head for kind in kinds), "per s")
     table = blank_table(("strategy",), counts, ("verdict",), ascii_only=ascii_only)
@@ -79,14 +79,12 @@ def render(document: Explorations, *, ascii_only: bool = False) -> Iterator[Rend
         yield Text(f"note: {note}", no_wrap=True)
 
 
-def _headline(exploration: Exploration, environment: Mapping[str, Any]) -> str:
+def _headline(document: Explorations) -> str:
+    exploration = document.explorations[0]
     consumer = exploration.consumer
     polls = f" and consumer '{consumer}' polling {exploration.polls} times" if consumer else ""
     reduction = "" if exploration.reduced else " · every schedule, without reduction"
-    return (
-        f"{exploration.scenario} on PostgreSQL {environment.get('server_version', '?')} "
-        f"({environment.get('target', '?')}) · {exploration.sessions} sessions{polls}{reduction}"
-    )
+    return f"{exploration.scenario} on {server_of(document)} · {exploration.sessions} sessions{polls}{reduction}"
 
 
 def _sentence(exploration: Exploration) -> str:

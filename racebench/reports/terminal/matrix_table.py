@@ -15,6 +15,7 @@ from rich.text import Text
 from racebench.analysis.matrix import Matrix, Pair, arrange
 from racebench.core.results import Verdict
 from racebench.reports.results.document import Document
+from racebench.reports.server import server_of
 
 _NARROWEST_CELL = 10
 _NOT_APPLICABLE = "–"
@@ -113,7 +114,7 @@ def _measured(document: Document) -> str:
     if document.comparison is not None:
         seed, unit = document.comparison.seed, "a run"
     return (
-        f"`{first.scenario}` on PostgreSQL {environment['server_version']} ({environment['target']}), "
+        f"`{first.scenario}` on {server_of(document)}, "
         f"{environment['cpu_count']} CPUs, {how} {unit}, {', '.join(parts)}, polled every "
         f"{load.poll_interval_ms:g} ms; "
         f"{document.created[:10]}, seed {seed}."

@@ -15,6 +15,7 @@ from racebench.core.model import Protocol
 from racebench.core.results import Anomaly, RunResult
 from racebench.reports import sentences, threshold_lines
 from racebench.reports.results.document import Document
+from racebench.reports.server import server_of
 from racebench.reports.terminal import comparison_table, timeline
 from racebench.reports.terminal.tables import amount, blank_table, verdict_text
 
@@ -138,10 +139,8 @@ def headline(document: Document) -> str:
         parts.append(f"{load.rollback_percent:g} % roll back")
     if load.tenants > 1:
         parts.append(f"{load.tenants} tenants")
-    server = document.environment.get("server_version", "?")
-    where = document.environment.get("target", "?")
     return (
-        f"{first.scenario} on PostgreSQL {server} ({where}) · {', '.join(parts)} · "
+        f"{first.scenario} on {server_of(document)} · {', '.join(parts)} · "
         f"{_consumers(first)}seed {load.seed if document.comparison is None else document.comparison.seed}"
     )
 

@@ -1,0 +1,45 @@
+"""What follows for a run from a restart of the server in the middle of it.
+
+That it restarted is found by racebench.postgres.restarts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from racebench.core.results import RunResult, Verdict
+
+#: What the loss of the last commits causes, whatever the strategy: the rows are gone, and their numbers, which a
+#: consumer has passed, are given again. What is left is a state that the tables had, so that nothing else follows.
+_CAUSED = frozenset({"lost", "missed", "redelivered", "inversions", "gaps"})
+
+
+def after_restart(result: RunResult, *, loses_commits: bool) -> RunResult:
+    """The result of a run in which the server restarted.
+
+    `loses_commits`: it may have lost acknowledged commits (synchronous_commit or fsync is off). Then the strategy is
+    not accused of what that causes, and not cleared either.
+    """
+    restarted = "the server crashed or was restarted during the run"
+    if not loses_commits:
+        lost = result.counts["lost"]
+        guilt = (
+            f"; {lost:,} acknowledged rows are gone, although synchronous_commit and fsync are on: "
+            "look for the cause in the server and its disks, not in the strategy"
+        )
+        return replace(result, notes=(f"{restarted}{guilt if lost else ''}", *result.notes))
+    note = (
+        f"{restarted}, and may have lost acknowledged commits, because synchronous_commit or fsync is off; "
+        f"{', '.join(sorted(_CAUSED))} are not counted against the strategy"
+    )
+    forbidden = tuple(kind for kind in result.forbidden if kind not in _CAUSED)
+    verdict = Verdict.INVALID if any(result.counts[kind] for kind in forbidden) else Verdict.UNKNOWN
+    return replace(
+        result,
+        verdict=verdict,
+        forbidden=forbidden,
+        upper_bound=None,
+        as_expected=None if result.as_expected is None else False,
+        consumers=tuple(replace(consumer, verdict=Verdict.UNKNOWN) for consumer in result.consumers),
+        notes=(note, *result.notes),
+    )

@@ -1,0 +1,85 @@
+"""Makes sure that a connection pooler before the user's server gives each client a session of its own.
+
+external.py recognizes the pooler; connection.py sends over it what the start-up packet would otherwise have.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import psycopg
+from psycopg import pq
+
+from racebench.core.errors import DatabaseProblem, one_line
+from racebench.core.target import Target
+from racebench.postgres.connection import connect
+
+#: How long a pooler may take to give a session to a client.
+_ANSWER_SECONDS = 10.0
+#: A setting without a meaning: whether the next client finds it says whether the pooler resets sessions.
+_MARK = "racebench.session"
+
+
+def check(target: Target, connections: int) -> None:
+    """Raise DatabaseProblem unless the pooler keeps a session for each of so many clients, and resets it after them.
+
+    So many clients connect. In session pooling each has a process of the server for itself; in transaction and
+    statement pooling, idle clients share processes. A pooler that has more idle processes than that, and gives each
+    client in turn the same one, would not be recognized. `target` must be known to be pooled.
+    """
+    question = "SELECT pg_backend_pid()"
+    with contextlib.ExitStack() as stack:
+        clients: list[psycopg.Connection[Any]] = []
+        pids: list[str] = []
+        for number in range(max(2, connections)):
+            clients.append(stack.enter_context(contextlib.closing(connect(target))))
+            answer = _ask(clients[-1:], question)
+            if not answer:
+                raise DatabaseProblem(
+                    f"the pooler at {target.label} has {number} sessions to give, {connections} are needed; "
+                    "use fewer --workers, raise its limit (PgBouncer's default_pool_size), "
+                    "or give a DSN of the server itself"
+                )
+            pids += answer
+        if len(set(pids)) < len(clients) or _ask(clients[::-1], question) != pids[::-1]:
+            raise DatabaseProblem(
+                f"the pooler at {target.label} shares the server's sessions among its clients (transaction or "
+                "statement pooling), so that settings and locks of a session do not hold; "
+                "use session pooling (PgBouncer's pool_mode = session), or give a DSN of the server itself"
+            )
+        _ask(clients, f"SELECT set_config('{_MARK}', '1', false)")
+    with contextlib.closing(connect(target)) as client:
+        if _ask([client], f"SELECT current_setting('{_MARK}', true)") == ["1"]:
+            raise DatabaseProblem(
+                f"the pooler at {target.label} does not reset a session after a client, so that racebench's settings "
+                "would stay for the next; set PgBouncer's server_reset_query = DISCARD ALL, "
+                "or give a DSN of the server itself"
+            )
+
+
+def _ask(clients: Sequence[psycopg.Connection[Any]], query: str) -> list[str]:
+    """Each client's answer, in turn; none at all if one does not come in time. Raises DatabaseProblem."""
+    answers = []
+    for client in clients:
+        pgconn = client.pgconn
+        pgconn.send_query(query.encode())
+        deadline = time.monotonic() + _ANSWER_SECONDS
+        while pgconn.is_busy():
+            if not select.select([pgconn.socket], [], [], max(0.0, deadline - time.monotonic()))[0]:
+                return []
+            try:
+                pgconn.consume_input()
+            except psycopg.Error as problem:
+                raise DatabaseProblem(f"the pooler ended a connection: {one_line(str(problem))}") from None
+        result = pgconn.get_result()
+        while result is not None and (following := pgconn.get_result()) is not None:
+            result = following
+        if result is None or result.status != pq.ExecStatus.TUPLES_OK:
+            message = b"" if result is None else result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or b""
+            raise DatabaseProblem(f"the pooler refuses a question: {one_line(message.decode(errors='replace'))}")
+        answers.append((result.get_value(0, 0) or b"").decode(errors="replace"))
+    return answers

@@ -1,0 +1,26 @@
+"""Names the server that results come from, with the settings of its role that matter for the verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from racebench.reports.results.document import Document
+from racebench.reports.results.explorations import Explorations
+
+
+def server_of(document: Document | Explorations) -> str:
+    """The server that a document is about: "PostgreSQL 18.4 (embedded)".
+
+    With it come the settings that strategies are not defined under: sessions of the user's own code have them, for
+    others racebench has replaced them.
+    """
+    environment = document.environment
+    version, target = environment.get("server_version", "?"), environment.get("target", "?")
+    differing = environment.get("role_settings", {})
+    if not isinstance(differing, Mapping) or not differing:
+        return f"PostgreSQL {version} ({target})"
+    listed = ", ".join(f"{name} = '{value}'" for name, value in differing.items())
+    results = document.runs if isinstance(document, Document) else document.explorations
+    own_code = any(result.as_expected is None for result in results)
+    said = f"its sessions have {listed}" if own_code else f"racebench replaced the role's {listed}"
+    return f"PostgreSQL {version} ({target}; {said})"
