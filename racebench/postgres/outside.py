@@ -38,7 +38,10 @@ ORDER BY class::text, 1
 
 
 def mark(connection: psycopg.Connection[Any]) -> str | None:
-    """A mark of the present moment, the next transaction's number; None if the server does not say."""
+    """A mark of the present moment, the number after that of the last transaction that has ended.
+
+    None if the server does not say.
+    """
     with contextlib.suppress(psycopg.Error):
         row = connection.execute(_MARK).fetchone()
         return None if row is None else str(row[0])

@@ -38,13 +38,18 @@ def test_each_kind_of_object_is_named_once(embedded: Target, made: str, named: s
 
 
 def test_what_is_in_a_schema_of_racebenchs_or_was_there_before_is_not_named(embedded: Target) -> None:
-    with connect(embedded) as connection, connection.transaction(force_rollback=True):
+    with connect(embedded) as connection:
         connection.execute("CREATE TABLE public.before (n int)")
-        marked = outside.mark(connection)
-        connection.execute("CREATE SCHEMA racebench_test; CREATE TABLE racebench_test.t (n int)")
-        connection.execute("CREATE TEMPORARY TABLE kept (n int)")
-        connection.execute("CREATE TABLE public.dropped (n int); DROP TABLE public.dropped")
-        assert outside.made_since(connection, marked) == ()
+        try:
+            marked = outside.mark(connection)
+            with connection.transaction(force_rollback=True):
+                connection.execute("CREATE SCHEMA racebench_test; CREATE TABLE racebench_test.t (n int)")
+                connection.execute("CREATE TEMPORARY TABLE kept (n int)")
+                connection.execute("CREATE TABLE public.dropped (n int); DROP TABLE public.dropped")
+                connection.execute("INSERT INTO public.before VALUES (1)")
+                assert outside.made_since(connection, marked) == ()
+        finally:
+            connection.execute("DROP TABLE public.before")
 
 
 @pytest.fixture

@@ -34,7 +34,7 @@ SETTINGS = {
     "log_checkpoints": "off",
     "max_wal_size": "256MB",
     "min_wal_size": "8MB",
-    "createrole_self_grant": "set, inherit",
+    "createrole_self_grant": "set,inherit",
 }
 #: What the server writes into its log, in English by its locale, when it accepts connections.
 _READY = b"database system is ready to accept connections"
