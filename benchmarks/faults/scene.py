@@ -23,7 +23,7 @@ from benchmarks.faults.grounds import Ground
 from benchmarks.faults.proxy import BreakingProxy
 from benchmarks.faults.subjects import Driver, Subject
 
-TOKEN = "RACEBENCH_FAULT"
+TOKEN = "FAULT_TRIAL"
 _TICK_S = 0.005
 
 

@@ -121,7 +121,7 @@ def _environment(ground: Ground, tmp: Path, token: str) -> Iterator[dict[str, st
         TOKEN: token,
         "TMPDIR": str(tmp),
         "RACEBENCH_CACHE_DIR": str(cache),
-        "PYTHONPATH": str(FOLDER),
+        "PYTHONPATH": os.pathsep.join([str(FOLDER), os.environ.get("PYTHONPATH", "")]),
         "PYTHONDONTWRITEBYTECODE": "1",
         "NO_COLOR": "1",
     }

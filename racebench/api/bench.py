@@ -16,6 +16,7 @@ from racebench.api.results import Comparison, Exploration, Hammering, Replay
 from racebench.core.environ import exported
 from racebench.core.errors import DatabaseProblem, UsageProblem, suggest
 from racebench.core.model import Consumer, Load, Origin, Scenario, Strategy
+from racebench.postgres.connection import naming_lost_connections
 from racebench.postgres.schemas import empty_schema, new_name
 from racebench.workloads import ad_hoc, callables, catalog
 
@@ -250,7 +251,7 @@ class Bench:
         """What is asked for, in the schema that it is run in: the bench's for the user's own code, else a new one."""
         own, target = scenario.origin is Origin.OWN_CODE, self._up(superuser=scenario.superuser)
         schema = self._schema if own else new_name()
-        with ad_hoc.ready(scenario, target, schema) as loaded:
+        with naming_lost_connections(target), ad_hoc.ready(scenario, target, schema) as loaded:
             chosen = _strategy(loaded, strategy)
             readers = _consumers(loaded, chosen, consumers)
             environment = self._environment(target, own_code=own)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -12,6 +12,7 @@ from psycopg import pq, sql
 from racebench.core.environ import hidden
 from racebench.core.errors import ConnectionLost, DatabaseProblem, ScenarioProblem, one_line
 from racebench.core.model import SqlFile
+from racebench.workloads.faults import fault
 from racebench.workloads.scripts import statement_lines
 
 if TYPE_CHECKING:
@@ -55,9 +56,10 @@ def connect(
     parameters["options"] = " ".join([part for part in [parameters.get("options", ""), *words] if part])
     if not target.sealed:
         parameters["client_encoding"] = "UTF8"  # of scripts, and of a database of any encoding
+    # A stray PGSERVICE or PGOPTIONS must not reach the embedded server; PGDATESTYLE would win over the options.
+    unwanted = "PG" if target.sealed else "" if own_code else "PGDATESTYLE"
     try:
-        # A stray PGSERVICE or PGOPTIONS must not reach the embedded server.
-        with hidden("PG") if target.sealed else contextlib.nullcontext():
+        with hidden(unwanted) if unwanted else contextlib.nullcontext():
             connection = psycopg.connect(**parameters, autocommit=autocommit, prepare_threshold=None)  # type: ignore[arg-type]
     except (psycopg.Error, UnicodeError) as problem:
         raise DatabaseProblem(f"cannot connect to {target.label}: {one_line(str(problem))}") from None
@@ -103,6 +105,17 @@ def _settle(
             f"a session on {target.label} would work in schema '{one_line(found)}', not in racebench's: a pooler or "
             "proxy drops the search_path that racebench gives; give a DSN of the server itself"
         )
+
+
+@contextlib.contextmanager
+def naming_lost_connections(target: Target) -> Iterator[None]:
+    """Raise DatabaseProblem where a connection of racebench's own is lost and nothing before has explained it."""
+    try:
+        yield
+    except psycopg.Error as problem:
+        if not fault(problem):
+            raise
+        raise DatabaseProblem(f"a connection to {target.label} was lost: {one_line(str(problem))}") from None
 
 
 def run_file(connection: psycopg.Connection[tuple[Any, ...]], file: SqlFile, *, if_denied: str = "") -> None:

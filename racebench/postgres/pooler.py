@@ -46,6 +46,7 @@ def check(target: Target, connections: int) -> None:
                 )
             pids += answer
         if len(set(pids)) < len(clients) or _ask(clients[::-1], question) != pids[::-1]:
+            _ask(clients, "SELECT set_config('application_name', '', false)")  # it would stay
             raise DatabaseProblem(
                 f"the pooler at {target.label} shares the server's sessions among its clients (transaction or "
                 "statement pooling), so that settings and locks of a session do not hold; "

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator
 
 from racebench.core.target import Target
+from racebench.postgres.connection import naming_lost_connections
 from racebench.postgres.embedded import EmbeddedServer, as_superuser
 from racebench.postgres.external import usable
 from racebench.postgres.shared import sharing
@@ -19,11 +20,12 @@ def open_target(
 
     `connections`: how many sessions will be open at once. `superuser`: they must be a superuser's. `share`: processes
     that name the same share use one embedded server together. Raises DatabaseProblem if the server cannot be used or
-    started.
+    started, and where a connection of racebench's own is lost during the block.
     """
     if external is not None:
-        yield usable(external, connections, superuser=superuser)
+        with naming_lost_connections(external):
+            yield usable(external, connections, superuser=superuser)
         return
     server = EmbeddedServer(version=version, connections=connections)
-    with server if share is None else sharing(share, server) as target:
+    with server if share is None else sharing(share, server) as target, naming_lost_connections(target):
         yield as_superuser(target) if superuser else target

@@ -27,7 +27,7 @@ from benchmarks.faults.findings import COLUMNS, Ended, Look
 from benchmarks.faults.grounds import Ground, Kind, Layout, Templates, templates
 from benchmarks.faults.look import look
 from benchmarks.faults.proxy import Cut, Silence, Stall, breaking
-from benchmarks.faults.scene import Scene
+from benchmarks.faults.scene import TOKEN, Scene
 from benchmarks.faults.subjects import DRIVERS, RESULT, Subject
 from benchmarks.faults.trial import Cell, run_cell
 from benchmarks.faults.verdicts import Rows, look_at_result
@@ -247,7 +247,7 @@ def test_a_process_that_stays_is_left_over_and_ended(scene: Scene, monkeypatch: 
     from benchmarks.faults import remains
 
     monkeypatch.setattr(remains, "_PATIENCE_S", 0.1)
-    environment = {**os.environ, "RACEBENCH_FAULT": scene.token}
+    environment = {**os.environ, TOKEN: scene.token}
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, env=environment) as process:
         wait_for(lambda: scene.processes() == [process.pid], "the process does not start")
         assert list(ended_with(scene, "worker terminated")) == ["leftovers"]

@@ -187,6 +187,16 @@ def test_pgoptions_apply_to_own_code_on_every_connection(
             assert connection.execute(question).fetchone() == (level,)
 
 
+def test_a_date_style_of_the_environment_is_replaced(
+    users_server: UsersServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGDATESTYLE", "German")
+    target = usable(external(users_server.dsn()), 1)
+    for own_code, style in ((True, "German, DMY"), (False, "ISO, MDY")):
+        with connect(target, own_code=own_code) as connection:
+            assert connection.execute("SHOW DateStyle").fetchone() == (style,)
+
+
 # What a role may be denied, and databases of another encoding
 
 

@@ -16,6 +16,11 @@ def _late(draw: random.Random, most: int = 60) -> int:
     return draw.randint(1, most)
 
 
+_SESSION_POOLING = Promise(
+    does="`run`, `compare` and `matrix` work; the others refuse with one line that names the pooler",
+    verdict="as without a pooler",
+)
+
 NETWORK = (
     *(
         Fault(
@@ -141,12 +146,8 @@ POOLERS = (
             promise=promise,
         )
         for mode, ignores, promise in (
-            ("session", "", REFUSES),
-            (
-                "session",
-                "options",
-                Promise(does="works, or refuses with one line that names the pooler", verdict="as without a pooler"),
-            ),
+            ("session", "", _SESSION_POOLING),
+            ("session", "options", _SESSION_POOLING),
             ("transaction", "options", REFUSES),
             ("statement", "options", REFUSES),
         )

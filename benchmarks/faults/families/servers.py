@@ -40,15 +40,15 @@ SERVERS = (
     Fault(
         name="backend killed, commits forgotten",
         family="server",
-        text="the same with synchronous_commit=off on the server: acknowledged rows are gone",
+        text="the same with synchronous_commit=off on the server, which forgets acknowledged rows",
         drivers=("run", "run --call"),
         elsewhere="as these",
         layout=Layout(settings=FORGETS),
         strike=strikes.to_backend(lambda scene, pid: scene.signal(pid, signal.SIGKILL)),
         loses=True,
         promise=Promise(
-            does="connects again; says that the server crashed",
-            verdict="rows that the server forgot are `lost`, with the reason; the strategy's own anomalies as always",
+            does="commits durably in sessions of strategies; connects again; says that the server crashed",
+            verdict="as without the fault; of your own code UNKNOWN, with the reason, or its own anomalies",
             remains=RECONNECTS.remains,
         ),
     ),
