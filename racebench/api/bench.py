@@ -239,6 +239,7 @@ class Bench:
         target, in_place = self._up(superuser=scenario.superuser), own and self._adopted
         schema = self._schema if own else None
         with (
+            naming_lost_connections(target),
             Processes() as processes,
             campaign.opened(request, target, processes, schema=schema, in_place=in_place) as opened,
         ):

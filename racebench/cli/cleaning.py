@@ -8,7 +8,7 @@ from racebench.core.errors import DatabaseProblem
 from racebench.core.temporary import delete_abandoned
 from racebench.load.executors import socket_folder
 from racebench.postgres import abandoned, embedded
-from racebench.postgres.connection import connect
+from racebench.postgres.connection import connect, naming_lost_connections
 from racebench.postgres.external import external, reached
 
 
@@ -23,7 +23,8 @@ def clean(dsn: str | None) -> list[str]:
     if not dsn:
         return lines
     problems = []
-    with connect(reached(external(dsn))) as connection:
+    target = reached(external(dsn))
+    with naming_lost_connections(target), connect(target) as connection:
         for item in abandoned.find(connection):
             try:
                 abandoned.drop(connection, item)

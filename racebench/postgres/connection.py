@@ -115,7 +115,10 @@ def naming_lost_connections(target: Target) -> Iterator[None]:
     except psycopg.Error as problem:
         if not fault(problem):
             raise
-        raise DatabaseProblem(f"a connection to {target.label} was lost: {one_line(str(problem))}") from None
+        lost = DatabaseProblem(f"a connection to {target.label} was lost: {one_line(str(problem))}")
+        for note in getattr(problem, "__notes__", ()):
+            lost.add_note(note)  # of what is left
+        raise lost from None
 
 
 def run_file(connection: psycopg.Connection[tuple[Any, ...]], file: SqlFile, *, if_denied: str = "") -> None:

@@ -1,0 +1,57 @@
+"""A connection of racebench's own that is lost in use is one problem, said in a line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from benchmarks.faults.moments import once
+from benchmarks.faults.proxy import breaking
+from conftest import UsersServer
+from racebench.cli.servers import Server
+from racebench.core.errors import DatabaseProblem
+from racebench.core.target import Target
+from racebench.postgres import environment
+from racebench.postgres.connection import connect, naming_lost_connections
+from racebench.postgres.external import external
+
+
+def _lose(server: UsersServer, connection: psycopg.Connection[tuple[object, ...]]) -> None:
+    with server.connect() as other:
+        other.execute("SELECT pg_terminate_backend(%s, 5000)", (connection.info.backend_pid,))
+    try:
+        connection.execute("SELECT 1")
+    except psycopg.Error as problem:
+        problem.add_note("a schema is left")
+        raise
+
+
+def test_a_lost_connection_is_a_problem_of_the_database_with_its_notes(users_server: UsersServer) -> None:
+    target = external(users_server.dsn())
+    connection = connect(target)
+    with (
+        pytest.raises(DatabaseProblem, match=r"was lost: .*terminat") as raised,
+        naming_lost_connections(target),
+    ):
+        _lose(users_server, connection)
+    assert raised.value.__notes__ == ["a schema is left"]
+    assert "\n" not in str(raised.value)
+
+
+def test_other_exceptions_pass() -> None:
+    target = Target(kind="external", parameters={}, label="here")
+    with pytest.raises(psycopg.ProgrammingError), naming_lost_connections(target):
+        raise psycopg.ProgrammingError
+
+
+def test_a_connection_that_is_lost_when_the_environment_is_asked_for_is_one_problem(
+    embedded: Target, tmp_path: Path
+) -> None:
+    with (
+        breaking(tmp_path, embedded, once(lambda data, _: 0 if b"shared_buffers" in data else None)) as proxy,
+        pytest.raises(DatabaseProblem, match="was lost"),
+        Server(target=proxy.target, version=18).opened(1) as target,
+    ):
+        environment.describe(target)
