@@ -9,6 +9,8 @@ from dataclasses import replace
 
 from racebench.core.results import RunResult, Verdict
 
+#: How the note about a restart begins.
+RESTARTED = "the server crashed or was restarted during the run"
 #: What the loss of the last commits causes, whatever the strategy: the rows are gone, and their numbers, which a
 #: consumer has passed, are given again. What is left is a state that the tables had, so that nothing else follows.
 _CAUSED = frozenset({"lost", "missed", "redelivered", "inversions", "gaps"})
@@ -20,16 +22,15 @@ def after_restart(result: RunResult, *, loses_commits: bool) -> RunResult:
     `loses_commits`: it may have lost acknowledged commits (synchronous_commit or fsync is off). Then the strategy is
     not accused of what that causes, and not cleared either.
     """
-    restarted = "the server crashed or was restarted during the run"
     if not loses_commits:
         lost = result.counts["lost"]
         guilt = (
             f"; {lost:,} acknowledged rows are gone, although synchronous_commit and fsync are on: "
             "look for the cause in the server and its disks, not in the strategy"
         )
-        return replace(result, notes=(f"{restarted}{guilt if lost else ''}", *result.notes))
+        return replace(result, notes=(f"{RESTARTED}{guilt if lost else ''}", *result.notes))
     note = (
-        f"{restarted}, and may have lost acknowledged commits, because synchronous_commit or fsync is off; "
+        f"{RESTARTED}, and may have lost acknowledged commits, because synchronous_commit or fsync is off; "
         f"{', '.join(sorted(_CAUSED))} are not counted against the strategy"
     )
     forbidden = tuple(kind for kind in result.forbidden if kind not in _CAUSED)

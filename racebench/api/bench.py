@@ -15,7 +15,8 @@ from racebench.api.options import LoadOptions, Search, SqlOrCallable, Subject
 from racebench.api.results import Comparison, Exploration, Hammering, Replay
 from racebench.core.environ import exported
 from racebench.core.errors import DatabaseProblem, UsageProblem, suggest
-from racebench.core.model import Consumer, Load, Origin, Scenario, Strategy
+from racebench.core.model import GIVE_UP_SECONDS, Consumer, Load, Origin, Scenario, Strategy
+from racebench.core.watching import Patience, watched
 from racebench.postgres.connection import naming_lost_connections
 from racebench.postgres.schemas import empty_schema, new_name
 from racebench.workloads import ad_hoc, callables, catalog
@@ -48,16 +49,24 @@ class Bench:
 
     `dsn` names the user's server, None the embedded one of version `server`, which starts when it is first needed;
     processes that name the same `share` use one together. `superuser`: everything runs as a superuser of the embedded
-    server; of a scenario that needs one this holds anyway. The schema keeps its name, so that an application that has
-    connected once goes on; it is dropped at the end.
+    server; of a scenario that needs one this holds anyway. After `give_up_after` seconds without an answer from the
+    server, or under load without an operation that ends, the verdict is UNKNOWN. The schema keeps its name, so that an
+    application that has connected once goes on; it is dropped at the end.
     """
 
     def __init__(
-        self, dsn: str | None = None, *, server: int = 18, share: str | None = None, superuser: bool = False
+        self,
+        dsn: str | None = None,
+        *,
+        server: int = 18,
+        share: str | None = None,
+        superuser: bool = False,
+        give_up_after: float = GIVE_UP_SECONDS,
     ) -> None:
         if superuser and dsn:
             raise UsageProblem("superuser is for the embedded server; with a DSN, connect as a superuser yourself")
         self._dsn, self._version, self._share, self._superuser = dsn, server, share, superuser
+        self._patience = Patience(give_up_s=give_up_after)
         self._stack = contextlib.ExitStack()
         self._target: Target | None = None
         self._environments: dict[bool, Mapping[str, Any]] = {}
@@ -192,6 +201,7 @@ class Bench:
                 environment=task.environment,
                 schema=task.schema,
                 in_place=task.in_place,
+                patience=self._patience,
             )
             result = driver.run(task.scenario, task.strategy, task.consumers, requested, lambda _: None)
         return Hammering(result=result, environment=task.environment)
@@ -241,7 +251,9 @@ class Bench:
         with (
             naming_lost_connections(target),
             Processes() as processes,
-            campaign.opened(request, target, processes, schema=schema, in_place=in_place) as opened,
+            campaign.opened(
+                request, target, processes, schema=schema, in_place=in_place, patience=self._patience
+            ) as opened,
         ):
             begun = comparing.begin(opened, reference or comparing.default_reference(scenario, compared))
             runs = tuple(opened.results(lambda _name, _share: None))
@@ -300,6 +312,7 @@ class Bench:
         if self._target is None:
             named = external(self._dsn) if self._dsn else None
             connections = 1 if named is not None else _CONNECTIONS
+            self._stack.enter_context(watched(self._patience))
             target = self._stack.enter_context(
                 open_target(
                     named,

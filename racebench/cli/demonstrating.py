@@ -7,7 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -21,6 +21,7 @@ from racebench.cli.servers import Server, server_of
 from racebench.core.errors import DatabaseProblem, UsageProblem, suggest
 from racebench.core.model import Consumer, Scenario, Strategy
 from racebench.core.target import Target
+from racebench.core.watching import unsaid
 from racebench.demo import player, screen, selection, terminal, viewer, walkthroughs
 from racebench.demo.exports import FORMATS, text
 from racebench.demo.frames import Frame
@@ -273,6 +274,9 @@ def run(demonstration: Demonstration, console: Console, errors: Console, *, auto
     on_screen = demonstration.format is None and _has_terminal(console)
     if on_screen:
         _check_size(demonstration)
+        server = demonstration.server
+        quiet = replace(server.patience, say=unsaid)  # the screen is full
+        demonstration = replace(demonstration, server=replace(server, patience=quiet))
     with contextlib.ExitStack() as stack:
         with progress.bar(errors) as tell:
             prepared = stack.enter_context(ready(demonstration, tell))

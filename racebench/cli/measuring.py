@@ -25,7 +25,6 @@ from racebench.load import campaign, rounds
 from racebench.load.campaign import Campaign, Cell, Progress
 from racebench.load.executors.processes import Processes
 from racebench.load.rounds import Rounds
-from racebench.load.stalls import Patience
 from racebench.reports.results.document import Document, now, to_json
 from racebench.reports.terminal import progress
 
@@ -116,9 +115,8 @@ def _run(record: _Record, report_progress: Progress) -> None:
         processes = stack.enter_context(Processes(preload=["racebench.cli.main"]))
         report_progress("starting PostgreSQL", 0.0)
         target = stack.enter_context(request.server.opened(request.campaign.connections))
-        patience = Patience(give_up_s=request.give_up_s, say=_say)
         record.running = stack.enter_context(
-            campaign.opened(request.campaign, target, processes, keep=request.keep, patience=patience)
+            campaign.opened(request.campaign, target, processes, keep=request.keep, patience=request.server.patience)
         )
         if request.comparison is not None:
             record.rounds = rounds.begin(record.running, request.comparison.reference, margin=request.comparison.margin)
@@ -131,11 +129,6 @@ def _run(record: _Record, report_progress: Progress) -> None:
 
         for result in record.running.results(report_progress, history_file=history_file):
             record.add(result)
-
-
-def _say(line: str) -> None:
-    """A line about a run under way, beside the progress bar."""
-    click.echo(f"racebench: {line}", err=True)
 
 
 def _print(record: _Record, document: Document, show: Callable[[Document], None], *, alone: bool) -> None:

@@ -44,7 +44,7 @@ class Measurement:
     """What run, matrix or compare is asked for, checked.
 
     `thresholds`: each with the names of the strategies that it concerns. `history`: keep each run's, or none; None:
-    keep those of runs with a forbidden anomaly. `give_up_s`: how long a run may make no progress. `witnesses`: the most
+    keep those of runs with a forbidden anomaly. `witnesses`: the most
     that a run has in the JSON, None for all.
     """
 
@@ -55,7 +55,6 @@ class Measurement:
     gates: Gates
     thresholds: tuple[tuple[Threshold, tuple[str, ...]], ...]
     history: bool | None
-    give_up_s: float
     witnesses: int | None = None
     comparison: ComparisonRequest | None = None
 
@@ -118,7 +117,6 @@ def drafted(
         thresholds=(),
         history=False if pairing is Pairing.EACH_ALONE and output.history is None else output.history,
         witnesses=1 if pairing is Pairing.EACH_ALONE else None,
-        give_up_s=load.give_up_after,
     )
 
 

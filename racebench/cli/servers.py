@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 
 import click
 
@@ -12,21 +13,24 @@ from racebench.cli.option_groups import TargetOptions
 from racebench.core.errors import UsageProblem
 from racebench.core.model import Scenario
 from racebench.core.target import Target
+from racebench.core.watching import Patience, watched
 from racebench.postgres import abandoned
 from racebench.postgres.external import external
 from racebench.postgres.targets import open_target
+from racebench.postgres.waits import of_sessions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
     """The user's server, or the embedded one of a version if there is no `target`.
 
-    `superuser`: what runs on it needs a superuser.
+    `superuser`: what runs on it needs a superuser. `patience`: how long it may not answer.
     """
 
     target: Target | None
     version: int
-    superuser: bool
+    superuser: bool = False
+    patience: Patience = field(default_factory=Patience)
 
     @contextlib.contextmanager
     def opened(self, connections: int) -> Iterator[Target]:
@@ -34,12 +38,19 @@ class Server:
 
         A line on stderr names what killed commands have left on a user's server.
         """
-        with open_target(
-            self.target, version=self.version, connections=connections, superuser=self.superuser
-        ) as target:
+        with (
+            watched(self.patience) as watch,
+            open_target(self.target, version=self.version, connections=connections, superuser=self.superuser) as target,
+        ):
+            watch.explain = partial(of_sessions, target)
             if self.target is not None and (left := abandoned.on(target)):
                 click.echo(f"racebench: {abandoned.sentence(left, target.label)}", err=True)
             yield target
+
+
+def _say(line: str) -> None:
+    """A line about what is under way, beside the progress bar."""
+    click.echo(f"racebench: {line}", err=True)
 
 
 def server_of(options: TargetOptions, scenario: Scenario | None = None) -> Server:
@@ -50,4 +61,5 @@ def server_of(options: TargetOptions, scenario: Scenario | None = None) -> Serve
         target=external(options.dsn) if options.dsn else None,
         version=options.version,
         superuser=options.superuser or (scenario is not None and scenario.superuser),
+        patience=Patience(give_up_s=options.give_up_after, say=_say),
     )

@@ -13,7 +13,9 @@ from psycopg.pq import ExecStatus
 from psycopg.rows import dict_row
 
 from racebench.core.errors import DatabaseProblem, ScenarioProblem, one_line
+from racebench.core.libpq import next_result, receive
 from racebench.core.model import NumberedRows, Scenario
+from racebench.core.watching import beat
 from racebench.history import Violation
 from racebench.history.records import NO_VERSION
 from racebench.history.rows import ROW, Labels
@@ -79,17 +81,21 @@ def _copied(connection: psycopg.Connection[Any], query: sql.Composed) -> Iterato
     """A COPY's stream in blocks of some megabytes. It calls libpq directly, twice as fast as reading row by row."""
     pgconn = connection.pgconn
     pgconn.send_query(query.as_bytes(connection))
-    result = pgconn.get_result()
+    result = next_result(pgconn)
     if result is None or result.status != ExecStatus.COPY_OUT:
         _finish(pgconn, result)
     block = bytearray()
     more = pgconn.get_copy_data
     while True:
-        size, row = more(0)
-        if size <= 0:
+        size, row = more(1)
+        if not size:
+            receive(pgconn)
+            continue
+        if size < 0:
             break
         block += row
         if len(block) >= _BYTES:
+            beat()
             yield bytes(block)
             block.clear()
     _finish(pgconn, None)  # an error during the COPY is raised here
@@ -99,7 +105,7 @@ def _copied(connection: psycopg.Connection[Any], query: sql.Composed) -> Iterato
 def _finish(pgconn: Any, result: Any) -> None:
     """Read a statement's remaining results; raises the server's error if it failed."""
     problem: psycopg.Error | None = None
-    while result is not None or (result := pgconn.get_result()) is not None:
+    while result is not None or (result := next_result(pgconn)) is not None:
         if result.status == ExecStatus.FATAL_ERROR:
             problem = psycopg.errors.error_from_result(result)
         result = None

@@ -11,12 +11,13 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from racebench.analysis.restarts import after_restart
+from racebench.analysis.restarts import RESTARTED, after_restart
 from racebench.analysis.verdicts import judge
 from racebench.core.errors import DatabaseProblem, RacebenchError
 from racebench.core.model import Consumer, Load, Origin, Scenario, Strategy
 from racebench.core.results import RunResult
 from racebench.core.target import Target
+from racebench.core.watching import Patience
 from racebench.history import History, archive
 from racebench.history.recorded import About, Recorded
 from racebench.history.spill import Scratch
@@ -24,7 +25,6 @@ from racebench.load import run_files
 from racebench.load.crew import Assignment, Progress
 from racebench.load.executors import Executor
 from racebench.load.run import Run
-from racebench.load.stalls import Patience
 from racebench.postgres.connection import connect
 from racebench.postgres.schemas import fill, fresh_schema, new_name
 from racebench.postgres.snapshot import Snapshot
@@ -124,23 +124,24 @@ class LoadDriver:
                 if run.restarted:
                     result = after_restart(result, loses_commits=run.loses_commits)
                 if (path := keep_history(result)) is not None:
-                    result = self._kept(result, path, history, scenario)
+                    result = self._kept(result, path, history)
         except DatabaseProblem as problem:
             if result is None or not crew.gave_up:
                 raise
             result = replace(result, notes=(*result.notes, str(problem)))  # the schema is still there
         return replace(result, notes=(*result.notes, *made_outside)) if made_outside else result
 
-    def _kept(self, result: RunResult, path: Path, history: History, scenario: Scenario) -> RunResult:
+    def _kept(self, result: RunResult, path: Path, history: History) -> RunResult:
         """Keep a run's history; a full disk costs the history, not the result."""
         load = result.load
         about = About(
-            scenario=scenario.name,
+            scenario=result.scenario,
             strategy=result.strategy,
-            forbidden=scenario.forbid,
+            forbidden=result.forbidden,
             load=asdict(load),
             environment=self.environment,
             warmup_ns=int(load.warmup_s * 1e9),
+            note=next((note for note in result.notes if note.startswith(RESTARTED)), ""),
         )
         try:
             archive.write(path, Recorded(history=history, about=about))

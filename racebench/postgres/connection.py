@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from psycopg import pq, sql
 
+from racebench.core import watching
 from racebench.core.environ import hidden
 from racebench.core.errors import ConnectionLost, DatabaseProblem, ScenarioProblem, one_line
+from racebench.core.libpq import next_result
 from racebench.core.model import SqlFile
 from racebench.workloads.faults import fault
 from racebench.workloads.scripts import statement_lines
@@ -63,6 +65,8 @@ def connect(
             connection = psycopg.connect(**parameters, autocommit=autocommit, prepare_threshold=None)  # type: ignore[arg-type]
     except (psycopg.Error, UnicodeError) as problem:
         raise DatabaseProblem(f"cannot connect to {target.label}: {one_line(str(problem))}") from None
+    if (watch := watching.current()) is not None:
+        watch.add(connection.pgconn)
     try:
         if not target.sealed:
             _settle(connection, target, schema, options if by_statement else {})
@@ -125,12 +129,12 @@ def run_file(connection: psycopg.Connection[tuple[Any, ...]], file: SqlFile, *, 
     """Run a file of SQL as one message (one transaction, unless it says otherwise).
 
     `if_denied`: advice for a statement that the role may not run.
-    Raises ScenarioProblem with the file and the line of the statement that the server refuses.
+    Raises ScenarioProblem with the file and the line of the statement that the server refuses, and ConnectionLost.
     """
     pgconn = connection.pgconn
     pgconn.send_query(file.text.encode())
     done, refused = 0, None
-    while (result := pgconn.get_result()) is not None:
+    while (result := next_result(pgconn)) is not None:
         if result.status == pq.ExecStatus.COPY_IN:
             pgconn.put_copy_end(b"a file of SQL here has no stdin to COPY from")
             continue
@@ -143,8 +147,11 @@ def run_file(connection: psycopg.Connection[tuple[Any, ...]], file: SqlFile, *, 
     message = one_line((refused.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or b"").decode(errors="replace"))
     lines = statement_lines(file.text)
     line = file.text.count("\n", 0, int(position)) + 1 if position else lines[min(done, len(lines) - 1)]
-    denied = refused.error_field(pq.DiagnosticField.SQLSTATE) == _DENIED
-    raise ScenarioProblem(
-        f"{file.path}:{line}: the server refuses this: {message or one_line(pgconn.get_error_message())}"
-        f"{f'; {if_denied}' if denied and if_denied else ''}"
-    ) from psycopg.errors.error_from_result(refused)
+    said = message or one_line(pgconn.get_error_message())
+    if pgconn.status != pq.ConnStatus.OK:
+        raise ConnectionLost(f"{file.path}:{line}: the connection was lost: {said}")
+    if if_denied and refused.error_field(pq.DiagnosticField.SQLSTATE) == _DENIED:
+        said += f"; {if_denied}"
+    raise ScenarioProblem(f"{file.path}:{line}: the server refuses this: {said}") from psycopg.errors.error_from_result(
+        refused
+    )

@@ -111,7 +111,7 @@ def _create(connection: psycopg.Connection[Any], target: Target, schema: str) ->
 def fill(target: Target, schema: str, scenario: Scenario, strategy: Strategy, consumers: Sequence[Consumer]) -> None:
     """Run the DDL of the scenario, the strategy and the consumers in a schema, and call the scenario's setup."""
     parts = [*scenario.schema, *strategy.schema, *(part for consumer in consumers for part in consumer.schema)]
-    with connect(target, schema=schema) as connection:
+    with connect(target, schema=schema, application_name=application_name(schema, "setup")) as connection:
         for part in dict.fromkeys(parts):
             run_file(connection, part, if_denied=_SUPERUSER if target.sealed else "")
     if scenario.setup:

@@ -499,6 +499,36 @@ def test_a_consumers_connection_that_is_lost_as_it_begins_is_replaced(
     assert result.consumers[0].counts["delivered"] == 40
 
 
+def tenth(condition: Callable[[bytes, bool], int | None]) -> Cut:
+    """Cut the tenth time that a condition says so."""
+    met = itertools.count(1)
+
+    def cut(data: bytes, of_client: bool) -> int | None:
+        passed = condition(data, of_client)
+        return passed if passed is not None and next(met) == 10 else None
+
+    return cut
+
+
+@pytest.mark.parametrize("passed", [0, 20])
+@pytest.mark.parametrize(("strategy", "verdict"), [("advisory", Verdict.VALID), ("naive", Verdict.INVALID)])
+def test_a_consumer_that_loses_its_connection_goes_on_from_its_cursor(
+    through: Through, processes: Processes, version_counter: Scenario, strategy: str, verdict: Verdict, passed: int
+) -> None:
+    """It is cut before its question is sent, or in the middle of it."""
+    proxy = through(tenth(lambda data, of_client: passed if of_client and b"racebench_query" in data else None))
+    driver = LoadDriver(target=proxy.target, executor=processes)
+    load = Load(workers=2, duration_s=None, operations=40, hold_us=5_000)
+    consumers = [version_counter.consumers["cursor"]]
+    result = driver.run(version_counter, version_counter.strategies[strategy], consumers, load, lambda _: None)
+    assert proxy.cuts == 1
+    assert result.verdict is verdict
+    assert "consumer 'cursor' lost its connection 1 time; it went on from its cursor over another" in result.notes
+    assert result.consumers[0].counts["redelivered"] == 0
+    if verdict is Verdict.VALID:
+        assert result.consumers[0].counts["delivered"] == result.counts["rows"] == 40
+
+
 def test_a_connection_lost_while_an_invariant_is_asked_is_not_the_invariants_fault(
     through: Through, processes: Processes, tmp_path: Path
 ) -> None:

@@ -18,7 +18,8 @@ from judged import MS, result_of
 from racebench.analysis.restarts import after_restart
 from racebench.core.model import Load, Scenario
 from racebench.core.results import RunResult, Verdict
-from racebench.history import History
+from racebench.history import History, archive
+from racebench.history.spill import Scratch
 from racebench.load.driver import LoadDriver
 from racebench.load.executors.processes import Processes
 from racebench.postgres.external import external, usable
@@ -46,7 +47,7 @@ def crashed(users_server: UsersServer, processes: Processes) -> Iterator[Callabl
         connection.execute("CREATE ROLE fast SUPERUSER LOGIN PASSWORD 'fast'")
         connection.execute("ALTER ROLE fast SET synchronous_commit = off")
 
-    def run(scenario: Scenario, name: str, user: str) -> RunResult:
+    def run(scenario: Scenario, name: str, user: str, kept: Path | None = None) -> RunResult:
         dsn = users_server.dsn() if user == "owner" else users_server.dsn(user="fast", password="fast")
         target = usable(external(dsn), 4)
         working = threading.Event()
@@ -59,6 +60,7 @@ def crashed(users_server: UsersServer, processes: Processes) -> Iterator[Callabl
                 (),
                 Load(workers=4, duration_s=2.0, operations=None, hold_us=500, seed=1),
                 lambda fraction: working.set() if fraction > 0.2 else None,
+                keep_history=lambda _result: kept,
             )
         finally:
             working.set()
@@ -104,11 +106,15 @@ def test_a_wrong_strategy_stays_invalid_though_its_server_crashed(
 
 
 def test_own_code_is_not_cleared_by_a_run_in_which_commits_may_have_been_lost(
-    crashed: Callable[..., RunResult], own: Scenario
+    crashed: Callable[..., RunResult], own: Scenario, tmp_path: Path
 ) -> None:
-    result = crashed(own, "insert", "fast")
+    result = crashed(own, "insert", "fast", tmp_path / "kept.npz")
     assert result.verdict is Verdict.UNKNOWN
     assert result.notes[0].startswith(f"{NAMED}, and may have lost acknowledged commits")
+    with Scratch() as scratch:
+        about = archive.read(tmp_path / "kept.npz", scratch).about
+    assert (about.note, about.forbidden) == (result.notes[0], result.forbidden)
+    assert "lost" not in about.forbidden
 
 
 def test_a_run_without_a_crash_is_not_said_to_have_had_one(
