@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from benchmarks.programs import racebench_command
-
 FOLDER = Path(__file__).parent / "subjects"
 SCENARIO = FOLDER / "scenario"
+COMMAND = (sys.executable, "-m", "racebench")
 #: What a command writes in its working folder.
 RESULT, JUNIT = "result.json", "junit.xml"
 
@@ -75,7 +74,7 @@ class Driver:
             name = subject.value
         else:
             name = draw.choice(innocent if subject is Subject.INNOCENT else GUILTY)
-        return [*(self.program or racebench_command()), *self.words(name)]
+        return [*(self.program or COMMAND), *self.words(name)]
 
 
 def _run(*more: str) -> Callable[[str], tuple[str, ...]]:

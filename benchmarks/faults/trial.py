@@ -27,8 +27,7 @@ from benchmarks.faults.look import look
 from benchmarks.faults.proxy import breaking
 from benchmarks.faults.scene import TOKEN, Scene
 from benchmarks.faults.servers import AUDITED, PLAIN
-from benchmarks.faults.subjects import DRIVERS, FOLDER, INNOCENT, Driver
-from benchmarks.programs import racebench_command
+from benchmarks.faults.subjects import COMMAND, DRIVERS, FOLDER, INNOCENT, Driver
 
 #: A command that has not ended after this time hangs.
 LIMIT_S = 90.0
@@ -96,7 +95,7 @@ def _record_histories(ground: Ground) -> None:
     dsn = ground.dsn(PLAIN)
     assert dsn is not None
     for name, strategy in (("innocent", "advisory"), ("guilty", "naive")):
-        command = [*racebench_command(), "run", str(FOLDER / "scenario"), "-s", strategy, "-w", "3", "-n", "300"]
+        command = [*COMMAND, "run", str(FOLDER / "scenario"), "-s", strategy, "-w", "3", "-n", "300"]
         results = ground.folder / "histories"
         with _environment(ground, ground.folder, "") as environment:
             subprocess.run(

@@ -286,7 +286,7 @@ def test_a_server_that_goes_away_is_one_line_and_exit_6(start: Start) -> None:
 
 
 def _postmasters(cache: Path) -> list[int]:
-    files = cache.glob("postgresql-18/slot-*/data/postmaster.pid")
+    files = cache.glob("postgresql-18-*/slot-*/data/postmaster.pid")
     return [int(file.read_text().split("\n", 1)[0]) for file in files]
 
 

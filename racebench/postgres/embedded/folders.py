@@ -16,7 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from racebench.core.errors import DatabaseProblem, one_line
+from racebench.core.errors import DatabaseProblem
+from racebench.core.plain_text import one_line
 from racebench.postgres.embedded.programs import is_root
 
 #: Counts the arrangements of the folder so far: a command never uses what a version with another one has made.

@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from racebench.core.errors import DatabaseProblem, RacebenchError, one_line
+from racebench.core.errors import DatabaseProblem, RacebenchError
+from racebench.core.plain_text import one_line
 from racebench.core.signals import shielded
 from racebench.core.target import Target
 from racebench.postgres.embedded import access, template

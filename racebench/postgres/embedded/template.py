@@ -11,7 +11,8 @@ import tempfile
 from pathlib import Path
 from typing import IO
 
-from racebench.core.errors import DatabaseProblem, one_line
+from racebench.core.errors import DatabaseProblem
+from racebench.core.plain_text import one_line
 from racebench.postgres.embedded.folders import delete, explain, locked
 from racebench.postgres.embedded.programs import give_to_server_user, run_program
 
