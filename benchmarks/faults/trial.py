@@ -186,7 +186,7 @@ def _run(scene: Scene, fault: Fault, dsn: str | None) -> Ended:
         command += ["--racebench-dsn" if scene.driver.name == "pytest" else "--dsn", dsn]
     begun = time.monotonic()
     out, err = scene.folder / "out", scene.folder / "err"
-    with out.open("wb") as stdout, err.open("wb") as stderr:
+    with out.open("wb") as stdout, err.open("wb") as stderr, _heeded(signal.SIGINT):
         scene.process = subprocess.Popen(
             command,
             cwd=scene.work,
@@ -216,6 +216,19 @@ def _run(scene: Scene, fault: Fault, dsn: str | None) -> Ended:
         hung=hung,
         hit=hit,
     )
+
+
+@contextlib.contextmanager
+def _heeded(what: signal.Signals) -> Iterator[None]:
+    """Have commands begin with a signal's default, also where this program ignores it: a shell's `&` does so."""
+    before = signal.getsignal(what)
+    if before is signal.SIG_IGN:
+        signal.signal(what, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        if before is signal.SIG_IGN:
+            signal.signal(what, before)
 
 
 def _count(
