@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import click
-
+from racebench.cli.streams import say
 from racebench.core.errors import DatabaseProblem
 from racebench.load import run_files
 from racebench.load.executors import socket_folder
@@ -33,6 +32,6 @@ def clean(dsn: str | None) -> list[str]:
                 lines.append(f"dropped {item}")
     if problems:
         for line in lines:
-            click.echo(line)
+            say(line)
         raise DatabaseProblem("; ".join(problems))
     return lines

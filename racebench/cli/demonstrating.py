@@ -18,8 +18,10 @@ from racebench.cli.files import check_file
 from racebench.cli.option_groups import TargetOptions
 from racebench.cli.replaying import read_schedule
 from racebench.cli.servers import Server, server_of
+from racebench.cli.streams import say
 from racebench.core.errors import DatabaseProblem, UsageProblem, suggest
 from racebench.core.model import Consumer, Scenario, Strategy
+from racebench.core.plain_text import printable
 from racebench.core.target import Target
 from racebench.core.watching import unsaid
 from racebench.demo import player, screen, selection, terminal, viewer, walkthroughs
@@ -338,15 +340,15 @@ def _print(demonstration: Demonstration, prepared: Ready, console: Console) -> N
 
 def _line(console: Console, line: str) -> None:
     """One line as it is, however long."""
-    console.file.write(f"{line}\n")
+    console.file.write(f"{printable(line)}\n")
     console.file.flush()
 
 
 def _write(content: str, output: Path | None) -> None:
     if output is not None:
-        write_atomically(output, content)
+        write_atomically(output, printable(content))
     else:
-        sys.stdout.write(content)
+        say(content, end="")
 
 
 def show_list(console: Console) -> None:

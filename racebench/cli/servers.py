@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 
-import click
-
 from racebench.cli.option_groups import TargetOptions
+from racebench.cli.streams import say
 from racebench.core.target import Target
 from racebench.core.watching import Patience, watched
 from racebench.postgres import abandoned
@@ -41,13 +40,13 @@ class Server:
         ):
             watch.explain = partial(of_sessions, target)
             if self.target is not None and (left := abandoned.on(target)):
-                click.echo(f"racebench: {abandoned.sentence(left, target.label)}", err=True)
+                say(f"racebench: {abandoned.sentence(left, target.label)}", err=True)
             yield target
 
 
 def _say(line: str) -> None:
     """A line about what is under way, beside the progress bar."""
-    click.echo(f"racebench: {line}", err=True)
+    say(f"racebench: {line}", err=True)
 
 
 def server_of(options: TargetOptions) -> Server:

@@ -14,8 +14,8 @@ from typing import Any
 import psycopg
 from psycopg import pq, sql
 
-from racebench.core.errors import one_line
 from racebench.core.model import Origin
+from racebench.core.plain_text import one_line
 from racebench.core.target import Target
 from racebench.exploration import isolation
 from racebench.exploration.faults import PROBLEMS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -12,9 +13,10 @@ from psycopg import sql
 from psycopg.pq import ExecStatus
 from psycopg.rows import dict_row
 
-from racebench.core.errors import DatabaseProblem, ScenarioProblem, one_line
+from racebench.core.errors import DatabaseProblem, ScenarioProblem
 from racebench.core.libpq import next_result, receive
 from racebench.core.model import NumberedRows, Scenario
+from racebench.core.plain_text import one_line
 from racebench.core.watching import beat
 from racebench.history import Violation
 from racebench.history.records import NO_VERSION
@@ -130,6 +132,9 @@ def ask_measures(connection: psycopg.Connection[Any], scenario: Scenario) -> dic
     for name, query in scenario.measures.items():
         with connection.cursor() as cursor:
             _ask(cursor, scenario, f"measures.{name}", query)
+            if not cursor.description:
+                where = scenario.locate(f"measures.{name}")
+                raise ScenarioProblem(f"{where}: the query returns no column; it must return one value")
             row = cursor.fetchone()
             measured[name] = None if row is None else _plain(row[0])
     return measured
@@ -146,7 +151,9 @@ def _ask(cursor: psycopg.Cursor[Any], scenario: Scenario, where: str, query: str
 
 
 def _plain(value: Any) -> Any:
-    """The value in a form that JSON has."""
+    """The value in a form that JSON has: it has no NaN and no infinity."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 

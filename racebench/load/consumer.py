@@ -16,8 +16,9 @@ from typing import Any
 
 import psycopg
 
-from racebench.core.errors import ConnectionLost, DatabaseProblem, one_line
+from racebench.core.errors import ConnectionLost, DatabaseProblem
 from racebench.core.model import Consumer, Load, Strategy
+from racebench.core.plain_text import one_line
 from racebench.core.target import Target
 from racebench.history.records import DELIVERY, POLL, RecordFile
 from racebench.load.executors import Channel

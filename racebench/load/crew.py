@@ -12,8 +12,9 @@ from dataclasses import dataclass, field, replace
 
 import psycopg
 
-from racebench.core.errors import DatabaseProblem, RacebenchError, ScenarioProblem, one_line
+from racebench.core.errors import DatabaseProblem, RacebenchError, ScenarioProblem
 from racebench.core.model import Consumer, Load, Strategy
+from racebench.core.plain_text import one_line
 from racebench.core.results import Usage
 from racebench.core.signals import shielded
 from racebench.core.target import Target

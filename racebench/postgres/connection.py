@@ -11,9 +11,11 @@ from psycopg import pq, sql
 
 from racebench.core import watching
 from racebench.core.environ import hidden
-from racebench.core.errors import ConnectionLost, DatabaseProblem, ScenarioProblem, one_line
+from racebench.core.errors import ConnectionLost, DatabaseProblem, ScenarioProblem
+from racebench.core.faults import is_fault
 from racebench.core.libpq import next_result
 from racebench.core.model import SqlFile
+from racebench.core.plain_text import one_line
 from racebench.workloads.faults import fault
 from racebench.workloads.scripts import statement_lines
 
@@ -137,10 +139,11 @@ def run_file(connection: psycopg.Connection[tuple[Any, ...]], file: SqlFile) -> 
         return
     position = refused.error_field(pq.DiagnosticField.STATEMENT_POSITION)
     message = one_line((refused.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or b"").decode(errors="replace"))
+    sqlstate = (refused.error_field(pq.DiagnosticField.SQLSTATE) or b"").decode()
     lines = statement_lines(file.text)
     line = file.text.count("\n", 0, int(position)) + 1 if position else lines[min(done, len(lines) - 1)]
     said = message or one_line(pgconn.get_error_message())
-    if pgconn.status != pq.ConnStatus.OK:
+    if is_fault(sqlstate) or pgconn.status != pq.ConnStatus.OK:
         raise ConnectionLost(f"{file.path}:{line}: the connection was lost: {said}")
     raise ScenarioProblem(f"{file.path}:{line}: the server refuses this: {said}") from psycopg.errors.error_from_result(
         refused

@@ -13,8 +13,9 @@ from typing import Any
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from racebench.core.errors import DatabaseProblem, UsageProblem, one_line
+from racebench.core.errors import DatabaseProblem, UsageProblem
 from racebench.core.passwords import masked
+from racebench.core.plain_text import one_line
 from racebench.core.target import Target
 from racebench.postgres import pooler
 from racebench.postgres.connection import connect

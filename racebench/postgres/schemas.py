@@ -15,8 +15,9 @@ import psycopg
 from psycopg import sql
 
 from racebench.core.environ import exported
-from racebench.core.errors import ConnectionLost, DatabaseProblem, one_line
+from racebench.core.errors import ConnectionLost, DatabaseProblem
 from racebench.core.model import Consumer, Scenario, SqlFile, Strategy
+from racebench.core.plain_text import one_line
 from racebench.core.signals import shielded
 from racebench.core.target import Target
 from racebench.postgres import abandoned

@@ -8,7 +8,8 @@ from typing import Any, LiteralString
 
 import psycopg
 
-from racebench.core.errors import RacebenchError, one_line
+from racebench.core.errors import RacebenchError
+from racebench.core.plain_text import one_line
 from racebench.core.target import Target
 from racebench.postgres.connection import connect
 

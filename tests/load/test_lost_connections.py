@@ -20,7 +20,7 @@ from benchmarks.faults.moments import once
 from benchmarks.faults.proxy import BreakingProxy, Cut, after_an_error, breaking
 from racebench.core.errors import ConnectionLost, DatabaseProblem, ScenarioProblem
 from racebench.core.faults import CONNECTION_LOST, is_fault, of_lost_connection
-from racebench.core.model import Load, Outcome, Protocol, Retry, Scenario, Strategy
+from racebench.core.model import Load, Outcome, Protocol, Retry, Scenario, SqlFile, Strategy
 from racebench.core.results import RunResult, Verdict
 from racebench.core.target import Target
 from racebench.history.records import OPERATION, OPERATION_BITS, decode_status, read_records
@@ -30,7 +30,7 @@ from racebench.load.executors.processes import Processes
 from racebench.load.pacing import Go
 from racebench.load.worker import WorkerReport, WorkerTask
 from racebench.postgres import transport
-from racebench.postgres.connection import connect
+from racebench.postgres.connection import connect, run_file
 from racebench.postgres.reconnecting import connect_first, reconnect
 from racebench.postgres.schemas import empty_schema
 from racebench.workloads import ad_hoc, scripts
@@ -288,6 +288,24 @@ def test_a_statement_that_the_server_refuses_is_still_the_scripts_fault(
 ) -> None:
     with pytest.raises(ScenarioProblem, match=r"own\.sql:1: the server refuses this statement"):
         worked(embedded, tmp_path, strategy_of("INSERT INTO absent VALUES (1);"))
+
+
+@pytest.mark.parametrize("end", ["SELECT pg_terminate_backend(pg_backend_pid());", "SELECT 'cut';"])
+def test_a_connection_lost_while_a_file_is_run_is_not_the_files_fault(
+    embedded: Target, through: Through, end: str
+) -> None:
+    proxy = through(once(lambda data, of_client: 0 if of_client and b"'cut'" in data else None))
+    with (
+        connect(proxy.target) as connection,
+        pytest.raises(ConnectionLost, match=r"schema\.sql:\d: the connection was lost: "),
+    ):
+        run_file(connection, SqlFile(path=Path("schema.sql"), text=f"SELECT 1;\n{end}\nSELECT 2;"))
+
+
+def test_a_statement_of_a_file_that_the_server_refuses_is_the_files_fault(embedded: Target) -> None:
+    file = SqlFile(path=Path("schema.sql"), text="SELECT 1;\nSELECT absent;")
+    with connect(embedded) as connection, pytest.raises(ScenarioProblem, match=r"schema\.sql:2: the server refuses"):
+        run_file(connection, file)
 
 
 def test_a_connection_lost_when_it_is_asked_about_gssapi_is_lost(embedded: Target) -> None:

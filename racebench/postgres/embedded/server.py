@@ -14,7 +14,8 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from racebench.core.errors import DatabaseProblem, RacebenchError, one_line
+from racebench.core.errors import DatabaseProblem, RacebenchError
+from racebench.core.plain_text import one_line
 from racebench.core.signals import shielded
 from racebench.core.target import Target
 from racebench.postgres.embedded.programs import DEFAULT_VERSION, give_to_server_user, start_program

@@ -20,7 +20,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from racebench.core.errors import DatabaseProblem, UsageProblem, one_line
+from racebench.core.errors import DatabaseProblem, UsageProblem
+from racebench.core.plain_text import one_line
 from racebench.postgres.embedded.programs import (
     give_to_server_user,
     is_root,
