@@ -115,7 +115,7 @@ def plan(
         parts=wanted.parts,
         to_explore=wanted.to_explore,
         fix=catalog.find_strategy(where, fix_name) if fix_name is not None else None,
-        server=server_of(target),
+        server=server_of(target, where),
         format=format_,
         output=path,
         pace=2.0 if autoplay is None else autoplay,

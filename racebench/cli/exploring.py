@@ -67,7 +67,7 @@ def request_of(
     gates: GateOptions,
 ) -> Exploring:
     """The request of explore; makes the results folder. Raises UsageProblem for the first invalid option."""
-    scenario = find_scenario(subject)
+    scenario = find_scenario(subject, target)
     consumers: tuple[Consumer | None, ...] = (None,)
     if options.consumer not in (None, "none"):
         consumers = catalog.find_consumers(scenario, [str(options.consumer)]) or (None,)
@@ -95,7 +95,7 @@ def request_of(
     request = Exploring(
         scenario=scenario,
         explorations=explorations,
-        server=server_of(target),
+        server=server_of(target, scenario),
         files=result_files(output, f"{scenario.name}-explored"),
         gates=gates_of(gates, explored=True),
         named=frozenset((*subject.strategies, *([options.consumer] if options.consumer else ()))),

@@ -79,11 +79,12 @@ class ComparisonOptions:
 class TargetOptions:
     """Which server. `server` is the embedded server's version; `dsn` names the user's own server instead.
 
-    `give_up_after`: how long it may not answer, in seconds.
+    `superuser`: connect to the embedded server as a superuser. `give_up_after`: how long it may not answer, in seconds.
     """
 
     server: str
     dsn: str | None
+    superuser: bool = False
     give_up_after: float = GIVE_UP_SECONDS
     keep: bool = False
 

@@ -229,6 +229,8 @@ def target(*, keep: bool = False) -> Decorator[Any]:
                 help="PostgreSQL version of the embedded server."),
         _option("--dsn", envvar="RACEBENCH_DSN", show_envvar=True, metavar="DSN",
                 help="Connection string of your own server, used instead of the embedded one."),
+        _option("--superuser", is_flag=True,
+                help="Connect to the embedded server as a superuser.  [default: as an ordinary role]"),
         _option("--give-up-after", type=Number(1, 86_400, whole=False), default=GIVE_UP_SECONDS, metavar="SECONDS",
                 help="Limit without an answer from the server, or, under load, without an operation that ends, in "
                 "seconds; the verdict is UNKNOWN.  [default: 300]"),

@@ -70,7 +70,7 @@ def measurement(
 ) -> Measurement:
     """The request of run and matrix; makes the results folder. Raises UsageProblem for the first invalid option."""
     limits = [thresholds.parse(text) for text in gates.threshold]
-    scenario = find_scenario(subject)
+    scenario = find_scenario(subject, target)
     request = drafted(scenario, subject, load, target, output, gates, pairing=pairing)
     request = replace(request, thresholds=concerning(limits, request.campaign, reference=None))
     request.files.check()
@@ -110,7 +110,7 @@ def drafted(
             pairing=pairing,
             named=frozenset({*subject.strategies, *subject.consumers}),
         ),
-        server=server_of(target),
+        server=server_of(target, scenario),
         keep=target.keep,
         files=files,
         gates=gates_of(gates),

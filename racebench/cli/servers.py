@@ -9,6 +9,8 @@ from functools import partial
 
 from racebench.cli.option_groups import TargetOptions
 from racebench.cli.streams import say
+from racebench.core.errors import UsageProblem
+from racebench.core.model import Scenario
 from racebench.core.target import Target
 from racebench.core.watching import Patience, watched
 from racebench.postgres import abandoned
@@ -21,11 +23,12 @@ from racebench.postgres.waits import of_sessions
 class Server:
     """The user's server, or the embedded one of a version if there is no `target`.
 
-    `patience`: how long it may not answer.
+    `superuser`: what runs on it needs a superuser. `patience`: how long it may not answer.
     """
 
     target: Target | None
     version: int
+    superuser: bool = False
     patience: Patience = field(default_factory=Patience)
 
     @contextlib.contextmanager
@@ -36,7 +39,7 @@ class Server:
         """
         with (
             watched(self.patience) as watch,
-            open_target(self.target, version=self.version, connections=connections) as target,
+            open_target(self.target, version=self.version, connections=connections, superuser=self.superuser) as target,
         ):
             watch.explain = partial(of_sessions, target)
             if self.target is not None and (left := abandoned.on(target)):
@@ -49,10 +52,13 @@ def _say(line: str) -> None:
     say(f"racebench: {line}", err=True)
 
 
-def server_of(options: TargetOptions) -> Server:
-    """The server that the options name; raises UsageProblem for a connection string that does not parse."""
+def server_of(options: TargetOptions, scenario: Scenario | None = None) -> Server:
+    """The server that the options name, for a scenario; raises UsageProblem for options that do not go together."""
+    if options.superuser and options.dsn:
+        raise UsageProblem("--superuser is for the embedded server; with --dsn, connect as a superuser yourself")
     return Server(
         target=external(options.dsn) if options.dsn else None,
         version=options.version,
+        superuser=options.superuser or (scenario is not None and scenario.superuser),
         patience=Patience(give_up_s=options.give_up_after, say=_say),
     )

@@ -80,6 +80,8 @@ class ServerWorld:
         self.surprises: dict[str, str] = {}
         self.draw = request.draw
         self._target, self._request = target, request
+        #: Sentences about what was made outside the schema; complete when the world is closed.
+        self.made_outside: list[str] = []
         self._stack = contextlib.ExitStack()
         self._before = _Before()
         self.faults: list[Fault] = []
@@ -216,7 +218,7 @@ class ServerWorld:
     def _open(self) -> None:
         """Make the world; if a part cannot be made, the other parts are removed."""
         with contextlib.ExitStack() as opening:
-            self._preparation = prepare(self._target, self._request, opening)
+            self._preparation = prepare(self._target, self._request, opening, self.made_outside.append)
             self._adopt(self._preparation)
             self.tenant = 0
             self._stack = opening.pop_all()

@@ -71,6 +71,7 @@ class LoadDriver:
         """
         schema = self.schema or new_name()
         result: RunResult | None = None
+        made_outside: list[str] = []
         try:
             with contextlib.ExitStack() as stack:
                 files = stack.enter_context(run_files.temporary())
@@ -80,7 +81,15 @@ class LoadDriver:
                     fill(self.target, schema, scenario, strategy, consumers)
                 else:
                     stack.enter_context(
-                        fresh_schema(self.target, schema, scenario, strategy, consumers, keep=self.keep)
+                        fresh_schema(
+                            self.target,
+                            schema,
+                            scenario,
+                            strategy,
+                            consumers,
+                            keep=self.keep,
+                            tell=made_outside.append,
+                        )
                     )
                 scratch = stack.enter_context(Scratch())
                 assignment = Assignment(
@@ -120,7 +129,7 @@ class LoadDriver:
             if result is None or not crew.gave_up:
                 raise
             result = replace(result, notes=(*result.notes, str(problem)))  # the schema is still there
-        return result
+        return replace(result, notes=(*result.notes, *made_outside)) if made_outside else result
 
     def _kept(self, result: RunResult, path: Path, history: History) -> RunResult:
         """Keep a run's history; a full disk costs the history, not the result."""

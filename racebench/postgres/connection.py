@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 ACCEPTED = frozenset({pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK, pq.ExecStatus.EMPTY_QUERY})
 
 
+_DENIED = b"42501"
+#: libpq 16.
+_FIRST_WITH_REQUIRE_AUTH = 160000
+
+
 def connect(
     target: Target,
     *,
@@ -48,6 +53,8 @@ def connect(
     parameters = dict(target.parameters)
     parameters.setdefault("connect_timeout", "10")
     parameters["application_name"] = application_name
+    if target.sealed and pq.version() >= _FIRST_WITH_REQUIRE_AUTH:
+        parameters["require_auth"] = "none"  # whatever answers there, it is sent no password of a password file
     by_statement = target.pooled or not target.keeps_search_path
     words = [] if by_statement else [f"-c {name}={_escape(value)}" for name, value in options.items()]
     parameters["options"] = " ".join([part for part in [parameters.get("options", ""), *words] if part])
@@ -120,9 +127,10 @@ def naming_lost_connections(target: Target) -> Iterator[None]:
         raise lost from None
 
 
-def run_file(connection: psycopg.Connection[tuple[Any, ...]], file: SqlFile) -> None:
+def run_file(connection: psycopg.Connection[tuple[Any, ...]], file: SqlFile, *, if_denied: str = "") -> None:
     """Run a file of SQL as one message (one transaction, unless it says otherwise).
 
+    `if_denied`: advice for a statement that the role may not run.
     Raises ScenarioProblem with the file and the line of the statement that the server refuses, and ConnectionLost.
     """
     pgconn = connection.pgconn
@@ -145,6 +153,8 @@ def run_file(connection: psycopg.Connection[tuple[Any, ...]], file: SqlFile) -> 
     said = message or one_line(pgconn.get_error_message())
     if is_fault(sqlstate) or pgconn.status != pq.ConnStatus.OK:
         raise ConnectionLost(f"{file.path}:{line}: the connection was lost: {said}")
+    if if_denied and refused.error_field(pq.DiagnosticField.SQLSTATE) == _DENIED:
+        said += f"; {if_denied}"
     raise ScenarioProblem(f"{file.path}:{line}: the server refuses this: {said}") from psycopg.errors.error_from_result(
         refused
     )

@@ -25,7 +25,7 @@ ISOLATION_LEVELS = ("read committed", "repeatable read", "serializable")
 
 _SCENARIO_KEYS = {
     *("title", "summary", "schema", "forbid", "advise", "rows", "invariants", "measures", "consumers", "strategies"),
-    *("once", "explore"),
+    *("once", "explore", "superuser"),
 }
 _STRATEGY_KEYS = {
     *("summary", "script", "schema", "isolation", "retry", "numbers", "expect", "may", "source"),
@@ -85,6 +85,7 @@ class _Manifest:
             },
             once=self.flag("", self.data, "once", default=False),
             explore=self.exploring(),
+            superuser=self.flag("", self.data, "superuser", default=False),
             forbid=self.kinds("", self.data, "forbid", forbidden_by_default(Subject.SCENARIO)),
             advise=self.advise(strategies),
             strategies=strategies,

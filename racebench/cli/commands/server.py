@@ -56,13 +56,13 @@ def server_reset(version: str) -> None:
     envvar="RACEBENCH_DSN",
     show_envvar=True,
     metavar="DSN",
-    help="Connection string of your own server. Without it only temporary folders are deleted.",
+    help="Connection string of your own server. Without it only this machine is cleaned.",
 )
 def server_clean(dsn: str | None) -> None:
-    """Drop what killed commands left: schemas, publications and temporary folders.
+    """Drop what killed commands left: schemas, publications, temporary folders.
 
-    The embedded server is left out: it starts without them. What a running
-    command uses, and what was kept by --keep, stays.
+    On this machine also the data of embedded servers. What a running command
+    uses, and what was kept by --keep, stays.
     """
     from racebench.cli.cleaning import clean
 

@@ -261,6 +261,7 @@ class Processes:
         self._pool.remove(process)
 
     def _spawn(self) -> _Process:
+        _check_descriptors(1)
         here, there = self._context.Pipe()
         process = self._context.Process(target=_serve, args=(there,), daemon=True)
         try:
