@@ -505,9 +505,10 @@ class PythonSession(GeneratorSession):
 
     def close(self) -> None:
         for connection in self._used:
-            if is_open(connection) and connection.pgconn.transaction_status == pq.TransactionStatus.ACTIVE:
-                # A backend that waits would not notice that its client has gone.
-                cancel(connection)
+            # A backend that waits would not notice that its client has gone.
+            active = is_open(connection) and connection.pgconn.transaction_status == pq.TransactionStatus.ACTIVE
+            if active and not cancel(connection):
+                connection.close()
         self._thread.close()
         for connection in self._used:
             if is_open(connection):
