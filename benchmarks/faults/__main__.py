@@ -1,8 +1,8 @@
 """Faults × commands × seeds, judged by an independent look at rows, processes, files and text.
 
-Prints a table in which every column but the first two should be 0, and writes results/reference/faults.json. The exit
-code is 1 if one is not. Finished cells are kept in a file, and are not run again with --resume. As root: some faults
-need it (a disk that is full, a pause of a server's process).
+Prints a table in which every column after the trials should be 0, and writes results/reference/faults.json. The exit
+code is 1 if one is not. All cells get their first seeds before one gets more. Finished parts are kept in the file of
+--resume, and are not run again. As root: some faults need it (a disk that is full, a pause of a server's process).
 """
 
 from __future__ import annotations
@@ -10,13 +10,16 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import math
 import multiprocessing
 import os
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import replace
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -31,7 +34,9 @@ from benchmarks.faults.trial import Cell, run_cell
 from benchmarks.measurement import REFERENCE, finish, progress
 from racebench.postgres.embedded import wheel_programs
 
-_QUICK = ("run", "run --call", "explore", "pytest")
+_QUICK = ("* / run", "* / run --call", "* / explore", "* / pytest")
+#: Seeds of a cell that are run one after the other on the same server.
+_PART = 4
 
 
 def installed(folders: Sequence[Path]) -> dict[int, Path]:
@@ -49,9 +54,7 @@ def _version(folder: Path) -> int:
     return int(done.stdout.split()[2].partition(".")[0].partition("b")[0])
 
 
-def cells(
-    names: Sequence[str], drivers: Sequence[str], seeds: range, programs: Mapping[int, Path], pgbouncer: Path | None
-) -> list[Cell]:
+def cells(names: Sequence[str], seeds: range, programs: Mapping[int, Path], pgbouncer: Path | None) -> list[Cell]:
     """The cells whose fault or `fault / driver` fits one of the patterns, as far as this machine can run them."""
     chosen = []
     for fault in FAULTS.values():
@@ -60,7 +63,7 @@ def cells(
         for driver in fault.drivers:
             cell = Cell(fault=fault.name, driver=driver, seeds=seeds)
             fits = any(fnmatch(fault.name, name) or fnmatch(cell.name, name) for name in names)
-            if (fits or not names) and (driver in drivers or not drivers):
+            if fits or not names:
                 chosen.append(cell)
     return chosen
 
@@ -79,7 +82,6 @@ def versions_of(chosen: Sequence[Cell], own: int) -> list[int]:
 
 @click.command(help=__doc__.split("\n", 1)[0] if __doc__ else None)
 @click.option("--cells", "names", multiple=True, help="Only faults, or 'fault / command', that fit; can be repeated.")
-@click.option("--drivers", multiple=True, help="Only these commands; can be repeated.")
 @click.option("--seeds", type=click.IntRange(1), default=20, show_default=True, help="Trials of a cell.")
 @click.option("--first-seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--jobs", type=click.IntRange(1), default=max(2, os.cpu_count() or 1), show_default="cores")
@@ -87,6 +89,7 @@ def versions_of(chosen: Sequence[Cell], own: int) -> list[int]:
 @click.option(
     "--programs", "folders", multiple=True, type=click.Path(path_type=Path), help="Bin folder of a PostgreSQL."
 )
+@click.option("--minutes", type=click.FloatRange(0), help="Begin no part of a cell after this time.")
 @click.option("--resume", type=click.Path(dir_okay=False, path_type=Path), help="File of finished cells.")
 @click.option("--keep", type=click.Path(file_okay=False, path_type=Path), help="Folder for the output of bad trials.")
 @click.option(
@@ -98,12 +101,12 @@ def versions_of(chosen: Sequence[Cell], own: int) -> list[int]:
 def main(
     *,
     names: tuple[str, ...],
-    drivers: tuple[str, ...],
     seeds: int,
     first_seed: int,
     jobs: int,
     quick: bool,
     folders: tuple[Path, ...],
+    minutes: float | None,
     resume: Path | None,
     keep: Path | None,
     output: Path,
@@ -112,11 +115,12 @@ def main(
     programs, pooler = installed(folders), pgbouncer()
     own = 15 if 15 in programs else max(programs)
     number = range(first_seed, first_seed + (2 if quick else seeds))
-    chosen = cells(names, drivers or (_QUICK if quick else ()), number, programs, pooler)
+    chosen = cells(names or (_QUICK if quick else ()), number, programs, pooler)
     if not chosen:
         raise click.UsageError("no cell fits; the faults are: " + ", ".join(FAULTS))
     done = _finished(resume)
-    left = [cell for cell in chosen if cell.name not in done]
+    left = [part for part in parts(chosen) if part.key not in done]
+    limit = time.monotonic() + 60 * minutes if minutes is not None else math.inf
     signal.signal(signal.SIGTERM, _interrupt)
     with (
         templates(programs, own, versions_of(left, own), pooler) as made,
@@ -125,16 +129,18 @@ def main(
         contextlib.ExitStack() as stack,
     ):
         stack.push(functools.partial(_end_jobs, pool))
-        futures = {pool.submit(_counted, cell, made, keep): cell for cell in left}
+        futures = {pool.submit(_counted, part, made, keep, limit): part for part in left}
         for future in as_completed(futures):
-            document = future.result()
-            done[futures[future].name] = document
+            if (document := future.result()) is None:
+                continue
+            done[futures[future].key] = document
             if resume is not None:
                 resume.write_text(json.dumps(done, indent=1))
             for example in document["examples"][:3]:
                 click.echo(f"{futures[future].name}: {example}", err=True)
             tell(futures[future].name)
-    measured = matrix_document([done[cell.name] for cell in chosen], seeds=len(number), own=own, programs=programs)
+    finished = [done[part.key] for part in parts(chosen) if part.key in done]
+    measured = matrix_document(finished, seeds=len(number), own=own, programs=programs)
     finish(measured, tables(measured), output)
     raise SystemExit(1 if measured["problems"] else 0)
 
@@ -151,7 +157,17 @@ def _end_jobs(pool: ProcessPoolExecutor, problem: type[BaseException] | None, *_
             child.terminate()
 
 
-def _counted(cell: Cell, made: Templates, keep: Path | None) -> dict[str, Any]:
+def parts(chosen: Sequence[Cell]) -> list[Cell]:
+    """The cells in parts of some seeds, those with the first seeds first."""
+    seeds = chosen[0].seeds
+    starts = range(0, len(seeds), _PART)
+    return [replace(cell, seeds=cell.seeds[start : start + _PART]) for start in starts for cell in chosen]
+
+
+def _counted(cell: Cell, made: Templates, keep: Path | None, limit: float) -> dict[str, Any] | None:
+    """What the trials of a part have shown; None if it is too late for it."""
+    if time.monotonic() > limit:
+        return None
     try:
         return run_cell(cell, made, keep=keep).document()
     except KeyboardInterrupt:

@@ -19,10 +19,6 @@ from benchmarks.faults.scene import Scene
 #: Commands whose workers write rows, without those that run others of them; and those that explore.
 LOADED = ("run", "run several", "run --call")
 EXPLORING = ("explore", "explore --call", "demo")
-#: One command for each way of connecting; the others connect as one of these.
-CONNECTING = ("run", "run --call", "explore", "explore --call", "pytest")
-#: One command for each way of ending.
-ENDING = ("run", "compare", "explore", "demo", "pytest", "check")
 EVERY = (*LOADED, "compare", "matrix", *EXPLORING, "pytest", "check")
 
 #: The exit codes of a command that ran to its end: a verdict, or the database failed.

@@ -23,9 +23,10 @@ _HEADS = {
 
 
 def matrix_document(
-    cells: Sequence[Mapping[str, Any]], *, seeds: int, own: int, programs: Mapping[int, Path]
+    parts: Sequence[Mapping[str, Any]], *, seeds: int, own: int, programs: Mapping[int, Path]
 ) -> dict[str, Any]:
-    """The document of some finished cells. `own`: the version of the server where the fault names none."""
+    """The document of some finished parts of cells. `own`: the version of the server where the fault names none."""
+    cells = _summed(parts)
     problems = sum(cell[column] for cell in cells for column in COLUMNS)
     measured = document(
         "faults",
@@ -35,6 +36,19 @@ def matrix_document(
         cells=cells,
     )
     return {**measured, "problems": problems}
+
+
+def _summed(parts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The cells whose parts these are: numbers are added, also those of exit codes and verdicts, examples joined."""
+    cells: dict[tuple[str, str], dict[str, Any]] = {}
+    for part in parts:
+        cell = cells.setdefault((part["fault"], part["driver"]), {"fault": part["fault"], "driver": part["driver"]})
+        for name, value in part.items():
+            if isinstance(value, Mapping):
+                cell[name] = dict(sorted((Counter(cell.get(name, {})) + Counter(value)).items()))
+            elif not isinstance(value, str):
+                cell[name] = cell[name] + value if name in cell else value
+    return list(cells.values())
 
 
 def tables(measured: Document) -> list[Table]:

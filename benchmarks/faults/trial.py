@@ -45,6 +45,11 @@ class Cell:
     def name(self) -> str:
         return f"{self.fault} / {self.driver}"
 
+    @property
+    def key(self) -> str:
+        """Its name with its seeds."""
+        return f"{self.name} {self.seeds[0]}-{self.seeds[-1]}"
+
 
 @dataclass(slots=True)
 class Counted:

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from benchmarks.faults import moments
-from benchmarks.faults.__main__ import cells, installed, main, pgbouncer
+from benchmarks.faults.__main__ import cells, installed, main, parts, pgbouncer
 from benchmarks.faults.families import FAULTS
 from benchmarks.faults.findings import COLUMNS, Ended, Look
 from benchmarks.faults.grounds import Ground, Kind, Layout, Templates, templates
@@ -44,13 +44,13 @@ CELLS = (
     "embedded, command killed / run",
     "backend killed / run several",
     "postmaster killed / explore",
-    "all terminated / compare",
+    "command terminated / compare",
     "session terminated / explore --call",
     "cut before COMMIT / run",
     "cut after COMMIT / run --call",
     "cut behind a refusal / run several",
-    "cut at a message / demo",
-    "seven bytes at a time / explore",
+    "cut at a message / explore",
+    "seven bytes at a time / explore --call",
     "no rights / run",
     "SIGINT to the group / pytest",
     "SIGINT twice / run",
@@ -78,24 +78,32 @@ def test_no_fault_changes_a_verdict_or_leaves_anything(name: str, made: Template
 
 
 def test_the_cells_are_of_the_matrix() -> None:
-    every = {cell.name for cell in cells((), (), range(1), installed(()), None)}
+    every = {cell.name for cell in cells((), range(1), installed(()), None)}
     assert set(CELLS) <= every
 
 
 def test_a_pattern_chooses_faults_or_cells() -> None:
     programs = installed(())
-    assert {cell.fault for cell in cells(("cut * COMMIT",), (), range(1), programs, None)} == {
+    assert {cell.fault for cell in cells(("cut * COMMIT",), range(1), programs, None)} == {
         "cut before COMMIT",
         "cut inside COMMIT",
         "cut after COMMIT",
     }
-    (cell,) = cells(("SIGHUP / demo",), (), range(3), programs, None)
-    assert (cell.fault, cell.driver, len(cell.seeds)) == ("SIGHUP", "demo", 3)
-    assert {cell.driver for cell in cells((), ("check",), range(1), programs, None)} == {"check"}
+    (cell,) = cells(("SIGHUP / explore",), range(3), programs, None)
+    assert (cell.fault, cell.driver, len(cell.seeds)) == ("SIGHUP", "explore", 3)
+    assert {cell.driver for cell in cells(("* / check",), range(1), programs, None)} == {"check"}
+
+
+def test_all_cells_get_their_first_seeds_first() -> None:
+    chosen = cells(("SIGHUP / *",), range(10), installed(()), None)
+    keys = [part.key for part in parts(chosen)]
+    assert keys[: len(chosen)] == [f"{cell.name} 0-3" for cell in chosen]
+    assert keys[-1].endswith(" 8-9")
+    assert len(keys) == 3 * len(chosen)
 
 
 def test_poolers_and_versions_that_are_not_installed_are_left_out() -> None:
-    names = {cell.fault for cell in cells((), (), range(1), {18: Path("bin")}, None)}
+    names = {cell.fault for cell in cells((), range(1), {18: Path("bin")}, None)}
     assert not {name for name in names if "PgBouncer" in name}
     assert {name for name in names if name.startswith("PostgreSQL ")} == {"PostgreSQL 18"}
 
@@ -259,14 +267,19 @@ def test_the_table_sums_the_columns(tmp_path: Path) -> None:
 
     cell = {"runs": 20, "hits": 19, **dict.fromkeys(COLUMNS, 0), "examples": []}
     bad = {**cell, "wrong": 2, "examples": ["seed 3 (innocent), wrong: advisory is INVALID"]}
+    part = {**cell, "runs": 10, "hits": 10}
     measured = matrix_document(
-        [{"fault": "SIGINT", "driver": "run", **cell}, {"fault": "SIGINT", "driver": "demo", **bad}],
+        [
+            {"fault": "SIGINT", "driver": "run", **part},
+            {"fault": "SIGINT", "driver": "demo", **bad},
+            {"fault": "SIGINT", "driver": "run", **part},
+        ],
         seeds=20,
         own=15,
         programs={15: tmp_path},
     )
     matrix, wrong = tables(measured)
-    assert matrix.rows[0] == ("SIGINT", "SIGINT to the command", "40", "38", "2", "0", "0", "0", "0", "0")
+    assert matrix.rows[0] == ("SIGINT", "SIGINT to the command", "40", "39", "2", "0", "0", "0", "0", "0")
     assert wrong.rows[0][:4] == ("SIGINT", "demo", "20", "2")
     assert measured["problems"] == 2
 

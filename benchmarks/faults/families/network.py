@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from benchmarks.faults import moments, strikes
-from benchmarks.faults.fault import CONNECTING, LOADED, Fault, Promise
+from benchmarks.faults.fault import LOADED, Fault, Promise
 from benchmarks.faults.grounds import Kind, Layout
 from benchmarks.faults.promises import AS_THESE, NO_COMMITS, NOTHING, PROXY, RECONNECTS, REFUSES
 from benchmarks.faults.proxy import Silence, Stall
@@ -66,7 +66,7 @@ NETWORK = (
         name="cut at a message",
         family="network",
         text="the connection is lost at the n-th message of all",
-        drivers=("run", "run --call", "compare", "explore", "explore --call", "demo", "pytest"),
+        drivers=("run", "run --call", "compare", "explore", "explore --call", "pytest"),
         elsewhere=AS_THESE,
         layout=PROXY,
         cut=lambda draw: moments.at_message(_late(draw, 400), draw.choice([0, 1, 6])),
@@ -76,7 +76,7 @@ NETWORK = (
         name="stall",
         family="network",
         text="the n-th message arrives one to two seconds later",
-        drivers=("run", "run --call", "explore", "explore --call"),
+        drivers=("run", "explore"),
         elsewhere=AS_THESE,
         layout=PROXY,
         cut=lambda draw: moments.at_message(_late(draw, 400), Stall(seconds=draw.uniform(1.0, 2.0))),
@@ -86,7 +86,7 @@ NETWORK = (
         name="black hole",
         family="network",
         text="from the n-th message on, one connection is open and silent",
-        drivers=("run", "run --call", "explore", "explore --call"),
+        drivers=("run", "run --call", "explore"),
         elsewhere=AS_THESE,
         layout=PROXY,
         cut=lambda draw: moments.at_message(_late(draw, 400), Silence.BLACK_HOLE),
@@ -100,7 +100,7 @@ NETWORK = (
         name="black hole behind COMMIT",
         family="network",
         text="the n-th COMMIT is carried out, and its connection is silent from then on",
-        drivers=LOADED,
+        drivers=("run", "run --call"),
         elsewhere=NO_COMMITS,
         layout=PROXY,
         cut=lambda draw: moments.after_commit(_late(draw), Silence.BLACK_HOLE),
@@ -114,7 +114,7 @@ NETWORK = (
         name="half-closed",
         family="network",
         text="from the n-th message on, the server's side of one connection is closed",
-        drivers=("run", "run --call", "explore", "explore --call"),
+        drivers=("run", "run --call", "explore"),
         elsewhere=AS_THESE,
         layout=PROXY,
         cut=lambda draw: moments.at_message(_late(draw, 400), Silence.HALF_CLOSED),
@@ -124,7 +124,7 @@ NETWORK = (
         name="seven bytes at a time",
         family="network",
         text="every message arrives in pieces of seven bytes",
-        drivers=("run", "run --call", "explore", "explore --call"),
+        drivers=("run", "run --call", "explore --call"),
         elsewhere=AS_THESE,
         layout=PROXY,
         cut=lambda _draw: lambda _data, _of_client: None,
@@ -140,23 +140,23 @@ POOLERS = (
             family="pooler",
             text=f"PgBouncer with pool_mode = {mode}"
             + (f" and ignore_startup_parameters = {ignores}" if ignores else ""),
-            drivers=CONNECTING,
+            drivers=drivers,
             elsewhere=AS_THESE,
             layout=Layout(kind=Kind.POOLER, pool_mode=mode, pool_ignores=ignores),
             promise=promise,
         )
-        for mode, ignores, promise in (
-            ("session", "", _SESSION_POOLING),
-            ("session", "options", _SESSION_POOLING),
-            ("transaction", "options", REFUSES),
-            ("statement", "options", REFUSES),
+        for mode, ignores, drivers, promise in (
+            ("session", "", ("run", "run --call", "explore"), _SESSION_POOLING),
+            ("session", "options", ("run", "run --call", "explore"), _SESSION_POOLING),
+            ("transaction", "options", ("run", "explore --call"), REFUSES),
+            ("statement", "options", ("run", "pytest"), REFUSES),
         )
     ),
     Fault(
         name="PgBouncer killed",
         family="pooler",
         text="PgBouncer with session pooling is killed, and started again",
-        drivers=("run", "run --call", "explore"),
+        drivers=("run", "explore"),
         elsewhere=AS_THESE,
         layout=Layout(kind=Kind.POOLER, pool_ignores="options"),
         strike=strikes.end_pooler,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 
 from benchmarks.faults import strikes
-from benchmarks.faults.fault import CONNECTING, EXPLORING, LOADED, Fault, Promise
+from benchmarks.faults.fault import EXPLORING, LOADED, Fault, Promise
 from benchmarks.faults.grounds import Layout
 from benchmarks.faults.promises import AS_THESE, EMBEDDED, FORGETS, NO_CONSUMER, NO_WORKERS, NOTHING, RECONNECTS
 
@@ -23,16 +23,21 @@ SERVERS = (
         for role, what, drivers, why in (
             ("worker", "a worker's session", LOADED, NO_WORKERS),
             ("consumer", "a consumer's session", ("run", "matrix"), NO_CONSUMER),
-            ("command", "the command's own session", (*CONNECTING, "compare", "demo"), AS_THESE),
+            (
+                "command",
+                "the command's own session",
+                ("run", "compare", "explore", "explore --call", "pytest"),
+                AS_THESE,
+            ),
             ("session", "an explored session", EXPLORING, "have none"),
-            ("all", "all sessions at once", (*CONNECTING, "compare"), AS_THESE),
+            ("all", "all sessions at once", ("run", "run --call", "explore", "pytest"), AS_THESE),
         )
     ),
     Fault(
         name="backend killed",
         family="server",
         text="kill -9 of a backend: crash recovery",
-        drivers=("run", "run several", "run --call", "explore", "explore --call", "pytest"),
+        drivers=("run", "run several", "run --call", "explore", "pytest"),
         elsewhere=AS_THESE,
         strike=strikes.to_backend(lambda scene, pid: scene.signal(pid, signal.SIGKILL)),
         promise=RECONNECTS,
@@ -56,7 +61,7 @@ SERVERS = (
         name="backend paused",
         family="server",
         text="SIGSTOP of a backend, SIGCONT within a second",
-        drivers=("run", "explore", "explore --call"),
+        drivers=("run", "explore --call"),
         elsewhere=AS_THESE,
         strike=strikes.to_backend(lambda scene, pid: scene.pause(pid)),
         promise=NOTHING,
@@ -66,22 +71,32 @@ SERVERS = (
             name=name,
             family="server",
             text=text,
-            drivers=CONNECTING,
+            drivers=drivers,
             elsewhere=AS_THESE,
             strike=strikes.end_server(how),
             promise=RECONNECTS,
         )
-        for name, text, how in (
-            ("postmaster killed", "kill -9 of the postmaster, which is started again", signal.SIGKILL),
-            ("server restarted", "a fast restart", signal.SIGINT),
-            ("server crashed", "an immediate restart: crash recovery", signal.SIGQUIT),
+        for name, text, drivers, how in (
+            (
+                "postmaster killed",
+                "kill -9 of the postmaster, which is started again",
+                ("run", "run --call", "explore"),
+                signal.SIGKILL,
+            ),
+            ("server restarted", "a fast restart", ("run", "explore --call", "pytest"), signal.SIGINT),
+            (
+                "server crashed",
+                "an immediate restart: crash recovery",
+                ("run", "run --call", "explore"),
+                signal.SIGQUIT,
+            ),
         )
     ),
     Fault(
         name="server gone",
         family="server",
         text="the server is stopped and does not come back",
-        drivers=("run", "run --call", "explore", "pytest"),
+        drivers=("run", "explore", "pytest"),
         elsewhere=AS_THESE,
         strike=strikes.end_server(signal.SIGQUIT, again=False),
         promise=Promise(
@@ -94,7 +109,7 @@ SERVERS = (
         name="embedded, postmaster killed",
         family="server",
         text="kill -9 of the embedded server's postmaster",
-        drivers=("run", "run --call", "explore", "demo"),
+        drivers=("run", "run --call", "explore"),
         elsewhere="as these",
         layout=EMBEDDED,
         strike=strikes.embedded(signal.SIGKILL, b"postmaster"),
@@ -107,7 +122,7 @@ SERVERS = (
         name="embedded, backend killed",
         family="server",
         text="kill -9 of a backend of the embedded server",
-        drivers=("run", "run --call", "explore", "explore --call"),
+        drivers=("run", "run --call", "explore"),
         elsewhere="as these",
         layout=EMBEDDED,
         strike=strikes.embedded(signal.SIGKILL, b"[local]"),
