@@ -187,7 +187,7 @@ def main(
     files = _files(specs, only)
     try:
         user, version = _target(server)
-        with open_target(user, version=version, connections=_CONNECTIONS) as target:
+        with open_target(user, version=version, connections=_CONNECTIONS, superuser=user is None) as target:
             _check_prepared(target, files)
             release = _release(target)
             with busy(load), progress(rounds * len(files)) as tell:

@@ -39,8 +39,14 @@ _PATIENCE_S = 10.0
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add --racebench-dsn."""
-    parser.getgroup("racebench").addoption(
+    """Add --racebench-dsn and --racebench-superuser."""
+    group = parser.getgroup("racebench")
+    group.addoption(
+        "--racebench-superuser",
+        action="store_true",
+        help="Connect to the embedded server as a superuser.",
+    )
+    group.addoption(
         "--racebench-dsn",
         metavar="DSN",
         default=os.environ.get("RACEBENCH_DSN"),
@@ -123,8 +129,8 @@ def racebench_bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
     """One server and one schema for the session; the server is shared by pytest-xdist's workers."""
     from racebench.api import Bench
 
-    dsn = request.config.getoption("--racebench-dsn")
-    bench = Bench(dsn, share=os.environ.get("PYTEST_XDIST_TESTRUNUID"))
+    dsn, superuser = map(request.config.getoption, ("--racebench-dsn", "--racebench-superuser"))
+    bench = _or_fail(lambda: Bench(dsn, share=os.environ.get("PYTEST_XDIST_TESTRUNUID"), superuser=superuser))
     with _interruptible():
         try:
             yield bench

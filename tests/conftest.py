@@ -20,14 +20,12 @@ import psycopg
 import pytest
 import trustme
 from hypothesis import settings
-from psycopg import sql
 
 from racebench.core.model import Load, Scenario
 from racebench.core.results import RunResult
 from racebench.core.target import Target
 from racebench.load.driver import LoadDriver
 from racebench.load.executors.processes import Processes
-from racebench.postgres.connection import connect
 from racebench.postgres.embedded import EmbeddedServer, wheel_programs
 from racebench.workloads import catalog
 from waiting import LIMIT_S, repeat, wait_for
@@ -98,11 +96,6 @@ def cache_folder(pytestconfig: pytest.Config) -> Path:
 @pytest.fixture(scope="session")
 def embedded(cache_folder: Path) -> Iterator[Target]:
     with EmbeddedServer(connections=40) as target:
-        # Its slot may be one in which a command that a test interrupted was the last.
-        with connect(target) as connection:
-            left = connection.execute("SELECT nspname FROM pg_namespace WHERE nspname LIKE 'racebench%'").fetchall()
-            for (name,) in left:
-                connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(name)))
         yield target
 
 

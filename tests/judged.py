@@ -18,7 +18,18 @@ from racebench.reports.excerpts.history import of_history
 from racebench.reports.results import document, sources
 
 LOAD = Load(workers=2, duration_s=2.0, operations=None, seed=1)
-ENVIRONMENT: Mapping[str, object] = {"server_version": "18.4", "target": "embedded"}
+ENVIRONMENT: Mapping[str, object] = {
+    "racebench": "1",
+    "target": "embedded",
+    "server_version": "18.4",
+    "server_settings": {"fsync": "on"},
+    "cpu_count": 2,
+    "machine": "x86_64",
+    "system": "Linux",
+    "python": "3.11.7",
+    "psycopg": "3.2",
+    "libpq": 170000,
+}
 MS = 1_000_000
 FORBIDDEN = ("duplicates", "missed", "redelivered", "lost", "unexpected", "refused", "unnumbered")
 REFERENCE = Path(__file__).parents[1] / "results" / "reference"

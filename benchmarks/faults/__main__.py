@@ -8,6 +8,7 @@ need it (a disk that is full, a pause of a server's process).
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import multiprocessing
 import os
@@ -123,8 +124,7 @@ def main(
         progress(len(left)) as tell,
         contextlib.ExitStack() as stack,
     ):
-        stack.callback(_end_children)
-        stack.callback(pool.shutdown, wait=False, cancel_futures=True)
+        stack.push(functools.partial(_end_jobs, pool))
         futures = {pool.submit(_counted, cell, made, keep): cell for cell in left}
         for future in as_completed(futures):
             document = future.result()
@@ -143,10 +143,12 @@ def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def _end_children() -> None:
-    """End the jobs, if they still run: each removes its servers then."""
-    for child in multiprocessing.active_children():
-        child.terminate()
+def _end_jobs(pool: ProcessPoolExecutor, problem: type[BaseException] | None, *_: object) -> None:
+    """End the jobs after an interruption: each removes its servers then."""
+    if problem is not None:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for child in multiprocessing.active_children():
+            child.terminate()
 
 
 def _counted(cell: Cell, made: Templates, keep: Path | None) -> dict[str, Any]:

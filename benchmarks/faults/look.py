@@ -31,7 +31,7 @@ def look(scene: Scene, fault: Fault, ended: Ended) -> Look:
         _look_at_end(scene, fault, ended, seen)
     _look_at_text(ended, seen)
     if scene.driver.name == "pytest":
-        look_at_tests(scene, seen)
+        look_at_tests(scene, ended, seen)
     elif scene.driver.name == "demo":
         look_at_demo(ended, seen)
     else:

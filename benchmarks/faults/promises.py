@@ -11,7 +11,7 @@ EMBEDDED = Layout(kind=Kind.EMBEDDED)
 FORGETS = {"synchronous_commit": "off", "wal_writer_delay": "10s"}
 
 RECONNECTS = Promise(
-    does="connects again for 10 seconds and goes on; the explorer ends with one line",
+    does="connects again for 10 seconds and goes on; the explorer runs the schedule again",
     verdict="as without the fault, or UNKNOWN; the lost connection is never counted as refused",
     remains="nothing; a schema that cannot be dropped is named, and `racebench server clean` drops it",
 )

@@ -23,7 +23,7 @@ from benchmarks.faults.findings import Ended, Look
 from benchmarks.faults.grounds import Kind
 from benchmarks.faults.scene import Scene
 from benchmarks.faults.servers import AUDITED, PLAIN
-from benchmarks.programs import racebench_command
+from benchmarks.faults.subjects import COMMAND
 
 _PATIENCE_S = 5.0
 _MINE = re.compile(r"racebench_[0-9a-f]{12}")
@@ -107,7 +107,7 @@ def _clean(scene: Scene) -> str:
     assert scene.ground.server is not None
     dsn = scene.ground.server.dsn(AUDITED if scene.driver.audited else PLAIN)
     done = subprocess.run(
-        [*racebench_command(), "server", "clean", "--dsn", dsn],
+        [*COMMAND, "server", "clean", "--dsn", dsn],
         env={**scene.environment},
         capture_output=True,
         text=True,
@@ -122,7 +122,7 @@ def look_at_files(scene: Scene, fault: Fault, seen: Look) -> None:
     if any(scene.tmp.iterdir()) and fault.kills:
         for path in scene.tmp.iterdir():
             os.utime(path, (0, 0))  # a new one may belong to a command that has just begun
-        command = [*racebench_command(), "server", "clean"]
+        command = [*COMMAND, "server", "clean"]
         subprocess.run(command, env={**scene.environment}, capture_output=True, check=False, timeout=60)
     if left := sorted(path.name for path in scene.tmp.iterdir()):
         seen.blame("leftovers", f"temporary files: {left[:3]}")

@@ -70,6 +70,11 @@ class Scene:
             time.sleep(_TICK_S)
         return True
 
+    def wait(self, seconds: float) -> bool:
+        """Wait that long; False if the command ended before."""
+        moment = time.monotonic() + seconds
+        return self.wait_until(lambda: time.monotonic() >= moment)
+
     def wait_for_moment(self) -> bool:
         """Wait until the drawn moment: a number of committed rows, or a time. False if the command ended before.
 
@@ -79,8 +84,7 @@ class Scene:
             rows = self.draw.randint(1, 120)
             with contextlib.suppress(psycopg.Error), self.ground.server.connect() as connection:
                 return self.wait_until(lambda: _count(connection) >= rows)
-        moment = time.monotonic() + self.draw.uniform(0.0, self.driver.seconds)
-        return self.wait_until(lambda: time.monotonic() >= moment)
+        return self.wait(self.draw.uniform(0.0, self.driver.seconds))
 
     def backends(self, role: str) -> list[tuple[int, int]]:
         """The command's sessions on the server that have a role: process of the server, TCP port of the client.

@@ -68,29 +68,31 @@ def embedded(what: signal.Signals, name: bytes) -> Callable[[Scene], bool]:
     """Send a signal to a process of the embedded server: its postmaster, or one of its backends."""
 
     def strike(scene: Scene) -> bool:
-        if not scene.wait_for_moment():
+        def pids() -> list[int]:
+            return [pid for pid, title in _embedded_processes(scene.ground.folder) if name in title]
+
+        # The server's start takes longer than the command on it.
+        if not scene.wait_until(lambda: bool(pids())) or not scene.wait(scene.draw.uniform(0.0, scene.driver.seconds)):
             return False
-        pids = [pid for pid, command in _embedded_processes(scene.folder) if name in command]
-        return bool(pids) and scene.signal(scene.draw.choice(pids), what)
+        there = pids()
+        return bool(there) and scene.signal(scene.draw.choice(there), what)
 
     return strike
 
 
 def _embedded_processes(folder: Path) -> Iterator[tuple[int, bytes]]:
-    """The processes of the embedded server of a trial, with their titles: a backend's has its schema's name."""
-    data = {
-        int(line)
-        for path in folder.rglob("postmaster.pid")
-        for line in path.read_text().splitlines()[:1]
-        if line.isdecimal()
-    }
+    """The processes of the embedded server of a cell, with their titles: a backend's has `[local]`."""
+    postmasters = set()
+    for path in folder.glob("cache/*/slot-*/data/postmaster.pid"):
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            postmasters.add(int(path.read_text().split()[0]))
     for place in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError, ValueError, IndexError):
             parent = int((place / "stat").read_text().rpartition(")")[2].split()[1])
             pid = int(place.name)
-            if pid in data:
+            if pid in postmasters:
                 yield pid, b"postmaster"
-            elif parent in data:
+            elif parent in postmasters:
                 yield pid, (place / "cmdline").read_bytes()
 
 
@@ -99,8 +101,7 @@ def send(what: signal.Signals, *, group: bool = False, times: int = 1) -> Callab
         # Before that Python itself, or pytest, would answer a signal.
         if not scene.wait_until(lambda: scene.handles(signal.SIGTERM)):
             return False
-        moment = time.monotonic() + scene.draw.uniform(0.0, scene.driver.seconds)
-        if not scene.wait_until(lambda: time.monotonic() >= moment):
+        if not scene.wait(scene.draw.uniform(0.0, scene.driver.seconds)):
             return False
         for _ in range(times):
             scene.signal(-scene.command.pid if group else scene.command.pid, what)

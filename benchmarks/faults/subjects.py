@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from benchmarks.programs import racebench_command
-
 FOLDER = Path(__file__).parent / "subjects"
 SCENARIO = FOLDER / "scenario"
+COMMAND = (sys.executable, "-m", "racebench")
 #: What a command writes in its working folder.
 RESULT, JUNIT = "result.json", "junit.xml"
 
@@ -35,8 +34,9 @@ INNOCENT = ("advisory", "unique-retry", "serializable-retry")
 RETRYING = ("unique-retry", "serializable-retry")
 GUILTY = ("naive", "repeatable-read-max")
 
-_LOAD = ("-w", "3", "-d", "0.4", "--hold", "1", "--give-up-after", "4")
-_SHORT = ("-w", "3", "-d", "0.3", "--hold", "1", "--give-up-after", "4")
+_PATIENCE = ("--give-up-after", "4")
+_LOAD = ("-w", "3", "-d", "0.4", "--hold", "1", *_PATIENCE)
+_SHORT = ("-w", "3", "-d", "0.3", "--hold", "1", *_PATIENCE)
 _GUARD = ("--fail-on", "any")
 _SAVE = ("--json", RESULT, "--results", "results")
 _OWN = (
@@ -75,7 +75,7 @@ class Driver:
             name = subject.value
         else:
             name = draw.choice(innocent if subject is Subject.INNOCENT else GUILTY)
-        return [*(self.program or racebench_command()), *self.words(name)]
+        return [*(self.program or COMMAND), *self.words(name)]
 
 
 def _run(*more: str) -> Callable[[str], tuple[str, ...]]:
@@ -129,7 +129,7 @@ DRIVERS: Mapping[str, Driver] = {
         ),
         Driver(
             name="explore",
-            words=_both("explore", "--sessions", "3", *_GUARD, *_SAVE),
+            words=_both("explore", "--sessions", "3", *_PATIENCE, *_GUARD, *_SAVE),
             seconds=1.0,
             roles=("command", "session"),
             both=True,
@@ -138,14 +138,14 @@ DRIVERS: Mapping[str, Driver] = {
             name="explore --call",
             words=lambda name: (
                 *("explore", "--call", f"orders:{name}", *_OWN, "--sessions", "3"),
-                *(*_GUARD, *_SAVE),
+                *(*_PATIENCE, *_GUARD, *_SAVE),
             ),
             roles=("command", "session"),
             call=True,
         ),
         Driver(
             name="demo",
-            words=lambda _name: ("demo", "naive", "--fix", "advisory"),
+            words=lambda _name: ("demo", "naive", "--fix", "advisory", *_PATIENCE),
             seconds=1.0,
             roles=("command", "session"),
             both=True,

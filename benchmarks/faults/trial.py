@@ -27,8 +27,7 @@ from benchmarks.faults.look import look
 from benchmarks.faults.proxy import breaking
 from benchmarks.faults.scene import TOKEN, Scene
 from benchmarks.faults.servers import AUDITED, PLAIN
-from benchmarks.faults.subjects import DRIVERS, FOLDER, INNOCENT, Driver
-from benchmarks.programs import racebench_command
+from benchmarks.faults.subjects import COMMAND, DRIVERS, FOLDER, INNOCENT, Driver
 
 #: A command that has not ended after this time hangs.
 LIMIT_S = 90.0
@@ -96,7 +95,7 @@ def _record_histories(ground: Ground) -> None:
     dsn = ground.dsn(PLAIN)
     assert dsn is not None
     for name, strategy in (("innocent", "advisory"), ("guilty", "naive")):
-        command = [*racebench_command(), "run", str(FOLDER / "scenario"), "-s", strategy, "-w", "3", "-n", "300"]
+        command = [*COMMAND, "run", str(FOLDER / "scenario"), "-s", strategy, "-w", "3", "-n", "300"]
         results = ground.folder / "histories"
         with _environment(ground, ground.folder, "") as environment:
             subprocess.run(
@@ -187,7 +186,7 @@ def _run(scene: Scene, fault: Fault, dsn: str | None) -> Ended:
         command += ["--racebench-dsn" if scene.driver.name == "pytest" else "--dsn", dsn]
     begun = time.monotonic()
     out, err = scene.folder / "out", scene.folder / "err"
-    with out.open("wb") as stdout, err.open("wb") as stderr:
+    with out.open("wb") as stdout, err.open("wb") as stderr, _heeded(signal.SIGINT):
         scene.process = subprocess.Popen(
             command,
             cwd=scene.work,
@@ -217,6 +216,19 @@ def _run(scene: Scene, fault: Fault, dsn: str | None) -> Ended:
         hung=hung,
         hit=hit,
     )
+
+
+@contextlib.contextmanager
+def _heeded(what: signal.Signals) -> Iterator[None]:
+    """Have commands begin with a signal's default, also where this program ignores it: a shell's `&` does so."""
+    before = signal.getsignal(what)
+    if before is signal.SIG_IGN:
+        signal.signal(what, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        if before is signal.SIG_IGN:
+            signal.signal(what, before)
 
 
 def _count(

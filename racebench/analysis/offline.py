@@ -6,6 +6,7 @@ It does the work of `racebench check`; reports.terminal.check_table prints the r
 from __future__ import annotations
 
 import contextlib
+import io
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from racebench.analysis.checkers import check
 from racebench.analysis.index import Index
 from racebench.analysis.verdicts import Lateness, Tally, count, decide, witnesses
 from racebench.core.anomalies import ANOMALIES
+from racebench.core.atomic_write import replacing
 from racebench.core.errors import RacebenchError, UsageProblem
 from racebench.core.results import Anomaly, Verdict
 from racebench.history import Chunk, archive, jepsen, jsonl
@@ -153,20 +155,17 @@ def _opened(output: Path | None) -> Iterator[TextIO]:
     if output is None:
         yield sys.stdout
         return
-    whole = not output.exists() or output.is_file()
-    partial = output.with_name(f".{output.name}.partial")
     try:
-        if not whole:  # a device or a pipe
+        if output.exists() and not output.is_file():  # a device or a pipe
             with output.open("w", encoding="utf-8") as file:
                 yield file
             return
-        try:
-            with partial.open("w", encoding="utf-8") as file:
-                yield file
-            partial.replace(output)
-        except BaseException:
-            partial.unlink(missing_ok=True)
-            raise
+        with replacing(output) as binary:
+            text = io.TextIOWrapper(binary, encoding="utf-8")
+            try:
+                yield text
+            finally:
+                text.detach()  # which writes what is left
     except OSError as problem:
         raise RacebenchError(
             f"cannot write {output}: {problem.strerror}; free some space or name another place"

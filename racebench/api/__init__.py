@@ -27,6 +27,7 @@ from racebench.api.options import (
 )
 from racebench.api.results import Comparison, Exploration, Hammering, RaceFound, Replay
 from racebench.core.errors import RacebenchError
+from racebench.core.model import GIVE_UP_SECONDS
 from racebench.core.results import Verdict
 
 if TYPE_CHECKING:
@@ -34,32 +35,51 @@ if TYPE_CHECKING:
 
 
 def explore(
-    *subjects: Subject, dsn: str | None = None, server: int = 18, **options: Unpack[ExploreOptions]
+    *subjects: Subject,
+    dsn: str | None = None,
+    server: int = 18,
+    give_up_after: float = GIVE_UP_SECONDS,
+    **options: Unpack[ExploreOptions],
 ) -> Exploration:
     """Explore on a server of its own; see Bench.explore."""
-    with Bench(dsn, server=server) as bench:
+    with Bench(dsn, server=server, give_up_after=give_up_after) as bench:
         return bench.explore(*subjects, **options)
 
 
 def replay(
-    *subjects: Subject, schedule: str, dsn: str | None = None, server: int = 18, **options: Unpack[ReplayOptions]
+    *subjects: Subject,
+    schedule: str,
+    dsn: str | None = None,
+    server: int = 18,
+    give_up_after: float = GIVE_UP_SECONDS,
+    **options: Unpack[ReplayOptions],
 ) -> Replay:
     """Run one schedule again on a server of its own; see Bench.replay."""
-    with Bench(dsn, server=server) as bench:
+    with Bench(dsn, server=server, give_up_after=give_up_after) as bench:
         return bench.replay(*subjects, schedule=schedule, **options)
 
 
-def hammer(*subjects: Subject, dsn: str | None = None, server: int = 18, **options: Unpack[HammerOptions]) -> Hammering:
+def hammer(
+    *subjects: Subject,
+    dsn: str | None = None,
+    server: int = 18,
+    give_up_after: float = GIVE_UP_SECONDS,
+    **options: Unpack[HammerOptions],
+) -> Hammering:
     """Hammer on a server of its own; see Bench.hammer."""
-    with Bench(dsn, server=server) as bench:
+    with Bench(dsn, server=server, give_up_after=give_up_after) as bench:
         return bench.hammer(*subjects, **options)
 
 
 def compare(
-    *subjects: Subject, dsn: str | None = None, server: int = 18, **options: Unpack[CompareOptions]
+    *subjects: Subject,
+    dsn: str | None = None,
+    server: int = 18,
+    give_up_after: float = GIVE_UP_SECONDS,
+    **options: Unpack[CompareOptions],
 ) -> Comparison:
     """Compare on a server of its own; see Bench.compare."""
-    with Bench(dsn, server=server) as bench:
+    with Bench(dsn, server=server, give_up_after=give_up_after) as bench:
         return bench.compare(*subjects, **options)
 
 

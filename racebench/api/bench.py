@@ -15,7 +15,8 @@ from racebench.api.options import LoadOptions, Search, SqlOrCallable, Subject
 from racebench.api.results import Comparison, Exploration, Hammering, Replay
 from racebench.core.environ import exported
 from racebench.core.errors import DatabaseProblem, UsageProblem, suggest
-from racebench.core.model import Consumer, Load, Origin, Scenario, Strategy
+from racebench.core.model import GIVE_UP_SECONDS, Consumer, Load, Origin, Scenario, Strategy
+from racebench.core.watching import Patience, watched
 from racebench.postgres.connection import naming_lost_connections
 from racebench.postgres.schemas import empty_schema, new_name
 from racebench.workloads import ad_hoc, callables, catalog
@@ -32,8 +33,9 @@ _SEARCH = Search()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Task:
-    """What a call runs, ready to run: its callables are imported, and it has a schema."""
+    """What a call runs, ready to run: its callables are imported, and it has a server and a schema."""
 
+    target: Target
     scenario: Scenario
     strategy: Strategy
     consumers: tuple[Consumer, ...]
@@ -46,12 +48,25 @@ class Bench:
     """A server and a schema for any number of explorations and loads; a context manager.
 
     `dsn` names the user's server, None the embedded one of version `server`, which starts when it is first needed;
-    processes that name the same `share` use one together. The schema keeps its name, so that an application that has
-    connected once goes on; it is dropped at the end.
+    processes that name the same `share` use one together. `superuser`: everything runs as a superuser of the embedded
+    server; of a scenario that needs one this holds anyway. After `give_up_after` seconds without an answer from the
+    server, or under load without an operation that ends, the verdict is UNKNOWN. The schema keeps its name, so that an
+    application that has connected once goes on; it is dropped at the end.
     """
 
-    def __init__(self, dsn: str | None = None, *, server: int = 18, share: str | None = None) -> None:
-        self._dsn, self._version, self._share = dsn, server, share
+    def __init__(
+        self,
+        dsn: str | None = None,
+        *,
+        server: int = 18,
+        share: str | None = None,
+        superuser: bool = False,
+        give_up_after: float = GIVE_UP_SECONDS,
+    ) -> None:
+        if superuser and dsn:
+            raise UsageProblem("superuser is for the embedded server; with a DSN, connect as a superuser yourself")
+        self._dsn, self._version, self._share, self._superuser = dsn, server, share, superuser
+        self._patience = Patience(give_up_s=give_up_after)
         self._stack = contextlib.ExitStack()
         self._target: Target | None = None
         self._environments: dict[bool, Mapping[str, Any]] = {}
@@ -130,7 +145,7 @@ class Bench:
                 step_s=search.step_timeout,
                 draws=search.draws,
             )
-            result = explorer.explore(self._up(), _placed(request, task))
+            result = explorer.explore(task.target, _placed(request, task))
         return Exploration(result=result, environment=task.environment)
 
     def replay(
@@ -151,7 +166,7 @@ class Bench:
         scenario = _scenario(subjects or (wanted.scenario,), setup, invariant, named=not subjects)
         with self._ready(scenario, wanted.strategy, [wanted.consumer] if wanted.consumer else []) as task:
             request = replace(explorer.requested_by(wanted, task.scenario), step_s=step_timeout)
-            return Replay(result=explorer.replay(self._up(), _placed(request, task), wanted.steps))
+            return Replay(result=explorer.replay(task.target, _placed(request, task), wanted.steps))
 
     def hammer(
         self,
@@ -181,11 +196,12 @@ class Bench:
         names = _names(scenario, consumer)
         with self._ready(scenario, strategy, names) as task, Processes() as processes:
             driver = LoadDriver(
-                target=self._up(),
+                target=task.target,
                 executor=processes,
                 environment=task.environment,
                 schema=task.schema,
                 in_place=task.in_place,
+                patience=self._patience,
             )
             result = driver.run(task.scenario, task.strategy, task.consumers, requested, lambda _: None)
         return Hammering(result=result, environment=task.environment)
@@ -230,12 +246,14 @@ class Bench:
             rounds=rounds,
             named=frozenset({*names, *consumers}),
         )
-        target, in_place = self._up(), own and self._adopted
+        target, in_place = self._up(superuser=scenario.superuser), own and self._adopted
         schema = self._schema if own else None
         with (
             naming_lost_connections(target),
             Processes() as processes,
-            campaign.opened(request, target, processes, schema=schema, in_place=in_place) as opened,
+            campaign.opened(
+                request, target, processes, schema=schema, in_place=in_place, patience=self._patience
+            ) as opened,
         ):
             begun = comparing.begin(opened, reference or comparing.default_reference(scenario, compared))
             runs = tuple(opened.results(lambda _name, _share: None))
@@ -244,7 +262,7 @@ class Bench:
     @contextlib.contextmanager
     def _ready(self, scenario: Scenario, strategy: str | None, consumers: Sequence[str]) -> Iterator[_Task]:
         """What is asked for, in the schema that it is run in: the bench's for the user's own code, else a new one."""
-        own, target = scenario.origin is Origin.OWN_CODE, self._up()
+        own, target = scenario.origin is Origin.OWN_CODE, self._up(superuser=scenario.superuser)
         schema = self._schema if own else new_name()
         with naming_lost_connections(target), ad_hoc.ready(scenario, target, schema) as loaded:
             chosen = _strategy(loaded, strategy)
@@ -253,6 +271,7 @@ class Bench:
             self._check(chosen, readers, target, environment)
             in_place = own and self._adopted
             yield _Task(
+                target=target,
                 scenario=replace(loaded, options=None) if in_place else loaded,  # no command finds these tables
                 strategy=chosen,
                 consumers=readers,
@@ -284,19 +303,27 @@ class Bench:
             if lack:
                 raise DatabaseProblem(f"'{name}' {lack}")
 
-    def _up(self) -> Target:
-        """The server, started or checked when it is first needed."""
+    def _up(self, *, superuser: bool = False) -> Target:
+        """The server, started or checked when it is first needed. `superuser`: the scenario needs one."""
+        from racebench.postgres import embedded
         from racebench.postgres.external import external
         from racebench.postgres.targets import open_target
 
         if self._target is None:
             named = external(self._dsn) if self._dsn else None
             connections = 1 if named is not None else _CONNECTIONS
+            self._stack.enter_context(watched(self._patience))
             target = self._stack.enter_context(
-                open_target(named, version=self._version, connections=connections, share=self._share)
+                open_target(
+                    named,
+                    version=self._version,
+                    connections=connections,
+                    superuser=self._superuser,
+                    share=self._share,
+                )
             )
             self._target = target
-        return self._target
+        return embedded.as_superuser(self._target) if superuser and self._dsn is None else self._target
 
 
 def _scenario(subjects: Sequence[Subject], setup: SqlOrCallable, invariant: SqlOrCallable, *, named: bool) -> Scenario:

@@ -1,23 +1,23 @@
-"""Removes what killed commands have left: on a user's server, and in the folder for temporary files."""
+"""Removes what killed commands have left: on a user's server, of embedded servers, and in temporary folders."""
 
 from __future__ import annotations
 
-import click
-
+from racebench.cli.streams import say
 from racebench.core.errors import DatabaseProblem
-from racebench.load import run_files
+from racebench.core.temporary import delete_abandoned
 from racebench.load.executors import socket_folder
-from racebench.postgres import abandoned
+from racebench.postgres import abandoned, embedded
 from racebench.postgres.connection import connect, naming_lost_connections
 from racebench.postgres.external import external, reached
 
 
 def clean(dsn: str | None) -> list[str]:
-    """Drop what killed commands left on a user's server and in the folder for temporary files; a line for each.
+    """Drop what killed commands left on a user's server, of embedded servers and of temporary files; a line for each.
 
     Raises UsageProblem and DatabaseProblem, the latter after all else is dropped.
     """
-    folders = [*run_files.delete_abandoned(), *socket_folder.delete_abandoned()]
+    servers = [folder for version in embedded.VERSIONS for folder in embedded.clean(version)]
+    folders = [*servers, *delete_abandoned(), *socket_folder.delete_abandoned()]
     lines = [f"deleted {folder}" for folder in folders]
     if not dsn:
         return lines
@@ -33,6 +33,6 @@ def clean(dsn: str | None) -> list[str]:
                 lines.append(f"dropped {item}")
     if problems:
         for line in lines:
-            click.echo(line)
+            say(line)
         raise DatabaseProblem("; ".join(problems))
     return lines

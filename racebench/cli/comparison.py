@@ -48,7 +48,7 @@ def comparison(
         subject, strategies=(*(subject.strategies or ("correct",)), *((reference,) if reference is not None else ()))
     )
     output = replace(output, history=bool(output.history))
-    scenario = find_scenario(subject, separate=True)
+    scenario = find_scenario(subject, target, separate=True)
     request = drafted(scenario, subject, load, target, output, gates, default_seconds=DEFAULT_SECONDS)
     strategies = request.campaign.strategies
     if len(strategies) < 2 and options.baseline is None and options.save_baseline is None:

@@ -7,9 +7,8 @@ import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from racebench.cli import base_command
+from racebench.cli.streams import say
 from racebench.reports import formats
 
 if TYPE_CHECKING:
@@ -24,10 +23,9 @@ if TYPE_CHECKING:
 
 def console(*, stderr: bool = False) -> Console:
     """A console for stdout or stderr, in color as --color says."""
-    from rich.console import Console
+    from racebench.reports.terminal.plain_console import PlainConsole
 
-    # All output is plain text: [bold] or :smile: in a scenario or in a server's message is not markup.
-    make = partial(Console, stderr=stderr, highlight=False, markup=False, emoji=False)
+    make = partial(PlainConsole, stderr=stderr)
     stream = sys.stderr if stderr else sys.stdout
     if not base_command.uses_color(stderr=stderr):
         return make(color_system=None, force_terminal=stream.isatty())
@@ -49,4 +47,4 @@ def publish(document: Document | Explorations, reports: Sequence[ReportFile]) ->
     for report in reports:
         formats.write(report.format, document, report.path)
     if (warning := job_summary.append(document)) is not None:
-        click.echo(f"racebench: warning: {warning}", err=True)
+        say(f"racebench: warning: {warning}", err=True)

@@ -7,7 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -18,9 +18,12 @@ from racebench.cli.files import check_file
 from racebench.cli.option_groups import TargetOptions
 from racebench.cli.replaying import read_schedule
 from racebench.cli.servers import Server, server_of
+from racebench.cli.streams import say
 from racebench.core.errors import DatabaseProblem, UsageProblem, suggest
 from racebench.core.model import Consumer, Scenario, Strategy
+from racebench.core.plain_text import printable
 from racebench.core.target import Target
+from racebench.core.watching import unsaid
 from racebench.demo import player, screen, selection, terminal, viewer, walkthroughs
 from racebench.demo.exports import FORMATS, text
 from racebench.demo.frames import Frame
@@ -112,7 +115,7 @@ def plan(
         parts=wanted.parts,
         to_explore=wanted.to_explore,
         fix=catalog.find_strategy(where, fix_name) if fix_name is not None else None,
-        server=server_of(target),
+        server=server_of(target, where),
         format=format_,
         output=path,
         pace=2.0 if autoplay is None else autoplay,
@@ -273,6 +276,9 @@ def run(demonstration: Demonstration, console: Console, errors: Console, *, auto
     on_screen = demonstration.format is None and _has_terminal(console)
     if on_screen:
         _check_size(demonstration)
+        server = demonstration.server
+        quiet = replace(server.patience, say=unsaid)  # the screen is full
+        demonstration = replace(demonstration, server=replace(server, patience=quiet))
     with contextlib.ExitStack() as stack:
         with progress.bar(errors) as tell:
             prepared = stack.enter_context(ready(demonstration, tell))
@@ -334,15 +340,15 @@ def _print(demonstration: Demonstration, prepared: Ready, console: Console) -> N
 
 def _line(console: Console, line: str) -> None:
     """One line as it is, however long."""
-    console.file.write(f"{line}\n")
+    console.file.write(f"{printable(line)}\n")
     console.file.flush()
 
 
 def _write(content: str, output: Path | None) -> None:
     if output is not None:
-        write_atomically(output, content)
+        write_atomically(output, printable(content))
     else:
-        sys.stdout.write(content)
+        say(content, end="")
 
 
 def show_list(console: Console) -> None:

@@ -9,13 +9,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from racebench.cli.console import application_prints_to_stderr, console, publish
 from racebench.cli.exit_codes import Finding, Gates, exit_code, gates_of
 from racebench.cli.files import ResultFiles, result_files
 from racebench.cli.option_groups import ExplorationOptions, GateOptions, OutputOptions, SubjectOptions, TargetOptions
 from racebench.cli.servers import Server, server_of
+from racebench.cli.streams import say
 from racebench.cli.subjects import find_scenario
 from racebench.core.errors import ExitCode, UsageProblem
 from racebench.core.model import Consumer, Origin, Scenario
@@ -68,7 +67,7 @@ def request_of(
     gates: GateOptions,
 ) -> Exploring:
     """The request of explore; makes the results folder. Raises UsageProblem for the first invalid option."""
-    scenario = find_scenario(subject)
+    scenario = find_scenario(subject, target)
     consumers: tuple[Consumer | None, ...] = (None,)
     if options.consumer not in (None, "none"):
         consumers = catalog.find_consumers(scenario, [str(options.consumer)]) or (None,)
@@ -96,7 +95,7 @@ def request_of(
     request = Exploring(
         scenario=scenario,
         explorations=explorations,
-        server=server_of(target),
+        server=server_of(target, scenario),
         files=result_files(output, f"{scenario.name}-explored"),
         gates=gates_of(gates, explored=True),
         named=frozenset((*subject.strategies, *([options.consumer] if options.consumer else ()))),
@@ -145,8 +144,10 @@ def explore(request: Exploring, output: OutputOptions) -> ExitCode:
                 _run(record, report_progress)
         finally:
             if record.results:
-                publish(record.document(), output.reports)
-                _print(record, output)
+                try:
+                    publish(record.document(), output.reports)
+                finally:  # the results are shown even if a report cannot be written
+                    _print(record, output)
     if output.markdown not in (None, "-"):
         write_atomically(Path(str(output.markdown)), exploration_text.markdown(record.results))
     return exit_code(
@@ -221,13 +222,13 @@ def _possible(
 def _print(record: _Record, output: OutputOptions) -> None:
     """Print the results and where they were saved; only the JSON, or only the Markdown, if stdout is for that."""
     if record.request.files.json_alone:
-        click.echo(to_json(record.document()))
+        say(to_json(record.document()))
         return
     if output.markdown == "-":
-        click.echo(exploration_text.markdown(record.results), nl=False)
+        say(exploration_text.markdown(record.results), end="")
         return
     exploration_table.show(console(), record.document())
     for line in record.left_out:
-        click.echo(f"left out: {line}")
+        say(f"left out: {line}")
     if record.saved is not None:
-        click.echo(f"saved: {record.saved}")
+        say(f"saved: {record.saved}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import secrets
 import tempfile
@@ -13,17 +14,20 @@ from racebench.core.errors import UsageProblem
 from racebench.history.archive import SUFFIX
 from racebench.reports.results.document import check_writable, now, write_atomically
 
+#: The longest part of a file's name in bytes: a name of two such parts, a date and a suffix has less than 255.
+_LONGEST_NAME = 100
+
 
 def check_file(option: str, path: Path, *, stdout: bool = True) -> None:
     """Raise UsageProblem unless the file that an option names can be written. `stdout`: the option takes '-' too."""
-    if path.is_dir():
-        other = ", or '-' for stdout" if stdout else ""
-        raise UsageProblem(f"{option} '{path}' is a folder; name a file{other}")
-    if not path.parent.is_dir():
-        raise UsageProblem(f"{option} '{path}': folder '{path.parent}' does not exist; make it first")
-    if path.exists() and not path.is_file():
-        return
     try:
+        if path.is_dir():
+            other = ", or '-' for stdout" if stdout else ""
+            raise UsageProblem(f"{option} '{path}' is a folder; name a file{other}")
+        if not path.parent.is_dir():
+            raise UsageProblem(f"{option} '{path}': folder '{path.parent}' does not exist; make it first")
+        if path.exists() and not path.is_file():
+            return
         with tempfile.TemporaryFile(dir=path.parent):
             pass
     except OSError as problem:
@@ -78,12 +82,29 @@ class ResultFiles:
         """A new file for the history of a run; None if nothing is saved."""
         if self.stem is None:
             return None
-        name = f"{self.stem.name}-{re.sub(r'[^A-Za-z0-9_.+-]+', '-', label)}"
+        name = f"{_file_name(self.stem.name)}-{_file_name(label)}"
         path, number = self.stem.with_name(f"{name}{SUFFIX}"), 1
         while path.exists():
             number += 1
             path = self.stem.with_name(f"{name}-{number}{SUFFIX}")
         return path
+
+
+def _is_device(path: Path) -> bool:
+    """Whether a path is that of a device or a pipe, beside which nothing else is written."""
+    try:
+        return path.exists() and not path.is_file()
+    except OSError:
+        return False  # a name that is too long; check_file says so
+
+
+def _file_name(text: str) -> str:
+    """A name as part of a file's: letters, digits and _.+-; what is long is cut, and told apart by a digest."""
+    name = re.sub(r"[^\w.+-]+", "-", text)
+    if len(name.encode()) <= _LONGEST_NAME:
+        return name
+    digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:8]
+    return f"{name.encode()[: _LONGEST_NAME - 9].decode(errors='ignore')}-{digest}"
 
 
 def result_files(options: OutputOptions, name: str) -> ResultFiles:
@@ -93,9 +114,7 @@ def result_files(options: OutputOptions, name: str) -> ResultFiles:
     json_path = options.json_path
     if folder is not None:
         stamp = now().replace(":", "").replace("-", "")
-        stem = folder / f"{stamp}-{name}-{secrets.token_hex(3)}"
-    elif (
-        json_path is not None and json_path != "-" and not (Path(json_path).exists() and not Path(json_path).is_file())
-    ):
+        stem = folder / f"{stamp}-{_file_name(name)}-{secrets.token_hex(3)}"
+    elif json_path is not None and json_path != "-" and not _is_device(Path(json_path)):
         stem = Path(json_path).with_suffix("")
     return ResultFiles(json_path=json_path, folder=folder, stem=stem)

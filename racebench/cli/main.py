@@ -6,7 +6,7 @@ The commands are in racebench.cli.commands, one file each.
 from __future__ import annotations
 
 import contextlib
-import io
+import errno
 import os
 import sys
 from typing import NoReturn
@@ -14,7 +14,7 @@ from typing import NoReturn
 import click
 
 from racebench import __version__
-from racebench.cli import base_command
+from racebench.cli import base_command, streams
 from racebench.cli.commands import (
     check,
     compare,
@@ -32,14 +32,13 @@ from racebench.cli.commands import (
 )
 from racebench.cli.commands import list as list_command
 from racebench.core import signals
-from racebench.core.errors import ExitCode, Interrupted, RacebenchError, one_line
+from racebench.core.errors import ExitCode, Interrupted, RacebenchError
+from racebench.core.plain_text import one_line, shortened
 
 
 def main() -> NoReturn:
     """Run the command line and exit; every failure is one line on stderr and a documented exit code."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal that lacks a character gets the others
+    streams.guard()
     # numpy's linear algebra is not used; a pool of threads for it in every process would cost time.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     code = _main(sys.argv[1:])
@@ -56,7 +55,7 @@ def _main(arguments: list[str]) -> int:
     except click.exceptions.Exit as done:
         return done.exit_code
     except click.ClickException as problem:
-        return _say(one_line(problem.format_message()), code=ExitCode.USAGE)
+        return _say(problem.format_message(), code=ExitCode.USAGE)
     except (click.Abort, KeyboardInterrupt, Interrupted) as problem:
         notes = getattr(problem, "__notes__", ())
         return _say(
@@ -67,20 +66,55 @@ def _main(arguments: list[str]) -> int:
     except RacebenchError as problem:
         return _say(str(problem), *getattr(problem, "__notes__", ()), code=problem.exit_code)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader is gone: exit without a message
+        _let_go_of_stdout()  # the reader is gone: exit without a message
         return ExitCode.OK
     except MemoryError:
         return _say("out of memory; give the process more, or run less at once", code=ExitCode.INTERNAL)
+    except (ImportError, SystemError) as problem:  # a library cannot be mapped: few descriptors, or little memory
+        return _say(f"racebench cannot be loaded: {_first_cause(problem)}; {_remedy(0)}", code=ExitCode.INTERNAL)
     except OSError as problem:
-        path = f" {problem.filename}" if problem.filename else ""
-        return _say(f"the machine failed:{path} {problem.strerror or problem}", code=ExitCode.INTERNAL)
+        _let_go_of_stdout()
+        path = f" {problem.filename}:" if problem.filename else ""
+        code = ExitCode.USAGE if problem.errno == errno.ENAMETOOLONG else ExitCode.INTERNAL
+        return _say(
+            f"the machine failed:{path} {problem.strerror or problem}; {_remedy(problem.errno or 0)}", code=code
+        )
+
+
+def _first_cause(problem: BaseException) -> BaseException:
+    """What an exception was raised from in the end: a library wraps the reason in pages of advice."""
+    while problem.__cause__ is not None:
+        problem = problem.__cause__
+    return problem
+
+
+def _remedy(number: int) -> str:
+    """What to do about an error of the operating system."""
+    if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return "free some space, or set TMPDIR to another folder"
+    if number in (errno.EMFILE, errno.ENFILE):
+        return "allow more open files (`ulimit -n`), or run fewer workers"
+    if number in (errno.ENOMEM, errno.EAGAIN):
+        return "allow more memory and processes (`ulimit -v`, `ulimit -u`), or run fewer workers"
+    if number == errno.ENAMETOOLONG:
+        return "give a shorter name"
+    return "see the limits of this process (`ulimit -a`) and the rights of its user"
+
+
+def _let_go_of_stdout() -> None:
+    """Write what is still waiting for stdout nowhere, if it cannot be written: at its end the process tries again."""
+    with contextlib.suppress(OSError, ValueError):
+        try:
+            sys.stdout.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _say(*messages: str, code: ExitCode) -> int:
     """Print the failure in one line, and one more for each thing that it left on the user's server."""
     with contextlib.suppress(OSError):  # the terminal may be closed
         for message in messages:
-            print(f"racebench: {message}", file=sys.stderr)  # noqa: T201 - the only print
+            streams.say(f"racebench: {shortened(one_line(message))}", err=True)
     return int(code)
 
 

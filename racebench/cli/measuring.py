@@ -10,14 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import click
-
 from racebench.analysis import baselines, thresholds
 from racebench.cli.comparison import measured_of
 from racebench.cli.console import application_prints_to_stderr, console, publish
 from racebench.cli.exit_codes import Finding, exit_code
 from racebench.cli.option_groups import OutputOptions
 from racebench.cli.requests import Measurement
+from racebench.cli.streams import say
 from racebench.core.errors import ExitCode
 from racebench.core.results import RunResult
 from racebench.core.signals import interruptible, shielded
@@ -25,7 +24,6 @@ from racebench.load import campaign, rounds
 from racebench.load.campaign import Campaign, Cell, Progress
 from racebench.load.executors.processes import Processes
 from racebench.load.rounds import Rounds
-from racebench.load.stalls import Patience
 from racebench.reports.results.document import Document, now, to_json
 from racebench.reports.terminal import progress
 
@@ -116,9 +114,8 @@ def _run(record: _Record, report_progress: Progress) -> None:
         processes = stack.enter_context(Processes(preload=["racebench.cli.main"]))
         report_progress("starting PostgreSQL", 0.0)
         target = stack.enter_context(request.server.opened(request.campaign.connections))
-        patience = Patience(give_up_s=request.give_up_s, say=_say)
         record.running = stack.enter_context(
-            campaign.opened(request.campaign, target, processes, keep=request.keep, patience=patience)
+            campaign.opened(request.campaign, target, processes, keep=request.keep, patience=request.server.patience)
         )
         if request.comparison is not None:
             record.rounds = rounds.begin(record.running, request.comparison.reference, margin=request.comparison.margin)
@@ -133,28 +130,23 @@ def _run(record: _Record, report_progress: Progress) -> None:
             record.add(result)
 
 
-def _say(line: str) -> None:
-    """A line about a run under way, beside the progress bar."""
-    click.echo(f"racebench: {line}", err=True)
-
-
 def _print(record: _Record, document: Document, show: Callable[[Document], None], *, alone: bool) -> None:
     """Print the results and where they were saved; only the JSON if stdout is for that."""
     files = record.request.files
     if files.json_alone:
-        click.echo(record.json(document))
+        say(record.json(document))
         return
     show(document)
     if alone:
         return
     for line in record.running.left_out if record.running is not None else ():
-        click.echo(f"left out: {line}")
+        say(f"left out: {line}")
     if record.saved is not None:
-        click.echo(f"saved: {record.saved}")
+        say(f"saved: {record.saved}")
     kept = [result.history for result in record.results if result.history is not None]
     if kept and files.stem is not None:
         more = f" and {len(kept) - 1} more" if len(kept) > 1 else ""
-        click.echo(f"history: {files.stem.with_name(kept[0])}{more}; see `racebench check`")
+        say(f"history: {files.stem.with_name(kept[0])}{more}; see `racebench check`")
 
 
 def exit_code_of(request: Measurement, document: Document) -> ExitCode:

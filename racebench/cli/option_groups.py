@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from racebench.cli.values import ReportFile
+from racebench.core.model import GIVE_UP_SECONDS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +44,6 @@ class LoadOptions:
     seed: int | None
     poll_interval: float
     batch: int
-    give_up_after: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,10 +77,15 @@ class ComparisonOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetOptions:
-    """Which server. `server` is the embedded server's version; `dsn` names the user's own server instead."""
+    """Which server. `server` is the embedded server's version; `dsn` names the user's own server instead.
+
+    `superuser`: connect to the embedded server as a superuser. `give_up_after`: how long it may not answer, in seconds.
+    """
 
     server: str
     dsn: str | None
+    superuser: bool = False
+    give_up_after: float = GIVE_UP_SECONDS
     keep: bool = False
 
     @property

@@ -163,8 +163,6 @@ def load(*, seconds: float = 2) -> Decorator[Any]:
                 help="Pause of a consumer between two polls, in milliseconds."),
         _option("--batch", type=Number(1, 10**6), default=1000, show_default=True,
                 help="Most rows that a consumer reads in one poll (its LIMIT)."),
-        _option("--give-up-after", type=Number(1, 86_400, whole=False), default=GIVE_UP_SECONDS, metavar="SECONDS",
-                help="Limit for a run in which no operation ends, in seconds; its verdict is UNKNOWN.  [default: 300]"),
     )  # fmt: skip
 
 
@@ -231,6 +229,11 @@ def target(*, keep: bool = False) -> Decorator[Any]:
                 help="PostgreSQL version of the embedded server."),
         _option("--dsn", envvar="RACEBENCH_DSN", show_envvar=True, metavar="DSN",
                 help="Connection string of your own server, used instead of the embedded one."),
+        _option("--superuser", is_flag=True,
+                help="Connect to the embedded server as a superuser.  [default: as an ordinary role]"),
+        _option("--give-up-after", type=Number(1, 86_400, whole=False), default=GIVE_UP_SECONDS, metavar="SECONDS",
+                help="Limit without an answer from the server, or, under load, without an operation that ends, in "
+                "seconds; the verdict is UNKNOWN.  [default: 300]"),
     ]  # fmt: skip
     if keep:
         declarations.append(

@@ -51,8 +51,8 @@ def replay(
     own_code = bool(subject.call) or (subject.scenario is not None and ad_hoc.is_sql_file(subject.scenario))
     if not subject.scenario and not own_code:
         subject = replace(subject, scenario=schedule.scenario)
-    scenario = find_scenario(subject)
-    server = server_of(target)
+    scenario = find_scenario(subject, target)
+    server = server_of(target, scenario)
     schema = new_name()
     with contextlib.ExitStack() as stack:
         opened = stack.enter_context(server.opened(max(schedule.steps) + 1 + EXTRA_CONNECTIONS))

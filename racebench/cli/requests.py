@@ -44,7 +44,7 @@ class Measurement:
     """What run, matrix or compare is asked for, checked.
 
     `thresholds`: each with the names of the strategies that it concerns. `history`: keep each run's, or none; None:
-    keep those of runs with a forbidden anomaly. `give_up_s`: how long a run may make no progress. `witnesses`: the most
+    keep those of runs with a forbidden anomaly. `witnesses`: the most
     that a run has in the JSON, None for all.
     """
 
@@ -55,7 +55,6 @@ class Measurement:
     gates: Gates
     thresholds: tuple[tuple[Threshold, tuple[str, ...]], ...]
     history: bool | None
-    give_up_s: float
     witnesses: int | None = None
     comparison: ComparisonRequest | None = None
 
@@ -71,7 +70,7 @@ def measurement(
 ) -> Measurement:
     """The request of run and matrix; makes the results folder. Raises UsageProblem for the first invalid option."""
     limits = [thresholds.parse(text) for text in gates.threshold]
-    scenario = find_scenario(subject)
+    scenario = find_scenario(subject, target)
     request = drafted(scenario, subject, load, target, output, gates, pairing=pairing)
     request = replace(request, thresholds=concerning(limits, request.campaign, reference=None))
     request.files.check()
@@ -111,14 +110,13 @@ def drafted(
             pairing=pairing,
             named=frozenset({*subject.strategies, *subject.consumers}),
         ),
-        server=server_of(target),
+        server=server_of(target, scenario),
         keep=target.keep,
         files=files,
         gates=gates_of(gates),
         thresholds=(),
         history=False if pairing is Pairing.EACH_ALONE and output.history is None else output.history,
         witnesses=1 if pairing is Pairing.EACH_ALONE else None,
-        give_up_s=load.give_up_after,
     )
 
 

@@ -4,23 +4,32 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
-
-import click
+from dataclasses import dataclass, field
+from functools import partial
 
 from racebench.cli.option_groups import TargetOptions
+from racebench.cli.streams import say
+from racebench.core.errors import UsageProblem
+from racebench.core.model import Scenario
 from racebench.core.target import Target
+from racebench.core.watching import Patience, watched
 from racebench.postgres import abandoned
 from racebench.postgres.external import external
 from racebench.postgres.targets import open_target
+from racebench.postgres.waits import of_sessions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
-    """The user's server, or the embedded one of a version if there is no `target`."""
+    """The user's server, or the embedded one of a version if there is no `target`.
+
+    `superuser`: what runs on it needs a superuser. `patience`: how long it may not answer.
+    """
 
     target: Target | None
     version: int
+    superuser: bool = False
+    patience: Patience = field(default_factory=Patience)
 
     @contextlib.contextmanager
     def opened(self, connections: int) -> Iterator[Target]:
@@ -28,12 +37,28 @@ class Server:
 
         A line on stderr names what killed commands have left on a user's server.
         """
-        with open_target(self.target, version=self.version, connections=connections) as target:
+        with (
+            watched(self.patience) as watch,
+            open_target(self.target, version=self.version, connections=connections, superuser=self.superuser) as target,
+        ):
+            watch.explain = partial(of_sessions, target)
             if self.target is not None and (left := abandoned.on(target)):
-                click.echo(f"racebench: {abandoned.sentence(left, target.label)}", err=True)
+                say(f"racebench: {abandoned.sentence(left, target.label)}", err=True)
             yield target
 
 
-def server_of(options: TargetOptions) -> Server:
-    """The server that the options name; raises UsageProblem for a connection string that does not parse."""
-    return Server(target=external(options.dsn) if options.dsn else None, version=options.version)
+def _say(line: str) -> None:
+    """A line about what is under way, beside the progress bar."""
+    say(f"racebench: {line}", err=True)
+
+
+def server_of(options: TargetOptions, scenario: Scenario | None = None) -> Server:
+    """The server that the options name, for a scenario; raises UsageProblem for options that do not go together."""
+    if options.superuser and options.dsn:
+        raise UsageProblem("--superuser is for the embedded server; with --dsn, connect as a superuser yourself")
+    return Server(
+        target=external(options.dsn) if options.dsn else None,
+        version=options.version,
+        superuser=options.superuser or (scenario is not None and scenario.superuser),
+        patience=Patience(give_up_s=options.give_up_after, say=_say),
+    )

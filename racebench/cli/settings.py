@@ -17,11 +17,11 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from racebench.core.errors import UsageProblem, one_line, suggest
+from racebench.cli import settings_file
+from racebench.core.errors import UsageProblem, suggest
 from racebench.core.passwords import masked
+from racebench.core.plain_text import one_line, shortened
 
-FILE = "racebench.toml"
-PROJECT = "pyproject.toml"
 _PREFIX = "RACEBENCH_"
 
 #: Variables that are not options.
@@ -29,6 +29,8 @@ OTHER_VARIABLES = frozenset({"RACEBENCH_CACHE_DIR"})
 
 #: The parameters that say what is run or explored: a scenario, or the user's own code with its setup and invariants.
 _SUBJECT = ("scenario", "call", "setup", "invariant")
+#: How the placeholder of an option ends whose value is a file or a folder.
+_PLACES = ("PATH", "DIR")
 _NUMERIC = ("number", "decimal", "integer", "float", "integer range", "float range")
 _NAMED_TYPES = {
     bool: "a boolean", str: "a string", int: "a whole number", float: "a number", list: "an array", dict: "a table",
@@ -71,18 +73,26 @@ def read(root: click.Command, *, start: Path | None = None, environment: Mapping
     """Read what is set; raises UsageProblem for a file that cannot be read or a key that no command has."""
     keys = {name: _keys(command) for name, command in leaves(root)}
     every_key = _merged(keys.values())
-    file, table, prefix = _find(Path.cwd() if start is None else start)
+    found = settings_file.find(Path.cwd() if start is None else start)
+    file, prefix = found.path, found.prefix
     general: dict[str, Setting] = {}
     of_commands: dict[str, dict[str, Setting]] = {name: {} for name in keys}
-    warnings: list[str] = []
+    warnings = list(found.warnings)
     if file is not None:
-        for command, name, value in _entries(table, "", keys):
+        writing = _writing(root)
+        for command, name, value in _entries(found.table, "", keys):
             source = f"{prefix}{'.'.join([*command.split(), name])}"
             known = keys.get(command, {}) if command else every_key
             if name not in known:
                 above = f"{command} ".lstrip()
                 below = {other.removeprefix(above).split()[0] for other in keys if other.startswith(above)}
                 raise UsageProblem(f"{source}: there is no such setting{suggest(name, {*known.values()} | below)}")
+            if found.foreign and known[name] in writing:
+                warnings.append(
+                    f"{source} is not used: the file is {found.foreign}'s, and this setting says where to write; "
+                    "give it on the command line"
+                )
+                continue
             if known[name] != name:
                 warnings.append(f"{source} is the old spelling of {known[name]}; write {known[name]}")
             setting = Setting(value=value, source=source, folder=file.parent)
@@ -91,6 +101,16 @@ def read(root: click.Command, *, start: Path | None = None, environment: Mapping
                 target[known[name]] = setting
     warnings += _environment(os.environ if environment is None else environment, keys, general, of_commands)
     return Settings(file=file, general=general, commands=of_commands, warnings=tuple(warnings))
+
+
+def _writing(root: click.Command) -> frozenset[str]:
+    """The keys of the settings that name a file or a folder: all but a scenario's folder are to be written."""
+    return frozenset(
+        key(parameter)
+        for _, command in leaves(root)
+        for parameter in settable(command)
+        if (parameter.metavar or "").endswith(_PLACES)
+    )
 
 
 def _keys(command: click.Command) -> dict[str, str]:
@@ -206,59 +226,6 @@ def _variable(words: str) -> str:
     return _PREFIX + re.sub(r"[^A-Z0-9]", "_", words.upper())
 
 
-def _find(start: Path) -> tuple[Path | None, Mapping[str, Any], str]:
-    """The nearest file with settings, its table, and the prefix of its keys in messages.
-
-    Upwards from a folder to the root of the repository that it is in, or of the file system.
-    """
-    for folder in (start, *start.parents):
-        own, project = folder / FILE, folder / PROJECT
-        table = _project_table(project)
-        if own.is_file():
-            if table is not None:
-                raise UsageProblem(
-                    f"{_short(own)} and [tool.racebench] in {_short(project)} both hold settings; keep one of them"
-                )
-            return own, _load(own), f"{_short(own)}: "
-        if table is not None:
-            return project, table, f"{_short(project)}: tool.racebench."
-        if (folder / ".git").exists():
-            break
-    return None, {}, ""
-
-
-def _project_table(path: Path) -> Mapping[str, Any] | None:
-    """[tool.racebench] of a pyproject.toml; None if it has none. A file without the word racebench is not parsed."""
-    try:
-        if not path.is_file() or b"racebench" not in path.read_bytes():
-            return None
-    except OSError as problem:
-        raise UsageProblem(f"{_short(path)} cannot be read: {problem.strerror}") from None
-    tools = _load(path).get("tool", {})
-    table = tools.get("racebench") if isinstance(tools, dict) else None
-    if table is not None and not isinstance(table, dict):
-        raise UsageProblem(f"{_short(path)}: tool.racebench is a table, [tool.racebench], not {_kind(table)}")
-    return table
-
-
-def _load(path: Path) -> Mapping[str, Any]:
-    import tomllib
-
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as problem:
-        raise UsageProblem(f"{_short(path)} is not TOML: {one_line(str(problem))}") from None
-    except UnicodeDecodeError:
-        raise UsageProblem(f"{_short(path)} is not UTF-8 text") from None
-    except OSError as problem:
-        raise UsageProblem(f"{_short(path)} cannot be read: {problem.strerror}") from None
-
-
-def _short(path: Path) -> str:
-    """A file's name, relative to the current folder."""
-    return os.path.relpath(path)
-
-
 def _entries(table: Mapping[str, Any], before: str, commands: Iterable[str]) -> Iterator[tuple[str, str, Any]]:
     """Each key with its command, "" for all. A table is a command's or a group's; everything else is a value."""
     for name, value in table.items():
@@ -333,7 +300,7 @@ def _anchored(parameter: click.Parameter, value: Any, folder: Path) -> Any:
         return value if named else f"./{os.path.relpath(folder / value)}"
     if metavar == "SQL" and value.endswith(".sql"):
         return os.path.relpath(folder / value)
-    if not isinstance(value, str) or not metavar.endswith(("PATH", "DIR")) or value == "-":
+    if not isinstance(value, str) or not metavar.endswith(_PLACES) or value == "-":
         return value
     before, equals, path = value.partition("=") if "=" in metavar else ("", "", value)
     return f"{before}{equals}{os.path.relpath(folder / path)}" if path else value
@@ -352,6 +319,8 @@ def _scalar(parameter: click.Parameter, value: Any) -> Any:
         right = True  # server = 18, fail-slower = 20 (or "20%")
     if isinstance(value, bool) or not right:
         raise UsageProblem(f"{name} is {'a number' if numeric else 'a string'}, not {_kind(value)}")
+    if "\0" in str(value):
+        raise UsageProblem(f"{name} has a NUL character; remove it")
     return str(value)  # as on a command line, so that 2.5 is no whole number
 
 
@@ -360,7 +329,7 @@ def _kind(value: Any) -> str:
     kind = next((name for type_, name in _NAMED_TYPES.items() if isinstance(value, type_)), type(value).__name__)
     if isinstance(value, list | dict):
         return kind
-    return f"{kind} ({str(value).lower() if isinstance(value, bool) else masked(str(value))})"
+    return f"{kind} ({str(value).lower() if isinstance(value, bool) else shortened(masked(str(value)), 80)})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from racebench.cli.option_groups import SubjectOptions
+from dataclasses import replace
+
+from racebench.cli.option_groups import SubjectOptions, TargetOptions
 from racebench.core.model import Scenario
 from racebench.workloads import ad_hoc
 
 
-def find_scenario(subject: SubjectOptions, *, separate: bool = False) -> Scenario:
+def find_scenario(subject: SubjectOptions, target: TargetOptions, *, separate: bool = False) -> Scenario:
     """The scenario that is named, or that the user's own code makes up; raises UsageProblem or ScenarioProblem.
 
     `separate`: each callable and each file is a strategy of its own.
     """
-    return ad_hoc.find(
+    scenario = ad_hoc.find(
         subject.scenario,
         called=subject.call,
         setup=subject.setup,
@@ -20,3 +22,7 @@ def find_scenario(subject: SubjectOptions, *, separate: bool = False) -> Scenari
         others=subject.files,
         apart=separate,
     )
+    if not target.superuser:
+        return scenario
+    words = scenario.options
+    return replace(scenario, superuser=True, options=None if words is None else (*words, "--superuser"))

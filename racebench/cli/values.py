@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from racebench.cli.streams import say
 from racebench.core.errors import UsageProblem, suggest
 
 
@@ -139,7 +140,7 @@ def warn_once(text: str) -> None:
     shown = context.meta.setdefault("racebench.warnings", set())
     if text not in shown:
         shown.add(text)
-        click.echo(f"racebench: warning: {text}", err=True)
+        say(f"racebench: warning: {text}", err=True)
 
 
 def option_name(param: click.Parameter | None) -> str:

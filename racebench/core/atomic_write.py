@@ -16,7 +16,7 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
 
     Raises OSError as the system does (a full disk).
     """
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".racebench-", suffix=".partial")
     try:
         with os.fdopen(handle, "wb") as file:
             yield file

@@ -1,13 +1,15 @@
 """The errors that racebench raises: each has an exit code and a message that ends with the next move.
 
-Every message is one line: what failed, the value, what to do. The command line prints it.
+Every message is one line of limited length, without control characters: what failed, the value, what to do. The command
+line prints it.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from enum import IntEnum
+
+from racebench.core.plain_text import one_line, shortened
 
 
 class ExitCode(IntEnum):
@@ -27,6 +29,9 @@ class RacebenchError(Exception):
     """racebench or its machine failed: a full disk, a process that cannot be started."""
 
     exit_code = ExitCode.INTERNAL
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(shortened(one_line(message)))
 
 
 class DiskFull(RacebenchError):  # noqa: N818 - as below
@@ -68,11 +73,3 @@ def suggest(name: str, known: Iterable[str]) -> str:
     if close:
         return f"; did you mean '{close[0]}'?"
     return f"; known: {', '.join(names)}" if names else ""
-
-
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
-
-
-def one_line(text: str) -> str:
-    """Fold a multi-line message (libpq's, an OS error's) into one line, without control characters."""
-    return _CONTROL.sub(lambda found: f"\\x{ord(found.group()):02x}", " ".join(text.split()))

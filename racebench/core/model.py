@@ -279,6 +279,7 @@ class Scenario:
     `measures` queries that return one value each; both are asked after a run. `once`: each worker runs its script once,
     as start-up code does. `explore`: run before each explored schedule. `forbid` is what makes a run INVALID;
     `advise` names the strategy to recommend.
+    `superuser`: its SQL needs a superuser.
     `setup` is called after the schema is made, `checks` are invariants that are called (callables.py). `options`: the
     words that name it on a command line if its name alone does not; None if no command line can name it.
     """
@@ -303,6 +304,7 @@ class Scenario:
     schedule_isolation: ScheduleIsolation = ScheduleIsolation.FRESH_TENANT
     origin: Origin = Origin.MANIFEST
     options: tuple[str, ...] | None = ()
+    superuser: bool = False
 
     @property
     def has_expectations(self) -> bool:

@@ -9,8 +9,9 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from racebench.core.errors import DatabaseProblem, one_line
+from racebench.core.errors import DatabaseProblem
 from racebench.core.model import NumberedRows, Scenario
+from racebench.core.plain_text import one_line
 from racebench.demo.frames import Mark, Row, Table, clean
 
 #: The newest rows of a table that are shown.

@@ -16,6 +16,7 @@ from racebench.demo.frames import Frame
 from racebench.demo.presentation import Presentation
 from racebench.demo.screen import Marks, Place
 from racebench.demo.terminal import Key, Terminal
+from racebench.reports.terminal.plain_console import PlainConsole
 
 
 class Playback:
@@ -150,7 +151,7 @@ class _Drawing:
 
     def __init__(self, terminal: Terminal, *, color: bool) -> None:
         self._terminal = terminal
-        self._console = Console(
+        self._console = PlainConsole(
             file=io.StringIO(), force_terminal=True, color_system="standard", no_color=not color, width=10_000
         )
         self._size: tuple[int, int] | None = None
@@ -165,7 +166,7 @@ class _Drawing:
 def ansi(console: Console, line: Text) -> str:
     """A line with its styles as ANSI escape sequences."""
     with console.capture() as capture:
-        console.print(line, end="", soft_wrap=True, highlight=False)
+        console.print(line, end="", soft_wrap=True)
     return capture.get()
 
 

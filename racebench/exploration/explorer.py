@@ -142,6 +142,7 @@ def _search(
             attempts = _ATTEMPTS if tally.raced else 1
             with contextlib.suppress(*([Diverged] if tally.leftovers else [])):
                 tally.replay = _follow_witness(world, tally.witness_request, tally.witness, attempts)
+    tally.notes += world.made_outside
 
 
 def _check_leftovers(world: ServerWorld, tally: Tally) -> None:

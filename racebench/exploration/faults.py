@@ -10,9 +10,10 @@ import re
 
 import psycopg
 
-from racebench.core.errors import ConnectionLost, DatabaseProblem, RacebenchError, one_line
+from racebench.core.errors import ConnectionLost, DatabaseProblem, RacebenchError
 from racebench.core.faults import CONNECTION_LOST, stops_a_schedule
 from racebench.core.model import Script
+from racebench.core.plain_text import message_of
 from racebench.workloads.faults import fault
 
 #: What a method of a world may raise because of a fault.
@@ -37,7 +38,7 @@ def fault_of(problem: BaseException) -> Fault | None:
         sqlstate = CONNECTION_LOST
     if not sqlstate:
         return None
-    said = one_line(str(problem))
+    said = message_of(problem)
     return Fault(said if isinstance(problem, RacebenchError) else f"a connection of racebench's own: {said}", sqlstate)
 
 

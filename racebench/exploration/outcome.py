@@ -15,8 +15,9 @@ from typing import Any
 import psycopg
 
 from racebench.core.anomalies import ANOMALIES
-from racebench.core.errors import DatabaseProblem, ScenarioProblem, one_line
+from racebench.core.errors import DatabaseProblem, ScenarioProblem
 from racebench.core.model import Outcome, Scenario
+from racebench.core.plain_text import one_line
 from racebench.exploration.inspection import rows_query
 from racebench.exploration.sessions.consumer import ConsumerSession
 from racebench.exploration.sessions.session import StrategySession

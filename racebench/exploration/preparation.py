@@ -14,8 +14,8 @@ from typing import Any
 import psycopg
 from psycopg import pq, sql
 
-from racebench.core.errors import one_line
 from racebench.core.model import Origin
+from racebench.core.plain_text import one_line
 from racebench.core.target import Target
 from racebench.exploration import isolation
 from racebench.exploration.faults import PROBLEMS
@@ -62,8 +62,11 @@ class Preparation:
     observer: Observer | None
 
 
-def prepare(target: Target, request: ExplorationRequest, stack: ExitStack) -> Preparation:
-    """Make the world that a request needs; `stack` undoes it. Raises RacebenchError."""
+def prepare(target: Target, request: ExplorationRequest, stack: ExitStack, tell: Callable[[str], None]) -> Preparation:
+    """Make the world that a request needs; `stack` undoes it. Raises RacebenchError.
+
+    `tell` is called when it is undone, with a sentence about what was made outside the schema, if anything was.
+    """
     check_steps(target)
     scenario, strategy = request.scenario, request.strategy
     consumers = [request.consumer] if request.consumer is not None else []
@@ -71,7 +74,7 @@ def prepare(target: Target, request: ExplorationRequest, stack: ExitStack) -> Pr
     kind = kind_of(strategy)
     stack.enter_context(kind.environment(target, schema))
     if not request.in_place:
-        stack.enter_context(fresh_schema(target, schema, scenario, strategy, consumers))
+        stack.enter_context(fresh_schema(target, schema, scenario, strategy, consumers, tell=tell))
     step_limit = _milliseconds(request.step_s)
     monitor = connect(target, schema=schema, settings={"statement_timeout": step_limit})
     stack.callback(monitor.close)  # in whatever state: an interruption may have left it in the middle of a query

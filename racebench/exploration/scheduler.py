@@ -18,7 +18,8 @@ from typing import Any
 
 import psycopg
 
-from racebench.core.errors import DatabaseProblem, one_line
+from racebench.core.errors import DatabaseProblem
+from racebench.core.plain_text import one_line
 from racebench.exploration.freezing import Freezer
 from racebench.exploration.sessions.session import Session, State
 from racebench.exploration.steps import describe

@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from racebench.core.errors import UsageProblem, one_line
+from racebench.core.errors import UsageProblem
 from racebench.core.model import Consumer, Strategy
+from racebench.core.plain_text import one_line
 from racebench.workloads.digests import digest
 
 _VERSION = "v1"

@@ -15,6 +15,7 @@ from random import Random
 from types import TracebackType
 from typing import Any, TypeVar
 
+from racebench.core import watching
 from racebench.core.errors import ScenarioProblem, UsageProblem
 from racebench.core.faults import stops_a_schedule
 from racebench.core.model import Outcome, Statement, first_word
@@ -79,9 +80,12 @@ class ServerWorld:
         self.surprises: dict[str, str] = {}
         self.draw = request.draw
         self._target, self._request = target, request
+        #: Sentences about what was made outside the schema; complete when the world is closed.
+        self.made_outside: list[str] = []
         self._stack = contextlib.ExitStack()
         self._before = _Before()
         self.faults: list[Fault] = []
+        self._answers = watching.current()
         self._in_a_row, self._most_in_a_row = 0, repeats
         self._runs = 0
         self._catalog_raced = False
@@ -176,6 +180,8 @@ class ServerWorld:
         fault = fault_of(problem)
         if fault is None or getattr(problem, "__notes__", False):  # what was left behind must be said
             raise problem
+        if self._answers is not None and self._answers.gave_up:
+            raise Fault(f"{fault}; {self._answers.gave_up}", fault.sqlstate) from None
         self._in_a_row += 1
         if self._in_a_row > self._most_in_a_row:
             times = f"; it was tried {self._in_a_row} times" if self._in_a_row > 1 else ""
@@ -212,7 +218,7 @@ class ServerWorld:
     def _open(self) -> None:
         """Make the world; if a part cannot be made, the other parts are removed."""
         with contextlib.ExitStack() as opening:
-            self._preparation = prepare(self._target, self._request, opening)
+            self._preparation = prepare(self._target, self._request, opening, self.made_outside.append)
             self._adopt(self._preparation)
             self.tenant = 0
             self._stack = opening.pop_all()
@@ -271,10 +277,15 @@ class ServerWorld:
 
     def _repeatable(self, act: Callable[..., _Result], *arguments: Any) -> _Result:
         """A part of a schedule; raises Unsteady if a fault stops it, and Fault if it is one too many."""
+        if self._answers is not None:
+            self._answers.begin()
         try:
             return act(*arguments)
         except PROBLEMS as problem:
             self._note_fault(problem)
+        finally:
+            if self._answers is not None:
+                self._answers.end()
         raise Unsteady
 
     def _begin(self) -> None:

@@ -6,7 +6,6 @@ that is damaged or of another version raises UsageProblem.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from racebench.core import json_schema, json_text
 from racebench.core.anomalies import ANOMALIES
 from racebench.core.atomic_write import replacing
 from racebench.core.errors import RacebenchError, UsageProblem
 from racebench.core.model import Numbering, Outcome
+from racebench.core.plain_text import shown
 from racebench.history import History, Labels, Log, Operations, Violation
 from racebench.history.npz import Reader, Span, Writer
 from racebench.history.operations import never_ended
@@ -33,6 +34,8 @@ FORMAT = "racebench history"
 VERSION = 1
 SUFFIX = ".history.npz"
 
+_META = Path(__file__).with_name("meta.schema.json")
+
 _PIECE = 1 << 18
 _NEVER = -1  # the duration of an operation that never ended
 _OPERATIONS = ("start", "duration", "version", "tenant", "tries", "outcome", "sqlstate")
@@ -41,10 +44,8 @@ _OPERATIONS = ("start", "duration", "version", "tenant", "tries", "outcome", "sq
 def write(path: Path, recorded: Recorded) -> None:
     """Write a whole history, or nothing; raises RacebenchError if it cannot be written."""
     try:
-        with replacing(path) as file:
-            writer = Writer(file)
+        with replacing(path) as file, Writer(file) as writer:
             _write(writer, recorded)
-            writer.close()
     except OSError as problem:
         raise RacebenchError(
             f"cannot write the history {path}: {problem.strerror}; free some space, or give --no-history"
@@ -87,7 +88,7 @@ def _write(writer: Writer, recorded: Recorded) -> None:
         "load": dict(about.load),
         "environment": dict(about.environment),
     }
-    writer.text("meta", json.dumps(meta, ensure_ascii=False))
+    writer.text("meta", json_text.dumps(meta, indent=None))
     numbers = np.array(list(sessions), np.int64)
     counts = np.array([len(records) for records in sessions.values()], np.int64)
     _column(writer, "session_number", len(numbers), lambda: iter([numbers]))
@@ -172,8 +173,8 @@ def read(path: Path, scratch: Scratch) -> Recorded:
     try:
         meta = _meta(reader)
         return _Reading(reader, meta, scratch).recorded()
-    except (KeyError, TypeError, AttributeError) as problem:
-        raise reader.damaged(f"its 'meta' lacks or misstates {problem}") from None
+    except OverflowError as problem:
+        raise reader.damaged(f"it has a number of more than 64 bits ({problem})") from None
     finally:
         reader.close()
 
@@ -182,17 +183,19 @@ def _meta(reader: Reader) -> dict[str, Any]:
     if "meta" not in reader:
         raise UsageProblem(f"{reader.path} is not a racebench history: it has no 'meta'; see docs/history.md")
     try:
-        meta = json.loads(reader.text("meta"))
-    except json.JSONDecodeError as problem:
-        raise reader.damaged(f"its 'meta' is not JSON ({problem.msg})") from None
+        meta = json_text.loads(reader.text("meta"))
+    except json_text.JsonProblem as problem:
+        raise reader.damaged(f"its 'meta' is not JSON ({problem})") from None
     if not isinstance(meta, dict) or meta.get("format") != FORMAT:
         raise UsageProblem(f"{reader.path} is not a racebench history: its 'meta' has no format '{FORMAT}'")
     if meta.get("version") != VERSION:
         raise UsageProblem(
-            f"{reader.path} is a history of version {meta.get('version')}, this racebench reads {VERSION}; "
+            f"{reader.path} is a history of version {shown(meta.get('version'))}, this racebench reads {VERSION}; "
             "check it with the racebench that wrote it"
         )
-    return meta
+    if (difference := json_schema.difference(meta, _META)) is not None:
+        raise reader.damaged(f"in its 'meta', {difference}")
+    return dict(meta)
 
 
 class _Reading:

@@ -5,6 +5,7 @@ If the file has no rows, every acknowledged operation counts as the row that it 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from racebench.core.model import Numbering, Outcome
+from racebench.core.plain_text import shown
 from racebench.history import History, Labels, Log, Operations
 from racebench.history.external_sort import in_order
 from racebench.history.records import DELIVERY, NO_VERSION, OPERATION, OPERATION_BITS, POLL, encode_status
@@ -26,6 +28,7 @@ EPOCH = 1 << 41
 #: The operation of a row that no operation of the history wrote.
 UNKNOWN_WRITER = -1
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _HELD = 1 << 14
 _FOUND = np.dtype([("session", "<i8"), ("line", "<i8"), *OPERATION.descr])
 
@@ -116,6 +119,9 @@ class HistoryBuilder:
     def row(self, *, identity: int, tenant: int, version: Version, writer: tuple[int, int] | None) -> None:
         """Add a row of the table; `writer` is a process and the index of one of its operations."""
         self.rows_given = True
+        if writer is not None:
+            _within("process", writer[0], 0, 2**31 - 1)
+            _within("index", writer[1], 0, 2**OPERATION_BITS - 1)
         operation = UNKNOWN_WRITER if writer is None else (writer[0] << OPERATION_BITS) + writer[1]
         self._rows.add((identity, tenant, self._number(version), operation))
 
@@ -149,6 +155,7 @@ class HistoryBuilder:
         consumer.longest = max(consumer.longest, end - start)
         number, last = len(consumer.polls), 0
         for last in delivered:
+            _within("a delivered id", last, -(2**63), 2**63 - 1)
             consumer.deliveries.add((end + EPOCH, last, number, tenant))
         consumer.polls.add((start + EPOCH, end + EPOCH, last, max(1, len(delivered)), tenant))
         consumer.after.add((self._number(None if callable(cursor) else cursor),))
@@ -179,8 +186,12 @@ class HistoryBuilder:
         if version is None:
             return NO_VERSION
         if isinstance(version, str):
+            if not version.isascii() and _SURROGATE.search(version):
+                raise ValueError(f"version {shown(version)} is no text: it has half of a surrogate pair")
             if self._integers:
-                raise ValueError(f"version '{version}' is a text, but others are integers; give all versions one type")
+                raise ValueError(
+                    f"version {shown(version)} is a text, but others are integers; give all versions one type"
+                )
             return self._texts.setdefault(version, len(self._texts))
         if self._texts:
             raise ValueError(f"version {version} is an integer, but others are texts; give all versions one type")
@@ -261,4 +272,4 @@ def _by_rank(versions: Array, ranks: Array | None) -> Array:
 
 def _within(name: str, value: int, low: int, high: int) -> None:
     if not low <= value <= high:
-        raise ValueError(f"{name} is a whole number from {low} to {high}, not {value}")
+        raise ValueError(f"{name} is a whole number from {low} to {high}, not {shown(value)}")

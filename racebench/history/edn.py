@@ -32,6 +32,8 @@ _WORDS: dict[str, Any] = {"nil": None, "true": True, "false": False}
 _CLOSES = {"[": "]", "(": ")", "{": "}", "#{": "}"}
 _STRING_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}
 _LONGEST = 1 << 26
+_DEEPEST = 50
+_DIGITS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,9 @@ class Keyword:
 
     def __str__(self) -> str:
         return f":{self.name}"
+
+    def __repr__(self) -> str:
+        return str(self)
 
 
 class _Open:
@@ -71,6 +76,8 @@ def values(lines: Iterable[str]) -> Iterator[tuple[int, Any]]:
                 stack.append(_Open(f"{text} at the top", line, dropped=False))
                 continue
             holder = stack[-1]
+            if len(stack) > _DEEPEST:
+                raise EdnProblem(line, f"values are nested more than {_DEEPEST} deep")
             dropped = holder.discards > 0
             holder.discards -= dropped
             stack.append(_Open(text, line, dropped))
@@ -148,7 +155,8 @@ def _flat(line: int, text: str, keywords: dict[str, Keyword]) -> dict[Any, Any]:
     if len(words) % 2:
         raise EdnProblem(line, "a map has a key without a value")
     items = [
-        keywords.get(word) or (int(word) if word.isdecimal() else _scalar(line, "atom", word, keywords))
+        keywords.get(word)
+        or (int(word) if word.isdecimal() and len(word) <= _DIGITS else _scalar(line, "atom", word, keywords))
         for word in words
     ]
     return dict(zip(items[::2], items[1::2], strict=True))
@@ -170,6 +178,8 @@ def _scalar(line: int, kind: str, text: str, keywords: dict[str, Keyword]) -> An
     if text in _WORDS:
         return _WORDS[text]
     if _INTEGER.fullmatch(text):
+        if len(text) > _DIGITS:
+            raise EdnProblem(line, f"a number has {len(text)} digits, and the most are {_DIGITS}")
         return int(text.rstrip("N"))
     if _NUMBER.fullmatch(text):
         return float(text.rstrip("M"))

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from racebench.core.anomalies import Subject, forbidden_by_default
 from racebench.core.errors import UsageProblem
 from racebench.core.model import Numbering, Outcome
+from racebench.core.plain_text import shown
 from racebench.history import Chunk
 from racebench.history.builder import HistoryBuilder, Version
 from racebench.history.edn import EdnProblem, Keyword, values
@@ -89,14 +90,14 @@ class _Reading:
         self._order += 1
         kind, name, process = (event.get(_KEYS[key]) for key in ("type", "f", "process"))
         if not isinstance(kind, Keyword) or kind.name not in _TYPES:
-            raise ValueError(f":type is :invoke, :ok, :fail or :info, not {kind}")
+            raise ValueError(f":type is :invoke, :ok, :fail or :info, not {shown(kind)}")
         if type(process) is not int:
             return  # the nemesis
         time = event.get(_KEYS["time"], self._order)
         if type(time) is not int:
-            raise ValueError(f":time is a whole number of nanoseconds, not {time}")
+            raise ValueError(f":time is a whole number of nanoseconds, not {shown(time)}")
         if not isinstance(name, Keyword):
-            raise ValueError(f":f is a keyword, not {name}")
+            raise ValueError(f":f is a keyword, not {shown(name)}")
         value = event.get(_KEYS["value"])
         outcome = _TYPES[kind.name]
         if outcome is None:
@@ -191,7 +192,7 @@ def _sqlstate(error: Any) -> str:
 
 def _tenant(key: Any) -> int:
     if type(key) is not int:
-        raise ValueError(f"a key is a whole number, not {key}")
+        raise ValueError(f"a key is a whole number, not {shown(key)}")
     return key
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
 
+from racebench.core import json_text
 from racebench.core.anomalies import ANOMALIES, Evidence, Subject, forbidden_by_default
 from racebench.core.errors import UsageProblem, suggest
 from racebench.core.model import Numbering, Outcome
+from racebench.core.plain_text import shown
 from racebench.history import History, Log
 from racebench.history.builder import HistoryBuilder, unknown
 from racebench.history.operations import never_ended
@@ -22,7 +24,7 @@ from racebench.history.spill import PIECE, Scratch, pieces
 VERSION = 1
 _OUTCOMES = {"ok": Outcome.OK, "fail": Outcome.FAIL, "info": Outcome.UNKNOWN}
 _NAMES = {outcome: name for name, outcome in _OUTCOMES.items()}
-_SQLSTATE = 5
+_SQLSTATE = re.compile("[0-9A-Za-z]{5}")
 
 
 def read(path: Path, scratch: Scratch) -> Recorded:
@@ -34,9 +36,9 @@ def read(path: Path, scratch: Scratch) -> Recorded:
         with path.open(encoding="utf-8") as file:
             for number, line in enumerate(file, 1):
                 if line.strip():
-                    header = _take(builder, number, json.loads(line)) or header
-    except json.JSONDecodeError as problem:
-        raise UsageProblem(f"{path}:{number}: is not JSON ({problem.msg}); each line is one object") from None
+                    header = _take(builder, number, json_text.loads(line)) or header
+    except json_text.JsonProblem as problem:
+        raise UsageProblem(f"{path}:{number}: is not JSON ({problem}); each line is one object") from None
     except (ValueError, TypeError) as problem:
         what = "the file is not UTF-8 text" if isinstance(problem, UnicodeDecodeError) else str(problem)
         raise UsageProblem(f"{path}:{number}: {what}; see docs/history.md") from None
@@ -86,6 +88,8 @@ def _take(builder: HistoryBuilder, number: int, line: Any) -> Mapping[str, Any] 
     if not isinstance(line, dict):
         raise ValueError("is not an object")
     kind = line.get("type")
+    if not isinstance(kind, str):
+        raise ValueError(f"'type' is a text, not {shown(kind)}")
     if kind == "op":
         _take_operation(builder, number, line)
     elif kind == "row":
@@ -116,11 +120,11 @@ def _take(builder: HistoryBuilder, number: int, line: Any) -> Mapping[str, Any] 
 
 def _take_operation(builder: HistoryBuilder, number: int, line: Mapping[str, Any]) -> None:
     outcome = line.get("outcome")
-    if outcome not in _OUTCOMES:
-        raise ValueError(f"outcome '{outcome}' is unknown; use ok, fail or info")
+    if not isinstance(outcome, str) or outcome not in _OUTCOMES:
+        raise ValueError(f"outcome {shown(outcome)} is unknown; use ok, fail or info")
     sqlstate = line.get("sqlstate") or ""
-    if sqlstate and not (isinstance(sqlstate, str) and len(sqlstate) == _SQLSTATE and sqlstate.isalnum()):
-        raise ValueError(f"sqlstate '{sqlstate}' does not have five letters or digits")
+    if sqlstate and not (isinstance(sqlstate, str) and _SQLSTATE.fullmatch(sqlstate)):
+        raise ValueError(f"sqlstate {shown(sqlstate)} does not have five letters or digits")
     end = line.get("end_ns")
     builder.operation(
         number,
@@ -139,14 +143,16 @@ def _header(number: int, line: Mapping[str, Any]) -> Mapping[str, Any]:
     if number != 1:
         raise ValueError("the line of type 'history' must be the first line")
     if line.get("version") != VERSION:
-        raise ValueError(f"this is version {line.get('version')}, this racebench reads {VERSION}")
+        raise ValueError(f"this is version {shown(line.get('version'))}, this racebench reads {VERSION}")
     header: dict[str, Any] = {name: _text(line, name) for name in ("scenario", "strategy") if name in line}
     if "numbering" in line:
         known = [numbering.value for numbering in Numbering]
         if line["numbering"] not in known:
-            raise ValueError(f"numbering '{line['numbering']}' is unknown; known: {', '.join(known)}")
+            raise ValueError(f"numbering {shown(line['numbering'])} is unknown; known: {', '.join(known)}")
         header["numbering"] = Numbering(line["numbering"])
     if "forbidden" in line:
+        if not isinstance(line["forbidden"], list) or not all(isinstance(kind, str) for kind in line["forbidden"]):
+            raise ValueError(f"'forbidden' is a list of anomalies, not {shown(line['forbidden'])}")
         for kind in line["forbidden"]:
             if kind not in ANOMALIES:
                 raise ValueError(f"anomaly '{kind}' is unknown{suggest(str(kind), ANOMALIES)}")
@@ -158,7 +164,7 @@ def _header(number: int, line: Mapping[str, Any]) -> Mapping[str, Any]:
 def _whole(line: Mapping[str, Any], name: str, default: int | None = None) -> int:
     value = line.get(name, default)
     if type(value) is not int:  # True is an int to isinstance
-        raise ValueError(f"'{name}' is a whole number, not {json.dumps(value)}")
+        raise ValueError(f"'{name}' is a whole number, not {shown(value)}")
     if not -(2**63) <= value < 2**63:
         raise ValueError(f"'{name}' is a number of 64 bits, not {value}")
     return value
@@ -174,21 +180,21 @@ def _version(line: Mapping[str, Any], name: str = "version") -> int | str | None
 def _text(line: Mapping[str, Any], name: str) -> str:
     value = line.get(name)
     if not isinstance(value, str):
-        raise ValueError(f"'{name}' is a text, not {json.dumps(value)}")
+        raise ValueError(f"'{name}' is a text, not {shown(value)}")
     return value
 
 
 def _flag(line: Mapping[str, Any], name: str, *, default: bool = True) -> bool:
     value = line.get(name, default)
     if not isinstance(value, bool):
-        raise ValueError(f"'{name}' is true or false, not {json.dumps(value)}")
+        raise ValueError(f"'{name}' is true or false, not {shown(value)}")
     return value
 
 
 def write(file: TextIO, recorded: Recorded) -> None:
     """Write a history; times count from its common start."""
     for line in _lines(recorded):
-        file.write(json.dumps(line, ensure_ascii=False, separators=(",", ":")) + "\n")
+        file.write(json_text.dumps(line, indent=None) + "\n")
 
 
 def _lines(recorded: Recorded) -> Iterator[Mapping[str, Any]]:

@@ -6,10 +6,13 @@ A column has the narrowest type that holds its values. Source: numpy's documenta
 from __future__ import annotations
 
 import contextlib
+import lzma
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from types import TracebackType
 from typing import IO, Any
 
 import numpy as np
@@ -20,6 +23,12 @@ from racebench.core.errors import UsageProblem
 
 Array = npt.NDArray[Any]
 
+#: What zipfile, zlib and numpy raise for a file that is no zip of arrays: RuntimeError if it is encrypted, the rest for
+#: a header that is no literal of Python, or is nested too deeply.
+_DAMAGED = (
+    zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, ValueError, TypeError,
+    LookupError, OverflowError, SyntaxError, RuntimeError,
+)  # fmt: skip
 _LEVEL = 1  # the fastest level: three times faster than zip's default, and a tenth larger
 _TOO_LARGE = 1 << 20  # the longest text that is read; racebench writes none that is longer
 _SIGNED = tuple(np.dtype(code) for code in ("<i1", "<i2", "<i4", "<i8"))
@@ -55,7 +64,7 @@ class Span:
 
 
 class Writer:
-    """Writes columns into a zip file."""
+    """Writes columns into a zip file; a context manager that completes the file, or gives it up after an exception."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._zip = zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=_LEVEL)
@@ -78,8 +87,15 @@ class Writer:
         with self._zip.open(f"{name}.npy", "w") as member:
             npy.write_array(member, np.array(text), allow_pickle=False)
 
-    def close(self) -> None:
-        self._zip.close()
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, _value: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        # A zip file that is left open is closed by the interpreter, which prints that it cannot (a full disk).
+        with contextlib.suppress(OSError, ValueError) if kind is not None else contextlib.nullcontext():
+            self._zip.close()
 
 
 class Reader:
@@ -164,7 +180,7 @@ class Reader:
     def _guarded(self, what: str) -> Iterator[None]:
         try:
             yield
-        except (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, EOFError, ValueError, NotImplementedError) as why:
+        except _DAMAGED as why:
             raise self.damaged(f"{what} cannot be read ({why})") from None
         except OSError as problem:
             raise UsageProblem(f"{self.path} cannot be read: {problem.strerror or problem}") from None

@@ -7,6 +7,7 @@ system's cache.
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 import tempfile
@@ -19,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from racebench.core.errors import RacebenchError
+from racebench.core.temporary import temporary_folder
 from racebench.history.records import reserve
 
 Array = npt.NDArray[Any]
@@ -44,7 +46,8 @@ class Scratch:
         self.piece = piece
         self.small = small
         self._keys = keys
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._stack = contextlib.ExitStack()
+        self._folder: Path | None = None
         self._files = 0
 
     def __enter__(self) -> Scratch:
@@ -57,9 +60,8 @@ class Scratch:
 
     def close(self) -> None:
         """Delete the files; arrays that are still mapped stay readable."""
-        if self._folder is not None:
-            self._folder.cleanup()
-            self._folder = None
+        self._folder = None
+        self._stack.close()
 
     def dense(self, places: int, records: int) -> bool:
         """Whether a table with that many places is small enough: it is not larger than the records are."""
@@ -88,11 +90,11 @@ class Scratch:
         """The path of a new file."""
         try:
             if self._folder is None:
-                self._folder = tempfile.TemporaryDirectory(prefix="racebench-scratch-")
+                self._folder = self._stack.enter_context(temporary_folder("scratch"))
         except OSError as problem:
             raise out_of_space(Path(tempfile.gettempdir()), problem) from None
         self._files += 1
-        return Path(self._folder.name) / str(self._files)
+        return self._folder / str(self._files)
 
 
 class Column:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -12,8 +13,11 @@ from psycopg import sql
 from psycopg.pq import ExecStatus
 from psycopg.rows import dict_row
 
-from racebench.core.errors import DatabaseProblem, ScenarioProblem, one_line
+from racebench.core.errors import DatabaseProblem, ScenarioProblem
+from racebench.core.libpq import next_result, receive
 from racebench.core.model import NumberedRows, Scenario
+from racebench.core.plain_text import one_line
+from racebench.core.watching import beat
 from racebench.history import Violation
 from racebench.history.records import NO_VERSION
 from racebench.history.rows import ROW, Labels
@@ -79,17 +83,21 @@ def _copied(connection: psycopg.Connection[Any], query: sql.Composed) -> Iterato
     """A COPY's stream in blocks of some megabytes. It calls libpq directly, twice as fast as reading row by row."""
     pgconn = connection.pgconn
     pgconn.send_query(query.as_bytes(connection))
-    result = pgconn.get_result()
+    result = next_result(pgconn)
     if result is None or result.status != ExecStatus.COPY_OUT:
         _finish(pgconn, result)
     block = bytearray()
     more = pgconn.get_copy_data
     while True:
-        size, row = more(0)
-        if size <= 0:
+        size, row = more(1)
+        if not size:
+            receive(pgconn)
+            continue
+        if size < 0:
             break
         block += row
         if len(block) >= _BYTES:
+            beat()
             yield bytes(block)
             block.clear()
     _finish(pgconn, None)  # an error during the COPY is raised here
@@ -99,7 +107,7 @@ def _copied(connection: psycopg.Connection[Any], query: sql.Composed) -> Iterato
 def _finish(pgconn: Any, result: Any) -> None:
     """Read a statement's remaining results; raises the server's error if it failed."""
     problem: psycopg.Error | None = None
-    while result is not None or (result := pgconn.get_result()) is not None:
+    while result is not None or (result := next_result(pgconn)) is not None:
         if result.status == ExecStatus.FATAL_ERROR:
             problem = psycopg.errors.error_from_result(result)
         result = None
@@ -124,6 +132,9 @@ def ask_measures(connection: psycopg.Connection[Any], scenario: Scenario) -> dic
     for name, query in scenario.measures.items():
         with connection.cursor() as cursor:
             _ask(cursor, scenario, f"measures.{name}", query)
+            if not cursor.description:
+                where = scenario.locate(f"measures.{name}")
+                raise ScenarioProblem(f"{where}: the query returns no column; it must return one value")
             row = cursor.fetchone()
             measured[name] = None if row is None else _plain(row[0])
     return measured
@@ -140,7 +151,9 @@ def _ask(cursor: psycopg.Cursor[Any], scenario: Scenario, where: str, query: str
 
 
 def _plain(value: Any) -> Any:
-    """The value in a form that JSON has."""
+    """The value in a form that JSON has: it has no NaN and no infinity."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 

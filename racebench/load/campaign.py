@@ -18,9 +18,9 @@ from typing import Any
 from racebench.core.model import Consumer, Load, Origin, Scenario, Strategy
 from racebench.core.results import RunResult
 from racebench.core.target import Target
+from racebench.core.watching import Patience
 from racebench.load.driver import EXTRA_CONNECTIONS, LoadDriver
 from racebench.load.executors import Executor
-from racebench.load.stalls import Patience
 from racebench.postgres import environment
 from racebench.postgres.requirements import for_consumer, for_strategy, refused
 from racebench.postgres.schemas import new_name

@@ -7,21 +7,24 @@ long as it may hold rows back. checkers/missed.py finds what it missed.
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psycopg
 
-from racebench.core.errors import ConnectionLost, DatabaseProblem, one_line
+from racebench.core.errors import ConnectionLost, DatabaseProblem
 from racebench.core.model import Consumer, Load, Strategy
+from racebench.core.plain_text import one_line
 from racebench.core.target import Target
 from racebench.history.records import DELIVERY, POLL, RecordFile
 from racebench.load.executors import Channel
 from racebench.postgres.connection import connect
 from racebench.postgres.query import Query
-from racebench.postgres.reconnecting import connect_first
+from racebench.postgres.reconnecting import connect_first, reconnect
 from racebench.workloads.deduplication import Seen
 from racebench.workloads.polling import Cursor, Draining, tenants
 
@@ -57,10 +60,14 @@ class Drain:
 
 @dataclass(frozen=True, slots=True)
 class ConsumerReport:
-    """How many polls were made, empty ones included, and how long the longest waited for its answer."""
+    """How many polls were made, empty ones included, and how long the longest waited for its answer.
+
+    `lost`: how often its connection was lost; it went on from its cursors over another.
+    """
 
     polls: int
     longest_poll_ns: int
+    lost: int = 0
 
 
 def consume(task: ConsumerTask, channel: Channel) -> None:
@@ -78,8 +85,12 @@ def consume(task: ConsumerTask, channel: Channel) -> None:
             _open(connection, task.consumer)
             queries.append(Query(connection, task.consumer.script, task.consumer.tolerate))
 
+        def prepare_again() -> None:
+            prepare()
+            polling.query = queries[-1]
+
         connect_first(prepare)
-        polling = _Polls(task, queries[-1], deliveries, polls)
+        polling = _Polls(task, queries[-1], deliveries, polls, prepare_again)
         polling.round()
         channel.send(Polling())
         pause = task.load.poll_interval_ms / 1e3
@@ -88,7 +99,7 @@ def consume(task: ConsumerTask, channel: Channel) -> None:
         message = channel.receive()
         if message is not None:
             _drain(polling, message.rows, task.consumer.settle_ms / 1e3)
-            channel.send(ConsumerReport(polls=polling.count, longest_poll_ns=polling.longest_ns))
+            channel.send(ConsumerReport(polls=polling.count, longest_poll_ns=polling.longest_ns, lost=polling.lost))
 
 
 def _open(connection: psycopg.Connection[Any], consumer: Consumer) -> None:
@@ -118,7 +129,14 @@ def _drain(polling: _Polls, rows: int, settle_s: float) -> None:
 class _Polls:
     """The consumer's cursors, one for each tenant, and its log."""
 
-    def __init__(self, task: ConsumerTask, query: Query, deliveries: RecordFile, polls: RecordFile) -> None:
+    def __init__(
+        self,
+        task: ConsumerTask,
+        query: Query,
+        deliveries: RecordFile,
+        polls: RecordFile,
+        connect_again: Callable[[], None],
+    ) -> None:
         consumer, load = task.consumer, task.load
         self.query = query
         self.deliveries = deliveries
@@ -129,12 +147,32 @@ class _Polls:
             tenant: Cursor(consumer, tenant=tenant, zero=task.strategy.zero, batch=load.batch, seen=self.seen)
             for tenant in tenants(consumer, load.tenants)
         }
-        self.count = 0
+        self.count = self.lost = 0
         self.longest_ns = 0
+        self._connect_again = connect_again
+        # What is read from a replication slot is gone for the next reader; only a cursor of ours can be kept.
+        self._keeps_cursor = not consumer.opening
 
     def round(self) -> int:
-        """Poll each tenant once; return how many new rows were delivered."""
-        return sum(self.poll(tenant, cursor) for tenant, cursor in self.cursors.items())
+        """Poll each tenant once; return how many new rows were delivered.
+
+        A connection that is lost is replaced, and the cursors go on. Raises DatabaseProblem, also if the server has
+        kept the place of the consumer and not a cursor.
+        """
+        try:
+            return sum(self.poll(tenant, cursor) for tenant, cursor in self.cursors.items())
+        except ConnectionLost:
+            if not self._keeps_cursor:
+                raise
+        self.lost += 1
+        connecting = reconnect(self._connect_again, sys.maxsize)
+        while True:
+            try:
+                time.sleep(next(connecting))
+            except StopIteration as end:
+                if end.value:
+                    raise DatabaseProblem(end.value) from None
+                return 1  # not a quiet round: what it read before it was lost is not known
 
     def poll(self, tenant: int, cursor: Cursor) -> int:
         parameters = cursor.parameters()

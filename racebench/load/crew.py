@@ -12,18 +12,20 @@ from dataclasses import dataclass, field, replace
 
 import psycopg
 
-from racebench.core.errors import DatabaseProblem, RacebenchError, ScenarioProblem, one_line
+from racebench.core.errors import DatabaseProblem, RacebenchError, ScenarioProblem
 from racebench.core.model import Consumer, Load, Strategy
+from racebench.core.plain_text import one_line
 from racebench.core.results import Usage
 from racebench.core.signals import shielded
 from racebench.core.target import Target
+from racebench.core.watching import Patience, beat
 from racebench.history.records import OPERATION, read_records
 from racebench.load import python_worker
 from racebench.load.consumer import ConsumerReport, ConsumerTask, Drain, Polling, consume
 from racebench.load.executors import Died, Executor, Failure, Worker
 from racebench.load.pacing import Go
 from racebench.load.run_files import RunFiles
-from racebench.load.stalls import Patience, Stalls
+from racebench.load.stalls import Stalls
 from racebench.load.waits import Question, explained
 from racebench.load.worker import Ready, WorkerReport, WorkerTask, work
 from racebench.postgres import cpu_time
@@ -250,6 +252,7 @@ class Crew:
         now = time.monotonic()
         if now < self._next_look_s:
             return
+        beat()
         self._next_look_s = now + _LOOK_SECONDS
         if _has_ended(self.assignment.target):
             raise DatabaseProblem(f"{self.assignment.target.label} has ended")
@@ -311,6 +314,11 @@ class Crew:
         else:
             assert isinstance(message, ConsumerReport)
             self.reports[name] = message
+            if message.lost:
+                times = "1 time" if message.lost == 1 else f"{message.lost} times"
+                self.notes.append(
+                    f"consumer '{name}' lost its connection {times}; it went on from its cursor over another"
+                )
 
     def _fraction(self, start: int, stop: int | None) -> float:
         """How much is done, from 0 to 1: of the time or of the operations, whichever is further."""

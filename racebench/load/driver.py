@@ -17,6 +17,7 @@ from racebench.core.errors import DatabaseProblem, RacebenchError
 from racebench.core.model import Consumer, Load, Origin, Scenario, Strategy
 from racebench.core.results import RunResult
 from racebench.core.target import Target
+from racebench.core.watching import Patience
 from racebench.history import History, archive
 from racebench.history.recorded import About, Recorded
 from racebench.history.spill import Scratch
@@ -24,7 +25,6 @@ from racebench.load import run_files
 from racebench.load.crew import Assignment, Progress
 from racebench.load.executors import Executor
 from racebench.load.run import Run
-from racebench.load.stalls import Patience
 from racebench.postgres.connection import connect
 from racebench.postgres.schemas import fill, fresh_schema, new_name
 from racebench.postgres.snapshot import Snapshot
@@ -71,6 +71,7 @@ class LoadDriver:
         """
         schema = self.schema or new_name()
         result: RunResult | None = None
+        made_outside: list[str] = []
         try:
             with contextlib.ExitStack() as stack:
                 files = stack.enter_context(run_files.temporary())
@@ -80,7 +81,15 @@ class LoadDriver:
                     fill(self.target, schema, scenario, strategy, consumers)
                 else:
                     stack.enter_context(
-                        fresh_schema(self.target, schema, scenario, strategy, consumers, keep=self.keep)
+                        fresh_schema(
+                            self.target,
+                            schema,
+                            scenario,
+                            strategy,
+                            consumers,
+                            keep=self.keep,
+                            tell=made_outside.append,
+                        )
                     )
                 scratch = stack.enter_context(Scratch())
                 assignment = Assignment(
@@ -120,7 +129,7 @@ class LoadDriver:
             if result is None or not crew.gave_up:
                 raise
             result = replace(result, notes=(*result.notes, str(problem)))  # the schema is still there
-        return result
+        return replace(result, notes=(*result.notes, *made_outside)) if made_outside else result
 
     def _kept(self, result: RunResult, path: Path, history: History) -> RunResult:
         """Keep a run's history; a full disk costs the history, not the result."""

@@ -19,9 +19,10 @@ from typing import Any
 import psycopg
 from psycopg import pq
 
-from racebench.core.errors import DatabaseProblem, RacebenchError, UsageProblem, one_line
+from racebench.core.errors import DatabaseProblem, RacebenchError, UsageProblem
 from racebench.core.faults import CONNECTION_LOST
 from racebench.core.model import Call, Load, Outcome
+from racebench.core.plain_text import message_of
 from racebench.core.target import Target
 from racebench.history.records import CHUNK_RECORDS, NO_VERSION, OPERATION, RecordFile, encode_status
 from racebench.load.executors import Channel
@@ -124,7 +125,7 @@ def _packed(calls: tuple[Call, ...], functions: list[Any]) -> bytes:
     except Exception as problem:  # noqa: BLE001 - depends on what a function refers to
         names = ", ".join(str(call) for call, function in zip(calls, functions, strict=True) if function is not None)
         raise UsageProblem(
-            f"{names} cannot be sent to worker processes: {type(problem).__name__}: {one_line(str(problem))}; "
+            f"{names} cannot be sent to worker processes: {type(problem).__name__}: {message_of(problem)}; "
             "define it at the top of a module that can be imported"
         ) from None
     return packed
@@ -264,7 +265,7 @@ class _Caller:
         except SystemExit as problem:
             raise UsageProblem(f"{call} called sys.exit({problem.code}); a call must return, or raise") from None
         except DatabaseProblem as problem:
-            return Ending(CONNECTION_LOST, str(problem), fault=True)
+            return Ending(CONNECTION_LOST, message_of(problem), fault=True)
 
     def _run(self, call: Call) -> Ending:
         function = call.function
@@ -275,7 +276,7 @@ class _Caller:
         try:
             function(connection) if call.takes_connection else function()
         except Exception as problem:  # noqa: BLE001 - an error of the application, which goes on
-            message = f"{type(problem).__name__}: {one_line(str(problem))}{callables.where(problem)}"
+            message = f"{type(problem).__name__}: {message_of(problem)}{callables.where(problem)}"
             state = fault(problem)
             if not state and connection is not None and connection.broken:
                 state = CONNECTION_LOST  # whatever the application made of it

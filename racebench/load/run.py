@@ -13,8 +13,9 @@ from typing import Any
 
 import psycopg
 
-from racebench.core.errors import DatabaseProblem, RacebenchError, one_line
+from racebench.core.errors import DatabaseProblem, RacebenchError
 from racebench.core.model import Scenario
+from racebench.core.plain_text import one_line
 from racebench.history import History, Log, Violation, read_operations
 from racebench.history.logs import read_log
 from racebench.history.rows import numbered

@@ -1,21 +1,13 @@
-"""The folder of one run: a file for each session's operations, two for each consumer, and a lock while it is in use."""
+"""The folder of one run: a file for each session's operations, two for each consumer."""
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
-import shutil
-import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-_PREFIX = "racebench-run-"
-_LOCK = "in-use"
-#: How old a folder is before it can be an abandoned one: its lock is taken just after it is made.
-_ABANDONED_SECONDS = 60.0
+from racebench.core.temporary import temporary_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,33 +31,6 @@ class RunFiles:
 
 @contextlib.contextmanager
 def temporary() -> Iterator[RunFiles]:
-    """The files of a run in a new folder, which is deleted at the end. Its lock ends with the process."""
-    with tempfile.TemporaryDirectory(prefix=_PREFIX) as name, (Path(name) / _LOCK).open("wb") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield RunFiles(Path(name))
-
-
-def delete_abandoned() -> list[Path]:
-    """Delete this user's run folders that no command uses; return which."""
-    deleted = []
-    for folder in sorted(Path(tempfile.gettempdir()).glob(f"{_PREFIX}*")):
-        with contextlib.suppress(OSError):
-            status = folder.lstat()
-            if status.st_uid != os.geteuid() or folder.is_symlink():
-                continue
-            if time.time() - status.st_mtime < _ABANDONED_SECONDS or not _is_free(folder / _LOCK):
-                continue
-            shutil.rmtree(folder)
-            deleted.append(folder)
-    return deleted
-
-
-def _is_free(lock: Path) -> bool:
-    file = os.open(lock, os.O_RDONLY | os.O_NOFOLLOW)
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    finally:
-        os.close(file)
-    return True
+    """The files of a run in a new folder, which is deleted at the end."""
+    with temporary_folder("run") as folder:
+        yield RunFiles(folder)

@@ -6,24 +6,10 @@ kills them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
-from racebench.core.model import GIVE_UP_SECONDS, Load
+from racebench.core.model import Load
+from racebench.core.watching import Patience
 
 _SAY_SECONDS = 5.0
-
-
-def _unsaid(_line: str) -> None:
-    """Say nothing: the line is in the result's notes."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Patience:
-    """How long a run may make no progress, in seconds, and who is told meanwhile: `say` is given one line."""
-
-    give_up_s: float = GIVE_UP_SECONDS
-    say: Callable[[str], None] = _unsaid
 
 
 class Stalls:

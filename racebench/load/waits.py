@@ -3,30 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from dataclasses import dataclass
-from typing import Any
 
-import psycopg
-
-from racebench.core.errors import RacebenchError, one_line
 from racebench.core.target import Target
 from racebench.load.executors import Channel, Executor
-from racebench.postgres.connection import connect
+from racebench.postgres import waits
 
 _ANSWER_SECONDS = 5.0
-_SHOWN = 3
-
-_QUESTION = """
-SELECT CASE WHEN a.wait_event_type = 'Client' THEN 'their client, ' || a.state
-            ELSE coalesce(a.wait_event_type || '/' || a.wait_event, 'a CPU') END AS waits_for,
-       coalesce(left(split_part(ltrim(a.query), E'\\n', 1), 40), '') AS statement,
-       (SELECT string_agg(format('%%s (''%%s'', %%s)', b.pid, b.application_name, coalesce(b.state, 'no state')), ', ')
-        FROM pg_stat_activity AS b
-        WHERE b.pid = ANY(pg_blocking_pids(a.pid)) AND b.application_name <> a.application_name) AS held_by
-FROM pg_stat_activity AS a
-WHERE a.application_name = %s
-"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,25 +22,7 @@ class Question:
 
 def ask(question: Question, channel: Channel) -> None:
     """Send a text about what the sessions wait for."""
-    try:
-        with connect(question.target) as connection:
-            rows = connection.execute(_QUESTION, (question.application_name,)).fetchall()
-    except (RacebenchError, psycopg.Error) as problem:
-        channel.send(f"the server does not answer: {one_line(str(problem))}")
-        return
-    channel.send(described(rows))
-
-
-def described(rows: list[tuple[Any, ...]]) -> str:
-    """The rows of the answer in words: those that wait for the same together, the most first."""
-    if not rows:
-        return "the server has no session of the workers"
-    parts = []
-    for (waits_for, statement, held_by), count in Counter(rows).most_common(_SHOWN):
-        sessions = "1 session waits" if count == 1 else f"{count} sessions wait"
-        text = f"{sessions} for {waits_for} in '{one_line(statement)}'"
-        parts.append(text + (f", held by {one_line(held_by)}" if held_by else ""))
-    return "; ".join(parts)
+    channel.send(waits.of_application(question.target, question.application_name))
 
 
 def explained(question: Question, executor: Executor) -> str:

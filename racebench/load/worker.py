@@ -21,8 +21,9 @@ from typing import Any
 
 import psycopg
 
-from racebench.core.errors import ConnectionLost, DiskFull, one_line
+from racebench.core.errors import ConnectionLost, DiskFull
 from racebench.core.model import Load, Outcome, Strategy
+from racebench.core.plain_text import one_line
 from racebench.core.target import Target
 from racebench.history.records import CHUNK_RECORDS, NO_VERSION, OPERATION, OPERATION_BITS, RecordFile, encode_status
 from racebench.load.executors import Channel

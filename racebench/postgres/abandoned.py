@@ -15,7 +15,8 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from racebench.core.errors import DatabaseProblem, one_line
+from racebench.core.errors import DatabaseProblem
+from racebench.core.plain_text import one_line
 from racebench.core.target import Target
 from racebench.postgres.connection import connect
 from racebench.postgres.two_phase import roll_back_prepared

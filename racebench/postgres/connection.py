@@ -11,9 +11,13 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from psycopg import pq, sql
 
+from racebench.core import watching
 from racebench.core.environ import hidden
-from racebench.core.errors import ConnectionLost, DatabaseProblem, ScenarioProblem, one_line
+from racebench.core.errors import ConnectionLost, DatabaseProblem, ScenarioProblem
+from racebench.core.faults import is_fault
+from racebench.core.libpq import next_result
 from racebench.core.model import SqlFile
+from racebench.core.plain_text import one_line
 from racebench.workloads.faults import fault
 from racebench.workloads.scripts import statement_lines
 
@@ -24,6 +28,11 @@ if TYPE_CHECKING:
 _SETTLING_SECONDS = 60.0
 #: The results of a statement that the server did not refuse.
 ACCEPTED = frozenset({pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK, pq.ExecStatus.EMPTY_QUERY})
+
+
+_DENIED = b"42501"
+#: libpq 16.
+_FIRST_WITH_REQUIRE_AUTH = 160000
 
 
 def connect(
@@ -48,6 +57,8 @@ def connect(
     parameters = dict(target.parameters)
     parameters.setdefault("connect_timeout", "10")
     parameters["application_name"] = application_name
+    if target.sealed and pq.version() >= _FIRST_WITH_REQUIRE_AUTH:
+        parameters["require_auth"] = "none"  # whatever answers there, it is sent no password of a password file
     by_statement = target.pooled or not target.keeps_search_path
     words = [] if by_statement else [f"-c {name}={_escape(value)}" for name, value in options.items()]
     parameters["options"] = " ".join([part for part in [parameters.get("options", ""), *words] if part])
@@ -60,6 +71,8 @@ def connect(
             connection = psycopg.connect(**parameters, autocommit=autocommit, prepare_threshold=None)  # type: ignore[arg-type]
     except (psycopg.Error, UnicodeError) as problem:
         raise DatabaseProblem(f"cannot connect to {target.label}: {one_line(str(problem))}") from None
+    if (watch := watching.current()) is not None:
+        watch.add(connection.pgconn)
     try:
         if not target.sealed:
             _settle(connection, target, schema, options if by_statement else {})
@@ -139,15 +152,16 @@ def naming_lost_connections(target: Target) -> Iterator[None]:
         raise lost from None
 
 
-def run_file(connection: psycopg.Connection[tuple[Any, ...]], file: SqlFile) -> None:
+def run_file(connection: psycopg.Connection[tuple[Any, ...]], file: SqlFile, *, if_denied: str = "") -> None:
     """Run a file of SQL as one message (one transaction, unless it says otherwise).
 
-    Raises ScenarioProblem with the file and the line of the statement that the server refuses.
+    `if_denied`: advice for a statement that the role may not run.
+    Raises ScenarioProblem with the file and the line of the statement that the server refuses, and ConnectionLost.
     """
     pgconn = connection.pgconn
     pgconn.send_query(file.text.encode())
     done, refused = 0, None
-    while (result := pgconn.get_result()) is not None:
+    while (result := next_result(pgconn)) is not None:
         if result.status == pq.ExecStatus.COPY_IN:
             pgconn.put_copy_end(b"a file of SQL here has no stdin to COPY from")
             continue
@@ -158,8 +172,14 @@ def run_file(connection: psycopg.Connection[tuple[Any, ...]], file: SqlFile) -> 
         return
     position = refused.error_field(pq.DiagnosticField.STATEMENT_POSITION)
     message = one_line((refused.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or b"").decode(errors="replace"))
+    sqlstate = (refused.error_field(pq.DiagnosticField.SQLSTATE) or b"").decode()
     lines = statement_lines(file.text)
     line = file.text.count("\n", 0, int(position)) + 1 if position else lines[min(done, len(lines) - 1)]
-    raise ScenarioProblem(
-        f"{file.path}:{line}: the server refuses this: {message or one_line(pgconn.get_error_message())}"
-    ) from psycopg.errors.error_from_result(refused)
+    said = message or one_line(pgconn.get_error_message())
+    if is_fault(sqlstate) or pgconn.status != pq.ConnStatus.OK:
+        raise ConnectionLost(f"{file.path}:{line}: the connection was lost: {said}")
+    if if_denied and refused.error_field(pq.DiagnosticField.SQLSTATE) == _DENIED:
+        said += f"; {if_denied}"
+    raise ScenarioProblem(f"{file.path}:{line}: the server refuses this: {said}") from psycopg.errors.error_from_result(
+        refused
+    )

@@ -11,7 +11,8 @@ from typing import Any
 
 import psycopg
 
-from racebench.core.errors import DatabaseProblem, one_line
+from racebench.core.errors import DatabaseProblem
+from racebench.core.plain_text import one_line
 
 #: Of each object what it is, its name and its definition. Objects of other schemas have these schemas' names in theirs.
 _DEFINITIONS = r"""

@@ -13,8 +13,9 @@ from typing import Any
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from racebench.core.errors import DatabaseProblem, UsageProblem, one_line
+from racebench.core.errors import DatabaseProblem, UsageProblem
 from racebench.core.passwords import masked
+from racebench.core.plain_text import one_line
 from racebench.core.target import Target
 from racebench.postgres import pooler
 from racebench.postgres.connection import connect
@@ -127,20 +128,20 @@ def _first_connection(target: Target) -> Iterator[tuple[psycopg.Connection[Any],
         )
 
 
-def usable(target: Target, connections: int) -> Target:
+def usable(target: Target, connections: int, *, superuser: bool = False) -> Target:
     """Return the target with what is known of it, once it is sure that a command can use the server.
 
     Raises DatabaseProblem unless the server is 14 or newer, commits, allows a schema and has connections free.
-    `connections`: how many racebench is about to open, besides the one that asks.
+    `connections`: how many racebench is about to open, besides the one that asks. `superuser`: the role must be one.
     """
     with _first_connection(target) as (connection, known):
-        _check(connection, known, connections)
+        _check(connection, known, connections, superuser=superuser)
     if known.pooled:
         pooler.check(known, connections)
     return known
 
 
-def _check(connection: psycopg.Connection[Any], target: Target, connections: int) -> None:
+def _check(connection: psycopg.Connection[Any], target: Target, connections: int, *, superuser: bool) -> None:
     row = _ask(connection, _QUESTION)
     assert row is not None
     if row["recovery"] or row["read_only"]:
@@ -156,6 +157,11 @@ def _check(connection: psycopg.Connection[Any], target: Target, connections: int
         raise DatabaseProblem(
             f"role '{row['role']}' may not create a schema in database '{row['database']}'; "
             f'GRANT CREATE ON DATABASE "{row["database"]}" TO "{row["role"]}", or use another role'
+        )
+    if superuser and not row["superuser"]:
+        raise DatabaseProblem(
+            f"the scenario needs a superuser, and role '{row['role']}' on {target.label} is none; "
+            "give the DSN of a superuser, or leave out --dsn"
         )
     room = _ask(connection, _ROOM)
     if room is None or target.pooled:  # what a pooler keeps open is in use, and can be had
@@ -182,6 +188,7 @@ _LIMITS = {
 
 _QUESTION = """
 SELECT current_user AS role, current_database() AS database, pg_is_in_recovery() AS recovery,
+       current_setting('is_superuser')::bool AS superuser,
        current_setting('default_transaction_read_only')::bool AS read_only,
        current_setting('synchronous_standby_names') AS standbys,
        current_setting('synchronous_standby_names') <> ''

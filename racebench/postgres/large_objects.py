@@ -9,7 +9,8 @@ from typing import Any
 
 import psycopg
 
-from racebench.core.errors import DatabaseProblem, one_line
+from racebench.core.errors import DatabaseProblem
+from racebench.core.plain_text import one_line
 
 _MOST_BYTES = 100_000_000
 _IDENTITIES = "SELECT oid FROM pg_largeobject_metadata"

@@ -11,7 +11,8 @@ from typing import Any
 
 import psycopg
 
-from racebench.core.errors import DatabaseProblem, one_line
+from racebench.core.errors import DatabaseProblem
+from racebench.core.plain_text import one_line
 from racebench.core.target import Target
 from racebench.postgres.connection import asked, connect
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import psycopg
 from psycopg import pq
 
-from racebench.core.errors import ConnectionLost, DatabaseProblem, ScenarioProblem, one_line
+from racebench.core.errors import ConnectionLost, DatabaseProblem, ScenarioProblem
 from racebench.core.model import Statement
+from racebench.core.plain_text import one_line
 from racebench.postgres.connection import ACCEPTED
 
 _LOCK_TIMEOUT = b"55P03"

@@ -8,8 +8,9 @@ from typing import Any
 import psycopg
 from psycopg import pq
 
-from racebench.core.errors import ConnectionLost, DatabaseProblem, one_line
+from racebench.core.errors import ConnectionLost, DatabaseProblem
 from racebench.core.model import Script
+from racebench.core.plain_text import one_line
 from racebench.postgres.connection import ACCEPTED
 from racebench.postgres.prepared import prepare
 

@@ -8,23 +8,25 @@ from __future__ import annotations
 import contextlib
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import psycopg
 from psycopg import sql
 
 from racebench.core.environ import exported
-from racebench.core.errors import ConnectionLost, DatabaseProblem, one_line
+from racebench.core.errors import ConnectionLost, DatabaseProblem
 from racebench.core.model import Consumer, Scenario, SqlFile, Strategy
+from racebench.core.plain_text import one_line
 from racebench.core.signals import shielded
 from racebench.core.target import Target
-from racebench.postgres import abandoned
+from racebench.postgres import abandoned, outside
 from racebench.postgres.connection import connect, run_file
 from racebench.postgres.two_phase import roll_back_prepared
 from racebench.workloads import callables
 
 _GRACE_SECONDS = 5.0
+_SUPERUSER = "what needs a superuser runs with --superuser, or with superuser = true in its scenario.toml"
 #: How often a schema is tried to be dropped if the connection is lost meanwhile.
 _MOST_DROPS = 3
 
@@ -38,40 +40,64 @@ def fresh_schema(
     consumers: Sequence[Consumer],
     *,
     keep: bool = False,
+    tell: Callable[[str], None] = lambda _sentence: None,
 ) -> Iterator[None]:
-    """Create the schema with the scenario's, the strategy's and the consumers' DDL; drop it, whatever happened."""
+    """Create the schema with the scenario's, the strategy's and the consumers' DDL; drop it, whatever happened.
+
+    `tell` is called at the end with a sentence about what was made outside the schema, if anything was.
+    """
     closing = [part for consumer in consumers for part in consumer.closing]
-    with empty_schema(target, schema, closing, keep=keep):
+    with empty_schema(target, schema, closing, keep=keep, tell=tell):
         fill(target, schema, scenario, strategy, consumers)
         yield
 
 
 @contextlib.contextmanager
-def empty_schema(target: Target, schema: str, closing: Sequence[SqlFile] = (), *, keep: bool = False) -> Iterator[None]:
+def empty_schema(
+    target: Target,
+    schema: str,
+    closing: Sequence[SqlFile] = (),
+    *,
+    keep: bool = False,
+    tell: Callable[[str], None] = lambda _sentence: None,
+) -> Iterator[None]:
     """Create a schema; drop it, whatever happened, after the SQL in `closing`, which removes what is outside it.
 
+    `tell` is called at the end with a sentence about what else was made outside it, if anything was.
     On a user's server a session stays for as long, so that the schema is known to be in use (abandoned.py).
     """
+    marked = None
     try:
         named, settings = application_name(schema, "command"), {"idle_session_timeout": "0"}
         with contextlib.closing(connect(target, application_name=named, settings=settings)) as connection:
+            marked = outside.mark(connection)
             _create(connection, target, schema)
             if target.kind != "external":
                 connection.close()
             yield
             if keep:
                 abandoned.mark(connection, schema, kept=True)
+                _tell_of(outside.made_since(connection, marked), target, tell)
     except BaseException as first:
         with shielded():
             try:
-                _drop(target, schema, closing)
+                left = _drop(target, schema, closing, marked)
             except DatabaseProblem as second:  # the first failure is reported, with a note of what is left
                 if target.kind == "external":
                     first.add_note(str(second))
+            else:
+                if target.kind == "external":
+                    _tell_of(left, target, first.add_note)
         raise
     if not keep:
         with shielded():
-            _drop(target, schema, closing)
+            left = _drop(target, schema, closing, marked)
+        _tell_of(left, target, tell)
+
+
+def _tell_of(objects: Sequence[str], target: Target, tell: Callable[[str], None]) -> None:
+    if objects:
+        tell(outside.sentence(objects, target))
 
 
 def _create(connection: psycopg.Connection[Any], target: Target, schema: str) -> None:
@@ -86,9 +112,9 @@ def _create(connection: psycopg.Connection[Any], target: Target, schema: str) ->
 def fill(target: Target, schema: str, scenario: Scenario, strategy: Strategy, consumers: Sequence[Consumer]) -> None:
     """Run the DDL of the scenario, the strategy and the consumers in a schema, and call the scenario's setup."""
     parts = [*scenario.schema, *strategy.schema, *(part for consumer in consumers for part in consumer.schema)]
-    with connect(target, schema=schema) as connection:
+    with connect(target, schema=schema, application_name=application_name(schema, "setup")) as connection:
         for part in dict.fromkeys(parts):
-            run_file(connection, part)
+            run_file(connection, part, if_denied=_SUPERUSER if target.sealed else "")
     if scenario.setup:
         _set_up(target, schema, scenario)
 
@@ -126,17 +152,17 @@ def _set_up(target: Target, schema: str, scenario: Scenario) -> None:
                 callables.set_up(call, connection)
 
 
-def _drop(target: Target, schema: str, closing: Sequence[SqlFile]) -> None:
+def _drop(target: Target, schema: str, closing: Sequence[SqlFile], marked: str | None) -> tuple[str, ...]:
     """Drop the schema on a new connection: terminate the run's sessions that remain, run `closing`, then drop it.
 
-    Transactions that the run has only prepared would keep their locks for ever; they are rolled back first. If the new
-    connection is lost, another one is made.
+    Returns what was made outside it since a mark, and is still there. Transactions that the run has only prepared would
+    keep their locks for ever; they are rolled back first. If the new connection is lost, another one is made.
     """
     try:
         for _ in range(_MOST_DROPS - 1):
             with contextlib.suppress(ConnectionLost):
-                return _try_to_drop(target, schema, closing)
-        _try_to_drop(target, schema, closing)
+                return _try_to_drop(target, schema, closing, marked)
+        return _try_to_drop(target, schema, closing, marked)
     except (psycopg.Error, DatabaseProblem) as problem:
         raise DatabaseProblem(
             f"schema {schema} could not be dropped on {target.label}: {one_line(str(problem))}; "
@@ -144,7 +170,7 @@ def _drop(target: Target, schema: str, closing: Sequence[SqlFile]) -> None:
         ) from None
 
 
-def _try_to_drop(target: Target, schema: str, closing: Sequence[SqlFile]) -> None:
+def _try_to_drop(target: Target, schema: str, closing: Sequence[SqlFile], marked: str | None) -> tuple[str, ...]:
     settings = {"lock_timeout": "5s", "client_min_messages": "warning"}
     with connect(target, schema=schema, settings=settings) as connection:
         try:
@@ -153,6 +179,7 @@ def _try_to_drop(target: Target, schema: str, closing: Sequence[SqlFile]) -> Non
             for part in closing:
                 connection.execute(part.text.encode())
             connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(schema)))
+            return outside.made_since(connection, marked)
         except psycopg.Error as problem:
             if connection.broken:
                 raise ConnectionLost(one_line(str(problem))) from None

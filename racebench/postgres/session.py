@@ -15,8 +15,8 @@ from typing import Any
 
 import psycopg
 
-from racebench.core.errors import one_line
 from racebench.core.model import Assign, Outcome, Protocol, Script, Statement
+from racebench.core.plain_text import one_line
 from racebench.postgres.compiler.program import (
     DIRECT,
     GENERATOR,

@@ -15,14 +15,14 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from racebench.core.target import Target
-from racebench.postgres.embedded import EmbeddedServer, server_folder
+from racebench.postgres.embedded import EmbeddedServer
+from racebench.postgres.embedded.folders import made_folder
 
 
 @contextlib.contextmanager
 def sharing(share: str, server: EmbeddedServer) -> Iterator[Target]:
     """Use the share's server, and start it if it is not running; raises DatabaseProblem as EmbeddedServer does."""
-    folder = server_folder(server.version)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = made_folder(server.version)
     stem = folder / f"shared-{hashlib.sha256(share.encode()).hexdigest()[:16]}"
     users, description = stem.with_suffix(".users"), stem.with_suffix(".json")
     with contextlib.ExitStack() as stack:

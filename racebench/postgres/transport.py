@@ -20,9 +20,10 @@ import psycopg
 from psycopg import pq
 
 from racebench.core import model
-from racebench.core.errors import ConnectionLost, ScenarioProblem, one_line
+from racebench.core.errors import ConnectionLost, ScenarioProblem
 from racebench.core.faults import CONNECTION_LOST, of_lost_connection
 from racebench.core.model import Statement
+from racebench.core.plain_text import one_line
 from racebench.postgres import wire
 from racebench.postgres.compiler.program import RoundTrip, Stopped, Transport
 from racebench.postgres.compiler.transactions import is_commit

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import re
+
+from racebench.core.plain_text import one_line
+
 _INSTEAD = (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("|", "&#124;"), ("`", "&#96;"))
 
 
 def markdown(text: str) -> str:
     """Text that is neither Markdown nor HTML, on one line."""
-    plain = " ".join(text.split())
+    plain = one_line(text)
     for special, instead in _INSTEAD:
         plain = plain.replace(special, instead)
     return plain
+
+
+def code(text: str) -> str:
+    """Text as code in a cell: the fence is longer than any run of backticks in the text, bars are escaped."""
+    plain = one_line(text)
+    fence = "`" * (1 + max((len(run) for run in re.findall(r"`+", plain)), default=0))
+    padding = " " if "`" in plain else ""
+    return f"{fence}{padding}{plain}{padding}{fence}".replace("|", r"\|")

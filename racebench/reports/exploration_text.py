@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from racebench.core.results import Verdict
 from racebench.exploration.result import Exploration, Replay, Unseen
+from racebench.reports import escape
 from racebench.reports.sentences import counted
 
 
@@ -121,10 +122,11 @@ def markdown(explorations: Sequence[Exploration]) -> str:
         unfinished = "" if exploration.complete else " (search not finished)"
         surprise = " (not as expected)" if surprises(exploration) else ""
         surprise += f" ({drawn.strip()})" if (drawn := _draws(exploration)) else ""
-        witness = f"`{exploration.witness.schedule}`" if exploration.witness else ""
+        witness = escape.code(str(exploration.witness.schedule)) if exploration.witness else ""
         lines.append(
-            f"| `{exploration.strategy}` | {exploration.verdict.value}{surprise}{unfinished} | {exploration.run} "
-            f"| {exploration.pruned} | {exploration.anomalous} | {wrong} | {len(exploration.outcomes)} | {witness} |"
+            f"| {escape.code(exploration.strategy)} | {exploration.verdict.value}{surprise}{unfinished} "
+            f"| {exploration.run} | {exploration.pruned} | {exploration.anomalous} | {wrong} "
+            f"| {len(exploration.outcomes)} | {witness} |"
         )
     return "\n".join(lines) + "\n"
 

@@ -16,6 +16,7 @@ from racebench.core.anomalies import Subject, forbidden_by_default
 from racebench.core.environ import exported
 from racebench.core.errors import DatabaseProblem, UsageProblem
 from racebench.core.model import Call, Origin, Scenario, ScheduleIsolation, Script, SqlFile, Strategy
+from racebench.core.plain_text import shown
 from racebench.workloads import callables, scripts
 from racebench.workloads.catalog import find_scenario
 from racebench.workloads.text_file import read_text
@@ -31,6 +32,8 @@ _RESETS = re.compile(r"\b(?:RESET|DISCARD)\b", re.IGNORECASE)
 
 #: The note on a result that no invariant was checked for.
 NO_INVARIANT = "no --invariant was given, so only errors were looked for"
+
+_SURROGATE = re.compile("[\ud800-\udfff]")  # a byte of an argument that is not UTF-8
 
 #: SQL, a file of SQL or a callable.
 Definition = str | Path | Callable[..., Any]
@@ -274,6 +277,8 @@ def _parts(definitions: Sequence[Definition], what: str) -> _Parts:
             parts.calls.append(callables.of(one))
         elif callables.is_reference(one):
             parts.calls.append(callables.named(one))
+        elif "\0" in one or _SURROGATE.search(one):
+            raise UsageProblem(f"the {what} is no text that PostgreSQL takes: {shown(one)}; give it in UTF-8")
         elif not one.strip():
             raise UsageProblem(f"the {what} is empty; give SQL, a file of SQL or module:function")
         else:

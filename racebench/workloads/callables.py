@@ -23,8 +23,9 @@ from types import CodeType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from racebench.core.errors import DatabaseProblem, UsageProblem, one_line, suggest
+from racebench.core.errors import DatabaseProblem, UsageProblem, suggest
 from racebench.core.model import Call
+from racebench.core.plain_text import message_of, one_line
 from racebench.workloads import working_folder
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def loaded(call: Call) -> Call:
         set_up_django()
         member: Any = _imported(call)
     except (Exception, SystemExit) as problem:  # noqa: BLE001 - an error of the application's imports
-        error = f"{type(problem).__name__}: {one_line(str(problem))}"
+        error = f"{type(problem).__name__}: {message_of(problem)}"
         if isinstance(problem, ModuleNotFoundError) and problem.name and call.module.startswith(problem.name):
             advice = "; run racebench in the folder from which it can be imported, or set PYTHONPATH"
             raise UsageProblem(f"'{call}' cannot be imported: {error}{advice}") from None
@@ -241,7 +242,7 @@ def set_up(call: Call, connection: psycopg.Connection[Any]) -> None:
         connection.commit()
     except (Exception, SystemExit) as problem:  # noqa: BLE001 - the application's own
         raise UsageProblem(
-            f"the setup '{call}' failed: {type(problem).__name__}: {one_line(str(problem))}{where(problem)}"
+            f"the setup '{call}' failed: {type(problem).__name__}: {message_of(problem)}{where(problem)}"
         ) from None
 
 
@@ -254,12 +255,12 @@ def broken(call: Call, connection: psycopg.Connection[Any]) -> list[str]:
     try:
         answer = _called(call, connection)
         if answer is not None and not isinstance(answer, bool | str):
-            answer = [str(row) for row in answer]  # a query set is queried here
+            answer = [one_line(str(row)) for row in answer]  # a query set is queried here
     except AssertionError as problem:
-        return [one_line(str(problem)) or f"{call} fails{where(problem)}"]
+        return [message_of(problem) or f"{call} fails{where(problem)}"]
     except (Exception, SystemExit) as problem:  # noqa: BLE001 - the application's own
         raise UsageProblem(
-            f"the invariant '{call}' failed: {type(problem).__name__}: {one_line(str(problem))}{where(problem)}"
+            f"the invariant '{call}' failed: {type(problem).__name__}: {message_of(problem)}{where(problem)}"
         ) from None
     if isinstance(answer, list):
         return answer

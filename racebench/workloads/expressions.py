@@ -15,6 +15,8 @@ from collections.abc import Callable, Mapping
 from random import Random
 from typing import Any
 
+from racebench.core.plain_text import shortened
+
 Value = int | float | bool | None
 Tree = tuple[Any, ...]
 
@@ -22,6 +24,9 @@ _TOKEN = re.compile(
     r"\s*(?:(?P<number>\d+\.\d*(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?|\d+(?:[eE][+-]?\d+)?)"
     r"|:(?P<variable>[A-Za-z_]\w*)|(?P<word>[A-Za-z_]\w*)|(?P<sign><>|!=|<=|>=|<<|>>|[-+*/%()=<>,&|#~]))"
 )
+#: The deepest expression that is compiled and evaluated, which recurses.
+_DEEPEST = 100
+_MOST_DIGITS = 19  # of a 64-bit integer
 _COMPARISONS = {"=", "<>", "!=", "<", "<=", ">", ">="}
 #: name: (fewest arguments, most arguments)
 FUNCTIONS = {
@@ -50,7 +55,23 @@ class ExpressionError(Exception):
 
 def parse(text: str) -> Tree:
     """Parse an expression to nested tuples: ("int", 3), ("var", "x"), ("+", left, right), ("call", name, …)."""
-    return _Parser(text).parse()
+    try:
+        tree = _Parser(text).parse()
+    except RecursionError:
+        raise ExpressionError(f"it is nested too deeply (at most {_DEEPEST} deep)") from None
+    if _depth(tree) > _DEEPEST:
+        raise ExpressionError(f"it is nested too deeply (at most {_DEEPEST} deep)")
+    return tree
+
+
+def _depth(tree: Tree) -> int:
+    """How many operators are inside each other; counted without recursion."""
+    deepest, waiting = 0, [(tree, 1)]
+    while waiting:
+        part, depth = waiting.pop()
+        deepest = max(deepest, depth)
+        waiting += [(inner, depth + 1) for inner in part if isinstance(inner, tuple)]
+    return deepest
 
 
 class _Parser:
@@ -135,6 +156,8 @@ class _Parser:
         kind, text = self._next()
         self.at += 1
         if kind == "number":
+            if text.isdigit() and len(text.lstrip("0")) > _MOST_DIGITS:
+                raise ExpressionError(f"'{shortened(text, 40)}' has more digits than a 64-bit integer")
             return ("value", int(text) if text.isdigit() else float(text))
         if kind == "variable":
             return ("var", text)

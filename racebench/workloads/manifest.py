@@ -15,15 +15,17 @@ from typing import Any
 from racebench.core.anomalies import ANOMALIES, Subject, forbidden_by_default
 from racebench.core.errors import ScenarioProblem, suggest
 from racebench.core.model import Consumer, NumberedRows, Numbering, Retry, Scenario, Script, SqlFile, Strategy
+from racebench.core.plain_text import shown
 from racebench.workloads import scripts
 from racebench.workloads.text_file import read_text
 
 MANIFEST = "scenario.toml"
+_LONGEST_SETTLING_MS = 3_600_000
 ISOLATION_LEVELS = ("read committed", "repeatable read", "serializable")
 
 _SCENARIO_KEYS = {
     *("title", "summary", "schema", "forbid", "advise", "rows", "invariants", "measures", "consumers", "strategies"),
-    *("once", "explore"),
+    *("once", "explore", "superuser"),
 }
 _STRATEGY_KEYS = {
     *("summary", "script", "schema", "isolation", "retry", "numbers", "expect", "may", "source"),
@@ -57,6 +59,8 @@ class _Manifest:
             line = re.search(r"line (\d+)", str(problem))
             at = int(line[1]) if line else len(self.text.splitlines())
             raise ScenarioProblem(f"{self.path}:{at}: {problem}") from None
+        except (RecursionError, ValueError):  # ValueError: an integer of more digits than the interpreter converts
+            raise ScenarioProblem(f"{self.path}:1: a value is nested too deeply, or has too many digits") from None
 
     def problem(self, table: str, key: str | None, message: str) -> ScenarioProblem:
         return ScenarioProblem(f"{self.path}:{_line_of(self.text, table, key)}: {message}")
@@ -81,6 +85,7 @@ class _Manifest:
             },
             once=self.flag("", self.data, "once", default=False),
             explore=self.exploring(),
+            superuser=self.flag("", self.data, "superuser", default=False),
             forbid=self.kinds("", self.data, "forbid", forbidden_by_default(Subject.SCENARIO)),
             advise=self.advise(strategies),
             strategies=strategies,
@@ -102,8 +107,8 @@ class _Manifest:
 
     def rows(self) -> NumberedRows | None:
         if "rows" not in self.data:
-            if self.data.get("consumers"):
-                first = next(iter(self.data["consumers"]))
+            if consumers := self.names("consumers", required=False):
+                first = consumers[0]
                 raise self.problem(f"consumers.{first}", None, "consumers need [rows]: name the table of numbered rows")
             if not self.data.get("invariants") and not self.data.get("measures"):
                 raise self.problem("", None, "nothing to check: give [rows], or [invariants] with a query")
@@ -120,6 +125,8 @@ class _Manifest:
         self.check_keys(where, table, _STRATEGY_KEYS)
         isolation = self.choice(where, table, "isolation", ("", *ISOLATION_LEVELS))
         zero = table.get("zero", "0")
+        if not isinstance(zero, str | int | float) or isinstance(zero, bool) or "\0" in str(zero):
+            raise self.problem(where, "zero", f"zero is a text or a number, not {shown(zero)}")
         return Strategy(
             name=name,
             summary=self.string(where, table, "summary"),
@@ -156,7 +163,7 @@ class _Manifest:
             variables=self.texts(f"{where}.variables", table.get("variables", {})),
             dedupe=self.flag(where, table, "dedupe", default=False),
             per_tenant=self.choice(where, table, "scope", _SCOPES) == "tenant",
-            settle_ms=self.whole(where, table, "settle_ms", 0),
+            settle_ms=self.whole(where, table, "settle_ms", 0, most=_LONGEST_SETTLING_MS),
             requires=self.texts(f"{where}.requires", table.get("requires", {})),
             needs=self.choice(where, table, "needs", _NEEDS),
             tolerate=self.sqlstates(where, table, "tolerate"),
@@ -182,9 +189,9 @@ class _Manifest:
         codes = self.sqlstates(where, {"retry": rule.get("sqlstates", "")}, "retry")
         tries, backoff = rule.get("tries", 100), rule.get("backoff_ms", 1.0)
         if not isinstance(tries, int) or isinstance(tries, bool) or not 1 < tries <= 65_535:
-            raise self.problem(where, "retry", f"retry's tries is a number from 2 to 65535, not {tries!r}")
+            raise self.problem(where, "retry", f"retry's tries is a number from 2 to 65535, not {shown(tries)}")
         if not isinstance(backoff, int | float) or isinstance(backoff, bool) or not 0 <= backoff <= 10_000:
-            raise self.problem(where, "retry", f"retry's backoff_ms is a number from 0 to 10000, not {backoff!r}")
+            raise self.problem(where, "retry", f"retry's backoff_ms is a number from 0 to 10000, not {shown(backoff)}")
         return Retry(sqlstates=codes, tries=tries, backoff_ms=float(backoff))
 
     def script(self, where: str, table: Mapping[str, Any]) -> Any:
@@ -197,13 +204,13 @@ class _Manifest:
         value = table.get(key, None if required else [])
         names = [value] if isinstance(value, str) else value
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise self.problem(where, key, f"{key} is a file name or a list of them, not {value!r}")
+            raise self.problem(where, key, f"{key} is a file name or a list of them, not {shown(value)}")
         paths = [self.file(where, key, name) for name in names]
         return tuple(SqlFile(path=path, text=read_text(path, "name an existing file")) for path in paths)
 
     def file(self, where: str, key: str, name: str) -> Path:
         path = self.folder / name
-        if not path.is_file():
+        if "\0" in name or not path.is_file():
             raise self.problem(where, key, f"{key} names '{name}', which is not a file in {self.folder}")
         return path
 
@@ -211,21 +218,23 @@ class _Manifest:
         table = self.table(key, self.data.get(key, {}))
         if required and not table:
             raise self.problem("", None, f"a scenario needs at least one [{key}.NAME]")
+        if odd := [name for name in table if "\0" in name or not name.strip()]:
+            raise self.problem("", None, f"{shown(odd[0])} is no name in [{key}.NAME]: give it letters and digits")
         return list(table)
 
     def kinds(self, where: str, table: Mapping[str, Any], key: str, default: tuple[str, ...]) -> tuple[str, ...]:
         value = table.get(key, list(default))
         if not isinstance(value, list):
-            raise self.problem(where, key, f"{key} is a list of anomalies, not {value!r}")
+            raise self.problem(where, key, f"{key} is a list of anomalies, not {shown(value)}")
         for kind in value:
-            if kind not in ANOMALIES:
-                raise self.problem(where, key, f"anomaly '{kind}' is unknown{suggest(str(kind), ANOMALIES)}")
+            if not isinstance(kind, str) or kind not in ANOMALIES:
+                raise self.problem(where, key, f"anomaly {shown(kind)} is unknown{suggest(str(kind), ANOMALIES)}")
         return tuple(value)
 
     def table(self, where: str, value: object) -> dict[str, Any]:
         if not isinstance(value, dict):
             raise self.problem(
-                where.rpartition(".")[0], where.rpartition(".")[2], f"[{where}] is a table, not {value!r}"
+                where.rpartition(".")[0], where.rpartition(".")[2], f"[{where}] is a table, not {shown(value)}"
             )
         return value
 
@@ -234,35 +243,37 @@ class _Manifest:
         if value is None:
             raise self.problem(where, None, f'{f"[{where}]" if where else "the scenario"} needs {key} = "…"')
         if not isinstance(value, str):
-            raise self.problem(where, key, f"{key} is a text, not {value!r}")
+            raise self.problem(where, key, f"{key} is a text, not {shown(value)}")
+        if "\0" in value:
+            raise self.problem(where, key, f"{key} has a NUL character; remove it")
         return value
 
     def texts(self, where: str, value: object) -> dict[str, str]:
         """A table of texts and numbers, as texts."""
         table = self.table(where, value)
         for key, text in table.items():
-            if not isinstance(text, str | int | float) or isinstance(text, bool):
-                raise self.problem(where, key, f"{key} is a text or a number, not {text!r}")
+            if not isinstance(text, str | int | float) or isinstance(text, bool) or "\0" in str(text):
+                raise self.problem(where, key, f"{key} is a text or a number, not {shown(text)}")
         return {key: str(text) for key, text in table.items()}
 
     def sqlstates(self, where: str, table: Mapping[str, Any], key: str) -> frozenset[str]:
         value = table.get(key, [])
         if not isinstance(value, list) or not all(isinstance(v, str) and _SQLSTATE.fullmatch(v) for v in value):
             raise self.problem(
-                where, key, f'{key} takes SQLSTATEs of five characters, for example ["40001"], not {value!r}'
+                where, key, f'{key} takes SQLSTATEs of five characters, for example ["40001"], not {shown(value)}'
             )
         return frozenset(value)
 
     def flag(self, where: str, table: Mapping[str, Any], key: str, *, default: bool) -> bool:
         value = table.get(key, default)
         if not isinstance(value, bool):
-            raise self.problem(where, key, f"{key} is true or false, not {value!r}")
+            raise self.problem(where, key, f"{key} is true or false, not {shown(value)}")
         return value
 
-    def whole(self, where: str, table: Mapping[str, Any], key: str, default: int) -> int:
+    def whole(self, where: str, table: Mapping[str, Any], key: str, default: int, *, most: int = 65_535) -> int:
         value = table.get(key, default)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-            raise self.problem(where, key, f"{key} is a whole number, not {value!r}")
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= most:
+            raise self.problem(where, key, f"{key} is a whole number from 0 to {most}, not {shown(value)}")
         return value
 
     def choice(self, where: str, table: Mapping[str, Any], key: str, known: tuple[str, ...]) -> str:
@@ -275,7 +286,7 @@ class _Manifest:
     def check_keys(self, where: str, table: Mapping[str, Any], known: set[str]) -> None:
         for key in table:
             if key not in known:
-                raise self.problem(where, key, f"unknown key '{key}'{suggest(key, known)}")
+                raise self.problem(where, key, f"unknown key {shown(key)}{suggest(key, known)}")
 
 
 def _line_of(text: str, table: str, key: str | None) -> int:

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from racebench.core.errors import ScenarioProblem, one_line
+from racebench.core.errors import ScenarioProblem
 from racebench.core.model import Consumer
+from racebench.core.plain_text import one_line
 from racebench.workloads.deduplication import Seen
 
 
@@ -41,6 +42,7 @@ class Delivery(NamedTuple):
 
 
 NOTHING = Delivery((), 0, 0)
+_LEAST, _GREATEST = -(2**63), 2**63 - 1
 
 
 def tenants(consumer: Consumer, count: int) -> range:
@@ -108,11 +110,15 @@ class Cursor:
             value = get_value(rows - 1, columns[name])
             if value is not None:
                 self.position[name] = value
+        if ids and not (min(ids) >= _LEAST and max(ids) <= _GREATEST):
+            raise self._not_an_id(b"%d" % next(one for one in ids if not _LEAST <= one <= _GREATEST))
         return Delivery(ids, new, identity)
 
     def _not_an_id(self, value: bytes | None) -> ScenarioProblem:
         text = one_line((value or b"").decode(errors="replace"))
-        return ScenarioProblem(f"{self._path}:1: the consumer's query returned the id '{text}'; an id is an integer")
+        return ScenarioProblem(
+            f"{self._path}:1: the consumer's query returned the id '{text}'; an id is an integer of 64 bits"
+        )
 
     def _columns_of(self, raw_names: Sequence[bytes | None]) -> dict[str, int]:
         names = [(name or b"").decode() for name in raw_names]

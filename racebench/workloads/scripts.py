@@ -14,8 +14,11 @@ from pathlib import Path
 
 from racebench.core.errors import ScenarioProblem
 from racebench.core.model import Assign, Branch, Jump, Pipeline, Script, Sleep, Statement, Step
+from racebench.core.plain_text import shortened
 from racebench.workloads import expressions
 
+_LONGEST_SLEEP_US = 86_400 * 1_000_000
+_MOST_DIGITS = 19
 _UNITS = {"us": 1, "ms": 1_000, "s": 1_000_000}
 _NAME = re.compile(r"[A-Za-z_]\w*")
 _VARIABLE = re.compile(r"(?<!:):([A-Za-z_]\w*)")
@@ -210,7 +213,7 @@ class _Parser:
         try:
             return expressions.parse(text)
         except expressions.ExpressionError as problem:
-            raise self.problem(f"in the expression '{text}': {problem}") from None
+            raise self.problem(f"in the expression '{shortened(text, 80)}': {problem}") from None
 
     def _assign(self, rest: str) -> None:
         name, _, value = rest.partition(" ")
@@ -221,9 +224,12 @@ class _Parser:
     def _sleep(self, rest: str) -> None:
         match = re.fullmatch(r"(?:(\d+)|:([A-Za-z_]\w*))(?:\s*(us|ms|s))?", rest)
         if match is None:
-            raise self.problem(rf"\sleep takes a number or a :variable and us, ms or s, not '{rest}'")
+            raise self.problem(rf"\sleep takes a number or a :variable and us, ms or s, not '{shortened(rest, 40)}'")
+        unit_us = _UNITS[match[3] or "s"]
+        if match[1] and (len(match[1]) > _MOST_DIGITS or int(match[1]) * unit_us > _LONGEST_SLEEP_US):
+            raise self.problem(rf"\sleep takes at most a day, not '{shortened(rest, 40)}'")
         amount: int | str = int(match[1]) if match[1] else match[2]
-        self.steps.append(Sleep(line=self._line(self.at), amount=amount, unit_us=_UNITS[match[3] or "s"]))
+        self.steps.append(Sleep(line=self._line(self.at), amount=amount, unit_us=unit_us))
 
     def _pipeline(self, name: str, rest: str) -> None:
         start = name == "startpipeline"

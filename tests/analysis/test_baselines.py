@@ -13,6 +13,7 @@ import jsonschema
 import numpy as np
 import pytest
 
+import judged
 from conftest import Command, assert_one_line
 from measured import LOAD, compared, rounds_of, run_of
 from racebench.analysis import baselines
@@ -318,7 +319,15 @@ def test_one_strategy_alone_can_be_held_against_its_baseline(racebench: Command,
         ('{"schema_version": 1, "runs": 3}', "b.json is not a racebench result"),
         ("[]", "b.json is not a racebench result"),
         (
-            '{"schema_version": 1, "created": "", "complete": true, "environment": {}, "runs": []}',
+            json.dumps(
+                {
+                    "schema_version": 1,
+                    "created": "2026-01-01T00:00:00Z",
+                    "complete": True,
+                    "environment": judged.ENVIRONMENT,
+                    "runs": [],
+                }
+            ),
             "baseline b.json is not of `racebench compare`; save one with --save-baseline",
         ),
         (

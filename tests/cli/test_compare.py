@@ -21,10 +21,11 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from conftest import Command, Start, UsersServer, assert_one_line
+from judged import ENVIRONMENT
 from measured import LOAD, compared, rendered, rounds_of, run_of
 from racebench.analysis.comparison import Comparison, Conditions, Judgement, joint
 from racebench.analysis.statistics import geometric_mean
-from racebench.core.errors import one_line
+from racebench.core.plain_text import one_line
 from racebench.core.results import Pace, RunResult, Timeline, Usage, Verdict
 from racebench.load.campaign import Cell, in_rounds
 from racebench.reports.formats import cases, junit
@@ -302,7 +303,7 @@ def test_a_message_of_the_server_is_not_markup() -> None:
 
 
 def test_a_message_sends_no_control_characters_to_the_terminal() -> None:
-    assert one_line("a\n b\x1b[31mred\x9b\x00é") == "a b\\x1b[31mred\\x9b\\x00é"
+    assert one_line("a\n b\x1b[31mred\x9b\x00é") == "a b\\x1b[31mred\\u009b\\x00é"
 
 
 def test_a_comparison_of_open_loops_says_that_the_rate_decides_the_throughput() -> None:
@@ -512,7 +513,7 @@ def test_in_reports_for_ci_a_strategy_is_one_case_and_one_series() -> None:
 def test_a_comparison_survives_writing_and_reading() -> None:
     runs = [run_of(name, rate, errors={"23505": 1}) for rate in STEADY for name in ("advisory", "upsert")]
     made = Document(
-        environment={}, created="2026-11-23T00:00:00Z", runs=tuple(runs), comparison=compared(runs, rounds=9)
+        environment=ENVIRONMENT, created="2026-11-23T00:00:00Z", runs=tuple(runs), comparison=compared(runs, rounds=9)
     )
     assert document.from_json(document.to_json(made), "x") == made
     assert document.merge([made]) == made

@@ -222,7 +222,7 @@ def _victims(cache: Path, process: subprocess.Popen[str], victim: str) -> list[i
     """The client process or the backend of a session, once rows were written; a worker's in mid-operation."""
     assert process.poll() is None
     role = "worker" if victim == "backend" else victim
-    for sockets in cache.glob("postgresql-18/slot-*"):
+    for sockets in cache.glob("postgresql-18-*/slot-*/socket"):
         target = Target(
             kind="embedded", parameters={"host": str(sockets), "user": "postgres"}, label="slot", sealed=True
         )
@@ -286,7 +286,7 @@ def test_a_server_that_goes_away_is_one_line_and_exit_6(start: Start) -> None:
 
 
 def _postmasters(cache: Path) -> list[int]:
-    files = cache.glob("postgresql-18/slot-*/data/postmaster.pid")
+    files = cache.glob("postgresql-18-*/slot-*/data/postmaster.pid")
     return [int(file.read_text().split("\n", 1)[0]) for file in files]
 
 

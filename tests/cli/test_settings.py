@@ -118,11 +118,20 @@ def test_no_two_options_share_a_variable_by_accident() -> None:
 # Where it is read from
 
 
-def test_the_nearest_file_counts_and_the_repository_is_the_limit(tmp_path: Path) -> None:
+def test_the_nearest_file_counts_and_the_project_is_the_limit(tmp_path: Path) -> None:
     below = tmp_path / "repository" / "a" / "b"
     below.mkdir(parents=True)
     (tmp_path / "racebench.toml").write_text("workers = 1")
+    outside = settings.read(cli, start=below)
+    assert outside.file is None
+    assert [line.partition(":")[2] for line in outside.warnings] == [
+        " it is outside of the project, whose folder has a .git or a pyproject.toml; move it into that folder"
+    ]
     (tmp_path / "repository" / "a" / "pyproject.toml").write_text("[tool.other]\nracebench = 1\n")
+    assert settings.read(cli, start=below).file is None
+    (tmp_path / "pyproject.toml").write_text("")
+    assert settings.read(cli, start=below).file is None, "the nearest pyproject.toml is the root"
+    (tmp_path / ".git").mkdir()
     assert settings.read(cli, start=below).file == tmp_path / "racebench.toml"
     (tmp_path / "repository" / ".git").mkdir()
     assert settings.read(cli, start=below).file is None
@@ -130,6 +139,44 @@ def test_the_nearest_file_counts_and_the_repository_is_the_limit(tmp_path: Path)
     assert settings.read(cli, start=below).file == tmp_path / "repository" / "pyproject.toml"
     (below / "racebench.toml").write_text("")
     assert settings.read(cli, start=below).file == below / "racebench.toml"
+
+
+def test_a_folder_that_others_may_write_to_is_not_entered(tmp_path: Path) -> None:
+    below = tmp_path / "mine"
+    below.mkdir()
+    (tmp_path / ".git").mkdir()
+    (tmp_path / "racebench.toml").write_text("workers = 1")
+    assert settings.read(cli, start=below).file == tmp_path / "racebench.toml"
+    tmp_path.chmod(0o1777)
+    planted = settings.read(cli, start=below)
+    assert planted.file is None
+    assert len(planted.warnings) == 1
+    assert "racebench.toml is not used: others may write to its folder" in planted.warnings[0]
+    (below / "racebench.toml").write_text("workers = 2")
+    assert settings.read(cli, start=below).file == below / "racebench.toml"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives a file to another user")
+def test_of_another_users_file_no_setting_says_where_to_write(racebench: Command, tmp_path: Path) -> None:
+    own = tmp_path / "racebench.toml"
+    own.write_text('json = "victim.json"\nresults = "elsewhere"\nworkers = 3\n')
+    os.chown(own, 65534, 65534)
+    done = racebench("config", "run")
+    assert "racebench.toml: workers" in done.stdout
+    taken = [line for line in done.stdout.splitlines() if line.startswith("  ") and "racebench.toml: " in line]
+    assert [line.split()[0] for line in taken] == ["workers"]
+    assert done.stderr.count("is not used: the file is user 65534's") == 2
+    os.chown(own, 0, 0)
+    done = racebench("config", "run")
+    assert done.stderr == ""
+    assert "racebench.toml: json" in done.stdout
+
+
+def test_every_option_that_names_a_file_is_known_to_write_it() -> None:
+    assert settings._writing(cli) == {
+        *("json", "results", "report", "markdown", "output", "html", "svg", "export-spec"),
+        "diff",  # read only, and not worth an exception
+    }
 
 
 @pytest.mark.server
@@ -141,6 +188,7 @@ def test_paths_in_a_file_are_relative_to_the_file(racebench: Command, tmp_path: 
     }.items():
         (tmp_path / "own" / name).write_text(text)
     (tmp_path / "below").mkdir()
+    (tmp_path / ".git").mkdir()
     (tmp_path / "racebench.toml").write_text(
         'scenario = "./own"\nresults = "kept"\nreport = ["junit=j=1.xml"]\njson = "-"\n'
     )
@@ -401,6 +449,7 @@ def test_ones_own_code_is_set_and_the_command_line_names_another(racebench: Comm
         'invariant = "SELECT number, count(*) FROM orders GROUP BY number HAVING count(*) > 1"\nno-save = true\n'
     )
     (tmp_path / "below").mkdir()
+    (tmp_path / ".git").mkdir()
 
     def strategies(*arguments: str, **env: str) -> list[str]:
         done = subprocess.run(

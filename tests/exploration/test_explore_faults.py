@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
+import shutil
 import signal
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+from psycopg import sql
 
+from benchmarks.faults.proxy import breaking
 from racebench.core.errors import DatabaseProblem
 from racebench.core.model import Scenario
 from racebench.core.results import Verdict
 from racebench.core.target import Target
+from racebench.core.watching import Patience, watched
 from racebench.exploration import explorer
 from racebench.exploration.faults import Fault, fault_of
 from racebench.exploration.outcome import ScheduleResult
@@ -24,6 +31,7 @@ from racebench.exploration.request import ExplorationRequest
 from racebench.exploration.result import Exploration
 from racebench.postgres.connection import connect
 from racebench.postgres.embedded import EmbeddedServer
+from racebench.postgres.schemas import quiesce
 from racebench.reports import exploration_text
 from racebench.workloads import ad_hoc
 
@@ -296,6 +304,36 @@ def test_a_server_that_ends_for_good_makes_a_search_unknown_and_ends_it(
         result = explorer.explore(target, of_catalog(version_counter, "advisory"), ended=end)
     assert result.verdict is Verdict.UNKNOWN
     assert "cannot connect to" in result.fault
+
+
+@pytest.mark.parametrize(("strategy", "verdict"), [("advisory", Verdict.UNKNOWN), ("naive", Verdict.INVALID)])
+def test_a_network_that_is_gone_ends_the_search_after_the_limit(
+    embedded: Target, version_counter: Scenario, strategy: str, verdict: Verdict
+) -> None:
+    folder = Path(tempfile.mkdtemp(prefix="rb-"))
+    ran: list[ScheduleResult] = []
+    try:
+        with breaking(folder, embedded, lambda _data, _of_client: None) as proxy:
+
+            def freeze(result: ScheduleResult) -> None:
+                ran.append(result)
+                if len(ran) == 20:
+                    proxy.frozen.set()
+
+            parameters = {**proxy.target.parameters, "connect_timeout": "2"}
+            target = replace(embedded, kind="external", label="the user's", parameters=parameters, server_pid=None)
+            with watched(Patience(give_up_s=1.0)):
+                result = explorer.explore(target, of_catalog(version_counter, strategy), ended=freeze)
+    finally:
+        shutil.rmtree(folder)
+        with connect(embedded) as connection:
+            left = connection.execute("SELECT nspname FROM pg_namespace WHERE nspname LIKE 'racebench%'").fetchall()
+            for (schema,) in left:
+                quiesce(connection, schema, wait_seconds=0.0)
+                connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(schema)))
+    assert (result.verdict, result.run) == (verdict, 20)
+    assert re.search(r"gave up: no answer from the server for \d+ s \(--give-up-after\)", result.fault)
+    assert any("could not be dropped on the user's" in note for note in result.notes)
 
 
 # Replays

@@ -150,5 +150,5 @@ class _LostInRollback:
 def test_a_connection_that_is_lost_in_a_rollback_is_an_error_and_no_refusal() -> None:
     naive = catalog.find_scenario("version-counter").strategies["naive"]
     session = ScriptSession(1, naive, lambda _: cast("Any", _LostInRollback()), cast("Any", None), Draws(), {})
-    with pytest.raises(DatabaseProblem, match="s1: the connection was lost in the rollback"):
+    with pytest.raises(DatabaseProblem, match=r"s1 lost its connection in the rollback after .*\(08006\)"):
         session.start(1, 1)

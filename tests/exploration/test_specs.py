@@ -22,6 +22,7 @@ from racebench.exploration.isolationtester.place import DATABASE, own_database, 
 from racebench.exploration.isolationtester.runner import Runner
 from racebench.exploration.isolationtester.specs import Blocker, Kind, parse
 from racebench.postgres.connection import connect
+from racebench.postgres.embedded import as_superuser
 from racebench.postgres.external import external
 from waiting import LIMIT_S, finish, wait_for
 
@@ -284,6 +285,8 @@ step a2 { SELECT count(*) FROM pg_class WHERE relname = 't'; }
 def test_on_the_embedded_server_a_spec_has_the_database_of_pg_isolation_regress(
     embedded: Target, text: str, shows: str
 ) -> None:
+    if text == DAMAGES_THE_CATALOG:
+        embedded = as_superuser(embedded)
     before = _in_the_cluster(embedded)
     names = [step.name for session in parse(text, "test.spec").sessions for step in session.steps]
     assert shows in output_of(embedded, text + f"permutation {' '.join(names)}\n")

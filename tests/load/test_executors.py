@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import queue
 import re
+import resource
 import subprocess
 import sys
 import threading
@@ -18,7 +19,7 @@ import pytest
 from multiprocess.process import BaseProcess
 
 from executor_tasks import fail, wait_forever, work_on
-from racebench.core.errors import Interrupted
+from racebench.core.errors import Interrupted, RacebenchError
 from racebench.core.model import Load, Scenario
 from racebench.core.target import Target
 from racebench.load.driver import LoadDriver
@@ -185,3 +186,15 @@ def test_workers_import_nothing_of_racebench_after_they_were_forked(subject: tup
 @pytest.mark.parametrize(("code", "cause"), [(None, "no exit code"), (-9, "signal 9"), (3, "exit code 3")])
 def test_the_end_of_a_process_is_explained_in_words(code: int | None, cause: str) -> None:
     assert Died(code).cause == cause
+
+
+def test_too_few_descriptors_for_the_processes_are_named_before_one_is_started() -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with Processes() as pool:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (len(list(Path("/dev/fd").iterdir())) + 40, before[1]))
+        try:
+            with pytest.raises(RacebenchError, match=r"^50 more processes need \d+ open files, and the limit is \d+; "):
+                pool.warm(50)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        pool.warm(1)

@@ -20,7 +20,7 @@ from benchmarks.faults.moments import once
 from benchmarks.faults.proxy import BreakingProxy, Cut, after_an_error, breaking
 from racebench.core.errors import ConnectionLost, DatabaseProblem, ScenarioProblem
 from racebench.core.faults import CONNECTION_LOST, is_fault, of_lost_connection
-from racebench.core.model import Load, Outcome, Protocol, Retry, Scenario, Strategy
+from racebench.core.model import Load, Outcome, Protocol, Retry, Scenario, SqlFile, Strategy
 from racebench.core.results import RunResult, Verdict
 from racebench.core.target import Target
 from racebench.history.records import OPERATION, OPERATION_BITS, decode_status, read_records
@@ -30,7 +30,7 @@ from racebench.load.executors.processes import Processes
 from racebench.load.pacing import Go
 from racebench.load.worker import WorkerReport, WorkerTask
 from racebench.postgres import transport
-from racebench.postgres.connection import connect
+from racebench.postgres.connection import connect, run_file
 from racebench.postgres.reconnecting import connect_first, reconnect
 from racebench.postgres.schemas import empty_schema
 from racebench.workloads import ad_hoc, scripts
@@ -290,6 +290,24 @@ def test_a_statement_that_the_server_refuses_is_still_the_scripts_fault(
         worked(embedded, tmp_path, strategy_of("INSERT INTO absent VALUES (1);"))
 
 
+@pytest.mark.parametrize("end", ["SELECT pg_terminate_backend(pg_backend_pid());", "SELECT 'cut';"])
+def test_a_connection_lost_while_a_file_is_run_is_not_the_files_fault(
+    embedded: Target, through: Through, end: str
+) -> None:
+    proxy = through(once(lambda data, of_client: 0 if of_client and b"'cut'" in data else None))
+    with (
+        connect(proxy.target) as connection,
+        pytest.raises(ConnectionLost, match=r"schema\.sql:\d: the connection was lost: "),
+    ):
+        run_file(connection, SqlFile(path=Path("schema.sql"), text=f"SELECT 1;\n{end}\nSELECT 2;"))
+
+
+def test_a_statement_of_a_file_that_the_server_refuses_is_the_files_fault(embedded: Target) -> None:
+    file = SqlFile(path=Path("schema.sql"), text="SELECT 1;\nSELECT absent;")
+    with connect(embedded) as connection, pytest.raises(ScenarioProblem, match=r"schema\.sql:2: the server refuses"):
+        run_file(connection, file)
+
+
 def test_a_connection_lost_when_it_is_asked_about_gssapi_is_lost(embedded: Target) -> None:
     connection = connect(embedded)
     with connect(embedded) as other:
@@ -497,6 +515,36 @@ def test_a_consumers_connection_that_is_lost_as_it_begins_is_replaced(
     assert proxy.cuts == 1
     assert result.verdict is Verdict.VALID
     assert result.consumers[0].counts["delivered"] == 40
+
+
+def tenth(condition: Callable[[bytes, bool], int | None]) -> Cut:
+    """Cut the tenth time that a condition says so."""
+    met = itertools.count(1)
+
+    def cut(data: bytes, of_client: bool) -> int | None:
+        passed = condition(data, of_client)
+        return passed if passed is not None and next(met) == 10 else None
+
+    return cut
+
+
+@pytest.mark.parametrize("passed", [0, 20])
+@pytest.mark.parametrize(("strategy", "verdict"), [("advisory", Verdict.VALID), ("naive", Verdict.INVALID)])
+def test_a_consumer_that_loses_its_connection_goes_on_from_its_cursor(
+    through: Through, processes: Processes, version_counter: Scenario, strategy: str, verdict: Verdict, passed: int
+) -> None:
+    """It is cut before its question is sent, or in the middle of it."""
+    proxy = through(tenth(lambda data, of_client: passed if of_client and b"racebench_query" in data else None))
+    driver = LoadDriver(target=proxy.target, executor=processes)
+    load = Load(workers=2, duration_s=None, operations=40, hold_us=5_000)
+    consumers = [version_counter.consumers["cursor"]]
+    result = driver.run(version_counter, version_counter.strategies[strategy], consumers, load, lambda _: None)
+    assert proxy.cuts == 1
+    assert result.verdict is verdict
+    assert "consumer 'cursor' lost its connection 1 time; it went on from its cursor over another" in result.notes
+    assert result.consumers[0].counts["redelivered"] == 0
+    if verdict is Verdict.VALID:
+        assert result.consumers[0].counts["delivered"] == result.counts["rows"] == 40
 
 
 def test_a_connection_lost_while_an_invariant_is_asked_is_not_the_invariants_fault(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -17,13 +18,14 @@ from conftest import Command, UsersServer
 from racebench.core.model import Load, Scenario
 from racebench.core.results import RunResult, Verdict
 from racebench.core.target import Target
+from racebench.core.watching import Patience
 from racebench.load import crew, stalls
 from racebench.load.driver import LoadDriver
 from racebench.load.executors.processes import Processes
-from racebench.load.stalls import Patience, Stalls
-from racebench.load.waits import described
+from racebench.load.stalls import Stalls
 from racebench.postgres.connection import connect
 from racebench.postgres.schemas import quiesce
+from racebench.postgres.waits import described
 from racebench.workloads import ad_hoc
 
 LOAD = Load(workers=2, duration_s=None, operations=10)
@@ -224,4 +226,28 @@ def test_the_command_ends_with_unknown_and_says_why(
     assert first.startswith("racebench: no operation has ended for ")
     assert "2 sessions wait for Lock/advisory" in first
     assert second.startswith("racebench: gave up: no operation has ended for ")
+    assert users_server.schemas() == []
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("command", ["run", "explore", "compare"])
+def test_a_setup_that_waits_for_ever_is_said_to_and_ended(
+    racebench: Command, users_server: UsersServer, tmp_path: Path, command: str
+) -> None:
+    """The statements of the main process have a limit too."""
+    for name in ("one.sql", "two.sql"):
+        (tmp_path / name).write_text("INSERT INTO t VALUES (1);\n")
+    setup = f"CREATE TABLE t (id int); SELECT pg_advisory_lock({KEY})"
+    files = ("one.sql", "two.sql") if command == "compare" else ("one.sql",)
+    with users_server.connect() as holder:
+        holder.execute("SELECT pg_advisory_lock(%s)", (KEY,))
+        done = racebench(
+            *(command, *files, "--setup", setup, "--invariant", "SELECT 1 WHERE false", "--no-save"),
+            *("--give-up-after", "1", "--dsn", users_server.dsn()),
+        )
+    assert done.returncode == 6, done.stderr
+    assert done.stderr.count("\n") == 2, done.stderr
+    gave_up, problem = done.stderr.splitlines()
+    assert re.fullmatch(r"racebench: gave up: no answer from the server for \d+ s \(--give-up-after\)", gave_up)
+    assert "the connection was lost" in problem
     assert users_server.schemas() == []

@@ -14,6 +14,8 @@ import psycopg
 import pytest
 
 from conftest import Command, Start, UsersServer, assert_one_line
+from racebench.core.temporary import delete_abandoned
+from racebench.history.spill import Scratch
 from racebench.load import run_files
 from racebench.load.executors import socket_folder
 from racebench.postgres import abandoned
@@ -153,10 +155,10 @@ def test_only_a_run_folder_that_no_process_holds_is_deleted(temporary: Path) -> 
         fresh.mkdir()
         (fresh / "in-use").touch()
         (temporary / "racebench-run-link").symlink_to(left)
-        assert run_files.delete_abandoned() == [], "each is too young"
+        assert delete_abandoned() == [], "each is too young"
         _aged(others)
         _aged(left)
-        assert run_files.delete_abandoned() == [left]
+        assert delete_abandoned() == [left]
         assert used.folder.exists()
         assert others.exists()
         assert fresh.exists()
@@ -208,3 +210,15 @@ def test_the_lock_of_a_run_folder_is_held_for_as_long_as_the_run(temporary: Path
         pytest.raises(BlockingIOError),
     ):
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_the_scratch_files_of_a_killed_check_are_deleted_once_it_is_dead(temporary: Path) -> None:
+    with Scratch() as scratch:
+        folder = scratch.path().parent
+        _aged(folder)
+        assert delete_abandoned() == []
+        lock = (folder / "in-use").rename(folder / "kept")  # as if its process had ended
+        (folder / "in-use").touch()
+        _aged(folder)
+        assert delete_abandoned() == [folder]
+        assert not lock.exists()

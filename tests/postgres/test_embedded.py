@@ -1,4 +1,4 @@
-"""The embedded server: shared by nobody, reused, and gone when its command is gone, however that ended."""
+"""The embedded server: of one command alone, on new data, and gone when its command is gone, however that ended."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from conftest import Command, Start
 from racebench.core.errors import DatabaseProblem, UsageProblem
 from racebench.postgres import embedded
 from racebench.postgres.connection import connect
-from racebench.postgres.embedded import EmbeddedServer
+from racebench.postgres.embedded import EmbeddedServer, as_superuser, template
 from waiting import LIMIT_S, finish, wait_for
 
 pytestmark = pytest.mark.server
@@ -59,20 +59,25 @@ def test_each_version_is_the_version_it_says(cache: Path, version: int) -> None:
         assert connection.info.server_version // 10000 == version
 
 
-def test_the_data_directory_is_reused(cache: Path) -> None:
-    with EmbeddedServer(connections=8) as target, connect(target) as connection:
-        connection.execute("CREATE TABLE kept (a int)")
-    with EmbeddedServer(connections=8) as target, connect(target) as connection:
-        connection.execute("SELECT * FROM kept")
-    assert len(list(cache.glob("postgresql-18/slot-*/data"))) == 1
-
-
-def test_a_prepared_transaction_is_not_inherited(cache: Path) -> None:
-    with EmbeddedServer(connections=8) as target, connect(target) as connection:
-        connection.execute("BEGIN; CREATE TABLE held (a int); PREPARE TRANSACTION 'left'")
+def test_nothing_that_a_command_has_made_is_inherited(cache: Path) -> None:
+    with EmbeddedServer(connections=8) as target:
+        with connect(target) as connection:
+            connection.execute("CREATE TABLE public.made (a int)")
+            connection.execute("CREATE ROLE made")
+            connection.execute("BEGIN; CREATE TABLE held (a int); PREPARE TRANSACTION 'left'")
+        with connect(as_superuser(target)) as connection:
+            connection.execute("ALTER SYSTEM SET work_mem = '1MB'")
     with EmbeddedServer(connections=8) as target, connect(target) as connection:
         assert connection.execute("SELECT gid FROM pg_prepared_xacts").fetchall() == []
-        connection.execute("CREATE TABLE held (a int)")
+        assert connection.execute("SELECT rolname FROM pg_roles WHERE rolname = 'made'").fetchall() == []
+        assert connection.execute("SELECT to_regclass('public.made'), to_regclass('held')").fetchone() == (None, None)
+        assert connection.execute("SHOW work_mem").fetchone() == ("4MB",)
+
+
+def test_the_data_of_a_command_is_gone_with_it(cache: Path) -> None:
+    with EmbeddedServer(connections=8):
+        assert len(list(cache.glob("*/slot-*/data"))) == 1
+    assert list(cache.glob("*/slot-*/data")) == []
 
 
 def test_two_at_once_are_two_servers_and_ending_one_leaves_the_other(cache: Path) -> None:
@@ -121,11 +126,12 @@ def test_a_killed_command_takes_its_server_and_its_workers_with_it(cache: Path, 
 def test_an_orphaned_server_in_a_free_slot_is_stopped_before_the_slot_is_used(cache: Path) -> None:
     with EmbeddedServer(connections=8):
         pass
-    data = cache / "postgresql-18" / "slot-0" / "data"
+    data = _slot() / "data"
     programs = embedded.server_programs(18)
+    template.unpack(programs, embedded.server_folder(18), data)
     with (cache / "orphan.log").open("wb") as log:
         orphan = embedded.start_program(
-            [str(programs / "postgres"), "-D", str(data), "-c", "listen_addresses="], cwd=data, output=log
+            [str(programs / "postgres"), "-D", str(data), "-c", "listen_addresses=", "-k", ""], cwd=data, output=log
         )
     wait_for(lambda: (data / "postmaster.pid").exists(), "the orphan did not start")
     threading.Thread(target=orphan.wait, daemon=True).start()  # reaps it, as init would
@@ -144,24 +150,57 @@ def test_a_killed_commands_data_is_not_inherited(cache: Path, start: Start) -> N
     assert schemas == []
 
 
+def test_server_clean_deletes_the_data_of_a_killed_command_and_none_that_is_in_use(
+    cache: Path, start: Start, racebench: Command
+) -> None:
+    process = _start_run(cache, start)
+    process.kill()
+    finish(process)
+    wait_for(lambda: not servers(cache), "the server outlived its killed command")
+    unfinished = embedded.server_folder(18) / "making-left"
+    unfinished.mkdir()
+    killed = _slot() / "data"
+    assert killed.exists()
+    with EmbeddedServer(connections=8) as target, connect(target):  # takes the slot, and its data is new
+        done = racebench("server", "clean", env={"TMPDIR": str(cache)})
+        assert done.stdout == f"deleted {unfinished}\n"
+        assert killed.exists()
+    killed.mkdir()
+    assert racebench("server", "clean", env={"TMPDIR": str(cache)}).stdout == f"deleted {killed}\n"
+    assert not killed.exists()
+    assert racebench("server", "clean", env={"TMPDIR": str(cache)}).stdout == "nothing to drop\n"
+
+
+def test_folders_of_an_older_layout_are_not_used_and_reset_deletes_them(cache: Path, racebench: Command) -> None:
+    old = cache / "postgresql-18"
+    for path in (old / "template", old / "slot-0" / "data", cache / "postgresql-18-mine"):
+        path.mkdir(parents=True)
+    (old / "slot-0.lock").touch()
+    with EmbeddedServer(connections=8) as target, connect(target) as connection:
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+    assert f"deleted {old / 'template'}\n" in racebench("server", "reset").stdout
+    assert not old.exists()
+    assert (cache / "postgresql-18-mine").exists()
+
+
 def test_reset_deletes_what_is_not_in_use_and_refuses_what_is(cache: Path) -> None:
     with EmbeddedServer(connections=8), pytest.raises(UsageProblem, match="in use by another racebench command"):
         embedded.reset(18)
-    assert {path.name for path in embedded.reset(18)} >= {"template", "slot-0"}
+    assert {path.name for path in embedded.reset(18)} >= {"template.tar", "slot-0"}
     assert embedded.reset(18) == []
     with EmbeddedServer(connections=8) as target, connect(target) as connection:
         assert connection.execute("SELECT 1").fetchone() == (1,)
 
 
-def test_a_broken_data_directory_is_one_line_with_the_next_move(cache: Path) -> None:
+def test_a_broken_template_is_one_line_with_the_next_move(cache: Path) -> None:
     with EmbeddedServer(connections=8):
         pass
-    (cache / "postgresql-18" / "slot-0" / "data" / "global" / "pg_control").unlink()
+    (embedded.server_folder(18) / "template.tar").write_bytes(b"not an archive" * 1000)
     with (
-        pytest.raises(DatabaseProblem, match=r"did not start: .*racebench server reset") as caught,
+        pytest.raises(DatabaseProblem, match=r"cannot copy .*racebench server reset") as caught,
         EmbeddedServer(connections=8),
     ):
-        raise AssertionError("started without pg_control")
+        raise AssertionError("started without data")
     assert "\n" not in str(caught.value)
     assert servers(cache) == []
 
@@ -186,8 +225,8 @@ def test_a_long_cache_path_has_a_socket_elsewhere(cache: Path, monkeypatch: pyte
 
 
 def test_server_path_and_reset_are_commands(cache: Path, racebench: Command) -> None:
-    assert racebench("server", "path").stdout.strip() == str(cache / "postgresql-18")
-    assert racebench("server", "path", "--server", "16").stdout.strip() == str(cache / "postgresql-16")
+    assert racebench("server", "path").stdout.strip() == str(cache / "postgresql-18-2")
+    assert racebench("server", "path", "--server", "16").stdout.strip() == str(cache / "postgresql-16-2")
     assert racebench("server", "reset").stdout.strip() == "nothing to delete"
 
 
@@ -224,7 +263,7 @@ def test_an_ordinary_user_runs_the_same_command(tmp_path: Path) -> None:
             **identity,  # type: ignore[call-overload]
         )
         assert done.returncode == 0, done.stderr
-        assert (home / "cache" / "racebench" / "postgresql-18" / "template").is_dir()
+        assert (home / "cache" / "racebench" / "postgresql-18-2" / "template.tar").is_file()
         assert len(list((home / "results").glob("*.json"))) == 1
     finally:
         shutil.rmtree(home)
@@ -233,15 +272,19 @@ def test_an_ordinary_user_runs_the_same_command(tmp_path: Path) -> None:
 def _start_run(cache: Path, start: Start) -> subprocess.Popen[str]:
     """Start a long run and wait until its workers write."""
     process = start("run", "-s", "sequence", "-w", "3", "-d", "60", "--no-save")
-    wait_for(lambda: process.poll() is not None or _is_writing(cache), "the run never wrote")
+    wait_for(lambda: process.poll() is not None or _is_writing(), "the run never wrote")
     assert process.poll() is None
     return process
 
 
-def _is_writing(cache: Path) -> bool:
+def _slot() -> Path:
+    return embedded.server_folder(18) / "slot-0"
+
+
+def _is_writing() -> bool:
     from racebench.core.target import Target
 
-    sockets = cache / "postgresql-18" / "slot-0"
+    sockets = _slot() / "socket"
     if not (sockets / ".s.PGSQL.5432").exists():
         return False
     target = Target(

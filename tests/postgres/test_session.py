@@ -343,4 +343,4 @@ def test_libpqs_environment_does_not_reach_the_embedded_server(
         monkeypatch.setenv(name, value)
     with connect(embedded) as made:
         row = made.execute("SELECT current_user, current_setting('work_mem') <> '77MB'").fetchone()
-    assert row == ("postgres", True)
+    assert row == ("racebench", True)

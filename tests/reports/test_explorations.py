@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
+import jsonschema
 import pytest
 
 from conftest import Command
@@ -16,7 +17,7 @@ from racebench.core.results import Verdict
 from racebench.exploration.result import Exploration, Replay, ScheduleOutcome, SessionOutcome, Unseen
 from racebench.exploration.schedules import Schedule, Step
 from racebench.reports import exploration_text
-from racebench.reports.results.explorations import Explorations, from_data, merge, to_json
+from racebench.reports.results.explorations import SCHEMA_FILE, Explorations, from_data, merge, to_json
 from racebench.reports.terminal import exploration_table, tables
 
 REFERENCE = Path(__file__).parents[2] / "results" / "reference" / "explored.json"
@@ -161,6 +162,12 @@ def test_documents_are_merged_in_their_order() -> None:
     assert not both.complete
 
 
+def test_every_key_that_is_written_is_in_the_schema() -> None:
+    saved = from_data(json.loads(REFERENCE.read_text()), REFERENCE.name)
+    for whole in (saved, document(exploration(leftovers=LEFTOVERS, fault="f", unseen=Unseen.RANDOM, chance=0.5))):
+        jsonschema.validate(json.loads(to_json(whole)), json.loads(SCHEMA_FILE.read_text()))
+
+
 @pytest.mark.parametrize(
     "change",
     [{"witness": {"schedule": "nonsense", "steps": [], "anomalies": {}}}, {"verdict": "FINE"}, {"outcomes": [1]}],
@@ -168,7 +175,7 @@ def test_documents_are_merged_in_their_order() -> None:
 def test_what_is_no_exploration_is_said(change: dict[str, object]) -> None:
     data = json.loads(to_json(document(exploration())))
     data["explorations"][0] |= change
-    with pytest.raises(UsageProblem, match=r"x\.json is not a racebench result \("):
+    with pytest.raises(UsageProblem, match=r"x\.json is not a racebench result: explorations\[0\]\."):
         from_data(data, "x.json")
 
 

@@ -47,7 +47,7 @@ def test_the_table_fits_80_columns_with_large_numbers(version_counter: Scenario)
 def test_a_name_that_looks_like_markup_is_printed_as_it_is(
     name: str, version_counter: Scenario, racebench: Command, tmp_path: Path
 ) -> None:
-    result = replace(result_of(version_counter, "naive"), strategy=name, errors={name: 1}, messages={name: name})
+    result = replace(result_of(version_counter, "naive"), strategy=name, messages={"23505": name})
     whole = document.Document(environment=ENVIRONMENT, created="2026-01-01T00:00:00Z", runs=(result,))
     (tmp_path / "x.json").write_text(document.to_json(whole))
     for format_ in ("table", "svg"):

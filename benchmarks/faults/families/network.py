@@ -91,7 +91,7 @@ NETWORK = (
         layout=PROXY,
         cut=lambda draw: moments.at_message(_late(draw, 400), Silence.BLACK_HOLE),
         promise=Promise(
-            does="says who waits for what; ends after --give-up-after, the explorer after --step-timeout",
+            does="says who waits for what; ends after --give-up-after",
             verdict="as the finished operations show, else UNKNOWN",
             remains=RECONNECTS.remains,
         ),

@@ -110,7 +110,7 @@ SERVERS = (
         drivers=("run", "run --call", "explore", "explore --call"),
         elsewhere="as these",
         layout=EMBEDDED,
-        strike=strikes.embedded(signal.SIGKILL, b"racebench"),
+        strike=strikes.embedded(signal.SIGKILL, b"[local]"),
         promise=RECONNECTS,
     ),
 )

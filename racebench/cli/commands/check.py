@@ -9,6 +9,7 @@ import click
 
 from racebench.cli import completion, options
 from racebench.cli.base_command import Command
+from racebench.cli.streams import say
 from racebench.cli.values import warn_once
 from racebench.core.errors import ExitCode, UsageProblem
 
@@ -84,7 +85,7 @@ def check(
     with interruptible():
         results = [offline.check_file(Path(name), format_) for name in files]
     if json_path == "-":
-        click.echo(check_table.to_json(results))
+        say(check_table.to_json(results))
     else:
         check_table.show(console(), results)
         if json_path is not None:

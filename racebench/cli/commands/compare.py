@@ -8,6 +8,7 @@ import click
 
 from racebench.cli import options
 from racebench.cli.base_command import Command
+from racebench.cli.streams import say
 
 if TYPE_CHECKING:
     from racebench.cli.option_groups import (
@@ -72,5 +73,5 @@ def compare(
                 outcome = f"not saved, because the exit code is {code:d}"
     finally:
         if save_to is not None and not request.files.json_alone:
-            click.echo(f"baseline: {outcome}")
+            say(f"baseline: {outcome}")
     return code

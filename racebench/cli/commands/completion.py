@@ -6,6 +6,7 @@ import click
 
 from racebench.cli import completion as completions
 from racebench.cli.base_command import Command
+from racebench.cli.streams import say
 
 
 @click.command("completion", cls=Command)
@@ -13,4 +14,4 @@ from racebench.cli.base_command import Command
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
     """Print the completion script for a shell. See docs/settings.md."""
-    click.echo(completions.script(context.find_root().command, shell))
+    say(completions.script(context.find_root().command, shell))

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     )
 
 #: The parameters that have a meaning for a spec file.
-_OF_SPECS = ("scenario", "diff", "server", "dsn", "color")
+_OF_SPECS = ("scenario", "diff", "server", "dsn", "superuser", "give_up_after", "color")
 
 
 @click.command(cls=Command)
@@ -73,6 +73,7 @@ def _run_spec(path: str, target: TargetOptions, diff: str | None) -> int:
     import difflib
 
     from racebench.cli import replaying
+    from racebench.cli.streams import say, say_source
     from racebench.core.signals import interruptible
     from racebench.workloads.text_file import read_text
 
@@ -86,24 +87,24 @@ def _run_spec(path: str, target: TargetOptions, diff: str | None) -> int:
     expected = None if diff is None else read_text(Path(diff), "name a file of isolationtester's output")
     lines: list[str] = []
 
-    def say(text: str) -> None:
+    def show(text: str) -> None:
         if expected is None:
-            click.echo(text, nl=False)
+            say_source(text)
         else:
             lines.append(text)
 
     def warn(text: str) -> None:
         # pg_isolation_regress writes isolationtester's stdout and stderr to one file, so an expected output has both.
         if expected is None:
-            click.echo(text, err=True)
+            say(text, err=True)
         else:
             lines.append(f"{text}\n")
 
     with interruptible():
-        replaying.run_spec(path, target, say=say, warn=warn)
+        replaying.run_spec(path, target, say=show, warn=warn)
     if expected is None:
         return ExitCode.OK
     actual = "".join(lines)
     difference = difflib.unified_diff(expected.splitlines(True), actual.splitlines(True), str(diff), path)
-    click.echo("".join(difference), nl=False)
+    say_source("".join(difference))
     return ExitCode.OK if actual == expected else ExitCode.ANOMALY

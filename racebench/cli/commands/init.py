@@ -8,6 +8,7 @@ import click
 
 from racebench.cli import options
 from racebench.cli.base_command import Command, Group
+from racebench.cli.streams import say
 
 if TYPE_CHECKING:
     from racebench.cli.option_groups import SubjectOptions
@@ -38,6 +39,6 @@ def init_ci(subject: SubjectOptions, github: bool | None, gitlab: bool | None, f
         github, gitlab = bool(github), bool(gitlab)
     files = workflows.write(Path.cwd(), subject, github=github is not False, gitlab=gitlab is not False, force=force)
     for file in files:
-        click.echo(f"wrote {file.path}")
+        say(f"wrote {file.path}")
         if file.next_move is not None:
-            click.echo(file.next_move)
+            say(file.next_move)

@@ -9,6 +9,7 @@ import click
 
 from racebench.cli import options
 from racebench.cli.base_command import Command
+from racebench.cli.streams import say
 
 if TYPE_CHECKING:
     from racebench.cli.option_groups import LoadOptions, OutputOptions, SubjectOptions, TargetOptions
@@ -43,7 +44,7 @@ def matrix(subject: SubjectOptions, load: LoadOptions, target: TargetOptions, ou
 
     def show(document: Document) -> None:
         if output.markdown == "-":
-            click.echo(matrix_table.markdown(document), nl=False)
+            say(matrix_table.markdown(document), end="")
         else:
             matrix_table.show(console(), document)
 

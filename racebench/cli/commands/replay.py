@@ -9,6 +9,7 @@ import click
 
 from racebench.cli import completion, options
 from racebench.cli.base_command import Command
+from racebench.cli.streams import say_source
 
 if TYPE_CHECKING:
     from racebench.cli.option_groups import GateOptions, SubjectOptions, TargetOptions
@@ -67,7 +68,7 @@ def replay(
 
         text = export.spec(rerun.request, rerun.result)
         if export_spec == "-":
-            click.echo(text, nl=False)
+            say_source(text)
             return rerun.exit_code
         write_atomically(Path(export_spec), text)
     exploration_table.show_replay(console(), rerun.result)

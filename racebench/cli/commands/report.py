@@ -9,6 +9,7 @@ import click
 
 from racebench.cli import completion, options
 from racebench.cli.base_command import Command
+from racebench.cli.streams import say
 from racebench.cli.values import Format
 from racebench.core.errors import UsageProblem
 from racebench.reports import formats
@@ -60,6 +61,6 @@ def report(
     for name, text in texts.items():
         place = paths[name]
         if place is None or place == "-":
-            click.echo(text, nl=False)
+            say(text, end="")
         else:
             write_atomically(Path(place), text)

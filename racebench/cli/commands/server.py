@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from racebench.cli.base_command import Command, Group
+from racebench.cli.streams import say
 
 
 @click.group(cls=Group)
@@ -25,7 +26,7 @@ def server_path(version: str) -> None:
     """Print the folder of the embedded server."""
     from racebench.postgres import embedded
 
-    click.echo(embedded.server_folder(int(version)))
+    say(embedded.server_folder(int(version)))
 
 
 @server.command("reset", cls=Command)
@@ -44,9 +45,9 @@ def server_reset(version: str) -> None:
     versions = embedded.VERSIONS if version == "all" else (int(version),)
     deleted = [path for number in versions for path in embedded.reset(number)]
     for path in deleted:
-        click.echo(f"deleted {path}")
+        say(f"deleted {path}")
     if not deleted:
-        click.echo("nothing to delete")
+        say("nothing to delete")
 
 
 @server.command("clean", cls=Command)
@@ -55,18 +56,18 @@ def server_reset(version: str) -> None:
     envvar="RACEBENCH_DSN",
     show_envvar=True,
     metavar="DSN",
-    help="Connection string of your own server. Without it only temporary folders are deleted.",
+    help="Connection string of your own server. Without it only this machine is cleaned.",
 )
 def server_clean(dsn: str | None) -> None:
-    """Drop what killed commands left: schemas, publications and temporary folders.
+    """Drop what killed commands left: schemas, publications, temporary folders.
 
-    The embedded server is left out: it starts without them. What a running
-    command uses, and what was kept by --keep, stays.
+    On this machine also the data of embedded servers. What a running command
+    uses, and what was kept by --keep, stays.
     """
     from racebench.cli.cleaning import clean
 
     lines = clean(dsn)
     for line in lines:
-        click.echo(line)
+        say(line)
     if not lines:
-        click.echo("nothing to drop")
+        say("nothing to drop")

@@ -8,11 +8,10 @@ from __future__ import annotations
 import io
 import json
 
-from rich.console import Console
-
 from racebench.demo import screen
 from racebench.demo.recording import Recording
 from racebench.demo.viewer import ansi
+from racebench.reports.terminal.plain_console import PlainConsole
 
 WIDTH, HEIGHT = screen.LEAST_WIDTH, screen.LEAST_HEIGHT
 _END = 2  # the end of a part is shown for this many paces
@@ -28,7 +27,9 @@ def render(recording: Recording) -> str:
         "title": recording.title,
         "env": {"TERM": "xterm-256color"},
     }
-    console = Console(file=io.StringIO(), force_terminal=True, color_system="standard", width=10_000, no_color=False)
+    console = PlainConsole(
+        file=io.StringIO(), force_terminal=True, color_system="standard", width=10_000, no_color=False
+    )
     lines = [json.dumps(header, ensure_ascii=False)]
     seconds = 0.0
     for frame in recording.frames:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from racebench.demo.frames import Frame
 from racebench.demo.recording import Recording
+from racebench.reports.escape import code
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~&])")
 
@@ -14,13 +15,6 @@ _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~&])")
 def escape(text: str) -> str:
     """Escape text so that Markdown shows it unchanged."""
     return _SPECIAL.sub(r"\\\1", text)
-
-
-def code(text: str) -> str:
-    """Text as code in a table cell: the fence is longer than any run of backticks in the text, bars are escaped."""
-    fence = "`" * (1 + max((len(run) for run in re.findall(r"`+", text)), default=0))
-    padding = " " if "`" in text else ""
-    return f"{fence}{padding}{text}{padding}{fence}".replace("|", r"\|")
 
 
 def render(recording: Recording) -> str:

@@ -9,12 +9,11 @@ from __future__ import annotations
 import io
 import re
 
-from rich.console import Console
-
 from racebench.demo import screen
 from racebench.demo.exports.cast import recorded_size
 from racebench.demo.recording import Recording
 from racebench.reports.formats.table_picture import FONT, THEME
+from racebench.reports.terminal.plain_console import PlainConsole
 
 _MARGIN = 12
 _LINE = 24.4  # rich's line height at a font size of 20
@@ -48,7 +47,7 @@ _TEMPLATE = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 @width @heig
 def render(recording: Recording) -> str:
     """The picture."""
     width, height = recorded_size(recording)
-    console = Console(
+    console = PlainConsole(
         record=True, width=width, file=io.StringIO(), force_terminal=True, color_system="truecolor", no_color=False
     )
     for frame in recording.frames:
@@ -59,7 +58,7 @@ def render(recording: Recording) -> str:
             notes=recording.notes,
         )
         for line in screen.draw(frame, place, width, height):
-            console.print(line, highlight=False, soft_wrap=True)
+            console.print(line, soft_wrap=True)
     strip = height * _LINE
     still = next(index for index, frame in enumerate(recording.frames) if frame.ended)
     keys, seconds = _keys(recording, strip)

@@ -21,7 +21,8 @@ from typing import Any
 import psycopg
 from psycopg import pq
 
-from racebench.core.errors import DatabaseProblem, one_line
+from racebench.core.errors import DatabaseProblem
+from racebench.core.plain_text import one_line
 from racebench.core.signals import shielded
 from racebench.exploration.isolationtester.place import Place
 from racebench.exploration.isolationtester.specs import Kind, PermutationStep, Spec, SpecSession, SpecStep

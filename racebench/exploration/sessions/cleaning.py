@@ -11,8 +11,9 @@ from collections.abc import Collection, Mapping
 
 from psycopg import pq, sql
 
-from racebench.core.errors import DatabaseProblem, one_line
+from racebench.core.errors import DatabaseProblem
 from racebench.core.faults import CONNECTION_LOST, stops_a_schedule
+from racebench.core.plain_text import one_line
 from racebench.exploration.faults import Fault
 from racebench.exploration.leftovers import Leftover
 

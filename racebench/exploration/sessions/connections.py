@@ -28,8 +28,8 @@ from racebench.exploration.leftovers import Leftover, leaves
 from racebench.exploration.symmetry import tells_apart
 
 _READ, _WRITE = 1, 2
-#: How long the end of a canceled statement is awaited, in seconds.
-_CANCEL_S = 5.0
+#: How long a cancellation, and then the end of the statement, is awaited, in seconds.
+_CANCEL_S = 2.0
 #: Stands for code that could not be read: it may do anything.
 _NOT_KNOWN = "EXECUTE"
 _STARTED = "(SELECT backend_start::text FROM pg_stat_activity WHERE pid = pg_backend_pid())"
@@ -184,17 +184,18 @@ def is_open(connection: psycopg.Connection[Any]) -> bool:
     return not connection.closed and connection.pgconn.transaction_status != pq.TransactionStatus.IDLE
 
 
-def cancel(connection: psycopg.Connection[Any]) -> None:
-    """Cancel the statement of a connection, and wait for its end, so that its transaction can be rolled back."""
-    with contextlib.suppress(psycopg.OperationalError):  # it is lost
-        connection.pgconn.get_cancel().cancel()
+def cancel(connection: psycopg.Connection[Any]) -> bool:
+    """Cancel the statement of a connection, so that its transaction can be rolled back; False if it does not end."""
+    with contextlib.suppress(psycopg.Error):  # it is lost, or the server does not answer
+        connection.cancel_safe(timeout=_CANCEL_S)
         deadline = time.monotonic() + _CANCEL_S
         while time.monotonic() < deadline:
             if connection.pgconn.is_busy():
                 if select.select([connection.pgconn.socket], [], [], 0.1)[0]:
                     connection.pgconn.consume_input()
             elif connection.pgconn.get_result() is None:
-                return
+                return True
+    return False
 
 
 def commit(connection: psycopg.Connection[Any]) -> Generator[None, None, None]:

@@ -12,9 +12,10 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from racebench.core.errors import DatabaseProblem, one_line
+from racebench.core.errors import DatabaseProblem
 from racebench.core.faults import CONNECTION_LOST
 from racebench.core.model import Consumer
+from racebench.core.plain_text import one_line
 from racebench.exploration.faults import Fault
 from racebench.exploration.independence import Footprint, footprint
 from racebench.exploration.inspection import Facts

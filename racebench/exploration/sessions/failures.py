@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Set
 
+from racebench.core.plain_text import message_of
+
 #: What an exception says, and what led to it: type, SQLSTATE, constraint and message of each, the last one first.
 Failure = tuple[tuple[str, ...], ...]
 
@@ -52,5 +54,5 @@ def _described(error: BaseException) -> tuple[str, ...]:
     kind = type(error)
     diagnosis = getattr(error, "diag", None)
     constraint = str(getattr(diagnosis, "constraint_name", None) or "")
-    said = " ".join(_VARYING.sub("?", str(error)).split())
-    return f"{kind.__module__}.{kind.__qualname__}", str(getattr(error, "sqlstate", None) or ""), constraint, said
+    text = _VARYING.sub("?", message_of(error))
+    return f"{kind.__module__}.{kind.__qualname__}", str(getattr(error, "sqlstate", None) or ""), constraint, text

@@ -20,9 +20,10 @@ from psycopg import pq
 
 from racebench.core.driver_log import unprinted
 from racebench.core.environ import exported
-from racebench.core.errors import UsageProblem, one_line
+from racebench.core.errors import UsageProblem
 from racebench.core.faults import CONNECTION_LOST, EXPIRED, stops_a_schedule
 from racebench.core.model import Call, Outcome, Statement, Strategy
+from racebench.core.plain_text import message_of
 from racebench.core.target import Target
 from racebench.exploration import batches
 from racebench.exploration.draws import Draws, united
@@ -381,7 +382,7 @@ class PythonSession(GeneratorSession):
                 state = str(getattr(problem, "sqlstate", "") or "")
                 self.deadlocks += state == _DEADLOCK
                 self.swallowed = state
-                self.answers.append(f"ERROR {state or type(problem).__name__}: {one_line(str(problem))}")
+                self.answers.append(f"ERROR {state or type(problem).__name__}: {message_of(problem)}")
             self._thread.answer(value, error)
         self._end(trip)
         self.swallowed = self.swallowed if not self.sqlstate else ""
@@ -469,7 +470,7 @@ class PythonSession(GeneratorSession):
         if isinstance(error, KeyboardInterrupt):
             raise UsageProblem(f"{self.call} raised KeyboardInterrupt; a call must return, or raise an exception")
         if error is not None and self.sqlstate:
-            said = f"raises {type(error).__name__}: {one_line(str(error))}"
+            said = f"raises {type(error).__name__}: {message_of(error)}"
             if not self.answers or not self.answers[-1].startswith("ERROR"):
                 self.answers.append(said)
         if left and error is None:
@@ -488,7 +489,7 @@ class PythonSession(GeneratorSession):
         if not sqlstate:
             return None
         at = f" at '{describe(self.next_step)}'" if self.next_step and not self._thread.free else ""
-        said = "a connection was lost" if error is None else f"{type(error).__name__}: {one_line(str(error))}"
+        said = "a connection was lost" if error is None else f"{type(error).__name__}: {message_of(error)}"
         return Fault(f"{self.name} ({self.call}) met a fault{at}: {said}", sqlstate)
 
     def _roll_back(self) -> bool:
@@ -504,9 +505,10 @@ class PythonSession(GeneratorSession):
 
     def close(self) -> None:
         for connection in self._used:
-            if is_open(connection) and connection.pgconn.transaction_status == pq.TransactionStatus.ACTIVE:
-                # A backend that waits would not notice that its client has gone.
-                cancel(connection)
+            # A backend that waits would not notice that its client has gone.
+            active = is_open(connection) and connection.pgconn.transaction_status == pq.TransactionStatus.ACTIVE
+            if active and not cancel(connection):
+                connection.close()
         self._thread.close()
         for connection in self._used:
             if is_open(connection):

@@ -12,7 +12,7 @@ from psycopg import sql
 
 from racebench.analysis.checkers.refused import is_refusal
 from racebench.core.errors import UsageProblem
-from racebench.core.faults import EXPIRED, stops_a_schedule
+from racebench.core.faults import CONNECTION_LOST, EXPIRED, stops_a_schedule
 from racebench.core.model import Assign, Outcome, Pipeline, Script, Sleep, Statement, Strategy
 from racebench.core.target import Target
 from racebench.exploration.draws import Draws, server_seed
@@ -308,7 +308,7 @@ class ScriptSession(GeneratorSession):
         while True:
             outcome = yield from session.steps(variables)
             if not session.alive or self._is_fault(session.sqlstate):
-                raise self._fault("lost its connection" if not session.alive else "was stopped")
+                raise self._fault("lost its connection at" if not session.alive else "was stopped at")
             self.sqlstate = session.sqlstate
             self.deadlocks += self.sqlstate == _DEADLOCK
             if self.sqlstate:
@@ -316,7 +316,7 @@ class ScriptSession(GeneratorSession):
             if outcome is not Outcome.OK:
                 yield from session.rolling_back()
                 if not session.alive:
-                    raise self._fault("lost its connection in the rollback after it")
+                    raise self._fault("lost its connection in the rollback after")
             if not self._tries.again(outcome, self.sqlstate):
                 return outcome
             variables["version"] = None
@@ -326,8 +326,11 @@ class ScriptSession(GeneratorSession):
         return stops_a_schedule(sqlstate) and not (sqlstate in EXPIRED and self._may_expire)
 
     def _fault(self, happened: str) -> Fault:
-        what = describe(self.next_step)
-        return Fault(f"{self.name} {happened} at '{what}': {self.session.message}", self.session.sqlstate)
+        sqlstate = self.session.sqlstate
+        return Fault(
+            f"{self.name} {happened} '{describe(self.next_step)}': {self.session.message}",
+            sqlstate if stops_a_schedule(sqlstate) else CONNECTION_LOST,
+        )
 
     def _see(self, _statements: Sequence[Statement], prepared: Sequence[Prepared], reply: Reply) -> None:
         for statement, result in zip(prepared, reply.results, strict=False):

@@ -8,6 +8,8 @@ done the heavy imports.
 from __future__ import annotations
 
 import contextlib
+import os
+import resource
 import signal
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -30,6 +32,10 @@ _PRELOAD = (
     "racebench.load.consumer",
     "racebench.load.python_worker",
 )
+#: Descriptors of this process: its pipe to another process, that one's to this, and what tells that it has ended.
+_FILES_FOR_ONE = 3
+_FILES_FOR_STARTING = 12
+_FILES_OF_A_COMMAND = 32
 _END_SECONDS = 5.0
 #: Python's variable for "do not put the working folder on the import path" (`python -P`).
 _SAFE_PATH = "PYTHONSAFEPATH"
@@ -111,6 +117,28 @@ def _isolated() -> Iterator[None]:
         yield
 
 
+def _check_descriptors(processes: int) -> None:
+    """Raise RacebenchError unless so many more processes can be started.
+
+    Half way, the server that forks them would print a traceback.
+    """
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = _open_files() + _FILES_FOR_ONE * processes + _FILES_FOR_STARTING
+    if processes > 0 and needed > most != resource.RLIM_INFINITY:
+        raise RacebenchError(
+            f"{processes} more processes need {needed} open files, and the limit is {most}; raise it "
+            f"(`ulimit -n {needed}`), or use fewer --workers"
+        )
+
+
+def _open_files() -> int:
+    """How many files this process has open; on a system without /dev/fd as many as a command has at most."""
+    try:
+        return len(os.listdir("/dev/fd"))  # noqa: PTH208 - their number
+    except OSError:
+        return _FILES_OF_A_COMMAND
+
+
 class _Task(NamedTuple):
     """What a process runs next."""
 
@@ -171,6 +199,7 @@ class Processes:
 
     def warm(self, count: int) -> None:
         idle = sum(not process.busy for process in self._pool)
+        _check_descriptors(count - idle)
         for _ in range(count - idle):
             self._spawn()
 
@@ -232,6 +261,7 @@ class Processes:
         self._pool.remove(process)
 
     def _spawn(self) -> _Process:
+        _check_descriptors(1)
         here, there = self._context.Pipe()
         process = self._context.Process(target=_serve, args=(there,), daemon=True)
         try:

@@ -1,17 +1,21 @@
-"""The embedded PostgreSQL: one server for one command, in a data directory from a cache.
+"""The embedded PostgreSQL: one server for one command, on new data.
 
-`programs` are PostgreSQL's own and whom they run as, `slots` the data directories, `server` starts and stops.
+`programs` are PostgreSQL's own and whom they run as, `folders` and `slots` where a server is, `template` its data,
+`access` who may connect, `orphans` what killed commands left running; `server` starts and stops.
 """
 
+from racebench.postgres.embedded.folders import cache_folder, server_folder
 from racebench.postgres.embedded.programs import DEFAULT_VERSION, VERSIONS, start_program, wheel_programs
-from racebench.postgres.embedded.server import EmbeddedServer
-from racebench.postgres.embedded.slots import cache_folder, reset, server_folder, server_programs
+from racebench.postgres.embedded.server import EmbeddedServer, as_superuser
+from racebench.postgres.embedded.slots import clean, reset, server_programs
 
 __all__ = [
     "DEFAULT_VERSION",
     "VERSIONS",
     "EmbeddedServer",
+    "as_superuser",
     "cache_folder",
+    "clean",
     "reset",
     "server_folder",
     "server_programs",

@@ -1,6 +1,7 @@
-"""PostgreSQL's own programs: where they are installed, and as which user they run.
+"""PostgreSQL's own programs: where they are installed, and as which user and with which environment they run.
 
-As root the server runs as `nobody`, since PostgreSQL refuses root; no account is made, no permission changed.
+As root the server runs as `nobody`, since PostgreSQL refuses root; no account is made, no permission changed. Its
+environment is made here: nothing of the command's is passed on, because other processes of that user may read it.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
+import signal
 import subprocess
 import tempfile
 from pathlib import Path
@@ -17,6 +19,7 @@ from racebench.core.errors import DatabaseProblem
 
 VERSIONS = (18, 16)
 DEFAULT_VERSION = 18
+_ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
 
 
 def is_root() -> bool:
@@ -37,35 +40,60 @@ def server_user() -> pwd.struct_passwd | None:
         ) from None
 
 
-def give_to_server_user(path: Path) -> None:
-    """Make a folder the server user's own, closed to others."""
-    path.chmod(0o700)
+def server_uid() -> int:
+    """The number of the user that the server runs as."""
+    user = server_user()
+    return os.geteuid() if user is None else user.pw_uid
+
+
+def give_to_server_user(folder: Path) -> None:
+    """Make a folder the server user's own. It must be in one in which that user cannot replace it."""
     if (user := server_user()) is not None:
-        os.chown(path, user.pw_uid, user.pw_gid)
+        os.chown(folder, user.pw_uid, user.pw_gid, follow_symlinks=False)
 
 
 def start_program(
-    command: list[str], *, cwd: Path, output: IO[bytes], stdin: IO[bytes] | None = None
+    command: list[str],
+    *,
+    cwd: Path,
+    output: IO[bytes] | int,
+    errors: IO[bytes] | int = subprocess.STDOUT,
+    stdin: IO[bytes] | int = subprocess.DEVNULL,
 ) -> subprocess.Popen[bytes]:
-    """Start a program of PostgreSQL as the server user, in its own process session, so that Ctrl-C does not reach it.
-
-    `stdin` is what it reads, nothing if None. PG* variables are not passed on.
-    """
+    """Start a program as the server user, in its own process session, so that Ctrl-C does not reach it."""
     user = server_user()
     identity: dict[str, Any] = {}
     if user is not None:
         identity = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
     return subprocess.Popen(
         command,
         cwd=cwd,
-        stdin=subprocess.DEVNULL if stdin is None else stdin,
+        stdin=stdin,
         stdout=output,
-        stderr=subprocess.STDOUT,
+        stderr=errors,
         start_new_session=True,
-        env={**environment, "LC_ALL": "C"},
+        env=_ENVIRONMENT,
         **identity,
     )
+
+
+def run_program(
+    command: list[str], *, cwd: Path, output: IO[bytes] | None = None, stdin: IO[bytes] | int = subprocess.DEVNULL
+) -> tuple[int, str]:
+    """Run a program as start_program does; return its exit code and what it wrote, without what went to `output`.
+
+    If this is interrupted, the program is killed, with what it has started.
+    """
+    with tempfile.TemporaryFile() as said:
+        process = start_program(command, cwd=cwd, output=said if output is None else output, errors=said, stdin=stdin)
+        try:
+            code = process.wait()
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            raise
+        said.seek(0)
+        return code, said.read().decode(errors="replace")
 
 
 def wheel_programs(version: int) -> Path:
@@ -83,6 +111,6 @@ def wheel_programs(version: int) -> Path:
 
 def reachable(program: Path) -> bool:
     """Whether the server user may execute a program. It is tried, not deduced from file modes."""
-    with contextlib.suppress(OSError), tempfile.TemporaryFile() as output:
-        return start_program([str(program), "--version"], cwd=Path("/"), output=output).wait() == 0
+    with contextlib.suppress(OSError):
+        return run_program([str(program), "--version"], cwd=Path("/"))[0] == 0
     return False

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from racebench.core.errors import UsageProblem, suggest
+from racebench.core.plain_text import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -137,7 +138,7 @@ def render(name: str, sources: Sequence[Source], *, title: str = DEFAULT_TITLE) 
     """Results as the text of a format; raises UsageProblem where it has no such form."""
     format_ = find(name)
     arranged = Material(sources=tuple(sources), documents=_arranged(format_, sources), title=title)
-    return _renderer(format_)(arranged)
+    return printable(_renderer(format_)(arranged))
 
 
 def shown(name: str, sources: Sequence[Source]) -> Callable[[Console], None] | None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
 from racebench.analysis.comparison import Compared
 from racebench.analysis.statistics import Estimate
+from racebench.core import json_text
 from racebench.core.anomalies import ANOMALIES
 from racebench.core.results import RunResult
 from racebench.reports.formats import Material
@@ -81,4 +81,4 @@ def _entry(document: Document, run: RunResult, name: str, unit: str, value: floa
 
 
 def _array(entries: Iterator[dict[str, Any]]) -> str:
-    return json.dumps(list(entries), indent=2, ensure_ascii=False) + "\n"
+    return json_text.dumps(list(entries)) + "\n"

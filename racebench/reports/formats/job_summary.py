@@ -9,6 +9,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from racebench.core.plain_text import printable
 from racebench.core.results import RunResult, Verdict
 from racebench.exploration.result import Exploration
 from racebench.reports import escape, exploration_text, sentences, threshold_lines
@@ -70,7 +71,7 @@ def sections(documents: Sequence[Document | Explorations]) -> list[str]:
             if suite.driver == cases.LIMITS:
                 continue  # the heading has them
             parts += [_section(suite, case) for case in suite.cases if case.verdict is not Verdict.VALID]
-    return parts
+    return [printable(part) for part in parts]
 
 
 def _heading(document: Document | Explorations) -> str:
@@ -86,7 +87,7 @@ def _heading(document: Document | Explorations) -> str:
     scenarios = ", ".join(dict.fromkeys(result.scenario for result in results))
     server = server_of(document)
     cut = "" if document.complete else "\nInterrupted: these are the results until then.\n"
-    return f"### racebench: {escape.markdown(scenarios)} on {server}\n{cut}\n{body}\n"
+    return f"### racebench: {escape.markdown(scenarios)} on {escape.markdown(server)}\n{cut}\n{body}\n"
 
 
 def _several_of_one(document: Document) -> bool:

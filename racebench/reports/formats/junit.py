@@ -6,16 +6,13 @@ neither a pass nor something to skip. VALID passes.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from xml.etree import ElementTree as ET
 
+from racebench.core.plain_text import printable
 from racebench.core.results import Verdict
 from racebench.reports.formats import Material, cases
 from racebench.reports.formats.cases import Case, Suite
-
-# https://www.w3.org/TR/xml/#charsets: what XML 1.0 cannot hold, not even escaped.
-_ILLEGAL = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def render(material: Material) -> str:
@@ -31,15 +28,16 @@ def to_xml(suites: Sequence[Suite]) -> str:
     for suite in suites:
         root.append(_suite(suite))
     ET.indent(root)
-    return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
+    # XML 1.0 cannot hold control characters, not even escaped: https://www.w3.org/TR/xml/#charsets
+    return '<?xml version="1.0" encoding="UTF-8"?>\n' + printable(ET.tostring(root, encoding="unicode")) + "\n"
 
 
 def _suite(suite: Suite) -> ET.Element:
-    name, begun = _legal(f"{suite.scenario} ({suite.driver})"), _legal(suite.created.removesuffix("Z"))
+    name, begun = f"{suite.scenario} ({suite.driver})", suite.created.removesuffix("Z")
     element = ET.Element("testsuite", {"name": name, "timestamp": begun, **_numbers(suite.cases)})
     properties = ET.SubElement(element, "properties")
     for key, value in (("server", suite.server), ("complete", str(suite.complete).lower())):
-        ET.SubElement(properties, "property", name=key, value=_legal(value))
+        ET.SubElement(properties, "property", name=key, value=value)
     for case in suite.cases:
         element.append(_case(suite, case))
     return element
@@ -48,16 +46,16 @@ def _suite(suite: Suite) -> ET.Element:
 def _case(suite: Suite, case: Case) -> ET.Element:
     # A dot in a class's name is a package's end to those who read it.
     classname = f"racebench.{suite.driver}.{suite.scenario.replace('.', '-')}"
-    element = ET.Element("testcase", classname=_legal(classname), name=_legal(case.name), time=f"{case.seconds:.3f}")
+    element = ET.Element("testcase", classname=classname, name=case.name, time=f"{case.seconds:.3f}")
     said = "\n".join([case.message, *case.details])
     if case.verdict is Verdict.INVALID:
-        failure = ET.SubElement(element, "failure", type=",".join(case.found), message=_legal(case.message))
-        failure.text = _legal(said)
+        failure = ET.SubElement(element, "failure", type=",".join(case.found), message=case.message)
+        failure.text = said
     elif case.verdict is Verdict.UNKNOWN:
-        error = ET.SubElement(element, "error", type=case.verdict.value, message=_legal(case.message))
-        error.text = _legal(said)
+        error = ET.SubElement(element, "error", type=case.verdict.value, message=case.message)
+        error.text = said
     else:
-        ET.SubElement(element, "system-out").text = _legal(said)
+        ET.SubElement(element, "system-out").text = said
     return element
 
 
@@ -69,8 +67,3 @@ def _numbers(cases: Sequence[Case]) -> dict[str, str]:
         "errors": str(verdicts.count(Verdict.UNKNOWN)),
         "time": f"{sum(case.seconds for case in cases):.3f}",
     }
-
-
-def _legal(text: str) -> str:
-    """Text with what XML cannot hold written as an escape: \\x00."""
-    return _ILLEGAL.sub(lambda match: f"\\x{ord(match.group()):02x}", text)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import io
 import re
 
-from rich.console import Console
 from rich.terminal_theme import TerminalTheme
 
 from racebench.reports.formats import Material
 from racebench.reports.terminal import run_table
+from racebench.reports.terminal.plain_console import PlainConsole
 
 _WIDTH = 92
 FONT = "ui-monospace, 'DejaVu Sans Mono', Menlo, Consolas, monospace"
@@ -20,9 +20,8 @@ THEME = TerminalTheme(_DARK, _LIGHT, [_DARK, *_HUES, _LIGHT], [(134, 142, 150), 
 
 def render(material: Material) -> str:
     """The picture. Nothing in it is fetched: no @font-face, no address but the SVG namespace."""
-    console = Console(
+    console = PlainConsole(
         record=True, width=_WIDTH, file=io.StringIO(), force_terminal=True, color_system="truecolor",
-        markup=False, emoji=False,
     )  # fmt: skip
     for part in run_table.render(material.runs, width=_WIDTH):
         console.print(part)

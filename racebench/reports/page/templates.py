@@ -15,8 +15,9 @@ from typing import Any
 import jinja2
 from markupsafe import Markup, escape
 
+from racebench.core.plain_text import printable
+
 _FOLDER = Path(__file__).parent
-_NOT_TEXT = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # what XML does not allow
 _QUOTED = re.compile("`([^`]+)`")
 _KEPT = re.compile(r"^\s+", re.MULTILINE)
 
@@ -64,10 +65,8 @@ def _hash(text: str) -> str:
 
 
 def _writable(value: Any) -> Any:
-    """Replace each character that a document must not contain by U+FFFD."""
-    if isinstance(value, str) and not isinstance(value, Markup):
-        return _NOT_TEXT.sub("\ufffd", value)
-    return value
+    """Escape each character that a document must not contain, or that a terminal would obey."""
+    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _code(text: str) -> Markup:

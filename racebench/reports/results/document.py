@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,10 +14,12 @@ from racebench.analysis.baselines import BaselineResult, Beside, Standing
 from racebench.analysis.comparison import Compared, Comparison, Conditions, Judgement
 from racebench.analysis.statistics import Estimate
 from racebench.analysis.thresholds import Held, Outcome
+from racebench.core import json_schema, json_text
 from racebench.core.anomalies import counts_of_document
 from racebench.core.atomic_write import replacing
 from racebench.core.errors import RacebenchError, UsageProblem
 from racebench.core.model import Load, Protocol
+from racebench.core.plain_text import shown
 from racebench.core.results import Anomaly, ConsumerResult, OpenLoop, Pace, RunResult, Timeline, Usage, Verdict
 
 SCHEMA_VERSION = 1
@@ -51,7 +52,7 @@ def now() -> str:
 
 def to_json(document: Document, *, witnesses: int | None = None) -> str:
     """Write a document as the published JSON, with at most so many witnesses a run (a matrix has hundreds of runs)."""
-    return json.dumps(
+    return json_text.dumps(
         {
             "schema_version": SCHEMA_VERSION,
             "created": document.created,
@@ -65,21 +66,49 @@ def to_json(document: Document, *, witnesses: int | None = None) -> str:
             **({} if document.comparison is None else {"comparison": dataclasses.asdict(document.comparison)}),
             **({} if document.baseline is None else {"baseline": dataclasses.asdict(document.baseline)}),
             "runs": [_run(result, witnesses) for result in document.runs],
-        },
-        indent=2,
-        ensure_ascii=False,
+        }
     )
 
 
 def from_json(text: str, name: str) -> Document:
     """Read a document; raises UsageProblem if it is not one, or of another schema version."""
+    return from_data(data_of(text, name), name)
+
+
+def data_of(text: str, name: str) -> Mapping[str, Any]:
+    """The JSON object of a saved file, with a schema version that is known; raises UsageProblem for any other text."""
     try:
-        data = json.loads(text)
-        version = data["schema_version"]
-        if version != SCHEMA_VERSION:
-            raise UsageProblem(
-                f"{name} has schema version {version}, this racebench reads {SCHEMA_VERSION}; run it again"
-            )
+        data = json_text.loads(text)
+    except json_text.JsonProblem as problem:
+        raise UsageProblem(
+            f"{name}:{problem.line}: is not JSON ({problem}); is it a racebench result, and whole?"
+        ) from None
+    if not isinstance(data, dict):
+        raise UsageProblem(f"{name} is not a racebench result: it is {shown(data)}, not an object; name another file")
+    version = data.get("schema_version", SCHEMA_VERSION)
+    if type(version) is not int or version != SCHEMA_VERSION:
+        again = "explore" if "explorations" in data else "run it"
+        raise UsageProblem(
+            f"{name} has schema version {shown(version)}, this racebench reads {SCHEMA_VERSION}; {again} again"
+        )
+    return data
+
+
+def known_part(data: Mapping[str, Any], schema_file: Path, name: str) -> Mapping[str, Any]:
+    """What is known of a document that meets its schema; raises UsageProblem, with the first difference, for another.
+
+    Optional keys that a later racebench has added are left out.
+    """
+    if (difference := json_schema.difference(data, schema_file)) is not None:
+        raise UsageProblem(f"{name} is not a racebench result: {difference}; is the file whole? run it again")
+    part: Mapping[str, Any] = json_schema.known_part(data, schema_file)
+    return part
+
+
+def from_data(data: Mapping[str, Any], name: str) -> Document:
+    """Read a document of runs; raises UsageProblem if it does not meet the schema."""
+    data = known_part(data, SCHEMA_FILE, name)
+    try:
         return Document(
             environment=data["environment"],
             created=data["created"],
@@ -91,10 +120,6 @@ def from_json(text: str, name: str) -> Document:
             ),
             baseline=None if "baseline" not in data else _baseline(data["baseline"]),
         )
-    except json.JSONDecodeError as problem:
-        raise UsageProblem(
-            f"{name}:{problem.lineno}: is not JSON ({problem.msg}); is it a racebench result, and whole?"
-        ) from None
     except (KeyError, TypeError, ValueError, AttributeError) as problem:
         raise UsageProblem(f"{name} is not a racebench result ({type(problem).__name__}: {problem})") from None
 
@@ -108,9 +133,9 @@ def text_of(path: Path) -> str:
     """The text of a saved file; raises UsageProblem if it cannot be read."""
     try:
         return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as problem:
+    except (OSError, ValueError) as problem:  # ValueError: not UTF-8, or a name with a NUL
         why = problem.strerror if isinstance(problem, OSError) else "not UTF-8 text"
-        raise UsageProblem(f"{path} cannot be read: {why}") from None
+        raise UsageProblem(f"{path} cannot be read: {why}; name a file that a command has saved") from None
 
 
 def merge(documents: Sequence[Document]) -> Document:

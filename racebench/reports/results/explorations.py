@@ -5,18 +5,21 @@ What reports say of an exploration is theirs (racebench.reports.exploration_text
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from racebench.core import json_text
 from racebench.core.anomalies import counts_of_document
 from racebench.core.errors import UsageProblem
 from racebench.core.results import Verdict
 from racebench.exploration.result import Exploration, Replay, ScheduleOutcome, SessionOutcome, Unseen
 from racebench.exploration.schedules import Schedule, Step, parse_steps
+from racebench.reports.results import document as run_document
 
 SCHEMA_VERSION = 1
+SCHEMA_FILE = Path(__file__).with_name("explorations.schema.json")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,16 +51,12 @@ def to_json(document: Explorations) -> str:
         "environment": dict(document.environment),
         "explorations": [published(exploration) for exploration in document.explorations],
     }
-    return json.dumps(data, indent=2, ensure_ascii=False)
+    return json_text.dumps(data)
 
 
 def from_data(data: Mapping[str, Any], name: str) -> Explorations:
-    """Read explorations from their document; raises UsageProblem if it is not one, or has another schema version."""
-    if data.get("schema_version") != SCHEMA_VERSION:
-        raise UsageProblem(
-            f"{name} has schema version {data.get('schema_version')}, this racebench reads {SCHEMA_VERSION}; "
-            "explore again"
-        )
+    """Read explorations from their document; raises UsageProblem if it does not meet the schema."""
+    data = run_document.known_part(data, SCHEMA_FILE, name)
     try:
         return Explorations(
             environment=dict(data["environment"]),

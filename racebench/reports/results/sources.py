@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from racebench.reports.results import explorations
-from racebench.reports.results.document import Document, from_json, text_of
+from racebench.reports.results import document, explorations
+from racebench.reports.results.document import Document
 from racebench.reports.results.explorations import Explorations
 
 
@@ -21,11 +20,6 @@ class Source:
 
 def read(path: Path) -> Source:
     """Read a result file of either kind; raises UsageProblem if it is neither, or of another schema version."""
-    text = text_of(path)
-    try:
-        data = json.loads(text)
-    except ValueError:
-        data = None  # said below, with its line
-    if isinstance(data, dict) and "explorations" in data:
-        return Source(path=path, content=explorations.from_data(data, str(path)))
-    return Source(path=path, content=from_json(text, str(path)))
+    data = document.data_of(document.text_of(path), str(path))
+    of = explorations if "explorations" in data else document
+    return Source(path=path, content=of.from_data(data, str(path)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from racebench.analysis.offline import CheckResult
+from racebench.core import json_text
 from racebench.core.anomalies import ANOMALIES, TableKind, of_table
 from racebench.reports.results.document import published
 from racebench.reports.sentences import counted
@@ -58,11 +58,7 @@ def render(results: Sequence[CheckResult], *, width: int, ascii_only: bool = Fal
 
 def to_json(results: Sequence[CheckResult]) -> str:
     """The results as JSON; counts of anomalies that a history cannot show are null."""
-    return json.dumps(
-        {"schema_version": SCHEMA_VERSION, "files": [_file(result) for result in results]},
-        indent=2,
-        ensure_ascii=False,
-    )
+    return json_text.dumps({"schema_version": SCHEMA_VERSION, "files": [_file(result) for result in results]})
 
 
 def _file(result: CheckResult) -> dict[str, Any]:

@@ -183,13 +183,15 @@ def markdown(document: Document) -> str:
     comparison = document.comparison
     assert comparison is not None
     heads = headings(document)
-    lines = [f"- {line.plain}" for line in threshold_lines.render(document, ascii_only=False)]
+    lines = [f"- {escape.markdown(line.plain)}" for line in threshold_lines.render(document, ascii_only=False)]
     lines += [""] if lines else []
-    lines.append(_row(["strategy", "verdict", "judged", heads[0], f"to `{comparison.reference}`", *heads[2:]]))
+    lines.append(
+        _row(["strategy", "verdict", "judged", heads[0], f"to {escape.code(comparison.reference)}", *heads[2:]])
+    )
     lines.append(_row(["---"] * 3 + ["---:"] * len(heads)))
     for one in comparison.strategies:
         verdict = one.verdict.value if one.verdict is Verdict.VALID else f"**{one.verdict.value}**"
-        lines.append(_row([f"`{one.strategy}`", verdict, judged(one), *cells(one, document)]))
+        lines.append(_row([escape.code(one.strategy), verdict, judged(one), *cells(one, document)]))
     lines += ["", read_from(comparison)]
     if comparison.warnings:
         lines += ["", *(f"- warning: {escape.markdown(warning)}" for warning in comparison.warnings)]

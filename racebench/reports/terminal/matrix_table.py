@@ -14,6 +14,7 @@ from rich.text import Text
 
 from racebench.analysis.matrix import Matrix, Pair, arrange
 from racebench.core.results import Verdict
+from racebench.reports import escape
 from racebench.reports.results.document import Document
 from racebench.reports.server import server_of
 
@@ -91,11 +92,15 @@ def markdown(document: Document) -> str:
 
         return f"{_measured(document)}\n\n{comparison_table.markdown(document)}"
     matrix = arrange(document.runs)
-    lines = [_measured(document), "", _row(["strategy", "alone per s", "duplicates", *matrix.consumers])]
+    lines = [
+        _measured(document),
+        "",
+        _row(["strategy", "alone per s", "duplicates", *map(escape.markdown, matrix.consumers)]),
+    ]
     lines.append(_row(["---", *["---:"] * (2 + len(matrix.consumers))]))
     for strategy in matrix.strategies:
         cells = [_plain(matrix.pairs.get((strategy, name))) for name in matrix.consumers]
-        lines.append(_row([f"`{strategy}`", alone(matrix, strategy), share(matrix.duplicates[strategy]), *cells]))
+        lines.append(_row([escape.code(strategy), alone(matrix, strategy), share(matrix.duplicates[strategy]), *cells]))
     return "\n".join([*lines, "", _LEGEND, ""])
 
 
@@ -114,7 +119,7 @@ def _measured(document: Document) -> str:
     if document.comparison is not None:
         seed, unit = document.comparison.seed, "a run"
     return (
-        f"`{first.scenario}` on {server_of(document)}, "
+        f"{escape.code(first.scenario)} on {escape.markdown(server_of(document))}, "
         f"{environment['cpu_count']} CPUs, {how} {unit}, {', '.join(parts)}, polled every "
         f"{load.poll_interval_ms:g} ms; "
         f"{document.created[:10]}, seed {seed}."

@@ -11,13 +11,14 @@ from rich.table import Table
 from rich.text import Text
 
 from racebench.core.results import Verdict
+from racebench.reports.terminal.plain_console import PlainConsole
 
 _STYLES = {Verdict.VALID: "bold green", Verdict.INVALID: "bold red", Verdict.UNKNOWN: "bold yellow"}
 
 
 def plain(shows: Callable[[Console], None], *, width: int = 100) -> str:
     """What a report shows, as text without color."""
-    console = Console(width=width, file=io.StringIO(), color_system=None, highlight=False)
+    console = PlainConsole(width=width, file=io.StringIO(), color_system=None)
     with console.capture() as capture:
         shows(console)
     return capture.get()

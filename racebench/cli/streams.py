@@ -1,0 +1,65 @@
+"""What reaches stdout and stderr beside tables: lines and documents. No other module of the command line prints.
+
+A line of output never begins as a command of GitHub Actions does, whoever prints it: `guard` sees to that. What is
+unsafe in a text is escaped by racebench.core.plain_text.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import sys
+from typing import TextIO
+
+import click
+
+from racebench.core.plain_text import printable
+
+# "::error::…", also after white space. Source: docs.github.com, "Workflow commands for GitHub Actions".
+_COMMAND = re.compile(r"^([^\S\n]*)(?=::|:\Z)", re.MULTILINE)
+
+
+def say(text: object = "", *, err: bool = False, end: str = "\n") -> None:
+    """Print a line, or a document whose own last line ends it (`end=""`)."""
+    click.echo(printable(str(text)) + end, nl=False, err=err)
+
+
+def say_source(text: str) -> None:
+    """Print a program or a history that is to be read by another program: unchanged, but for a terminal."""
+    click.echo(printable(text) if sys.stdout.isatty() else text, nl=False)
+
+
+def guard() -> None:
+    """Replace stdout and stderr by guarded ones, which also print what the terminal's encoding lacks, as "?"."""
+    sys.stdout = _guarded(sys.stdout)
+    sys.stderr = _guarded(sys.stderr)
+
+
+def _guarded(stream: TextIO) -> TextIO:
+    """A stream that was replaced (by a test) or closed stays as it is."""
+    if not isinstance(stream, io.TextIOWrapper) or isinstance(stream, GuardedStream):
+        return stream
+    encoding, line_buffering, write_through = stream.encoding, stream.line_buffering, stream.write_through
+    return GuardedStream(
+        stream.detach(),
+        encoding=encoding,
+        errors="replace",
+        line_buffering=line_buffering,
+        write_through=write_through,
+    )
+
+
+class GuardedStream(io.TextIOWrapper):
+    """A stream on which a backslash stands before "::" at the beginning of a line."""
+
+    _at_start = True  # nothing but white space is on the current line so far
+
+    def write(self, text: str, /) -> int:
+        first = _COMMAND.match(text)
+        guarded = _COMMAND.sub(r"\1\\", text)
+        if first is not None and not self._at_start:
+            guarded = text[: first.end()] + guarded[first.end() + 1 :]
+        _, newline, last = text.rpartition("\n")
+        self._at_start = not last.strip() and (bool(newline) or self._at_start)
+        super().write(guarded)
+        return len(text)

@@ -1,0 +1,96 @@
+"""The check of documents: it agrees with the jsonschema library on documents spoiled at random."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from judged import REFERENCE
+from racebench.core import json_schema
+from racebench.exploration.result import Unseen
+from racebench.history import archive
+from racebench.reports.results import document, explorations
+
+SCHEMAS = {"run.json": document.SCHEMA_FILE, "explored.json": explorations.SCHEMA_FILE}
+VALUES = st.sampled_from([None, True, -1, 0, 1.5, 2**62, "", "x", "23505", [], {}, [1], {"a": 1}, "VALID", [[]]])
+
+
+def _small(name: str) -> dict[str, Any]:
+    data: dict[str, Any] = json.loads((REFERENCE / name).read_text())
+    for key in ("runs", "explorations"):
+        data |= {key: data[key][:1]} if key in data else {}
+    for run in data.get("runs", ()):
+        run["witnesses"] = run["witnesses"][:1]
+        run["timeline"] |= {name: run["timeline"][name][:2] for name in ("committed", "p50_us", "p99_us")}
+    return data
+
+
+DOCUMENTS = {name: _small(name) for name in SCHEMAS}
+VALIDATORS = {name: jsonschema.Draft202012Validator(json.loads(path.read_text())) for name, path in SCHEMAS.items()}
+
+
+def _holders(value: Any) -> list[Any]:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return [value, *(holder for one in inner for holder in _holders(one) if isinstance(holder, dict | list))]
+
+
+@settings(max_examples=300)
+@given(st.sampled_from(sorted(SCHEMAS)), st.data())
+def test_the_check_agrees_with_the_jsonschema_library(name: str, data: st.DataObject) -> None:
+    spoiled = copy.deepcopy(DOCUMENTS[name])
+    holder = data.draw(st.sampled_from([one for one in _holders(spoiled) if one]))
+    key = data.draw(st.sampled_from(sorted(holder) if isinstance(holder, dict) else range(len(holder))))
+    if isinstance(holder, dict) and data.draw(st.booleans()):
+        del holder[key]
+    else:
+        holder[key] = data.draw(VALUES)
+    said = json_schema.difference(spoiled, SCHEMAS[name])
+    assert (said is None) == VALIDATORS[name].is_valid(spoiled), said
+
+
+@pytest.mark.parametrize("name", ["run.json", "explored.json", "matrix.json"])
+def test_the_reference_results_meet_their_schemas(name: str) -> None:
+    data = json.loads((REFERENCE / name).read_text())
+    schema = explorations.SCHEMA_FILE if "explorations" in data else document.SCHEMA_FILE
+    assert json_schema.difference(data, schema) is None
+    assert json_schema.known_part(data, schema) == data
+    jsonschema.validate(data, json.loads(schema.read_text()))
+
+
+def test_what_is_wrong_is_named_by_its_path_and_its_value() -> None:
+    spoiled = copy.deepcopy(DOCUMENTS["run.json"])
+    spoiled["runs"][0]["counts"]["missed"] = "many"
+    said = json_schema.difference(spoiled, document.SCHEMA_FILE)
+    assert said == "runs[0].counts.missed is 'many', not a whole number"
+    del spoiled["runs"][0]["counts"]["missed"]
+    assert json_schema.difference(spoiled, document.SCHEMA_FILE) == "runs[0].counts has no 'missed'"
+
+
+def test_keys_of_a_later_racebench_are_no_difference_and_left_out() -> None:
+    later = copy.deepcopy(DOCUMENTS["run.json"])
+    later["runs"][0]["consumers"][0]["later"] = {"a": 1}
+    later["later"] = 1
+    assert json_schema.difference(later, document.SCHEMA_FILE) is None
+    assert json_schema.known_part(later, document.SCHEMA_FILE) == DOCUMENTS["run.json"]
+    assert document.from_data(later, "x") == document.from_data(DOCUMENTS["run.json"], "x")
+
+
+@pytest.mark.parametrize("value", [True, 2**64, float("nan"), float("inf"), "1", None])
+def test_a_count_is_a_whole_number_of_64_bits(value: object) -> None:
+    spoiled = copy.deepcopy(DOCUMENTS["run.json"])
+    spoiled["runs"][0]["counts"]["missed"] = value
+    assert json_schema.difference(spoiled, document.SCHEMA_FILE) is not None
+
+
+def test_the_schemas_know_every_reason_and_are_schemas() -> None:
+    known = json.loads(explorations.SCHEMA_FILE.read_text())["$defs"]["exploration"]["properties"]["explored"]
+    assert set(known["properties"]["unseen"]["enum"]) == {None, *(reason.value for reason in Unseen)}
+    for path in (*SCHEMAS.values(), Path(archive.__file__).with_name("meta.schema.json")):
+        jsonschema.Draft202012Validator.check_schema(json.loads(path.read_text()))

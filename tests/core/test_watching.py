@@ -1,0 +1,126 @@
+"""A server that does not answer: one line says so, and after the limit the connections are ended."""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from racebench.core import watching
+from racebench.core.watching import Patience, beat, current, watched
+from waiting import wait_for
+
+IDLE, ACTIVE = 0, 1
+#: Closed after each test.
+ENDS: list[socket.socket] = []
+
+
+class Connection:
+    """What a watch uses of libpq's connection."""
+
+    backend_pid = 4711
+
+    def __init__(self, status: int) -> None:
+        self.transaction_status = status
+        self._end, self._other = socket.socketpair()
+        ENDS.extend((self._end, self._other))
+        self.socket = self._end.fileno()
+
+    def is_cut(self) -> bool:
+        self._other.setblocking(False)
+        try:
+            return self._other.recv(1) == b""
+        except BlockingIOError:
+            return False
+
+
+@pytest.fixture(autouse=True)
+def hasty(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(watching, "_SAY_SECONDS", 0.05)
+    monkeypatch.setattr(watching, "_LOOK_SECONDS", 0.01)
+    yield
+    for end in ENDS:
+        end.close()
+    ENDS.clear()
+
+
+def test_a_wait_is_said_once_with_its_reason() -> None:
+    lines: list[str] = []
+    looks: list[None] = []
+
+    class Looked(Connection):
+        def __getattribute__(self, name: str) -> Any:
+            if name == "transaction_status":
+                looks.append(None)
+            return super().__getattribute__(name)
+
+    with watched(Patience(say=lines.append)) as watch:
+        watch.explain = lambda pids: f"session {pids[0]} waits for a lock"
+        waiting = Looked(ACTIVE)
+        watch.add(waiting)
+        wait_for(lambda: bool(lines), "nothing was said")
+        looks.clear()
+        wait_for(lambda: len(looks) > 10, "the watch does not look")
+        assert not waiting.is_cut()
+    (line,) = lines
+    assert re.fullmatch(r"no answer from the server for \d+ s: session 4711 waits for a lock", line)
+
+
+def test_all_connections_are_ended_after_the_limit() -> None:
+    lines: list[str] = []
+    with watched(Patience(give_up_s=0.1, say=lines.append)) as watch:
+        watch.explain = lambda _pids: "a lock"
+        waiting, idle = Connection(ACTIVE), Connection(IDLE)
+        for connection in (waiting, idle):
+            watch.add(connection)
+        wait_for(lambda: waiting.is_cut() and idle.is_cut(), "the connections were not ended")
+        assert re.fullmatch(r"gave up: no answer from the server for \d+ s \(--give-up-after\)", watch.gave_up)
+        assert watch.gave_up in lines
+
+
+def test_what_works_without_a_connection_of_libpq_is_watched_too() -> None:
+    with watched(Patience(give_up_s=0.1)) as watch:
+        idle = Connection(IDLE)
+        watch.add(idle)
+        watch.begin()
+        wait_for(idle.is_cut, "the connection was not ended")
+
+
+@pytest.mark.parametrize("progress", ["idle", "ended", "beats"])
+def test_progress_and_idleness_are_no_reason_to_end_a_connection(progress: str) -> None:
+    lines: list[str] = []
+    looks: list[None] = []
+
+    class Looked(Connection):
+        """Counts how often the watch has looked at it."""
+
+        def __getattribute__(self, name: str) -> Any:
+            if name == "transaction_status":
+                looks.append(None)
+                if progress == "beats":
+                    watch.beat()
+            return super().__getattribute__(name)
+
+    with watched(Patience(give_up_s=0.02, say=lines.append)) as watch:
+        connection = Looked(ACTIVE if progress == "beats" else IDLE)
+        watch.add(connection)
+        if progress == "ended":
+            watch.begin()
+            watch.end()
+        looks.clear()
+        wait_for(lambda: len(looks) > 10, "the watch does not look")
+        assert not connection.is_cut()
+    assert lines == []
+
+
+def test_a_watch_belongs_to_its_block() -> None:
+    assert current() is None
+    beat()  # nothing is watched, so nothing happens
+    with watched(Patience()) as outer:
+        with watched(Patience()) as inner:
+            assert current() is inner
+        assert current() is outer
+    assert current() is None
