@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import psycopg
@@ -57,12 +58,18 @@ def test_a_connection_that_is_lost_when_the_environment_is_asked_for_is_one_prob
         environment.describe(target)
 
 
-def test_a_question_has_a_limit_and_an_answer(users_server: UsersServer) -> None:
-    with users_server.connect() as connection:
+def test_a_question_has_an_answer(users_server: UsersServer) -> None:
+    with contextlib.closing(users_server.connect()) as connection:
         assert asked(connection.pgconn, b"SELECT 1; SELECT 'last'", limit_s=60) == "last"
         assert asked(connection.pgconn, b"SELECT NULL", limit_s=60) == ""
         with pytest.raises(psycopg.errors.DivisionByZero):
-            asked(connection.pgconn, b"SELECT 1/0", limit_s=60)
+            asked(connection.pgconn, b"SELECT 1/0; SELECT 1", limit_s=60)
+        assert asked(connection.pgconn, b"SELECT 1", limit_s=60) == "1"
+
+
+def test_a_question_has_a_limit(users_server: UsersServer) -> None:
+    with contextlib.closing(users_server.connect()) as connection:
         with pytest.raises(TimeoutError, match="no answer within 0 s"):
             asked(connection.pgconn, b"SELECT pg_sleep(60)", limit_s=0.1)
-        connection.cancel()
+        with users_server.connect() as other:
+            other.execute("SELECT pg_terminate_backend(%s)", (connection.info.backend_pid,))
