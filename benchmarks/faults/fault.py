@@ -47,8 +47,8 @@ class Fault:
     `arrange`: prepare the ground of a cell. `limit`: prepare one trial, for the length of a block. `cut`: what the
     proxy does. `piece`: the most bytes that it sends at once. `strike`: what happens while the command runs; whether it
     did. `innocent`: the strategies that are asked about. `kills`: the command is killed, so it may leave what
-    `racebench server clean` drops. `loses`: the server forgets commits. `names`: a setting under which your own
-    function may break its rule, if racebench names it.
+    `racebench server clean` drops. `loses`: the server forgets commits of your own code. `names`: a setting under which
+    your own function may break its rule, if racebench names it.
     """
 
     name: str

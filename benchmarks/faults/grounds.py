@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from benchmarks.faults.servers import Pooler, Server
+from benchmarks.faults.pooler import Pooler
+from benchmarks.faults.servers import Server
 
 
 class Kind(Enum):
@@ -95,7 +96,15 @@ class Templates:
             if layout.kind is Kind.POOLER:
                 assert self.pgbouncer is not None
                 pooler = Pooler(
-                    self.pgbouncer, folder / "pooler", server, layout.pool_mode, ignored=layout.pool_ignores
+                    self.pgbouncer,
+                    folder / "pooler",
+                    server_port=server.port,
+                    settings={
+                        "auth_type": "trust",
+                        "pool_mode": layout.pool_mode,
+                        "ignore_startup_parameters": ", ".join(["extra_float_digits", *layout.pool_ignores.split()]),
+                    },
+                    users={"tester": "", "owner": ""},
                 )
                 stack.callback(pooler.stop)
                 pooler.start()

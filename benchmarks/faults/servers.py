@@ -1,4 +1,4 @@
-"""PostgreSQL servers and a pooler that a fault may end: each is started again by its owner.
+"""PostgreSQL servers that a fault may end: each is started again by its owner.
 
 A server listens on 127.0.0.1 and on a Unix socket, without passwords, and keeps nothing. `look` and `grounds` connect
 to it beside racebench.
@@ -43,11 +43,11 @@ class Server:
     """A cluster in a folder, and its postmaster. `programs`: the bin folder of a PostgreSQL."""
 
     def __init__(self, programs: Path, folder: Path, settings: Mapping[str, str] | None = None) -> None:
-        self.folder, self.port = folder, _free_port()
+        self.folder, self.port = folder, free_port()
         self._programs, self._settings = programs, {**_SETTINGS, **(settings or {})}
         self._log: IO[bytes] = (folder.parent / f"{folder.name}.log").open("wb")
         folder.mkdir()
-        _give(folder)
+        give(folder)
         self.process: subprocess.Popen[bytes] | None = None
 
     def create(self) -> None:
@@ -149,53 +149,11 @@ class Server:
             stderr=subprocess.STDOUT,
             start_new_session=True,
             env={"PATH": os.environ.get("PATH", ""), "LC_ALL": "C", "LD_LIBRARY_PATH": str(library)},
-            **_identity(),
+            **identity(),
         )
 
 
-class Pooler:
-    """PgBouncer before a server. `mode`: session, transaction or statement; `ignored`: start-up parameters."""
-
-    def __init__(self, program: Path, folder: Path, server: Server, mode: str, ignored: str = "") -> None:
-        folder.mkdir()
-        _give(folder)
-        self.port, self._folder, self._program = _free_port(), folder, program
-        users = folder / "users.txt"
-        users.write_text('"tester" ""\n"owner" ""\n')
-        self._file = folder / "pgbouncer.ini"
-        self._file.write_text(
-            f"[databases]\n* = host=127.0.0.1 port={server.port}\n[pgbouncer]\nlisten_addr = 127.0.0.1\n"
-            f"listen_port = {self.port}\nunix_socket_dir =\nauth_type = trust\nauth_file = {users}\n"
-            f"pool_mode = {mode}\ndefault_pool_size = 30\nmax_client_conn = 100\n"
-            f"ignore_startup_parameters = extra_float_digits{',' if ignored else ''}{ignored}\n"
-        )
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        """Start it, if it does not run, and wait until it listens."""
-        if self.process is None or self.process.poll() is not None:
-            self.process = subprocess.Popen(
-                [str(self._program), "-q", str(self._file)],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,
-                **_identity(),
-            )
-        _wait(self._listens, f"the pooler in {self._folder} does not start")
-
-    def stop(self) -> None:
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-
-    def _listens(self) -> bool:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1.0):
-            return True
-        return False
-
-
-def _wait(condition: Callable[[], bool], failure: str) -> None:
+def wait_for(condition: Callable[[], bool], failure: str) -> None:
     limit = time.monotonic() + _WAIT_S
     while not condition():
         if time.monotonic() > limit:
@@ -203,13 +161,13 @@ def _wait(condition: Callable[[], bool], failure: str) -> None:
         time.sleep(0.02)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
-def _identity() -> dict[str, Any]:
+def identity() -> dict[str, Any]:
     """PostgreSQL refuses to run as root, so root's servers run as nobody."""
     if os.geteuid() != 0:
         return {}
@@ -217,6 +175,6 @@ def _identity() -> dict[str, Any]:
     return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
 
 
-def _give(folder: Path) -> None:
-    if identity := _identity():
-        os.chown(folder, identity["user"], identity["group"])
+def give(folder: Path) -> None:
+    if user := identity():
+        os.chown(folder, user["user"], user["group"])

@@ -46,8 +46,6 @@ def committed_rows(scene: Scene) -> list[Rows]:
 
 def may_be_guilty(scene: Scene, fault: Fault, ended: Ended) -> bool:
     """Whether an innocent subject may break its rule under this fault, and the report names why."""
-    if fault.loses:
-        return any(word in ended.text for word in ("crash", "synchronous_commit"))
     return bool(fault.names) and scene.driver.call and fault.names in ended.text
 
 
@@ -112,7 +110,7 @@ def _look_at_counts(
         least = counts["committed"] - counts["lost"]
         if not least <= counted.rows - counts["unexpected"] <= least + counts["unknown"]:
             seen.blame("unaccounted", f"{strategy}: {counted.rows} rows of {dict(counts)}")
-        if counts["lost"] and not fault.loses:
+        if counts["lost"]:
             seen.blame("unaccounted", f"{strategy}: {counts['lost']} acknowledged rows are lost")
         if verdict == "VALID" and counted.duplicates:
             seen.blame("wrong", f"{strategy} is VALID with {counted.duplicates} duplicates")

@@ -36,10 +36,10 @@ MACHINE = (
     Fault(
         name="little memory",
         family="machine",
-        text="ulimit -v of 150 to 900 MB",
+        text="ulimit -v of 60 to 400 MB",
         drivers=("run", "run --call", "explore", "demo", "pytest", "check"),
         elsewhere="as these",
-        limit=arrangements.limit_of("as", 150 << 20, 900 << 20),
+        limit=arrangements.limit_of("as", 60 << 20, 400 << 20),
         promise=_LIMITED,
     ),
 )
