@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import select
+import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +24,8 @@ from racebench.workloads.scripts import statement_lines
 if TYPE_CHECKING:
     from racebench.core.target import Target
 
+#: How long the first question of a session may take: behind a pooler it waits for a session of the server.
+_SETTLING_SECONDS = 60.0
 #: The results of a statement that the server did not refuse.
 ACCEPTED = frozenset({pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK, pq.ExecStatus.EMPTY_QUERY})
 
@@ -78,6 +82,29 @@ def connect(
     return connection
 
 
+def asked(pgconn: pq.abc.PGconn, query: bytes, *, limit_s: float) -> str:
+    """The first value of a query's last result as text; "" for null.
+
+    A signal interrupts the wait, which it does not in libpq's own. Raises TimeoutError after the limit, and
+    psycopg.Error if the server refuses or the connection is lost.
+    """
+    deadline_s = time.monotonic() + limit_s
+    pgconn.send_query(query)
+    last = None
+    while True:
+        while pgconn.is_busy():
+            if not select.select([pgconn.socket], [], [], max(0.0, deadline_s - time.monotonic()))[0]:
+                raise TimeoutError(f"no answer within {limit_s:.0f} s")
+            pgconn.consume_input()
+        if (result := pgconn.get_result()) is None:
+            break
+        last = result
+    assert last is not None  # a query was sent
+    if last.status not in ACCEPTED:  # the server carries out nothing behind a refused statement
+        raise psycopg.errors.error_from_result(last)
+    return (last.get_value(0, 0) or b"").decode(errors="replace")
+
+
 def _escape(value: str) -> str:
     """Escape a value for libpq's `options`, where backslash quotes a space."""
     return value.replace("\\", "\\\\").replace(" ", "\\ ")
@@ -99,13 +126,11 @@ def _settle(
     )
     text = sql.SQL("SELECT {}; ").format(commands) if settings else sql.SQL("")
     text += sql.SQL("SELECT coalesce(current_schema(), current_setting('search_path'))")
-    result = connection.pgconn.exec_(text.as_bytes(connection))
-    if result.status != pq.ExecStatus.TUPLES_OK:
-        message = (result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or b"").decode(errors="replace")
+    try:
+        found = asked(connection.pgconn, text.as_bytes(connection), limit_s=_SETTLING_SECONDS)
+    except (psycopg.Error, TimeoutError) as problem:
         kind = DatabaseProblem if connection.pgconn.status == pq.ConnStatus.OK else ConnectionLost
-        why = one_line(message or connection.pgconn.get_error_message())
-        raise kind(f"a session on {target.label} cannot be prepared: {why}")
-    found = (result.get_value(0, 0) or b"").decode(errors="replace")
+        raise kind(f"a session on {target.label} cannot be prepared: {one_line(str(problem))}") from None
     if schema is not None and found != schema:
         raise DatabaseProblem(
             f"a session on {target.label} would work in schema '{one_line(found)}', not in racebench's: a pooler or "

@@ -6,18 +6,15 @@ external.py recognizes the pooler; connection.py sends over it what the start-up
 from __future__ import annotations
 
 import contextlib
-import select
-import time
 from collections.abc import Sequence
 from typing import Any
 
 import psycopg
-from psycopg import pq
 
 from racebench.core.errors import DatabaseProblem
 from racebench.core.plain_text import one_line
 from racebench.core.target import Target
-from racebench.postgres.connection import connect
+from racebench.postgres.connection import asked, connect
 
 #: How long a pooler may take to give a session to a client.
 _ANSWER_SECONDS = 10.0
@@ -67,21 +64,10 @@ def _ask(clients: Sequence[psycopg.Connection[Any]], query: str) -> list[str]:
     """Each client's answer, in turn; none at all if one does not come in time. Raises DatabaseProblem."""
     answers = []
     for client in clients:
-        pgconn = client.pgconn
-        pgconn.send_query(query.encode())
-        deadline = time.monotonic() + _ANSWER_SECONDS
-        while pgconn.is_busy():
-            if not select.select([pgconn.socket], [], [], max(0.0, deadline - time.monotonic()))[0]:
-                return []
-            try:
-                pgconn.consume_input()
-            except psycopg.Error as problem:
-                raise DatabaseProblem(f"the pooler ended a connection: {one_line(str(problem))}") from None
-        result = pgconn.get_result()
-        while result is not None and (following := pgconn.get_result()) is not None:
-            result = following
-        if result is None or result.status != pq.ExecStatus.TUPLES_OK:
-            message = b"" if result is None else result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or b""
-            raise DatabaseProblem(f"the pooler refuses a question: {one_line(message.decode(errors='replace'))}")
-        answers.append((result.get_value(0, 0) or b"").decode(errors="replace"))
+        try:
+            answers.append(asked(client.pgconn, query.encode(), limit_s=_ANSWER_SECONDS))
+        except TimeoutError:
+            return []
+        except psycopg.Error as problem:
+            raise DatabaseProblem(f"the pooler refuses a question: {one_line(str(problem))}") from None
     return answers

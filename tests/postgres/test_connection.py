@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import psycopg
@@ -14,7 +15,7 @@ from racebench.cli.servers import Server
 from racebench.core.errors import DatabaseProblem
 from racebench.core.target import Target
 from racebench.postgres import environment
-from racebench.postgres.connection import connect, naming_lost_connections
+from racebench.postgres.connection import asked, connect, naming_lost_connections
 from racebench.postgres.external import external
 
 
@@ -55,3 +56,20 @@ def test_a_connection_that_is_lost_when_the_environment_is_asked_for_is_one_prob
         Server(target=proxy.target, version=18).opened(1) as target,
     ):
         environment.describe(target)
+
+
+def test_a_question_has_an_answer(users_server: UsersServer) -> None:
+    with contextlib.closing(users_server.connect()) as connection:
+        assert asked(connection.pgconn, b"SELECT 1; SELECT 'last'", limit_s=60) == "last"
+        assert asked(connection.pgconn, b"SELECT NULL", limit_s=60) == ""
+        with pytest.raises(psycopg.errors.DivisionByZero):
+            asked(connection.pgconn, b"SELECT 1/0; SELECT 1", limit_s=60)
+        assert asked(connection.pgconn, b"SELECT 1", limit_s=60) == "1"
+
+
+def test_a_question_has_a_limit(users_server: UsersServer) -> None:
+    with contextlib.closing(users_server.connect()) as connection:
+        with pytest.raises(TimeoutError, match="no answer within 0 s"):
+            asked(connection.pgconn, b"SELECT pg_sleep(60)", limit_s=0.1)
+        with users_server.connect() as other:
+            other.execute("SELECT pg_terminate_backend(%s)", (connection.info.backend_pid,))
