@@ -80,7 +80,7 @@ def _examined(name: str, recorded: Recorded, scratch: Scratch) -> CheckResult:
     late = [Lateness(scratch, number) for number in range(len(history.logs))]
     checked = check(history, scratch, also=[tally, *late])
     counts = count(history, checked, tally)
-    complete = counts["committed"] > 0 and all(log.drained for log in history.logs)
+    complete = about.complete and counts["committed"] > 0 and all(log.drained for log in history.logs)
     shown: dict[str, int | None] = dict(counts)
     if about.applicable is not None:
         shown |= {kind: None for kind in ANOMALIES if kind not in about.applicable}

@@ -63,6 +63,7 @@ def _write(writer: Writer, recorded: Recorded) -> None:
         "strategy": about.strategy,
         "forbidden": list(about.forbidden),
         "applicable": None if about.applicable is None else list(about.applicable),
+        "complete": about.complete,
         "note": about.note,
         "start": history.start,
         "warmup_ns": about.warmup_ns,
@@ -235,6 +236,7 @@ class _Reading:
                 environment=dict(meta["environment"]),
                 warmup_ns=int(meta["warmup_ns"]),
                 applicable=None if meta["applicable"] is None else self._kinds("applicable"),
+                complete=bool(meta.get("complete", True)),
                 note=str(meta["note"]),
             ),
         )

@@ -15,7 +15,8 @@ class About:
 
     `load` and `environment` are as in the JSON document; `warmup_ns` is the time from the common start to the start of
     the measurement. `applicable` are the anomalies that the history can show, None for all: the history of another
-    program may have no rows. `note` states what was assumed.
+    program may have no rows. `complete`: what it does not show did not happen; not so if the run was given up, or its
+    server may have lost commits. `note` states what was assumed.
     """
 
     scenario: str
@@ -25,6 +26,7 @@ class About:
     environment: Mapping[str, Any] = field(default_factory=dict)
     warmup_ns: int = 0
     applicable: tuple[str, ...] | None = None
+    complete: bool = True
     note: str = ""
 
 

@@ -34,6 +34,8 @@ from racebench.postgres.schemas import application_name
 
 READY_SECONDS = 60.0
 TICK_SECONDS = 0.1
+#: How the note of a run begins that was given up.
+GAVE_UP = "gave up"
 #: When a slow start is said: later than a slow stretch of a run, because the processes import much.
 _SLOW_START_SECONDS = 20.0
 _GRACE_SECONDS = 5.0
@@ -262,7 +264,7 @@ class Crew:
             self._say(f"{stalled}: {self._waits()}")
         if stalls.may_give_up(now):
             self.gave_up = True
-            self._say(f"gave up: {stalled} (--give-up-after); what was in flight is UNKNOWN")
+            self._say(f"{GAVE_UP}: {stalled} (--give-up-after); what was in flight is UNKNOWN")
 
     def _waits(self) -> str:
         """What the workers' sessions wait for."""

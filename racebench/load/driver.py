@@ -22,7 +22,7 @@ from racebench.history import History, archive
 from racebench.history.recorded import About, Recorded
 from racebench.history.spill import Scratch
 from racebench.load import run_files
-from racebench.load.crew import Assignment, Progress
+from racebench.load.crew import GAVE_UP, Assignment, Progress
 from racebench.load.executors import Executor
 from racebench.load.run import Run
 from racebench.postgres.connection import connect
@@ -124,14 +124,15 @@ class LoadDriver:
                 if run.restarted:
                     result = after_restart(result, loses_commits=run.loses_commits)
                 if (path := keep_history(result)) is not None:
-                    result = self._kept(result, path, history)
+                    complete = not (crew.gave_up or (run.restarted and run.loses_commits))
+                    result = self._kept(result, path, history, complete=complete)
         except DatabaseProblem as problem:
             if result is None or not crew.gave_up:
                 raise
             result = replace(result, notes=(*result.notes, str(problem)))  # the schema is still there
         return replace(result, notes=(*result.notes, *made_outside)) if made_outside else result
 
-    def _kept(self, result: RunResult, path: Path, history: History) -> RunResult:
+    def _kept(self, result: RunResult, path: Path, history: History, *, complete: bool) -> RunResult:
         """Keep a run's history; a full disk costs the history, not the result."""
         load = result.load
         about = About(
@@ -141,7 +142,8 @@ class LoadDriver:
             load=asdict(load),
             environment=self.environment,
             warmup_ns=int(load.warmup_s * 1e9),
-            note=next((note for note in result.notes if note.startswith(RESTARTED)), ""),
+            complete=complete,
+            note="; ".join(note for note in result.notes if note.startswith((RESTARTED, GAVE_UP))),
         )
         try:
             archive.write(path, Recorded(history=history, about=about))

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from racebench.analysis.checkers import check
 from racebench.analysis.offline import CheckResult, check_file, export
 from racebench.core.errors import RacebenchError, UsageProblem
 from racebench.core.model import Outcome
+from racebench.core.results import Verdict
 from racebench.history import History, archive
 from racebench.history.operations import Operations
 from racebench.history.recorded import About, Recorded
@@ -69,6 +71,14 @@ def test_what_is_found_in_a_kept_history_is_what_was_found_in_the_run(
             assert other.after is not None
             assert one.after.tolist() == other.after.tolist()
         assert (again.start, again.numbering) == (drawn.start, drawn.numbering)
+
+
+def test_a_history_that_is_not_complete_clears_no_strategy(tmp_path: Path) -> None:
+    innocent = history([Op(1 << 32, 5, 20, 1)], [Row(7, 1, 1 << 32)], [Poll((7,), 1)], bits=32)
+    unfinished = replace(ABOUT, complete=False)
+    assert check_file(written(tmp_path, innocent), None).verdict is Verdict.VALID
+    assert check_file(written(tmp_path, innocent, unfinished), None).verdict is Verdict.UNKNOWN
+    assert check_file(written(tmp_path, GUILTY, unfinished), None).verdict is Verdict.INVALID
 
 
 @pytest.mark.server

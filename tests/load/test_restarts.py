@@ -15,6 +15,7 @@ import pytest
 from conftest import UsersServer
 from histories import Op, Poll, Row, history
 from judged import MS, result_of
+from racebench.analysis.offline import check_file
 from racebench.analysis.restarts import after_restart
 from racebench.core.model import Load, Scenario
 from racebench.core.results import RunResult, Verdict
@@ -115,6 +116,7 @@ def test_own_code_is_not_cleared_by_a_run_in_which_commits_may_have_been_lost(
         about = archive.read(tmp_path / "kept.npz", scratch).about
     assert (about.note, about.forbidden) == (result.notes[0], result.forbidden)
     assert "lost" not in about.forbidden
+    assert check_file(tmp_path / "kept.npz", None).verdict is Verdict.UNKNOWN
 
 
 def test_a_run_without_a_crash_is_not_said_to_have_had_one(

@@ -15,6 +15,7 @@ import pytest
 
 from benchmarks.faults.proxy import breaking
 from conftest import Command, UsersServer
+from racebench.analysis.offline import check_file
 from racebench.core.model import Load, Scenario
 from racebench.core.results import RunResult, Verdict
 from racebench.core.target import Target
@@ -95,10 +96,13 @@ def holder(embedded: Target) -> Iterator[psycopg.Connection[Any]]:
         yield connection
 
 
-def run(target: Target, executor: Processes, scenario: Scenario, patience: Patience, **load: Any) -> RunResult:
+def run(
+    target: Target, executor: Processes, scenario: Scenario, patience: Patience, kept: Path | None = None, **load: Any
+) -> RunResult:
     (strategy,) = scenario.strategies.values()
     driver = LoadDriver(target=target, executor=executor, patience=patience)
-    return driver.run(scenario, strategy, [], replace(LOAD, **load), lambda _: None)
+    given = replace(LOAD, **load)
+    return driver.run(scenario, strategy, [], given, lambda _: None, keep_history=lambda _result: kept)
 
 
 def test_a_run_that_waits_for_another_session_says_for_which_and_goes_on_after_it(
@@ -173,6 +177,23 @@ def test_a_guilty_run_that_is_given_up_stays_invalid(
     result = run(embedded, processes, scenario, Patience(give_up_s=2.0), operations=4)
     assert result.counts["refused"] > 0
     assert result.verdict is Verdict.INVALID
+
+
+def test_the_history_of_a_run_that_was_given_up_is_unknown_too(
+    embedded: Target, processes: Processes, tmp_path: Path, holder: psycopg.Connection[Any], hasty: None
+) -> None:
+    """Each session commits once, and then waits for ever."""
+    script = tmp_path / "insert.sql"
+    script.write_text(
+        "\\if :operation % 2 = 0\nINSERT INTO t VALUES (1);\n"
+        f"\\else\nSELECT pg_advisory_xact_lock_shared({KEY});\n\\endif\n"
+    )
+    scenario = ad_hoc.from_sql(str(script), setup=["CREATE TABLE t (id int)"], invariants=["SELECT 1 WHERE false"])
+    result = run(embedded, processes, scenario, Patience(give_up_s=2.0), tmp_path / "kept.npz", operations=4)
+    checked = check_file(tmp_path / "kept.npz", None)
+    assert (result.verdict, checked.verdict) == (Verdict.UNKNOWN, Verdict.UNKNOWN)
+    assert result.counts["committed"] == checked.counts["committed"] == 2
+    assert checked.about.note in result.notes
 
 
 def test_a_run_whose_network_is_gone_is_unknown_and_names_what_is_left(
