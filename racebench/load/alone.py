@@ -8,7 +8,9 @@ from racebench.core.errors import DatabaseProblem, UsageProblem
 from racebench.load.crew import READY_SECONDS, TICK_SECONDS, Assignment
 from racebench.load.executors import Died, Executor, Failure, Worker
 from racebench.load.python_worker import Alone, try_alone
+from racebench.load.waits import Question, explained
 from racebench.postgres.connection import connect
+from racebench.postgres.schemas import application_name
 from racebench.postgres.snapshot import Snapshot
 
 
@@ -33,7 +35,7 @@ def run_alone(assignment: Assignment, executor: Executor) -> Alone:
     """
     worker = executor.start(try_alone, assignment.application("alone"))
     try:
-        alone = _wait(worker, assignment.strategy.name, executor)
+        alone = _wait(worker, assignment, executor)
     except BaseException:
         worker.kill()
         executor.release([worker])
@@ -42,7 +44,8 @@ def run_alone(assignment: Assignment, executor: Executor) -> Alone:
     return alone
 
 
-def _wait(worker: Worker, name: str, executor: Executor) -> Alone:
+def _wait(worker: Worker, assignment: Assignment, executor: Executor) -> Alone:
+    name = assignment.strategy.name
     deadline = time.monotonic() + READY_SECONDS
     while time.monotonic() <= deadline:
         for _, message in executor.messages([worker], TICK_SECONDS):
@@ -54,4 +57,8 @@ def _wait(worker: Worker, name: str, executor: Executor) -> Alone:
             if message.lost:
                 raise DatabaseProblem(f"the connection was lost each time a call ran alone: {message.lost}")
             return message
-    raise UsageProblem(f"{name} did not end in {READY_SECONDS:.0f} s, running alone; does it wait for something?")
+    question = Question(target=assignment.target, application_name=application_name(assignment.schema, "alone"))
+    raise UsageProblem(
+        f"{name} did not end in {READY_SECONDS:.0f} s, running alone: {explained(question, executor)}; "
+        "does it wait for something, or has the network failed?"
+    )

@@ -100,7 +100,10 @@ class Crew:
     _next_look_s: float = field(default=0.0, init=False)
 
     def start(self) -> None:
-        """Start all of them and wait until each is connected and prepared."""
+        """Start all of them and wait until each is connected and prepared.
+
+        Raises DatabaseProblem, with what their sessions wait for, if that takes longer than READY_SECONDS.
+        """
         for task in self._consumer_tasks():
             self._consumers[self._run(consume, task)] = task.consumer.name
         for number in range(1, self.assignment.load.workers + 1):
@@ -109,7 +112,7 @@ class Crew:
         began = time.monotonic()
         while waiting:
             if (passed := time.monotonic() - began) > READY_SECONDS:
-                raise RacebenchError(
+                raise DatabaseProblem(
                     f"{len(waiting)} processes were not ready within {READY_SECONDS:.0f} s: {self._waits()}"
                 )
             if passed > _SLOW_START_SECONDS and not said:

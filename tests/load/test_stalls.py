@@ -16,11 +16,12 @@ import pytest
 from benchmarks.faults.proxy import breaking
 from conftest import Command, UsersServer
 from racebench.analysis.offline import check_file
+from racebench.core.errors import DatabaseProblem, UsageProblem
 from racebench.core.model import Load, Scenario
 from racebench.core.results import RunResult, Verdict
 from racebench.core.target import Target
 from racebench.core.watching import Patience
-from racebench.load import crew, stalls
+from racebench.load import alone, crew, stalls
 from racebench.load.driver import LoadDriver
 from racebench.load.executors.processes import Processes
 from racebench.load.stalls import Stalls
@@ -152,6 +153,41 @@ def test_workers_that_cannot_begin_say_for_which_session_they_wait(
     assert "2 sessions wait for Lock/relation" in line
     assert "('the other', idle in transaction)" in line
     assert result.verdict is Verdict.VALID
+
+
+def test_workers_that_do_not_begin_in_time_end_the_run_with_what_they_wait_for(
+    embedded: Target, processes: Processes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(crew, "READY_SECONDS", 3.0)
+    script = tmp_path / "insert.sql"
+    script.write_text("INSERT INTO t VALUES (1);\n")
+    with connect(embedded, application_name="the other") as other:
+
+        def setup(connection: psycopg.Connection[Any]) -> None:
+            connection.execute("CREATE TABLE t (id int)")
+            connection.commit()
+            other.execute("BEGIN; LOCK TABLE never_ready.t")
+
+        scenario = ad_hoc.from_sql(str(script), setup=[setup], invariants=["SELECT 1 WHERE false"])
+        (strategy,) = scenario.strategies.values()
+        driver = LoadDriver(target=embedded, executor=processes, schema="never_ready")
+        with pytest.raises(DatabaseProblem, match=r"were not ready within 3 s: 2 sessions wait for Lock/relation"):
+            driver.run(scenario, strategy, [], LOAD, lambda _: None)
+
+
+def wait_for_the_lock(connection: psycopg.Connection[Any]) -> None:
+    connection.execute("SELECT pg_advisory_lock(%s)", (KEY,))
+
+
+def test_a_function_that_does_not_end_alone_is_said_to_wait_for_what(
+    embedded: Target, processes: Processes, holder: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(alone, "READY_SECONDS", 2.0)
+    scenario = ad_hoc.from_calls(
+        [wait_for_the_lock], setup=["CREATE TABLE t (id int)"], invariants=["SELECT 1 WHERE false"]
+    )
+    with pytest.raises(UsageProblem, match=r"running alone: 1 session waits for Lock/advisory in .*'the other'"):
+        run(embedded, processes, scenario, Patience())
 
 
 def test_a_run_that_waits_for_longer_than_the_limit_is_unknown(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from benchmarks.faults import moments, strikes
-from benchmarks.faults.fault import LOADED, Fault, Promise
+from benchmarks.faults.fault import ENDED, LOADED, Fault, Promise
 from benchmarks.faults.grounds import Kind, Layout
 from benchmarks.faults.promises import AS_THESE, NO_COMMITS, NOTHING, PROXY, RECONNECTS, REFUSES
 from benchmarks.faults.proxy import Silence, Stall
@@ -19,6 +19,13 @@ def _late(draw: random.Random, most: int = 60) -> int:
 _SESSION_POOLING = Promise(
     does="`run`, `compare` and `matrix` work; the others refuse with one line that names the pooler",
     verdict="as without a pooler",
+)
+
+_SILENT = Promise(
+    does="says who waits for what; ends after --give-up-after, after a minute before the start (2: a function alone)",
+    verdict="as the finished operations show, else UNKNOWN",
+    remains=RECONNECTS.remains,
+    codes=(*ENDED, 2),
 )
 
 NETWORK = (
@@ -90,11 +97,7 @@ NETWORK = (
         elsewhere=AS_THESE,
         layout=PROXY,
         cut=lambda draw: moments.at_message(_late(draw, 400), Silence.BLACK_HOLE),
-        promise=Promise(
-            does="says who waits for what; ends after --give-up-after",
-            verdict="as the finished operations show, else UNKNOWN",
-            remains=RECONNECTS.remains,
-        ),
+        promise=_SILENT,
     ),
     Fault(
         name="black hole behind COMMIT",
@@ -104,11 +107,7 @@ NETWORK = (
         elsewhere=NO_COMMITS,
         layout=PROXY,
         cut=lambda draw: moments.after_commit(_late(draw), Silence.BLACK_HOLE),
-        promise=Promise(
-            does="says who waits for what; ends after --give-up-after",
-            verdict="as the finished operations show, else UNKNOWN",
-            remains=RECONNECTS.remains,
-        ),
+        promise=_SILENT,
     ),
     Fault(
         name="half-closed",
