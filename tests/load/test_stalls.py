@@ -23,8 +23,10 @@ from racebench.core.target import Target
 from racebench.core.watching import Patience
 from racebench.load import alone, crew, stalls
 from racebench.load.driver import LoadDriver
+from racebench.load.executors import Executor
 from racebench.load.executors.processes import Processes
 from racebench.load.stalls import Stalls
+from racebench.load.waits import Question, explained
 from racebench.postgres.connection import connect
 from racebench.postgres.schemas import quiesce
 from racebench.postgres.waits import described
@@ -168,6 +170,12 @@ def test_workers_that_do_not_begin_in_time_end_the_run_with_what_they_wait_for(
             connection.commit()
             other.execute("BEGIN; LOCK TABLE never_ready.t")
 
+        def explained_and_released(question: Question, executor: Executor) -> str:
+            said = explained(question, executor)
+            other.execute("ROLLBACK")
+            return said
+
+        monkeypatch.setattr(crew, "explained", explained_and_released)
         scenario = ad_hoc.from_sql(str(script), setup=[setup], invariants=["SELECT 1 WHERE false"])
         (strategy,) = scenario.strategies.values()
         driver = LoadDriver(target=embedded, executor=processes, schema="never_ready")
