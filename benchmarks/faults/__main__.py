@@ -31,10 +31,10 @@ from benchmarks.faults.fault import Fault
 from benchmarks.faults.grounds import Kind, Templates, templates
 from benchmarks.faults.table import matrix_document, tables
 from benchmarks.faults.trial import Cell, run_cell
+from benchmarks.faults.twins import TWINS
 from benchmarks.measurement import REFERENCE, finish, progress
 from racebench.postgres.embedded import wheel_programs
 
-_QUICK = ("* / run", "* / run --call", "* / explore", "* / pytest")
 #: Seeds of a cell that are run one after the other on the same server.
 _PART = 4
 
@@ -54,13 +54,16 @@ def _version(folder: Path) -> int:
     return int(done.stdout.split()[2].partition(".")[0].partition("b")[0])
 
 
-def cells(names: Sequence[str], seeds: range, programs: Mapping[int, Path], pgbouncer: Path | None) -> list[Cell]:
+def cells(
+    names: Sequence[str], seeds: range, programs: Mapping[int, Path], pgbouncer: Path | None, *, twins: bool = False
+) -> list[Cell]:
     """The cells whose fault or `fault / driver` fits one of the patterns, as far as this machine can run them."""
     chosen = []
     for fault in FAULTS.values():
         if not _possible(fault, programs, pgbouncer):
             continue
-        for driver in fault.drivers:
+        left_out = () if twins else TWINS.get(fault.name, ())
+        for driver in (driver for driver in fault.drivers if driver not in left_out):
             cell = Cell(fault=fault.name, driver=driver, seeds=seeds)
             fits = any(fnmatch(fault.name, name) or fnmatch(cell.name, name) for name in names)
             if fits or not names:
@@ -85,7 +88,8 @@ def versions_of(chosen: Sequence[Cell], own: int) -> list[int]:
 @click.option("--seeds", type=click.IntRange(1), default=20, show_default=True, help="Trials of a cell.")
 @click.option("--first-seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--jobs", type=click.IntRange(1), default=max(2, os.cpu_count() or 1), show_default="cores")
-@click.option("--quick", is_flag=True, help="Two seeds of a few commands.")
+@click.option("--quick", is_flag=True, help="Two seeds.")
+@click.option("--twins", is_flag=True, help="Also commands that take the same way as another one.")
 @click.option(
     "--programs", "folders", multiple=True, type=click.Path(path_type=Path), help="Bin folder of a PostgreSQL."
 )
@@ -105,6 +109,7 @@ def main(
     first_seed: int,
     jobs: int,
     quick: bool,
+    twins: bool,
     folders: tuple[Path, ...],
     minutes: float | None,
     resume: Path | None,
@@ -115,7 +120,7 @@ def main(
     programs, pooler = installed(folders), pgbouncer()
     own = 15 if 15 in programs else max(programs)
     number = range(first_seed, first_seed + (2 if quick else seeds))
-    chosen = cells(names or (_QUICK if quick else ()), number, programs, pooler)
+    chosen = cells(names, number, programs, pooler, twins=twins)
     if not chosen:
         raise click.UsageError("no cell fits; the faults are: " + ", ".join(FAULTS))
     done = _finished(resume)

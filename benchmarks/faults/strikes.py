@@ -72,7 +72,9 @@ def embedded(what: signal.Signals, name: bytes) -> Callable[[Scene], bool]:
             return [pid for pid, title in _embedded_processes(scene.ground.folder) if name in title]
 
         # The server's start takes longer than the command on it.
-        if not scene.wait_until(lambda: bool(pids())) or not scene.wait(scene.draw.uniform(0.0, scene.driver.seconds)):
+        if not scene.wait_until(lambda: bool(pids())) or not scene.wait(
+            scene.draw.uniform(0.0, scene.driver.seconds / 2)
+        ):
             return False
         there = pids()
         return bool(there) and scene.signal(scene.draw.choice(there), what)

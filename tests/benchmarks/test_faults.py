@@ -30,6 +30,7 @@ from benchmarks.faults.proxy import Cut, Silence, Stall, breaking
 from benchmarks.faults.scene import TOKEN, Scene
 from benchmarks.faults.subjects import DRIVERS, RESULT, Subject
 from benchmarks.faults.trial import Cell, run_cell
+from benchmarks.faults.twins import TWINS
 from benchmarks.faults.verdicts import Rows, look_at_result
 from racebench.core.target import Target
 from waiting import wait_for
@@ -78,7 +79,7 @@ def test_no_fault_changes_a_verdict_or_leaves_anything(name: str, made: Template
 
 
 def test_the_cells_are_of_the_matrix() -> None:
-    every = {cell.name for cell in cells((), range(1), installed(()), None)}
+    every = {cell.name for cell in cells((), range(1), installed(()), None, twins=True)}
     assert set(CELLS) <= every
 
 
@@ -89,17 +90,23 @@ def test_a_pattern_chooses_faults_or_cells() -> None:
         "cut inside COMMIT",
         "cut after COMMIT",
     }
-    (cell,) = cells(("SIGHUP / explore",), range(3), programs, None)
+    assert cells(("SIGHUP / explore",), range(3), programs, None) == []
+    (cell,) = cells(("SIGHUP / explore",), range(3), programs, None, twins=True)
     assert (cell.fault, cell.driver, len(cell.seeds)) == ("SIGHUP", "explore", 3)
     assert {cell.driver for cell in cells(("* / check",), range(1), programs, None)} == {"check"}
 
 
 def test_all_cells_get_their_first_seeds_first() -> None:
-    chosen = cells(("SIGHUP / *",), range(10), installed(()), None)
+    chosen = cells(("SIGHUP / *",), range(10), installed(()), None, twins=True)
     keys = [part.key for part in parts(chosen)]
     assert keys[: len(chosen)] == [f"{cell.name} 0-3" for cell in chosen]
     assert keys[-1].endswith(" 8-9")
     assert len(keys) == 3 * len(chosen)
+
+
+def test_a_twin_is_one_of_its_faults_commands_and_leaves_another_one() -> None:
+    for name, twins in TWINS.items():
+        assert set(twins) < set(FAULTS[name].drivers), name
 
 
 def test_poolers_and_versions_that_are_not_installed_are_left_out() -> None:

@@ -20,7 +20,9 @@ def _set_for_role(name: str, text: str, *settings: str, names: str = "", codes: 
         promise=Promise(
             does="sets what a strategy is defined under on its own sessions"
             + ("; a report about your own code names the setting" if names else ""),
-            verdict="as without the setting" + ("; of your own code: of the code under the setting" if names else ""),
+            verdict="as without the setting"
+            + ("; of your own code: of the code under the setting" if names else "")
+            + ("; 2 if it fails alone because of it" if 2 in codes else ""),
             codes=codes,
         ),
     )
@@ -91,7 +93,7 @@ SURROUNDINGS = (
         "lock_timeout = '5ms'",
         "idle_in_transaction_session_timeout = '20ms'",
         names="timeout",
-        codes=ENDED,
+        codes=(*ENDED, 2),
     ),
     _set_for_role(
         "role idle time-out",
