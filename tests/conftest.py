@@ -191,6 +191,14 @@ def assert_one_line(done: subprocess.CompletedProcess[str], code: int, message: 
 
 
 @pytest.fixture
+def short_path() -> Iterator[Path]:
+    """An empty folder whose path is short enough for the sockets in it."""
+    folder = Path(tempfile.mkdtemp(prefix="rb-", dir="/tmp"))
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
     """Start the command in an empty folder and go on; what still runs at the end of the test is killed."""
     started: list[subprocess.Popen[str]] = []

@@ -1,4 +1,7 @@
-"""Temporary folders with a lock, by which those of killed commands are recognized and can be deleted."""
+"""Temporary folders: where they are made, and a lock by which those of killed commands are recognized and deleted.
+
+The path of a socket is limited, so that its folder is in /tmp where the folder for temporary files has too long a path.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +18,29 @@ _PREFIX = "racebench-"
 _LOCK = "in-use"
 #: How old a folder is before it can be an abandoned one: its lock is taken just after it is made.
 _ABANDONED_SECONDS = 60.0
+#: How long the path of a socket may be, in bytes: sun_path holds 104 on macOS, 108 on Linux.
+LONGEST_SOCKET = 100
+#: How long the path of a socket is in the parent of its folder, at most.
+_SOCKET_LENGTH = 48
+_SHORT = Path("/tmp")
+
+
+def parent_of_sockets() -> Path:
+    """The folder for temporary files, or /tmp where its path is too long for sockets."""
+    usual = Path(tempfile.gettempdir())
+    return usual if len(os.fsencode(usual)) + _SOCKET_LENGTH <= LONGEST_SOCKET else _SHORT
+
+
+def parents() -> tuple[Path, ...]:
+    """The folders in which temporary folders are made."""
+    return tuple(dict.fromkeys((Path(tempfile.gettempdir()), parent_of_sockets())))
 
 
 @contextlib.contextmanager
-def temporary_folder(purpose: str) -> Iterator[Path]:
+def temporary_folder(purpose: str, *, parent: Path | None = None) -> Iterator[Path]:
     """A new folder, which is deleted at the end. Its lock ends with the process."""
     prefix = f"{_PREFIX}{purpose}-"
-    with tempfile.TemporaryDirectory(prefix=prefix) as name, (Path(name) / _LOCK).open("wb") as lock:
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=parent) as name, (Path(name) / _LOCK).open("wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield Path(name)
 
@@ -29,7 +48,7 @@ def temporary_folder(purpose: str) -> Iterator[Path]:
 def delete_abandoned() -> list[Path]:
     """Delete this user's temporary folders that no command uses; return which."""
     deleted = []
-    for folder in sorted(Path(tempfile.gettempdir()).glob(f"{_PREFIX}*")):
+    for folder in sorted(folder for parent in parents() for folder in parent.glob(f"{_PREFIX}*")):
         with contextlib.suppress(OSError):
             status = folder.lstat()
             if status.st_uid != os.geteuid() or folder.is_symlink():

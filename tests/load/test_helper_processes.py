@@ -67,9 +67,9 @@ def test_a_process_ends_when_its_parent_was_killed_whatever_it_is_doing(
 
 
 def test_a_killed_command_leaves_no_session_on_the_server(
-    start: Start, users_server: UsersServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    start: Start, users_server: UsersServer, monkeypatch: pytest.MonkeyPatch, short_path: Path
 ) -> None:
-    monkeypatch.setenv("TMPDIR", str(tmp_path))  # it leaves a folder
+    monkeypatch.setenv("TMPDIR", str(short_path))  # it leaves a folder
     process = start("run", "-s", "sequence", "-w", "3", "-d", "600", "--no-save", "--dsn", users_server.dsn())
     wait_for(lambda: _rows(users_server) > 0, "the workers write nothing")
     process.kill()

@@ -14,6 +14,7 @@ import psycopg
 import pytest
 
 from conftest import Command, Start, UsersServer, assert_one_line
+from racebench.core import temporary
 from racebench.core.temporary import delete_abandoned
 from racebench.history.spill import Scratch
 from racebench.load import run_files
@@ -27,9 +28,9 @@ from waiting import wait_for
 
 
 @pytest.fixture(autouse=True)
-def _temporary_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def _temporary_files(monkeypatch: pytest.MonkeyPatch, short_path: Path) -> None:
     """Folders of other commands that were killed on this machine are not seen, and none is left on it."""
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(short_path))
 
 
 @pytest.fixture
@@ -134,27 +135,27 @@ def test_the_line_names_three_and_counts_the_others() -> None:
 
 
 @pytest.fixture
-def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    return tmp_path
+def temporary_files(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(tempfile, "tempdir", str(short_path))
+    return short_path
 
 
 def _aged(folder: Path) -> None:
     os.utime(folder, (1, 1))
 
 
-def test_only_a_run_folder_that_no_process_holds_is_deleted(temporary: Path) -> None:
+def test_only_a_run_folder_that_no_process_holds_is_deleted(temporary_files: Path) -> None:
     with run_files.temporary() as used:
         _aged(used.folder)
-        left = temporary / "racebench-run-left"
+        left = temporary_files / "racebench-run-left"
         left.mkdir()
         (left / "in-use").touch()
-        others = temporary / "racebench-run-without-a-lock"
+        others = temporary_files / "racebench-run-without-a-lock"
         others.mkdir()
-        fresh = temporary / "racebench-run-fresh"
+        fresh = temporary_files / "racebench-run-fresh"
         fresh.mkdir()
         (fresh / "in-use").touch()
-        (temporary / "racebench-run-link").symlink_to(left)
+        (temporary_files / "racebench-run-link").symlink_to(left)
         assert delete_abandoned() == [], "each is too young"
         _aged(others)
         _aged(left)
@@ -165,21 +166,21 @@ def test_only_a_run_folder_that_no_process_holds_is_deleted(temporary: Path) -> 
     assert not used.folder.exists()
 
 
-def test_only_a_socket_folder_of_an_ended_process_is_deleted(temporary: Path) -> None:
+def test_only_a_socket_folder_of_an_ended_process_is_deleted(temporary_files: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", "pass"]) as ended:
         pass
-    left, used = temporary / f"racebench-{ended.pid}-abc", temporary / f"racebench-{os.getpid()}-abc"
-    other, fresh = temporary / f"racebench-x{ended.pid}-abc", temporary / f"racebench-{ended.pid}-def"
+    left, used = temporary_files / f"racebench-{ended.pid}-abc", temporary_files / f"racebench-{os.getpid()}-abc"
+    other, fresh = temporary_files / f"racebench-x{ended.pid}-abc", temporary_files / f"racebench-{ended.pid}-def"
     for folder in (left, used, other, fresh):
         folder.mkdir()
         if folder != fresh:
             _aged(folder)
     assert socket_folder.delete_abandoned() == [left]
-    assert sorted(temporary.iterdir()) == sorted([used, other, fresh])
+    assert sorted(temporary_files.iterdir()) == sorted([used, other, fresh])
 
 
 @pytest.mark.parametrize("killed", [False, True])
-def test_the_sockets_of_a_process_are_in_a_folder_that_is_known(temporary: Path, killed: bool) -> None:
+def test_the_sockets_of_a_process_are_in_a_folder_that_is_known(temporary_files: Path, killed: bool) -> None:
     """It is deleted at the end; after kill -9 `server clean` finds it."""
     program = (
         "from racebench.load.executors.processes import Processes\nwith Processes():\n    print(1, flush=True); input()"
@@ -188,11 +189,11 @@ def test_the_sockets_of_a_process_are_in_a_folder_that_is_known(temporary: Path,
         [sys.executable, "-c", program],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        env={**os.environ, "TMPDIR": str(temporary)},
+        env={**os.environ, "TMPDIR": str(temporary_files)},
     ) as process:
         assert process.stdout is not None
         process.stdout.readline()
-        (folder,) = temporary.iterdir()
+        (folder,) = temporary_files.iterdir()
         if killed:
             process.kill()
         else:
@@ -200,10 +201,29 @@ def test_the_sockets_of_a_process_are_in_a_folder_that_is_known(temporary: Path,
     if killed:
         _aged(folder)
         assert socket_folder.delete_abandoned() == [folder]
-    assert list(temporary.iterdir()) == []
+    assert list(temporary_files.iterdir()) == []
 
 
-def test_the_lock_of_a_run_folder_is_held_for_as_long_as_the_run(temporary: Path) -> None:
+@pytest.mark.server
+def test_where_the_path_of_the_temporary_folder_is_too_long_for_sockets_they_are_elsewhere(
+    racebench: Command, short_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = short_path / ("x" * 90)
+    long.mkdir()
+    done = racebench("run", "-s", "advisory", "-w", "2", "-n", "4", "--no-save", env={"TMPDIR": str(long)})
+    assert done.returncode == 0, done.stderr
+    assert list(long.iterdir()) == []
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+    monkeypatch.setattr(temporary, "_SHORT", short_path)
+    with subprocess.Popen([sys.executable, "-c", "pass"]) as ended:
+        pass
+    left = short_path / f"racebench-{ended.pid}-abc"
+    left.mkdir()
+    _aged(left)
+    assert socket_folder.delete_abandoned() == [left]
+
+
+def test_the_lock_of_a_run_folder_is_held_for_as_long_as_the_run(temporary_files: Path) -> None:
     with (
         run_files.temporary() as files,
         (files.folder / "in-use").open("rb") as lock,
@@ -212,7 +232,7 @@ def test_the_lock_of_a_run_folder_is_held_for_as_long_as_the_run(temporary: Path
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def test_the_scratch_files_of_a_killed_check_are_deleted_once_it_is_dead(temporary: Path) -> None:
+def test_the_scratch_files_of_a_killed_check_are_deleted_once_it_is_dead(temporary_files: Path) -> None:
     with Scratch() as scratch:
         folder = scratch.path().parent
         _aged(folder)

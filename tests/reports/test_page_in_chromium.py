@@ -421,7 +421,7 @@ def test_hostile_text_does_nothing(open_page: Open, tmp_path: Path) -> None:
         for each in result.witnesses
     )
     evil: RunResult = replace(result, strategy=HOSTILE, summary=HOSTILE, notes=(HOSTILE,), witnesses=witnesses)
-    whole = document.Document(environment=ENVIRONMENT, created=HOSTILE, runs=(evil,))
+    whole = document.Document(environment=ENVIRONMENT, created="2026-01-01T00:00:00Z", runs=(evil,))
     (tmp_path / "evil.json").write_text(json.dumps(json.loads(document.to_json(whole))))
     explored = json.loads((REFERENCE / "explored.json").read_text())
     step = next(each for each in explored["explorations"] if each["witness"])["witness"]["steps"][0]

@@ -16,6 +16,9 @@ from pathlib import Path
 import multiprocess.process
 import multiprocess.util
 
+from racebench.core import temporary
+from racebench.core.errors import RacebenchError
+
 #: Short, because the path of a socket is limited.
 _NAME = re.compile(r"racebench-(\d+)-\w+")
 #: How old a folder is before it can be an abandoned one.
@@ -23,10 +26,16 @@ _ABANDONED_SECONDS = 60.0
 
 
 def make() -> None:
-    """Make the folder, once for this process, and have it deleted when the process ends."""
+    """Make the folder, once for this process, and have it deleted when the process ends. Raises RacebenchError."""
     settings = multiprocess.process.current_process()._config  # where multiprocess itself keeps its folder
     if settings.get("tempdir") is None:
-        folder = tempfile.mkdtemp(prefix=f"racebench-{os.getpid()}-")
+        parent = temporary.parent_of_sockets()
+        try:
+            folder = tempfile.mkdtemp(prefix=f"racebench-{os.getpid()}-", dir=parent)
+        except OSError as problem:
+            raise RacebenchError(
+                f"cannot make a folder for sockets in {parent}: {problem.strerror}; set TMPDIR to a short path"
+            ) from None
         multiprocess.util.Finalize(None, shutil.rmtree, args=[folder, True], exitpriority=-100)
         settings["tempdir"] = folder
 
@@ -34,7 +43,7 @@ def make() -> None:
 def delete_abandoned() -> list[Path]:
     """Delete this user's folders whose process has ended; return which."""
     deleted = []
-    for folder in sorted(Path(tempfile.gettempdir()).glob("racebench-*")):
+    for folder in sorted(folder for parent in temporary.parents() for folder in parent.glob("racebench-*")):
         if (name := _NAME.fullmatch(folder.name)) is None or _runs(int(name[1])):
             continue
         with suppress(OSError):

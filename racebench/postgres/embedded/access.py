@@ -14,11 +14,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from racebench.core.errors import DatabaseProblem
-from racebench.core.temporary import temporary_folder
+from racebench.core.temporary import LONGEST_SOCKET, parent_of_sockets, temporary_folder
 from racebench.postgres.embedded.programs import give_to_server_user
 
 PORT = "5432"
-_LONGEST_SOCKET = 100  # sun_path holds 104 bytes on macOS, 108 on Linux
 
 
 def rules(slot: Path) -> Mapping[str, str]:
@@ -41,8 +40,8 @@ def rules(slot: Path) -> Mapping[str, str]:
 def socket_folder(slot: Path, stack: contextlib.ExitStack) -> Path:
     """Make the folder of the socket, in which the server may make it: in the slot unless that has too long a path."""
     parent = slot
-    if len(os.fsencode(slot / "socket" / f".s.PGSQL.{PORT}")) > _LONGEST_SOCKET:
-        parent = stack.enter_context(temporary_folder("socket"))
+    if len(os.fsencode(slot / "socket" / f".s.PGSQL.{PORT}")) > LONGEST_SOCKET:
+        parent = stack.enter_context(temporary_folder("socket", parent=parent_of_sockets()))
         parent.chmod(0o711)
     folder = parent / "socket"
     folder.mkdir(mode=0o700)
