@@ -1,31 +1,24 @@
 """Checks a document against a published JSON Schema, and says in a few words where it differs first.
 
-It knows the keywords that racebench's schemas use, and refuses a schema with any other. Every document is checked here
-before anything else reads it. A key that the schema does not know is no difference: a later racebench may have written
-it; `known_part` leaves it out. Source: JSON Schema, draft 2020-12, "Validation".
+Every document is checked here before anything else reads it. A key that the schema does not know is no difference: a
+later racebench may have written it; `known_part` leaves it out. The library that checks is imported when it is needed,
+because that takes a tenth of a second.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from racebench.core.plain_text import shortened, shown
 
-_ANNOTATIONS = frozenset({"$schema", "$id", "$defs", "title", "description"})
-_TYPES: Mapping[str, tuple[type, ...]] = {
-    "object": (dict,),
-    "array": (list,),
-    "string": (str,),
-    "integer": (int,),
-    "number": (int, float),
-    "boolean": (bool,),
-    "null": (type(None),),
-}
+if TYPE_CHECKING:
+    from jsonschema import TypeChecker, ValidationError
+    from jsonschema.protocols import Validator
+
 _NAMES = {
     "object": "an object",
     "array": "an array",
@@ -35,6 +28,14 @@ _NAMES = {
     "boolean": "true or false",
     "null": "null",
 }
+#: What a value lacks, by the keyword of the schema that it breaks; the keyword's value follows.
+_LIMITS = {
+    "const": "not",
+    "minimum": "and the least is",
+    "exclusiveMinimum": "which is not above",
+    "maximum": "and the greatest is",
+    "pattern": "which does not match",
+}
 #: JSON has no limit for numbers; what is larger is no count, no time and no rate.
 _LARGEST = 2**63 - 1
 _LONGEST_PATH = 120
@@ -42,16 +43,21 @@ _LONGEST_PATH = 120
 
 def difference(document: Any, schema_file: Path) -> str | None:
     """What is wrong first, as "PATH is VALUE, not a string"; None if the document meets the schema."""
-    schema = json.loads(schema_file.read_text(encoding="utf-8"))
-    for path, why in _Check(schema).problems(document, schema, ""):
-        return f"{shortened(path.removeprefix('.'), _LONGEST_PATH) or 'the document'} {why}"
-    return None
+    error = next(iter(_validator(_schema(schema_file)).iter_errors(document)), None)
+    if error is None:
+        return None
+    return f"{shortened(_path(error), _LONGEST_PATH) or 'the document'} {_why(error)}"
 
 
 def known_part(document: Any, schema_file: Path) -> Any:
     """A document that meets the schema, without the keys that the schema does not know."""
-    schema = json.loads(schema_file.read_text(encoding="utf-8"))
+    schema = _schema(schema_file)
     return _known_part(document, schema, schema)
+
+
+def _schema(schema_file: Path) -> Mapping[str, Any]:
+    schema: Mapping[str, Any] = json.loads(schema_file.read_text(encoding="utf-8"))
+    return schema
 
 
 def _known_part(value: Any, schema: Any, root: Mapping[str, Any]) -> Any:
@@ -69,98 +75,47 @@ def _known_part(value: Any, schema: Any, root: Mapping[str, Any]) -> Any:
     }
 
 
-class _Check:
-    """A check of one document. `problems` yields (path, what is wrong there)."""
+def _validator(schema: Mapping[str, Any]) -> Validator:
+    """A validator for which keys that are not known are no difference, and numbers are finite and have 64 bits."""
+    import jsonschema
 
-    def __init__(self, root: Mapping[str, Any]) -> None:
-        self._root = root
-        self._patterns: dict[str, re.Pattern[str]] = {}
+    def additional(validator: Any, rule: Any, value: Any, part: Mapping[str, Any]) -> Any:
+        return () if rule is False else inherited["additionalProperties"](validator, rule, value, part)
 
-    def problems(self, value: Any, schema: Any, path: str) -> Iterator[tuple[str, str]]:
-        if "$ref" in schema:
-            yield from self.problems(value, self._root["$defs"][schema["$ref"].removeprefix("#/$defs/")], path)
-        types = schema.get("type")
-        if types is not None and not _is_of(value, [types] if isinstance(types, str) else types):
-            known = [types] if isinstance(types, str) else types
-            yield path, f"is {shown(value)}, not {' or '.join(_NAMES[kind] for kind in known)}"
-            return
-        for keyword, rule in schema.items():
-            if keyword not in _ANNOTATIONS and keyword not in ("$ref", "type"):
-                yield from getattr(self, f"_{keyword}")(value, rule, path, schema)
-
-    def _const(self, value: Any, rule: Any, path: str, _: Any) -> Iterator[tuple[str, str]]:
-        if value != rule or type(value) is not type(rule):
-            yield path, f"is {shown(value)}, not {rule!r}"
-
-    def _enum(self, value: Any, rule: Any, path: str, _: Any) -> Iterator[tuple[str, str]]:
-        if value not in rule:
-            yield path, f"is {shown(value)}, not one of {', '.join(map(str, rule))}"
-
-    def _anyOf(self, value: Any, rule: Any, path: str, _: Any) -> Iterator[tuple[str, str]]:  # noqa: N802 - its keyword
-        if all(next(self.problems(value, part, path), None) for part in rule):
-            yield path, f"is {shown(value)}, which is none of what it may be"
-
-    def _minimum(self, value: Any, rule: Any, path: str, _: Any) -> Iterator[tuple[str, str]]:
-        if _is_number(value) and value < rule:
-            yield path, f"is {shown(value)}, and the least is {rule}"
-
-    def _exclusiveMinimum(self, value: Any, rule: Any, path: str, _: Any) -> Iterator[tuple[str, str]]:  # noqa: N802
-        if _is_number(value) and value <= rule:
-            yield path, f"is {shown(value)}, which is not above {rule}"
-
-    def _maximum(self, value: Any, rule: Any, path: str, _: Any) -> Iterator[tuple[str, str]]:
-        if _is_number(value) and value > rule:
-            yield path, f"is {shown(value)}, and the greatest is {rule}"
-
-    def _pattern(self, value: Any, rule: Any, path: str, _: Any) -> Iterator[tuple[str, str]]:
-        pattern = self._patterns.setdefault(rule, re.compile(rule))
-        if isinstance(value, str) and pattern.search(value) is None:
-            yield path, f"is {shown(value)}, which does not match {rule}"
-
-    def _required(self, value: Any, rule: Any, path: str, _: Any) -> Iterator[tuple[str, str]]:
-        if isinstance(value, dict) and (missing := [name for name in rule if name not in value]):
-            yield path, f"has no '{missing[0]}'"
-
-    def _properties(self, value: Any, rule: Any, path: str, _: Any) -> Iterator[tuple[str, str]]:
-        if isinstance(value, dict):
-            for name, part in rule.items():
-                if name in value:
-                    yield from self.problems(value[name], part, f"{path}.{name}")
-
-    def _additionalProperties(  # noqa: N802 - its keyword
-        self, value: Any, rule: Any, path: str, schema: Mapping[str, Any]
-    ) -> Iterator[tuple[str, str]]:
-        if isinstance(value, dict) and rule is not False:
-            for name in value.keys() - schema.get("properties", {}).keys():
-                yield from self.problems(value[name], rule, f"{path}.{name}")
-
-    def _propertyNames(self, value: Any, rule: Any, path: str, _: Any) -> Iterator[tuple[str, str]]:  # noqa: N802
-        if isinstance(value, dict):
-            for name in value:
-                yield from self.problems(name, rule, f"{path}, a name in it,")
-
-    def _items(self, value: Any, rule: Any, path: str, _: Any) -> Iterator[tuple[str, str]]:
-        if isinstance(value, list):
-            for number, item in enumerate(value):
-                yield from self.problems(item, rule, f"{path}[{number}]")
-
-    def _minItems(self, value: Any, rule: Any, path: str, _: Any) -> Iterator[tuple[str, str]]:  # noqa: N802
-        if isinstance(value, list) and len(value) < rule:
-            yield path, f"has {len(value)} items, and the fewest are {rule}"
-
-    def _maxItems(self, value: Any, rule: Any, path: str, _: Any) -> Iterator[tuple[str, str]]:  # noqa: N802
-        if isinstance(value, list) and len(value) > rule:
-            yield path, f"has {len(value)} items, and the most are {rule}"
+    base = jsonschema.Draft202012Validator
+    inherited = base.VALIDATORS
+    checker = base.TYPE_CHECKER.redefine_many({"integer": _is_integer, "number": _is_number})
+    made = jsonschema.validators.extend(base, {"additionalProperties": additional}, type_checker=checker)
+    validator: Validator = made(schema)
+    return validator
 
 
-def _is_of(value: Any, types: list[str]) -> bool:
-    """Whether a value has one of some types. A number is finite and has 64 bits; true is no number."""
-    if isinstance(value, bool):
-        return "boolean" in types
-    if _is_number(value) and not (math.isfinite(value) and (isinstance(value, float) or abs(value) <= _LARGEST)):
-        return False
-    return any(isinstance(value, _TYPES[name]) for name in types)
+def _is_integer(_: TypeChecker, value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) <= _LARGEST
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _is_number(_: TypeChecker, value: Any) -> bool:
+    return _is_integer(_, value) or (isinstance(value, float) and math.isfinite(value))
+
+
+def _path(error: ValidationError) -> str:
+    """Where the document differs, as `runs[0].counts.missed`."""
+    parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.absolute_path)
+    return "".join(parts).removeprefix(".")
+
+
+def _why(error: ValidationError) -> str:
+    """What is wrong there, in words."""
+    value, keyword, rule = error.instance, str(error.validator), error.validator_value
+    if keyword == "type":
+        kinds = [rule] if isinstance(rule, str) else rule
+        return f"is {shown(value)}, not {' or '.join(_NAMES[kind] for kind in kinds)}"
+    if keyword == "required":
+        return f"has no '{next(name for name in rule if name not in value)}'"
+    if keyword == "enum":
+        return f"is {shown(value)}, not one of {', '.join(map(str, rule))}"
+    if keyword in ("minItems", "maxItems"):
+        return f"has {len(value)} items, and the {'fewest' if keyword == 'minItems' else 'most'} are {rule}"
+    if keyword in _LIMITS:
+        return f"is {shown(value)}, {_LIMITS[keyword]} {rule}"
+    return f"is {shown(value)}, which is none of what it may be"

@@ -1,4 +1,4 @@
-"""The check of documents: it agrees with the jsonschema library on documents spoiled at random."""
+"""The check of documents: what it says of the first difference, and what is no difference."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from typing import Any
 
 import jsonschema
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from judged import REFERENCE
 from racebench.core import json_schema
@@ -19,7 +17,6 @@ from racebench.history import archive
 from racebench.reports.results import document, explorations
 
 SCHEMAS = {"run.json": document.SCHEMA_FILE, "explored.json": explorations.SCHEMA_FILE}
-VALUES = st.sampled_from([None, True, -1, 0, 1.5, 2**62, "", "x", "23505", [], {}, [1], {"a": 1}, "VALID", [[]]])
 
 
 def _small(name: str) -> dict[str, Any]:
@@ -33,26 +30,6 @@ def _small(name: str) -> dict[str, Any]:
 
 
 DOCUMENTS = {name: _small(name) for name in SCHEMAS}
-VALIDATORS = {name: jsonschema.Draft202012Validator(json.loads(path.read_text())) for name, path in SCHEMAS.items()}
-
-
-def _holders(value: Any) -> list[Any]:
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return [value, *(holder for one in inner for holder in _holders(one) if isinstance(holder, dict | list))]
-
-
-@settings(max_examples=300)
-@given(st.sampled_from(sorted(SCHEMAS)), st.data())
-def test_the_check_agrees_with_the_jsonschema_library(name: str, data: st.DataObject) -> None:
-    spoiled = copy.deepcopy(DOCUMENTS[name])
-    holder = data.draw(st.sampled_from([one for one in _holders(spoiled) if one]))
-    key = data.draw(st.sampled_from(sorted(holder) if isinstance(holder, dict) else range(len(holder))))
-    if isinstance(holder, dict) and data.draw(st.booleans()):
-        del holder[key]
-    else:
-        holder[key] = data.draw(VALUES)
-    said = json_schema.difference(spoiled, SCHEMAS[name])
-    assert (said is None) == VALIDATORS[name].is_valid(spoiled), said
 
 
 @pytest.mark.parametrize("name", ["run.json", "explored.json", "matrix.json"])
