@@ -265,7 +265,7 @@ def _server_of(data: Path) -> int:
     return next(pid for pid in _pids() if _words(pid)[1:3] == ["-D", str(data)])
 
 
-PROGRAM = "COPY (SELECT 1) TO PROGRAM 'id > {}'"
+PROGRAM = "COPY (SELECT 1) TO PROGRAM 'cat > {}'"
 
 
 def test_the_sql_of_a_file_runs_no_program_on_the_server(cache: Path, racebench: Command, tmp_path: Path) -> None:
