@@ -100,10 +100,10 @@ def _embedded_processes(folder: Path) -> Iterator[tuple[int, bytes]]:
 
 def send(what: signal.Signals, *, group: bool = False, times: int = 1) -> Callable[[Scene], bool]:
     def strike(scene: Scene) -> bool:
-        # Before that Python itself, or pytest, would answer a signal.
+        # Before that, and after the last test, Python itself or pytest would answer a signal.
         if not scene.wait_until(lambda: scene.handles(signal.SIGTERM)):
             return False
-        if not scene.wait(scene.draw.uniform(0.0, scene.driver.seconds)):
+        if not scene.wait(scene.draw.uniform(0.0, scene.driver.seconds)) or not scene.handles(signal.SIGTERM):
             return False
         for _ in range(times):
             scene.signal(-scene.command.pid if group else scene.command.pid, what)
