@@ -75,7 +75,10 @@ def tables(measured: Document) -> list[Table]:
         columns=("fault", "what happens", "trials", "hit", *heads),
         rows=tuple(rows),
         names=2,
-        notes=("A trial is not hit if the command ended before the drawn moment.",),
+        notes=(
+            "A trial is not hit if the command ended before the drawn moment.",
+            _often([cell["runs"] for cell in measured["cells"]], measured["parameters"]["seeds"]),
+        ),
     )
     if not wrong:
         return [matrix]
@@ -88,6 +91,13 @@ def tables(measured: Document) -> list[Table]:
             names=2,
         ),
     ]
+
+
+def _often(trials: Sequence[int], seeds: int) -> str:
+    """How many cells have a trial for every seed, and how many the others have at least."""
+    whole = sum(number >= seeds for number in trials)
+    sentence = f"{whole} of {len(trials)} cells (a fault with a command) have {seeds} trials"
+    return sentence + ("." if whole == len(trials) else f"; the others have at least {min(trials)}.")
 
 
 def promises() -> list[Table]:

@@ -289,6 +289,7 @@ def test_the_table_sums_the_columns(tmp_path: Path) -> None:
     assert matrix.rows[0] == ("SIGINT", "SIGINT to the command", "40", "39", "2", "0", "0", "0", "0", "0")
     assert wrong.rows[0][:4] == ("SIGINT", "demo", "20", "2")
     assert measured["problems"] == 2
+    assert matrix.notes[1] == "2 of 2 cells (a fault with a command) have 20 trials."
 
 
 # The proxy
