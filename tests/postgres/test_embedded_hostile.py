@@ -30,8 +30,9 @@ SECRET = "postgresql://someone:SECRET@127.0.0.1:1/none"
 
 
 @pytest.fixture
-def cache(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty cache for one test."""
+def cache(monkeypatch: pytest.MonkeyPatch, short_path: Path) -> Iterator[Path]:
+    """An empty cache for one test, and a folder for what a killed command leaves."""
+    monkeypatch.setenv("TMPDIR", str(short_path))
     folder = Path(tempfile.mkdtemp(prefix="racebench-cache-"))
     folder.chmod(0o755)
     monkeypatch.setenv("RACEBENCH_CACHE_DIR", str(folder))
