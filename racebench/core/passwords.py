@@ -10,4 +10,4 @@ def masked(value: str) -> str:
     if "://" in value:
         value = re.sub(r"(?i)([?&](?:ssl)?password=)[^&]*", r"\1***", value)
         return re.sub(r"(?s)(://[^/@:]*:).*(?=@)", r"\1***", value)
-    return re.sub(r"(?i)(\b(?:ssl)?password\s*=\s*)('(?:\\.|[^'\\])*'?|(?:\\.|\S)+)", r"\1***", value)
+    return re.sub(r"(?is)(\b(?:ssl)?password\s*=\s*)('(?:\\.|[^'\\])*'?|(?:\\.|\S)+)", r"\1***", value)

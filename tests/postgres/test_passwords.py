@@ -56,6 +56,7 @@ def written(password: str, port: int) -> Iterator[str]:
 @example("/")
 @example("@/")
 @example("/@")
+@example("\\\n")
 def test_no_part_of_a_password_is_said(closed_port: int, odd: str) -> None:
     for dsn in written(f"{FIRST}{odd}{LAST}", closed_port):
         said = [shown(dsn)]
