@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from racebench.analysis.verdicts import decide
 from racebench.core.results import RunResult, Verdict
 
 #: How the note about a restart begins.
@@ -34,10 +35,9 @@ def after_restart(result: RunResult, *, loses_commits: bool) -> RunResult:
         f"{', '.join(sorted(_CAUSED))} are not counted against the strategy"
     )
     forbidden = tuple(kind for kind in result.forbidden if kind not in _CAUSED)
-    verdict = Verdict.INVALID if any(result.counts[kind] for kind in forbidden) else Verdict.UNKNOWN
     return replace(
         result,
-        verdict=verdict,
+        verdict=decide(forbidden, result.counts, complete=False),
         forbidden=forbidden,
         upper_bound=None,
         as_expected=None if result.as_expected is None else False,

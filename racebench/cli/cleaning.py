@@ -5,7 +5,6 @@ from __future__ import annotations
 from racebench.cli.streams import say
 from racebench.core.errors import DatabaseProblem
 from racebench.core.temporary import delete_abandoned
-from racebench.load.executors import socket_folder
 from racebench.postgres import abandoned, embedded
 from racebench.postgres.connection import connect, naming_lost_connections
 from racebench.postgres.external import external, reached
@@ -17,7 +16,7 @@ def clean(dsn: str | None) -> list[str]:
     Raises UsageProblem and DatabaseProblem, the latter after all else is dropped.
     """
     servers = [folder for version in embedded.VERSIONS for folder in embedded.clean(version)]
-    folders = [*servers, *delete_abandoned(), *socket_folder.delete_abandoned()]
+    folders = [*servers, *delete_abandoned()]
     lines = [f"deleted {folder}" for folder in folders]
     if not dsn:
         return lines

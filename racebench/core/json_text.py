@@ -1,6 +1,6 @@
 """JSON as racebench reads and writes it: strict, with one short message for what is not JSON, and safe to print.
 
-What a document must contain is checked elsewhere (racebench.reports.results.schema).
+What a document must contain is checked by racebench.core.json_schema.
 """
 
 from __future__ import annotations

@@ -10,11 +10,15 @@ import select
 from typing import Any
 
 
-def receive(pgconn: Any) -> None:
-    """Wait until more has arrived, and take it. Raises psycopg.OperationalError if the connection is lost."""
+def receive(pgconn: Any, limit_s: float | None = None) -> None:
+    """Wait until more has arrived, and take it.
+
+    Raises TimeoutError after a limit in seconds, and psycopg.OperationalError if the connection is lost.
+    """
     poll = select.poll()  # not select, which takes no descriptor above 1,023
     poll.register(pgconn.socket, select.POLLIN)
-    poll.poll()
+    if not poll.poll(None if limit_s is None else 1000 * limit_s):
+        raise TimeoutError
     pgconn.consume_input()
 
 

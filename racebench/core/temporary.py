@@ -31,11 +31,6 @@ def parent_of_sockets() -> Path:
     return usual if len(os.fsencode(usual)) + _SOCKET_LENGTH <= LONGEST_SOCKET else _SHORT
 
 
-def parents() -> tuple[Path, ...]:
-    """The folders in which temporary folders are made."""
-    return tuple(dict.fromkeys((Path(tempfile.gettempdir()), parent_of_sockets())))
-
-
 @contextlib.contextmanager
 def temporary_folder(purpose: str, *, parent: Path | None = None) -> Iterator[Path]:
     """A new folder, which is deleted at the end. Its lock ends with the process."""
@@ -48,7 +43,8 @@ def temporary_folder(purpose: str, *, parent: Path | None = None) -> Iterator[Pa
 def delete_abandoned() -> list[Path]:
     """Delete this user's temporary folders that no command uses; return which."""
     deleted = []
-    for folder in sorted(folder for parent in parents() for folder in parent.glob(f"{_PREFIX}*")):
+    parents = {Path(tempfile.gettempdir()), parent_of_sockets()}
+    for folder in sorted(folder for parent in parents for folder in parent.glob(f"{_PREFIX}*")):
         with contextlib.suppress(OSError):
             status = folder.lstat()
             if status.st_uid != os.geteuid() or folder.is_symlink():

@@ -22,7 +22,7 @@ from racebench.exploration.outcome import Deadlock, ScheduleResult
 from racebench.exploration.request import ExplorationRequest
 from racebench.exploration.result import Exploration, ExplorationProgress, Replay, Unseen
 from racebench.exploration.schedules import Schedule, Step
-from racebench.exploration.search import Diverged, Progress, Unsteady, chance, leave, random_search, search
+from racebench.exploration.search import Diverged, Progress, Unsteady, chance, left_if_unsteady, random_search, search
 from racebench.exploration.tally import Tally, replay_of, size, switches
 from racebench.exploration.world import ServerWorld
 from racebench.workloads import catalog
@@ -82,7 +82,6 @@ def _search_until_a_fault(
             raise
         tally.fault = str(fault)
         tally.notes += getattr(fault, "__notes__", ())
-    if tally.fault:
         _replay_witness(target, tally)
 
 
@@ -173,12 +172,8 @@ def _explained(tally: Tally, world: ServerWorld) -> Iterator[None]:
 def _burst(world: ServerWorld, tally: Tally, random: Random, *, until: float) -> None:
     """Look for a race inside statements, until one shows: sessions send their statements at once, many times."""
     while tally.bursts < _BURSTS and not tally.anomalous_bursts and time.monotonic() < until:
-        steady = False
-        with contextlib.suppress(Unsteady):
+        with left_if_unsteady(world, ()):
             world.burst(random)
-            steady = True
-        if not steady:
-            leave(world, ())
 
 
 def _follow_witness(world: ServerWorld, request: ExplorationRequest, witness: tuple[int, ...], attempts: int) -> Replay:

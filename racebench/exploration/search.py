@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from random import Random
@@ -106,16 +106,15 @@ def search(
     progress = Progress()
     path: list[_Node] = []
     while go_on(progress):
-        steady, known = False, len(path)
-        with contextlib.suppress(Unsteady):
+        known = len(path)
+        try:
             _return_to(world, path)
             if len(path) < len(after):
                 _begin_with(world, path, after)
             finished = _extend(world, path, bound)
             world.end([node.chosen.session for node in path], complete=finished)
-            steady = True
-        if not steady:
-            leave(world, [node.chosen.session for node in path])
+        except Unsteady:
+            _leave(world, [node.chosen.session for node in path])
             # A session may have lost its locks, and others may have gone on, before its own next step showed the fault.
             del path[known:]
             continue
@@ -127,7 +126,16 @@ def search(
     return progress
 
 
-def leave(world: World, schedule: Sequence[int]) -> None:
+@contextlib.contextmanager
+def left_if_unsteady(world: World, schedule: Sequence[int]) -> Iterator[None]:
+    """End a schedule that must be taken once more; the block ends then."""
+    try:
+        yield
+    except Unsteady:
+        _leave(world, schedule)
+
+
+def _leave(world: World, schedule: Sequence[int]) -> None:
     """End a schedule that is taken once more; if that is not possible, nothing is left to end."""
     with contextlib.suppress(Unsteady):
         world.end(schedule, complete=False)
@@ -253,13 +261,10 @@ def random_search(
     progress = Progress()
     while go_on(progress):
         schedule: list[int] = []
-        before = progress.run
-        with contextlib.suppress(Unsteady):
+        with left_if_unsteady(world, schedule):
             _draw(world, schedule, depth=depth, steps=steps, random=random)
             world.end(schedule, complete=True)
             progress.run += 1
-        if progress.run == before:
-            leave(world, schedule)
     return progress
 
 

@@ -6,16 +6,12 @@ preparation.py makes its parts; the search chooses the order of the steps.
 from __future__ import annotations
 
 import contextlib
-import sys
-import time
 from collections.abc import Callable, Hashable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import lru_cache
 from random import Random
 from types import TracebackType
-from typing import Any, TypeVar
 
-from racebench.core import watching
 from racebench.core.errors import ScenarioProblem, UsageProblem
 from racebench.core.faults import stops_a_schedule
 from racebench.core.model import Outcome, Statement, first_word
@@ -25,27 +21,22 @@ from racebench.exploration.faults import PROBLEMS, Fault, fault_of
 from racebench.exploration.independence import Footprint
 from racebench.exploration.outcome import Deadlock, ScheduleResult
 from racebench.exploration.preparation import Preparation, prepare
+from racebench.exploration.repeats import MOST, Repeats, await_server
 from racebench.exploration.request import ExplorationRequest
 from racebench.exploration.result import Unseen
 from racebench.exploration.scheduler import Scheduler
 from racebench.exploration.schedules import Step
-from racebench.exploration.search import Choice, Unsteady, leave
+from racebench.exploration.search import Choice, Unsteady, left_if_unsteady
 from racebench.exploration.sessions.consumer import ConsumerSession
 from racebench.exploration.sessions.session import Session, State, StrategySession
 from racebench.exploration.steps import GOES_ON, describe, with_values
 from racebench.exploration.symmetry import Pasts
-from racebench.postgres.connection import connect
-from racebench.postgres.reconnecting import reconnect
 from racebench.postgres.transport import Variables
 from racebench.postgres.two_phase import roll_back_prepared
 
 #: The shortest deadlock_timeout of a session; sessions must come to wait for each other within it. It is doubled, at
 #: most to the second number, when a busy machine was slower than that.
 _DEADLOCK_MS, _LONGEST_DEADLOCK_MS = 15, 2_000
-
-#: How often a schedule is repeated that faults stop each time.
-_REPEATS = 4
-_Result = TypeVar("_Result")
 
 _NOT_ANSWERED = (State.WAITING, State.RELEASED)
 
@@ -57,8 +48,8 @@ class ServerWorld:
     `symmetry_failed`: sessions that counted as alike were seen not to be; from then on none count as alike.
     `draw`: the number of the choice of random numbers with which the next schedule begins.
     `surprises`: the steps that were seen to lock more than was assumed, as text, with what they locked.
-    `faults`: those that stopped a schedule. Then the world is made again, and the schedule is repeated, at most
-    `repeats` times in a row.
+    When a fault has stopped a schedule, the world is made again, and the schedule is repeated, at most `repeats` times
+    in a row.
     """
 
     strategy_sessions: Sequence[StrategySession]
@@ -71,7 +62,7 @@ class ServerWorld:
         request: ExplorationRequest,
         ended: Callable[[ScheduleResult], None],
         *,
-        repeats: int = _REPEATS,
+        repeats: int = MOST,
     ) -> None:
         self.ended = ended
         self.tenant = 0
@@ -84,9 +75,7 @@ class ServerWorld:
         self.made_outside: list[str] = []
         self._stack = contextlib.ExitStack()
         self._before = _Before()
-        self.faults: list[Fault] = []
-        self._answers = watching.current()
-        self._in_a_row, self._most_in_a_row = 0, repeats
+        self._repeats = Repeats(repeats)
         self._runs = 0
         self._catalog_raced = False
         self._first_victim = 1
@@ -97,10 +86,10 @@ class ServerWorld:
         self._deadlock: Deadlock | None = None
         self._pasts = Pasts()
         self._preparation: Preparation
-        self._stopped = not self._opened()
-        while self._stopped:
-            with contextlib.suppress(Unsteady):
-                self._open_again()
+        if not self._opened():
+            while self._repeats.stopped:
+                with contextlib.suppress(Unsteady):
+                    self._open_again()
 
     def __enter__(self) -> ServerWorld:
         return self
@@ -135,24 +124,28 @@ class ServerWorld:
     @property
     def unseen(self) -> Unseen | None:
         """Why the schedules so far prove nothing, even if no other is left; None if they do."""
-        if self._before.batches or any(session.batches for session in self.strategy_sessions):
+        if self._batches:
             return Unseen.BATCH
         return Unseen.CATALOG if self._catalog_raced else None
 
     @property
+    def _batches(self) -> bool:
+        """Whether a session was seen to send statements that cannot be divided into steps."""
+        return self._before.batches or any(session.batches for session in self.strategy_sessions)
+
+    @property
     def notes(self) -> list[str]:
         """What was noticed in the schedules so far, as sentences."""
-        surprises = [
+        surprises = (
             f"'{step}' locked {locked}, which its text does not show; it was taken to depend on every other step"
             for step, locked in self.surprises.items()
-        ]
-        if not self.faults:
-            return surprises
-        times = "1 schedule was" if len(self.faults) == 1 else f"{len(self.faults)} schedules were"
-        return [
-            *surprises,
-            f"{times} stopped by a fault and run again, with new connections; the last: {self.faults[-1]}",
-        ]
+        )
+        return [*surprises, *self._repeats.notes]
+
+    @property
+    def faults(self) -> Sequence[Fault]:
+        """The faults that stopped a schedule, in order."""
+        return self._repeats.faults
 
     @property
     def leftovers(self) -> tuple[str, ...]:
@@ -164,35 +157,21 @@ class ServerWorld:
 
         Raises Unsteady if a fault prevents that: what the last schedule left is not known then.
         """
-        self._repeatable(self._preparation.isolation.check)
+        self._repeats.part(self._preparation.isolation.check)
 
     def _opened(self) -> bool:
         """Make the world; False if a fault prevents it, and it may be tried again."""
         try:
             self._open()
         except PROBLEMS as problem:
-            self._note_fault(problem)
+            self._repeats.stop(problem)
             return False
         return True
-
-    def _note_fault(self, problem: BaseException) -> None:
-        """Stop the schedule because of a fault; raises the problem again if it is none, or one too many."""
-        fault = fault_of(problem)
-        if fault is None or getattr(problem, "__notes__", False):  # what was left behind must be said
-            raise problem
-        if self._answers is not None and self._answers.gave_up:
-            raise Fault(f"{fault}; {self._answers.gave_up}", fault.sqlstate) from None
-        self._in_a_row += 1
-        if self._in_a_row > self._most_in_a_row:
-            times = f"; it was tried {self._in_a_row} times" if self._in_a_row > 1 else ""
-            raise Fault(f"{fault}{times}", fault.sqlstate) from None
-        self.faults.append(fault)
-        self._stopped = True
 
     def _open_again(self) -> None:
         """Make the world again after a fault, when the server can be reached. Raises Unsteady at another fault."""
         last = self.faults[-1]
-        if unreachable := _await_server(self._target):
+        if unreachable := await_server(self._target):
             raise Fault(f"{last}; then {unreachable}", last.sqlstate)
         self._remember()
         with contextlib.suppress(Fault):
@@ -202,7 +181,7 @@ class ServerWorld:
         self._stack = contextlib.ExitStack()
         if not self._opened():
             raise Unsteady
-        self._stopped = False
+        self._repeats.stopped = False
 
     def _remember(self) -> None:
         """Keep what was seen of the sessions: those of a world that is made again have seen nothing."""
@@ -211,7 +190,7 @@ class ServerWorld:
         self._before = _Before(
             draws=self.draws,
             functions=frozenset(self.functions),
-            batches=self._before.batches or any(session.batches for session in self.strategy_sessions),
+            batches=self._batches,
             leftovers=dict.fromkeys(self.leftovers),
         )
 
@@ -271,22 +250,9 @@ class ServerWorld:
 
     def begin(self) -> None:
         """See World.begin. Raises Unsteady if a fault stops the schedule; also the other methods of a schedule do."""
-        if self._stopped:
+        if self._repeats.stopped:
             self._open_again()
-        self._repeatable(self._begin)
-
-    def _repeatable(self, act: Callable[..., _Result], *arguments: Any) -> _Result:
-        """A part of a schedule; raises Unsteady if a fault stops it, and Fault if it is one too many."""
-        if self._answers is not None:
-            self._answers.begin()
-        try:
-            return act(*arguments)
-        except PROBLEMS as problem:
-            self._note_fault(problem)
-        finally:
-            if self._answers is not None:
-                self._answers.end()
-        raise Unsteady
+        self._repeats.part(self._begin)
 
     def _begin(self) -> None:
         if self._two_phase:  # an abandoned schedule may have left a prepared transaction
@@ -329,7 +295,7 @@ class ServerWorld:
         self.prepared = tuple(with_values([statement], variables) for statement in prologue.script.statements)
 
     def choices(self) -> Sequence[Choice]:
-        return self._repeatable(self._choices)
+        return self._repeats.part(self._choices)
 
     def _choices(self) -> Sequence[Choice]:
         able = self.scheduler.able()
@@ -352,7 +318,7 @@ class ServerWorld:
         return session.likeness, past, session.memory, session.step_identity
 
     def take(self, session: int) -> Footprint | None:
-        return self._repeatable(self._take, session)
+        return self._repeats.part(self._take, session)
 
     def _take(self, session: int) -> Footprint | None:
         taker = self.scheduler.sessions[session - 1]
@@ -417,14 +383,14 @@ class ServerWorld:
         while able := self.scheduler.able():
             together = random.sample(able, random.choice((len(able), random.randint(1, len(able)))))
             self._taken += [session.number for session in together]
-            self._repeatable(self.scheduler.step_together, together)
+            self._repeats.part(self.scheduler.step_together, together)
         self.end((), complete=True)
 
     def end(self, schedule: Sequence[int], *, complete: bool) -> None:  # noqa: ARG002 - a joined BEGIN is a step too
-        if self._stopped:
+        if self._repeats.stopped:
             return  # its sessions are closed before the next one begins
-        self._repeatable(self._end, complete)
-        self._in_a_row = 0
+        self._repeats.part(self._end, complete)
+        self._repeats.passed()
 
     def _end(self, complete: bool) -> None:
         if self._symmetric and any(session.told_apart for session in self.strategy_sessions):
@@ -467,9 +433,8 @@ class ServerWorld:
         Raises UsageProblem at the first step that cannot be taken.
         """
         while True:
-            with contextlib.suppress(Unsteady):
+            with left_if_unsteady(self, schedule):
                 return self._follow(schedule)
-            leave(self, schedule)
 
     def _follow(self, schedule: Sequence[int]) -> list[Step]:
         self.begin()
@@ -477,7 +442,7 @@ class ServerWorld:
         for number, session in enumerate(schedule, 1):
             able = [choice.session for choice in self.choices()]
             if session not in able:
-                self._repeatable(self.scheduler.abandon)
+                self._repeats.part(self.scheduler.abandon)
                 can = ", ".join(f"s{other}" for other in able) or "no session"
                 raise UsageProblem(
                     f"the schedule cannot be followed: at step {number} s{session} cannot go on, {can} can; "
@@ -486,7 +451,7 @@ class ServerWorld:
             steps.append(self.watch(session))
             self._check_victim()
         if left := [f"s{choice.session}" for choice in self.choices()]:
-            self._repeatable(self.scheduler.abandon)
+            self._repeats.part(self.scheduler.abandon)
             raise UsageProblem(f"the schedule ends before the sessions do: {', '.join(left)} can go on")
         self.end(schedule, complete=True)
         return steps
@@ -494,9 +459,8 @@ class ServerWorld:
     def follow_as_far_as_it_goes(self, schedule: Sequence[int]) -> None:
         """Run a schedule to its end; where it cannot be followed any more, the first session that can go on does."""
         while True:
-            with contextlib.suppress(Unsteady):
+            with left_if_unsteady(self, schedule):
                 return self._follow_as_far_as_it_goes(schedule)
-            leave(self, schedule)
 
     def _follow_as_far_as_it_goes(self, schedule: Sequence[int]) -> None:
         self.begin()
@@ -506,13 +470,13 @@ class ServerWorld:
             session = rest.pop(0) if rest and rest[0] in able else able[0]
             if session != (schedule[len(self._taken)] if len(self._taken) < len(schedule) else None):
                 rest = []
-            self._repeatable(self._step, self.scheduler.sessions[session - 1])
+            self._repeats.part(self._step, self.scheduler.sessions[session - 1])
             self._check_victim()
         self.end(schedule, complete=True)
 
     def watch(self, session: int) -> Step:
         """Have a session that can go on take its step, and return what happened. Raises Unsteady."""
-        return self._repeatable(self._watch, session)
+        return self._repeats.part(self._watch, session)
 
     def _watch(self, session: int) -> Step:
         sessions = self.scheduler.sessions
@@ -552,16 +516,6 @@ class _Before:
     functions: frozenset[str] = frozenset()
     batches: bool = False
     leftovers: Mapping[str, None] = field(default_factory=dict)
-
-
-def _await_server(target: Target) -> str:
-    """Wait until a server that may have ended can be reached; the problem if it cannot be for too long, else ""."""
-    connecting = reconnect(lambda: connect(target).close(), until_ns=sys.maxsize)
-    try:
-        while True:
-            time.sleep(next(connecting))
-    except StopIteration as done:
-        return str(done.value)
 
 
 @lru_cache(maxsize=1024)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import select
 import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,7 @@ from racebench.core import watching
 from racebench.core.environ import hidden
 from racebench.core.errors import ConnectionLost, DatabaseProblem, ScenarioProblem
 from racebench.core.faults import is_fault
-from racebench.core.libpq import next_result
+from racebench.core.libpq import next_result, receive
 from racebench.core.model import SqlFile
 from racebench.core.plain_text import one_line
 from racebench.workloads.faults import fault
@@ -92,10 +91,11 @@ def asked(pgconn: pq.abc.PGconn, query: bytes, *, limit_s: float) -> str:
     pgconn.send_query(query)
     last = None
     while True:
-        while pgconn.is_busy():
-            if not select.select([pgconn.socket], [], [], max(0.0, deadline_s - time.monotonic()))[0]:
-                raise TimeoutError(f"no answer within {limit_s:.0f} s")
-            pgconn.consume_input()
+        try:
+            while pgconn.is_busy():
+                receive(pgconn, max(0.0, deadline_s - time.monotonic()))
+        except TimeoutError:
+            raise TimeoutError(f"no answer within {limit_s:.0f} s") from None
         if (result := pgconn.get_result()) is None:
             break
         last = result

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -19,6 +18,7 @@ from racebench.core.plain_text import one_line
 from racebench.core.target import Target
 from racebench.postgres import pooler
 from racebench.postgres.connection import connect
+from racebench.postgres.schemas import new_name
 from racebench.postgres.session_settings import differing
 
 OLDEST_VERSION = 140000
@@ -96,7 +96,7 @@ def reached(target: Target) -> Target:
 
 @contextlib.contextmanager
 def _first_connection(target: Target) -> Iterator[tuple[psycopg.Connection[Any], Target]]:
-    probe = f"racebench_{secrets.token_hex(6)}"
+    probe = new_name()
     try:
         connection = connect(target, own_code=True, settings={"search_path": probe})
     except DatabaseProblem as problem:

@@ -20,6 +20,7 @@ from racebench.core.model import Consumer, Scenario, SqlFile, Strategy
 from racebench.core.plain_text import one_line
 from racebench.core.signals import shielded
 from racebench.core.target import Target
+from racebench.core.watching import unsaid
 from racebench.postgres import abandoned, outside
 from racebench.postgres.connection import connect, run_file
 from racebench.postgres.two_phase import roll_back_prepared
@@ -40,7 +41,7 @@ def fresh_schema(
     consumers: Sequence[Consumer],
     *,
     keep: bool = False,
-    tell: Callable[[str], None] = lambda _sentence: None,
+    tell: Callable[[str], None] = unsaid,
 ) -> Iterator[None]:
     """Create the schema with the scenario's, the strategy's and the consumers' DDL; drop it, whatever happened.
 
@@ -59,7 +60,7 @@ def empty_schema(
     closing: Sequence[SqlFile] = (),
     *,
     keep: bool = False,
-    tell: Callable[[str], None] = lambda _sentence: None,
+    tell: Callable[[str], None] = unsaid,
 ) -> Iterator[None]:
     """Create a schema; drop it, whatever happened, after the SQL in `closing`, which removes what is outside it.
 

@@ -37,6 +37,12 @@ if __name__ == "__main__":
 """
 
 
+@pytest.fixture(autouse=True)
+def _temporary_files(monkeypatch: pytest.MonkeyPatch, short_path: Path) -> None:
+    """A killed command leaves a folder."""
+    monkeypatch.setenv("TMPDIR", str(short_path))
+
+
 def _is_alive(pid: int) -> bool:
     """Whether a process runs; one that has ended and has not been waited for does not."""
     try:
@@ -66,10 +72,7 @@ def test_a_process_ends_when_its_parent_was_killed_whatever_it_is_doing(
         parent.communicate()
 
 
-def test_a_killed_command_leaves_no_session_on_the_server(
-    start: Start, users_server: UsersServer, monkeypatch: pytest.MonkeyPatch, short_path: Path
-) -> None:
-    monkeypatch.setenv("TMPDIR", str(short_path))  # it leaves a folder
+def test_a_killed_command_leaves_no_session_on_the_server(start: Start, users_server: UsersServer) -> None:
     process = start("run", "-s", "sequence", "-w", "3", "-d", "600", "--no-save", "--dsn", users_server.dsn())
     wait_for(lambda: _rows(users_server) > 0, "the workers write nothing")
     process.kill()
