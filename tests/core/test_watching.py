@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -19,15 +18,22 @@ ENDS: list[socket.socket] = []
 
 
 class Connection:
-    """What a watch uses of libpq's connection."""
+    """What a watch uses of libpq's connection. `looks`: how often it has looked; `looked` is called each time."""
 
     backend_pid = 4711
 
-    def __init__(self, status: int) -> None:
-        self.transaction_status = status
+    def __init__(self, status: int, looked: Callable[[], None] = lambda: None) -> None:
+        self._status, self._looked = status, looked
+        self.looks = 0
         self._end, self._other = socket.socketpair()
         ENDS.extend((self._end, self._other))
         self.socket = self._end.fileno()
+
+    @property
+    def transaction_status(self) -> int:
+        self.looks += 1
+        self._looked()
+        return self._status
 
     def is_cut(self) -> bool:
         self._other.setblocking(False)
@@ -49,21 +55,13 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def test_a_wait_is_said_once_with_its_reason() -> None:
     lines: list[str] = []
-    looks: list[None] = []
-
-    class Looked(Connection):
-        def __getattribute__(self, name: str) -> Any:
-            if name == "transaction_status":
-                looks.append(None)
-            return super().__getattribute__(name)
-
     with watched(Patience(say=lines.append)) as watch:
         watch.explain = lambda pids: f"session {pids[0]} waits for a lock"
-        waiting = Looked(ACTIVE)
+        waiting = Connection(ACTIVE)
         watch.add(waiting)
         wait_for(lambda: bool(lines), "nothing was said")
-        looks.clear()
-        wait_for(lambda: len(looks) > 10, "the watch does not look")
+        before = waiting.looks
+        wait_for(lambda: waiting.looks > before + 10, "the watch does not look")
         assert not waiting.is_cut()
     (line,) = lines
     assert re.fullmatch(r"no answer from the server for \d+ s: session 4711 waits for a lock", line)
@@ -92,26 +90,14 @@ def test_what_works_without_a_connection_of_libpq_is_watched_too() -> None:
 @pytest.mark.parametrize("progress", ["idle", "ended", "beats"])
 def test_progress_and_idleness_are_no_reason_to_end_a_connection(progress: str) -> None:
     lines: list[str] = []
-    looks: list[None] = []
-
-    class Looked(Connection):
-        """Counts how often the watch has looked at it."""
-
-        def __getattribute__(self, name: str) -> Any:
-            if name == "transaction_status":
-                looks.append(None)
-                if progress == "beats":
-                    watch.beat()
-            return super().__getattribute__(name)
-
     with watched(Patience(give_up_s=0.02, say=lines.append)) as watch:
-        connection = Looked(ACTIVE if progress == "beats" else IDLE)
+        connection = Connection(ACTIVE, watch.beat) if progress == "beats" else Connection(IDLE)
         watch.add(connection)
         if progress == "ended":
             watch.begin()
             watch.end()
-        looks.clear()
-        wait_for(lambda: len(looks) > 10, "the watch does not look")
+        before = connection.looks
+        wait_for(lambda: connection.looks > before + 10, "the watch does not look")
         assert not connection.is_cut()
     assert lines == []
 

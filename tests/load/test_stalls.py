@@ -207,17 +207,21 @@ def test_a_run_that_waits_for_longer_than_the_limit_is_unknown(
     assert any(note.startswith("gave up: no operation has ended for ") for note in result.notes)
 
 
-def test_a_guilty_run_that_is_given_up_stays_invalid(
-    embedded: Target, processes: Processes, tmp_path: Path, holder: psycopg.Connection[Any], hasty: None
-) -> None:
-    """Each session is refused once, and then waits for ever."""
-    script = tmp_path / "refused.sql"
+def once_and_then_for_ever(folder: Path, *setup: str) -> Scenario:
+    """Each session writes once, and then waits for the lock."""
+    script = folder / "insert.sql"
     script.write_text(
         "\\if :operation % 2 = 0\nINSERT INTO t VALUES (1);\n"
         f"\\else\nSELECT pg_advisory_xact_lock_shared({KEY});\n\\endif\n"
     )
-    setup = ["CREATE TABLE t (id int UNIQUE)", "INSERT INTO t VALUES (1)"]
-    scenario = ad_hoc.from_sql(str(script), setup=setup, invariants=["SELECT 1 WHERE false"])
+    return ad_hoc.from_sql(str(script), setup=[*setup], invariants=["SELECT 1 WHERE false"])
+
+
+def test_a_guilty_run_that_is_given_up_stays_invalid(
+    embedded: Target, processes: Processes, tmp_path: Path, holder: psycopg.Connection[Any], hasty: None
+) -> None:
+    """Each session is refused once, and then waits for ever."""
+    scenario = once_and_then_for_ever(tmp_path, "CREATE TABLE t (id int UNIQUE)", "INSERT INTO t VALUES (1)")
     result = run(embedded, processes, scenario, Patience(give_up_s=2.0), operations=4)
     assert result.counts["refused"] > 0
     assert result.verdict is Verdict.INVALID
@@ -227,12 +231,7 @@ def test_the_history_of_a_run_that_was_given_up_is_unknown_too(
     embedded: Target, processes: Processes, tmp_path: Path, holder: psycopg.Connection[Any], hasty: None
 ) -> None:
     """Each session commits once, and then waits for ever."""
-    script = tmp_path / "insert.sql"
-    script.write_text(
-        "\\if :operation % 2 = 0\nINSERT INTO t VALUES (1);\n"
-        f"\\else\nSELECT pg_advisory_xact_lock_shared({KEY});\n\\endif\n"
-    )
-    scenario = ad_hoc.from_sql(str(script), setup=["CREATE TABLE t (id int)"], invariants=["SELECT 1 WHERE false"])
+    scenario = once_and_then_for_ever(tmp_path, "CREATE TABLE t (id int)")
     result = run(embedded, processes, scenario, Patience(give_up_s=2.0), tmp_path / "kept.npz", operations=4)
     checked = check_file(tmp_path / "kept.npz", None)
     assert (result.verdict, checked.verdict) == (Verdict.UNKNOWN, Verdict.UNKNOWN)

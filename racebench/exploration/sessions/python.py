@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 import sys
-import weakref
 from collections.abc import Callable, Generator, Hashable, Iterable, Mapping, Sequence, Set
 from contextlib import AbstractContextManager, ExitStack
 from itertools import permutations
@@ -28,7 +27,7 @@ from racebench.core.target import Target
 from racebench.exploration import batches
 from racebench.exploration.draws import Draws, united
 from racebench.exploration.faults import Fault
-from racebench.exploration.independence import Footprint, calls, footprint, is_write
+from racebench.exploration.independence import Footprint
 from racebench.exploration.leftovers import Leftover
 from racebench.exploration.sessions.connections import Connections, cancel, carry_out, commit, is_open
 from racebench.exploration.sessions.division import MAY_BE_WRAPPED, divided, is_batch
@@ -37,6 +36,7 @@ from racebench.exploration.sessions.interception import Interception
 from racebench.exploration.sessions.residue import Residue
 from racebench.exploration.sessions.session import GeneratorSession, Steps, Surroundings
 from racebench.exploration.sessions.threads import Finished, RoundTrip
+from racebench.exploration.sessions.touches import Touches
 from racebench.exploration.steps import describe
 from racebench.exploration.symmetry import begin_is_seen
 from racebench.postgres.compiler.transactions import begins, ends
@@ -48,7 +48,6 @@ from racebench.workloads.faults import fault
 #: What may differ from one run to the next: values, and names of savepoints (Django numbers them from the first on).
 _LITERAL = re.compile(r"'(?:[^']|'')*'|(?i:(?<=savepoint )(?!to\b).+)|\b\d+\b")
 _LONGEST = 200
-_PLAIN_LEVELS = ("read committed", "repeatable read", "read uncommitted")
 #: What follows a refused statement without making up for it.
 _CLEANING = frozenset({"ROLLBACK", "RELEASE", ""})
 _DEADLOCK = "40P01"
@@ -188,12 +187,9 @@ class PythonSession(GeneratorSession):
         self._thread = interception.thread(number)  # last: it runs until it is closed
         self._connection: psycopg.Connection[Any] | None = None
         self._used: list[psycopg.Connection[Any]] = []
-        #: Whether a transaction of it may have been serializable.
-        self._may_be_serializable = False
+        self._touches = Touches(connections)
         self._leaves: dict[Leftover, str] = {}
         self._residue = Residue(connections, cached=cached)
-        #: Connections in whose transaction there was a savepoint.
-        self._nested: weakref.WeakSet[psycopg.Connection[Any]] = weakref.WeakSet()
 
     @property
     def pid(self) -> int:
@@ -339,7 +335,7 @@ class PythonSession(GeneratorSession):
             self._connections.read(trip.text)
             self._note_left(connection, trip.text)
             alone = connection.autocommit and status == pq.TransactionStatus.IDLE
-            self._footprint = self._touches(statement, parts, connection, level)
+            self._footprint = self._touches.of(statement, parts, connection, level, begin_is_seen=self.begin_is_seen)
             wrapped = (
                 alone
                 and connection.pgconn.pipeline_status == pq.PipelineStatus.OFF
@@ -359,7 +355,9 @@ class PythonSession(GeneratorSession):
                     self._footprint = touches
                 for place, (part, work) in enumerate(self._divided(trip, statement, parts, level, wrapped=wrapped)):
                     if part is not statement:
-                        self._footprint = self._touches(part, (part,), connection, "")
+                        self._footprint = self._touches.of(
+                            part, (part,), connection, "", begin_is_seen=self.begin_is_seen
+                        )
                     if trip.text:
                         yield (part,)
                     if wrapped and not place:
@@ -404,34 +402,6 @@ class PythonSession(GeneratorSession):
             self.batches.add(" ".join(trip.text.split()))
             return ((statement, trip.work),)
         return pieces
-
-    def _touches(
-        self, statement: Statement, parts: Sequence[Statement], connection: psycopg.Connection[Any], level: str
-    ) -> Footprint:
-        """What a round trip may touch: the union over its parts; anything, if it is not certain what they are."""
-        if level:
-            self._nested.discard(connection)  # a transaction begins here
-        text = statement.sql.lower()
-        if "savepoint" in text:
-            self._nested.add(connection)
-        if "serializable" in text or "set_config" in text:
-            self._may_be_serializable = True
-        if level and level not in _PLAIN_LEVELS:
-            self._may_be_serializable = True
-        plain = not self._may_be_serializable and connection.isolation_level != psycopg.IsolationLevel.SERIALIZABLE
-        aborted = connection.pgconn.transaction_status == pq.TransactionStatus.INERROR
-        ending = len(parts) == 1 and ends(parts[0])
-        if aborted and ending and plain and connection not in self._nested:
-            return Footprint.NOTHING  # the server released everything at the error, unless there was a savepoint
-        if not parts:
-            return Footprint.ANYTHING
-        if any(is_write(part) and self._connections.writes_more(calls(part)) for part in parts):
-            return Footprint.ANYTHING
-        volatile = self._connections.volatile(set().union(*map(calls, parts)))
-        touches = footprint(parts, isolation=None if plain else "serializable", volatile=volatile)
-        if self.begin_is_seen and any(map(begins, parts)) and touches is not Footprint.ANYTHING:
-            return Footprint.WRITE  # now() is the time of BEGIN
-        return touches
 
     def _note(self, trip: RoundTrip) -> None:
         """Add what the server answered to the answers."""
