@@ -1,7 +1,7 @@
 """Python callables under test: finds, imports, inspects and calls them.
 
-A callable takes a psycopg connection, or nothing if it opens its own from RACEBENCH_DSN or DATABASE_URL. Schedules and
-load are the drivers'.
+A callable takes a psycopg connection, or nothing if it opens its own from RACEBENCH_DSN or DATABASE_URL. An `async def`
+takes an asynchronous one. Schedules and load are the drivers'.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import os
 import re
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from types import CodeType
 from typing import TYPE_CHECKING, Any
@@ -124,12 +124,7 @@ def _described(call: Call, function: Any) -> Call:
     inner = inspect.unwrap(function)
     if isinstance(inner, functools.partial):
         inner = inner.func
-    if inspect.iscoroutinefunction(inner) or inspect.isasyncgenfunction(inner):
-        raise UsageProblem(
-            f"'{call}' is async; racebench schedules synchronous code: give a function that runs it to its end "
-            "over a synchronous psycopg connection"
-        )
-    if inspect.isgeneratorfunction(inner):
+    if inspect.isgeneratorfunction(inner) or inspect.isasyncgenfunction(inner):
         raise UsageProblem(f"'{call}' is a generator: calling it does nothing; give a function that runs it")
     text = _source(inner)
     return Call(
@@ -138,6 +133,7 @@ def _described(call: Call, function: Any) -> Call:
         function=function,
         text=text,
         takes_connection=_takes(call, function),
+        asynchronous=inspect.iscoroutinefunction(inner),
         file=getattr(sys.modules.get(call.module), "__file__", None) or "",
     )
 
@@ -277,9 +273,43 @@ def left_open(call: Call) -> str:
     )
 
 
-def _called(call: Call, connection: psycopg.Connection[Any]) -> Any:
+def handed(call: Call, connection: psycopg.Connection[Any]) -> psycopg.Connection[Any] | psycopg.AsyncConnection[Any]:
+    """What a call is given: the connection, or for an `async def` an asynchronous one over the same backend.
+
+    The connection is to be closed before the other one is forgotten.
+    """
+    if not call.asynchronous:
+        return connection
+    import psycopg
+
+    asynchronous = psycopg.AsyncConnection[Any](connection.pgconn)
+    asynchronous._autocommit = connection.autocommit
+    asynchronous.prepare_threshold = connection.prepare_threshold
+    return asynchronous
+
+
+def called(call: Call, given: Any, run: Callable[[Coroutine[Any, Any, Any]], Any] | None = None) -> Any:
+    """Call with what `handed` gave it, and return its result. `run` runs a coroutine to its end, else asyncio.run."""
     assert call.function is not None  # loaded
-    return call.function(connection) if call.takes_connection else call.function()
+    result = call.function(given) if call.takes_connection else call.function()
+    if not inspect.iscoroutine(result):
+        return result
+    if run is not None:
+        return run(result)
+    import asyncio
+
+    if call.asynchronous and call.takes_connection:
+        given.lock = asyncio.Lock()  # the one before may belong to the event loop of the call before
+    return asyncio.run(result)
+
+
+def _called(call: Call, connection: psycopg.Connection[Any]) -> Any:
+    given = handed(call, connection)
+    try:
+        return called(call, given)
+    finally:
+        if given is not connection:
+            del given.pgconn  # so that it does not ask to be closed: the connection is used on
 
 
 def signature(error: BaseException) -> str:
