@@ -19,7 +19,7 @@ from typing import NoReturn
 
 from waiting import LIMIT_S
 
-ALSO = ("jinja2", "numpy", "psycopg", "rich.console", "rich.progress", "rich.table")
+ALSO = ("jinja2", "numpy", "psycopg", "rich.console", "rich.live", "rich.table")
 LEFT_OUT = ("racebench.__main__", "racebench.pytest_plugin")
 
 

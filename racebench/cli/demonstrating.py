@@ -280,7 +280,7 @@ def run(demonstration: Demonstration, console: Console, errors: Console, *, auto
         quiet = replace(server.patience, say=unsaid)  # the screen is full
         demonstration = replace(demonstration, server=replace(server, patience=quiet))
     with contextlib.ExitStack() as stack:
-        with progress.bar(errors) as tell:
+        with progress.shown(errors) as tell:
             prepared = stack.enter_context(ready(demonstration, tell))
         if demonstration.format is not None:
             _write(FORMATS[demonstration.format](prepared.recording), demonstration.output)

@@ -140,7 +140,7 @@ def explore(request: Exploring, output: OutputOptions) -> ExitCode:
     record = _Record(request=request)
     with interruptible():
         try:
-            with progress.bar(console(stderr=True)) as report_progress, application_prints_to_stderr():
+            with progress.shown(console(stderr=True)) as report_progress, application_prints_to_stderr():
                 _run(record, report_progress)
         finally:
             if record.results:

@@ -95,7 +95,7 @@ def measure(
     record = _Record(request=request)
     with interruptible():
         try:
-            with progress.bar(console(stderr=True)) as report_progress, application_prints_to_stderr():
+            with progress.shown(console(stderr=True)) as report_progress, application_prints_to_stderr():
                 _run(record, report_progress)
         finally:
             if record.results:

@@ -54,7 +54,7 @@ def test_a_signal_during_the_first_imports_is_one_line(tmp_path: Path, module: s
 
 
 @pytest.mark.parametrize("numbers", ["SIGINT", "SIGTERM,SIGHUP"])
-@pytest.mark.parametrize("module", ["rich.progress", "numpy", "psycopg", "psycopg.pq", "racebench.load.campaign"])
+@pytest.mark.parametrize("module", ["rich.live", "numpy", "psycopg", "psycopg.pq", "racebench.load.campaign"])
 def test_a_signal_during_the_imports_of_a_command_is_one_line(tmp_path: Path, module: str, numbers: str) -> None:
     done = run(tmp_path, module, numbers, *RUN)
     assert (done.returncode, done.stdout) == (130, ""), done.stderr

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import psycopg
@@ -127,11 +129,26 @@ def test_a_run_that_waits_for_another_session_says_for_which_and_goes_on_after_i
     assert result.counts["committed"] == 10
 
 
+def limit_passes(
+    module: ModuleType, monkeypatch: pytest.MonkeyPatch, asked: psycopg.Connection[Any], *, waiting: int, seconds: float
+) -> None:
+    """Let the module's clock stand still until so many sessions wait for a lock; then so many seconds passed."""
+    passed: list[float] = []
+
+    def seconds_passed() -> float:
+        if not passed:
+            (count,) = asked.execute("SELECT count(*) FROM pg_locks WHERE NOT granted").fetchone() or (0,)
+            passed.extend([seconds] if count >= waiting else [])
+        return max(passed, default=0.0)
+
+    clock = SimpleNamespace(monotonic=seconds_passed, perf_counter_ns=time.perf_counter_ns)
+    monkeypatch.setattr(module, "time", clock)
+
+
 def test_workers_that_cannot_begin_say_for_which_session_they_wait(
     embedded: Target, processes: Processes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A statement is prepared under a lock of its table."""
-    monkeypatch.setattr(crew, "_SLOW_START_SECONDS", 1.0)
     script = tmp_path / "insert.sql"
     script.write_text("INSERT INTO t VALUES (1);\n")
     lines: list[str] = []
@@ -141,6 +158,7 @@ def test_workers_that_cannot_begin_say_for_which_session_they_wait(
             connection.execute("CREATE TABLE t (id int)")
             connection.commit()
             other.execute("BEGIN; LOCK TABLE slow_start.t")
+            limit_passes(crew, monkeypatch, other, waiting=2, seconds=crew._SLOW_START_SECONDS + 1.0)
 
         def say(line: str) -> None:
             lines.append(line)
@@ -160,7 +178,6 @@ def test_workers_that_cannot_begin_say_for_which_session_they_wait(
 def test_workers_that_do_not_begin_in_time_end_the_run_with_what_they_wait_for(
     embedded: Target, processes: Processes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(crew, "READY_SECONDS", 3.0)
     script = tmp_path / "insert.sql"
     script.write_text("INSERT INTO t VALUES (1);\n")
     with connect(embedded, application_name="the other") as other:
@@ -169,6 +186,7 @@ def test_workers_that_do_not_begin_in_time_end_the_run_with_what_they_wait_for(
             connection.execute("CREATE TABLE t (id int)")
             connection.commit()
             other.execute("BEGIN; LOCK TABLE never_ready.t")
+            limit_passes(crew, monkeypatch, other, waiting=2, seconds=crew.READY_SECONDS + 1.0)
 
         def explained_and_released(question: Question, executor: Executor) -> str:
             said = explained(question, executor)
@@ -179,7 +197,7 @@ def test_workers_that_do_not_begin_in_time_end_the_run_with_what_they_wait_for(
         scenario = ad_hoc.from_sql(str(script), setup=[setup], invariants=["SELECT 1 WHERE false"])
         (strategy,) = scenario.strategies.values()
         driver = LoadDriver(target=embedded, executor=processes, schema="never_ready")
-        with pytest.raises(DatabaseProblem, match=r"were not ready within 3 s: 2 sessions wait for Lock/relation"):
+        with pytest.raises(DatabaseProblem, match=r"were not ready within 60 s: 2 sessions wait for Lock/relation"):
             driver.run(scenario, strategy, [], LOAD, lambda _: None)
 
 
@@ -190,7 +208,7 @@ def wait_for_the_lock(connection: psycopg.Connection[Any]) -> None:
 def test_a_function_that_does_not_end_alone_is_said_to_wait_for_what(
     embedded: Target, processes: Processes, holder: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(alone, "READY_SECONDS", 2.0)
+    limit_passes(alone, monkeypatch, holder, waiting=1, seconds=crew.READY_SECONDS + 1.0)
     scenario = ad_hoc.from_calls(
         [wait_for_the_lock], setup=["CREATE TABLE t (id int)"], invariants=["SELECT 1 WHERE false"]
     )

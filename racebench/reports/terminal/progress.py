@@ -1,28 +1,106 @@
-"""The progress bar on stderr; none where stderr is not a terminal, or in CI (the variable CI is set)."""
+"""The progress of long work, on stderr: what is going on, how much is done, what has ended.
+
+On a terminal this is a bar, below the rows that have ended; it disappears at the end. Elsewhere, and in CI (the
+variable CI is set), it is a line every ten seconds, so that short work prints nothing. What is said is the caller's.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
+from typing import Protocol
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+#: How often the bar is drawn again, and how often a line is printed, in seconds.
+_REDRAW_S = 0.1
+_LINE_S = 10.0
+#: The lines of a terminal that rows leave free: for the bar, and for the prompt above it.
+_FREE_LINES = 3
+_BAR_WIDTH = 24
+
+
+class Progress(Protocol):
+    """What work calls while it goes on, as often as it likes; nothing is drawn at other times."""
+
+    def __call__(self, label: str, fraction: float, *, left: str = "") -> None:
+        """Say what is going on, how much of everything is done (0 to 1), and what is known of the time that is left."""
+
+    def ended(self, row: str) -> None:
+        """Say that a part of the work has ended, with its result in one line."""
 
 
 @contextlib.contextmanager
-def bar(console: Console) -> Iterator[Callable[[str, float], None]]:
-    """Yield a callback (label, fraction of everything). It draws when called, so no thread is needed."""
+def shown(console: Console) -> Iterator[Progress]:
+    """Yield what shows the progress on a console."""
     # The stream itself: a console that was told to use colors says that it is a terminal.
     if not console.file.isatty() or os.environ.get("CI", "") not in ("", "0", "false"):
-        yield lambda _label, _fraction: None
+        yield _Lines(console)
         return
-    columns = (TextColumn("{task.description:<32}"), BarColumn(bar_width=32), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True, auto_refresh=False) as display:
-        task = display.add_task("", total=1.0)
+    with Live(console=console, transient=True, auto_refresh=False) as live:
+        yield _Bar(live)
 
-        def update(label: str, fraction: float) -> None:
-            display.update(task, description=label, completed=fraction)
-            display.refresh()
 
-        yield update
+class _Bar:
+    """A bar that is drawn when it is called, so that no thread is needed."""
+
+    def __init__(self, live: Live) -> None:
+        self._live = live
+        self._began = time.monotonic()
+        self._drawn = 0.0
+        self._rows: list[str] = []
+
+    def __call__(self, label: str, fraction: float, *, left: str = "") -> None:
+        now = time.monotonic()
+        if now - self._drawn < _REDRAW_S:
+            return
+        self._drawn = now
+        bar = Table.grid(padding=(0, 1), expand=False)
+        bar.add_row(
+            ProgressBar(total=1.0, completed=fraction, width=_BAR_WIDTH),
+            Text(_times(now - self._began, left), style="dim", no_wrap=True),
+            Text(label, no_wrap=True, overflow="ellipsis"),
+        )
+        most = max(0, self._live.console.height - _FREE_LINES)
+        rows: list[RenderableType] = [Text(row, no_wrap=True, overflow="ellipsis") for row in self._rows[-most:]]
+        self._live.update(Group(*(rows if most else ()), bar), refresh=True)
+
+    def ended(self, row: str) -> None:
+        self._rows.append(row)
+
+
+class _Lines:
+    """A line every ten seconds, after the rows that have ended since the last one."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._began = self._printed = time.monotonic()
+        self._rows: list[str] = []
+
+    def __call__(self, label: str, fraction: float, *, left: str = "") -> None:  # noqa: ARG002 - of a bar
+        now = time.monotonic()
+        if now - self._printed < _LINE_S:
+            return
+        self._printed = now
+        for line in (*self._rows, f"{label} ({_times(now - self._began, left)})"):
+            self._console.print(Text(line), soft_wrap=True)
+        self._rows.clear()
+
+    def ended(self, row: str) -> None:
+        self._rows.append(row)
+
+
+def _times(passed_s: float, left: str) -> str:
+    return f"{minutes(passed_s)}, {left}" if left else minutes(passed_s)
+
+
+def minutes(seconds: float) -> str:
+    """A time as minutes and seconds."""
+    whole, rest = divmod(max(0, round(seconds)), 60)
+    return f"{whole}:{rest:02}"
