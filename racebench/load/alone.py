@@ -12,6 +12,7 @@ from racebench.load.waits import Question, explained
 from racebench.postgres.connection import connect
 from racebench.postgres.schemas import application_name
 from racebench.postgres.snapshot import Snapshot
+from racebench.workloads.callables import advice
 
 
 def try_before(assignment: Assignment, executor: Executor) -> set[str]:
@@ -22,8 +23,8 @@ def try_before(assignment: Assignment, executor: Executor) -> set[str]:
         before.restore()
     if alone.codes[0]:
         raise UsageProblem(
-            f"{assignment.strategy.calls[0]} fails when it runs alone, right after the setup: {alone.error}; "
-            "is the setup complete?"
+            f"{assignment.strategy.calls[0]} fails when it runs alone, right after the setup: {alone.error}"
+            + advice(alone.codes[0], alone.error)
         )
     return set(alone.codes)
 

@@ -37,6 +37,10 @@ _REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 #: The environment variables that say where racebench's tables are.
 VARIABLES = ("RACEBENCH_DSN", "DATABASE_URL")
+#: The SQLSTATEs of tables, columns and schemas that do not exist.
+_NOT_THERE = ("42", "3F")
+#: What libpq ignores over a Unix socket, and other drivers refuse.
+_NOT_ON_A_SOCKET = ("sslmode", "gssencmode")
 
 
 def is_reference(text: str) -> bool:
@@ -205,7 +209,9 @@ def shown(path: str) -> str:
 
 
 def variables(target: Target, schema: str, application_name: str) -> dict[str, str]:
-    """The variables that say where the tables are: a URI that libpq, SQLAlchemy and dj-database-url read.
+    """The variables that say where the tables are: a URI that libpq, asyncpg, node-postgres and dj-database-url read.
+
+    SQLAlchemy reads it with the name of a driver of libpq's in it.
 
     Raises DatabaseProblem if a connection to that URI would work in the application's own schema.
     """
@@ -222,6 +228,8 @@ def variables(target: Target, schema: str, application_name: str) -> dict[str, s
     parameters["application_name"] = application_name
     who = quote(user, safe="") + (f":{quote(password, safe='')}" if password else "")
     if host.startswith("/"):
+        for name in _NOT_ON_A_SOCKET:
+            parameters.pop(name, None)
         query = {"host": host, **({"port": port} if port else {}), **parameters}
         place = ""
     else:
@@ -263,6 +271,15 @@ def broken(call: Call, connection: psycopg.Connection[Any]) -> list[str]:
     if answer is None or answer is True or answer == "":
         return []
     return [answer if isinstance(answer, str) else f"{call} is {answer}"]
+
+
+def advice(code: str, said: str) -> str:
+    """What may help a call that fails when it runs alone, to follow what was said; "" if that is not known."""
+    if code.startswith(_NOT_THERE):
+        return "; is the setup complete?"
+    if "connect()" in said and "argument 'options'" in said:
+        return "; SQLAlchemy passes what is in the URL to asyncpg as arguments: use async_creator (docs/own-code.md)"
+    return ""
 
 
 def left_open(call: Call) -> str:

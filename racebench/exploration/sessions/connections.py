@@ -26,6 +26,7 @@ from racebench.exploration.independence import names_in
 from racebench.exploration.inner_statements import with_several_statements
 from racebench.exploration.leftovers import Leftover, leaves
 from racebench.exploration.sessions.round_trips import AnyConnection
+from racebench.exploration.sessions.unseen import Unseen
 from racebench.exploration.symmetry import tells_apart
 
 _READ, _WRITE = 1, 2
@@ -110,6 +111,10 @@ class Connections:
         if self.draws.server and self._seeded.get(connection) != schedule:
             self._seeded[connection] = schedule
             connection.pgconn.exec_(server_seed(*schedule[1:]))
+
+    def unseen(self) -> Unseen:
+        """Begin to watch for what a call sends past psycopg 3."""
+        return Unseen(self._monitor)
 
     def volatile(self, names: Set[str]) -> set[str]:
         """Of names, those of what may do anything."""

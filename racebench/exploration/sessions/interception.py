@@ -14,6 +14,7 @@ import os
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ from racebench.exploration.sessions.division import MAY_BE_WRAPPED
 from racebench.exploration.sessions.ownership import Ownership
 from racebench.exploration.sessions.randomness import Generators, Randomness, replacements
 from racebench.exploration.sessions.rest import Rest
-from racebench.exploration.sessions.round_trips import AnyConnection, foreign_line, text_of
+from racebench.exploration.sessions.round_trips import CLEANING, AnyConnection, foreign_line, said, text_of
 from racebench.exploration.sessions.threads import SessionThread
 
 _Function = Callable[..., Any]
@@ -60,6 +61,7 @@ class Interception:
         self._ownership, self._rest = Ownership(), Rest()
         self._generators = Generators()
         self._backends = Backends()
+        self._pgconns: weakref.WeakSet[pq.abc.PGconn] = weakref.WeakSet()
         self._unscheduled: list[str] = []
         self._scheduling, self._process = threading.get_ident(), os.getpid()
 
@@ -102,24 +104,30 @@ class Interception:
         self._unscheduled.clear()
         return line
 
-    def _session(self, connection: AnyConnection) -> SessionThread | None:
+    def _session(self, connection: AnyConnection, work: Any) -> SessionThread | None:
         """The session that a round trip belongs to; None if it passes unseen. Raises what is wrong with it."""
         if self._backends.left(connection):  # a cursor of it still knows its backend, which another connection may have
             raise psycopg.OperationalError("the connection is closed")
         call = self._ownership.call()
+        self._pgconns.add(connection.pgconn)
         if call is not None and not call.ended:
             return call.session
         if threading.get_ident() != self._scheduling and (line := foreign_line(sys._getframe(2))):
-            if call is not None:
+            if call is None:
+                self._unscheduled.append(line)
+            elif (text := said(connection, work)) is not None and not text[0].startswith(CLEANING):
                 raise call.session.outlived(line)
-            self._unscheduled.append(line)
         return None
+
+    def pids(self) -> set[int]:
+        """The backends of psycopg's connections in this process, as far as they are open and are known."""
+        return {pgconn.backend_pid for pgconn in self._pgconns if pgconn.status == pq.ConnStatus.OK}
 
     # What stands in place of each function, given the function
 
     def _wait(self, wait: _Function) -> _Function:
         def stopped(connection: psycopg.Connection[Any], gen: Any, *args: Any, **kwargs: Any) -> Any:
-            session = self._session(connection)
+            session = self._session(connection, gen)
             if session is None:
                 return wait(connection, gen, *args, **kwargs)
             return session.meet(connection, gen, lambda: wait(connection, gen, *args, **kwargs))
@@ -128,7 +136,7 @@ class Interception:
 
     def _wait_async(self, wait: _Function) -> _Function:
         async def stopped(connection: psycopg.AsyncConnection[Any], gen: Any, *args: Any, **kwargs: Any) -> Any:
-            session = self._session(connection)
+            session = self._session(connection, gen)
             if session is None:
                 return await wait(connection, gen, *args, **kwargs)
             return await session.meet_async(connection, gen, lambda: wait(connection, gen, *args, **kwargs))
@@ -169,7 +177,9 @@ class Interception:
         def connected(conninfo: str, *args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
             session = self._ownership.session()
             if session is None:
-                return (yield from connect(conninfo, *args, **kwargs))
+                pgconn = yield from connect(conninfo, *args, **kwargs)
+                self._pgconns.add(pgconn)
+                return pgconn
             pgconn = self._backends.take(conninfo)
             if pgconn is None:
                 session.connecting += 1
@@ -178,6 +188,7 @@ class Interception:
                 finally:
                     session.connecting -= 1
                 self._backends.opened(pgconn, conninfo)
+                self._pgconns.add(pgconn)
             return pgconn
 
         return connected

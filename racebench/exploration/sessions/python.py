@@ -8,7 +8,6 @@ itself is sent as BEGIN, statement, COMMIT: two steps, the second of them the CO
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Callable, Generator, Hashable, Iterable, Mapping, Sequence, Set
 from contextlib import AbstractContextManager, ExitStack
 from itertools import permutations
@@ -43,7 +42,7 @@ from racebench.exploration.symmetry import begin_is_seen
 from racebench.postgres.compiler.transactions import begins, ends
 from racebench.postgres.connection import connect
 from racebench.workloads.ad_hoc import APPLICATION
-from racebench.workloads.callables import called, handed, left_open, signature, variables
+from racebench.workloads.callables import advice, called, handed, left_open, signature, variables
 from racebench.workloads.faults import fault
 
 #: What may differ from one run to the next: values, and names of savepoints (Django numbers them from the first on).
@@ -52,7 +51,6 @@ _LONGEST = 200
 #: What follows a refused statement without making up for it.
 _CLEANING = frozenset({"ROLLBACK", "RELEASE", ""})
 _DEADLOCK = "40P01"
-_OTHER_DRIVERS = ("psycopg2", "asyncpg", "pg8000", "aiopg", "py_postgresql")
 #: The most sessions whose calls are run alone in every order.
 _MOST_PERMUTED = 3
 
@@ -116,8 +114,8 @@ class PythonSessions:
             for place, session in enumerate(order):
                 if (found := session.run_alone()) and not place:
                     raise UsageProblem(
-                        f"{session.call} fails when it runs alone, right after the setup: {session.answers[-1]}; "
-                        "is the setup complete?"
+                        f"{session.call} fails when it runs alone, right after the setup: {session.answers[-1]}"
+                        + advice(session.sqlstate, session.answers[-1])
                     )
                 failures[session] |= {found} - {()}
             if broken := violations():
@@ -275,6 +273,7 @@ class PythonSession(GeneratorSession):
 
     def run_alone(self) -> Failure:
         """Run the call to its end without a stop; return the failure it ended with, empty for none."""
+        unseen = self._connections.unseen()
         self._thread.free = True
         try:
             self._begin_call()
@@ -286,8 +285,8 @@ class PythonSession(GeneratorSession):
         for connection in self._thread.connections:
             for text in self._thread.texts:
                 self._note_left(connection, text)
-        if not self._thread.passed and not self.sqlstate:
-            raise UsageProblem(_unseen(self.call))
+        if not self.sqlstate:
+            unseen.refuse(self.call, seen=bool(self._thread.passed), known=self._interception.pids())
         return self._failure
 
     def start(self, tenant: int, run: int) -> None:  # noqa: ARG002 - the application knows no tenants of ours
@@ -508,15 +507,6 @@ def _close_all(sessions: Sequence[PythonSession]) -> None:
     with unprinted(), ExitStack() as stack:
         for session in reversed(sessions):
             stack.callback(session.close)
-
-
-def _unseen(call: Call) -> str:
-    drivers = [name for name in _OTHER_DRIVERS if name in sys.modules]
-    why = f"it may use {' or '.join(drivers)}" if drivers else "does it reach the database at all?"
-    return (
-        f"{call} made no round trip that racebench sees: only synchronous psycopg 3 (also under SQLAlchemy and Django) "
-        f"can be scheduled; {why}"
-    )
 
 
 def _begins_unasked(connection: AnyConnection, statement: Statement, status: int) -> bool:

@@ -17,6 +17,8 @@ from racebench.workloads.callables import is_application, shown
 #: psycopg's connections, of either kind.
 AnyConnection = psycopg.Connection[Any] | psycopg.AsyncConnection[Any]
 
+#: How what a failure leads to begins: it is never refused.
+CLEANING = ("ROLLBACK", "RELEASE", "CLOSE")
 _SILENT = frozenset(
     {"_set_autocommit_gen", "_set_isolation_level_gen", "_set_read_only_gen", "_set_deferrable_gen", "_close_gen"}
 )

@@ -41,7 +41,6 @@ _TURNS = 2_000
 _CONNECTING_S = 0.0005
 #: In place of the application's line where there is none.
 _ELSEWHERE = "a library"
-_CLEANING = ("ROLLBACK", "RELEASE", "CLOSE")
 
 
 class Abandoned(BaseException):
@@ -234,7 +233,7 @@ class SessionThread:
         return self.problem
 
     def meet(self, connection: AnyConnection, work: Generator[Any, Any, Any], wait: Callable[[], Any]) -> Any:
-        """Stop at a round trip until it is this session's turn."""
+        """Stop at a round trip until it is this session's turn; only until the call's threads rest, if trips pass."""
         said = self._stops_at(connection, work)
         if said is None:
             return wait()
@@ -248,6 +247,11 @@ class SessionThread:
                 self._rest.awaited(self._ownership.helpers)
                 self._refuse_rivals(where)
             self._stay(connection, work, said, where)
+            if self.free:
+                try:
+                    return wait()
+                finally:
+                    self._stop = None
             answer = replies.get()
         finally:
             stopped.discard(this)
@@ -264,40 +268,54 @@ class SessionThread:
         loop = asyncio.get_running_loop()
         answered: asyncio.Future[_Answer] = loop.create_future()
         self._stop_here(_Stop(where, lambda answer: loop.call_soon_threadsafe(answered.set_result, answer)), work)
-        cancelled = False
         try:
             await self._alone(loop)
         except asyncio.CancelledError:
-            cancelled = True
+            self._cancelled(where)
+            self._stop = None
+            raise
         self._stay(connection, work, said, where)
+        if self.free:
+            try:
+                return await wait()
+            finally:
+                self._stop = None
+        cancelled: asyncio.CancelledError | None = None
         while not answered.done():
             try:
                 await asyncio.shield(answered)
-            except asyncio.CancelledError:
-                cancelled = True
-        if cancelled:
-            self._noted(
-                f"{where or _ELSEWHERE}: the statement was cancelled while it waited for its turn (by a time limit, "
-                "or because another task of the call ended); give the call no time limit, and have it await its tasks"
-            )
-        return self._go_on(work, answered.result())
+            except asyncio.CancelledError as problem:  # the statement is sent all the same
+                self._cancelled(where)
+                cancelled = problem
+        value = self._go_on(work, answered.result())
+        if cancelled is not None:
+            raise cancelled
+        return value
+
+    def _cancelled(self, where: str) -> None:
+        self._noted(
+            f"{where or _ELSEWHERE}: the statement was cancelled while it waited for its turn (by a time limit, or "
+            "because another task of the call ended); give the call no time limit, and have it await its tasks"
+        )
 
     def _stops_at(self, connection: AnyConnection, work: Generator[Any, Any, Any]) -> tuple[str, Any] | None:
-        """What a round trip says; None if it passes without a stop. Raises what unwinds the call."""
+        """What a round trip says; None if it is not stopped at. Raises what unwinds the call."""
         said = round_trips.said(connection, work)
         elsewhere = threading.get_ident() != self._thread.ident
         self._helped |= elsewhere
-        if said is None or self.free:
-            self.passed += said is not None
-            self.texts.update(said[:1] if said is not None else ())
+        if self.free:
             self.connections.add(connection)
-            if self.free and elsewhere and not self._is_watched():
+            if elsewhere and not self._is_watched():
                 self.watched = False
                 sys.setprofile(self._ownership.watch)
+        if said is None:
             return None
+        if self.free:
+            self.passed += 1
+            self.texts.add(said[0])
         if not self._abandoning and self.problem is None:
             return said
-        if said[0].startswith(_CLEANING):
+        if said[0].startswith(round_trips.CLEANING):
             return None
         raise self._leave(work, self.problem or Abandoned())
 
@@ -347,13 +365,14 @@ class SessionThread:
                 return
 
     def _stay(self, connection: AnyConnection, work: Any, said: tuple[str, Any], where: str) -> None:
-        """Hand the round trip to the thread that schedules. Raises what unwinds the call."""
+        """Hand the round trip to the thread that schedules, unless trips pass. Raises what unwinds the call."""
         text, cursor = said
         trip = RoundTrip(connection=connection, work=work, text=text, cursor=cursor, where=where)
         with self._stopping:
             if (problem := self.problem) is None:
-                self.randomness.leave()
-                self._outbox.put(trip)
+                if not self.free:
+                    self.randomness.leave()
+                    self._outbox.put(trip)
                 return
             self._stop = None
         raise self._leave(work, problem)
