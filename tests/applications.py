@@ -258,6 +258,16 @@ async def writes_in_every_way_async(connection: AsyncConnection) -> None:
     await connection.set_autocommit(True)
 
 
+async def create_order_over_asyncpg() -> None:
+    import asyncpg
+
+    connection = await asyncpg.connect(os.environ["DATABASE_URL"])
+    async with connection.transaction():
+        number = await connection.fetchval("SELECT coalesce(max(number), 0) + 1 FROM orders")
+        await connection.execute("INSERT INTO orders (number) VALUES ($1)", number)
+    await connection.close()
+
+
 def sends_from_two_threads() -> None:
     for helper in [_helpers.submit(create_order_in_one_statement) for _ in range(2)]:
         helper.result()

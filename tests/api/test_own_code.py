@@ -162,6 +162,26 @@ def test_what_threads_and_tasks_send_for_a_call_is_explored_as_if_it_sent_it(
     assert _nothing_left(bench)
 
 
+@pytest.mark.parametrize(("wrong", "right"), [("post", "post_locked"), ("post_later", "post_later_locked")])
+def test_a_service_is_explored_through_its_test_client(
+    bench: Bench, plain: tuple[int, int], wrong: str, right: str
+) -> None:
+    pytest.importorskip("fastapi")
+    found, proved = explored(bench, f"web_shop:{wrong}"), explored(bench, f"web_shop:{right}")
+    assert (found.verdict, found.complete) == (Verdict.INVALID, True)
+    assert (proved.verdict, proved.complete) == (Verdict.VALID, True)
+    assert (found.run, proved.run) == plain
+    assert _nothing_left(bench)
+
+
+def test_another_driver_is_loaded_and_said_not_to_be_explored(bench: Bench) -> None:
+    pytest.importorskip("asyncpg")
+    pressed = bench.hammer(app.create_order_over_asyncpg, setup=app.SCHEMA, invariant=app.TWINS, operations=4)
+    assert pressed.counts["committed"] == 4
+    with pytest.raises(UsageProblem, match="sends its statements over a connection that racebench does not see"):
+        explored(bench, app.create_order_over_asyncpg)
+
+
 @pytest.fixture(scope="module")
 def plain(bench: Bench) -> tuple[int, int]:
     """The number of schedules of a racy function, and of a right one, that send everything themselves."""
@@ -188,10 +208,10 @@ def test_generated_names_do_not_make_a_call_nondeterministic(bench: Bench, call:
         ),
         (
             app.sends_from_two_threads,
-            r"two threads or tasks of one call send statements at once \(\S*applications.py:\d+\)",
+            r"two threads or tasks of one call send statements at once \(\S*applications.py:\d+",
         ),
         (app.sends_from_two_threads_over_one_connection, "two threads or tasks of one call send statements at once"),
-        (app.sends_from_two_tasks, r"of one call send statements at once \(\S*applications.py:\d+\)"),
+        (app.sends_from_two_tasks, r"of one call send statements at once \(\S*applications.py:\d+"),
         (app.does_not_wait_for_its_thread, r"applications.py:\d+ sends statements in a thread or a task that its call"),
         (app.does_not_wait_for_a_late_thread, r"applications.py:\d+ sends statements in a thread or a task that its"),
         (app.cancels_its_statement, r"applications.py:\d+: the statement was cancelled while it waited for its turn"),

@@ -53,7 +53,8 @@ def run_pytest(folder: Path, *arguments: str, env: dict[str, str] | None = None)
 
 @pytest.mark.server
 @pytest.mark.parametrize(
-    ("name", "needs"), [("psycopg", "psycopg"), ("sqlalchemy", "sqlalchemy"), ("django", "django"), ("fastapi", "fastapi")]
+    ("name", "needs"),
+    [("psycopg", "psycopg"), ("sqlalchemy", "sqlalchemy"), ("django", "django"), ("fastapi", "fastapi")],
 )
 def test_an_example_runs_where_it_lies_and_its_race_is_found(name: str, needs: str) -> None:
     pytest.importorskip(needs)

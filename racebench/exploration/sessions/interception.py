@@ -58,7 +58,7 @@ class Interception:
     """The threads of one exploration that stop at round trips. Made and installed by the thread that schedules."""
 
     def __init__(self) -> None:
-        self._ownership, self._rest = Ownership(), Rest()
+        self._ownership, self._rest = Ownership[SessionThread](), Rest()
         self._generators = Generators()
         self._backends = Backends()
         self._pgconns: weakref.WeakSet[pq.abc.PGconn] = weakref.WeakSet()

@@ -16,33 +16,51 @@ from concurrent import futures
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any, Generic, Protocol, TypeVar
 
-if TYPE_CHECKING:
-    from racebench.exploration.sessions.threads import SessionThread
+
+class Owner(Protocol):
+    """A session whose call other threads may work for."""
+
+    free: bool
+    scheduling: int
+
+    @property
+    def introspection(self) -> Callable[[FrameType, str, Any], object]:
+        """What watches its code while it is `free`, that is, while its round trips pass without a stop."""
+
+    @property
+    def call_in_progress(self) -> CallInProgress[Any] | None:
+        """The call that it runs, or has run."""
+
+    def is_of(self, ownership: Ownership[Any]) -> bool:
+        """Whether the session is one of this exploration."""
+
+
+_Session = TypeVar("_Session", bound=Owner)
 
 
 @dataclass(slots=True, eq=False)
-class CallInProgress:
+class CallInProgress(Generic[_Session]):
     """A call that a session runs. `submitted`: the work that it gave to executors. `ended`: it has returned."""
 
-    session: SessionThread
+    session: _Session
     submitted: list[futures.Future[Any]] = field(default_factory=list)
     ended: bool = False
 
 
-_CALL: contextvars.ContextVar[CallInProgress | None] = contextvars.ContextVar("racebench_call", default=None)
+_CALL: contextvars.ContextVar[CallInProgress[Any] | None] = contextvars.ContextVar("racebench_call", default=None)
 
 
-class Ownership:
+class Ownership(Generic[_Session]):
     """The sessions' threads of one exploration, and what works for them."""
 
     def __init__(self) -> None:
-        self._threads: dict[int, SessionThread] = {}
+        self._threads: dict[int, _Session] = {}
         #: The threads that are stopped at a statement, by their identity.
         self.stopped: set[int] = set()
 
-    def add(self, session: SessionThread) -> None:
+    def add(self, session: _Session) -> None:
         """Note that a session has this thread."""
         self._threads[threading.get_ident()] = session
 
@@ -51,7 +69,7 @@ class Ownership:
         self._threads.pop(threading.get_ident(), None)
 
     @contextmanager
-    def called(self, call: CallInProgress) -> Iterator[None]:
+    def called(self, call: CallInProgress[_Session]) -> Iterator[None]:
         """What this thread does, and what it starts, belongs to a call."""
         token = _CALL.set(call)
         try:
@@ -60,7 +78,7 @@ class Ownership:
             call.ended = True
             _CALL.reset(token)
 
-    def call(self) -> CallInProgress | None:
+    def call(self) -> CallInProgress[_Session] | None:
         """The call that this thread or task works for, also if it has ended; None if there is none."""
         call = _CALL.get()
         if call is not None and call.session.is_of(self):
@@ -68,7 +86,7 @@ class Ownership:
         own = self._threads.get(threading.get_ident())
         return None if own is None else own.call_in_progress
 
-    def session(self) -> SessionThread | None:
+    def session(self) -> _Session | None:
         """The session that this thread or task works for; None if there is none, or its call has ended."""
         call = self.call()
         return None if call is None or call.ended else call.session
@@ -108,7 +126,7 @@ class Ownership:
             sys.setprofile(None)
 
 
-def _watched(session: SessionThread, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+def _watched(session: Owner, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
     """Run submitted work, which is watched as the call itself is while it runs alone."""
     if not session.free:
         return function(*args, **kwargs)

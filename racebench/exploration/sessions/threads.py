@@ -92,7 +92,7 @@ class SessionThread:
     `ownership` knows it for as long as it runs. Made by the thread that schedules.
     """
 
-    def __init__(self, number: int, ownership: Ownership, generators: Generators, rest: Rest) -> None:
+    def __init__(self, number: int, ownership: Ownership[SessionThread], generators: Generators, rest: Rest) -> None:
         self.name = f"s{number}"
         self.scheduling = threading.get_ident()
         self.randomness = Randomness(number, generators)
@@ -106,7 +106,7 @@ class SessionThread:
         #: The texts of the statements that passed, and the connections that they passed over.
         self.texts: set[str] = set()
         self.connections: weakref.WeakSet[AnyConnection] = weakref.WeakSet()
-        self.call_in_progress: CallInProgress | None = None
+        self.call_in_progress: CallInProgress[SessionThread] | None = None
         #: What the call did that no call may do.
         self.problem: UsageProblem | None = None
         #: The number of connections that the call is making.
@@ -122,7 +122,7 @@ class SessionThread:
         self._thread = threading.Thread(target=self._live, name=f"racebench {self.name}", daemon=True)
         self._thread.start()
 
-    def is_of(self, ownership: Ownership) -> bool:
+    def is_of(self, ownership: Ownership[Any]) -> bool:
         """Whether the session is one of this exploration."""
         return self._ownership is ownership
 
@@ -196,7 +196,7 @@ class SessionThread:
         finally:
             self._ownership.remove()
 
-    def _run(self, function: Callable[[], Any], call: CallInProgress) -> None:
+    def _run(self, function: Callable[[], Any], call: CallInProgress[SessionThread]) -> None:
         self.randomness.begin(self._draw)
         before = threading.getprofile()
         if self.free:
