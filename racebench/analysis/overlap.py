@@ -15,7 +15,7 @@ _BEFORE_ALL = -(2**63)
 class Overlap(Pass):
     """Looks for two operations of different sessions, one of which began before the other ended.
 
-    `found`: there are two. Of an operation that never ended only its start is known to be its time.
+    `found`: there are two. Of an operation that never ended only its first nanosecond is known to be its time.
 
     Each operation is compared with the one before it that ends last (of several the first). If that is of the same
     session, which a history of another program may have, an operation of a third session that overlaps with this one
@@ -33,7 +33,7 @@ class Overlap(Pass):
     def operations(self, chunk: Chunk) -> None:
         if self.found:
             return
-        ends = np.where(chunk.pending, chunk.start, chunk.end)
+        ends = np.where(chunk.pending, chunk.start + 1, chunk.end)
         ends = np.concatenate([[self._latest_end], ends])
         sessions = np.concatenate([[self._latest_session], chunk.worker])
         latest = np.maximum.accumulate(ends)
