@@ -1,8 +1,8 @@
 """Makes a RunResult from a History: counts, rates, verdicts, witnesses.
 
 A verdict is INVALID if an anomaly that the scenario forbids was found. It is UNKNOWN if an anomaly could not have been
-found (nothing was committed, or a consumer did not read to the end). Otherwise it is VALID, which under load is only an
-upper bound.
+found (nothing was committed, no two operations overlapped, or a consumer did not read to the end). Otherwise it is
+VALID, which under load is only an upper bound.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from racebench.analysis.checkers import Checked, Pass, check
 from racebench.analysis.index import RowChunk
+from racebench.analysis.overlap import Overlap
 from racebench.analysis.performance import Course, open_loop, remarks, start_spread_us
 from racebench.analysis.statistics import percentiles, upper_bound_of_zero
 from racebench.core.anomalies import ANOMALIES, with_every_kind
@@ -57,8 +58,8 @@ def judge(
         tally = Tally(history.start + round(load.warmup_s * 1e9))
         late = [Lateness(scratch, number) for number in range(len(history.logs))]
         # Measured in the same passes as the checkers; add a Pass here.
-        course = Course(history)
-        checked = check(history, scratch, also=[tally, course, *late])
+        course, overlap = Course(history), Overlap()
+        checked = check(history, scratch, also=[tally, course, overlap, *late])
         latency_us = tally.latency_us(history, scratch)
         results = tuple(
             _consumer_result(
@@ -68,11 +69,12 @@ def judge(
                 log=log,
                 counts={"delivered": checked.delivered[number], **_found(checked.logs[number])},
                 late_us=late[number].late_us(),
+                overlapped=overlap.found,
             )
             for number, (consumer, log) in enumerate(zip(consumers, history.logs, strict=True))
         )
     counts = count(history, checked, tally)
-    verdict = decide(scenario.forbid, counts, complete=_complete(history, counts) and not unfinished)
+    verdict = decide(scenario.forbid, counts, complete=complete(history, counts, overlap) and not unfinished)
     certain, possible = expected_kinds(strategy, consumers)
     occurred = {kind for kind in scenario.forbid if counts[kind]}
     seconds = tally.seconds
@@ -81,6 +83,7 @@ def judge(
         timeline=course.timeline(),
         cpu=usage,
         open_loop=open_loop(history, load),
+        overlapped=overlap.found,
     )
     chances = counts["rows"] or counts["committed"]
     return RunResult(
@@ -216,6 +219,11 @@ def decide(forbidden: Sequence[str], counts: Mapping[str, int], *, complete: boo
     return Verdict.VALID if complete else Verdict.UNKNOWN
 
 
+def complete(history: History, counts: Mapping[str, int], overlap: Overlap) -> bool:
+    """Whether a race could have occurred in a history, and would have been seen."""
+    return counts["committed"] > 0 and overlap.found and all(log.drained for log in history.logs)
+
+
 def witnesses(checked: Checked) -> tuple[Anomaly, ...]:
     """The witnesses of all kinds, in the order of ANOMALIES."""
     sources = (checked.findings, *checked.logs)
@@ -264,22 +272,19 @@ def _consumer_result(
     log: Log,
     counts: Mapping[str, int],
     late_us: Mapping[str, float | None],
+    overlapped: bool,
 ) -> ConsumerResult:
     expected = expected_misses(strategy, consumer)
     missed = counts["missed"] > 0
     return ConsumerResult(
         name=consumer.name,
-        verdict=decide(scenario.forbid, counts, complete=log.drained),
+        verdict=decide(scenario.forbid, counts, complete=log.drained and overlapped),
         expected=expected,
         as_expected=log.drained and (expected == "maybe" or missed == (expected == "always")),
         counts=counts,
         late_us=late_us,
         longest_poll_us=None if log.longest_poll_ns is None else log.longest_poll_ns / 1e3,
     )
-
-
-def _complete(history: History, counts: Mapping[str, int]) -> bool:
-    return counts["committed"] > 0 and all(log.drained for log in history.logs)
 
 
 def _found(findings: Mapping[str, Finding]) -> dict[str, int]:

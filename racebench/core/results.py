@@ -104,12 +104,16 @@ class Usage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
-    """How a run went along. `start_spread_us`: from the first session's first operation to the last session's."""
+    """How a run went along. `start_spread_us`: from the first session's first operation to the last session's.
+
+    `overlapped`: operations of different sessions overlapped in time; None of an older document.
+    """
 
     start_spread_us: float | None
     timeline: Timeline
     cpu: Usage
     open_loop: OpenLoop | None
+    overlapped: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

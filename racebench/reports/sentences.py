@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from racebench.analysis.overlap import remedy
 from racebench.core.anomalies import ANOMALIES, AnomalyKind
 from racebench.core.results import RunResult, Verdict
 
@@ -21,12 +22,14 @@ def happened(result: RunResult) -> str:
         what = f"{counts['rows']:,} rows" if counts["rows"] else f"{counts['committed']:,} operations"
         parts = [f"none of {what} was touched by an anomaly{bound}"]
     text = ", and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
-    return f"{text[0].upper()}{text[1:]}."
+    return f"{_capitalized(text)}."
 
 
 def advice(result: RunResult) -> str:
     """One sentence of what to do about it."""
     better = f"`--strategy {result.advice}`" if result.advice and result.advice != result.strategy else None
+    if result.verdict is Verdict.UNKNOWN and _alone(result):
+        return f"{_capitalized(remedy(result.load))}."
     if result.verdict is Verdict.UNKNOWN:
         return "Nothing follows from this run; see the notes and run it again."
     if unseen := [kind for kind in result.expected if kind not in result.found]:
@@ -84,9 +87,18 @@ def _unknown(result: RunResult) -> str:
     if result.counts["committed"] == 0:
         said = [f"{code} {result.messages.get(code, '')}".strip() for code in result.errors]
         return f"No operation was committed{f' ({said[0]})' if said else ''}."
+    if _alone(result):
+        attempts = result.counts["attempts"]
+        what = "There was one operation" if attempts == 1 else f"No two of {attempts:,} operations overlapped in time"
+        return f"{what}, so no race could occur."
     if any(consumer.longest_poll_us is None for consumer in result.consumers):
         return "A consumer did not read to the end, so what it missed is not known."
     return "The notes say why nothing can be said."
+
+
+def _alone(result: RunResult) -> bool:
+    """Whether something was committed, but never beside another operation."""
+    return result.counts["committed"] > 0 and result.pace is not None and result.pace.overlapped is False
 
 
 def _sentence(kind: AnomalyKind, result: RunResult) -> str:
@@ -112,6 +124,10 @@ def counted(kind: str, count: int) -> str:
     """So many anomalies of a kind: "1 duplicate", "2 duplicates", "1 missed"."""
     singular = ANOMALIES[kind].singular if count == 1 else ""
     return f"{count:,} {singular or kind}"
+
+
+def _capitalized(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}"
 
 
 def _listing(words: list[str]) -> str:

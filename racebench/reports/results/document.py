@@ -264,6 +264,7 @@ def _pace(run: Mapping[str, Any]) -> Pace | None:
         ),
         cpu=Usage(**run["cpu"]),
         open_loop=None if run["open_loop"] is None else OpenLoop(**run["open_loop"]),
+        overlapped=run.get("overlapped"),
     )
 
 
