@@ -19,6 +19,7 @@ from racebench.analysis.checkers import Checked, Pass, check
 from racebench.analysis.index import RowChunk
 from racebench.analysis.overlap import Overlap
 from racebench.analysis.performance import Course, open_loop, remarks, start_spread_us
+from racebench.analysis.remedies import expected_misses, is_at_fault, other_consumer, other_strategy
 from racebench.analysis.statistics import percentiles, upper_bound_of_zero
 from racebench.core.anomalies import ANOMALIES, with_every_kind
 from racebench.core.model import Consumer, Load, Outcome, Scenario, Strategy
@@ -77,6 +78,7 @@ def judge(
     verdict = decide(scenario.forbid, counts, complete=complete(history, counts, overlap) and not unfinished)
     certain, possible = expected_kinds(strategy, consumers)
     occurred = {kind for kind in scenario.forbid if counts[kind]}
+    losing = [one for one, result in zip(consumers, results, strict=True) if result.counts["missed"]]
     seconds = tally.seconds
     pace = Pace(
         start_spread_us=start_spread_us(history),
@@ -97,7 +99,7 @@ def judge(
         expected=tuple(kind for kind in ANOMALIES if kind in certain),
         possible=tuple(kind for kind in ANOMALIES if kind in possible),
         forbidden=scenario.forbid,
-        advice=scenario.advise,
+        advice=other_strategy(scenario, strategy, losing, occurred),
         as_expected=None
         if not scenario.has_expectations
         else verdict is not Verdict.UNKNOWN and certain <= occurred <= certain | possible,
@@ -236,23 +238,6 @@ def witnesses(checked: Checked) -> tuple[Anomaly, ...]:
     )
 
 
-def expected_misses(strategy: Strategy, consumer: Consumer) -> str:
-    """Whether a consumer misses rows of a strategy, as far as it is known: "always", "maybe" or "never".
-
-    A consumer with misses = "never" misses none. A consumer with misses = "unordered" follows the order of the numbers,
-    and misses rows of a strategy that does not commit in that order; one with misses = "maybe" may miss some of them.
-    Rows of a strategy that commits in order are missed only if the consumer holds rows back by the time of their
-    insertion and they get their numbers after it.
-    Example: row A is inserted, then row B; B commits first and is numbered 1, A 2. When A is old enough to be read and
-    B is not, the cursor passes B.
-    """
-    if consumer.misses != "never" and consumer.by_insertion and strategy.stamped:
-        return "maybe"
-    if consumer.misses == "never" or "missed" not in strategy.expect | strategy.may:
-        return "never"
-    return "always" if consumer.misses == "unordered" and "missed" in strategy.expect else "maybe"
-
-
 def expected_kinds(strategy: Strategy, consumers: Sequence[Consumer]) -> tuple[frozenset[str], frozenset[str]]:
     """The anomalies that should occur, and those that may: the strategy's, with missed rows by its consumers."""
     certain, possible = strategy.expect - {"missed"}, strategy.may - {"missed"}
@@ -276,6 +261,7 @@ def _consumer_result(
 ) -> ConsumerResult:
     expected = expected_misses(strategy, consumer)
     missed = counts["missed"] > 0
+    at_fault = missed and is_at_fault(consumer, strategy)
     return ConsumerResult(
         name=consumer.name,
         verdict=decide(scenario.forbid, counts, complete=log.drained and overlapped),
@@ -284,6 +270,8 @@ def _consumer_result(
         counts=counts,
         late_us=late_us,
         longest_poll_us=None if log.longest_poll_ns is None else log.longest_poll_ns / 1e3,
+        at_fault=at_fault,
+        instead=other_consumer(scenario, strategy, consumer) if at_fault else None,
     )
 
 

@@ -196,6 +196,8 @@ def _consumer(consumer: ConsumerResult) -> dict[str, Any]:
         "counts": dict(consumer.counts),
         "late_us": dict(consumer.late_us),
         "longest_poll_us": consumer.longest_poll_us,
+        "at_fault": consumer.at_fault,
+        "instead": consumer.instead,
     }
 
 
