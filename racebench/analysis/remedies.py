@@ -6,7 +6,7 @@ or, if it does not, because of the consumer. Everything else but redelivered row
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence, Set
 
 from racebench.core.model import Consumer, Scenario, Strategy
 
@@ -36,7 +36,7 @@ def is_at_fault(consumer: Consumer, strategy: Strategy) -> bool:
 
 
 def other_strategy(
-    scenario: Scenario, strategy: Strategy, consumers: Sequence[Consumer], found: Collection[str]
+    scenario: Scenario, strategy: Strategy, consumers: Sequence[Consumer], found: Set[str]
 ) -> str | None:
     """The strategy that the scenario advises, if it is right where this one is not; None if it is no remedy.
 
@@ -45,7 +45,7 @@ def other_strategy(
     advised = scenario.strategies.get(scenario.advise or "")
     if advised is None or advised.name == strategy.name:
         return None
-    if advised.expect | advised.may and found & (advised.expect | advised.may) - {"missed"}:
+    if found & (advised.expect | advised.may) - {"missed"}:
         return None
     if "missed" in found and not all(
         consumer.fits(advised) and expected_misses(advised, consumer) == "never" and not is_at_fault(consumer, strategy)
