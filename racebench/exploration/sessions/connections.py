@@ -114,7 +114,7 @@ class Connections:
 
     def unseen(self) -> Unseen:
         """Begin to watch for what a call sends past psycopg 3."""
-        return Unseen(self._monitor)
+        return Unseen(self._monitor, self._label)
 
     def volatile(self, names: Set[str]) -> set[str]:
         """Of names, those of what may do anything."""

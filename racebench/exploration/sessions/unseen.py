@@ -15,6 +15,7 @@ import psycopg
 from racebench.core.errors import UsageProblem
 from racebench.core.model import Call
 from racebench.workloads.ad_hoc import APPLICATION
+from racebench.workloads.callables import unreached
 
 _DRIVERS = ("psycopg2", "asyncpg", "pg8000", "aiopg", "py_postgresql")
 _BEFORE = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text, clock_timestamp()"
@@ -25,10 +26,10 @@ _SINCE = (
 
 
 class Unseen:
-    """Watches the server while one call runs alone. `monitor`: a connection that no call uses."""
+    """Watches the server while one call runs alone. `monitor`: a connection that no call uses; `server`: its label."""
 
-    def __init__(self, monitor: psycopg.Connection[Any]) -> None:
-        self._monitor = monitor
+    def __init__(self, monitor: psycopg.Connection[Any], server: str) -> None:
+        self._monitor, self._server = monitor, server
         self._before = self._ask(_BEFORE)
 
     def _ask(self, query: str, *parameters: object) -> tuple[Any, ...]:
@@ -48,7 +49,7 @@ class Unseen:
             return
         loaded = " or ".join(name for name in _DRIVERS if name in sys.modules)
         if not beside and xmax == now and not loaded:
-            raise UsageProblem(f"{call} made no round trip that racebench sees; does it reach the database at all?")
+            raise UsageProblem(unreached((call,), self._server))
         why = f" ({loaded})" if loaded else ""
         sends = "sends statements also" if seen else "sends its statements"
         raise UsageProblem(
