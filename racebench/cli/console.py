@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -23,10 +24,12 @@ if TYPE_CHECKING:
 
 def console(*, stderr: bool = False) -> Console:
     """A console for stdout or stderr, in color as --color says."""
-    from racebench.reports.terminal.plain_console import PlainConsole
+    from racebench.reports.terminal.plain_console import UNLIMITED, PlainConsole
 
-    make = partial(PlainConsole, stderr=stderr)
     stream = sys.stderr if stderr else sys.stdout
+    # A pipe has no width unless the caller sets one; rich would take 80.
+    width = None if stream.isatty() or os.environ.get("COLUMNS") else UNLIMITED
+    make = partial(PlainConsole, stderr=stderr, width=width)
     if not base_command.uses_color(stderr=stderr):
         return make(color_system=None, force_terminal=stream.isatty())
     colored = make(force_terminal=True, no_color=False)

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from racebench.cli.files import check_file
@@ -33,7 +32,8 @@ from racebench.demo.selection import Tell
 from racebench.exploration.request import ExplorationRequest
 from racebench.postgres import environment
 from racebench.reports.results.document import write_atomically
-from racebench.reports.terminal import progress
+from racebench.reports.terminal import progress, tables
+from racebench.reports.terminal.tables import Column, Grid
 from racebench.workloads import catalog
 
 _DEFAULT = "naive"
@@ -353,19 +353,16 @@ def _write(content: str, output: Path | None) -> None:
 
 def show_list(console: Console) -> None:
     """Print the walkthroughs."""
-    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column(no_wrap=True)
-    table.add_column()
+    columns = (Column(), Column(wraps=True))
+    table = Grid(columns, ascii_only=console.options.ascii_only, headed=False, gap=2)
     for walkthrough in walkthroughs.WALKTHROUGHS.values():
         parts = [selection.heading_of(part.strategy, part.consumer) for part in walkthrough.parts]
         repeated = f"; then the same schedule with {walkthrough.fix}" if walkthrough.fix else ""
         table.add_row(Text(walkthrough.name, style="bold"), Text(walkthrough.title, style="bold"))
         table.add_row("", Text(f"{walkthrough.summary}"))
         table.add_row("", Text(f"{'; '.join(parts)}{repeated}"))
-    console.print(table)
-    console.print(
-        "\nracebench demo NAME shows a walkthrough, a strategy, or a schedule that `racebench explore` prints"
-    )
+    ending = "racebench demo NAME shows a walkthrough, a strategy, or a schedule that `racebench explore` prints"
+    tables.show(console, [table, Text(), Text(ending)])
 
 
 def ending(frames: tuple[Frame, ...], recording: Recording) -> list[str]:
