@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from racebench.cli import next_steps
 from racebench.cli.console import application_prints_to_stderr, console, publish
 from racebench.cli.exit_codes import Finding, Gates, exit_code, gates_of
 from racebench.cli.files import ResultFiles, result_files
@@ -232,3 +233,6 @@ def _print(record: _Record, output: OutputOptions) -> None:
         say(f"left out: {line}")
     if record.saved is not None:
         say(f"saved: {record.saved}")
+    request = record.request
+    for step in next_steps.after_explorations(request.scenario, record.results, request.files, record.saved):
+        say(step)

@@ -6,11 +6,13 @@ The runs themselves belong to racebench.load.campaign. A command that is interru
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from racebench.analysis import baselines, thresholds
+from racebench.cli import next_steps
 from racebench.cli.comparison import measured_of
 from racebench.cli.console import application_prints_to_stderr, console, publish
 from racebench.cli.exit_codes import Finding, exit_code
@@ -21,11 +23,11 @@ from racebench.core.errors import ExitCode
 from racebench.core.results import RunResult
 from racebench.core.signals import interruptible, shielded
 from racebench.load import campaign, rounds
-from racebench.load.campaign import Campaign, Cell, Progress
+from racebench.load.campaign import Campaign, Cell
 from racebench.load.executors.processes import Processes
 from racebench.load.rounds import Rounds
 from racebench.reports.results.document import Document, now, to_json
-from racebench.reports.terminal import progress
+from racebench.reports.terminal import progress, run_table
 
 
 @dataclass(slots=True, kw_only=True)
@@ -95,8 +97,8 @@ def measure(
     record = _Record(request=request)
     with interruptible():
         try:
-            with progress.shown(console(stderr=True)) as report_progress, application_prints_to_stderr():
-                _run(record, report_progress)
+            with progress.shown(console(stderr=True)) as shown, application_prints_to_stderr():
+                _run(record, shown)
         finally:
             if record.results:
                 document = record.document()
@@ -107,8 +109,17 @@ def measure(
     return record.document()
 
 
-def _run(record: _Record, report_progress: Progress) -> None:
+def _run(record: _Record, shown: progress.Progress) -> None:
     request = record.request
+    began: float | None = None
+
+    def report_progress(label: str, fraction: float) -> None:
+        nonlocal began
+        if began is None and fraction > 0:  # the first run has begun
+            began = time.monotonic()
+        passed_s = 0.0 if began is None else time.monotonic() - began
+        shown(label, fraction, left=progress.left(passed_s, fraction))
+
     with contextlib.ExitStack() as stack:
         # Before there is any connection or thread: it may fork. The console script runs again in each worker.
         processes = stack.enter_context(Processes(preload=["racebench.cli.main"]))
@@ -128,6 +139,7 @@ def _run(record: _Record, report_progress: Progress) -> None:
 
         for result in record.running.results(report_progress, history_file=history_file):
             record.add(result)
+            shown.ended(run_table.row(result))
 
 
 def _print(record: _Record, document: Document, show: Callable[[Document], None], *, alone: bool) -> None:
@@ -146,7 +158,9 @@ def _print(record: _Record, document: Document, show: Callable[[Document], None]
     kept = [result.history for result in record.results if result.history is not None]
     if kept and files.stem is not None:
         more = f" and {len(kept) - 1} more" if len(kept) > 1 else ""
-        say(f"history: {files.stem.with_name(kept[0])}{more}; see `racebench check`")
+        say(f"history: {files.stem.with_name(kept[0])}{more}")
+    for step in next_steps.after_runs(record.request.campaign, document, files, record.saved):
+        say(step)
 
 
 def exit_code_of(request: Measurement, document: Document) -> ExitCode:

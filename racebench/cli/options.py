@@ -282,6 +282,14 @@ def output(
     return _as_one("output", "OutputOptions", Section.OUTPUT, *declarations)
 
 
+def verbose() -> Decorator[Any]:
+    """--verbose, as a value of its own."""
+    return _option(
+        "-v", "--verbose", section=Section.OUTPUT, is_flag=True,
+        help="Print a paragraph for every strategy, and how closely the workers began and who used the CPU.",
+    )  # fmt: skip
+
+
 def format_shortcuts() -> Decorator[Any]:
     """The options that are short for a format and a file, as `shortcuts`: the given paths by the format's name."""
     short = [format_ for format_ in formats.FORMATS.values() if format_.option]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from racebench.core.anomalies import ANOMALIES, AnomalyKind
 from racebench.core.results import RunResult, Verdict
 
@@ -40,15 +42,17 @@ def advice(result: RunResult) -> str:
     return f"{kind.advice}: try {better}." if better and kind.advises_strategy else f"{kind.advice}."
 
 
-def conditions(result: RunResult) -> str | None:
-    """How closely the sessions began together, and who used the CPU; None for an older document."""
-    pace = result.pace
-    if pace is None or pace.start_spread_us is None:
+def conditions(results: Sequence[RunResult]) -> str | None:
+    """How closely the sessions of some runs began together, and who used the CPU; None for older documents."""
+    paces = [result.pace for result in results if result.pace is not None]
+    spreads = [pace.start_spread_us for pace in paces if pace.start_spread_us is not None]
+    if not spreads:
         return None
-    said = f"first operations within {pace.start_spread_us / 1e3:.1f} ms"
-    client, server = pace.cpu.client_s, pace.cpu.server_s
-    if client is not None and server is not None and client + server > 0:
-        said += f"; of the CPU time the workers used {_share(client, client + server)}"
+    said = f"The workers' first operations began within {max(spreads) / 1e3:.1f} ms of each other."
+    client = sum(pace.cpu.client_s or 0 for pace in paces)
+    server = sum(pace.cpu.server_s or 0 for pace in paces)
+    if client > 0 and server > 0:
+        said += f" Of the CPU time, the workers used {_share(client, client + server)} and the server the rest."
     return said
 
 

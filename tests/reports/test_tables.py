@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 
 import pytest
@@ -14,7 +16,7 @@ from measured import compared, run_of
 from racebench.reports import formats
 from racebench.reports.formats.terminal import show
 from racebench.reports.results import document, explorations
-from racebench.reports.terminal import listing, matrix_table, tables
+from racebench.reports.terminal import listing, matrix_table, run_table, tables
 from racebench.reports.terminal.plain_console import UNLIMITED
 from racebench.reports.terminal.tables import Column, Grid
 from racebench.workloads import catalog
@@ -81,6 +83,22 @@ def test_no_name_is_broken_no_line_ends_in_a_blank_and_no_table_is_too_wide(repo
     left_out = [line for line in lines if line.startswith("Left out: ")]
     assert not (left_out and width == UNLIMITED)
     assert not (width == UNLIMITED and "dupli-" in "".join(lines))
+
+
+@pytest.mark.parametrize("compare", [False, True])
+def test_how_the_runs_went_is_said_only_if_it_is_asked_for(compare: bool) -> None:
+    document = comparison() if compare else runs()
+    pace = runs().runs[0].pace
+    document = replace(document, runs=tuple(replace(run, pace=pace) for run in document.runs))
+    brief = tables.plain(lambda console: run_table.show(console, document))
+    verbose = tables.plain(lambda console: run_table.show(console, document, verbose=True))
+    said = re.findall(
+        r"The workers' first operations began within [\d.]+ ms of each other\. "
+        r"Of the CPU time, the workers used \d+% and the server the rest\.",
+        verbose,
+    )
+    assert "first operations" not in brief
+    assert len(said) == len({run.strategy for run in runs().runs})
 
 
 def shown(table: Grid, width: int) -> list[str]:

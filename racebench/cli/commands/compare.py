@@ -44,6 +44,7 @@ _EXAMPLES = (
 @options.comparison()
 @options.target()
 @options.output(history="no histories")
+@options.verbose()
 @options.gates(expect=False, threshold=True)
 def compare(
     subject: SubjectOptions,
@@ -52,6 +53,7 @@ def compare(
     target: TargetOptions,
     output: OutputOptions,
     gates: GateOptions,
+    verbose: bool,
 ) -> int:
     """Compare the speed of strategies with that of a reference.
 
@@ -75,7 +77,9 @@ def compare(
     outcome = "not saved, because the comparison was not finished"
     try:
         check_reports(output)
-        document = measuring.measure(request, output, lambda document: run_table.show(console(), document))
+        document = measuring.measure(
+            request, output, lambda document: run_table.show(console(), document, verbose=verbose)
+        )
         with shielded():  # the baseline is saved and that is printed, or neither
             code = measuring.exit_code_of(request, document)
             if save_to is not None and code == ExitCode.OK:

@@ -246,7 +246,7 @@ def _by_verdict(subjects: Sequence[Subject]) -> list[tuple[Verdict, list[str]]]:
 
 
 def _spoken(name: str, run: RunResult) -> Spoken:
-    remarks = [sentence for sentence in (sentences.conditions(run), sentences.kept_up(run)) if sentence is not None]
+    remarks = [sentence for sentence in (sentences.conditions([run]), sentences.kept_up(run)) if sentence is not None]
     return Spoken(
         name=name,
         run=run,

@@ -28,7 +28,7 @@ _SENSELESS = 100  # an interval whose ends differ by such a factor says nothing;
 _SPOKEN = 5  # strategies with anomalies that get a line each
 
 
-def render(document: Document, *, width: int, ascii_only: bool) -> Iterator[RenderableType]:
+def render(document: Document, *, width: int, ascii_only: bool, verbose: bool = False) -> Iterator[RenderableType]:
     """Yield the parts, top to bottom, after the headline."""
     comparison = document.comparison
     assert comparison is not None
@@ -44,6 +44,10 @@ def render(document: Document, *, width: int, ascii_only: bool) -> Iterator[Rend
         yield _table(comparison, kinds, forbidden, speed=False, counts=True, ascii_only=ascii_only)
     yield Text(_legend(comparison), style="dim")
     yield from _anomalies(comparison, document.runs)
+    for one in comparison.strategies if verbose else ():
+        conditions = sentences.conditions([run for run in document.runs if run.strategy == one.strategy])
+        if conditions is not None:
+            yield Text.assemble((one.strategy, "bold"), f": {conditions}")
     for warning in comparison.warnings:
         yield indented(Text(f"warning: {warning}", style="yellow"))
 

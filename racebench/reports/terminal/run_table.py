@@ -10,6 +10,7 @@ from rich.text import Text
 
 from racebench.core.anomalies import ANOMALIES, AnomalyKind, Evidence, TableKind, by_witness, needing, of_table
 from racebench.core.model import Protocol
+from racebench.core.quantity import quantity
 from racebench.core.results import Anomaly, RunResult
 from racebench.reports import sentences, threshold_lines
 from racebench.reports.results.document import Document
@@ -20,19 +21,22 @@ from racebench.reports.terminal.tables import Column, Grid, amount, indented, ve
 _SPOKEN = 4  # runs that get a paragraph each; of more, only those that surprise
 
 
-def show(console: Console, document: Document) -> None:
-    """Print a document: the tables, what they mean, and one witness."""
-    tables.show(console, render(document, width=console.width, ascii_only=console.options.ascii_only))
+def show(console: Console, document: Document, *, verbose: bool = False) -> None:
+    """Print a document: the tables, what they mean, and one witness; `verbose`: a paragraph for every run."""
+    parts = render(document, width=console.width, ascii_only=console.options.ascii_only, verbose=verbose)
+    tables.show(console, parts)
 
 
-def render(document: Document, *, width: int, ascii_only: bool = False) -> Iterator[RenderableType]:
+def render(
+    document: Document, *, width: int, ascii_only: bool = False, verbose: bool = False
+) -> Iterator[RenderableType]:
     """Yield the parts of a document, top to bottom."""
     runs = document.runs
     if not runs:
         return
     yield Text(headline(document), style="dim")
     if document.comparison is not None:
-        yield from comparison_table.render(document, width=width, ascii_only=ascii_only)
+        yield from comparison_table.render(document, width=width, ascii_only=ascii_only, verbose=verbose)
         return
     yield from threshold_lines.render(document, ascii_only=ascii_only)
     yield table(runs, ascii_only=ascii_only)
@@ -42,12 +46,12 @@ def render(document: Document, *, width: int, ascii_only: bool = False) -> Itera
     if any(result.measures for result in runs):
         yield Text()
         yield measure_table(runs, ascii_only=ascii_only)
-    spoken = [result for result in runs if len(runs) <= _SPOKEN or not result.as_expected or result.notes]
+    spoken = [result for result in runs if verbose or len(runs) <= _SPOKEN or not result.as_expected or result.notes]
     if len(spoken) < len(runs):
         silent = len(runs) - len(spoken)
         yield Text(f"{silent} of {len(runs)} runs are as expected (VALID is an upper bound, load proves nothing).")
     for result in spoken:
-        yield from _paragraph(result)
+        yield from _paragraph(result, verbose=verbose)
     if (shown := _witness(runs)) is not None:
         result, witness = shown
         yield Text(f"One of the {witness.kind} of {result.strategy}: {witness.explanation}.")
@@ -89,6 +93,18 @@ def table(results: Sequence[RunResult], *, ascii_only: bool = False) -> Grid:
 def _of_kind(kind: AnomalyKind, results: Sequence[RunResult]) -> Column:
     """The column of an anomaly: one that no run forbids is the least important."""
     return Column(head=kind.head, right=True, rank=0 if any(kind.name in run.forbidden for run in results) else 6)
+
+
+def row(result: RunResult) -> str:
+    """A run in one line, for those who wait for others: the verdict, what was found and the throughput."""
+    found = ", ".join(sentences.counted(kind, result.counts[kind]) for kind in result.found)
+    figures = f"{found or quantity(result.counts['committed'], 'commit')}, {result.throughput_per_s:,.0f} per s"
+    return f"{_run_name(result)}  {result.verdict.value}  {figures}"
+
+
+def _run_name(result: RunResult) -> str:
+    consumers = "+".join(consumer.name for consumer in result.consumers)
+    return f"{result.strategy} {consumers}".rstrip()
 
 
 def consumer_table(results: Sequence[RunResult], *, ascii_only: bool = False) -> Grid:
@@ -176,14 +192,14 @@ def _consumers(result: RunResult) -> str:
     return f"{what} every {result.load.poll_interval_ms:g} ms · "
 
 
-def _paragraph(result: RunResult) -> Iterator[RenderableType]:
+def _paragraph(result: RunResult, *, verbose: bool) -> Iterator[RenderableType]:
     text = Text()
     text.append(f"{result.strategy}", style="bold")
     text.append(" is ")
     text.append(verdict_text(result.verdict))
     text.append(f"{sentences.expectation(result)}. {sentences.happened(result)} {sentences.advice(result)}")
     yield text
-    if (conditions := sentences.conditions(result)) is not None:
+    if verbose and (conditions := sentences.conditions([result])) is not None:
         yield indented(Text(conditions, style="dim"))
     if (kept_up := sentences.kept_up(result)) is not None:
         yield indented(Text(kept_up))
