@@ -44,10 +44,13 @@ def application_prints_to_stderr() -> contextlib.AbstractContextManager[Any]:
 
 
 def publish(document: Document | Explorations, reports: Sequence[ReportFile]) -> None:
-    """Write the files of --report, and GitHub's job summary where there is one. A failed summary is only a warning."""
+    """Write what --report asks for, and GitHub's job summary where there is one. A failed summary is only a warning."""
     from racebench.reports.formats import job_summary
 
     for report in reports:
-        formats.write(report.format, document, report.path)
+        if report.path is None:
+            say(formats.text(report.format, document), end="")
+        else:
+            formats.write(report.format, document, report.path)
     if (warning := job_summary.append(document)) is not None:
         say(f"racebench: warning: {warning}", err=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from racebench.cli import next_steps
 from racebench.cli.console import application_prints_to_stderr, console, publish
 from racebench.cli.exit_codes import Finding, Gates, exit_code, gates_of
-from racebench.cli.files import ResultFiles, result_files
+from racebench.cli.files import ResultFiles, result_files, stdout_is_taken
 from racebench.cli.option_groups import ExplorationOptions, GateOptions, OutputOptions, SubjectOptions, TargetOptions
 from racebench.cli.servers import Server, server_of
 from racebench.cli.streams import say
@@ -224,9 +224,9 @@ def _print(record: _Record, output: OutputOptions) -> None:
     """Print the results and where they were saved; only the JSON, or only the Markdown, if stdout is for that."""
     if record.request.files.json_alone:
         say(to_json(record.document()))
-        return
     if output.markdown == "-":
         say(exploration_text.markdown(record.results), end="")
+    if stdout_is_taken(output):
         return
     exploration_table.show(console(), record.document())
     for line in record.left_out:

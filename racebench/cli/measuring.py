@@ -16,6 +16,7 @@ from racebench.cli import next_steps
 from racebench.cli.comparison import measured_of
 from racebench.cli.console import application_prints_to_stderr, console, publish
 from racebench.cli.exit_codes import Finding, exit_code
+from racebench.cli.files import stdout_is_taken
 from racebench.cli.option_groups import OutputOptions
 from racebench.cli.requests import Measurement
 from racebench.cli.streams import say
@@ -27,7 +28,7 @@ from racebench.load.campaign import Campaign, Cell
 from racebench.load.executors.processes import Processes
 from racebench.load.rounds import Rounds
 from racebench.reports.results.document import Document, now, to_json
-from racebench.reports.terminal import progress, run_table
+from racebench.reports.terminal import matrix_table, progress, run_table
 
 
 @dataclass(slots=True, kw_only=True)
@@ -87,13 +88,8 @@ def measure(
     request: Measurement,
     output: OutputOptions,
     show: Callable[[Document], None],
-    *,
-    alone: bool = False,
 ) -> Document:
-    """Carry out a request, then write reports and show the document, also if it ends early; raises RacebenchError.
-
-    `alone`: nothing is printed beside what `show` prints.
-    """
+    """Carry out a request, then write reports and show the document, also if it ends early; raises RacebenchError."""
     record = _Record(request=request)
     with interruptible():
         try:
@@ -105,7 +101,7 @@ def measure(
                 try:
                     publish(document, output.reports)
                 finally:  # the results are shown even if a report cannot be written
-                    _print(record, document, show, alone=alone)
+                    _print(record, output, document, show)
     return record.document()
 
 
@@ -142,15 +138,16 @@ def _run(record: _Record, shown: progress.Progress) -> None:
             shown.ended(run_table.row(result))
 
 
-def _print(record: _Record, document: Document, show: Callable[[Document], None], *, alone: bool) -> None:
-    """Print the results and where they were saved; only the JSON if stdout is for that."""
+def _print(record: _Record, output: OutputOptions, document: Document, show: Callable[[Document], None]) -> None:
+    """Print the results and where they were saved; nothing but a document if stdout is for that."""
     files = record.request.files
     if files.json_alone:
         say(record.json(document))
+    elif output.markdown == "-":
+        say(matrix_table.markdown(document), end="")
+    if stdout_is_taken(output):
         return
     show(document)
-    if alone:
-        return
     for line in record.running.left_out if record.running is not None else ():
         say(f"left out: {line}")
     if record.saved is not None:

@@ -275,7 +275,8 @@ def output(
     declarations.append(
         _option("--report", "reports", multiple=True, type=FormatAndPath(report_formats, formats.RENAMED),
                 metavar="FORMAT=PATH",
-                help=f"Write the results to a file. FORMAT is {', '.join(report_formats)}. Can be repeated.")
+                help="Write the results in another format; PATH '-' writes only that to stdout. FORMAT is "
+                    f"{', '.join(report_formats)}. Can be repeated.")
     )  # fmt: skip
     if markdown:
         declarations.append(_MARKDOWN)

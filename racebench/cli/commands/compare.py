@@ -65,7 +65,7 @@ def compare(
     from racebench.cli import measuring
     from racebench.cli.comparison import comparison as comparison_request
     from racebench.cli.console import console
-    from racebench.cli.files import check_reports
+    from racebench.cli.files import check_reports, stdout_is_taken
     from racebench.core.errors import ExitCode
     from racebench.core.signals import shielded
     from racebench.reports.results.document import to_json, write_atomically
@@ -88,6 +88,6 @@ def compare(
             else:
                 outcome = f"not saved, because the exit code is {code:d}"
     finally:
-        if save_to is not None and not request.files.json_alone:
+        if save_to is not None and not stdout_is_taken(output):
             say(f"baseline: {outcome}")
     return code

@@ -24,7 +24,7 @@ _EXAMPLES = (
 
 
 @click.command(cls=Command, examples=_EXAMPLES)
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=completion.demonstrations)
 @option("--list", "list_only", is_flag=True, help="List the walkthroughs.")
 @option(
     "--scenario",

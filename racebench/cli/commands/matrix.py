@@ -10,7 +10,6 @@ import click
 from racebench.cli import options
 from racebench.cli.base_command import Command
 from racebench.cli.help_page import Example
-from racebench.cli.streams import say
 
 if TYPE_CHECKING:
     from racebench.cli.option_groups import LoadOptions, OutputOptions, SubjectOptions, TargetOptions
@@ -47,7 +46,7 @@ def matrix(subject: SubjectOptions, load: LoadOptions, target: TargetOptions, ou
     from racebench.cli.files import check_optional_file, check_reports
     from racebench.cli.option_groups import GateOptions
     from racebench.load.campaign import Pairing
-    from racebench.reports.results.document import Document, write_atomically
+    from racebench.reports.results.document import write_atomically
     from racebench.reports.terminal import matrix_table
 
     subject = replace(subject, consumers=subject.consumers or ("all",))
@@ -55,13 +54,7 @@ def matrix(subject: SubjectOptions, load: LoadOptions, target: TargetOptions, ou
     check_optional_file("--markdown", output.markdown)
     check_reports(output)
 
-    def show(document: Document) -> None:
-        if output.markdown == "-":
-            say(matrix_table.markdown(document), end="")
-        else:
-            matrix_table.show(console(), document)
-
-    document = measuring.measure(request, output, show, alone=output.markdown == "-")
+    document = measuring.measure(request, output, lambda document: matrix_table.show(console(), document))
     if output.markdown not in (None, "-"):
         write_atomically(Path(str(output.markdown)), matrix_table.markdown(document))
     return measuring.exit_code_of(request, document)
