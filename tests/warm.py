@@ -1,6 +1,6 @@
 """Commands that run in forks of one process that has everything imported: 20 ms a command, not half a second.
 
-For tests that start no server. `Warm` belongs to the tests' process; run as a program, this file is the other process.
+`Warm` belongs to the tests' process; run as a program, this file is the other process.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from racebench.cli.values import ReportFile
     from racebench.reports.results.document import Document
     from racebench.reports.results.explorations import Explorations
+    from racebench.reports.terminal.progress import Progress
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -36,6 +37,13 @@ def console(*, stderr: bool = False) -> Console:
     if colored.color_system is None:  # a dumb terminal, and --color always
         colored = make(force_terminal=True, no_color=False, color_system="standard")
     return colored
+
+
+def shown_progress() -> contextlib.AbstractContextManager[Progress]:
+    """Show progress on stderr, unless --progress never."""
+    from racebench.reports.terminal import progress
+
+    return progress.shown(console(stderr=True) if base_command.shows_progress() else None)
 
 
 def application_prints_to_stderr() -> contextlib.AbstractContextManager[Any]:

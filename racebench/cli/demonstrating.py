@@ -13,6 +13,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
+from racebench.cli.console import shown_progress
 from racebench.cli.files import check_file
 from racebench.cli.option_groups import TargetOptions
 from racebench.cli.replaying import read_schedule
@@ -32,7 +33,7 @@ from racebench.demo.selection import Tell
 from racebench.exploration.request import ExplorationRequest
 from racebench.postgres import environment
 from racebench.reports.results.document import write_atomically
-from racebench.reports.terminal import progress, tables
+from racebench.reports.terminal import tables
 from racebench.reports.terminal.tables import Column, Grid
 from racebench.workloads import catalog
 
@@ -271,7 +272,7 @@ def _check_versions(demonstration: Demonstration, target: Target) -> None:
             raise DatabaseProblem(f"'{strategy.name}' needs PostgreSQL {strategy.server}, this is {version}")
 
 
-def run(demonstration: Demonstration, console: Console, errors: Console, *, auto: bool) -> None:
+def run(demonstration: Demonstration, console: Console, *, auto: bool) -> None:
     """Write a demonstration if it has a format, else show it on a terminal, else print it."""
     on_screen = demonstration.format is None and _has_terminal(console)
     if on_screen:
@@ -280,7 +281,7 @@ def run(demonstration: Demonstration, console: Console, errors: Console, *, auto
         quiet = replace(server.patience, say=unsaid)  # the screen is full
         demonstration = replace(demonstration, server=replace(server, patience=quiet))
     with contextlib.ExitStack() as stack:
-        with progress.shown(errors) as tell:
+        with shown_progress() as tell:
             prepared = stack.enter_context(ready(demonstration, tell))
         if demonstration.format is not None:
             _write(FORMATS[demonstration.format](prepared.recording), demonstration.output)

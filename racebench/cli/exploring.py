@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from racebench.cli import next_steps
-from racebench.cli.console import application_prints_to_stderr, console, publish
+from racebench.cli import invocation, next_steps
+from racebench.cli.console import application_prints_to_stderr, console, publish, shown_progress
 from racebench.cli.exit_codes import Finding, Gates, exit_code, gates_of
 from racebench.cli.files import ResultFiles, result_files, stdout_is_taken
 from racebench.cli.option_groups import ExplorationOptions, GateOptions, OutputOptions, SubjectOptions, TargetOptions
@@ -27,10 +27,10 @@ from racebench.exploration.result import Exploration, ExplorationProgress
 from racebench.postgres import environment
 from racebench.postgres.requirements import for_consumer, for_strategy, refused
 from racebench.postgres.schemas import new_name
-from racebench.reports import exploration_text
-from racebench.reports.results.document import now, write_atomically
+from racebench.reports import formats
+from racebench.reports.results.document import now
 from racebench.reports.results.explorations import Explorations, to_json
-from racebench.reports.terminal import exploration_table, progress
+from racebench.reports.terminal import exploration_table
 from racebench.workloads import ad_hoc, catalog
 
 if TYPE_CHECKING:
@@ -113,6 +113,7 @@ class _Record:
 
     request: Exploring
     created: str = field(default_factory=now)
+    command: str = field(default_factory=invocation.command)
     environment: Mapping[str, Any] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
     results: list[Exploration] = field(default_factory=list)
@@ -131,6 +132,7 @@ class _Record:
         return Explorations(
             environment=self.environment,
             created=self.created,
+            command=self.command,
             explorations=tuple(self.results),
             complete=self.complete,
         )
@@ -141,7 +143,7 @@ def explore(request: Exploring, output: OutputOptions) -> ExitCode:
     record = _Record(request=request)
     with interruptible():
         try:
-            with progress.shown(console(stderr=True)) as report_progress, application_prints_to_stderr():
+            with shown_progress() as report_progress, application_prints_to_stderr():
                 _run(record, report_progress)
         finally:
             if record.results:
@@ -150,7 +152,7 @@ def explore(request: Exploring, output: OutputOptions) -> ExitCode:
                 finally:  # the results are shown even if a report cannot be written
                     _print(record, output)
     if output.markdown not in (None, "-"):
-        write_atomically(Path(str(output.markdown)), exploration_text.markdown(record.results))
+        formats.write("markdown", record.document(), Path(str(output.markdown)))
     return exit_code(
         [
             Finding(
@@ -225,7 +227,7 @@ def _print(record: _Record, output: OutputOptions) -> None:
     if record.request.files.json_alone:
         say(to_json(record.document()))
     if output.markdown == "-":
-        say(exploration_text.markdown(record.results), end="")
+        say(formats.text("markdown", record.document()), end="")
     if stdout_is_taken(output):
         return
     exploration_table.show(console(), record.document())

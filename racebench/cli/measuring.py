@@ -12,9 +12,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from racebench.analysis import baselines, thresholds
-from racebench.cli import next_steps
+from racebench.cli import invocation, next_steps
 from racebench.cli.comparison import measured_of
-from racebench.cli.console import application_prints_to_stderr, console, publish
+from racebench.cli.console import application_prints_to_stderr, publish, shown_progress
 from racebench.cli.exit_codes import Finding, exit_code
 from racebench.cli.files import stdout_is_taken
 from racebench.cli.option_groups import OutputOptions
@@ -27,8 +27,9 @@ from racebench.load import campaign, rounds
 from racebench.load.campaign import Campaign, Cell
 from racebench.load.executors.processes import Processes
 from racebench.load.rounds import Rounds
+from racebench.reports import formats
 from racebench.reports.results.document import Document, now, to_json
-from racebench.reports.terminal import matrix_table, progress, run_table
+from racebench.reports.terminal import progress, run_table
 
 
 @dataclass(slots=True, kw_only=True)
@@ -37,6 +38,7 @@ class _Record:
 
     request: Measurement
     created: str = field(default_factory=now)
+    command: str = field(default_factory=invocation.command)
     running: Campaign | None = None
     rounds: Rounds | None = None
     results: list[RunResult] = field(default_factory=list)
@@ -55,6 +57,7 @@ class _Record:
             Document(
                 environment=self.running.environment if self.running is not None else {},
                 created=self.created,
+                command=self.command,
                 runs=tuple(self.results),
                 complete=self.running is not None and len(self.results) == len(self.running.sequence) > 0,
             ),
@@ -93,7 +96,7 @@ def measure(
     record = _Record(request=request)
     with interruptible():
         try:
-            with progress.shown(console(stderr=True)) as shown, application_prints_to_stderr():
+            with shown_progress() as shown, application_prints_to_stderr():
                 _run(record, shown)
         finally:
             if record.results:
@@ -144,7 +147,7 @@ def _print(record: _Record, output: OutputOptions, document: Document, show: Cal
     if files.json_alone:
         say(record.json(document))
     elif output.markdown == "-":
-        say(matrix_table.markdown(document), end="")
+        say(formats.text("markdown", document), end="")
     if stdout_is_taken(output):
         return
     show(document)

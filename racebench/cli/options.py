@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import click
 
 from racebench.cli import completion
-from racebench.cli.base_command import Option
+from racebench.cli.base_command import Option, progress_option
 from racebench.cli.base_command import option as _option
 from racebench.cli.help_page import Section
 from racebench.cli.values import MINUTE_MS, FormatAndPath, Number, Percent, PercentAndMs
@@ -280,6 +280,7 @@ def output(
     )  # fmt: skip
     if markdown:
         declarations.append(_MARKDOWN)
+    declarations.append(progress_option(section=Section.OUTPUT))
     return _as_one("output", "OutputOptions", Section.OUTPUT, *declarations)
 
 

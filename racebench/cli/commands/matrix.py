@@ -46,7 +46,7 @@ def matrix(subject: SubjectOptions, load: LoadOptions, target: TargetOptions, ou
     from racebench.cli.files import check_optional_file, check_reports
     from racebench.cli.option_groups import GateOptions
     from racebench.load.campaign import Pairing
-    from racebench.reports.results.document import write_atomically
+    from racebench.reports import formats
     from racebench.reports.terminal import matrix_table
 
     subject = replace(subject, consumers=subject.consumers or ("all",))
@@ -56,5 +56,5 @@ def matrix(subject: SubjectOptions, load: LoadOptions, target: TargetOptions, ou
 
     document = measuring.measure(request, output, lambda document: matrix_table.show(console(), document))
     if output.markdown not in (None, "-"):
-        write_atomically(Path(str(output.markdown)), matrix_table.markdown(document))
+        formats.write("markdown", document, Path(str(output.markdown)))
     return measuring.exit_code_of(request, document)

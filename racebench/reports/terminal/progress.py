@@ -40,14 +40,27 @@ class Progress(Protocol):
 
 
 @contextlib.contextmanager
-def shown(console: Console) -> Iterator[Progress]:
-    """Yield what shows the progress on a console."""
+def shown(console: Console | None) -> Iterator[Progress]:
+    """Yield what shows the progress on a console; on None it shows nothing."""
+    if console is None:
+        yield _Nothing()
+        return
     # The stream itself: a console that was told to use colors says that it is a terminal.
     if not console.file.isatty() or os.environ.get("CI", "") not in ("", "0", "false"):
         yield _Lines(console)
         return
     with Live(console=console, transient=True, auto_refresh=False) as live:
         yield _Bar(live)
+
+
+class _Nothing:
+    """Progress that is not shown."""
+
+    def __call__(self, label: str, fraction: float, *, left: str = "") -> None:
+        pass
+
+    def ended(self, row: str) -> None:
+        pass
 
 
 class _Bar:
