@@ -14,6 +14,7 @@ from racebench.core.model import Origin, Scenario
 from racebench.core.results import Verdict
 from racebench.exploration.result import Exploration
 from racebench.load.campaign import Pairing, Request
+from racebench.reports import sentences
 from racebench.reports.results.document import Document
 from racebench.workloads import catalog
 
@@ -27,8 +28,7 @@ def after_runs(request: Request, document: Document, files: ResultFiles, saved: 
         words = _words(request.scenario)
         if words is not None and any(run.verdict is not Verdict.UNKNOWN for run in document.runs):
             steps.append(f"proof: {_command('explore', *words, *_strategy(request.scenario, of))}")
-    advised = next((run.advice for run in broken if run.advice and run.advice != run.strategy), None)
-    return steps + _show(request.scenario, advised)
+    return steps + _show(request.scenario, next((name for run in broken if (name := sentences.instead(run))), None))
 
 
 def after_explorations(
@@ -75,7 +75,7 @@ def _strategy(scenario: Scenario, name: str) -> tuple[str, ...]:
 
 
 def _show(scenario: Scenario, advised: str | None) -> list[str]:
-    """The strategy to use instead."""
+    """The strategy or the consumer to use instead."""
     if advised is None or scenario.origin is Origin.OWN_CODE:
         return []
     options = tuple(word for word in scenario.options or () if word != "--superuser")

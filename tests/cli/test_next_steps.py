@@ -53,6 +53,10 @@ def test_after_a_race_the_page_comes_first_then_the_proof_then_the_right_strateg
         "proof: racebench explore -s naive",
         "instead: racebench show advisory",
     ]
+    missing = run_of("commit-stamp", missed=5)
+    (reader,) = missing.consumers
+    at_fault = replace(reader, at_fault=True, instead="horizon")
+    assert after_runs(scenario, replace(missing, consumers=(at_fault,)))[2:] == ["instead: racebench show horizon"]
     assert after_runs(scenario, run_of("advisory")) == [steps[0], "proof: racebench explore -s advisory"]
     assert after_runs(scenario, run_of("naive", committed=0)) == steps[:1]
     assert after_runs(scenario, *[run_of(name) for name in ("naive", "advisory")] * 7, compare=True) == steps[:1]
