@@ -50,7 +50,7 @@ class Unseen:
         loaded = " or ".join(name for name in _DRIVERS if name in sys.modules)
         if not beside and xmax == now and not loaded:
             raise UsageProblem(unreached((call,), self._server))
-        why = f" ({loaded})" if loaded else ""
+        why = f", perhaps of {loaded}" if loaded else ""
         sends = "sends statements also" if seen else "sends its statements"
         raise UsageProblem(
             f"{call} {sends} over a connection that racebench does not see{why}: only psycopg 3 can be explored, "
