@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from racebench.cli import invocation
 from racebench.cli.files import check_file
 from racebench.cli.option_groups import TargetOptions
 from racebench.cli.replaying import read_schedule
@@ -32,7 +33,7 @@ from racebench.demo.recording import Recording, schedule_of
 from racebench.demo.selection import Tell
 from racebench.exploration.request import ExplorationRequest
 from racebench.postgres import environment
-from racebench.reports.results.document import write_atomically
+from racebench.reports.results.document import now, write_atomically
 from racebench.reports.terminal import progress
 from racebench.workloads import catalog
 
@@ -256,6 +257,8 @@ def ready(demonstration: Demonstration, tell: Tell) -> Iterator[Ready]:
             pace=demonstration.pace,
             notes=demonstration.notes,
             scenario=demonstration.scenario,
+            command=invocation.command(),
+            created=now(),
         )
         yield Ready(target=target, presentation=presentation, recording=recording)
 
