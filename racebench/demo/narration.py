@@ -20,6 +20,7 @@ _LOCKS_ROWS = re.compile(
 )
 _LEVEL = re.compile(r"\bISOLATION\s+LEVEL\s+(SERIALIZABLE|REPEATABLE\s+READ|READ\s+\w+)", re.IGNORECASE)
 _TO_SAVEPOINT = re.compile(r"\s*ROLLBACK\s+(WORK\s+|TRANSACTION\s+)?TO\b", re.IGNORECASE)
+_UPSERTS = re.compile(r"\bON\s+CONFLICT\b.*\bDO\s+UPDATE\b", re.IGNORECASE | re.DOTALL)
 _COUNTED = re.compile(r"(?:INSERT 0|UPDATE|DELETE|MERGE|SELECT|FETCH|COPY) (\d+)")
 _SEVERAL = re.compile(r" \((\d+) rows\)$")
 _ROWS = re.compile(r"(?:INSERT 0|UPDATE|DELETE|MERGE) (\d+)")
@@ -86,6 +87,8 @@ def _narrate(step: TakenStep, name: str, names: Mapping[int, str]) -> str:
 def _wrote(keyword: str, effect: Effect) -> str:
     """What an INSERT, UPDATE, DELETE or MERGE changed."""
     does, did = _WRITES[keyword]
+    if _UPSERTS.search(effect.sql):
+        does, did = "writes", "inserts or updates"
     if effect.rows == 0:
         return f"sends its {keyword}, which {does} no row."
     if effect.rows is None:
@@ -126,9 +129,8 @@ def _did(keyword: str, effect: Effect, step: TakenStep) -> str:
         if effect.rows == 0:
             return "finds no row to lock"
         return f"locks {'the row' if effect.rows == 1 else _rows(effect.rows or 0)} that it reads{got}"
-    if effect.rows == 0:
-        return f"sends its {keyword} and gets no row"
-    return f"sends its {keyword}{got}"
+    sent = {"WITH": "query"}.get(keyword, keyword)
+    return f"sends its {sent} and gets no row" if effect.rows == 0 else f"sends its {sent}{got}"
 
 
 def _rows(count: int) -> str:

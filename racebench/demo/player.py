@@ -329,7 +329,7 @@ class _PartPlayer:
         )
 
     def _author(self, operation: int) -> str:
-        return narration.lower_first(self._names[operation >> 32]) if operation >> 32 in self._names else "before"
+        return narration.lower_first(self._names[operation >> 32]) if operation >> 32 in self._names else "the setup"
 
     def _end(self) -> Frame:
         """Let the consumer read to the end, count the anomalies, and describe the result."""

@@ -62,6 +62,12 @@ NAMES = {1: "Session 1", 2: "Session 2"}
             "id = 3 (2 rows)",
             "updates 2 rows and gets id = 3 (2 rows). No other session sees that before the commit.",
         ),
+        (
+            "INSERT INTO c ON CONFLICT (t) DO UPDATE SET n = c.n + 1 RETURNING n",
+            "n = 2",
+            "inserts or updates 1 row and gets n = 2. No other session sees that before the commit.",
+        ),
+        ("WITH a AS (SELECT 1) SELECT 1", "SELECT 0", "sends its query and gets no row."),
         ("SELECT 1", "SELECT 0", "sends its SELECT and gets no row."),
         ("SELECT qty", "qty = 1", "sends its SELECT and gets qty = 1."),
         ("SELECT id FROM t FOR UPDATE", "SELECT 0", "finds no row to lock."),
