@@ -98,7 +98,7 @@ def request_of(
         explorations=explorations,
         server=server_of(target, scenario),
         files=result_files(output, f"{scenario.name}-explored"),
-        gates=gates_of(gates, explored=True),
+        gates=gates_of(gates, explored=True, own_code=scenario.origin is Origin.OWN_CODE),
         named=frozenset((*subject.strategies, *([options.consumer] if options.consumer else ()))),
     )
     if not request.explorations:
