@@ -122,11 +122,13 @@ class Bench:
         `invariant` is SQL that returns the rows that break it, or a function that returns what is wrong or fails an
         assert. Or the subject is a scenario's name, with the `strategy` and perhaps the `consumer` to explore.
 
-        `budget` is in seconds; beyond it, or beyond `max_schedules`, the verdict is UNKNOWN if nothing was found.
+        `budget` is in seconds; beyond it, or beyond `max_schedules`, the verdict is UNKNOWN if nothing was found. If
+        neither is given, the search has 60 seconds, and ends after 400 schedules if one of them goes wrong; infinity
+        (`math.inf`) is no limit.
         Raises RacebenchError.
         """
         from racebench.exploration import explorer
-        from racebench.exploration.request import ExplorationRequest
+        from racebench.exploration.request import ExplorationRequest, with_default_limits
 
         scenario = _scenario(subjects, setup, invariant, named=strategy is not None)
         with self._ready(scenario, strategy, [consumer] if consumer else []) as task:
@@ -145,7 +147,7 @@ class Bench:
                 step_s=search.step_timeout,
                 draws=search.draws,
             )
-            result = explorer.explore(task.target, _placed(request, task))
+            result = explorer.explore(task.target, _placed(with_default_limits(request), task))
         return Exploration(result=result, environment=task.environment)
 
     def replay(

@@ -126,6 +126,7 @@ def _context(sources: Sequence[Source]) -> dict[str, Any]:
         "explorations": explorations,
         "sentence": exploration_text.sentence,
         "surprises": exploration_text.surprises,
+        "values": exploration_text.values,
         "stepped": witnesses[:_STEPPED],
         "unstepped": len(witnesses) - len(witnesses[:_STEPPED]),
         "sessions_of": _sessions_of,

@@ -52,7 +52,7 @@ def render(document: Explorations, *, ascii_only: bool = False) -> Iterator[Rend
     for exploration in explorations:
         table.add_row(
             exploration.strategy,
-            amount(exploration.run),
+            amount(exploration.run) + ("" if exploration.complete else "+"),
             amount(exploration.pruned),
             amount(exploration.anomalous, bad=True),
             *(amount(exploration.counts[kind.name], bad=kind.name in exploration.forbidden) for kind in kinds),
@@ -60,6 +60,8 @@ def render(document: Explorations, *, ascii_only: bool = False) -> Iterator[Rend
             verdict_text(exploration.verdict),
         )
     yield table
+    if not all(exploration.complete for exploration in explorations):
+        yield Text("+ not every schedule was run", style="dim")
     spoken = [one for one in explorations if len(explorations) <= _SPOKEN or not one.as_expected]
     if len(spoken) < len(explorations):
         yield Text(f"{len(explorations) - len(spoken)} of {len(explorations)} are as expected.")
@@ -82,7 +84,8 @@ def render(document: Explorations, *, ascii_only: bool = False) -> Iterator[Rend
 def _headline(document: Explorations) -> str:
     exploration = document.explorations[0]
     consumer = exploration.consumer
-    polls = f" and consumer '{consumer}' polling {exploration.polls} times" if consumer else ""
+    times = "time" if exploration.polls == 1 else "times"
+    polls = f" and consumer '{consumer}' polling {exploration.polls} {times}" if consumer else ""
     reduction = "" if exploration.reduced else " · every schedule, without reduction"
     return f"{exploration.scenario} on {server_of(document)} · {exploration.sessions} sessions{polls}{reduction}"
 

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from racebench.exploration.schedules import Step
+from racebench.reports import exploration_text
 
 _LONGEST = 100
 
@@ -23,6 +24,8 @@ def draw(steps: Sequence[Step], *, ascii_only: bool = False) -> Table:
     for number, step in enumerate(steps, 1):
         cells = {session: Text() for session in sessions}
         cells[step.session].append(_short(step.sent))
+        if step.values:
+            cells[step.session].append(f" {_short(exploration_text.values(step))}", style="bold")
         if step.where:
             cells[step.session].append(f"\n{step.where}", style="dim")
         if step.waits_for:
