@@ -1,17 +1,22 @@
-"""What every command of the command line has: settings, old spellings, --color, opposites of flags, suggestions."""
+"""What every command of the command line has: settings, old spellings, --color, opposites of flags, suggestions.
+
+What its help looks like is in racebench.cli.help_page.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import click
 from click.core import ParameterSource
 
-from racebench.cli import settings
+from racebench.cli import help_page, settings
+from racebench.cli.help_page import Example, Section
+from racebench.cli.streams import say
 from racebench.cli.values import warn_once
 from racebench.core.errors import RacebenchError, UsageProblem, suggest
 
@@ -19,11 +24,38 @@ _COLOR = "racebench.color"
 
 
 class Option(click.Option):
-    """An option. `old`: names that it had in earlier versions; they still work, with a warning, and help hides them."""
+    """An option, in a section of the help.
 
-    def __init__(self, *args: Any, old: Sequence[str] = (), **attributes: Any) -> None:
+    `old`: names that it had in earlier versions; they still work, with a warning, and help hides them.
+    """
+
+    def __init__(
+        self, *args: Any, section: Section = Section.OPTIONS, old: Sequence[str] = (), **attributes: Any
+    ) -> None:
         super().__init__(*args, **attributes)
+        self.section = section
         self.old = tuple(old)
+        self.opposite = ""
+
+    def add_opposite(self) -> None:
+        """Give a flag its opposite, so that the command line can override a setting that turns the flag on."""
+        if not self.is_flag or self.secondary_opts or not self.is_bool_flag or self.is_eager:
+            return
+        name = max(self.opts, key=len).removeprefix("--")
+        self.opposite = f"--{name.removeprefix('no-')}" if name.startswith("no-") else f"--no-{name}"
+        self.secondary_opts.append(self.opposite)
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """The names and the text in the help. Every flag has an opposite, and to name it would say nothing new."""
+        record = super().get_help_record(ctx)
+        if record is None or not self.opposite:
+            return record
+        return record[0].removesuffix(f" / {self.opposite}"), record[1]
+
+
+def option(*names: str, **attributes: Any) -> Callable[[Any], Any]:
+    """The decorator that adds an `Option` to a command."""
+    return click.option(*names, cls=Option, **attributes)
 
 
 class _OldSpelling(click.Option):
@@ -58,15 +90,31 @@ class _OldSpelling(click.Option):
 
 
 class Command(click.Command):
-    """A command whose options can be set in a file or the environment (racebench.cli.settings)."""
+    """A command whose options can be set in a file or the environment (racebench.cli.settings).
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    `examples` are the command lines at the end of its help.
+    """
+
+    def __init__(self, *args: Any, examples: Sequence[Example] = (), **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.examples = tuple(examples)
         for parameter in self.params:
-            if isinstance(parameter, click.Option):
-                _add_opposite(parameter)
+            if isinstance(parameter, Option):
+                parameter.add_opposite()
         self.params += [_OldSpelling(option) for option in self.params if isinstance(option, Option) and option.old]
         self.params.append(_color_option())
+
+    def get_help(self, ctx: click.Context) -> str:
+        """The help, as text."""
+        return help_page.whole(super().get_help(ctx))
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options by section, then the examples."""
+        sections = {
+            str(parameter.name): parameter.section for parameter in self.params if isinstance(parameter, Option)
+        }
+        help_page.write_options(ctx, formatter, sections)
+        help_page.write_examples(formatter, self.examples)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the command line, then fill in what is set elsewhere. --help ends the command before that."""
@@ -96,10 +144,29 @@ class Command(click.Command):
 
 
 class Group(click.Group):
-    """A group of such commands; for an unknown command it suggests a known one."""
+    """A group of such commands: without a command it prints its help, for an unknown one it suggests a known one.
+
+    `sections` are the headings of the help, with the names of the commands below each.
+    """
 
     command_class = Command
     group_class = type  # a group below is of the same class
+
+    def __init__(self, *args: Any, sections: Mapping[str, Sequence[str]] | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.sections = sections or {}
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the command line; without arguments, print the help and exit with 0."""
+        if not args and not ctx.resilient_parsing:
+            say(ctx.get_help())
+            ctx.exit()
+        return super().parse_args(ctx, args)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands, then the options: the commands are what the reader looks for."""
+        help_page.write_commands(ctx, formatter, self.sections)
+        help_page.write_options(ctx, formatter, {})
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         if args and self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
@@ -107,17 +174,10 @@ class Group(click.Group):
         return super().resolve_command(ctx, args)
 
 
-def _add_opposite(option: click.Option) -> None:
-    """Give a flag its opposite, so that the command line can override a setting that turns the flag on."""
-    if not option.is_flag or option.secondary_opts or not option.is_bool_flag or option.is_eager:
-        return
-    name = max(option.opts, key=len).removeprefix("--")
-    option.secondary_opts.append(f"--{name.removeprefix('no-')}" if name.startswith("no-") else f"--no-{name}")
-
-
 def _color_option() -> click.Option:
-    return click.Option(
+    return Option(
         ["--color"],
+        section=Section.OTHER,
         type=click.Choice(["auto", "always", "never"]),
         default="auto",
         show_default=True,

@@ -120,6 +120,13 @@ def _say(*messages: str, code: ExitCode) -> int:
 
 @click.group(
     cls=base_command.Group,
+    sections={
+        "Measure": ("run", "compare", "matrix"),
+        "Prove and show": ("explore", "replay", "demo"),
+        "Results": ("report", "check"),
+        "Strategies": ("list", "show"),
+        "Your project": ("init", "config", "completion", "server"),
+    },
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     commands=[
         check.check,

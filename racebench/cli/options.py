@@ -1,7 +1,8 @@
 """The options that commands share, as typed values: each group of options reaches a command as one value.
 
-A group is a decorator, which adds the options to a command, and a frozen dataclass of racebench.cli.option_groups,
-which the command receives. Nothing is checked here beyond the type of one option; racebench.cli.requests does the rest.
+A group is a decorator, which adds the options to a command in a section of its help, and a frozen dataclass of
+racebench.cli.option_groups, which the command receives. Nothing is checked here beyond the type of one option;
+racebench.cli.requests does the rest.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import click
 
 from racebench.cli import completion
 from racebench.cli.base_command import Option
+from racebench.cli.base_command import option as _option
+from racebench.cli.help_page import Section
 from racebench.cli.values import MINUTE_MS, FormatAndPath, Limit, Number, Percent, PercentAndMs
 from racebench.core.model import GIVE_UP_SECONDS
 from racebench.reports import formats
@@ -29,15 +32,11 @@ _SECONDS = Number(0, _DAY, whole=False, above=True)
 _SEED = Number(0, 2**63 - 1)
 
 
-def _option(*names: str, **attributes: Any) -> Decorator[Any]:
-    return click.option(*names, cls=Option, **attributes)
-
-
-def _as_one(name: str, group: str, *declarations: Decorator[Any]) -> Decorator[Any]:
+def _as_one(name: str, group: str, section: Section, *declarations: Decorator[Any]) -> Decorator[Any]:
     """Add options to a command, in the order written, and hand it one value of them, as the keyword `name`.
 
-    `group` is the name of the value's class. It is imported when the command runs: making dataclasses takes a tenth of
-    the time of `racebench --help`.
+    `section` is where help lists the options that name no other. `group` is the name of the value's class. It is
+    imported when the command runs: making dataclasses takes a tenth of the time of `racebench --help`.
     """
 
     def decorate(command: _Command) -> _Command:
@@ -53,6 +52,9 @@ def _as_one(name: str, group: str, *declarations: Decorator[Any]) -> Decorator[A
         decorated: Any = with_one_value
         for declaration in reversed(declarations):
             decorated = declaration(decorated)
+            added = decorated.__click_params__[-1]
+            if isinstance(added, Option) and added.section is Section.OPTIONS:
+                added.section = section
         return decorated  # type: ignore[no-any-return]
 
     return decorate
@@ -77,11 +79,11 @@ _MARKDOWN = _option(
 
 def _own_code(calls: str) -> tuple[Decorator[Any], ...]:
     return (
-        _option("--call", multiple=True, metavar="MODULE:FUNCTION",
+        _option("--call", section=Section.OWN_CODE, multiple=True, metavar="MODULE:FUNCTION",
                 help=f"Python function to run instead of a scenario. Can be repeated: {calls}."),
-        _option("--setup", multiple=True, metavar="SQL", old=("--schema",),
+        _option("--setup", section=Section.OWN_CODE, multiple=True, metavar="SQL", old=("--schema",),
                 help="With --call or a file of SQL: what creates the tables. SQL, a .sql file or module:function."),
-        _option("--invariant", multiple=True, metavar="SQL",
+        _option("--invariant", section=Section.OWN_CODE, multiple=True, metavar="SQL",
                 help="With --call or a file of SQL: a query that returns the rows that break a rule. SQL, a .sql file "
                 "or module:function."),
     )  # fmt: skip
@@ -89,7 +91,7 @@ def _own_code(calls: str) -> tuple[Decorator[Any], ...]:
 
 def own_code() -> Decorator[Any]:
     """--call, --setup and --invariant, as a SubjectOptions, with the command's own --scenario if it has one."""
-    return _as_one("subject", "SubjectOptions", *_own_code("sessions take turns with them"))
+    return _as_one("subject", "SubjectOptions", Section.OWN_CODE, *_own_code("sessions take turns with them"))
 
 
 def subject(
@@ -114,13 +116,14 @@ def subject(
     )  # fmt: skip
     if consumers is not None:
         declarations.append(
-            _option("--consumer", "consumers", multiple=True, metavar="NAME", shell_complete=completion.consumers,
+            _option("--consumer", "consumers", section=Section.CONSUMERS, multiple=True, metavar="NAME",
+                    shell_complete=completion.consumers,
                     help="Consumer that polls while the workers write; 'all' or 'none'. Can be repeated.  "
                     f"[default: {consumers}]")
         )  # fmt: skip
     if calls is not None:
         declarations += _own_code(calls)
-    return _as_one("subject", "SubjectOptions", *declarations)
+    return _as_one("subject", "SubjectOptions", Section.SUBJECT, *declarations)
 
 
 def load(*, seconds: float = 2) -> Decorator[Any]:
@@ -128,6 +131,7 @@ def load(*, seconds: float = 2) -> Decorator[Any]:
     return _as_one(
         "load",
         "LoadOptions",
+        Section.LOAD,
         _option("-w", "--workers", type=Number(1, MOST_WORKERS), default=8, show_default=True,
                 help="Number of worker processes, with one connection each."),
         _option("-d", "--duration", type=_SECONDS, metavar="SECONDS",
@@ -159,9 +163,9 @@ def load(*, seconds: float = 2) -> Decorator[Any]:
                 help="Number of tenants, each with its own counter."),
         _option("--seed", type=_SEED,
                 help="Seed of all random choices.  [default: random; it is printed and saved]"),
-        _option("--poll-interval", type=_MS, default=1, show_default=True, metavar="MS",
+        _option("--poll-interval", section=Section.CONSUMERS, type=_MS, default=1, show_default=True, metavar="MS",
                 help="Pause of a consumer between two polls, in milliseconds."),
-        _option("--batch", type=Number(1, 10**6), default=1000, show_default=True,
+        _option("--batch", section=Section.CONSUMERS, type=Number(1, 10**6), default=1000, show_default=True,
                 help="Most rows that a consumer reads in one poll (its LIMIT)."),
     )  # fmt: skip
 
@@ -179,11 +183,13 @@ def exploration() -> Decorator[Any]:
     return _as_one(
         "exploration",
         "ExplorationOptions",
+        Section.SCHEDULES,
         _option("--sessions", type=Number(1, 9), default=2, show_default=True, old=("-n",),
                 help="Number of sessions that run the strategy at the same time."),
-        _option("--consumer", metavar="NAME", shell_complete=completion.consumers,
+        _option("--consumer", section=Section.CONSUMERS, metavar="NAME", shell_complete=completion.consumers,
                 help="Consumer that polls as one more session.  [default: none]"),
-        _option("--polls", type=Number(1, 20), default=3, show_default=True, help="Number of the consumer's polls."),
+        _option("--polls", section=Section.CONSUMERS, type=Number(1, 20), default=3, show_default=True,
+                help="Number of the consumer's polls."),
         _option("--no-reduction", is_flag=True,
                 help="Run every schedule, including those that are equivalent to another."),
         _option("--budget", type=Limit(_DAY), metavar="SECONDS",
@@ -207,6 +213,7 @@ def comparison() -> Decorator[Any]:
     return _as_one(
         "comparison",
         "ComparisonOptions",
+        Section.COMPARISON,
         _option("--rounds", type=Number(2, 1000), default=7, show_default=True,
                 help="Number of rounds. Each round runs every strategy once."),
         _option("--reference", metavar="NAME", shell_complete=completion.strategies,
@@ -239,7 +246,7 @@ def target(*, keep: bool = False) -> Decorator[Any]:
         declarations.append(
             _option("--keep", is_flag=True, help="Keep the schema after the run, and print its name. Needs --dsn.")
         )
-    return _as_one("target", "TargetOptions", *declarations)
+    return _as_one("target", "TargetOptions", Section.SERVER, *declarations)
 
 
 def json_option() -> Decorator[Any]:
@@ -272,7 +279,7 @@ def output(
     )  # fmt: skip
     if markdown:
         declarations.append(_MARKDOWN)
-    return _as_one("output", "OutputOptions", *declarations)
+    return _as_one("output", "OutputOptions", Section.OUTPUT, *declarations)
 
 
 def format_shortcuts() -> Decorator[Any]:
@@ -302,4 +309,4 @@ def gates(*, expect: bool = True, threshold: bool = False) -> Decorator[Any]:
         declarations.append(_EXPECT)
     if threshold:
         declarations.append(_THRESHOLD)
-    return _as_one("gates", "GateOptions", *declarations)
+    return _as_one("gates", "GateOptions", Section.CI, *declarations)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from racebench.cli import completion, options
-from racebench.cli.base_command import Command
+from racebench.cli.base_command import Command, option
+from racebench.cli.help_page import Example
 from racebench.cli.streams import say
 from racebench.cli.values import warn_once
 from racebench.core.errors import ExitCode, UsageProblem
@@ -19,23 +20,29 @@ if TYPE_CHECKING:
 _INTERCHANGE = ("jsonl", "edn")
 
 
-@click.command(cls=Command)
+_EXAMPLES = (
+    Example("Check the history that a run kept", "racebench check results/X.history.npz"),
+    Example("Check a history from elsewhere, and fail if a row was lost", "racebench check mine.jsonl --fail-on lost"),
+)
+
+
+@click.command(cls=Command, examples=_EXAMPLES)
 @click.argument("files", nargs=-1, metavar="FILE...", shell_complete=completion.files)
-@click.option(
+@option(
     "--format",
     "format_",
     type=click.Choice(["npz", "jsonl", "edn"]),
     help="Format of the files.  [default: by their names]",
 )
 @options.json_option()
-@click.option(
+@option(
     "--export",
     is_flag=False,
     flag_value="",
     metavar="FORMAT",
     help="Do not check: write the one FILE in this format, jsonl or edn.",
 )
-@click.option(
+@option(
     "-o",
     "--output",
     metavar="PATH",

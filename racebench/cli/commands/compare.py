@@ -8,6 +8,7 @@ import click
 
 from racebench.cli import options
 from racebench.cli.base_command import Command
+from racebench.cli.help_page import Example
 from racebench.cli.streams import say
 
 if TYPE_CHECKING:
@@ -21,7 +22,18 @@ if TYPE_CHECKING:
     )
 
 
-@click.command(cls=Command)
+_EXAMPLES = (
+    Example("Compare every correct strategy with the advised one", "racebench compare"),
+    Example("Compare two strategies, in more rounds", "racebench compare -s upsert -s advisory --rounds 15"),
+    Example(
+        "Compare two files of your own",
+        "racebench compare ./insert.sql ./locked.sql --setup schema.sql --invariant 'SELECT …'",
+    ),
+    Example("In CI: fail if a strategy became slower", "racebench compare --baseline main --fail-slower 20%"),
+)
+
+
+@click.command(cls=Command, examples=_EXAMPLES)
 @options.subject(
     strategies="correct",
     consumers="cursor, else the scenario's first",

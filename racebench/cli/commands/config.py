@@ -5,9 +5,12 @@ from __future__ import annotations
 import click
 
 from racebench.cli.base_command import Command
+from racebench.cli.help_page import Example
+
+_EXAMPLES = (Example("What is set for one command", "racebench config run"),)
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, examples=_EXAMPLES)
 @click.argument("command", nargs=-1)
 @click.pass_context
 def config(context: click.Context, command: tuple[str, ...]) -> None:

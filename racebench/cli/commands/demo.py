@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from racebench.cli import completion, options
-from racebench.cli.base_command import Command
+from racebench.cli.base_command import Command, option
+from racebench.cli.help_page import Example
 from racebench.cli.values import Number
 from racebench.core.errors import ExitCode
 
@@ -15,28 +16,35 @@ if TYPE_CHECKING:
     from racebench.cli.option_groups import TargetOptions
 
 
-@click.command(cls=Command)
+_EXAMPLES = (
+    Example("See two sessions read the same maximum, a key press a step", "racebench demo"),
+    Example("A walkthrough, with the speaker's notes", "racebench demo slow-commit --notes"),
+    Example("Write it as a page", "racebench demo late-lock -o late-lock.html"),
+)
+
+
+@click.command(cls=Command, examples=_EXAMPLES)
 @click.argument("name", required=False)
-@click.option("--list", "list_only", is_flag=True, help="List the walkthroughs.")
-@click.option(
+@option("--list", "list_only", is_flag=True, help="List the walkthroughs.")
+@option(
     "--scenario",
     metavar="NAME",
     shell_complete=completion.scenarios,
     help="Scenario or folder of the strategy.  [default: version-counter]",
 )
-@click.option(
+@option(
     "--consumer",
     metavar="NAME",
     shell_complete=completion.consumers,
     help="Consumer that polls beside the strategy, or none.  [default: cursor, where there is one]",
 )
-@click.option(
+@option(
     "--fix",
     metavar="NAME",
     shell_complete=completion.strategies,
     help="Correct strategy to show afterwards in the same schedule, or none.  [default: the advised one]",
 )
-@click.option(
+@option(
     "--autoplay",
     type=Number(0, 3600, whole=False, above=True),
     is_flag=False,
@@ -44,13 +52,13 @@ if TYPE_CHECKING:
     metavar="[SECONDS]",
     help="Go to the next step after this many seconds (2 if none are given); also the pace of a recording.",
 )
-@click.option("--notes", is_flag=True, help="Show the speaker's notes too.")
-@click.option(
+@option("--notes", is_flag=True, help="Show the speaker's notes too.")
+@option(
     "--export",
     type=click.Choice(["svg", "html", "cast", "mermaid", "md"]),
     help="Write it in this format instead: picture, page, asciinema recording, diagram or Markdown.",
 )
-@click.option(
+@option(
     "-o",
     "--output",
     metavar="PATH",

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from racebench.cli import completion, options
-from racebench.cli.base_command import Command, Option
+from racebench.cli.base_command import Command, option
+from racebench.cli.help_page import Example, Section
 from racebench.core.errors import ExitCode, UsageProblem
 from racebench.reports import formats
 
@@ -25,15 +26,26 @@ if TYPE_CHECKING:
 _OF_SPECS = ("scenario", "diff", "server", "dsn", "superuser", "give_up_after", "color")
 
 
-@click.command(cls=Command)
+_EXAMPLES = (
+    Example("Prove that a strategy has a race, and see the shortest schedule with it", "racebench explore -s naive"),
+    Example("Prove that it has none for three sessions", "racebench explore -s advisory --sessions 3"),
+    Example(
+        "Your own function, unchanged",
+        "racebench explore --call orders:create_order --setup schema.sql --invariant 'SELECT …'",
+    ),
+    Example("A spec file of isolationtester", "racebench explore mine.spec"),
+)
+
+
+@click.command(cls=Command, examples=_EXAMPLES)
 @options.subject(calls="sessions take turns with them")
 @options.exploration()
 @options.target()
 @options.output(report_formats=formats.OF_EXPLORATIONS, markdown=True)
 @options.gates()
-@click.option(
+@option(
     "--diff",
-    cls=Option,
+    section=Section.CI,
     metavar="PATH",
     shell_complete=completion.files,
     old=("--expected",),

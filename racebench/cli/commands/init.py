@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from racebench.cli import options
-from racebench.cli.base_command import Command, Group
+from racebench.cli.base_command import Command, Group, option
+from racebench.cli.help_page import Example
 from racebench.cli.streams import say
 
 if TYPE_CHECKING:
@@ -19,11 +20,19 @@ def init() -> None:
     """Write files for a project that uses racebench."""
 
 
-@init.command("ci", cls=Command)
+_EXAMPLES = (
+    Example(
+        "Look for races in your own code in every build",
+        "racebench init ci --github --call orders:create_order --setup schema.sql --invariant 'SELECT …'",
+    ),
+)
+
+
+@init.command("ci", cls=Command, examples=_EXAMPLES)
 @options.subject(strategies="correct", calls="sessions take turns with them")
-@click.option("--github", is_flag=True, default=None, help="Write the workflow of GitHub Actions.  [default: both]")
-@click.option("--gitlab", is_flag=True, default=None, help="Write the pipeline of GitLab CI.  [default: both]")
-@click.option("--force", is_flag=True, help="Overwrite files that exist.")
+@option("--github", is_flag=True, default=None, help="Write the workflow of GitHub Actions.  [default: both]")
+@option("--gitlab", is_flag=True, default=None, help="Write the pipeline of GitLab CI.  [default: both]")
+@option("--force", is_flag=True, help="Overwrite files that exist.")
 def init_ci(subject: SubjectOptions, github: bool | None, gitlab: bool | None, force: bool) -> None:
     """Write CI workflow files that look for races in strategies.
 

@@ -6,9 +6,12 @@ import click
 
 from racebench.cli import completion
 from racebench.cli.base_command import Command
+from racebench.cli.help_page import Example
+
+_EXAMPLES = (Example("The strategies of one scenario", "racebench list oversell"),)
 
 
-@click.command("list", cls=Command)
+@click.command("list", cls=Command, examples=_EXAMPLES)
 @click.argument("only", metavar="[SCENARIO]", required=False, shell_complete=completion.scenarios)
 def list_(only: str | None) -> None:
     """List scenarios with their strategies and consumers."""

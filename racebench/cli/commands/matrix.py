@@ -9,13 +9,26 @@ import click
 
 from racebench.cli import options
 from racebench.cli.base_command import Command
+from racebench.cli.help_page import Example
 from racebench.cli.streams import say
 
 if TYPE_CHECKING:
     from racebench.cli.option_groups import LoadOptions, OutputOptions, SubjectOptions, TargetOptions
 
 
-@click.command(cls=Command)
+_EXAMPLES = (
+    Example(
+        "Every strategy with every consumer, where some transactions last",
+        "racebench matrix --hold 1 --long 2:150 --duration 1",
+    ),
+    Example(
+        "Two strategies with two consumers, as Markdown",
+        "racebench matrix -s sequence -s advisory --consumer cursor --consumer horizon --markdown -",
+    ),
+)
+
+
+@click.command(cls=Command, examples=_EXAMPLES)
 @options.subject(consumers="all", calls=None)
 @options.load()
 @options.target(keep=True)

@@ -8,17 +8,21 @@ from typing import TYPE_CHECKING
 import click
 
 from racebench.cli import completion, options
-from racebench.cli.base_command import Command
+from racebench.cli.base_command import Command, option
+from racebench.cli.help_page import Example
 from racebench.cli.streams import say_source
 
 if TYPE_CHECKING:
     from racebench.cli.option_groups import GateOptions, SubjectOptions, TargetOptions
 
 
-@click.command(cls=Command)
+_EXAMPLES = (Example("Run a schedule that explore printed", "racebench replay 'v1:version-counter/naive@2:…'"),)
+
+
+@click.command(cls=Command, examples=_EXAMPLES)
 @click.argument("schedule")
 @click.argument("file", required=False, metavar="[FILE.sql]", shell_complete=completion.files)
-@click.option(
+@option(
     "--scenario",
     metavar="NAME",
     shell_complete=completion.scenarios,
@@ -26,9 +30,9 @@ if TYPE_CHECKING:
 )
 @options.own_code()
 @options.step_timeout()
-@click.option("--minimize", is_flag=True, help="Run the shortest schedule that shows the same anomalies instead.")
+@option("--minimize", is_flag=True, help="Run the shortest schedule that shows the same anomalies instead.")
 @options.target()
-@click.option(
+@option(
     "--export-spec",
     metavar="PATH",
     shell_complete=completion.files,

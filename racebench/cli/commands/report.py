@@ -8,22 +8,33 @@ from pathlib import Path
 import click
 
 from racebench.cli import completion, options
-from racebench.cli.base_command import Command
+from racebench.cli.base_command import Command, option
+from racebench.cli.help_page import Example
 from racebench.cli.streams import say
 from racebench.cli.values import Format
 from racebench.core.errors import UsageProblem
 from racebench.reports import formats
 
+_EXAMPLES = (
+    Example(
+        "A page: verdicts, safety and cost, the race operation by operation",
+        "racebench report results/X.json --html race.html",
+    ),
+    Example("Several results side by side, as Markdown", "racebench report results/*.json --format markdown"),
+)
 
-@click.command(cls=Command)
+
+@click.command(cls=Command, examples=_EXAMPLES)
 @click.argument("files", nargs=-1, required=True, metavar="FILE...", shell_complete=completion.files)
-@click.option(
+@option(
     "--format",
     "format_",
     type=Format(list(formats.FORMATS), formats.RENAMED),
-    help="Format to write. svg is a picture of the table, timeline a picture of one race.  [default: table]",
+    metavar="FORMAT",
+    help=f"Format to write: {', '.join(formats.FORMATS)}. svg is a picture of the table, timeline a picture of one "
+    "race.  [default: table]",
 )
-@click.option(
+@option(
     "-o",
     "--output",
     metavar="PATH",
@@ -31,7 +42,7 @@ from racebench.reports import formats
     help="File to write.  [default: stdout]",
 )
 @options.format_shortcuts()
-@click.option("--title", default=formats.DEFAULT_TITLE, show_default=True, help="Title of the picture of the table.")
+@option("--title", default=formats.DEFAULT_TITLE, show_default=True, help="Title of the picture of the table.")
 def report(
     files: tuple[str, ...], format_: str | None, output: str | None, shortcuts: Mapping[str, str], title: str
 ) -> None:

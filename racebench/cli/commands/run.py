@@ -8,12 +8,24 @@ import click
 
 from racebench.cli import options
 from racebench.cli.base_command import Command
+from racebench.cli.help_page import Example
 
 if TYPE_CHECKING:
     from racebench.cli.option_groups import GateOptions, LoadOptions, OutputOptions, SubjectOptions, TargetOptions
 
 
-@click.command(cls=Command)
+_EXAMPLES = (
+    Example("See the race: eight workers read the same maximum", "racebench run -s naive"),
+    Example("See what a sequence does to a consumer that polls", "racebench run -s sequence --hold 5"),
+    Example(
+        "Your own SQL or Python, unchanged; the invariant selects the rows that break a rule",
+        "racebench run ./insert.sql --setup schema.sql --invariant 'SELECT n FROM t GROUP BY n HAVING count(*) > 1'",
+    ),
+    Example("Fail in CI if a race is found", "racebench run -s correct --fail-on any --report junit=races.xml"),
+)
+
+
+@click.command(cls=Command, examples=_EXAMPLES)
 @options.subject(consumers="cursor, else the scenario's first")
 @options.load()
 @options.target(keep=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from racebench.cli.base_command import Command, Group
+from racebench.cli.base_command import Command, Group, option
+from racebench.cli.help_page import Example
 from racebench.cli.streams import say
 
 
@@ -14,7 +15,7 @@ def server() -> None:
 
 
 @server.command("path", cls=Command)
-@click.option(
+@option(
     "--server",
     "version",
     type=click.Choice(["18", "16"]),
@@ -30,7 +31,7 @@ def server_path(version: str) -> None:
 
 
 @server.command("reset", cls=Command)
-@click.option(
+@option(
     "--server",
     "version",
     type=click.Choice(["18", "16", "all"]),
@@ -50,8 +51,15 @@ def server_reset(version: str) -> None:
         say("nothing to delete")
 
 
-@server.command("clean", cls=Command)
-@click.option(
+_EXAMPLES = (
+    Example(
+        "Your own server, after a command was killed", "racebench server clean --dsn postgresql://app@db.example/app"
+    ),
+)
+
+
+@server.command("clean", cls=Command, examples=_EXAMPLES)
+@option(
     "--dsn",
     envvar="RACEBENCH_DSN",
     show_envvar=True,

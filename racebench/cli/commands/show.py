@@ -5,12 +5,15 @@ from __future__ import annotations
 import click
 
 from racebench.cli import completion
-from racebench.cli.base_command import Command
+from racebench.cli.base_command import Command, option
+from racebench.cli.help_page import Example
+
+_EXAMPLES = (Example("Read a strategy before you use it", "racebench show advisory"),)
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, examples=_EXAMPLES)
 @click.argument("name", shell_complete=completion.either)
-@click.option(
+@option(
     "--scenario",
     metavar="NAME",
     shell_complete=completion.scenarios,
