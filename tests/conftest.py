@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
+import re
 import secrets
 import shutil
 import signal
@@ -158,6 +159,10 @@ def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warm]:
         yield process
 
 
+#: The lines of progress that a command prints after ten seconds, which any command takes on a busy machine.
+_PROGRESS = re.compile(r"^\[\d+:\d\d\] .*\n", re.MULTILINE)
+
+
 @pytest.fixture
 def racebench(request: pytest.FixtureRequest, tmp_path: Path) -> Command:
     """Run the command in an empty folder; extra environment as `env`.
@@ -169,7 +174,7 @@ def racebench(request: pytest.FixtureRequest, tmp_path: Path) -> Command:
         if not (env or options or request.node.get_closest_marker("server")):
             warm: Warm = request.getfixturevalue("warm")
             return warm.run(arguments, tmp_path)
-        return subprocess.run(
+        done: subprocess.CompletedProcess[str] = subprocess.run(
             [*RACEBENCH, *arguments],
             cwd=tmp_path,
             env={**os.environ, **(env or {})},
@@ -178,6 +183,8 @@ def racebench(request: pytest.FixtureRequest, tmp_path: Path) -> Command:
             timeout=LIMIT_S,
             **options,  # type: ignore[call-overload]
         )
+        done.stderr = _PROGRESS.sub("", done.stderr)
+        return done
 
     return run
 
