@@ -2,10 +2,10 @@
 
     def test_create_order_is_race_free(racebench: racebench.Fixture) -> None:
         racebench.explore(create_order, sessions=2, setup=SCHEMA, invariant="SELECT … HAVING count(*) > 1")
-        racebench.hammer(create_order, workers=4, seconds=1).assert_clean()
+        racebench.hammer(create_order, workers=4, seconds=1)
 
-A setup and an invariant hold for the rest of the test. Nothing but this module is loaded until a test asks for one of
-the fixtures.
+A result that is not VALID fails the test. A setup and an invariant hold for the rest of the test. Nothing but this
+module is loaded until a test asks for one of the fixtures.
 """
 
 from __future__ import annotations
@@ -55,9 +55,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 class Fixture:
-    """What a test is given as `racebench`: as racebench.Bench, but what `explore` and `replay` find fails the test.
+    """What a test is given as `racebench`: as racebench.Bench, but a result that is not VALID fails the test.
 
-    A setup and an invariant hold for the rest of the test; where there is no invariant, a warning says so.
+    With `check=False` the result is returned whatever it is; its assert_clean() fails the test later. A setup and an
+    invariant hold for the rest of the test; where there is no invariant, a warning says so.
     """
 
     def __init__(self, bench: Bench) -> None:
@@ -70,33 +71,37 @@ class Fixture:
         """See Bench.dsn."""
         return self._bench.dsn
 
-    def explore(self, *subjects: Subject, **options: Unpack[ExploreOptions]) -> Exploration:
+    def explore(self, *subjects: Subject, check: bool = True, **options: Unpack[ExploreOptions]) -> Exploration:
         """Fail with the shortest witness unless every schedule was run and none goes wrong; see Bench.explore."""
         __tracebackhide__ = True
         if options.get("strategy") is None:  # a scenario has its own setup and invariants
             options["setup"], options["invariant"] = self._definitions(options.get("setup"), options.get("invariant"))
-        return _or_fail(lambda: self._bench.explore(*subjects, **options)).assert_clean()
+        exploration = _or_fail(lambda: self._bench.explore(*subjects, **options))
+        return exploration.assert_clean() if check else exploration
 
-    def replay(self, *subjects: Subject, schedule: str, **options: Unpack[ReplayOptions]) -> Replay:
+    def replay(self, *subjects: Subject, schedule: str, check: bool = True, **options: Unpack[ReplayOptions]) -> Replay:
         """Fail with what happened if the schedule goes wrong; see Bench.replay."""
         __tracebackhide__ = True
         if subjects:
             options["setup"], options["invariant"] = self._definitions(options.get("setup"), options.get("invariant"))
-        return _or_fail(lambda: self._bench.replay(*subjects, schedule=schedule, **options)).assert_clean()
+        replay = _or_fail(lambda: self._bench.replay(*subjects, schedule=schedule, **options))
+        return replay.assert_clean() if check else replay
 
-    def hammer(self, *subjects: Subject, **options: Unpack[HammerOptions]) -> Hammering:
-        """Run under load; the result's assert_clean() fails the test. See Bench.hammer."""
+    def hammer(self, *subjects: Subject, check: bool = True, **options: Unpack[HammerOptions]) -> Hammering:
+        """Run under load; fail with the report unless the verdict is VALID. See Bench.hammer."""
         __tracebackhide__ = True
         if options.get("strategy") is None:
             options["setup"], options["invariant"] = self._definitions(options.get("setup"), options.get("invariant"))
-        return _or_fail(lambda: self._bench.hammer(*subjects, **options))
+        hammering = _or_fail(lambda: self._bench.hammer(*subjects, **options))
+        return hammering.assert_clean() if check else hammering
 
-    def compare(self, *subjects: Subject, **options: Unpack[CompareOptions]) -> Comparison:
-        """Compare strategies; the result's assert_clean() fails the test. See Bench.compare."""
+    def compare(self, *subjects: Subject, check: bool = True, **options: Unpack[CompareOptions]) -> Comparison:
+        """Compare strategies; fail with the report unless the verdict of each is VALID. See Bench.compare."""
         __tracebackhide__ = True
         if options.get("strategies") is None:
             options["setup"], options["invariant"] = self._definitions(options.get("setup"), options.get("invariant"))
-        return _or_fail(lambda: self._bench.compare(*subjects, **options))
+        comparison = _or_fail(lambda: self._bench.compare(*subjects, **options))
+        return comparison.assert_clean() if check else comparison
 
     def _definitions(
         self, setup: SqlOrCallable | None, invariant: SqlOrCallable | None
@@ -120,7 +125,9 @@ def _or_fail(ask: Callable[[], Result]) -> Result:
     try:
         return ask()
     except RacebenchError as problem:
-        message = "\n".join([str(problem), *getattr(problem, "__notes__", ())])
+        from racebench.reports.library_words import in_library_words
+
+        message = in_library_words("\n".join([str(problem), *getattr(problem, "__notes__", ())]))
     pytest.fail(f"racebench: {message}", pytrace=False)
 
 

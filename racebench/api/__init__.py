@@ -25,7 +25,7 @@ from racebench.api.options import (
     SqlOrCallable,
     Subject,
 )
-from racebench.api.results import Comparison, Exploration, Hammering, RaceFound, Replay
+from racebench.api.results import Comparison, Exploration, Hammering, NotClean, RaceFound, Replay, VerdictUnknown
 from racebench.core.errors import RacebenchError
 from racebench.core.model import GIVE_UP_SECONDS
 from racebench.core.results import Verdict
@@ -95,6 +95,7 @@ __all__ = [
     "Comparison",
     "Exploration",
     "Hammering",
+    "NotClean",
     "RaceFound",
     "RacebenchError",
     "Replay",
@@ -102,6 +103,7 @@ __all__ = [
     "SqlOrCallable",
     "Subject",
     "Verdict",
+    "VerdictUnknown",
     "check",
     "compare",
     "explore",

@@ -16,8 +16,16 @@ from racebench.exploration import result as explored
 _WIDTH = 110
 
 
-class RaceFound(AssertionError):  # noqa: N818 - what was found is not a fault of the program
-    """A race was found, or its absence could not be shown."""
+class NotClean(AssertionError):  # noqa: N818 - what was found is not a fault of the program
+    """A result is not VALID. The message is the report."""
+
+
+class RaceFound(NotClean):
+    """A race was found: the verdict is INVALID."""
+
+
+class VerdictUnknown(NotClean):
+    """No race was found, and that says nothing: the verdict is UNKNOWN."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,10 +71,13 @@ class Exploration:
         return self.result.seconds
 
     def assert_clean(self) -> Exploration:
-        """Return self if every schedule was run and none goes wrong; else raise RaceFound with the shortest witness."""
+        """Return self if every schedule was run and none goes wrong.
+
+        Raises RaceFound with the shortest witness, and VerdictUnknown if the search found none and proves nothing.
+        """
         __tracebackhide__ = True
         if self.verdict is not Verdict.VALID:
-            raise RaceFound(f"\n{self}")
+            raise _error_of(self.verdict)(f"\n{self}")
         return self
 
     def __str__(self) -> str:
@@ -123,10 +134,10 @@ class Hammering:
         return self.result.counts
 
     def assert_clean(self) -> Hammering:
-        """Return self if the verdict is VALID; else raise RaceFound with the report."""
+        """Return self if the verdict is VALID; else raise RaceFound or VerdictUnknown with the report."""
         __tracebackhide__ = True
         if self.verdict is not Verdict.VALID:
-            raise RaceFound(f"\n{self}")
+            raise _error_of(self.verdict)(f"\n{self}")
         return self
 
     def __str__(self) -> str:
@@ -156,10 +167,14 @@ class Comparison:
         return {compared.strategy: compared for compared in self.result.strategies}
 
     def assert_clean(self) -> Comparison:
-        """Return self if the verdict of every strategy is VALID; else raise RaceFound with the report."""
+        """Return self if the verdict of every strategy is VALID; else raise RaceFound with the report.
+
+        Raises VerdictUnknown if no strategy is INVALID.
+        """
         __tracebackhide__ = True
-        if any(compared.verdict is not Verdict.VALID for compared in self.result.strategies):
-            raise RaceFound(f"\n{self}")
+        verdicts = {compared.verdict for compared in self.result.strategies}
+        if verdicts != {Verdict.VALID}:
+            raise _error_of(Verdict.INVALID if Verdict.INVALID in verdicts else Verdict.UNKNOWN)(f"\n{self}")
         return self
 
     def __str__(self) -> str:
@@ -172,8 +187,15 @@ class Comparison:
         return _plain(lambda console: run_table.show(console, document))
 
 
+def _error_of(verdict: Verdict) -> type[NotClean]:
+    """The exception for a verdict that is not VALID."""
+    return RaceFound if verdict is Verdict.INVALID else VerdictUnknown
+
+
 def _plain(show: Callable[[Any], None]) -> str:
-    """The text that a report prints."""
+    """The text that a report prints, in the library's words."""
+    from racebench.reports.library_words import in_library_words
     from racebench.reports.terminal import tables
 
-    return "\n".join(line.rstrip() for line in tables.plain(show, width=_WIDTH).rstrip().splitlines())
+    lines = in_library_words(tables.plain(show, width=_WIDTH)).rstrip().splitlines()
+    return "\n".join(line.rstrip() for line in lines)

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from racebench.cli import invocation
 from racebench.cli.console import application_prints_to_stderr, console, publish
 from racebench.cli.exit_codes import Finding, Gates, exit_code, gates_of
 from racebench.cli.files import ResultFiles, result_files
@@ -27,8 +28,8 @@ from racebench.exploration.result import Exploration, ExplorationProgress
 from racebench.postgres import environment
 from racebench.postgres.requirements import for_consumer, for_strategy, refused
 from racebench.postgres.schemas import new_name
-from racebench.reports import exploration_text
-from racebench.reports.results.document import now, write_atomically
+from racebench.reports import formats
+from racebench.reports.results.document import now
 from racebench.reports.results.explorations import Explorations, to_json
 from racebench.reports.terminal import exploration_table, progress
 from racebench.reports.terminal.progress import Progress
@@ -115,6 +116,7 @@ class _Record:
 
     request: Exploring
     created: str = field(default_factory=now)
+    command: str = field(default_factory=invocation.command)
     environment: Mapping[str, Any] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
     results: list[Exploration] = field(default_factory=list)
@@ -133,6 +135,7 @@ class _Record:
         return Explorations(
             environment=self.environment,
             created=self.created,
+            command=self.command,
             explorations=tuple(self.results),
             complete=self.complete,
         )
@@ -152,7 +155,7 @@ def explore(request: Exploring, output: OutputOptions) -> ExitCode:
                 finally:  # the results are shown even if a report cannot be written
                     _print(record, output)
     if output.markdown not in (None, "-"):
-        write_atomically(Path(str(output.markdown)), exploration_text.markdown(record.results))
+        formats.write("markdown", record.document(), Path(str(output.markdown)))
     return exit_code(
         [
             Finding(
@@ -244,7 +247,7 @@ def _print(record: _Record, output: OutputOptions) -> None:
         say(to_json(record.document()))
         return
     if output.markdown == "-":
-        say(exploration_text.markdown(record.results), end="")
+        say(formats.text("markdown", record.document()), end="")
         return
     exploration_table.show(console(), record.document())
     for line in record.left_out:

@@ -14,7 +14,7 @@ from typing import NoReturn
 import click
 
 from racebench import __version__
-from racebench.cli import base_command, streams
+from racebench.cli import base_command, invocation, streams
 from racebench.cli.commands import (
     check,
     compare,
@@ -49,7 +49,8 @@ def main() -> NoReturn:
 def _main(arguments: list[str]) -> int:
     try:
         with signals.handled():
-            code = cli.main(args=arguments, prog_name="racebench", standalone_mode=False)
+            typed = invocation.as_typed(arguments)
+            code = cli.main(args=arguments, prog_name="racebench", standalone_mode=False, obj=typed)
             sys.stdout.flush()
             return int(code or 0)
     except click.exceptions.Exit as done:

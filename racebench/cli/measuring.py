@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from racebench.analysis import baselines, thresholds
+from racebench.cli import invocation
 from racebench.cli.comparison import measured_of
 from racebench.cli.console import application_prints_to_stderr, console, publish
 from racebench.cli.exit_codes import Finding, exit_code
@@ -34,6 +35,7 @@ class _Record:
 
     request: Measurement
     created: str = field(default_factory=now)
+    command: str = field(default_factory=invocation.command)
     running: Campaign | None = None
     rounds: Rounds | None = None
     results: list[RunResult] = field(default_factory=list)
@@ -52,6 +54,7 @@ class _Record:
             Document(
                 environment=self.running.environment if self.running is not None else {},
                 created=self.created,
+                command=self.command,
                 runs=tuple(self.results),
                 complete=self.running is not None and len(self.results) == len(self.running.sequence) > 0,
             ),

@@ -17,9 +17,10 @@ def markdown(text: str) -> str:
     return plain
 
 
-def code(text: str) -> str:
-    """Text as code in a cell: the fence is longer than any run of backticks in the text, bars are escaped."""
+def code(text: str, *, in_cell: bool = True) -> str:
+    """Text as code: the fence is longer than any run of backticks in the text; bars are escaped in a cell."""
     plain = one_line(text)
     fence = "`" * (1 + max((len(run) for run in re.findall(r"`+", plain)), default=0))
     padding = " " if "`" in plain else ""
-    return f"{fence}{padding}{plain}{padding}{fence}".replace("|", r"\|")
+    fenced = f"{fence}{padding}{plain}{padding}{fence}"
+    return fenced.replace("|", r"\|") if in_cell else fenced

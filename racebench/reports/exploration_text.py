@@ -217,3 +217,27 @@ def markdown(explorations: Sequence[Exploration]) -> str:
 def surprises(exploration: Exploration) -> bool:
     """Whether the verdict is not what is known of the strategy; UNKNOWN contradicts nothing."""
     return exploration.as_expected is False and exploration.verdict is not Verdict.UNKNOWN
+
+
+def tried(exploration: Exploration) -> str:
+    """What was tried: how many schedules, of which sessions, in what time."""
+    consumer = ""
+    if exploration.consumer is not None:
+        times = "once" if exploration.polls == 1 else f"{exploration.polls:,} times"
+        consumer = f" and consumer '{exploration.consumer}', which polls {times}"
+    calls = list(dict.fromkeys(exploration.calls.values()))
+    of = f" ({', '.join(calls)})" if calls else ""
+    sessions = f"{exploration.sessions} session{'' if exploration.sessions == 1 else 's'}{of}"
+    schedules = f"{exploration.run:,} schedule{'' if exploration.run == 1 else 's'}"
+    return f"Tried: {schedules} of {sessions}{consumer}, in {exploration.seconds:,.1f}\u00a0s."
+
+
+def next_step(exploration: Exploration) -> str:
+    """What to do next; "" where the sentence of the exploration says it."""
+    if exploration.verdict is Verdict.INVALID and exploration.witness is not None:
+        again = "run this schedule again" if exploration.witness.command else "replay this schedule"
+        return f"Next: see in the steps below how the sessions meet, mend the code, {again}, then explore again."
+    if exploration.verdict is Verdict.VALID:
+        more = f"--sessions {exploration.sessions + 1}"
+        return f"Next: explore with `{more}`; `racebench run` shows the cost under load."
+    return ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 import shutil
 from collections.abc import Callable, Iterator
@@ -35,7 +36,7 @@ def bench(cache_folder: Path) -> Iterator[Bench]:
 
 
 def explored(bench: Bench, *subjects: Any, **options: Any) -> Exploration:
-    found = bench.explore(*subjects, **{"setup": app.SCHEMA, "invariant": app.TWINS, **options})
+    found = bench.explore(*subjects, **{"setup": app.SCHEMA, "invariant": app.TWINS, "budget": math.inf, **options})
     assert isinstance(found, Exploration)
     return found
 

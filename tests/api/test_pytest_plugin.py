@@ -86,7 +86,7 @@ def test_a_function_made_in_a_test_of_djangos_models_is_hammered(tmp_path: Path)
         "    def create():\n"
         "        from shop.models import create_order_fixed\n"
         "        create_order_fixed()\n"
-        "    racebench.hammer(create, workers=2, operations=20, invariant=duplicates).assert_clean()\n"
+        "    racebench.hammer(create, workers=2, operations=20, invariant=duplicates)\n"
     )
     done = run_pytest(project)
     assert done.returncode == 0, done.stdout
@@ -115,12 +115,20 @@ def test_a_failure_has_the_lanes_and_is_replayed_from_the_test(tmp_path: Path) -
 def test_a_setup_and_an_invariant_hold_for_the_rest_of_the_test(tmp_path: Path) -> None:
     (tmp_path / "test_orders.py").write_text(
         ORDERS
-        + "\nimport pytest\ndef test_it(racebench):\n"
-        + "    with pytest.raises(AssertionError):\n"
+        + "\ndef twice(connection):\n    create_order(connection)\n    create_order(connection)\n"
+        + "import pytest\nfrom racebench import RaceFound, VerdictUnknown\ndef test_it(racebench):\n"
+        + "    with pytest.raises(RaceFound):\n"
         + "        racebench.explore(create_order, setup=SCHEMA, invariant=TWINS)\n"
-        + "    pressed = racebench.hammer(create_order, workers=4, operations=2000)\n"
-        + "    with pytest.raises(AssertionError, match='is broken by'):\n"
+        + "    with pytest.raises(RaceFound, match='is broken by'):\n"
+        + "        racebench.hammer(create_order, workers=4, operations=2000)\n"
+        + "    with pytest.raises(RaceFound, match='create_order is INVALID'):\n"
+        + "        racebench.compare(create_order, twice, rounds=2, operations=800)\n"
+        + "    pressed = racebench.hammer(create_order, workers=4, operations=2000, check=False)\n"
+        + "    with pytest.raises(RaceFound, match='is broken by'):\n"
         + "        pressed.assert_clean()\n"
+        + "    with pytest.raises(VerdictUnknown, match='budget') as caught:\n"
+        + "        racebench.explore(create_order, max_schedules=1)\n"
+        + "    assert '--' not in str(caught.value)\n"
         + "def test_another(racebench):\n"
         + "    racebench.explore(create_order, setup=SCHEMA)\n"
         + "def test_errors_alone(racebench):\n"

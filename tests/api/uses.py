@@ -29,8 +29,12 @@ def test_with_the_fixture(racebench: racebench.Fixture) -> None:
     racebench.explore(create_order, create_order, setup=[SCHEMA, Path("rows.sql")], invariant=no_twins, budget=20)
     racebench.explore("version-counter", strategy="naive")
     racebench.replay(create_order, schedule="v1:orders/create_order:s1.s2")
-    racebench.hammer(create_order, workers=4, seconds=1).assert_clean()
-    racebench.compare(create_order, no_twins, rounds=2, seconds=0.5).assert_clean()
+    racebench.hammer(create_order, workers=4, seconds=1)
+    racebench.compare(create_order, no_twins, rounds=2, seconds=0.5)
+    racebench.explore(create_order, check=False).assert_clean()
+    racebench.replay(create_order, schedule="v1:orders/create_order:s1.s2", check=False).assert_clean()
+    racebench.hammer(create_order, check=False).assert_clean()
+    racebench.compare(create_order, no_twins, check=False).assert_clean()
 
 
 def with_functions() -> None:
@@ -67,4 +71,7 @@ def with_a_bench() -> None:
     racebench.compare("version-counter", strategies=["correct"], reference="advisory", server=18)
     with pytest.raises(racebench.RaceFound, match="1 missed"):
         found.assert_clean()
+    with pytest.raises(racebench.NotClean):
+        found.assert_clean()
+    assert issubclass(racebench.VerdictUnknown, racebench.NotClean)
     assert issubclass(racebench.RacebenchError, Exception)

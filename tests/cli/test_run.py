@@ -55,6 +55,7 @@ def test_json_on_stdout_is_alone_and_valid_and_names_the_environment(racebench: 
     jsonschema.validate(document, SCHEMA)
     assert document["schema_version"] == 1
     assert document["complete"] is True
+    assert document["command"] == "racebench run -s naive -s advisory -w 4 -n 400 --json - --no-save --seed 5"
     assert document["environment"]["racebench"] == __version__
     assert document["environment"]["server_version"].startswith("18")
     assert document["environment"]["server_settings"]["fsync"] == "on"

@@ -11,6 +11,7 @@ import jsonschema
 import pytest
 
 from conftest import Command
+from measured import rendered
 from racebench.core.anomalies import ANOMALIES, AnomalyKind
 from racebench.core.errors import UsageProblem
 from racebench.core.results import Verdict
@@ -164,10 +165,15 @@ def test_what_schedules_left_behind_is_said_whatever_was_counted(wrong: int, sai
 
 
 def test_documents_are_merged_in_their_order() -> None:
-    one, other = document(exploration()), replace(document(exploration(strategy="other")), complete=False)
+    one = replace(document(exploration()), command="racebench explore --call 'a|b'")
+    other = replace(document(exploration(strategy="other")), command="racebench explore", complete=False)
     both = merge([one, other])
     assert [exploration.strategy for exploration in both.explorations] == ["pay+cancel[1]", "other"]
     assert not both.complete
+    assert both.command == "racebench explore --call 'a|b' && racebench explore"
+    assert from_data(json.loads(to_json(both)), "x").command == both.command
+    assert rendered("markdown", both).endswith(f"\nMade by `{both.command}` (racebench ?, {both.created}).\n")
+    assert "Made by" not in rendered("markdown", replace(both, command=""))
 
 
 def test_every_key_that_is_written_is_in_the_schema() -> None:

@@ -26,7 +26,7 @@ from racebench.core.errors import UsageProblem
 from racebench.core.model import Scenario
 from racebench.core.results import RunResult, Verdict
 from racebench.reports import formats, page
-from racebench.reports.page import latency, pace, scatter, timeline_picture
+from racebench.reports.page import latency, pace, part, scatter, timeline_picture
 from racebench.reports.results import document, sources
 
 XHTML = "{http://www.w3.org/1999/xhtml}"
@@ -126,6 +126,33 @@ def test_an_ordinary_run_is_one_small_page_with_its_timeline(racebench: Command,
     assert timelines[1]["marks"] == []
     first = timelines[0]["marks"][0]
     assert len({timelines[0]["bars"][at][3] for at in first[1]}) == 1, "the first anomaly's bars are of one version"
+
+
+def test_many_files_have_a_part_each_and_one_table_first(version_counter: Scenario, tmp_path: Path) -> None:
+    made = [
+        saved(
+            tmp_path, result_of(version_counter, "naive"), result_of(version_counter, "advisory"), name=f"{number}.json"
+        )
+        for number in range(14)
+    ]
+    made = [
+        replace(source, content=replace(source.content, command=f"racebench run -D n={at}"))
+        for at, source in enumerate(made)
+    ]
+    made.append(sources.read(REFERENCE / "explored.json"))
+    tree = check_structure(page.render(made))
+    (contents,) = [table for table in elements(tree, "table") if table.get("class") == "contents"]
+    links = [link.get("href") for link in elements(contents, "a")]
+    assert links == [f"#f{number + 1}" for number in range(15)]
+    files = [each for each in elements(tree, "details") if each.get("class") == "file"]
+    assert len(files) == 15
+    assert not [each for each in files if each.get("open") is not None]
+    drawn = [len([each for each in elements(file, "div") if each.get("data-timeline")]) for file in files]
+    assert drawn == [1] * 12 + [0] * 3, "a page has at most 12 timelines, one of each file first"
+    (foot,) = elements(tree, "footer")
+    assert "13.json: racebench run -D n=13 (racebench" in text_of(foot)
+    few = check_structure(page.render(made[:3]))
+    assert not [each for each in elements(few, "details") if each.get("class") == "file"]
 
 
 def test_the_numbers_are_the_documents_own(version_counter: Scenario, tmp_path: Path) -> None:
@@ -505,7 +532,7 @@ def test_labels_touch_neither_each_other_nor_a_point(version_counter: Scenario) 
         for n in range(27)
     ]
     names = [f"strategy-number-{n}" for n in range(27)]
-    for width in (page.WIDE, page.NARROW):
+    for width in (part.WIDE, part.NARROW):
         chart = scatter.draw(runs, names, width=width)
         boxes = []
         for point in chart.points:

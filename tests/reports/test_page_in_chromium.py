@@ -210,6 +210,35 @@ def test_it_fits_the_width_and_can_be_read_in_either_theme(
     assert letters > 10, "the text of a chart is not scaled down to nothing"
 
 
+@pytest.mark.parametrize("script", [True, False], ids=["script", "no script"])
+def test_many_files_are_a_table_whose_links_open_a_part_each(
+    open_page: Open, race: sources.Source, script: bool
+) -> None:
+    files = [race, race, sources.read(REFERENCE / "run.json"), sources.read(REFERENCE / "explored.json")]
+    opened = open_page(*files, width=390, script=script)
+    parts = opened.page.locator("details.file")
+    assert parts.count() == 4
+    assert parts.locator("section:visible").count() == 0
+    assert opened.page.evaluate("document.documentElement.scrollHeight") < 4000
+    opened.page.locator("#results a").nth(2).click()
+    expect(parts.nth(2).locator("section").first).to_be_visible()
+    assert parts.locator("section:visible").count() == parts.nth(2).locator("section").count()
+    assert opened.page.evaluate("document.documentElement.scrollWidth") == 390
+    if script:
+        expect(parts.nth(2).locator(".timeline svg.chart").first).to_be_visible()
+
+
+def test_what_is_wider_than_the_screen_says_so(open_page: Open, race: sources.Source) -> None:
+    narrow, wide = (open_page(race, width=width) for width in WIDTHS.values())
+    table = "[aria-label='All numbers']"
+    said = narrow.page.locator(f".sideways:has(+ {table})")
+    expect(said).to_be_visible()
+    narrow.page.locator(table).focus()
+    narrow.page.keyboard.press("ArrowRight")
+    narrow.page.wait_for_function(f'document.querySelector("{table}").scrollLeft > 0')
+    expect(wide.page.locator(f".sideways:has(+ {table})")).to_be_hidden()
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_labels_beside_the_chosen_anomaly_can_be_read_too(open_page: Open, race: sources.Source, theme: str) -> None:
     opened = open_page(race, theme=theme)

@@ -23,7 +23,7 @@ from racebench.core.model import Scenario
 from racebench.core.results import RunResult, Verdict
 from racebench.reports import formats
 from racebench.reports.formats import cases, csv_table, job_summary, junit
-from racebench.reports.results.document import Document
+from racebench.reports.results.document import Document, from_json, to_json
 from waiting import finish, wait_for
 
 
@@ -182,7 +182,15 @@ def test_the_summary_keeps_to_githubs_limit_by_whole_sections(version_counter: S
 def test_an_interrupted_run_says_so(version_counter: Scenario) -> None:
     result = result_of(version_counter, "naive")
     assert "Interrupted" in rendered("summary", whole(result, complete=False))
+    assert "Made by" not in rendered("summary", whole(result))
     assert 'name="complete" value="false"' in junit.to_xml(cases.suites([whole(result, complete=False)]))
+
+
+def test_the_command_is_below_the_table_and_is_read_again(version_counter: Scenario) -> None:
+    made = replace(whole(result_of(version_counter, "naive")), command="racebench run -D 'note=a`b'")
+    assert from_json(to_json(made), "x").command == made.command
+    for name in ("summary", "markdown"):
+        assert "Made by `` racebench run -D 'note=a`b' `` (racebench " in rendered(name, made)
 
 
 # From end to end

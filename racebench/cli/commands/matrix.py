@@ -47,7 +47,8 @@ def matrix(subject: SubjectOptions, load: LoadOptions, target: TargetOptions, ou
     from racebench.cli.files import check_optional_file, check_reports
     from racebench.cli.option_groups import GateOptions
     from racebench.load.campaign import Pairing
-    from racebench.reports.results.document import Document, write_atomically
+    from racebench.reports import formats
+    from racebench.reports.results.document import Document
     from racebench.reports.terminal import matrix_table
 
     subject = replace(subject, consumers=subject.consumers or ("all",))
@@ -57,11 +58,11 @@ def matrix(subject: SubjectOptions, load: LoadOptions, target: TargetOptions, ou
 
     def show(document: Document) -> None:
         if output.markdown == "-":
-            say(matrix_table.markdown(document), end="")
+            say(formats.text("markdown", document), end="")
         else:
             matrix_table.show(console(), document)
 
     document = measuring.measure(request, output, show, alone=output.markdown == "-")
     if output.markdown not in (None, "-"):
-        write_atomically(Path(str(output.markdown)), matrix_table.markdown(document))
+        formats.write("markdown", document, Path(str(output.markdown)))
     return measuring.exit_code_of(request, document)

@@ -154,9 +154,15 @@ def shown(name: str, sources: Sequence[Source]) -> Callable[[Console], None] | N
 def write(name: str, content: Content, path: Path) -> None:
     """Write results to a file, whole or not at all."""
     from racebench.reports.results.document import write_atomically
+
+    write_atomically(path, text(name, content, path))
+
+
+def text(name: str, content: Content, path: Path = Path()) -> str:
+    """Results that were just measured as the text of a format; `path`: where it is written, if to a file."""
     from racebench.reports.results.sources import Source
 
-    write_atomically(path, render(name, [Source(path=path, content=content)]))
+    return render(name, [Source(path=path, content=content)])
 
 
 def _arranged(format_: Format, sources: Sequence[Source]) -> tuple[Content, ...]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from racebench.core.plain_text import printable
 from racebench.core.results import RunResult, Verdict
 from racebench.exploration.result import Exploration
-from racebench.reports import escape, exploration_text, sentences, threshold_lines
+from racebench.reports import escape, exploration_text, made_by, sentences, threshold_lines
 from racebench.reports.formats import Material, cases
 from racebench.reports.results.document import Document
 from racebench.reports.results.explorations import Explorations
@@ -87,7 +87,9 @@ def _heading(document: Document | Explorations) -> str:
     scenarios = ", ".join(dict.fromkeys(result.scenario for result in results))
     server = server_of(document)
     cut = "" if document.complete else "\nInterrupted: these are the results until then.\n"
-    return f"### racebench: {escape.markdown(scenarios)} on {escape.markdown(server)}\n{cut}\n{body}\n"
+    made = made_by.markdown(document)
+    foot = f"\n{made}" if made else ""
+    return f"### racebench: {escape.markdown(scenarios)} on {escape.markdown(server)}\n{cut}\n{body}{foot}\n"
 
 
 def _several_of_one(document: Document) -> bool:

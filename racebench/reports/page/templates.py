@@ -42,25 +42,26 @@ def _environment() -> jinja2.Environment:
 def fill(template: str, **values: Any) -> str:
     """Fill in a template; `style` and `script` are available in every template."""
     environment = _environment()
-    shared = _asset("timeline.css")
-    style, script = shared + _asset("page.css"), _asset("page.js")
+    shared = asset("theme.css") + asset("timeline.css")
+    style, script = shared + asset("base.css") + asset("page.css"), asset("base.js") + asset("page.js")
     text = environment.get_template(template).render(
         **values,
         shared_style=Markup(shared),
         style=Markup(style),
         script=Markup(script),
-        style_hash=_hash(style),
-        script_hash=_hash(script),
+        style_hash=digest(style),
+        script_hash=digest(script),
     )
     return text if text.endswith("\n") else f"{text}\n"
 
 
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
     """A file without its indentation, which would be a tenth of the page."""
     return _KEPT.sub("", (_FOLDER / name).read_text(encoding="utf-8"))
 
 
-def _hash(text: str) -> str:
+def digest(text: str) -> str:
+    """A style or a script as the content security policy names it."""
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
 
 

@@ -15,7 +15,8 @@ from racebench.reports.results.sources import Source
 #: Operations on a page, all timelines together, and of each timeline at most and at least.
 _ALL, _MOST, _LEAST = 2000, 1000, 150
 _CONSUMERS = 4
-_TIMELINES = 6
+_TIMELINES = 6  # on a page; of many files one each, up to
+_MOST_TIMELINES = 12
 _TABLED = 40
 _EXACT = 2**53
 
@@ -41,21 +42,46 @@ class Timelines:
     left_out: str
 
 
-def draw(runs: Sequence[tuple[Source, RunResult]], names: Sequence[str]) -> Timelines:
-    """A timeline of each run that went wrong or kept its history, at most a few: those with an anomaly first."""
-    wanted = [at for at, (_, run) in enumerate(runs) if run.found or run.history]
-    wanted.sort(key=lambda at: not runs[at][1].found)
-    chosen = sorted(wanted[:_TIMELINES])
-    most = min(_MOST, max(_LEAST, _ALL // max(len(chosen), 1)))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """The places of the runs of a part with a timeline, each of so many operations; `left_out`: runs without one."""
+
+    places: tuple[int, ...]
+    operations: int
+    left_out: int
+
+
+def share_out(parts: Sequence[Sequence[tuple[Source, RunResult]]]) -> list[Share]:
+    """Which runs of the parts get a timeline: those that went wrong first, and one of each part before a second."""
+    wanted: list[tuple[bool, int, int, int]] = []
+    for part, runs in enumerate(parts):
+        ranked = sorted((not run.found, place) for place, (_, run) in enumerate(runs) if run.found or run.history)
+        wanted += [(right, rank, part, place) for rank, (right, place) in enumerate(ranked)]
+    chosen = sorted(wanted)[: max(_TIMELINES, min(len(parts), _MOST_TIMELINES))]
+    operations = min(_MOST, max(_LEAST, _ALL // max(len(chosen), 1)))
+    return [
+        Share(
+            places=(places := tuple(sorted(place for _, _, of, place in chosen if of == part))),
+            operations=operations,
+            left_out=sum(of == part for _, _, of, _ in wanted) - len(places),
+        )
+        for part in range(len(parts))
+    ]
+
+
+def draw(runs: Sequence[tuple[Source, RunResult]], names: Sequence[str], share: Share) -> Timelines:
+    """The timelines of a part."""
     drawn = []
-    for at in chosen:
+    for at in share.places:
         source, run = runs[at]
         polls_too = 1 + len(run.consumers) // _CONSUMERS  # the deliveries to many consumers take space too
-        timeline = _timeline(names[at], run, find(source.path, run, most=most // polls_too))
+        timeline = _timeline(names[at], run, find(source.path, run, most=share.operations // polls_too))
         if timeline is not None:
             drawn.append(timeline)
-    more = len(wanted) - len(chosen)
-    said = f"{more} more runs have a timeline: give fewer files, or run fewer strategies at once." if more else ""
+    said = ""
+    if share.left_out:
+        more = f"{share.left_out} {'more ' if drawn else ''}{'run has' if share.left_out == 1 else 'runs have'}"
+        said = f"{more} a timeline that is not on this page: give fewer files, or run fewer strategies at once."
     return Timelines(drawn=tuple(drawn), left_out=said)
 
 

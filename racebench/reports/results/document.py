@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ _LOAD = tuple(field.name for field in dataclasses.fields(Load))
 class Document:
     """What one command measured: where, when, and its runs so far. `complete` is false if it was interrupted.
 
+    `command` is the command line as it was typed, without passwords; "" if it is not known.
     `comparison` is what follows from the runs of `compare`, `baseline` how they stand beside earlier ones, `thresholds`
     what became of --threshold.
     """
@@ -39,6 +40,7 @@ class Document:
     environment: Mapping[str, Any]
     created: str
     runs: tuple[RunResult, ...]
+    command: str = ""
     complete: bool = True
     comparison: Comparison | None = None
     thresholds: tuple[Held, ...] = ()
@@ -56,6 +58,7 @@ def to_json(document: Document, *, witnesses: int | None = None) -> str:
         {
             "schema_version": SCHEMA_VERSION,
             "created": document.created,
+            **({"command": document.command} if document.command else {}),
             "complete": document.complete,
             "environment": dict(document.environment),
             **(
@@ -112,6 +115,7 @@ def from_data(data: Mapping[str, Any], name: str) -> Document:
         return Document(
             environment=data["environment"],
             created=data["created"],
+            command=data.get("command", ""),
             complete=data["complete"],
             runs=tuple(_result(run) for run in data["runs"]),
             comparison=None if "comparison" not in data else _comparison(data["comparison"]),
@@ -139,7 +143,7 @@ def text_of(path: Path) -> str:
 
 
 def merge(documents: Sequence[Document]) -> Document:
-    """Put several documents' runs side by side; the environment and the date are the first's.
+    """Put several documents' runs side by side; the environment and the date are the first's, the commands all.
 
     What follows from one document's runs does not follow from several's: it is left out.
     """
@@ -149,9 +153,15 @@ def merge(documents: Sequence[Document]) -> Document:
     return Document(
         environment=first.environment,
         created=first.created,
+        command=joined(document.command for document in documents),
         runs=tuple(result for document in documents for result in document.runs),
         complete=all(document.complete for document in documents),
     )
+
+
+def joined(commands: Iterable[str]) -> str:
+    """Several commands as one line for a shell."""
+    return " && ".join(dict.fromkeys(filter(None, commands)))
 
 
 def _run(result: RunResult, witnesses: int | None) -> dict[str, Any]:

@@ -24,21 +24,26 @@ SCHEMA_FILE = Path(__file__).with_name("explorations.schema.json")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explorations:
-    """What one `racebench explore` found. `complete` is false if it was interrupted."""
+    """What one `racebench explore` found. `complete` is false if it was interrupted.
+
+    `command` is the command line as it was typed, without passwords; "" if it is not known.
+    """
 
     environment: Mapping[str, Any]
     created: str
     explorations: tuple[Exploration, ...]
     complete: bool
+    command: str = ""
 
 
 def merge(documents: Sequence[Explorations]) -> Explorations:
-    """Put several documents' explorations side by side; the environment and the date are the first's."""
+    """Put several documents' explorations side by side; the first's environment and date, all commands."""
     return Explorations(
         environment=documents[0].environment,
         created=documents[0].created,
         explorations=tuple(exploration for document in documents for exploration in document.explorations),
         complete=all(document.complete for document in documents),
+        command=run_document.joined(document.command for document in documents),
     )
 
 
@@ -47,6 +52,7 @@ def to_json(document: Explorations) -> str:
     data = {
         "schema_version": SCHEMA_VERSION,
         "created": document.created,
+        **({"command": document.command} if document.command else {}),
         "complete": document.complete,
         "environment": dict(document.environment),
         "explorations": [published(exploration) for exploration in document.explorations],
@@ -63,6 +69,7 @@ def from_data(data: Mapping[str, Any], name: str) -> Explorations:
             created=str(data["created"]),
             explorations=tuple(map(from_published, data["explorations"])),
             complete=bool(data["complete"]),
+            command=str(data.get("command", "")),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as problem:
         raise UsageProblem(f"{name} is not a racebench result ({type(problem).__name__}: {problem})") from None

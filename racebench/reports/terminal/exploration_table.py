@@ -45,7 +45,7 @@ def render(document: Explorations, *, ascii_only: bool = False) -> Iterator[Rend
     explorations = document.explorations
     if not explorations:
         return
-    yield Text(_headline(document), style="dim")
+    yield Text(headline(document), style="dim")
     kinds = [kind for kind in ANOMALIES.values() if any(exploration.counts[kind.name] for exploration in explorations)]
     counts = ("sched-\nules", "pruned", "wrong", *(kind.head for kind in kinds), "per s")
     table = blank_table(("strategy",), counts, ("verdict",), ascii_only=ascii_only)
@@ -81,7 +81,8 @@ def render(document: Explorations, *, ascii_only: bool = False) -> Iterator[Rend
         yield Text(f"note: {note}", no_wrap=True)
 
 
-def _headline(document: Explorations) -> str:
+def headline(document: Explorations) -> str:
+    """The scenario, the server, the sessions and the consumer, in a line."""
     exploration = document.explorations[0]
     consumer = exploration.consumer
     times = "time" if exploration.polls == 1 else "times"

@@ -1,0 +1,65 @@
+"""The command line's options in a text, replaced by the library's parameters: for reports shown by Python and pytest.
+
+Sentences and notes name what to change as an option of a command. Who has called `racebench.hammer(…)` has none.
+"""
+
+from __future__ import annotations
+
+import re
+
+#: What each option is called in the library. `{}` is the place of the value.
+PARAMETERS = {
+    "--batch": "batch={}",
+    "--budget": "budget={}",
+    "--connections-per-worker": "connections_per_worker={}",
+    "--consumer": "consumer={}",
+    "--depth": "search=racebench.Search(depth={})",
+    "--dsn": "dsn={}",
+    "--draws": "search=racebench.Search(draws={})",
+    "--duration": "seconds={}",
+    "--give-up-after": "give_up_after={}",
+    "--hold": "hold_us={}",
+    "--invariant": "invariant={}",
+    "--jitter": "jitter_us={}",
+    "--max-schedules": "max_schedules={}",
+    "--operations": "operations={}",
+    "--poll-interval": "poll_interval_ms={}",
+    "--polls": "search=racebench.Search(polls={})",
+    "--protocol": "protocol={}",
+    "--rate": "rate_per_s={}",
+    "--rounds": "rounds={}",
+    "--sessions": "sessions={}",
+    "--setup": "setup={}",
+    "--step-timeout": "search=racebench.Search(step_timeout={})",
+    "--stop-at-first": "stop_at_first={}",
+    "--strategy": "strategy={}",
+    "--superuser": "superuser={}",
+    "--think": "think_us={}",
+    "--warmup": "warmup_s={}",
+    "--workers": "workers={}",
+}
+#: Those whose value is a word; of the others a value is a number, or N for one.
+_WORDS = ("--consumer", "--protocol", "--strategy")
+_OPTION = re.compile(rf"({'|'.join(_WORDS)})\s+([\w-]+)|(--[a-z][a-z-]*)(?:\s+([0-9][0-9.]*|N)\b)?")
+#: A command that is there to be copied.
+_COMMAND = re.compile(r"(`racebench [^`]*`|^[ ]*racebench \w+ .*$)", re.MULTILINE)
+
+
+def in_library_words(text: str) -> str:
+    """The text with parameters in place of options: `strategy='advisory'` for `--strategy advisory`.
+
+    Commands stay as they are, and so does an option that the library does not have.
+    """
+    parts = _COMMAND.split(text)
+    return "".join(part if _COMMAND.fullmatch(part) else _OPTION.sub(_parameter, part) for part in parts)
+
+
+def _parameter(option: re.Match[str]) -> str:
+    word, chosen, name, number = option.groups()
+    if word:
+        return PARAMETERS[word].format(repr(chosen))
+    if name not in PARAMETERS:
+        return option.group()
+    if number:
+        return PARAMETERS[name].format(number)
+    return PARAMETERS[name].replace("={}", "")
