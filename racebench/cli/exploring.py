@@ -28,7 +28,7 @@ from racebench.exploration.result import Exploration, ExplorationProgress
 from racebench.postgres import environment
 from racebench.postgres.requirements import for_consumer, for_strategy, refused
 from racebench.postgres.schemas import new_name
-from racebench.reports import formats
+from racebench.reports import exploration_text, formats
 from racebench.reports.results.document import now
 from racebench.reports.results.explorations import Explorations, to_json
 from racebench.reports.terminal import exploration_table, progress
