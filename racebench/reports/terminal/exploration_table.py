@@ -40,8 +40,8 @@ def _print(console: Console, part: RenderableType) -> None:
     console.print(part, soft_wrap=isinstance(part, Text) and bool(part.no_wrap))
 
 
-def render(document: Explorations, *, ascii_only: bool = False) -> Iterator[RenderableType]:
-    """Yield the parts of the report, top to bottom."""
+def render(document: Explorations, *, ascii_only: bool = False, witnesses: bool = True) -> Iterator[RenderableType]:
+    """Yield the parts of the report, top to bottom; with `witnesses`, the shortest are drawn."""
     explorations = document.explorations
     if not explorations:
         return
@@ -74,8 +74,8 @@ def render(document: Explorations, *, ascii_only: bool = False) -> Iterator[Rend
                 "is that meant?"
             )
         yield from _outcomes(exploration, ascii_only=ascii_only)
-    witnesses = [one.witness for one in explorations if one.witness is not None and one.witness.steps]
-    for witness in witnesses[:_SHOWN]:
+    drawn = [one.witness for one in explorations if one.witness is not None and one.witness.steps] if witnesses else []
+    for witness in drawn[:_SHOWN]:
         yield from _lanes(witness, ascii_only=ascii_only)
     for note in dict.fromkeys(note for exploration in explorations for note in exploration.notes):
         yield Text(f"note: {note}", no_wrap=True)
