@@ -167,11 +167,11 @@ _PROGRESS = re.compile(r"^\[\d+:\d\d\] .*\n", re.MULTILINE)
 def racebench(request: pytest.FixtureRequest, tmp_path: Path) -> Command:
     """Run the command in an empty folder; extra environment as `env`.
 
-    A test without the mark `server` and without such an environment gets it from a process that has it imported.
+    Without such an environment it is a fork of a process that has everything imported.
     """
 
     def run(*arguments: str, env: dict[str, str] | None = None, **options: object) -> subprocess.CompletedProcess[str]:
-        if not (env or options or request.node.get_closest_marker("server")):
+        if not (env or options):
             warm: Warm = request.getfixturevalue("warm")
             return warm.run(arguments, tmp_path)
         done: subprocess.CompletedProcess[str] = subprocess.run(

@@ -71,7 +71,7 @@ def request_of(
     consumers: tuple[Consumer | None, ...] = (None,)
     if options.consumer not in (None, "none"):
         consumers = catalog.find_consumers(scenario, [str(options.consumer)]) or (None,)
-    checked_gates = gates_of(gates, explored=True)
+    checked_gates = gates_of(gates, explored=True, own_code=scenario.origin is Origin.OWN_CODE)
     seed = secrets.randbelow(2**32) if options.seed is None else options.seed
     explorations = tuple(
         with_default_limits(

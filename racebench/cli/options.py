@@ -64,7 +64,7 @@ _SCENARIO = click.argument("scenario", required=False, shell_complete=completion
 _FAIL_ON = _option(
     "--fail-on", metavar="KINDS",
     help="Exit with code 3 if an anomaly of these kinds is found: a list such as duplicates,missed, or 'any' for the "
-    "kinds that the scenario forbids.",
+    "kinds that the scenario forbids; with code 5 if a verdict is UNKNOWN.  [default: none; of your own code any]",
 )  # fmt: skip
 _EXPECT = _option("--expect", type=click.Choice(["race"]), help="Exit with code 3 if a strategy shows no anomaly.")
 _THRESHOLD = _option(

@@ -108,7 +108,7 @@ _KINDS = (
         sentence="the consumer never saw {count} of {rows} committed rows ({share_of_rows})",
         always_said=True,
         sentence_by_consumer="of {rows} committed rows {by_consumer} were never seen",
-        advice="The numbers are unique but become visible out of order; make sessions commit in number order",
+        advice="Numbers become visible in another order than they were given; make sessions commit in that order",
         advice_rank=3,
         witness_rank=2,
     ),
@@ -120,6 +120,7 @@ _KINDS = (
         heading="again",
         sentence="{count} rows were delivered again",
         advice="The consumer's query returns rows at or below its cursor; have it drop those that it has delivered",
+        advises_strategy=False,
         witness_rank=3,
     ),
     AnomalyKind(

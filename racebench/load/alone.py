@@ -3,29 +3,45 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 
 from racebench.core.errors import DatabaseProblem, UsageProblem
 from racebench.load.crew import READY_SECONDS, TICK_SECONDS, Assignment
 from racebench.load.executors import Died, Executor, Failure, Worker
 from racebench.load.python_worker import Alone, try_alone
 from racebench.load.waits import Question, explained
+from racebench.postgres.client_sessions import ClientSessions
 from racebench.postgres.connection import connect
-from racebench.postgres.schemas import application_name
+from racebench.postgres.schemas import application_name, quiesce
 from racebench.postgres.snapshot import Snapshot
 
+#: How long the sessions of a process that has ended may stay before they are terminated.
+_ENDING_SECONDS = 0.5
 
-def try_before(assignment: Assignment, executor: Executor) -> set[str]:
-    """The calls' results without other sessions; the tables are restored. Raises UsageProblem if a call fails."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tried:
+    """The calls' results without other sessions. `reached`: a statement of theirs may have reached the server."""
+
+    codes: frozenset[str]
+    reached: bool
+
+
+def try_before(assignment: Assignment, executor: Executor) -> Tried:
+    """Try the calls without other sessions; the tables are restored. Raises UsageProblem if a call fails."""
     with connect(assignment.target, schema=assignment.schema) as connection:
         before = Snapshot(connection, assignment.schema)
+        sessions = ClientSessions(connection, assignment.schema)
         alone = run_alone(assignment, executor)
+        quiesce(connection, assignment.schema, role="alone", wait_seconds=_ENDING_SECONDS)
+        reached = alone.used or assignment.target.pooled or sessions.worked(own=alone.connections)
         before.restore()
     if alone.codes[0]:
         raise UsageProblem(
             f"{assignment.strategy.calls[0]} fails when it runs alone, right after the setup: {alone.error}; "
             "is the setup complete?"
         )
-    return set(alone.codes)
+    return Tried(codes=frozenset(alone.codes), reached=reached)
 
 
 def run_alone(assignment: Assignment, executor: Executor) -> Alone:

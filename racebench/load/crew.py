@@ -81,7 +81,7 @@ class Crew:
     """The workers and consumers of one run, on an executor. Its public fields are what they reported.
 
     `retried` and `messages` are by SQLSTATE, `reports` by consumer: of those that read to the end. `gave_up`: there was
-    no progress, and the run was ended.
+    no progress, and the run was ended. `used` and `connections` are those of the workers' reports: of any, and of all.
     """
 
     assignment: Assignment
@@ -92,6 +92,8 @@ class Crew:
     reports: dict[str, ConsumerReport] = field(default_factory=dict)
     usage: Usage = field(default_factory=Usage)
     gave_up: bool = False
+    used: bool = False
+    connections: int = 0
     #: Each worker's number, each consumer's name, and those of both that have not ended.
     _workers: dict[Worker, int] = field(default_factory=dict, init=False)
     _consumers: dict[Worker, str] = field(default_factory=dict, init=False)
@@ -292,11 +294,14 @@ class Crew:
         if isinstance(message, Died):
             self.notes.append(f"worker {number} died ({message.cause}); what it had in flight is UNKNOWN")
             self.usage = replace(self.usage, client_s=None, busiest_s=None)
+            self.used = True  # it is not known
             return
         assert isinstance(message, WorkerReport)
         for sqlstate, count in message.retried.items():
             self.retried[sqlstate] = self.retried.get(sqlstate, 0) + count
         self.messages.update({**message.messages, **self.messages})
+        self.used |= message.used
+        self.connections += message.connections
         used = self.usage
         if used.client_s is not None and used.busiest_s is not None:
             self.usage = replace(

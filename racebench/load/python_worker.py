@@ -28,6 +28,7 @@ from racebench.history.records import CHUNK_RECORDS, NO_VERSION, OPERATION, Reco
 from racebench.load.executors import Channel
 from racebench.load.pacing import ENDLESS, DueTimes, Go, jitter_s, line_up, phases, wait_until
 from racebench.load.worker import Ready, WorkerReport
+from racebench.postgres.client_sessions import transactions
 from racebench.postgres.connection import connect
 from racebench.postgres.reconnecting import connect_first, reconnect
 from racebench.workloads import callables, working_folder
@@ -70,12 +71,15 @@ class CallTask:
 class Alone:
     """How calls end that run one after the other: their codes, "" for those that succeed, and the first error.
 
-    `lost`: what was said of the connection that each try of a call lost; "" if each call came to an end.
+    `lost`: what was said of the connection that each try of a call lost; "" if each call came to an end. `used` and
+    `connections` are as in WorkerReport.
     """
 
     codes: tuple[str, ...]
     error: str
     lost: str = ""
+    used: bool = True
+    connections: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +147,7 @@ def try_alone(task: Application, channel: Channel) -> None:
                     return
                 codes.append(ending.code)
                 error = error or ending.message
-        channel.send(Alone(tuple(codes), error))
+        channel.send(Alone(tuple(codes), error, used=caller.used, connections=caller.connections))
 
 
 def work(task: CallTask, channel: Channel) -> None:
@@ -167,6 +171,7 @@ def work(task: CallTask, channel: Channel) -> None:
         except RacebenchError as problem:
             report.problems.append(str(problem))
         report.cpu_s = time.process_time() - cpu
+        report.used, report.connections = caller.used, caller.connections
         channel.send(report)
 
 
@@ -216,7 +221,7 @@ def _loaded(task: Application) -> list[Call]:
 
 
 class _Caller:
-    """The application in this process."""
+    """The application in this process. `connections`: how many were made for calls that are given one."""
 
     def __init__(self, task: Application) -> None:
         sys.stdout = sys.stderr  # what the application prints does not belong into a report
@@ -230,6 +235,8 @@ class _Caller:
         self._task = task
         self._takes = any(call.takes_connection for call in self.application)
         self._connection: psycopg.Connection[Any] | None = None
+        self._began = 0
+        self.connections = 0
         connect_first(self.connect)
 
     def connect(self) -> None:
@@ -244,6 +251,19 @@ class _Caller:
                 autocommit=False,
                 own_code=True,
             )
+            self.connections += 1
+            self._began = transactions(self._connection)
+
+    @property
+    def used(self) -> bool:
+        """Whether a statement may have been sent over the connection that calls are given."""
+        connection = self._connection
+        if connection is None:
+            return False
+        try:
+            return self.connections > 1 or transactions(connection) != self._began + 1
+        except (psycopg.Error, TimeoutError):
+            return True
 
     def close(self) -> None:
         if self._connection is not None:

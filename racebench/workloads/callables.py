@@ -17,7 +17,7 @@ import os
 import re
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import CodeType
 from typing import TYPE_CHECKING, Any
@@ -274,6 +274,15 @@ def left_open(call: Call) -> str:
     return (
         f"{call} leaves its transaction open; commit before it returns (`with connection.transaction():`, or as your "
         "ORM has it: session.commit(), transaction.atomic())"
+    )
+
+
+def unreached(calls: Sequence[Call], server: str) -> str:
+    """The message about calls of which the server has seen no statement."""
+    names = ", ".join(dict.fromkeys(map(str, calls)))
+    return (
+        f"{names} sent no statement to {server}: does it reach the database at all? "
+        "Have it take a psycopg connection, or connect to DATABASE_URL"
     )
 
 

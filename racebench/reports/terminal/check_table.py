@@ -68,6 +68,7 @@ def _file(result: CheckResult) -> dict[str, Any]:
         "strategy": result.about.strategy,
         "note": result.about.note or None,
         "verdict": result.verdict.value,
+        "overlapped": result.overlapped,
         "forbidden": list(result.about.forbidden),
         "counts": dict(result.counts),
         "errors": dict(result.errors),
@@ -89,7 +90,14 @@ def _paragraph(result: CheckResult) -> Iterator[RenderableType]:
     text.append(verdict_text(result.verdict))
     counts = {kind: result.counts[kind] for kind in ANOMALIES if kind in result.about.forbidden}
     anomalies = [counted(kind, count) for kind, count in counts.items() if count]
-    text.append(f": {', '.join(anomalies)}." if anomalies else ": nothing forbidden was found.")
+    if anomalies:
+        text.append(f": {', '.join(anomalies)}.")
+    elif result.counts["committed"] and not result.overlapped:
+        text.append(
+            ": no two operations overlapped in time, so no race could occur; record a history of several sessions."
+        )
+    else:
+        text.append(": nothing forbidden was found.")
     yield text
     for log in result.consumers:
         late = ", ".join(f"{name} {log.late_us[name] / 1e3:.1f}" for name in _LATE if log.late_us[name] is not None)  # type: ignore[operator]
