@@ -10,16 +10,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from racebench.cli import invocation
-from racebench.cli.console import application_prints_to_stderr, console, publish
+from racebench.cli import invocation, next_steps
+from racebench.cli.console import application_prints_to_stderr, console, publish, shown_progress
 from racebench.cli.exit_codes import Finding, Gates, exit_code, gates_of
-from racebench.cli.files import ResultFiles, result_files
+from racebench.cli.files import ResultFiles, result_files, stdout_is_taken
 from racebench.cli.option_groups import ExplorationOptions, GateOptions, OutputOptions, SubjectOptions, TargetOptions
 from racebench.cli.servers import Server, server_of
 from racebench.cli.streams import say
 from racebench.cli.subjects import find_scenario
 from racebench.core.errors import ExitCode, UsageProblem
 from racebench.core.model import Consumer, Origin, Scenario
+from racebench.core.quantity import quantity
 from racebench.core.signals import interruptible, shielded
 from racebench.core.target import Target
 from racebench.exploration import explorer
@@ -146,7 +147,7 @@ def explore(request: Exploring, output: OutputOptions) -> ExitCode:
     record = _Record(request=request)
     with interruptible():
         try:
-            with progress.shown(console(stderr=True)) as report_progress, application_prints_to_stderr():
+            with shown_progress() as report_progress, application_prints_to_stderr():
                 _run(record, report_progress)
         finally:
             if record.results:
@@ -205,7 +206,7 @@ def _tell(
     """Report the progress of one of several explorations; `before`: how many of them have ended."""
     place = f"{before + 1} of {of}: " if of > 1 else ""
     label = (
-        f"{place}{exploration.strategy.name}, {exploration_text.schedules_of(so_far.run)} "
+        f"{place}{exploration.strategy.name}, {quantity(so_far.run, 'schedule')} "
         f"({so_far.schedules_per_s:,.0f}/s), {so_far.anomalous:,} wrong"
     )
     share, left = 0.0, ""
@@ -245,12 +246,15 @@ def _print(record: _Record, output: OutputOptions) -> None:
     """Print the results and where they were saved; only the JSON, or only the Markdown, if stdout is for that."""
     if record.request.files.json_alone:
         say(to_json(record.document()))
-        return
     if output.markdown == "-":
         say(formats.text("markdown", record.document()), end="")
+    if stdout_is_taken(output):
         return
     exploration_table.show(console(), record.document())
     for line in record.left_out:
         say(f"left out: {line}")
     if record.saved is not None:
         say(f"saved: {record.saved}")
+    request = record.request
+    for step in next_steps.after_explorations(request.scenario, record.results, request.files, record.saved):
+        say(step)

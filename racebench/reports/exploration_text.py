@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from racebench.core.quantity import quantity
 from racebench.core.results import Verdict
 from racebench.exploration.result import Exploration, Limit, Replay, Unseen
 from racebench.exploration.schedules import Step
@@ -54,7 +55,9 @@ def finding(exploration: Exploration) -> str:
         return f"all {run} {every} were run{_draws(exploration)}, nothing went wrong"
     if exploration.complete:
         return f"none of its {run} schedules goes wrong"
-    return f"{schedules_of(exploration.run)} {'was' if exploration.run == 1 else 'were'} run, nothing went wrong"
+    return (
+        f"{quantity(exploration.run, 'schedule')} {'was' if exploration.run == 1 else 'were'} run, nothing went wrong"
+    )
 
 
 def row(exploration: Exploration) -> str:
@@ -128,11 +131,6 @@ def _why_unknown(exploration: Exploration) -> str:
 
 def _capital(text: str) -> str:
     return f"{text[0].upper()}{text[1:]}"
-
-
-def schedules_of(number: int) -> str:
-    """A number of schedules: "1 schedule", "1,234 schedules"."""
-    return f"{number:,} {'schedule' if number == 1 else 'schedules'}"
 
 
 def _bursts(exploration: Exploration) -> str:

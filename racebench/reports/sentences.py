@@ -42,12 +42,32 @@ def advice(result: RunResult) -> str:
         )
     if not result.found:
         return "Load proves nothing for certain; more --duration lowers the bound."
-    kind = min((ANOMALIES[name] for name in result.found), key=lambda kind: kind.advice_rank)
-    losing = [consumer for consumer in result.consumers if consumer.counts["missed"]]
-    if kind.name == "missed" and all(consumer.at_fault for consumer in losing):
+    if losing := _consumers_at_fault(result):
         return _of_consumers(losing)
-    better = result.advice if result.advice != result.strategy and kind.advises_strategy else None
+    kind, better = _advised_on(result), instead(result)
     return f"{kind.advice}: try `--strategy {better}`." if better else f"{kind.advice}."
+
+
+def instead(result: RunResult) -> str | None:
+    """The strategy, or the consumer, to use instead; None if nothing went wrong or none is known to be better."""
+    if not result.found:
+        return None
+    if losing := _consumers_at_fault(result):
+        return next((consumer.instead for consumer in losing if consumer.instead), None)
+    advises = _advised_on(result).advises_strategy
+    return result.advice if advises and result.advice != result.strategy else None
+
+
+def _advised_on(result: RunResult) -> AnomalyKind:
+    """Of the kinds that were found, the one to advise on."""
+    return min((ANOMALIES[name] for name in result.found), key=lambda kind: kind.advice_rank)
+
+
+def _consumers_at_fault(result: RunResult) -> list[ConsumerResult]:
+    """The consumers that miss rows, if they alone are the cause of what is advised on."""
+    losing = [consumer for consumer in result.consumers if consumer.counts["missed"]]
+    alone = _advised_on(result).name == "missed" and all(consumer.at_fault for consumer in losing)
+    return losing if alone else []
 
 
 def _of_consumers(losing: Sequence[ConsumerResult]) -> str:
@@ -61,15 +81,17 @@ def _of_consumers(losing: Sequence[ConsumerResult]) -> str:
     )
 
 
-def conditions(result: RunResult) -> str | None:
-    """How closely the sessions began together, and who used the CPU; None for an older document."""
-    pace = result.pace
-    if pace is None or pace.start_spread_us is None:
+def conditions(results: Sequence[RunResult]) -> str | None:
+    """How closely the sessions of some runs began together, and who used the CPU; None for older documents."""
+    paces = [result.pace for result in results if result.pace is not None]
+    spreads = [pace.start_spread_us for pace in paces if pace.start_spread_us is not None]
+    if not spreads:
         return None
-    said = f"first operations within {pace.start_spread_us / 1e3:.1f} ms"
-    client, server = pace.cpu.client_s, pace.cpu.server_s
-    if client is not None and server is not None and client + server > 0:
-        said += f"; of the CPU time the workers used {_share(client, client + server)}"
+    said = f"The workers' first operations began within {max(spreads) / 1e3:.1f} ms of each other."
+    client = sum(pace.cpu.client_s or 0 for pace in paces)
+    server = sum(pace.cpu.server_s or 0 for pace in paces)
+    if client > 0 and server > 0:
+        said += f" Of the CPU time, the workers used {_share(client, client + server)} and the server the rest."
     return said
 
 

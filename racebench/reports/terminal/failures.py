@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 from rich.text import Text
 
 from racebench.core.anomalies import ANOMALIES
@@ -111,9 +111,5 @@ def _again(witness: Replay) -> str:
 def _text(first: str, parts: Sequence[RenderableType] | Iterator[RenderableType], *, width: int) -> str:
     """The first line and the parts as plain text, in the library's words."""
 
-    def show(console: Console) -> None:
-        for part in parts:
-            console.print(part, soft_wrap=isinstance(part, Text) and bool(part.no_wrap))
-
-    body = in_library_words(tables.plain(show, width=width)).rstrip()
+    body = in_library_words(tables.plain(lambda console: tables.show(console, parts), width=width)).rstrip()
     return "\n".join([in_library_words(one_line(first)), *(line.rstrip() for line in body.splitlines())])
