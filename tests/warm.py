@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import math
 import os
 import pkgutil
 import runpy
@@ -62,8 +61,6 @@ def _serve() -> None:
     for name in (*ALSO, *modules):
         if name not in LEFT_OUT:
             importlib.import_module(name)
-    # A command that a busy machine makes slow prints what any other prints.
-    importlib.import_module("racebench.reports.terminal.progress")._LINE_S = math.inf
     for line in sys.stdin:
         arguments, cwd, environment, output, errors = json.loads(line)
         pid = os.fork()

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from racebench.analysis.overlap import remedy
 from racebench.analysis.performance import remarks
 from racebench.analysis.statistics import Estimate, geometric_mean, trend
 from racebench.core.anomalies import ANOMALIES
@@ -304,6 +305,12 @@ def _troubles(one: Compared, runs: Sequence[RunResult]) -> list[str]:
         return [
             f"{one.strategy} committed nothing in {len(without)} of {len(runs)} runs{error}: "
             "nothing follows of it; mend the strategy, or see the notes in the JSON"
+        ]
+    apart = [run for run in runs if run.pace is not None and run.pace.overlapped is False]
+    if one.verdict is Verdict.UNKNOWN and apart:
+        return [
+            f"no two operations of {one.strategy} overlapped in time in {len(apart)} of {len(runs)} runs, "
+            f"so no race could occur in them: {remedy(apart[0].load)}"
         ]
     if one.verdict is Verdict.UNKNOWN and runs:
         return [

@@ -18,7 +18,8 @@ import numpy.typing as npt
 
 from racebench.analysis.checkers import check
 from racebench.analysis.index import Index
-from racebench.analysis.verdicts import Lateness, Tally, count, decide, witnesses
+from racebench.analysis.overlap import Overlap
+from racebench.analysis.verdicts import Lateness, Tally, complete, count, decide, witnesses
 from racebench.core.anomalies import ANOMALIES
 from racebench.core.atomic_write import replacing
 from racebench.core.errors import RacebenchError, UsageProblem
@@ -52,12 +53,13 @@ class LogResult:
 class CheckResult:
     """The result of checking one history: counts, verdict and witnesses, as for a run.
 
-    The count of an anomaly that the history cannot show is None.
+    The count of an anomaly that the history cannot show is None. `overlapped` is as in core.results.Pace.
     """
 
     file: str
     about: About
     verdict: Verdict
+    overlapped: bool
     counts: Mapping[str, int | None]
     errors: Mapping[str, int]
     consumers: tuple[LogResult, ...]
@@ -78,16 +80,21 @@ def _examined(name: str, recorded: Recorded, scratch: Scratch) -> CheckResult:
     history, about = recorded.history, recorded.about
     tally = Tally(history.start + about.warmup_ns)
     late = [Lateness(scratch, number) for number in range(len(history.logs))]
-    checked = check(history, scratch, also=[tally, *late])
+    overlap = Overlap()
+    checked = check(history, scratch, also=[tally, overlap, *late])
     counts = count(history, checked, tally)
-    complete = about.complete and counts["committed"] > 0 and all(log.drained for log in history.logs)
     shown: dict[str, int | None] = dict(counts)
     if about.applicable is not None:
         shown |= {kind: None for kind in ANOMALIES if kind not in about.applicable}
     return CheckResult(
         file=name,
         about=about,
-        verdict=decide(about.forbidden, {kind: number or 0 for kind, number in shown.items()}, complete=complete),
+        verdict=decide(
+            about.forbidden,
+            {kind: number or 0 for kind, number in shown.items()},
+            complete=about.complete and complete(history, counts, overlap),
+        ),
+        overlapped=overlap.found,
         counts=shown,
         errors=tally.errors,
         consumers=tuple(

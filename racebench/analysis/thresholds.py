@@ -258,6 +258,8 @@ def _unknown(metric: str, runs: Sequence[RunResult]) -> str:
         return "nothing was attempted"
     if metric in ANOMALIES and any(run.counts["committed"] == 0 for run in runs):
         return "nothing was committed"
+    if metric in ANOMALIES and any(run.pace is not None and run.pace.overlapped is False for run in runs):
+        return "no two operations overlapped in time"
     if metric in _OF_CONSUMERS:
         if any(not run.consumers for run in runs):
             return "no consumer read what it wrote"

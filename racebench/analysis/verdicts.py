@@ -1,8 +1,8 @@
 """Makes a RunResult from a History: counts, rates, verdicts, witnesses.
 
 A verdict is INVALID if an anomaly that the scenario forbids was found. It is UNKNOWN if an anomaly could not have been
-found (nothing was committed, or a consumer did not read to the end). Otherwise it is VALID, which under load is only an
-upper bound.
+found (nothing was committed, no two operations overlapped, or a consumer did not read to the end). Otherwise it is
+VALID, which under load is only an upper bound.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ import numpy.typing as npt
 
 from racebench.analysis.checkers import Checked, Pass, check
 from racebench.analysis.index import RowChunk
+from racebench.analysis.overlap import Overlap
 from racebench.analysis.performance import Course, open_loop, remarks, start_spread_us
+from racebench.analysis.remedies import expected_misses, is_at_fault, other_consumer, other_strategy
 from racebench.analysis.statistics import percentiles, upper_bound_of_zero
 from racebench.core.anomalies import ANOMALIES, with_every_kind
 from racebench.core.model import Consumer, Load, Outcome, Scenario, Strategy
@@ -57,8 +59,8 @@ def judge(
         tally = Tally(history.start + round(load.warmup_s * 1e9))
         late = [Lateness(scratch, number) for number in range(len(history.logs))]
         # Measured in the same passes as the checkers; add a Pass here.
-        course = Course(history)
-        checked = check(history, scratch, also=[tally, course, *late])
+        course, overlap = Course(history), Overlap()
+        checked = check(history, scratch, also=[tally, course, overlap, *late])
         latency_us = tally.latency_us(history, scratch)
         results = tuple(
             _consumer_result(
@@ -68,19 +70,22 @@ def judge(
                 log=log,
                 counts={"delivered": checked.delivered[number], **_found(checked.logs[number])},
                 late_us=late[number].late_us(),
+                overlapped=overlap.found,
             )
             for number, (consumer, log) in enumerate(zip(consumers, history.logs, strict=True))
         )
     counts = count(history, checked, tally)
-    verdict = decide(scenario.forbid, counts, complete=_complete(history, counts) and not unfinished)
+    verdict = decide(scenario.forbid, counts, complete=complete(history, counts, overlap) and not unfinished)
     certain, possible = expected_kinds(strategy, consumers)
     occurred = {kind for kind in scenario.forbid if counts[kind]}
+    losing = [one for one, result in zip(consumers, results, strict=True) if result.counts["missed"]]
     seconds = tally.seconds
     pace = Pace(
         start_spread_us=start_spread_us(history),
         timeline=course.timeline(),
         cpu=usage,
         open_loop=open_loop(history, load),
+        overlapped=overlap.found,
     )
     chances = counts["rows"] or counts["committed"]
     return RunResult(
@@ -94,7 +99,7 @@ def judge(
         expected=tuple(kind for kind in ANOMALIES if kind in certain),
         possible=tuple(kind for kind in ANOMALIES if kind in possible),
         forbidden=scenario.forbid,
-        advice=scenario.advise,
+        advice=other_strategy(scenario, strategy, losing, occurred),
         as_expected=None
         if not scenario.has_expectations
         else verdict is not Verdict.UNKNOWN and certain <= occurred <= certain | possible,
@@ -216,6 +221,11 @@ def decide(forbidden: Sequence[str], counts: Mapping[str, int], *, complete: boo
     return Verdict.VALID if complete else Verdict.UNKNOWN
 
 
+def complete(history: History, counts: Mapping[str, int], overlap: Overlap) -> bool:
+    """Whether a race could have occurred in a history, and would have been seen."""
+    return counts["committed"] > 0 and overlap.found and all(log.drained for log in history.logs)
+
+
 def witnesses(checked: Checked) -> tuple[Anomaly, ...]:
     """The witnesses of all kinds, in the order of ANOMALIES."""
     sources = (checked.findings, *checked.logs)
@@ -226,23 +236,6 @@ def witnesses(checked: Checked) -> tuple[Anomaly, ...]:
         if kind in findings
         for witness in findings[kind].witnesses
     )
-
-
-def expected_misses(strategy: Strategy, consumer: Consumer) -> str:
-    """Whether a consumer misses rows of a strategy, as far as it is known: "always", "maybe" or "never".
-
-    A consumer with misses = "never" misses none. A consumer with misses = "unordered" follows the order of the numbers,
-    and misses rows of a strategy that does not commit in that order; one with misses = "maybe" may miss some of them.
-    Rows of a strategy that commits in order are missed only if the consumer holds rows back by the time of their
-    insertion and they get their numbers after it.
-    Example: row A is inserted, then row B; B commits first and is numbered 1, A 2. When A is old enough to be read and
-    B is not, the cursor passes B.
-    """
-    if consumer.misses != "never" and consumer.by_insertion and strategy.stamped:
-        return "maybe"
-    if consumer.misses == "never" or "missed" not in strategy.expect | strategy.may:
-        return "never"
-    return "always" if consumer.misses == "unordered" and "missed" in strategy.expect else "maybe"
 
 
 def expected_kinds(strategy: Strategy, consumers: Sequence[Consumer]) -> tuple[frozenset[str], frozenset[str]]:
@@ -264,22 +257,22 @@ def _consumer_result(
     log: Log,
     counts: Mapping[str, int],
     late_us: Mapping[str, float | None],
+    overlapped: bool,
 ) -> ConsumerResult:
     expected = expected_misses(strategy, consumer)
     missed = counts["missed"] > 0
+    at_fault = missed and is_at_fault(consumer, strategy)
     return ConsumerResult(
         name=consumer.name,
-        verdict=decide(scenario.forbid, counts, complete=log.drained),
+        verdict=decide(scenario.forbid, counts, complete=log.drained and overlapped),
         expected=expected,
         as_expected=log.drained and (expected == "maybe" or missed == (expected == "always")),
         counts=counts,
         late_us=late_us,
         longest_poll_us=None if log.longest_poll_ns is None else log.longest_poll_ns / 1e3,
+        at_fault=at_fault,
+        instead=other_consumer(scenario, strategy, consumer) if at_fault else None,
     )
-
-
-def _complete(history: History, counts: Mapping[str, int]) -> bool:
-    return counts["committed"] > 0 and all(log.drained for log in history.logs)
 
 
 def _found(findings: Mapping[str, Finding]) -> dict[str, int]:

@@ -21,6 +21,7 @@ from racebench.cli.values import warn_once
 from racebench.core.errors import RacebenchError, UsageProblem, suggest
 
 _COLOR = "racebench.color"
+_PROGRESS = "racebench.progress"
 
 
 class Option(click.Option):
@@ -190,6 +191,31 @@ def _color_option() -> click.Option:
 def _note_color(context: click.Context, _option: click.Parameter, value: str) -> str:
     context.meta[_COLOR] = value
     return value
+
+
+def progress_option(*, section: Section) -> Callable[[Any], Any]:
+    """--progress, which the console reads by itself."""
+    return option(
+        "--progress",
+        section=section,
+        type=click.Choice(["auto", "never"]),
+        default="auto",
+        show_default=True,
+        expose_value=False,
+        callback=_note_progress,
+        help="When to show progress on stderr. auto: a bar on a terminal, a line every 10 seconds elsewhere.",
+    )
+
+
+def _note_progress(context: click.Context, _option: click.Parameter, value: str) -> str:
+    context.meta[_PROGRESS] = value
+    return value
+
+
+def shows_progress() -> bool:
+    """Whether the running command shows progress."""
+    context = click.get_current_context(silent=True)
+    return context is None or context.meta.get(_PROGRESS, "auto") != "never"
 
 
 def uses_color(*, stderr: bool = False) -> bool:

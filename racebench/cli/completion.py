@@ -65,6 +65,19 @@ def either(context: click.Context, _parameter: click.Parameter, prefix: str) -> 
     return _beginning(prefix, ((entry.name, entry.summary) for entry in entries))
 
 
+def demonstrations(context: click.Context, _parameter: click.Parameter, prefix: str) -> list[CompletionItem]:
+    """The walkthroughs, then the scenario's strategies."""
+    from racebench.demo import walkthroughs
+
+    scenario = _scenario(context)
+    if scenario is None:
+        return []
+    of_scenario = [one for one in walkthroughs.WALKTHROUGHS.values() if one.scenario == scenario.name]
+    named = {walkthrough.name: walkthrough.title for walkthrough in of_scenario}
+    named |= {name: strategy.summary for name, strategy in scenario.strategies.items() if name not in named}
+    return _beginning(prefix, named.items())
+
+
 def files(_context: click.Context, _parameter: click.Parameter, prefix: str) -> list[CompletionItem]:
     """Files, which the shell completes itself."""
     return [CompletionItem(prefix, type="file")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -19,14 +20,17 @@ if TYPE_CHECKING:
     from racebench.cli.values import ReportFile
     from racebench.reports.results.document import Document
     from racebench.reports.results.explorations import Explorations
+    from racebench.reports.terminal.progress import Progress
 
 
 def console(*, stderr: bool = False) -> Console:
     """A console for stdout or stderr, in color as --color says."""
-    from racebench.reports.terminal.plain_console import PlainConsole
+    from racebench.reports.terminal.plain_console import UNLIMITED, PlainConsole
 
-    make = partial(PlainConsole, stderr=stderr)
     stream = sys.stderr if stderr else sys.stdout
+    # A pipe has no width unless the caller sets one; rich would take 80.
+    width = None if stream.isatty() or os.environ.get("COLUMNS") else UNLIMITED
+    make = partial(PlainConsole, stderr=stderr, width=width)
     if not base_command.uses_color(stderr=stderr):
         return make(color_system=None, force_terminal=stream.isatty())
     colored = make(force_terminal=True, no_color=False)
@@ -35,16 +39,26 @@ def console(*, stderr: bool = False) -> Console:
     return colored
 
 
+def shown_progress() -> contextlib.AbstractContextManager[Progress]:
+    """Show progress on stderr, unless --progress never."""
+    from racebench.reports.terminal import progress
+
+    return progress.shown(console(stderr=True) if base_command.shows_progress() else None)
+
+
 def application_prints_to_stderr() -> contextlib.AbstractContextManager[Any]:
     """Send what the user's code prints to stderr: stdout is for the report, or for the JSON alone."""
     return contextlib.redirect_stdout(sys.stderr)
 
 
 def publish(document: Document | Explorations, reports: Sequence[ReportFile]) -> None:
-    """Write the files of --report, and GitHub's job summary where there is one. A failed summary is only a warning."""
+    """Write what --report asks for, and GitHub's job summary where there is one. A failed summary is only a warning."""
     from racebench.reports.formats import job_summary
 
     for report in reports:
-        formats.write(report.format, document, report.path)
+        if report.path is None:
+            say(formats.text(report.format, document), end="")
+        else:
+            formats.write(report.format, document, report.path)
     if (warning := job_summary.append(document)) is not None:
         say(f"racebench: warning: {warning}", err=True)

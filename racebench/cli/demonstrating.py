@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
+from racebench.cli import invocation
+from racebench.cli.console import shown_progress
 from racebench.cli.files import check_file
 from racebench.cli.option_groups import TargetOptions
 from racebench.cli.replaying import read_schedule
@@ -32,8 +33,9 @@ from racebench.demo.recording import Recording, schedule_of
 from racebench.demo.selection import Tell
 from racebench.exploration.request import ExplorationRequest
 from racebench.postgres import environment
-from racebench.reports.results.document import write_atomically
-from racebench.reports.terminal import progress
+from racebench.reports.results.document import now, write_atomically
+from racebench.reports.terminal import tables
+from racebench.reports.terminal.tables import Column, Grid
 from racebench.workloads import catalog
 
 _DEFAULT = "naive"
@@ -256,6 +258,8 @@ def ready(demonstration: Demonstration, tell: Tell) -> Iterator[Ready]:
             pace=demonstration.pace,
             notes=demonstration.notes,
             scenario=demonstration.scenario,
+            command=invocation.command(),
+            created=now(),
         )
         yield Ready(target=target, presentation=presentation, recording=recording)
 
@@ -271,7 +275,7 @@ def _check_versions(demonstration: Demonstration, target: Target) -> None:
             raise DatabaseProblem(f"'{strategy.name}' needs PostgreSQL {strategy.server}, this is {version}")
 
 
-def run(demonstration: Demonstration, console: Console, errors: Console, *, auto: bool) -> None:
+def run(demonstration: Demonstration, console: Console, *, auto: bool) -> None:
     """Write a demonstration if it has a format, else show it on a terminal, else print it."""
     on_screen = demonstration.format is None and _has_terminal(console)
     if on_screen:
@@ -280,7 +284,7 @@ def run(demonstration: Demonstration, console: Console, errors: Console, *, auto
         quiet = replace(server.patience, say=unsaid)  # the screen is full
         demonstration = replace(demonstration, server=replace(server, patience=quiet))
     with contextlib.ExitStack() as stack:
-        with progress.shown(errors) as tell:
+        with shown_progress() as tell:
             prepared = stack.enter_context(ready(demonstration, tell))
         if demonstration.format is not None:
             _write(FORMATS[demonstration.format](prepared.recording), demonstration.output)
@@ -353,19 +357,16 @@ def _write(content: str, output: Path | None) -> None:
 
 def show_list(console: Console) -> None:
     """Print the walkthroughs."""
-    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column(no_wrap=True)
-    table.add_column()
+    columns = (Column(), Column(wraps=True))
+    table = Grid(columns, ascii_only=console.options.ascii_only, headed=False, gap=2)
     for walkthrough in walkthroughs.WALKTHROUGHS.values():
         parts = [selection.heading_of(part.strategy, part.consumer) for part in walkthrough.parts]
         repeated = f"; then the same schedule with {walkthrough.fix}" if walkthrough.fix else ""
         table.add_row(Text(walkthrough.name, style="bold"), Text(walkthrough.title, style="bold"))
         table.add_row("", Text(f"{walkthrough.summary}"))
         table.add_row("", Text(f"{'; '.join(parts)}{repeated}"))
-    console.print(table)
-    console.print(
-        "\nracebench demo NAME shows a walkthrough, a strategy, or a schedule that `racebench explore` prints"
-    )
+    ending = "racebench demo NAME shows a walkthrough, a strategy, or a schedule that `racebench explore` prints"
+    tables.show(console, [table, Text(), Text(ending)])
 
 
 def ending(frames: tuple[Frame, ...], recording: Recording) -> list[str]:

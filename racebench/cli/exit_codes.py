@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from racebench.cli.option_groups import GateOptions
 
 _ANY = ("any",)
+_NONE = ("none",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,12 +44,14 @@ class Finding:
         return any(self.counts[kind] for kind in wanted)
 
 
-def gates_of(options: GateOptions, *, explored: bool = False) -> Gates:
+def gates_of(options: GateOptions, *, explored: bool = False, own_code: bool = False) -> Gates:
     """Check --fail-on and --expect; raises UsageProblem for an unknown kind of anomaly.
 
     `explored`: the results are of schedules. Kinds that a schedule does not show are refused: they are never found.
+    `own_code`: the user's own code is judged, so that without --fail-on any forbidden anomaly counts. A strategy of a
+    scenario is measured: that `naive` has a race is no failure.
     """
-    kinds = _kinds(options.fail_on)
+    kinds = _ANY if own_code and options.fail_on is None else _kinds(options.fail_on)
     if missing := [kind for kind in kinds if explored and kind in ANOMALIES and not ANOMALIES[kind].explored]:
         raise UsageProblem(f"--fail-on: {missing[0]} are not counted in schedules; `racebench run` counts them")
     return Gates(fail_on=kinds, expect_race=options.expect == "race")
@@ -60,12 +63,16 @@ def _kinds(text: str | None) -> tuple[str, ...]:
         return ()
     kinds = tuple(part.strip() for part in text.split(",") if part.strip())
     if not kinds:
-        raise UsageProblem(f"--fail-on takes anomalies, for example duplicates,missed, or 'any', not '{text}'")
+        raise UsageProblem(
+            f"--fail-on takes anomalies, for example duplicates,missed, or 'any' or 'none', not '{text}'"
+        )
     if "any" in kinds:
         return _ANY
+    if kinds == _NONE:
+        return ()
     for kind in kinds:
         if kind not in ANOMALIES:
-            raise UsageProblem(f"--fail-on: anomaly '{kind}' is unknown{suggest(kind, [*ANOMALIES, 'any'])}")
+            raise UsageProblem(f"--fail-on: anomaly '{kind}' is unknown{suggest(kind, [*ANOMALIES, 'any', 'none'])}")
     return kinds
 
 

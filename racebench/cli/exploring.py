@@ -9,10 +9,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from racebench.cli import invocation
-from racebench.cli.console import application_prints_to_stderr, console, publish
+from racebench.cli import invocation, next_steps
+from racebench.cli.console import application_prints_to_stderr, console, publish, shown_progress
 from racebench.cli.exit_codes import Finding, Gates, exit_code, gates_of
-from racebench.cli.files import ResultFiles, result_files
+from racebench.cli.files import ResultFiles, result_files, stdout_is_taken
 from racebench.cli.option_groups import ExplorationOptions, GateOptions, OutputOptions, SubjectOptions, TargetOptions
 from racebench.cli.servers import Server, server_of
 from racebench.cli.streams import say
@@ -30,7 +30,7 @@ from racebench.postgres.schemas import new_name
 from racebench.reports import formats
 from racebench.reports.results.document import now
 from racebench.reports.results.explorations import Explorations, to_json
-from racebench.reports.terminal import exploration_table, progress
+from racebench.reports.terminal import exploration_table
 from racebench.workloads import ad_hoc, catalog
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def request_of(
         explorations=explorations,
         server=server_of(target, scenario),
         files=result_files(output, f"{scenario.name}-explored"),
-        gates=gates_of(gates, explored=True),
+        gates=gates_of(gates, explored=True, own_code=scenario.origin is Origin.OWN_CODE),
         named=frozenset((*subject.strategies, *([options.consumer] if options.consumer else ()))),
     )
     if not request.explorations:
@@ -143,7 +143,7 @@ def explore(request: Exploring, output: OutputOptions) -> ExitCode:
     record = _Record(request=request)
     with interruptible():
         try:
-            with progress.shown(console(stderr=True)) as report_progress, application_prints_to_stderr():
+            with shown_progress() as report_progress, application_prints_to_stderr():
                 _run(record, report_progress)
         finally:
             if record.results:
@@ -226,12 +226,15 @@ def _print(record: _Record, output: OutputOptions) -> None:
     """Print the results and where they were saved; only the JSON, or only the Markdown, if stdout is for that."""
     if record.request.files.json_alone:
         say(to_json(record.document()))
-        return
     if output.markdown == "-":
         say(formats.text("markdown", record.document()), end="")
+    if stdout_is_taken(output):
         return
     exploration_table.show(console(), record.document())
     for line in record.left_out:
         say(f"left out: {line}")
     if record.saved is not None:
         say(f"saved: {record.saved}")
+    request = record.request
+    for step in next_steps.after_explorations(request.scenario, record.results, request.files, record.saved):
+        say(step)

@@ -6,6 +6,7 @@ import hashlib
 import re
 import secrets
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,9 +42,31 @@ def check_optional_file(option: str, path: str | None) -> None:
 
 
 def check_reports(options: OutputOptions) -> None:
-    """Raise UsageProblem unless the files of --report can be written."""
+    """Raise UsageProblem unless the files of --report can be written, and stdout is for one document at most."""
     for report in options.reports:
-        check_file("--report", report.path, stdout=False)
+        if report.path is not None:
+            check_file("--report", report.path)
+    check_one_on_stdout(_on_stdout(options))
+
+
+def check_one_on_stdout(documents: Sequence[str]) -> None:
+    """Raise UsageProblem if several options write to stdout."""
+    if len(documents) > 1:
+        raise UsageProblem(f"{' and '.join(documents)} both write to stdout; give all but one of them a file")
+
+
+def stdout_is_taken(options: OutputOptions) -> bool:
+    """Whether stdout is for a document alone."""
+    return bool(_on_stdout(options))
+
+
+def _on_stdout(options: OutputOptions) -> list[str]:
+    """The options that write to stdout, as they were given."""
+    named = (("--json", options.json_path), ("--markdown", options.markdown))
+    return [
+        *(f"{option} -" for option, path in named if path == "-"),
+        *(f"--report {report.format}=-" for report in options.reports if report.path is None),
+    ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,15 +6,17 @@ The runs themselves belong to racebench.load.campaign. A command that is interru
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from racebench.analysis import baselines, thresholds
-from racebench.cli import invocation
+from racebench.cli import invocation, next_steps
 from racebench.cli.comparison import measured_of
-from racebench.cli.console import application_prints_to_stderr, console, publish
+from racebench.cli.console import application_prints_to_stderr, publish, shown_progress
 from racebench.cli.exit_codes import Finding, exit_code
+from racebench.cli.files import stdout_is_taken
 from racebench.cli.option_groups import OutputOptions
 from racebench.cli.requests import Measurement
 from racebench.cli.streams import say
@@ -22,11 +24,12 @@ from racebench.core.errors import ExitCode
 from racebench.core.results import RunResult
 from racebench.core.signals import interruptible, shielded
 from racebench.load import campaign, rounds
-from racebench.load.campaign import Campaign, Cell, Progress
+from racebench.load.campaign import Campaign, Cell
 from racebench.load.executors.processes import Processes
 from racebench.load.rounds import Rounds
+from racebench.reports import formats
 from racebench.reports.results.document import Document, now, to_json
-from racebench.reports.terminal import progress
+from racebench.reports.terminal import progress, run_table
 
 
 @dataclass(slots=True, kw_only=True)
@@ -88,30 +91,34 @@ def measure(
     request: Measurement,
     output: OutputOptions,
     show: Callable[[Document], None],
-    *,
-    alone: bool = False,
 ) -> Document:
-    """Carry out a request, then write reports and show the document, also if it ends early; raises RacebenchError.
-
-    `alone`: nothing is printed beside what `show` prints.
-    """
+    """Carry out a request, then write reports and show the document, also if it ends early; raises RacebenchError."""
     record = _Record(request=request)
     with interruptible():
         try:
-            with progress.shown(console(stderr=True)) as report_progress, application_prints_to_stderr():
-                _run(record, report_progress)
+            with shown_progress() as shown, application_prints_to_stderr():
+                _run(record, shown)
         finally:
             if record.results:
                 document = record.document()
                 try:
                     publish(document, output.reports)
                 finally:  # the results are shown even if a report cannot be written
-                    _print(record, document, show, alone=alone)
+                    _print(record, output, document, show)
     return record.document()
 
 
-def _run(record: _Record, report_progress: Progress) -> None:
+def _run(record: _Record, shown: progress.Progress) -> None:
     request = record.request
+    began: float | None = None
+
+    def report_progress(label: str, fraction: float) -> None:
+        nonlocal began
+        if began is None and fraction > 0:  # the first run has begun
+            began = time.monotonic()
+        passed_s = 0.0 if began is None else time.monotonic() - began
+        shown(label, fraction, left=progress.left(passed_s, fraction))
+
     with contextlib.ExitStack() as stack:
         # Before there is any connection or thread: it may fork. The console script runs again in each worker.
         processes = stack.enter_context(Processes(preload=["racebench.cli.main"]))
@@ -131,17 +138,19 @@ def _run(record: _Record, report_progress: Progress) -> None:
 
         for result in record.running.results(report_progress, history_file=history_file):
             record.add(result)
+            shown.ended(run_table.row(result))
 
 
-def _print(record: _Record, document: Document, show: Callable[[Document], None], *, alone: bool) -> None:
-    """Print the results and where they were saved; only the JSON if stdout is for that."""
+def _print(record: _Record, output: OutputOptions, document: Document, show: Callable[[Document], None]) -> None:
+    """Print the results and where they were saved; nothing but a document if stdout is for that."""
     files = record.request.files
     if files.json_alone:
         say(record.json(document))
+    elif output.markdown == "-":
+        say(formats.text("markdown", document), end="")
+    if stdout_is_taken(output):
         return
     show(document)
-    if alone:
-        return
     for line in record.running.left_out if record.running is not None else ():
         say(f"left out: {line}")
     if record.saved is not None:
@@ -149,7 +158,9 @@ def _print(record: _Record, document: Document, show: Callable[[Document], None]
     kept = [result.history for result in record.results if result.history is not None]
     if kept and files.stem is not None:
         more = f" and {len(kept) - 1} more" if len(kept) > 1 else ""
-        say(f"history: {files.stem.with_name(kept[0])}{more}; see `racebench check`")
+        say(f"history: {files.stem.with_name(kept[0])}{more}")
+    for step in next_steps.after_runs(record.request.campaign, document, files, record.saved):
+        say(step)
 
 
 def exit_code_of(request: Measurement, document: Document) -> ExitCode:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import click
 
 from racebench.cli import completion
-from racebench.cli.base_command import Option
+from racebench.cli.base_command import Option, progress_option
 from racebench.cli.base_command import option as _option
 from racebench.cli.help_page import Section
 from racebench.cli.values import MINUTE_MS, FormatAndPath, Number, Percent, PercentAndMs
@@ -64,7 +64,7 @@ _SCENARIO = click.argument("scenario", required=False, shell_complete=completion
 _FAIL_ON = _option(
     "--fail-on", metavar="KINDS",
     help="Exit with code 3 if an anomaly of these kinds is found: a list such as duplicates,missed, or 'any' for the "
-    "kinds that the scenario forbids.",
+    "kinds that the scenario forbids; with code 5 if a verdict is UNKNOWN.  [default: none; of your own code any]",
 )  # fmt: skip
 _EXPECT = _option("--expect", type=click.Choice(["race"]), help="Exit with code 3 if a strategy shows no anomaly.")
 _THRESHOLD = _option(
@@ -275,11 +275,21 @@ def output(
     declarations.append(
         _option("--report", "reports", multiple=True, type=FormatAndPath(report_formats, formats.RENAMED),
                 metavar="FORMAT=PATH",
-                help=f"Write the results to a file. FORMAT is {', '.join(report_formats)}. Can be repeated.")
+                help="Write the results in another format; PATH '-' writes only that to stdout. FORMAT is "
+                    f"{', '.join(report_formats)}. Can be repeated.")
     )  # fmt: skip
     if markdown:
         declarations.append(_MARKDOWN)
+    declarations.append(progress_option(section=Section.OUTPUT))
     return _as_one("output", "OutputOptions", Section.OUTPUT, *declarations)
+
+
+def verbose() -> Decorator[Any]:
+    """--verbose, as a value of its own."""
+    return _option(
+        "-v", "--verbose", section=Section.OUTPUT, is_flag=True,
+        help="Print a paragraph for every strategy, and how closely the workers began and who used the CPU.",
+    )  # fmt: skip
 
 
 def format_shortcuts() -> Decorator[Any]:

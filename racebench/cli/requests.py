@@ -16,9 +16,9 @@ from racebench.cli.option_groups import GateOptions, LoadOptions, OutputOptions,
 from racebench.cli.servers import Server, server_of
 from racebench.cli.subjects import find_scenario
 from racebench.core.errors import UsageProblem
-from racebench.core.model import Load, Protocol, Scenario
+from racebench.core.model import Load, Origin, Protocol, Scenario
 from racebench.load.campaign import Pairing, Request
-from racebench.workloads import catalog
+from racebench.workloads import ad_hoc, catalog
 
 DEFAULT_SECONDS = 2.0
 MOST_SESSIONS = 5000
@@ -72,7 +72,12 @@ def measurement(
     limits = [thresholds.parse(text) for text in gates.threshold]
     scenario = find_scenario(subject, target)
     request = drafted(scenario, subject, load, target, output, gates, pairing=pairing)
-    request = replace(request, thresholds=concerning(limits, request.campaign, reference=None))
+    own_code = scenario.origin is Origin.OWN_CODE and not ad_hoc.lacks_invariant(scenario)
+    request = replace(
+        request,
+        gates=gates_of(gates, own_code=own_code),
+        thresholds=concerning(limits, request.campaign, reference=None),
+    )
     request.files.check()
     return request
 

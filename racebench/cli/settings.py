@@ -300,10 +300,10 @@ def _anchored(parameter: click.Parameter, value: Any, folder: Path) -> Any:
         return value if named else f"./{os.path.relpath(folder / value)}"
     if metavar == "SQL" and value.endswith(".sql"):
         return os.path.relpath(folder / value)
-    if not isinstance(value, str) or not metavar.endswith(_PLACES) or value == "-":
+    if not isinstance(value, str) or not metavar.endswith(_PLACES):
         return value
     before, equals, path = value.partition("=") if "=" in metavar else ("", "", value)
-    return f"{before}{equals}{os.path.relpath(folder / path)}" if path else value
+    return value if path in ("", "-") else f"{before}{equals}{os.path.relpath(folder / path)}"
 
 
 def _scalar(parameter: click.Parameter, value: Any) -> Any:

@@ -49,6 +49,10 @@ def _guarded(stream: TextIO) -> TextIO:
     )
 
 
+class ReaderGoneError(BrokenPipeError):
+    """The reader of a pipe has gone away. It has no errno: for EPIPE click would exit with 1."""
+
+
 class GuardedStream(io.TextIOWrapper):
     """A stream on which a backslash stands before "::" at the beginning of a line."""
 
@@ -61,5 +65,15 @@ class GuardedStream(io.TextIOWrapper):
             guarded = text[: first.end()] + guarded[first.end() + 1 :]
         _, newline, last = text.rpartition("\n")
         self._at_start = not last.strip() and (bool(newline) or self._at_start)
-        super().write(guarded)
+        try:
+            super().write(guarded)
+        except BrokenPipeError:
+            raise ReaderGoneError from None
         return len(text)
+
+    def flush(self) -> None:
+        """Write what waits; raises ReaderGoneError if it cannot be read any more."""
+        try:
+            super().flush()
+        except BrokenPipeError:
+            raise ReaderGoneError from None

@@ -13,10 +13,10 @@ from racebench.core.errors import UsageProblem, suggest
 
 
 class ReportFile(NamedTuple):
-    """A file to write results to, and in which format."""
+    """Where to write results to, and in which format. `path` is None for stdout."""
 
     format: str
-    path: Path
+    path: Path | None
 
 
 if TYPE_CHECKING:
@@ -102,14 +102,14 @@ class FormatAndPath(_Report):
         if isinstance(value, ReportFile):
             return value
         name, _, path = str(value).partition("=")
-        if not path or path == "-":
+        if not path:
             raise UsageProblem(f"{option_name(param)} is FORMAT=PATH, such as junit=report.xml, not '{value}'")
         if name in self.renamed and self.renamed[name] in self.formats:
             name = _current(name, self.renamed, param)
         if name not in self.formats:
             hint = suggest(name, self.formats)
             raise UsageProblem(f"{option_name(param)} '{value}': format '{name}' is unknown{hint}")
-        return ReportFile(name, Path(path))
+        return ReportFile(name, None if path == "-" else Path(path))
 
 
 class Format(click.Choice):  # type: ignore[type-arg]  # generic only in newer clicks

@@ -52,7 +52,8 @@ class Finding:
 class ConsumerResult:
     """What one consumer was given. `late_us`: from a commit's acknowledgement to the row's arrival, p50, p99 and max.
 
-    `longest_poll_us` is the longest it waited for an answer. `as_expected` is about missed rows alone.
+    `longest_poll_us` is the longest it waited for an answer. `as_expected` is about missed rows alone. `at_fault`: rows
+    were missed, and the order in which the strategy commits is not the cause; `instead` is a consumer that misses none.
     """
 
     name: str
@@ -62,6 +63,8 @@ class ConsumerResult:
     counts: Mapping[str, int]
     late_us: Mapping[str, float | None]
     longest_poll_us: float | None
+    at_fault: bool = False
+    instead: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,12 +107,16 @@ class Usage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
-    """How a run went along. `start_spread_us`: from the first session's first operation to the last session's."""
+    """How a run went along. `start_spread_us`: from the first session's first operation to the last session's.
+
+    `overlapped`: operations of different sessions overlapped in time; None of an older document.
+    """
 
     start_spread_us: float | None
     timeline: Timeline
     cpu: Usage
     open_loop: OpenLoop | None
+    overlapped: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +125,8 @@ class RunResult:
 
     `counts` has missed and redelivered of all consumers together; `consumers` has them one by one. `history` is the
     name of the file beside the document that keeps the run's history, if one does. `as_expected` is None of the user's
-    own code: nothing is known of it.
+    own code: nothing is known of it. `advice`: the strategy that the scenario recommends, if it is right where this one
+    is not.
     """
 
     scenario: str

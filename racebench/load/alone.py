@@ -3,29 +3,50 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 
 from racebench.core.errors import DatabaseProblem, UsageProblem
 from racebench.load.crew import READY_SECONDS, TICK_SECONDS, Assignment
 from racebench.load.executors import Died, Executor, Failure, Worker
-from racebench.load.python_worker import Alone, try_alone
+from racebench.load.python_worker import Alone, AloneTask, try_alone
+from racebench.load.standing import standing_at
 from racebench.load.waits import Question, explained
+from racebench.postgres.client_sessions import ClientSessions
 from racebench.postgres.connection import connect
-from racebench.postgres.schemas import application_name
+from racebench.postgres.schemas import application_name, quiesce
 from racebench.postgres.snapshot import Snapshot
 
+#: How long the sessions of a process that has ended may stay before they are terminated.
+_ENDING_SECONDS = 0.5
 
-def try_before(assignment: Assignment, executor: Executor) -> set[str]:
-    """The calls' results without other sessions; the tables are restored. Raises UsageProblem if a call fails."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tried:
+    """The calls' results without other sessions. `reached`: a statement of theirs may have reached the server.
+
+    `late`: the modules of libraries that the calls imported.
+    """
+
+    codes: frozenset[str]
+    reached: bool
+    late: tuple[str, ...]
+
+
+def try_before(assignment: Assignment, executor: Executor) -> Tried:
+    """Try the calls without other sessions; the tables are restored. Raises UsageProblem if a call fails."""
     with connect(assignment.target, schema=assignment.schema) as connection:
         before = Snapshot(connection, assignment.schema)
+        sessions = ClientSessions(connection, assignment.schema)
         alone = run_alone(assignment, executor)
+        quiesce(connection, assignment.schema, role="alone", wait_seconds=_ENDING_SECONDS)
+        reached = alone.used or assignment.target.pooled or sessions.worked(own=alone.connections)
         before.restore()
     if alone.codes[0]:
         raise UsageProblem(
             f"{assignment.strategy.calls[0]} fails when it runs alone, right after the setup: {alone.error}; "
             "is the setup complete?"
         )
-    return set(alone.codes)
+    return Tried(codes=frozenset(alone.codes), reached=reached, late=alone.late)
 
 
 def run_alone(assignment: Assignment, executor: Executor) -> Alone:
@@ -33,7 +54,8 @@ def run_alone(assignment: Assignment, executor: Executor) -> Alone:
 
     Raises DatabaseProblem if no call comes to an end because its connection is lost.
     """
-    worker = executor.start(try_alone, assignment.application("alone"))
+    task = AloneTask(application=assignment.application("alone"), standing=assignment.files.standing(0))
+    worker = executor.start(try_alone, task)
     try:
         alone = _wait(worker, assignment, executor)
     except BaseException:
@@ -59,6 +81,7 @@ def _wait(worker: Worker, assignment: Assignment, executor: Executor) -> Alone:
             return message
     question = Question(target=assignment.target, application_name=application_name(assignment.schema, "alone"))
     raise UsageProblem(
-        f"{name} did not end in {READY_SECONDS:.0f} s, running alone: {explained(question, executor)}; "
+        f"{name} did not end in {READY_SECONDS:.0f} s, running alone: {explained(question, executor)}"
+        f"{standing_at([assignment.files.standing(0)])}; "
         "does it wait for something, or has the network failed?"
     )

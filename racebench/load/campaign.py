@@ -130,7 +130,9 @@ class Campaign:
 
 
 def _scaled(progress: Progress, label: str, number: int, runs: int) -> Callable[[float], None]:
-    return lambda fraction: progress(label, (number + fraction) / runs)
+    """The progress of a run as that of the campaign, with which of how many runs it is."""
+    which = f"{number + 1} of {runs}: {label}" if runs > 1 else label
+    return lambda fraction: progress(which, (number + fraction) / runs)
 
 
 @contextlib.contextmanager

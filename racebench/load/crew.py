@@ -26,6 +26,7 @@ from racebench.load.executors import Died, Executor, Failure, Worker
 from racebench.load.pacing import Go
 from racebench.load.run_files import RunFiles
 from racebench.load.stalls import Stalls
+from racebench.load.standing import standing_at
 from racebench.load.waits import Question, explained
 from racebench.load.worker import Ready, WorkerReport, WorkerTask, work
 from racebench.postgres import cpu_time
@@ -53,7 +54,7 @@ Progress = Callable[[float], None]
 class Assignment:
     """The common part of the tasks of a run's workers and consumers: target, scenario, load and files.
 
-    `own_code`: the strategy is the user's own code.
+    `own_code`: the strategy is the user's own code. `late`: modules that its calls import when they are first called.
     """
 
     target: Target
@@ -63,6 +64,7 @@ class Assignment:
     load: Load
     files: RunFiles
     own_code: bool = False
+    late: tuple[str, ...] = ()
     patience: Patience = field(default_factory=Patience)
 
     @property
@@ -73,7 +75,7 @@ class Assignment:
     def application(self, role: str) -> python_worker.Application:
         """What a process has to know to call the strategy's Python."""
         name = application_name(self.schema, role)
-        return python_worker.application(self.target, self.schema, name, self.strategy.calls)
+        return python_worker.application(self.target, self.schema, name, self.strategy.calls, self.late)
 
 
 @dataclass(slots=True)
@@ -81,7 +83,7 @@ class Crew:
     """The workers and consumers of one run, on an executor. Its public fields are what they reported.
 
     `retried` and `messages` are by SQLSTATE, `reports` by consumer: of those that read to the end. `gave_up`: there was
-    no progress, and the run was ended.
+    no progress, and the run was ended. `used` and `connections` are those of the workers' reports: of any, and of all.
     """
 
     assignment: Assignment
@@ -92,6 +94,8 @@ class Crew:
     reports: dict[str, ConsumerReport] = field(default_factory=dict)
     usage: Usage = field(default_factory=Usage)
     gave_up: bool = False
+    used: bool = False
+    connections: int = 0
     #: Each worker's number, each consumer's name, and those of both that have not ended.
     _workers: dict[Worker, int] = field(default_factory=dict, init=False)
     _consumers: dict[Worker, str] = field(default_factory=dict, init=False)
@@ -222,6 +226,7 @@ class Crew:
                 session=number,
                 operations=operations[0],
                 record=known.files.operations(number),
+                standing=known.files.standing(number),
             )
             return self._run(python_worker.work, call_task)
         task = WorkerTask(
@@ -239,7 +244,10 @@ class Crew:
 
     def _cancel(self, count: int) -> None:
         """Cancel the statements of workers that do not come to an end; each fails with 57014."""
-        self.notes.append(f"{count} workers were still waiting {_GRACE_SECONDS:.0f} s after the end and were canceled")
+        self.notes.append(
+            f"{count} workers were still waiting {_GRACE_SECONDS:.0f} s after the end and were canceled"
+            f"{self._standing()}"
+        )
         try:
             with connect(self.assignment.target) as connection:
                 connection.execute(
@@ -273,7 +281,12 @@ class Crew:
         """What the workers' sessions wait for."""
         known = self.assignment
         question = Question(target=known.target, application_name=application_name(known.schema, "worker"))
-        return explained(question, self.executor)
+        return explained(question, self.executor) + self._standing()
+
+    def _standing(self) -> str:
+        """Where calls of Python stand that last long, as the end of a sentence."""
+        running = (number for process, number in self._workers.items() if process in self._running)
+        return standing_at(self.assignment.files.standing(number) for number in running)
 
     def _say(self, line: str) -> None:
         self.notes.append(line)
@@ -292,11 +305,14 @@ class Crew:
         if isinstance(message, Died):
             self.notes.append(f"worker {number} died ({message.cause}); what it had in flight is UNKNOWN")
             self.usage = replace(self.usage, client_s=None, busiest_s=None)
+            self.used = True  # it is not known
             return
         assert isinstance(message, WorkerReport)
         for sqlstate, count in message.retried.items():
             self.retried[sqlstate] = self.retried.get(sqlstate, 0) + count
         self.messages.update({**message.messages, **self.messages})
+        self.used |= message.used
+        self.connections += message.connections
         used = self.usage
         if used.client_s is not None and used.busiest_s is not None:
             self.usage = replace(

@@ -13,7 +13,7 @@ from typing import Any
 
 import psycopg
 
-from racebench.core.errors import DatabaseProblem, RacebenchError
+from racebench.core.errors import DatabaseProblem, RacebenchError, UsageProblem
 from racebench.core.model import Scenario
 from racebench.core.plain_text import one_line
 from racebench.history import History, Log, Violation, read_operations
@@ -24,17 +24,20 @@ from racebench.history.table import ask_invariants, ask_measures, read_rows
 from racebench.load.alone import run_alone, try_before
 from racebench.load.crew import Assignment, Crew, Progress
 from racebench.load.executors import Executor
+from racebench.postgres.client_sessions import ClientSessions
 from racebench.postgres.connection import connect
 from racebench.postgres.reconnecting import reconnect
 from racebench.postgres.restarts import restarted, server_processes
 from racebench.postgres.schemas import quiesce
 from racebench.postgres.session_settings import loses_commits
-from racebench.workloads.callables import broken
+from racebench.workloads.callables import broken, unreached
 
 #: The most sentences of a called invariant that are kept.
 _SHOWN = 20
 #: How often the tables are read if the connection is lost each time.
 _TRIES = 3
+#: How long the workers' sessions may stay when the workers have ended.
+_ENDING_SECONDS = 0.5
 _RECOVERY_NS = 10_000_000_000
 
 
@@ -57,11 +60,12 @@ class Run:
         with connect(known.target, own_code=known.own_code) as connection:
             self._server = server_processes(connection)
             self.loses_commits = loses_commits(connection) or "synchronous_commit" in known.strategy.script.text.lower()
-        alone = try_before(known, self._executor) if known.strategy.calls else None
-        crew.start()
-        start = crew.go(progress)
-        if known.strategy.calls:
-            crew.retire_workers()  # an application's pool would keep its connections open
+        tried = try_before(known, self._executor) if known.strategy.calls else None
+        if tried is not None:
+            crew.assignment = replace(crew.assignment, late=tried.late)
+        load = self._load if tried is None or tried.reached else self._load_and_look_for_statements
+        start = load(progress)
+        alone = None if tried is None else set(tried.codes)
         history = History(
             start=start,
             operations=read_operations({n: known.files.operations(n) for n in known.sessions}),
@@ -83,6 +87,29 @@ class Run:
                 raise DatabaseProblem(one_line(str(problem))) from None
             crew.notes.append(f"the tables could not be read: {one_line(str(problem))}")
         return history
+
+    def _load(self, progress: Progress) -> int:
+        """Have the crew work; return the common start."""
+        self.crew.start()
+        start = self.crew.go(progress)
+        if self._assignment.strategy.calls:
+            self.crew.retire_workers()  # an application's pool would keep its connections open
+        return start
+
+    def _load_and_look_for_statements(self, progress: Progress) -> int:
+        """As `_load`, of calls that have sent nothing alone: some may never send anything, but not all of them.
+
+        Raises UsageProblem if the server has seen nothing of any.
+        """
+        known, crew = self._assignment, self.crew
+        with connect(known.target) as connection:
+            sessions = ClientSessions(connection, known.schema)
+            start = self._load(progress)
+            if not (crew.used or crew.gave_up):
+                quiesce(connection, known.schema, role="worker", wait_seconds=_ENDING_SECONDS)
+                if not sessions.worked(own=crew.connections):
+                    raise UsageProblem(unreached(known.strategy.calls, known.target.label))
+        return start
 
     def _with_tables(self, history: History) -> History:
         """A history with the rows, the consumers' logs and the invariants, once the workers have ended.
@@ -122,7 +149,7 @@ class Run:
     def _read(self, history: History, connection: psycopg.Connection[Any]) -> History:
         scenario, known, crew = self._scenario, self._assignment, self.crew
         rows, labels = None, None
-        quiesce(connection, known.schema, role="worker", wait_seconds=0.5)
+        quiesce(connection, known.schema, role="worker", wait_seconds=_ENDING_SECONDS)
         crew.measure_server()
         self.restarted = restarted(self._server, server_processes(connection))
         if scenario.rows is not None:

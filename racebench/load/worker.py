@@ -64,7 +64,9 @@ class Ready:
 class WorkerReport:
     """What a worker reports at its end. `retried` and `messages` are by SQLSTATE; `problems` say why sessions gave up.
 
-    `lost`: how often a connection was lost. `cpu_s` is the process's own time on a CPU from the common start on.
+    `lost`: how often a connection was lost. `cpu_s` is the process's own time on a CPU from the common start on. Of a
+    worker that calls Python, `used`: a statement may have been sent over the connection that calls are given;
+    `connections`: how many were made for them.
     """
 
     retried: dict[str, int] = field(default_factory=dict)
@@ -72,6 +74,8 @@ class WorkerReport:
     lost: int = 0
     problems: list[str] = field(default_factory=list)
     cpu_s: float = 0.0
+    used: bool = True
+    connections: int = 0
 
 
 def work(task: WorkerTask, channel: Channel) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
+from racebench.analysis.overlap import remedy
 from racebench.core.anomalies import ANOMALIES, AnomalyKind
-from racebench.core.results import RunResult, Verdict
+from racebench.core.results import ConsumerResult, RunResult, Verdict
 
 
 def happened(result: RunResult) -> str:
@@ -20,13 +23,16 @@ def happened(result: RunResult) -> str:
         bound = f"; at most {_rate(result.upper_bound)} of them at 95%" if result.upper_bound else ""
         what = f"{counts['rows']:,} rows" if counts["rows"] else f"{counts['committed']:,} operations"
         parts = [f"none of {what} was touched by an anomaly{bound}"]
+        if others := [counted(name, number) for name, number in _counts_of_kinds(result).items() if number]:
+            parts = [f"none of {what} was touched by a forbidden anomaly{bound}; not forbidden: {', '.join(others)}"]
     text = ", and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
-    return f"{text[0].upper()}{text[1:]}."
+    return f"{_capitalized(text)}."
 
 
 def advice(result: RunResult) -> str:
     """One sentence of what to do about it."""
-    better = f"`--strategy {result.advice}`" if result.advice and result.advice != result.strategy else None
+    if result.verdict is Verdict.UNKNOWN and _alone(result):
+        return f"{_capitalized(remedy(result.load))}."
     if result.verdict is Verdict.UNKNOWN:
         return "Nothing follows from this run; see the notes and run it again."
     if unseen := [kind for kind in result.expected if kind not in result.found]:
@@ -36,19 +42,56 @@ def advice(result: RunResult) -> str:
         )
     if not result.found:
         return "Load proves nothing for certain; more --duration lowers the bound."
-    kind = min((ANOMALIES[name] for name in result.found), key=lambda kind: kind.advice_rank)
-    return f"{kind.advice}: try {better}." if better and kind.advises_strategy else f"{kind.advice}."
+    if losing := _consumers_at_fault(result):
+        return _of_consumers(losing)
+    kind, better = _advised_on(result), instead(result)
+    return f"{kind.advice}: try `--strategy {better}`." if better else f"{kind.advice}."
 
 
-def conditions(result: RunResult) -> str | None:
-    """How closely the sessions began together, and who used the CPU; None for an older document."""
-    pace = result.pace
-    if pace is None or pace.start_spread_us is None:
+def instead(result: RunResult) -> str | None:
+    """The strategy, or the consumer, to use instead; None if nothing went wrong or none is known to be better."""
+    if not result.found:
         return None
-    said = f"first operations within {pace.start_spread_us / 1e3:.1f} ms"
-    client, server = pace.cpu.client_s, pace.cpu.server_s
-    if client is not None and server is not None and client + server > 0:
-        said += f"; of the CPU time the workers used {_share(client, client + server)}"
+    if losing := _consumers_at_fault(result):
+        return next((consumer.instead for consumer in losing if consumer.instead), None)
+    advises = _advised_on(result).advises_strategy
+    return result.advice if advises and result.advice != result.strategy else None
+
+
+def _advised_on(result: RunResult) -> AnomalyKind:
+    """Of the kinds that were found, the one to advise on."""
+    return min((ANOMALIES[name] for name in result.found), key=lambda kind: kind.advice_rank)
+
+
+def _consumers_at_fault(result: RunResult) -> list[ConsumerResult]:
+    """The consumers that miss rows, if they alone are the cause of what is advised on."""
+    losing = [consumer for consumer in result.consumers if consumer.counts["missed"]]
+    alone = _advised_on(result).name == "missed" and all(consumer.at_fault for consumer in losing)
+    return losing if alone else []
+
+
+def _of_consumers(losing: Sequence[ConsumerResult]) -> str:
+    """What to do about consumers that miss rows by their own doing."""
+    names = _listing([f"'{consumer.name}'" for consumer in losing])
+    they, pass_ = ("consumers", "pass") if len(losing) > 1 else ("consumer", "passes")
+    better = next((f": try `--consumer {consumer.instead}`" for consumer in losing if consumer.instead), "")
+    return (
+        f"The strategy is not the cause: {they} {names} {pass_} rows in whatever order they are committed; "
+        f"read with another consumer{better}."
+    )
+
+
+def conditions(results: Sequence[RunResult]) -> str | None:
+    """How closely the sessions of some runs began together, and who used the CPU; None for older documents."""
+    paces = [result.pace for result in results if result.pace is not None]
+    spreads = [pace.start_spread_us for pace in paces if pace.start_spread_us is not None]
+    if not spreads:
+        return None
+    said = f"The workers' first operations began within {max(spreads) / 1e3:.1f} ms of each other."
+    client = sum(pace.cpu.client_s or 0 for pace in paces)
+    server = sum(pace.cpu.server_s or 0 for pace in paces)
+    if client > 0 and server > 0:
+        said += f" Of the CPU time, the workers used {_share(client, client + server)} and the server the rest."
     return said
 
 
@@ -84,9 +127,18 @@ def _unknown(result: RunResult) -> str:
     if result.counts["committed"] == 0:
         said = [f"{code} {result.messages.get(code, '')}".strip() for code in result.errors]
         return f"No operation was committed{f' ({said[0]})' if said else ''}."
+    if _alone(result):
+        attempts = result.counts["attempts"]
+        what = "There was one operation" if attempts == 1 else f"No two of {attempts:,} operations overlapped in time"
+        return f"{what}, so no race could occur."
     if any(consumer.longest_poll_us is None for consumer in result.consumers):
         return "A consumer did not read to the end, so what it missed is not known."
     return "The notes say why nothing can be said."
+
+
+def _alone(result: RunResult) -> bool:
+    """Whether something was committed, but never beside another operation."""
+    return result.counts["committed"] > 0 and result.pace is not None and result.pace.overlapped is False
 
 
 def _sentence(kind: AnomalyKind, result: RunResult) -> str:
@@ -112,6 +164,15 @@ def counted(kind: str, count: int) -> str:
     """So many anomalies of a kind: "1 duplicate", "2 duplicates", "1 missed"."""
     singular = ANOMALIES[kind].singular if count == 1 else ""
     return f"{count:,} {singular or kind}"
+
+
+def _counts_of_kinds(result: RunResult) -> Mapping[str, int]:
+    """The counts of the kinds of anomaly; for VALID all of them are of kinds that the scenario does not forbid."""
+    return {name: result.counts.get(name, 0) for name in ANOMALIES}
+
+
+def _capitalized(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}"
 
 
 def _listing(words: list[str]) -> str:

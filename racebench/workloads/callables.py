@@ -17,9 +17,9 @@ import os
 import re
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import CodeType
+from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -191,6 +191,17 @@ def where(problem: BaseException) -> str:
     return line
 
 
+def position(frame: FrameType | None) -> str:
+    """The line of the application that a thread is in, and the function; a library's if there is none."""
+    innermost = frame
+    while frame is not None and not is_application(frame.f_code.co_filename):
+        frame = frame.f_back
+    place = frame or innermost
+    if place is None:
+        return "an unknown place"
+    return f"{shown(place.f_code.co_filename)}:{place.f_lineno}, in {place.f_code.co_name}"
+
+
 _LIBRARIES = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
 _STANDARD = os.path.dirname(os.__file__) + os.sep  # noqa: PTH120 - compared with what the interpreter writes
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep  # noqa: PTH100, PTH120
@@ -274,6 +285,15 @@ def left_open(call: Call) -> str:
     return (
         f"{call} leaves its transaction open; commit before it returns (`with connection.transaction():`, or as your "
         "ORM has it: session.commit(), transaction.atomic())"
+    )
+
+
+def unreached(calls: Sequence[Call], server: str) -> str:
+    """The message about calls of which the server has seen no statement."""
+    names = ", ".join(dict.fromkeys(map(str, calls)))
+    return (
+        f"{names} sent no statement to {server}: does it reach the database at all? "
+        "Have it take a psycopg connection, or connect to DATABASE_URL"
     )
 
 

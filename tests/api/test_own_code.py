@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
 import shutil
+import socket
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -366,6 +369,57 @@ def test_a_racy_function_breaks_under_load_and_a_right_one_does_not(bench: Bench
     assert one.counts["committed"] == 400
 
 
+def test_calls_of_which_the_server_sees_no_statement_are_refused(bench: Bench, tmp_path: Path) -> None:
+    def writes_elsewhere() -> None:
+        import sqlite3
+
+        sqlite3.connect(tmp_path / "orders.db").execute("CREATE TABLE IF NOT EXISTS orders (number int)").close()
+
+    def leaves_its_connection_alone(connection: psycopg.Connection[Any]) -> None:
+        connection.commit()
+
+    with pytest.raises(UsageProblem, match="sent no statement to the embedded PostgreSQL 18: does it reach") as caught:
+        bench.hammer(writes_elsewhere, leaves_its_connection_alone, setup=app.SCHEMA, workers=2, operations=8)
+    assert "writes_elsewhere, " in str(caught.value)
+
+
+def test_calls_that_reach_the_server_by_another_way_are_not(bench: Bench) -> None:
+    """By another program, and by a session that another process has had for long: psycopg sees neither here."""
+
+    def in_a_program() -> None:
+        import subprocess
+        import sys
+
+        code = "import os, psycopg; psycopg.connect(os.environ['DATABASE_URL']).execute('SELECT 1')"
+        subprocess.run([sys.executable, "-c", code], check=True)
+
+    def does_nothing() -> None:
+        pass
+
+    assert bench.hammer(in_a_program, does_nothing, workers=2, operations=2).counts["committed"] == 2
+    with connect(bench._up()) as service, socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+
+        def by_a_service() -> None:
+            import socket
+
+            with socket.create_connection(("127.0.0.1", port)) as client:
+                client.recv(1)
+
+        service.execute("SET application_name = 'a service'")
+        threading.Thread(target=_serve, args=(server, service), daemon=True).start()
+        assert bench.hammer(by_a_service, workers=2, operations=8).counts["committed"] == 8
+
+
+def _serve(server: socket.socket, session: psycopg.Connection[Any]) -> None:
+    """Send a statement over the session for each client, until the server is closed."""
+    with contextlib.suppress(OSError):
+        while True:
+            client, _ = server.accept()
+            session.execute("SELECT 1")
+            client.close()
+
+
 def test_an_error_that_a_call_also_raises_alone_is_no_anomaly_under_load(bench: Bench) -> None:
     refused = repeat(
         lambda seed: bench.hammer(app.create_order, setup=app.UNIQUE, invariant=app.TWINS, seconds=0.5, seed=seed),
@@ -497,7 +551,7 @@ def shop(tmp_path: Path) -> Path:
     return tmp_path
 
 
-OWN = ("--setup", "./schema.sql", "--invariant", app.TWINS, "--no-save", "--fail-on", "any")
+OWN = ("--setup", "./schema.sql", "--invariant", app.TWINS, "--no-save")
 
 
 @pytest.mark.server
@@ -523,14 +577,14 @@ def test_own_code_on_the_command_line(racebench: Command, shop: Path, subject: t
     assert bool(command) == (code == 3)
     if command:
         replay = racebench(*shlex.split(command[0])[1:])
-        assert (replay.returncode, replay.stderr) == (0, "")
+        assert (replay.returncode, replay.stderr) == (3, "")
         assert "1 violation" in replay.stdout
 
 
 @pytest.mark.server
 @pytest.mark.parametrize("command", [("explore",), ("run", "-w", "2", "-n", "20")], ids=lambda each: each[0])
 def test_what_a_call_prints_is_no_part_of_the_report(racebench: Command, shop: Path, command: tuple[str, ...]) -> None:
-    done = racebench(*command, "--call", "shop:create_order_and_say_so", *OWN[:-2], "--json", "-")
+    done = racebench(*command, "--call", "shop:create_order_and_say_so", *OWN, "--fail-on", "none", "--json", "-")
     assert done.returncode == 0
     json.loads(done.stdout)
     assert "an order" in done.stderr
@@ -575,7 +629,7 @@ def test_each_file_and_each_call_is_a_strategy_of_the_comparison(
 ) -> None:
     (shop / "other").mkdir()
     shutil.copy(shop / "locked.sql", shop / "other" / "insert.sql")
-    load = ("--rounds", "2", "-w", "4", "-n", "400", "--reference", names[1], "--json", "-")
+    load = ("--fail-on", "any", "--rounds", "2", "-w", "4", "-n", "400", "--reference", names[1], "--json", "-")
     done = racebench("compare", *subjects, *OWN, *load)
     assert (done.returncode, done.stderr) == (3, "")
     runs = json.loads(done.stdout)["runs"]

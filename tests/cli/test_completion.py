@@ -15,6 +15,7 @@ import pytest
 
 from conftest import Command
 from racebench.cli.completion import SHELLS
+from racebench.demo.walkthroughs import WALKTHROUGHS
 from racebench.workloads import catalog
 from waiting import wait_for
 
@@ -85,6 +86,8 @@ def test_a_real_shell_completes_a_strategy_at_a_tab(shell: str, program: dict[st
         read_until(r"(?m)^(.*[^'])?ready")
         os.write(ours, b"racebench explore lost-update --strategy subs\t")
         read_until("elect-update")
+        os.write(ours, b"\x15racebench demo slow\t")
+        read_until("-commit")
     finally:
         process.kill()
         process.wait()
@@ -96,6 +99,9 @@ def test_fish_is_offered_the_strategies(shell: str, program: dict[str, str], tmp
     asked = "racebench completion fish | source; complete -C 'racebench explore lost-update --strategy subs'"
     done = subprocess.run([shell, "-c", asked], cwd=tmp_path, env=program, capture_output=True, text=True)
     assert done.stdout.startswith("subselect-update")
+    asked = "racebench completion fish | source; complete -C 'racebench demo slow'"
+    done = subprocess.run([shell, "-c", asked], cwd=tmp_path, env=program, capture_output=True, text=True)
+    assert done.stdout.startswith("slow-commit")
 
 
 @pytest.mark.parametrize("shell", INSTALLED)
@@ -119,6 +125,9 @@ def test_names_are_those_of_the_catalog(racebench: Command) -> None:
     assert candidates(racebench, "explore", "--consumer", "") == [*counter.consumers, "none"]
     assert candidates(racebench, "show", "advisory-n") == ["advisory-nextval"]
     assert candidates(racebench, "list", "ov") == ["oversell"]
+    assert candidates(racebench, "demo", "") == [*WALKTHROUGHS, *counter.strategies]
+    assert candidates(racebench, "demo", "slow") == ["slow-commit"]
+    assert candidates(racebench, "demo", "--scenario", "quota", "") == [*quota.strategies]
     assert candidates(racebench, "completion", "") == list(SHELLS)
     assert candidates(racebench, "report", "--format", "j") == ["json", "junit"]
     assert "--report" in candidates(racebench, "explore", "--re")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from racebench.analysis.thresholds import Held, Outcome
-from racebench.cli.exit_codes import Finding, Gates, exit_code
+from racebench.cli.exit_codes import Finding, Gates, exit_code, gates_of
+from racebench.cli.option_groups import GateOptions
 from racebench.core.anomalies import ANOMALIES
 from racebench.core.results import Verdict
 
@@ -43,6 +44,24 @@ def threshold(outcome: Outcome) -> Held:
 )
 def test_fail_on_and_expect_decide_by_anomalies_and_verdicts(findings: list[Finding], gates: Gates, code: int) -> None:
     assert exit_code(findings, gates) == code
+
+
+@pytest.mark.parametrize(
+    ("fail_on", "of_a_scenario", "of_own_code"),
+    [
+        (None, (), ("any",)),
+        ("none", (), ()),
+        ("any", ("any",), ("any",)),
+        ("missed", ("missed",), ("missed",)),
+        ("missed,any", ("any",), ("any",)),
+    ],
+)
+def test_own_code_is_judged_unless_fail_on_says_otherwise(
+    fail_on: str | None, of_a_scenario: tuple[str, ...], of_own_code: tuple[str, ...]
+) -> None:
+    options = GateOptions(fail_on=fail_on)
+    assert gates_of(options).fail_on == of_a_scenario
+    assert gates_of(options, own_code=True).fail_on == of_own_code
 
 
 def test_anomalies_outrank_limits_and_limits_outrank_what_is_unknown() -> None:

@@ -21,8 +21,10 @@ from in_process import assert_refused_or_fine, run
 from conftest import RACEBENCH, Command
 from judged import REFERENCE, TWINS
 from racebench.analysis import offline
+from racebench.cli import main
 from racebench.cli.files import ResultFiles, result_files
 from racebench.cli.option_groups import OutputOptions
+from racebench.cli.streams import GuardedStream
 from racebench.core import atomic_write
 from racebench.core.errors import RacebenchError
 from racebench.history import archive
@@ -159,6 +161,36 @@ def test_stdout_on_a_full_disk_is_one_line(arguments: tuple[str, ...], tmp_path:
     assert done.returncode == 1
     assert done.stderr.startswith("racebench: the machine failed: No space left on device; free some space")
     assert done.stderr.count("\n") == 1
+
+
+_OPERATION = '{"type": "op", "process": 1, "start_ns": 0, "end_ns": 1, "outcome": "ok", "version": 1}\n'
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("list",),
+        ("show", "naive"),
+        ("report", str(REFERENCE / "run.json")),
+        ("report", str(REFERENCE / "explored.json"), "--format", "json"),
+        ("check", "h.jsonl"),
+        ("config",),
+        ("run", "--help"),
+        (),
+    ],
+)
+def test_a_reader_that_has_gone_away_is_no_failure(
+    arguments: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "h.jsonl").write_text(_OPERATION)
+    monkeypatch.chdir(tmp_path)
+    reader, writer = os.pipe()
+    os.close(reader)
+    with GuardedStream(open(writer, "wb"), encoding="utf-8") as stdout:  # noqa: PTH123 - a descriptor
+        monkeypatch.setattr("sys.stdout", stdout)
+        code = main._main([*arguments])
+        monkeypatch.undo()
+    assert (code, capfd.readouterr().err) == (0, "")
 
 
 # Few descriptors

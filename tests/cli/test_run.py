@@ -43,6 +43,7 @@ def test_the_first_command_shows_the_race(racebench: Command, tmp_path: Path) ->
     assert re.search(r"worker \d+ +├.*┤", done.stdout)
     (saved,) = (tmp_path / "results").glob("*.json")
     assert f"saved: results/{saved.name}" in done.stdout
+    assert f"page: racebench report results/{saved.name} --html race.html\n" in done.stdout
     jsonschema.validate(json.loads(saved.read_text()), SCHEMA)
 
 

@@ -89,6 +89,7 @@ def test_a_command_that_knows_nothing_of_settings_has_them(tmp_path: Path, monke
         click.echo(f"{thresholds} {slower} {times}")
 
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RACEBENCH_PROGRESS")  # which these commands do not have
     (tmp_path / "racebench.toml").write_text(
         'slower = true\n[judge]\nthreshold = ["duplicates == 0", "p99_ms < 20"]\ntimes = 4\n'
     )
@@ -412,8 +413,10 @@ def test_machine_output_never_has_colors(racebench: Command, tmp_path: Path) -> 
 @pytest.mark.server
 def test_progress_is_shown_on_a_terminal_only(racebench: Command, tmp_path: Path) -> None:
     asked = ("run", "-s", "upsert", "-n", "80", "--no-save")
-    assert "starting PostgreSQL" in on_a_terminal(*asked, cwd=tmp_path)
-    assert "starting PostgreSQL" not in on_a_terminal(*asked, cwd=tmp_path, CI="true")
+    shown = {"RACEBENCH_PROGRESS": "auto"}
+    assert "starting PostgreSQL" in on_a_terminal(*asked, cwd=tmp_path, **shown)
+    assert "starting PostgreSQL" not in on_a_terminal(*asked, cwd=tmp_path, **shown, CI="true")
+    assert "starting PostgreSQL" not in on_a_terminal(*asked, "--progress", "never", cwd=tmp_path, **shown)
     assert racebench(*asked, env={**PLAIN, "FORCE_COLOR": "1"}).stderr == ""
     assert racebench(*asked, "--color", "always", env=PLAIN).stderr == ""
 

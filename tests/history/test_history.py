@@ -74,7 +74,12 @@ def test_what_is_found_in_a_kept_history_is_what_was_found_in_the_run(
 
 
 def test_a_history_that_is_not_complete_clears_no_strategy(tmp_path: Path) -> None:
-    innocent = history([Op(1 << 32, 5, 20, 1)], [Row(7, 1, 1 << 32)], [Poll((7,), 1)], bits=32)
+    innocent = history(
+        [Op(1 << 32, 5, 20, 1), Op(2 << 32, 10, 25, 2)],
+        [Row(7, 1, 1 << 32), Row(8, 2, 2 << 32)],
+        [Poll((7, 8), 2)],
+        bits=32,
+    )
     unfinished = replace(ABOUT, complete=False)
     assert check_file(written(tmp_path, innocent), None).verdict is Verdict.VALID
     assert check_file(written(tmp_path, innocent, unfinished), None).verdict is Verdict.UNKNOWN

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from conftest import Command, UsersServer, assert_one_line, shows, shows_what_is_expected
-from racebench.analysis.verdicts import expected_misses
+from racebench.analysis.remedies import expected_misses
 from racebench.core.results import RunResult, Verdict
 from racebench.workloads import catalog
 

@@ -70,8 +70,8 @@ def test_a_run_on_the_embedded_server_says_what_its_setup_made_outside(
     assert "made or changed outside the schema: table public.orders; that stays until the command ends" in told
     count = ("--invariant", "SELECT 1 FROM (SELECT count(*) AS n FROM public.orders) AS c WHERE n > 5")
     again = racebench("run", script("one.sql"), *words, *count)
-    assert "VALID" in again.stdout, "the next command begins without those rows"
-    assert "INVALID" not in again.stdout
+    assert again.returncode == 5, again.stderr
+    assert "INVALID" not in again.stdout, "the next command begins without those rows"
 
 
 def test_a_run_in_the_schema_says_nothing(racebench: Command) -> None:

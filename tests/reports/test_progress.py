@@ -49,6 +49,19 @@ def test_without_a_terminal_a_line_is_printed_every_ten_seconds_after_the_rows_t
     ]
 
 
+def test_progress_that_is_not_wanted_shows_nothing(clock: Clock, capfd: pytest.CaptureFixture[str]) -> None:
+    with progress.shown(None) as tell:
+        clock.now += 60
+        tell("work", 0.5, left=progress.left(30, 0.5))
+        tell.ended("row")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_the_time_left_is_that_of_the_rest_at_the_pace_so_far() -> None:
+    assert progress.left(30, 0.25) == "about 1:30 left"
+    assert (progress.left(0.5, 0.5), progress.left(30, 0.0), progress.left(30, 1.0)) == ("", "", "about 0:00 left")
+
+
 def test_in_ci_a_terminal_gets_lines_too(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CI", "true")
     stream = Terminal()

@@ -117,7 +117,7 @@ def test_a_right_strategy_with_an_anomaly_is_not_as_expected(version_counter: Sc
 
 
 def test_an_expected_anomaly_that_did_not_show_is_not_as_expected(version_counter: Scenario) -> None:
-    clean = history([Op(1, 0, 5, 1)], [Row(1, 1, 1)], [Poll((1,), 1)])
+    clean = history([Op(1, 0, 5, 1), Op(2, 4, 9, 2)], [Row(1, 1, 1), Row(2, 2, 2)], [Poll((1, 2), 2)])
     result = result_of(version_counter, "sequence", clean)
     assert result.verdict is Verdict.VALID
     assert not result.as_expected

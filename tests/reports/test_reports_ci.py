@@ -338,9 +338,8 @@ def test_a_full_summary_is_not_made_too_long(racebench: Command, tmp_path: Path)
         ("junti=x.xml", "--report 'junti=x.xml': format 'junti' is unknown; did you mean 'junit'?"),
         ("junit", "--report is FORMAT=PATH, such as junit=report.xml, not 'junit'"),
         ("junit=", "--report is FORMAT=PATH, such as junit=report.xml, not 'junit='"),
-        ("junit=-", "--report is FORMAT=PATH, such as junit=report.xml, not 'junit=-'"),
         ("junit=none/x.xml", "--report 'none/x.xml': folder 'none' does not exist; make it first"),
-        ("junit=.", "--report '.' is a folder; name a file"),
+        ("junit=.", "--report '.' is a folder; name a file, or '-' for stdout"),
     ],
 )
 def test_a_report_that_cannot_be_written_is_refused_before_anything_runs(
@@ -350,6 +349,36 @@ def test_a_report_that_cannot_be_written_is_refused_before_anything_runs(
         done = racebench(command, "-s", "upsert", "--no-save", "--report", report)
         assert (done.returncode, done.stderr, done.stdout) == (2, f"racebench: {said}\n", "")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("command", "options", "both"),
+    [
+        ("run", ("--report", "junit=-", "--json", "-"), "--json - and --report junit=-"),
+        ("compare", ("--report", "csv=-", "--report", "json=-"), "--report csv=- and --report json=-"),
+        ("matrix", ("--report", "csv=-", "--markdown", "-"), "--markdown - and --report csv=-"),
+        ("explore", ("--json", "-", "--markdown", "-"), "--json - and --markdown -"),
+    ],
+)
+def test_two_documents_on_stdout_are_refused(
+    racebench: Command, tmp_path: Path, command: str, options: tuple[str, ...], both: str
+) -> None:
+    done = racebench(command, "-s", "upsert", "-s", "advisory", "--no-save", *options)
+    said = f"racebench: {both} both write to stdout; give all but one of them a file\n"
+    assert (done.returncode, done.stderr, done.stdout) == (2, said, "")
+    shortcuts = racebench("report", "any.json", "--html", "-", "--svg", "-")
+    assert (shortcuts.returncode, shortcuts.stdout) == (2, "")
+    assert shortcuts.stderr.startswith("racebench: --html - and --svg - both write to stdout;")
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("command", [("run", "-n", "80"), ("explore",)])
+def test_a_report_on_stdout_is_alone_there(racebench: Command, command: tuple[str, ...]) -> None:
+    done = racebench(*command, "-s", "upsert", "--report", "summary=-", "--report", "junit=j.xml")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("### racebench: version-counter on ")
+    assert "saved: " not in done.stdout
+    assert "page: " not in done.stdout
 
 
 @pytest.mark.parametrize(

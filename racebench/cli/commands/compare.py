@@ -44,6 +44,7 @@ _EXAMPLES = (
 @options.comparison()
 @options.target()
 @options.output(history="no histories")
+@options.verbose()
 @options.gates(expect=False, threshold=True)
 def compare(
     subject: SubjectOptions,
@@ -52,6 +53,7 @@ def compare(
     target: TargetOptions,
     output: OutputOptions,
     gates: GateOptions,
+    verbose: bool,
 ) -> int:
     """Compare the speed of strategies with that of a reference.
 
@@ -63,7 +65,7 @@ def compare(
     from racebench.cli import measuring
     from racebench.cli.comparison import comparison as comparison_request
     from racebench.cli.console import console
-    from racebench.cli.files import check_reports
+    from racebench.cli.files import check_reports, stdout_is_taken
     from racebench.core.errors import ExitCode
     from racebench.core.signals import shielded
     from racebench.reports.results.document import to_json, write_atomically
@@ -75,7 +77,9 @@ def compare(
     outcome = "not saved, because the comparison was not finished"
     try:
         check_reports(output)
-        document = measuring.measure(request, output, lambda document: run_table.show(console(), document))
+        document = measuring.measure(
+            request, output, lambda document: run_table.show(console(), document, verbose=verbose)
+        )
         with shielded():  # the baseline is saved and that is printed, or neither
             code = measuring.exit_code_of(request, document)
             if save_to is not None and code == ExitCode.OK:
@@ -84,6 +88,6 @@ def compare(
             else:
                 outcome = f"not saved, because the exit code is {code:d}"
     finally:
-        if save_to is not None and not request.files.json_alone:
+        if save_to is not None and not stdout_is_taken(output):
             say(f"baseline: {outcome}")
     return code

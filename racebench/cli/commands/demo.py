@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from racebench.cli import completion, options
-from racebench.cli.base_command import Command, option
-from racebench.cli.help_page import Example
+from racebench.cli.base_command import Command, option, progress_option
+from racebench.cli.help_page import Example, Section
 from racebench.cli.values import Number
 from racebench.core.errors import ExitCode
 
@@ -24,7 +24,7 @@ _EXAMPLES = (
 
 
 @click.command(cls=Command, examples=_EXAMPLES)
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=completion.demonstrations)
 @option("--list", "list_only", is_flag=True, help="List the walkthroughs.")
 @option(
     "--scenario",
@@ -65,6 +65,7 @@ _EXAMPLES = (
     shell_complete=completion.files,
     help="File to write; --export is not needed if its ending says the format.  [default: stdout]",
 )
+@progress_option(section=Section.OPTIONS)
 @options.target()
 def demo(
     name: str | None,
@@ -103,5 +104,5 @@ def demo(
         target=target,
     )
     with interruptible():
-        demonstrating.run(demonstration, console(), console(stderr=True), auto=autoplay is not None)
+        demonstrating.run(demonstration, console(), auto=autoplay is not None)
     return ExitCode.OK

@@ -10,7 +10,6 @@ import click
 from racebench.cli import options
 from racebench.cli.base_command import Command
 from racebench.cli.help_page import Example
-from racebench.cli.streams import say
 
 if TYPE_CHECKING:
     from racebench.cli.option_groups import LoadOptions, OutputOptions, SubjectOptions, TargetOptions
@@ -48,7 +47,6 @@ def matrix(subject: SubjectOptions, load: LoadOptions, target: TargetOptions, ou
     from racebench.cli.option_groups import GateOptions
     from racebench.load.campaign import Pairing
     from racebench.reports import formats
-    from racebench.reports.results.document import Document
     from racebench.reports.terminal import matrix_table
 
     subject = replace(subject, consumers=subject.consumers or ("all",))
@@ -56,13 +54,7 @@ def matrix(subject: SubjectOptions, load: LoadOptions, target: TargetOptions, ou
     check_optional_file("--markdown", output.markdown)
     check_reports(output)
 
-    def show(document: Document) -> None:
-        if output.markdown == "-":
-            say(formats.text("markdown", document), end="")
-        else:
-            matrix_table.show(console(), document)
-
-    document = measuring.measure(request, output, show, alone=output.markdown == "-")
+    document = measuring.measure(request, output, lambda document: matrix_table.show(console(), document))
     if output.markdown not in (None, "-"):
         formats.write("markdown", document, Path(str(output.markdown)))
     return measuring.exit_code_of(request, document)

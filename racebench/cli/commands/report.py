@@ -53,11 +53,12 @@ def report(
     not for explorations.
     """
     from racebench.cli.console import console
-    from racebench.cli.files import check_optional_file
+    from racebench.cli.files import check_one_on_stdout, check_optional_file
     from racebench.reports.results.document import write_atomically
 
     if shortcuts and (format_ is not None or output is not None):
         raise UsageProblem("--html and --svg say what to write and where; leave out --format and --output")
+    check_one_on_stdout([f"{formats.FORMATS[name].option} -" for name, path in shortcuts.items() if path == "-"])
     for name, path in shortcuts.items():
         check_optional_file(formats.FORMATS[name].option, path)
     check_optional_file("--output", output)

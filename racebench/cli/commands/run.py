@@ -30,9 +30,15 @@ _EXAMPLES = (
 @options.load()
 @options.target(keep=True)
 @options.output(history="of runs with a forbidden anomaly")
+@options.verbose()
 @options.gates(threshold=True)
 def run(
-    subject: SubjectOptions, load: LoadOptions, target: TargetOptions, output: OutputOptions, gates: GateOptions
+    subject: SubjectOptions,
+    load: LoadOptions,
+    target: TargetOptions,
+    output: OutputOptions,
+    gates: GateOptions,
+    verbose: bool,
 ) -> int:
     """Run strategies under load and count the anomalies.
 
@@ -47,5 +53,5 @@ def run(
 
     request = requests.measurement(subject, load, target, output, gates)
     check_reports(output)
-    document = measuring.measure(request, output, lambda document: run_table.show(console(), document))
+    document = measuring.measure(request, output, lambda document: run_table.show(console(), document, verbose=verbose))
     return measuring.exit_code_of(request, document)

@@ -214,5 +214,5 @@ def _of_exploration(exploration: Exploration, name: str) -> Case:
 def _drawn(witness: Replay) -> list[str]:
     from racebench.reports.terminal import lanes
 
-    drawn = tables.plain(lambda console: console.print(lanes.draw(witness.steps)), width=_WIDTH)
+    drawn = tables.plain(lambda console: tables.show(console, [lanes.draw(witness.steps)]), width=_WIDTH)
     return [line.rstrip() for line in drawn.splitlines()]

@@ -8,8 +8,9 @@ import re
 from rich.terminal_theme import TerminalTheme
 
 from racebench.reports.formats import Material
-from racebench.reports.terminal import run_table
+from racebench.reports.terminal import run_table, tables
 from racebench.reports.terminal.plain_console import PlainConsole
+from racebench.reports.terminal.tables import Grid
 
 _WIDTH = 92
 FONT = "ui-monospace, 'DejaVu Sans Mono', Menlo, Consolas, monospace"
@@ -20,11 +21,12 @@ THEME = TerminalTheme(_DARK, _LIGHT, [_DARK, *_HUES, _LIGHT], [(134, 142, 150), 
 
 def render(material: Material) -> str:
     """The picture. Nothing in it is fetched: no @font-face, no address but the SVG namespace."""
+    parts = list(run_table.render(material.runs, width=_WIDTH))
+    width = max([_WIDTH, *(part.least_width for part in parts if isinstance(part, Grid))])
     console = PlainConsole(
-        record=True, width=_WIDTH, file=io.StringIO(), force_terminal=True, color_system="truecolor",
+        record=True, width=width, file=io.StringIO(), force_terminal=True, color_system="truecolor",
     )  # fmt: skip
-    for part in run_table.render(material.runs, width=_WIDTH):
-        console.print(part)
+    tables.show(console, parts)
     picture = console.export_svg(title=material.title, theme=THEME, unique_id="racebench")
     picture = re.sub(r"@font-face\s*{.*?}\s*", "", picture, flags=re.DOTALL)
     picture = re.sub(r"font-family: Fira Code, monospace", f"font-family: {FONT}", picture)

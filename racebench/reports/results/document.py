@@ -206,6 +206,8 @@ def _consumer(consumer: ConsumerResult) -> dict[str, Any]:
         "counts": dict(consumer.counts),
         "late_us": dict(consumer.late_us),
         "longest_poll_us": consumer.longest_poll_us,
+        "at_fault": consumer.at_fault,
+        "instead": consumer.instead,
     }
 
 
@@ -274,6 +276,7 @@ def _pace(run: Mapping[str, Any]) -> Pace | None:
         ),
         cpu=Usage(**run["cpu"]),
         open_loop=None if run["open_loop"] is None else OpenLoop(**run["open_loop"]),
+        overlapped=run.get("overlapped"),
     )
 
 

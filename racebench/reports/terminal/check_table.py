@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console, RenderableType
-from rich.padding import Padding
 from rich.text import Text
 
 from racebench.analysis.offline import CheckResult
@@ -15,30 +15,38 @@ from racebench.core import json_text
 from racebench.core.anomalies import ANOMALIES, TableKind, of_table
 from racebench.reports.results.document import published
 from racebench.reports.sentences import counted
-from racebench.reports.terminal import timeline
-from racebench.reports.terminal.tables import amount, blank_table, verdict_text
+from racebench.reports.terminal import tables, timeline
+from racebench.reports.terminal.tables import Column, Grid, amount, indented, verdict_text
 
 SCHEMA_VERSION = 1
 
-_WIDEST = 16
 _LATE = ("p50", "p99", "max")
 
 
 def show(console: Console, results: Sequence[CheckResult]) -> None:
     """Print what was found in each file, and one witness of the first that is INVALID."""
-    for part in render(results, width=console.width, ascii_only=console.options.ascii_only):
-        console.print(part)
+    tables.show(console, render(results, width=console.width, ascii_only=console.options.ascii_only))
 
 
 def render(results: Sequence[CheckResult], *, width: int, ascii_only: bool = False) -> Iterator[RenderableType]:
     """Yield the parts of the report, top to bottom."""
     kinds = (*of_table(TableKind.CHECK, numbered=True), *of_table(TableKind.CHECK, numbered=False))
-    middle = ("opera-\ntions", "com-\nmitted", "rows", *(kind.head for kind in kinds))
-    table = blank_table(("history",), middle, ("verdict",), ascii_only=ascii_only)
-    for result in results:
+    several = len(results) > 1
+    columns = (
+        Column(head="strategy"),
+        *((Column(head="file", rank=9),) if several else ()),
+        Column(head="opera-\ntions", right=True, rank=2),
+        Column(head="com-\nmitted", right=True, rank=6),
+        Column(head="rows", right=True, rank=5),
+        *(Column(head=kind.head, right=True, rank=0 if _occurs(kind.name, results) else 4) for kind in kinds),
+        Column(head="verdict"),
+    )
+    table = Grid(columns, ascii_only=ascii_only)
+    for result, name in zip(results, _distinct_names(results), strict=True):
         counts, forbidden = result.counts, result.about.forbidden
         table.add_row(
-            Text(_label(result)),
+            result.about.strategy,
+            *((name,) if several else ()),
             *(amount(counts[name] or 0) for name in ("attempts", "committed", "rows")),
             *(_optional(counts[kind.name], bad=kind.name in forbidden) for kind in kinds),
             verdict_text(result.verdict),
@@ -49,10 +57,10 @@ def render(results: Sequence[CheckResult], *, width: int, ascii_only: bool = Fal
     for result in results:
         for witness in result.witnesses:
             if witness.kind in result.about.forbidden:
-                yield Text(f"One of the {witness.kind} of {_label(result)}: {witness.explanation}.")
+                yield Text(f"One of the {witness.kind} of {result.about.strategy}: {witness.explanation}.")
                 glyphs = timeline.ASCII if ascii_only else timeline.UNICODE
-                if lines := timeline.draw(witness, width=width - 2, glyphs=glyphs):
-                    yield Padding(Text("\n".join(lines), no_wrap=True, overflow="ignore"), (0, 0, 0, 2))
+                if lines := timeline.draw(witness, width=tables.drawing_width(width) - 2, glyphs=glyphs):
+                    yield indented(Text("\n".join(lines), no_wrap=True))
                 return
 
 
@@ -68,6 +76,7 @@ def _file(result: CheckResult) -> dict[str, Any]:
         "strategy": result.about.strategy,
         "note": result.about.note or None,
         "verdict": result.verdict.value,
+        "overlapped": result.overlapped,
         "forbidden": list(result.about.forbidden),
         "counts": dict(result.counts),
         "errors": dict(result.errors),
@@ -84,12 +93,19 @@ def _file(result: CheckResult) -> dict[str, Any]:
 
 def _paragraph(result: CheckResult) -> Iterator[RenderableType]:
     text = Text()
-    text.append(_label(result), style="bold")
-    text.append(f" ({result.file}: {result.about.scenario}, {result.about.strategy}) is ")
+    text.append(result.about.strategy, style="bold")
+    text.append(f" ({result.file}: {result.about.scenario}) is ")
     text.append(verdict_text(result.verdict))
     counts = {kind: result.counts[kind] for kind in ANOMALIES if kind in result.about.forbidden}
     anomalies = [counted(kind, count) for kind, count in counts.items() if count]
-    text.append(f": {', '.join(anomalies)}." if anomalies else ": nothing forbidden was found.")
+    if anomalies:
+        text.append(f": {', '.join(anomalies)}.")
+    elif result.counts["committed"] and not result.overlapped:
+        text.append(
+            ": no two operations overlapped in time, so no race could occur; record a history of several sessions."
+        )
+    else:
+        text.append(": nothing forbidden was found.")
     yield text
     for log in result.consumers:
         late = ", ".join(f"{name} {log.late_us[name] / 1e3:.1f}" for name in _LATE if log.late_us[name] is not None)  # type: ignore[operator]
@@ -98,15 +114,21 @@ def _paragraph(result: CheckResult) -> Iterator[RenderableType]:
             f"consumer '{log.name}': {seen['delivered']:,} delivered, {seen['missed']:,} missed, "
             f"{seen['redelivered']:,} again"
         )
-        yield Padding(Text(said + (f"; late by ms: {late}" if late else "")), (0, 0, 0, 2))
+        yield indented(Text(said + (f"; late by ms: {late}" if late else "")))
     if result.about.note:
-        yield Padding(Text(f"note: {result.about.note}", style="yellow"), (0, 0, 0, 2))
+        yield indented(Text(f"note: {result.about.note}", style="yellow"))
 
 
-def _label(result: CheckResult) -> str:
-    """The file's name, or, if that is long, its strategy's."""
-    name = Path(result.file).name.removesuffix(".npz").removesuffix(".history")
-    return name if len(name) <= _WIDEST else result.about.strategy
+def _occurs(kind: str, results: Sequence[CheckResult]) -> bool:
+    """Whether a forbidden anomaly was found in a file."""
+    return any(result.counts[kind] and kind in result.about.forbidden for result in results)
+
+
+def _distinct_names(results: Sequence[CheckResult]) -> list[str]:
+    """The names of the files without their folders, their ending and what all of them begin with."""
+    names = [Path(result.file).name.removesuffix(".npz").removesuffix(".history") for result in results]
+    begin = os.path.commonprefix(names).rpartition("-")[0]  # noqa: RUF071 - names of files, no paths
+    return [f"…{name[len(begin) + 1 :]}" for name in names] if begin and len(set(names)) > 1 else names
 
 
 def _optional(count: int | None, *, bad: bool) -> Text:

@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from rich.console import RenderableType
-from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
 from racebench.analysis.comparison import Compared, Comparison, Judgement
@@ -18,7 +16,7 @@ from racebench.core.anomalies import ANOMALIES, TableKind, of_table
 from racebench.core.results import RunResult, Verdict
 from racebench.reports import escape, figures, sentences, threshold_lines
 from racebench.reports.results.document import Document
-from racebench.reports.terminal.tables import amount, blank_table, verdict_text
+from racebench.reports.terminal.tables import Column, Grid, amount, indented, verdict_text
 
 _STYLES = {
     Judgement.BETTER: "bold green",
@@ -26,28 +24,32 @@ _STYLES = {
     Judgement.INVALID: "bold red",
     Judgement.INCONCLUSIVE: "bold yellow",
 }
-_ONE_TABLE = 115  # columns from which one table holds everything
 _SENSELESS = 100  # an interval whose ends differ by such a factor says nothing; the JSON has it
 _SPOKEN = 5  # strategies with anomalies that get a line each
 
 
-def render(document: Document, *, width: int, ascii_only: bool) -> Iterator[RenderableType]:
+def render(document: Document, *, width: int, ascii_only: bool, verbose: bool = False) -> Iterator[RenderableType]:
     """Yield the parts, top to bottom, after the headline."""
     comparison = document.comparison
     assert comparison is not None
     yield Text(f"{_how_far(comparison)} · reference {comparison.reference}", style="dim")
     yield from threshold_lines.render(document, ascii_only=ascii_only)
     kinds, forbidden = _kinds(document.runs)
-    if width >= _ONE_TABLE:
-        yield _table(comparison, kinds, forbidden, speed=True, counts=True, ascii_only=ascii_only)
+    whole = _table(comparison, kinds, forbidden, speed=True, counts=True, ascii_only=ascii_only)
+    if whole.least_width <= width:
+        yield whole
     else:
         yield _table(comparison, kinds, forbidden, speed=True, counts=False, ascii_only=ascii_only)
         yield Text()
         yield _table(comparison, kinds, forbidden, speed=False, counts=True, ascii_only=ascii_only)
     yield Text(_legend(comparison), style="dim")
     yield from _anomalies(comparison, document.runs)
+    for one in comparison.strategies if verbose else ():
+        conditions = sentences.conditions([run for run in document.runs if run.strategy == one.strategy])
+        if conditions is not None:
+            yield Text.assemble((one.strategy, "bold"), f": {conditions}")
     for warning in comparison.warnings:
-        yield Padding(Text(f"warning: {warning}", style="yellow"), (0, 0, 0, 2))
+        yield indented(Text(f"warning: {warning}", style="yellow"))
 
 
 def _how_far(comparison: Comparison) -> str:
@@ -71,13 +73,25 @@ def _table(
     speed: bool,
     counts: bool,
     ascii_only: bool,
-) -> Table:
+) -> Grid:
     """One line a strategy: whether it is right, then its speed beside the reference, then its latencies and counts."""
-    right: tuple[str, ...] = ("commits\nper s", "to refe-\nrence", "interval") if speed else ()
+    columns = [Column(head="strategy"), Column(head="verdict")]
+    if speed:
+        columns += [
+            Column(head="judged"),
+            Column(head="commits\nper s", right=True, rank=1),
+            Column(head="to refe-\nrence", right=True),
+            Column(head="interval", right=True, rank=2),
+        ]
     if counts:
-        right += ("p50/p99\nms", "com-\nmitted", *(ANOMALIES[kind].head for kind in kinds), "errors", "retries")
-    left = ("strategy", "verdict", "judged") if speed else ("strategy", "verdict")
-    drawn = blank_table(left, right, (), ascii_only=ascii_only)
+        columns += [
+            Column(head="p50/p99\nms", right=True, rank=3),
+            Column(head="com-\nmitted", right=True, rank=5),
+            *(Column(head=ANOMALIES[kind].head, right=True, rank=0 if kind in forbidden else 6) for kind in kinds),
+            Column(head="errors", right=True, rank=2),
+            Column(head="retries", right=True, rank=4),
+        ]
+    drawn = Grid(columns, ascii_only=ascii_only)
     for one in comparison.strategies:
         cells: list[Text | str] = [one.strategy, verdict_text(one.verdict)]
         if speed:

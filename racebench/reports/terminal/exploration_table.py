@@ -15,8 +15,8 @@ from racebench.reports import exploration_text
 from racebench.reports.results.explorations import Explorations
 from racebench.reports.sentences import counted
 from racebench.reports.server import server_of
-from racebench.reports.terminal import lanes
-from racebench.reports.terminal.tables import amount, blank_table, verdict_text
+from racebench.reports.terminal import lanes, tables
+from racebench.reports.terminal.tables import Column, Grid, amount, indented, verdict_text
 
 _SPOKEN = 4  # explorations that get a sentence each; of more, only those that surprise
 _SHOWN = 3  # witnesses on a terminal
@@ -25,19 +25,12 @@ _OUTCOMES = 8  # of one exploration on a terminal; the JSON has all
 
 def show(console: Console, document: Explorations) -> None:
     """Print what was found, what it means, and the shortest witnesses."""
-    for part in render(document, ascii_only=console.options.ascii_only):
-        _print(console, part)
+    tables.show(console, render(document, ascii_only=console.options.ascii_only))
 
 
 def show_replay(console: Console, replay: Replay) -> None:
     """Print a replay and what came of it."""
-    for part in _lanes(replay, ascii_only=console.options.ascii_only):
-        _print(console, part)
-
-
-def _print(console: Console, part: RenderableType) -> None:
-    """Print a part; a command is one line, however long: it is there to be copied."""
-    console.print(part, soft_wrap=isinstance(part, Text) and bool(part.no_wrap))
+    tables.show(console, _lanes(replay, ascii_only=console.options.ascii_only))
 
 
 def render(document: Explorations, *, ascii_only: bool = False) -> Iterator[RenderableType]:
@@ -47,8 +40,17 @@ def render(document: Explorations, *, ascii_only: bool = False) -> Iterator[Rend
         return
     yield Text(headline(document), style="dim")
     kinds = [kind for kind in ANOMALIES.values() if any(exploration.counts[kind.name] for exploration in explorations)]
-    counts = ("sched-\nules", "pruned", "wrong", *(kind.head for kind in kinds), "per s")
-    table = blank_table(("strategy",), counts, ("verdict",), ascii_only=ascii_only)
+    forbidden = {kind for exploration in explorations for kind in exploration.forbidden}
+    columns = (
+        Column(head="strategy"),
+        Column(head="sched-\nules", right=True),
+        Column(head="pruned", right=True, rank=4),
+        Column(head="wrong", right=True, rank=1),
+        *(Column(head=kind.head, right=True, rank=0 if kind.name in forbidden else 5) for kind in kinds),
+        Column(head="per s", right=True, rank=6),
+        Column(head="verdict"),
+    )
+    table = Grid(columns, ascii_only=ascii_only)
     for exploration in explorations:
         table.add_row(
             exploration.strategy,
@@ -98,7 +100,12 @@ def _sentence(exploration: Exploration) -> str:
 
 def _outcomes(exploration: Exploration, *, ascii_only: bool) -> Iterator[RenderableType]:
     """The outcomes of schedules, each with its number of schedules, the most frequent first."""
-    table = blank_table(("outcome of the sessions",), ("schedules",), ("anomalies",), ascii_only=ascii_only)
+    columns = (
+        Column(head="outcome of the sessions", wraps=True),
+        Column(head="schedules", right=True),
+        Column(head="anomalies", wraps=True),
+    )
+    table = Grid(columns, ascii_only=ascii_only)
     sign = "x" if ascii_only else "×"
     for outcome, times in [*exploration.outcomes.items()][:_OUTCOMES]:
         ends = Counter(map(_end, outcome.sessions))
@@ -129,6 +136,6 @@ def _lanes(replay: Replay, *, ascii_only: bool) -> Iterator[RenderableType]:
     yield Text(exploration_text.heading(replay), style="bold")
     yield lanes.draw(replay.steps, ascii_only=ascii_only)
     for broken in replay.broken:
-        yield Text(f"  {broken}", style="red")
+        yield indented(Text(str(broken), style="red"))
     if replay.command is not None:
         yield Text(f"  {replay.command}", style="dim", no_wrap=True)

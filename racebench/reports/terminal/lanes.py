@@ -4,22 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich import box
-from rich.table import Table
 from rich.text import Text
 
 from racebench.exploration.schedules import Step
+from racebench.reports.terminal.tables import DRAWING_WIDTH, Column, Grid
 
 _LONGEST = 100
 
 
-def draw(steps: Sequence[Step], *, ascii_only: bool = False) -> Table:
+def draw(steps: Sequence[Step], *, ascii_only: bool = False) -> Grid:
     """One row for each step, one column for each session that takes a step, by its number."""
     sessions = sorted({step.session for step in steps}, key=lambda name: int(name[1:]))
-    table = Table(box=box.ASCII2 if ascii_only else box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1))
-    table.add_column("", justify="right", style="dim")
-    for session in sessions:
-        table.add_column(session, ratio=1, overflow="fold")
+    columns = (Column(right=True), *(Column(head=session, wraps=True) for session in sessions))
+    table = Grid(columns, ascii_only=ascii_only, gap=2, widest=DRAWING_WIDTH)
     for number, step in enumerate(steps, 1):
         cells = {session: Text() for session in sessions}
         cells[step.session].append(_short(step.sent))
@@ -32,7 +29,7 @@ def draw(steps: Sequence[Step], *, ascii_only: bool = False) -> Table:
         for session, answered in step.went_on:
             cells[session].append("goes on", style="yellow")
             _append_answer(cells[session], answered, ascii_only=ascii_only)
-        table.add_row(str(number), *(cells[session] for session in sessions))
+        table.add_row(Text(str(number), style="dim"), *(cells[session] for session in sessions))
     return table
 
 

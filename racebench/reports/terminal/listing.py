@@ -6,48 +6,50 @@ from collections.abc import Sequence
 
 from rich.console import Console
 from rich.syntax import Syntax
-from rich.table import Table
 from rich.text import Text
 
 from racebench.core.model import Consumer, Scenario, Script, SqlFile, Strategy
+from racebench.core.quantity import quantity
+from racebench.reports.terminal import tables
+from racebench.reports.terminal.tables import Column, Grid
 
 
 def show_scenarios(console: Console, scenarios: Sequence[Scenario]) -> None:
     """Each scenario with its strategies and consumers, a line each."""
     for scenario in scenarios:
-        console.print(Text.assemble((scenario.name, "bold"), f": {scenario.summary}"))
-        table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-        table.add_column(no_wrap=True)
-        table.add_column(no_wrap=True)
-        table.add_column()
+        columns = (Column(), Column(rank=1), Column(wraps=True))
+        table = Grid(columns, ascii_only=console.options.ascii_only, headed=False, gap=2, indent=2)
         for strategy in scenario.strategies.values():
-            table.add_row(f"  {strategy.name}", _known(strategy), strategy.summary)
+            table.add_row(strategy.name, _known(strategy), strategy.summary)
         for consumer in scenario.consumers.values():
-            table.add_row(f"  {consumer.name}", Text("consumer", style="cyan"), consumer.summary)
-        console.print(table)
+            table.add_row(consumer.name, Text("consumer", style="cyan"), consumer.summary)
+        tables.show(console, [Text.assemble((scenario.name, "bold"), f": {scenario.summary}"), table])
 
 
 def show_strategy(console: Console, scenario: Scenario, strategy: Strategy) -> None:
     """A strategy's files, highlighted, under what is known of it."""
-    console.print(Text.assemble((strategy.name, "bold"), f" ({scenario.name}): {strategy.summary}"))
-    console.print(Text.assemble("known: ", _known(strategy), f" ({strategy.source})" if strategy.source else ""))
+    lines = [
+        Text.assemble((strategy.name, "bold"), f" ({scenario.name}): {strategy.summary}"),
+        Text.assemble("known: ", _known(strategy), f" ({strategy.source})" if strategy.source else ""),
+    ]
     if strategy.expect:
-        console.print(f"allows: {', '.join(sorted(strategy.expect))}")
+        lines.append(Text(f"allows: {', '.join(sorted(strategy.expect))}"))
     if strategy.isolation:
-        console.print(f"isolation: {strategy.isolation}")
+        lines.append(Text(f"isolation: {strategy.isolation}"))
     if strategy.retry:
         codes = ", ".join(sorted(strategy.retry.sqlstates))
-        console.print(f"retry: on {codes}, at most {strategy.retry.tries} tries")
-    _show_files(console, scenario, [*scenario.schema, *strategy.schema, strategy.script])
+        lines.append(Text(f"retry: on {codes}, at most {quantity(strategy.retry.tries, 'try', 'tries')}"))
+    _show_files(console, lines, scenario, [*scenario.schema, *strategy.schema, strategy.script])
 
 
 def show_consumer(console: Console, scenario: Scenario, consumer: Consumer) -> None:
     """A consumer's files, highlighted, under what is known of it."""
-    console.print(Text.assemble((consumer.name, "bold"), f" ({scenario.name}, consumer): {consumer.summary}"))
-    console.print(f"misses rows: {_MISSES[consumer.misses]}")
-    for name, value in consumer.requires.items():
-        console.print(f"needs: {name} = {value}")
-    _show_files(console, scenario, [*consumer.schema, *consumer.opening, consumer.script, *consumer.closing])
+    lines = [
+        Text.assemble((consumer.name, "bold"), f" ({scenario.name}, consumer): {consumer.summary}"),
+        Text(f"misses rows: {_MISSES[consumer.misses]}"),
+        *(Text(f"needs: {name} = {value}") for name, value in consumer.requires.items()),
+    ]
+    _show_files(console, lines, scenario, [*consumer.schema, *consumer.opening, consumer.script, *consumer.closing])
 
 
 _MISSES = {
@@ -57,13 +59,16 @@ _MISSES = {
 }
 
 
-def _show_files(console: Console, scenario: Scenario, parts: Sequence[SqlFile | Script]) -> None:
+def _show_files(console: Console, lines: Sequence[Text], scenario: Scenario, parts: Sequence[SqlFile | Script]) -> None:
+    """What is known, then each file. SQL is never wrapped: it is there to be copied."""
+    tables.show(console, lines)
     for part in parts:
-        console.print(Text(f"\n-- {part.path.relative_to(scenario.folder)}", style="dim"))
-        if console.is_terminal:
-            console.print(Syntax(part.text.rstrip(), "postgresql", background_color="default", word_wrap=True))
-        else:
-            console.print(Text(part.text.rstrip()), soft_wrap=True)
+        text = Text(part.text.rstrip(), no_wrap=True)
+        if not console.no_color and console.color_system is not None:
+            text = Syntax("", "postgresql").highlight(part.text.rstrip())
+            text.rstrip()
+            text.no_wrap = True
+        tables.show(console, [Text(), Text(f"-- {part.path.relative_to(scenario.folder)}", style="dim"), text])
 
 
 def _known(strategy: Strategy) -> Text:

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from racebench.analysis.matrix import Matrix, Pair, arrange
@@ -17,8 +15,9 @@ from racebench.core.results import Verdict
 from racebench.reports import escape
 from racebench.reports.results.document import Document
 from racebench.reports.server import server_of
+from racebench.reports.terminal import tables
+from racebench.reports.terminal.tables import Column, Grid
 
-_NARROWEST_CELL = 10
 _NOT_APPLICABLE = "–"
 _LEGEND = (
     "Rows missed, and throughput relative to the strategy alone. 0: none in this run, an upper bound; ?: not known; "
@@ -29,21 +28,27 @@ _LEGEND = (
 def show(console: Console, document: Document) -> None:
     """Print the matrix in blocks that fit the width, and what its cells mean."""
     matrix = arrange(document.runs)
-    name_width = max((len(strategy) for strategy in matrix.strategies), default=8)
-    fitting = max(1, (console.width - name_width - 22) // _NARROWEST_CELL)
-    for start in range(0, max(len(matrix.consumers), 1), fitting):
-        console.print(_block(matrix, matrix.consumers[start : start + fitting]))
-        console.print()
-    console.print(Text(_LEGEND))
+    ascii_only = console.options.ascii_only
+    left = matrix.consumers
+    while True:
+        fitting = len(left)
+        while fitting > 1 and _block(matrix, left[:fitting], ascii_only=ascii_only).least_width > console.width:
+            fitting -= 1
+        tables.show(console, [_block(matrix, left[:fitting], ascii_only=ascii_only), Text()])
+        left = left[fitting:]
+        if not left:
+            break
+    tables.show(console, [Text(_LEGEND)])
 
 
-def _block(matrix: Matrix, consumers: Sequence[str]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("strategy", no_wrap=True)
-    table.add_column("alone\nper s", justify="right", no_wrap=True)
-    table.add_column("dupli-\ncates", justify="right", no_wrap=True)
-    for name in consumers:
-        table.add_column(name.replace("-", "-\n"), justify="right", no_wrap=True)
+def _block(matrix: Matrix, consumers: Sequence[str], *, ascii_only: bool) -> Grid:
+    columns = (
+        Column(head="strategy"),
+        Column(head="alone\nper s", right=True, rank=2),
+        Column(head="dupli-\ncates", right=True, rank=1),
+        *(Column(head=name, right=True) for name in consumers),
+    )
+    table = Grid(columns, ascii_only=ascii_only, gap=2)
     for strategy in matrix.strategies:
         duplicates = share(matrix.duplicates[strategy])
         table.add_row(

@@ -24,6 +24,9 @@ _LINE_S = 10.0
 #: The lines of a terminal that rows leave free: for the bar, and for the prompt above it.
 _FREE_LINES = 3
 _BAR_WIDTH = 24
+#: The seconds and the share of the work before which the time that is left is not estimated.
+_EARLY_S = 1.0
+_EARLY = 0.01
 
 
 class Progress(Protocol):
@@ -37,14 +40,27 @@ class Progress(Protocol):
 
 
 @contextlib.contextmanager
-def shown(console: Console) -> Iterator[Progress]:
-    """Yield what shows the progress on a console."""
+def shown(console: Console | None) -> Iterator[Progress]:
+    """Yield what shows the progress on a console; on None it shows nothing."""
+    if console is None:
+        yield _Nothing()
+        return
     # The stream itself: a console that was told to use colors says that it is a terminal.
     if not console.file.isatty() or os.environ.get("CI", "") not in ("", "0", "false"):
         yield _Lines(console)
         return
     with Live(console=console, transient=True, auto_refresh=False) as live:
         yield _Bar(live)
+
+
+class _Nothing:
+    """Progress that is not shown."""
+
+    def __call__(self, label: str, fraction: float, *, left: str = "") -> None:
+        pass
+
+    def ended(self, row: str) -> None:
+        pass
 
 
 class _Bar:
@@ -98,6 +114,13 @@ class _Lines:
 
 def _times(passed_s: float, left: str) -> str:
     return f"{minutes(passed_s)}, {left}" if left else minutes(passed_s)
+
+
+def left(passed_s: float, fraction: float) -> str:
+    """The time that is left if the rest takes as long as what is done; empty where it is too early to say."""
+    if passed_s < _EARLY_S or fraction < _EARLY:
+        return ""
+    return f"about {minutes(passed_s * (1 - fraction) / fraction)} left"
 
 
 def minutes(seconds: float) -> str:

@@ -6,36 +6,37 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console, RenderableType
-from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
-from racebench.core.anomalies import ANOMALIES, Evidence, TableKind, by_witness, needing, of_table
+from racebench.core.anomalies import ANOMALIES, AnomalyKind, Evidence, TableKind, by_witness, needing, of_table
 from racebench.core.model import Protocol
+from racebench.core.quantity import quantity
 from racebench.core.results import Anomaly, RunResult
 from racebench.reports import sentences, threshold_lines
 from racebench.reports.results.document import Document
 from racebench.reports.server import server_of
-from racebench.reports.terminal import comparison_table, timeline
-from racebench.reports.terminal.tables import amount, blank_table, verdict_text
+from racebench.reports.terminal import comparison_table, tables, timeline
+from racebench.reports.terminal.tables import Column, Grid, amount, indented, verdict_text
 
 _SPOKEN = 4  # runs that get a paragraph each; of more, only those that surprise
 
 
-def show(console: Console, document: Document) -> None:
-    """Print a document: the tables, what they mean, and one witness."""
-    for part in render(document, width=console.width, ascii_only=console.options.ascii_only):
-        console.print(part)
+def show(console: Console, document: Document, *, verbose: bool = False) -> None:
+    """Print a document: the tables, what they mean, and one witness; `verbose`: a paragraph for every run."""
+    parts = render(document, width=console.width, ascii_only=console.options.ascii_only, verbose=verbose)
+    tables.show(console, parts)
 
 
-def render(document: Document, *, width: int, ascii_only: bool = False) -> Iterator[RenderableType]:
+def render(
+    document: Document, *, width: int, ascii_only: bool = False, verbose: bool = False
+) -> Iterator[RenderableType]:
     """Yield the parts of a document, top to bottom."""
     runs = document.runs
     if not runs:
         return
     yield Text(headline(document), style="dim")
     if document.comparison is not None:
-        yield from comparison_table.render(document, width=width, ascii_only=ascii_only)
+        yield from comparison_table.render(document, width=width, ascii_only=ascii_only, verbose=verbose)
         return
     yield from threshold_lines.render(document, ascii_only=ascii_only)
     yield table(runs, ascii_only=ascii_only)
@@ -45,27 +46,35 @@ def render(document: Document, *, width: int, ascii_only: bool = False) -> Itera
     if any(result.measures for result in runs):
         yield Text()
         yield measure_table(runs, ascii_only=ascii_only)
-    spoken = [result for result in runs if len(runs) <= _SPOKEN or not result.as_expected or result.notes]
+    spoken = [result for result in runs if verbose or len(runs) <= _SPOKEN or not result.as_expected or result.notes]
     if len(spoken) < len(runs):
         silent = len(runs) - len(spoken)
         yield Text(f"{silent} of {len(runs)} runs are as expected (VALID is an upper bound, load proves nothing).")
     for result in spoken:
-        yield from _paragraph(result)
+        yield from _paragraph(result, verbose=verbose)
     if (shown := _witness(runs)) is not None:
         result, witness = shown
         yield Text(f"One of the {witness.kind} of {result.strategy}: {witness.explanation}.")
         glyphs = timeline.ASCII if ascii_only else timeline.UNICODE
-        if lines := timeline.draw(witness, width=width - 2, glyphs=glyphs):
-            yield Padding(Text("\n".join(lines), no_wrap=True, overflow="ignore"), (0, 0, 0, 2))
+        if lines := timeline.draw(witness, width=tables.drawing_width(width) - 2, glyphs=glyphs):
+            yield indented(Text("\n".join(lines), no_wrap=True))
 
 
-def table(results: Sequence[RunResult], *, ascii_only: bool = False) -> Table:
-    """One line a strategy, within 80 columns. What can go wrong depends on whether the scenario numbers rows."""
+def table(results: Sequence[RunResult], *, ascii_only: bool = False) -> Grid:
+    """One line a strategy. What can go wrong depends on whether the scenario numbers rows."""
     numbered = any(result.counts["rows"] or result.consumers for result in results)
     kinds = of_table(TableKind.RUN, numbered=numbered)
-    heads = tuple(kind.head for kind in kinds)
-    middle = ("commits\nper s", "p50/p99\nms", "com-\nmitted", *heads, "errors", "retries")
-    drawn = blank_table(("strategy",), middle, ("verdict",), ascii_only=ascii_only)
+    columns = (
+        Column(head="strategy"),
+        Column(head="commits\nper s", right=True, rank=1),
+        Column(head="p50/p99\nms", right=True, rank=3),
+        Column(head="com-\nmitted", right=True, rank=4),
+        *(_of_kind(kind, results) for kind in kinds),
+        Column(head="errors", right=True, rank=2),
+        Column(head="retries", right=True, rank=5),
+        Column(head="verdict"),
+    )
+    drawn = Grid(columns, ascii_only=ascii_only)
     for result in results:
         counts = result.counts
         drawn.add_row(
@@ -81,13 +90,38 @@ def table(results: Sequence[RunResult], *, ascii_only: bool = False) -> Table:
     return drawn
 
 
-def consumer_table(results: Sequence[RunResult], *, ascii_only: bool = False) -> Table:
+def _of_kind(kind: AnomalyKind, results: Sequence[RunResult]) -> Column:
+    """The column of an anomaly: one that no run forbids is the least important."""
+    return Column(head=kind.head, right=True, rank=0 if any(kind.name in run.forbidden for run in results) else 6)
+
+
+def row(result: RunResult) -> str:
+    """A run in one line, for those who wait for others: the verdict, what was found and the throughput."""
+    found = ", ".join(sentences.counted(kind, result.counts[kind]) for kind in result.found)
+    figures = f"{found or quantity(result.counts['committed'], 'commit')}, {result.throughput_per_s:,.0f} per s"
+    return f"{_run_name(result)}  {result.verdict.value}  {figures}"
+
+
+def _run_name(result: RunResult) -> str:
+    consumers = "+".join(consumer.name for consumer in result.consumers)
+    return f"{result.strategy} {consumers}".rstrip()
+
+
+def consumer_table(results: Sequence[RunResult], *, ascii_only: bool = False) -> Grid:
     """One line a strategy and consumer: what it missed, was given again, and how late rows came."""
     kinds = [ANOMALIES[name] for name in needing(Evidence.CONSUMER)]
-    heads = tuple(kind.head for kind in kinds)
-    right = ("deliv-\nered", *heads, "late ms\np50", "\np99", "\nmax", "longest\npoll ms")
-    left = ("strategy", "consumer") if len(results) > 1 else ("consumer",)
-    drawn = blank_table(left, right, ("verdict",), ascii_only=ascii_only)
+    columns = (
+        *((Column(head="strategy"),) if len(results) > 1 else ()),
+        Column(head="consumer"),
+        Column(head="deliv-\nered", right=True, rank=3),
+        *(_of_kind(kind, results) for kind in kinds),
+        Column(head="late ms\np50", right=True, rank=1),
+        Column(head="late ms\np99", right=True, rank=2),
+        Column(head="late ms\nmax", right=True, rank=5),
+        Column(head="longest\npoll ms", right=True, rank=4),
+        Column(head="verdict"),
+    )
+    drawn = Grid(columns, ascii_only=ascii_only)
     for result in results:
         for consumer in result.consumers:
             counts, late = consumer.counts, consumer.late_us
@@ -103,10 +137,15 @@ def consumer_table(results: Sequence[RunResult], *, ascii_only: bool = False) ->
     return drawn
 
 
-def measure_table(results: Sequence[RunResult], *, ascii_only: bool = False) -> Table:
+def measure_table(results: Sequence[RunResult], *, ascii_only: bool = False) -> Grid:
     """One line a strategy with what the scenario measures, and the errors by SQLSTATE."""
     names = list(dict.fromkeys(name for result in results for name in result.measures))
-    drawn = blank_table(("strategy",), tuple(names), ("errors",), ascii_only=ascii_only)
+    columns = (
+        Column(head="strategy"),
+        *(Column(head=name, right=True, rank=1) for name in names),
+        Column(head="errors", wraps=True),
+    )
+    drawn = Grid(columns, ascii_only=ascii_only)
     for result in results:
         values = ("–" if result.measures.get(name) is None else str(result.measures[name]) for name in names)
         errors = ", ".join(f"{count} × {sqlstate}" for sqlstate, count in result.errors.items())
@@ -153,21 +192,21 @@ def _consumers(result: RunResult) -> str:
     return f"{what} every {result.load.poll_interval_ms:g} ms · "
 
 
-def _paragraph(result: RunResult) -> Iterator[RenderableType]:
+def _paragraph(result: RunResult, *, verbose: bool) -> Iterator[RenderableType]:
     text = Text()
     text.append(f"{result.strategy}", style="bold")
     text.append(" is ")
     text.append(verdict_text(result.verdict))
     text.append(f"{sentences.expectation(result)}. {sentences.happened(result)} {sentences.advice(result)}")
     yield text
-    if (conditions := sentences.conditions(result)) is not None:
-        yield Padding(Text(conditions, style="dim"), (0, 0, 0, 2))
+    if verbose and (conditions := sentences.conditions([result])) is not None:
+        yield indented(Text(conditions, style="dim"))
     if (kept_up := sentences.kept_up(result)) is not None:
-        yield Padding(Text(kept_up), (0, 0, 0, 2))
+        yield indented(Text(kept_up))
     for note in result.notes:
-        yield Padding(Text(f"note: {note}", style="yellow"), (0, 0, 0, 2))
+        yield indented(Text(f"note: {note}", style="yellow"))
     if result.schema:
-        yield Padding(Text(f"kept: schema {result.schema}"), (0, 0, 0, 2))
+        yield indented(Text(f"kept: schema {result.schema}"))
 
 
 def _witness(results: Sequence[RunResult]) -> tuple[RunResult, Anomaly] | None:

@@ -1,0 +1,54 @@
+"""Whether operations of different sessions overlapped in time, and what to do if none did: no race could occur then."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from racebench.analysis.checkers import Pass
+from racebench.analysis.index import RowChunk
+from racebench.core.model import Load
+from racebench.history import Chunk
+
+_BEFORE_ALL = -(2**63)
+
+
+class Overlap(Pass):
+    """Looks for two operations of different sessions, one of which began before the other ended.
+
+    `found`: there are two. Of an operation that never ended only its first nanosecond is known to be its time.
+
+    Each operation is compared with the one before it that ends last (of several the first). If that is of the same
+    session, which a history of another program may have, an operation of a third session that overlaps with this one
+    overlaps with that one too, and is found there.
+    """
+
+    def __init__(self) -> None:
+        self.found = False
+        self._latest_end = _BEFORE_ALL
+        self._latest_session = -1
+
+    def rows(self, chunk: RowChunk) -> None:
+        """Do nothing: rows have no time."""
+
+    def operations(self, chunk: Chunk) -> None:
+        if self.found:
+            return
+        ends = np.where(chunk.pending, chunk.start + 1, chunk.end)
+        ends = np.concatenate([[self._latest_end], ends])
+        sessions = np.concatenate([[self._latest_session], chunk.worker])
+        latest = np.maximum.accumulate(ends)
+        is_later = np.concatenate([[True], ends[1:] > latest[:-1]])
+        owner = sessions[np.maximum.accumulate(np.where(is_later, np.arange(len(ends)), 0))]
+        self.found = bool(((chunk.start < latest[:-1]) & (owner[:-1] != chunk.worker)).any())
+        self._latest_end, self._latest_session = int(latest[-1]), int(owner[-1])
+
+
+def remedy(load: Load) -> str:
+    """What to change so that operations overlap, as a clause."""
+    if load.sessions == 1:
+        return "give --workers 2 or more"
+    if load.duration_s is not None:
+        return "give more --workers, a longer --duration or a --hold"
+    if load.operations is not None and load.operations > load.sessions:
+        return "give more --workers or more --operations"
+    return "give more --workers"

@@ -1,0 +1,70 @@
+"""What to use in place of what broke: another strategy or another consumer, as the scenario declares them right.
+
+Whose fault it is follows from the pair. Rows are missed because the strategy commits in another order than it numbers,
+or, if it does not, because of the consumer. Everything else but redelivered rows is the strategy's doing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence, Set
+
+from racebench.core.model import Consumer, Scenario, Strategy
+
+
+def expected_misses(strategy: Strategy, consumer: Consumer) -> str:
+    """Whether a consumer misses rows of a strategy, as far as it is known: "always", "maybe" or "never".
+
+    A consumer with misses = "never" misses none. A consumer with misses = "unordered" follows the order of the numbers,
+    and misses rows of a strategy that does not commit in that order; one with misses = "maybe" may miss some of them.
+    Rows of a strategy that commits in order are missed only if the consumer holds rows back by the time of their
+    insertion and they get their numbers after it.
+    Example: row A is inserted, then row B; B commits first and is numbered 1, A 2. When A is old enough to be read and
+    B is not, the cursor passes B.
+    """
+    if consumer.misses != "never" and consumer.by_insertion and strategy.stamped:
+        return "maybe"
+    if consumer.misses == "never" or "missed" not in strategy.expect | strategy.may:
+        return "never"
+    return "always" if consumer.misses == "unordered" and "missed" in strategy.expect else "maybe"
+
+
+def is_at_fault(consumer: Consumer, strategy: Strategy) -> bool:
+    """Whether rows of a strategy that a consumer misses are missed by its own doing, in whatever order they commit."""
+    if "missed" in strategy.expect | strategy.may:
+        return consumer.misses == "never"
+    return consumer.misses == "never" or expected_misses(strategy, consumer) != "never"
+
+
+def other_strategy(
+    scenario: Scenario, strategy: Strategy, consumers: Sequence[Consumer], found: Set[str]
+) -> str | None:
+    """The strategy that the scenario advises, if it is right where this one is not; None if it is no remedy.
+
+    `consumers` are those that missed rows, `found` the anomalies.
+    """
+    advised = scenario.strategies.get(scenario.advise or "")
+    if advised is None or advised.name == strategy.name:
+        return None
+    if found & (advised.expect | advised.may) - {"missed"}:
+        return None
+    if "missed" in found and not all(
+        consumer.fits(advised) and expected_misses(advised, consumer) == "never" and not is_at_fault(consumer, strategy)
+        for consumer in consumers
+    ):
+        return None
+    return advised.name
+
+
+def other_consumer(scenario: Scenario, strategy: Strategy, consumer: Consumer) -> str | None:
+    """A consumer that misses no row of a strategy and needs no setting of the server; the first one of the scenario."""
+    return next(
+        (
+            other.name
+            for other in scenario.consumers.values()
+            if other.name != consumer.name
+            and other.fits(strategy)
+            and not other.requires
+            and expected_misses(strategy, other) == "never"
+        ),
+        None,
+    )

@@ -1,0 +1,93 @@
+"""What to do after run, compare, matrix or explore, as commands to copy: the page, a proof or a replay, a strategy.
+
+At most three lines. What was found, and what it means, is said by the reports.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from racebench.cli.files import ResultFiles
+from racebench.core.model import Origin, Scenario
+from racebench.core.results import Verdict
+from racebench.exploration.result import Exploration
+from racebench.reports import sentences
+from racebench.reports.results.document import Document
+from racebench.workloads import catalog
+
+if TYPE_CHECKING:
+    from racebench.load.campaign import Request
+
+
+def after_runs(request: Request, document: Document, files: ResultFiles, saved: Path | None) -> list[str]:
+    """The steps after run, compare and matrix. `saved`: the file in the results folder."""
+    from racebench.load.campaign import Pairing  # explore does without it
+
+    steps = [_page(files, saved)]
+    broken = [run for run in document.runs if run.verdict is Verdict.INVALID]
+    if document.comparison is None and request.pairing is Pairing.TOGETHER:
+        of = (broken or document.runs)[0].strategy
+        words = _words(request.scenario)
+        if words is not None and any(run.verdict is not Verdict.UNKNOWN for run in document.runs):
+            steps.append(f"proof: {_command('explore', *words, *_strategy(request.scenario, of))}")
+    return steps + _show(request.scenario, next((name for run in broken if (name := sentences.instead(run))), None))
+
+
+def after_explorations(
+    scenario: Scenario, explorations: Sequence[Exploration], files: ResultFiles, saved: Path | None
+) -> list[str]:
+    """The steps after explore."""
+    steps = [_page(files, saved)]
+    replay = next(
+        (one.witness.command for one in explorations if one.witness is not None and one.witness.command), None
+    )
+    broken = [one.strategy for one in explorations if one.verdict is Verdict.INVALID]
+    words = _words(scenario)
+    if replay is not None:
+        steps.append(f"replay: {replay}")
+    elif words is not None and not broken:
+        steps.append(f"load: {_command('run', *words, *_strategy(scenario, explorations[0].strategy))}")
+    return steps + _show(scenario, scenario.advise if broken and scenario.advise not in broken else None)
+
+
+def _page(files: ResultFiles, saved: Path | None) -> str:
+    """The command that makes a page of what was kept, or how to keep it."""
+    kept = saved
+    if kept is None and files.json_path is not None and not files.json_alone:
+        kept = Path(files.json_path)
+    if kept is None:
+        return "page: nothing was kept; leave out --no-save, then: racebench report results/….json --html race.html"
+    return f"page: {_command('report', str(kept), '--html', 'race.html')}"
+
+
+def _words(scenario: Scenario) -> tuple[str, ...] | None:
+    """The words that name a scenario to run and explore; None for what no command line can name."""
+    options = scenario.options
+    if options is None:
+        return None
+    if scenario.origin is Origin.OWN_CODE:
+        return options
+    if options[:1] == ("--scenario",):
+        return options[1:]
+    return (*(() if scenario.name == catalog.DEFAULT_SCENARIO else (scenario.name,)), *options)
+
+
+def _strategy(scenario: Scenario, name: str) -> tuple[str, ...]:
+    return () if scenario.origin is Origin.OWN_CODE else ("-s", name)
+
+
+def _show(scenario: Scenario, advised: str | None) -> list[str]:
+    """The strategy or the consumer to use instead."""
+    if advised is None or scenario.origin is Origin.OWN_CODE:
+        return []
+    options = tuple(word for word in scenario.options or () if word != "--superuser")
+    if not options and scenario.name != catalog.DEFAULT_SCENARIO:
+        options = ("--scenario", scenario.name)
+    return [f"instead: {_command('show', advised, *options)}"]
+
+
+def _command(*words: str) -> str:
+    return shlex.join(["racebench", *words])

@@ -1,0 +1,106 @@
+"""The lines after a run, a comparison or an exploration: at most three commands, which the command line takes."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from measured import LOAD, compared, run_of
+from racebench.cli import next_steps
+from racebench.cli.files import ResultFiles
+from racebench.cli.main import cli
+from racebench.core.model import Scenario
+from racebench.core.results import RunResult, Verdict
+from racebench.exploration.result import Exploration
+from racebench.load.campaign import Request
+from racebench.reports.results.document import Document
+from racebench.workloads import ad_hoc, catalog
+
+SAVED = Path("results/a run.json")
+KEPT = ResultFiles(json_path=None, folder=Path("results"), stem=Path("results/a run"))
+NOTHING = ResultFiles(json_path="-", folder=None, stem=None)
+
+
+def after_runs(scenario: Scenario, *runs: RunResult, files: ResultFiles = KEPT, compare: bool = False) -> list[str]:
+    document = Document(environment={}, created="", runs=runs, comparison=compared(runs) if compare else None)
+    request = Request(scenario=scenario, strategies=(), consumers=(), load=LOAD)
+    return next_steps.after_runs(request, document, files, None if files.folder is None else SAVED)
+
+
+def after_explorations(scenario: Scenario, verdict: Verdict, command: str | None = None) -> list[str]:
+    witness = None if command is None else SimpleNamespace(command=command)
+    explored = cast("Exploration", SimpleNamespace(strategy="naive", verdict=verdict, witness=witness))
+    return next_steps.after_explorations(scenario, [explored], KEPT, SAVED)
+
+
+def own_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scenario:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "insert.sql").write_text("INSERT INTO t VALUES (1)")
+    (tmp_path / "t.sql").write_text("CREATE TABLE t (n int)")
+    return ad_hoc.find("./insert.sql", called=(), setup=("t.sql",), invariants=("SELECT 1 WHERE false",))
+
+
+def test_after_a_race_the_page_comes_first_then_the_proof_then_the_right_strategy() -> None:
+    scenario = catalog.find_scenario(None)
+    steps = after_runs(scenario, run_of("advisory"), run_of("naive", duplicates=3))
+    assert steps == [
+        "page: racebench report 'results/a run.json' --html race.html",
+        "proof: racebench explore -s naive",
+        "instead: racebench show advisory",
+    ]
+    missing = run_of("commit-stamp", missed=5)
+    (reader,) = missing.consumers
+    at_fault = replace(reader, at_fault=True, instead="horizon")
+    assert after_runs(scenario, replace(missing, consumers=(at_fault,)))[2:] == ["instead: racebench show horizon"]
+    assert after_runs(scenario, run_of("advisory")) == [steps[0], "proof: racebench explore -s advisory"]
+    assert after_runs(scenario, run_of("naive", committed=0)) == steps[:1]
+    assert after_runs(scenario, *[run_of(name) for name in ("naive", "advisory")] * 7, compare=True) == steps[:1]
+
+
+def test_where_nothing_is_kept_the_first_line_says_how_to_keep_it() -> None:
+    assert after_runs(catalog.find_scenario(None), run_of("naive"), files=NOTHING)[0] == (
+        "page: nothing was kept; leave out --no-save, then: racebench report results/….json --html race.html"
+    )
+    beside = replace(NOTHING, json_path="kept/run.json")
+    assert after_runs(catalog.find_scenario(None), run_of("naive"), files=beside)[0] == (
+        "page: racebench report kept/run.json --html race.html"
+    )
+
+
+def test_after_an_exploration_the_schedule_is_replayed_or_the_load_follows() -> None:
+    scenario = catalog.find_scenario("lost-update")
+    assert after_explorations(scenario, Verdict.INVALID, "racebench replay 'v1:…'")[1:] == [
+        "replay: racebench replay 'v1:…'",
+        "instead: racebench show relative-update --scenario lost-update",
+    ]
+    assert after_explorations(scenario, Verdict.VALID)[1:] == ["load: racebench run lost-update -s naive"]
+
+
+def test_every_command_named_is_one_that_the_command_line_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = catalog.shipped_folder() / "quota"
+    scenarios = [*catalog.shipped(), catalog.find_scenario(str(folder)), own_code(tmp_path, monkeypatch)]
+    assert len(scenarios) > 5
+    for scenario in scenarios:
+        wrong = next(iter(scenario.strategies))
+        broken = replace(run_of(wrong, violations=1, duplicates=1), advice=scenario.advise)
+        for line in (*after_runs(scenario, broken), *after_explorations(scenario, Verdict.VALID)):
+            words = shlex.split(line.partition(": ")[2])
+            command: Any = cli.commands[words[1]]
+            with command.make_context(words[1], words[2:]) as context:
+                assert words[0] == "racebench"
+                assert context.params
+            if words[1] in ("run", "explore"):
+                found = ad_hoc.find(
+                    context.params["scenario"],
+                    called=context.params["call"],
+                    setup=context.params["setup"],
+                    invariants=context.params["invariant"],
+                )
+                assert (found.name, wrong in found.strategies) == (scenario.name, True)

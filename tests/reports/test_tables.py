@@ -1,0 +1,141 @@
+"""The tables of the terminal: whole names, no trailing blanks, columns left out where the terminal is too narrow."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+
+import pytest
+from rich.console import Console
+from rich.text import Text
+
+from judged import REFERENCE
+from measured import compared, run_of
+from racebench.reports import formats
+from racebench.reports.formats.terminal import show
+from racebench.reports.results import document, explorations
+from racebench.reports.terminal import listing, matrix_table, run_table, tables
+from racebench.reports.terminal.plain_console import UNLIMITED
+from racebench.reports.terminal.tables import Column, Grid
+from racebench.workloads import catalog
+
+WIDTHS = (60, 80, 100, 120, UNLIMITED)
+RULE = "─"
+
+
+@cache
+def runs() -> document.Document:
+    return document.read(REFERENCE / "run.json")
+
+
+@cache
+def comparison() -> document.Document:
+    names = [run.strategy for run in runs().runs]
+    measured = tuple(
+        run_of(name, 100.0 + number, duplicates=number % 2) for _ in range(5) for number, name in enumerate(names)
+    )
+    return document.Document(environment={}, created="", runs=measured, comparison=compared(measured, rounds=5))
+
+
+@cache
+def matrix() -> document.Document:
+    return document.read(REFERENCE / "matrix.json")
+
+
+@cache
+def explored() -> explorations.Explorations:
+    content = formats.read([REFERENCE / "explored.json"])[0].content
+    assert isinstance(content, explorations.Explorations)
+    return content
+
+
+def _show_all(console: Console) -> None:
+    listing.show_scenarios(console, catalog.shipped())
+
+
+REPORTS: dict[str, Callable[[Console], None]] = {
+    "run": lambda console: show(console, runs()),
+    "compare": lambda console: show(console, comparison()),
+    "matrix": lambda console: matrix_table.show(console, matrix()),
+    "explore": lambda console: show(console, explored()),
+    "list": _show_all,
+}
+NAMES: dict[str, Callable[[], list[str]]] = {
+    "run": lambda: [run.strategy for run in runs().runs],
+    "compare": lambda: [run.strategy for run in comparison().runs],
+    "matrix": lambda: [run.strategy for run in matrix().runs],
+    "explore": lambda: [exploration.strategy for exploration in explored().explorations],
+    "list": lambda: [name for scenario in catalog.shipped() for name in (*scenario.strategies, *scenario.consumers)],
+}
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("report", REPORTS)
+def test_no_name_is_broken_no_line_ends_in_a_blank_and_no_table_is_too_wide(report: str, width: int) -> None:
+    lines = tables.plain(REPORTS[report], width=width).splitlines()
+    words = {line.split()[0] for line in lines if line.split()}
+    assert len(NAMES[report]()) > 5
+    assert [name for name in NAMES[report]() if name not in words] == []
+    assert [line for line in lines if line != line.rstrip()] == []
+    assert [line for line in lines if line.startswith(RULE) and len(line) > max(width, 80)] == []
+    left_out = [line for line in lines if line.startswith("Left out: ")]
+    assert not (left_out and width == UNLIMITED)
+    assert not (width == UNLIMITED and "dupli-" in "".join(lines))
+
+
+@pytest.mark.parametrize("compare", [False, True])
+def test_how_the_runs_went_is_said_only_if_it_is_asked_for(compare: bool) -> None:
+    document = comparison() if compare else runs()
+    pace = runs().runs[0].pace
+    document = replace(document, runs=tuple(replace(run, pace=pace) for run in document.runs))
+    brief = tables.plain(lambda console: run_table.show(console, document))
+    verbose = tables.plain(lambda console: run_table.show(console, document, verbose=True))
+    said = re.findall(
+        r"The workers' first operations began within [\d.]+ ms of each other\. "
+        r"Of the CPU time, the workers used \d+% and the server the rest\.",
+        verbose,
+    )
+    assert "first operations" not in brief
+    assert len(said) == len({run.strategy for run in runs().runs})
+
+
+def shown(table: Grid, width: int) -> list[str]:
+    return tables.plain(lambda console: tables.show(console, [table]), width=width).splitlines()
+
+
+def test_the_least_important_column_is_left_out_first_and_a_line_says_so() -> None:
+    ranked = (("a", 1), ("of-\nten", 3), ("c", 2))
+    columns = [Column(head="name"), *(Column(head=head, rank=rank) for head, rank in ranked)]
+    table = Grid(columns, ascii_only=True)
+    table.add_row(*(["x" * 10] * 4))
+    assert shown(table, 43)[0].split() == ["name", "a", "often", "c"]
+    assert shown(table, 42)[0].split() == ["name", "a", "c"]
+    left_out = " ".join(shown(table, 42)[3:])
+    assert left_out == (
+        "Left out: often. The table needs 43 columns and the terminal has 42; a pipe (| cat) gets all of it."
+    )
+    assert " ".join(shown(table, 21)[3:]).startswith("Left out: often, c. ")
+    assert shown(table, 5)[2].strip() == "x" * 10  # a name is shown whole, however narrow the terminal
+
+
+def test_a_head_is_hyphenated_only_where_there_is_no_room() -> None:
+    table = Grid([Column(head="name"), Column(head="dupli-\ncates", right=True)], ascii_only=True)
+    table.add_row("naive", "1")
+    assert shown(table, 16) == ["name  duplicates", "-" * 16, "naive          1"]
+    assert shown(table, 15) == ["      dupli-", "name   cates", "-" * 12, "naive      1"]
+
+
+def test_cells_of_sentences_wrap_between_words_and_share_the_room() -> None:
+    table = Grid([Column(head="name"), Column(head="what", wraps=True)], ascii_only=True)
+    table.add_row("naive", Text("two sessions read the same maximum and write it"))
+    assert shown(table, 36)[2:] == ["naive two sessions read the same", "      maximum and write it"]
+    assert shown(table, UNLIMITED)[2:] == ["naive two sessions read the same maximum and write it"]
+
+
+def test_wide_characters_keep_the_columns_in_line() -> None:
+    table = Grid([Column(head="name"), Column(head="n")], ascii_only=True)
+    table.add_row("注文", "1")
+    table.add_row("abcd", "2")
+    assert shown(table, 80)[2:] == ["注文 1", "abcd 2"]
