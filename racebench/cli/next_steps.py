@@ -8,19 +8,24 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from racebench.cli.files import ResultFiles
 from racebench.core.model import Origin, Scenario
 from racebench.core.results import Verdict
 from racebench.exploration.result import Exploration
-from racebench.load.campaign import Pairing, Request
 from racebench.reports import sentences
 from racebench.reports.results.document import Document
 from racebench.workloads import catalog
 
+if TYPE_CHECKING:
+    from racebench.load.campaign import Request
+
 
 def after_runs(request: Request, document: Document, files: ResultFiles, saved: Path | None) -> list[str]:
     """The steps after run, compare and matrix. `saved`: the file in the results folder."""
+    from racebench.load.campaign import Pairing  # explore does without it
+
     steps = [_page(files, saved)]
     broken = [run for run in document.runs if run.verdict is Verdict.INVALID]
     if document.comparison is None and request.pairing is Pairing.TOGETHER:
