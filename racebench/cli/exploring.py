@@ -125,7 +125,8 @@ class _Record:
         with shielded():
             self.results.append(result)
             self.complete = complete
-            self.saved = self.request.files.write(to_json(self.document()) + "\n")
+            text = to_json(self.document()) + "\n"
+            self.saved = self.request.files.write(lambda _folder: text)
 
     def document(self) -> Explorations:
         """The results so far."""

@@ -28,7 +28,7 @@ from racebench.load.campaign import Campaign, Cell
 from racebench.load.executors.processes import Processes
 from racebench.load.rounds import Rounds
 from racebench.reports import formats
-from racebench.reports.results.document import Document, now, to_json
+from racebench.reports.results.document import Document, now, seen_from, to_json
 from racebench.reports.terminal import progress, run_table
 
 
@@ -48,7 +48,8 @@ class _Record:
         """Add a result and save the document, so that --json's file and the results folder agree."""
         with shielded():
             self.results.append(result)
-            self.saved = self.request.files.write(self.json(self.document()) + "\n")
+            document = self.document()
+            self.saved = self.request.files.write(lambda folder: self.json(document, folder) + "\n")
 
     def document(self) -> Document:
         """The results so far, with what follows from them."""
@@ -64,8 +65,11 @@ class _Record:
             self.rounds,
         )
 
-    def json(self, document: Document) -> str:
-        return to_json(document, witnesses=self.request.witnesses)
+    def json(self, document: Document, folder: Path) -> str:
+        """The document as it is written to a file in a folder."""
+        stem = self.request.files.stem
+        located = document if stem is None else seen_from(document, folder, stem.parent)
+        return to_json(located, witnesses=self.request.witnesses)
 
 
 def _document(request: Measurement, document: Document, begun: Rounds | None) -> Document:
@@ -145,7 +149,7 @@ def _print(record: _Record, output: OutputOptions, document: Document, show: Cal
     """Print the results and where they were saved; nothing but a document if stdout is for that."""
     files = record.request.files
     if files.json_alone:
-        say(record.json(document))
+        say(record.json(document, Path()))
     elif output.markdown == "-":
         say(formats.text("markdown", document), end="")
     if stdout_is_taken(output):

@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from histories import Op, Poll, Row, history, long_history, naive_counts
-from judged import TWINS, excerpt_of, kept, result_of
+from judged import ENVIRONMENT, TWINS, excerpt_of, kept, result_of
 from racebench.core.model import Outcome, Scenario
 from racebench.history import History
 from racebench.reports.excerpts import lookup, witnesses
+from racebench.reports.results.document import Document, seen_from
 
 MS = 1_000_000
 
@@ -129,7 +130,7 @@ def test_the_history_beside_the_document_is_used(version_counter: Scenario, tmp_
 @pytest.mark.parametrize(
     ("spoil", "why"),
     [
-        (lambda path: path.unlink(), "its history, x.history.npz, is not in the folder of the result"),
+        (lambda path: path.unlink(), "its history, x.history.npz, is neither where the result says nor beside it"),
         (lambda path: path.write_bytes(path.read_bytes()[:300]), "its history cannot be read"),
         (lambda path: path.write_bytes(b""), "its history cannot be read"),
         (lambda path: np.savez(path, meta=np.array("{}")), "its history cannot be read"),
@@ -156,10 +157,36 @@ def test_another_runs_history_is_not_taken_for_this_ones(version_counter: Scenar
     assert found.without == "x.history.npz is the history of another run"
 
 
+@pytest.mark.parametrize("written", [".", "deep/down", "results"])
+def test_a_document_finds_its_history_wherever_it_is_written(
+    version_counter: Scenario, tmp_path: Path, written: str
+) -> None:
+    """As --json is written to a file, while the history is in the results folder; then both are moved."""
+    result = result_of(version_counter, "naive", history="x.history.npz")
+    folder, results = tmp_path / written, tmp_path / "results"
+    for needed in (folder, results):
+        needed.mkdir(parents=True, exist_ok=True)
+    kept(results, result, TWINS)
+    whole = Document(environment=ENVIRONMENT, created="", runs=(result,))
+    located = seen_from(whole, folder, results).runs[0]
+    (folder / "run.json").touch()
+    named = Path(str(located.history))
+    assert named.is_absolute() == (written == "deep/down")
+    assert lookup.find(folder / "run.json", located, most=100).without is None
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    (results / "x.history.npz").rename(moved / "x.history.npz")
+    assert lookup.find(moved / "run.json", located, most=100).without is None
+    assert lookup.find(folder / "run.json", located, most=100).without is not None
+
+
 def test_a_document_cannot_name_a_history_outside_its_folder(version_counter: Scenario, tmp_path: Path) -> None:
     result = result_of(version_counter, "naive", history="x.history.npz")
     kept(tmp_path, result, TWINS)
     (tmp_path / "inner").mkdir()
     astray = result_of(version_counter, "naive", history="../x.history.npz")
     found = lookup.find(tmp_path / "inner" / "result.json", astray, most=9)
-    assert found.without == "its history, x.history.npz, is not in the folder of the result"
+    assert found.without == "its history, x.history.npz, is neither where the result says nor beside it"
+    (tmp_path / "x.history.npz").rename(tmp_path / "secret.npz")
+    other = result_of(version_counter, "naive", history=str(tmp_path / "secret.npz"))
+    assert lookup.find(tmp_path / "inner" / "result.json", other, most=9).without is not None

@@ -25,12 +25,10 @@ def find(document: Path, result: RunResult, *, most: int) -> Lookup:
     """About `most` operations of a result in a document at that path. A history that cannot be read is not an error."""
     if result.history is None:
         return Lookup(excerpt=witnesses.of_result(result), without="no history of this run was kept")
-    # Only the name is used: a document must not name a history outside its own folder.
-    path = document.parent / Path(result.history).name
-    if not path.is_file():
-        return Lookup(
-            excerpt=witnesses.of_result(result), without=f"its history, {path.name}, is not in the folder of the result"
-        )
+    path = _place(document.parent, Path(result.history))
+    if path is None:
+        without = f"its history, {Path(result.history).name}, is neither where the result says nor beside it"
+        return Lookup(excerpt=witnesses.of_result(result), without=without)
     with Scratch() as scratch:
         try:
             recorded = archive.read(path, scratch)
@@ -40,6 +38,17 @@ def find(document: Path, result: RunResult, *, most: int) -> Lookup:
             without = f"{path.name} is the history of another run"
             return Lookup(excerpt=witnesses.of_result(result), without=without)
         return Lookup(excerpt=history.of_history(recorded.history, result, scratch, most=most), without=None)
+
+
+def _place(folder: Path, named: Path) -> Path | None:
+    """Where a history is: in or below the folder of the document, at an absolute path, or moved with the document.
+
+    A relative path never leads out of the folder, and an absolute one names a history only.
+    """
+    places = [folder / named.name]
+    if ".." not in named.parts and (not named.is_absolute() or named.name.endswith(archive.SUFFIX)):
+        places.insert(0, folder / named)  # an absolute path stays as it is
+    return next((place for place in places if place.is_file()), None)
 
 
 def _of(recorded: Recorded, result: RunResult) -> bool:

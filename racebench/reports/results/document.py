@@ -159,6 +159,21 @@ def merge(documents: Sequence[Document]) -> Document:
     )
 
 
+def seen_from(document: Document, folder: Path, histories: Path) -> Document:
+    """The document as it is written to a file in `folder`, while the histories of its runs are in `histories`.
+
+    A history in that folder or below is named by its relative path, so that both can be moved together; any other by
+    its absolute path.
+    """
+    place, start = histories.resolve(), folder.resolve()
+    named = place.relative_to(start) if place.is_relative_to(start) else place
+    runs = tuple(
+        run if run.history is None else dataclasses.replace(run, history=(named / run.history).as_posix())
+        for run in document.runs
+    )
+    return dataclasses.replace(document, runs=runs)
+
+
 def joined(commands: Iterable[str]) -> str:
     """Several commands as one line for a shell."""
     return " && ".join(dict.fromkeys(filter(None, commands)))
