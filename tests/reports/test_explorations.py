@@ -15,7 +15,7 @@ from measured import rendered
 from racebench.core.anomalies import ANOMALIES, AnomalyKind
 from racebench.core.errors import UsageProblem
 from racebench.core.results import Verdict
-from racebench.exploration.result import Exploration, Replay, ScheduleOutcome, SessionOutcome, Unseen
+from racebench.exploration.result import Exploration, Limit, Replay, ScheduleOutcome, SessionOutcome, Unseen
 from racebench.exploration.schedules import Schedule, Step
 from racebench.reports import exploration_text
 from racebench.reports.results.explorations import SCHEMA_FILE, Explorations, from_data, merge, to_json
@@ -48,7 +48,14 @@ def replayed(**changes: object) -> Replay:
         forbidden=("violations", "refused"),
         outcome=outcome("", "23505", anomalies=(("refused", 1),)),
         steps=(
-            Step(session="s1", sent="SELECT :x", literal="SELECT 'ü'", where="shop.py:7", answered=("x = 1",)),
+            Step(
+                session="s1",
+                sent="SELECT :x",
+                literal="SELECT 'ü'",
+                values=("x=ü",),
+                where="shop.py:7",
+                answered=("x = 1",),
+            ),
             Step(session="s2", sent="COMMIT", answered=(), waits_for=("s1",)),
             Step(session="s1", sent="COMMIT", answered=("COMMIT",), went_on=(("s2", ("ERROR 23505: no",)),)),
         ),
@@ -84,6 +91,7 @@ def exploration(**changes: object) -> Exploration:
         anomalous=3,
         raced=1,
         complete=False,
+        limit=Limit.ENOUGH,
         seconds=0.1 + 0.2,
         witness=replayed(),
         unseen=Unseen.TIMEOUT,

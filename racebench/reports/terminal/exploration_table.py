@@ -9,6 +9,7 @@ from rich.console import Console, RenderableType
 from rich.text import Text
 
 from racebench.core.anomalies import ANOMALIES
+from racebench.core.quantity import quantity
 from racebench.core.results import Verdict
 from racebench.exploration.result import Exploration, Replay, SessionOutcome
 from racebench.reports import exploration_text
@@ -33,8 +34,8 @@ def show_replay(console: Console, replay: Replay) -> None:
     tables.show(console, _lanes(replay, ascii_only=console.options.ascii_only))
 
 
-def render(document: Explorations, *, ascii_only: bool = False) -> Iterator[RenderableType]:
-    """Yield the parts of the report, top to bottom."""
+def render(document: Explorations, *, ascii_only: bool = False, witnesses: bool = True) -> Iterator[RenderableType]:
+    """Yield the parts of the report, top to bottom; with `witnesses`, the shortest are drawn."""
     explorations = document.explorations
     if not explorations:
         return
@@ -54,7 +55,7 @@ def render(document: Explorations, *, ascii_only: bool = False) -> Iterator[Rend
     for exploration in explorations:
         table.add_row(
             exploration.strategy,
-            amount(exploration.run),
+            amount(exploration.run) + ("" if exploration.complete else "+"),
             amount(exploration.pruned),
             amount(exploration.anomalous, bad=True),
             *(amount(exploration.counts[kind.name], bad=kind.name in exploration.forbidden) for kind in kinds),
@@ -62,6 +63,8 @@ def render(document: Explorations, *, ascii_only: bool = False) -> Iterator[Rend
             verdict_text(exploration.verdict),
         )
     yield table
+    if not all(exploration.complete for exploration in explorations):
+        yield Text("+ not every schedule was run", style="dim")
     spoken = [one for one in explorations if len(explorations) <= _SPOKEN or not one.as_expected]
     if len(spoken) < len(explorations):
         yield Text(f"{len(explorations) - len(spoken)} of {len(explorations)} are as expected.")
@@ -74,8 +77,8 @@ def render(document: Explorations, *, ascii_only: bool = False) -> Iterator[Rend
                 "is that meant?"
             )
         yield from _outcomes(exploration, ascii_only=ascii_only)
-    witnesses = [one.witness for one in explorations if one.witness is not None and one.witness.steps]
-    for witness in witnesses[:_SHOWN]:
+    drawn = [one.witness for one in explorations if one.witness is not None and one.witness.steps] if witnesses else []
+    for witness in drawn[:_SHOWN]:
         yield from _lanes(witness, ascii_only=ascii_only)
     for note in dict.fromkeys(note for exploration in explorations for note in exploration.notes):
         yield Text(f"note: {note}", no_wrap=True)
@@ -85,7 +88,7 @@ def headline(document: Explorations) -> str:
     """The scenario, the server, the sessions and the consumer, in a line."""
     exploration = document.explorations[0]
     consumer = exploration.consumer
-    polls = f" and consumer '{consumer}' polling {exploration.polls} times" if consumer else ""
+    polls = f" and consumer '{consumer}' polling {quantity(exploration.polls, 'time')}" if consumer else ""
     reduction = "" if exploration.reduced else " · every schedule, without reduction"
     return f"{exploration.scenario} on {server_of(document)} · {exploration.sessions} sessions{polls}{reduction}"
 
