@@ -25,7 +25,7 @@ from racebench.analysis.thresholds import Held, Outcome
 from racebench.core.errors import UsageProblem
 from racebench.core.model import Scenario
 from racebench.core.results import RunResult, Verdict
-from racebench.reports import formats, page
+from racebench.reports import exploration_text, formats, page
 from racebench.reports.page import latency, pace, part, scatter, timeline_picture
 from racebench.reports.results import document, sources
 
@@ -416,6 +416,27 @@ def test_runs_and_explorations_mix_and_a_witness_is_stepped_through(tmp_path: Pa
     said = [text_of(row) for row in rows]
     assert all(" ".join(step.sent.split()) in row for step, row in zip(explored.witness.steps, said, strict=True))
     assert str(explored.witness.schedule) in text_of(naive)
+
+
+def test_an_exploration_says_first_what_was_tried_why_and_what_next_and_shows_the_values(tmp_path: Path) -> None:
+    source = sources.read(REFERENCE / "explored.json")
+    assert isinstance(source.content, sources.Explorations)
+    (guilty,) = [one for one in source.content.explorations if one.strategy == "naive"]
+    innocent = next(one for one in source.content.explorations if one.verdict is Verdict.VALID)
+    witness = guilty.witness
+    assert witness is not None
+    steps = tuple(replace(step, values=(str(at), "'<b>'")) for at, step in enumerate(witness.steps))
+    two = (replace(guilty, witness=replace(witness, steps=steps)), innocent)
+    tree = check_structure(page.render([replace(source, content=replace(source.content, explorations=two))]))
+    cards = [text_of(each) for each in elements(tree, "article")]
+    assert len(cards) == 2
+    for card, one in zip(cards, two, strict=True):
+        assert exploration_text.sentence(one) in card.replace("\u00a0", " ")
+        assert f"Tried: {one.run:,} schedules of {one.sessions} sessions" in card
+        assert "Next: " in card
+    rows = [text_of(row) for row in elements(tree, "tr") if "acts" in {cell.get("class") for cell in row}]
+    assert len(rows) == len(steps)
+    assert all(f"[{at}, '<b>']" in row for at, row in enumerate(rows))
 
 
 @pytest.mark.server

@@ -82,6 +82,7 @@ def _context(sources: Sequence[Source]) -> dict[str, Any]:
         "matrix_table": matrix_table,
         "surprises": exploration_text.surprises,
         "counted": sentences.counted,
+        "values": exploration_text.values,
         "anomalies": ANOMALIES,
         "version": __version__,
     }
