@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from racebench.core.errors import UsageProblem
 from racebench.core.model import Strategy
+from racebench.core.quantity import quantity
 from racebench.core.target import Target
 from racebench.demo import player
 from racebench.demo.frames import Frame
@@ -77,7 +78,7 @@ def choose_parts(target: Target, request: ExplorationRequest, fix: Strategy | No
     exploration = explorer.explore(
         target,
         request,
-        progress=lambda now: tell(f"{request.strategy.name}: {now.run:,} schedules", 0.4),
+        progress=lambda now: tell(f"{request.strategy.name}: {quantity(now.run, 'schedule')}", 0.4),
         ended=worst.add,
     )
     part = Part(
@@ -92,7 +93,8 @@ def choose_parts(target: Target, request: ExplorationRequest, fix: Strategy | No
     if not schedules and exploration.witness is not None:
         schedules = [exploration.witness.schedule.steps]
     tell("looking for a schedule to show", 0.6)
-    count = f"{exploration.anomalous} of {exploration.run} schedules have an anomaly; this is one."
+    have = "has" if exploration.anomalous == 1 else "have"
+    count = f"{exploration.anomalous} of {quantity(exploration.run, 'schedule')} {have} an anomaly; this is one."
     first: tuple[Part, ...] | None = None
     for schedule in schedules:
         broken = _with_schedule(part, tuple(ScheduleEntry(session=session) for session in schedule), count, strict=True)
@@ -110,9 +112,8 @@ def choose_parts(target: Target, request: ExplorationRequest, fix: Strategy | No
         return first
     not_repeated = ""
     if schedules:
-        not_repeated = (
-            f"{exploration.anomalous} of {exploration.run} schedules had an anomaly, but none with new sessions."
-        )
+        count = f"{exploration.anomalous} of {quantity(exploration.run, 'schedule')}"
+        not_repeated = f"{count} had an anomaly, but none with new sessions."
     waiting = _waiting(target, replace(part, opening=f"{part.opening} {not_repeated}".strip()))
     return (waiting,) if fix is None else (waiting, repeat_with_fix(waiting, fix))
 
@@ -137,7 +138,8 @@ def _describe_search(exploration: Exploration) -> str:
         limit = " This consumer depends on the time, which no schedule controls: use racebench run."
     if exploration.fault:
         limit = f" Then a fault ended the search: {exploration.fault}."
-    run = f"{'All ' if exploration.complete else ''}{exploration.run} schedules were just run"
+    which = "All " if exploration.complete and exploration.run > 1 else ""
+    run = f"{which}{quantity(exploration.run, 'schedule was', 'schedules were')} just run"
     return f"{run}; none has an anomaly.{limit}"
 
 

@@ -9,6 +9,7 @@ from rich.console import Console, RenderableType
 from rich.text import Text
 
 from racebench.core.anomalies import ANOMALIES
+from racebench.core.quantity import quantity
 from racebench.core.results import Verdict
 from racebench.exploration.result import Exploration, Replay, SessionOutcome
 from racebench.reports import exploration_text
@@ -85,9 +86,10 @@ def headline(document: Explorations) -> str:
     """The scenario, the server, the sessions and the consumer, in a line."""
     exploration = document.explorations[0]
     consumer = exploration.consumer
-    polls = f" and consumer '{consumer}' polling {exploration.polls} times" if consumer else ""
+    polls = f" and consumer '{consumer}' polling {quantity(exploration.polls, 'time')}" if consumer else ""
     reduction = "" if exploration.reduced else " · every schedule, without reduction"
-    return f"{exploration.scenario} on {server_of(document)} · {exploration.sessions} sessions{polls}{reduction}"
+    sessions = quantity(exploration.sessions, "session")
+    return f"{exploration.scenario} on {server_of(document)} · {sessions}{polls}{reduction}"
 
 
 def _sentence(exploration: Exploration) -> str:

@@ -157,7 +157,7 @@ def headline(document: Document) -> str:
     """The scenario, the server, the load and the consumers, in a line."""
     first = document.runs[0]
     load = first.load
-    parts = [f"{load.workers} workers"]
+    parts = [quantity(load.workers, "worker")]
     if load.connections_per_worker > 1:
         parts[0] += f" × {load.connections_per_worker} connections"
     if load.protocol is not Protocol.PREPARED:
@@ -168,7 +168,7 @@ def headline(document: Document) -> str:
     if load.duration_s is not None:
         parts.append(f"{load.duration_s:g} s")
     if load.operations is not None:
-        parts.append(f"{load.operations:,} operations")
+        parts.append(quantity(load.operations, "operation"))
     for name, us in (("think", load.think_us), ("hold", load.hold_us), ("jitter", load.jitter_us)):
         if us:
             parts.append(f"{name} {us / 1e3:g} ms")
