@@ -26,8 +26,8 @@ from racebench.api.options import (
     Subject,
 )
 from racebench.api.results import Comparison, Exploration, Hammering, NotClean, RaceFound, Replay, VerdictUnknown
+from racebench.core.defaults import GIVE_UP_SECONDS
 from racebench.core.errors import RacebenchError
-from racebench.core.model import GIVE_UP_SECONDS
 from racebench.core.results import Verdict
 
 if TYPE_CHECKING:

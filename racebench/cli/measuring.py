@@ -145,8 +145,9 @@ def _run(record: _Record, shown: progress.Progress) -> None:
             return request.files.free_history_file(cell.label) if wanted else None
 
         for result in record.running.results(report_progress, history_file=history_file):
+            label = record.running.sequence[len(record.results)].label
             record.add(result)
-            shown.ended(run_table.row(result))
+            shown.ended(run_table.row(label, result))
 
 
 def _print(record: _Record, output: OutputOptions, document: Document, show: Callable[[Document], None]) -> None:
@@ -167,7 +168,9 @@ def _print(record: _Record, output: OutputOptions, document: Document, show: Cal
     if kept and files.stem is not None:
         more = f" and {len(kept) - 1} more" if len(kept) > 1 else ""
         say(f"history: {files.stem.with_name(Path(kept[0]).name)}{more}")
-    for step in next_steps.after_runs(record.request.campaign, document, files, record.saved):
+    request = record.request.campaign
+    proof = request.pairing is campaign.Pairing.TOGETHER and request.rounds is None
+    for step in next_steps.after_runs(request.scenario, document, files, record.saved, proof=proof):
         say(step)
 
 

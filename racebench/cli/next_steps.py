@@ -13,22 +13,23 @@ from racebench.cli.files import ResultFiles
 from racebench.core.model import Origin, Scenario
 from racebench.core.results import Verdict
 from racebench.exploration.result import Exploration
-from racebench.load.campaign import Pairing, Request
 from racebench.reports import sentences
 from racebench.reports.results.document import Document
 from racebench.workloads import catalog
 
 
-def after_runs(request: Request, document: Document, files: ResultFiles, saved: Path | None) -> list[str]:
-    """The steps after run, compare and matrix. `saved`: the file in the results folder."""
+def after_runs(
+    scenario: Scenario, document: Document, files: ResultFiles, saved: Path | None, *, proof: bool
+) -> list[str]:
+    """The steps after run, compare and matrix. `saved`: the file in the results folder; `proof`: explore is one."""
     steps = [_page(files, saved)]
     broken = [run for run in document.runs if run.verdict is Verdict.INVALID]
-    if document.comparison is None and request.pairing is Pairing.TOGETHER:
+    if proof:
         of = (broken or document.runs)[0].strategy
-        words = _words(request.scenario)
+        words = _words(scenario)
         if words is not None and any(run.verdict is not Verdict.UNKNOWN for run in document.runs):
-            steps.append(f"proof: {_command('explore', *words, *_strategy(request.scenario, of))}")
-    return steps + _show(request.scenario, next((name for run in broken if (name := sentences.instead(run))), None))
+            steps.append(f"proof: {_command('explore', *words, *_strategy(scenario, of))}")
+    return steps + _show(scenario, next((name for run in broken if (name := sentences.instead(run))), None))
 
 
 def after_explorations(

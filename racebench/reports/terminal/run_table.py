@@ -95,16 +95,11 @@ def _of_kind(kind: AnomalyKind, results: Sequence[RunResult]) -> Column:
     return Column(head=kind.head, right=True, rank=0 if any(kind.name in run.forbidden for run in results) else 6)
 
 
-def row(result: RunResult) -> str:
-    """A run in one line, for those who wait for others: the verdict, what was found and the throughput."""
+def row(label: str, result: RunResult) -> str:
+    """A run in one line, while others go on: what it is called, the verdict, what was found and the throughput."""
     found = ", ".join(sentences.counted(kind, result.counts[kind]) for kind in result.found)
     figures = f"{found or quantity(result.counts['committed'], 'commit')}, {result.throughput_per_s:,.0f} per s"
-    return f"{_run_name(result)}  {result.verdict.value}  {figures}"
-
-
-def _run_name(result: RunResult) -> str:
-    consumers = "+".join(consumer.name for consumer in result.consumers)
-    return f"{result.strategy} {consumers}".rstrip()
+    return f"{label}  {result.verdict.value}  {figures}"
 
 
 def consumer_table(results: Sequence[RunResult], *, ascii_only: bool = False) -> Grid:
