@@ -13,29 +13,25 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
 if TYPE_CHECKING:
-    from typing import Unpack
-
-    from racebench.api import Bench, Comparison, Exploration, Hammering, Replay
-    from racebench.api.options import (
-        CompareOptions,
-        ExploreOptions,
-        HammerOptions,
-        ReplayOptions,
-        SqlOrCallable,
-        Subject,
-    )
+    from racebench.api import Bench, Comparison, Exploration, Hammering, LoadOptions, Replay, Search
+    from racebench.api.options import SqlOrCallable, Subject
 
 Result = TypeVar("Result")
 #: How long pytest may take to end after a signal before another one counts, in seconds.
 _PATIENCE_S = 10.0
+#: The columns that pytest needs before each line of a failure.
+_MARGIN = 8
+#: The columns of a failure: at least, at most, and where there is no terminal.
+_NARROWEST, _WIDEST, _WIDTH = 60, 160, 110
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -61,8 +57,8 @@ class Fixture:
     invariant hold for the rest of the test; where there is no invariant, a warning says so.
     """
 
-    def __init__(self, bench: Bench) -> None:
-        self._bench = bench
+    def __init__(self, bench: Bench, *, width: int = _WIDTH) -> None:
+        self._bench, self._width = bench, width
         self._setup: SqlOrCallable = ()
         self._invariant: SqlOrCallable | None = None
 
@@ -71,42 +67,149 @@ class Fixture:
         """See Bench.dsn."""
         return self._bench.dsn
 
-    def explore(self, *subjects: Subject, check: bool = True, **options: Unpack[ExploreOptions]) -> Exploration:
+    def explore(
+        self,
+        *subjects: Subject,
+        strategy: str | None = None,
+        consumer: str | None = None,
+        sessions: int | None = None,
+        setup: SqlOrCallable | None = None,
+        invariant: SqlOrCallable | None = None,
+        budget: float | None = None,
+        max_schedules: int | None = None,
+        stop_at_first: bool = False,
+        seed: int | None = None,
+        search: Search | None = None,
+        check: bool = True,
+    ) -> Exploration:
         """Fail with the shortest witness unless every schedule was run and none goes wrong; see Bench.explore."""
         __tracebackhide__ = True
-        if options.get("strategy") is None:  # a scenario has its own setup and invariants
-            options["setup"], options["invariant"] = self._definitions(options.get("setup"), options.get("invariant"))
-        exploration = _or_fail(lambda: self._bench.explore(*subjects, **options))
-        return exploration.assert_clean() if check else exploration
+        from racebench.api.options import Search
 
-    def replay(self, *subjects: Subject, schedule: str, check: bool = True, **options: Unpack[ReplayOptions]) -> Replay:
+        given, wanted = self._definitions(setup, invariant, own=strategy is None)
+        exploration = _or_fail(
+            lambda: self._bench.explore(
+                *subjects,
+                setup=given,
+                invariant=wanted,
+                strategy=strategy,
+                consumer=consumer,
+                sessions=sessions,
+                budget=budget,
+                max_schedules=max_schedules,
+                stop_at_first=stop_at_first,
+                seed=seed,
+                search=search or Search(),
+            )
+        )
+        return exploration.assert_clean(width=self._width) if check else exploration
+
+    def replay(
+        self,
+        *subjects: Subject,
+        schedule: str,
+        setup: SqlOrCallable | None = None,
+        invariant: SqlOrCallable | None = None,
+        step_timeout: float = 10.0,
+        check: bool = True,
+    ) -> Replay:
         """Fail with what happened if the schedule goes wrong; see Bench.replay."""
         __tracebackhide__ = True
-        if subjects:
-            options["setup"], options["invariant"] = self._definitions(options.get("setup"), options.get("invariant"))
-        replay = _or_fail(lambda: self._bench.replay(*subjects, schedule=schedule, **options))
-        return replay.assert_clean() if check else replay
+        given, wanted = self._definitions(setup, invariant, own=bool(subjects))
+        replay = _or_fail(
+            lambda: self._bench.replay(
+                *subjects,
+                schedule=schedule,
+                setup=given,
+                invariant=wanted,
+                step_timeout=step_timeout,
+            )
+        )
+        return replay.assert_clean(width=self._width) if check else replay
 
-    def hammer(self, *subjects: Subject, check: bool = True, **options: Unpack[HammerOptions]) -> Hammering:
+    def hammer(
+        self,
+        *subjects: Subject,
+        strategy: str | None = None,
+        consumer: str | Sequence[str] | None = None,
+        workers: int = 4,
+        seconds: float | None = None,
+        operations: int | None = None,
+        setup: SqlOrCallable | None = None,
+        invariant: SqlOrCallable | None = None,
+        seed: int | None = None,
+        load: LoadOptions | None = None,
+        check: bool = True,
+    ) -> Hammering:
         """Run under load; fail with the report unless the verdict is VALID. See Bench.hammer."""
         __tracebackhide__ = True
-        if options.get("strategy") is None:
-            options["setup"], options["invariant"] = self._definitions(options.get("setup"), options.get("invariant"))
-        hammering = _or_fail(lambda: self._bench.hammer(*subjects, **options))
-        return hammering.assert_clean() if check else hammering
+        from racebench.api.options import LoadOptions
 
-    def compare(self, *subjects: Subject, check: bool = True, **options: Unpack[CompareOptions]) -> Comparison:
+        given, wanted = self._definitions(setup, invariant, own=strategy is None)
+        hammering = _or_fail(
+            lambda: self._bench.hammer(
+                *subjects,
+                setup=given,
+                invariant=wanted,
+                strategy=strategy,
+                consumer=consumer,
+                workers=workers,
+                seconds=seconds,
+                operations=operations,
+                seed=seed,
+                load=load or LoadOptions(),
+            )
+        )
+        return hammering.assert_clean(width=self._width) if check else hammering
+
+    def compare(
+        self,
+        *subjects: Subject,
+        strategies: Sequence[str] | None = None,
+        consumer: str | Sequence[str] | None = None,
+        reference: str | None = None,
+        rounds: int = 7,
+        workers: int = 4,
+        seconds: float | None = None,
+        operations: int | None = None,
+        setup: SqlOrCallable | None = None,
+        invariant: SqlOrCallable | None = None,
+        seed: int | None = None,
+        load: LoadOptions | None = None,
+        check: bool = True,
+    ) -> Comparison:
         """Compare strategies; fail with the report unless the verdict of each is VALID. See Bench.compare."""
         __tracebackhide__ = True
-        if options.get("strategies") is None:
-            options["setup"], options["invariant"] = self._definitions(options.get("setup"), options.get("invariant"))
-        comparison = _or_fail(lambda: self._bench.compare(*subjects, **options))
-        return comparison.assert_clean() if check else comparison
+        from racebench.api.options import LoadOptions
+
+        given, wanted = self._definitions(setup, invariant, own=strategies is None)
+        comparison = _or_fail(
+            lambda: self._bench.compare(
+                *subjects,
+                setup=given,
+                invariant=wanted,
+                strategies=strategies,
+                consumer=consumer,
+                reference=reference,
+                rounds=rounds,
+                workers=workers,
+                seconds=seconds,
+                operations=operations,
+                seed=seed,
+                load=load or LoadOptions(),
+            )
+        )
+        return comparison.assert_clean(width=self._width) if check else comparison
 
     def _definitions(
-        self, setup: SqlOrCallable | None, invariant: SqlOrCallable | None
+        self, setup: SqlOrCallable | None, invariant: SqlOrCallable | None, *, own: bool
     ) -> tuple[SqlOrCallable, SqlOrCallable]:
-        """The setup and the invariant of this call: those given, which are kept, or those of a call before."""
+        """The setup and the invariant of this call: those given, which are kept, or those of a call before.
+
+        `own`: the call is of the user's own code; a scenario has its own.
+        """
+        if not own:
+            return setup or (), invariant or ()
         if setup is not None:
             self._setup = setup
         if invariant is not None:
@@ -172,6 +275,34 @@ def racebench_dsn(racebench_bench: Bench) -> str:
 
 
 @pytest.fixture
-def racebench(racebench_bench: Bench) -> Fixture:
+def racebench(request: pytest.FixtureRequest, racebench_bench: Bench) -> Fixture:
     """Explore, replay and hammer; see docs/own-code.md."""
-    return Fixture(racebench_bench)
+    return Fixture(racebench_bench, width=_width(request.config))
+
+
+def _width(config: pytest.Config) -> int:
+    """The width of a failure's message: that of the terminal, where there is one."""
+    if (given := getattr(config, "workerinput", {}).get("racebench_width")) is not None:
+        return int(given)
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None or not (reporter.isatty or "COLUMNS" in os.environ):
+        return _WIDTH
+    return min(max(config.get_terminal_writer().fullwidth - _MARGIN, _NARROWEST), _WIDEST)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell a worker of pytest-xdist the width of the terminal, which it cannot see."""
+    node.workerinput["racebench_width"] = _width(node.config)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(call: pytest.CallInfo[None]) -> Iterator[None]:
+    """Have the summary of a failure begin with what was found, in place of the name of the exception."""
+    outcome = yield
+    results = sys.modules.get("racebench.api.results")
+    problem = call.excinfo.value if call.excinfo is not None else None
+    if results is not None and isinstance(problem, results.NotClean):
+        crash = getattr(outcome.get_result().longrepr, "reprcrash", None)  # type: ignore[attr-defined]
+        if crash is not None:
+            crash.message = str(problem)

@@ -129,7 +129,7 @@ DRIVERS: Mapping[str, Driver] = {
         ),
         Driver(
             name="explore",
-            words=_both("explore", "--sessions", "3", *_PATIENCE, *_GUARD, *_SAVE),
+            words=_both("explore", "--sessions", "3", "--budget", "unlimited", *_PATIENCE, *_GUARD, *_SAVE),
             seconds=1.0,
             roles=("command", "session"),
             both=True,
@@ -137,7 +137,7 @@ DRIVERS: Mapping[str, Driver] = {
         Driver(
             name="explore --call",
             words=lambda name: (
-                *("explore", "--call", f"orders:{name}", *_OWN, "--sessions", "3"),
+                *("explore", "--call", f"orders:{name}", *_OWN, "--sessions", "3", "--budget", "unlimited"),
                 *(*_PATIENCE, *_GUARD, *_SAVE),
             ),
             roles=("command", "session"),

@@ -25,7 +25,7 @@ def write(program: Program, folder: Path, seed: int, notes: str) -> str:
     """Write a program and what was found of it; returns the command that explores it again."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "setup.sql").write_text(setup_text(program))
-    sessions = f"--sessions {len(program.sessions)}"
+    sessions = f"--sessions {len(program.sessions)} --budget unlimited"
     if program.script:
         (folder / "script.sql").write_text(script_text(program))
         (folder / "scenario.toml").write_text(_manifest(program))

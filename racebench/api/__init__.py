@@ -12,19 +12,12 @@ here has a server of its own; a Bench is one server for many calls.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING
 
 from racebench.api.bench import Bench
-from racebench.api.options import (
-    CompareOptions,
-    ExploreOptions,
-    HammerOptions,
-    ReplayOptions,
-    Search,
-    SqlOrCallable,
-    Subject,
-)
+from racebench.api.options import LoadOptions, Search, SqlOrCallable, Subject
 from racebench.api.results import Comparison, Exploration, Hammering, NotClean, RaceFound, Replay, VerdictUnknown
 from racebench.core.defaults import GIVE_UP_SECONDS
 from racebench.core.errors import RacebenchError
@@ -33,54 +26,128 @@ from racebench.core.results import Verdict
 if TYPE_CHECKING:
     from racebench.analysis.offline import CheckResult
 
+_SEARCH = Search()
+_LOAD = LoadOptions()
+
 
 def explore(
     *subjects: Subject,
+    strategy: str | None = None,
+    consumer: str | None = None,
+    sessions: int | None = None,
+    setup: SqlOrCallable = (),
+    invariant: SqlOrCallable = (),
+    budget: float | None = None,
+    max_schedules: int | None = None,
+    stop_at_first: bool = False,
+    seed: int | None = None,
+    search: Search = _SEARCH,
     dsn: str | None = None,
     server: int = 18,
     give_up_after: float = GIVE_UP_SECONDS,
-    **options: Unpack[ExploreOptions],
 ) -> Exploration:
     """Explore on a server of its own; see Bench.explore."""
     with Bench(dsn, server=server, give_up_after=give_up_after) as bench:
-        return bench.explore(*subjects, **options)
+        return bench.explore(
+            *subjects,
+            strategy=strategy,
+            consumer=consumer,
+            sessions=sessions,
+            setup=setup,
+            invariant=invariant,
+            budget=budget,
+            max_schedules=max_schedules,
+            stop_at_first=stop_at_first,
+            seed=seed,
+            search=search,
+        )
 
 
 def replay(
     *subjects: Subject,
     schedule: str,
+    setup: SqlOrCallable = (),
+    invariant: SqlOrCallable = (),
+    step_timeout: float = _SEARCH.step_timeout,
     dsn: str | None = None,
     server: int = 18,
     give_up_after: float = GIVE_UP_SECONDS,
-    **options: Unpack[ReplayOptions],
 ) -> Replay:
     """Run one schedule again on a server of its own; see Bench.replay."""
     with Bench(dsn, server=server, give_up_after=give_up_after) as bench:
-        return bench.replay(*subjects, schedule=schedule, **options)
+        return bench.replay(
+            *subjects,
+            schedule=schedule,
+            setup=setup,
+            invariant=invariant,
+            step_timeout=step_timeout,
+        )
 
 
 def hammer(
     *subjects: Subject,
+    strategy: str | None = None,
+    consumer: str | Sequence[str] | None = None,
+    workers: int = 4,
+    seconds: float | None = None,
+    operations: int | None = None,
+    setup: SqlOrCallable = (),
+    invariant: SqlOrCallable = (),
+    seed: int | None = None,
+    load: LoadOptions = _LOAD,
     dsn: str | None = None,
     server: int = 18,
     give_up_after: float = GIVE_UP_SECONDS,
-    **options: Unpack[HammerOptions],
 ) -> Hammering:
     """Hammer on a server of its own; see Bench.hammer."""
     with Bench(dsn, server=server, give_up_after=give_up_after) as bench:
-        return bench.hammer(*subjects, **options)
+        return bench.hammer(
+            *subjects,
+            strategy=strategy,
+            consumer=consumer,
+            workers=workers,
+            seconds=seconds,
+            operations=operations,
+            setup=setup,
+            invariant=invariant,
+            seed=seed,
+            load=load,
+        )
 
 
 def compare(
     *subjects: Subject,
+    strategies: Sequence[str] | None = None,
+    consumer: str | Sequence[str] | None = None,
+    reference: str | None = None,
+    rounds: int = 7,
+    workers: int = 4,
+    seconds: float | None = None,
+    operations: int | None = None,
+    setup: SqlOrCallable = (),
+    invariant: SqlOrCallable = (),
+    seed: int | None = None,
+    load: LoadOptions = _LOAD,
     dsn: str | None = None,
     server: int = 18,
     give_up_after: float = GIVE_UP_SECONDS,
-    **options: Unpack[CompareOptions],
 ) -> Comparison:
     """Compare on a server of its own; see Bench.compare."""
     with Bench(dsn, server=server, give_up_after=give_up_after) as bench:
-        return bench.compare(*subjects, **options)
+        return bench.compare(
+            *subjects,
+            strategies=strategies,
+            consumer=consumer,
+            reference=reference,
+            rounds=rounds,
+            workers=workers,
+            seconds=seconds,
+            operations=operations,
+            setup=setup,
+            invariant=invariant,
+            seed=seed,
+            load=load,
+        )
 
 
 def check(path: str | Path) -> CheckResult:
@@ -95,6 +162,7 @@ __all__ = [
     "Comparison",
     "Exploration",
     "Hammering",
+    "LoadOptions",
     "NotClean",
     "RaceFound",
     "RacebenchError",

@@ -6,16 +6,16 @@ import contextlib
 import secrets
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any
 
 from racebench.api.options import LoadOptions, Search, SqlOrCallable, Subject
 from racebench.api.results import Comparison, Exploration, Hammering, Replay
 from racebench.core.defaults import GIVE_UP_SECONDS
 from racebench.core.environ import exported
-from racebench.core.errors import DatabaseProblem, UsageProblem, suggest
+from racebench.core.errors import DatabaseProblem, UsageProblem
 from racebench.core.model import Consumer, Load, Origin, Scenario, Strategy
 from racebench.core.watching import Patience, watched
 from racebench.postgres.connection import naming_lost_connections
@@ -30,6 +30,7 @@ _CONNECTIONS = 60
 _MOST_SESSIONS = 9
 _SECONDS = 1.0
 _SEARCH = Search()
+_LOAD = LoadOptions()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,11 +124,13 @@ class Bench:
         `invariant` is SQL that returns the rows that break it, or a function that returns what is wrong or fails an
         assert. Or the subject is a scenario's name, with the `strategy` and perhaps the `consumer` to explore.
 
-        `budget` is in seconds; beyond it, or beyond `max_schedules`, the verdict is UNKNOWN if nothing was found.
+        `budget` is in seconds; beyond it, or beyond `max_schedules`, the verdict is UNKNOWN if nothing was found. If
+        neither is given, the search has 60 seconds, and ends after 400 schedules if one of them goes wrong; infinity
+        (`math.inf`) is no limit.
         Raises RacebenchError.
         """
         from racebench.exploration import explorer
-        from racebench.exploration.request import ExplorationRequest
+        from racebench.exploration.request import ExplorationRequest, with_default_limits
 
         scenario = _scenario(subjects, setup, invariant, named=strategy is not None)
         with self._ready(scenario, strategy, [consumer] if consumer else []) as task:
@@ -146,7 +149,7 @@ class Bench:
                 step_s=search.step_timeout,
                 draws=search.draws,
             )
-            result = explorer.explore(task.target, _placed(request, task))
+            result = explorer.explore(task.target, _placed(with_default_limits(request), task))
         return Exploration(result=result, environment=task.environment)
 
     def replay(
@@ -180,18 +183,16 @@ class Bench:
         setup: SqlOrCallable = (),
         invariant: SqlOrCallable = (),
         seed: int | None = None,
-        **load: Unpack[LoadOptions],
+        load: LoadOptions = _LOAD,
     ) -> Hammering:
         """Have worker processes run the subjects at full speed, for `seconds` (1) or `operations`, and check.
 
         Workers take turns with the functions. Or the subject is a scenario's name, with the `strategy` to load, and
-        with its default consumer unless others are named (`()` for none). `load` are further properties of
-        racebench.core.model.Load. Raises RacebenchError.
+        with its default consumer unless others are named (`()` for none). Raises RacebenchError.
         """
         from racebench.load.driver import LoadDriver
         from racebench.load.executors.processes import Processes
 
-        _check_options("hammer", load)
         scenario = _scenario(subjects, setup, invariant, named=strategy is not None)
         requested = _load(scenario, load, workers=workers, seconds=seconds, operations=operations, seed=seed)
         names = _names(scenario, consumer)
@@ -220,7 +221,7 @@ class Bench:
         setup: SqlOrCallable = (),
         invariant: SqlOrCallable = (),
         seed: int | None = None,
-        **load: Unpack[LoadOptions],
+        load: LoadOptions = _LOAD,
     ) -> Comparison:
         """Compare the throughput of strategies with that of a reference, in rounds that run each of them once.
 
@@ -232,7 +233,6 @@ class Bench:
         from racebench.load import rounds as comparing
         from racebench.load.executors.processes import Processes
 
-        _check_options("compare", load)
         scenario = _contestants(subjects, setup, invariant, named=strategies is not None)
         own = scenario.origin is Origin.OWN_CODE
         names = [*(strategies or (["all"] if own else ["correct"])), *([reference] if reference else [])]
@@ -387,14 +387,6 @@ def _names(scenario: Scenario, consumers: str | Sequence[str] | None) -> Sequenc
     return [consumers] if isinstance(consumers, str) else consumers
 
 
-def _check_options(function: str, options: LoadOptions) -> None:
-    """Raise TypeError for an option that there is not, as Python does, and before anything is started."""
-    known = LoadOptions.__annotations__
-    for name in options.keys() - known.keys():
-        hint = suggest(name, [*known, "workers", "seconds", "operations", "seed"])
-        raise TypeError(f"{function}() got an unexpected keyword argument '{name}'{hint}")
-
-
 def _load(
     scenario: Scenario,
     options: LoadOptions,
@@ -412,9 +404,9 @@ def _load(
     return Load(
         workers=workers,
         duration_s=_SECONDS if seconds is None and operations is None and not scenario.once else seconds,
-        operations=workers * options.get("connections_per_worker", 1) if scenario.once else operations,
+        operations=workers * options.connections_per_worker if scenario.once else operations,
         seed=_seed(seed),
-        **options,
+        **{field.name: getattr(options, field.name) for field in fields(options)},
     )
 
 

@@ -1,14 +1,11 @@
-"""The options of the public functions: what they run, how they search, and how they load.
-
-The typed dictionaries name the options of Bench's methods once more, for functions that only pass them on.
-"""
+"""The options of the public functions: what they run, how they search, and how they load."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 from racebench.core.model import Protocol
 from racebench.workloads import ad_hoc
@@ -35,70 +32,25 @@ class Search:
     draws: int = 1
 
 
-class ReplayOptions(TypedDict, total=False):
-    """What replay takes besides the schedule; see Bench.replay."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadOptions:
+    """The rarer properties of a load, as in racebench.core.model.Load.
 
-    setup: SqlOrCallable
-    invariant: SqlOrCallable
-    step_timeout: float
+    `think_us` and `hold_us`: delays before the write and before COMMIT; a transaction is `long_us` longer in
+    `long_percent` of the cases, and rolls back in `rollback_percent`. `jitter_us`: the spread of the workers' starts.
+    `rate_per_s`: the operations a second of an open loop; None for a closed one. `batch`: the most rows of a poll.
+    """
 
-
-class ExploreOptions(TypedDict, total=False):
-    """What explore takes; see Bench.explore."""
-
-    strategy: str | None
-    consumer: str | None
-    sessions: int | None
-    setup: SqlOrCallable
-    invariant: SqlOrCallable
-    budget: float | None
-    max_schedules: int | None
-    stop_at_first: bool
-    seed: int | None
-    search: Search
-
-
-class LoadOptions(TypedDict, total=False):
-    """The rarer properties of a load; see racebench.core.model.Load, which has the same names."""
-
-    think_us: int
-    hold_us: int
-    tenants: int
-    rollback_percent: float
-    long_percent: float
-    long_us: int
-    jitter_us: int
-    poll_interval_ms: float
-    batch: int
-    protocol: Protocol
-    connections_per_worker: int
-    rate_per_s: float | None
-    warmup_s: float
-
-
-class CompareOptions(LoadOptions, total=False):
-    """What compare takes; see Bench.compare."""
-
-    strategies: Sequence[str] | None
-    consumer: str | Sequence[str] | None
-    reference: str | None
-    rounds: int
-    workers: int
-    seconds: float | None
-    operations: int | None
-    setup: SqlOrCallable
-    invariant: SqlOrCallable
-    seed: int | None
-
-
-class HammerOptions(LoadOptions, total=False):
-    """What hammer takes; see Bench.hammer."""
-
-    strategy: str | None
-    consumer: str | Sequence[str] | None
-    workers: int
-    seconds: float | None
-    operations: int | None
-    setup: SqlOrCallable
-    invariant: SqlOrCallable
-    seed: int | None
+    think_us: int = 0
+    hold_us: int = 0
+    tenants: int = 1
+    rollback_percent: float = 0.0
+    long_percent: float = 0.0
+    long_us: int = 0
+    jitter_us: int = 0
+    poll_interval_ms: float = 1.0
+    batch: int = 1000
+    protocol: Protocol = Protocol.PREPARED
+    connections_per_worker: int = 1
+    rate_per_s: float | None = None
+    warmup_s: float = 0.0

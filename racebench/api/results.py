@@ -7,25 +7,35 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from racebench.analysis import comparison
 from racebench.core.results import RunResult, Verdict
 from racebench.exploration import result as explored
 
+if TYPE_CHECKING:
+    from racebench.reports.results.document import Document
+    from racebench.reports.results.explorations import Explorations
+
 _WIDTH = 110
 
 
 class NotClean(AssertionError):  # noqa: N818 - what was found is not a fault of the program
-    """A result is not VALID. The message is the report."""
+    """A result is not VALID. The message begins with what was found, in one line, and ends with the next step."""
+
+    __module__ = "racebench"  # the name by which a program catches it, and which a traceback prints
 
 
 class RaceFound(NotClean):
     """A race was found: the verdict is INVALID."""
 
+    __module__ = "racebench"
+
 
 class VerdictUnknown(NotClean):
     """No race was found, and that says nothing: the verdict is UNKNOWN."""
+
+    __module__ = "racebench"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,22 +80,29 @@ class Exploration:
         """The duration of the search, in seconds."""
         return self.result.seconds
 
-    def assert_clean(self) -> Exploration:
+    def assert_clean(self, *, width: int = _WIDTH) -> Exploration:
         """Return self if every schedule was run and none goes wrong.
 
-        Raises RaceFound with the shortest witness, and VerdictUnknown if the search found none and proves nothing.
+        Raises RaceFound with the shortest witness, and VerdictUnknown if the search found none and proves nothing. Its
+        message is `width` columns wide.
         """
         __tracebackhide__ = True
         if self.verdict is not Verdict.VALID:
-            raise _error_of(self.verdict)(f"\n{self}")
+            from racebench.reports.terminal import failures
+
+            raise _error_of(self.verdict)(failures.of_exploration(self._document(), width=width))
         return self
 
-    def __str__(self) -> str:
+    def _document(self) -> Explorations:
         from racebench.reports.results.document import now
         from racebench.reports.results.explorations import Explorations
+
+        return Explorations(environment=self.environment, created=now(), explorations=(self.result,), complete=True)
+
+    def __str__(self) -> str:
         from racebench.reports.terminal import exploration_table
 
-        document = Explorations(environment=self.environment, created=now(), explorations=(self.result,), complete=True)
+        document = self._document()
         again = ""
         if self.result.witness is not None and self.result.witness.command is None:
             again = f"\n  again: racebench.replay(…, schedule={self.schedule!r})"
@@ -103,11 +120,13 @@ class Replay:
         """What went wrong: anomalies that must not occur, with their counts; empty if none did."""
         return self.result.anomalies
 
-    def assert_clean(self) -> Replay:
-        """Return self if nothing went wrong; else raise RaceFound with what happened."""
+    def assert_clean(self, *, width: int = _WIDTH) -> Replay:
+        """Return self if nothing went wrong; else raise RaceFound with what happened, `width` columns wide."""
         __tracebackhide__ = True
         if self.counts:
-            raise RaceFound(f"\n{self}")
+            from racebench.reports.terminal import failures
+
+            raise RaceFound(failures.of_replay(self.result, width=width))
         return self
 
     def __str__(self) -> str:
@@ -133,19 +152,25 @@ class Hammering:
         """Operations by their outcome, and anomalies by their kind."""
         return self.result.counts
 
-    def assert_clean(self) -> Hammering:
-        """Return self if the verdict is VALID; else raise RaceFound or VerdictUnknown with the report."""
+    def assert_clean(self, *, width: int = _WIDTH) -> Hammering:
+        """Return self if the verdict is VALID; else raise RaceFound or VerdictUnknown, `width` columns wide."""
         __tracebackhide__ = True
         if self.verdict is not Verdict.VALID:
-            raise _error_of(self.verdict)(f"\n{self}")
+            from racebench.reports.terminal import failures
+
+            verdicts = {self.result.strategy: self.verdict}
+            raise _error_of(self.verdict)(failures.of_runs(self._document(), verdicts, width=width))
         return self
 
-    def __str__(self) -> str:
+    def _document(self) -> Document:
         from racebench.reports.results.document import Document, now
+
+        return Document(environment=self.environment, created=now(), runs=(self.result,), complete=True)
+
+    def __str__(self) -> str:
         from racebench.reports.terminal import run_table
 
-        document = Document(environment=self.environment, created=now(), runs=(self.result,), complete=True)
-        return _plain(lambda console: run_table.show(console, document))
+        return _plain(lambda console: run_table.show(console, self._document()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,25 +191,31 @@ class Comparison:
         """The strategies by name, the correct ones first and the fastest of them first."""
         return {compared.strategy: compared for compared in self.result.strategies}
 
-    def assert_clean(self) -> Comparison:
+    def assert_clean(self, *, width: int = _WIDTH) -> Comparison:
         """Return self if the verdict of every strategy is VALID; else raise RaceFound with the report.
 
-        Raises VerdictUnknown if no strategy is INVALID.
+        Raises VerdictUnknown if no strategy is INVALID. The message is `width` columns wide.
         """
         __tracebackhide__ = True
-        verdicts = {compared.verdict for compared in self.result.strategies}
-        if verdicts != {Verdict.VALID}:
-            raise _error_of(Verdict.INVALID if Verdict.INVALID in verdicts else Verdict.UNKNOWN)(f"\n{self}")
+        verdicts = {compared.strategy: compared.verdict for compared in self.result.strategies}
+        worst = max(verdicts.values(), key=[Verdict.VALID, Verdict.UNKNOWN, Verdict.INVALID].index)
+        if worst is not Verdict.VALID:
+            from racebench.reports.terminal import failures
+
+            raise _error_of(worst)(failures.of_runs(self._document(), verdicts, width=width))
         return self
 
-    def __str__(self) -> str:
+    def _document(self) -> Document:
         from racebench.reports.results.document import Document, now
-        from racebench.reports.terminal import run_table
 
-        document = Document(
+        return Document(
             environment=self.environment, created=now(), runs=self.runs, complete=True, comparison=self.result
         )
-        return _plain(lambda console: run_table.show(console, document))
+
+    def __str__(self) -> str:
+        from racebench.reports.terminal import run_table
+
+        return _plain(lambda console: run_table.show(console, self._document()))
 
 
 def _error_of(verdict: Verdict) -> type[NotClean]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
+from racebench.cli import invocation
 from racebench.cli.console import shown_progress
 from racebench.cli.files import check_file
 from racebench.cli.option_groups import TargetOptions
@@ -32,7 +33,7 @@ from racebench.demo.recording import Recording, schedule_of
 from racebench.demo.selection import Tell
 from racebench.exploration.request import ExplorationRequest
 from racebench.postgres import environment
-from racebench.reports.results.document import write_atomically
+from racebench.reports.results.document import now, write_atomically
 from racebench.reports.terminal import tables
 from racebench.reports.terminal.tables import Column, Grid
 from racebench.workloads import catalog
@@ -257,6 +258,8 @@ def ready(demonstration: Demonstration, tell: Tell) -> Iterator[Ready]:
             pace=demonstration.pace,
             notes=demonstration.notes,
             scenario=demonstration.scenario,
+            command=invocation.command(),
+            created=now(),
         )
         yield Ready(target=target, presentation=presentation, recording=recording)
 

@@ -29,6 +29,11 @@ class Gates:
     fail_on: tuple[str, ...] = ()
     expect_race: bool = False
 
+    @property
+    def names_kinds(self) -> bool:
+        """Whether it matters which kinds of anomaly occur, not only whether there is a forbidden one."""
+        return self.fail_on not in ((), _ANY)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:

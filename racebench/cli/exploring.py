@@ -6,8 +6,9 @@ import contextlib
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from racebench.cli import invocation, next_steps
 from racebench.cli.console import application_prints_to_stderr, console, publish, shown_progress
@@ -19,22 +20,21 @@ from racebench.cli.streams import say
 from racebench.cli.subjects import find_scenario
 from racebench.core.errors import ExitCode, UsageProblem
 from racebench.core.model import Consumer, Origin, Scenario
+from racebench.core.quantity import quantity
 from racebench.core.signals import interruptible, shielded
 from racebench.core.target import Target
 from racebench.exploration import explorer
-from racebench.exploration.request import ExplorationRequest
+from racebench.exploration.request import ExplorationRequest, with_default_limits
 from racebench.exploration.result import Exploration, ExplorationProgress
 from racebench.postgres import environment
 from racebench.postgres.requirements import for_consumer, for_strategy, refused
 from racebench.postgres.schemas import new_name
-from racebench.reports import formats
+from racebench.reports import exploration_text, formats
 from racebench.reports.results.document import now
 from racebench.reports.results.explorations import Explorations, to_json
-from racebench.reports.terminal import exploration_table
+from racebench.reports.terminal import exploration_table, progress
+from racebench.reports.terminal.progress import Progress
 from racebench.workloads import ad_hoc, catalog
-
-if TYPE_CHECKING:
-    from racebench.load.campaign import Progress
 
 #: Connections beside the sessions: to ask which session waits, to prepare each schedule, to create and drop the schema.
 EXTRA_CONNECTIONS = 4
@@ -72,22 +72,26 @@ def request_of(
     consumers: tuple[Consumer | None, ...] = (None,)
     if options.consumer not in (None, "none"):
         consumers = catalog.find_consumers(scenario, [str(options.consumer)]) or (None,)
+    checked_gates = gates_of(gates, explored=True, own_code=scenario.origin is Origin.OWN_CODE)
     seed = secrets.randbelow(2**32) if options.seed is None else options.seed
     explorations = tuple(
-        ExplorationRequest(
-            scenario=scenario,
-            strategy=strategy,
-            consumer=consumer,
-            sessions=options.sessions,
-            polls=options.polls,
-            reduce=not options.no_reduction,
-            budget_s=options.budget,
-            max_schedules=options.max_schedules,
-            stop_at_first=options.stop_at_first,
-            depth=options.depth,
-            step_s=options.step_timeout,
-            seed=seed,
-            draws=options.draws,
+        with_default_limits(
+            ExplorationRequest(
+                scenario=scenario,
+                strategy=strategy,
+                consumer=consumer,
+                sessions=options.sessions,
+                polls=options.polls,
+                reduce=not options.no_reduction,
+                budget_s=options.budget,
+                max_schedules=options.max_schedules,
+                stop_at_first=options.stop_at_first,
+                depth=options.depth,
+                step_s=options.step_timeout,
+                seed=seed,
+                draws=options.draws,
+            ),
+            thorough=checked_gates.names_kinds,
         )
         for strategy in catalog.find_strategies(scenario, subject.strategies or ["all"])
         for consumer in consumers
@@ -98,7 +102,7 @@ def request_of(
         explorations=explorations,
         server=server_of(target, scenario),
         files=result_files(output, f"{scenario.name}-explored"),
-        gates=gates_of(gates, explored=True, own_code=scenario.origin is Origin.OWN_CODE),
+        gates=checked_gates,
         named=frozenset((*subject.strategies, *([options.consumer] if options.consumer else ()))),
     )
     if not request.explorations:
@@ -186,14 +190,30 @@ def _run(record: _Record, report_progress: Progress) -> None:
             explorations = tuple(_with_callables(exploration, scenario, schema) for exploration in explorations)
         possible = _possible(record, explorations, target)
         for number, exploration in enumerate(possible):
-            name, share = exploration.strategy.name, number / len(possible)
-
-            def tell(so_far: ExplorationProgress, name: str = name, share: float = share) -> None:
-                rate = so_far.schedules_per_s
-                report_progress(f"{name}: {so_far.run:,} ({rate:,.0f}/s), {so_far.anomalous:,} wrong", share)
-
-            result = explorer.explore(target, exploration, progress=tell, interrupted=record.add)
+            result = explorer.explore(
+                target,
+                exploration,
+                progress=partial(_tell, report_progress, exploration, number, len(possible)),
+                interrupted=record.add,
+            )
             record.add(result, complete=number + 1 == len(possible))
+            report_progress.ended(exploration_text.row(result))
+
+
+def _tell(
+    report_progress: Progress, exploration: ExplorationRequest, before: int, of: int, so_far: ExplorationProgress
+) -> None:
+    """Report the progress of one of several explorations; `before`: how many of them have ended."""
+    place = f"{before + 1} of {of}: " if of > 1 else ""
+    label = (
+        f"{place}{exploration.strategy.name}, {quantity(so_far.run, 'schedule')} "
+        f"({so_far.schedules_per_s:,.0f}/s), {so_far.anomalous:,} wrong"
+    )
+    share, left = 0.0, ""
+    if exploration.budget_s is not None:
+        share = min(1.0, so_far.seconds / exploration.budget_s)
+        left = f"at most {progress.minutes((of - before - share) * exploration.budget_s)} left"
+    report_progress(label, (before + share) / of, left=left)
 
 
 def _with_callables(exploration: ExplorationRequest, scenario: Scenario, schema: str) -> ExplorationRequest:

@@ -17,7 +17,7 @@ from racebench.cli import completion
 from racebench.cli.base_command import Option, progress_option
 from racebench.cli.base_command import option as _option
 from racebench.cli.help_page import Section
-from racebench.cli.values import MINUTE_MS, FormatAndPath, Number, Percent, PercentAndMs
+from racebench.cli.values import MINUTE_MS, FormatAndPath, Limit, Number, Percent, PercentAndMs
 from racebench.core.defaults import GIVE_UP_SECONDS
 from racebench.reports import formats
 
@@ -192,11 +192,11 @@ def exploration() -> Decorator[Any]:
                 help="Number of the consumer's polls."),
         _option("--no-reduction", is_flag=True,
                 help="Run every schedule, including those that are equivalent to another."),
-        _option("--budget", type=_SECONDS, metavar="SECONDS",
-                help="Time limit, in seconds: half for the exhaustive search, the rest for random schedules if it did "
-                "not finish.  [default: no limit]"),
+        _option("--budget", type=Limit(_DAY), metavar="SECONDS",
+                help="Time limit for each strategy, in seconds, or 'unlimited': half for the exhaustive search, the "
+                "rest for random schedules if it did not finish.  [default: 60; after an anomaly, 400 schedules]"),
         _option("--max-schedules", type=Number(1, 10**9),
-                help="Limit on the number of schedules, divided in the same way.  [default: no limit]"),
+                help="Limit on the number of schedules, instead of --budget's default and divided in the same way."),
         _option("--depth", type=Number(1, 9), default=3, show_default=True,
                 help="Depth of the bugs that random schedules find with a stated probability."),
         _option("--seed", type=_SEED,

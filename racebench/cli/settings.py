@@ -315,8 +315,8 @@ def _scalar(parameter: click.Parameter, value: Any) -> Any:
     numeric = parameter.type.name in _NUMERIC
     choice = isinstance(parameter.type, click.Choice)
     right = isinstance(value, str) if not numeric else isinstance(value, int | float)
-    if (choice or parameter.type.name == "percentage") and isinstance(value, int):
-        right = True  # server = 18, fail-slower = 20 (or "20%")
+    if (choice or parameter.type.name in ("percentage", "limit")) and isinstance(value, int | float):
+        right = True  # server = 18, fail-slower = 20 (or "20%"), budget = 2.5 (or "unlimited")
     if isinstance(value, bool) or not right:
         raise UsageProblem(f"{name} is {'a number' if numeric else 'a string'}, not {_kind(value)}")
     if "\0" in str(value):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -50,6 +51,22 @@ class Number(_Number):
             least = f"above {self.low:g}" if self.above else f"from {self.low:g}"
             raise UsageProblem(f"{option_name(param)} is {kind} {least} to {self.high:g}, not '{value}'")
         return number
+
+
+class Limit(Number):
+    """A limit above 0, or 'unlimited', which is infinity."""
+
+    def __init__(self, high: float) -> None:
+        super().__init__(0, high, whole=False, above=True)
+        self.name = "limit"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if str(value).strip() == "unlimited":
+            return math.inf
+        try:
+            return super().convert(value, param, ctx)
+        except UsageProblem as problem:
+            raise UsageProblem(str(problem).replace(", not ", ", or 'unlimited', not ", 1)) from None
 
 
 class Percent(Number):

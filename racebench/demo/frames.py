@@ -126,10 +126,24 @@ class Resumed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Effect:
+    """What a statement did: `rows` that it changed, locked or returned, None if its answer does not say how many.
+
+    `values` are those of the last row that it returned, as text.
+    """
+
+    sql: str
+    rows: int | None = None
+    values: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TakenStep:
     """The step that led to a frame: the session that took it, what it sent and got, which sessions wait or resumed.
 
-    `line`: index of the statement in the lane's script. `refused`: the answer is an error.
+    `line`: index of the statement in the lane's script. `refused`: the answer is an error. `effects`: of each statement
+    that was answered. `in_transaction`: a transaction of the session is open after the step. `isolation`: the level of
+    the session's transactions, "" for the server's default. `rolled_back`: the server rolled back what should commit.
     """
 
     session: int
@@ -137,6 +151,10 @@ class TakenStep:
     sent: str
     answer: str
     refused: bool = False
+    effects: tuple[Effect, ...] = ()
+    in_transaction: bool = False
+    isolation: str = ""
+    rolled_back: bool = False
     waits_for: tuple[str, ...] = ()
     resumed: tuple[Resumed, ...] = ()
 

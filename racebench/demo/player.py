@@ -36,6 +36,7 @@ from racebench.exploration.sessions.session import Session
 from racebench.exploration.sessions.session import State as SessionState
 from racebench.exploration.steps import describe
 from racebench.exploration.world import ServerWorld
+from racebench.postgres.compiler.transactions import is_commit, leaves_open
 from racebench.postgres.connection import connect
 
 #: Most steps of one schedule entry, so that a session that is refused again and again does not run for ever.
@@ -90,6 +91,8 @@ class _Lane:
         self.sent = -1
         #: Index of the last statement that has been answered, in this try.
         self.answered = -1
+        #: Whether a transaction of the session is open.
+        self.in_transaction = False
         self.reset()
 
     def reset(self) -> None:
@@ -97,10 +100,17 @@ class _Lane:
         self.states = [State.AHEAD] * len(self.statements)
         self.answers = [""] * len(self.statements)
         self.answered = -1
+        self.in_transaction = False
 
     def index(self, step: Sequence[Statement]) -> int:
         """Index in the script of a step's last statement."""
         return next(index for index, statement in enumerate(self.statements) if statement is step[-1])
+
+    def record_transaction(self, statements: Sequence[Statement], *, refused: bool) -> None:
+        """Record whether a transaction is open after the answer to these statements; a refused session rolls back."""
+        opened = False if refused else leaves_open(statements)
+        if opened is not None:
+            self.in_transaction = opened
 
     def record_answer(self, index: int, answer: str, *, refused: bool = False) -> None:
         """Record the answer to a statement."""
@@ -210,11 +220,14 @@ class _PartPlayer:
         self._step_number += 1
         step = self._world.watch(session)
         lane.sent = index
-        taken = self._taken(lane, index, step)
+        if not step.waits_for:
+            lane.record_transaction(statements, refused=narration.is_refused(step.answered))
+        taken = self._taken(lane, index, step, statements)
         for resumed in taken.resumed:
             other = self._lanes[resumed.session - 1]
             self._blocked.discard(resumed.session)
             other.record_answer(other.sent, resumed.answer, refused=resumed.refused)
+            other.record_transaction(other.statements[other.sent : other.sent + 1], refused=resumed.refused)
             self._update_status(other)
         if taken.waits_for:
             self._waited[session] = None
@@ -238,14 +251,20 @@ class _PartPlayer:
             elif State.REFUSED in lane.states:
                 lane.status = "will try again"
 
-    @staticmethod
-    def _taken(lane: _Lane, index: int, step: Step) -> TakenStep:
+    def _taken(self, lane: _Lane, index: int, step: Step, statements: Sequence[Statement]) -> TakenStep:
         return TakenStep(
             session=lane.session.number,
             line=index,
             sent=clean(step.sent),
             answer=clean(narration.summarize_answer(step.answered)),
             refused=narration.is_refused(step.answered),
+            effects=tuple(
+                narration.effect_of(clean(statement.text), clean(answer))
+                for statement, answer in zip(statements, step.answered, strict=False)
+            ),
+            in_transaction=lane.in_transaction,
+            isolation=self._part.strategy.isolation or "",
+            rolled_back=is_commit(statements[-1]) and step.answered[-1:] == ("ROLLBACK",),
             waits_for=step.waits_for,
             resumed=tuple(
                 Resumed(
@@ -310,7 +329,7 @@ class _PartPlayer:
         )
 
     def _author(self, operation: int) -> str:
-        return narration.lower_first(self._names[operation >> 32]) if operation >> 32 in self._names else "before"
+        return narration.lower_first(self._names[operation >> 32]) if operation >> 32 in self._names else "the setup"
 
     def _end(self) -> Frame:
         """Let the consumer read to the end, count the anomalies, and describe the result."""
@@ -330,8 +349,10 @@ class _PartPlayer:
             sentence = self._part.closing
         else:
             waited = [self._names[session] for session in self._waited]
-            retried = [self._names[session.number] for session in self._sessions.values() if session.tries > 1]
-            sentence = narration.narrate_end(anomalies, waited, retried, late=late)
+            sessions = self._sessions.values()
+            refused = [self._names[session.number] for session in sessions if session.refused]
+            retried = [self._names[session.number] for session in sessions if session.tries > 1 and not session.refused]
+            sentence = narration.narrate_end(anomalies, waited=waited, retried=retried, refused=refused, late=late)
         return self._frame(sentence, anomalies=anomalies)
 
     def _details(self, kind: str) -> Sequence[str]:

@@ -17,7 +17,8 @@ class Recording:
     """Frames in order, and one schedule for each part, as `racebench replay` and `racebench demo` read it.
 
     `scenario`: the value of --scenario, if it was given. `pace`: seconds for each frame of a recording. `notes`:
-    whether speaker notes are included.
+    whether speaker notes are included. `command`: the command line as it was typed, without passwords, and `created`:
+    when; "" if they are not known.
     """
 
     title: str
@@ -26,6 +27,8 @@ class Recording:
     pace: float
     notes: bool
     scenario: str | None = None
+    command: str = ""
+    created: str = ""
 
     @property
     def commands(self) -> tuple[str, ...]:

@@ -27,6 +27,17 @@ from racebench.exploration.tally import switches
 #: Schedules with an anomaly that are tried, to find one in which the fix makes a session wait.
 _CANDIDATES = 12
 
+#: What the search cannot show, by its reason.
+_LIMITS = {
+    Unseen.STATEMENT: "Its race is inside one statement: use racebench run to see it.",
+    Unseen.CATALOG: "Two sessions change the schema at the same time, each in one statement: use racebench run.",
+    Unseen.TIMEOUT: "Its script has a time-out of its own, which no schedule shows: use racebench run.",
+    Unseen.BATCH: "A call sends several statements at once, which are one step: use racebench run.",
+    Unseen.DELAY: "This consumer depends on the time, which no schedule controls: use racebench run.",
+    Unseen.RANDOM: "Random numbers may decide what a session does: explore more with racebench explore --draws.",
+    Unseen.LEFTOVER: "The schedules did not all begin in the same state, so this proves nothing.",
+}
+
 Tell = Callable[[str, float], None]
 
 
@@ -125,21 +136,11 @@ def _has_wait(frames: Iterable[Frame]) -> bool:
 def _describe_search(exploration: Exploration) -> str:
     if exploration.anomalous:
         return ""
-    limit = ""
-    if exploration.unseen is Unseen.STATEMENT:
-        limit = " Its race is inside one statement: use racebench run to see it."
-    elif exploration.unseen is Unseen.CATALOG:
-        limit = " Two sessions change the schema at the same time, each in one statement: use racebench run."
-    elif exploration.unseen is Unseen.TIMEOUT:
-        limit = " Its script has a time-out of its own, which no schedule shows: use racebench run."
-    elif exploration.unseen is Unseen.BATCH:
-        limit = " A call sends several statements at once, which are one step: use racebench run."
-    elif exploration.unseen is not None:
-        limit = " This consumer depends on the time, which no schedule controls: use racebench run."
+    limit = f" {_LIMITS[exploration.unseen]}" if exploration.unseen is not None else ""
     if exploration.fault:
         limit = f" Then a fault ended the search: {exploration.fault}."
     which = "All " if exploration.complete and exploration.run > 1 else ""
-    run = f"{which}{quantity(exploration.run, 'schedule was', 'schedules were')} just run"
+    run = f"{which}{quantity(exploration.run, 'schedule was', 'schedules were')} run first"
     return f"{run}; none has an anomaly.{limit}"
 
 

@@ -82,7 +82,12 @@ _ERROR = WalkthroughPart(
             text="Session 1 reads the highest version plus one: {version}.",
         ),
         _BEGIN_2,
-        Caption(session=2, statement=_MAX, answer="version = ", text="Session 2 reads the same as before: {version}."),
+        Caption(
+            session=2,
+            statement=_MAX,
+            answer="version = ",
+            text="Session 2 reads the same maximum: it gets {version} too.",
+        ),
         Caption(
             session=1,
             statement="INSERT",
@@ -214,7 +219,7 @@ _LOCK = WalkthroughPart(
 _HORIZON = WalkthroughPart(
     strategy="sequence",
     consumer="horizon",
-    opening="Or leave the writing code alone and fix the consumer: it reads only rows that no earlier row can precede.",
+    opening="Or leave the writing code alone and fix the consumer: it reads a row once no row can appear before it.",
     note="The second fix. Use it if you can change only the consumer. Each row stores its transaction's number (xid).",
     closing="No session had to wait, and both rows are delivered. The price: a long transaction delays the consumer.",
     captions=(

@@ -105,6 +105,8 @@ def _search(
     def count(result: ScheduleResult) -> None:
         tally.add(result)
         ended(result)
+        if tally.repeating:
+            progress(tally.progress())
         if result.raced and len(raced) < MOST_REPEATED:
             raced.append((result.draw, result.schedule))
         if result.deadlock is not None:
@@ -114,8 +116,8 @@ def _search(
         tally.triggers = world.triggers
         limits = Limits(request, tally, progress)
         complete = True
-        while not limits.stopped and tally.explored_draws < limits.draws(world):
-            if limits.reached and tally.explored_draws:
+        while not limits.satisfied and tally.explored_draws < limits.draws(world):
+            if limits.reached is not None and tally.explored_draws:
                 complete = False
                 break
             world.draw = request.draw + tally.explored_draws
@@ -126,8 +128,9 @@ def _search(
         tally.unseen = world.unseen
         tally.notes += world.notes
         tally.repeating = True
-        tally.complete &= _repeat(world, raced, until=limits.end)
-        tally.complete &= _choose_other_victims(world, tuple(deadlocks), request, until=limits.end)
+        tally.complete &= _repeat(world, raced, limits)
+        tally.complete &= _choose_other_victims(world, tuple(deadlocks), request, limits)
+        tally.limit = limits.reached
         _check_leftovers(world, tally)
         tally.leftovers = world.leftovers
         if tally.complete and not tally.anomalous and tally.why_unseen() in _INSIDE:
@@ -136,7 +139,7 @@ def _search(
             _burst(world, tally, Random(request.seed), until=time.monotonic() + limit_s)
         if tally.witness is not None:
             world.draw = tally.witness_draw
-            if not limits.stopped:
+            if not request.stop_at_first:
                 tally.witness = _shortest(world, tally.witness, tally.forbids)
             attempts = _ATTEMPTS if tally.raced else 1
             with contextlib.suppress(*([Diverged] if tally.leftovers else [])):
@@ -214,7 +217,7 @@ def _search_draw(world: ServerWorld, request: ExplorationRequest, tally: Tally, 
         # Schedules were left out that have no other to stand for them.
         found = search(world, reduce=request.reduce, go_on=exhaustive)
     tally.pruned += found.pruned
-    if not found.complete and not limits.stopped:
+    if not found.complete and not limits.satisfied:
         drawn = random_search(world, depth=request.depth, steps=longest, random=Random(request.seed), go_on=every)
         tally.drawn += drawn.run
         probability = chance(sessions=len(world.scheduler.sessions), steps=longest, depth=request.depth, runs=drawn.run)
@@ -224,10 +227,10 @@ def _search_draw(world: ServerWorld, request: ExplorationRequest, tally: Tally, 
     return found.complete
 
 
-def _repeat(world: ServerWorld, raced: Sequence[_Repeated], *, until: float) -> bool:
+def _repeat(world: ServerWorld, raced: Sequence[_Repeated], limits: Limits) -> bool:
     """Repeat the schedules in which several sessions raced; returns whether all of them were repeated."""
     for draw, schedule in tuple(raced) * _REPEATS:
-        if time.monotonic() > until:
+        if limits.expired:
             return False
         world.draw = draw
         world.follow_as_far_as_it_goes(schedule)
@@ -235,7 +238,7 @@ def _repeat(world: ServerWorld, raced: Sequence[_Repeated], *, until: float) -> 
 
 
 def _choose_other_victims(
-    world: ServerWorld, deadlocks: Sequence[Deadlock], request: ExplorationRequest, *, until: float
+    world: ServerWorld, deadlocks: Sequence[Deadlock], request: ExplorationRequest, limits: Limits
 ) -> bool:
     """Run every schedule that goes on after a deadlock with another victim; returns whether all of them were run."""
     complete, run = True, 0
@@ -243,7 +246,7 @@ def _choose_other_victims(
     def go_on(_progress: Progress) -> bool:
         nonlocal run
         run += 1
-        return time.monotonic() <= until and run <= (request.max_schedules or run)
+        return not limits.expired and run <= (request.max_schedules or run)
 
     for victim in range(2, len(world.strategy_sessions) + 1):
         world.order_victims(victim)

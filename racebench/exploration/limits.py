@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 
 from racebench.exploration.request import ExplorationRequest
-from racebench.exploration.result import ExplorationProgress
+from racebench.exploration.result import ExplorationProgress, Limit
 from racebench.exploration.search import Progress
 from racebench.exploration.tally import Tally
 from racebench.exploration.world import ServerWorld
@@ -29,15 +29,26 @@ class Limits:
         self.end = self._started + (request.budget_s or float("inf"))
 
     @property
-    def stopped(self) -> bool:
-        """Whether an anomaly was found, and the search is to stop at the first."""
-        return self._request.stop_at_first and self._tally.anomalous > 0
+    def reached(self) -> Limit | None:
+        """The limit that ends the search now; None if there is none."""
+        request, tally = self._request, self._tally
+        if tally.anomalous and request.stop_at_first:
+            return Limit.FIRST
+        if tally.anomalous and request.enough is not None and tally.run + tally.repeated >= request.enough:
+            return Limit.ENOUGH
+        if time.monotonic() > self.end:
+            return Limit.BUDGET
+        return Limit.SCHEDULES if request.max_schedules is not None and tally.run >= request.max_schedules else None
 
     @property
-    def reached(self) -> bool:
-        """Whether nothing is left of the time, or of the number of schedules."""
-        most = self._request.max_schedules
-        return time.monotonic() > self.end or (most is not None and self._tally.run >= most)
+    def satisfied(self) -> bool:
+        """Whether an anomaly was found, and no more schedules are asked for."""
+        return self.reached in (Limit.FIRST, Limit.ENOUGH)
+
+    @property
+    def expired(self) -> bool:
+        """Whether schedules that have been run are not to be run again: there is no time, or an anomaly is enough."""
+        return self.reached not in (None, Limit.SCHEDULES)
 
     def draws(self, world: ServerWorld) -> int:
         """How many choices of random numbers are to be explored: one, if the sessions draw none."""
@@ -61,6 +72,6 @@ class Limits:
             late = request.budget_s is not None and used_s > (request.budget_s - before_s) / left * share
             many = request.max_schedules is not None and used >= (request.max_schedules - before) / left * share
             # Each choice of random numbers has a schedule, however many there are.
-            return not (self.stopped or many or (late and used))
+            return not (self.satisfied or many or (late and used))
 
         return go_on

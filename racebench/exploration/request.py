@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import inf
 
 from racebench.core.model import Consumer, Scenario, Strategy
 
 #: The default time limit for a step that is not blocked by another session, in seconds.
 STEP_LIMIT_S = 10.0
+#: The default time limit for a search, in seconds.
+BUDGET_S = 60.0
+#: With the default limits, a search that has found an anomaly ends after this many schedules.
+ENOUGH = 400
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExplorationRequest:
     """What to explore, and how far. `polls`: of the consumer; `budget_s` and `max_schedules`: None for no limit.
 
+    `enough`: once an anomaly was found, the search ends after this many schedules; None for all of them.
     `depth` and `seed` belong to the random search that follows an exhaustive search that was not finished.
     `draws`: how many choices of random numbers to explore, one after the other, the first of them number `draw`.
     `schema`: the name of the schema to create; None for a new name each time (an application may remember the first it
@@ -29,6 +35,7 @@ class ExplorationRequest:
     reduce: bool = True
     budget_s: float | None = None
     max_schedules: int | None = None
+    enough: int | None = None
     stop_at_first: bool = False
     depth: int = 3
     seed: int = 0
@@ -37,3 +44,13 @@ class ExplorationRequest:
     schema: str | None = None
     in_place: bool = False
     step_s: float = STEP_LIMIT_S
+
+
+def with_default_limits(request: ExplorationRequest, *, thorough: bool = False) -> ExplorationRequest:
+    """The request with the default limits if it has none; `budget_s` of infinity asks for no limit.
+
+    `thorough`: the search does not end early because an anomaly was found.
+    """
+    if request.budget_s is None and request.max_schedules is None:
+        return replace(request, budget_s=BUDGET_S, enough=None if thorough else ENOUGH)
+    return replace(request, budget_s=None) if request.budget_s == inf else request

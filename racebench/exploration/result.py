@@ -34,6 +34,19 @@ class Unseen(StrEnum):
     LEFTOVER = "leftover"
 
 
+class Limit(StrEnum):
+    """What ended a search before every schedule was run."""
+
+    #: An anomaly was found, and the search was to stop at the first.
+    FIRST = "first"
+    #: An anomaly was found, and enough schedules were run for a verdict and a witness.
+    ENOUGH = "enough"
+    #: The time.
+    BUDGET = "budget"
+    #: The number of schedules.
+    SCHEDULES = "schedules"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionOutcome:
     """How the operation of a session ended: OK, FAIL or UNKNOWN, and the SQLSTATE of an error ("" without one).
@@ -96,7 +109,8 @@ class Exploration:
     with a probability of at least `chance`; `pruned` were stopped early, because another schedule has the same result;
     `anomalous` have an anomaly that the scenario forbids; in `raced` one step woke up two sessions. `bursts` more, in
     which sessions sent statements at once, were run because the search proves nothing (`unseen`); `anomalous_bursts` of
-    them have such an anomaly, and no witness. `complete`: every schedule was run. `counts` are the anomalies of all
+    them have such an anomaly, and no witness. `complete`: every schedule was run; if not, `limit` says what ended the
+    search, None if it was interrupted or a fault ended it. `counts` are the anomalies of all
     schedules. `outcomes` are the distinct outcomes, each with its number of schedules, the most frequent first; one
     that only a burst or a repetition showed has the number 1. `seconds` is the time of the search, without connecting
     and without looking for a shorter witness. `witness` is the shortest anomalous schedule: the fewest session
@@ -137,6 +151,7 @@ class Exploration:
     witness: Replay | None
     bursts: int = 0
     anomalous_bursts: int = 0
+    limit: Limit | None = None
     unseen: Unseen | None = None
     leftovers: tuple[str, ...] = ()
     fault: str = ""

@@ -56,7 +56,8 @@ class Step:
     """One step of a replay: the session that took it, what was sent and answered.
 
     `where`: the line of the application that sent it. `literal`: what was sent, with the values in it; "" if the
-    session only went on after a wait. `waits_for`: the sessions that it waited for. `went_on`: the sessions that went
+    session only went on after a wait. `values`: the values that travelled, as short texts ("1", or "version=1" if
+    they have names). `waits_for`: the sessions that it waited for. `went_on`: the sessions that went
     on because of it, with what they were answered.
     """
 
@@ -65,6 +66,7 @@ class Step:
     answered: tuple[str, ...]
     where: str = ""
     literal: str = ""
+    values: tuple[str, ...] = ()
     waits_for: tuple[str, ...] = ()
     went_on: tuple[tuple[str, tuple[str, ...]], ...] = ()
 

@@ -5,15 +5,30 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from racebench.core.model import Statement
+from racebench.core.plain_text import shortened
 from racebench.postgres.transport import Text
 
 #: The text of a step that sends nothing: a session goes on after a wait, before others that were released with it.
 GOES_ON = "(goes on)"
+#: Variables that racebench sets itself: the same in every step, or different in every schedule.
+_EVERY_SCHEDULE = frozenset({"batch", "operation", "tenant"})
+#: The longest text of a value, in characters.
+_LONGEST = 60
 
 
 def describe(statements: Sequence[Statement]) -> str:
     """A step on one line, as its script has it."""
     return "; ".join(" ".join(statement.text.split()) for statement in statements)
+
+
+def values_of(statements: Sequence[Statement], variables: Mapping[str, bytes | None]) -> tuple[str, ...]:
+    """The values of the variables in statements, each with its name, in the order in which they first occur."""
+    names = dict.fromkeys(name for statement in statements for name in statement.slots if name not in _EVERY_SCHEDULE)
+    return tuple(f"{name}={_text(variables.get(name))}" for name in names)
+
+
+def _text(value: bytes | None) -> str:
+    return "NULL" if value is None else shortened(value.decode(errors="replace"), _LONGEST)
 
 
 def with_values(statements: Sequence[Statement], variables: Mapping[str, bytes | None]) -> str:

@@ -21,6 +21,7 @@ from racebench.exploration.request import ExplorationRequest
 from racebench.exploration.result import (
     Exploration,
     ExplorationProgress,
+    Limit,
     Replay,
     ScheduleOutcome,
     SessionOutcome,
@@ -38,8 +39,11 @@ class Tally:
     def __init__(self, request: ExplorationRequest) -> None:
         self._request = request
         self.run = self.pruned = self.drawn = self.anomalous = self.raced = self.bursts = self.anomalous_bursts = 0
+        #: Schedules that were counted, and run once more.
+        self.repeated = 0
         self.chance: float | None = None
         self.complete = False
+        self.limit: Limit | None = None
         self.seconds = 0.0
         self.triggers: tuple[str, ...] = ()
         self.functions: tuple[str, ...] = ()
@@ -73,6 +77,7 @@ class Tally:
             return
         self.last = result
         self.run += not self.repeating
+        self.repeated += self.repeating
         self._outcomes[result.signature] += not self.repeating or not self._outcomes[result.signature]
         self.raced += result.raced
         self._swallowed.update(() if self.repeating else set(result.swallowed))
@@ -105,6 +110,9 @@ class Tally:
         verdict = self._verdict()
         certain, possible = expected_kinds(strategy, [consumer] if consumer else [])
         occurred = {kind for kind in scenario.forbid if self._counts[kind]}
+        complete = self.complete and not self.fault
+        # A search that ended early may not have met every kind.
+        missing = certain - occurred if complete or not occurred else frozenset[str]()
         return Exploration(
             scenario=scenario.name,
             strategy=strategy.name,
@@ -119,7 +127,7 @@ class Tally:
             expected=tuple(sorted(certain)),
             as_expected=None
             if not scenario.has_expectations
-            else verdict is not Verdict.UNKNOWN and certain <= occurred <= certain | possible,
+            else verdict is not Verdict.UNKNOWN and not missing and occurred <= certain | possible,
             forbidden=tuple(scenario.forbid),
             counts={kind: self._counts[kind] for kind in ANOMALIES},
             outcomes={_outcome(signature): times for signature, times in self._outcomes.most_common()},
@@ -131,7 +139,8 @@ class Tally:
             raced=self.raced,
             bursts=self.bursts,
             anomalous_bursts=self.anomalous_bursts,
-            complete=self.complete and not self.fault,
+            complete=complete,
+            limit=None if complete or self.fault else self.limit,
             seconds=self.seconds,
             witness=self.replay
             if self.witness is None or self.replay

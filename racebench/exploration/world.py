@@ -483,9 +483,9 @@ class ServerWorld:
         for other in sessions:
             other.answers.clear()
         taker = sessions[session - 1]
-        sent, where, literal = describe(taker.next_step), taker.where, taker.literal()
+        sent, where, literal, values = describe(taker.next_step), taker.where, taker.literal(), taker.values()
         if taker.state is State.RELEASED:
-            sent, literal = GOES_ON, ""
+            sent, literal, values = GOES_ON, "", ()
         waiting = [other for other in sessions if other is not taker and other.state in _NOT_ANSWERED]
         self._step(taker)
         by_pid = {pid: other.name for other in sessions for pid in other.pids}
@@ -496,6 +496,7 @@ class ServerWorld:
             answered=tuple(taker.answers),
             where=where,
             literal=literal,
+            values=values,
             waits_for=tuple(by_pid.get(pid, str(pid)) for pid in blockers),
             went_on=tuple((other.name, tuple(other.answers)) for other in waiting if other.state not in _NOT_ANSWERED),
         )

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from racebench.core.errors import DatabaseProblem, UsageProblem
 from racebench.load.crew import READY_SECONDS, TICK_SECONDS, Assignment
 from racebench.load.executors import Died, Executor, Failure, Worker
-from racebench.load.python_worker import Alone, try_alone
+from racebench.load.python_worker import Alone, AloneTask, try_alone
+from racebench.load.standing import standing_at
 from racebench.load.waits import Question, explained
 from racebench.postgres.client_sessions import ClientSessions
 from racebench.postgres.connection import connect
@@ -21,10 +22,14 @@ _ENDING_SECONDS = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tried:
-    """The calls' results without other sessions. `reached`: a statement of theirs may have reached the server."""
+    """The calls' results without other sessions. `reached`: a statement of theirs may have reached the server.
+
+    `late`: the modules of libraries that the calls imported.
+    """
 
     codes: frozenset[str]
     reached: bool
+    late: tuple[str, ...]
 
 
 def try_before(assignment: Assignment, executor: Executor) -> Tried:
@@ -41,7 +46,7 @@ def try_before(assignment: Assignment, executor: Executor) -> Tried:
             f"{assignment.strategy.calls[0]} fails when it runs alone, right after the setup: {alone.error}; "
             "is the setup complete?"
         )
-    return Tried(codes=frozenset(alone.codes), reached=reached)
+    return Tried(codes=frozenset(alone.codes), reached=reached, late=alone.late)
 
 
 def run_alone(assignment: Assignment, executor: Executor) -> Alone:
@@ -49,7 +54,8 @@ def run_alone(assignment: Assignment, executor: Executor) -> Alone:
 
     Raises DatabaseProblem if no call comes to an end because its connection is lost.
     """
-    worker = executor.start(try_alone, assignment.application("alone"))
+    task = AloneTask(application=assignment.application("alone"), standing=assignment.files.standing(0))
+    worker = executor.start(try_alone, task)
     try:
         alone = _wait(worker, assignment, executor)
     except BaseException:
@@ -75,6 +81,7 @@ def _wait(worker: Worker, assignment: Assignment, executor: Executor) -> Alone:
             return message
     question = Question(target=assignment.target, application_name=application_name(assignment.schema, "alone"))
     raise UsageProblem(
-        f"{name} did not end in {READY_SECONDS:.0f} s, running alone: {explained(question, executor)}; "
+        f"{name} did not end in {READY_SECONDS:.0f} s, running alone: {explained(question, executor)}"
+        f"{standing_at([assignment.files.standing(0)])}; "
         "does it wait for something, or has the network failed?"
     )

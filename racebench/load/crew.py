@@ -27,6 +27,7 @@ from racebench.load.executors import Died, Executor, Failure, Worker
 from racebench.load.pacing import Go
 from racebench.load.run_files import RunFiles
 from racebench.load.stalls import Stalls
+from racebench.load.standing import standing_at
 from racebench.load.waits import Question, explained
 from racebench.load.worker import Ready, WorkerReport, WorkerTask, work
 from racebench.postgres import cpu_time
@@ -54,7 +55,7 @@ Progress = Callable[[float], None]
 class Assignment:
     """The common part of the tasks of a run's workers and consumers: target, scenario, load and files.
 
-    `own_code`: the strategy is the user's own code.
+    `own_code`: the strategy is the user's own code. `late`: modules that its calls import when they are first called.
     """
 
     target: Target
@@ -64,6 +65,7 @@ class Assignment:
     load: Load
     files: RunFiles
     own_code: bool = False
+    late: tuple[str, ...] = ()
     patience: Patience = field(default_factory=Patience)
 
     @property
@@ -74,7 +76,7 @@ class Assignment:
     def application(self, role: str) -> python_worker.Application:
         """What a process has to know to call the strategy's Python."""
         name = application_name(self.schema, role)
-        return python_worker.application(self.target, self.schema, name, self.strategy.calls)
+        return python_worker.application(self.target, self.schema, name, self.strategy.calls, self.late)
 
 
 @dataclass(slots=True)
@@ -227,6 +229,7 @@ class Crew:
                 session=number,
                 operations=operations[0],
                 record=known.files.operations(number),
+                standing=known.files.standing(number),
             )
             return self._run(python_worker.work, call_task)
         task = WorkerTask(
@@ -247,6 +250,7 @@ class Crew:
         workers = quantity(count, "worker was", "workers were")
         self.notes.append(
             f"{workers} still waiting {_GRACE_SECONDS:.0f} s after the end; their statements were canceled"
+            f"{self._standing()}"
         )
         try:
             with connect(self.assignment.target) as connection:
@@ -281,7 +285,12 @@ class Crew:
         """What the workers' sessions wait for."""
         known = self.assignment
         question = Question(target=known.target, application_name=application_name(known.schema, "worker"))
-        return explained(question, self.executor)
+        return explained(question, self.executor) + self._standing()
+
+    def _standing(self) -> str:
+        """Where calls of Python stand that last long, as the end of a sentence."""
+        running = (number for process, number in self._workers.items() if process in self._running)
+        return standing_at(self.assignment.files.standing(number) for number in running)
 
     def _say(self, line: str) -> None:
         self.notes.append(line)

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import importlib
 import os
 import sys
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
@@ -27,6 +28,7 @@ from racebench.core.target import Target
 from racebench.history.records import CHUNK_RECORDS, NO_VERSION, OPERATION, RecordFile, encode_status
 from racebench.load.executors import Channel
 from racebench.load.pacing import ENDLESS, DueTimes, Go, jitter_s, line_up, phases, wait_until
+from racebench.load.standing import Standing
 from racebench.load.worker import Ready, WorkerReport
 from racebench.postgres.client_sessions import transactions
 from racebench.postgres.connection import connect
@@ -43,7 +45,8 @@ _TRIES_ALONE = 5
 class Application:
     """What a process has to know to call the application: its callables, its surroundings, where the tables are.
 
-    `functions`: those of the callables that cannot be imported, packed by dill, None in place of the others.
+    `functions`: those of the callables that cannot be imported, packed by dill, None in place of the others. `late`:
+    modules of libraries that the calls import when they are first called.
     """
 
     target: Target
@@ -54,17 +57,30 @@ class Application:
     folder: str
     environment: Mapping[str, str]
     paths: tuple[str, ...]
+    late: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AloneTask:
+    """What a process has to do that calls alone. `standing`: the file that says where a call stands."""
+
+    application: Application
+    standing: Path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallTask:
-    """What one worker process has to do: `operations` calls (None: as many as the clock allows), recorded in a file."""
+    """What one worker process has to do: `operations` calls (None: as many as the clock allows), recorded in a file.
+
+    `standing`: the file that says where a call stands.
+    """
 
     application: Application
     load: Load
     session: int
     operations: int | None
     record: Path
+    standing: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +88,7 @@ class Alone:
     """How calls end that run one after the other: their codes, "" for those that succeed, and the first error.
 
     `lost`: what was said of the connection that each try of a call lost; "" if each call came to an end. `used` and
-    `connections` are as in WorkerReport.
+    `connections` are as in WorkerReport. `late`: the modules of libraries that the calls imported.
     """
 
     codes: tuple[str, ...]
@@ -80,6 +96,7 @@ class Alone:
     lost: str = ""
     used: bool = True
     connections: int = 0
+    late: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +114,9 @@ class Ending:
         return encode_status(outcome, self.code)
 
 
-def application(target: Target, schema: str, name: str, calls: tuple[Call, ...]) -> Application:
+def application(
+    target: Target, schema: str, name: str, calls: tuple[Call, ...], late: tuple[str, ...] = ()
+) -> Application:
     """The application as this process knows it; raises UsageProblem for a callable that cannot be sent to another."""
     functions = [None if _importable(call) else call.function for call in calls]
     return Application(
@@ -109,6 +128,7 @@ def application(target: Target, schema: str, name: str, calls: tuple[Call, ...])
         folder=str(Path.cwd()),
         environment=dict(os.environ),
         paths=tuple(sys.path),
+        late=late,
     )
 
 
@@ -135,10 +155,11 @@ def _packed(calls: tuple[Call, ...], functions: list[Any]) -> bytes:
     return packed
 
 
-def try_alone(task: Application, channel: Channel) -> None:
+def try_alone(task: AloneTask, channel: Channel) -> None:
     """Run each call twice while no other session works; send Alone."""
-    with contextlib.closing(_Caller(task)) as caller:
+    with Standing(task.standing) as standing, contextlib.closing(_Caller(task.application, standing)) as caller:
         codes, error = [], ""
+        imported = set(sys.modules)
         for _ in range(2):
             for call in caller.application:
                 ending = caller.run_to_end(call)
@@ -147,20 +168,31 @@ def try_alone(task: Application, channel: Channel) -> None:
                     return
                 codes.append(ending.code)
                 error = error or ending.message
-        channel.send(Alone(tuple(codes), error, used=caller.used, connections=caller.connections))
+        late = tuple(name for name in [*sys.modules] if name not in imported and _is_of_a_library(name))
+        channel.send(Alone(tuple(codes), error, used=caller.used, connections=caller.connections, late=late))
+
+
+def _is_of_a_library(name: str) -> bool:
+    """Whether a module can be imported before a call needs it: one of the application may rely on what comes first."""
+    spec = getattr(sys.modules[name], "__spec__", None)
+    return spec is not None and spec.name == name and not callables.is_application(spec.origin or "<built-in>")
 
 
 def work(task: CallTask, channel: Channel) -> None:
     """Run one worker from start to end: send Ready, wait for Go (or None), send a WorkerReport."""
     report = WorkerReport()
     with contextlib.ExitStack() as stack:
-        caller = stack.enter_context(contextlib.closing(_Caller(task.application)))
+        standing = stack.enter_context(Standing(task.standing))
+        caller = stack.enter_context(contextlib.closing(_Caller(task.application, standing)))
+        _import_late(task.application.late)
         record = RecordFile(task.record, OPERATION, CHUNK_RECORDS)
         stack.callback(record.close)
         record.reserve()
         gc.freeze()  # so that no operation collects what the imports left
+        standing.idle = True
         channel.send(Ready())
         go = channel.receive()
+        standing.idle = False
         if go is None:
             return
         wait_until(go.start_ns)
@@ -173,6 +205,13 @@ def work(task: CallTask, channel: Channel) -> None:
         report.cpu_s = time.process_time() - cpu
         report.used, report.connections = caller.used, caller.connections
         channel.send(report)
+
+
+def _import_late(modules: Iterable[str]) -> None:
+    """Import what the first call would, so that its time is not the call's; what cannot be is left to the call."""
+    with contextlib.suppress(Exception, SystemExit):
+        for name in modules:
+            importlib.import_module(name)
 
 
 def _operations(
@@ -223,7 +262,7 @@ def _loaded(task: Application) -> list[Call]:
 class _Caller:
     """The application in this process. `connections`: how many were made for calls that are given one."""
 
-    def __init__(self, task: Application) -> None:
+    def __init__(self, task: Application, standing: Standing) -> None:
         sys.stdout = sys.stderr  # what the application prints does not belong into a report
         os.environ.clear()  # of the process that this one was forked from
         os.environ.update(task.environment)
@@ -233,6 +272,7 @@ class _Caller:
         working_folder.adopt([*task.paths, *(path for path in sys.path if path not in task.paths)])
         self.application = _loaded(task)
         self._task = task
+        self._standing = standing
         self._takes = any(call.takes_connection for call in self.application)
         self._connection: psycopg.Connection[Any] | None = None
         self._began = 0
@@ -280,6 +320,7 @@ class _Caller:
 
     def run(self, call: Call) -> Ending:
         """Call once. Raises UsageProblem."""
+        self._standing.begun += 1
         try:
             return self._run(call)
         except SystemExit as problem:

@@ -20,6 +20,10 @@ class RunFiles:
         """The operations of a session, numbered from 1 over all workers."""
         return self.folder / f"worker-{session}"
 
+    def standing(self, session: int) -> Path:
+        """Where a session's call stands that lasts long; of the process that calls alone, session 0."""
+        return self.folder / f"standing-{session}"
+
     def deliveries(self, consumer: int) -> Path:
         """The rows delivered to a consumer, by its place in the run."""
         return self.folder / f"deliveries-{consumer}"

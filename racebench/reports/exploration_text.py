@@ -7,54 +7,130 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from racebench.core.quantity import quantity
 from racebench.core.results import Verdict
-from racebench.exploration.result import Exploration, Replay, Unseen
+from racebench.exploration.result import Exploration, Limit, Replay, Unseen
+from racebench.exploration.schedules import Step
 from racebench.reports import escape
 from racebench.reports.sentences import counted
+
+#: The option that raises each limit.
+_RAISED_BY = {Limit.BUDGET: "--budget", Limit.SCHEDULES: "--max-schedules"}
+#: The longest text of a row that breaks an invariant, in characters.
+_LONGEST_DETAIL = 60
 
 
 def sentence(exploration: Exploration) -> str:
     """What was found, without what is known of the strategy."""
-    run = f"{exploration.run:,}"
+    said = finding(exploration)
+    if exploration.verdict is Verdict.INVALID and exploration.anomalous:
+        said += _unfinished(exploration)
+    elif exploration.verdict is Verdict.VALID:
+        return f"{_capital(said)}.{_inside(exploration)}"
+    elif exploration.verdict is Verdict.UNKNOWN and not exploration.leftovers:
+        said += _why_unknown(exploration)
+    return f"{_capital(said)}."
+
+
+def finding(exploration: Exploration) -> str:
+    """What was found, as the beginning of a sentence, and short: one line of a terminal holds it."""
+    run, schedules = f"{exploration.run:,}", _schedules(exploration)
     if exploration.leftovers:
-        wrong = f"{exploration.anomalous:,} of {run}" if exploration.anomalous else f"None of its {run}"
+        wrong = f"{exploration.anomalous:,} of {run}" if exploration.anomalous else f"none of its {run}"
         more = f" (and {len(exploration.leftovers) - 1} more)" if len(exploration.leftovers) > 1 else ""
-        goes = "go" if exploration.anomalous else "goes"
+        goes = "goes" if exploration.anomalous < 2 else "go"
         return (
-            f"{wrong} {_schedules(exploration)} {goes} wrong, but the schedules did not begin in the same state: "
-            f"{exploration.leftovers[0]}{more}."
+            f"{wrong} {schedules} {goes} wrong, but the schedules did not begin in the same state: "
+            f"{exploration.leftovers[0]}{more}"
         )
     if exploration.verdict is Verdict.INVALID and not exploration.anomalous:
         return (
-            f"None of its {run} schedules of statements goes wrong, but {_bursts(exploration)} does, in which sessions "
-            "send their statements at once: the race is inside a statement."
+            f"none of its {run} schedules of statements goes wrong, but {_bursts(exploration)} does, in which sessions "
+            "send their statements at once: the race is inside a statement"
         )
     if exploration.verdict is Verdict.INVALID:
-        rest = "" if exploration.complete else "; the search was not finished"
-        rest += f": {exploration.fault}" if exploration.fault else ""
-        return f"{exploration.anomalous:,} of {run} {_schedules(exploration)} go wrong{rest}."
+        return f"{exploration.anomalous:,} of {run} {schedules} {_wrong(exploration)}"
     if exploration.verdict is Verdict.VALID:
         every = "schedules that matter" if exploration.reduced else "feasible schedules"
-        return f"All {run} {every} were run{_draws(exploration)}, nothing went wrong.{_inside(exploration)}"
+        return f"all {run} {every} were run{_draws(exploration)}, nothing went wrong"
+    if exploration.complete:
+        return f"none of its {run} schedules goes wrong"
+    return (
+        f"{quantity(exploration.run, 'schedule')} {'was' if exploration.run == 1 else 'were'} run, nothing went wrong"
+    )
+
+
+def row(exploration: Exploration) -> str:
+    """One of several explorations that has ended, in one line."""
+    return f"{exploration.strategy}: {exploration.verdict.value}, {finding(exploration)} ({exploration.seconds:.0f} s)"
+
+
+def _wrong(exploration: Exploration) -> str:
+    """What anomalous schedules do, with the row or the refusal of the witness."""
+    one, witness, kinds = exploration.anomalous == 1, exploration.witness, exploration.found
+    if kinds == ("violations",):
+        name, detail = _broken(witness)
+        named = "the invariant" if name in ("", "invariant") else f"invariant '{name}'"
+        return f"{'breaks' if one else 'break'} {named}{f' ({detail})' if detail else ''}"
+    if kinds == ("refused",):
+        ends = () if witness is None or witness.outcome is None else witness.outcome.sessions
+        codes = ", ".join(sorted({end.sqlstate for end in ends if end.sqlstate}))
+        return f"{'refuses' if one else 'refuse'} an operation{f' ({codes})' if codes else ''}"
+    named = f" ({', '.join(kinds)})" if kinds else ""
+    return f"{'goes' if one else 'go'} wrong{named}"
+
+
+def _broken(witness: Replay | None) -> tuple[str, str]:
+    """The invariant that the witness breaks, and by what, shortened; empty if the witness was not run again."""
+    if witness is None or not witness.broken:
+        return "", ""
+    name, by, detail = witness.broken[0].partition("' is broken by ")
+    if not by:
+        name, _, detail = witness.broken[0].partition("' is broken: ")
+    more = f", and {len(witness.broken) - 1} more" if len(witness.broken) > 1 else ""
+    shown = detail if len(detail) <= _LONGEST_DETAIL else f"{detail[: _LONGEST_DETAIL - 1]}…"
+    return name.removeprefix("'"), shown + more
+
+
+def _unfinished(exploration: Exploration) -> str:
+    """That not all schedules were run, and why, as the end of a sentence; empty if all were."""
+    if exploration.complete:
+        return ""
     if exploration.fault:
-        return f"{run} schedules were run, nothing went wrong; then a fault ended the search: {exploration.fault}."
+        return f"; the search was not finished: {exploration.fault}"
+    if exploration.limit is Limit.ENOUGH:
+        return "; the search ended there, --budget for more"
+    if exploration.limit is Limit.FIRST:
+        return "; the search ended at the first"
+    return "; the search was not finished"
+
+
+def _why_unknown(exploration: Exploration) -> str:
+    """Why nothing follows although nothing went wrong, and what to do, as the end of a sentence."""
+    if exploration.fault:
+        return f"; then a fault ended the search: {exploration.fault}"
     if exploration.complete and exploration.unseen is Unseen.RANDOM:
         return (
-            f"None of its {run} schedules goes wrong{_draws(exploration)}, but random numbers may decide what a session"
-            " does, and another choice of them may go wrong. Explore more with --draws N (racebench.Search(draws=N))."
+            f"{_draws(exploration)}, but random numbers may decide what a session does, and another choice of them may "
+            "go wrong. Explore more with --draws N"
         )
     if exploration.complete:
         return (
-            f"None of its {run} schedules goes wrong{_harmless_bursts(exploration)}, but {_unseen(exploration)} no "
-            "schedule of statements shows. Use `racebench run`."
+            f"{_harmless_bursts(exploration)}, but {_unseen(exploration)} no schedule of statements shows. Look for it "
+            "under load (`racebench run`, in Python hammer)"
         )
     drawn = ""
     if exploration.drawn and exploration.chance is not None:
         drawn = (
-            f" {exploration.drawn:,} of them at random, which meet a bug of depth {exploration.depth} with a chance "
-            f"of at least {100 * exploration.chance:.2g}%;"
+            f"; {exploration.drawn:,} of them were drawn at random, which meet a bug of depth {exploration.depth} with "
+            f"a chance of at least {100 * exploration.chance:.2g}%"
         )
-    return f"{run} schedules were run,{drawn} nothing went wrong, and there are more. Raise --budget."
+    more = f": raise {_RAISED_BY[exploration.limit]}" if exploration.limit in _RAISED_BY else ""
+    return f"{drawn}. There are more schedules{more}"
+
+
+def _capital(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}"
 
 
 def _bursts(exploration: Exploration) -> str:
@@ -109,6 +185,11 @@ def heading(replay: Replay) -> str:
     calls = [f"{session} {call}" for session, call in replay.calls.items()]
     runs = f" ({', '.join(calls)})" if len({*replay.calls.values()}) > 1 else ""
     return f"{replay.schedule.strategy}{runs}{reads}: {wrong}"
+
+
+def values(step: Step) -> str:
+    """The values that travelled with a step, in brackets; "" if there were none."""
+    return f"[{', '.join(step.values)}]" if step.values else ""
 
 
 def markdown(explorations: Sequence[Exploration]) -> str:

@@ -9,24 +9,24 @@ import re
 
 #: What each option is called in the library. `{}` is the place of the value.
 PARAMETERS = {
-    "--batch": "batch={}",
+    "--batch": "load=racebench.LoadOptions(batch={})",
     "--budget": "budget={}",
-    "--connections-per-worker": "connections_per_worker={}",
+    "--connections-per-worker": "load=racebench.LoadOptions(connections_per_worker={})",
     "--consumer": "consumer={}",
     "--depth": "search=racebench.Search(depth={})",
     "--dsn": "dsn={}",
     "--draws": "search=racebench.Search(draws={})",
     "--duration": "seconds={}",
     "--give-up-after": "give_up_after={}",
-    "--hold": "hold_us={}",
+    "--hold": "load=racebench.LoadOptions(hold_us={})",
     "--invariant": "invariant={}",
-    "--jitter": "jitter_us={}",
+    "--jitter": "load=racebench.LoadOptions(jitter_us={})",
     "--max-schedules": "max_schedules={}",
     "--operations": "operations={}",
-    "--poll-interval": "poll_interval_ms={}",
+    "--poll-interval": "load=racebench.LoadOptions(poll_interval_ms={})",
     "--polls": "search=racebench.Search(polls={})",
-    "--protocol": "protocol={}",
-    "--rate": "rate_per_s={}",
+    "--protocol": "load=racebench.LoadOptions(protocol={})",
+    "--rate": "load=racebench.LoadOptions(rate_per_s={})",
     "--rounds": "rounds={}",
     "--sessions": "sessions={}",
     "--setup": "setup={}",
@@ -34,8 +34,8 @@ PARAMETERS = {
     "--stop-at-first": "stop_at_first={}",
     "--strategy": "strategy={}",
     "--superuser": "superuser={}",
-    "--think": "think_us={}",
-    "--warmup": "warmup_s={}",
+    "--think": "load=racebench.LoadOptions(think_us={})",
+    "--warmup": "load=racebench.LoadOptions(warmup_s={})",
     "--workers": "workers={}",
 }
 #: Those whose value is a word; of the others a value is a number, or N for one.
@@ -62,4 +62,4 @@ def _parameter(option: re.Match[str]) -> str:
         return option.group()
     if number:
         return PARAMETERS[name].format(number)
-    return PARAMETERS[name].replace("={}", "")
+    return PARAMETERS[name].partition("={}")[0].rpartition("(")[2]

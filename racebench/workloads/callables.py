@@ -19,7 +19,7 @@ import sys
 import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import CodeType
+from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -189,6 +189,17 @@ def where(problem: BaseException) -> str:
             line = f" ({shown(path)}:{traceback.tb_lineno})"
         traceback = traceback.tb_next
     return line
+
+
+def position(frame: FrameType | None) -> str:
+    """The line of the application that a thread is in, and the function; a library's if there is none."""
+    innermost = frame
+    while frame is not None and not is_application(frame.f_code.co_filename):
+        frame = frame.f_back
+    place = frame or innermost
+    if place is None:
+        return "an unknown place"
+    return f"{shown(place.f_code.co_filename)}:{place.f_lineno}, in {place.f_code.co_name}"
 
 
 _LIBRARIES = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import shlex
 import shutil
 import socket
@@ -38,7 +39,7 @@ def bench(cache_folder: Path) -> Iterator[Bench]:
 
 
 def explored(bench: Bench, *subjects: Any, **options: Any) -> Exploration:
-    found = bench.explore(*subjects, **{"setup": app.SCHEMA, "invariant": app.TWINS, **options})
+    found = bench.explore(*subjects, **{"setup": app.SCHEMA, "invariant": app.TWINS, "budget": math.inf, **options})
     assert isinstance(found, Exploration)
     return found
 
@@ -300,6 +301,8 @@ def test_a_witness_names_the_wrong_row_and_the_call_of_each_session(bench: Bench
     said = str(explored(bench, app.create_order, app.create_order_and_commit))
     assert "(s1 applications:create_order, s2 applications:create_order_and_commit)" in said
     assert "'invariant' is broken by number = 1" in said
+    assert "INSERT INTO orders (number) VALUES (%s) [1]" in said
+    assert "break the invariant (number = 1)" in said
     said = str(explored(bench, app.create_order, invariant=app.assert_no_twins))
     assert "'invariant' is broken: two orders have the same number" in said
     assert "s1 applications:create_order" not in said  # both run it

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -59,7 +60,9 @@ def test_an_examples_race_is_found_and_its_fix_is_proved(tmp_path: Path, name: s
     assert done.returncode == 1, done.stdout + done.stderr
     assert "1 failed, 1 passed" in done.stdout
     assert "test_create_order_is_race_free" in done.stdout
-    assert "create_order: 1 violation" in done.stdout
+    assert re.search(r"RaceFound: create_order: \d of \d schedules break the invariant \(number = 1\)", done.stdout)
+    assert "INSERT INTO " in done.stdout
+    assert "[1]" in done.stdout or "=1" in done.stdout  # the values that travelled
     assert "assert_clean" not in done.stdout  # nothing of racebench's inside
     assert ".py:" in done.stdout
     (source,) = (path for path in project.rglob("*.py") if "def create_order_fixed" in path.read_text())
@@ -93,12 +96,23 @@ def test_a_function_made_in_a_test_of_djangos_models_is_hammered(tmp_path: Path)
 
 
 @pytest.mark.server
-def test_a_failure_has_the_lanes_and_is_replayed_from_the_test(tmp_path: Path) -> None:
+def test_a_failure_begins_with_the_finding_and_is_replayed_from_the_test(tmp_path: Path) -> None:
     (tmp_path / "test_orders.py").write_text(
         ORDERS + "\ndef test_it(racebench):\n    racebench.explore(create_order, setup=SCHEMA, invariant=TWINS)\n"
     )
-    done = run_pytest(tmp_path)
+    done = run_pytest(tmp_path, env={"COLUMNS": "120"})
     assert done.returncode == 1
+    found = "create_order: 3 of 4 schedules break the invariant (number = 1)"
+    assert f"FAILED test_orders.py::test_it - {found}\n" in done.stdout
+    said = [line.removeprefix("E").strip() for line in done.stdout.splitlines() if line.startswith("E ")]
+    assert said[0] == f"racebench.RaceFound: {found}"
+    places = [next(place for place, line in enumerate(said) if part in line) for part in ("s1 ", "strategy ", "fix: ")]
+    assert places == sorted(places)  # the lanes, the figures, the next step
+    assert "INSERT INTO orders (number) VALUES (%s) [1]" in done.stdout
+    assert max(len(line) for line in done.stdout.splitlines() if "v1:" not in line) <= 120
+    assert said[-2].startswith("racebench.replay(create_order, schedule='v1:")
+    assert re.search(r"^racebench replay 'v1:.* --call .* --setup .* --invariant ", said[-1])
+    assert not re.search(r"^\S*racebench\S*\.py:\d+", done.stdout, re.MULTILINE)  # no frame of racebench's
     (schedule,) = {word.strip("'") for word in done.stdout.split() if word.startswith("'v1:")}
     assert "test_orders.py:7" in done.stdout
     assert "--call test_orders:create_order" in done.stdout
@@ -119,16 +133,17 @@ def test_a_setup_and_an_invariant_hold_for_the_rest_of_the_test(tmp_path: Path) 
         + "import pytest\nfrom racebench import RaceFound, VerdictUnknown\ndef test_it(racebench):\n"
         + "    with pytest.raises(RaceFound):\n"
         + "        racebench.explore(create_order, setup=SCHEMA, invariant=TWINS)\n"
-        + "    with pytest.raises(RaceFound, match='is broken by'):\n"
+        + "    with pytest.raises(RaceFound, match='^create_order: [0-9,]+ violations in [0-9,]+ operations under'):\n"
         + "        racebench.hammer(create_order, workers=4, operations=2000)\n"
         + "    with pytest.raises(RaceFound, match='create_order is INVALID'):\n"
         + "        racebench.compare(create_order, twice, rounds=2, operations=800)\n"
         + "    pressed = racebench.hammer(create_order, workers=4, operations=2000, check=False)\n"
         + "    with pytest.raises(RaceFound, match='is broken by'):\n"
         + "        pressed.assert_clean()\n"
-        + "    with pytest.raises(VerdictUnknown, match='budget') as caught:\n"
+        + "    with pytest.raises(VerdictUnknown, match='^create_order: UNKNOWN, 1 schedule was run') as caught:\n"
         + "        racebench.explore(create_order, max_schedules=1)\n"
         + "    assert '--' not in str(caught.value)\n"
+        + "    assert 'more schedules: raise max_schedules' in ' '.join(str(caught.value).split())\n"
         + "def test_another(racebench):\n"
         + "    racebench.explore(create_order, setup=SCHEMA)\n"
         + "def test_errors_alone(racebench):\n"

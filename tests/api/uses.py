@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, assert_type
@@ -26,7 +27,7 @@ def no_twins(connection: psycopg.Connection[Any]) -> bool:
 def test_with_the_fixture(racebench: racebench.Fixture) -> None:
     assert_type(racebench.dsn, str)
     racebench.explore(create_order, sessions=2, setup=SCHEMA, invariant=TWINS)
-    racebench.explore(create_order, create_order, setup=[SCHEMA, Path("rows.sql")], invariant=no_twins, budget=20)
+    racebench.explore(create_order, create_order, setup=[SCHEMA, Path("rows.sql")], invariant=no_twins, budget=math.inf)
     racebench.explore("version-counter", strategy="naive")
     racebench.replay(create_order, schedule="v1:orders/create_order:s1.s2")
     racebench.hammer(create_order, workers=4, seconds=1)
@@ -61,11 +62,12 @@ def with_a_bench() -> None:
             "version-counter", strategy="sequence", consumer="cursor", max_schedules=100, seed=1, search=search
         )
         assert_type(found, racebench.Exploration)
-        loaded = bench.hammer(Path("insert.sql"), setup=SCHEMA, operations=100, think_us=10, rate_per_s=100.0)
+        load = racebench.LoadOptions(think_us=10, rate_per_s=100.0)
+        loaded = bench.hammer(Path("insert.sql"), setup=SCHEMA, operations=100, load=load)
         assert_type(loaded, racebench.Hammering)
         assert_type(loaded.result.throughput_per_s, float)
-        bench.hammer("version-counter", strategy="naive", consumer=["cursor", "settle-delay"], tenants=3)
-        compared = bench.compare(create_order, no_twins, setup=SCHEMA, rounds=2, think_us=5).assert_clean()
+        bench.hammer("version-counter", strategy="naive", consumer=["cursor", "settle-delay"], load=load)
+        compared = bench.compare(create_order, no_twins, setup=SCHEMA, rounds=2, load=load).assert_clean()
         assert_type(compared, racebench.Comparison)
         assert_type(compared.strategies["create_order"].judgement.value, str)
     racebench.compare("version-counter", strategies=["correct"], reference="advisory", server=18)

@@ -197,7 +197,7 @@ def test_a_program_is_written_as_a_scenario_that_can_be_explored(tmp_path: Path)
 
     retried = program(code(READ, WRITE, tries=3), invariant=LOST, script=True)
     command = folder.write(retried, tmp_path / "it", 7, "- a difference")
-    assert command == f"racebench explore {tmp_path / 'it'} --strategy it --sessions 2"
+    assert command == f"racebench explore {tmp_path / 'it'} --strategy it --sessions 2 --budget unlimited"
     scenario = catalog.find_scenario(str(tmp_path / "it"))
     assert list(scenario.invariants.values()) == [LOST]
     assert scenario.strategies["it"].retry is not None

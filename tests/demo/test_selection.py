@@ -57,7 +57,7 @@ def test_a_broken_invariant_is_shown(prepare: Prepare) -> None:
 def test_a_right_strategy_is_shown_with_a_wait(name: str, prepare: Prepare) -> None:
     ((part, frames),) = played_parts(prepare(name))
     assert re.search(
-        r"(All )?\d+ schedules were just run; none has an anomaly\. In this one a session has to wait", part.opening
+        r"(All )?\d+ schedules were run first; none has an anomaly\. In this one a session has to wait", part.opening
     )
     assert has_wait(frames)
     assert anomalies_of(frames) == {}

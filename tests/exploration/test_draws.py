@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 import secrets
 import time
@@ -83,7 +84,7 @@ def bench(cache_folder: Path) -> Iterator[Bench]:
 
 
 def explored(bench: Bench, *calls: Call, draws: int = 1, invariant: str | tuple[()] = LOST) -> Exploration:
-    found = bench.explore(*calls, setup=SCHEMA, invariant=invariant, search=Search(draws=draws))
+    found = bench.explore(*calls, setup=SCHEMA, invariant=invariant, budget=math.inf, search=Search(draws=draws))
     assert isinstance(found, Exploration)
     assert found.complete
     return found

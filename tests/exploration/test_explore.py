@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -26,14 +27,15 @@ from racebench.exploration import explorer, schedules
 from racebench.exploration.explorer import explore, replay
 from racebench.exploration.independence import Footprint, footprint, independent
 from racebench.exploration.outcome import ScheduleResult
-from racebench.exploration.request import ExplorationRequest
-from racebench.exploration.result import Exploration
+from racebench.exploration.request import ExplorationRequest, with_default_limits
+from racebench.exploration.result import Exploration, Limit
 from racebench.exploration.schedules import Schedule
 from racebench.exploration.search import Choice, Diverged, Progress, chance, random_search, search
 from racebench.exploration.symmetry import Pasts
-from racebench.exploration.tally import Tally, switches
+from racebench.exploration.tally import Tally, size, switches
 from racebench.exploration.transactions import in_transactions
 from racebench.postgres.connection import connect
+from racebench.reports import exploration_text
 from racebench.workloads import catalog, scripts
 from waiting import finish, wait_for
 
@@ -355,6 +357,42 @@ def test_a_search_out_of_budget_is_unknown_and_says_what_was_drawn(find: Find) -
     assert found.drawn > 0
     assert found.chance is not None
     assert 0 < found.chance < 1
+    assert found.limit is Limit.SCHEDULES
+    assert exploration_text.sentence(found).endswith("There are more schedules: raise --max-schedules.")
+
+
+def test_a_search_that_found_an_anomaly_ends_soon_with_the_shortest_witness(find: Find) -> None:
+    found = find("naive", reduce=False, enough=30)
+    assert (found.verdict, found.run, found.complete, found.limit) == (Verdict.INVALID, 30, False, Limit.ENOUGH)
+    assert found.witness is not None
+    assert size(found.witness.schedule.steps) == (2, 8)
+    assert exploration_text.sentence(found) == (
+        f"{found.anomalous} of 30 schedules go wrong (duplicates); the search ended there, --budget for more."
+    )
+    # It has not met every kind of anomaly that is known of the strategy, which is no surprise.
+    found = find("naive", "cursor", polls=2, enough=1)
+    assert (found.as_expected, found.complete) == (True, False)
+    assert set(found.found) < set(found.expected)
+
+
+def test_a_search_that_finds_nothing_does_not_end_early(find: Find) -> None:
+    found = find("advisory", enough=1)
+    assert (found.verdict, found.complete, found.limit) == (Verdict.VALID, True, None)
+    assert found.run > 1
+
+
+def test_the_default_limits_are_replaced_by_those_that_are_asked_for(version_counter: Scenario) -> None:
+    asked = ExplorationRequest(scenario=version_counter, strategy=version_counter.strategies["naive"])
+
+    def limits(*, thorough: bool = False, **given: Any) -> tuple[float | None, int | None, int | None]:
+        limited = with_default_limits(replace(asked, **given), thorough=thorough)
+        return limited.budget_s, limited.max_schedules, limited.enough
+
+    assert limits() == (60.0, None, 400)
+    assert limits(thorough=True) == (60.0, None, None)
+    assert limits(budget_s=5.0) == (5.0, None, None)
+    assert limits(max_schedules=7) == (None, 7, None)
+    assert limits(budget_s=math.inf) == (None, None, None)
 
 
 def test_what_raced_and_was_not_repeated_proves_nothing(
@@ -546,6 +584,7 @@ _HEAD = ("outcome", "of", "the", "sessions")
         (["explore", "-s", "naive", "--fail-on", "duplicates", "--no-save"], 3, ""),
         (["explore", "-s", "advisory", "--expect", "race", "--no-save"], 3, ""),
         (["explore", "-s", "advisory", "--fail-on", "any", "--max-schedules", "1", "--no-save"], 5, ""),
+        (["explore", "--budget", "much"], 2, "above 0 to 86400, or 'unlimited', not 'much'"),
     ],
 )
 def test_exit_codes_and_one_line(racebench: Command, arguments: list[str], code: int, message: str) -> None:

@@ -141,7 +141,7 @@ def test_processes_of_the_server_are_the_same_until_it_restarts(users_server: Us
 
 #: The rows numbered 2 and 3 were acknowledged and delivered, and are gone; then 2 was given again.
 LOST = history(
-    [Op(1, 0, 1 * MS, 1), Op(2, 1 * MS, 2 * MS, 2), Op(3, 2 * MS, 3 * MS, 3), Op(4, 5 * MS, 6 * MS, 2)],
+    [Op(1, 0, 1 * MS, 1), Op(2, 1 * MS, 2 * MS, 2), Op(3, 2 * MS, 6 * MS, 3), Op(4, 5 * MS, 7 * MS, 2)],
     [Row(40, 1, 1), Row(43, 2, 4)],
     [Poll((40,), 1), Poll((41,), 2), Poll((42,), 3)],
 )

@@ -24,8 +24,8 @@ OF_COMMANDS = {"--threshold", "--format", "--reference", "--export", "--call"}
         ("number order: try `--strategy advisory`.", "number order: try `strategy='advisory'`."),
         ("raise --workers, --duration, --think or --hold", "raise workers, seconds, think_us or hold_us"),
         ("try --rounds 12, or a longer --duration", "try rounds=12, or a longer seconds"),
-        ("slower than --rate 2.5; lower it", "slower than rate_per_s=2.5; lower it"),
-        ("compare with --protocol\npipelined", "compare with protocol='pipelined'"),
+        ("slower than --rate 2.5; lower it", "slower than load=racebench.LoadOptions(rate_per_s=2.5); lower it"),
+        ("compare with --protocol\npipelined", "compare with load=racebench.LoadOptions(protocol='pipelined')"),
         ("Explore more with --draws N.", "Explore more with search=racebench.Search(draws=N)."),
         (
             "a\n  racebench replay 'v1:a:s1' --call a:b --setup x\nb --setup",

@@ -42,10 +42,10 @@ def test_without_a_terminal_a_line_is_printed_every_ten_seconds_after_the_rows_t
                 tell.ended(f"row {second}\x1b[31m")
             assert bool(stream.getvalue()) == (second >= 10)
     assert stream.getvalue().splitlines() == [
-        "row 3\\x1b[31m",
-        "row 4\\x1b[31m",
-        "second 10: a line longer than the console (0:10, at most 1:05 left)",
-        "second 20: a line longer than the console (0:20, at most 1:05 left)",
+        "[0:10] row 3\\x1b[31m",
+        "[0:10] row 4\\x1b[31m",
+        "[0:10] second 10: a line longer than the console; at most 1:05 left",
+        "[0:20] second 20: a line longer than the console; at most 1:05 left",
     ]
 
 
@@ -69,7 +69,7 @@ def test_in_ci_a_terminal_gets_lines_too(clock: Clock, monkeypatch: pytest.Monke
         tell("first", 0.0)
         clock.now += 10
         tell("second", 0.5)
-    assert stream.getvalue() == "second (0:10)\n"
+    assert stream.getvalue() == "[0:10] second\n"
 
 
 def test_a_terminal_has_a_bar_below_the_rows_that_ended_and_keeps_none_of_it(clock: Clock) -> None:

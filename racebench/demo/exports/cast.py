@@ -25,6 +25,7 @@ def render(recording: Recording) -> str:
         "width": width,
         "height": height,
         "title": recording.title,
+        **({"command": recording.command} if recording.command else {}),
         "env": {"TERM": "xterm-256color"},
     }
     console = PlainConsole(

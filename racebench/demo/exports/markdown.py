@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from racebench import __version__
 from racebench.demo.frames import Frame
 from racebench.demo.recording import Recording
 from racebench.reports.escape import code
@@ -23,6 +24,9 @@ def render(recording: Recording) -> str:
     for frames, command in zip(recording.parts, recording.commands, strict=True):
         lines += _part(frames, notes=recording.notes)
         lines += ["", "Again, step by step:", "", f"    {command}", ""]
+    if recording.command:
+        made = escape(f"racebench {__version__}, {recording.created}")
+        lines += [f"Made by {code(recording.command, in_cell=False)} ({made}).", ""]
     return "\n".join(lines)
 
 

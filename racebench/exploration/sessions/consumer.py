@@ -20,7 +20,7 @@ from racebench.exploration.faults import Fault
 from racebench.exploration.independence import Footprint, footprint
 from racebench.exploration.inspection import Facts
 from racebench.exploration.sessions.session import GeneratorSession, Steps
-from racebench.exploration.steps import describe, with_values
+from racebench.exploration.steps import describe, values_of, with_values
 from racebench.postgres.query import Query
 from racebench.workloads.deduplication import Seen
 from racebench.workloads.polling import Cursor, Draining
@@ -95,6 +95,9 @@ class ConsumerSession(GeneratorSession):
 
     def literal(self) -> str:
         return with_values(self.next_step, self._cursor.variables)
+
+    def values(self) -> tuple[str, ...]:
+        return values_of(self.next_step, self._cursor.variables)
 
     def _poll_often(self) -> Steps:
         for _ in range(self._polls):

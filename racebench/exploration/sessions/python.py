@@ -30,6 +30,7 @@ from racebench.exploration.draws import Draws, united
 from racebench.exploration.faults import Fault
 from racebench.exploration.independence import Footprint
 from racebench.exploration.leftovers import Leftover
+from racebench.exploration.sessions import parameters
 from racebench.exploration.sessions.connections import Connections, cancel, carry_out, commit, is_open
 from racebench.exploration.sessions.division import MAY_BE_WRAPPED, divided, is_batch
 from racebench.exploration.sessions.failures import Failure, expected, failure
@@ -191,6 +192,8 @@ class PythonSession(GeneratorSession):
         self._touches = Touches(connections)
         self._leaves: dict[Leftover, str] = {}
         self._residue = Residue(connections, cached=cached)
+        #: What the next step sends, if it is a statement of the application's.
+        self._work: Generator[Any, Any, Any] | None = None
 
     @property
     def pid(self) -> int:
@@ -256,6 +259,9 @@ class PythonSession(GeneratorSession):
     @property
     def step_identity(self) -> tuple[Statement, ...]:
         return (_statement(_LITERAL.sub("?", describe(self.next_step))[:_LONGEST]),)
+
+    def values(self) -> tuple[str, ...]:
+        return parameters.sent_by(self._work)
 
     def configure(self, name: str, value: str) -> None:
         self._settings[name] = value
@@ -360,7 +366,9 @@ class PythonSession(GeneratorSession):
                             part, (part,), connection, "", begin_is_seen=self.begin_is_seen
                         )
                     if trip.text:
+                        self._work = work
                         yield (part,)
+                        self._work = None
                     if wrapped and not place:
                         connection.pgconn.exec_(b"BEGIN")
                     value = yield from carry_out(work, connection)

@@ -22,7 +22,7 @@ from racebench.exploration.inspection import Facts
 from racebench.exploration.leftovers import Leftover, custom_settings
 from racebench.exploration.sessions.cleaning import clean, kept
 from racebench.exploration.sessions.session import GeneratorSession, Steps, Surroundings
-from racebench.exploration.steps import describe, with_values
+from racebench.exploration.steps import describe, values_of, with_values
 from racebench.postgres.compiler.transactions import begins
 from racebench.postgres.connection import connect
 from racebench.postgres.prepared import Prepared
@@ -302,6 +302,9 @@ class ScriptSession(GeneratorSession):
 
     def literal(self) -> str:
         return with_values(self.next_step, self._variables)
+
+    def values(self) -> tuple[str, ...]:
+        return values_of(self.next_step, self._variables)
 
     def _operation(self, variables: Variables) -> Steps:
         session = self.session

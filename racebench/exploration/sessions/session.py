@@ -98,6 +98,9 @@ class Session(Protocol):
     def literal(self) -> str:
         """The next step with the values in it; as it stands, if they are not known."""
 
+    def values(self) -> tuple[str, ...]:
+        """The values that travel with the next step, as short texts: "1", or "version=1" if they have names."""
+
     def configure(self, name: str, value: str) -> None:
         """Change a setting of the session, or, of connections that an application makes, before their next use."""
 
@@ -265,6 +268,9 @@ class GeneratorSession:
 
     def literal(self) -> str:
         return describe(self.next_step)
+
+    def values(self) -> tuple[str, ...]:
+        return ()
 
     def take_numbers(self, sequences: Sequence[str]) -> None:
         """A session that is not told which connection to use holds no numbers."""

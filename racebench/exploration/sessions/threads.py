@@ -11,7 +11,6 @@ import weakref
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from types import FrameType
 from typing import Any
 
 import psycopg
@@ -20,7 +19,7 @@ from racebench.core.errors import UsageProblem
 from racebench.exploration.sessions import round_trips
 from racebench.exploration.sessions.introspection import Introspection
 from racebench.exploration.sessions.randomness import Generators, Randomness
-from racebench.workloads.callables import is_application, shown
+from racebench.workloads import callables
 
 #: The time limit for application code between two round trips, in seconds.
 PYTHON_LIMIT_S = 10.0
@@ -125,14 +124,7 @@ class SessionThread:
 
     def position(self) -> str:
         """The application's line that the thread is in, and the function."""
-        frame: FrameType | None = sys._current_frames().get(self._thread.ident or 0)
-        innermost = frame
-        while frame is not None and not is_application(frame.f_code.co_filename):
-            frame = frame.f_back
-        place = frame or innermost
-        if place is None:
-            return "an unknown place"
-        return f"{shown(place.f_code.co_filename)}:{place.f_lineno}, in {place.f_code.co_name}"
+        return callables.position(sys._current_frames().get(self._thread.ident or 0))
 
     # Called by the thread itself
 

@@ -482,7 +482,7 @@
   }
   /* On paper nothing can be opened. */
   addEventListener("beforeprint", () => {
-    for (const details of document.querySelectorAll("details.run")) details.open = true;
+    for (const details of document.querySelectorAll("details.run, details.file, details.long")) details.open = true;
     for (const box of document.querySelectorAll("[data-timeline]")) mount(box);
   });
 })();

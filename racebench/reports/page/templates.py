@@ -1,12 +1,10 @@
 """The page's templates. All values are escaped; the content security policy allows only the page's style and script.
 
-The style and the script are in the page, and the policy names them by their hashes.
+The policy names the style and the script by their hashes (assets.py).
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import re
 from functools import cache
 from pathlib import Path
@@ -16,10 +14,10 @@ import jinja2
 from markupsafe import Markup, escape
 
 from racebench.core.plain_text import printable
+from racebench.reports.page.assets import asset, digest, shared_style
 
 _FOLDER = Path(__file__).parent
 _QUOTED = re.compile("`([^`]+)`")
-_KEPT = re.compile(r"^\s+", re.MULTILINE)
 
 
 @cache
@@ -42,27 +40,17 @@ def _environment() -> jinja2.Environment:
 def fill(template: str, **values: Any) -> str:
     """Fill in a template; `style` and `script` are available in every template."""
     environment = _environment()
-    shared = asset("theme.css") + asset("timeline.css")
-    style, script = shared + asset("base.css") + asset("page.css"), asset("base.js") + asset("page.js")
+    timeline = asset("timeline.css")
+    style, script = shared_style() + timeline + asset("page.css"), asset("base.js") + asset("page.js")
     text = environment.get_template(template).render(
         **values,
-        shared_style=Markup(shared),
+        picture_style=Markup(asset("theme.css") + timeline),
         style=Markup(style),
         script=Markup(script),
         style_hash=digest(style),
         script_hash=digest(script),
     )
     return text if text.endswith("\n") else f"{text}\n"
-
-
-def asset(name: str) -> str:
-    """A file without its indentation, which would be a tenth of the page."""
-    return _KEPT.sub("", (_FOLDER / name).read_text(encoding="utf-8"))
-
-
-def digest(text: str) -> str:
-    """A style or a script as the content security policy names it."""
-    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
 
 
 def _writable(value: Any) -> Any:

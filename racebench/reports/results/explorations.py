@@ -14,7 +14,7 @@ from racebench.core import json_text
 from racebench.core.anomalies import counts_of_document
 from racebench.core.errors import UsageProblem
 from racebench.core.results import Verdict
-from racebench.exploration.result import Exploration, Replay, ScheduleOutcome, SessionOutcome, Unseen
+from racebench.exploration.result import Exploration, Limit, Replay, ScheduleOutcome, SessionOutcome, Unseen
 from racebench.exploration.schedules import Schedule, Step, parse_steps
 from racebench.reports.results import document as run_document
 
@@ -111,6 +111,7 @@ def published(exploration: Exploration) -> dict[str, Any]:
             "leftovers": list(exploration.leftovers),
             "fault": exploration.fault or None,
             "complete": exploration.complete,
+            "limit": None if exploration.limit is None else exploration.limit.value,
             "seconds": exploration.seconds,
             "schedules_per_s": exploration.schedules_per_s,
         },
@@ -150,6 +151,7 @@ def _published_replay(replay: Replay) -> dict[str, Any]:
                 "session": step.session,
                 "sent": step.sent,
                 "literal": step.literal,
+                "values": list(step.values),
                 "where": step.where,
                 "answered": list(step.answered),
                 "waits_for": list(step.waits_for),
@@ -168,7 +170,7 @@ def from_published(data: Mapping[str, Any]) -> Exploration:
     explored = data["explored"]
     calls = {str(session): str(call) for session, call in data.get("calls", {}).items()}
     forbidden = _texts(data["forbidden"])
-    unseen, as_expected = explored.get("unseen"), data["as_expected"]
+    unseen, limit, as_expected = explored.get("unseen"), explored.get("limit"), data["as_expected"]
     return Exploration(
         scenario=str(data["scenario"]),
         strategy=str(data["strategy"]),
@@ -196,6 +198,7 @@ def from_published(data: Mapping[str, Any]) -> Exploration:
         complete=bool(explored["complete"]),
         seconds=float(explored["seconds"]),
         witness=None if data["witness"] is None else _replay(data["witness"], data, forbidden, calls),
+        limit=None if limit is None else Limit(limit),
         unseen=None if unseen is None else Unseen(unseen),
         leftovers=_texts(explored.get("leftovers", ())),
         fault=str(explored.get("fault") or ""),
@@ -254,6 +257,7 @@ def _step(data: Mapping[str, Any]) -> Step:
         session=str(data["session"]),
         sent=str(data["sent"]),
         literal=str(data.get("literal", "")),
+        values=_texts(data.get("values", ())),
         where=str(data.get("where", "")),
         answered=_texts(data["answered"]),
         waits_for=_texts(data["waits_for"]),

@@ -34,8 +34,8 @@ def show_replay(console: Console, replay: Replay) -> None:
     tables.show(console, _lanes(replay, ascii_only=console.options.ascii_only))
 
 
-def render(document: Explorations, *, ascii_only: bool = False) -> Iterator[RenderableType]:
-    """Yield the parts of the report, top to bottom."""
+def render(document: Explorations, *, ascii_only: bool = False, witnesses: bool = True) -> Iterator[RenderableType]:
+    """Yield the parts of the report, top to bottom; with `witnesses`, the shortest are drawn."""
     explorations = document.explorations
     if not explorations:
         return
@@ -55,7 +55,7 @@ def render(document: Explorations, *, ascii_only: bool = False) -> Iterator[Rend
     for exploration in explorations:
         table.add_row(
             exploration.strategy,
-            amount(exploration.run),
+            amount(exploration.run) + ("" if exploration.complete else "+"),
             amount(exploration.pruned),
             amount(exploration.anomalous, bad=True),
             *(amount(exploration.counts[kind.name], bad=kind.name in exploration.forbidden) for kind in kinds),
@@ -63,6 +63,8 @@ def render(document: Explorations, *, ascii_only: bool = False) -> Iterator[Rend
             verdict_text(exploration.verdict),
         )
     yield table
+    if not all(exploration.complete for exploration in explorations):
+        yield Text("+ not every schedule was run", style="dim")
     spoken = [one for one in explorations if len(explorations) <= _SPOKEN or not one.as_expected]
     if len(spoken) < len(explorations):
         yield Text(f"{len(explorations) - len(spoken)} of {len(explorations)} are as expected.")
@@ -75,11 +77,11 @@ def render(document: Explorations, *, ascii_only: bool = False) -> Iterator[Rend
                 "is that meant?"
             )
         yield from _outcomes(exploration, ascii_only=ascii_only)
-    witnesses = [one.witness for one in explorations if one.witness is not None and one.witness.steps]
-    for witness in witnesses[:_SHOWN]:
+    drawn = [one.witness for one in explorations if one.witness is not None and one.witness.steps] if witnesses else []
+    for witness in drawn[:_SHOWN]:
         yield from _lanes(witness, ascii_only=ascii_only)
     for note in dict.fromkeys(note for exploration in explorations for note in exploration.notes):
-        yield Text(f"note: {note}", no_wrap=True)
+        yield Text(f"note: {note}")
 
 
 def headline(document: Explorations) -> str:

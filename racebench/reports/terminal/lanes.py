@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from rich.text import Text
 
 from racebench.exploration.schedules import Step
+from racebench.reports import exploration_text
 from racebench.reports.terminal.tables import DRAWING_WIDTH, Column, Grid
 
 _LONGEST = 100
@@ -20,6 +21,8 @@ def draw(steps: Sequence[Step], *, ascii_only: bool = False) -> Grid:
     for number, step in enumerate(steps, 1):
         cells = {session: Text() for session in sessions}
         cells[step.session].append(_short(step.sent))
+        if step.values:
+            cells[step.session].append(f" {_short(exploration_text.values(step))}", style="bold")
         if step.where:
             cells[step.session].append(f"\n{step.where}", style="dim")
         if step.waits_for:

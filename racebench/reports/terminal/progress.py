@@ -1,7 +1,8 @@
 """The progress of long work, on stderr: what is going on, how much is done, what has ended.
 
 On a terminal this is a bar, below the rows that have ended; it disappears at the end. Elsewhere, and in CI (the
-variable CI is set), it is a line every ten seconds, so that short work prints nothing. What is said is the caller's.
+variable CI is set), it is a line every ten seconds, with the time before it, so that short work prints nothing. What is
+said is the caller's.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ class _Bar:
         bar = Table.grid(padding=(0, 1), expand=False)
         bar.add_row(
             ProgressBar(total=1.0, completed=fraction, width=_BAR_WIDTH),
-            Text(_times(now - self._began, left), style="dim", no_wrap=True),
+            Text(f"{minutes(now - self._began)}{f', {left}' if left else ''}", style="dim", no_wrap=True),
             Text(label, no_wrap=True, overflow="ellipsis"),
         )
         most = max(0, self._live.console.height - _FREE_LINES)
@@ -104,16 +105,12 @@ class _Lines:
         if now - self._printed < _LINE_S:
             return
         self._printed = now
-        for line in (*self._rows, f"{label} ({_times(now - self._began, left)})"):
-            self._console.print(Text(line), soft_wrap=True)
+        for line in (*self._rows, f"{label}; {left}" if left else label):
+            self._console.print(Text(f"[{minutes(now - self._began)}] {line}"), soft_wrap=True)
         self._rows.clear()
 
     def ended(self, row: str) -> None:
         self._rows.append(row)
-
-
-def _times(passed_s: float, left: str) -> str:
-    return f"{minutes(passed_s)}, {left}" if left else minutes(passed_s)
 
 
 def left(passed_s: float, fraction: float) -> str:

@@ -1,0 +1,115 @@
+"""What a test says that fails because of a result: what was found in one line, the lanes, the figures, the next step.
+
+The first line is what pytest repeats in its summary, cut to the terminal's width, so the figures come first in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from rich.console import RenderableType
+from rich.text import Text
+
+from racebench.core.anomalies import ANOMALIES
+from racebench.core.plain_text import one_line
+from racebench.core.results import RunResult, Verdict
+from racebench.exploration.result import Exploration, Replay
+from racebench.reports import exploration_text, sentences
+from racebench.reports.library_words import in_library_words
+from racebench.reports.results.document import Document
+from racebench.reports.results.explorations import Explorations
+from racebench.reports.terminal import exploration_table, lanes, run_table, tables
+
+#: The kinds that come from a decision on what another session changes, and what makes such a decision safe.
+_DECISIONS = ("violations", "duplicates")
+_FIXES = (
+    "lock what is read before it is read (SELECT … FOR UPDATE, pg_advisory_xact_lock), let a constraint refuse the "
+    "second write and try again, or use SERIALIZABLE and try again"
+)
+
+
+def of_exploration(document: Explorations, *, width: int) -> str:
+    """An exploration that is not VALID; the document has no other."""
+    (exploration,) = document.explorations
+    unknown = "UNKNOWN, " if exploration.verdict is Verdict.UNKNOWN else ""
+    first = f"{exploration.strategy}: {unknown}{exploration_text.finding(exploration)}"
+    return _text(first, _parts_of_exploration(document, exploration), width=width)
+
+
+def of_replay(replay: Replay, *, width: int) -> str:
+    """A replay with an anomaly."""
+    broken = f" ({replay.broken[0]})" if replay.broken else ""
+    parts = [*_witness(replay), Text(), *_fix(tuple(replay.anomalies))]
+    return _text(f"{exploration_text.heading(replay)}{broken}", parts, width=width)
+
+
+def of_runs(document: Document, verdicts: Mapping[str, Verdict], *, width: int) -> str:
+    """Runs under load of which one is not VALID; `verdicts` are those of the strategies."""
+    results = {name: [run for run in document.runs if run.strategy == name] for name in verdicts}
+    said = [f"{name}: {_counted(verdicts[name], runs)}" for name, runs in results.items() if runs]
+    wrong = [text for name, text in zip(results, said, strict=True) if verdicts[name] is not Verdict.VALID]
+    parts = [Text(), *run_table.render(document, width=width), Text(), *_fix(_found(document.runs))]
+    if document.runs[0].as_expected is None and document.runs[0].verdict is Verdict.INVALID:  # the user's own code
+        parts.append(Text("next: `explore` in place of `hammer` shows the schedule, step by step"))
+    return _text("; ".join(wrong), parts, width=width)
+
+
+def _counted(verdict: Verdict, runs: Sequence[RunResult]) -> str:
+    """The anomalies of a strategy's runs, counted."""
+    found = _found(runs)
+    if verdict is Verdict.UNKNOWN or not found:
+        return f"{verdict.value}, {sentences.happened(runs[0]).removesuffix('.')}"
+    counts = {kind: sum(run.counts[kind] for run in runs) for kind in found}
+    attempts = sum(run.counts["committed"] + run.counts["refused"] for run in runs)
+    return f"{', '.join(sentences.counted(*pair) for pair in counts.items())} in {attempts:,} operations under load"
+
+
+def _found(runs: Sequence[RunResult]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(kind for run in runs for kind in run.found))
+
+
+def _parts_of_exploration(document: Explorations, exploration: Exploration) -> Iterator[RenderableType]:
+    witness = exploration.witness
+    if witness is not None and witness.steps:
+        yield from _witness(witness)
+    yield Text()
+    yield from exploration_table.render(document, witnesses=False)
+    yield Text()
+    yield from _fix(exploration.found)
+    if witness is not None:
+        yield Text("run this schedule again:")
+        yield Text(f"  {_again(witness)}", no_wrap=True)
+        if witness.command is not None:
+            yield Text(f"  {witness.command}", no_wrap=True)
+
+
+def _witness(replay: Replay) -> Iterator[RenderableType]:
+    yield Text()
+    yield lanes.draw(replay.steps)
+    for broken in replay.broken:
+        yield Text(f"  {broken}")
+
+
+def _fix(found: Sequence[str]) -> Iterator[RenderableType]:
+    """What to do about the anomalies; nothing if there are none."""
+    if not found:
+        return
+    kind = min((ANOMALIES[name] for name in found), key=lambda kind: kind.advice_rank)
+    yield Text(f"fix: {_FIXES if kind.name in _DECISIONS else kind.advice}")
+
+
+def _again(witness: Replay) -> str:
+    """The call of the fixture that runs a witness again, with the functions by their names where they have one."""
+    names = [call.rpartition(":")[2] for call in dict.fromkeys(witness.calls.values())]
+    if not names and witness.command is not None and " --" not in witness.command.partition("'v1:")[2]:
+        subjects = ""  # a scenario's, which the schedule names
+    else:
+        subjects = f"{', '.join(names) if names and all(map(str.isidentifier, names)) else '…'}, "
+    return f"racebench.replay({subjects}schedule='{witness.schedule}')"
+
+
+def _text(first: str, parts: Sequence[RenderableType] | Iterator[RenderableType], *, width: int) -> str:
+    """The first line and the parts as plain text, in the library's words."""
+
+    body = in_library_words(tables.plain(lambda console: tables.show(console, parts), width=width)).rstrip()
+    return "\n".join([in_library_words(one_line(first)), *(line.rstrip() for line in body.splitlines())])
