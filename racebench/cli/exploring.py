@@ -129,8 +129,7 @@ class _Record:
         with shielded():
             self.results.append(result)
             self.complete = complete
-            text = to_json(self.document()) + "\n"
-            self.saved = self.request.files.write(lambda _folder: text)
+            self.saved = self.request.files.write(lambda _folder: to_json(self.document()) + "\n")
 
     def document(self) -> Explorations:
         """The results so far."""

@@ -1,4 +1,4 @@
-"""The excerpt of a result: from the history file beside its document, or else from its witnesses."""
+"""The excerpt of a result: from the history file that its document names, or else from its witnesses."""
 
 from __future__ import annotations
 
@@ -25,9 +25,10 @@ def find(document: Path, result: RunResult, *, most: int) -> Lookup:
     """About `most` operations of a result in a document at that path. A history that cannot be read is not an error."""
     if result.history is None:
         return Lookup(excerpt=witnesses.of_result(result), without="no history of this run was kept")
-    path = _place(document.parent, Path(result.history))
+    path = _path(document, result.history)
     if path is None:
-        without = f"its history, {Path(result.history).name}, is neither where the result says nor beside it"
+        name = Path(result.history).name
+        without = f"its history, {name}, is neither where the result says nor beside it"
         return Lookup(excerpt=witnesses.of_result(result), without=without)
     with Scratch() as scratch:
         try:
@@ -40,14 +41,14 @@ def find(document: Path, result: RunResult, *, most: int) -> Lookup:
         return Lookup(excerpt=history.of_history(recorded.history, result, scratch, most=most), without=None)
 
 
-def _place(folder: Path, named: Path) -> Path | None:
-    """Where a history is: in or below the folder of the document, at an absolute path, or moved with the document.
+def _path(document: Path, history: str) -> Path | None:
+    """The file of a history: where the document says, which is relative to its folder, else beside the document.
 
-    A relative path never leads out of the folder, and an absolute one names a history only.
+    Only a regular file that is named as histories are: a document must not have another file read.
     """
-    places = [folder / named.name]
-    if ".." not in named.parts and (not named.is_absolute() or named.name.endswith(archive.SUFFIX)):
-        places.insert(0, folder / named)  # an absolute path stays as it is
+    if not history.endswith(archive.SUFFIX):
+        return None
+    places = (document.parent / history, document.parent / Path(history).name)
     return next((place for place in places if place.is_file()), None)
 
 
