@@ -58,7 +58,8 @@ def _counted(verdict: Verdict, runs: Sequence[RunResult]) -> str:
     """The anomalies of a strategy's runs, counted."""
     found = _found(runs)
     if verdict is Verdict.UNKNOWN or not found:
-        return f"{verdict.value}, {sentences.happened(runs[0]).removesuffix('.')}"
+        said = sentences.happened(runs[0]).removesuffix(".")
+        return f"{verdict.value}, {said[0].lower()}{said[1:]}"
     counts = {kind: sum(run.counts[kind] for run in runs) for kind in found}
     attempts = sum(run.counts["committed"] + run.counts["refused"] for run in runs)
     return f"{', '.join(sentences.counted(*pair) for pair in counts.items())} in {attempts:,} operations under load"
@@ -101,7 +102,7 @@ def _fix(found: Sequence[str]) -> Iterator[RenderableType]:
 def _again(witness: Replay) -> str:
     """The call of the fixture that runs a witness again, with the functions by their names where they have one."""
     names = [call.rpartition(":")[2] for call in dict.fromkeys(witness.calls.values())]
-    if not names and witness.command is not None and " --" not in witness.command.partition("'v1:")[2]:
+    if not names and (witness.command or "").endswith("'"):
         subjects = ""  # a scenario's, which the schedule names
     else:
         subjects = f"{', '.join(names) if names and all(map(str.isidentifier, names)) else '…'}, "
