@@ -144,7 +144,7 @@ class Hammering:
 
     @property
     def verdict(self) -> Verdict:
-        """INVALID if an anomaly that must not occur was found, UNKNOWN if nothing was committed, else VALID."""
+        """INVALID if an anomaly that must not occur was found, UNKNOWN if it shows nothing, else VALID."""
         return self.result.verdict
 
     @property

@@ -13,11 +13,8 @@ from racebench.load.standing import standing_at
 from racebench.load.waits import Question, explained
 from racebench.postgres.client_sessions import ClientSessions
 from racebench.postgres.connection import connect
-from racebench.postgres.schemas import application_name, quiesce
+from racebench.postgres.schemas import application_name
 from racebench.postgres.snapshot import Snapshot
-
-#: How long the sessions of a process that has ended may stay before they are terminated.
-_ENDING_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +35,6 @@ def try_before(assignment: Assignment, executor: Executor) -> Tried:
         before = Snapshot(connection, assignment.schema)
         sessions = ClientSessions(connection, assignment.schema)
         alone = run_alone(assignment, executor)
-        quiesce(connection, assignment.schema, role="alone", wait_seconds=_ENDING_SECONDS)
         reached = alone.used or assignment.target.pooled or sessions.worked(own=alone.connections)
         before.restore()
     if alone.codes[0]:

@@ -95,7 +95,7 @@ class Crew:
     usage: Usage = field(default_factory=Usage)
     gave_up: bool = False
     used: bool = False
-    connections: int = 0
+    connections: tuple[int, ...] = ()
     #: Each worker's number, each consumer's name, and those of both that have not ended.
     _workers: dict[Worker, int] = field(default_factory=dict, init=False)
     _consumers: dict[Worker, str] = field(default_factory=dict, init=False)

@@ -95,7 +95,7 @@ class Alone:
     error: str
     lost: str = ""
     used: bool = True
-    connections: int = 0
+    connections: tuple[int, ...] = ()
     late: tuple[str, ...] = ()
 
 
@@ -169,7 +169,7 @@ def try_alone(task: AloneTask, channel: Channel) -> None:
                 codes.append(ending.code)
                 error = error or ending.message
         late = tuple(name for name in [*sys.modules] if name not in imported and _is_of_a_library(name))
-        channel.send(Alone(tuple(codes), error, used=caller.used, connections=caller.connections, late=late))
+        channel.send(Alone(tuple(codes), error, used=caller.used, connections=tuple(caller.connections), late=late))
 
 
 def _is_of_a_library(name: str) -> bool:
@@ -203,7 +203,7 @@ def work(task: CallTask, channel: Channel) -> None:
         except RacebenchError as problem:
             report.problems.append(str(problem))
         report.cpu_s = time.process_time() - cpu
-        report.used, report.connections = caller.used, caller.connections
+        report.used, report.connections = caller.used, tuple(caller.connections)
         channel.send(report)
 
 
@@ -260,7 +260,7 @@ def _loaded(task: Application) -> list[Call]:
 
 
 class _Caller:
-    """The application in this process. `connections`: how many were made for calls that are given one."""
+    """The application in this process. `connections`: the pids of those that were made for calls that are given one."""
 
     def __init__(self, task: Application, standing: Standing) -> None:
         sys.stdout = sys.stderr  # what the application prints does not belong into a report
@@ -275,8 +275,8 @@ class _Caller:
         self._standing = standing
         self._takes = any(call.takes_connection for call in self.application)
         self._connection: psycopg.Connection[Any] | None = None
-        self._began = 0
-        self.connections = 0
+        self._began: int | None = None
+        self.connections: list[int] = []
         connect_first(self.connect)
 
     def connect(self) -> None:
@@ -291,19 +291,24 @@ class _Caller:
                 autocommit=False,
                 own_code=True,
             )
-            self.connections += 1
-            self._began = transactions(self._connection)
+            self.connections.append(self._connection.info.backend_pid)
+            self._began = self._transactions()
 
     @property
     def used(self) -> bool:
         """Whether a statement may have been sent over the connection that calls are given."""
-        connection = self._connection
-        if connection is None:
+        if self._connection is None:
             return False
+        before, now = self._began, self._transactions()
+        return len(self.connections) > 1 or before is None or now is None or now > before + 1
+
+    def _transactions(self) -> int | None:
+        """The number of transactions of the connection, this question's included; None if it cannot be asked."""
+        assert self._connection is not None
         try:
-            return self.connections > 1 or transactions(connection) != self._began + 1
+            return transactions(self._connection)
         except (psycopg.Error, TimeoutError):
-            return True
+            return None
 
     def close(self) -> None:
         if self._connection is not None:

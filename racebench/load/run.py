@@ -36,8 +36,6 @@ from racebench.workloads.callables import broken, unreached
 _SHOWN = 20
 #: How often the tables are read if the connection is lost each time.
 _TRIES = 3
-#: How long the workers' sessions may stay when the workers have ended.
-_ENDING_SECONDS = 0.5
 _RECOVERY_NS = 10_000_000_000
 
 
@@ -105,10 +103,8 @@ class Run:
         with connect(known.target) as connection:
             sessions = ClientSessions(connection, known.schema)
             start = self._load(progress)
-            if not (crew.used or crew.gave_up):
-                quiesce(connection, known.schema, role="worker", wait_seconds=_ENDING_SECONDS)
-                if not sessions.worked(own=crew.connections):
-                    raise UsageProblem(unreached(known.strategy.calls, known.target.label))
+            if not (crew.used or crew.gave_up or sessions.worked(own=crew.connections)):
+                raise UsageProblem(unreached(known.strategy.calls, known.target.label))
         return start
 
     def _with_tables(self, history: History) -> History:
@@ -149,7 +145,7 @@ class Run:
     def _read(self, history: History, connection: psycopg.Connection[Any]) -> History:
         scenario, known, crew = self._scenario, self._assignment, self.crew
         rows, labels = None, None
-        quiesce(connection, known.schema, role="worker", wait_seconds=_ENDING_SECONDS)
+        quiesce(connection, known.schema, role="worker", wait_seconds=0.5)
         crew.measure_server()
         self.restarted = restarted(self._server, server_processes(connection))
         if scenario.rows is not None:

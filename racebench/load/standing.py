@@ -5,6 +5,7 @@ The process itself is in the call, and the database does not know the line.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 from collections import Counter
@@ -44,15 +45,20 @@ class Standing:
     def _look(self) -> None:
         seen, written = -1, False
         while not self._ended.wait(_LOOK_SECONDS):
-            if self.begun == seen and not self.idle:
-                part = self._path.with_name(f"{self._path.name}.partial")
-                part.write_text(position(sys._current_frames().get(self._followed)), errors="replace")
-                part.replace(self._path)
-                written = True
-            elif written:
-                self._path.unlink()
-                written = False
+            with contextlib.suppress(OSError):  # a full disk, or the run has ended and its folder is deleted
+                if self.begun == seen and not self.idle:
+                    self._write(position(sys._current_frames().get(self._followed)))
+                    written = True
+                elif written:
+                    self._path.unlink()
+                    written = False
             seen = self.begun
+
+    def _write(self, text: str) -> None:
+        """Write the file whole, beside it first."""
+        part = self._path.with_name(f"{self._path.name}.partial")
+        part.write_text(text, errors="replace")
+        part.replace(self._path)
 
 
 def standing_at(paths: Iterable[Path]) -> str:

@@ -66,7 +66,7 @@ class WorkerReport:
 
     `lost`: how often a connection was lost. `cpu_s` is the process's own time on a CPU from the common start on. Of a
     worker that calls Python, `used`: a statement may have been sent over the connection that calls are given;
-    `connections`: how many were made for them.
+    `connections`: the pids of those that were made for them.
     """
 
     retried: dict[str, int] = field(default_factory=dict)
@@ -75,7 +75,7 @@ class WorkerReport:
     problems: list[str] = field(default_factory=list)
     cpu_s: float = 0.0
     used: bool = True
-    connections: int = 0
+    connections: tuple[int, ...] = ()
 
 
 def work(task: WorkerTask, channel: Channel) -> None:

@@ -7,7 +7,7 @@ the same time the answer is yes: whose statement it was is not known.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -21,7 +21,8 @@ _OWN = ("racebench", "{schema} command")
 #: The counts of sessions that have ended are exact from version 15 on. Before, they come late, by way of a file.
 _EXACT_FROM = 150000
 _LATE_SECONDS = 2.0
-_PAUSE_SECONDS = 0.1
+_ENDING_SECONDS = 5.0
+_PAUSE_SECONDS = 0.01
 _ANSWER_SECONDS = 10.0
 
 _ESTABLISHED = "SELECT clock_timestamp(), sum(sessions)::bigint FROM pg_stat_database"
@@ -53,11 +54,19 @@ class ClientSessions:
         self._own = [name.format(schema=schema) for name in _OWN]
         self._before = self._now()
 
-    def worked(self, *, own: int = 0) -> bool:
-        """Whether a client may have worked meanwhile; not so for `own` sessions that racebench has opened itself."""
+    def worked(self, *, own: Sequence[int] = ()) -> bool:
+        """Whether a client may have worked meanwhile, but for racebench's `own` sessions, given by their pids.
+
+        These are to have been closed: an open one may not have been counted yet.
+        """
+        deadline = time.monotonic() + _ENDING_SECONDS
+        while not self._now().open.keys().isdisjoint(own):
+            if time.monotonic() >= deadline:
+                return True
+            time.sleep(_PAUSE_SECONDS)
         exact = self._connection.info.server_version >= _EXACT_FROM
         deadline = time.monotonic() + (0.0 if exact else _LATE_SECONDS)
-        while not self._differs(self._now(), own):
+        while not self._differs(self._now(), len(own)):
             if time.monotonic() >= deadline:
                 return False
             time.sleep(_PAUSE_SECONDS)
