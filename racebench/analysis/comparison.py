@@ -15,6 +15,7 @@ from racebench.analysis.overlap import remedy
 from racebench.analysis.performance import remarks
 from racebench.analysis.statistics import Estimate, geometric_mean, trend
 from racebench.core.anomalies import ANOMALIES
+from racebench.core.quantity import quantity
 from racebench.core.results import RunResult, Verdict
 
 CONFIDENCE = 0.95
@@ -303,7 +304,7 @@ def _troubles(one: Compared, runs: Sequence[RunResult]) -> list[str]:
     error = f" ({worst_code} {words}".rstrip() + ")" if worst_code else ""
     if one.verdict is Verdict.UNKNOWN and without:
         return [
-            f"{one.strategy} committed nothing in {len(without)} of {len(runs)} runs{error}: "
+            f"{one.strategy} committed nothing in {len(without)} of {quantity(len(runs), 'run')}{error}: "
             "nothing follows of it; mend the strategy, or see the notes in the JSON"
         ]
     apart = [run for run in runs if run.pace is not None and run.pace.overlapped is False]
@@ -357,8 +358,8 @@ def _few(runs_of: Mapping[str, Sequence[RunResult]]) -> list[str]:
         "give each run more operations" if longer is None else f"try --duration {longer * _SAMPLES / few[name]:.2g}"
     )
     return [
-        f"a round of {name} has only {few[name]} commits{more}: its p99 rests on {math.ceil(few[name] / 100)} of them; "
-        f"{advice}"
+        f"a round of {name} has only {quantity(few[name], 'commit')}{more}: "
+        f"its p99 rests on {math.ceil(few[name] / 100)} of them; {advice}"
     ]
 
 

@@ -16,6 +16,7 @@ from racebench.analysis.checkers import Pass
 from racebench.analysis.index import RowChunk
 from racebench.analysis.statistics import percentile, percentiles
 from racebench.core.model import Load, Outcome
+from racebench.core.quantity import quantity
 from racebench.core.results import OpenLoop, Pace, Timeline
 from racebench.history import Chunk, History
 from racebench.history.records import outcomes
@@ -168,8 +169,8 @@ def remarks(pace: Pace, load: Load, attempts: int, seconds: float, cpus: int) ->
             )
     if pace.open_loop is not None and pace.open_loop.unsent > _UNSENT * attempts:
         said.append(
-            f"{pace.open_loop.unsent:,} operations were due and never begun: the server was slower than --rate "
-            f"{load.rate_per_s:g}; lower it or give more sessions"
+            f"{quantity(pace.open_loop.unsent, 'operation was', 'operations were')} due and never begun: "
+            f"the server was slower than --rate {load.rate_per_s:g}; lower it or give more sessions"
         )
     return said
 

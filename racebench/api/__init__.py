@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 from racebench.api.bench import Bench
 from racebench.api.options import LoadOptions, Search, SqlOrCallable, Subject
 from racebench.api.results import Comparison, Exploration, Hammering, NotClean, RaceFound, Replay, VerdictUnknown
+from racebench.core.defaults import GIVE_UP_SECONDS
 from racebench.core.errors import RacebenchError
-from racebench.core.model import GIVE_UP_SECONDS
 from racebench.core.results import Verdict
 
 if TYPE_CHECKING:

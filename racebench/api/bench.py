@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from racebench.api.options import LoadOptions, Search, SqlOrCallable, Subject
 from racebench.api.results import Comparison, Exploration, Hammering, Replay
+from racebench.core.defaults import GIVE_UP_SECONDS
 from racebench.core.environ import exported
 from racebench.core.errors import DatabaseProblem, UsageProblem
-from racebench.core.model import GIVE_UP_SECONDS, Consumer, Load, Origin, Scenario, Strategy
+from racebench.core.model import Consumer, Load, Origin, Scenario, Strategy
 from racebench.core.watching import Patience, watched
 from racebench.postgres.connection import naming_lost_connections
 from racebench.postgres.schemas import empty_schema, new_name

@@ -129,7 +129,7 @@ class _Record:
         with shielded():
             self.results.append(result)
             self.complete = complete
-            self.saved = self.request.files.write(to_json(self.document()) + "\n")
+            self.saved = self.request.files.write(lambda _folder: to_json(self.document()) + "\n")
 
     def document(self) -> Explorations:
         """The results so far."""

@@ -6,7 +6,7 @@ import hashlib
 import re
 import secrets
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,14 +91,17 @@ class ResultFiles:
         if self.folder is not None:
             check_writable(self.folder)
 
-    def write(self, text: str) -> Path | None:
-        """Write results to each file, whole or not at all; the file in the results folder is returned."""
+    def write(self, text_in: Callable[[Path], str]) -> Path | None:
+        """Write results to each file, whole or not at all; the file in the results folder is returned.
+
+        `text_in` gives the text for a folder: it names histories relative to it.
+        """
         if self.json_path is not None and not self.json_alone:
-            write_atomically(Path(self.json_path), text)
+            write_atomically(Path(self.json_path), text_in(Path(self.json_path).parent))
         if self.folder is None or self.stem is None:
             return None
         path = self.stem.with_name(f"{self.stem.name}.json")
-        write_atomically(path, text)
+        write_atomically(path, text_in(path.parent))
         return path
 
     def free_history_file(self, label: str) -> Path | None:

@@ -28,7 +28,7 @@ from racebench.load.campaign import Campaign, Cell
 from racebench.load.executors.processes import Processes
 from racebench.load.rounds import Rounds
 from racebench.reports import formats
-from racebench.reports.results.document import Document, now, to_json
+from racebench.reports.results.document import Document, in_folder, now, to_json
 from racebench.reports.terminal import progress, run_table
 
 
@@ -47,8 +47,16 @@ class _Record:
     def add(self, result: RunResult) -> None:
         """Add a result and save the document, so that --json's file and the results folder agree."""
         with shielded():
-            self.results.append(result)
-            self.saved = self.request.files.write(self.json(self.document()) + "\n")
+            self.results.append(self._with_path(result))
+            document = self.document()
+            self.saved = self.request.files.write(lambda folder: self.json(in_folder(document, folder)) + "\n")
+
+    def _with_path(self, result: RunResult) -> RunResult:
+        """The result with the absolute path of its history."""
+        stem = self.request.files.stem
+        if result.history is None or stem is None:
+            return result
+        return replace(result, history=str(stem.resolve().with_name(result.history)))
 
     def document(self) -> Document:
         """The results so far, with what follows from them."""
@@ -137,8 +145,9 @@ def _run(record: _Record, shown: progress.Progress) -> None:
             return request.files.free_history_file(cell.label) if wanted else None
 
         for result in record.running.results(report_progress, history_file=history_file):
+            label = record.running.sequence[len(record.results)].label
             record.add(result)
-            shown.ended(run_table.row(result))
+            shown.ended(run_table.row(label, result))
 
 
 def _print(record: _Record, output: OutputOptions, document: Document, show: Callable[[Document], None]) -> None:
@@ -158,8 +167,10 @@ def _print(record: _Record, output: OutputOptions, document: Document, show: Cal
     kept = [result.history for result in record.results if result.history is not None]
     if kept and files.stem is not None:
         more = f" and {len(kept) - 1} more" if len(kept) > 1 else ""
-        say(f"history: {files.stem.with_name(kept[0])}{more}")
-    for step in next_steps.after_runs(record.request.campaign, document, files, record.saved):
+        say(f"history: {files.stem.with_name(Path(kept[0]).name)}{more}")
+    request = record.request.campaign
+    proof = request.pairing is campaign.Pairing.TOGETHER and request.rounds is None
+    for step in next_steps.after_runs(request.scenario, document, files, record.saved, proof=proof):
         say(step)
 
 

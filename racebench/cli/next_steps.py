@@ -8,7 +8,6 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from racebench.cli.files import ResultFiles
 from racebench.core.model import Origin, Scenario
@@ -18,22 +17,19 @@ from racebench.reports import sentences
 from racebench.reports.results.document import Document
 from racebench.workloads import catalog
 
-if TYPE_CHECKING:
-    from racebench.load.campaign import Request
 
-
-def after_runs(request: Request, document: Document, files: ResultFiles, saved: Path | None) -> list[str]:
-    """The steps after run, compare and matrix. `saved`: the file in the results folder."""
-    from racebench.load.campaign import Pairing  # explore does without it
-
+def after_runs(
+    scenario: Scenario, document: Document, files: ResultFiles, saved: Path | None, *, proof: bool
+) -> list[str]:
+    """The steps after run, compare and matrix. `saved`: the file in the results folder; `proof`: explore is one."""
     steps = [_page(files, saved)]
     broken = [run for run in document.runs if run.verdict is Verdict.INVALID]
-    if document.comparison is None and request.pairing is Pairing.TOGETHER:
+    if proof:
         of = (broken or document.runs)[0].strategy
-        words = _words(request.scenario)
+        words = _words(scenario)
         if words is not None and any(run.verdict is not Verdict.UNKNOWN for run in document.runs):
-            steps.append(f"proof: {_command('explore', *words, *_strategy(request.scenario, of))}")
-    return steps + _show(request.scenario, next((name for run in broken if (name := sentences.instead(run))), None))
+            steps.append(f"proof: {_command('explore', *words, *_strategy(scenario, of))}")
+    return steps + _show(scenario, next((name for run in broken if (name := sentences.instead(run))), None))
 
 
 def after_explorations(

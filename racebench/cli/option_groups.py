@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from racebench.cli.values import ReportFile
-from racebench.core.model import GIVE_UP_SECONDS
+from racebench.core.defaults import GIVE_UP_SECONDS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,7 +18,7 @@ from racebench.cli.base_command import Option, progress_option
 from racebench.cli.base_command import option as _option
 from racebench.cli.help_page import Section
 from racebench.cli.values import MINUTE_MS, FormatAndPath, Limit, Number, Percent, PercentAndMs
-from racebench.core.model import GIVE_UP_SECONDS
+from racebench.core.defaults import GIVE_UP_SECONDS
 from racebench.reports import formats
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])

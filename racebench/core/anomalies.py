@@ -48,9 +48,9 @@ class AnomalyKind:
     `unit` what is counted, `singular` its name for a count of one if that is another.
 
     `sentence` says how many a run had; it is a format of `{count}`, `{rows}`, `{attempts}`, `{share_of_rows}`,
-    `{share_of_attempts}`, `{codes}` (SQLSTATEs). `always_said`: also where the scenario does not forbid it.
-    `sentence_by_consumer` replaces it where several consumers read; it also has `{by_consumer}`.
-    `witness_says`: the first witness's own explanation replaces it.
+    `{share_of_attempts}`, `{codes}` (SQLSTATEs); `{count:row is|rows are}` are the words for its number.
+    `always_said`: also where the scenario does not forbid it. `sentence_by_consumer` replaces it where several
+    consumers read; it also has `{by_consumer}`. `witness_says`: the first witness's own explanation replaces it.
 
     `advice` is what to do about it. Of several kinds that occurred the one with the lowest `advice_rank` is advised on;
     `advises_strategy`: the recommended strategy is named at its end. `witness_rank` orders the kinds by how much a
@@ -93,7 +93,7 @@ _KINDS = (
         columns=frozenset({TableKind.RUN, TableKind.COMPARISON, TableKind.CHECK}),
         heading="dupli-\ncates",
         singular="duplicate",
-        sentence="{count} of {rows} rows have a version that another row already has",
+        sentence="{count} of {rows} {rows:row|rows} {count:has|have} a version that another row already has",
         always_said=True,
         advice="Two sessions read the same maximum before either had committed; make one wait for the other",
         advice_rank=2,
@@ -105,7 +105,7 @@ _KINDS = (
         needs=frozenset({Evidence.NUMBERS, Evidence.CONSUMER}),
         forbidden=frozenset({Subject.SCENARIO, Subject.HISTORY}),
         columns=frozenset({TableKind.RUN, TableKind.COMPARISON, TableKind.CHECK}),
-        sentence="the consumer never saw {count} of {rows} committed rows ({share_of_rows})",
+        sentence="the consumer never saw {count} of {rows} committed {rows:row|rows} ({share_of_rows})",
         always_said=True,
         sentence_by_consumer="of {rows} committed rows {by_consumer} were never seen",
         advice="Numbers become visible in another order than they were given; make sessions commit in that order",
@@ -118,7 +118,7 @@ _KINDS = (
         needs=frozenset({Evidence.NUMBERS, Evidence.CONSUMER}),
         forbidden=frozenset({Subject.HISTORY}),
         heading="again",
-        sentence="{count} rows were delivered again",
+        sentence="{count} {count:row was|rows were} delivered again",
         advice="The consumer's query returns rows at or below its cursor; have it drop those that it has delivered",
         advises_strategy=False,
         witness_rank=3,
@@ -129,7 +129,7 @@ _KINDS = (
         needs=frozenset({Evidence.NUMBERS, Evidence.ROWS}),
         forbidden=frozenset({Subject.SCENARIO, Subject.HISTORY}),
         columns=frozenset({TableKind.CHECK}),
-        sentence="{count} acknowledged rows are not there",
+        sentence="{count} acknowledged {count:row is|rows are} not there",
         advice=_DISAGREES,
         advice_rank=0,
         advises_strategy=False,
@@ -140,7 +140,7 @@ _KINDS = (
         description="operations reported failed, whose row is present",
         needs=frozenset({Evidence.NUMBERS, Evidence.ROWS}),
         forbidden=frozenset({Subject.SCENARIO, Subject.HISTORY}),
-        sentence="{count} operations reported failed are present",
+        sentence="{count} {count:operation|operations} reported failed {count:is|are} present",
         advice=_DISAGREES,
         advice_rank=0,
         advises_strategy=False,
@@ -154,7 +154,7 @@ _KINDS = (
         columns=frozenset({TableKind.RUN, TableKind.COMPARISON, TableKind.CHECK}),
         heading="viola-\ntions",
         singular="violation",
-        sentence="{count} rows break an invariant",
+        sentence="{count} {count:row breaks|rows break} an invariant",
         witness_says=True,
         advice="What was read was no longer true when it was acted on; make the check and the write one step",
         advice_rank=1,
@@ -167,7 +167,8 @@ _KINDS = (
         forbidden=frozenset({Subject.OWN_CODE}),
         columns=frozenset({TableKind.CHECK}),
         unit="operations",
-        sentence="{count} of {attempts} operations ({share_of_attempts}) were refused ({codes})",
+        sentence="{count} of {attempts} {attempts:operation|operations} ({share_of_attempts}) {count:was|were} refused "
+        "({codes})",
         advice="Each refusal is an error your user sees; retry it, or make one session wait for the other",
         witness_rank=8,
     ),
@@ -176,7 +177,7 @@ _KINDS = (
         description="rows whose version is NULL, which no cursor ever reaches",
         needs=frozenset({Evidence.NUMBERS}),
         forbidden=frozenset({Subject.HISTORY}),
-        sentence="{count} rows have no version",
+        sentence="{count} {count:row has|rows have} no version",
         advice=_DISAGREES,
         advice_rank=0,
         advises_strategy=False,
@@ -189,7 +190,7 @@ _KINDS = (
         explored=False,
         columns=frozenset({TableKind.RUN, TableKind.CHECK}),
         singular="gap",
-        sentence="{count} gaps",
+        sentence="{count} {count:gap|gaps}",
         advice="A transaction that rolls back leaves its number unused; take the number from a row that rolls back too",
         witness_rank=10,
     ),
@@ -201,7 +202,7 @@ _KINDS = (
         columns=frozenset({TableKind.CHECK}),
         heading="inver-\nsions",
         singular="inversion",
-        sentence="{count} inversions",
+        sentence="{count} {count:inversion|inversions}",
         advice="Numbers are handed out in another order than operations begin; take each from one counter at its use",
         witness_rank=9,
     ),

@@ -318,10 +318,6 @@ class Scenario:
         return f"{self.folder / 'scenario.toml'}:{self.lines.get(key, 1)}"
 
 
-#: How long a run may make no progress, unless another limit is given.
-GIVE_UP_SECONDS = 300.0
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
     """The load of a run. Durations in the unit of their suffix; `operations` is the total of all workers.

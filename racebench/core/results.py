@@ -124,9 +124,9 @@ class RunResult:
     """One strategy under load: what was measured, what was found, and what follows from it.
 
     `counts` has missed and redelivered of all consumers together; `consumers` has them one by one. `history` is the
-    name of the file beside the document that keeps the run's history, if one does. `as_expected` is None of the user's
-    own code: nothing is known of it. `advice`: the strategy that the scenario recommends, if it is right where this one
-    is not.
+    path of the file that keeps the run's history, if one does, relative to the document's folder or absolute.
+    `as_expected` is None of the user's own code: nothing is known of it. `advice`: the strategy that the scenario
+    recommends, if it is right where this one is not.
     """
 
     scenario: str

@@ -18,7 +18,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
-from racebench.core.model import GIVE_UP_SECONDS
+from racebench.core.defaults import GIVE_UP_SECONDS
 
 _SAY_SECONDS = 5.0
 _LOOK_SECONDS = 0.25

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from racebench.core.errors import UsageProblem
 from racebench.core.model import Strategy
+from racebench.core.quantity import quantity
 from racebench.core.target import Target
 from racebench.demo import player
 from racebench.demo.frames import Frame
@@ -88,7 +89,7 @@ def choose_parts(target: Target, request: ExplorationRequest, fix: Strategy | No
     exploration = explorer.explore(
         target,
         request,
-        progress=lambda now: tell(f"{request.strategy.name}: {now.run:,} schedules", 0.4),
+        progress=lambda now: tell(f"{request.strategy.name}: {quantity(now.run, 'schedule')}", 0.4),
         ended=worst.add,
     )
     part = Part(
@@ -103,7 +104,8 @@ def choose_parts(target: Target, request: ExplorationRequest, fix: Strategy | No
     if not schedules and exploration.witness is not None:
         schedules = [exploration.witness.schedule.steps]
     tell("looking for a schedule to show", 0.6)
-    count = f"{exploration.anomalous} of {exploration.run} schedules have an anomaly; this is one."
+    have = "has" if exploration.anomalous == 1 else "have"
+    count = f"{exploration.anomalous} of {quantity(exploration.run, 'schedule')} {have} an anomaly; this is one."
     first: tuple[Part, ...] | None = None
     for schedule in schedules:
         broken = _with_schedule(part, tuple(ScheduleEntry(session=session) for session in schedule), count, strict=True)
@@ -121,9 +123,8 @@ def choose_parts(target: Target, request: ExplorationRequest, fix: Strategy | No
         return first
     not_repeated = ""
     if schedules:
-        not_repeated = (
-            f"{exploration.anomalous} of {exploration.run} schedules had an anomaly, but none with new sessions."
-        )
+        count = f"{exploration.anomalous} of {quantity(exploration.run, 'schedule')}"
+        not_repeated = f"{count} had an anomaly, but none with new sessions."
     waiting = _waiting(target, replace(part, opening=f"{part.opening} {not_repeated}".strip()))
     return (waiting,) if fix is None else (waiting, repeat_with_fix(waiting, fix))
 
@@ -138,7 +139,8 @@ def _describe_search(exploration: Exploration) -> str:
     limit = f" {_LIMITS[exploration.unseen]}" if exploration.unseen is not None else ""
     if exploration.fault:
         limit = f" Then a fault ended the search: {exploration.fault}."
-    run = f"{'All ' if exploration.complete else ''}{exploration.run:,} schedules were run first"
+    which = "All " if exploration.complete and exploration.run > 1 else ""
+    run = f"{which}{quantity(exploration.run, 'schedule was', 'schedules were')} run first"
     return f"{run}; none has an anomaly.{limit}"
 
 

@@ -17,6 +17,7 @@ from racebench.core.errors import DatabaseProblem, ScenarioProblem
 from racebench.core.libpq import next_result, receive
 from racebench.core.model import NumberedRows, Scenario
 from racebench.core.plain_text import one_line
+from racebench.core.quantity import quantity
 from racebench.core.watching import beat
 from racebench.history import Violation
 from racebench.history.records import NO_VERSION
@@ -188,4 +189,4 @@ def parse_copy(blocks: Iterable[bytes]) -> Iterator[Array]:
             taken += count
             left = left[count * _TUPLE.itemsize :]
     if header or left != b"\xff\xff":
-        raise DatabaseProblem(f"the table's COPY stream is cut short after {taken} rows; run again")
+        raise DatabaseProblem(f"the table's COPY stream is cut short after {quantity(taken, 'row')}; run again")

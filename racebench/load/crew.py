@@ -15,6 +15,7 @@ import psycopg
 from racebench.core.errors import DatabaseProblem, RacebenchError, ScenarioProblem
 from racebench.core.model import Consumer, Load, Strategy
 from racebench.core.plain_text import one_line
+from racebench.core.quantity import quantity
 from racebench.core.results import Usage
 from racebench.core.signals import shielded
 from racebench.core.target import Target
@@ -117,11 +118,13 @@ class Crew:
         while waiting:
             if (passed := time.monotonic() - began) > READY_SECONDS:
                 raise DatabaseProblem(
-                    f"{len(waiting)} processes were not ready within {READY_SECONDS:.0f} s: {self._waits()}"
+                    f"{quantity(len(waiting), 'process was', 'processes were')} not ready within "
+                    f"{READY_SECONDS:.0f} s: {self._waits()}"
                 )
             if passed > _SLOW_START_SECONDS and not said:
                 said = True
-                self._say(f"{len(waiting)} processes are not ready after {passed:.0f} s: {self._waits()}")
+                count = quantity(len(waiting), "process is", "processes are")
+                self._say(f"{count} not ready after {passed:.0f} s: {self._waits()}")
             for process, message in self.executor.messages(waiting, TICK_SECONDS):
                 if isinstance(message, Failure):
                     raise message.error
@@ -244,8 +247,9 @@ class Crew:
 
     def _cancel(self, count: int) -> None:
         """Cancel the statements of workers that do not come to an end; each fails with 57014."""
+        workers = quantity(count, "worker was", "workers were")
         self.notes.append(
-            f"{count} workers were still waiting {_GRACE_SECONDS:.0f} s after the end and were canceled"
+            f"{workers} still waiting {_GRACE_SECONDS:.0f} s after the end; their statements were canceled"
             f"{self._standing()}"
         )
         try:

@@ -15,6 +15,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from racebench.core.errors import DatabaseProblem, UsageProblem
 from racebench.core.passwords import masked
 from racebench.core.plain_text import one_line
+from racebench.core.quantity import quantity
 from racebench.core.target import Target
 from racebench.postgres import pooler
 from racebench.postgres.connection import connect
@@ -169,8 +170,8 @@ def _check(connection: psycopg.Connection[Any], target: Target, connections: int
     free, limit = min((room[f"{name}_free"], name) for name in ("server", "database", "role"))
     if free < connections:
         raise DatabaseProblem(
-            f"{target.label} has {max(free, 0)} free connections ({_LIMITS[limit]}), {connections} are needed; "
-            "use fewer --workers or raise the limit"
+            f"{target.label} has {quantity(max(free, 0), 'free connection')} ({_LIMITS[limit]}), "
+            f"{connections} are needed; use fewer --workers or raise the limit"
         )
 
 

@@ -13,6 +13,7 @@ import psycopg
 
 from racebench.core.errors import DatabaseProblem
 from racebench.core.plain_text import one_line
+from racebench.core.quantity import quantity
 from racebench.core.target import Target
 from racebench.postgres.connection import asked, connect
 
@@ -38,8 +39,8 @@ def check(target: Target, connections: int) -> None:
             answer = _ask(clients[-1:], question)
             if not answer:
                 raise DatabaseProblem(
-                    f"the pooler at {target.label} has {number} sessions to give, {connections} are needed; "
-                    "use fewer --workers, raise its limit (PgBouncer's default_pool_size), "
+                    f"the pooler at {target.label} has {quantity(number, 'session')} to give, "
+                    f"{connections} are needed; use fewer --workers, raise its limit (PgBouncer's default_pool_size), "
                     "or give a DSN of the server itself"
                 )
             pids += answer

@@ -18,6 +18,7 @@ from racebench.core.environ import exported
 from racebench.core.errors import ConnectionLost, DatabaseProblem
 from racebench.core.model import Consumer, Scenario, SqlFile, Strategy
 from racebench.core.plain_text import one_line
+from racebench.core.quantity import quantity
 from racebench.core.signals import shielded
 from racebench.core.target import Target
 from racebench.core.watching import unsaid
@@ -214,5 +215,6 @@ def quiesce(connection: psycopg.Connection[Any], schema: str, *, role: str = "%"
         if left is None or left[0] == 0:
             return
         if time.monotonic() - started > wait_seconds + _GRACE_SECONDS:
-            raise DatabaseProblem(f"{left[0]} sessions of schema {schema} do not end; see pg_stat_activity")
+            sessions = quantity(left[0], "session", "sessions")
+            raise DatabaseProblem(f"schema {schema}: {sessions} did not end; see pg_stat_activity")
         time.sleep(0.005)

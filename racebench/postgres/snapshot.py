@@ -17,6 +17,7 @@ from psycopg import sql
 
 from racebench.core.errors import DatabaseProblem
 from racebench.core.plain_text import one_line
+from racebench.core.quantity import quantity
 
 #: The most rows of a table that are kept in memory.
 MOST_ROWS = 100_000
@@ -143,8 +144,9 @@ class Snapshot:
         table.mark = (0, None) if emptied else self._mark(table.name)
         if table.mark[0] != rows:
             raise DatabaseProblem(
-                f"table {table.name.as_string(self._connection)} has {table.mark[0]} rows after it was restored, not "
-                f"{rows}: a rule, a trigger or row security changes what is written; explore as a superuser"
+                f"table {table.name.as_string(self._connection)} has {quantity(table.mark[0], 'row')} "
+                f"after it was restored, not {rows}: a rule, a trigger or row security changes what is written; "
+                "explore as a superuser"
             )
 
     def _switch_triggers(self, tables: list[_Table], *, enabled: bool) -> None:

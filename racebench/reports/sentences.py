@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from racebench.analysis.overlap import remedy
 from racebench.core.anomalies import ANOMALIES, AnomalyKind
+from racebench.core.quantity import quantity
 from racebench.core.results import ConsumerResult, RunResult, Verdict
 
 
@@ -21,7 +22,7 @@ def happened(result: RunResult) -> str:
     ]
     if result.verdict is Verdict.VALID:
         bound = f"; at most {_rate(result.upper_bound)} of them at 95%" if result.upper_bound else ""
-        what = f"{counts['rows']:,} rows" if counts["rows"] else f"{counts['committed']:,} operations"
+        what = quantity(counts["rows"], "row") if counts["rows"] else quantity(counts["committed"], "operation")
         parts = [f"none of {what} was touched by an anomaly{bound}"]
         if others := [counted(name, number) for name, number in _counts_of_kinds(result).items() if number]:
             parts = [f"none of {what} was touched by a forbidden anomaly{bound}; not forbidden: {', '.join(others)}"]
@@ -141,6 +142,14 @@ def _alone(result: RunResult) -> bool:
     return result.counts["committed"] > 0 and result.pace is not None and result.pace.overlapped is False
 
 
+class _Counted(int):
+    """A number in a sentence: `{count}` is itself, `{count:row is|rows are}` the words that go with it."""
+
+    def __format__(self, words: str) -> str:
+        singular, bar, plural = words.partition("|")
+        return (singular if self == 1 else plural) if bar else f"{int(self):,}"
+
+
 def _sentence(kind: AnomalyKind, result: RunResult) -> str:
     """The kind's own sentence, filled in with what the run counted."""
     witnesses = [witness for witness in result.witnesses if witness.kind == kind.name]
@@ -150,9 +159,9 @@ def _sentence(kind: AnomalyKind, result: RunResult) -> str:
     per_consumer = [(log.name, log.counts[kind.name]) for log in result.consumers if log.counts.get(kind.name)]
     sentence = kind.sentence_by_consumer if kind.sentence_by_consumer and len(result.consumers) > 1 else kind.sentence
     return sentence.format(
-        count=f"{count:,}",
-        rows=f"{rows:,}",
-        attempts=f"{attempts:,}",
+        count=_Counted(count),
+        rows=_Counted(rows),
+        attempts=_Counted(attempts),
         share_of_rows=_percent(count, rows),
         share_of_attempts=_percent(count, attempts),
         codes=", ".join(_code(code, result.messages.get(code, "")) for code in result.errors),

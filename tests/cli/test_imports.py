@@ -11,7 +11,10 @@ import pytest
 @pytest.mark.parametrize(
     ("modules", "unneeded"),
     [
-        ("racebench.cli.main", ("numpy", "psycopg", "rich", "racebench.workloads", "racebench.load")),
+        (
+            "racebench.cli.main",
+            ("numpy", "psycopg", "rich", "racebench.workloads", "racebench.load", "racebench.core.model"),
+        ),
         ("racebench.cli.exploring, racebench.cli.replaying, racebench.cli.demonstrating", ("racebench.load",)),
         ("racebench.load.worker, racebench.load.consumer", ("click", "rich", "racebench.analysis")),
     ],

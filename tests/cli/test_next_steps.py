@@ -10,14 +10,13 @@ from typing import Any, cast
 
 import pytest
 
-from measured import LOAD, compared, run_of
+from measured import compared, run_of
 from racebench.cli import next_steps
 from racebench.cli.files import ResultFiles
 from racebench.cli.main import cli
 from racebench.core.model import Scenario
 from racebench.core.results import RunResult, Verdict
 from racebench.exploration.result import Exploration
-from racebench.load.campaign import Request
 from racebench.reports.results.document import Document
 from racebench.workloads import ad_hoc, catalog
 
@@ -28,8 +27,8 @@ NOTHING = ResultFiles(json_path="-", folder=None, stem=None)
 
 def after_runs(scenario: Scenario, *runs: RunResult, files: ResultFiles = KEPT, compare: bool = False) -> list[str]:
     document = Document(environment={}, created="", runs=runs, comparison=compared(runs) if compare else None)
-    request = Request(scenario=scenario, strategies=(), consumers=(), load=LOAD)
-    return next_steps.after_runs(request, document, files, None if files.folder is None else SAVED)
+    saved = None if files.folder is None else SAVED
+    return next_steps.after_runs(scenario, document, files, saved, proof=not compare)
 
 
 def after_explorations(scenario: Scenario, verdict: Verdict, command: str | None = None) -> list[str]:

@@ -81,7 +81,8 @@ def test_server_16_is_postgresql_16(racebench: Command) -> None:
 @pytest.mark.server
 def test_a_saved_result_renders_again_as_table_json_and_picture(racebench: Command, tmp_path: Path) -> None:
     shown = racebench("run", "-s", "naive", "-n", "800", "--json", "r.json", "--no-save").stdout
-    assert racebench("report", "r.json").stdout == shown
+    reported = racebench("report", "r.json").stdout
+    assert shown.startswith(f"{reported}page: racebench report r.json --html race.html\n")
     assert racebench("report", "r.json", "--format", "json").stdout == (tmp_path / "r.json").read_text()
     assert racebench("report", "r.json", "--format", "svg", "-o", "r.svg").returncode == 0
     picture = (tmp_path / "r.svg").read_text()

@@ -125,7 +125,7 @@ def test_a_table_whose_rows_a_rule_keeps_is_an_error_and_no_wrong_restore(owner:
         snapshot.restore()  # rules do not apply in the restore of a role that may set session_replication_role
         assert connection.execute("SELECT a FROM kept").fetchall() == []
     else:
-        with pytest.raises(DatabaseProblem, match=r"kept.* has 1 rows after it was restored, not 0"):
+        with pytest.raises(DatabaseProblem, match=r"kept.* has 1 row after it was restored, not 0"):
             snapshot.restore()
 
 

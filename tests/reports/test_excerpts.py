@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from judged import TWINS, excerpt_of, kept, result_of
 from racebench.core.model import Outcome, Scenario
 from racebench.history import History
 from racebench.reports.excerpts import lookup, witnesses
+from racebench.reports.results.document import Document, in_folder
 
 MS = 1_000_000
 
@@ -129,7 +131,7 @@ def test_the_history_beside_the_document_is_used(version_counter: Scenario, tmp_
 @pytest.mark.parametrize(
     ("spoil", "why"),
     [
-        (lambda path: path.unlink(), "its history, x.history.npz, is not in the folder of the result"),
+        (lambda path: path.unlink(), "its history, x.history.npz, is neither where the result says nor beside it"),
         (lambda path: path.write_bytes(path.read_bytes()[:300]), "its history cannot be read"),
         (lambda path: path.write_bytes(b""), "its history cannot be read"),
         (lambda path: np.savez(path, meta=np.array("{}")), "its history cannot be read"),
@@ -156,10 +158,32 @@ def test_another_runs_history_is_not_taken_for_this_ones(version_counter: Scenar
     assert found.without == "x.history.npz is the history of another run"
 
 
-def test_a_document_cannot_name_a_history_outside_its_folder(version_counter: Scenario, tmp_path: Path) -> None:
+def test_a_history_elsewhere_is_found_also_after_its_folder_and_the_document_s_were_moved_together(
+    version_counter: Scenario, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, after = tmp_path / "before", tmp_path / "after"
+    (before / "results").mkdir(parents=True)
+    (before / "out").mkdir()
+    measured = result_of(version_counter, "naive", history=str(before / "results" / "x.history.npz"))
+    kept(before / "results", result_of(version_counter, "naive", history="x.history.npz"), TWINS)
+    document = Document(environment={}, created="", runs=(measured,))
+    monkeypatch.chdir(before)  # --json out/run.json
+    (written,) = in_folder(document, Path("out")).runs
+    assert written.history == "../results/x.history.npz"
+    monkeypatch.chdir(tmp_path)
+    assert lookup.find(before / "out" / "run.json", written, most=9).without is None
+    before.rename(after)
+    assert lookup.find(Path("after/out/run.json"), written, most=9).without is None
+    (after / "out" / "x.history.npz").hardlink_to(after / "results" / "x.history.npz")  # copied beside the document
+    (after / "results" / "x.history.npz").unlink()
+    assert lookup.find(after / "out" / "run.json", written, most=9).without is None
+
+
+def test_a_document_cannot_have_a_file_read_that_is_no_history(version_counter: Scenario, tmp_path: Path) -> None:
     result = result_of(version_counter, "naive", history="x.history.npz")
     kept(tmp_path, result, TWINS)
-    (tmp_path / "inner").mkdir()
-    astray = result_of(version_counter, "naive", history="../x.history.npz")
-    found = lookup.find(tmp_path / "inner" / "result.json", astray, most=9)
-    assert found.without == "its history, x.history.npz, is not in the folder of the result"
+    (tmp_path / "x.history.npz").rename(tmp_path / "x.npz")
+    (tmp_path / "y.history.npz").mkdir()
+    for name in ("x.npz", "../../../dev/zero", "/dev/zero", "y.history.npz", "none.history.npz"):
+        found = lookup.find(tmp_path / "result.json", replace(result, history=name), most=9)
+        assert found.without == f"its history, {Path(name).name}, is neither where the result says nor beside it"

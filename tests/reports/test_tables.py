@@ -13,7 +13,9 @@ from rich.text import Text
 
 from judged import REFERENCE
 from measured import compared, run_of
-from racebench.reports import formats
+from racebench.core.model import Load
+from racebench.core.quantity import quantity
+from racebench.reports import formats, sentences
 from racebench.reports.formats.terminal import show
 from racebench.reports.results import document, explorations
 from racebench.reports.terminal import listing, matrix_table, run_table, tables
@@ -139,3 +141,23 @@ def test_wide_characters_keep_the_columns_in_line() -> None:
     table.add_row("注文", "1")
     table.add_row("abcd", "2")
     assert shown(table, 80)[2:] == ["注文 1", "abcd 2"]
+
+
+def test_a_count_of_one_is_singular_everywhere() -> None:
+    one = replace(
+        run_of(
+            "naive", committed=1, duplicates=1, missed=1, redelivered=1, lost=1, unexpected=1, unnumbered=1, refused=1
+        ),
+        load=Load(workers=1, duration_s=None, operations=1, seed=1),
+    )
+    document_of_one = document.Document(environment={}, created="", runs=(one,))
+    text = tables.plain(lambda console: run_table.show(console, document_of_one)) + sentences.happened(one)
+    assert "1 worker, closed loop, 1 operation ·" in text
+    assert "1 of 1 row has a version that another row already has" in text
+    assert "1 row was delivered again" in text
+    assert re.findall(r"\b1 (?:rows|operations|workers|runs|schedules|acknowledged rows|gaps) ?\w*", text) == []
+    assert (quantity(1, "row"), quantity(2509, "row"), quantity(0, "try", "tries")) == (
+        "1 row",
+        "2,509 rows",
+        "0 tries",
+    )

@@ -68,7 +68,7 @@ def compare(
     from racebench.cli.files import check_reports, stdout_is_taken
     from racebench.core.errors import ExitCode
     from racebench.core.signals import shielded
-    from racebench.reports.results.document import to_json, write_atomically
+    from racebench.reports.results.document import in_folder, to_json, write_atomically
     from racebench.reports.terminal import run_table
 
     request = comparison_request(subject, load, comparison, target, output, gates)
@@ -83,7 +83,9 @@ def compare(
         with shielded():  # the baseline is saved and that is printed, or neither
             code = measuring.exit_code_of(request, document)
             if save_to is not None and code == ExitCode.OK:
-                write_atomically(save_to, to_json(document, witnesses=request.witnesses) + "\n")
+                write_atomically(
+                    save_to, to_json(in_folder(document, save_to.parent), witnesses=request.witnesses) + "\n"
+                )
                 outcome = str(save_to)
             else:
                 outcome = f"not saved, because the exit code is {code:d}"

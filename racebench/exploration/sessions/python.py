@@ -23,6 +23,7 @@ from racebench.core.errors import UsageProblem
 from racebench.core.faults import CONNECTION_LOST, EXPIRED, stops_a_schedule
 from racebench.core.model import Call, Outcome, Statement, Strategy
 from racebench.core.plain_text import message_of
+from racebench.core.quantity import quantity
 from racebench.core.target import Target
 from racebench.exploration import batches
 from racebench.exploration.draws import Draws, united
@@ -122,8 +123,8 @@ class PythonSessions:
                 failures[session] |= {found} - {()}
             if broken := violations():
                 raise UsageProblem(
-                    f"{broken} rows break the invariant when the calls run one after the other: that is no race; "
-                    "look at the calls, or at the invariant"
+                    f"{quantity(broken, 'row breaks', 'rows break')} the invariant when the calls run one after the "
+                    "other: that is no race; look at the calls, or at the invariant"
                 )
         texts = set().union(*(session.texts for session in sessions))
         for session in sessions:

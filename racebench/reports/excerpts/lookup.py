@@ -1,4 +1,4 @@
-"""The excerpt of a result: from the history file beside its document, or else from its witnesses."""
+"""The excerpt of a result: from the history file that its document names, or else from its witnesses."""
 
 from __future__ import annotations
 
@@ -25,12 +25,11 @@ def find(document: Path, result: RunResult, *, most: int) -> Lookup:
     """About `most` operations of a result in a document at that path. A history that cannot be read is not an error."""
     if result.history is None:
         return Lookup(excerpt=witnesses.of_result(result), without="no history of this run was kept")
-    # Only the name is used: a document must not name a history outside its own folder.
-    path = document.parent / Path(result.history).name
-    if not path.is_file():
-        return Lookup(
-            excerpt=witnesses.of_result(result), without=f"its history, {path.name}, is not in the folder of the result"
-        )
+    path = _path(document, result.history)
+    if path is None:
+        name = Path(result.history).name
+        without = f"its history, {name}, is neither where the result says nor beside it"
+        return Lookup(excerpt=witnesses.of_result(result), without=without)
     with Scratch() as scratch:
         try:
             recorded = archive.read(path, scratch)
@@ -40,6 +39,17 @@ def find(document: Path, result: RunResult, *, most: int) -> Lookup:
             without = f"{path.name} is the history of another run"
             return Lookup(excerpt=witnesses.of_result(result), without=without)
         return Lookup(excerpt=history.of_history(recorded.history, result, scratch, most=most), without=None)
+
+
+def _path(document: Path, history: str) -> Path | None:
+    """The file of a history: where the document says, which is relative to its folder, else beside the document.
+
+    Only a regular file that is named as histories are: a document must not have another file read.
+    """
+    if not history.endswith(archive.SUFFIX):
+        return None
+    places = (document.parent / history, document.parent / Path(history).name)
+    return next((place for place in places if place.is_file()), None)
 
 
 def _of(recorded: Recorded, result: RunResult) -> bool:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from racebench.analysis.baselines import Standing
 from racebench.analysis.comparison import Comparison
+from racebench.core.quantity import quantity
 from racebench.core.results import Anomaly, RunResult, Verdict
 from racebench.exploration.result import Exploration, Replay
 from racebench.reports import exploration_text, sentences, threshold_lines
@@ -127,7 +128,7 @@ def _named_strategies(document: Document, comparison: Comparison) -> list[tuple[
         case = dataclasses.replace(
             case,
             found=one.found,
-            message=f"{one.verdict.value} in {len(of)} runs: {counted}{judged}.",
+            message=f"{one.verdict.value} in {quantity(len(of), 'run')}: {counted}{judged}.",
             seconds=sum(run.seconds for run in of),
         )
         named.append((worst.scenario, case))

@@ -9,6 +9,7 @@ from racebench.analysis.comparison import Compared
 from racebench.analysis.statistics import Estimate
 from racebench.core import json_text
 from racebench.core.anomalies import ANOMALIES
+from racebench.core.quantity import quantity
 from racebench.core.results import RunResult
 from racebench.reports.formats import Material
 from racebench.reports.formats.cases import names
@@ -54,7 +55,8 @@ def _of_comparison(
     """One figure of a strategy over all rounds; its range is the wider half of its interval."""
     run = next(run for run in document.runs if run.strategy == one.strategy)
     entry = _entry(document, run, f"{run.scenario}/{one.strategy}: {what}", unit, value)
-    entry["extra"] = f"{one.verdict.value} in {one.runs} runs, {run.load.workers} workers, {server_of(document)}"
+    size = f"{quantity(one.runs, 'run')}, {quantity(run.load.workers, 'worker')}"
+    entry["extra"] = f"{one.verdict.value} in {size}, {server_of(document)}"
     if interval is not None:
         entry["range"] = f"± {max(interval.high - value, value - interval.low):.3g}"
     return entry
@@ -76,7 +78,7 @@ def _named(document: Document) -> Iterator[tuple[RunResult, str]]:
 
 def _entry(document: Document, run: RunResult, name: str, unit: str, value: float) -> dict[str, Any]:
     load = run.load
-    extra = f"{run.verdict.value}, {load.workers} workers, seed {load.seed}, {server_of(document)}"
+    extra = f"{run.verdict.value}, {quantity(load.workers, 'worker')}, seed {load.seed}, {server_of(document)}"
     return {"name": name, "unit": unit, "value": value, "extra": extra}
 
 

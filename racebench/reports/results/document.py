@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import os
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -50,6 +51,20 @@ class Document:
 def now() -> str:
     """The time of day, UTC, to the second, as ISO 8601."""
     return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def in_folder(document: Document, folder: Path) -> Document:
+    """A document as it is written into a folder: the paths of histories that are absolute are relative to it there."""
+    folder = folder.resolve()
+    return dataclasses.replace(
+        document,
+        runs=tuple(
+            dataclasses.replace(run, history=os.path.relpath(run.history, folder))
+            if run.history is not None and Path(run.history).is_absolute()
+            else run
+            for run in document.runs
+        ),
+    )
 
 
 def to_json(document: Document, *, witnesses: int | None = None) -> str:

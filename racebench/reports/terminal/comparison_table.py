@@ -13,6 +13,7 @@ from rich.text import Text
 from racebench.analysis.comparison import Compared, Comparison, Judgement
 from racebench.analysis.statistics import Estimate
 from racebench.core.anomalies import ANOMALIES, TableKind, of_table
+from racebench.core.quantity import quantity
 from racebench.core.results import RunResult, Verdict
 from racebench.reports import escape, figures, sentences, threshold_lines
 from racebench.reports.results.document import Document
@@ -55,7 +56,7 @@ def render(document: Document, *, width: int, ascii_only: bool, verbose: bool = 
 def _how_far(comparison: Comparison) -> str:
     if comparison.whole < comparison.rounds:
         return f"UNFINISHED: {comparison.whole} of {comparison.rounds} whole rounds, in random order"
-    return f"{comparison.whole} rounds, in random order"
+    return f"{quantity(comparison.whole, 'round')}, in random order"
 
 
 def _kinds(runs: Sequence[RunResult]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -158,7 +159,7 @@ def _anomalies(comparison: Comparison, runs: Sequence[RunResult]) -> Iterator[Te
         line.append(" is ")
         line.append(verdict_text(one.verdict))
         line.append("" if all(run.as_expected is not False for run in of) else ", NOT as expected")
-        line.append(f": {anomalies}, in {shown} of {len(of)} runs.")
+        line.append(f": {anomalies}, in {shown} of {quantity(len(of), 'run')}.")
         witnesses = (witness for run in of for witness in run.witnesses if witness.kind in one.found)
         if (witness := next(witnesses, None)) is not None:
             line.append(f" One of the {witness.kind}: {witness.explanation}.")

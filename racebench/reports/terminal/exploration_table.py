@@ -81,7 +81,7 @@ def render(document: Explorations, *, ascii_only: bool = False, witnesses: bool 
     for witness in drawn[:_SHOWN]:
         yield from _lanes(witness, ascii_only=ascii_only)
     for note in dict.fromkeys(note for exploration in explorations for note in exploration.notes):
-        yield Text(f"note: {note}", no_wrap=True)
+        yield Text(f"note: {note}")
 
 
 def headline(document: Explorations) -> str:
@@ -90,7 +90,8 @@ def headline(document: Explorations) -> str:
     consumer = exploration.consumer
     polls = f" and consumer '{consumer}' polling {quantity(exploration.polls, 'time')}" if consumer else ""
     reduction = "" if exploration.reduced else " · every schedule, without reduction"
-    return f"{exploration.scenario} on {server_of(document)} · {exploration.sessions} sessions{polls}{reduction}"
+    sessions = quantity(exploration.sessions, "session")
+    return f"{exploration.scenario} on {server_of(document)} · {sessions}{polls}{reduction}"
 
 
 def _sentence(exploration: Exploration) -> str:

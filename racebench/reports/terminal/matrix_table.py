@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from racebench.analysis.matrix import Matrix, Pair, arrange
+from racebench.core.quantity import quantity
 from racebench.core.results import Verdict
 from racebench.reports import escape
 from racebench.reports.results.document import Document
@@ -114,12 +115,12 @@ def _measured(document: Document) -> str:
         return "Nothing was run."
     first, environment = document.runs[0], document.environment
     load = first.load
-    parts = [f"{load.workers} workers", f"hold {load.hold_us / 1e3:g} ms"]
+    parts = [quantity(load.workers, "worker"), f"hold {load.hold_us / 1e3:g} ms"]
     if load.long_percent:
         parts.append(f"{load.long_percent:g} % hold {load.long_us / 1e3:g} ms")
     if load.rollback_percent:
         parts.append(f"{load.rollback_percent:g} % roll back")
-    how = f"{load.duration_s:g} s" if load.duration_s is not None else f"{load.operations:,} operations"
+    how = f"{load.duration_s:g} s" if load.duration_s is not None else quantity(load.operations or 0, "operation")
     seed, unit = load.seed, "a pair"
     if document.comparison is not None:
         seed, unit = document.comparison.seed, "a run"

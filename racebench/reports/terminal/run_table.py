@@ -95,16 +95,11 @@ def _of_kind(kind: AnomalyKind, results: Sequence[RunResult]) -> Column:
     return Column(head=kind.head, right=True, rank=0 if any(kind.name in run.forbidden for run in results) else 6)
 
 
-def row(result: RunResult) -> str:
-    """A run in one line, for those who wait for others: the verdict, what was found and the throughput."""
+def row(label: str, result: RunResult) -> str:
+    """A run in one line, while others go on: what it is called, the verdict, what was found and the throughput."""
     found = ", ".join(sentences.counted(kind, result.counts[kind]) for kind in result.found)
     figures = f"{found or quantity(result.counts['committed'], 'commit')}, {result.throughput_per_s:,.0f} per s"
-    return f"{_run_name(result)}  {result.verdict.value}  {figures}"
-
-
-def _run_name(result: RunResult) -> str:
-    consumers = "+".join(consumer.name for consumer in result.consumers)
-    return f"{result.strategy} {consumers}".rstrip()
+    return f"{label}  {result.verdict.value}  {figures}"
 
 
 def consumer_table(results: Sequence[RunResult], *, ascii_only: bool = False) -> Grid:
@@ -157,7 +152,7 @@ def headline(document: Document) -> str:
     """The scenario, the server, the load and the consumers, in a line."""
     first = document.runs[0]
     load = first.load
-    parts = [f"{load.workers} workers"]
+    parts = [quantity(load.workers, "worker")]
     if load.connections_per_worker > 1:
         parts[0] += f" × {load.connections_per_worker} connections"
     if load.protocol is not Protocol.PREPARED:
@@ -168,7 +163,7 @@ def headline(document: Document) -> str:
     if load.duration_s is not None:
         parts.append(f"{load.duration_s:g} s")
     if load.operations is not None:
-        parts.append(f"{load.operations:,} operations")
+        parts.append(quantity(load.operations, "operation"))
     for name, us in (("think", load.think_us), ("hold", load.hold_us), ("jitter", load.jitter_us)):
         if us:
             parts.append(f"{name} {us / 1e3:g} ms")

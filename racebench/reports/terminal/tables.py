@@ -18,6 +18,7 @@ from racebench.reports.terminal.plain_console import UNLIMITED, PlainConsole, wi
 
 _STYLES = {Verdict.VALID: "bold green", Verdict.INVALID: "bold red", Verdict.UNKNOWN: "bold yellow"}
 _LEAST_WRAPPED = 24  # columns that a column of sentences gets at least, if it has so much
+_NARROWEST = 12  # columns of such a column on the narrowest terminal
 DRAWING_WIDTH = 100  # of what is drawn to a width, where there is none
 
 
@@ -130,7 +131,8 @@ class Grid:
         room = min(width, self._widest if wrapping else width) - self._indent - self._gap * (len(columns) - 1)
         room -= sum(widths[number] for number in columns if number not in wrapping)
         for done, number in enumerate(sorted(wrapping, key=lambda number: widths[number])):
-            widths[number] = max(1, min(widths[number], room // (len(wrapping) - done)))
+            share = max(room // (len(wrapping) - done), _NARROWEST)
+            widths[number] = max(1, min(widths[number], share))
             room -= widths[number]
         return _Layout(
             columns=tuple(columns), widths=tuple(widths[number] for number in columns), hyphenated=hyphenated

@@ -1,0 +1,6 @@
+"""Defaults that the library and the help of the command line name. It imports nothing, so that help stays fast."""
+
+from __future__ import annotations
+
+#: How long a run may make no progress, in seconds, unless another limit is given.
+GIVE_UP_SECONDS = 300.0
