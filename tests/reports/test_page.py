@@ -285,7 +285,9 @@ def test_the_history_decides_what_is_drawn_and_its_absence_is_said(version_count
     assert "its history cannot be read" in shown(check_structure(page.render([source])))
     (tmp_path / "x.history.npz").unlink()
     said = shown(check_structure(page.render([source])))
-    assert "Only the 2 operations that the witnesses name are drawn, of 2: its history, x.history.npz, is not" in said
+    assert (
+        "Only the 2 operations that the witnesses name are drawn, of 2: its history, x.history.npz, is neither" in said
+    )
 
 
 def test_tens_of_thousands_of_operations_are_cut_to_windows_and_it_is_said(
