@@ -25,7 +25,7 @@ from racebench.analysis.thresholds import Held, Outcome
 from racebench.core.errors import UsageProblem
 from racebench.core.model import Scenario
 from racebench.core.results import RunResult, Verdict
-from racebench.reports import formats, page
+from racebench.reports import exploration_text, formats, page
 from racebench.reports.page import latency, pace, part, scatter, timeline_picture
 from racebench.reports.results import document, sources
 
@@ -107,9 +107,11 @@ def check_structure(text: str) -> ET.Element:
 
 @pytest.mark.server
 def test_an_ordinary_run_is_one_small_page_with_its_timeline(racebench: Command, tmp_path: Path) -> None:
-    done = racebench("run", "-s", "naive", "-s", "advisory", "-n", "1600", "--seed", "5", "--history")
+    done = racebench(
+        "run", "-s", "naive", "-s", "advisory", "-n", "1600", "--seed", "5", "--history", "--json", "r.json"
+    )
     assert done.returncode == 0, done.stderr
-    (result,) = (tmp_path / "results").glob("*.json")
+    result = tmp_path / "r.json"  # its histories are in the results folder
     done = racebench("report", str(result), "--html", "out.html", "--svg", "out.svg")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     text = (tmp_path / "out.html").read_text()
@@ -285,7 +287,7 @@ def test_the_history_decides_what_is_drawn_and_its_absence_is_said(version_count
     assert "its history cannot be read" in shown(check_structure(page.render([source])))
     (tmp_path / "x.history.npz").unlink()
     said = shown(check_structure(page.render([source])))
-    assert "Only the 2 operations that the witnesses name are drawn, of 2: its history, x.history.npz, is not" in said
+    assert "Only the 2 operations that the witnesses name are drawn, of 2: its history, x.history.npz, is nei" in said
 
 
 def test_tens_of_thousands_of_operations_are_cut_to_windows_and_it_is_said(
@@ -414,6 +416,27 @@ def test_runs_and_explorations_mix_and_a_witness_is_stepped_through(tmp_path: Pa
     said = [text_of(row) for row in rows]
     assert all(" ".join(step.sent.split()) in row for step, row in zip(explored.witness.steps, said, strict=True))
     assert str(explored.witness.schedule) in text_of(naive)
+
+
+def test_an_exploration_says_first_what_was_tried_why_and_what_next_and_shows_the_values(tmp_path: Path) -> None:
+    source = sources.read(REFERENCE / "explored.json")
+    assert isinstance(source.content, sources.Explorations)
+    (guilty,) = [one for one in source.content.explorations if one.strategy == "naive"]
+    innocent = next(one for one in source.content.explorations if one.verdict is Verdict.VALID)
+    witness = guilty.witness
+    assert witness is not None
+    steps = tuple(replace(step, values=(str(at), "'<b>'")) for at, step in enumerate(witness.steps))
+    two = (replace(guilty, witness=replace(witness, steps=steps)), innocent)
+    tree = check_structure(page.render([replace(source, content=replace(source.content, explorations=two))]))
+    cards = [text_of(each) for each in elements(tree, "article")]
+    assert len(cards) == 2
+    for card, one in zip(cards, two, strict=True):
+        assert exploration_text.sentence(one) in card.replace("\u00a0", " ")
+        assert f"Tried: {one.run:,} schedules of {one.sessions} sessions" in card
+        assert "Next: " in card
+    rows = [text_of(row) for row in elements(tree, "tr") if "acts" in {cell.get("class") for cell in row}]
+    assert len(rows) == len(steps)
+    assert all(f"[{at}, '<b>']" in row for at, row in enumerate(rows))
 
 
 @pytest.mark.server

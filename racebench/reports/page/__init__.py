@@ -19,7 +19,7 @@ from racebench.core.anomalies import ANOMALIES
 from racebench.core.errors import UsageProblem
 from racebench.core.results import RunResult, Verdict
 from racebench.exploration.result import Exploration
-from racebench.reports import exploration_text
+from racebench.reports import exploration_text, sentences
 from racebench.reports.page import part, templates, timeline_data
 from racebench.reports.page.part import Part
 from racebench.reports.results.document import Document
@@ -81,6 +81,8 @@ def _context(sources: Sequence[Source]) -> dict[str, Any]:
         "compared": comparison_table,
         "matrix_table": matrix_table,
         "surprises": exploration_text.surprises,
+        "counted": sentences.counted,
+        "values": exploration_text.values,
         "anomalies": ANOMALIES,
         "version": __version__,
     }

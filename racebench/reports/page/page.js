@@ -480,6 +480,24 @@
     details.addEventListener("toggle", open);
     open();
   }
+  /* A link opens the part that it leads into. Browsers do that, but those of some years ago do not. */
+  const reveal = () => {
+    const target = document.getElementById(location.hash.slice(1));
+    if (!target) return;
+    for (const part of document.querySelectorAll("details:not([open])")) if (part.contains(target)) part.open = true;
+    target.scrollIntoView();
+  };
+  addEventListener("hashchange", reveal);
+  reveal();
+  const parts = [...document.querySelectorAll("details.file")];
+  if (parts.length) {
+    const all = html("button", { type: "button" }, html("li", {}, document.querySelector(".fixed ul")), "Open all parts");
+    all.addEventListener("click", () => {
+      const open = parts.some((part) => !part.open);
+      for (const part of parts) part.open = open;
+      all.textContent = open ? "Close all parts" : "Open all parts";
+    });
+  }
   /* On paper nothing can be opened. */
   addEventListener("beforeprint", () => {
     for (const details of document.querySelectorAll("details.run, details.file, details.long")) details.open = true;
