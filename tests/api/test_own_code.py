@@ -219,6 +219,7 @@ def test_generated_names_do_not_make_a_call_nondeterministic(bench: Bench, call:
         (app.does_not_wait_for_its_thread, r"applications.py:\d+ sends statements in a thread or a task that its call"),
         (app.does_not_wait_for_a_late_thread, r"applications.py:\d+ sends statements in a thread or a task that its"),
         (app.cancels_its_statement, r"applications.py:\d+: the statement was cancelled while it waited for its turn"),
+        (app.sends_over_another_driver_too, "sends statements also over a connection that racebench does not see"),
         (
             app.sends_from_another_program,
             "sends its statements over a connection that racebench does not see.*: only psycopg 3 can be explored",
