@@ -366,7 +366,7 @@ def test_a_witness_that_cannot_be_run_again_is_said_to_be_not_deterministic(benc
 
 
 def test_a_witness_names_the_wrong_row_and_the_call_of_each_session(bench: Bench) -> None:
-    said = str(explored(bench, app.create_order, app.create_order_and_commit))
+    said = " ".join(str(explored(bench, app.create_order, app.create_order_and_commit)).split())
     assert "(s1 applications:create_order, s2 applications:create_order_and_commit)" in said
     assert "'invariant' is broken by number = 1" in said
     assert "INSERT INTO orders (number) VALUES (%s) [1]" in said
