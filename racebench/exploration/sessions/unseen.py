@@ -48,8 +48,9 @@ class Unseen:
         if seen and not beside:
             return
         loaded = " or ".join(name for name in _DRIVERS if name in sys.modules)
-        if not beside and xmax == now and not loaded:
-            raise UsageProblem(unreached((call,), self._server))
+        if not beside and xmax == now:
+            reads = f"; what it only reads over {loaded} is not seen: only psycopg 3 can be explored" if loaded else ""
+            raise UsageProblem(unreached((call,), self._server) + reads)
         why = f", perhaps of {loaded}" if loaded else ""
         sends = "sends statements also" if seen else "sends its statements"
         raise UsageProblem(
