@@ -164,14 +164,18 @@ def test_a_process_is_ended_even_if_its_retirement_is_interrupted(monkeypatch: p
 
 
 @pytest.mark.server
-@pytest.mark.parametrize("subject", [("-s", "advisory"), ("--call", "time:time_ns")])
+@pytest.mark.parametrize("subject", [("-s", "advisory"), ("--call", "calls:ask")])
 def test_workers_import_nothing_of_racebench_after_they_were_forked(subject: tuple[str, ...], tmp_path: Path) -> None:
+    (tmp_path / "calls.py").write_text(
+        "def ask(connection):\n    connection.execute('SELECT 1')\n    connection.commit()\n"
+    )
     script = tmp_path / "racebench"  # as pip writes it; `python -m racebench` is not run again in each worker
     script.write_text(
         "import sys\nfrom racebench.cli.main import main\nif __name__ == '__main__':\n    sys.exit(main())\n"
     )
     run = subprocess.run(
         [sys.executable, str(script), "run", *subject, "--workers", "6", "--operations", "6", "--no-save"],
+        cwd=tmp_path,
         env={**os.environ, "PYTHONPROFILEIMPORTTIME": "1"},
         capture_output=True,
         text=True,
