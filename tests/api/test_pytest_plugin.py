@@ -143,6 +143,7 @@ def test_a_setup_and_an_invariant_hold_for_the_rest_of_the_test(tmp_path: Path) 
         + "    with pytest.raises(VerdictUnknown, match='^create_order: UNKNOWN, 1 schedule was run') as caught:\n"
         + "        racebench.explore(create_order, max_schedules=1)\n"
         + "    assert '--' not in str(caught.value)\n"
+        + "    assert 'next: give it a larger max_schedules' in str(caught.value)\n"
         + "    assert 'more schedules: raise max_schedules' in ' '.join(str(caught.value).split())\n"
         + "def test_another(racebench):\n"
         + "    racebench.explore(create_order, setup=SCHEMA)\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -35,7 +36,7 @@ def bench(cache_folder: Path) -> Iterator[Bench]:
 
 
 def explored(bench: Bench, *calls: Call) -> Exploration:
-    found = bench.explore(*calls, setup=SCHEMA, invariant=())
+    found = bench.explore(*calls, setup=SCHEMA, invariant=(), budget=math.inf)
     assert isinstance(found, Exploration)
     assert found.complete
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -457,7 +458,7 @@ def test_a_lock_in_a_function_that_a_call_writes_with_is_found_too(cache_folder:
 
         def explored(function: str) -> ExplorationOfCalls:
             calls_ = (partial(writes, function=function), reads_and_writes)
-            found = bench.explore(*calls_, setup=setup, invariant="SELECT 1 FROM bad")
+            found = bench.explore(*calls_, setup=setup, invariant="SELECT 1 FROM bad", budget=math.inf)
             assert isinstance(found, ExplorationOfCalls)
             assert found.complete
             return found

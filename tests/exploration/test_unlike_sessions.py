@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -284,7 +285,9 @@ def bench(cache_folder: Path) -> Iterator[Bench]:
 
 
 def explored(bench: Bench, call: Callable[..., None], *, reduce: bool) -> Exploration:
-    found = bench.explore(call, setup=CALL_SETUP, invariant="SELECT * FROM bad", search=Search(reduce=reduce))
+    found = bench.explore(
+        call, setup=CALL_SETUP, invariant="SELECT * FROM bad", budget=math.inf, search=Search(reduce=reduce)
+    )
     return found.result
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -95,7 +96,7 @@ def test_a_machine_that_is_slower_than_the_search_for_deadlocks_changes_no_outco
     monkeypatch.setattr(Scheduler, "step", late)
     monkeypatch.setattr(ServerWorld, "_result", noted)
     with Bench() as bench:
-        found = bench.explore(updating(1, 2), updating(2, 1), setup=SCHEMA, invariant=())
+        found = bench.explore(updating(1, 2), updating(2, 1), setup=SCHEMA, invariant=(), budget=math.inf)
     assert isinstance(found, Exploration)
     assert found.verdict is Verdict.INVALID
     assert found.complete
@@ -149,7 +150,7 @@ def test_all_that_comes_after_a_deadlock_is_explored_with_each_victim(
     with Bench() as bench:
         for second, verdict in ((hurried, Verdict.INVALID), (careful, Verdict.VALID)):
             calls = (patient, second) if last else (second, patient)
-            found = bench.explore(*calls, setup=NUMBERS, invariant=LOST, search=Search(reduce=reduce))
+            found = bench.explore(*calls, setup=NUMBERS, invariant=LOST, budget=math.inf, search=Search(reduce=reduce))
             assert isinstance(found, Exploration)
             assert (found.verdict, found.complete) == (verdict, True)
             if verdict is Verdict.INVALID:
@@ -185,7 +186,7 @@ def in_a_circle(item: int, error: type[Exception]) -> Callable[[psycopg.Connecti
 def test_each_of_three_sessions_is_the_victim_of_their_deadlock(cache_folder: object) -> None:
     calls = [in_a_circle(item, error) for item, error in enumerate((FirstError, SecondError, ThirdError), 1)]
     with Bench() as bench:
-        found = bench.explore(*calls, setup=NUMBERS, invariant=())
+        found = bench.explore(*calls, setup=NUMBERS, invariant=(), budget=math.inf)
     assert isinstance(found, Exploration)
     assert found.complete
     errors = {session.sqlstate for outcome in found.result.outcomes for session in outcome.sessions}

@@ -103,7 +103,7 @@ def test_any_width_draws_without_failing(width: int) -> None:
 def test_what_happened_and_what_to_do_are_said(version_counter: Scenario) -> None:
     result = result_of(version_counter, "naive")
     assert sentences.happened(result) == (
-        "1 of 2 rows have a version that another row already has, and the consumer never saw 1 of 2 committed rows"
+        "1 of 2 rows has a version that another row already has, and the consumer never saw 1 of 2 committed rows"
         " (50%)."
     )
     assert sentences.advice(result).endswith("try `--strategy advisory`.")

@@ -62,7 +62,7 @@ def test_invalid_is_a_failure_with_the_witness_and_valid_passes(version_counter:
     failure = one.find("failure")
     assert failure is not None
     assert failure.get("type") == "duplicates,missed"
-    assert str(failure.get("message")).startswith("1 of 2 rows have a version that another row already has")
+    assert str(failure.get("message")).startswith("1 of 2 rows has a version that another row already has")
     assert "worker 1 and worker 2 both wrote version 17" in str(failure.text)
     assert "├" in str(failure.text), "the witness is drawn"
     assert "seed 1" in str(failure.text)

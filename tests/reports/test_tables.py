@@ -161,3 +161,16 @@ def test_a_count_of_one_is_singular_everywhere() -> None:
         "2,509 rows",
         "0 tries",
     )
+
+
+def test_prose_wraps_between_words_and_hangs_on_a_terminal_and_is_one_line_in_a_pipe() -> None:
+    words = [f"word{number}" for number in range(30)]
+
+    def show_prose(console: Console) -> None:
+        tables.show(console, [Text(" ".join(words)), tables.indented(Text(" ".join(words)))])
+
+    lines = tables.plain(show_prose, width=40).splitlines()
+    assert " ".join(lines).split() == words * 2
+    assert max(map(len, lines)) <= 40
+    assert [line[:2] for line in lines] == ["wo", *["  "] * (len(lines) - 1)]
+    assert tables.plain(show_prose).splitlines() == [" ".join(words), f"  {' '.join(words)}"]

@@ -54,6 +54,7 @@ def report(
     """
     from racebench.cli.console import console
     from racebench.cli.files import check_one_on_stdout, check_optional_file
+    from racebench.reports.results import sources
     from racebench.reports.results.document import write_atomically
 
     if shortcuts and (format_ is not None or output is not None):
@@ -69,6 +70,8 @@ def report(
             show(console())
             return
     paths: Mapping[str, str | None] = shortcuts or {format_ or "table": output}
+    if format_ == "json" and output not in (None, "-"):
+        saved = sources.for_file(saved, Path(str(output)))
     texts = {name: formats.render(name, saved, title=title) for name in paths}
     for name, text in texts.items():
         place = paths[name]

@@ -53,14 +53,17 @@ def now() -> str:
     return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def in_folder(document: Document, folder: Path) -> Document:
-    """A document as it is written into a folder: the paths of histories that are absolute are relative to it there."""
+def in_folder(document: Document, folder: Path, *, was: Path = Path()) -> Document:
+    """A document as it is written into a folder: the paths of its histories are relative to that.
+
+    `was`: the folder that they are relative to so far; of a document that was just measured they are absolute.
+    """
     folder = folder.resolve()
     return dataclasses.replace(
         document,
         runs=tuple(
-            dataclasses.replace(run, history=os.path.relpath(run.history, folder))
-            if run.history is not None and Path(run.history).is_absolute()
+            dataclasses.replace(run, history=os.path.relpath((was / run.history).resolve(), folder))
+            if run.history is not None
             else run
             for run in document.runs
         ),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from racebench.reports.results import document, explorations
@@ -16,6 +17,16 @@ class Source:
 
     path: Path
     content: Document | Explorations
+
+
+def for_file(sources: Sequence[Source], file: Path) -> tuple[Source, ...]:
+    """Sources as they are written into one new document: the histories are named relative to its folder."""
+    return tuple(
+        replace(source, content=document.in_folder(source.content, file.parent, was=source.path.parent))
+        if isinstance(source.content, Document)
+        else source
+        for source in sources
+    )
 
 
 def read(path: Path) -> Source:

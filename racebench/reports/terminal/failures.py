@@ -13,7 +13,7 @@ from rich.text import Text
 from racebench.core.anomalies import ANOMALIES
 from racebench.core.plain_text import one_line
 from racebench.core.results import RunResult, Verdict
-from racebench.exploration.result import Exploration, Replay
+from racebench.exploration.result import Exploration, Limit, Replay
 from racebench.reports import exploration_text, sentences
 from racebench.reports.library_words import in_library_words
 from racebench.reports.results.document import Document
@@ -26,6 +26,8 @@ _FIXES = (
     "lock what is read before it is read (SELECT … FOR UPDATE, pg_advisory_xact_lock), let a constraint refuse the "
     "second write and try again, or use SERIALIZABLE and try again"
 )
+#: How a search that found nothing gets further.
+_MORE = {Limit.BUDGET: "give the search more time (budget=300)", Limit.SCHEDULES: "give it a larger max_schedules"}
 
 
 def of_exploration(document: Explorations, *, width: int) -> str:
@@ -58,7 +60,8 @@ def _counted(verdict: Verdict, runs: Sequence[RunResult]) -> str:
     """The anomalies of a strategy's runs, counted."""
     found = _found(runs)
     if verdict is Verdict.UNKNOWN or not found:
-        return f"{verdict.value}, {sentences.happened(runs[0]).removesuffix('.')}"
+        said = sentences.happened(runs[0]).removesuffix(".")
+        return f"{verdict.value}, {said[0].lower()}{said[1:]}"
     counts = {kind: sum(run.counts[kind] for run in runs) for kind in found}
     attempts = sum(run.counts["committed"] + run.counts["refused"] for run in runs)
     return f"{', '.join(sentences.counted(*pair) for pair in counts.items())} in {attempts:,} operations under load"
@@ -76,6 +79,8 @@ def _parts_of_exploration(document: Explorations, exploration: Exploration) -> I
     yield from exploration_table.render(document, witnesses=False)
     yield Text()
     yield from _fix(exploration.found)
+    if exploration.verdict is Verdict.UNKNOWN and exploration.limit in _MORE:
+        yield Text(f"next: {_MORE[exploration.limit]}; `math.inf` as the budget runs every schedule")
     if witness is not None:
         yield Text("run this schedule again:")
         yield Text(f"  {_again(witness)}", no_wrap=True)
@@ -101,7 +106,7 @@ def _fix(found: Sequence[str]) -> Iterator[RenderableType]:
 def _again(witness: Replay) -> str:
     """The call of the fixture that runs a witness again, with the functions by their names where they have one."""
     names = [call.rpartition(":")[2] for call in dict.fromkeys(witness.calls.values())]
-    if not names and witness.command is not None and " --" not in witness.command.partition("'v1:")[2]:
+    if not names and (witness.command or "").endswith("'"):
         subjects = ""  # a scenario's, which the schedule names
     else:
         subjects = f"{', '.join(names) if names and all(map(str.isidentifier, names)) else '…'}, "

@@ -24,7 +24,7 @@ _REDRAW_S = 0.1
 _LINE_S = 10.0
 #: The lines of a terminal that rows leave free: for the bar, and for the prompt above it.
 _FREE_LINES = 3
-_BAR_WIDTH = 24
+_BAR_WIDTH = 12
 #: The seconds and the share of the work before which the time that is left is not estimated.
 _EARLY_S = 1.0
 _EARLY = 0.01

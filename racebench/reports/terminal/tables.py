@@ -159,17 +159,18 @@ class Grid:
 
 
 class Paragraph:
-    """A text in lines without trailing blanks, each after `indent` blanks."""
+    """A text in lines without trailing blanks: each after `indent` blanks, all but the first after `hanging` more."""
 
-    def __init__(self, text: Text, *, indent: int = 0) -> None:
+    def __init__(self, text: Text, *, indent: int = 0, hanging: int = 0) -> None:
         self._text = without_controls(text)
-        self._indent = indent
+        self._indent, self._hanging = indent, hanging
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
-        width = max(1, options.max_width - self._indent)
-        for line in self._text.wrap(console, width, no_wrap=self._text.no_wrap):
+        width = max(1, options.max_width - self._indent - self._hanging)
+        for number, line in enumerate(self._text.wrap(console, width, no_wrap=self._text.no_wrap)):
             line.rstrip()
-            yield Text.assemble(" " * self._indent, line, no_wrap=True, overflow="ignore")
+            blanks = self._indent + (self._hanging if number else 0)
+            yield Text.assemble(" " * blanks, line, no_wrap=True, overflow="ignore")
 
 
 def indented(text: Text) -> Paragraph:
@@ -185,7 +186,7 @@ def show(console: Console, parts: Iterable[RenderableType]) -> None:
         elif part.no_wrap:
             console.print(part, soft_wrap=True)
         else:
-            console.print(Paragraph(part), crop=False)
+            console.print(Paragraph(part, hanging=2), crop=False)
 
 
 def plain(shows: Callable[[Console], None], *, width: int = UNLIMITED) -> str:
