@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import random
+import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psycopg
@@ -23,6 +26,7 @@ TWINS = "SELECT number FROM orders GROUP BY number HAVING count(*) > 1"
 OVERSOLD = "SELECT item FROM stock WHERE left_over < 0"
 
 Connection = psycopg.Connection[Any]
+AsyncConnection = psycopg.AsyncConnection[Any]
 
 
 class OutOfStock(Exception):  # noqa: N818 - a refusal
@@ -148,6 +152,162 @@ def create_order_elsewhere(connection: Connection) -> None:
     helper.join()
 
 
+def create_order_over_its_own() -> None:
+    with psycopg.connect(os.environ["DATABASE_URL"]) as connection:
+        create_order(connection)
+
+
+def create_order_locked_over_its_own() -> None:
+    with psycopg.connect(os.environ["DATABASE_URL"]) as connection:
+        create_order_locked(connection)
+
+
+_helpers = ThreadPoolExecutor(2)
+
+
+def create_order_in_an_executor() -> None:
+    _helpers.submit(create_order_over_its_own).result()
+
+
+def create_order_locked_in_an_executor() -> None:
+    _helpers.submit(create_order_locked_over_its_own).result()
+
+
+async def create_order_in_a_thread() -> None:
+    await asyncio.to_thread(create_order_over_its_own)
+
+
+async def create_order_locked_in_a_thread() -> None:
+    await asyncio.to_thread(create_order_locked_over_its_own)
+
+
+async def create_order_async(connection: AsyncConnection) -> None:
+    async with connection.transaction():
+        row = await (await connection.execute("SELECT coalesce(max(number), 0) + 1 FROM orders")).fetchone()
+        assert row is not None
+        await connection.execute("INSERT INTO orders (number) VALUES (%s)", [row[0]])
+
+
+async def create_order_locked_async(connection: AsyncConnection) -> None:
+    async with connection.transaction():
+        await connection.execute("SELECT pg_advisory_xact_lock(42)")
+        await create_order_async(connection)
+
+
+async def _create_order_async_over_its_own(create: Callable[[AsyncConnection], Coroutine[Any, Any, None]]) -> None:
+    async with await psycopg.AsyncConnection.connect(os.environ["DATABASE_URL"]) as connection:
+        await create(connection)
+
+
+def create_order_in_a_loop() -> None:
+    """A loop of its own."""
+    asyncio.run(_create_order_async_over_its_own(create_order_async))
+
+
+def create_order_locked_in_a_loop() -> None:
+    asyncio.run(_create_order_async_over_its_own(create_order_locked_async))
+
+
+_engines: list[Any] = []
+
+
+def _sqlalchemys(**options: Any) -> Any:
+    from sqlalchemy.ext.asyncio import create_async_engine
+
+    url = os.environ["DATABASE_URL"].replace("postgresql://", "postgresql+psycopg://", 1)
+    return create_async_engine(url, **options)
+
+
+async def create_order_over_sqlalchemy(*, locked: bool = False) -> None:
+    """An engine for each call: an event loop ends with its call."""
+    from sqlalchemy import text
+    from sqlalchemy.pool import NullPool
+
+    if not _engines:
+        _engines.append(_sqlalchemys(poolclass=NullPool))
+    async with _engines[0].begin() as connection:
+        if locked:
+            await connection.execute(text("SELECT pg_advisory_xact_lock(42)"))
+        number = await connection.scalar(text("SELECT coalesce(max(number), 0) + 1 FROM orders"))
+        await connection.execute(text("INSERT INTO orders (number) VALUES (:number)"), {"number": number})
+
+
+async def create_order_locked_over_sqlalchemy() -> None:
+    await create_order_over_sqlalchemy(locked=True)
+
+
+async def writes_in_every_way_async(connection: AsyncConnection) -> None:
+    """Every way that an asynchronous connection has to send something. It leaves autocommit on."""
+    async with connection.transaction():
+        await connection.execute("SELECT pg_advisory_xact_lock(42)")
+        async with connection.cursor() as cursor:
+            await cursor.executemany("INSERT INTO orders (number) VALUES (%s)", [(1,), (2,)])
+            await cursor.execute("INSERT INTO orders (number) VALUES (7); DELETE FROM orders WHERE number = 7")
+            async with cursor.copy("COPY orders (number) FROM STDIN") as copy:
+                await copy.write_row((3,))
+            assert [row async for row in cursor.stream("SELECT number FROM orders")]
+        with contextlib.suppress(psycopg.errors.UndefinedTable):
+            async with connection.transaction():
+                await connection.execute("SELECT FROM nowhere")
+        async with connection.pipeline():
+            await connection.execute("DELETE FROM orders WHERE number = 1")
+            await connection.execute("DELETE FROM orders WHERE number = 2")
+    # Two tasks over one connection: psycopg sends their statements one after the other.
+    await asyncio.gather(*(connection.execute("DELETE FROM orders WHERE number = 3") for _ in range(2)))
+    await connection.commit()
+    await connection.set_autocommit(True)
+
+
+async def create_order_over_asyncpg() -> None:
+    import asyncpg
+
+    connection = await asyncpg.connect(os.environ["DATABASE_URL"])
+    async with connection.transaction():
+        number = await connection.fetchval("SELECT coalesce(max(number), 0) + 1 FROM orders")
+        await connection.execute("INSERT INTO orders (number) VALUES ($1)", number)
+    await connection.close()
+
+
+def sends_from_two_threads() -> None:
+    for helper in [_helpers.submit(create_order_in_one_statement) for _ in range(2)]:
+        helper.result()
+
+
+def sends_from_two_threads_over_one_connection(connection: Connection) -> None:
+    with connection.transaction():
+        connection.execute("SELECT 1")
+        for helper in [_helpers.submit(connection.execute, "SELECT 2") for _ in range(2)]:
+            helper.result()
+
+
+async def sends_from_two_tasks() -> None:
+    await asyncio.gather(*(_create_order_async_over_its_own(create_order_locked_async) for _ in range(2)))
+
+
+def does_not_wait_for_its_thread(connection: Connection) -> None:
+    create_order_locked(connection)
+    _helpers.submit(create_order_over_its_own)
+
+
+def does_not_wait_for_a_late_thread(connection: Connection) -> None:
+    """The thread sends its statement when the call has ended."""
+    create_order_locked(connection)
+    ended = threading.Event()
+    _helpers.submit(lambda: (ended.wait(0.1), create_order_in_one_statement()))
+
+
+async def cancels_its_statement(connection: AsyncConnection) -> None:
+    """A time limit that no statement keeps."""
+    async with connection.transaction(), asyncio.timeout(0):
+        await connection.execute("SELECT 1")
+
+
+def sends_from_another_program() -> None:
+    statement = "INSERT INTO orders (number) SELECT coalesce(max(number), 0) + 1 FROM orders"
+    program = f"import os, psycopg\npsycopg.connect(os.environ['DATABASE_URL'], autocommit=True).execute({statement!r})"
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
 def ends_its_process(connection: Connection) -> None:
     connection.execute("SELECT 1")
     os._exit(7)
@@ -263,8 +423,8 @@ def needs_two(connection: Connection, customer: int) -> None:
     raise AssertionError((connection, customer))
 
 
-async def is_async(connection: Connection) -> None:
-    raise AssertionError(connection)
+async def is_an_async_generator(connection: Connection) -> AsyncIterator[Connection]:
+    yield connection
 
 
 def is_a_generator(connection: Connection) -> Iterator[Connection]:

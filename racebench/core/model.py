@@ -157,7 +157,8 @@ class Script:
 class Call:
     """A Python callable under test. `text` is its source, as far as it is known; `function` is None until imported.
 
-    `takes_connection`: it is given a psycopg connection; else it makes its own. `file` is its module's.
+    `takes_connection`: it is given a psycopg connection; else it makes its own. `asynchronous`: it is an `async def`,
+    and is given an asynchronous connection. `file` is its module's.
     """
 
     module: str
@@ -165,6 +166,7 @@ class Call:
     function: Callable[..., Any] | None = field(default=None, repr=False, compare=False)
     text: str = field(default="", repr=False)
     takes_connection: bool = False
+    asynchronous: bool = False
     file: str = ""
 
     def __str__(self) -> str:

@@ -15,6 +15,7 @@ from racebench.postgres.client_sessions import ClientSessions
 from racebench.postgres.connection import connect
 from racebench.postgres.schemas import application_name
 from racebench.postgres.snapshot import Snapshot
+from racebench.workloads.callables import advice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,8 +40,8 @@ def try_before(assignment: Assignment, executor: Executor) -> Tried:
         before.restore()
     if alone.codes[0]:
         raise UsageProblem(
-            f"{assignment.strategy.calls[0]} fails when it runs alone, right after the setup: {alone.error}; "
-            "is the setup complete?"
+            f"{assignment.strategy.calls[0]} fails when it runs alone, right after the setup: {alone.error}"
+            + advice(alone.codes[0], alone.error)
         )
     return Tried(codes=frozenset(alone.codes), reached=reached, late=alone.late)
 

@@ -5,6 +5,7 @@ The environment of the process says where the tables are, before anything of the
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gc
 import importlib
@@ -275,13 +276,17 @@ class _Caller:
         self._standing = standing
         self._takes = any(call.takes_connection for call in self.application)
         self._connection: psycopg.Connection[Any] | None = None
+        #: What calls are given: that connection (False), or an asynchronous one over the same backend (True).
+        self._handed: dict[bool, Any] = {}
+        #: The event loop of `async def`s: one for all calls, as in a server.
+        self._runner = asyncio.Runner()
         self._began: int | None = None
         self.connections: list[int] = []
         connect_first(self.connect)
 
     def connect(self) -> None:
         """Make the connection that calls are given, if one takes a connection; raises DatabaseProblem."""
-        self.close()
+        self._disconnect()
         if self._takes:
             task = self._task
             self._connection = connect(
@@ -311,8 +316,13 @@ class _Caller:
             return None
 
     def close(self) -> None:
+        self._disconnect()
+        self._runner.close()
+
+    def _disconnect(self) -> None:
         if self._connection is not None:
             self._connection.close()
+        self._handed.clear()
 
     def run_to_end(self, call: Call) -> Ending:
         """Call until the connection is not lost meanwhile; the last ending if it is lost each time."""
@@ -334,17 +344,20 @@ class _Caller:
             return Ending(CONNECTION_LOST, message_of(problem), fault=True)
 
     def _run(self, call: Call) -> Ending:
-        function = call.function
-        assert function is not None
         if call.takes_connection and (self._connection is None or self._connection.closed):
             self.connect()  # the call before has closed it
         connection = self._connection
+        given: Any = None
+        if connection is not None and call.takes_connection:
+            if call.asynchronous not in self._handed:
+                self._handed[call.asynchronous] = callables.handed(call, connection)
+            given = self._handed[call.asynchronous]
         try:
-            function(connection) if call.takes_connection else function()
+            callables.called(call, given, self._runner.run)
         except Exception as problem:  # noqa: BLE001 - an error of the application, which goes on
             message = f"{type(problem).__name__}: {message_of(problem)}{callables.where(problem)}"
             state = fault(problem)
-            if not state and connection is not None and connection.broken:
+            if not state and given is not None and given.broken:
                 state = CONNECTION_LOST  # whatever the application made of it
             _roll_back(connection)
             return Ending(state or callables.code(problem), message, fault=bool(state))

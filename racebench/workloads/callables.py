@@ -1,7 +1,7 @@
 """Python callables under test: finds, imports, inspects and calls them.
 
-A callable takes a psycopg connection, or nothing if it opens its own from RACEBENCH_DSN or DATABASE_URL. Schedules and
-load are the drivers'.
+A callable takes a psycopg connection, or nothing if it opens its own from RACEBENCH_DSN or DATABASE_URL. An `async def`
+takes an asynchronous one. Schedules and load are the drivers'.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import os
 import re
 import sys
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any
@@ -37,6 +37,10 @@ _REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 #: The environment variables that say where racebench's tables are.
 VARIABLES = ("RACEBENCH_DSN", "DATABASE_URL")
+#: The SQLSTATEs of tables, columns and schemas that do not exist.
+_NOT_THERE = ("42", "3F")
+#: What libpq ignores over a Unix socket, and other drivers refuse.
+_NOT_ON_A_SOCKET = ("sslmode", "gssencmode")
 
 
 def is_reference(text: str) -> bool:
@@ -124,12 +128,7 @@ def _described(call: Call, function: Any) -> Call:
     inner = inspect.unwrap(function)
     if isinstance(inner, functools.partial):
         inner = inner.func
-    if inspect.iscoroutinefunction(inner) or inspect.isasyncgenfunction(inner):
-        raise UsageProblem(
-            f"'{call}' is async; racebench schedules synchronous code: give a function that runs it to its end "
-            "over a synchronous psycopg connection"
-        )
-    if inspect.isgeneratorfunction(inner):
+    if inspect.isgeneratorfunction(inner) or inspect.isasyncgenfunction(inner):
         raise UsageProblem(f"'{call}' is a generator: calling it does nothing; give a function that runs it")
     text = _source(inner)
     return Call(
@@ -138,6 +137,7 @@ def _described(call: Call, function: Any) -> Call:
         function=function,
         text=text,
         takes_connection=_takes(call, function),
+        asynchronous=inspect.iscoroutinefunction(inner),
         file=getattr(sys.modules.get(call.module), "__file__", None) or "",
     )
 
@@ -220,7 +220,9 @@ def shown(path: str) -> str:
 
 
 def variables(target: Target, schema: str, application_name: str) -> dict[str, str]:
-    """The variables that say where the tables are: a URI that libpq, SQLAlchemy and dj-database-url read.
+    """The variables that say where the tables are: a URI that libpq, asyncpg, node-postgres and dj-database-url read.
+
+    SQLAlchemy reads it with the name of a driver of libpq's in it.
 
     Raises DatabaseProblem if a connection to that URI would work in the application's own schema.
     """
@@ -237,6 +239,8 @@ def variables(target: Target, schema: str, application_name: str) -> dict[str, s
     parameters["application_name"] = application_name
     who = quote(user, safe="") + (f":{quote(password, safe='')}" if password else "")
     if host.startswith("/"):
+        for name in _NOT_ON_A_SOCKET:
+            parameters.pop(name, None)
         query = {"host": host, **({"port": port} if port else {}), **parameters}
         place = ""
     else:
@@ -280,6 +284,15 @@ def broken(call: Call, connection: psycopg.Connection[Any]) -> list[str]:
     return [answer if isinstance(answer, str) else f"{call} is {answer}"]
 
 
+def advice(code: str, said: str) -> str:
+    """What may help a call that fails when it runs alone, to follow what was said; "" if that is not known."""
+    if code.startswith(_NOT_THERE):
+        return "; is the setup complete?"
+    if "connect()" in said and "argument 'options'" in said:
+        return "; SQLAlchemy passes what is in the URL to asyncpg as arguments: use async_creator (docs/own-code.md)"
+    return ""
+
+
 def left_open(call: Call) -> str:
     """The message about a call that returns in the middle of a transaction."""
     return (
@@ -297,9 +310,43 @@ def unreached(calls: Sequence[Call], server: str) -> str:
     )
 
 
-def _called(call: Call, connection: psycopg.Connection[Any]) -> Any:
+def handed(call: Call, connection: psycopg.Connection[Any]) -> psycopg.Connection[Any] | psycopg.AsyncConnection[Any]:
+    """What a call is given: the connection, or for an `async def` an asynchronous one over the same backend.
+
+    The connection is to be closed before the other one is forgotten.
+    """
+    if not call.asynchronous:
+        return connection
+    import psycopg
+
+    asynchronous = psycopg.AsyncConnection[Any](connection.pgconn)
+    asynchronous._autocommit = connection.autocommit
+    asynchronous.prepare_threshold = connection.prepare_threshold
+    return asynchronous
+
+
+def called(call: Call, given: Any, run: Callable[[Coroutine[Any, Any, Any]], Any] | None = None) -> Any:
+    """Call with what `handed` gave it, and return its result. `run` runs a coroutine to its end, else asyncio.run."""
     assert call.function is not None  # loaded
-    return call.function(connection) if call.takes_connection else call.function()
+    result = call.function(given) if call.takes_connection else call.function()
+    if not inspect.iscoroutine(result):
+        return result
+    if run is not None:
+        return run(result)
+    import asyncio
+
+    if call.asynchronous and call.takes_connection:
+        given.lock = asyncio.Lock()  # the one before may belong to the event loop of the call before
+    return asyncio.run(result)
+
+
+def _called(call: Call, connection: psycopg.Connection[Any]) -> Any:
+    given = handed(call, connection)
+    try:
+        return called(call, given)
+    finally:
+        if given is not connection:
+            del given.pgconn  # so that it does not ask to be closed: the connection is used on
 
 
 def signature(error: BaseException) -> str:

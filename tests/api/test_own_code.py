@@ -143,6 +143,60 @@ def test_savepoints_add_no_schedules(bench: Bench) -> None:
     assert nested.run == plain.run
 
 
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [
+        (app.create_order_in_an_executor, app.create_order_locked_in_an_executor),
+        (app.create_order_in_a_thread, app.create_order_locked_in_a_thread),
+        (app.create_order_async, app.create_order_locked_async),
+        (app.create_order_in_a_loop, app.create_order_locked_in_a_loop),
+        (app.create_order_over_sqlalchemy, app.create_order_locked_over_sqlalchemy),
+    ],
+    ids=lambda function: function.__name__,
+)
+def test_what_threads_and_tasks_send_for_a_call_is_explored_as_if_it_sent_it(
+    bench: Bench, plain: tuple[int, int], wrong: Callable[..., Any], right: Callable[..., Any]
+) -> None:
+    if wrong is app.create_order_over_sqlalchemy:  # what its first connection asks tells sessions apart
+        explored(bench, right, max_schedules=1)
+    found, proved = explored(bench, wrong), explored(bench, right)
+    assert (found.verdict, found.complete) == (Verdict.INVALID, True)
+    assert (proved.verdict, proved.complete, proved.anomalous) == (Verdict.VALID, True, 0)
+    assert (found.run, proved.run) == plain
+    assert _nothing_left(bench)
+
+
+@pytest.mark.parametrize(("wrong", "right"), [("post", "post_locked"), ("post_later", "post_later_locked")])
+def test_a_service_is_explored_through_its_test_client(
+    bench: Bench, plain: tuple[int, int], wrong: str, right: str
+) -> None:
+    pytest.importorskip("fastapi")
+    found, proved = explored(bench, f"web_shop:{wrong}"), explored(bench, f"web_shop:{right}")
+    assert (found.verdict, found.complete) == (Verdict.INVALID, True)
+    assert (proved.verdict, proved.complete) == (Verdict.VALID, True)
+    assert (found.run, proved.run) == plain
+    assert _nothing_left(bench)
+
+
+def test_another_driver_is_loaded_and_said_not_to_be_explored(bench: Bench) -> None:
+    pytest.importorskip("asyncpg")
+    pressed = bench.hammer(app.create_order_over_asyncpg, setup=app.SCHEMA, invariant=app.TWINS, operations=4)
+    assert pressed.counts["committed"] == 4
+    with pytest.raises(UsageProblem, match="sends its statements over a connection that racebench does not see"):
+        explored(bench, app.create_order_over_asyncpg)
+
+
+@pytest.fixture(scope="module")
+def plain(bench: Bench) -> tuple[int, int]:
+    """The number of schedules of a racy function, and of a right one, that send everything themselves."""
+    return explored(bench, app.create_order).run, explored(bench, app.create_order_locked).run
+
+
+def test_every_way_of_sending_over_an_asynchronous_connection_is_scheduled(bench: Bench) -> None:
+    found = explored(bench, app.writes_in_every_way_async, max_schedules=30, search=Search(depth=2))
+    assert (found.run, found.anomalous) == (30, 0)
+
+
 @pytest.mark.parametrize("call", [app.create_order_in_a_named_savepoint, app.create_order_of_a_careful_pool])
 def test_generated_names_do_not_make_a_call_nondeterministic(bench: Bench, call: Callable[..., None]) -> None:
     found = explored(bench, call)
@@ -155,6 +209,19 @@ def test_generated_names_do_not_make_a_call_nondeterministic(bench: Bench, call:
         (
             app.create_order_elsewhere,
             r"applications.py:\d+ sends statements from a thread that racebench cannot schedule",
+        ),
+        (
+            app.sends_from_two_threads,
+            r"two threads or tasks of one call send statements at once \(\S*applications.py:\d+",
+        ),
+        (app.sends_from_two_threads_over_one_connection, "two threads or tasks of one call send statements at once"),
+        (app.sends_from_two_tasks, r"of one call send statements at once \(\S*applications.py:\d+"),
+        (app.does_not_wait_for_its_thread, r"applications.py:\d+ sends statements in a thread or a task that its call"),
+        (app.does_not_wait_for_a_late_thread, r"applications.py:\d+ sends statements in a thread or a task that its"),
+        (app.cancels_its_statement, r"applications.py:\d+: the statement was cancelled while it waited for its turn"),
+        (
+            app.sends_from_another_program,
+            "sends its statements over a connection that racebench does not see.*: only psycopg 3 can be explored",
         ),
         (app.ends_its_process, r"ends its process \(os\._exit\(7\)\)"),
         (app.forgets_where_it_is, "fails when it runs alone, right after the setup: raises KeyError: 'TENANT'"),
@@ -251,7 +318,7 @@ def test_setup_and_invariant_are_sql_or_callables(bench: Bench, setup: Any, inva
         ("applications", "'applications' does not name a callable; write module:function"),
         ("applications:not_callable", "is int, not something to call"),
         (app.needs_two, "needs 2 arguments (connection, customer)"),
-        (app.is_async, "is async; racebench schedules synchronous code"),
+        (app.is_an_async_generator, "is a generator: calling it does nothing"),
         (app.is_a_generator, "is a generator: calling it does nothing"),
         (app.left_open, "applications:left_open leaves its transaction open; commit before it returns"),
         (app.leaves, "applications:leaves called sys.exit(3)"),
@@ -276,7 +343,7 @@ def test_a_call_that_cannot_be_is_named(bench: Bench, driver: str, subject: Any,
     [
         (app.elsewhere, "works in schema 'public', racebench's tables are in"),
         (app.holds_a_lock_in_python, "did not come to its next statement in 3 s: it is in Python at "),
-        (app.says_nothing, "made no round trip that racebench sees"),
+        (app.says_nothing, "applications:says_nothing sent no statement to the embedded PostgreSQL"),
         (app.takes_turns, "the same schedule took another course at step"),
     ],
 )

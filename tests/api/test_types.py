@@ -47,7 +47,7 @@ disallow_subclassing_any = false
 disallow_untyped_decorators = false
 strict_optional = false
 disable_error_code = no-redef
-[mypy-orders.*,shop.*,django.*,sqlalchemy.*,dj_database_url.*,fastapi.*,starlette.*,httpx.*,anyio.*]
+[mypy-orders.*,shop.*,django.*,sqlalchemy.*,dj_database_url.*,fastapi.*,starlette.*,httpx.*,anyio.*,asyncpg.*,psycopg2.*]
 ignore_missing_imports = true
 follow_imports = skip
 """

@@ -2,7 +2,7 @@
 
 A new backend takes milliseconds, longer than a whole schedule. Closing sends DISCARD ALL: everything that the session
 holds or has set is gone at that moment, as when it ends. The backend's pid stays. Only connections that sessions'
-threads opened themselves, outside a pool, and closed outside a transaction are kept; any other is closed.
+calls opened themselves, outside a pool, and closed outside a transaction are kept; any other is closed.
 Source: PostgreSQL manual, DISCARD ALL; it is what PgBouncer sends between two clients of a session pool.
 """
 
@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import select
 import weakref
-from typing import Any
 
-import psycopg
 from psycopg import pq
+
+from racebench.exploration.sessions.round_trips import AnyConnection
 
 
 class Backends:
@@ -40,7 +40,7 @@ class Backends:
             pgconn.finish()
         return None
 
-    def keep(self, connection: psycopg.Connection[Any]) -> bool:
+    def keep(self, connection: AnyConnection) -> bool:
         """Close a connection and keep its backend; False, and nothing is done, if the backend cannot be kept."""
         pgconn = connection.pgconn
         if (
@@ -56,7 +56,7 @@ class Backends:
         self._idle.setdefault(self._ours[pgconn], []).append(pgconn)
         return True
 
-    def left(self, connection: psycopg.Connection[Any]) -> bool:
+    def left(self, connection: AnyConnection) -> bool:
         """Whether a connection was closed and its backend kept."""
         return connection.pgconn is self._closed
 

@@ -25,6 +25,8 @@ from racebench.exploration.hidden_effects import bodies, does_more_than_write
 from racebench.exploration.independence import names_in
 from racebench.exploration.inner_statements import with_several_statements
 from racebench.exploration.leftovers import Leftover, leaves
+from racebench.exploration.sessions.round_trips import AnyConnection
+from racebench.exploration.sessions.unseen import Unseen
 from racebench.exploration.symmetry import tells_apart
 
 _READ, _WRITE = 1, 2
@@ -58,13 +60,13 @@ class Connections:
         self._read: set[str] = set()
         self._named: set[str] = set()
         self._writes_more: dict[str, bool] = {}
-        self.settings_before: weakref.WeakKeyDictionary[psycopg.Connection[Any], dict[str, str]]
+        self.settings_before: weakref.WeakKeyDictionary[AnyConnection, dict[str, str]]
         self.settings_before = weakref.WeakKeyDictionary()
         self.own_settings: set[str] = set()
         self._leaves: dict[str, frozenset[Leftover]] = {}
         self._left_by_name: dict[str, frozenset[Leftover]] = {}
 
-    def level(self, call: Call, connection: psycopg.Connection[Any]) -> str:
+    def level(self, call: Call, connection: AnyConnection) -> str:
         """The default isolation level of a connection; raises UsageProblem if its tables are not racebench's."""
         # Kept by backend: it stays the same, whichever connection has the backend.
         if connection.pgconn not in self._levels:
@@ -94,7 +96,7 @@ class Connections:
             self._levels[connection.pgconn] = level or ""
         return self._levels[connection.pgconn]
 
-    def configure(self, connection: psycopg.Connection[Any], settings: dict[str, str]) -> None:
+    def configure(self, connection: AnyConnection, settings: dict[str, str]) -> None:
         """Change those settings of an idle connection that have not been changed yet."""
         done = self._settings.setdefault(connection, {})
         if new := {name: value for name, value in settings.items() if done.get(name) != value}:
@@ -104,11 +106,15 @@ class Connections:
             )
             connection.pgconn.exec_(sql.SQL("; ").join(commands).as_bytes(connection))
 
-    def seed(self, connection: psycopg.Connection[Any], schedule: tuple[int, int, int]) -> None:
+    def seed(self, connection: AnyConnection, schedule: tuple[int, int, int]) -> None:
         """Seed the server's random() on an idle connection, once a schedule: its operation, draw and session."""
         if self.draws.server and self._seeded.get(connection) != schedule:
             self._seeded[connection] = schedule
             connection.pgconn.exec_(server_seed(*schedule[1:]))
+
+    def unseen(self) -> Unseen:
+        """Begin to watch for what a call sends past psycopg 3."""
+        return Unseen(self._monitor, self._label)
 
     def volatile(self, names: Set[str]) -> set[str]:
         """Of names, those of what may do anything."""
@@ -117,7 +123,7 @@ class Connections:
             self._volatile |= {name: name in volatile for name in new}
         return {name for name in names if self._volatile[name]} | self._always
 
-    def forget_settings(self, connection: psycopg.Connection[Any]) -> None:
+    def forget_settings(self, connection: AnyConnection) -> None:
         """Change the settings of a connection again before its next use: they were reset."""
         self._settings.pop(connection, None)
 
@@ -179,15 +185,18 @@ class Connections:
         return any(self._writes_more[name] for name in names)
 
 
-def is_open(connection: psycopg.Connection[Any]) -> bool:
+def is_open(connection: AnyConnection) -> bool:
     """Whether a connection is in a transaction, or in the middle of a statement."""
     return not connection.closed and connection.pgconn.transaction_status != pq.TransactionStatus.IDLE
 
 
-def cancel(connection: psycopg.Connection[Any]) -> bool:
+def cancel(connection: AnyConnection) -> bool:
     """Cancel the statement of a connection, so that its transaction can be rolled back; False if it does not end."""
     with contextlib.suppress(psycopg.Error):  # it is lost, or the server does not answer
-        connection.cancel_safe(timeout=_CANCEL_S)
+        if isinstance(connection, psycopg.Connection):
+            connection.cancel_safe(timeout=_CANCEL_S)
+        else:
+            connection.cancel()  # its cancel_safe needs an event loop
         deadline = time.monotonic() + _CANCEL_S
         while time.monotonic() < deadline:
             if connection.pgconn.is_busy():
@@ -198,7 +207,7 @@ def cancel(connection: psycopg.Connection[Any]) -> bool:
     return False
 
 
-def commit(connection: psycopg.Connection[Any]) -> Generator[None, None, None]:
+def commit(connection: AnyConnection) -> Generator[None, None, None]:
     """Commit past psycopg, yielding to wait for the answer; raises the error of a refusal."""
     connection.pgconn.send_query(b"COMMIT")
     results = yield from carry_out(execute(connection.pgconn), connection)
@@ -207,7 +216,7 @@ def commit(connection: psycopg.Connection[Any]) -> Generator[None, None, None]:
             raise psycopg.errors.error_from_result(result)
 
 
-def carry_out(work: Generator[Any, Any, Any], connection: psycopg.Connection[Any]) -> Generator[None, None, Any]:
+def carry_out(work: Generator[Any, Any, Any], connection: AnyConnection) -> Generator[None, None, Any]:
     """Drive one of psycopg's generators as psycopg does, but yield to wait. Source: psycopg.waiting.wait_select."""
     try:
         wanted = next(work)
@@ -226,13 +235,13 @@ def carry_out(work: Generator[Any, Any, Any], connection: psycopg.Connection[Any
         return done.value
 
 
-def _place(connection: psycopg.Connection[Any]) -> tuple[bytes, ...]:
+def _place(connection: AnyConnection) -> tuple[bytes, ...]:
     """What the client calls the server and the database that it is connected to."""
     pgconn = connection.pgconn
     return pgconn.host, pgconn.hostaddr if pgconn.host else b"", pgconn.port, pgconn.db
 
 
-def _ask(connection: psycopg.Connection[Any], query: str) -> tuple[str | None, ...] | None:
+def _ask(connection: AnyConnection, query: str) -> tuple[str | None, ...] | None:
     """One row as text; None if the server refuses."""
     result = connection.pgconn.exec_(query.encode())
     if result.status != pq.ExecStatus.TUPLES_OK:

@@ -59,7 +59,9 @@ def divided(work: _Work, parts: Sequence[Statement], *, open_before: bool) -> It
     """
     name, known = _known(work)
     cursor = known.get("self")
-    if not isinstance(cursor, psycopg.Cursor) or not in_one_transaction(parts, open_before=open_before):
+    if not isinstance(cursor, psycopg.Cursor | psycopg.AsyncCursor):
+        return None
+    if not in_one_transaction(parts, open_before=open_before):
         return None
     if name == _ROWS and len(parts) == 1:
         return _rows(cursor, parts[0], known)

@@ -1,19 +1,22 @@
-"""Stops an application at every synchronous round trip of psycopg 3, SQLAlchemy's and Django's included.
+"""Stops an application at every round trip of psycopg 3, SQLAlchemy's and Django's included.
 
-Each round trip passes through `psycopg.Connection.wait`. While an interception is installed, a session's thread
-(threads.py) stops there and hands the round trip to the thread that schedules, which carries it out when it is the
-session's turn. Connecting and closing are not scheduled; the backend of a closed connection is kept (backends.py).
-Threads that run no session are let through.
+Each round trip passes through `psycopg.Connection.wait`, or `psycopg.AsyncConnection.wait`. While an interception is
+installed, a thread or a task that works for a session's call (ownership.py) stops there and hands the round trip to the
+thread that schedules, which carries it out when it is the session's turn (threads.py). Connecting and closing are not
+scheduled; the backend of a closed connection is kept (backends.py). Threads that work for no session are let through.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,8 +27,10 @@ from racebench.core.errors import UsageProblem
 from racebench.core.model import first_word
 from racebench.exploration.sessions.backends import Backends
 from racebench.exploration.sessions.division import MAY_BE_WRAPPED
+from racebench.exploration.sessions.ownership import Ownership
 from racebench.exploration.sessions.randomness import Generators, Randomness, replacements
-from racebench.exploration.sessions.round_trips import foreign_line, text_of
+from racebench.exploration.sessions.rest import Rest
+from racebench.exploration.sessions.round_trips import CLEANING, AnyConnection, foreign_line, said, text_of
 from racebench.exploration.sessions.threads import SessionThread
 
 _Function = Callable[..., Any]
@@ -53,15 +58,16 @@ class Interception:
     """The threads of one exploration that stop at round trips. Made and installed by the thread that schedules."""
 
     def __init__(self) -> None:
-        self._threads: dict[int, SessionThread] = {}
+        self._ownership, self._rest = Ownership[SessionThread](), Rest()
         self._generators = Generators()
         self._backends = Backends()
+        self._pgconns: weakref.WeakSet[pq.abc.PGconn] = weakref.WeakSet()
         self._unscheduled: list[str] = []
         self._scheduling, self._process = threading.get_ident(), os.getpid()
 
     @contextlib.contextmanager
     def installed(self) -> Iterator[None]:
-        """Stop the sessions' threads at round trips; meanwhile they do not sleep, and may not await connections."""
+        """Stop what works for the sessions at round trips; meanwhile it does not sleep."""
         with contextlib.ExitStack() as stack:
             stack.callback(self._backends.close)
             stack.enter_context(self._generators.kept())
@@ -69,8 +75,13 @@ class Interception:
                 _Patch(psycopg.Connection, "wait", self._wait(psycopg.Connection.wait)),
                 _Patch(psycopg.Connection, "close", self._close(psycopg.Connection.close)),
                 _Patch(psycopg.AsyncConnection, "wait", self._wait_async(psycopg.AsyncConnection.wait)),
+                _Patch(psycopg.AsyncConnection, "close", self._close_async(psycopg.AsyncConnection.close)),
                 _Patch(generators, "connect", self._connect(generators.connect)),
                 _Patch(psycopg.Cursor, "executemany", self._executemany(psycopg.Cursor.executemany)),
+                _Patch(psycopg.AsyncCursor, "executemany", self._executemany_async(psycopg.AsyncCursor.executemany)),
+                _Patch(ThreadPoolExecutor, "submit", self._ownership.submit(ThreadPoolExecutor.submit)),
+                # The time limits and the sleep of an event loop are real; its clock must be as well.
+                _Patch(asyncio.BaseEventLoop, "time", _real_clock(time.monotonic)),
                 _Patch(time, "sleep", self._sleep(time.sleep)),
                 _Patch(os, "_exit", self._exit(os._exit)),
                 *(_Patch(*replacement) for replacement in replacements(self._randomness)),
@@ -80,11 +91,11 @@ class Interception:
 
     def thread(self, number: int) -> SessionThread:
         """Start the thread of a session, which stops at its round trips, and draws random numbers of its own."""
-        return SessionThread(number, self._threads, self._generators)
+        return SessionThread(number, self._ownership, self._generators, self._rest)
 
     def _randomness(self) -> Randomness | None:
-        """That of the session whose thread this is."""
-        session = self._threads.get(threading.get_ident())
+        """That of the session that this thread or task works for."""
+        session = self._ownership.session()
         return None if session is None else session.randomness
 
     def unscheduled(self) -> str:
@@ -93,67 +104,106 @@ class Interception:
         self._unscheduled.clear()
         return line
 
+    def _session(self, connection: AnyConnection, work: Any) -> SessionThread | None:
+        """The session that a round trip belongs to; None if it passes unseen. Raises what is wrong with it."""
+        if self._backends.left(connection):  # a cursor of it still knows its backend, which another connection may have
+            raise psycopg.OperationalError("the connection is closed")
+        call = self._ownership.call()
+        self._pgconns.add(connection.pgconn)
+        if call is not None and not call.ended:
+            return call.session
+        if threading.get_ident() != self._scheduling and (line := foreign_line(sys._getframe(2))):
+            if call is None:
+                self._unscheduled.append(line)
+            elif (text := said(connection, work)) is not None and not text[0].startswith(CLEANING):
+                raise call.session.outlived(line)
+        return None
+
+    def pids(self) -> set[int]:
+        """The backends of psycopg's connections in this process, as far as they are open and are known."""
+        return {pgconn.backend_pid for pgconn in self._pgconns if pgconn.status == pq.ConnStatus.OK}
+
     # What stands in place of each function, given the function
 
     def _wait(self, wait: _Function) -> _Function:
-        threads, backends = self._threads, self._backends
-
         def stopped(connection: psycopg.Connection[Any], gen: Any, *args: Any, **kwargs: Any) -> Any:
-            if backends.left(connection):  # a cursor of it still knows its backend, which another connection may have
-                raise psycopg.OperationalError("the connection is closed")
-            session = threads.get(threading.get_ident())
+            session = self._session(connection, gen)
             if session is None:
-                if threading.get_ident() != self._scheduling and (line := foreign_line(sys._getframe(1))):
-                    self._unscheduled.append(line)
                 return wait(connection, gen, *args, **kwargs)
             return session.meet(connection, gen, lambda: wait(connection, gen, *args, **kwargs))
 
         return stopped
 
+    def _wait_async(self, wait: _Function) -> _Function:
+        async def stopped(connection: psycopg.AsyncConnection[Any], gen: Any, *args: Any, **kwargs: Any) -> Any:
+            session = self._session(connection, gen)
+            if session is None:
+                return await wait(connection, gen, *args, **kwargs)
+            return await session.meet_async(connection, gen, lambda: wait(connection, gen, *args, **kwargs))
+
+        return stopped
+
     def _executemany(self, executemany: _Function) -> _Function:
         def sent(cursor: Any, query: Any, params_seq: Any, *, returning: bool = False) -> None:
-            session = self._threads.get(threading.get_ident())
-            connection, pgconn = cursor.connection, cursor.connection.pgconn
-            if session is None or session.free or pgconn.pipeline_status != pq.PipelineStatus.OFF:
+            if not self._sends_rows(cursor, query):
                 executemany(cursor, query, params_seq, returning=returning)
                 return
-            alone = connection.autocommit and pgconn.transaction_status == pq.TransactionStatus.IDLE
-            if alone and first_word(text_of(query, connection)) not in MAY_BE_WRAPPED:
-                executemany(cursor, query, params_seq, returning=returning)  # its pipeline is one transaction
-                return
-            # Row by row, not in a pipeline, so that each row can be a step (division.py).
-            with connection.lock:
-                connection.wait(cursor._executemany_gen_no_pipeline(query, params_seq, returning))
+            with cursor.connection.lock:
+                cursor.connection.wait(cursor._executemany_gen_no_pipeline(query, params_seq, returning))
 
         return sent
 
-    def _wait_async(self, wait: _Function) -> _Function:
-        async def refused(connection: Any, gen: Any, *args: Any, **kwargs: Any) -> Any:
-            if threading.get_ident() in self._threads:
-                raise UsageProblem(
-                    "the call uses an async psycopg connection, whose round trips racebench cannot schedule; "
-                    "give it a synchronous one"
-                )
-            return await wait(connection, gen, *args, **kwargs)
+    def _executemany_async(self, executemany: _Function) -> _Function:
+        async def sent(cursor: Any, query: Any, params_seq: Any, *, returning: bool = False) -> None:
+            if not self._sends_rows(cursor, query):
+                await executemany(cursor, query, params_seq, returning=returning)
+                return
+            async with cursor.connection.lock:
+                await cursor.connection.wait(cursor._executemany_gen_no_pipeline(query, params_seq, returning))
 
-        return refused
+        return sent
+
+    def _sends_rows(self, cursor: Any, query: Any) -> bool:
+        """Whether executemany is to send its rows one by one, so that each can be a step (division.py)."""
+        session = self._ownership.session()
+        connection, pgconn = cursor.connection, cursor.connection.pgconn
+        if session is None or session.free or pgconn.pipeline_status != pq.PipelineStatus.OFF:
+            return False
+        alone = connection.autocommit and pgconn.transaction_status == pq.TransactionStatus.IDLE
+        # Otherwise its pipeline is one transaction.
+        return not alone or first_word(text_of(query, connection)) in MAY_BE_WRAPPED
 
     def _connect(self, connect: _Function) -> _Function:
         def connected(conninfo: str, *args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-            if threading.get_ident() not in self._threads:
-                return (yield from connect(conninfo, *args, **kwargs))
+            session = self._ownership.session()
+            if session is None:
+                pgconn = yield from connect(conninfo, *args, **kwargs)
+                self._pgconns.add(pgconn)
+                return pgconn
             pgconn = self._backends.take(conninfo)
             if pgconn is None:
-                pgconn = yield from connect(conninfo, *args, **kwargs)
+                session.connecting += 1
+                try:
+                    pgconn = yield from connect(conninfo, *args, **kwargs)
+                finally:
+                    session.connecting -= 1
                 self._backends.opened(pgconn, conninfo)
+                self._pgconns.add(pgconn)
             return pgconn
 
         return connected
 
     def _close(self, close: _Function) -> _Function:
         def closed(connection: psycopg.Connection[Any]) -> None:
-            if threading.get_ident() not in self._threads or not self._backends.keep(connection):
+            if self._ownership.session() is None or not self._backends.keep(connection):
                 close(connection)
+
+        return closed
+
+    def _close_async(self, close: _Function) -> _Function:
+        async def closed(connection: psycopg.AsyncConnection[Any]) -> None:
+            if self._ownership.session() is None or not self._backends.keep(connection):
+                await close(connection)
 
         return closed
 
@@ -169,8 +219,17 @@ class Interception:
 
     def _exit(self, exit_process: _Function) -> _Function:
         def refused(status: int) -> None:
-            if threading.get_ident() in self._threads and os.getpid() == self._process:
+            if self._ownership.session() is not None and os.getpid() == self._process:
                 raise UsageProblem(f"the call ends its process (os._exit({status})); a call must return, or raise")
             exit_process(status)
 
         return refused
+
+
+def _real_clock(monotonic: _Function) -> _Function:
+    """The clock of an event loop, with the function that is time.monotonic while nothing is explored."""
+
+    def read(loop: asyncio.BaseEventLoop) -> Any:  # noqa: ARG001 - all loops have the same
+        return monotonic()
+
+    return read

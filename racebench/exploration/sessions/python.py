@@ -8,7 +8,6 @@ itself is sent as BEGIN, statement, COMMIT: two steps, the second of them the CO
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Callable, Generator, Hashable, Iterable, Mapping, Sequence, Set
 from contextlib import AbstractContextManager, ExitStack
 from itertools import permutations
@@ -36,6 +35,7 @@ from racebench.exploration.sessions.division import MAY_BE_WRAPPED, divided, is_
 from racebench.exploration.sessions.failures import Failure, expected, failure
 from racebench.exploration.sessions.interception import Interception
 from racebench.exploration.sessions.residue import Residue
+from racebench.exploration.sessions.round_trips import AnyConnection
 from racebench.exploration.sessions.session import GeneratorSession, Steps, Surroundings
 from racebench.exploration.sessions.threads import Finished, RoundTrip
 from racebench.exploration.sessions.touches import Touches
@@ -44,7 +44,7 @@ from racebench.exploration.symmetry import begin_is_seen
 from racebench.postgres.compiler.transactions import begins, ends
 from racebench.postgres.connection import connect
 from racebench.workloads.ad_hoc import APPLICATION
-from racebench.workloads.callables import left_open, signature, variables
+from racebench.workloads.callables import advice, called, handed, left_open, signature, variables
 from racebench.workloads.faults import fault
 
 #: What may differ from one run to the next: values, and names of savepoints (Django numbers them from the first on).
@@ -53,7 +53,6 @@ _LONGEST = 200
 #: What follows a refused statement without making up for it.
 _CLEANING = frozenset({"ROLLBACK", "RELEASE", ""})
 _DEADLOCK = "40P01"
-_OTHER_DRIVERS = ("psycopg2", "asyncpg", "pg8000", "aiopg", "py_postgresql")
 #: The most sessions whose calls are run alone in every order.
 _MOST_PERMUTED = 3
 
@@ -117,8 +116,8 @@ class PythonSessions:
             for place, session in enumerate(order):
                 if (found := session.run_alone()) and not place:
                     raise UsageProblem(
-                        f"{session.call} fails when it runs alone, right after the setup: {session.answers[-1]}; "
-                        "is the setup complete?"
+                        f"{session.call} fails when it runs alone, right after the setup: {session.answers[-1]}"
+                        + advice(session.sqlstate, session.answers[-1])
                     )
                 failures[session] |= {found} - {()}
             if broken := violations():
@@ -130,6 +129,8 @@ class PythonSessions:
         for session in sessions:
             session.note_what_ran()
         for session in sessions:
+            if not any(other.was_watched for other in sessions if other.runs == session.runs):
+                session.tell_apart()  # it may have asked
             calls = sessions if unordered else [other for other in sessions if other.runs == session.runs]
             session.failures_alone = set().union(*(failures[other] for other in calls))
             session.begin_is_seen |= begin_is_seen(texts)
@@ -186,9 +187,11 @@ class PythonSession(GeneratorSession):
         self._settings: dict[str, str] = {}
         self._footprint = Footprint.ANYTHING
         self._given: psycopg.Connection[Any] | None = connect() if call.takes_connection else None
+        #: What the call is given: that connection, or an asynchronous one over the same backend.
+        self._handed: AnyConnection | None = None
         self._thread = interception.thread(number)  # last: it runs until it is closed
-        self._connection: psycopg.Connection[Any] | None = None
-        self._used: list[psycopg.Connection[Any]] = []
+        self._connection: AnyConnection | None = None
+        self._used: list[AnyConnection] = []
         self._touches = Touches(connections)
         self._leaves: dict[Leftover, str] = {}
         self._residue = Residue(connections, cached=cached)
@@ -244,6 +247,15 @@ class PythonSession(GeneratorSession):
         self._connections.told_apart |= self._thread.introspection.asked
 
     @property
+    def was_watched(self) -> bool:
+        """Whether its code was watched all the time when it ran alone."""
+        return self._thread.watched
+
+    def tell_apart(self) -> None:
+        """Have no session count as like another."""
+        self._connections.told_apart = True
+
+    @property
     def texts(self) -> set[str]:
         """The texts of the statements that were sent when it ran alone."""
         return self._thread.texts
@@ -268,6 +280,7 @@ class PythonSession(GeneratorSession):
 
     def run_alone(self) -> Failure:
         """Run the call to its end without a stop; return the failure it ended with, empty for none."""
+        unseen = self._connections.unseen()
         self._thread.free = True
         try:
             self._begin_call()
@@ -279,8 +292,8 @@ class PythonSession(GeneratorSession):
         for connection in self._thread.connections:
             for text in self._thread.texts:
                 self._note_left(connection, text)
-        if not self._thread.passed and not self.sqlstate:
-            raise UsageProblem(_unseen(self.call))
+        if not self.sqlstate:
+            unseen.refuse(self.call, seen=bool(self._thread.passed), known=self._interception.pids())
         return self._failure
 
     def start(self, tenant: int, run: int) -> None:  # noqa: ARG002 - the application knows no tenants of ours
@@ -290,18 +303,18 @@ class PythonSession(GeneratorSession):
         self.begin(self._operation())
 
     def _begin_call(self) -> None:
-        function = self.call.function
         self._thread.passed = 0
-        assert function is not None  # loaded
         self._used = []
         if self._given is not None and self._given.closed:
-            self._given = self._connect()
-        given = self._given
+            self._given, self._handed = self._connect(), None
+        if self._given is not None and self._handed is None:
+            self._handed = handed(self.call, self._given)
+        given = self._handed
         if given is not None:
             self._used.append(given)
-        self._thread.call(function if given is None else lambda: function(given), self.draw)
+        self._thread.call(lambda: called(self.call, given), self.draw)
 
-    def _note_left(self, connection: psycopg.Connection[Any], text: str) -> None:
+    def _note_left(self, connection: AnyConnection, text: str) -> None:
         """Note what a statement may leave behind, before it is sent or after it has passed."""
         left = self._connections.leaves(text)
         self._changes_catalog = Leftover.CATALOG in left
@@ -319,10 +332,10 @@ class PythonSession(GeneratorSession):
 
     def clean(self) -> None:
         self._leaves = {}
-        self._residue.remove(self._given)
+        self._residue.remove(self._handed)
 
     def kept(self) -> Sequence[str]:
-        return self._residue.kept(self._given, self._settings)
+        return self._residue.kept(self._handed, self._settings)
 
     def _operation(self) -> Steps:
         self._begin_call()
@@ -439,9 +452,11 @@ class PythonSession(GeneratorSession):
         self._failure = () if error is None else failure(error)
         if line := self._interception.unscheduled():
             raise UsageProblem(
-                f"{self.call}: {line} sends statements from a thread that racebench cannot schedule; "
-                "have the call send them in the thread that calls it"
+                f"{line} sends statements from a thread that racebench cannot schedule; have the call send them in "
+                "its own thread, or with asyncio.to_thread or an executor, and wait for them"
             )
+        if self._thread.problem is not None:
+            raise self._thread.problem
         if isinstance(error, UsageProblem):
             raise error
         if isinstance(error, SystemExit):
@@ -487,11 +502,11 @@ class PythonSession(GeneratorSession):
             # A backend that waits would not notice that its client has gone.
             active = is_open(connection) and connection.pgconn.transaction_status == pq.TransactionStatus.ACTIVE
             if active and not cancel(connection):
-                connection.close()
+                connection.pgconn.finish()
         self._thread.close()
         for connection in self._used:
             if is_open(connection):
-                connection.close()  # in the middle of something that the call will not end any more
+                connection.pgconn.finish()  # in the middle of something that the call will not end any more
         if self._given is not None:
             self._given.close()
 
@@ -503,16 +518,7 @@ def _close_all(sessions: Sequence[PythonSession]) -> None:
             stack.callback(session.close)
 
 
-def _unseen(call: Call) -> str:
-    drivers = [name for name in _OTHER_DRIVERS if name in sys.modules]
-    why = f"it may use {' or '.join(drivers)}" if drivers else "does it reach the database at all?"
-    return (
-        f"{call} made no round trip that racebench sees: only synchronous psycopg 3 (also under SQLAlchemy and Django) "
-        f"can be scheduled; {why}"
-    )
-
-
-def _begins_unasked(connection: psycopg.Connection[Any], statement: Statement, status: int) -> bool:
+def _begins_unasked(connection: AnyConnection, statement: Statement, status: int) -> bool:
     """Whether psycopg sends a BEGIN of its own before a statement."""
     return (
         bool(statement.text)

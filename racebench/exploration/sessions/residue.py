@@ -12,11 +12,12 @@ from collections.abc import Collection, Set
 from typing import Any
 
 import psycopg
-from psycopg import pq
+from psycopg import pq, waiting
 
 from racebench.exploration.leftovers import Leftover, custom_settings
 from racebench.exploration.sessions import cleaning
 from racebench.exploration.sessions.connections import Connections
+from racebench.exploration.sessions.round_trips import AnyConnection
 
 #: What no pool sets up for its connections.
 _NEVER_A_POOLS = frozenset({Leftover.ADVISORY, Leftover.NUMBERS, Leftover.CURSORS})
@@ -29,7 +30,7 @@ _PERHAPS_A_POOLS = {
 }
 #: What a connection object itself remembers, as racebench gives it.
 _GIVEN = {"autocommit": False, "isolation_level": None, "read_only": None, "deferrable": None}
-_GIVEN_OUTSIDE = {"prepare_threshold": None, "row_factory": psycopg.rows.tuple_row, "cursor_factory": psycopg.Cursor}
+_GIVEN_OUTSIDE = {"prepare_threshold": None, "row_factory": psycopg.rows.tuple_row}
 
 
 class Residue:
@@ -41,10 +42,10 @@ class Residue:
     def __init__(self, connections: Connections, *, cached: bool) -> None:
         self._connections = connections
         self._always = frozenset({Leftover.NUMBERS}) if cached else frozenset[Leftover]()
-        self._left: weakref.WeakKeyDictionary[psycopg.Connection[Any], set[Leftover]] = weakref.WeakKeyDictionary()
+        self._left: weakref.WeakKeyDictionary[AnyConnection, set[Leftover]] = weakref.WeakKeyDictionary()
         self._kept: dict[str, None] = {}
 
-    def note(self, connection: psycopg.Connection[Any], text: str, left: Set[Leftover]) -> None:
+    def note(self, connection: AnyConnection, text: str, left: Set[Leftover]) -> None:
         """Note what a statement may leave in a connection: before it is sent, or after a call that ran alone."""
         new = left | self._always
         if not new:
@@ -57,7 +58,7 @@ class Residue:
             if _idle(connection) and (connection not in before or not before[connection].keys() >= own):
                 before[connection] = cleaning.settings(connection.pgconn, own) | before.get(connection, {})
 
-    def remove(self, given: psycopg.Connection[Any] | None) -> None:
+    def remove(self, given: AnyConnection | None) -> None:
         """Clean the connections; `given`: the one that racebench gave. Raises DatabaseProblem."""
         for connection, left in list(self._left.items()):
             if _idle(connection):
@@ -70,13 +71,13 @@ class Residue:
         if given is not None and _idle(given):
             _as_given(given)
 
-    def kept(self, given: psycopg.Connection[Any] | None, settings: Collection[str]) -> list[str]:
+    def kept(self, given: AnyConnection | None, settings: Collection[str]) -> list[str]:
         """What connections hold although they were cleaned; `settings`: those that racebench has made there."""
         if given is not None and _idle(given):
             return [*self._kept, *cleaning.kept(given.pgconn, settings)]
         return [*self._kept]
 
-    def _clean_a_pools(self, connection: psycopg.Connection[Any], left: Set[Leftover]) -> None:
+    def _clean_a_pools(self, connection: AnyConnection, left: Set[Leftover]) -> None:
         pgconn = connection.pgconn
         cleaning.clean(pgconn, _NEVER_A_POOLS if Leftover.HIDDEN in left else left & _NEVER_A_POOLS, {})
         if left & _SETTINGS:
@@ -94,12 +95,18 @@ class Residue:
             )
 
 
-def _idle(connection: psycopg.Connection[Any]) -> bool:
+def _idle(connection: AnyConnection) -> bool:
     return not connection.closed and connection.pgconn.transaction_status == pq.TransactionStatus.IDLE
 
 
-def _as_given(connection: psycopg.Connection[Any]) -> None:
+def _as_given(connection: AnyConnection) -> None:
     """Give a connection object the attributes that it had when racebench gave it first."""
-    for name, value in {**_GIVEN, **_GIVEN_OUTSIDE}.items():
+    for name, before in _GIVEN.items():
+        if getattr(connection, name) != before:
+            change = getattr(connection, f"_set_{name}_gen")(before)  # of both kinds; it sends nothing
+            waiting.wait(change, connection.pgconn.socket, 0.1)
+    kind = psycopg.Cursor if isinstance(connection, psycopg.Connection) else psycopg.AsyncCursor
+    outside: dict[str, Any] = {**_GIVEN_OUTSIDE, "cursor_factory": kind}
+    for name, value in outside.items():
         if getattr(connection, name) != value:
             setattr(connection, name, value)

@@ -14,9 +14,16 @@ from psycopg import pq
 from racebench.core.errors import UsageProblem
 from racebench.workloads.callables import is_application, shown
 
+#: psycopg's connections, of either kind.
+AnyConnection = psycopg.Connection[Any] | psycopg.AsyncConnection[Any]
+
+#: How what a failure leads to begins: it is never refused.
+CLEANING = ("ROLLBACK", "RELEASE", "CLOSE")
 _SILENT = frozenset(
     {"_set_autocommit_gen", "_set_isolation_level_gen", "_set_read_only_gen", "_set_deferrable_gen", "_close_gen"}
 )
+_POOL = "psycopg_pool"
+_DRIVERS = ("psycopg.", "sqlalchemy.pool", "sqlalchemy.util.queue")
 _QUERIES = {
     "_execute_gen": "query",
     "_executemany_gen_no_pipeline": "query",
@@ -27,7 +34,7 @@ _QUERIES = {
 }
 
 
-def said(connection: psycopg.Connection[Any], work: Any) -> tuple[str, Any] | None:
+def said(connection: AnyConnection, work: Any) -> tuple[str, Any] | None:
     """The text of a round trip, and the cursor that will have its result; None if it sends no statement.
 
     Read from psycopg's own generators, by their names: psycopg 3.1 to 3.3 have them all.
@@ -46,7 +53,7 @@ def said(connection: psycopg.Connection[Any], work: Any) -> tuple[str, Any] | No
         return None if idle else (name[1:-4].upper(), None)
     if name in _SILENT:
         return None
-    if isinstance(owner, psycopg.Transaction):
+    if isinstance(owner, psycopg.Transaction | psycopg.AsyncTransaction):
         return _block(owner, name, known, idle=idle), None
     if name.startswith("_tpc_"):
         return name[1:-4].upper().replace("_", " "), None
@@ -64,7 +71,7 @@ def _block(owner: Any, name: str, known: dict[str, Any], *, idle: bool) -> str:
     return "RELEASE SAVEPOINT" if kept else "ROLLBACK TO SAVEPOINT"
 
 
-def text_of(query: Any, connection: psycopg.Connection[Any]) -> str:
+def text_of(query: Any, connection: AnyConnection) -> str:
     """The text of a query as an application gives it to psycopg."""
     if isinstance(query, bytes):
         return query.decode(errors="replace")
@@ -88,7 +95,21 @@ def foreign_line(frame: FrameType | None) -> str:
     """The application's line that leads here in a thread that it made itself; "" in a thread that a pool made."""
     where = line(frame)
     while frame is not None and where:
-        if "psycopg_pool" in frame.f_globals.get("__name__", ""):
+        if _POOL in frame.f_globals.get("__name__", ""):
             return ""
         frame = frame.f_back
     return where
+
+
+def line_that_waits(frame: FrameType | None) -> str | None:
+    """The line that leads a thread into a driver or a pool of connections, as `line`; None if it is in neither."""
+    driver = pool = False
+    innermost = frame
+    while frame is not None and not is_application(frame.f_code.co_filename):
+        module = frame.f_globals.get("__name__", "")
+        driver |= module.startswith(_DRIVERS)
+        pool |= module.startswith(_POOL)
+        frame = frame.f_back
+    if frame is None and pool:
+        return None  # a thread of the pool's own
+    return line(innermost) if driver or pool else None

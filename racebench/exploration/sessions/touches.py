@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Sequence
-from typing import Any
 
 import psycopg
 from psycopg import pq
@@ -15,6 +14,7 @@ from psycopg import pq
 from racebench.core.model import Statement
 from racebench.exploration.independence import Footprint, calls, footprint, is_write
 from racebench.exploration.sessions.connections import Connections
+from racebench.exploration.sessions.round_trips import AnyConnection
 from racebench.postgres.compiler.transactions import begins, ends
 
 _PLAIN_LEVELS = ("read committed", "repeatable read", "read uncommitted")
@@ -28,13 +28,13 @@ class Touches:
         #: Whether a transaction of the session may have been serializable.
         self._may_be_serializable = False
         #: Connections in whose transaction there was a savepoint.
-        self._nested: weakref.WeakSet[psycopg.Connection[Any]] = weakref.WeakSet()
+        self._nested: weakref.WeakSet[AnyConnection] = weakref.WeakSet()
 
     def of(
         self,
         statement: Statement,
         parts: Sequence[Statement],
-        connection: psycopg.Connection[Any],
+        connection: AnyConnection,
         level: str,
         *,
         begin_is_seen: bool,

@@ -1,0 +1,59 @@
+"""What a call sends to the server past psycopg 3: over another driver, or from another program.
+
+Such statements cannot be scheduled. They are noticed when the calls run alone: by the transactions that the server has
+begun meanwhile, and by the backends with the application's name that have worked and that racebench does not know.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Set
+from typing import Any
+
+import psycopg
+
+from racebench.core.errors import UsageProblem
+from racebench.core.model import Call
+from racebench.workloads.ad_hoc import APPLICATION
+from racebench.workloads.callables import unreached
+
+_DRIVERS = ("psycopg2", "asyncpg", "pg8000", "aiopg", "py_postgresql")
+_BEFORE = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text, clock_timestamp()"
+_SINCE = (
+    "SELECT pg_snapshot_xmax(pg_current_snapshot())::text, array(SELECT pid FROM pg_stat_activity"
+    " WHERE application_name = %s AND datname = current_database() AND state_change > %s)"
+)
+
+
+class Unseen:
+    """Watches the server while one call runs alone. `monitor`: a connection that no call uses; `server`: its label."""
+
+    def __init__(self, monitor: psycopg.Connection[Any], server: str) -> None:
+        self._monitor, self._server = monitor, server
+        self._before = self._ask(_BEFORE)
+
+    def _ask(self, query: str, *parameters: object) -> tuple[Any, ...]:
+        row = self._monitor.execute(query.encode(), parameters or None).fetchone()
+        assert row is not None  # there is no table in it
+        return tuple(row)
+
+    def refuse(self, call: Call, *, seen: bool, known: Set[int]) -> None:
+        """Raise UsageProblem if a call that has ended without an error sent statements past racebench, or none at all.
+
+        `seen`: it made round trips that racebench saw. `known`: the backends over which it may have made them.
+        """
+        xmax, since = self._before
+        now, pids = self._ask(_SINCE, APPLICATION, since)
+        beside = set(pids) - known
+        if seen and not beside:
+            return
+        loaded = " or ".join(name for name in _DRIVERS if name in sys.modules)
+        if not beside and xmax == now and not loaded:
+            raise UsageProblem(unreached((call,), self._server))
+        why = f", perhaps of {loaded}" if loaded else ""
+        sends = "sends statements also" if seen else "sends its statements"
+        raise UsageProblem(
+            f"{call} {sends} over a connection that racebench does not see{why}: only psycopg 3 can be explored, "
+            "synchronous or not, also under SQLAlchemy and Django; code with any other driver can be measured: "
+            f"`racebench run --call {call}`, or hammer in a test"
+        )
