@@ -302,6 +302,17 @@ async def cancels_its_statement(connection: AsyncConnection) -> None:
         await connection.execute("SELECT 1")
 
 
+_past_psycopg: list[psycopg.pq.abc.PGconn] = []
+
+
+def sends_over_another_driver_too(connection: Connection) -> None:
+    """What psycopg does not know of stands for another driver."""
+    create_order_locked(connection)
+    other = psycopg.pq.PGconn.connect(os.environ["DATABASE_URL"].encode())
+    _past_psycopg.append(other)
+    other.exec_(b"UPDATE stock SET left_over = left_over - 1 WHERE item = 2")
+
+
 def sends_from_another_program() -> None:
     statement = "INSERT INTO orders (number) SELECT coalesce(max(number), 0) + 1 FROM orders"
     program = f"import os, psycopg\npsycopg.connect(os.environ['DATABASE_URL'], autocommit=True).execute({statement!r})"

@@ -96,7 +96,7 @@ class Bench:
         explorations find its tables and restore their rows, but do not create it again.
         """
         target = self._up()
-        variables = callables.variables(target, self._schema, ad_hoc.APPLICATION)
+        variables = callables.variables(target, self._schema, ad_hoc.own_application_name())
         if not self._adopted:
             self._stack.enter_context(empty_schema(target, self._schema))
             self._stack.enter_context(exported(variables))

@@ -6,6 +6,7 @@ A text is SQL, the name of a file of SQL (`.sql`) or a callable (`module:functio
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -24,8 +25,6 @@ from racebench.workloads.text_file import read_text
 if TYPE_CHECKING:
     from racebench.core.target import Target
 
-#: The application name of the connections that the user's code opens in this process. racebench does not end them.
-APPLICATION = "racebench application"
 
 #: Statements that end what was set in a session, the schema it works in included.
 _RESETS = re.compile(r"\b(?:RESET|DISCARD)\b", re.IGNORECASE)
@@ -43,6 +42,11 @@ Definition = str | Path | Callable[..., Any]
 class _Parts:
     files: list[SqlFile]
     calls: list[Call]
+
+
+def own_application_name() -> str:
+    """That of the connections that the user's code opens in this process. racebench does not end them."""
+    return f"racebench application {os.getpid()}"
 
 
 def is_sql_file(name: str) -> bool:
@@ -153,7 +157,7 @@ def ready(scenario: Scenario, target: Target, schema: str) -> Iterator[Scenario]
     if not (scenario.setup or scenario.checks or any(strategy.calls for strategy in scenario.strategies.values())):
         yield scenario
         return
-    with exported(callables.variables(target, schema, APPLICATION)):
+    with exported(callables.variables(target, schema, own_application_name())):
         yield loaded(scenario)
 
 

@@ -219,6 +219,7 @@ def test_generated_names_do_not_make_a_call_nondeterministic(bench: Bench, call:
         (app.does_not_wait_for_its_thread, r"applications.py:\d+ sends statements in a thread or a task that its call"),
         (app.does_not_wait_for_a_late_thread, r"applications.py:\d+ sends statements in a thread or a task that its"),
         (app.cancels_its_statement, r"applications.py:\d+: the statement was cancelled while it waited for its turn"),
+        (app.sends_over_another_driver_too, "sends statements also over a connection that racebench does not see"),
         (
             app.sends_from_another_program,
             "sends its statements over a connection that racebench does not see.*: only psycopg 3 can be explored",
@@ -365,7 +366,7 @@ def test_a_witness_that_cannot_be_run_again_is_said_to_be_not_deterministic(benc
 
 
 def test_a_witness_names_the_wrong_row_and_the_call_of_each_session(bench: Bench) -> None:
-    said = str(explored(bench, app.create_order, app.create_order_and_commit))
+    said = " ".join(str(explored(bench, app.create_order, app.create_order_and_commit)).split())
     assert "(s1 applications:create_order, s2 applications:create_order_and_commit)" in said
     assert "'invariant' is broken by number = 1" in said
     assert "INSERT INTO orders (number) VALUES (%s) [1]" in said

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import random
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -21,7 +23,7 @@ from racebench.core.model import Call, Outcome, Script
 from racebench.exploration.draws import Draws
 from racebench.exploration.isolation import FreshTenants, Ground
 from racebench.exploration.outcome import COUNTED
-from racebench.exploration.sessions import KINDS, kind_of, python
+from racebench.exploration.sessions import KINDS, kind_of, python, rest
 from racebench.exploration.sessions.interception import Interception
 from racebench.exploration.sessions.python import PythonSession, PythonSessions
 from racebench.exploration.sessions.script import ScriptSession, ScriptSessions
@@ -44,9 +46,11 @@ def test_every_strategy_has_exactly_one_kind_of_session() -> None:
 
 
 def _patched() -> tuple[Any, ...]:
-    connections = (psycopg.Connection.wait, psycopg.Connection.close, psycopg.AsyncConnection.wait)
+    connections = (psycopg.Connection.wait, psycopg.Connection.close, psycopg.Cursor.executemany)
+    asynchronous = (psycopg.AsyncConnection.wait, psycopg.AsyncConnection.close, psycopg.AsyncCursor.executemany)
+    helpers = (ThreadPoolExecutor.submit, asyncio.BaseEventLoop.time)
     drawing = (random.random, random.Random.seed, random.SystemRandom.random, os.urandom, time.time, time.monotonic)
-    return (*connections, generators.connect, time.sleep, os._exit, *drawing)
+    return (*connections, *asynchronous, *helpers, generators.connect, time.sleep, os._exit, *drawing)
 
 
 def test_an_interception_replaces_functions_and_restores_them_after_an_error() -> None:
@@ -69,6 +73,25 @@ def test_a_thread_belongs_to_the_interception_that_started_it() -> None:
         thread.close()
     assert finished == type(finished)(None)
     assert first.unscheduled() == second.unscheduled() == ""
+
+
+def test_threads_are_at_rest_when_none_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rest, "_LIMIT_S", 60.0)
+    counted: list[int] = []
+    release = threading.Event()
+
+    def busy() -> None:
+        counted.append(sum(range(200_000)))
+        release.wait()
+
+    threads = [threading.Thread(target=busy) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    rest.Rest().awaited(lambda: threads)
+    assert len(counted) == 2
+    release.set()
+    for thread in threads:
+        thread.join()
 
 
 def test_a_scenario_that_runs_once_has_a_tenant_for_one_schedule() -> None:

@@ -14,7 +14,6 @@ import os
 import sys
 import threading
 import time
-import weakref
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -61,7 +60,7 @@ class Interception:
         self._ownership, self._rest = Ownership[SessionThread](), Rest()
         self._generators = Generators()
         self._backends = Backends()
-        self._pgconns: weakref.WeakSet[pq.abc.PGconn] = weakref.WeakSet()
+        self._pids: set[int] = set()
         self._unscheduled: list[str] = []
         self._scheduling, self._process = threading.get_ident(), os.getpid()
 
@@ -109,7 +108,7 @@ class Interception:
         if self._backends.left(connection):  # a cursor of it still knows its backend, which another connection may have
             raise psycopg.OperationalError("the connection is closed")
         call = self._ownership.call()
-        self._pgconns.add(connection.pgconn)
+        self._pids.add(connection.pgconn.backend_pid)
         if call is not None and not call.ended:
             return call.session
         if threading.get_ident() != self._scheduling and (line := foreign_line(sys._getframe(2))):
@@ -120,8 +119,8 @@ class Interception:
         return None
 
     def pids(self) -> set[int]:
-        """The backends of psycopg's connections in this process, as far as they are open and are known."""
-        return {pgconn.backend_pid for pgconn in self._pgconns if pgconn.status == pq.ConnStatus.OK}
+        """The backends of psycopg's connections in this process, also of closed ones: a backend ends a little later."""
+        return self._pids
 
     # What stands in place of each function, given the function
 
@@ -178,7 +177,7 @@ class Interception:
             session = self._ownership.session()
             if session is None:
                 pgconn = yield from connect(conninfo, *args, **kwargs)
-                self._pgconns.add(pgconn)
+                self._pids.add(pgconn.backend_pid)
                 return pgconn
             pgconn = self._backends.take(conninfo)
             if pgconn is None:
@@ -188,7 +187,7 @@ class Interception:
                 finally:
                     session.connecting -= 1
                 self._backends.opened(pgconn, conninfo)
-                self._pgconns.add(pgconn)
+                self._pids.add(pgconn.backend_pid)
             return pgconn
 
         return connected

@@ -43,7 +43,7 @@ from racebench.exploration.steps import describe
 from racebench.exploration.symmetry import begin_is_seen
 from racebench.postgres.compiler.transactions import begins, ends
 from racebench.postgres.connection import connect
-from racebench.workloads.ad_hoc import APPLICATION
+from racebench.workloads.ad_hoc import own_application_name
 from racebench.workloads.callables import advice, called, handed, left_open, signature, variables
 from racebench.workloads.faults import fault
 
@@ -71,7 +71,7 @@ class PythonSessions:
         return bool(strategy.calls)
 
     def environment(self, target: Target, schema: str) -> AbstractContextManager[None]:
-        return exported(variables(target, schema, APPLICATION))
+        return exported(variables(target, schema, own_application_name()))
 
     def open(self, surroundings: Surroundings, stack: ExitStack) -> Sequence[PythonSession]:
         # Closed when the interception has been removed: what a call does to clean up is sent at once.

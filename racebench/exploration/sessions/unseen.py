@@ -14,7 +14,7 @@ import psycopg
 
 from racebench.core.errors import UsageProblem
 from racebench.core.model import Call
-from racebench.workloads.ad_hoc import APPLICATION
+from racebench.workloads.ad_hoc import own_application_name
 from racebench.workloads.callables import unreached
 
 _DRIVERS = ("psycopg2", "asyncpg", "pg8000", "aiopg", "py_postgresql")
@@ -43,7 +43,7 @@ class Unseen:
         `seen`: it made round trips that racebench saw. `known`: the backends over which it may have made them.
         """
         xmax, since = self._before
-        now, pids = self._ask(_SINCE, APPLICATION, since)
+        now, pids = self._ask(_SINCE, own_application_name(), since)
         beside = set(pids) - known
         if seen and not beside:
             return

@@ -41,7 +41,7 @@ def of_exploration(document: Explorations, *, width: int) -> str:
 def of_replay(replay: Replay, *, width: int) -> str:
     """A replay with an anomaly."""
     broken = f" ({replay.broken[0]})" if replay.broken else ""
-    parts = [*_witness(replay), Text(), *_fix(tuple(replay.anomalies))]
+    parts = [Text(), *_witness(replay), Text(), *_fix(tuple(replay.anomalies))]
     return _text(f"{exploration_text.heading(replay)}{broken}", parts, width=width)
 
 
@@ -74,6 +74,8 @@ def _found(runs: Sequence[RunResult]) -> tuple[str, ...]:
 def _parts_of_exploration(document: Explorations, exploration: Exploration) -> Iterator[RenderableType]:
     witness = exploration.witness
     if witness is not None and witness.steps:
+        yield Text()
+        yield Text(exploration_text.heading(witness))
         yield from _witness(witness)
     yield Text()
     yield from exploration_table.render(document, witnesses=False)
@@ -89,7 +91,6 @@ def _parts_of_exploration(document: Explorations, exploration: Exploration) -> I
 
 
 def _witness(replay: Replay) -> Iterator[RenderableType]:
-    yield Text()
     yield lanes.draw(replay.steps)
     for broken in replay.broken:
         yield Text(f"  {broken}")
