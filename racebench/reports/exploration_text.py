@@ -227,7 +227,8 @@ def tried(exploration: Exploration) -> str:
     of = f" ({', '.join(calls)})" if calls else ""
     sessions = f"{exploration.sessions} session{'' if exploration.sessions == 1 else 's'}{of}"
     schedules = f"{exploration.run:,} schedule{'' if exploration.run == 1 else 's'}"
-    return f"Tried: {schedules} of {sessions}{consumer}, in {exploration.seconds:,.1f}\u00a0s."
+    took = f"{exploration.seconds:,.1f}\u00a0s" if exploration.seconds >= 0.1 else "less than 0.1\u00a0s"
+    return f"Tried: {schedules} of {sessions}{consumer}, in {took}."
 
 
 def next_step(exploration: Exploration) -> str:
