@@ -591,6 +591,9 @@ def test_tables_of_the_application_stay_and_their_rows_are_restored(cache_folder
             assert found.verdict is Verdict.INVALID
             assert connection.execute("SELECT id, number FROM orders").fetchall() == [(1, 7)]
         assert bench.hammer(app.create_order_locked, invariant=app.TWINS, operations=100).counts["committed"] == 100
+        for drive in (bench.explore, bench.hammer):
+            with pytest.raises(UsageProblem, match=r"already exists; once racebench_dsn .* a fixture with scope"):
+                drive(app.create_order, setup=app.SCHEMA, invariant=app.TWINS)
         assert connection.execute("SELECT id, number FROM orders").fetchall() == [(1, 7)]
 
 
