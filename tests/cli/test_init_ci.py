@@ -131,7 +131,7 @@ def test_a_scenario_of_ones_own_is_named_with_care(racebench: Command, tmp_path:
 def test_the_replay_command_of_a_scenario_of_ones_own_runs_as_it_is_printed(racebench: Command, tmp_path: Path) -> None:
     shutil.copytree(catalog.find_scenario("lost-update").folder, tmp_path / "db" / "my orders")
     done = racebench("explore", "./db/my orders", "-s", "naive", "--no-save", "--report", "junit=x.xml")
-    (command,) = [line.strip() for line in done.stdout.splitlines() if "racebench replay" in line]
+    (command,) = [line.strip() for line in done.stdout.splitlines() if line.strip().startswith("racebench replay")]
     assert command in (tmp_path / "x.xml").read_text()
     program, *arguments = shlex.split(command)
     assert program == "racebench"
