@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence, Set
 
+from racebench.core.anomalies import ANOMALIES, Evidence, needing
 from racebench.core.model import Consumer, Scenario, Strategy
 
 
@@ -33,6 +34,16 @@ def is_at_fault(consumer: Consumer, strategy: Strategy) -> bool:
     if "missed" in strategy.expect | strategy.may:
         return consumer.misses == "never"
     return consumer.misses == "never" or expected_misses(strategy, consumer) != "never"
+
+
+def instead(scenario: Scenario, strategy: Strategy, consumer: Consumer | None, found: Set[str]) -> str | None:
+    """The strategy or the consumer to use in place of a pair, by what was found of it; None if none is a remedy."""
+    of_consumer = "missed" in found and found <= {*needing(Evidence.CONSUMER)}
+    if consumer is not None and of_consumer and is_at_fault(consumer, strategy):
+        return other_consumer(scenario, strategy, consumer)
+    if not found or not min((ANOMALIES[kind] for kind in found), key=lambda kind: kind.advice_rank).advises_strategy:
+        return None
+    return other_strategy(scenario, strategy, () if consumer is None else (consumer,), found)
 
 
 def other_strategy(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from racebench.api.options import LoadOptions, Search, SqlOrCallable, Subject
 from racebench.api.results import Comparison, Exploration, Hammering, Replay
-from racebench.core.defaults import GIVE_UP_SECONDS
+from racebench.core.defaults import GIVE_UP_SECONDS, MOST_EXPLORED_SESSIONS
 from racebench.core.environ import exported
 from racebench.core.errors import DatabaseProblem, ScenarioProblem, UsageProblem
 from racebench.core.model import Consumer, Load, Origin, Scenario, Strategy
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from racebench.exploration.request import ExplorationRequest
 
 _CONNECTIONS = 60
-_MOST_SESSIONS = 9
 _SECONDS = 1.0
 _SEARCH = Search()
 _LOAD = LoadOptions()
@@ -438,8 +437,8 @@ def _several(definition: SqlOrCallable) -> tuple[ad_hoc.Definition, ...]:
 def _sessions(number: int | None, default: int) -> int:
     if number is None:
         return default
-    if not 1 <= number <= _MOST_SESSIONS:
-        raise UsageProblem(f"sessions is a number from 1 to {_MOST_SESSIONS}, not {number}")
+    if not 1 <= number <= MOST_EXPLORED_SESSIONS:
+        raise UsageProblem(f"sessions is a number from 1 to {MOST_EXPLORED_SESSIONS}, not {number}")
     return number
 
 

@@ -20,6 +20,7 @@ from racebench.cli.option_groups import TargetOptions
 from racebench.cli.replaying import read_schedule
 from racebench.cli.servers import Server, server_of
 from racebench.cli.streams import say
+from racebench.core.defaults import MOST_EXPLORED_SESSIONS
 from racebench.core.errors import DatabaseProblem, UsageProblem, suggest
 from racebench.core.model import Consumer, Scenario, Strategy
 from racebench.core.plain_text import printable
@@ -42,7 +43,6 @@ _DEFAULT = "naive"
 _DEFAULT_CONSUMER = "cursor"
 _NO_FIX = "none"
 _POLLS = 2
-_MOST_SESSIONS = 9
 _BUDGET_S = 5.0
 #: Connections beside the sessions: to ask which session waits, to prepare, to read rows, to create and drop the schema.
 _EXTRA_CONNECTIONS = 5
@@ -215,9 +215,10 @@ def _of_walkthrough(scenario: Scenario, walkthrough: Walkthrough) -> tuple[Part,
 
 def _of_schedule(text: str, scenario: str | None) -> _Wanted:
     request, parsed = read_schedule(text, scenario=scenario)
-    if not 1 <= request.sessions <= _MOST_SESSIONS:
+    if not 1 <= request.sessions <= MOST_EXPLORED_SESSIONS:
         raise UsageProblem(
-            f"the schedule is of {request.sessions} sessions; the demo shows from 1 to {_MOST_SESSIONS} and a consumer"
+            f"the schedule is of {request.sessions} sessions; the demo shows from 1 to {MOST_EXPLORED_SESSIONS} "
+            "and a consumer"
         )
     consumer_name = request.consumer.name if request.consumer else None
     part = Part(

@@ -9,9 +9,11 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from racebench.analysis import remedies
 from racebench.cli.files import ResultFiles
+from racebench.core.anomalies import Evidence, needing
 from racebench.core.model import Origin, Scenario
-from racebench.core.results import Verdict
+from racebench.core.results import RunResult, Verdict
 from racebench.exploration.result import Exploration
 from racebench.reports import sentences
 from racebench.reports.results.document import Document
@@ -25,10 +27,11 @@ def after_runs(
     steps = [_page(files, saved)]
     broken = [run for run in document.runs if run.verdict is Verdict.INVALID]
     if proof:
-        of = (broken or document.runs)[0].strategy
+        of = (broken or document.runs)[0]
         words = _words(scenario)
         if words is not None and any(run.verdict is not Verdict.UNKNOWN for run in document.runs):
-            steps.append(f"proof: {_command('explore', *words, *_strategy(scenario, of))}")
+            pair = (*_strategy(scenario, of.strategy), *_consumer(_reader(of)))
+            steps.append(f"proof: {_command('explore', *words, *pair)}")
     return steps + _show(scenario, next((name for run in broken if (name := sentences.instead(run))), None))
 
 
@@ -45,8 +48,11 @@ def after_explorations(
     if replay is not None:
         steps.append(f"replay: {replay}")
     elif words is not None and not broken:
-        steps.append(f"load: {_command('run', *words, *_strategy(scenario, explorations[0].strategy))}")
-    return steps + _show(scenario, scenario.advise if broken and scenario.advise not in broken else None)
+        of = explorations[0]
+        pair = (*_strategy(scenario, of.strategy), *_consumer(of.consumer))
+        steps.append(f"load: {_command('run', *words, *pair)}")
+    better = (_instead(scenario, one) for one in explorations if one.verdict is Verdict.INVALID)
+    return steps + _show(scenario, next((name for name in better if name is not None and name not in broken), None))
 
 
 def _page(files: ResultFiles, saved: Path | None) -> str:
@@ -73,6 +79,26 @@ def _words(scenario: Scenario) -> tuple[str, ...] | None:
 
 def _strategy(scenario: Scenario, name: str) -> tuple[str, ...]:
     return () if scenario.origin is Origin.OWN_CODE else ("-s", name)
+
+
+def _consumer(name: str | None) -> tuple[str, ...]:
+    return () if name is None else ("--consumer", name)
+
+
+def _reader(run: RunResult) -> str | None:
+    """The consumer without which an exploration would not show what the run found; None if it needs none."""
+    if not run.consumers or not {*run.found} <= {*needing(Evidence.CONSUMER)}:
+        return None
+    return max(run.consumers, key=lambda consumer: sum(consumer.counts[kind] for kind in run.found)).name
+
+
+def _instead(scenario: Scenario, exploration: Exploration) -> str | None:
+    """The strategy or the consumer to use in place of the explored pair."""
+    if scenario.origin is Origin.OWN_CODE:
+        return None
+    consumer = None if exploration.consumer is None else scenario.consumers[exploration.consumer]
+    strategy = scenario.strategies[exploration.strategy]
+    return remedies.instead(scenario, strategy, consumer, {*exploration.found})
 
 
 def _show(scenario: Scenario, advised: str | None) -> list[str]:

@@ -18,7 +18,7 @@ from racebench.cli.base_command import Option, progress_option
 from racebench.cli.base_command import option as _option
 from racebench.cli.help_page import Section
 from racebench.cli.values import MINUTE_MS, FormatAndPath, Limit, Number, Percent, PercentAndMs
-from racebench.core.defaults import GIVE_UP_SECONDS
+from racebench.core.defaults import GIVE_UP_SECONDS, MOST_EXPLORED_SESSIONS
 from racebench.reports import formats
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -184,7 +184,7 @@ def exploration() -> Decorator[Any]:
         "exploration",
         "ExplorationOptions",
         Section.SCHEDULES,
-        _option("--sessions", type=Number(1, 9), default=2, show_default=True, old=("-n",),
+        _option("--sessions", type=Number(1, MOST_EXPLORED_SESSIONS), default=2, show_default=True, old=("-n",),
                 help="Number of sessions that run the strategy at the same time."),
         _option("--consumer", section=Section.CONSUMERS, metavar="NAME", shell_complete=completion.consumers,
                 help="Consumer that polls as one more session.  [default: none]"),

@@ -95,7 +95,7 @@ _KINDS = (
         singular="duplicate",
         sentence="{count} of {rows} {rows:row|rows} {count:has|have} a version that another row already has",
         always_said=True,
-        advice="Two sessions read the same maximum before either had committed; make one wait for the other",
+        advice="Two sessions took the same version because neither saw the other's row; make one wait for the other",
         advice_rank=2,
         witness_rank=1,
     ),

@@ -1,6 +1,8 @@
-"""Defaults that the library and the help of the command line name. It imports nothing, so that help stays fast."""
+"""Numbers that the library and the help of the command line share. It imports nothing, so that help stays fast."""
 
 from __future__ import annotations
 
 #: How long a run may make no progress, in seconds, unless another limit is given.
 GIVE_UP_SECONDS = 300.0
+#: The most sessions of an exploration or a demonstration, without a consumer.
+MOST_EXPLORED_SESSIONS = 9

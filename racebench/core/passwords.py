@@ -9,5 +9,5 @@ def masked(value: str) -> str:
     """A connection string (URI or keywords) without its password; other text as it is."""
     if "://" in value:
         value = re.sub(r"(?i)([?&](?:ssl)?password=)[^&]*", r"\1***", value)
-        return re.sub(r"(?s)(://[^/@:]*:).*(?=@)", r"\1***", value)
-    return re.sub(r"(?is)(\b(?:ssl)?password\s*=\s*)('(?:\\.|[^'\\])*'?|(?:\\.|\S)+)", r"\1***", value)
+        value = re.sub(r"(?s)(://[^/@:]*:).*(?=@)", r"\1***", value)
+    return re.sub(r"(?is)((?<![?&])\b(?:ssl)?password\s*=\s*)('(?:\\.|[^'\\])*'?|(?:\\.|\S)+)", r"\1***", value)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from racebench.core.defaults import MOST_EXPLORED_SESSIONS
 from racebench.core.quantity import quantity
 from racebench.core.results import Verdict
 from racebench.exploration.result import Exploration, Limit, Replay, Unseen
@@ -51,10 +52,12 @@ def finding(exploration: Exploration) -> str:
     if exploration.verdict is Verdict.INVALID:
         return f"{exploration.anomalous:,} of {run} {schedules} {_wrong(exploration)}"
     if exploration.verdict is Verdict.VALID:
+        if exploration.run == 1:
+            return f"its only schedule was run{_draws(exploration)}, nothing went wrong"
         every = "schedules that matter" if exploration.reduced else "feasible schedules"
         return f"all {run} {every} were run{_draws(exploration)}, nothing went wrong"
     if exploration.complete:
-        return f"none of its {run} schedules goes wrong"
+        return f"none of its {run} schedules goes wrong" if exploration.run > 1 else "its only schedule goes right"
     return (
         f"{quantity(exploration.run, 'schedule')} {'was' if exploration.run == 1 else 'were'} run, nothing went wrong"
     )
@@ -237,6 +240,7 @@ def next_step(exploration: Exploration) -> str:
         again = "run this schedule again" if exploration.witness.command else "replay this schedule"
         return f"Next: see in the steps below how the sessions meet, mend the code, {again}, then explore again."
     if exploration.verdict is Verdict.VALID:
-        more = f"--sessions {exploration.sessions + 1}"
-        return f"Next: explore with `{more}`; `racebench run` shows the cost under load."
+        larger = exploration.sessions + 1
+        more = f"explore with `--sessions {larger}`; " if larger <= MOST_EXPLORED_SESSIONS else ""
+        return f"Next: {more}`racebench run` shows the cost under load."
     return ""

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from racebench.analysis.overlap import remedy
 from racebench.core.anomalies import ANOMALIES, AnomalyKind
+from racebench.core.model import Load
 from racebench.core.quantity import quantity
 from racebench.core.results import ConsumerResult, RunResult, Verdict
 
@@ -36,17 +37,25 @@ def advice(result: RunResult) -> str:
         return f"{_capitalized(remedy(result.load))}."
     if result.verdict is Verdict.UNKNOWN:
         return "Nothing follows from this run; see the notes and run it again."
-    if unseen := [kind for kind in result.expected if kind not in result.found]:
+    longer = _longer(result.load)
+    if not result.found and result.expected:
         return (
-            f"This strategy is known to allow {_listing(unseen)}, which did not show this time: "
-            "raise --workers, --duration, --think or --hold before believing it."
+            f"This strategy is known to allow {_listing(result.expected)}, which did not show this time: "
+            f"raise --workers, {longer}, --think or --hold before believing it."
         )
     if not result.found:
-        return "Load proves nothing for certain; more --duration lowers the bound."
+        return f"Load proves nothing for certain; more {longer} lowers the bound."
     if losing := _consumers_at_fault(result):
         return _of_consumers(losing)
     kind, better = _advised_on(result), instead(result)
     return f"{kind.advice}: try `--strategy {better}`." if better else f"{kind.advice}."
+
+
+def _longer(load: Load) -> str:
+    """The option that gives a run of such a load more operations."""
+    if load.duration_s is not None:
+        return "--duration"
+    return "--operations" if load.operations is not None and load.operations > load.sessions else "--workers"
 
 
 def instead(result: RunResult) -> str | None:
@@ -83,8 +92,11 @@ def _of_consumers(losing: Sequence[ConsumerResult]) -> str:
 
 
 def conditions(results: Sequence[RunResult]) -> str | None:
-    """How closely the sessions of some runs began together, and who used the CPU; None for older documents."""
-    paces = [result.pace for result in results if result.pace is not None]
+    """How closely the sessions of some runs began together, and who used the CPU.
+
+    None for older documents, and for runs of one session.
+    """
+    paces = [result.pace for result in results if result.pace is not None and result.load.sessions > 1]
     spreads = [pace.start_spread_us for pace in paces if pace.start_spread_us is not None]
     if not spreads:
         return None
@@ -184,7 +196,7 @@ def _capitalized(text: str) -> str:
     return f"{text[0].upper()}{text[1:]}"
 
 
-def _listing(words: list[str]) -> str:
+def _listing(words: Sequence[str]) -> str:
     return " and ".join(words)
 
 

@@ -91,16 +91,23 @@ def test_the_report_says_why_and_what_to_do(version_counter: Scenario) -> None:
     assert sentences.happened(one) == "There was one operation, so no race could occur."
 
 
+def test_of_one_session_nothing_is_said_of_a_common_start(version_counter: Scenario) -> None:
+    result = result_of(version_counter, "advisory", ONE)
+    assert sentences.conditions([replace(result, load=replace(result.load, workers=1))]) is None
+    assert sentences.conditions([replace(result, load=replace(result.load, workers=2))]) is not None
+
+
 @pytest.mark.parametrize(
-    ("load", "expected"),
+    ("load", "expected", "longer"),
     [
-        (Load(workers=1, duration_s=2.0, operations=None), "give --workers 2 or more"),
-        (Load(workers=2, duration_s=None, operations=8), "give more --workers or more --operations"),
-        (Load(workers=2, duration_s=None, operations=2), "give more --workers"),
+        (Load(workers=1, duration_s=2.0, operations=None), "give --workers 2 or more", "--duration"),
+        (Load(workers=2, duration_s=None, operations=8), "give more --workers or more --operations", "--operations"),
+        (Load(workers=2, duration_s=None, operations=2), "give more --workers", "--workers"),
     ],
 )
-def test_the_remedy_fits_the_load(load: Load, expected: str) -> None:
+def test_the_remedy_names_options_that_the_load_has(load: Load, expected: str, longer: str) -> None:
     assert remedy(load) == expected
+    assert sentences.advice(run_of("advisory", load=load)).endswith(f"; more {longer} lowers the bound.")
 
 
 def test_a_comparison_and_a_threshold_do_not_count_what_did_not_overlap(version_counter: Scenario) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from judged import REFERENCE
 from measured import run_of
-from racebench.analysis.remedies import expected_misses, is_at_fault, other_consumer, other_strategy
+from racebench.analysis.remedies import expected_misses, instead, is_at_fault, other_consumer, other_strategy
 from racebench.core.anomalies import ANOMALIES
 from racebench.core.model import Consumer, Scenario, Strategy
 from racebench.core.results import RunResult, Verdict
@@ -63,7 +63,9 @@ def test_a_remedy_is_right_for_the_pair_that_broke(scenario: Scenario, kind: str
     for strategy, consumer in pairs(scenario):
         if kind in ("missed", "redelivered") and consumer is None:
             continue
-        said = sentences.advice(broken(scenario, strategy, consumer, kind))
+        run = broken(scenario, strategy, consumer, kind)
+        said = sentences.advice(run)
+        assert instead(scenario, strategy, consumer, {kind}) == sentences.instead(run), "explore names the same"
         named = dict(re.findall(r"`--(strategy|consumer) ([\w-]+)`", said))
         assert len(named) <= 1, said
         if other := scenario.strategies.get(named.get("strategy", "")):
@@ -104,6 +106,11 @@ def test_the_one_at_fault_is_named() -> None:
     )
     assert said("sequence", "settle-delay").endswith("make sessions commit in that order: try `--strategy advisory`.")
     assert "consumer 'horizon' passes rows" in said("sequence", "horizon")
+
+
+def test_of_a_broken_strategy_the_remedy_is_said_although_another_known_anomaly_did_not_show() -> None:
+    half = replace(run_of("naive", duplicates=2, expected=("duplicates", "missed")), verdict=Verdict.INVALID)
+    assert sentences.advice(half).endswith("make one wait for the other: try `--strategy advisory`.")
 
 
 def test_what_is_counted_and_not_forbidden_is_said_of_a_valid_run() -> None:

@@ -197,8 +197,15 @@ def test_every_way_of_sending_over_an_asynchronous_connection_is_scheduled(bench
     assert (found.run, found.anomalous) == (30, 0)
 
 
-@pytest.mark.parametrize("call", [app.create_order_in_a_named_savepoint, app.create_order_of_a_careful_pool])
-def test_generated_names_do_not_make_a_call_nondeterministic(bench: Bench, call: Callable[..., None]) -> None:
+@pytest.mark.parametrize(
+    "call",
+    [
+        app.create_order_in_a_named_savepoint,
+        app.create_order_of_a_careful_pool,
+        app.create_order_of_a_growing_pool,
+    ],
+)
+def test_generated_names_and_pools_do_not_make_a_call_nondeterministic(bench: Bench, call: Callable[..., None]) -> None:
     found = explored(bench, call)
     assert (found.verdict, found.complete) == (Verdict.INVALID, True)
 
@@ -220,6 +227,11 @@ def test_generated_names_do_not_make_a_call_nondeterministic(bench: Bench, call:
         (app.does_not_wait_for_a_late_thread, r"applications.py:\d+ sends statements in a thread or a task that its"),
         (app.cancels_its_statement, r"applications.py:\d+: the statement was cancelled while it waited for its turn"),
         (app.sends_over_another_driver_too, "sends statements also over a connection that racebench does not see"),
+        (
+            app.sends_under_another_name,
+            r"sends its statements .* \(or sends none, if another client wrote to the embedded",
+        ),
+        (app.keeps_what_it_has_read, "sends statements when it is called first, and none when it is called again"),
         (
             app.sends_from_another_program,
             "sends its statements over a connection that racebench does not see.*: only psycopg 3 can be explored",

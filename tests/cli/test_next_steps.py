@@ -31,10 +31,19 @@ def after_runs(scenario: Scenario, *runs: RunResult, files: ResultFiles = KEPT, 
     return next_steps.after_runs(scenario, document, files, saved, proof=not compare)
 
 
-def after_explorations(scenario: Scenario, verdict: Verdict, command: str | None = None) -> list[str]:
-    witness = None if command is None else SimpleNamespace(command=command)
-    explored = cast("Exploration", SimpleNamespace(strategy="naive", verdict=verdict, witness=witness))
-    return next_steps.after_explorations(scenario, [explored], KEPT, SAVED)
+def after_explorations(
+    scenario: Scenario, verdict: Verdict, command: str | None = None, *, pair: str = "naive", found: str = "violations"
+) -> list[str]:
+    """`pair`: a strategy, with a consumer after a plus sign."""
+    strategy, _, consumer = pair.partition("+")
+    explored = SimpleNamespace(
+        strategy=strategy,
+        consumer=consumer or None,
+        verdict=verdict,
+        witness=None if command is None else SimpleNamespace(command=command),
+        found=(found,) if verdict is Verdict.INVALID else (),
+    )
+    return next_steps.after_explorations(scenario, [cast("Exploration", explored)], KEPT, SAVED)
 
 
 def own_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scenario:
@@ -56,9 +65,21 @@ def test_after_a_race_the_page_comes_first_then_the_proof_then_the_right_strateg
     (reader,) = missing.consumers
     at_fault = replace(reader, at_fault=True, instead="horizon")
     assert after_runs(scenario, replace(missing, consumers=(at_fault,)))[2:] == ["instead: racebench show horizon"]
-    assert after_runs(scenario, run_of("advisory")) == [steps[0], "proof: racebench explore -s advisory"]
+    assert after_runs(scenario, run_of("advisory")) == [
+        steps[0],
+        "proof: racebench explore -s advisory --consumer cursor",
+    ]
     assert after_runs(scenario, run_of("naive", committed=0)) == steps[:1]
     assert after_runs(scenario, *[run_of(name) for name in ("naive", "advisory")] * 7, compare=True) == steps[:1]
+
+
+def test_rows_that_only_a_consumer_misses_are_explored_with_it() -> None:
+    """Without a consumer no schedule misses a row: explore would say VALID of what the run has just found."""
+    missed = run_of("sequence", missed=5)
+    (reader,) = missed.consumers
+    harmless = replace(reader, name="horizon", counts={**reader.counts, "missed": 0})
+    both = replace(missed, consumers=(harmless, reader))
+    assert after_runs(catalog.find_scenario(None), both)[1] == "proof: racebench explore -s sequence --consumer cursor"
 
 
 def test_where_nothing_is_kept_the_first_line_says_how_to_keep_it() -> None:
@@ -78,6 +99,17 @@ def test_after_an_exploration_the_schedule_is_replayed_or_the_load_follows() -> 
         "instead: racebench show relative-update --scenario lost-update",
     ]
     assert after_explorations(scenario, Verdict.VALID)[1:] == ["load: racebench run lost-update -s naive"]
+
+
+def test_after_an_exploration_with_a_consumer_the_pair_goes_on_and_the_one_at_fault_is_replaced() -> None:
+    scenario = catalog.find_scenario(None)
+
+    def steps(pair: str, verdict: Verdict = Verdict.INVALID) -> list[str]:
+        return after_explorations(scenario, verdict, pair=pair, found="missed")[1:]
+
+    assert steps("commit-stamp+settle-delay") == ["instead: racebench show cursor"]
+    assert steps("sequence+cursor") == ["instead: racebench show advisory"]
+    assert steps("commit-stamp+cursor", Verdict.VALID) == ["load: racebench run -s commit-stamp --consumer cursor"]
 
 
 def test_every_command_named_is_one_that_the_command_line_takes(

@@ -164,6 +164,23 @@ def test_what_schedules_left_behind_is_said_whatever_was_counted(wrong: int, sai
     assert exploration_text.sentence(one) == said
 
 
+@pytest.mark.parametrize(
+    ("verdict", "sessions", "said", "next_step"),
+    [
+        (Verdict.VALID, 2, "Its only schedule was run, nothing went wrong.", "explore with `--sessions 3`; "),
+        (Verdict.VALID, 9, "Its only schedule was run, nothing went wrong.", ""),
+        (Verdict.UNKNOWN, 9, "Its only schedule goes right, but", None),
+    ],
+)
+def test_an_exploration_that_can_go_no_further_says_so(
+    verdict: Verdict, sessions: int, said: str, next_step: str | None
+) -> None:
+    alone = exploration(verdict=verdict, sessions=sessions, run=1, anomalous=0, complete=True, limit=None, triggers=())
+    assert exploration_text.sentence(alone).startswith(said)
+    cost = "`racebench run` shows the cost under load."
+    assert exploration_text.next_step(alone) == ("" if next_step is None else f"Next: {next_step}{cost}")
+
+
 def test_documents_are_merged_in_their_order() -> None:
     one = replace(document(exploration()), command="racebench explore --call 'a|b'")
     other = replace(document(exploration(strategy="other")), command="racebench explore", complete=False)
