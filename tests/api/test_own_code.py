@@ -237,7 +237,7 @@ def test_generated_names_and_pools_do_not_make_a_call_nondeterministic(bench: Be
             "sends its statements over a connection that racebench does not see.*: only psycopg 3 can be explored",
         ),
         (app.ends_its_process, r"ends its process \(os\._exit\(7\)\)"),
-        (app.forgets_where_it_is, "fails when it runs alone, right after the setup: raises KeyError: 'TENANT'"),
+        (app.forgets_where_it_is, r"right after the setup: raises KeyError: 'TENANT' \(\S*applications.py:\d+\)$"),
     ],
 )
 def test_statements_that_cannot_be_scheduled_are_named(bench: Bench, call: Callable[..., None], message: str) -> None:
@@ -606,6 +606,9 @@ def test_tables_of_the_application_stay_and_their_rows_are_restored(cache_folder
             assert found.verdict is Verdict.INVALID
             assert connection.execute("SELECT id, number FROM orders").fetchall() == [(1, 7)]
         assert bench.hammer(app.create_order_locked, invariant=app.TWINS, operations=100).counts["committed"] == 100
+        for drive in (bench.explore, bench.hammer):
+            with pytest.raises(UsageProblem, match=r"already exists; once racebench_dsn .* a fixture with scope"):
+                drive(app.create_order, setup=app.SCHEMA, invariant=app.TWINS)
         assert connection.execute("SELECT id, number FROM orders").fetchall() == [(1, 7)]
 
 

@@ -44,7 +44,7 @@ from racebench.exploration.symmetry import begin_is_seen
 from racebench.postgres.compiler.transactions import begins, ends
 from racebench.postgres.connection import connect
 from racebench.workloads.ad_hoc import own_application_name
-from racebench.workloads.callables import advice, called, handed, left_open, signature, variables
+from racebench.workloads.callables import advice, called, handed, left_open, signature, variables, where
 from racebench.workloads.faults import fault
 
 #: What may differ from one run to the next: values, and names of savepoints (Django numbers them from the first on).
@@ -119,6 +119,7 @@ class PythonSessions:
                 if failure_alone and not place:
                     raise UsageProblem(
                         f"{session.call} fails when it runs alone, right after the setup: {session.answers[-1]}"
+                        + session.failed_at
                         + advice(session.sqlstate, session.answers[-1])
                     )
                 failures[session] |= {failure_alone} - {()}
@@ -181,6 +182,8 @@ class PythonSession(GeneratorSession):
         self.sqlstate = self.swallowed = ""
         self.failures_alone: set[Failure] = set()
         self._failure: Failure = ()
+        #: The line of the application that the exception passed with which the call ended, in parentheses.
+        self.failed_at = ""
         self.batches: set[str] = set()
         self.begin_is_seen = False
         self._changes_catalog = False
@@ -462,6 +465,7 @@ class PythonSession(GeneratorSession):
         left = self._roll_back()
         self.sqlstate = "" if error is None else signature(error)
         self._failure = () if error is None else failure(error)
+        self.failed_at = "" if error is None else where(error)
         if line := self._interception.unscheduled():
             raise UsageProblem(
                 f"{line} sends statements from a thread that racebench cannot schedule; have the call send them in "
