@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import random
 import subprocess
@@ -311,6 +312,34 @@ def sends_over_another_driver_too(connection: Connection) -> None:
     other = psycopg.pq.PGconn.connect(os.environ["DATABASE_URL"].encode())
     _past_psycopg.append(other)
     other.exec_(b"UPDATE stock SET left_over = left_over - 1 WHERE item = 2")
+
+
+def sends_under_another_name() -> None:
+    """As above, with a name by which racebench does not know whose statement it is."""
+    other = psycopg.pq.PGconn.connect(f"{os.environ['DATABASE_URL']}&application_name=shop".encode())
+    _past_psycopg.append(other)
+    other.exec_(b"UPDATE stock SET left_over = left_over - 1 WHERE item = 2")
+
+
+@functools.cache
+def keeps_what_it_has_read() -> None:
+    create_order_locked_over_its_own()
+
+
+_worker: dict[str, Any] = {"__name__": "psycopg_pool.pool_async"}
+exec("async def worker(task):\n    await task", _worker)
+
+
+async def create_order_of_a_growing_pool() -> None:
+    """Tasks of the pool configure connections at once, while the call works."""
+
+    async def configure() -> None:
+        async with await AsyncConnection.connect(os.environ["DATABASE_URL"], autocommit=True) as connection:
+            await connection.execute("SET timezone = 'UTC'")
+
+    growing = [asyncio.create_task(_worker["worker"](configure())) for _ in range(2)]
+    await _create_order_async_over_its_own(create_order_async)
+    await asyncio.gather(*growing)
 
 
 def sends_from_another_program() -> None:

@@ -15,7 +15,7 @@ from racebench.api.options import LoadOptions, Search, SqlOrCallable, Subject
 from racebench.api.results import Comparison, Exploration, Hammering, Replay
 from racebench.core.defaults import GIVE_UP_SECONDS, MOST_EXPLORED_SESSIONS
 from racebench.core.environ import exported
-from racebench.core.errors import DatabaseProblem, UsageProblem
+from racebench.core.errors import DatabaseProblem, ScenarioProblem, UsageProblem
 from racebench.core.model import Consumer, Load, Origin, Scenario, Strategy
 from racebench.core.watching import Patience, watched
 from racebench.postgres.connection import naming_lost_connections
@@ -30,6 +30,12 @@ _CONNECTIONS = 60
 _SECONDS = 1.0
 _SEARCH = Search()
 _LOAD = LoadOptions()
+#: SQLSTATEs of a CREATE of what there is: a table, a function, a schema, an object of another kind.
+_THERE_ALREADY = ("42P07", "42723", "42P06", "42710")
+_KEPT = (
+    "once racebench_dsn (Bench.dsn) was requested, the tables stay from test to test: create them once, in a fixture "
+    "with scope='session', and leave them out of setup"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -270,15 +276,20 @@ class Bench:
             environment = self._environment(target, own_code=own)
             self._check(chosen, readers, target, environment)
             in_place = own and self._adopted
-            yield _Task(
-                target=target,
-                scenario=replace(loaded, options=None) if in_place else loaded,  # no command finds these tables
-                strategy=chosen,
-                consumers=readers,
-                schema=schema,
-                in_place=in_place,
-                environment=environment,
-            )
+            try:
+                yield _Task(
+                    target=target,
+                    scenario=replace(loaded, options=None) if in_place else loaded,  # no command finds these tables
+                    strategy=chosen,
+                    consumers=readers,
+                    schema=schema,
+                    in_place=in_place,
+                    environment=environment,
+                )
+            except ScenarioProblem as problem:
+                if in_place and getattr(problem.__cause__, "sqlstate", "") in _THERE_ALREADY:
+                    raise ScenarioProblem(f"{problem}; {_KEPT}") from problem.__cause__
+                raise
 
     def _environment(self, target: Target, *, own_code: bool) -> Mapping[str, Any]:
         """Where results are measured, asked once for the user's own code and once for scenarios."""

@@ -116,7 +116,7 @@ def _search(
         tally.triggers = world.triggers
         limits = Limits(request, tally, progress)
         complete = True
-        while not limits.satisfied and tally.explored_draws < limits.draws(world):
+        while tally.explored_draws < limits.draws(world):
             if limits.reached is not None and tally.explored_draws:
                 complete = False
                 break

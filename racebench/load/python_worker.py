@@ -210,8 +210,8 @@ def work(task: CallTask, channel: Channel) -> None:
 
 def _import_late(modules: Iterable[str]) -> None:
     """Import what the first call would, so that its time is not the call's; what cannot be is left to the call."""
-    with contextlib.suppress(Exception, SystemExit):
-        for name in modules:
+    for name in modules:
+        with contextlib.suppress(Exception, SystemExit):
             importlib.import_module(name)
 
 

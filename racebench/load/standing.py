@@ -63,7 +63,10 @@ class Standing:
 
 def standing_at(paths: Iterable[Path]) -> str:
     """Where the calls stand that have written so, as the end of a sentence; "" if none has."""
-    places = Counter(path.read_text(errors="replace") for path in paths if path.exists())
+    places: Counter[str] = Counter()
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError):  # the call has come to its end
+            places[path.read_text(errors="replace")] += 1
     return "".join(
         f"; {'1 call is' if count == 1 else f'{count} calls are'} at {place}" for place, count in places.most_common()
     )

@@ -197,8 +197,15 @@ def test_every_way_of_sending_over_an_asynchronous_connection_is_scheduled(bench
     assert (found.run, found.anomalous) == (30, 0)
 
 
-@pytest.mark.parametrize("call", [app.create_order_in_a_named_savepoint, app.create_order_of_a_careful_pool])
-def test_generated_names_do_not_make_a_call_nondeterministic(bench: Bench, call: Callable[..., None]) -> None:
+@pytest.mark.parametrize(
+    "call",
+    [
+        app.create_order_in_a_named_savepoint,
+        app.create_order_of_a_careful_pool,
+        app.create_order_of_a_growing_pool,
+    ],
+)
+def test_generated_names_and_pools_do_not_make_a_call_nondeterministic(bench: Bench, call: Callable[..., None]) -> None:
     found = explored(bench, call)
     assert (found.verdict, found.complete) == (Verdict.INVALID, True)
 
@@ -221,11 +228,16 @@ def test_generated_names_do_not_make_a_call_nondeterministic(bench: Bench, call:
         (app.cancels_its_statement, r"applications.py:\d+: the statement was cancelled while it waited for its turn"),
         (app.sends_over_another_driver_too, "sends statements also over a connection that racebench does not see"),
         (
+            app.sends_under_another_name,
+            r"sends its statements .* \(or sends none, if another client wrote to the embedded",
+        ),
+        (app.keeps_what_it_has_read, "sends statements when it is called first, and none when it is called again"),
+        (
             app.sends_from_another_program,
             "sends its statements over a connection that racebench does not see.*: only psycopg 3 can be explored",
         ),
         (app.ends_its_process, r"ends its process \(os\._exit\(7\)\)"),
-        (app.forgets_where_it_is, "fails when it runs alone, right after the setup: raises KeyError: 'TENANT'"),
+        (app.forgets_where_it_is, r"right after the setup: raises KeyError: 'TENANT' \(\S*applications.py:\d+\)$"),
     ],
 )
 def test_statements_that_cannot_be_scheduled_are_named(bench: Bench, call: Callable[..., None], message: str) -> None:
@@ -591,6 +603,9 @@ def test_tables_of_the_application_stay_and_their_rows_are_restored(cache_folder
             assert found.verdict is Verdict.INVALID
             assert connection.execute("SELECT id, number FROM orders").fetchall() == [(1, 7)]
         assert bench.hammer(app.create_order_locked, invariant=app.TWINS, operations=100).counts["committed"] == 100
+        for drive in (bench.explore, bench.hammer):
+            with pytest.raises(UsageProblem, match=r"already exists; once racebench_dsn .* a fixture with scope"):
+                drive(app.create_order, setup=app.SCHEMA, invariant=app.TWINS)
         assert connection.execute("SELECT id, number FROM orders").fetchall() == [(1, 7)]
 
 

@@ -21,9 +21,9 @@ import pytest
 from conftest import Command
 from racebench.api import Bench, Exploration, Search
 from racebench.core.results import Verdict
-from racebench.exploration import schedules
+from racebench.exploration import request, schedules
 from racebench.exploration.draws import in_script, in_sql
-from racebench.exploration.result import Unseen
+from racebench.exploration.result import Limit, Unseen
 from racebench.workloads import scripts
 
 Call = Callable[[psycopg.Connection[Any]], None]
@@ -130,6 +130,21 @@ def test_limits_are_shared_among_the_choices_of_random_numbers(bench: Bench) -> 
         assert (found.verdict, found.complete) == (Verdict.UNKNOWN, False)
         assert 1 < found.result.draws < 1000
         assert found.run <= 40 or "budget" in limit
+
+
+@pytest.mark.server
+def test_a_search_that_ends_between_two_choices_of_random_numbers_is_not_complete(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def drawn(connection: psycopg.Connection[Any]) -> None:
+        random.random()
+        racy(connection)
+
+    one = explored(bench, drawn)
+    monkeypatch.setattr(request, "ENOUGH", 2 * one.run)
+    found = bench.explore(drawn, setup=SCHEMA, invariant=LOST, search=Search(draws=20))
+    assert (found.verdict, found.complete, found.result.limit) == (Verdict.INVALID, False, Limit.ENOUGH)
+    assert (found.result.draws, found.run) == (2, 2 * one.run)
 
 
 @pytest.mark.server

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import random
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +27,7 @@ from racebench.exploration.outcome import COUNTED
 from racebench.exploration.sessions import KINDS, kind_of, python, rest
 from racebench.exploration.sessions.interception import Interception
 from racebench.exploration.sessions.python import PythonSession, PythonSessions
+from racebench.exploration.sessions.round_trips import line_that_waits
 from racebench.exploration.sessions.script import ScriptSession, ScriptSessions
 from racebench.workloads import ad_hoc, catalog
 
@@ -92,6 +94,55 @@ def test_threads_are_at_rest_when_none_runs(monkeypatch: pytest.MonkeyPatch) -> 
     release.set()
     for thread in threads:
         thread.join()
+
+
+def test_a_running_thread_is_not_at_rest_where_the_kernel_does_not_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    paused: list[float] = []
+    monkeypatch.setattr(rest, "_SCHEDSTAT", "/proc/self/no such file")
+    monkeypatch.setattr(rest, "_sleep", paused.append)
+    rest.Rest().awaited(lambda: [threading.current_thread()])
+    assert paused == [rest._LONG_PAUSE_S]
+
+
+def _defined(module: str, name: str) -> Callable[[Callable[[], Any]], Any]:
+    """A function as of a library, which calls what it is given."""
+    namespace: dict[str, Any] = {"__name__": module}
+    exec(f"def {name}(function):\n    return function()", namespace)
+    called: Callable[[Callable[[], Any]], Any] = namespace[name]
+    return called
+
+
+def test_a_thread_that_waits_for_a_driver_is_told_from_a_pools_and_from_a_listener() -> None:
+    execute, listen = _defined("psycopg.connection", "execute"), _defined("psycopg.connection", "notifies")
+    worker, scheduler = _defined("psycopg_pool.pool", "worker"), _defined("psycopg_pool.sched", "run")
+
+    def waits(function: Callable[[Callable[[], Any]], Any]) -> str | None:
+        return cast("str | None", function(lambda: line_that_waits(sys._getframe(1))))
+
+    assert "test_sessions.py:" in str(waits(execute))
+    assert waits(listen) is None
+    assert worker(lambda: waits(execute)) is None  # what the application has the pool do with a new connection
+    assert waits(scheduler) is None
+
+
+def test_nothing_watches_a_thread_that_goes_on_after_the_exploration() -> None:
+    go_on, profiles = threading.Event(), list[object]()
+
+    def goes_on() -> None:
+        go_on.wait()
+        profiles.append(sys.getprofile())
+
+    helpers = [threading.Thread(target=goes_on)]
+    interception = Interception()
+    with interception.installed():
+        session = interception.thread(1)
+        session.free = True
+        session.call(helpers[0].start)
+        session.next()
+        session.close()
+    go_on.set()
+    helpers[0].join()
+    assert profiles == [None]
 
 
 def test_a_scenario_that_runs_once_has_a_tenant_for_one_schedule() -> None:

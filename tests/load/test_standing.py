@@ -37,6 +37,11 @@ def test_a_call_that_lasts_is_named_by_its_line_until_it_ends(tmp_path: Path) ->
     assert standing_at([path]) == ""
 
 
+def test_a_call_that_ends_when_its_place_is_read_is_not_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "exists", lambda _: True)
+    assert standing_at([tmp_path / "standing-1"]) == ""
+
+
 def test_what_a_call_imports_late_is_imported_before_the_start(
     embedded: Target, processes: Processes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

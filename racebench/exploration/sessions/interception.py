@@ -3,7 +3,8 @@
 Each round trip passes through `psycopg.Connection.wait`, or `psycopg.AsyncConnection.wait`. While an interception is
 installed, a thread or a task that works for a session's call (ownership.py) stops there and hands the round trip to the
 thread that schedules, which carries it out when it is the session's turn (threads.py). Connecting and closing are not
-scheduled; the backend of a closed connection is kept (backends.py). Threads that work for no session are let through.
+scheduled, nor is what a pool does with connections in threads or tasks of its own; the backend of a closed connection
+is kept (backends.py). Threads that work for no session are let through.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from racebench.exploration.sessions.division import MAY_BE_WRAPPED
 from racebench.exploration.sessions.ownership import Ownership
 from racebench.exploration.sessions.randomness import Generators, Randomness, replacements
 from racebench.exploration.sessions.rest import Rest
-from racebench.exploration.sessions.round_trips import CLEANING, AnyConnection, foreign_line, said, text_of
+from racebench.exploration.sessions.round_trips import CLEANING, AnyConnection, is_a_pools, line, said, text_of
 from racebench.exploration.sessions.threads import SessionThread
 
 _Function = Callable[..., Any]
@@ -69,6 +70,7 @@ class Interception:
         """Stop what works for the sessions at round trips; meanwhile it does not sleep."""
         with contextlib.ExitStack() as stack:
             stack.callback(self._backends.close)
+            stack.callback(self._ownership.end)
             stack.enter_context(self._generators.kept())
             for patch in (
                 _Patch(psycopg.Connection, "wait", self._wait(psycopg.Connection.wait)),
@@ -99,9 +101,9 @@ class Interception:
 
     def unscheduled(self) -> str:
         """The application's line that sent something from its own thread since this was last asked; "" if none."""
-        line = self._unscheduled[0] if self._unscheduled else ""
+        where = self._unscheduled[0] if self._unscheduled else ""
         self._unscheduled.clear()
-        return line
+        return where
 
     def _session(self, connection: AnyConnection, work: Any) -> SessionThread | None:
         """The session that a round trip belongs to; None if it passes unseen. Raises what is wrong with it."""
@@ -109,13 +111,16 @@ class Interception:
             raise psycopg.OperationalError("the connection is closed")
         call = self._ownership.call()
         self._pids.add(connection.pgconn.backend_pid)
+        caller = sys._getframe(2)
+        if is_a_pools(caller):
+            return None
         if call is not None and not call.ended:
             return call.session
-        if threading.get_ident() != self._scheduling and (line := foreign_line(sys._getframe(2))):
+        if threading.get_ident() != self._scheduling and (where := line(caller)):
             if call is None:
-                self._unscheduled.append(line)
+                self._unscheduled.append(where)
             elif (text := said(connection, work)) is not None and not text[0].startswith(CLEANING):
-                raise call.session.outlived(line)
+                raise call.session.outlived(where)
         return None
 
     def pids(self) -> set[int]:

@@ -57,6 +57,7 @@ class Ownership(Generic[_Session]):
 
     def __init__(self) -> None:
         self._threads: dict[int, _Session] = {}
+        self._over = False
         #: The threads that are stopped at a statement, by their identity.
         self.stopped: set[int] = set()
 
@@ -67,6 +68,10 @@ class Ownership(Generic[_Session]):
     def remove(self) -> None:
         """Forget this thread."""
         self._threads.pop(threading.get_ident(), None)
+
+    def end(self) -> None:
+        """Have nothing watch the threads any more that go on after the exploration."""
+        self._over = True
 
     @contextmanager
     def called(self, call: CallInProgress[_Session]) -> Iterator[None]:
@@ -118,11 +123,10 @@ class Ownership(Generic[_Session]):
     def watch(self, frame: FrameType, event: str, argument: Any) -> None:
         """A profile function (sys.setprofile) of a thread that may work for several sessions' calls, one at a time."""
         call = _CALL.get()
-        if call is None or not call.session.is_of(self):
-            return
-        if call.session.free:
-            call.session.introspection(frame, event, argument)
-        elif sys.getprofile() == self.watch:
+        session = None if call is None or not call.session.is_of(self) else call.session
+        if session is not None and session.free:
+            session.introspection(frame, event, argument)
+        elif (session is not None or self._over) and sys.getprofile() == self.watch:
             sys.setprofile(None)
 
 

@@ -44,7 +44,7 @@ from racebench.exploration.symmetry import begin_is_seen
 from racebench.postgres.compiler.transactions import begins, ends
 from racebench.postgres.connection import connect
 from racebench.workloads.ad_hoc import own_application_name
-from racebench.workloads.callables import advice, called, handed, left_open, signature, variables
+from racebench.workloads.callables import advice, called, handed, left_open, signature, variables, where
 from racebench.workloads.faults import fault
 
 #: What may differ from one run to the next: values, and names of savepoints (Django numbers them from the first on).
@@ -111,15 +111,19 @@ class PythonSessions:
         orders = {tuple(session.runs for session in order): order for order in every}.values()
         unordered = len(sessions) > _MOST_PERMUTED  # a call has not run in every place then
         failures: dict[PythonSession, set[Failure]] = {session: set() for session in sessions}
+        seen: set[str] = set()
         for order in orders:
             renew()
             for place, session in enumerate(order):
-                if (found := session.run_alone()) and not place:
+                failure_alone = session.run_alone(seen_before=session.runs in seen)
+                if failure_alone and not place:
                     raise UsageProblem(
                         f"{session.call} fails when it runs alone, right after the setup: {session.answers[-1]}"
+                        + session.failed_at
                         + advice(session.sqlstate, session.answers[-1])
                     )
-                failures[session] |= {found} - {()}
+                failures[session] |= {failure_alone} - {()}
+                seen |= {session.runs} if session.sent_alone else set()
             if broken := violations():
                 raise UsageProblem(
                     f"{quantity(broken, 'row breaks', 'rows break')} the invariant when the calls run one after the "
@@ -178,6 +182,8 @@ class PythonSession(GeneratorSession):
         self.sqlstate = self.swallowed = ""
         self.failures_alone: set[Failure] = set()
         self._failure: Failure = ()
+        #: The line of the application that the exception passed with which the call ended, in parentheses.
+        self.failed_at = ""
         self.batches: set[str] = set()
         self.begin_is_seen = False
         self._changes_catalog = False
@@ -247,6 +253,11 @@ class PythonSession(GeneratorSession):
         self._connections.told_apart |= self._thread.introspection.asked
 
     @property
+    def sent_alone(self) -> bool:
+        """Whether statements of it were seen when it last ran alone."""
+        return bool(self._thread.passed)
+
+    @property
     def was_watched(self) -> bool:
         """Whether its code was watched all the time when it ran alone."""
         return self._thread.watched
@@ -278,8 +289,11 @@ class PythonSession(GeneratorSession):
     def configure(self, name: str, value: str) -> None:
         self._settings[name] = value
 
-    def run_alone(self) -> Failure:
-        """Run the call to its end without a stop; return the failure it ended with, empty for none."""
+    def run_alone(self, *, seen_before: bool = False) -> Failure:
+        """Run the call to its end without a stop; return the failure it ended with, empty for none.
+
+        `seen_before`: statements of the same function were seen. Raises UsageProblem for what cannot be explored.
+        """
         unseen = self._connections.unseen()
         self._thread.free = True
         try:
@@ -293,7 +307,8 @@ class PythonSession(GeneratorSession):
             for text in self._thread.texts:
                 self._note_left(connection, text)
         if not self.sqlstate:
-            unseen.refuse(self.call, seen=bool(self._thread.passed), known=self._interception.pids())
+            known = self._interception.pids()
+            unseen.refuse(self.call, seen=self.sent_alone, seen_before=seen_before, known=known)
         return self._failure
 
     def start(self, tenant: int, run: int) -> None:  # noqa: ARG002 - the application knows no tenants of ours
@@ -450,6 +465,7 @@ class PythonSession(GeneratorSession):
         left = self._roll_back()
         self.sqlstate = "" if error is None else signature(error)
         self._failure = () if error is None else failure(error)
+        self.failed_at = "" if error is None else where(error)
         if line := self._interception.unscheduled():
             raise UsageProblem(
                 f"{line} sends statements from a thread that racebench cannot schedule; have the call send them in "

@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable, Collection, Sequence
 
 _TASKS = "/proc/self/task"
+#: There if the kernel says when a thread ran: not every Linux does.
+_SCHEDSTAT = "/proc/self/schedstat"
 _ASLEEP = (b"S", b"T", b"t")
 #: The pause between two looks at the threads, in seconds; in place of them, where the kernel does not say.
 _PAUSE_S, _LONG_PAUSE_S = 0.0003, 0.005
@@ -31,7 +33,7 @@ class Rest:
         """Return when the threads, which are asked for again and again, are at rest."""
         if not threads():
             return
-        if not os.path.isdir(_TASKS):  # noqa: PTH112 - at every statement
+        if not os.path.exists(_SCHEDSTAT):  # noqa: PTH110 - at every statement
             _sleep(_LONG_PAUSE_S)
             return
         deadline = _now() + _LIMIT_S

@@ -23,7 +23,10 @@ _SILENT = frozenset(
     {"_set_autocommit_gen", "_set_isolation_level_gen", "_set_read_only_gen", "_set_deferrable_gen", "_close_gen"}
 )
 _POOL = "psycopg_pool"
-_DRIVERS = ("psycopg.", "sqlalchemy.pool", "sqlalchemy.util.queue")
+#: What the threads and tasks of a pool run: its workers, and what schedules their work.
+_POOLS_OWN = ("worker", "run")
+_LISTENS = "notifies"
+_WAITING = ("psycopg.", _POOL, "sqlalchemy.pool", "sqlalchemy.util.queue")
 _QUERIES = {
     "_execute_gen": "query",
     "_executemany_gen_no_pipeline": "query",
@@ -91,25 +94,29 @@ def line(frame: FrameType | None) -> str:
     return ""
 
 
-def foreign_line(frame: FrameType | None) -> str:
-    """The application's line that leads here in a thread that it made itself; "" in a thread that a pool made."""
-    where = line(frame)
-    while frame is not None and where:
-        if _POOL in frame.f_globals.get("__name__", ""):
-            return ""
+def is_a_pools(frame: FrameType | None) -> bool:
+    """Whether a thread or a task that a pool of psycopg's made leads here: to what the application has it call, too.
+
+    Read from psycopg_pool's own functions, by their names: psycopg_pool 3.1 to 3.3 have them.
+    """
+    while frame is not None:
+        if frame.f_code.co_name in _POOLS_OWN and frame.f_globals.get("__name__", "").startswith(_POOL):
+            return True
         frame = frame.f_back
-    return where
+    return False
 
 
 def line_that_waits(frame: FrameType | None) -> str | None:
-    """The line that leads a thread into a driver or a pool of connections, as `line`; None if it is in neither."""
-    driver = pool = False
+    """The line that leads a thread into a driver or a pool of connections, as `line`; None if it is in neither.
+
+    Nor in a thread of the pool's own, nor in one that listens to a channel.
+    """
+    waits = False
     innermost = frame
     while frame is not None and not is_application(frame.f_code.co_filename):
-        module = frame.f_globals.get("__name__", "")
-        driver |= module.startswith(_DRIVERS)
-        pool |= module.startswith(_POOL)
+        if frame.f_globals.get("__name__", "").startswith(_WAITING):
+            waits = True
+            if frame.f_code.co_name == _LISTENS:
+                return None
         frame = frame.f_back
-    if frame is None and pool:
-        return None  # a thread of the pool's own
-    return line(innermost) if driver or pool else None
+    return line(innermost) if waits and not is_a_pools(innermost) else None

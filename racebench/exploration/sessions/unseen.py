@@ -37,24 +37,32 @@ class Unseen:
         assert row is not None  # there is no table in it
         return tuple(row)
 
-    def refuse(self, call: Call, *, seen: bool, known: Set[int]) -> None:
+    def refuse(self, call: Call, *, seen: bool, seen_before: bool, known: Set[int]) -> None:
         """Raise UsageProblem if a call that has ended without an error sent statements past racebench, or none at all.
 
-        `seen`: it made round trips that racebench saw. `known`: the backends over which it may have made them.
+        `seen`: it made round trips that racebench saw; `seen_before`: it made some when it was called before. `known`:
+        the backends over which it may have made them.
         """
         xmax, since = self._before
         now, pids = self._ask(_SINCE, own_application_name(), since)
         beside = set(pids) - known
         if seen and not beside:
             return
+        if seen_before and not beside:
+            raise UsageProblem(
+                f"{call} sends statements when it is called first, and none when it is called again: it keeps "
+                "something in this process (a cache?), which racebench does not restore; clear it where the call begins"
+            )
         loaded = " or ".join(name for name in _DRIVERS if name in sys.modules)
         if not beside and xmax == now:
             reads = f"; what it only reads over {loaded} is not seen: only psycopg 3 can be explored" if loaded else ""
             raise UsageProblem(unreached((call,), self._server) + reads)
         why = f", perhaps of {loaded}" if loaded else ""
         sends = "sends statements also" if seen else "sends its statements"
+        # Whose transaction it was is not known.
+        hedge = "" if beside else f" (or sends none, if another client wrote to {self._server} meanwhile)"
         raise UsageProblem(
-            f"{call} {sends} over a connection that racebench does not see{why}: only psycopg 3 can be explored, "
-            "synchronous or not, also under SQLAlchemy and Django; code with any other driver can be measured: "
-            f"`racebench run --call {call}`, or hammer in a test"
+            f"{call} {sends} over a connection that racebench does not see{why}{hedge}: only psycopg 3 can be "
+            "explored, synchronous or not, also under SQLAlchemy and Django; code with any other driver can be "
+            f"measured: `racebench run --call {call}`, or hammer in a test"
         )

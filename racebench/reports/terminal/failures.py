@@ -23,8 +23,8 @@ from racebench.reports.terminal import exploration_table, lanes, run_table, tabl
 #: The kinds that come from a decision on what another session changes, and what makes such a decision safe.
 _DECISIONS = ("violations", "duplicates")
 _FIXES = (
-    "lock what is read before it is read (SELECT … FOR UPDATE, pg_advisory_xact_lock), let a constraint refuse the "
-    "second write and try again, or use SERIALIZABLE and try again"
+    "take a lock before the read (SELECT … FOR UPDATE of a row that exists, such as the parent's; else "
+    "pg_advisory_xact_lock), let a constraint refuse the second write and try again, or use SERIALIZABLE and try again"
 )
 #: How a search that found nothing gets further.
 _MORE = {Limit.BUDGET: "give the search more time (budget=300)", Limit.SCHEDULES: "give it a larger max_schedules"}
