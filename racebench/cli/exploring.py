@@ -16,7 +16,7 @@ from racebench.cli.exit_codes import Finding, Gates, exit_code, gates_of
 from racebench.cli.files import ResultFiles, result_files, stdout_is_taken
 from racebench.cli.option_groups import ExplorationOptions, GateOptions, OutputOptions, SubjectOptions, TargetOptions
 from racebench.cli.servers import Server, server_of
-from racebench.cli.streams import say
+from racebench.cli.streams import reader_may_leave, say
 from racebench.cli.subjects import find_scenario
 from racebench.core.errors import ExitCode, UsageProblem
 from racebench.core.model import Consumer, Origin, Scenario
@@ -151,10 +151,11 @@ def explore(request: Exploring, output: OutputOptions) -> ExitCode:
                 _run(record, report_progress)
         finally:
             if record.results:
-                try:
-                    publish(record.document(), output.reports)
-                finally:  # the results are shown even if a report cannot be written
-                    _print(record, output)
+                with reader_may_leave():
+                    try:
+                        publish(record.document(), output.reports)
+                    finally:  # the results are shown even if a report cannot be written
+                        _print(record, output)
     if output.markdown not in (None, "-"):
         formats.write("markdown", record.document(), Path(str(output.markdown)))
     return exit_code(

@@ -67,14 +67,14 @@ def _main(arguments: list[str]) -> int:
     except RacebenchError as problem:
         return _say(str(problem), *getattr(problem, "__notes__", ()), code=problem.exit_code)
     except BrokenPipeError:
-        _let_go_of_stdout()  # the reader is gone: exit without a message
+        streams.let_go_of_stdout()  # the reader is gone: exit without a message
         return ExitCode.OK
     except MemoryError:
         return _say("out of memory; give the process more, or run less at once", code=ExitCode.INTERNAL)
     except (ImportError, SystemError) as problem:  # a library cannot be mapped: few descriptors, or little memory
         return _say(f"racebench cannot be loaded: {_first_cause(problem)}; {_remedy(0)}", code=ExitCode.INTERNAL)
     except OSError as problem:
-        _let_go_of_stdout()
+        streams.let_go_of_stdout()
         path = f" {problem.filename}:" if problem.filename else ""
         code = ExitCode.USAGE if problem.errno == errno.ENAMETOOLONG else ExitCode.INTERNAL
         return _say(
@@ -100,15 +100,6 @@ def _remedy(number: int) -> str:
     if number == errno.ENAMETOOLONG:
         return "give a shorter name"
     return "see the limits of this process (`ulimit -a`) and the rights of its user"
-
-
-def _let_go_of_stdout() -> None:
-    """Write what is still waiting for stdout nowhere, if it cannot be written: at its end the process tries again."""
-    with contextlib.suppress(OSError, ValueError):
-        try:
-            sys.stdout.flush()
-        except OSError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _say(*messages: str, code: ExitCode) -> int:

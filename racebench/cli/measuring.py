@@ -19,7 +19,7 @@ from racebench.cli.exit_codes import Finding, exit_code
 from racebench.cli.files import stdout_is_taken
 from racebench.cli.option_groups import OutputOptions
 from racebench.cli.requests import Measurement
-from racebench.cli.streams import say
+from racebench.cli.streams import reader_may_leave, say
 from racebench.core.errors import ExitCode
 from racebench.core.results import RunResult
 from racebench.core.signals import interruptible, shielded
@@ -109,10 +109,11 @@ def measure(
         finally:
             if record.results:
                 document = record.document()
-                try:
-                    publish(document, output.reports)
-                finally:  # the results are shown even if a report cannot be written
-                    _print(record, output, document, show)
+                with reader_may_leave():
+                    try:
+                        publish(document, output.reports)
+                    finally:  # the results are shown even if a report cannot be written
+                        _print(record, output, document, show)
     return record.document()
 
 

@@ -6,9 +6,12 @@ unsafe in a text is escaped by racebench.core.plain_text.
 
 from __future__ import annotations
 
+import contextlib
 import io
+import os
 import re
 import sys
+from collections.abc import Iterator
 from typing import TextIO
 
 import click
@@ -51,6 +54,28 @@ def _guarded(stream: TextIO) -> TextIO:
 
 class ReaderGoneError(BrokenPipeError):
     """The reader of a pipe has gone away. It has no errno: for EPIPE click would exit with 1."""
+
+
+@contextlib.contextmanager
+def reader_may_leave() -> Iterator[None]:
+    """Print what the block prints; if the reader of stdout has gone away (`| head`), go on without it.
+
+    The exit code then still says what was found. Outside of such a block the command ends with 0.
+    """
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        let_go_of_stdout()
+
+
+def let_go_of_stdout() -> None:
+    """Write what is still waiting for stdout nowhere, if it cannot be written: at its end the process tries again."""
+    with contextlib.suppress(OSError, ValueError):
+        try:
+            sys.stdout.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class GuardedStream(io.TextIOWrapper):

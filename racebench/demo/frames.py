@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from racebench.core.quantity import quantity
+
 
 class State(StrEnum):
     """State of a statement: not sent, answered, answered in this step, sent and waiting, refused by the server."""
@@ -103,7 +105,7 @@ class ConsumerState:
     @property
     def summary(self) -> str:
         """The delivered rows in words."""
-        more = f"{self.more} rows, " if self.more else ""
+        more = f"{quantity(self.more, 'row')}, " if self.more else ""
         return f"delivered: {more}{', '.join(self.delivered) or 'nothing yet'}"
 
 

@@ -167,20 +167,26 @@ _OPERATION = '{"type": "op", "process": 1, "start_ns": 0, "end_ns": 1, "outcome"
 
 
 @pytest.mark.parametrize(
-    "arguments",
+    ("arguments", "exit_code"),
     [
-        ("list",),
-        ("show", "naive"),
-        ("report", str(REFERENCE / "run.json")),
-        ("report", str(REFERENCE / "explored.json"), "--format", "json"),
-        ("check", "h.jsonl"),
-        ("config",),
-        ("run", "--help"),
-        (),
+        (("list",), 0),
+        (("show", "naive"), 0),
+        (("report", str(REFERENCE / "run.json")), 0),
+        (("report", str(REFERENCE / "explored.json"), "--format", "json"), 0),
+        (("check", "h.jsonl"), 0),
+        (("check", "h.jsonl", "--fail-on", "any"), 5),
+        (("check", "h.jsonl", "--fail-on", "any", "--json", "-"), 5),
+        (("config",), 0),
+        (("run", "--help"), 0),
+        ((), 0),
     ],
 )
-def test_a_reader_that_has_gone_away_is_no_failure(
-    arguments: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+def test_a_reader_that_has_gone_away_is_no_failure_and_hides_none(
+    arguments: tuple[str, ...],
+    exit_code: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     (tmp_path / "h.jsonl").write_text(_OPERATION)
     monkeypatch.chdir(tmp_path)
@@ -190,7 +196,7 @@ def test_a_reader_that_has_gone_away_is_no_failure(
         monkeypatch.setattr("sys.stdout", stdout)
         code = main._main([*arguments])
         monkeypatch.undo()
-    assert (code, capfd.readouterr().err) == (0, "")
+    assert (code, capfd.readouterr().err) == (exit_code, "")
 
 
 # Few descriptors

@@ -197,7 +197,7 @@ def test_what_isolationtester_writes_to_stderr_is_part_of_what_is_compared(raceb
         (("explore", "small.spec", "--no-save"), "--no-save has no meaning for a spec file"),
         (("explore", "small.spec", "--diff", "no.out"), "no.out: cannot be read"),
         (("explore", "--diff", "no.out"), "--diff needs a spec file"),
-        (("explore", "wrong.spec"), "wrong.spec:1:1: unexpected character '?'"),
+        (("explore", "wrong.spec", "--progress", "never"), "wrong.spec:1:1: unexpected character '?'"),
     ],
 )
 def test_a_users_mistake_is_one_line(

@@ -119,7 +119,7 @@ def test_an_ordinary_run_is_one_small_page_with_its_timeline(racebench: Command,
     tree = check_structure(text)
     runs = {run.strategy: run for run in document.read(result).runs}
     said = shown(tree)
-    assert "1 of 2 strategies break" in said
+    assert "1 of 2 strategies breaks" in said
     for kind in ("duplicates", "missed"):
         assert f"{runs['naive'].counts[kind]:,}" in said
     timelines = [json.loads(each.text or "") for each in elements(tree, "script") if each.get("type")]
@@ -373,7 +373,7 @@ def test_of_a_comparison_what_was_judged_comes_first_and_a_strategy_counts_once(
 def test_in_a_comparison_too_what_breaks_outranks_what_is_fast(tmp_path: Path) -> None:
     runs = [run_of(name, 1000, duplicates=twins) for name, twins in (("advisory", 0), ("naive", 7)) for _ in range(3)]
     tree = check_structure(page.render([comparison_of(tmp_path, *runs, rounds=3)]))
-    assert "1 of 2 strategies break" in shown(tree)
+    assert "1 of 2 strategies breaks" in shown(tree)
     (last,) = [row for row in elements(tree, "tr") if text_of(row).startswith("naive✕ INVALID–")]
     assert "better" not in text_of(last)
 

@@ -10,7 +10,7 @@ import click
 from racebench.cli import completion, options
 from racebench.cli.base_command import Command, option
 from racebench.cli.help_page import Example
-from racebench.cli.streams import say
+from racebench.cli.streams import reader_may_leave, say
 from racebench.cli.values import warn_once
 from racebench.core.errors import ExitCode, UsageProblem
 
@@ -91,12 +91,13 @@ def check(
         raise UsageProblem("--output is the file that --export writes; write the results with --json PATH")
     with interruptible():
         results = [offline.check_file(Path(name), format_) for name in files]
-    if json_path == "-":
-        say(check_table.to_json(results))
-    else:
-        check_table.show(console(), results)
-        if json_path is not None:
-            write_atomically(Path(json_path), check_table.to_json(results) + "\n")
+    with reader_may_leave():
+        if json_path == "-":
+            say(check_table.to_json(results))
+        else:
+            check_table.show(console(), results)
+    if json_path not in (None, "-"):
+        write_atomically(Path(str(json_path)), check_table.to_json(results) + "\n")
     return exit_code(
         [Finding(forbidden=result.about.forbidden, counts=result.counts, verdict=result.verdict) for result in results],
         checked_gates,

@@ -9,7 +9,7 @@ import click
 from racebench.cli import options
 from racebench.cli.base_command import Command
 from racebench.cli.help_page import Example
-from racebench.cli.streams import say
+from racebench.cli.streams import reader_may_leave, say
 
 if TYPE_CHECKING:
     from racebench.cli.option_groups import (
@@ -91,5 +91,6 @@ def compare(
                 outcome = f"not saved, because the exit code is {code:d}"
     finally:
         if save_to is not None and not stdout_is_taken(output):
-            say(f"baseline: {outcome}")
+            with reader_may_leave():
+                say(f"baseline: {outcome}")
     return code

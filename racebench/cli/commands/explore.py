@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     )
 
 #: The parameters that have a meaning for a spec file.
-_OF_SPECS = ("scenario", "diff", "server", "dsn", "superuser", "give_up_after", "color")
+_OF_SPECS = ("scenario", "diff", "server", "dsn", "superuser", "give_up_after", "color", "progress")
 
 
 _EXAMPLES = (

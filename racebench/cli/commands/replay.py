@@ -10,13 +10,17 @@ import click
 from racebench.cli import completion, options
 from racebench.cli.base_command import Command, option
 from racebench.cli.help_page import Example
-from racebench.cli.streams import say_source
+from racebench.cli.streams import reader_may_leave, say_source
 
 if TYPE_CHECKING:
     from racebench.cli.option_groups import GateOptions, SubjectOptions, TargetOptions
 
 
-_EXAMPLES = (Example("Run a schedule that explore printed", "racebench replay 'v1:version-counter/naive@2:…'"),)
+_EXAMPLES = (
+    Example(
+        "Run a schedule that explore printed", "racebench replay 'v1:version-counter/naive:s1.s1.s2.s2.s1.s1.s2.s2'"
+    ),
+)
 
 
 @click.command(cls=Command, examples=_EXAMPLES)
@@ -72,8 +76,10 @@ def replay(
 
         text = export.spec(rerun.request, rerun.result)
         if export_spec == "-":
-            say_source(text)
+            with reader_may_leave():
+                say_source(text)
             return rerun.exit_code
         write_atomically(Path(export_spec), text)
-    exploration_table.show_replay(console(), rerun.result)
+    with reader_may_leave():
+        exploration_table.show_replay(console(), rerun.result)
     return rerun.exit_code

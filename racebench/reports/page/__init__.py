@@ -131,7 +131,7 @@ def _headline(subjects: Sequence[Subject], comparisons: Sequence[tuple[Document,
     count = Counter(verdicts)
     what = "strategies" if len({subject.strategy for subject in subjects}) == len(subjects) else "runs"
     broken = (
-        f"{count[Verdict.INVALID]} of {len(verdicts)} {what} break"
+        f"{count[Verdict.INVALID]} of {len(verdicts)} {what} {'breaks' if count[Verdict.INVALID] == 1 else 'break'}"
         if count[Verdict.INVALID]
         else f"None of {len(verdicts)} {what} breaks"
     )

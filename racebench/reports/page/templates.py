@@ -14,6 +14,7 @@ import jinja2
 from markupsafe import Markup, escape
 
 from racebench.core.plain_text import printable
+from racebench.core.quantity import quantity
 from racebench.reports.page.assets import asset, digest, shared_style
 
 _FOLDER = Path(__file__).parent
@@ -32,6 +33,7 @@ def _environment() -> jinja2.Environment:
     )
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "ensure_ascii": True, "allow_nan": False}
     environment.filters["thousands"] = lambda value: f"{value:,}"
+    environment.filters["quantity"] = quantity
     environment.filters["ms"] = _ms
     environment.filters["code"] = _code
     return environment

@@ -165,7 +165,8 @@ def _anomalies(comparison: Comparison, runs: Sequence[RunResult]) -> Iterator[Te
             line.append(f" One of the {witness.kind}: {witness.explanation}.")
         yield line
     if len(wrong) > _SPOKEN:
-        yield Text(f"{len(wrong) - _SPOKEN} more have anomalies; see the JSON.")
+        more = quantity(len(wrong) - _SPOKEN, "more has", "more have")
+        yield Text(f"{more} anomalies; see the JSON.")
 
 
 def headings(document: Document) -> tuple[str, ...]:

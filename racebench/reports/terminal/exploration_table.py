@@ -67,7 +67,8 @@ def render(document: Explorations, *, ascii_only: bool = False, witnesses: bool 
         yield Text("+ not every schedule was run", style="dim")
     spoken = [one for one in explorations if len(explorations) <= _SPOKEN or not one.as_expected]
     if len(spoken) < len(explorations):
-        yield Text(f"{len(explorations) - len(spoken)} of {len(explorations)} are as expected.")
+        silent = len(explorations) - len(spoken)
+        yield Text(f"{silent} of {len(explorations)} {'is' if silent == 1 else 'are'} as expected.")
     for exploration in spoken:
         yield Text(_sentence(exploration))
         for code, times in exploration.swallowed.items():

@@ -49,7 +49,8 @@ def render(
     spoken = [result for result in runs if verbose or len(runs) <= _SPOKEN or not result.as_expected or result.notes]
     if len(spoken) < len(runs):
         silent = len(runs) - len(spoken)
-        yield Text(f"{silent} of {len(runs)} runs are as expected (VALID is an upper bound, load proves nothing).")
+        are = "is" if silent == 1 else "are"
+        yield Text(f"{silent} of {len(runs)} runs {are} as expected (VALID is an upper bound, load proves nothing).")
     for result in spoken:
         yield from _paragraph(result, verbose=verbose)
     if (shown := _witness(runs)) is not None:
