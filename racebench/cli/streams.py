@@ -33,9 +33,14 @@ def say_source(text: str) -> None:
 
 
 def guard() -> None:
-    """Replace stdout and stderr by guarded ones, which also print what the terminal's encoding lacks, as "?"."""
+    """Replace stdout and stderr by guarded ones, which also print what the terminal's encoding lacks, as "?".
+
+    What is said on stderr is lost if its reader has gone away (`2>&1 | head`): the work goes on.
+    """
     sys.stdout = _guarded(sys.stdout)
     sys.stderr = _guarded(sys.stderr)
+    if isinstance(sys.stderr, GuardedStream):
+        sys.stderr.lossy = True
 
 
 def _guarded(stream: TextIO) -> TextIO:
@@ -75,12 +80,23 @@ def let_go_of_stdout() -> None:
         try:
             sys.stdout.flush()
         except OSError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _write_nowhere(sys.stdout)
+
+
+def _write_nowhere(stream: TextIO) -> None:
+    """Have a stream write to the null device from now on."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 class GuardedStream(io.TextIOWrapper):
-    """A stream on which a backslash stands before "::" at the beginning of a line."""
+    """A stream on which a backslash stands before "::" at the beginning of a line.
 
+    `lossy`: once its reader has gone away, what is written is lost, without an exception.
+    """
+
+    lossy = False
     _at_start = True  # nothing but white space is on the current line so far
 
     def write(self, text: str, /) -> int:
@@ -93,7 +109,7 @@ class GuardedStream(io.TextIOWrapper):
         try:
             super().write(guarded)
         except BrokenPipeError:
-            raise ReaderGoneError from None
+            self._reader_gone()
         return len(text)
 
     def flush(self) -> None:
@@ -101,4 +117,9 @@ class GuardedStream(io.TextIOWrapper):
         try:
             super().flush()
         except BrokenPipeError:
+            self._reader_gone()
+
+    def _reader_gone(self) -> None:
+        if not self.lossy:
             raise ReaderGoneError from None
+        _write_nowhere(self)
