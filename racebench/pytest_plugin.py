@@ -86,12 +86,12 @@ class Fixture:
         __tracebackhide__ = True
         from racebench.api.options import Search
 
-        given, wanted = self._definitions(setup, invariant, own=strategy is None)
+        setup_used, invariant_used = self._definitions(setup, invariant, own=strategy is None)
         exploration = _or_fail(
             lambda: self._bench.explore(
                 *subjects,
-                setup=given,
-                invariant=wanted,
+                setup=setup_used,
+                invariant=invariant_used,
                 strategy=strategy,
                 consumer=consumer,
                 sessions=sessions,
@@ -115,13 +115,13 @@ class Fixture:
     ) -> Replay:
         """Fail with what happened if the schedule goes wrong; see Bench.replay."""
         __tracebackhide__ = True
-        given, wanted = self._definitions(setup, invariant, own=bool(subjects))
+        setup_used, invariant_used = self._definitions(setup, invariant, own=bool(subjects))
         replay = _or_fail(
             lambda: self._bench.replay(
                 *subjects,
                 schedule=schedule,
-                setup=given,
-                invariant=wanted,
+                setup=setup_used,
+                invariant=invariant_used,
                 step_timeout=step_timeout,
             )
         )
@@ -145,12 +145,12 @@ class Fixture:
         __tracebackhide__ = True
         from racebench.api.options import LoadOptions
 
-        given, wanted = self._definitions(setup, invariant, own=strategy is None)
+        setup_used, invariant_used = self._definitions(setup, invariant, own=strategy is None)
         hammering = _or_fail(
             lambda: self._bench.hammer(
                 *subjects,
-                setup=given,
-                invariant=wanted,
+                setup=setup_used,
+                invariant=invariant_used,
                 strategy=strategy,
                 consumer=consumer,
                 workers=workers,
@@ -182,12 +182,12 @@ class Fixture:
         __tracebackhide__ = True
         from racebench.api.options import LoadOptions
 
-        given, wanted = self._definitions(setup, invariant, own=strategies is None)
+        setup_used, invariant_used = self._definitions(setup, invariant, own=strategies is None)
         comparison = _or_fail(
             lambda: self._bench.compare(
                 *subjects,
-                setup=given,
-                invariant=wanted,
+                setup=setup_used,
+                invariant=invariant_used,
                 strategies=strategies,
                 consumer=consumer,
                 reference=reference,

@@ -49,6 +49,8 @@ def remedy(load: Load) -> str:
         return "give --workers 2 or more"
     if load.duration_s is not None:
         return "give more --workers, a longer --duration or a --hold"
+    if load.operations is not None and load.operations < load.sessions:
+        return "give more --operations"
     if load.operations is not None and load.operations > load.sessions:
         return "give more --workers or more --operations"
     return "give more --workers"

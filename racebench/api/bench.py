@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from racebench.api.options import LoadOptions, Search, SqlOrCallable, Subject
 from racebench.api.results import Comparison, Exploration, Hammering, Replay
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _CONNECTIONS = 60
 _SECONDS = 1.0
 _SEARCH = Search()
+_Limit = TypeVar("_Limit", bound=float | None)
 _LOAD = LoadOptions()
 #: SQLSTATEs of a CREATE of what there is: a table, a function, a schema, an object of another kind.
 _THERE_ALREADY = ("42P07", "42723", "42P06", "42710")
@@ -146,8 +147,8 @@ class Bench:
                 sessions=_sessions(sessions, max(2, len(task.strategy.calls))),
                 polls=search.polls,
                 reduce=search.reduce,
-                budget_s=budget,
-                max_schedules=max_schedules,
+                budget_s=_above_0("budget", budget),
+                max_schedules=_above_0("max_schedules", max_schedules),
                 stop_at_first=stop_at_first,
                 depth=search.depth,
                 seed=_seed(seed),
@@ -440,6 +441,13 @@ def _sessions(number: int | None, default: int) -> int:
     if not 1 <= number <= MOST_EXPLORED_SESSIONS:
         raise UsageProblem(f"sessions is a number from 1 to {MOST_EXPLORED_SESSIONS}, not {number}")
     return number
+
+
+def _above_0(name: str, limit: _Limit) -> _Limit:
+    """A limit of a search, which lets it run one schedule at least."""
+    if limit is not None and not limit > 0:
+        raise UsageProblem(f"{name} is a number above 0, not {limit}")
+    return limit
 
 
 def _seed(seed: int | None) -> int:

@@ -55,7 +55,7 @@ def _longer(load: Load) -> str:
     """The option that gives a run of such a load more operations."""
     if load.duration_s is not None:
         return "--duration"
-    return "--operations" if load.operations is not None and load.operations > load.sessions else "--workers"
+    return "--operations" if load.operations not in (None, load.sessions) else "--workers"
 
 
 def instead(result: RunResult) -> str | None:

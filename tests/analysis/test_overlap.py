@@ -103,6 +103,7 @@ def test_of_one_session_nothing_is_said_of_a_common_start(version_counter: Scena
         (Load(workers=1, duration_s=2.0, operations=None), "give --workers 2 or more", "--duration"),
         (Load(workers=2, duration_s=None, operations=8), "give more --workers or more --operations", "--operations"),
         (Load(workers=2, duration_s=None, operations=2), "give more --workers", "--workers"),
+        (Load(workers=4, duration_s=None, operations=1), "give more --operations", "--operations"),
     ],
 )
 def test_the_remedy_names_options_that_the_load_has(load: Load, expected: str, longer: str) -> None:

@@ -405,6 +405,9 @@ def test_a_setup_or_an_invariant_that_is_wrong_is_named(bench: Bench) -> None:
         ({"invariant": app.fails}, "the invariant 'applications:fails' failed: UndefinedTable"),
         ({"invariant": "SELECT number FROM orders"}, "break the invariant when the calls run one after the other"),
         ({"sessions": 10}, "sessions is a number from 1 to 9"),
+        ({"budget": 0}, "budget is a number above 0, not 0"),
+        ({"budget": math.nan}, "budget is a number above 0, not nan"),
+        ({"max_schedules": -1}, "max_schedules is a number above 0, not -1"),
     ):
         with pytest.raises(UsageProblem) as caught:
             explored(bench, app.create_order, **given)
@@ -461,9 +464,12 @@ def test_calls_of_which_the_server_sees_no_statement_are_refused(bench: Bench, t
     def leaves_its_connection_alone(connection: psycopg.Connection[Any]) -> None:
         connection.commit()
 
-    with pytest.raises(UsageProblem, match="sent no statement to the embedded PostgreSQL 18: does it reach") as caught:
-        bench.hammer(writes_elsewhere, leaves_its_connection_alone, setup=app.SCHEMA, workers=2, operations=8)
-    assert "writes_elsewhere, " in str(caught.value)
+    for calls in ((writes_elsewhere, leaves_its_connection_alone), (app.keeps_a_connection_alone,)):
+        with pytest.raises(
+            UsageProblem, match="sent no statement to the embedded PostgreSQL 18: does it reach"
+        ) as caught:
+            bench.hammer(*calls, setup=app.SCHEMA, workers=2, operations=8)
+        assert calls[0].__name__ in str(caught.value)
 
 
 def test_calls_that_reach_the_server_by_another_way_are_not(bench: Bench) -> None:
