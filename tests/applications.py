@@ -459,6 +459,16 @@ def says_nothing() -> None:
     pass
 
 
+@functools.cache
+def _pool() -> Connection:
+    return psycopg.connect(os.environ["DATABASE_URL"])
+
+
+def keeps_a_connection_alone() -> None:
+    """As an application whose pool has connections that no call uses."""
+    _pool()
+
+
 def needs_two(connection: Connection, customer: int) -> None:
     raise AssertionError((connection, customer))
 

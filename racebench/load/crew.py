@@ -56,6 +56,7 @@ class Assignment:
     """The common part of the tasks of a run's workers and consumers: target, scenario, load and files.
 
     `own_code`: the strategy is the user's own code. `late`: modules that its calls import when they are first called.
+    `reached`: the calls have reached the server, tried alone.
     """
 
     target: Target
@@ -66,6 +67,7 @@ class Assignment:
     files: RunFiles
     own_code: bool = False
     late: tuple[str, ...] = ()
+    reached: bool = True
     patience: Patience = field(default_factory=Patience)
 
     @property
@@ -230,6 +232,7 @@ class Crew:
                 operations=operations[0],
                 record=known.files.operations(number),
                 standing=known.files.standing(number),
+                reached=known.reached,
             )
             return self._run(python_worker.work, call_task)
         task = WorkerTask(

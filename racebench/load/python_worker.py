@@ -31,12 +31,13 @@ from racebench.load.executors import Channel
 from racebench.load.pacing import ENDLESS, DueTimes, Go, jitter_s, line_up, phases, wait_until
 from racebench.load.standing import Standing
 from racebench.load.worker import Ready, WorkerReport
-from racebench.postgres.client_sessions import transactions
+from racebench.postgres.client_sessions import silent, transactions
 from racebench.postgres.connection import connect
 from racebench.postgres.reconnecting import connect_first, reconnect
 from racebench.workloads import callables, working_folder
 from racebench.workloads.faults import fault
 
+_CONNECTIONS = (psycopg.Connection, psycopg.AsyncConnection)
 _OPEN = (pq.TransactionStatus.INTRANS, pq.TransactionStatus.INERROR)
 #: How often a call that runs alone is tried while its connection is lost each time.
 _TRIES_ALONE = 5
@@ -73,7 +74,7 @@ class AloneTask:
 class CallTask:
     """What one worker process has to do: `operations` calls (None: as many as the clock allows), recorded in a file.
 
-    `standing`: the file that says where a call stands.
+    `standing`: the file that says where a call stands. `reached`: the calls have reached the server, tried alone.
     """
 
     application: Application
@@ -82,6 +83,7 @@ class CallTask:
     operations: int | None
     record: Path
     standing: Path
+    reached: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +172,9 @@ def try_alone(task: AloneTask, channel: Channel) -> None:
                 codes.append(ending.code)
                 error = error or ending.message
         late = tuple(name for name in [*sys.modules] if name not in imported and _is_of_a_library(name))
-        channel.send(Alone(tuple(codes), error, used=caller.used, connections=tuple(caller.connections), late=late))
+        used = caller.used
+        silent_ones = () if used else caller.silent_connections()
+        channel.send(Alone(tuple(codes), error, used=used, connections=silent_ones, late=late))
 
 
 def _is_of_a_library(name: str) -> bool:
@@ -204,7 +208,8 @@ def work(task: CallTask, channel: Channel) -> None:
         except RacebenchError as problem:
             report.problems.append(str(problem))
         report.cpu_s = time.process_time() - cpu
-        report.used, report.connections = caller.used, tuple(caller.connections)
+        if not task.reached and not (used := caller.used):
+            report.used, report.connections = used, caller.silent_connections()
         channel.send(report)
 
 
@@ -306,6 +311,25 @@ class _Caller:
             return False
         before, now = self._began, self._transactions()
         return len(self.connections) > 1 or before is None or now is None or now > before + 1
+
+    def silent_connections(self) -> tuple[int, ...]:
+        """The pids of what has sent nothing of a call's, if the connection that calls are given has not.
+
+        These are that connection, those of psycopg that the application keeps open (a pool opens them at import), and
+        the one that asks the server about them.
+        """
+        gc.unfreeze()  # frozen objects are not listed
+        # The types are asked: a proxy would say that it is what it stands for.
+        kept = [one for one in gc.get_objects() if issubclass(type(one), _CONNECTIONS) and not one.closed]
+        others = {one.info.backend_pid for one in kept}.difference(self.connections)
+        if not others:
+            return tuple(self.connections)
+        task = self._task
+        try:
+            with connect(task.target, schema=task.schema, application_name=task.application_name) as asking:
+                return (*self.connections, *silent(asking, [*others]), asking.info.backend_pid)
+        except (psycopg.Error, DatabaseProblem):
+            return tuple(self.connections)
 
     def _transactions(self) -> int | None:
         """The number of transactions of the connection, this question's included; None if it cannot be asked."""

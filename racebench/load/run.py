@@ -60,7 +60,7 @@ class Run:
             self.loses_commits = loses_commits(connection) or "synchronous_commit" in known.strategy.script.text.lower()
         tried = try_before(known, self._executor) if known.strategy.calls else None
         if tried is not None:
-            crew.assignment = replace(crew.assignment, late=tried.late)
+            crew.assignment = replace(crew.assignment, late=tried.late, reached=tried.reached)
         load = self._load if tried is None or tried.reached else self._load_and_look_for_statements
         start = load(progress)
         alone = None if tried is None else set(tried.codes)

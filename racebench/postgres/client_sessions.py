@@ -37,6 +37,8 @@ _TRANSACTION = b"""
 SELECT split_part(virtualtransaction, '/', 2) FROM pg_locks WHERE pid = pg_backend_pid() AND locktype = 'virtualxid'
 """
 
+_SILENT = "SELECT pid FROM pg_stat_activity WHERE pid = ANY (%s) AND query = ''"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Moment:
@@ -86,6 +88,14 @@ class ClientSessions:
         (row,) = self._connection.execute(_ESTABLISHED).fetchall()
         sessions = self._connection.execute(_OPEN, (self._own,)).fetchall()
         return _Moment(at=row[0], established=row[1], open=dict(sessions))
+
+
+def silent(connection: psycopg.Connection[Any], pids: Sequence[int]) -> list[int]:
+    """Those of the open sessions of this role, given by their pids, over which no statement was ever sent.
+
+    Raises psycopg.Error.
+    """
+    return [pid for (pid,) in connection.execute(_SILENT, (list(pids),)).fetchall()]
 
 
 def transactions(connection: psycopg.Connection[Any]) -> int:
