@@ -155,7 +155,8 @@ class Bench:
                 draws=search.draws,
             )
             result = explorer.explore(task.target, _placed(with_default_limits(request), task))
-        return Exploration(result=result, environment=task.environment)
+        given = tuple(name for name, value in (("setup", setup), ("invariant", invariant)) if _several(value))
+        return Exploration(result=result, environment=task.environment, given=given)
 
     def replay(
         self,
