@@ -33,14 +33,11 @@ def say_source(text: str) -> None:
 
 
 def guard() -> None:
-    """Replace stdout and stderr by guarded ones, which also print what the terminal's encoding lacks, as "?".
-
-    What is said on stderr is lost if its reader has gone away (`2>&1 | head`): the work goes on.
-    """
+    """Replace stdout and stderr by guarded ones, which also print what the terminal's encoding lacks, as "?"."""
     sys.stdout = _guarded(sys.stdout)
     sys.stderr = _guarded(sys.stderr)
     if isinstance(sys.stderr, GuardedStream):
-        sys.stderr.lossy = True
+        sys.stderr.needs_reader = False
 
 
 def _guarded(stream: TextIO) -> TextIO:
@@ -80,23 +77,17 @@ def let_go_of_stdout() -> None:
         try:
             sys.stdout.flush()
         except OSError:
-            _write_nowhere(sys.stdout)
-
-
-def _write_nowhere(stream: TextIO) -> None:
-    """Have a stream write to the null device from now on."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, stream.fileno())
-    os.close(nowhere)
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class GuardedStream(io.TextIOWrapper):
     """A stream on which a backslash stands before "::" at the beginning of a line.
 
-    `lossy`: once its reader has gone away, what is written is lost, without an exception.
+    `needs_reader`: writing raises ReaderGoneError if the reader has gone away. False for stderr: a command goes on
+    if nothing reads its progress and warnings.
     """
 
-    lossy = False
+    needs_reader = True
     _at_start = True  # nothing but white space is on the current line so far
 
     def write(self, text: str, /) -> int:
@@ -109,7 +100,7 @@ class GuardedStream(io.TextIOWrapper):
         try:
             super().write(guarded)
         except BrokenPipeError:
-            self._reader_gone()
+            self._lose_reader()
         return len(text)
 
     def flush(self) -> None:
@@ -117,9 +108,8 @@ class GuardedStream(io.TextIOWrapper):
         try:
             super().flush()
         except BrokenPipeError:
-            self._reader_gone()
+            self._lose_reader()
 
-    def _reader_gone(self) -> None:
-        if not self.lossy:
+    def _lose_reader(self) -> None:
+        if self.needs_reader:
             raise ReaderGoneError from None
-        _write_nowhere(self)
