@@ -36,6 +36,8 @@ def guard() -> None:
     """Replace stdout and stderr by guarded ones, which also print what the terminal's encoding lacks, as "?"."""
     sys.stdout = _guarded(sys.stdout)
     sys.stderr = _guarded(sys.stderr)
+    if isinstance(sys.stderr, GuardedStream):
+        sys.stderr.needs_reader = False
 
 
 def _guarded(stream: TextIO) -> TextIO:
@@ -79,8 +81,13 @@ def let_go_of_stdout() -> None:
 
 
 class GuardedStream(io.TextIOWrapper):
-    """A stream on which a backslash stands before "::" at the beginning of a line."""
+    """A stream on which a backslash stands before "::" at the beginning of a line.
 
+    `needs_reader`: writing raises ReaderGoneError if the reader has gone away. False for stderr: a command goes on
+    if nothing reads its progress and warnings.
+    """
+
+    needs_reader = True
     _at_start = True  # nothing but white space is on the current line so far
 
     def write(self, text: str, /) -> int:
@@ -93,7 +100,7 @@ class GuardedStream(io.TextIOWrapper):
         try:
             super().write(guarded)
         except BrokenPipeError:
-            raise ReaderGoneError from None
+            self._lose_reader()
         return len(text)
 
     def flush(self) -> None:
@@ -101,4 +108,8 @@ class GuardedStream(io.TextIOWrapper):
         try:
             super().flush()
         except BrokenPipeError:
+            self._lose_reader()
+
+    def _lose_reader(self) -> None:
+        if self.needs_reader:
             raise ReaderGoneError from None

@@ -1,7 +1,7 @@
-"""Whether clients have worked on a server since a moment: by its count of sessions, and by those that are open.
+"""Whether clients have worked in a database since a moment: by its count of sessions, and by those that are open.
 
-The server is asked, so it does not matter which driver, process or program the client is. Where another client works at
-the same time the answer is yes: whose statement it was is not known.
+The server is asked, so it does not matter which driver, process or program the client is. Where another client works in
+the same database at the same time the answer is yes: whose statement it was is not known.
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ _ENDING_SECONDS = 5.0
 _PAUSE_SECONDS = 0.01
 _ANSWER_SECONDS = 10.0
 
-_ESTABLISHED = "SELECT clock_timestamp(), sum(sessions)::bigint FROM pg_stat_database"
+_ESTABLISHED = "SELECT clock_timestamp(), sessions FROM pg_stat_database WHERE datname = current_database()"
 # A session of another role shows neither time.
 _OPEN = """
 SELECT pid, greatest(query_start, state_change) FROM pg_stat_activity
-WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() AND application_name <> ALL (%s)
+WHERE backend_type = 'client backend' AND datname = current_database() AND pid <> pg_backend_pid()
+AND application_name <> ALL (%s)
 """
 # The number of the transaction among those of its session.
 _TRANSACTION = b"""

@@ -177,7 +177,9 @@ def _sentence(kind: AnomalyKind, result: RunResult) -> str:
         share_of_rows=_percent(count, rows),
         share_of_attempts=_percent(count, attempts),
         codes=", ".join(_code(code, result.messages.get(code, "")) for code in result.errors),
-        by_consumer=", ".join(f"'{name}' {number:,} ({_percent(number, rows)})" for name, number in per_consumer),
+        by_consumer=", ".join(
+            f"'{name}' never saw {number:,} ({_percent(number, rows)})" for name, number in per_consumer
+        ),
     )
 
 

@@ -199,6 +199,15 @@ def test_a_reader_that_has_gone_away_is_no_failure_and_hides_none(
     assert (code, capfd.readouterr().err) == (exit_code, "")
 
 
+def test_a_command_goes_on_without_a_reader_of_its_warnings(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    words = ["report", str(REFERENCE / "run.json"), "--format", "grid", "-o", "out"]
+    done = subprocess.run([*RACEBENCH, *words], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=writer)
+    os.close(writer)
+    assert (done.returncode, (tmp_path / "out").is_file()) == (0, True)
+
+
 # Few descriptors
 
 

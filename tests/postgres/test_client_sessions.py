@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import psycopg
 import pytest
 
@@ -40,6 +42,21 @@ def test_a_new_session_counts_and_one_of_racebenchs_own_does_not(embedded: Targe
         else:
             assert sessions.worked()
             session.close()
+
+
+def test_clients_of_another_database_do_not_count(embedded: Target) -> None:
+    elsewhere = replace(embedded, parameters={**embedded.parameters, "dbname": "elsewhere"})
+    with connect(embedded) as admin:
+        admin.execute("CREATE DATABASE elsewhere TEMPLATE postgres")
+        try:
+            with connect(embedded) as own:
+                sessions = ClientSessions(own, SCHEMA)
+                with client(elsewhere) as session:
+                    session.execute("SELECT 1")
+                    assert not sessions.worked()
+                assert not sessions.worked()
+        finally:
+            admin.execute("DROP DATABASE elsewhere WITH (FORCE)")
 
 
 def test_a_session_that_has_ended_may_have_worked(embedded: Target) -> None:

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from in_process import run
 
 from histories import Op, Poll, Row, history, long_history, naive_counts
-from judged import TWINS, excerpt_of, kept, result_of
+from judged import REFERENCE, TWINS, excerpt_of, kept, result_of
 from racebench.core.model import Outcome, Scenario
 from racebench.history import History
 from racebench.reports.excerpts import lookup, witnesses
-from racebench.reports.results.document import Document, in_folder
+from racebench.reports.results.document import Document, in_folder, read, to_json
 
 MS = 1_000_000
 
@@ -177,6 +178,22 @@ def test_a_history_elsewhere_is_found_also_after_its_folder_and_the_document_s_w
     (after / "out" / "x.history.npz").hardlink_to(after / "results" / "x.history.npz")  # copied beside the document
     (after / "results" / "x.history.npz").unlink()
     assert lookup.find(after / "out" / "run.json", written, most=9).without is None
+
+
+def test_what_is_printed_names_the_histories_of_all_folders_so_that_any_folder_will_do(
+    version_counter: Scenario, tmp_path: Path
+) -> None:
+    result = result_of(version_counter, "naive", history="x.history.npz")
+    for folder in (tmp_path / "a", tmp_path / "b"):
+        folder.mkdir()
+        kept(folder, result, TWINS)
+        (folder / "run.json").write_text(to_json(replace(read(REFERENCE / "run.json"), runs=(result,))))
+    done = run("report", "a/run.json", "b/run.json", "--format", "json", cwd=tmp_path)
+    assert done.code == 0, done.errors
+    (tmp_path / "merged.json").write_text(done.output)
+    runs = read(tmp_path / "merged.json").runs
+    assert [one.history for one in runs] == [str(tmp_path / name / "x.history.npz") for name in ("a", "b")]
+    assert [lookup.find(tmp_path / "merged.json", one, most=9).without for one in runs] == [None, None]
 
 
 def test_a_document_cannot_have_a_file_read_that_is_no_history(version_counter: Scenario, tmp_path: Path) -> None:

@@ -108,6 +108,10 @@ def test_what_happened_and_what_to_do_are_said(version_counter: Scenario) -> Non
     )
     assert sentences.advice(result).endswith("try `--strategy advisory`.")
     assert sentences.expectation(result) == ", as expected"
+    both = replace(result, consumers=(*result.consumers, replace(result.consumers[0], name="lookback")))
+    assert sentences.happened(both).endswith(
+        ", and of 2 committed rows 'cursor' never saw 1 (50%), 'lookback' never saw 1 (50%)."
+    )
 
 
 def test_a_right_strategy_with_an_anomaly_is_not_as_expected(version_counter: Scenario) -> None:

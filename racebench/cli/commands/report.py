@@ -70,8 +70,8 @@ def report(
             show(console())
             return
     paths: Mapping[str, str | None] = shortcuts or {format_ or "table": output}
-    if format_ == "json" and output not in (None, "-"):
-        saved = sources.for_file(saved, Path(str(output)))
+    if format_ == "json":
+        saved = sources.for_file(saved, None if output in (None, "-") else Path(str(output)))
     texts = {name: formats.render(name, saved, title=title) for name in paths}
     for name, text in texts.items():
         place = paths[name]

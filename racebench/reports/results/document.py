@@ -53,18 +53,20 @@ def now() -> str:
     return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def in_folder(document: Document, folder: Path, *, was: Path = Path()) -> Document:
-    """A document as it is written into a folder: the paths of its histories are relative to that.
+def in_folder(document: Document, folder: Path | None, *, was: Path = Path()) -> Document:
+    """A document as it is written into a folder: the paths of its histories are relative to that; None: absolute.
 
     `was`: the folder that they are relative to so far; of a document that was just measured they are absolute.
     """
-    folder = folder.resolve()
+
+    def named(history: str) -> str:
+        path = (was / history).resolve()
+        return str(path) if folder is None else os.path.relpath(path, folder.resolve())
+
     return dataclasses.replace(
         document,
         runs=tuple(
-            dataclasses.replace(run, history=os.path.relpath((was / run.history).resolve(), folder))
-            if run.history is not None
-            else run
+            run if run.history is None else dataclasses.replace(run, history=named(run.history))
             for run in document.runs
         ),
     )

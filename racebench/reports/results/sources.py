@@ -19,10 +19,14 @@ class Source:
     content: Document | Explorations
 
 
-def for_file(sources: Sequence[Source], file: Path) -> tuple[Source, ...]:
-    """Sources as they are written into one new document: the histories are named relative to its folder."""
+def for_file(sources: Sequence[Source], file: Path | None) -> tuple[Source, ...]:
+    """Sources as they are written into one new document: the histories are named relative to its folder.
+
+    None: into stdout, which may go to any folder, so that the paths are absolute.
+    """
+    folder = None if file is None else file.parent
     return tuple(
-        replace(source, content=document.in_folder(source.content, file.parent, was=source.path.parent))
+        replace(source, content=document.in_folder(source.content, folder, was=source.path.parent))
         if isinstance(source.content, Document)
         else source
         for source in sources
