@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import reprlib
+from collections.abc import Iterable
 from typing import Any
 
 # C0 but for tab and newline, DEL and C1; marks, embeddings, overrides and isolates of the bidirectional algorithm
@@ -46,6 +47,11 @@ def shortened(text: str, most: int = _LONGEST) -> str:
         return text
     end = most * 3 // 8
     return f"{text[: most - end - 3].rstrip()} … {text[-end:].lstrip()}"
+
+
+def row(values: Iterable[tuple[Any, Any]]) -> str:
+    """The columns of a row and their values on one line: "number = 22, orders = 2"."""
+    return shortened(one_line(", ".join(f"{column} = {value}" for column, value in values)))
 
 
 def shown(value: Any) -> str:

@@ -162,7 +162,7 @@ def _anomalies(comparison: Comparison, runs: Sequence[RunResult]) -> Iterator[Te
         line.append(f": {anomalies}, in {shown} of {quantity(len(of), 'run')}.")
         witnesses = (witness for run in of for witness in run.witnesses if witness.kind in one.found)
         if (witness := next(witnesses, None)) is not None:
-            line.append(f" One of the {witness.kind}: {witness.explanation}.")
+            line.append(f" {sentences.example(witness)}")
         yield line
     if len(wrong) > _SPOKEN:
         more = quantity(len(wrong) - _SPOKEN, "more has", "more have")

@@ -55,7 +55,9 @@ def render(
         yield from _paragraph(result, verbose=verbose)
     if (shown := _witness(runs)) is not None:
         result, witness = shown
-        yield Text(f"One of the {witness.kind} of {result.strategy}: {witness.explanation}.")
+        said = result if result in spoken else None
+        if example := sentences.example(witness, said, of=result.strategy):
+            yield Text(example)
         glyphs = timeline.ASCII if ascii_only else timeline.UNICODE
         if lines := timeline.draw(witness, width=tables.drawing_width(width) - 2, glyphs=glyphs):
             yield indented(Text("\n".join(lines), no_wrap=True))
