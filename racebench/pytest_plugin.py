@@ -236,11 +236,11 @@ def _or_fail(ask: Callable[[], Result]) -> Result:
 
 @pytest.fixture(scope="session")
 def racebench_bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
-    """One server and one schema for the session; the server is shared by pytest-xdist's workers."""
+    """One server and one schema for the session, which each worker of pytest-xdist has of its own."""
     from racebench.api import Bench
 
     dsn, superuser = map(request.config.getoption, ("--racebench-dsn", "--racebench-superuser"))
-    bench = _or_fail(lambda: Bench(dsn, share=os.environ.get("PYTEST_XDIST_TESTRUNUID"), superuser=superuser))
+    bench = _or_fail(lambda: Bench(dsn, superuser=superuser))
     with _interruptible():
         try:
             yield bench

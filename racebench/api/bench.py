@@ -55,11 +55,11 @@ class _Task:
 class Bench:
     """A server and a schema for any number of explorations and loads; a context manager.
 
-    `dsn` names the user's server, None the embedded one of version `server`, which starts when it is first needed;
-    processes that name the same `share` use one together. `superuser`: everything runs as a superuser of the embedded
-    server; of a scenario that needs one this holds anyway. After `give_up_after` seconds without an answer from the
-    server, or under load without an operation that ends, the verdict is UNKNOWN. The schema keeps its name, so that an
-    application that has connected once goes on; it is dropped at the end.
+    `dsn` names the user's server, None an embedded one of version `server`, which starts when it is first needed and
+    which no other Bench uses. `superuser`: everything runs as a superuser of the embedded server; of a scenario that
+    needs one this holds anyway. After `give_up_after` seconds without an answer from the server, or under load without
+    an operation that ends, the verdict is UNKNOWN. The schema keeps its name, so that an application that has connected
+    once goes on; it is dropped at the end.
     """
 
     def __init__(
@@ -67,13 +67,12 @@ class Bench:
         dsn: str | None = None,
         *,
         server: int = 18,
-        share: str | None = None,
         superuser: bool = False,
         give_up_after: float = GIVE_UP_SECONDS,
     ) -> None:
         if superuser and dsn:
             raise UsageProblem("superuser is for the embedded server; with a DSN, connect as a superuser yourself")
-        self._dsn, self._version, self._share, self._superuser = dsn, server, share, superuser
+        self._dsn, self._version, self._superuser = dsn, server, superuser
         self._patience = Patience(give_up_s=give_up_after)
         self._stack = contextlib.ExitStack()
         self._target: Target | None = None
@@ -331,7 +330,6 @@ class Bench:
                     version=self._version,
                     connections=connections,
                     superuser=self._superuser,
-                    share=self._share,
                 )
             )
             self._target = target

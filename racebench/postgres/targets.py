@@ -9,23 +9,22 @@ from racebench.core.target import Target
 from racebench.postgres.connection import naming_lost_connections
 from racebench.postgres.embedded import EmbeddedServer, as_superuser
 from racebench.postgres.external import usable
-from racebench.postgres.shared import sharing
 
 
 @contextlib.contextmanager
 def open_target(
-    external: Target | None, *, version: int, connections: int, superuser: bool = False, share: str | None = None
+    external: Target | None, *, version: int, connections: int, superuser: bool = False
 ) -> Iterator[Target]:
     """Use the external server if there is one, else start an embedded server of that version and stop it at the end.
 
-    `connections`: how many sessions will be open at once. `superuser`: they must be a superuser's. `share`: processes
-    that name the same share use one embedded server together. Raises DatabaseProblem if the server cannot be used or
-    started, and where a connection of racebench's own is lost during the block.
+    `connections`: how many sessions will be open at once. `superuser`: they must be a superuser's. Raises
+    DatabaseProblem if the server cannot be used or started, and where a connection of racebench's own is lost during
+    the block.
     """
     if external is not None:
         with naming_lost_connections(external):
             yield usable(external, connections, superuser=superuser)
         return
     server = EmbeddedServer(version=version, connections=connections)
-    with server if share is None else sharing(share, server) as target, naming_lost_connections(target):
+    with server as target, naming_lost_connections(target):
         yield as_superuser(target) if superuser else target

@@ -195,8 +195,8 @@ def test_nothing_is_loaded_until_it_is_used(tmp_path: Path) -> None:
 
 
 @pytest.mark.server
-def test_the_workers_of_xdist_share_a_server(tmp_path: Path) -> None:
-    # Each of the two tests waits for the other, so that they run in two workers.
+def test_the_workers_of_xdist_do_not_disturb_each_other(tmp_path: Path) -> None:
+    # Each of the two tests waits for the other, so that they run in two workers, and take the same advisory lock.
     body = """
 import os, psycopg, pytest
 from waiting import wait_for
@@ -208,18 +208,26 @@ def test_it(racebench, tmp_path_factory, me, other):
         file.write(f"{row[0]}|{row[1]}")
     os.rename(f"{me}.partial", me)
     wait_for(lambda: os.path.exists(other), "the other did not come")
-    racebench.explore(create, setup="CREATE TABLE IF NOT EXISTS t (n int)", invariant="SELECT 1 WHERE false")
+    options = {"setup": "CREATE TABLE IF NOT EXISTS t (n int)", "invariant": "SELECT 1 WHERE false"}
+    for _ in range(2):
+        racebench.explore(create, **options)
+        racebench.explore(connects, **options)
 
 def create(connection):
     with connection.transaction():
+        connection.execute("SELECT pg_advisory_xact_lock(42)")
         connection.execute("INSERT INTO t VALUES (1)")
+
+def connects():
+    with psycopg.connect(os.environ["DATABASE_URL"]) as connection:
+        create(connection)
 """
     (tmp_path / "test_both.py").write_text(body)
     done = run_pytest(tmp_path, "-n", "2", env={"PYTHONPATH": str(Path(__file__).parents[1])})
     assert done.returncode == 0, done.stdout
     (server, schema), (other_server, other_schema) = ((tmp_path / name).read_text().split("|") for name in ("a", "b"))
-    assert server == other_server
-    assert schema != other_schema
+    assert server != other_server
+    assert schema != other_schema  # on a server of the user both are in one database
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -30,16 +29,9 @@ def test_without_an_external_server_an_embedded_one_runs_for_the_length_of_the_b
 
 
 @pytest.mark.server
-def test_only_an_embedded_server_that_is_not_shared_has_no_other_programs() -> None:
+def test_an_embedded_server_has_no_other_programs() -> None:
     with open_target(None, version=18, connections=8) as target:
         assert target.exclusive
-    share = f"test {os.getpid()}"
-    with (
-        open_target(None, version=18, connections=8, share=share) as one,
-        open_target(None, version=18, connections=8, share=share) as other,
-    ):
-        assert not one.exclusive
-        assert not other.exclusive
 
 
 def test_an_external_server_is_checked_before_it_is_used(embedded: Target) -> None:
