@@ -141,9 +141,15 @@ def _ms(us: float) -> str:
 
 def _legend(comparison: Comparison) -> str:
     margin = f"Same: within {100 * comparison.margin:g} %. " if comparison.margin else ""
+    reference = next((one for one in comparison.strategies if one.strategy == comparison.reference), None)
+    racy = (
+        f" The reference {comparison.reference} is INVALID, so a VALID strategy is judged better even if it is slower."
+        if reference is not None and reference.verdict is Verdict.INVALID
+        else ""
+    )
     return (
         f"Rates and latencies: geometric means of the rounds; intervals: {100 * comparison.confidence:g} % that all "
-        f"hold together. {margin}Counts: sums of all runs. VALID is an upper bound, load proves nothing."
+        f"hold together. {margin}Counts: sums of all runs. VALID under load is an upper bound, not a proof.{racy}"
     )
 
 

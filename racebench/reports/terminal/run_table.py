@@ -50,7 +50,7 @@ def render(
     if len(spoken) < len(runs):
         silent = len(runs) - len(spoken)
         are = "is" if silent == 1 else "are"
-        yield Text(f"{silent} of {len(runs)} runs {are} as expected (VALID is an upper bound, load proves nothing).")
+        yield Text(f"{silent} of {len(runs)} runs {are} as expected. VALID under load is an upper bound, not a proof.")
     for result in spoken:
         yield from _paragraph(result, verbose=verbose)
     if (shown := _witness(runs)) is not None:
