@@ -143,7 +143,7 @@ class Bench:
                 scenario=task.scenario,
                 strategy=task.strategy,
                 consumer=next(iter(task.consumers), None),
-                sessions=_sessions(sessions, max(2, len(task.strategy.calls))),
+                sessions=_sessions(sessions, max(2, len(task.strategy.calls)), alone=not task.consumers),
                 polls=search.polls,
                 reduce=search.reduce,
                 budget_s=_above_0("budget", budget),
@@ -155,7 +155,8 @@ class Bench:
                 draws=search.draws,
             )
             result = explorer.explore(task.target, _placed(with_default_limits(request), task))
-        return Exploration(result=result, environment=task.environment)
+        given = tuple(name for name, value in (("setup", setup), ("invariant", invariant)) if _several(value))
+        return Exploration(result=result, environment=task.environment, given=given)
 
     def replay(
         self,
@@ -433,11 +434,14 @@ def _several(definition: SqlOrCallable) -> tuple[ad_hoc.Definition, ...]:
     return tuple(definition)
 
 
-def _sessions(number: int | None, default: int) -> int:
+def _sessions(number: int | None, default: int, *, alone: bool) -> int:
+    """The number of sessions to explore; `alone`: there is no consumer beside them."""
     if number is None:
         return default
     if not 1 <= number <= MOST_EXPLORED_SESSIONS:
         raise UsageProblem(f"sessions is a number from 1 to {MOST_EXPLORED_SESSIONS}, not {number}")
+    if number == 1 and alone:
+        raise UsageProblem("sessions=1: a race needs two sessions; give 2 or more")
     return number
 
 

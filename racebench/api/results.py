@@ -40,10 +40,14 @@ class VerdictUnknown(NotClean):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exploration:
-    """The result of exploring. `result` has everything that was found."""
+    """The result of exploring. `result` has everything that was found.
+
+    `given`: the parameters, of `setup` and `invariant`, that a replay needs again.
+    """
 
     result: explored.Exploration
     environment: Mapping[str, Any]
+    given: tuple[str, ...] = ()
 
     @property
     def verdict(self) -> Verdict:
@@ -90,7 +94,7 @@ class Exploration:
         if self.verdict is not Verdict.VALID:
             from racebench.reports.terminal import failures
 
-            raise _error_of(self.verdict)(failures.of_exploration(self._document(), width=width))
+            raise _error_of(self.verdict)(failures.of_exploration(self._document(), width=width, given=self.given))
         return self
 
     def _document(self) -> Explorations:

@@ -107,6 +107,9 @@ def request_of(
     )
     if not request.explorations:
         raise UsageProblem(f"consumer '{options.consumer}' cannot read what these strategies write; choose another")
+    if options.sessions == 1 and any(exploration.consumer is None for exploration in explorations):
+        or_consumer = ", or a --consumer" if scenario.consumers else ""
+        raise UsageProblem(f"--sessions 1: a race needs two sessions; give 2 or more{or_consumer}")
     request.files.check()
     return request
 

@@ -412,6 +412,7 @@ def test_a_setup_or_an_invariant_that_is_wrong_is_named(bench: Bench) -> None:
         ({"invariant": app.fails}, "the invariant 'applications:fails' failed: UndefinedTable"),
         ({"invariant": "SELECT number FROM orders"}, "break the invariant when the calls run one after the other"),
         ({"sessions": 10}, "sessions is a number from 1 to 9"),
+        ({"sessions": 1}, "sessions=1: a race needs two sessions; give 2 or more"),
         ({"budget": 0}, "budget is a number above 0, not 0"),
         ({"budget": math.nan}, "budget is a number above 0, not nan"),
         ({"max_schedules": -1}, "max_schedules is a number above 0, not -1"),

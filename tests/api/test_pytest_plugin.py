@@ -112,7 +112,7 @@ def test_a_failure_begins_with_the_finding_and_is_replayed_from_the_test(tmp_pat
     assert places == sorted(places)  # the lanes, the figures, the next step
     assert "INSERT INTO orders (number) VALUES (%s) [1]" in done.stdout
     assert max(len(line) for line in done.stdout.splitlines() if "v1:" not in line) <= 120
-    assert said[-2].startswith("racebench.replay(create_order, schedule='v1:")
+    assert said[-2].startswith("racebench.replay(create_order, setup=…, invariant=…, schedule='v1:")
     assert re.search(r"^racebench replay 'v1:.* --call .* --setup .* --invariant ", said[-1])
     assert not re.search(r"^\S*racebench\S*\.py:\d+", done.stdout, re.MULTILINE)  # no frame of racebench's
     (schedule,) = {word.strip("'") for word in done.stdout.split() if word.startswith("'v1:")}

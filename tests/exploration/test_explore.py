@@ -578,6 +578,7 @@ _HEAD = ("outcome", "of", "the", "sessions")
     [
         (["explore", "-s", "niave"], 2, "did you mean 'naive'"),
         (["explore", "--sessions", "0"], 2, "--sessions is a whole number from 1 to 9"),
+        (["explore", "--sessions", "1"], 2, "--sessions 1: a race needs two sessions; give 2 or more, or a --consumer"),
         (["replay", "nonsense"], 2, "column 1: expected 'v1:'"),
         (["explore", "--fail-on", "gaps"], 2, "gaps are not counted in schedules"),
         (["replay", "v1:version-counter/naive[00000000]:s1"], 2, "another version of 'naive'"),

@@ -30,12 +30,15 @@ _FIXES = (
 _MORE = {Limit.BUDGET: "give the search more time (budget=300)", Limit.SCHEDULES: "give it a larger max_schedules"}
 
 
-def of_exploration(document: Explorations, *, width: int) -> str:
-    """An exploration that is not VALID; the document has no other."""
+def of_exploration(document: Explorations, *, width: int, given: Sequence[str] = ()) -> str:
+    """An exploration that is not VALID; the document has no other.
+
+    `given`: the parameters, of setup and invariant, with which the exploration was called.
+    """
     (exploration,) = document.explorations
     unknown = "UNKNOWN, " if exploration.verdict is Verdict.UNKNOWN else ""
     first = f"{exploration.strategy}: {unknown}{exploration_text.finding(exploration)}"
-    return _text(first, _parts_of_exploration(document, exploration), width=width)
+    return _text(first, _parts_of_exploration(document, exploration, given), width=width)
 
 
 def of_replay(replay: Replay, *, width: int) -> str:
@@ -71,7 +74,9 @@ def _found(runs: Sequence[RunResult]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(kind for run in runs for kind in run.found))
 
 
-def _parts_of_exploration(document: Explorations, exploration: Exploration) -> Iterator[RenderableType]:
+def _parts_of_exploration(
+    document: Explorations, exploration: Exploration, given: Sequence[str]
+) -> Iterator[RenderableType]:
     witness = exploration.witness
     if witness is not None and witness.steps:
         yield Text()
@@ -85,7 +90,7 @@ def _parts_of_exploration(document: Explorations, exploration: Exploration) -> I
         yield Text(f"next: {_MORE[exploration.limit]}; `math.inf` as the budget runs every schedule")
     if witness is not None:
         yield Text("run this schedule again:")
-        yield Text(f"  {_again(witness)}", no_wrap=True)
+        yield Text(f"  {_again(witness, given)}", no_wrap=True)
         if witness.command is not None:
             yield Text(f"  {witness.command}", no_wrap=True)
 
@@ -104,14 +109,18 @@ def _fix(found: Sequence[str]) -> Iterator[RenderableType]:
     yield Text(f"fix: {_FIXES if kind.name in _DECISIONS else kind.advice}")
 
 
-def _again(witness: Replay) -> str:
-    """The call of the fixture that runs a witness again, with the functions by their names where they have one."""
+def _again(witness: Replay, given: Sequence[str]) -> str:
+    """The call of the fixture that runs a witness again, with the functions by their names where they have one.
+
+    The values of the parameters that were given are those of the test.
+    """
     names = [call.rpartition(":")[2] for call in dict.fromkeys(witness.calls.values())]
     if not names and (witness.command or "").endswith("'"):
         subjects = ""  # a scenario's, which the schedule names
     else:
         subjects = f"{', '.join(names) if names and all(map(str.isidentifier, names)) else '…'}, "
-    return f"racebench.replay({subjects}schedule='{witness.schedule}')"
+    definitions = "".join(f"{parameter}=…, " for parameter in given)
+    return f"racebench.replay({subjects}{definitions}schedule='{witness.schedule}')"
 
 
 def _text(first: str, parts: Sequence[RenderableType] | Iterator[RenderableType], *, width: int) -> str:
