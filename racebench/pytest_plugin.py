@@ -54,7 +54,8 @@ class Fixture:
     """What a test is given as `racebench`: as racebench.Bench, but a result that is not VALID fails the test.
 
     With `check=False` the result is returned whatever it is; its assert_clean() fails the test later. A setup and an
-    invariant hold for the rest of the test; where there is no invariant, a warning says so.
+    invariant hold for the rest of the test; where there is no invariant, a warning says so. Another warning says that
+    calls returned although the server had refused what they sent last.
     """
 
     def __init__(self, bench: Bench, *, width: int = _WIDTH) -> None:
@@ -102,7 +103,13 @@ class Fixture:
                 search=search or Search(),
             )
         )
-        return exploration.assert_clean(width=self._width) if check else exploration
+        if check:
+            exploration.assert_clean(width=self._width)
+        from racebench.reports import exploration_text
+
+        for remark in exploration_text.remarks(exploration.result):
+            warnings.warn(f"racebench: {exploration.result.strategy}: {remark}", stacklevel=2)
+        return exploration
 
     def replay(
         self,

@@ -444,6 +444,12 @@ def swallows_its_error(connection: Connection) -> None:
         create_order(connection)
 
 
+def swallows_its_error_in_a_savepoint(connection: Connection) -> None:
+    """The transaction goes on after ROLLBACK TO SAVEPOINT, and is committed."""
+    with connection.transaction(), contextlib.suppress(psycopg.errors.UniqueViolation):
+        create_order(connection)
+
+
 # What no application should do
 
 

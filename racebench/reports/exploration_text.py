@@ -244,3 +244,12 @@ def next_step(exploration: Exploration) -> str:
         more = f"explore with `--sessions {larger}`; " if larger <= MOST_EXPLORED_SESSIONS else ""
         return f"Next: {more}`racebench run` shows the cost under load."
     return ""
+
+
+def remarks(exploration: Exploration) -> list[str]:
+    """A sentence for each SQLSTATE of a refusal after which a call returned: it may be meant, or a lost row."""
+    return [
+        f"In {quantity(times, 'schedule')} a call returned although its last statement was refused ({code}): "
+        "is that meant?"
+        for code, times in exploration.swallowed.items()
+    ]

@@ -29,6 +29,7 @@ from racebench.exploration.sessions.connections import Connections
 from racebench.postgres.connection import connect
 from racebench.postgres.schemas import new_name
 from racebench.postgres.snapshot import Snapshot
+from racebench.pytest_plugin import Fixture
 from racebench.workloads import callables
 from waiting import repeat, wait_for
 
@@ -112,10 +113,16 @@ def test_an_error_that_a_call_also_raises_alone_is_no_anomaly(bench: Bench) -> N
     assert explored(bench, app.buy, invariant=app.OVERSOLD).verdict is Verdict.INVALID
 
 
-def test_a_call_that_swallows_its_error_is_remarked_upon(bench: Bench) -> None:
-    found = explored(bench, app.swallows_its_error, setup=app.UNIQUE)
+@pytest.mark.parametrize("call", [app.swallows_its_error, app.swallows_its_error_in_a_savepoint])
+def test_a_call_that_swallows_its_error_is_remarked_upon(bench: Bench, call: Callable[..., object]) -> None:
+    with pytest.warns(UserWarning, match="a call returned although its last statement was refused") as warned:
+        found = Fixture(bench).explore(call, setup=app.UNIQUE, invariant=())
     assert found.verdict is Verdict.VALID  # no invariant was given that says an order was lost
+    assert [warning.filename for warning in warned] == [__file__]
     assert "a call returned although its last statement was refused (23505)" in str(found)
+
+
+def test_a_call_that_tries_again_after_a_refusal_is_not_remarked_upon(bench: Bench) -> None:
     assert "although" not in str(explored(bench, app.create_order_again_and_again, setup=app.UNIQUE))
 
 

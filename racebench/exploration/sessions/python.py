@@ -50,8 +50,8 @@ from racebench.workloads.faults import fault
 #: What may differ from one run to the next: values, and names of savepoints (Django numbers them from the first on).
 _LITERAL = re.compile(r"'(?:[^']|'')*'|(?i:(?<=savepoint )(?!to\b).+)|\b\d+\b")
 _LONGEST = 200
-#: What follows a refused statement without making up for it.
-_CLEANING = frozenset({"ROLLBACK", "RELEASE", ""})
+#: What follows a refused statement without making up for it; COMMIT keeps what came before, or before a savepoint.
+_CLEANING = frozenset({"ROLLBACK", "RELEASE", "COMMIT", "ABORT", "END", ""})
 _DEADLOCK = "40P01"
 #: The most sessions whose calls are run alone in every order.
 _MOST_PERMUTED = 3

@@ -71,12 +71,7 @@ def render(document: Explorations, *, ascii_only: bool = False, witnesses: bool 
         yield Text(f"{silent} of {len(explorations)} {'is' if silent == 1 else 'are'} as expected.")
     for exploration in spoken:
         yield Text(_sentence(exploration))
-        for code, times in exploration.swallowed.items():
-            schedules = "schedule" if times == 1 else "schedules"
-            yield Text(
-                f"In {times:,} {schedules} a call returned although its last statement was refused ({code}): "
-                "is that meant?"
-            )
+        yield from map(Text, exploration_text.remarks(exploration))
         yield from _outcomes(exploration, ascii_only=ascii_only)
     drawn = [one.witness for one in explorations if one.witness is not None and one.witness.steps] if witnesses else []
     for witness in drawn[:_SHOWN]:
