@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shlex
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -19,6 +21,9 @@ _GITLAB = Path(".gitlab-ci.yml")
 _INCLUDED = Path(".gitlab/racebench.yml")
 #: In the first line of each file, now and in earlier versions.
 _MARK = "`racebench init ci`"
+#: The place of variables in the templates, and those that code of the user may need to be imported.
+_ENVIRONMENT = "@ENVIRONMENT@"
+_NEEDED = ("DJANGO_SETTINGS_MODULE",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,12 +53,13 @@ def write(folder: Path, subject: SubjectOptions, *, github: bool, gitlab: bool, 
     ):
         words += [word for value in values for word in (option, value)]
     commands = _commands(words, once=scenario.once, called=bool(subject.call))
+    variables = _variables() if subject.call else []
     _check_root(folder)
     files: list[tuple[Written, str]] = []
     if github:
-        files.append((Written(path=_GITHUB), _text("github.yml", commands)))
+        files.append((Written(path=_GITHUB), _text("github.yml", commands, _block("env", variables))))
     if gitlab:
-        text = _text("gitlab.yml", commands)
+        text = _text("gitlab.yml", commands, _block("variables", variables))
         existing = folder / _GITLAB
         if existing.exists() and not _is_ours(existing):
             include = f"add to {_GITLAB}:  include: [{{local: {_INCLUDED}}}]"
@@ -98,10 +104,23 @@ def _commands(words: Sequence[str], *, once: bool, called: bool) -> dict[str, st
     }
 
 
-def _text(template: str, commands: Mapping[str, str]) -> str:
-    lines = []
+def _variables() -> list[tuple[str, str]]:
+    """The environment variables without which the user's code cannot be imported, and their values now."""
+    return [(name, value) for name in _NEEDED if (value := os.environ.get(name))]
+
+
+def _block(key: str, variables: Sequence[tuple[str, str]]) -> list[str]:
+    """The lines of YAML that set variables for a job; none if there are no variables."""
+    return [f"{key}:", *(f"  {name}: {json.dumps(value)}" for name, value in variables)] if variables else []
+
+
+def _text(template: str, commands: Mapping[str, str], environment: Sequence[str]) -> str:
+    lines: list[str] = []
     for line in (_TEMPLATES / template).read_text(encoding="utf-8").splitlines():
         mark = line.strip()
+        if mark == _ENVIRONMENT:
+            lines += [line[: line.index(mark)] + more for more in environment]
+            continue
         # In a YAML block every line of a command is indented; YAML removes the indentation again.
         lines.append(textwrap.indent(commands[mark], line[: line.index(mark)]) if mark in commands else line)
     return "\n".join([*lines, ""])

@@ -215,8 +215,11 @@ def test_ones_own_code_goes_into_the_files_as_it_is(racebench: Command, tmp_path
       "it''s" : # twice' FROM orders
 GROUP BY number HAVING count(*) > 1"""
     own = ("--call", "orders:create", "--setup", "CREATE TABLE orders (number int)", "--invariant", invariant)
-    done = racebench("init", "ci", *own)
+    django = {"DJANGO_SETTINGS_MODULE": "shop.settings"}
+    done = racebench("init", "ci", *own, env=django)
     assert (done.returncode, done.stderr) == (0, "")
+    assert load(tmp_path / GITHUB)["jobs"]["racebench"]["env"] == django
+    assert load(tmp_path / GITLAB)["racebench-explore"]["variables"] == django
     for service, name in (("github", GITHUB), ("gitlab", GITLAB)):
         assert schema_says(tmp_path / name).returncode == 0
         explore, run = scripts(tmp_path, service)
