@@ -234,7 +234,10 @@ def test_generated_names_and_pools_do_not_make_a_call_nondeterministic(bench: Be
         (app.does_not_wait_for_its_thread, r"applications.py:\d+ sends statements in a thread or a task that its call"),
         (app.does_not_wait_for_a_late_thread, r"applications.py:\d+ sends statements in a thread or a task that its"),
         (app.cancels_its_statement, r"applications.py:\d+: the statement was cancelled while it waited for its turn"),
-        (app.sends_over_another_driver_too, "sends statements also over a connection that racebench does not see"),
+        (
+            app.sends_over_another_driver_too,
+            r"statements also over a connection that racebench does not see.* with the same --setup and --invariant",
+        ),
         (
             app.sends_under_another_name,
             r"sends its statements .* \(or sends none, if another client wrote to the embedded",
@@ -428,6 +431,11 @@ def test_a_setup_or_an_invariant_that_is_wrong_is_named(bench: Bench) -> None:
             explored(bench, app.create_order, **given)
         assert message in str(caught.value), given
         assert _nothing_left(bench)
+
+
+def test_delays_of_scripts_are_refused_for_functions(bench: Bench) -> None:
+    with pytest.raises(UsageProblem, match="hold_us has no effect on a function"):
+        bench.hammer(app.create_order, load=racebench.LoadOptions(hold_us=5))
 
 
 def _nothing_left(bench: Bench) -> bool:
@@ -763,6 +771,7 @@ def test_each_file_and_each_call_is_a_strategy_of_the_comparison(
         (("run", "missing.sql"), "missing.sql: cannot be read"),
         (("run", "--call", "shop"), "'shop' does not name a callable"),
         (("run", "--call", "shop:create_order", "--connections-per-worker", "2"), "--call runs Python"),
+        (("run", "--call", "shop:create_order", "--hold", "5"), "--hold has no effect on --call"),
         (("explore", "insert.sql", "-s", "naive"), "strategy 'naive' not found in insert"),
         pytest.param(
             ("replay", "v1:a/b:s1", "--call", "shop:create_order"),
