@@ -23,8 +23,11 @@ _COMMAND = re.compile(r"^([^\S\n]*)(?=::|:\Z)", re.MULTILINE)
 
 
 def say(text: object = "", *, err: bool = False, end: str = "\n") -> None:
-    """Print a line, or a document whose own last line ends it (`end=""`)."""
-    click.echo(printable(str(text)) + end, nl=False, err=err)
+    """Print a line, or a document whose own last line ends it (`end=""`).
+
+    The stream is named: click would write past rich's, which puts a line above the progress bar.
+    """
+    click.echo(printable(str(text)) + end, file=sys.stderr if err else sys.stdout, nl=False, err=err)
 
 
 def say_source(text: str) -> None:

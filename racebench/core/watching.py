@@ -106,13 +106,19 @@ class Watch:
                 since, said = now, True
             elif now - since >= _SAY_SECONDS and not said:
                 said = True
-                self._patience.say(f"no answer from the server for {now - since:.0f} s: {self._explained(waiting)}")
+                self._patience.say(self._notice(waiting, now - since))
 
     def _waiting(self) -> list[int]:
         """The pids of the backends whose answer is awaited."""
         with self._lock:
             connections = list(self._connections)
         return [pgconn.backend_pid for pgconn in connections if pgconn.transaction_status == _ACTIVE]
+
+    def _notice(self, waiting: list[int], seconds: float) -> str:
+        """That there is no progress: with the reason, if an answer of the server is awaited."""
+        if not waiting and self.explain is not None:
+            return f"no step has ended for {seconds:.0f} s"
+        return f"no answer from the server for {seconds:.0f} s: {self._explained(waiting)}"
 
     def _explained(self, pids: list[int]) -> str:
         """What the backends wait for; that the server does not say so, if it does not within a few seconds."""

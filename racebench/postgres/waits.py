@@ -29,26 +29,25 @@ WHERE {condition}
 
 def of_application(target: Target, application_name: str) -> str:
     """What the sessions with an application name wait for; that the server does not answer, if it does not."""
-    return _asked(target, "a.application_name = %s", application_name)
+    return _asked(target, "a.application_name = %s", application_name, none="the server has no session of the workers")
 
 
 def of_sessions(target: Target, pids: Sequence[int]) -> str:
     """What the sessions with these pids wait for; that the server does not answer, if it does not."""
-    return _asked(target, "a.pid = ANY(%s)", [*pids])
+    return _asked(target, "a.pid = ANY(%s)", [*pids], none="the server has these sessions no longer")
 
 
-def _asked(target: Target, condition: LiteralString, value: object) -> str:
+def _asked(target: Target, condition: LiteralString, value: object, *, none: str) -> str:
     try:
         with connect(target) as connection:
-            return described(connection.execute(_QUESTION.replace("{condition}", condition), (value,)).fetchall())
+            rows = connection.execute(_QUESTION.replace("{condition}", condition), (value,)).fetchall()
+            return described(rows) if rows else none
     except (RacebenchError, psycopg.Error) as problem:
         return f"the server does not answer: {one_line(str(problem))}"
 
 
 def described(rows: list[tuple[Any, ...]]) -> str:
     """The rows of the answer in words: those that wait for the same together, the most first."""
-    if not rows:
-        return "the server has no session of the workers"
     parts = []
     for (waits_for, statement, held_by), count in Counter(rows).most_common(_SHOWN):
         sessions = "1 session waits" if count == 1 else f"{count} sessions wait"

@@ -6,6 +6,7 @@ import io
 
 import pytest
 
+from racebench.cli.streams import say
 from racebench.reports.terminal import progress
 from racebench.reports.terminal.plain_console import PlainConsole
 
@@ -88,3 +89,17 @@ def test_a_terminal_has_a_bar_below_the_rows_that_ended_and_keeps_none_of_it(clo
     assert "row 3" in last
     assert "cut" not in last
     assert drawn.endswith("\x1b[1A\x1b[2K")
+
+
+def test_a_notice_is_printed_above_the_bar(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    class BinaryTerminal(io.TextIOWrapper):
+        def isatty(self) -> bool:
+            return True
+
+    written = io.BytesIO()
+    monkeypatch.setattr("sys.stderr", BinaryTerminal(written, encoding="utf-8"))
+    with progress.shown(PlainConsole(stderr=True, force_terminal=True, color_system=None, width=50)) as tell:
+        clock.now += 1
+        tell("work", 0.5)
+        say("racebench: a notice", err=True)
+    assert "\x1b[2Kracebench: a notice\n" in written.getvalue().decode()
