@@ -352,14 +352,15 @@ def _few(runs_of: Mapping[str, Sequence[RunResult]]) -> list[str]:
     if not few:
         return []
     name = min(few, key=lambda strategy: few[strategy])
-    more = f" (few in {len(few) - 1} more)" if len(few) > 1 else ""
+    others = quantity(len(few) - 1, "other strategy has", "other strategies have")
+    more = f" ({others} a round with fewer than {_SAMPLES:,}, too)" if len(few) > 1 else ""
     longer = runs_of[name][0].load.duration_s
     advice = (
         "give each run more operations" if longer is None else f"try --duration {longer * _SAMPLES / few[name]:.2g}"
     )
     return [
-        f"a round of {name} has only {quantity(few[name], 'commit')}{more}: "
-        f"its p99 rests on {math.ceil(few[name] / 100)} of them; {advice}"
+        f"a round of {name} has only {quantity(few[name], 'commit')}: "
+        f"its p99 rests on {math.ceil(few[name] / 100)} of them{more}; {advice}"
     ]
 
 

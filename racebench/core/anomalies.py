@@ -45,7 +45,8 @@ class AnomalyKind:
     makes INVALID unless they say otherwise; `explored` is false for a kind that the few operations of a schedule do not
     show. `added_later`: documents that were written before the kind existed have no count of it. `columns` are the
     tables of the terminal that always have a column for it, `heading` is its column's head if that is not its name,
-    `unit` what is counted, `singular` its name for a count of one if that is another.
+    `unit` what is counted, `singular` its name for a count of one, `plural` its name in a sentence without a
+    count, if they are others.
 
     `sentence` says how many a run had; it is a format of `{count}`, `{rows}`, `{attempts}`, `{share_of_rows}`,
     `{share_of_attempts}`, `{codes}` (SQLSTATEs); `{count:row is|rows are}` are the words for its number.
@@ -67,6 +68,7 @@ class AnomalyKind:
     heading: str = ""
     unit: str = "rows"
     singular: str = ""
+    plural: str = ""
     sentence: str
     always_said: bool = False
     sentence_by_consumer: str = ""
@@ -105,6 +107,7 @@ _KINDS = (
         needs=frozenset({Evidence.NUMBERS, Evidence.CONSUMER}),
         forbidden=frozenset({Subject.SCENARIO, Subject.HISTORY}),
         columns=frozenset({TableKind.RUN, TableKind.COMPARISON, TableKind.CHECK}),
+        plural="missed rows",
         sentence="the consumer never saw {count} of {rows} committed {rows:row|rows} ({share_of_rows})",
         always_said=True,
         sentence_by_consumer="of {rows} committed {rows:row|rows} {by_consumer}",
@@ -118,6 +121,7 @@ _KINDS = (
         needs=frozenset({Evidence.NUMBERS, Evidence.CONSUMER}),
         forbidden=frozenset({Subject.HISTORY}),
         heading="again",
+        plural="redelivered rows",
         sentence="{count} {count:row was|rows were} delivered again",
         advice="The consumer's query returns rows at or below its cursor; have it drop those that it has delivered",
         advises_strategy=False,
@@ -129,6 +133,7 @@ _KINDS = (
         needs=frozenset({Evidence.NUMBERS, Evidence.ROWS}),
         forbidden=frozenset({Subject.SCENARIO, Subject.HISTORY}),
         columns=frozenset({TableKind.CHECK}),
+        plural="lost operations",
         sentence="{count} acknowledged {count:row is|rows are} not there",
         advice=_DISAGREES,
         advice_rank=0,
@@ -140,6 +145,7 @@ _KINDS = (
         description="operations reported failed, whose row is present",
         needs=frozenset({Evidence.NUMBERS, Evidence.ROWS}),
         forbidden=frozenset({Subject.SCENARIO, Subject.HISTORY}),
+        plural="unexpected rows",
         sentence="{count} {count:operation|operations} reported failed {count:is|are} present",
         advice=_DISAGREES,
         advice_rank=0,
@@ -167,6 +173,7 @@ _KINDS = (
         forbidden=frozenset({Subject.OWN_CODE}),
         columns=frozenset({TableKind.CHECK}),
         unit="operations",
+        plural="refused operations",
         sentence="{count} of {attempts} {attempts:operation|operations} ({share_of_attempts}) {count:was|were} refused "
         "({codes})",
         advice="Each refusal is an error your user sees; retry it, or make one session wait for the other",
@@ -177,6 +184,7 @@ _KINDS = (
         description="rows whose version is NULL, which no cursor ever reaches",
         needs=frozenset({Evidence.NUMBERS}),
         forbidden=frozenset({Subject.HISTORY}),
+        plural="unnumbered rows",
         sentence="{count} {count:row has|rows have} no version",
         advice=_DISAGREES,
         advice_rank=0,

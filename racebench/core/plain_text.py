@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import reprlib
+from collections.abc import Iterable
 from typing import Any
 
 # C0 but for tab and newline, DEL and C1; marks, embeddings, overrides and isolates of the bidirectional algorithm
@@ -17,6 +18,8 @@ _UNSAFE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\u2028\u2029\ud800-\udfff\ufffe\uffff]"
     r"|#(?=#\[)"
 )
+# PostgreSQL's manual, PQresultErrorMessage: the statement's line, and a caret below its place. "LINE" is translated.
+_POINTED = re.compile(r"^(\w+ \d+: [^\n]*)\n[ \t]*\^[ \t]*$", re.MULTILINE)
 #: The longest message, in characters.
 _LONGEST = 500
 
@@ -31,8 +34,11 @@ def printable(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """A message (libpq's, an OS error's) on one line, with every unsafe character escaped."""
-    return printable(" ".join(text.split()))
+    """A message (libpq's, an OS error's) on one line, with every unsafe character escaped.
+
+    The caret that the server writes below its "LINE 1: …" points at nothing there, and is left out.
+    """
+    return printable(" ".join(_POINTED.sub(r"\1", text).split()))
 
 
 def shortened(text: str, most: int = _LONGEST) -> str:
@@ -41,6 +47,11 @@ def shortened(text: str, most: int = _LONGEST) -> str:
         return text
     end = most * 3 // 8
     return f"{text[: most - end - 3].rstrip()} … {text[-end:].lstrip()}"
+
+
+def row(values: Iterable[tuple[Any, Any]]) -> str:
+    """The columns of a row and their values on one line: "number = 22, orders = 2"."""
+    return shortened(one_line(", ".join(f"{column} = {value}" for column, value in values)))
 
 
 def shown(value: Any) -> str:

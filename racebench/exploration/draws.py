@@ -141,5 +141,6 @@ def remarks(draws: Draws, explored: int) -> list[str]:
 
 
 def _listed(places: set[str]) -> str:
-    shown = sorted(places)[:_MOST_PLACES]
-    return ", ".join(shown) + (" …" if len(places) > len(shown) else "")
+    # One session may know no more than another: "by a name …, or by another thread" says what "by a name …" says.
+    listed = [place for place in sorted(places) if not any(other.startswith(f"{place}, or ") for other in places)]
+    return ", ".join(listed[:_MOST_PLACES]) + (" …" if len(listed) > _MOST_PLACES else "")

@@ -14,6 +14,7 @@ from typing import Any
 
 import psycopg
 
+from racebench.core import plain_text
 from racebench.core.anomalies import ANOMALIES
 from racebench.core.errors import DatabaseProblem, ScenarioProblem
 from racebench.core.model import Outcome, Scenario
@@ -159,7 +160,7 @@ class AnomalyCounter:
             elif not self._whole_tables:
                 continue  # they may be rows of earlier schedules
             for row in rows[:_MOST_SHOWN]:
-                values = ", ".join(f"{column} = {value}" for column, value in zip(columns, row, strict=True))
+                values = plain_text.row(zip(columns, row, strict=True))
                 texts.append(f"'{name}' is broken by {values or 'a row'}")
         for name, check in self._scenario.checks.items():
             problems = callables.broken(check, self._connection)[:_MOST_SHOWN]

@@ -12,7 +12,7 @@ from racebench.core.quantity import quantity
 from racebench.core.results import Verdict
 from racebench.exploration.result import Exploration, Limit, Replay, Unseen
 from racebench.exploration.schedules import Step
-from racebench.reports import escape
+from racebench.reports import escape, short_statements
 from racebench.reports.sentences import counted
 
 #: The option that raises each limit.
@@ -91,7 +91,7 @@ def _broken(witness: Replay | None) -> tuple[str, str]:
     if not by:
         name, _, detail = witness.broken[0].partition("' is broken: ")
     more = f", and {len(witness.broken) - 1} more" if len(witness.broken) > 1 else ""
-    shown = detail if len(detail) <= _LONGEST_DETAIL else f"{detail[: _LONGEST_DETAIL - 1]}…"
+    shown = short_statements.cut(detail, _LONGEST_DETAIL)
     return name.removeprefix("'"), shown + more
 
 

@@ -8,7 +8,7 @@ from racebench.analysis.overlap import remedy
 from racebench.core.anomalies import ANOMALIES, AnomalyKind
 from racebench.core.model import Load
 from racebench.core.quantity import quantity
-from racebench.core.results import ConsumerResult, RunResult, Verdict
+from racebench.core.results import Anomaly, ConsumerResult, RunResult, Verdict
 
 
 def happened(result: RunResult) -> str:
@@ -29,6 +29,14 @@ def happened(result: RunResult) -> str:
             parts = [f"none of {what} was touched by a forbidden anomaly{bound}; not forbidden: {', '.join(others)}"]
     text = ", and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
     return f"{_capitalized(text)}."
+
+
+def example(witness: Anomaly, result: RunResult | None = None, of: str = "") -> str:
+    """One anomaly in words: "One of the duplicates of naive: …"; "" if what happened in the result says it already."""
+    kind = ANOMALIES[witness.kind]
+    if kind.witness_says and result is not None and witness.kind in result.found:
+        return ""
+    return f"One of the {kind.plural or kind.name}{f' of {of}' if of else ''}: {witness.explanation}."
 
 
 def advice(result: RunResult) -> str:

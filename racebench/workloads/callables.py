@@ -17,12 +17,13 @@ import os
 import re
 import sys
 import textwrap
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from racebench.core import plain_text
 from racebench.core.errors import DatabaseProblem, UsageProblem, suggest
 from racebench.core.model import Call
 from racebench.core.plain_text import message_of, one_line
@@ -270,7 +271,7 @@ def broken(call: Call, connection: psycopg.Connection[Any]) -> list[str]:
     try:
         answer = _called(call, connection)
         if answer is not None and not isinstance(answer, bool | str):
-            answer = [one_line(str(row)) for row in answer]  # a query set is queried here
+            answer = [_row(row) for row in answer]  # a query set is queried here
     except AssertionError as problem:
         return [message_of(problem) or f"{call} fails{where(problem)}"]
     except (Exception, SystemExit) as problem:  # noqa: BLE001 - the application's own
@@ -282,6 +283,11 @@ def broken(call: Call, connection: psycopg.Connection[Any]) -> list[str]:
     if answer is None or answer is True or answer == "":
         return []
     return [answer if isinstance(answer, str) else f"{call} is {answer}"]
+
+
+def _row(row: Any) -> str:
+    """A row that an invariant returned, as rows are written everywhere if its columns have names."""
+    return plain_text.row(row.items()) if isinstance(row, Mapping) else one_line(str(row))
 
 
 def advice(code: str, said: str) -> str:

@@ -11,7 +11,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import psycopg
 import pytest
@@ -21,6 +21,7 @@ import racebench
 from conftest import Command, UsersServer, assert_one_line
 from racebench.api import Bench, Exploration, RaceFound, Search
 from racebench.core.errors import DatabaseProblem, RacebenchError, UsageProblem
+from racebench.core.model import Call
 from racebench.core.results import Verdict
 from racebench.core.target import Target
 from racebench.exploration.sessions import threads
@@ -323,6 +324,12 @@ def test_setup_and_invariant_are_sql_or_callables(bench: Bench, setup: Any, inva
     assert explored(bench, app.create_order_locked, setup=setup, invariant=invariant).verdict is Verdict.VALID
 
 
+def test_a_row_of_an_invariant_in_python_is_written_as_one_of_an_invariant_in_sql() -> None:
+    rows = ({"number": 22, "orders": 2}, (22, 2))
+    call = Call(module="shop", name="twins", function=lambda: rows)
+    assert callables.broken(call, cast("psycopg.Connection[Any]", None)) == ["number = 22, orders = 2", "(22, 2)"]
+
+
 # What the user got wrong
 
 
@@ -455,7 +462,7 @@ def test_a_racy_function_breaks_under_load_and_a_right_one_does_not(bench: Bench
         lambda pressed: pressed.counts["violations"] > 0,
     )
     assert racy.verdict is Verdict.INVALID
-    with pytest.raises(RaceFound, match="Invariant 'invariant' is broken by"):
+    with pytest.raises(RaceFound, match="The invariant is broken by"):
         racy.assert_clean()
     right = bench.hammer(app.create_order_locked, setup=app.SCHEMA, invariant=app.no_twins, operations=200)
     assert right.assert_clean().counts["committed"] == 200

@@ -163,10 +163,15 @@ def test_one_duplicate_in_one_round_makes_the_fastest_strategy_the_last() -> Non
 
 def test_beside_an_invalid_reference_a_right_strategy_is_better_though_slower() -> None:
     runs = invalid(rounds_of(naive=times(9), advisory=STEADY), "naive", 0)
-    one = compared(runs, reference="naive", rounds=5).of("advisory")
+    comparison = compared(runs, reference="naive", rounds=5)
+    one = comparison.of("advisory")
     assert one is not None
     assert one.judgement is Judgement.BETTER
     assert one.reason == "it is VALID, naive is not"
+    why = "The reference naive is INVALID, so a VALID strategy is judged better even if it is slower."
+    assert why in " ".join(shown(comparison, runs, 80).split())
+    runs = rounds_of(naive=times(9), advisory=STEADY)
+    assert "is INVALID" not in shown(compared(runs, reference="naive", rounds=5), runs, 80)
 
 
 def test_what_is_unknown_is_inconclusive_on_either_side() -> None:
@@ -348,7 +353,7 @@ def test_a_quiet_comparison_has_no_warnings() -> None:
         (
             [run_of(name, committed=100) for name in ("advisory", "upsert") for _ in range(5)],
             Conditions(),
-            "a round of advisory has only 100 commits (few in 1 more): its p99 rests on 1 of them",
+            "a round of advisory has only 100 commits: its p99 rests on 1 of them (1 other strategy has a round with",
             "--duration 5",
         ),
         (

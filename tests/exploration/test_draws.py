@@ -22,7 +22,7 @@ from conftest import Command
 from racebench.api import Bench, Exploration, Search
 from racebench.core.results import Verdict
 from racebench.exploration import request, schedules
-from racebench.exploration.draws import in_script, in_sql
+from racebench.exploration.draws import Draws, in_script, in_sql, remarks
 from racebench.exploration.result import Limit, Unseen
 from racebench.workloads import scripts
 
@@ -390,3 +390,10 @@ def test_every_report_says_of_how_many_choices_a_verdict_is(racebench: Command, 
     assert "~" in document["witness"]["schedule"]
     replayed = racebench("replay", document["witness"]["schedule"], *arguments[:-1], "--fail-on", "violations")
     assert replayed.returncode == 3, replayed.stdout + replayed.stderr
+
+
+def test_a_place_that_two_sessions_know_differently_well_is_named_once() -> None:
+    known = "by a name imported from the module random"
+    draws = Draws(choices={known, "shop.py:3"}, names={f"{known}, or by another thread"})
+    assert remarks(draws, 1)[0].startswith(f"random numbers are drawn ({known}, or by another thread, shop.py:3); one")
+    assert remarks(Draws(choices={known}), 1)[0].startswith(f"random numbers are drawn ({known}); one")

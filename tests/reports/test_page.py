@@ -190,6 +190,19 @@ def test_what_is_said_of_a_run_is_whole_sentences(version_counter: Scenario, tmp
     assert [any(said.startswith("NOT as expected. ") for said in card) for card in cards] == [False, True, False]
 
 
+def test_no_line_ends_inside_an_option_and_a_name_goes_on_between_its_words(
+    version_counter: Scenario, tmp_path: Path
+) -> None:
+    own = replace(result_of(version_counter, "naive"), strategy="shop.services:create_order", notes=("try `--hold 1`",))
+    text = page.render([saved(tmp_path, own)])
+    tree = check_structure(text)
+    options = [text_of(span) for span in elements(tree, "span") if span.get("class") == "option"]
+    assert {"--strategy", "--hold"} <= set(options)
+    assert 'try <code><span class="option">--hold</span> 1</code>' in text
+    assert "shop.<wbr>services:<wbr>create_<wbr>order" in text.partition("<h1>")[2].partition("</h1>")[0]
+    assert "shop.services:create_order" in shown(tree), "it can be copied"
+
+
 def test_hostile_text_is_shown_and_never_run(version_counter: Scenario, tmp_path: Path) -> None:
     result = result_of(version_counter, "naive")
     witness = replace(

@@ -20,10 +20,11 @@ from judged import ENVIRONMENT, result_of
 from junit_dialect import problems
 from measured import rendered
 from racebench.core.model import Scenario
-from racebench.core.results import RunResult, Verdict
+from racebench.core.results import Anomaly, RunResult, Verdict
 from racebench.reports import formats
 from racebench.reports.formats import cases, csv_table, job_summary, junit
 from racebench.reports.results.document import Document, from_json, to_json
+from racebench.reports.terminal import run_table, tables
 from waiting import finish, wait_for
 
 
@@ -68,6 +69,33 @@ def test_invalid_is_a_failure_with_the_witness_and_valid_passes(version_counter:
     assert "seed 1" in str(failure.text)
     assert two.find("failure") is None
     assert two.find("error") is None
+
+
+def test_a_broken_invariant_is_said_once(version_counter: Scenario) -> None:
+    said = "invariant 'sum-kept' is broken by 2 rows, for example balance = 3"
+    guilty = result_of(version_counter, "naive")
+    own = replace(
+        guilty,
+        forbidden=("violations",),
+        counts={**dict.fromkeys(guilty.counts, 0), "violations": 2},
+        witnesses=(Anomaly(kind="violations", explanation=said),),
+        consumers=(),
+    )
+    failure = ET.fromstring(xml_of(own)).find(".//failure")
+    printed = tables.plain(lambda console: run_table.show(console, whole(own)), width=80)
+    assert failure is not None
+    for text in (str(failure.text), printed):  # JUnit's message is repeated by the text of the failure
+        assert " ".join(text.split()).count(f"I{said[1:]}. ") == 1
+        assert text.count("balance = 3") == 1
+
+
+def test_one_of_several_anomalies_is_named_in_english(version_counter: Scenario) -> None:
+    guilty = result_of(version_counter, "naive")
+    refused = Anomaly(kind="refused", explanation="worker 1 was refused with 23505 after 2 tries")
+    own = replace(
+        guilty, forbidden=("refused",), counts={**guilty.counts, "refused": 2}, witnesses=(refused,), consumers=()
+    )
+    assert "One of the refused operations: worker 1 was refused" in xml_of(own)
 
 
 def test_unknown_is_an_error_not_a_pass(version_counter: Scenario) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
-
 from racebench.analysis.checkers.checker import Checker
 from racebench.analysis.checkers.witnesses import WitnessData
+from racebench.core.plain_text import row
+from racebench.core.quantity import quantity
 from racebench.core.results import Anomaly, Finding
+from racebench.history import Violation
 
 
 class Violations(Checker):
@@ -18,8 +19,7 @@ class Violations(Checker):
         witnesses = tuple(
             Anomaly(
                 kind=self.kind,
-                explanation=f"invariant '{violation.invariant}' is broken by {violation.count} "
-                f"{'row' if violation.count == 1 else 'rows'}: {json.dumps(violation.rows[0], ensure_ascii=False)}",
+                explanation=_explanation(violation),
                 rows=violation.rows,
             )
             for violation in self.history.violations
@@ -27,3 +27,14 @@ class Violations(Checker):
         )
         count = sum(violation.count for violation in self.history.violations)
         return Finding(kind=self.kind, count=count, chances=len(self.history.operations), witnesses=witnesses)
+
+
+def _explanation(violation: Violation) -> str:
+    """By how many rows, and one of them; an invariant in Python gives sentences, and one of them is said."""
+    name, first, count = violation.invariant, violation.rows[0], violation.count
+    # An invariant of the command line has no name of its own: "invariant", or "invariant 2" of several.
+    what = "the invariant" if name == "invariant" else name if name.startswith("invariant ") else f"invariant '{name}'"
+    if first.keys() == {"said"}:
+        return f"{what} is broken: {first['said']}{f' (and {count - 1:,} more)' if count > 1 else ''}"
+    said = f"{what} is broken by {quantity(count, 'row')}"
+    return f"{said}{', for example' if count > 1 else ':'} {row(first.items())}" if first else said

@@ -176,7 +176,8 @@ def _distinct(parts: Sequence[tuple[str, str, str]]) -> list[str]:
 def _of_run(document: Document, run: RunResult, name: str) -> Case:
     details = [sentences.advice(run)]
     for witness in _first_of_each_kind(run):
-        details += ["", f"One of the {witness.kind}: {witness.explanation}.", *timeline.draw(witness, width=_WIDTH)]
+        lines = [sentences.example(witness, run), *timeline.draw(witness, width=_WIDTH)]
+        details += ["", *filter(None, lines)] if any(lines) else []
     details += [f"note: {note}" for note in run.notes]
     details += ["", run_table.headline(document)]
     return Case(

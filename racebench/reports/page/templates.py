@@ -19,6 +19,9 @@ from racebench.reports.page.assets import asset, digest, shared_style
 
 _FOLDER = Path(__file__).parent
 _QUOTED = re.compile("`([^`]+)`")
+# A browser breaks a line after a hyphen, so also after the dashes of an option; it breaks a name only where it must.
+_OPTION = re.compile(r"(?<![\w-])--[a-z][\w-]*")
+_INSIDE_NAME = re.compile(r"(?<=\w)[_.:/]+(?=\w)")
 
 
 @cache
@@ -35,7 +38,8 @@ def _environment() -> jinja2.Environment:
     environment.filters["thousands"] = lambda value: f"{value:,}"
     environment.filters["quantity"] = quantity
     environment.filters["ms"] = _ms
-    environment.filters["code"] = _code
+    environment.filters["prose"] = _prose
+    environment.filters["breakable"] = _breakable
     return environment
 
 
@@ -60,9 +64,15 @@ def _writable(value: Any) -> Any:
     return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
-def _code(text: str) -> Markup:
-    """Text in which the parts between backticks become code."""
-    return Markup(_QUOTED.sub(r"<code>\1</code>", str(escape(_writable(text)))))
+def _prose(text: str) -> Markup:
+    """Text in which the parts between backticks become code, and no line ends inside an option."""
+    plain = _OPTION.sub(r'<span class="option">\g<0></span>', str(escape(_writable(text))))
+    return Markup(_QUOTED.sub(r"<code>\1</code>", plain))
+
+
+def _breakable(name: str) -> Markup:
+    """A name that may go on in the next line between its words, before it has to inside one."""
+    return Markup(_INSIDE_NAME.sub(r"\g<0><wbr>", str(escape(_writable(name)))))
 
 
 def _ms(us: float | None) -> str:

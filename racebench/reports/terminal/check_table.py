@@ -13,6 +13,7 @@ from rich.text import Text
 from racebench.analysis.offline import CheckResult
 from racebench.core import json_text
 from racebench.core.anomalies import ANOMALIES, TableKind, of_table
+from racebench.reports import sentences
 from racebench.reports.results.document import published
 from racebench.reports.sentences import counted
 from racebench.reports.terminal import tables, timeline
@@ -57,7 +58,7 @@ def render(results: Sequence[CheckResult], *, width: int, ascii_only: bool = Fal
     for result in results:
         for witness in result.witnesses:
             if witness.kind in result.about.forbidden:
-                yield Text(f"One of the {witness.kind} of {result.about.strategy}: {witness.explanation}.")
+                yield Text(sentences.example(witness, of=result.about.strategy))
                 glyphs = timeline.ASCII if ascii_only else timeline.UNICODE
                 if lines := timeline.draw(witness, width=tables.drawing_width(width) - 2, glyphs=glyphs):
                     yield indented(Text("\n".join(lines), no_wrap=True))

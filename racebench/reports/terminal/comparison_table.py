@@ -141,9 +141,15 @@ def _ms(us: float) -> str:
 
 def _legend(comparison: Comparison) -> str:
     margin = f"Same: within {100 * comparison.margin:g} %. " if comparison.margin else ""
+    reference = next((one for one in comparison.strategies if one.strategy == comparison.reference), None)
+    racy = (
+        f" The reference {comparison.reference} is INVALID, so a VALID strategy is judged better even if it is slower."
+        if reference is not None and reference.verdict is Verdict.INVALID
+        else ""
+    )
     return (
         f"Rates and latencies: geometric means of the rounds; intervals: {100 * comparison.confidence:g} % that all "
-        f"hold together. {margin}Counts: sums of all runs. VALID is an upper bound, load proves nothing."
+        f"hold together. {margin}Counts: sums of all runs. VALID under load is an upper bound, not a proof.{racy}"
     )
 
 
@@ -162,7 +168,7 @@ def _anomalies(comparison: Comparison, runs: Sequence[RunResult]) -> Iterator[Te
         line.append(f": {anomalies}, in {shown} of {quantity(len(of), 'run')}.")
         witnesses = (witness for run in of for witness in run.witnesses if witness.kind in one.found)
         if (witness := next(witnesses, None)) is not None:
-            line.append(f" One of the {witness.kind}: {witness.explanation}.")
+            line.append(f" {sentences.example(witness)}")
         yield line
     if len(wrong) > _SPOKEN:
         more = quantity(len(wrong) - _SPOKEN, "more has", "more have")

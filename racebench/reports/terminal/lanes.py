@@ -7,10 +7,8 @@ from collections.abc import Sequence
 from rich.text import Text
 
 from racebench.exploration.schedules import Step
-from racebench.reports import exploration_text
+from racebench.reports import exploration_text, short_statements
 from racebench.reports.terminal.tables import DRAWING_WIDTH, Column, Grid
-
-_LONGEST = 100
 
 
 def draw(steps: Sequence[Step], *, ascii_only: bool = False) -> Grid:
@@ -20,9 +18,9 @@ def draw(steps: Sequence[Step], *, ascii_only: bool = False) -> Grid:
     table = Grid(columns, ascii_only=ascii_only, gap=2, widest=DRAWING_WIDTH)
     for number, step in enumerate(steps, 1):
         cells = {session: Text() for session in sessions}
-        cells[step.session].append(_short(step.sent))
+        cells[step.session].append(short_statements.statement(step.sent))
         if step.values:
-            cells[step.session].append(f" {_short(exploration_text.values(step))}", style="bold")
+            cells[step.session].append(f" {short_statements.cut(exploration_text.values(step))}", style="bold")
         if step.where:
             cells[step.session].append(f"\n{step.where}", style="dim")
         if step.waits_for:
@@ -38,10 +36,6 @@ def draw(steps: Sequence[Step], *, ascii_only: bool = False) -> Grid:
 
 def _append_answer(cell: Text, answers: Sequence[str], *, ascii_only: bool) -> None:
     arrow = "->" if ascii_only else "→"
-    answer = "; ".join(map(_short, answers))
+    answer = "; ".join(map(short_statements.cut, answers))
     if answer and answer not in ("BEGIN", "COMMIT"):
         cell.append(f"\n{arrow} {answer}", style="red" if "ERROR" in answer else "cyan")
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"

@@ -50,12 +50,14 @@ def render(
     if len(spoken) < len(runs):
         silent = len(runs) - len(spoken)
         are = "is" if silent == 1 else "are"
-        yield Text(f"{silent} of {len(runs)} runs {are} as expected (VALID is an upper bound, load proves nothing).")
+        yield Text(f"{silent} of {len(runs)} runs {are} as expected. VALID under load is an upper bound, not a proof.")
     for result in spoken:
         yield from _paragraph(result, verbose=verbose)
     if (shown := _witness(runs)) is not None:
         result, witness = shown
-        yield Text(f"One of the {witness.kind} of {result.strategy}: {witness.explanation}.")
+        said = result if result in spoken else None
+        if example := sentences.example(witness, said, of=result.strategy):
+            yield Text(example)
         glyphs = timeline.ASCII if ascii_only else timeline.UNICODE
         if lines := timeline.draw(witness, width=tables.drawing_width(width) - 2, glyphs=glyphs):
             yield indented(Text("\n".join(lines), no_wrap=True))
