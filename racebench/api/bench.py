@@ -411,6 +411,10 @@ def _load(
         raise UsageProblem(
             f"scenario '{scenario.name}' runs each worker's script once; give workers, not seconds or operations"
         )
+    of_scripts = ("think_us", "hold_us", "long_percent", "rollback_percent")
+    of_functions = any(strategy.calls for strategy in scenario.strategies.values())
+    if of_functions and (name := next((name for name in of_scripts if getattr(options, name)), None)):
+        raise UsageProblem(f"{name} has no effect on a function, whose transactions are its own; leave it out")
     return Load(
         workers=workers,
         duration_s=_SECONDS if seconds is None and operations is None and not scenario.once else seconds,

@@ -37,8 +37,9 @@ class LoadOptions:
     """The rarer properties of a load, as in racebench.core.model.Load.
 
     `think_us` and `hold_us`: delays before the write and before COMMIT; a transaction is `long_us` longer in
-    `long_percent` of the cases, and rolls back in `rollback_percent`. `jitter_us`: the spread of the workers' starts.
-    `rate_per_s`: the operations a second of an open loop; None for a closed one. `batch`: the most rows of a poll.
+    `long_percent` of the cases, and rolls back in `rollback_percent`; of functions these are refused.
+    `jitter_us`: the spread of the workers' starts. `rate_per_s`: the operations a second of an open loop; None for a
+    closed one. `batch`: the most rows of a poll.
     """
 
     think_us: int = 0

@@ -99,8 +99,8 @@ def drafted(
         raise UsageProblem("--keep needs --dsn: the embedded server ends with the command, and its schemas with it")
     if scenario.once:
         _check_once(scenario, load)
-    if load.connections_per_worker > 1 and subject.call:
-        raise UsageProblem("--call runs Python, one call at a time in a process; use --workers for more sessions")
+    if subject.call:
+        _check_calls(load)
     if pairing is Pairing.EACH_ALONE and not scenario.consumers:
         raise UsageProblem(f"scenario '{scenario.name}' has no consumers; use `racebench run {scenario.name}`")
     files = result_files(output, scenario.name)
@@ -138,6 +138,15 @@ def _check_sessions(load: LoadOptions) -> None:
             f"--operations {load.operations} is fewer than {sessions} {unit}; each needs at least one: "
             f"give --operations {sessions} or more, or fewer {unit}"
         )
+
+
+def _check_calls(load: LoadOptions) -> None:
+    """Refuse what has no effect on the user's Python: only scripts are delayed and rolled back by racebench."""
+    if load.connections_per_worker > 1:
+        raise UsageProblem("--call runs Python, one call at a time in a process; use --workers for more sessions")
+    of_scripts = {"--think": load.think, "--hold": load.hold, "--long": load.long[0], "--rollback": load.rollback}
+    if option := next((option for option, value in of_scripts.items() if value), None):
+        raise UsageProblem(f"{option} has no effect on --call, whose transactions are the function's own; leave it out")
 
 
 def _check_once(scenario: Scenario, load: LoadOptions) -> None:

@@ -47,7 +47,7 @@ def write(folder: Path, subject: SubjectOptions, *, github: bool, gitlab: bool, 
         ("--strategy", strategies),
     ):
         words += [word for value in values for word in (option, value)]
-    commands = _commands(words, once=scenario.once)
+    commands = _commands(words, once=scenario.once, called=bool(subject.call))
     _check_root(folder)
     files: list[tuple[Written, str]] = []
     if github:
@@ -84,9 +84,11 @@ def _is_ours(path: Path) -> bool:
     return first_line.startswith("#") and _MARK in first_line
 
 
-def _commands(words: Sequence[str], *, once: bool) -> dict[str, str]:
+def _commands(words: Sequence[str], *, once: bool, called: bool) -> dict[str, str]:
     """The shell commands, by their marks in the templates."""
-    load = ["--workers", "8"] if once else ["--workers", "8", "--duration", "2", "--hold", "1"]
+    load = ["--workers", "8"] if once else ["--workers", "8", "--duration", "2"]
+    if not (once or called):  # what Python does between its statements is its own
+        load += ["--hold", "1"]
     end = ["--fail-on", "any", "--report"]
     return {
         "@EXPLORE@": shlex.join(

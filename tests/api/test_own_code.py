@@ -430,6 +430,11 @@ def test_a_setup_or_an_invariant_that_is_wrong_is_named(bench: Bench) -> None:
         assert _nothing_left(bench)
 
 
+def test_delays_of_scripts_are_refused_for_functions(bench: Bench) -> None:
+    with pytest.raises(UsageProblem, match="hold_us has no effect on a function"):
+        bench.hammer(app.create_order, load=racebench.LoadOptions(hold_us=5))
+
+
 def _nothing_left(bench: Bench) -> bool:
     """Whether no schema and no open transaction is left on the server; a session that was closed may still be going."""
 
@@ -763,6 +768,7 @@ def test_each_file_and_each_call_is_a_strategy_of_the_comparison(
         (("run", "missing.sql"), "missing.sql: cannot be read"),
         (("run", "--call", "shop"), "'shop' does not name a callable"),
         (("run", "--call", "shop:create_order", "--connections-per-worker", "2"), "--call runs Python"),
+        (("run", "--call", "shop:create_order", "--hold", "5"), "--hold has no effect on --call"),
         (("explore", "insert.sql", "-s", "naive"), "strategy 'naive' not found in insert"),
         pytest.param(
             ("replay", "v1:a/b:s1", "--call", "shop:create_order"),

@@ -222,5 +222,6 @@ GROUP BY number HAVING count(*) > 1"""
         explore, run = scripts(tmp_path, service)
         assert shlex.split(explore)[2:8] == list(own)
         assert shlex.split(run)[2:8] == list(own)
+        assert "--hold" not in run, "it has no effect on Python"
         done = carried_out(tmp_path, explore)
         assert done.returncode == 3, done.stderr
