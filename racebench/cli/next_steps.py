@@ -31,7 +31,9 @@ def after_runs(
         words = _words(scenario)
         if words is not None and any(run.verdict is not Verdict.UNKNOWN for run in document.runs):
             pair = (*_strategy(scenario, of.strategy), *_consumer(_reader(of)))
-            steps.append(f"proof: {_command('explore', *words, *pair)}")
+            # Under load any driver is measured, and which one the calls use is not known.
+            label = "proof, if the calls use psycopg 3" if scenario.strategies[of.strategy].calls else "proof"
+            steps.append(f"{label}: {_command('explore', *words, *pair)}")
     return steps + _show(scenario, next((name for run in broken if (name := sentences.instead(run))), None))
 
 

@@ -234,7 +234,10 @@ def test_generated_names_and_pools_do_not_make_a_call_nondeterministic(bench: Be
         (app.does_not_wait_for_its_thread, r"applications.py:\d+ sends statements in a thread or a task that its call"),
         (app.does_not_wait_for_a_late_thread, r"applications.py:\d+ sends statements in a thread or a task that its"),
         (app.cancels_its_statement, r"applications.py:\d+: the statement was cancelled while it waited for its turn"),
-        (app.sends_over_another_driver_too, "sends statements also over a connection that racebench does not see"),
+        (
+            app.sends_over_another_driver_too,
+            r"statements also over a connection that racebench does not see.* with the same --setup and --invariant",
+        ),
         (
             app.sends_under_another_name,
             r"sends its statements .* \(or sends none, if another client wrote to the embedded",

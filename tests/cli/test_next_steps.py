@@ -82,6 +82,14 @@ def test_rows_that_only_a_consumer_misses_are_explored_with_it() -> None:
     assert after_runs(catalog.find_scenario(None), both)[1] == "proof: racebench explore -s sequence --consumer cursor"
 
 
+def test_calls_can_be_explored_if_they_use_psycopg_3() -> None:
+    scenario = ad_hoc.find(None, called=["shop:order"], setup=(), invariants=())
+    loaded = replace(run_of("order", violations=2), consumers=())
+    assert after_runs(scenario, loaded)[1:] == [
+        "proof, if the calls use psycopg 3: racebench explore --call shop:order"
+    ]
+
+
 def test_where_nothing_is_kept_the_first_line_says_how_to_keep_it() -> None:
     assert after_runs(catalog.find_scenario(None), run_of("naive"), files=NOTHING)[0] == (
         "page: nothing was kept; leave out --no-save, then: racebench report results/….json --html race.html"

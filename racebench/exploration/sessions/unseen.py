@@ -64,5 +64,5 @@ class Unseen:
         raise UsageProblem(
             f"{call} {sends} over a connection that racebench does not see{why}{hedge}: only psycopg 3 can be "
             "explored, synchronous or not, also under SQLAlchemy and Django; code with any other driver can be "
-            f"measured: `racebench run --call {call}`, or hammer in a test"
+            f"measured: `racebench run --call {call}` with the same --setup and --invariant, or hammer in a test"
         )
