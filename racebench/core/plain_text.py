@@ -20,6 +20,8 @@ _UNSAFE = re.compile(
 )
 # PostgreSQL's manual, PQresultErrorMessage: the statement's line, and a caret below its place. "LINE" is translated.
 _POINTED = re.compile(r"^(\w+ \d+: [^\n]*)\n[ \t]*\^[ \t]*$", re.MULTILINE)
+# The line that libpq adds to a connection that was refused.
+_QUESTION = "\n\tIs the server running"
 #: The longest message, in characters.
 _LONGEST = 500
 
@@ -36,9 +38,10 @@ def printable(text: str) -> str:
 def one_line(text: str) -> str:
     """A message (libpq's, an OS error's) on one line, with every unsafe character escaped.
 
-    The caret that the server writes below its "LINE 1: …" points at nothing there, and is left out.
+    The caret that the server writes below its "LINE 1: …" points at nothing there, and is left out; libpq's question, a
+    line of its own after what failed, follows a semicolon.
     """
-    return printable(" ".join(_POINTED.sub(r"\1", text).split()))
+    return printable(" ".join(_POINTED.sub(r"\1", text).replace(_QUESTION, f";{_QUESTION.lower()}").split()))
 
 
 def shortened(text: str, most: int = _LONGEST) -> str:

@@ -435,6 +435,9 @@ def test_on_a_phone_every_step_of_a_witness_is_within_the_screen(open_page: Open
     boxes = [box for box in (each.bounding_box() for each in shown.all()) if box is not None]
     assert len(boxes) > 5
     assert all(box["x"] >= 0 and box["x"] + box["width"] <= 390 for box in boxes)
+    acting = opened.page.locator(".lanes td.acts:visible").last
+    acting.evaluate("(cell) => { cell.dataset.session = 's2 shop.services:create_order_empty_lock_and_the_rest' }")
+    assert acting.evaluate("(cell) => cell.scrollWidth <= cell.clientWidth"), "its label goes on in the next line"
 
 
 def test_hostile_text_does_nothing(open_page: Open, tmp_path: Path) -> None:

@@ -68,6 +68,11 @@ def test_a_lane_shows_the_lock_and_the_whole_detail() -> None:
     assert "DETAIL: Key (customer_id, number)=(1, 1) already exists." in words
 
 
+def test_the_question_of_libpq_is_apart_from_what_failed() -> None:
+    said = "port 1 failed: Connection refused\n\tIs the server running on that host?"
+    assert one_line(said) == "port 1 failed: Connection refused; is the server running on that host?"
+
+
 def test_the_caret_below_a_line_of_the_statement_is_left_out() -> None:
     said = 'column "numbr" does not exist\nLINE 1: SELECT numbr FROM orders\n               ^\nHINT:  Perhaps number.'
     assert one_line(said) == 'column "numbr" does not exist LINE 1: SELECT numbr FROM orders HINT: Perhaps number.'

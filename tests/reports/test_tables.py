@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,7 +20,7 @@ from racebench.reports import formats, sentences
 from racebench.reports.formats.terminal import show
 from racebench.reports.results import document, explorations
 from racebench.reports.terminal import listing, matrix_table, run_table, tables
-from racebench.reports.terminal.plain_console import UNLIMITED
+from racebench.reports.terminal.plain_console import UNLIMITED, PlainConsole
 from racebench.reports.terminal.tables import Column, Grid
 from racebench.workloads import catalog
 
@@ -114,8 +115,12 @@ def test_the_least_important_column_is_left_out_first_and_a_line_says_so() -> No
     table.add_row(*(["x" * 10] * 4))
     assert shown(table, 43)[0].split() == ["name", "a", "often", "c"]
     assert shown(table, 42)[0].split() == ["name", "a", "c"]
-    left_out = " ".join(shown(table, 42)[3:])
-    assert left_out == (
+    # No pipe is advised where there is one already, or in the failure of a test.
+    assert " ".join(shown(table, 42)[3:]) == "Left out: often. The table needs 43 columns and has 42."
+    terminal = PlainConsole(width=42, file=io.StringIO(), color_system=None, force_terminal=True)
+    with terminal.capture() as capture:
+        tables.show(terminal, [table])
+    assert " ".join(capture.get().splitlines()[3:]) == (
         "Left out: often. The table needs 43 columns and the terminal has 42; a pipe (| cat) gets all of it."
     )
     assert " ".join(shown(table, 21)[3:]).startswith("Left out: often, c. ")

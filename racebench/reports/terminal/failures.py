@@ -55,7 +55,8 @@ def of_runs(document: Document, verdicts: Mapping[str, Verdict], *, width: int) 
     wrong = [text for name, text in zip(results, said, strict=True) if verdicts[name] is not Verdict.VALID]
     parts = [Text(), *run_table.render(document, width=width), Text(), *_fix(_found(document.runs))]
     if document.runs[0].as_expected is None and document.runs[0].verdict is Verdict.INVALID:  # the user's own code
-        parts.append(Text("next: `explore` in place of `hammer` shows the schedule, step by step"))
+        shows = "`explore` in place of `hammer` shows the schedule, step by step"
+        parts.append(Text(f"next: {shows}, if the code is SQL or uses psycopg 3"))
     return _text("; ".join(wrong), parts, width=width)
 
 
@@ -106,7 +107,7 @@ def _fix(found: Sequence[str]) -> Iterator[RenderableType]:
     if not found:
         return
     kind = min((ANOMALIES[name] for name in found), key=lambda kind: kind.advice_rank)
-    yield Text(f"fix: {_FIXES if kind.name in _DECISIONS else kind.advice}")
+    yield Text(f"fix: {_FIXES if kind.name in _DECISIONS else kind.advice[0].lower() + kind.advice[1:]}")
 
 
 def _again(witness: Replay, given: Sequence[str]) -> str:

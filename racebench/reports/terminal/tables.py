@@ -99,11 +99,12 @@ class Grid:
             line.no_wrap, line.overflow = True, "ignore"
             yield line
         if left_out := [column.name for number, column in enumerate(self._columns) if number not in layout.columns]:
-            text = (
-                f"Left out: {', '.join(left_out)}. The table needs {self.least_width} columns and the terminal has "
-                f"{options.max_width}; a pipe (| cat) gets all of it."
-            )
-            yield Paragraph(Text(text, style="dim"))
+            needed = f"Left out: {', '.join(left_out)}. The table needs {self.least_width} columns"
+            if options.is_terminal:
+                needed += f" and the terminal has {options.max_width}; a pipe (| cat) gets all of it."
+            else:  # a test's failure, or COLUMNS is set
+                needed += f" and has {options.max_width}."
+            yield Paragraph(Text(needed, style="dim"))
 
     def _natural(self, number: int, *, hyphenated: bool) -> int:
         """How wide a column is if nothing wraps."""
@@ -191,7 +192,7 @@ def show(console: Console, parts: Iterable[RenderableType]) -> None:
 
 def plain(shows: Callable[[Console], None], *, width: int = UNLIMITED) -> str:
     """What a report shows, as text without color."""
-    console = PlainConsole(width=width, file=io.StringIO(), color_system=None)
+    console = PlainConsole(width=width, file=io.StringIO(), color_system=None, force_terminal=False)
     with console.capture() as capture:
         shows(console)
     return capture.get()
