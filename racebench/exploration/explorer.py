@@ -328,11 +328,18 @@ def _follow_with_a_victim(
 
 
 def requested_by(schedule: Schedule, scenario: Scenario) -> ExplorationRequest:
-    """The request that runs a schedule of a scenario; raises UsageProblem if the strategy has changed since."""
+    """The request that runs a schedule of a scenario.
+
+    Raises UsageProblem if the strategy has changed since, or if a session has no step: then a number is mistyped.
+    """
     strategy = catalog.find_strategy(scenario, schedule.strategy)
     consumer = catalog.find_consumers(scenario, [schedule.consumer])[0] if schedule.consumer else None
     schedules.check_same(schedule, strategy, consumer)
     sessions, polls = max(schedule.steps), 0
+    if idle := sorted({*range(1, sessions)} - {*schedule.steps}):
+        raise UsageProblem(
+            f"the schedule has a step of s{sessions} and none of s{idle[0]}: give it as explore has printed it"
+        )
     if consumer is not None:
         polls, sessions = schedule.steps.count(sessions), sessions - 1
     return ExplorationRequest(

@@ -61,9 +61,10 @@ def test_on_the_users_server_too(racebench: Command, users_server: UsersServer) 
         (["naive", "--consumer", "gap-wait", "--fix", "clock"], 2, "cannot read what 'clock' writes"),
         (["clock", "--consumer", "gap-wait"], 2, "cannot read what 'clock' writes"),
         (["v1:version-counter/naive:s1.sX"], 2, "column 29: 'sX' is no session"),
+        (["v1:version-counter/naive:s1.s2.s9"], 2, "the schedule has a step of s9 and none of s3: give it as explore"),
         (["v1:version-counter/naive:s1.s1"], 2, "the schedule ends before the sessions do: s1 can go on"),
         (["v1:version-counter/naive[00000000]:s1"], 2, "the schedule is of another version of 'naive'"),
-        (["v1:version-counter/naive:s120.s1"], 2, "the schedule is of 120 sessions"),
+        (["v1:version-counter/naive:s1.s2.s3.s4.s5.s6.s7.s8.s9.s10"], 2, "the schedule is of 10 sessions"),
         (["v1:version-counter/naive+cursor:s1"], 2, "the schedule is of 0 sessions"),
         (
             ["v1:version-counter/advisory:s1.s1.s2.s2.s2.s2"],
