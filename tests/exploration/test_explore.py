@@ -563,7 +563,8 @@ def test_outcomes_are_printed_with_the_number_of_schedules_that_have_each(racebe
     said = racebench("explore", "-s", "unique-retry", "--no-reduction", "--no-save").stdout.splitlines()
     assert "all 50 feasible schedules were run" in " ".join(" ".join(said).split())
     head = next(number for number, line in enumerate(said) if line.split() == [*_HEAD, "schedules", "anomalies"])
-    assert [line.split()[-2:] for line in said[head + 2 :] if line] == [["40", "none"], ["10", "none"]]
+    assert [line.split()[-2:] for line in said[head + 2 : head + 4]] == [["40", "none"], ["10", "none"]]
+    assert said[head + 4].startswith("page: ")
     assert said[head + 2].startswith("version 1, version 2 at try 2 ")
     said = racebench("explore", "-s", "naive", "--no-save").stdout.splitlines()
     assert "2 × version 1 3 1 duplicate" in [" ".join(line.split()) for line in said]
