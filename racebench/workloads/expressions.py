@@ -64,6 +64,15 @@ def parse(text: str) -> Tree:
     return tree
 
 
+def _nesting(tokens: list[tuple[str, str]]) -> int:
+    """How many parentheses are inside each other."""
+    deepest = now = 0
+    for _, text in tokens:
+        now += (text == "(") - (text == ")")
+        deepest = max(deepest, now)
+    return deepest
+
+
 def _depth(tree: Tree) -> int:
     """How many operators are inside each other; counted without recursion."""
     deepest, waiting = 0, [(tree, 1)]
@@ -90,6 +99,8 @@ class _Parser:
         self.at = 0
 
     def parse(self) -> Tree:
+        if _nesting(self.tokens) > _DEEPEST:
+            raise RecursionError
         tree = self._or()
         if self.at < len(self.tokens):
             raise ExpressionError(f"unexpected '{self.tokens[self.at][1]}'")

@@ -178,9 +178,13 @@ class Connections:
             yield
 
     def writes_more(self, names: Set[str]) -> bool:
-        """Whether a write with these names may do more than write."""
+        """Whether a write with these names may do more than write; True while a session locks what would say so."""
         if new := names - self._writes_more.keys():
-            more = does_more_than_write(self._monitor, new)
+            try:
+                with self._impatient():
+                    more = does_more_than_write(self._monitor, new)
+            except psycopg.errors.LockNotAvailable:
+                return True
             self._writes_more |= {name: name in more for name in new}
         return any(self._writes_more[name] for name in names)
 
