@@ -35,7 +35,7 @@ RETRYING = ("unique-retry", "serializable-retry")
 GUILTY = ("naive", "repeatable-read-max")
 
 _PATIENCE = ("--give-up-after", "4")
-_LOAD = ("-w", "3", "-d", "0.4", "--hold", "1", *_PATIENCE)
+_LOAD = ("-w", "3", "-d", "0.4", *_PATIENCE)
 _SHORT = ("-w", "3", "-d", "0.3", "--hold", "1", *_PATIENCE)
 _GUARD = ("--fail-on", "any")
 _SAVE = ("--json", RESULT, "--results", "results")
@@ -79,7 +79,7 @@ class Driver:
 
 
 def _run(*more: str) -> Callable[[str], tuple[str, ...]]:
-    return lambda name: ("run", str(SCENARIO), "-s", name, *_think(name), *_LOAD, *more, *_GUARD, *_SAVE)
+    return lambda name: ("run", str(SCENARIO), "-s", name, *_think(name), "--hold", "1", *_LOAD, *more, *_GUARD, *_SAVE)
 
 
 def _think(name: str) -> tuple[str, ...]:
