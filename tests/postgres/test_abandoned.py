@@ -91,7 +91,8 @@ def test_a_kept_schema_is_not_left_by_a_killed_command(
     admin: psycopg.Connection[tuple[object, ...]],
 ) -> None:
     dsn = users_server.dsn()
-    racebench("run", "-s", "advisory", "-w", "2", "-n", "4", "--keep", "--no-save", "--dsn", dsn)
+    done = racebench("run", "-s", "advisory", "-w", "2", "-n", "4", "--keep", "--no-save", "--dsn", dsn)
+    assert done.returncode == 0, done.stderr
     (name,) = users_server.schemas()
     assert "nothing to drop" in racebench("server", "clean", "--dsn", dsn).stdout
     assert users_server.schemas() == [name]
