@@ -14,6 +14,7 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import NoReturn
 
@@ -76,6 +77,7 @@ def _become(arguments: list[str], cwd: str, environment: dict[str, str], output:
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(environment)
+    tempfile.tempdir = None  # found in the environment of the test that started this process
     for number, path in ((0, os.devnull), (1, output), (2, errors)):
         mode = os.O_RDONLY if number == 0 else os.O_WRONLY | os.O_CREAT | os.O_TRUNC
         os.dup2(os.open(path, mode), number)
