@@ -117,11 +117,13 @@ class Fixture:
         schedule: str,
         setup: SqlOrCallable | None = None,
         invariant: SqlOrCallable | None = None,
-        step_timeout: float = 10.0,
+        step_timeout: float | None = None,
         check: bool = True,
     ) -> Replay:
         """Fail with what happened if the schedule goes wrong; see Bench.replay."""
         __tracebackhide__ = True
+        from racebench.api.options import Search
+
         setup_used, invariant_used = self._definitions(setup, invariant, own=bool(subjects))
         replay = _or_fail(
             lambda: self._bench.replay(
@@ -129,7 +131,7 @@ class Fixture:
                 schedule=schedule,
                 setup=setup_used,
                 invariant=invariant_used,
-                step_timeout=step_timeout,
+                step_timeout=Search().step_timeout if step_timeout is None else step_timeout,
             )
         )
         return replay.assert_clean(width=self._width) if check else replay

@@ -65,8 +65,8 @@ class WorkerReport:
     """What a worker reports at its end. `retried` and `messages` are by SQLSTATE; `problems` say why sessions gave up.
 
     `lost`: how often a connection was lost. `cpu_s` is the process's own time on a CPU from the common start on. Of a
-    worker that calls Python, `used`: a statement may have been sent over the connection that calls are given;
-    `connections`: the pids of those that were made for them.
+    worker that calls Python, `used`: a statement may have been sent over the connection that calls are given; if none
+    was, `connections`: the pids of the process's sessions that have sent nothing of a call's.
     """
 
     retried: dict[str, int] = field(default_factory=dict)

@@ -55,12 +55,16 @@ class ExpressionError(Exception):
 
 def parse(text: str) -> Tree:
     """Parse an expression to nested tuples: ("int", 3), ("var", "x"), ("+", left, right), ("call", name, …)."""
+    too_deep = ExpressionError(f"it is nested too deeply (at most {_DEEPEST} deep)")
+    parser = _Parser(text)
+    if _nesting(parser.tokens) > _DEEPEST:  # before it is parsed: Python's own limit depends on the caller's depth
+        raise too_deep
     try:
-        tree = _Parser(text).parse()
+        tree = parser.parse()
     except RecursionError:
-        raise ExpressionError(f"it is nested too deeply (at most {_DEEPEST} deep)") from None
+        raise too_deep from None
     if _depth(tree) > _DEEPEST:
-        raise ExpressionError(f"it is nested too deeply (at most {_DEEPEST} deep)")
+        raise too_deep
     return tree
 
 
@@ -99,8 +103,6 @@ class _Parser:
         self.at = 0
 
     def parse(self) -> Tree:
-        if _nesting(self.tokens) > _DEEPEST:
-            raise RecursionError
         tree = self._or()
         if self.at < len(self.tokens):
             raise ExpressionError(f"unexpected '{self.tokens[self.at][1]}'")
