@@ -1,6 +1,6 @@
-"""What every command of the command line has: settings, old spellings, --color, opposites of flags, suggestions.
+"""What every command of the command line has: settings, old spellings, opposites of flags, suggestions, --color.
 
-What its help looks like is in racebench.cli.help_page.
+--progress, which some commands have, is noted in the same way. What its help looks like is in racebench.cli.help_page.
 """
 
 from __future__ import annotations
@@ -183,13 +183,14 @@ def _color_option() -> click.Option:
         default="auto",
         show_default=True,
         expose_value=False,
-        callback=_note_color,
+        callback=_note,
         help="When to use colors. auto: on a terminal, and as NO_COLOR and FORCE_COLOR say.",
     )
 
 
-def _note_color(context: click.Context, _option: click.Parameter, value: str) -> str:
-    context.meta[_COLOR] = value
+def _note(context: click.Context, option: click.Parameter, value: str) -> str:
+    """Keep the value of --color or --progress with the running command."""
+    context.meta[f"racebench.{option.name}"] = value
     return value
 
 
@@ -202,14 +203,9 @@ def progress_option(*, section: Section) -> Callable[[Any], Any]:
         default="auto",
         show_default=True,
         expose_value=False,
-        callback=_note_progress,
+        callback=_note,
         help="When to show progress on stderr. auto: a bar on a terminal, a line every 10 seconds elsewhere.",
     )
-
-
-def _note_progress(context: click.Context, _option: click.Parameter, value: str) -> str:
-    context.meta[_PROGRESS] = value
-    return value
 
 
 def shows_progress() -> bool:

@@ -1,6 +1,6 @@
 """What reaches stdout and stderr beside tables: lines and documents. No other module of the command line prints.
 
-A line of output never begins as a command of GitHub Actions does, whoever prints it: `guard` sees to that. What is
+No line of output begins as a command of GitHub Actions does: `guard` sees to that. What is
 unsafe in a text is escaped by racebench.core.plain_text.
 """
 
