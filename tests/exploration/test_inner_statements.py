@@ -118,4 +118,4 @@ def test_a_script_that_calls_such_a_function_is_valid_with_the_remark(racebench:
     (document,) = json.loads((tmp_path / "r.json").read_text())["explorations"]
     assert document["verdict"] == "VALID"
     assert document["explored"]["functions"] == ["reads_twice"]
-    assert "reads_twice does is inside one" in racebench("report", "r.json").stdout.replace("\n", " ")
+    assert "reads_twice does is inside one" in " ".join(racebench("report", "r.json").stdout.split())

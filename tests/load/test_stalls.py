@@ -209,12 +209,12 @@ def wait_for_the_lock(connection: psycopg.Connection[Any]) -> None:
 def test_a_function_that_does_not_end_alone_is_said_to_wait_for_what(
     embedded: Target, processes: Processes, holder: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def standing_once_written(paths: list[Path]) -> str:
-        wait_for(lambda: all(path.exists() for path in paths), "the process does not say where its call is")
+    def standing_in_the_call(paths: list[Path]) -> str:
+        wait_for(lambda: "in wait_for_the_lock" in standing_at(paths), "the process does not say where its call is")
         return standing_at(paths)
 
     limit_passes(alone, monkeypatch, holder, waiting=1, seconds=crew.READY_SECONDS + 1.0)
-    monkeypatch.setattr(alone, "standing_at", standing_once_written)
+    monkeypatch.setattr(alone, "standing_at", standing_in_the_call)
     scenario = ad_hoc.from_calls(
         [wait_for_the_lock], setup=["CREATE TABLE t (id int)"], invariants=["SELECT 1 WHERE false"]
     )
