@@ -86,7 +86,7 @@ class ServerWorld:
         self._catalog_raced = False
         self._first_victim = 1
         self._deadlock_ms = _DEADLOCK_MS
-        self._raced = self._wrong_victim = self._bursting = self._two_phase = False
+        self._raced = self._waited = self._wrong_victim = self._bursting = self._two_phase = False
         self._taken: list[int] = []
         self._chosen: list[int] = []
         self._deadlock: Deadlock | None = None
@@ -290,7 +290,7 @@ class ServerWorld:
         else:
             self._runs = self.tenant = 1  # what a schedule writes must not depend on how many were run before
             self._shifts = self._preparation.restored.shift() if self._shifting else {}
-        self._raced = self._wrong_victim = self._bursting = self.scheduler.deadlocked = False
+        self._raced = self._waited = self._wrong_victim = self._bursting = self.scheduler.deadlocked = False
         if self._preparation.observer is not None:
             self._preparation.observer.reset()
         self._taken, self._chosen, self._deadlock = [], [], None
@@ -364,6 +364,7 @@ class ServerWorld:
         self._two_phase = self._two_phase or any(_is_prepare(statement.sql) for statement in statements)
         self.scheduler.step(session)
         self._raced |= self.scheduler.raced
+        self._waited |= bool(self.scheduler.waits)
         surprise = self._surprise(session, touches, statements)
         if surprise:
             touches = Footprint.ANYTHING
@@ -447,6 +448,7 @@ class ServerWorld:
             counts=counts,
             signature=signature,
             raced=self._raced,
+            waited=self._waited,
             deadlocked=self.scheduler.deadlocked,
             deadlock=self._deadlock,
             victims=tuple(session.number for session in sessions if session.deadlocks),
