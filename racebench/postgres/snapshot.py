@@ -9,7 +9,7 @@ the caller's choice.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -146,7 +146,7 @@ class Snapshot:
 
     def rows(self) -> Mapping[tuple[str, str], tuple[tuple[str, ...], Sequence[Row]]]:
         """The names of the columns and the rows of each table when the snapshot was taken."""
-        return {table.key: (table.columns, [_row(line) for line in table.rows.splitlines()]) for table in self._tables}
+        return {table.key: (table.columns, _rows_of(table, table.rows.splitlines())) for table in self._tables}
 
     def shift(self, offset: int) -> Mapping[tuple[str, str], int]:
         """Move each sequence on, each by another number of its increments, so that its values can be told.
@@ -280,14 +280,17 @@ def _change(table: _Table, now: bytes) -> TableChange | None:
     return TableChange(
         table=table.key,
         columns=table.columns,
-        added=tuple(_row(line) for line in sorted(added.elements())),
-        removed=tuple(_row(line) for line in sorted(removed.elements())),
+        added=_rows_of(table, sorted(added.elements())),
+        removed=_rows_of(table, sorted(removed.elements())),
     )
 
 
-def _row(line: bytes) -> Row:
-    """A row in COPY's text format. Escapes are left as they are: equal values have equal texts."""
-    return tuple(None if text == "\\N" else text for text in line.decode(errors="replace").split("\t"))
+def _rows_of(table: _Table, lines: Iterable[bytes]) -> tuple[Row, ...]:
+    """Rows in COPY's text format. Escapes are left as they are: equal values have equal texts."""
+    if not table.columns:
+        return tuple(() for _ in lines)
+    texts = (line.decode(errors="replace").split("\t") for line in lines)
+    return tuple(tuple(None if text == "\\N" else text for text in row) for row in texts)
 
 
 def _mark_query(number: int, name: sql.Identifier) -> sql.Composed:

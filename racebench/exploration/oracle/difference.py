@@ -89,7 +89,8 @@ def _of_table(
         return _of_row(table, next(iter(more)), next(iter(fewer)), {row for one in others for row in one})
     if here.total() != there.total():
         counts = sorted({one.total() for one in others})
-        return f"{quantity(here.total(), 'row')} of {table} {_verb(here.total())} written; {_in_order(map(str, counts), 'write')}"
+        written = f"{quantity(here.total(), 'row')} of {table} {_verb(here.total())} written"
+        return f"{written}; {_in_order(map(str, counts), 'write')}"
     return f"{table} has {_listed(more)}; {_in_order([_listed(fewer)])}"
 
 

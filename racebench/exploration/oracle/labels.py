@@ -10,16 +10,14 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psycopg
 
 from racebench.exploration.independence import CLOCKS, names_in
 from racebench.exploration.oracle.canonical import Label, Term
+from racebench.exploration.oracle.effects import Effect
 from racebench.postgres.snapshot import Row
-
-if TYPE_CHECKING:
-    from racebench.exploration.oracle.effects import Effect
 
 #: A column: its schema, table and name.
 Column = tuple[str, str, str]

@@ -17,7 +17,8 @@ from random import Random
 from typing import Protocol
 
 from racebench.exploration.oracle.canonical import Form, canonical
-from racebench.exploration.oracle.effects import Effect, Oracle, facts
+from racebench.exploration.oracle.effects import Effect, Oracle
+from racebench.exploration.oracle.facts import facts
 from racebench.exploration.oracle.labels import Column, Labels
 
 #: The most serial orders of some sessions that are run; of more, so many are drawn.

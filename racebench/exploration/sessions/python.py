@@ -181,7 +181,7 @@ class PythonSession(GeneratorSession):
         super().__init__(number)
         self.call = call
         self.runs = str(call)
-        self.operation = self.deadlocks = self.draw = 0
+        self.operation = self.deadlocks = self.draw = self._starts = 0
         self.sqlstate = self.swallowed = ""
         self.told: list[Told] = []
         #: What was told in the transaction that is open, by connection.
@@ -320,6 +320,7 @@ class PythonSession(GeneratorSession):
 
     def start(self, tenant: int, run: int) -> None:  # noqa: ARG002 - the application knows no tenants of ours
         self.operation = (self.number << 32) + run
+        self._starts += 1
         self.deadlocks, self.sqlstate, self.swallowed = 0, "", ""
         self.answers.clear()
         self.told, self._open, self.returned = [], {}, None
@@ -371,7 +372,7 @@ class PythonSession(GeneratorSession):
             if status == pq.TransactionStatus.IDLE:
                 level = self._connections.level(self.call, connection)
                 self._connections.configure(connection, self._settings)
-                self._connections.seed(connection, (self.operation, self.draw, self.number))
+                self._connections.seed(connection, (self._starts, self.draw, self.number))
             else:
                 level = ""
             statement, parts = _statement(trip.text), _parts(trip.text)
