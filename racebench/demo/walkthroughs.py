@@ -317,7 +317,7 @@ _FREE = "taken = 0"
 _GIST = WalkthroughPart(
     strategy="serializable-gist",
     consumer=None,
-    opening="A room is booked if a search finds it free, in one SERIALIZABLE transaction. A GiST index serves the search.",
+    opening="A room is booked if a search finds it free, in one SERIALIZABLE transaction. It uses a GiST index.",
     note="SERIALIZABLE promises the outcome of some serial order. So an application should need no lock for this.",
     expected={"violations": 1},
     closing="The room is booked twice, without an error. One after the other, the second would have found the first.",
@@ -325,13 +325,13 @@ _GIST = WalkthroughPart(
         Caption(
             session=1,
             statement="BEGIN",
-            text="Session 1 begins at SERIALIZABLE. PostgreSQL notes what it reads, as locks that make no session wait.",
+            text="Session 1 begins at SERIALIZABLE. PostgreSQL notes what it reads, as locks that block no session.",
         ),
         Caption(
             session=1,
             statement=_SEARCH,
             answer=_FREE,
-            text="Session 1 searches: the room is free. No key of the root covers these hours, so it reads the root alone.",
+            text="Session 1 searches: free. No key of the root covers these hours, so it reads the root page alone.",
             note="pg_locks shows it: one SIReadLock, on page 0 of the index.",
         ),
         Caption(session=2, statement="BEGIN", text="Session 2 begins at SERIALIZABLE too."),
@@ -345,15 +345,15 @@ _GIST = WalkthroughPart(
             session=1,
             statement="INSERT",
             answer="1 row",
-            text="Session 1 inserts. A key of the root must grow, and session 2 has read the root: PostgreSQL notes a conflict.",
+            text="Session 1 inserts. A key of the root grows, and session 2 has read the root: one conflict is noted.",
             note="That is one conflict. Alone it is harmless: session 2 could still come first in a serial order.",
         ),
         Caption(
             session=2,
             statement="INSERT",
             answer="1 row",
-            text="Session 2 inserts. The key is wide enough now: only a leaf is changed, which session 1 has never read.",
-            note="Pause here. The root is not changed, so PostgreSQL does not look for locks there: the second conflict is missed.",
+            text="Session 2 inserts. The key is wide enough now: only a leaf changes, which session 1 has never read.",
+            note="Pause here. PostgreSQL looks for locks only on pages that it changes: the second conflict is missed.",
         ),
         Caption(session=1, statement="COMMIT", text="Session 1 commits."),
         Caption(
@@ -370,7 +370,7 @@ _SPGIST = WalkthroughPart(
     consumer=None,
     opening="The same transactions with an SP-GiST index. It has no locks on pages: a search locks the whole index.",
     note="Only one word of the schema differs. A B-tree on the day is right too.",
-    closing="One booking. The price: session 2 was refused and tried again, as SERIALIZABLE expects of every application.",
+    closing="One booking. The price: session 2 was refused and tried again, as every SERIALIZABLE application must.",
     captions=(
         Caption(session=1, statement="BEGIN", text="Session 1 begins at SERIALIZABLE."),
         Caption(
@@ -391,11 +391,9 @@ _SPGIST = WalkthroughPart(
             session=2,
             statement="INSERT",
             answer="1 row",
-            text="Session 2 inserts into an index that session 1 has read: the second conflict. Together they are a cycle.",
+            text="Session 2 inserts into an index that session 1 has read: the second conflict. The two form a cycle.",
         ),
-        Caption(
-            session=1, statement="COMMIT", text="Session 1 commits first, so session 2 is the one that will be refused."
-        ),
+        Caption(session=1, statement="COMMIT", text="Session 1 commits first, so session 2 will be refused."),
         Caption(
             session=2,
             statement="COMMIT",
@@ -453,7 +451,7 @@ WALKTHROUGHS = {
         Walkthrough(
             name="gist",
             title="The hole in SERIALIZABLE",
-            summary="two SERIALIZABLE transactions search by a GiST index and book one room twice; with SP-GiST one is refused",
+            summary="a search by a GiST index under SERIALIZABLE: a room is booked twice; with SP-GiST it is not",
             parts=(_GIST, _SPGIST),
             fix="exclude-skip",
             scenario="double-booking",
