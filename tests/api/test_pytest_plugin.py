@@ -156,9 +156,11 @@ def test_a_setup_and_an_invariant_hold_for_the_rest_of_the_test(tmp_path: Path, 
         + "    assert 'next: give it a larger max_schedules' in str(caught.value)\n"
         + "    assert 'more schedules: raise max_schedules' in ' '.join(str(caught.value).split())\n"
         + "def test_another(racebench):\n"
-        + "    racebench.explore(create_order, setup=SCHEMA)\n"
+        + "    with pytest.raises(RaceFound, match='end as no serial order does'):\n"
+        + "        racebench.explore(create_order, setup=SCHEMA)\n"
+        + "    racebench.hammer(create_order, setup=SCHEMA, workers=2, operations=8)\n"
         + "def test_errors_alone(racebench):\n"
-        + "    racebench.explore(create_order, setup=SCHEMA, invariant=())\n"
+        + "    racebench.hammer(create_order, setup=SCHEMA, workers=2, operations=8, invariant=())\n"
     )
     done = run_pytest(tmp_path)
     assert done.returncode == 0, done.stdout
