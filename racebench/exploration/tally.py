@@ -19,6 +19,7 @@ from racebench.exploration.faults import sets_timeout
 from racebench.exploration.outcome import ScheduleResult
 from racebench.exploration.request import ExplorationRequest
 from racebench.exploration.result import (
+    Beginning,
     Exploration,
     ExplorationProgress,
     Limit,
@@ -51,6 +52,8 @@ class Tally:
         self.unseen: Unseen | None = None
         #: What schedules left behind that was not restored, as sentences.
         self.leftovers: tuple[str, ...] = ()
+        #: What the schedules began with; None before the first search.
+        self.beginning: Beginning | None = None
         #: The schedule that ended last.
         self.last: ScheduleResult | None = None
         #: What ended the search early, "" if no fault did.
@@ -158,6 +161,7 @@ class Tally:
                 *remarks(self.draws, self.explored_draws),
             ),
             draws=self.explored_draws if self.draws.vary else 0,
+            beginning=self.beginning,
         )
 
     @property
