@@ -113,11 +113,15 @@ def document(
     *,
     rounds: int,
     parameters: Mapping[str, Any],
-    server: Mapping[str, Any] | None,
+    server: Mapping[str, Any] | None = None,
+    servers: Sequence[Mapping[str, Any]] = (),
     cells: Sequence[Mapping[str, Any]],
     versions: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """The document of a benchmark. `server`: the description from racebench.postgres.environment."""
+    """The document of a benchmark. `server`: the description from racebench.postgres.environment.
+
+    `servers`: the descriptions of several servers, in its place.
+    """
     return {
         "benchmark": name,
         "created": now(),
@@ -133,6 +137,7 @@ def document(
             **(versions or {}),
         },
         "server": server,
+        **({"servers": [dict(one) for one in servers]} if servers else {}),
         "cells": list(cells),
     }
 
@@ -157,10 +162,9 @@ def _machine() -> dict[str, Any]:
 
 def where(measured: Document) -> str:
     """One sentence: date, machine, versions, number of rounds."""
-    machine, versions, server = measured["machine"], measured["versions"], measured["server"]
-    software = [f"Python {versions['python']}"]
-    if server is not None:
-        software.insert(0, f"PostgreSQL {server['server_version']}")
+    machine, versions = measured["machine"], measured["versions"]
+    servers = measured.get("servers") or ([] if measured["server"] is None else [measured["server"]])
+    software = [*(f"PostgreSQL {server['server_version']}" for server in servers), f"Python {versions['python']}"]
     software += [f"{name} {versions[name]}" for name in ("pgbench", "duckdb", "frontrun") if name in versions]
     day = datetime.datetime.fromisoformat(measured["created"]).date()
     rounds = "one round" if measured["rounds"] == 1 else f"medians of {measured['rounds']} rounds [least–greatest]"

@@ -1,4 +1,4 @@
-"""Make the tables of docs/performance.md and docs/reliability.md from the figures: `python -m benchmarks.page`.
+"""Make the tables of performance.md, reliability.md and isolation.md in docs: `python -m benchmarks.page`.
 
 The figures are in results/reference; what racebench promises under faults is in benchmarks/faults. Only the text
 between `<!-- table: NAME -->` and `<!-- end -->` is generated; the rest of a page is written by hand. `--check` changes
@@ -14,12 +14,12 @@ from pathlib import Path
 
 import click
 
-from benchmarks import check, consumer, detection, explore, frontrun, load, start
+from benchmarks import check, consumer, detection, explore, frontrun, hermitage, indexes, load, start
 from benchmarks.faults import table as faults
 from benchmarks.measurement import REFERENCE, ROOT, Document, Table, markdown, tables_as_markdown
 from racebench.reports.results.document import write_atomically
 
-PAGES = tuple(ROOT / "docs" / f"{name}.md" for name in ("performance", "reliability"))
+PAGES = tuple(ROOT / "docs" / f"{name}.md" for name in ("performance", "reliability", "isolation"))
 TABLES: Mapping[str, Callable[[Document], list[Table]]] = {
     "load": load.tables,
     "detection": detection.tables,
@@ -29,6 +29,8 @@ TABLES: Mapping[str, Callable[[Document], list[Table]]] = {
     "explore": explore.tables,
     "frontrun": frontrun.tables,
     "faults": faults.tables,
+    "hermitage": hermitage.tables,
+    "indexes": indexes.tables,
 }
 #: Tables that are not measured.
 FIXED: Mapping[str, Callable[[], list[Table]]] = {"promises": faults.promises}

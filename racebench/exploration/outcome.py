@@ -55,9 +55,9 @@ class Deadlock:
 class ScheduleResult:
     """The outcome of one schedule: the anomalies, and a signature that is equal for equal outcomes of renamed sessions.
 
-    `raced`: a step woke up two sessions. `deadlocked`: sessions waited for each other; `deadlock`: the first time that
-    they did, if it was in a search; `victims`: the numbers of those that the server then aborted. `swallowed`:
-    SQLSTATEs of refused statements after which a call returned normally.
+    `raced`: a step woke up two sessions. `waited`: a session waited for another. `deadlocked`: sessions waited for each
+    other; `deadlock`: the first time that they did, if it was in a search; `victims`: the numbers of those that the
+    server then aborted. `swallowed`: SQLSTATEs of refused statements after which a call returned normally.
     `draw`: the number of the choice of random numbers.
     `burst`: sessions sent steps at once, so the schedule does not say what happened.
     """
@@ -66,6 +66,7 @@ class ScheduleResult:
     counts: Mapping[str, int]
     signature: Signature
     raced: bool
+    waited: bool = False
     deadlocked: bool = False
     deadlock: Deadlock | None = None
     victims: tuple[int, ...] = ()

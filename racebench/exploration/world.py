@@ -80,7 +80,7 @@ class ServerWorld:
         self._catalog_raced = False
         self._first_victim = 1
         self._deadlock_ms = _DEADLOCK_MS
-        self._raced = self._wrong_victim = self._bursting = self._two_phase = False
+        self._raced = self._waited = self._wrong_victim = self._bursting = self._two_phase = False
         self._taken: list[int] = []
         self._chosen: list[int] = []
         self._deadlock: Deadlock | None = None
@@ -275,7 +275,7 @@ class ServerWorld:
             self.order_victims(self._first_victim)
         self._runs += 1
         self.tenant = 1 if self._preparation.isolation.whole_tables else self.tenant + 1
-        self._raced = self._wrong_victim = self._bursting = self.scheduler.deadlocked = False
+        self._raced = self._waited = self._wrong_victim = self._bursting = self.scheduler.deadlocked = False
         if self._preparation.observer is not None:
             self._preparation.observer.reset()
         self._taken, self._chosen, self._deadlock = [], [], None
@@ -348,6 +348,7 @@ class ServerWorld:
         self._two_phase = self._two_phase or any(_is_prepare(statement.sql) for statement in statements)
         self.scheduler.step(session)
         self._raced |= self.scheduler.raced
+        self._waited |= bool(self.scheduler.waits)
         surprise = self._surprise(session, touches, statements)
         if surprise:
             touches = Footprint.ANYTHING
@@ -426,6 +427,7 @@ class ServerWorld:
             counts=counts,
             signature=signature,
             raced=self._raced,
+            waited=self._waited,
             deadlocked=self.scheduler.deadlocked,
             deadlock=self._deadlock,
             victims=tuple(session.number for session in sessions if session.deadlocks),

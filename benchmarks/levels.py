@@ -1,0 +1,64 @@
+"""Shared by the tables of isolation levels: the levels, the servers, and cells that are the same on every server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from benchmarks.measurement import REFERENCE
+from racebench.core.target import Target
+from racebench.postgres import environment
+from racebench.postgres.embedded import EmbeddedServer
+from racebench.postgres.external import external
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+LEVELS = ("read committed", "repeatable read", "serializable")
+_CONNECTIONS = 20
+
+
+@contextmanager
+def running(server: str, settings: Mapping[str, str]) -> Iterator[tuple[Target, Mapping[str, Any]]]:
+    """A server and its description: an embedded one with these settings by its major version, or the one of a DSN."""
+    if server.isdecimal():
+        with EmbeddedServer(version=int(server), connections=_CONNECTIONS, settings=settings) as target:
+            yield target, environment.describe(target)
+    else:
+        target = external(server)
+        yield target, environment.describe(target)
+
+
+def united(
+    versions: Sequence[str], cells: Sequence[Mapping[str, Any]], show: Callable[[Mapping[str, Any]], str]
+) -> str:
+    """The text of the cells of several servers: once if all have the same, else with each server's version."""
+    texts = {cell["server"]: show(cell) for cell in cells}
+    if len({*texts.values()}) == 1 and len(texts) == len(versions):
+        return next(iter(texts.values()))
+    return "; ".join(f"{version}: {texts.get(version, '–')}" for version in versions)
+
+
+def servers_and_output(name: str) -> Callable[[_Command], _Command]:
+    """The options of a table: the servers, and the file, by default the reference file."""
+
+    def decorate(command: _Command) -> _Command:
+        command = click.option(
+            "--output",
+            type=click.Path(dir_okay=False, path_type=Path),
+            default=REFERENCE / f"{name}.json",
+            show_default=f"results/reference/{name}.json",
+            help="File to write the figures to.",
+        )(command)
+        return click.option(
+            "--server",
+            "servers",
+            multiple=True,
+            default=("18", "16"),
+            show_default=True,
+            help="An embedded server by its major version, or the DSN of another; may be repeated.",
+        )(command)
+
+    return decorate
