@@ -17,7 +17,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import pytest
 
@@ -80,6 +80,8 @@ class Fixture:
         max_schedules: int | None = None,
         stop_at_first: bool = False,
         seed: int | None = None,
+        oracle: Literal["state", "returns", "answers"] | None = None,
+        allow: Sequence[str] = (),
         search: Search | None = None,
         check: bool = True,
     ) -> Exploration:
@@ -100,6 +102,8 @@ class Fixture:
                 max_schedules=max_schedules,
                 stop_at_first=stop_at_first,
                 seed=seed,
+                oracle=oracle,
+                allow=allow,
                 search=search or Search(),
             )
         )
@@ -117,6 +121,8 @@ class Fixture:
         schedule: str,
         setup: SqlOrCallable | None = None,
         invariant: SqlOrCallable | None = None,
+        oracle: Literal["state", "returns", "answers"] | None = None,
+        allow: Sequence[str] = (),
         step_timeout: float | None = None,
         check: bool = True,
     ) -> Replay:
@@ -131,6 +137,8 @@ class Fixture:
                 schedule=schedule,
                 setup=setup_used,
                 invariant=invariant_used,
+                oracle=oracle,
+                allow=allow,
                 step_timeout=Search().step_timeout if step_timeout is None else step_timeout,
             )
         )
@@ -154,7 +162,7 @@ class Fixture:
         __tracebackhide__ = True
         from racebench.api.options import LoadOptions
 
-        setup_used, invariant_used = self._definitions(setup, invariant, own=strategy is None)
+        setup_used, invariant_used = self._definitions(setup, invariant, own=strategy is None, loaded=True)
         hammering = _or_fail(
             lambda: self._bench.hammer(
                 *subjects,
@@ -191,7 +199,7 @@ class Fixture:
         __tracebackhide__ = True
         from racebench.api.options import LoadOptions
 
-        setup_used, invariant_used = self._definitions(setup, invariant, own=strategies is None)
+        setup_used, invariant_used = self._definitions(setup, invariant, own=strategies is None, loaded=True)
         comparison = _or_fail(
             lambda: self._bench.compare(
                 *subjects,
@@ -211,11 +219,12 @@ class Fixture:
         return comparison.assert_clean(width=self._width) if check else comparison
 
     def _definitions(
-        self, setup: SqlOrCallable | None, invariant: SqlOrCallable | None, *, own: bool
+        self, setup: SqlOrCallable | None, invariant: SqlOrCallable | None, *, own: bool, loaded: bool = False
     ) -> tuple[SqlOrCallable, SqlOrCallable]:
         """The setup and the invariant of this call: those given, which are kept, or those of a call before.
 
-        `own`: the call is of the user's own code; a scenario has its own.
+        `own`: the call is of the user's own code; a scenario has its own. `loaded`: it is not explored, so that without
+        an invariant only errors count.
         """
         if not own:
             return setup or (), invariant or ()
@@ -223,10 +232,9 @@ class Fixture:
             self._setup = setup
         if invariant is not None:
             self._invariant = invariant
-        if self._invariant is None:
+        if self._invariant is None and loaded:
             warnings.warn("racebench: no invariant is given, so only errors are looked for", stacklevel=3)
-            return self._setup, ()
-        return self._setup, self._invariant
+        return self._setup, self._invariant or ()
 
 
 def _or_fail(ask: Callable[[], Result]) -> Result:

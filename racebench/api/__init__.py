@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from racebench.api.bench import Bench
 from racebench.api.options import LoadOptions, Search, SqlOrCallable, Subject
@@ -41,6 +41,8 @@ def explore(
     max_schedules: int | None = None,
     stop_at_first: bool = False,
     seed: int | None = None,
+    oracle: Literal["state", "returns", "answers"] | None = None,
+    allow: Sequence[str] = (),
     search: Search = _SEARCH,
     dsn: str | None = None,
     server: int = 18,
@@ -59,6 +61,8 @@ def explore(
             max_schedules=max_schedules,
             stop_at_first=stop_at_first,
             seed=seed,
+            oracle=oracle,
+            allow=allow,
             search=search,
         )
 
@@ -68,6 +72,8 @@ def replay(
     schedule: str,
     setup: SqlOrCallable = (),
     invariant: SqlOrCallable = (),
+    oracle: Literal["state", "returns", "answers"] | None = None,
+    allow: Sequence[str] = (),
     step_timeout: float = _SEARCH.step_timeout,
     dsn: str | None = None,
     server: int = 18,
@@ -80,6 +86,8 @@ def replay(
             schedule=schedule,
             setup=setup,
             invariant=invariant,
+            oracle=oracle,
+            allow=allow,
             step_timeout=step_timeout,
         )
 

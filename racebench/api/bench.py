@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from racebench.api.options import LoadOptions, Search, SqlOrCallable, Subject
 from racebench.api.results import Comparison, Exploration, Hammering, Replay
@@ -120,6 +120,8 @@ class Bench:
         max_schedules: int | None = None,
         stop_at_first: bool = False,
         seed: int | None = None,
+        oracle: Literal["state", "returns", "answers"] | None = None,
+        allow: Sequence[str] = (),
         search: Search = _SEARCH,
     ) -> Exploration:
         """Run every schedule of the sessions' steps.
@@ -135,7 +137,7 @@ class Bench:
         Raises RacebenchError.
         """
         from racebench.exploration import explorer
-        from racebench.exploration.request import ExplorationRequest, with_default_limits
+        from racebench.exploration.request import ExplorationRequest, judged, with_default_limits
 
         scenario = _scenario(subjects, setup, invariant, named=strategy is not None)
         with self._ready(scenario, strategy, [consumer] if consumer else []) as task:
@@ -154,7 +156,8 @@ class Bench:
                 step_s=search.step_timeout,
                 draws=search.draws,
             )
-            result = explorer.explore(task.target, _placed(with_default_limits(request), task))
+            request = judged(with_default_limits(request), oracle=oracle, allow=allow)
+            result = explorer.explore(task.target, _placed(request, task))
         given = tuple(name for name, value in (("setup", setup), ("invariant", invariant)) if _several(value))
         return Exploration(result=result, environment=task.environment, given=given)
 
@@ -164,6 +167,8 @@ class Bench:
         schedule: str,
         setup: SqlOrCallable = (),
         invariant: SqlOrCallable = (),
+        oracle: Literal["state", "returns", "answers"] | None = None,
+        allow: Sequence[str] = (),
         step_timeout: float = _SEARCH.step_timeout,
     ) -> Replay:
         """Run one schedule again, as `explore` found it; without subjects, of the scenario that it names.
@@ -171,11 +176,13 @@ class Bench:
         Raises UsageProblem if the code is another now, or if the schedule cannot be followed.
         """
         from racebench.exploration import explorer, schedules
+        from racebench.exploration.request import judged
 
         wanted = schedules.parse(schedule)
         scenario = _scenario(subjects or (wanted.scenario,), setup, invariant, named=not subjects)
         with self._ready(scenario, wanted.strategy, [wanted.consumer] if wanted.consumer else []) as task:
             request = replace(explorer.requested_by(wanted, task.scenario), step_s=step_timeout)
+            request = judged(request, oracle=oracle, allow=allow)
             return Replay(result=explorer.replay(task.target, _placed(request, task), wanted.steps))
 
     def hammer(

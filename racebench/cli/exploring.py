@@ -14,7 +14,14 @@ from racebench.cli import invocation, next_steps
 from racebench.cli.console import application_prints_to_stderr, console, publish, shown_progress
 from racebench.cli.exit_codes import Finding, Gates, exit_code, gates_of
 from racebench.cli.files import ResultFiles, result_files, stdout_is_taken
-from racebench.cli.option_groups import ExplorationOptions, GateOptions, OutputOptions, SubjectOptions, TargetOptions
+from racebench.cli.option_groups import (
+    ExplorationOptions,
+    GateOptions,
+    OracleOptions,
+    OutputOptions,
+    SubjectOptions,
+    TargetOptions,
+)
 from racebench.cli.servers import Server, server_of
 from racebench.cli.streams import reader_may_leave, say
 from racebench.cli.subjects import find_scenario
@@ -24,7 +31,7 @@ from racebench.core.quantity import quantity
 from racebench.core.signals import interruptible, shielded
 from racebench.core.target import Target
 from racebench.exploration import explorer
-from racebench.exploration.request import ExplorationRequest, with_default_limits
+from racebench.exploration.request import ExplorationRequest, judged, with_default_limits
 from racebench.exploration.result import Exploration, ExplorationProgress
 from racebench.postgres import environment
 from racebench.postgres.requirements import for_consumer, for_strategy, refused
@@ -63,6 +70,7 @@ class Exploring:
 def request_of(
     subject: SubjectOptions,
     options: ExplorationOptions,
+    oracle: OracleOptions,
     target: TargetOptions,
     output: OutputOptions,
     gates: GateOptions,
@@ -76,20 +84,24 @@ def request_of(
     seed = secrets.randbelow(2**32) if options.seed is None else options.seed
     explorations = tuple(
         with_default_limits(
-            ExplorationRequest(
-                scenario=scenario,
-                strategy=strategy,
-                consumer=consumer,
-                sessions=options.sessions,
-                polls=options.polls,
-                reduce=not options.no_reduction,
-                budget_s=options.budget,
-                max_schedules=options.max_schedules,
-                stop_at_first=options.stop_at_first,
-                depth=options.depth,
-                step_s=options.step_timeout,
-                seed=seed,
-                draws=options.draws,
+            judged(
+                ExplorationRequest(
+                    scenario=scenario,
+                    strategy=strategy,
+                    consumer=consumer,
+                    sessions=options.sessions,
+                    polls=options.polls,
+                    reduce=not options.no_reduction,
+                    budget_s=options.budget,
+                    max_schedules=options.max_schedules,
+                    stop_at_first=options.stop_at_first,
+                    depth=options.depth,
+                    step_s=options.step_timeout,
+                    seed=seed,
+                    draws=options.draws,
+                ),
+                oracle=oracle.oracle,
+                allow=oracle.allowed,
             ),
             thorough=checked_gates.names_kinds,
         )

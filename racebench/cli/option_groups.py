@@ -64,6 +64,19 @@ class ExplorationOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OracleOptions:
+    """What makes a schedule wrong. `allow`: kinds of anomaly, as a list."""
+
+    oracle: str | None
+    allow: str | None
+
+    @property
+    def allowed(self) -> tuple[str, ...]:
+        """The kinds that are allowed."""
+        return tuple(part.strip() for part in (self.allow or "").split(",") if part.strip())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ComparisonOptions:
     """How strategies are compared. `margin` and `fail_slower` are percentages."""
 

@@ -178,6 +178,21 @@ def step_timeout() -> Decorator[Any]:
     )  # fmt: skip
 
 
+def oracle() -> Decorator[Any]:
+    """--oracle and --allow: what makes a schedule wrong, as an OracleOptions."""
+    return _as_one(
+        "oracle",
+        "OracleOptions",
+        Section.SCHEDULES,
+        _option("--oracle", type=click.Choice(["state", "returns", "answers"]),
+                help="What of a schedule must be as in a serial order, whatever invariants say: the tables (state), "
+                "what the calls return too (returns), or also every answer of the server (answers).  [default: "
+                "returns, for your own code without an --invariant]"),
+        _option("--allow", metavar="KINDS",
+                help="Anomalies that are not wrong, as a list such as non-serializable,refused."),
+    )  # fmt: skip
+
+
 def exploration() -> Decorator[Any]:
     """Which schedules are explored, as an ExplorationOptions."""
     return _as_one(

@@ -9,14 +9,14 @@ from pathlib import Path
 
 from racebench.cli.exit_codes import Finding, exit_code, gates_of
 from racebench.cli.exploring import EXTRA_CONNECTIONS
-from racebench.cli.option_groups import GateOptions, SubjectOptions, TargetOptions
+from racebench.cli.option_groups import GateOptions, OracleOptions, SubjectOptions, TargetOptions
 from racebench.cli.servers import server_of
 from racebench.cli.subjects import find_scenario
 from racebench.core.errors import ExitCode, UsageProblem
 from racebench.core.results import Verdict
 from racebench.exploration import explorer, schedules
 from racebench.exploration.isolationtester import place, runner, specs
-from racebench.exploration.request import ExplorationRequest
+from racebench.exploration.request import ExplorationRequest, judged
 from racebench.exploration.result import Replay
 from racebench.exploration.schedules import Schedule
 from racebench.postgres.schemas import new_name
@@ -39,6 +39,7 @@ def replay(
     target: TargetOptions,
     gates: GateOptions,
     *,
+    oracle: OracleOptions,
     minimize: bool,
     step_timeout: float,
 ) -> Rerun:
@@ -58,6 +59,7 @@ def replay(
         opened = stack.enter_context(server.opened(max(schedule.steps) + 1 + EXTRA_CONNECTIONS))
         scenario = stack.enter_context(ad_hoc.ready(scenario, opened, schema))
         request = replace(explorer.requested_by(schedule, scenario), step_s=step_timeout, schema=schema)
+        request = judged(request, oracle=oracle.oracle, allow=oracle.allowed)
         result = explorer.replay(opened, request, schedule.steps)
         if minimize:
             if not result.anomalies:

@@ -19,6 +19,7 @@ class Evidence(Enum):
     CONSUMER = "a consumer read the rows"
     DENSE = "the numbering has no planned gaps"
     INVARIANTS = "the scenario has an invariant"
+    SERIAL_ORDERS = "the serial orders of the same operations were run"
 
 
 class Subject(Enum):
@@ -213,6 +214,18 @@ _KINDS = (
         sentence="{count} {count:inversion|inversions}",
         advice="Numbers are handed out in another order than operations begin; take each from one counter at its use",
         witness_rank=9,
+    ),
+    AnomalyKind(
+        name="non-serializable",
+        description="schedules whose outcome no serial order of the same operations has",
+        needs=frozenset({Evidence.SERIAL_ORDERS}),
+        added_later=True,
+        unit="schedules",
+        singular="non-serializable outcome",
+        plural="non-serializable outcomes",
+        sentence="{count} {count:outcome|outcomes} that no serial order has",
+        advice="What one session read, another changed before the first acted on it; make one wait for the other",
+        witness_rank=11,
     ),
 )
 

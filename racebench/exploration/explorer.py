@@ -288,28 +288,29 @@ def replay(target: Target, request: ExplorationRequest, schedule: Sequence[int])
 
 
 def _follow(world: ServerWorld, request: ExplorationRequest, schedule: Sequence[int]) -> Replay:
-    steps, result = _follow_with_a_victim(world, request, schedule)
-    broken = result.counts["violations"] and "violations" in request.scenario.forbid
+    steps, result, broken = _follow_with_a_victim(world, request, schedule)
     return replay_of(
         request,
         schedule,
         result=result,
         steps=steps,
-        broken=world.broken() if broken else (),
+        broken=broken if "violations" in request.scenario.forbid else (),
+        difference=world.difference(result),
         prepared=world.prepared,
     )
 
 
 def _follow_with_a_victim(
     world: ServerWorld, request: ExplorationRequest, schedule: Sequence[int]
-) -> tuple[tuple[Step, ...], ScheduleResult]:
+) -> tuple[tuple[Step, ...], ScheduleResult, tuple[str, ...]]:
     """Follow a schedule with each victim of its deadlocks in turn, until it goes wrong.
 
-    If it never does, this is how it went with the first victim with which it could be followed.
+    If it never does, this is how it went with the first victim with which it could be followed. Returns its steps, its
+    result, and what broke which invariant.
     """
     results: list[ScheduleResult] = []
     world.ended = results.append
-    followed: list[tuple[tuple[Step, ...], ScheduleResult]] = []
+    followed: list[tuple[tuple[Step, ...], ScheduleResult, tuple[str, ...]]] = []
     refusal: UsageProblem | None = None
     for victim in range(1, len(world.strategy_sessions) + 1):
         world.order_victims(victim)
@@ -317,11 +318,13 @@ def _follow_with_a_victim(
             steps = tuple(world.follow(schedule))
         except UsageProblem as problem:
             refusal = refusal or problem
+            deadlocked = world.scheduler.deadlocked
         else:
-            followed.append((steps, results[-1]))
+            deadlocked = results[-1].deadlocked
+            followed.append((steps, results[-1], world.broken))
             if any(results[-1].counts[kind] for kind in request.scenario.forbid):
                 return followed[-1]
-        if not world.scheduler.deadlocked:
+        if not deadlocked:
             break
     if not followed and refusal is not None:
         raise refusal

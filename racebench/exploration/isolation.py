@@ -7,7 +7,7 @@ restores is named, as the reasons why a search proves nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import psycopg
@@ -24,7 +24,7 @@ from racebench.postgres import definitions
 from racebench.postgres.definitions import Definitions
 from racebench.postgres.large_objects import LargeObjects
 from racebench.postgres.materialized_views import MaterializedViews
-from racebench.postgres.snapshot import Snapshot
+from racebench.postgres.snapshot import Row, Snapshot, TableChange
 from racebench.postgres.storage import access_methods
 
 #: The tenants that a schema serves before it is created again: scenarios create accounts for this many.
@@ -35,6 +35,9 @@ _SETUP = "explore it with --setup, on tables that racebench makes"
 _SHOW = "write the statement itself, where racebench can read it"
 #: The most changes of definitions that a sentence lists.
 _MOST_LISTED = 3
+#: The least number by which a sequence is moved on to tell its values, in increments: of sequences that racebench made,
+#: and of the application's own.
+_OFFSET, _OWN_OFFSET = 1_000_003, 11
 _LARGE = frozenset({Leftover.LARGE_OBJECTS, Leftover.HIDDEN})
 #: What is only restored by making the schema again.
 _OF_THE_SCHEMA = (Leftover.CATALOG, Leftover.MATERIALIZED)
@@ -134,6 +137,10 @@ class _Besides:
             self._others.restore()
         if self._large is not None:
             self._large = LargeObjects(self._ground.connection)
+
+    def changes(self) -> tuple[TableChange, ...]:
+        """The changes of tables in other schemas."""
+        return () if self._others is None else self._others.changes()
 
     def close(self, over: psycopg.Connection[Any]) -> None:
         """Restore what outlives the sessions."""
@@ -294,6 +301,24 @@ class RestoredTables:
             session.prepare_again()
         return True
 
+    def changes(self) -> tuple[TableChange, ...]:
+        """The committed changes of rows since the tables were restored; the schema of the search has the name ""."""
+        found = self._snapshot.changes() + self._besides.changes()
+        return tuple(replace(change, table=self._named(change.table)) for change in found)
+
+    def rows(self) -> Mapping[tuple[str, str], tuple[tuple[str, ...], Sequence[Row]]]:
+        """The names of the columns and the rows of each table, as they are restored."""
+        return {self._named(table): rows for table, rows in self._snapshot.rows().items()}
+
+    def shift(self) -> Mapping[tuple[str, str], int]:
+        """Move every sequence on, until the tables are restored; return by how much the values of each grow."""
+        # Of the application's own sequences few numbers may be lost, should this process be killed.
+        offset = _OWN_OFFSET if self._ground.remake is None else _OFFSET
+        return {self._named(name): by for name, by in self._snapshot.shift(offset).items()}
+
+    def _named(self, name: tuple[str, str]) -> tuple[str, str]:
+        return ("", name[1]) if name[0] == self._ground.schema else name
+
     def check(self) -> None:
         self.renew()
         self._besides.check()
@@ -331,9 +356,12 @@ class _Schema:
         return definitions.read(self._ground.connection, self._ground.schema, everywhere=self._ground.exclusive)
 
 
-def choose(scenario: Scenario, ground: Ground) -> Isolation:
-    """The isolation that a scenario's schedules need, in a schema that is set up. Raises DatabaseProblem."""
-    if scenario.schedule_isolation is ScheduleIsolation.RESTORED_TABLES:
+def choose(scenario: Scenario, ground: Ground, *, whole_tables: bool) -> Isolation:
+    """The isolation that a scenario's schedules need, in a schema that is set up. Raises DatabaseProblem.
+
+    `whole_tables`: the tables must be the same before each schedule.
+    """
+    if whole_tables or scenario.schedule_isolation is ScheduleIsolation.RESTORED_TABLES:
         return RestoredTables(ground)
     if scenario.once or (ground.expected is not None and not ground.expected.keys().isdisjoint(_OF_THE_SCHEMA)):
         return FreshTenants(1, ground)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import psycopg
@@ -20,14 +20,18 @@ from racebench.core.errors import DatabaseProblem, ScenarioProblem
 from racebench.core.model import Outcome, Scenario
 from racebench.core.plain_text import one_line
 from racebench.exploration.inspection import rows_query
+from racebench.exploration.oracle.effects import Effect
 from racebench.exploration.sessions.consumer import ConsumerSession
 from racebench.exploration.sessions.session import StrategySession
 from racebench.workloads import callables
 from racebench.workloads.polling import Draining
 
+#: Counted by comparison with the serial orders (oracle/serial.py).
+NON_SERIALIZABLE = "non-serializable"
 #: The kinds that are counted here, in any order: those of core.anomalies that say that they are `explored`.
 COUNTED = frozenset(
     {"duplicates", "missed", "redelivered", "lost", "unexpected", "violations", "refused", "unnumbered"}
+    | {NON_SERIALIZABLE}
 )
 #: The most rows of an invariant that are shown.
 _MOST_SHOWN = 3
@@ -59,7 +63,8 @@ class ScheduleResult:
     other; `deadlock`: the first time that they did, if it was in a search; `victims`: the numbers of those that the
     server then aborted. `swallowed`: SQLSTATEs of refused statements after which a call returned normally.
     `draw`: the number of the choice of random numbers.
-    `burst`: sessions sent steps at once, so the schedule does not say what happened.
+    `burst`: sessions sent steps at once, so the schedule does not say what happened. `effect`: None where no oracle
+    judges it; `unjudged`: the oracle cannot say whether a serial order has it.
     """
 
     schedule: tuple[int, ...]
@@ -73,6 +78,15 @@ class ScheduleResult:
     swallowed: tuple[str, ...] = ()
     draw: int = 0
     burst: bool = False
+    effect: Effect | None = None
+    unjudged: bool = False
+
+    @property
+    def non_serializable(self) -> ScheduleResult:
+        """The same result, with the finding that no serial order has its effect."""
+        counts = {**self.counts, NON_SERIALIZABLE: 1}
+        ends, _ = self.signature
+        return replace(self, counts=counts, signature=(ends, tuple((k, c) for k, c in counts.items() if c)))
 
 
 class AnomalyCounter:
@@ -86,6 +100,8 @@ class AnomalyCounter:
         self._connection, self._scenario, self._whole_tables = connection, scenario, whole_tables
         self._rows = None if scenario.rows is None else rows_query(scenario.rows)
         self._violated: dict[str, int] = {}
+        #: The keys of the rows that the consumer never delivered, as texts, in the schedule that was counted last.
+        self.undelivered: tuple[str, ...] = ()
 
     def reset(self) -> None:
         """Remember that the tables are as after the setup."""
@@ -125,7 +141,9 @@ class AnomalyCounter:
         counted["refused"] = sum(session.refused for session in sessions)
         if consumer is not None:
             delivered = Counter(consumer.delivered)
-            counted["missed"] = sum(version is not None and identity not in delivered for identity, version, _ in rows)
+            missed = [identity for identity, version, _ in rows if version is not None and identity not in delivered]
+            counted["missed"] = len(missed)
+            self.undelivered = tuple(map(str, missed))
             counted["redelivered"] = sum(times - 1 for times in delivered.values())
         counted["violations"] = self._new_violations()
         counts = {kind: counted.get(kind, 0) for kind in ANOMALIES}

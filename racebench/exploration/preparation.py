@@ -21,7 +21,7 @@ from racebench.exploration import isolation
 from racebench.exploration.faults import PROBLEMS
 from racebench.exploration.freezing import Freezer
 from racebench.exploration.inspection import Facts, decoded, inspect, may_set, volatile_functions
-from racebench.exploration.isolation import Ground, Isolation
+from racebench.exploration.isolation import Ground, Isolation, RestoredTables
 from racebench.exploration.observation import Observer, may_surprise
 from racebench.exploration.outcome import AnomalyCounter
 from racebench.exploration.request import ExplorationRequest
@@ -45,7 +45,8 @@ class Preparation:
     """The parts of a world on the server. `prologue` runs the scenario's script before each schedule, if it has one.
 
     `chooses_victims`: this role may decide which session of a deadlock the server aborts. `observer`: None where no
-    step can lock more than its footprint says, or nothing depends on footprints.
+    step can lock more than its footprint says, or nothing depends on footprints. `restored`: the tables, if the effect
+    of a schedule on them is wanted.
     """
 
     schema: str
@@ -60,6 +61,7 @@ class Preparation:
     anomalies: AnomalyCounter
     chooses_victims: bool
     observer: Observer | None
+    restored: RestoredTables | None
 
 
 def prepare(target: Target, request: ExplorationRequest, stack: ExitStack, tell: Callable[[str], None]) -> Preparation:
@@ -123,7 +125,7 @@ def prepare(target: Target, request: ExplorationRequest, stack: ExitStack, tell:
         expected=None if strategy.calls else facts.leaves,
         original=original,
     )
-    chosen = isolation.choose(scenario, ground)
+    chosen = isolation.choose(scenario, ground, whole_tables=request.oracle is not None)
     after_sessions.push(_at_the_end(chosen.close, monitor, target, schema))
     return Preparation(
         schema=schema,
@@ -138,6 +140,7 @@ def prepare(target: Target, request: ExplorationRequest, stack: ExitStack, tell:
         anomalies=AnomalyCounter(monitor, scenario, whole_tables=chosen.whole_tables),
         chooses_victims=may_set(monitor, "deadlock_timeout"),
         observer=Observer(monitor) if request.reduce and may_surprise(monitor) else None,
+        restored=chosen if request.oracle is not None and isinstance(chosen, RestoredTables) else None,
     )
 
 

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import inf
 
-from racebench.core.model import Consumer, Scenario, Strategy
+from racebench.core.anomalies import ANOMALIES
+from racebench.core.errors import UsageProblem, suggest
+from racebench.core.model import Consumer, Origin, Scenario, Strategy
+from racebench.exploration.oracle.effects import Oracle
+from racebench.workloads.ad_hoc import lacks_invariant
 
 #: The default time limit for a step that is not blocked by another session, in seconds.
 STEP_LIMIT_S = 10.0
 #: The default time limit for a search, in seconds.
 BUDGET_S = 60.0
+_DECIDED = "non-serializable"
 #: With the default limits, a search that has found an anomaly ends after this many schedules.
 ENOUGH = 400
 
@@ -24,7 +30,8 @@ class ExplorationRequest:
     `draws`: how many choices of random numbers to explore, one after the other, the first of them number `draw`.
     `schema`: the name of the schema to create; None for a new name each time (an application may remember the first it
     was given). `in_place`: the schema exists, with the application's own tables in it, and stays. `step_s`: the time
-    limit, in seconds, for a step that is not blocked by another session.
+    limit, in seconds, for a step that is not blocked by another session. `oracle`: what of a schedule's effect must be
+    that of a serial order; None to compare nothing.
     """
 
     scenario: Scenario
@@ -44,6 +51,28 @@ class ExplorationRequest:
     schema: str | None = None
     in_place: bool = False
     step_s: float = STEP_LIMIT_S
+    oracle: Oracle | None = None
+
+
+def judged(
+    request: ExplorationRequest, *, oracle: str | Oracle | None = None, allow: Sequence[str] = ()
+) -> ExplorationRequest:
+    """The request with the oracle that judges it, and with the kinds of anomaly that its scenario forbids then.
+
+    Own code is always compared with its serial orders. That decides if there is no invariant, or if an `oracle` is
+    named; other scenarios are compared only then. `allow`: kinds that are not forbidden. Raises UsageProblem.
+    """
+    scenario = request.scenario
+    for kind in allow:
+        if kind not in ANOMALIES:
+            raise UsageProblem(f"allow: anomaly '{kind}' is unknown{suggest(kind, ANOMALIES)}")
+    if oracle is not None and oracle not in list(Oracle):
+        raise UsageProblem(f"oracle: {oracle!r} is unknown; it is one of {', '.join(Oracle)}, or None")
+    own = scenario.origin is Origin.OWN_CODE
+    decides = oracle is not None or lacks_invariant(scenario)
+    forbid = [kind for kind in (*scenario.forbid, *([_DECIDED] if decides else [])) if kind not in allow]
+    chosen = Oracle(oracle) if oracle is not None else Oracle.RETURNS if own else None
+    return replace(request, scenario=replace(scenario, forbid=tuple(dict.fromkeys(forbid))), oracle=chosen)
 
 
 def with_default_limits(request: ExplorationRequest, *, thorough: bool = False) -> ExplorationRequest:

@@ -30,6 +30,8 @@ class Unseen(StrEnum):
     DELAY = "delay"
     #: The script sets a time-out.
     TIMEOUT = "timeout"
+    #: Schedules could not be compared with every serial order.
+    ORDERS = "orders"
     #: Schedules left something behind that could not be removed, so they did not begin in the same state.
     LEFTOVER = "leftover"
     #: An anomaly may depend on the physical state of an index, which could not be made anew for each schedule.
@@ -104,7 +106,8 @@ class Replay:
 
     `sessions` is the number of sessions without the consumer, which has the next number. `calls` says which callable
     each session runs, empty for scripts. `outcome` is None, and there are no `steps`, if the search was interrupted
-    before the schedule could be run again. `broken` says which rows broke which invariant. `prepared` are the
+    before the schedule could be run again. `broken` says which rows broke which invariant. `difference`: how its
+    outcome differs from that of the serial order that is most like it; "" if a serial order has it. `prepared` are the
     statements that the scenario sent before the schedule. `command` runs it again; None if no command line can name it.
     """
 
@@ -114,9 +117,15 @@ class Replay:
     outcome: ScheduleOutcome | None
     steps: tuple[Step, ...] = ()
     broken: tuple[str, ...] = ()
+    difference: str = ""
     prepared: tuple[str, ...] = ()
     calls: Mapping[str, str] = field(default_factory=dict)
     command: str | None = None
+
+    @property
+    def findings(self) -> tuple[str, ...]:
+        """What broke which invariant, and what no serial order has."""
+        return (*self.broken, *([self.difference] if self.difference else []))
 
     @property
     def counts(self) -> Mapping[str, int]:

@@ -13,10 +13,12 @@ from itertools import pairwise
 from typing import Any
 
 from racebench.core.anomalies import ANOMALIES
+from racebench.core.quantity import quantity
 from racebench.core.results import Verdict
 from racebench.exploration.draws import Draws, remarks
 from racebench.exploration.faults import sets_timeout
-from racebench.exploration.outcome import ScheduleResult
+from racebench.exploration.oracle.effects import Oracle
+from racebench.exploration.outcome import NON_SERIALIZABLE, ScheduleResult
 from racebench.exploration.request import ExplorationRequest
 from racebench.exploration.result import (
     Beginning,
@@ -33,6 +35,8 @@ from racebench.exploration.sessions import kind_of
 from racebench.workloads import ad_hoc
 from racebench.workloads.digests import digest
 
+_BY_SERIAL_ORDERS = "no --invariant was given, so the outcome of each schedule was compared with the serial orders'"
+
 
 class Tally:
     """The counts of a search so far, and the shortest witness."""
@@ -40,6 +44,8 @@ class Tally:
     def __init__(self, request: ExplorationRequest) -> None:
         self._request = request
         self.run = self.pruned = self.drawn = self.anomalous = self.raced = self.bursts = self.anomalous_bursts = 0
+        #: Schedules of which it is not known whether a serial order has their effect.
+        self.unjudged = 0
         #: Schedules that were counted, and run once more.
         self.repeated = 0
         self.chance: float | None = None
@@ -81,6 +87,7 @@ class Tally:
         self.last = result
         self.run += not self.repeating
         self.repeated += self.repeating
+        self.unjudged += result.unjudged
         self._outcomes[result.signature] += not self.repeating or not self._outcomes[result.signature]
         self.raced += result.raced
         self._swallowed.update(() if self.repeating else set(result.swallowed))
@@ -156,13 +163,25 @@ class Tally:
             functions=self.functions,
             swallowed=dict(sorted(self._swallowed.items())),
             notes=(
-                *((ad_hoc.NO_INVARIANT,) if ad_hoc.lacks_invariant(scenario) else ()),
+                *self._compared(),
                 *dict.fromkeys(self.notes),
                 *remarks(self.draws, self.explored_draws),
             ),
             draws=self.explored_draws if self.draws.vary else 0,
             beginning=self.beginning,
         )
+
+    def _compared(self) -> list[str]:
+        """What an outcome was compared with, where no invariant decides, or though one does."""
+        scenario, count = self._request.scenario, self._counts[NON_SERIALIZABLE]
+        if NON_SERIALIZABLE in scenario.forbid:
+            return [_BY_SERIAL_ORDERS] if ad_hoc.lacks_invariant(scenario) else []
+        if ad_hoc.lacks_invariant(scenario):
+            return [ad_hoc.NO_INVARIANT]
+        if not count:
+            return []
+        schedules = quantity(count, "schedule ends", "schedules end")
+        return [f"{schedules} as no serial order of the same operations does; that is allowed here (--oracle)"]
 
     @property
     def witness_request(self) -> ExplorationRequest:
@@ -174,6 +193,8 @@ class Tally:
         only_one = self.draws.decide and self.explored_draws < 2
         if self.leftovers:
             return Unseen.LEFTOVER
+        if self.unjudged and NON_SERIALIZABLE in self._request.scenario.forbid:
+            return Unseen.ORDERS
         return _unseen(self._request) or self.unseen or (Unseen.RANDOM if only_one else None)
 
     def _verdict(self) -> Verdict:
@@ -192,6 +213,7 @@ def replay_of(
     result: ScheduleResult | None = None,
     steps: Sequence[Step] = (),
     broken: Sequence[str] = (),
+    difference: str = "",
     prepared: Sequence[str] = (),
 ) -> Replay:
     """The replay of a schedule; without an outcome and steps if the schedule could not be repeated."""
@@ -210,6 +232,7 @@ def replay_of(
         outcome=None if result is None else _outcome(result.signature),
         steps=tuple(steps),
         broken=tuple(broken),
+        difference=difference,
         prepared=tuple(prepared),
         calls=_callables(request),
         command=_command(request, named),
@@ -255,4 +278,17 @@ def _command(request: ExplorationRequest, schedule: Schedule) -> str | None:
     """The command that replays a schedule; None for code that no command line can name."""
     if request.scenario.options is None:
         return None
-    return " ".join(["racebench replay", f"'{schedule}'", *map(shlex.quote, request.scenario.options)])
+    return " ".join(
+        ["racebench replay", f"'{schedule}'", *map(shlex.quote, request.scenario.options), *_judges(request)]
+    )
+
+
+def _judges(request: ExplorationRequest) -> list[str]:
+    """The options by which a replay is judged as the request is."""
+    if request.oracle is None:
+        return []
+    decides, by_default = NON_SERIALIZABLE in request.scenario.forbid, ad_hoc.lacks_invariant(request.scenario)
+    if by_default and not decides:
+        return [f"--allow {NON_SERIALIZABLE}"]
+    named = decides and (not by_default or request.oracle is not Oracle.RETURNS)
+    return [f"--oracle {request.oracle}"] if named else []

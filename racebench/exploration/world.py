@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Hashable, Mapping, Sequence, Set
-from dataclasses import dataclass, field
-from functools import lru_cache
+from dataclasses import dataclass, field, replace
+from functools import lru_cache, partial
 from random import Random
 from types import TracebackType
 
@@ -17,9 +17,14 @@ from racebench.core.faults import stops_a_schedule
 from racebench.core.model import Outcome, Statement, first_word
 from racebench.core.target import Target
 from racebench.exploration.draws import Draws, united
-from racebench.exploration.faults import PROBLEMS, Fault, fault_of
+from racebench.exploration.faults import PROBLEMS, Fault
 from racebench.exploration.independence import Footprint
-from racebench.exploration.outcome import Deadlock, ScheduleResult
+from racebench.exploration.oracle.difference import difference
+from racebench.exploration.oracle.effects import Effect, SessionEffect
+from racebench.exploration.oracle.labels import Labels, declared
+from racebench.exploration.oracle.serial import SerialOrders, Shifts
+from racebench.exploration.oracle.values import leaves
+from racebench.exploration.outcome import NON_SERIALIZABLE, Deadlock, ScheduleResult
 from racebench.exploration.preparation import Preparation, prepare
 from racebench.exploration.repeats import MOST, Repeats, await_server
 from racebench.exploration.request import ExplorationRequest
@@ -31,6 +36,7 @@ from racebench.exploration.sessions.consumer import ConsumerSession
 from racebench.exploration.sessions.session import Session, State, StrategySession
 from racebench.exploration.steps import GOES_ON, describe, with_values
 from racebench.exploration.symmetry import Pasts
+from racebench.postgres.snapshot import Row
 from racebench.postgres.transport import Variables
 from racebench.postgres.two_phase import roll_back_prepared
 
@@ -86,6 +92,16 @@ class ServerWorld:
         self._deadlock: Deadlock | None = None
         self._pasts = Pasts()
         self._preparation: Preparation
+        self._orders: SerialOrders | None = None
+        #: Set while serial orders are run, and schedules again for comparison: their results are not counted.
+        self._compared: ScheduleResult | None = None
+        self._comparing = self._shifting = False
+        self._shifts: Shifts = {}
+        #: The sessions that take part in what is compared; None for all. `_one_by_one`: each begins at its turn.
+        self._among: Set[int] | None = None
+        self._one_by_one = False
+        self._broken: tuple[str, ...] = ()
+        self._following = False
         if not self._opened():
             while self._repeats.stopped:
                 with contextlib.suppress(Unsteady):
@@ -142,7 +158,7 @@ class ServerWorld:
             f"'{step}' locked {locked}, which its text does not show; it was taken to depend on every other step"
             for step, locked in self.surprises.items()
         )
-        return [*surprises, *self._repeats.notes]
+        return [*surprises, *self._repeats.notes, *(self._orders.notes if self._orders is not None else ())]
 
     @property
     def faults(self) -> Sequence[Fault]:
@@ -206,6 +222,8 @@ class ServerWorld:
         with contextlib.ExitStack() as opening:
             self._preparation = prepare(self._target, self._request, opening, self.made_outside.append)
             self._adopt(self._preparation)
+            if self._orders is None:
+                self._orders = self._serial_orders()
             self.tenant = 0
             self._stack = opening.pop_all()
 
@@ -273,8 +291,13 @@ class ServerWorld:
             self._preparation.anomalies.reset()
         if self._wrong_victim:
             self.order_victims(self._first_victim)
-        self._runs += 1
-        self.tenant = 1 if self._preparation.isolation.whole_tables else self.tenant + 1
+        if self._preparation.isolation.whole_tables:
+            self._runs = self.tenant = 1  # what a schedule writes must not depend on how many were run before
+        else:
+            self._runs += 1
+            self.tenant += 1
+        if self._preparation.restored is not None:
+            self._shifts = self._preparation.restored.shift() if self._shifting else {}
         self._raced = self._waited = self._wrong_victim = self._bursting = self.scheduler.deadlocked = False
         if self._preparation.observer is not None:
             self._preparation.observer.reset()
@@ -288,7 +311,8 @@ class ServerWorld:
         for drawer in self.strategy_sessions:
             drawer.draw = self.draw
         for session in self.scheduler.sessions:
-            session.start(self.tenant, self._runs)
+            if not self._one_by_one or session is self.consumer:
+                session.start(self.tenant, self._runs)
 
     def _run_prologue(self) -> None:
         prologue = self._preparation.prologue
@@ -397,10 +421,16 @@ class ServerWorld:
     def end(self, schedule: Sequence[int], *, complete: bool) -> None:  # noqa: ARG002 - a joined BEGIN is a step too
         if self._repeats.stopped:
             return  # its sessions are closed before the next one begins
-        self._repeats.part(self._end, complete)
+        result = self._repeats.part(self._end, complete)
         self._repeats.passed()
+        if result is None:
+            return
+        if self._comparing:
+            self._compared = result
+        else:
+            self.ended(self._judged(result))
 
-    def _end(self, complete: bool) -> None:
+    def _end(self, complete: bool) -> ScheduleResult | None:
         if self._symmetric and any(session.told_apart for session in self.strategy_sessions):
             self.symmetry_failed, self._symmetric = True, False
         kind = self._preparation.kind
@@ -408,7 +438,7 @@ class ServerWorld:
             if kind.may_be_abandoned:
                 self.scheduler.abandon()
                 self._preparation.anomalies.skip()
-                return
+                return None
             self.scheduler.run_out()
         if waiting := [session.name for session in self.scheduler.sessions if session.state is State.WAITING]:
             holders = {pid for pids in self.scheduler.waits.values() for pid in pids}
@@ -416,12 +446,13 @@ class ServerWorld:
             raise kind.stuck(waiting, held)
         if complete and not self._preparation.isolation.suffices:
             raise Unsteady
-        if complete:
-            self.ended(self._result())
+        return self._result() if complete else None
 
     def _result(self) -> ScheduleResult:
         sessions = self.strategy_sessions
         counts, signature = self._preparation.anomalies.count(sessions, self.consumer, self.tenant, self.scheduler.wait)
+        if self._following and counts["violations"]:
+            self._broken = self._preparation.anomalies.broken(self.tenant)
         return ScheduleResult(
             schedule=tuple(self._taken),
             counts=counts,
@@ -434,7 +465,100 @@ class ServerWorld:
             swallowed=tuple(session.swallowed for session in sessions if session.swallowed),
             draw=self.draw,
             burst=self._bursting,
+            effect=self._effect(),
         )
+
+    # The comparison with serial orders
+
+    def _serial_orders(self) -> SerialOrders | None:
+        restored, request = self._preparation.restored, self._request
+        if restored is None or request.oracle is None:
+            return None
+        rows = request.scenario.rows
+        return SerialOrders(
+            self,
+            request.oracle,
+            Labels(declared(self._preparation.monitor, self.schema), self._rows),
+            sessions=len(self.strategy_sessions),
+            polls=request.polls if request.consumer is not None else 0,
+            key=None if rows is None else ("", rows.table, rows.id),
+            seed=request.seed,
+        )
+
+    def _rows(self) -> Mapping[tuple[str, str], tuple[tuple[str, ...], Sequence[Row]]]:
+        """The rows of the tables before a schedule."""
+        restored = self._preparation.restored
+        return {} if restored is None else restored.rows()
+
+    def _effect(self) -> Effect | None:
+        restored = self._preparation.restored
+        if restored is None:
+            return None
+        return Effect(
+            tables=restored.changes(),
+            sessions=tuple(
+                _effect_of(session)
+                if self._among is None or session.number in self._among
+                else SessionEffect(ok=False, error="", returned=(), told=())
+                for session in self.strategy_sessions
+            ),
+            undelivered=self._preparation.anomalies.undelivered,
+        )
+
+    def _judged(self, result: ScheduleResult) -> ScheduleResult:
+        """The result, with what the comparison with the serial orders says of it."""
+        if self._orders is None or result.effect is None:
+            return result
+        serial = self._orders.is_serial(result.effect, result.schedule, draw=result.draw, repeatable=not result.burst)
+        if serial is None:
+            return replace(result, unjudged=True)
+        return result if serial else result.non_serializable
+
+    def difference(self, result: ScheduleResult) -> str:
+        """How the result differs from the serial order that is most like it, as a sentence; "" if it does not."""
+        if self._orders is None or result.effect is None or not result.counts[NON_SERIALIZABLE]:
+            return ""
+        serial = self._orders.effects(result.effect, result.draw)
+        return difference(result.effect, serial, self._orders.labels, self._orders.oracle)
+
+    def run_serially(self, order: Sequence[int], *, shifted: bool) -> tuple[Effect, Shifts]:
+        """See oracle.serial.Runner; so for `run_again`."""
+        return self._compare(partial(self._run_serially, order), among=frozenset(order), shifted=shifted)
+
+    def run_again(self, schedule: Sequence[int], *, shifted: bool) -> tuple[Effect, Shifts]:
+        everyone = frozenset(session.number for session in self.scheduler.sessions)
+        return self._compare(partial(self._follow_as_far_as_it_goes, schedule), among=everyone, shifted=shifted)
+
+    def _compare(self, run: Callable[[], None], *, among: Set[int], shifted: bool) -> tuple[Effect, Shifts]:
+        """Run something that is not counted, and return its effect."""
+        following = self._following
+        self._comparing, self._shifting, self._among, self._following = True, shifted, among, False
+        self._compared = None
+        try:
+            while self._compared is None:
+                with left_if_unsteady(self, ()):
+                    run()
+        finally:
+            self._comparing = self._shifting = False
+            self._among, self._following = None, following
+        assert self._compared.effect is not None
+        return self._compared.effect, self._shifts
+
+    def _run_serially(self, order: Sequence[int]) -> None:
+        self._one_by_one = True
+        try:
+            self.begin()
+        finally:
+            self._one_by_one = False
+        for number in order:
+            session = self.scheduler.sessions[number - 1]
+            if session is self.consumer:
+                self._repeats.part(self._step, session)
+                continue
+            self._repeats.part(session.start, self.tenant, self._runs)
+            while session.state is State.READY:
+                self._repeats.part(self._step, session)
+        self.end(order, complete=True)
 
     # One schedule, step by step
 
@@ -449,6 +573,7 @@ class ServerWorld:
 
     def _follow(self, schedule: Sequence[int]) -> list[Step]:
         self.begin()
+        self._broken, self._following = (), True
         steps = []
         for number, session in enumerate(schedule, 1):
             able = [choice.session for choice in self.choices()]
@@ -465,6 +590,7 @@ class ServerWorld:
             self._repeats.part(self.scheduler.abandon)
             raise UsageProblem(f"the schedule ends before the sessions do: {', '.join(left)} can go on")
         self.end(schedule, complete=True)
+        self._following = False
         return steps
 
     def follow_as_far_as_it_goes(self, schedule: Sequence[int]) -> None:
@@ -512,12 +638,10 @@ class ServerWorld:
             went_on=tuple((other.name, tuple(other.answers)) for other in waiting if other.state not in _NOT_ANSWERED),
         )
 
+    @property
     def broken(self) -> tuple[str, ...]:
-        """Which rows break which invariant now, as text."""
-        try:
-            return self._preparation.anomalies.broken(self.tenant)
-        except PROBLEMS as problem:
-            raise fault_of(problem) or problem from None
+        """Which rows broke which invariant at the end of the schedule that was followed last, as text."""
+        return self._broken
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -528,6 +652,16 @@ class _Before:
     functions: frozenset[str] = frozenset()
     batches: bool = False
     leftovers: Mapping[str, None] = field(default_factory=dict)
+
+
+def _effect_of(session: StrategySession) -> SessionEffect:
+    succeeded = session.outcome is Outcome.OK
+    return SessionEffect(
+        ok=succeeded,
+        error="" if succeeded else session.sqlstate,
+        returned=leaves(session.returned) if succeeded else (),
+        told=tuple(session.told),
+    )
 
 
 @lru_cache(maxsize=1024)

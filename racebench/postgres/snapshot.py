@@ -9,7 +9,8 @@ Who needs a restore, and when, is the caller's choice.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,6 +52,10 @@ _SEQUENCES = f"""
 SELECT nspname, relname FROM pg_class c JOIN ({_SCHEMAS}) AS space ON space.oid = relnamespace
 WHERE relkind = 'S' AND (NOT %(others)s OR NOT {_OF_EXTENSION}) ORDER BY 1, 2
 """
+_LIMITS = """
+SELECT seqmin, seqmax, seqincrement FROM pg_sequence
+JOIN pg_class c ON c.oid = seqrelid JOIN pg_namespace n ON n.oid = relnamespace WHERE nspname = %s AND relname = %s
+"""
 _TRIGGERS = "SELECT tgname, tgenabled::text FROM pg_trigger WHERE tgrelid = %s::regclass AND NOT tgisinternal"
 #: How a trigger that is enabled in each of these modes is enabled again, and the modes in which it fires in a restore.
 _ENABLE = {"O": "ENABLE TRIGGER", "A": "ENABLE ALWAYS TRIGGER", "R": "ENABLE REPLICA TRIGGER"}
@@ -65,15 +70,34 @@ WHERE contype = 'f' AND conrelid <> confrelid AND conrelid = ANY(%(tables)s) AND
 """
 
 
+#: A row: the text of each of its values, None for NULL.
+Row = tuple[str | None, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableChange:
+    """The rows that a table has more, and those that it has no more, since a snapshot; an updated row is in both.
+
+    `table`: its schema and name. The columns that are generated from others are left out.
+    """
+
+    table: tuple[str, str]
+    columns: tuple[str, ...]
+    added: tuple[Row, ...]
+    removed: tuple[Row, ...]
+
+
 @dataclass(slots=True)
 class _Table:
-    """`copied`: its name and the columns that COPY reads and writes, so that one more column does not matter.
+    """`key`: its schema and name. `storage`: as the setup left it; None if it was not looked at.
 
-    `storage`: as the setup left it; None if it is not known.
+    `copied`: its name and the columns that COPY reads and writes, so that one more column does not matter.
     """
 
     oid: int
+    key: tuple[str, str]
     name: sql.Identifier
+    columns: tuple[str, ...]
     copied: sql.Composable
     rows: bytes
     mark: tuple[Any, ...]
@@ -99,9 +123,9 @@ class Snapshot:
         try:
             self._superuser = _may_replicate(connection)
             ordered = _in_order(connection, which)
-            self._tables = [self._read(oid, name, physical=physical) for oid, name in ordered.items()]
+            self._tables = [self._read(oid, key, physical=physical) for oid, key in ordered.items()]
             self._ties = Ties(connection, ordered if physical else {})
-            self._sequences = [sql.Identifier(*row) for row in connection.execute(_SEQUENCES, which).fetchall()]
+            self._sequences = [(str(row[0]), str(row[1])) for row in connection.execute(_SEQUENCES, which).fetchall()]
             self._values = self._sequence_values()
         except psycopg.Error as problem:
             raise DatabaseProblem(
@@ -126,6 +150,38 @@ class Snapshot:
     def forget(self) -> None:
         """Restore nothing from now on: it is known that the tables cannot be restored."""
         self._tables, self._sequences, self._values = [], [], []
+
+    def changes(self) -> tuple[TableChange, ...]:
+        """The changes of the tables' rows that are committed, with the tables in a fixed order."""
+        try:
+            changed = [table for table, mark in zip(self._tables, self._marks(), strict=True) if mark != table.mark]
+            found = [_change(table, self._copied(table.copied)) for table in changed]
+        except psycopg.Error as problem:
+            raise DatabaseProblem(f"the rows of a schedule cannot be read: {one_line(str(problem))}") from None
+        return tuple(sorted((change for change in found if change is not None), key=lambda change: change.table))
+
+    def rows(self) -> Mapping[tuple[str, str], tuple[tuple[str, ...], Sequence[Row]]]:
+        """The names of the columns and the rows of each table when the snapshot was taken."""
+        return {table.key: (table.columns, _rows_of(table, table.rows.splitlines())) for table in self._tables}
+
+    def shift(self, offset: int) -> Mapping[tuple[str, str], int]:
+        """Move each sequence on, each by another number of its increments, so that its values can be told.
+
+        Returns by how much each sequence's values grow: multiples of `offset`. Those that would come to their end stay.
+        """
+        shifted: dict[tuple[str, str], int] = {}
+        try:
+            for number, (key, (last, called)) in enumerate(zip(self._sequences, self._values, strict=True), 1):
+                row = self._connection.execute(_LIMITS, key, prepare=True).fetchone()
+                assert row is not None  # it was found when the snapshot was taken
+                least, most, increment = (int(value) for value in row)
+                by = number * offset * increment
+                if least <= last + 2 * by <= most:
+                    self._set(key, last + by, called=called)
+                    shifted[key] = by
+        except psycopg.Error as problem:
+            raise DatabaseProblem(f"a sequence cannot be moved on: {one_line(str(problem))}") from None
+        return shifted
 
     def _restore_rows(self) -> None:
         connection = self._connection
@@ -185,12 +241,11 @@ class Snapshot:
             self._connection.execute(sql.SQL("ANALYZE {}").format(table.name))
 
     def _restore_sequences(self) -> None:
-        connection = self._connection
         values = self._sequence_values()
         for name, before, now in zip(self._sequences, self._values, values, strict=True):
             if before != now:
                 last, called = before
-                connection.execute("SELECT setval(%s::regclass, %s, %s)", (name.as_string(connection), last, called))
+                self._set(name, last, called=called)
 
     @contextlib.contextmanager
     def _without_triggers(self, tables: list[_Table]) -> Iterator[None]:
@@ -221,23 +276,33 @@ class Snapshot:
                 command = sql.SQL("ALTER TABLE {} {} {}")
                 self._connection.execute(command.format(table.name, action, sql.Identifier(name)))
 
-    def _read(self, oid: int, name: sql.Identifier, *, physical: bool) -> _Table:
+    def _set(self, sequence: tuple[str, str], last: int, *, called: bool) -> None:
+        name = sql.Identifier(*sequence).as_string(self._connection)
+        self._connection.execute("SELECT setval(%s::regclass, %s, %s)", (name, last, called))
+
+    def _read(self, oid: int, key: tuple[str, str], *, physical: bool) -> _Table:
+        name = sql.Identifier(*key)
         row = self._connection.execute(sql.SQL("SELECT count(*) FROM ONLY {}").format(name)).fetchone()
         if row is not None and row[0] > MOST_ROWS:
             raise DatabaseProblem(
                 f"table {name.as_string(self._connection)} has {row[0]} rows after the setup; "
                 f"at most {MOST_ROWS} can be restored before each schedule: have the setup insert fewer"
             )
-        columns = self._connection.execute(_COLUMNS, (name.as_string(self._connection),)).fetchall()
-        listed = sql.SQL(", ").join(sql.Identifier(str(row[0])) for row in columns)
+        asked = self._connection.execute(_COLUMNS, (name.as_string(self._connection),)).fetchall()
+        columns = tuple(str(row[0]) for row in asked)
+        listed = sql.SQL(", ").join(map(sql.Identifier, columns))
         copied = sql.SQL("{} ({})").format(name, listed) if columns else name
-        with self._connection.cursor() as cursor, cursor.copy(sql.SQL("COPY {} TO STDOUT").format(copied)) as copy:
-            rows = b"".join(bytes(part) for part in copy)
+        rows = self._copied(copied)
         triggers = self._connection.execute(_TRIGGERS, (name.as_string(self._connection),)).fetchall()
         firing = _FIRING_IN_REPLICA if self._superuser else _FIRING_OTHERWISE
         disabled = [(str(row[0]), str(row[1])) for row in triggers if row[1] in firing]
         stored = storage.read(self._connection, name) if physical else None
-        return _Table(oid, name, copied, rows, self._mark(name), disabled, stored)
+        return _Table(oid, key, name, columns, copied, rows, self._mark(name), disabled, stored)
+
+    def _copied(self, copied: sql.Composable) -> bytes:
+        """The rows of a table, in COPY's text format."""
+        with self._connection.cursor() as cursor, cursor.copy(sql.SQL("COPY {} TO STDOUT").format(copied)) as copy:
+            return b"".join(bytes(part) for part in copy)
 
     def _write(self, table: _Table) -> None:
         command = sql.SQL("COPY {} FROM STDIN").format(table.copied)
@@ -260,11 +325,33 @@ class Snapshot:
         if not self._sequences:
             return []
         parts = [
-            sql.SQL("SELECT {}, last_value, is_called FROM {}").format(sql.Literal(n), name)
+            sql.SQL("SELECT {}, last_value, is_called FROM {}").format(sql.Literal(n), sql.Identifier(*name))
             for n, name in enumerate(self._sequences)
         ]
         query = sql.SQL("{} ORDER BY 1").format(sql.SQL(" UNION ALL ").join(parts))
         return [(row[1], row[2]) for row in self._connection.execute(query, prepare=True).fetchall()]
+
+
+def _change(table: _Table, now: bytes) -> TableChange | None:
+    """The change of a table's rows; None if it has the same rows as before."""
+    before, after = Counter(table.rows.splitlines()), Counter(now.splitlines())
+    added, removed = after - before, before - after
+    if not added and not removed:
+        return None
+    return TableChange(
+        table=table.key,
+        columns=table.columns,
+        added=_rows_of(table, sorted(added.elements())),
+        removed=_rows_of(table, sorted(removed.elements())),
+    )
+
+
+def _rows_of(table: _Table, lines: Iterable[bytes]) -> tuple[Row, ...]:
+    """Rows in COPY's text format. Escapes are left as they are: equal values have equal texts."""
+    if not table.columns:
+        return tuple(() for _ in lines)
+    texts = (line.decode(errors="replace").split("\t") for line in lines)
+    return tuple(tuple(None if text == "\\N" else text for text in row) for row in texts)
 
 
 def _mark_query(number: int, name: sql.Identifier) -> sql.Composed:
@@ -275,9 +362,9 @@ def _built(tables: Iterable[_Table]) -> list[sql.Identifier]:
     return [name for table in tables if table.storage is not None for name in table.storage.built]
 
 
-def _in_order(connection: psycopg.Connection[Any], which: Mapping[str, Any]) -> dict[int, sql.Identifier]:
+def _in_order(connection: psycopg.Connection[Any], which: Mapping[str, Any]) -> dict[int, tuple[str, str]]:
     """The tables by OID, referenced tables before those that refer to them."""
-    names = {int(row[2]): sql.Identifier(row[0], row[1]) for row in connection.execute(_TABLES, which).fetchall()}
+    names = {int(row[2]): (str(row[0]), str(row[1])) for row in connection.execute(_TABLES, which).fetchall()}
     needs: dict[int, set[int]] = {oid: set() for oid in names}
     for referring, referred in connection.execute(_REFERENCES, {"tables": [*names]}).fetchall():
         needs[int(referring)].add(int(referred))

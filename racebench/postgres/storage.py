@@ -80,9 +80,9 @@ def access_methods(connection: psycopg.Connection[Any], schema: str) -> tuple[st
 class Ties:
     """Which relations TRUNCATE must name, or empties too, with some tables. OIDs, as they were when this was made."""
 
-    def __init__(self, connection: psycopg.Connection[Any], tables: Mapping[int, sql.Identifier]) -> None:
+    def __init__(self, connection: psycopg.Connection[Any], tables: Mapping[int, tuple[str, str]]) -> None:
         self._others: dict[int, set[int]] = {}
-        self._texts = {oid: sql.SQL("ONLY {}").format(name) for oid, name in tables.items()}
+        self._texts = {oid: sql.SQL("ONLY {}").format(sql.Identifier(*key)) for oid, key in tables.items()}
         for one, other, partitioned, schema, name in connection.execute(_TIED, {"tables": list(tables)}).fetchall():
             self._others.setdefault(one, set()).add(other)
             form = sql.SQL("{}") if partitioned else sql.SQL("ONLY {}")

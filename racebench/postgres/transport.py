@@ -151,7 +151,7 @@ class _SocketExchange(_Exchange):
     def settle(self, variables: Variables, opened: bool) -> bool:
         """Take the answer apart, remember what it looks like, and return whether a transaction is open."""
         data = self._assembler.take()
-        reply = wire.parse(data)
+        reply = wire.parse(data, every_row=self.see is not None)
         now = self.conclude(reply, variables)
         expected = opened if self._leaves_open is None else self._leaves_open
         if self._recognizable and reply.plain and now == expected and len(data) <= _LONGEST_LEARNT:
@@ -283,7 +283,7 @@ class _LibpqExchange(_Exchange):
                 pgconn.exit_pipeline_mode()
                 return True
             elif result.status in ACCEPTED:
-                self._reply.results.append(_result(result))
+                self._reply.results.append(_result(result, every_row=self.see is not None))
             elif result.status != pq.ExecStatus.PIPELINE_ABORTED:
                 self._refuse(result)
         return False
@@ -308,12 +308,17 @@ class _LibpqExchange(_Exchange):
         return self.conclude(self._reply, variables)
 
 
-def _result(result: pq.abc.PGresult) -> wire.Result:
+def _result(result: pq.abc.PGresult, *, every_row: bool) -> wire.Result:
     rows = result.ntuples
+    kept = [
+        tuple(result.get_value(row, column) for column in range(result.nfields))
+        for row in range(0 if every_row else max(0, rows - 1), rows)
+    ]
     return wire.Result(
         tag=result.command_status or b"",
         rows=rows,
-        last=tuple(result.get_value(rows - 1, column) for column in range(result.nfields)) if rows else (),
+        last=kept[-1] if kept else (),
+        all=kept if every_row else [],
     )
 
 

@@ -59,11 +59,12 @@ def _escape(raw: bytes) -> bytes:
 
 @dataclass(slots=True)
 class Result:
-    """What one statement returned: its command tag, how many rows, and the last of them."""
+    """What one statement returned: its command tag, how many rows, and the last of them; `all`: if they are wanted."""
 
     tag: bytes = b""
     rows: int = 0
     last: Values = ()
+    all: list[Values] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -111,8 +112,11 @@ class Assembler:
         return data
 
 
-def parse(data: bytes) -> Reply:
-    """Take a reply apart; one that is cut short (the connection was lost) has what arrived whole, and no status."""
+def parse(data: bytes, *, every_row: bool = False) -> Reply:
+    """Take a reply apart; one that is cut short (the connection was lost) has what arrived whole, and no status.
+
+    `every_row`: keep all rows, not only the last.
+    """
     reply = Reply()
     result = Result()
     at, rows = 0, 0
@@ -124,6 +128,8 @@ def parse(data: bytes) -> Reply:
         if kind == b"D":
             result.rows += 1
             result.last = _fields(data, body)
+            if every_row:
+                result.all.append(result.last)
             rows += 1
             reply.row = (at, end) if rows == 1 else None
         elif kind in b"CI":  # CommandComplete, EmptyQueryResponse

@@ -79,6 +79,10 @@ def _wrong(exploration: Exploration) -> str:
         ends = () if witness is None or witness.outcome is None else witness.outcome.sessions
         codes = ", ".join(sorted({end.sqlstate for end in ends if end.sqlstate}))
         return f"{'refuses' if one else 'refuse'} an operation{f' ({codes})' if codes else ''}"
+    if kinds == ("non-serializable",):
+        detail = "" if witness is None else witness.difference.partition(";")[0]
+        said = f" ({short_statements.cut(detail, _LONGEST_DETAIL)})" if detail else ""
+        return f"{'ends' if one else 'end'} as no serial order does{said}"
     named = f" ({', '.join(kinds)})" if kinds else ""
     return f"{'goes' if one else 'go'} wrong{named}"
 
@@ -122,6 +126,10 @@ def _why_unknown(exploration: Exploration) -> str:
         return (
             ", but an anomaly may depend on what is left in an index, and the tables could not be made anew for each "
             f"schedule{prevented}. Explore on the embedded server, or as a role that may truncate them"
+        )
+    if exploration.complete and exploration.unseen is Unseen.ORDERS:
+        return (
+            ", but not every outcome could be compared with every serial order: see the notes. Explore fewer sessions"
         )
     if exploration.complete:
         return (

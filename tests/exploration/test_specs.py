@@ -28,6 +28,8 @@ from waiting import LIMIT_S, finish, wait_for
 
 ROOT = Path(__file__).parents[2]
 SPECS = Path(__file__).parent / "specs"
+FINDINGS = ROOT / "docs" / "findings"
+CONFORMANCE = sorted((*SPECS.glob("*.spec"), *FINDINGS.glob("*.spec")))
 #: isolationtester waits six minutes for what we call impossible at once.
 OURS_ALONE = {"impossible"}
 ISOLATIONTESTER = next(Path("/usr/lib/postgresql").glob("*/lib/pgxs/src/test/isolation/isolationtester"), None)
@@ -118,7 +120,7 @@ def test_a_spec_that_does_not_parse_is_said_to_with_line_and_column(text: str, m
 # Conformance
 
 
-@pytest.mark.parametrize("path", sorted(SPECS.glob("*.spec")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", CONFORMANCE, ids=lambda path: path.stem)
 def test_the_output_equals_that_of_isolationtester(users_server: UsersServer, racebench: Command, path: Path) -> None:
     done = racebench("explore", str(path), "--dsn", users_server.dsn())
     assert (done.returncode, done.stderr) == (0, "")
@@ -127,14 +129,13 @@ def test_the_output_equals_that_of_isolationtester(users_server: UsersServer, ra
 
 
 def test_there_is_a_spec_for_every_output_and_the_other_way_round() -> None:
-    specs = {path.stem for path in SPECS.glob("*.spec")}
-    assert len(specs) > len(OURS_ALONE)
-    assert specs == {path.stem for path in SPECS.glob("*.out")}
+    assert len(CONFORMANCE) > len(OURS_ALONE)
+    assert sorted(path.with_suffix(".spec") for at in (SPECS, FINDINGS) for path in at.glob("*.out")) == CONFORMANCE
 
 
 @pytest.mark.skipif(ISOLATIONTESTER is None, reason="isolationtester is not installed; CI installs it")
 def test_the_expected_outputs_are_what_isolationtester_prints(users_server: UsersServer) -> None:
-    for path in sorted(SPECS.glob("*.spec")):
+    for path in CONFORMANCE:
         if path.stem not in OURS_ALONE:
             assert isolationtester(users_server, path) == path.with_suffix(".out").read_text(), path.stem
 

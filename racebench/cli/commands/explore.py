@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from racebench.cli.option_groups import (
         ExplorationOptions,
         GateOptions,
+        OracleOptions,
         OutputOptions,
         SubjectOptions,
         TargetOptions,
@@ -31,7 +32,7 @@ _EXAMPLES = (
     Example("Prove that it has none for three sessions", "racebench explore -s advisory --sessions 3"),
     Example(
         "Your own function, unchanged",
-        "racebench explore --call orders:create_order --setup schema.sql --invariant 'SELECT …'",
+        "racebench explore --call orders:create_order --setup schema.sql",
     ),
     Example("A spec file of isolationtester", "racebench explore mine.spec"),
 )
@@ -40,6 +41,7 @@ _EXAMPLES = (
 @click.command(cls=Command, examples=_EXAMPLES)
 @options.subject(calls="sessions take turns with them")
 @options.exploration()
+@options.oracle()
 @options.target()
 @options.output(report_formats=formats.OF_EXPLORATIONS, markdown=True)
 @options.gates()
@@ -54,6 +56,7 @@ _EXAMPLES = (
 def explore(
     subject: SubjectOptions,
     exploration: ExplorationOptions,
+    oracle: OracleOptions,
     target: TargetOptions,
     output: OutputOptions,
     gates: GateOptions,
@@ -74,7 +77,7 @@ def explore(
     from racebench.cli import exploring
     from racebench.cli.files import check_optional_file, check_reports
 
-    request = exploring.request_of(subject, exploration, target, output, gates)
+    request = exploring.request_of(subject, exploration, oracle, target, output, gates)
     check_optional_file("--markdown", output.markdown)
     check_reports(output)
     return exploring.explore(request, output)

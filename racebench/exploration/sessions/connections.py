@@ -108,7 +108,7 @@ class Connections:
             connection.pgconn.exec_(sql.SQL("; ").join(commands).as_bytes(connection))
 
     def seed(self, connection: AnyConnection, schedule: tuple[int, int, int]) -> None:
-        """Seed the server's random() on an idle connection, once a schedule: its operation, draw and session."""
+        """Seed the server's random() on an idle connection, once a schedule: its number, draw and session."""
         if self.draws.server and self._seeded.get(connection) != schedule:
             self._seeded[connection] = schedule
             connection.pgconn.exec_(server_seed(*schedule[1:]))

@@ -41,6 +41,7 @@ from racebench.exploration.sessions.threads import Finished, RoundTrip
 from racebench.exploration.sessions.touches import Touches
 from racebench.exploration.steps import describe
 from racebench.exploration.symmetry import begin_is_seen
+from racebench.exploration.told import Told
 from racebench.postgres.compiler.transactions import begins, ends
 from racebench.postgres.connection import connect
 from racebench.workloads.ad_hoc import own_application_name
@@ -52,6 +53,8 @@ _LITERAL = re.compile(r"'(?:[^']|'')*'|(?i:(?<=savepoint )(?!to\b).+)|\b\d+\b")
 _LONGEST = 200
 #: What follows a refused statement without making up for it; COMMIT keeps what came before, or before a savepoint.
 _CLEANING = frozenset({"ROLLBACK", "RELEASE", "COMMIT", "ABORT", "END", ""})
+#: What ends a transaction without keeping what was done in it.
+_UNDOING = frozenset({"ROLLBACK", "ABORT"})
 _DEADLOCK = "40P01"
 #: The most sessions whose calls are run alone in every order.
 _MOST_PERMUTED = 3
@@ -178,8 +181,12 @@ class PythonSession(GeneratorSession):
         super().__init__(number)
         self.call = call
         self.runs = str(call)
-        self.operation = self.deadlocks = self.draw = 0
+        self.operation = self.deadlocks = self.draw = self._starts = 0
         self.sqlstate = self.swallowed = ""
+        self.told: list[Told] = []
+        #: What was told in the transaction that is open, by connection.
+        self._open: dict[AnyConnection, list[Told]] = {}
+        self.returned: Any = None
         self.failures_alone: set[Failure] = set()
         self._failure: Failure = ()
         #: The line of the application that the exception passed with which the call ended, in parentheses.
@@ -313,8 +320,10 @@ class PythonSession(GeneratorSession):
 
     def start(self, tenant: int, run: int) -> None:  # noqa: ARG002 - the application knows no tenants of ours
         self.operation = (self.number << 32) + run
+        self._starts += 1
         self.deadlocks, self.sqlstate, self.swallowed = 0, "", ""
         self.answers.clear()
+        self.told, self._open, self.returned = [], {}, None
         self.begin(self._operation())
 
     def _begin_call(self) -> None:
@@ -367,7 +376,7 @@ class PythonSession(GeneratorSession):
             if status == pq.TransactionStatus.IDLE:
                 level = self._connections.level(self.call, connection)
                 self._connections.configure(connection, self._settings)
-                self._connections.seed(connection, (self.operation, self.draw, self.number))
+                self._connections.seed(connection, (self._starts, self.draw, self.number))
             else:
                 level = ""
             statement, parts = _statement(trip.text), _parts(trip.text)
@@ -422,6 +431,7 @@ class PythonSession(GeneratorSession):
                 self.deadlocks += state == _DEADLOCK
                 self.swallowed = state
                 self.answers.append(f"ERROR {state or type(problem).__name__}: {message_of(problem)}")
+            self._settle(connection, kept=error is None and statement.keyword not in _UNDOING)
             self._thread.answer(value, error)
         self._end(trip)
         self.swallowed = self.swallowed if not self.sqlstate else ""
@@ -447,6 +457,8 @@ class PythonSession(GeneratorSession):
     def _note(self, trip: RoundTrip) -> None:
         """Add what the server answered to the answers."""
         result = getattr(trip.cursor, "pgresult", None)
+        if result is not None:
+            self._open.setdefault(trip.connection, []).append(_told(trip.text, result))
         if result is None or not trip.text:
             self.answers.append(trip.text or "…")
         elif result.nfields and result.ntuples:
@@ -458,6 +470,12 @@ class PythonSession(GeneratorSession):
         else:
             self.answers.append((result.command_status or b"").decode())
 
+    def _settle(self, connection: AnyConnection, *, kept: bool) -> None:
+        """Keep what was told in a transaction when it is over, unless it was rolled back."""
+        if connection.closed or connection.pgconn.transaction_status == pq.TransactionStatus.IDLE:
+            told = self._open.pop(connection, [])
+            self.told += told if kept else []
+
     def _end(self, finished: Finished) -> None:
         """Note how a call ended, and end what it left open.
 
@@ -467,6 +485,7 @@ class PythonSession(GeneratorSession):
         if (lost := self._lost(error, expired=True)) is not None:
             raise lost
         left = self._roll_back()
+        self.returned = finished.value
         self.sqlstate = "" if error is None else signature(error)
         self._failure = () if error is None else failure(error)
         self.failed_at = "" if error is None else where(error)
@@ -558,6 +577,22 @@ def _parts(text: str) -> tuple[Statement, ...]:
     """The statements of a text, without comments; none if it is not certain which they are."""
     parts = batches.split(text)
     return () if parts is None else tuple(map(_statement, parts or ("",)))
+
+
+def _told(text: str, result: pq.abc.PGresult) -> Told:
+    columns = range(result.nfields)
+    return Told(
+        statement=_LITERAL.sub("?", text),
+        columns=tuple((result.fname(column) or b"").decode() for column in columns),
+        rows=tuple(
+            tuple(
+                None if (value := result.get_value(row, column)) is None else value.decode(errors="replace")
+                for column in columns
+            )
+            for row in range(result.ntuples)
+        ),
+        tag=(result.command_status or b"").decode(),
+    )
 
 
 def _legible(value: bytes) -> str:

@@ -23,6 +23,7 @@ from racebench.exploration.leftovers import Leftover, custom_settings
 from racebench.exploration.sessions.cleaning import clean, kept
 from racebench.exploration.sessions.session import GeneratorSession, Steps, Surroundings
 from racebench.exploration.steps import describe, values_of, with_values
+from racebench.exploration.told import Told
 from racebench.postgres.compiler.transactions import begins
 from racebench.postgres.connection import connect
 from racebench.postgres.prepared import Prepared
@@ -187,6 +188,7 @@ class ScriptSession(GeneratorSession):
     """
 
     swallowed = ""
+    returned = None
     draw = 0
     told_apart = False  # the server is asked about a script before the search
     batches: AbstractSet[str] = frozenset()
@@ -208,6 +210,9 @@ class ScriptSession(GeneratorSession):
         self._serializable = serializable
         #: Settings that the session has besides those of its connection string.
         self._settings: dict[str, str] = {}
+        self.told: list[Told] = []
+        #: What was told in the transaction that is open.
+        self._open: list[Told] = []
         self.session = open_session(self._see)
         self.statements = self.session.script.statements
         self.operation = self.deadlocks = 0
@@ -296,6 +301,7 @@ class ScriptSession(GeneratorSession):
     def start(self, tenant: int, run: int) -> None:
         self.operation = (self.number << 32) + run
         self.answers.clear()
+        self.told, self._open = [], []
         self._tries = Tries(self._retry, _MOST_TRIES)
         self.deadlocks, self.sqlstate = 0, ""
         self.session.reseed(f"{self.draw}" if self.draw else "")  # the same for all, so that they meet
@@ -331,6 +337,7 @@ class ScriptSession(GeneratorSession):
             if self.sqlstate:
                 self.answers.append(f"ERROR {self.sqlstate}: {session.message}")
             if outcome is not Outcome.OK:
+                self._open.clear()
                 yield from session.rolling_back()
                 if not session.alive:
                     raise self._fault("lost its connection in the rollback after")
@@ -349,7 +356,8 @@ class ScriptSession(GeneratorSession):
             sqlstate if stops_a_schedule(sqlstate) else CONNECTION_LOST,
         )
 
-    def _see(self, _statements: Sequence[Statement], prepared: Sequence[Prepared], reply: Reply) -> None:
+    def _see(self, statements: Sequence[Statement], prepared: Sequence[Prepared], reply: Reply) -> None:
+        self._remember(statements, prepared, reply)
         for statement, result in zip(prepared, reply.results, strict=False):
             if result.rows and statement.columns:
                 values = ("NULL" if value is None else value.decode(errors="replace") for value in result.last)
@@ -358,8 +366,23 @@ class ScriptSession(GeneratorSession):
             else:
                 self.answers.append(result.tag.decode())
 
+    def _remember(self, statements: Sequence[Statement], prepared: Sequence[Prepared], reply: Reply) -> None:
+        for statement, known, result in zip(statements, prepared, reply.results, strict=False):
+            if result.tag == b"ROLLBACK" and reply.status == b"I":  # not to a savepoint
+                self._open.clear()
+                continue
+            rows = tuple(tuple(map(_text, row)) for row in result.all)
+            self._open.append(Told(statement=statement.sql, columns=known.columns, rows=rows, tag=result.tag.decode()))
+        if reply.status == b"I":
+            self.told += self._open
+            self._open = []
+
     def release(self) -> None:
         self.session.start_afresh()
 
     def close(self) -> None:
         self.session.close()
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode(errors="replace")

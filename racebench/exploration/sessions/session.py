@@ -23,6 +23,7 @@ from racebench.exploration.independence import Footprint
 from racebench.exploration.inspection import Facts
 from racebench.exploration.leftovers import Leftover
 from racebench.exploration.steps import describe
+from racebench.exploration.told import Told
 
 #: Yields a step to be taken, None to wait for an answer, or seconds of a pause, which is not made.
 Steps = Generator[Any, None, Any]
@@ -143,7 +144,9 @@ class StrategySession(Session, Protocol):
     `statements`: those of the script that it runs; none for a callable. `operation`: the operation's number.
     `sqlstate`: of the last refusal; "" if there was none. `deadlocks`: how often the server ended a transaction of it
     to break a deadlock. `swallowed`: the SQLSTATE of the last statement, if it was refused and the code reported
-    success all the same. `draw`: the number of the choice of random numbers with which it begins.
+    success all the same. `draw`: the number of the choice of random numbers with which it begins. `told`: the answers
+    to its statements in this schedule, but for those that it rolled back. `returned`: what its call returned; None for
+    a script.
     """
 
     statements: tuple[Statement, ...]
@@ -152,6 +155,8 @@ class StrategySession(Session, Protocol):
     deadlocks: int
     swallowed: str
     draw: int
+    told: list[Told]
+    returned: Any
 
     @property
     def functions(self) -> AbstractSet[str]:

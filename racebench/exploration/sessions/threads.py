@@ -66,9 +66,10 @@ class RoundTrip:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The call has ended; with an error, unless that is None."""
+    """The call has ended; with an error, unless that is None, or else with the value that it returned."""
 
     error: BaseException | None
+    value: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,15 +181,15 @@ class SessionThread:
             while (function := self._inbox.get()) is not None:
                 call = self.call_in_progress = CallInProgress(self)
                 try:
-                    self._run(function, call)
+                    value = self._run(function, call)
                 except BaseException as problem:  # noqa: BLE001 - whatever the application raises is its outcome
                     self._outbox.put(Finished(problem))
                 else:
-                    self._outbox.put(Finished(None))
+                    self._outbox.put(Finished(None, value))
         finally:
             self._ownership.remove()
 
-    def _run(self, function: Callable[[], Any], call: CallInProgress[SessionThread]) -> None:
+    def _run(self, function: Callable[[], Any], call: CallInProgress[SessionThread]) -> Any:
         self.randomness.begin(self._draw)
         before = threading.getprofile()
         if self.free:
@@ -197,7 +198,7 @@ class SessionThread:
             sys.setprofile(self.introspection)
         try:
             with self._ownership.called(call):
-                function()
+                return function()
         finally:
             if self.free:
                 sys.setprofile(None)

@@ -164,6 +164,7 @@ def _published_replay(replay: Replay) -> dict[str, Any]:
         "anomalies": dict(replay.anomalies),
         "outcome": None if replay.outcome is None else _published_outcome(replay.outcome),
         "broken": list(replay.broken),
+        "difference": replay.difference,
         "prepared": list(replay.prepared),
         "steps": [
             {
@@ -260,6 +261,7 @@ def _replay(
         outcome=None if outcome is None else _outcome(outcome),
         steps=tuple(map(_step, witness["steps"])),
         broken=_texts(witness.get("broken", ())),
+        difference=str(witness.get("difference", "")),
         prepared=_texts(witness.get("prepared", ())),
         calls=calls,
         command=witness.get("replay", f"racebench replay '{text}'"),

@@ -137,7 +137,7 @@ def _lanes(replay: Replay, *, ascii_only: bool) -> Iterator[RenderableType]:
     yield Text()
     yield Text(exploration_text.heading(replay), style="bold")
     yield lanes.draw(replay.steps, ascii_only=ascii_only)
-    for broken in replay.broken:
+    for broken in replay.findings:
         yield indented(Text(str(broken), style="red"))
     if replay.command is not None:
         yield Text(f"  {replay.command}", style="dim", no_wrap=True)

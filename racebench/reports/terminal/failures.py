@@ -43,7 +43,7 @@ def of_exploration(document: Explorations, *, width: int, given: Sequence[str] =
 
 def of_replay(replay: Replay, *, width: int) -> str:
     """A replay with an anomaly."""
-    broken = f" ({replay.broken[0]})" if replay.broken else ""
+    broken = f" ({replay.findings[0]})" if replay.findings else ""
     parts = [Text(), *_witness(replay), Text(), *_fix(tuple(replay.anomalies))]
     return _text(f"{exploration_text.heading(replay)}{broken}", parts, width=width)
 
@@ -98,7 +98,7 @@ def _parts_of_exploration(
 
 def _witness(replay: Replay) -> Iterator[RenderableType]:
     yield lanes.draw(replay.steps)
-    for broken in replay.broken:
+    for broken in replay.findings:
         yield Text(f"  {broken}")
 
 

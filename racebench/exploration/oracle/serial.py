@@ -1,0 +1,208 @@
+"""The serial orders of a schedule's operations, and whether a schedule has the effect of one of them.
+
+An order is run on the server when it is first needed, and twice, so that what the database makes up is known
+(labels.py). A session that failed may have left nothing, or what it leaves when it fails in a serial order: the
+sessions that count are then those that succeeded, with any of the others. A consumer's polls have places of their own
+in an order.
+Source: Papadimitriou, "The Serializability of Concurrent Database Updates" (1979).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations, permutations
+from math import factorial
+from random import Random
+from typing import Protocol
+
+from racebench.exploration.oracle.canonical import Form, canonical
+from racebench.exploration.oracle.effects import Effect, Oracle
+from racebench.exploration.oracle.facts import facts
+from racebench.exploration.oracle.labels import Column, Labels
+
+#: The most serial orders of some sessions that are run; of more, so many are drawn.
+MOST_ORDERS = 1_000
+
+#: Sessions by number, and a consumer's number for each of its polls.
+Order = tuple[int, ...]
+#: By how much each sequence was moved on before a run.
+Shifts = Mapping[tuple[str, str], int]
+
+
+class Runner(Protocol):
+    """Runs operations on the server, and says what their effect was."""
+
+    def run_serially(self, order: Order, *, shifted: bool) -> tuple[Effect, Shifts]:
+        """Run operations one after the other; `shifted`: with every sequence moved on."""
+
+    def run_again(self, schedule: Sequence[int], *, shifted: bool) -> tuple[Effect, Shifts]:
+        """Run a schedule again, as far as it can be followed."""
+
+
+@dataclass(slots=True)
+class _Orders:
+    """The orders of some sessions: those that are left to run, and the effects of the others with their forms."""
+
+    left: Iterator[Order]
+    sampled: bool
+    run: dict[Order, Effect] = field(default_factory=dict)
+    forms: set[Form] = field(default_factory=set)
+
+
+class SerialOrders:
+    """Judges effects. `sampled`: an effect was compared with some of the serial orders alone.
+
+    `unsteady`: a serial order that did not have the same effect twice; then nothing is judged.
+    """
+
+    def __init__(
+        self,
+        runner: Runner,
+        oracle: Oracle,
+        labels: Labels,
+        *,
+        sessions: int,
+        polls: int,
+        key: Column | None,
+        seed: int,
+    ) -> None:
+        self.labels = labels
+        self.sampled = False
+        self.unsteady: Order | None = None
+        self.oracle = oracle
+        self._runner, self._key, self._seed = runner, key, seed
+        self._consumer, self._polls = sessions + 1, polls
+        self._orders: dict[tuple[int, frozenset[int]], _Orders] = {}
+        self._judged: dict[tuple[int, Effect], bool] = {}
+
+    def is_serial(self, effect: Effect, schedule: Sequence[int], *, draw: int, repeatable: bool = True) -> bool | None:
+        """Whether an effect is that of a serial order; None if that is not known.
+
+        `schedule` had it, with the random numbers of `draw`; `repeatable`: it may be run again.
+        """
+        known = self._judged.get((draw, effect))
+        if known is None and self.unsteady is None:
+            known = self._is_serial(effect, schedule, draw)
+            if not known and repeatable:
+                # What only this schedule did may hold values that were made up, too.
+                again, shifts = self._runner.run_again(schedule, shifted=True)
+                if self.labels.measure(effect, again, shifts):
+                    self._forget_forms()
+                    known = self._is_serial(effect, schedule, draw)
+            self._judged[draw, effect] = known
+        if self.unsteady is not None:
+            return None
+        return None if not known and self.sampled else known
+
+    @property
+    def notes(self) -> list[str]:
+        """What the reader should know of the comparison, as sentences."""
+        notes = []
+        if self.unsteady is not None:
+            order = ", ".join(f"s{number}" for number in self.unsteady)
+            notes.append(
+                f"the serial order {order} did not leave the same twice; schedules are not compared with serial orders"
+            )
+        if self.sampled:
+            notes.append(f"schedules were compared with {MOST_ORDERS:,} serial orders drawn at random, not with all")
+        if self.labels.measured:
+            notes.append(
+                f"{', '.join(self.labels.measured)}: the values differ between two runs of one serial order; only "
+                "where a value occurs again was compared"
+            )
+        return notes
+
+    def effects(self, effect: Effect, draw: int) -> Mapping[Order, Effect]:
+        """The serial orders of the sessions that succeeded in an effect, with their effects, if they were run."""
+        orders = self._orders.get((draw, effect.succeeded))
+        return {} if orders is None else orders.run
+
+    def _is_serial(self, effect: Effect, schedule: Sequence[int], draw: int) -> bool:
+        succeeded = effect.succeeded
+        failed = sorted(frozenset(range(1, self._consumer)) - succeeded)
+        return any(
+            self._has_order(effect, succeeded.union(others), schedule, draw)
+            for count in range(len(failed) + 1)
+            for others in combinations(failed, count)
+        )
+
+    def _has_order(self, effect: Effect, among: frozenset[int], schedule: Sequence[int], draw: int) -> bool:
+        """Whether a serial order of some sessions has an effect; orders that were not run yet are, until one has."""
+        likely = self._likely(among, schedule)
+        orders = self._orders.get((draw, among))
+        if orders is None:
+            orders = self._orders[draw, among] = _Orders(*self._every(among))
+        wanted = self._form(effect, among)
+        if wanted in orders.forms:
+            return True
+        for order in self._next(orders, likely):
+            self._run(orders, order, among)
+            if self.unsteady is not None:
+                return False
+            if self._form(effect, among) in orders.forms:
+                return True
+        self.sampled |= orders.sampled
+        return False
+
+    def _next(self, orders: _Orders, likely: Order) -> Iterator[Order]:
+        if likely not in orders.run:
+            yield likely
+        for order in orders.left:
+            if order not in orders.run:
+                yield order
+
+    def _run(self, orders: _Orders, order: Order, among: frozenset[int]) -> None:
+        effect, _ = self._runner.run_serially(order, shifted=False)
+        again, shifts = self._runner.run_serially(order, shifted=True)
+        orders.run[order] = effect
+        if self.labels.measure(effect, again, shifts):
+            self._forget_forms()
+        form = self._form(effect, among)
+        if form != self._form(again, among):
+            self.unsteady = order
+        orders.forms.add(form)
+
+    def _forget_forms(self) -> None:
+        """Make the forms again: more is known to be labels."""
+        self._judged.clear()
+        for (_, among), orders in self._orders.items():
+            orders.forms = {self._form(effect, among) for effect in orders.run.values()}
+
+    def _form(self, effect: Effect, among: Collection[int]) -> Form:
+        return canonical(facts(effect, self.oracle, among, self.labels, self._key))
+
+    def _likely(self, among: Collection[int], schedule: Sequence[int]) -> Order:
+        """The order in which sessions took their last steps; polls stand where they were."""
+        last = {session: place for place, session in enumerate(schedule)}
+        ends = {place: session for session, place in last.items() if session in among}
+        order = [
+            session if session == self._consumer else ends[place]
+            for place, session in enumerate(schedule)
+            if session == self._consumer or place in ends
+        ]
+        missing = [session for session in sorted(among) if session not in order]
+        polls = [self._consumer] * (self._polls - order.count(self._consumer))
+        return (*order, *missing, *polls)
+
+    def _every(self, among: Collection[int]) -> tuple[Iterator[Order], bool]:
+        """Every order of some sessions and the polls; if they are too many, as many as are run, drawn at random."""
+        count = factorial(len(among) + self._polls) // factorial(self._polls)
+        if count <= MOST_ORDERS:
+            return self._all(sorted(among)), False
+        return self._drawn(sorted(among)), True
+
+    def _all(self, among: Sequence[int]) -> Iterator[Order]:
+        for places in combinations(range(len(among) + self._polls), len(among)):
+            for sessions in permutations(among):
+                order = [self._consumer] * (len(among) + self._polls)
+                for place, session in zip(places, sessions, strict=True):
+                    order[place] = session
+                yield tuple(order)
+
+    def _drawn(self, among: Sequence[int]) -> Iterator[Order]:
+        random = Random(self._seed)
+        order = [*among, *[self._consumer] * self._polls]
+        for _ in range(MOST_ORDERS):
+            random.shuffle(order)
+            yield tuple(order)

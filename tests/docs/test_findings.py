@@ -1,0 +1,129 @@
+"""docs/findings/: the statements of each page are run by psql as printed, and its strategies are explored.
+
+Its specs are tested in tests/exploration/test_specs.py.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from conftest import UsersServer
+from racebench.core.results import Verdict
+from racebench.core.target import Target
+from racebench.exploration.explorer import explore
+from racebench.exploration.request import ExplorationRequest
+from racebench.workloads import catalog
+
+FINDINGS = Path(__file__).parents[2] / "docs" / "findings"
+PSQL = shutil.which("psql")
+REFUSED = "could not serialize access due to read/write dependencies among transactions"
+
+
+def blocks(page: str) -> list[tuple[str, str]]:
+    """Each block of SQL with the terminal that runs it, in the order of the page."""
+    return re.findall(r"(Terminal \d):\n\n```sql\n(.*?)```", (FINDINGS / page).read_text(), re.DOTALL)
+
+
+class Terminal:
+    """A psql that is given one block after the other."""
+
+    def __init__(self, dsn: str) -> None:
+        self._psql = subprocess.Popen(
+            [str(PSQL), "--no-psqlrc", "--quiet", "--no-align", "--tuples-only", dsn],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def run(self, block: str) -> list[str]:
+        """Send a block, and wait for its end; what it prints, as lines."""
+        assert self._psql.stdin is not None
+        assert self._psql.stdout is not None
+        self._psql.stdin.write(f"{block}\\echo the end\n")
+        self._psql.stdin.flush()
+        return [line.rstrip("\n") for line in iter(self._psql.stdout.readline, "the end\n") if line]
+
+    def close(self) -> None:
+        self._psql.communicate()
+
+
+@contextmanager
+def terminals(server: UsersServer) -> Iterator[dict[str, Terminal]]:
+    with psycopg.connect(server.dsn(), autocommit=True) as admin, ExitStack() as stack:
+        admin.execute("CREATE DATABASE findings")
+        stack.callback(admin.execute, "DROP DATABASE findings")
+        opened = {name: Terminal(server.dsn(dbname="findings")) for name in ("Terminal 1", "Terminal 2")}
+        for terminal in opened.values():
+            stack.callback(terminal.close)
+        yield opened
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What a page prints at its end, what it prints with one change, and the block that is refused then."""
+
+    broken: list[str]
+    change: tuple[str, str]
+    right: list[str]
+    refused: int
+
+
+BROKEN = {
+    "serializable-gist.md": Finding(
+        broken=["[2000,2002)", "[2000,2002)"], change=("USING gist", "USING spgist"), right=["[2000,2002)"], refused=4
+    ),
+    "serializable-summarized.md": Finding(broken=["0"], change=("1 .. 5000", "1 .. 5"), right=["1"], refused=2),
+}
+
+
+@pytest.mark.skipif(PSQL is None, reason="psql is not installed")
+@pytest.mark.parametrize("page", BROKEN)
+def test_the_statements_of_a_page_break_serializable_and_with_the_change_that_it_names_one_is_refused(
+    users_server: UsersServer, page: str
+) -> None:
+    finding = BROKEN[page]
+    printed = blocks(page)
+    with terminals(users_server) as opened:
+        output = [opened[terminal].run(sql) for terminal, sql in printed]
+    assert output[-1] == finding.broken
+    assert not any(REFUSED in line for lines in output for line in lines)
+    with terminals(users_server) as opened:
+        output = [opened[terminal].run(sql.replace(*finding.change)) for terminal, sql in printed]
+    assert output[-1][-len(finding.right) :] == finding.right
+    assert [any(REFUSED in line for line in lines) for lines in output].index(True) == finding.refused
+
+
+@pytest.mark.parametrize(
+    ("scenario", "strategy", "verdict"),
+    [
+        ("double-booking", "serializable-spgist", Verdict.VALID),
+        ("double-booking", "advisory", Verdict.VALID),
+        ("write-skew", "serializable-busy", Verdict.INVALID),
+    ],
+)
+def test_the_strategies_that_the_pages_name_are_judged_as_they_say(
+    embedded: Target, scenario: str, strategy: str, verdict: Verdict
+) -> None:
+    subject = catalog.find_scenario(scenario)
+    request = ExplorationRequest(scenario=subject, strategy=subject.strategies[strategy], stop_at_first=True)
+    result = explore(embedded, request)
+    assert (result.verdict, result.as_expected) == (verdict, True)
+    assert result.complete == (verdict is Verdict.VALID)
+
+
+def test_with_a_gist_index_the_booking_is_double_in_every_schedule_in_which_both_search_first(embedded: Target) -> None:
+    subject = catalog.find_scenario("double-booking")
+    result = explore(embedded, ExplorationRequest(scenario=subject, strategy=subject.strategies["serializable-gist"]))
+    assert (result.verdict, result.as_expected, result.complete) == (Verdict.INVALID, True, True)
+    # The other ten are those in which one session has committed before the other searches.
+    assert (result.run, result.anomalous) == (58, 48)
