@@ -661,6 +661,7 @@ def _effect_of(session: StrategySession) -> SessionEffect:
         error="" if succeeded else session.sqlstate,
         returned=leaves(session.returned) if succeeded else (),
         told=tuple(session.told),
+        drawn=session.drawn,
     )
 
 

@@ -250,6 +250,10 @@ class PythonSession(GeneratorSession):
         return self._connections.functions
 
     @property
+    def drawn(self) -> int:
+        return self._thread.randomness.drawn
+
+    @property
     def draws(self) -> Draws:
         return united((self._thread.randomness.draws, self._connections.draws))
 

@@ -189,6 +189,7 @@ class ScriptSession(GeneratorSession):
 
     swallowed = ""
     returned = None
+    drawn = 0  # each try draws the same
     draw = 0
     told_apart = False  # the server is asked about a script before the search
     batches: AbstractSet[str] = frozenset()
@@ -304,9 +305,6 @@ class ScriptSession(GeneratorSession):
         self.told, self._open = [], []
         self._tries = Tries(self._retry, _MOST_TRIES)
         self.deadlocks, self.sqlstate = 0, ""
-        self.session.reseed(f"{self.draw}" if self.draw else "")  # the same for all, so that they meet
-        if self.draws.server:
-            self.session.connection.pgconn.exec_(server_seed(self.draw, self.number))
         variables: Variables = {
             "think": b"0",
             "hold": b"0",
@@ -329,6 +327,10 @@ class ScriptSession(GeneratorSession):
     def _operation(self, variables: Variables) -> Steps:
         session = self.session
         while True:
+            # The same for all sessions, so that they meet; and for each try, as pgbench has it.
+            session.reseed(f"{self.draw}" if self.draw else "")
+            if self.draws.server:
+                session.connection.pgconn.exec_(server_seed(self.draw, self.number))
             outcome = yield from session.steps(variables)
             if not session.alive or self._is_fault(session.sqlstate):
                 raise self._fault("lost its connection at" if not session.alive else "was stopped at")

@@ -159,6 +159,10 @@ class StrategySession(Session, Protocol):
     returned: Any
 
     @property
+    def drawn(self) -> int:
+        """Equal for two schedules in which it has drawn the same random numbers."""
+
+    @property
     def functions(self) -> AbstractSet[str]:
         """The functions that run several statements inside its steps, as far as the facts do not have them."""
 
