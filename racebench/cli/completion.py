@@ -72,8 +72,9 @@ def demonstrations(context: click.Context, _parameter: click.Parameter, prefix: 
     scenario = _scenario(context)
     if scenario is None:
         return []
-    of_scenario = [one for one in walkthroughs.WALKTHROUGHS.values() if one.scenario == scenario.name]
-    named = {walkthrough.name: walkthrough.title for walkthrough in of_scenario}
+    anywhere = context.params.get("scenario") is None
+    shown = [one for one in walkthroughs.WALKTHROUGHS.values() if anywhere or one.scenario == scenario.name]
+    named = {walkthrough.name: walkthrough.title for walkthrough in shown}
     named |= {name: strategy.summary for name, strategy in scenario.strategies.items() if name not in named}
     return _beginning(prefix, named.items())
 

@@ -152,7 +152,8 @@ def _find(name: str | None, scenario: str | None, consumer: str | None) -> _Want
         if consumer is not None:
             raise UsageProblem("a schedule has its own consumer; leave --consumer out, or name a strategy")
         return _of_schedule(name, scenario)
-    where = catalog.find_scenario(scenario)
+    named = walkthroughs.WALKTHROUGHS.get(name) if name is not None and scenario is None else None
+    where = catalog.find_scenario(scenario if named is None else named.scenario)
     shipped = where.folder.parent.resolve() == catalog.shipped_folder().resolve()
     name = name or (_DEFAULT if _DEFAULT in where.strategies else next(iter(where.strategies)))
     walkthrough = walkthroughs.WALKTHROUGHS.get(name) if shipped and name not in where.strategies else None

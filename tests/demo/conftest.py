@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -22,9 +23,10 @@ from racebench.workloads import catalog
 
 @pytest.fixture(scope="module")
 def prepare(embedded: Target) -> Iterator[Prepare]:
-    """Prepare and rehearse `racebench demo NAME …` on the tests' server."""
+    """Prepare and rehearse `racebench demo NAME …` on the tests' server, the same demo once for each module."""
     with contextlib.ExitStack() as stack:
 
+        @functools.cache
         def rehearse(name: str | None = None, **options: object) -> Ready:
             defaults = dict.fromkeys(("scenario", "consumer", "fix", "autoplay", "export", "output"))
             target = TargetOptions(server="18", dsn=None)

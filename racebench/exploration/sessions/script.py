@@ -200,13 +200,13 @@ class ScriptSession(GeneratorSession):
         self._leaves = leaves
         #: Settings that the session has besides those of its connection string.
         self._settings: dict[str, str] = {}
+        self.told: list[Told] = []
+        #: What was told in the transaction that is open.
+        self._open: list[Told] = []
         self.session = open_session(self._see)
         self.statements = self.session.script.statements
         self.operation = self.deadlocks = 0
         self.sqlstate = ""
-        self.told: list[Told] = []
-        #: What was told in the transaction that is open.
-        self._open: list[Told] = []
         self._retry = strategy.retry
         self._tries = Tries(None)
         self._may_expire = sets_timeout(strategy.script)
@@ -354,7 +354,7 @@ class ScriptSession(GeneratorSession):
 
     def _remember(self, statements: Sequence[Statement], prepared: Sequence[Prepared], reply: Reply) -> None:
         for statement, known, result in zip(statements, prepared, reply.results, strict=False):
-            if result.tag == b"ROLLBACK":
+            if result.tag == b"ROLLBACK" and reply.status == b"I":  # not to a savepoint
                 self._open.clear()
                 continue
             rows = tuple(tuple(map(_text, row)) for row in result.all)
