@@ -104,7 +104,7 @@ def measure(target: Target, searched: Searched, gap: Gap, rows: int, level: str)
         # The witness may end in another way when it is run again, or its steps be others.
         with contextlib.suppress(Diverged):
             explored.append(explorer.explore(target, request, ended=ended.append, interrupted=explored.append))
-        complete &= explored[-1].complete
+        complete &= bool(explored) and explored[-1].complete
     return {
         "rounds": rounds,
         "wrong": sum(result.counts["violations"] > 0 for result in ended),
