@@ -51,7 +51,10 @@ class _Orders:
 
 
 class SerialOrders:
-    """Judges effects. `sampled`: an effect was compared with some of the serial orders alone.
+    """Judges effects.
+
+    `sampled`: an effect was compared with some of the serial orders alone. `drew_otherwise`: a session has drawn other
+    random numbers than in the serial orders, so that its effect may be another, too.
 
     `unsteady`: a serial order that did not have the same effect twice; then nothing is judged.
     """
@@ -70,6 +73,7 @@ class SerialOrders:
         self.labels = labels
         self.sampled = False
         self.unsteady: Order | None = None
+        self.drew_otherwise = False
         self.oracle = oracle
         self._runner, self._key, self._seed = runner, key, seed
         self._consumer, self._polls = sessions + 1, polls
@@ -93,7 +97,19 @@ class SerialOrders:
             self._judged[draw, effect] = known
         if self.unsteady is not None:
             return None
-        return None if not known and self.sampled else known
+        if not known and (self.sampled or self._drew_otherwise(effect)):
+            return None
+        return known
+
+    def _drew_otherwise(self, effect: Effect) -> bool:
+        """Whether a session has drawn other random numbers than in every serial order, because it tried again, say."""
+        effects = [serial for orders in self._orders.values() for serial in orders.run.values()]
+        otherwise = any(
+            effect.sessions[number - 1].drawn not in {one.sessions[number - 1].drawn for one in effects}
+            for number in effect.succeeded
+        )
+        self.drew_otherwise |= otherwise
+        return otherwise
 
     @property
     def notes(self) -> list[str]:
@@ -106,6 +122,11 @@ class SerialOrders:
             )
         if self.sampled:
             notes.append(f"schedules were compared with {MOST_ORDERS:,} serial orders drawn at random, not with all")
+        if self.drew_otherwise:
+            notes.append(
+                "a session drew other random numbers than in the serial orders (when it tried again, say); what it did "
+                "cannot be compared"
+            )
         if self.labels.measured:
             notes.append(
                 f"{', '.join(self.labels.measured)}: the values differ between two runs of one serial order; only "
