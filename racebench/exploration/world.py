@@ -19,9 +19,10 @@ from racebench.core.target import Target
 from racebench.exploration.draws import Draws, united
 from racebench.exploration.faults import PROBLEMS, Fault
 from racebench.exploration.independence import Footprint
+from racebench.exploration.oracle.defaults import declared
 from racebench.exploration.oracle.difference import difference
 from racebench.exploration.oracle.effects import Effect, SessionEffect
-from racebench.exploration.oracle.labels import Labels, declared
+from racebench.exploration.oracle.labels import Labels
 from racebench.exploration.oracle.serial import SerialOrders, Shifts
 from racebench.exploration.oracle.values import leaves
 from racebench.exploration.outcome import NON_SERIALIZABLE, Deadlock, ScheduleResult
