@@ -19,9 +19,10 @@ from racebench.core.target import Target
 from racebench.exploration.draws import Draws, united
 from racebench.exploration.faults import PROBLEMS, Fault
 from racebench.exploration.independence import Footprint
+from racebench.exploration.oracle.defaults import declared
 from racebench.exploration.oracle.difference import difference
 from racebench.exploration.oracle.effects import Effect, SessionEffect
-from racebench.exploration.oracle.labels import Labels, declared
+from racebench.exploration.oracle.labels import Labels
 from racebench.exploration.oracle.serial import SerialOrders, Shifts
 from racebench.exploration.oracle.values import leaves
 from racebench.exploration.outcome import NON_SERIALIZABLE, Deadlock, ScheduleResult
@@ -382,6 +383,7 @@ class ServerWorld:
         # A deadlock may be over before it was seen: then all that waited are suspects.
         deadlock = self.scheduler.deadlock or frozenset(suspects | {session.number} if victims else ())
         if deadlock and self._deadlock is None:
+            self.scheduler.deadlocked = True
             self._deadlock = Deadlock(after=tuple(self._chosen), sessions=deadlock, draw=self.draw)
         self._wrong_victim |= self._is_wrong_victim(victims, deadlock)
         waits = session.state is State.WAITING
