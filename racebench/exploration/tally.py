@@ -21,6 +21,7 @@ from racebench.exploration.oracle.effects import Oracle
 from racebench.exploration.outcome import NON_SERIALIZABLE, ScheduleResult
 from racebench.exploration.request import ExplorationRequest
 from racebench.exploration.result import (
+    Beginning,
     Exploration,
     ExplorationProgress,
     Limit,
@@ -57,6 +58,8 @@ class Tally:
         self.unseen: Unseen | None = None
         #: What schedules left behind that was not restored, as sentences.
         self.leftovers: tuple[str, ...] = ()
+        #: What the schedules began with; None before the first search.
+        self.beginning: Beginning | None = None
         #: The schedule that ended last.
         self.last: ScheduleResult | None = None
         #: What ended the search early, "" if no fault did.
@@ -166,6 +169,7 @@ class Tally:
                 *remarks(self.draws, self.explored_draws),
             ),
             draws=self.explored_draws if self.draws.vary else 0,
+            beginning=self.beginning,
         )
 
     def _compared(self) -> list[str]:

@@ -6,9 +6,8 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from racebench.core.quantity import quantity
-from racebench.exploration.oracle.canonical import Label
 from racebench.exploration.oracle.effects import Effect, Oracle, SessionEffect
-from racebench.exploration.oracle.labels import Labels
+from racebench.exploration.oracle.labels import Labels, shown
 from racebench.exploration.oracle.serial import Order
 from racebench.postgres.snapshot import TableChange
 
@@ -50,10 +49,11 @@ def _rows(effect: Effect, labels: Labels) -> _Rows:
 
 
 def _shown(change: TableChange, row: Sequence[str | None], labels: Labels) -> _Shown:
-    terms = ((name, labels.term((*change.table, name), text)) for name, text in zip(change.columns, row, strict=True))
-    return tuple(
-        (name, _MADE_UP if isinstance(term, Label) else "NULL" if term is None else _cut(term)) for name, term in terms
+    texts = (
+        (name, shown(labels.term((*change.table, name), text), _MADE_UP))
+        for name, text in zip(change.columns, row, strict=True)
     )
+    return tuple((name, "NULL" if text is None else _cut(text)) for name, text in texts)
 
 
 def _distance(one: _Rows, other: _Rows) -> int:
@@ -146,8 +146,8 @@ def _of_answers(effect: Effect, serial: Sequence[Effect], labels: Labels, oracle
 
 
 def _returned(number: int, session: SessionEffect, labels: Labels) -> str:
-    terms = [labels.leaf(number, path, text) for path, text in session.returned]
-    return ", ".join(_MADE_UP if isinstance(term, Label) else _cut(str(term)) for term in terms[:_MOST])
+    texts = [shown(labels.leaf(number, path, text), _MADE_UP) for path, text in session.returned[:_MOST]]
+    return ", ".join(_cut(str(text)) for text in texts)
 
 
 def _in_order(alternatives: Iterable[str], verb: str = "leave") -> str:

@@ -351,6 +351,10 @@ class PythonSession(GeneratorSession):
         self._residue.note(connection, text, left)
 
     @property
+    def serializable(self) -> bool:
+        return self._touches.serializable or self._connections.serializable
+
+    @property
     def changes_catalog(self) -> bool:
         return self._changes_catalog
 

@@ -81,8 +81,15 @@ class ScriptSessions:
 
         sessions = []
         for number in range(1, surroundings.sessions + 1):
+            facts = surroundings.facts
             session = ScriptSession(
-                number, strategy, open_session, footprints, surroundings.facts.draws, surroundings.facts.leaves
+                number,
+                strategy,
+                open_session,
+                footprints,
+                facts.draws,
+                facts.leaves,
+                serializable=facts.serializable,
             )
             stack.callback(session.close)
             sessions.append(session)
@@ -196,9 +203,12 @@ class ScriptSession(GeneratorSession):
         footprints: _Footprints,
         draws: Draws,
         leaves: Mapping[Leftover, str],
+        *,
+        serializable: bool = False,
     ) -> None:
         super().__init__(number)
         self._leaves = leaves
+        self._serializable = serializable
         #: Settings that the session has besides those of its connection string.
         self._settings: dict[str, str] = {}
         self.told: list[Told] = []
@@ -260,6 +270,10 @@ class ScriptSession(GeneratorSession):
     @property
     def rolled_back(self) -> bool:
         return bool(self.sqlstate)
+
+    @property
+    def serializable(self) -> bool:
+        return self._serializable
 
     def configure(self, name: str, value: str) -> None:
         self._settings[name] = value
