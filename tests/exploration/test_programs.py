@@ -19,6 +19,8 @@ from exploration.programs import Connection, value
 from racebench.api import Bench
 from racebench.core.results import Verdict
 
+PAGE = (Path(__file__).parents[2] / "docs" / "without-invariant.md").read_text()
+
 
 @pytest.fixture(scope="module")
 def bench(cache_folder: Path) -> Iterator[Bench]:
@@ -32,6 +34,8 @@ def test_a_race_is_found_and_its_fix_proved_without_an_invariant(bench: Bench, n
     buggy = bench.explore(*program.buggy, setup=program.schema, stop_at_first=True)
     assert buggy.verdict is Verdict.INVALID
     assert buggy.counts["non-serializable"] == 1
+    assert buggy.result.witness is not None
+    assert f"/{name}.py) | {buggy.result.witness.difference} |\n" in PAGE
     fixed = bench.explore(*program.fixed, setup=program.schema + program.fixed_schema, budget=math.inf)
     assert (fixed.verdict, fixed.complete, fixed.anomalous) == (Verdict.VALID, True, 0)
     if program.invariant:  # a cross-check: a query that was written for this program agrees
