@@ -313,7 +313,8 @@ class ServerWorld:
             for holder in self.strategy_sessions:
                 holder.take_numbers(cached)
         for drawer in self.strategy_sessions:
-            drawer.draw = self.draw
+            # Other identifiers than in the run that it is compared with, so that they are known to be made up.
+            drawer.draw = -1 - self.draw if self._shifting and drawer.draws.only_names else self.draw
         for session in self.scheduler.sessions:
             if not self._one_by_one or session is self.consumer:
                 session.start(self.tenant, self._runs)
