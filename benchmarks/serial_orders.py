@@ -35,7 +35,7 @@ from racebench.exploration.request import ENOUGH, ExplorationRequest
 from racebench.workloads import catalog
 
 _POLLS = 2
-_BUDGET_S = 60.0
+_BUDGET_S = 30.0
 #: The strategies whose rate is measured, of version-counter.
 RATED = ("naive", "unique", "advisory")
 _WITH, _WITHOUT = "compared", "not compared"
