@@ -25,7 +25,7 @@ from racebench.postgres.definitions import Definitions
 from racebench.postgres.large_objects import LargeObjects
 from racebench.postgres.materialized_views import MaterializedViews
 from racebench.postgres.snapshot import Row, Snapshot, TableChange
-from racebench.postgres.storage import access_methods
+from racebench.postgres.storage import Care, access_methods
 
 #: The tenants that a schema serves before it is created again: scenarios create accounts for this many.
 _MOST_TENANTS = 2_000
@@ -106,10 +106,15 @@ class _Besides:
         self._large = self._first = LargeObjects(ground.connection) if restorable else None
         # A search_path that was set leads to other schemas too.
         written = ground.exclusive and ground.may_leave(Leftover.ELSEWHERE, Leftover.SETTINGS)
-        self._others = Snapshot(ground.connection, ground.schema, others=True) if written else None
+        self._others = None
+        if written:
+            self._others = Snapshot(ground.connection, ground.schema, others=True, physical=True)
 
-    def restore(self) -> dict[Leftover, str]:
-        """Clean the sessions and restore large objects; return what the sessions may have left, and by which step."""
+    def restore(self, *, care: Care = Care.ROWS) -> dict[Leftover, str]:
+        """Clean the sessions and restore large objects; return what the sessions may have left, and by which step.
+
+        `care`: with tables of other schemas, if they are restored.
+        """
         left: dict[Leftover, str] = {}
         for session in self._ground.sessions:
             left = {**session.leaves, **left}
@@ -126,10 +131,15 @@ class _Besides:
             step = left[Leftover.LARGE_OBJECTS]
             self.name(f"'{step}' may change large objects, which belong to no schema", _EMBEDDED)
         if self._others is not None:
-            self._others.restore()
+            self._others.restore(care=care)
         elif Leftover.ELSEWHERE in left and not self._ground.exclusive:
             self.name(f"'{left[Leftover.ELSEWHERE]}' writes to another schema than {self._ground.schema}", _EMBEDDED)
         return left
+
+    @property
+    def not_anew(self) -> str:
+        """Why tables of other schemas were not made anew; "" if they were, or are not restored."""
+        return "" if self._others is None else self._others.not_anew
 
     def note(self) -> None:
         """Note what the setup has made outside the schema when it was run again."""
@@ -190,7 +200,7 @@ class FreshTenants:
     def beginning(self) -> Beginning:
         if self._anew:
             return Beginning(start=Start.REMADE)
-        if self._physical is None or not self._physical.matters:
+        if self._physical is None or self._physical.care is Care.ROWS:
             return Beginning(start=Start.TENANT)
         return Beginning(
             start=Start.TENANT,
@@ -226,28 +236,29 @@ class RestoredTables:
         self._besides = _Besides(ground)
         self._schema = _Schema(ground)
         self._snapshot = self._taken()
-        self._physical = Physical(access_methods(ground.connection, ground.schema), ground.sessions)
-        self._began_anew = False
+        self._physical = _physical(ground)
+        self._began_with = Care.ROWS
 
     def _taken(self) -> Snapshot:
         return Snapshot(self._ground.connection, self._ground.schema, physical=True)
 
     def _restore(self) -> None:
         """Restore the tables, and make them anew if that may matter."""
-        self._began_anew = self._physical.matters
-        self._snapshot.restore(anew=self._began_anew)
+        self._began_with = self._physical.care
+        self._snapshot.restore(care=self._began_with)
 
     @property
     def suffices(self) -> bool:
-        return self._began_anew or not self._physical.matters
+        return self._began_with is self._physical.care
 
     @property
     def beginning(self) -> Beginning:
-        if not self._physical.matters:
+        care = self._physical.care
+        if care is Care.ROWS:
             return Beginning(start=Start.RESTORED)
-        prevented = self._snapshot.not_anew
+        prevented = self._snapshot.not_anew or self._besides.not_anew
         return Beginning(
-            start=Start.RESTORED if prevented else Start.ANEW,
+            start=Start.RESTORED if prevented else Start.ANEW if care is Care.ALL else Start.PAGES,
             reasons=self._physical.reasons,
             prevented=prevented,
             doubtful=bool(prevented) and self._physical.decides,
@@ -261,7 +272,7 @@ class RestoredTables:
         self._besides.close(over)
 
     def renew(self) -> bool:
-        left = self._besides.restore()
+        left = self._besides.restore(care=self._physical.care)
         # The step that may have changed definitions, or refreshed a view.
         changer, refresher = (left.get(one, left.get(Leftover.HIDDEN)) for one in _OF_THE_SCHEMA)
         if changer is not None and (changes := self._schema.changes()):
@@ -365,12 +376,16 @@ def choose(scenario: Scenario, ground: Ground, *, whole_tables: bool) -> Isolati
         return RestoredTables(ground)
     if scenario.once or (ground.expected is not None and not ground.expected.keys().isdisjoint(_OF_THE_SCHEMA)):
         return FreshTenants(1, ground)
-    methods = access_methods(ground.connection, ground.schema)
-    physical = Physical(methods, ground.sessions)
+    physical = _physical(ground)
     # A slot would bring the setup's rows to the consumer again.
-    if physical.matters and not decoded(ground.connection):
+    if physical.care is not Care.ROWS and not decoded(ground.connection):
         return RestoredTables(ground)
     return FreshTenants(_MOST_TENANTS, ground, physical)
+
+
+def _physical(ground: Ground) -> Physical:
+    methods = access_methods(ground.connection, ground.schema, everywhere=ground.exclusive)
+    return Physical(methods, ground.sessions)
 
 
 def _listed(changes: Sequence[str]) -> str:

@@ -51,6 +51,8 @@ _NOT_ANSWERED = (State.WAITING, State.RELEASED)
 class ServerWorld:
     """A search.World of sessions on a server. `ended` is called with the result of each complete schedule.
 
+    `left` is called before, when the tables are as the schedule left them: its result is then compared with others.
+
     `tenant`: whose rows the current schedule writes. `prepared`: the statements that the scenario had sent before it.
     `symmetry_failed`: sessions that counted as alike were seen not to be; from then on none count as alike.
     `draw`: the number of the choice of random numbers with which the next schedule begins.
@@ -72,6 +74,7 @@ class ServerWorld:
         repeats: int = MOST,
     ) -> None:
         self.ended = ended
+        self.left: Callable[[], None] = lambda: None
         self.tenant = 0
         self.prepared: tuple[str, ...] = ()
         self.symmetry_failed = False
@@ -310,7 +313,8 @@ class ServerWorld:
             for holder in self.strategy_sessions:
                 holder.take_numbers(cached)
         for drawer in self.strategy_sessions:
-            drawer.draw = self.draw
+            # Other identifiers than in the run that it is compared with, so that they are known to be made up.
+            drawer.draw = -1 - self.draw if self._shifting and drawer.draws.only_names else self.draw
         for session in self.scheduler.sessions:
             if not self._one_by_one or session is self.consumer:
                 session.start(self.tenant, self._runs)
@@ -430,6 +434,7 @@ class ServerWorld:
         if self._comparing:
             self._compared = result
         else:
+            self.left()
             self.ended(self._judged(result))
 
     def _end(self, complete: bool) -> ScheduleResult | None:

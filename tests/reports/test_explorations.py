@@ -15,7 +15,16 @@ from measured import rendered
 from racebench.core.anomalies import ANOMALIES, AnomalyKind
 from racebench.core.errors import UsageProblem
 from racebench.core.results import Verdict
-from racebench.exploration.result import Exploration, Limit, Replay, ScheduleOutcome, SessionOutcome, Unseen
+from racebench.exploration.result import (
+    Beginning,
+    Exploration,
+    Limit,
+    Replay,
+    ScheduleOutcome,
+    SessionOutcome,
+    Start,
+    Unseen,
+)
 from racebench.exploration.schedules import Schedule, Step
 from racebench.reports import exploration_text
 from racebench.reports.results.explorations import SCHEMA_FILE, Explorations, from_data, merge, to_json
@@ -132,7 +141,14 @@ def document(*explorations: Exploration) -> Explorations:
                 ),
             ),
         ),
-        exploration(outcomes={}, counts=dict.fromkeys(ANOMALIES, 0), run=0, seconds=0.0, witness=None),
+        exploration(
+            outcomes={},
+            counts=dict.fromkeys(ANOMALIES, 0),
+            run=0,
+            seconds=0.0,
+            witness=None,
+            beginning=Beginning(start=Start.RESTORED, reasons=("transactions are serializable",), prevented="no"),
+        ),
         exploration(verdict=Verdict.UNKNOWN, unseen=Unseen.LEFTOVER, leftovers=LEFTOVERS),
     ],
     ids=["witness", "valid", "a witness that was not run again", "consumer", "nothing was run", "leftovers"],

@@ -251,7 +251,9 @@ class PythonSession(GeneratorSession):
 
     @property
     def drawn(self) -> int:
-        return self._thread.randomness.drawn
+        randomness = self._thread.randomness
+        # What only a pause gets changes nothing, and identifiers are labels.
+        return randomness.drawn if randomness.draws.decide or randomness.draws.values else 0
 
     @property
     def draws(self) -> Draws:
