@@ -201,7 +201,7 @@ def tables(measured: Document) -> list[Table]:
             names=3,
             notes=(
                 f"Schedules that leave two rows and are serializable, or the contrary: {differ}.",
-                "Schedules that were not compared with serial orders, because they end in another way when they are run "
+                "Schedules that were not compared with serial orders, because they end in another way when run "
                 f"again: {unjudged}.",
                 spent(versions, cells),
             ),
