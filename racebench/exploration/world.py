@@ -6,9 +6,10 @@ preparation.py makes its parts; the search chooses the order of the steps.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Hashable, Mapping, Sequence, Set
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
+from itertools import combinations, permutations
 from random import Random
 from types import TracebackType
 
@@ -19,9 +20,12 @@ from racebench.core.target import Target
 from racebench.exploration.draws import Draws, united
 from racebench.exploration.faults import PROBLEMS, Fault
 from racebench.exploration.independence import Footprint
+from racebench.exploration.oracle.accesses import Accesses
 from racebench.exploration.oracle.difference import difference
 from racebench.exploration.oracle.effects import Effect, SessionEffect
 from racebench.exploration.oracle.labels import Labels, declared
+from racebench.exploration.oracle.naming import name_of
+from racebench.exploration.oracle.recorder import CommitRecorder, Recorder, SearchRecorder
 from racebench.exploration.oracle.serial import SerialOrders, Shifts
 from racebench.exploration.oracle.values import leaves
 from racebench.exploration.outcome import NON_SERIALIZABLE, Deadlock, ScheduleResult
@@ -102,6 +106,7 @@ class ServerWorld:
         self._one_by_one = False
         self._broken: tuple[str, ...] = ()
         self._following = False
+        self._recorder: Recorder | None = None
         if not self._opened():
             while self._repeats.stopped:
                 with contextlib.suppress(Unsteady):
@@ -302,6 +307,8 @@ class ServerWorld:
                 holder.take_numbers(cached)
         for drawer in self.strategy_sessions:
             drawer.draw = self.draw
+        if self._recorder is not None:
+            self._recorder.begin()
         for session in self.scheduler.sessions:
             if not self._one_by_one or session is self.consumer:
                 session.start(self.tenant, self._runs)
@@ -362,7 +369,11 @@ class ServerWorld:
         suspects = {other.number for other in self.scheduler.sessions if other.state is State.WAITING}
         statements = session.next_step
         self._two_phase = self._two_phase or any(_is_prepare(statement.sql) for statement in statements)
+        if self._recorder is not None:
+            self._recorder.before(session)
         self.scheduler.step(session)
+        if self._recorder is not None:
+            self._recorder.after(session)
         self._raced |= self.scheduler.raced
         self._waited |= bool(self.scheduler.waits)
         surprise = self._surprise(session, touches, statements)
@@ -510,6 +521,46 @@ class ServerWorld:
             return ""
         serial = self._orders.effects(result.effect, result.draw)
         return difference(result.effect, serial, self._orders.labels, self._orders.oracle)
+
+    def name(self, result: ScheduleResult) -> str:
+        """The classical name of what goes wrong in a result; "" if it has none. The schedule is run again."""
+        restored = self._preparation.restored
+        if self._orders is None or restored is None or result.effect is None or not result.counts[NON_SERIALIZABLE]:
+            return ""
+        found = SearchRecorder(self.strategy_sessions)
+        self._record(found, result)
+        commits = CommitRecorder(
+            self._preparation.monitor, self.schema, self.strategy_sessions, restored.rows(), found.searches
+        )
+        if not self._record(commits, result):
+            return ""
+        named = name_of(
+            Accesses(searches=found.searches, commits=commits.commits),
+            result.effect,
+            [*self._orders.effects(result.effect, result.draw).values()],
+            self._orders.labels,
+            partial(self._effects_without, result.effect.succeeded),
+        )
+        return "" if named is None else named.value
+
+    def _record(self, recorder: Recorder, result: ScheduleResult) -> bool:
+        """Run a schedule again, recorded; return whether it went as before."""
+        self._recorder = recorder
+        try:
+            self.run_again(result.schedule, shifted=False)
+        finally:
+            self._recorder = None
+        again = self._compared
+        return again is not None and (again.schedule, again.signature[0]) == (result.schedule, result.signature[0])
+
+    def _effects_without(self, among: Set[int], session: int, other: int) -> Iterator[Effect]:
+        """The effects of serial orders in which one session runs, and another does not."""
+        rest = sorted(among - {session, other})
+        polls = [self.consumer.number] * self._request.polls if self.consumer is not None else []
+        for count in range(len(rest) + 1):
+            for more in combinations(rest, count):
+                for order in permutations((session, *more)):
+                    yield self.run_serially((*order, *polls), shifted=False)[0]
 
     def run_serially(self, order: Sequence[int], *, shifted: bool) -> tuple[Effect, Shifts]:
         """See oracle.serial.Runner; so for `run_again`."""
