@@ -233,9 +233,12 @@ def _tell(
 
 
 def _with_callables(exploration: ExplorationRequest, scenario: Scenario, schema: str) -> ExplorationRequest:
-    """An exploration of the scenario whose callables have been imported."""
+    """An exploration of the scenario whose callables have been imported, judged as before."""
     return replace(
-        exploration, scenario=scenario, strategy=scenario.strategies[exploration.strategy.name], schema=schema
+        exploration,
+        scenario=replace(scenario, forbid=exploration.scenario.forbid),
+        strategy=scenario.strategies[exploration.strategy.name],
+        schema=schema,
     )
 
 

@@ -133,6 +133,7 @@ def _search(
         tally.limit = limits.reached
         _check_leftovers(world, tally)
         tally.leftovers = world.leftovers
+        tally.beginning = world.beginning
         if tally.complete and not tally.anomalous and tally.why_unseen() in _INSIDE:
             world.draw = request.draw
             limit_s = min(_BURSTING_S, request.budget_s or _BURSTING_S)

@@ -49,6 +49,8 @@ _UNCOMMITTED = frozenset({"xmax", "cmax"})
 #: Markers among the volatile names: every write may do anything; every read leaves a predicate lock; a procedure may
 #: commit.
 ANY_WRITE, SERIALIZABLE, COMMITTING = "any write", "serializable transactions", "procedures that commit"
+#: SQL that may begin a serializable transaction; the setting may be the parameter of a function.
+_SERIALIZABLE = re.compile(r"serializable|transaction_isolation|set_config\s*\(\s*[$%:]", re.IGNORECASE)
 
 
 def independent(one: Footprint, other: Footprint) -> bool:
@@ -82,6 +84,11 @@ def footprint(statements: Sequence[Statement], *, isolation: str | None, volatil
         if worst in footprints:
             return worst
     return Footprint.NOTHING
+
+
+def may_be_serializable(text: str) -> bool:
+    """Whether SQL may begin a serializable transaction, or have later ones be serializable."""
+    return _SERIALIZABLE.search(text) is not None
 
 
 def is_write(statement: Statement) -> bool:

@@ -22,6 +22,7 @@ from racebench.exploration.independence import (
     Footprint,
     footprint,
     is_write,
+    may_be_serializable,
     names_in,
 )
 from racebench.exploration.independence import calls as called
@@ -41,7 +42,7 @@ class Facts:
     `leaves`: what the scripts may leave behind, each with the statement that may leave it. `ddl`: the statements that
     may change the catalogs.
     `draws`: what the scripts, and what they run on the server, draw and read. `functions`: those that the scripts run,
-    and that run several statements.
+    and that run several statements. `serializable`: a transaction of the scripts may be.
     """
 
     volatile: frozenset[str]
@@ -54,6 +55,7 @@ class Facts:
     ddl: frozenset[str]
     draws: Draws
     functions: frozenset[str]
+    serializable: bool
 
 
 def inspect(
@@ -94,6 +96,9 @@ def inspect(
         ddl=_ddl(connection, statements) if Leftover.CATALOG in left else frozenset(),
         draws=drawn,
         functions=with_several_statements(connection, set().union(*map(names_in, statements))),
+        serializable=request.strategy.isolation == "serializable"
+        or SERIALIZABLE in volatile
+        or any(map(may_be_serializable, hidden)),
     )
 
 

@@ -15,13 +15,17 @@ import psycopg
 from racebench.core.errors import DatabaseProblem, UsageProblem
 from racebench.core.model import Scenario, ScheduleIsolation
 from racebench.exploration.faults import Fault
+from racebench.exploration.inspection import decoded
 from racebench.exploration.leftovers import Leftover
+from racebench.exploration.physical import Physical
+from racebench.exploration.result import Beginning, Start
 from racebench.exploration.sessions.session import Session
 from racebench.postgres import definitions
 from racebench.postgres.definitions import Definitions
 from racebench.postgres.large_objects import LargeObjects
 from racebench.postgres.materialized_views import MaterializedViews
 from racebench.postgres.snapshot import Row, Snapshot, TableChange
+from racebench.postgres.storage import access_methods
 
 #: The tenants that a schema serves before it is created again: scenarios create accounts for this many.
 _MOST_TENANTS = 2_000
@@ -46,6 +50,14 @@ class Isolation(Protocol):
     """
 
     whole_tables: bool
+
+    @property
+    def beginning(self) -> Beginning:
+        """What the schedules so far began with."""
+
+    @property
+    def suffices(self) -> bool:
+        """Whether the current schedule began in a state that will do, by what is known of the sessions by now."""
 
     def renew(self) -> bool:
         """Prepare for the next schedule; False if the world must be made again first. Raises DatabaseProblem."""
@@ -160,16 +172,32 @@ class FreshTenants:
 
     whole_tables = False
 
-    def __init__(self, most: int, ground: Ground) -> None:
-        self._left = most
+    suffices = True
+
+    def __init__(self, most: int, ground: Ground, physical: Physical | None = None) -> None:
+        self._left, self._physical = most, physical
         self._besides = _Besides(ground)
+        self._anew = most == 1
         # A world that is made again for each schedule has new definitions each time.
-        self._schema = _Schema(ground) if most > 1 else None
+        self._schema = None if self._anew else _Schema(ground)
 
     def renew(self) -> bool:
         self._besides.restore()
         self._left -= 1
         return self._left >= 0
+
+    @property
+    def beginning(self) -> Beginning:
+        if self._anew:
+            return Beginning(start=Start.REMADE)
+        if self._physical is None or not self._physical.matters:
+            return Beginning(start=Start.TENANT)
+        return Beginning(
+            start=Start.TENANT,
+            reasons=self._physical.reasons,
+            prevented="a replication slot reads the tables",
+            doubtful=self._physical.decides,
+        )
 
     @property
     def named(self) -> tuple[str, ...]:
@@ -197,7 +225,33 @@ class RestoredTables:
         self._ground = ground
         self._besides = _Besides(ground)
         self._schema = _Schema(ground)
-        self._snapshot = Snapshot(ground.connection, ground.schema)
+        self._snapshot = self._taken()
+        self._physical = Physical(access_methods(ground.connection, ground.schema), ground.sessions)
+        self._began_anew = False
+
+    def _taken(self) -> Snapshot:
+        return Snapshot(self._ground.connection, self._ground.schema, physical=True)
+
+    def _restore(self) -> None:
+        """Restore the tables, and make them anew if that may matter."""
+        self._began_anew = self._physical.matters
+        self._snapshot.restore(anew=self._began_anew)
+
+    @property
+    def suffices(self) -> bool:
+        return self._began_anew or not self._physical.matters
+
+    @property
+    def beginning(self) -> Beginning:
+        if not self._physical.matters:
+            return Beginning(start=Start.RESTORED)
+        prevented = self._snapshot.not_anew
+        return Beginning(
+            start=Start.RESTORED if prevented else Start.ANEW,
+            reasons=self._physical.reasons,
+            prevented=prevented,
+            doubtful=bool(prevented) and self._physical.decides,
+        )
 
     @property
     def named(self) -> tuple[str, ...]:
@@ -216,7 +270,7 @@ class RestoredTables:
             self._besides.name(f"'{changer}': {_listed(changes)}, in tables of the application's own", _SETUP)
             self._restore_changed(changer)
         else:
-            self._snapshot.restore()
+            self._restore()
         if refresher is not None and (stale := self._schema.refresh()):
             # Their rows are those of the tables at a moment before the end of the setup.
             if self._remade():
@@ -228,7 +282,7 @@ class RestoredTables:
     def _restore_changed(self, changer: str) -> None:
         """Restore tables whose definitions were changed; raises UsageProblem if that cannot be done."""
         try:
-            self._snapshot.restore()
+            self._restore()
         except DatabaseProblem as problem:
             if self._ground.original is not None:
                 self._ground.original.forget()  # it would fail in the same way
@@ -240,7 +294,8 @@ class RestoredTables:
             return False
         self._ground.remake()
         self._besides.note()
-        self._snapshot = Snapshot(self._ground.connection, self._ground.schema)
+        self._snapshot = self._taken()
+        self._restore()
         self._schema.note_views()
         for session in self._ground.sessions:
             session.prepare_again()
@@ -308,8 +363,14 @@ def choose(scenario: Scenario, ground: Ground, *, whole_tables: bool) -> Isolati
     """
     if whole_tables or scenario.schedule_isolation is ScheduleIsolation.RESTORED_TABLES:
         return RestoredTables(ground)
-    anew = scenario.once or (ground.expected is not None and not ground.expected.keys().isdisjoint(_OF_THE_SCHEMA))
-    return FreshTenants(1 if anew else _MOST_TENANTS, ground)
+    if scenario.once or (ground.expected is not None and not ground.expected.keys().isdisjoint(_OF_THE_SCHEMA)):
+        return FreshTenants(1, ground)
+    methods = access_methods(ground.connection, ground.schema)
+    physical = Physical(methods, ground.sessions)
+    # A slot would bring the setup's rows to the consumer again.
+    if physical.matters and not decoded(ground.connection):
+        return RestoredTables(ground)
+    return FreshTenants(_MOST_TENANTS, ground, physical)
 
 
 def _listed(changes: Sequence[str]) -> str:

@@ -34,6 +34,35 @@ class Unseen(StrEnum):
     ORDERS = "orders"
     #: Schedules left something behind that could not be removed, so they did not begin in the same state.
     LEFTOVER = "leftover"
+    #: An anomaly may depend on the physical state of an index, which could not be made anew for each schedule.
+    PHYSICAL = "physical"
+
+
+class Start(StrEnum):
+    """What each schedule of a search began with."""
+
+    #: Rows of a tenant that no schedule before it had.
+    TENANT = "tenant"
+    #: The setup's rows, where schedules before it had changed any; indexes keep what was in them.
+    RESTORED = "restored"
+    #: Tables that were truncated and filled with the setup's rows.
+    ANEW = "anew"
+    #: Tables that were made by the setup, run once more.
+    REMADE = "remade"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beginning:
+    """What the schedules began with, and why more than rows may matter, as clauses.
+
+    `prevented`: why the tables were not made anew although that may matter; "" where they were.
+    `doubtful`: an anomaly may not have shown for that reason.
+    """
+
+    start: Start
+    reasons: tuple[str, ...] = ()
+    prevented: str = ""
+    doubtful: bool = False
 
 
 class Limit(StrEnum):
@@ -134,6 +163,7 @@ class Exploration:
     counts, by SQLSTATE, the schedules in which a call returned although its last statement had been refused.
     `leftovers` say what schedules left behind that was not restored: then the verdict is UNKNOWN, whatever was counted.
     `fault`: what ended the search early, if its schedules could not be run on account of a lost connection or the like.
+    `beginning`: what each schedule began with; None if that is not known.
     `draws`: how many choices of random numbers were explored; 0 if no outcome may depend on them.
     """
 
@@ -173,6 +203,7 @@ class Exploration:
     notes: tuple[str, ...] = ()
     draws: int = 0
     functions: tuple[str, ...] = ()
+    beginning: Beginning | None = None
 
     @property
     def found(self) -> tuple[str, ...]:

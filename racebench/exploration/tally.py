@@ -21,6 +21,7 @@ from racebench.exploration.oracle.effects import Oracle
 from racebench.exploration.outcome import NON_SERIALIZABLE, ScheduleResult
 from racebench.exploration.request import ExplorationRequest
 from racebench.exploration.result import (
+    Beginning,
     Exploration,
     ExplorationProgress,
     Limit,
@@ -57,6 +58,8 @@ class Tally:
         self.unseen: Unseen | None = None
         #: What schedules left behind that was not restored, as sentences.
         self.leftovers: tuple[str, ...] = ()
+        #: What the schedules began with; None before the first search.
+        self.beginning: Beginning | None = None
         #: The schedule that ended last.
         self.last: ScheduleResult | None = None
         #: What ended the search early, "" if no fault did.
@@ -116,7 +119,8 @@ class Tally:
         scenario, strategy, consumer = request.scenario, request.strategy, request.consumer
         verdict = self._verdict()
         certain, possible = expected_kinds(strategy, [consumer] if consumer else [])
-        occurred = {kind for kind in scenario.forbid if self._counts[kind]}
+        # Nothing is known of what an oracle says beside the scenario's own definitions.
+        occurred = {kind for kind in scenario.forbid if self._counts[kind] and kind != NON_SERIALIZABLE}
         complete = self.complete and not self.fault
         # A search that ended early may not have met every kind.
         missing = certain - occurred if complete or not occurred else frozenset[str]()
@@ -165,6 +169,7 @@ class Tally:
                 *remarks(self.draws, self.explored_draws),
             ),
             draws=self.explored_draws if self.draws.vary else 0,
+            beginning=self.beginning,
         )
 
     def _compared(self) -> list[str]:

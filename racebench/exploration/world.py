@@ -21,9 +21,10 @@ from racebench.exploration.draws import Draws, united
 from racebench.exploration.faults import PROBLEMS, Fault
 from racebench.exploration.independence import Footprint
 from racebench.exploration.oracle.accesses import Accesses
+from racebench.exploration.oracle.defaults import declared
 from racebench.exploration.oracle.difference import difference
 from racebench.exploration.oracle.effects import Effect, SessionEffect
-from racebench.exploration.oracle.labels import Labels, declared
+from racebench.exploration.oracle.labels import Labels
 from racebench.exploration.oracle.naming import name_of
 from racebench.exploration.oracle.recorder import CommitRecorder, Recorder, SearchRecorder
 from racebench.exploration.oracle.serial import SerialOrders, Shifts
@@ -32,7 +33,7 @@ from racebench.exploration.outcome import NON_SERIALIZABLE, Deadlock, ScheduleRe
 from racebench.exploration.preparation import Preparation, prepare
 from racebench.exploration.repeats import MOST, Repeats, await_server
 from racebench.exploration.request import ExplorationRequest
-from racebench.exploration.result import Unseen
+from racebench.exploration.result import Beginning, Unseen
 from racebench.exploration.scheduler import Scheduler
 from racebench.exploration.schedules import Step
 from racebench.exploration.search import Choice, Unsteady, left_if_unsteady
@@ -147,6 +148,8 @@ class ServerWorld:
         """Why the schedules so far prove nothing, even if no other is left; None if they do."""
         if self._batches:
             return Unseen.BATCH
+        if self.beginning.doubtful:
+            return Unseen.PHYSICAL
         return Unseen.CATALOG if self._catalog_raced else None
 
     @property
@@ -172,6 +175,11 @@ class ServerWorld:
     def leftovers(self) -> tuple[str, ...]:
         """Why schedules so far may have begun in different states, as sentences."""
         return tuple({**self._before.leftovers, **dict.fromkeys(self._preparation.isolation.named)})
+
+    @property
+    def beginning(self) -> Beginning:
+        """What the schedules so far began with."""
+        return self._preparation.isolation.beginning
 
     def check_leftovers(self) -> None:
         """Restore what the last schedule left, and name what is left all the same. No schedule may be under way.
@@ -289,11 +297,12 @@ class ServerWorld:
             self._preparation.anomalies.reset()
         if self._wrong_victim:
             self.order_victims(self._first_victim)
-        if self._preparation.restored is None:
+        if self._preparation.isolation.whole_tables:
+            self._runs = self.tenant = 1  # what a schedule writes must not depend on how many were run before
+        else:
             self._runs += 1
             self.tenant += 1
-        else:
-            self._runs = self.tenant = 1  # what a schedule writes must not depend on how many were run before
+        if self._preparation.restored is not None:
             self._shifts = self._preparation.restored.shift() if self._shifting else {}
         self._raced = self._waited = self._wrong_victim = self._bursting = self.scheduler.deadlocked = False
         if self._preparation.observer is not None:
@@ -447,6 +456,8 @@ class ServerWorld:
             holders = {pid for pids in self.scheduler.waits.values() for pid in pids}
             held = [session.name for session in self.scheduler.sessions if session.pid in holders]
             raise kind.stuck(waiting, held)
+        if complete and not self._preparation.isolation.suffices:
+            raise Unsteady
         return self._result() if complete else None
 
     def _result(self) -> ScheduleResult:
@@ -702,6 +713,7 @@ def _effect_of(session: StrategySession) -> SessionEffect:
         error="" if succeeded else session.sqlstate,
         returned=leaves(session.returned) if succeeded else (),
         told=tuple(session.told),
+        drawn=session.drawn,
     )
 
 

@@ -1,15 +1,16 @@
 """A schema's rows and sequence values, kept in memory and restored between schedules.
 
 A table is restored only if it has changed, which shows in its number of rows or in the last transaction that wrote one.
-Each table of a partition or inheritance tree is a table of its own here, wherever in the tree its schema is. The
-physical state is not restored: dead rows and widened index keys stay until a vacuum. Who needs a restore, and when, is
-the caller's choice.
+Each table of a partition or inheritance tree is a table of its own here, wherever in the tree its schema is. By default
+only rows are restored: dead rows and widened index keys stay until a vacuum. `anew` makes the storage again as well.
+Who needs a restore, and when, is the caller's choice.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,11 +20,13 @@ from psycopg import sql
 from racebench.core.errors import DatabaseProblem
 from racebench.core.plain_text import one_line
 from racebench.core.quantity import quantity
+from racebench.postgres import storage
+from racebench.postgres.storage import Storage, Ties
 
 #: The most rows of a table that are kept in memory.
 MOST_ROWS = 100_000
-#: Restores between two vacuums: every scan reads the rows that were deleted since the last one.
-_VACUUM_EVERY = 500
+#: Restores between two at which dead rows are removed: every scan reads those that were deleted since the last one.
+_CLEAN_EVERY = 500
 
 #: The schemas of a snapshot: one, or all others in which users keep something, without members of extensions.
 _SCHEMAS = """
@@ -86,11 +89,12 @@ class TableChange:
 
 @dataclass(slots=True)
 class _Table:
-    """`key`: its schema and name.
+    """`key`: its schema and name. `storage`: as the setup left it; None if it was not looked at.
 
     `copied`: its name and the columns that COPY reads and writes, so that one more column does not matter.
     """
 
+    oid: int
     key: tuple[str, str]
     name: sql.Identifier
     columns: tuple[str, ...]
@@ -98,21 +102,29 @@ class _Table:
     rows: bytes
     mark: tuple[Any, ...]
     triggers: list[tuple[str, str]]
+    storage: Storage | None
 
 
 class Snapshot:
     """What a schema's tables and sequences held when it was taken. Raises DatabaseProblem.
 
-    `others`: those of all other schemas instead, in a database that no other program uses.
+    `others`: those of all other schemas instead, in a database that no other program uses. `physical`: the storage may
+    have to be made anew.
     """
 
-    def __init__(self, connection: psycopg.Connection[Any], schema: str, *, others: bool = False) -> None:
+    def __init__(
+        self, connection: psycopg.Connection[Any], schema: str, *, others: bool = False, physical: bool = False
+    ) -> None:
         self._connection = connection
         self._restores = 0
+        #: Why the storage cannot be made anew; "" as far as it can.
+        self.not_anew = "" if physical else "it was not looked at"
         which = {"schema": schema, "others": others}
         try:
             self._superuser = _may_replicate(connection)
-            self._tables = [self._read(key) for key in _in_order(connection, which)]
+            ordered = _in_order(connection, which)
+            self._tables = [self._read(oid, key, physical=physical) for oid, key in ordered.items()]
+            self._ties = Ties(connection, ordered if physical else {})
             self._sequences = [(str(row[0]), str(row[1])) for row in connection.execute(_SEQUENCES, which).fetchall()]
             self._values = self._sequence_values()
         except psycopg.Error as problem:
@@ -120,14 +132,18 @@ class Snapshot:
                 f"the tables cannot be read, so they could not be restored: {one_line(str(problem))}"
             ) from None
 
-    def restore(self, over: psycopg.Connection[Any] | None = None) -> None:
+    def restore(self, over: psycopg.Connection[Any] | None = None, *, anew: bool = False) -> None:
         """Restore every table and sequence that has changed; no other session may be in a transaction.
 
-        `over`: a connection to use from now on, if the first one is lost.
+        `over`: a connection to use from now on, if the first one is lost. `anew`: truncate the tables and fill them
+        again, so that neither a dead row nor a page of an index is left, and restore statistics; if the role may not do
+        that, `not_anew` says why from now on, and only rows are restored.
         """
         self._connection = over or self._connection
         try:
-            self._restore()
+            if not anew or not self._made_anew():
+                self._restore_rows()
+            self._restore_sequences()
         except psycopg.Error as problem:
             raise DatabaseProblem(f"the tables cannot be restored: {one_line(str(problem))}") from None
 
@@ -167,34 +183,78 @@ class Snapshot:
             raise DatabaseProblem(f"a sequence cannot be moved on: {one_line(str(problem))}") from None
         return shifted
 
-    def _restore(self) -> None:
+    def _restore_rows(self) -> None:
         connection = self._connection
         marks = self._marks()
         changed = [table for table, mark in zip(self._tables, marks, strict=True) if mark != table.mark]
         if changed and not self._superuser:
             changed = self._tables  # foreign keys are checked: the tables that refer to a changed one go with it
         if changed:
-            with connection.transaction():
-                if self._superuser:
-                    connection.execute("SET LOCAL session_replication_role = replica")
-                self._switch_triggers(changed, enabled=False)
+            with connection.transaction(), self._without_triggers(changed):
                 for table in reversed(changed):
                     connection.execute(sql.SQL("DELETE FROM ONLY {}").format(table.name))
                 for table in changed:
                     if table.rows:
                         self._write(table)
-                self._switch_triggers(changed, enabled=True)
             for table in changed:
                 self._check(table)
+        self._restores += bool(changed)
+        # Made anew where possible: after VACUUM the server would know more of the tables, and plan in another way.
+        if changed and self._restores % _CLEAN_EVERY == 0 and not self._made_anew():
+            for table in changed:
+                connection.execute(sql.SQL("VACUUM {}").format(table.name))
+
+    def _made_anew(self) -> bool:
+        """Make the tables anew into which anything was inserted; False if that cannot be done."""
+        if self.not_anew:
+            return False
+        connection = self._connection
+        stored = storage.with_pages(connection, [table.oid for table in self._tables])
+        emptied = self._ties.with_others(stored)
+        filled = [table for table in self._tables if table.rows]
+        tables = [table for table in self._tables if table.oid in set(emptied) or table.rows]
+        # TRUNCATE alone fires no trigger of a foreign key.
+        firing = [table for table in tables if table.triggers]
+        try:
+            with connection.transaction(), contextlib.ExitStack() as stack:
+                if filled or firing:
+                    stack.enter_context(self._without_triggers(firing))
+                if emptied:
+                    connection.execute(self._ties.truncate(emptied))
+                for table in filled:
+                    self._write(table)
+                for name in _built(tables):
+                    connection.execute(sql.SQL("REINDEX INDEX {}").format(name))
+        except (psycopg.errors.InsufficientPrivilege, psycopg.errors.FeatureNotSupported) as problem:
+            self.not_anew = one_line(str(problem))
+            return False
+        for table in tables:
+            self._check(table)
+            self._describe(table)
+        return True
+
+    def _describe(self, table: _Table) -> None:
+        """Have the server look at a table that was made anew, as far as it had done so before: plans depend on that."""
+        if table.storage is not None and table.storage.vacuumed:
+            self._connection.execute(sql.SQL("VACUUM {}").format(table.name))
+        elif table.storage is not None and table.storage.analyzed and not table.storage.built:
+            self._connection.execute(sql.SQL("ANALYZE {}").format(table.name))
+
+    def _restore_sequences(self) -> None:
         values = self._sequence_values()
         for name, before, now in zip(self._sequences, self._values, values, strict=True):
             if before != now:
                 last, called = before
                 self._set(name, last, called=called)
-        self._restores += bool(changed)
-        if changed and self._restores % _VACUUM_EVERY == 0:
-            for table in changed:
-                connection.execute(sql.SQL("VACUUM {}").format(table.name))
+
+    @contextlib.contextmanager
+    def _without_triggers(self, tables: list[_Table]) -> Iterator[None]:
+        """Within a transaction, fire no trigger of these tables, and check no foreign key if the role may do that."""
+        if self._superuser:
+            self._connection.execute("SET LOCAL session_replication_role = replica")
+        self._switch_triggers(tables, enabled=False)
+        yield
+        self._switch_triggers(tables, enabled=True)
 
     def _check(self, table: _Table) -> None:
         """Take the new mark of a restored table; raises DatabaseProblem if it has not as many rows as before."""
@@ -220,7 +280,7 @@ class Snapshot:
         name = sql.Identifier(*sequence).as_string(self._connection)
         self._connection.execute("SELECT setval(%s::regclass, %s, %s)", (name, last, called))
 
-    def _read(self, key: tuple[str, str]) -> _Table:
+    def _read(self, oid: int, key: tuple[str, str], *, physical: bool) -> _Table:
         name = sql.Identifier(*key)
         row = self._connection.execute(sql.SQL("SELECT count(*) FROM ONLY {}").format(name)).fetchone()
         if row is not None and row[0] > MOST_ROWS:
@@ -236,7 +296,8 @@ class Snapshot:
         triggers = self._connection.execute(_TRIGGERS, (name.as_string(self._connection),)).fetchall()
         firing = _FIRING_IN_REPLICA if self._superuser else _FIRING_OTHERWISE
         disabled = [(str(row[0]), str(row[1])) for row in triggers if row[1] in firing]
-        return _Table(key, name, columns, copied, rows, self._mark(name), disabled)
+        stored = storage.read(self._connection, name) if physical else None
+        return _Table(oid, key, name, columns, copied, rows, self._mark(name), disabled, stored)
 
     def _copied(self, copied: sql.Composable) -> bytes:
         """The rows of a table, in COPY's text format."""
@@ -297,8 +358,12 @@ def _mark_query(number: int, name: sql.Identifier) -> sql.Composed:
     return sql.SQL("SELECT {}, count(*), max(xmin::text::bigint) FROM ONLY {}").format(sql.Literal(number), name)
 
 
-def _in_order(connection: psycopg.Connection[Any], which: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The tables, referenced tables before those that refer to them."""
+def _built(tables: Iterable[_Table]) -> list[sql.Identifier]:
+    return [name for table in tables if table.storage is not None for name in table.storage.built]
+
+
+def _in_order(connection: psycopg.Connection[Any], which: Mapping[str, Any]) -> dict[int, tuple[str, str]]:
+    """The tables by OID, referenced tables before those that refer to them."""
     names = {int(row[2]): (str(row[0]), str(row[1])) for row in connection.execute(_TABLES, which).fetchall()}
     needs: dict[int, set[int]] = {oid: set() for oid in names}
     for referring, referred in connection.execute(_REFERENCES, {"tables": [*names]}).fetchall():
@@ -312,7 +377,7 @@ def _in_order(connection: psycopg.Connection[Any], which: Mapping[str, Any]) -> 
             del needs[oid]
         for others in needs.values():
             others.difference_update(ready)
-    return [names[oid] for oid in ordered]
+    return {oid: names[oid] for oid in ordered}
 
 
 def _may_replicate(connection: psycopg.Connection[Any]) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from racebench.core.defaults import MOST_EXPLORED_SESSIONS
 from racebench.core.quantity import quantity
 from racebench.core.results import Verdict
-from racebench.exploration.result import Exploration, Limit, Replay, Unseen
+from racebench.exploration.result import Exploration, Limit, Replay, Start, Unseen
 from racebench.exploration.schedules import Step
 from racebench.reports import escape, short_statements
 from racebench.reports.sentences import counted
@@ -120,6 +120,12 @@ def _why_unknown(exploration: Exploration) -> str:
         return (
             f"{_draws(exploration)}, but random numbers may decide what a session does, and another choice of them may "
             "go wrong. Explore more with --draws N"
+        )
+    if exploration.complete and exploration.unseen is Unseen.PHYSICAL:
+        prevented = "" if exploration.beginning is None else f" ({exploration.beginning.prevented})"
+        return (
+            ", but an anomaly may depend on what is left in an index, and the tables could not be made anew for each "
+            f"schedule{prevented}. Explore on the embedded server, or as a role that may truncate them"
         )
     if exploration.complete and exploration.unseen is Unseen.ORDERS:
         return (
@@ -239,7 +245,19 @@ def tried(exploration: Exploration) -> str:
     sessions = f"{exploration.sessions} session{'' if exploration.sessions == 1 else 's'}{of}"
     schedules = f"{exploration.run:,} schedule{'' if exploration.run == 1 else 's'}"
     took = f"{exploration.seconds:,.1f}\u00a0s" if exploration.seconds >= 0.1 else "less than 0.1\u00a0s"
-    return f"Tried: {schedules} of {sessions}{consumer}, in {took}."
+    began = f" {said}" if (said := beginning(exploration)) else ""
+    return f"Tried: {schedules} of {sessions}{consumer}, in {took}.{began}"
+
+
+def beginning(exploration: Exploration) -> str:
+    """What each schedule began with, and why, where more than rows may matter; else ""."""
+    began = exploration.beginning
+    if began is None or not began.reasons:
+        return ""
+    reasons = ", and ".join(began.reasons)
+    if began.start is Start.ANEW:
+        return f"Each schedule began with tables made anew, as {reasons}."
+    return f"The tables were not made anew for each schedule, though {reasons}: {began.prevented}."
 
 
 def next_step(exploration: Exploration) -> str:

@@ -706,12 +706,22 @@ def test_what_a_call_prints_is_no_part_of_the_report(racebench: Command, shop: P
 
 
 @pytest.mark.server
-@pytest.mark.parametrize("command", [("explore",), ("run", "-w", "2", "-n", "20")], ids=lambda each: each[0])
-def test_a_result_without_an_invariant_says_so(racebench: Command, shop: Path, command: tuple[str, ...]) -> None:
-    said = "no --invariant was given, so only errors were looked for"
-    done = racebench(*command, "./insert.sql", "--setup", "schema.sql", "--no-save")
-    assert (done.returncode, said in done.stdout) == (0, True)
-    assert said not in racebench(*command, "./insert.sql", *OWN).stdout
+@pytest.mark.parametrize(
+    ("command", "code", "said"),
+    [
+        (("explore",), 3, "the outcome of each schedule was compared with the serial orders'"),
+        (("run", "-w", "2", "-n", "20"), 0, "only errors were looked for"),
+    ],
+    ids=["explore", "run"],
+)
+def test_a_result_without_an_invariant_says_how_it_was_judged(
+    racebench: Command, shop: Path, command: tuple[str, ...], code: int, said: str
+) -> None:
+    said = f"no --invariant was given, so {said}"
+    for subject in (("./insert.sql",), ("--call", "shop:create_order")):
+        done = racebench(*command, *subject, "--setup", "schema.sql", "--no-save")
+        assert (done.returncode, said in " ".join(done.stdout.split())) == (code, True)
+    assert said not in " ".join(racebench(*command, "./insert.sql", *OWN).stdout.split())
 
 
 @pytest.mark.server

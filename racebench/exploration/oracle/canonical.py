@@ -56,7 +56,7 @@ def _least(facts: Sequence[Fact], colours: _Colours, alike: Set[Label]) -> Form:
     sizes = Counter(own.values())
     tied = [colour for colour, size in sizes.items() if size > 1]
     if not tied:  # alike only to labels of other parts
-        return tuple(sorted(_signature(fact, own, alike) for fact in facts)), ()
+        return -1, tuple(sorted(_signature(fact, own, alike) for fact in facts))
     colour = min(tied)
     forms: list[Form] = []
     tried: list[Label] = []
@@ -66,7 +66,7 @@ def _least(facts: Sequence[Fact], colours: _Colours, alike: Set[Label]) -> Form:
         tried.append(label)
         # All others come after it.
         forms.append(_form(facts, {other: 2 * its + (its == colour and other != label) for other, its in own.items()}))
-    return (colour, min(forms)), ()
+    return colour, min(forms)
 
 
 def _refined(facts: Sequence[Fact], colours: _Colours) -> _Colours:

@@ -142,7 +142,7 @@ def _of_rows(
     gone = sum(own.now(row) is None for row in rows)
     fewest = [sum(changes.now(row) is None for row in rows) for changes in every]
     if gone not in fewest:
-        outcomes = _outcomes("it has lost {}" if gone else "it has lost {}", map(str, dict.fromkeys(fewest)))
+        outcomes = _outcomes("it has lost {}", (str(count or "none") for count in fewest))
         return _sentence(f"{table} has lost {quantity(gone, 'row') if gone else 'no row'}", order, outcomes)
     names = [
         name

@@ -25,13 +25,15 @@ class Oracle(StrEnum):
 class SessionEffect:
     """How a session's operation ended. `error`: the SQLSTATE or the exception's name; "" without one.
 
-    `returned`: what its call returned; `told`: the answers to its statements that were not rolled back.
+    `returned`: what its call returned; `told`: the answers to its statements that were not rolled back. `drawn`: equal
+    if it has drawn the same random numbers.
     """
 
     ok: bool
     error: str
     returned: tuple[Leaf, ...]
     told: tuple[Told, ...]
+    drawn: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from itertools import chain
 
 from racebench.exploration.oracle.canonical import Fact
+from racebench.exploration.oracle.defaults import Column
 from racebench.exploration.oracle.effects import Effect, Oracle
-from racebench.exploration.oracle.labels import Column, Labels
+from racebench.exploration.oracle.labels import Labels, Terms
 
 
 def facts(
@@ -18,9 +20,9 @@ def facts(
         columns = [(*change.table, column) for column in change.columns]
         for relation, rows in ((f"in {table}", change.added), (f"no more in {table}", change.removed)):
             for row in rows:
-                yield relation, tuple(labels.term(column, text) for column, text in zip(columns, row, strict=True))
+                yield relation, _flat(labels.term(column, text) for column, text in zip(columns, row, strict=True))
     for identity in effect.undelivered:
-        yield "undelivered", (identity if key is None else labels.term(key, identity),)
+        yield "undelivered", (identity,) if key is None else labels.term(key, identity)
     for number in sorted(among):
         session = effect.sessions[number - 1]
         yield f"s{number} ended", ("ok" if session.ok else "failed",)
@@ -28,7 +30,7 @@ def facts(
             continue
         yield f"s{number} raised", (session.error,)
         for path, text in session.returned:
-            yield f"s{number} returned {path}", (labels.leaf(number, path, text),)
+            yield f"s{number} returned", (*labels.path(number, path), *labels.leaf(number, path, text))
         if oracle is Oracle.ANSWERS:
             for place, told in enumerate(session.told):
                 relation = f"s{number} was told {place} {told.statement}"
@@ -36,8 +38,12 @@ def facts(
                 for row in told.rows:
                     yield (
                         f"{relation}:",
-                        tuple(
+                        _flat(
                             labels.told(number, told.statement, column, text)
                             for column, text in zip(told.columns, row, strict=True)
                         ),
                     )
+
+
+def _flat(values: Iterable[Terms]) -> Terms:
+    return tuple(chain.from_iterable(values))

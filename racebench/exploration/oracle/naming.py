@@ -24,10 +24,10 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from enum import StrEnum
 from itertools import combinations, permutations, product
 
-from racebench.exploration.oracle.accesses import Accesses, Answer, Commit, Key, Search, Table, Write
+from racebench.exploration.oracle.accesses import Accesses, Answer, Commit, Key, Search, Table, Values, Write
 from racebench.exploration.oracle.canonical import Label
 from racebench.exploration.oracle.effects import Effect
-from racebench.exploration.oracle.labels import Labels
+from racebench.exploration.oracle.labels import Labels, Terms
 from racebench.postgres.snapshot import Row
 
 
@@ -126,8 +126,8 @@ def _loses_update(
                 continue
             changed = _changed_columns(write, labels)
             for own in _later_writes(accesses, session, commit, write.row):
-                left = [(name, (own.after or {})[name]) for name in changed]
-                alone = (_values_left(one, write, changed) for one in without(session, other))
+                left = _terms(write.table, own.after or {}, changed, labels)
+                alone = (_terms(write.table, _left(one, write), changed, labels) for one in without(session, other))
                 if changed and any(values == left for values in alone):
                     return True
     return False
@@ -152,7 +152,7 @@ def _changed_columns(write: Write, labels: Labels) -> list[str]:
     return [
         name
         for name, text in after.items()
-        if before.get(name) != text and not isinstance(labels.term((*write.table, name), text), Label)
+        if before.get(name) != text and not _is_made_up(write.table, name, text, labels)
     ]
 
 
@@ -162,16 +162,23 @@ def _later_writes(accesses: Accesses, session: int, commit: Commit, row: _Place)
             yield from (write for write in later.writes if write.row == row and write.after is not None)
 
 
-def _values_left(effect: Effect, write: Write, names: Sequence[str]) -> list[tuple[str, str | None]]:
-    """The values that an effect leaves in these columns of a row; those before the write, if it does not change it."""
+def _left(effect: Effect, write: Write) -> Values:
+    """The row that an effect leaves; that before the write, if it does not change it."""
     for change in effect.tables:
         if change.table == write.table:
             for row in change.added:
                 values = dict(zip(change.columns, row, strict=True))
                 if all(values.get(name) == text for name, text in write.key):
-                    return [(name, values.get(name)) for name in names]
-    before = write.before or {}
-    return [(name, before.get(name)) for name in names]
+                    return values
+    return write.before or {}
+
+
+def _terms(table: Table, values: Values, names: Sequence[str], labels: Labels) -> list[Terms]:
+    return [labels.term((*table, name), values.get(name)) for name in names]
+
+
+def _is_made_up(table: Table, name: str, text: str | None, labels: Labels) -> bool:
+    return any(isinstance(term, Label) for term in labels.term((*table, name), text))
 
 
 def _has_twins(accesses: Accesses, effect: Effect, serial: Collection[Effect], labels: Labels) -> bool:
@@ -188,7 +195,7 @@ def _has_twins(accesses: Accesses, effect: Effect, serial: Collection[Effect], l
         for name, text in (first.after or {}).items():
             if text is None or not _NUMBER.search(text) or (second.after or {}).get(name) != text:
                 continue
-            if isinstance(labels.term((*first.table, name), text), Label):
+            if _is_made_up(first.table, name, text, labels):
                 continue
             rows = len(_values_added(effect, first.table, name))
             others = [_values_added(one_of_them, first.table, name) for one_of_them in serial]

@@ -17,9 +17,10 @@ from random import Random
 from typing import Protocol
 
 from racebench.exploration.oracle.canonical import Form, canonical
+from racebench.exploration.oracle.defaults import Column
 from racebench.exploration.oracle.effects import Effect, Oracle
 from racebench.exploration.oracle.facts import facts
-from racebench.exploration.oracle.labels import Column, Labels
+from racebench.exploration.oracle.labels import Labels
 
 #: The most serial orders of some sessions that are run; of more, so many are drawn.
 MOST_ORDERS = 1_000
@@ -51,9 +52,13 @@ class _Orders:
 
 
 class SerialOrders:
-    """Judges effects. `sampled`: an effect was compared with some of the serial orders alone.
+    """Judges effects.
 
-    `unsteady`: a serial order that did not have the same effect twice; then nothing is judged.
+    `sampled`: an effect was compared with some of the serial orders alone. `drew_otherwise`: a session has drawn other
+    random numbers than in the serial orders, so that its effect may be another, too.
+
+    `unsteady`: a serial order that did not have the same effect twice; then nothing is judged. `unrepeatable`: a
+    schedule had an effect of no serial order, and another when it was run again.
     """
 
     def __init__(
@@ -70,11 +75,14 @@ class SerialOrders:
         self.labels = labels
         self.sampled = False
         self.unsteady: Order | None = None
+        self.unrepeatable = self.drew_otherwise = False
         self.oracle = oracle
         self._runner, self._key, self._seed = runner, key, seed
         self._consumer, self._polls = sessions + 1, polls
         self._orders: dict[tuple[int, frozenset[int]], _Orders] = {}
-        self._judged: dict[tuple[int, Effect], bool] = {}
+        self._judged: dict[tuple[int, Effect], bool | None] = {}
+        #: The forms of effects that no serial order has, and that were seen twice.
+        self._accused: set[tuple[int, Form]] = set()
 
     def is_serial(self, effect: Effect, schedule: Sequence[int], *, draw: int, repeatable: bool = True) -> bool | None:
         """Whether an effect is that of a serial order; None if that is not known.
@@ -84,16 +92,50 @@ class SerialOrders:
         known = self._judged.get((draw, effect))
         if known is None and self.unsteady is None:
             known = self._is_serial(effect, schedule, draw)
-            if not known and repeatable:
-                # What only this schedule did may hold values that were made up, too.
-                again, shifts = self._runner.run_again(schedule, shifted=True)
-                if self.labels.measure(effect, again, shifts):
-                    self._forget_forms()
-                    known = self._is_serial(effect, schedule, draw)
+            if not known and repeatable and self.unsteady is None:
+                known = self._is_serial_after_all(effect, schedule, draw)
             self._judged[draw, effect] = known
         if self.unsteady is not None:
             return None
-        return None if not known and self.sampled else known
+        if not known and (self.sampled or self._drew_otherwise(effect)):
+            return None
+        return known
+
+    def _drew_otherwise(self, effect: Effect) -> bool:
+        """Whether a session has drawn other random numbers than in every serial order, because it tried again, say."""
+        effects = [serial for orders in self._orders.values() for serial in orders.run.values()]
+        otherwise = any(
+            effect.sessions[number - 1].drawn not in {one.sessions[number - 1].drawn for one in effects}
+            for number in effect.succeeded
+        )
+        self.drew_otherwise |= otherwise
+        return otherwise
+
+    def _is_serial_after_all(self, effect: Effect, schedule: Sequence[int], draw: int) -> bool | None:
+        """Judge again an effect that no serial order had, when more is known to be made up.
+
+        What only this schedule did may hold values that were made up, and a serial order that ran in the same second
+        each time may have left a time. None if the schedule has the effect of a serial order when it is run again.
+        """
+        everyone = range(1, self._consumer)
+        if (draw, self._form(effect, everyone)) in self._accused:
+            return False
+        again, shifts = self._runner.run_again(schedule, shifted=True)
+        learned = self.labels.measure(effect, again, shifts)
+        likely = self._likely(effect.succeeded, schedule)
+        earlier = self.effects(effect, draw).get(likely)
+        if earlier is not None:
+            later, shifts = self._runner.run_serially(likely, shifted=False)
+            learned |= self.labels.measure(earlier, later, shifts)
+        if learned:
+            self._forget_forms()
+            if self._is_serial(effect, schedule, draw):
+                return True
+        if self._is_serial(again, schedule, draw):
+            self.unrepeatable = True
+            return None
+        self._accused.add((draw, self._form(effect, everyone)))
+        return False
 
     @property
     def notes(self) -> list[str]:
@@ -104,8 +146,17 @@ class SerialOrders:
             notes.append(
                 f"the serial order {order} did not leave the same twice; schedules are not compared with serial orders"
             )
+        if self.unrepeatable:
+            notes.append(
+                "a schedule left what no serial order leaves, and did not when it was run again; it was not judged"
+            )
         if self.sampled:
             notes.append(f"schedules were compared with {MOST_ORDERS:,} serial orders drawn at random, not with all")
+        if self.drew_otherwise:
+            notes.append(
+                "a session drew other random numbers than in the serial orders (when it tried again, say); what it did "
+                "cannot be compared"
+            )
         if self.labels.measured:
             notes.append(
                 f"{', '.join(self.labels.measured)}: the values differ between two runs of one serial order; only "
@@ -166,6 +217,7 @@ class SerialOrders:
     def _forget_forms(self) -> None:
         """Make the forms again: more is known to be labels."""
         self._judged.clear()
+        self._accused.clear()
         for (_, among), orders in self._orders.items():
             orders.forms = {self._form(effect, among) for effect in orders.run.values()}
 

@@ -48,7 +48,7 @@ def _leaves(value: Any, path: str, depth: int, around: frozenset[int]) -> Iterat
 def _parts(value: Any) -> Iterator[tuple[str, Any]]:
     """The parts of a container, or the attributes that an object has in its own dictionary, with what names them."""
     if isinstance(value, Mapping):
-        yield from ((f"[{key!s}]", part) for key, part in value.items())
+        yield from ((f"{{{key!s}}}", part) for key, part in value.items())  # unlike the number of a place in a list
     elif isinstance(value, Sequence):
         fields = getattr(value, "_fields", None)
         if isinstance(fields, tuple) and len(fields) == len(value):

@@ -22,7 +22,7 @@ from racebench.core.model import Call
 from racebench.exploration import inspection
 from racebench.exploration.draws import Draws, in_sql, server_seed
 from racebench.exploration.hidden_effects import bodies, does_more_than_write
-from racebench.exploration.independence import names_in
+from racebench.exploration.independence import may_be_serializable, names_in
 from racebench.exploration.inner_statements import with_several_statements
 from racebench.exploration.leftovers import Leftover, leaves
 from racebench.exploration.sessions.round_trips import AnyConnection
@@ -41,9 +41,10 @@ class Connections:
     """What is known of the connections of one search, and of the functions that their statements name.
 
     `always` are names that any statement counts as naming. `told_apart`: a statement or the application may ask
-    which session it is. `draws`: what the server was asked to draw. `functions`: those that statements run, and that
-    run several statements themselves. `settings_before`: of connections on which a
-    statement may change settings, those before it; `own_settings`: the names of settings that the code itself has made.
+    which session it is. `serializable`: a statement may begin a serializable transaction. `draws`: what the server was
+    asked to draw. `functions`: those that statements run, and that run several statements themselves.
+    `settings_before`: of connections on which a statement may change settings, those before it; `own_settings`: the
+    names of settings that the code itself has made.
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class Connections:
         self._levels: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
         self._settings: weakref.WeakKeyDictionary[Any, dict[str, str]] = weakref.WeakKeyDictionary()
         self._volatile: dict[str, bool] = {}
-        self.told_apart = False
+        self.told_apart = self.serializable = False
         self.draws = Draws()
         self.functions: set[str] = set()
         self._seeded: weakref.WeakKeyDictionary[Any, tuple[int, int, int]] = weakref.WeakKeyDictionary()
@@ -160,6 +161,7 @@ class Connections:
         self._named |= new
         texts = [text, *(self._indirect(text, new) if new else ())]
         self.told_apart |= tells_apart(texts)
+        self.serializable |= any(map(may_be_serializable, texts))
         self.draws.add(in_sql(texts))
 
     def _indirect(self, text: str, names: Set[str]) -> list[str]:

@@ -250,6 +250,10 @@ class PythonSession(GeneratorSession):
         return self._connections.functions
 
     @property
+    def drawn(self) -> int:
+        return self._thread.randomness.drawn
+
+    @property
     def draws(self) -> Draws:
         return united((self._thread.randomness.draws, self._connections.draws))
 
@@ -348,6 +352,10 @@ class PythonSession(GeneratorSession):
         for leftover in left:
             self._leaves.setdefault(leftover, " ".join(text.split()))
         self._residue.note(connection, text, left)
+
+    @property
+    def serializable(self) -> bool:
+        return self._touches.serializable or self._connections.serializable
 
     @property
     def changes_catalog(self) -> bool:

@@ -111,6 +111,7 @@ class Generators:
 class Randomness:
     """The random numbers and the clock of one session's thread. `draws`: what it was seen to draw and read.
 
+    `drawn`: equal for two calls that have drawn the same number of numbers, of the same draw.
     `fixed`: generators that a call has seeded with a number of its own, so that they draw the same in every process.
     """
 
@@ -125,6 +126,7 @@ class Randomness:
         self._first: _States = ([], [], [])
         self._own: _States | None = None
         self._noticed = self._watched = False
+        self.drawn = 0
         self._now = self._origin = time.monotonic() + number * _TICK_S
 
     def begin(self, draw: int) -> None:
@@ -150,6 +152,8 @@ class Randomness:
 
     def end(self) -> None:
         """The call has ended."""
+        generators = repr(self.generators.state()) if self.generators.used else ""
+        self.drawn = hash((generators, self._numbers.getstate() if self._seeded else None))
         if self._noticed or self._watched or self.generators.state()[0][:1] == self._first[0][:1]:
             return
         self.generators.used = True

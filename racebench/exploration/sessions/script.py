@@ -81,8 +81,15 @@ class ScriptSessions:
 
         sessions = []
         for number in range(1, surroundings.sessions + 1):
+            facts = surroundings.facts
             session = ScriptSession(
-                number, strategy, open_session, footprints, surroundings.facts.draws, surroundings.facts.leaves
+                number,
+                strategy,
+                open_session,
+                footprints,
+                facts.draws,
+                facts.leaves,
+                serializable=facts.serializable,
             )
             stack.callback(session.close)
             sessions.append(session)
@@ -182,6 +189,7 @@ class ScriptSession(GeneratorSession):
 
     swallowed = ""
     returned = None
+    drawn = 0  # each try draws the same
     draw = 0
     told_apart = False  # the server is asked about a script before the search
     batches: AbstractSet[str] = frozenset()
@@ -195,9 +203,12 @@ class ScriptSession(GeneratorSession):
         footprints: _Footprints,
         draws: Draws,
         leaves: Mapping[Leftover, str],
+        *,
+        serializable: bool = False,
     ) -> None:
         super().__init__(number)
         self._leaves = leaves
+        self._serializable = serializable
         #: Settings that the session has besides those of its connection string.
         self._settings: dict[str, str] = {}
         self.told: list[Told] = []
@@ -260,6 +271,10 @@ class ScriptSession(GeneratorSession):
     def rolled_back(self) -> bool:
         return bool(self.sqlstate)
 
+    @property
+    def serializable(self) -> bool:
+        return self._serializable
+
     def configure(self, name: str, value: str) -> None:
         self._settings[name] = value
         self.session.configure(name, value)
@@ -290,9 +305,6 @@ class ScriptSession(GeneratorSession):
         self.told, self._open = [], []
         self._tries = Tries(self._retry, _MOST_TRIES)
         self.deadlocks, self.sqlstate = 0, ""
-        self.session.reseed(f"{self.draw}" if self.draw else "")  # the same for all, so that they meet
-        if self.draws.server:
-            self.session.connection.pgconn.exec_(server_seed(self.draw, self.number))
         variables: Variables = {
             "think": b"0",
             "hold": b"0",
@@ -315,6 +327,10 @@ class ScriptSession(GeneratorSession):
     def _operation(self, variables: Variables) -> Steps:
         session = self.session
         while True:
+            # The same for all sessions, so that they meet; and for each try, as pgbench has it.
+            session.reseed(f"{self.draw}" if self.draw else "")
+            if self.draws.server:
+                session.connection.pgconn.exec_(server_seed(self.draw, self.number))
             outcome = yield from session.steps(variables)
             if not session.alive or self._is_fault(session.sqlstate):
                 raise self._fault("lost its connection at" if not session.alive else "was stopped at")

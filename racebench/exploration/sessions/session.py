@@ -115,6 +115,10 @@ class Session(Protocol):
     def leaves(self) -> Mapping[Leftover, str]:
         """What it may have left behind since it was last cleaned, each with the statement that may have left it."""
 
+    @property
+    def serializable(self) -> bool:
+        """Whether a transaction of it may be serializable, as far as is known by now."""
+
     def clean(self) -> None:
         """Remove what it has left in its connections. Raises DatabaseProblem."""
 
@@ -156,6 +160,10 @@ class StrategySession(Session, Protocol):
     draw: int
     told: list[Told]
     returned: Any
+
+    @property
+    def drawn(self) -> int:
+        """Equal for two schedules in which it has drawn the same random numbers."""
 
     @property
     def functions(self) -> AbstractSet[str]:
@@ -289,6 +297,10 @@ class GeneratorSession:
     @property
     def leaves(self) -> Mapping[Leftover, str]:
         return {}
+
+    @property
+    def serializable(self) -> bool:
+        return False
 
     def clean(self) -> None:
         """A session that leaves nothing."""

@@ -25,8 +25,9 @@ class Touches:
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
-        #: Whether a transaction of the session may have been serializable.
         self._may_be_serializable = False
+        #: Whether a transaction of the session may have been serializable.
+        self.serializable = False
         #: Connections in whose transaction there was a savepoint.
         self._nested: weakref.WeakSet[AnyConnection] = weakref.WeakSet()
 
@@ -51,9 +52,11 @@ class Touches:
             self._nested.add(connection)
         if "serializable" in text or "set_config" in text:
             self._may_be_serializable = True
+        is_serializable = connection.isolation_level == psycopg.IsolationLevel.SERIALIZABLE
+        self.serializable |= is_serializable
         if level and level not in _PLAIN_LEVELS:
-            self._may_be_serializable = True
-        plain = not self._may_be_serializable and connection.isolation_level != psycopg.IsolationLevel.SERIALIZABLE
+            self._may_be_serializable = self.serializable = True
+        plain = not self._may_be_serializable and not is_serializable
         aborted = connection.pgconn.transaction_status == pq.TransactionStatus.INERROR
         ending = len(parts) == 1 and ends(parts[0])
         if aborted and ending and plain and connection not in self._nested:

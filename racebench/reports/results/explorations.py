@@ -14,7 +14,16 @@ from racebench.core import json_text
 from racebench.core.anomalies import counts_of_document
 from racebench.core.errors import UsageProblem
 from racebench.core.results import Verdict
-from racebench.exploration.result import Exploration, Limit, Replay, ScheduleOutcome, SessionOutcome, Unseen
+from racebench.exploration.result import (
+    Beginning,
+    Exploration,
+    Limit,
+    Replay,
+    ScheduleOutcome,
+    SessionOutcome,
+    Start,
+    Unseen,
+)
 from racebench.exploration.schedules import Schedule, Step, parse_steps
 from racebench.reports.results import document as run_document
 
@@ -109,6 +118,7 @@ def published(exploration: Exploration) -> dict[str, Any]:
             "draws": exploration.draws,
             "unseen": None if exploration.unseen is None else exploration.unseen.value,
             "leftovers": list(exploration.leftovers),
+            "beginning": None if exploration.beginning is None else _published_beginning(exploration.beginning),
             "fault": exploration.fault or None,
             "complete": exploration.complete,
             "limit": None if exploration.limit is None else exploration.limit.value,
@@ -120,6 +130,15 @@ def published(exploration: Exploration) -> dict[str, Any]:
         ],
         "witness": None if exploration.witness is None else _published_replay(exploration.witness),
         "notes": list(exploration.notes),
+    }
+
+
+def _published_beginning(beginning: Beginning) -> dict[str, Any]:
+    return {
+        "start": beginning.start.value,
+        "reasons": list(beginning.reasons),
+        "prevented": beginning.prevented or None,
+        "doubtful": beginning.doubtful,
     }
 
 
@@ -210,6 +229,16 @@ def from_published(data: Mapping[str, Any]) -> Exploration:
         swallowed=_counts(explored.get("swallowed", {})),
         notes=_texts(data.get("notes", ())),
         draws=int(explored.get("draws", 0)),
+        beginning=None if explored.get("beginning") is None else _beginning(explored["beginning"]),
+    )
+
+
+def _beginning(data: Mapping[str, Any]) -> Beginning:
+    return Beginning(
+        start=Start(data["start"]),
+        reasons=_texts(data["reasons"]),
+        prevented=str(data["prevented"] or ""),
+        doubtful=bool(data["doubtful"]),
     )
 
 

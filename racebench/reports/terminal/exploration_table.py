@@ -72,6 +72,8 @@ def render(document: Explorations, *, ascii_only: bool = False, witnesses: bool 
     for exploration in spoken:
         yield Text(_sentence(exploration))
         yield from map(Text, exploration_text.remarks(exploration))
+        if began := exploration_text.beginning(exploration):
+            yield Text(began)
         yield from _outcomes(exploration, ascii_only=ascii_only)
     drawn = [one.witness for one in explorations if one.witness is not None and one.witness.steps] if witnesses else []
     for witness in drawn[:_SHOWN]:

@@ -1,0 +1,109 @@
+"""How tables are stored besides their rows: indexes, statistics, and what must be truncated together.
+
+Rows that are put back by DELETE and COPY leave the storage as it was: dead rows stay, and so do an index's pages and
+keys. snapshot.py makes storage anew; this module says what there is to make, and how the setup had made it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from racebench.core.errors import DatabaseProblem
+from racebench.core.plain_text import one_line
+
+#: Indexes that are younger than every row of the table: they were built over the rows.
+_BUILT_LATER = """
+SELECT ns.nspname, c.relname FROM pg_index JOIN pg_class AS c ON c.oid = indexrelid
+JOIN pg_namespace AS ns ON ns.oid = c.relnamespace
+JOIN (SELECT age(xmin) AS age, max(cmin::text::bigint) AS command FROM ONLY {table}
+    GROUP BY 1 ORDER BY 1 LIMIT 1) AS newest
+    ON (age(c.xmin), -c.cmin::text::bigint) < (newest.age, -newest.command)
+WHERE indrelid = %(table)s::regclass ORDER BY 1, 2
+"""
+_STATISTICS = "SELECT reltuples >= 0, relallvisible > 0 FROM pg_class WHERE oid = %(table)s::regclass"
+#: TRUNCATE wants the tables that refer to a table, and takes the partitions of a partitioned one.
+_TIED = """
+WITH RECURSIVE tie (one, other) AS (
+    SELECT NULL::oid, unnest(%(tables)s::oid[])
+    UNION
+    SELECT step.one, step.other FROM tie CROSS JOIN LATERAL (
+        SELECT confrelid, conrelid FROM pg_constraint WHERE contype = 'f' AND confrelid = tie.other
+        UNION ALL
+        SELECT inhparent, inhrelid FROM pg_inherits JOIN pg_class ON pg_class.oid = inhparent
+        WHERE inhparent = tie.other AND relkind = 'p') AS step (one, other)
+)
+SELECT one, other, relkind = 'p', nspname, relname FROM tie
+JOIN pg_class ON pg_class.oid = other JOIN pg_namespace ON pg_namespace.oid = relnamespace
+WHERE one IS NOT NULL AND one <> other
+"""
+_SIZES = "SELECT oid, pg_relation_size(oid) FROM unnest(%(tables)s::oid[]) AS oid"
+_METHODS = """
+SELECT DISTINCT amname FROM pg_class JOIN pg_am ON pg_am.oid = relam
+WHERE relkind IN ('i', 'I') AND relnamespace = %s::regnamespace ORDER BY 1
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Storage:
+    """How a setup left a table's storage.
+
+    `built`: the indexes that were built over the rows; the rows were inserted into the others. `analyzed`: the server
+    knew how many rows there are; `vacuumed`: and that all transactions may see those of some pages.
+    """
+
+    built: tuple[sql.Identifier, ...]
+    analyzed: bool
+    vacuumed: bool
+
+
+def read(connection: psycopg.Connection[Any], name: sql.Identifier) -> Storage:
+    """The storage of a table. Raises psycopg.Error."""
+    table = {"table": name.as_string(connection)}
+    built = connection.execute(sql.SQL(_BUILT_LATER).format(table=name), table).fetchall()
+    analyzed, vacuumed = connection.execute(_STATISTICS, table).fetchall()[0]
+    return Storage(built=tuple(sql.Identifier(*row) for row in built), analyzed=analyzed, vacuumed=vacuumed)
+
+
+def access_methods(connection: psycopg.Connection[Any], schema: str) -> tuple[str, ...]:
+    """The access methods of the indexes in a schema, in order. Raises DatabaseProblem."""
+    try:
+        return tuple(str(row[0]) for row in connection.execute(_METHODS, (schema,)).fetchall())
+    except psycopg.Error as problem:
+        raise DatabaseProblem(f"the indexes cannot be read: {one_line(str(problem))}") from None
+
+
+class Ties:
+    """Which relations TRUNCATE must name, or empties too, with some tables. OIDs, as they were when this was made."""
+
+    def __init__(self, connection: psycopg.Connection[Any], tables: Mapping[int, tuple[str, str]]) -> None:
+        self._others: dict[int, set[int]] = {}
+        self._texts = {oid: sql.SQL("ONLY {}").format(sql.Identifier(*key)) for oid, key in tables.items()}
+        for one, other, partitioned, schema, name in connection.execute(_TIED, {"tables": list(tables)}).fetchall():
+            self._others.setdefault(one, set()).add(other)
+            form = sql.SQL("{}") if partitioned else sql.SQL("ONLY {}")
+            self._texts[other] = form.format(sql.Identifier(schema, name))
+
+    def with_others(self, tables: Collection[int]) -> list[int]:
+        """The tables, and all that are tied to them."""
+        reached = dict.fromkeys(tables)
+        ahead = list(tables)
+        while ahead:
+            new = self._others.get(ahead.pop(), set()) - reached.keys()
+            reached |= dict.fromkeys(new)
+            ahead += new
+        return list(reached)
+
+    def truncate(self, tables: Collection[int]) -> sql.Composed:
+        """The command that empties tables, to which those that are tied to them belong."""
+        return sql.SQL("TRUNCATE {}").format(sql.SQL(", ").join(self._texts[oid] for oid in tables))
+
+
+def with_pages(connection: psycopg.Connection[Any], tables: Sequence[int]) -> set[int]:
+    """The tables into which something was inserted since they were truncated, even if it is gone."""
+    rows = connection.execute(_SIZES, {"tables": list(tables)}, prepare=True).fetchall()
+    return {int(oid) for oid, size in rows if size}

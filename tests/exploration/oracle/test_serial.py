@@ -1,0 +1,59 @@
+"""A schedule is accused only if it has an effect of no serial order each time that it is run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from racebench.exploration.oracle.effects import Effect, Oracle, SessionEffect
+from racebench.exploration.oracle.labels import Labels
+from racebench.exploration.oracle.serial import Order, SerialOrders, Shifts
+from racebench.postgres.snapshot import TableChange
+
+
+def effect(*rows: str) -> Effect:
+    change = TableChange(table=("", "t"), columns=("n",), added=tuple((row,) for row in rows), removed=())
+    session = SessionEffect(ok=True, error="", returned=(), told=())
+    return Effect(tables=(change,), sessions=(session, session))
+
+
+class Runs:
+    """What runs leave, in their order: of serial orders, and of the schedule when it is run again."""
+
+    def __init__(self, serial: Iterator[Effect], again: Iterator[Effect]) -> None:
+        self.serial, self.again = serial, again
+
+    def run_serially(self, order: Order, *, shifted: bool) -> tuple[Effect, Shifts]:  # noqa: ARG002 - the protocol's
+        return next(self.serial), {}
+
+    def run_again(self, schedule: Sequence[int], *, shifted: bool) -> tuple[Effect, Shifts]:  # noqa: ARG002
+        return next(self.again), {}
+
+
+def judge(schedule: Effect, serial: Sequence[Effect], again: Sequence[Effect]) -> tuple[bool | None, list[str]]:
+    orders = SerialOrders(
+        Runs(iter(serial), iter(again)),
+        Oracle.RETURNS,
+        Labels({}, dict),
+        sessions=2,
+        polls=0,
+        key=None,
+        seed=0,
+    )
+    return orders.is_serial(schedule, [1, 2], draw=0), orders.notes
+
+
+def test_an_effect_of_no_serial_order_is_accused_if_it_is_seen_twice() -> None:
+    assert judge(effect("1", "1"), [effect("1", "2")] * 5, [effect("1", "1")]) == (False, [])
+
+
+def test_an_effect_that_is_not_seen_again_is_not_judged() -> None:
+    known, notes = judge(effect("1"), [effect("1", "2")] * 5, [effect("1", "2")])
+    assert known is None
+    assert notes == [
+        "a schedule left what no serial order leaves, and did not when it was run again; it was not judged"
+    ]
+
+
+def test_what_differs_only_when_a_serial_order_is_run_later_was_made_up() -> None:
+    early, late = effect("second 1"), effect("second 2")
+    assert judge(late, [early, early, early, early, late], [late])[0] is True

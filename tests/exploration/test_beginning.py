@@ -1,0 +1,75 @@
+"""A schedule begins with tables whose indexes keep nothing of earlier schedules, where that may matter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+
+from racebench import Bench, Search
+from racebench.core.results import Verdict
+from racebench.exploration.result import Beginning, Start
+
+pytestmark = pytest.mark.server
+
+Connection = psycopg.Connection[Any]
+
+#: A range that is outside of every key of the index. With 400 rows a GiST index has two levels. Wide rows make a scan
+#: of the table dearer than one of the index.
+GAP = "int8range(500000, 500005)"
+BOOKINGS = """
+CREATE TABLE bookings (during int8range NOT NULL, note text NOT NULL DEFAULT repeat('-', 500));
+INSERT INTO bookings (during) SELECT int8range(i * 10, i * 10 + 5) FROM generate_series(1, 400) AS i;
+CREATE INDEX bookings_during ON bookings USING {method} (during);
+ANALYZE bookings;
+"""
+TWICE = f"SELECT during FROM bookings WHERE during = {GAP} GROUP BY during HAVING count(*) > 1"
+
+
+@pytest.fixture(scope="module")
+def bench() -> Iterator[Bench]:
+    with Bench() as made:
+        yield made
+
+
+def book(connection: Connection) -> None:
+    """Book the gap if it is free, under SERIALIZABLE, and again if the server refuses it."""
+    connection.isolation_level = psycopg.IsolationLevel.SERIALIZABLE
+    while True:
+        try:
+            with connection.transaction():
+                if not connection.execute(f"SELECT during FROM bookings WHERE during && {GAP}").fetchall():
+                    connection.execute(f"INSERT INTO bookings (during) VALUES ({GAP})")
+        except psycopg.errors.SerializationFailure:
+            continue
+        return
+
+
+@pytest.mark.parametrize("reduce", [True, False])
+def test_the_hole_of_gist_shows_in_every_schedule_in_which_both_read_first(bench: Bench, reduce: bool) -> None:
+    search = Search(reduce=reduce)
+    found = bench.explore(book, setup=BOOKINGS.format(method="gist"), invariant=TWICE, search=search)
+    # BEGIN, SELECT, INSERT and COMMIT of two sessions have 70 orders. In 10 of them one commits before the other reads.
+    assert (found.run, found.anomalous) == ((7, 6) if reduce else (70, 60))
+    assert len(found.result.outcomes) == 2
+    assert found.result.beginning == Beginning(
+        start=Start.ANEW, reasons=("an index has the access method gist", "transactions are serializable")
+    )
+    assert "Each schedule began with tables made anew, as an index has the access method gist, and" in str(found)
+
+
+@pytest.mark.parametrize("method", ["btree", "spgist"])
+def test_the_same_over_another_index_is_refused_and_goes_right_at_the_second_try(bench: Bench, method: str) -> None:
+    found = bench.explore(book, setup=BOOKINGS.format(method=method), invariant=TWICE)
+    assert (found.verdict, found.anomalous, found.result.beginning.start) == (Verdict.VALID, 0, Start.ANEW)
+
+
+def test_ordinary_code_begins_with_restored_rows(bench: Bench) -> None:
+    def book_at_read_committed(connection: Connection) -> None:
+        connection.execute(f"INSERT INTO bookings (during) VALUES ({GAP})")
+        connection.commit()
+
+    found = bench.explore(book_at_read_committed, setup=BOOKINGS.format(method="btree"), invariant=())
+    assert found.result.beginning == Beginning(start=Start.RESTORED)
