@@ -20,7 +20,7 @@ from racebench.core.target import Target
 from racebench.exploration.draws import Draws, united
 from racebench.exploration.faults import PROBLEMS, Fault
 from racebench.exploration.independence import Footprint
-from racebench.exploration.oracle.accesses import Accesses
+from racebench.exploration.oracle.accesses import Accesses, with_alone
 from racebench.exploration.oracle.defaults import declared
 from racebench.exploration.oracle.difference import difference
 from racebench.exploration.oracle.effects import Effect, SessionEffect
@@ -539,14 +539,23 @@ class ServerWorld:
         if self._orders is None or restored is None or result.effect is None or not result.counts[NON_SERIALIZABLE]:
             return ""
         found = SearchRecorder(self.strategy_sessions)
-        self._record(found, result)
-        commits = CommitRecorder(
-            self._preparation.monitor, self.schema, self.strategy_sessions, restored.rows(), found.searches
-        )
-        if not self._record(commits, result):
+        self._record(found, partial(self.run_again, result.schedule))
+        try:
+            commits = CommitRecorder(
+                self._preparation.monitor, self.schema, self.strategy_sessions, restored.rows(), found.searches
+            )
+        except PROBLEMS:
             return ""
+        self._record(commits, partial(self.run_again, result.schedule))
+        again = self._compared
+        if again is None or (again.schedule, again.signature[0]) != (result.schedule, result.signature[0]):
+            return ""
+        recorded = commits.commits
+        for session in {commit.session for commit in recorded}:
+            self._record(commits, partial(self.run_serially, (session, *self._polls())))
+            recorded = with_alone(recorded, commits.commits, session)
         named = name_of(
-            Accesses(searches=found.searches, commits=commits.commits),
+            Accesses(searches=found.searches, commits=recorded),
             result.effect,
             [*self._orders.effects(result.effect, result.draw).values()],
             self._orders.labels,
@@ -554,24 +563,25 @@ class ServerWorld:
         )
         return "" if named is None else named.value
 
-    def _record(self, recorder: Recorder, result: ScheduleResult) -> bool:
-        """Run a schedule again, recorded; return whether it went as before."""
+    def _record(self, recorder: Recorder, run: Callable[..., object]) -> None:
+        """Run something that is not counted, and record it."""
         self._recorder = recorder
         try:
-            self.run_again(result.schedule, shifted=False)
+            run(shifted=False)
         finally:
             self._recorder = None
-        again = self._compared
-        return again is not None and (again.schedule, again.signature[0]) == (result.schedule, result.signature[0])
+
+    def _polls(self) -> tuple[int, ...]:
+        """The consumer's number for each of its polls."""
+        return () if self.consumer is None else (self.consumer.number,) * self._request.polls
 
     def _effects_without(self, among: Set[int], session: int, other: int) -> Iterator[Effect]:
         """The effects of serial orders in which one session runs, and another does not."""
         rest = sorted(among - {session, other})
-        polls = [self.consumer.number] * self._request.polls if self.consumer is not None else []
         for count in range(len(rest) + 1):
             for more in combinations(rest, count):
                 for order in permutations((session, *more)):
-                    yield self.run_serially((*order, *polls), shifted=False)[0]
+                    yield self.run_serially((*order, *self._polls()), shifted=False)[0]
 
     def run_serially(self, order: Sequence[int], *, shifted: bool) -> tuple[Effect, Shifts]:
         """See oracle.serial.Runner; so for `run_again`."""

@@ -6,7 +6,7 @@ recorder.py has it from the server; naming.py gives it a name.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from racebench.postgres.snapshot import Row
 
@@ -68,6 +68,7 @@ class Commit:
     """The step with which a session's writes were committed.
 
     `before` and `after`: the answers to each search right before and right after it; None where they are not known.
+    `alone`: these two where no other session runs; None if the session does not commit as often then.
     """
 
     session: int
@@ -75,6 +76,7 @@ class Commit:
     writes: tuple[Write, ...]
     before: Sequence[Answer | None]
     after: Sequence[Answer | None]
+    alone: tuple[Sequence[Answer | None], Sequence[Answer | None]] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,3 +85,12 @@ class Accesses:
 
     searches: Sequence[Search]
     commits: Sequence[Commit]
+
+
+def with_alone(commits: Sequence[Commit], alone: Sequence[Commit], session: int) -> list[Commit]:
+    """The commits of a schedule, those of one session with what they are where it runs `alone`."""
+    own = [commit for commit in commits if commit.session == session]
+    if len(own) != len(alone):
+        return [*commits]
+    of = {commit.step: (other.before, other.after) for commit, other in zip(own, alone, strict=True)}
+    return [replace(commit, alone=of[commit.step]) if commit.session == session else commit for commit in commits]

@@ -1,7 +1,8 @@
 """The classical name of a non-serializable schedule, where what its sessions read and wrote meets the definition.
 
-A session *overlooks* a commit of another if the commit changes the answer to one of its searches, and the session was
-answered as before it. It *sees* the commit if it was answered as after it. With these words:
+A session *overlooks* a commit of another if the commit changes the answer to one of its searches, or does so where the
+other session runs alone, and the session was answered as before it. It *sees* the commit if it was answered as after
+it. With these words:
 
 - lost update: a session read a row and overlooks the commit that changed it, then wrote the row itself, and left it as
   if the other had not run. An UPDATE that computes from the row as it is loses nothing (P4).
@@ -92,24 +93,38 @@ def _overlooked(accesses: Accesses, session: int, other: int) -> list[_Overlooke
         for place, search in enumerate(accesses.searches)
         for commit in accesses.commits
         if search.session == session and commit.session == other
-        for before, after in _changed_answer(commit, place)
-        if _overlooks(search, commit, before, after)
+        for before, after in _answers_overlooked(search, commit, place)
     ]
 
 
-def _changed_answer(commit: Commit, search: int) -> Iterator[tuple[Answer, Answer]]:
-    """The answers to a search before and after a commit, if it has changed them."""
-    before, after = commit.before[search], commit.after[search]
-    if before is not None and after is not None and Counter(before.rows) != Counter(after.rows):
-        yield before, after
+def _answers_overlooked(search: Search, commit: Commit, place: int) -> Iterator[tuple[Answer, Answer]]:
+    changed = _changed(commit.before[place], commit.after[place])
+    if changed is not None:
+        if _overlooks(search, commit, *changed):
+            yield changed
+    elif commit.alone is not None and _is_older(search, commit):
+        # What the session has written itself may keep the commit from changing the answer.
+        changed = _changed(commit.alone[0][place], commit.alone[1][place])
+        if changed is not None:
+            yield changed
+
+
+def _changed(before: Answer | None, after: Answer | None) -> tuple[Answer, Answer] | None:
+    """Two answers, if both are known and they differ."""
+    if before is None or after is None or Counter(before.rows) == Counter(after.rows):
+        return None
+    return before, after
 
 
 def _overlooks(search: Search, commit: Commit, before: Answer, after: Answer) -> bool:
+    return _is_older(search, commit) or (bool(search.told) and search.told == before.told != after.told)
+
+
+def _is_older(search: Search, commit: Commit) -> bool:
+    """Whether a search was answered before a commit, or from a snapshot that is older."""
     if search.answered < commit.step:
         return True
-    if search.sent < commit.step and not search.latest and not search.told:
-        return True  # a part of a statement that waited: its snapshot is older
-    return bool(search.told) and search.told == before.told != after.told
+    return search.sent < commit.step and not search.latest and not search.told
 
 
 def _sees(search: Search, commit: Commit, before: Answer, after: Answer) -> bool:
@@ -238,12 +253,14 @@ def _has_read_skew(accesses: Accesses) -> bool:
         for place, search in enumerate(accesses.searches):
             if search.session == commit.session:
                 continue
-            for before, after in _changed_answer(commit, place):
-                rows = frozenset(_rows_searched(commit, before, after))
-                if _overlooks(search, commit, before, after):
-                    overlooked.append((search.session, rows))
-                elif _sees(search, commit, before, after):
-                    seen.append((search.session, rows))
+            changed = _changed(commit.before[place], commit.after[place])
+            if changed is None:
+                continue
+            rows = frozenset(_rows_searched(commit, *changed))
+            if _overlooks(search, commit, *changed):
+                overlooked.append((search.session, rows))
+            elif _sees(search, commit, *changed):
+                seen.append((search.session, rows))
         for (one, rows), (other, others) in product(overlooked, seen):
             if one == other and rows and others and rows.isdisjoint(others):
                 return True
