@@ -28,7 +28,8 @@ class Searched:
     """A table with an index, and its gaps. `method` "none" has no index.
 
     `columns`: of the table `items`, with its constraints. `fill`: the expressions of a row, of `i` from 1. `index`: the
-    rest of a CREATE INDEX … ON items. `extension`: one that the server must have.
+    rest of a CREATE INDEX … ON items. `extension`: one that the server must have. `drawn`: an insert may go to any of
+    several leaves that fit equally well, and the server draws one, so the same schedules may end in another way.
     """
 
     method: str
@@ -39,6 +40,7 @@ class Searched:
     inside: Gap
     outside: Gap
     extension: str = ""
+    drawn: bool = False
 
     def setup(self, rows: int) -> str:
         """SQL that makes the table, its rows and its index, with statistics."""
@@ -116,6 +118,7 @@ def _inet(method: str) -> Searched:
         columns="k inet",
         fill="inet '10.0.0.0' + 4 * i",
         index=f"USING {method} (k inet_ops)",
+        drawn=method == "gist",
         inside=gap("10.0.0.81"),
         outside=gap("192.168.7.7"),
     )
@@ -138,6 +141,7 @@ def _tsvector(method: str, *, options: str = "", suffix: str = "") -> Searched:
         columns="k tsvector",
         fill=f"('w' || i % {words} || ' w' || (i + 1) % {words})::tsvector",
         index=f"USING {method} (k){options}",
+        drawn=method == "gist",
         inside=gap("w5 & w20", "w5 w20"),
         outside=gap("absent", "absent"),
     )

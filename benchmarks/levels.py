@@ -22,7 +22,7 @@ _CONNECTIONS = 20
 
 @contextmanager
 def running(server: str, settings: Mapping[str, str]) -> Iterator[tuple[Target, Mapping[str, Any]]]:
-    """A server and its description: an embedded one with these settings by its major version, or the one of a DSN."""
+    """A server and its description: an embedded one with these settings, by its major version, or that of a DSN."""
     if server.isdecimal():
         with EmbeddedServer(version=int(server), connections=_CONNECTIONS, settings=settings) as target:
             yield target, environment.describe(target)
@@ -36,6 +36,8 @@ def united(
 ) -> str:
     """The text of the cells of several servers: once if all have the same, else with each server's version."""
     texts = {cell["server"]: show(cell) for cell in cells}
+    if not texts:
+        return "–"
     if len({*texts.values()}) == 1 and len(texts) == len(versions):
         return next(iter(texts.values()))
     return "; ".join(f"{version}: {texts.get(version, '–')}" for version in versions)

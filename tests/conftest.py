@@ -29,7 +29,7 @@ from racebench.load.executors.processes import Processes
 from racebench.postgres.embedded import EmbeddedServer, wheel_programs
 from racebench.workloads import catalog
 from waiting import LIMIT_S, repeat, wait_for
-from warm import Warm
+from warm import READ_AT_START, Warm
 
 sys.path.append(str(Path(__file__).parents[1]))  # benchmarks/ is not part of the package; what is installed goes first
 
@@ -129,7 +129,7 @@ def hammer(embedded: Target, processes: Processes) -> Callable[..., RunResult]:
         folder = catalog.find_scenario(scenario)
 
         def once(seed: int) -> RunResult:
-            options = {"workers": 8, "duration_s": None, "operations": 1600, "seed": seed, **load}
+            options = {"workers": 8, "duration_s": None, "operations": 800, "seed": seed, **load}
             return LoadDriver(target=embedded, executor=processes).run(
                 folder,
                 folder.strategies[name],
@@ -161,18 +161,20 @@ def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warm]:
 
 @pytest.fixture
 def racebench(request: pytest.FixtureRequest, tmp_path: Path) -> Command:
-    """Run the command in an empty folder; extra environment as `env`.
+    """Run the command in an empty folder or in another, `cwd`; extra environment as `env`.
 
-    Without such an environment it is a fork of a process that has everything imported.
+    It is a fork of a process that has everything imported, unless a variable is read by Python when it starts.
     """
 
-    def run(*arguments: str, env: dict[str, str] | None = None, **options: object) -> subprocess.CompletedProcess[str]:
-        if not (env or options):
+    def run(
+        *arguments: str, env: dict[str, str] | None = None, cwd: Path = tmp_path, **options: object
+    ) -> subprocess.CompletedProcess[str]:
+        if not (options or any(name.startswith(READ_AT_START) for name in env or {})):
             warm: Warm = request.getfixturevalue("warm")
-            return warm.run(arguments, tmp_path)
+            return warm.run(arguments, cwd, {**os.environ, **(env or {})})
         return subprocess.run(
             [*RACEBENCH, *arguments],
-            cwd=tmp_path,
+            cwd=cwd,
             env={**os.environ, **(env or {})},
             capture_output=True,
             text=True,

@@ -38,4 +38,4 @@ def test_create_order_is_race_free(racebench: Fixture, shop):
 
 def test_create_order_fixed_is_race_free(racebench: Fixture, shop):
     racebench.explore(shop.create_order_fixed, sessions=3, invariant=duplicates)
-    racebench.hammer(shop.create_order_fixed, workers=4, seconds=1, invariant=duplicates)
+    racebench.hammer(shop.create_order_fixed, workers=4, operations=400, invariant=duplicates)

@@ -36,4 +36,4 @@ def test_create_order_is_race_free(racebench: Fixture, post):
 @pytest.mark.parametrize("post", [post_order_fixed, post_order_async_fixed])
 def test_create_order_fixed_is_race_free(racebench: Fixture, post):
     racebench.explore(post, sessions=2, setup=SCHEMA, invariant=DUPLICATES)
-    racebench.hammer(post, workers=4, seconds=1, setup=SCHEMA, invariant=DUPLICATES)
+    racebench.hammer(post, workers=4, operations=100, setup=SCHEMA, invariant=DUPLICATES)

@@ -24,4 +24,4 @@ def test_create_order_is_race_free(racebench: Fixture, shop):
 
 def test_create_order_fixed_is_race_free(racebench: Fixture, shop):
     racebench.explore(shop.create_order_fixed, sessions=3, invariant=DUPLICATES)
-    racebench.hammer(shop.create_order_fixed, workers=4, seconds=1, invariant=DUPLICATES)
+    racebench.hammer(shop.create_order_fixed, workers=4, operations=400, invariant=DUPLICATES)

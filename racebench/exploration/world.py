@@ -394,6 +394,7 @@ class ServerWorld:
         # A deadlock may be over before it was seen: then all that waited are suspects.
         deadlock = self.scheduler.deadlock or frozenset(suspects | {session.number} if victims else ())
         if deadlock and self._deadlock is None:
+            self.scheduler.deadlocked = True
             self._deadlock = Deadlock(after=tuple(self._chosen), sessions=deadlock, draw=self.draw)
         self._wrong_victim |= self._is_wrong_victim(victims, deadlock)
         waits = session.state is State.WAITING

@@ -255,7 +255,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_baseline_is_saved_held_against_and_guards_speed_and_rightness(
     racebench: Command, project: Path, tmp_path: Path
 ) -> None:
-    options = ["compare", str(project), "-w", "4", "--rounds", "4", "-d", "0.2"]
+    options = ["compare", str(project), "-w", "4", "--rounds", "4", "-d", "0.1"]
     saved = racebench(*options, "--save-baseline", "main")
     assert saved.returncode == 0, saved.stderr
     path = tmp_path / "results" / "baselines" / "main.json"
@@ -277,7 +277,7 @@ def test_a_baseline_is_saved_held_against_and_guards_speed_and_rightness(
     # Two becomes much slower: exit 4. A baseline is not overwritten by what does not pass.
     script = project / "two.sql"
     text, before = script.read_text(), path.read_text()
-    script.write_text(text.replace("COMMIT;", "\\sleep 60 ms\nCOMMIT;"))
+    script.write_text(text.replace("COMMIT;", "\\sleep 20 ms\nCOMMIT;"))
     slower = racebench(
         *options, "--baseline", "main", "--fail-slower", "20%", "--save-baseline", "main", "--json", "s.json"
     )

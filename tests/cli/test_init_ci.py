@@ -187,7 +187,7 @@ def test_only_a_repositorys_root_is_written_to(racebench: Command, tmp_path: Pat
     (tmp_path / ".git").mkdir()
     below = tmp_path / "below"
     below.mkdir()
-    done = subprocess.run([sys.executable, "-m", "racebench", "init", "ci"], cwd=below, capture_output=True, text=True)
+    done = racebench("init", "ci", cwd=below)
     assert done.returncode == 2
     assert done.stderr == (
         f"racebench: {below} is inside the repository {tmp_path}, where CI would not look; go there first\n"

@@ -38,7 +38,10 @@ def held(said: str, option: str, command: str = "run") -> tuple[str, str]:
 
 @pytest.mark.server
 def test_a_flag_wins_over_the_environment_over_the_file_over_the_default(racebench: Command, tmp_path: Path) -> None:
-    def workers(*flags: str, **env: str) -> int:
+    def workers(**env: str) -> int:
+        return int(held(racebench("config", "run", env=env).stdout, "workers")[0])
+
+    def used(*flags: str, **env: str) -> int:
         done = racebench("run", "-s", "advisory", "-n", "20", "--no-save", "--json", "-", *flags, env=env)
         assert done.stderr == ""
         assert done.returncode == 0
@@ -52,8 +55,9 @@ def test_a_flag_wins_over_the_environment_over_the_file_over_the_default(raceben
     assert workers() == 2
     assert workers(RACEBENCH_WORKERS="3") == 3
     assert workers(RACEBENCH_WORKERS="3", RACEBENCH_RUN_WORKERS="4") == 4
-    assert workers("--workers", "5", RACEBENCH_RUN_WORKERS="4") == 5
-    assert workers(RACEBENCH_WORKERS="") == 2, "an empty variable is none"
+    assert workers(RACEBENCH_WORKERS="") == used(RACEBENCH_WORKERS="") == 2, "an empty variable is none"
+    assert used(RACEBENCH_WORKERS="3", RACEBENCH_RUN_WORKERS="4") == 4
+    assert used("--workers", "5", RACEBENCH_RUN_WORKERS="4") == 5
 
 
 def test_config_says_what_holds_and_from_where(racebench: Command, tmp_path: Path) -> None:
@@ -195,17 +199,12 @@ def test_paths_in_a_file_are_relative_to_the_file(racebench: Command, tmp_path: 
     )
     done = racebench("config", "run")
     assert held(done.stdout, "results")[0] == "kept"
-    below = subprocess.run(
-        [*RACEBENCH, "run", "-n", "8", "version-counter", "-s", "upsert"],
-        cwd=tmp_path / "below",
-        capture_output=True,
-        text=True,
-    )
+    below = racebench("run", "-n", "8", "version-counter", "-s", "upsert", cwd=tmp_path / "below")
     assert below.returncode == 0, below.stderr
     assert json.loads(below.stdout)["complete"]
     assert (tmp_path / "j=1.xml").is_file()
     assert len(list((tmp_path / "kept").glob("*.json"))) == 1
-    own = subprocess.run([*RACEBENCH, "run", "-n", "8"], cwd=tmp_path / "below", capture_output=True, text=True)
+    own = racebench("run", "-n", "8", cwd=tmp_path / "below")
     assert own.returncode == 2
     assert own.stderr.startswith("racebench: ../own/scenario.toml"), own.stderr
 
@@ -422,7 +421,7 @@ def test_progress_is_shown_on_a_terminal_only(racebench: Command, tmp_path: Path
 
 @pytest.mark.parametrize("arguments", [["config"], ["list"], ["completion", "zsh"]])
 def test_the_order_of_output_does_not_depend_on_hashing(racebench: Command, arguments: list[str]) -> None:
-    said = {racebench(*arguments, env={"PYTHONHASHSEED": seed}).stdout for seed in ("1", "2", "3")}
+    said = {racebench(*arguments, env={"PYTHONHASHSEED": seed}).stdout for seed in ("1", "2")}
     assert len(said) == 1
     assert said != {""}
 
@@ -454,13 +453,7 @@ def test_ones_own_code_is_set_and_the_command_line_names_another(racebench: Comm
     (tmp_path / ".git").mkdir()
 
     def strategies(*arguments: str, **env: str) -> list[str]:
-        done = subprocess.run(
-            [*RACEBENCH, "explore", *arguments, "--json", "-"],
-            cwd=tmp_path / "below",
-            env={**os.environ, **env},
-            capture_output=True,
-            text=True,
-        )
+        done = racebench("explore", *arguments, "--json", "-", cwd=tmp_path / "below", env=env)
         found = [f"{each['strategy']} {each['verdict']}" for each in json.loads(done.stdout)["explorations"]]
         assert (done.returncode, done.stderr) == (3 if "INVALID" in " ".join(found) else 0, "")
         return found

@@ -10,17 +10,18 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psycopg
 import pytest
 
-from conftest import UsersServer
+from conftest import Command, UsersServer
 from racebench.core.results import Verdict
 from racebench.core.target import Target
 from racebench.exploration.explorer import explore
-from racebench.exploration.request import ExplorationRequest
+from racebench.exploration.oracle.effects import Oracle
+from racebench.exploration.request import ExplorationRequest, judged
 from racebench.workloads import catalog
 
 FINDINGS = Path(__file__).parents[2] / "docs" / "findings"
@@ -106,12 +107,13 @@ def test_the_statements_of_a_page_break_serializable_and_with_the_change_that_it
 @pytest.mark.parametrize(
     ("scenario", "strategy", "verdict"),
     [
+        ("double-booking", "serializable-gist", Verdict.INVALID),
         ("double-booking", "serializable-spgist", Verdict.VALID),
         ("double-booking", "advisory", Verdict.VALID),
         ("write-skew", "serializable-busy", Verdict.INVALID),
     ],
 )
-def test_the_strategies_that_the_pages_name_are_judged_as_they_say(
+def test_the_strategies_that_the_pages_name_are_judged_as_they_say_with_the_invariant_and_without(
     embedded: Target, scenario: str, strategy: str, verdict: Verdict
 ) -> None:
     subject = catalog.find_scenario(scenario)
@@ -119,11 +121,27 @@ def test_the_strategies_that_the_pages_name_are_judged_as_they_say(
     result = explore(embedded, request)
     assert (result.verdict, result.as_expected) == (verdict, True)
     assert result.complete == (verdict is Verdict.VALID)
+    without = replace(request, scenario=replace(subject, invariants={}))
+    result = explore(embedded, judged(without, oracle=Oracle.STATE))
+    assert (result.verdict, result.counts["non-serializable"]) == (verdict, int(verdict is Verdict.INVALID))
 
 
 def test_with_a_gist_index_the_booking_is_double_in_every_schedule_in_which_both_search_first(embedded: Target) -> None:
     subject = catalog.find_scenario("double-booking")
     result = explore(embedded, ExplorationRequest(scenario=subject, strategy=subject.strategies["serializable-gist"]))
-    assert (result.verdict, result.as_expected, result.complete) == (Verdict.INVALID, True, True)
     # The other ten are those in which one session has committed before the other searches.
-    assert (result.run, result.anomalous) == (58, 48)
+    assert (result.run, result.anomalous, result.complete) == (58, 48, True)
+
+
+@pytest.mark.server
+def test_the_files_of_the_page_are_judged_without_an_invariant(racebench: Command, tmp_path: Path) -> None:
+    page = (FINDINGS / "serializable-gist.md").read_text()
+    files = dict(re.findall(r"File `([\w.]+)`:\n\n```sql\n(.*?)```", page, re.DOTALL))
+    assert set(files) == {"book.sql", "schema.sql"}
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    command = re.search(r"^    racebench (explore \./book\.sql .*)$", page, re.MULTILINE)
+    assert command is not None
+    done = racebench(*command[1].split(), "--no-save")
+    assert done.returncode == 3
+    assert "6 of 7 schedules end as no serial order does" in " ".join(done.stdout.split())

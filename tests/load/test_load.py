@@ -55,7 +55,7 @@ def test_the_same_seed_makes_the_same_choices_and_another_makes_others(hammer: R
         return hammer("advisory", "none", **load).counts["rolled_back"]
 
     assert rolled_back(7) == rolled_back(7)
-    assert len({rolled_back(seed) for seed in range(5)}) > 1
+    assert len({rolled_back(seed) for seed in range(3)}) > 1
 
 
 def test_operations_are_divided_exactly_among_workers(hammer: Run) -> None:
@@ -70,12 +70,12 @@ def test_operations_are_divided_exactly_among_workers(hammer: Run) -> None:
 def test_every_protocol_tells_a_right_strategy_from_a_broken_one(
     hammer: Run, protocol: Protocol, connections: int
 ) -> None:
-    load = {"workers": 4, "connections_per_worker": connections, "operations": 1200, "protocol": protocol}
+    load = {"workers": 4, "connections_per_worker": connections, "operations": 400, "protocol": protocol}
     naive = hammer("naive", **load, until=shows("duplicates"))
     assert naive.counts["duplicates"] > 0
     right = hammer("advisory", **{**load, "rollback_percent": 20.0, "tenants": 2})
     assert right.verdict is Verdict.VALID, right.witnesses
-    assert right.counts["attempts"] == naive.counts["attempts"] == 1200
+    assert right.counts["attempts"] == naive.counts["attempts"] == 400
     assert right.counts["committed"] == right.counts["rows"]
     assert right.counts["rolled_back"] > 0
 
@@ -158,7 +158,7 @@ def test_the_timeline_counts_every_commit_once(hammer: Run) -> None:
 
 
 def test_the_cpu_time_of_client_and_embedded_server_is_measured(hammer: Run) -> None:
-    result = hammer("naive", operations=4000)
+    result = hammer("naive", operations=1000)
     assert result.pace is not None
     cpu = result.pace.cpu
     assert cpu.client_s is not None
