@@ -95,9 +95,9 @@ def _wrong(exploration: Exploration) -> str:
         return f"{'refuses' if one else 'refuse'} an operation{f' ({codes})' if codes else ''}"
     if kinds == ("non-serializable",):
         detail = "" if witness is None else witness.difference.partition(";")[0]
-        named = f"{witness.named}: " if witness is not None and witness.named else ""
-        said = f" ({named}{short_statements.cut(detail, _LONGEST_DETAIL)})" if detail else ""
-        return f"{'ends' if one else 'end'} as no serial order does{said}"
+        named = f", a {witness.named}" if witness is not None and witness.named else ""
+        said = f": {short_statements.cut(detail, _LONGEST_DETAIL)}" if detail else ""
+        return f"{'ends' if one else 'end'} as no serial order does{named}{said}"
     named = f" ({', '.join(kinds)})" if kinds else ""
     return f"{'goes' if one else 'go'} wrong{named}"
 

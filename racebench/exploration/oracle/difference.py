@@ -27,6 +27,8 @@ _LONGEST, _MOST_COLUMNS, _MOST_ROWS, _MOST_OUTCOMES = 30, 2, 3, 3
 #: The longest sentence with more than one outcome.
 _LONGEST_SENTENCE = 160
 _PLAIN = re.compile(r"[\w.:+@/…\[\](),-]+")
+#: What a call returned that returned None.
+_NOTHING = (("", "None"),)
 _Table = tuple[str, str]
 #: A row as it is shown: the texts of its columns.
 _Row = tuple[str, ...]
@@ -139,11 +141,14 @@ def _of_rows(
     table: str, columns: Sequence[str], rows: Sequence[_Row], own: _Changes, every: Sequence[_Changes], order: str
 ) -> str:
     """What became of rows that were there, where it differs."""
-    gone = sum(own.now(row) is None for row in rows)
-    fewest = [sum(changes.now(row) is None for row in rows) for changes in every]
-    if gone not in fewest:
-        outcomes = _outcomes("it has lost {}", (str(count or "none") for count in fewest))
-        return _sentence(f"{table} has lost {quantity(gone, 'row') if gone else 'no row'}", order, outcomes)
+    gone, *others = (Counter(row for row in rows if changes.now(row) is None) for changes in (own, *every))
+    counts = [lost.total() for lost in others]
+    if gone.total() not in counts:
+        outcomes = _outcomes("it has lost {}", (str(count or "none") for count in counts))
+        return _sentence(f"{table} has lost {quantity(gone.total(), 'row') if gone else 'no row'}", order, outcomes)
+    if gone and gone not in others:
+        outcomes = _outcomes("it has lost {}", (_listed(columns, lost) or "none" for lost in others))
+        return _sentence(f"{table} has lost {_listed(columns, gone)}", order, outcomes)
     names = [
         name
         for place, name in enumerate(columns)
@@ -275,6 +280,9 @@ def _of_answers(effect: Effect, serial: Sequence[Effect], labels: Labels, oracle
     def returned(one: Effect) -> tuple[str, ...]:
         return tuple(_returned(number, one.sessions[number - 1], labels) for number in sessions)
 
+    sessions = [
+        number for number in sessions if any(one.sessions[number - 1].returned != _NOTHING for one in (effect, *serial))
+    ]
     own, others = returned(effect), [returned(one) for one in serial]
     if oracle is not Oracle.STATE and any(own) and own not in others:
         if len(own) > 1 and len({*own}) == 1:

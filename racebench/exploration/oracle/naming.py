@@ -149,12 +149,14 @@ def _loses_update(
 
 
 def _was_read(write: Write, before: Answer, after: Answer) -> bool:
-    """Whether the row was in the answer as it was before the write, and is no more."""
+    """Whether an answer had the row as it was before the write, and has it as it was after it, or no more."""
     if write.before is None or write.after is None:
         return False
     places = [(place, column[1]) for place, column in enumerate(before.columns) if column and column[0] == write.table]
+    old, new = (tuple(values.get(name) for _, name in places) for values in (write.before, write.after))
     gone = _projected(before, places) - _projected(after, places)
-    return bool(places) and tuple(write.before.get(name) for _, name in places) in gone
+    come = _projected(after, places) - _projected(before, places)
+    return bool(places) and old in gone and (not come or new in come)
 
 
 def _projected(answer: Answer, places: Sequence[tuple[int, str]]) -> Counter[Row]:
