@@ -152,7 +152,7 @@ def _oracle(cells: Iterable[Mapping[str, Any]]) -> str:
         if cell["non_serializable"] != cell["shown"]
     ]
     where = f", but for {', '.join(dict.fromkeys(more))}" if more else ""
-    return f"The schedules that show the anomaly are those that the oracle finds not serializable{where}."
+    return f"The schedules that show the anomaly are those that are not serializable{where}."
 
 
 def tables(measured: Document) -> list[Table]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from psycopg.conninfo import make_conninfo
 
 from benchmarks.measurement import REFERENCE
 from racebench.core.target import Target
@@ -22,12 +23,13 @@ _CONNECTIONS = 20
 
 @contextmanager
 def running(server: str, settings: Mapping[str, str]) -> Iterator[tuple[Target, Mapping[str, Any]]]:
-    """A server and its description: an embedded one with these settings, by its major version, or that of a DSN."""
+    """A server and its description: an embedded one, by its major version, or that of a DSN; with these settings."""
     if server.isdecimal():
         with EmbeddedServer(version=int(server), connections=_CONNECTIONS, settings=settings) as target:
             yield target, environment.describe(target)
     else:
-        target = external(server)
+        options = " ".join(f"-c {name}={value}" for name, value in settings.items())
+        target = external(make_conninfo(server, **({"options": options} if options else {})))
         yield target, environment.describe(target)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import permutations
 from typing import Any
@@ -19,6 +19,7 @@ import psycopg
 from psycopg import sql
 
 from benchmarks.fuzz.brute_force import BruteForce, Results
+from benchmarks.fuzz.features import TABLES
 from benchmarks.fuzz.ground import Ground, contents_query, read
 from benchmarks.fuzz.program import Program, schedules
 from benchmarks.fuzz.subjects import Logs, request, setup_text
@@ -42,6 +43,13 @@ _MOST_UNREDUCED = 80
 #: A lock that is tried, not awaited; and the rule that explains what a woken session finds of one.
 _TRIES = re.compile(r"pg_try_advisory|\bNOWAIT\b|\bSKIP LOCKED\b", re.IGNORECASE)
 _RELEASING = "lock tried while it is released"
+#: What makes values up, or has answers that are not kept.
+_MADE_UP = re.compile(r"INTO b\b|nextval|clock_|now\(|uuid|random|commit=False", re.IGNORECASE)
+#: What another transaction sees before the COMMIT, or after another's snapshot: SERIALIZABLE does not order it.
+_NOT_SERIALIZABLE = re.compile(
+    r"pg_try_advisory|NOWAIT|SKIP LOCKED|TRUNCATE|REFRESH|val\(|\bNOTIFY|xmin|txid|pg_current", re.IGNORECASE
+)
+_REFUSED = re.compile(r"'[0-9A-Z]{5}'")
 #: How often a comparison that shows a difference is made again before it counts.
 _AGAIN = 2
 
@@ -53,6 +61,7 @@ class Found:
     `chances`: of the outcomes that were seen where the server decided, what it decided: several sessions were woken at
     once, or deadlocked, or one was woken that may try a lock. `certain`: the outcomes that were seen elsewhere too.
     `guilty`: the outcomes that are wrong. `problem`: why it was not explored.
+    `serial` and `not_serial`: the outcomes that the oracle says a serial order has, and has not.
     `leftovers`: what racebench says that it has not restored.
     """
 
@@ -61,6 +70,8 @@ class Found:
     certain: set[Outcome] = field(default_factory=set)
     chances: dict[Outcome, set[str]] = field(default_factory=dict)
     guilty: set[Outcome] = field(default_factory=set)
+    serial: set[Outcome] = field(default_factory=set)
+    not_serial: set[Outcome] = field(default_factory=set)
     complete: bool = False
     verdict: Verdict = Verdict.UNKNOWN
     problem: RacebenchError | None = None
@@ -122,7 +133,7 @@ class Comparer:
             try:
                 self._monitor.execute(setup_text(program).encode())
                 ground = Ground(self._monitor, BRUTE_SCHEMA)
-                program, alone, why = self._alone(program, ground)
+                program, alone, serial, why = self._alone(program, ground)
             except psycopg.Error as problem:  # of a program that was made smaller
                 return Compared(program=program, refused=f"setup: {problem.sqlstate}")
             if why:
@@ -139,6 +150,7 @@ class Comparer:
                         ways[way].complete, ways[way].problem = False, problem
                 exclusion = any("EXCLUDE USING" in statement for statement in program.setup)
                 differences, explained = _differences(ways, exclusion=exclusion)
+                differences += _misjudged(program, ways, serial)
                 if not differences:
                     break
         return Compared(
@@ -160,14 +172,15 @@ class Comparer:
         finally:
             self._monitor.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(identifier))
 
-    def _alone(self, program: Program, ground: Ground) -> tuple[Program, set[_Failure], str]:
+    def _alone(self, program: Program, ground: Ground) -> tuple[Program, set[_Failure], set[Outcome], str]:
         """Run the sessions one after the other in every order.
 
-        Returns the program without the invariants that break, the failures, and why the program is no subject: "" if it
-        is one.
+        Returns the program without the invariants that break, the failures, the outcomes, and why the program is no
+        subject: "" if it is one.
         """
         failures: set[_Failure] = set()
         broken: set[str] = set()
+        outcomes: set[Outcome] = set()
         why = ""
         results: list[tuple[psycopg.Error | None, list[Any]]] = []
         for order in sorted(set(permutations(program.sessions))):
@@ -183,10 +196,11 @@ class Comparer:
                 _failure(place, refusal) for place, (refusal, _) in zip(order, results, strict=True) if refusal
             }
             broken |= set(self._violated(program))
+            outcomes.add(_outcome(program, order, results, ground.contents()))
             if results[0][0] is not None and not program.script:
                 why = f"alone: {results[0][0].sqlstate}"
         kept = tuple(query for query in program.invariants if query not in broken)
-        return replace(program, invariants=kept), failures, why
+        return replace(program, invariants=kept), failures, outcomes, why
 
     def _brute_force(self, program: Program, ground: Ground) -> BruteForce:
         return BruteForce(self._connections, self._monitor, ground.holds_numbers if program.script else "")
@@ -197,24 +211,32 @@ class Comparer:
     def _explore(self, program: Program, found: Found, *, reduce: bool) -> None:
         logs: Logs = []
         query: list[bytes] = []
+        seen: list[tuple[Logs, str]] = []
+
+        def left() -> None:
+            if not query:
+                query.append(contents_query(self._reader, EXPLORED_SCHEMA))
+            seen.append((logs[-len(program.sessions) :], read(self._reader, query[0])))
 
         def ended(result: ScheduleResult) -> None:
             if result.burst:
                 return  # the brute force sends one statement at a time
-            if not query:
-                query.append(contents_query(self._reader, EXPLORED_SCHEMA))
+            answered, contents = seen[-1]
+            seen.clear()
+            logs.clear()
             if program.script:
                 sessions = [(0, "", sqlstate) for _, sqlstate, _, _ in result.signature[0]]
             else:
-                sessions = [(place, str(log), "") for place, log in logs[-len(program.sessions) :]]
-                logs.clear()
-            outcome = tuple(sorted(sessions)), read(self._reader, query[0])
+                sessions = [(place, str(log), "") for place, log in answered]
+            outcome = tuple(sorted(sessions)), contents
             guilty = bool(result.counts["violations"] or result.counts["refused"])
             found.add(outcome, raced=result.raced, deadlocked=result.deadlocked, guilty=guilty)
+            if not result.unjudged:
+                (found.not_serial if result.counts["non-serializable"] else found.serial).add(outcome)
 
         most = self._most if reduce or schedules(program, joined=False) <= _MOST_UNREDUCED else self._most // 8
         asked = request(program, logs, reduce=reduce, most=most, seconds=self._seconds, schema=EXPLORED_SCHEMA)
-        explored = explore(self._target, asked, ended=ended)
+        explored = explore(self._target, asked, left=left, ended=ended)
         found.complete, found.verdict, found.problem = explored.complete, explored.verdict, None
         found.leftovers = explored.leftovers
 
@@ -225,12 +247,10 @@ class Comparer:
         def ended(results: Results, woken: int, deadlocked: bool) -> None:
             refusals = [(place, error) for place, (error, _) in zip(program.sessions, results, strict=True) if error]
             if program.script:
-                sessions = [(0, "", error.sqlstate or "" if error else "") for error, _ in results]
                 refused = any(is_refusal(error.sqlstate or "") for _, error in refusals)
             else:
-                sessions = [(place, str(log), "") for place, (_, log) in zip(program.sessions, results, strict=True)]
                 refused = any(_failure(place, error) not in alone for place, error in refusals)
-            outcome = tuple(sorted(sessions)), ground.contents()
+            outcome = _outcome(program, program.sessions, results, ground.contents())
             guilty = refused or bool(self._violated(program))
             found.add(outcome, raced=woken > 1, deadlocked=deadlocked, tried=woken > 0 and tries, guilty=guilty)
 
@@ -239,6 +259,44 @@ class Comparer:
             codes, ground.restore, ended, script=program.script, most=self._most
         )
         found.verdict = Verdict.INVALID if found.guilty else Verdict.VALID if found.complete else Verdict.UNKNOWN
+
+
+def _outcome(program: Program, places: Sequence[int], results: Results, contents: str) -> Outcome:
+    """The outcome of sessions whose codes are at these places."""
+    if program.script:
+        sessions = [(0, "", error.sqlstate or "" if error else "") for error, _ in results]
+    else:
+        sessions = [(place, str(log), "") for place, (_, log) in zip(places, results, strict=True)]
+    return tuple(sorted(sessions)), contents
+
+
+def _misjudged(program: Program, ways: dict[str, Found], serial: set[Outcome]) -> list[str]:
+    """What the oracle says in one way and not in the other, or against the outcomes that serial orders have here."""
+    reduced, unreduced = ways["reduced"], ways["unreduced"]
+    if reduced.leftovers or unreduced.leftovers or reduced.problem or unreduced.problem:
+        return []
+    code = str((program.codes, program.setup[len(TABLES) :]))
+    plain = not _MADE_UP.search(code) and all(one.tries == 1 for one in program.codes)
+    wrong = [
+        f"only {one.way} says that no serial order has {outcome}"
+        for one, other in ((reduced, unreduced), (unreduced, reduced))
+        for outcome in one.not_serial & other.serial
+    ]
+    for found in (reduced, unreduced):
+        wrong += [f"{found.way} says that no serial order has {one}, and one has" for one in found.not_serial & serial]
+        if plain:
+            wrong += [
+                f"{found.way} says that a serial order has {one}, and none has"
+                for one in found.serial - serial
+                if not any(sqlstate or _REFUSED.search(log) for _, log, sqlstate in one[0])
+            ]
+        if program.serializable and not _NOT_SERIALIZABLE.search(code):
+            wrong += [
+                f"{found.way}: SERIALIZABLE lets through {one}"
+                for one in found.not_serial
+                if not any(_REFUSED.search(log) for _, log, _ in one[0])  # that a call returns
+            ]
+    return wrong
 
 
 def _failure(place: int, error: psycopg.Error) -> _Failure:

@@ -103,23 +103,30 @@ def filled(text: str, variables: dict[str, int]) -> str:
     )
 
 
-def call(connection: psycopg.Connection[Any], code: Code, log: list[Any]) -> None:
-    """Run a session's code over a connection, as an application does; `log` takes what it was answered."""
+def call(connection: psycopg.Connection[Any], code: Code, log: list[Any]) -> list[Any]:
+    """Run a session's code over a connection, as an application does; `log` takes what it was answered.
+
+    Returns what it was answered in its last try.
+    """
     connection.autocommit = not code.implicit
     steps = actions(code)
+    begun, refused = 0, False
     try:
         action = next(steps)
         while True:
+            begun = len(log) if refused and action.kind == "rollback" else begun
+            refused = False
             try:
                 answers = _perform(connection, code, action)
             except psycopg.Error as refusal:
                 log.append(refusal.sqlstate)
+                refused = True
                 action = steps.throw(refusal)
             else:
                 log += filter(None, answers)
                 action = steps.send(answers[0] if len(answers) == 1 else [])
     except StopIteration:
-        return
+        return log[begun:]
 
 
 def _perform(connection: psycopg.Connection[Any], code: Code, action: Action) -> list[Rows]:

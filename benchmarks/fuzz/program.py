@@ -98,6 +98,14 @@ class Program:
     sessions: tuple[int, ...]
     invariants: tuple[str, ...]
 
+    @property
+    def serializable(self) -> bool:
+        """Whether each session is one SERIALIZABLE transaction."""
+        return all(
+            len(code.units) == 1 and code.units[0].transaction and code.units[0].level == "SERIALIZABLE"
+            for code in self.codes
+        )
+
 
 #: The statements that are also sent outside a transaction.
 OUTSIDE = ("SELECT", "INSERT", "UPDATE", "DELETE")

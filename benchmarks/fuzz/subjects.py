@@ -12,6 +12,7 @@ from benchmarks.fuzz.interpreter import call
 from benchmarks.fuzz.program import RETRIED, Batch, Branch, Code, Many, Program, Savepoint, Sql, Step
 from racebench.core.anomalies import Subject, forbidden_by_default
 from racebench.core.model import Origin, Retry, Scenario, ScheduleIsolation, Script, SqlFile, Strategy
+from racebench.exploration.oracle.effects import Oracle
 from racebench.exploration.request import ExplorationRequest
 from racebench.workloads import callables, scripts
 
@@ -51,6 +52,7 @@ def request(
         max_schedules=2 * most,  # the exhaustive search has half of them
         budget_s=2 * seconds,
         schema=schema,
+        oracle=Oracle.RETURNS,  # a call returns what it was answered
     )
 
 
@@ -81,10 +83,10 @@ def _call_strategy(program: Program, logs: Logs) -> Strategy:
 
 
 def _function(place: int, code: Code, logs: Logs) -> Callable[[psycopg.Connection[Any]], None]:
-    def run(connection: psycopg.Connection[Any]) -> None:
+    def run(connection: psycopg.Connection[Any]) -> list[Any]:
         log: list[Any] = []
         logs.append((place, log))
-        call(connection, code, log)
+        return call(connection, code, log)
 
     run.__qualname__ = run.__name__ = f"code{place}"
     return run

@@ -248,7 +248,7 @@ def counts_of_document(counts: Mapping[str, int]) -> dict[str, int]:
     """The counts of a document, with 0 for the kinds that were added later; KeyError for any other kind it lacks."""
     later = {name: 0 for name, kind in ANOMALIES.items() if kind.added_later}
     whole = {**later, **counts}
-    return {**whole, **{name: whole[name] for name in ANOMALIES}}
+    return {**counts, **{name: whole[name] for name in ANOMALIES}}
 
 
 def needing(evidence: Evidence) -> tuple[str, ...]:

@@ -47,19 +47,21 @@ def explore(
     request: ExplorationRequest,
     *,
     progress: Callable[[ExplorationProgress], None] = lambda _: None,
+    left: Callable[[], None] = lambda: None,
     ended: Callable[[ScheduleResult], None] = lambda _: None,
     interrupted: Callable[[Exploration], None] = lambda _: None,
 ) -> Exploration:
     """Run all schedules within the request's limits; if the limits prevent that, also schedules drawn at random.
 
-    `progress` is called after every schedule, `ended` with the result of each schedule that ran to its end, and
+    `progress` is called after every schedule, `ended` with the result of each schedule that ran to its end (`left`
+    before, when the tables are as it left them), and
     `interrupted` with the result so far if the search ends with an exception, which is then raised again. Faults that
     end the search are in the result, unless no schedule was run: then they are raised. Raises RacebenchError, and
     Diverged if a schedule behaves differently when it is repeated.
     """
     tally = Tally(request)
     try:
-        _search_until_a_fault(target, request, tally, progress, ended)
+        _search_until_a_fault(target, request, tally, progress, left, ended)
         return tally.result()
     except BaseException:
         if tally.run:
@@ -73,10 +75,11 @@ def _search_until_a_fault(
     request: ExplorationRequest,
     tally: Tally,
     progress: Callable[[ExplorationProgress], None],
+    left: Callable[[], None],
     ended: Callable[[ScheduleResult], None],
 ) -> None:
     try:
-        _search(target, request, tally, progress, ended)
+        _search(target, request, tally, progress, left, ended)
     except Fault as fault:
         if not tally.run:
             raise
@@ -97,6 +100,7 @@ def _search(
     request: ExplorationRequest,
     tally: Tally,
     progress: Callable[[ExplorationProgress], None],
+    left: Callable[[], None],
     ended: Callable[[ScheduleResult], None],
 ) -> None:
     raced: list[_Repeated] = []
@@ -114,6 +118,7 @@ def _search(
 
     with ServerWorld(target, request, count) as world, _explained(tally, world):
         tally.triggers = world.triggers
+        world.left = left
         limits = Limits(request, tally, progress)
         complete = True
         while tally.explored_draws < limits.draws(world):

@@ -106,10 +106,15 @@ class _Besides:
         self._large = self._first = LargeObjects(ground.connection) if restorable else None
         # A search_path that was set leads to other schemas too.
         written = ground.exclusive and ground.may_leave(Leftover.ELSEWHERE, Leftover.SETTINGS)
-        self._others = Snapshot(ground.connection, ground.schema, others=True) if written else None
+        self._others = None
+        if written:
+            self._others = Snapshot(ground.connection, ground.schema, others=True, physical=True)
 
-    def restore(self) -> dict[Leftover, str]:
-        """Clean the sessions and restore large objects; return what the sessions may have left, and by which step."""
+    def restore(self, *, anew: bool = False) -> dict[Leftover, str]:
+        """Clean the sessions and restore large objects; return what the sessions may have left, and by which step.
+
+        `anew`: make tables of other schemas anew, if they are restored.
+        """
         left: dict[Leftover, str] = {}
         for session in self._ground.sessions:
             left = {**session.leaves, **left}
@@ -126,10 +131,15 @@ class _Besides:
             step = left[Leftover.LARGE_OBJECTS]
             self.name(f"'{step}' may change large objects, which belong to no schema", _EMBEDDED)
         if self._others is not None:
-            self._others.restore()
+            self._others.restore(anew=anew)
         elif Leftover.ELSEWHERE in left and not self._ground.exclusive:
             self.name(f"'{left[Leftover.ELSEWHERE]}' writes to another schema than {self._ground.schema}", _EMBEDDED)
         return left
+
+    @property
+    def not_anew(self) -> str:
+        """Why tables of other schemas were not made anew; "" if they were, or are not restored."""
+        return "" if self._others is None else self._others.not_anew
 
     def note(self) -> None:
         """Note what the setup has made outside the schema when it was run again."""
@@ -226,7 +236,7 @@ class RestoredTables:
         self._besides = _Besides(ground)
         self._schema = _Schema(ground)
         self._snapshot = self._taken()
-        self._physical = Physical(access_methods(ground.connection, ground.schema), ground.sessions)
+        self._physical = _physical(ground)
         self._began_anew = False
 
     def _taken(self) -> Snapshot:
@@ -245,7 +255,7 @@ class RestoredTables:
     def beginning(self) -> Beginning:
         if not self._physical.matters:
             return Beginning(start=Start.RESTORED)
-        prevented = self._snapshot.not_anew
+        prevented = self._snapshot.not_anew or self._besides.not_anew
         return Beginning(
             start=Start.RESTORED if prevented else Start.ANEW,
             reasons=self._physical.reasons,
@@ -261,7 +271,7 @@ class RestoredTables:
         self._besides.close(over)
 
     def renew(self) -> bool:
-        left = self._besides.restore()
+        left = self._besides.restore(anew=self._physical.matters)
         # The step that may have changed definitions, or refreshed a view.
         changer, refresher = (left.get(one, left.get(Leftover.HIDDEN)) for one in _OF_THE_SCHEMA)
         if changer is not None and (changes := self._schema.changes()):
@@ -365,12 +375,16 @@ def choose(scenario: Scenario, ground: Ground, *, whole_tables: bool) -> Isolati
         return RestoredTables(ground)
     if scenario.once or (ground.expected is not None and not ground.expected.keys().isdisjoint(_OF_THE_SCHEMA)):
         return FreshTenants(1, ground)
-    methods = access_methods(ground.connection, ground.schema)
-    physical = Physical(methods, ground.sessions)
+    physical = _physical(ground)
     # A slot would bring the setup's rows to the consumer again.
     if physical.matters and not decoded(ground.connection):
         return RestoredTables(ground)
     return FreshTenants(_MOST_TENANTS, ground, physical)
+
+
+def _physical(ground: Ground) -> Physical:
+    methods = access_methods(ground.connection, ground.schema, everywhere=ground.exclusive)
+    return Physical(methods, ground.sessions)
 
 
 def _listed(changes: Sequence[str]) -> str:

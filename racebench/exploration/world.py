@@ -55,6 +55,8 @@ _NOT_ANSWERED = (State.WAITING, State.RELEASED)
 class ServerWorld:
     """A search.World of sessions on a server. `ended` is called with the result of each complete schedule.
 
+    `left` is called before, when the tables are as the schedule left them: its result is then compared with others.
+
     `tenant`: whose rows the current schedule writes. `prepared`: the statements that the scenario had sent before it.
     `symmetry_failed`: sessions that counted as alike were seen not to be; from then on none count as alike.
     `draw`: the number of the choice of random numbers with which the next schedule begins.
@@ -76,6 +78,7 @@ class ServerWorld:
         repeats: int = MOST,
     ) -> None:
         self.ended = ended
+        self.left: Callable[[], None] = lambda: None
         self.tenant = 0
         self.prepared: tuple[str, ...] = ()
         self.symmetry_failed = False
@@ -441,6 +444,7 @@ class ServerWorld:
         if self._comparing:
             self._compared = result
         else:
+            self.left()
             self.ended(self._judged(result))
 
     def _end(self, complete: bool) -> ScheduleResult | None:

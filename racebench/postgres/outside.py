@@ -1,4 +1,4 @@
-"""Finds what a setup or the code under test has made outside racebench's schema: that stays when the schema is dropped.
+"""Finds what a setup or the code under test has made outside racebench's schema, and says what becomes of it.
 
 An object counts if its row in the catalogs was written since a mark was taken, by whichever session.
 """
@@ -60,12 +60,17 @@ def made_since(connection: psycopg.Connection[Any], marked: str | None) -> tuple
     return ()
 
 
-def sentence(objects: Sequence[str], target: Target) -> str:
-    """One line about what was made outside, and what becomes of it."""
-    more = f" and {len(objects) - _MOST_NAMED} more" if len(objects) > _MOST_NAMED else ""
+def sentences(removed: Sequence[str], left: Sequence[str], target: Target) -> tuple[str, ...]:
+    """A line about what was made outside and removed with the schema, and one about what is left of it."""
     stays = (
         f"racebench does not drop that: it was left on {target.label}"
         if target.kind == "external"
         else "that stays until the command ends, for later strategies and rounds too"
     )
-    return f"made or changed outside the schema: {', '.join(objects[:_MOST_NAMED])}{more}; {stays}"
+    lines = ((removed, "that was removed with the schema"), (left, stays))
+    return tuple(f"made or changed outside the schema: {_named(objects)}; {end}" for objects, end in lines if objects)
+
+
+def _named(objects: Sequence[str]) -> str:
+    more = f" and {len(objects) - _MOST_NAMED} more" if len(objects) > _MOST_NAMED else ""
+    return f"{', '.join(objects[:_MOST_NAMED])}{more}"

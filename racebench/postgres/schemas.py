@@ -9,6 +9,7 @@ import contextlib
 import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import psycopg
@@ -22,8 +23,9 @@ from racebench.core.quantity import quantity
 from racebench.core.signals import shielded
 from racebench.core.target import Target
 from racebench.core.watching import unsaid
-from racebench.postgres import abandoned, outside
+from racebench.postgres import abandoned, outside, removal
 from racebench.postgres.connection import connect, run_file
+from racebench.postgres.removal import Inventory
 from racebench.postgres.two_phase import roll_back_prepared
 from racebench.workloads import callables
 
@@ -65,41 +67,55 @@ def empty_schema(
 ) -> Iterator[None]:
     """Create a schema; drop it, whatever happened, after the SQL in `closing`, which removes what is outside it.
 
-    `tell` is called at the end with a sentence about what else was made outside it, if anything was.
-    On a user's server a session stays for as long, so that the schema is known to be in use (abandoned.py).
+    `tell` is called at the end with sentences about what else was made outside it, if anything was; on a server that
+    no other program uses that is removed too. On a user's server a session stays for as long, so that the schema is
+    known to be in use (abandoned.py).
     """
-    marked = None
+    marked: _Marked | None = None
     try:
         named, settings = application_name(schema, "command"), {"idle_session_timeout": "0"}
         with contextlib.closing(connect(target, application_name=named, settings=settings)) as connection:
-            marked = outside.mark(connection)
+            marked = _marked(connection, target)
             _create(connection, target, schema)
             if target.kind != "external":
                 connection.close()
             yield
             if keep:
                 abandoned.mark(connection, schema, kept=True)
-                _tell_of(outside.made_since(connection, marked), target, tell)
+                _tell(outside.sentences((), outside.made_since(connection, marked.mark), target), tell)
     except BaseException as first:
         with shielded():
             try:
-                left = _drop(target, schema, closing, marked)
+                said = _drop(target, schema, closing, marked)
             except DatabaseProblem as second:  # the first failure is reported, with a note of what is left
                 if target.kind == "external":
                     first.add_note(str(second))
             else:
                 if target.kind == "external":
-                    _tell_of(left, target, first.add_note)
+                    _tell(said, first.add_note)
         raise
     if not keep:
         with shielded():
-            left = _drop(target, schema, closing, marked)
-        _tell_of(left, target, tell)
+            said = _drop(target, schema, closing, marked)
+        _tell(said, tell)
 
 
-def _tell_of(objects: Sequence[str], target: Target, tell: Callable[[str], None]) -> None:
-    if objects:
-        tell(outside.sentence(objects, target))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Marked:
+    """The moment before a schema was made, and what was there then; None if nothing is to be removed."""
+
+    mark: str | None
+    before: Inventory | None
+
+
+def _marked(connection: psycopg.Connection[Any], target: Target) -> _Marked:
+    before = removal.take(connection) if target.exclusive else None
+    return _Marked(mark=outside.mark(connection), before=before)
+
+
+def _tell(sentences: Sequence[str], tell: Callable[[str], None]) -> None:
+    for sentence in sentences:
+        tell(sentence)
 
 
 def _create(connection: psycopg.Connection[Any], target: Target, schema: str) -> None:
@@ -154,10 +170,10 @@ def _set_up(target: Target, schema: str, scenario: Scenario) -> None:
                 callables.set_up(call, connection)
 
 
-def _drop(target: Target, schema: str, closing: Sequence[SqlFile], marked: str | None) -> tuple[str, ...]:
+def _drop(target: Target, schema: str, closing: Sequence[SqlFile], marked: _Marked | None) -> tuple[str, ...]:
     """Drop the schema on a new connection: terminate the run's sessions that remain, run `closing`, then drop it.
 
-    Returns what was made outside it since a mark, and is still there. Transactions that the run has only prepared would
+    Returns sentences about what was made outside it since a mark. Transactions that the run has only prepared would
     keep their locks for ever; they are rolled back first. If the new connection is lost, another one is made.
     """
     try:
@@ -172,7 +188,7 @@ def _drop(target: Target, schema: str, closing: Sequence[SqlFile], marked: str |
         ) from None
 
 
-def _try_to_drop(target: Target, schema: str, closing: Sequence[SqlFile], marked: str | None) -> tuple[str, ...]:
+def _try_to_drop(target: Target, schema: str, closing: Sequence[SqlFile], marked: _Marked | None) -> tuple[str, ...]:
     settings = {"lock_timeout": "5s", "client_min_messages": "warning"}
     with connect(target, schema=schema, settings=settings) as connection:
         try:
@@ -181,7 +197,10 @@ def _try_to_drop(target: Target, schema: str, closing: Sequence[SqlFile], marked
             for part in closing:
                 connection.execute(part.text.encode())
             connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(schema)))
-            return outside.made_since(connection, marked)
+            if marked is None:
+                return ()
+            removed = () if marked.before is None else removal.remove_since(connection, marked.before)
+            return outside.sentences(removed, outside.made_since(connection, marked.mark), target)
         except psycopg.Error as problem:
             if connection.broken:
                 raise ConnectionLost(one_line(str(problem))) from None

@@ -210,7 +210,12 @@ class Snapshot:
             return False
         connection = self._connection
         stored = storage.with_pages(connection, [table.oid for table in self._tables])
+        if stored is None:
+            return False
         emptied = self._ties.with_others(stored)
+        if outside := self._ties.outside(emptied):
+            self.not_anew = f"{outside}, which is in another schema, depends on them"
+            return False
         filled = [table for table in self._tables if table.rows]
         tables = [table for table in self._tables if table.oid in set(emptied) or table.rows]
         # TRUNCATE alone fires no trigger of a foreign key.

@@ -6,7 +6,7 @@ keys. snapshot.py makes storage anew; this module says what there is to make, an
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,14 +37,18 @@ WITH RECURSIVE tie (one, other) AS (
         SELECT inhparent, inhrelid FROM pg_inherits JOIN pg_class ON pg_class.oid = inhparent
         WHERE inhparent = tie.other AND relkind = 'p') AS step (one, other)
 )
-SELECT one, other, relkind = 'p', nspname, relname FROM tie
+SELECT one, other, relkind::text, nspname, relname FROM tie
 JOIN pg_class ON pg_class.oid = other JOIN pg_namespace ON pg_namespace.oid = relnamespace
 WHERE one IS NOT NULL AND one <> other
 """
+_PARTITIONED = "p"
 _SIZES = "SELECT oid, pg_relation_size(oid) FROM unnest(%(tables)s::oid[]) AS oid"
 _METHODS = """
 SELECT DISTINCT amname FROM pg_class JOIN pg_am ON pg_am.oid = relam
-WHERE relkind IN ('i', 'I') AND relnamespace = %s::regnamespace ORDER BY 1
+JOIN pg_namespace ON pg_namespace.oid = relnamespace
+WHERE relkind IN ('i', 'I')
+    AND (nspname = %(schema)s OR (%(everywhere)s AND nspname !~ '^(pg|racebench)_' AND nspname <> 'information_schema'))
+ORDER BY 1
 """
 
 
@@ -69,10 +73,14 @@ def read(connection: psycopg.Connection[Any], name: sql.Identifier) -> Storage:
     return Storage(built=tuple(sql.Identifier(*row) for row in built), analyzed=analyzed, vacuumed=vacuumed)
 
 
-def access_methods(connection: psycopg.Connection[Any], schema: str) -> tuple[str, ...]:
-    """The access methods of the indexes in a schema, in order. Raises DatabaseProblem."""
+def access_methods(connection: psycopg.Connection[Any], schema: str, *, everywhere: bool) -> tuple[str, ...]:
+    """The access methods of the indexes in a schema, in order; `everywhere`: in all others of users too.
+
+    Raises DatabaseProblem.
+    """
+    asked = {"schema": schema, "everywhere": everywhere}
     try:
-        return tuple(str(row[0]) for row in connection.execute(_METHODS, (schema,)).fetchall())
+        return tuple(str(row[0]) for row in connection.execute(_METHODS, asked).fetchall())
     except psycopg.Error as problem:
         raise DatabaseProblem(f"the indexes cannot be read: {one_line(str(problem))}") from None
 
@@ -82,11 +90,17 @@ class Ties:
 
     def __init__(self, connection: psycopg.Connection[Any], tables: Mapping[int, tuple[str, str]]) -> None:
         self._others: dict[int, set[int]] = {}
+        #: The names of relations that are no partitioned tables, and not among those tables.
+        self._outside: dict[int, str] = {}
+        self._texts: dict[int, sql.Composable]
         self._texts = {oid: sql.SQL("ONLY {}").format(sql.Identifier(*key)) for oid, key in tables.items()}
-        for one, other, partitioned, schema, name in connection.execute(_TIED, {"tables": list(tables)}).fetchall():
+        for one, other, kind, schema, name in connection.execute(_TIED, {"tables": list(tables)}).fetchall():
             self._others.setdefault(one, set()).add(other)
-            form = sql.SQL("{}") if partitioned else sql.SQL("ONLY {}")
-            self._texts[other] = form.format(sql.Identifier(schema, name))
+            identifier = sql.Identifier(schema, name)
+            if kind == _PARTITIONED:
+                self._texts[other] = identifier
+            elif other not in tables:
+                self._outside[other] = identifier.as_string(connection)
 
     def with_others(self, tables: Collection[int]) -> list[int]:
         """The tables, and all that are tied to them."""
@@ -98,12 +112,19 @@ class Ties:
             ahead += new
         return list(reached)
 
+    def outside(self, tables: Iterable[int]) -> str:
+        """The name of one of these that is not among the tables this was made for; "" if none is."""
+        return next((self._outside[oid] for oid in tables if oid in self._outside), "")
+
     def truncate(self, tables: Collection[int]) -> sql.Composed:
         """The command that empties tables, to which those that are tied to them belong."""
         return sql.SQL("TRUNCATE {}").format(sql.SQL(", ").join(self._texts[oid] for oid in tables))
 
 
-def with_pages(connection: psycopg.Connection[Any], tables: Sequence[int]) -> set[int]:
-    """The tables into which something was inserted since they were truncated, even if it is gone."""
+def with_pages(connection: psycopg.Connection[Any], tables: Sequence[int]) -> set[int] | None:
+    """The tables into which something was inserted since they were truncated, even if it is gone.
+
+    None if one of the tables does not exist any more.
+    """
     rows = connection.execute(_SIZES, {"tables": list(tables)}, prepare=True).fetchall()
-    return {int(oid) for oid, size in rows if size}
+    return None if any(size is None for _, size in rows) else {int(oid) for oid, size in rows if size}

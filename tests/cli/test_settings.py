@@ -410,11 +410,12 @@ def test_machine_output_never_has_colors(racebench: Command, tmp_path: Path) -> 
 
 @pytest.mark.server
 def test_progress_is_shown_on_a_terminal_only(racebench: Command, tmp_path: Path) -> None:
-    asked = ("run", "-s", "upsert", "-n", "80", "--no-save")
+    asked = ("explore", "-s", "upsert", "--no-save")
     shown = {"RACEBENCH_PROGRESS": "auto"}
     assert "starting PostgreSQL" in on_a_terminal(*asked, cwd=tmp_path, **shown)
     assert "starting PostgreSQL" not in on_a_terminal(*asked, cwd=tmp_path, **shown, CI="true")
     assert "starting PostgreSQL" not in on_a_terminal(*asked, "--progress", "never", cwd=tmp_path, **shown)
+    asked = ("run", "-s", "upsert", "-n", "80", "--no-save")
     assert racebench(*asked, env={**PLAIN, "FORCE_COLOR": "1"}).stderr == ""
     assert racebench(*asked, "--color", "always", env=PLAIN).stderr == ""
 

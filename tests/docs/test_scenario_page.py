@@ -35,17 +35,18 @@ def test_the_page_has_its_files_and_commands() -> None:
 @pytest.mark.server
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_of_the_page_works(racebench: Command, written: Path, command: str) -> None:
-    done = racebench(*command.split()[1:], "--no-save")
+    done = racebench(*command.split()[1:], "-n", "400", "--no-save")
     assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.server
 def test_the_page_names_the_anomalies_that_are_found(racebench: Command, written: Path) -> None:
-    said = " ".join(racebench("run", "./seats", "--strategy", "mine", "--no-save").stdout.split())
+    said = " ".join(racebench("run", "./seats", "--strategy", "mine", "-n", "400", "--no-save").stdout.split())
     assert "mine is INVALID, as expected. Invariant 'within-quota' is broken by" in said
     assert "try `--strategy locked`" in said
-    assert racebench("run", "./seats", "-s", "mine", "--fail-on", "violations", "--no-save").returncode == 3
-    orders = " ".join(racebench("run", "./orders", "--hold", "5", "--no-save").stdout.split())
+    load = ("-n", "400", "--no-save")
+    assert racebench("run", "./seats", "-s", "mine", "--fail-on", "violations", *load).returncode == 3
+    orders = " ".join(racebench("run", "./orders", "--hold", "5", *load).stdout.split())
     assert "serial is INVALID, as expected. The consumer never saw" in orders
 
 

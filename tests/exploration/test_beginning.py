@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
 
 import psycopg
 import pytest
 
 from racebench import Bench, Search
 from racebench.core.results import Verdict
-from racebench.exploration.result import Beginning, Start
+from racebench.core.target import Target
+from racebench.exploration.isolation import Ground, RestoredTables
+from racebench.exploration.leftovers import Leftover
+from racebench.exploration.result import Beginning, Start, Unseen
+from racebench.exploration.sessions.session import Session
+from racebench.postgres.connection import connect
 
 pytestmark = pytest.mark.server
 
@@ -73,3 +79,69 @@ def test_ordinary_code_begins_with_restored_rows(bench: Bench) -> None:
 
     found = bench.explore(book_at_read_committed, setup=BOOKINGS.format(method="btree"), invariant=())
     assert found.result.beginning == Beginning(start=Start.RESTORED)
+
+
+UNTRUNCATED = "REVOKE TRUNCATE ON bookings FROM CURRENT_USER;"
+
+
+def test_where_the_tables_cannot_be_made_anew_the_hole_is_not_denied(bench: Bench) -> None:
+    found = bench.explore(book, setup=BOOKINGS.format(method="gist") + UNTRUNCATED, invariant=TWICE)
+    assert (found.verdict, found.result.unseen) == (Verdict.UNKNOWN, Unseen.PHYSICAL)
+    assert "could not be made anew for each schedule (permission denied for table bookings)" in str(found)
+    found = bench.explore(book, setup=BOOKINGS.format(method="btree") + UNTRUNCATED, invariant=TWICE)
+    assert found.verdict is Verdict.VALID
+    assert "The tables were not made anew for each schedule, though transactions are serializable" in str(found)
+
+
+def test_code_that_is_serializable_only_after_a_race_is_noticed(bench: Bench) -> None:
+    def book_once_more(connection: Connection) -> None:
+        taken = connection.execute("SELECT FROM rooms").rowcount
+        connection.commit()
+        try:
+            if not taken:
+                connection.execute("INSERT INTO rooms VALUES (1)")
+                connection.commit()
+        except psycopg.errors.UniqueViolation:
+            connection.rollback()
+            connection.isolation_level = psycopg.IsolationLevel.SERIALIZABLE
+            connection.execute("INSERT INTO losers VALUES (1)")
+            connection.commit()
+
+    setup = "CREATE TABLE rooms (id int PRIMARY KEY); CREATE TABLE losers (id int)"
+    found = bench.explore(book_once_more, setup=setup, invariant=())
+    assert {len(outcome.sessions) for outcome in found.result.outcomes} == {2}
+    assert found.result.complete
+    assert found.result.beginning == Beginning(start=Start.ANEW, reasons=("transactions are serializable",))
+
+
+@dataclass
+class _Session:
+    """Stands for a session of which it shows during a schedule that it is serializable."""
+
+    serializable: bool = False
+    leaves: Mapping[Leftover, str] = field(default_factory=dict)
+
+    def clean(self) -> None:
+        """Nothing is left."""
+
+
+def test_a_schedule_in_which_that_shows_is_one_to_run_again(embedded: Target) -> None:
+    with connect(embedded, schema="racebench_beginning") as connection:
+        connection.execute("CREATE SCHEMA racebench_beginning; CREATE TABLE racebench_beginning.t (a int)")
+        session = _Session()
+        ground = Ground(
+            connection=connection,
+            schema="racebench_beginning",
+            sessions=[cast("Session", session)],
+            exclusive=False,
+            remake=None,
+            expected={},
+        )
+        isolation = RestoredTables(ground)
+        isolation.renew()
+        assert isolation.suffices
+        session.serializable = True
+        assert not isolation.suffices
+        isolation.renew()
+        assert isolation.suffices
+        connection.execute("DROP SCHEMA racebench_beginning CASCADE")

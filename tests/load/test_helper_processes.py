@@ -73,7 +73,8 @@ def test_a_process_ends_when_its_parent_was_killed_whatever_it_is_doing(
 
 
 def test_a_killed_command_leaves_no_session_on_the_server(start: Start, users_server: UsersServer) -> None:
-    process = start("run", "-s", "sequence", "-w", "3", "-d", "600", "--no-save", "--dsn", users_server.dsn())
+    options = ("-w", "3", "-d", "600", "--hold", "5", "--no-save", "--dsn", users_server.dsn())
+    process = start("run", "-s", "sequence", *options)
     wait_for(lambda: _rows(users_server) > 0, "the workers write nothing")
     process.kill()
     process.wait()

@@ -47,7 +47,7 @@ def test_a_killed_command_is_named_by_the_next_one_and_dropped_when_asked(
     admin: psycopg.Connection[tuple[object, ...]],
 ) -> None:
     dsn = users_server.dsn()
-    process = start("run", "-s", "sequence", "-w", "2", "-d", "600", "--no-save", "--dsn", dsn)
+    process = start("run", "-s", "sequence", "-w", "2", "-d", "600", "--hold", "5", "--no-save", "--dsn", dsn)
     wait_for(lambda: users_server.sessions() >= 4, "the run does not begin")
     (name,) = users_server.schemas()
     while_it_runs = racebench("server", "clean", "--dsn", dsn)

@@ -271,7 +271,7 @@ def test_an_ordinary_user_runs_the_same_command(tmp_path: Path) -> None:
 
 def _start_run(cache: Path, start: Start) -> subprocess.Popen[str]:
     """Start a long run and wait until its workers write."""
-    process = start("run", "-s", "sequence", "-w", "3", "-d", "60", "--no-save")
+    process = start("run", "-s", "sequence", "-w", "3", "-d", "60", "--hold", "5", "--no-save")
     wait_for(lambda: process.poll() is not None or _is_writing(), "the run never wrote")
     assert process.poll() is None
     return process

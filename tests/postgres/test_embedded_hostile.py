@@ -236,7 +236,7 @@ def test_root_refuses_a_cache_that_another_user_could_change(cache: Path) -> Non
 
 
 def test_a_server_whose_command_and_watcher_were_killed_is_stopped_by_the_next(cache: Path, start: Start) -> None:
-    process = start("run", "-s", "sequence", "-w", "2", "-d", "60", "--no-save")
+    process = start("run", "-s", "sequence", "-w", "2", "-d", "60", "--hold", "5", "--no-save")
     wait_for(lambda: (slot() / "socket" / ".s.PGSQL.5432").exists() or process.poll() is not None, "no server")
     server = _server_of(slot() / "data")
     watchers = [pid for pid in _pids() if _is_watcher(pid) and str(server) in _words(pid)]

@@ -10,8 +10,10 @@ import pytest
 
 from conftest import Command, UsersServer
 from racebench.core.target import Target
-from racebench.postgres import outside
+from racebench.postgres import outside, removal
 from racebench.postgres.connection import connect
+from racebench.postgres.embedded import as_superuser
+from racebench.postgres.schemas import empty_schema
 
 pytestmark = pytest.mark.server
 
@@ -67,11 +69,49 @@ def test_a_run_on_the_embedded_server_says_what_its_setup_made_outside(
     words = ("--setup", SETUP, "-w", "1", "-n", "5", "--no-save")
     done = racebench("run", script("one.sql"), *words)
     told = " ".join(done.stdout.split())
-    assert "made or changed outside the schema: table public.orders; that stays until the command ends" in told
+    assert "made or changed outside the schema: table public.orders; that was removed with the schema" in told
     count = ("--invariant", "SELECT 1 FROM (SELECT count(*) AS n FROM public.orders) AS c WHERE n > 5")
     again = racebench("run", script("one.sql"), *words, *count)
     assert again.returncode == 5, again.stderr
     assert "INVALID" not in again.stdout, "the next command begins without those rows"
+
+
+MADE = """
+CREATE TABLE public.t (a serial PRIMARY KEY, b text);
+CREATE MATERIALIZED VIEW public.v AS SELECT a FROM public.t;
+CREATE FUNCTION public.f() RETURNS int LANGUAGE sql RETURN 1;
+CREATE TYPE public.e AS ENUM ('a');
+CREATE COLLATION public.c FROM "C";
+CREATE ROLE outsider;
+GRANT ALL ON public.t TO outsider;
+ALTER ROLE outsider SET work_mem = '1MB';
+CREATE SCHEMA of_the_role AUTHORIZATION outsider;
+ALTER DATABASE postgres SET work_mem = '2MB';
+CREATE PUBLICATION outside;
+SELECT lo_create(77);
+SELECT pg_create_logical_replication_slot('outside', 'pgoutput');
+BEGIN;
+INSERT INTO public.t (b) VALUES ('x');
+PREPARE TRANSACTION 'outside'
+"""
+
+
+def test_nothing_that_a_subject_has_made_on_the_embedded_server_is_left_for_the_next(embedded: Target) -> None:
+    told: list[str] = []
+    superuser = as_superuser(embedded)
+    with connect(superuser) as connection:
+        connection.execute("CREATE TABLE public.before (n int)")
+        before = removal.take(connection)
+        for target in (embedded, superuser):
+            with empty_schema(target, "racebench_outside", tell=told.append), connect(target) as own:
+                for statement in MADE.split(";"):
+                    own.execute(statement.encode())
+                if target is superuser:
+                    own.execute("ALTER SYSTEM SET work_mem = '3MB'")
+            assert removal.take(connection) == before
+        connection.execute("DROP TABLE public.before")
+    assert len(told) == 2
+    assert all(line.endswith(" more; that was removed with the schema") for line in told)
 
 
 def test_a_run_in_the_schema_says_nothing(racebench: Command) -> None:

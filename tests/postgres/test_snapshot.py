@@ -211,3 +211,77 @@ def test_definitions_differ_if_ddl_changed_something(
     for statement in change.split("; "):
         connection.execute(statement.encode())
     assert before.differences(definitions.read(connection, schema)) == expected
+
+
+STORED = """
+CREATE TABLE rooms (id int PRIMARY KEY, name text);
+INSERT INTO rooms VALUES (1, 'one');
+CREATE TABLE stays (room int REFERENCES rooms, during int8range NOT NULL);
+CREATE INDEX before ON stays USING gist (during);
+INSERT INTO stays SELECT 1, int8range(i * 10, i * 10 + 5) FROM generate_series(1, 300) AS i;
+CREATE INDEX after ON stays (lower(during));
+ANALYZE stays;
+CREATE TABLE never (room int REFERENCES rooms);
+CREATE TABLE halves (a int PRIMARY KEY, room int REFERENCES rooms) PARTITION BY RANGE (a);
+CREATE TABLE low PARTITION OF halves FOR VALUES FROM (0) TO (10);
+INSERT INTO halves VALUES (1, 1);
+"""
+#: What is stored in files of their own, and the server's knowledge of it.
+FILES = """
+SELECT relname, relfilenode FROM pg_class
+WHERE relnamespace = current_schema()::regnamespace AND relkind IN ('r', 'i') ORDER BY 1
+"""
+KNOWN = "SELECT reltuples, relpages FROM pg_class WHERE oid = 'stays'::regclass"
+
+
+def test_tables_that_are_made_anew_keep_nothing_of_what_was_undone(owner: tuple[Connection, str]) -> None:
+    connection, schema = owner
+    connection.execute(STORED.encode())
+    size = "SELECT pg_relation_size('before'), pg_relation_size('after'), pg_relation_size('stays')"
+    known, sizes = connection.execute(KNOWN).fetchone(), connection.execute(size.encode()).fetchone()
+    rows = connection.execute("SELECT ctid, * FROM stays").fetchall()
+    snapshot = Snapshot(connection, schema, physical=True)
+    # Rolled back: no row shows it.
+    connection.execute(
+        "BEGIN; INSERT INTO stays SELECT 1, int8range(i, i + 1) FROM generate_series(1, 300) AS i; ROLLBACK"
+    )
+    files = dict(connection.execute(FILES.encode()).fetchall())
+    snapshot.restore(anew=True)
+    changed = {name for name, file in connection.execute(FILES.encode()).fetchall() if files[name] != file}
+    assert snapshot.not_anew == ""
+    assert changed >= {"rooms", "stays", "before", "after", "low"}
+    assert connection.execute(KNOWN).fetchone() == known
+    assert connection.execute(size.encode()).fetchone() == sizes
+    assert connection.execute("SELECT ctid, * FROM stays").fetchall() == rows
+    assert connection.execute("SELECT * FROM halves").fetchall() == [(1, 1)]
+
+
+def test_a_table_of_another_schema_that_refers_to_a_table_is_not_emptied(embedded: Target) -> None:
+    schema = f"racebench_{secrets.token_hex(4)}"
+    with connect(embedded) as connection:
+        connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))
+    try:
+        with connect(embedded, schema=schema) as connection:
+            connection.execute("CREATE TABLE rooms (id int PRIMARY KEY); CREATE SCHEMA beside")
+            connection.execute(f"CREATE TABLE beside.stays (room int REFERENCES {schema}.rooms)".encode())
+            snapshot = Snapshot(connection, schema, physical=True)
+            connection.execute("INSERT INTO rooms VALUES (1); INSERT INTO beside.stays VALUES (1)")
+            snapshot.restore(anew=True)
+            assert "beside" in snapshot.not_anew
+            assert connection.execute("SELECT count(*) FROM beside.stays").fetchone() == (1,)
+    finally:
+        with connect(embedded) as connection:
+            connection.execute(
+                sql.SQL("DROP SCHEMA beside CASCADE; DROP SCHEMA {} CASCADE").format(sql.Identifier(schema))
+            )
+
+
+def test_a_role_that_may_not_truncate_restores_the_rows_and_says_so(owner: tuple[Connection, str]) -> None:
+    connection, schema = owner
+    connection.execute("CREATE TABLE t (a int)")
+    snapshot = Snapshot(connection, schema, physical=True)
+    connection.execute("REVOKE TRUNCATE ON t FROM CURRENT_USER; INSERT INTO t VALUES (1)")
+    snapshot.restore(anew=True)
+    refused = connection.info.user != "postgres"
+    assert snapshot.not_anew == ("permission denied for table t" if refused else "")
+    assert connection.execute("SELECT count(*) FROM t").fetchone() == (0,)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from racebench.core.quantity import quantity
 from racebench.exploration.oracle.canonical import canonical
@@ -36,11 +36,15 @@ _Row = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Changes:
-    """The changes of a table: rows that were there with what they became (None: deleted), and new rows."""
+    """The changes of a table: rows that were there with what they became (None: deleted), and new rows.
+
+    `sharing`: how many rows have the same value in a column, for the columns in which it was made up.
+    """
 
     columns: tuple[str, ...] = ()
     became: Mapping[_Row, _Row | None]
     inserted: Counter[_Row]
+    sharing: Mapping[str, int] = field(default_factory=dict)
 
     def now(self, row: _Row) -> _Row | None:
         """What a row is that was there before."""
@@ -94,7 +98,17 @@ def _changes(change: TableChange, labels: Labels) -> _Changes:
         became[old] = likest
         if likest is not None:
             inserted -= Counter([likest])
-    return _Changes(columns=change.columns, became=became, inserted=inserted)
+    return _Changes(columns=change.columns, became=became, inserted=inserted, sharing=_sharing(change, labels))
+
+
+def _sharing(change: TableChange, labels: Labels) -> dict[str, int]:
+    sharing = {}
+    for place, name in enumerate(change.columns):
+        texts = Counter(row[place] for row in change.added if row[place] is not None)
+        text, count = texts.most_common(1)[0] if texts else (None, 0)
+        if shown(labels.term((*change.table, name), text), _MADE_UP) == _MADE_UP:
+            sharing[name] = count
+    return sharing
 
 
 def _common(one: _Row, other: _Row) -> int:
@@ -133,7 +147,7 @@ def _of_table(table: _Table, own: _Changes, every: Sequence[_Changes], order: st
     if any(own.now(row) != every[0].now(row) for row in rows):
         return _of_rows(_named(table), columns, rows, own, every, order)
     if own.inserted != every[0].inserted:
-        return _of_new_rows(_named(table), columns, own.inserted, [changes.inserted for changes in every], order)
+        return _of_new_rows(_named(table), columns, own, every, order)
     return ""
 
 
@@ -200,9 +214,10 @@ def _pairs(names: Sequence[str], values: Sequence[str]) -> str:
 
 
 def _of_new_rows(
-    table: str, columns: Sequence[str], own: Counter[_Row], every: Sequence[Counter[_Row]], order: str
+    table: str, columns: Sequence[str], changes: _Changes, others_changes: Sequence[_Changes], order: str
 ) -> str:
     """Which rows are new, where it differs."""
+    own, every = changes.inserted, [others.inserted for others in others_changes]
     counts = [rows.total() for rows in every]
     same_count = all(count == own.total() for count in counts)
     twins = []
@@ -221,6 +236,10 @@ def _of_new_rows(
         pairs = ", ".join(f"{name} {value}" for name, value, _, _ in twins[: _MOST_COLUMNS + 1])
         outcomes = _outcomes("there {}", map(_there, twins[0][3]))
         return _sentence(f"{twins[0][2]} rows of {table} have {pairs}", order, outcomes)
+    for name, count in changes.sharing.items():
+        if count > 1 and all(others.sharing.get(name, 0) < count for others in others_changes):
+            outcomes = ["they differ"] if same_count else _outcomes("there {}", map(_there, counts))
+            return _sentence(f"{count} rows of {table} have the same {name}", order, outcomes)
     if own.total() not in counts:
         rows = quantity(own.total(), "new row") if own else "no new row"
         outcomes = _outcomes("it has {}", (str(count or "none") for count in counts))
@@ -288,7 +307,7 @@ def _of_answers(effect: Effect, serial: Sequence[Effect], labels: Labels, oracle
         if len(own) > 1 and len({*own}) == 1:
             calls = "both calls return" if len(own) == 2 else f"all {len(own)} calls return"
             said = f"{calls} {own[0]}"
-            others = [tuple(sorted(other, key=_as_number)) for other in others]
+            others = [*{tuple(sorted(other)): other for other in reversed(others)}.values()][::-1]
         else:
             said = _list([f"s{number} returns {value}" for number, value in zip(sessions, own, strict=True)])
         verb = "it returns {}" if len(own) == 1 else "they return {}"

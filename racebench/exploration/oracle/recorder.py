@@ -31,7 +31,7 @@ SELECT pid, transactionid::text FROM pg_locks
 WHERE locktype = 'transactionid' AND mode = 'ExclusiveLock' AND granted AND pid = ANY(%s)
 """
 _COLUMNS = """
-SELECT attrelid::bigint, attnum, nspname, relname, attname FROM pg_attribute
+SELECT attrelid::bigint, attnum, relname, attname FROM pg_attribute
 JOIN pg_class c ON c.oid = attrelid JOIN pg_namespace n ON n.oid = relnamespace WHERE nspname = %s AND attnum > 0
 """
 _KEY = """
@@ -137,10 +137,6 @@ class CommitRecorder:
         self._columns = {table: columns for table, (columns, _) in tables.items()}
         self._sizes = {table: len(rows) for table, (_, rows) in tables.items()}
         self._keys = {table: self._key(table) for table in self._columns}
-        self._origins = {
-            (int(oid), int(number)): (("", str(table)), str(column))
-            for oid, number, _, table, column in connection.execute(_COLUMNS, (schema,)).fetchall()
-        }
         queries = {search.query for search in recorded}
         harmless = {
             query for query in queries if connection.execute(_VOLATILE, (sorted(names_in(query)),)).fetchone() is None
@@ -154,6 +150,11 @@ class CommitRecorder:
         self._owners: dict[str, int] = {}
         row = self._connection.execute(_NEXT).fetchone()
         self._since = str(row[0]) if row else "3"
+        #: The tables may have been made again.
+        self._origins = {
+            (int(oid), int(number)): (("", str(table)), str(column))
+            for oid, number, table, column in self._connection.execute(_COLUMNS, (self._schema,)).fetchall()
+        }
         self._rows: _Rows = {}
         self._rows, self._answers = self._state(whole=True)
 

@@ -251,7 +251,8 @@ class PythonSession(GeneratorSession):
 
     @property
     def drawn(self) -> int:
-        return self._thread.randomness.drawn
+        randomness = self._thread.randomness
+        return randomness.drawn if randomness.draws.vary else 0  # a number that only a pause gets changes nothing
 
     @property
     def draws(self) -> Draws:

@@ -97,7 +97,7 @@ def test_rows_that_were_there_are_told_by_what_no_change_touches(
         (
             effect(((), ()), True, True),
             effect(((), ()), True, False),
-            "both calls return True; one after the other they return False and True",
+            "both calls return True; one after the other they return True and False",
         ),
         (
             effect(((), ()), 1, 3),
@@ -132,6 +132,8 @@ def test_a_reference_to_another_row_is_said_to_be_one() -> None:
     own = effect(((), [("1", "1"), ("2", "1")]), columns=columns)
     serial = effect(((), [("1", "1"), ("2", "2")]), columns=columns)
     assert said(own, serial) == "rows of items refer to others, or are numbered, as in no serial order"
+    fewer = effect(((), [("1", "1")]), columns=columns)
+    assert said(own, fewer) == "2 rows of items have the same parent; one after the other there is 1"
 
 
 def test_a_sentence_is_short_however_many_outcomes_there_are() -> None:

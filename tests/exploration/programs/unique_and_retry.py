@@ -6,6 +6,9 @@ The fix makes them one transaction, which the violation rolls back.
 
 from __future__ import annotations
 
+import random
+import time
+
 from psycopg.errors import UniqueViolation
 
 from . import Connection, Program, value
@@ -35,6 +38,7 @@ def _until_accepted(connection: Connection) -> int:
             connection.commit()
         except UniqueViolation:
             connection.rollback()
+            time.sleep(random.uniform(0, 0.01))
         else:
             return int(number)
     raise RuntimeError("every number was taken")

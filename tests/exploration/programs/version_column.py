@@ -54,7 +54,7 @@ def _engine(url: str) -> Engine:
 def edit() -> int:
     with Session(_engine(os.environ["DATABASE_URL"])) as session:
         document = session.get_one(Document, 1)
-        document.body += "a line; "
+        document.body += "+"
         document.version += 1
         version = document.version
         session.commit()
@@ -65,7 +65,7 @@ def edit_versioned() -> int:
     for _ in range(5):
         with Session(_engine(os.environ["DATABASE_URL"])) as session:
             document = session.get_one(VersionedDocument, 1)
-            document.body += "a line; "
+            document.body += "+"
             try:
                 session.flush()
             except StaleDataError:
@@ -80,5 +80,5 @@ PROGRAM = Program(
     schema=SCHEMA,
     buggy=(edit,),
     fixed=(edit_versioned,),
-    invariant="SELECT version, body FROM documents WHERE version <> 3 OR body <> 'a line; a line; '",
+    invariant="SELECT version, body FROM documents WHERE version <> 3 OR body <> '++'",
 )
