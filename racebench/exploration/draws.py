@@ -54,6 +54,11 @@ class Draws:
         """Whether sessions that run the same code draw different numbers, so that they are not alike."""
         return bool(self.decide or self.names)
 
+    @property
+    def only_names(self) -> bool:
+        """Whether random identifiers are drawn, and no other numbers that may have a part in an outcome."""
+        return bool(self.names) and not (self.decide or self.values)
+
     def add(self, other: Draws) -> None:
         """Add what other code draws and reads."""
         for name in Draws.__slots__:

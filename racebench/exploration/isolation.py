@@ -25,7 +25,7 @@ from racebench.postgres.definitions import Definitions
 from racebench.postgres.large_objects import LargeObjects
 from racebench.postgres.materialized_views import MaterializedViews
 from racebench.postgres.snapshot import Row, Snapshot, TableChange
-from racebench.postgres.storage import access_methods
+from racebench.postgres.storage import Care, access_methods
 
 #: The tenants that a schema serves before it is created again: scenarios create accounts for this many.
 _MOST_TENANTS = 2_000
@@ -110,10 +110,10 @@ class _Besides:
         if written:
             self._others = Snapshot(ground.connection, ground.schema, others=True, physical=True)
 
-    def restore(self, *, anew: bool = False) -> dict[Leftover, str]:
+    def restore(self, *, care: Care = Care.ROWS) -> dict[Leftover, str]:
         """Clean the sessions and restore large objects; return what the sessions may have left, and by which step.
 
-        `anew`: make tables of other schemas anew, if they are restored.
+        `care`: with tables of other schemas, if they are restored.
         """
         left: dict[Leftover, str] = {}
         for session in self._ground.sessions:
@@ -131,7 +131,7 @@ class _Besides:
             step = left[Leftover.LARGE_OBJECTS]
             self.name(f"'{step}' may change large objects, which belong to no schema", _EMBEDDED)
         if self._others is not None:
-            self._others.restore(anew=anew)
+            self._others.restore(care=care)
         elif Leftover.ELSEWHERE in left and not self._ground.exclusive:
             self.name(f"'{left[Leftover.ELSEWHERE]}' writes to another schema than {self._ground.schema}", _EMBEDDED)
         return left
@@ -200,7 +200,7 @@ class FreshTenants:
     def beginning(self) -> Beginning:
         if self._anew:
             return Beginning(start=Start.REMADE)
-        if self._physical is None or not self._physical.matters:
+        if self._physical is None or self._physical.care is Care.ROWS:
             return Beginning(start=Start.TENANT)
         return Beginning(
             start=Start.TENANT,
@@ -237,27 +237,28 @@ class RestoredTables:
         self._schema = _Schema(ground)
         self._snapshot = self._taken()
         self._physical = _physical(ground)
-        self._began_anew = False
+        self._began_with = Care.ROWS
 
     def _taken(self) -> Snapshot:
         return Snapshot(self._ground.connection, self._ground.schema, physical=True)
 
     def _restore(self) -> None:
         """Restore the tables, and make them anew if that may matter."""
-        self._began_anew = self._physical.matters
-        self._snapshot.restore(anew=self._began_anew)
+        self._began_with = self._physical.care
+        self._snapshot.restore(care=self._began_with)
 
     @property
     def suffices(self) -> bool:
-        return self._began_anew or not self._physical.matters
+        return self._began_with is self._physical.care
 
     @property
     def beginning(self) -> Beginning:
-        if not self._physical.matters:
+        care = self._physical.care
+        if care is Care.ROWS:
             return Beginning(start=Start.RESTORED)
         prevented = self._snapshot.not_anew or self._besides.not_anew
         return Beginning(
-            start=Start.RESTORED if prevented else Start.ANEW,
+            start=Start.RESTORED if prevented else Start.ANEW if care is Care.ALL else Start.PAGES,
             reasons=self._physical.reasons,
             prevented=prevented,
             doubtful=bool(prevented) and self._physical.decides,
@@ -271,7 +272,7 @@ class RestoredTables:
         self._besides.close(over)
 
     def renew(self) -> bool:
-        left = self._besides.restore(anew=self._physical.matters)
+        left = self._besides.restore(care=self._physical.care)
         # The step that may have changed definitions, or refreshed a view.
         changer, refresher = (left.get(one, left.get(Leftover.HIDDEN)) for one in _OF_THE_SCHEMA)
         if changer is not None and (changes := self._schema.changes()):
@@ -377,7 +378,7 @@ def choose(scenario: Scenario, ground: Ground, *, whole_tables: bool) -> Isolati
         return FreshTenants(1, ground)
     physical = _physical(ground)
     # A slot would bring the setup's rows to the consumer again.
-    if physical.matters and not decoded(ground.connection):
+    if physical.care is not Care.ROWS and not decoded(ground.connection):
         return RestoredTables(ground)
     return FreshTenants(_MOST_TENANTS, ground, physical)
 

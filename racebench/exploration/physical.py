@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from racebench.exploration.sessions.session import Session
+from racebench.postgres.storage import Care
 
 _ORDINARY = "btree"
 
@@ -15,8 +16,9 @@ _ORDINARY = "btree"
 class Physical:
     """Whether the physical state of tables may matter: what is in indexes besides the present rows, and dead rows.
 
-    A serializable transaction locks the pages of an index that it visits, so it may be refused, or not, on account of
-    rows that are gone. Indexes that are no B-trees may keep the keys of such rows.
+    A serializable transaction locks the pages of an index that it visits, so which entries share a page decides whether
+    another one is refused. A page of an index that is no B-tree may keep keys of rows that are gone, and a search goes
+    by these. Source: README-SSI in PostgreSQL's source, "Index AM implementations".
     """
 
     def __init__(self, methods: Iterable[str], sessions: Sequence[Session]) -> None:
@@ -31,9 +33,11 @@ class Physical:
         return self._serializable
 
     @property
-    def matters(self) -> bool:
-        """Whether it may matter, as far as is known by now."""
-        return bool(self._methods) or self.serializable
+    def care(self) -> Care:
+        """How much of it is to be the same before each schedule, as far as is known by now."""
+        if self._methods:
+            return Care.ALL
+        return Care.PAGES if self.serializable else Care.ROWS
 
     @property
     def decides(self) -> bool:

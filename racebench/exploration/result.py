@@ -45,6 +45,8 @@ class Start(StrEnum):
     TENANT = "tenant"
     #: The setup's rows, where schedules before it had changed any; indexes keep what was in them.
     RESTORED = "restored"
+    #: The setup's rows in tables as large as when they were made anew; that was done where one had grown.
+    PAGES = "pages"
     #: Tables that were truncated and filled with the setup's rows.
     ANEW = "anew"
     #: Tables that were made by the setup, run once more.

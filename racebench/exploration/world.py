@@ -318,7 +318,8 @@ class ServerWorld:
             for holder in self.strategy_sessions:
                 holder.take_numbers(cached)
         for drawer in self.strategy_sessions:
-            drawer.draw = self.draw
+            # Other identifiers than in the run that it is compared with, so that they are known to be made up.
+            drawer.draw = -1 - self.draw if self._shifting and drawer.draws.only_names else self.draw
         if self._recorder is not None:
             self._recorder.begin()
         for session in self.scheduler.sessions:

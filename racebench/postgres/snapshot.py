@@ -21,12 +21,14 @@ from racebench.core.errors import DatabaseProblem
 from racebench.core.plain_text import one_line
 from racebench.core.quantity import quantity
 from racebench.postgres import storage
-from racebench.postgres.storage import Storage, Ties
+from racebench.postgres.storage import Care, Storage, Ties
 
 #: The most rows of a table that are kept in memory.
 MOST_ROWS = 100_000
 #: Restores between two at which dead rows are removed: every scan reads those that were deleted since the last one.
 _CLEAN_EVERY = 500
+#: The most bytes of a table's rows that may fit into a page twice.
+_SMALL = 3_000
 
 #: The schemas of a snapshot: one, or all others in which users keep something, without members of extensions.
 _SCHEMAS = """
@@ -119,6 +121,8 @@ class Snapshot:
         self._restores = 0
         #: Why the storage cannot be made anew; "" as far as it can.
         self.not_anew = "" if physical else "it was not looked at"
+        #: The sizes of tables and indexes when the tables were last made anew; None before that.
+        self._pages: Sequence[tuple[Any, ...]] | None = None
         which = {"schema": schema, "others": others}
         try:
             self._superuser = _may_replicate(connection)
@@ -132,17 +136,17 @@ class Snapshot:
                 f"the tables cannot be read, so they could not be restored: {one_line(str(problem))}"
             ) from None
 
-    def restore(self, over: psycopg.Connection[Any] | None = None, *, anew: bool = False) -> None:
+    def restore(self, over: psycopg.Connection[Any] | None = None, *, care: Care = Care.ROWS) -> None:
         """Restore every table and sequence that has changed; no other session may be in a transaction.
 
-        `over`: a connection to use from now on, if the first one is lost. `anew`: truncate the tables and fill them
-        again, so that neither a dead row nor a page of an index is left, and restore statistics; if the role may not do
-        that, `not_anew` says why from now on, and only rows are restored.
+        `over`: a connection to use from now on, if the first one is lost. `care`: what else is restored, by making
+        tables anew: they are truncated and filled, so that neither a dead row nor a page of an index is left, and get
+        their statistics back. If the role may not do that, `not_anew` says why from now on.
         """
         self._connection = over or self._connection
         try:
-            if not anew or not self._made_anew():
-                self._restore_rows()
+            if care is Care.ROWS or not (self._made_anew() if care is Care.ALL else self._has_pages_as_new()):
+                self._restore_rows(self._changed())
             self._restore_sequences()
         except psycopg.Error as problem:
             raise DatabaseProblem(f"the tables cannot be restored: {one_line(str(problem))}") from None
@@ -154,8 +158,7 @@ class Snapshot:
     def changes(self) -> tuple[TableChange, ...]:
         """The changes of the tables' rows that are committed, with the tables in a fixed order."""
         try:
-            changed = [table for table, mark in zip(self._tables, self._marks(), strict=True) if mark != table.mark]
-            found = [_change(table, self._copied(table.copied)) for table in changed]
+            found = [_change(table, self._copied(table.copied)) for table in self._changed()]
         except psycopg.Error as problem:
             raise DatabaseProblem(f"the rows of a schedule cannot be read: {one_line(str(problem))}") from None
         return tuple(sorted((change for change in found if change is not None), key=lambda change: change.table))
@@ -183,10 +186,11 @@ class Snapshot:
             raise DatabaseProblem(f"a sequence cannot be moved on: {one_line(str(problem))}") from None
         return shifted
 
-    def _restore_rows(self) -> None:
+    def _changed(self) -> list[_Table]:
+        return [table for table, mark in zip(self._tables, self._marks(), strict=True) if mark != table.mark]
+
+    def _restore_rows(self, changed: list[_Table]) -> None:
         connection = self._connection
-        marks = self._marks()
-        changed = [table for table, mark in zip(self._tables, marks, strict=True) if mark != table.mark]
         if changed and not self._superuser:
             changed = self._tables  # foreign keys are checked: the tables that refer to a changed one go with it
         if changed:
@@ -203,6 +207,20 @@ class Snapshot:
         if changed and self._restores % _CLEAN_EVERY == 0 and not self._made_anew():
             for table in changed:
                 connection.execute(sql.SQL("VACUUM {}").format(table.name))
+
+    def _has_pages_as_new(self) -> bool:
+        """Restore rows, and make the tables anew if one of them or an index has grown; False if that cannot be done."""
+        oids = [table.oid for table in self._tables]
+        # A table of several pages would grow while its rows are put back.
+        changed = self._changed()
+        if self._pages is not None and all(len(table.rows) < _SMALL for table in changed):
+            self._restore_rows(changed)
+            if storage.pages(self._connection, oids) == self._pages:
+                return True
+        if not self._made_anew():
+            return False
+        self._pages = storage.pages(self._connection, oids)
+        return True
 
     def _made_anew(self) -> bool:
         """Make the tables anew into which anything was inserted; False if that cannot be done."""

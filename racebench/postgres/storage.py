@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
 import psycopg
@@ -43,6 +44,15 @@ WHERE one IS NOT NULL AND one <> other
 """
 _PARTITIONED = "p"
 _SIZES = "SELECT oid, pg_relation_size(oid) FROM unnest(%(tables)s::oid[]) AS oid"
+#: In pages. The first page of rows counts even before it is there, as does the root of a B-tree, beside its first page.
+_PAGES = """
+SELECT oid, greatest(1, pg_relation_size(oid) / current_setting('block_size')::int)
+FROM unnest(%(tables)s::oid[]) AS oid
+UNION ALL
+SELECT indexrelid, greatest(2, pg_relation_size(indexrelid) / current_setting('block_size')::int)
+FROM pg_index WHERE indrelid = ANY(%(tables)s)
+ORDER BY 1
+"""
 _METHODS = """
 SELECT DISTINCT amname FROM pg_class JOIN pg_am ON pg_am.oid = relam
 JOIN pg_namespace ON pg_namespace.oid = relnamespace
@@ -63,6 +73,17 @@ class Storage:
     built: tuple[sql.Identifier, ...]
     analyzed: bool
     vacuumed: bool
+
+
+class Care(Enum):
+    """How much of the storage is to be as it was when the tables were made anew."""
+
+    #: The rows alone.
+    ROWS = "rows"
+    #: The pages: which entries share one. That changes when a table or an index grows, in a B-tree by a split.
+    PAGES = "pages"
+    #: Everything: a page may keep the keys of entries that are gone.
+    ALL = "all"
 
 
 def read(connection: psycopg.Connection[Any], name: sql.Identifier) -> Storage:
@@ -128,3 +149,8 @@ def with_pages(connection: psycopg.Connection[Any], tables: Sequence[int]) -> se
     """
     rows = connection.execute(_SIZES, {"tables": list(tables)}, prepare=True).fetchall()
     return None if any(size is None for _, size in rows) else {int(oid) for oid, size in rows if size}
+
+
+def pages(connection: psycopg.Connection[Any], tables: Sequence[int]) -> Sequence[tuple[Any, ...]]:
+    """The sizes of tables and of their indexes, to be compared: equal if no page with entries was added."""
+    return connection.execute(_PAGES, {"tables": list(tables)}, prepare=True).fetchall()

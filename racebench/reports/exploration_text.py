@@ -284,6 +284,8 @@ def beginning(exploration: Exploration) -> str:
     reasons = ", and ".join(began.reasons)
     if began.start is Start.ANEW:
         return f"Each schedule began with tables made anew, as {reasons}."
+    if began.start is Start.PAGES:
+        return f"Tables were made anew before a schedule where one had grown, as {reasons}."
     return f"The tables were not made anew for each schedule, though {reasons}: {began.prevented}."
 
 

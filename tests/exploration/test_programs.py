@@ -6,6 +6,7 @@ What the database makes up is no difference, and hides none; right programs that
 from __future__ import annotations
 
 import math
+import uuid
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -67,7 +68,7 @@ def test_a_race_is_found_and_its_fix_proved_without_an_invariant(bench: Bench, n
 
 MADE_UP = """
 CREATE TABLE orders (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, number int UNIQUE, code text,
-  key uuid DEFAULT gen_random_uuid(), at timestamptz DEFAULT now(), second int, history jsonb, xid xid8);
+  key uuid DEFAULT gen_random_uuid(), token uuid, at timestamptz DEFAULT now(), second int, history jsonb, xid xid8);
 """
 HISTORY = """
 CREATE TABLE items (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY);
@@ -81,15 +82,16 @@ CREATE TABLE children (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, parent i
 
 
 def create_order(connection: Connection) -> dict[Any, Any]:
-    """Right; a number of the identity is lost where the order's own number was taken."""
+    """Right; where its number was taken, an identity is lost, and it draws another token."""
     for _ in range(3):
         try:
             with connection.transaction():
                 number = value(connection, "SELECT coalesce(max(number), 0) + 1 FROM orders")
                 row = connection.execute(
-                    "INSERT INTO orders (number, second, history, xid) VALUES (%s, extract(epoch FROM now()),"
-                    " jsonb_build_array(now()), pg_current_xact_id()) RETURNING id, key, at",
-                    [number],
+                    "INSERT INTO orders (number, token, second, history, xid)"
+                    " VALUES (%s, %s, extract(epoch FROM now()), jsonb_build_array(now()), pg_current_xact_id())"
+                    " RETURNING id, key, at",
+                    [number, uuid.uuid4()],
                 ).fetchone()
                 assert row is not None
                 connection.execute("UPDATE orders SET code = 'ORD-' || id WHERE id = %s", [row[0]])

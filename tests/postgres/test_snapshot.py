@@ -19,6 +19,7 @@ from racebench.postgres.embedded import as_superuser
 from racebench.postgres.large_objects import LargeObjects
 from racebench.postgres.materialized_views import MaterializedViews
 from racebench.postgres.snapshot import Snapshot
+from racebench.postgres.storage import Care
 
 Connection = psycopg.Connection[Any]
 
@@ -246,7 +247,7 @@ def test_tables_that_are_made_anew_keep_nothing_of_what_was_undone(owner: tuple[
         "BEGIN; INSERT INTO stays SELECT 1, int8range(i, i + 1) FROM generate_series(1, 300) AS i; ROLLBACK"
     )
     files = dict(connection.execute(FILES.encode()).fetchall())
-    snapshot.restore(anew=True)
+    snapshot.restore(care=Care.ALL)
     changed = {name for name, file in connection.execute(FILES.encode()).fetchall() if files[name] != file}
     assert snapshot.not_anew == ""
     assert changed >= {"rooms", "stays", "before", "after", "low"}
@@ -266,7 +267,7 @@ def test_a_table_of_another_schema_that_refers_to_a_table_is_not_emptied(embedde
             connection.execute(f"CREATE TABLE beside.stays (room int REFERENCES {schema}.rooms)".encode())
             snapshot = Snapshot(connection, schema, physical=True)
             connection.execute("INSERT INTO rooms VALUES (1); INSERT INTO beside.stays VALUES (1)")
-            snapshot.restore(anew=True)
+            snapshot.restore(care=Care.ALL)
             assert "beside" in snapshot.not_anew
             assert connection.execute("SELECT count(*) FROM beside.stays").fetchone() == (1,)
     finally:
@@ -281,7 +282,7 @@ def test_a_role_that_may_not_truncate_restores_the_rows_and_says_so(owner: tuple
     connection.execute("CREATE TABLE t (a int)")
     snapshot = Snapshot(connection, schema, physical=True)
     connection.execute("REVOKE TRUNCATE ON t FROM CURRENT_USER; INSERT INTO t VALUES (1)")
-    snapshot.restore(anew=True)
+    snapshot.restore(care=Care.ALL)
     refused = connection.info.user != "postgres"
     assert snapshot.not_anew == ("permission denied for table t" if refused else "")
     assert connection.execute("SELECT count(*) FROM t").fetchone() == (0,)

@@ -252,7 +252,8 @@ class PythonSession(GeneratorSession):
     @property
     def drawn(self) -> int:
         randomness = self._thread.randomness
-        return randomness.drawn if randomness.draws.vary else 0  # a number that only a pause gets changes nothing
+        # What only a pause gets changes nothing, and identifiers are labels.
+        return randomness.drawn if randomness.draws.decide or randomness.draws.values else 0
 
     @property
     def draws(self) -> Draws:

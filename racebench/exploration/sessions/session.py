@@ -163,7 +163,7 @@ class StrategySession(Session, Protocol):
 
     @property
     def drawn(self) -> int:
-        """Equal for two schedules in which it has drawn the same random numbers."""
+        """Equal for two schedules in which it has drawn the same numbers, of those that may decide what it does."""
 
     @property
     def functions(self) -> AbstractSet[str]:
