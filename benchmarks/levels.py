@@ -36,13 +36,27 @@ def running(server: str, settings: Mapping[str, str]) -> Iterator[tuple[Target, 
 def united(
     versions: Sequence[str], cells: Sequence[Mapping[str, Any]], show: Callable[[Mapping[str, Any]], str]
 ) -> str:
-    """The text of the cells of several servers: once if all have the same, else with each server's version."""
+    """The text of the cells of several servers: once if all have the same, else with the version of each."""
     texts = {cell["server"]: show(cell) for cell in cells}
     if not texts:
         return "–"
     if len({*texts.values()}) == 1 and len(texts) == len(versions):
         return next(iter(texts.values()))
-    return "; ".join(f"{version}: {texts.get(version, '–')}" for version in versions)
+    return "; ".join(f"{short(version)}: {texts[version]}" for version in versions if version in texts)
+
+
+def spent(versions: Sequence[str], cells: Sequence[Mapping[str, Any]]) -> str:
+    """The number of schedules, and the seconds of each server."""
+    seconds = (
+        f"{sum(cell['seconds'] for cell in cells if cell['server'] == version):.0f} s on {short(version)}"
+        for version in versions
+    )
+    return f"{sum(cell['schedules'] for cell in cells):,} schedules: {', '.join(seconds)}."
+
+
+def short(version: str) -> str:
+    """A server's version without the name of a distribution."""
+    return version.partition(" ")[0]
 
 
 def servers_and_output(name: str) -> Callable[[_Command], _Command]:

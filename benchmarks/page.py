@@ -1,4 +1,4 @@
-"""Make the tables of performance.md, reliability.md and isolation.md in docs: `python -m benchmarks.page`.
+"""Make the tables of some pages in docs: `python -m benchmarks.page`.
 
 The figures are in results/reference; what racebench promises under faults is in benchmarks/faults. Only the text
 between `<!-- table: NAME -->` and `<!-- end -->` is generated; the rest of a page is written by hand. `--check` changes
@@ -14,12 +14,12 @@ from pathlib import Path
 
 import click
 
-from benchmarks import check, consumer, detection, explore, frontrun, hermitage, indexes, load, start
+from benchmarks import check, consumer, detection, explore, frontrun, hermitage, indexes, load, serial_orders, start
 from benchmarks.faults import table as faults
 from benchmarks.measurement import REFERENCE, ROOT, Document, Table, markdown, tables_as_markdown
 from racebench.reports.results.document import write_atomically
 
-PAGES = tuple(ROOT / "docs" / f"{name}.md" for name in ("performance", "reliability", "isolation"))
+PAGES = tuple(ROOT / "docs" / f"{name}.md" for name in ("performance", "reliability", "isolation", "without-invariant"))
 TABLES: Mapping[str, Callable[[Document], list[Table]]] = {
     "load": load.tables,
     "detection": detection.tables,
@@ -31,6 +31,7 @@ TABLES: Mapping[str, Callable[[Document], list[Table]]] = {
     "faults": faults.tables,
     "hermitage": hermitage.tables,
     "indexes": indexes.tables,
+    "serial_orders": serial_orders.tables,
 }
 #: Tables that are not measured.
 FIXED: Mapping[str, Callable[[], list[Table]]] = {"promises": faults.promises}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from racebench.analysis.baselines import BaselineResult, Standing
 from racebench.analysis.thresholds import Held, Outcome
-from racebench.core.anomalies import ANOMALIES
+from racebench.core.anomalies import ANOMALIES, Evidence, needing
 from racebench.core.errors import ExitCode, UsageProblem, suggest
 from racebench.core.results import Verdict
 
@@ -59,6 +59,8 @@ def gates_of(options: GateOptions, *, explored: bool = False, own_code: bool = F
     kinds = _ANY if own_code and options.fail_on is None else _kinds(options.fail_on)
     if missing := [kind for kind in kinds if explored and kind in ANOMALIES and not ANOMALIES[kind].explored]:
         raise UsageProblem(f"--fail-on: {missing[0]} are not counted in schedules; `racebench run` counts them")
+    if any(kind in needing(Evidence.SERIAL_ORDERS) for kind in kinds) and not explored:
+        raise UsageProblem("--fail-on: non-serializable is counted in schedules alone; `racebench explore` counts it")
     return Gates(fail_on=kinds, expect_race=options.expect == "race")
 
 

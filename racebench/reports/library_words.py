@@ -9,6 +9,7 @@ import re
 
 #: What each option is called in the library. `{}` is the place of the value.
 PARAMETERS = {
+    "--allow": "allow=[{}]",
     "--batch": "load=racebench.LoadOptions(batch={})",
     "--budget": "budget={}",
     "--connections-per-worker": "load=racebench.LoadOptions(connections_per_worker={})",
@@ -23,6 +24,7 @@ PARAMETERS = {
     "--jitter": "load=racebench.LoadOptions(jitter_us={})",
     "--max-schedules": "max_schedules={}",
     "--operations": "operations={}",
+    "--oracle": "oracle={}",
     "--poll-interval": "load=racebench.LoadOptions(poll_interval_ms={})",
     "--polls": "search=racebench.Search(polls={})",
     "--protocol": "load=racebench.LoadOptions(protocol={})",
@@ -39,7 +41,7 @@ PARAMETERS = {
     "--workers": "workers={}",
 }
 #: Those whose value is a word; of the others a value is a number, or N for one.
-_WORDS = ("--consumer", "--protocol", "--strategy")
+_WORDS = ("--allow", "--consumer", "--oracle", "--protocol", "--strategy")
 _OPTION = re.compile(rf"({'|'.join(_WORDS)})\s+([\w-]+)|(--[a-z][a-z-]*)(?:\s+([0-9][0-9.]*|N)\b)?")
 #: A command that is there to be copied.
 _COMMAND = re.compile(r"(`racebench [^`]*`|^[ ]*racebench \w+ .*$)", re.MULTILINE)

@@ -80,3 +80,4 @@ def test_a_cell_that_differs_between_servers_names_each() -> None:
     cells = [{"server": "18.4", "text": "right"}, {"server": "16.14", "text": "wrong"}]
     assert united(["18.4", "16.14"], cells, lambda cell: str(cell["text"])) == "18.4: right; 16.14: wrong"
     assert united(["18.4"], cells[:1], lambda cell: str(cell["text"])) == "right"
+    assert united(["18.4", "16.14"], cells[:1], lambda cell: str(cell["text"])) == "18.4: right"

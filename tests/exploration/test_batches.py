@@ -12,7 +12,7 @@ import pytest
 from racebench.api import Bench, Exploration, Search
 from racebench.core.model import Statement
 from racebench.core.results import Verdict
-from racebench.exploration import batches
+from racebench.exploration import batches, explorer
 from racebench.exploration.independence import Footprint, footprint
 from racebench.exploration.result import Unseen
 from racebench.workloads import scripts
@@ -220,7 +220,8 @@ def test_statements_in_one_string_in_opposite_orders_deadlock(bench: Bench, text
 
 
 @pytest.mark.server
-def test_statements_that_cannot_be_sent_one_by_one_prove_nothing(bench: Bench) -> None:
+def test_statements_that_cannot_be_sent_one_by_one_prove_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(explorer, "_BURSTS", 30)
     text = "UPDATE stock SET left_over = 4 WHERE item = 1; COMMIT; UPDATE stock SET left_over = 4 WHERE item = 2"
     found = same(bench, sending(text), sending(text))
     assert (found.verdict, found.result.unseen) == (Verdict.UNKNOWN, Unseen.BATCH)

@@ -14,6 +14,7 @@ from racebench.api import Bench
 from racebench.core.model import Scenario
 from racebench.core.results import Verdict
 from racebench.core.target import Target
+from racebench.exploration import explorer
 from racebench.exploration.explorer import explore
 from racebench.exploration.request import ExplorationRequest
 from racebench.exploration.result import Exploration, Unseen
@@ -85,9 +86,10 @@ def bench(cache_folder: Path) -> Iterator[Bench]:
 
 @pytest.mark.parametrize("script", [False, True])
 def test_where_two_sessions_change_the_schema_at_once_nothing_is_proved(
-    bench: Bench, tmp_path: Path, script: bool
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: bool
 ) -> None:
     """What one statement looks up and changes is one step; whether it races inside is not known."""
+    monkeypatch.setattr(explorer, "_BURSTS", 30)
     (tmp_path / "column.sql").write_text(f"{COLUMN};")
     subject = str(tmp_path / "column.sql") if script else ddl(COLUMN)
     explored = bench.explore(subject, setup=SETUP, invariant=())

@@ -11,6 +11,7 @@ import pytest
 from racebench.core.model import Scenario
 from racebench.core.results import Verdict
 from racebench.core.target import Target
+from racebench.exploration import explorer
 from racebench.exploration.explorer import explore, replay
 from racebench.exploration.independence import Footprint
 from racebench.exploration.request import ExplorationRequest
@@ -21,7 +22,15 @@ from racebench.workloads import catalog, scripts
 
 VERSION_COUNTER = catalog.find_scenario("version-counter")
 STRATEGIES = tuple(VERSION_COUNTER.strategies)
+#: Those that have thousands of schedules with a consumer beside them, and those that lock as `advisory` does.
+LEFT_OUT = {"advisory-early-release", "serializable-retry", "table-lock", "parent-row-lock"}
 Look = Callable[..., Exploration]
+
+
+@pytest.fixture(autouse=True)
+def without_bursts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They follow a search that is complete, and what they show depends on chance."""
+    monkeypatch.setattr(explorer, "_BURSTS", 0)
 
 
 @pytest.fixture
@@ -55,7 +64,7 @@ def test_two_sessions_come_to_the_same_with_and_without_reduction(look: Look, st
     same(look, strategy)
 
 
-@pytest.mark.parametrize("strategy", [name for name in STRATEGIES if name != "advisory-early-release"])
+@pytest.mark.parametrize("strategy", [name for name in STRATEGIES if name not in LEFT_OUT])
 def test_a_consumer_beside_them_sees_the_same_with_and_without_reduction(look: Look, strategy: str) -> None:
     same(look, strategy, "cursor", polls=1)
 
