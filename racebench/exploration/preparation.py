@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import psycopg
@@ -35,6 +34,7 @@ from racebench.postgres.requirements import check_steps
 from racebench.postgres.schemas import application_name, fill, fresh_schema, new_name, remake
 from racebench.postgres.session import Session as ServerSession
 from racebench.postgres.snapshot import Snapshot
+from racebench.postgres.storage import keep_from_autovacuum
 
 #: Commits do not wait for the disk. That does not change when other sessions see them.
 _FAST_COMMITS = {"synchronous_commit": "off"}
@@ -82,7 +82,9 @@ def prepare(target: Target, request: ExplorationRequest, stack: ExitStack, tell:
     stack.callback(monitor.close)  # in whatever state: an interruption may have left it in the middle of a query
     after_sessions = stack.enter_context(ExitStack())
     original = None
-    if request.in_place:
+    if not request.in_place:
+        keep_from_autovacuum(monitor, schema)
+    else:
         original = Snapshot(monitor, schema)
         stack.push(_at_the_end(original.restore, monitor, target, schema))
         fill(target, schema, scenario, strategy, consumers)
@@ -116,12 +118,17 @@ def prepare(target: Target, request: ExplorationRequest, stack: ExitStack, tell:
         freezer = Freezer(target.server_pid)
         stack.callback(freezer.close)
     scheduler = Scheduler(sessions, monitor, request.step_s, freezer)
+
+    def made_again() -> None:
+        remake(monitor, target, schema, scenario, strategy, consumers)
+        keep_from_autovacuum(monitor, schema)
+
     ground = Ground(
         connection=monitor,
         schema=schema,
         sessions=sessions,
         exclusive=target.exclusive,
-        remake=None if request.in_place else partial(remake, monitor, target, schema, scenario, strategy, consumers),
+        remake=None if request.in_place else made_again,
         expected=None if strategy.calls else facts.leaves,
         original=original,
     )

@@ -6,6 +6,7 @@ keys. snapshot.py makes storage anew; this module says what there is to make, an
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -53,6 +54,7 @@ SELECT indexrelid, greatest(2, pg_relation_size(indexrelid) / current_setting('b
 FROM pg_index WHERE indrelid = ANY(%(tables)s)
 ORDER BY 1
 """
+_TABLES = "SELECT relname FROM pg_class WHERE relnamespace = %s::regnamespace AND relkind IN ('r', 'm')"
 _METHODS = """
 SELECT DISTINCT amname FROM pg_class JOIN pg_am ON pg_am.oid = relam
 JOIN pg_namespace ON pg_namespace.oid = relnamespace
@@ -104,6 +106,22 @@ def access_methods(connection: psycopg.Connection[Any], schema: str, *, everywhe
         return tuple(str(row[0]) for row in connection.execute(_METHODS, asked).fetchall())
     except psycopg.Error as problem:
         raise DatabaseProblem(f"the indexes cannot be read: {one_line(str(problem))}") from None
+
+
+def keep_from_autovacuum(connection: psycopg.Connection[Any], schema: str) -> None:
+    """Have the server neither vacuum nor analyze the tables of a schema by itself, where the role may say so.
+
+    It would do so in the middle of a search, and plan in another way from then on. Raises DatabaseProblem.
+    """
+    try:
+        with connection.transaction():
+            connection.execute("SET LOCAL synchronous_commit = off")
+            for (name,) in connection.execute(_TABLES, (schema,)).fetchall():
+                command = sql.SQL("ALTER TABLE {} SET (autovacuum_enabled = false)")
+                with contextlib.suppress(psycopg.errors.InsufficientPrivilege), connection.transaction():
+                    connection.execute(command.format(sql.Identifier(schema, name)))
+    except psycopg.Error as problem:
+        raise DatabaseProblem(f"autovacuum cannot be kept from schema {schema}: {one_line(str(problem))}") from None
 
 
 class Ties:

@@ -14,9 +14,11 @@ from racebench.core.results import Verdict
 from racebench.core.target import Target
 from racebench.exploration.isolation import Ground, RestoredTables
 from racebench.exploration.leftovers import Leftover
-from racebench.exploration.result import Beginning, Start, Unseen
+from racebench.exploration.physical import Physical
+from racebench.exploration.result import Beginning, ScheduleOutcome, Start, Unseen
 from racebench.exploration.sessions.session import Session
 from racebench.postgres.connection import connect
+from racebench.postgres.storage import Care
 
 pytestmark = pytest.mark.server
 
@@ -73,6 +75,46 @@ def test_the_same_over_another_index_is_refused_and_goes_right_at_the_second_try
     found = bench.explore(book, setup=BOOKINGS.format(method=method), invariant=TWICE)
     assert found.result.beginning is not None
     assert (found.verdict, found.anomalous, found.result.beginning.start) == (Verdict.VALID, 0, start)
+
+
+def reads_1_and_writes_2(connection: Connection) -> None:
+    connection.isolation_level = psycopg.IsolationLevel.SERIALIZABLE
+    with connection.transaction():
+        connection.execute("SELECT note FROM seats WHERE id = 1").fetchall()
+        connection.execute("UPDATE seats SET note = note WHERE id = 2")
+
+
+def reads_3_and_writes_1(connection: Connection) -> None:
+    connection.isolation_level = psycopg.IsolationLevel.SERIALIZABLE
+    with connection.transaction():
+        connection.execute("SELECT note FROM seats WHERE id BETWEEN 3 AND 5").fetchall()
+        connection.execute("UPDATE seats SET note = note WHERE id = 1")
+
+
+def test_what_is_refused_does_not_depend_on_the_schedules_before(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Predicate locks are on pages: dead rows, and pages that were added for them, decide what is refused."""
+    setup = """
+    CREATE TABLE seats (id int PRIMARY KEY, note text STORAGE PLAIN);
+    INSERT INTO seats SELECT i, repeat('-', 1200) FROM generate_series(1, 6) AS i;
+    """
+
+    def outcomes() -> Mapping[ScheduleOutcome, int]:
+        found = bench.explore(reads_1_and_writes_2, reads_3_and_writes_1, setup=setup, invariant=())
+        assert any(session.sqlstate == "40001" for outcome in found.result.outcomes for session in outcome.sessions)
+        return found.result.outcomes
+
+    by_pages = outcomes()
+    monkeypatch.setattr(Physical, "care", property(lambda _: Care.ALL))
+    assert by_pages == outcomes()
+
+
+def test_the_server_does_not_vacuum_or_analyze_in_the_middle_of_a_search(bench: Bench) -> None:
+    def watch(connection: Connection) -> None:
+        query = "SELECT reloptions FROM pg_class WHERE oid = 'bookings'::regclass"
+        with connection.transaction():
+            assert connection.execute(query).fetchone() == (["autovacuum_enabled=false"],)
+
+    assert bench.explore(watch, setup=BOOKINGS.format(method="btree"), invariant=()).verdict is Verdict.VALID
 
 
 def test_ordinary_code_begins_with_restored_rows(bench: Bench) -> None:
