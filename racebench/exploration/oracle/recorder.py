@@ -17,7 +17,18 @@ from psycopg import pq, sql
 
 from racebench.exploration.independence import names_in
 from racebench.exploration.oracle import searches
-from racebench.exploration.oracle.accesses import Answer, Commit, Key, Search, Table, Values, Write
+from racebench.exploration.oracle.accesses import (
+    Accesses,
+    Answer,
+    Commit,
+    Key,
+    Search,
+    Table,
+    Values,
+    Write,
+    with_alone,
+)
+from racebench.exploration.oracle.serial import Runner
 from racebench.exploration.sessions.session import Session, State, StrategySession
 from racebench.postgres.snapshot import Row
 
@@ -65,15 +76,63 @@ class Recorder(Protocol):
         """It has, and all sessions are at rest."""
 
 
+class Recording(Runner, Protocol):
+    """Runs operations, and has them recorded while a recorder is set."""
+
+    recorder: Recorder | None
+
+
+def accesses_of(
+    schedule: Sequence[int],
+    runner: Recording,
+    connection: psycopg.Connection[Any],
+    schema: str,
+    sessions: Sequence[StrategySession],
+    tables: Mapping[Table, tuple[tuple[str, ...], Sequence[Row]]],
+    *,
+    polls: int,
+) -> Accesses | None:
+    """The accesses of a schedule; None if it takes another course now. `connection`: one that no session uses.
+
+    `tables`: their rows before the schedule. Each session is also run alone. Raises psycopg.Error.
+    """
+    searching = SearchRecorder(sessions)
+    _record(searching, runner, schedule)
+    committing = CommitRecorder(connection, schema, sessions, tables, searching.searches)
+    _record(committing, runner, schedule)
+    if not searching.taken == committing.taken == [*schedule]:
+        return None
+    commits = committing.commits
+    for session in {commit.session for commit in commits}:
+        runner.recorder = committing
+        try:
+            runner.run_serially((session, *[len(sessions) + 1] * polls), shifted=False)
+        finally:
+            runner.recorder = None
+        commits = with_alone(commits, committing.commits, session)
+    return Accesses(searches=searching.searches, commits=commits)
+
+
+def _record(recorder: Recorder, runner: Recording, schedule: Sequence[int]) -> None:
+    runner.recorder = recorder
+    try:
+        runner.run_again(schedule, shifted=False)
+    finally:
+        runner.recorder = None
+
+
 class SearchRecorder:
-    """Records the searches of sessions, and where in the schedule they were answered."""
+    """Records the searches of sessions, and where in the schedule they were answered.
+
+    `taken`: the sessions in the order of their steps.
+    """
 
     def __init__(self, sessions: Sequence[StrategySession]) -> None:
         self._sessions = sessions
         self.begin()
 
     def begin(self) -> None:
-        self._step = 0
+        self.taken: list[int] = []
         self.searches: list[Search] = []
         #: The searches of the statement that a session has sent, and how many answers it had before.
         self._pending: dict[int, tuple[list[Search], int]] = {}
@@ -85,8 +144,8 @@ class SearchRecorder:
             Search(
                 session=session.number,
                 query=query.text,
-                sent=self._step,
-                answered=self._step,
+                sent=len(self.taken),
+                answered=len(self.taken),
                 latest=query.locks,
                 told="?" if query.whole else "",
             )
@@ -94,7 +153,7 @@ class SearchRecorder:
         ]
         self._pending[session.number] = (found, len(session.answers))
 
-    def after(self, session: Session) -> None:  # noqa: ARG002 - others may have been answered too
+    def after(self, session: Session) -> None:
         for other in self._sessions:
             if other.number not in self._pending or other.state in _NOT_ANSWERED:
                 continue
@@ -105,9 +164,9 @@ class SearchRecorder:
                 self.searches = [search for search in self.searches if search.session != other.number]
                 continue
             self.searches += [
-                replace(search, answered=self._step, told=told if search.told else "") for search in found
+                replace(search, answered=len(self.taken), told=told if search.told else "") for search in found
             ]
-        self._step += 1
+        self.taken.append(session.number)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +182,10 @@ _Rows = dict[Table, dict[Key, _Version]]
 
 
 class CommitRecorder:
-    """Records the commits of sessions, and the answers to searches right before and right after each."""
+    """Records the commits of sessions, and the answers to searches right before and right after each.
+
+    `taken`: the sessions in the order of their steps.
+    """
 
     def __init__(
         self,
@@ -145,7 +207,7 @@ class CommitRecorder:
         self.begin()
 
     def begin(self) -> None:
-        self._step = 0
+        self.taken: list[int] = []
         self.commits: list[Commit] = []
         self._owners: dict[str, int] = {}
         row = self._connection.execute(_NEXT).fetchone()
@@ -174,10 +236,10 @@ class CommitRecorder:
             if len(owners) == 1:
                 written = tuple(write for write, _ in writes)
                 commit = Commit(
-                    session=owners.pop(), step=self._step, writes=written, before=before, after=self._answers
+                    session=owners.pop(), step=len(self.taken), writes=written, before=before, after=self._answers
                 )
                 self.commits.append(commit)
-        self._step += 1
+        self.taken.append(session.number)
 
     def _state(self, *, whole: bool) -> tuple[_Rows, list[Answer | None]]:
         """The committed rows, and the answers to the searches among them."""
