@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Hashable, Mapping, Sequence, Set
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from random import Random
 from types import TracebackType
@@ -16,16 +16,13 @@ from racebench.core.errors import ScenarioProblem, UsageProblem
 from racebench.core.faults import stops_a_schedule
 from racebench.core.model import Outcome, Statement, first_word
 from racebench.core.target import Target
+from racebench.exploration.comparison import Comparison
 from racebench.exploration.draws import Draws, united
 from racebench.exploration.faults import PROBLEMS, Fault
 from racebench.exploration.independence import Footprint
-from racebench.exploration.oracle.defaults import declared
-from racebench.exploration.oracle.difference import difference
-from racebench.exploration.oracle.effects import Effect, SessionEffect
-from racebench.exploration.oracle.labels import Labels
-from racebench.exploration.oracle.serial import SerialOrders, Shifts
-from racebench.exploration.oracle.values import leaves
-from racebench.exploration.outcome import NON_SERIALIZABLE, Deadlock, ScheduleResult
+from racebench.exploration.oracle.effects import Effect
+from racebench.exploration.oracle.serial import Shifts
+from racebench.exploration.outcome import Deadlock, ScheduleResult
 from racebench.exploration.preparation import Preparation, prepare
 from racebench.exploration.repeats import MOST, Repeats, await_server
 from racebench.exploration.request import ExplorationRequest
@@ -37,7 +34,6 @@ from racebench.exploration.sessions.consumer import ConsumerSession
 from racebench.exploration.sessions.session import Session, State, StrategySession
 from racebench.exploration.steps import GOES_ON, describe, with_values
 from racebench.exploration.symmetry import Pasts
-from racebench.postgres.snapshot import Row
 from racebench.postgres.transport import Variables
 from racebench.postgres.two_phase import roll_back_prepared
 
@@ -96,14 +92,11 @@ class ServerWorld:
         self._deadlock: Deadlock | None = None
         self._pasts = Pasts()
         self._preparation: Preparation
-        self._orders: SerialOrders | None = None
-        #: Set while serial orders are run, and schedules again for comparison: their results are not counted.
+        self._comparison: Comparison | None = None
+        #: How a run is made that is not counted; None for a schedule of the search. `_compared`: its result.
+        self._aside: _Aside | None = None
         self._compared: ScheduleResult | None = None
-        self._comparing = self._shifting = False
         self._shifts: Shifts = {}
-        #: The sessions that take part in what is compared; None for all. `_one_by_one`: each begins at its turn.
-        self._among: Set[int] | None = None
-        self._one_by_one = False
         self._broken: tuple[str, ...] = ()
         self._following = False
         if not self._opened():
@@ -162,7 +155,7 @@ class ServerWorld:
             f"'{step}' locked {locked}, which its text does not show; it was taken to depend on every other step"
             for step, locked in self.surprises.items()
         )
-        return [*surprises, *self._repeats.notes, *(self._orders.notes if self._orders is not None else ())]
+        return [*surprises, *self._repeats.notes, *(self._comparison.notes if self._comparison is not None else ())]
 
     @property
     def faults(self) -> Sequence[Fault]:
@@ -226,8 +219,10 @@ class ServerWorld:
         with contextlib.ExitStack() as opening:
             self._preparation = prepare(self._target, self._request, opening, self.made_outside.append)
             self._adopt(self._preparation)
-            if self._orders is None:
-                self._orders = self._serial_orders()
+            if self._comparison is not None:
+                self._comparison.adopt(self._preparation)
+            elif self._preparation.restored is not None:
+                self._comparison = Comparison(self, self._preparation, self._request)
             self.tenant = 0
             self._stack = opening.pop_all()
 
@@ -300,8 +295,9 @@ class ServerWorld:
         else:
             self._runs += 1
             self.tenant += 1
+        shifted = self._aside is not None and self._aside.shifted
         if self._preparation.restored is not None:
-            self._shifts = self._preparation.restored.shift() if self._shifting else {}
+            self._shifts = self._preparation.restored.shift() if shifted else {}
         self._raced = self._waited = self._wrong_victim = self._bursting = self.scheduler.deadlocked = False
         if self._preparation.observer is not None:
             self._preparation.observer.reset()
@@ -314,9 +310,9 @@ class ServerWorld:
                 holder.take_numbers(cached)
         for drawer in self.strategy_sessions:
             # Other identifiers than in the run that it is compared with, so that they are known to be made up.
-            drawer.draw = -1 - self.draw if self._shifting and drawer.draws.only_names else self.draw
+            drawer.draw = -1 - self.draw if shifted and drawer.draws.only_names else self.draw
         for session in self.scheduler.sessions:
-            if not self._one_by_one or session is self.consumer:
+            if self._aside is None or not self._aside.one_by_one or session is self.consumer:
                 session.start(self.tenant, self._runs)
 
     def _run_prologue(self) -> None:
@@ -431,11 +427,11 @@ class ServerWorld:
         self._repeats.passed()
         if result is None:
             return
-        if self._comparing:
+        if self._aside is not None:
             self._compared = result
         else:
             self.left()
-            self.ended(self._judged(result))
+            self.ended(result if self._comparison is None else self._comparison.judged(result))
 
     def _end(self, complete: bool) -> ScheduleResult | None:
         if self._symmetric and any(session.told_apart for session in self.strategy_sessions):
@@ -458,6 +454,7 @@ class ServerWorld:
     def _result(self) -> ScheduleResult:
         sessions = self.strategy_sessions
         counts, signature = self._preparation.anomalies.count(sessions, self.consumer, self.tenant, self.scheduler.wait)
+        comparison, aside = self._comparison, self._aside
         if self._following and counts["violations"]:
             self._broken = self._preparation.anomalies.broken(self.tenant)
         return ScheduleResult(
@@ -472,91 +469,40 @@ class ServerWorld:
             swallowed=tuple(session.swallowed for session in sessions if session.swallowed),
             draw=self.draw,
             burst=self._bursting,
-            effect=self._effect(),
+            effect=None if comparison is None else comparison.effect(None if aside is None else aside.among),
         )
 
     # The comparison with serial orders
 
-    def _serial_orders(self) -> SerialOrders | None:
-        restored, request = self._preparation.restored, self._request
-        if restored is None or request.oracle is None:
-            return None
-        rows = request.scenario.rows
-        return SerialOrders(
-            self,
-            request.oracle,
-            Labels(declared(self._preparation.monitor, self.schema), self._rows),
-            sessions=len(self.strategy_sessions),
-            polls=request.polls if request.consumer is not None else 0,
-            key=None if rows is None else ("", rows.table, rows.id),
-            seed=request.seed,
-        )
-
-    def _rows(self) -> Mapping[tuple[str, str], tuple[tuple[str, ...], Sequence[Row]]]:
-        """The rows of the tables before a schedule."""
-        restored = self._preparation.restored
-        return {} if restored is None else restored.rows()
-
-    def _effect(self) -> Effect | None:
-        restored = self._preparation.restored
-        if restored is None:
-            return None
-        return Effect(
-            tables=restored.changes(),
-            sessions=tuple(
-                _effect_of(session)
-                if self._among is None or session.number in self._among
-                else SessionEffect(ok=False, error="", returned=(), told=())
-                for session in self.strategy_sessions
-            ),
-            undelivered=self._preparation.anomalies.undelivered,
-        )
-
-    def _judged(self, result: ScheduleResult) -> ScheduleResult:
-        """The result, with what the comparison with the serial orders says of it."""
-        if self._orders is None or result.effect is None:
-            return result
-        serial = self._orders.is_serial(result.effect, result.schedule, draw=result.draw, repeatable=not result.burst)
-        if serial is None:
-            return replace(result, unjudged=True)
-        return result if serial else result.non_serializable
-
     def difference(self, result: ScheduleResult) -> str:
         """How the result differs from the serial order that is most like it, as a sentence; "" if it does not."""
-        if self._orders is None or result.effect is None or not result.counts[NON_SERIALIZABLE]:
-            return ""
-        serial = self._orders.effects(result.effect, result.draw)
-        return difference(result.effect, serial, self._orders.labels, self._orders.oracle)
+        return "" if self._comparison is None else self._comparison.difference(result)
 
     def run_serially(self, order: Sequence[int], *, shifted: bool) -> tuple[Effect, Shifts]:
         """See oracle.serial.Runner; so for `run_again`."""
-        return self._compare(partial(self._run_serially, order), among=frozenset(order), shifted=shifted)
+        aside = _Aside(among=frozenset(order), shifted=shifted, one_by_one=True)
+        return self._compare(partial(self._run_serially, order), aside)
 
     def run_again(self, schedule: Sequence[int], *, shifted: bool) -> tuple[Effect, Shifts]:
         everyone = frozenset(session.number for session in self.scheduler.sessions)
-        return self._compare(partial(self._follow_as_far_as_it_goes, schedule), among=everyone, shifted=shifted)
+        aside = _Aside(among=everyone, shifted=shifted, one_by_one=False)
+        return self._compare(partial(self._follow_as_far_as_it_goes, schedule), aside)
 
-    def _compare(self, run: Callable[[], None], *, among: Set[int], shifted: bool) -> tuple[Effect, Shifts]:
+    def _compare(self, run: Callable[[], None], aside: _Aside) -> tuple[Effect, Shifts]:
         """Run something that is not counted, and return its effect."""
-        following = self._following
-        self._comparing, self._shifting, self._among, self._following = True, shifted, among, False
-        self._compared = None
+        following, self._following = self._following, False
+        self._aside, self._compared = aside, None
         try:
             while self._compared is None:
                 with left_if_unsteady(self, ()):
                     run()
         finally:
-            self._comparing = self._shifting = False
-            self._among, self._following = None, following
-        assert self._compared.effect is not None
+            self._aside, self._following = None, following
+        assert self._compared.effect is not None  # there is a comparison
         return self._compared.effect, self._shifts
 
     def _run_serially(self, order: Sequence[int]) -> None:
-        self._one_by_one = True
-        try:
-            self.begin()
-        finally:
-            self._one_by_one = False
+        self.begin()
         for number in order:
             session = self.scheduler.sessions[number - 1]
             if session is self.consumer:
@@ -661,15 +607,17 @@ class _Before:
     leftovers: Mapping[str, None] = field(default_factory=dict)
 
 
-def _effect_of(session: StrategySession) -> SessionEffect:
-    succeeded = session.outcome is Outcome.OK
-    return SessionEffect(
-        ok=succeeded,
-        error="" if succeeded else session.sqlstate,
-        returned=leaves(session.returned) if succeeded else (),
-        told=tuple(session.told),
-        drawn=session.drawn,
-    )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Aside:
+    """How a run is made that is not counted.
+
+    `among`: the sessions that take part. `shifted`: sequences are moved on before. `one_by_one`: a session begins at
+    its turn.
+    """
+
+    among: Set[int]
+    shifted: bool
+    one_by_one: bool
 
 
 @lru_cache(maxsize=1024)

@@ -149,7 +149,7 @@ def test_versions_that_are_no_integers_are_shown_as_what_they_are() -> None:
     assert all_findings(replace(ranked, rows=history(rows=[Row(1, 1), Row(2, 4)]).rows))["gaps"].count == 0
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(any_history(), st.sampled_from(SCRATCHES))
 def test_the_checkers_agree_with_the_definitions(drawn: History, scratch: Callable[[], Scratch]) -> None:
     expected = naive_counts(drawn)
@@ -160,7 +160,7 @@ def test_the_checkers_agree_with_the_definitions(drawn: History, scratch: Callab
         assert bool(finding.count) == bool(finding.witnesses), kind
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(any_history())
 def test_findings_do_not_depend_on_how_a_history_is_divided(drawn: History) -> None:
     found = []

@@ -23,7 +23,7 @@ from racebench.workloads import catalog, scripts
 VERSION_COUNTER = catalog.find_scenario("version-counter")
 STRATEGIES = tuple(VERSION_COUNTER.strategies)
 #: Those that have thousands of schedules with a consumer beside them, and those that lock as `advisory` does.
-LEFT_OUT = {"advisory-early-release", "serializable-retry", "table-lock", "parent-row-lock"}
+LEFT_OUT = {"advisory-early-release", "serializable-retry", "table-lock", "parent-row-lock", "lock-after-select"}
 Look = Callable[..., Exploration]
 
 
@@ -70,7 +70,7 @@ def test_a_consumer_beside_them_sees_the_same_with_and_without_reduction(look: L
 
 
 @pytest.mark.parametrize("consumer", ["horizon", "horizon-version", "claim-queue", "cursor-inclusive"])
-@pytest.mark.parametrize("strategy", ["sequence", "sequence-cache", "cache-plus-lock"])
+@pytest.mark.parametrize("strategy", ["sequence", "sequence-cache"])
 def test_other_consumers_see_the_same_with_and_without_reduction(look: Look, strategy: str, consumer: str) -> None:
     same(look, strategy, consumer, polls=1)
 
@@ -79,7 +79,7 @@ def test_two_polls_see_the_same_with_and_without_reduction(look: Look) -> None:
     same(look, "sequence-cache", "cursor", polls=2)
 
 
-@pytest.mark.parametrize("strategy", ["insert-select-max", "sequence-cache", "upsert", "trigger-lock-nextval"])
+@pytest.mark.parametrize("strategy", ["insert-select-max", "trigger-lock-nextval"])
 def test_three_sessions_come_to_the_same_with_and_without_reduction(look: Look, strategy: str) -> None:
     same(look, strategy, sessions=3)
 

@@ -51,7 +51,7 @@ def read_back(path: Path) -> History:
         return archive.read(path, scratch).history
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(any_history())
 def test_what_is_found_in_a_kept_history_is_what_was_found_in_the_run(
     tmp_path_factory: pytest.TempPathFactory, drawn: History
@@ -378,7 +378,7 @@ def findings(result: CheckResult) -> dict[str, int | None]:
     return {kind: number for kind, number in result.counts.items() if number}
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(any_history())
 def test_json_lines_out_and_in_again_say_the_same(tmp_path_factory: pytest.TempPathFactory, drawn: History) -> None:
     if not len(drawn.operations):

@@ -1,0 +1,100 @@
+"""Compares the schedules of a search with the serial orders of the same operations: reads effects, judges results.
+
+What makes an effect that of a serial order is oracle/'s. The world runs the orders (oracle.serial.Runner).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import replace
+
+from racebench.core.model import Outcome
+from racebench.exploration.isolation import RestoredTables
+from racebench.exploration.oracle.defaults import declared
+from racebench.exploration.oracle.difference import difference
+from racebench.exploration.oracle.effects import Effect, SessionEffect
+from racebench.exploration.oracle.labels import Labels
+from racebench.exploration.oracle.serial import Runner, SerialOrders
+from racebench.exploration.oracle.values import leaves
+from racebench.exploration.outcome import NON_SERIALIZABLE, ScheduleResult
+from racebench.exploration.preparation import Preparation
+from racebench.exploration.request import ExplorationRequest
+from racebench.exploration.sessions.session import StrategySession
+from racebench.postgres.snapshot import Row
+
+
+class Comparison:
+    """The comparison of one search. A world that is made again goes on with it (`adopt`)."""
+
+    def __init__(self, runner: Runner, preparation: Preparation, request: ExplorationRequest) -> None:
+        assert request.oracle is not None
+        self._preparation = preparation
+        rows = request.scenario.rows
+        self._orders = SerialOrders(
+            runner,
+            request.oracle,
+            Labels(declared(preparation.monitor, preparation.schema), self._rows),
+            sessions=len(preparation.strategy_sessions),
+            polls=request.polls if request.consumer is not None else 0,
+            key=None if rows is None else ("", rows.table, rows.id),
+            seed=request.seed,
+        )
+
+    def adopt(self, preparation: Preparation) -> None:
+        """Go on with the parts of another world."""
+        self._preparation = preparation
+
+    @property
+    def notes(self) -> list[str]:
+        """What the reader should know of the comparison, as sentences."""
+        return self._orders.notes
+
+    def effect(self, among: Set[int] | None) -> Effect:
+        """The effect of the schedule that has just ended; `among`: the sessions that took part, None for all."""
+        return Effect(
+            tables=self._tables.changes(),
+            sessions=tuple(
+                _effect_of(session)
+                if among is None or session.number in among
+                else SessionEffect(ok=False, error="", returned=(), told=())
+                for session in self._preparation.strategy_sessions
+            ),
+            undelivered=self._preparation.anomalies.undelivered,
+        )
+
+    def judged(self, result: ScheduleResult) -> ScheduleResult:
+        """The result, with what the comparison says of it."""
+        if result.effect is None:
+            return result
+        serial = self._orders.is_serial(result.effect, result.schedule, draw=result.draw, repeatable=not result.burst)
+        if serial is None:
+            return replace(result, unjudged=True)
+        return result if serial else result.non_serializable
+
+    def difference(self, result: ScheduleResult) -> str:
+        """How the result differs from the serial order that is most like it, as a sentence; "" if it does not."""
+        if result.effect is None or not result.counts[NON_SERIALIZABLE]:
+            return ""
+        serial = self._orders.effects(result.effect, result.draw)
+        return difference(result.effect, serial, self._orders.labels, self._orders.oracle)
+
+    @property
+    def _tables(self) -> RestoredTables:
+        tables = self._preparation.restored
+        assert tables is not None  # isolation.choose restores them for an oracle
+        return tables
+
+    def _rows(self) -> Mapping[tuple[str, str], tuple[tuple[str, ...], Sequence[Row]]]:
+        """The rows of the tables before a schedule."""
+        return self._tables.rows()
+
+
+def _effect_of(session: StrategySession) -> SessionEffect:
+    succeeded = session.outcome is Outcome.OK
+    return SessionEffect(
+        ok=succeeded,
+        error="" if succeeded else session.sqlstate,
+        returned=leaves(session.returned) if succeeded else (),
+        told=tuple(session.told),
+        drawn=session.drawn,
+    )
