@@ -224,7 +224,8 @@ _KINDS = (
         singular="non-serializable outcome",
         plural="non-serializable outcomes",
         sentence="{count} {count:outcome|outcomes} that no serial order has",
-        advice="What one session read, another changed before the first acted on it; make one wait for the other",
+        advice="What one session read, another changed before the first was done; make one wait for the other, or use "
+        "SERIALIZABLE and try again",
         witness_rank=11,
     ),
 )

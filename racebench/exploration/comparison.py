@@ -5,16 +5,21 @@ What makes an effect that of a serial order is oracle/'s. The world runs the ord
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import replace
+from functools import partial
+from itertools import combinations, permutations
 
 from racebench.core.model import Outcome
+from racebench.exploration.faults import PROBLEMS
 from racebench.exploration.isolation import RestoredTables
 from racebench.exploration.oracle.defaults import declared
 from racebench.exploration.oracle.difference import difference
 from racebench.exploration.oracle.effects import Effect, SessionEffect
 from racebench.exploration.oracle.labels import Labels
-from racebench.exploration.oracle.serial import Runner, SerialOrders
+from racebench.exploration.oracle.naming import name_of
+from racebench.exploration.oracle.recorder import Recording, accesses_of
+from racebench.exploration.oracle.serial import SerialOrders
 from racebench.exploration.oracle.values import leaves
 from racebench.exploration.outcome import NON_SERIALIZABLE, ScheduleResult
 from racebench.exploration.preparation import Preparation
@@ -26,16 +31,17 @@ from racebench.postgres.snapshot import Row
 class Comparison:
     """The comparison of one search. A world that is made again goes on with it (`adopt`)."""
 
-    def __init__(self, runner: Runner, preparation: Preparation, request: ExplorationRequest) -> None:
+    def __init__(self, runner: Recording, preparation: Preparation, request: ExplorationRequest) -> None:
         assert request.oracle is not None
-        self._preparation = preparation
+        self._runner, self._preparation = runner, preparation
+        self._polls = request.polls if request.consumer is not None else 0
         rows = request.scenario.rows
         self._orders = SerialOrders(
             runner,
             request.oracle,
             Labels(declared(preparation.monitor, preparation.schema), self._rows),
             sessions=len(preparation.strategy_sessions),
-            polls=request.polls if request.consumer is not None else 0,
+            polls=self._polls,
             key=None if rows is None else ("", rows.table, rows.id),
             seed=request.seed,
         )
@@ -77,6 +83,38 @@ class Comparison:
             return ""
         serial = self._orders.effects(result.effect, result.draw)
         return difference(result.effect, serial, self._orders.labels, self._orders.oracle)
+
+    def name(self, result: ScheduleResult) -> str:
+        """The classical name of what goes wrong in a result; "" if it has none. Its schedule is run again."""
+        if result.effect is None or not result.counts[NON_SERIALIZABLE]:
+            return ""
+        try:
+            accesses = accesses_of(
+                result.schedule,
+                self._runner,
+                self._preparation.monitor,
+                self._preparation.schema,
+                self._preparation.strategy_sessions,
+                self._rows(),
+                polls=self._polls,
+            )
+        except PROBLEMS:
+            return ""
+        if accesses is None:
+            return ""
+        effects = self._orders.effects(result.effect, result.draw).values()
+        without = partial(self._without, result.effect.succeeded)
+        named = name_of(accesses, result.effect, [*effects], self._orders.labels, without)
+        return "" if named is None else named.value
+
+    def _without(self, among: Set[int], session: int, other: int) -> Iterator[Effect]:
+        """The effects of serial orders in which one session runs, and another does not."""
+        rest = sorted(among - {session, other})
+        polls = (len(self._preparation.strategy_sessions) + 1,) * self._polls
+        for count in range(len(rest) + 1):
+            for more in combinations(rest, count):
+                for order in permutations((session, *more)):
+                    yield self._runner.run_serially((*order, *polls), shifted=False)[0]
 
     @property
     def _tables(self) -> RestoredTables:

@@ -301,6 +301,7 @@ def _follow(world: ServerWorld, request: ExplorationRequest, schedule: Sequence[
         steps=steps,
         broken=broken if "violations" in request.scenario.forbid else (),
         difference=world.difference(result),
+        named=world.name(result),
         prepared=world.prepared,
     )
 

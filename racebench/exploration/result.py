@@ -109,8 +109,9 @@ class Replay:
     `sessions` is the number of sessions without the consumer, which has the next number. `calls` says which callable
     each session runs, empty for scripts. `outcome` is None, and there are no `steps`, if the search was interrupted
     before the schedule could be run again. `broken` says which rows broke which invariant. `difference`: how its
-    outcome differs from that of the serial order that is most like it; "" if a serial order has it. `prepared` are the
-    statements that the scenario sent before the schedule. `command` runs it again; None if no command line can name it.
+    outcome differs from that of the serial order that is most like it; "" if a serial order has it. `named`: what that
+    is called, lost update or the like; "" if it has no name. `prepared` are the statements that the scenario sent
+    before the schedule. `command` runs it again; None if no command line can name it.
     """
 
     schedule: Schedule
@@ -120,6 +121,7 @@ class Replay:
     steps: tuple[Step, ...] = ()
     broken: tuple[str, ...] = ()
     difference: str = ""
+    named: str = ""
     prepared: tuple[str, ...] = ()
     calls: Mapping[str, str] = field(default_factory=dict)
     command: str | None = None
@@ -127,7 +129,8 @@ class Replay:
     @property
     def findings(self) -> tuple[str, ...]:
         """What broke which invariant, and what no serial order has."""
-        return (*self.broken, *([self.difference] if self.difference else []))
+        named = f"{self.named}: " if self.named else ""
+        return (*self.broken, *([f"{named}{self.difference}"] if self.difference else []))
 
     @property
     def counts(self) -> Mapping[str, int]:

@@ -182,7 +182,7 @@ class Tally:
         if not count:
             return []
         schedules = quantity(count, "schedule ends", "schedules end")
-        return [f"{schedules} as no serial order of the same operations does; that is allowed here (--oracle)"]
+        return [f"{schedules} as no serial order does; --oracle returns makes that an anomaly, whatever invariants say"]
 
     @property
     def witness_request(self) -> ExplorationRequest:
@@ -215,10 +215,11 @@ def replay_of(
     steps: Sequence[Step] = (),
     broken: Sequence[str] = (),
     difference: str = "",
+    named: str = "",
     prepared: Sequence[str] = (),
 ) -> Replay:
     """The replay of a schedule; without an outcome and steps if the schedule could not be repeated."""
-    named = Schedule(
+    followed = Schedule(
         scenario=request.scenario.name,
         strategy=request.strategy.name,
         consumer=request.consumer.name if request.consumer else None,
@@ -227,16 +228,17 @@ def replay_of(
         steps=tuple(schedule),
     )
     return Replay(
-        schedule=named,
+        schedule=followed,
         sessions=request.sessions,
         forbidden=tuple(request.scenario.forbid),
         outcome=None if result is None else _outcome(result.signature),
         steps=tuple(steps),
         broken=tuple(broken),
         difference=difference,
+        named=named,
         prepared=tuple(prepared),
         calls=_callables(request),
-        command=_command(request, named),
+        command=_command(request, followed),
     )
 
 

@@ -21,6 +21,7 @@ from racebench.exploration.draws import Draws, united
 from racebench.exploration.faults import PROBLEMS, Fault
 from racebench.exploration.independence import Footprint
 from racebench.exploration.oracle.effects import Effect
+from racebench.exploration.oracle.recorder import Recorder
 from racebench.exploration.oracle.serial import Shifts
 from racebench.exploration.outcome import Deadlock, ScheduleResult
 from racebench.exploration.preparation import Preparation, prepare
@@ -99,6 +100,8 @@ class ServerWorld:
         self._shifts: Shifts = {}
         self._broken: tuple[str, ...] = ()
         self._following = False
+        #: Records the runs that are made while it is set.
+        self.recorder: Recorder | None = None
         if not self._opened():
             while self._repeats.stopped:
                 with contextlib.suppress(Unsteady):
@@ -311,6 +314,8 @@ class ServerWorld:
         for drawer in self.strategy_sessions:
             # Other identifiers than in the run that it is compared with, so that they are known to be made up.
             drawer.draw = -1 - self.draw if shifted and drawer.draws.only_names else self.draw
+        if self.recorder is not None:
+            self.recorder.begin()
         for session in self.scheduler.sessions:
             if self._aside is None or not self._aside.one_by_one or session is self.consumer:
                 session.start(self.tenant, self._runs)
@@ -371,7 +376,11 @@ class ServerWorld:
         suspects = {other.number for other in self.scheduler.sessions if other.state is State.WAITING}
         statements = session.next_step
         self._two_phase = self._two_phase or any(_is_prepare(statement.sql) for statement in statements)
+        if self.recorder is not None:
+            self.recorder.before(session)
         self.scheduler.step(session)
+        if self.recorder is not None:
+            self.recorder.after(session)
         self._raced |= self.scheduler.raced
         self._waited |= bool(self.scheduler.waits)
         surprise = self._surprise(session, touches, statements)
@@ -477,6 +486,10 @@ class ServerWorld:
     def difference(self, result: ScheduleResult) -> str:
         """How the result differs from the serial order that is most like it, as a sentence; "" if it does not."""
         return "" if self._comparison is None else self._comparison.difference(result)
+
+    def name(self, result: ScheduleResult) -> str:
+        """The classical name of what goes wrong in a result; "" if it has none. Its schedule is run again."""
+        return "" if self._comparison is None else self._comparison.name(result)
 
     def run_serially(self, order: Sequence[int], *, shifted: bool) -> tuple[Effect, Shifts]:
         """See oracle.serial.Runner; so for `run_again`."""

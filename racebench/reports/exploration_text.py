@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from racebench.core.anomalies import ANOMALIES
 from racebench.core.defaults import MOST_EXPLORED_SESSIONS
 from racebench.core.quantity import quantity
 from racebench.core.results import Verdict
@@ -17,6 +18,19 @@ from racebench.reports.sentences import counted
 
 #: The option that raises each limit.
 _RAISED_BY = {Limit.BUDGET: "--budget", Limit.SCHEDULES: "--max-schedules"}
+#: What to do about a schedule by its name (exploration/oracle/naming.py).
+_REMEDIES = {
+    "lost update": "let the UPDATE compute from the row (SET n = n + 1), or lock the row when it is read (SELECT … FOR "
+    "UPDATE)",
+    "write skew": "use SERIALIZABLE and try again, or lock the rows that are read (SELECT … FOR UPDATE)",
+    "phantom": "let a constraint (UNIQUE, EXCLUDE) refuse the second row, take a lock before the search "
+    "(pg_advisory_xact_lock), or use SERIALIZABLE and try again",
+    "read skew": "read in one statement, or in one transaction under REPEATABLE READ",
+    "duplicate number": "take the number from a row that an UPDATE locks until the commit, or let a unique constraint "
+    "refuse it and try again",
+    "missed row": "make sessions commit in the order of their numbers, or have the consumer wait for transactions that "
+    "are still open",
+}
 #: The longest text of a row that breaks an invariant, in characters.
 _LONGEST_DETAIL = 60
 
@@ -81,8 +95,9 @@ def _wrong(exploration: Exploration) -> str:
         return f"{'refuses' if one else 'refuse'} an operation{f' ({codes})' if codes else ''}"
     if kinds == ("non-serializable",):
         detail = "" if witness is None else witness.difference.partition(";")[0]
-        said = f" ({short_statements.cut(detail, _LONGEST_DETAIL)})" if detail else ""
-        return f"{'ends' if one else 'end'} as no serial order does{said}"
+        named = f", a {witness.named}" if witness is not None and witness.named else ""
+        said = f": {short_statements.cut(detail, _LONGEST_DETAIL)}" if detail else ""
+        return f"{'ends' if one else 'end'} as no serial order does{named}{said}"
     named = f" ({', '.join(kinds)})" if kinds else ""
     return f"{'goes' if one else 'go'} wrong{named}"
 
@@ -204,6 +219,16 @@ def heading(replay: Replay) -> str:
     return f"{replay.schedule.strategy}{runs}{reads}: {wrong}"
 
 
+def remedy(replay: Replay) -> str:
+    """What to do about an outcome that no serial order has; "" if there is none."""
+    if not replay.difference:
+        return ""
+    if replay.named in _REMEDIES:
+        return _REMEDIES[replay.named]
+    advice = ANOMALIES["non-serializable"].advice
+    return advice[0].lower() + advice[1:]
+
+
 def values(step: Step) -> str:
     """The values that travelled with a step, in brackets; "" if there were none."""
     return f"[{', '.join(step.values)}]" if step.values else ""
@@ -217,6 +242,8 @@ def markdown(explorations: Sequence[Exploration]) -> str:
     ]
     for exploration in explorations:
         wrong = ", ".join(exploration.found) or "none"
+        if exploration.witness is not None and exploration.witness.named:
+            wrong += f" ({exploration.witness.named})"
         unfinished = "" if exploration.complete else " (search not finished)"
         surprise = " (not as expected)" if surprises(exploration) else ""
         surprise += f" ({drawn.strip()})" if (drawn := _draws(exploration)) else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -26,9 +27,10 @@ from racebench.exploration.result import (
     Unseen,
 )
 from racebench.exploration.schedules import Schedule, Step
-from racebench.reports import exploration_text
+from racebench.reports import exploration_text, page
 from racebench.reports.results.explorations import SCHEMA_FILE, Explorations, from_data, merge, to_json
-from racebench.reports.terminal import exploration_table, tables
+from racebench.reports.results.sources import Source
+from racebench.reports.terminal import exploration_table, failures, tables
 
 REFERENCE = Path(__file__).parents[2] / "results" / "reference" / "explored.json"
 TWINS = "SELECT number FROM orders GROUP BY number HAVING count(*) > 1"
@@ -195,6 +197,45 @@ def test_an_exploration_that_can_go_no_further_says_so(
     assert exploration_text.sentence(alone).startswith(said)
     cost = "`racebench run` shows the cost under load."
     assert exploration_text.next_step(alone) == ("" if next_step is None else f"Next: {next_step}{cost}")
+
+
+@pytest.mark.parametrize(
+    ("named", "said", "fix"),
+    [
+        ("lost update", ", a lost update: ", "let the UPDATE compute from the row (SET n = n + 1), or lock the row"),
+        ("", ": ", "make one wait for the other, or use SERIALIZABLE and try again"),
+    ],
+)
+def test_an_outcome_of_no_serial_order_is_said_everywhere_with_its_name_and_its_fix(
+    named: str, said: str, fix: str
+) -> None:
+    difference = "balance of accounts is 900 (id 1); one after the other it is 800"
+    witness = replayed(
+        forbidden=("non-serializable",),
+        outcome=outcome("", "", anomalies=(("non-serializable", 1),)),
+        broken=(),
+        difference=difference,
+        named=named,
+    )
+    counts = dict.fromkeys(ANOMALIES, 0) | {"non-serializable": 3}
+    one = exploration(forbidden=("non-serializable",), counts=counts, witness=witness, limit=Limit.FIRST)
+    assert exploration_text.sentence(one) == (
+        f"3 of 5 schedules end as no serial order does{said}balance of accounts is 900 (id 1); "
+        "the search ended at the first."
+    )
+    finding = f"{named}: {difference}" if named else difference
+    whole = document(one)
+    assert from_data(json.loads(to_json(whole)), "x.json") == whole
+    reports = {
+        "terminal": tables.plain(lambda console: exploration_table.show(console, whole), width=200),
+        "test": failures.of_exploration(whole, width=200),
+        "page": page.render([Source(path=Path("x.json"), content=whole)]),
+        "junit": rendered("junit", whole),
+    }
+    for report, text in reports.items():
+        assert finding in html.unescape(text), report
+        assert fix in html.unescape(text), report
+    assert f"| non-serializable{f' ({named})' if named else ''} |" in rendered("markdown", whole)
 
 
 def test_documents_are_merged_in_their_order() -> None:

@@ -13,10 +13,12 @@ from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Any
 
+import psycopg
 from psycopg.types.json import Json, Jsonb
 from psycopg.types.range import Range
 
 from racebench.core.plain_text import shortened
+from racebench.exploration.sessions.round_trips import AnyConnection, text_of
 
 _MOST = 12
 _MOST_INSIDE = 5
@@ -43,6 +45,46 @@ def sent_by(work: Any) -> tuple[str, ...]:
             return ()  # an iterator: to read it would be to use it up
         return as_texts(rows[0]) if len(rows) == 1 else (f"{len(rows)} rows",)
     return as_texts(known.get("params"))
+
+
+def in_sql(work: Any, connection: AnyConnection) -> str:
+    """The statement of a round trip that has not begun, with its values in it.
+
+    "" if it has none, or values of other types than PostgreSQL's plain ones: to convert them may run code of the
+    application's.
+    """
+    frame = getattr(work, "gi_frame", None)
+    known = frame.f_locals if frame is not None else {}
+    query, values = known.get("query"), known.get("params")
+    rows = known.get("params_seq")
+    if rows is not None:
+        if not isinstance(rows, list | tuple) or len(rows) != 1:
+            return ""
+        values = rows[0]
+    if not isinstance(query, str | bytes | psycopg.sql.Composable):
+        return ""
+    if values is None:
+        return text_of(query, connection)
+    plain = values.values() if isinstance(values, Mapping) else values
+    if not isinstance(values, Mapping | list | tuple) or not all(map(_is_plain, plain)):
+        return ""
+    cursor = (
+        psycopg.ClientCursor(connection)
+        if isinstance(connection, psycopg.Connection)
+        else psycopg.AsyncClientCursor(connection)
+    )
+    try:
+        return cursor.mogrify(
+            text_of(query, connection) if isinstance(query, psycopg.sql.Composable) else query, values
+        )
+    except psycopg.Error:
+        return ""
+
+
+def _is_plain(value: Any) -> bool:
+    if type(value) in (list, tuple):
+        return all(map(_is_plain, value))
+    return type(value) in _PLAIN or type(value) in (type(None), bool, int, float, str, bytes)
 
 
 def as_texts(values: Any) -> tuple[str, ...]:

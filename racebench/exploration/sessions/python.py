@@ -296,6 +296,9 @@ class PythonSession(GeneratorSession):
     def step_identity(self) -> tuple[Statement, ...]:
         return (_statement(_LITERAL.sub("?", describe(self.next_step))[:_LONGEST]),)
 
+    def sql(self) -> str:
+        return "" if self._connection is None else parameters.in_sql(self._work, self._connection)
+
     def values(self) -> tuple[str, ...]:
         return parameters.sent_by(self._work)
 

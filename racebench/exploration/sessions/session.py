@@ -99,6 +99,9 @@ class Session(Protocol):
     def literal(self) -> str:
         """The next step with the values in it; as it stands, if they are not known."""
 
+    def sql(self) -> str:
+        """The next step, if it is one statement, with its values in it; "" if they are not known."""
+
     def values(self) -> tuple[str, ...]:
         """The values that travel with the next step, as short texts: "1", or "version=1" if they have names."""
 
@@ -281,6 +284,9 @@ class GeneratorSession:
 
     def literal(self) -> str:
         return describe(self.next_step)
+
+    def sql(self) -> str:
+        return self.literal() if len(self.next_step) == 1 else ""
 
     def values(self) -> tuple[str, ...]:
         return ()

@@ -199,7 +199,10 @@ def _of_exploration(exploration: Exploration, name: str) -> Case:
     details: list[str] = []
     witness = exploration.witness
     if witness is not None and witness.steps:
-        details += ["The shortest schedule that goes wrong:", *_drawn(witness), *witness.findings, ""]
+        details += ["The shortest schedule that goes wrong:", *_drawn(witness), *witness.findings]
+        if remedy := exploration_text.remedy(witness):
+            details.append(f"fix: {remedy}")
+        details.append("")
     if witness is not None and witness.command:
         details.append(witness.command)
     details += [f"note: {note}" for note in exploration.notes]

@@ -80,6 +80,7 @@ def _context(sources: Sequence[Source]) -> dict[str, Any]:
         "explorations": len(part.explorations_of(sources)),
         "compared": comparison_table,
         "matrix_table": matrix_table,
+        "remedy": exploration_text.remedy,
         "surprises": exploration_text.surprises,
         "counted": sentences.counted,
         "values": exploration_text.values,

@@ -165,6 +165,7 @@ def _published_replay(replay: Replay) -> dict[str, Any]:
         "outcome": None if replay.outcome is None else _published_outcome(replay.outcome),
         "broken": list(replay.broken),
         "difference": replay.difference,
+        "named": replay.named,
         "prepared": list(replay.prepared),
         "steps": [
             {
@@ -262,6 +263,7 @@ def _replay(
         steps=tuple(map(_step, witness["steps"])),
         broken=_texts(witness.get("broken", ())),
         difference=str(witness.get("difference", "")),
+        named=str(witness.get("named", "")),
         prepared=_texts(witness.get("prepared", ())),
         calls=calls,
         command=witness.get("replay", f"racebench replay '{text}'"),

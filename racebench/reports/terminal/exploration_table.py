@@ -139,5 +139,7 @@ def _lanes(replay: Replay, *, ascii_only: bool) -> Iterator[RenderableType]:
     yield lanes.draw(replay.steps, ascii_only=ascii_only)
     for broken in replay.findings:
         yield indented(Text(str(broken), style="red"))
+    if remedy := exploration_text.remedy(replay):
+        yield indented(Text(f"fix: {remedy}"))
     if replay.command is not None:
         yield Text(f"  {replay.command}", style="dim", no_wrap=True)

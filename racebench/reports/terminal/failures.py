@@ -44,7 +44,7 @@ def of_exploration(document: Explorations, *, width: int, given: Sequence[str] =
 def of_replay(replay: Replay, *, width: int) -> str:
     """A replay with an anomaly."""
     broken = f" ({replay.findings[0]})" if replay.findings else ""
-    parts = [Text(), *_witness(replay), Text(), *_fix(tuple(replay.anomalies))]
+    parts = [Text(), *_witness(replay), Text(), *_fix(tuple(replay.anomalies), replay)]
     return _text(f"{exploration_text.heading(replay)}{broken}", parts, width=width)
 
 
@@ -86,7 +86,7 @@ def _parts_of_exploration(
     yield Text()
     yield from exploration_table.render(document, witnesses=False)
     yield Text()
-    yield from _fix(exploration.found)
+    yield from _fix(exploration.found, witness)
     if exploration.verdict is Verdict.UNKNOWN and exploration.limit in _MORE:
         yield Text(f"next: {_MORE[exploration.limit]}; `math.inf` as the budget runs every schedule")
     if witness is not None:
@@ -102,9 +102,12 @@ def _witness(replay: Replay) -> Iterator[RenderableType]:
         yield Text(f"  {broken}")
 
 
-def _fix(found: Sequence[str]) -> Iterator[RenderableType]:
+def _fix(found: Sequence[str], witness: Replay | None = None) -> Iterator[RenderableType]:
     """What to do about the anomalies; nothing if there are none."""
     if not found:
+        return
+    if witness is not None and witness.named:
+        yield Text(f"fix: {exploration_text.remedy(witness)}")
         return
     kind = min((ANOMALIES[name] for name in found), key=lambda kind: kind.advice_rank)
     yield Text(f"fix: {_FIXES if kind.name in _DECISIONS else kind.advice[0].lower() + kind.advice[1:]}")

@@ -1,0 +1,276 @@
+"""The classical name of a non-serializable schedule, where what its sessions read and wrote meets the definition.
+
+A session *overlooks* a commit of another if the commit changes the answer to one of its searches, or does so where the
+other session runs alone, and the session was answered as before it. It *sees* the commit if it was answered as after
+it. With these words:
+
+- lost update: a session read a row and overlooks the commit that changed it, then wrote the row itself, and left it as
+  if the other had not run. An UPDATE that computes from the row as it is loses nothing (P4).
+- write skew: two sessions overlook each other's commits, which changed different rows (A5B).
+- phantom: two sessions overlook each other's commits, of which one inserted what the other had searched for (P3).
+- read skew: a session overlooks how a commit changed a row, and sees how it changed another (A5A).
+- duplicate number: two sessions inserted rows with the same number in a column where every serial order has as many
+  rows, and no number twice. It is a phantom, of the highest number or the like.
+- missed row: the consumer never got a row.
+
+A schedule that meets none of them has no name. Sources: Berenson et al., "A Critique of ANSI SQL Isolation Levels"
+(1995), for P3 to A5B; Adya, "Weak Consistency" (1999): these are cycles of anti-dependencies (overlooks) with others.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
+from enum import StrEnum
+from itertools import combinations, permutations, product
+
+from racebench.exploration.oracle.accesses import Accesses, Answer, Commit, Key, Search, Table, Values, Write
+from racebench.exploration.oracle.canonical import Label
+from racebench.exploration.oracle.effects import Effect
+from racebench.exploration.oracle.labels import Labels, Terms
+from racebench.postgres.snapshot import Row
+
+
+class Name(StrEnum):
+    """The names, as they are shown."""
+
+    LOST_UPDATE = "lost update"
+    WRITE_SKEW = "write skew"
+    READ_SKEW = "read skew"
+    PHANTOM = "phantom"
+    DUPLICATE_NUMBER = "duplicate number"
+    MISSED_ROW = "missed row"
+
+
+#: A row of a table.
+_Place = tuple[Table, Key]
+#: A number, perhaps with something before it: 7, INV-0007.
+_NUMBER = re.compile(r"\d$")
+
+
+def name_of(
+    accesses: Accesses,
+    effect: Effect,
+    serial: Collection[Effect],
+    labels: Labels,
+    without: Callable[[int, int], Iterator[Effect]],
+) -> Name | None:
+    """The name of a schedule with this effect; None if it meets no definition.
+
+    `serial`: the effects of the serial orders. `without`: what a session (the first number) may leave in serial orders
+    in which another (the second) does not run.
+    """
+    pairs = [*permutations(sorted({commit.session for commit in accesses.commits}), 2)]
+    if any(_loses_update(accesses, one, other, labels, without) for one, other in pairs):
+        return Name.LOST_UPDATE
+    if _has_twins(accesses, effect, serial, labels):
+        return Name.DUPLICATE_NUMBER
+    for one, other in combinations(sorted({session for pair in pairs for session in pair}), 2):
+        both = [_overlooked(accesses, one, other), _overlooked(accesses, other, one)]
+        if not all(both):
+            continue
+        if any(_inserts_alone(*found) for overlooked in both for found in overlooked):
+            return Name.PHANTOM
+        written = [_rows_of(accesses, session) for session in (one, other)]
+        if all(any(_changes_alone(*found) for found in overlooked) for overlooked in both) and not (
+            written[0] & written[1]
+        ):
+            return Name.WRITE_SKEW
+    if _has_read_skew(accesses):
+        return Name.READ_SKEW
+    return Name.MISSED_ROW if effect.undelivered else None
+
+
+#: A search, and the commit that it overlooks, with the answers before and after it.
+_Overlooked = tuple[Commit, Answer, Answer]
+
+
+def _overlooked(accesses: Accesses, session: int, other: int) -> list[_Overlooked]:
+    """The commits of another session that a session overlooks."""
+    return [
+        (commit, before, after)
+        for place, search in enumerate(accesses.searches)
+        for commit in accesses.commits
+        if search.session == session and commit.session == other
+        for before, after in _answers_overlooked(search, commit, place)
+    ]
+
+
+def _answers_overlooked(search: Search, commit: Commit, place: int) -> Iterator[tuple[Answer, Answer]]:
+    changed = _changed(commit.before[place], commit.after[place])
+    if changed is not None:
+        if _overlooks(search, commit, *changed):
+            yield changed
+    elif commit.alone is not None and _is_older(search, commit):
+        # What the session has written itself may keep the commit from changing the answer.
+        changed = _changed(commit.alone[0][place], commit.alone[1][place])
+        if changed is not None:
+            yield changed
+
+
+def _changed(before: Answer | None, after: Answer | None) -> tuple[Answer, Answer] | None:
+    """Two answers, if both are known and they differ."""
+    if before is None or after is None or Counter(before.rows) == Counter(after.rows):
+        return None
+    return before, after
+
+
+def _overlooks(search: Search, commit: Commit, before: Answer, after: Answer) -> bool:
+    return _is_older(search, commit) or (bool(search.told) and search.told == before.told != after.told)
+
+
+def _is_older(search: Search, commit: Commit) -> bool:
+    """Whether a search was answered before a commit, or from a snapshot that is older."""
+    if search.answered < commit.step:
+        return True
+    return search.sent < commit.step and not search.latest and not search.told
+
+
+def _sees(search: Search, commit: Commit, before: Answer, after: Answer) -> bool:
+    return search.answered >= commit.step and bool(search.told) and search.told == after.told != before.told
+
+
+def _loses_update(
+    accesses: Accesses, session: int, other: int, labels: Labels, without: Callable[[int, int], Iterator[Effect]]
+) -> bool:
+    """Whether a session left a row that it had read as if the other had not changed it in between."""
+    for commit, before, after in _overlooked(accesses, session, other):
+        for write in commit.writes:
+            if not _was_read(write, before, after):
+                continue
+            changed = _changed_columns(write, labels)
+            for own in _later_writes(accesses, session, commit, write.row):
+                left = _terms(write.table, own.after or {}, changed, labels)
+                alone = (_terms(write.table, _left(one, write), changed, labels) for one in without(session, other))
+                if changed and any(values == left for values in alone):
+                    return True
+    return False
+
+
+def _was_read(write: Write, before: Answer, after: Answer) -> bool:
+    """Whether an answer had the row as it was before the write, and has it as it was after it, or no more."""
+    if write.before is None or write.after is None:
+        return False
+    places = [(place, column[1]) for place, column in enumerate(before.columns) if column and column[0] == write.table]
+    old, new = (tuple(values.get(name) for _, name in places) for values in (write.before, write.after))
+    gone = _projected(before, places) - _projected(after, places)
+    come = _projected(after, places) - _projected(before, places)
+    return bool(places) and old in gone and (not come or new in come)
+
+
+def _projected(answer: Answer, places: Sequence[tuple[int, str]]) -> Counter[Row]:
+    return Counter(tuple(row[place] for place, _ in places) for row in answer.rows)
+
+
+def _changed_columns(write: Write, labels: Labels) -> list[str]:
+    """The columns that a write changed, without those that hold what the database makes up."""
+    before, after = write.before or {}, write.after or {}
+    return [
+        name
+        for name, text in after.items()
+        if before.get(name) != text and not _is_made_up(write.table, name, text, labels)
+    ]
+
+
+def _later_writes(accesses: Accesses, session: int, commit: Commit, row: _Place) -> Iterator[Write]:
+    for later in accesses.commits:
+        if later.session == session and later.step > commit.step:
+            yield from (write for write in later.writes if write.row == row and write.after is not None)
+
+
+def _left(effect: Effect, write: Write) -> Values:
+    """The row that an effect leaves; that before the write, if it does not change it."""
+    for change in effect.tables:
+        if change.table == write.table:
+            for row in change.added:
+                values = dict(zip(change.columns, row, strict=True))
+                if all(values.get(name) == text for name, text in write.key):
+                    return values
+    return write.before or {}
+
+
+def _terms(table: Table, values: Values, names: Sequence[str], labels: Labels) -> list[Terms]:
+    return [labels.term((*table, name), values.get(name)) for name in names]
+
+
+def _is_made_up(table: Table, name: str, text: str | None, labels: Labels) -> bool:
+    return any(isinstance(term, Label) for term in labels.term((*table, name), text))
+
+
+def _has_twins(accesses: Accesses, effect: Effect, serial: Collection[Effect], labels: Labels) -> bool:
+    """Whether two sessions inserted rows with the same number where no serial order has a number twice."""
+    inserted = [
+        (commit.session, write)
+        for commit in accesses.commits
+        for write in commit.writes
+        if write.before is None and write.after is not None
+    ]
+    for (one, first), (other, second) in combinations(inserted, 2):
+        if one == other or first.table != second.table:
+            continue
+        for name, text in (first.after or {}).items():
+            if text is None or not _NUMBER.search(text) or (second.after or {}).get(name) != text:
+                continue
+            if _is_made_up(first.table, name, text, labels):
+                continue
+            rows = len(_values_added(effect, first.table, name))
+            others = [_values_added(one_of_them, first.table, name) for one_of_them in serial]
+            if others and all(len(values) == rows == len({*values}) for values in others):
+                return True
+    return False
+
+
+def _values_added(effect: Effect, table: Table, name: str) -> list[str | None]:
+    return [
+        row[change.columns.index(name)] for change in effect.tables if change.table == table for row in change.added
+    ]
+
+
+def _inserts_alone(commit: Commit, before: Answer, after: Answer) -> bool:
+    """Whether what a commit wrote to the tables of a search are new rows."""
+    writes = _writes_to(commit, before.tables | after.tables)
+    return bool(writes) and all(write.before is None for write in writes)
+
+
+def _changes_alone(commit: Commit, before: Answer, after: Answer) -> bool:
+    """Whether what a commit wrote to the tables of a search are rows that were there."""
+    writes = _writes_to(commit, before.tables | after.tables)
+    return bool(writes) and all(write.before is not None for write in writes)
+
+
+def _writes_to(commit: Commit, tables: Collection[Table]) -> list[Write]:
+    return [write for write in commit.writes if write.table in tables]
+
+
+def _rows_of(accesses: Accesses, session: int) -> set[_Place]:
+    return {write.row for commit in accesses.commits if commit.session == session for write in commit.writes}
+
+
+def _has_read_skew(accesses: Accesses) -> bool:
+    """Whether a session overlooks a change of a row by a commit, and sees that of another row."""
+    for commit in accesses.commits:
+        overlooked: list[tuple[int, frozenset[_Place]]] = []
+        seen: list[tuple[int, frozenset[_Place]]] = []
+        for place, search in enumerate(accesses.searches):
+            if search.session == commit.session:
+                continue
+            changed = _changed(commit.before[place], commit.after[place])
+            if changed is None:
+                continue
+            rows = frozenset(_rows_searched(commit, *changed))
+            if _overlooks(search, commit, *changed):
+                overlooked.append((search.session, rows))
+            elif _sees(search, commit, *changed):
+                seen.append((search.session, rows))
+        for (one, rows), (other, others) in product(overlooked, seen):
+            if one == other and rows and others and rows.isdisjoint(others):
+                return True
+    return False
+
+
+def _rows_searched(commit: Commit, before: Answer, after: Answer) -> Iterator[_Place]:
+    """The rows by whose change a commit may have changed an answer: those in it, if that is known."""
+    writes = _writes_to(commit, before.tables | after.tables)
+    read = [write for write in writes if _was_read(write, before, after)]
+    yield from (write.row for write in read or writes)

@@ -1,0 +1,369 @@
+"""Records what the sessions of a schedule search for and write: the schedule is run twice, and the server is asked.
+
+The first run records the searches. In the second, each is asked for anew in each committed state, over a connection
+that no session uses: a commit that changes its answer has written what the search was for. The system columns of the
+rows say which transaction wrote them, also where it wrote the value that was there.
+Source: PostgreSQL manual 5.6 (system columns), 53.12 (pg_locks).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import psycopg
+from psycopg import pq, sql
+
+from racebench.exploration.independence import names_in
+from racebench.exploration.oracle import searches
+from racebench.exploration.oracle.accesses import (
+    Accesses,
+    Answer,
+    Commit,
+    Key,
+    Search,
+    Table,
+    Values,
+    Write,
+    with_alone,
+)
+from racebench.exploration.oracle.serial import Runner
+from racebench.exploration.sessions.session import Session, State, StrategySession
+from racebench.postgres.snapshot import Row
+
+#: Of a table with more rows, those alone are read that were written since the schedule began; deletes are not seen.
+_MOST_ROWS = 1_000
+_BEGIN = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED, READ ONLY"
+_LIMITS = "SET LOCAL lock_timeout = '100ms'; SET LOCAL statement_timeout = '5s'"
+_NEXT = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::numeric % 4294967296"
+_TRANSACTIONS = """
+SELECT pid, transactionid::text FROM pg_locks
+WHERE locktype = 'transactionid' AND mode = 'ExclusiveLock' AND granted AND pid = ANY(%s)
+"""
+_COLUMNS = """
+SELECT attrelid::bigint, attnum, relname, attname FROM pg_attribute
+JOIN pg_class c ON c.oid = attrelid JOIN pg_namespace n ON n.oid = relnamespace WHERE nspname = %s AND attnum > 0
+"""
+_KEY = """
+SELECT array_agg(attname::text ORDER BY place) FROM pg_index
+CROSS JOIN LATERAL unnest(indkey[0:indnkeyatts - 1]) WITH ORDINALITY AS part(number, place)
+JOIN pg_attribute ON attrelid = indrelid AND attnum = number
+WHERE indrelid = %s::regclass AND indisunique AND indisvalid AND indpred IS NULL AND indexprs IS NULL
+GROUP BY indexrelid, indisprimary ORDER BY indisprimary DESC, indexrelid LIMIT 1
+"""
+_READ = """
+SELECT nspname, relname FROM pg_locks
+JOIN pg_class c ON c.oid = relation JOIN pg_namespace n ON n.oid = relnamespace
+WHERE pid = pg_backend_pid() AND locktype = 'relation' AND nspname = %s AND relkind IN ('r', 'p')
+"""
+#: Functions that may do something in a transaction that only reads, such as to take an advisory lock.
+_VOLATILE = "SELECT FROM pg_proc WHERE lower(proname) = ANY(%s) AND provolatile = 'v' LIMIT 1"
+
+_NOT_ANSWERED = (State.WAITING, State.RELEASED)
+
+
+class Recorder(Protocol):
+    """Watches a schedule from its begin to its end."""
+
+    def begin(self) -> None:
+        """The tables are restored; no session has taken a step."""
+
+    def before(self, session: Session) -> None:
+        """A session is about to take a step."""
+
+    def after(self, session: Session) -> None:
+        """It has, and all sessions are at rest."""
+
+
+class Recording(Runner, Protocol):
+    """Runs operations, and has them recorded while a recorder is set."""
+
+    recorder: Recorder | None
+
+
+def accesses_of(
+    schedule: Sequence[int],
+    runner: Recording,
+    connection: psycopg.Connection[Any],
+    schema: str,
+    sessions: Sequence[StrategySession],
+    tables: Mapping[Table, tuple[tuple[str, ...], Sequence[Row]]],
+    *,
+    polls: int,
+) -> Accesses | None:
+    """The accesses of a schedule; None if it takes another course now. `connection`: one that no session uses.
+
+    `tables`: their rows before the schedule. Each session is also run alone. Raises psycopg.Error.
+    """
+    searching = SearchRecorder(sessions)
+    _record(searching, runner, schedule)
+    committing = CommitRecorder(connection, schema, sessions, tables, searching.searches)
+    _record(committing, runner, schedule)
+    if not searching.taken == committing.taken == [*schedule]:
+        return None
+    commits = committing.commits
+    for session in {commit.session for commit in commits}:
+        runner.recorder = committing
+        try:
+            runner.run_serially((session, *[len(sessions) + 1] * polls), shifted=False)
+        finally:
+            runner.recorder = None
+        commits = with_alone(commits, committing.commits, session)
+    return Accesses(searches=searching.searches, commits=commits)
+
+
+def _record(recorder: Recorder, runner: Recording, schedule: Sequence[int]) -> None:
+    runner.recorder = recorder
+    try:
+        runner.run_again(schedule, shifted=False)
+    finally:
+        runner.recorder = None
+
+
+class SearchRecorder:
+    """Records the searches of sessions, and where in the schedule they were answered.
+
+    `taken`: the sessions in the order of their steps.
+    """
+
+    def __init__(self, sessions: Sequence[StrategySession]) -> None:
+        self._sessions = sessions
+        self.begin()
+
+    def begin(self) -> None:
+        self.taken: list[int] = []
+        self.searches: list[Search] = []
+        #: The searches of the statement that a session has sent, and how many answers it had before.
+        self._pending: dict[int, tuple[list[Search], int]] = {}
+
+    def before(self, session: Session) -> None:
+        if session not in self._sessions or session.state is not State.READY:
+            return
+        found = [
+            Search(
+                session=session.number,
+                query=query.text,
+                sent=len(self.taken),
+                answered=len(self.taken),
+                latest=query.locks,
+                told="?" if query.whole else "",
+            )
+            for query in searches.queries(session.sql())
+        ]
+        self._pending[session.number] = (found, len(session.answers))
+
+    def after(self, session: Session) -> None:
+        for other in self._sessions:
+            if other.number not in self._pending or other.state in _NOT_ANSWERED:
+                continue
+            found, known = self._pending.pop(other.number)
+            told = other.answers[-1] if len(other.answers) > known else ""
+            if told.startswith("ERROR"):
+                # The try is over: nothing is done on the ground of what it has read.
+                self.searches = [search for search in self.searches if search.session != other.number]
+                continue
+            self.searches += [
+                replace(search, answered=len(self.taken), told=told if search.told else "") for search in found
+            ]
+        self.taken.append(session.number)
+
+
+@dataclass(frozen=True, slots=True)
+class _Version:
+    """A version of a row: the transaction that wrote it, and its values."""
+
+    transaction: str
+    values: Values
+
+
+#: The rows of each table by their keys.
+_Rows = dict[Table, dict[Key, _Version]]
+
+
+class CommitRecorder:
+    """Records the commits of sessions, and the answers to searches right before and right after each.
+
+    `taken`: the sessions in the order of their steps.
+    """
+
+    def __init__(
+        self,
+        connection: psycopg.Connection[Any],
+        schema: str,
+        sessions: Sequence[StrategySession],
+        tables: Mapping[Table, tuple[tuple[str, ...], Sequence[Row]]],
+        recorded: Sequence[Search],
+    ) -> None:
+        self._connection, self._schema, self._sessions = connection, schema, sessions
+        self._columns = {table: columns for table, (columns, _) in tables.items()}
+        self._sizes = {table: len(rows) for table, (_, rows) in tables.items()}
+        self._keys = {table: self._key(table) for table in self._columns}
+        queries = {search.query for search in recorded}
+        harmless = {
+            query for query in queries if connection.execute(_VOLATILE, (sorted(names_in(query)),)).fetchone() is None
+        }
+        self._queries = [search.query if search.query in harmless else "" for search in recorded]
+        self.begin()
+
+    def begin(self) -> None:
+        self.taken: list[int] = []
+        self.commits: list[Commit] = []
+        self._owners: dict[str, int] = {}
+        row = self._connection.execute(_NEXT).fetchone()
+        self._since = str(row[0]) if row else "3"
+        #: The tables may have been made again.
+        self._origins = {
+            (int(oid), int(number)): (("", str(table)), str(column))
+            for oid, number, table, column in self._connection.execute(_COLUMNS, (self._schema,)).fetchall()
+        }
+        self._rows: _Rows = {}
+        self._rows, self._answers = self._state(whole=True)
+
+    def before(self, session: Session) -> None:
+        """Nothing: what is committed shows after the step."""
+
+    def after(self, session: Session) -> None:
+        by_pid = {pid: other.number for other in self._sessions for pid in other.pids}
+        for pid, transaction in self._connection.execute(_TRANSACTIONS, ([*by_pid],)).fetchall():
+            self._owners[str(transaction)] = by_pid[int(pid)]
+        rows = self._read(whole=False)
+        writes = list(_differences(self._rows, rows))
+        if writes:
+            owners = {self._owners.get(transaction, session.number) for _, transaction in writes}
+            before = self._answers
+            self._rows, self._answers = self._state(whole=False)
+            if len(owners) == 1:
+                written = tuple(write for write, _ in writes)
+                commit = Commit(
+                    session=owners.pop(), step=len(self.taken), writes=written, before=before, after=self._answers
+                )
+                self.commits.append(commit)
+        self.taken.append(session.number)
+
+    def _state(self, *, whole: bool) -> tuple[_Rows, list[Answer | None]]:
+        """The committed rows, and the answers to the searches among them."""
+        rows = self._read(whole=whole)
+        known: dict[str, Answer | None] = {}
+        with self._transaction():
+            for query in self._queries:
+                if query not in known:
+                    known[query] = self._answer(query) if query else None
+        return rows, [known[query] for query in self._queries]
+
+    def _transaction(self) -> Any:
+        return _ReadOnly(self._connection)
+
+    def _read(self, *, whole: bool) -> _Rows:
+        found: _Rows = {}
+        with self._transaction():
+            for table in self._columns:
+                every = whole or self._sizes[table] <= _MOST_ROWS
+                rows = self._rows_of(table, every=every)
+                before = self._rows.get(table, {})
+                found[table] = before if rows is None else rows if every else before | rows
+        return found
+
+    def _rows_of(self, table: Table, *, every: bool) -> dict[Key, _Version] | None:
+        """The rows of a table by their keys; None if another session has locked it."""
+        columns, key = self._columns[table], self._keys[table]
+        query = sql.SQL("SELECT {} FROM ONLY {}").format(
+            sql.SQL(", ").join(sql.Identifier(name) for name in ("xmin", "ctid", *columns)),
+            sql.Identifier(table[0] or self._schema, table[1]),
+        )
+        if not every:
+            query += sql.SQL(" WHERE age(xmin) <= age({}::xid)").format(sql.Literal(self._since))
+        try:
+            with self._connection.transaction(force_rollback=True):
+                result = self._connection.execute(query).pgresult
+        except psycopg.Error:
+            return None
+        rows = _texts(result)
+        found: dict[Key, _Version] = {}
+        for transaction, place, *texts in rows:
+            values = dict(zip(columns, texts, strict=True))
+            only = len(rows) == 1 and self._sizes[table] == 1
+            own = tuple((name, values[name]) for name in key) if key else () if only else (("ctid", place),)
+            found[own] = _Version(str(transaction), values)
+        return found
+
+    def _answer(self, query: str) -> Answer | None:
+        try:
+            with self._connection.transaction(force_rollback=True):
+                result = self._connection.execute(query.encode()).pgresult
+                read = self._connection.execute(_READ, (self._schema,)).fetchall()
+        except psycopg.Error:
+            return None
+        if result is None or result.status != pq.ExecStatus.TUPLES_OK:
+            return None
+        places = range(result.nfields)
+        rows = _texts(result)
+        return Answer(
+            columns=[self._origins.get((result.ftable(place), result.ftablecol(place))) for place in places],
+            rows=rows,
+            tables=frozenset(("", str(table)) for _, table in read),
+            told=_told([(result.fname(place) or b"").decode() for place in places], rows, result),
+        )
+
+    def _key(self, table: Table) -> tuple[str, ...]:
+        """The columns of a unique index; none if there is no such index."""
+        name = sql.Identifier(table[0] or self._schema, table[1]).as_string(self._connection)
+        row = self._connection.execute(_KEY, (name,)).fetchone()
+        key = tuple(map(str, row[0])) if row else ()
+        return key if {*key} <= {*self._columns[table]} else ()
+
+
+class _ReadOnly:
+    """A transaction of a connection that changes nothing and waits for nobody."""
+
+    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+        self._connection = connection
+        self._transaction = connection.transaction(force_rollback=True)
+
+    def __enter__(self) -> None:
+        self._transaction.__enter__()
+        self._connection.execute(_BEGIN)
+        self._connection.execute(_LIMITS)
+
+    def __exit__(self, *problem: Any) -> None:
+        self._transaction.__exit__(*problem)
+
+
+def _differences(before: _Rows, after: _Rows) -> Iterable[tuple[Write, str]]:
+    """The rows that were written in between, with the transaction that did; "" for rows that are gone."""
+    for table, rows in after.items():
+        earlier = before.get(table, {})
+        if earlier is rows:
+            continue
+        for key in {**earlier, **rows}:
+            old, new = earlier.get(key), rows.get(key)
+            if old == new:
+                continue
+            write = Write(
+                table=table,
+                key=key,
+                before=None if old is None else old.values,
+                after=None if new is None else new.values,
+            )
+            yield write, "" if new is None else new.transaction
+
+
+def _texts(result: pq.abc.PGresult | None) -> tuple[Row, ...]:
+    if result is None:
+        return ()
+    return tuple(
+        tuple(
+            None if (value := result.get_value(row, column)) is None else value.decode(errors="replace")
+            for column in range(result.nfields)
+        )
+        for row in range(result.ntuples)
+    )
+
+
+def _told(names: Sequence[str], rows: Sequence[Row], result: pq.abc.PGresult) -> str:
+    """An answer as sessions note it."""
+    if not rows:
+        return (result.command_status or b"").decode()
+    values = ("NULL" if value is None else value for value in rows[-1])
+    pairs = ", ".join(f"{name} = {value}" for name, value in zip(names, values, strict=True))
+    return pairs + (f" ({len(rows)} rows)" if len(rows) > 1 else "")
