@@ -88,7 +88,7 @@ def test_a_history_that_is_not_complete_clears_no_strategy(tmp_path: Path) -> No
 
 @pytest.mark.server
 def test_counts_of_a_kept_history_are_the_runs_own(racebench: Command, tmp_path: Path) -> None:
-    command = ["run", "-n", "1200", "--tenants", "3", "--rollback", "5", "--consumer", "all", "--json", "r.json"]
+    command = ["run", "-n", "300", "--tenants", "3", "--rollback", "5", "--consumer", "all", "--json", "r.json"]
     strategies = ("naive", "unique", "sequence", "uuidv7")
     chosen = [word for name in strategies for word in ("-s", name)]
     assert racebench(*command, *chosen, "--no-save", "--history").returncode == 0
