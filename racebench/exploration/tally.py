@@ -182,7 +182,7 @@ class Tally:
         if not count:
             return []
         schedules = quantity(count, "schedule ends", "schedules end")
-        return [f"{schedules} as no serial order of the same operations does; that is allowed here (--oracle)"]
+        return [f"{schedules} as no serial order does; --oracle returns makes that an anomaly, whatever invariants say"]
 
     @property
     def witness_request(self) -> ExplorationRequest:

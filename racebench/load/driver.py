@@ -105,7 +105,7 @@ class LoadDriver:
                 run = Run(scenario, assignment, self.executor, scratch)
                 crew = run.crew
                 if lacks_invariant(scenario):
-                    crew.notes.append(NO_INVARIANT)
+                    crew.notes.append(f"{NO_INVARIANT}; `racebench explore` needs none")
                 stack.callback(crew.end)
                 history = run.history(progress)
                 result = judge(
