@@ -11,7 +11,7 @@ it. With these words:
 - read skew: a session overlooks how a commit changed one thing, and sees how it changed another (A5A).
 - duplicate number: two sessions inserted rows with the same number in a column where every serial order has as many
   rows, and no number twice. It is a phantom, of the highest number or the like.
-- missed row: the consumer never got a row.
+- missed row: the consumer never got a row, or got fewer than in every serial order.
 
 A schedule that meets none of them has no name. Sources: Berenson et al., "A Critique of ANSI SQL Isolation Levels"
 (1995), for P3 to A5B; Adya, "Weak Consistency" (1999): these are cycles of anti-dependencies (overlooks) with others.
@@ -81,10 +81,11 @@ def name_of(
             return Name.WRITE_SKEW
     if _has_read_skew(accesses):
         return Name.READ_SKEW
-    return Name.MISSED_ROW if effect.undelivered else None
+    missed = all(len(effect.undelivered) > len(other.undelivered) for other in serial)
+    return Name.MISSED_ROW if missed and effect.undelivered else None
 
 
-#: A search, and the commit that it overlooks, with the answers before and after it.
+#: A commit that a search overlooks, with the answers to the search before and after it.
 _Overlooked = tuple[Commit, Answer, Answer]
 
 

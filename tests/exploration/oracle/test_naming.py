@@ -182,6 +182,8 @@ def test_a_row_is_missed_if_the_consumer_never_got_it() -> None:
     nothing = Accesses(searches=[], commits=[])
     assert named(nothing, left(ORDERS, {"id": "1"}, undelivered=("1",))) is Name.MISSED_ROW
     assert named(nothing, left(ORDERS, {"id": "1"})) is None
+    missing = left(ORDERS, {"id": "1"}, undelivered=("1",))
+    assert named(nothing, missing, [missing]) is None
 
 
 TWO_ACCOUNTS = """
