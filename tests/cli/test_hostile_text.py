@@ -67,7 +67,7 @@ def test_no_command_obeys_what_a_scenario_says(racebench: Command, tmp_path: Pat
     for arguments in (
         ("run", "./evil", "-s", hostile, "-n", "400", "--report", "junit=r.xml"),
         ("explore", "./evil", "-s", hostile, "--consumer", f"c{hostile}", "--report", "junit=e.xml"),
-        ("matrix", "./evil", "-s", hostile, "-n", "80", "--markdown", "-"),
+        ("matrix", "./evil", "-s", hostile, "-n", "8", "--markdown", "-"),
         demo,
         *((*demo, "--export", format_) for format_ in ("svg", "md", "mermaid")),
     ):

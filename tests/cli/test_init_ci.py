@@ -51,7 +51,9 @@ def scripts(folder: Path, service: str) -> Iterator[str]:
 
 
 def carried_out(folder: Path, script: str) -> subprocess.CompletedProcess[str]:
-    """Run a script as the services do: by a shell that stops at the first failure, with CI set."""
+    """Run a script as the services do, but a shorter load: by a shell that stops at the first failure, with CI set."""
+    assert ("racebench run" in script) == ("--duration 2" in script)
+    script = script.replace("--duration 2", "--duration 0.3")
     shim = folder / "bin"
     shim.mkdir(exist_ok=True)
     (shim / "racebench").write_text(f'#!/bin/sh\nexec {sys.executable} -m racebench "$@"\n')
@@ -101,10 +103,9 @@ def test_the_commands_are_green_for_a_right_strategy(racebench: Command, tmp_pat
 
 
 @pytest.mark.server
-@pytest.mark.parametrize("service", ["github", "gitlab"])
-def test_the_commands_are_red_for_a_race(racebench: Command, tmp_path: Path, service: str) -> None:
-    assert racebench("init", "ci", f"--{service}", "-s", "naive").returncode == 0
-    for script in scripts(tmp_path, service):
+def test_the_commands_are_red_for_a_race(racebench: Command, tmp_path: Path) -> None:
+    assert racebench("init", "ci", "--gitlab", "-s", "naive").returncode == 0
+    for script in scripts(tmp_path, "gitlab"):
         assert carried_out(tmp_path, script).returncode == 3
     reports = [ET.parse(report).getroot() for report in tmp_path.glob("racebench-*.xml")]
     assert [report.get("failures") for report in reports] == ["1", "1"]

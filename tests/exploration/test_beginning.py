@@ -9,6 +9,7 @@ from typing import Any, cast
 import psycopg
 import pytest
 
+from conftest import UsersServer
 from racebench import Bench, Search
 from racebench.core.results import Verdict
 from racebench.core.target import Target
@@ -124,6 +125,17 @@ def test_ordinary_code_begins_with_restored_rows(bench: Bench) -> None:
 
     found = bench.explore(book_at_read_committed, setup=BOOKINGS.format(method="btree"), invariant=())
     assert found.result.beginning == Beginning(start=Start.RESTORED)
+
+
+def test_tables_of_the_application_are_made_anew_too_on_the_users_server(users_server: UsersServer) -> None:
+    with Bench(users_server.dsn()) as bench:
+        with psycopg.connect(bench.dsn, autocommit=True) as connection:
+            connection.execute(BOOKINGS.format(method="gist").encode())
+        found = bench.explore(book, invariant=TWICE)
+        assert found.result.beginning is not None
+        assert (found.run, found.anomalous, found.result.beginning.start) == (7, 6, Start.ANEW)
+        with psycopg.connect(bench.dsn) as connection:
+            assert connection.execute("SELECT count(*) FROM bookings").fetchone() == (400,)
 
 
 UNTRUNCATED = "REVOKE TRUNCATE ON bookings FROM CURRENT_USER;"
