@@ -223,7 +223,7 @@ def test_errors_are_those_the_application_saw() -> None:
 def test_a_crossed_threshold_is_exit_4_and_stands_first(
     racebench: Command, tmp_path: Path, command: str, strategy: str, limits: list[str], code: int
 ) -> None:
-    arguments = [command, "-s", strategy, "-n", "400", "--no-save", "--json", "x.json"]
+    arguments = [command, "-s", strategy, "-w", "4", "-n", "120", "--no-save", "--json", "x.json"]
     arguments += ["-s", "advisory", "--rounds", "3"] if command == "compare" else []
     done = racebench(*arguments, *(word for limit in limits for word in ("--threshold", limit)))
     assert done.returncode == code, done.stdout
@@ -242,7 +242,7 @@ def test_a_crossed_threshold_is_exit_4_and_stands_first(
 @pytest.mark.server
 def test_anomalies_that_fail_on_names_outrank_thresholds(racebench: Command) -> None:
     done = racebench(
-        "run", "-s", "naive", "-n", "800", "--no-save", "--fail-on", "any", "--threshold", "p99_ms < 0.001"
+        "run", "-s", "naive", "-n", "200", "--no-save", "--fail-on", "any", "--threshold", "p99_ms < 0.001"
     )
     assert done.returncode == 3
     assert "✗ crossed  naive: p99_ms < 0.001" in done.stdout

@@ -771,7 +771,7 @@ def test_an_impossible_comparison_is_one_line_and_starts_nothing(
 
 @pytest.mark.server
 def test_an_anomaly_that_fail_on_names_is_exit_3_in_a_comparison_too(racebench: Command) -> None:
-    options = ["--rounds", "2", "-n", "200", "--no-save", "--fail-on", "any"]
+    options = ["--rounds", "2", "-w", "4", "-n", "120", "--no-save", "--fail-on", "any"]
     assert racebench("compare", "-s", "naive", "-s", "advisory", *options).returncode == 3
     assert racebench("compare", "-s", "upsert", "-s", "advisory", *options).returncode == 0
 

@@ -21,7 +21,7 @@ from racebench.postgres.snapshot import TableChange
 
 #: In place of a value that the database made up.
 _MADE_UP = "…"
-_SAYS_NOTHING = (_MADE_UP, "NULL")
+_SAYS_NOTHING = (_MADE_UP, "NULL", "'a time'")
 #: The longest value, the most columns of a row, rows of a table, and outcomes of serial orders that a sentence shows.
 _LONGEST, _MOST_COLUMNS, _MOST_ROWS, _MOST_OUTCOMES = 30, 2, 3, 3
 #: The longest sentence with more than one outcome.
