@@ -28,13 +28,15 @@ from racebench.exploration.tally import switches
 _CANDIDATES = 12
 
 #: What the search cannot show, by its reason.
-_LIMITS = {
+LIMITS = {
     Unseen.STATEMENT: "Its race is inside one statement: use racebench run to see it.",
     Unseen.CATALOG: "Two sessions change the schema at the same time, each in one statement: use racebench run.",
     Unseen.TIMEOUT: "Its script has a time-out of its own, which no schedule shows: use racebench run.",
     Unseen.BATCH: "A call sends several statements at once, which are one step: use racebench run.",
     Unseen.DELAY: "This consumer depends on the time, which no schedule controls: use racebench run.",
     Unseen.RANDOM: "Random numbers may decide what a session does: explore more with racebench explore --draws.",
+    Unseen.ORDERS: "Not every outcome could be compared with every serial order, so this proves nothing.",
+    Unseen.PHYSICAL: "An index may keep what earlier schedules put into it, and the tables cannot be made anew.",
     Unseen.LEFTOVER: "The schedules did not all begin in the same state, so this proves nothing.",
 }
 
@@ -136,7 +138,7 @@ def _has_wait(frames: Iterable[Frame]) -> bool:
 def _describe_search(exploration: Exploration) -> str:
     if exploration.anomalous:
         return ""
-    limit = f" {_LIMITS[exploration.unseen]}" if exploration.unseen is not None else ""
+    limit = f" {LIMITS[exploration.unseen]}" if exploration.unseen is not None else ""
     if exploration.fault:
         limit = f" Then a fault ended the search: {exploration.fault}."
     which = "All " if exploration.complete and exploration.run > 1 else ""

@@ -88,6 +88,8 @@ class Comparison:
         """The classical name of what goes wrong in a result; "" if it has none. Its schedule is run again."""
         if result.effect is None or not result.counts[NON_SERIALIZABLE]:
             return ""
+        serial = [*self._orders.effects(result.effect, result.draw).values()]
+        changed = {change.table for effect in (result.effect, *serial) for change in effect.tables}
         try:
             accesses = accesses_of(
                 result.schedule,
@@ -95,16 +97,15 @@ class Comparison:
                 self._preparation.monitor,
                 self._preparation.schema,
                 self._preparation.strategy_sessions,
-                self._rows(),
+                {table: rows for table, rows in self._rows().items() if table in changed},
                 polls=self._polls,
             )
         except PROBLEMS:
             return ""
         if accesses is None:
             return ""
-        effects = self._orders.effects(result.effect, result.draw).values()
         without = partial(self._without, result.effect.succeeded)
-        named = name_of(accesses, result.effect, [*effects], self._orders.labels, without)
+        named = name_of(accesses, result.effect, serial, self._orders.labels, without)
         return "" if named is None else named.value
 
     def _without(self, among: Set[int], session: int, other: int) -> Iterator[Effect]:

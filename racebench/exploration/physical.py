@@ -35,9 +35,9 @@ class Physical:
     @property
     def care(self) -> Care:
         """How much of it is to be the same before each schedule, as far as is known by now."""
-        if self._methods:
+        if self.decides:
             return Care.ALL
-        return Care.PAGES if self.serializable else Care.ROWS
+        return Care.PAGES if self._methods or self.serializable else Care.ROWS
 
     @property
     def decides(self) -> bool:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from racebench.core.anomalies import ANOMALIES
 from racebench.core.defaults import MOST_EXPLORED_SESSIONS
 from racebench.core.quantity import quantity
 from racebench.core.results import Verdict
@@ -18,8 +17,10 @@ from racebench.reports.sentences import counted
 
 #: The option that raises each limit.
 _RAISED_BY = {Limit.BUDGET: "--budget", Limit.SCHEDULES: "--max-schedules"}
-#: What to do about a schedule by its name (exploration/oracle/naming.py).
+#: What to do about a schedule by its name (exploration/oracle/naming.py), and about one without a name.
 _REMEDIES = {
+    "": "make one session wait for the other, by a lock that each takes before it reads, or use SERIALIZABLE and try "
+    "again",
     "lost update": "let the UPDATE compute from the row (SET n = n + 1), or lock the row when it is read (SELECT … FOR "
     "UPDATE)",
     "write skew": "use SERIALIZABLE and try again, or lock the rows that are read (SELECT … FOR UPDATE)",
@@ -223,10 +224,7 @@ def remedy(replay: Replay) -> str:
     """What to do about an outcome that no serial order has; "" if there is none."""
     if not replay.difference:
         return ""
-    if replay.named in _REMEDIES:
-        return _REMEDIES[replay.named]
-    advice = ANOMALIES["non-serializable"].advice
-    return advice[0].lower() + advice[1:]
+    return _REMEDIES.get(replay.named, _REMEDIES[""])
 
 
 def values(step: Step) -> str:

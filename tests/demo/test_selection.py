@@ -10,6 +10,8 @@ import pytest
 from demos import Prepare, anomalies_of, has_wait, played_parts
 from racebench.demo import schedules
 from racebench.demo.presentation import ScheduleEntry
+from racebench.demo.selection import LIMITS
+from racebench.exploration.result import Unseen
 
 
 @pytest.mark.parametrize(
@@ -117,3 +119,7 @@ def test_a_schedule_is_played_as_it_is_and_is_its_own(prepare: Prepare) -> None:
     )
     assert anomalies_of(frames) == {"duplicates": 1, "missed": 1}
     assert prepare(text).recording.schedules[0] == text
+
+
+def test_each_reason_why_a_search_proves_nothing_has_its_sentence() -> None:
+    assert LIMITS.keys() == set(Unseen)

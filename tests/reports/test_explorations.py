@@ -203,7 +203,7 @@ def test_an_exploration_that_can_go_no_further_says_so(
     ("named", "said", "fix"),
     [
         ("lost update", ", a lost update: ", "let the UPDATE compute from the row (SET n = n + 1), or lock the row"),
-        ("", ": ", "make one wait for the other, or use SERIALIZABLE and try again"),
+        ("", ": ", "make one session wait for the other, by a lock that each takes before it reads"),
     ],
 )
 def test_an_outcome_of_no_serial_order_is_said_everywhere_with_its_name_and_its_fix(

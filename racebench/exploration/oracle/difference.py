@@ -21,7 +21,7 @@ from racebench.postgres.snapshot import TableChange
 
 #: In place of a value that the database made up.
 _MADE_UP = "…"
-_SAYS_NOTHING = (_MADE_UP, "NULL")
+_SAYS_NOTHING = (_MADE_UP, "NULL", "'a time'")
 #: The longest value, the most columns of a row, rows of a table, and outcomes of serial orders that a sentence shows.
 _LONGEST, _MOST_COLUMNS, _MOST_ROWS, _MOST_OUTCOMES = 30, 2, 3, 3
 #: The longest sentence with more than one outcome.
@@ -66,12 +66,22 @@ def difference(effect: Effect, serial: Mapping[Order, Effect], labels: Labels, o
         every = [picture.get(table, _NONE) for picture in pictures]
         if said := _of_table(table, own.get(table, _NONE), every, order):
             return said
-    if effect.undelivered:
-        return f"the consumer never gets {quantity(len(effect.undelivered), 'row')} that every serial order delivers"
+    if said := _of_consumer(len(effect.undelivered), [len(other.undelivered) for other in serial.values()], order):
+        return said
     if not _same_tables(effect, serial, labels):
         tables = _list([_named(table) for table in sorted(own)])
         return f"rows of {tables} refer to others, or are numbered, as in no serial order"
     return _of_answers(effect, [*serial.values()], labels, oracle, order)
+
+
+def _of_consumer(missed: int, others: Sequence[int], order: str) -> str:
+    """How many rows the consumer never gets, if it is another number in every serial order."""
+    if missed in others:
+        return ""
+    said = f"the consumer never gets {quantity(missed, 'row')}"
+    if not any(others):
+        return f"{said} that every serial order delivers"
+    return _sentence(said, order, _outcomes("it never gets {}", map(str, others)))
 
 
 def _order(effect: Effect) -> str:

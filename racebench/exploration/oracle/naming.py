@@ -8,10 +8,10 @@ it. With these words:
   if the other had not run. An UPDATE that computes from the row as it is loses nothing (P4).
 - write skew: two sessions overlook each other's commits, which changed different rows (A5B).
 - phantom: two sessions overlook each other's commits, of which one inserted what the other had searched for (P3).
-- read skew: a session overlooks how a commit changed a row, and sees how it changed another (A5A).
+- read skew: a session overlooks how a commit changed one thing, and sees how it changed another (A5A).
 - duplicate number: two sessions inserted rows with the same number in a column where every serial order has as many
   rows, and no number twice. It is a phantom, of the highest number or the like.
-- missed row: the consumer never got a row.
+- missed row: the consumer never got a row, or got fewer than in every serial order.
 
 A schedule that meets none of them has no name. Sources: Berenson et al., "A Critique of ANSI SQL Isolation Levels"
 (1995), for P3 to A5B; Adya, "Weak Consistency" (1999): these are cycles of anti-dependencies (overlooks) with others.
@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence, Set
 from enum import StrEnum
 from itertools import combinations, permutations, product
 
@@ -45,6 +45,8 @@ class Name(StrEnum):
 
 #: A row of a table.
 _Place = tuple[Table, Key]
+#: A search whose answer has changed, and the changed rows in it, if they are known.
+_Change = tuple[Search, Set[_Place]]
 #: A number, perhaps with something before it: 7, INV-0007.
 _NUMBER = re.compile(r"\d$")
 
@@ -72,17 +74,18 @@ def name_of(
             continue
         if any(_inserts_alone(*found) for overlooked in both for found in overlooked):
             return Name.PHANTOM
-        written = [_rows_of(accesses, session) for session in (one, other)]
+        written = [{write.row for commit, _, _ in overlooked for write in commit.writes} for overlooked in both]
         if all(any(_changes_alone(*found) for found in overlooked) for overlooked in both) and not (
             written[0] & written[1]
         ):
             return Name.WRITE_SKEW
     if _has_read_skew(accesses):
         return Name.READ_SKEW
-    return Name.MISSED_ROW if effect.undelivered else None
+    missed = all(len(effect.undelivered) > len(other.undelivered) for other in serial)
+    return Name.MISSED_ROW if missed and effect.undelivered else None
 
 
-#: A search, and the commit that it overlooks, with the answers before and after it.
+#: A commit that a search overlooks, with the answers to the search before and after it.
 _Overlooked = tuple[Commit, Answer, Answer]
 
 
@@ -243,34 +246,28 @@ def _writes_to(commit: Commit, tables: Collection[Table]) -> list[Write]:
     return [write for write in commit.writes if write.table in tables]
 
 
-def _rows_of(accesses: Accesses, session: int) -> set[_Place]:
-    return {write.row for commit in accesses.commits if commit.session == session for write in commit.writes}
-
-
 def _has_read_skew(accesses: Accesses) -> bool:
-    """Whether a session overlooks a change of a row by a commit, and sees that of another row."""
+    """Whether a session overlooks a change by a commit, and sees another change by it."""
     for commit in accesses.commits:
-        overlooked: list[tuple[int, frozenset[_Place]]] = []
-        seen: list[tuple[int, frozenset[_Place]]] = []
+        overlooked: list[_Change] = []
+        seen: list[_Change] = []
         for place, search in enumerate(accesses.searches):
-            if search.session == commit.session:
-                continue
             changed = _changed(commit.before[place], commit.after[place])
-            if changed is None:
+            if search.session == commit.session or changed is None:
                 continue
-            rows = frozenset(_rows_searched(commit, *changed))
+            change = (search, {write.row for write in commit.writes if _was_read(write, *changed)})
             if _overlooks(search, commit, *changed):
-                overlooked.append((search.session, rows))
+                overlooked.append(change)
             elif _sees(search, commit, *changed):
-                seen.append((search.session, rows))
-        for (one, rows), (other, others) in product(overlooked, seen):
-            if one == other and rows and others and rows.isdisjoint(others):
-                return True
+                seen.append(change)
+        if any(_differ(*pair) for pair in product(overlooked, seen)):
+            return True
     return False
 
 
-def _rows_searched(commit: Commit, before: Answer, after: Answer) -> Iterator[_Place]:
-    """The rows by whose change a commit may have changed an answer: those in it, if that is known."""
-    writes = _writes_to(commit, before.tables | after.tables)
-    read = [write for write in writes if _was_read(write, before, after)]
-    yield from (write.row for write in read or writes)
+def _differ(one: _Change, other: _Change) -> bool:
+    """Whether a session searched for two things: for different rows, or, where they are not known, by two queries."""
+    (first, rows), (second, others) = one, other
+    if first.session != second.session:
+        return False
+    return rows.isdisjoint(others) if rows and others else first.query != second.query

@@ -94,7 +94,8 @@ def accesses_of(
 ) -> Accesses | None:
     """The accesses of a schedule; None if it takes another course now. `connection`: one that no session uses.
 
-    `tables`: their rows before the schedule. Each session is also run alone. Raises psycopg.Error.
+    `tables`: those whose writes are recorded, with their rows before the schedule. Each session is also run alone.
+    Raises psycopg.Error.
     """
     searching = SearchRecorder(sessions)
     _record(searching, runner, schedule)

@@ -106,8 +106,9 @@ def _fix(found: Sequence[str], witness: Replay | None = None) -> Iterator[Render
     """What to do about the anomalies; nothing if there are none."""
     if not found:
         return
-    if witness is not None and witness.named:
-        yield Text(f"fix: {exploration_text.remedy(witness)}")
+    remedy = "" if witness is None else exploration_text.remedy(witness)
+    if remedy and witness is not None and (witness.named or {*found} == {"non-serializable"}):
+        yield Text(f"fix: {remedy}")
         return
     kind = min((ANOMALIES[name] for name in found), key=lambda kind: kind.advice_rank)
     yield Text(f"fix: {_FIXES if kind.name in _DECISIONS else kind.advice[0].lower() + kind.advice[1:]}")

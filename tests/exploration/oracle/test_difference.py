@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -120,6 +121,12 @@ def test_what_calls_return_is_said_where_the_tables_are_those_of_a_serial_order(
     own: Effect, serial: Effect, sentence: str
 ) -> None:
     assert said(own, serial) == sentence
+
+
+def test_rows_that_the_consumer_never_gets_are_counted() -> None:
+    own, few, none = (replace(effect(), undelivered=("1", "2", "3")[:count]) for count in (2, 1, 0))
+    assert said(own, none) == "the consumer never gets 2 rows that every serial order delivers"
+    assert said(own, few) == "the consumer never gets 2 rows; one after the other it never gets 1"
 
 
 def test_sessions_that_failed_are_left_out_of_the_serial_orders() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
@@ -110,6 +111,9 @@ def overlooking(*writes: Write, table: tuple[str, str] = ACCOUNTS) -> Accesses:
 def test_two_sessions_that_overlook_each_other_show_write_skew_if_they_change_different_rows() -> None:
     different = overlooking(update("1", "yes", "no"), update("2", "yes", "no"))
     assert named(different, balance("no")) is Name.WRITE_SKEW
+    prepared = commit(1, 0, update("2", "no", "yes"), before=[answer("2")] * 2, after=[answer("2")] * 2)
+    seen = Accesses(searches=different.searches, commits=[prepared, *different.commits])
+    assert named(seen, balance("no")) is Name.WRITE_SKEW
     same = overlooking(update("1", "2", "1"), update("1", "1", "0"))
     assert named(same, balance("0"), alone=[balance("1")]) is None
 
@@ -154,9 +158,9 @@ def test_a_made_up_value_is_no_duplicate_number() -> None:
     assert named(overlooking(*writes, table=ORDERS), effect, [serial]) is Name.PHANTOM
 
 
-def transfer(first: Answer, second: Answer, *, told: str) -> Accesses:
+def transfer(first: Answer, second: Answer, *, told: str, query: str = "SELECT …") -> Accesses:
     """A session reads before and after a commit that changes two rows."""
-    reads = [search(2, 0, told="balance = 100"), search(2, 5, told=told)]
+    reads = [search(2, 0, told="balance = 100"), replace(search(2, 5, told=told), query=query)]
     writes = (update("1", "100", "50"), update("2", "0", "50"))
     commits = [commit(1, 3, *writes, before=[answer("100"), first], after=[answer("50"), second])]
     return Accesses(searches=reads, commits=commits)
@@ -167,6 +171,9 @@ def test_read_skew_is_to_overlook_how_a_row_changed_and_to_see_how_another_did()
     assert named(skew, balance("50")) is Name.READ_SKEW
     one_snapshot = transfer(answer("0"), answer("50"), told="balance = 0")
     assert named(one_snapshot, balance("50")) is None
+    sums = [answer(text, column=None) for text in ("100", "150")]
+    assert named(transfer(*sums, told="count = 150", query="SELECT sum(…) …"), balance("50")) is Name.READ_SKEW
+    assert named(transfer(*sums, told="count = 150", query="SELECT …"), balance("50")) is None
     same_row = transfer(answer("100"), answer("50"), told="balance = 50")
     assert named(same_row, balance("50")) is None
 
@@ -175,6 +182,8 @@ def test_a_row_is_missed_if_the_consumer_never_got_it() -> None:
     nothing = Accesses(searches=[], commits=[])
     assert named(nothing, left(ORDERS, {"id": "1"}, undelivered=("1",))) is Name.MISSED_ROW
     assert named(nothing, left(ORDERS, {"id": "1"})) is None
+    missing = left(ORDERS, {"id": "1"}, undelivered=("1",))
+    assert named(nothing, missing, [missing]) is None
 
 
 TWO_ACCOUNTS = """
