@@ -125,7 +125,9 @@ def _fork_python(_python: str, arguments: list[str], passed: list[int]) -> int:
             if callable(signal.getsignal(number)):
                 signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
         _close_all_but({0, 1, 2, *passed})
-        sys.stdout, sys.stderr, sys.argv = sys.__stdout__, sys.__stderr__, ["-c"]
+        # The command may have detached those that it had.
+        sys.stdout, sys.stderr = (open(number, "w", buffering=1, closefd=False) for number in (1, 2))  # noqa: SIM115
+        sys.argv = ["-c"]
         multiprocess.forkserver._forkserver.__init__()
         multiprocess.resource_tracker._resource_tracker.__init__()
         multiprocess.process.current_process()._config.pop("tempdir", None)
