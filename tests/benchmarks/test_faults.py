@@ -36,9 +36,10 @@ from racebench.core.target import Target
 from waiting import wait_for
 
 #: The cells that run here: each way of judging and each kind of ground is among them. Two seeds: innocent and guilty.
-#: The command `run` with nothing, with a killed worker and with two interruptions is in tests/cli and tests/postgres.
 CELLS = (
+    "nothing / run",
     "nothing / check",
+    "worker killed / run",
     "consumer killed / matrix",
     "command killed / run --call",
     "embedded, command killed / run",
@@ -53,6 +54,7 @@ CELLS = (
     "seven bytes at a time / explore --call",
     "no rights / run",
     "SIGINT to the group / pytest",
+    "SIGINT twice / run",
 )
 
 

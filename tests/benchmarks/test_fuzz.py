@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 #: Programs of one test, and tests: together they are a hundred and fifty programs.
-SHARE, SHARES = 10, 6
+SHARE, SHARES = 25, 6
 
 
 @pytest.fixture(autouse=True)
