@@ -39,11 +39,12 @@ _BUDGET_S = 30.0
 #: The strategies whose rate is measured, of version-counter.
 RATED = ("naive", "unique", "advisory")
 _WITH, _WITHOUT = "compared", "not compared"
-_SAME, _REFUSED, _SERIAL = "same", "refused alone", "one after the other too"
+_SAME, _REFUSED, _SERIAL, _ALLOWED = "same", "refused alone", "one after the other too", "not forbidden"
 _WHY = {
     _SAME: "",
     _REFUSED: "only refusals, and a session that failed does not count",
     _SERIAL: "a serial order has it too, so it is no race",
+    _ALLOWED: "a race that the scenario does not forbid",
 }
 
 
@@ -92,7 +93,9 @@ def _why(wrong: bool, others: bool, kinds: list[str], serial: list[ScheduleResul
         return _SAME
     if kinds == ["refused"]:
         return _REFUSED
-    return _SERIAL if wrong and serial else "?"
+    if others:
+        return _ALLOWED
+    return _SERIAL if serial else "?"
 
 
 def _steps(result: ScheduleResult | None) -> str:

@@ -40,7 +40,8 @@ def test_the_reference_has_every_strategy_and_says_why_one_is_judged_otherwise(
 ) -> None:
     known = {(scenario.name, name) for scenario in catalog.shipped() for name in scenario.strategies}
     assert cells.keys() == known
-    assert {cell["why"] for cell in cells.values()} == {"same", "refused alone", "one after the other too"}
+    reasons = {cell["why"] for cell in cells.values()}
+    assert {"same"} < reasons <= {"same", "refused alone", "one after the other too", "not forbidden"}
     for cell in cells.values():
         assert (cell["why"] == "same") == (bool(cell["wrong"]) == bool(cell["non_serializable"])), cell
         assert cell["schedule"] or not cell["wrong"], cell
