@@ -170,7 +170,8 @@ class Snapshot:
     def shift(self, offset: int) -> Mapping[tuple[str, str], int]:
         """Move each sequence on, each by another number of its increments, so that its values can be told.
 
-        Returns by how much each sequence's values grow: multiples of `offset`. Those that would come to their end stay.
+        Returns by how much each sequence's values grow: multiples of `offset`. Those that would come to their end stay,
+        and those that this role may not set.
         """
         shifted: dict[tuple[str, str], int] = {}
         try:
@@ -180,8 +181,9 @@ class Snapshot:
                 least, most, increment = (int(value) for value in row)
                 by = number * offset * increment
                 if least <= last + 2 * by <= most:
-                    self._set(key, last + by, called=called)
-                    shifted[key] = by
+                    with contextlib.suppress(psycopg.errors.InsufficientPrivilege):
+                        self._set(key, last + by, called=called)
+                        shifted[key] = by
         except psycopg.Error as problem:
             raise DatabaseProblem(f"a sequence cannot be moved on: {one_line(str(problem))}") from None
         return shifted

@@ -286,3 +286,22 @@ def test_a_role_that_may_not_truncate_restores_the_rows_and_says_so(owner: tuple
     refused = connection.info.user != "postgres"
     assert snapshot.not_anew == ("permission denied for table t" if refused else "")
     assert connection.execute("SELECT count(*) FROM t").fetchone() == (0,)
+
+
+def test_sequences_are_moved_on_by_numbers_that_tell_them_apart(
+    embedded: Target, owner: tuple[Connection, str]
+) -> None:
+    connection, schema = owner
+    connection.execute("CREATE TABLE a (id int GENERATED ALWAYS AS IDENTITY); CREATE SEQUENCE short MAXVALUE 30")
+    with connect(as_superuser(embedded), schema=schema) as superuser:
+        superuser.execute("CREATE SEQUENCE of_another; GRANT USAGE, SELECT ON of_another TO PUBLIC")
+    snapshot = Snapshot(connection, schema)
+    its_own = {(schema, "a_id_seq"): 1_000}
+    may_set = connection.info.user == "postgres"
+    assert snapshot.shift(1_000) == its_own | ({(schema, "of_another"): 2_000} if may_set else {})
+    connection.execute("INSERT INTO a DEFAULT VALUES")
+    assert connection.execute("TABLE a").fetchall() == [(1_001,)]
+    assert connection.execute("SELECT nextval('short'), nextval('of_another')").fetchone() == (
+        1,
+        2_001 if may_set else 1,
+    )
