@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from benchmarks.fuzz.program import Code, Program
 
 ROOT = Path(__file__).parents[2]
-#: Programs of one test, and tests: together they are a hundred and fifty programs.
-SHARE, SHARES = 25, 6
+#: Programs of one test, and tests: together they are sixty programs.
+SHARE, SHARES = 10, 6
 
 
 @pytest.fixture(autouse=True)

@@ -130,6 +130,7 @@ FORMED = (
     "expected",
     "forbidden",
     "possible",
+    "beginning",
 )
 
 

@@ -30,7 +30,12 @@ JOIN pg_depend p ON p.classid = 'pg_class'::regclass AND p.refclassid = p.classi
 JOIN pg_class s ON s.oid = p.objid AND s.relkind = 'S' JOIN pg_namespace sn ON sn.oid = s.relnamespace
 WHERE attidentity <> '' AND NOT attisdropped
 """
-_UNSTABLE = "SELECT lower(proname) FROM pg_proc WHERE proname = ANY(%s) AND provolatile <> 'i'"
+#: Not the user's own functions, which may compute from rows: what they make up shows when a schedule is run twice.
+_MAKING = """
+SELECT lower(proname) FROM pg_proc p WHERE proname = ANY(%s) AND provolatile = 'v' AND (
+    pronamespace = 'pg_catalog'::regnamespace
+    OR EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_proc'::regclass AND objid = p.oid AND deptype = 'e'))
+"""
 _REFERENCES = """
 SELECT n.nspname, c.relname, a.attname, fn.nspname, f.relname, fa.attname
 FROM pg_constraint k CROSS JOIN LATERAL unnest(conkey, confkey) AS pair(own, other)
@@ -49,7 +54,7 @@ def declared(connection: psycopg.Connection[Any], schema: str) -> dict[Column, s
     """
     defaults = connection.execute(_DEFAULTS).fetchall()
     names = set[str]().union(*(names_in(str(row[3])) for row in defaults if row[3] is not None))
-    unstable = {str(row[0]) for row in connection.execute(_UNSTABLE, (sorted(names),)).fetchall()} | CLOCKS
+    making = {str(row[0]) for row in connection.execute(_MAKING, (sorted(names),)).fetchall()} | CLOCKS
     found: dict[Column, str] = {}
 
     def named(name: Any) -> str:
@@ -58,7 +63,7 @@ def declared(connection: psycopg.Connection[Any], schema: str) -> dict[Column, s
     for own, table, column, default, of, sequence in defaults:
         if sequence is not None:
             found[named(own), str(table), str(column)] = f"{named(of)}.{sequence}"
-        elif not unstable.isdisjoint(called := names_in(str(default))):
+        elif not making.isdisjoint(called := names_in(str(default))):
             found[named(own), str(table), str(column)] = MADE if called.isdisjoint(CLOCKS) else CLOCK
     references = [tuple(map(str, row)) for row in connection.execute(_REFERENCES).fetchall()]
     references = [(named(one), table, column, named(other), *rest) for one, table, column, other, *rest in references]
