@@ -8,7 +8,6 @@ import re
 import shutil
 import signal
 import tempfile
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +28,8 @@ from racebench.exploration.faults import Fault, fault_of
 from racebench.exploration.outcome import ScheduleResult
 from racebench.exploration.request import ExplorationRequest
 from racebench.exploration.result import Exploration
+from racebench.exploration.schedules import Step
+from racebench.exploration.world import ServerWorld
 from racebench.postgres.connection import connect
 from racebench.postgres.embedded import EmbeddedServer
 from racebench.postgres.schemas import quiesce
@@ -339,28 +340,24 @@ def test_a_network_that_is_gone_ends_the_search_after_the_limit(
 # Replays
 
 
-def test_a_replay_that_loses_a_connection_is_followed_again(embedded: Target, version_counter: Scenario) -> None:
+def test_a_replay_that_loses_a_connection_is_followed_again(
+    embedded: Target, version_counter: Scenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
     request = of_catalog(version_counter, "naive")
     found = explorer.explore(embedded, request).witness
     assert found is not None
-    stop = threading.Event()
     terminated: list[int] = []
+    watch = ServerWorld.watch
 
-    def terminate_once() -> None:
-        query = "SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'racebench%session'"
-        with connect(embedded, application_name="the test") as connection:
-            while not stop.is_set() and not terminated:
-                for (pid,) in connection.execute(query).fetchall()[:1]:
-                    connection.execute("SELECT pg_terminate_backend(%s)", (pid,))
-                    terminated.append(pid)
+    def terminated_before(world: ServerWorld, session: int) -> Step:
+        if not terminated:
+            terminated.append(world.scheduler.sessions[session - 1].pid)
+            with connect(embedded, application_name="the test") as connection:
+                connection.execute("SELECT pg_terminate_backend(%s, 10000)", terminated)
+        return watch(world, session)
 
-    thread = threading.Thread(target=terminate_once)
-    thread.start()
-    try:
-        again = explorer.replay(embedded, request, found.schedule.steps)
-    finally:
-        stop.set()
-        thread.join()
+    monkeypatch.setattr(ServerWorld, "watch", terminated_before)
+    again = explorer.replay(embedded, request, found.schedule.steps)
     assert terminated
     assert again.anomalies == found.anomalies
     nothing_is_left(embedded)
