@@ -19,9 +19,8 @@ from typing import Any
 
 import click
 
-from benchmarks.fuzz import folder
+from benchmarks.fuzz import folder, generator
 from benchmarks.fuzz.comparison import Compared, Comparer
-from benchmarks.fuzz.generator import generate
 from benchmarks.fuzz.minimiser import minimise
 from racebench.postgres.embedded import EmbeddedServer
 
@@ -41,6 +40,7 @@ class Task:
     most: int
     seconds: float
     minimise_s: float
+    serializable: bool
 
 
 @dataclass(slots=True)
@@ -81,7 +81,8 @@ def run(task: Task) -> list[Compared]:
         closing(Comparer(target, most=task.most, seconds=task.seconds)) as comparer,
     ):
         for index in task.indexes:
-            compared = comparer.compare(generate(task.seed, index))
+            program = generator.generate(task.seed, index)
+            compared = comparer.compare(generator.serializable(program) if task.serializable else program)
             results.append(compared)
             if compared.differences:
                 _report(comparer, compared, task)
@@ -116,6 +117,7 @@ def _differs(compared: Compared) -> bool:
 @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Processes, each with a server.")
 @click.option("--most", type=click.IntRange(1), default=200, show_default=True, help="Schedules of an exploration.")
 @click.option("--seconds", type=float, default=5.0, show_default=True, help="Time limit of an exploration.")
+@click.option("--serializable", is_flag=True, help="Make each session one SERIALIZABLE transaction with retries.")
 @click.option("--minimise", type=float, default=60.0, show_default=True, help="Seconds to make a program smaller.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=Path("fuzz"), show_default=True)
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="File to write the totals to.")
@@ -128,13 +130,22 @@ def main(
     most: int,
     seconds: float,
     minimise: float,
+    serializable: bool,
     out: Path,
     output: Path | None,
 ) -> None:
     """Compare, print the totals, exit with 1 if there is a difference."""
     indexes = range(programs) if index is None else range(index, index + 1)
     tasks = [
-        Task(seed=seed, indexes=indexes[at : at + _SHARE], out=out, most=most, seconds=seconds, minimise_s=minimise)
+        Task(
+            seed=seed,
+            indexes=indexes[at : at + _SHARE],
+            out=out,
+            most=most,
+            seconds=seconds,
+            minimise_s=minimise,
+            serializable=serializable,
+        )
         for seed in seeds
         for at in range(0, len(indexes), _SHARE)
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from random import Random
 
 from benchmarks.fuzz import features
@@ -10,6 +11,8 @@ from benchmarks.fuzz.features import FEATURES
 from benchmarks.fuzz.program import OUTSIDE, Batch, Branch, Code, Many, Program, Savepoint, Sql, Step, Unit, schedules
 
 _LEVELS = ("", "", "", "", "READ COMMITTED", "REPEATABLE READ", "REPEATABLE READ", "SERIALIZABLE", "SERIALIZABLE")
+#: The tries of a session that is SERIALIZABLE: it must come to its end.
+_TRIES = 8
 #: The most schedules that a program may have if BEGIN is no step of its own and none waits.
 MOST_SCHEDULES = 90
 
@@ -53,6 +56,20 @@ def generate(seed: int, index: int) -> Program:
         )
         if schedules(program, joined=True) <= MOST_SCHEDULES:
             return program
+
+
+def serializable(program: Program) -> Program:
+    """The program with each session as one SERIALIZABLE transaction, which is tried again when it is refused."""
+    codes = tuple(
+        replace(
+            code,
+            units=(Unit(steps=tuple(step for unit in code.units for step in unit.steps), level="SERIALIZABLE"),),
+            tries=_TRIES,
+            unlock=False,
+        )
+        for code in program.codes
+    )
+    return replace(program, codes=codes)
 
 
 def _codes(random: Random, chosen: set[str], *, script: bool, number: int, sessions: int) -> tuple[Code, ...]:
