@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 from psycopg.conninfo import make_conninfo
 
-from benchmarks.measurement import REFERENCE
+from benchmarks.measurement import output_option
 from racebench.core.target import Target
 from racebench.postgres import environment
 from racebench.postgres.embedded import EmbeddedServer
@@ -63,13 +62,7 @@ def servers_and_output(name: str) -> Callable[[_Command], _Command]:
     """The options of a table: the servers, and the file, by default the reference file."""
 
     def decorate(command: _Command) -> _Command:
-        command = click.option(
-            "--output",
-            type=click.Path(dir_okay=False, path_type=Path),
-            default=REFERENCE / f"{name}.json",
-            show_default=f"results/reference/{name}.json",
-            help="File to write the figures to.",
-        )(command)
+        command = output_option(name)(command)
         return click.option(
             "--server",
             "servers",

@@ -221,17 +221,22 @@ def finish(measured: Document, tables: Sequence[Table], output: Path) -> None:
     click.echo(f"saved: {output}")
 
 
+def output_option(name: str) -> Callable[[_Command], _Command]:
+    """--output: the file of a benchmark's figures, by default the reference file."""
+    return click.option(
+        "--output",
+        type=click.Path(dir_okay=False, path_type=Path),
+        default=REFERENCE / f"{name}.json",
+        show_default=f"results/reference/{name}.json",
+        help="File to write the figures to.",
+    )
+
+
 def options(name: str, *, rounds: int) -> Callable[[_Command], _Command]:
-    """The options of every benchmark: --rounds, and --output, by default the reference file."""
+    """The options of every benchmark that measures in rounds: --rounds and --output."""
 
     def decorate(command: _Command) -> _Command:
-        command = click.option(
-            "--output",
-            type=click.Path(dir_okay=False, path_type=Path),
-            default=REFERENCE / f"{name}.json",
-            show_default=f"results/reference/{name}.json",
-            help="File to write the figures to.",
-        )(command)
+        command = output_option(name)(command)
         return click.option("--rounds", type=click.IntRange(1), default=rounds, show_default=True)(command)
 
     return decorate

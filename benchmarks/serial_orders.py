@@ -26,11 +26,12 @@ from benchmarks.measurement import (
     sample,
     spread,
 )
+from racebench.core.anomalies import NON_SERIALIZABLE
 from racebench.core.model import Scenario, Strategy
 from racebench.core.target import Target
 from racebench.exploration import explorer
 from racebench.exploration.oracle.effects import Oracle
-from racebench.exploration.outcome import NON_SERIALIZABLE, ScheduleResult
+from racebench.exploration.outcome import ScheduleResult
 from racebench.exploration.request import ENOUGH, ExplorationRequest
 from racebench.workloads import catalog
 

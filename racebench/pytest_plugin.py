@@ -17,13 +17,13 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
 if TYPE_CHECKING:
     from racebench.api import Bench, Comparison, Exploration, Hammering, LoadOptions, Replay, Search
-    from racebench.api.options import SqlOrCallable, Subject
+    from racebench.api.options import OracleName, SqlOrCallable, Subject
 
 Result = TypeVar("Result")
 #: How long pytest may take to end after a signal before another one counts, in seconds.
@@ -80,7 +80,7 @@ class Fixture:
         max_schedules: int | None = None,
         stop_at_first: bool = False,
         seed: int | None = None,
-        oracle: Literal["state", "returns", "answers"] | None = None,
+        oracle: OracleName | None = None,
         allow: Sequence[str] = (),
         search: Search | None = None,
         check: bool = True,
@@ -121,7 +121,7 @@ class Fixture:
         schedule: str,
         setup: SqlOrCallable | None = None,
         invariant: SqlOrCallable | None = None,
-        oracle: Literal["state", "returns", "answers"] | None = None,
+        oracle: OracleName | None = None,
         allow: Sequence[str] = (),
         step_timeout: float | None = None,
         check: bool = True,

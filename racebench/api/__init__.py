@@ -14,10 +14,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from racebench.api.bench import Bench
-from racebench.api.options import LoadOptions, Search, SqlOrCallable, Subject
+from racebench.api.options import LoadOptions, OracleName, Search, SqlOrCallable, Subject
 from racebench.api.results import Comparison, Exploration, Hammering, NotClean, RaceFound, Replay, VerdictUnknown
 from racebench.core.defaults import GIVE_UP_SECONDS
 from racebench.core.errors import RacebenchError
@@ -41,7 +41,7 @@ def explore(
     max_schedules: int | None = None,
     stop_at_first: bool = False,
     seed: int | None = None,
-    oracle: Literal["state", "returns", "answers"] | None = None,
+    oracle: OracleName | None = None,
     allow: Sequence[str] = (),
     search: Search = _SEARCH,
     dsn: str | None = None,
@@ -72,7 +72,7 @@ def replay(
     schedule: str,
     setup: SqlOrCallable = (),
     invariant: SqlOrCallable = (),
-    oracle: Literal["state", "returns", "answers"] | None = None,
+    oracle: OracleName | None = None,
     allow: Sequence[str] = (),
     step_timeout: float = _SEARCH.step_timeout,
     dsn: str | None = None,

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from racebench.api.options import LoadOptions, Search, SqlOrCallable, Subject
+from racebench.api.options import LoadOptions, OracleName, Search, SqlOrCallable, Subject
 from racebench.api.results import Comparison, Exploration, Hammering, Replay
 from racebench.core.defaults import GIVE_UP_SECONDS, MOST_EXPLORED_SESSIONS
 from racebench.core.environ import exported
@@ -120,7 +120,7 @@ class Bench:
         max_schedules: int | None = None,
         stop_at_first: bool = False,
         seed: int | None = None,
-        oracle: Literal["state", "returns", "answers"] | None = None,
+        oracle: OracleName | None = None,
         allow: Sequence[str] = (),
         search: Search = _SEARCH,
     ) -> Exploration:
@@ -167,7 +167,7 @@ class Bench:
         schedule: str,
         setup: SqlOrCallable = (),
         invariant: SqlOrCallable = (),
-        oracle: Literal["state", "returns", "answers"] | None = None,
+        oracle: OracleName | None = None,
         allow: Sequence[str] = (),
         step_timeout: float = _SEARCH.step_timeout,
     ) -> Replay:

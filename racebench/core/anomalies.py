@@ -85,6 +85,8 @@ class AnomalyKind:
         return self.heading or self.name
 
 
+#: The kind that no invariant and no numbering defines: an outcome that no serial order has.
+NON_SERIALIZABLE = "non-serializable"
 _DISAGREES = "See the witness; what was acknowledged and what is in the table do not agree"
 
 _KINDS = (
@@ -216,7 +218,7 @@ _KINDS = (
         witness_rank=9,
     ),
     AnomalyKind(
-        name="non-serializable",
+        name=NON_SERIALIZABLE,
         description="schedules whose outcome no serial order of the same operations has",
         needs=frozenset({Evidence.SERIAL_ORDERS}),
         added_later=True,

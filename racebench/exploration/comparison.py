@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import combinations, permutations
 
+from racebench.core.anomalies import NON_SERIALIZABLE
 from racebench.core.model import Outcome
 from racebench.exploration.faults import PROBLEMS
 from racebench.exploration.isolation import RestoredTables
@@ -21,7 +22,7 @@ from racebench.exploration.oracle.naming import name_of
 from racebench.exploration.oracle.recorder import Recording, accesses_of
 from racebench.exploration.oracle.serial import SerialOrders
 from racebench.exploration.oracle.values import leaves
-from racebench.exploration.outcome import NON_SERIALIZABLE, ScheduleResult
+from racebench.exploration.outcome import ScheduleResult
 from racebench.exploration.preparation import Preparation
 from racebench.exploration.request import ExplorationRequest
 from racebench.exploration.sessions.session import StrategySession
@@ -134,6 +135,6 @@ def _effect_of(session: StrategySession) -> SessionEffect:
         ok=succeeded,
         error="" if succeeded else session.sqlstate,
         returned=leaves(session.returned) if succeeded else (),
-        told=tuple(session.told),
+        told=tuple(session.told.kept),
         drawn=session.drawn,
     )

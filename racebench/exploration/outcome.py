@@ -15,7 +15,7 @@ from typing import Any
 import psycopg
 
 from racebench.core import plain_text
-from racebench.core.anomalies import ANOMALIES
+from racebench.core.anomalies import ANOMALIES, NON_SERIALIZABLE
 from racebench.core.errors import DatabaseProblem, ScenarioProblem
 from racebench.core.model import Outcome, Scenario
 from racebench.core.plain_text import one_line
@@ -26,8 +26,6 @@ from racebench.exploration.sessions.session import StrategySession
 from racebench.workloads import callables
 from racebench.workloads.polling import Draining
 
-#: Counted by comparison with the serial orders (oracle/serial.py).
-NON_SERIALIZABLE = "non-serializable"
 #: The kinds that are counted here, in any order: those of core.anomalies that say that they are `explored`.
 COUNTED = frozenset(
     {"duplicates", "missed", "redelivered", "lost", "unexpected", "violations", "refused", "unnumbered"}

@@ -22,6 +22,7 @@ from racebench.exploration.freezing import Freezer
 from racebench.exploration.inspection import Facts, decoded, inspect, may_set, volatile_functions
 from racebench.exploration.isolation import Ground, Isolation, RestoredTables
 from racebench.exploration.observation import Observer, may_surprise
+from racebench.exploration.oracle.effects import Oracle
 from racebench.exploration.outcome import AnomalyCounter
 from racebench.exploration.request import ExplorationRequest
 from racebench.exploration.scheduler import Scheduler
@@ -101,6 +102,7 @@ def prepare(target: Target, request: ExplorationRequest, stack: ExitStack, tell:
         facts=facts,
         step_limit=step_limit,
         own_code=scenario.origin is Origin.OWN_CODE,
+        compares_answers=request.oracle is Oracle.ANSWERS,
     )
     strategy_sessions = kind.open(surroundings, stack)
     consumer = _open_consumer(request, surroundings, stack)

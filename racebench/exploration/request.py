@@ -1,4 +1,4 @@
-"""The request for an exploration. The command line and the API check it, not this module."""
+"""The request for an exploration, its default limits, and what it is judged by. Figures are checked by who asks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import inf
 
-from racebench.core.anomalies import ANOMALIES
+from racebench.core.anomalies import ANOMALIES, NON_SERIALIZABLE
 from racebench.core.errors import UsageProblem, suggest
 from racebench.core.model import Consumer, Origin, Scenario, Strategy
 from racebench.exploration.oracle.effects import Oracle
@@ -16,7 +16,6 @@ from racebench.workloads.ad_hoc import lacks_invariant
 STEP_LIMIT_S = 10.0
 #: The default time limit for a search, in seconds.
 BUDGET_S = 60.0
-_DECIDED = "non-serializable"
 #: With the default limits, a search that has found an anomaly ends after this many schedules.
 ENOUGH = 400
 
@@ -70,7 +69,7 @@ def judged(
         raise UsageProblem(f"oracle: {oracle!r} is unknown; it is one of {', '.join(Oracle)}, or None")
     own = scenario.origin is Origin.OWN_CODE
     decides = oracle is not None or lacks_invariant(scenario)
-    forbid = [kind for kind in (*scenario.forbid, *([_DECIDED] if decides else [])) if kind not in allow]
+    forbid = [kind for kind in (*scenario.forbid, *([NON_SERIALIZABLE] if decides else [])) if kind not in allow]
     chosen = Oracle(oracle) if oracle is not None else Oracle.RETURNS if own else None
     return replace(request, scenario=replace(scenario, forbid=tuple(dict.fromkeys(forbid))), oracle=chosen)
 

@@ -12,13 +12,13 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
-from racebench.core.anomalies import ANOMALIES
+from racebench.core.anomalies import ANOMALIES, NON_SERIALIZABLE
 from racebench.core.quantity import quantity
 from racebench.core.results import Verdict
 from racebench.exploration.draws import Draws, remarks
 from racebench.exploration.faults import sets_timeout
 from racebench.exploration.oracle.effects import Oracle
-from racebench.exploration.outcome import NON_SERIALIZABLE, ScheduleResult
+from racebench.exploration.outcome import ScheduleResult
 from racebench.exploration.request import ExplorationRequest
 from racebench.exploration.result import (
     Beginning,

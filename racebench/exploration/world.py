@@ -32,7 +32,7 @@ from racebench.exploration.scheduler import Scheduler
 from racebench.exploration.schedules import Step
 from racebench.exploration.search import Choice, Unsteady, left_if_unsteady
 from racebench.exploration.sessions.consumer import ConsumerSession
-from racebench.exploration.sessions.session import Session, State, StrategySession
+from racebench.exploration.sessions.session import NOT_ANSWERED, Session, State, StrategySession
 from racebench.exploration.steps import GOES_ON, describe, with_values
 from racebench.exploration.symmetry import Pasts
 from racebench.postgres.transport import Variables
@@ -41,8 +41,6 @@ from racebench.postgres.two_phase import roll_back_prepared
 #: The shortest deadlock_timeout of a session; sessions must come to wait for each other within it. It is doubled, at
 #: most to the second number, when a busy machine was slower than that.
 _DEADLOCK_MS, _LONGEST_DEADLOCK_MS = 15, 2_000
-
-_NOT_ANSWERED = (State.WAITING, State.RELEASED)
 
 
 class ServerWorld:
@@ -589,7 +587,7 @@ class ServerWorld:
         sent, where, literal, values = describe(taker.next_step), taker.where, taker.literal(), taker.values()
         if taker.state is State.RELEASED:
             sent, literal, values = GOES_ON, "", ()
-        waiting = [other for other in sessions if other is not taker and other.state in _NOT_ANSWERED]
+        waiting = [other for other in sessions if other is not taker and other.state in NOT_ANSWERED]
         self._step(taker)
         by_pid = {pid: other.name for other in sessions for pid in other.pids}
         blockers = self.scheduler.waits.get(taker.pid, ()) if taker.state is State.WAITING else ()
@@ -601,7 +599,7 @@ class ServerWorld:
             literal=literal,
             values=values,
             waits_for=tuple(by_pid.get(pid, str(pid)) for pid in blockers),
-            went_on=tuple((other.name, tuple(other.answers)) for other in waiting if other.state not in _NOT_ANSWERED),
+            went_on=tuple((other.name, tuple(other.answers)) for other in waiting if other.state not in NOT_ANSWERED),
         )
 
     @property

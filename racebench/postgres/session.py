@@ -42,7 +42,7 @@ class Session:
     `gated`: `steps` stops before each exchange and yields its statements; its driver decides when it goes on.
     After `run`, `sqlstate` is the error ("" if none) and `message` the server's message; `in_doubt`: whether something
     may have been committed before it. `zero`: variables that are
-    always 0, so that a sleep of them is left out. `see` is shown each answer.
+    always 0, so that a sleep of them is left out. `see` is shown each answer; `every_row`: with all its rows.
     """
 
     def __init__(
@@ -55,6 +55,7 @@ class Session:
         zero: frozenset[str] = frozenset(),
         gated: bool = False,
         see: See | None = None,
+        every_row: bool = False,
     ) -> None:
         self._gated = gated
         self.connection = connection
@@ -68,7 +69,7 @@ class Session:
         self._protocol = protocol
         try:
             prepared = self._prepare()
-            self._line = line_of(connection, script.path, protocol, prepared, see)
+            self._line = line_of(connection, script.path, protocol, prepared, see, every_row=every_row)
             self._route = Route(
                 transport=self._line.transport,
                 protocol=protocol,

@@ -51,12 +51,9 @@ JOIN pg_class c ON c.oid = tree.oid JOIN pg_namespace n ON n.oid = relnamespace
 WHERE relkind = 'r' AND relpersistence <> 't' ORDER BY 1, 2
 """
 _SEQUENCES = f"""
-SELECT nspname, relname FROM pg_class c JOIN ({_SCHEMAS}) AS space ON space.oid = relnamespace
-WHERE relkind = 'S' AND (NOT %(others)s OR NOT {_OF_EXTENSION}) ORDER BY 1, 2
-"""
-_LIMITS = """
-SELECT seqmin, seqmax, seqincrement FROM pg_sequence
-JOIN pg_class c ON c.oid = seqrelid JOIN pg_namespace n ON n.oid = relnamespace WHERE nspname = %s AND relname = %s
+SELECT nspname, relname, seqmin, seqmax, seqincrement FROM pg_sequence JOIN pg_class c ON c.oid = seqrelid
+JOIN ({_SCHEMAS}) AS space ON space.oid = relnamespace
+WHERE NOT %(others)s OR NOT {_OF_EXTENSION} ORDER BY 1, 2
 """
 _TRIGGERS = "SELECT tgname, tgenabled::text FROM pg_trigger WHERE tgrelid = %s::regclass AND NOT tgisinternal"
 #: How a trigger that is enabled in each of these modes is enabled again, and the modes in which it fires in a restore.
@@ -129,7 +126,10 @@ class Snapshot:
             ordered = _in_order(connection, which)
             self._tables = [self._read(oid, key, physical=physical) for oid, key in ordered.items()]
             self._ties = Ties(connection, ordered if physical else {})
-            self._sequences = [(str(row[0]), str(row[1])) for row in connection.execute(_SEQUENCES, which).fetchall()]
+            sequences = connection.execute(_SEQUENCES, which).fetchall()
+            self._sequences = [(str(row[0]), str(row[1])) for row in sequences]
+            #: The least and the greatest value of each sequence, and its increment.
+            self._limits = [(int(row[2]), int(row[3]), int(row[4])) for row in sequences]
             self._values = self._sequence_values()
         except psycopg.Error as problem:
             raise DatabaseProblem(
@@ -153,7 +153,7 @@ class Snapshot:
 
     def forget(self) -> None:
         """Restore nothing from now on: it is known that the tables cannot be restored."""
-        self._tables, self._sequences, self._values = [], [], []
+        self._tables, self._sequences, self._limits, self._values = [], [], [], []
 
     def changes(self) -> tuple[TableChange, ...]:
         """The changes of the tables' rows that are committed, with the tables in a fixed order."""
@@ -175,10 +175,8 @@ class Snapshot:
         """
         shifted: dict[tuple[str, str], int] = {}
         try:
-            for number, (key, (last, called)) in enumerate(zip(self._sequences, self._values, strict=True), 1):
-                row = self._connection.execute(_LIMITS, key, prepare=True).fetchone()
-                assert row is not None  # it was found when the snapshot was taken
-                least, most, increment = (int(value) for value in row)
+            known = zip(self._sequences, self._limits, self._values, strict=True)
+            for number, (key, (least, most, increment), (last, called)) in enumerate(known, 1):
                 by = number * offset * increment
                 if least <= last + 2 * by <= most:
                     with contextlib.suppress(psycopg.errors.InsufficientPrivilege):

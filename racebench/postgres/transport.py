@@ -82,9 +82,16 @@ def line_of(
     protocol: model.Protocol,
     prepared: Mapping[Statement, Prepared],
     see: See | None = None,
+    *,
+    every_row: bool = False,
 ) -> Line:
-    """The socket if it can be taken, else libpq. With `see`, each answer is taken apart and shown to it."""
-    facts = _Facts(pgconn=connection.pgconn, path=path, protocol=protocol, prepared=prepared, see=see)
+    """The socket if it can be taken, else libpq. With `see`, each answer is taken apart and shown to it.
+
+    `every_row`: with all its rows, not only the last.
+    """
+    facts = _Facts(
+        pgconn=connection.pgconn, path=path, protocol=protocol, prepared=prepared, see=see, every_row=every_row
+    )
     return _SocketLine(facts) if takes_socket(connection) else _LibpqLine(facts)
 
 
@@ -97,6 +104,7 @@ class _Facts:
     protocol: model.Protocol
     prepared: Mapping[Statement, Prepared]
     see: See | None
+    every_row: bool
 
 
 class _Exchange:
@@ -108,6 +116,7 @@ class _Exchange:
         self.prepared = [facts.prepared[statement] for statement in trip.statements]
         self.path = facts.path
         self.see = facts.see
+        self.every_row = facts.every_row
 
     def conclude(self, reply: wire.Reply, variables: Variables) -> bool:
         """Set variables from a whole reply and return whether a transaction is open; raises Stopped if refused."""
@@ -151,7 +160,7 @@ class _SocketExchange(_Exchange):
     def settle(self, variables: Variables, opened: bool) -> bool:
         """Take the answer apart, remember what it looks like, and return whether a transaction is open."""
         data = self._assembler.take()
-        reply = wire.parse(data, every_row=self.see is not None)
+        reply = wire.parse(data, every_row=self.every_row)
         now = self.conclude(reply, variables)
         expected = opened if self._leaves_open is None else self._leaves_open
         if self._recognizable and reply.plain and now == expected and len(data) <= _LONGEST_LEARNT:
@@ -283,7 +292,7 @@ class _LibpqExchange(_Exchange):
                 pgconn.exit_pipeline_mode()
                 return True
             elif result.status in ACCEPTED:
-                self._reply.results.append(_result(result, every_row=self.see is not None))
+                self._reply.results.append(_result(result, every_row=self.every_row))
             elif result.status != pq.ExecStatus.PIPELINE_ABORTED:
                 self._refuse(result)
         return False

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from racebench.core.anomalies import NON_SERIALIZABLE
 from racebench.core.defaults import MOST_EXPLORED_SESSIONS
 from racebench.core.quantity import quantity
 from racebench.core.results import Verdict
@@ -94,7 +95,7 @@ def _wrong(exploration: Exploration) -> str:
         ends = () if witness is None or witness.outcome is None else witness.outcome.sessions
         codes = ", ".join(sorted({end.sqlstate for end in ends if end.sqlstate}))
         return f"{'refuses' if one else 'refuse'} an operation{f' ({codes})' if codes else ''}"
-    if kinds == ("non-serializable",):
+    if kinds == (NON_SERIALIZABLE,):
         detail = "" if witness is None else witness.difference.partition(";")[0]
         named = f", a {witness.named}" if witness is not None and witness.named else ""
         said = f": {short_statements.cut(detail, _LONGEST_DETAIL)}" if detail else ""

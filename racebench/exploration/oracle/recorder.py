@@ -8,7 +8,8 @@ Source: PostgreSQL manual 5.6 (system columns), 53.12 (pg_locks).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -29,7 +30,8 @@ from racebench.exploration.oracle.accesses import (
     with_alone,
 )
 from racebench.exploration.oracle.serial import Runner
-from racebench.exploration.sessions.session import Session, State, StrategySession
+from racebench.exploration.sessions.session import NOT_ANSWERED, Session, State, StrategySession
+from racebench.exploration.told import columns_of, rows_of, shown
 from racebench.postgres.snapshot import Row
 
 #: Of a table with more rows, those alone are read that were written since the schedule began; deletes are not seen.
@@ -59,8 +61,6 @@ WHERE pid = pg_backend_pid() AND locktype = 'relation' AND nspname = %s AND relk
 """
 #: Functions that may do something in a transaction that only reads, such as to take an advisory lock.
 _VOLATILE = "SELECT FROM pg_proc WHERE lower(proname) = ANY(%s) AND provolatile = 'v' LIMIT 1"
-
-_NOT_ANSWERED = (State.WAITING, State.RELEASED)
 
 
 class Recorder(Protocol):
@@ -156,7 +156,7 @@ class SearchRecorder:
 
     def after(self, session: Session) -> None:
         for other in self._sessions:
-            if other.number not in self._pending or other.state in _NOT_ANSWERED:
+            if other.number not in self._pending or other.state in NOT_ANSWERED:
                 continue
             found, known = self._pending.pop(other.number)
             told = other.answers[-1] if len(other.answers) > known else ""
@@ -246,18 +246,15 @@ class CommitRecorder:
         """The committed rows, and the answers to the searches among them."""
         rows = self._read(whole=whole)
         known: dict[str, Answer | None] = {}
-        with self._transaction():
+        with _read_only(self._connection):
             for query in self._queries:
                 if query not in known:
                     known[query] = self._answer(query) if query else None
         return rows, [known[query] for query in self._queries]
 
-    def _transaction(self) -> Any:
-        return _ReadOnly(self._connection)
-
     def _read(self, *, whole: bool) -> _Rows:
         found: _Rows = {}
-        with self._transaction():
+        with _read_only(self._connection):
             for table in self._columns:
                 every = whole or self._sizes[table] <= _MOST_ROWS
                 rows = self._rows_of(table, every=every)
@@ -279,7 +276,7 @@ class CommitRecorder:
                 result = self._connection.execute(query).pgresult
         except psycopg.Error:
             return None
-        rows = _texts(result)
+        rows = () if result is None else rows_of(result)
         found: dict[Key, _Version] = {}
         for transaction, place, *texts in rows:
             values = dict(zip(columns, texts, strict=True))
@@ -298,12 +295,13 @@ class CommitRecorder:
         if result is None or result.status != pq.ExecStatus.TUPLES_OK:
             return None
         places = range(result.nfields)
-        rows = _texts(result)
+        rows, columns = rows_of(result), columns_of(result)
         return Answer(
             columns=[self._origins.get((result.ftable(place), result.ftablecol(place))) for place in places],
             rows=rows,
             tables=frozenset(("", str(table)) for _, table in read),
-            told=_told([(result.fname(place) or b"").decode() for place in places], rows, result),
+            # As sessions note it.
+            told=shown(columns, rows[-1], len(rows)) if rows else (result.command_status or b"").decode(),
         )
 
     def _key(self, table: Table) -> tuple[str, ...]:
@@ -314,23 +312,16 @@ class CommitRecorder:
         return key if {*key} <= {*self._columns[table]} else ()
 
 
-class _ReadOnly:
-    """A transaction of a connection that changes nothing and waits for nobody."""
-
-    def __init__(self, connection: psycopg.Connection[Any]) -> None:
-        self._connection = connection
-        self._transaction = connection.transaction(force_rollback=True)
-
-    def __enter__(self) -> None:
-        self._transaction.__enter__()
-        self._connection.execute(_BEGIN)
-        self._connection.execute(_LIMITS)
-
-    def __exit__(self, *problem: Any) -> None:
-        self._transaction.__exit__(*problem)
+@contextlib.contextmanager
+def _read_only(connection: psycopg.Connection[Any]) -> Iterator[None]:
+    """A transaction that only reads, and gives up a lock after a tenth of a second."""
+    with connection.transaction(force_rollback=True):
+        connection.execute(_BEGIN)
+        connection.execute(_LIMITS)
+        yield
 
 
-def _differences(before: _Rows, after: _Rows) -> Iterable[tuple[Write, str]]:
+def _differences(before: _Rows, after: _Rows) -> Iterator[tuple[Write, str]]:
     """The rows that were written in between, with the transaction that did; "" for rows that are gone."""
     for table, rows in after.items():
         earlier = before.get(table, {})
@@ -347,24 +338,3 @@ def _differences(before: _Rows, after: _Rows) -> Iterable[tuple[Write, str]]:
                 after=None if new is None else new.values,
             )
             yield write, "" if new is None else new.transaction
-
-
-def _texts(result: pq.abc.PGresult | None) -> tuple[Row, ...]:
-    if result is None:
-        return ()
-    return tuple(
-        tuple(
-            None if (value := result.get_value(row, column)) is None else value.decode(errors="replace")
-            for column in range(result.nfields)
-        )
-        for row in range(result.ntuples)
-    )
-
-
-def _told(names: Sequence[str], rows: Sequence[Row], result: pq.abc.PGresult) -> str:
-    """An answer as sessions note it."""
-    if not rows:
-        return (result.command_status or b"").decode()
-    values = ("NULL" if value is None else value for value in rows[-1])
-    pairs = ", ".join(f"{name} = {value}" for name, value in zip(names, values, strict=True))
-    return pairs + (f" ({len(rows)} rows)" if len(rows) > 1 else "")

@@ -41,7 +41,7 @@ from racebench.exploration.sessions.threads import Finished, RoundTrip
 from racebench.exploration.sessions.touches import Touches
 from racebench.exploration.steps import describe
 from racebench.exploration.symmetry import begin_is_seen
-from racebench.exploration.told import Told
+from racebench.exploration.told import Answers, Told, columns_of, rows_of, shown
 from racebench.postgres.compiler.transactions import begins, ends
 from racebench.postgres.connection import connect
 from racebench.workloads.ad_hoc import own_application_name
@@ -97,7 +97,13 @@ class PythonSessions:
         functions = [call.function for call in surroundings.strategy.calls]
         for number, call in enumerate(_calls(surroundings.strategy, surroundings.sessions), 1):
             session = PythonSession(
-                number, call, interception, connections, open_connection, cached=bool(facts.cached_sequences)
+                number,
+                call,
+                interception,
+                connections,
+                open_connection,
+                cached=bool(facts.cached_sequences),
+                compares_answers=surroundings.compares_answers,
             )
             session.runs = f"{call} {functions.index(call.function)}"  # closures may have one name
             session.begin_is_seen = facts.begin_is_seen
@@ -177,15 +183,14 @@ class PythonSession(GeneratorSession):
         connect: Callable[[], psycopg.Connection[Any]],
         *,
         cached: bool = False,
+        compares_answers: bool = False,
     ) -> None:
         super().__init__(number)
         self.call = call
         self.runs = str(call)
         self.operation = self.deadlocks = self.draw = self._starts = 0
         self.sqlstate = self.swallowed = ""
-        self.told: list[Told] = []
-        #: What was told in the transaction that is open, by connection.
-        self._open: dict[AnyConnection, list[Told]] = {}
+        self.told = Answers(wanted=compares_answers)
         self.returned: Any = None
         self.failures_alone: set[Failure] = set()
         self._failure: Failure = ()
@@ -332,7 +337,8 @@ class PythonSession(GeneratorSession):
         self._starts += 1
         self.deadlocks, self.sqlstate, self.swallowed = 0, "", ""
         self.answers.clear()
-        self.told, self._open, self.returned = [], {}, None
+        self.told.begin()
+        self.returned = None
         self.begin(self._operation())
 
     def _begin_call(self) -> None:
@@ -440,7 +446,8 @@ class PythonSession(GeneratorSession):
                 self.deadlocks += state == _DEADLOCK
                 self.swallowed = state
                 self.answers.append(f"ERROR {state or type(problem).__name__}: {message_of(problem)}")
-            self._settle(connection, kept=error is None and statement.keyword not in _UNDOING)
+            if connection.closed or connection.pgconn.transaction_status == pq.TransactionStatus.IDLE:
+                self.told.settle(connection, undone=error is not None or statement.keyword in _UNDOING)
             self._thread.answer(value, error)
         self._end(trip)
         self.swallowed = self.swallowed if not self.sqlstate else ""
@@ -466,24 +473,16 @@ class PythonSession(GeneratorSession):
     def _note(self, trip: RoundTrip) -> None:
         """Add what the server answered to the answers."""
         result = getattr(trip.cursor, "pgresult", None)
-        if result is not None:
-            self._open.setdefault(trip.connection, []).append(_told(trip.text, result))
+        if result is not None and self.told.wanted:
+            self.told.add(_told(trip.text, result), trip.connection)
         if result is None or not trip.text:
             self.answers.append(trip.text or "…")
         elif result.nfields and result.ntuples:
-            names = [(result.fname(column) or b"").decode() for column in range(result.nfields)]
-            values = [result.get_value(result.ntuples - 1, column) for column in range(result.nfields)]
-            shown = ("NULL" if value is None else _legible(value) for value in values)
-            pairs = ", ".join(f"{name} = {value}" for name, value in zip(names, shown, strict=True))
-            self.answers.append(pairs + (f" ({result.ntuples} rows)" if result.ntuples > 1 else ""))
+            values = (result.get_value(result.ntuples - 1, column) for column in range(result.nfields))
+            last = tuple(None if value is None else _legible(value) for value in values)
+            self.answers.append(shown(columns_of(result), last, result.ntuples))
         else:
             self.answers.append((result.command_status or b"").decode())
-
-    def _settle(self, connection: AnyConnection, *, kept: bool) -> None:
-        """Keep what was told in a transaction when it is over, unless it was rolled back."""
-        if connection.closed or connection.pgconn.transaction_status == pq.TransactionStatus.IDLE:
-            told = self._open.pop(connection, [])
-            self.told += told if kept else []
 
     def _end(self, finished: Finished) -> None:
         """Note how a call ended, and end what it left open.
@@ -589,17 +588,10 @@ def _parts(text: str) -> tuple[Statement, ...]:
 
 
 def _told(text: str, result: pq.abc.PGresult) -> Told:
-    columns = range(result.nfields)
     return Told(
         statement=_LITERAL.sub("?", text),
-        columns=tuple((result.fname(column) or b"").decode() for column in columns),
-        rows=tuple(
-            tuple(
-                None if (value := result.get_value(row, column)) is None else value.decode(errors="replace")
-                for column in columns
-            )
-            for row in range(result.ntuples)
-        ),
+        columns=columns_of(result),
+        rows=rows_of(result),
         tag=(result.command_status or b"").decode(),
     )
 

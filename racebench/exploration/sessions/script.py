@@ -23,7 +23,7 @@ from racebench.exploration.leftovers import Leftover, custom_settings
 from racebench.exploration.sessions.cleaning import clean, kept
 from racebench.exploration.sessions.session import GeneratorSession, Steps, Surroundings
 from racebench.exploration.steps import describe, values_of, with_values
-from racebench.exploration.told import Told
+from racebench.exploration.told import Answers, Told, shown, texts
 from racebench.postgres.compiler.transactions import begins
 from racebench.postgres.connection import connect
 from racebench.postgres.prepared import Prepared
@@ -75,7 +75,14 @@ class ScriptSessions:
                 # Empty in the first schedule too, as it is in a session that has set it once.
                 connection.execute("SELECT set_config(%s, '', false)", (name,))
                 connection.execute(sql.SQL("RESET {}").format(sql.Identifier(*name.split("."))))
-            session = ServerSession(connection, strategy.script, gated=True, zero=frozenset({"think", "hold"}), see=see)
+            session = ServerSession(
+                connection,
+                strategy.script,
+                gated=True,
+                zero=frozenset({"think", "hold"}),
+                see=see,
+                every_row=surroundings.compares_answers,
+            )
             session.configure("lock_timeout", str(own[0]) if own else "0")
             return session
 
@@ -90,6 +97,7 @@ class ScriptSessions:
                 facts.draws,
                 facts.leaves,
                 serializable=facts.serializable,
+                compares_answers=surroundings.compares_answers,
             )
             stack.callback(session.close)
             sessions.append(session)
@@ -205,15 +213,14 @@ class ScriptSession(GeneratorSession):
         leaves: Mapping[Leftover, str],
         *,
         serializable: bool = False,
+        compares_answers: bool = False,
     ) -> None:
         super().__init__(number)
         self._leaves = leaves
         self._serializable = serializable
         #: Settings that the session has besides those of its connection string.
         self._settings: dict[str, str] = {}
-        self.told: list[Told] = []
-        #: What was told in the transaction that is open.
-        self._open: list[Told] = []
+        self.told = Answers(wanted=compares_answers)
         self.session = open_session(self._see)
         self.statements = self.session.script.statements
         self.operation = self.deadlocks = 0
@@ -302,7 +309,7 @@ class ScriptSession(GeneratorSession):
     def start(self, tenant: int, run: int) -> None:
         self.operation = (self.number << 32) + run
         self.answers.clear()
-        self.told, self._open = [], []
+        self.told.begin()
         self._tries = Tries(self._retry, _MOST_TRIES)
         self.deadlocks, self.sqlstate = 0, ""
         variables: Variables = {
@@ -339,7 +346,7 @@ class ScriptSession(GeneratorSession):
             if self.sqlstate:
                 self.answers.append(f"ERROR {self.sqlstate}: {session.message}")
             if outcome is not Outcome.OK:
-                self._open.clear()
+                self.told.settle(undone=True)
                 yield from session.rolling_back()
                 if not session.alive:
                     raise self._fault("lost its connection in the rollback after")
@@ -359,32 +366,26 @@ class ScriptSession(GeneratorSession):
         )
 
     def _see(self, statements: Sequence[Statement], prepared: Sequence[Prepared], reply: Reply) -> None:
-        self._remember(statements, prepared, reply)
-        for statement, result in zip(prepared, reply.results, strict=False):
-            if result.rows and statement.columns:
-                values = ("NULL" if value is None else value.decode(errors="replace") for value in result.last)
-                pairs = (f"{name} = {value}" for name, value in zip(statement.columns, values, strict=False))
-                self.answers.append(", ".join(pairs) + (f" ({result.rows} rows)" if result.rows > 1 else ""))
+        if self.told.wanted:
+            self._remember(statements, prepared, reply)
+        for known, result in zip(prepared, reply.results, strict=False):
+            if result.rows and known.columns:
+                self.answers.append(shown(known.columns, texts(result.last), result.rows))
             else:
                 self.answers.append(result.tag.decode())
 
     def _remember(self, statements: Sequence[Statement], prepared: Sequence[Prepared], reply: Reply) -> None:
         for statement, known, result in zip(statements, prepared, reply.results, strict=False):
             if result.tag == b"ROLLBACK" and reply.status == b"I":  # not to a savepoint
-                self._open.clear()
+                self.told.settle(undone=True)
                 continue
-            rows = tuple(tuple(map(_text, row)) for row in result.all)
-            self._open.append(Told(statement=statement.sql, columns=known.columns, rows=rows, tag=result.tag.decode()))
+            rows = tuple(map(texts, result.all))
+            self.told.add(Told(statement=statement.sql, columns=known.columns, rows=rows, tag=result.tag.decode()))
         if reply.status == b"I":
-            self.told += self._open
-            self._open = []
+            self.told.settle(undone=False)
 
     def release(self) -> None:
         self.session.start_afresh()
 
     def close(self) -> None:
         self.session.close()
-
-
-def _text(value: bytes | None) -> str | None:
-    return None if value is None else value.decode(errors="replace")

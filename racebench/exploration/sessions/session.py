@@ -23,7 +23,7 @@ from racebench.exploration.independence import Footprint
 from racebench.exploration.inspection import Facts
 from racebench.exploration.leftovers import Leftover
 from racebench.exploration.steps import describe
-from racebench.exploration.told import Told
+from racebench.exploration.told import Answers
 
 #: Yields a step to be taken, None to wait for an answer, or seconds of a pause, which is not made.
 Steps = Generator[Any, None, Any]
@@ -40,6 +40,10 @@ class State(Enum):
     WAITING = "waiting"
     RELEASED = "released"
     DONE = "done"
+
+
+#: The states of a session whose statement was sent and not answered.
+NOT_ANSWERED = (State.WAITING, State.RELEASED)
 
 
 class Session(Protocol):
@@ -148,8 +152,8 @@ class StrategySession(Session, Protocol):
     `sqlstate`: of the last refusal; "" if there was none. `deadlocks`: how often the server ended a transaction of it
     to break a deadlock. `swallowed`: the SQLSTATE of the last statement, if it was refused and the code reported
     success all the same. `draw`: the number of the choice of random numbers with which it begins. `told`: the answers
-    to its statements in this schedule, but for those that it rolled back. `returned`: what its call returned; None for
-    a script.
+    to its statements in this schedule, but for those that it rolled back; none unless they are compared. `returned`:
+    what its call returned; None for a script.
     """
 
     statements: tuple[Statement, ...]
@@ -158,7 +162,7 @@ class StrategySession(Session, Protocol):
     deadlocks: int
     swallowed: str
     draw: int
-    told: list[Told]
+    told: Answers
     returned: Any
 
     @property
@@ -200,6 +204,7 @@ class Surroundings:
 
     `strategy`: with its script as it is explored (transactions.py). `monitor`: a connection that no session uses.
     `step_limit`: the time limit for a step, as a setting's value. `own_code`: the strategy is the user's own code.
+    `compares_answers`: sessions are to keep what they are told.
     """
 
     target: Target
@@ -211,6 +216,7 @@ class Surroundings:
     facts: Facts
     step_limit: str
     own_code: bool
+    compares_answers: bool
 
 
 class SessionKind(Protocol):

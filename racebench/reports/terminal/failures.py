@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from rich.console import RenderableType
 from rich.text import Text
 
-from racebench.core.anomalies import ANOMALIES
+from racebench.core.anomalies import ANOMALIES, NON_SERIALIZABLE
 from racebench.core.plain_text import one_line
 from racebench.core.results import RunResult, Verdict
 from racebench.exploration.result import Exploration, Limit, Replay
@@ -107,7 +107,7 @@ def _fix(found: Sequence[str], witness: Replay | None = None) -> Iterator[Render
     if not found:
         return
     remedy = "" if witness is None else exploration_text.remedy(witness)
-    if remedy and witness is not None and (witness.named or {*found} == {"non-serializable"}):
+    if remedy and witness is not None and (witness.named or {*found} == {NON_SERIALIZABLE}):
         yield Text(f"fix: {remedy}")
         return
     kind = min((ANOMALIES[name] for name in found), key=lambda kind: kind.advice_rank)
