@@ -2,8 +2,8 @@
 
 A table is restored only if it has changed, which shows in its number of rows or in the last transaction that wrote one.
 Each table of a partition or inheritance tree is a table of its own here, wherever in the tree its schema is. By default
-only rows are restored: dead rows and widened index keys stay until a vacuum. `anew` makes the storage again as well.
-Who needs a restore, and when, is the caller's choice.
+only rows are restored: dead rows and widened index keys stay until a vacuum. With more care (storage.py) tables are
+made anew. Who needs a restore, and when, is the caller's choice.
 """
 
 from __future__ import annotations
