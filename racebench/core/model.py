@@ -6,6 +6,7 @@ Frozen values without I/O. workloads reads them from files; what a run gives bac
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum, StrEnum
@@ -174,6 +175,57 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """A command that a session runs as a process of its own, in any language. `words`: as a shell would divide it."""
+
+    words: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return shlex.join(self.words)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpRequest:
+    """A request that a session sends to a service. `path`: with its query; `body`: as it is sent."""
+
+    method: str
+    path: str
+    headers: tuple[tuple[str, str], ...] = ()
+    body: bytes = b""
+
+    def __str__(self) -> str:
+        body = self.body.decode(errors="replace")
+        return f"{self.method} {self.path}" + (f" {body}" if body else "")
+
+
+class Instances(StrEnum):
+    """Which instance of a service a session's requests go to: one of its own, as behind a load balancer, or the same."""
+
+    EACH = "each"
+    SHARED = "shared"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """A program that answers HTTP requests. `command`: its words, with {port} in place of its port.
+
+    `url`: where it is, if it was started elsewhere; then `listen` is the address (host:port) at which it expects the
+    database. `ready`: the path that answers when it is ready; "" if it is ready when its port is open. `expect`: the
+    status codes of a success, such as "2xx" or "409". `reset`: sent to it before each schedule. `restart`: it is
+    started anew for each schedule.
+    """
+
+    command: tuple[str, ...] = ()
+    url: str = ""
+    listen: str = ""
+    ready: str = ""
+    expect: tuple[str, ...] = ("2xx",)
+    reset: HttpRequest | None = None
+    restart: bool = False
+    instances: Instances = Instances.EACH
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Strategy:
     """One way of writing: a script, extra DDL, an isolation level and a retry rule.
 
@@ -181,7 +233,8 @@ class Strategy:
     known to be right. `server` is the oldest major version it runs on. `zero` is below every version it gives;
     `integer` says whether its versions are numbers at all, `stamped` that a row is numbered only after it was inserted,
     `inside` that its race is inside one statement (a default and a trigger), where no order of statements shows it.
-    `calls`: Python callables in place of a script; the sessions take turns with them.
+    `calls`: Python callables in place of a script; the sessions take turns with them. So they do with `programs`, or
+    with `requests` to a `service`.
     """
 
     name: str
@@ -200,6 +253,14 @@ class Strategy:
     stamped: bool = False
     inside: bool = False
     calls: tuple[Call, ...] = ()
+    programs: tuple[Program, ...] = ()
+    requests: tuple[HttpRequest, ...] = ()
+    service: Service | None = None
+
+    @property
+    def is_application(self) -> bool:
+        """Whether an application sends its statements, so that they are known only when they are sent."""
+        return bool(self.calls or self.programs or self.requests)
 
     @property
     def right(self) -> bool:
