@@ -199,7 +199,7 @@ class HttpRequest:
 
 
 class Instances(StrEnum):
-    """Which instance of a service a session's requests go to: one of its own, as behind a load balancer, or the same."""
+    """Which instance of a service a session's requests go to: one of its own, as in production, or the same one."""
 
     EACH = "each"
     SHARED = "shared"
