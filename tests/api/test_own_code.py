@@ -796,7 +796,7 @@ def test_each_file_and_each_call_is_a_strategy_of_the_comparison(
         (("compare", "insert.sql", "missing.sql"), "missing.sql: cannot be read"),
         (("run", "naive", "--call", "shop:f"), "both 'naive' and --call shop:f"),
         (("run", "--setup", "schema.sql"), "--setup goes with --call, --exec, --http or a file of SQL"),
-        (("explore", "quota", "--invariant", "SELECT 1"), "--invariant goes with --call, --exec, --http or a file of SQL"),
+        (("explore", "quota", "--invariant", "SELECT 1"), "--invariant goes with --call, --exec, --http"),
         (("run", "missing.sql"), "missing.sql: cannot be read"),
         (("run", "--call", "shop"), "'shop' does not name a callable"),
         (("run", "--call", "shop:create_order", "--connections-per-worker", "2"), "--call runs Python"),
