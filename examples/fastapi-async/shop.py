@@ -27,16 +27,20 @@ async def transaction(request: Request) -> AsyncIterator[asyncpg.Connection]:
 Transaction = Annotated[asyncpg.Connection, Depends(transaction, scope="function")]
 
 
+async def insert(connection: asyncpg.Connection) -> int:
+    number: int = await connection.fetchval("SELECT coalesce(max(number), 0) + 1 FROM orders")
+    await connection.execute("INSERT INTO orders (number) VALUES ($1)", number)
+    return number
+
+
 @app.post("/orders", status_code=201)
 async def create_order(connection: Transaction) -> int:
     """Wrong: two requests can read the same maximum."""
-    number = await connection.fetchval("SELECT coalesce(max(number), 0) + 1 FROM orders")
-    await connection.execute("INSERT INTO orders (number) VALUES ($1)", number)
-    return number
+    return await insert(connection)
 
 
 @app.post("/orders/fixed", status_code=201)
 async def create_order_fixed(connection: Transaction) -> int:
     """Right: the second transaction waits until the first has committed."""
     await connection.execute("SELECT pg_advisory_xact_lock(42)")
-    return await create_order(connection)
+    return await insert(connection)
