@@ -106,7 +106,7 @@ def _applications(several: str) -> tuple[Decorator[Any], ...]:
                 help="Header of every --http. Can be repeated.  [default: Content-Type, for a body]"),
         _option("--expect-status", section=section, metavar="LIST",
                 help="Status codes that are a success, as a list such as 2xx,409.  [default: 2xx]"),
-        _option("--ready", section=section, metavar="PATH",
+        _option("--ready", section=section, metavar="ROUTE",
                 help="Path that the service answers once it is ready, such as /health.  [default: its port is open]"),
         _option("--reset", section=section, metavar="REQUEST",
                 help="Request that resets what the service remembers: sent before each schedule, and before a load."),
