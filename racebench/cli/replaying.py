@@ -56,7 +56,7 @@ def replay(
     server = server_of(target, scenario)
     schema = new_name()
     with contextlib.ExitStack() as stack:
-        opened = stack.enter_context(server.opened(max(schedule.steps) + 1 + EXTRA_CONNECTIONS))
+        opened = stack.enter_context(server.opened(schedule.sessions + 1 + EXTRA_CONNECTIONS))
         scenario = stack.enter_context(ad_hoc.ready(scenario, opened, schema))
         request = replace(explorer.requested_by(schedule, scenario), step_s=step_timeout, schema=schema)
         request = judged(request, oracle=oracle.oracle, allow=oracle.allowed)

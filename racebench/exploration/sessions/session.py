@@ -49,8 +49,9 @@ NOT_ANSWERED = (State.WAITING, State.RELEASED)
 class Session(Protocol):
     """One session of an exploration.
 
-    `number`: from 1. `next_step`: what it would send next. `answers`: the server's answers since the list was last
-    cleared, as text. `where`: the application's line that leads to the next step; "" for a script.
+    `number`: from 1; that of a strand is its choice's (choices.py). `next_step`: what it would send next. `answers`:
+    the server's answers since the list was last cleared, as text. `where`: the application's line that leads to the
+    next step; "" for a script.
     """
 
     number: int
