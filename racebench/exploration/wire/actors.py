@@ -105,7 +105,9 @@ def _of_exit(exit_: Exit, said: str) -> Ending:
 class RequestActor:
     """Sends a request to an instance of a service, over a connection of its own that is kept."""
 
-    def __init__(self, request: HttpRequest, service: Service, running: Callable[[], RunningService], limit_s: float) -> None:
+    def __init__(
+        self, request: HttpRequest, service: Service, running: Callable[[], RunningService], limit_s: float
+    ) -> None:
         self._request, self._service, self._running = request, service, running
         self._limit_s = limit_s
         self._requests: SimpleQueue[tuple[str, int] | None] = SimpleQueue()

@@ -83,9 +83,7 @@ class WireConnection:
         every_row: bool,
     ) -> None:
         self.link = link
-        self.stream = Stream(
-            link.send_server, link.send_client, lambda piece: holds(self, piece), every_row=every_row
-        )
+        self.stream = Stream(link.send_server, link.send_client, lambda piece: holds(self, piece), every_row=every_row)
         self.pgconn = Backend(self, carry, beside)
         self.asking = self.cut = False
         self.answer = Answer()
@@ -98,7 +96,17 @@ class WireConnection:
     @property
     def leaving(self) -> bool:
         """See the class."""
-        return (self.link.client_closed or self.stream.ended) and not self.link.server_closed
+        return self.left_by_client and not self.link.server_closed
+
+    @property
+    def left_by_client(self) -> bool:
+        """Whether the client has closed it."""
+        return self.link.client_closed or self.stream.ended
+
+    @property
+    def in_use(self) -> bool:
+        """Whether the application is in the middle of something on it."""
+        return not self.closed and (self.leaving or self.stream.in_use)
 
     @property
     def is_idle(self) -> bool:
@@ -172,7 +180,9 @@ class Backend:
         """Ask the server something between two transactions, past the application."""
         connection = self._connection
         if not connection.is_idle:
-            return Answer(error=messages.ErrorFields(b"ERROR", "", b"the connection is in use", {b"M": b"it is in use"}))
+            return Answer(
+                error=messages.ErrorFields(b"ERROR", "", b"the connection is in use", {b"M": b"it is in use"})
+            )
         connection.answer, connection.asking = Answer(), True
         connection.link.send_server(messages.query(sql))
         self._carry(connection)

@@ -183,12 +183,19 @@ class Gate:
         given = self._given
         return given is not None and not given.closed and _unsent(given.link) > 0
 
-    def settle(self, undecided: Callable[[], bool], full: Callable[[], bool], *, limit_s: float) -> None:
+    def settle(
+        self,
+        undecided: Callable[[], bool],
+        full: Callable[[], bool],
+        may_stay: Callable[[], bool],
+        *,
+        limit_s: float,
+    ) -> None:
         """Carry until the application is at rest.
 
         `undecided`: an operation has neither come to the gate, nor to its end, nor waits for the server. It counts as
-        waiting for another session when it has been asleep long enough, sooner if all connections are in use (`full`).
-        Raises Restless after the limit.
+        waiting for another session when it has been asleep long enough, sooner if all connections are in use (`full`);
+        `may_stay`: there is one that can go on. Raises Restless after the limit.
         """
         deadline = _now() + limit_s
         since = changed = 0.0
@@ -223,7 +230,7 @@ class Gate:
                 enough = now - since >= max(_ASLEEP_S, 2 * timer_s + _LATE_S)
             else:
                 enough = now - changed >= _ASLEEP_S
-            if enough:
+            if enough and may_stay():
                 return
             self.pump(0.001)
 

@@ -78,6 +78,11 @@ class Piece:
     message: str = ""
 
     @property
+    def texts(self) -> tuple[str, ...]:
+        """Its SQL: one text, or several that it only prepares."""
+        return tuple(self.text.split(_SEPARATOR))
+
+    @property
     def parts(self) -> tuple[Statement, ...]:
         """Its statements, without comments; none if it is not certain which they are."""
         return parts_of(self.text)
@@ -158,6 +163,11 @@ class Stream:
             and self.sent is None
             and self.piece is None
         )
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether a transaction is open."""
+        return self.block or self._implicit or self.status != b"I"
 
     @property
     def in_use(self) -> bool:
