@@ -1,1 +1,1 @@
-"""Sessions that reach the server through the wire gate: programs, requests to a service, callables over any driver."""
+"""The wire gate: holds what any program sends to PostgreSQL until the search lets it go."""
