@@ -58,7 +58,7 @@ class Run:
         with connect(known.target, own_code=known.own_code) as connection:
             self._server = server_processes(connection)
             self.loses_commits = loses_commits(connection) or "synchronous_commit" in known.strategy.script.text.lower()
-        tried = try_before(known, self._executor) if known.strategy.calls else None
+        tried = try_before(known, self._executor) if known.strategy.is_application else None
         if tried is not None:
             crew.assignment = replace(crew.assignment, late=tried.late, reached=tried.reached)
         load = self._load if tried is None or tried.reached else self._load_and_look_for_statements
@@ -77,7 +77,9 @@ class Run:
         )
         try:
             history = self._with_tables(history)
-            if alone is not None:
+            if alone is not None and (crew.hung or (known.instances is not None and known.instances.dead())):
+                history = replace(history, alone=None)  # which errors have another cause than a race is not known
+            elif alone is not None:
                 alone |= set(run_alone(known, self._executor).codes)
                 history = replace(history, alone=frozenset(alone - {""}))
         except (DatabaseProblem, psycopg.OperationalError) as problem:
@@ -90,7 +92,8 @@ class Run:
         """Have the crew work; return the common start."""
         self.crew.start()
         start = self.crew.go(progress)
-        if self._assignment.strategy.calls:
+        self.crew.look_at_service()
+        if self._assignment.strategy.is_application:
             self.crew.retire_workers()  # an application's pool would keep its connections open
         return start
 
@@ -104,7 +107,7 @@ class Run:
             sessions = ClientSessions(connection, known.schema)
             start = self._load(progress)
             if not (crew.used or crew.gave_up or sessions.worked(own=crew.connections)):
-                raise UsageProblem(unreached(known.strategy.calls, known.target.label))
+                raise UsageProblem(unreached(known.strategy.subjects, known.target.label))
         return start
 
     def _with_tables(self, history: History) -> History:
@@ -146,6 +149,8 @@ class Run:
         scenario, known, crew = self._scenario, self._assignment, self.crew
         rows, labels = None, None
         quiesce(connection, known.schema, role="worker", wait_seconds=0.5)
+        if known.instances is not None and (still := known.instances.settle(connection)):
+            crew.notes.append(still)
         crew.measure_server()
         self.restarted = restarted(self._server, server_processes(connection))
         if scenario.rows is not None:
