@@ -15,6 +15,7 @@ from racebench.cli.files import ResultFiles, result_files
 from racebench.cli.option_groups import GateOptions, LoadOptions, OutputOptions, SubjectOptions, TargetOptions
 from racebench.cli.servers import Server, server_of
 from racebench.cli.subjects import find_scenario
+from racebench.core import injection
 from racebench.core.errors import UsageProblem
 from racebench.core.model import Load, Origin, Protocol, Scenario
 from racebench.load.campaign import Pairing, Request
@@ -160,6 +161,7 @@ def _check_once(scenario: Scenario, load: LoadOptions) -> None:
 
 def _load(options: LoadOptions, *, once: bool, default_seconds: float) -> Load:
     operations = options.workers * options.connections_per_worker if once else options.operations
+    faults = injection.parse_all(options.faults)
     return Load(
         workers=options.workers,
         duration_s=default_seconds if options.duration is None and operations is None else options.duration,
@@ -178,6 +180,7 @@ def _load(options: LoadOptions, *, once: bool, default_seconds: float) -> Load:
         connections_per_worker=options.connections_per_worker,
         rate_per_s=options.rate,
         warmup_s=options.warmup,
+        faults=faults,
     )
 
 
