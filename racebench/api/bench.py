@@ -21,7 +21,7 @@ from racebench.core.model import Consumer, Load, Origin, Scenario, Strategy
 from racebench.core.watching import Patience, watched
 from racebench.postgres.connection import naming_lost_connections
 from racebench.postgres.schemas import empty_schema, new_name
-from racebench.workloads import ad_hoc, callables, catalog
+from racebench.workloads import ad_hoc, addresses, catalog
 
 if TYPE_CHECKING:
     from racebench.core.target import Target
@@ -102,12 +102,12 @@ class Bench:
         explorations find its tables and restore their rows, but do not create it again.
         """
         target = self._up()
-        variables = callables.variables(target, self._schema, ad_hoc.own_application_name())
+        variables = addresses.variables(target, self._schema, ad_hoc.own_application_name())
         if not self._adopted:
             self._stack.enter_context(empty_schema(target, self._schema))
             self._stack.enter_context(exported(variables))
             self._adopted = True
-        return variables[callables.VARIABLES[0]]
+        return variables[addresses.VARIABLES[0]]
 
     def explore(
         self,

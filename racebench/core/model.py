@@ -216,7 +216,8 @@ class Service:
     `url`: where it is, if it was started elsewhere; then `listen` is the address (host:port) at which it expects the
     database. `ready`: the path that answers when it is ready; "" if it is ready when its port is open. `expect`: the
     status codes of a success, such as "2xx" or "409". `reset`: sent to it before each schedule. `restart`: it is
-    started anew for each schedule.
+    started anew for each schedule. `instances`: None for the driver's default: EACH where schedules are explored,
+    SHARED under load.
     """
 
     command: tuple[str, ...] = ()
@@ -226,7 +227,7 @@ class Service:
     expect: tuple[str, ...] = ("2xx",)
     reset: HttpRequest | None = None
     restart: bool = False
-    instances: Instances = Instances.EACH
+    instances: Instances | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

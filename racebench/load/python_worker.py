@@ -34,7 +34,7 @@ from racebench.load.worker import Ready, WorkerReport
 from racebench.postgres.client_sessions import silent, transactions
 from racebench.postgres.connection import connect
 from racebench.postgres.reconnecting import connect_first, reconnect
-from racebench.workloads import callables, working_folder
+from racebench.workloads import addresses, callables, working_folder
 from racebench.workloads.faults import fault
 
 _CONNECTIONS = (psycopg.Connection, psycopg.AsyncConnection)
@@ -272,7 +272,7 @@ class _Caller:
         sys.stdout = sys.stderr  # what the application prints does not belong into a report
         os.environ.clear()  # of the process that this one was forked from
         os.environ.update(task.environment)
-        os.environ.update(callables.variables(task.target, task.schema, task.application_name))
+        os.environ.update(addresses.variables(task.target, task.schema, task.application_name))
         with contextlib.suppress(OSError):
             os.chdir(task.folder)
         working_folder.adopt([*task.paths, *(path for path in sys.path if path not in task.paths)])

@@ -27,7 +27,7 @@ from racebench.postgres import abandoned, outside, removal
 from racebench.postgres.connection import connect, run_file
 from racebench.postgres.removal import Inventory
 from racebench.postgres.two_phase import roll_back_prepared
-from racebench.workloads import callables
+from racebench.workloads import addresses, callables
 
 _GRACE_SECONDS = 5.0
 _SUPERUSER = "what needs a superuser runs with --superuser, or with superuser = true in its scenario.toml"
@@ -164,7 +164,7 @@ def remake(
 def _set_up(target: Target, schema: str, scenario: Scenario) -> None:
     """Call the scenario's setup."""
     named = application_name(schema, "setup")
-    with exported(callables.variables(target, schema, named)):
+    with exported(addresses.variables(target, schema, named)):
         for call in scenario.setup:
             with connect(target, schema=schema, application_name=named, autocommit=False, own_code=True) as connection:
                 callables.set_up(call, connection)

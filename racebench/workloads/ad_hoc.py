@@ -1,4 +1,4 @@
-"""The user's own code as a scenario: files of SQL or Python callables, with a setup and invariants, and no folder.
+"""The user's own code as a scenario: SQL, Python callables, programs or HTTP requests, with a setup and invariants.
 
 A text is SQL, the name of a file of SQL (`.sql`) or a callable (`module:function`), recognized by its form.
 """
@@ -16,9 +16,20 @@ from typing import TYPE_CHECKING, Any
 from racebench.core.anomalies import Subject, forbidden_by_default
 from racebench.core.environ import exported
 from racebench.core.errors import DatabaseProblem, UsageProblem
-from racebench.core.model import Call, Origin, Scenario, ScheduleIsolation, Script, SqlFile, Strategy
+from racebench.core.model import (
+    Call,
+    HttpRequest,
+    Origin,
+    Program,
+    Scenario,
+    ScheduleIsolation,
+    Script,
+    Service,
+    SqlFile,
+    Strategy,
+)
 from racebench.core.plain_text import shown
-from racebench.workloads import callables, scripts
+from racebench.workloads import addresses, applications, callables, processes, scripts
 from racebench.workloads.catalog import find_scenario
 from racebench.workloads.text_file import read_text
 
@@ -74,6 +85,82 @@ def from_calls(
     return _scenario(module, [_strategy(name, calls)], setup=setup, invariants=invariants, options=words)
 
 
+def from_programs(
+    programs: Sequence[Program], *, setup: Sequence[Definition], invariants: Sequence[Definition], apart: bool = False
+) -> Scenario:
+    """A scenario of commands, which the sessions share out; `apart`: each is a strategy of its own.
+
+    Raises UsageProblem, ScenarioProblem.
+    """
+    if not programs:
+        raise UsageProblem("nothing to run; give a command, for example 'node create_order.js'")
+    names = _distinct([applications.name_of_program(program.words) for program in programs])
+    words = None if apart else tuple(word for program in programs for word in ("--exec", str(program)))
+    strategies = (
+        [_of_programs(name, (program,)) for name, program in zip(names, programs, strict=True)]
+        if apart
+        else [_of_programs(",".join(dict.fromkeys(names)), tuple(programs))]
+    )
+    return _scenario(names[0], strategies, setup=setup, invariants=invariants, options=words)
+
+
+def from_requests(
+    requests: Sequence[HttpRequest],
+    service: Service,
+    *,
+    setup: Sequence[Definition],
+    invariants: Sequence[Definition],
+    apart: bool = False,
+) -> Scenario:
+    """A scenario of requests to a service, which the sessions share out; `apart`: each is a strategy of its own.
+
+    Raises UsageProblem, ScenarioProblem.
+    """
+    if not requests:
+        raise UsageProblem("no request to send to the service; give one, for example --http 'POST /orders'")
+    names = _distinct([applications.name_of_request(request) for request in requests])
+    known = None if apart else applications.words_of_requests(requests)
+    words = None if known is None else (*applications.words_of_service(service), *known)
+    strategies = (
+        [_of_requests(name, (request,), service) for name, request in zip(names, requests, strict=True)]
+        if apart
+        else [_of_requests(",".join(dict.fromkeys(names)), tuple(requests), service)]
+    )
+    name = applications.name_of_service(service)
+    return _scenario(name, strategies, setup=setup, invariants=invariants, options=words)
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """The names, with a number after those that are given more than once."""
+    return [
+        name if names.count(name) == 1 else f"{name}-{names[: place + 1].count(name)}"
+        for place, name in enumerate(names)
+    ]
+
+
+def _of_programs(name: str, programs: tuple[Program, ...]) -> Strategy:
+    text = "\n".join(applications.fingerprint(program.words) for program in programs)
+    return Strategy(
+        name=name,
+        summary="program: " + "; ".join(map(str, programs)),
+        script=Script(path=Path(str(programs[0])), text=text, steps=()),
+        programs=programs,
+    )
+
+
+def _of_requests(name: str, requests: tuple[HttpRequest, ...], service: Service) -> Strategy:
+    texts = [applications.described(service)]
+    for request in requests:
+        texts += [str(request), *(f"{name}: {value}" for name, value in request.headers)]
+    return Strategy(
+        name=name,
+        summary="requests: " + "; ".join(map(str, requests)),
+        script=Script(path=Path(str(requests[0])), text="\n".join(texts), steps=()),
+        requests=requests,
+        service=service,
+    )
+
+
 def contestants(
     files: Sequence[str],
     called: Sequence[str | Callable[..., Any]],
@@ -125,13 +212,30 @@ def find(
     setup: Sequence[str],
     invariants: Sequence[str],
     others: Sequence[str] = (),
+    programs: Sequence[Program] = (),
+    requests: Sequence[HttpRequest] = (),
+    service: Service | None = None,
     apart: bool = False,
 ) -> Scenario:
-    """The subject of a command line: callables, a file of SQL, or a scenario. Raises UsageProblem, ScenarioProblem.
+    """The subject of a command line: callables, programs, requests, a file of SQL, or a scenario.
 
-    `apart`: each callable and each file is a strategy of its own; `others` are more files.
+    `apart`: each callable, program, request and file is a strategy of its own; `others` are more files. Raises
+    UsageProblem, ScenarioProblem.
     """
     files = [name for name in (scenario, *others) if name is not None]
+    kinds = {
+        f"'{files[0]}'" if files else "": files,
+        f"--call {called[0]}" if called else "": called,
+        f"--exec '{programs[0]}'" if programs else "": programs,
+        f"--http '{requests[0]}'" if requests else "": requests,
+    }
+    given = [name for name, subjects in kinds.items() if subjects]
+    if len(given) > 1 and (programs or requests):
+        raise UsageProblem(f"both {given[0]} and {given[1]}: a run has one or the other")
+    if programs:
+        return from_programs(programs, setup=setup, invariants=invariants, apart=apart)
+    if service is not None:
+        return from_requests(requests, service, setup=setup, invariants=invariants, apart=apart)
     if apart and (others or (called and not files) or (scenario is not None and is_sql_file(scenario))):
         return contestants(files, called, setup=setup, invariants=invariants)
     if called:
@@ -142,7 +246,7 @@ def find(
         return from_sql(scenario, setup=setup, invariants=invariants)
     if setup or invariants:
         option = "--setup" if setup else "--invariant"
-        raise UsageProblem(f"{option} goes with --call or a file of SQL; a scenario has its own")
+        raise UsageProblem(f"{option} goes with --call, --exec, --http or a file of SQL; a scenario has its own")
     return find_scenario(scenario)
 
 
@@ -154,10 +258,15 @@ def ready(scenario: Scenario, target: Target, schema: str) -> Iterator[Scenario]
     to the application's own tables.
     """
     _check_pooler(scenario, target)
-    if not (scenario.setup or scenario.checks or any(strategy.calls for strategy in scenario.strategies.values())):
+    strategies = scenario.strategies.values()
+    if not (scenario.setup or scenario.checks or any(strategy.is_application for strategy in strategies)):
         yield scenario
         return
-    with exported(callables.variables(target, schema, own_application_name())):
+    runs_programs = any(strategy.programs or strategy.service for strategy in strategies)
+    with (
+        processes.none_left() if runs_programs else contextlib.nullcontext(),
+        exported(addresses.variables(target, schema, own_application_name())),
+    ):
         yield loaded(scenario)
 
 

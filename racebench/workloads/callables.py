@@ -21,10 +21,9 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 from racebench.core import plain_text
-from racebench.core.errors import DatabaseProblem, UsageProblem, suggest
+from racebench.core.errors import UsageProblem, suggest
 from racebench.core.model import Call
 from racebench.core.plain_text import message_of, one_line
 from racebench.workloads import working_folder
@@ -32,16 +31,10 @@ from racebench.workloads import working_folder
 if TYPE_CHECKING:
     import psycopg
 
-    from racebench.core.target import Target
-
 _REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-#: The environment variables that say where racebench's tables are.
-VARIABLES = ("RACEBENCH_DSN", "DATABASE_URL")
 #: The SQLSTATEs of tables, columns and schemas that do not exist.
 _NOT_THERE = ("42", "3F")
-#: What libpq ignores over a Unix socket, and other drivers refuse.
-_NOT_ON_A_SOCKET = ("sslmode", "gssencmode")
 
 
 def is_reference(text: str) -> bool:
@@ -218,37 +211,6 @@ def shown(path: str) -> str:
     with contextlib.suppress(ValueError, OSError):
         return str(Path(path).relative_to(Path.cwd()))
     return path
-
-
-def variables(target: Target, schema: str, application_name: str) -> dict[str, str]:
-    """The variables that say where the tables are: a URI that libpq, asyncpg, node-postgres and dj-database-url read.
-
-    SQLAlchemy reads it with the name of a driver of libpq's in it.
-
-    Raises DatabaseProblem if a connection to that URI would work in the application's own schema.
-    """
-    if not target.keeps_search_path:
-        raise DatabaseProblem(
-            f"Python code that connects to {target.label} would work on its own tables, not on racebench's: the pooler "
-            "drops the search_path of the URI; give a DSN of the server itself"
-        )
-    parameters = dict(target.parameters)
-    user, password = parameters.pop("user", ""), parameters.pop("password", "")
-    host, port, database = parameters.pop("host", ""), parameters.pop("port", ""), parameters.pop("dbname", "")
-    options = [parameters.pop("options", ""), f"-csearch_path={schema}"]
-    parameters["options"] = " ".join(part for part in options if part)
-    parameters["application_name"] = application_name
-    who = quote(user, safe="") + (f":{quote(password, safe='')}" if password else "")
-    if host.startswith("/"):
-        for name in _NOT_ON_A_SOCKET:
-            parameters.pop(name, None)
-        query = {"host": host, **({"port": port} if port else {}), **parameters}
-        place = ""
-    else:
-        query, place = parameters, host + (f":{port}" if port else "")
-    words = "&".join(f"{name}={quote(value, safe='')}" for name, value in query.items())
-    uri = f"postgresql://{who}{'@' if who else ''}{place}/{quote(database, safe='')}?{words}"
-    return dict.fromkeys(VARIABLES, uri)
 
 
 def set_up(call: Call, connection: psycopg.Connection[Any]) -> None:

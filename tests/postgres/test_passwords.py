@@ -16,7 +16,7 @@ from conftest import Command, assert_one_line
 from racebench.core.errors import DatabaseProblem, UsageProblem
 from racebench.postgres.connection import connect
 from racebench.postgres.external import external, shown
-from racebench.workloads.callables import variables
+from racebench.workloads.addresses import variables
 
 #: Parts of a password that occur in no message by chance.
 FIRST, LAST = "Xq7first", "Zk9last"

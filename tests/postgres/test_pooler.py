@@ -16,7 +16,7 @@ from racebench.core.errors import DatabaseProblem
 from racebench.core.target import Target
 from racebench.postgres.connection import connect
 from racebench.postgres.external import external, usable
-from racebench.workloads import callables
+from racebench.workloads import addresses
 from waiting import finish, wait_for
 
 pytestmark = needs_pgbouncer
@@ -186,7 +186,7 @@ def test_a_search_path_that_is_lost_is_noticed_on_any_connection(
 def test_what_a_server_itself_is_found_to_be(users_server: UsersServer) -> None:
     target = usable(external(users_server.dsn()), 4)
     assert (target.pooled, target.keeps_search_path) == (False, True)
-    assert callables.variables(target, "racebench_0123456789ab", "test")
+    assert addresses.variables(target, "racebench_0123456789ab", "test")
 
 
 def test_a_killed_run_behind_a_pooler_is_named_and_cleaned(

@@ -7,7 +7,8 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 
 from racebench.core.target import Target
-from racebench.workloads.callables import advice, variables
+from racebench.workloads.addresses import variables
+from racebench.workloads.callables import advice
 
 _TLS = {"sslmode": "require", "gssencmode": "disable"}
 

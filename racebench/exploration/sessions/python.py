@@ -45,7 +45,8 @@ from racebench.exploration.told import Answers, Told, columns_of, rows_of, shown
 from racebench.postgres.compiler.transactions import begins, ends
 from racebench.postgres.connection import connect
 from racebench.workloads.ad_hoc import own_application_name
-from racebench.workloads.callables import advice, called, handed, left_open, signature, variables, where
+from racebench.workloads.addresses import variables
+from racebench.workloads.callables import advice, called, handed, left_open, signature, where
 from racebench.workloads.faults import fault
 
 #: What may differ from one run to the next: values, and names of savepoints (Django numbers them from the first on).

@@ -1,0 +1,276 @@
+"""One end of a connection: a non-blocking socket, plain or TLS, with a queue of what it has not taken yet.
+
+Knows no message. Whoever made it is notified of events and reads; the queue is sent by itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import selectors
+import socket
+import ssl
+from collections.abc import Callable
+
+_READ, _WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
+_SIZE = 65_536
+#: So much is read at a time over TLS, at least: one connection must not hold up the others.
+_TURN = 16 * _SIZE
+#: Linux only: acknowledges at once what a client sends in two parts; Nagle's algorithm would delay the second by 40 ms.
+_QUICKACK = getattr(socket, "TCP_QUICKACK", None)
+
+Notify = Callable[[int], None]
+
+
+class Channel:
+    """`notify` is called with the events (selectors.EVENT_READ, EVENT_WRITE) after what is queued was sent.
+
+    `ended`: the peer has closed or reset the connection. `error`: why, if the system says. `waiting`: bytes queued.
+    `acknowledging`: acknowledge what arrives at once (TCP_QUICKACK). `connecting`: notify once it can be written to.
+    """
+
+    def __init__(
+        self,
+        connection: socket.socket,
+        selector: selectors.BaseSelector,
+        notify: Notify,
+        *,
+        acknowledging: bool = False,
+        connecting: bool = False,
+    ) -> None:
+        connection.setblocking(False)
+        self.socket = connection
+        self.notify = notify
+        self.ended = False
+        self.error = ""
+        self.waiting = 0
+        self._selector = selector
+        self._queue: list[bytes] = []
+        self._tls: ssl.SSLSocket | None = None
+        self._handshake: Callable[[], None] | None = None
+        self._reading = True
+        self._connecting = connecting
+        self._finishing = False
+        self._closed = False
+        self._mask = 0
+        self._acknowledging = acknowledging and _QUICKACK is not None
+        if connection.family != socket.AF_UNIX:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self._acknowledging:
+            self._acknowledge()
+        self._watch()
+
+    @property
+    def closed(self) -> bool:
+        """Whether this side has closed it."""
+        return self._closed or self._finishing
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether it speaks TLS."""
+        return self._tls is not None
+
+    def happen(self, mask: int) -> None:
+        """Take events from the selector."""
+        if self._closed:
+            return  # by another event of the same round
+        if self._handshake is not None:
+            self._shake()
+            return
+        if mask & _WRITE and self._queue:
+            self._send_queue()
+        if self._finishing:
+            if mask & _READ:
+                self._discard()
+            return
+        self.notify(mask)
+
+    def receive(self, buffer: bytearray) -> int:
+        """Add what has arrived to a buffer; the number of bytes. At the end, `ended` is true."""
+        count = 0
+        try:
+            if self._tls is None:
+                data = self.socket.recv(_SIZE)
+                buffer += data
+                count = len(data)
+                self.ended = not data
+                if self._acknowledging:  # the system forgets it
+                    self._acknowledge()
+            else:
+                while count < _TURN or self._tls.pending():
+                    data = self._tls.recv(_SIZE)
+                    if not data:
+                        self.ended = True
+                        break
+                    buffer += data
+                    count += len(data)
+        except (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            pass
+        except OSError as problem:
+            self._end(problem)
+        if self.ended:
+            self._watch()
+        return count
+
+    def peek(self) -> bytes:
+        """The first byte that has arrived, which stays; none if there is none yet."""
+        try:
+            first = self.socket.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return b""
+        except OSError as problem:
+            self._end(problem)
+            return b""
+        self.ended = not first
+        return first
+
+    def send(self, data: bytes) -> None:
+        """Send data, or queue what the socket does not take now; nothing once it is closed or has ended."""
+        if self._closed or self.ended or not data:
+            return
+        if self._queue or self._handshake is not None:
+            self._queue.append(data)
+            self.waiting += len(data)
+            return
+        sent = self._try(data)
+        if sent < len(data):
+            self._queue.append(data[sent:] if sent else data)
+            self.waiting = len(data) - sent
+            self._watch()
+
+    def connected(self) -> None:
+        """End the notifications of a socket that is connecting."""
+        self._connecting = False
+        self._watch()
+
+    def read(self, wanted: bool) -> None:
+        """Go on reading, or stop: what the peer sends waits with it."""
+        if self._reading != wanted:
+            self._reading = wanted
+            self._watch()
+
+    def secure(
+        self, context: ssl.SSLContext, then: Callable[[], None], *, server: bool, name: str | None = None
+    ) -> None:
+        """Speak TLS from now on, as the server or as a client of a host with this name; calls `then` once it does."""
+        self._leave_selector()
+        try:
+            self._tls = context.wrap_socket(
+                self.socket, server_side=server, do_handshake_on_connect=False, server_hostname=name
+            )
+        except OSError as problem:  # the peer is gone
+            self._end(problem)
+            self._handshake = None
+            self.notify(_READ)
+            return
+        self.socket = self._tls
+        self._handshake = then
+        self._shake()
+
+    def finish(self) -> None:
+        """Close it as soon as what is queued was sent; what the peer still sends is dropped."""
+        if self._closed or self._finishing:
+            return
+        if not self._queue or self.ended:
+            self.drop()
+            return
+        self._finishing = self._reading = True
+        self._watch()
+
+    def drop(self, *, reset: bool = False) -> None:
+        """Close it now. `reset`: as if the peer's network were gone (TCP RST), not in order."""
+        if self._closed:
+            return
+        self._closed = True
+        self._leave_selector()
+        self._queue.clear()
+        self.waiting = 0
+        if reset:
+            with contextlib.suppress(OSError):
+                self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        elif self._tls is not None and not self.ended and self._handshake is None:
+            with contextlib.suppress(OSError, ValueError):
+                self._tls.unwrap()  # sends close_notify, and does not wait for the peer's
+        self.socket.close()
+
+    def _acknowledge(self) -> None:
+        with contextlib.suppress(OSError):
+            self.socket.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)  # type: ignore[arg-type]
+
+    def _try(self, data: bytes) -> int:
+        """Send as much as the socket takes now."""
+        try:
+            return self.socket.send(data)
+        except (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return 0
+        except OSError as problem:
+            # What the peer sent before it went is still to be read, as the reason of a server that ends a session.
+            self.error = self.error or problem.strerror or str(problem)
+            return len(data)
+
+    def _send_queue(self) -> None:
+        data = b"".join(self._queue)
+        sent = self._try(data)
+        self._queue = [data[sent:]] if sent < len(data) else []
+        self.waiting = len(data) - sent
+        if not self._queue:
+            if self._finishing:
+                self.drop()
+                return
+            self._watch()
+
+    def _discard(self) -> None:
+        self.receive(bytearray())
+        if self.ended:
+            self.drop()
+
+    def _shake(self) -> None:
+        assert self._tls is not None
+        mask = _READ
+        try:
+            self._tls.do_handshake()
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLWantWriteError:
+            mask = _WRITE
+        except OSError as problem:
+            self._end(problem)
+            self._handshake = None
+            self.notify(_READ)
+            return
+        else:
+            then, self._handshake = self._handshake, None
+            assert then is not None
+            if self._queue:
+                self._send_queue()
+            self._watch()
+            then()
+            if self._tls.pending() and not self._closed:
+                self.notify(_READ)  # came with the handshake; the selector does not know of it
+            return
+        self._set_mask(mask)
+
+    def _end(self, problem: OSError) -> None:
+        self.ended = True
+        self.error = self.error or problem.strerror or str(problem)
+        self._queue.clear()
+        self.waiting = 0
+        self._leave_selector()
+
+    def _watch(self) -> None:
+        if not self._closed:
+            reading = _READ if self._reading and not self.ended else 0
+            self._set_mask(reading | (_WRITE if self._queue or self._connecting else 0))
+
+    def _set_mask(self, mask: int) -> None:
+        if mask == self._mask:
+            return
+        if not self._mask:
+            self._selector.register(self.socket, mask, self)
+        elif not mask:
+            self._selector.unregister(self.socket)
+        else:
+            self._selector.modify(self.socket, mask, self)
+        self._mask = mask
+
+    def _leave_selector(self) -> None:
+        self._set_mask(0)
