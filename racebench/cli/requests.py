@@ -98,6 +98,8 @@ def drafted(
     _check_sessions(load)
     if target.keep and not target.dsn:
         raise UsageProblem("--keep needs --dsn: the embedded server ends with the command, and its schemas with it")
+    faults = injection.parse_all(load.faults)
+    injection.check(faults, embedded=not target.dsn)
     if scenario.once:
         _check_once(scenario, load)
     if subject.call:
@@ -112,7 +114,7 @@ def drafted(
             scenario=scenario,
             strategies=catalog.find_strategies(scenario, subject.strategies or ["all"]),
             consumers=catalog.find_consumers(scenario, subject.consumers or catalog.default_consumers(scenario)),
-            load=_load(load, once=scenario.once, default_seconds=default_seconds),
+            load=replace(_load(load, once=scenario.once, default_seconds=default_seconds), faults=faults),
             pairing=pairing,
             named=frozenset({*subject.strategies, *subject.consumers}),
         ),
@@ -161,7 +163,6 @@ def _check_once(scenario: Scenario, load: LoadOptions) -> None:
 
 def _load(options: LoadOptions, *, once: bool, default_seconds: float) -> Load:
     operations = options.workers * options.connections_per_worker if once else options.operations
-    faults = injection.parse_all(options.faults)
     return Load(
         workers=options.workers,
         duration_s=default_seconds if options.duration is None and operations is None else options.duration,
@@ -180,7 +181,6 @@ def _load(options: LoadOptions, *, once: bool, default_seconds: float) -> Load:
         connections_per_worker=options.connections_per_worker,
         rate_per_s=options.rate,
         warmup_s=options.warmup,
-        faults=faults,
     )
 
 

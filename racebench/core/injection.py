@@ -78,9 +78,20 @@ def parse_all(texts: Iterable[str]) -> tuple[Fault, ...]:
     return tuple(faults)
 
 
+def check(faults: Iterable[Fault], *, embedded: bool) -> None:
+    """Raise UsageProblem for a fault that cannot be injected into the server; `embedded`: racebench has started it."""
+    for fault in faults:
+        if fault.kind is FaultKind.CRASH_SERVER and not embedded:
+            raise UsageProblem(
+                f"fault '{fault.text}' is for the embedded server, which racebench may crash; with --dsn use "
+                f"'{EXAMPLES[FaultKind.TERMINATE_BACKEND]}', or crash the server yourself"
+            )
+
+
 def parse(text: str) -> Fault:
     """Read a fault; raises UsageProblem, with how it is written, for any other text."""
-    name, _, rest = text.strip().partition(":")
+    text = text.strip()
+    name, _, rest = text.partition(":")
     name = name.strip()
     if name not in EXAMPLES:
         raise UsageProblem(f"fault '{name}' is unknown{suggest(name, EXAMPLES)}")

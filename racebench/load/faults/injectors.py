@@ -1,14 +1,14 @@
-"""The driver's side of the processes that inject faults into a run: started, told the common start, and asked for counts."""
+"""The driver's side of the processes that inject faults into a run: it starts them, and asks what they injected."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from racebench.core.errors import DatabaseProblem, RacebenchError, UsageProblem
-from racebench.core.injection import Fault, FaultKind
+from racebench.core.errors import DatabaseProblem, RacebenchError
+from racebench.core.injection import check
 from racebench.core.model import Load
 from racebench.core.plain_text import one_line
 from racebench.core.quantity import quantity
@@ -24,21 +24,11 @@ from racebench.postgres.connection import connect
 _START_SECONDS = 60.0
 _END_SECONDS = 10.0
 _TICK_SECONDS = 0.1
-#: What a client needs no more that connects to a proxy on this machine: the proxy encrypts where the server asks for it.
+#: What a client of a proxy on this machine does not need: the proxy itself encrypts if the target asks for it.
 _OF_THE_WAY = (
     *("host", "hostaddr", "port", "sslmode", "sslrootcert", "sslcert", "sslkey", "sslcrl", "sslnegotiation"),
     *("gssencmode", "channel_binding", "requirepeer", "target_session_attrs", "load_balance_hosts", "service"),
 )
-
-
-def check(faults: Sequence[Fault], target: Target) -> None:
-    """Raise UsageProblem for a fault that cannot be injected into this server."""
-    for fault in faults:
-        if fault.kind is FaultKind.CRASH_SERVER and target.server_pid is None:
-            raise UsageProblem(
-                f"fault '{fault.text}' is for the embedded server, which racebench may crash; "
-                "with --dsn, crash the server yourself while the command runs"
-            )
 
 
 def processes(load: Load) -> int:
@@ -68,7 +58,7 @@ class Injectors:
 
     def start(self) -> None:
         """Start the processes, and wait until they are ready. Raises RacebenchError."""
-        check(self.load.faults, self.target)
+        check(self.load.faults, embedded=self.target.server_pid is not None)
         self.counts = {fault.text: 0 for fault in self.load.faults}
         on_the_wire = tuple(fault for fault in self.load.faults if fault.on_the_wire)
         others = tuple(fault for fault in self.load.faults if not fault.on_the_wire)

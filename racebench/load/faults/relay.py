@@ -56,7 +56,7 @@ class Draws:
         return round(total_us * 1000)
 
     def part(self) -> int:
-        """Draw in which part of a statement it is cut: 0, before it; 1, while the server works; 2, behind its answer."""
+        """Draw where a statement is cut: 0, before it; 1, while the server works; 2, behind its answer."""
         return self._of[FaultKind.CUT][0][1].randrange(_PARTS)
 
     def _drawn(self, kind: FaultKind) -> Fault | None:

@@ -15,10 +15,10 @@ from enum import Enum
 
 from racebench.postgres.proxy.messages import Message
 
-#: A simple query, an Execute, a function call.
-_STATEMENTS = b"QEF"
 _IDLE = b"I"
-_WORD = re.compile(rb"(?:\s+|--[^\n]*(?:\n|$)|/\*.*?\*/)*([A-Za-z]+)(?:\s+(?:WORK|TRANSACTION))?(\s+TO\b)?", re.S | re.I)
+_WORD = re.compile(
+    rb"(?:\s+|--[^\n]*(?:\n|$)|/\*.*?\*/)*([A-Za-z]+)(?:\s+(?:WORK|TRANSACTION))?(\s+TO\b)?", re.S | re.I
+)
 _COMMITS = frozenset({b"COMMIT", b"END"})
 _BEGINS = frozenset({b"BEGIN", b"START"})
 _ROLLS_BACK = frozenset({b"ROLLBACK", b"ABORT"})
