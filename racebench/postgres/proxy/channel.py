@@ -24,8 +24,9 @@ Notify = Callable[[int], None]
 class Channel:
     """`notify` is called with the events (selectors.EVENT_READ, EVENT_WRITE) after what is queued was sent.
 
-    `ended`: the peer has closed or reset the connection. `error`: why, if the system says. `waiting`: bytes queued.
-    `acknowledging`: acknowledge what arrives at once (TCP_QUICKACK). `connecting`: notify once it can be written to.
+    `ended`: the peer sends no more: it has closed or lost the connection; `error`: why, if the system says. `waiting`:
+    bytes queued. `acknowledging`: acknowledge at once what arrives (TCP_QUICKACK). `connecting`: notify once it is
+    connected.
     """
 
     def __init__(
@@ -50,7 +51,9 @@ class Channel:
         self._reading = True
         self._connecting = connecting
         self._finishing = False
+        self._until_end = False
         self._closed = False
+        self._lost = False
         self._mask = 0
         self._acknowledging = acknowledging and _QUICKACK is not None
         if connection.family != socket.AF_UNIX:
@@ -61,8 +64,18 @@ class Channel:
 
     @property
     def closed(self) -> bool:
-        """Whether this side has closed it."""
+        """Whether this side has closed it, or does as soon as what is queued was sent."""
         return self._closed or self._finishing
+
+    @property
+    def gone(self) -> bool:
+        """Whether the socket is closed."""
+        return self._closed
+
+    @property
+    def descriptor(self) -> int:
+        """The socket's file descriptor; -1 once it is closed."""
+        return self.socket.fileno()
 
     @property
     def encrypted(self) -> bool:
@@ -78,11 +91,10 @@ class Channel:
             return
         if mask & _WRITE and self._queue:
             self._send_queue()
-        if self._finishing:
-            if mask & _READ:
-                self._discard()
-            return
-        self.notify(mask)
+        if not self._finishing:
+            self.notify(mask)
+        elif mask & _READ and not self._closed:
+            self._discard()
 
     def receive(self, buffer: bytearray) -> int:
         """Add what has arrived to a buffer; the number of bytes. At the end, `ended` is true."""
@@ -124,8 +136,8 @@ class Channel:
         return first
 
     def send(self, data: bytes) -> None:
-        """Send data, or queue what the socket does not take now; nothing once it is closed or has ended."""
-        if self._closed or self.ended or not data:
+        """Send data, or queue what the socket does not take now; nothing once it is closed or lost."""
+        if self._closed or self._finishing or self._lost or not data:
             return
         if self._queue or self._handshake is not None:
             self._queue.append(data)
@@ -166,14 +178,18 @@ class Channel:
         self._handshake = then
         self._shake()
 
-    def finish(self) -> None:
-        """Close it as soon as what is queued was sent; what the peer still sends is dropped."""
+    def finish(self, *, until_end: bool = False) -> None:
+        """Close it as soon as what is queued was sent; what the peer still sends is dropped.
+
+        `until_end`: not before the peer has closed its side, of which `notify` is told.
+        """
         if self._closed or self._finishing:
             return
-        if not self._queue or self.ended:
+        if self._lost or not (self._queue or (until_end and not self.ended)):
             self.drop()
             return
         self._finishing = self._reading = True
+        self._until_end = until_end
         self._watch()
 
     def drop(self, *, reset: bool = False) -> None:
@@ -204,6 +220,7 @@ class Channel:
             return 0
         except OSError as problem:
             # What the peer sent before it went is still to be read, as the reason of a server that ends a session.
+            self._lost = True
             self.error = self.error or problem.strerror or str(problem)
             return len(data)
 
@@ -213,15 +230,16 @@ class Channel:
         self._queue = [data[sent:]] if sent < len(data) else []
         self.waiting = len(data) - sent
         if not self._queue:
-            if self._finishing:
+            if self._finishing and not self._until_end:
                 self.drop()
                 return
             self._watch()
 
     def _discard(self) -> None:
         self.receive(bytearray())
-        if self.ended:
+        if self.ended and (self._until_end or self._lost):
             self.drop()
+            self.notify(_READ)
 
     def _shake(self) -> None:
         assert self._tls is not None
@@ -250,7 +268,7 @@ class Channel:
         self._set_mask(mask)
 
     def _end(self, problem: OSError) -> None:
-        self.ended = True
+        self.ended = self._lost = True
         self.error = self.error or problem.strerror or str(problem)
         self._queue.clear()
         self.waiting = 0

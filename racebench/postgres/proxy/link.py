@@ -52,6 +52,7 @@ class Link:
         self.port = port
         self.state = State.STARTING
         self.cancelled = 0
+        self._terminated = False
         self._owner = owner
         self._client = Channel(connection, owner.selector, self._client_event, acknowledging=True)
         self._opening = Opening(self._client, owner.upstream, owner.selector, defaults, self)
@@ -81,8 +82,13 @@ class Link:
 
     @property
     def server_closed(self) -> bool:
-        """Whether the server has closed or lost its connection, or this side has closed it."""
-        return self._server is not None and (self._server.ended or self._server.closed)
+        """Whether the server has closed or lost its connection: its session has ended. Or this side has reset it."""
+        return self._server is not None and (self._server.ended or self._server.gone)
+
+    @property
+    def client_descriptor(self) -> int:
+        """The file descriptor of the client's socket; -1 once it is closed."""
+        return self._client.descriptor
 
     @property
     def waiting(self) -> int:
@@ -124,16 +130,27 @@ class Link:
             raw = bytes(self._from_server)
             self._from_server.clear()
             self.send_client(raw)
-        if self.client_closed or self.server_closed:
+        if self.server_closed:
             self.close()
+        elif self.client_closed and not self._terminated:  # it may still read the answers to what it has sent
+            self._terminated = True
+            self.send_server(TERMINATE)
 
     def close(self) -> None:
-        """Close both sides in order: what waits is sent first, and the server gets a Terminate."""
+        """Close both sides in order: what waits is sent first, and the server gets a Terminate.
+
+        `server_closed` is true, and the state CLOSED, once the server has ended its session.
+        """
         if self.state is State.STARTING:
             self._opening.refuse()
         else:
             self.close_client()
             self.close_server()
+
+    def cut(self) -> None:
+        """Reset the client's side, as if the network were gone, and end the server's session."""
+        self.close_client(reset=True)
+        self.close_server()
 
     def close_client(self, *, reset: bool = False) -> None:
         """Close the client's side once it has what waits for it; with a reset (TCP RST), at once."""
@@ -144,13 +161,15 @@ class Link:
         self._settle()
 
     def close_server(self, *, reset: bool = False) -> None:
-        """Close the server's side with a Terminate; with a reset (TCP RST), at once."""
-        if self._server is not None:
-            if reset:
-                self._server.drop(reset=True)
-            else:
-                self._server.send(TERMINATE)
-                self._server.finish()
+        """Send the server a Terminate, and wait for its end without reading; with a reset (TCP RST), close at once."""
+        server = self._server
+        if server is not None and reset:
+            server.drop(reset=True)
+        elif server is not None and not server.closed:
+            if not self._terminated:
+                self._terminated = True
+                server.send(TERMINATE)
+            server.finish(until_end=True)
         self._settle()
 
     # What its opening tells (opening.Events).
@@ -172,21 +191,24 @@ class Link:
         """The client asks to cancel what another session does."""
         self._owner.cancel(request)
 
-    def _client_event(self, _mask: int) -> None:
+    def _client_event(self, mask: int) -> None:
         client, server = self._client, self._server
         assert server is not None
         if client.waiting <= _MOST_WAITING:
             server.read(True)
-        client.receive(self._from_client)
+        if mask & selectors.EVENT_READ and not client.gone:
+            client.receive(self._from_client)
         self._owner.tell(self)
 
-    def _server_event(self, _mask: int) -> None:
+    def _server_event(self, mask: int) -> None:
         client, server = self._client, self._server
         assert server is not None
         if server.waiting <= _MOST_WAITING:
             client.read(True)
-        server.receive(self._from_server)
+        if mask & selectors.EVENT_READ and not server.gone:
+            server.receive(self._from_server)
         self._owner.tell(self)
+        self._settle()
 
     def _settle(self) -> None:
         """Note that both sides are closed."""

@@ -16,6 +16,7 @@ from racebench.analysis.comparison import Comparison
 from racebench.analysis.matrix import Matrix, arrange
 from racebench.core.anomalies import ANOMALIES
 from racebench.core.results import ConsumerResult, RunResult
+from racebench.exploration.choices import place_of
 from racebench.exploration.result import Exploration, Replay
 from racebench.reports import exploration_text, sentences, threshold_lines
 from racebench.reports.page import latency, pace, scatter, timeline_data
@@ -271,7 +272,7 @@ def _sessions_of(witness: Replay) -> list[tuple[str, str]]:
             if witness.schedule.consumer is not None and name == consumer
             else witness.calls.get(name, "strategy"),
         )
-        for name in sorted(names, key=lambda name: (len(name), name))
+        for name in sorted(names, key=place_of)
     ]
 
 
