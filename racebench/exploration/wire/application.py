@@ -90,6 +90,8 @@ class Application:
         self._limit_s = limit_s
         self._by_port: dict[int, Operating] = {}
         self._notes: dict[str, None] = {}
+        #: Several sessions have used one connection at once.
+        self._mixed = False
         #: The texts of what is sent while no operation is under way.
         self._background: set[str] = set()
         #: The session that runs alone: what it sends passes.
@@ -179,6 +181,7 @@ class Application:
         stream = connection.stream
         if connection.owner not in (None, session) and stream.in_transaction and stream.touched:
             other = next(one.name for one in self.sessions if one is connection.owner)
+            self._mixed = True
             self._notes[
                 f"{session.name} and {other} use one connection at once, so that their statements are in one "
                 "transaction: give each request a connection of its own (a pool)"
@@ -189,7 +192,10 @@ class Application:
     def _attribute(self) -> None:
         """Give what is held to the sessions that sent it, now that the application is at rest."""
         for connection, piece in self._unattributed:
-            found = attribute(piece.text, self._runner, [one for one in self._able() if one is not self._runner])
+            inside = [one for one in self._able() if one is not self._runner]
+            owned = connection.stream.in_transaction and connection.stream.touched and not self._mixed
+            owner = connection.owner if owned else None
+            found = attribute(piece.text, self._runner, inside, owner=owner)
             if not found.certain:
                 self._doubt(
                     f"it could not be told which request sent '{_short(piece)}'; --instances each gives each a service "
