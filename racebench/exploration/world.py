@@ -304,6 +304,7 @@ class ServerWorld:
             self._stack.close()
             self._open()
             self._preparation.isolation.renew()
+        self._preparation.kind.renew()
         if self._preparation.isolation.whole_tables:
             self._preparation.anomalies.reset()
         if self._wrong_victim:
