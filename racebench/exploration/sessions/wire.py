@@ -101,10 +101,9 @@ class WireSessions:
         stack.callback(self._stop)
         if service is not None and shared:
             application.note(_SHARED)
+        listen = _port(service.listen) if service is not None and service.url else 0
         for number in range(1, surroundings.sessions + 1):
-            port = application.listen(
-                _port(service.listen) if service is not None and service.url and number == 1 else 0
-            )
+            port = application.listen(listen if number == 1 else 0)
             environment = addresses.through(HOST, port, target)
             runs: tuple[object, ...] = strategy.programs or strategy.requests
             place = (number - 1) % len(runs)
@@ -166,7 +165,7 @@ class WireSessions:
             if running.service.restart and self._is_used:
                 running.stop()
                 self._start(running.service, number)
-        for number, running in self._services.items():
+        for running in self._services.values():
             if running.service.reset is not None:
                 self._reset(running, running.service.reset)
         self._is_used = True

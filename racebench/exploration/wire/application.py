@@ -152,7 +152,10 @@ class Application:
         return pids or self._peers()
 
     def _peers(self) -> Collection[int]:
-        """The processes of an application that was started elsewhere: those that have connected. Raises UsageProblem."""
+        """The processes of an application that was started elsewhere are those that have connected.
+
+        Raises UsageProblem if they are not to be seen.
+        """
         links = frozenset(connection.link for connection in self.gate.connections)
         if links != self._known_links:
             ports = [peers.port_of(link.client_descriptor) for link in links]
