@@ -11,7 +11,7 @@ import importlib
 import sys
 import time
 from collections.abc import Generator, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -148,6 +148,7 @@ def _operations(
 ) -> Generator[float, None, None]:
     load, clock = task.load, time.perf_counter_ns
     committed = Ending().status
+    in_doubt = bool(load.faults) and not caller.sees_faults  # a fault may have followed the commit
     due_times = DueTimes(load, task.session) if load.rate_per_session else None
     call = caller.subjects[(task.session - 1) % len(caller.subjects)]
     if (pause := jitter_s(load, Random(f"{load.seed}/{task.session}"))) > 0:
@@ -164,6 +165,8 @@ def _operations(
             if not record.count:
                 line_up()
             ending = caller.run(call)
+            if ending.code and in_doubt:
+                ending = replace(ending, unknown=True)
             status = ending.status if ending.code else committed
             record.finish(start, clock(), NO_VERSION, 1, 1, status)
             if ending.code:

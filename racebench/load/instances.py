@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import psycopg
@@ -30,16 +30,26 @@ class RunningInstances:
     """The instances of a service for one run: one, or as many as workers. They are to be stopped."""
 
     def __init__(self, service: Service, target: Target, schema: str, *, workers: int) -> None:
-        self._service = service
+        self._service, self._target, self._schema = service, target, schema
         self._name = application_name(schema, ROLE)
-        self._environment = addresses.direct(target, schema, self._name)
         self._count = workers if service.instances is Instances.EACH else 1
         self._running: list[RunningService] = []
 
-    def start(self) -> None:
-        """Start them, one after the other, and wait until each is ready; raises UsageProblem."""
-        for _ in range(self._count):
-            self._running.append(RunningService.start(self._service, self._environment, meanwhile=_wait))
+    def start(self, target_of: Callable[[int], Target] | None = None) -> None:
+        """Start them, one after the other, and wait until each is ready; raises UsageProblem.
+
+        `target_of`: where an instance connects to, by its number from 1; None for all directly.
+        """
+        for number in range(1, self._count + 1):
+            target = self._target if target_of is None else target_of(number)
+            environment = addresses.direct(target, self._schema, self._name)
+            self._running.append(RunningService.start(self._service, environment, meanwhile=_wait))
+
+    def restart(self, target_of: Callable[[int], Target] | None = None) -> None:
+        """Stop them, and start them as `start` does."""
+        self.stop()
+        self._running.clear()
+        self.start(target_of)
 
     def reset(self) -> None:
         """Have each forget what it remembers, if there is a request for that; raises UsageProblem."""

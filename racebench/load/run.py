@@ -77,8 +77,10 @@ class Run:
         )
         try:
             history = self._with_tables(history)
-            if alone is not None and (crew.hung or (known.instances is not None and known.instances.dead())):
-                history = replace(history, alone=None)  # which errors have another cause than a race is not known
+            if known.load.faults and known.instances is not None:
+                known.instances.restart()
+            if alone is not None and self._cannot_tell_refusals():
+                history = replace(history, alone=None)
             elif alone is not None:
                 alone |= set(run_alone(known, self._executor).codes)
                 history = replace(history, alone=frozenset(alone - {""}))
@@ -87,6 +89,16 @@ class Run:
                 raise DatabaseProblem(one_line(str(problem))) from None
             crew.notes.append(f"the tables could not be read: {one_line(str(problem))}")
         return history
+
+    def _cannot_tell_refusals(self) -> bool:
+        """Whether operations may have failed for another reason than a race, and their errors do not say so.
+
+        A program or a service answers with an exit code or a status when its connection was lost.
+        """
+        known = self._assignment
+        if known.instances is not None and known.instances.dead():
+            return True
+        return self.crew.hung or (self.restarted and not known.strategy.calls)
 
     def _load(self, progress: Progress) -> int:
         """Have the crew work; return the common start."""

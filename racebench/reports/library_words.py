@@ -19,6 +19,7 @@ PARAMETERS = {
     "--draws": "search=racebench.Search(draws={})",
     "--duration": "seconds={}",
     "--expect-status": "serve=racebench.service(expect_status={})",
+    "--fault": "load=racebench.LoadOptions(faults=[{}])",
     "--give-up-after": "give_up_after={}",
     "--header": "headers={}",
     "--hold": "load=racebench.LoadOptions(hold_us={})",

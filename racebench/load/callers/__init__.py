@@ -53,6 +53,10 @@ class Caller(Protocol):
         """What it calls: the workers take turns with them."""
 
     @property
+    def sees_faults(self) -> bool:
+        """Whether a lost connection to the server is told from another failure of an operation."""
+
+    @property
     def used(self) -> bool:
         """Whether a statement may have been sent over a connection of racebench's own."""
 

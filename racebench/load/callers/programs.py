@@ -29,7 +29,7 @@ class ProgramApplication:
 
 
 class _Caller:
-    used = False
+    used = sees_faults = False
 
     def __init__(self, application: ProgramApplication, place: Place) -> None:
         application.surroundings.enter()

@@ -110,6 +110,8 @@ def _loaded(task: PythonApplication) -> list[Call]:
 class _Caller:
     """The application in this process. `connections`: the pids of those that were made for calls that are given one."""
 
+    sees_faults = True
+
     def __init__(self, task: PythonApplication, place: Place) -> None:
         sys.stdout = sys.stderr  # what the application prints does not belong into a report
         task.surroundings.enter()

@@ -31,7 +31,7 @@ class RequestApplication:
 
 
 class _Caller:
-    used = False
+    used = sees_faults = False
 
     def __init__(self, application: RequestApplication, place: Place) -> None:
         self.subjects = application.requests
