@@ -10,6 +10,7 @@ As text: `s1`, `s1b` (the second strand), `s1-cut` (before), `s1+cut` (after).
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from enum import Enum
 
 #: Sessions have at most nine digits; strands at most one letter, the first has none.
@@ -49,6 +50,11 @@ def cut_of(number: int) -> Cut | None:
     """The cut at a choice's step; None without one."""
     cuts = number >> _SESSION_BITS + _STRAND_BITS
     return Cut(cuts) if cuts else None
+
+
+def cuts(schedule: Iterable[int]) -> int:
+    """How many connections are cut in a schedule."""
+    return sum(cut_of(number) is not None for number in schedule)
 
 
 def without_cut(number: int) -> int:

@@ -28,6 +28,7 @@ from racebench.exploration.request import ExplorationRequest
 from racebench.exploration.scheduler import Scheduler
 from racebench.exploration.sessions import kind_of
 from racebench.exploration.sessions.consumer import ConsumerSession
+from racebench.exploration.sessions.cutting import Cutter
 from racebench.exploration.sessions.session import Session, SessionKind, StrategySession, Surroundings
 from racebench.exploration.transactions import in_transactions
 from racebench.postgres.connection import connect
@@ -103,6 +104,8 @@ def prepare(target: Target, request: ExplorationRequest, stack: ExitStack, tell:
         step_limit=step_limit,
         own_code=scenario.origin is Origin.OWN_CODE,
         compares_answers=request.oracle is Oracle.ANSWERS,
+        cutter=Cutter(monitor, request.step_s) if request.crash else None,
+        crash=request.crash,
     )
     strategy_sessions = kind.open(surroundings, stack)
     consumer = _open_consumer(request, surroundings, stack)

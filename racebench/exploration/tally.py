@@ -15,7 +15,7 @@ from typing import Any
 from racebench.core.anomalies import ANOMALIES, NON_SERIALIZABLE
 from racebench.core.quantity import quantity
 from racebench.core.results import Verdict
-from racebench.exploration.choices import session_of
+from racebench.exploration.choices import cuts, session_of
 from racebench.exploration.draws import Draws, remarks
 from racebench.exploration.faults import sets_timeout
 from racebench.exploration.oracle.effects import Oracle
@@ -248,9 +248,9 @@ def switches(schedule: Sequence[int]) -> int:
     return sum(one != other for one, other in pairwise(map(session_of, schedule)))
 
 
-def size(schedule: Sequence[int]) -> tuple[int, int]:
-    """The sort key of witnesses: the number of session switches, then the number of steps."""
-    return switches(schedule), len(schedule)
+def size(schedule: Sequence[int]) -> tuple[int, int, int]:
+    """The sort key of witnesses: the numbers of connections cut, of session switches, and of steps."""
+    return cuts(schedule), switches(schedule), len(schedule)
 
 
 def _outcome(signature: tuple[Any, ...]) -> ScheduleOutcome:
