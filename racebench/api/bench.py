@@ -145,7 +145,7 @@ class Bench:
                 scenario=task.scenario,
                 strategy=task.strategy,
                 consumer=next(iter(task.consumers), None),
-                sessions=_sessions(sessions, max(2, len(task.strategy.calls)), alone=not task.consumers),
+                sessions=_sessions(sessions, max(2, len(task.strategy.subjects)), alone=not task.consumers),
                 polls=search.polls,
                 reduce=search.reduce,
                 budget_s=_above_0("budget", budget),

@@ -259,9 +259,14 @@ class Strategy:
     service: Service | None = None
 
     @property
+    def subjects(self) -> tuple[Call | Program | HttpRequest, ...]:
+        """The parts of an application, with which the sessions take turns; none of a script."""
+        return self.calls or self.programs or self.requests
+
+    @property
     def is_application(self) -> bool:
         """Whether an application sends its statements, so that they are known only when they are sent."""
-        return bool(self.calls or self.programs or self.requests)
+        return bool(self.subjects)
 
     @property
     def right(self) -> bool:

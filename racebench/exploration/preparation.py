@@ -134,7 +134,7 @@ def prepare(target: Target, request: ExplorationRequest, stack: ExitStack, tell:
         sessions=sessions,
         exclusive=target.exclusive,
         remake=None if request.in_place else made_again,
-        expected=None if strategy.calls else facts.leaves,
+        expected=None if strategy.is_application else facts.leaves,
         original=original,
     )
     chosen = isolation.choose(scenario, ground, whole_tables=request.oracle is not None)

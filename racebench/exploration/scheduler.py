@@ -137,7 +137,7 @@ class Scheduler:
 
     def _waiting(self) -> list[Session]:
         """The sessions that wait; of sessions that were released one after the other, the last one goes on."""
-        waiting = [session for session in self.sessions if session.state is State.WAITING]
+        waiting = [session for session in self.sessions if session.state is State.WAITING and not session.inside]
         if len(self._released) == 1 and all(map(self._is_frozen, waiting)):
             waiting += self._released
             self._go_on(self._released[0])
@@ -183,7 +183,10 @@ class Scheduler:
 
     def _readable(self, waiting: Sequence[Session]) -> list[Session]:
         # Anew each time: an application may continue over another connection. A closed one has no socket.
-        by_socket = {socket: session for session in waiting if (socket := session.socket) >= 0}
+        by_socket: dict[int, list[Session]] = {}
+        for session in waiting:
+            if (socket := session.socket) >= 0:
+                by_socket.setdefault(socket, []).append(session)
         # Not poll or epoll: their time-outs are whole milliseconds.
         sockets = list(by_socket)
         until = monotonic() + _EAGER_S
@@ -194,7 +197,7 @@ class Scheduler:
             readable, _, _ = select.select(sockets, (), (), 0 if eager else _PATIENCE_S)
             if not eager:
                 break
-        return [by_socket[socket] for socket in readable]
+        return [session for socket in readable for session in by_socket[socket]]
 
     def _blockers(self, waiting: Sequence[Session]) -> dict[int, tuple[int, ...]]:
         try:

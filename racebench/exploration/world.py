@@ -346,7 +346,7 @@ class ServerWorld:
 
     def _choices(self) -> Sequence[Choice]:
         able = self.scheduler.able()
-        if self._preparation.facts.ddl or self._request.strategy.calls:
+        if self._preparation.facts.ddl or self._request.strategy.is_application:
             self._catalog_raced |= sum(session.changes_catalog for session in able) > 1
         more_cuts = cuts(self._taken) < self.crash
         choices = []

@@ -49,7 +49,7 @@ class ScriptSessions:
 
     @staticmethod
     def runs(strategy: Strategy) -> bool:
-        return not strategy.calls
+        return not strategy.is_application
 
     def environment(self, target: Target, schema: str) -> AbstractContextManager[None]:  # noqa: ARG002 - SQL needs none
         return contextlib.nullcontext()

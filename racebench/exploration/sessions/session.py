@@ -53,7 +53,8 @@ class Session(Protocol):
 
     `number`: from 1; that of a strand is its choice's (choices.py). `next_step`: what it would send next. `answers`:
     the server's answers since the list was last cleared, as text. `where`: the application's line that leads to the
-    next step; "" for a script.
+    next step; "" for a script. `inside`: it waits for another session inside the application, where the server does
+    not see it.
     """
 
     number: int
@@ -62,6 +63,7 @@ class Session(Protocol):
     next_step: tuple[Statement, ...]
     answers: list[str]
     where: str
+    inside: bool
 
     @property
     def likeness(self) -> str:
@@ -285,6 +287,7 @@ class GeneratorSession:
         self.next_step: tuple[Statement, ...] = ()
         self.answers: list[str] = []
         self.where = ""
+        self.inside = False
         self.result: Any = None
         self._steps: Steps | None = None
 
