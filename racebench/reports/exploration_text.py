@@ -272,7 +272,8 @@ def tried(exploration: Exploration) -> str:
     schedules = f"{exploration.run:,} schedule{'' if exploration.run == 1 else 's'}"
     took = f"{exploration.seconds:,.1f}\u00a0s" if exploration.seconds >= 0.1 else "less than 0.1\u00a0s"
     began = f" {said}" if (said := beginning(exploration)) else ""
-    return f"Tried: {schedules} of {sessions}{consumer}, in {took}.{began}"
+    cut = f", with at most {quantity(exploration.crash, 'connection')} cut in each" if exploration.crash else ""
+    return f"Tried: {schedules} of {sessions}{consumer}{cut}, in {took}.{began}"
 
 
 def beginning(exploration: Exploration) -> str:

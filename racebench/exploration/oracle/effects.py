@@ -25,8 +25,9 @@ class Oracle(StrEnum):
 class SessionEffect:
     """How a session's operation ended. `error`: the SQLSTATE or the exception's name; "" without one.
 
-    `unknown`: its connection was cut, so that it may have succeeded, and was told nothing. `returned`: what its call returned; `told`: the answers to its statements that were not rolled back. `drawn`: equal
-    if it has drawn the same random numbers.
+    `unknown`: its connection was cut, so that it may have succeeded, and was told nothing. `returned`: what its call
+    returned; `told`: the answers to its statements that were not rolled back. `drawn`: equal if it has drawn the same
+    random numbers.
     """
 
     ok: bool
