@@ -59,7 +59,10 @@ class SubjectOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadOptions:
-    """The load. Durations are in seconds, delays in milliseconds; `long` is a percentage and a delay."""
+    """The load. Durations are in seconds, delays in milliseconds; `long` is a percentage and a delay.
+
+    `faults`: as they are written.
+    """
 
     workers: int
     duration: float | None
@@ -77,6 +80,7 @@ class LoadOptions:
     seed: int | None
     poll_interval: float
     batch: int
+    faults: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -194,6 +194,9 @@ def load(*, seconds: float = 2) -> Decorator[Any]:
                 help="Longest random delay of a worker's start, in milliseconds.  [default: 0]"),
         _option("--tenants", type=Number(1, 65_535), default=1, show_default=True,
                 help="Number of tenants, each with its own counter."),
+        _option("--fault", "faults", multiple=True, metavar="FAULT",
+                help="Fault to inject: cut-after-commit:1%, cut-before-commit:1%, cut:2%, stall:200ms:1%, "
+                "latency:5ms+-2ms, 'terminate-backend:every 500ms' or crash-server:once. Can be repeated."),
         _option("--seed", type=_SEED,
                 help="Seed of all random choices.  [default: random; it is printed and saved]"),
         _option("--poll-interval", section=Section.CONSUMERS, type=_MS, default=1, show_default=True, metavar="MS",

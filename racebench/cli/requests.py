@@ -15,6 +15,7 @@ from racebench.cli.files import ResultFiles, result_files
 from racebench.cli.option_groups import GateOptions, LoadOptions, OutputOptions, SubjectOptions, TargetOptions
 from racebench.cli.servers import Server, server_of
 from racebench.cli.subjects import find_scenario
+from racebench.core import injection
 from racebench.core.errors import UsageProblem
 from racebench.core.model import Load, Origin, Protocol, Scenario
 from racebench.load.campaign import Pairing, Request
@@ -97,6 +98,8 @@ def drafted(
     _check_sessions(load)
     if target.keep and not target.dsn:
         raise UsageProblem("--keep needs --dsn: the embedded server ends with the command, and its schemas with it")
+    faults = injection.parse_all(load.faults)
+    injection.check(faults, embedded=not target.dsn)
     if scenario.once:
         _check_once(scenario, load)
     if (named := subject.own_code) is not None:
@@ -111,7 +114,7 @@ def drafted(
             scenario=scenario,
             strategies=catalog.find_strategies(scenario, subject.strategies or ["all"]),
             consumers=catalog.find_consumers(scenario, subject.consumers or catalog.default_consumers(scenario)),
-            load=_load(load, once=scenario.once, default_seconds=default_seconds),
+            load=replace(_load(load, once=scenario.once, default_seconds=default_seconds), faults=faults),
             pairing=pairing,
             named=frozenset({*subject.strategies, *subject.consumers}),
         ),

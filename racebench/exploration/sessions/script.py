@@ -46,6 +46,7 @@ class ScriptSessions:
     """The kind of a strategy that is a script."""
 
     may_be_abandoned: ClassVar[bool] = True
+    may_be_cut: ClassVar[bool] = True
 
     @staticmethod
     def runs(strategy: Strategy) -> bool:

@@ -242,10 +242,12 @@ class Surroundings:
 class SessionKind(Protocol):
     """How the sessions of one kind of strategy are opened and run alone. One for each search.
 
-    `may_be_abandoned`: a session may be stopped between two steps; if not, it is run to its end.
+    `may_be_abandoned`: a session may be stopped between two steps; if not, it is run to its end. `may_be_cut`: the
+    connection of a session may be cut.
     """
 
     may_be_abandoned: ClassVar[bool]
+    may_be_cut: ClassVar[bool]
 
     @staticmethod
     def runs(strategy: Strategy) -> bool:

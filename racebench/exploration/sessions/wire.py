@@ -17,6 +17,7 @@ from racebench.core.faults import CONNECTION_LOST, EXPIRED, stops_a_schedule
 from racebench.core.model import Instances, Outcome, Service, Statement, Strategy
 from racebench.core.quantity import quantity
 from racebench.core.target import Target
+from racebench.exploration.choices import Cut
 from racebench.exploration.draws import Draws
 from racebench.exploration.faults import Fault
 from racebench.exploration.independence import Footprint
@@ -56,6 +57,7 @@ class WireSessions:
 
     #: Only the application knows what it has to undo.
     may_be_abandoned: ClassVar[bool] = False
+    may_be_cut: ClassVar[bool] = False
 
     def __init__(self) -> None:
         self._sessions: list[WireSession] = []
@@ -276,6 +278,15 @@ class WireSession:
     @property
     def refused(self) -> bool:
         return self.outcome is Outcome.FAIL and self.sqlstate not in self.failures_alone
+
+    def cuts(self, *, reduce: bool) -> Sequence[Cut]:  # noqa: ARG002 - none
+        return ()
+
+    def cut(self, cut: Cut) -> None:
+        """No connection is cut."""
+
+    def mend(self) -> None:
+        """An application connects by itself."""
 
     @property
     def serializable(self) -> bool:
