@@ -147,7 +147,9 @@ class Bench:
                 scenario=task.scenario,
                 strategy=task.strategy,
                 consumer=next(iter(task.consumers), None),
-                sessions=_sessions(sessions, max(2, len(task.strategy.subjects)), alone=not task.consumers),
+                sessions=_sessions(
+                    sessions, max(2, len(task.strategy.subjects)), alone=not task.consumers and not crash
+                ),
                 polls=search.polls,
                 crash=_from_0("crash", crash, MOST_CUT),
                 reduce=search.reduce,
