@@ -17,6 +17,8 @@ CUT_ANSWERS = {
     Cut.BEFORE: "the connection is cut before the server gets this",
     Cut.AFTER: "the server has done this; the connection is cut, and the answer is lost",
 }
+#: The text of a step that begins an operation, where the order in which they begin matters.
+STARTS = "(starts)"
 #: Variables that racebench sets itself: the same in every step, or different in every schedule.
 _EVERY_SCHEDULE = frozenset({"batch", "operation", "tenant"})
 #: The longest text of a value, in characters; the longest of a step without its values.
