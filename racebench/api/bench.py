@@ -15,7 +15,7 @@ from racebench.api import applications
 from racebench.api.options import LoadOptions, OracleName, Search, SqlOrCallable, Subject
 from racebench.api.results import Comparison, Exploration, Hammering, Replay
 from racebench.core import injection
-from racebench.core.defaults import GIVE_UP_SECONDS, MOST_EXPLORED_SESSIONS
+from racebench.core.defaults import GIVE_UP_SECONDS, MOST_CUT, MOST_EXPLORED_SESSIONS
 from racebench.core.environ import exported
 from racebench.core.errors import DatabaseProblem, ScenarioProblem, UsageProblem
 from racebench.core.model import Consumer, HttpRequest, Load, Origin, Program, Scenario, Service, Strategy
@@ -122,6 +122,7 @@ class Bench:
         budget: float | None = None,
         max_schedules: int | None = None,
         stop_at_first: bool = False,
+        crash: int = 0,
         seed: int | None = None,
         oracle: OracleName | None = None,
         allow: Sequence[str] = (),
@@ -137,7 +138,7 @@ class Bench:
 
         `budget` is in seconds; beyond it, or beyond `max_schedules`, the verdict is UNKNOWN if nothing was found. If
         neither is given, the search has 60 seconds, and ends after 400 schedules if one of them goes wrong; infinity
-        (`math.inf`) is no limit.
+        (`math.inf`) is no limit. `crash`: how many connections are cut at most in a schedule, at any step.
         Raises RacebenchError.
         """
         from racebench.exploration import explorer
@@ -149,8 +150,11 @@ class Bench:
                 scenario=task.scenario,
                 strategy=task.strategy,
                 consumer=next(iter(task.consumers), None),
-                sessions=_sessions(sessions, max(2, len(task.strategy.subjects)), alone=not task.consumers),
+                sessions=_sessions(
+                    sessions, max(2, len(task.strategy.subjects)), alone=not task.consumers and not crash
+                ),
                 polls=search.polls,
+                crash=_from_0("crash", crash, MOST_CUT),
                 reduce=search.reduce,
                 budget_s=_above_0("budget", budget),
                 max_schedules=_above_0("max_schedules", max_schedules),
@@ -491,6 +495,12 @@ def _sessions(number: int | None, default: int, *, alone: bool) -> int:
         raise UsageProblem(f"sessions is a number from 1 to {MOST_EXPLORED_SESSIONS}, not {number}")
     if number == 1 and alone:
         raise UsageProblem("sessions=1: a race needs two sessions; give 2 or more")
+    return number
+
+
+def _from_0(name: str, number: int, most: int) -> int:
+    if not 0 <= number <= most:
+        raise UsageProblem(f"{name} is a number from 0 to {most}, not {number}")
     return number
 
 
