@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from racebench.api.options import LoadOptions, OracleName, Search, SqlOrCallable, Subject
 from racebench.api.results import Comparison, Exploration, Hammering, Replay
 from racebench.core import injection
-from racebench.core.defaults import GIVE_UP_SECONDS, MOST_EXPLORED_SESSIONS
+from racebench.core.defaults import GIVE_UP_SECONDS, MOST_CUT, MOST_EXPLORED_SESSIONS
 from racebench.core.environ import exported
 from racebench.core.errors import DatabaseProblem, ScenarioProblem, UsageProblem
 from racebench.core.model import Consumer, Load, Origin, Scenario, Strategy
@@ -120,6 +120,7 @@ class Bench:
         budget: float | None = None,
         max_schedules: int | None = None,
         stop_at_first: bool = False,
+        crash: int = 0,
         seed: int | None = None,
         oracle: OracleName | None = None,
         allow: Sequence[str] = (),
@@ -134,7 +135,7 @@ class Bench:
 
         `budget` is in seconds; beyond it, or beyond `max_schedules`, the verdict is UNKNOWN if nothing was found. If
         neither is given, the search has 60 seconds, and ends after 400 schedules if one of them goes wrong; infinity
-        (`math.inf`) is no limit.
+        (`math.inf`) is no limit. `crash`: how many connections are cut at most in a schedule, at any step.
         Raises RacebenchError.
         """
         from racebench.exploration import explorer
@@ -146,8 +147,11 @@ class Bench:
                 scenario=task.scenario,
                 strategy=task.strategy,
                 consumer=next(iter(task.consumers), None),
-                sessions=_sessions(sessions, max(2, len(task.strategy.subjects)), alone=not task.consumers),
+                sessions=_sessions(
+                    sessions, max(2, len(task.strategy.subjects)), alone=not task.consumers and not crash
+                ),
                 polls=search.polls,
+                crash=_from_0("crash", crash, MOST_CUT),
                 reduce=search.reduce,
                 budget_s=_above_0("budget", budget),
                 max_schedules=_above_0("max_schedules", max_schedules),
@@ -457,6 +461,12 @@ def _sessions(number: int | None, default: int, *, alone: bool) -> int:
         raise UsageProblem(f"sessions is a number from 1 to {MOST_EXPLORED_SESSIONS}, not {number}")
     if number == 1 and alone:
         raise UsageProblem("sessions=1: a race needs two sessions; give 2 or more")
+    return number
+
+
+def _from_0(name: str, number: int, most: int) -> int:
+    if not 0 <= number <= most:
+        raise UsageProblem(f"{name} is a number from 0 to {most}, not {number}")
     return number
 
 

@@ -14,6 +14,7 @@ PARAMETERS = {
     "--budget": "budget={}",
     "--connections-per-worker": "load=racebench.LoadOptions(connections_per_worker={})",
     "--consumer": "consumer={}",
+    "--crash": "crash={}",
     "--depth": "search=racebench.Search(depth={})",
     "--dsn": "dsn={}",
     "--draws": "search=racebench.Search(draws={})",

@@ -5,7 +5,6 @@ How it is started and ended is racebench.workloads'; when, is the session's.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import threading
@@ -117,7 +116,7 @@ class RequestActor:
         self._limit_s = limit_s
         self._requests: SimpleQueue[tuple[str, int] | None] = SimpleQueue()
         self._result: Response | NoAnswer | None = None
-        #: Becomes readable when an answer is here.
+        #: An eventfd that becomes readable when an answer is here; who waits for it reads it.
         self.arrived = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._thread = threading.Thread(target=self._live, daemon=True, name="racebench HTTP")
         self._thread.start()
@@ -128,8 +127,6 @@ class RequestActor:
         return () if process is None else (process.pid,)
 
     def begin(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            os.eventfd_read(self.arrived)
         self._result = None
         running = self._running()
         running.check()
