@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from racebench.core.model import Protocol
+from racebench.core.model import HttpRequest, Program, Protocol
 from racebench.workloads import ad_hoc
 
 #: What of a schedule must be as in a serial order: the tables; what calls return too; or every answer too.
 OracleName = Literal["state", "returns", "answers"]
-#: A function, `module:function`, a file of SQL, or the name of a scenario.
-Subject = str | Path | Callable[..., Any]
+#: A function, `module:function`, a file of SQL, a program, a request, or the name of a scenario.
+Subject = str | Path | Callable[..., Any] | Program | HttpRequest
 #: SQL, a file of SQL, `module:function` or a function; or several of them.
 SqlOrCallable = ad_hoc.Definition | Sequence[ad_hoc.Definition]
 

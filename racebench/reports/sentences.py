@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from racebench.analysis.overlap import remedy
+from racebench.core import codes
 from racebench.core.anomalies import ANOMALIES, AnomalyKind
 from racebench.core.faults import is_fault
 from racebench.core.model import Load
@@ -170,13 +171,22 @@ def expectation(result: RunResult) -> str:
 
 
 def _code(code: str, message: str) -> str:
-    """A SQLSTATE; with its message if it stands for a Python exception (RB…): such a code says nothing by itself."""
-    return f"{code}: {message}" if code.startswith("RB") and message else code
+    """A SQLSTATE; with its message if it stands for an application's error: such a code says nothing by itself."""
+    shown = codes.shown(code)
+    if not message or not any(low <= code <= high for low, high in codes.OF_APPLICATIONS):
+        return shown
+    return message if message.startswith(shown) else f"{shown}: {message}"
+
+
+def _said(code: str, message: str) -> str:
+    """A code and its message, if there is one, which may begin with it."""
+    shown = codes.shown(code)
+    return message if message.startswith(shown) else f"{shown} {message}".strip()
 
 
 def _unknown(result: RunResult) -> str:
     if result.counts["committed"] == 0:
-        said = [f"{code} {result.messages.get(code, '')}".strip() for code in result.errors]
+        said = [_said(code, result.messages.get(code, "")) for code in result.errors]
         return f"No operation was committed{f' ({said[0]})' if said else ''}."
     if _alone(result):
         attempts = result.counts["attempts"]
