@@ -10,12 +10,14 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
+from itertools import permutations
 from random import Random
 
 from racebench.core.errors import UsageProblem
 from racebench.core.model import Scenario
 from racebench.core.target import Target
 from racebench.exploration import schedules
+from racebench.exploration.choices import cuts, divided, session_of
 from racebench.exploration.faults import PROBLEMS, Fault
 from racebench.exploration.limits import Limits
 from racebench.exploration.outcome import Deadlock, ScheduleResult
@@ -34,7 +36,7 @@ _REPEATS = 2
 #: How often a witness is replayed that depends on which of several sessions the server lets go on first.
 _ATTEMPTS = 20
 _SHORTENING_S = 5.0
-#: A schedule, and the number of its choice of random numbers.
+#: The number of the choice of random numbers of a schedule, and its choices.
 _Repeated = tuple[int, tuple[int, ...]]
 #: The races that bursts may show, and the limits of bursts: their number, and seconds.
 _INSIDE = (Unseen.STATEMENT, Unseen.BATCH, Unseen.CATALOG)
@@ -127,7 +129,10 @@ def _search(
                 break
             world.draw = request.draw + tally.explored_draws
             tally.explored_draws += 1
-            complete &= _search_draw(world, request, tally, limits)
+            for order in _orders(world):
+                world.order = order
+                complete &= _search_draw(world, request, tally, limits)
+            world.order = ()
             tally.draws, tally.functions = world.draws, world.functions
         tally.complete = complete
         tally.unseen = world.unseen
@@ -151,6 +156,25 @@ def _search(
             with contextlib.suppress(*([Diverged] if tally.leftovers else [])):
                 tally.replay = _follow_witness(world, tally.witness_request, tally.witness, attempts)
     tally.notes += world.made_outside
+
+
+def _orders(world: ServerWorld) -> Iterator[tuple[int, ...]]:
+    """The orders in which the sessions begin: that of their numbers, as an empty one, and others if these matter.
+
+    They do if a session came to no first step before others had gone on, as behind a lock of the application's.
+    Sessions that run the same need no other order among themselves.
+    """
+    yield ()
+    if not world.waited_at_start:
+        return
+    numbers = range(1, len(world.strategy_sessions) + 1)
+    runs = world.callables
+    seen = {tuple(runs.get(f"s{number}", "") for number in numbers)}
+    for order in permutations(numbers):
+        names = tuple(runs.get(f"s{number}", "") for number in order)
+        if names not in seen:
+            seen.add(names)
+            yield order
 
 
 def _check_leftovers(world: ServerWorld, tally: Tally) -> None:
@@ -224,9 +248,17 @@ def _search_draw(world: ServerWorld, request: ExplorationRequest, tally: Tally, 
         found = search(world, reduce=request.reduce, go_on=exhaustive)
     tally.pruned += found.pruned
     if not found.complete and not limits.satisfied:
-        drawn = random_search(world, depth=request.depth, steps=longest, random=Random(request.seed), go_on=every)
+        drawn = random_search(
+            world, depth=request.depth, steps=longest, random=Random(request.seed), go_on=every, cuts=request.crash
+        )
         tally.drawn += drawn.run
-        probability = chance(sessions=len(world.scheduler.sessions), steps=longest, depth=request.depth, runs=drawn.run)
+        probability = chance(
+            sessions=len(world.scheduler.sessions),
+            steps=longest,
+            depth=request.depth,
+            runs=drawn.run,
+            cuts=request.crash,
+        )
         tally.chance = min(tally.chance or probability, probability)
     limits.tell()
     world.ended = ended
@@ -259,8 +291,10 @@ def _choose_other_victims(
         for deadlock in deadlocks:
             if victim in deadlock.sessions - {min(deadlock.sessions)}:
                 world.draw = deadlock.draw
+                world.order = deadlock.order
                 complete &= search(world, reduce=request.reduce, go_on=go_on, after=deadlock.after).complete
     world.order_victims()
+    world.order = ()
     return complete
 
 
@@ -277,7 +311,9 @@ def _shortest(
 ) -> tuple[int, ...]:
     """Look for a witness with fewer session switches: run all schedules without a switch, then with one, and so on."""
     deadline = time.monotonic() + _SHORTENING_S
+    world.order, _ = divided(witness)
     shorter: list[ScheduleResult] = []
+    world.crash = cuts(witness)
     world.ended = lambda result: shorter.append(result) if wanted(result) else None
     for most in range(switches(witness)):
         search(world, reduce=True, go_on=lambda _: not shorter and time.monotonic() < deadline, most_switches=most)
@@ -345,19 +381,21 @@ def requested_by(schedule: Schedule, scenario: Scenario) -> ExplorationRequest:
     strategy = catalog.find_strategy(scenario, schedule.strategy)
     consumer = catalog.find_consumers(scenario, [schedule.consumer])[0] if schedule.consumer else None
     schedules.check_same(schedule, strategy, consumer)
-    sessions, polls = max(schedule.steps), 0
-    if idle := sorted({*range(1, sessions)} - {*schedule.steps}):
+    takers = [session_of(number) for number in schedule.steps]
+    sessions, polls = schedule.sessions, 0
+    if idle := sorted({*range(1, sessions)} - {*takers}):
         raise UsageProblem(
             f"the schedule has a step of s{sessions} and none of s{idle[0]}: give it as explore has printed it"
         )
     if consumer is not None:
-        polls, sessions = schedule.steps.count(sessions), sessions - 1
+        polls, sessions = takers.count(sessions), sessions - 1
     return ExplorationRequest(
         scenario=scenario,
         strategy=strategy,
         consumer=consumer,
         sessions=sessions,
         polls=polls,
+        crash=cuts(schedule.steps),
         reduce=False,
         draw=schedule.draw,
     )

@@ -30,6 +30,8 @@ class Unseen(StrEnum):
     DELAY = "delay"
     #: The script sets a time-out.
     TIMEOUT = "timeout"
+    #: It could not be told which session sent a statement.
+    ATTRIBUTION = "attribution"
     #: Schedules could not be compared with every serial order.
     ORDERS = "orders"
     #: Schedules left something behind that could not be removed, so they did not begin in the same state.
@@ -167,6 +169,7 @@ class Exploration:
     `fault`: what ended the search early, if its schedules could not be run on account of a lost connection or the like.
     `beginning`: what each schedule began with; None if that is not known.
     `draws`: how many choices of random numbers were explored; 0 if no outcome may depend on them.
+    `crash`: how many connections were cut at most in a schedule.
     """
 
     scenario: str
@@ -204,6 +207,7 @@ class Exploration:
     swallowed: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     draws: int = 0
+    crash: int = 0
     functions: tuple[str, ...] = ()
     beginning: Beginning | None = None
 

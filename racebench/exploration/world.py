@@ -6,7 +6,7 @@ preparation.py makes its parts; the search chooses the order of the steps.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Hashable, Mapping, Sequence, Set
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from random import Random
@@ -16,6 +16,17 @@ from racebench.core.errors import ScenarioProblem, UsageProblem
 from racebench.core.faults import stops_a_schedule
 from racebench.core.model import Outcome, Statement, first_word
 from racebench.core.target import Target
+from racebench.exploration.choices import (
+    Cut,
+    choice,
+    cut_of,
+    cuts,
+    divided,
+    session_of,
+    start_of,
+    text_of,
+    without_cut,
+)
 from racebench.exploration.comparison import Comparison
 from racebench.exploration.draws import Draws, united
 from racebench.exploration.faults import PROBLEMS, Fault
@@ -33,7 +44,7 @@ from racebench.exploration.schedules import Step
 from racebench.exploration.search import Choice, Unsteady, left_if_unsteady
 from racebench.exploration.sessions.consumer import ConsumerSession
 from racebench.exploration.sessions.session import NOT_ANSWERED, Session, State, StrategySession
-from racebench.exploration.steps import GOES_ON, describe, with_values
+from racebench.exploration.steps import GOES_ON, STARTS, describe, with_values
 from racebench.exploration.symmetry import Pasts
 from racebench.postgres.transport import Variables
 from racebench.postgres.two_phase import roll_back_prepared
@@ -50,7 +61,8 @@ class ServerWorld:
 
     `tenant`: whose rows the current schedule writes. `prepared`: the statements that the scenario had sent before it.
     `symmetry_failed`: sessions that counted as alike were seen not to be; from then on none count as alike.
-    `draw`: the number of the choice of random numbers with which the next schedule begins.
+    `draw`: the number of the choice of random numbers with which the next schedule begins. `crash`: how many
+    connections are cut at most in the next schedule.
     `surprises`: the steps that were seen to lock more than was assumed, as text, with what they locked.
     When a fault has stopped a schedule, the world is made again, and the schedule is repeated, at most `repeats` times
     in a row.
@@ -75,6 +87,11 @@ class ServerWorld:
         self.symmetry_failed = False
         self.surprises: dict[str, str] = {}
         self.draw = request.draw
+        self.crash = request.crash
+        #: The order in which the sessions of the next schedule begin; empty: that of their numbers. `waited_at_start`:
+        #: a session came to no first step in a schedule, as long as others had not gone on.
+        self.order: tuple[int, ...] = ()
+        self.waited_at_start = False
         self._target, self._request = target, request
         #: Sentences about what was made outside the schema; complete when the world is closed.
         self.made_outside: list[str] = []
@@ -120,6 +137,11 @@ class ServerWorld:
         return self._preparation.schema
 
     @property
+    def callables(self) -> Mapping[str, str]:
+        """What each session runs that runs code of the application's, by the session's name."""
+        return self._preparation.kind.callables(self._request.strategy, len(self.strategy_sessions))
+
+    @property
     def triggers(self) -> tuple[str, ...]:
         """The triggers of the tables."""
         return self._preparation.facts.triggers
@@ -142,6 +164,8 @@ class ServerWorld:
             return Unseen.BATCH
         if self.beginning.doubtful:
             return Unseen.PHYSICAL
+        if self._preparation.kind.unseen is not None:
+            return self._preparation.kind.unseen
         return Unseen.CATALOG if self._catalog_raced else None
 
     @property
@@ -156,7 +180,12 @@ class ServerWorld:
             f"'{step}' locked {locked}, which its text does not show; it was taken to depend on every other step"
             for step, locked in self.surprises.items()
         )
-        return [*surprises, *self._repeats.notes, *(self._comparison.notes if self._comparison is not None else ())]
+        return [
+            *surprises,
+            *self._repeats.notes,
+            *self._preparation.kind.notes,
+            *(self._comparison.notes if self._comparison is not None else ()),
+        ]
 
     @property
     def faults(self) -> Sequence[Fault]:
@@ -178,7 +207,15 @@ class ServerWorld:
 
         Raises Unsteady if a fault prevents that: what the last schedule left is not known then.
         """
-        self._repeats.part(self._preparation.isolation.check)
+        self._repeats.part(self._check_leftovers)
+
+    def _check_leftovers(self) -> None:
+        self._mend()
+        self._preparation.isolation.check()
+
+    def _mend(self) -> None:
+        for session in self.scheduler.sessions:
+            session.mend()
 
     def _opened(self) -> bool:
         """Make the world; False if a fault prevents it, and it may be tried again."""
@@ -280,6 +317,7 @@ class ServerWorld:
         self._repeats.part(self._begin)
 
     def _begin(self) -> None:
+        self._mend()
         if self._two_phase:  # an abandoned schedule may have left a prepared transaction
             roll_back_prepared(self._preparation.monitor, self._preparation.schema)
         if not self._preparation.isolation.renew():
@@ -287,6 +325,7 @@ class ServerWorld:
             self._stack.close()
             self._open()
             self._preparation.isolation.renew()
+        self._preparation.kind.renew()
         if self._preparation.isolation.whole_tables:
             self._preparation.anomalies.reset()
         if self._wrong_victim:
@@ -314,9 +353,17 @@ class ServerWorld:
             drawer.draw = -1 - self.draw if shifted and drawer.draws.only_names else self.draw
         if self.recorder is not None:
             self.recorder.begin()
-        for session in self.scheduler.sessions:
+        sessions = self.scheduler.sessions
+        if self.order:
+            sessions = sorted(sessions, key=lambda session: self._place(session.number))
+        for session in sessions:
             if self._aside is None or not self._aside.one_by_one or session is self.consumer:
                 session.start(self.tenant, self._runs)
+        self.waited_at_start |= any(session.inside for session in self.strategy_sessions)
+
+    def _place(self, number: int) -> int:
+        """The place of a session in the order of the starts; the consumer's is the last."""
+        return self.order.index(number) if number in self.order else len(self.order)
 
     def _run_prologue(self) -> None:
         prologue = self._preparation.prologue
@@ -334,14 +381,30 @@ class ServerWorld:
 
     def _choices(self) -> Sequence[Choice]:
         able = self.scheduler.able()
-        if self._preparation.facts.ddl or self._request.strategy.calls:
+        if self._preparation.facts.ddl or self._request.strategy.is_application:
             self._catalog_raced |= sum(session.changes_catalog for session in able) > 1
-        return [
-            Choice(session.number, session.footprint, self._likeness(session), session.step_identity)
-            if session.state is State.READY
-            else Choice(session.number, Footprint.ANYTHING, step=session.step_identity)
-            for session in able
-        ]
+        more_cuts = cuts(self._taken) < self.crash
+        choices = []
+        for session in able:
+            if session.state is not State.READY:
+                choices.append(Choice(session.number, Footprint.ANYTHING, step=session.step_identity))
+                continue
+            likeness = self._likeness(session)
+            choices.append(Choice(session.number, session.footprint, likeness, session.step_identity))
+            if more_cuts:
+                choices += self._cuts(session, likeness)
+        return choices
+
+    def _cuts(self, session: Session, likeness: Hashable) -> Iterator[Choice]:
+        """The next step of a session as one at which its connection is cut."""
+        untouched = all(without_cut(number) != session.number for number in self._taken)
+        for cut in session.cuts(reduce=self._request.reduce and not self.surprises):
+            yield Choice(
+                choice(session.number, cut=cut),
+                Footprint.NOTHING if untouched and cut is Cut.BEFORE else Footprint.ANYTHING,
+                None if likeness is None else (likeness, cut),
+                session.step_identity,
+            )
 
     def _likeness(self, session: Session) -> Hashable:
         """Equal for sessions that only their names tell apart; None for a session that is like no other."""
@@ -352,24 +415,27 @@ class ServerWorld:
             return None
         return session.likeness, past, session.memory, session.step_identity
 
-    def take(self, session: int) -> Footprint | None:
-        return self._repeats.part(self._take, session)
+    def take(self, number: int) -> Footprint | None:
+        return self._repeats.part(self._take, number)
 
-    def _take(self, session: int) -> Footprint | None:
-        taker = self.scheduler.sessions[session - 1]
-        self._chosen.append(session)
-        joined = self._request.reduce and taker.state is State.READY and taker.joins_next
-        more = self._step(taker)
+    def _take(self, number: int) -> Footprint | None:
+        taker = self.scheduler.session(number)
+        self._chosen.append(number)
+        cut = cut_of(number)
+        joined = self._request.reduce and taker.state is State.READY and taker.joins_next and cut is None
+        more = self._step(taker, cut)
         if joined and taker.state is State.READY:
             more |= self._step(taker)
         self._check_victim()
         return Footprint.ANYTHING if more or taker.rolled_back else None
 
-    def _step(self, session: Session) -> bool:
+    def _step(self, session: Session, cut: Cut | None = None) -> bool:
         """Have a session take its step; return whether the step may have touched more than its footprint says."""
-        self._taken.append(session.number)
+        self._taken.append(choice(session.number, cut=cut))
         # What a session does after its wait began with the step that had to wait.
-        touches = session.footprint if session.state is State.READY else Footprint.ANYTHING
+        touches = session.footprint if session.state is State.READY and cut is None else Footprint.ANYTHING
+        if cut is not None:
+            session.cut(cut)
         before = [(other.tries, other.deadlocks) for other in self.strategy_sessions]
         suspects = {other.number for other in self.scheduler.sessions if other.state is State.WAITING}
         statements = session.next_step
@@ -391,7 +457,7 @@ class ServerWorld:
         deadlock = self.scheduler.deadlock or frozenset(suspects | {session.number} if victims else ())
         if deadlock and self._deadlock is None:
             self.scheduler.deadlocked = True
-            self._deadlock = Deadlock(after=tuple(self._chosen), sessions=deadlock, draw=self.draw)
+            self._deadlock = Deadlock(after=tuple(self._chosen), sessions=deadlock, draw=self.draw, order=self.order)
         self._wrong_victim |= self._is_wrong_victim(victims, deadlock)
         waits = session.state is State.WAITING
         self._pasts.took(session.number, touches, undone=session.number in again, waits=waits)
@@ -406,7 +472,10 @@ class ServerWorld:
         observer = self._preparation.observer
         if observer is None:
             return False
-        others = frozenset[int]().union(*(other.pids for other in self.scheduler.sessions if other is not session))
+        owner = session_of(session.number)
+        others = frozenset[int]().union(
+            *(other.pids for other in self.scheduler.sessions if session_of(other.number) != owner)
+        )
         locks = observer.new(session.pids, others)
         if not locks or assumed is Footprint.ANYTHING:
             return False
@@ -465,7 +534,7 @@ class ServerWorld:
         if self._following and counts["violations"]:
             self._broken = self._preparation.anomalies.broken(self.tenant)
         return ScheduleResult(
-            schedule=tuple(self._taken),
+            schedule=(*map(start_of, self.order), *self._taken),
             counts=counts,
             signature=signature,
             raced=self._raced,
@@ -515,13 +584,13 @@ class ServerWorld:
     def _run_serially(self, order: Sequence[int]) -> None:
         self.begin()
         for number in order:
-            session = self.scheduler.sessions[number - 1]
+            session = self.scheduler.session(number)
             if session is self.consumer:
                 self._repeats.part(self._step, session)
                 continue
             self._repeats.part(session.start, self.tenant, self._runs)
-            while session.state is State.READY:
-                self._repeats.part(self._step, session)
+            while ready := [one for one in self.scheduler.able() if session_of(one.number) == number]:
+                self._repeats.part(self._step, ready[0])
         self.end(order, complete=True)
 
     # One schedule, step by step
@@ -536,21 +605,22 @@ class ServerWorld:
                 return self._follow(schedule)
 
     def _follow(self, schedule: Sequence[int]) -> list[Step]:
+        self.order, numbers = divided(schedule)
         self.begin()
         self._broken, self._following = (), True
-        steps = []
-        for number, session in enumerate(schedule, 1):
-            able = [choice.session for choice in self.choices()]
-            if session not in able:
+        steps = [Step(session=f"s{number}", sent=STARTS, answered=()) for number in self.order]
+        for place, number in enumerate(numbers, 1):
+            able = [choice.number for choice in self.choices()]
+            if number not in able:
                 self._repeats.part(self.scheduler.abandon)
-                can = ", ".join(f"s{other}" for other in able) or "no session"
+                can = ", ".join(map(text_of, able)) or "no session"
                 raise UsageProblem(
-                    f"the schedule cannot be followed: at step {number} s{session} cannot go on, {can} can; "
+                    f"the schedule cannot be followed: at step {place} {text_of(number)} cannot go on, {can} can; "
                     "the script, the scenario or the server has changed since: explore again"
                 )
-            steps.append(self.watch(session))
+            steps.append(self.watch(number))
             self._check_victim()
-        if left := [f"s{choice.session}" for choice in self.choices()]:
+        if left := [text_of(choice.number) for choice in self.choices()]:
             self._repeats.part(self.scheduler.abandon)
             raise UsageProblem(f"the schedule ends before the sessions do: {', '.join(left)} can go on")
         self.end(schedule, complete=True)
@@ -564,32 +634,34 @@ class ServerWorld:
                 return self._follow_as_far_as_it_goes(schedule)
 
     def _follow_as_far_as_it_goes(self, schedule: Sequence[int]) -> None:
+        self.order, numbers = divided(schedule)
         self.begin()
-        rest = list(schedule)
+        rest = list(numbers)
         while choices := self.choices():
-            able = [choice.session for choice in choices]
-            session = rest.pop(0) if rest and rest[0] in able else able[0]
-            if session != (schedule[len(self._taken)] if len(self._taken) < len(schedule) else None):
+            able = [choice.number for choice in choices]
+            number = rest.pop(0) if rest and rest[0] in able else able[0]
+            if number != (numbers[len(self._taken)] if len(self._taken) < len(numbers) else None):
                 rest = []
-            self._repeats.part(self._step, self.scheduler.sessions[session - 1])
+            self._repeats.part(self._step, self.scheduler.session(number), cut_of(number))
             self._check_victim()
         self.end(schedule, complete=True)
 
-    def watch(self, session: int) -> Step:
-        """Have a session that can go on take its step, and return what happened. Raises Unsteady."""
-        return self._repeats.part(self._watch, session)
+    def watch(self, number: int) -> Step:
+        """Take the step of a choice that can be taken, and return what happened. Raises Unsteady."""
+        return self._repeats.part(self._watch, number)
 
-    def _watch(self, session: int) -> Step:
+    def _watch(self, number: int) -> Step:
         sessions = self.scheduler.sessions
         for other in sessions:
             other.answers.clear()
-        taker = sessions[session - 1]
+        taker = self.scheduler.session(number)
         sent, where, literal, values = describe(taker.next_step), taker.where, taker.literal(), taker.values()
         if taker.state is State.RELEASED:
             sent, literal, values = GOES_ON, "", ()
         waiting = [other for other in sessions if other is not taker and other.state in NOT_ANSWERED]
-        self._step(taker)
-        by_pid = {pid: other.name for other in sessions for pid in other.pids}
+        cut = cut_of(number)
+        self._step(taker, cut)
+        by_pid = {pid: other.name for other in reversed(sessions) for pid in other.pids}
         blockers = self.scheduler.waits.get(taker.pid, ()) if taker.state is State.WAITING else ()
         return Step(
             session=taker.name,
@@ -598,6 +670,7 @@ class ServerWorld:
             where=where,
             literal=literal,
             values=values,
+            cut=cut,
             waits_for=tuple(by_pid.get(pid, str(pid)) for pid in blockers),
             went_on=tuple((other.name, tuple(other.answers)) for other in waiting if other.state not in NOT_ANSWERED),
         )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import psycopg
@@ -20,11 +20,16 @@ from racebench.core.results import Usage
 from racebench.core.signals import shielded
 from racebench.core.target import Target
 from racebench.core.watching import Patience, beat
-from racebench.history.records import OPERATION, read_records
-from racebench.load import python_worker
+from racebench.load import call_worker
+from racebench.load.callers import Application, surroundings
+from racebench.load.callers.programs import ProgramApplication
+from racebench.load.callers.python import python_application
 from racebench.load.consumer import ConsumerReport, ConsumerTask, Drain, Polling, consume
 from racebench.load.executors import Died, Executor, Failure, Worker
+from racebench.load.faults.injectors import Injectors
+from racebench.load.instances import ROLE, RunningInstances
 from racebench.load.pacing import Go
+from racebench.load.progress import begun, fraction
 from racebench.load.run_files import RunFiles
 from racebench.load.stalls import Stalls
 from racebench.load.standing import standing_at
@@ -56,7 +61,8 @@ class Assignment:
     """The common part of the tasks of a run's workers and consumers: target, scenario, load and files.
 
     `own_code`: the strategy is the user's own code. `late`: modules that its calls import when they are first called.
-    `reached`: the calls have reached the server, tried alone.
+    `reached`: the calls have reached the server, tried alone. `instances`: of the service that the strategy's requests
+    go to.
     """
 
     target: Target
@@ -69,16 +75,35 @@ class Assignment:
     late: tuple[str, ...] = ()
     reached: bool = True
     patience: Patience = field(default_factory=Patience)
+    instances: RunningInstances | None = None
+
+    @property
+    def role(self) -> str:
+        """The role, in their application name, of the sessions in which operations work."""
+        return "worker" if self.instances is None else ROLE
 
     @property
     def sessions(self) -> range:
         """The sessions of all workers, numbered from 1."""
         return range(1, self.load.sessions + 1)
 
-    def application(self, role: str) -> python_worker.Application:
-        """What a process has to know to call the strategy's Python."""
-        name = application_name(self.schema, role)
-        return python_worker.application(self.target, self.schema, name, self.strategy.calls, self.late)
+    def application(self, role: str, number: int = 0, target: Target | None = None) -> Application:
+        """What a process has to know to call the user's application.
+
+        `number`: the worker's, from 1. `target`: where to connect to, if not directly.
+        """
+        name, target = application_name(self.schema, role), target or self.target
+        if self.instances is not None:
+            return self.instances.application(number, self.strategy.requests)
+        if self.strategy.programs:
+            return ProgramApplication(
+                target=target,
+                schema=self.schema,
+                application_name=name,
+                programs=self.strategy.programs,
+                surroundings=surroundings(),
+            )
+        return python_application(target, self.schema, name, self.strategy.calls, self.late)
 
 
 @dataclass(slots=True)
@@ -86,7 +111,8 @@ class Crew:
     """The workers and consumers of one run, on an executor. Its public fields are what they reported.
 
     `retried` and `messages` are by SQLSTATE, `reports` by consumer: of those that read to the end. `gave_up`: there was
-    no progress, and the run was ended. `used` and `connections` are those of the workers' reports: of any, and of all.
+    no progress, and the run was ended. `hung`: operations did not come to an end, and their workers were killed. `used`
+    and `connections` are those of the workers' reports: of any, and of all.
     """
 
     assignment: Assignment
@@ -97,6 +123,7 @@ class Crew:
     reports: dict[str, ConsumerReport] = field(default_factory=dict)
     usage: Usage = field(default_factory=Usage)
     gave_up: bool = False
+    hung: bool = False
     used: bool = False
     connections: tuple[int, ...] = ()
     #: Each worker's number, each consumer's name, and those of both that have not ended.
@@ -105,12 +132,32 @@ class Crew:
     _running: set[Worker] = field(default_factory=set, init=False)
     _measured: bool = field(default=False, init=False)
     _next_look_s: float = field(default=0.0, init=False)
+    _injectors: Injectors = field(init=False)
+
+    def __post_init__(self) -> None:
+        known = self.assignment
+        self._injectors = Injectors(
+            executor=self.executor,
+            target=known.target,
+            load=known.load,
+            files=known.files,
+            application_name=application_name(known.schema, known.role),
+            notes=self.notes,
+        )
+
+    @property
+    def injected(self) -> Mapping[str, int]:
+        """How often each fault of the load was injected, by its text."""
+        return self._injectors.counts
 
     def start(self) -> None:
         """Start all of them and wait until each is connected and prepared.
 
         Raises DatabaseProblem, with what their sessions wait for, if that takes longer than READY_SECONDS.
         """
+        self._injectors.start()
+        if self.assignment.instances is not None and self.assignment.load.faults:
+            self.assignment.instances.restart(self._injectors.target_of)
         for task in self._consumer_tasks():
             self._consumers[self._run(consume, task)] = task.consumer.name
         for number in range(1, self.assignment.load.workers + 1):
@@ -142,8 +189,10 @@ class Crew:
         warmup = int(load.warmup_s * 1e9)
         stop = None if load.duration_s is None else start + warmup + int(load.duration_s * 1e9)
         self.usage = Usage(client_s=0.0, busiest_s=0.0, server_s=cpu_time.server_seconds(self.assignment.target))
+        go = Go(start, start + warmup, stop)
+        self._injectors.go(go)
         for process in self._workers:
-            process.send(Go(start, start + warmup, stop))
+            process.send(go)
         overdue = _Overdue(load, stop)
         stalls = Stalls(load, self.assignment.patience, time.monotonic())
         canceled = False
@@ -152,14 +201,16 @@ class Crew:
             for process, message in self.executor.messages(watched, TICK_SECONDS):
                 watched.discard(process)
                 self._ended(process, message)
-            progress(self._fraction(start, stop))
+            progress(fraction(load, self.assignment.files, start, stop))
             self._watch(stalls)
             if self.gave_up or overdue.may_kill():
+                self.hung = not self.gave_up
                 for process in waiting & self._running:
                     process.kill()
             elif overdue.may_cancel() and not canceled and (left := waiting & self._running):
                 canceled = True
                 self._cancel(len(left))
+        self._injectors.finish()
         return start
 
     def drain(self, rows: int) -> None:
@@ -197,6 +248,7 @@ class Crew:
             for process in self._running:
                 process.kill()
             self.executor.release([*self._workers, *self._consumers])
+            self._injectors.end()
 
     def _run(self, function: Callable[..., None], task: object) -> Worker:
         process = self.executor.start(function, task)
@@ -224,9 +276,10 @@ class Crew:
         first = (number - 1) * width
         sessions = tuple(known.sessions[first : first + width])
         operations = tuple(_shares(load.operations, load.sessions)[first : first + width])
-        if known.strategy.calls:
-            call_task = python_worker.CallTask(
-                application=known.application("worker"),
+        target = self._injectors.target_of(number)
+        if known.strategy.is_application:
+            call_task = call_worker.CallTask(
+                application=known.application("worker", number, target),
                 load=load,
                 session=number,
                 operations=operations[0],
@@ -234,9 +287,9 @@ class Crew:
                 standing=known.files.standing(number),
                 reached=known.reached,
             )
-            return self._run(python_worker.work, call_task)
+            return self._run(call_worker.work, call_task)
         task = WorkerTask(
-            target=known.target,
+            target=target,
             schema=known.schema,
             application_name=application_name(known.schema, "worker"),
             strategy=known.strategy,
@@ -259,7 +312,7 @@ class Crew:
             with connect(self.assignment.target) as connection:
                 connection.execute(
                     "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE application_name = %s",
-                    (application_name(self.assignment.schema, "worker"),),
+                    (application_name(self.assignment.schema, self.assignment.role),),
                 )
         except (DatabaseProblem, psycopg.Error) as problem:
             self.notes.append(f"the workers could not be canceled: {one_line(str(problem))}")
@@ -276,7 +329,8 @@ class Crew:
         self._next_look_s = now + _LOOK_SECONDS
         if _has_ended(self.assignment.target):
             raise DatabaseProblem(f"{self.assignment.target.label} has ended")
-        stalls.look((self._begun(), len(self._running)), now)
+        self.look_at_service()
+        stalls.look((begun(self.assignment.load, self.assignment.files), len(self._running)), now)
         stalled = f"no operation has ended for {stalls.stalled_s(now):.0f} s"
         if stalls.may_say(now):
             self._say(f"{stalled}: {self._waits()}")
@@ -284,10 +338,17 @@ class Crew:
             self.gave_up = True
             self._say(f"{GAVE_UP}: {stalled} (--give-up-after); what was in flight is UNKNOWN")
 
+    def look_at_service(self) -> None:
+        """Give up if an instance of the service has ended: its operations have no outcome any more."""
+        instances = self.assignment.instances
+        if instances is not None and not self.gave_up and (dead := instances.dead()):
+            self.gave_up = True
+            self._say(f"{GAVE_UP}: {dead}; what was in flight is UNKNOWN")
+
     def _waits(self) -> str:
         """What the workers' sessions wait for."""
         known = self.assignment
-        question = Question(target=known.target, application_name=application_name(known.schema, "worker"))
+        question = Question(target=known.target, application_name=application_name(known.schema, known.role))
         return explained(question, self.executor) + self._standing()
 
     def _standing(self) -> str:
@@ -325,9 +386,12 @@ class Crew:
             self.usage = replace(
                 used, client_s=used.client_s + message.cpu_s, busiest_s=max(used.busiest_s, message.cpu_s)
             )
-        if message.lost:
+        if message.lost and not self.assignment.load.faults:
+            times = f"{message.lost} {'time' if message.lost == 1 else 'times'}"
             self.notes.append(
-                f"worker {number} lost a connection {message.lost} {'time' if message.lost == 1 else 'times'}; "
+                f"worker {number} had no answer {times}; what became of these requests is UNKNOWN"
+                if self.assignment.instances is not None
+                else f"worker {number} lost a connection {times}; "
                 "what it had sent is FAIL before COMMIT and UNKNOWN after it"
             )
         self.notes += [f"worker {number} ended early: {problem}" for problem in message.problems]
@@ -347,20 +411,6 @@ class Crew:
                 self.notes.append(
                     f"consumer '{name}' lost its connection {times}; it went on from its cursor over another"
                 )
-
-    def _fraction(self, start: int, stop: int | None) -> float:
-        """How much is done, from 0 to 1: of the time or of the operations, whichever is further."""
-        fractions = [0.0]
-        if stop is not None:
-            fractions.append((time.perf_counter_ns() - start) / (stop - start))
-        if self.assignment.load.operations is not None:
-            fractions.append(self._begun() / self.assignment.load.operations)
-        return min(1.0, max(fractions))
-
-    def _begun(self) -> int:
-        """How many operations have begun."""
-        files = self.assignment.files
-        return sum(len(read_records(files.operations(n), OPERATION)) for n in self.assignment.sessions)
 
 
 def _has_ended(target: Target) -> bool:

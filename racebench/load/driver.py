@@ -24,6 +24,7 @@ from racebench.history.spill import Scratch
 from racebench.load import run_files
 from racebench.load.crew import GAVE_UP, Assignment, Progress
 from racebench.load.executors import Executor
+from racebench.load.instances import RunningInstances
 from racebench.load.run import Run
 from racebench.postgres.connection import connect
 from racebench.postgres.schemas import fill, fresh_schema, new_name
@@ -92,6 +93,11 @@ class LoadDriver:
                         )
                     )
                 scratch = stack.enter_context(Scratch())
+                instances = None
+                if strategy.service is not None:
+                    instances = RunningInstances(strategy.service, self.target, schema, workers=load.workers)
+                    stack.callback(instances.stop)
+                    instances.start()
                 assignment = Assignment(
                     target=self.target,
                     schema=schema,
@@ -101,6 +107,7 @@ class LoadDriver:
                     files=files,
                     own_code=scenario.origin is Origin.OWN_CODE,
                     patience=self.patience,
+                    instances=instances,
                 )
                 run = Run(scenario, assignment, self.executor, scratch)
                 crew = run.crew
@@ -121,6 +128,8 @@ class LoadDriver:
                     usage=crew.usage,
                     unfinished=crew.gave_up,
                 )
+                if crew.injected:
+                    result = replace(result, injected=dict(crew.injected))
                 if run.restarted:
                     result = after_restart(result, loses_commits=run.loses_commits)
                 if (path := keep_history(result)) is not None:
@@ -139,7 +148,7 @@ class LoadDriver:
             scenario=result.scenario,
             strategy=result.strategy,
             forbidden=result.forbidden,
-            load=asdict(load),
+            load={**asdict(load), "faults": [fault.text for fault in load.faults]},
             environment=self.environment,
             warmup_ns=int(load.warmup_s * 1e9),
             complete=complete,

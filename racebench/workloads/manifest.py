@@ -12,8 +12,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from racebench.core import injection
 from racebench.core.anomalies import ANOMALIES, Subject, forbidden_by_default
-from racebench.core.errors import ScenarioProblem, suggest
+from racebench.core.errors import ScenarioProblem, UsageProblem, suggest
+from racebench.core.injection import Fault
 from racebench.core.model import Consumer, NumberedRows, Numbering, Retry, Scenario, Script, SqlFile, Strategy
 from racebench.core.plain_text import shown
 from racebench.workloads import scripts
@@ -25,7 +27,7 @@ ISOLATION_LEVELS = ("read committed", "repeatable read", "serializable")
 
 _SCENARIO_KEYS = {
     *("title", "summary", "schema", "forbid", "advise", "rows", "invariants", "measures", "consumers", "strategies"),
-    *("once", "explore", "superuser"),
+    *("once", "explore", "superuser", "faults"),
 }
 _STRATEGY_KEYS = {
     *("summary", "script", "schema", "isolation", "retry", "numbers", "expect", "may", "source"),
@@ -40,7 +42,7 @@ _MISSES = ("unordered", "maybe", "never")
 _NEEDS = ("", "integer", "dense")
 _SCOPES = ("tenant", "table")
 _ROWS_KEYS = {"table", "id", "tenant", "version", "operation"}
-_RETRY_KEYS = {"sqlstates", "tries", "backoff_ms"}
+_RETRY_KEYS = {"sqlstates", "tries", "backoff_ms", "lost"}
 
 
 def read_scenario(folder: Path) -> Scenario:
@@ -90,7 +92,18 @@ class _Manifest:
             advise=self.advise(strategies),
             strategies=strategies,
             consumers={name: self.consumer(name) for name in self.names("consumers", required=False)},
+            faults=self.faults(),
         )
+
+    def faults(self) -> tuple[Fault, ...]:
+        """The faults that a load injects."""
+        value = self.data.get("faults", [])
+        if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+            raise self.problem("", "faults", f'faults is a list such as ["cut:2%"], not {shown(value)}')
+        try:
+            return injection.parse_all(value)
+        except UsageProblem as problem:
+            raise self.problem("", "faults", str(problem)) from None
 
     def exploring(self) -> Script | None:
         """The script that runs before each explored schedule."""
@@ -186,13 +199,16 @@ class _Manifest:
         rule = value if isinstance(value, dict) else {"sqlstates": value}
         if unknown := set(rule) - _RETRY_KEYS:
             raise self.problem(where, "retry", f"retry has no '{min(unknown)}'{suggest(min(unknown), _RETRY_KEYS)}")
-        codes = self.sqlstates(where, {"retry": rule.get("sqlstates", "")}, "retry")
+        lost = rule.get("lost", False)
+        if not isinstance(lost, bool):
+            raise self.problem(where, "retry", f"retry's lost is true or false, not {shown(lost)}")
+        codes = self.sqlstates(where, {"retry": rule.get("sqlstates", [] if lost else "")}, "retry")
         tries, backoff = rule.get("tries", 100), rule.get("backoff_ms", 1.0)
         if not isinstance(tries, int) or isinstance(tries, bool) or not 1 < tries <= 65_535:
             raise self.problem(where, "retry", f"retry's tries is a number from 2 to 65535, not {shown(tries)}")
         if not isinstance(backoff, int | float) or isinstance(backoff, bool) or not 0 <= backoff <= 10_000:
             raise self.problem(where, "retry", f"retry's backoff_ms is a number from 0 to 10000, not {shown(backoff)}")
-        return Retry(sqlstates=codes, tries=tries, backoff_ms=float(backoff))
+        return Retry(sqlstates=codes, tries=tries, backoff_ms=float(backoff), lost=lost)
 
     def script(self, where: str, table: Mapping[str, Any]) -> Any:
         path = self.file(where, "script", self.string(where, table, "script"))

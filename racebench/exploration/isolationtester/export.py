@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from racebench.core.errors import UsageProblem
+from racebench.exploration.choices import cuts, place_of
 from racebench.exploration.request import ExplorationRequest
 from racebench.exploration.result import Replay
 from racebench.exploration.schedules import Step
@@ -20,6 +21,8 @@ def spec(request: ExplorationRequest, replay: Replay) -> str:
     """The text of a spec; raises UsageProblem for what a spec cannot hold: Python, a closing brace in its SQL."""
     if not request.strategy.script.steps or request.scenario.setup:
         raise UsageProblem(f"{request.strategy.name} is Python; a spec holds SQL alone, so it cannot be exported")
+    if cuts(replay.schedule.steps):
+        raise UsageProblem("a spec cannot cut a connection, so this schedule cannot be exported")
     schedule = str(replay.schedule)
     taken = [sent for step in replay.steps for sent in _with_rollbacks(step)]
     markers = _markers(replay.steps)
@@ -35,9 +38,9 @@ def spec(request: ExplorationRequest, replay: Replay) -> str:
     lines += [f"setup\n{_block(part.text.strip(), str(part.path), apart=True)}" for part in dict.fromkeys(files)]
     lines += [f"setup {_block(text, 'what is run before')}" for text in replay.prepared]
     lines += [f"teardown {_block(f'RESET search_path; DROP SCHEMA {_SCHEMA} CASCADE;', schedule)}", ""]
-    for session in sorted(names, key=lambda name: int(name[1:])):
+    for session in sorted(names, key=place_of):
         settings = [f"SET search_path = {_SCHEMA};"]
-        if request.strategy.isolation and int(session[1:]) <= request.sessions:
+        if request.strategy.isolation and place_of(session)[0] <= request.sessions:
             settings.append(f"SET default_transaction_isolation = '{request.strategy.isolation}';")
         if session in _spared(replay.steps):
             settings.append("SET deadlock_timeout = '100s';")

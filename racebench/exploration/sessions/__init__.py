@@ -6,8 +6,9 @@ from racebench.core.model import Strategy
 from racebench.exploration.sessions.python import PythonSessions
 from racebench.exploration.sessions.script import ScriptSessions
 from racebench.exploration.sessions.session import SessionKind
+from racebench.exploration.sessions.wire import WireSessions
 
-KINDS: tuple[type[SessionKind], ...] = (PythonSessions, ScriptSessions)
+KINDS: tuple[type[SessionKind], ...] = (PythonSessions, WireSessions, ScriptSessions)
 
 
 def kind_of(strategy: Strategy) -> SessionKind:

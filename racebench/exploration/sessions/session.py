@@ -18,10 +18,13 @@ import psycopg
 from racebench.core.errors import UsageProblem
 from racebench.core.model import Outcome, Statement, Strategy
 from racebench.core.target import Target
+from racebench.exploration.choices import Cut
 from racebench.exploration.draws import Draws
 from racebench.exploration.independence import Footprint
 from racebench.exploration.inspection import Facts
 from racebench.exploration.leftovers import Leftover
+from racebench.exploration.result import Unseen
+from racebench.exploration.sessions.cutting import Cutter
 from racebench.exploration.steps import describe
 from racebench.exploration.told import Answers
 
@@ -49,8 +52,10 @@ NOT_ANSWERED = (State.WAITING, State.RELEASED)
 class Session(Protocol):
     """One session of an exploration.
 
-    `number`: from 1. `next_step`: what it would send next. `answers`: the server's answers since the list was last
-    cleared, as text. `where`: the application's line that leads to the next step; "" for a script.
+    `number`: from 1; that of a strand is its choice's (choices.py). `next_step`: what it would send next. `answers`:
+    the server's answers since the list was last cleared, as text. `where`: the application's line that leads to the
+    next step; "" for a script. `inside`: it waits for another session inside the application, where the server does
+    not see it.
     """
 
     number: int
@@ -59,6 +64,7 @@ class Session(Protocol):
     next_step: tuple[Statement, ...]
     answers: list[str]
     where: str
+    inside: bool
 
     @property
     def likeness(self) -> str:
@@ -79,6 +85,18 @@ class Session(Protocol):
     @property
     def changes_catalog(self) -> bool:
         """Whether the next step may be DDL: it looks at the catalogs, and changes them, inside one statement."""
+
+    def cuts(self, *, reduce: bool) -> Sequence[Cut]:
+        """How its connection may be cut at the next step; none for a session that is not to lose its connection.
+
+        `reduce`: without the cuts whose effect another one has.
+        """
+
+    def cut(self, cut: Cut) -> None:
+        """Have the connection cut at the next step: what `advance` does next."""
+
+    def mend(self) -> None:
+        """Connect again after a cut. No session is in a transaction."""
 
     @property
     def joins_next(self) -> bool:
@@ -204,7 +222,8 @@ class Surroundings:
 
     `strategy`: with its script as it is explored (transactions.py). `monitor`: a connection that no session uses.
     `step_limit`: the time limit for a step, as a setting's value. `own_code`: the strategy is the user's own code.
-    `compares_answers`: sessions are to keep what they are told.
+    `compares_answers`: sessions are to keep what they are told. `cutter`: cuts their connections, at most `crash` in a
+    schedule.
     """
 
     target: Target
@@ -217,15 +236,19 @@ class Surroundings:
     step_limit: str
     own_code: bool
     compares_answers: bool
+    cutter: Cutter | None
+    crash: int
 
 
 class SessionKind(Protocol):
     """How the sessions of one kind of strategy are opened and run alone. One for each search.
 
-    `may_be_abandoned`: a session may be stopped between two steps; if not, it is run to its end.
+    `may_be_abandoned`: a session may be stopped between two steps; if not, it is run to its end. `may_be_cut`: the
+    connection of a session may be cut.
     """
 
     may_be_abandoned: ClassVar[bool]
+    may_be_cut: ClassVar[bool]
 
     @staticmethod
     def runs(strategy: Strategy) -> bool:
@@ -237,6 +260,9 @@ class SessionKind(Protocol):
     def open(self, surroundings: Surroundings, stack: ExitStack) -> Sequence[StrategySession]:
         """Open all sessions; `stack` closes them, also if this fails halfway. Raises RacebenchError."""
 
+    def renew(self) -> None:
+        """Prepare the application for another schedule, whose tables are prepared."""
+
     def run_alone(self, renew: Callable[[], object], violations: Callable[[], int]) -> None:
         """Run the sessions one after the other, if that tells more about what they do concurrently.
 
@@ -247,25 +273,48 @@ class SessionKind(Protocol):
     def callables(self, strategy: Strategy, sessions: int) -> Mapping[str, str]:
         """The callable that each session runs, by the session's name; empty for a kind without callables."""
 
+    @property
+    def strands(self) -> Sequence[Session]:
+        """What else its sessions may have under way at once, besides their first strands (choices.py)."""
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What was noticed of the application, as sentences."""
+
+    @property
+    def unseen(self) -> Unseen | None:
+        """Why the schedules so far prove nothing; None if they do."""
+
     def stuck(self, waiting: Sequence[str], holders: Sequence[str]) -> UsageProblem:
         """Why sessions still wait though the others have come to their end."""
 
 
 class GeneratorSession:
-    """A session whose operation is a generator of steps and waits, driven to the next step or wait."""
+    """A session whose operation is a generator of steps and waits, driven to the next step or wait.
+
+    `cutter`: None for a session whose connection is not cut. `cut_now`: how it is cut at the step under way.
+    """
+
+    cutter: Cutter | None = None
 
     def __init__(self, number: int) -> None:
         self.number = number
+        self.cut_now: Cut | None = None
         self.name = f"s{number}"
         self.state = State.DONE
         self.next_step: tuple[Statement, ...] = ()
         self.answers: list[str] = []
         self.where = ""
+        self.inside = False
         self.result: Any = None
         self._steps: Steps | None = None
 
     @property
     def pid(self) -> int:
+        raise NotImplementedError
+
+    @property
+    def socket(self) -> int:
         raise NotImplementedError
 
     @property
@@ -279,6 +328,15 @@ class GeneratorSession:
     @property
     def changes_catalog(self) -> bool:
         return False
+
+    def cuts(self, *, reduce: bool) -> Sequence[Cut]:  # noqa: ARG002 - all of them
+        return () if self.cutter is None else (Cut.BEFORE, Cut.AFTER)
+
+    def cut(self, cut: Cut) -> None:
+        self.cut_now = cut
+
+    def mend(self) -> None:
+        """A session that has not lost its connection."""
 
     @property
     def joins_next(self) -> bool:
@@ -326,6 +384,8 @@ class GeneratorSession:
 
     def advance(self) -> None:
         assert self._steps is not None
+        if self.cut_now is not None and not self._cut_off():
+            return
         try:
             while True:
                 met = next(self._steps)
@@ -333,10 +393,19 @@ class GeneratorSession:
                     self.state = State.WAITING
                     return
                 if isinstance(met, tuple):
-                    self.state, self.next_step = State.READY, met
+                    self.state, self.next_step, self.cut_now = State.READY, met, None
                     return
         except StopIteration as done:
-            self.state, self.result = State.DONE, done.value
+            self.state, self.result, self.cut_now = State.DONE, done.value, None
+
+    def _cut_off(self) -> bool:
+        """Cut the connection, if it is time; False if the step waits for another session first."""
+        assert self.cutter is not None
+        if self.state is not State.READY:
+            return self.cutter.lose_answer(self.socket, self.pid)
+        if self.cut_now is Cut.BEFORE:
+            self.cutter.cut(self.socket, self.pid)
+        return True
 
     def abandon(self) -> None:
         if self.state is State.READY and self._steps is not None:

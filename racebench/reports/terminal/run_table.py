@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console, RenderableType
 from rich.text import Text
 
+from racebench.core import codes
 from racebench.core.anomalies import ANOMALIES, AnomalyKind, Evidence, TableKind, by_witness, needing, of_table
 from racebench.core.model import Protocol
 from racebench.core.quantity import quantity
@@ -46,6 +47,9 @@ def render(
     if any(result.measures for result in runs):
         yield Text()
         yield measure_table(runs, ascii_only=ascii_only)
+    if any(result.injected for result in runs):
+        yield Text()
+        yield fault_table(runs, ascii_only=ascii_only)
     spoken = [result for result in runs if verbose or len(runs) <= _SPOKEN or not result.as_expected or result.notes]
     if len(spoken) < len(runs):
         silent = len(runs) - len(spoken)
@@ -146,8 +150,22 @@ def measure_table(results: Sequence[RunResult], *, ascii_only: bool = False) -> 
     drawn = Grid(columns, ascii_only=ascii_only)
     for result in results:
         values = ("–" if result.measures.get(name) is None else str(result.measures[name]) for name in names)
-        errors = ", ".join(f"{count} × {sqlstate}" for sqlstate, count in result.errors.items())
+        errors = ", ".join(f"{count} × {codes.shown(sqlstate)}" for sqlstate, count in result.errors.items())
         drawn.add_row(result.strategy, *values, errors or "none")
+    return drawn
+
+
+def fault_table(results: Sequence[RunResult], *, ascii_only: bool = False) -> Grid:
+    """One line a strategy: which faults were injected, and what became of its operations."""
+    columns = (
+        Column(head="strategy"),
+        Column(head="faults injected", wraps=True),
+        *(Column(head=head, right=True) for head in ("OK", "FAIL", "UNKNOWN")),
+    )
+    drawn = Grid(columns, ascii_only=ascii_only)
+    for result in results:
+        outcomes = (amount(result.counts[name]) for name in ("committed", "failed", "unknown"))
+        drawn.add_row(result.strategy, sentences.faults_of([result]) or "none", *outcomes)
     return drawn
 
 
@@ -176,6 +194,8 @@ def headline(document: Document) -> str:
         parts.append(f"{load.rollback_percent:g} % roll back")
     if load.tenants > 1:
         parts.append(f"{load.tenants} tenants")
+    if load.faults:
+        parts.append(f"faults {', '.join(fault.text for fault in load.faults)}")
     return (
         f"{first.scenario} on {server_of(document)} · {', '.join(parts)} · "
         f"{_consumers(first)}seed {load.seed if document.comparison is None else document.comparison.seed}"

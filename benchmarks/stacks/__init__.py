@@ -1,0 +1,1 @@
+"""Applications in several languages over many clients of PostgreSQL: `python -m benchmarks.stacks` explores them."""
