@@ -468,7 +468,7 @@ def _load(
         seed=_seed(seed),
         **{
             **{field.name: getattr(options, field.name) for field in fields(options)},
-            "faults": injection.parse_all(options.faults),
+            "faults": injection.chosen(options.faults, scenario.faults),
         },
     )
 

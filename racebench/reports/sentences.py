@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from racebench.analysis.overlap import remedy
 from racebench.core import codes
 from racebench.core.anomalies import ANOMALIES, AnomalyKind
+from racebench.core.faults import is_fault
 from racebench.core.model import Load
 from racebench.core.quantity import quantity
 from racebench.core.results import Anomaly, ConsumerResult, RunResult, Verdict
@@ -57,7 +58,15 @@ def advice(result: RunResult) -> str:
     if losing := _consumers_at_fault(result):
         return _of_consumers(losing)
     kind, better = _advised_on(result), instead(result)
-    return f"{kind.advice}: try `--strategy {better}`." if better else f"{kind.advice}."
+    said = _SENT_AGAIN if kind.name == "violations" and any(map(is_fault, result.retried)) else kind.advice
+    return f"{said}: try `--strategy {better}`." if better else f"{said}."
+
+
+#: What to do about violations of a strategy that sends an operation again after its connection was lost.
+_SENT_AGAIN = (
+    "Operations were sent again whose first try may have been committed before its answer was lost; give each request "
+    "a key that the server checks"
+)
 
 
 def _longer(load: Load) -> str:
