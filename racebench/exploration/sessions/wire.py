@@ -20,6 +20,7 @@ from racebench.core.model import HttpRequest, Instances, Outcome, Program, Servi
 from racebench.core.quantity import quantity
 from racebench.core.target import Target
 from racebench.exploration import choices
+from racebench.exploration.choices import Cut
 from racebench.exploration.draws import Draws
 from racebench.exploration.faults import Fault
 from racebench.exploration.independence import Footprint
@@ -67,6 +68,7 @@ class WireSessions:
 
     #: Only the application knows what it has to undo.
     may_be_abandoned: ClassVar[bool] = False
+    may_be_cut: ClassVar[bool] = False
 
     def __init__(self) -> None:
         self._sessions: list[WireSession] = []
@@ -344,6 +346,15 @@ class Strand:
 
     def values(self) -> tuple[str, ...]:
         return () if self.at_gate is None else answers.short_parameters(self.at_gate.piece)
+
+    def cuts(self, *, reduce: bool) -> Sequence[Cut]:  # noqa: ARG002 - none
+        return ()
+
+    def cut(self, cut: Cut) -> None:
+        """No connection is cut."""
+
+    def mend(self) -> None:
+        """An application connects by itself."""
 
     def configure(self, name: str, value: str) -> None:
         """The settings of the application's connections are the session's."""
