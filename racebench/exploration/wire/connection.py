@@ -98,7 +98,12 @@ class WireConnection:
     @property
     def leaving(self) -> bool:
         """See the class."""
-        return self.left_by_client and not self.link.server_closed
+        return self.left_by_client and self.stream.piece is None and not self.link.server_closed
+
+    @property
+    def may_leave(self) -> bool:
+        """Whether the client has closed it, and the server has answered all that it had sent."""
+        return self.leaving and self.stream.sent is None
 
     @property
     def left_by_client(self) -> bool:

@@ -146,7 +146,11 @@ class Gate:
         answers = link.server_messages()
         if answers:
             connection.from_server(answers)
+        if connection.may_leave:
+            link.close_server()
         if connection.closed:
+            connection.stream.deliver()  # also why the server has ended it
+            link.close()
             del self._connections[link]
             self._gone(connection)
 
