@@ -152,6 +152,7 @@ class Gate:
         self._let_go(connection)
         if connection.closed:
             del self._connections[link]
+            link.close()
             self._gone(connection)
 
     def _let_go(self, connection: WireConnection) -> None:
