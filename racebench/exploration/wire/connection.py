@@ -64,11 +64,10 @@ class Answer:
 
 
 class WireConnection:
-    """A connection of the application's. `cut`: racebench has cut it. `told_left`: that the client has left
-    was told.
+    """A connection of the application's.
 
-    `leaving`: the client has closed it, and the server has not ended its session yet. `asking`: racebench has asked
-    something, and has no answer yet.
+    `cut`: racebench has cut it. `told_left`: it was told that the client has left. `leaving`: the client has closed it,
+    and the server has not ended its session yet. `asking`: racebench has asked something, and has no answer yet.
     """
 
     #: A client's own choice of a level is seen in its SQL.

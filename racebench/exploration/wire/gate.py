@@ -154,7 +154,6 @@ class Gate:
             connection.stream.deliver()  # also why the server has ended it
             link.close()
             del self._connections[link]
-            link.close()
             self._gone(connection)
 
     def _let_go(self, connection: WireConnection) -> None:
