@@ -66,8 +66,8 @@ class Answer:
 class WireConnection:
     """A connection of the application's.
 
-    `cut`: racebench has cut it. `leaving`: the client has closed it, nothing that it had sent is held, and the server has
-    not ended its session yet. `asking`: racebench has asked something, and has no answer yet.
+    `cut`: racebench has cut it. `leaving`: the client has closed it, what it had sent is done, and the server has not
+    ended its session yet. `asking`: racebench has asked something, and has no answer yet.
     """
 
     #: A client's own choice of a level is seen in its SQL.
