@@ -345,6 +345,11 @@ class Crew:
             self.gave_up = True
             self._say(f"{GAVE_UP}: {dead}; what was in flight is UNKNOWN")
 
+    @property
+    def _service_is_dead(self) -> bool:
+        instances = self.assignment.instances
+        return instances is not None and bool(instances.dead())
+
     def _waits(self) -> str:
         """What the workers' sessions wait for."""
         known = self.assignment
@@ -371,7 +376,8 @@ class Crew:
         if isinstance(message, Failure):
             raise message.error
         if isinstance(message, Died):
-            self.notes.append(f"worker {number} died ({message.cause}); what it had in flight is UNKNOWN")
+            if not self._service_is_dead:  # then racebench has killed it
+                self.notes.append(f"worker {number} died ({message.cause}); what it had in flight is UNKNOWN")
             self.usage = replace(self.usage, client_s=None, busiest_s=None)
             self.used = True  # it is not known
             return
@@ -386,6 +392,8 @@ class Crew:
             self.usage = replace(
                 used, client_s=used.client_s + message.cpu_s, busiest_s=max(used.busiest_s, message.cpu_s)
             )
+        if self._service_is_dead:
+            return  # it follows from that, and is said once
         if message.lost and not self.assignment.load.faults:
             times = f"{message.lost} {'time' if message.lost == 1 else 'times'}"
             self.notes.append(
