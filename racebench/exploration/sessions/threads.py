@@ -89,10 +89,18 @@ class _Stop:
 class SessionThread:
     """A thread that runs calls, one after the other, and stops at every round trip.
 
-    `ownership` knows it for as long as it runs. Made by the thread that schedules.
+    `ownership` knows it for as long as it runs. `notify`: called when a call has ended. Made by the thread that
+    schedules.
     """
 
-    def __init__(self, number: int, ownership: Ownership[SessionThread], generators: Generators, rest: Rest) -> None:
+    def __init__(
+        self,
+        number: int,
+        ownership: Ownership[SessionThread],
+        generators: Generators,
+        rest: Rest,
+        notify: Callable[[], object] = bool,
+    ) -> None:
         self.name = f"s{number}"
         self.scheduling = threading.get_ident()
         self.randomness = Randomness(number, generators)
@@ -111,7 +119,7 @@ class SessionThread:
         self.problem: UsageProblem | None = None
         #: The number of connections that the call is making.
         self.connecting = 0
-        self._ownership, self._rest = ownership, rest
+        self._ownership, self._rest, self._notify = ownership, rest, notify
         self._helped = False
         self._inbox: SimpleQueue[Callable[[], Any] | None] = SimpleQueue()
         self._outbox: SimpleQueue[RoundTrip | Finished] = SimpleQueue()
@@ -186,6 +194,7 @@ class SessionThread:
                     self._outbox.put(Finished(problem))
                 else:
                     self._outbox.put(Finished(None, value))
+                self._notify()
         finally:
             self._ownership.remove()
 
