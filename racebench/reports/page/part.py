@@ -84,6 +84,7 @@ class Part:
     kinds: tuple[str, ...]
     consumed: tuple[tuple[str, RunResult, ConsumerResult], ...]
     measures: tuple[str, ...]
+    faults: tuple[str, ...]
     matrices: tuple[Matrix, ...]
     charted_consumer: str | None
     scatters: tuple[scatter.Scatter, ...]
@@ -154,6 +155,7 @@ def arrange_part(sources: Sequence[Source], drawn: timeline_data.Share) -> Part:
         if any(_many_consumers(run) for run in results) and not matrices
         else (),
         measures=tuple(dict.fromkeys(name for run in results for name in run.measures)),
+        faults=tuple(dict.fromkeys(fault for run in results for fault in run.injected)),
         matrices=tuple(matrices),
         charted_consumer=charted_consumer,
         scatters=tuple(scatter.draw(charted, charted_names, width=width) for width in (WIDE, NARROW))
