@@ -70,7 +70,7 @@ def _go_on(process: subprocess.Popen[bytes]) -> None:
 
 
 def _ran(processes: Processes) -> list[bytes]:
-    return [thread.activity() for thread in processes._trees.threads()]
+    return [thread.activity() for thread in processes._threads.threads()]
 
 
 NODE = "process.stdin.once('data', () => setTimeout(() => setTimeout(() => console.log('done'), 30000), 300))"
@@ -235,9 +235,9 @@ signal.pause()
 """
     process, processes = started(sys.executable, "-c", program)
     _until(processes.asleep)
-    assert len(processes._trees.threads()) == 1
+    assert len(processes._threads.threads()) == 1
     _go_on(process)
-    _until(lambda: processes.asleep() and len({thread.process for thread in processes._trees.threads()}) >= 3)
+    _until(lambda: processes.asleep() and len({thread.process for thread in processes._threads.threads()}) >= 3)
     _go_on(process)
     _until(lambda: not processes.asleep())
     _until(lambda: processes.asleep() and processes.timer_s() is not None)
