@@ -79,7 +79,8 @@ class Redirection:
             addresses, parameters, *rest = parse(**kwargs)
             port = self._port("asyncpg", *_of_address(addresses[0])) if addresses else None
             if port is not None:
-                addresses, parameters.ssl = [(_HOST, port)], None
+                addresses = [(_HOST, port)]
+                parameters = parameters._replace(ssl=None, sslmode=type(parameters.sslmode).disable)
             return (addresses, parameters, *rest)
 
         return parsed
