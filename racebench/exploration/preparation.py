@@ -106,7 +106,7 @@ def prepare(target: Target, request: ExplorationRequest, stack: ExitStack, tell:
     )
     strategy_sessions = kind.open(surroundings, stack)
     consumer = _open_consumer(request, surroundings, stack)
-    sessions: list[Session] = [*strategy_sessions, *([consumer] if consumer is not None else [])]
+    sessions: list[Session] = [*strategy_sessions, *([consumer] if consumer is not None else []), *kind.strands]
     commits = {} if decoded(monitor) else _FAST_COMMITS  # a slot reads only what is on the disk
     _configure(sessions, monitor, {**commits, **_no_timeouts(target)})
     prologue = None

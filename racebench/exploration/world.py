@@ -16,7 +16,7 @@ from racebench.core.errors import ScenarioProblem, UsageProblem
 from racebench.core.faults import stops_a_schedule
 from racebench.core.model import Outcome, Statement, first_word
 from racebench.core.target import Target
-from racebench.exploration.choices import text_of
+from racebench.exploration.choices import session_of, text_of
 from racebench.exploration.comparison import Comparison
 from racebench.exploration.draws import Draws, united
 from racebench.exploration.faults import PROBLEMS, Fault
@@ -143,6 +143,8 @@ class ServerWorld:
             return Unseen.BATCH
         if self.beginning.doubtful:
             return Unseen.PHYSICAL
+        if self._preparation.kind.unseen is not None:
+            return self._preparation.kind.unseen
         return Unseen.CATALOG if self._catalog_raced else None
 
     @property
@@ -157,7 +159,12 @@ class ServerWorld:
             f"'{step}' locked {locked}, which its text does not show; it was taken to depend on every other step"
             for step, locked in self.surprises.items()
         )
-        return [*surprises, *self._repeats.notes, *(self._comparison.notes if self._comparison is not None else ())]
+        return [
+            *surprises,
+            *self._repeats.notes,
+            *self._preparation.kind.notes,
+            *(self._comparison.notes if self._comparison is not None else ()),
+        ]
 
     @property
     def faults(self) -> Sequence[Fault]:
@@ -407,7 +414,10 @@ class ServerWorld:
         observer = self._preparation.observer
         if observer is None:
             return False
-        others = frozenset[int]().union(*(other.pids for other in self.scheduler.sessions if other is not session))
+        owner = session_of(session.number)
+        others = frozenset[int]().union(
+            *(other.pids for other in self.scheduler.sessions if session_of(other.number) != owner)
+        )
         locks = observer.new(session.pids, others)
         if not locks or assumed is Footprint.ANYTHING:
             return False
@@ -590,7 +600,7 @@ class ServerWorld:
             sent, literal, values = GOES_ON, "", ()
         waiting = [other for other in sessions if other is not taker and other.state in NOT_ANSWERED]
         self._step(taker)
-        by_pid = {pid: other.name for other in sessions for pid in other.pids}
+        by_pid = {pid: other.name for other in reversed(sessions) for pid in other.pids}
         blockers = self.scheduler.waits.get(taker.pid, ()) if taker.state is State.WAITING else ()
         return Step(
             session=taker.name,

@@ -35,7 +35,7 @@ from racebench.exploration.sessions.failures import Failure, expected, failure
 from racebench.exploration.sessions.interception import Interception
 from racebench.exploration.sessions.residue import Residue
 from racebench.exploration.sessions.round_trips import AnyConnection
-from racebench.exploration.sessions.session import GeneratorSession, Steps, Surroundings
+from racebench.exploration.sessions.session import GeneratorSession, Session, Steps, Surroundings
 from racebench.exploration.sessions.threads import Finished, RoundTrip
 from racebench.exploration.sessions.touches import Touches
 from racebench.exploration.steps import as_sent, describe, identity, without_values
@@ -62,6 +62,9 @@ class PythonSessions:
 
     #: Only the application knows what it has to undo.
     may_be_abandoned: ClassVar[bool] = False
+    strands: ClassVar[Sequence[Session]] = ()
+    notes: ClassVar[Sequence[str]] = ()
+    unseen: ClassVar[None] = None
 
     def __init__(self) -> None:
         self._sessions: list[PythonSession] = []

@@ -22,6 +22,7 @@ from racebench.exploration.draws import Draws
 from racebench.exploration.independence import Footprint
 from racebench.exploration.inspection import Facts
 from racebench.exploration.leftovers import Leftover
+from racebench.exploration.result import Unseen
 from racebench.exploration.steps import describe
 from racebench.exploration.told import Answers
 
@@ -249,6 +250,18 @@ class SessionKind(Protocol):
 
     def callables(self, strategy: Strategy, sessions: int) -> Mapping[str, str]:
         """The callable that each session runs, by the session's name; empty for a kind without callables."""
+
+    @property
+    def strands(self) -> Sequence[Session]:
+        """What else its sessions may have under way at once, besides their first strands (choices.py)."""
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What was noticed of the application, as sentences."""
+
+    @property
+    def unseen(self) -> Unseen | None:
+        """Why the schedules so far prove nothing; None if they do."""
 
     def stuck(self, waiting: Sequence[str], holders: Sequence[str]) -> UsageProblem:
         """Why sessions still wait though the others have come to their end."""

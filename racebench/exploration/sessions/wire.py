@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Hashable, Mapping, Sequence, Set
 from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass
 from itertools import permutations
 from typing import Any, ClassVar
 
@@ -17,10 +18,12 @@ from racebench.core.faults import CONNECTION_LOST, EXPIRED, stops_a_schedule
 from racebench.core.model import Instances, Outcome, Service, Statement, Strategy
 from racebench.core.quantity import quantity
 from racebench.core.target import Target
+from racebench.exploration import choices
 from racebench.exploration.draws import Draws
 from racebench.exploration.faults import Fault
 from racebench.exploration.independence import Footprint
 from racebench.exploration.leftovers import Leftover
+from racebench.exploration.result import Unseen
 from racebench.exploration.sessions.connections import Connections
 from racebench.exploration.sessions.division import MAY_BE_WRAPPED
 from racebench.exploration.sessions.residue import Residue
@@ -48,6 +51,8 @@ _MOST_PERMUTED = 3
 _UNDOING = frozenset({"ROLLBACK", "ABORT"})
 #: What follows a refused statement without making up for it.
 _CLEANING = frozenset({"ROLLBACK", "RELEASE", "COMMIT", "ABORT", "END", ""})
+#: The most statements that an operation may have under way at once.
+_STRANDS = 4
 _ONE_SNAPSHOT = ("repeatable read", "serializable")
 
 
@@ -59,6 +64,7 @@ class WireSessions:
 
     def __init__(self) -> None:
         self._sessions: list[WireSession] = []
+        self._application: Application | None = None
         self._services: dict[int, RunningService] = {}
 
     @staticmethod
@@ -98,10 +104,28 @@ class WireSessions:
                 actor = request
             stack.callback(actor.close)
             session = WireSession(number, str(runs[place]), actor, application, connections, policy, surroundings)
-            application.belongs(port, session)
+            if strategy.service is None or strategy.service.instances is Instances.EACH:
+                application.belongs(port, session)
             application.sessions.append(session)
             self._sessions.append(session)
+        self._application = application
         return self._sessions
+
+    @property
+    def strands(self) -> Sequence[Strand]:
+        """What else the sessions may have under way besides their first strands."""
+        return [strand for session in self._sessions for strand in session.strands[1:]]
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What was noticed of the application, as sentences."""
+        return () if self._application is None else self._application.notes
+
+    @property
+    def unseen(self) -> Unseen | None:
+        """Why the schedules so far prove nothing."""
+        unsure = self._application is not None and self._application.unsure
+        return Unseen.ATTRIBUTION if unsure else None
 
     def _start(
         self,
@@ -175,16 +199,147 @@ class WireSessions:
         )
 
 
-class WireSession:
-    """Runs its operation once in each schedule. `runs`: what it runs, equal for sessions that run the same.
+class Strand:
+    """One of the statements that an operation may have under way at once, over one of its connections.
 
     `inside`: it waits for another session inside the application, where the server does not see it.
     """
 
-    tries = 1
-    statements: tuple[Statement, ...] = ()
     rolled_back = joins_next = False
     where = ""
+
+    def __init__(self, session: WireSession, strand: int) -> None:
+        self.number = choices.choice(session.operator, strand=strand)
+        self.name = choices.text_of(self.number)
+        self.state = State.DONE
+        self.inside = False
+        self.next_step: tuple[Statement, ...] = ()
+        self.answers: list[str] = []
+        self.session = session
+        self.at_gate: Waiting | None = None
+        self.sent: Waiting | None = None
+
+    @property
+    def is_free(self) -> bool:
+        """Whether it has nothing under way."""
+        return self.at_gate is None and self.sent is None
+
+    @property
+    def pid(self) -> int:
+        current = self.sent or self.at_gate
+        return 0 if current is None or current.connection.closed else current.connection.link.pid
+
+    @property
+    def pids(self) -> frozenset[int]:
+        return self.session.backends
+
+    @property
+    def socket(self) -> int:
+        return self.session.application.gate.fileno()
+
+    @property
+    def likeness(self) -> str:
+        return ""
+
+    @property
+    def memory(self) -> Hashable:
+        return self.session.history
+
+    @property
+    def step_identity(self) -> tuple[Statement, ...]:
+        return identity(self.next_step)
+
+    @property
+    def footprint(self) -> Footprint:
+        return self.at_gate.touches if self.at_gate is not None else Footprint.ANYTHING
+
+    @property
+    def changes_catalog(self) -> bool:
+        return self.at_gate is not None and self.at_gate.changes_catalog
+
+    @property
+    def serializable(self) -> bool:
+        return self.session.may_be_serializable
+
+    @property
+    def leaves(self) -> Mapping[Leftover, str]:
+        return {}
+
+    def literal(self) -> str:
+        return describe(self.next_step) if self.at_gate is None else answers.literal(self.at_gate.piece)
+
+    def sql(self) -> str:
+        return "" if self.at_gate is None or len(self.at_gate.piece.parts) != 1 else self.literal()
+
+    def values(self) -> tuple[str, ...]:
+        return () if self.at_gate is None else answers.short_parameters(self.at_gate.piece)
+
+    def configure(self, name: str, value: str) -> None:
+        """The settings of the application's connections are the session's."""
+
+    def take_numbers(self, sequences: Sequence[str]) -> None:
+        """A session whose connections are the application's holds no numbers."""
+
+    def clean(self) -> None:
+        """What is left is the session's."""
+
+    def prepare_again(self) -> None:
+        """What its application has prepared is the application's."""
+
+    def kept(self) -> Sequence[str]:
+        return ()
+
+    def start(self, tenant: int, run: int) -> None:
+        """The session begins its operation."""
+
+    def abandon(self) -> None:
+        """An application is run to its end instead (`may_be_abandoned`)."""
+
+    def close(self) -> None:
+        """The session closes what is to be closed."""
+
+    def advance(self) -> None:
+        if self.state is State.READY:
+            self._release()
+            return
+        self.session.application.gate.pump()
+        self.session.application.announce()
+        sent = self.sent
+        if sent is not None and sent.piece.answered:
+            self.sent = None
+            self.session.take_answer(self, sent)
+        elif self.session.lost is not None:
+            raise self.session.lost
+
+    def _release(self) -> None:
+        waiting = self.sent = self.at_gate
+        assert waiting is not None  # it is ready
+        self.at_gate = None
+        self.state = State.WAITING
+        self.session.note_sent(waiting.piece)
+        waiting.connection.stream.release(divided=waiting.divided)
+
+    def decide(self) -> None:
+        """Note where it is, now that the application is at rest."""
+        self.inside = False
+        if self.sent is not None:
+            self.state = State.WAITING
+        elif self.at_gate is not None:
+            self.state = State.READY
+            self.next_step = (as_sent(self.at_gate.piece.text),)
+        else:
+            self.state = State.DONE
+
+
+class WireSession(Strand):
+    """Runs its operation once in each schedule. `runs`: what it runs, equal for sessions that run the same.
+
+    It is its own first strand; `strands`: all of them. `trace`: the statements that were held, or would have been, when
+    it ran alone; `texts`: of all that it sent then. `reached`: how many of the trace it has sent in this schedule.
+    """
+
+    tries = 1
+    statements: tuple[Statement, ...] = ()
     draws = Draws()
     drawn = 0
 
@@ -198,11 +353,10 @@ class WireSession:
         policy: Policy,
         surroundings: Surroundings,
     ) -> None:
-        self.number, self.name, self.runs, self.actor = number, f"s{number}", runs, actor
-        self.policy = policy
-        self.state = State.DONE
-        self.next_step: tuple[Statement, ...] = ()
-        self.answers: list[str] = []
+        self.operator = number
+        super().__init__(self, 0)
+        self.runs, self.actor, self.policy = runs, actor, policy
+        self.strands: list[Strand] = [self, *(Strand(self, strand) for strand in range(1, _STRANDS))]
         self.operation = self.deadlocks = self.draw = 0
         self.sqlstate = self.swallowed = ""
         self.told = Answers(wanted=surroundings.compares_answers)
@@ -211,38 +365,25 @@ class WireSession:
         self.failures_alone: set[str] = set()
         self.batches: set[str] = set()
         self.texts: set[str] = set()
-        self.under_way = self.inside = False
-        self._application, self._connections = application, connections
+        self.trace: list[str] = []
+        self.reached = 0
+        self.under_way = False
+        self.lost: Fault | None = None
+        self.application, self._connections = application, connections
         self._settings: dict[str, str] = {}
         self._used: dict[WireConnection, None] = {}
-        #: The pieces at the gate, in the order in which they arrived.
-        self._pending: list[_Waiting] = []
-        self._sent: _Waiting | None = None
+        self._arrived: list[Waiting] = []
         self._touches = Touches(connections)
         self._residue = Residue(connections, cached=bool(surroundings.facts.cached_sequences))
         self._leaves: dict[Leftover, str] = {}
         self._history = hashlib.blake2b(digest_size=16)
-        self._lost: Fault | None = None
 
     # What the scheduler and the world ask
 
     @property
-    def pid(self) -> int:
-        current = self._current
-        return 0 if current is None or current.connection.closed else current.connection.link.pid
-
-    @property
-    def pids(self) -> frozenset[int]:
+    def backends(self) -> frozenset[int]:
+        """Those of all its connections in this schedule."""
         return frozenset(connection.link.pid for connection in self._used if not connection.closed)
-
-    @property
-    def socket(self) -> int:
-        return self._application.gate.fileno()
-
-    @property
-    def _current(self) -> _Waiting | None:
-        """What is under way at the server, or else at the gate."""
-        return self._sent or (self._pending[0] if self._pending else None)
 
     @property
     def likeness(self) -> str:
@@ -250,64 +391,40 @@ class WireSession:
 
     @property
     def told_apart(self) -> bool:
-        return self._connections.told_apart or self._connections.draws.differ
+        return self._connections.told_apart or self._connections.draws.differ or self.application.interwoven
 
     @property
     def functions(self) -> Set[str]:
         return self._connections.functions
 
     @property
+    def history(self) -> bytes:
+        """What it was told and has sent, all bytes of it, as a digest."""
+        return self._history.digest()
+
+    @property
     def memory(self) -> Hashable:
-        """What it was told and has sent, all bytes of it."""
-        return self._history.digest(), tuple(b"".join(waiting.piece.packets) for waiting in self._pending)
-
-    @property
-    def step_identity(self) -> tuple[Statement, ...]:
-        return identity(self.next_step)
-
-    @property
-    def footprint(self) -> Footprint:
-        return self._pending[0].touches if self._pending else Footprint.ANYTHING
-
-    @property
-    def changes_catalog(self) -> bool:
-        return bool(self._pending) and self._pending[0].changes_catalog
+        return self.history, b"" if self.at_gate is None else b"".join(self.at_gate.piece.packets)
 
     @property
     def refused(self) -> bool:
         return self.outcome is Outcome.FAIL and self.sqlstate not in self.failures_alone
 
     @property
-    def serializable(self) -> bool:
+    def may_be_serializable(self) -> bool:
+        """Whether a transaction of it may be serializable, as far as is known by now."""
         return self._touches.serializable or self._connections.serializable
 
     @property
     def leaves(self) -> Mapping[Leftover, str]:
         return self._leaves
 
-    def literal(self) -> str:
-        return answers.literal(self._pending[0].piece) if self._pending else describe(self.next_step)
-
-    def sql(self) -> str:
-        if not self._pending or len(self._pending[0].piece.parts) != 1:
-            return ""
-        return answers.literal(self._pending[0].piece)
-
-    def values(self) -> tuple[str, ...]:
-        return answers.short_parameters(self._pending[0].piece) if self._pending else ()
-
     def configure(self, name: str, value: str) -> None:
         self._settings[name] = value
-
-    def take_numbers(self, sequences: Sequence[str]) -> None:
-        """A session whose connections are the application's holds no numbers."""
 
     def clean(self) -> None:
         self._leaves = {}
         self._residue.remove(None)
-
-    def prepare_again(self) -> None:
-        """What its application has prepared is the application's."""
 
     def kept(self) -> Sequence[str]:
         return self._residue.kept(None, self._settings)
@@ -316,8 +433,7 @@ class WireSession:
 
     def start(self, tenant: int, run: int) -> None:  # noqa: ARG002 - the application knows no tenants of ours
         self.operation = (self.number << 32) + run
-        self._begin()
-        self._application.settle()
+        self.application.run(self, self._begin)
 
     def _begin(self) -> None:
         self.deadlocks, self.sqlstate, self.swallowed = 0, "", ""
@@ -325,15 +441,19 @@ class WireSession:
         self.told.begin()
         self.returned = None
         self.outcome = Outcome.OK
-        self._used, self._pending, self._sent, self._lost = {}, [], None, None
+        for strand in self.strands:
+            strand.at_gate = strand.sent = None
+        self._used, self._arrived, self.lost = {}, [], None
         self._history = hashlib.blake2b(digest_size=16)
-        self.under_way, self.inside = True, False
+        self.reached = 0
+        self.under_way = True
         self.actor.begin()
 
     def run_alone(self) -> str:
         """Run the operation to its end without a stop; return the code of its failure, "" for none."""
-        self._application.run_alone(self, self._begin)
-        self.decide()
+        self.trace = []
+        self.application.run_alone(self, self._begin)
+        self.decide_all()
         return self.sqlstate
 
     def note_what_ran(self) -> None:
@@ -341,56 +461,35 @@ class WireSession:
         for text in self.texts:
             self._connections.read(text)
 
-    def advance(self) -> None:
-        if self.state is State.READY:
-            self._release()
-            return
-        self._application.gate.pump()
-        self._application.announce()
-        sent = self._sent
-        if sent is not None and sent.piece.answered:
-            self._take_answer(sent)
-        elif self._lost is not None:
-            raise self._lost
-
-    def abandon(self) -> None:
-        """An application is run to its end instead (`may_be_abandoned`)."""
-
     def close(self) -> None:
         self.actor.close()
 
-    def _release(self) -> None:
-        waiting = self._sent = self._pending.pop(0)
-        for packet in waiting.piece.packets:
+    def note_sent(self, piece: Piece) -> None:
+        """Note a piece of it that is let go."""
+        for packet in piece.packets:
             self._history.update(packet)
-        self.state = State.WAITING
-        waiting.connection.stream.release(divided=waiting.divided)
 
-    def _take_answer(self, waiting: _Waiting) -> None:
+    def take_answer(self, strand: Strand, waiting: Waiting) -> None:
         """Give the application the answer to what was sent, and let it run until it is at rest again."""
-        self._sent = None
         piece, connection = waiting.piece, waiting.connection
-        stream = connection.stream
-        self._note_answer(piece)
+        self._note_answer(strand, piece)
         if not connection.stream.in_transaction:
             self.told.settle(connection, undone=bool(piece.sqlstate) or _keyword(piece) in _UNDOING)
-        if stream.withholds:
-            stream.proceed()  # the commit, which has arrived: the application has nothing to do with it
-        else:
-            self._application.gate.deliver(connection)
-            stream.proceed()
-        self._application.settle()
+        self.application.run(self, lambda: self._deliver(connection))
 
-    def _note_answer(self, piece: Piece) -> None:
-        self.answers.append(answers.summary(piece))
+    def _deliver(self, connection: WireConnection) -> None:
+        if not connection.stream.withholds:  # else the commit is next, which has arrived
+            self.application.gate.deliver(connection)
+        connection.stream.proceed()
+
+    def _note_answer(self, strand: Strand, piece: Piece) -> None:
+        strand.answers.append(answers.summary(piece))
         if piece.sqlstate:
             self.deadlocks += piece.sqlstate == _DEADLOCK
             self.swallowed = piece.sqlstate
             if stops_a_schedule(piece.sqlstate) and piece.sqlstate not in EXPIRED:
-                raise Fault(
-                    f"{self.name} ({self.runs}) met a fault at '{describe(self.next_step)}': {piece.message}",
-                    piece.sqlstate,
-                )
+                at = describe(strand.next_step)
+                raise Fault(f"{self.name} ({self.runs}) met a fault at '{at}': {piece.message}", piece.sqlstate)
             return
         if piece.kind is not Kind.SYNC and any(part.keyword not in _CLEANING for part in piece.parts):
             self.swallowed = ""
@@ -401,19 +500,25 @@ class WireSession:
 
     @property
     def has_answer(self) -> bool:
-        return self._sent is not None and self._sent.piece.answered
+        return any(strand.sent is not None and strand.sent.piece.answered for strand in self.strands)
 
     @property
     def can_go_on(self) -> bool:
-        return bool(self._pending) or self._sent is not None
+        return bool(self._arrived) or not all(strand.is_free for strand in self.strands)
 
     @property
     def is_undecided(self) -> bool:
         return self.under_way and not self.can_go_on and not self._has_ended
 
     @property
+    def has_responded(self) -> bool:
+        return self.actor.ended
+
+    @property
     def _has_ended(self) -> bool:
-        return self.actor.ended and not any(connection.in_use for connection in self._used)
+        return self.actor.ended and not any(
+            connection.in_use for connection in self._used if connection.owner in (None, self)
+        )
 
     def passes(self, connection: WireConnection, piece: Piece) -> None:
         self._used[connection] = None
@@ -422,13 +527,11 @@ class WireSession:
         for text in piece.texts:
             self.texts.add(text)
             self._note_left(connection, text)
+        if piece.kind in (Kind.EXECUTE, Kind.QUERY, Kind.CALL) and self.policy.holds(piece):
+            self.trace.append(piece.text)
+            piece.stream.touched = True
 
-    def arrives(self, connection: WireConnection, piece: Piece) -> bool:
-        self._used[connection] = None
-        connection.stream.told = self._history.update
-        if piece.kind is Kind.SYNC:
-            self._pending.append(_Waiting(connection, piece, Footprint.ANYTHING))
-            return True
+    def waits(self, connection: WireConnection, piece: Piece) -> bool:
         level = ""
         if connection.is_idle:
             level = self._connections.level(self.runs, connection)
@@ -438,20 +541,24 @@ class WireSession:
             self._connections.read(text)
             connection.stream.snapshots |= any(name in text.lower() for name in _ONE_SNAPSHOT)
             self._note_left(connection, text)
-        touches = self._touches.of(
+        piece.touches = self._touches.of(
             as_sent(piece.text), piece.parts, connection, level, begin_is_seen=self.policy.begin_is_seen
         )
-        if not self.policy.holds(piece):
-            return False
-        waiting = _Waiting(connection, piece, touches, changes_catalog=Leftover.CATALOG in self._leaves)
-        if piece.kind is Kind.PARSE or piece.kind is Kind.CALL:
+        return self.policy.holds(piece)
+
+    def takes(self, connection: WireConnection, piece: Piece) -> None:
+        self._used[connection] = None
+        connection.stream.told = self._history.update
+        waiting = Waiting(connection, piece, piece.touches, Leftover.CATALOG in self._leaves)
+        if piece.kind in (Kind.PARSE, Kind.CALL, Kind.SYNC):
             waiting.touches = Footprint.ANYTHING
         elif piece.alone:
             self._divide(waiting)
-        self._pending.append(waiting)
-        return True
+        if piece.kind in (Kind.EXECUTE, Kind.QUERY, Kind.CALL):
+            self.reached += 1
+        self._arrived.append(waiting)
 
-    def _divide(self, waiting: _Waiting) -> None:
+    def _divide(self, waiting: Waiting) -> None:
         """Decide whether the commit of a piece without a transaction is a step of its own."""
         piece = waiting.piece
         parts = piece.parts
@@ -474,32 +581,43 @@ class WireSession:
 
     def gone(self, connection: WireConnection) -> None:
         if connection in self._used and not connection.left_by_client and self.under_way:
-            self._lost = Fault(f"{self.name} ({self.runs}) lost its connection", CONNECTION_LOST)
-        self._pending = [waiting for waiting in self._pending if waiting.connection is not connection]
+            self.lost = Fault(f"{self.name} ({self.runs}) lost its connection", CONNECTION_LOST)
+        self._arrived = [waiting for waiting in self._arrived if waiting.connection is not connection]
+        for strand in self.strands:
+            if strand.at_gate is not None and strand.at_gate.connection is connection:
+                strand.at_gate = None
 
-    def decide(self) -> None:
-        if self._sent is not None:
+    def decide_all(self) -> None:
+        self._share_out()
+        for strand in self.strands:
+            strand.decide()
+        if self.state is not State.DONE:
             return
-        if self._pending:
-            self.state, self.inside = State.READY, False
-            self.next_step = (as_sent(self._pending[0].piece.text),)
-        elif not self.under_way:
-            self.state = State.DONE
-        elif self._has_ended:
+        if self.under_way and not self.can_go_on and self._has_ended:
             self._finish()
-        else:
-            self._check_open()
+        elif self.under_way:
+            if self.actor.ended and not self.can_go_on:
+                raise UsageProblem(
+                    f"{self.runs} leaves its transaction open: commit before it ends, or before it answers"
+                )
             self.state, self.inside = State.WAITING, True
 
-    def _check_open(self) -> None:
-        if self.actor.ended:
-            raise UsageProblem(f"{self.runs} leaves its transaction open: commit before it ends, or before it answers")
+    def _share_out(self) -> None:
+        """Give the strands what has arrived. Of what arrived together, the text says which comes first."""
+        arrived, self._arrived = self._arrived, []
+        if len(arrived) > 1:
+            arrived.sort(key=lambda waiting: (waiting.piece.text, b"".join(waiting.piece.packets)))
+        for waiting in arrived:
+            strand = next((strand for strand in self.strands if strand.is_free), None)
+            if strand is None:
+                raise UsageProblem(f"{self.runs} sends more than {_STRANDS} statements at once: send fewer at a time")
+            strand.at_gate = waiting
+            self.application.interwoven |= strand is not self
 
     def _finish(self) -> None:
-        self.under_way = self.inside = False
-        self.state = State.DONE
-        if self._lost is not None:
-            raise self._lost
+        self.under_way = False
+        if self.lost is not None:
+            raise self.lost
         ending = self.actor.ending()
         self.returned = ending.returned
         self.sqlstate = ending.code
@@ -509,16 +627,15 @@ class WireSession:
             self.swallowed = ""
 
 
-class _Waiting:
+@dataclass(slots=True, eq=False)
+class Waiting:
     """A piece at the gate, with what it may touch. `divided`: its commit is to be a step of its own."""
 
-    __slots__ = ("changes_catalog", "connection", "divided", "piece", "touches")
-
-    def __init__(
-        self, connection: WireConnection, piece: Piece, touches: Footprint, *, changes_catalog: bool = False
-    ) -> None:
-        self.connection, self.piece, self.touches = connection, piece, touches
-        self.changes_catalog, self.divided = changes_catalog, False
+    connection: WireConnection
+    piece: Piece
+    touches: Footprint
+    changes_catalog: bool
+    divided: bool = False
 
 
 def _keyword(piece: Piece) -> str:

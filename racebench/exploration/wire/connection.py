@@ -86,6 +86,8 @@ class WireConnection:
         self.stream = Stream(link.send_server, link.send_client, lambda piece: holds(self, piece), every_row=every_row)
         self.pgconn = Backend(self, carry, beside)
         self.asking = self.cut = False
+        #: Whose transaction is open on it; None if nobody's, or if that is not known.
+        self.owner: object = None
         self.answer = Answer()
 
     @property

@@ -14,7 +14,7 @@ import struct
 import termios
 import threading
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from typing import Protocol, TypeVar
 
 from psycopg import pq
@@ -110,6 +110,11 @@ class Gate:
     def watch(self, descriptor: int) -> None:
         """Let `fileno` become readable when this one does, until it is closed."""
         self._news.register(descriptor, select.EPOLLIN)
+
+    @property
+    def connections(self) -> Iterator[WireConnection]:
+        """The connections that the server has accepted, and that have not ended."""
+        return (connection for connection in self._connections.values() if not connection.closed)
 
     # Carrying
 

@@ -19,6 +19,7 @@ from functools import lru_cache
 
 from racebench.core.model import Statement
 from racebench.exploration import batches
+from racebench.exploration.independence import Footprint
 from racebench.exploration.steps import as_sent
 from racebench.postgres.compiler.transactions import begins, ends, opens
 from racebench.postgres.proxy import messages
@@ -53,7 +54,8 @@ class Kind(Enum):
 class Piece:
     """What the server carries out in one go. `text`: its SQL; `alone`: no transaction block is open before it.
 
-    `bind`: the values of its parameters; None if it has none. `held`: it waits for its turn. `divides`: its commit is a
+    `bind`: the values of its parameters; None if it has none. `held`: it waits for its turn. `touches`:
+    what it may touch. `divides`: its commit is a
     piece of its own. The rest is what the server answered: columns, `rows` if all are wanted, the `last` of `count`
     rows, a command tag, or an error.
     """
@@ -67,6 +69,7 @@ class Piece:
     packets: list[bytes] = field(default_factory=list)
     expects: bytes = b""
     held: bool = False
+    touches: Footprint = Footprint.ANYTHING
     divides: bool = False
     answered: bool = False
     columns: Sequence[messages.Column] = ()
