@@ -14,12 +14,18 @@ from typing import Any
 from psycopg import generators
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from racebench.core.errors import UsageProblem
 from racebench.core.target import Target
 from racebench.exploration.sessions.patches import Function, Patch
 
 #: Asked in the application's thread or task when a driver is about to connect to the server: by which port of
 #: 127.0.0.1 it is to connect instead; None for where it was about to. May raise.
 PortOf = Callable[[str], int | None]
+
+
+class OtherDriver(UsageProblem):
+    """A call was about to connect over another driver than psycopg 3."""
+
 
 _HOST = "127.0.0.1"
 _SOCKET = ".s.PGSQL."
@@ -91,7 +97,7 @@ class Redirection:
             led = self._port("pg8000", *place) if sock is None else None
             if led is None:
                 return make(unix_sock, sock, host, port, *rest)
-            return make(None, None, _HOST, led, *rest[:-1], None)
+            return make(None, None, _HOST, led, *rest[:-1], False)
 
         return made
 

@@ -31,6 +31,7 @@ from racebench.exploration.leftovers import Leftover
 from racebench.exploration.sessions import parameters
 from racebench.exploration.sessions.connections import Connections, cancel, carry_out, commit, is_open
 from racebench.exploration.sessions.division import MAY_BE_WRAPPED, divided, is_batch
+from racebench.exploration.sessions.drivers import OtherDriver, Redirection
 from racebench.exploration.sessions.failures import Failure, expected, failure
 from racebench.exploration.sessions.interception import Interception
 from racebench.exploration.sessions.residue import Residue
@@ -71,7 +72,7 @@ class PythonSessions:
 
     @staticmethod
     def runs(strategy: Strategy) -> bool:
-        return bool(strategy.calls)
+        return bool(strategy.calls) and not strategy.through_wire
 
     def environment(self, target: Target, schema: str) -> AbstractContextManager[None]:
         return exported(variables(target, schema, own_application_name()))
@@ -81,7 +82,14 @@ class PythonSessions:
         sessions = self._sessions
         stack.callback(_close_all, sessions)
         interception = Interception()
-        stack.enter_context(interception.installed())
+
+        def refuse(driver: str) -> None:
+            if (thread := interception.session()) is not None:
+                thread.driver = driver
+                raise OtherDriver(f"racebench explores what is sent over {driver} in another way")
+
+        redirection = Redirection(surroundings.target, refuse)
+        stack.enter_context(interception.installed(redirection.patches(psycopg=False)))
         facts = surroundings.facts
         connections = Connections(surroundings.monitor, surroundings.schema, surroundings.target.label, facts.volatile)
 
@@ -490,6 +498,8 @@ class PythonSession(GeneratorSession):
         Raises Fault, and UsageProblem for what no call may do.
         """
         error = finished.error
+        if self._thread.driver:
+            raise OtherDriver(f"{self.call} connects over {self._thread.driver}")
         if (lost := self._lost(error, expired=True)) is not None:
             raise lost
         left = self._roll_back()

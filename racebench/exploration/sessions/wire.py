@@ -37,13 +37,14 @@ from racebench.exploration.wire.actors import Actor, ProgramActor, RequestActor
 from racebench.exploration.wire.application import HOST, Application
 from racebench.exploration.wire.connection import WireConnection
 from racebench.exploration.wire.policy import Policy
+from racebench.exploration.wire.rest import ApplicationRest
 from racebench.exploration.wire.stream import Kind, Piece
 from racebench.workloads import addresses
 from racebench.workloads.callables import advice
 from racebench.workloads.services import RunningService
 
 #: The time limit for the application between two steps, and for a whole request, in seconds.
-_LIMIT_S, _REQUEST_S = 10.0, 600.0
+LIMIT_S, _REQUEST_S = 10.0, 600.0
 _DEADLOCK = "40P01"
 #: The most sessions whose operations are run alone in every order.
 _MOST_PERMUTED = 3
@@ -76,18 +77,7 @@ class WireSessions:
 
     def open(self, surroundings: Surroundings, stack: ExitStack) -> Sequence[WireSession]:
         strategy, target = surroundings.strategy, surroundings.target
-        parameters = {"search_path": surroundings.schema, "application_name": surroundings.application_name}
-        application = Application(
-            target,
-            parameters,
-            stack,
-            limit_s=_LIMIT_S,
-            beside=surroundings.monitor.pgconn,
-            every_row=surroundings.compares_answers,
-        )
-        connections = Connections(surroundings.monitor, surroundings.schema, target.label, surroundings.facts.volatile)
-        policy = Policy(surroundings.monitor, connections)
-        policy.begin_is_seen = surroundings.facts.begin_is_seen
+        application, connections, policy = gate_of(surroundings, stack)
         for number in range(1, surroundings.sessions + 1):
             port = application.listen()
             environment = addresses.through(HOST, port, target)
@@ -155,7 +145,7 @@ class WireSessions:
         orders = list({tuple(session.runs for session in order): order for order in every}.values())
         if len(orders) == 1:
             orders.append(tuple(sessions))  # the first found an application that was not warm
-        failures: set[str] = set()
+        failures: set[Hashable] = set()
         for order in orders:
             renew()
             for place, session in enumerate(order):
@@ -165,7 +155,7 @@ class WireSessions:
                         f"{session.runs} fails when it runs alone, right after the setup: {session.answers[-1]}"
                         + advice(session.sqlstate, session.answers[-1])
                     )
-                failures |= {failure} - {""}
+                failures |= {failure} if failure else set()
             if broken := violations():
                 raise UsageProblem(
                     f"{quantity(broken, 'row breaks', 'rows break')} the invariant when the operations run one after "
@@ -173,10 +163,7 @@ class WireSessions:
                 )
         for session in sessions:
             if not session.texts:
-                raise UsageProblem(
-                    f"{session.runs} sent no statement to the server: does it reach the database at all? Have it "
-                    "connect to DATABASE_URL, or to PGHOST and PGPORT"
-                )
+                raise self._unreached(session)
         texts = set().union(*(session.texts for session in sessions))
         seen = begin_is_seen(texts)
         for session in sessions:
@@ -184,8 +171,14 @@ class WireSessions:
             session.failures_alone = failures
             session.policy.begin_is_seen |= seen
 
+    def _unreached(self, session: WireSession) -> UsageProblem:
+        return UsageProblem(
+            f"{session.runs} sent no statement to the server: does it reach the database at all? Have it "
+            "connect to DATABASE_URL, or to PGHOST and PGPORT"
+        )
+
     def callables(self, strategy: Strategy, sessions: int) -> Mapping[str, str]:
-        runs = [str(one) for one in strategy.programs or strategy.requests]
+        runs = [str(one) for one in strategy.subjects]
         return {f"s{number}": runs[(number - 1) % len(runs)] for number in range(1, sessions + 1)}
 
     def stuck(self, waiting: Sequence[str], holders: Sequence[str]) -> UsageProblem:
@@ -197,6 +190,27 @@ class WireSessions:
             f"{' and '.join(waiting)} wait for each other inside the application, which the server does not see (a "
             f"pool of too few connections, or a lock of the application's){where}"
         )
+
+
+def gate_of(
+    surroundings: Surroundings, stack: ExitStack, rest: ApplicationRest | None = None, *, pools: bool = False
+) -> tuple[Application, Connections, Policy]:
+    """An application with its gate, which `stack` closes, and what is known of its connections and statements."""
+    target = surroundings.target
+    application = Application(
+        target,
+        {"search_path": surroundings.schema, "application_name": surroundings.application_name},
+        stack,
+        limit_s=LIMIT_S,
+        beside=surroundings.monitor.pgconn,
+        every_row=surroundings.compares_answers,
+        rest=rest,
+        pools=pools,
+    )
+    connections = Connections(surroundings.monitor, surroundings.schema, target.label, surroundings.facts.volatile)
+    policy = Policy(surroundings.monitor, connections)
+    policy.begin_is_seen = surroundings.facts.begin_is_seen
+    return application, connections, policy
 
 
 class Strand:
@@ -340,8 +354,6 @@ class WireSession(Strand):
 
     tries = 1
     statements: tuple[Statement, ...] = ()
-    draws = Draws()
-    drawn = 0
 
     def __init__(
         self,
@@ -362,7 +374,7 @@ class WireSession(Strand):
         self.told = Answers(wanted=surroundings.compares_answers)
         self.returned: Any = None
         self.outcome = Outcome.OK
-        self.failures_alone: set[str] = set()
+        self.failures_alone: Set[Any] = frozenset()
         self.batches: set[str] = set()
         self.texts: set[str] = set()
         self.trace: list[str] = []
@@ -384,6 +396,14 @@ class WireSession(Strand):
     def backends(self) -> frozenset[int]:
         """Those of all its connections in this schedule."""
         return frozenset(connection.link.pid for connection in self._used if not connection.closed)
+
+    @property
+    def draws(self) -> Draws:
+        return self._connections.draws
+
+    @property
+    def drawn(self) -> int:
+        return 0
 
     @property
     def likeness(self) -> str:
@@ -449,8 +469,8 @@ class WireSession(Strand):
         self.under_way = True
         self.actor.begin()
 
-    def run_alone(self) -> str:
-        """Run the operation to its end without a stop; return the code of its failure, "" for none."""
+    def run_alone(self) -> Hashable:
+        """Run the operation to its end without a stop; return what identifies its failure, something empty for none."""
         self.trace = []
         self.application.run_alone(self, self._begin)
         self.decide_all()

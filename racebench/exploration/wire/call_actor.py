@@ -1,4 +1,4 @@
-"""What a session does that calls a Python callable in this process, whichever driver that uses: an actor (actors.py)."""
+"""What a session does that calls a Python callable in this process: an actor (actors.py), whichever driver it uses."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class CallActor:
         self.failure: Failure = ()
         #: Becomes readable when the call has ended.
         self.arrived = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._call, self._function = call, function
+        self.call, self._function = call, function
         self._ending: Ending | None = None
         self._problem: UsageProblem | None = None
         self.thread = thread(self._notify)
@@ -72,9 +72,9 @@ class CallActor:
         if isinstance(error, UsageProblem):
             return UsageProblem(str(error))
         if isinstance(error, SystemExit):
-            return UsageProblem(f"{self._call} called sys.exit({error.code}); a call must return, or raise an exception")
+            return UsageProblem(f"{self.call} called sys.exit({error.code}); a call must return, or raise an exception")
         if isinstance(error, KeyboardInterrupt):
-            return UsageProblem(f"{self._call} raised KeyboardInterrupt; a call must return, or raise an exception")
+            return UsageProblem(f"{self.call} raised KeyboardInterrupt; a call must return, or raise an exception")
         return None
 
     def ending(self) -> Ending:
