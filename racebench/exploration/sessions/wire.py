@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Hashable, Mapping, Sequence, Set
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import dataclass
 from itertools import permutations
 from typing import Any, ClassVar
 
 from racebench.core.errors import UsageProblem
 from racebench.core.faults import CONNECTION_LOST, EXPIRED, stops_a_schedule
-from racebench.core.model import Instances, Outcome, Service, Statement, Strategy
+from racebench.core.model import HttpRequest, Instances, Outcome, Program, Service, Statement, Strategy
 from racebench.core.quantity import quantity
 from racebench.core.target import Target
 from racebench.exploration import choices
@@ -41,6 +42,7 @@ from racebench.exploration.wire.rest import ApplicationRest
 from racebench.exploration.wire.stream import Kind, Piece
 from racebench.workloads import addresses
 from racebench.workloads.callables import advice
+from racebench.workloads.http import HttpClient, NoAnswer, Response, is_expected
 from racebench.workloads.services import RunningService
 
 #: The time limit for the application between two steps, and for a whole request, in seconds.
@@ -52,6 +54,10 @@ _MOST_PERMUTED = 3
 _UNDOING = frozenset({"ROLLBACK", "ABORT"})
 #: What follows a refused statement without making up for it.
 _CLEANING = frozenset({"ROLLBACK", "RELEASE", "COMMIT", "ABORT", "END", ""})
+_SHARED = (
+    "all requests went to one instance of the service: what has no race within one process (behind a pool of one, or a "
+    "lock of the process) may have one between two; --instances each explores that"
+)
 #: The most statements that an operation may have under way at once.
 _STRANDS = 4
 _ONE_SNAPSHOT = ("repeatable read", "serializable")
@@ -67,6 +73,8 @@ class WireSessions:
         self._sessions: list[WireSession] = []
         self._application: Application | None = None
         self._services: dict[int, RunningService] = {}
+        self._environments: dict[int, addresses.Environment] = {}
+        self._is_used = False
 
     @staticmethod
     def runs(strategy: Strategy) -> bool:
@@ -78,27 +86,34 @@ class WireSessions:
     def open(self, surroundings: Surroundings, stack: ExitStack) -> Sequence[WireSession]:
         strategy, target = surroundings.strategy, surroundings.target
         application, connections, policy = gate_of(surroundings, stack)
+        self._application = application
+        service = strategy.service
+        shared = service is not None and (service.instances is Instances.SHARED or bool(service.url))
+        stack.callback(self._stop)
+        if service is not None and shared:
+            application.note(_SHARED)
+        listen = _port(service.listen) if service is not None and service.url else 0
         for number in range(1, surroundings.sessions + 1):
-            port = application.listen()
+            port = application.listen(listen if number == 1 else 0)
             environment = addresses.through(HOST, port, target)
-            runs: tuple[object, ...] = strategy.programs or strategy.requests
+            runs: tuple[Program | HttpRequest, ...] = strategy.programs or strategy.requests
             place = (number - 1) % len(runs)
             actor: Actor
             if strategy.service is None:
                 actor = ProgramActor(strategy.programs[place], environment)
             else:
-                if number == 1 or strategy.service.instances is Instances.EACH:
-                    self._start(strategy.service, number, environment, application, stack)
+                if number == 1 or not shared:
+                    self._environments[number] = environment
+                    self._start(strategy.service, number)
                 request = RequestActor(strategy.requests[place], strategy.service, self._of(number), _REQUEST_S)
                 application.gate.watch(request.arrived)
                 actor = request
             stack.callback(actor.close)
-            session = WireSession(number, str(runs[place]), actor, application, connections, policy, surroundings)
-            if strategy.service is None or strategy.service.instances is Instances.EACH:
+            session = WireSession(number, runs[place], actor, application, connections, policy, surroundings)
+            if not shared:
                 application.belongs(port, session)
             application.sessions.append(session)
             self._sessions.append(session)
-        self._application = application
         return self._sessions
 
     @property
@@ -117,23 +132,68 @@ class WireSessions:
         unsure = self._application is not None and self._application.unsure
         return Unseen.ATTRIBUTION if unsure else None
 
-    def _start(
-        self,
-        service: Service,
-        number: int,
-        environment: addresses.Environment,
-        application: Application,
-        stack: ExitStack,
-    ) -> None:
+    def _start(self, service: Service, number: int) -> None:
+        """Start an instance of the service, whose connections pass until it is ready."""
+        application = self._application
+        assert application is not None  # it was opened
+
         def carry(seconds: float) -> None:
             application.gate.pump(seconds)
 
-        running = self._services[number] = RunningService.start(service, environment, meanwhile=carry)
-        stack.callback(running.stop)
+        self._services[number] = RunningService.start(service, self._environments[number], meanwhile=carry)
+
+    def _stop(self) -> None:
+        with ExitStack() as stack:
+            for running in self._services.values():
+                stack.callback(running.stop)
 
     def _of(self, number: int) -> Callable[[], RunningService]:
         """The instance of the service that a session sends its requests to."""
         return lambda: self._services[number if number in self._services else 1]
+
+    def renew(self) -> None:
+        for number, running in list(self._services.items()):
+            if running.service.restart and self._is_used:
+                running.stop()
+                self._start(running.service, number)
+        for running in self._services.values():
+            if running.service.reset is not None:
+                self._reset(running, running.service.reset)
+        self._is_used = True
+
+    def _reset(self, running: RunningService, request: HttpRequest) -> None:
+        """Send the request that prepares an instance for another schedule."""
+
+        def send() -> Response:
+            with HttpClient(running.host, running.port) as client:
+                return client.send(request, _LIMIT_S)
+
+        assert self._application is not None  # it was opened
+        try:
+            response = self._application.while_idle(send)
+        except NoAnswer as problem:
+            running.check()
+            raise UsageProblem(f"--reset '{request}' has no answer: {problem}{running.said()}") from None
+        if not is_expected(response.status, running.service.expect):
+            raise UsageProblem(f"--reset '{request}' answers {response.text}; correct the request, or the service")
+
+    def _send_together(self) -> None:
+        """Send all requests at once to one instance: that fills its pool, and shows a connection that they share."""
+        running = self._services[1]
+
+        def send(request: Program | HttpRequest) -> None:
+            assert isinstance(request, HttpRequest)  # there is a service
+            with suppress(NoAnswer), HttpClient(running.host, running.port) as client:
+                client.send(request, _LIMIT_S)
+
+        def send_all() -> None:
+            with ThreadPoolExecutor(len(self._sessions)) as threads:
+                for session in self._sessions:
+                    threads.submit(send, session.work)
+
+        assert self._application is not None  # it was opened
+        self._application.while_idle(send_all)
+        running.check()
 
     def run_alone(self, renew: Callable[[], object], violations: Callable[[], int]) -> None:
         """Run the operations one after the other, in every order: what fails or breaks then is no race.
@@ -148,6 +208,7 @@ class WireSessions:
         failures: set[Hashable] = set()
         for order in orders:
             renew()
+            self.renew()
             for place, session in enumerate(order):
                 failure = session.run_alone()
                 if failure and not place:
@@ -161,6 +222,9 @@ class WireSessions:
                     f"{quantity(broken, 'row breaks', 'rows break')} the invariant when the operations run one after "
                     "the other: that is no race; look at the application, or at the invariant"
                 )
+        if len(sessions) > 1 and self._services:
+            renew()
+            self._send_together()
         for session in sessions:
             if not session.texts:
                 raise self._unreached(session)
@@ -211,6 +275,11 @@ def gate_of(
     policy = Policy(surroundings.monitor, connections)
     policy.begin_is_seen = surroundings.facts.begin_is_seen
     return application, connections, policy
+
+
+def _port(address: str) -> int:
+    """The port of host:port; any one if there is none."""
+    return int(address.rpartition(":")[2] or 0)
 
 
 class Strand:
@@ -346,7 +415,7 @@ class Strand:
 
 
 class WireSession(Strand):
-    """Runs its operation once in each schedule. `runs`: what it runs, equal for sessions that run the same.
+    """Runs its operation once in each schedule. `work`: what it runs; `runs`: equal for sessions that run the same.
 
     It is its own first strand; `strands`: all of them. `trace`: the statements that were held, or would have been, when
     it ran alone; `texts`: of all that it sent then. `reached`: how many of the trace it has sent in this schedule.
@@ -358,7 +427,7 @@ class WireSession(Strand):
     def __init__(
         self,
         number: int,
-        runs: str,
+        work: Program | HttpRequest,
         actor: Actor,
         application: Application,
         connections: Connections,
@@ -367,7 +436,8 @@ class WireSession(Strand):
     ) -> None:
         self.operator = number
         super().__init__(self, 0)
-        self.runs, self.actor, self.policy = runs, actor, policy
+        self.work, self.actor, self.policy = work, actor, policy
+        self.runs = str(work)
         self.strands: list[Strand] = [self, *(Strand(self, strand) for strand in range(1, _STRANDS))]
         self.operation = self.deadlocks = self.draw = 0
         self.sqlstate = self.swallowed = ""

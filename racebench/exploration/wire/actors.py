@@ -5,7 +5,6 @@ How it is started and ended is racebench.workloads'; when, is the session's.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import threading
@@ -14,7 +13,6 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any, Protocol
 
-from racebench.core.errors import RacebenchError
 from racebench.core.model import HttpRequest, Program, Service
 from racebench.core.plain_text import one_line, shortened
 from racebench.workloads.addresses import Environment
@@ -53,6 +51,9 @@ class Actor(Protocol):
     def ending(self) -> Ending:
         """How the operation has ended. Raises RacebenchError if its service has."""
 
+    def check(self) -> None:
+        """Raise RacebenchError if what it needs has ended."""
+
     def stuck(self) -> str:
         """Where it stands, if it does not come to its end, to follow a sentence."""
 
@@ -87,6 +88,9 @@ class ProgramActor:
         self.close()  # also what it has left behind
         return ending
 
+    def check(self) -> None:
+        """A program may end."""
+
     def stuck(self) -> str:
         last = "" if self._process is None else self._process.last_lines()
         return f"; it printed last: {last}" if last else ""
@@ -112,7 +116,7 @@ class RequestActor:
         self._limit_s = limit_s
         self._requests: SimpleQueue[tuple[str, int] | None] = SimpleQueue()
         self._result: Response | NoAnswer | None = None
-        #: Becomes readable when an answer is here.
+        #: An eventfd that becomes readable when an answer is here; who waits for it reads it.
         self.arrived = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._thread = threading.Thread(target=self._live, daemon=True, name="racebench HTTP")
         self._thread.start()
@@ -123,8 +127,6 @@ class RequestActor:
         return () if process is None else (process.pid,)
 
     def begin(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            os.eventfd_read(self.arrived)
         self._result = None
         running = self._running()
         running.check()
@@ -143,6 +145,9 @@ class RequestActor:
         code = "" if is_expected(result.status, self._service.expect) else f"HTTP {result.status}"
         body = result.body.decode(errors="replace")
         return Ending(code=code, said=result.text, returned=(result.status, _value(body)))
+
+    def check(self) -> None:
+        self._running().check()
 
     def stuck(self) -> str:
         said = self._running().said()
@@ -186,8 +191,3 @@ def shown(ending: Ending) -> str:
     """How an operation has ended, as the last answer of its session."""
     said = f" ({one_line(ending.said)})" if ending.said and ending.said != ending.code else ""
     return shortened(f"{ending.code}{said}" if not ending.said.startswith(ending.code) else one_line(ending.said))
-
-
-def unlike(problem: RacebenchError, service: RunningService) -> RacebenchError:
-    """A problem, with what the service printed last."""
-    return type(problem)(f"{problem}{service.said()}")
