@@ -1,6 +1,6 @@
 """Where drivers connect to a server, each by its own function, so that a connection can be led through the wire gate.
 
-A driver that is imported later, and one that is not named here, connects past it: then nothing of it is seen.
+A driver that is imported later, and one that is not named here, connects past it.
 """
 
 from __future__ import annotations
@@ -28,6 +28,12 @@ class OtherDriver(UsageProblem):
 
 
 _HOST = "127.0.0.1"
+#: The functions by which drivers connect, or find out where to: module and name.
+_CONNECTING = (
+    ("psycopg2", "_connect"),
+    ("asyncpg.connect_utils", "_parse_connect_arguments"),
+    ("pg8000.core", "_make_socket"),
+)
 _SOCKET = ".s.PGSQL."
 #: What has no meaning between a driver and the gate on the same machine.
 _OF_TRANSPORT = ("sslmode", "sslrootcert", "sslcert", "sslkey", "channel_binding", "gssencmode", "hostaddr")
@@ -39,20 +45,25 @@ class Redirection:
     def __init__(self, target: Target, port_of: PortOf) -> None:
         self._place = _place(target.parameters)
         self._port_of = port_of
+        #: The modules of the drivers whose connections are led.
+        self._led: set[str] = set()
 
     def patches(self, *, psycopg: bool) -> Iterator[Patch]:
         """The patches for the drivers that this process has imported; `psycopg`: for psycopg 3 too."""
         if psycopg:
             yield Patch(generators, "connect", self._of_psycopg(generators.connect))
-        for module, name, replaced in (
-            ("psycopg2", "_connect", self._of_psycopg2),
-            ("asyncpg.connect_utils", "_parse_connect_arguments", self._of_asyncpg),
-            ("pg8000.core", "_make_socket", self._of_pg8000),
-        ):
+        replacements = (self._of_psycopg2, self._of_asyncpg, self._of_pg8000)
+        for (module, name), replaced in zip(_CONNECTING, replacements, strict=True):
             owner = sys.modules.get(module)
             original = getattr(owner, name, None)
             if original is not None:
+                self._led.add(module)
                 yield Patch(owner, name, replaced(original))
+
+    @property
+    def has_missed(self) -> bool:
+        """Whether a driver was imported after the patches were made."""
+        return any(module in sys.modules and module not in self._led for module, _ in _CONNECTING)
 
     def _port(self, driver: str, host: str, port: object) -> int | None:
         if (host, str(port)) != self._place:

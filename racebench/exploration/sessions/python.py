@@ -69,6 +69,7 @@ class PythonSessions:
 
     def __init__(self) -> None:
         self._sessions: list[PythonSession] = []
+        self._redirection: Redirection | None = None
 
     @staticmethod
     def runs(strategy: Strategy) -> bool:
@@ -88,8 +89,8 @@ class PythonSessions:
                 thread.driver = driver
                 raise OtherDriver(f"racebench explores what is sent over {driver} in another way")
 
-        redirection = Redirection(surroundings.target, refuse)
-        stack.enter_context(interception.installed(redirection.patches(psycopg=False)))
+        self._redirection = Redirection(surroundings.target, refuse)
+        stack.enter_context(interception.installed(self._redirection.patches(psycopg=False)))
         facts = surroundings.facts
         connections = Connections(surroundings.monitor, surroundings.schema, surroundings.target.label, facts.volatile)
 
@@ -135,7 +136,7 @@ class PythonSessions:
         for order in orders:
             renew()
             for place, session in enumerate(order):
-                failure_alone = session.run_alone(seen_before=session.runs in seen)
+                failure_alone = self._run_alone(session, seen_before=session.runs in seen)
                 if failure_alone and not place:
                     raise UsageProblem(
                         f"{session.call} fails when it runs alone, right after the setup: {session.answers[-1]}"
@@ -158,6 +159,15 @@ class PythonSessions:
             calls = sessions if unordered else [other for other in sessions if other.runs == session.runs]
             session.failures_alone = set().union(*(failures[other] for other in calls))
             session.begin_is_seen |= begin_is_seen(texts)
+
+    def _run_alone(self, session: PythonSession, *, seen_before: bool) -> Failure:
+        """See PythonSession.run_alone. Raises OtherDriver if the call imports one, which was not led then."""
+        try:
+            return session.run_alone(seen_before=seen_before)
+        except UsageProblem as problem:
+            if self._redirection is not None and self._redirection.has_missed:
+                raise OtherDriver(str(problem)) from None
+            raise
 
     def callables(self, strategy: Strategy, sessions: int) -> Mapping[str, str]:
         return {f"s{number}": str(call) for number, call in enumerate(_calls(strategy, sessions), 1)}

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 from racebench.core.errors import UsageProblem
 from racebench.core.faults import CONNECTION_LOST, EXPIRED, stops_a_schedule
-from racebench.core.model import HttpRequest, Instances, Outcome, Program, Service, Statement, Strategy
+from racebench.core.model import Call, HttpRequest, Instances, Outcome, Program, Service, Statement, Strategy
 from racebench.core.quantity import quantity
 from racebench.core.target import Target
 from racebench.exploration import choices
@@ -166,7 +166,7 @@ class WireSessions:
 
         def send() -> Response:
             with HttpClient(running.host, running.port) as client:
-                return client.send(request, _LIMIT_S)
+                return client.send(request, LIMIT_S)
 
         assert self._application is not None  # it was opened
         try:
@@ -181,10 +181,10 @@ class WireSessions:
         """Send all requests at once to one instance: that fills its pool, and shows a connection that they share."""
         running = self._services[1]
 
-        def send(request: Program | HttpRequest) -> None:
+        def send(request: Call | Program | HttpRequest) -> None:
             assert isinstance(request, HttpRequest)  # there is a service
             with suppress(NoAnswer), HttpClient(running.host, running.port) as client:
-                client.send(request, _LIMIT_S)
+                client.send(request, LIMIT_S)
 
         def send_all() -> None:
             with ThreadPoolExecutor(len(self._sessions)) as threads:
@@ -427,7 +427,7 @@ class WireSession(Strand):
     def __init__(
         self,
         number: int,
-        work: Program | HttpRequest,
+        work: Call | Program | HttpRequest,
         actor: Actor,
         application: Application,
         connections: Connections,

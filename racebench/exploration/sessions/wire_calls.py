@@ -68,7 +68,7 @@ class WireCalls(WireSessions):
             actors.append(actor)
             port = ports[actor.thread] = application.listen()
             application.gate.watch(actor.arrived)
-            session = CallSession(number, str(call), actor, application, connections, policy, surroundings)
+            session = CallSession(number, call, actor, application, connections, policy, surroundings)
             # Closures may have one name.
             session.runs = f"{call} {[one.function for one in calls].index(call.function)}"
             application.belongs(port, session)
@@ -114,14 +114,14 @@ class CallSession(WireSession):
     def __init__(
         self,
         number: int,
-        runs: str,
+        work: Call,
         actor: CallActor,
         application: Application,
         connections: Connections,
         policy: Policy,
         surroundings: Surroundings,
     ) -> None:
-        super().__init__(number, runs, actor, application, connections, policy, surroundings)
+        super().__init__(number, work, actor, application, connections, policy, surroundings)
         self._calling = actor
         self._starts = 0
         self._passed = False

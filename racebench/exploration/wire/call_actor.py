@@ -84,6 +84,9 @@ class CallActor:
             raise self._problem
         return self._ending
 
+    def check(self) -> None:
+        """It needs nothing but this process."""
+
     def stuck(self) -> str:
         """Where it stands, to follow a sentence."""
         return f": it is in Python at {self.thread.position()}"

@@ -147,8 +147,7 @@ class Gate:
         if answers:
             connection.from_server(answers)
         if connection.closed:
-            if not link.client_closed:
-                link.close_client()  # some clients say goodbye, and wait for the server's end
+            link.close()  # some clients say goodbye, and wait for the server's end
             del self._connections[link]
             self._gone(connection)
 
