@@ -20,6 +20,7 @@ from racebench.core.model import Call, HttpRequest, Instances, Outcome, Program,
 from racebench.core.quantity import quantity
 from racebench.core.target import Target
 from racebench.exploration import choices
+from racebench.exploration.choices import Cut
 from racebench.exploration.draws import Draws
 from racebench.exploration.faults import Fault
 from racebench.exploration.independence import Footprint
@@ -68,6 +69,7 @@ class WireSessions:
 
     #: Only the application knows what it has to undo.
     may_be_abandoned: ClassVar[bool] = False
+    may_be_cut: ClassVar[bool] = False
 
     def __init__(self) -> None:
         self._sessions: list[WireSession] = []
@@ -201,6 +203,8 @@ class WireSessions:
         This also fills the application's pools and caches, so that every schedule begins alike.
         """
         sessions = self._sessions
+        if self._services and self._application is not None:
+            self._application.observe()
         every = permutations(sessions) if len(sessions) <= _MOST_PERMUTED else (sessions, sessions[::-1])
         orders = list({tuple(session.runs for session in order): order for order in every}.values())
         if len(orders) == 1:
@@ -213,7 +217,7 @@ class WireSessions:
                 failure = session.run_alone()
                 if failure and not place:
                     raise UsageProblem(
-                        f"{session.runs} fails when it runs alone, right after the setup: {session.answers[-1]}"
+                        f"{session.work} fails when it runs alone, right after the setup: {session.answers[-1]}"
                         + advice(session.sqlstate, session.answers[-1])
                     )
                 failures |= {failure} if failure else set()
@@ -237,7 +241,7 @@ class WireSessions:
 
     def _unreached(self, session: WireSession) -> UsageProblem:
         return UsageProblem(
-            f"{session.runs} sent no statement to the server: does it reach the database at all? Have it "
+            f"{session.work} sent no statement to the server: does it reach the database at all? Have it "
             "connect to DATABASE_URL, or to PGHOST and PGPORT"
         )
 
@@ -249,7 +253,7 @@ class WireSessions:
         inside = [session for session in self._sessions if session.inside]
         where = "".join(session.actor.stuck() for session in inside[:1])
         if len(inside) == 1 and not holders:
-            return UsageProblem(f"{inside[0].name} ({inside[0].runs}) did not come to its end{where}")
+            return UsageProblem(f"{inside[0].name} ({inside[0].work}) did not come to its end{where}")
         return UsageProblem(
             f"{' and '.join(waiting)} wait for each other inside the application, which the server does not see (a "
             f"pool of too few connections, or a lock of the application's){where}"
@@ -356,6 +360,15 @@ class Strand:
 
     def values(self) -> tuple[str, ...]:
         return () if self.at_gate is None else answers.short_parameters(self.at_gate.piece)
+
+    def cuts(self, *, reduce: bool) -> Sequence[Cut]:  # noqa: ARG002 - none
+        return ()
+
+    def cut(self, cut: Cut) -> None:
+        """No connection is cut."""
+
+    def mend(self) -> None:
+        """An application connects by itself."""
 
     def configure(self, name: str, value: str) -> None:
         """The settings of the application's connections are the session's."""
@@ -579,7 +592,7 @@ class WireSession(Strand):
             self.swallowed = piece.sqlstate
             if stops_a_schedule(piece.sqlstate) and piece.sqlstate not in EXPIRED:
                 at = describe(strand.next_step)
-                raise Fault(f"{self.name} ({self.runs}) met a fault at '{at}': {piece.message}", piece.sqlstate)
+                raise Fault(f"{self.name} ({self.work}) met a fault at '{at}': {piece.message}", piece.sqlstate)
             return
         if piece.kind is not Kind.SYNC and any(part.keyword not in _CLEANING for part in piece.parts):
             self.swallowed = ""
@@ -613,7 +626,7 @@ class WireSession(Strand):
     def passes(self, connection: WireConnection, piece: Piece) -> None:
         self._used[connection] = None
         if connection.is_idle:
-            self._connections.level(self.runs, connection)
+            self._connections.level(self.work, connection)
         for text in piece.texts:
             self.texts.add(text)
             self._note_left(connection, text)
@@ -624,7 +637,7 @@ class WireSession(Strand):
     def waits(self, connection: WireConnection, piece: Piece) -> bool:
         level = ""
         if connection.is_idle:
-            level = self._connections.level(self.runs, connection)
+            level = self._connections.level(self.work, connection)
             self._connections.configure(connection, self._settings)
             connection.stream.snapshots = level in _ONE_SNAPSHOT
         for text in piece.texts:
@@ -671,7 +684,7 @@ class WireSession(Strand):
 
     def gone(self, connection: WireConnection) -> None:
         if connection in self._used and not connection.left_by_client and self.under_way:
-            self.lost = Fault(f"{self.name} ({self.runs}) lost its connection", CONNECTION_LOST)
+            self.lost = Fault(f"{self.name} ({self.work}) lost its connection", CONNECTION_LOST)
         self._arrived = [waiting for waiting in self._arrived if waiting.connection is not connection]
         for strand in self.strands:
             if strand.at_gate is not None and strand.at_gate.connection is connection:
@@ -688,7 +701,7 @@ class WireSession(Strand):
         elif self.under_way:
             if self.actor.ended and not self.can_go_on:
                 raise UsageProblem(
-                    f"{self.runs} leaves its transaction open: commit before it ends, or before it answers"
+                    f"{self.work} leaves its transaction open: commit before it ends, or before it answers"
                 )
             self.state, self.inside = State.WAITING, True
 
@@ -700,7 +713,7 @@ class WireSession(Strand):
         for waiting in arrived:
             strand = next((strand for strand in self.strands if strand.is_free), None)
             if strand is None:
-                raise UsageProblem(f"{self.runs} sends more than {_STRANDS} statements at once: send fewer at a time")
+                raise UsageProblem(f"{self.work} sends more than {_STRANDS} statements at once: send fewer at a time")
             strand.at_gate = waiting
             self.application.interwoven |= strand is not self
 
