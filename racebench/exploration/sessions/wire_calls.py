@@ -64,7 +64,9 @@ class WireCalls(WireSessions):
         calls = surroundings.strategy.calls
         for number in range(1, surroundings.sessions + 1):
             call = calls[(number - 1) % len(calls)]
-            actor = CallActor(call, partial(execution.thread, number), _Calling(call, surroundings))
+            calling = _Calling(call, surroundings)
+            stack.callback(calling.close)
+            actor = CallActor(call, partial(execution.thread, number), calling)
             actors.append(actor)
             port = ports[actor.thread] = application.listen()
             application.gate.watch(actor.arrived)
@@ -104,6 +106,11 @@ class _Calling:
             )
             self._handed = handed(self._call, self._given)
         return called(self._call, self._handed)
+
+    def close(self) -> None:
+        """Close the connection; the gate has closed the other end."""
+        if self._given is not None:
+            self._given.close()
 
 
 class CallSession(WireSession):
