@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Hashable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -239,10 +240,10 @@ class ApplicationRest:
         """How long each thread has run, or waited for a processor, in nanoseconds."""
         busy = {}
         for thread in list(self._threads.threads()):
-            if line := self._line(thread):
-                running, waiting, _ = line.split()
+            with suppress(OSError):  # it has ended; the next look will find that
+                name, (running, waiting, _) = thread.name(), thread.activity().split()
                 busy[thread.tid] = int(running) + int(waiting)
-                self._names[thread.tid] = thread.name()
+                self._names[thread.tid] = name
         return busy
 
     def _look_again(self, thread: KernelThread, *, rests: bool) -> None:

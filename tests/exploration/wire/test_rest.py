@@ -254,6 +254,21 @@ def test_an_application_that_has_ended_is_at_rest(started: Start) -> None:
     assert processes.awake == ""
 
 
+def test_a_thread_that_ends_between_two_questions_is_no_error(started: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, processes = started(sys.executable, "-c", "while True: pass", limit_s=0.01)
+    _until(lambda: processes._awake is not None or processes.asleep())
+
+    def ended(thread: KernelThread) -> str:
+        raise ProcessLookupError
+
+    monkeypatch.setattr(KernelThread, "name", ended)
+    for _ in range(20):
+        processes.asleep()
+        processes._note_awake()
+    assert processes.restless == ()
+    assert processes.awake == ""
+
+
 def test_births_are_found_also_where_the_kernel_does_not_count_them(
     started: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
