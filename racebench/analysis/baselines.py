@@ -234,7 +234,12 @@ def differences(now: Measured, then: Measured) -> Iterator[str]:
         for field in dataclasses.fields(is_load):
             was, is_ = getattr(was_load, field.name), getattr(is_load, field.name)
             if was != is_ and field.name != "seed":
-                yield f"{field.name} was {was}, is {is_}"
+                yield f"{field.name} was {_said(was)}, is {_said(is_)}"
         was_read, is_read = (sorted({c.name for run in of.runs for c in run.consumers}) for of in (then, now))
         if was_read != is_read:
             yield f"consumers were {', '.join(was_read) or 'none'}, are {', '.join(is_read) or 'none'}"
+
+
+def _said(value: object) -> object:
+    """A property of a load as text: of faults, as they are written."""
+    return ", ".join(fault.text for fault in value) or "none" if isinstance(value, tuple) else value

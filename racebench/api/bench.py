@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from racebench.api.options import LoadOptions, OracleName, Search, SqlOrCallable, Subject
 from racebench.api.results import Comparison, Exploration, Hammering, Replay
+from racebench.core import injection
 from racebench.core.defaults import GIVE_UP_SECONDS, MOST_EXPLORED_SESSIONS
 from racebench.core.environ import exported
 from racebench.core.errors import DatabaseProblem, ScenarioProblem, UsageProblem
@@ -145,7 +146,7 @@ class Bench:
                 scenario=task.scenario,
                 strategy=task.strategy,
                 consumer=next(iter(task.consumers), None),
-                sessions=_sessions(sessions, max(2, len(task.strategy.calls)), alone=not task.consumers),
+                sessions=_sessions(sessions, max(2, len(task.strategy.subjects)), alone=not task.consumers),
                 polls=search.polls,
                 reduce=search.reduce,
                 budget_s=_above_0("budget", budget),
@@ -427,7 +428,10 @@ def _load(
         duration_s=_SECONDS if seconds is None and operations is None and not scenario.once else seconds,
         operations=workers * options.connections_per_worker if scenario.once else operations,
         seed=_seed(seed),
-        **{field.name: getattr(options, field.name) for field in fields(options)},
+        **{
+            **{field.name: getattr(options, field.name) for field in fields(options)},
+            "faults": injection.parse_all(options.faults),
+        },
     )
 
 

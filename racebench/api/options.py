@@ -41,7 +41,7 @@ class LoadOptions:
     `think_us` and `hold_us`: delays before the write and before COMMIT; a transaction is `long_us` longer in
     `long_percent` of the cases, and rolls back in `rollback_percent`; of functions these are refused.
     `jitter_us`: the spread of the workers' starts. `rate_per_s`: the operations a second of an open loop; None for a
-    closed one. `batch`: the most rows of a poll.
+    closed one. `batch`: the most rows of a poll. `faults`: as for `--fault`, such as "cut-after-commit:1%".
     """
 
     think_us: int = 0
@@ -57,3 +57,4 @@ class LoadOptions:
     connections_per_worker: int = 1
     rate_per_s: float | None = None
     warmup_s: float = 0.0
+    faults: Sequence[str] = ()

@@ -32,6 +32,7 @@ from racebench.demo.frames import Frame
 from racebench.demo.presentation import Part, Presentation, ScheduleEntry, Walkthrough
 from racebench.demo.recording import Recording, schedule_of
 from racebench.demo.selection import Tell
+from racebench.exploration import choices
 from racebench.exploration.request import ExplorationRequest
 from racebench.postgres import environment
 from racebench.reports.results.document import now, write_atomically
@@ -221,6 +222,8 @@ def _of_schedule(text: str, scenario: str | None) -> _Wanted:
             f"the schedule is of {request.sessions} sessions; the demo shows from 1 to {MOST_EXPLORED_SESSIONS} "
             "and a consumer"
         )
+    if any(number != choices.session_of(number) for number in parsed.steps):
+        raise UsageProblem("the demo shows no strands and no cuts of connections; use racebench replay")
     consumer_name = request.consumer.name if request.consumer else None
     part = Part(
         scenario=request.scenario,

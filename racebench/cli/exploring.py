@@ -25,8 +25,9 @@ from racebench.cli.option_groups import (
 from racebench.cli.servers import Server, server_of
 from racebench.cli.streams import reader_may_leave, say
 from racebench.cli.subjects import find_scenario
+from racebench.core.defaults import MOST_EXPLORED_SESSIONS
 from racebench.core.errors import ExitCode, UsageProblem
-from racebench.core.model import Consumer, Origin, Scenario
+from racebench.core.model import Consumer, Origin, Scenario, Strategy
 from racebench.core.quantity import quantity
 from racebench.core.signals import interruptible, shielded
 from racebench.core.target import Target
@@ -76,7 +77,7 @@ def request_of(
     gates: GateOptions,
 ) -> Exploring:
     """The request of explore; makes the results folder. Raises UsageProblem for the first invalid option."""
-    scenario = find_scenario(subject, target)
+    scenario = find_scenario(subject, target, explored=True)
     consumers: tuple[Consumer | None, ...] = (None,)
     if options.consumer not in (None, "none"):
         consumers = catalog.find_consumers(scenario, [str(options.consumer)]) or (None,)
@@ -89,7 +90,7 @@ def request_of(
                     scenario=scenario,
                     strategy=strategy,
                     consumer=consumer,
-                    sessions=options.sessions,
+                    sessions=_sessions(options, strategy),
                     polls=options.polls,
                     reduce=not options.no_reduction,
                     budget_s=options.budget,
@@ -124,6 +125,13 @@ def request_of(
         raise UsageProblem(f"--sessions 1: a race needs two sessions; give 2 or more{or_consumer}")
     request.files.check()
     return request
+
+
+def _sessions(options: ExplorationOptions, strategy: Strategy) -> int:
+    """The number of sessions: each part of an application has one, unless the options say otherwise."""
+    if options.sessions is not None:
+        return options.sessions
+    return min(max(2, len(strategy.subjects)), MOST_EXPLORED_SESSIONS)
 
 
 @dataclass(slots=True, kw_only=True)

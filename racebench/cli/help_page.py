@@ -26,6 +26,7 @@ class Section(Enum):
     SCHEDULES = "Schedules"
     CONSUMERS = "Consumers"
     OWN_CODE = "Your own code"
+    APPLICATIONS = "Programs and services"
     COMPARISON = "Comparison"
     SERVER = "Server"
     OUTPUT = "Output"

@@ -13,7 +13,10 @@ from racebench.core.defaults import GIVE_UP_SECONDS
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubjectOptions:
-    """What is run or explored: a scenario's strategies, or the user's own code. `files` are more files of SQL."""
+    """What is run or explored: a scenario's strategies, or the user's own code. `files` are more files of SQL.
+
+    From `serve` on: the service that `requests` are sent to.
+    """
 
     scenario: str | None = None
     files: tuple[str, ...] = ()
@@ -22,11 +25,44 @@ class SubjectOptions:
     call: tuple[str, ...] = ()
     setup: tuple[str, ...] = ()
     invariant: tuple[str, ...] = ()
+    programs: tuple[str, ...] = ()
+    requests: tuple[str, ...] = ()
+    headers: tuple[str, ...] = ()
+    serve: str | None = None
+    url: str | None = None
+    listen: str | None = None
+    ready: str | None = None
+    expect_status: str | None = None
+    reset: str | None = None
+    restart: bool = False
+    instances: str | None = None
+
+    @property
+    def service_options(self) -> dict[str, str | None]:
+        """The options that describe the service and take one value, with that."""
+        return {
+            "--serve": self.serve,
+            "--url": self.url,
+            "--listen": self.listen,
+            "--ready": self.ready,
+            "--expect-status": self.expect_status,
+            "--reset": self.reset,
+            "--instances": self.instances,
+        }
+
+    @property
+    def own_code(self) -> str | None:
+        """The first option that names the user's own code, with its value; None if there is none."""
+        named = {"--call": self.call, "--exec": self.programs, "--http": self.requests}
+        return next((f"{option} '{values[0]}'" for option, values in named.items() if values), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadOptions:
-    """The load. Durations are in seconds, delays in milliseconds; `long` is a percentage and a delay."""
+    """The load. Durations are in seconds, delays in milliseconds; `long` is a percentage and a delay.
+
+    `faults`: as they are written.
+    """
 
     workers: int
     duration: float | None
@@ -44,13 +80,14 @@ class LoadOptions:
     seed: int | None
     poll_interval: float
     batch: int
+    faults: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExplorationOptions:
     """Which schedules are explored, and how far. Times are in seconds."""
 
-    sessions: int
+    sessions: int | None
     consumer: str | None
     polls: int
     no_reduction: bool

@@ -82,10 +82,43 @@ def _own_code(calls: str) -> tuple[Decorator[Any], ...]:
         _option("--call", section=Section.OWN_CODE, multiple=True, metavar="MODULE:FUNCTION",
                 help=f"Python function to run instead of a scenario. Can be repeated: {calls}."),
         _option("--setup", section=Section.OWN_CODE, multiple=True, metavar="SQL", old=("--schema",),
-                help="With --call or a file of SQL: what creates the tables. SQL, a .sql file or module:function."),
+                help="With your own code or a file of SQL: what creates the tables. SQL, a .sql file or "
+                "module:function."),
         _option("--invariant", section=Section.OWN_CODE, multiple=True, metavar="SQL",
-                help="With --call or a file of SQL: a query that returns the rows that break a rule. SQL, a .sql file "
-                "or module:function."),
+                help="With your own code or a file of SQL: a query that returns the rows that break a rule. SQL, a "
+                ".sql file or module:function."),
+        *_applications(calls),
+    )  # fmt: skip
+
+
+def _applications(several: str) -> tuple[Decorator[Any], ...]:
+    section = Section.APPLICATIONS
+    return (
+        _option("--exec", "programs", section=section, multiple=True, metavar="COMMAND",
+                help="Program to run, such as 'node create_order.js': a process for each operation. DATABASE_URL and "
+                f"PG* name the database. Can be repeated: {several}."),
+        _option("--serve", section=section, metavar="COMMAND",
+                help="Service to start, such as 'uvicorn shop:app --port {port}'; it answers the requests of --http."),
+        _option("--http", "requests", section=section, multiple=True, metavar="REQUEST",
+                help="Request to send to the service: 'METHOD /path body', such as 'POST /orders {\"sku\": 1}'. Can "
+                f"be repeated: {several}."),
+        _option("-H", "--header", "headers", section=section, multiple=True, metavar="'NAME: VALUE'",
+                help="Header of every --http. Can be repeated.  [default: Content-Type, for a body]"),
+        _option("--expect-status", section=section, metavar="LIST",
+                help="Status codes that are a success, as a list such as 2xx,409.  [default: 2xx]"),
+        _option("--ready", section=section, metavar="ROUTE",
+                help="Path that the service answers once it is ready, such as /health.  [default: its port is open]"),
+        _option("--reset", section=section, metavar="REQUEST",
+                help="Request that resets what the service remembers: sent before each schedule, and before a load."),
+        _option("--restart", section=section, is_flag=True, help="Start the service anew for each schedule."),
+        _option("--instances", section=section, type=click.Choice(["each", "shared"]),
+                help="Instances of the service: one for each session or worker, or one for all.  [default: each to "
+                "explore; shared under load]"),
+        _option("--url", section=section, metavar="URL",
+                help="Address of a service that was started elsewhere, http://host:port, instead of --serve. Needs "
+                "--listen."),
+        _option("--listen", section=section, metavar="HOST:PORT",
+                help="With --url: the address at which that service expects the database."),
     )  # fmt: skip
 
 
@@ -161,6 +194,9 @@ def load(*, seconds: float = 2) -> Decorator[Any]:
                 help="Longest random delay of a worker's start, in milliseconds.  [default: 0]"),
         _option("--tenants", type=Number(1, 65_535), default=1, show_default=True,
                 help="Number of tenants, each with its own counter."),
+        _option("--fault", "faults", multiple=True, metavar="FAULT",
+                help="Fault to inject: cut-after-commit:1%, cut-before-commit:1%, cut:2%, stall:200ms:1%, "
+                "latency:5ms+-2ms, 'terminate-backend:every 500ms' or crash-server:once. Can be repeated."),
         _option("--seed", type=_SEED,
                 help="Seed of all random choices.  [default: random; it is printed and saved]"),
         _option("--poll-interval", section=Section.CONSUMERS, type=_MS, default=1, show_default=True, metavar="MS",
@@ -199,8 +235,9 @@ def exploration() -> Decorator[Any]:
         "exploration",
         "ExplorationOptions",
         Section.SCHEDULES,
-        _option("--sessions", type=Number(1, MOST_EXPLORED_SESSIONS), default=2, show_default=True, old=("-n",),
-                help="Number of sessions that run the strategy at the same time."),
+        _option("--sessions", type=Number(1, MOST_EXPLORED_SESSIONS), old=("-n",),
+                help="Number of sessions that run the strategy at the same time.  [default: 2, or as many as calls, "
+                "programs or requests]"),
         _option("--consumer", section=Section.CONSUMERS, metavar="NAME", shell_complete=completion.consumers,
                 help="Consumer that polls as one more session.  [default: none]"),
         _option("--polls", section=Section.CONSUMERS, type=Number(1, 20), default=3, show_default=True,

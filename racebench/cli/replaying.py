@@ -48,15 +48,15 @@ def replay(
     `minimize`: run the shortest schedule that shows the same anomalies instead. `step_timeout` is in seconds.
     """
     schedule = schedules.parse(text)
-    own_code = bool(subject.call) or (subject.scenario is not None and ad_hoc.is_sql_file(subject.scenario))
+    own_code = subject.own_code is not None or (subject.scenario is not None and ad_hoc.is_sql_file(subject.scenario))
     checked_gates = gates_of(gates, explored=True, own_code=own_code)
     if not subject.scenario and not own_code:
         subject = replace(subject, scenario=schedule.scenario)
-    scenario = find_scenario(subject, target)
+    scenario = find_scenario(subject, target, explored=True)
     server = server_of(target, scenario)
     schema = new_name()
     with contextlib.ExitStack() as stack:
-        opened = stack.enter_context(server.opened(max(schedule.steps) + 1 + EXTRA_CONNECTIONS))
+        opened = stack.enter_context(server.opened(schedule.sessions + 1 + EXTRA_CONNECTIONS))
         scenario = stack.enter_context(ad_hoc.ready(scenario, opened, schema))
         request = replace(explorer.requested_by(schedule, scenario), step_s=step_timeout, schema=schema)
         request = judged(request, oracle=oracle.oracle, allow=oracle.allowed)

@@ -15,6 +15,7 @@ from racebench.cli.files import ResultFiles, result_files
 from racebench.cli.option_groups import GateOptions, LoadOptions, OutputOptions, SubjectOptions, TargetOptions
 from racebench.cli.servers import Server, server_of
 from racebench.cli.subjects import find_scenario
+from racebench.core import injection
 from racebench.core.errors import UsageProblem
 from racebench.core.model import Load, Origin, Protocol, Scenario
 from racebench.load.campaign import Pairing, Request
@@ -97,10 +98,12 @@ def drafted(
     _check_sessions(load)
     if target.keep and not target.dsn:
         raise UsageProblem("--keep needs --dsn: the embedded server ends with the command, and its schemas with it")
+    faults = injection.parse_all(load.faults)
+    injection.check(faults, embedded=not target.dsn)
     if scenario.once:
         _check_once(scenario, load)
-    if subject.call:
-        _check_calls(load)
+    if (named := subject.own_code) is not None:
+        _check_own_code(load, named)
     if pairing is Pairing.EACH_ALONE and not scenario.consumers:
         raise UsageProblem(f"scenario '{scenario.name}' has no consumers; use `racebench run {scenario.name}`")
     files = result_files(output, scenario.name)
@@ -111,7 +114,7 @@ def drafted(
             scenario=scenario,
             strategies=catalog.find_strategies(scenario, subject.strategies or ["all"]),
             consumers=catalog.find_consumers(scenario, subject.consumers or catalog.default_consumers(scenario)),
-            load=_load(load, once=scenario.once, default_seconds=default_seconds),
+            load=replace(_load(load, once=scenario.once, default_seconds=default_seconds), faults=faults),
             pairing=pairing,
             named=frozenset({*subject.strategies, *subject.consumers}),
         ),
@@ -140,13 +143,19 @@ def _check_sessions(load: LoadOptions) -> None:
         )
 
 
-def _check_calls(load: LoadOptions) -> None:
-    """Refuse what has no effect on the user's Python: only scripts are delayed and rolled back by racebench."""
+def _check_own_code(load: LoadOptions, named: str) -> None:
+    """Refuse what has no effect on the user's own code: only scripts are delayed and rolled back by racebench."""
+    option = named.partition(" ")[0]
     if load.connections_per_worker > 1:
-        raise UsageProblem("--call runs Python, one call at a time in a process; use --workers for more sessions")
+        kind = {"--call": "call", "--exec": "program", "--http": "request"}[option]
+        raise UsageProblem(
+            f"{option} runs one {kind} at a time in a worker process; use --workers, not --connections-per-worker"
+        )
     of_scripts = {"--think": load.think, "--hold": load.hold, "--long": load.long[0], "--rollback": load.rollback}
-    if option := next((option for option, value in of_scripts.items() if value), None):
-        raise UsageProblem(f"{option} has no effect on --call, whose transactions are the function's own; leave it out")
+    if delay := next((delay for delay, value in of_scripts.items() if value), None):
+        raise UsageProblem(
+            f"{delay} has no effect on {option}, whose transactions are the application's own; leave it out"
+        )
 
 
 def _check_once(scenario: Scenario, load: LoadOptions) -> None:

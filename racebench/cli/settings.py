@@ -28,7 +28,8 @@ _PREFIX = "RACEBENCH_"
 OTHER_VARIABLES = frozenset({"RACEBENCH_CACHE_DIR"})
 
 #: The parameters that say what is run or explored: a scenario, or the user's own code with its setup and invariants.
-_SUBJECT = ("scenario", "call", "setup", "invariant")
+_SERVICE = ("serve", "url", "listen", "headers", "ready", "expect_status", "reset", "restart", "instances")
+_SUBJECT = ("scenario", "call", "programs", "requests", "setup", "invariant", *_SERVICE)
 #: How the placeholder of an option ends whose value is a file or a folder.
 _PLACES = ("PATH", "DIR")
 _NUMERIC = ("number", "decimal", "integer", "float", "integer range", "float range")
@@ -189,10 +190,17 @@ def fill(context: click.Context, settings: Settings) -> None:
 
 def _superseded(context: click.Context) -> tuple[str, ...]:
     """The parameters not taken from settings, because the command line names something else to run or explore."""
-    if context.get_parameter_source("call") is ParameterSource.COMMANDLINE:
-        return ("scenario",)
+    others = {
+        "call": ("scenario", "programs", "requests", *_SERVICE),
+        "programs": ("scenario", "call", "requests", *_SERVICE),
+        "requests": ("scenario", "call", "programs"),
+    }
+    for name, superseded in others.items():
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            return superseded
     if context.get_parameter_source("scenario") is ParameterSource.COMMANDLINE:
-        return ("call",) if str(context.params["scenario"]).endswith(".sql") else _SUBJECT
+        is_sql = str(context.params["scenario"]).endswith(".sql")
+        return ("call", "programs", "requests", *_SERVICE) if is_sql else _SUBJECT
     return ()
 
 

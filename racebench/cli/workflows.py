@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from racebench.cli.option_groups import SubjectOptions
+from racebench.cli.subjects import find_scenario
 from racebench.core.errors import RacebenchError, UsageProblem
 from racebench.reports.results.document import write_atomically
-from racebench.workloads import ad_hoc, catalog
+from racebench.workloads import catalog
 
 _TEMPLATES = Path(__file__).with_name("templates")
 _GITHUB = Path(".github/workflows/racebench.yml")
@@ -39,7 +40,7 @@ def write(folder: Path, subject: SubjectOptions, *, github: bool, gitlab: bool, 
 
     A project that has a .gitlab-ci.yml of its own gets a file to include from it.
     """
-    scenario = ad_hoc.find(subject.scenario, called=subject.call, setup=subject.setup, invariants=subject.invariant)
+    scenario = find_scenario(subject)
     strategies = subject.strategies
     if scenario.has_expectations:
         strategies = strategies or ("correct",)
@@ -47,12 +48,18 @@ def write(folder: Path, subject: SubjectOptions, *, github: bool, gitlab: bool, 
     words = [subject.scenario] if subject.scenario else []
     for option, values in (
         ("--call", subject.call),
+        ("--exec", subject.programs),
+        *((option, (value,) if value else ()) for option, value in subject.service_options.items()),
+        ("--http", subject.requests),
+        ("--header", subject.headers),
         ("--setup", subject.setup),
         ("--invariant", subject.invariant),
         ("--strategy", strategies),
     ):
         words += [word for value in values for word in (option, value)]
-    commands = _commands(words, once=scenario.once, called=bool(subject.call))
+    if subject.restart:
+        words.append("--restart")
+    commands = _commands(words, once=scenario.once, called=subject.own_code is not None)
     variables = _variables() if subject.call else []
     _check_root(folder)
     files: list[tuple[Written, str]] = []

@@ -13,6 +13,8 @@ from enum import Enum, IntEnum, StrEnum
 from pathlib import Path
 from typing import Any
 
+from racebench.core.injection import Fault
+
 
 class Outcome(IntEnum):
     """What is known of an operation. PENDING is on file only while it runs; read back it is UNKNOWN."""
@@ -49,12 +51,14 @@ def first_word(sql: str) -> str:
 class Retry:
     """Which errors are tried again, how often, and the longest first pause.
 
-    A pause is drawn from 0 to `backoff_ms` × 2^(tries-1), at most 16 × `backoff_ms` ("full jitter").
+    A pause is drawn from 0 to `backoff_ms` × 2^(tries-1), at most 16 × `backoff_ms` ("full jitter"). `lost`: so is an
+    operation whose connection was lost, over another connection, also if its commit may have happened.
     """
 
     sqlstates: frozenset[str]
     tries: int = 100
     backoff_ms: float = 1.0
+    lost: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -259,9 +263,14 @@ class Strategy:
     service: Service | None = None
 
     @property
+    def subjects(self) -> tuple[Call | Program | HttpRequest, ...]:
+        """The parts of an application, with which the sessions take turns; none of a script."""
+        return self.calls or self.programs or self.requests
+
+    @property
     def is_application(self) -> bool:
         """Whether an application sends its statements, so that they are known only when they are sent."""
-        return bool(self.calls or self.programs or self.requests)
+        return bool(self.subjects)
 
     @property
     def right(self) -> bool:
@@ -390,6 +399,7 @@ class Load:
     `hold_us`; each session begins up to `jitter_us` after the common start. `connections_per_worker`: each worker
     process drives so many sessions. `rate_per_s`: an open loop, all sessions together; None: closed, each session
     begins its next operation when the last has ended. What begins in the first `warmup_s` is checked, not measured.
+    `faults` are injected from the common start on.
     """
 
     workers: int
@@ -409,6 +419,7 @@ class Load:
     connections_per_worker: int = 1
     rate_per_s: float | None = None
     warmup_s: float = 0.0
+    faults: tuple[Fault, ...] = ()
 
     @property
     def sessions(self) -> int:

@@ -126,7 +126,7 @@ class RunResult:
     `counts` has missed and redelivered of all consumers together; `consumers` has them one by one. `history` is the
     path of the file that keeps the run's history, if one does, relative to the document's folder or absolute.
     `as_expected` is None of the user's own code: nothing is known of it. `advice`: the strategy that the scenario
-    recommends, if it is right where this one is not.
+    recommends, if it is right where this one is not. `injected`: how often each fault of the load was, by its text.
     """
 
     scenario: str
@@ -155,6 +155,7 @@ class RunResult:
     schema: str | None = None
     messages: Mapping[str, str] = field(default_factory=dict)
     history: str | None = None
+    injected: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def found(self) -> tuple[str, ...]:

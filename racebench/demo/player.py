@@ -164,7 +164,7 @@ class _PartPlayer:
         yield self._frame(part.opening, note=part.note)
         for number, entry in enumerate(part.schedule, 1):
             yield from self._play_step(entry, number) if part.strict else self._play_until(entry)
-        while ready := [choice.session for choice in world.choices()]:
+        while ready := [choice.number for choice in world.choices()]:
             if part.strict:
                 names = ", ".join(f"s{session}" for session in ready)
                 raise UsageProblem(f"the schedule ends before the sessions do: {names} can go on; explore again")
@@ -172,7 +172,7 @@ class _PartPlayer:
         yield self._end()
 
     def _play_step(self, entry: ScheduleEntry, number: int) -> Iterator[Frame]:
-        ready = [choice.session for choice in self._world.choices()]
+        ready = [choice.number for choice in self._world.choices()]
         if entry.session not in ready:
             others = ", ".join(f"s{session}" for session in ready) or "no session"
             raise UsageProblem(

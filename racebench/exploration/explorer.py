@@ -16,6 +16,7 @@ from racebench.core.errors import UsageProblem
 from racebench.core.model import Scenario
 from racebench.core.target import Target
 from racebench.exploration import schedules
+from racebench.exploration.choices import session_of
 from racebench.exploration.faults import PROBLEMS, Fault
 from racebench.exploration.limits import Limits
 from racebench.exploration.outcome import Deadlock, ScheduleResult
@@ -34,7 +35,7 @@ _REPEATS = 2
 #: How often a witness is replayed that depends on which of several sessions the server lets go on first.
 _ATTEMPTS = 20
 _SHORTENING_S = 5.0
-#: A schedule, and the number of its choice of random numbers.
+#: The number of the choice of random numbers of a schedule, and its choices.
 _Repeated = tuple[int, tuple[int, ...]]
 #: The races that bursts may show, and the limits of bursts: their number, and seconds.
 _INSIDE = (Unseen.STATEMENT, Unseen.BATCH, Unseen.CATALOG)
@@ -345,13 +346,14 @@ def requested_by(schedule: Schedule, scenario: Scenario) -> ExplorationRequest:
     strategy = catalog.find_strategy(scenario, schedule.strategy)
     consumer = catalog.find_consumers(scenario, [schedule.consumer])[0] if schedule.consumer else None
     schedules.check_same(schedule, strategy, consumer)
-    sessions, polls = max(schedule.steps), 0
-    if idle := sorted({*range(1, sessions)} - {*schedule.steps}):
+    takers = [session_of(number) for number in schedule.steps]
+    sessions, polls = schedule.sessions, 0
+    if idle := sorted({*range(1, sessions)} - {*takers}):
         raise UsageProblem(
             f"the schedule has a step of s{sessions} and none of s{idle[0]}: give it as explore has printed it"
         )
     if consumer is not None:
-        polls, sessions = schedule.steps.count(sessions), sessions - 1
+        polls, sessions = takers.count(sessions), sessions - 1
     return ExplorationRequest(
         scenario=scenario,
         strategy=strategy,

@@ -106,7 +106,7 @@ def prepare(target: Target, request: ExplorationRequest, stack: ExitStack, tell:
     )
     strategy_sessions = kind.open(surroundings, stack)
     consumer = _open_consumer(request, surroundings, stack)
-    sessions: list[Session] = [*strategy_sessions, *([consumer] if consumer is not None else [])]
+    sessions: list[Session] = [*strategy_sessions, *([consumer] if consumer is not None else []), *kind.strands]
     commits = {} if decoded(monitor) else _FAST_COMMITS  # a slot reads only what is on the disk
     _configure(sessions, monitor, {**commits, **_no_timeouts(target)})
     prologue = None
@@ -131,7 +131,7 @@ def prepare(target: Target, request: ExplorationRequest, stack: ExitStack, tell:
         sessions=sessions,
         exclusive=target.exclusive,
         remake=None if request.in_place else made_again,
-        expected=None if strategy.calls else facts.leaves,
+        expected=None if strategy.is_application else facts.leaves,
         original=original,
     )
     chosen = isolation.choose(scenario, ground, whole_tables=request.oracle is not None)

@@ -30,6 +30,8 @@ class Unseen(StrEnum):
     DELAY = "delay"
     #: The script sets a time-out.
     TIMEOUT = "timeout"
+    #: It could not be told which session sent a statement.
+    ATTRIBUTION = "attribution"
     #: Schedules could not be compared with every serial order.
     ORDERS = "orders"
     #: Schedules left something behind that could not be removed, so they did not begin in the same state.

@@ -20,6 +20,7 @@ import psycopg
 
 from racebench.core.errors import DatabaseProblem
 from racebench.core.plain_text import one_line
+from racebench.exploration.choices import session_of, without_cut
 from racebench.exploration.freezing import Freezer
 from racebench.exploration.sessions.session import Session, State
 from racebench.exploration.steps import describe
@@ -35,7 +36,7 @@ _BLOCKERS = "SELECT pid, pg_blocking_pids(pid) FROM unnest(%s::int[]) AS pid"
 
 
 class Scheduler:
-    """The sessions, and the connection that asks which of them wait for which.
+    """The sessions with their strands, and the connection that asks which of them wait for which.
 
     `woken`: the sessions that the last step released, besides the one that took it. `raced`: several went on, or began
     to wait for other sessions, in an order that the server chose. `deadlocked`: sessions have waited for each other
@@ -62,6 +63,11 @@ class Scheduler:
         self._step_limit_s = step_limit_s
         self._monitor = monitor
         self._blockers(())  # fails here, before anything is sent, if this role may not ask
+
+    def session(self, number: int) -> Session:
+        """The session, or the strand of one, that has a number; the cut of a choice (choices.py) does not matter."""
+        wanted = without_cut(number)
+        return next(session for session in self.sessions if session.number == wanted)
 
     def able(self) -> list[Session]:
         """The sessions that can take the next step: those that were released together, before all others."""
@@ -131,7 +137,7 @@ class Scheduler:
 
     def _waiting(self) -> list[Session]:
         """The sessions that wait; of sessions that were released one after the other, the last one goes on."""
-        waiting = [session for session in self.sessions if session.state is State.WAITING]
+        waiting = [session for session in self.sessions if session.state is State.WAITING and not session.inside]
         if len(self._released) == 1 and all(map(self._is_frozen, waiting)):
             waiting += self._released
             self._go_on(self._released[0])
@@ -170,14 +176,17 @@ class Scheduler:
     def _choose_victim(self, moving: Sequence[Session]) -> None:
         """Stop all sessions of a deadlock but the one that is to be its victim: it alone looks for the deadlock."""
         number = min(self.deadlock, key=self.victims.index)
-        victim = next(session for session in self.sessions if session.number == number)
+        victim = next(session for session in self.sessions if session_of(session.number) == number)
         if self._is_frozen(victim):
             self._freeze(moving)
             self._thaw(victim)
 
     def _readable(self, waiting: Sequence[Session]) -> list[Session]:
         # Anew each time: an application may continue over another connection. A closed one has no socket.
-        by_socket = {socket: session for session in waiting if (socket := session.socket) >= 0}
+        by_socket: dict[int, list[Session]] = {}
+        for session in waiting:
+            if (socket := session.socket) >= 0:
+                by_socket.setdefault(socket, []).append(session)
         # Not poll or epoll: their time-outs are whole milliseconds.
         sockets = list(by_socket)
         until = monotonic() + _EAGER_S
@@ -188,7 +197,7 @@ class Scheduler:
             readable, _, _ = select.select(sockets, (), (), 0 if eager else _PATIENCE_S)
             if not eager:
                 break
-        return [by_socket[socket] for socket in readable]
+        return [session for socket in readable for session in by_socket[socket]]
 
     def _blockers(self, waiting: Sequence[Session]) -> dict[int, tuple[int, ...]]:
         try:
@@ -213,7 +222,7 @@ class Scheduler:
         if moving and all(set(blockers.get(pid, ())) & moving for pid in moving):
             self.deadlocked = True
             circular = in_circles(blockers)
-            self.deadlock = frozenset(session.number for session in waiting if session.pid in circular)
+            self.deadlock = frozenset(session_of(session.number) for session in waiting if session.pid in circular)
         return not moving
 
     def _give_up(self, waiting: Sequence[Session], blockers: Mapping[int, tuple[int, ...]]) -> None:

@@ -1,5 +1,6 @@
 """A schedule as a value and as text: `v1:version-counter/naive:s1.s2.s1.s2` says which session takes each step.
 
+Steps are written as choices.py says: `s1b` is a step of s1's second strand, `s1-cut` one at which s1 is cut off.
 A digest in brackets after the strategy's name changes when the strategy does: `naive[3f2a91c0]`. The number of the draw
 of random numbers follows it, unless that is 0: `naive[3f2a91c0~7]`.
 """
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from racebench.core.errors import UsageProblem
 from racebench.core.model import Consumer, Strategy
 from racebench.core.plain_text import one_line
+from racebench.exploration import choices
 from racebench.workloads.digests import digest
 
 _VERSION = "v1"
@@ -25,13 +27,12 @@ _PARTS = (
     ("digest", re.compile(r"\[[0-9a-f]{8}(?:~\d{1,9})?\]"), False, ""),
     ("steps", re.compile(r":"), True, "':' and the steps (or '[' and eight digits)"),
 )
-_STEP = re.compile(r"s[1-9]\d*")
 _DIGEST_AT_END = re.compile(r"\[([0-9a-f]{8})(?:~(\d+))?\]$")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
-    """The session that takes each step, numbered from 1, and what the sessions run; `digest`: of its version.
+    """The choice of each step (choices.py), and what the sessions run; `digest`: of its version.
 
     `draw`: the number of the choice of random numbers.
     """
@@ -43,9 +44,14 @@ class Schedule:
     steps: tuple[int, ...]
     draw: int = 0
 
+    @property
+    def sessions(self) -> int:
+        """The highest number of a session that takes a step; a consumer counts as one."""
+        return max(map(choices.session_of, self.steps))
+
     def __str__(self) -> str:
         consumer = f"+{self.consumer}" if self.consumer else ""
-        steps = ".".join(f"s{session}" for session in self.steps)
+        steps = ".".join(map(choices.text_of, self.steps))
         draw = f"~{self.draw}" if self.draw else ""
         digest = f"[{self.digest}{draw}]" if self.digest else ""
         return f"{_VERSION}:{self.scenario}/{self.strategy}{consumer}{digest}:{steps}"
@@ -85,9 +91,10 @@ def parse(text: str) -> Schedule:
                 raise _unlike(text, 0, f"it is of version {parts[name][:-1]}; this racebench replays {_VERSION}")
     steps = []
     for part in text[at:].split("."):
-        if not _STEP.fullmatch(part):
-            raise _unlike(text, at, f"'{part}' is no session; sessions are s1, s2 …")
-        steps.append(int(part[1:]))
+        try:
+            steps.append(choices.parse(part))
+        except ValueError:
+            raise _unlike(text, at, f"'{part}' is no session; sessions are s1, s2 …") from None
         at += len(part) + 1
     digest, _, draw = parts.get("digest", "")[1:-1].partition("~")
     return Schedule(
@@ -107,7 +114,7 @@ def parse_steps(text: str) -> tuple[str, int, tuple[int, ...]]:
     """
     head, _, steps = text.rpartition(":")
     digest = _DIGEST_AT_END.search(head)
-    steps_taken = tuple(int(step.removeprefix("s")) for step in steps.split("."))
+    steps_taken = tuple(map(choices.parse, steps.split(".")))
     return (digest[1], int(digest[2] or 0), steps_taken) if digest else ("", 0, steps_taken)
 
 

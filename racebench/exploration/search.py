@@ -18,6 +18,7 @@ from random import Random
 from typing import Any, Protocol
 
 from racebench.core.errors import UsageProblem
+from racebench.exploration.choices import session_of, text_of
 from racebench.exploration.independence import Footprint, independent
 from racebench.exploration.steps import describe
 
@@ -38,16 +39,22 @@ class Diverged(UsageProblem):
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A session that can take a step, and what the step may touch.
+    """A step that a session can take, and what it may touch.
 
-    `likeness`: swapping two sessions for which it is equal changes nothing but their names; None for a session that is
-    like no other. `step` identifies the step when the schedule is repeated.
+    `number`: says which session takes it, and how (choices.py). `likeness`: swapping two sessions for which it is equal
+    changes nothing but their names; None for a session that is like no other. `step` identifies the step when the
+    schedule is repeated.
     """
 
-    session: int
+    number: int
     footprint: Footprint
     likeness: Hashable = None
     step: tuple[Any, ...] = ()
+
+    @property
+    def session(self) -> int:
+        """The session that takes the step. Steps of one session are never independent of each other."""
+        return session_of(self.number)
 
 
 class World(Protocol):
@@ -57,10 +64,10 @@ class World(Protocol):
         """Put every session at its start, in a state that no earlier schedule has touched."""
 
     def choices(self) -> Sequence[Choice]:
-        """The sessions that can take a step now, by number; none when the schedule is at its end."""
+        """The steps that can be taken now, by session; none when the schedule is at its end."""
 
-    def take(self, session: int) -> Footprint | None:
-        """Have a session take its step, and wait until it is done or waits for another session.
+    def take(self, number: int) -> Footprint | None:
+        """Have the session of a choice take its step, and wait until it is done or waits for another session.
 
         Returns what was touched, if that is more than the choice said: what other sessions do because of a step belongs
         to it. Raises Unsteady.
@@ -112,9 +119,9 @@ def search(
             if len(path) < len(after):
                 _begin_with(world, path, after)
             finished = _extend(world, path, bound)
-            world.end([node.chosen.session for node in path], complete=finished)
+            world.end([node.chosen.number for node in path], complete=finished)
         except Unsteady:
-            _leave(world, [node.chosen.session for node in path])
+            _leave(world, [node.chosen.number for node in path])
             # A session may have lost its locks, and others may have gone on, before its own next step showed the fault.
             del path[known:]
             continue
@@ -148,13 +155,13 @@ def _return_to(world: World, path: Sequence[_Node]) -> None:
         schedule: list[int] = []
         for node in path:
             now = world.choices()
-            if [(c.session, c.step) for c in now] != [(c.session, c.step) for c in node.choices]:
+            if [(c.number, c.step) for c in now] != [(c.number, c.step) for c in node.choices]:
                 if attempt + 1 == _ATTEMPTS:
                     raise Diverged(_diverged(path, node, now))
                 world.end(schedule, complete=False)
                 break
             _take(world, node)
-            schedule.append(node.chosen.session)
+            schedule.append(node.chosen.number)
         else:
             return
 
@@ -174,19 +181,20 @@ def _extend(world: World, path: list[_Node], bound: _Bound) -> bool:
 
 
 def _take(world: World, node: _Node) -> None:
-    touched = world.take(node.chosen.session)
+    touched = world.take(node.chosen.number)
     if touched is not None:
         node.chosen = replace(node.chosen, footprint=touched)
 
 
 def _begin_with(world: World, path: list[_Node], choices: Sequence[int]) -> None:
     """Take the rest of some choices, of which the path has the first; raises Diverged if one cannot be taken."""
-    for session in choices[len(path) :]:
+    for number in choices[len(path) :]:
         able = world.choices()
-        chosen = next((choice for choice in able if choice.session == session), None)
+        chosen = next((choice for choice in able if choice.number == number), None)
         if chosen is None:
-            world.end([node.chosen.session for node in path], complete=False)
-            raise Diverged(f"the same schedule took another course at step {len(path) + 1}: s{session} could not go on")
+            world.end([node.chosen.number for node in path], complete=False)
+            who = text_of(number)
+            raise Diverged(f"the same schedule took another course at step {len(path) + 1}: {who} could not go on")
         path.append(_Node(able, {}, chosen))
         _take(world, path[-1])
 
@@ -198,8 +206,8 @@ def _backtrack(path: list[_Node], bound: _Bound, *, kept: int = 0) -> bool:
     """
     while len(path) > kept:
         node = path[-1]
-        node.done[node.chosen.session] = node.chosen
-        left = [c for c in bound.candidates(path[:-1], node) if c.session not in node.done]
+        node.done[node.chosen.number] = node.chosen
+        left = [c for c in bound.candidates(path[:-1], node) if c.number not in node.done]
         if left:
             node.chosen = left[0]
             return True
@@ -211,9 +219,9 @@ def _asleep(node: _Node) -> dict[int, Choice]:
     """The choices that were taken instead of the chosen one, or were asleep already, and are independent of it."""
     before = {**node.asleep, **node.done}
     return {
-        session: choice
-        for session, choice in before.items()
-        if session != node.chosen.session and independent(choice.footprint, node.chosen.footprint)
+        number: choice
+        for number, choice in before.items()
+        if choice.session != node.chosen.session and independent(choice.footprint, node.chosen.footprint)
     }
 
 
@@ -238,7 +246,7 @@ class _Bound:
                 if choice.likeness in known:
                     continue
                 known.add(choice.likeness)
-            if choice.session not in node.asleep:
+            if choice.number not in node.asleep:
                 candidates.append(choice)
         candidates.sort(key=lambda choice: choice.session != last)
         if self.most_switches is not None and last is not None:
@@ -282,8 +290,8 @@ def _draw(world: World, schedule: list[int], *, depth: int, steps: int, random: 
             places.discard(len(schedule))
             priorities[chosen.session] = -float(len(schedule))
             chosen = max(choices, key=lambda choice: priorities[choice.session])
-        schedule.append(chosen.session)
-        world.take(chosen.session)
+        schedule.append(chosen.number)
+        world.take(chosen.number)
 
 
 def chance(*, sessions: int, steps: int, depth: int, runs: int) -> float:
@@ -294,14 +302,14 @@ def chance(*, sessions: int, steps: int, depth: int, runs: int) -> float:
 
 def _diverged(path: Sequence[_Node], node: _Node, now: Sequence[Choice]) -> str:
     place = next(index for index, other in enumerate(path) if other is node)
-    first, second = ({c.session: c.step for c in choices} for choices in (node.choices, now))
-    for session in sorted(first.keys() | second.keys()):
-        if first.get(session) != second.get(session):
+    first, second = ({c.number: c.step for c in choices} for choices in (node.choices, now))
+    for number in sorted(first.keys() | second.keys()):
+        if first.get(number) != second.get(number):
             break
-    before, after = (_would(steps.get(session)) for steps in (first, second))
+    before, after = (_would(steps.get(number)) for steps in (first, second))
     return (
-        f"the same schedule took another course at step {place + 1}: s{session} {before} the first time, {after} this "
-        "time; what is not deterministic, and depends on more than its order, cannot be explored"
+        f"the same schedule took another course at step {place + 1}: {text_of(number)} {before} the first time, "
+        f"{after} this time; what is not deterministic, and depends on more than its order, cannot be explored"
     )
 
 

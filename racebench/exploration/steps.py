@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 from racebench.core.model import Statement
@@ -12,13 +13,30 @@ from racebench.postgres.transport import Text
 GOES_ON = "(goes on)"
 #: Variables that racebench sets itself: the same in every step, or different in every schedule.
 _EVERY_SCHEDULE = frozenset({"batch", "operation", "tenant"})
-#: The longest text of a value, in characters.
-_LONGEST = 60
+#: The longest text of a value, in characters; the longest of a step without its values.
+_LONGEST, _LONGEST_STEP = 60, 200
+#: What may differ from one run to the next: values, and names of savepoints (Django numbers them from the first on).
+_LITERAL = re.compile(r"'(?:[^']|'')*'|(?i:(?<=savepoint )(?!to\b).+)|\b\d+\b")
 
 
 def describe(statements: Sequence[Statement]) -> str:
     """A step on one line, as its script has it."""
     return "; ".join(" ".join(statement.text.split()) for statement in statements)
+
+
+def without_values(text: str) -> str:
+    """A statement with ? in place of what may differ from one run to the next."""
+    return _LITERAL.sub("?", text)
+
+
+def identity(statements: Sequence[Statement]) -> tuple[Statement, ...]:
+    """What identifies a step of an application when its schedule is run again."""
+    return (as_sent(without_values(describe(statements))[:_LONGEST_STEP]),)
+
+
+def as_sent(text: str) -> Statement:
+    """A statement that an application sends as it stands."""
+    return Statement(line=0, text=text, sql=text, parameters=(), fragments=(text,))
 
 
 def values_of(statements: Sequence[Statement], variables: Mapping[str, bytes | None]) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from racebench.core.errors import ScenarioProblem, UsageProblem
 from racebench.core.faults import stops_a_schedule
 from racebench.core.model import Outcome, Statement, first_word
 from racebench.core.target import Target
+from racebench.exploration.choices import session_of, text_of
 from racebench.exploration.comparison import Comparison
 from racebench.exploration.draws import Draws, united
 from racebench.exploration.faults import PROBLEMS, Fault
@@ -142,6 +143,8 @@ class ServerWorld:
             return Unseen.BATCH
         if self.beginning.doubtful:
             return Unseen.PHYSICAL
+        if self._preparation.kind.unseen is not None:
+            return self._preparation.kind.unseen
         return Unseen.CATALOG if self._catalog_raced else None
 
     @property
@@ -156,7 +159,12 @@ class ServerWorld:
             f"'{step}' locked {locked}, which its text does not show; it was taken to depend on every other step"
             for step, locked in self.surprises.items()
         )
-        return [*surprises, *self._repeats.notes, *(self._comparison.notes if self._comparison is not None else ())]
+        return [
+            *surprises,
+            *self._repeats.notes,
+            *self._preparation.kind.notes,
+            *(self._comparison.notes if self._comparison is not None else ()),
+        ]
 
     @property
     def faults(self) -> Sequence[Fault]:
@@ -334,7 +342,7 @@ class ServerWorld:
 
     def _choices(self) -> Sequence[Choice]:
         able = self.scheduler.able()
-        if self._preparation.facts.ddl or self._request.strategy.calls:
+        if self._preparation.facts.ddl or self._request.strategy.is_application:
             self._catalog_raced |= sum(session.changes_catalog for session in able) > 1
         return [
             Choice(session.number, session.footprint, self._likeness(session), session.step_identity)
@@ -352,12 +360,12 @@ class ServerWorld:
             return None
         return session.likeness, past, session.memory, session.step_identity
 
-    def take(self, session: int) -> Footprint | None:
-        return self._repeats.part(self._take, session)
+    def take(self, number: int) -> Footprint | None:
+        return self._repeats.part(self._take, number)
 
-    def _take(self, session: int) -> Footprint | None:
-        taker = self.scheduler.sessions[session - 1]
-        self._chosen.append(session)
+    def _take(self, number: int) -> Footprint | None:
+        taker = self.scheduler.session(number)
+        self._chosen.append(number)
         joined = self._request.reduce and taker.state is State.READY and taker.joins_next
         more = self._step(taker)
         if joined and taker.state is State.READY:
@@ -406,7 +414,10 @@ class ServerWorld:
         observer = self._preparation.observer
         if observer is None:
             return False
-        others = frozenset[int]().union(*(other.pids for other in self.scheduler.sessions if other is not session))
+        owner = session_of(session.number)
+        others = frozenset[int]().union(
+            *(other.pids for other in self.scheduler.sessions if session_of(other.number) != owner)
+        )
         locks = observer.new(session.pids, others)
         if not locks or assumed is Footprint.ANYTHING:
             return False
@@ -515,7 +526,7 @@ class ServerWorld:
     def _run_serially(self, order: Sequence[int]) -> None:
         self.begin()
         for number in order:
-            session = self.scheduler.sessions[number - 1]
+            session = self.scheduler.session(number)
             if session is self.consumer:
                 self._repeats.part(self._step, session)
                 continue
@@ -539,18 +550,18 @@ class ServerWorld:
         self.begin()
         self._broken, self._following = (), True
         steps = []
-        for number, session in enumerate(schedule, 1):
-            able = [choice.session for choice in self.choices()]
-            if session not in able:
+        for place, number in enumerate(schedule, 1):
+            able = [choice.number for choice in self.choices()]
+            if number not in able:
                 self._repeats.part(self.scheduler.abandon)
-                can = ", ".join(f"s{other}" for other in able) or "no session"
+                can = ", ".join(map(text_of, able)) or "no session"
                 raise UsageProblem(
-                    f"the schedule cannot be followed: at step {number} s{session} cannot go on, {can} can; "
+                    f"the schedule cannot be followed: at step {place} {text_of(number)} cannot go on, {can} can; "
                     "the script, the scenario or the server has changed since: explore again"
                 )
-            steps.append(self.watch(session))
+            steps.append(self.watch(number))
             self._check_victim()
-        if left := [f"s{choice.session}" for choice in self.choices()]:
+        if left := [text_of(choice.number) for choice in self.choices()]:
             self._repeats.part(self.scheduler.abandon)
             raise UsageProblem(f"the schedule ends before the sessions do: {', '.join(left)} can go on")
         self.end(schedule, complete=True)
@@ -567,29 +578,29 @@ class ServerWorld:
         self.begin()
         rest = list(schedule)
         while choices := self.choices():
-            able = [choice.session for choice in choices]
-            session = rest.pop(0) if rest and rest[0] in able else able[0]
-            if session != (schedule[len(self._taken)] if len(self._taken) < len(schedule) else None):
+            able = [choice.number for choice in choices]
+            number = rest.pop(0) if rest and rest[0] in able else able[0]
+            if number != (schedule[len(self._taken)] if len(self._taken) < len(schedule) else None):
                 rest = []
-            self._repeats.part(self._step, self.scheduler.sessions[session - 1])
+            self._repeats.part(self._step, self.scheduler.session(number))
             self._check_victim()
         self.end(schedule, complete=True)
 
-    def watch(self, session: int) -> Step:
-        """Have a session that can go on take its step, and return what happened. Raises Unsteady."""
-        return self._repeats.part(self._watch, session)
+    def watch(self, number: int) -> Step:
+        """Take the step of a choice that can be taken, and return what happened. Raises Unsteady."""
+        return self._repeats.part(self._watch, number)
 
-    def _watch(self, session: int) -> Step:
+    def _watch(self, number: int) -> Step:
         sessions = self.scheduler.sessions
         for other in sessions:
             other.answers.clear()
-        taker = sessions[session - 1]
+        taker = self.scheduler.session(number)
         sent, where, literal, values = describe(taker.next_step), taker.where, taker.literal(), taker.values()
         if taker.state is State.RELEASED:
             sent, literal, values = GOES_ON, "", ()
         waiting = [other for other in sessions if other is not taker and other.state in NOT_ANSWERED]
         self._step(taker)
-        by_pid = {pid: other.name for other in sessions for pid in other.pids}
+        by_pid = {pid: other.name for other in reversed(sessions) for pid in other.pids}
         blockers = self.scheduler.waits.get(taker.pid, ()) if taker.state is State.WAITING else ()
         return Step(
             session=taker.name,

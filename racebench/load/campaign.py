@@ -21,6 +21,7 @@ from racebench.core.target import Target
 from racebench.core.watching import Patience
 from racebench.load.driver import EXTRA_CONNECTIONS, LoadDriver
 from racebench.load.executors import Executor
+from racebench.load.faults.injectors import processes
 from racebench.postgres import environment
 from racebench.postgres.requirements import for_consumer, for_strategy, refused
 from racebench.postgres.schemas import new_name
@@ -62,7 +63,7 @@ class Request:
     @property
     def connections(self) -> int:
         """The most connections that are open at the same time."""
-        return self.load.sessions + self.consumers_at_once + EXTRA_CONNECTIONS
+        return self.load.sessions + self.consumers_at_once + EXTRA_CONNECTIONS + bool(self.load.faults)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +118,8 @@ class Campaign:
         `history_file` names the file in which a run's history is kept, or None for a history that is not kept.
         """
         progress("starting workers", 0.0)
-        self.driver.executor.warm(self.request.load.workers + self.request.consumers_at_once)
+        load = self.request.load
+        self.driver.executor.warm(load.workers + self.request.consumers_at_once + processes(load))
         for number, cell in enumerate(self.sequence):
             yield self.driver.run(
                 self.request.scenario,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import psycopg
@@ -20,11 +20,12 @@ from racebench.core.results import Usage
 from racebench.core.signals import shielded
 from racebench.core.target import Target
 from racebench.core.watching import Patience, beat
-from racebench.history.records import OPERATION, read_records
 from racebench.load import python_worker
 from racebench.load.consumer import ConsumerReport, ConsumerTask, Drain, Polling, consume
 from racebench.load.executors import Died, Executor, Failure, Worker
+from racebench.load.faults.injectors import Injectors
 from racebench.load.pacing import Go
+from racebench.load.progress import begun, fraction
 from racebench.load.run_files import RunFiles
 from racebench.load.stalls import Stalls
 from racebench.load.standing import standing_at
@@ -75,10 +76,10 @@ class Assignment:
         """The sessions of all workers, numbered from 1."""
         return range(1, self.load.sessions + 1)
 
-    def application(self, role: str) -> python_worker.Application:
-        """What a process has to know to call the strategy's Python."""
+    def application(self, role: str, target: Target | None = None) -> python_worker.Application:
+        """What a process has to know to call the strategy's Python. `target`: where to connect to, if not directly."""
         name = application_name(self.schema, role)
-        return python_worker.application(self.target, self.schema, name, self.strategy.calls, self.late)
+        return python_worker.application(target or self.target, self.schema, name, self.strategy.calls, self.late)
 
 
 @dataclass(slots=True)
@@ -105,12 +106,30 @@ class Crew:
     _running: set[Worker] = field(default_factory=set, init=False)
     _measured: bool = field(default=False, init=False)
     _next_look_s: float = field(default=0.0, init=False)
+    _injectors: Injectors = field(init=False)
+
+    def __post_init__(self) -> None:
+        known = self.assignment
+        self._injectors = Injectors(
+            executor=self.executor,
+            target=known.target,
+            load=known.load,
+            files=known.files,
+            application_name=application_name(known.schema, "worker"),
+            notes=self.notes,
+        )
+
+    @property
+    def injected(self) -> Mapping[str, int]:
+        """How often each fault of the load was injected, by its text."""
+        return self._injectors.counts
 
     def start(self) -> None:
         """Start all of them and wait until each is connected and prepared.
 
         Raises DatabaseProblem, with what their sessions wait for, if that takes longer than READY_SECONDS.
         """
+        self._injectors.start()
         for task in self._consumer_tasks():
             self._consumers[self._run(consume, task)] = task.consumer.name
         for number in range(1, self.assignment.load.workers + 1):
@@ -142,8 +161,10 @@ class Crew:
         warmup = int(load.warmup_s * 1e9)
         stop = None if load.duration_s is None else start + warmup + int(load.duration_s * 1e9)
         self.usage = Usage(client_s=0.0, busiest_s=0.0, server_s=cpu_time.server_seconds(self.assignment.target))
+        go = Go(start, start + warmup, stop)
+        self._injectors.go(go)
         for process in self._workers:
-            process.send(Go(start, start + warmup, stop))
+            process.send(go)
         overdue = _Overdue(load, stop)
         stalls = Stalls(load, self.assignment.patience, time.monotonic())
         canceled = False
@@ -152,7 +173,7 @@ class Crew:
             for process, message in self.executor.messages(watched, TICK_SECONDS):
                 watched.discard(process)
                 self._ended(process, message)
-            progress(self._fraction(start, stop))
+            progress(fraction(load, self.assignment.files, start, stop))
             self._watch(stalls)
             if self.gave_up or overdue.may_kill():
                 for process in waiting & self._running:
@@ -160,6 +181,7 @@ class Crew:
             elif overdue.may_cancel() and not canceled and (left := waiting & self._running):
                 canceled = True
                 self._cancel(len(left))
+        self._injectors.finish()
         return start
 
     def drain(self, rows: int) -> None:
@@ -197,6 +219,7 @@ class Crew:
             for process in self._running:
                 process.kill()
             self.executor.release([*self._workers, *self._consumers])
+            self._injectors.end()
 
     def _run(self, function: Callable[..., None], task: object) -> Worker:
         process = self.executor.start(function, task)
@@ -224,9 +247,10 @@ class Crew:
         first = (number - 1) * width
         sessions = tuple(known.sessions[first : first + width])
         operations = tuple(_shares(load.operations, load.sessions)[first : first + width])
+        target = self._injectors.target_of(number)
         if known.strategy.calls:
             call_task = python_worker.CallTask(
-                application=known.application("worker"),
+                application=known.application("worker", target),
                 load=load,
                 session=number,
                 operations=operations[0],
@@ -236,7 +260,7 @@ class Crew:
             )
             return self._run(python_worker.work, call_task)
         task = WorkerTask(
-            target=known.target,
+            target=target,
             schema=known.schema,
             application_name=application_name(known.schema, "worker"),
             strategy=known.strategy,
@@ -276,7 +300,7 @@ class Crew:
         self._next_look_s = now + _LOOK_SECONDS
         if _has_ended(self.assignment.target):
             raise DatabaseProblem(f"{self.assignment.target.label} has ended")
-        stalls.look((self._begun(), len(self._running)), now)
+        stalls.look((begun(self.assignment.load, self.assignment.files), len(self._running)), now)
         stalled = f"no operation has ended for {stalls.stalled_s(now):.0f} s"
         if stalls.may_say(now):
             self._say(f"{stalled}: {self._waits()}")
@@ -325,7 +349,7 @@ class Crew:
             self.usage = replace(
                 used, client_s=used.client_s + message.cpu_s, busiest_s=max(used.busiest_s, message.cpu_s)
             )
-        if message.lost:
+        if message.lost and not self.assignment.load.faults:
             self.notes.append(
                 f"worker {number} lost a connection {message.lost} {'time' if message.lost == 1 else 'times'}; "
                 "what it had sent is FAIL before COMMIT and UNKNOWN after it"
@@ -347,20 +371,6 @@ class Crew:
                 self.notes.append(
                     f"consumer '{name}' lost its connection {times}; it went on from its cursor over another"
                 )
-
-    def _fraction(self, start: int, stop: int | None) -> float:
-        """How much is done, from 0 to 1: of the time or of the operations, whichever is further."""
-        fractions = [0.0]
-        if stop is not None:
-            fractions.append((time.perf_counter_ns() - start) / (stop - start))
-        if self.assignment.load.operations is not None:
-            fractions.append(self._begun() / self.assignment.load.operations)
-        return min(1.0, max(fractions))
-
-    def _begun(self) -> int:
-        """How many operations have begun."""
-        files = self.assignment.files
-        return sum(len(read_records(files.operations(n), OPERATION)) for n in self.assignment.sessions)
 
 
 def _has_ended(target: Target) -> bool:

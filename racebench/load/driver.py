@@ -121,6 +121,8 @@ class LoadDriver:
                     usage=crew.usage,
                     unfinished=crew.gave_up,
                 )
+                if crew.injected:
+                    result = replace(result, injected=dict(crew.injected))
                 if run.restarted:
                     result = after_restart(result, loses_commits=run.loses_commits)
                 if (path := keep_history(result)) is not None:
@@ -139,7 +141,7 @@ class LoadDriver:
             scenario=result.scenario,
             strategy=result.strategy,
             forbidden=result.forbidden,
-            load=asdict(load),
+            load={**asdict(load), "faults": [fault.text for fault in load.faults]},
             environment=self.environment,
             warmup_ns=int(load.warmup_s * 1e9),
             complete=complete,

@@ -22,6 +22,7 @@ from typing import Any
 import psycopg
 
 from racebench.core.errors import ConnectionLost, DiskFull
+from racebench.core.faults import CONNECTION_LOST
 from racebench.core.model import Load, Outcome, Strategy
 from racebench.core.plain_text import one_line
 from racebench.core.target import Target
@@ -277,12 +278,13 @@ class _Client:
         self, variables: Variables, outcome: Outcome, roll_back: bool, start: int, tenant: int
     ) -> Generator[float | None, None, None]:
         """Retry an operation whose first try did not succeed, as the retry rule says, and record its outcome."""
-        session, report = self.session, self.report
-        tries, sqlstate = Tries(self.task.strategy.retry), ""
+        report = self.report
+        tries, sqlstate, doubt = Tries(self.task.strategy.retry), "", False
         while outcome is not Outcome.OK:
+            session = self.session
             sqlstate, message = session.sqlstate, session.message
             retried = tries.would_retry(outcome, sqlstate)
-            yield from session.rolling_back()
+            yield from self._waiting(session.rolling_back())
             if sqlstate:
                 report.messages.setdefault(sqlstate, message)
             if retried and not session.alive:
@@ -290,18 +292,38 @@ class _Client:
                 outcome = Outcome.UNKNOWN if session.in_doubt else Outcome.FAIL
                 sqlstate = session.sqlstate
                 report.messages.setdefault(sqlstate, session.message)
-            if not session.alive or not tries.again(outcome, sqlstate):
+            doubt |= outcome is Outcome.UNKNOWN
+            if not (session.alive or self._sends_again) or not tries.again(outcome, sqlstate):
                 break
+            if not session.alive:
+                yield from self._reconnect()
+                if self.gone:
+                    break
             report.retried[sqlstate] = report.retried.get(sqlstate, 0) + 1
             variables["version"] = None
             if (pause := tries.pause_s(self.random)) > 0:
                 yield pause
             sqlstate = ""
-            outcome = yield from session.steps(variables, roll_back)
+            outcome = yield from self._waiting(self.session.steps(variables, roll_back))
+        if doubt and outcome is Outcome.FAIL:
+            # Refused now, but an earlier try may have been committed; perhaps that is why.
+            outcome, sqlstate = Outcome.UNKNOWN, CONNECTION_LOST
         end = time.perf_counter_ns()
         self.record.finish(start, end, _version(variables), tenant, tries.number, encode_status(outcome, sqlstate))
-        if not session.alive:
+        if not self.gone and not self.session.alive:
             yield from self._reconnect()
+
+    def _waiting(self, steps: Generator[float | None, None, Any]) -> Generator[float | None, None, Any]:
+        """Run steps of the session: a loop that waits by itself waits for the session with which it began."""
+        if self.direct:
+            return self.session.wait(steps)
+        return (yield from steps)
+
+    @property
+    def _sends_again(self) -> bool:
+        """Whether the retry rule sends an operation again over another connection."""
+        rule = self.task.strategy.retry
+        return rule is not None and rule.lost
 
     def _reconnect(self) -> Generator[float | None, None, None]:
         """Connect again as an application would; `gone`, and a problem reported, if the server cannot be reached."""

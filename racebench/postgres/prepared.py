@@ -34,12 +34,13 @@ def prepare(pgconn: pq.abc.PGconn, path: Path, statement: Statement, name: bytes
         result = pgconn.describe_prepared(name)
     if result.status not in ACCEPTED:
         message = (result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or b"").decode(errors="replace")
-        if pgconn.status != pq.ConnStatus.OK:
+        sqlstate = result.error_field(pq.DiagnosticField.SQLSTATE)
+        if pgconn.status != pq.ConnStatus.OK or not sqlstate:  # libpq's own error, of sending
             raise ConnectionLost(
                 f"the connection was lost while a statement was prepared: "
                 f"{one_line(message or pgconn.get_error_message())}"
             )
-        if result.error_field(pq.DiagnosticField.SQLSTATE) == _LOCK_TIMEOUT:
+        if sqlstate == _LOCK_TIMEOUT:
             raise DatabaseProblem(
                 f"{path}:{statement.line}: '{one_line(statement.text)}' cannot be prepared: another session has "
                 "locked what it needs; see pg_locks"

@@ -65,6 +65,8 @@ class Query:
         if sqlstate in self._tolerate:
             return None
         message = one_line((result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or b"").decode(errors="replace"))
-        kind = DatabaseProblem if self._pgconn.status == pq.ConnStatus.OK else ConnectionLost
+        # An error without an SQLSTATE is libpq's own. One of sending ends the connection, though its status stays OK.
+        lost = self._pgconn.status != pq.ConnStatus.OK or not sqlstate
+        kind = ConnectionLost if lost else DatabaseProblem
         said = f"{self._path}:{self._step.line}: {message or one_line(self._pgconn.get_error_message())}"
         raise kind(said) from psycopg.errors.error_from_result(result)

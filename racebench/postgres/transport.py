@@ -61,7 +61,7 @@ def takes_socket(connection: psycopg.Connection[Any]) -> bool:
     pgconn = connection.pgconn
     if pgconn.ssl_in_use or not hasattr(os, "set_blocking"):
         return False
-    if pgconn.host.startswith(b"/"):
+    if pgconn.host.startswith(b"/") or (b"gssencmode", b"disable") in [(one.keyword, one.val) for one in pgconn.info]:
         return True
     try:
         row = connection.execute("SELECT encrypted FROM pg_stat_gssapi WHERE pid = pg_backend_pid()").fetchone()

@@ -18,6 +18,7 @@ PARAMETERS = {
     "--dsn": "dsn={}",
     "--draws": "search=racebench.Search(draws={})",
     "--duration": "seconds={}",
+    "--fault": "load=racebench.LoadOptions(faults=[{}])",
     "--give-up-after": "give_up_after={}",
     "--hold": "load=racebench.LoadOptions(hold_us={})",
     "--invariant": "invariant={}",

@@ -130,6 +130,27 @@ def kept_up(result: RunResult) -> str | None:
     return f"open loop: {loop.late:,} began more than 1 ms late, {loop.unsent:,} were due and never begun{waited}"
 
 
+def injected(results: Sequence[RunResult]) -> str | None:
+    """Which faults were injected into some runs, and what became of their operations; None without faults."""
+    injected_faults = faults_of(results)
+    if not injected_faults:
+        return None
+    total = {name: sum(result.counts[name] for result in results) for name in ("committed", "failed", "unknown")}
+    return (
+        f"faults: {injected_faults}; of {sum(total.values()):,} operations {total['committed']:,} are OK, "
+        f"{total['failed']:,} FAIL, {total['unknown']:,} UNKNOWN"
+    )
+
+
+def faults_of(results: Sequence[RunResult]) -> str:
+    """How often each fault was injected into some runs; "" without faults."""
+    counts: dict[str, int] = {}
+    for result in results:
+        for fault, count in result.injected.items():
+            counts[fault] = counts.get(fault, 0) + count
+    return ", ".join(f"{count:,} × {fault}" for fault, count in counts.items())
+
+
 def expectation(result: RunResult) -> str:
     """Whether the result is what the field knows of the strategy, as the end of a clause."""
     if result.as_expected is None:

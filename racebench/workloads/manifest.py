@@ -40,7 +40,7 @@ _MISSES = ("unordered", "maybe", "never")
 _NEEDS = ("", "integer", "dense")
 _SCOPES = ("tenant", "table")
 _ROWS_KEYS = {"table", "id", "tenant", "version", "operation"}
-_RETRY_KEYS = {"sqlstates", "tries", "backoff_ms"}
+_RETRY_KEYS = {"sqlstates", "tries", "backoff_ms", "lost"}
 
 
 def read_scenario(folder: Path) -> Scenario:
@@ -186,13 +186,16 @@ class _Manifest:
         rule = value if isinstance(value, dict) else {"sqlstates": value}
         if unknown := set(rule) - _RETRY_KEYS:
             raise self.problem(where, "retry", f"retry has no '{min(unknown)}'{suggest(min(unknown), _RETRY_KEYS)}")
-        codes = self.sqlstates(where, {"retry": rule.get("sqlstates", "")}, "retry")
+        lost = rule.get("lost", False)
+        if not isinstance(lost, bool):
+            raise self.problem(where, "retry", f"retry's lost is true or false, not {shown(lost)}")
+        codes = self.sqlstates(where, {"retry": rule.get("sqlstates", [] if lost else "")}, "retry")
         tries, backoff = rule.get("tries", 100), rule.get("backoff_ms", 1.0)
         if not isinstance(tries, int) or isinstance(tries, bool) or not 1 < tries <= 65_535:
             raise self.problem(where, "retry", f"retry's tries is a number from 2 to 65535, not {shown(tries)}")
         if not isinstance(backoff, int | float) or isinstance(backoff, bool) or not 0 <= backoff <= 10_000:
             raise self.problem(where, "retry", f"retry's backoff_ms is a number from 0 to 10000, not {shown(backoff)}")
-        return Retry(sqlstates=codes, tries=tries, backoff_ms=float(backoff))
+        return Retry(sqlstates=codes, tries=tries, backoff_ms=float(backoff), lost=lost)
 
     def script(self, where: str, table: Mapping[str, Any]) -> Any:
         path = self.file(where, "script", self.string(where, table, "script"))

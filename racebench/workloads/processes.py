@@ -29,7 +29,7 @@ from racebench.workloads.addresses import Environment
 #: How long a process has to end after SIGTERM, in seconds.
 TERMINATION_S = 3.0
 #: The variable by which a process is recognized as started by a command, whoever its parent is now.
-_MARK = "RACEBENCH_STARTED_BY"
+_MARK = "_RACEBENCH_STARTED_BY"
 #: How much of an output is read, in bytes, and from which size on it is emptied.
 _TAIL_BYTES = 64 * 1024
 _LARGEST_BYTES = 256 * 1024 * 1024

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from random import Random
 
+from racebench.core.faults import is_fault
 from racebench.core.model import Outcome, Retry
 
 #: The longest pause, as a multiple of the first one's limit.
@@ -26,7 +27,8 @@ class Tries:
     def again(self, outcome: Outcome, sqlstate: str) -> bool:
         """Whether there is another try after this outcome; if there is, it becomes the current one.
 
-        Only an operation that surely failed is tried again: one whose outcome is unknown may have been committed.
+        An operation whose outcome is unknown may have been committed. It is tried again only by a rule that asks for
+        that (`lost`), as clients do that send again after a lost answer.
         """
         if not self.would_retry(outcome, sqlstate):
             return False
@@ -35,9 +37,10 @@ class Tries:
 
     def would_retry(self, outcome: Outcome, sqlstate: str) -> bool:
         """Whether the rule asks for another try after this outcome; the current one stays."""
-        if self._rule is None or outcome is not Outcome.FAIL or sqlstate not in self._rule.sqlstates:
+        rule = self._rule
+        if rule is None or outcome is Outcome.OK or self.number >= self._most:
             return False
-        return self.number < self._most
+        return (outcome is Outcome.FAIL and sqlstate in rule.sqlstates) or (rule.lost and is_fault(sqlstate))
 
     def pause_s(self, random: Random) -> float:
         """Seconds to wait before the current try, drawn with "full jitter" (model.Retry)."""

@@ -799,7 +799,7 @@ def test_each_file_and_each_call_is_a_strategy_of_the_comparison(
         (("explore", "quota", "--invariant", "SELECT 1"), "--invariant goes with --call, --exec, --http"),
         (("run", "missing.sql"), "missing.sql: cannot be read"),
         (("run", "--call", "shop"), "'shop' does not name a callable"),
-        (("run", "--call", "shop:create_order", "--connections-per-worker", "2"), "--call runs Python"),
+        (("run", "--call", "shop:create_order", "--connections-per-worker", "2"), "--call runs one call at a time"),
         (("run", "--call", "shop:create_order", "--hold", "5"), "--hold has no effect on --call"),
         (("explore", "insert.sql", "-s", "naive"), "strategy 'naive' not found in insert"),
         pytest.param(

@@ -24,6 +24,7 @@ from racebench.core.model import Scenario, Statement
 from racebench.core.results import Verdict
 from racebench.core.target import Target
 from racebench.exploration import explorer, schedules
+from racebench.exploration.choices import Cut, choice, cut_of, session_of, strand_of
 from racebench.exploration.explorer import explore, replay
 from racebench.exploration.independence import Footprint, footprint, independent
 from racebench.exploration.outcome import ScheduleResult
@@ -123,6 +124,38 @@ def test_symmetry_leaves_the_set_of_outcomes_as_it_is(steps: list[tuple[int, ...
     assert set(every.states) == set(reduced.states)
 
 
+class Stranded(Simulated):
+    """A session has the steps of two sessions of `Simulated`: the second of a pair is a strand of the first."""
+
+    def choices(self) -> list[Choice]:
+        return [replace(one, number=_strand(one.number)) for one in super().choices()]
+
+    def take(self, number: int) -> None:
+        super().take(2 * session_of(number) - 1 + strand_of(number))
+
+
+def _strand(number: int) -> int:
+    return choice((number + 1) // 2, strand=(number + 1) % 2)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.lists(STEP, min_size=1, max_size=2), min_size=3, max_size=4))
+def test_steps_of_one_sessions_strands_are_never_taken_for_independent(sessions: list[list[tuple[int, ...]]]) -> None:
+    every, reduced = Stranded(sessions), Stranded(sessions)
+    search(every, reduce=False, go_on=always)
+    search(reduced, reduce=True, go_on=always)
+
+    def orders(world: Stranded) -> set[object]:
+        """Each state, with the order in which the strands of each session took their steps."""
+        return {
+            tuple(tuple(number for number in schedule if session_of(number) == session) for session in (1, 2))
+            for schedule in world.ended
+        }
+
+    assert set(every.states) == set(reduced.states)
+    assert orders(every) == orders(reduced)
+
+
 def test_a_bound_on_switches_runs_exactly_the_schedules_within_it() -> None:
     sessions = [[(0, 1)] * 3, [(0, 2)] * 2]
     every = Simulated(sessions)
@@ -173,10 +206,27 @@ def test_the_chance_of_a_random_search_is_that_of_the_paper() -> None:
 # Schedules, footprints, scripts
 
 
-@given(st.lists(st.integers(1, 9), min_size=1, max_size=20), st.sampled_from([None, "cursor"]))
+CHOICES = st.builds(
+    choice, st.integers(1, 999_999_999), strand=st.integers(0, 25), cut=st.sampled_from([None, Cut.BEFORE, Cut.AFTER])
+)
+
+
+@given(st.lists(CHOICES, min_size=1, max_size=20), st.sampled_from([None, "cursor"]))
 def test_a_schedule_is_read_as_it_was_written(steps: list[int], consumer: str | None) -> None:
     schedule = Schedule(scenario="s", strategy="naive", consumer=consumer, digest="0123abcd", steps=tuple(steps))
     assert schedules.parse(str(schedule)) == schedule
+    assert schedules.parse_steps(str(schedule)) == ("0123abcd", 0, schedule.steps)
+
+
+def test_a_choice_without_a_strand_or_a_cut_is_the_sessions_number() -> None:
+    written = "v1:s/naive:s1.s2b.s1-cut.s2b+cut"
+    steps = schedules.parse(written).steps
+    assert str(schedules.parse(written)) == written
+    assert steps[0] == 1
+    assert len(set(steps)) == 4
+    assert [session_of(number) for number in steps] == [1, 2, 1, 2]
+    assert [cut_of(number) for number in steps] == [None, None, Cut.BEFORE, Cut.AFTER]
+    assert switches(steps) == 3
 
 
 @pytest.mark.parametrize(
@@ -193,6 +243,8 @@ def test_a_schedule_is_read_as_it_was_written(steps: list[int], consumer: str | 
         ("v1:s/naive:s1.x2", "column 15: 'x2' is no session"),
         ("v1:s/naive:s1..s2", "column 15: '' is no session"),
         ("v1:s/naive:s0", "column 12: 's0' is no session"),
+        ("v1:s/naive:s1a", "column 12: 's1a' is no session"),
+        ("v1:s/naive:s1.s1-cut.s1-", "column 22: 's1-' is no session"),
     ],
 )
 def test_what_is_no_schedule_is_refused_with_its_column(text: str, message: str) -> None:

@@ -143,7 +143,7 @@ def test_the_victim_of_a_deadlock_does_not_depend_on_how_long_a_session_waits(
             wait_for(lambda: monitor.execute(WAITED).fetchone() == (True,), "no session waits")
         world.watch(2)
         while choices := world.choices():
-            world.watch(choices[0].session)
+            world.watch(choices[0].number)
         world.end((), complete=True)
     assert [result.victims for result in results] == [(victim,)]
 

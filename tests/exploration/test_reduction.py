@@ -288,7 +288,7 @@ class Waking:
 
     def choices(self) -> list[Choice]:
         both = (Choice(2, Footprint.WRITE), Choice(3, Footprint.READ))
-        return [choice for choice in both if choice.session not in self.taken]
+        return [choice for choice in both if choice.number not in self.taken]
 
     def take(self, session: int) -> Footprint | None:
         self.taken.append(session)

@@ -21,6 +21,7 @@ from psycopg import generators
 from racebench.core.anomalies import ANOMALIES
 from racebench.core.errors import DatabaseProblem
 from racebench.core.model import Call, Outcome, Script
+from racebench.exploration import kernel_threads
 from racebench.exploration.draws import Draws
 from racebench.exploration.isolation import FreshTenants, Ground
 from racebench.exploration.outcome import COUNTED
@@ -98,7 +99,7 @@ def test_threads_are_at_rest_when_none_runs(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_running_thread_is_not_at_rest_where_the_kernel_does_not_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
     paused: list[float] = []
-    monkeypatch.setattr(rest, "_SCHEDSTAT", "/proc/self/no such file")
+    monkeypatch.setattr(kernel_threads, "available", lambda: False)
     monkeypatch.setattr(rest, "_sleep", paused.append)
     rest.Rest().awaited(lambda: [threading.current_thread()])
     assert paused == [rest._LONG_PAUSE_S]

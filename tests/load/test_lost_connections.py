@@ -316,7 +316,7 @@ def test_a_connection_lost_when_it_is_asked_about_gssapi_is_lost(embedded: Targe
     class Tcp:
         """The connection's own libpq connection, as if over TCP."""
 
-        host, ssl_in_use = b"127.0.0.1", False
+        host, ssl_in_use, info = b"127.0.0.1", False, ()
 
         @property
         def status(self) -> pq.ConnStatus:
@@ -334,7 +334,7 @@ def test_a_connection_lost_when_it_is_asked_about_gssapi_is_lost(embedded: Targe
 def test_a_role_that_may_not_ask_about_gssapi_leaves_the_socket_to_libpq() -> None:
     class Refused:
         class pgconn:  # noqa: N801 - an attribute
-            host, ssl_in_use, status = b"127.0.0.1", False, pq.ConnStatus.OK
+            host, ssl_in_use, status, info = b"127.0.0.1", False, pq.ConnStatus.OK, ()
 
         def execute(self, _text: str) -> None:
             raise psycopg.errors.InsufficientPrivilege("permission denied for view pg_stat_gssapi")

@@ -34,6 +34,14 @@ _EXAMPLES = (
         "Your own function, unchanged",
         "racebench explore --call orders:create_order --setup schema.sql",
     ),
+    Example(
+        "A program in any language, a process for each session",
+        "racebench explore --exec 'node create_order.js' --setup schema.sql",
+    ),
+    Example(
+        "Requests to a service",
+        "racebench explore --serve 'uvicorn shop:app --port {port}' --http 'POST /orders' --setup schema.sql",
+    ),
     Example("A spec file of isolationtester", "racebench explore mine.spec"),
 )
 

@@ -21,6 +21,10 @@ _EXAMPLES = (
         "Your own SQL or Python, unchanged; the invariant selects the rows that break a rule",
         "racebench run ./insert.sql --setup schema.sql --invariant 'SELECT n FROM t GROUP BY n HAVING count(*) > 1'",
     ),
+    Example(
+        "Requests to a service of your own, in any language",
+        "racebench run --serve 'uvicorn shop:app --port {port}' --http 'POST /orders' --setup schema.sql",
+    ),
     Example("Fail in CI if a race is found", "racebench run -s correct --fail-on any --report junit=races.xml"),
 )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from racebench.core.errors import UsageProblem
+from racebench.exploration.choices import place_of
 from racebench.exploration.request import ExplorationRequest
 from racebench.exploration.result import Replay
 from racebench.exploration.schedules import Step
@@ -35,9 +36,9 @@ def spec(request: ExplorationRequest, replay: Replay) -> str:
     lines += [f"setup\n{_block(part.text.strip(), str(part.path), apart=True)}" for part in dict.fromkeys(files)]
     lines += [f"setup {_block(text, 'what is run before')}" for text in replay.prepared]
     lines += [f"teardown {_block(f'RESET search_path; DROP SCHEMA {_SCHEMA} CASCADE;', schedule)}", ""]
-    for session in sorted(names, key=lambda name: int(name[1:])):
+    for session in sorted(names, key=place_of):
         settings = [f"SET search_path = {_SCHEMA};"]
-        if request.strategy.isolation and int(session[1:]) <= request.sessions:
+        if request.strategy.isolation and place_of(session)[0] <= request.sessions:
             settings.append(f"SET default_transaction_isolation = '{request.strategy.isolation}';")
         if session in _spared(replay.steps):
             settings.append("SET deadlock_timeout = '100s';")

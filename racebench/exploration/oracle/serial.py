@@ -16,6 +16,7 @@ from math import factorial
 from random import Random
 from typing import Protocol
 
+from racebench.exploration.choices import session_of
 from racebench.exploration.oracle.canonical import Form, canonical
 from racebench.exploration.oracle.defaults import Column
 from racebench.exploration.oracle.effects import Effect, Oracle
@@ -226,11 +227,12 @@ class SerialOrders:
 
     def _likely(self, among: Collection[int], schedule: Sequence[int]) -> Order:
         """The order in which sessions took their last steps; polls stand where they were."""
-        last = {session: place for place, session in enumerate(schedule)}
+        takers = [session_of(number) for number in schedule]
+        last = {session: place for place, session in enumerate(takers)}
         ends = {place: session for session, place in last.items() if session in among}
         order = [
             session if session == self._consumer else ends[place]
-            for place, session in enumerate(schedule)
+            for place, session in enumerate(takers)
             if session == self._consumer or place in ends
         ]
         missing = [session for session in sorted(among) if session not in order]

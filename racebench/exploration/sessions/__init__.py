@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from racebench.core.errors import UsageProblem
 from racebench.core.model import Strategy
 from racebench.exploration.sessions.python import PythonSessions
 from racebench.exploration.sessions.script import ScriptSessions
 from racebench.exploration.sessions.session import SessionKind
+from racebench.exploration.sessions.wire import WireSessions
 
-KINDS: tuple[type[SessionKind], ...] = (PythonSessions, ScriptSessions)
+KINDS: tuple[type[SessionKind], ...] = (PythonSessions, WireSessions, ScriptSessions)
 
 
 def kind_of(strategy: Strategy) -> SessionKind:
     """The kind of a strategy's sessions, for one search."""
-    return next(kind for kind in KINDS if kind.runs(strategy))()
+    kind = next((kind for kind in KINDS if kind.runs(strategy)), None)
+    if kind is None:
+        raise UsageProblem(
+            f"'{strategy.name}' is a program or a service, which cannot be explored yet; use racebench run"
+        )
+    return kind()

@@ -16,6 +16,7 @@ from racebench.core.faults import CONNECTION_LOST, stops_a_schedule
 from racebench.core.plain_text import one_line
 from racebench.exploration.faults import Fault
 from racebench.exploration.leftovers import Leftover
+from racebench.exploration.wire.connection import Backend
 
 #: In this order: a cursor that is held reads a temporary table. What was prepared needs its names.
 _COMMANDS = {
@@ -47,7 +48,7 @@ UNION ALL SELECT concat_ws(' ', 'the advisory lock', nullif(classid, 0), objid) 
 """
 
 
-def clean(pgconn: pq.abc.PGconn, left: Collection[Leftover], settings: Mapping[str, str]) -> None:
+def clean(pgconn: pq.abc.PGconn | Backend, left: Collection[Leftover], settings: Mapping[str, str]) -> None:
     """Remove what may be left; `settings`: those that the session has after a reset. Raises DatabaseProblem."""
     if Leftover.HIDDEN in left:
         left = frozenset(Leftover)
@@ -60,12 +61,12 @@ def clean(pgconn: pq.abc.PGconn, left: Collection[Leftover], settings: Mapping[s
         _ask(pgconn, "; ".join(commands).encode())
 
 
-def kept(pgconn: pq.abc.PGconn, settings: Collection[str]) -> list[str]:
+def kept(pgconn: pq.abc.PGconn | Backend, settings: Collection[str]) -> list[str]:
     """What an idle session has left, without these settings; raises DatabaseProblem."""
     return _ask(pgconn, sql.SQL(_KEPT).format(settings=sql.Literal([*settings])).as_bytes(None))
 
 
-def settings(pgconn: pq.abc.PGconn, names: Collection[str]) -> dict[str, str]:
+def settings(pgconn: pq.abc.PGconn | Backend, names: Collection[str]) -> dict[str, str]:
     """The settings of an idle session, with its role and with these settings of the code's own (leftovers.py)."""
     # SHOW ALL shows neither the role nor the code's own settings. One that is not known is empty after a reset.
     own = sql.SQL("SELECT name, coalesce(current_setting(name, true), '') FROM unnest({}::text[]) AS name")
@@ -77,7 +78,7 @@ def settings(pgconn: pq.abc.PGconn, names: Collection[str]) -> dict[str, str]:
     }
 
 
-def put_back(pgconn: pq.abc.PGconn, before: Mapping[str, str], names: Collection[str]) -> None:
+def put_back(pgconn: pq.abc.PGconn | Backend, before: Mapping[str, str], names: Collection[str]) -> None:
     """Give an idle session the settings that it had before; raises DatabaseProblem."""
     now = settings(pgconn, names)
     differing = {name: value for name, value in before.items() if now.get(name) != value and name not in _DERIVED}
@@ -90,7 +91,7 @@ def _set(name: str, value: str) -> str:
     return sql.SQL("SELECT set_config({}, {}, false)").format(name, value).as_string(None)
 
 
-def _ask(pgconn: pq.abc.PGconn, commands: bytes) -> list[str]:
+def _ask(pgconn: pq.abc.PGconn | Backend, commands: bytes) -> list[str]:
     """The first column of the last result."""
     result = pgconn.exec_(commands)
     if result.status not in (pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK):

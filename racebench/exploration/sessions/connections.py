@@ -18,14 +18,13 @@ from psycopg import pq, sql
 from psycopg.generators import execute
 
 from racebench.core.errors import UsageProblem
-from racebench.core.model import Call
 from racebench.exploration import inspection
 from racebench.exploration.draws import Draws, in_sql, server_seed
 from racebench.exploration.hidden_effects import bodies, does_more_than_write
 from racebench.exploration.independence import may_be_serializable, names_in
 from racebench.exploration.inner_statements import with_several_statements
 from racebench.exploration.leftovers import Leftover, leaves
-from racebench.exploration.sessions.round_trips import AnyConnection
+from racebench.exploration.sessions.round_trips import AnyConnection, Explored
 from racebench.exploration.sessions.unseen import Unseen
 from racebench.exploration.symmetry import tells_apart
 
@@ -61,13 +60,13 @@ class Connections:
         self._read: set[str] = set()
         self._named: set[str] = set()
         self._writes_more: dict[str, bool] = {}
-        self.settings_before: weakref.WeakKeyDictionary[AnyConnection, dict[str, str]]
+        self.settings_before: weakref.WeakKeyDictionary[Explored, dict[str, str]]
         self.settings_before = weakref.WeakKeyDictionary()
         self.own_settings: set[str] = set()
         self._leaves: dict[str, frozenset[Leftover]] = {}
         self._left_by_name: dict[str, frozenset[Leftover]] = {}
 
-    def level(self, call: Call, connection: AnyConnection) -> str:
+    def level(self, call: object, connection: Explored) -> str:
         """The default isolation level of a connection; raises UsageProblem if its tables are not racebench's."""
         # Kept by backend: it stays the same, whichever connection has the backend.
         if connection.pgconn not in self._levels:
@@ -97,7 +96,7 @@ class Connections:
             self._levels[connection.pgconn] = level or ""
         return self._levels[connection.pgconn]
 
-    def configure(self, connection: AnyConnection, settings: dict[str, str]) -> None:
+    def configure(self, connection: Explored, settings: dict[str, str]) -> None:
         """Change those settings of an idle connection that have not been changed yet."""
         done = self._settings.setdefault(connection, {})
         if new := {name: value for name, value in settings.items() if done.get(name) != value}:
@@ -105,9 +104,9 @@ class Connections:
             commands = (
                 sql.SQL("SET {} = {}").format(sql.Identifier(name), sql.Literal(value)) for name, value in new.items()
             )
-            connection.pgconn.exec_(sql.SQL("; ").join(commands).as_bytes(connection))
+            connection.pgconn.exec_(sql.SQL("; ").join(commands).as_bytes(None))
 
-    def seed(self, connection: AnyConnection, schedule: tuple[int, int, int]) -> None:
+    def seed(self, connection: Explored, schedule: tuple[int, int, int]) -> None:
         """Seed the server's random() on an idle connection, once a schedule: its number, draw and session."""
         if self.draws.server and self._seeded.get(connection) != schedule:
             self._seeded[connection] = schedule
@@ -124,7 +123,7 @@ class Connections:
             self._volatile |= {name: name in volatile for name in new}
         return {name for name in names if self._volatile[name]} | self._always
 
-    def forget_settings(self, connection: AnyConnection) -> None:
+    def forget_settings(self, connection: Explored) -> None:
         """Change the settings of a connection again before its next use: they were reset."""
         self._settings.pop(connection, None)
 
@@ -241,13 +240,13 @@ def carry_out(work: Generator[Any, Any, Any], connection: AnyConnection) -> Gene
         return done.value
 
 
-def _place(connection: AnyConnection) -> tuple[bytes, ...]:
+def _place(connection: Explored) -> tuple[bytes, ...]:
     """What the client calls the server and the database that it is connected to."""
     pgconn = connection.pgconn
     return pgconn.host, pgconn.hostaddr if pgconn.host else b"", pgconn.port, pgconn.db
 
 
-def _ask(connection: AnyConnection, query: str) -> tuple[str | None, ...] | None:
+def _ask(connection: Explored, query: str) -> tuple[str | None, ...] | None:
     """One row as text; None if the server refuses."""
     result = connection.pgconn.exec_(query.encode())
     if result.status != pq.ExecStatus.TUPLES_OK:

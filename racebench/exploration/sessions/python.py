@@ -7,7 +7,6 @@ itself is sent as BEGIN, statement, COMMIT: two steps, the second of them the CO
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Generator, Hashable, Iterable, Mapping, Sequence, Set
 from contextlib import AbstractContextManager, ExitStack
 from itertools import permutations
@@ -36,10 +35,10 @@ from racebench.exploration.sessions.failures import Failure, expected, failure
 from racebench.exploration.sessions.interception import Interception
 from racebench.exploration.sessions.residue import Residue
 from racebench.exploration.sessions.round_trips import AnyConnection
-from racebench.exploration.sessions.session import GeneratorSession, Steps, Surroundings
+from racebench.exploration.sessions.session import GeneratorSession, Session, Steps, Surroundings
 from racebench.exploration.sessions.threads import Finished, RoundTrip
 from racebench.exploration.sessions.touches import Touches
-from racebench.exploration.steps import describe
+from racebench.exploration.steps import as_sent, describe, identity, without_values
 from racebench.exploration.symmetry import begin_is_seen
 from racebench.exploration.told import Answers, Told, columns_of, rows_of, shown
 from racebench.postgres.compiler.transactions import begins, ends
@@ -49,9 +48,6 @@ from racebench.workloads.addresses import variables
 from racebench.workloads.callables import advice, called, handed, left_open, signature, where
 from racebench.workloads.faults import fault
 
-#: What may differ from one run to the next: values, and names of savepoints (Django numbers them from the first on).
-_LITERAL = re.compile(r"'(?:[^']|'')*'|(?i:(?<=savepoint )(?!to\b).+)|\b\d+\b")
-_LONGEST = 200
 #: What follows a refused statement without making up for it; COMMIT keeps what came before, or before a savepoint.
 _CLEANING = frozenset({"ROLLBACK", "RELEASE", "COMMIT", "ABORT", "END", ""})
 #: What ends a transaction without keeping what was done in it.
@@ -66,6 +62,9 @@ class PythonSessions:
 
     #: Only the application knows what it has to undo.
     may_be_abandoned: ClassVar[bool] = False
+    strands: ClassVar[Sequence[Session]] = ()
+    notes: ClassVar[Sequence[str]] = ()
+    unseen: ClassVar[None] = None
 
     def __init__(self) -> None:
         self._sessions: list[PythonSession] = []
@@ -300,7 +299,7 @@ class PythonSession(GeneratorSession):
 
     @property
     def step_identity(self) -> tuple[Statement, ...]:
-        return (_statement(_LITERAL.sub("?", describe(self.next_step))[:_LONGEST]),)
+        return identity(self.next_step)
 
     def sql(self) -> str:
         return "" if self._connection is None else parameters.in_sql(self._work, self._connection)
@@ -395,7 +394,7 @@ class PythonSession(GeneratorSession):
                 self._connections.seed(connection, (self._starts, self.draw, self.number))
             else:
                 level = ""
-            statement, parts = _statement(trip.text), _parts(trip.text)
+            statement, parts = as_sent(trip.text), _parts(trip.text)
             self._connections.read(trip.text)
             self._note_left(connection, trip.text)
             alone = connection.autocommit and status == pq.TransactionStatus.IDLE
@@ -414,7 +413,7 @@ class PythonSession(GeneratorSession):
             try:
                 if self.begin_is_seen and _begins_unasked(connection, statement, status):
                     touches, self._footprint = self._footprint, Footprint.WRITE
-                    yield (_statement("BEGIN"),)
+                    yield (as_sent("BEGIN"),)
                     connection.pgconn.exec_(connection._get_tx_start_command())
                     self._footprint = touches
                 for place, (part, work) in enumerate(self._divided(trip, statement, parts, level, wrapped=wrapped)):
@@ -434,7 +433,7 @@ class PythonSession(GeneratorSession):
                     self.swallowed = ""
                 if wrapped:
                     self._footprint = Footprint.ANYTHING
-                    yield (_statement("COMMIT"),)
+                    yield (as_sent("COMMIT"),)
                     yield from commit(connection)
             except Exception as problem:  # noqa: BLE001 - psycopg's, and the application's to handle
                 error = problem
@@ -578,19 +577,15 @@ def _begins_unasked(connection: AnyConnection, statement: Statement, status: int
     )
 
 
-def _statement(text: str) -> Statement:
-    return Statement(line=0, text=text, sql=text, parameters=(), fragments=(text,))
-
-
 def _parts(text: str) -> tuple[Statement, ...]:
     """The statements of a text, without comments; none if it is not certain which they are."""
     parts = batches.split(text)
-    return () if parts is None else tuple(map(_statement, parts or ("",)))
+    return () if parts is None else tuple(map(as_sent, parts or ("",)))
 
 
 def _told(text: str, result: pq.abc.PGresult) -> Told:
     return Told(
-        statement=_LITERAL.sub("?", text),
+        statement=without_values(text),
         columns=columns_of(result),
         rows=rows_of(result),
         tag=(result.command_status or b"").decode(),

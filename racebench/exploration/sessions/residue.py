@@ -17,7 +17,7 @@ from psycopg import pq, waiting
 from racebench.exploration.leftovers import Leftover, custom_settings
 from racebench.exploration.sessions import cleaning
 from racebench.exploration.sessions.connections import Connections
-from racebench.exploration.sessions.round_trips import AnyConnection
+from racebench.exploration.sessions.round_trips import AnyConnection, Explored
 
 #: What no pool sets up for its connections.
 _NEVER_A_POOLS = frozenset({Leftover.ADVISORY, Leftover.NUMBERS, Leftover.CURSORS})
@@ -42,10 +42,10 @@ class Residue:
     def __init__(self, connections: Connections, *, cached: bool) -> None:
         self._connections = connections
         self._always = frozenset({Leftover.NUMBERS}) if cached else frozenset[Leftover]()
-        self._left: weakref.WeakKeyDictionary[AnyConnection, set[Leftover]] = weakref.WeakKeyDictionary()
+        self._left: weakref.WeakKeyDictionary[Explored, set[Leftover]] = weakref.WeakKeyDictionary()
         self._kept: dict[str, None] = {}
 
-    def note(self, connection: AnyConnection, text: str, left: Set[Leftover]) -> None:
+    def note(self, connection: Explored, text: str, left: Set[Leftover]) -> None:
         """Note what a statement may leave in a connection: before it is sent, or after a call that ran alone."""
         new = left | self._always
         if not new:
@@ -77,7 +77,7 @@ class Residue:
             return [*self._kept, *cleaning.kept(given.pgconn, settings)]
         return [*self._kept]
 
-    def _clean_a_pools(self, connection: AnyConnection, left: Set[Leftover]) -> None:
+    def _clean_a_pools(self, connection: Explored, left: Set[Leftover]) -> None:
         pgconn = connection.pgconn
         cleaning.clean(pgconn, _NEVER_A_POOLS if Leftover.HIDDEN in left else left & _NEVER_A_POOLS, {})
         if left & _SETTINGS:
@@ -95,7 +95,7 @@ class Residue:
             )
 
 
-def _idle(connection: AnyConnection) -> bool:
+def _idle(connection: Explored) -> bool:
     return not connection.closed and connection.pgconn.transaction_status == pq.TransactionStatus.IDLE
 
 

@@ -1,6 +1,6 @@
 """Whether other threads of this process are at rest: asleep, and not about to go on by themselves.
 
-On Linux the kernel says so (proc(5): stat and schedstat). A thread that waits for the interpreter's lock is asleep too,
+On Linux the kernel says so (kernel_threads.py). A thread that waits for the interpreter's lock is asleep too,
 so that its processor time is read twice, with a pause in which it gets the lock. Elsewhere a longer pause must do.
 """
 
@@ -10,11 +10,11 @@ import os
 import threading
 import time
 from collections.abc import Callable, Collection, Sequence
+from contextlib import closing
 
-_TASKS = "/proc/self/task"
-#: There if the kernel says when a thread ran: not every Linux does.
-_SCHEDSTAT = "/proc/self/schedstat"
-_ASLEEP = (b"S", b"T", b"t")
+from racebench.exploration import kernel_threads
+from racebench.exploration.kernel_threads import KernelThread
+
 #: The pause between two looks at the threads, in seconds; in place of them, where the kernel does not say.
 _PAUSE_S, _LONG_PAUSE_S = 0.0003, 0.005
 #: How long threads are awaited, in seconds. One that is never at rest, such as a busy loop, is not awaited again.
@@ -33,7 +33,7 @@ class Rest:
         """Return when the threads, which are asked for again and again, are at rest."""
         if not threads():
             return
-        if not os.path.exists(_SCHEDSTAT):  # noqa: PTH110 - at every statement
+        if not kernel_threads.available():
             _sleep(_LONG_PAUSE_S)
             return
         deadline = _now() + _LIMIT_S
@@ -55,18 +55,11 @@ def _activity(ids: Sequence[int]) -> dict[int, bytes] | None:
     activity = {}
     for number in ids:
         try:
-            stat = _read(f"{_TASKS}/{number}/stat")
-            activity[number] = _read(f"{_TASKS}/{number}/schedstat")
+            with closing(KernelThread(os.getpid(), number)) as thread:
+                is_at_rest = thread.at_rest()
+                activity[number] = thread.activity()
         except OSError:
             continue  # it has ended
-        if stat[stat.rindex(b")") + 2 :][:1] not in _ASLEEP:
+        if not is_at_rest:
             return None
     return activity
-
-
-def _read(path: str) -> bytes:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        return os.read(descriptor, 4096)
-    finally:
-        os.close(descriptor)

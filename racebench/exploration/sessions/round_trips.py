@@ -12,10 +12,13 @@ import psycopg
 from psycopg import pq
 
 from racebench.core.errors import UsageProblem
+from racebench.exploration.wire.connection import WireConnection
 from racebench.workloads.callables import is_application, shown
 
 #: psycopg's connections, of either kind.
 AnyConnection = psycopg.Connection[Any] | psycopg.AsyncConnection[Any]
+#: An application's connections: those, and those that pass the gate on the wire.
+Explored = AnyConnection | WireConnection
 
 #: How what a failure leads to begins: it is never refused.
 CLEANING = ("ROLLBACK", "RELEASE", "CLOSE")

@@ -21,7 +21,7 @@ from racebench.exploration.independence import Footprint, footprint
 from racebench.exploration.inspection import Facts
 from racebench.exploration.leftovers import Leftover, custom_settings
 from racebench.exploration.sessions.cleaning import clean, kept
-from racebench.exploration.sessions.session import GeneratorSession, Steps, Surroundings
+from racebench.exploration.sessions.session import GeneratorSession, Session, Steps, Surroundings
 from racebench.exploration.steps import describe, values_of, with_values
 from racebench.exploration.told import Answers, Told, shown, texts
 from racebench.postgres.compiler.transactions import begins
@@ -45,10 +45,13 @@ class ScriptSessions:
     """The kind of a strategy that is a script."""
 
     may_be_abandoned: ClassVar[bool] = True
+    strands: ClassVar[Sequence[Session]] = ()
+    notes: ClassVar[Sequence[str]] = ()
+    unseen: ClassVar[None] = None
 
     @staticmethod
     def runs(strategy: Strategy) -> bool:
-        return not strategy.calls
+        return not strategy.is_application
 
     def environment(self, target: Target, schema: str) -> AbstractContextManager[None]:  # noqa: ARG002 - SQL needs none
         return contextlib.nullcontext()

@@ -22,6 +22,7 @@ from racebench.exploration.draws import Draws
 from racebench.exploration.independence import Footprint
 from racebench.exploration.inspection import Facts
 from racebench.exploration.leftovers import Leftover
+from racebench.exploration.result import Unseen
 from racebench.exploration.steps import describe
 from racebench.exploration.told import Answers
 
@@ -49,8 +50,10 @@ NOT_ANSWERED = (State.WAITING, State.RELEASED)
 class Session(Protocol):
     """One session of an exploration.
 
-    `number`: from 1. `next_step`: what it would send next. `answers`: the server's answers since the list was last
-    cleared, as text. `where`: the application's line that leads to the next step; "" for a script.
+    `number`: from 1; that of a strand is its choice's (choices.py). `next_step`: what it would send next. `answers`:
+    the server's answers since the list was last cleared, as text. `where`: the application's line that leads to the
+    next step; "" for a script. `inside`: it waits for another session inside the application, where the server does
+    not see it.
     """
 
     number: int
@@ -59,6 +62,7 @@ class Session(Protocol):
     next_step: tuple[Statement, ...]
     answers: list[str]
     where: str
+    inside: bool
 
     @property
     def likeness(self) -> str:
@@ -247,6 +251,18 @@ class SessionKind(Protocol):
     def callables(self, strategy: Strategy, sessions: int) -> Mapping[str, str]:
         """The callable that each session runs, by the session's name; empty for a kind without callables."""
 
+    @property
+    def strands(self) -> Sequence[Session]:
+        """What else its sessions may have under way at once, besides their first strands (choices.py)."""
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What was noticed of the application, as sentences."""
+
+    @property
+    def unseen(self) -> Unseen | None:
+        """Why the schedules so far prove nothing; None if they do."""
+
     def stuck(self, waiting: Sequence[str], holders: Sequence[str]) -> UsageProblem:
         """Why sessions still wait though the others have come to their end."""
 
@@ -261,6 +277,7 @@ class GeneratorSession:
         self.next_step: tuple[Statement, ...] = ()
         self.answers: list[str] = []
         self.where = ""
+        self.inside = False
         self.result: Any = None
         self._steps: Steps | None = None
 

@@ -14,7 +14,7 @@ from psycopg import pq
 from racebench.core.model import Statement
 from racebench.exploration.independence import Footprint, calls, footprint, is_write
 from racebench.exploration.sessions.connections import Connections
-from racebench.exploration.sessions.round_trips import AnyConnection
+from racebench.exploration.sessions.round_trips import Explored
 from racebench.postgres.compiler.transactions import begins, ends
 
 _PLAIN_LEVELS = ("read committed", "repeatable read", "read uncommitted")
@@ -29,13 +29,13 @@ class Touches:
         #: Whether a transaction of the session may have been serializable.
         self.serializable = False
         #: Connections in whose transaction there was a savepoint.
-        self._nested: weakref.WeakSet[AnyConnection] = weakref.WeakSet()
+        self._nested: weakref.WeakSet[Explored] = weakref.WeakSet()
 
     def of(
         self,
         statement: Statement,
         parts: Sequence[Statement],
-        connection: AnyConnection,
+        connection: Explored,
         level: str,
         *,
         begin_is_seen: bool,

@@ -40,6 +40,8 @@ _COLUMNS: Mapping[str, Callable[[Document, RunResult], Any]] = {
     "throughput_per_s": lambda _, run: run.throughput_per_s,
     **{f"{name}_us": lambda _, run, name=name: run.latency_us.get(name) for name in _LATENCIES},  # type: ignore[misc]
     **{name: lambda _, run, name=name: run.counts.get(name) for name in _COUNTS},  # type: ignore[misc]
+    "faults": lambda _, run: ",".join(fault.text for fault in run.load.faults),
+    "injected": lambda _, run: sum(run.injected.values()) if run.injected else None,
 }
 
 COLUMNS = tuple(_COLUMNS)

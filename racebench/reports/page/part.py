@@ -16,6 +16,7 @@ from racebench.analysis.comparison import Comparison
 from racebench.analysis.matrix import Matrix, arrange
 from racebench.core.anomalies import ANOMALIES
 from racebench.core.results import ConsumerResult, RunResult
+from racebench.exploration.choices import place_of
 from racebench.exploration.result import Exploration, Replay
 from racebench.reports import exploration_text, sentences, threshold_lines
 from racebench.reports.page import latency, pace, scatter, timeline_data
@@ -83,6 +84,7 @@ class Part:
     kinds: tuple[str, ...]
     consumed: tuple[tuple[str, RunResult, ConsumerResult], ...]
     measures: tuple[str, ...]
+    faults: tuple[str, ...]
     matrices: tuple[Matrix, ...]
     charted_consumer: str | None
     scatters: tuple[scatter.Scatter, ...]
@@ -153,6 +155,7 @@ def arrange_part(sources: Sequence[Source], drawn: timeline_data.Share) -> Part:
         if any(_many_consumers(run) for run in results) and not matrices
         else (),
         measures=tuple(dict.fromkeys(name for run in results for name in run.measures)),
+        faults=tuple(dict.fromkeys(fault for run in results for fault in run.injected)),
         matrices=tuple(matrices),
         charted_consumer=charted_consumer,
         scatters=tuple(scatter.draw(charted, charted_names, width=width) for width in (WIDE, NARROW))
@@ -269,7 +272,7 @@ def _sessions_of(witness: Replay) -> list[tuple[str, str]]:
             if witness.schedule.consumer is not None and name == consumer
             else witness.calls.get(name, "strategy"),
         )
-        for name in sorted(names, key=lambda name: (len(name), name))
+        for name in sorted(names, key=place_of)
     ]
 
 

@@ -15,7 +15,7 @@ from racebench.analysis.baselines import BaselineResult, Beside, Standing
 from racebench.analysis.comparison import Compared, Comparison, Conditions, Judgement
 from racebench.analysis.statistics import Estimate
 from racebench.analysis.thresholds import Held, Outcome
-from racebench.core import json_schema, json_text
+from racebench.core import injection, json_schema, json_text
 from racebench.core.anomalies import counts_of_document
 from racebench.core.atomic_write import replacing
 from racebench.core.errors import RacebenchError, UsageProblem
@@ -192,6 +192,8 @@ def _run(result: RunResult, witnesses: int | None) -> dict[str, Any]:
         "summary": result.summary,
         "consumer": ",".join(consumer.name for consumer in result.consumers) or None,
         **{name: getattr(load, name) for name in _LOAD},
+        "faults": [fault.text for fault in load.faults],
+        "injected": dict(result.injected),
         "seconds": result.seconds,
         "verdict": result.verdict.value,
         "expected": list(result.expected),
@@ -255,6 +257,7 @@ def _result(run: Mapping[str, Any]) -> RunResult:
             **{
                 **{name: run[name] for name in _LOAD if name in run},
                 "protocol": Protocol(run.get("protocol", "prepared")),
+                "faults": injection.parse_all(run.get("faults", ())),
             }
         ),
         seconds=run["seconds"],
@@ -278,6 +281,7 @@ def _result(run: Mapping[str, Any]) -> RunResult:
         notes=tuple(run["notes"]),
         schema=run["schema"],
         history=run.get("history"),
+        injected=run.get("injected", {}),
     )
 
 

@@ -49,6 +49,10 @@ def render(document: Document, *, width: int, ascii_only: bool, verbose: bool = 
         conditions = sentences.conditions([run for run in document.runs if run.strategy == one.strategy])
         if conditions is not None:
             yield Text.assemble((one.strategy, "bold"), f": {conditions}")
+    for one in comparison.strategies:
+        faults = sentences.injected([run for run in document.runs if run.strategy == one.strategy])
+        if faults is not None:
+            yield Text.assemble((one.strategy, "bold"), f": {faults}.")
     for warning in comparison.warnings:
         yield indented(Text(f"warning: {warning}", style="yellow"))
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
+from racebench.exploration.choices import place_of
 from racebench.exploration.schedules import Step
 from racebench.reports import exploration_text, short_statements
 from racebench.reports.terminal.tables import DRAWING_WIDTH, Column, Grid
@@ -13,7 +14,7 @@ from racebench.reports.terminal.tables import DRAWING_WIDTH, Column, Grid
 
 def draw(steps: Sequence[Step], *, ascii_only: bool = False) -> Grid:
     """One row for each step, one column for each session that takes a step, by its number."""
-    sessions = sorted({step.session for step in steps}, key=lambda name: int(name[1:]))
+    sessions = sorted({step.session for step in steps}, key=place_of)
     columns = (Column(right=True), *(Column(head=session, wraps=True) for session in sessions))
     table = Grid(columns, ascii_only=ascii_only, gap=2, widest=DRAWING_WIDTH)
     for number, step in enumerate(steps, 1):

@@ -46,6 +46,9 @@ def render(
     if any(result.measures for result in runs):
         yield Text()
         yield measure_table(runs, ascii_only=ascii_only)
+    if any(result.injected for result in runs):
+        yield Text()
+        yield fault_table(runs, ascii_only=ascii_only)
     spoken = [result for result in runs if verbose or len(runs) <= _SPOKEN or not result.as_expected or result.notes]
     if len(spoken) < len(runs):
         silent = len(runs) - len(spoken)
@@ -151,6 +154,20 @@ def measure_table(results: Sequence[RunResult], *, ascii_only: bool = False) -> 
     return drawn
 
 
+def fault_table(results: Sequence[RunResult], *, ascii_only: bool = False) -> Grid:
+    """One line a strategy: which faults were injected, and what became of its operations."""
+    columns = (
+        Column(head="strategy"),
+        Column(head="faults injected", wraps=True),
+        *(Column(head=head, right=True) for head in ("OK", "FAIL", "UNKNOWN")),
+    )
+    drawn = Grid(columns, ascii_only=ascii_only)
+    for result in results:
+        outcomes = (amount(result.counts[name]) for name in ("committed", "failed", "unknown"))
+        drawn.add_row(result.strategy, sentences.faults_of([result]) or "none", *outcomes)
+    return drawn
+
+
 def headline(document: Document) -> str:
     """The scenario, the server, the load and the consumers, in a line."""
     first = document.runs[0]
@@ -176,6 +193,8 @@ def headline(document: Document) -> str:
         parts.append(f"{load.rollback_percent:g} % roll back")
     if load.tenants > 1:
         parts.append(f"{load.tenants} tenants")
+    if load.faults:
+        parts.append(f"faults {', '.join(fault.text for fault in load.faults)}")
     return (
         f"{first.scenario} on {server_of(document)} · {', '.join(parts)} · "
         f"{_consumers(first)}seed {load.seed if document.comparison is None else document.comparison.seed}"

@@ -1,0 +1,276 @@
+"""The application of an exploration through the wire: its processes, its gate, and whose each piece is.
+
+One session runs at a time: what is sent between the delivery of an answer and the application's rest was caused by
+that. Where a session has a port of its own, its connections are known by it. Where an instance of a service is shared,
+a piece is the runner's, or that of a session that waited inside the application until the runner gave something back;
+which of them, attribution.py says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from contextlib import ExitStack
+from typing import Protocol
+
+from psycopg import pq
+
+from racebench.core.errors import UsageProblem
+from racebench.core.plain_text import shortened
+from racebench.core.target import Target
+from racebench.exploration.wire.actors import Actor
+from racebench.exploration.wire.attribution import Attributed, attribute
+from racebench.exploration.wire.connection import WireConnection
+from racebench.exploration.wire.gate import Gate, Restless
+from racebench.exploration.wire.rest import Processes
+from racebench.exploration.wire.stream import Kind, Piece
+from racebench.postgres.proxy.proxy import Proxy
+
+HOST = "127.0.0.1"
+
+
+class Operating(Attributed, Protocol):
+    """A session, as the application sees it."""
+
+    actor: Actor
+
+    @property
+    def under_way(self) -> bool:
+        """Whether its operation has begun, and not ended."""
+
+    @property
+    def inside(self) -> bool:
+        """Whether it waits inside the application."""
+
+    @property
+    def is_undecided(self) -> bool:
+        """Whether it has neither come to the gate, nor to its end, nor waits for the server."""
+
+    @property
+    def can_go_on(self) -> bool:
+        """Whether it is at the gate, or waits for the server."""
+
+    @property
+    def has_answer(self) -> bool:
+        """Whether an answer waits to be delivered to it."""
+
+    def waits(self, connection: WireConnection, piece: Piece) -> bool:
+        """Whether a piece must wait for its turn if it belongs to this session, or to another like it."""
+
+    def takes(self, connection: WireConnection, piece: Piece) -> None:
+        """Take a piece of its own, which is held."""
+
+    def passes(self, connection: WireConnection, piece: Piece) -> None:
+        """Note a piece of its own that passes, because it runs alone."""
+
+    def gone(self, connection: WireConnection) -> None:
+        """Note that a connection has ended."""
+
+    def decide_all(self) -> None:
+        """Note where it is, now that the application is at rest."""
+
+
+class Application:
+    """`interwoven`: an operation had several statements under way at once.
+
+    `unsure`: it could not be told which session had sent a statement. `notes`: what was noticed, as sentences.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        parameters: dict[str, str],
+        stack: ExitStack,
+        *,
+        limit_s: float,
+        beside: pq.abc.PGconn,
+        every_row: bool,
+    ) -> None:
+        self.sessions: list[Operating] = []
+        self.interwoven = self.unsure = False
+        self._limit_s = limit_s
+        self._by_port: dict[int, Operating] = {}
+        self._notes: dict[str, None] = {}
+        #: The texts of what is sent while no operation is under way.
+        self._background: set[str] = set()
+        #: The session that runs alone: what it sends passes.
+        self._alone: Operating | None = None
+        #: The session that runs, while the application is not at rest.
+        self._runner: Operating | None = None
+        #: The sessions that wait inside the application, the one first that has waited longest.
+        self._inside: list[Operating] = []
+        #: What is held, and not attributed yet.
+        self._unattributed: list[tuple[WireConnection, Piece]] = []
+        self.proxy = Proxy(target, parameters)
+        self._rest = Processes(self._pids, limit_s=limit_s)
+        stack.callback(self._rest.close)
+        self.gate = Gate(self.proxy, self._rest, self._arrives, self._gone, beside=beside, every_row=every_row)
+        stack.callback(self.gate.close)
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What was noticed, as sentences."""
+        return tuple(self._notes)
+
+    def listen(self) -> int:
+        """Open another port; return its number."""
+        return self.proxy.listen()
+
+    def belongs(self, port: int, session: Operating) -> None:
+        """What comes by a port belongs to a session."""
+        self._by_port[port] = session
+
+    def _pids(self) -> Collection[int]:
+        return {pid for session in self.sessions for pid in session.actor.pids}
+
+    # Pieces
+
+    def _arrives(self, connection: WireConnection, piece: Piece) -> bool:
+        """Take a piece that the application sends; whether it is held."""
+        if self._alone is not None:
+            if self._by_port.get(connection.link.port, self._alone) is self._alone:
+                self._alone.passes(connection, piece)
+            return False
+        owner = self._by_port.get(connection.link.port)
+        if piece.kind is Kind.SYNC:  # it commits what a session has sent over this connection
+            for session in self.sessions:
+                if session is (connection.owner if owner is None else owner):
+                    session.takes(connection, piece)
+            return True
+        if self._is_background(owner, piece):
+            self._pass_by(piece)
+            return False
+        able = [owner] if owner is not None else self._able()
+        if not able or not able[0].waits(connection, piece):
+            return False
+        if len(able) == 1:
+            self._give(able[0], connection, piece)
+        else:
+            self._unattributed.append((connection, piece))
+        return True
+
+    def _able(self) -> list[Operating]:
+        """The sessions that may have sent what arrives now: the runner, and those that wait inside the application."""
+        runner = self._runner
+        able = [runner] if runner is not None and runner.under_way else []
+        return able + [session for session in self._inside if session is not runner and session.under_way]
+
+    def _is_background(self, owner: Operating | None, piece: Piece) -> bool:
+        """Whether the application sends a piece by itself, for no operation."""
+        known = piece.text in self._background
+        if owner is not None:
+            # What comes while the application was at rest comes by itself, unless the session is not at its gate.
+            by_itself = self._runner is None and owner.can_go_on
+            return not owner.under_way or by_itself or (known and piece.text not in owner.texts)
+        able = self._able()
+        return not able or (known and not any(piece.text in session.texts for session in able))
+
+    def _pass_by(self, piece: Piece) -> None:
+        if piece.text not in self._background:
+            self._background.add(piece.text)
+            if any(piece.text in session.texts for session in self.sessions):
+                self._doubt(
+                    f"the application sends '{_short(piece)}' both in an operation and by itself: some of these were "
+                    "perhaps taken for the other"
+                )
+            else:
+                self._notes[f"the application sends '{_short(piece)}' by itself: it passed, and is no step"] = None
+
+    def _give(self, session: Operating, connection: WireConnection, piece: Piece) -> None:
+        stream = connection.stream
+        if connection.owner not in (None, session) and stream.in_transaction and stream.touched:
+            other = next(one.name for one in self.sessions if one is connection.owner)
+            self._notes[
+                f"{session.name} and {other} use one connection at once, so that their statements are in one "
+                "transaction: give each request a connection of its own (a pool)"
+            ] = None
+        connection.owner = session
+        session.takes(connection, piece)
+
+    def _attribute(self) -> None:
+        """Give what is held to the sessions that sent it, now that the application is at rest."""
+        for connection, piece in self._unattributed:
+            found = attribute(piece.text, self._runner, [one for one in self._able() if one is not self._runner])
+            if not found.certain:
+                self._doubt(
+                    f"it could not be told which request sent '{_short(piece)}'; --instances each gives each a service "
+                    "of its own"
+                )
+            self._give(next(one for one in self.sessions if one is found.session), connection, piece)
+        self._unattributed = []
+
+    def _doubt(self, why: str) -> None:
+        self.unsure = True
+        self._notes[why] = None
+
+    def _gone(self, connection: WireConnection) -> None:
+        owner = self._by_port.get(connection.link.port)
+        for session in [owner] if owner is not None else self.sessions:
+            session.gone(connection)
+
+    # Rest
+
+    def run(self, runner: Operating, begin: Callable[[], None]) -> None:
+        """Let a session run, and carry until the application is at rest; every session notes then where it is.
+
+        If all sessions wait inside the application, one may go on by itself after some time: until the limit. Raises
+        UsageProblem.
+        """
+        self._runner = runner
+        try:
+            begin()
+            self.gate.settle(self._undecided, self._is_full, self._may_stay, limit_s=self._limit_s)
+            self._attribute()
+        except Restless as problem:
+            raise UsageProblem(self._restless(str(problem))) from None
+        finally:
+            self._runner = None
+        for session in self.sessions:
+            session.decide_all()
+        self._inside = [
+            *(session for session in self._inside if session.inside),
+            *(session for session in self.sessions if session.inside and session not in self._inside),
+        ]
+        self.announce()
+
+    def announce(self) -> None:
+        """Have the scheduler look at the gate again if an answer waits to be delivered."""
+        self.gate.announce(answers=any(session.has_answer for session in self.sessions))
+
+    def _undecided(self) -> bool:
+        if self._unattributed:
+            # The runner may come to a gate of its own; those that wait inside may stay there.
+            return self._runner is not None and self._runner.is_undecided
+        return any(session.is_undecided for session in self.sessions)
+
+    def _may_stay(self) -> bool:
+        """Whether the application may be left waiting: another session can go on."""
+        return bool(self._unattributed) or any(session.can_go_on for session in self.sessions)
+
+    def _is_full(self) -> bool:
+        """Whether all connections of the application are in use by sessions that wait for their turn."""
+        used = [connection for connection in self.gate.connections if connection.link.port not in self._by_port]
+        return bool(used) and all(connection.stream.in_use for connection in used)
+
+    def run_alone(self, session: Operating, begin: Callable[[], None]) -> None:
+        """Run a session's operation to its end; what it sends passes. Raises UsageProblem."""
+        self._alone = self._runner = session
+        try:
+            begin()
+            self.gate.settle(self._undecided, lambda: False, lambda: False, limit_s=self._limit_s)
+        except Restless as problem:
+            raise UsageProblem(self._restless(str(problem))) from None
+        finally:
+            self._alone = self._runner = None
+
+    def _restless(self, problem: str) -> str:
+        awake = self._rest.awake
+        if awake:
+            return f"{problem}: {awake} does not come to rest"
+        waiting = [session for session in self.sessions if session.is_undecided]
+        where = "".join(session.actor.stuck() for session in waiting[:1])
+        names = " and ".join(session.name for session in waiting)
+        return f"{names or 'the application'} did not come to an end in {self._limit_s:g} s{where}"
+
+
+def _short(piece: Piece) -> str:
+    return shortened(" ".join(piece.text.split()))
