@@ -4,18 +4,23 @@ The number of a choice without a strand or a cut is the session's own, so that a
 strand is one of several statements that an application has under way at once, over several connections. A cut is the
 end of the connection, before the server gets the step or after it did the work.
 
-As text: `s1`, `s1b` (the second strand), `s1-cut` (before), `s1+cut` (after).
+Where sessions do not begin in the order of their numbers, a schedule begins with their starts.
+
+As text: `s1`, `s1b` (the second strand), `s1-cut` (before), `s1+cut` (after), `s1-start`.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from enum import Enum
 
 #: Sessions have at most nine digits; strands at most one letter, the first has none.
 _SESSION_BITS, _STRAND_BITS = 30, 5
 _SESSIONS, _STRANDS = (1 << _SESSION_BITS) - 1, (1 << _STRAND_BITS) - 1
-_TEXT = re.compile(r"s([1-9]\d{0,8})([b-z]?)([-+]cut)?")
+_TEXT = re.compile(r"s([1-9]\d{0,8})([b-z]?)([-+]cut|-start)?")
+#: In place of a cut: the session's operation begins.
+_START = 3
 
 
 class Cut(Enum):
@@ -26,6 +31,7 @@ class Cut(Enum):
 
 
 _MARKS = {None: "", Cut.BEFORE: "-cut", Cut.AFTER: "+cut"}
+_STARTS = "-start"
 _CUTS = {mark: cut for cut, mark in _MARKS.items()}
 
 
@@ -48,7 +54,23 @@ def strand_of(number: int) -> int:
 def cut_of(number: int) -> Cut | None:
     """The cut at a choice's step; None without one."""
     cuts = number >> _SESSION_BITS + _STRAND_BITS
-    return Cut(cuts) if cuts else None
+    return Cut(cuts) if cuts not in (0, _START) else None
+
+
+def start_of(session: int) -> int:
+    """The number of the start of a session."""
+    return session | _START << _SESSION_BITS + _STRAND_BITS
+
+
+def is_start(number: int) -> bool:
+    """Whether a number is that of a start."""
+    return number >> _SESSION_BITS + _STRAND_BITS == _START
+
+
+def divided(schedule: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The sessions in the order in which a schedule begins with them (none: that of their numbers), and its steps."""
+    order = tuple(session_of(number) for number in schedule if is_start(number))
+    return order, tuple(number for number in schedule if not is_start(number))
 
 
 def without_cut(number: int) -> int:
@@ -58,6 +80,8 @@ def without_cut(number: int) -> int:
 
 def text_of(number: int) -> str:
     """A choice as text."""
+    if is_start(number):
+        return f"s{session_of(number)}{_STARTS}"
     strand = strand_of(number)
     letter = chr(ord("a") + strand) if strand else ""
     return f"s{session_of(number)}{letter}{_MARKS[cut_of(number)]}"
@@ -75,4 +99,8 @@ def parse(text: str) -> int:
     if match is None:
         raise ValueError(text)
     session, letter, mark = match.groups()
+    if mark == _STARTS:
+        if letter:
+            raise ValueError(text)
+        return start_of(int(session))
     return choice(int(session), strand=ord(letter) - ord("a") if letter else 0, cut=_CUTS[mark or ""])

@@ -10,13 +10,14 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
+from itertools import permutations
 from random import Random
 
 from racebench.core.errors import UsageProblem
 from racebench.core.model import Scenario
 from racebench.core.target import Target
 from racebench.exploration import schedules
-from racebench.exploration.choices import session_of
+from racebench.exploration.choices import divided, session_of
 from racebench.exploration.faults import PROBLEMS, Fault
 from racebench.exploration.limits import Limits
 from racebench.exploration.outcome import Deadlock, ScheduleResult
@@ -128,7 +129,10 @@ def _search(
                 break
             world.draw = request.draw + tally.explored_draws
             tally.explored_draws += 1
-            complete &= _search_draw(world, request, tally, limits)
+            for order in _orders(world):
+                world.order = order
+                complete &= _search_draw(world, request, tally, limits)
+            world.order = ()
             tally.draws, tally.functions = world.draws, world.functions
         tally.complete = complete
         tally.unseen = world.unseen
@@ -152,6 +156,25 @@ def _search(
             with contextlib.suppress(*([Diverged] if tally.leftovers else [])):
                 tally.replay = _follow_witness(world, tally.witness_request, tally.witness, attempts)
     tally.notes += world.made_outside
+
+
+def _orders(world: ServerWorld) -> Iterator[tuple[int, ...]]:
+    """The orders in which the sessions begin: that of their numbers, as an empty one, and others if these matter.
+
+    They do if a session came to no first step before others had gone on, as behind a lock of the application's.
+    Sessions that run the same need no other order among themselves.
+    """
+    yield ()
+    if not world.waited_at_start:
+        return
+    numbers = range(1, len(world.strategy_sessions) + 1)
+    runs = world.callables
+    seen = {tuple(runs.get(f"s{number}", "") for number in numbers)}
+    for order in permutations(numbers):
+        names = tuple(runs.get(f"s{number}", "") for number in order)
+        if names not in seen:
+            seen.add(names)
+            yield order
 
 
 def _check_leftovers(world: ServerWorld, tally: Tally) -> None:
@@ -260,8 +283,10 @@ def _choose_other_victims(
         for deadlock in deadlocks:
             if victim in deadlock.sessions - {min(deadlock.sessions)}:
                 world.draw = deadlock.draw
+                world.order = deadlock.order
                 complete &= search(world, reduce=request.reduce, go_on=go_on, after=deadlock.after).complete
     world.order_victims()
+    world.order = ()
     return complete
 
 
@@ -278,6 +303,7 @@ def _shortest(
 ) -> tuple[int, ...]:
     """Look for a witness with fewer session switches: run all schedules without a switch, then with one, and so on."""
     deadline = time.monotonic() + _SHORTENING_S
+    world.order, _ = divided(witness)
     shorter: list[ScheduleResult] = []
     world.ended = lambda result: shorter.append(result) if wanted(result) else None
     for most in range(switches(witness)):

@@ -45,12 +45,13 @@ _Rows = Sequence[tuple[int, Any, int]]
 class Deadlock:
     """A deadlock of some sessions, by number, that the last of some choices of a search led to.
 
-    `draw`: the choice of random numbers.
+    `draw`: the choice of random numbers. `order`: that of the sessions' starts, if it is not that of their numbers.
     """
 
     after: tuple[int, ...]
     sessions: frozenset[int]
     draw: int
+    order: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

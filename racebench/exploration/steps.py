@@ -11,6 +11,8 @@ from racebench.postgres.transport import Text
 
 #: The text of a step that sends nothing: a session goes on after a wait, before others that were released with it.
 GOES_ON = "(goes on)"
+#: The text of a step that begins an operation, where the order in which they begin matters.
+STARTS = "(starts)"
 #: Variables that racebench sets itself: the same in every step, or different in every schedule.
 _EVERY_SCHEDULE = frozenset({"batch", "operation", "tenant"})
 #: The longest text of a value, in characters; the longest of a step without its values.

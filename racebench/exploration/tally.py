@@ -15,7 +15,7 @@ from typing import Any
 from racebench.core.anomalies import ANOMALIES, NON_SERIALIZABLE
 from racebench.core.quantity import quantity
 from racebench.core.results import Verdict
-from racebench.exploration.choices import session_of
+from racebench.exploration.choices import divided, session_of
 from racebench.exploration.draws import Draws, remarks
 from racebench.exploration.faults import sets_timeout
 from racebench.exploration.oracle.effects import Oracle
@@ -245,7 +245,7 @@ def replay_of(
 
 def switches(schedule: Sequence[int]) -> int:
     """The number of steps that another session takes than the step before."""
-    return sum(one != other for one, other in pairwise(map(session_of, schedule)))
+    return sum(one != other for one, other in pairwise(map(session_of, divided(schedule)[1])))
 
 
 def size(schedule: Sequence[int]) -> tuple[int, int]:

@@ -16,7 +16,7 @@ from racebench.core.errors import ScenarioProblem, UsageProblem
 from racebench.core.faults import stops_a_schedule
 from racebench.core.model import Outcome, Statement, first_word
 from racebench.core.target import Target
-from racebench.exploration.choices import session_of, text_of
+from racebench.exploration.choices import divided, session_of, start_of, text_of
 from racebench.exploration.comparison import Comparison
 from racebench.exploration.draws import Draws, united
 from racebench.exploration.faults import PROBLEMS, Fault
@@ -34,7 +34,7 @@ from racebench.exploration.schedules import Step
 from racebench.exploration.search import Choice, Unsteady, left_if_unsteady
 from racebench.exploration.sessions.consumer import ConsumerSession
 from racebench.exploration.sessions.session import NOT_ANSWERED, Session, State, StrategySession
-from racebench.exploration.steps import GOES_ON, describe, with_values
+from racebench.exploration.steps import GOES_ON, STARTS, describe, with_values
 from racebench.exploration.symmetry import Pasts
 from racebench.postgres.transport import Variables
 from racebench.postgres.two_phase import roll_back_prepared
@@ -76,6 +76,10 @@ class ServerWorld:
         self.symmetry_failed = False
         self.surprises: dict[str, str] = {}
         self.draw = request.draw
+        #: The order in which the sessions of the next schedule begin; empty: that of their numbers. `waited_at_start`:
+        #: a session came to no first step in a schedule, as long as others had not gone on.
+        self.order: tuple[int, ...] = ()
+        self.waited_at_start = False
         self._target, self._request = target, request
         #: Sentences about what was made outside the schema; complete when the world is closed.
         self.made_outside: list[str] = []
@@ -119,6 +123,11 @@ class ServerWorld:
     def schema(self) -> str:
         """The schema that the tables are in."""
         return self._preparation.schema
+
+    @property
+    def callables(self) -> Mapping[str, str]:
+        """What each session runs that runs code of the application's, by the session's name."""
+        return self._preparation.kind.callables(self._request.strategy, len(self.strategy_sessions))
 
     @property
     def triggers(self) -> tuple[str, ...]:
@@ -295,6 +304,7 @@ class ServerWorld:
             self._stack.close()
             self._open()
             self._preparation.isolation.renew()
+        self._preparation.kind.renew()
         if self._preparation.isolation.whole_tables:
             self._preparation.anomalies.reset()
         if self._wrong_victim:
@@ -322,9 +332,17 @@ class ServerWorld:
             drawer.draw = -1 - self.draw if shifted and drawer.draws.only_names else self.draw
         if self.recorder is not None:
             self.recorder.begin()
-        for session in self.scheduler.sessions:
+        sessions = self.scheduler.sessions
+        if self.order:
+            sessions = sorted(sessions, key=lambda session: self._place(session.number))
+        for session in sessions:
             if self._aside is None or not self._aside.one_by_one or session is self.consumer:
                 session.start(self.tenant, self._runs)
+        self.waited_at_start |= any(session.inside for session in self.strategy_sessions)
+
+    def _place(self, number: int) -> int:
+        """The place of a session in the order of the starts; the consumer's is the last."""
+        return self.order.index(number) if number in self.order else len(self.order)
 
     def _run_prologue(self) -> None:
         prologue = self._preparation.prologue
@@ -399,7 +417,7 @@ class ServerWorld:
         deadlock = self.scheduler.deadlock or frozenset(suspects | {session.number} if victims else ())
         if deadlock and self._deadlock is None:
             self.scheduler.deadlocked = True
-            self._deadlock = Deadlock(after=tuple(self._chosen), sessions=deadlock, draw=self.draw)
+            self._deadlock = Deadlock(after=tuple(self._chosen), sessions=deadlock, draw=self.draw, order=self.order)
         self._wrong_victim |= self._is_wrong_victim(victims, deadlock)
         waits = session.state is State.WAITING
         self._pasts.took(session.number, touches, undone=session.number in again, waits=waits)
@@ -476,7 +494,7 @@ class ServerWorld:
         if self._following and counts["violations"]:
             self._broken = self._preparation.anomalies.broken(self.tenant)
         return ScheduleResult(
-            schedule=tuple(self._taken),
+            schedule=(*map(start_of, self.order), *self._taken),
             counts=counts,
             signature=signature,
             raced=self._raced,
@@ -531,8 +549,8 @@ class ServerWorld:
                 self._repeats.part(self._step, session)
                 continue
             self._repeats.part(session.start, self.tenant, self._runs)
-            while session.state is State.READY:
-                self._repeats.part(self._step, session)
+            while ready := [one for one in self.scheduler.able() if session_of(one.number) == number]:
+                self._repeats.part(self._step, ready[0])
         self.end(order, complete=True)
 
     # One schedule, step by step
@@ -547,10 +565,11 @@ class ServerWorld:
                 return self._follow(schedule)
 
     def _follow(self, schedule: Sequence[int]) -> list[Step]:
+        self.order, numbers = divided(schedule)
         self.begin()
         self._broken, self._following = (), True
-        steps = []
-        for place, number in enumerate(schedule, 1):
+        steps = [Step(session=f"s{number}", sent=STARTS, answered=()) for number in self.order]
+        for place, number in enumerate(numbers, 1):
             able = [choice.number for choice in self.choices()]
             if number not in able:
                 self._repeats.part(self.scheduler.abandon)
@@ -575,12 +594,13 @@ class ServerWorld:
                 return self._follow_as_far_as_it_goes(schedule)
 
     def _follow_as_far_as_it_goes(self, schedule: Sequence[int]) -> None:
+        self.order, numbers = divided(schedule)
         self.begin()
-        rest = list(schedule)
+        rest = list(numbers)
         while choices := self.choices():
             able = [choice.number for choice in choices]
             number = rest.pop(0) if rest and rest[0] in able else able[0]
-            if number != (schedule[len(self._taken)] if len(self._taken) < len(schedule) else None):
+            if number != (numbers[len(self._taken)] if len(self._taken) < len(numbers) else None):
                 rest = []
             self._repeats.part(self._step, self.scheduler.session(number))
             self._check_victim()

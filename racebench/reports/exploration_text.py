@@ -144,6 +144,8 @@ def _why_unknown(exploration: Exploration) -> str:
             ", but an anomaly may depend on what is left in an index, and the tables could not be made anew for each "
             f"schedule{prevented}. Explore on the embedded server, or as a role that may truncate them"
         )
+    if exploration.complete and exploration.unseen is Unseen.ATTRIBUTION:
+        return ", but it could not always be told which request sent a statement: see the notes"
     if exploration.complete and exploration.unseen is Unseen.ORDERS:
         return (
             ", but not every outcome could be compared with every serial order: see the notes. Explore fewer sessions"

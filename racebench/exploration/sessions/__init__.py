@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from racebench.core.errors import UsageProblem
 from racebench.core.model import Strategy
 from racebench.exploration.sessions.python import PythonSessions
 from racebench.exploration.sessions.script import ScriptSessions
@@ -14,9 +13,4 @@ KINDS: tuple[type[SessionKind], ...] = (PythonSessions, WireSessions, ScriptSess
 
 def kind_of(strategy: Strategy) -> SessionKind:
     """The kind of a strategy's sessions, for one search."""
-    kind = next((kind for kind in KINDS if kind.runs(strategy)), None)
-    if kind is None:
-        raise UsageProblem(
-            f"'{strategy.name}' is a program or a service, which cannot be explored yet; use racebench run"
-        )
-    return kind()
+    return next(kind for kind in KINDS if kind.runs(strategy))()

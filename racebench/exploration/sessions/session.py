@@ -241,6 +241,9 @@ class SessionKind(Protocol):
     def open(self, surroundings: Surroundings, stack: ExitStack) -> Sequence[StrategySession]:
         """Open all sessions; `stack` closes them, also if this fails halfway. Raises RacebenchError."""
 
+    def renew(self) -> None:
+        """Prepare the application for another schedule, whose tables are prepared."""
+
     def run_alone(self, renew: Callable[[], object], violations: Callable[[], int]) -> None:
         """Run the sessions one after the other, if that tells more about what they do concurrently.
 

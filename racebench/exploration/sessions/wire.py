@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 from racebench.core.errors import UsageProblem
 from racebench.core.faults import CONNECTION_LOST, EXPIRED, stops_a_schedule
-from racebench.core.model import Instances, Outcome, Service, Statement, Strategy
+from racebench.core.model import HttpRequest, Instances, Outcome, Service, Statement, Strategy
 from racebench.core.quantity import quantity
 from racebench.core.target import Target
 from racebench.exploration import choices
@@ -40,6 +40,7 @@ from racebench.exploration.wire.policy import Policy
 from racebench.exploration.wire.stream import Kind, Piece
 from racebench.workloads import addresses
 from racebench.workloads.callables import advice
+from racebench.workloads.http import HttpClient, NoAnswer, Response, is_expected
 from racebench.workloads.services import RunningService
 
 #: The time limit for the application between two steps, and for a whole request, in seconds.
@@ -51,6 +52,10 @@ _MOST_PERMUTED = 3
 _UNDOING = frozenset({"ROLLBACK", "ABORT"})
 #: What follows a refused statement without making up for it.
 _CLEANING = frozenset({"ROLLBACK", "RELEASE", "COMMIT", "ABORT", "END", ""})
+_SHARED = (
+    "all requests went to one instance of the service: what has no race within one process (behind a pool of one, or a "
+    "lock of the process) may have one between two; --instances each explores that"
+)
 #: The most statements that an operation may have under way at once.
 _STRANDS = 4
 _ONE_SNAPSHOT = ("repeatable read", "serializable")
@@ -66,6 +71,8 @@ class WireSessions:
         self._sessions: list[WireSession] = []
         self._application: Application | None = None
         self._services: dict[int, RunningService] = {}
+        self._environments: dict[int, addresses.Environment] = {}
+        self._is_used = False
 
     @staticmethod
     def runs(strategy: Strategy) -> bool:
@@ -88,8 +95,15 @@ class WireSessions:
         connections = Connections(surroundings.monitor, surroundings.schema, target.label, surroundings.facts.volatile)
         policy = Policy(surroundings.monitor, connections)
         policy.begin_is_seen = surroundings.facts.begin_is_seen
+        self._application = application
+        service = strategy.service
+        shared = service is not None and (service.instances is Instances.SHARED or bool(service.url))
+        stack.callback(self._stop)
+        if service is not None and shared:
+            application.note(_SHARED)
+        listen = _port(service.listen) if service is not None and service.url else 0
         for number in range(1, surroundings.sessions + 1):
-            port = application.listen()
+            port = application.listen(listen if number == 1 else 0)
             environment = addresses.through(HOST, port, target)
             runs: tuple[object, ...] = strategy.programs or strategy.requests
             place = (number - 1) % len(runs)
@@ -97,18 +111,18 @@ class WireSessions:
             if strategy.service is None:
                 actor = ProgramActor(strategy.programs[place], environment)
             else:
-                if number == 1 or strategy.service.instances is Instances.EACH:
-                    self._start(strategy.service, number, environment, application, stack)
+                if number == 1 or not shared:
+                    self._environments[number] = environment
+                    self._start(strategy.service, number)
                 request = RequestActor(strategy.requests[place], strategy.service, self._of(number), _REQUEST_S)
                 application.gate.watch(request.arrived)
                 actor = request
             stack.callback(actor.close)
             session = WireSession(number, str(runs[place]), actor, application, connections, policy, surroundings)
-            if strategy.service is None or strategy.service.instances is Instances.EACH:
+            if not shared:
                 application.belongs(port, session)
             application.sessions.append(session)
             self._sessions.append(session)
-        self._application = application
         return self._sessions
 
     @property
@@ -127,23 +141,50 @@ class WireSessions:
         unsure = self._application is not None and self._application.unsure
         return Unseen.ATTRIBUTION if unsure else None
 
-    def _start(
-        self,
-        service: Service,
-        number: int,
-        environment: addresses.Environment,
-        application: Application,
-        stack: ExitStack,
-    ) -> None:
+    def _start(self, service: Service, number: int) -> None:
+        """Start an instance of the service, whose connections pass until it is ready."""
+        application = self._application
+        assert application is not None  # it was opened
+
         def carry(seconds: float) -> None:
             application.gate.pump(seconds)
 
-        running = self._services[number] = RunningService.start(service, environment, meanwhile=carry)
-        stack.callback(running.stop)
+        self._services[number] = RunningService.start(service, self._environments[number], meanwhile=carry)
+
+    def _stop(self) -> None:
+        with ExitStack() as stack:
+            for running in self._services.values():
+                stack.callback(running.stop)
 
     def _of(self, number: int) -> Callable[[], RunningService]:
         """The instance of the service that a session sends its requests to."""
         return lambda: self._services[number if number in self._services else 1]
+
+    def renew(self) -> None:
+        for number, running in list(self._services.items()):
+            if running.service.restart and self._is_used:
+                running.stop()
+                self._start(running.service, number)
+        for running in self._services.values():
+            if running.service.reset is not None:
+                self._reset(running, running.service.reset)
+        self._is_used = True
+
+    def _reset(self, running: RunningService, request: HttpRequest) -> None:
+        """Send the request that prepares an instance for another schedule."""
+
+        def send() -> Response:
+            with HttpClient(running.host, running.port) as client:
+                return client.send(request, _LIMIT_S)
+
+        assert self._application is not None  # it was opened
+        try:
+            response = self._application.while_idle(send)
+        except NoAnswer as problem:
+            running.check()
+            raise UsageProblem(f"--reset '{request}' has no answer: {problem}{running.said()}") from None
+        if not is_expected(response.status, running.service.expect):
+            raise UsageProblem(f"--reset '{request}' answers {response.text}; correct the request, or the service")
 
     def run_alone(self, renew: Callable[[], object], violations: Callable[[], int]) -> None:
         """Run the operations one after the other, in every order: what fails or breaks then is no race.
@@ -158,6 +199,7 @@ class WireSessions:
         failures: set[str] = set()
         for order in orders:
             renew()
+            self.renew()
             for place, session in enumerate(order):
                 failure = session.run_alone()
                 if failure and not place:
@@ -197,6 +239,11 @@ class WireSessions:
             f"{' and '.join(waiting)} wait for each other inside the application, which the server does not see (a "
             f"pool of too few connections, or a lock of the application's){where}"
         )
+
+
+def _port(address: str) -> int:
+    """The port of host:port; any one if there is none."""
+    return int(address.rpartition(":")[2] or 0)
 
 
 class Strand:

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any, Protocol
 
-from racebench.core.errors import RacebenchError
 from racebench.core.model import HttpRequest, Program, Service
 from racebench.core.plain_text import one_line, shortened
 from racebench.workloads.addresses import Environment
@@ -53,6 +52,9 @@ class Actor(Protocol):
     def ending(self) -> Ending:
         """How the operation has ended. Raises RacebenchError if its service has."""
 
+    def check(self) -> None:
+        """Raise RacebenchError if what it needs has ended."""
+
     def stuck(self) -> str:
         """Where it stands, if it does not come to its end, to follow a sentence."""
 
@@ -86,6 +88,9 @@ class ProgramActor:
         ending = _of_exit(exit_, self._process.last_lines())
         self.close()  # also what it has left behind
         return ending
+
+    def check(self) -> None:
+        """A program may end."""
 
     def stuck(self) -> str:
         last = "" if self._process is None else self._process.last_lines()
@@ -144,6 +149,9 @@ class RequestActor:
         body = result.body.decode(errors="replace")
         return Ending(code=code, said=result.text, returned=(result.status, _value(body)))
 
+    def check(self) -> None:
+        self._running().check()
+
     def stuck(self) -> str:
         said = self._running().said()
         return f"; the service printed last{said}" if said else ""
@@ -186,8 +194,3 @@ def shown(ending: Ending) -> str:
     """How an operation has ended, as the last answer of its session."""
     said = f" ({one_line(ending.said)})" if ending.said and ending.said != ending.code else ""
     return shortened(f"{ending.code}{said}" if not ending.said.startswith(ending.code) else one_line(ending.said))
-
-
-def unlike(problem: RacebenchError, service: RunningService) -> RacebenchError:
-    """A problem, with what the service printed last."""
-    return type(problem)(f"{problem}{service.said()}")

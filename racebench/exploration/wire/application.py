@@ -10,22 +10,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from psycopg import pq
 
 from racebench.core.errors import UsageProblem
 from racebench.core.plain_text import shortened
 from racebench.core.target import Target
+from racebench.exploration.wire import peers
 from racebench.exploration.wire.actors import Actor
 from racebench.exploration.wire.attribution import Attributed, attribute
 from racebench.exploration.wire.connection import WireConnection
 from racebench.exploration.wire.gate import Gate, Restless
 from racebench.exploration.wire.rest import Processes
 from racebench.exploration.wire.stream import Kind, Piece
+from racebench.postgres.proxy.link import Link
 from racebench.postgres.proxy.proxy import Proxy
 
 HOST = "127.0.0.1"
+_T = TypeVar("_T")
+#: The time limit for an operation that runs alone, in seconds: the first one has much to initialize.
+_ALONE_S = 60.0
 
 
 class Operating(Attributed, Protocol):
@@ -90,6 +95,12 @@ class Application:
         self._limit_s = limit_s
         self._by_port: dict[int, Operating] = {}
         self._notes: dict[str, None] = {}
+        self._known_links: frozenset[Link] = frozenset()
+        self._known_peers: Collection[int] = ()
+        #: The application prepares for a schedule, at racebench's request.
+        self._preparing = False
+        #: Several sessions have used one connection at once.
+        self._mixed = False
         #: The texts of what is sent while no operation is under way.
         self._background: set[str] = set()
         #: The session that runs alone: what it sends passes.
@@ -111,16 +122,50 @@ class Application:
         """What was noticed, as sentences."""
         return tuple(self._notes)
 
-    def listen(self) -> int:
-        """Open another port; return its number."""
-        return self.proxy.listen()
+    def note(self, sentence: str) -> None:
+        """Add something to the notes."""
+        self._notes[sentence] = None
+
+    def listen(self, port: int = 0) -> int:
+        """Open another port, or this one; return its number. Raises UsageProblem."""
+        try:
+            return self.proxy.listen(port)
+        except OSError as problem:
+            raise UsageProblem(
+                f"the gate cannot listen on {HOST}:{port}: {problem.strerror}; name another port"
+            ) from None
+
+    def while_idle(self, function: Callable[[], _T]) -> _T:
+        """Call a function that waits for the application while no operation is under way: what this sends passes."""
+        self._preparing = True
+        try:
+            return self.gate.while_carrying(function)
+        finally:
+            self._preparing = False
 
     def belongs(self, port: int, session: Operating) -> None:
         """What comes by a port belongs to a session."""
         self._by_port[port] = session
 
     def _pids(self) -> Collection[int]:
-        return {pid for session in self.sessions for pid in session.actor.pids}
+        pids = {pid for session in self.sessions for pid in session.actor.pids}
+        return pids or self._peers()
+
+    def _peers(self) -> Collection[int]:
+        """The processes of an application that was started elsewhere are those that have connected.
+
+        Raises UsageProblem if they are not to be seen.
+        """
+        links = frozenset(connection.link for connection in self.gate.connections)
+        if links != self._known_links:
+            ports = [peers.port_of(link.client_descriptor) for link in links]
+            self._known_links, self._known_peers = links, peers.processes(ports)
+            if links and not self._known_peers:
+                raise UsageProblem(
+                    "the processes that have connected to the gate are not to be seen from here, so that it is not "
+                    "known when they are at rest; start the service with --serve, or as the user that runs racebench"
+                )
+        return self._known_peers
 
     # Pieces
 
@@ -136,6 +181,8 @@ class Application:
                 if session is (connection.owner if owner is None else owner):
                     session.takes(connection, piece)
             return True
+        if self._preparing:
+            return False
         if self._is_background(owner, piece):
             self._pass_by(piece)
             return False
@@ -179,6 +226,7 @@ class Application:
         stream = connection.stream
         if connection.owner not in (None, session) and stream.in_transaction and stream.touched:
             other = next(one.name for one in self.sessions if one is connection.owner)
+            self._mixed = True
             self._notes[
                 f"{session.name} and {other} use one connection at once, so that their statements are in one "
                 "transaction: give each request a connection of its own (a pool)"
@@ -189,7 +237,10 @@ class Application:
     def _attribute(self) -> None:
         """Give what is held to the sessions that sent it, now that the application is at rest."""
         for connection, piece in self._unattributed:
-            found = attribute(piece.text, self._runner, [one for one in self._able() if one is not self._runner])
+            inside = [one for one in self._able() if one is not self._runner]
+            owned = connection.stream.in_transaction and connection.stream.touched and not self._mixed
+            owner = connection.owner if owned else None
+            found = attribute(piece.text, self._runner, inside, owner=owner)
             if not found.certain:
                 self._doubt(
                     f"it could not be told which request sent '{_short(piece)}'; --instances each gives each a service "
@@ -256,13 +307,15 @@ class Application:
         self._alone = self._runner = session
         try:
             begin()
-            self.gate.settle(self._undecided, lambda: False, lambda: False, limit_s=self._limit_s)
+            self.gate.settle(self._undecided, lambda: False, lambda: False, limit_s=_ALONE_S)
         except Restless as problem:
             raise UsageProblem(self._restless(str(problem))) from None
         finally:
             self._alone = self._runner = None
 
     def _restless(self, problem: str) -> str:
+        for session in self.sessions:
+            session.actor.check()
         awake = self._rest.awake
         if awake:
             return f"{problem}: {awake} does not come to rest"

@@ -1,7 +1,8 @@
 """Which session a piece belongs to, where several requests share an instance of a service.
 
 Only the runner, or a session that waited inside the application, can have sent it. What each of them sends when it runs
-alone tells them apart: a session that has sent so many statements goes on with the next one of its own. If the runner
+alone tells them apart: a session that has sent so many statements goes on with the next one of its own. If that fits
+several, it is the one whose transaction is open on the connection, unless the application mixes them. If the runner
 has responded, or goes on elsewhere, the piece is another's: of several that wait, the first one's (a pool is a queue).
 """
 
@@ -40,15 +41,17 @@ class Found:
     certain: bool
 
 
-def attribute(text: str, runner: Attributed | None, inside: Sequence[Attributed]) -> Found:
+def attribute(text: str, runner: Attributed | None, inside: Sequence[Attributed], *, owner: object = None) -> Found:
     """The session that sent a piece with this text; `inside`: those that wait, the one first that has waited longest.
 
-    There is at least one session.
+    There is at least one session. `owner`: whose transaction is open on the connection, if that is known.
     """
     able = [*([runner] if runner is not None else []), *inside]
     fits = [one for one in able if _next(one) == text] or [one for one in able if text in one.texts] or able
     if len(fits) == 1:
         return Found(fits[0], certain=True)
+    if (owning := next((one for one in fits if one is owner), None)) is not None:
+        return Found(owning, certain=True)
     waiting = [one for one in fits if one is not runner]
     if runner in fits and runner is not None:
         if runner.has_responded or runner.can_go_on:

@@ -25,6 +25,8 @@ _SETS = re.compile(
 )
 #: What pools send when a connection is given back.
 _UNLOCKS = re.compile(r"\s*SELECT\s+(?:pg_catalog\.)?pg_advisory_unlock_all\s*\(\s*\)\s*", re.I)
+#: Locks that a session keeps beyond its transaction.
+_LOCKS = re.compile(r"\bpg_(?:try_)?advisory_lock(?:_shared)?\b", re.I)
 _NAMES = """
 SELECT lower(relname) FROM pg_class JOIN pg_namespace AS n ON n.oid = relnamespace
 WHERE nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')
@@ -56,7 +58,7 @@ class Policy:
         parts = piece.parts
         if not parts:
             return True
-        self.locks = self.locks or "advisory" in piece.text.lower()
+        self.locks = self.locks or _LOCKS.search(piece.text) is not None
         return not all(self._passes(part, piece, single=len(parts) == 1) for part in parts)
 
     def _passes(self, part: Statement, piece: Piece, *, single: bool) -> bool:
