@@ -5,7 +5,6 @@ How it is started and ended is racebench.workloads'; when, is the session's.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import threading
@@ -108,7 +107,7 @@ def _of_exit(exit_: Exit, said: str) -> Ending:
 
 
 class RequestActor:
-    """Sends a request to an instance of a service, over a connection of its own that is kept."""
+    """Sends a request to an instance of a service, over a connection of its own."""
 
     def __init__(
         self, request: HttpRequest, service: Service, running: Callable[[], RunningService], limit_s: float
@@ -117,7 +116,7 @@ class RequestActor:
         self._limit_s = limit_s
         self._requests: SimpleQueue[tuple[str, int] | None] = SimpleQueue()
         self._result: Response | NoAnswer | None = None
-        #: Becomes readable when an answer is here.
+        #: An eventfd that becomes readable when an answer is here; who waits for it reads it.
         self.arrived = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._thread = threading.Thread(target=self._live, daemon=True, name="racebench HTTP")
         self._thread.start()
@@ -128,8 +127,6 @@ class RequestActor:
         return () if process is None else (process.pid,)
 
     def begin(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            os.eventfd_read(self.arrived)
         self._result = None
         running = self._running()
         running.check()
@@ -165,21 +162,18 @@ class RequestActor:
             self.arrived = -1
 
     def _live(self) -> None:
-        client: HttpClient | None = None
-        place: tuple[str, int] | None = None
         while (where := self._requests.get()) is not None:
-            if client is None or place != where:
-                client, place = HttpClient(*where), where
             try:
-                self._result = client.send(self._request, self._limit_s)
+                # Closed each time: a server of one thread could not serve another connection while it waits on this.
+                with HttpClient(*where) as client:
+                    result: Response | NoAnswer = client.send(self._request, self._limit_s)
             except NoAnswer as problem:
-                self._result = problem
+                result = problem
             except Exception as problem:  # noqa: BLE001 - it must be known that it has ended
-                self._result = NoAnswer(str(problem), sent=True)
+                result = NoAnswer(str(problem), sent=True)
+            self._result = result
             if self.arrived >= 0:
                 os.eventfd_write(self.arrived, 1)
-        if client is not None:
-            client.close()
 
 
 def _value(text: str) -> Any:

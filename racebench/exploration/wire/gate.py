@@ -28,7 +28,7 @@ from racebench.postgres.proxy.proxy import Proxy
 _T = TypeVar("_T")
 
 #: How long news are awaited while the application runs, in seconds.
-_AWAKE_S = 0.0003
+_AWAKE_S = 0.0002
 #: How long an application that has not come to its next statement must be asleep before it counts as waiting for
 #: another session: if all connections are in use, and otherwise; in seconds.
 _FULL_S, _ASLEEP_S = 0.003, 0.05
@@ -80,6 +80,7 @@ class Gate:
         self._connections: dict[Link, WireConnection] = {}
         self._news = select.epoll()
         self._news.register(proxy.fileno(), select.EPOLLIN)
+        self._watched: set[int] = set()
         #: Readable as long as an answer waits to be delivered.
         self._answered = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._outer = select.epoll()
@@ -104,11 +105,11 @@ class Gate:
         if answers:
             os.eventfd_write(self._answered, 1)
         else:
-            with contextlib.suppress(BlockingIOError):
-                os.eventfd_read(self._answered)
+            _clear(self._answered)
 
     def watch(self, descriptor: int) -> None:
-        """Let `fileno` become readable when this one does, until it is closed."""
+        """Let `fileno` become readable when this eventfd does, until it is closed; what it counts is not kept."""
+        self._watched.add(descriptor)
         self._news.register(descriptor, select.EPOLLIN)
 
     @property
@@ -120,8 +121,11 @@ class Gate:
 
     def pump(self, timeout_s: float = 0.0) -> bool:
         """Carry what has arrived, after waiting for news at most so long; return whether there was any."""
-        if timeout_s > 0:
-            self._news.poll(timeout_s)
+        # Not the time-out of epoll: it is whole milliseconds.
+        if timeout_s > 0 and select.select([self._news], [], [], timeout_s)[0]:
+            for descriptor, _ in self._news.poll(0):
+                if descriptor in self._watched:
+                    _clear(descriptor)
         moved = False
         for link in self.proxy.poll(0):
             moved = True
@@ -142,14 +146,24 @@ class Gate:
         answers = link.server_messages()
         if answers:
             connection.from_server(answers)
+        if connection.left_by_client and not connection.told_left:
+            connection.told_left = True
+            self._gone(connection)
+        self._let_go(connection)
         if connection.closed:
             del self._connections[link]
             self._gone(connection)
+
+    def _let_go(self, connection: WireConnection) -> None:
+        """End a session of the server's whose client has gone, when it is at the end of what it was doing."""
+        if connection.link.client_closed and not connection.closed and connection.stream.sent is None:
+            connection.link.close_server()
 
     def deliver(self, connection: WireConnection) -> None:
         """Give the application the answer that was withheld."""
         self._given = connection
         connection.stream.deliver()
+        self._let_go(connection)
 
     def ask(self, connection: WireConnection) -> None:
         """Carry until the question that was asked on a connection is answered. Raises DatabaseProblem."""
@@ -238,6 +252,11 @@ class Gate:
             if enough and may_stay():
                 return
             self.pump(0.001)
+
+
+def _clear(event: int) -> None:
+    with contextlib.suppress(BlockingIOError):
+        os.eventfd_read(event)
 
 
 def _unsent(link: Link) -> int:
