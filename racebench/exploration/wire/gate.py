@@ -151,6 +151,8 @@ class Gate:
             self._gone(connection)
         self._let_go(connection)
         if connection.closed:
+            connection.stream.deliver()  # also why the server has ended it
+            link.close()
             del self._connections[link]
             self._gone(connection)
 
