@@ -1,8 +1,8 @@
 """What racebench must say of each stack: the verdict, and the number of schedules, without reduction.
 
 Two requests of k steps that never wait have C(2k, k) schedules. BEGIN is no step unless something asks for its
-time: a transaction of SELECT, INSERT, COMMIT has 3, and so has the same by autocommit, because an INSERT's own COMMIT is
-a step. Under REPEATABLE READ the Parse that takes the snapshot is one too, if it is sent apart.
+time: a transaction of SELECT, INSERT, COMMIT has 3, and so has the same by autocommit, because an INSERT's own
+COMMIT is a step. Under REPEATABLE READ the Parse that takes the snapshot is one too, if it is sent apart.
 """
 
 from __future__ import annotations

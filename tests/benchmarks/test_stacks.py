@@ -9,9 +9,9 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import in_process
 import pytest
 
-import in_process
 from benchmarks.stacks.cases import CASES, Case
 from benchmarks.stacks.judging import judge, missing
 
