@@ -350,7 +350,7 @@ class Application:
         waiting = [session for session in self.sessions if session.is_undecided]
         where = "".join(session.actor.stuck() for session in waiting[:1])
         names = " and ".join(f"{session.name} ({session.runs})" for session in waiting)
-        return f"{names or 'the application'} did not come to an end{where}; does it wait for something, or for ever?"
+        return f"{names} did not come to an end: {problem}{where}" if names else problem
 
 
 def _short(piece: Piece) -> str:
