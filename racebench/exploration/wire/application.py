@@ -41,6 +41,7 @@ class Operating(Attributed, Protocol):
     """A session, as the application sees it."""
 
     actor: Actor
+    runs: str
 
     @property
     def under_way(self) -> bool:
@@ -348,8 +349,8 @@ class Application:
             return f"{problem}: {awake} does not come to rest"
         waiting = [session for session in self.sessions if session.is_undecided]
         where = "".join(session.actor.stuck() for session in waiting[:1])
-        names = " and ".join(session.name for session in waiting)
-        return f"{names or 'the application'} did not come to an end in {self._limit_s:g} s{where}"
+        names = " and ".join(f"{session.name} ({session.runs})" for session in waiting)
+        return f"{names} did not come to an end: {problem}{where}" if names else problem
 
 
 def _short(piece: Piece) -> str:
