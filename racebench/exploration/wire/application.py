@@ -35,12 +35,15 @@ _T = TypeVar("_T")
 _ALONE_S = 60.0
 #: How long the application is watched before its operations run, in seconds.
 _OBSERVED_S = 0.4
+#: How often its threads are looked at meanwhile, in seconds.
+_LOOK_S = 0.02
 
 
 class Operating(Attributed, Protocol):
     """A session, as the application sees it."""
 
     actor: Actor
+    runs: str
 
     @property
     def under_way(self) -> bool:
@@ -140,10 +143,14 @@ class Application:
             ) from None
 
     def observe(self) -> None:
-        """Watch for a while what the application sends by itself. No operation is under way."""
+        """Watch for a while what the application does and sends by itself. No operation is under way."""
         until = time.monotonic() + _OBSERVED_S
+        looked = 0.0
         while (left := until - time.monotonic()) > 0:
-            self.gate.pump(left)
+            if time.monotonic() - looked > _LOOK_S:
+                looked = time.monotonic()
+                self._rest.note_idle()
+            self.gate.pump(min(left, _LOOK_S))
 
     def while_idle(self, function: Callable[[], _T]) -> _T:
         """Call a function that waits for the application while no operation is under way: what this sends passes.
@@ -291,6 +298,8 @@ class Application:
         If all sessions wait inside the application, one may go on by itself after some time: until the limit. Raises
         UsageProblem.
         """
+        if not any(session.under_way for session in self.sessions):
+            self._rest.note_idle()
         self._runner = runner
         try:
             begin()
@@ -348,8 +357,8 @@ class Application:
             return f"{problem}: {awake} does not come to rest"
         waiting = [session for session in self.sessions if session.is_undecided]
         where = "".join(session.actor.stuck() for session in waiting[:1])
-        names = " and ".join(session.name for session in waiting)
-        return f"{names or 'the application'} did not come to an end in {self._limit_s:g} s{where}"
+        names = " and ".join(f"{session.name} ({session.runs})" for session in waiting)
+        return f"{names} did not come to an end: {problem}{where}" if names else problem
 
 
 def _short(piece: Piece) -> str:
