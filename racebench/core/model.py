@@ -52,7 +52,7 @@ class Retry:
     """Which errors are tried again, how often, and the longest first pause.
 
     A pause is drawn from 0 to `backoff_ms` × 2^(tries-1), at most 16 × `backoff_ms` ("full jitter"). `lost`: so is an
-    operation whose connection was lost, over another connection, also if its commit may have happened.
+    operation whose connection was lost, also if its commit may have happened.
     """
 
     sqlstates: frozenset[str]
