@@ -239,7 +239,8 @@ class Strategy:
     `integer` says whether its versions are numbers at all, `stamped` that a row is numbered only after it was inserted,
     `inside` that its race is inside one statement (a default and a trigger), where no order of statements shows it.
     `calls`: Python callables in place of a script; the sessions take turns with them. So they do with `programs`, or
-    with `requests` to a `service`.
+    with `requests` to a `service`. `through_wire`: the callables use another driver than psycopg 3, so that they are
+    explored through the wire gate.
     """
 
     name: str
@@ -261,6 +262,7 @@ class Strategy:
     programs: tuple[Program, ...] = ()
     requests: tuple[HttpRequest, ...] = ()
     service: Service | None = None
+    through_wire: bool = False
 
     @property
     def subjects(self) -> tuple[Call | Program | HttpRequest, ...]:
