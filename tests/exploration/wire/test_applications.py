@@ -87,6 +87,19 @@ def test_a_program_is_a_session_of_its_own_also_behind_a_shell_that_sleeps(embed
     assert exploration.run < 8
 
 
+def test_a_connection_that_the_server_refuses_is_not_waited_for(embedded: Target) -> None:
+    code = """
+import os, psycopg
+try:
+    psycopg.connect(os.environ["DATABASE_URL"], dbname="absent")
+except psycopg.OperationalError:
+    with psycopg.connect(os.environ["DATABASE_URL"]) as connection:
+        connection.execute("INSERT INTO jobs VALUES (1)")
+"""
+    scenario = ad_hoc.from_programs([Program(words=(sys.executable, "-c", code))], setup=[ORDERS], invariants=[])
+    assert _explored(embedded, scenario, reduce=True, compared=False).verdict is Verdict.VALID
+
+
 def test_what_one_process_hides_is_found_between_two(embedded: Target, monkeypatch: pytest.MonkeyPatch) -> None:
     shared = explored(embedded, "mutex", service=SHARED)
     assert (shared.run, shared.verdict) == (1, Verdict.VALID)
