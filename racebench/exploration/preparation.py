@@ -31,7 +31,7 @@ from racebench.exploration.sessions import kind_of
 from racebench.exploration.sessions.consumer import ConsumerSession
 from racebench.exploration.sessions.cutting import Cutter
 from racebench.exploration.sessions.session import Session, SessionKind, StrategySession, Surroundings
-from racebench.exploration.transactions import in_transactions
+from racebench.exploration.transactions import implicit, in_transactions
 from racebench.postgres.connection import connect
 from racebench.postgres.requirements import check_steps
 from racebench.postgres.schemas import application_name, fill, fresh_schema, new_name, remake
@@ -101,6 +101,7 @@ def prepare(target: Target, request: ExplorationRequest, stack: ExitStack, tell:
         schema=schema,
         application_name=application_name(schema, "session"),
         strategy=explored,
+        implicit=implicit(strategy.script, explored.script),
         sessions=request.sessions,
         monitor=monitor,
         facts=facts,
