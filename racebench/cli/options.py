@@ -196,7 +196,8 @@ def load(*, seconds: float = 2) -> Decorator[Any]:
                 help="Number of tenants, each with its own counter."),
         _option("--fault", "faults", multiple=True, metavar="FAULT",
                 help="Fault to inject: cut-after-commit:1%, cut-before-commit:1%, cut:2%, stall:200ms:1%, "
-                "latency:5ms+-2ms, 'terminate-backend:every 500ms' or crash-server:once. Can be repeated."),
+                "latency:5ms+-2ms, 'terminate-backend:every 500ms', crash-server:once or none. Can be repeated.  "
+                "[default: the scenario's]"),
         _option("--seed", type=_SEED,
                 help="Seed of all random choices.  [default: random; it is printed and saved]"),
         _option("--poll-interval", section=Section.CONSUMERS, type=_MS, default=1, show_default=True, metavar="MS",
