@@ -348,11 +348,10 @@ class ScriptSession(GeneratorSession):
         return session
 
     def advance(self) -> None:
-        if self.state is State.READY:
+        if self.cutter is not None and self.state is State.READY and self.next_step:
+            first = self.next_step[0]
             self._touched = self.footprint
-            self._began_implicitly = bool(self.next_step) and (
-                id(self.next_step[0]) in self._implicit and not ends(self.next_step[0])
-            )
+            self._began_implicitly = id(first) in self._implicit and not ends(first)
         super().advance()
 
     @property
