@@ -522,7 +522,7 @@ class ServerWorld:
             holders = {pid for pids in self.scheduler.waits.values() for pid in pids}
             held = [session.name for session in self.scheduler.sessions if session.pid in holders]
             raise kind.stuck(waiting, held)
-        if complete and not self._preparation.isolation.suffices:
+        if complete and (kind.spoiled or not self._preparation.isolation.suffices):
             raise Unsteady
         return self._result() if complete else None
 

@@ -63,10 +63,10 @@ class PythonSessions:
 
     #: Only the application knows what it has to undo.
     may_be_abandoned: ClassVar[bool] = False
-    may_be_cut: ClassVar[bool] = True
     strands: ClassVar[Sequence[Session]] = ()
     notes: ClassVar[Sequence[str]] = ()
     unseen: ClassVar[None] = None
+    spoiled: ClassVar[bool] = False
 
     def __init__(self) -> None:
         self._sessions: list[PythonSession] = []

@@ -46,10 +46,10 @@ class ScriptSessions:
     """The kind of a strategy that is a script."""
 
     may_be_abandoned: ClassVar[bool] = True
-    may_be_cut: ClassVar[bool] = True
     strands: ClassVar[Sequence[Session]] = ()
     notes: ClassVar[Sequence[str]] = ()
     unseen: ClassVar[None] = None
+    spoiled: ClassVar[bool] = False
 
     @staticmethod
     def runs(strategy: Strategy) -> bool:

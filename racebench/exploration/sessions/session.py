@@ -245,12 +245,10 @@ class Surroundings:
 class SessionKind(Protocol):
     """How the sessions of one kind of strategy are opened and run alone. One for each search.
 
-    `may_be_abandoned`: a session may be stopped between two steps; if not, it is run to its end. `may_be_cut`: the
-    connection of a session may be cut.
+    `may_be_abandoned`: a session may be stopped between two steps; if not, it is run to its end.
     """
 
     may_be_abandoned: ClassVar[bool]
-    may_be_cut: ClassVar[bool]
 
     @staticmethod
     def runs(strategy: Strategy) -> bool:
@@ -282,6 +280,10 @@ class SessionKind(Protocol):
     @property
     def notes(self) -> Sequence[str]:
         """What was noticed of the application, as sentences."""
+
+    @property
+    def spoiled(self) -> bool:
+        """Whether the schedule that has ended is to be run again: it suffered from a cut in a schedule before it."""
 
     @property
     def unseen(self) -> Unseen | None:

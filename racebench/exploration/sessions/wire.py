@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import permutations
 from typing import Any, ClassVar
 
-from racebench.core.errors import UsageProblem
+from racebench.core.errors import RacebenchError, UsageProblem
 from racebench.core.faults import CONNECTION_LOST, EXPIRED, stops_a_schedule
 from racebench.core.model import HttpRequest, Instances, Outcome, Program, Service, Statement, Strategy
 from racebench.core.quantity import quantity
@@ -68,7 +68,6 @@ class WireSessions:
 
     #: Only the application knows what it has to undo.
     may_be_abandoned: ClassVar[bool] = False
-    may_be_cut: ClassVar[bool] = True
 
     def __init__(self) -> None:
         self._sessions: list[WireSession] = []
@@ -76,6 +75,8 @@ class WireSessions:
         self._services: dict[int, RunningService] = {}
         self._environments: dict[int, addresses.Environment] = {}
         self._is_used = False
+        #: A connection was cut in an earlier schedule, since the services were started.
+        self._lost_before = False
 
     @staticmethod
     def runs(strategy: Strategy) -> bool:
@@ -139,6 +140,12 @@ class WireSessions:
         return () if self._application is None else self._application.notes
 
     @property
+    def spoiled(self) -> bool:
+        """Whether a session failed that was not cut, perhaps over a connection that was cut in an earlier schedule."""
+        was_cut = self._application is not None and self._application.was_cut
+        return self._lost_before and not was_cut and any(session.refused for session in self._sessions)
+
+    @property
     def unseen(self) -> Unseen | None:
         """Why the schedules so far prove nothing."""
         unsure = self._application is not None and self._application.unsure
@@ -164,8 +171,18 @@ class WireSessions:
         return lambda: self._services[number if number in self._services else 1]
 
     def renew(self) -> None:
+        application = self._application
+        assert application is not None  # it was opened
+        again = bool(self._services) and (self.spoiled or application.has_ended)
+        self._lost_before = (self._lost_before or application.was_cut) and not again
+        application.was_cut = application.has_ended = False
+        if again and any(running.service.url for running in self._services.values()):
+            raise UsageProblem(
+                "a request failed after a connection was cut in an earlier schedule, and the service cannot be started "
+                "again from here: have it replace connections that are lost, or start it with --serve"
+            )
         for number, running in list(self._services.items()):
-            if running.service.restart and self._is_used:
+            if again or (running.service.restart and self._is_used):
                 running.stop()
                 self._start(running.service, number)
         for running in self._services.values():
@@ -470,7 +487,8 @@ class WireSession(Strand):
         self.under_way = False
         self.lost: Fault | None = None
         self.may_be_cut = surroundings.crash > 0
-        self._was_cut = False
+        #: A connection of it was cut in this schedule.
+        self.was_cut = False
         self.application, self._connections = application, connections
         self._settings: dict[str, str] = {}
         self._used: dict[WireConnection, None] = {}
@@ -545,7 +563,7 @@ class WireSession(Strand):
         self.outcome = Outcome.OK
         for strand in self.strands:
             strand.at_gate = strand.sent = strand._cut = None
-        self._used, self._arrived, self.lost, self._was_cut = {}, [], None, False
+        self._used, self._arrived, self.lost, self.was_cut = {}, [], None, False
         self._history = hashlib.blake2b(digest_size=16)
         self.reached = 0
         self.under_way = True
@@ -582,7 +600,7 @@ class WireSession(Strand):
     def lose(self, waiting: Waiting) -> None:
         """Cut the connection of a piece, at both ends, and let the application run until it is at rest again."""
         connection = waiting.connection
-        self._was_cut = True
+        self.was_cut = self.application.was_cut = True
         self.swallowed = CONNECTION_LOST
         self.deadlocks += waiting.piece.sqlstate == _DEADLOCK
         self.told.settle(connection, undone=True)
@@ -735,13 +753,23 @@ class WireSession(Strand):
         self.under_way = False
         if self.lost is not None:
             raise self.lost
-        ending = self.actor.ending()
+        ending = self._ending()
         self.returned = ending.returned
         self.sqlstate = ending.code
         if ending.code:
-            self.outcome = Outcome.UNKNOWN if ending.unknown or self._was_cut else Outcome.FAIL
+            self.outcome = Outcome.UNKNOWN if ending.unknown or self.was_cut else Outcome.FAIL
             self.answers.append(actors.shown(ending))
             self.swallowed = ""
+
+    def _ending(self) -> actors.Ending:
+        try:
+            return self.actor.ending()
+        except RacebenchError as problem:
+            if not self.application.was_cut:
+                raise
+            self.application.has_ended = True
+            self.application.note("the service ended when a connection of it was cut; it was started again")
+            return actors.Ending(code="no answer", said=str(problem), returned=None, unknown=True)
 
 
 @dataclass(slots=True, eq=False)
