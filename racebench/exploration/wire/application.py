@@ -41,6 +41,7 @@ class Operating(Attributed, Protocol):
     """A session, as the application sees it."""
 
     actor: Actor
+    runs: str
 
     @property
     def under_way(self) -> bool:
@@ -350,8 +351,8 @@ class Application:
             return f"{problem}: {awake} does not come to rest"
         waiting = [session for session in self.sessions if session.is_undecided]
         where = "".join(session.actor.stuck() for session in waiting[:1])
-        names = " and ".join(session.name for session in waiting)
-        return f"{names or 'the application'} did not come to an end in {self._limit_s:g} s{where}"
+        names = " and ".join(f"{session.name} ({session.runs})" for session in waiting)
+        return f"{names or 'the application'} did not come to an end{where}; does it wait for something, or for ever?"
 
 
 def _short(piece: Piece) -> str:
