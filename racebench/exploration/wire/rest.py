@@ -6,6 +6,7 @@ do. Which threads there are is process_trees.py's; whether one goes on by itself
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Collection, Hashable
 from dataclasses import dataclass, field
@@ -225,7 +226,8 @@ class Processes:
             if line := self._line(thread):
                 running, waiting, _ = line.split()
                 busy[thread.tid] = int(running) + int(waiting)
-                self._names[thread.tid] = thread.name()
+                with contextlib.suppress(ProcessLookupError):  # it ends just now
+                    self._names[thread.tid] = thread.name()
         return busy
 
     def _look_again(self, thread: KernelThread, *, rests: bool) -> None:

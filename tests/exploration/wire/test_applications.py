@@ -155,4 +155,4 @@ def test_a_client_that_tries_again_after_a_lost_answer_is_found_and_the_service_
     guilty = explorer.explore(embedded, judged(replace(wanted, scenario=scenario, strategy=strategy)))
     assert guilty.verdict is Verdict.INVALID
     assert guilty.witness is not None
-    assert str(guilty.witness.schedule).endswith("s1.s1.s1+cut.s1.s1.s1")
+    assert str(guilty.witness.schedule).endswith(":s1.s1.s1+cut.s1.s1.s1")
