@@ -200,7 +200,7 @@ class Gate:
         if any(connection.leaving or connection.stream.awaits_server for connection in self._connections.values()):
             return True
         given = self._given
-        return given is not None and not given.closed and _unsent(given.link) > 0
+        return given is not None and not (given.closed or given.cut) and _unsent(given.link) > 0
 
     def settle(
         self,
