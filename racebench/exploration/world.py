@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from random import Random
 from types import TracebackType
@@ -25,7 +25,6 @@ from racebench.exploration.choices import (
     session_of,
     start_of,
     text_of,
-    without_cut,
 )
 from racebench.exploration.comparison import Comparison
 from racebench.exploration.draws import Draws, united
@@ -43,6 +42,7 @@ from racebench.exploration.scheduler import Scheduler
 from racebench.exploration.schedules import Step
 from racebench.exploration.search import Choice, Unsteady, left_if_unsteady
 from racebench.exploration.sessions.consumer import ConsumerSession
+from racebench.exploration.sessions.drivers import OtherDriver
 from racebench.exploration.sessions.session import NOT_ANSWERED, Session, State, StrategySession
 from racebench.exploration.steps import GOES_ON, STARTS, describe, with_values
 from racebench.exploration.symmetry import Pasts
@@ -253,6 +253,15 @@ class ServerWorld:
         )
 
     def _open(self) -> None:
+        """Make the world; its calls go through the wire gate if they use another driver than psycopg 3."""
+        with contextlib.suppress(OtherDriver):
+            self._make()
+            return
+        strategy = replace(self._request.strategy, through_wire=True)
+        self._request = replace(self._request, strategy=strategy)
+        self._make()
+
+    def _make(self) -> None:
         """Make the world; if a part cannot be made, the other parts are removed."""
         with contextlib.ExitStack() as opening:
             self._preparation = prepare(self._target, self._request, opening, self.made_outside.append)
@@ -397,7 +406,7 @@ class ServerWorld:
 
     def _cuts(self, session: Session, likeness: Hashable) -> Iterator[Choice]:
         """The next step of a session as one at which its connection is cut."""
-        untouched = all(without_cut(number) != session.number for number in self._taken)
+        untouched = all(session_of(number) != session_of(session.number) for number in self._taken)
         for cut in session.cuts(reduce=self._request.reduce and not self.surprises):
             yield Choice(
                 choice(session.number, cut=cut),
@@ -523,7 +532,7 @@ class ServerWorld:
             holders = {pid for pids in self.scheduler.waits.values() for pid in pids}
             held = [session.name for session in self.scheduler.sessions if session.pid in holders]
             raise kind.stuck(waiting, held)
-        if complete and not self._preparation.isolation.suffices:
+        if complete and (kind.spoiled or not self._preparation.isolation.suffices):
             raise Unsteady
         return self._result() if complete else None
 

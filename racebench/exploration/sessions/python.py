@@ -24,6 +24,7 @@ from racebench.core.plain_text import message_of
 from racebench.core.quantity import quantity
 from racebench.core.target import Target
 from racebench.exploration import batches
+from racebench.exploration.choices import Cut
 from racebench.exploration.draws import Draws, united
 from racebench.exploration.faults import Fault
 from racebench.exploration.independence import Footprint
@@ -31,6 +32,7 @@ from racebench.exploration.leftovers import Leftover
 from racebench.exploration.sessions import parameters
 from racebench.exploration.sessions.connections import Connections, cancel, carry_out, commit, is_open
 from racebench.exploration.sessions.division import MAY_BE_WRAPPED, divided, is_batch
+from racebench.exploration.sessions.drivers import OtherDriver, Redirection
 from racebench.exploration.sessions.failures import Failure, expected, failure
 from racebench.exploration.sessions.interception import Interception
 from racebench.exploration.sessions.residue import Residue
@@ -38,7 +40,7 @@ from racebench.exploration.sessions.round_trips import AnyConnection
 from racebench.exploration.sessions.session import GeneratorSession, Session, Steps, Surroundings
 from racebench.exploration.sessions.threads import Finished, RoundTrip
 from racebench.exploration.sessions.touches import Touches
-from racebench.exploration.steps import as_sent, describe, identity, without_values
+from racebench.exploration.steps import CUT_ANSWERS, as_sent, describe, identity, without_values
 from racebench.exploration.symmetry import begin_is_seen
 from racebench.exploration.told import Answers, Told, columns_of, rows_of, shown
 from racebench.postgres.compiler.transactions import begins, ends
@@ -62,17 +64,18 @@ class PythonSessions:
 
     #: Only the application knows what it has to undo.
     may_be_abandoned: ClassVar[bool] = False
-    may_be_cut: ClassVar[bool] = False
     strands: ClassVar[Sequence[Session]] = ()
     notes: ClassVar[Sequence[str]] = ()
     unseen: ClassVar[None] = None
+    spoiled: ClassVar[bool] = False
 
     def __init__(self) -> None:
         self._sessions: list[PythonSession] = []
+        self._redirection: Redirection | None = None
 
     @staticmethod
     def runs(strategy: Strategy) -> bool:
-        return bool(strategy.calls)
+        return bool(strategy.calls) and not strategy.through_wire
 
     def environment(self, target: Target, schema: str) -> AbstractContextManager[None]:
         return exported(variables(target, schema, own_application_name()))
@@ -82,7 +85,14 @@ class PythonSessions:
         sessions = self._sessions
         stack.callback(_close_all, sessions)
         interception = Interception()
-        stack.enter_context(interception.installed())
+
+        def refuse(driver: str) -> None:
+            if (thread := interception.session()) is not None:
+                thread.driver = driver
+                raise OtherDriver(f"racebench explores what is sent over {driver} in another way")
+
+        self._redirection = Redirection(surroundings.target, refuse)
+        stack.enter_context(interception.installed(self._redirection.patches(psycopg=False)))
         facts = surroundings.facts
         connections = Connections(surroundings.monitor, surroundings.schema, surroundings.target.label, facts.volatile)
 
@@ -106,6 +116,7 @@ class PythonSessions:
                 cached=bool(facts.cached_sequences),
                 compares_answers=surroundings.compares_answers,
             )
+            session.cutter = surroundings.cutter
             session.runs = f"{call} {functions.index(call.function)}"  # closures may have one name
             session.begin_is_seen = facts.begin_is_seen
             sessions.append(session)
@@ -128,7 +139,7 @@ class PythonSessions:
         for order in orders:
             renew()
             for place, session in enumerate(order):
-                failure_alone = session.run_alone(seen_before=session.runs in seen)
+                failure_alone = self._run_alone(session, seen_before=session.runs in seen)
                 if failure_alone and not place:
                     raise UsageProblem(
                         f"{session.call} fails when it runs alone, right after the setup: {session.answers[-1]}"
@@ -151,6 +162,15 @@ class PythonSessions:
             calls = sessions if unordered else [other for other in sessions if other.runs == session.runs]
             session.failures_alone = set().union(*(failures[other] for other in calls))
             session.begin_is_seen |= begin_is_seen(texts)
+
+    def _run_alone(self, session: PythonSession, *, seen_before: bool) -> Failure:
+        """See PythonSession.run_alone. Raises OtherDriver if the call imports one, which was not led then."""
+        try:
+            return session.run_alone(seen_before=seen_before)
+        except UsageProblem as problem:
+            if self._redirection is not None and self._redirection.has_missed:
+                raise OtherDriver(str(problem)) from None
+            raise
 
     def callables(self, strategy: Strategy, sessions: int) -> Mapping[str, str]:
         return {f"s{number}": str(call) for number, call in enumerate(_calls(strategy, sessions), 1)}
@@ -219,6 +239,9 @@ class PythonSession(GeneratorSession):
         self._residue = Residue(connections, cached=cached)
         #: What the next step sends, if it is a statement of the application's.
         self._work: Generator[Any, Any, Any] | None = None
+        #: How the connection may be cut at the next step, and the connections that were cut in this schedule.
+        self._cuttable: tuple[Cut, ...] = ()
+        self._lost_connections: list[AnyConnection] = []
 
     @property
     def pid(self) -> int:
@@ -311,6 +334,9 @@ class PythonSession(GeneratorSession):
     def values(self) -> tuple[str, ...]:
         return parameters.sent_by(self._work)
 
+    def cuts(self, *, reduce: bool) -> Sequence[Cut]:  # noqa: ARG002 - what the code makes of each is its own
+        return () if self.cutter is None else self._cuttable
+
     def configure(self, name: str, value: str) -> None:
         self._settings[name] = value
 
@@ -348,6 +374,7 @@ class PythonSession(GeneratorSession):
     def _begin_call(self) -> None:
         self._thread.passed = 0
         self._used = []
+        self._lost_connections = []
         if self._given is not None and self._given.closed:
             self._given, self._handed = self._connect(), None
         if self._given is not None and self._handed is None:
@@ -391,6 +418,9 @@ class PythonSession(GeneratorSession):
             if connection not in self._used:
                 self._used.append(connection)
             self._connection, self.where = connection, trip.where
+            if connection in self._lost_connections:
+                yield from self._in_vain(trip)
+                continue
             status = connection.pgconn.transaction_status
             if status == pq.TransactionStatus.IDLE:
                 level = self._connections.level(self.call, connection)
@@ -417,8 +447,10 @@ class PythonSession(GeneratorSession):
             try:
                 if self.begin_is_seen and _begins_unasked(connection, statement, status):
                     touches, self._footprint = self._footprint, Footprint.WRITE
+                    self._cuttable = (Cut.BEFORE,)
                     yield (as_sent("BEGIN"),)
-                    connection.pgconn.exec_(connection._get_tx_start_command())
+                    if not self._cut_here:
+                        connection.pgconn.exec_(connection._get_tx_start_command())
                     self._footprint = touches
                 for place, (part, work) in enumerate(self._divided(trip, statement, parts, level, wrapped=wrapped)):
                     if part is not statement:
@@ -426,36 +458,63 @@ class PythonSession(GeneratorSession):
                             part, (part,), connection, "", begin_is_seen=self.begin_is_seen
                         )
                     if trip.text:
+                        # What a string without a transaction holds is sent at once, and committed at its end.
+                        self._cuttable = (*Cut,) if not wrapped else () if place else (Cut.BEFORE,)
                         self._work = work
                         yield (part,)
                         self._work = None
-                    if wrapped and not place:
+                    if wrapped and not place and not self._cut_here:
                         connection.pgconn.exec_(b"BEGIN")
-                    value = yield from carry_out(work, connection)
+                    value = yield from carry_out(work, connection, self._unread)
                     self._note(trip)
                 if any(part.keyword not in _CLEANING for part in parts or (statement,)):
                     self.swallowed = ""
                 if wrapped:
                     self._footprint = Footprint.ANYTHING
+                    self._cuttable = (Cut.AFTER,)
                     yield (as_sent("COMMIT"),)
-                    yield from commit(connection)
+                    yield from commit(connection, self._unread)
             except Exception as problem:  # noqa: BLE001 - psycopg's, and the application's to handle
                 error = problem
-                if (lost := self._lost(problem)) is not None:
+                if self.cut_now is not None and self.is_cut:
+                    self._lost_connections.append(connection)
+                    self.swallowed = CONNECTION_LOST
+                    self.answers.append(CUT_ANSWERS[self.cut_now])
+                elif (lost := self._lost(problem)) is not None:
                     self._thread.answer(error=problem)  # the application hears of it, and is then stopped
                     raise lost from None
-                if wrapped and not connection.closed:
-                    connection.pgconn.exec_(b"ROLLBACK")
-                state = str(getattr(problem, "sqlstate", "") or "")
-                self.deadlocks += state == _DEADLOCK
-                self.swallowed = state
-                self.answers.append(f"ERROR {state or type(problem).__name__}: {message_of(problem)}")
+                else:
+                    if wrapped and not connection.closed:
+                        connection.pgconn.exec_(b"ROLLBACK")
+                    state = str(getattr(problem, "sqlstate", "") or "")
+                    self.deadlocks += state == _DEADLOCK
+                    self.swallowed = state
+                    self.answers.append(f"ERROR {state or type(problem).__name__}: {message_of(problem)}")
             if connection.closed or connection.pgconn.transaction_status == pq.TransactionStatus.IDLE:
                 self.told.settle(connection, undone=error is not None or statement.keyword in _UNDOING)
             self._thread.answer(value, error)
         self._end(trip)
         self.swallowed = self.swallowed if not self.sqlstate else ""
+        if self.sqlstate and self._lost_connections:
+            return Outcome.UNKNOWN
         return Outcome.FAIL if self.sqlstate else Outcome.OK
+
+    @property
+    def _cut_here(self) -> bool:
+        """Whether the connection was cut at the step under way."""
+        return self.cut_now is not None and self.is_cut
+
+    def _unread(self) -> bool:
+        return self.cut_now is Cut.AFTER and not self.is_cut
+
+    def _in_vain(self, trip: RoundTrip) -> Steps:
+        """Have a round trip over a connection that was cut fail, which is no step."""
+        try:
+            value = yield from carry_out(trip.work, trip.connection, self._unread)
+        except Exception as problem:  # noqa: BLE001 - psycopg's
+            self._thread.answer(error=problem)
+        else:
+            self._thread.answer(value)
 
     def _divided(
         self, trip: RoundTrip, statement: Statement, parts: Sequence[Statement], level: str, *, wrapped: bool
@@ -494,11 +553,15 @@ class PythonSession(GeneratorSession):
         Raises Fault, and UsageProblem for what no call may do.
         """
         error = finished.error
+        if self._thread.driver:
+            raise OtherDriver(f"{self.call} connects over {self._thread.driver}")
         if (lost := self._lost(error, expired=True)) is not None:
             raise lost
         left = self._roll_back()
         self.returned = finished.value
         self.sqlstate = "" if error is None else signature(error)
+        if error is not None and self._lost_connections and fault(error, stops_a_schedule):
+            self.sqlstate = CONNECTION_LOST
         self._failure = () if error is None else failure(error)
         self.failed_at = "" if error is None else where(error)
         if line := self._interception.unscheduled():
@@ -526,10 +589,11 @@ class PythonSession(GeneratorSession):
 
         `expired`: expired time-outs count too. An application may handle them; at the end of its call it has not.
         """
-        sqlstate = "" if error is None else fault(error, stops_a_schedule)
+        # After a cut, what a call raises comes from that, as far as one can tell.
+        sqlstate = "" if error is None or self._lost_connections else fault(error, stops_a_schedule)
         if sqlstate in EXPIRED and not expired:
             sqlstate = ""
-        if not sqlstate and any(connection.broken for connection in self._used):
+        if not sqlstate and any(one.broken for one in self._used if one not in self._lost_connections):
             sqlstate = CONNECTION_LOST  # whatever the application made of it
         if not sqlstate:
             return None

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from itertools import permutations
 from typing import Any, ClassVar
 
-from racebench.core.errors import UsageProblem
+from racebench.core.errors import RacebenchError, UsageProblem
 from racebench.core.faults import CONNECTION_LOST, EXPIRED, stops_a_schedule
-from racebench.core.model import HttpRequest, Instances, Outcome, Program, Service, Statement, Strategy
+from racebench.core.model import Call, HttpRequest, Instances, Outcome, Program, Service, Statement, Strategy
 from racebench.core.quantity import quantity
 from racebench.core.target import Target
 from racebench.exploration import choices
@@ -31,7 +31,7 @@ from racebench.exploration.sessions.division import MAY_BE_WRAPPED
 from racebench.exploration.sessions.residue import Residue
 from racebench.exploration.sessions.session import State, Surroundings
 from racebench.exploration.sessions.touches import Touches
-from racebench.exploration.steps import as_sent, describe, identity, without_values
+from racebench.exploration.steps import CUT_ANSWERS, as_sent, describe, identity, without_values
 from racebench.exploration.symmetry import begin_is_seen
 from racebench.exploration.told import Answers
 from racebench.exploration.wire import actors, answers
@@ -39,6 +39,7 @@ from racebench.exploration.wire.actors import Actor, ProgramActor, RequestActor
 from racebench.exploration.wire.application import HOST, Application
 from racebench.exploration.wire.connection import WireConnection
 from racebench.exploration.wire.policy import Policy
+from racebench.exploration.wire.rest import ApplicationRest
 from racebench.exploration.wire.stream import Kind, Piece
 from racebench.workloads import addresses
 from racebench.workloads.callables import advice
@@ -46,7 +47,7 @@ from racebench.workloads.http import HttpClient, NoAnswer, Response, is_expected
 from racebench.workloads.services import RunningService
 
 #: The time limit for the application between two steps, and for a whole request, in seconds.
-_LIMIT_S, _REQUEST_S = 10.0, 600.0
+LIMIT_S, _REQUEST_S = 10.0, 600.0
 _DEADLOCK = "40P01"
 #: The most sessions whose operations are run alone in every order.
 _MOST_PERMUTED = 3
@@ -68,14 +69,16 @@ class WireSessions:
 
     #: Only the application knows what it has to undo.
     may_be_abandoned: ClassVar[bool] = False
-    may_be_cut: ClassVar[bool] = False
 
     def __init__(self) -> None:
         self._sessions: list[WireSession] = []
         self._application: Application | None = None
         self._services: dict[int, RunningService] = {}
         self._environments: dict[int, addresses.Environment] = {}
+        self._actors: list[Actor] = []
         self._is_used = False
+        #: A connection was cut in an earlier schedule, since the services were started.
+        self._lost_before = False
 
     @staticmethod
     def runs(strategy: Strategy) -> bool:
@@ -86,18 +89,7 @@ class WireSessions:
 
     def open(self, surroundings: Surroundings, stack: ExitStack) -> Sequence[WireSession]:
         strategy, target = surroundings.strategy, surroundings.target
-        parameters = {"search_path": surroundings.schema, "application_name": surroundings.application_name}
-        application = Application(
-            target,
-            parameters,
-            stack,
-            limit_s=_LIMIT_S,
-            beside=surroundings.monitor.pgconn,
-            every_row=surroundings.compares_answers,
-        )
-        connections = Connections(surroundings.monitor, surroundings.schema, target.label, surroundings.facts.volatile)
-        policy = Policy(surroundings.monitor, connections)
-        policy.begin_is_seen = surroundings.facts.begin_is_seen
+        application, connections, policy = gate_of(surroundings, stack)
         self._application = application
         service = strategy.service
         shared = service is not None and (service.instances is Instances.SHARED or bool(service.url))
@@ -120,7 +112,7 @@ class WireSessions:
                 request = RequestActor(strategy.requests[place], strategy.service, self._of(number), _REQUEST_S)
                 application.gate.watch(request.arrived)
                 actor = request
-            stack.callback(actor.close)
+            self._actors.append(actor)
             session = WireSession(number, runs[place], actor, application, connections, policy, surroundings)
             if not shared:
                 application.belongs(port, session)
@@ -139,6 +131,12 @@ class WireSessions:
         return () if self._application is None else self._application.notes
 
     @property
+    def spoiled(self) -> bool:
+        """Whether a session failed that was not cut, perhaps over a connection that was cut in an earlier schedule."""
+        was_cut = self._application is not None and self._application.was_cut
+        return self._lost_before and not was_cut and any(session.refused for session in self._sessions)
+
+    @property
     def unseen(self) -> Unseen | None:
         """Why the schedules so far prove nothing."""
         unsure = self._application is not None and self._application.unsure
@@ -155,7 +153,10 @@ class WireSessions:
         self._services[number] = RunningService.start(service, self._environments[number], meanwhile=carry)
 
     def _stop(self) -> None:
+        """End the services, then the sessions' threads and programs: one may wait for an answer of a service's."""
         with ExitStack() as stack:
+            for actor in self._actors:
+                stack.callback(actor.close)
             for running in self._services.values():
                 stack.callback(running.stop)
 
@@ -164,8 +165,18 @@ class WireSessions:
         return lambda: self._services[number if number in self._services else 1]
 
     def renew(self) -> None:
+        application = self._application
+        assert application is not None  # it was opened
+        again = bool(self._services) and (self.spoiled or application.has_ended)
+        self._lost_before = (self._lost_before or application.was_cut) and not again
+        application.was_cut = application.has_ended = False
+        if again and any(running.service.url for running in self._services.values()):
+            raise UsageProblem(
+                "a request failed after a connection was cut in an earlier schedule, and the service cannot be started "
+                "again from here: have it replace connections that are lost, or start it with --serve"
+            )
         for number, running in list(self._services.items()):
-            if running.service.restart and self._is_used:
+            if again or (running.service.restart and self._is_used):
                 running.stop()
                 self._start(running.service, number)
         for running in self._services.values():
@@ -178,7 +189,7 @@ class WireSessions:
 
         def send() -> Response:
             with HttpClient(running.host, running.port) as client:
-                return client.send(request, _LIMIT_S)
+                return client.send(request, LIMIT_S)
 
         assert self._application is not None  # it was opened
         try:
@@ -193,10 +204,10 @@ class WireSessions:
         """Send all requests at once to one instance: that fills its pool, and shows a connection that they share."""
         running = self._services[1]
 
-        def send(request: Program | HttpRequest) -> None:
+        def send(request: Call | Program | HttpRequest) -> None:
             assert isinstance(request, HttpRequest)  # there is a service
             with suppress(NoAnswer), HttpClient(running.host, running.port) as client:
-                client.send(request, _LIMIT_S)
+                client.send(request, LIMIT_S)
 
         def send_all() -> None:
             with ThreadPoolExecutor(len(self._sessions)) as threads:
@@ -219,7 +230,7 @@ class WireSessions:
         orders = list({tuple(session.runs for session in order): order for order in every}.values())
         if len(orders) == 1:
             orders.append(tuple(sessions))  # the first found an application that was not warm
-        failures: set[str] = set()
+        failures: set[Hashable] = set()
         for order in orders:
             renew()
             self.renew()
@@ -227,10 +238,10 @@ class WireSessions:
                 failure = session.run_alone()
                 if failure and not place:
                     raise UsageProblem(
-                        f"{session.runs} fails when it runs alone, right after the setup: {session.answers[-1]}"
+                        f"{session.work} fails when it runs alone, right after the setup: {session.answers[-1]}"
                         + advice(session.sqlstate, session.answers[-1])
                     )
-                failures |= {failure} - {""}
+                failures |= {failure} if failure else set()
             if broken := violations():
                 raise UsageProblem(
                     f"{quantity(broken, 'row breaks', 'rows break')} the invariant when the operations run one after "
@@ -241,10 +252,7 @@ class WireSessions:
             self._send_together()
         for session in sessions:
             if not session.texts:
-                raise UsageProblem(
-                    f"{session.runs} sent no statement to the server: does it reach the database at all? Have it "
-                    "connect to DATABASE_URL, or to PGHOST and PGPORT"
-                )
+                raise self._unreached(session)
         texts = set().union(*(session.texts for session in sessions))
         seen = begin_is_seen(texts)
         for session in sessions:
@@ -252,19 +260,46 @@ class WireSessions:
             session.failures_alone = failures
             session.policy.begin_is_seen |= seen
 
+    def _unreached(self, session: WireSession) -> UsageProblem:
+        return UsageProblem(
+            f"{session.work} sent no statement to the server: does it reach the database at all? Have it "
+            "connect to DATABASE_URL, or to PGHOST and PGPORT"
+        )
+
     def callables(self, strategy: Strategy, sessions: int) -> Mapping[str, str]:
-        runs = [str(one) for one in strategy.programs or strategy.requests]
+        runs = [str(one) for one in strategy.subjects]
         return {f"s{number}": runs[(number - 1) % len(runs)] for number in range(1, sessions + 1)}
 
     def stuck(self, waiting: Sequence[str], holders: Sequence[str]) -> UsageProblem:
         inside = [session for session in self._sessions if session.inside]
         where = "".join(session.actor.stuck() for session in inside[:1])
         if len(inside) == 1 and not holders:
-            return UsageProblem(f"{inside[0].name} ({inside[0].runs}) did not come to its end{where}")
+            return UsageProblem(f"{inside[0].name} ({inside[0].work}) did not come to its end{where}")
         return UsageProblem(
             f"{' and '.join(waiting)} wait for each other inside the application, which the server does not see (a "
             f"pool of too few connections, or a lock of the application's){where}"
         )
+
+
+def gate_of(
+    surroundings: Surroundings, stack: ExitStack, rest: ApplicationRest | None = None, *, pools: bool = False
+) -> tuple[Application, Connections, Policy]:
+    """An application with its gate, which `stack` closes, and what is known of its connections and statements."""
+    target = surroundings.target
+    application = Application(
+        target,
+        {"search_path": surroundings.schema, "application_name": surroundings.application_name},
+        stack,
+        limit_s=LIMIT_S,
+        beside=surroundings.monitor.pgconn,
+        every_row=surroundings.compares_answers,
+        rest=rest,
+        pools=pools,
+    )
+    connections = Connections(surroundings.monitor, surroundings.schema, target.label, surroundings.facts.volatile)
+    policy = Policy(surroundings.monitor, connections)
+    policy.begin_is_seen = surroundings.facts.begin_is_seen
+    return application, connections, policy
 
 
 def _port(address: str) -> int:
@@ -291,6 +326,7 @@ class Strand:
         self.session = session
         self.at_gate: Waiting | None = None
         self.sent: Waiting | None = None
+        self._cut: Cut | None = None
 
     @property
     def is_free(self) -> bool:
@@ -347,11 +383,15 @@ class Strand:
     def values(self) -> tuple[str, ...]:
         return () if self.at_gate is None else answers.short_parameters(self.at_gate.piece)
 
-    def cuts(self, *, reduce: bool) -> Sequence[Cut]:  # noqa: ARG002 - none
-        return ()
+    def cuts(self, *, reduce: bool) -> Sequence[Cut]:  # noqa: ARG002 - what the application makes of each is its own
+        if self.at_gate is None or not self.session.may_be_cut:
+            return ()
+        if self.at_gate.piece.kind is Kind.SYNC:  # the server does not wait for its client before it commits by itself
+            return (Cut.AFTER,)
+        return (Cut.BEFORE,) if self.at_gate.divided else (*Cut,)
 
     def cut(self, cut: Cut) -> None:
-        """No connection is cut."""
+        self._cut = cut
 
     def mend(self) -> None:
         """An application connects by itself."""
@@ -382,16 +422,28 @@ class Strand:
 
     def advance(self) -> None:
         if self.state is State.READY:
-            self._release()
+            if self._cut is Cut.BEFORE and self.at_gate is not None:
+                waiting, self.at_gate = self.at_gate, None
+                self._cut_off(waiting, Cut.BEFORE)
+            else:
+                self._release()
             return
         self.session.application.gate.pump()
         self.session.application.announce()
         sent = self.sent
         if sent is not None and sent.piece.answered:
             self.sent = None
-            self.session.take_answer(self, sent)
+            if self._cut is not None:
+                self._cut_off(sent, self._cut)
+            else:
+                self.session.take_answer(self, sent)
         elif self.session.lost is not None:
             raise self.session.lost
+
+    def _cut_off(self, waiting: Waiting, cut: Cut) -> None:
+        self._cut = None
+        self.answers.append(CUT_ANSWERS[cut])
+        self.session.lose(waiting)
 
     def _release(self) -> None:
         waiting = self.sent = self.at_gate
@@ -422,13 +474,11 @@ class WireSession(Strand):
 
     tries = 1
     statements: tuple[Statement, ...] = ()
-    draws = Draws()
-    drawn = 0
 
     def __init__(
         self,
         number: int,
-        work: Program | HttpRequest,
+        work: Call | Program | HttpRequest,
         actor: Actor,
         application: Application,
         connections: Connections,
@@ -445,13 +495,16 @@ class WireSession(Strand):
         self.told = Answers(wanted=surroundings.compares_answers)
         self.returned: Any = None
         self.outcome = Outcome.OK
-        self.failures_alone: set[str] = set()
+        self.failures_alone: Set[Any] = frozenset()
         self.batches: set[str] = set()
         self.texts: set[str] = set()
         self.trace: list[str] = []
         self.reached = 0
         self.under_way = False
         self.lost: Fault | None = None
+        self.may_be_cut = surroundings.crash > 0
+        #: A connection of it was cut in this schedule.
+        self.was_cut = False
         self.application, self._connections = application, connections
         self._settings: dict[str, str] = {}
         self._used: dict[WireConnection, None] = {}
@@ -467,6 +520,14 @@ class WireSession(Strand):
     def backends(self) -> frozenset[int]:
         """Those of all its connections in this schedule."""
         return frozenset(connection.link.pid for connection in self._used if not connection.closed)
+
+    @property
+    def draws(self) -> Draws:
+        return self._connections.draws
+
+    @property
+    def drawn(self) -> int:
+        return 0
 
     @property
     def likeness(self) -> str:
@@ -525,15 +586,15 @@ class WireSession(Strand):
         self.returned = None
         self.outcome = Outcome.OK
         for strand in self.strands:
-            strand.at_gate = strand.sent = None
-        self._used, self._arrived, self.lost = {}, [], None
+            strand.at_gate = strand.sent = strand._cut = None
+        self._used, self._arrived, self.lost, self.was_cut = {}, [], None, False
         self._history = hashlib.blake2b(digest_size=16)
         self.reached = 0
         self.under_way = True
         self.actor.begin()
 
-    def run_alone(self) -> str:
-        """Run the operation to its end without a stop; return the code of its failure, "" for none."""
+    def run_alone(self) -> Hashable:
+        """Run the operation to its end without a stop; return what identifies its failure, something empty for none."""
         self.trace = []
         self.application.run_alone(self, self._begin)
         self.decide_all()
@@ -560,6 +621,21 @@ class WireSession(Strand):
             self.told.settle(connection, undone=bool(piece.sqlstate) or _keyword(piece) in _UNDOING)
         self.application.run(self, lambda: self._deliver(connection))
 
+    def lose(self, waiting: Waiting) -> None:
+        """Cut the connection of a piece, at both ends, and let the application run until it is at rest again."""
+        connection = waiting.connection
+        self.was_cut = self.application.was_cut = True
+        self.swallowed = CONNECTION_LOST
+        self.deadlocks += waiting.piece.sqlstate == _DEADLOCK
+        self.told.settle(connection, undone=True)
+        self._history.update(b"cut")
+
+        def cut() -> None:
+            connection.cut = True
+            connection.link.cut()
+
+        self.application.run(self, cut)
+
     def _deliver(self, connection: WireConnection) -> None:
         if not connection.stream.withholds:  # else the commit is next, which has arrived
             self.application.gate.deliver(connection)
@@ -572,7 +648,7 @@ class WireSession(Strand):
             self.swallowed = piece.sqlstate
             if stops_a_schedule(piece.sqlstate) and piece.sqlstate not in EXPIRED:
                 at = describe(strand.next_step)
-                raise Fault(f"{self.name} ({self.runs}) met a fault at '{at}': {piece.message}", piece.sqlstate)
+                raise Fault(f"{self.name} ({self.work}) met a fault at '{at}': {piece.message}", piece.sqlstate)
             return
         if piece.kind is not Kind.SYNC and any(part.keyword not in _CLEANING for part in piece.parts):
             self.swallowed = ""
@@ -606,7 +682,7 @@ class WireSession(Strand):
     def passes(self, connection: WireConnection, piece: Piece) -> None:
         self._used[connection] = None
         if connection.is_idle:
-            self._connections.level(self.runs, connection)
+            self._connections.level(self.work, connection)
         for text in piece.texts:
             self.texts.add(text)
             self._note_left(connection, text)
@@ -617,7 +693,7 @@ class WireSession(Strand):
     def waits(self, connection: WireConnection, piece: Piece) -> bool:
         level = ""
         if connection.is_idle:
-            level = self._connections.level(self.runs, connection)
+            level = self._connections.level(self.work, connection)
             self._connections.configure(connection, self._settings)
             connection.stream.snapshots = level in _ONE_SNAPSHOT
         for text in piece.texts:
@@ -663,8 +739,8 @@ class WireSession(Strand):
         self._residue.note(connection, text, left)
 
     def gone(self, connection: WireConnection) -> None:
-        if connection in self._used and not connection.left_by_client and self.under_way:
-            self.lost = Fault(f"{self.name} ({self.runs}) lost its connection", CONNECTION_LOST)
+        if connection in self._used and not (connection.left_by_client or connection.cut) and self.under_way:
+            self.lost = Fault(f"{self.name} ({self.work}) lost its connection", CONNECTION_LOST)
         self._arrived = [waiting for waiting in self._arrived if waiting.connection is not connection]
         for strand in self.strands:
             if strand.at_gate is not None and strand.at_gate.connection is connection:
@@ -681,7 +757,7 @@ class WireSession(Strand):
         elif self.under_way:
             if self.actor.ended and not self.can_go_on:
                 raise UsageProblem(
-                    f"{self.runs} leaves its transaction open: commit before it ends, or before it answers"
+                    f"{self.work} leaves its transaction open: commit before it ends, or before it answers"
                 )
             self.state, self.inside = State.WAITING, True
 
@@ -693,7 +769,7 @@ class WireSession(Strand):
         for waiting in arrived:
             strand = next((strand for strand in self.strands if strand.is_free), None)
             if strand is None:
-                raise UsageProblem(f"{self.runs} sends more than {_STRANDS} statements at once: send fewer at a time")
+                raise UsageProblem(f"{self.work} sends more than {_STRANDS} statements at once: send fewer at a time")
             strand.at_gate = waiting
             self.application.interwoven |= strand is not self
 
@@ -701,13 +777,23 @@ class WireSession(Strand):
         self.under_way = False
         if self.lost is not None:
             raise self.lost
-        ending = self.actor.ending()
+        ending = self._ending()
         self.returned = ending.returned
         self.sqlstate = ending.code
         if ending.code:
-            self.outcome = Outcome.UNKNOWN if ending.unknown else Outcome.FAIL
+            self.outcome = Outcome.UNKNOWN if ending.unknown or self.was_cut else Outcome.FAIL
             self.answers.append(actors.shown(ending))
             self.swallowed = ""
+
+    def _ending(self) -> actors.Ending:
+        try:
+            return self.actor.ending()
+        except RacebenchError as problem:
+            if not self.application.was_cut:
+                raise
+            self.application.has_ended = True
+            self.application.note("the service ended when a connection of it was cut; it was started again")
+            return actors.Ending(code="no answer", said=str(problem), returned=None, unknown=True)
 
 
 @dataclass(slots=True, eq=False)

@@ -23,7 +23,7 @@ from racebench.exploration.wire.actors import Actor
 from racebench.exploration.wire.attribution import Attributed, attribute
 from racebench.exploration.wire.connection import WireConnection
 from racebench.exploration.wire.gate import Gate, Restless
-from racebench.exploration.wire.rest import Processes
+from racebench.exploration.wire.rest import ApplicationRest, Processes
 from racebench.exploration.wire.stream import Kind, Piece
 from racebench.postgres.compiler.transactions import begins
 from racebench.postgres.proxy.link import Link
@@ -84,7 +84,9 @@ class Operating(Attributed, Protocol):
 class Application:
     """`interwoven`: an operation had several statements under way at once.
 
-    `unsure`: it could not be told which session had sent a statement. `notes`: what was noticed, as sentences.
+    `rest`: whether it is at rest; None to ask about the processes of the sessions' actors. `pools`: a session's
+    connections may be given to another session. `unsure`: it could not be told which session had sent a statement.
+    `notes`: what was noticed, as sentences.
     """
 
     def __init__(
@@ -96,9 +98,14 @@ class Application:
         limit_s: float,
         beside: pq.abc.PGconn,
         every_row: bool,
+        rest: ApplicationRest | None = None,
+        pools: bool = False,
     ) -> None:
         self.sessions: list[Operating] = []
         self.interwoven = self.unsure = False
+        #: A connection was cut in this schedule; and its service has ended because of that.
+        self.was_cut = self.has_ended = False
+        self._pools = pools
         self._limit_s = limit_s
         self._by_port: dict[int, Operating] = {}
         self._notes: dict[str, None] = {}
@@ -119,7 +126,7 @@ class Application:
         #: What is held, and not attributed yet.
         self._unattributed: list[tuple[WireConnection, Piece]] = []
         self.proxy = Proxy(target, parameters)
-        self._rest = Processes(self._pids, limit_s=limit_s)
+        self._rest = rest or Processes(self._pids, limit_s=limit_s)
         stack.callback(self._rest.close)
         self.gate = Gate(self.proxy, self._rest, self._arrives, self._gone, beside=beside, every_row=every_row)
         stack.callback(self.gate.close)
@@ -198,6 +205,8 @@ class Application:
         if self._alone is not None:
             if piece.text in self._background:
                 return False
+            if self._pools and self._by_port.get(connection.link.port, self._alone) is not self._alone:
+                self._by_port.clear()  # a connection that one session has opened is used by another
             if self._by_port.get(connection.link.port, self._alone) is self._alone:
                 self._alone.passes(connection, piece)
             return False
