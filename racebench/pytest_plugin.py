@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pytest
 
 if TYPE_CHECKING:
-    from racebench.api import Bench, Comparison, Exploration, Hammering, LoadOptions, Replay, Search
+    from racebench.api import Bench, Comparison, Exploration, Hammering, LoadOptions, Replay, Search, Service
     from racebench.api.options import OracleName, SqlOrCallable, Subject
 
 Result = TypeVar("Result")
@@ -53,15 +53,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 class Fixture:
     """What a test is given as `racebench`: as racebench.Bench, but a result that is not VALID fails the test.
 
-    With `check=False` the result is returned whatever it is; its assert_clean() fails the test later. A setup and an
-    invariant hold for the rest of the test; where there is no invariant, a warning says so. Another warning says that
-    calls returned although the server had refused what they sent last.
+    With `check=False` the result is returned whatever it is; its assert_clean() fails the test later. A setup, an
+    invariant and a service hold for the rest of the test; where there is no invariant, a warning says so. Another
+    warning says that calls returned although the server had refused what they sent last.
     """
 
     def __init__(self, bench: Bench, *, width: int = _WIDTH) -> None:
         self._bench, self._width = bench, width
         self._setup: SqlOrCallable = ()
         self._invariant: SqlOrCallable | None = None
+        self._serve: str | Service | None = None
 
     @property
     def dsn(self) -> str:
@@ -76,9 +77,11 @@ class Fixture:
         sessions: int | None = None,
         setup: SqlOrCallable | None = None,
         invariant: SqlOrCallable | None = None,
+        serve: str | Service | None = None,
         budget: float | None = None,
         max_schedules: int | None = None,
         stop_at_first: bool = False,
+        crash: int = 0,
         seed: int | None = None,
         oracle: OracleName | None = None,
         allow: Sequence[str] = (),
@@ -95,12 +98,14 @@ class Fixture:
                 *subjects,
                 setup=setup_used,
                 invariant=invariant_used,
+                serve=self._service(serve, subjects),
                 strategy=strategy,
                 consumer=consumer,
                 sessions=sessions,
                 budget=budget,
                 max_schedules=max_schedules,
                 stop_at_first=stop_at_first,
+                crash=crash,
                 seed=seed,
                 oracle=oracle,
                 allow=allow,
@@ -121,6 +126,7 @@ class Fixture:
         schedule: str,
         setup: SqlOrCallable | None = None,
         invariant: SqlOrCallable | None = None,
+        serve: str | Service | None = None,
         oracle: OracleName | None = None,
         allow: Sequence[str] = (),
         step_timeout: float | None = None,
@@ -137,6 +143,7 @@ class Fixture:
                 schedule=schedule,
                 setup=setup_used,
                 invariant=invariant_used,
+                serve=self._service(serve, subjects),
                 oracle=oracle,
                 allow=allow,
                 step_timeout=Search().step_timeout if step_timeout is None else step_timeout,
@@ -154,6 +161,7 @@ class Fixture:
         operations: int | None = None,
         setup: SqlOrCallable | None = None,
         invariant: SqlOrCallable | None = None,
+        serve: str | Service | None = None,
         seed: int | None = None,
         load: LoadOptions | None = None,
         check: bool = True,
@@ -168,6 +176,7 @@ class Fixture:
                 *subjects,
                 setup=setup_used,
                 invariant=invariant_used,
+                serve=self._service(serve, subjects),
                 strategy=strategy,
                 consumer=consumer,
                 workers=workers,
@@ -191,6 +200,7 @@ class Fixture:
         operations: int | None = None,
         setup: SqlOrCallable | None = None,
         invariant: SqlOrCallable | None = None,
+        serve: str | Service | None = None,
         seed: int | None = None,
         load: LoadOptions | None = None,
         check: bool = True,
@@ -205,6 +215,7 @@ class Fixture:
                 *subjects,
                 setup=setup_used,
                 invariant=invariant_used,
+                serve=self._service(serve, subjects),
                 strategies=strategies,
                 consumer=consumer,
                 reference=reference,
@@ -217,6 +228,14 @@ class Fixture:
             )
         )
         return comparison.assert_clean(width=self._width) if check else comparison
+
+    def _service(self, serve: str | Service | None, subjects: Sequence[Subject]) -> str | Service | None:
+        """The service of this call: the one given, which is kept, or for requests the one of a call before."""
+        from racebench.core.model import HttpRequest
+
+        if serve is not None:
+            self._serve = serve
+        return self._serve if serve is not None or any(isinstance(one, HttpRequest) for one in subjects) else None
 
     def _definitions(
         self, setup: SqlOrCallable | None, invariant: SqlOrCallable | None, *, own: bool, loaded: bool = False

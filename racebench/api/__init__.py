@@ -4,6 +4,8 @@
 
     racebench.explore(create_order, sessions=2, setup=SCHEMA, invariant="SELECT …").assert_clean()
     racebench.hammer(create_order, workers=4, seconds=1, setup=SCHEMA, invariant="SELECT …").assert_clean()
+    racebench.explore(racebench.program("node create_order.js"), setup=SCHEMA)
+    racebench.explore(racebench.http("POST", "/orders", json={"sku": 1}), serve="node shop.js {port}", setup=SCHEMA)
     racebench.explore("version-counter", strategy="naive", consumer="cursor")
 
 A function takes a psycopg connection, or nothing if it makes its own from RACEBENCH_DSN or DATABASE_URL. Each function
@@ -16,11 +18,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from racebench.api.applications import http, program, service
 from racebench.api.bench import Bench
 from racebench.api.options import LoadOptions, OracleName, Search, SqlOrCallable, Subject
 from racebench.api.results import Comparison, Exploration, Hammering, NotClean, RaceFound, Replay, VerdictUnknown
 from racebench.core.defaults import GIVE_UP_SECONDS
 from racebench.core.errors import RacebenchError
+from racebench.core.model import HttpRequest, Program, Service
 from racebench.core.results import Verdict
 
 if TYPE_CHECKING:
@@ -37,9 +41,11 @@ def explore(
     sessions: int | None = None,
     setup: SqlOrCallable = (),
     invariant: SqlOrCallable = (),
+    serve: str | Service | None = None,
     budget: float | None = None,
     max_schedules: int | None = None,
     stop_at_first: bool = False,
+    crash: int = 0,
     seed: int | None = None,
     oracle: OracleName | None = None,
     allow: Sequence[str] = (),
@@ -57,9 +63,11 @@ def explore(
             sessions=sessions,
             setup=setup,
             invariant=invariant,
+            serve=serve,
             budget=budget,
             max_schedules=max_schedules,
             stop_at_first=stop_at_first,
+            crash=crash,
             seed=seed,
             oracle=oracle,
             allow=allow,
@@ -72,6 +80,7 @@ def replay(
     schedule: str,
     setup: SqlOrCallable = (),
     invariant: SqlOrCallable = (),
+    serve: str | Service | None = None,
     oracle: OracleName | None = None,
     allow: Sequence[str] = (),
     step_timeout: float = _SEARCH.step_timeout,
@@ -86,6 +95,7 @@ def replay(
             schedule=schedule,
             setup=setup,
             invariant=invariant,
+            serve=serve,
             oracle=oracle,
             allow=allow,
             step_timeout=step_timeout,
@@ -101,6 +111,7 @@ def hammer(
     operations: int | None = None,
     setup: SqlOrCallable = (),
     invariant: SqlOrCallable = (),
+    serve: str | Service | None = None,
     seed: int | None = None,
     load: LoadOptions = _LOAD,
     dsn: str | None = None,
@@ -118,6 +129,7 @@ def hammer(
             operations=operations,
             setup=setup,
             invariant=invariant,
+            serve=serve,
             seed=seed,
             load=load,
         )
@@ -134,6 +146,7 @@ def compare(
     operations: int | None = None,
     setup: SqlOrCallable = (),
     invariant: SqlOrCallable = (),
+    serve: str | Service | None = None,
     seed: int | None = None,
     load: LoadOptions = _LOAD,
     dsn: str | None = None,
@@ -153,6 +166,7 @@ def compare(
             operations=operations,
             setup=setup,
             invariant=invariant,
+            serve=serve,
             seed=seed,
             load=load,
         )
@@ -170,12 +184,15 @@ __all__ = [
     "Comparison",
     "Exploration",
     "Hammering",
+    "HttpRequest",
     "LoadOptions",
     "NotClean",
+    "Program",
     "RaceFound",
     "RacebenchError",
     "Replay",
     "Search",
+    "Service",
     "SqlOrCallable",
     "Subject",
     "Verdict",
@@ -184,5 +201,8 @@ __all__ = [
     "compare",
     "explore",
     "hammer",
+    "http",
+    "program",
     "replay",
+    "service",
 ]

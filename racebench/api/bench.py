@@ -11,13 +11,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from racebench.api import applications
 from racebench.api.options import LoadOptions, OracleName, Search, SqlOrCallable, Subject
 from racebench.api.results import Comparison, Exploration, Hammering, Replay
 from racebench.core import injection
-from racebench.core.defaults import GIVE_UP_SECONDS, MOST_EXPLORED_SESSIONS
+from racebench.core.defaults import GIVE_UP_SECONDS, MOST_CUT, MOST_EXPLORED_SESSIONS
 from racebench.core.environ import exported
 from racebench.core.errors import DatabaseProblem, ScenarioProblem, UsageProblem
-from racebench.core.model import Consumer, Load, Origin, Scenario, Strategy
+from racebench.core.model import Consumer, HttpRequest, Load, Origin, Program, Scenario, Service, Strategy
 from racebench.core.watching import Patience, watched
 from racebench.postgres.connection import naming_lost_connections
 from racebench.postgres.schemas import empty_schema, new_name
@@ -117,9 +118,11 @@ class Bench:
         sessions: int | None = None,
         setup: SqlOrCallable = (),
         invariant: SqlOrCallable = (),
+        serve: str | Service | None = None,
         budget: float | None = None,
         max_schedules: int | None = None,
         stop_at_first: bool = False,
+        crash: int = 0,
         seed: int | None = None,
         oracle: OracleName | None = None,
         allow: Sequence[str] = (),
@@ -127,27 +130,31 @@ class Bench:
     ) -> Exploration:
         """Run every schedule of the sessions' steps.
 
-        `subjects` are functions, with which the sessions take turns, or one file of SQL; there are two sessions, or as
-        many as functions, unless `sessions` says otherwise. `setup` makes the tables that every schedule begins with;
+        `subjects` are functions, programs, or requests to the service `serve` (its command, or a racebench.service),
+        with which the sessions take turns, or one file of SQL; there are two sessions, or as many as subjects, unless
+        `sessions` says otherwise. `setup` makes the tables that every schedule begins with;
         `invariant` is SQL that returns the rows that break it, or a function that returns what is wrong or fails an
         assert. Or the subject is a scenario's name, with the `strategy` and perhaps the `consumer` to explore.
 
         `budget` is in seconds; beyond it, or beyond `max_schedules`, the verdict is UNKNOWN if nothing was found. If
         neither is given, the search has 60 seconds, and ends after 400 schedules if one of them goes wrong; infinity
-        (`math.inf`) is no limit.
+        (`math.inf`) is no limit. `crash`: how many connections are cut at most in a schedule, at any step.
         Raises RacebenchError.
         """
         from racebench.exploration import explorer
         from racebench.exploration.request import ExplorationRequest, judged, with_default_limits
 
-        scenario = _scenario(subjects, setup, invariant, named=strategy is not None)
+        scenario = _scenario(subjects, setup, invariant, serve, named=strategy is not None)
         with self._ready(scenario, strategy, [consumer] if consumer else []) as task:
             request = ExplorationRequest(
                 scenario=task.scenario,
                 strategy=task.strategy,
                 consumer=next(iter(task.consumers), None),
-                sessions=_sessions(sessions, max(2, len(task.strategy.subjects)), alone=not task.consumers),
+                sessions=_sessions(
+                    sessions, max(2, len(task.strategy.subjects)), alone=not task.consumers and not crash
+                ),
                 polls=search.polls,
+                crash=_from_0("crash", crash, MOST_CUT),
                 reduce=search.reduce,
                 budget_s=_above_0("budget", budget),
                 max_schedules=_above_0("max_schedules", max_schedules),
@@ -168,6 +175,7 @@ class Bench:
         schedule: str,
         setup: SqlOrCallable = (),
         invariant: SqlOrCallable = (),
+        serve: str | Service | None = None,
         oracle: OracleName | None = None,
         allow: Sequence[str] = (),
         step_timeout: float = _SEARCH.step_timeout,
@@ -180,7 +188,7 @@ class Bench:
         from racebench.exploration.request import judged
 
         wanted = schedules.parse(schedule)
-        scenario = _scenario(subjects or (wanted.scenario,), setup, invariant, named=not subjects)
+        scenario = _scenario(subjects or (wanted.scenario,), setup, invariant, serve, named=not subjects)
         with self._ready(scenario, wanted.strategy, [wanted.consumer] if wanted.consumer else []) as task:
             request = replace(explorer.requested_by(wanted, task.scenario), step_s=step_timeout)
             request = judged(request, oracle=oracle, allow=allow)
@@ -196,18 +204,20 @@ class Bench:
         operations: int | None = None,
         setup: SqlOrCallable = (),
         invariant: SqlOrCallable = (),
+        serve: str | Service | None = None,
         seed: int | None = None,
         load: LoadOptions = _LOAD,
     ) -> Hammering:
         """Have worker processes run the subjects at full speed, for `seconds` (1) or `operations`, and check.
 
-        Workers take turns with the functions. Or the subject is a scenario's name, with the `strategy` to load, and
+        Workers take turns with the functions, programs or requests; one instance of a service answers them unless it
+        says otherwise. Or the subject is a scenario's name, with the `strategy` to load, and
         with its default consumer unless others are named (`()` for none). Raises RacebenchError.
         """
         from racebench.load.driver import LoadDriver
         from racebench.load.executors.processes import Processes
 
-        scenario = _scenario(subjects, setup, invariant, named=strategy is not None)
+        scenario = _scenario(subjects, setup, invariant, serve, named=strategy is not None)
         requested = _load(scenario, load, workers=workers, seconds=seconds, operations=operations, seed=seed)
         names = _names(scenario, consumer)
         with self._ready(scenario, strategy, names) as task, Processes() as processes:
@@ -234,20 +244,21 @@ class Bench:
         operations: int | None = None,
         setup: SqlOrCallable = (),
         invariant: SqlOrCallable = (),
+        serve: str | Service | None = None,
         seed: int | None = None,
         load: LoadOptions = _LOAD,
     ) -> Comparison:
         """Compare the throughput of strategies with that of a reference, in rounds that run each of them once.
 
-        Each function, or each file of SQL, is a strategy. Or the subject is a scenario's name, with the names or groups
-        of the `strategies` to compare; the correct ones unless some are named. The rest is as for `hammer`, for each
-        run. Raises RacebenchError.
+        Each function, file of SQL, program or request is a strategy. Or the subject is a scenario's name, with the
+        names or groups of the `strategies` to compare; the correct ones unless some are named. The rest is as for
+        `hammer`, for each run. Raises RacebenchError.
         """
         from racebench.load import campaign
         from racebench.load import rounds as comparing
         from racebench.load.executors.processes import Processes
 
-        scenario = _contestants(subjects, setup, invariant, named=strategies is not None)
+        scenario = _contestants(subjects, setup, invariant, serve, named=strategies is not None)
         own = scenario.origin is Origin.OWN_CODE
         names = [*(strategies or (["all"] if own else ["correct"])), *([reference] if reference else [])]
         compared, consumers = catalog.find_strategies(scenario, names), _names(scenario, consumer)
@@ -345,9 +356,28 @@ class Bench:
         return embedded.as_superuser(self._target) if superuser and self._dsn is None else self._target
 
 
-def _scenario(subjects: Sequence[Subject], setup: SqlOrCallable, invariant: SqlOrCallable, *, named: bool) -> Scenario:
-    """The scenario that subjects name or are; a text is a scenario's name if it is `named` so, or one is called so."""
+def _scenario(
+    subjects: Sequence[Subject],
+    setup: SqlOrCallable,
+    invariant: SqlOrCallable,
+    serve: str | Service | None,
+    *,
+    named: bool,
+    apart: bool = False,
+) -> Scenario:
+    """The scenario that subjects name or are; a text is a scenario's name if it is `named` so, or one is called so.
+
+    `apart`: each program and each request is a strategy of its own.
+    """
     setups, invariants = _several(setup), _several(invariant)
+    service = applications.served(serve)
+    applications.check_kinds(subjects, service)
+    programs = [subject for subject in subjects if isinstance(subject, Program)]
+    if programs:
+        return ad_hoc.from_programs(programs, setup=setups, invariants=invariants, apart=apart)
+    if service is not None:
+        requests = [subject for subject in subjects if isinstance(subject, HttpRequest)]
+        return ad_hoc.from_requests(requests, service, setup=setups, invariants=invariants, apart=apart)
     first = subjects[0] if subjects else None
     if isinstance(first, str | Path) and (named or catalog.is_scenario(str(first))):
         if len(subjects) > 1:
@@ -357,7 +387,7 @@ def _scenario(subjects: Sequence[Subject], setup: SqlOrCallable, invariant: SqlO
         return catalog.find_scenario(str(first))
     files = [str(subject) for subject in subjects if _is_file(subject)]
     if not files:
-        functions = [subject for subject in subjects if not isinstance(subject, Path)]
+        functions = [subject for subject in subjects if not isinstance(subject, Path | Program | HttpRequest)]
         return ad_hoc.from_calls(functions, setup=setups, invariants=invariants)
     if len(subjects) > 1:
         raise UsageProblem(f"one file of SQL at a time, not {len(subjects)} subjects: {_listed(subjects)}")
@@ -385,16 +415,24 @@ def _consumers(scenario: Scenario, strategy: Strategy, names: Sequence[str]) -> 
 
 
 def _contestants(
-    subjects: Sequence[Subject], setup: SqlOrCallable, invariant: SqlOrCallable, *, named: bool
+    subjects: Sequence[Subject],
+    setup: SqlOrCallable,
+    invariant: SqlOrCallable,
+    serve: str | Service | None,
+    *,
+    named: bool,
 ) -> Scenario:
-    """The scenario that is named, or one in which each file or function is a strategy of its own."""
-    first = subjects[0] if subjects else None
-    if isinstance(first, str | Path) and (named or catalog.is_scenario(str(first))):
-        return _scenario(subjects, setup, invariant, named=named)
-    files = [str(subject) for subject in subjects if _is_file(subject)]
-    functions = [subject for subject in subjects if not (isinstance(subject, Path) or _is_file(subject))]
+    """The scenario that is named, or one in which each file, function, program or request is a strategy of its own."""
     if not subjects:
         raise UsageProblem("nothing to compare; give functions or files of SQL, or name a scenario")
+    first = subjects[0]
+    is_name = isinstance(first, str | Path) and (named or catalog.is_scenario(str(first)))
+    if is_name or serve is not None or any(isinstance(subject, Program | HttpRequest) for subject in subjects):
+        return _scenario(subjects, setup, invariant, serve, named=named, apart=True)
+    files = [str(subject) for subject in subjects if _is_file(subject)]
+    functions = [
+        subject for subject in subjects if not (isinstance(subject, Path | Program | HttpRequest) or _is_file(subject))
+    ]
     return ad_hoc.contestants(files, functions, setup=_several(setup), invariants=_several(invariant))
 
 
@@ -420,9 +458,9 @@ def _load(
             f"scenario '{scenario.name}' runs each worker's script once; give workers, not seconds or operations"
         )
     of_scripts = ("think_us", "hold_us", "long_percent", "rollback_percent")
-    of_functions = any(strategy.calls for strategy in scenario.strategies.values())
+    of_functions = any(strategy.is_application for strategy in scenario.strategies.values())
     if of_functions and (name := next((name for name in of_scripts if getattr(options, name)), None)):
-        raise UsageProblem(f"{name} has no effect on a function, whose transactions are its own; leave it out")
+        raise UsageProblem(f"{name} has no effect on code of your own, whose transactions are its own; leave it out")
     return Load(
         workers=workers,
         duration_s=_SECONDS if seconds is None and operations is None and not scenario.once else seconds,
@@ -430,7 +468,7 @@ def _load(
         seed=_seed(seed),
         **{
             **{field.name: getattr(options, field.name) for field in fields(options)},
-            "faults": injection.parse_all(options.faults),
+            "faults": injection.chosen(options.faults, scenario.faults),
         },
     )
 
@@ -457,6 +495,12 @@ def _sessions(number: int | None, default: int, *, alone: bool) -> int:
         raise UsageProblem(f"sessions is a number from 1 to {MOST_EXPLORED_SESSIONS}, not {number}")
     if number == 1 and alone:
         raise UsageProblem("sessions=1: a race needs two sessions; give 2 or more")
+    return number
+
+
+def _from_0(name: str, number: int, most: int) -> int:
+    if not 0 <= number <= most:
+        raise UsageProblem(f"{name} is a number from 0 to {most}, not {number}")
     return number
 
 

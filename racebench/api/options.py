@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from racebench.core.model import Protocol
+from racebench.core.model import HttpRequest, Program, Protocol
 from racebench.workloads import ad_hoc
 
 #: What of a schedule must be as in a serial order: the tables; what calls return too; or every answer too.
 OracleName = Literal["state", "returns", "answers"]
-#: A function, `module:function`, a file of SQL, or the name of a scenario.
-Subject = str | Path | Callable[..., Any]
+#: A function, `module:function`, a file of SQL, a program, a request, or the name of a scenario.
+Subject = str | Path | Callable[..., Any] | Program | HttpRequest
 #: SQL, a file of SQL, `module:function` or a function; or several of them.
 SqlOrCallable = ad_hoc.Definition | Sequence[ad_hoc.Definition]
 
@@ -41,7 +41,8 @@ class LoadOptions:
     `think_us` and `hold_us`: delays before the write and before COMMIT; a transaction is `long_us` longer in
     `long_percent` of the cases, and rolls back in `rollback_percent`; of functions these are refused.
     `jitter_us`: the spread of the workers' starts. `rate_per_s`: the operations a second of an open loop; None for a
-    closed one. `batch`: the most rows of a poll. `faults`: as for `--fault`, such as "cut-after-commit:1%".
+    closed one. `batch`: the most rows of a poll. `faults`: as for `--fault`, such as
+    "cut-after-commit:1%"; those of the scenario if none is given, and ("none",) for none.
     """
 
     think_us: int = 0

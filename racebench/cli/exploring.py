@@ -92,6 +92,7 @@ def request_of(
                     consumer=consumer,
                     sessions=_sessions(options, strategy),
                     polls=options.polls,
+                    crash=options.crash,
                     reduce=not options.no_reduction,
                     budget_s=options.budget,
                     max_schedules=options.max_schedules,
@@ -120,7 +121,11 @@ def request_of(
     )
     if not request.explorations:
         raise UsageProblem(f"consumer '{options.consumer}' cannot read what these strategies write; choose another")
-    if options.sessions == 1 and any(exploration.consumer is None for exploration in explorations):
+    if (
+        options.sessions == 1
+        and not options.crash
+        and any(exploration.consumer is None for exploration in explorations)
+    ):
         or_consumer = ", or a --consumer" if scenario.consumers else ""
         raise UsageProblem(f"--sessions 1: a race needs two sessions; give 2 or more{or_consumer}")
     request.files.check()

@@ -90,6 +90,7 @@ class ExplorationOptions:
     sessions: int | None
     consumer: str | None
     polls: int
+    crash: int
     no_reduction: bool
     budget: float | None
     max_schedules: int | None

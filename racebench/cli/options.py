@@ -18,7 +18,7 @@ from racebench.cli.base_command import Option, progress_option
 from racebench.cli.base_command import option as _option
 from racebench.cli.help_page import Section
 from racebench.cli.values import MINUTE_MS, FormatAndPath, Limit, Number, Percent, PercentAndMs
-from racebench.core.defaults import GIVE_UP_SECONDS, MOST_EXPLORED_SESSIONS
+from racebench.core.defaults import GIVE_UP_SECONDS, MOST_CUT, MOST_EXPLORED_SESSIONS
 from racebench.reports import formats
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -196,7 +196,8 @@ def load(*, seconds: float = 2) -> Decorator[Any]:
                 help="Number of tenants, each with its own counter."),
         _option("--fault", "faults", multiple=True, metavar="FAULT",
                 help="Fault to inject: cut-after-commit:1%, cut-before-commit:1%, cut:2%, stall:200ms:1%, "
-                "latency:5ms+-2ms, 'terminate-backend:every 500ms' or crash-server:once. Can be repeated."),
+                "latency:5ms+-2ms, 'terminate-backend:every 500ms', crash-server:once or none. Can be repeated.  "
+                "[default: the scenario's]"),
         _option("--seed", type=_SEED,
                 help="Seed of all random choices.  [default: random; it is printed and saved]"),
         _option("--poll-interval", section=Section.CONSUMERS, type=_MS, default=1, show_default=True, metavar="MS",
@@ -242,6 +243,9 @@ def exploration() -> Decorator[Any]:
                 help="Consumer that polls as one more session.  [default: none]"),
         _option("--polls", section=Section.CONSUMERS, type=Number(1, 20), default=3, show_default=True,
                 help="Number of the consumer's polls."),
+        _option("--crash", type=Number(0, MOST_CUT), is_flag=False, flag_value=1, default=0, metavar="[N]",
+                help="Also cut a connection at any step, before or after the server did the work: N in a schedule (1 "
+                "if none is given)."),
         _option("--no-reduction", is_flag=True,
                 help="Run every schedule, including those that are equivalent to another."),
         _option("--budget", type=Limit(_DAY), metavar="SECONDS",

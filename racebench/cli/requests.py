@@ -98,7 +98,7 @@ def drafted(
     _check_sessions(load)
     if target.keep and not target.dsn:
         raise UsageProblem("--keep needs --dsn: the embedded server ends with the command, and its schemas with it")
-    faults = injection.parse_all(load.faults)
+    faults = injection.chosen(load.faults, scenario.faults)
     injection.check(faults, embedded=not target.dsn)
     if scenario.once:
         _check_once(scenario, load)

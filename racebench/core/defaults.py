@@ -6,3 +6,5 @@ from __future__ import annotations
 GIVE_UP_SECONDS = 300.0
 #: The most sessions of an exploration or a demonstration, without a consumer.
 MOST_EXPLORED_SESSIONS = 9
+#: The most connections that are cut in a schedule of an exploration.
+MOST_CUT = 3

@@ -7,7 +7,7 @@ are faults is racebench.core.faults'.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -43,6 +43,8 @@ EXAMPLES = {
     FaultKind.TERMINATE_BACKEND: "terminate-backend:every 500ms",
     FaultKind.CRASH_SERVER: "crash-server:once",
 }
+#: The word for a load without the scenario's faults.
+NO_FAULT = "none"
 #: The kinds that a proxy between the client and the server injects.
 ON_THE_WIRE = frozenset(EXAMPLES) - {FaultKind.TERMINATE_BACKEND, FaultKind.CRASH_SERVER}
 
@@ -76,6 +78,13 @@ def parse_all(texts: Iterable[str]) -> tuple[Fault, ...]:
             raise UsageProblem(f"fault '{fault.text}' is given twice; leave one out")
         faults.append(fault)
     return tuple(faults)
+
+
+def chosen(texts: Sequence[str], default: tuple[Fault, ...]) -> tuple[Fault, ...]:
+    """The faults that a load names, those of its scenario if it names none, or none if it says so. As parse_all."""
+    if not texts:
+        return default
+    return () if tuple(texts) == (NO_FAULT,) else parse_all(texts)
 
 
 def check(faults: Iterable[Fault], *, embedded: bool) -> None:

@@ -352,7 +352,7 @@ class Scenario:
     `measures` queries that return one value each; both are asked after a run. `once`: each worker runs its script once,
     as start-up code does. `explore`: run before each explored schedule. `forbid` is what makes a run INVALID;
     `advise` names the strategy to recommend.
-    `superuser`: its SQL needs a superuser.
+    `superuser`: its SQL needs a superuser. `faults`: those that a load injects unless it names its own.
     `setup` is called after the schema is made, `checks` are invariants that are called (callables.py). `options`: the
     words that name it on a command line if its name alone does not; None if no command line can name it.
     """
@@ -378,6 +378,7 @@ class Scenario:
     origin: Origin = Origin.MANIFEST
     options: tuple[str, ...] | None = ()
     superuser: bool = False
+    faults: tuple[Fault, ...] = ()
 
     @property
     def has_expectations(self) -> bool:

@@ -90,8 +90,11 @@ def _installed() -> _Handler | None:
 
 @contextlib.contextmanager
 def shielded() -> Iterator[None]:
-    """Hold an interruption back until the block is done; where no `handled()` block is open, there is none to hold."""
-    handler = _installed()
+    """Hold an interruption back until the block is done; where no `handled()` block is open, there is none to hold.
+
+    Nor is there in another thread than the main one, in which the exception is raised.
+    """
+    handler = _installed() if threading.current_thread() is threading.main_thread() else None
     with contextlib.nullcontext() if handler is None else handler.shielded():
         yield
 

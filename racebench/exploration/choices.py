@@ -12,7 +12,7 @@ As text: `s1`, `s1b` (the second strand), `s1-cut` (before), `s1+cut` (after), `
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import Enum
 
 #: Sessions have at most nine digits; strands at most one letter, the first has none.
@@ -71,6 +71,11 @@ def divided(schedule: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """The sessions in the order in which a schedule begins with them (none: that of their numbers), and its steps."""
     order = tuple(session_of(number) for number in schedule if is_start(number))
     return order, tuple(number for number in schedule if not is_start(number))
+
+
+def cuts(schedule: Iterable[int]) -> int:
+    """How many connections are cut in a schedule."""
+    return sum(cut_of(number) is not None for number in schedule)
 
 
 def without_cut(number: int) -> int:

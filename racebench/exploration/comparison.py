@@ -137,4 +137,5 @@ def _effect_of(session: StrategySession) -> SessionEffect:
         returned=leaves(session.returned) if succeeded else (),
         told=tuple(session.told.kept),
         drawn=session.drawn,
+        unknown=session.outcome is Outcome.UNKNOWN,
     )

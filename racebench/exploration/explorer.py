@@ -17,7 +17,7 @@ from racebench.core.errors import UsageProblem
 from racebench.core.model import Scenario
 from racebench.core.target import Target
 from racebench.exploration import schedules
-from racebench.exploration.choices import divided, session_of
+from racebench.exploration.choices import cuts, divided, session_of
 from racebench.exploration.faults import PROBLEMS, Fault
 from racebench.exploration.limits import Limits
 from racebench.exploration.outcome import Deadlock, ScheduleResult
@@ -248,9 +248,17 @@ def _search_draw(world: ServerWorld, request: ExplorationRequest, tally: Tally, 
         found = search(world, reduce=request.reduce, go_on=exhaustive)
     tally.pruned += found.pruned
     if not found.complete and not limits.satisfied:
-        drawn = random_search(world, depth=request.depth, steps=longest, random=Random(request.seed), go_on=every)
+        drawn = random_search(
+            world, depth=request.depth, steps=longest, random=Random(request.seed), go_on=every, cuts=request.crash
+        )
         tally.drawn += drawn.run
-        probability = chance(sessions=len(world.scheduler.sessions), steps=longest, depth=request.depth, runs=drawn.run)
+        probability = chance(
+            sessions=len(world.scheduler.sessions),
+            steps=longest,
+            depth=request.depth,
+            runs=drawn.run,
+            cuts=request.crash,
+        )
         tally.chance = min(tally.chance or probability, probability)
     limits.tell()
     world.ended = ended
@@ -305,6 +313,7 @@ def _shortest(
     deadline = time.monotonic() + _SHORTENING_S
     world.order, _ = divided(witness)
     shorter: list[ScheduleResult] = []
+    world.crash = cuts(witness)
     world.ended = lambda result: shorter.append(result) if wanted(result) else None
     for most in range(switches(witness)):
         search(world, reduce=True, go_on=lambda _: not shorter and time.monotonic() < deadline, most_switches=most)
@@ -386,6 +395,7 @@ def requested_by(schedule: Schedule, scenario: Scenario) -> ExplorationRequest:
         consumer=consumer,
         sessions=sessions,
         polls=polls,
+        crash=cuts(schedule.steps),
         reduce=False,
         draw=schedule.draw,
     )

@@ -13,6 +13,7 @@ from typing import Any
 import psycopg
 from psycopg import pq, sql
 
+from racebench.core.errors import UsageProblem
 from racebench.core.model import Origin
 from racebench.core.plain_text import one_line
 from racebench.core.target import Target
@@ -28,6 +29,7 @@ from racebench.exploration.request import ExplorationRequest
 from racebench.exploration.scheduler import Scheduler
 from racebench.exploration.sessions import kind_of
 from racebench.exploration.sessions.consumer import ConsumerSession
+from racebench.exploration.sessions.cutting import Cutter
 from racebench.exploration.sessions.session import Session, SessionKind, StrategySession, Surroundings
 from racebench.exploration.transactions import in_transactions
 from racebench.postgres.connection import connect
@@ -75,6 +77,8 @@ def prepare(target: Target, request: ExplorationRequest, stack: ExitStack, tell:
     consumers = [request.consumer] if request.consumer is not None else []
     schema = request.schema or new_name()
     kind = kind_of(strategy)
+    if request.crash and not kind.may_be_cut:
+        raise UsageProblem(f"the connections of '{strategy.name}' cannot be cut: it is no script; leave out --crash")
     stack.enter_context(kind.environment(target, schema))
     if not request.in_place:
         stack.enter_context(fresh_schema(target, schema, scenario, strategy, consumers, tell=tell))
@@ -103,6 +107,8 @@ def prepare(target: Target, request: ExplorationRequest, stack: ExitStack, tell:
         step_limit=step_limit,
         own_code=scenario.origin is Origin.OWN_CODE,
         compares_answers=request.oracle is Oracle.ANSWERS,
+        cutter=Cutter(monitor, request.step_s) if request.crash else None,
+        crash=request.crash,
     )
     strategy_sessions = kind.open(surroundings, stack)
     consumer = _open_consumer(request, surroundings, stack)

@@ -25,6 +25,7 @@ class ExplorationRequest:
     """What to explore, and how far. `polls`: of the consumer; `budget_s` and `max_schedules`: None for no limit.
 
     `enough`: once an anomaly was found, the search ends after this many schedules; None for all of them.
+    `crash`: how many connections of sessions may be cut in a schedule.
     `depth` and `seed` belong to the random search that follows an exhaustive search that was not finished.
     `draws`: how many choices of random numbers to explore, one after the other, the first of them number `draw`.
     `schema`: the name of the schema to create; None for a new name each time (an application may remember the first it
@@ -38,6 +39,7 @@ class ExplorationRequest:
     consumer: Consumer | None = None
     sessions: int = 2
     polls: int = 3
+    crash: int = 0
     reduce: bool = True
     budget_s: float | None = None
     max_schedules: int | None = None

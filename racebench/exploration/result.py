@@ -169,6 +169,7 @@ class Exploration:
     `fault`: what ended the search early, if its schedules could not be run on account of a lost connection or the like.
     `beginning`: what each schedule began with; None if that is not known.
     `draws`: how many choices of random numbers were explored; 0 if no outcome may depend on them.
+    `crash`: how many connections were cut at most in a schedule.
     """
 
     scenario: str
@@ -206,6 +207,7 @@ class Exploration:
     swallowed: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     draws: int = 0
+    crash: int = 0
     functions: tuple[str, ...] = ()
     beginning: Beginning | None = None
 

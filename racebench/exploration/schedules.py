@@ -64,7 +64,7 @@ class Step:
     `where`: the line of the application that sent it. `literal`: what was sent, with the values in it; "" if the
     session only went on after a wait. `values`: the values that travelled, as short texts ("1", or "version=1" if
     they have names). `waits_for`: the sessions that it waited for. `went_on`: the sessions that went
-    on because of it, with what they were answered.
+    on because of it, with what they were answered. `cut`: how the session's connection was cut.
     """
 
     session: str
@@ -75,6 +75,7 @@ class Step:
     values: tuple[str, ...] = ()
     waits_for: tuple[str, ...] = ()
     went_on: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    cut: choices.Cut | None = None
 
 
 def parse(text: str) -> Schedule:

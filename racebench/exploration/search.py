@@ -18,7 +18,8 @@ from random import Random
 from typing import Any, Protocol
 
 from racebench.core.errors import UsageProblem
-from racebench.exploration.choices import session_of, text_of
+from racebench.exploration.choices import Cut, cut_of, session_of, strand_of, text_of
+from racebench.exploration.choices import choice as choice_of
 from racebench.exploration.independence import Footprint, independent
 from racebench.exploration.steps import describe
 
@@ -237,7 +238,7 @@ class _Bound:
         return self.reduce and self.most_switches is None
 
     def candidates(self, path: Sequence[_Node], node: _Node) -> list[Choice]:
-        """The choices of a node after a path, those of the session that went last first."""
+        """The choices of a node after a path: cuts last, and those of the session that went last first."""
         last = path[-1].chosen.session if path else None
         known: set[Hashable] = set()
         candidates = []
@@ -248,7 +249,7 @@ class _Bound:
                 known.add(choice.likeness)
             if choice.number not in node.asleep:
                 candidates.append(choice)
-        candidates.sort(key=lambda choice: choice.session != last)
+        candidates.sort(key=lambda choice: (cut_of(choice.number) is not None, choice.session != last))
         if self.most_switches is not None and last is not None:
             schedule = [earlier.chosen.session for earlier in path]
             if sum(one != other for one, other in pairwise(schedule)) >= self.most_switches:
@@ -257,31 +258,33 @@ class _Bound:
 
 
 def random_search(
-    world: World, *, depth: int, steps: int, random: Random, go_on: Callable[[Progress], bool]
+    world: World, *, depth: int, steps: int, random: Random, go_on: Callable[[Progress], bool], cuts: int = 0
 ) -> Progress:
     """Run schedules drawn by priority, for as long as `go_on` returns True.
 
     Each session has a random priority, and the one with the highest takes the next step; at depth − 1 random places of
     `steps` that session's priority falls below all others. A run finds a bug of that depth with a chance of at least
-    1 / (sessions × steps^(depth − 1)): see `chance`.
+    1 / (sessions × steps^(depth − 1)): see `chance`. From 0 to `cuts` connections are cut, each at a random step.
     Source: Burckhardt et al., "A Randomized Scheduler with Probabilistic Guarantees of Finding Bugs" (ASPLOS 2010).
     """
     progress = Progress()
     while go_on(progress):
         schedule: list[int] = []
         with left_if_unsteady(world, schedule):
-            _draw(world, schedule, depth=depth, steps=steps, random=random)
+            _draw(world, schedule, depth=depth, steps=steps, random=random, cuts=cuts)
             world.end(schedule, complete=True)
             progress.run += 1
     return progress
 
 
-def _draw(world: World, schedule: list[int], *, depth: int, steps: int, random: Random) -> None:
+def _draw(world: World, schedule: list[int], *, depth: int, steps: int, random: Random, cuts: int) -> None:
     """Run one schedule drawn by priority up to its end; its choices are appended to `schedule`. Raises Unsteady."""
     world.begin()
     priorities: dict[int, float] = {}
     places = {random.randrange(max(1, steps)) for _ in range(depth - 1)}
-    while choices := world.choices():
+    planned = [(random.randrange(max(1, steps)), random.choice([*Cut])) for _ in range(random.randint(0, cuts))]
+    while able := world.choices():
+        choices = [choice for choice in able if cut_of(choice.number) is None]
         for choice in choices:
             if choice.session not in priorities:
                 priorities[choice.session] = 1.0 + random.random()
@@ -290,13 +293,19 @@ def _draw(world: World, schedule: list[int], *, depth: int, steps: int, random: 
             places.discard(len(schedule))
             priorities[chosen.session] = -float(len(schedule))
             chosen = max(choices, key=lambda choice: priorities[choice.session])
+        for place, cut in planned:
+            cut_off = choice_of(chosen.session, strand=strand_of(chosen.number), cut=cut)
+            if place <= len(schedule) and any(choice.number == cut_off for choice in able):
+                chosen = replace(chosen, number=cut_off)
+                planned.remove((place, cut))
+                break
         schedule.append(chosen.number)
         world.take(chosen.number)
 
 
-def chance(*, sessions: int, steps: int, depth: int, runs: int) -> float:
-    """The least probability that a number of random runs finds a bug of a depth."""
-    one = 1.0 / (sessions * max(1, steps) ** (depth - 1))
+def chance(*, sessions: int, steps: int, depth: int, runs: int, cuts: int = 0) -> float:
+    """The least probability that a number of random runs finds a bug of a depth, with as many cuts as that needs."""
+    one = 1.0 / (sessions * max(1, steps) ** (depth - 1) * (cuts + 1) * (len(Cut) * max(1, steps)) ** cuts)
     return -math.expm1(runs * math.log1p(-one)) if one < 1 else 1.0
 
 

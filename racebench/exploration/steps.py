@@ -7,10 +7,16 @@ from collections.abc import Mapping, Sequence
 
 from racebench.core.model import Statement
 from racebench.core.plain_text import shortened
+from racebench.exploration.choices import Cut
 from racebench.postgres.transport import Text
 
 #: The text of a step that sends nothing: a session goes on after a wait, before others that were released with it.
 GOES_ON = "(goes on)"
+#: The answer of a step at which the connection is cut.
+CUT_ANSWERS = {
+    Cut.BEFORE: "the connection is cut before the server gets this",
+    Cut.AFTER: "the server has done this; the connection is cut, and the answer is lost",
+}
 #: The text of a step that begins an operation, where the order in which they begin matters.
 STARTS = "(starts)"
 #: Variables that racebench sets itself: the same in every step, or different in every schedule.

@@ -15,7 +15,7 @@ from typing import Any
 from racebench.core.anomalies import ANOMALIES, NON_SERIALIZABLE
 from racebench.core.quantity import quantity
 from racebench.core.results import Verdict
-from racebench.exploration.choices import divided, session_of
+from racebench.exploration.choices import cuts, divided, session_of
 from racebench.exploration.draws import Draws, remarks
 from racebench.exploration.faults import sets_timeout
 from racebench.exploration.oracle.effects import Oracle
@@ -120,7 +120,7 @@ class Tally:
         scenario, strategy, consumer = request.scenario, request.strategy, request.consumer
         verdict = self._verdict()
         certain, possible = expected_kinds(strategy, [consumer] if consumer else [])
-        # Nothing is known of what an oracle says beside the scenario's own definitions.
+        # Nothing is known of what an oracle says beside the scenario's own definitions, nor of what a cut leads to.
         occurred = {kind for kind in scenario.forbid if self._counts[kind] and kind != NON_SERIALIZABLE}
         complete = self.complete and not self.fault
         # A search that ended early may not have met every kind.
@@ -132,13 +132,14 @@ class Tally:
             consumer=consumer.name if consumer else None,
             sessions=request.sessions,
             polls=request.polls if consumer else 0,
+            crash=request.crash,
             reduced=request.reduce,
             seed=request.seed,
             depth=request.depth,
             verdict=verdict,
             expected=tuple(sorted(certain)),
             as_expected=None
-            if not scenario.has_expectations
+            if not scenario.has_expectations or request.crash
             else verdict is not Verdict.UNKNOWN and not missing and occurred <= certain | possible,
             forbidden=tuple(scenario.forbid),
             counts={kind: self._counts[kind] for kind in ANOMALIES},
@@ -248,9 +249,9 @@ def switches(schedule: Sequence[int]) -> int:
     return sum(one != other for one, other in pairwise(map(session_of, divided(schedule)[1])))
 
 
-def size(schedule: Sequence[int]) -> tuple[int, int]:
-    """The sort key of witnesses: the number of session switches, then the number of steps."""
-    return switches(schedule), len(schedule)
+def size(schedule: Sequence[int]) -> tuple[int, int, int]:
+    """The sort key of witnesses: the numbers of connections cut, of session switches, and of steps."""
+    return cuts(schedule), switches(schedule), len(schedule)
 
 
 def _outcome(signature: tuple[Any, ...]) -> ScheduleOutcome:

@@ -6,7 +6,7 @@ preparation.py makes its parts; the search chooses the order of the steps.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Hashable, Mapping, Sequence, Set
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from random import Random
@@ -16,7 +16,17 @@ from racebench.core.errors import ScenarioProblem, UsageProblem
 from racebench.core.faults import stops_a_schedule
 from racebench.core.model import Outcome, Statement, first_word
 from racebench.core.target import Target
-from racebench.exploration.choices import divided, session_of, start_of, text_of
+from racebench.exploration.choices import (
+    Cut,
+    choice,
+    cut_of,
+    cuts,
+    divided,
+    session_of,
+    start_of,
+    text_of,
+    without_cut,
+)
 from racebench.exploration.comparison import Comparison
 from racebench.exploration.draws import Draws, united
 from racebench.exploration.faults import PROBLEMS, Fault
@@ -51,7 +61,8 @@ class ServerWorld:
 
     `tenant`: whose rows the current schedule writes. `prepared`: the statements that the scenario had sent before it.
     `symmetry_failed`: sessions that counted as alike were seen not to be; from then on none count as alike.
-    `draw`: the number of the choice of random numbers with which the next schedule begins.
+    `draw`: the number of the choice of random numbers with which the next schedule begins. `crash`: how many
+    connections are cut at most in the next schedule.
     `surprises`: the steps that were seen to lock more than was assumed, as text, with what they locked.
     When a fault has stopped a schedule, the world is made again, and the schedule is repeated, at most `repeats` times
     in a row.
@@ -76,6 +87,7 @@ class ServerWorld:
         self.symmetry_failed = False
         self.surprises: dict[str, str] = {}
         self.draw = request.draw
+        self.crash = request.crash
         #: The order in which the sessions of the next schedule begin; empty: that of their numbers. `waited_at_start`:
         #: a session came to no first step in a schedule, as long as others had not gone on.
         self.order: tuple[int, ...] = ()
@@ -195,7 +207,15 @@ class ServerWorld:
 
         Raises Unsteady if a fault prevents that: what the last schedule left is not known then.
         """
-        self._repeats.part(self._preparation.isolation.check)
+        self._repeats.part(self._check_leftovers)
+
+    def _check_leftovers(self) -> None:
+        self._mend()
+        self._preparation.isolation.check()
+
+    def _mend(self) -> None:
+        for session in self.scheduler.sessions:
+            session.mend()
 
     def _opened(self) -> bool:
         """Make the world; False if a fault prevents it, and it may be tried again."""
@@ -297,6 +317,7 @@ class ServerWorld:
         self._repeats.part(self._begin)
 
     def _begin(self) -> None:
+        self._mend()
         if self._two_phase:  # an abandoned schedule may have left a prepared transaction
             roll_back_prepared(self._preparation.monitor, self._preparation.schema)
         if not self._preparation.isolation.renew():
@@ -362,12 +383,28 @@ class ServerWorld:
         able = self.scheduler.able()
         if self._preparation.facts.ddl or self._request.strategy.is_application:
             self._catalog_raced |= sum(session.changes_catalog for session in able) > 1
-        return [
-            Choice(session.number, session.footprint, self._likeness(session), session.step_identity)
-            if session.state is State.READY
-            else Choice(session.number, Footprint.ANYTHING, step=session.step_identity)
-            for session in able
-        ]
+        more_cuts = cuts(self._taken) < self.crash
+        choices = []
+        for session in able:
+            if session.state is not State.READY:
+                choices.append(Choice(session.number, Footprint.ANYTHING, step=session.step_identity))
+                continue
+            likeness = self._likeness(session)
+            choices.append(Choice(session.number, session.footprint, likeness, session.step_identity))
+            if more_cuts:
+                choices += self._cuts(session, likeness)
+        return choices
+
+    def _cuts(self, session: Session, likeness: Hashable) -> Iterator[Choice]:
+        """The next step of a session as one at which its connection is cut."""
+        untouched = all(without_cut(number) != session.number for number in self._taken)
+        for cut in session.cuts(reduce=self._request.reduce and not self.surprises):
+            yield Choice(
+                choice(session.number, cut=cut),
+                Footprint.NOTHING if untouched and cut is Cut.BEFORE else Footprint.ANYTHING,
+                None if likeness is None else (likeness, cut),
+                session.step_identity,
+            )
 
     def _likeness(self, session: Session) -> Hashable:
         """Equal for sessions that only their names tell apart; None for a session that is like no other."""
@@ -384,18 +421,21 @@ class ServerWorld:
     def _take(self, number: int) -> Footprint | None:
         taker = self.scheduler.session(number)
         self._chosen.append(number)
-        joined = self._request.reduce and taker.state is State.READY and taker.joins_next
-        more = self._step(taker)
+        cut = cut_of(number)
+        joined = self._request.reduce and taker.state is State.READY and taker.joins_next and cut is None
+        more = self._step(taker, cut)
         if joined and taker.state is State.READY:
             more |= self._step(taker)
         self._check_victim()
         return Footprint.ANYTHING if more or taker.rolled_back else None
 
-    def _step(self, session: Session) -> bool:
+    def _step(self, session: Session, cut: Cut | None = None) -> bool:
         """Have a session take its step; return whether the step may have touched more than its footprint says."""
-        self._taken.append(session.number)
+        self._taken.append(choice(session.number, cut=cut))
         # What a session does after its wait began with the step that had to wait.
-        touches = session.footprint if session.state is State.READY else Footprint.ANYTHING
+        touches = session.footprint if session.state is State.READY and cut is None else Footprint.ANYTHING
+        if cut is not None:
+            session.cut(cut)
         before = [(other.tries, other.deadlocks) for other in self.strategy_sessions]
         suspects = {other.number for other in self.scheduler.sessions if other.state is State.WAITING}
         statements = session.next_step
@@ -602,7 +642,7 @@ class ServerWorld:
             number = rest.pop(0) if rest and rest[0] in able else able[0]
             if number != (numbers[len(self._taken)] if len(self._taken) < len(numbers) else None):
                 rest = []
-            self._repeats.part(self._step, self.scheduler.session(number))
+            self._repeats.part(self._step, self.scheduler.session(number), cut_of(number))
             self._check_victim()
         self.end(schedule, complete=True)
 
@@ -619,7 +659,8 @@ class ServerWorld:
         if taker.state is State.RELEASED:
             sent, literal, values = GOES_ON, "", ()
         waiting = [other for other in sessions if other is not taker and other.state in NOT_ANSWERED]
-        self._step(taker)
+        cut = cut_of(number)
+        self._step(taker, cut)
         by_pid = {pid: other.name for other in reversed(sessions) for pid in other.pids}
         blockers = self.scheduler.waits.get(taker.pid, ()) if taker.state is State.WAITING else ()
         return Step(
@@ -629,6 +670,7 @@ class ServerWorld:
             where=where,
             literal=literal,
             values=values,
+            cut=cut,
             waits_for=tuple(by_pid.get(pid, str(pid)) for pid in blockers),
             went_on=tuple((other.name, tuple(other.answers)) for other in waiting if other.state not in NOT_ANSWERED),
         )

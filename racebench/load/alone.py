@@ -6,9 +6,9 @@ import time
 from dataclasses import dataclass
 
 from racebench.core.errors import DatabaseProblem, UsageProblem
+from racebench.load.call_worker import Alone, AloneTask, try_alone
 from racebench.load.crew import READY_SECONDS, TICK_SECONDS, Assignment
 from racebench.load.executors import Died, Executor, Failure, Worker
-from racebench.load.python_worker import Alone, AloneTask, try_alone
 from racebench.load.standing import standing_at
 from racebench.load.waits import Question, explained
 from racebench.postgres.client_sessions import ClientSessions
@@ -37,10 +37,14 @@ def try_before(assignment: Assignment, executor: Executor) -> Tried:
         sessions = ClientSessions(connection, assignment.schema)
         alone = run_alone(assignment, executor)
         reached = alone.used or assignment.target.pooled or sessions.worked(own=alone.connections)
+        if assignment.instances is not None:
+            assignment.instances.settle(connection)
         before.restore()
+    if assignment.instances is not None:
+        assignment.instances.reset()
     if alone.codes[0]:
         raise UsageProblem(
-            f"{assignment.strategy.calls[0]} fails when it runs alone, right after the setup: {alone.error}"
+            f"{assignment.strategy.subjects[0]} fails when it runs alone, right after the setup: {alone.error}"
             + advice(alone.codes[0], alone.error)
         )
     return Tried(codes=frozenset(alone.codes), reached=reached, late=alone.late)
@@ -73,6 +77,8 @@ def _wait(worker: Worker, assignment: Assignment, executor: Executor) -> Alone:
             if isinstance(message, Died):
                 raise UsageProblem(f"{name} ends its process ({message.cause}); a call must return")
             assert isinstance(message, Alone)
+            if message.lost and assignment.instances is not None and (dead := assignment.instances.dead()):
+                raise UsageProblem(f"{dead}; it was answering {message.lost}")
             if message.lost:
                 raise DatabaseProblem(f"the connection was lost each time a call ran alone: {message.lost}")
             return message

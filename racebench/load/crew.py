@@ -20,10 +20,14 @@ from racebench.core.results import Usage
 from racebench.core.signals import shielded
 from racebench.core.target import Target
 from racebench.core.watching import Patience, beat
-from racebench.load import python_worker
+from racebench.load import call_worker
+from racebench.load.callers import Application, surroundings
+from racebench.load.callers.programs import ProgramApplication
+from racebench.load.callers.python import python_application
 from racebench.load.consumer import ConsumerReport, ConsumerTask, Drain, Polling, consume
 from racebench.load.executors import Died, Executor, Failure, Worker
 from racebench.load.faults.injectors import Injectors
+from racebench.load.instances import ROLE, RunningInstances
 from racebench.load.pacing import Go
 from racebench.load.progress import begun, fraction
 from racebench.load.run_files import RunFiles
@@ -57,7 +61,8 @@ class Assignment:
     """The common part of the tasks of a run's workers and consumers: target, scenario, load and files.
 
     `own_code`: the strategy is the user's own code. `late`: modules that its calls import when they are first called.
-    `reached`: the calls have reached the server, tried alone.
+    `reached`: the calls have reached the server, tried alone. `instances`: of the service that the strategy's requests
+    go to.
     """
 
     target: Target
@@ -70,16 +75,35 @@ class Assignment:
     late: tuple[str, ...] = ()
     reached: bool = True
     patience: Patience = field(default_factory=Patience)
+    instances: RunningInstances | None = None
+
+    @property
+    def role(self) -> str:
+        """The role, in their application name, of the sessions in which operations work."""
+        return "worker" if self.instances is None else ROLE
 
     @property
     def sessions(self) -> range:
         """The sessions of all workers, numbered from 1."""
         return range(1, self.load.sessions + 1)
 
-    def application(self, role: str, target: Target | None = None) -> python_worker.Application:
-        """What a process has to know to call the strategy's Python. `target`: where to connect to, if not directly."""
-        name = application_name(self.schema, role)
-        return python_worker.application(target or self.target, self.schema, name, self.strategy.calls, self.late)
+    def application(self, role: str, number: int = 0, target: Target | None = None) -> Application:
+        """What a process has to know to call the user's application.
+
+        `number`: the worker's, from 1. `target`: where to connect to, if not directly.
+        """
+        name, target = application_name(self.schema, role), target or self.target
+        if self.instances is not None:
+            return self.instances.application(number, self.strategy.requests)
+        if self.strategy.programs:
+            return ProgramApplication(
+                target=target,
+                schema=self.schema,
+                application_name=name,
+                programs=self.strategy.programs,
+                surroundings=surroundings(),
+            )
+        return python_application(target, self.schema, name, self.strategy.calls, self.late)
 
 
 @dataclass(slots=True)
@@ -87,7 +111,8 @@ class Crew:
     """The workers and consumers of one run, on an executor. Its public fields are what they reported.
 
     `retried` and `messages` are by SQLSTATE, `reports` by consumer: of those that read to the end. `gave_up`: there was
-    no progress, and the run was ended. `used` and `connections` are those of the workers' reports: of any, and of all.
+    no progress, and the run was ended. `hung`: operations did not come to an end, and their workers were killed. `used`
+    and `connections` are those of the workers' reports: of any, and of all.
     """
 
     assignment: Assignment
@@ -98,6 +123,7 @@ class Crew:
     reports: dict[str, ConsumerReport] = field(default_factory=dict)
     usage: Usage = field(default_factory=Usage)
     gave_up: bool = False
+    hung: bool = False
     used: bool = False
     connections: tuple[int, ...] = ()
     #: Each worker's number, each consumer's name, and those of both that have not ended.
@@ -115,7 +141,7 @@ class Crew:
             target=known.target,
             load=known.load,
             files=known.files,
-            application_name=application_name(known.schema, "worker"),
+            application_name=application_name(known.schema, known.role),
             notes=self.notes,
         )
 
@@ -130,6 +156,8 @@ class Crew:
         Raises DatabaseProblem, with what their sessions wait for, if that takes longer than READY_SECONDS.
         """
         self._injectors.start()
+        if self.assignment.instances is not None and self.assignment.load.faults:
+            self.assignment.instances.restart(self._injectors.target_of)
         for task in self._consumer_tasks():
             self._consumers[self._run(consume, task)] = task.consumer.name
         for number in range(1, self.assignment.load.workers + 1):
@@ -176,6 +204,7 @@ class Crew:
             progress(fraction(load, self.assignment.files, start, stop))
             self._watch(stalls)
             if self.gave_up or overdue.may_kill():
+                self.hung = not self.gave_up
                 for process in waiting & self._running:
                     process.kill()
             elif overdue.may_cancel() and not canceled and (left := waiting & self._running):
@@ -248,9 +277,9 @@ class Crew:
         sessions = tuple(known.sessions[first : first + width])
         operations = tuple(_shares(load.operations, load.sessions)[first : first + width])
         target = self._injectors.target_of(number)
-        if known.strategy.calls:
-            call_task = python_worker.CallTask(
-                application=known.application("worker", target),
+        if known.strategy.is_application:
+            call_task = call_worker.CallTask(
+                application=known.application("worker", number, target),
                 load=load,
                 session=number,
                 operations=operations[0],
@@ -258,7 +287,7 @@ class Crew:
                 standing=known.files.standing(number),
                 reached=known.reached,
             )
-            return self._run(python_worker.work, call_task)
+            return self._run(call_worker.work, call_task)
         task = WorkerTask(
             target=target,
             schema=known.schema,
@@ -283,7 +312,7 @@ class Crew:
             with connect(self.assignment.target) as connection:
                 connection.execute(
                     "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE application_name = %s",
-                    (application_name(self.assignment.schema, "worker"),),
+                    (application_name(self.assignment.schema, self.assignment.role),),
                 )
         except (DatabaseProblem, psycopg.Error) as problem:
             self.notes.append(f"the workers could not be canceled: {one_line(str(problem))}")
@@ -300,6 +329,7 @@ class Crew:
         self._next_look_s = now + _LOOK_SECONDS
         if _has_ended(self.assignment.target):
             raise DatabaseProblem(f"{self.assignment.target.label} has ended")
+        self.look_at_service()
         stalls.look((begun(self.assignment.load, self.assignment.files), len(self._running)), now)
         stalled = f"no operation has ended for {stalls.stalled_s(now):.0f} s"
         if stalls.may_say(now):
@@ -308,10 +338,17 @@ class Crew:
             self.gave_up = True
             self._say(f"{GAVE_UP}: {stalled} (--give-up-after); what was in flight is UNKNOWN")
 
+    def look_at_service(self) -> None:
+        """Give up if an instance of the service has ended: its operations have no outcome any more."""
+        instances = self.assignment.instances
+        if instances is not None and not self.gave_up and (dead := instances.dead()):
+            self.gave_up = True
+            self._say(f"{GAVE_UP}: {dead}; what was in flight is UNKNOWN")
+
     def _waits(self) -> str:
         """What the workers' sessions wait for."""
         known = self.assignment
-        question = Question(target=known.target, application_name=application_name(known.schema, "worker"))
+        question = Question(target=known.target, application_name=application_name(known.schema, known.role))
         return explained(question, self.executor) + self._standing()
 
     def _standing(self) -> str:
@@ -350,8 +387,11 @@ class Crew:
                 used, client_s=used.client_s + message.cpu_s, busiest_s=max(used.busiest_s, message.cpu_s)
             )
         if message.lost and not self.assignment.load.faults:
+            times = f"{message.lost} {'time' if message.lost == 1 else 'times'}"
             self.notes.append(
-                f"worker {number} lost a connection {message.lost} {'time' if message.lost == 1 else 'times'}; "
+                f"worker {number} had no answer {times}; what became of these requests is UNKNOWN"
+                if self.assignment.instances is not None
+                else f"worker {number} lost a connection {times}; "
                 "what it had sent is FAIL before COMMIT and UNKNOWN after it"
             )
         self.notes += [f"worker {number} ended early: {problem}" for problem in message.problems]

@@ -24,6 +24,7 @@ from racebench.history.spill import Scratch
 from racebench.load import run_files
 from racebench.load.crew import GAVE_UP, Assignment, Progress
 from racebench.load.executors import Executor
+from racebench.load.instances import RunningInstances
 from racebench.load.run import Run
 from racebench.postgres.connection import connect
 from racebench.postgres.schemas import fill, fresh_schema, new_name
@@ -92,6 +93,11 @@ class LoadDriver:
                         )
                     )
                 scratch = stack.enter_context(Scratch())
+                instances = None
+                if strategy.service is not None:
+                    instances = RunningInstances(strategy.service, self.target, schema, workers=load.workers)
+                    stack.callback(instances.stop)
+                    instances.start()
                 assignment = Assignment(
                     target=self.target,
                     schema=schema,
@@ -101,6 +107,7 @@ class LoadDriver:
                     files=files,
                     own_code=scenario.origin is Origin.OWN_CODE,
                     patience=self.patience,
+                    instances=instances,
                 )
                 run = Run(scenario, assignment, self.executor, scratch)
                 crew = run.crew

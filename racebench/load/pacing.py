@@ -1,7 +1,7 @@
 """When a session's operations begin: the common start, the warm-up, the measured time, and due times of an open loop.
 
-One rule for the two kinds of worker (worker.py runs scripts, python_worker.py calls Python); what an operation is, is
-theirs.
+One rule for the two kinds of worker (worker.py runs scripts, call_worker.py calls applications); what an operation is,
+is theirs.
 """
 
 from __future__ import annotations

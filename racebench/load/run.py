@@ -58,7 +58,7 @@ class Run:
         with connect(known.target, own_code=known.own_code) as connection:
             self._server = server_processes(connection)
             self.loses_commits = loses_commits(connection) or "synchronous_commit" in known.strategy.script.text.lower()
-        tried = try_before(known, self._executor) if known.strategy.calls else None
+        tried = try_before(known, self._executor) if known.strategy.is_application else None
         if tried is not None:
             crew.assignment = replace(crew.assignment, late=tried.late, reached=tried.reached)
         load = self._load if tried is None or tried.reached else self._load_and_look_for_statements
@@ -77,7 +77,11 @@ class Run:
         )
         try:
             history = self._with_tables(history)
-            if alone is not None:
+            if known.load.faults and known.instances is not None:
+                known.instances.restart()
+            if alone is not None and self._cannot_tell_refusals():
+                history = replace(history, alone=None)
+            elif alone is not None:
                 alone |= set(run_alone(known, self._executor).codes)
                 history = replace(history, alone=frozenset(alone - {""}))
         except (DatabaseProblem, psycopg.OperationalError) as problem:
@@ -86,11 +90,22 @@ class Run:
             crew.notes.append(f"the tables could not be read: {one_line(str(problem))}")
         return history
 
+    def _cannot_tell_refusals(self) -> bool:
+        """Whether operations may have failed for another reason than a race, and their errors do not say so.
+
+        A program or a service answers with an exit code or a status when its connection was lost.
+        """
+        known = self._assignment
+        if known.instances is not None and known.instances.dead():
+            return True
+        return self.crew.hung or (self.restarted and not known.strategy.calls)
+
     def _load(self, progress: Progress) -> int:
         """Have the crew work; return the common start."""
         self.crew.start()
         start = self.crew.go(progress)
-        if self._assignment.strategy.calls:
+        self.crew.look_at_service()
+        if self._assignment.strategy.is_application:
             self.crew.retire_workers()  # an application's pool would keep its connections open
         return start
 
@@ -104,7 +119,7 @@ class Run:
             sessions = ClientSessions(connection, known.schema)
             start = self._load(progress)
             if not (crew.used or crew.gave_up or sessions.worked(own=crew.connections)):
-                raise UsageProblem(unreached(known.strategy.calls, known.target.label))
+                raise UsageProblem(unreached(known.strategy.subjects, known.target.label))
         return start
 
     def _with_tables(self, history: History) -> History:
@@ -146,6 +161,8 @@ class Run:
         scenario, known, crew = self._scenario, self._assignment, self.crew
         rows, labels = None, None
         quiesce(connection, known.schema, role="worker", wait_seconds=0.5)
+        if known.instances is not None and (still := known.instances.settle(connection)):
+            crew.notes.append(still)
         crew.measure_server()
         self.restarted = restarted(self._server, server_processes(connection))
         if scenario.rows is not None:

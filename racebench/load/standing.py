@@ -21,12 +21,14 @@ _LOOK_SECONDS = 0.5
 class Standing:
     """Follows this thread's calls, as a context manager; `path` is the file, which is there while a call lasts long.
 
-    `begun` counts the calls, and what else may last. `idle`: the thread waits for racebench.
+    `begun` counts the calls, and what else may last. `idle`: the thread waits for racebench. `says`: where a call
+    stands that is not in this process; "" for the line of the thread.
     """
 
     def __init__(self, path: Path) -> None:
         self.begun = 0
         self.idle = False
+        self.says = ""
         self._path = path
         self._followed = threading.get_ident()
         self._ended = threading.Event()
@@ -47,7 +49,7 @@ class Standing:
         while not self._ended.wait(_LOOK_SECONDS):
             with contextlib.suppress(OSError):  # a full disk, or the run has ended and its folder is deleted
                 if self.begun == seen and not self.idle:
-                    self._write(position(sys._current_frames().get(self._followed)))
+                    self._write(self.says or f"at {position(sys._current_frames().get(self._followed))}")
                     written = True
                 elif written:
                     self._path.unlink()
@@ -68,5 +70,5 @@ def standing_at(paths: Iterable[Path]) -> str:
         with contextlib.suppress(FileNotFoundError):  # the call has come to its end
             places[path.read_text(errors="replace")] += 1
     return "".join(
-        f"; {'1 call is' if count == 1 else f'{count} calls are'} at {place}" for place, count in places.most_common()
+        f"; {'1 call is' if count == 1 else f'{count} calls are'} {place}" for place, count in places.most_common()
     )

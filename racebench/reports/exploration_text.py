@@ -11,6 +11,7 @@ from racebench.core.anomalies import NON_SERIALIZABLE
 from racebench.core.defaults import MOST_EXPLORED_SESSIONS
 from racebench.core.quantity import quantity
 from racebench.core.results import Verdict
+from racebench.exploration.choices import cuts
 from racebench.exploration.result import Exploration, Limit, Replay, Start, Unseen
 from racebench.exploration.schedules import Step
 from racebench.reports import escape, short_statements
@@ -33,6 +34,11 @@ _REMEDIES = {
     "missed row": "make sessions commit in the order of their numbers, or have the consumer wait for transactions that "
     "are still open",
 }
+#: What to do about a schedule that goes wrong because a connection is cut.
+_AFTER_A_CUT = (
+    "do in one transaction what must not be done by half, and have a client that tries again recognize what it has "
+    "done before (an idempotency key)"
+)
 #: The longest text of a row that breaks an invariant, in characters.
 _LONGEST_DETAIL = 60
 
@@ -227,6 +233,8 @@ def remedy(replay: Replay) -> str:
     """What to do about an outcome that no serial order has; "" if there is none."""
     if not replay.difference:
         return ""
+    if cuts(replay.schedule.steps):
+        return _AFTER_A_CUT
     return _REMEDIES.get(replay.named, _REMEDIES[""])
 
 
@@ -274,7 +282,8 @@ def tried(exploration: Exploration) -> str:
     schedules = f"{exploration.run:,} schedule{'' if exploration.run == 1 else 's'}"
     took = f"{exploration.seconds:,.1f}\u00a0s" if exploration.seconds >= 0.1 else "less than 0.1\u00a0s"
     began = f" {said}" if (said := beginning(exploration)) else ""
-    return f"Tried: {schedules} of {sessions}{consumer}, in {took}.{began}"
+    cut = f", with at most {quantity(exploration.crash, 'connection')} cut in each" if exploration.crash else ""
+    return f"Tried: {schedules} of {sessions}{consumer}{cut}, in {took}.{began}"
 
 
 def beginning(exploration: Exploration) -> str:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from racebench.analysis.overlap import remedy
+from racebench.core import codes
 from racebench.core.anomalies import ANOMALIES, AnomalyKind
+from racebench.core.faults import is_fault
 from racebench.core.model import Load
 from racebench.core.quantity import quantity
 from racebench.core.results import Anomaly, ConsumerResult, RunResult, Verdict
@@ -56,7 +58,15 @@ def advice(result: RunResult) -> str:
     if losing := _consumers_at_fault(result):
         return _of_consumers(losing)
     kind, better = _advised_on(result), instead(result)
-    return f"{kind.advice}: try `--strategy {better}`." if better else f"{kind.advice}."
+    said = _SENT_AGAIN if kind.name == "violations" and any(map(is_fault, result.retried)) else kind.advice
+    return f"{said}: try `--strategy {better}`." if better else f"{said}."
+
+
+#: What to do about violations of a strategy that sends an operation again after its connection was lost.
+_SENT_AGAIN = (
+    "Operations were sent again whose first try may have been committed before its answer was lost; give each request "
+    "a key that the server checks"
+)
 
 
 def _longer(load: Load) -> str:
@@ -161,13 +171,22 @@ def expectation(result: RunResult) -> str:
 
 
 def _code(code: str, message: str) -> str:
-    """A SQLSTATE; with its message if it stands for a Python exception (RB…): such a code says nothing by itself."""
-    return f"{code}: {message}" if code.startswith("RB") and message else code
+    """A SQLSTATE; with its message if it stands for an application's error: such a code says nothing by itself."""
+    shown = codes.shown(code)
+    if not message or not any(low <= code <= high for low, high in codes.OF_APPLICATIONS):
+        return shown
+    return message if message.startswith(shown) else f"{shown}: {message}"
+
+
+def _said(code: str, message: str) -> str:
+    """A code and its message, if there is one, which may begin with it."""
+    shown = codes.shown(code)
+    return message if message.startswith(shown) else f"{shown} {message}".strip()
 
 
 def _unknown(result: RunResult) -> str:
     if result.counts["committed"] == 0:
-        said = [f"{code} {result.messages.get(code, '')}".strip() for code in result.errors]
+        said = [_said(code, result.messages.get(code, "")) for code in result.errors]
         return f"No operation was committed{f' ({said[0]})' if said else ''}."
     if _alone(result):
         attempts = result.counts["attempts"]

@@ -28,6 +28,8 @@ _JSON = "application/json"
 _FORM = "application/x-www-form-urlencoded"
 #: What a path may have unquoted: the printable ASCII characters.
 _PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
+#: What no shell changes.
+_PLAIN = re.compile(r"[\w@%+=:./-]*(?:\{port\}[\w@%+=:./-]*)*", re.ASCII)
 _LARGEST_FILE = 4 * 1024 * 1024
 _NOT_IN_A_NAME = re.compile(r"[^0-9A-Za-z_.]+")
 
@@ -219,7 +221,7 @@ def described(one: Service) -> str:
 
 def words_of_service(one: Service) -> list[str]:
     """The words that give a service on a command line."""
-    words = ["--serve", shlex.join(one.command)] if one.command else ["--url", one.url]
+    words = ["--serve", " ".join(map(_quoted, one.command))] if one.command else ["--url", one.url]
     pairs: Mapping[str, str] = {
         "--listen": one.listen,
         "--ready": one.ready,
@@ -230,6 +232,11 @@ def words_of_service(one: Service) -> list[str]:
     for option, value in pairs.items():
         words += [option, value] if value else []
     return [*words, "--restart"] if one.restart else words
+
+
+def _quoted(word: str) -> str:
+    """A word as a shell takes it; {port} stands as it is, which a shell leaves alone."""
+    return word if _PLAIN.fullmatch(word) else shlex.quote(word)
 
 
 def words_of_requests(requests: Sequence[HttpRequest]) -> list[str] | None:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from racebench.core import plain_text
 from racebench.core.errors import UsageProblem, suggest
-from racebench.core.model import Call
+from racebench.core.model import Call, HttpRequest, Program
 from racebench.core.plain_text import message_of, one_line
 from racebench.workloads import working_folder
 
@@ -269,12 +269,13 @@ def left_open(call: Call) -> str:
     )
 
 
-def unreached(calls: Sequence[Call], server: str) -> str:
-    """The message about calls of which the server has seen no statement."""
-    names = ", ".join(dict.fromkeys(map(str, calls)))
+def unreached(subjects: Sequence[Call | Program | HttpRequest], server: str) -> str:
+    """The message about calls, programs or requests of which the server has seen no statement."""
+    names = ", ".join(dict.fromkeys(map(str, subjects)))
+    takes = "take a psycopg connection, or " if isinstance(subjects[0], Call) else ""
     return (
         f"{names} sent no statement to {server}: does it reach the database at all? "
-        "Have it take a psycopg connection, or connect to DATABASE_URL"
+        f"Have it {takes}connect to DATABASE_URL"
     )
 
 

@@ -68,15 +68,20 @@ class HttpClient:
         """Close the connection; the next request makes another."""
         self._connection.close()
 
+    def connect(self, timeout_s: float | None = None) -> None:
+        """Connect now, if it is not connected; raises NoAnswer."""
+        try:
+            self._connection.use(timeout_s)
+        except OSError as problem:
+            self.close()
+            raise NoAnswer(_reason(problem), sent=False) from None
+
     def send(self, request: HttpRequest, timeout_s: float | None = None) -> Response:
         """Send a request and read the whole answer; raises NoAnswer. `timeout_s`: for each wait on the socket."""
         connection = self._connection
-        connection.timeout = timeout_s
-        sent = False
+        self.connect(timeout_s)
         try:
-            connection.use(timeout_s)
             headers = dict(request.headers)
-            sent = True
             connection.request(request.method, request.path, body=request.body or None, headers=headers)
             connection.acknowledge_at_once()
             answer = connection.getresponse()
@@ -84,10 +89,10 @@ class HttpClient:
             return Response(status=answer.status, body=answer.read(), headers=tuple(answer.getheaders()))
         except TimeoutError:
             self.close()
-            raise NoAnswer(f"no answer within {timeout_s:g} s", sent=sent, late=True) from None
+            raise NoAnswer(f"no answer within {timeout_s:g} s", sent=True, late=True) from None
         except (OSError, http.client.HTTPException) as problem:
             self.close()
-            raise NoAnswer(_reason(problem), sent=sent) from None
+            raise NoAnswer(_reason(problem), sent=True) from None
         except BaseException:  # Ctrl-C: what comes next over this connection is no answer to another request
             self.close()
             raise
@@ -96,6 +101,7 @@ class HttpClient:
 class _Connection(http.client.HTTPConnection):
     def use(self, timeout_s: float | None) -> None:
         """Connect, unless the last connection is still open at its other end."""
+        self.timeout = timeout_s
         if self.sock is not None and _was_closed(self.sock):
             self.close()
         if is_new := self.sock is None:

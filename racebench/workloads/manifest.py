@@ -12,8 +12,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from racebench.core import injection
 from racebench.core.anomalies import ANOMALIES, Subject, forbidden_by_default
-from racebench.core.errors import ScenarioProblem, suggest
+from racebench.core.errors import ScenarioProblem, UsageProblem, suggest
+from racebench.core.injection import Fault
 from racebench.core.model import Consumer, NumberedRows, Numbering, Retry, Scenario, Script, SqlFile, Strategy
 from racebench.core.plain_text import shown
 from racebench.workloads import scripts
@@ -25,7 +27,7 @@ ISOLATION_LEVELS = ("read committed", "repeatable read", "serializable")
 
 _SCENARIO_KEYS = {
     *("title", "summary", "schema", "forbid", "advise", "rows", "invariants", "measures", "consumers", "strategies"),
-    *("once", "explore", "superuser"),
+    *("once", "explore", "superuser", "faults"),
 }
 _STRATEGY_KEYS = {
     *("summary", "script", "schema", "isolation", "retry", "numbers", "expect", "may", "source"),
@@ -90,7 +92,18 @@ class _Manifest:
             advise=self.advise(strategies),
             strategies=strategies,
             consumers={name: self.consumer(name) for name in self.names("consumers", required=False)},
+            faults=self.faults(),
         )
+
+    def faults(self) -> tuple[Fault, ...]:
+        """The faults that a load injects."""
+        value = self.data.get("faults", [])
+        if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+            raise self.problem("", "faults", f'faults is a list such as ["cut:2%"], not {shown(value)}')
+        try:
+            return injection.parse_all(value)
+        except UsageProblem as problem:
+            raise self.problem("", "faults", str(problem)) from None
 
     def exploring(self) -> Script | None:
         """The script that runs before each explored schedule."""

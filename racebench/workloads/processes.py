@@ -121,16 +121,16 @@ class Process:
             self._exit = Exit(code=code, stdout=_whole(self._stdout), stderr=_tail(self._stderr))
         return self._exit
 
-    def wait(self, timeout_s: float) -> Exit | None:
-        """Wait until it ends; None if it runs on."""
-        deadline = time.monotonic() + timeout_s
+    def wait(self, timeout_s: float | None = None) -> Exit | None:
+        """Wait until it ends; None if it runs on after a time-out."""
+        deadline = time.monotonic() + (float("inf") if timeout_s is None else timeout_s)
         while (ended := self.poll()) is None and (left := deadline - time.monotonic()) > 0:
             if self.exited is None:
                 time.sleep(min(left, 0.005))
             else:
                 poll = select.poll()
                 poll.register(self.exited, select.POLLIN)
-                poll.poll(1000 * left)
+                poll.poll(None if timeout_s is None else 1000 * left)
         return ended
 
     def last_lines(self) -> str:

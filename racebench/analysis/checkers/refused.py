@@ -2,9 +2,9 @@
 
 Their last error is of SQLSTATE class 23 (integrity constraint) or 40 (serialization failure, deadlock), or it says that
 another session has just created the same object (42701, 42710, 42P07): without the other session, the statement would
-have succeeded. In an application's own code every exception counts, unless calls that run alone end with it too.
-For the application each is an intermittent error, an HTTP 500. Errors of other classes (a full disk, a canceled query)
-are counted by SQLSTATE, but the strategy does not cause them.
+have succeeded. In an application's own code every exception, HTTP status and exit code counts, unless calls that run
+alone end with it too. For the application each is an intermittent error, an HTTP 500.
+Errors of other classes (a full disk, a canceled query) are counted by SQLSTATE, but the strategy does not cause them.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 from racebench.analysis.checkers.checker import Checker
 from racebench.analysis.checkers.witnesses import Lowest, WitnessData, WitnessRequests
 from racebench.analysis.index import Index
+from racebench.core import codes
 from racebench.core.model import Outcome
 from racebench.core.results import Anomaly, Finding
 from racebench.history import Chunk, Operation
@@ -24,7 +25,9 @@ _TAKEN = ("42701", "42710", "42P07")  # column, object, table
 _RANGES = tuple(
     (encode_status(Outcome.FAIL, f"{letters}000"), encode_status(Outcome.FAIL, f"{letters}ZZZ")) for letters in _CLASSES
 )
-_APPLICATION = (encode_status(Outcome.FAIL, "RB000"), encode_status(Outcome.FAIL, "RBZZZ"))  # calls.code
+_APPLICATION = tuple(
+    (encode_status(Outcome.FAIL, low), encode_status(Outcome.FAIL, high)) for low, high in codes.OF_APPLICATIONS
+)
 _ALREADY_THERE = [encode_status(Outcome.FAIL, code) for code in _TAKEN]
 
 
@@ -52,8 +55,8 @@ class Refused(Checker):
         for low, high in _RANGES:
             refused |= (status >= low) & (status <= high)
         if self.history.alone is not None:
-            low, high = _APPLICATION
-            refused |= (status >= low) & (status <= high)
+            for low, high in _APPLICATION:
+                refused |= (status >= low) & (status <= high)
             refused &= ~np.isin(status, [encode_status(Outcome.FAIL, code) for code in self.history.alone])
         self._refused += int(refused.sum())
         positions = chunk.position[failed][refused]
@@ -79,7 +82,7 @@ class Refused(Checker):
         held = f"; row {holders[0].id} has that version" if holders else ""
         return Anomaly(
             kind=self.kind,
-            explanation=f"worker {operation.worker}{wanted} was refused with {described['sqlstate']} "
+            explanation=f"worker {operation.worker}{wanted} was refused with {codes.shown(str(described['sqlstate']))} "
             f"after {operation.tries} {'try' if operation.tries == 1 else 'tries'}{held}",
             rows=tuple(self.history.describe_row(row) for row in holders),
             operations=(*self.history.operations_of(holders), described),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from racebench.core.errors import UsageProblem
-from racebench.exploration.choices import place_of
+from racebench.exploration.choices import cuts, place_of
 from racebench.exploration.request import ExplorationRequest
 from racebench.exploration.result import Replay
 from racebench.exploration.schedules import Step
@@ -21,6 +21,8 @@ def spec(request: ExplorationRequest, replay: Replay) -> str:
     """The text of a spec; raises UsageProblem for what a spec cannot hold: Python, a closing brace in its SQL."""
     if not request.strategy.script.steps or request.scenario.setup:
         raise UsageProblem(f"{request.strategy.name} is Python; a spec holds SQL alone, so it cannot be exported")
+    if cuts(replay.schedule.steps):
+        raise UsageProblem("a spec cannot cut a connection, so this schedule cannot be exported")
     schedule = str(replay.schedule)
     taken = [sent for step in replay.steps for sent in _with_rollbacks(step)]
     markers = _markers(replay.steps)

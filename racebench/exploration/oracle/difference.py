@@ -87,6 +87,9 @@ def _of_consumer(missed: int, others: Sequence[int], order: str) -> str:
 def _order(effect: Effect) -> str:
     """In which order the sessions run that are compared with; those that failed do not."""
     succeeded = [f"s{number}" for number in sorted(effect.succeeded)]
+    if effect.unknown:
+        unknown = _list([f"s{number}" for number in sorted(effect.unknown)])
+        return f"with {_list([*succeeded, f'perhaps {unknown}'])} in turn"
     if len(succeeded) == len(effect.sessions):
         return "one after the other"
     return f"with s{min(effect.succeeded)} alone" if len(succeeded) == 1 else f"with {_list(succeeded)} in turn"

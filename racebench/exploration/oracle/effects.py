@@ -25,8 +25,9 @@ class Oracle(StrEnum):
 class SessionEffect:
     """How a session's operation ended. `error`: the SQLSTATE or the exception's name; "" without one.
 
-    `returned`: what its call returned; `told`: the answers to its statements that were not rolled back. `drawn`: equal
-    if it has drawn the same random numbers.
+    `unknown`: its connection was cut, so that it may have succeeded, and was told nothing. `returned`: what its call
+    returned; `told`: the answers to its statements that were not rolled back. `drawn`: equal if it has drawn the same
+    random numbers.
     """
 
     ok: bool
@@ -34,6 +35,7 @@ class SessionEffect:
     returned: tuple[Leaf, ...]
     told: tuple[Told, ...]
     drawn: int = 0
+    unknown: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,3 +50,8 @@ class Effect:
     def succeeded(self) -> frozenset[int]:
         """The numbers of the sessions whose operation succeeded."""
         return frozenset(number for number, session in enumerate(self.sessions, 1) if session.ok)
+
+    @property
+    def unknown(self) -> frozenset[int]:
+        """The numbers of the sessions of which it is not known whether their operation succeeded."""
+        return frozenset(number for number, session in enumerate(self.sessions, 1) if session.unknown)

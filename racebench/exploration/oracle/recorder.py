@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import psycopg
 from psycopg import pq, sql
 
+from racebench.exploration.choices import without_cut
 from racebench.exploration.independence import names_in
 from racebench.exploration.oracle import searches
 from racebench.exploration.oracle.accesses import (
@@ -101,7 +102,7 @@ def accesses_of(
     _record(searching, runner, schedule)
     committing = CommitRecorder(connection, schema, sessions, tables, searching.searches)
     _record(committing, runner, schedule)
-    if not searching.taken == committing.taken == [*schedule]:
+    if not searching.taken == committing.taken == [without_cut(number) for number in schedule]:
         return None
     commits = committing.commits
     for session in {commit.session for commit in commits}:

@@ -2,7 +2,8 @@
 
 An order is run on the server when it is first needed, and twice, so that what the database makes up is known
 (labels.py). A session that failed may have left nothing, or what it leaves when it fails in a serial order: the
-sessions that count are then those that succeeded, with any of the others. A consumer's polls have places of their own
+sessions that count are then those that succeeded, with any of the others. One whose connection was cut may have done
+everything or nothing; what it was told does not count. A consumer's polls have places of their own
 in an order.
 Source: Papadimitriou, "The Serializability of Concurrent Database Updates" (1979).
 """
@@ -44,12 +45,15 @@ class Runner(Protocol):
 
 @dataclass(slots=True)
 class _Orders:
-    """The orders of some sessions: those that are left to run, and the effects of the others with their forms."""
+    """The orders of some sessions: those that are left to run, and the effects of the others with their forms.
+
+    `forms`: by the sessions of which it matters how they ended.
+    """
 
     left: Iterator[Order]
     sampled: bool
     run: dict[Order, Effect] = field(default_factory=dict)
-    forms: set[Form] = field(default_factory=set)
+    forms: dict[frozenset[int], set[Form]] = field(default_factory=dict)
 
 
 class SerialOrders:
@@ -166,18 +170,20 @@ class SerialOrders:
         return notes
 
     def effects(self, effect: Effect, draw: int) -> Mapping[Order, Effect]:
-        """The serial orders of the sessions that succeeded in an effect, with their effects, if they were run."""
-        orders = self._orders.get((draw, effect.succeeded))
-        return {} if orders is None else orders.run
+        """The serial orders of the sessions that succeeded in an effect, with their effects, if they were run.
+
+        Also those with sessions of which that is not known.
+        """
+        every: dict[Order, Effect] = {}
+        for unknown in _subsets(effect.unknown):
+            orders = self._orders.get((draw, effect.succeeded.union(unknown)))
+            every |= {} if orders is None else orders.run
+        return every
 
     def _is_serial(self, effect: Effect, schedule: Sequence[int], draw: int) -> bool:
         succeeded = effect.succeeded
-        failed = sorted(frozenset(range(1, self._consumer)) - succeeded)
-        return any(
-            self._has_order(effect, succeeded.union(others), schedule, draw)
-            for count in range(len(failed) + 1)
-            for others in combinations(failed, count)
-        )
+        failed = frozenset(range(1, self._consumer)) - succeeded
+        return any(self._has_order(effect, succeeded.union(others), schedule, draw) for others in _subsets(failed))
 
     def _has_order(self, effect: Effect, among: frozenset[int], schedule: Sequence[int], draw: int) -> bool:
         """Whether a serial order of some sessions has an effect; orders that were not run yet are, until one has."""
@@ -185,14 +191,17 @@ class SerialOrders:
         orders = self._orders.get((draw, among))
         if orders is None:
             orders = self._orders[draw, among] = _Orders(*self._every(among))
-        wanted = self._form(effect, among)
-        if wanted in orders.forms:
+        told = among - effect.unknown
+        wanted = self._form(effect, told)
+        if told not in orders.forms:
+            orders.forms[told] = {self._form(serial, told) for serial in orders.run.values()}
+        if wanted in orders.forms[told]:
             return True
         for order in self._next(orders, likely):
             self._run(orders, order, among)
             if self.unsteady is not None:
                 return False
-            if self._form(effect, among) in orders.forms:
+            if self._form(effect, told) in orders.forms[told]:
                 return True
         self.sampled |= orders.sampled
         return False
@@ -210,17 +219,17 @@ class SerialOrders:
         orders.run[order] = effect
         if self.labels.measure(effect, again, shifts):
             self._forget_forms()
-        form = self._form(effect, among)
-        if form != self._form(again, among):
+        if self._form(effect, among) != self._form(again, among):
             self.unsteady = order
-        orders.forms.add(form)
+        for told, forms in orders.forms.items():
+            forms.add(self._form(effect, told))
 
     def _forget_forms(self) -> None:
         """Make the forms again: more is known to be labels."""
         self._judged.clear()
         self._accused.clear()
-        for (_, among), orders in self._orders.items():
-            orders.forms = {self._form(effect, among) for effect in orders.run.values()}
+        for orders in self._orders.values():
+            orders.forms = {told: {self._form(effect, told) for effect in orders.run.values()} for told in orders.forms}
 
     def _form(self, effect: Effect, among: Collection[int]) -> Form:
         return canonical(facts(effect, self.oracle, among, self.labels, self._key))
@@ -260,3 +269,9 @@ class SerialOrders:
         for _ in range(MOST_ORDERS):
             random.shuffle(order)
             yield tuple(order)
+
+
+def _subsets(sessions: Collection[int]) -> Iterator[tuple[int, ...]]:
+    """Every subset, the smallest first."""
+    for count in range(len(sessions) + 1):
+        yield from combinations(sorted(sessions), count)

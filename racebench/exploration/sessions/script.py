@@ -12,19 +12,20 @@ from psycopg import sql
 
 from racebench.analysis.checkers.refused import is_refusal
 from racebench.core.errors import UsageProblem
-from racebench.core.faults import CONNECTION_LOST, EXPIRED, stops_a_schedule
+from racebench.core.faults import CONNECTION_LOST, EXPIRED, is_fault, stops_a_schedule
 from racebench.core.model import Assign, Outcome, Pipeline, Script, Sleep, Statement, Strategy
 from racebench.core.target import Target
+from racebench.exploration.choices import Cut
 from racebench.exploration.draws import Draws, server_seed
 from racebench.exploration.faults import Fault, sets_timeout
 from racebench.exploration.independence import Footprint, footprint
 from racebench.exploration.inspection import Facts
 from racebench.exploration.leftovers import Leftover, custom_settings
 from racebench.exploration.sessions.cleaning import clean, kept
-from racebench.exploration.sessions.session import GeneratorSession, Session, Steps, Surroundings
-from racebench.exploration.steps import describe, values_of, with_values
+from racebench.exploration.sessions.session import GeneratorSession, Session, State, Steps, Surroundings
+from racebench.exploration.steps import CUT_ANSWERS, describe, values_of, with_values
 from racebench.exploration.told import Answers, Told, shown, texts
-from racebench.postgres.compiler.transactions import begins
+from racebench.postgres.compiler.transactions import begins, ends
 from racebench.postgres.connection import connect
 from racebench.postgres.prepared import Prepared
 from racebench.postgres.session import Session as ServerSession
@@ -45,6 +46,7 @@ class ScriptSessions:
     """The kind of a strategy that is a script."""
 
     may_be_abandoned: ClassVar[bool] = True
+    may_be_cut: ClassVar[bool] = True
     strands: ClassVar[Sequence[Session]] = ()
     notes: ClassVar[Sequence[str]] = ()
     unseen: ClassVar[None] = None
@@ -63,6 +65,12 @@ class ScriptSessions:
         custom = custom_settings([strategy.script.text])
 
         def open_session(see: See) -> ServerSession:
+            with ExitStack() as opening:
+                session = open_connected(see, opening)
+                opening.pop_all()
+                return session
+
+        def open_connected(see: See, opening: ExitStack) -> ServerSession:
             connection = connect(
                 surroundings.target,
                 schema=surroundings.schema,
@@ -70,7 +78,7 @@ class ScriptSessions:
                 application_name=surroundings.application_name,
                 own_code=surroundings.own_code,
             )
-            stack.callback(connection.close)
+            opening.callback(connection.close)
             # Preparing needs locks too, which no session of the exploration holds yet.
             own = connection.execute("SELECT current_setting('lock_timeout')").fetchone()
             connection.execute(sql.SQL("SET lock_timeout = {}").format(surroundings.step_limit))
@@ -101,7 +109,9 @@ class ScriptSessions:
                 facts.leaves,
                 serializable=facts.serializable,
                 compares_answers=surroundings.compares_answers,
+                crash=surroundings.crash,
             )
+            session.cutter = surroundings.cutter
             stack.callback(session.close)
             sessions.append(session)
         return sessions
@@ -220,8 +230,10 @@ class ScriptSession(GeneratorSession):
         *,
         serializable: bool = False,
         compares_answers: bool = False,
+        crash: int = 0,
     ) -> None:
         super().__init__(number)
+        self._open_session = open_session
         self._leaves = leaves
         self._serializable = serializable
         #: Settings that the session has besides those of its connection string.
@@ -233,6 +245,13 @@ class ScriptSession(GeneratorSession):
         self.sqlstate = ""
         self._retry = strategy.retry
         self._tries = Tries(None)
+        self._reconnects = strategy.retry is not None and any(map(is_fault, strategy.retry.sqlstates))
+        #: Sessions for tries that follow a cut: to prepare statements takes locks, which others hold by then.
+        self._spares: list[ServerSession] = []
+        self._most_spares = crash if self._reconnects else 0
+        #: What the last step of this try may have touched; None if it has taken none.
+        self._touched: Footprint | None = None
+        self._in_transaction = False
         self._may_expire = sets_timeout(strategy.script)
         self._footprints = footprints
         self.draws = draws
@@ -240,11 +259,11 @@ class ScriptSession(GeneratorSession):
 
     @property
     def pid(self) -> int:
-        return self.session.connection.info.backend_pid
+        return self.session.connection.info.backend_pid if self.session.alive else 0
 
     @property
     def socket(self) -> int:
-        return self.session.socket
+        return self.session.socket if self.session.alive else -1
 
     @property
     def outcome(self) -> Outcome:
@@ -290,7 +309,36 @@ class ScriptSession(GeneratorSession):
 
     def configure(self, name: str, value: str) -> None:
         self._settings[name] = value
-        self.session.configure(name, value)
+        for session in (self.session, *self._spares):
+            session.configure(name, value)
+
+    def cuts(self, *, reduce: bool) -> Sequence[Cut]:
+        if self.cutter is None or not reduce or self._reconnects:
+            return super().cuts(reduce=reduce)
+        # The client is gone, whichever of its answers were lost. So a cut after a step is one before the next step,
+        # unless the step commits; and one before a step is one before the last step, unless that has left something.
+        step = self.next_step
+        commits = any(map(ends, step)) or (not self._in_transaction and not begins(step[0]))
+        nothing = self._touched in (Footprint.NOTHING, Footprint.READ)
+        return (*(() if nothing else (Cut.BEFORE,)), *((Cut.AFTER,) if commits else ()))
+
+    def mend(self) -> None:
+        if not self.session.alive:
+            self.session.close()
+            self.session = self._opened()
+        while len(self._spares) < self._most_spares:
+            self._spares.append(self._opened())
+
+    def _opened(self) -> ServerSession:
+        session = self._open_session(self._see)
+        for name, value in self._settings.items():
+            session.configure(name, value)
+        return session
+
+    def advance(self) -> None:
+        if self.state is State.READY:
+            self._touched = self.footprint
+        super().advance()
 
     @property
     def leaves(self) -> Mapping[Leftover, str]:
@@ -301,7 +349,8 @@ class ScriptSession(GeneratorSession):
             clean(self.session.connection.pgconn, self._leaves, self._settings)
 
     def prepare_again(self) -> None:
-        self.session.prepare_again()
+        for session in (self.session, *self._spares):
+            session.prepare_again()
 
     def kept(self) -> Sequence[str]:
         return kept(self.session.connection.pgconn, {*self._settings, "lock_timeout"})
@@ -338,13 +387,24 @@ class ScriptSession(GeneratorSession):
         return values_of(self.next_step, self._variables)
 
     def _operation(self, variables: Variables) -> Steps:
-        session = self.session
         while True:
+            session = self.session
+            self._touched, self._in_transaction = None, False
             # The same for all sessions, so that they meet; and for each try, as pgbench has it.
             session.reseed(f"{self.draw}" if self.draw else "")
             if self.draws.server:
                 session.connection.pgconn.exec_(server_seed(self.draw, self.number))
             outcome = yield from session.steps(variables)
+            if self.cut_now is not None and not session.alive:
+                self.answers.append(CUT_ANSWERS[self.cut_now])
+                self.sqlstate = CONNECTION_LOST
+                self.told.settle(undone=True)
+                if not self._tries.again(outcome, self.sqlstate):
+                    return Outcome.UNKNOWN
+                session.close()
+                self.session = self._spares.pop()
+                variables["version"] = None
+                continue
             if not session.alive or self._is_fault(session.sqlstate):
                 raise self._fault("lost its connection at" if not session.alive else "was stopped at")
             self.sqlstate = session.sqlstate
@@ -372,6 +432,7 @@ class ScriptSession(GeneratorSession):
         )
 
     def _see(self, statements: Sequence[Statement], prepared: Sequence[Prepared], reply: Reply) -> None:
+        self._in_transaction = reply.status == b"T"
         if self.told.wanted:
             self._remember(statements, prepared, reply)
         for known, result in zip(prepared, reply.results, strict=False):
@@ -394,4 +455,5 @@ class ScriptSession(GeneratorSession):
         self.session.start_afresh()
 
     def close(self) -> None:
-        self.session.close()
+        for session in (self.session, *self._spares):
+            session.close()

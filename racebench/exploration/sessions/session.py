@@ -18,11 +18,13 @@ import psycopg
 from racebench.core.errors import UsageProblem
 from racebench.core.model import Outcome, Statement, Strategy
 from racebench.core.target import Target
+from racebench.exploration.choices import Cut
 from racebench.exploration.draws import Draws
 from racebench.exploration.independence import Footprint
 from racebench.exploration.inspection import Facts
 from racebench.exploration.leftovers import Leftover
 from racebench.exploration.result import Unseen
+from racebench.exploration.sessions.cutting import Cutter
 from racebench.exploration.steps import describe
 from racebench.exploration.told import Answers
 
@@ -83,6 +85,18 @@ class Session(Protocol):
     @property
     def changes_catalog(self) -> bool:
         """Whether the next step may be DDL: it looks at the catalogs, and changes them, inside one statement."""
+
+    def cuts(self, *, reduce: bool) -> Sequence[Cut]:
+        """How its connection may be cut at the next step; none for a session that is not to lose its connection.
+
+        `reduce`: without the cuts whose effect another one has.
+        """
+
+    def cut(self, cut: Cut) -> None:
+        """Have the connection cut at the next step: what `advance` does next."""
+
+    def mend(self) -> None:
+        """Connect again after a cut. No session is in a transaction."""
 
     @property
     def joins_next(self) -> bool:
@@ -208,7 +222,8 @@ class Surroundings:
 
     `strategy`: with its script as it is explored (transactions.py). `monitor`: a connection that no session uses.
     `step_limit`: the time limit for a step, as a setting's value. `own_code`: the strategy is the user's own code.
-    `compares_answers`: sessions are to keep what they are told.
+    `compares_answers`: sessions are to keep what they are told. `cutter`: cuts their connections, at most `crash` in a
+    schedule.
     """
 
     target: Target
@@ -221,15 +236,19 @@ class Surroundings:
     step_limit: str
     own_code: bool
     compares_answers: bool
+    cutter: Cutter | None
+    crash: int
 
 
 class SessionKind(Protocol):
     """How the sessions of one kind of strategy are opened and run alone. One for each search.
 
-    `may_be_abandoned`: a session may be stopped between two steps; if not, it is run to its end.
+    `may_be_abandoned`: a session may be stopped between two steps; if not, it is run to its end. `may_be_cut`: the
+    connection of a session may be cut.
     """
 
     may_be_abandoned: ClassVar[bool]
+    may_be_cut: ClassVar[bool]
 
     @staticmethod
     def runs(strategy: Strategy) -> bool:
@@ -271,10 +290,16 @@ class SessionKind(Protocol):
 
 
 class GeneratorSession:
-    """A session whose operation is a generator of steps and waits, driven to the next step or wait."""
+    """A session whose operation is a generator of steps and waits, driven to the next step or wait.
+
+    `cutter`: None for a session whose connection is not cut. `cut_now`: how it is cut at the step under way.
+    """
+
+    cutter: Cutter | None = None
 
     def __init__(self, number: int) -> None:
         self.number = number
+        self.cut_now: Cut | None = None
         self.name = f"s{number}"
         self.state = State.DONE
         self.next_step: tuple[Statement, ...] = ()
@@ -289,6 +314,10 @@ class GeneratorSession:
         raise NotImplementedError
 
     @property
+    def socket(self) -> int:
+        raise NotImplementedError
+
+    @property
     def pids(self) -> frozenset[int]:
         return frozenset({self.pid})
 
@@ -299,6 +328,15 @@ class GeneratorSession:
     @property
     def changes_catalog(self) -> bool:
         return False
+
+    def cuts(self, *, reduce: bool) -> Sequence[Cut]:  # noqa: ARG002 - all of them
+        return () if self.cutter is None else (Cut.BEFORE, Cut.AFTER)
+
+    def cut(self, cut: Cut) -> None:
+        self.cut_now = cut
+
+    def mend(self) -> None:
+        """A session that has not lost its connection."""
 
     @property
     def joins_next(self) -> bool:
@@ -346,6 +384,8 @@ class GeneratorSession:
 
     def advance(self) -> None:
         assert self._steps is not None
+        if self.cut_now is not None and not self._cut_off():
+            return
         try:
             while True:
                 met = next(self._steps)
@@ -353,10 +393,19 @@ class GeneratorSession:
                     self.state = State.WAITING
                     return
                 if isinstance(met, tuple):
-                    self.state, self.next_step = State.READY, met
+                    self.state, self.next_step, self.cut_now = State.READY, met, None
                     return
         except StopIteration as done:
-            self.state, self.result = State.DONE, done.value
+            self.state, self.result, self.cut_now = State.DONE, done.value, None
+
+    def _cut_off(self) -> bool:
+        """Cut the connection, if it is time; False if the step waits for another session first."""
+        assert self.cutter is not None
+        if self.state is not State.READY:
+            return self.cutter.lose_answer(self.socket, self.pid)
+        if self.cut_now is Cut.BEFORE:
+            self.cutter.cut(self.socket, self.pid)
+        return True
 
     def abandon(self) -> None:
         if self.state is State.READY and self._steps is not None:

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Hashable, Mapping, Sequence, Set
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import dataclass
 from itertools import permutations
 from typing import Any, ClassVar
 
 from racebench.core.errors import UsageProblem
 from racebench.core.faults import CONNECTION_LOST, EXPIRED, stops_a_schedule
-from racebench.core.model import HttpRequest, Instances, Outcome, Service, Statement, Strategy
+from racebench.core.model import HttpRequest, Instances, Outcome, Program, Service, Statement, Strategy
 from racebench.core.quantity import quantity
 from racebench.core.target import Target
 from racebench.exploration import choices
+from racebench.exploration.choices import Cut
 from racebench.exploration.draws import Draws
 from racebench.exploration.faults import Fault
 from racebench.exploration.independence import Footprint
@@ -66,6 +68,7 @@ class WireSessions:
 
     #: Only the application knows what it has to undo.
     may_be_abandoned: ClassVar[bool] = False
+    may_be_cut: ClassVar[bool] = False
 
     def __init__(self) -> None:
         self._sessions: list[WireSession] = []
@@ -105,7 +108,7 @@ class WireSessions:
         for number in range(1, surroundings.sessions + 1):
             port = application.listen(listen if number == 1 else 0)
             environment = addresses.through(HOST, port, target)
-            runs: tuple[object, ...] = strategy.programs or strategy.requests
+            runs: tuple[Program | HttpRequest, ...] = strategy.programs or strategy.requests
             place = (number - 1) % len(runs)
             actor: Actor
             if strategy.service is None:
@@ -118,7 +121,7 @@ class WireSessions:
                 application.gate.watch(request.arrived)
                 actor = request
             stack.callback(actor.close)
-            session = WireSession(number, str(runs[place]), actor, application, connections, policy, surroundings)
+            session = WireSession(number, runs[place], actor, application, connections, policy, surroundings)
             if not shared:
                 application.belongs(port, session)
             application.sessions.append(session)
@@ -186,6 +189,24 @@ class WireSessions:
         if not is_expected(response.status, running.service.expect):
             raise UsageProblem(f"--reset '{request}' answers {response.text}; correct the request, or the service")
 
+    def _send_together(self) -> None:
+        """Send all requests at once to one instance: that fills its pool, and shows a connection that they share."""
+        running = self._services[1]
+
+        def send(request: Program | HttpRequest) -> None:
+            assert isinstance(request, HttpRequest)  # there is a service
+            with suppress(NoAnswer), HttpClient(running.host, running.port) as client:
+                client.send(request, _LIMIT_S)
+
+        def send_all() -> None:
+            with ThreadPoolExecutor(len(self._sessions)) as threads:
+                for session in self._sessions:
+                    threads.submit(send, session.work)
+
+        assert self._application is not None  # it was opened
+        self._application.while_idle(send_all)
+        running.check()
+
     def run_alone(self, renew: Callable[[], object], violations: Callable[[], int]) -> None:
         """Run the operations one after the other, in every order: what fails or breaks then is no race.
 
@@ -213,6 +234,9 @@ class WireSessions:
                     f"{quantity(broken, 'row breaks', 'rows break')} the invariant when the operations run one after "
                     "the other: that is no race; look at the application, or at the invariant"
                 )
+        if len(sessions) > 1 and self._services:
+            renew()
+            self._send_together()
         for session in sessions:
             if not session.texts:
                 raise UsageProblem(
@@ -321,6 +345,15 @@ class Strand:
     def values(self) -> tuple[str, ...]:
         return () if self.at_gate is None else answers.short_parameters(self.at_gate.piece)
 
+    def cuts(self, *, reduce: bool) -> Sequence[Cut]:  # noqa: ARG002 - none
+        return ()
+
+    def cut(self, cut: Cut) -> None:
+        """No connection is cut."""
+
+    def mend(self) -> None:
+        """An application connects by itself."""
+
     def configure(self, name: str, value: str) -> None:
         """The settings of the application's connections are the session's."""
 
@@ -379,7 +412,7 @@ class Strand:
 
 
 class WireSession(Strand):
-    """Runs its operation once in each schedule. `runs`: what it runs, equal for sessions that run the same.
+    """Runs its operation once in each schedule. `work`: what it runs; `runs`: equal for sessions that run the same.
 
     It is its own first strand; `strands`: all of them. `trace`: the statements that were held, or would have been, when
     it ran alone; `texts`: of all that it sent then. `reached`: how many of the trace it has sent in this schedule.
@@ -393,7 +426,7 @@ class WireSession(Strand):
     def __init__(
         self,
         number: int,
-        runs: str,
+        work: Program | HttpRequest,
         actor: Actor,
         application: Application,
         connections: Connections,
@@ -402,7 +435,8 @@ class WireSession(Strand):
     ) -> None:
         self.operator = number
         super().__init__(self, 0)
-        self.runs, self.actor, self.policy = runs, actor, policy
+        self.work, self.actor, self.policy = work, actor, policy
+        self.runs = str(work)
         self.strands: list[Strand] = [self, *(Strand(self, strand) for strand in range(1, _STRANDS))]
         self.operation = self.deadlocks = self.draw = 0
         self.sqlstate = self.swallowed = ""

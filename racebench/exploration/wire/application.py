@@ -24,6 +24,7 @@ from racebench.exploration.wire.connection import WireConnection
 from racebench.exploration.wire.gate import Gate, Restless
 from racebench.exploration.wire.rest import Processes
 from racebench.exploration.wire.stream import Kind, Piece
+from racebench.postgres.compiler.transactions import begins
 from racebench.postgres.proxy.link import Link
 from racebench.postgres.proxy.proxy import Proxy
 
@@ -182,6 +183,12 @@ class Application:
                     session.takes(connection, piece)
             return True
         if self._preparing:
+            if piece.parts and begins(piece.parts[0]) and piece.stream.block:
+                self.note(
+                    "requests to one instance of the service use one connection at once: a BEGIN came in the middle of "
+                    "another's transaction, so that their statements are in one; give each request a connection of its "
+                    "own (a pool)"
+                )
             return False
         if self._is_background(owner, piece):
             self._pass_by(piece)

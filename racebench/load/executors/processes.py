@@ -30,7 +30,8 @@ _PRELOAD = (
     "racebench.load.executors.processes",
     "racebench.load.worker",
     "racebench.load.consumer",
-    "racebench.load.python_worker",
+    "racebench.load.call_worker",
+    "racebench.load.callers.python",
 )
 #: Descriptors of this process: its pipe to another process, that one's to this, and what tells that it has ended.
 _FILES_FOR_ONE = 3

@@ -9,14 +9,14 @@ import contextlib
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from racebench.core.injection import Fault
 from racebench.core.target import Target
 from racebench.load.executors import Channel
 from racebench.load.faults.messages import Finish, InjectionReport, Listening
-from racebench.load.faults.relay import Draws, Relay
+from racebench.load.faults.relay import NEVER, Draws, Relay
 from racebench.load.pacing import Go
 from racebench.postgres.proxy.link import Link, State
 from racebench.postgres.proxy.proxy import Proxy
@@ -44,33 +44,37 @@ def interpose(task: InterposerTask, channel: Channel) -> None:
         worker_of = {port: worker for worker, port in ports.items()}
         connections: Counter[int] = Counter()
         relays: dict[Link, Relay] = {}
+        holding: dict[Relay, None] = {}
         channel.send(Listening(ports))
         orders.listen(channel)
         while not orders.finished:
-            news = proxy.poll(_until_due_s(relays))
+            news = proxy.poll(_until_due_s(holding) if holding else _WAIT_S if relays else _WAIT_ALONE_S)
             now_ns = time.perf_counter_ns()
             armed = now_ns >= orders.start_ns
+            due = {relay: None for relay in holding if relay.due_ns <= now_ns}
             for link in news:
-                if link not in relays and link.state is State.OPEN:
+                if (relay := relays.get(link)) is None and link.state is State.OPEN:
                     worker = worker_of[link.port]
                     connections[worker] += 1
                     seed = f"{task.seed}/{worker}/{connections[worker]}"
-                    relays[link] = Relay(link, Draws(task.faults, seed, counts))
-                if (relay := relays.get(link)) is not None and not relay.ended:
-                    relay.pass_on(now_ns, armed=armed)
-                    if relay.ended:
-                        del relays[link]
-            for relay in [relay for relay in relays.values() if relay.due_ns is not None and relay.due_ns <= now_ns]:
+                    relay = relays[link] = Relay(link, Draws(task.faults, seed, counts))
+                if relay is not None:
+                    due[relay] = None
+            for relay in due:
                 relay.pass_on(now_ns, armed=armed)
+                if relay.ended:
+                    del relays[relay.link]
+                if relay.due_ns < NEVER:
+                    holding[relay] = None
+                else:
+                    holding.pop(relay, None)
     channel.send(InjectionReport(dict(counts)))
 
 
-def _until_due_s(relays: Mapping[Link, Relay]) -> float:
-    """How long the loop may wait."""
-    due_ns = [relay.due_ns for relay in relays.values() if relay.due_ns is not None]
-    if due_ns:
-        return max(0.0, min(_WAIT_S, (min(due_ns) - time.perf_counter_ns()) / 1e9))
-    return _WAIT_S if relays else _WAIT_ALONE_S
+def _until_due_s(holding: Iterable[Relay]) -> float:
+    """How long the loop may wait while messages are held back."""
+    due_ns = min(relay.due_ns for relay in holding)
+    return max(0.0, min(_WAIT_S, (due_ns - time.perf_counter_ns()) / 1e9))
 
 
 @dataclass(slots=True)

@@ -18,6 +18,8 @@ from racebench.postgres.proxy.messages import Message
 #: Kinds of the server's messages with which the answer to a statement ends, or with which it waits for the client.
 _ENDS_AN_ANSWER = b"CEIsZGWV"
 _PARTS = 3
+#: Later than any time.
+NEVER = 2**63 - 1
 
 
 class Draws:
@@ -69,13 +71,10 @@ class Draws:
 
 
 class Relay:
-    """One link whose messages are passed on. `due_ns`: when what it holds back is to be passed on; None: nothing is.
-
-    Times are perf_counter_ns.
-    """
+    """One link whose messages are passed on. `ended`: it is cut, or one side has closed it. Times: perf_counter_ns."""
 
     def __init__(self, link: Link, draws: Draws) -> None:
-        self._link, self._draws = link, draws
+        self.link, self._draws = link, draws
         self._transactions = Transactions()
         self._follows = draws.has(FaultKind.CUT_AFTER_COMMIT, FaultKind.CUT_BEFORE_COMMIT)
         self._held: deque[tuple[int, bytes]] = deque()
@@ -87,12 +86,13 @@ class Relay:
         self.ended = False
 
     @property
-    def due_ns(self) -> int | None:
-        return self._held[0][0] if self._held else None
+    def due_ns(self) -> int:
+        """When the first of what is held back is to be passed on; NEVER if nothing is."""
+        return self._held[0][0] if self._held else NEVER
 
     def pass_on(self, now_ns: int, *, armed: bool) -> None:
         """Pass on what has arrived, and what was held back until now. `armed`: faults are injected."""
-        link = self._link
+        link = self.link
         if messages := link.client_messages():
             self._to_server(messages, now_ns, armed=armed)
         if not self.ended and (messages := link.server_messages()):
@@ -136,19 +136,19 @@ class Relay:
         if not through:
             return
         if due_ns <= now_ns and not self._held:
-            self._link.send_server(b"".join(through))
+            self.link.send_server(b"".join(through))
         else:
             self._held.append((due_ns, b"".join(through)))
 
     def _to_client(self, messages: Sequence[Message], *, armed: bool) -> None:
         if not self._follows and not self._loses:
-            self._link.send_client(b"".join([message.raw for message in messages]))
+            self.link.send_client(b"".join([message.raw for message in messages]))
             return
         through: list[bytes] = []
         for message in messages:
             if self._loses:
                 if message.kind in _ENDS_AN_ANSWER:
-                    self._link.send_client(b"".join(through))
+                    self.link.send_client(b"".join(through))
                     self._end()
                     return
                 continue
@@ -157,7 +157,7 @@ class Relay:
                 continue
             committed = self._transactions.answered(message)
             if committed and armed and self._draws.happens(FaultKind.CUT_AFTER_COMMIT):
-                self._link.send_client(b"".join(through))
+                self.link.send_client(b"".join(through))
                 self._end()
                 return
             self._withheld.append(message.raw)
@@ -165,17 +165,17 @@ class Relay:
                 through += self._withheld
                 self._withheld.clear()
         if through:
-            self._link.send_client(b"".join(through))
+            self.link.send_client(b"".join(through))
 
     def _cut(self, through: Sequence[bytes]) -> None:
         """Send the last that reaches the server, and close both sides."""
         for _, raw in self._held:
-            self._link.send_server(raw)
+            self.link.send_server(raw)
         self._held.clear()
-        self._link.send_server(b"".join(through))
+        self.link.send_server(b"".join(through))
         self._end()
 
     def _end(self) -> None:
         self.ended = True
         self._held.clear()
-        self._link.close()
+        self.link.close()

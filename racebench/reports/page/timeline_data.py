@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from racebench.core import codes
 from racebench.core.results import RunResult, Verdict
 from racebench.reports.excerpts import Bar, Excerpt
 from racebench.reports.excerpts.lookup import Lookup, find
@@ -149,7 +150,7 @@ def _data(excerpt: Excerpt, run: RunResult) -> dict[str, Any]:
                 _exact(bar.version),
                 _exact(bar.row),
                 [bar.delivered.get(place) for place in range(len(excerpt.consumers))],
-                *([bar.outcome, bar.sqlstate, bar.tries, bar.tenant] if _unusual(bar) else []),
+                *([bar.outcome, codes.shown(bar.sqlstate), bar.tries, bar.tenant] if _unusual(bar) else []),
             ]
             for bar in excerpt.bars
         ],

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from racebench.core import codes
 from racebench.reports.excerpts import Bar, Excerpt, Mark, Poll
 from racebench.reports.page import scale
 
@@ -122,7 +123,7 @@ def told(excerpt: Excerpt, at: int) -> str:
     if bar.outcome != "OK":
         state = "was refused" if bar.outcome == "FAIL" else "got no answer"
         wanted = "" if bar.version is None else f", wanting version {bar.version}"
-        return f"{who} {state}{f' ({bar.sqlstate})' if bar.sqlstate else ''}{wanted}"
+        return f"{who} {state}{f' ({codes.shown(bar.sqlstate)})' if bar.sqlstate else ''}{wanted}"
     version = "" if bar.version is None else f" version {_short(str(bar.version))}"
     row = "" if bar.row is None else f" in row {bar.row}"
     return f"{who} committed{version}{row}{_fate(excerpt, at)}"

@@ -14,6 +14,7 @@ from racebench.core import json_text
 from racebench.core.anomalies import counts_of_document
 from racebench.core.errors import UsageProblem
 from racebench.core.results import Verdict
+from racebench.exploration.choices import Cut
 from racebench.exploration.result import (
     Beginning,
     Exploration,
@@ -93,6 +94,7 @@ def published(exploration: Exploration) -> dict[str, Any]:
         "consumer": exploration.consumer,
         "sessions": exploration.sessions,
         "polls": exploration.polls,
+        "crash": exploration.crash,
         "reduced": exploration.reduced,
         "seed": exploration.seed,
         "verdict": exploration.verdict.value,
@@ -177,6 +179,7 @@ def _published_replay(replay: Replay) -> dict[str, Any]:
                 "answered": list(step.answered),
                 "waits_for": list(step.waits_for),
                 "went_on": [{"session": name, "answered": list(answered)} for name, answered in step.went_on],
+                "cut": None if step.cut is None else step.cut.name.lower(),
             }
             for step in replay.steps
         ],
@@ -199,6 +202,7 @@ def from_published(data: Mapping[str, Any]) -> Exploration:
         consumer=None if data["consumer"] is None else str(data["consumer"]),
         sessions=int(data["sessions"]),
         polls=int(data.get("polls", 0)),
+        crash=int(data.get("crash", 0)),
         reduced=bool(data.get("reduced", True)),
         seed=int(data.get("seed", 0)),
         depth=int(explored.get("depth", 0)),
@@ -295,6 +299,7 @@ def _step(data: Mapping[str, Any]) -> Step:
         answered=_texts(data["answered"]),
         waits_for=_texts(data["waits_for"]),
         went_on=tuple((str(woken["session"]), _texts(woken["answered"])) for woken in data["went_on"]),
+        cut=None if data.get("cut") is None else Cut[str(data["cut"]).upper()],
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console, RenderableType
 from rich.text import Text
 
+from racebench.core import codes
 from racebench.core.anomalies import ANOMALIES, AnomalyKind, Evidence, TableKind, by_witness, needing, of_table
 from racebench.core.model import Protocol
 from racebench.core.quantity import quantity
@@ -149,7 +150,7 @@ def measure_table(results: Sequence[RunResult], *, ascii_only: bool = False) -> 
     drawn = Grid(columns, ascii_only=ascii_only)
     for result in results:
         values = ("–" if result.measures.get(name) is None else str(result.measures[name]) for name in names)
-        errors = ", ".join(f"{count} × {sqlstate}" for sqlstate, count in result.errors.items())
+        errors = ", ".join(f"{count} × {codes.shown(sqlstate)}" for sqlstate, count in result.errors.items())
         drawn.add_row(result.strategy, *values, errors or "none")
     return drawn
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from racebench.core import codes
 from racebench.core.results import Anomaly
 
 _NARROWEST = 24
@@ -90,7 +91,7 @@ def _bar(operation: Mapping[str, Any], lane: int, column: Callable[[float], int]
 def _fate(witness: Anomaly, operation: Mapping[str, Any]) -> str:
     """What became of an operation's row."""
     if operation["outcome"] != "OK":
-        return f"{operation['outcome']} {operation['sqlstate'] or ''}".rstrip()
+        return f"{operation['outcome']} {codes.shown(operation['sqlstate'] or '')}".rstrip()
     row = next((row for row in witness.rows if row["operation"] == operation["operation"]), None)
     if row is None:
         return "acknowledged"

@@ -1,0 +1,130 @@
+"""Every strategy of the catalog under every fault of --fault: its verdict, and how often the fault was injected.
+
+A fault must change no verdict: an anomaly that the catalog does not know of a strategy is wrong, and the exit code is 1
+then. A broken strategy is run again, up to --tries times, until it shows one that it is known for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+import racebench
+from benchmarks.levels import running
+from benchmarks.measurement import Document, Table, document, finish, output_option, progress
+from racebench.core.model import Scenario, Strategy
+from racebench.workloads import catalog
+
+FAULTS = (
+    *("cut-after-commit:2%", "cut-before-commit:2%", "cut:2%", "stall:20ms:2%", "latency:1ms±0.5ms"),
+    *("terminate-backend:every 50ms", "crash-server:once"),
+)
+_WORKERS = 4
+_OPERATIONS = 400
+_OPERATIONS_OF_BUSY = 40  # each has thousands of transactions
+
+
+def subjects() -> Iterator[tuple[Scenario, Strategy]]:
+    """Every strategy of the catalog."""
+    for scenario in catalog.shipped():
+        for strategy in scenario.strategies.values():
+            yield scenario, strategy
+
+
+def judge(bench: racebench.Bench, scenario: Scenario, strategy: Strategy, fault: str, tries: int) -> dict[str, Any]:
+    """Run a strategy under a fault; a broken one again until it shows something."""
+    busy = "busy" in strategy.name
+    for _ in range(tries):
+        done = bench.hammer(
+            scenario.name,
+            strategy=strategy.name,
+            workers=_WORKERS,
+            operations=None if scenario.once else _OPERATIONS_OF_BUSY if busy else _OPERATIONS,
+            seed=1,
+            load=racebench.LoadOptions(faults=(fault,), hold_us=500),
+        ).result
+        if strategy.right or done.found:
+            break
+    known = {*done.expected, *done.possible}
+    return {
+        "scenario": scenario.name,
+        "strategy": strategy.name,
+        "right": strategy.right,
+        "fault": fault,
+        "verdict": done.verdict.value,
+        "found": list(done.found),
+        "wrong": not {*done.found} <= known,
+        "injected": done.injected[fault],
+        "ok": done.counts["committed"],
+        "fail": done.counts["failed"],
+        "unknown": done.counts["unknown"],
+    }
+
+
+def tables(measured: Document) -> list[Table]:
+    """The verdicts, with the faults as columns, and the sums."""
+    cells: list[Mapping[str, Any]] = measured["cells"]
+    at = {(cell["scenario"], cell["strategy"], cell["fault"]): cell for cell in cells}
+    faults = [fault for fault in FAULTS if any(cell["fault"] == fault for cell in cells)]
+    rows = []
+    for scenario, strategy in dict.fromkeys((cell["scenario"], cell["strategy"]) for cell in cells):
+        of = [at[scenario, strategy, fault] for fault in faults]
+        rows.append((scenario, f"`{strategy}`", "right" if of[0]["right"] else "broken", *map(_shown, of)))
+    sums = [
+        (
+            f"`{fault}`",
+            *(f"{sum(cell[name] for cell in cells if cell['fault'] == fault):,}" for name in _SUMMED),
+            str(sum(cell["wrong"] for cell in cells if cell["fault"] == fault)),
+        )
+        for fault in faults
+    ]
+    return [
+        Table(
+            title="Injected faults",
+            columns=("fault", "injected", "operations OK", "FAIL", "UNKNOWN", "wrong verdicts"),
+            rows=tuple(sums),
+            names=1,
+        ),
+        Table(
+            title="Verdicts under injected faults",
+            columns=("scenario", "strategy", "known to be", *(f"`{fault}`" for fault in faults)),
+            rows=tuple(rows),
+            names=3,
+            notes=(
+                "In brackets: how often the fault was injected into the run.",
+                "retry-lost is right where no answer to a COMMIT is lost.",
+                "A broken strategy is VALID where no run showed its anomaly.",
+            ),
+        ),
+    ]
+
+
+_SUMMED = ("injected", "ok", "fail", "unknown")
+
+
+def _shown(cell: Mapping[str, Any]) -> str:
+    return f"{'WRONG: ' if cell['wrong'] else ''}{cell['verdict']} ({cell['injected']:,})"
+
+
+@click.command(help=__doc__.split("\n", 1)[0] if __doc__ else None)
+@click.option("--tries", type=click.IntRange(1), default=3, show_default=True, help="Runs of a broken strategy.")
+@click.option("--only", multiple=True, help="Only strategies of this scenario; can be repeated.")
+@output_option("injected")
+def main(*, tries: int, only: tuple[str, ...], output: Path) -> None:
+    """Run, print, write; exit with 1 if a verdict is wrong."""
+    chosen = [(scenario, strategy) for scenario, strategy in subjects() if not only or scenario.name in only]
+    with running("18", {}) as (_, described), progress(len(chosen)) as tell, racebench.Bench() as bench:
+        cells = []
+        for scenario, strategy in chosen:
+            tell(f"{scenario.name} {strategy.name}")
+            cells += [judge(bench, scenario, strategy, fault, tries) for fault in FAULTS]
+    measured = document("injected", rounds=1, parameters={"tries": tries}, server=described, cells=cells)
+    finish(measured, tables(measured), output)
+    raise SystemExit(1 if any(cell["wrong"] for cell in cells) else 0)
+
+
+if __name__ == "__main__":
+    main()

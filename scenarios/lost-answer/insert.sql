@@ -1,0 +1,4 @@
+BEGIN;
+INSERT INTO orders (tenant, request) VALUES (:tenant, :operation);
+\sleep :hold us
+COMMIT;
