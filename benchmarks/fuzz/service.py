@@ -25,18 +25,17 @@ def body(shape: Shape, place: int, code: Code, log: str) -> bytes:
 
 
 def main() -> None:
-    """Answer requests, one at a time."""
+    """Answer requests, one at a time and a connection each: another would wait for one that is kept."""
     client: Client | None = None
     with socket.create_server(("127.0.0.1", int(sys.argv[1]))) as server:
         while True:
             connection = server.accept()[0]
             with connection, connection.makefile("rwb") as stream:
-                while (asked := _request(stream)) is not None:
+                if (asked := _request(stream)) is not None:
                     if client is None:
                         client = Client(os.environ, Shape(asked["shape"]))
                     status, answer = _answer(client, asked)
-                    stream.write(f"HTTP/1.1 {status} -\r\nContent-Length: {len(answer)}\r\n\r\n".encode() + answer)
-                    stream.flush()
+                    stream.write(f"HTTP/1.0 {status} -\r\nContent-Length: {len(answer)}\r\n\r\n".encode() + answer)
 
 
 def _request(stream: Any) -> dict[str, Any] | None:

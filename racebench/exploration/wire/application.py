@@ -219,7 +219,7 @@ class Application:
         return not able or (known and not any(piece.text in session.texts for session in able))
 
     def _pass_by(self, piece: Piece) -> None:
-        if piece.text not in self._background:
+        if piece.text and piece.text not in self._background:
             self._background.add(piece.text)
             if any(piece.text in session.texts for session in self.sessions):
                 self._doubt(
