@@ -298,8 +298,6 @@ EXTENDED = [
     Line("many rows", run("SELECT i FROM generate_series(1, 3000) AS i") + SYNC),
     Line("many statements", (run("SELECT 1") + SYNC) * 50, "Z" * 50),
     Line("queries and pipelines", query(b"SELECT 1") + run("SELECT 2") + SYNC + query(b"SELECT 3"), "ZZZ"),
-    Line("a pipeline without Sync, then a query", run("SELECT 2") + query(b"SELECT 3")),
-    Line("Sync behind it", SYNC),
     Line("more values than fit", bind(b"", b"f", [b"1"] * 3) + SYNC),
     Line("all gone", query(b"DISCARD ALL")),
     Line("gone", bind(b"", b"f") + SYNC),
@@ -386,7 +384,16 @@ SCRIPT: Mapping[str, Sequence[Line]] = {
     "too long": [Line("a length that there is not", b"S\x7f\xff\xff\xff", "!")],
     "too short": [Line("a length that there is not", b"Q\x00\x00\x00\x01", "!")],
     "not ended": [Line("a text without its end", build(b"Q", b"SELECT 1"), "Z")],
-    "damaged": [Line("a Bind that is cut", build(b"B", b"\0\0\0") + SYNC, "Z"), Line("goes on", query(b"SELECT 1"))],
+    "damaged": [
+        Line("a Bind", build(b"B", b"\0\0\0") + SYNC),
+        Line("a Bind of something", parse(b"", b"SELECT 1") + build(b"B", b"\0\0\0\1") + SYNC),
+        Line("a Parse", build(b"P", b"s") + SYNC),
+        Line("an Execute", run("SELECT 1") + build(b"E", b"\0\0") + SYNC),
+        Line("a Describe", build(b"D", b"") + SYNC),
+        Line("a FunctionCall", build(b"F", b"\0")),
+        Line("a query", build(b"Q", b"SELECT 1\0\0")),
+        Line("it goes on", query(b"SELECT 1")),
+    ],
     "another kind": [Line("a password, late", build(b"p", b"x\0"), "!")],
 }
 

@@ -29,8 +29,9 @@ from racebench.core.watching import unsaid
 from racebench.demo import player, screen, selection, terminal, viewer, walkthroughs
 from racebench.demo.exports import FORMATS, text
 from racebench.demo.frames import Frame
-from racebench.demo.presentation import Part, Presentation, ScheduleEntry, Walkthrough
+from racebench.demo.presentation import Part, Presentation, Walkthrough
 from racebench.demo.recording import Recording, schedule_of
+from racebench.demo.schedules import entries
 from racebench.demo.selection import Tell
 from racebench.exploration import choices
 from racebench.exploration.request import ExplorationRequest
@@ -202,6 +203,7 @@ def _of_walkthrough(scenario: Scenario, walkthrough: Walkthrough) -> tuple[Part,
             scenario=scenario,
             strategy=scenario.strategies[part.strategy],
             consumer=scenario.consumers[part.consumer] if part.consumer else None,
+            sessions=part.sessions,
             schedule=part.schedule,
             strict=True,
             heading=selection.heading_of(part.strategy, part.consumer),
@@ -222,15 +224,15 @@ def _of_schedule(text: str, scenario: str | None) -> _Wanted:
             f"the schedule is of {request.sessions} sessions; the demo shows from 1 to {MOST_EXPLORED_SESSIONS} "
             "and a consumer"
         )
-    if any(number != choices.session_of(number) for number in parsed.steps):
-        raise UsageProblem("the demo shows no strands and no cuts of connections; use racebench replay")
+    if any(choices.strand_of(number) for number in parsed.steps):
+        raise UsageProblem("the demo shows no strands; use racebench replay")
     consumer_name = request.consumer.name if request.consumer else None
     part = Part(
         scenario=request.scenario,
         strategy=request.strategy,
         consumer=request.consumer,
         sessions=request.sessions,
-        schedule=tuple(ScheduleEntry(session=session) for session in parsed.steps),
+        schedule=entries(parsed.steps),
         strict=True,
         heading=selection.heading_of(request.strategy.name, consumer_name),
         opening=f"'{request.strategy.name}': {request.strategy.summary}. This is the requested schedule.",

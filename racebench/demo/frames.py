@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from racebench.core.quantity import quantity
+from racebench.exploration.choices import Cut
 
 
 class State(StrEnum):
@@ -144,8 +145,9 @@ class TakenStep:
     """The step that led to a frame: the session that took it, what it sent and got, which sessions wait or resumed.
 
     `line`: index of the statement in the lane's script. `refused`: the answer is an error. `effects`: of each statement
-    that was answered. `in_transaction`: a transaction of the session is open after the step. `isolation`: the level of
-    the session's transactions, "" for the server's default. `rolled_back`: the server rolled back what should commit.
+    that was answered. `cut`: the connection was cut at the step; `refused` holds too then. `in_transaction`: a
+    transaction of the session is open after the step. `isolation`: the level of the session's transactions, "" for the
+    server's default. `rolled_back`: the server rolled back what should commit.
     """
 
     session: int
@@ -153,6 +155,7 @@ class TakenStep:
     sent: str
     answer: str
     refused: bool = False
+    cut: Cut | None = None
     effects: tuple[Effect, ...] = ()
     in_transaction: bool = False
     isolation: str = ""

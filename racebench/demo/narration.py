@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from racebench.core.anomalies import ANOMALIES
 from racebench.core.model import first_word
 from racebench.demo.frames import Effect, FoundAnomaly, TakenStep
-from racebench.exploration.steps import GOES_ON
+from racebench.exploration.choices import Cut
+from racebench.exploration.steps import CUT_ANSWERS, GOES_ON
 
 _LOCKS = re.compile(r"\bpg_advisory_(xact_)?lock", re.IGNORECASE)
 _TRIES = re.compile(r"\bpg_try_advisory_", re.IGNORECASE)
@@ -46,6 +47,8 @@ def is_refused(answers: Sequence[str]) -> bool:
 
 
 def _summarize(answer: str) -> str:
+    if answer in CUT_ANSWERS.values():
+        return "connection cut"
     if match := _ROWS.fullmatch(answer):
         return f"{match[1]} row{'' if match[1] == '1' else 's'}"
     if _REFUSED.match(answer) or _POLLED.match(answer):
@@ -69,6 +72,10 @@ def _narrate(step: TakenStep, name: str, names: Mapping[int, str]) -> str:
     if step.waits_for:
         by_short_name = {f"s{session}": lower_first(long) for session, long in names.items()}
         return f"{name} has to wait for {' and '.join(by_short_name.get(short, short) for short in step.waits_for)}."
+    if step.cut is Cut.BEFORE:
+        return f"{name} loses its connection before the server gets its {first_word(step.sent)}."
+    if step.cut is Cut.AFTER:
+        return f"The server carries out the {first_word(step.sent)} of {lower_first(name)}, and the answer is lost."
     if step.refused:
         return f"The server refuses {lower_first(name)}: {_error(step.answer)}."
     if _POLLED.match(step.answer):

@@ -28,6 +28,8 @@ from racebench.demo.frames import (
 )
 from racebench.demo.observer import SETTINGS, Observer
 from racebench.demo.presentation import Part, Presentation, ScheduleEntry
+from racebench.exploration import choices
+from racebench.exploration.choices import Cut
 from racebench.exploration.outcome import ScheduleResult
 from racebench.exploration.request import ExplorationRequest
 from racebench.exploration.schedules import Step
@@ -69,6 +71,7 @@ def play(target: Target, part: Part, number: int) -> Generator[Frame, None, None
         consumer=part.consumer,
         sessions=part.sessions,
         polls=sum(entry.session > part.sessions for entry in part.schedule),
+        crash=sum(entry.cut is not None for entry in part.schedule),
         reduce=False,
     )
     with contextlib.ExitStack() as stack:
@@ -179,7 +182,7 @@ class _PartPlayer:
                 f"'{self._part.strategy.name}' cannot follow this schedule: at step {number} s{entry.session} "
                 f"cannot go on, {others} can; explore again: racebench explore -s {self._part.strategy.name}"
             )
-        yield self._step(entry.session)
+        yield self._step(entry.session, entry.cut)
 
     def _play_until(self, entry: ScheduleEntry) -> Iterator[Frame]:
         lane = self._lanes[entry.session - 1]
@@ -191,7 +194,8 @@ class _PartPlayer:
                 return
             if _state(lane) is SessionState.DONE or (entry.until is not None and lane.answered >= entry.until):
                 return
-            yield self._step(entry.session)
+            is_last = entry.until is None or lane.index(lane.session.next_step) == entry.until
+            yield self._step(entry.session, entry.cut if is_last else None)
             if entry.until is None or _state(lane) is SessionState.WAITING:
                 return
 
@@ -210,7 +214,7 @@ class _PartPlayer:
         }
         return " and ".join(names.get(pid, f"backend {pid}") for pid in pids) or "its answer"
 
-    def _step(self, session: int) -> Frame:
+    def _step(self, session: int, cut: Cut | None = None) -> Frame:
         lane = self._lanes[session - 1]
         statements = lane.session.next_step
         retrying = session in self._sessions and self._sessions[session].tries > 1
@@ -218,10 +222,10 @@ class _PartPlayer:
             lane.reset()
         index = lane.index(statements)
         self._step_number += 1
-        step = self._world.watch(session)
+        step = self._world.watch(choices.choice(session, cut=cut))
         lane.sent = index
         if not step.waits_for:
-            lane.record_transaction(statements, refused=narration.is_refused(step.answered))
+            lane.record_transaction(statements, refused=cut is not None or narration.is_refused(step.answered))
         taken = self._taken(lane, index, step, statements)
         for resumed in taken.resumed:
             other = self._lanes[resumed.session - 1]
@@ -257,7 +261,8 @@ class _PartPlayer:
             line=index,
             sent=clean(step.sent),
             answer=clean(narration.summarize_answer(step.answered)),
-            refused=narration.is_refused(step.answered),
+            refused=step.cut is not None or narration.is_refused(step.answered),
+            cut=step.cut,
             effects=tuple(
                 narration.effect_of(clean(statement.text), clean(answer))
                 for statement, answer in zip(statements, step.answered, strict=False)

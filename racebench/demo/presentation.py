@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from racebench.core.model import Consumer, Scenario, Strategy
 from racebench.demo.frames import TakenStep
+from racebench.exploration.choices import Cut
 
 #: Higher than the index of any statement: the session goes on until it waits or has ended.
 TO_THE_END = 1 << 20
@@ -22,7 +23,7 @@ _NEW = re.compile(r"(\d+) new")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScheduleEntry:
-    """Which session goes on, counted from 1, and how far.
+    """Which session goes on, counted from 1, how far, and whether its connection is cut at the last of these steps.
 
     `until` None: exactly one step, which must be possible. Else the session goes on until the statement with that index
     has been answered, or until it waits or has ended.
@@ -30,6 +31,7 @@ class ScheduleEntry:
 
     session: int
     until: int | None = None
+    cut: Cut | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +39,7 @@ class Caption:
     """A sentence for one step: the session, how its statement begins, what the answer must contain, and the text.
 
     In the text {version} is replaced by the value that the statement returned as `version`, and {new} by the number of
-    rows that a poll delivered.
+    rows that a poll delivered. `cut`: the session's connection is cut at this step.
     """
 
     session: int
@@ -45,11 +47,13 @@ class Caption:
     text: str
     answer: str = ""
     note: str = ""
+    cut: Cut | None = None
 
     def matches(self, step: TakenStep) -> bool:
         """Whether the caption is about this step."""
         return (
             step.session == self.session
+            and step.cut is self.cut
             and step.sent.startswith(self.statement)
             and self.answer in describe_result(step)
         )
@@ -88,10 +92,11 @@ class WalkthroughPart:
     closing: str
     expected: Mapping[str, int] = field(default_factory=dict)
     note: str = ""
+    sessions: int = 2
 
     @property
     def schedule(self) -> tuple[ScheduleEntry, ...]:
-        return tuple(ScheduleEntry(session=caption.session) for caption in self.captions)
+        return tuple(ScheduleEntry(session=caption.session, cut=caption.cut) for caption in self.captions)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

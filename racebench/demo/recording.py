@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from racebench.demo.frames import Frame
 from racebench.demo.presentation import Part
+from racebench.exploration.choices import choice
 from racebench.exploration.schedules import Schedule
 from racebench.workloads.digests import digest
 
@@ -48,11 +49,11 @@ class Recording:
 
 
 def schedule_of(part: Part, frames: tuple[Frame, ...]) -> Schedule:
-    """The schedule of a part that was played: which session took each step."""
+    """The schedule of a part that was played: which session took each step, and where its connection was cut."""
     return Schedule(
         scenario=part.scenario.name,
         strategy=part.strategy.name,
         consumer=part.consumer.name if part.consumer else None,
         digest=digest(part.strategy, part.consumer),
-        steps=tuple(frame.step.session for frame in frames if frame.step is not None),
+        steps=tuple(choice(frame.step.session, cut=frame.step.cut) for frame in frames if frame.step is not None),
     )

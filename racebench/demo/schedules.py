@@ -7,7 +7,13 @@ from collections.abc import Iterator, Sequence
 
 from racebench.demo.frames import Frame, clean
 from racebench.demo.presentation import TO_THE_END, Part, ScheduleEntry
+from racebench.exploration.choices import cut_of, session_of
 from racebench.exploration.steps import describe
+
+
+def entries(steps: Sequence[int]) -> tuple[ScheduleEntry, ...]:
+    """The schedule of an exploration, step by step."""
+    return tuple(ScheduleEntry(session=session_of(number), cut=cut_of(number)) for number in steps)
 
 
 def transfer(frames: Sequence[Frame], part: Part) -> tuple[ScheduleEntry, ...]:
@@ -19,15 +25,16 @@ def transfer(frames: Sequence[Frame], part: Part) -> tuple[ScheduleEntry, ...]:
     steps = [(frame, frame.step) for frame in frames if frame.step is not None]
     last_frames = {step.session: frame for frame, step in steps}
     new = [clean(describe([statement])) for statement in part.strategy.script.statements]
-    entries = []
+    transferred = []
     for _, step in steps:
         if step.session == consumer:
             if part.consumer is not None:
-                entries.append(ScheduleEntry(session=consumer))
+                transferred.append(ScheduleEntry(session=consumer))
             continue
         old = [line.text for line in last_frames[step.session].lanes[step.session - 1].lines]
-        entries.append(ScheduleEntry(session=step.session, until=matching_statements(old, new)[step.line]))
-    return tuple(entries)
+        until = matching_statements(old, new)[step.line]
+        transferred.append(ScheduleEntry(session=step.session, until=until, cut=step.cut))
+    return tuple(transferred)
 
 
 def matching_statements(old: Sequence[str], new: Sequence[str]) -> list[int]:

@@ -17,7 +17,7 @@ from racebench.core.target import Target
 from racebench.demo import player
 from racebench.demo.frames import Frame
 from racebench.demo.presentation import Part, Presentation, ScheduleEntry
-from racebench.demo.schedules import overlapping
+from racebench.demo.schedules import entries, overlapping
 from racebench.exploration import explorer
 from racebench.exploration.outcome import ScheduleResult
 from racebench.exploration.request import ExplorationRequest
@@ -111,7 +111,7 @@ def choose_parts(target: Target, request: ExplorationRequest, fix: Strategy | No
     count = f"{exploration.anomalous} of {quantity(exploration.run, 'schedule')} {have} an anomaly; this is one."
     first: tuple[Part, ...] | None = None
     for schedule in schedules:
-        broken = _with_schedule(part, tuple(ScheduleEntry(session=session) for session in schedule), count, strict=True)
+        broken = _with_schedule(part, entries(schedule), count, strict=True)
         parts = (broken,) if fix is None else (broken, repeat_with_fix(broken, fix))
         try:
             frames = player.rehearse(target, Presentation(title="", parts=parts))[1]
@@ -151,12 +151,12 @@ def _waiting(target: Target, part: Part) -> Part:
     """The schedule in which the second session begins as late as possible and still has to wait."""
     first: Part | None = None
     statements = len(part.strategy.script.statements)
-    for entries in overlapping(part.sessions, statements, part.consumer is not None):
-        candidate = _with_schedule(part, entries, "", strict=False)
+    for schedule in overlapping(part.sessions, statements, part.consumer is not None):
+        candidate = _with_schedule(part, schedule, "", strict=False)
         with contextlib.closing(player.play(target, candidate, 0)) as frames:
             waits = _has_wait(frames)
         if waits:
-            return _with_schedule(part, entries, "In this one a session has to wait.", strict=False)
+            return _with_schedule(part, schedule, "In this one a session has to wait.", strict=False)
         first = first or candidate
     assert first is not None
     return _with_schedule(part, first.schedule, "Here the sessions overlap, and none has to wait.", strict=False)

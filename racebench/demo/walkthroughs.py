@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from racebench.demo.presentation import Caption, Walkthrough, WalkthroughPart
+from racebench.exploration.choices import Cut
 
 _BEGIN_1 = Caption(
     session=1, statement="BEGIN", text="Session 1 begins: a user has saved a document, and the event needs a number."
@@ -411,6 +412,66 @@ _SPGIST = WalkthroughPart(
     ),
 )
 
+_INSERT_ORDER = "INSERT INTO orders"
+
+_LOST_ANSWER = WalkthroughPart(
+    strategy="retry-lost",
+    consumer=None,
+    sessions=1,
+    opening="A customer presses Buy once. The client sends the order, and sends it again if it gets no answer.",
+    note="Ask who has a retry around a request. HTTP clients, job queues and connection pools have one built in.",
+    expected={"violations": 1},
+    closing="One request, two orders. No other session was there: the network alone is enough.",
+    captions=(
+        Caption(session=1, statement="BEGIN", text="The client begins. Its request has a number, which it keeps."),
+        Caption(session=1, statement=_INSERT_ORDER, answer="1 row", text="It inserts the order."),
+        Caption(
+            session=1,
+            statement="COMMIT",
+            cut=Cut.AFTER,
+            text="The server commits. Its answer is lost: the connection breaks, and the client sees an error.",
+            note="Pause here. What does the client know? Neither that the order is there, nor that it is not.",
+        ),
+        Caption(session=1, statement="BEGIN", text="The client connects again, and begins a second try."),
+        Caption(
+            session=1,
+            statement=_INSERT_ORDER,
+            answer="1 row",
+            text="It inserts the order again. The server cannot know that it is the same one.",
+        ),
+        Caption(session=1, statement="COMMIT", text="The second try commits, and this time the answer arrives."),
+    ),
+)
+
+_KEY = WalkthroughPart(
+    strategy="idempotency-key",
+    consumer=None,
+    sessions=1,
+    opening="The request's number is UNIQUE now, and the INSERT does nothing if a row has it already.",
+    note="The key must be the client's, made before the first try; one made by the server is new in each try.",
+    closing="One request, one order. The second try found the first: sending again is harmless.",
+    captions=(
+        Caption(session=1, statement="BEGIN", text="The client begins, with the same request."),
+        Caption(session=1, statement=_INSERT_ORDER, answer="1 row", text="It inserts the order, with its key."),
+        Caption(
+            session=1,
+            statement="COMMIT",
+            cut=Cut.AFTER,
+            text="The server commits, and the answer is lost as before.",
+        ),
+        Caption(session=1, statement="BEGIN", text="The client connects again, and begins a second try."),
+        Caption(
+            session=1,
+            statement=_INSERT_ORDER,
+            answer="0 rows",
+            text="The key is there already: nothing is inserted, and nothing is refused.",
+        ),
+        Caption(
+            session=1, statement="COMMIT", text="The second try commits. Now the client knows that its order is there."
+        ),
+    ),
+)
+
 WALKTHROUGHS = {
     walkthrough.name: walkthrough
     for walkthrough in (
@@ -455,6 +516,13 @@ WALKTHROUGHS = {
             parts=(_GIST, _SPGIST),
             fix="exclude-skip",
             scenario="double-booking",
+        ),
+        Walkthrough(
+            name="lost-answer",
+            title="The answer that was lost",
+            summary="the connection breaks behind a COMMIT: a client that sends again places its order twice",
+            parts=(_LOST_ANSWER, _KEY),
+            scenario="lost-answer",
         ),
     )
 }

@@ -78,7 +78,7 @@ def _wait(worker: Worker, assignment: Assignment, executor: Executor) -> Alone:
                 raise UsageProblem(f"{name} ends its process ({message.cause}); a call must return")
             assert isinstance(message, Alone)
             if message.lost and assignment.instances is not None and (dead := assignment.instances.dead()):
-                raise UsageProblem(f"{dead}; it was answering {message.lost}")
+                raise UsageProblem(f"{dead}; a request alone, right after the setup, must have an answer")
             if message.lost:
                 raise DatabaseProblem(f"the connection was lost each time a call ran alone: {message.lost}")
             return message

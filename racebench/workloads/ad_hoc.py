@@ -28,6 +28,7 @@ from racebench.core.model import (
     SqlFile,
     Strategy,
 )
+from racebench.core.passwords import masked_header
 from racebench.core.plain_text import shown
 from racebench.workloads import addresses, applications, callables, processes, scripts
 from racebench.workloads.catalog import find_scenario
@@ -151,10 +152,10 @@ def _of_programs(name: str, programs: tuple[Program, ...]) -> Strategy:
 def _of_requests(name: str, requests: tuple[HttpRequest, ...], service: Service) -> Strategy:
     texts = [applications.described(service)]
     for request in requests:
-        texts += [str(request), *(f"{name}: {value}" for name, value in request.headers)]
+        texts += [str(request), *(masked_header(name, value) for name, value in request.headers)]
     return Strategy(
         name=name,
-        summary="requests: " + "; ".join(map(str, requests)),
+        summary=f"requests to '{applications.called(service)}': " + "; ".join(map(str, requests)),
         script=Script(path=Path(str(requests[0])), text="\n".join(texts), steps=()),
         requests=requests,
         service=service,

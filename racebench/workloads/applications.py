@@ -18,6 +18,8 @@ from urllib.parse import quote, urlsplit
 
 from racebench.core.errors import UsageProblem
 from racebench.core.model import HttpRequest, Instances, Program, Service
+from racebench.core.passwords import masked_header
+from racebench.core.plain_text import one_line, shortened
 
 _REQUEST = re.compile(r"\s*(?P<method>[A-Za-z]+)\s+(?P<path>/\S*)(?:\s+(?P<body>.*?))?\s*", re.DOTALL)
 _HEADER = re.compile(r"\s*(?P<name>[!#$%&'*+.^_`|~0-9A-Za-z-]+)\s*:\s*(?P<value>[^\r\n\0]*?)\s*")
@@ -30,6 +32,7 @@ _FORM = "application/x-www-form-urlencoded"
 _PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
 #: What no shell changes.
 _PLAIN = re.compile(r"[\w@%+=:./-]*(?:\{port\}[\w@%+=:./-]*)*", re.ASCII)
+_LONGEST_NAME = 80
 _LARGEST_FILE = 4 * 1024 * 1024
 _NOT_IN_A_NAME = re.compile(r"[^0-9A-Za-z_.]+")
 
@@ -191,6 +194,11 @@ def name_of_service(one: Service) -> str:
     return _short(f"{host}-{port}")
 
 
+def called(one: Service) -> str:
+    """What messages call a service: its command, or where it is."""
+    return one.url or shortened(one_line(" ".join(one.command)), _LONGEST_NAME)
+
+
 def _short(text: str) -> str:
     return _NOT_IN_A_NAME.sub("-", text).strip("-.") or "program"
 
@@ -240,7 +248,7 @@ def _quoted(word: str) -> str:
 
 
 def words_of_requests(requests: Sequence[HttpRequest]) -> list[str] | None:
-    """The words that give requests on a command line; None if none can, as they have different headers."""
+    """The words that give requests on a command line, without secrets; None if none can: their headers differ."""
     own = {tuple(pair for pair in one.headers if not _is_implied(pair, one)) for one in requests}
     if len(own) != 1:
         return None
@@ -248,7 +256,7 @@ def words_of_requests(requests: Sequence[HttpRequest]) -> list[str] | None:
     again = [request(str(one), next(iter(own))) for one in requests]
     if again != [*requests]:
         return None
-    return texts + [word for name, value in next(iter(own)) for word in ("-H", f"{name}: {value}")]
+    return texts + [word for name, value in next(iter(own)) for word in ("-H", masked_header(name, value))]
 
 
 def _is_implied(pair: tuple[str, str], one: HttpRequest) -> bool:

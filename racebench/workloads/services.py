@@ -14,9 +14,8 @@ from collections.abc import Callable
 
 from racebench.core.errors import RacebenchError, UsageProblem
 from racebench.core.model import HttpRequest, Service
-from racebench.core.plain_text import one_line, shortened
 from racebench.workloads.addresses import Environment
-from racebench.workloads.applications import address_of
+from racebench.workloads.applications import address_of, called
 from racebench.workloads.http import HttpClient, NoAnswer
 from racebench.workloads.processes import Process
 
@@ -27,7 +26,6 @@ _ANSWER_S = 5.0
 #: Ports that no system hands out for connections by itself (Linux: ip_local_port_range begins at 32768).
 _FIRST_PORT, _LAST_PORT = 20_000, 32_000
 _TRIES = 200
-_LONGEST_NAME = 80
 #: Where a server that was told "localhost" listens.
 _HOSTS = ("127.0.0.1", "::1")
 
@@ -71,7 +69,7 @@ class RunningService:
     @property
     def name(self) -> str:
         """What messages call it."""
-        return name_of(self.service)
+        return called(self.service)
 
     def check(self) -> None:
         """Raise RacebenchError if its process has ended, with its last lines."""
@@ -160,11 +158,6 @@ class RunningService:
         return (
             f"the service '{self.name}' was not ready at {place} after {ready_s:g} s ({reason}){self.said()}; {advice}"
         )
-
-
-def name_of(service: Service) -> str:
-    """What messages call a service: its command, or where it is."""
-    return service.url or shortened(one_line(" ".join(service.command)), _LONGEST_NAME)
 
 
 def free_port() -> int:

@@ -13,6 +13,7 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
+from in_process import run
 from ruamel.yaml import YAML
 
 from conftest import Command, assert_one_line
@@ -152,6 +153,32 @@ def test_nothing_is_overwritten_unless_asked(racebench: Command, tmp_path: Path)
     assert racebench("init", "ci", "--force").returncode == 0
     assert (tmp_path / GITHUB).read_text() != "mine"
     assert racebench("init", "ci", "--gitlab").returncode == 2
+
+
+SERVICE = ("--serve", "node shop.js {port}", "--ready", "/health", "--http", 'POST /orders {"sku": 1}', "-H", "A: b")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((), "--exec 'node pay.js'"),
+        (SERVICE, "--serve 'node shop.js {port}' --ready /health --http 'POST /orders {\"sku\": 1}' --header 'A: b'"),
+        ((*SERVICE, "--restart"), "--header 'A: b' --restart"),
+        (("--call", "shop:pay"), "--call shop:pay"),
+        (("version-counter", "-s", "naive"), "version-counter --strategy naive"),
+    ],
+)
+def test_the_command_line_replaces_the_program_of_the_settings(
+    tmp_path: Path, arguments: tuple[str, ...], words: str
+) -> None:
+    (tmp_path / "racebench.toml").write_text('exec = "node pay.js"\n')
+    done = run("init", "ci", "--github", *arguments, cwd=tmp_path)
+    assert (done.code, done.errors) == (0, "")
+    for command in ("explore", "run"):
+        text = (tmp_path / GITHUB).read_text()
+        (line,) = [line for line in text.splitlines() if line.strip().startswith(f"racebench {command}")]
+        assert f" {words} --" in line
+        assert "pay.js" not in line or not arguments
 
 
 def test_a_gitlab_file_of_ones_own_is_left_and_told_what_to_include(racebench: Command, tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +15,7 @@ import racebench
 from racebench.core.model import HttpRequest
 from racebench.core.results import RunResult, Verdict
 from racebench.load import crew
-from tests.waiting import repeat, wait_for
+from tests.waiting import finish, repeat, wait_for
 
 SETUP = """
 CREATE TABLE orders (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, number int NOT NULL);
@@ -209,6 +211,56 @@ def test_nothing_is_left_of_a_killed_worker(bench: racebench.Bench, folder: Path
     numbers = [int(line) for line in pids.read_text().split()]
     assert len(numbers) >= 3
     wait_for(lambda: not any(map(_runs, numbers)), "a program is left")
+
+
+@pytest.mark.parametrize("command", ["run", "explore"])
+def test_ctrl_c_leaves_neither_a_stubborn_service_nor_what_its_shell_started(
+    folder: Path, tmp_path: Path, command: str
+) -> None:
+    pids = tmp_path / "pids"
+    stubborn = (
+        "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+        + SERVICE.replace('what == "hangs" and len(orders) > 4', 'what == "hangs"').replace(
+            "time.sleep(600)", f"open({str(pids)!r}, 'a').write(f'{{os.getpid()}}\\n'); time.sleep(600)"
+        )
+    )
+    (tmp_path / "stubborn.py").write_text(stubborn)
+    serve = f"sh -c '{sys.executable} {tmp_path / 'stubborn.py'} & wait'"
+    (tmp_path / "schema.sql").write_text(SETUP)
+    running = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "racebench", command, "--serve", serve, "--http", "GET /hangs"),
+            *("--setup", "schema.sql", "--no-save"),
+        ],
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_for(lambda: pids.exists() and pids.read_text().endswith("\n"), "the service was not asked")
+    running.send_signal(signal.SIGINT)
+    _, errors = finish(running)
+    assert (running.returncode, errors.splitlines()[-1]) == (
+        130,
+        "racebench: interrupted; no server, worker or schema is left",
+    )
+    numbers = [int(line) for line in pids.read_text().split()]
+    wait_for(lambda: not any(map(_runs, numbers)), "the service is left")
+
+
+def test_compare_takes_each_request_as_a_strategy(bench: racebench.Bench, folder: Path) -> None:
+    compared = bench.compare(
+        get("locked"),
+        get("buy"),
+        serve=racebench.service(service(folder), expect_status="200,409"),
+        workers=1,
+        operations=3,
+        rounds=2,
+        setup=SETUP,
+        invariant=(),
+    )
+    assert {run.strategy for run in compared.runs} == {"get-locked", "get-buy"}
+    assert all(run.counts["committed"] == 3 for run in compared.runs)
 
 
 def _runs(pid: int) -> bool:

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from racebench.cli.invocation import as_typed
 from racebench.cli.option_groups import SubjectOptions
 from racebench.cli.subjects import find_scenario
 from racebench.core.errors import UsageProblem
-from racebench.core.model import HttpRequest
+from racebench.core.model import HttpRequest, Scenario
 from racebench.workloads import ad_hoc, applications
 from racebench.workloads.digests import digest
 
@@ -85,7 +86,7 @@ def test_a_service_elsewhere_is_not_loaded() -> None:
         SubjectOptions(programs=("node create_order.js --fast", "sh -c 'sleep 1; ls'"), setup=("CREATE TABLE t ()",)),
         SubjectOptions(
             requests=('POST /orders {"sku": 1}', "DELETE /orders/1"),
-            headers=("Authorization: Bearer x",),
+            headers=("X-Shop: Bearer x",),
             serve=SERVE,
             ready="/health",
             expect_status="2xx,409",
@@ -142,6 +143,17 @@ def test_a_changed_program_has_another_digest(tmp_path: Path, monkeypatch: pytes
     assert digest_of("node a.js 2") != before
     Path("a.js").write_text("2")
     assert digest_of("node a.js") != before
+
+
+def test_a_secret_header_is_neither_shown_nor_part_of_the_digest() -> None:
+    def scenario(token: str) -> Scenario:
+        options = SubjectOptions(requests=("GET /",), serve="a", headers=(f"Authorization: Bearer {token}", "A: b"))
+        return find_scenario(options)
+
+    first, second = scenario("one"), scenario("two")
+    assert first.options == ("--serve", "a", "--http", "GET /", "-H", "Authorization: ***", "-H", "A: b")
+    assert len({digest(one, None) for scenario_of in (first, second) for one in scenario_of.strategies.values()}) == 1
+    assert as_typed(["run", "-H", "authorization:Bearer one"]) == "racebench run -H 'authorization: ***'"
 
 
 def test_requests_with_different_headers_have_no_words() -> None:

@@ -245,7 +245,9 @@ class ScriptSession(GeneratorSession):
         self.sqlstate = ""
         self._retry = strategy.retry
         self._tries = Tries(None)
-        self._reconnects = strategy.retry is not None and any(map(is_fault, strategy.retry.sqlstates))
+        self._reconnects = strategy.retry is not None and (
+            strategy.retry.lost or any(map(is_fault, strategy.retry.sqlstates))
+        )
         #: Sessions for tries that follow a cut: to prepare statements takes locks, which others hold by then.
         self._spares: list[ServerSession] = []
         self._most_spares = crash if self._reconnects else 0

@@ -213,6 +213,8 @@ class WireSessions:
         This also fills the application's pools and caches, so that every schedule begins alike.
         """
         sessions = self._sessions
+        if self._services and self._application is not None:
+            self._application.observe()
         every = permutations(sessions) if len(sessions) <= _MOST_PERMUTED else (sessions, sessions[::-1])
         orders = list({tuple(session.runs for session in order): order for order in every}.values())
         if len(orders) == 1:

@@ -107,7 +107,7 @@ def _of_exit(exit_: Exit, said: str) -> Ending:
 
 
 class RequestActor:
-    """Sends a request to an instance of a service, over a connection of its own that is kept."""
+    """Sends a request to an instance of a service, over a connection of its own."""
 
     def __init__(
         self, request: HttpRequest, service: Service, running: Callable[[], RunningService], limit_s: float
@@ -162,21 +162,18 @@ class RequestActor:
             self.arrived = -1
 
     def _live(self) -> None:
-        client: HttpClient | None = None
-        place: tuple[str, int] | None = None
         while (where := self._requests.get()) is not None:
-            if client is None or place != where:
-                client, place = HttpClient(*where), where
             try:
-                self._result = client.send(self._request, self._limit_s)
+                # Closed each time: a server of one thread could not serve another connection while it waits on this.
+                with HttpClient(*where) as client:
+                    result: Response | NoAnswer = client.send(self._request, self._limit_s)
             except NoAnswer as problem:
-                self._result = problem
+                result = problem
             except Exception as problem:  # noqa: BLE001 - it must be known that it has ended
-                self._result = NoAnswer(str(problem), sent=True)
+                result = NoAnswer(str(problem), sent=True)
+            self._result = result
             if self.arrived >= 0:
                 os.eventfd_write(self.arrived, 1)
-        if client is not None:
-            client.close()
 
 
 def _value(text: str) -> Any:

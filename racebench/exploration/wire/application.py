@@ -8,6 +8,7 @@ which of them, attribution.py says.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from typing import Protocol, TypeVar
@@ -32,6 +33,8 @@ HOST = "127.0.0.1"
 _T = TypeVar("_T")
 #: The time limit for an operation that runs alone, in seconds: the first one has much to initialize.
 _ALONE_S = 60.0
+#: How long the application is watched before its operations run, in seconds.
+_OBSERVED_S = 0.4
 
 
 class Operating(Attributed, Protocol):
@@ -136,11 +139,24 @@ class Application:
                 f"the gate cannot listen on {HOST}:{port}: {problem.strerror}; name another port"
             ) from None
 
+    def observe(self) -> None:
+        """Watch for a while what the application sends by itself. No operation is under way."""
+        until = time.monotonic() + _OBSERVED_S
+        while (left := until - time.monotonic()) > 0:
+            self.gate.pump(left)
+
     def while_idle(self, function: Callable[[], _T]) -> _T:
-        """Call a function that waits for the application while no operation is under way: what this sends passes."""
+        """Call a function that waits for the application while no operation is under way: what this sends passes.
+
+        What the application goes on with afterwards passes too.
+        """
         self._preparing = True
         try:
-            return self.gate.while_carrying(function)
+            result = self.gate.while_carrying(function)
+            self.gate.settle(lambda: False, lambda: False, lambda: True, limit_s=self._limit_s)
+            return result
+        except Restless as problem:
+            raise UsageProblem(self._restless(str(problem))) from None
         finally:
             self._preparing = False
 
@@ -173,6 +189,8 @@ class Application:
     def _arrives(self, connection: WireConnection, piece: Piece) -> bool:
         """Take a piece that the application sends; whether it is held."""
         if self._alone is not None:
+            if piece.text in self._background:
+                return False
             if self._by_port.get(connection.link.port, self._alone) is self._alone:
                 self._alone.passes(connection, piece)
             return False
@@ -302,7 +320,9 @@ class Application:
 
     def _may_stay(self) -> bool:
         """Whether the application may be left waiting: another session can go on."""
-        return bool(self._unattributed) or any(session.can_go_on for session in self.sessions)
+        return bool(self._unattributed) or any(
+            session.can_go_on or (session.under_way and session.has_responded) for session in self.sessions
+        )
 
     def _is_full(self) -> bool:
         """Whether all connections of the application are in use by sessions that wait for their turn."""
@@ -314,7 +334,7 @@ class Application:
         self._alone = self._runner = session
         try:
             begin()
-            self.gate.settle(self._undecided, lambda: False, lambda: False, limit_s=_ALONE_S)
+            self.gate.settle(self._undecided, lambda: False, lambda: session.has_responded, limit_s=_ALONE_S)
         except Restless as problem:
             raise UsageProblem(self._restless(str(problem))) from None
         finally:

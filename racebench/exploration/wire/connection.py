@@ -64,7 +64,8 @@ class Answer:
 
 
 class WireConnection:
-    """A connection of the application's. `cut`: racebench has cut it.
+    """A connection of the application's. `cut`: racebench has cut it. `told_left`: that the client has left
+    was told.
 
     `leaving`: the client has closed it, and the server has not ended its session yet. `asking`: racebench has asked
     something, and has no answer yet.
@@ -85,7 +86,7 @@ class WireConnection:
         self.link = link
         self.stream = Stream(link.send_server, link.send_client, lambda piece: holds(self, piece), every_row=every_row)
         self.pgconn = Backend(self, carry, beside)
-        self.asking = self.cut = False
+        self.asking = self.cut = self.told_left = False
         #: Whose transaction is open on it; None if nobody's, or if that is not known.
         self.owner: object = None
         self.answer = Answer()

@@ -146,14 +146,26 @@ class Gate:
         answers = link.server_messages()
         if answers:
             connection.from_server(answers)
+        if connection.left_by_client and not connection.told_left:
+            connection.told_left = True
+            self._gone(connection)
+        self._let_go(connection)
         if connection.closed:
+            connection.stream.deliver()  # also why the server has ended it
+            link.close()
             del self._connections[link]
             self._gone(connection)
+
+    def _let_go(self, connection: WireConnection) -> None:
+        """End a session of the server's whose client has gone, when it is at the end of what it was doing."""
+        if connection.link.client_closed and not connection.closed and connection.stream.sent is None:
+            connection.link.close_server()
 
     def deliver(self, connection: WireConnection) -> None:
         """Give the application the answer that was withheld."""
         self._given = connection
         connection.stream.deliver()
+        self._let_go(connection)
 
     def ask(self, connection: WireConnection) -> None:
         """Carry until the question that was asked on a connection is answered. Raises DatabaseProblem."""

@@ -9,8 +9,8 @@ Source: PostgreSQL's documentation, "Frontend/Backend Protocol", "Message Flow";
 
 from __future__ import annotations
 
+import contextlib
 import re
-import struct
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -31,12 +31,15 @@ _PARAMETER = re.compile(r"\$\d")
 _ANALYZED = frozenset(
     {"SELECT", "VALUES", "WITH", "TABLE", "INSERT", "UPDATE", "DELETE", "MERGE", "EXPLAIN", "DECLARE"}
 )
-_STAGES = frozenset(b"PBDC")
-_PORTAL = (messages.bind(), messages.describe_portal(), messages.execute(), messages.FLUSH)
-_OID = struct.Struct("!I")
+_STAGES = frozenset({b"P", b"B", b"D", b"C"})
+#: After a simple query there is no unnamed statement any more.
+_PORTAL = (
+    *(messages.bind(), messages.describe_portal(), messages.execute()),
+    *(messages.close_statement(), messages.FLUSH),
+)
 #: Between the statements that one piece prepares.
 _SEPARATOR = "\0"
-_COPYING = frozenset(b"dcf")
+_COPY_ENDS = frozenset({b"c", b"f"})
 _ASYNCHRONOUS = frozenset(b"NSA")
 
 
@@ -114,6 +117,23 @@ def _text(raw: bytes) -> str:
     return raw.decode(errors="replace")
 
 
+def _sql(message: Message) -> str:
+    """The SQL of a simple query or a Parse; of a malformed one, which the server refuses, all that it has."""
+    try:
+        raw = messages.read_query(message.raw) if message.kind == b"Q" else messages.read_parse(message.raw).sql
+    except messages.Malformed:
+        return _text(message.raw[5:])
+    return _text(raw)
+
+
+def _portal(execution: Message) -> bytes | None:
+    """The name of the portal that an Execute runs; None if it is malformed."""
+    try:
+        return messages.read_execute(execution.raw).portal
+    except messages.Malformed:
+        return None
+
+
 class Stream:
     """The stream of one connection. `piece`: what is held at the gate; `sent`: what is not answered yet.
 
@@ -142,7 +162,7 @@ class Stream:
         self._expected: deque[int] = deque()
         self._withheld: list[Message] = []
         self._statements: dict[bytes, _Prepared] = {}
-        self._portals: dict[bytes, tuple[_Prepared, messages.Bind]] = {}
+        self._portals: dict[bytes | None, tuple[_Prepared, messages.Bind]] = {}
         #: The statement that is being described.
         self._describing: _Prepared | None = None
         #: A statement that is committed at the next Sync was sent; `_owed`: that Sync is racebench's.
@@ -199,15 +219,16 @@ class Stream:
     def from_client(self, arrived: Iterable[Message]) -> None:
         """Take what the client has sent."""
         for message in arrived:
-            if self._copying and message.kind[0] in _COPYING:
+            if self._copying:
                 self._copy(message)
             else:
                 self._queue.append(message)
         self._proceed()
 
     def _copy(self, message: Message) -> None:
+        """Pass what is sent during COPY FROM STDIN; the server ignores Sync and Flush, and refuses other messages."""
         self._to_server(message.raw)
-        if message.kind != b"d":
+        if message.kind in _COPY_ENDS:
             self._copying = False
             if self.sent is not None and self.sent.kind is not Kind.QUERY:
                 self._to_server(messages.FLUSH)
@@ -252,18 +273,17 @@ class Stream:
                 self._queue.popleft()
                 self._to_server(message.raw)  # ignored up to Sync
                 continue
-            if kind[0] in _STAGES:
+            if kind in _STAGES:
                 self._queue.popleft()
                 self._note(message)
                 self._prefix.append(message)
             elif kind == b"E":
                 self._queue.popleft()
-                portal = messages.read_execute(message.raw).portal
-                prepared, bind = self._portals.get(portal, (_NOT_KNOWN, None))
+                prepared, bind = self._portals.get(_portal(message), (_NOT_KNOWN, None))
                 return self._staged(Kind.EXECUTE, message, text=prepared.text, prepared=prepared, bind=bind)
             elif kind in (b"H", b"S") and self._prefix:
-                texts = [messages.read_parse(stage.raw).sql for stage in self._prefix if stage.kind == b"P"]
-                return self._staged(Kind.PARSE, text=_SEPARATOR.join(map(_text, texts)))
+                texts = [_sql(stage) for stage in self._prefix if stage.kind == b"P"]
+                return self._staged(Kind.PARSE, text=_SEPARATOR.join(texts))
             elif kind == b"H":
                 self._queue.popleft()  # racebench has sent one
             elif kind == b"S":
@@ -271,11 +291,10 @@ class Stream:
                 return self._piece(Kind.SYNC, text="COMMIT", packets=[message.raw], expects=b"Z")
             elif kind == b"Q":
                 self._queue.popleft()
-                text = _text(messages.read_query(message.raw))
-                return self._piece(Kind.QUERY, text=text, packets=[message.raw], expects=b"Q")
+                return self._piece(Kind.QUERY, text=_sql(message), packets=[message.raw], expects=b"Q")
             elif kind == b"F":
                 self._queue.popleft()
-                (function,) = _OID.unpack_from(message.raw, 5)
+                function = int.from_bytes(message.raw[5:9], "big")
                 return self._piece(Kind.CALL, text=f"function call {function}", packets=[message.raw], expects=b"Q")
             else:
                 self._queue.popleft()
@@ -284,7 +303,11 @@ class Stream:
         return None
 
     def _note(self, message: Message) -> None:
-        """Note which SQL a statement or a portal stands for."""
+        """Note which SQL a statement or a portal stands for; the server refuses a message that is malformed."""
+        with contextlib.suppress(messages.Malformed):
+            self._note_names(message)
+
+    def _note_names(self, message: Message) -> None:
         if message.kind == b"P":
             parse = messages.read_parse(message.raw)
             self._statements[parse.name] = _Prepared(_text(parse.sql), parse.types)
@@ -332,7 +355,11 @@ class Stream:
         """Whether a piece without a transaction block can have its commit as a piece of its own."""
         if not piece.alone or len(piece.parts) != 1:
             return False
-        return piece.kind is Kind.EXECUTE or (piece.kind is Kind.QUERY and not _PARAMETER.search(piece.text))
+        if piece.kind is not Kind.QUERY:
+            return piece.kind is Kind.EXECUTE
+        message = piece.packets[0]
+        malformed = message.find(0, 5) != len(message) - 1
+        return not malformed and not self._implicit and not _PARAMETER.search(piece.text)
 
     def release(self, *, divided: bool) -> Piece:
         """Send the piece that is held. `divided`: its commit is to be a piece of its own (see `may_be_divided`)."""
@@ -343,7 +370,7 @@ class Stream:
         if divided and piece.kind is Kind.QUERY:
             sql = piece.packets[0][5:]
             piece.packets = [messages.parse(b"", sql[:-1]), *_PORTAL]
-            piece.expects = b"PBDE"
+            piece.expects = b"PBDEC"
             self._owed = True
         self._implicit |= divided
         self.touched |= piece.kind is not Kind.SYNC
@@ -373,7 +400,7 @@ class Stream:
             self._withheld.append(message)
             return
         converted = piece.kind is Kind.QUERY and piece.divides
-        if not (converted and kind in b"12n"):
+        if not (converted and kind in b"12n3"):
             self._withheld.append(message)
         head = self._expected[0] if self._expected else 0
         if kind == b"E"[0]:

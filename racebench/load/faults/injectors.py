@@ -14,8 +14,6 @@ from racebench.core.plain_text import one_line
 from racebench.core.quantity import quantity
 from racebench.core.target import Target
 from racebench.load.executors import Died, Executor, Failure, Worker
-from racebench.load.faults.disturber import DisturberTask, disturb
-from racebench.load.faults.interposer import InterposerTask, interpose
 from racebench.load.faults.messages import Finish, InjectionReport, Listening
 from racebench.load.pacing import Go
 from racebench.load.run_files import RunFiles
@@ -58,6 +56,11 @@ class Injectors:
 
     def start(self) -> None:
         """Start the processes, and wait until they are ready. Raises RacebenchError."""
+        if not self.load.faults:
+            return
+        from racebench.load.faults.disturber import DisturberTask, disturb
+        from racebench.load.faults.interposer import InterposerTask, interpose
+
         check(self.load.faults, embedded=self.target.server_pid is not None)
         self.counts = {fault.text: 0 for fault in self.load.faults}
         on_the_wire = tuple(fault for fault in self.load.faults if fault.on_the_wire)

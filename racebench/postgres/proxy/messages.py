@@ -24,6 +24,10 @@ _SMALL = 10_000
 Values = tuple[bytes | None, ...]
 
 
+class Malformed(ValueError):  # noqa: N818 - as the server says it
+    """A message that is not what its kind has."""
+
+
 class Message(NamedTuple):
     """A whole message: its kind (one byte; none for bytes that are no message) and all its bytes."""
 
@@ -178,20 +182,22 @@ class Named(NamedTuple):
 
 
 def read_query(raw: bytes) -> bytes:
-    """The SQL of a simple Query."""
-    return raw[_HEADER_SIZE:-1]
+    """The SQL of a simple Query. Raises Malformed."""
+    sql, at = _text(raw, _HEADER_SIZE)
+    if at != len(raw):
+        raise Malformed(raw)
+    return sql
 
 
 def read_parse(raw: bytes) -> Parse:
-    """What a Parse asks for."""
+    """What a Parse asks for. Raises Malformed."""
     name, at = _text(raw, _HEADER_SIZE)
     sql, at = _text(raw, at)
-    (count,) = _SHORT.unpack_from(raw, at)
-    return Parse(name, sql, struct.unpack_from(f"!{count}I", raw, at + 2))
+    return Parse(name, sql, _unpack(f"!{_count(raw, at)}I", raw, at + 2))
 
 
 def read_bind(raw: bytes) -> Bind:
-    """What a Bind asks for."""
+    """What a Bind asks for. Raises Malformed."""
     portal, at = _text(raw, _HEADER_SIZE)
     statement, at = _text(raw, at)
     formats, at = _shorts(raw, at)
@@ -201,9 +207,9 @@ def read_bind(raw: bytes) -> Bind:
 
 
 def read_execute(raw: bytes) -> Execute:
-    """What an Execute asks for."""
+    """What an Execute asks for. Raises Malformed."""
     portal, at = _text(raw, _HEADER_SIZE)
-    return Execute(portal, _INT.unpack_from(raw, at)[0])
+    return Execute(portal, _unpack("!i", raw, at)[0])
 
 
 def read_named(raw: bytes) -> Named:
@@ -320,22 +326,45 @@ def read_notification(raw: bytes) -> Notification:
 
 def _text(raw: bytes, at: int) -> tuple[bytes, int]:
     """The text that begins there, and where what follows it begins."""
-    end = raw.index(0, at)
+    end = raw.find(0, at)
+    if end < 0:
+        raise Malformed(raw)
     return raw[at:end], end + 1
 
 
+def _unpack(layout: str, raw: bytes, at: int) -> tuple[int, ...]:
+    try:
+        return struct.unpack_from(layout, raw, at)
+    except struct.error:
+        raise Malformed(raw) from None
+
+
+def _count(raw: bytes, at: int) -> int:
+    """How many of something follow."""
+    (count,) = _unpack("!h", raw, at)
+    if count < 0:
+        raise Malformed(raw)
+    return count
+
+
 def _shorts(raw: bytes, at: int) -> tuple[tuple[int, ...], int]:
-    (count,) = _SHORT.unpack_from(raw, at)
-    return struct.unpack_from(f"!{count}h", raw, at + 2), at + 2 + 2 * count
+    count = _count(raw, at)
+    return _unpack(f"!{count}h", raw, at + 2), at + 2 + 2 * count
 
 
 def _values(raw: bytes, at: int) -> tuple[Values, int]:
-    (count,) = _SHORT.unpack_from(raw, at)
+    count = _count(raw, at)
     at += 2
     values: list[bytes | None] = []
+    unpack, size = _INT.unpack_from, len(raw)
     for _ in range(count):
-        (length,) = _INT.unpack_from(raw, at)
+        if at + 4 > size:
+            raise Malformed(raw)
+        (length,) = unpack(raw, at)
         at += 4
-        values.append(None if length < 0 else raw[at : at + length])
-        at += max(length, 0)
+        if length < 0:
+            values.append(None)
+        else:
+            values.append(raw[at : at + length])
+            at += length
     return tuple(values), at

@@ -1,0 +1,136 @@
+"""Programs and services are explored through the gate as they are, with the counts of the same code in process."""
+
+from __future__ import annotations
+
+import math
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from racebench.core.errors import RacebenchError, UsageProblem
+from racebench.core.model import HttpRequest, Instances, Program, Service
+from racebench.core.results import Verdict
+from racebench.core.target import Target
+from racebench.exploration import explorer
+from racebench.exploration.request import ExplorationRequest, judged
+from racebench.exploration.result import Exploration
+from racebench.workloads import ad_hoc
+
+SHOP = (sys.executable, str(Path(__file__).with_name("shop.py")))
+ORDERS = "CREATE TABLE orders (id serial PRIMARY KEY, number int NOT NULL); CREATE TABLE jobs (id int)"
+UNIQUE = ORDERS.replace("number int NOT NULL", "number int NOT NULL UNIQUE")
+STAMPED = ORDERS.replace("number int NOT NULL", "number int NOT NULL, at timestamptz DEFAULT now()")
+DUPLICATES = "SELECT number FROM orders GROUP BY number HAVING count(*) > 1"
+SERVICE = Service(command=(*SHOP, "{port}"), instances=Instances.EACH)
+SHARED = replace(SERVICE, instances=Instances.SHARED)
+
+
+def request(how: str) -> HttpRequest:
+    return HttpRequest(method="POST", path=how if how.startswith("/") else f"/orders?how={how}")
+
+
+def explored(
+    target: Target, *ways: str, service: Service = SERVICE, setup: str = ORDERS, reduce: bool = False, **options: Any
+) -> Exploration:
+    scenario = ad_hoc.from_requests([request(how) for how in ways], service, setup=[setup], invariants=[DUPLICATES])
+    return _explored(target, scenario, reduce=reduce, **options)
+
+
+def _explored(target: Target, scenario: Any, *, reduce: bool, sessions: int = 2) -> Exploration:
+    strategy = next(iter(scenario.strategies.values()))
+    wanted = ExplorationRequest(
+        scenario=scenario, strategy=strategy, sessions=sessions, reduce=reduce, budget_s=math.inf
+    )
+    return explorer.explore(target, judged(wanted))
+
+
+def counts(exploration: Exploration) -> tuple[int, int]:
+    """The schedules, and those that are wrong."""
+    return exploration.run, exploration.anomalous
+
+
+@pytest.mark.parametrize(
+    ("how", "setup", "schedules", "verdict"),
+    [
+        ("", ORDERS, 20, Verdict.INVALID),
+        ("auto", ORDERS, 20, Verdict.INVALID),
+        ("lock", ORDERS, 8, Verdict.VALID),
+        ("auto-retry", UNIQUE, 14, Verdict.VALID),
+        ("after", ORDERS, 20, Verdict.INVALID),
+        ("", STAMPED, 70, Verdict.INVALID),  # BEGIN is a step where now() is asked
+        ("lock", STAMPED, 36, Verdict.VALID),
+    ],
+)
+def test_a_service_has_the_schedules_of_the_same_code_in_process(
+    embedded: Target, how: str, setup: str, schedules: int, verdict: Verdict
+) -> None:
+    exploration = explored(embedded, how, setup=setup)
+    assert (exploration.run, exploration.verdict) == (schedules, verdict)
+    assert (exploration.anomalous > 0) == (verdict is Verdict.INVALID)
+
+
+@pytest.mark.parametrize(("how", "verdict"), [("", Verdict.INVALID), ("lock", Verdict.VALID)])
+def test_a_reduced_search_comes_to_the_same(embedded: Target, how: str, verdict: Verdict) -> None:
+    exploration = explored(embedded, how, reduce=True)
+    assert exploration.verdict is verdict
+    assert exploration.run < 10
+
+
+def test_a_program_is_a_session_of_its_own_also_behind_a_shell_that_sleeps(embedded: Target) -> None:
+    words = ("sh", "-c", f"sleep 0.1; {SHOP[0]} {SHOP[1]} lock")
+    scenario = ad_hoc.from_programs([Program(words=words)], setup=[ORDERS], invariants=[DUPLICATES])
+    exploration = _explored(embedded, scenario, reduce=False)
+    assert (exploration.run, exploration.verdict) == (8, Verdict.VALID)
+
+
+def test_what_one_process_hides_is_found_between_two(embedded: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    shared = explored(embedded, "mutex", service=SHARED)
+    assert (shared.run, shared.verdict) == (1, Verdict.VALID)
+    assert any("one instance of the service" in note for note in shared.notes)
+    each = explored(embedded, "mutex")
+    assert (each.run, each.verdict) == (20, Verdict.INVALID)
+    monkeypatch.setenv("POOL", "1")
+    assert explored(embedded, "", service=SHARED).run == 1
+
+
+def test_either_of_two_requests_behind_one_lock_may_come_first(embedded: Target) -> None:
+    exploration = explored(embedded, "mutex", "mutex-lock", service=SHARED)
+    assert (exploration.run, exploration.verdict) == (2, Verdict.VALID)
+
+
+def test_requests_that_share_a_pool_are_told_apart(embedded: Target) -> None:
+    exploration = explored(embedded, "", service=SHARED, sessions=3, reduce=False)
+    assert counts(exploration) == (148, 144)
+
+
+def test_a_poller_is_named_and_passes(embedded: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POLLS", "1")
+    exploration = explored(embedded, "lock")
+    assert (exploration.run, exploration.verdict) == (8, Verdict.VALID)
+    assert any("'SELECT count(*) FROM jobs' by itself" in note for note in exploration.notes)
+
+
+def test_a_status_that_requests_give_alone_too_is_no_refusal(embedded: Target) -> None:
+    alone = explored(embedded, "first", service=replace(SHARED, reset=request("/reset")))
+    assert alone.verdict is Verdict.VALID
+    refused = explored(embedded, "auto", setup=UNIQUE)
+    assert refused.verdict is Verdict.INVALID
+    assert refused.counts["refused"] > 0
+
+
+def test_a_service_is_restarted_for_each_schedule(embedded: Target) -> None:
+    exploration = explored(embedded, "lock", service=replace(SERVICE, restart=True), reduce=True)
+    assert exploration.verdict is Verdict.VALID
+
+
+@pytest.mark.parametrize(
+    ("how", "says"),
+    [("open", "leaves its transaction open"), ("dies", r"ended \(exit 3\)"), ("none", "sent no statement")],
+)
+def test_what_no_request_may_do_is_named(embedded: Target, how: str, says: str) -> None:
+    with pytest.raises(RacebenchError, match=says) as raised:
+        explored(embedded, how)
+    assert isinstance(raised.value, UsageProblem) or "dies" in how
