@@ -319,7 +319,9 @@ class Application:
         return any(session.is_undecided for session in self.sessions)
 
     def _may_stay(self) -> bool:
-        """Whether the application may be left waiting: another session can go on."""
+        """Whether the application may be left waiting: another session can go on, and racebench has done its part."""
+        if not all(session.actor.is_at_rest for session in self.sessions if session.is_undecided):
+            return False
         return bool(self._unattributed) or any(
             session.can_go_on or (session.under_way and session.has_responded) for session in self.sessions
         )
