@@ -17,9 +17,13 @@ import click
 from benchmarks import check, consumer, detection, explore, frontrun, hermitage, indexes, load, serial_orders, start
 from benchmarks.faults import table as faults
 from benchmarks.measurement import REFERENCE, ROOT, Document, Table, markdown, tables_as_markdown
+from benchmarks.stacks import table as stacks
 from racebench.reports.results.document import write_atomically
 
-PAGES = tuple(ROOT / "docs" / f"{name}.md" for name in ("performance", "reliability", "isolation", "without-invariant"))
+PAGES = tuple(
+    ROOT / "docs" / f"{name}.md"
+    for name in ("performance", "reliability", "isolation", "without-invariant", "any-language")
+)
 TABLES: Mapping[str, Callable[[Document], list[Table]]] = {
     "load": load.tables,
     "detection": detection.tables,
@@ -32,6 +36,7 @@ TABLES: Mapping[str, Callable[[Document], list[Table]]] = {
     "hermitage": hermitage.tables,
     "indexes": indexes.tables,
     "serial_orders": serial_orders.tables,
+    "stacks": stacks.tables,
 }
 #: Tables that are not measured.
 FIXED: Mapping[str, Callable[[], list[Table]]] = {"promises": faults.promises}

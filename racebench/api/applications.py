@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from racebench.core.errors import UsageProblem
@@ -16,7 +17,8 @@ def program(command: str | Sequence[str]) -> Program:
     DATABASE_URL and PGHOST, PGPORT … say where its tables are. An exit code other than 0 is a failure. Raises
     UsageProblem.
     """
-    return applications.program(command)
+    with _in_library_words():
+        return applications.program(command)
 
 
 def http(
@@ -32,8 +34,9 @@ def http(
     `path`: with its query. `json`: a value that is the body, as JSON; or `body`.
     """
     content = body.encode() if isinstance(body, str) else body
-    pairs = [applications.header(f"{name}: {value}") for name, value in (headers or {}).items()]
-    return applications.made(method, path, body=content, headers=pairs, as_json=json)
+    with _in_library_words():
+        pairs = [applications.header(f"{name}: {value}") for name, value in (headers or {}).items()]
+        return applications.made(method, path, body=content, headers=pairs, as_json=json)
 
 
 def service(
@@ -56,16 +59,28 @@ def service(
     ("shared", as under load). `url`: where it is, if it was started elsewhere, with `listen`, the address at which it
     expects the database.
     """
-    return applications.service(
-        command,
-        url=url,
-        listen=listen,
-        ready=ready,
-        expect_status=expect_status,
-        reset=reset,
-        restart=restart,
-        instances=instances,
-    )
+    with _in_library_words():
+        return applications.service(
+            command,
+            url=url,
+            listen=listen,
+            ready=ready,
+            expect_status=expect_status,
+            reset=reset,
+            restart=restart,
+            instances=instances,
+        )
+
+
+@contextlib.contextmanager
+def _in_library_words() -> Iterator[None]:
+    """Have a message name parameters, where the command line has options."""
+    try:
+        yield
+    except UsageProblem as problem:
+        from racebench.reports.library_words import in_library_words
+
+        raise UsageProblem(in_library_words(str(problem))) from None
 
 
 def served(serve: str | Service | None) -> Service | None:

@@ -167,6 +167,8 @@ class Bench:
             request = judged(with_default_limits(request), oracle=oracle, allow=allow)
             result = explorer.explore(task.target, _placed(request, task))
         given = tuple(name for name, value in (("setup", setup), ("invariant", invariant)) if _several(value))
+        if serve is not None:
+            given = (*given, "serve")
         return Exploration(result=result, environment=task.environment, given=given)
 
     def replay(

@@ -42,7 +42,7 @@ class VerdictUnknown(NotClean):
 class Exploration:
     """The result of exploring. `result` has everything that was found.
 
-    `given`: the parameters, of `setup` and `invariant`, that a replay needs again.
+    `given`: the parameters, of `setup`, `invariant` and `serve`, that a replay needs again.
     """
 
     result: explored.Exploration

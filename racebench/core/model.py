@@ -15,6 +15,9 @@ from typing import Any
 
 from racebench.core.injection import Fault
 
+#: Round trips of an operation, as far as its delays by faults are concerned.
+_ROUND_TRIPS = 10
+
 
 class Outcome(IntEnum):
     """What is known of an operation. PENDING is on file only while it runs; read back it is UNKNOWN."""
@@ -52,7 +55,7 @@ class Retry:
     """Which errors are tried again, how often, and the longest first pause.
 
     A pause is drawn from 0 to `backoff_ms` × 2^(tries-1), at most 16 × `backoff_ms` ("full jitter"). `lost`: so is an
-    operation whose connection was lost, over another connection, also if its commit may have happened.
+    operation whose connection was lost, also if its commit may have happened.
     """
 
     sqlstates: frozenset[str]
@@ -239,7 +242,8 @@ class Strategy:
     `integer` says whether its versions are numbers at all, `stamped` that a row is numbered only after it was inserted,
     `inside` that its race is inside one statement (a default and a trigger), where no order of statements shows it.
     `calls`: Python callables in place of a script; the sessions take turns with them. So they do with `programs`, or
-    with `requests` to a `service`.
+    with `requests` to a `service`. `through_wire`: the callables use another driver than psycopg 3, so that they are
+    explored through the wire gate.
     """
 
     name: str
@@ -261,6 +265,7 @@ class Strategy:
     programs: tuple[Program, ...] = ()
     requests: tuple[HttpRequest, ...] = ()
     service: Service | None = None
+    through_wire: bool = False
 
     @property
     def subjects(self) -> tuple[Call | Program | HttpRequest, ...]:
@@ -426,6 +431,12 @@ class Load:
     def sessions(self) -> int:
         """The connections of all workers."""
         return self.workers * self.connections_per_worker
+
+    @property
+    def longest_us(self) -> int:
+        """How long an operation may be delayed by what is asked for, in microseconds; stalls and latency included."""
+        a_round_trip = sum(fault.duration_us + fault.spread_us for fault in self.faults if fault.on_the_wire)
+        return self.think_us + max(self.hold_us, self.long_us) + self.jitter_us + _ROUND_TRIPS * a_round_trip
 
     @property
     def rate_per_session(self) -> float | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from random import Random
 from types import TracebackType
@@ -43,6 +43,7 @@ from racebench.exploration.scheduler import Scheduler
 from racebench.exploration.schedules import Step
 from racebench.exploration.search import Choice, Unsteady, left_if_unsteady
 from racebench.exploration.sessions.consumer import ConsumerSession
+from racebench.exploration.sessions.drivers import OtherDriver
 from racebench.exploration.sessions.session import NOT_ANSWERED, Session, State, StrategySession
 from racebench.exploration.steps import GOES_ON, STARTS, describe, with_values
 from racebench.exploration.symmetry import Pasts
@@ -253,6 +254,15 @@ class ServerWorld:
         )
 
     def _open(self) -> None:
+        """Make the world; its calls go through the wire gate if they use another driver than psycopg 3."""
+        with contextlib.suppress(OtherDriver):
+            self._make()
+            return
+        strategy = replace(self._request.strategy, through_wire=True)
+        self._request = replace(self._request, strategy=strategy)
+        self._make()
+
+    def _make(self) -> None:
         """Make the world; if a part cannot be made, the other parts are removed."""
         with contextlib.ExitStack() as opening:
             self._preparation = prepare(self._target, self._request, opening, self.made_outside.append)

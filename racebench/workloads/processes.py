@@ -13,6 +13,7 @@ import secrets
 import select
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -30,6 +31,18 @@ from racebench.workloads.addresses import Environment
 TERMINATION_S = 3.0
 #: The variable by which a process is recognized as started by a command, whoever its parent is now.
 _MARK = "_RACEBENCH_STARTED_BY"
+#: A program that ends the processes with a variable in their environment once its standard input is closed.
+_GUARD = """
+import os, signal, sys
+sys.stdin.buffer.read()
+for name in os.listdir("/proc"):
+    try:
+        with open(f"/proc/{name}/environ", "rb") as file:
+            if sys.argv[1].encode() in file.read().split(b"\\0"):
+                os.kill(int(name), signal.SIGKILL)
+    except (OSError, ValueError):
+        pass
+"""
 #: How much of an output is read, in bytes, and from which size on it is emptied.
 _TAIL_BYTES = 64 * 1024
 _LARGEST_BYTES = 256 * 1024 * 1024
@@ -141,8 +154,10 @@ class Process:
             texts = [_tail(self._stderr), _tail(self._stdout)]
         for text in texts:
             lines = [line for line in text.decode(errors="replace").splitlines() if line.strip()]
-            if lines:
-                return shortened(one_line(" / ".join(line.strip() for line in lines[-_LINES_SHOWN:])))
+            # The frames of a traceback are indented in most languages; what the error says is not.
+            telling = [line for line in lines if line == line.lstrip() and not line.startswith("Traceback (most")]
+            if chosen := (telling or lines)[-_LINES_SHOWN:]:
+                return shortened(one_line(" / ".join(line.strip() for line in chosen)))
         return ""
 
     def limit_output(self) -> None:
@@ -190,15 +205,40 @@ def none_left() -> Iterator[None]:
     """End, after the block, each process that was started in it here or in a worker, and still runs.
 
     A worker that was killed cannot end what it started, and a program may have made itself a daemon. They are found by
-    a variable of their environment, on systems that have /proc.
+    a variable of their environment, on systems that have /proc. If this process is killed, another one ends them.
     """
     mark = secrets.token_hex(8)
+    with _guarded(mark):
+        try:
+            with exported({_MARK: mark}):
+                yield
+        finally:
+            with shielded():
+                _end_marked(mark)
+
+
+@contextlib.contextmanager
+def _guarded(mark: str) -> Iterator[None]:
+    """Have a process wait for the end of this one, and end what is marked then; none on a system without /proc."""
+    if not _PROC.is_dir():
+        yield
+        return
+    guard = None
     try:
-        with exported({_MARK: mark}):
-            yield
-    finally:
         with shielded():
-            _end_marked(mark)
+            guard = subprocess.Popen(
+                [sys.executable, "-I", "-S", "-c", _GUARD, f"{_MARK}={mark}"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        yield
+    finally:
+        if guard is not None:
+            guard.kill()  # before its pipe is closed
+            with contextlib.suppress(OSError):
+                guard.communicate()
 
 
 def _end_marked(mark: str) -> None:

@@ -188,14 +188,6 @@ def test_a_service_is_explored_through_its_test_client(
     assert _nothing_left(bench)
 
 
-def test_another_driver_is_loaded_and_said_not_to_be_explored(bench: Bench) -> None:
-    pytest.importorskip("asyncpg")
-    pressed = bench.hammer(app.create_order_over_asyncpg, setup=app.SCHEMA, invariant=app.TWINS, operations=4)
-    assert pressed.counts["committed"] == 4
-    with pytest.raises(UsageProblem, match="sends its statements over a connection that racebench does not see"):
-        explored(bench, app.create_order_over_asyncpg)
-
-
 @pytest.fixture(scope="module")
 def plain(bench: Bench) -> tuple[int, int]:
     """The number of schedules of a racy function, and of a right one, that send everything themselves."""
@@ -247,7 +239,7 @@ def test_generated_names_and_pools_do_not_make_a_call_nondeterministic(bench: Be
         (app.keeps_what_it_has_read, "sends statements when it is called first, and none when it is called again"),
         (
             app.sends_from_another_program,
-            "sends its statements over a connection that racebench does not see.*: only psycopg 3 can be explored",
+            r"sends its statements over a connection that racebench does not see.*explore the program \(--exec\)",
         ),
         (app.ends_its_process, r"ends its process \(os\._exit\(7\)\)"),
         (app.forgets_where_it_is, r"right after the setup: raises KeyError: 'TENANT' \(\S*applications.py:\d+\)$"),

@@ -24,6 +24,14 @@ def no_twins(connection: psycopg.Connection[Any]) -> bool:
     return connection.execute(TWINS).fetchone() is None
 
 
+program = racebench.program("node create_order.js")
+request = racebench.http("POST", "/orders", json={"sku": 1}, headers={"A": "b"})
+racebench_http: racebench.HttpRequest = racebench.http("DELETE", "/orders/1", body=b"x")
+shop: racebench.Service = racebench.service(
+    ["node", "shop.js", "{port}"], ready="/health", expect_status="2xx,409", reset="POST /reset", instances="shared"
+)
+
+
 def test_with_the_fixture(racebench: racebench.Fixture) -> None:
     assert_type(racebench.dsn, str)
     racebench.explore(create_order, sessions=2, setup=SCHEMA, invariant=TWINS)
@@ -32,6 +40,10 @@ def test_with_the_fixture(racebench: racebench.Fixture) -> None:
     racebench.replay(create_order, schedule="v1:orders/create_order:s1.s2")
     racebench.hammer(create_order, workers=4, seconds=1)
     racebench.compare(create_order, no_twins, rounds=2, seconds=0.5)
+    racebench.explore(program, serve=None)
+    racebench.replay(request, schedule="v1:shop/post-orders:s1.s2", serve="node shop.js {port}")
+    racebench.hammer(request, serve=shop, workers=2)
+    racebench.compare(request, racebench_http, serve=shop, rounds=2)
     racebench.explore(create_order, check=False).assert_clean()
     racebench.replay(create_order, schedule="v1:orders/create_order:s1.s2", check=False).assert_clean()
     racebench.hammer(create_order, check=False).assert_clean()

@@ -213,9 +213,11 @@ def test_nothing_is_left_of_a_killed_worker(bench: racebench.Bench, folder: Path
     wait_for(lambda: not any(map(_runs, numbers)), "a program is left")
 
 
-@pytest.mark.parametrize("command", ["run", "explore"])
-def test_ctrl_c_leaves_neither_a_stubborn_service_nor_what_its_shell_started(
-    folder: Path, tmp_path: Path, command: str
+@pytest.mark.parametrize(
+    ("command", "number"), [("run", signal.SIGINT), ("explore", signal.SIGINT), ("run", signal.SIGKILL)]
+)
+def test_neither_a_stubborn_service_nor_what_its_shell_started_outlives_the_command(
+    folder: Path, tmp_path: Path, command: str, number: signal.Signals
 ) -> None:
     pids = tmp_path / "pids"
     stubborn = (
@@ -238,12 +240,11 @@ def test_ctrl_c_leaves_neither_a_stubborn_service_nor_what_its_shell_started(
         text=True,
     )
     wait_for(lambda: pids.exists() and pids.read_text().endswith("\n"), "the service was not asked")
-    running.send_signal(signal.SIGINT)
+    running.send_signal(number)
     _, errors = finish(running)
-    assert (running.returncode, errors.splitlines()[-1]) == (
-        130,
-        "racebench: interrupted; no server, worker or schema is left",
-    )
+    if number is signal.SIGINT:
+        last = errors.splitlines()[-1]
+        assert (running.returncode, last) == (130, "racebench: interrupted; no server, worker or schema is left")
     numbers = [int(line) for line in pids.read_text().split()]
     wait_for(lambda: not any(map(_runs, numbers)), "the service is left")
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+import racebench
+from racebench.api.applications import check_kinds
 from racebench.cli.invocation import as_typed
 from racebench.cli.option_groups import SubjectOptions
 from racebench.cli.subjects import find_scenario
@@ -159,3 +162,25 @@ def test_a_secret_header_is_neither_shown_nor_part_of_the_digest() -> None:
 def test_requests_with_different_headers_have_no_words() -> None:
     requests = [applications.request("GET /", headers) for headers in ([("A", "b")], [("A", "c")])]
     assert ad_hoc.from_requests(requests, applications.service("a"), setup=(), invariants=()).options is None
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: racebench.service("a", ready="x"), "ready 'x' is not a path"),
+        (lambda: racebench.service("a", listen="h:1"), "listen goes with url; a service that racebench starts (serve)"),
+        (lambda: racebench.http("GET", "orders"), "the path 'orders' does not begin with '/'"),
+        (lambda: racebench.http("GET ", "/"), "'GET ' is not an HTTP method"),
+        (lambda: racebench.http("GET", "/", json=1, body="1"), "a request has a body or json, not both"),
+        (lambda: racebench.http("GET", "/", headers={"A b": "c"}), "is not a header"),
+        (lambda: racebench.program([]), "the command is empty"),
+        (lambda: check_kinds([racebench.http("GET", "/")], None), "'GET /' needs the service that answers it: serve="),
+        (lambda: check_kinds([racebench.program("a")], racebench.service("b")), "serve goes with racebench.http("),
+        (lambda: check_kinds([racebench.program("a"), "m:f"], None), "both 'a' and 'm:f': give subjects of one kind"),
+    ],
+)
+def test_in_python_a_mistake_is_named_in_its_words(make: Callable[[], object], message: str) -> None:
+    with pytest.raises(UsageProblem) as raised:
+        make()
+    assert message in str(raised.value)
+    assert "--" not in str(raised.value)

@@ -7,8 +7,9 @@ from racebench.exploration.sessions.python import PythonSessions
 from racebench.exploration.sessions.script import ScriptSessions
 from racebench.exploration.sessions.session import SessionKind
 from racebench.exploration.sessions.wire import WireSessions
+from racebench.exploration.sessions.wire_calls import WireCalls
 
-KINDS: tuple[type[SessionKind], ...] = (PythonSessions, WireSessions, ScriptSessions)
+KINDS: tuple[type[SessionKind], ...] = (PythonSessions, WireCalls, WireSessions, ScriptSessions)
 
 
 def kind_of(strategy: Strategy) -> SessionKind:

@@ -9,95 +9,59 @@ is kept (backends.py). Threads that work for no session are let through.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import os
 import sys
 import threading
-import time
-from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Generator, Iterable, Iterator
 from typing import Any
 
 import psycopg
 from psycopg import generators, pq
 
-from racebench.core.errors import UsageProblem
 from racebench.core.model import first_word
 from racebench.exploration.sessions.backends import Backends
 from racebench.exploration.sessions.division import MAY_BE_WRAPPED
-from racebench.exploration.sessions.ownership import Ownership
-from racebench.exploration.sessions.randomness import Generators, Randomness, replacements
-from racebench.exploration.sessions.rest import Rest
+from racebench.exploration.sessions.execution import Execution
+from racebench.exploration.sessions.patches import Function, Patch
 from racebench.exploration.sessions.round_trips import CLEANING, AnyConnection, is_a_pools, line, said, text_of
 from racebench.exploration.sessions.threads import SessionThread
-
-_Function = Callable[..., Any]
-
-
-@dataclass(frozen=True, slots=True)
-class _Patch:
-    """A function of a library, and what stands in its place while the interception is installed."""
-
-    owner: Any
-    name: str
-    replacement: _Function
-
-    @contextlib.contextmanager
-    def applied(self) -> Iterator[None]:
-        original = getattr(self.owner, self.name)
-        setattr(self.owner, self.name, self.replacement)
-        try:
-            yield
-        finally:
-            setattr(self.owner, self.name, original)
 
 
 class Interception:
     """The threads of one exploration that stop at round trips. Made and installed by the thread that schedules."""
 
     def __init__(self) -> None:
-        self._ownership, self._rest = Ownership[SessionThread](), Rest()
-        self._generators = Generators()
+        self._execution = Execution()
+        self._ownership = self._execution.ownership
         self._backends = Backends()
         self._pids: set[int] = set()
         self._unscheduled: list[str] = []
-        self._scheduling, self._process = threading.get_ident(), os.getpid()
+        self._scheduling = threading.get_ident()
 
     @contextlib.contextmanager
-    def installed(self) -> Iterator[None]:
-        """Stop what works for the sessions at round trips; meanwhile it does not sleep."""
+    def installed(self, more: Iterable[Patch] = ()) -> Iterator[None]:
+        """Stop what works for the sessions at round trips; meanwhile it does not sleep. `more`: further patches."""
         with contextlib.ExitStack() as stack:
             stack.callback(self._backends.close)
-            stack.callback(self._ownership.end)
-            stack.enter_context(self._generators.kept())
-            for patch in (
-                _Patch(psycopg.Connection, "wait", self._wait(psycopg.Connection.wait)),
-                _Patch(psycopg.Connection, "close", self._close(psycopg.Connection.close)),
-                _Patch(psycopg.AsyncConnection, "wait", self._wait_async(psycopg.AsyncConnection.wait)),
-                _Patch(psycopg.AsyncConnection, "close", self._close_async(psycopg.AsyncConnection.close)),
-                _Patch(generators, "connect", self._connect(generators.connect)),
-                _Patch(psycopg.Cursor, "executemany", self._executemany(psycopg.Cursor.executemany)),
-                _Patch(psycopg.AsyncCursor, "executemany", self._executemany_async(psycopg.AsyncCursor.executemany)),
-                _Patch(ThreadPoolExecutor, "submit", self._ownership.submit(ThreadPoolExecutor.submit)),
-                # The time limits and the sleep of an event loop are real; its clock must be as well.
-                _Patch(asyncio.BaseEventLoop, "time", _real_clock(time.monotonic)),
-                _Patch(time, "sleep", self._sleep(time.sleep)),
-                _Patch(os, "_exit", self._exit(os._exit)),
-                *(_Patch(*replacement) for replacement in replacements(self._randomness)),
-            ):
-                stack.enter_context(patch.applied())
+            stack.enter_context(self._execution.installed((*self._patches(), *more)))
             yield
+
+    def _patches(self) -> Iterator[Patch]:
+        yield Patch(psycopg.Connection, "wait", self._wait(psycopg.Connection.wait))
+        yield Patch(psycopg.Connection, "close", self._close(psycopg.Connection.close))
+        yield Patch(psycopg.AsyncConnection, "wait", self._wait_async(psycopg.AsyncConnection.wait))
+        yield Patch(psycopg.AsyncConnection, "close", self._close_async(psycopg.AsyncConnection.close))
+        yield Patch(generators, "connect", self._connect(generators.connect))
+        yield Patch(psycopg.Cursor, "executemany", self._executemany(psycopg.Cursor.executemany))
+        yield Patch(psycopg.AsyncCursor, "executemany", self._executemany_async(psycopg.AsyncCursor.executemany))
 
     def thread(self, number: int) -> SessionThread:
         """Start the thread of a session, which stops at its round trips, and draws random numbers of its own."""
-        return SessionThread(number, self._ownership, self._generators, self._rest)
+        return self._execution.thread(number)
 
-    def _randomness(self) -> Randomness | None:
-        """That of the session that this thread or task works for."""
-        session = self._ownership.session()
-        return None if session is None else session.randomness
+    def session(self) -> SessionThread | None:
+        """The session that this thread or task works for; None if there is none, or its call has ended."""
+        return self._ownership.session()
 
     def unscheduled(self) -> str:
         """The application's line that sent something from its own thread since this was last asked; "" if none."""
@@ -129,7 +93,7 @@ class Interception:
 
     # What stands in place of each function, given the function
 
-    def _wait(self, wait: _Function) -> _Function:
+    def _wait(self, wait: Function) -> Function:
         def stopped(connection: psycopg.Connection[Any], gen: Any, *args: Any, **kwargs: Any) -> Any:
             session = self._session(connection, gen)
             if session is None:
@@ -138,7 +102,7 @@ class Interception:
 
         return stopped
 
-    def _wait_async(self, wait: _Function) -> _Function:
+    def _wait_async(self, wait: Function) -> Function:
         async def stopped(connection: psycopg.AsyncConnection[Any], gen: Any, *args: Any, **kwargs: Any) -> Any:
             session = self._session(connection, gen)
             if session is None:
@@ -147,7 +111,7 @@ class Interception:
 
         return stopped
 
-    def _executemany(self, executemany: _Function) -> _Function:
+    def _executemany(self, executemany: Function) -> Function:
         def sent(cursor: Any, query: Any, params_seq: Any, *, returning: bool = False) -> None:
             if not self._sends_rows(cursor, query):
                 executemany(cursor, query, params_seq, returning=returning)
@@ -157,7 +121,7 @@ class Interception:
 
         return sent
 
-    def _executemany_async(self, executemany: _Function) -> _Function:
+    def _executemany_async(self, executemany: Function) -> Function:
         async def sent(cursor: Any, query: Any, params_seq: Any, *, returning: bool = False) -> None:
             if not self._sends_rows(cursor, query):
                 await executemany(cursor, query, params_seq, returning=returning)
@@ -177,7 +141,7 @@ class Interception:
         # Otherwise its pipeline is one transaction.
         return not alone or first_word(text_of(query, connection)) in MAY_BE_WRAPPED
 
-    def _connect(self, connect: _Function) -> _Function:
+    def _connect(self, connect: Function) -> Function:
         def connected(conninfo: str, *args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
             session = self._ownership.session()
             if session is None:
@@ -197,43 +161,16 @@ class Interception:
 
         return connected
 
-    def _close(self, close: _Function) -> _Function:
+    def _close(self, close: Function) -> Function:
         def closed(connection: psycopg.Connection[Any]) -> None:
             if self._ownership.session() is None or not self._backends.keep(connection):
                 close(connection)
 
         return closed
 
-    def _close_async(self, close: _Function) -> _Function:
+    def _close_async(self, close: Function) -> Function:
         async def closed(connection: psycopg.AsyncConnection[Any]) -> None:
             if self._ownership.session() is None or not self._backends.keep(connection):
                 await close(connection)
 
         return closed
-
-    def _sleep(self, sleep: _Function) -> _Function:
-        def slept(seconds: float) -> None:
-            own = self._randomness()
-            if own is None:
-                sleep(seconds)
-            else:
-                own.sleep(seconds)
-
-        return slept
-
-    def _exit(self, exit_process: _Function) -> _Function:
-        def refused(status: int) -> None:
-            if self._ownership.session() is not None and os.getpid() == self._process:
-                raise UsageProblem(f"the call ends its process (os._exit({status})); a call must return, or raise")
-            exit_process(status)
-
-        return refused
-
-
-def _real_clock(monotonic: _Function) -> _Function:
-    """The clock of an event loop, with the function that is time.monotonic while nothing is explored."""
-
-    def read(loop: asyncio.BaseEventLoop) -> Any:  # noqa: ARG001 - all loops have the same
-        return monotonic()
-
-    return read

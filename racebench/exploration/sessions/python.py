@@ -31,6 +31,7 @@ from racebench.exploration.leftovers import Leftover
 from racebench.exploration.sessions import parameters
 from racebench.exploration.sessions.connections import Connections, cancel, carry_out, commit, is_open
 from racebench.exploration.sessions.division import MAY_BE_WRAPPED, divided, is_batch
+from racebench.exploration.sessions.drivers import OtherDriver, Redirection
 from racebench.exploration.sessions.failures import Failure, expected, failure
 from racebench.exploration.sessions.interception import Interception
 from racebench.exploration.sessions.residue import Residue
@@ -69,10 +70,11 @@ class PythonSessions:
 
     def __init__(self) -> None:
         self._sessions: list[PythonSession] = []
+        self._redirection: Redirection | None = None
 
     @staticmethod
     def runs(strategy: Strategy) -> bool:
-        return bool(strategy.calls)
+        return bool(strategy.calls) and not strategy.through_wire
 
     def environment(self, target: Target, schema: str) -> AbstractContextManager[None]:
         return exported(variables(target, schema, own_application_name()))
@@ -82,7 +84,14 @@ class PythonSessions:
         sessions = self._sessions
         stack.callback(_close_all, sessions)
         interception = Interception()
-        stack.enter_context(interception.installed())
+
+        def refuse(driver: str) -> None:
+            if (thread := interception.session()) is not None:
+                thread.driver = driver
+                raise OtherDriver(f"racebench explores what is sent over {driver} in another way")
+
+        self._redirection = Redirection(surroundings.target, refuse)
+        stack.enter_context(interception.installed(self._redirection.patches(psycopg=False)))
         facts = surroundings.facts
         connections = Connections(surroundings.monitor, surroundings.schema, surroundings.target.label, facts.volatile)
 
@@ -128,7 +137,7 @@ class PythonSessions:
         for order in orders:
             renew()
             for place, session in enumerate(order):
-                failure_alone = session.run_alone(seen_before=session.runs in seen)
+                failure_alone = self._run_alone(session, seen_before=session.runs in seen)
                 if failure_alone and not place:
                     raise UsageProblem(
                         f"{session.call} fails when it runs alone, right after the setup: {session.answers[-1]}"
@@ -151,6 +160,15 @@ class PythonSessions:
             calls = sessions if unordered else [other for other in sessions if other.runs == session.runs]
             session.failures_alone = set().union(*(failures[other] for other in calls))
             session.begin_is_seen |= begin_is_seen(texts)
+
+    def _run_alone(self, session: PythonSession, *, seen_before: bool) -> Failure:
+        """See PythonSession.run_alone. Raises OtherDriver if the call imports one, which was not led then."""
+        try:
+            return session.run_alone(seen_before=seen_before)
+        except UsageProblem as problem:
+            if self._redirection is not None and self._redirection.has_missed:
+                raise OtherDriver(str(problem)) from None
+            raise
 
     def callables(self, strategy: Strategy, sessions: int) -> Mapping[str, str]:
         return {f"s{number}": str(call) for number, call in enumerate(_calls(strategy, sessions), 1)}
@@ -494,6 +512,8 @@ class PythonSession(GeneratorSession):
         Raises Fault, and UsageProblem for what no call may do.
         """
         error = finished.error
+        if self._thread.driver:
+            raise OtherDriver(f"{self.call} connects over {self._thread.driver}")
         if (lost := self._lost(error, expired=True)) is not None:
             raise lost
         left = self._roll_back()

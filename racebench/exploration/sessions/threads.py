@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Generator, Sized
 from concurrent import futures
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
+from types import FrameType
 from typing import Any
 
 import psycopg
@@ -89,10 +90,18 @@ class _Stop:
 class SessionThread:
     """A thread that runs calls, one after the other, and stops at every round trip.
 
-    `ownership` knows it for as long as it runs. Made by the thread that schedules.
+    `ownership` knows it for as long as it runs. `notify`: called when a call has ended. Made by the thread that
+    schedules.
     """
 
-    def __init__(self, number: int, ownership: Ownership[SessionThread], generators: Generators, rest: Rest) -> None:
+    def __init__(
+        self,
+        number: int,
+        ownership: Ownership[SessionThread],
+        generators: Generators,
+        rest: Rest,
+        notify: Callable[[], object] = bool,
+    ) -> None:
         self.name = f"s{number}"
         self.scheduling = threading.get_ident()
         self.randomness = Randomness(number, generators)
@@ -109,9 +118,11 @@ class SessionThread:
         self.call_in_progress: CallInProgress[SessionThread] | None = None
         #: What the call did that no call may do.
         self.problem: UsageProblem | None = None
+        #: The driver over which the call was about to connect, if it was another than psycopg 3.
+        self.driver = ""
         #: The number of connections that the call is making.
         self.connecting = 0
-        self._ownership, self._rest = ownership, rest
+        self._ownership, self._rest, self._notify = ownership, rest, notify
         self._helped = False
         self._inbox: SimpleQueue[Callable[[], Any] | None] = SimpleQueue()
         self._outbox: SimpleQueue[RoundTrip | Finished] = SimpleQueue()
@@ -144,6 +155,15 @@ class SessionThread:
                 f"{self.position()}; do two sessions share a connection or a lock?"
             ) from None
 
+    def finished(self) -> Finished | None:
+        """How the call has ended, told once; None if it has not. Of a session whose round trips are not stopped at."""
+        try:
+            met = self._outbox.get_nowait()
+        except Empty:
+            return None
+        assert isinstance(met, Finished)  # it stops nowhere
+        return met
+
     def answer(self, value: Any = None, error: BaseException | None = None) -> None:
         """Let the call continue with the result of its round trip; nothing if it is not stopped at one."""
         stop, self._stop = self._stop, None
@@ -171,7 +191,15 @@ class SessionThread:
 
     def position(self) -> str:
         """The application's line that the thread is in, and the function."""
-        return callables.position(sys._current_frames().get(self._thread.ident or 0))
+        return callables.position(self._frame)
+
+    def line(self) -> str:
+        """The application's line that the thread is in, as `file:line`; "" if there is none."""
+        return round_trips.line(self._frame)
+
+    @property
+    def _frame(self) -> FrameType | None:
+        return sys._current_frames().get(self._thread.ident or 0)
 
     # Called by the thread itself
 
@@ -186,6 +214,7 @@ class SessionThread:
                     self._outbox.put(Finished(problem))
                 else:
                     self._outbox.put(Finished(None, value))
+                self._notify()
         finally:
             self._ownership.remove()
 

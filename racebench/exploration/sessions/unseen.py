@@ -1,4 +1,4 @@
-"""What a call sends to the server past psycopg 3: over another driver, or from another program.
+"""What a call sends to the server past racebench: over a connection that was opened before, or from another program.
 
 Such statements cannot be scheduled. They are noticed when the calls run alone: by the transactions that the server has
 begun meanwhile, and by the backends with the application's name that have worked and that racebench does not know.
@@ -53,16 +53,16 @@ class Unseen:
                 f"{call} sends statements when it is called first, and none when it is called again: it keeps "
                 "something in this process (a cache?), which racebench does not restore; clear it where the call begins"
             )
-        loaded = " or ".join(name for name in _DRIVERS if name in sys.modules)
+        loaded = any(name in sys.modules for name in _DRIVERS)
         if not beside and xmax == now:
-            reads = f"; what it only reads over {loaded} is not seen: only psycopg 3 can be explored" if loaded else ""
+            reads = "; what it only reads over a connection that was opened before is not seen" if loaded else ""
             raise UsageProblem(unreached((call,), self._server) + reads)
-        why = f", perhaps of {loaded}" if loaded else ""
         sends = "sends statements also" if seen else "sends its statements"
         # Whose transaction it was is not known.
         hedge = "" if beside else f" (or sends none, if another client wrote to {self._server} meanwhile)"
         raise UsageProblem(
-            f"{call} {sends} over a connection that racebench does not see{why}{hedge}: only psycopg 3 can be "
-            "explored, synchronous or not, also under SQLAlchemy and Django; code with any other driver can be "
-            f"measured: `racebench run --call {call}` with the same --setup and --invariant, or hammer in a test"
+            f"{call} {sends} over a connection that racebench does not see{hedge}: one that was opened before (by a "
+            "pool, at import or in a fixture), one of another program, or one of a driver that it does not know; have "
+            "the call open it, or explore the program (--exec) or the service (--serve); to measure it, "
+            f"`racebench run --call {call}` with the same --setup and --invariant, or hammer in a test"
         )

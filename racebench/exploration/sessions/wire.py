@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 from racebench.core.errors import UsageProblem
 from racebench.core.faults import CONNECTION_LOST, EXPIRED, stops_a_schedule
-from racebench.core.model import HttpRequest, Instances, Outcome, Program, Service, Statement, Strategy
+from racebench.core.model import Call, HttpRequest, Instances, Outcome, Program, Service, Statement, Strategy
 from racebench.core.quantity import quantity
 from racebench.core.target import Target
 from racebench.exploration import choices
@@ -39,6 +39,7 @@ from racebench.exploration.wire.actors import Actor, ProgramActor, RequestActor
 from racebench.exploration.wire.application import HOST, Application
 from racebench.exploration.wire.connection import WireConnection
 from racebench.exploration.wire.policy import Policy
+from racebench.exploration.wire.rest import ApplicationRest
 from racebench.exploration.wire.stream import Kind, Piece
 from racebench.postgres.compiler.transactions import begins
 from racebench.workloads import addresses
@@ -47,7 +48,7 @@ from racebench.workloads.http import HttpClient, NoAnswer, Response, is_expected
 from racebench.workloads.services import RunningService
 
 #: The time limit for the application between two steps, and for a whole request, in seconds.
-_LIMIT_S, _REQUEST_S = 10.0, 600.0
+LIMIT_S, _REQUEST_S = 10.0, 600.0
 _DEADLOCK = "40P01"
 #: The most sessions whose operations are run alone in every order.
 _MOST_PERMUTED = 3
@@ -87,18 +88,7 @@ class WireSessions:
 
     def open(self, surroundings: Surroundings, stack: ExitStack) -> Sequence[WireSession]:
         strategy, target = surroundings.strategy, surroundings.target
-        parameters = {"search_path": surroundings.schema, "application_name": surroundings.application_name}
-        application = Application(
-            target,
-            parameters,
-            stack,
-            limit_s=_LIMIT_S,
-            beside=surroundings.monitor.pgconn,
-            every_row=surroundings.compares_answers,
-        )
-        connections = Connections(surroundings.monitor, surroundings.schema, target.label, surroundings.facts.volatile)
-        policy = Policy(surroundings.monitor, connections)
-        policy.begin_is_seen = surroundings.facts.begin_is_seen
+        application, connections, policy = gate_of(surroundings, stack)
         self._application = application
         service = strategy.service
         shared = service is not None and (service.instances is Instances.SHARED or bool(service.url))
@@ -179,7 +169,7 @@ class WireSessions:
 
         def send() -> Response:
             with HttpClient(running.host, running.port) as client:
-                return client.send(request, _LIMIT_S)
+                return client.send(request, LIMIT_S)
 
         assert self._application is not None  # it was opened
         try:
@@ -194,10 +184,10 @@ class WireSessions:
         """Send all requests at once to one instance: that fills its pool, and shows a connection that they share."""
         running = self._services[1]
 
-        def send(request: Program | HttpRequest) -> None:
+        def send(request: Call | Program | HttpRequest) -> None:
             assert isinstance(request, HttpRequest)  # there is a service
             with suppress(NoAnswer), HttpClient(running.host, running.port) as client:
-                client.send(request, _LIMIT_S)
+                client.send(request, LIMIT_S)
 
         def send_all() -> None:
             with ThreadPoolExecutor(len(self._sessions)) as threads:
@@ -220,7 +210,7 @@ class WireSessions:
         orders = list({tuple(session.runs for session in order): order for order in every}.values())
         if len(orders) == 1:
             orders.append(tuple(sessions))  # the first found an application that was not warm
-        failures: set[str] = set()
+        failures: set[Hashable] = set()
         for order in orders:
             renew()
             self.renew()
@@ -228,10 +218,10 @@ class WireSessions:
                 failure = session.run_alone()
                 if failure and not place:
                     raise UsageProblem(
-                        f"{session.runs} fails when it runs alone, right after the setup: {session.answers[-1]}"
+                        f"{session.work} fails when it runs alone, right after the setup: {session.answers[-1]}"
                         + advice(session.sqlstate, session.answers[-1])
                     )
-                failures |= {failure} - {""}
+                failures |= {failure} if failure else set()
             if broken := violations():
                 raise UsageProblem(
                     f"{quantity(broken, 'row breaks', 'rows break')} the invariant when the operations run one after "
@@ -242,10 +232,7 @@ class WireSessions:
             self._send_together()
         for session in sessions:
             if not session.texts:
-                raise UsageProblem(
-                    f"{session.runs} sent no statement to the server: does it reach the database at all? Have it "
-                    "connect to DATABASE_URL, or to PGHOST and PGPORT"
-                )
+                raise self._unreached(session)
         texts = set().union(*(session.texts for session in sessions))
         seen = begin_is_seen(texts)
         for session in sessions:
@@ -253,19 +240,46 @@ class WireSessions:
             session.failures_alone = failures
             session.policy.begin_is_seen |= seen
 
+    def _unreached(self, session: WireSession) -> UsageProblem:
+        return UsageProblem(
+            f"{session.work} sent no statement to the server: does it reach the database at all? Have it "
+            "connect to DATABASE_URL, or to PGHOST and PGPORT"
+        )
+
     def callables(self, strategy: Strategy, sessions: int) -> Mapping[str, str]:
-        runs = [str(one) for one in strategy.programs or strategy.requests]
+        runs = [str(one) for one in strategy.subjects]
         return {f"s{number}": runs[(number - 1) % len(runs)] for number in range(1, sessions + 1)}
 
     def stuck(self, waiting: Sequence[str], holders: Sequence[str]) -> UsageProblem:
         inside = [session for session in self._sessions if session.inside]
         where = "".join(session.actor.stuck() for session in inside[:1])
         if len(inside) == 1 and not holders:
-            return UsageProblem(f"{inside[0].name} ({inside[0].runs}) did not come to its end{where}")
+            return UsageProblem(f"{inside[0].name} ({inside[0].work}) did not come to its end{where}")
         return UsageProblem(
             f"{' and '.join(waiting)} wait for each other inside the application, which the server does not see (a "
             f"pool of too few connections, or a lock of the application's){where}"
         )
+
+
+def gate_of(
+    surroundings: Surroundings, stack: ExitStack, rest: ApplicationRest | None = None, *, pools: bool = False
+) -> tuple[Application, Connections, Policy]:
+    """An application with its gate, which `stack` closes, and what is known of its connections and statements."""
+    target = surroundings.target
+    application = Application(
+        target,
+        {"search_path": surroundings.schema, "application_name": surroundings.application_name},
+        stack,
+        limit_s=LIMIT_S,
+        beside=surroundings.monitor.pgconn,
+        every_row=surroundings.compares_answers,
+        rest=rest,
+        pools=pools,
+    )
+    connections = Connections(surroundings.monitor, surroundings.schema, target.label, surroundings.facts.volatile)
+    policy = Policy(surroundings.monitor, connections)
+    policy.begin_is_seen = surroundings.facts.begin_is_seen
+    return application, connections, policy
 
 
 def _port(address: str) -> int:
@@ -423,13 +437,11 @@ class WireSession(Strand):
 
     tries = 1
     statements: tuple[Statement, ...] = ()
-    draws = Draws()
-    drawn = 0
 
     def __init__(
         self,
         number: int,
-        work: Program | HttpRequest,
+        work: Call | Program | HttpRequest,
         actor: Actor,
         application: Application,
         connections: Connections,
@@ -446,7 +458,7 @@ class WireSession(Strand):
         self.told = Answers(wanted=surroundings.compares_answers)
         self.returned: Any = None
         self.outcome = Outcome.OK
-        self.failures_alone: set[str] = set()
+        self.failures_alone: Set[Any] = frozenset()
         self.batches: set[str] = set()
         self.texts: set[str] = set()
         self.trace: list[str] = []
@@ -468,6 +480,14 @@ class WireSession(Strand):
     def backends(self) -> frozenset[int]:
         """Those of all its connections in this schedule."""
         return frozenset(connection.link.pid for connection in self._used if not connection.closed)
+
+    @property
+    def draws(self) -> Draws:
+        return self._connections.draws
+
+    @property
+    def drawn(self) -> int:
+        return 0
 
     @property
     def likeness(self) -> str:
@@ -533,8 +553,8 @@ class WireSession(Strand):
         self.under_way = True
         self.actor.begin()
 
-    def run_alone(self) -> str:
-        """Run the operation to its end without a stop; return the code of its failure, "" for none."""
+    def run_alone(self) -> Hashable:
+        """Run the operation to its end without a stop; return what identifies its failure, something empty for none."""
         self.trace = []
         self.application.run_alone(self, self._begin)
         self.decide_all()
@@ -573,7 +593,7 @@ class WireSession(Strand):
             self.swallowed = piece.sqlstate
             if stops_a_schedule(piece.sqlstate) and piece.sqlstate not in EXPIRED:
                 at = describe(strand.next_step)
-                raise Fault(f"{self.name} ({self.runs}) met a fault at '{at}': {piece.message}", piece.sqlstate)
+                raise Fault(f"{self.name} ({self.work}) met a fault at '{at}': {piece.message}", piece.sqlstate)
             return
         if piece.kind is not Kind.SYNC and any(part.keyword not in _CLEANING for part in piece.parts):
             self.swallowed = ""
@@ -607,7 +627,7 @@ class WireSession(Strand):
     def passes(self, connection: WireConnection, piece: Piece) -> None:
         self._used[connection] = None
         if connection.is_idle:
-            self._connections.level(self.runs, connection)
+            self._connections.level(self.work, connection)
         for text in piece.texts:
             self.texts.add(text)
             self._note_left(connection, text)
@@ -618,7 +638,7 @@ class WireSession(Strand):
     def waits(self, connection: WireConnection, piece: Piece) -> bool:
         level = ""
         if connection.is_idle:
-            level = self._connections.level(self.runs, connection)
+            level = self._connections.level(self.work, connection)
             self._connections.configure(connection, self._settings)
             connection.stream.snapshots = level in _ONE_SNAPSHOT
         for text in piece.texts:
@@ -665,7 +685,7 @@ class WireSession(Strand):
 
     def gone(self, connection: WireConnection) -> None:
         if connection in self._used and not connection.left_by_client and self.under_way:
-            self.lost = Fault(f"{self.name} ({self.runs}) lost its connection", CONNECTION_LOST)
+            self.lost = Fault(f"{self.name} ({self.work}) lost its connection", CONNECTION_LOST)
         self._arrived = [waiting for waiting in self._arrived if waiting.connection is not connection]
         for strand in self.strands:
             if strand.at_gate is not None and strand.at_gate.connection is connection:
@@ -682,7 +702,7 @@ class WireSession(Strand):
         elif self.under_way:
             if self.actor.ended and not self.can_go_on:
                 raise UsageProblem(
-                    f"{self.runs} leaves its transaction open: commit before it ends, or before it answers"
+                    f"{self.work} leaves its transaction open: commit before it ends, or before it answers"
                 )
             self.state, self.inside = State.WAITING, True
 
@@ -694,7 +714,7 @@ class WireSession(Strand):
         for waiting in arrived:
             strand = next((strand for strand in self.strands if strand.is_free), None)
             if strand is None:
-                raise UsageProblem(f"{self.runs} sends more than {_STRANDS} statements at once: send fewer at a time")
+                raise UsageProblem(f"{self.work} sends more than {_STRANDS} statements at once: send fewer at a time")
             strand.at_gate = waiting
             self.application.interwoven |= strand is not self
 

@@ -23,7 +23,7 @@ from racebench.exploration.wire.actors import Actor
 from racebench.exploration.wire.attribution import Attributed, attribute
 from racebench.exploration.wire.connection import WireConnection
 from racebench.exploration.wire.gate import Gate, Restless
-from racebench.exploration.wire.rest import Processes
+from racebench.exploration.wire.rest import ApplicationRest, Processes
 from racebench.exploration.wire.stream import Kind, Piece
 from racebench.postgres.compiler.transactions import begins
 from racebench.postgres.proxy.link import Link
@@ -35,12 +35,15 @@ _T = TypeVar("_T")
 _ALONE_S = 60.0
 #: How long the application is watched before its operations run, in seconds.
 _OBSERVED_S = 0.4
+#: How often its threads are looked at meanwhile, in seconds.
+_LOOK_S = 0.02
 
 
 class Operating(Attributed, Protocol):
     """A session, as the application sees it."""
 
     actor: Actor
+    runs: str
 
     @property
     def under_way(self) -> bool:
@@ -81,7 +84,9 @@ class Operating(Attributed, Protocol):
 class Application:
     """`interwoven`: an operation had several statements under way at once.
 
-    `unsure`: it could not be told which session had sent a statement. `notes`: what was noticed, as sentences.
+    `rest`: whether it is at rest; None to ask about the processes of the sessions' actors. `pools`: a session's
+    connections may be given to another session. `unsure`: it could not be told which session had sent a statement.
+    `notes`: what was noticed, as sentences.
     """
 
     def __init__(
@@ -93,9 +98,12 @@ class Application:
         limit_s: float,
         beside: pq.abc.PGconn,
         every_row: bool,
+        rest: ApplicationRest | None = None,
+        pools: bool = False,
     ) -> None:
         self.sessions: list[Operating] = []
         self.interwoven = self.unsure = False
+        self._pools = pools
         self._limit_s = limit_s
         self._by_port: dict[int, Operating] = {}
         self._notes: dict[str, None] = {}
@@ -116,7 +124,7 @@ class Application:
         #: What is held, and not attributed yet.
         self._unattributed: list[tuple[WireConnection, Piece]] = []
         self.proxy = Proxy(target, parameters)
-        self._rest = Processes(self._pids, limit_s=limit_s)
+        self._rest = rest or Processes(self._pids, limit_s=limit_s)
         stack.callback(self._rest.close)
         self.gate = Gate(self.proxy, self._rest, self._arrives, self._gone, beside=beside, every_row=every_row)
         stack.callback(self.gate.close)
@@ -140,10 +148,14 @@ class Application:
             ) from None
 
     def observe(self) -> None:
-        """Watch for a while what the application sends by itself. No operation is under way."""
+        """Watch for a while what the application does and sends by itself. No operation is under way."""
         until = time.monotonic() + _OBSERVED_S
+        looked = 0.0
         while (left := until - time.monotonic()) > 0:
-            self.gate.pump(left)
+            if time.monotonic() - looked > _LOOK_S:
+                looked = time.monotonic()
+                self._rest.note_idle()
+            self.gate.pump(min(left, _LOOK_S))
 
     def while_idle(self, function: Callable[[], _T]) -> _T:
         """Call a function that waits for the application while no operation is under way: what this sends passes.
@@ -191,6 +203,8 @@ class Application:
         if self._alone is not None:
             if piece.text in self._background:
                 return False
+            if self._pools and self._by_port.get(connection.link.port, self._alone) is not self._alone:
+                self._by_port.clear()  # a connection that one session has opened is used by another
             if self._by_port.get(connection.link.port, self._alone) is self._alone:
                 self._alone.passes(connection, piece)
             return False
@@ -291,6 +305,8 @@ class Application:
         If all sessions wait inside the application, one may go on by itself after some time: until the limit. Raises
         UsageProblem.
         """
+        if not any(session.under_way for session in self.sessions):
+            self._rest.note_idle()
         self._runner = runner
         try:
             begin()
@@ -350,8 +366,8 @@ class Application:
             return f"{problem}: {awake} does not come to rest"
         waiting = [session for session in self.sessions if session.is_undecided]
         where = "".join(session.actor.stuck() for session in waiting[:1])
-        names = " and ".join(session.name for session in waiting)
-        return f"{names or 'the application'} did not come to an end in {self._limit_s:g} s{where}"
+        names = " and ".join(f"{session.name} ({session.runs})" for session in waiting)
+        return f"{names} did not come to an end: {problem}{where}" if names else problem
 
 
 def _short(piece: Piece) -> str:

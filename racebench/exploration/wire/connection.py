@@ -64,11 +64,10 @@ class Answer:
 
 
 class WireConnection:
-    """A connection of the application's. `cut`: racebench has cut it. `told_left`: that the client has left
-    was told.
+    """A connection of the application's.
 
-    `leaving`: the client has closed it, and the server has not ended its session yet. `asking`: racebench has asked
-    something, and has no answer yet.
+    `cut`: racebench has cut it. `leaving`: the client has closed it, what it had sent is done, and the server has not
+    ended its session yet. `asking`: racebench has asked something, and has no answer yet.
     """
 
     #: A client's own choice of a level is seen in its SQL.
@@ -86,7 +85,7 @@ class WireConnection:
         self.link = link
         self.stream = Stream(link.send_server, link.send_client, lambda piece: holds(self, piece), every_row=every_row)
         self.pgconn = Backend(self, carry, beside)
-        self.asking = self.cut = self.told_left = False
+        self.asking = self.cut = False
         #: Whose transaction is open on it; None if nobody's, or if that is not known.
         self.owner: object = None
         self.answer = Answer()
@@ -99,7 +98,7 @@ class WireConnection:
     @property
     def leaving(self) -> bool:
         """See the class."""
-        return self.left_by_client and not self.link.server_closed
+        return self.left_by_client and self.stream.is_done and not self.link.server_closed
 
     @property
     def left_by_client(self) -> bool:

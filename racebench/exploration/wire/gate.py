@@ -146,9 +146,6 @@ class Gate:
         answers = link.server_messages()
         if answers:
             connection.from_server(answers)
-        if connection.left_by_client and not connection.told_left:
-            connection.told_left = True
-            self._gone(connection)
         self._let_go(connection)
         if connection.closed:
             connection.stream.deliver()  # also why the server has ended it
@@ -157,8 +154,8 @@ class Gate:
             self._gone(connection)
 
     def _let_go(self, connection: WireConnection) -> None:
-        """End a session of the server's whose client has gone, when it is at the end of what it was doing."""
-        if connection.link.client_closed and not connection.closed and connection.stream.sent is None:
+        """End a session of the server's whose client has gone, when what it had sent is done."""
+        if connection.link.client_closed and not connection.closed and connection.stream.is_done:
             connection.link.close_server()
 
     def deliver(self, connection: WireConnection) -> None:

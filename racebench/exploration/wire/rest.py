@@ -1,14 +1,17 @@
-"""Whether the processes of an application are at rest: every thread of them is asleep, at one moment.
+"""Whether an application is at rest: every thread of it is asleep, at one moment.
 
 What only the kernel knows is asked of it (proc(5)). Elsewhere than on Linux, `available` says no, and time limits must
-do. Which threads there are is process_trees.py's; whether one goes on by itself after a time, timers.py's.
+do. Which threads there are is process_trees.py's, or own_threads.py's; whether one goes on by itself after a time,
+timers.py's.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Hashable
+from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from racebench.exploration import kernel_threads
 from racebench.exploration.kernel_threads import KernelThread
@@ -52,15 +55,30 @@ class _Idle:
         self._noted.pop(tid, None)
 
 
-class Processes:
-    """The processes of an application, with all that descend from them. Used by one thread.
+class Threads(Protocol):
+    """Which threads an application has."""
 
-    `roots`: the ids of the processes that racebench has started, asked at each question. `limit_s`: how long the
-    application may run until its threads that never sleep are no longer awaited.
+    def threads(self) -> Collection[KernelThread]:
+        """Those that live now; some may have ended since. The collection changes with the next question."""
+
+    def settle(self) -> None:
+        """Note that all threads were at rest when they were asked for."""
+
+    def forget(self, thread: KernelThread) -> None:
+        """Forget a thread that has ended."""
+
+    def close(self) -> None:
+        """Close all files."""
+
+
+class ApplicationRest:
+    """Whether the threads of an application are at rest. Used by one thread.
+
+    `limit_s`: how long the application may run until its threads that never sleep are no longer awaited.
     """
 
-    def __init__(self, roots: Callable[[], Collection[int]], *, limit_s: float = 10.0) -> None:
-        self._trees = ProcessTrees(roots)
+    def __init__(self, threads: Threads, *, limit_s: float = 10.0) -> None:
+        self._threads = threads
         self._limit_s = limit_s
         #: What each thread had done when it was last looked at.
         self._seen: dict[int, bytes] = {}
@@ -102,7 +120,7 @@ class Processes:
                 self._note_awake()
                 return False
             if is_steady:
-                self._trees.settle()
+                self._threads.settle()
                 self._awake, self._ran = None, None
                 return True
         return False
@@ -113,7 +131,7 @@ class Processes:
         A thread that is in the wait that it repeats when the application is idle has not run in that sense.
         """
         activity: dict[int, Hashable] = {}
-        for thread in list(self._trees.threads()):
+        for thread in list(self._threads.threads()):
             if thread.tid in self._restless:
                 continue
             repeated = self._idle.repeated.get(thread.tid)
@@ -129,7 +147,7 @@ class Processes:
         A wait counts when it was noted a second time and its thread has run in between: runtimes have threads that wake
         up every few milliseconds (the Java VM's every 50), and applications too.
         """
-        for thread in list(self._trees.threads()):
+        for thread in list(self._threads.threads()):
             wait, line = self._wait(thread), self._line(thread)
             if wait is not None and wait.place is not None and line:
                 self._idle.note(thread.tid, wait.place, line)
@@ -141,7 +159,7 @@ class Processes:
         idle are not counted. `shows_timers` is False if the kernel does not show them all.
         """
         shortest = None
-        for thread in list(self._trees.threads()):
+        for thread in list(self._threads.threads()):
             wait = None if thread.tid in self._restless else self._wait(thread)
             if wait is None or wait.place in self._idle.repeated.get(thread.tid, ()):
                 continue
@@ -151,11 +169,11 @@ class Processes:
     def close(self) -> None:
         """Close the files of the threads."""
         self._awake = None
-        self._trees.close()
+        self._threads.close()
 
     def _look(self) -> bool | None:
         """Look at every thread: None if one is awake, False if one has run since the look before."""
-        threads = list(self._trees.threads())  # also if one is awake: what it has started is found while it lives
+        threads = list(self._threads.threads())  # also if one is awake: what it has started is found while it lives
         if self._awake is not None:
             try:
                 if not self._awake.at_rest():
@@ -199,7 +217,7 @@ class Processes:
         return None
 
     def _forget(self, thread: KernelThread) -> None:
-        self._trees.forget(thread)
+        self._threads.forget(thread)
         self._seen.pop(thread.tid, None)
         self._restless.pop(thread.tid, None)
         self._idle.forget(thread.tid)
@@ -221,11 +239,11 @@ class Processes:
     def _busy_ns(self) -> dict[int, int]:
         """How long each thread has run, or waited for a processor, in nanoseconds."""
         busy = {}
-        for thread in list(self._trees.threads()):
-            if line := self._line(thread):
-                running, waiting, _ = line.split()
+        for thread in list(self._threads.threads()):
+            with suppress(OSError):  # it has ended; the next look will find that
+                name, (running, waiting, _) = thread.name(), thread.activity().split()
                 busy[thread.tid] = int(running) + int(waiting)
-                self._names[thread.tid] = thread.name()
+                self._names[thread.tid] = name
         return busy
 
     def _look_again(self, thread: KernelThread, *, rests: bool) -> None:
@@ -237,3 +255,13 @@ class Processes:
             self._restless[thread.tid] = now
         elif now - since > _ASLEEP_S:
             del self._restless[thread.tid]
+
+
+class Processes(ApplicationRest):
+    """The processes of an application, with all that descend from them.
+
+    `roots`: the ids of the processes that racebench has started, asked at each question.
+    """
+
+    def __init__(self, roots: Callable[[], Collection[int]], *, limit_s: float = 10.0) -> None:
+        super().__init__(ProcessTrees(roots), limit_s=limit_s)

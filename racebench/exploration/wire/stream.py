@@ -190,6 +190,11 @@ class Stream:
         )
 
     @property
+    def is_done(self) -> bool:
+        """Whether nothing is held, and everything that was sent is answered."""
+        return self.piece is None and self.sent is None
+
+    @property
     def in_transaction(self) -> bool:
         """Whether a transaction is open."""
         return self.block or self._implicit or self.status != b"I"

@@ -1,7 +1,8 @@
 """How a connection begins: the client's packets, the connection to the server, authentication, the first ReadyForQuery.
 
 All of it passes by itself. Two things are changed: settings are added to the start-up message, and SCRAM with channel
-binding is not offered, because it would refuse a proxy.
+binding is not offered, because it would refuse a proxy. Where both ends speak TLS, a client would be refused for not
+binding: it is asked for its password, over TLS, and the proxy does SCRAM with the server.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Protocol
 from racebench.postgres.proxy.certificate import server_context
 from racebench.postgres.proxy.channel import Channel
 from racebench.postgres.proxy.messages import build, error_response, split
+from racebench.postgres.proxy.scram import MECHANISM, Refused, Scram
 from racebench.postgres.proxy.startup import (
     TLS_HANDSHAKE,
     CancelRequest,
@@ -26,8 +28,8 @@ from racebench.postgres.proxy.startup import (
 )
 from racebench.postgres.proxy.upstream import Dial, Upstream
 
-_ACCEPTED = struct.pack("!i", 0)
-_SASL = struct.pack("!i", 10)
+_ACCEPTED, _CLEARTEXT = struct.pack("!i", 0), struct.pack("!i", 3)
+_SASL, _SASL_CONTINUE, _SASL_FINAL = (struct.pack("!i", code) for code in (10, 11, 12))
 _BINDING = b"-PLUS"
 
 
@@ -73,6 +75,8 @@ class Opening:
         self._dial: Dial | None = None
         self._greeted = False
         self._accepted = False
+        self._asked = False
+        self._scram: Scram | None = None
         client.notify = self._client_event
 
     def refuse(self) -> None:
@@ -151,7 +155,10 @@ class Opening:
         self._dial = Dial(self._upstream, self._selector, connected, failed)
 
     def _unreachable(self, why: str) -> None:
-        self.client.send(error_response("08006", f"{self._upstream.name} cannot be reached: {why}", severity="FATAL"))
+        self._fail("08006", f"{self._upstream.name} cannot be reached: {why}")
+
+    def _fail(self, sqlstate: str, message: str) -> None:
+        self.client.send(error_response(sqlstate, message, severity="FATAL"))
         self.refuse()
 
     def _pass_answers(self, server: Channel) -> None:
@@ -161,8 +168,14 @@ class Opening:
             end = 1 + int.from_bytes(buffer[1:5], "big")
             if len(buffer) < end:
                 return
-            server.send(bytes(buffer[:end]))
+            answer = bytes(buffer[:end])
             del buffer[:end]
+            if self._asked:
+                self._asked = False
+                self._scram = Scram(answer[5:-1])
+                first = self._scram.first()
+                answer = build(b"p", MECHANISM + b"\x00" + len(first).to_bytes(4, "big") + first)
+            server.send(answer)
 
     def _server_event(self, _mask: int) -> None:
         server = self.server
@@ -171,8 +184,7 @@ class Opening:
         for message in split(self.from_server):
             raw = message.raw
             if message.kind == b"R":
-                self._accepted = raw[5:9] == _ACCEPTED
-                raw = _without_binding(raw)
+                raw = self._authentication(raw, server)
             elif message.kind == b"K":
                 self.pid, self.secret = int.from_bytes(raw[5:9], "big"), raw[9:]
             self.client.send(raw)
@@ -182,10 +194,27 @@ class Opening:
         if server.ended:  # refused, or a cancel request was taken
             self.refuse()
 
-
-def _without_binding(raw: bytes) -> bytes:
-    """AuthenticationSASL without the mechanisms that bind to the server's certificate; another message as it is."""
-    if raw[5:9] != _SASL:
+    def _authentication(self, raw: bytes, server: Channel) -> bytes:
+        """What the client is told of an authentication message; the rest is between the server and the proxy."""
+        code, body = raw[5:9], raw[9:]
+        self._accepted = code == _ACCEPTED
+        if code == _SASL:
+            mechanisms = [name for name in body.split(b"\x00") if name and not name.endswith(_BINDING)]
+            if self.client.encrypted and server.encrypted and MECHANISM in mechanisms:
+                self._asked = True
+                return build(b"R", _CLEARTEXT)
+            return build(b"R", _SASL + b"".join(name + b"\x00" for name in mechanisms) + b"\x00")
+        if self._scram is None:
+            return raw
+        try:
+            if code == _SASL_CONTINUE:
+                server.send(build(b"p", self._scram.final(body)))
+                return b""
+            if code == _SASL_FINAL:
+                self._scram.check(body)
+                return b""
+        except Refused:
+            self._accepted = False
+            self._fail("08P01", f"{self._upstream.name} does not know the password either")
+            return b""
         return raw
-    names = [name for name in raw[9:].split(b"\x00") if name and not name.endswith(_BINDING)]
-    return build(b"R", _SASL + b"".join(name + b"\x00" for name in names) + b"\x00")

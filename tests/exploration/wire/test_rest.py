@@ -70,7 +70,7 @@ def _go_on(process: subprocess.Popen[bytes]) -> None:
 
 
 def _ran(processes: Processes) -> list[bytes]:
-    return [thread.activity() for thread in processes._trees.threads()]
+    return [thread.activity() for thread in processes._threads.threads()]
 
 
 NODE = "process.stdin.once('data', () => setTimeout(() => setTimeout(() => console.log('done'), 30000), 300))"
@@ -235,9 +235,9 @@ signal.pause()
 """
     process, processes = started(sys.executable, "-c", program)
     _until(processes.asleep)
-    assert len(processes._trees.threads()) == 1
+    assert len(processes._threads.threads()) == 1
     _go_on(process)
-    _until(lambda: processes.asleep() and len({thread.process for thread in processes._trees.threads()}) >= 3)
+    _until(lambda: processes.asleep() and len({thread.process for thread in processes._threads.threads()}) >= 3)
     _go_on(process)
     _until(lambda: not processes.asleep())
     _until(lambda: processes.asleep() and processes.timer_s() is not None)
@@ -251,6 +251,21 @@ def test_an_application_that_has_ended_is_at_rest(started: Start) -> None:
     assert processes.asleep()
     assert processes.activity() == frozenset()
     assert processes.timer_s() is None
+    assert processes.awake == ""
+
+
+def test_a_thread_that_ends_between_two_questions_is_no_error(started: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, processes = started(sys.executable, "-c", "while True: pass", limit_s=0.01)
+    _until(lambda: processes._awake is not None or processes.asleep())
+
+    def ended(thread: KernelThread) -> str:
+        raise ProcessLookupError
+
+    monkeypatch.setattr(KernelThread, "name", ended)
+    for _ in range(20):
+        processes.asleep()
+        processes._note_awake()
+    assert processes.restless == ()
     assert processes.awake == ""
 
 

@@ -74,7 +74,10 @@ const operations = {
   },
   // One request at a time, in this process.
   mutex: () => exclusively(() => transaction(createOrder)),
-  clear: () => exclusively(() => pool.query('DELETE FROM orders')),
+  clear: () =>
+    exclusively(async () => {
+      if ((await pool.query('DELETE FROM orders')).rowCount === 0) throw new Error('there is no order')
+    }),
 }
 run(operations, () => pool.end())
 

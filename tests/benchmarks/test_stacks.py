@@ -1,0 +1,59 @@
+"""The applications of benchmarks/stacks that CI can run: the verdict and the number of schedules of each.
+
+`python -m benchmarks.stacks` runs all of them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import in_process
+import pytest
+
+from benchmarks.stacks.cases import CASES, Case
+from benchmarks.stacks.judging import judge, missing
+
+#: Of each stack that .ci/run installs, what is explored here.
+CHOSEN = {
+    "pg": (
+        "transaction",
+        "unique",
+        "simple protocol",
+        "locked, BEGIN a step",
+        "pool of two for three",
+        "transaction in one query",
+        "after the response",
+        "pool of one, shared",
+        "mutex",
+        "mutex, both may be first",
+        "retry after 20 to 50 ms",
+        "poller in the service",
+    ),
+    "pg-program": ("behind a shell",),
+    "pg-client": ("one Client, shared",),
+    "postgres.js": ("locked", "shared, pipelined"),
+    "asyncpg": ("transaction", "Parse apart under REPEATABLE READ", "after the response, shared"),
+    "hikari": ("transaction", "unique"),
+    "ruby-pg": ("autocommit", "locked"),
+}
+
+
+def chosen() -> list[Case]:
+    return [CASES[f"{stack}, {name}"] for stack, names in CHOSEN.items() for name in names]
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("case", chosen(), ids=str)
+def test_an_application_is_explored_unchanged(case: Case, tmp_path: Path) -> None:
+    absent = missing(case)
+    if absent and os.environ.get("TEST_STACKS") != "required":
+        pytest.skip(f"not installed: {absent}")
+
+    def command(words: Sequence[str]) -> str:
+        done = in_process.run(*words, cwd=tmp_path)
+        return done.output + done.errors
+
+    judged = judge(case, tmp_path, command)
+    assert judged.wrong == (), judged.report
