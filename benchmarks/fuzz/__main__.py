@@ -30,6 +30,7 @@ from racebench.postgres.embedded import EmbeddedServer
 SETTINGS = {"fsync": "off", "full_page_writes": "off", "autovacuum": "off"}
 #: Programs of one server, which is then started again.
 _SHARE = 200
+_SHAPES = [shape.value for shape in Shape]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +130,13 @@ def _differs(compared: Compared) -> bool:
 @click.option("--seconds", type=float, default=5.0, show_default=True, help="Time limit of an exploration.")
 @click.option("--serializable", is_flag=True, help="Make each session one SERIALIZABLE transaction with retries.")
 @click.option("--wire", "wire", is_flag=True, help="Explore each program through the wire too, in every shape in turn.")
-@click.option("--shape", "shapes", type=click.Choice([shape.value for shape in Shape]), multiple=True, help="As --wire, in these shapes alone.")
+@click.option(
+    "--shape",
+    "shapes",
+    type=click.Choice([shape.value for shape in Shape]),
+    multiple=True,
+    help="As --wire, in these shapes alone.",
+)
 @click.option("--minimise", type=float, default=60.0, show_default=True, help="Seconds to make a program smaller.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=Path("fuzz"), show_default=True)
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="File to write the totals to.")
