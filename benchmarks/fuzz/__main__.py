@@ -44,6 +44,7 @@ class Task:
     seconds: float
     minimise_s: float
     serializable: bool
+    crash: int
     #: The shapes in which programs are sent through the wire, in turn; none to stay in process.
     shapes: Sequence[Shape]
 
@@ -88,7 +89,7 @@ def run(task: Task) -> list[Compared]:
     results = []
     with (
         EmbeddedServer(connections=30, settings=SETTINGS) as target,
-        closing(Comparer(target, most=task.most, seconds=task.seconds)) as comparer,
+        closing(Comparer(target, most=task.most, seconds=task.seconds, crash=task.crash)) as comparer,
     ):
         for index in task.indexes:
             program = generator.generate(task.seed, index)
@@ -133,10 +134,11 @@ def _differs(compared: Compared) -> bool:
 @click.option(
     "--shape",
     "shapes",
-    type=click.Choice([shape.value for shape in Shape]),
+    type=click.Choice(_SHAPES),
     multiple=True,
     help="As --wire, in these shapes alone.",
 )
+@click.option("--crash", type=click.IntRange(0), default=0, show_default=True, help="Connections cut in a schedule.")
 @click.option("--minimise", type=float, default=60.0, show_default=True, help="Seconds to make a program smaller.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=Path("fuzz"), show_default=True)
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="File to write the totals to.")
@@ -152,6 +154,7 @@ def main(
     serializable: bool,
     wire: bool,
     shapes: tuple[str, ...],
+    crash: int,
     out: Path,
     output: Path | None,
 ) -> None:
@@ -167,6 +170,7 @@ def main(
             minimise_s=minimise,
             serializable=serializable,
             shapes=tuple(Shape) if wire else tuple(map(Shape, shapes)),
+            crash=crash,
         )
         for seed in seeds
         for at in range(0, len(indexes), _SHARE)

@@ -123,10 +123,13 @@ class Compared:
 
 
 class Comparer:
-    """The connections of all comparisons on one server."""
+    """The connections of all comparisons on one server.
 
-    def __init__(self, target: Target, *, most: int, seconds: float) -> None:
-        self._target, self._most, self._seconds = target, most, seconds
+    `crash`: how many connections are cut at most in a schedule. The brute force cuts none, and is left out then.
+    """
+
+    def __init__(self, target: Target, *, most: int, seconds: float, crash: int = 0) -> None:
+        self._target, self._most, self._seconds, self._crash = target, most, seconds, crash
         self._stack = contextlib.ExitStack()
         settings = {"lock_timeout": "0", "synchronous_commit": "off"}
         self._connections = [
@@ -160,7 +163,8 @@ class Comparer:
             if shape in (Shape.SIMPLE, Shape.JOINED) and re.search(r"\b(?:Batch|Many)\(", str(program.codes)):
                 ways[WIRE].coarse = ways[WIRE_UNREDUCED].coarse = True
             for _ in range(1 + _AGAIN * again):
-                self._force(program, ground, alone, ways[BRUTE_FORCE])
+                if not self._crash:
+                    self._force(program, ground, alone, ways[BRUTE_FORCE])
                 for way in names[1:]:
                     try:
                         self._explore(program, ways[way], None if way in (REDUCED, UNREDUCED) else shape)
@@ -170,7 +174,7 @@ class Comparer:
                         ways[way].complete, ways[way].problem = False, problem
                 exclusion = any("EXCLUDE USING" in statement for statement in program.setup)
                 differences, explained = _differences(ways, exclusion=exclusion)
-                differences += _misjudged(program, ways, serial)
+                differences += _misjudged(program, ways, serial, cut=self._crash > 0)
                 if not differences:
                     break
         return Compared(
@@ -271,6 +275,7 @@ class Comparer:
         reduce = found.way in (REDUCED, WIRE)
         most = self._most if reduce or schedules(program, joined=False) <= _MOST_UNREDUCED else self._most // 8
         asked = request(program, strategy, reduce=reduce, most=most, seconds=self._seconds, schema=EXPLORED_SCHEMA)
+        asked = replace(asked, crash=self._crash)
         explored = explore(self._target, asked, left=left, ended=ended)
         found.complete, found.verdict, found.problem = explored.complete, explored.verdict, None
         found.leftovers = explored.leftovers
@@ -306,8 +311,11 @@ def _outcome(program: Program, places: Sequence[int], results: Results, contents
     return tuple(sorted(sessions)), contents
 
 
-def _misjudged(program: Program, ways: dict[str, Found], serial: set[Outcome]) -> list[str]:
-    """What the oracle says in one way and not in the other, or against the outcomes that serial orders have here."""
+def _misjudged(program: Program, ways: dict[str, Found], serial: set[Outcome], *, cut: bool) -> list[str]:
+    """What the oracle says in one way and not in the other, or against the outcomes that serial orders have here.
+
+    `cut`: connections were cut, so that a session may have done half of what it does.
+    """
     explored = [found for way, found in ways.items() if way != BRUTE_FORCE]
     if any(found.leftovers or found.problem for found in explored):
         return []
@@ -320,13 +328,13 @@ def _misjudged(program: Program, ways: dict[str, Found], serial: set[Outcome]) -
     ]
     for found in explored:
         wrong += [f"{found.way} says that no serial order has {one}, and one has" for one in found.not_serial & serial]
-        if plain:
+        if plain and not cut:
             wrong += [
                 f"{found.way} says that a serial order has {one}, and none has"
                 for one in found.serial - serial
                 if not any(sqlstate or _REFUSED.search(log) for _, log, sqlstate in one[0])
             ]
-        if program.serializable and not _NOT_SERIALIZABLE.search(code):
+        if program.serializable and not cut and not _NOT_SERIALIZABLE.search(code):
             wrong += [
                 f"{found.way}: SERIALIZABLE lets through {one}"
                 for one in found.not_serial
@@ -345,7 +353,7 @@ def _differences(ways: dict[str, Found], *, exclusion: bool) -> tuple[list[str],
     differences: list[str] = []
     explained: Counter[str] = Counter()
     for one in ways.values():
-        if isinstance(one.problem, Diverged) and ways["brute force"].undecided():
+        if isinstance(one.problem, Diverged) and any(other.undecided() for other in ways.values()):
             explained["diverged"] += 1  # an honest answer: the server decided otherwise when a schedule was repeated
         elif one.problem is not None:
             differences.append(f"{one.way}: {type(one.problem).__name__}: {one.problem}")

@@ -103,6 +103,8 @@ class Application:
     ) -> None:
         self.sessions: list[Operating] = []
         self.interwoven = self.unsure = False
+        #: A connection was cut in this schedule; and its service has ended because of that.
+        self.was_cut = self.has_ended = False
         self._pools = pools
         self._limit_s = limit_s
         self._by_port: dict[int, Operating] = {}

@@ -41,6 +41,10 @@ def make(how: str) -> int:
         if not connection.autocommit and "open" not in how:
             connection.commit()
         return made
+    except psycopg.OperationalError:
+        if "again" not in how:
+            raise
+        connection = connect()
     except psycopg.errors.UniqueViolation:
         connection.rollback()
         if "retry" not in how:

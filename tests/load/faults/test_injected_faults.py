@@ -178,3 +178,11 @@ def test_a_worker_connects_to_its_own_port_with_the_password_of_the_server(tmp_p
         "sslmode": "disable",
         "gssencmode": "disable",
     }
+
+
+def test_a_migration_whose_every_session_meets_a_fault_is_unknown_and_no_mistake_of_the_scenario(hammer: Run) -> None:
+    """The column that numbers the rows is what the operations would have made."""
+    cut = parse_all(["cut-before-commit:100%"])
+    result = hammer("locked", "", "migration", workers=2, operations=2, faults=cut)
+    assert (result.verdict, result.counts["committed"]) == (Verdict.UNKNOWN, 0)
+    assert any("nothing was committed" in note for note in result.notes)
