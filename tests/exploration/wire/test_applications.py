@@ -19,9 +19,6 @@ from racebench.exploration import explorer
 from racebench.exploration.request import ExplorationRequest, judged
 from racebench.exploration.result import Exploration
 from racebench.exploration.wire import actors
-from racebench.workloads import ad_hoc
-
-
 from racebench.workloads import ad_hoc, addresses
 from racebench.workloads.services import RunningService, free_port
 
