@@ -12,19 +12,22 @@ from typing import Any
 
 import click
 
-import racebench
 from benchmarks.levels import running
 from benchmarks.measurement import Document, Table, document, finish, output_option, progress
-from racebench.core.model import Scenario, Strategy
+from racebench.core.injection import parse
+from racebench.core.model import Load, Scenario, Strategy
+from racebench.load.driver import LoadDriver
+from racebench.load.executors.processes import Processes
+from racebench.postgres.embedded import as_superuser
 from racebench.workloads import catalog
 
 FAULTS = (
     *("cut-after-commit:2%", "cut-before-commit:2%", "cut:2%", "stall:20ms:2%", "latency:1ms±0.5ms"),
-    *("terminate-backend:every 50ms", "crash-server:once"),
+    *("terminate-backend:every 20ms", "crash-server:once"),
 )
 _WORKERS = 4
-_OPERATIONS = 400
-_OPERATIONS_OF_BUSY = 40  # each has thousands of transactions
+_OPERATIONS = 200
+_OPERATIONS_OF_BUSY = 20  # each has thousands of transactions
 
 
 def subjects() -> Iterator[tuple[Scenario, Strategy]]:
@@ -34,18 +37,21 @@ def subjects() -> Iterator[tuple[Scenario, Strategy]]:
             yield scenario, strategy
 
 
-def judge(bench: racebench.Bench, scenario: Scenario, strategy: Strategy, fault: str, tries: int) -> dict[str, Any]:
-    """Run a strategy under a fault; a broken one again until it shows something."""
-    busy = "busy" in strategy.name
-    for _ in range(tries):
-        done = bench.hammer(
-            scenario.name,
-            strategy=strategy.name,
+def judge(driver: LoadDriver, scenario: Scenario, strategy: Strategy, fault: str, tries: int) -> dict[str, Any]:
+    """Run a strategy under a fault; a broken one again, by another seed, until it shows something."""
+    operations = _WORKERS if scenario.once else _OPERATIONS_OF_BUSY if "busy" in strategy.name else _OPERATIONS
+    consumers = catalog.find_consumers(scenario, catalog.default_consumers(scenario))
+    for seed in range(tries):
+        load = Load(
             workers=_WORKERS,
-            operations=None if scenario.once else _OPERATIONS_OF_BUSY if busy else _OPERATIONS,
-            seed=1,
-            load=racebench.LoadOptions(faults=(fault,), hold_us=500),
-        ).result
+            duration_s=None,
+            operations=operations,
+            hold_us=500,
+            seed=seed,
+            faults=(parse(fault),),
+        )
+        fitting = tuple(consumer for consumer in consumers if consumer.fits(strategy))
+        done = driver.run(scenario, strategy, fitting, load, lambda _: None)
         if strategy.right or done.found:
             break
     known = {*done.expected, *done.possible}
@@ -116,11 +122,13 @@ def _shown(cell: Mapping[str, Any]) -> str:
 def main(*, tries: int, only: tuple[str, ...], output: Path) -> None:
     """Run, print, write; exit with 1 if a verdict is wrong."""
     chosen = [(scenario, strategy) for scenario, strategy in subjects() if not only or scenario.name in only]
-    with running("18", {}) as (_, described), progress(len(chosen)) as tell, racebench.Bench() as bench:
+    with running("18", {}) as (target, described), Processes() as processes, progress(len(chosen)) as tell:
         cells = []
+        superuser = as_superuser(target)
         for scenario, strategy in chosen:
             tell(f"{scenario.name} {strategy.name}")
-            cells += [judge(bench, scenario, strategy, fault, tries) for fault in FAULTS]
+            driver = LoadDriver(target=superuser if scenario.superuser else target, executor=processes)
+            cells += [judge(driver, scenario, strategy, fault, tries) for fault in FAULTS]
     measured = document("injected", rounds=1, parameters={"tries": tries}, server=described, cells=cells)
     finish(measured, tables(measured), output)
     raise SystemExit(1 if any(cell["wrong"] for cell in cells) else 0)

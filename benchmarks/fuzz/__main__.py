@@ -41,6 +41,7 @@ class Task:
     seconds: float
     minimise_s: float
     serializable: bool
+    crash: int
 
 
 @dataclass(slots=True)
@@ -78,7 +79,7 @@ def run(task: Task) -> list[Compared]:
     results = []
     with (
         EmbeddedServer(connections=30, settings=SETTINGS) as target,
-        closing(Comparer(target, most=task.most, seconds=task.seconds)) as comparer,
+        closing(Comparer(target, most=task.most, seconds=task.seconds, crash=task.crash)) as comparer,
     ):
         for index in task.indexes:
             program = generator.generate(task.seed, index)
@@ -118,6 +119,7 @@ def _differs(compared: Compared) -> bool:
 @click.option("--most", type=click.IntRange(1), default=200, show_default=True, help="Schedules of an exploration.")
 @click.option("--seconds", type=float, default=5.0, show_default=True, help="Time limit of an exploration.")
 @click.option("--serializable", is_flag=True, help="Make each session one SERIALIZABLE transaction with retries.")
+@click.option("--crash", type=click.IntRange(0), default=0, show_default=True, help="Connections cut in a schedule.")
 @click.option("--minimise", type=float, default=60.0, show_default=True, help="Seconds to make a program smaller.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=Path("fuzz"), show_default=True)
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="File to write the totals to.")
@@ -131,6 +133,7 @@ def main(
     seconds: float,
     minimise: float,
     serializable: bool,
+    crash: int,
     out: Path,
     output: Path | None,
 ) -> None:
@@ -145,6 +148,7 @@ def main(
             seconds=seconds,
             minimise_s=minimise,
             serializable=serializable,
+            crash=crash,
         )
         for seed in seeds
         for at in range(0, len(indexes), _SHARE)

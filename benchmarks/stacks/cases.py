@@ -54,14 +54,19 @@ def _ways(stack: str) -> tuple[Case, ...]:
     )
 
 
+def timed(setup: str) -> str:
+    """The table with a default that asks when the transaction began, which makes BEGIN a step."""
+    return setup.replace("number int", "made_at timestamptz DEFAULT now(), number int")
+
+
 def _begun(stack: str) -> tuple[Case, ...]:
-    """The four ways where BEGIN is a step, because a default asks when its transaction began."""
+    """The four ways where BEGIN is a step."""
     schedules = {"transaction": 70, "autocommit": 20, "locked": 36, "unique": 50}
     return tuple(
         replace(
             case,
             name=f"{case.name}, BEGIN a step",
-            setup=case.setup.replace("number int", "made_at timestamptz DEFAULT now(), number int"),
+            setup=timed(case.setup),
             schedules=schedules[case.name],
         )
         for case in _ways(stack)

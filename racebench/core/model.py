@@ -15,6 +15,9 @@ from typing import Any
 
 from racebench.core.injection import Fault
 
+#: Round trips of an operation, as far as its delays by faults are concerned.
+_ROUND_TRIPS = 10
+
 
 class Outcome(IntEnum):
     """What is known of an operation. PENDING is on file only while it runs; read back it is UNKNOWN."""
@@ -52,7 +55,7 @@ class Retry:
     """Which errors are tried again, how often, and the longest first pause.
 
     A pause is drawn from 0 to `backoff_ms` × 2^(tries-1), at most 16 × `backoff_ms` ("full jitter"). `lost`: so is an
-    operation whose connection was lost, over another connection, also if its commit may have happened.
+    operation whose connection was lost, also if its commit may have happened.
     """
 
     sqlstates: frozenset[str]
@@ -428,6 +431,12 @@ class Load:
     def sessions(self) -> int:
         """The connections of all workers."""
         return self.workers * self.connections_per_worker
+
+    @property
+    def longest_us(self) -> int:
+        """How long an operation may be delayed by what is asked for, in microseconds; stalls and latency included."""
+        a_round_trip = sum(fault.duration_us + fault.spread_us for fault in self.faults if fault.on_the_wire)
+        return self.think_us + max(self.hold_us, self.long_us) + self.jitter_us + _ROUND_TRIPS * a_round_trip
 
     @property
     def rate_per_session(self) -> float | None:

@@ -13,7 +13,6 @@ from typing import Any
 import psycopg
 from psycopg import pq, sql
 
-from racebench.core.errors import UsageProblem
 from racebench.core.model import Origin
 from racebench.core.plain_text import one_line
 from racebench.core.target import Target
@@ -31,7 +30,7 @@ from racebench.exploration.sessions import kind_of
 from racebench.exploration.sessions.consumer import ConsumerSession
 from racebench.exploration.sessions.cutting import Cutter
 from racebench.exploration.sessions.session import Session, SessionKind, StrategySession, Surroundings
-from racebench.exploration.transactions import in_transactions
+from racebench.exploration.transactions import implicit, in_transactions
 from racebench.postgres.connection import connect
 from racebench.postgres.requirements import check_steps
 from racebench.postgres.schemas import application_name, fill, fresh_schema, new_name, remake
@@ -77,8 +76,6 @@ def prepare(target: Target, request: ExplorationRequest, stack: ExitStack, tell:
     consumers = [request.consumer] if request.consumer is not None else []
     schema = request.schema or new_name()
     kind = kind_of(strategy)
-    if request.crash and not kind.may_be_cut:
-        raise UsageProblem(f"the connections of '{strategy.name}' cannot be cut: it is no script; leave out --crash")
     stack.enter_context(kind.environment(target, schema))
     if not request.in_place:
         stack.enter_context(fresh_schema(target, schema, scenario, strategy, consumers, tell=tell))
@@ -101,6 +98,7 @@ def prepare(target: Target, request: ExplorationRequest, stack: ExitStack, tell:
         schema=schema,
         application_name=application_name(schema, "session"),
         strategy=explored,
+        implicit=implicit(strategy.script, explored.script),
         sessions=request.sessions,
         monitor=monitor,
         facts=facts,

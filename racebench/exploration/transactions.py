@@ -70,6 +70,12 @@ def in_transactions(script: Script, volatile: Collection[str] = ()) -> Script:
     return replace(script, steps=steps)
 
 
+def implicit(script: Script, explored: Script) -> frozenset[int]:
+    """The identities of the statements that were put in: BEGIN and COMMIT where the server does both by itself."""
+    own = {id(step) for step in script.steps}
+    return frozenset(id(step) for step in explored.steps if isinstance(step, Statement) and id(step) not in own)
+
+
 def _opened(steps: Sequence[Step]) -> list[set[bool]]:
     """Whether a transaction may be open before each step, and at the end, over every way through the branches."""
     states: list[set[bool]] = [set() for _ in range(len(steps) + 1)]

@@ -25,7 +25,6 @@ from racebench.exploration.choices import (
     session_of,
     start_of,
     text_of,
-    without_cut,
 )
 from racebench.exploration.comparison import Comparison
 from racebench.exploration.draws import Draws, united
@@ -407,7 +406,7 @@ class ServerWorld:
 
     def _cuts(self, session: Session, likeness: Hashable) -> Iterator[Choice]:
         """The next step of a session as one at which its connection is cut."""
-        untouched = all(without_cut(number) != session.number for number in self._taken)
+        untouched = all(session_of(number) != session_of(session.number) for number in self._taken)
         for cut in session.cuts(reduce=self._request.reduce and not self.surprises):
             yield Choice(
                 choice(session.number, cut=cut),
@@ -533,7 +532,7 @@ class ServerWorld:
             holders = {pid for pids in self.scheduler.waits.values() for pid in pids}
             held = [session.name for session in self.scheduler.sessions if session.pid in holders]
             raise kind.stuck(waiting, held)
-        if complete and not self._preparation.isolation.suffices:
+        if complete and (kind.spoiled or not self._preparation.isolation.suffices):
             raise Unsteady
         return self._result() if complete else None
 

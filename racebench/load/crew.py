@@ -427,8 +427,7 @@ class _Overdue:
     """Whether workers have had long enough to end after the measured time: longer than their longest operation."""
 
     def __init__(self, load: Load, stop_ns: int | None) -> None:
-        longest_us = load.think_us + max(load.hold_us, load.long_us) + load.jitter_us
-        self._deadline_s = None if stop_ns is None else stop_ns / 1e9 + _GRACE_SECONDS + 2 * longest_us / 1e6
+        self._deadline_s = None if stop_ns is None else stop_ns / 1e9 + _GRACE_SECONDS + 2 * load.longest_us / 1e6
 
     def _late_s(self) -> float:
         return -1.0 if self._deadline_s is None else time.perf_counter_ns() / 1e9 - self._deadline_s

@@ -17,7 +17,7 @@ class Stalls:
 
     def __init__(self, load: Load, patience: Patience, now_s: float) -> None:
         # Operations as long as these, and gaps between arrivals, are what was asked for.
-        longest_s = (load.think_us + max(load.hold_us, load.long_us) + load.jitter_us) / 1e6
+        longest_s = load.longest_us / 1e6
         gap_s = 10 / load.rate_per_session if load.rate_per_session else 0.0
         self._say_s = _SAY_SECONDS + 2 * longest_s + gap_s
         self._give_up_s = max(patience.give_up_s, 2 * longest_s + gap_s)

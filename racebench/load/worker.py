@@ -293,7 +293,7 @@ class _Client:
                 sqlstate = session.sqlstate
                 report.messages.setdefault(sqlstate, session.message)
             doubt |= outcome is Outcome.UNKNOWN
-            if not (session.alive or self._sends_again) or not tries.again(outcome, sqlstate):
+            if not tries.again(outcome, sqlstate):
                 break
             if not session.alive:
                 yield from self._reconnect()
@@ -318,12 +318,6 @@ class _Client:
         if self.direct:
             return self.session.wait(steps)
         return (yield from steps)
-
-    @property
-    def _sends_again(self) -> bool:
-        """Whether the retry rule sends an operation again over another connection."""
-        rule = self.task.strategy.retry
-        return rule is not None and rule.lost
 
     def _reconnect(self) -> Generator[float | None, None, None]:
         """Connect again as an application would; `gone`, and a problem reported, if the server cannot be reached."""

@@ -447,7 +447,7 @@ def test_a_spoiled_settings_file_is_one_line(tmp_path: Path, text: str, project:
             *("run -s", "run --threshold", "run --fail-on", "run --long", "run -w", "show", "demo", "explore --seed"),
             *("list", "replay", "report", "check", "run --report", "run --call", "run --setup", "run --dsn", "config"),
             *("compare --reference", "check --export", "completion", "run --json", "report --title x", "init"),
-            "explore --consumer",
+            *("explore --consumer", "run --fault", "run --fault cut:1% --fault"),
         )
     ),
 )

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import os
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from random import Random
+from typing import Any
 
+import psycopg
 import pytest
 
 from racebench.api import Bench, Exploration
@@ -151,6 +156,61 @@ def test_a_schedule_with_a_cut_is_replayed_and_kept_in_json_and_is_no_spec(look:
     assert again.steps[-1].cut is Cut.AFTER
     with pytest.raises(UsageProblem, match="cannot cut a connection"):
         spec(request, again)
+
+
+def tries_again() -> None:
+    """Makes its row twice if the answer to its COMMIT is lost."""
+    for _ in range(3):
+        with contextlib.suppress(psycopg.OperationalError), psycopg.connect(os.environ["DATABASE_URL"]) as connection:
+            connection.execute("INSERT INTO done VALUES (1)")
+            return
+
+
+def knows_its_row() -> None:
+    """Tries again, and recognizes what it has done before by a key of its own."""
+    key = uuid.uuid4().int % 2**31
+    for _ in range(3):
+        with contextlib.suppress(psycopg.OperationalError), psycopg.connect(os.environ["DATABASE_URL"]) as connection:
+            connection.execute("INSERT INTO job VALUES (%s) ON CONFLICT DO NOTHING", (key,))
+            return
+
+
+def commits(connection: psycopg.Connection[Any]) -> None:
+    """Commits by itself: each statement is at once done and committed."""
+    connection.autocommit = True
+    connection.execute("INSERT INTO done VALUES (1)")
+
+
+async def hides_it() -> None:
+    """Reports success, whatever happens."""
+    with contextlib.suppress(psycopg.OperationalError):
+        async with await psycopg.AsyncConnection.connect(os.environ["DATABASE_URL"]) as connection:
+            await connection.execute("INSERT INTO done VALUES (1)")
+
+
+@pytest.mark.parametrize(
+    ("function", "verdict", "cut"),
+    [
+        (tries_again, Verdict.INVALID, Cut.AFTER),
+        (knows_its_row, Verdict.VALID, None),
+        (commits, Verdict.VALID, None),
+        (hides_it, Verdict.INVALID, Cut.BEFORE),
+    ],
+)
+def test_what_a_call_makes_of_a_lost_connection_decides(
+    bench: Bench, function: Callable[..., object], verdict: Verdict, cut: Cut | None
+) -> None:
+    assert bench.explore(function, setup=SCHEMA).verdict is Verdict.VALID
+    found = bench.explore(function, setup=SCHEMA, crash=1)
+    assert found.verdict is verdict
+    ends = {end for outcome in found.result.outcomes for end in outcome.sessions}
+    if function is commits:
+        # Before the statement, or after its commit; the server does not stop between the two.
+        assert {end.outcome for end in ends} == {"OK", "UNKNOWN"}
+        assert {end.sqlstate for end in ends} == {"", "08006"}
+    if cut is not None:
+        assert found.result.witness is not None
+        assert [step.cut for step in found.result.witness.steps if step.cut] == [cut]
 
 
 def _results(target: Target, request: ExplorationRequest) -> list[tuple[int, ...]]:

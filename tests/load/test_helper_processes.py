@@ -72,11 +72,16 @@ def test_a_process_ends_when_its_parent_was_killed_whatever_it_is_doing(
         parent.communicate()
 
 
-def test_a_killed_command_leaves_no_session_on_the_server(start: Start, users_server: UsersServer) -> None:
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT], ids=lambda number: number.name)
+def test_a_killed_or_interrupted_command_leaves_no_session_on_the_server(
+    start: Start, users_server: UsersServer, number: signal.Signals
+) -> None:
+    """Nor does a proxy, through which the workers' sessions pass, or what terminates them."""
     options = ("-w", "3", "-d", "600", "--hold", "5", "--no-save", "--dsn", users_server.dsn())
-    process = start("run", "-s", "sequence", *options)
+    faults = ("--fault", "stall:50ms:1%", "--fault", "terminate-backend:every 200ms")
+    process = start("run", "-s", "sequence", *options, *faults)
     wait_for(lambda: _rows(users_server) > 0, "the workers write nothing")
-    process.kill()
+    process.send_signal(number)
     process.wait()
     wait_for(lambda: users_server.sessions() == 0, "sessions stay")
     with users_server.connect() as connection:

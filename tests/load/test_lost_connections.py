@@ -31,6 +31,7 @@ from racebench.load.pacing import Go
 from racebench.load.worker import WorkerReport, WorkerTask
 from racebench.postgres import transport
 from racebench.postgres.connection import connect, run_file
+from racebench.postgres.query import Query
 from racebench.postgres.reconnecting import connect_first, reconnect
 from racebench.postgres.schemas import empty_schema
 from racebench.workloads import ad_hoc, scripts
@@ -340,6 +341,49 @@ def test_a_role_that_may_not_ask_about_gssapi_leaves_the_socket_to_libpq() -> No
             raise psycopg.errors.InsufficientPrivilege("permission denied for view pg_stat_gssapi")
 
     assert not transport.takes_socket(Refused())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("sqlstate", [None, b"57P01"])
+def test_an_error_of_sending_is_a_lost_connection_though_libpq_says_that_it_is_open(sqlstate: bytes | None) -> None:
+    """libpq keeps the status OK until it reads; the error that it gives meanwhile has no SQLSTATE."""
+    status = pq.ConnStatus.OK if sqlstate is None else pq.ConnStatus.BAD
+
+    class Failed:
+        status = pq.ExecStatus.FATAL_ERROR
+
+        def error_field(self, field: pq.DiagnosticField) -> bytes | None:
+            return sqlstate if field == pq.DiagnosticField.SQLSTATE else None
+
+        def get_error_message(self, _encoding: str) -> str:
+            return ""
+
+    class Libpq:
+        def __init__(self) -> None:
+            self.status, self.answers = status, iter([Prepared(), Prepared()])
+
+        def prepare(self, *_: object) -> object:
+            return next(self.answers, Failed())
+
+        def describe_prepared(self, _: bytes) -> object:
+            return next(self.answers)
+
+        def exec_prepared(self, *_: object) -> object:
+            return Failed()
+
+        def get_error_message(self) -> str:
+            return "server closed the connection unexpectedly"
+
+    class Prepared(Failed):
+        status, nfields = pq.ExecStatus.COMMAND_OK, 0
+
+    class Connection:
+        pgconn = Libpq()
+
+    query = Query(Connection(), scripts.parse("SELECT 1;", Path("own.sql")))  # type: ignore[arg-type]
+    with pytest.raises(ConnectionLost):
+        query.run([])
+    with pytest.raises(ConnectionLost):
+        Query(Connection(), scripts.parse("SELECT 1;", Path("own.sql")))  # type: ignore[arg-type]
 
 
 def test_a_server_that_does_not_come_back_ends_a_session_with_its_problem() -> None:

@@ -7,18 +7,23 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 from rich.text import Text
 
 from judged import REFERENCE
-from measured import compared, run_of
+from measured import compared, rendered, run_of
+from racebench.core.injection import parse_all
 from racebench.core.model import Load
 from racebench.core.quantity import quantity
+from racebench.core.results import Verdict
 from racebench.reports import formats, sentences
+from racebench.reports import page as rendered_page
 from racebench.reports.formats.terminal import show
 from racebench.reports.results import document, explorations
+from racebench.reports.results.sources import Source
 from racebench.reports.terminal import listing, matrix_table, run_table, tables
 from racebench.reports.terminal.plain_console import UNLIMITED, PlainConsole
 from racebench.reports.terminal.tables import Column, Grid
@@ -179,3 +184,34 @@ def test_prose_wraps_between_words_and_hangs_on_a_terminal_and_is_one_line_in_a_
     assert max(map(len, lines)) <= 40
     assert [line[:2] for line in lines] == ["wo", *["  "] * (len(lines) - 1)]
     assert tables.plain(show_prose).splitlines() == [" ".join(words), f"  {' '.join(words)}"]
+
+
+def test_injected_faults_are_counted_beside_what_became_of_the_operations() -> None:
+    """On the terminal, in a comparison, on the page, in CSV, JUnit XML and JSON alike."""
+    load = replace(Load(workers=8, duration_s=1.0, operations=None), faults=parse_all(["cut:2%", "crash-server:once"]))
+    counts = {"cut:2%": 1234, "crash-server:once": 0}
+    faulty = replace(run_of("naive", committed=900, failed=60, unknown=40, load=load), injected=counts)
+    calm = run_of("upsert", load=load)
+    made = replace(runs(), runs=(faulty, calm))
+    text = tables.plain(lambda console: run_table.show(console, made), width=120)
+    assert re.search(r"naive +1,234 × cut:2%, 0 × crash-server:once +900 +60 +40\n", text), text
+    assert re.search(r"upsert +none +5000 +0 +0\n", text), text
+    assert "faults cut:2%, crash-server:once" in text.replace("\n  ", " ")
+    said = "1,234 × cut:2%, 0 × crash-server:once; of 1,000 operations 900 are OK, 60 FAIL, 40 UNKNOWN"
+    assert sentences.injected([faulty]) == f"faults: {said}"
+    assert sentences.injected([calm]) is None
+    again = document.from_json(document.to_json(made), "x.json").runs[0]
+    assert (again.injected, again.load.faults) == (counts, load.faults)
+    assert rendered("csv", made).splitlines()[1].endswith('"cut:2%,crash-server:once",1234')
+    assert said in rendered("junit", made)
+    page = rendered_page.render([Source(path=Path("results.json"), content=made)])
+    assert '<th scope="col" class="n">cut:2%</th>' in page
+    assert '<td class="n">1,234</td><td class="n">0</td><td class="n">900</td><td class="n">60</td>' in page
+    both = replace(made, runs=(faulty, calm) * 2, comparison=compared((faulty, calm) * 2, rounds=2, reference="upsert"))
+    assert "naive: faults: 2,468 × cut:2%" in tables.plain(lambda console: run_table.show(console, both), width=120)
+
+
+def test_what_is_sent_again_after_a_lost_answer_has_advice_of_its_own() -> None:
+    broken = replace(run_of("retry-lost", violations=3), forbidden=("violations",), verdict=Verdict.INVALID)
+    assert "whose first try may have been committed" not in sentences.advice(broken)
+    assert "whose first try may have been committed" in sentences.advice(replace(broken, retried={"08006": 3}))

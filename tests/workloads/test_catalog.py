@@ -70,6 +70,14 @@ def test_a_retry_rule_can_say_how_often_and_how_patiently(folder: Path) -> None:
         ('script = "naive.sql"', 'script = "naive.sql"\nretry = ["4"]', 13, "retry takes SQLSTATEs of five"),
         ('script = "naive.sql"', 'script = "naive.sql"\nretry = {sqlstates = ["40001"], tries = 0}', 13, "tries is"),
         ('script = "naive.sql"', 'script = "naive.sql"\nretry = {codes = ["40001"]}', 13, "retry has no 'codes'"),
+        (
+            'script = "naive.sql"',
+            'script = "naive.sql"\nretry = {lost = 1}',
+            13,
+            "retry's lost is true or false, not 1",
+        ),
+        ('schema = "schema.sql"', 'schema = "schema.sql"\nfaults = "cut:2%"', 4, "faults is a list such as"),
+        ('schema = "schema.sql"', 'schema = "schema.sql"\nfaults = ["cut"]', 4, "fault 'cut' cannot be read"),
         ('script = "naive.sql"', 'script = "naive.sql"\nexpect = ["doubles"]', 13, "anomaly 'doubles' is unknown"),
         (
             'script = "naive.sql"',

@@ -36,6 +36,21 @@ def test_only_a_failure_that_the_rule_names_is_tried_again(outcome: Outcome, sql
     assert tries.number == 1
 
 
+def test_a_rule_that_sends_again_takes_a_lost_connection_for_a_failure_whatever_is_known_of_the_commit() -> None:
+    """Also one that names the SQLSTATE, as long as nothing may have been committed."""
+    lost = Retry(sqlstates=frozenset(), tries=5, lost=True)
+    named = Retry(sqlstates=frozenset({"08006"}), tries=5)
+    for rule, outcome, sqlstate, again in (
+        (lost, Outcome.UNKNOWN, "08006", True),
+        (lost, Outcome.FAIL, "57P01", True),
+        (lost, Outcome.FAIL, "40001", False),
+        (lost, Outcome.OK, "", False),
+        (named, Outcome.FAIL, "08006", True),
+        (named, Outcome.UNKNOWN, "08006", False),
+    ):
+        assert Tries(rule).again(outcome, sqlstate) is again, (rule, outcome, sqlstate)
+
+
 def test_pauses_double_up_to_sixteen_times_the_first_and_are_the_same_for_a_seed() -> None:
     class Most(Random):
         def uniform(self, a: float, b: float) -> float:  # noqa: ARG002 - Random's

@@ -10,7 +10,7 @@ import contextlib
 import select
 import time
 import weakref
-from collections.abc import Generator, Iterator, Set
+from collections.abc import Callable, Generator, Iterator, Set
 from typing import Any
 
 import psycopg
@@ -212,23 +212,28 @@ def cancel(connection: AnyConnection) -> bool:
     return False
 
 
-def commit(connection: AnyConnection) -> Generator[None, None, None]:
-    """Commit past psycopg, yielding to wait for the answer; raises the error of a refusal."""
+def commit(connection: AnyConnection, unread: Callable[[], bool]) -> Generator[None, None, None]:
+    """Commit past psycopg, yielding to wait for the answer; raises the error of a refusal. `unread`: as `carry_out`."""
     connection.pgconn.send_query(b"COMMIT")
-    results = yield from carry_out(execute(connection.pgconn), connection)
+    results = yield from carry_out(execute(connection.pgconn), connection, unread)
     for result in results:
         if result.status == pq.ExecStatus.FATAL_ERROR:
             raise psycopg.errors.error_from_result(result)
 
 
-def carry_out(work: Generator[Any, Any, Any], connection: AnyConnection) -> Generator[None, None, Any]:
-    """Drive one of psycopg's generators as psycopg does, but yield to wait. Source: psycopg.waiting.wait_select."""
+def carry_out(
+    work: Generator[Any, Any, Any], connection: AnyConnection, unread: Callable[[], bool]
+) -> Generator[None, None, Any]:
+    """Drive one of psycopg's generators as psycopg does, but yield to wait. Source: psycopg.waiting.wait_select.
+
+    `unread`: whether it is not to read what has arrived, since the answer is to be lost.
+    """
     try:
         wanted = next(work)
         while True:
             socket = connection.pgconn.socket
             readable, writable, _ = select.select(
-                [socket] if wanted & _READ else [], [socket] if wanted & _WRITE else [], [], 0
+                [socket] if wanted & _READ and not unread() else [], [socket] if wanted & _WRITE else [], [], 0
             )
             if readable or writable:
                 wanted = work.send(_READ * bool(readable) | _WRITE * bool(writable))

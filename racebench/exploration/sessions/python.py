@@ -24,6 +24,7 @@ from racebench.core.plain_text import message_of
 from racebench.core.quantity import quantity
 from racebench.core.target import Target
 from racebench.exploration import batches
+from racebench.exploration.choices import Cut
 from racebench.exploration.draws import Draws, united
 from racebench.exploration.faults import Fault
 from racebench.exploration.independence import Footprint
@@ -39,7 +40,7 @@ from racebench.exploration.sessions.round_trips import AnyConnection
 from racebench.exploration.sessions.session import GeneratorSession, Session, Steps, Surroundings
 from racebench.exploration.sessions.threads import Finished, RoundTrip
 from racebench.exploration.sessions.touches import Touches
-from racebench.exploration.steps import as_sent, describe, identity, without_values
+from racebench.exploration.steps import CUT_ANSWERS, as_sent, describe, identity, without_values
 from racebench.exploration.symmetry import begin_is_seen
 from racebench.exploration.told import Answers, Told, columns_of, rows_of, shown
 from racebench.postgres.compiler.transactions import begins, ends
@@ -63,10 +64,10 @@ class PythonSessions:
 
     #: Only the application knows what it has to undo.
     may_be_abandoned: ClassVar[bool] = False
-    may_be_cut: ClassVar[bool] = False
     strands: ClassVar[Sequence[Session]] = ()
     notes: ClassVar[Sequence[str]] = ()
     unseen: ClassVar[None] = None
+    spoiled: ClassVar[bool] = False
 
     def __init__(self) -> None:
         self._sessions: list[PythonSession] = []
@@ -115,6 +116,7 @@ class PythonSessions:
                 cached=bool(facts.cached_sequences),
                 compares_answers=surroundings.compares_answers,
             )
+            session.cutter = surroundings.cutter
             session.runs = f"{call} {functions.index(call.function)}"  # closures may have one name
             session.begin_is_seen = facts.begin_is_seen
             sessions.append(session)
@@ -247,6 +249,9 @@ class PythonSession(GeneratorSession):
         self._residue = Residue(connections, cached=cached)
         #: What the next step sends, if it is a statement of the application's.
         self._work: Generator[Any, Any, Any] | None = None
+        #: How the connection may be cut at the next step, and the connections that were cut in this schedule.
+        self._cuttable: tuple[Cut, ...] = ()
+        self._lost_connections: list[AnyConnection] = []
 
     @property
     def pid(self) -> int:
@@ -339,6 +344,9 @@ class PythonSession(GeneratorSession):
     def values(self) -> tuple[str, ...]:
         return parameters.sent_by(self._work)
 
+    def cuts(self, *, reduce: bool) -> Sequence[Cut]:  # noqa: ARG002 - what the code makes of each is its own
+        return () if self.cutter is None else self._cuttable
+
     def configure(self, name: str, value: str) -> None:
         self._settings[name] = value
 
@@ -376,6 +384,7 @@ class PythonSession(GeneratorSession):
     def _begin_call(self) -> None:
         self._thread.passed = 0
         self._used = []
+        self._lost_connections = []
         if self._given is not None and self._given.closed:
             self._given, self._handed = self._connect(), None
         if self._given is not None and self._handed is None:
@@ -419,6 +428,9 @@ class PythonSession(GeneratorSession):
             if connection not in self._used:
                 self._used.append(connection)
             self._connection, self.where = connection, trip.where
+            if connection in self._lost_connections:
+                yield from self._in_vain(trip)
+                continue
             status = connection.pgconn.transaction_status
             if status == pq.TransactionStatus.IDLE:
                 level = self._connections.level(self.call, connection)
@@ -445,8 +457,10 @@ class PythonSession(GeneratorSession):
             try:
                 if self.begin_is_seen and _begins_unasked(connection, statement, status):
                     touches, self._footprint = self._footprint, Footprint.WRITE
+                    self._cuttable = (Cut.BEFORE,)
                     yield (as_sent("BEGIN"),)
-                    connection.pgconn.exec_(connection._get_tx_start_command())
+                    if not self._cut_here:
+                        connection.pgconn.exec_(connection._get_tx_start_command())
                     self._footprint = touches
                 for place, (part, work) in enumerate(self._divided(trip, statement, parts, level, wrapped=wrapped)):
                     if part is not statement:
@@ -454,36 +468,63 @@ class PythonSession(GeneratorSession):
                             part, (part,), connection, "", begin_is_seen=self.begin_is_seen
                         )
                     if trip.text:
+                        # What a string without a transaction holds is sent at once, and committed at its end.
+                        self._cuttable = (*Cut,) if not wrapped else () if place else (Cut.BEFORE,)
                         self._work = work
                         yield (part,)
                         self._work = None
-                    if wrapped and not place:
+                    if wrapped and not place and not self._cut_here:
                         connection.pgconn.exec_(b"BEGIN")
-                    value = yield from carry_out(work, connection)
+                    value = yield from carry_out(work, connection, self._unread)
                     self._note(trip)
                 if any(part.keyword not in _CLEANING for part in parts or (statement,)):
                     self.swallowed = ""
                 if wrapped:
                     self._footprint = Footprint.ANYTHING
+                    self._cuttable = (Cut.AFTER,)
                     yield (as_sent("COMMIT"),)
-                    yield from commit(connection)
+                    yield from commit(connection, self._unread)
             except Exception as problem:  # noqa: BLE001 - psycopg's, and the application's to handle
                 error = problem
-                if (lost := self._lost(problem)) is not None:
+                if self.cut_now is not None and self.is_cut:
+                    self._lost_connections.append(connection)
+                    self.swallowed = CONNECTION_LOST
+                    self.answers.append(CUT_ANSWERS[self.cut_now])
+                elif (lost := self._lost(problem)) is not None:
                     self._thread.answer(error=problem)  # the application hears of it, and is then stopped
                     raise lost from None
-                if wrapped and not connection.closed:
-                    connection.pgconn.exec_(b"ROLLBACK")
-                state = str(getattr(problem, "sqlstate", "") or "")
-                self.deadlocks += state == _DEADLOCK
-                self.swallowed = state
-                self.answers.append(f"ERROR {state or type(problem).__name__}: {message_of(problem)}")
+                else:
+                    if wrapped and not connection.closed:
+                        connection.pgconn.exec_(b"ROLLBACK")
+                    state = str(getattr(problem, "sqlstate", "") or "")
+                    self.deadlocks += state == _DEADLOCK
+                    self.swallowed = state
+                    self.answers.append(f"ERROR {state or type(problem).__name__}: {message_of(problem)}")
             if connection.closed or connection.pgconn.transaction_status == pq.TransactionStatus.IDLE:
                 self.told.settle(connection, undone=error is not None or statement.keyword in _UNDOING)
             self._thread.answer(value, error)
         self._end(trip)
         self.swallowed = self.swallowed if not self.sqlstate else ""
+        if self.sqlstate and self._lost_connections:
+            return Outcome.UNKNOWN
         return Outcome.FAIL if self.sqlstate else Outcome.OK
+
+    @property
+    def _cut_here(self) -> bool:
+        """Whether the connection was cut at the step under way."""
+        return self.cut_now is not None and self.is_cut
+
+    def _unread(self) -> bool:
+        return self.cut_now is Cut.AFTER and not self.is_cut
+
+    def _in_vain(self, trip: RoundTrip) -> Steps:
+        """Have a round trip over a connection that was cut fail, which is no step."""
+        try:
+            value = yield from carry_out(trip.work, trip.connection, self._unread)
+        except Exception as problem:  # noqa: BLE001 - psycopg's
+            self._thread.answer(error=problem)
+        else:
+            self._thread.answer(value)
 
     def _divided(
         self, trip: RoundTrip, statement: Statement, parts: Sequence[Statement], level: str, *, wrapped: bool
@@ -529,6 +570,8 @@ class PythonSession(GeneratorSession):
         left = self._roll_back()
         self.returned = finished.value
         self.sqlstate = "" if error is None else signature(error)
+        if error is not None and self._lost_connections and fault(error, stops_a_schedule):
+            self.sqlstate = CONNECTION_LOST
         self._failure = () if error is None else failure(error)
         self.failed_at = "" if error is None else where(error)
         if line := self._interception.unscheduled():
@@ -556,10 +599,11 @@ class PythonSession(GeneratorSession):
 
         `expired`: expired time-outs count too. An application may handle them; at the end of its call it has not.
         """
-        sqlstate = "" if error is None else fault(error, stops_a_schedule)
+        # After a cut, what a call raises comes from that, as far as one can tell.
+        sqlstate = "" if error is None or self._lost_connections else fault(error, stops_a_schedule)
         if sqlstate in EXPIRED and not expired:
             sqlstate = ""
-        if not sqlstate and any(connection.broken for connection in self._used):
+        if not sqlstate and any(one.broken for one in self._used if one not in self._lost_connections):
             sqlstate = CONNECTION_LOST  # whatever the application made of it
         if not sqlstate:
             return None

@@ -46,10 +46,10 @@ class ScriptSessions:
     """The kind of a strategy that is a script."""
 
     may_be_abandoned: ClassVar[bool] = True
-    may_be_cut: ClassVar[bool] = True
     strands: ClassVar[Sequence[Session]] = ()
     notes: ClassVar[Sequence[str]] = ()
     unseen: ClassVar[None] = None
+    spoiled: ClassVar[bool] = False
 
     @staticmethod
     def runs(strategy: Strategy) -> bool:
@@ -110,6 +110,7 @@ class ScriptSessions:
                 serializable=facts.serializable,
                 compares_answers=surroundings.compares_answers,
                 crash=surroundings.crash,
+                implicit=surroundings.implicit,
             )
             session.cutter = surroundings.cutter
             stack.callback(session.close)
@@ -231,6 +232,7 @@ class ScriptSession(GeneratorSession):
         serializable: bool = False,
         compares_answers: bool = False,
         crash: int = 0,
+        implicit: frozenset[int] = frozenset(),
     ) -> None:
         super().__init__(number)
         self._open_session = open_session
@@ -254,6 +256,9 @@ class ScriptSession(GeneratorSession):
         #: What the last step of this try may have touched; None if it has taken none.
         self._touched: Footprint | None = None
         self._in_transaction = False
+        self._implicit = implicit
+        #: The last step began a transaction that the server begins by itself.
+        self._began_implicitly = False
         self._may_expire = sets_timeout(strategy.script)
         self._footprints = footprints
         self.draws = draws
@@ -315,14 +320,21 @@ class ScriptSession(GeneratorSession):
             session.configure(name, value)
 
     def cuts(self, *, reduce: bool) -> Sequence[Cut]:
-        if self.cutter is None or not reduce or self._reconnects:
-            return super().cuts(reduce=reduce)
+        possible = super().cuts(reduce=reduce)
+        if id(self.next_step[0]) in self._implicit:
+            # The server does not wait for its client before it commits by itself.
+            possible = possible[1:] if ends(self.next_step[0]) else possible[:1]
+        elif self._began_implicitly:
+            possible = possible[:1]
+        if not reduce or self._reconnects:
+            return possible
         # The client is gone, whichever of its answers were lost. So a cut after a step is one before the next step,
         # unless the step commits; and one before a step is one before the last step, unless that has left something.
         step = self.next_step
         commits = any(map(ends, step)) or (not self._in_transaction and not begins(step[0]))
         nothing = self._touched in (Footprint.NOTHING, Footprint.READ)
-        return (*(() if nothing else (Cut.BEFORE,)), *((Cut.AFTER,) if commits else ()))
+        useful = (*(() if nothing else (Cut.BEFORE,)), *((Cut.AFTER,) if commits else ()))
+        return [cut for cut in possible if cut in useful]
 
     def mend(self) -> None:
         if not self.session.alive:
@@ -338,8 +350,10 @@ class ScriptSession(GeneratorSession):
         return session
 
     def advance(self) -> None:
-        if self.state is State.READY:
+        if self.cutter is not None and self.state is State.READY and self.next_step:
+            first = self.next_step[0]
             self._touched = self.footprint
+            self._began_implicitly = id(first) in self._implicit and not ends(first)
         super().advance()
 
     @property
@@ -391,7 +405,7 @@ class ScriptSession(GeneratorSession):
     def _operation(self, variables: Variables) -> Steps:
         while True:
             session = self.session
-            self._touched, self._in_transaction = None, False
+            self._touched, self._in_transaction, self._began_implicitly = None, False, False
             # The same for all sessions, so that they meet; and for each try, as pgbench has it.
             session.reseed(f"{self.draw}" if self.draw else "")
             if self.draws.server:

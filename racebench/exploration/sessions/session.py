@@ -220,7 +220,8 @@ class StrategySession(Session, Protocol):
 class Surroundings:
     """What a search has prepared when its sessions are opened.
 
-    `strategy`: with its script as it is explored (transactions.py). `monitor`: a connection that no session uses.
+    `strategy`: with its script as it is explored (transactions.py); `implicit`: the identities of the statements that
+    its own does not have. `monitor`: a connection that no session uses.
     `step_limit`: the time limit for a step, as a setting's value. `own_code`: the strategy is the user's own code.
     `compares_answers`: sessions are to keep what they are told. `cutter`: cuts their connections, at most `crash` in a
     schedule.
@@ -230,6 +231,7 @@ class Surroundings:
     schema: str
     application_name: str
     strategy: Strategy
+    implicit: frozenset[int]
     sessions: int
     monitor: psycopg.Connection[Any]
     facts: Facts
@@ -243,12 +245,10 @@ class Surroundings:
 class SessionKind(Protocol):
     """How the sessions of one kind of strategy are opened and run alone. One for each search.
 
-    `may_be_abandoned`: a session may be stopped between two steps; if not, it is run to its end. `may_be_cut`: the
-    connection of a session may be cut.
+    `may_be_abandoned`: a session may be stopped between two steps; if not, it is run to its end.
     """
 
     may_be_abandoned: ClassVar[bool]
-    may_be_cut: ClassVar[bool]
 
     @staticmethod
     def runs(strategy: Strategy) -> bool:
@@ -282,6 +282,10 @@ class SessionKind(Protocol):
         """What was noticed of the application, as sentences."""
 
     @property
+    def spoiled(self) -> bool:
+        """Whether the schedule that has ended is to be run again: it suffered from a cut in a schedule before it."""
+
+    @property
     def unseen(self) -> Unseen | None:
         """Why the schedules so far prove nothing; None if they do."""
 
@@ -292,7 +296,8 @@ class SessionKind(Protocol):
 class GeneratorSession:
     """A session whose operation is a generator of steps and waits, driven to the next step or wait.
 
-    `cutter`: None for a session whose connection is not cut. `cut_now`: how it is cut at the step under way.
+    `cutter`: None for a session whose connection is not cut. `cut_now`: how it is cut at the step under way; `is_cut`:
+    it has been.
     """
 
     cutter: Cutter | None = None
@@ -300,6 +305,7 @@ class GeneratorSession:
     def __init__(self, number: int) -> None:
         self.number = number
         self.cut_now: Cut | None = None
+        self.is_cut = False
         self.name = f"s{number}"
         self.state = State.DONE
         self.next_step: tuple[Statement, ...] = ()
@@ -333,7 +339,7 @@ class GeneratorSession:
         return () if self.cutter is None else (Cut.BEFORE, Cut.AFTER)
 
     def cut(self, cut: Cut) -> None:
-        self.cut_now = cut
+        self.cut_now, self.is_cut = cut, False
 
     def mend(self) -> None:
         """A session that has not lost its connection."""
@@ -401,11 +407,13 @@ class GeneratorSession:
     def _cut_off(self) -> bool:
         """Cut the connection, if it is time; False if the step waits for another session first."""
         assert self.cutter is not None
-        if self.state is not State.READY:
-            return self.cutter.lose_answer(self.socket, self.pid)
-        if self.cut_now is Cut.BEFORE:
-            self.cutter.cut(self.socket, self.pid)
-        return True
+        if self.state is State.READY:
+            if self.cut_now is Cut.BEFORE:
+                self.cutter.cut(self.socket, self.pid)
+                self.is_cut = True
+            return True
+        self.is_cut = self.is_cut or self.cutter.lose_answer(self.socket, self.pid)
+        return self.is_cut
 
     def abandon(self) -> None:
         if self.state is State.READY and self._steps is not None:

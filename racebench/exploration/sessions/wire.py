@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import permutations
 from typing import Any, ClassVar
 
-from racebench.core.errors import UsageProblem
+from racebench.core.errors import RacebenchError, UsageProblem
 from racebench.core.faults import CONNECTION_LOST, EXPIRED, stops_a_schedule
 from racebench.core.model import Call, HttpRequest, Instances, Outcome, Program, Service, Statement, Strategy
 from racebench.core.quantity import quantity
@@ -31,7 +31,7 @@ from racebench.exploration.sessions.division import MAY_BE_WRAPPED
 from racebench.exploration.sessions.residue import Residue
 from racebench.exploration.sessions.session import State, Surroundings
 from racebench.exploration.sessions.touches import Touches
-from racebench.exploration.steps import as_sent, describe, identity, without_values
+from racebench.exploration.steps import CUT_ANSWERS, as_sent, describe, identity, without_values
 from racebench.exploration.symmetry import begin_is_seen
 from racebench.exploration.told import Answers
 from racebench.exploration.wire import actors, answers
@@ -69,14 +69,16 @@ class WireSessions:
 
     #: Only the application knows what it has to undo.
     may_be_abandoned: ClassVar[bool] = False
-    may_be_cut: ClassVar[bool] = False
 
     def __init__(self) -> None:
         self._sessions: list[WireSession] = []
         self._application: Application | None = None
         self._services: dict[int, RunningService] = {}
         self._environments: dict[int, addresses.Environment] = {}
+        self._actors: list[Actor] = []
         self._is_used = False
+        #: A connection was cut in an earlier schedule, since the services were started.
+        self._lost_before = False
 
     @staticmethod
     def runs(strategy: Strategy) -> bool:
@@ -110,7 +112,7 @@ class WireSessions:
                 request = RequestActor(strategy.requests[place], strategy.service, self._of(number), _REQUEST_S)
                 application.gate.watch(request.arrived)
                 actor = request
-            stack.callback(actor.close)
+            self._actors.append(actor)
             session = WireSession(number, runs[place], actor, application, connections, policy, surroundings)
             if not shared:
                 application.belongs(port, session)
@@ -129,6 +131,12 @@ class WireSessions:
         return () if self._application is None else self._application.notes
 
     @property
+    def spoiled(self) -> bool:
+        """Whether a session failed that was not cut, perhaps over a connection that was cut in an earlier schedule."""
+        was_cut = self._application is not None and self._application.was_cut
+        return self._lost_before and not was_cut and any(session.refused for session in self._sessions)
+
+    @property
     def unseen(self) -> Unseen | None:
         """Why the schedules so far prove nothing."""
         unsure = self._application is not None and self._application.unsure
@@ -145,7 +153,10 @@ class WireSessions:
         self._services[number] = RunningService.start(service, self._environments[number], meanwhile=carry)
 
     def _stop(self) -> None:
+        """End the services, then the sessions' threads and programs: one may wait for an answer of a service's."""
         with ExitStack() as stack:
+            for actor in self._actors:
+                stack.callback(actor.close)
             for running in self._services.values():
                 stack.callback(running.stop)
 
@@ -154,8 +165,18 @@ class WireSessions:
         return lambda: self._services[number if number in self._services else 1]
 
     def renew(self) -> None:
+        application = self._application
+        assert application is not None  # it was opened
+        again = bool(self._services) and (self.spoiled or application.has_ended)
+        self._lost_before = (self._lost_before or application.was_cut) and not again
+        application.was_cut = application.has_ended = False
+        if again and any(running.service.url for running in self._services.values()):
+            raise UsageProblem(
+                "a request failed after a connection was cut in an earlier schedule, and the service cannot be started "
+                "again from here: have it replace connections that are lost, or start it with --serve"
+            )
         for number, running in list(self._services.items()):
-            if running.service.restart and self._is_used:
+            if again or (running.service.restart and self._is_used):
                 running.stop()
                 self._start(running.service, number)
         for running in self._services.values():
@@ -305,6 +326,7 @@ class Strand:
         self.session = session
         self.at_gate: Waiting | None = None
         self.sent: Waiting | None = None
+        self._cut: Cut | None = None
 
     @property
     def is_free(self) -> bool:
@@ -361,11 +383,15 @@ class Strand:
     def values(self) -> tuple[str, ...]:
         return () if self.at_gate is None else answers.short_parameters(self.at_gate.piece)
 
-    def cuts(self, *, reduce: bool) -> Sequence[Cut]:  # noqa: ARG002 - none
-        return ()
+    def cuts(self, *, reduce: bool) -> Sequence[Cut]:  # noqa: ARG002 - what the application makes of each is its own
+        if self.at_gate is None or not self.session.may_be_cut:
+            return ()
+        if self.at_gate.piece.kind is Kind.SYNC:  # the server does not wait for its client before it commits by itself
+            return (Cut.AFTER,)
+        return (Cut.BEFORE,) if self.at_gate.divided else (*Cut,)
 
     def cut(self, cut: Cut) -> None:
-        """No connection is cut."""
+        self._cut = cut
 
     def mend(self) -> None:
         """An application connects by itself."""
@@ -396,16 +422,28 @@ class Strand:
 
     def advance(self) -> None:
         if self.state is State.READY:
-            self._release()
+            if self._cut is Cut.BEFORE and self.at_gate is not None:
+                waiting, self.at_gate = self.at_gate, None
+                self._cut_off(waiting, Cut.BEFORE)
+            else:
+                self._release()
             return
         self.session.application.gate.pump()
         self.session.application.announce()
         sent = self.sent
         if sent is not None and sent.piece.answered:
             self.sent = None
-            self.session.take_answer(self, sent)
+            if self._cut is not None:
+                self._cut_off(sent, self._cut)
+            else:
+                self.session.take_answer(self, sent)
         elif self.session.lost is not None:
             raise self.session.lost
+
+    def _cut_off(self, waiting: Waiting, cut: Cut) -> None:
+        self._cut = None
+        self.answers.append(CUT_ANSWERS[cut])
+        self.session.lose(waiting)
 
     def _release(self) -> None:
         waiting = self.sent = self.at_gate
@@ -464,6 +502,9 @@ class WireSession(Strand):
         self.reached = 0
         self.under_way = False
         self.lost: Fault | None = None
+        self.may_be_cut = surroundings.crash > 0
+        #: A connection of it was cut in this schedule.
+        self.was_cut = False
         self.application, self._connections = application, connections
         self._settings: dict[str, str] = {}
         self._used: dict[WireConnection, None] = {}
@@ -545,8 +586,8 @@ class WireSession(Strand):
         self.returned = None
         self.outcome = Outcome.OK
         for strand in self.strands:
-            strand.at_gate = strand.sent = None
-        self._used, self._arrived, self.lost = {}, [], None
+            strand.at_gate = strand.sent = strand._cut = None
+        self._used, self._arrived, self.lost, self.was_cut = {}, [], None, False
         self._history = hashlib.blake2b(digest_size=16)
         self.reached = 0
         self.under_way = True
@@ -579,6 +620,21 @@ class WireSession(Strand):
         if not connection.stream.in_transaction:
             self.told.settle(connection, undone=bool(piece.sqlstate) or _keyword(piece) in _UNDOING)
         self.application.run(self, lambda: self._deliver(connection))
+
+    def lose(self, waiting: Waiting) -> None:
+        """Cut the connection of a piece, at both ends, and let the application run until it is at rest again."""
+        connection = waiting.connection
+        self.was_cut = self.application.was_cut = True
+        self.swallowed = CONNECTION_LOST
+        self.deadlocks += waiting.piece.sqlstate == _DEADLOCK
+        self.told.settle(connection, undone=True)
+        self._history.update(b"cut")
+
+        def cut() -> None:
+            connection.cut = True
+            connection.link.cut()
+
+        self.application.run(self, cut)
 
     def _deliver(self, connection: WireConnection) -> None:
         if not connection.stream.withholds:  # else the commit is next, which has arrived
@@ -683,7 +739,7 @@ class WireSession(Strand):
         self._residue.note(connection, text, left)
 
     def gone(self, connection: WireConnection) -> None:
-        if connection in self._used and not connection.left_by_client and self.under_way:
+        if connection in self._used and not (connection.left_by_client or connection.cut) and self.under_way:
             self.lost = Fault(f"{self.name} ({self.work}) lost its connection", CONNECTION_LOST)
         self._arrived = [waiting for waiting in self._arrived if waiting.connection is not connection]
         for strand in self.strands:
@@ -721,13 +777,23 @@ class WireSession(Strand):
         self.under_way = False
         if self.lost is not None:
             raise self.lost
-        ending = self.actor.ending()
+        ending = self._ending()
         self.returned = ending.returned
         self.sqlstate = ending.code
         if ending.code:
-            self.outcome = Outcome.UNKNOWN if ending.unknown else Outcome.FAIL
+            self.outcome = Outcome.UNKNOWN if ending.unknown or self.was_cut else Outcome.FAIL
             self.answers.append(actors.shown(ending))
             self.swallowed = ""
+
+    def _ending(self) -> actors.Ending:
+        try:
+            return self.actor.ending()
+        except RacebenchError as problem:
+            if not self.application.was_cut:
+                raise
+            self.application.has_ended = True
+            self.application.note("the service ended when a connection of it was cut; it was started again")
+            return actors.Ending(code="no answer", said=str(problem), returned=None, unknown=True)
 
 
 @dataclass(slots=True, eq=False)

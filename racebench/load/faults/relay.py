@@ -16,7 +16,9 @@ from racebench.postgres.proxy.link import Link
 from racebench.postgres.proxy.messages import Message
 
 #: Kinds of the server's messages with which the answer to a statement ends, or with which it waits for the client.
-_ENDS_AN_ANSWER = b"CEIsZGWV"
+_ENDS_AN_ANSWER = frozenset((b"C", b"E", b"I", b"s", b"Z", b"G", b"W", b"V"))
+#: Kinds of the client's messages that are statements: a simple query, an Execute, a function call.
+_STATEMENTS = frozenset((b"Q", b"E", b"F"))
 _PARTS = 3
 #: Later than any time.
 NEVER = 2**63 - 1
@@ -115,7 +117,7 @@ class Relay:
                 if role in (Role.COMMIT, Role.SYNC_COMMIT) and draws.happens(FaultKind.CUT_BEFORE_COMMIT):
                     self._cut(through)
                     return
-                if message.kind in b"QEF":
+                if message.kind in _STATEMENTS:
                     part = draws.part() if draws.happens(FaultKind.CUT) else None
                     if part == 0:
                         self._cut(through)

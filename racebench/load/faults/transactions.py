@@ -90,8 +90,13 @@ class Transactions:
         return self._worked and bool(self._unanswered)
 
     def sent(self, message: Message) -> Role:
-        """Take a message that the client sends."""
-        kind, raw = message
+        """Take a message that the client sends; the server refuses one that is malformed."""
+        try:
+            return self._sent(*message)
+        except ValueError:
+            return Role.OTHER
+
+    def _sent(self, kind: bytes, raw: bytes) -> Role:
         if kind == b"P":
             name, text, _ = raw[5:].split(b"\0", 2)
             self._prepared[name] = text

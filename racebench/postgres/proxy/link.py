@@ -76,6 +76,11 @@ class Link:
         return self._opening.secret
 
     @property
+    def has_session(self) -> bool:
+        """Whether the server has opened a session for it; it may have ended since."""
+        return self._server is not None
+
+    @property
     def client_closed(self) -> bool:
         """Whether the client has closed or lost its connection, or this side has closed it."""
         return self._client.ended or self._client.closed

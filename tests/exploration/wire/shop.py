@@ -34,6 +34,9 @@ def number(connection: psycopg.Connection, how: str) -> int:
 
 
 def make(how: str) -> int:
+    if "fresh" in how:
+        with connect() as own:
+            return number(own, how)
     connection = POOL.get()
     try:
         connection.autocommit = "auto" in how
@@ -41,6 +44,10 @@ def make(how: str) -> int:
         if not connection.autocommit and "open" not in how:
             connection.commit()
         return made
+    except psycopg.OperationalError:
+        if "again" not in how:
+            raise
+        connection = connect()
     except psycopg.errors.UniqueViolation:
         connection.rollback()
         if "retry" not in how:

@@ -17,7 +17,8 @@ from racebench.core.target import Target
 from racebench.exploration import explorer
 from racebench.exploration.request import ExplorationRequest, judged
 from racebench.exploration.result import Exploration
-from racebench.workloads import ad_hoc
+from racebench.workloads import ad_hoc, addresses
+from racebench.workloads.services import RunningService, free_port
 
 SHOP = (sys.executable, str(Path(__file__).with_name("shop.py")))
 ORDERS = "CREATE TABLE orders (id serial PRIMARY KEY, number int NOT NULL); CREATE TABLE jobs (id int)"
@@ -87,6 +88,19 @@ def test_a_program_is_a_session_of_its_own_also_behind_a_shell_that_sleeps(embed
     assert exploration.run < 8
 
 
+def test_a_connection_that_the_server_refuses_is_not_waited_for(embedded: Target) -> None:
+    code = """
+import os, psycopg
+try:
+    psycopg.connect(os.environ["DATABASE_URL"], dbname="absent")
+except psycopg.OperationalError:
+    with psycopg.connect(os.environ["DATABASE_URL"]) as connection:
+        connection.execute("INSERT INTO jobs VALUES (1)")
+"""
+    scenario = ad_hoc.from_programs([Program(words=(sys.executable, "-c", code))], setup=[ORDERS], invariants=[])
+    assert _explored(embedded, scenario, reduce=True, compared=False).verdict is Verdict.VALID
+
+
 def test_what_one_process_hides_is_found_between_two(embedded: Target, monkeypatch: pytest.MonkeyPatch) -> None:
     shared = explored(embedded, "mutex", service=SHARED)
     assert (shared.run, shared.verdict) == (1, Verdict.VALID)
@@ -127,6 +141,21 @@ def test_a_service_is_restarted_for_each_schedule(embedded: Target) -> None:
     assert exploration.verdict is Verdict.VALID
 
 
+def test_a_service_that_was_started_elsewhere_comes_to_the_gate(embedded: Target) -> None:
+    gate = free_port()
+    environment = {**addresses.through("127.0.0.1", gate, embedded), "POOL": "0"}
+    elsewhere = RunningService.start(SERVICE, environment)
+    try:
+        service = Service(url=f"http://127.0.0.1:{elsewhere.port}", listen=f"127.0.0.1:{gate}")
+        exploration = explored(embedded, "fresh-lock", service=service, reduce=True)
+        with pytest.raises(UsageProblem, match=f"the gate cannot listen on 127.0.0.1:{elsewhere.port}"):
+            explored(embedded, "fresh-lock", service=replace(service, listen=f"127.0.0.1:{elsewhere.port}"))
+    finally:
+        elsewhere.stop()
+    assert exploration.verdict is Verdict.VALID
+    assert any("one instance of the service" in note for note in exploration.notes)
+
+
 @pytest.mark.parametrize(
     ("how", "says"),
     [("open", "leaves its transaction open"), ("dies", r"ended \(exit 3\)"), ("none", "sent no statement")],
@@ -135,3 +164,24 @@ def test_what_no_request_may_do_is_named(embedded: Target, how: str, says: str) 
     with pytest.raises(RacebenchError, match=says) as raised:
         explored(embedded, how)
     assert isinstance(raised.value, UsageProblem) or "dies" in how
+
+
+def test_a_client_that_tries_again_after_a_lost_answer_is_found_and_the_service_survives_the_cuts(
+    embedded: Target,
+) -> None:
+    twice = ["SELECT FROM orders HAVING count(*) > 1"]
+    scenario = ad_hoc.from_requests([request("auto")], SERVICE, setup=[ORDERS], invariants=twice)
+    strategy = next(iter(scenario.strategies.values()))
+    wanted = ExplorationRequest(
+        scenario=scenario, strategy=strategy, sessions=1, crash=1, reduce=False, budget_s=math.inf
+    )
+    innocent = explorer.explore(embedded, judged(wanted))
+    # SELECT before and after, INSERT before, its commit after, and none; the pool keeps the dead connection each time.
+    assert (innocent.run, innocent.verdict) == (5, Verdict.VALID)
+    assert {end.outcome for outcome in innocent.outcomes for end in outcome.sessions} == {"OK", "UNKNOWN"}
+    scenario = ad_hoc.from_requests([request("auto-again")], SERVICE, setup=[ORDERS], invariants=twice)
+    strategy = next(iter(scenario.strategies.values()))
+    guilty = explorer.explore(embedded, judged(replace(wanted, scenario=scenario, strategy=strategy)))
+    assert guilty.verdict is Verdict.INVALID
+    assert guilty.witness is not None
+    assert str(guilty.witness.schedule).endswith(":s1.s1.s1+cut.s1.s1.s1")
