@@ -136,8 +136,8 @@ class Gate:
     def _carry(self, link: Link) -> None:
         connection = self._connections.get(link)
         if connection is None:
-            if link.state is State.STARTING:
-                return
+            if not link.has_session:
+                return  # not yet, or the server has refused it
             connection = self._connections[link] = WireConnection(
                 link, self.ask, self._arrives, beside=self._beside, every_row=self._every_row
             )
