@@ -33,7 +33,8 @@ def after_runs(
             pair = (*_strategy(scenario, of.strategy), *_consumer(_reader(of)))
             # Under load any driver is measured, and which one the calls use is not known.
             label = "proof, if the calls use psycopg 3" if scenario.strategies[of.strategy].calls else "proof"
-            steps.append(f"{label}: {_command('explore', *words, *pair)}")
+            crash = ("--crash",) if scenario.faults else ()  # without a lost answer there is nothing to prove
+            steps.append(f"{label}: {_command('explore', *words, *pair, *crash)}")
     return steps + _show(scenario, next((name for run in broken if (name := sentences.instead(run))), None))
 
 

@@ -75,6 +75,7 @@ class WireSessions:
         self._application: Application | None = None
         self._services: dict[int, RunningService] = {}
         self._environments: dict[int, addresses.Environment] = {}
+        self._actors: list[Actor] = []
         self._is_used = False
         #: A connection was cut in an earlier schedule, since the services were started.
         self._lost_before = False
@@ -111,7 +112,7 @@ class WireSessions:
                 request = RequestActor(strategy.requests[place], strategy.service, self._of(number), _REQUEST_S)
                 application.gate.watch(request.arrived)
                 actor = request
-            stack.callback(actor.close)
+            self._actors.append(actor)
             session = WireSession(number, runs[place], actor, application, connections, policy, surroundings)
             if not shared:
                 application.belongs(port, session)
@@ -152,7 +153,10 @@ class WireSessions:
         self._services[number] = RunningService.start(service, self._environments[number], meanwhile=carry)
 
     def _stop(self) -> None:
+        """End the services, then the sessions' threads and programs: one may wait for an answer of a service's."""
         with ExitStack() as stack:
+            for actor in self._actors:
+                stack.callback(actor.close)
             for running in self._services.values():
                 stack.callback(running.stop)
 

@@ -156,7 +156,7 @@ class RequestActor:
     def close(self) -> None:
         self._requests.put(None)
         if self.arrived >= 0:
-            self._thread.join(0.2)  # it may wait for an answer that does not come any more
+            self._thread.join(1.0)  # it may wait for an answer of a service that was started elsewhere
             if not self._thread.is_alive():
                 os.close(self.arrived)
             self.arrived = -1

@@ -9,6 +9,7 @@ which of them, attribution.py says.
 from __future__ import annotations
 
 import time
+import weakref
 from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from typing import Protocol, TypeVar
@@ -109,8 +110,8 @@ class Application:
         self._limit_s = limit_s
         self._by_port: dict[int, Operating] = {}
         self._notes: dict[str, None] = {}
-        self._known_links: frozenset[Link] = frozenset()
-        self._known_peers: Collection[int] = ()
+        self._known_links: weakref.WeakSet[Link] = weakref.WeakSet()
+        self._known_peers: dict[int, None] = {}
         #: The application prepares for a schedule, at racebench's request.
         self._preparing = False
         #: Several sessions have used one connection at once.
@@ -187,15 +188,20 @@ class Application:
 
         Raises UsageProblem if they are not to be seen.
         """
-        links = frozenset(connection.link for connection in self.gate.connections)
-        if links != self._known_links:
-            ports = [peers.port_of(link.client_descriptor) for link in links]
-            self._known_links, self._known_peers = links, peers.processes(ports)
-            if links and not self._known_peers:
+        for connection in self.gate.connections:
+            link = connection.link
+            if link in self._known_links:
+                continue
+            self._known_links.add(link)
+            port = peers.port_of(link.client_descriptor)
+            pid = peers.process(port, self._known_peers) if port else None
+            if port and pid is None:
                 raise UsageProblem(
-                    "the processes that have connected to the gate are not to be seen from here, so that it is not "
-                    "known when they are at rest; start the service with --serve, or as the user that runs racebench"
+                    "a process that has connected to the gate is not to be seen from here, so that it is not known "
+                    "when it is at rest; start the service with --serve, or as the user that runs racebench"
                 )
+            if pid is not None:
+                self._known_peers[pid] = None
         return self._known_peers
 
     # Pieces

@@ -27,8 +27,9 @@ from racebench.postgres.proxy.proxy import Proxy
 
 _T = TypeVar("_T")
 
-#: How long news are awaited while the application runs, in seconds.
-_AWAKE_S = 0.0002
+#: How long news are awaited while the application runs, in seconds: at least, at most, and as a share of the time since
+#: there were any.
+_AWAKE_S, _LONG_PAUSE_S, _SHARE = 0.0001, 0.002, 0.25
 #: How long an application that has not come to its next statement must be asleep before it counts as waiting for
 #: another session: if all connections are in use, and otherwise; in seconds.
 _FULL_S, _ASLEEP_S = 0.003, 0.05
@@ -135,8 +136,8 @@ class Gate:
     def _carry(self, link: Link) -> None:
         connection = self._connections.get(link)
         if connection is None:
-            if link.state is State.STARTING:
-                return
+            if not link.has_session:
+                return  # not yet, or the server has refused it
             connection = self._connections[link] = WireConnection(
                 link, self.ask, self._arrives, beside=self._beside, every_row=self._every_row
             )
@@ -219,18 +220,25 @@ class Gate:
         since = changed = 0.0
         before: Hashable = None
         timer_s = 0.0
+        news = _now()
         while True:
             now = _now()
             if now > deadline:
                 raise Restless(f"the application did not come to rest in {limit_s:g} s")
-            if self.pump() or self._is_busy():
+            # An application that has taken long so far is not asked often: it may need the processor that asks.
+            pause = min(max(_AWAKE_S, _SHARE * (now - news)), _LONG_PAUSE_S)
+            if self.pump():
+                news, since = now, 0.0
+                continue
+            if self._is_busy():
                 since = 0.0
-                self.pump(_AWAKE_S)
+                self.pump(pause)
                 continue
             if not self.rest.asleep():
-                self.pump(_AWAKE_S)
+                self.pump(pause)
                 continue
             if self.pump():
+                news = now
                 continue
             if not undecided():
                 return

@@ -5,20 +5,26 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Collection
+from itertools import chain
 from pathlib import Path
 
 _PROC = Path("/proc")
 _TABLES = (_PROC / "net/tcp", _PROC / "net/tcp6")
 
 
-def processes(ports: Collection[int]) -> set[int]:
-    """The processes whose sockets have these local ports; without those that this user may not look at."""
-    wanted = {f"socket:[{inode}]" for inode in _inodes(ports)}
-    found = set()
-    for folder in _PROC.iterdir() if _PROC.is_dir() else ():
-        if folder.name.isdigit() and int(folder.name) != os.getpid() and _has(folder / "fd", wanted):
-            found.add(int(folder.name))
-    return found
+def process(port: int, known: Collection[int]) -> int | None:
+    """The process whose socket has a local port; None if this user may not look at it.
+
+    `known`: processes that are looked at first.
+    """
+    wanted = {f"socket:[{inode}]" for inode in _inodes({port})}
+    if not wanted:
+        return None
+    every = (int(folder.name) for folder in _PROC.iterdir() if folder.name.isdigit()) if _PROC.is_dir() else ()
+    for pid in chain(known, every):
+        if pid != os.getpid() and _has(_PROC / str(pid) / "fd", wanted):
+            return pid
+    return None
 
 
 def _inodes(ports: Collection[int]) -> set[str]:
@@ -43,7 +49,9 @@ def _has(folder: Path, wanted: Collection[str]) -> bool:
 
 
 def port_of(descriptor: int) -> int:
-    """The port of the other end of a connection."""
+    """The port of the other end of a connection; 0 if it has been closed there."""
     with socket.socket(fileno=os.dup(descriptor)) as connection:
-        name = connection.getpeername()
-    return int(name[1])
+        try:
+            return int(connection.getpeername()[1])
+        except OSError:
+            return 0

@@ -9,7 +9,7 @@ import contextlib
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from racebench.core.injection import Fault
@@ -27,9 +27,13 @@ _WAIT_S, _WAIT_ALONE_S = 0.1, 0.01
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InterposerTask:
-    """What one process has to do: a port for each of some workers, by their numbers, and faults on the wire."""
+    """What one process has to do: a port for each of some workers, by their numbers, and faults on the wire.
+
+    `parameters`: added to the start-up packets of clients that do not set them themselves.
+    """
 
     target: Target
+    parameters: Mapping[str, str]
     workers: tuple[int, ...]
     faults: tuple[Fault, ...]
     seed: int
@@ -39,7 +43,7 @@ def interpose(task: InterposerTask, channel: Channel) -> None:
     """Pass connections on from start to end: send Listening, get Go, inject until Finish, send an InjectionReport."""
     counts: Counter[str] = Counter()
     orders = _Orders()
-    with Proxy(task.target) as proxy:
+    with Proxy(task.target, task.parameters) as proxy:
         ports = {worker: proxy.listen() for worker in task.workers}
         worker_of = {port: worker for worker, port in ports.items()}
         connections: Counter[int] = Counter()

@@ -34,6 +34,9 @@ def number(connection: psycopg.Connection, how: str) -> int:
 
 
 def make(how: str) -> int:
+    if "fresh" in how:
+        with connect() as own:
+            return number(own, how)
     connection = POOL.get()
     try:
         connection.autocommit = "auto" in how

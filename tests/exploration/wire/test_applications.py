@@ -17,7 +17,8 @@ from racebench.core.target import Target
 from racebench.exploration import explorer
 from racebench.exploration.request import ExplorationRequest, judged
 from racebench.exploration.result import Exploration
-from racebench.workloads import ad_hoc
+from racebench.workloads import ad_hoc, addresses
+from racebench.workloads.services import RunningService, free_port
 
 SHOP = (sys.executable, str(Path(__file__).with_name("shop.py")))
 ORDERS = "CREATE TABLE orders (id serial PRIMARY KEY, number int NOT NULL); CREATE TABLE jobs (id int)"
@@ -87,6 +88,19 @@ def test_a_program_is_a_session_of_its_own_also_behind_a_shell_that_sleeps(embed
     assert exploration.run < 8
 
 
+def test_a_connection_that_the_server_refuses_is_not_waited_for(embedded: Target) -> None:
+    code = """
+import os, psycopg
+try:
+    psycopg.connect(os.environ["DATABASE_URL"], dbname="absent")
+except psycopg.OperationalError:
+    with psycopg.connect(os.environ["DATABASE_URL"]) as connection:
+        connection.execute("INSERT INTO jobs VALUES (1)")
+"""
+    scenario = ad_hoc.from_programs([Program(words=(sys.executable, "-c", code))], setup=[ORDERS], invariants=[])
+    assert _explored(embedded, scenario, reduce=True, compared=False).verdict is Verdict.VALID
+
+
 def test_what_one_process_hides_is_found_between_two(embedded: Target, monkeypatch: pytest.MonkeyPatch) -> None:
     shared = explored(embedded, "mutex", service=SHARED)
     assert (shared.run, shared.verdict) == (1, Verdict.VALID)
@@ -125,6 +139,21 @@ def test_a_status_that_requests_give_alone_too_is_no_refusal(embedded: Target) -
 def test_a_service_is_restarted_for_each_schedule(embedded: Target) -> None:
     exploration = explored(embedded, "lock", service=replace(SERVICE, restart=True), reduce=True, compared=False)
     assert exploration.verdict is Verdict.VALID
+
+
+def test_a_service_that_was_started_elsewhere_comes_to_the_gate(embedded: Target) -> None:
+    gate = free_port()
+    environment = {**addresses.through("127.0.0.1", gate, embedded), "POOL": "0"}
+    elsewhere = RunningService.start(SERVICE, environment)
+    try:
+        service = Service(url=f"http://127.0.0.1:{elsewhere.port}", listen=f"127.0.0.1:{gate}")
+        exploration = explored(embedded, "fresh-lock", service=service, reduce=True)
+        with pytest.raises(UsageProblem, match=f"the gate cannot listen on 127.0.0.1:{elsewhere.port}"):
+            explored(embedded, "fresh-lock", service=replace(service, listen=f"127.0.0.1:{elsewhere.port}"))
+    finally:
+        elsewhere.stop()
+    assert exploration.verdict is Verdict.VALID
+    assert any("one instance of the service" in note for note in exploration.notes)
 
 
 @pytest.mark.parametrize(
