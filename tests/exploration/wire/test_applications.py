@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from racebench.core.target import Target
 from racebench.exploration import explorer
 from racebench.exploration.request import ExplorationRequest, judged
 from racebench.exploration.result import Exploration
+from racebench.exploration.wire import actors
 from racebench.workloads import ad_hoc, addresses
 from racebench.workloads.services import RunningService, free_port
 
@@ -164,6 +166,21 @@ def test_what_no_request_may_do_is_named(embedded: Target, how: str, says: str) 
     with pytest.raises(RacebenchError, match=says) as raised:
         explored(embedded, how)
     assert isinstance(raised.value, UsageProblem) or "dies" in how
+
+
+def test_a_request_that_a_busy_machine_sends_late_does_not_wait_for_another(
+    embedded: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was taken for one that waits inside the application, and every order of starting was explored."""
+    send = actors.HttpClient.send
+
+    def late(client: actors.HttpClient, wanted: HttpRequest, timeout_s: float | None = None) -> actors.Response:
+        time.sleep(0.1)  # the machine is busy
+        return send(client, wanted, timeout_s)
+
+    expected = explored(embedded, "lock", reduce=True).run
+    monkeypatch.setattr(actors.HttpClient, "send", late)
+    assert explored(embedded, "lock", reduce=True).run == expected
 
 
 def test_a_client_that_tries_again_after_a_lost_answer_is_found_and_the_service_survives_the_cuts(
