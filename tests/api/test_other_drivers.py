@@ -150,9 +150,11 @@ def test_each_driver_has_the_schedules_that_psycopg_3_has(bench: Bench, call: Ca
     ids=["pool", "thread", "asynchronous endpoint", "endpoint in a thread", "background task"],
 )
 def test_what_works_for_a_call_is_the_calls(bench: Bench, call: Callable[[bool], Any]) -> None:
+    """The second exploration finds the pool with connections that are closed."""
     wrong, right = (explored(bench, functools.partial(call, locked)) for locked in (False, True))
     assert (wrong.verdict, wrong.complete) == (Verdict.INVALID, True)
-    assert (right.verdict, right.complete, right.anomalous) == (Verdict.VALID, True, 0)
+    assert (right.verdict, right.complete, right.anomalous, right.result.fault) == (Verdict.VALID, True, 0, "")
+    assert not right.result.notes
 
 
 def over_psycopg(connection: psycopg.Connection[Any]) -> None:

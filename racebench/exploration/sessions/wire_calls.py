@@ -36,6 +36,9 @@ from racebench.workloads.ad_hoc import own_application_name
 from racebench.workloads.addresses import variables
 from racebench.workloads.callables import called, handed
 
+#: How often a call is called again that fails before it has sent anything.
+_CLOSED_BEFORE = 10
+
 
 class WireCalls(WireSessions):
     """The kind of a strategy of callables that use another driver than psycopg 3."""
@@ -179,7 +182,10 @@ class CallSession(WireSession):
         self._thread.free = True
         before = len(self.texts)
         try:
-            super().run_alone()
+            for _ in range(_CLOSED_BEFORE):
+                super().run_alone()
+                if self._passed or not self._calling.failure:
+                    break  # else a pool has given it a connection of an earlier exploration, which is closed
         finally:
             self._thread.free = False
         if not self._calling.failure:
