@@ -41,6 +41,7 @@ from racebench.exploration.wire.connection import WireConnection
 from racebench.exploration.wire.policy import Policy
 from racebench.exploration.wire.rest import ApplicationRest
 from racebench.exploration.wire.stream import Kind, Piece
+from racebench.postgres.compiler.transactions import begins
 from racebench.workloads import addresses
 from racebench.workloads.callables import advice
 from racebench.workloads.http import HttpClient, NoAnswer, Response, is_expected
@@ -99,7 +100,7 @@ class WireSessions:
         listen = _port(service.listen) if service is not None and service.url else 0
         for number in range(1, surroundings.sessions + 1):
             port = application.listen(listen if number == 1 else 0)
-            environment = addresses.through(HOST, port, target)
+            environment = addresses.through(HOST, port, target, surroundings.schema)
             runs: tuple[Program | HttpRequest, ...] = strategy.programs or strategy.requests
             place = (number - 1) % len(runs)
             actor: Actor
@@ -727,7 +728,7 @@ class WireSession(Strand):
         )
         if not waiting.divided and not reads:
             waiting.touches = Footprint.ANYTHING  # its transaction is committed at its end
-            if len(parts) != 1:
+            if not parts or len([part for part in parts if not begins(part)]) > 1:
                 self.batches.add(" ".join(piece.text.split()))
 
     def _note_left(self, connection: WireConnection, text: str) -> None:

@@ -259,7 +259,7 @@ class Application:
         return not able or (known and not any(piece.text in session.texts for session in able))
 
     def _pass_by(self, piece: Piece) -> None:
-        if piece.text not in self._background:
+        if piece.text and piece.text not in self._background:
             self._background.add(piece.text)
             if any(piece.text in session.texts for session in self.sessions):
                 self._doubt(
@@ -344,7 +344,9 @@ class Application:
         return any(session.is_undecided for session in self.sessions)
 
     def _may_stay(self) -> bool:
-        """Whether the application may be left waiting: another session can go on."""
+        """Whether the application may be left waiting: another session can go on, and racebench has done its part."""
+        if not all(session.actor.is_at_rest for session in self.sessions if session.is_undecided):
+            return False
         return bool(self._unattributed) or any(
             session.can_go_on or (session.under_way and session.has_responded) for session in self.sessions
         )
