@@ -41,6 +41,7 @@ from racebench.exploration.wire.connection import WireConnection
 from racebench.exploration.wire.policy import Policy
 from racebench.exploration.wire.rest import ApplicationRest, available
 from racebench.exploration.wire.stream import Kind, Piece
+from racebench.postgres.compiler.transactions import begins
 from racebench.workloads import addresses
 from racebench.workloads.callables import advice
 from racebench.workloads.http import HttpClient, NoAnswer, Response, is_expected
@@ -739,7 +740,7 @@ class WireSession(Strand):
         )
         if not waiting.divided and not reads:
             waiting.touches = Footprint.ANYTHING  # its transaction is committed at its end
-            if len(parts) != 1:
+            if not parts or len([part for part in parts if not begins(part)]) > 1:
                 self.batches.add(" ".join(piece.text.split()))
 
     def _note_left(self, connection: WireConnection, text: str) -> None:

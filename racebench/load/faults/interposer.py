@@ -57,17 +57,18 @@ def interpose(task: InterposerTask, channel: Channel) -> None:
             armed = now_ns >= orders.start_ns
             due = {relay: None for relay in holding if relay.due_ns <= now_ns}
             for link in news:
-                if (relay := relays.get(link)) is None and link.state is State.OPEN:
-                    worker = worker_of[link.port]
-                    connections[worker] += 1
-                    seed = f"{task.seed}/{worker}/{connections[worker]}"
-                    relay = relays[link] = Relay(link, Draws(task.faults, seed, counts))
-                if relay is not None:
-                    due[relay] = None
+                if link.state is State.CLOSED:
+                    relays.pop(link, None)
+                elif link.state is State.OPEN:
+                    if link not in relays:
+                        worker = worker_of[link.port]
+                        connections[worker] += 1
+                        seed = f"{task.seed}/{worker}/{connections[worker]}"
+                        relays[link] = Relay(link, Draws(task.faults, seed, counts))
+                    due[relays[link]] = None
             for relay in due:
-                relay.pass_on(now_ns, armed=armed)
-                if relay.ended:
-                    del relays[relay.link]
+                if not relay.ended:  # its server may still be about to end the session
+                    relay.pass_on(now_ns, armed=armed)
                 if relay.due_ns < NEVER:
                     holding[relay] = None
                 else:
