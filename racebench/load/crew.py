@@ -87,9 +87,9 @@ class Assignment:
         That is the server, by its doorway if it has one, or a port of a process that injects faults.
         """
         if target is not self.target:
-            return addresses.through(target.parameters["host"], int(target.parameters["port"]), target)
+            return addresses.through(target.parameters["host"], int(target.parameters["port"]), target, self.schema)
         if self.door is not None:
-            return addresses.through(DOOR, self.door, target)
+            return addresses.through(DOOR, self.door, target, self.schema)
         return addresses.direct(target, self.schema, application_name(self.schema, self.role))
 
     @property

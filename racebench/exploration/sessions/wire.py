@@ -100,7 +100,7 @@ class WireSessions:
         listen = _port(service.listen) if service is not None and service.url else 0
         for number in range(1, surroundings.sessions + 1):
             port = application.listen(listen if number == 1 else 0)
-            environment = addresses.through(HOST, port, target)
+            environment = addresses.through(HOST, port, target, surroundings.schema)
             runs: tuple[Program | HttpRequest, ...] = strategy.programs or strategy.requests
             place = (number - 1) % len(runs)
             actor: Actor
