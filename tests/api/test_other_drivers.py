@@ -20,6 +20,7 @@ import applications as app
 from racebench.api import Bench, Exploration, Search
 from racebench.core.errors import UsageProblem
 from racebench.core.results import Verdict
+from racebench.exploration.sessions import wire
 from racebench.exploration.wire import rest
 
 asyncpg = pytest.importorskip("asyncpg")
@@ -195,6 +196,13 @@ def behind_a_lock_of_the_process() -> None:
 def test_a_call_that_waits_inside_the_process_is_no_deadlock(bench: Bench) -> None:
     found = explored(bench, behind_a_lock_of_the_process)
     assert (found.verdict, found.anomalous) == (Verdict.VALID, 0)
+    assert any("inside this process" in note for note in found.result.notes)
+
+
+def test_another_system_is_named(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "available", lambda: False)
+    with pytest.raises(UsageProblem, match="are explored on Linux only"):
+        explored(bench, functools.partial(over_psycopg2, False))
 
 
 def raises() -> None:
