@@ -6,8 +6,9 @@ hands connections from one session to another, as a pool does, a statement belon
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Hashable, Sequence, Set
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, suppress
 from functools import partial
 from typing import Any
 
@@ -62,7 +63,11 @@ class WireCalls(WireSessions):
 
         def port_of(_driver: str) -> int | None:
             call = execution.ownership.call()
-            return None if call is None else ports.get(call.session)
+            if call is None:
+                return None
+            with suppress(RuntimeError):  # there is none
+                call.session.loops.add(asyncio.get_running_loop())
+            return ports.get(call.session)
 
         stack.enter_context(execution.installed(Redirection(target, port_of).patches(psycopg=True)))
         actors: list[CallActor] = []
