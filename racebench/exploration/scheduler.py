@@ -230,7 +230,7 @@ class Scheduler:
         session = waiting[0]
         strangers = [pid for pid in blockers.get(session.pid, ()) if pid not in ours]
         why = (
-            f"it waits for session {strangers[0]}, which is not of this exploration"
+            f"it waits for {_stranger(strangers[0])}"
             if strangers
             else "no answer; --step-timeout allows more"
         )
@@ -268,6 +268,12 @@ class Scheduler:
                     self._go_on(session)
             if any(session.state is State.WAITING for session in self.sessions):
                 self.rest()
+
+
+def _stranger(pid: int) -> str:
+    if not pid:  # as pg_blocking_pids has it
+        return "a prepared transaction, which no session ends"
+    return f"session {pid}, which is not of this exploration"
 
 
 def in_circles(blockers: Mapping[int, Sequence[int]]) -> set[int]:

@@ -87,9 +87,9 @@ class Assignment:
         That is the server, by its doorway if it has one, or a port of a process that injects faults.
         """
         if target is not self.target:
-            return addresses.through(target.parameters["host"], int(target.parameters["port"]), target)
+            return addresses.through(target.parameters["host"], int(target.parameters["port"]), target, self.schema)
         if self.door is not None:
-            return addresses.through(DOOR, self.door, target)
+            return addresses.through(DOOR, self.door, target, self.schema)
         return addresses.direct(target, self.schema, application_name(self.schema, self.role))
 
     @property
@@ -402,7 +402,9 @@ class Crew:
         self.used |= message.used
         self.connections += message.connections
         used = self.usage
-        if used.client_s is not None and used.busiest_s is not None:
+        if self.assignment.strategy.programs or self.assignment.strategy.service:
+            self.usage = replace(used, client_s=None, busiest_s=None)  # the work is done in other processes
+        elif used.client_s is not None and used.busiest_s is not None:
             self.usage = replace(
                 used, client_s=used.client_s + message.cpu_s, busiest_s=max(used.busiest_s, message.cpu_s)
             )

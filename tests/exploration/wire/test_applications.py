@@ -183,22 +183,22 @@ def test_a_request_that_a_busy_machine_sends_late_does_not_wait_for_another(
     assert explored(embedded, "lock", reduce=True).run == expected
 
 
-def test_a_client_that_tries_again_after_a_lost_answer_is_found_and_the_service_survives_the_cuts(
-    embedded: Target,
-) -> None:
-    twice = ["SELECT FROM orders HAVING count(*) > 1"]
-    scenario = ad_hoc.from_requests([request("auto")], SERVICE, setup=[ORDERS], invariants=twice)
+@pytest.mark.parametrize(("how", "schedules"), [("auto", 5), ("auto-again", None), ("auto-fatal", 5)])
+def test_what_a_service_makes_of_a_lost_connection_decides(embedded: Target, how: str, schedules: int | None) -> None:
+    """Its pool keeps a connection that was lost; trying again it makes its row twice; or it ends itself."""
+    twice = "SELECT FROM orders HAVING count(*) > 1"
+    scenario = ad_hoc.from_requests([request(how)], SERVICE, setup=[ORDERS], invariants=[twice])
     strategy = next(iter(scenario.strategies.values()))
     wanted = ExplorationRequest(
         scenario=scenario, strategy=strategy, sessions=1, crash=1, reduce=False, budget_s=math.inf
     )
-    innocent = explorer.explore(embedded, judged(wanted))
-    # SELECT before and after, INSERT before, its commit after, and none; the pool keeps the dead connection each time.
-    assert (innocent.run, innocent.verdict) == (5, Verdict.VALID)
-    assert {end.outcome for outcome in innocent.outcomes for end in outcome.sessions} == {"OK", "UNKNOWN"}
-    scenario = ad_hoc.from_requests([request("auto-again")], SERVICE, setup=[ORDERS], invariants=twice)
-    strategy = next(iter(scenario.strategies.values()))
-    guilty = explorer.explore(embedded, judged(replace(wanted, scenario=scenario, strategy=strategy)))
-    assert guilty.verdict is Verdict.INVALID
-    assert guilty.witness is not None
-    assert str(guilty.witness.schedule).endswith(":s1.s1.s1+cut.s1.s1.s1")
+    found = explorer.explore(embedded, judged(wanted))
+    if schedules is None:
+        assert found.verdict is Verdict.INVALID
+        assert found.witness is not None
+        assert str(found.witness.schedule).endswith(":s1.s1.s1+cut.s1.s1.s1")
+        return
+    # SELECT before and after, INSERT before, its commit after, and none.
+    assert (found.run, found.verdict) == (schedules, Verdict.VALID)
+    assert {end.outcome for outcome in found.outcomes for end in outcome.sessions} == {"OK", "UNKNOWN"}
+    assert any("the service ended" in note for note in found.notes) == ("fatal" in how)
