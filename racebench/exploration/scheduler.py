@@ -229,11 +229,7 @@ class Scheduler:
         ours = {pid for session in self.sessions for pid in session.pids}
         session = waiting[0]
         strangers = [pid for pid in blockers.get(session.pid, ()) if pid not in ours]
-        why = (
-            f"it waits for {_stranger(strangers[0])}"
-            if strangers
-            else "no answer; --step-timeout allows more"
-        )
+        why = f"it waits for {_stranger(strangers[0])}" if strangers else "no answer; --step-timeout allows more"
         raise DatabaseProblem(
             f"{session.name}: '{describe(session.next_step)}' did not end in {self._step_limit_s:g} s: {why}"
         )
