@@ -39,7 +39,7 @@ from racebench.exploration.wire.actors import Actor, ProgramActor, RequestActor
 from racebench.exploration.wire.application import HOST, Application
 from racebench.exploration.wire.connection import WireConnection
 from racebench.exploration.wire.policy import Policy
-from racebench.exploration.wire.rest import ApplicationRest
+from racebench.exploration.wire.rest import ApplicationRest, available
 from racebench.exploration.wire.stream import Kind, Piece
 from racebench.postgres.compiler.transactions import begins
 from racebench.workloads import addresses
@@ -283,9 +283,21 @@ class WireSessions:
 
 
 def gate_of(
-    surroundings: Surroundings, stack: ExitStack, rest: ApplicationRest | None = None, *, pools: bool = False
+    surroundings: Surroundings,
+    stack: ExitStack,
+    rest: Callable[[], ApplicationRest | None] = lambda: None,
+    *,
+    pools: bool = False,
 ) -> tuple[Application, Connections, Policy]:
-    """An application with its gate, which `stack` closes, and what is known of its connections and statements."""
+    """An application with its gate, which `stack` closes, and what is known of its connections and statements.
+
+    Raises UsageProblem if the kernel does not say when an application is at rest.
+    """
+    if not available():
+        raise UsageProblem(
+            "programs, services, and calls over another driver than psycopg 3 are explored on Linux only, where the "
+            "kernel says when an application is at rest (/proc); racebench run measures them"
+        )
     target = surroundings.target
     application = Application(
         target,
@@ -294,7 +306,7 @@ def gate_of(
         limit_s=LIMIT_S,
         beside=surroundings.monitor.pgconn,
         every_row=surroundings.compares_answers,
-        rest=rest,
+        rest=rest(),
         pools=pools,
     )
     connections = Connections(surroundings.monitor, surroundings.schema, target.label, surroundings.facts.volatile)
