@@ -37,6 +37,6 @@ class Endless:
             return
         texts = " and ".join(f"'{text}'" for text in self._texts)
         raise UsageProblem(
-            f"{session.name} sends {texts} again and again, {self._steps:,} steps in a row, while others wait for their "
-            "turn: give its retries a limit, or have it wait for the lock at the server"
+            f"{session.name} sends {texts} again and again, {self._steps:,} steps in a row, while others wait for "
+            "their turn: give its retries a limit, or have it wait for the lock at the server"
         )

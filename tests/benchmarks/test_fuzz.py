@@ -240,7 +240,7 @@ def test_random_programs_come_to_the_same_in_every_way(
 
 @pytest.mark.server
 def test_programs_through_the_wire_come_to_the_same(comparer: Comparer) -> None:
-    """Found from these: a query of racebench's between Bind and Execute; `python -m benchmarks.fuzz --wire` has more."""
+    """One of them showed a query of racebench's between Bind and Execute; `--wire` of benchmarks.fuzz has more."""
     from benchmarks.fuzz.client import Shape
     from benchmarks.fuzz.generator import generate
 
