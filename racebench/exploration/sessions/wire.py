@@ -251,7 +251,7 @@ class WireSessions:
             renew()
             self._send_together()
         for session in sessions:
-            if not session.texts:
+            if not session.texts and not self.unseen:
                 raise self._unreached(session)
         texts = set().union(*(session.texts for session in sessions))
         seen = begin_is_seen(texts)
@@ -498,6 +498,7 @@ class WireSession(Strand):
         self.failures_alone: Set[Any] = frozenset()
         self.batches: set[str] = set()
         self.texts: set[str] = set()
+        self.firsts: set[str] = set()
         self.trace: list[str] = []
         self.reached = 0
         self.under_way = False
@@ -690,6 +691,9 @@ class WireSession(Strand):
             self.trace.append(piece.text)
             piece.stream.touched = True
 
+    def holds(self, piece: Piece) -> bool:
+        return self.policy.holds(piece)
+
     def waits(self, connection: WireConnection, piece: Piece) -> bool:
         level = ""
         if connection.is_idle:
@@ -727,7 +731,7 @@ class WireSession(Strand):
         )
         if not waiting.divided and not reads:
             waiting.touches = Footprint.ANYTHING  # its transaction is committed at its end
-            if len(parts) != 1:
+            if len(parts) != 1 or parts[0].keyword in MAY_BE_WRAPPED:
                 self.batches.add(" ".join(piece.text.split()))
 
     def _note_left(self, connection: WireConnection, text: str) -> None:
@@ -737,6 +741,9 @@ class WireSession(Strand):
         if Leftover.CATALOG in left:
             self.policy.forget_names()
         self._residue.note(connection, text, left)
+
+    def disowns(self, connection: WireConnection) -> None:
+        self._used.pop(connection, None)
 
     def gone(self, connection: WireConnection) -> None:
         if connection in self._used and not (connection.left_by_client or connection.cut) and self.under_way:

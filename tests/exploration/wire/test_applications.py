@@ -16,7 +16,7 @@ from racebench.core.results import Verdict
 from racebench.core.target import Target
 from racebench.exploration import explorer
 from racebench.exploration.request import ExplorationRequest, judged
-from racebench.exploration.result import Exploration
+from racebench.exploration.result import Exploration, Unseen
 from racebench.workloads import ad_hoc, addresses
 from racebench.workloads.services import RunningService, free_port
 
@@ -122,10 +122,16 @@ def test_requests_that_share_a_pool_are_told_apart(embedded: Target) -> None:
 
 
 def test_a_poller_is_named_and_passes(embedded: Target, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("POLLS", "1")
+    monkeypatch.setenv("POLLS", "SELECT count(*) FROM jobs")
     exploration = explored(embedded, "lock")
     assert (exploration.run, exploration.verdict) == (8, Verdict.VALID)
     assert any("'SELECT count(*) FROM jobs' by itself" in note for note in exploration.notes)
+    monkeypatch.setenv("POLLS", "SELECT coalesce(max(number), 0) + 1 FROM orders")
+    exploration = explored(embedded, "lock")  # there the same statement is in a transaction with the lock
+    assert (exploration.run, exploration.verdict) == (8, Verdict.VALID)
+    mixed_up = explored(embedded, "auto-retry", setup=UNIQUE, reduce=True)
+    assert (mixed_up.verdict, mixed_up.unseen) == (Verdict.UNKNOWN, Unseen.ATTRIBUTION)
+    assert any("both in an operation and by itself" in note for note in mixed_up.notes)
 
 
 def test_a_status_that_requests_give_alone_too_is_no_refusal(embedded: Target) -> None:
