@@ -14,7 +14,19 @@ from pathlib import Path
 
 import click
 
-from benchmarks import check, consumer, detection, explore, frontrun, hermitage, indexes, load, serial_orders, start
+from benchmarks import (
+    check,
+    consumer,
+    detection,
+    explore,
+    frontrun,
+    hermitage,
+    indexes,
+    injected,
+    load,
+    serial_orders,
+    start,
+)
 from benchmarks.faults import table as faults
 from benchmarks.measurement import REFERENCE, ROOT, Document, Table, markdown, tables_as_markdown
 from benchmarks.stacks import table as stacks
@@ -35,6 +47,7 @@ TABLES: Mapping[str, Callable[[Document], list[Table]]] = {
     "faults": faults.tables,
     "hermitage": hermitage.tables,
     "indexes": indexes.tables,
+    "injected": injected.tables,
     "serial_orders": serial_orders.tables,
     "stacks": stacks.tables,
 }

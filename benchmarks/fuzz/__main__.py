@@ -1,4 +1,4 @@
-"""Random programs: the explorer compared with itself without reduction, and with a brute force.
+"""Random programs: the explorer compared with itself without reduction, with a brute force, and through the wire.
 
 Each program is drawn from a seed and its index, and explored on an embedded server whose commits do not reach the disk.
 A difference between the sets of outcomes or between the verdicts that no rule explains is made smaller, and written as
@@ -20,14 +20,17 @@ from typing import Any
 import click
 
 from benchmarks.fuzz import folder, generator
-from benchmarks.fuzz.comparison import Compared, Comparer
+from benchmarks.fuzz.client import Shape
+from benchmarks.fuzz.comparison import REDUCED, WIRE, Compared, Comparer
 from benchmarks.fuzz.minimiser import minimise
+from benchmarks.fuzz.program import Program
 from racebench.postgres.embedded import EmbeddedServer
 
 #: The server forgets everything when it ends, and its statistics and plans change only with the programs.
 SETTINGS = {"fsync": "off", "full_page_writes": "off", "autovacuum": "off"}
 #: Programs of one server, which is then started again.
 _SHARE = 200
+_SHAPES = [shape.value for shape in Shape]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +45,13 @@ class Task:
     minimise_s: float
     serializable: bool
     crash: int
+    #: The shapes in which programs are sent through the wire, in turn; none to stay in process.
+    shapes: Sequence[Shape]
+
+    def shape(self, program: Program) -> Shape | None:
+        """The shape of a program."""
+        index = int(program.name.partition(":")[2])
+        return self.shapes[index % len(self.shapes)] if self.shapes else None
 
 
 @dataclass(slots=True)
@@ -61,7 +71,7 @@ class Totals:
         if compared.refused:
             self.refused[compared.refused] += 1
         else:
-            self.verdicts[compared.verdicts.get("reduced", "")] += 1
+            self.verdicts[compared.verdicts[REDUCED if REDUCED in compared.verdicts else WIRE]] += 1
         self.explained.update(compared.explained.keys())
         if compared.differences:
             self.different.append(compared.program.name)
@@ -83,7 +93,8 @@ def run(task: Task) -> list[Compared]:
     ):
         for index in task.indexes:
             program = generator.generate(task.seed, index)
-            compared = comparer.compare(generator.serializable(program) if task.serializable else program)
+            program = generator.serializable(program) if task.serializable else program
+            compared = comparer.compare(program, shape=task.shape(program))
             results.append(compared)
             if compared.differences:
                 _report(comparer, compared, task)
@@ -93,10 +104,10 @@ def run(task: Task) -> list[Compared]:
 def _report(comparer: Comparer, compared: Compared, task: Task) -> None:
     smaller = minimise(
         compared.program,
-        lambda program: _differs(comparer.compare(program, again=False)),
+        lambda program: _differs(comparer.compare(program, again=False, shape=task.shape(program))),
         seconds=task.minimise_s,
     )
-    last = comparer.compare(smaller)
+    last = comparer.compare(smaller, shape=task.shape(smaller))
     differences = last.differences or compared.differences
     place = task.out / compared.program.name.replace(":", "-")
     command = folder.write(last.program, place, task.seed, "\n".join(f"- {line}" for line in differences))
@@ -119,6 +130,14 @@ def _differs(compared: Compared) -> bool:
 @click.option("--most", type=click.IntRange(1), default=200, show_default=True, help="Schedules of an exploration.")
 @click.option("--seconds", type=float, default=5.0, show_default=True, help="Time limit of an exploration.")
 @click.option("--serializable", is_flag=True, help="Make each session one SERIALIZABLE transaction with retries.")
+@click.option("--wire", "wire", is_flag=True, help="Explore each program through the wire too, in every shape in turn.")
+@click.option(
+    "--shape",
+    "shapes",
+    type=click.Choice(_SHAPES),
+    multiple=True,
+    help="As --wire, in these shapes alone.",
+)
 @click.option("--crash", type=click.IntRange(0), default=0, show_default=True, help="Connections cut in a schedule.")
 @click.option("--minimise", type=float, default=60.0, show_default=True, help="Seconds to make a program smaller.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=Path("fuzz"), show_default=True)
@@ -133,6 +152,8 @@ def main(
     seconds: float,
     minimise: float,
     serializable: bool,
+    wire: bool,
+    shapes: tuple[str, ...],
     crash: int,
     out: Path,
     output: Path | None,
@@ -148,6 +169,7 @@ def main(
             seconds=seconds,
             minimise_s=minimise,
             serializable=serializable,
+            shapes=tuple(Shape) if wire else tuple(map(Shape, shapes)),
             crash=crash,
         )
         for seed in seeds

@@ -1,4 +1,4 @@
-"""Explores one program in three ways, and compares the sets of outcomes and the verdicts.
+"""Explores one program in several ways, and compares the sets of outcomes and the verdicts.
 
 An outcome is, of each session, its last refusal and (of calls) all that it was answered, and the final contents of the
 tables. Sessions with the same code may be swapped. What the server decides, not the schedule, is told by narrow rules
@@ -7,24 +7,30 @@ tables. Sessions with the same code may be swapped. What the server decides, not
 
 from __future__ import annotations
 
+import ast
 import contextlib
+import os
 import re
+import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import permutations
+from pathlib import Path
 from typing import Any
 
 import psycopg
 from psycopg import sql
 
 from benchmarks.fuzz.brute_force import BruteForce, Results
+from benchmarks.fuzz.client import Shape
 from benchmarks.fuzz.features import TABLES
 from benchmarks.fuzz.ground import Ground, contents_query, read
 from benchmarks.fuzz.program import Program, schedules
-from benchmarks.fuzz.subjects import Logs, request, setup_text
+from benchmarks.fuzz.subjects import Logs, request, setup_text, strategy_of, wire_strategy
 from racebench.analysis.checkers.refused import is_refusal
 from racebench.core.errors import RacebenchError, ScenarioProblem
+from racebench.core.model import Strategy
 from racebench.core.results import Verdict
 from racebench.core.target import Target
 from racebench.exploration.explorer import explore
@@ -37,6 +43,8 @@ Outcome = tuple[tuple[tuple[int, str, str], ...], str]
 #: A failure of a call: the place of its code, SQLSTATE, constraint, and the message without values.
 _Failure = tuple[int, str, str, str]
 _VALUES = re.compile(r"""'[^']*'|"[^"]*"|\w*\d\w*""")
+#: The ways: through the wire, the session's statements are held at a gate between a service and the server.
+BRUTE_FORCE, REDUCED, UNREDUCED, WIRE, WIRE_UNREDUCED = "brute force", "reduced", "unreduced", "wire", "wire unreduced"
 EXPLORED_SCHEMA, BRUTE_SCHEMA = "racebench_fuzz_explored", "racebench_fuzz_brute"
 #: A program with more schedules than this is explored without reduction in part only.
 _MOST_UNREDUCED = 80
@@ -76,6 +84,10 @@ class Found:
     verdict: Verdict = Verdict.UNKNOWN
     problem: RacebenchError | None = None
     leftovers: tuple[str, ...] = ()
+    #: The numbers of schedules of each exploration.
+    runs: list[int] = field(default_factory=list)
+    #: Statements that are several steps elsewhere are sent in one Query, and are one step.
+    coarse: bool = False
 
     def add(self, outcome: Outcome, *, raced: bool, deadlocked: bool, guilty: bool, tried: bool = False) -> None:
         self.outcomes[outcome] += 1
@@ -130,8 +142,13 @@ class Comparer:
     def close(self) -> None:
         self._stack.close()
 
-    def compare(self, program: Program, *, again: bool = True) -> Compared:
-        """Explore a program in the three ways; `again`: repeat it before a difference counts."""
+    def compare(self, program: Program, *, again: bool = True, shape: Shape | None = None) -> Compared:
+        """Explore a program in every way; `again`: repeat it before a difference counts.
+
+        `shape`: explore it through the wire too, in this shape; as calls, if it is a script.
+        """
+        if shape is not None:
+            program = replace(program, script=False)
         with self._schema(BRUTE_SCHEMA):
             try:
                 self._monitor.execute(setup_text(program).encode())
@@ -141,13 +158,16 @@ class Comparer:
                 return Compared(program=program, refused=f"setup: {problem.sqlstate}")
             if why:
                 return Compared(program=program, refused=why)
-            ways = {way: Found(way) for way in ("reduced", "unreduced", "brute force")}
+            names = (BRUTE_FORCE, *((REDUCED, UNREDUCED) if shape is None else (UNREDUCED, WIRE, WIRE_UNREDUCED, WIRE)))
+            ways = {way: Found(way) for way in names}
+            if shape in (Shape.SIMPLE, Shape.JOINED) and re.search(r"\b(?:Batch|Many)\(", str(program.codes)):
+                ways[WIRE].coarse = ways[WIRE_UNREDUCED].coarse = True
             for _ in range(1 + _AGAIN * again):
                 if not self._crash:
-                    self._force(program, ground, alone, ways["brute force"])
-                for way in ("reduced", "unreduced"):
+                    self._force(program, ground, alone, ways[BRUTE_FORCE])
+                for way in names[1:]:
                     try:
-                        self._explore(program, ways[way], reduce=way == "reduced")
+                        self._explore(program, ways[way], None if way in (REDUCED, UNREDUCED) else shape)
                     except ScenarioProblem:
                         return Compared(program=program, refused="a statement cannot be prepared")
                     except RacebenchError as problem:
@@ -212,22 +232,36 @@ class Comparer:
     def _violated(self, program: Program) -> list[str]:
         return [query for query in program.invariants if self._monitor.execute(query.encode()).fetchone() is not None]
 
-    def _explore(self, program: Program, found: Found, *, reduce: bool) -> None:
-        logs: Logs = []
+    def _explore(self, program: Program, found: Found, shape: Shape | None) -> None:
+        if shape is None:
+            logs: Logs = []
+            self._search(program, strategy_of(program, logs), found, lambda: logs[-len(program.sessions) :])
+            return
+        with tempfile.NamedTemporaryFile() as file:
+            path = Path(file.name)
+
+            def last() -> Logs:
+                lines = path.read_text().splitlines()
+                os.truncate(path, 0)
+                return [ast.literal_eval(line) for line in lines[-len(program.sessions) :]]
+
+            self._search(program, wire_strategy(program, shape, path), found, last)
+
+    def _search(self, program: Program, strategy: Strategy, found: Found, last: Callable[[], Logs]) -> None:
+        """Explore a strategy; `last` returns what the sessions of the schedule that has just ended were answered."""
         query: list[bytes] = []
         seen: list[tuple[Logs, str]] = []
 
         def left() -> None:
             if not query:
                 query.append(contents_query(self._reader, EXPLORED_SCHEMA))
-            seen.append((logs[-len(program.sessions) :], read(self._reader, query[0])))
+            seen.append((last(), read(self._reader, query[0])))
 
         def ended(result: ScheduleResult) -> None:
             if result.burst:
                 return  # the brute force sends one statement at a time
             answered, contents = seen[-1]
             seen.clear()
-            logs.clear()
             if program.script:
                 sessions = [(0, "", sqlstate) for _, sqlstate, _, _ in result.signature[0]]
             else:
@@ -238,12 +272,14 @@ class Comparer:
             if not result.unjudged:
                 (found.not_serial if result.counts["non-serializable"] else found.serial).add(outcome)
 
+        reduce = found.way in (REDUCED, WIRE)
         most = self._most if reduce or schedules(program, joined=False) <= _MOST_UNREDUCED else self._most // 8
-        asked = request(program, logs, reduce=reduce, most=most, seconds=self._seconds, schema=EXPLORED_SCHEMA)
+        asked = request(program, strategy, reduce=reduce, most=most, seconds=self._seconds, schema=EXPLORED_SCHEMA)
         asked = replace(asked, crash=self._crash)
         explored = explore(self._target, asked, left=left, ended=ended)
         found.complete, found.verdict, found.problem = explored.complete, explored.verdict, None
         found.leftovers = explored.leftovers
+        found.runs.append(explored.run)
 
     def _force(self, program: Program, ground: Ground, alone: set[_Failure], found: Found) -> None:
 
@@ -280,17 +316,17 @@ def _misjudged(program: Program, ways: dict[str, Found], serial: set[Outcome], *
 
     `cut`: connections were cut, so that a session may have done half of what it does.
     """
-    reduced, unreduced = ways["reduced"], ways["unreduced"]
-    if reduced.leftovers or unreduced.leftovers or reduced.problem or unreduced.problem:
+    explored = [found for way, found in ways.items() if way != BRUTE_FORCE]
+    if any(found.leftovers or found.problem for found in explored):
         return []
     code = str((program.codes, program.setup[len(TABLES) :]))
     plain = not _MADE_UP.search(code) and all(one.tries == 1 for one in program.codes)
     wrong = [
-        f"only {one.way} says that no serial order has {outcome}"
-        for one, other in ((reduced, unreduced), (unreduced, reduced))
+        f"{one.way} says that no serial order has {outcome}, {other.way} that one has"
+        for one, other in permutations(explored, 2)
         for outcome in one.not_serial & other.serial
     ]
-    for found in (reduced, unreduced):
+    for found in explored:
         wrong += [f"{found.way} says that no serial order has {one}, and one has" for one in found.not_serial & serial]
         if plain and not cut:
             wrong += [
@@ -325,6 +361,8 @@ def _differences(ways: dict[str, Found], *, exclusion: bool) -> tuple[list[str],
             explained["named as left behind"] += 1
         elif not one.complete:
             explained[f"limit: {one.way}"] += 1
+        if one.complete and not one.undecided() and len(set(one.runs)) > 1:
+            differences.append(f"{one.way}: another number of schedules each time: {one.runs}")
         for other in ways.values():
             if one is other or one.leftovers or other.leftovers:
                 continue
@@ -352,8 +390,11 @@ def _explained(outcome: Outcome, one: Found, other: Found, *, exclusion: bool = 
     schedules in which a session was woken that tries a lock: the server releases the locks of a transaction one after
     the other, and the woken session may find one of them still held. racebench lets it go on after the last. Or it was
     only ever seen with a deadlock, and there is an exclusion constraint (`exclusion`): of several rows that conflict, a
-    session meets that first which the index has first, and no schedule decides on that.
+    session meets that first which the index has first, and no schedule decides on that. Or the other way sends
+    several statements in one Query, which is one step.
     """
+    if other.coarse:
+        return "several statements in one Query"
     if "woken together" in other.undecided():
         return "woken together"
     if outcome not in one.certain and "deadlock" in one.chances.get(outcome, set()) & other.undecided():

@@ -5,7 +5,7 @@ An action is sent to the server by its driver, which answers with the rows, or t
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,11 +104,17 @@ def filled(text: str, variables: dict[str, int]) -> str:
 
 
 def call(connection: psycopg.Connection[Any], code: Code, log: list[Any]) -> list[Any]:
-    """Run a session's code over a connection, as an application does; `log` takes what it was answered.
-
-    Returns what it was answered in its last try.
-    """
+    """Run a session's code over a connection of psycopg's, as an application does; see `run`."""
     connection.autocommit = not code.implicit
+    return run(lambda action: _perform(connection, code, action), code, log)
+
+
+def run(perform: Callable[[Action], list[Rows]], code: Code, log: list[Any]) -> list[Any]:
+    """Run a session's code; `log` takes what it was answered.
+
+    `perform` carries out an action, and returns the rows of each statement that was sent. Returns what the session was
+    answered in its last try.
+    """
     steps = actions(code)
     begun, refused = 0, False
     try:
@@ -117,7 +123,7 @@ def call(connection: psycopg.Connection[Any], code: Code, log: list[Any]) -> lis
             begun = len(log) if refused and action.kind == "rollback" else begun
             refused = False
             try:
-                answers = _perform(connection, code, action)
+                answers = perform(action)
             except psycopg.Error as refusal:
                 log.append(refusal.sqlstate)
                 refused = True

@@ -1,30 +1,48 @@
-"""A program as racebench's subject: a pgbench script or Python callables, with a setup and invariants."""
+"""A program as racebench's subject: a pgbench script, Python callables or requests; with a setup and invariants."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import psycopg
 
+from benchmarks.fuzz import service
+from benchmarks.fuzz.client import Shape
 from benchmarks.fuzz.interpreter import call
 from benchmarks.fuzz.program import RETRIED, Batch, Branch, Code, Many, Program, Savepoint, Sql, Step
 from racebench.core.anomalies import Subject, forbidden_by_default
-from racebench.core.model import Origin, Retry, Scenario, ScheduleIsolation, Script, SqlFile, Strategy
+from racebench.core.model import (
+    HttpRequest,
+    Origin,
+    Retry,
+    Scenario,
+    ScheduleIsolation,
+    Script,
+    Service,
+    SqlFile,
+    Strategy,
+)
 from racebench.exploration.oracle.effects import Oracle
 from racebench.exploration.request import ExplorationRequest
 from racebench.workloads import callables, scripts
 
 #: What sessions were answered, in the order in which they were begun: the code's place, and its log.
 Logs = list[tuple[int, list[Any]]]
+_ROOT = Path(__file__).parents[2]
+
+
+def strategy_of(program: Program, logs: Logs) -> Strategy:
+    """A program as a script, or as calls; `logs` takes what the sessions of calls were answered."""
+    return _script_strategy(program) if program.script else _call_strategy(program, logs)
 
 
 def request(
-    program: Program, logs: Logs, *, reduce: bool, most: int, seconds: float, schema: str
+    program: Program, strategy: Strategy, *, reduce: bool, most: int, seconds: float, schema: str
 ) -> ExplorationRequest:
-    """The request that explores a program; `logs` takes what the sessions of calls were answered."""
-    strategy = _script_strategy(program) if program.script else _call_strategy(program, logs)
+    """The request that explores a program as this strategy."""
     scenario = Scenario(
         name="fuzz",
         title="fuzz",
@@ -79,6 +97,22 @@ def _call_strategy(program: Program, logs: Logs) -> Strategy:
         summary=program.name,
         script=Script(path=Path(program.name), text="", steps=()),
         calls=tuple(calls),
+    )
+
+
+def wire_strategy(program: Program, shape: Shape, log: Path) -> Strategy:
+    """A program as requests to a service that sends in a shape; `log`: the file that takes what it was answered."""
+    requests = [
+        HttpRequest(method="POST", path="/", body=service.body(shape, place, program.codes[place], str(log)))
+        for place in program.sessions
+    ]
+    command = ("env", f"PYTHONPATH={_ROOT}", sys.executable, "-m", "benchmarks.fuzz.service", "{port}")
+    return Strategy(
+        name="requests",
+        summary=program.name,
+        script=Script(path=Path(program.name), text="", steps=()),
+        requests=tuple(requests),
+        service=Service(command=command),
     )
 
 

@@ -52,7 +52,11 @@ def comparison(
     request = drafted(scenario, subject, load, target, output, gates, default_seconds=DEFAULT_SECONDS)
     strategies = request.campaign.strategies
     if len(strategies) < 2 and options.baseline is None and options.save_baseline is None:
-        more = "another file or --call" if scenario.origin is Origin.OWN_CODE else "--strategy or --reference"
+        more = (
+            "another file, --call, --exec or --http"
+            if scenario.origin is Origin.OWN_CODE
+            else "--strategy or --reference"
+        )
         raise UsageProblem(
             f"compare needs two strategies or more, not only '{strategies[0].name}'; add {more}"
             if strategies

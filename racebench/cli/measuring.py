@@ -132,7 +132,9 @@ def _run(record: _Record, shown: progress.Progress) -> None:
         # Before there is any connection or thread: it may fork. The console script runs again in each worker.
         processes = stack.enter_context(Processes(preload=["racebench.cli.main"]))
         report_progress("starting PostgreSQL", 0.0)
-        target = stack.enter_context(request.server.opened(request.campaign.connections))
+        target = stack.enter_context(
+            request.server.opened(request.campaign.connections, pooled=request.campaign.pooled)
+        )
         record.running = stack.enter_context(
             campaign.opened(request.campaign, target, processes, keep=request.keep, patience=request.server.patience)
         )

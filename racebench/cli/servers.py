@@ -32,11 +32,14 @@ class Server:
     patience: Patience = field(default_factory=Patience)
 
     @contextlib.contextmanager
-    def opened(self, connections: int) -> Iterator[Target]:
+    def opened(self, connections: int, *, pooled: int = 0) -> Iterator[Target]:
         """The server, started or checked; raises DatabaseProblem. `connections`: the most that are open at once.
+
+        `pooled`: those that a service may keep beside them; a user's server need not have them free.
 
         A line on stderr names what killed commands have left on a user's server.
         """
+        connections += pooled if self.target is None else 0
         with (
             watched(self.patience) as watch,
             open_target(self.target, version=self.version, connections=connections, superuser=self.superuser) as target,

@@ -35,7 +35,7 @@ LIMITS = {
     Unseen.BATCH: "A call sends several statements at once, which are one step: use racebench run.",
     Unseen.DELAY: "This consumer depends on the time, which no schedule controls: use racebench run.",
     Unseen.RANDOM: "Random numbers may decide what a session does: explore more with racebench explore --draws.",
-    Unseen.ATTRIBUTION: "It could not always be told which request sent a statement, so this proves nothing.",
+    Unseen.ATTRIBUTION: "It could not always be told which request a statement belonged to, so this proves nothing.",
     Unseen.ORDERS: "Not every outcome could be compared with every serial order, so this proves nothing.",
     Unseen.PHYSICAL: "An index may keep what earlier schedules put into it, and the tables cannot be made anew.",
     Unseen.LEFTOVER: "The schedules did not all begin in the same state, so this proves nothing.",

@@ -229,11 +229,7 @@ class Scheduler:
         ours = {pid for session in self.sessions for pid in session.pids}
         session = waiting[0]
         strangers = [pid for pid in blockers.get(session.pid, ()) if pid not in ours]
-        why = (
-            f"it waits for session {strangers[0]}, which is not of this exploration"
-            if strangers
-            else "no answer; --step-timeout allows more"
-        )
+        why = f"it waits for {_stranger(strangers[0])}" if strangers else "no answer; --step-timeout allows more"
         raise DatabaseProblem(
             f"{session.name}: '{describe(session.next_step)}' did not end in {self._step_limit_s:g} s: {why}"
         )
@@ -268,6 +264,12 @@ class Scheduler:
                     self._go_on(session)
             if any(session.state is State.WAITING for session in self.sessions):
                 self.rest()
+
+
+def _stranger(pid: int) -> str:
+    if not pid:  # as pg_blocking_pids has it
+        return "a prepared transaction, which no session ends"
+    return f"session {pid}, which is not of this exploration"
 
 
 def in_circles(blockers: Mapping[int, Sequence[int]]) -> set[int]:

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from racebench.core.model import Consumer, Load, Origin, Scenario, Strategy
+from racebench.core.model import Consumer, Instances, Load, Origin, Scenario, Strategy
 from racebench.core.results import RunResult
 from racebench.core.target import Target
 from racebench.core.watching import Patience
@@ -36,6 +36,10 @@ class Pairing(Enum):
 
     TOGETHER = "together"
     EACH_ALONE = "each alone"
+
+
+#: The connections of an instance's pool, of which most drivers keep 10 by default, and some 20.
+POOLED = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +63,13 @@ class Request:
     def consumers_at_once(self) -> int:
         """The most consumers that poll at the same time."""
         return 1 if self.pairing is Pairing.EACH_ALONE else len(self.consumers)
+
+    @property
+    def pooled(self) -> int:
+        """The connections that the instances of a service may keep beside those at work; how many is the service's."""
+        services = [strategy.service for strategy in self.strategies if strategy.service is not None]
+        each = any(service.instances is Instances.EACH for service in services)
+        return 0 if not services else POOLED * (self.load.workers if each else 1)
 
     @property
     def connections(self) -> int:

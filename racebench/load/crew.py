@@ -25,6 +25,7 @@ from racebench.load.callers import Application, surroundings
 from racebench.load.callers.programs import ProgramApplication
 from racebench.load.callers.python import python_application
 from racebench.load.consumer import ConsumerReport, ConsumerTask, Drain, Polling, consume
+from racebench.load.doorway import HOST as DOOR
 from racebench.load.executors import Died, Executor, Failure, Worker
 from racebench.load.faults.injectors import Injectors
 from racebench.load.instances import ROLE, RunningInstances
@@ -38,6 +39,8 @@ from racebench.load.worker import Ready, WorkerReport, WorkerTask, work
 from racebench.postgres import cpu_time
 from racebench.postgres.connection import connect
 from racebench.postgres.schemas import application_name
+from racebench.workloads import addresses
+from racebench.workloads.addresses import Environment
 
 READY_SECONDS = 60.0
 TICK_SECONDS = 0.1
@@ -62,7 +65,7 @@ class Assignment:
 
     `own_code`: the strategy is the user's own code. `late`: modules that its calls import when they are first called.
     `reached`: the calls have reached the server, tried alone. `instances`: of the service that the strategy's requests
-    go to.
+    go to. `door`: the port of the doorway to a server that has only a Unix socket.
     """
 
     target: Target
@@ -76,11 +79,23 @@ class Assignment:
     reached: bool = True
     patience: Patience = field(default_factory=Patience)
     instances: RunningInstances | None = None
+    door: int | None = None
+
+    def environment(self, target: Target) -> Environment:
+        """The variables that name the database to a program or a service, which connects to a target.
+
+        That is the server, by its doorway if it has one, or a port of a process that injects faults.
+        """
+        if target is not self.target:
+            return addresses.through(target.parameters["host"], int(target.parameters["port"]), target, self.schema)
+        if self.door is not None:
+            return addresses.through(DOOR, self.door, target, self.schema)
+        return addresses.direct(target, self.schema, application_name(self.schema, self.role))
 
     @property
     def role(self) -> str:
         """The role, in their application name, of the sessions in which operations work."""
-        return "worker" if self.instances is None else ROLE
+        return "worker" if self.strategy.service is None else ROLE
 
     @property
     def sessions(self) -> range:
@@ -97,11 +112,7 @@ class Assignment:
             return self.instances.application(number, self.strategy.requests)
         if self.strategy.programs:
             return ProgramApplication(
-                target=target,
-                schema=self.schema,
-                application_name=name,
-                programs=self.strategy.programs,
-                surroundings=surroundings(),
+                programs=self.strategy.programs, environment=self.environment(target), surroundings=surroundings()
             )
         return python_application(target, self.schema, name, self.strategy.calls, self.late)
 
@@ -141,6 +152,7 @@ class Crew:
             target=known.target,
             load=known.load,
             files=known.files,
+            schema=known.schema,
             application_name=application_name(known.schema, known.role),
             notes=self.notes,
         )
@@ -157,7 +169,9 @@ class Crew:
         """
         self._injectors.start()
         if self.assignment.instances is not None and self.assignment.load.faults:
-            self.assignment.instances.restart(self._injectors.target_of)
+            self.assignment.instances.restart(
+                lambda number: self.assignment.environment(self._injectors.target_of(number))
+            )
         for task in self._consumer_tasks():
             self._consumers[self._run(consume, task)] = task.consumer.name
         for number in range(1, self.assignment.load.workers + 1):
@@ -345,6 +359,11 @@ class Crew:
             self.gave_up = True
             self._say(f"{GAVE_UP}: {dead}; what was in flight is UNKNOWN")
 
+    @property
+    def _service_is_dead(self) -> bool:
+        instances = self.assignment.instances
+        return instances is not None and bool(instances.dead())
+
     def _waits(self) -> str:
         """What the workers' sessions wait for."""
         known = self.assignment
@@ -371,7 +390,8 @@ class Crew:
         if isinstance(message, Failure):
             raise message.error
         if isinstance(message, Died):
-            self.notes.append(f"worker {number} died ({message.cause}); what it had in flight is UNKNOWN")
+            if not self._service_is_dead:  # then racebench has killed it
+                self.notes.append(f"worker {number} died ({message.cause}); what it had in flight is UNKNOWN")
             self.usage = replace(self.usage, client_s=None, busiest_s=None)
             self.used = True  # it is not known
             return
@@ -386,6 +406,8 @@ class Crew:
             self.usage = replace(
                 used, client_s=used.client_s + message.cpu_s, busiest_s=max(used.busiest_s, message.cpu_s)
             )
+        if self._service_is_dead:
+            return  # it follows from that, and is said once
         if message.lost and not self.assignment.load.faults:
             times = f"{message.lost} {'time' if message.lost == 1 else 'times'}"
             self.notes.append(

@@ -23,11 +23,12 @@ from racebench.history.recorded import About, Recorded
 from racebench.history.spill import Scratch
 from racebench.load import run_files
 from racebench.load.crew import GAVE_UP, Assignment, Progress
+from racebench.load.doorway import Doorway
 from racebench.load.executors import Executor
 from racebench.load.instances import RunningInstances
 from racebench.load.run import Run
 from racebench.postgres.connection import connect
-from racebench.postgres.schemas import fill, fresh_schema, new_name
+from racebench.postgres.schemas import application_name, fill, fresh_schema, new_name
 from racebench.postgres.snapshot import Snapshot
 from racebench.workloads.ad_hoc import NO_INVARIANT, lacks_invariant
 
@@ -93,11 +94,6 @@ class LoadDriver:
                         )
                     )
                 scratch = stack.enter_context(Scratch())
-                instances = None
-                if strategy.service is not None:
-                    instances = RunningInstances(strategy.service, self.target, schema, workers=load.workers)
-                    stack.callback(instances.stop)
-                    instances.start()
                 assignment = Assignment(
                     target=self.target,
                     schema=schema,
@@ -107,8 +103,9 @@ class LoadDriver:
                     files=files,
                     own_code=scenario.origin is Origin.OWN_CODE,
                     patience=self.patience,
-                    instances=instances,
                 )
+                if strategy.programs or strategy.service is not None:
+                    assignment = self._with_application(assignment, stack)
                 run = Run(scenario, assignment, self.executor, scratch)
                 crew = run.crew
                 if lacks_invariant(scenario):
@@ -140,6 +137,21 @@ class LoadDriver:
                 raise
             result = replace(result, notes=(*result.notes, str(problem)))  # the schema is still there
         return replace(result, notes=(*result.notes, *made_outside)) if made_outside else result
+
+    def _with_application(self, assignment: Assignment, stack: contextlib.ExitStack) -> Assignment:
+        """An assignment with the way to the server that a program or a service takes, and with a running service."""
+        strategy, schema = assignment.strategy, assignment.schema
+        if Doorway.is_needed(self.target):
+            parameters = {"search_path": schema, "application_name": application_name(schema, assignment.role)}
+            doorway = stack.enter_context(Doorway(self.executor, self.target, parameters))
+            assignment = replace(assignment, door=doorway.port)
+        if strategy.service is None:
+            return assignment
+        environment = assignment.environment(self.target)
+        instances = RunningInstances(strategy.service, environment, schema, workers=assignment.load.workers)
+        stack.callback(instances.stop)
+        instances.start()
+        return replace(assignment, instances=instances)
 
     def _kept(self, result: RunResult, path: Path, history: History, *, complete: bool) -> RunResult:
         """Keep a run's history; a full disk costs the history, not the result."""

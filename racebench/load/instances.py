@@ -10,11 +10,10 @@ import psycopg
 
 from racebench.core.errors import UsageProblem
 from racebench.core.model import HttpRequest, Instances, Service
-from racebench.core.target import Target
 from racebench.core.watching import beat
 from racebench.load.callers.requests import ANSWER_S, RequestApplication
 from racebench.postgres.schemas import application_name
-from racebench.workloads import addresses
+from racebench.workloads.addresses import Environment
 from racebench.workloads.http import HttpClient, NoAnswer, is_expected
 from racebench.workloads.services import RunningService
 
@@ -27,29 +26,32 @@ _AT_WORK = "SELECT FROM pg_stat_activity WHERE application_name = %s AND state <
 
 
 class RunningInstances:
-    """The instances of a service for one run: one, or as many as workers. They are to be stopped."""
+    """The instances of a service for one run: one, or as many as workers. They are to be stopped.
 
-    def __init__(self, service: Service, target: Target, schema: str, *, workers: int) -> None:
-        self._service, self._target, self._schema = service, target, schema
+    `environment`: the variables that name the database to them.
+    """
+
+    def __init__(self, service: Service, environment: Environment, schema: str, *, workers: int) -> None:
+        self._service, self._environment = service, environment
         self._name = application_name(schema, ROLE)
         self._count = workers if service.instances is Instances.EACH else 1
         self._running: list[RunningService] = []
 
-    def start(self, target_of: Callable[[int], Target] | None = None) -> None:
+    def start(self, environment_of: Callable[[int], Environment] | None = None) -> None:
         """Start them, one after the other, and wait until each is ready; raises UsageProblem.
 
-        `target_of`: where an instance connects to, by its number from 1; None for all directly.
+        `environment_of`: the variables that name the database to an instance, by its number from 1; None for the usual
+        ones.
         """
         for number in range(1, self._count + 1):
-            target = self._target if target_of is None else target_of(number)
-            environment = addresses.direct(target, self._schema, self._name)
+            environment = self._environment if environment_of is None else environment_of(number)
             self._running.append(RunningService.start(self._service, environment, meanwhile=_wait))
 
-    def restart(self, target_of: Callable[[int], Target] | None = None) -> None:
+    def restart(self, environment_of: Callable[[int], Environment] | None = None) -> None:
         """Stop them, and start them as `start` does."""
         self.stop()
         self._running.clear()
-        self.start(target_of)
+        self.start(environment_of)
 
     def reset(self) -> None:
         """Have each forget what it remembers, if there is a request for that; raises UsageProblem."""

@@ -151,7 +151,7 @@ def _why_unknown(exploration: Exploration) -> str:
             f"schedule{prevented}. Explore on the embedded server, or as a role that may truncate them"
         )
     if exploration.complete and exploration.unseen is Unseen.ATTRIBUTION:
-        return ", but it could not always be told which request sent a statement: see the notes"
+        return ", but it could not always be told which request a statement belonged to: see the notes"
     if exploration.complete and exploration.unseen is Unseen.ORDERS:
         return (
             ", but not every outcome could be compared with every serial order: see the notes. Explore fewer sessions"

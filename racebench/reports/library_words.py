@@ -19,6 +19,7 @@ PARAMETERS = {
     "--dsn": "dsn={}",
     "--draws": "search=racebench.Search(draws={})",
     "--duration": "seconds={}",
+    "--exec": "racebench.program={}",
     "--expect-status": "serve=racebench.service(expect_status={})",
     "--fault": "load=racebench.LoadOptions(faults=[{}])",
     "--give-up-after": "give_up_after={}",

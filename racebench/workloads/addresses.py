@@ -10,6 +10,8 @@ from racebench.core.target import Target
 
 #: The variables whose value is a URL.
 VARIABLES = ("RACEBENCH_DSN", "DATABASE_URL")
+#: The variable that has the schema, for a client that names it in its SQL (Prisma).
+SCHEMA_VARIABLE = "RACEBENCH_SCHEMA"
 #: What libpq ignores over a Unix socket, and other drivers refuse.
 _NOT_ON_A_SOCKET = ("sslmode", "gssencmode")
 #: libpq's variables by keyword. Source: PostgreSQL manual, "Environment Variables".
@@ -34,10 +36,10 @@ _MISLEADING = (
 Environment = Mapping[str, str | None]
 
 
-def through(host: str, port: int, target: Target) -> Environment:
+def through(host: str, port: int, target: Target, schema: str) -> Environment:
     """The variables for a program that is to connect to a proxy at host:port in place of the target.
 
-    The schema and the name of the application are the proxy's to add.
+    That connections work in the schema, and the name of the application, are the proxy's to add.
     """
     known = target.parameters
     parameters = {
@@ -50,6 +52,7 @@ def through(host: str, port: int, target: Target) -> Environment:
         **dict.fromkeys((*_MISLEADING, *_OF_LIBPQ.values())),
         **_of_libpq({**parameters, "sslmode": "disable"}),
         **dict.fromkeys(VARIABLES, _uri(parameters)),
+        SCHEMA_VARIABLE: schema,
     }
 
 
@@ -79,7 +82,7 @@ def variables(target: Target, schema: str, application_name: str) -> dict[str, s
             f"code that connects to {target.label} would work on its own tables, not on racebench's: the pooler "
             "drops the search_path of the URI; give a DSN of the server itself"
         )
-    return dict.fromkeys(VARIABLES, _uri(_placed(target, schema, application_name)))
+    return {**dict.fromkeys(VARIABLES, _uri(_placed(target, schema, application_name))), SCHEMA_VARIABLE: schema}
 
 
 def _placed(target: Target, schema: str, application_name: str) -> dict[str, str]:

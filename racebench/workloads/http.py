@@ -53,10 +53,14 @@ def is_expected(status: int, expect: Sequence[str]) -> bool:
 
 
 class HttpClient:
-    """One connection to a service, made when it is needed and kept; a context manager. One thread at a time."""
+    """One connection to a service, made when it is needed and kept; a context manager. One thread at a time.
+
+    `waits_on`: the descriptor of the socket on which it waits for an answer to what it has sent; -1 if it does not.
+    """
 
     def __init__(self, host: str, port: int) -> None:
         self._connection = _Connection(host, port)
+        self.waits_on = -1
 
     def __enter__(self) -> HttpClient:
         return self
@@ -84,6 +88,7 @@ class HttpClient:
             headers = dict(request.headers)
             connection.request(request.method, request.path, body=request.body or None, headers=headers)
             connection.acknowledge_at_once()
+            self.waits_on = connection.descriptor
             answer = connection.getresponse()
             connection.acknowledge_at_once()
             return Response(status=answer.status, body=answer.read(), headers=tuple(answer.getheaders()))
@@ -96,6 +101,8 @@ class HttpClient:
         except BaseException:  # Ctrl-C: what comes next over this connection is no answer to another request
             self.close()
             raise
+        finally:
+            self.waits_on = -1
 
 
 class _Connection(http.client.HTTPConnection):
@@ -110,6 +117,11 @@ class _Connection(http.client.HTTPConnection):
         if is_new:
             self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.sock.settimeout(timeout_s)
+
+    @property
+    def descriptor(self) -> int:
+        """That of its socket; -1 if there is none."""
+        return -1 if self.sock is None else self.sock.fileno()
 
     def acknowledge_at_once(self) -> None:
         """Linux forgets it after some answers."""

@@ -20,6 +20,7 @@ import applications as app
 from racebench.api import Bench, Exploration, Search
 from racebench.core.errors import UsageProblem
 from racebench.core.results import Verdict
+from racebench.exploration.sessions import wire
 from racebench.exploration.wire import rest
 
 asyncpg = pytest.importorskip("asyncpg")
@@ -150,9 +151,11 @@ def test_each_driver_has_the_schedules_that_psycopg_3_has(bench: Bench, call: Ca
     ids=["pool", "thread", "asynchronous endpoint", "endpoint in a thread", "background task"],
 )
 def test_what_works_for_a_call_is_the_calls(bench: Bench, call: Callable[[bool], Any]) -> None:
+    """The second exploration finds the pool with connections that are closed."""
     wrong, right = (explored(bench, functools.partial(call, locked)) for locked in (False, True))
     assert (wrong.verdict, wrong.complete) == (Verdict.INVALID, True)
-    assert (right.verdict, right.complete, right.anomalous) == (Verdict.VALID, True, 0)
+    assert (right.verdict, right.complete, right.anomalous, right.result.fault) == (Verdict.VALID, True, 0, "")
+    assert not right.result.notes
 
 
 def over_psycopg(connection: psycopg.Connection[Any]) -> None:
@@ -162,9 +165,16 @@ def over_psycopg(connection: psycopg.Connection[Any]) -> None:
 def test_drivers_race_each_other_and_lines_are_told(bench: Bench) -> None:
     found = explored(bench, over_psycopg, functools.partial(over_psycopg2, False))
     assert (found.verdict, found.complete) == (Verdict.INVALID, True)
+    assert _lines(found) == {"s1": {"tests/applications.py"}, "s2": {"tests/api/test_other_drivers.py"}}
+
+
+def _lines(found: Exploration) -> dict[str, set[str]]:
+    """The files from which each session sends the steps of the witness."""
     assert found.result.witness is not None
-    lines = {step.where.partition(":")[0] for step in found.result.witness.steps if step.where}
-    assert lines == {"tests/applications.py", "tests/api/test_other_drivers.py"}
+    lines: dict[str, set[str]] = {}
+    for step in found.result.witness.steps:
+        lines.setdefault(step.session, set()).add(step.where.partition(":")[0])
+    return lines
 
 
 async def retries(level: str) -> None:
@@ -193,6 +203,13 @@ def behind_a_lock_of_the_process() -> None:
 def test_a_call_that_waits_inside_the_process_is_no_deadlock(bench: Bench) -> None:
     found = explored(bench, behind_a_lock_of_the_process)
     assert (found.verdict, found.anomalous) == (Verdict.VALID, 0)
+    assert any("inside this process" in note for note in found.result.notes)
+
+
+def test_another_system_is_named(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "available", lambda: False)
+    with pytest.raises(UsageProblem, match="are explored on Linux only"):
+        explored(bench, functools.partial(over_psycopg2, False))
 
 
 def raises() -> None:
@@ -249,4 +266,6 @@ def test_hammer_needs_no_gate(bench: Bench) -> None:
     pressed = bench.hammer(app.create_order_over_asyncpg, setup=app.SCHEMA, invariant=app.TWINS, operations=4)
     assert pressed.counts["committed"] == 4
     # It imports its driver only when it is called.
-    assert explored(bench, app.create_order_over_asyncpg).verdict is Verdict.INVALID
+    found = explored(bench, app.create_order_over_asyncpg)
+    assert found.verdict is Verdict.INVALID
+    assert _lines(found) == {"s1": {"tests/applications.py"}, "s2": {"tests/applications.py"}}

@@ -780,7 +780,7 @@ def test_each_file_and_each_call_is_a_strategy_of_the_comparison(
     [
         (
             ("compare", "insert.sql", *OWN),
-            "needs two strategies or more, not only 'insert'; add another file or --call",
+            "needs two strategies or more, not only 'insert'; add another file, --call, --exec or --http",
         ),
         (("compare", "insert.sql", "quota"), "'quota' is not a file of SQL"),
         (("compare", "quota", "oversell"), "'quota' is not a file of SQL"),

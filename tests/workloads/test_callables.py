@@ -18,6 +18,7 @@ def test_the_uri_has_what_concerns_encryption_only_where_there_is_any(host: str,
     """Over a Unix socket libpq ignores it, and asyncpg sends `gssencmode` to the server as a setting."""
     target = Target(kind="external", parameters={"host": host, "dbname": "shop", "user": "me", **_TLS}, label="it")
     given = variables(target, "racebench_1", "test")
+    assert given.pop("RACEBENCH_SCHEMA") == "racebench_1"
     assert len(set(given.values())) == 1
     query = dict(parse_qsl(urlsplit(given["DATABASE_URL"]).query))
     assert {name: query[name] for name in _TLS if name in query} == kept

@@ -89,6 +89,8 @@ def _order(effect: Effect) -> str:
     succeeded = [f"s{number}" for number in sorted(effect.succeeded)]
     if effect.unknown:
         unknown = _list([f"s{number}" for number in sorted(effect.unknown)])
+        if not succeeded:
+            return f"with or without {unknown}"
         return f"with {_list([*succeeded, f'perhaps {unknown}'])} in turn"
     if len(succeeded) == len(effect.sessions):
         return "one after the other"

@@ -61,6 +61,11 @@ class Redirection:
                 yield Patch(owner, name, replaced(original))
 
     @property
+    def is_used(self) -> bool:
+        """Whether there is another driver than psycopg 3 whose connections are led."""
+        return bool(self._led)
+
+    @property
     def has_missed(self) -> bool:
         """Whether a driver was imported after the patches were made."""
         return any(module in sys.modules and module not in self._led for module, _ in _CONNECTING)

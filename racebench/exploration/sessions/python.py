@@ -164,13 +164,23 @@ class PythonSessions:
             session.begin_is_seen |= begin_is_seen(texts)
 
     def _run_alone(self, session: PythonSession, *, seen_before: bool) -> Failure:
-        """See PythonSession.run_alone. Raises OtherDriver if the call imports one, which was not led then."""
+        """See PythonSession.run_alone. Raises OtherDriver if the call may have used one that was not led then.
+
+        It imports one, or fails before it has sent anything: a pool of its own has connections that were closed.
+        """
         try:
-            return session.run_alone(seen_before=seen_before)
-        except UsageProblem as problem:
-            if self._redirection is not None and self._redirection.has_missed:
+            failure_alone = session.run_alone(seen_before=seen_before)
+        except (UsageProblem, Fault) as problem:
+            if self._may_use_others(session):
                 raise OtherDriver(str(problem)) from None
             raise
+        if failure_alone and self._may_use_others(session):
+            raise OtherDriver(f"{session.call} may use another driver")
+        return failure_alone
+
+    def _may_use_others(self, session: PythonSession) -> bool:
+        redirection = self._redirection
+        return redirection is not None and (redirection.has_missed or (redirection.is_used and not session.sent_alone))
 
     def callables(self, strategy: Strategy, sessions: int) -> Mapping[str, str]:
         return {f"s{number}": str(call) for number, call in enumerate(_calls(strategy, sessions), 1)}

@@ -5,6 +5,8 @@ Read from psycopg's own generators and from stack frames; sends nothing.
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterable
 from types import FrameType
 from typing import Any
 
@@ -30,6 +32,8 @@ _POOL = "psycopg_pool"
 _POOLS_OWN = ("worker", "run")
 _LISTENS = "notifies"
 _WAITING = ("psycopg.", _POOL, "sqlalchemy.pool", "sqlalchemy.util.queue")
+#: The drivers that tasks wait for, and what SQLAlchemy puts between.
+_ASYNCHRONOUS = ("asyncpg", "psycopg", "sqlalchemy.util")
 _QUERIES = {
     "_execute_gen": "query",
     "_executemany_gen_no_pipeline": "query",
@@ -123,3 +127,23 @@ def line_that_waits(frame: FrameType | None) -> str | None:
                 return None
         frame = frame.f_back
     return line(innermost) if waits and not is_a_pools(innermost) else None
+
+
+def line_of_a_task(loops: Iterable[asyncio.AbstractEventLoop]) -> str:
+    """The line of the application at which a task of these event loops waits for a driver; "" if that is not one line.
+
+    Asked while no task runs: what each awaits is read from its coroutines.
+    """
+    lines = set()
+    for loop in loops:
+        for task in () if loop.is_closed() else asyncio.all_tasks(loop):
+            where, waits = "", False
+            awaited: Any = task.get_coro()
+            while (frame := getattr(awaited, "cr_frame", None)) is not None:
+                if is_application(frame.f_code.co_filename):
+                    where = f"{shown(frame.f_code.co_filename)}:{frame.f_lineno}"
+                waits = frame.f_globals.get("__name__", "").startswith(_ASYNCHRONOUS)
+                awaited = awaited.cr_await
+            if waits:
+                lines.add(where)
+    return lines.pop() if len(lines) == 1 else ""

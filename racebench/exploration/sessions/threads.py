@@ -118,6 +118,8 @@ class SessionThread:
         self.call_in_progress: CallInProgress[SessionThread] | None = None
         #: What the call did that no call may do.
         self.problem: UsageProblem | None = None
+        #: The event loops in which the call has connected.
+        self.loops: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
         #: The driver over which the call was about to connect, if it was another than psycopg 3.
         self.driver = ""
         #: The number of connections that the call is making.
@@ -194,8 +196,8 @@ class SessionThread:
         return callables.position(self._frame)
 
     def line(self) -> str:
-        """The application's line that the thread is in, as `file:line`; "" if there is none."""
-        return round_trips.line(self._frame)
+        """The application's line at which its call waits, as `file:line`; "" if it is not known."""
+        return round_trips.line_of_a_task(self.loops) or round_trips.line(self._frame)
 
     @property
     def _frame(self) -> FrameType | None:

@@ -39,8 +39,9 @@ from racebench.exploration.wire.actors import Actor, ProgramActor, RequestActor
 from racebench.exploration.wire.application import HOST, Application
 from racebench.exploration.wire.connection import WireConnection
 from racebench.exploration.wire.policy import Policy
-from racebench.exploration.wire.rest import ApplicationRest
+from racebench.exploration.wire.rest import ApplicationRest, available
 from racebench.exploration.wire.stream import Kind, Piece
+from racebench.postgres.compiler.transactions import begins
 from racebench.workloads import addresses
 from racebench.workloads.callables import advice
 from racebench.workloads.http import HttpClient, NoAnswer, Response, is_expected
@@ -99,7 +100,7 @@ class WireSessions:
         listen = _port(service.listen) if service is not None and service.url else 0
         for number in range(1, surroundings.sessions + 1):
             port = application.listen(listen if number == 1 else 0)
-            environment = addresses.through(HOST, port, target)
+            environment = addresses.through(HOST, port, target, surroundings.schema)
             runs: tuple[Program | HttpRequest, ...] = strategy.programs or strategy.requests
             place = (number - 1) % len(runs)
             actor: Actor
@@ -282,9 +283,21 @@ class WireSessions:
 
 
 def gate_of(
-    surroundings: Surroundings, stack: ExitStack, rest: ApplicationRest | None = None, *, pools: bool = False
+    surroundings: Surroundings,
+    stack: ExitStack,
+    rest: Callable[[], ApplicationRest | None] = lambda: None,
+    *,
+    pools: bool = False,
 ) -> tuple[Application, Connections, Policy]:
-    """An application with its gate, which `stack` closes, and what is known of its connections and statements."""
+    """An application with its gate, which `stack` closes, and what is known of its connections and statements.
+
+    Raises UsageProblem if the kernel does not say when an application is at rest.
+    """
+    if not available():
+        raise UsageProblem(
+            "programs, services, and calls over another driver than psycopg 3 are explored on Linux only, where the "
+            "kernel says when an application is at rest (/proc); racebench run measures them"
+        )
     target = surroundings.target
     application = Application(
         target,
@@ -293,7 +306,7 @@ def gate_of(
         limit_s=LIMIT_S,
         beside=surroundings.monitor.pgconn,
         every_row=surroundings.compares_answers,
-        rest=rest,
+        rest=rest(),
         pools=pools,
     )
     connections = Connections(surroundings.monitor, surroundings.schema, target.label, surroundings.facts.volatile)
@@ -731,7 +744,8 @@ class WireSession(Strand):
         )
         if not waiting.divided and not reads:
             waiting.touches = Footprint.ANYTHING  # its transaction is committed at its end
-            if len(parts) != 1 or parts[0].keyword in MAY_BE_WRAPPED:
+            sent_at_once = [part for part in parts if not begins(part)]
+            if not parts or len(sent_at_once) > 1 or (len(parts) == 1 and parts[0].keyword in MAY_BE_WRAPPED):
                 self.batches.add(" ".join(piece.text.split()))
 
     def _note_left(self, connection: WireConnection, text: str) -> None:

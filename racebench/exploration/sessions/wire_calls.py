@@ -6,8 +6,9 @@ hands connections from one session to another, as a pool does, a statement belon
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Hashable, Sequence, Set
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, suppress
 from functools import partial
 from typing import Any
 
@@ -36,6 +37,13 @@ from racebench.workloads.ad_hoc import own_application_name
 from racebench.workloads.addresses import variables
 from racebench.workloads.callables import called, handed
 
+_INSIDE = (
+    "a call waited for another one inside this process (a pool of few connections? a lock?): in two processes it would "
+    "not, so that this says nothing of them"
+)
+#: How often a call is called again that fails before it has sent anything.
+_CLOSED_BEFORE = 10
+
 
 class WireCalls(WireSessions):
     """The kind of a strategy of callables that use another driver than psycopg 3."""
@@ -55,12 +63,18 @@ class WireCalls(WireSessions):
 
         def port_of(_driver: str) -> int | None:
             call = execution.ownership.call()
-            return None if call is None else ports.get(call.session)
+            if call is None:
+                return None
+            with suppress(RuntimeError):  # there is none
+                call.session.loops.add(asyncio.get_running_loop())
+            return ports.get(call.session)
 
         stack.enter_context(execution.installed(Redirection(target, port_of).patches(psycopg=True)))
         actors: list[CallActor] = []
         stack.callback(_close_all, actors)  # when the gate has closed their connections
-        application, connections, policy = gate_of(surroundings, stack, OwnThreads(limit_s=LIMIT_S), pools=True)
+        application, connections, policy = gate_of(
+            surroundings, stack, partial(OwnThreads, limit_s=LIMIT_S), pools=True
+        )
         calls = surroundings.strategy.calls
         for number in range(1, surroundings.sessions + 1):
             call = calls[(number - 1) % len(calls)]
@@ -179,7 +193,10 @@ class CallSession(WireSession):
         self._thread.free = True
         before = len(self.texts)
         try:
-            super().run_alone()
+            for _ in range(_CLOSED_BEFORE):
+                super().run_alone()
+                if self._passed or not self._calling.failure:
+                    break  # else a pool has given it a connection of an earlier exploration, which is closed
         finally:
             self._thread.free = False
         if not self._calling.failure:
@@ -215,6 +232,8 @@ class CallSession(WireSession):
     def decide_all(self) -> None:
         super().decide_all()
         self.where = self._thread.line() if self.state is State.READY else ""
+        if self.inside:
+            self.application.note(_INSIDE)
 
 
 def _close_all(actors: Sequence[CallActor]) -> None:

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import threading
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Protocol
 
@@ -48,6 +50,10 @@ class Actor(Protocol):
     def ended(self) -> bool:
         """Whether the operation has come to its end: the response is complete, the process has ended."""
 
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether all that racebench itself does for the operation is done: it is the application's turn."""
+
     def ending(self) -> Ending:
         """How the operation has ended. Raises RacebenchError if its service has."""
 
@@ -79,6 +85,10 @@ class ProgramActor:
     @property
     def ended(self) -> bool:
         return self._process is not None and self._process.poll() is not None
+
+    @property
+    def is_at_rest(self) -> bool:
+        return True
 
     def ending(self) -> Ending:
         assert self._process is not None  # it has begun
@@ -116,6 +126,7 @@ class RequestActor:
         self._limit_s = limit_s
         self._requests: SimpleQueue[tuple[str, int] | None] = SimpleQueue()
         self._result: Response | NoAnswer | None = None
+        self._client: HttpClient | None = None
         #: An eventfd that becomes readable when an answer is here; who waits for it reads it.
         self.arrived = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._thread = threading.Thread(target=self._live, daemon=True, name="racebench HTTP")
@@ -135,6 +146,14 @@ class RequestActor:
     @property
     def ended(self) -> bool:
         return self._result is not None
+
+    @property
+    def is_at_rest(self) -> bool:
+        if self._result is not None:
+            return True
+        client = self._client
+        descriptor = -1 if client is None else client.waits_on
+        return descriptor >= 0 and not _is_readable(descriptor) and _sleeps(self._thread)
 
     def ending(self) -> Ending:
         result = self._result
@@ -166,6 +185,7 @@ class RequestActor:
             try:
                 # Closed each time: a server of one thread could not serve another connection while it waits on this.
                 with HttpClient(*where) as client:
+                    self._client = client
                     result: Response | NoAnswer = client.send(self._request, self._limit_s)
             except NoAnswer as problem:
                 result = problem
@@ -174,6 +194,21 @@ class RequestActor:
             self._result = result
             if self.arrived >= 0:
                 os.eventfd_write(self.arrived, 1)
+
+
+def _is_readable(descriptor: int) -> bool:
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def _sleeps(thread: threading.Thread) -> bool:
+    """Whether a thread of this process waits; True on systems that do not tell."""
+    try:
+        stat = Path(f"/proc/self/task/{thread.native_id}/stat").read_text()
+    except OSError:
+        return True
+    return stat.rpartition(")")[2].split()[0] == "S"
 
 
 def _value(text: str) -> Any:

@@ -231,8 +231,8 @@ class Application:
                     session.takes(connection, piece)
             return True
         if self._preparing:
-            if piece.parts and begins(piece.parts[0]) and piece.stream.block:
-                self.note(
+            if owner is None and piece.parts and begins(piece.parts[0]) and piece.stream.block:
+                self._doubt(
                     "requests to one instance of the service use one connection at once: a BEGIN came in the middle of "
                     "another's transaction, so that their statements are in one; give each request a connection of its "
                     "own (a pool)"
@@ -312,7 +312,7 @@ class Application:
 
     def _pass_by(self, piece: Piece) -> None:
         self._starting.discard(piece.text)
-        if piece.text not in self._background and not _is_frame(piece):
+        if piece.text and piece.text not in self._background and not _is_frame(piece):
             self._background.add(piece.text)
             if any(piece.text in session.firsts for session in self.sessions):
                 self._doubt_background(piece)
@@ -322,12 +322,13 @@ class Application:
     def _give(self, session: Operating, connection: WireConnection, piece: Piece) -> None:
         stream = connection.stream
         if connection.owner not in (None, session) and stream.in_transaction and stream.touched:
-            other = next(one.name for one in self.sessions if one is connection.owner)
+            names = [one.name for one in self.sessions if one in (session, connection.owner)]
             self._mixed = True
-            self._notes[
-                f"{session.name} and {other} use one connection at once, so that their statements are in one "
-                "transaction: give each request a connection of its own (a pool)"
-            ] = None
+            # When BEGIN comes, which passes, decides whose statements are in which transaction.
+            self._doubt(
+                f"{' and '.join(names)} use one connection at once, so that their statements are in one transaction: "
+                "give each request a connection of its own (a pool)"
+            )
         connection.owner = session
         session.takes(connection, piece)
 
@@ -399,7 +400,9 @@ class Application:
         return any(session.is_undecided for session in self.sessions)
 
     def _may_stay(self) -> bool:
-        """Whether the application may be left waiting: another session can go on."""
+        """Whether the application may be left waiting: another session can go on, and racebench has done its part."""
+        if not all(session.actor.is_at_rest for session in self.sessions if session.is_undecided):
+            return False
         return bool(self._unattributed) or any(
             session.can_go_on or (session.under_way and session.has_responded) for session in self.sessions
         )
@@ -416,7 +419,7 @@ class Application:
         """
 
         def may_stay() -> bool:
-            return session.has_responded or bool(self._suspects)
+            return session.has_responded or (bool(self._suspects) and session.actor.is_at_rest)
 
         self._alone = self._runner = session
         try:

@@ -57,6 +57,11 @@ class CallActor:
             self._ending = self._read(finished)
         return self._ending is not None
 
+    @property
+    def is_at_rest(self) -> bool:
+        """True: the thread that calls it is the application's."""
+        return True
+
     def _read(self, finished: Finished) -> Ending:
         """How the call ended. The exception is not kept: its traceback would keep connections open."""
         error = finished.error

@@ -58,7 +58,7 @@ class Policy:
         if piece.kind is Kind.CALL:
             return True
         if piece.kind is Kind.PARSE:
-            return True  # the stream asks only where it takes a snapshot
+            return piece.stream.takes_snapshot(piece)
         parts = piece.parts
         if not parts:
             return True

@@ -170,6 +170,8 @@ class Stream:
         self._implicit = self._owed = False
         #: A simple query was sent in the extended protocol, and its Sync has not been answered.
         self._converted = False
+        #: Stages were sent after the last Sync: what racebench would ask now would destroy statements and portals.
+        self._unsynced = False
         #: The answer to a piece that was held is withheld.
         self._undelivered = False
         #: The server ignores everything up to the next Sync.
@@ -183,7 +185,7 @@ class Stream:
         """Whether nothing is under way: no transaction, no piece, nothing that waits for an answer."""
         return (
             self.status == b"I"
-            and not (self.block or self._implicit or self._failed or self._expected)
+            and not (self.block or self._implicit or self._failed or self._unsynced or self._expected)
             and self.sent is None
             and self.piece is None
         )
@@ -258,10 +260,12 @@ class Stream:
     def _is_held(self, piece: Piece) -> bool:
         if piece.kind is Kind.SYNC:
             return self._implicit and self._holds(piece)
-        if piece.kind is Kind.PARSE:
-            takes = any(as_sent(text).keyword in _ANALYZED for text in piece.text.split(_SEPARATOR))
-            return self.snapshots and not self._snapshot_taken and takes and self._holds(piece)
         return self._holds(piece)
+
+    def takes_snapshot(self, piece: Piece) -> bool:
+        """Whether a piece that only prepares statements takes the snapshot of its transaction."""
+        takes = any(as_sent(text).keyword in _ANALYZED for text in piece.texts)
+        return self.snapshots and not self._snapshot_taken and takes
 
     def _next(self) -> Piece | None:
         """The next piece that the client has sent completely."""
@@ -383,6 +387,7 @@ class Stream:
         self.sent = piece
         self._expected.extend(piece.expects)
         self._snapshot_taken |= piece.held
+        self._unsynced |= piece.kind in (Kind.PARSE, Kind.EXECUTE)
         self._to_server(b"".join(piece.packets))
 
     # From the server
@@ -457,7 +462,7 @@ class Stream:
         self._expected.clear()
         self.status = message.raw[5:6]
         self.block = self.status != b"I"
-        self._implicit = self._owed = self._failed = self._converted = False
+        self._implicit = self._owed = self._failed = self._converted = self._unsynced = False
         if not self.block:
             self.touched = self._snapshot_taken = False
 

@@ -6,20 +6,17 @@ from dataclasses import dataclass
 
 from racebench.core import codes
 from racebench.core.model import Program
-from racebench.core.target import Target
 from racebench.load.callers import Caller, Ending, Place, Surroundings
-from racebench.workloads import addresses
+from racebench.workloads.addresses import Environment
 from racebench.workloads.processes import Process
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProgramApplication:
-    """What a process has to know to run programs."""
+    """What a process has to know to run programs. `environment`: the variables that name the database to them."""
 
-    target: Target
-    schema: str
-    application_name: str
     programs: tuple[Program, ...]
+    environment: Environment
     surroundings: Surroundings
     late: tuple[str, ...] = ()
 
@@ -35,7 +32,7 @@ class _Caller:
         application.surroundings.enter()
         self.subjects = application.programs
         self._place = place
-        self._environment = addresses.direct(application.target, application.schema, application.application_name)
+        self._environment = application.environment
 
     def connect(self) -> None:
         """A program connects by itself."""

@@ -38,14 +38,15 @@ def processes(load: Load) -> int:
 class Injectors:
     """The processes of one run that inject its faults; none without faults.
 
-    `application_name`: that of the workers' sessions. `counts`: how often each fault was injected, by its text, and
-    `notes` what went wrong with it, once they have finished.
+    `application_name`: that of the workers' sessions, which work in the `schema`. `counts`: how often each fault was
+    injected, by its text, and `notes` what went wrong with it, once they have finished.
     """
 
     executor: Executor
     target: Target
     load: Load
     files: RunFiles
+    schema: str
     application_name: str
     counts: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -66,7 +67,13 @@ class Injectors:
         on_the_wire = tuple(fault for fault in self.load.faults if fault.on_the_wire)
         others = tuple(fault for fault in self.load.faults if not fault.on_the_wire)
         for workers in _shares(self.load):
-            task = InterposerTask(target=self.target, workers=workers, faults=on_the_wire, seed=self.load.seed)
+            task = InterposerTask(
+                target=self.target,
+                parameters={"search_path": self.schema, "application_name": self.application_name},
+                workers=workers,
+                faults=on_the_wire,
+                seed=self.load.seed,
+            )
             self._run(interpose, task)
         if on_the_wire:
             with connect(self.target) as connection:

@@ -9,7 +9,7 @@ import contextlib
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from racebench.core.injection import Fault
@@ -27,9 +27,13 @@ _WAIT_S, _WAIT_ALONE_S = 0.1, 0.01
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InterposerTask:
-    """What one process has to do: a port for each of some workers, by their numbers, and faults on the wire."""
+    """What one process has to do: a port for each of some workers, by their numbers, and faults on the wire.
+
+    `parameters`: added to the start-up packets of clients that do not set them themselves.
+    """
 
     target: Target
+    parameters: Mapping[str, str]
     workers: tuple[int, ...]
     faults: tuple[Fault, ...]
     seed: int
@@ -39,7 +43,7 @@ def interpose(task: InterposerTask, channel: Channel) -> None:
     """Pass connections on from start to end: send Listening, get Go, inject until Finish, send an InjectionReport."""
     counts: Counter[str] = Counter()
     orders = _Orders()
-    with Proxy(task.target) as proxy:
+    with Proxy(task.target, task.parameters) as proxy:
         ports = {worker: proxy.listen() for worker in task.workers}
         worker_of = {port: worker for worker, port in ports.items()}
         connections: Counter[int] = Counter()
@@ -53,17 +57,18 @@ def interpose(task: InterposerTask, channel: Channel) -> None:
             armed = now_ns >= orders.start_ns
             due = {relay: None for relay in holding if relay.due_ns <= now_ns}
             for link in news:
-                if (relay := relays.get(link)) is None and link.state is State.OPEN:
-                    worker = worker_of[link.port]
-                    connections[worker] += 1
-                    seed = f"{task.seed}/{worker}/{connections[worker]}"
-                    relay = relays[link] = Relay(link, Draws(task.faults, seed, counts))
-                if relay is not None:
-                    due[relay] = None
+                if link.state is State.CLOSED:
+                    relays.pop(link, None)
+                elif link.state is State.OPEN:
+                    if link not in relays:
+                        worker = worker_of[link.port]
+                        connections[worker] += 1
+                        seed = f"{task.seed}/{worker}/{connections[worker]}"
+                        relays[link] = Relay(link, Draws(task.faults, seed, counts))
+                    due[relays[link]] = None
             for relay in due:
-                relay.pass_on(now_ns, armed=armed)
-                if relay.ended:
-                    del relays[relay.link]
+                if not relay.ended:  # its server may still be about to end the session
+                    relay.pass_on(now_ns, armed=armed)
                 if relay.due_ns < NEVER:
                     holding[relay] = None
                 else:

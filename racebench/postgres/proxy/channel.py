@@ -6,12 +6,12 @@ Knows no message. Whoever made it is notified of events and reads; the queue is 
 from __future__ import annotations
 
 import contextlib
-import selectors
 import socket
 import ssl
 from collections.abc import Callable
 
-_READ, _WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
+from racebench.postgres.proxy.readiness import READ, WRITE, Readiness
+
 _SIZE = 65_536
 #: So much is read at a time over TLS, at least: one connection must not hold up the others.
 _TURN = 16 * _SIZE
@@ -22,7 +22,7 @@ Notify = Callable[[int], None]
 
 
 class Channel:
-    """`notify` is called with the events (selectors.EVENT_READ, EVENT_WRITE) after what is queued was sent.
+    """`notify` is called with the events (READ, WRITE) after what is queued was sent.
 
     `ended`: the peer sends no more: it has closed or lost the connection; `error`: why, if the system says. `waiting`:
     bytes queued. `acknowledging`: acknowledge at once what arrives (TCP_QUICKACK). `connecting`: notify once it is
@@ -32,7 +32,7 @@ class Channel:
     def __init__(
         self,
         connection: socket.socket,
-        selector: selectors.BaseSelector,
+        readiness: Readiness,
         notify: Notify,
         *,
         acknowledging: bool = False,
@@ -44,7 +44,7 @@ class Channel:
         self.ended = False
         self.error = ""
         self.waiting = 0
-        self._selector = selector
+        self._readiness = readiness
         self._queue: list[bytes] = []
         self._tls: ssl.SSLSocket | None = None
         self._handshake: Callable[[], None] | None = None
@@ -83,17 +83,17 @@ class Channel:
         return self._tls is not None
 
     def happen(self, mask: int) -> None:
-        """Take events from the selector."""
+        """Take events."""
         if self._closed:
             return  # by another event of the same round
         if self._handshake is not None:
             self._shake()
             return
-        if mask & _WRITE and self._queue:
+        if mask & WRITE and self._queue:
             self._send_queue()
         if not self._finishing:
             self.notify(mask)
-        elif mask & _READ and not self._closed:
+        elif mask & READ and not self._closed:
             self._discard()
 
     def receive(self, buffer: bytearray) -> int:
@@ -164,7 +164,7 @@ class Channel:
         self, context: ssl.SSLContext, then: Callable[[], None], *, server: bool, name: str | None = None
     ) -> None:
         """Speak TLS from now on, as the server or as a client of a host with this name; calls `then` once it does."""
-        self._leave_selector()
+        self._unwatch()
         try:
             self._tls = context.wrap_socket(
                 self.socket, server_side=server, do_handshake_on_connect=False, server_hostname=name
@@ -172,7 +172,7 @@ class Channel:
         except OSError as problem:  # the peer is gone
             self._end(problem)
             self._handshake = None
-            self.notify(_READ)
+            self.notify(READ)
             return
         self.socket = self._tls
         self._handshake = then
@@ -197,7 +197,7 @@ class Channel:
         if self._closed:
             return
         self._closed = True
-        self._leave_selector()
+        self._unwatch()
         self._queue.clear()
         self.waiting = 0
         if reset:
@@ -239,21 +239,21 @@ class Channel:
         self.receive(bytearray())
         if self.ended and (self._until_end or self._lost):
             self.drop()
-            self.notify(_READ)
+            self.notify(READ)
 
     def _shake(self) -> None:
         assert self._tls is not None
-        mask = _READ
+        mask = READ
         try:
             self._tls.do_handshake()
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLWantWriteError:
-            mask = _WRITE
+            mask = WRITE
         except OSError as problem:
             self._end(problem)
             self._handshake = None
-            self.notify(_READ)
+            self.notify(READ)
             return
         else:
             then, self._handshake = self._handshake, None
@@ -263,7 +263,7 @@ class Channel:
             self._watch()
             then()
             if self._tls.pending() and not self._closed:
-                self.notify(_READ)  # came with the handshake; the selector does not know of it
+                self.notify(READ)  # came with the handshake; no event tells of it
             return
         self._set_mask(mask)
 
@@ -272,23 +272,18 @@ class Channel:
         self.error = self.error or problem.strerror or str(problem)
         self._queue.clear()
         self.waiting = 0
-        self._leave_selector()
+        self._unwatch()
 
     def _watch(self) -> None:
         if not self._closed:
-            reading = _READ if self._reading and not self.ended else 0
-            self._set_mask(reading | (_WRITE if self._queue or self._connecting else 0))
+            reading = READ if self._reading and not self.ended else 0
+            self._set_mask(reading | (WRITE if self._queue or self._connecting else 0))
 
     def _set_mask(self, mask: int) -> None:
         if mask == self._mask:
             return
-        if not self._mask:
-            self._selector.register(self.socket, mask, self)
-        elif not mask:
-            self._selector.unregister(self.socket)
-        else:
-            self._selector.modify(self.socket, mask, self)
+        self._readiness.watch(self.socket, self._mask, mask, self)
         self._mask = mask
 
-    def _leave_selector(self) -> None:
+    def _unwatch(self) -> None:
         self._set_mask(0)

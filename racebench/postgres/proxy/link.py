@@ -5,7 +5,6 @@ The start-up passes by itself (opening.py); then each side's messages are its us
 
 from __future__ import annotations
 
-import selectors
 import socket
 from collections.abc import Mapping
 from enum import Enum
@@ -14,6 +13,7 @@ from typing import Protocol
 from racebench.postgres.proxy.channel import Channel
 from racebench.postgres.proxy.messages import CLIENT_KINDS, TERMINATE, Message, split
 from racebench.postgres.proxy.opening import Opening
+from racebench.postgres.proxy.readiness import READ, Readiness
 from racebench.postgres.proxy.startup import CancelRequest
 from racebench.postgres.proxy.upstream import Upstream
 
@@ -33,7 +33,7 @@ class Owner(Protocol):
     """The proxy, as its links see it."""
 
     upstream: Upstream
-    selector: selectors.BaseSelector
+    readiness: Readiness
 
     def tell(self, link: Link) -> None:
         """There is news of a link."""
@@ -54,8 +54,8 @@ class Link:
         self.cancelled = 0
         self._terminated = False
         self._owner = owner
-        self._client = Channel(connection, owner.selector, self._client_event, acknowledging=True)
-        self._opening = Opening(self._client, owner.upstream, owner.selector, defaults, self)
+        self._client = Channel(connection, owner.readiness, self._client_event, acknowledging=True)
+        self._opening = Opening(self._client, owner.upstream, owner.readiness, defaults, self)
         self._server: Channel | None = None
         self._from_client = self._opening.from_client
         self._from_server = self._opening.from_server
@@ -125,7 +125,8 @@ class Link:
 
     def relay(self) -> None:
         """Pass on all that has arrived on either side, untouched, and the end of either side."""
-        if self._server is None:
+        client, server = self._client, self._server
+        if server is None:
             return
         if self._from_client:
             raw = bytes(self._from_client)
@@ -135,9 +136,11 @@ class Link:
             raw = bytes(self._from_server)
             self._from_server.clear()
             self.send_client(raw)
-        if self.server_closed:
+        if not (client.ended or server.ended):
+            return
+        if server.ended:
             self.close()
-        elif self.client_closed and not self._terminated:  # it may still read the answers to what it has sent
+        elif not self._terminated:  # the client may still read the answers to what it has sent
             self._terminated = True
             self.send_server(TERMINATE)
 
@@ -201,7 +204,7 @@ class Link:
         assert server is not None
         if client.waiting <= _MOST_WAITING:
             server.read(True)
-        if mask & selectors.EVENT_READ and not client.gone:
+        if mask & READ and not client.gone:
             client.receive(self._from_client)
         self._owner.tell(self)
 
@@ -210,7 +213,7 @@ class Link:
         assert server is not None
         if server.waiting <= _MOST_WAITING:
             client.read(True)
-        if mask & selectors.EVENT_READ and not server.gone:
+        if mask & READ and not server.gone:
             server.receive(self._from_server)
         self._owner.tell(self)
         self._settle()

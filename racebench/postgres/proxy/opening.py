@@ -7,7 +7,6 @@ binding: it is asked for its password, over TLS, and the proxy does SCRAM with t
 
 from __future__ import annotations
 
-import selectors
 import struct
 from collections.abc import Callable, Mapping
 from typing import Protocol
@@ -15,6 +14,7 @@ from typing import Protocol
 from racebench.postgres.proxy.certificate import server_context
 from racebench.postgres.proxy.channel import Channel
 from racebench.postgres.proxy.messages import build, error_response, split
+from racebench.postgres.proxy.readiness import Readiness
 from racebench.postgres.proxy.scram import MECHANISM, Refused, Scram
 from racebench.postgres.proxy.startup import (
     TLS_HANDSHAKE,
@@ -57,7 +57,7 @@ class Opening:
         self,
         client: Channel,
         upstream: Upstream,
-        selector: selectors.BaseSelector,
+        readiness: Readiness,
         defaults: Mapping[str, str],
         events: Events,
     ) -> None:
@@ -69,7 +69,7 @@ class Opening:
         self.pid = 0
         self.secret = b""
         self._upstream = upstream
-        self._selector = selector
+        self._readiness = readiness
         self._defaults = defaults
         self._events = events
         self._dial: Dial | None = None
@@ -152,7 +152,7 @@ class Opening:
             channel.notify = self._server_event
             channel.send(first)
 
-        self._dial = Dial(self._upstream, self._selector, connected, failed)
+        self._dial = Dial(self._upstream, self._readiness, connected, failed)
 
     def _unreachable(self, why: str) -> None:
         self._fail("08006", f"{self._upstream.name} cannot be reached: {why}")

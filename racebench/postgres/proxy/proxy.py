@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import selectors
 import socket
 import time
 from collections.abc import Mapping
@@ -11,6 +10,7 @@ from typing import Self
 
 from racebench.core.target import Target
 from racebench.postgres.proxy.link import Link
+from racebench.postgres.proxy.readiness import READ, readiness
 from racebench.postgres.proxy.startup import CancelRequest
 from racebench.postgres.proxy.upstream import Upstream
 
@@ -29,7 +29,7 @@ class _Listener:
         self.socket = socket.create_server((_HOST, port), backlog=_BACKLOG)
         self.socket.setblocking(False)
         self.port: int = self.socket.getsockname()[1]
-        proxy.selector.register(self.socket, selectors.EVENT_READ, self)
+        proxy.readiness.watch(self.socket, 0, READ, self)
 
     def happen(self, _mask: int) -> None:
         while True:
@@ -44,7 +44,7 @@ class _Listener:
             self._proxy.add(Link(self._proxy, connection, self.port, self._defaults))
 
     def drop(self) -> None:
-        self._proxy.selector.unregister(self.socket)
+        self._proxy.readiness.watch(self.socket, READ, 0, self)
         self.socket.close()
 
 
@@ -57,9 +57,7 @@ class Proxy:
 
     def __init__(self, target: Target, parameters: Mapping[str, str] | None = None) -> None:
         self.upstream = Upstream.of(target)
-        selector = selectors.DefaultSelector()
-        self._number = selector.fileno()
-        self.selector: selectors.BaseSelector = selector
+        self.readiness = readiness()
         self._parameters = dict(parameters or {})
         self._listeners: list[_Listener] = []
         self._links: dict[Link, None] = {}
@@ -87,7 +85,7 @@ class Proxy:
 
     def fileno(self) -> int:
         """A descriptor that is readable when `poll` has work to do."""
-        return self._number
+        return self.readiness.fileno()
 
     def poll(self, timeout_s: float | None = 0.0) -> list[Link]:
         """Wait up to a time for something to happen (None: for ever), and do what passes by itself.
@@ -95,8 +93,7 @@ class Proxy:
         The links that have become open, have received something or have lost a side; perhaps none, before the time has
         passed. A message may be still incomplete.
         """
-        for key, mask in self.selector.select(timeout_s):
-            key.data.happen(mask)
+        self.readiness.poll(timeout_s)
         if not self._news:
             return []
         news = list(self._news)
@@ -111,12 +108,12 @@ class Proxy:
         for link in self.links:
             link.close()
         deadline_s = time.monotonic() + _CLOSING_S
-        while (ends := list(self.selector.get_map().values())) and time.monotonic() < deadline_s:
+        while (ends := list(self.readiness.handlers())) and time.monotonic() < deadline_s:
             self.poll(0.05)
         for end in ends:
-            end.data.drop()
+            end.drop()
         self._news.clear()
-        self.selector.close()
+        self.readiness.close()
 
     # What the links use.
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import selectors
 import socket
 import ssl
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from racebench.core.plain_text import one_line
 from racebench.core.target import Target
 from racebench.postgres.connection import connect
 from racebench.postgres.proxy.channel import Channel
+from racebench.postgres.proxy.readiness import Readiness
 from racebench.postgres.proxy.startup import SSL_REQUEST
 
 #: Linux only: SYN packets that remain unanswered before a connection has failed, which takes about 15 s.
@@ -93,7 +93,7 @@ class Dial:
     def __init__(
         self,
         upstream: Upstream,
-        selector: selectors.BaseSelector,
+        readiness: Readiness,
         connected: Callable[[Channel], None],
         failed: Callable[[str], None],
     ) -> None:
@@ -114,7 +114,7 @@ class Dial:
             connection.close()
             failed(problem.strerror or str(problem))
             return
-        self._channel = Channel(connection, selector, self._reached, connecting=True)
+        self._channel = Channel(connection, readiness, self._reached, connecting=True)
 
     def give_up(self) -> None:
         """Forget it."""

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
+import pytest
+
+from racebench.exploration.choices import Cut, choice
 from racebench.exploration.oracle.effects import Effect, Oracle, SessionEffect
 from racebench.exploration.oracle.labels import Labels
 from racebench.exploration.oracle.serial import Order, SerialOrders, Shifts
@@ -57,3 +61,28 @@ def test_an_effect_that_is_not_seen_again_is_not_judged() -> None:
 def test_what_differs_only_when_a_serial_order_is_run_later_was_made_up() -> None:
     early, late = effect("second 1"), effect("second 2")
     assert judge(late, [early, early, early, early, late], [late])[0] is True
+
+
+class Rows:
+    """Each session adds a row with its number."""
+
+    def run_serially(self, order: Order, *, shifted: bool) -> tuple[Effect, Shifts]:  # noqa: ARG002 - the protocol's
+        return effect(*map(str, order)), {}
+
+    def run_again(self, schedule: Sequence[int], *, shifted: bool) -> tuple[Effect, Shifts]:  # noqa: ARG002
+        return cut_off("1", "half"), {}
+
+
+def cut_off(*rows: str) -> Effect:
+    """An effect of s1, and of s2 whose connection was cut: it was told nothing."""
+    told, lost = effect(*rows).sessions[0], SessionEffect(ok=False, error="08006", returned=(), told=(), unknown=True)
+    return replace(effect(*rows), sessions=(told, lost))
+
+
+@pytest.mark.parametrize(("rows", "serial"), [(("1",), True), (("1", "2"), True), (("1", "half"), False)])
+def test_a_session_whose_connection_was_cut_did_all_or_nothing(rows: tuple[str, ...], serial: bool) -> None:
+    orders = SerialOrders(Rows(), Oracle.ANSWERS, Labels({}, dict), sessions=2, polls=0, key=None, seed=0)
+    judged = cut_off(*rows)
+    assert orders.is_serial(judged, [1, choice(2, cut=Cut.AFTER)], draw=0) is serial
+    if not serial:
+        assert {*orders.effects(judged, 0)} == {(1,), (1, 2), (2, 1)}

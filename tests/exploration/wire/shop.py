@@ -45,6 +45,8 @@ def make(how: str) -> int:
             connection.commit()
         return made
     except psycopg.OperationalError:
+        if "fatal" in how:
+            os._exit(3)
         if "again" not in how:
             raise
         connection = connect()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from racebench.core.target import Target
 from racebench.exploration import explorer
 from racebench.exploration.request import ExplorationRequest, judged
 from racebench.exploration.result import Exploration, Unseen
+from racebench.exploration.wire import actors
 from racebench.workloads import ad_hoc, addresses
 from racebench.workloads.services import RunningService, free_port
 
@@ -172,22 +174,37 @@ def test_what_no_request_may_do_is_named(embedded: Target, how: str, says: str) 
     assert isinstance(raised.value, UsageProblem) or "dies" in how
 
 
-def test_a_client_that_tries_again_after_a_lost_answer_is_found_and_the_service_survives_the_cuts(
-    embedded: Target,
+def test_a_request_that_a_busy_machine_sends_late_does_not_wait_for_another(
+    embedded: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    twice = ["SELECT FROM orders HAVING count(*) > 1"]
-    scenario = ad_hoc.from_requests([request("auto")], SERVICE, setup=[ORDERS], invariants=twice)
+    """It was taken for one that waits inside the application, and every order of starting was explored."""
+    send = actors.HttpClient.send
+
+    def late(client: actors.HttpClient, wanted: HttpRequest, timeout_s: float | None = None) -> actors.Response:
+        time.sleep(0.1)  # the machine is busy
+        return send(client, wanted, timeout_s)
+
+    expected = explored(embedded, "lock", reduce=True).run
+    monkeypatch.setattr(actors.HttpClient, "send", late)
+    assert explored(embedded, "lock", reduce=True).run == expected
+
+
+@pytest.mark.parametrize(("how", "schedules"), [("auto", 5), ("auto-again", None), ("auto-fatal", 5)])
+def test_what_a_service_makes_of_a_lost_connection_decides(embedded: Target, how: str, schedules: int | None) -> None:
+    """Its pool keeps a connection that was lost; trying again it makes its row twice; or it ends itself."""
+    twice = "SELECT FROM orders HAVING count(*) > 1"
+    scenario = ad_hoc.from_requests([request(how)], SERVICE, setup=[ORDERS], invariants=[twice])
     strategy = next(iter(scenario.strategies.values()))
     wanted = ExplorationRequest(
         scenario=scenario, strategy=strategy, sessions=1, crash=1, reduce=False, budget_s=math.inf
     )
-    innocent = explorer.explore(embedded, judged(wanted))
-    # SELECT before and after, INSERT before, its commit after, and none; the pool keeps the dead connection each time.
-    assert (innocent.run, innocent.verdict) == (5, Verdict.VALID)
-    assert {end.outcome for outcome in innocent.outcomes for end in outcome.sessions} == {"OK", "UNKNOWN"}
-    scenario = ad_hoc.from_requests([request("auto-again")], SERVICE, setup=[ORDERS], invariants=twice)
-    strategy = next(iter(scenario.strategies.values()))
-    guilty = explorer.explore(embedded, judged(replace(wanted, scenario=scenario, strategy=strategy)))
-    assert guilty.verdict is Verdict.INVALID
-    assert guilty.witness is not None
-    assert str(guilty.witness.schedule).endswith(":s1.s1.s1+cut.s1.s1.s1")
+    found = explorer.explore(embedded, judged(wanted))
+    if schedules is None:
+        assert found.verdict is Verdict.INVALID
+        assert found.witness is not None
+        assert str(found.witness.schedule).endswith(":s1.s1.s1+cut.s1.s1.s1")
+        return
+    # SELECT before and after, INSERT before, its commit after, and none.
+    assert (found.run, found.verdict) == (schedules, Verdict.VALID)
+    assert {end.outcome for outcome in found.outcomes for end in outcome.sessions} == {"OK", "UNKNOWN"}
+    assert any("the service ended" in note for note in found.notes) == ("fatal" in how)

@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from benchmarks.between import gating, relaying
 from conftest import UsersServer
 from conversation import SCRIPT, transcript
 from racebench.core.target import Target
 from racebench.postgres.connection import connect
 from racebench.postgres.embedded import EmbeddedServer
 from racebench.postgres.external import external
-from relays import gating, relaying
 
 #: What a client sees in a conversation, by how it reaches the server.
 See = Callable[[str, str], list[str]]

@@ -13,6 +13,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from benchmarks.between import relaying
 from conftest import UsersServer
 from racebench.core.target import Target
 from racebench.postgres.external import external
@@ -22,7 +23,6 @@ from racebench.postgres.proxy.messages import CLIENT_KINDS, split
 from racebench.postgres.proxy.proxy import Proxy
 from racebench.postgres.proxy.startup import StartupMessage, take_packet
 from racebench.postgres.proxy.upstream import Upstream
-from relays import relaying
 from waiting import LIMIT_S, wait_for
 
 Connection = psycopg.Connection[tuple[Any, ...]]

@@ -3,7 +3,12 @@ const { PrismaPg } = require('@prisma/adapter-pg')
 const { PrismaClient } = require('@prisma/client')
 const { retry, run } = require('./shop')
 
-const prisma = new PrismaClient({ adapter: new PrismaPg({ connectionString: process.env.DATABASE_URL }) })
+// Prisma's SQL names the schema; RACEBENCH_SCHEMA is the one with the tables. Without it, it is "public".
+const adapter = new PrismaPg(
+  { connectionString: process.env.DATABASE_URL },
+  { schema: process.env.RACEBENCH_SCHEMA },
+)
+const prisma = new PrismaClient({ adapter })
 
 async function createOrder(prisma) {
   const { _max } = await prisma.order.aggregate({ _max: { number: true } })

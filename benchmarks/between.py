@@ -1,4 +1,8 @@
-"""A proxy that passes everything on, and a gate that lets each piece go at once, in a thread of the test's process."""
+"""A proxy that passes everything on, and a gate that lets each piece go at once, each in a thread of this process.
+
+What a client sees through them must be what the server gives. tests/postgres/proxy compares messages, drivers.py the
+outcomes of drivers' own tests.
+"""
 
 from __future__ import annotations
 
