@@ -154,6 +154,8 @@ def _notify(client: RawClient, admin: Admin) -> None:
 
 
 _INT4PL, _INT4DIV = 177, 154
+#: More parameters than a signed count holds.
+_MANY = f"SELECT array_length(ARRAY[{', '.join(f'${place}::int' for place in range(1, 40_001))}], 1)"
 _INT4, _TEXT, _BYTEA = 23, 25, 17
 _TABLES = (
     "CREATE TEMP TABLE item (id int PRIMARY KEY, note text)",
@@ -295,6 +297,8 @@ EXTENDED = [
     Line("in a transaction", query(b"BEGIN") + call(_INT4PL, _int4(2), _int4(3)) + query(b"ROLLBACK"), "ZZZ"),
     Line("byte by byte", run("SELECT $1::text", [b"slow"]) + SYNC, bytewise=True),
     Line("a long value", run("SELECT $1, length($1)", [b"x" * 3_000_000], types=[_TEXT]) + SYNC),
+    Line("many parameters", parse(b"", _MANY.encode()) + describe_statement() + SYNC),
+    Line("many values", run(_MANY, [b"1"] * 40_000) + SYNC),
     Line("many rows", run("SELECT i FROM generate_series(1, 3000) AS i") + SYNC),
     Line("many statements", (run("SELECT 1") + SYNC) * 50, "Z" * 50),
     Line("queries and pipelines", query(b"SELECT 1") + run("SELECT 2") + SYNC + query(b"SELECT 3"), "ZZZ"),

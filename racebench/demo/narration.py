@@ -170,10 +170,12 @@ def narrate_end(
     retried: Sequence[str],
     refused: Sequence[str],
     late: int,
+    cut: Sequence[str] = (),
 ) -> str:
     """The result of a part: its anomalies, else the sessions that waited, or were refused, once and for all or not.
 
-    `late`: how many rows the consumer was given after the last step.
+    `cut`: those that lost their connection, and are in none of the others. `late`: how many rows the consumer was
+    given after the last step.
     """
     polled = f"The consumer polls once more and is given {_rows(late)}. " if late else ""
     if anomalies:
@@ -181,6 +183,7 @@ def narrate_end(
     price = [f"{_names(waited)} had to wait"] if waited else []
     price += [f"{_names(retried)} {_was(retried)} refused and tried again"] if retried else []
     price += [f"{_names(refused)} {_was(refused)} refused"] if refused else []
+    price += [f"{_names(cut)} lost {'its connection' if len(cut) == 1 else 'their connections'}"] if cut else []
     if price:
         return f"{polled}No anomaly. The price: {', and '.join(price)}."
     return f"{polled}No anomaly, and no session had to wait."

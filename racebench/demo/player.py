@@ -150,6 +150,7 @@ class _PartPlayer:
         self._captions = list(part.captions)
         self._captions_match = True
         self._waited: dict[int, None] = {}
+        self._cut: dict[int, None] = {}
         self._blocked: set[int] = set()
         self._sessions = {session.number: session for session in world.strategy_sessions}
         self._lanes = [
@@ -195,8 +196,9 @@ class _PartPlayer:
             if _state(lane) is SessionState.DONE or (entry.until is not None and lane.answered >= entry.until):
                 return
             is_last = entry.until is None or lane.index(lane.session.next_step) == entry.until
-            yield self._step(entry.session, entry.cut if is_last else None)
-            if entry.until is None or _state(lane) is SessionState.WAITING:
+            cut = entry.cut if is_last else None
+            yield self._step(entry.session, cut)
+            if cut is not None or entry.until is None or _state(lane) is SessionState.WAITING:
                 return
 
     def _describe_skipped(self, session: int) -> str:
@@ -224,6 +226,8 @@ class _PartPlayer:
         self._step_number += 1
         step = self._world.watch(choices.choice(session, cut=cut))
         lane.sent = index
+        if cut is not None:
+            self._cut[session] = None
         if not step.waits_for:
             lane.record_transaction(statements, refused=cut is not None or narration.is_refused(step.answered))
         taken = self._taken(lane, index, step, statements)
@@ -357,7 +361,11 @@ class _PartPlayer:
             sessions = self._sessions.values()
             refused = [self._names[session.number] for session in sessions if session.refused]
             retried = [self._names[session.number] for session in sessions if session.tries > 1 and not session.refused]
-            sentence = narration.narrate_end(anomalies, waited=waited, retried=retried, refused=refused, late=late)
+            cut = [self._names[session] for session in self._cut]
+            retried = [name for name in retried if name not in cut]
+            sentence = narration.narrate_end(
+                anomalies, waited=waited, retried=retried, refused=refused, late=late, cut=cut
+            )
         return self._frame(sentence, anomalies=anomalies)
 
     def _details(self, kind: str) -> Sequence[str]:

@@ -402,7 +402,9 @@ class Crew:
         self.used |= message.used
         self.connections += message.connections
         used = self.usage
-        if used.client_s is not None and used.busiest_s is not None:
+        if self.assignment.strategy.programs or self.assignment.strategy.service:
+            self.usage = replace(used, client_s=None, busiest_s=None)  # the work is done in other processes
+        elif used.client_s is not None and used.busiest_s is not None:
             self.usage = replace(
                 used, client_s=used.client_s + message.cpu_s, busiest_s=max(used.busiest_s, message.cpu_s)
             )

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import math
 import os
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -110,11 +108,6 @@ def over_a_pool_of_all_sessions(locked: bool) -> None:
         connection.execute(sqlalchemy.text("INSERT INTO orders (number) VALUES (:number)"), {"number": number})
 
 
-def in_a_worker_thread(locked: bool) -> None:
-    with ThreadPoolExecutor(1) as threads:
-        threads.submit(over_psycopg2, locked).result()
-
-
 def later(locked: bool, tasks: fastapi.BackgroundTasks) -> None:
     tasks.add_task(over_psycopg2, locked)
 
@@ -145,10 +138,9 @@ def test_each_driver_has_the_schedules_that_psycopg_3_has(bench: Bench, call: Ca
     "call",
     [
         over_a_pool_of_all_sessions,
-        in_a_worker_thread,
         *(functools.partial(_post, path) for path in ("/asynchronous", "/thread", "/later")),
     ],
-    ids=["pool", "thread", "asynchronous endpoint", "endpoint in a thread", "background task"],
+    ids=["pool", "asynchronous endpoint", "endpoint in a thread", "background task"],
 )
 def test_what_works_for_a_call_is_the_calls(bench: Bench, call: Callable[[bool], Any]) -> None:
     """The second exploration finds the pool with connections that are closed."""
@@ -175,21 +167,6 @@ def _lines(found: Exploration) -> dict[str, set[str]]:
     for step in found.result.witness.steps:
         lines.setdefault(step.session, set()).add(step.where.partition(":")[0])
     return lines
-
-
-async def retries(level: str) -> None:
-    """Goes on after a pause, which is awaited: the number of schedules does not depend on it."""
-    while True:
-        connection = await asyncpg.connect(_url())
-        try:
-            async with connection.transaction(isolation=level):
-                number = await connection.fetchval(READ)
-                await connection.execute("INSERT INTO orders (number) VALUES ($1)", number)
-            return
-        except asyncpg.SerializationError:
-            await asyncio.sleep(0.02)
-        finally:
-            await connection.close()
 
 
 _LOCK = threading.Lock()

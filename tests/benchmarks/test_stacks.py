@@ -17,26 +17,12 @@ from benchmarks.stacks.judging import judge, missing
 
 #: Of each stack that .ci/run installs, what is explored here.
 CHOSEN = {
-    "pg": (
-        "transaction",
-        "unique",
-        "simple protocol",
-        "locked, BEGIN a step",
-        "pool of two for three",
-        "transaction in one query",
-        "after the response",
-        "pool of one, shared",
-        "mutex",
-        "mutex, both may be first",
-        "retry after 20 to 50 ms",
-        "poller in the service",
-    ),
-    "pg-program": ("behind a shell",),
+    "pg": ("autocommit", "unique", "simple protocol", "transaction in one query", "two queries at once"),
     "pg-client": ("one Client, shared",),
-    "postgres.js": ("locked", "shared, pipelined"),
-    "asyncpg": ("transaction", "Parse apart under REPEATABLE READ", "after the response, shared"),
-    "hikari": ("transaction", "unique"),
-    "ruby-pg": ("autocommit", "locked"),
+    "postgres.js": ("shared, pipelined",),
+    "asyncpg": ("Parse apart under REPEATABLE READ", "after the response, shared"),
+    "hikari": ("unique",),
+    "ruby-pg": ("locked",),
 }
 
 

@@ -12,6 +12,8 @@ from racebench.demo import schedules
 from racebench.demo.presentation import ScheduleEntry
 from racebench.demo.selection import LIMITS
 from racebench.exploration.result import Unseen
+from racebench.workloads import catalog
+from racebench.workloads.digests import digest as digest_of
 
 
 @pytest.mark.parametrize(
@@ -45,6 +47,19 @@ def test_a_broken_strategy_is_shown_with_an_anomaly_and_its_fix_waits(
     assert "have an anomaly; this is one" in broken[0].sentence
     assert anomalies_of(fixed) == {}
     assert has_wait(fixed)
+
+
+def test_a_schedule_with_a_cut_is_shown_and_its_fix_is_cut_at_the_same_statement_once(prepare: Prepare) -> None:
+    digest = digest_of(catalog.find_scenario("lost-answer").strategies["retry-lost"], None)
+    schedule = f"v1:lost-answer/retry-lost[{digest}]:s1.s1.s1.s2.s2.s2+cut.s2.s2.s2"
+    (_, broken), (_, fixed) = played_parts(prepare(schedule))
+    assert anomalies_of(broken) == {"violations": 1}
+    for frames in (broken, fixed):
+        (cut,) = [frame for frame in frames if frame.step is not None and frame.step.cut is not None]
+        assert cut.sentence == "The server carries out the COMMIT of session 2, and the answer is lost."
+        assert (cut.step.answer, cut.lanes[1].status) == ("connection cut", "will try again")  # type: ignore[union-attr]
+    assert anomalies_of(fixed) == {}
+    assert fixed[-1].sentence == "No anomaly. The price: session 2 lost its connection."
 
 
 def test_a_broken_invariant_is_shown(prepare: Prepare) -> None:

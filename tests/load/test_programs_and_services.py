@@ -144,6 +144,8 @@ def test_requests_that_race_are_found_and_those_with_a_lock_are_not(
         assert twins.counts["violations"]
         innocent = hammered("locked", SETUP, 0)
         assert (innocent.verdict, innocent.counts["committed"]) == (Verdict.VALID, 20)
+        assert innocent.result.pace is not None
+        assert innocent.result.pace.cpu.client_s is None  # the service has done the work
         sold_out = hammered("buy", SETUP, 0)
         assert (sold_out.counts["committed"], sold_out.counts["refused"]) == (1, 0)
         assert dict(sold_out.result.errors) == {"RA409": 19}

@@ -15,6 +15,8 @@ _HEADER = struct.Struct("!ci")
 _HEADER_SIZE = 5
 _INT = struct.Struct("!i")
 _SHORT = struct.Struct("!h")
+#: How many of something follow: up to 65,535 values of a Bind.
+_COUNT = struct.Struct("!H")
 _PARAMETER = struct.Struct("!I")
 _COLUMN = struct.Struct("!IhIhih")
 _NULL = _INT.pack(-1)
@@ -92,7 +94,7 @@ def query(sql: bytes) -> bytes:
 def parse(name: bytes, sql: bytes, types: Sequence[int] = ()) -> bytes:
     """A Parse of a statement (the unnamed one: b""), with the OIDs of its parameters' types."""
     oids = b"".join(_PARAMETER.pack(oid) for oid in types)
-    return build(b"P", name + b"\x00" + sql + b"\x00" + _SHORT.pack(len(types)) + oids)
+    return build(b"P", name + b"\x00" + sql + b"\x00" + _COUNT.pack(len(types)) + oids)
 
 
 def bind(
@@ -103,11 +105,11 @@ def bind(
     result_formats: Sequence[int] = (),
 ) -> bytes:
     """A Bind; formats: 0 is text, 1 binary; none means all text, one means all alike."""
-    parts = [portal, b"\x00", statement, b"\x00", _SHORT.pack(len(formats)), *map(_SHORT.pack, formats)]
-    parts.append(_SHORT.pack(len(values)))
+    parts = [portal, b"\x00", statement, b"\x00", _COUNT.pack(len(formats)), *map(_SHORT.pack, formats)]
+    parts.append(_COUNT.pack(len(values)))
     for value in values:
         parts += [_NULL] if value is None else [_INT.pack(len(value)), value]
-    parts += [_SHORT.pack(len(result_formats)), *map(_SHORT.pack, result_formats)]
+    parts += [_COUNT.pack(len(result_formats)), *map(_SHORT.pack, result_formats)]
     return build(b"B", b"".join(parts))
 
 
@@ -296,7 +298,7 @@ def read_row(raw: bytes) -> Values:
 
 def read_columns(raw: bytes) -> list[Column]:
     """The columns of a RowDescription."""
-    (count,) = _SHORT.unpack_from(raw, _HEADER_SIZE)
+    (count,) = _COUNT.unpack_from(raw, _HEADER_SIZE)
     at = _HEADER_SIZE + 2
     columns = []
     for _ in range(count):
@@ -308,7 +310,7 @@ def read_columns(raw: bytes) -> list[Column]:
 
 def read_parameter_types(raw: bytes) -> tuple[int, ...]:
     """The OIDs of a ParameterDescription."""
-    (count,) = _SHORT.unpack_from(raw, _HEADER_SIZE)
+    (count,) = _COUNT.unpack_from(raw, _HEADER_SIZE)
     return struct.unpack_from(f"!{count}I", raw, _HEADER_SIZE + 2)
 
 
@@ -341,9 +343,7 @@ def _unpack(layout: str, raw: bytes, at: int) -> tuple[int, ...]:
 
 def _count(raw: bytes, at: int) -> int:
     """How many of something follow."""
-    (count,) = _unpack("!h", raw, at)
-    if count < 0:
-        raise Malformed(raw)
+    (count,) = _unpack("!H", raw, at)
     return count
 
 
