@@ -176,6 +176,8 @@ class Stream:
         self._undelivered = False
         #: The server ignores everything up to the next Sync.
         self._failed = False
+        #: Both sides send what they have.
+        self._replicating = False
         self._copying = self._snapshot_taken = self._proceeding = False
 
     # What is known of it
@@ -396,8 +398,8 @@ class Stream:
         """Take what the server has sent."""
         for message in arrived:
             self._take(message)
-        if self.sent is None and not self._undelivered and not self._implicit:
-            self.deliver()  # nothing was asked: a notification, a notice, the end of the session
+        if self._replicating or (self.sent is None and not self._undelivered and not self._implicit):
+            self.deliver()  # nothing was asked: a notification, a notice, the end of the session, a replication
 
     def _take(self, message: Message) -> None:
         kind = message.kind[0]
@@ -425,6 +427,7 @@ class Stream:
                 self._completed(piece)
         elif kind == b"G"[0] or kind == b"W"[0]:
             self._copying = True
+            self._replicating = kind == b"W"[0]
             while self._queue and self._queue[0].kind in (b"S", b"H"):
                 self._queue.popleft()  # the server ignores it
             self.deliver()
@@ -459,6 +462,7 @@ class Stream:
             self._withheld = [kept for kept in self._withheld if not (kept.kind == b"C" and self._converted)]
 
     def _ready(self, message: Message) -> None:
+        self._replicating = False
         self._expected.clear()
         self.status = message.raw[5:6]
         self.block = self.status != b"I"
