@@ -151,7 +151,7 @@ def test_a_service_is_restarted_for_each_schedule(embedded: Target) -> None:
 
 def test_a_service_that_was_started_elsewhere_comes_to_the_gate(embedded: Target) -> None:
     gate = free_port()
-    environment = {**addresses.through("127.0.0.1", gate, embedded), "POOL": "0"}
+    environment = {**addresses.through("127.0.0.1", gate, embedded, "public"), "POOL": "0"}
     elsewhere = RunningService.start(SERVICE, environment)
     try:
         service = Service(url=f"http://127.0.0.1:{elsewhere.port}", listen=f"127.0.0.1:{gate}")
