@@ -250,9 +250,15 @@ class Scheduler:
             return done.value
 
     def run_out(self) -> None:
-        """Run every session to its end, the first that can go on first; what waits for each other stays waiting."""
+        """Run every session to its end, in turn, since one may wait for another in a loop of its own.
+
+        What waits for each other at the server stays waiting.
+        """
+        last = 0
         while able := self.able():
-            self.step(able[0])
+            session = next((one for one in able if one.number > last), able[0])
+            last = session.number
+            self.step(session)
 
     def abandon(self) -> None:
         """End the sessions' steps and transactions, those of blocking sessions first."""

@@ -28,6 +28,7 @@ from racebench.exploration.choices import (
 )
 from racebench.exploration.comparison import Comparison
 from racebench.exploration.draws import Draws, united
+from racebench.exploration.endless import Endless
 from racebench.exploration.faults import PROBLEMS, Fault
 from racebench.exploration.independence import Footprint
 from racebench.exploration.oracle.effects import Effect
@@ -104,6 +105,7 @@ class ServerWorld:
         self._deadlock_ms = _DEADLOCK_MS
         self._raced = self._waited = self._wrong_victim = self._bursting = self._two_phase = False
         self._taken: list[int] = []
+        self._endless = Endless()
         self._chosen: list[int] = []
         self._deadlock: Deadlock | None = None
         self._pasts = Pasts()
@@ -351,6 +353,7 @@ class ServerWorld:
         if self._preparation.observer is not None:
             self._preparation.observer.reset()
         self._taken, self._chosen, self._deadlock = [], [], None
+        self._endless.begin()
         self._pasts = Pasts()
         self._run_prologue()
         if cached := self._preparation.facts.cached_sequences:
@@ -440,6 +443,7 @@ class ServerWorld:
 
     def _step(self, session: Session, cut: Cut | None = None) -> bool:
         """Have a session take its step; return whether the step may have touched more than its footprint says."""
+        self._endless.note(session)
         self._taken.append(choice(session.number, cut=cut))
         # What a session does after its wait began with the step that had to wait.
         touches = session.footprint if session.state is State.READY and cut is None else Footprint.ANYTHING

@@ -238,6 +238,19 @@ def test_random_programs_come_to_the_same_in_every_way(
     assert not different, f"RACEBENCH_FUZZ_SEED={seed}; python -m benchmarks.fuzz --seed {seed} --index N\n{said}"
 
 
+@pytest.mark.server
+def test_programs_through_the_wire_come_to_the_same(comparer: Comparer) -> None:
+    """One of them showed a query of racebench's between Bind and Execute; `--wire` of benchmarks.fuzz has more."""
+    from benchmarks.fuzz.client import Shape
+    from benchmarks.fuzz.generator import generate
+
+    drawn = {Shape.FLUSHED: (2, 4), Shape.PIPELINE: (5, 7), Shape.BATCHED: (5, 13), Shape.APART: (5, 19)}
+    for shape, (seed, index) in drawn.items():
+        compared = comparer.compare(generate(seed, index), shape=shape)
+        assert not compared.differences, (shape, compared.differences[0])
+        assert len(set(compared.verdicts.values())) == 1, (shape, compared.verdicts)
+
+
 @pytest.mark.parametrize("exclusion", [True, False])
 def test_a_deadlock_over_an_exclusion_constraint_is_explained(exclusion: bool) -> None:
     from benchmarks.fuzz.comparison import Found, _explained
