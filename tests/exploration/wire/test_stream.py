@@ -299,6 +299,16 @@ def test_the_first_parse_apart_is_a_step_where_a_transaction_has_one_snapshot(be
     assert between.client(parse(INSERT), messages.FLUSH) == "P H"  # the snapshot is taken
 
 
+def test_a_lock_takes_no_snapshot(between: Between) -> None:
+    between.opened().stream.snapshots = True
+    between.client(query("LOCK t"))
+    between.go()
+    between.server("C:LOCK Z:T")
+    between.deliver()
+    between.client(parse(SELECT), messages.FLUSH)
+    assert between.held == SELECT
+
+
 def test_nothing_may_be_asked_from_a_bind_to_its_execute(between: Between) -> None:
     """pg8000 sends a Flush before Execute: a query of racebench's in between would end the portal."""
     assert between.client(parse(SELECT, b"s"), messages.describe_statement(b"s"), messages.SYNC) == "P D H"
