@@ -252,7 +252,7 @@ class WireSessions:
             renew()
             self._send_together()
         for session in sessions:
-            if not session.texts:
+            if not session.texts and not self.unseen:
                 raise self._unreached(session)
         texts = set().union(*(session.texts for session in sessions))
         seen = begin_is_seen(texts)
@@ -511,6 +511,7 @@ class WireSession(Strand):
         self.failures_alone: Set[Any] = frozenset()
         self.batches: set[str] = set()
         self.texts: set[str] = set()
+        self.firsts: set[str] = set()
         self.trace: list[str] = []
         self.reached = 0
         self.under_way = False
@@ -703,6 +704,9 @@ class WireSession(Strand):
             self.trace.append(piece.text)
             piece.stream.touched = True
 
+    def holds(self, piece: Piece) -> bool:
+        return self.policy.holds(piece)
+
     def waits(self, connection: WireConnection, piece: Piece) -> bool:
         level = ""
         if connection.is_idle:
@@ -740,7 +744,8 @@ class WireSession(Strand):
         )
         if not waiting.divided and not reads:
             waiting.touches = Footprint.ANYTHING  # its transaction is committed at its end
-            if not parts or len([part for part in parts if not begins(part)]) > 1:
+            sent_at_once = [part for part in parts if not begins(part)]
+            if not parts or len(sent_at_once) > 1 or (len(parts) == 1 and parts[0].keyword in MAY_BE_WRAPPED):
                 self.batches.add(" ".join(piece.text.split()))
 
     def _note_left(self, connection: WireConnection, text: str) -> None:
@@ -750,6 +755,9 @@ class WireSession(Strand):
         if Leftover.CATALOG in left:
             self.policy.forget_names()
         self._residue.note(connection, text, left)
+
+    def disowns(self, connection: WireConnection) -> None:
+        self._used.pop(connection, None)
 
     def gone(self, connection: WireConnection) -> None:
         if connection in self._used and not (connection.left_by_client or connection.cut) and self.under_way:

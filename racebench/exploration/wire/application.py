@@ -26,7 +26,7 @@ from racebench.exploration.wire.connection import WireConnection
 from racebench.exploration.wire.gate import Gate, Restless
 from racebench.exploration.wire.rest import ApplicationRest, Processes
 from racebench.exploration.wire.stream import Kind, Piece
-from racebench.postgres.compiler.transactions import begins
+from racebench.postgres.compiler.transactions import begins, ends
 from racebench.postgres.proxy.link import Link
 from racebench.postgres.proxy.proxy import Proxy
 
@@ -45,6 +45,8 @@ class Operating(Attributed, Protocol):
 
     actor: Actor
     runs: str
+    #: The first statements of its transactions when it ran alone, which tell them from the application's own.
+    firsts: set[str]
 
     @property
     def under_way(self) -> bool:
@@ -66,6 +68,9 @@ class Operating(Attributed, Protocol):
     def has_answer(self) -> bool:
         """Whether an answer waits to be delivered to it."""
 
+    def holds(self, piece: Piece) -> bool:
+        """Whether a piece waits for its turn by what it is."""
+
     def waits(self, connection: WireConnection, piece: Piece) -> bool:
         """Whether a piece must wait for its turn if it belongs to this session, or to another like it."""
 
@@ -74,6 +79,9 @@ class Operating(Attributed, Protocol):
 
     def passes(self, connection: WireConnection, piece: Piece) -> None:
         """Note a piece of its own that passes, because it runs alone."""
+
+    def disowns(self, connection: WireConnection) -> None:
+        """Note that the BEGIN that was taken for its own may be another's."""
 
     def gone(self, connection: WireConnection) -> None:
         """Note that a connection has ended."""
@@ -116,10 +124,13 @@ class Application:
         self._preparing = False
         #: Several sessions have used one connection at once.
         self._mixed = False
-        #: The texts of what is sent while no operation is under way.
+        #: The texts of what is sent while no operation is under way; those that were sent only while it started.
         self._background: set[str] = set()
+        self._starting: set[str] = set()
         #: The session that runs alone: what it sends passes.
         self._alone: Operating | None = None
+        #: What is held while a session runs alone, because the application also sends it by itself.
+        self._suspects: list[tuple[WireConnection, Piece]] = []
         #: The session that runs, while the application is not at rest.
         self._runner: Operating | None = None
         #: The sessions that wait inside the application, the one first that has waited longest.
@@ -152,6 +163,7 @@ class Application:
 
     def observe(self) -> None:
         """Watch for a while what the application does and sends by itself. No operation is under way."""
+        self._starting = set(self._background)
         until = time.monotonic() + _OBSERVED_S
         looked = 0.0
         while (left := until - time.monotonic()) > 0:
@@ -208,14 +220,10 @@ class Application:
 
     def _arrives(self, connection: WireConnection, piece: Piece) -> bool:
         """Take a piece that the application sends; whether it is held."""
+        if not connection.stream.in_transaction:
+            connection.by_itself = None
         if self._alone is not None:
-            if piece.text in self._background:
-                return False
-            if self._pools and self._by_port.get(connection.link.port, self._alone) is not self._alone:
-                self._by_port.clear()  # a connection that one session has opened is used by another
-            if self._by_port.get(connection.link.port, self._alone) is self._alone:
-                self._alone.passes(connection, piece)
-            return False
+            return self._arrives_alone(connection, piece, self._alone)
         owner = self._by_port.get(connection.link.port)
         if piece.kind is Kind.SYNC:  # it commits what a session has sent over this connection
             for session in self.sessions:
@@ -230,7 +238,7 @@ class Application:
                     "own (a pool)"
                 )
             return False
-        if self._is_background(owner, piece):
+        if self._is_background(owner, connection, piece):
             self._pass_by(piece)
             return False
         able = [owner] if owner is not None else self._able()
@@ -242,30 +250,72 @@ class Application:
             self._unattributed.append((connection, piece))
         return True
 
+    def _arrives_alone(self, connection: WireConnection, piece: Piece, alone: Operating) -> bool:
+        """Take a piece that arrives while a session runs alone; whether it is held."""
+        if connection.by_itself is None and not _is_frame(piece) and alone.holds(piece):
+            if piece.text in self._background and alone.is_undecided:
+                self._suspects.append((connection, piece))
+                alone.disowns(connection)
+                return True
+            connection.by_itself = piece.text in self._background
+            if not connection.by_itself:
+                alone.firsts.add(piece.text)
+        if connection.by_itself:
+            return False
+        if self._pools and self._by_port.get(connection.link.port, alone) is not alone:
+            self._by_port.clear()  # a connection that one session has opened is used by another
+        if self._by_port.get(connection.link.port, alone) is alone:
+            alone.passes(connection, piece)
+        return False
+
+    def _let_suspects_go(self, alone: Operating | None) -> None:
+        """Send what is held while a session runs alone: the session's own, or None if the session has ended without it.
+
+        What the application sent only while it started is no doubt the session's.
+        """
+        suspects, self._suspects = self._suspects, []
+        for connection, piece in suspects:
+            connection.by_itself = alone is None
+            if alone is not None and piece.text in self._starting:
+                self._background.discard(piece.text)
+                alone.firsts.add(piece.text)
+                alone.passes(connection, piece)
+            elif alone is not None:
+                self._doubt_background(piece)
+            if connection.stream.piece is piece:
+                piece.held = False  # its answer is delivered at once
+                connection.stream.release(divided=False)
+
     def _able(self) -> list[Operating]:
         """The sessions that may have sent what arrives now: the runner, and those that wait inside the application."""
         runner = self._runner
         able = [runner] if runner is not None and runner.under_way else []
         return able + [session for session in self._inside if session is not runner and session.under_way]
 
-    def _is_background(self, owner: Operating | None, piece: Piece) -> bool:
-        """Whether the application sends a piece by itself, for no operation."""
+    def _is_background(self, owner: Operating | None, connection: WireConnection, piece: Piece) -> bool:
+        """Whether the application sends a piece by itself, for no operation: so does the rest of its transaction."""
+        if connection.by_itself is not None:
+            return connection.by_itself
+        background = self._comes_by_itself(owner, piece)
+        if not _is_frame(piece):
+            connection.by_itself = background
+        return background
+
+    def _comes_by_itself(self, owner: Operating | None, piece: Piece) -> bool:
         known = piece.text in self._background
         if owner is not None:
             # What comes while the application was at rest comes by itself, unless the session is not at its gate.
             by_itself = self._runner is None and owner.can_go_on
-            return not owner.under_way or by_itself or (known and piece.text not in owner.texts)
+            return not owner.under_way or by_itself or (known and piece.text not in owner.firsts)
         able = self._able()
-        return not able or (known and not any(piece.text in session.texts for session in able))
+        return not able or (known and not any(piece.text in session.firsts for session in able))
 
     def _pass_by(self, piece: Piece) -> None:
-        if piece.text and piece.text not in self._background:
+        self._starting.discard(piece.text)
+        if piece.text and piece.text not in self._background and not _is_frame(piece):
             self._background.add(piece.text)
-            if any(piece.text in session.texts for session in self.sessions):
-                self._doubt(
-                    f"the application sends '{_short(piece)}' both in an operation and by itself: some of these were "
-                    "perhaps taken for the other"
-                )
+            if any(piece.text in session.firsts for session in self.sessions):
+                self._doubt_background(piece)
             else:
                 self._notes[f"the application sends '{_short(piece)}' by itself: it passed, and is no step"] = None
 
@@ -296,6 +346,12 @@ class Application:
                 )
             self._give(next(one for one in self.sessions if one is found.session), connection, piece)
         self._unattributed = []
+
+    def _doubt_background(self, piece: Piece) -> None:
+        self._doubt(
+            f"the application sends '{_short(piece)}' both in an operation and by itself: some of these were perhaps "
+            "taken for the other"
+        )
 
     def _doubt(self, why: str) -> None:
         self.unsure = True
@@ -357,14 +413,25 @@ class Application:
         return bool(used) and all(connection.stream.in_use for connection in used)
 
     def run_alone(self, session: Operating, begin: Callable[[], None]) -> None:
-        """Run a session's operation to its end; what it sends passes. Raises UsageProblem."""
+        """Run a session's operation to its end; what it sends passes. Raises UsageProblem.
+
+        What the application also sends by itself is held: if the operation does not end without it, it is its own.
+        """
+
+        def may_stay() -> bool:
+            return session.has_responded or (bool(self._suspects) and session.actor.is_at_rest)
+
         self._alone = self._runner = session
         try:
             begin()
-            self.gate.settle(self._undecided, lambda: False, lambda: session.has_responded, limit_s=_ALONE_S)
+            self.gate.settle(self._undecided, lambda: False, may_stay, limit_s=_ALONE_S)
+            while session.is_undecided and self._suspects:
+                self._let_suspects_go(session)
+                self.gate.settle(self._undecided, lambda: False, may_stay, limit_s=_ALONE_S)
         except Restless as problem:
             raise UsageProblem(self._restless(str(problem))) from None
         finally:
+            self._let_suspects_go(None)
             self._alone = self._runner = None
 
     def _restless(self, problem: str) -> str:
@@ -377,6 +444,12 @@ class Application:
         where = "".join(session.actor.stuck() for session in waiting[:1])
         names = " and ".join(f"{session.name} ({session.runs})" for session in waiting)
         return f"{names} did not come to an end: {problem}{where}" if names else problem
+
+
+def _is_frame(piece: Piece) -> bool:
+    """Whether a piece begins or ends a transaction, and says nothing about whose it is."""
+    parts = piece.parts
+    return len(parts) == 1 and (begins(parts[0]) or ends(parts[0]))
 
 
 def _short(piece: Piece) -> str:

@@ -88,6 +88,8 @@ class WireConnection:
         self.asking = self.cut = False
         #: Whose transaction is open on it; None if nobody's, or if that is not known.
         self.owner: object = None
+        #: Whether the application sends its open transaction by itself, for no operation; None if that is not known.
+        self.by_itself: bool | None = None
         self.answer = Answer()
 
     def _answer(self, raw: bytes) -> None:

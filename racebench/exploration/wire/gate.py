@@ -197,8 +197,10 @@ class Gate:
         """Whether something is on its way that the application, or racebench, waits for."""
         if any(link.state is State.STARTING for link in self.proxy.links):
             return True
-        if any(connection.leaving or connection.stream.awaits_server for connection in self._connections.values()):
-            return True
+        for connection in self._connections.values():
+            # What the application sends by itself may wait for a lock of a session's.
+            if connection.leaving or (connection.stream.awaits_server and not connection.by_itself):
+                return True
         given = self._given
         return given is not None and not (given.closed or given.cut) and _unsent(given.link) > 0
 

@@ -7,18 +7,22 @@ and reads of catalogs, with which drivers and pools look about. What a statement
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 
 from racebench.core.model import Statement
 from racebench.exploration.independence import Footprint, calls, footprint
-from racebench.exploration.sessions.connections import Connections
 from racebench.exploration.wire.stream import Kind, Piece
 from racebench.postgres.compiler.transactions import begins, ends
 
+if TYPE_CHECKING:
+    from racebench.exploration.sessions.connections import Connections
+
 #: Statements about the session alone.
 _OWN = frozenset({"SET", "RESET", "SHOW", "DEALLOCATE", "DISCARD", "LISTEN", "UNLISTEN", "CLOSE", ""})
+#: What runs deferred triggers and checks.
+_RUNS_DEFERRED = re.compile(r"\s*SET\s+CONSTRAINTS\b.*\bIMMEDIATE\b", re.I | re.S)
 #: A select list of settings and nothing else.
 _SETS = re.compile(
     r"\s*SELECT\s+(?:pg_catalog\.)?set_config\s*\([^()]*\)(?:\s*,\s*(?:pg_catalog\.)?set_config\s*\([^()]*\))*\s*", re.I
@@ -63,6 +67,8 @@ class Policy:
 
     def _passes(self, part: Statement, piece: Piece, *, single: bool) -> bool:
         stream = piece.stream
+        if _RUNS_DEFERRED.match(part.sql):
+            return stream.status == b"E" or not stream.touched
         if part.keyword in _OWN:
             return not (part.keyword == "DISCARD" and self.locks)
         if stream.block and stream.takes_snapshot(piece):

@@ -25,8 +25,9 @@ from racebench.postgres.compiler.transactions import begins, ends, opens
 from racebench.postgres.proxy import messages
 from racebench.postgres.proxy.messages import Message
 
-#: What the simple protocol takes literally, and the extended protocol as a parameter.
+#: What the simple protocol refuses, and the extended protocol takes as a parameter.
 _PARAMETER = re.compile(r"\$\d")
+_QUOTED = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"")
 #: Statements for which Parse takes a snapshot.
 _ANALYZED = frozenset(
     {"SELECT", "VALUES", "WITH", "TABLE", "INSERT", "UPDATE", "DELETE", "MERGE", "EXPLAIN", "DECLARE"}
@@ -372,7 +373,7 @@ class Stream:
             return piece.kind is Kind.EXECUTE
         message = piece.packets[0]
         malformed = message.find(0, 5) != len(message) - 1
-        return not malformed and not self._implicit and not _PARAMETER.search(piece.text)
+        return not malformed and not self._implicit and not _PARAMETER.search(_QUOTED.sub("", piece.parts[0].sql))
 
     def release(self, *, divided: bool) -> Piece:
         """Send the piece that is held. `divided`: its commit is to be a piece of its own (see `may_be_divided`)."""

@@ -110,9 +110,10 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def poll() -> None:
-    connection = psycopg.connect(os.environ["DATABASE_URL"], autocommit=True)
+    connection = connect()
     while True:
-        connection.execute("SELECT count(*) FROM jobs")
+        connection.execute(os.environ["POLLS"])
+        connection.commit()
         time.sleep(0.05)
 
 

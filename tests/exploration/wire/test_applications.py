@@ -17,7 +17,7 @@ from racebench.core.results import Verdict
 from racebench.core.target import Target
 from racebench.exploration import explorer
 from racebench.exploration.request import ExplorationRequest, judged
-from racebench.exploration.result import Exploration
+from racebench.exploration.result import Exploration, Unseen
 from racebench.exploration.wire import actors
 from racebench.workloads import ad_hoc, addresses
 from racebench.workloads.services import RunningService, free_port
@@ -124,10 +124,16 @@ def test_requests_that_share_a_pool_are_told_apart(embedded: Target) -> None:
 
 
 def test_a_poller_is_named_and_passes(embedded: Target, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("POLLS", "1")
+    monkeypatch.setenv("POLLS", "SELECT count(*) FROM jobs")
     exploration = explored(embedded, "lock")
     assert (exploration.run, exploration.verdict) == (8, Verdict.VALID)
     assert any("'SELECT count(*) FROM jobs' by itself" in note for note in exploration.notes)
+    monkeypatch.setenv("POLLS", "SELECT coalesce(max(number), 0) + 1 FROM orders")
+    exploration = explored(embedded, "lock")  # there the same statement is in a transaction with the lock
+    assert (exploration.run, exploration.verdict) == (8, Verdict.VALID)
+    mixed_up = explored(embedded, "auto-retry", setup=UNIQUE, reduce=True)
+    assert (mixed_up.verdict, mixed_up.unseen) == (Verdict.UNKNOWN, Unseen.ATTRIBUTION)
+    assert any("both in an operation and by itself" in note for note in mixed_up.notes)
 
 
 def test_a_status_that_requests_give_alone_too_is_no_refusal(embedded: Target) -> None:
@@ -145,7 +151,7 @@ def test_a_service_is_restarted_for_each_schedule(embedded: Target) -> None:
 
 def test_a_service_that_was_started_elsewhere_comes_to_the_gate(embedded: Target) -> None:
     gate = free_port()
-    environment = {**addresses.through("127.0.0.1", gate, embedded), "POOL": "0"}
+    environment = {**addresses.through("127.0.0.1", gate, embedded, "public"), "POOL": "0"}
     elsewhere = RunningService.start(SERVICE, environment)
     try:
         service = Service(url=f"http://127.0.0.1:{elsewhere.port}", listen=f"127.0.0.1:{gate}")

@@ -1,4 +1,4 @@
-"""Whose a piece is, where requests share an instance of a service: from what each sends alone, and who waits. No server."""
+"""Whose a piece is, where requests share an instance of a service: what each sends alone, and who waits. No server."""
 
 from __future__ import annotations
 
