@@ -168,7 +168,7 @@ def test_a_refused_statement_has_no_commit(between: Between, simple: bool) -> No
         (INSERT, True, True),
         (INSERT, False, True),
         ("BEGIN; " + INSERT + "; COMMIT", True, False),
-        ("INSERT INTO t VALUES ('$1')", True, False),  # not certain that it is no parameter
+        ("INSERT INTO t VALUES ($1)", True, False),  # the simple protocol refuses it
         ("INSERT INTO t VALUES ($1)", False, True),
     ],
 )
