@@ -8,9 +8,10 @@ which of them, attribution.py says.
 
 from __future__ import annotations
 
+import contextlib
 import time
 import weakref
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack
 from typing import Protocol, TypeVar
 
@@ -181,13 +182,20 @@ class Application:
 
         What the application goes on with afterwards passes too.
         """
+        with self.preparing():
+            try:
+                result = self.gate.while_carrying(function)
+                self.gate.settle(lambda: False, lambda: False, lambda: True, limit_s=self._limit_s)
+                return result
+            except Restless as problem:
+                raise UsageProblem(self._restless(str(problem))) from None
+
+    @contextlib.contextmanager
+    def preparing(self) -> Iterator[None]:
+        """In the block, the application prepares for a schedule at racebench's request: what it sends passes."""
         self._preparing = True
         try:
-            result = self.gate.while_carrying(function)
-            self.gate.settle(lambda: False, lambda: False, lambda: True, limit_s=self._limit_s)
-            return result
-        except Restless as problem:
-            raise UsageProblem(self._restless(str(problem))) from None
+            yield
         finally:
             self._preparing = False
 
