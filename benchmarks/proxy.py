@@ -54,7 +54,7 @@ class _Relay:
     def cpu_s(self) -> float:
         """The CPU time of its process so far."""
         self._pipe.send("cpu")
-        seconds: float = self._pipe.recv()
+        seconds: int = self._pipe.recv()
         return seconds
 
 
@@ -88,7 +88,7 @@ def _relay(server: Server) -> Iterator[_Relay]:
 
 
 def _measure(
-    server: Server, relay: _Relay, schema: str, *, contestant: str, protocol: str, clients: int, seconds: float
+    server: Server, relay: _Relay, schema: str, *, contestant: str, protocol: str, clients: int, seconds: int
 ) -> dict[str, float | None]:
     """One round of a contestant: transactions a second, and the proxy's CPU time for each, in microseconds."""
     through = replace(server, dsn=f"{server.dsn} host=127.0.0.1 port={relay.port} sslmode=disable")
@@ -99,7 +99,7 @@ def _measure(
         _SCRIPT,
         clients=clients,
         threads=1,
-        length=("--time", f"{seconds:g}"),
+        length=("--time", str(seconds)),
         extra=(f"--protocol={protocol}",),
     )
     cpu_us = (relay.cpu_s() - before_s) / figures.transactions * 1e6
@@ -109,8 +109,8 @@ def _measure(
 @click.command(help=__doc__)
 @options("proxy", rounds=7)
 @click.option("--clients", default="1,8", show_default=True, callback=numbers, help="Numbers of clients.")
-@click.option("--seconds", default=3.0, show_default=True, help="Length of a round.")
-def main(rounds: int, output: Path, clients: Sequence[int], seconds: float) -> None:
+@click.option("--seconds", type=click.IntRange(1), default=3, show_default=True, help="Length of a round.")
+def main(rounds: int, output: Path, clients: Sequence[int], seconds: int) -> None:
     cells = list(product(PROTOCOLS, clients))
     rates: dict[tuple[str, int, str], list[dict[str, float | None]]] = {}
     scenario = catalog.find_scenario("version-counter")

@@ -58,10 +58,10 @@ def parameters(piece: Piece) -> tuple[str | None, ...]:
 
 
 def _format(formats: Sequence[int], place: int) -> int:
-    """The format of a value: none given is text, one is for all."""
-    if not formats:
-        return 0
-    return formats[0] if len(formats) == 1 else formats[place]
+    """The format of a value: none given is text, one is for all. The server refuses another number of them."""
+    if len(formats) == 1:
+        return formats[0]
+    return formats[place] if place < len(formats) else 0
 
 
 def literal(piece: Piece) -> str:

@@ -69,8 +69,12 @@ class Policy:
         stream = piece.stream
         if _RUNS_DEFERRED.match(part.sql):
             return stream.status == b"E" or not stream.touched
-        if part.keyword in _OWN or _SETS.fullmatch(part.sql):
+        if part.keyword in _OWN:
             return not (part.keyword == "DISCARD" and self.locks)
+        if stream.block and stream.takes_snapshot(piece):
+            return False  # even SELECT 1: what the transaction reads later is as of now
+        if _SETS.fullmatch(part.sql):
+            return True
         if begins(part):
             return not self.begin_is_seen
         if ends(part):

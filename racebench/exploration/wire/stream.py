@@ -114,6 +114,13 @@ def parts_of(text: str) -> tuple[Statement, ...]:
 _NOT_KNOWN = _Prepared("", ())
 
 
+def _is_analyzed(piece: Piece) -> bool:
+    """Whether a piece has a statement for which the server takes a snapshot."""
+    return any(as_sent(text).keyword in _ANALYZED for text in piece.texts) or any(
+        part.keyword in _ANALYZED for part in piece.parts
+    )
+
+
 def _text(raw: bytes) -> str:
     return raw.decode(errors="replace")
 
@@ -265,9 +272,8 @@ class Stream:
         return self._holds(piece)
 
     def takes_snapshot(self, piece: Piece) -> bool:
-        """Whether a piece that only prepares statements takes the snapshot of its transaction."""
-        takes = any(as_sent(text).keyword in _ANALYZED for text in piece.texts)
-        return self.snapshots and not self._snapshot_taken and takes
+        """Whether a piece takes the one snapshot of its transaction, also one that only prepares statements."""
+        return self.snapshots and not self._snapshot_taken and _is_analyzed(piece)
 
     def _next(self) -> Piece | None:
         """The next piece that the client has sent completely."""
@@ -388,7 +394,7 @@ class Stream:
     def _send(self, piece: Piece) -> None:
         self.sent = piece
         self._expected.extend(piece.expects)
-        self._snapshot_taken |= piece.held
+        self._snapshot_taken |= piece.held and _is_analyzed(piece)  # BEGIN and LOCK take none
         self._unsynced |= piece.kind in (Kind.PARSE, Kind.EXECUTE)
         self._to_server(b"".join(piece.packets))
 

@@ -168,7 +168,7 @@ def test_a_refused_statement_has_no_commit(between: Between, simple: bool) -> No
         (INSERT, True, True),
         (INSERT, False, True),
         ("BEGIN; " + INSERT + "; COMMIT", True, False),
-        ("INSERT INTO t VALUES ('$1')", True, False),  # not certain that it is no parameter
+        ("INSERT INTO t VALUES ($1)", True, False),  # the simple protocol refuses it
         ("INSERT INTO t VALUES ($1)", False, True),
     ],
 )
@@ -297,6 +297,16 @@ def test_the_first_parse_apart_is_a_step_where_a_transaction_has_one_snapshot(be
     between.server("1")
     assert between.deliver() == "1"
     assert between.client(parse(INSERT), messages.FLUSH) == "P H"  # the snapshot is taken
+
+
+def test_a_lock_takes_no_snapshot(between: Between) -> None:
+    between.opened().stream.snapshots = True
+    between.client(query("LOCK t"))
+    between.go()
+    between.server("C:LOCK Z:T")
+    between.deliver()
+    between.client(parse(SELECT), messages.FLUSH)
+    assert between.held == SELECT
 
 
 def test_nothing_may_be_asked_from_a_bind_to_its_execute(between: Between) -> None:
