@@ -21,6 +21,8 @@ from benchmarks.stacks.table import tables
 def _cell(case: Case, folder: Path) -> Mapping[str, Any]:
     absent = missing(case)
     judged = {} if absent else asdict(judge(case, folder))
+    if not judged.get("wrong"):
+        judged.pop("report", None)
     return {"stack": case.stack, "case": case.name, "missing": absent, "seconds": 0, "wrong": [], **judged}
 
 

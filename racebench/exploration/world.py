@@ -527,11 +527,10 @@ class ServerWorld:
             self.symmetry_failed, self._symmetric = True, False
         kind = self._preparation.kind
         if not complete:
+            self._leave()
             if kind.may_be_abandoned:
-                self.scheduler.abandon()
                 self._preparation.anomalies.skip()
                 return None
-            self.scheduler.run_out()
         if waiting := [session.name for session in self.scheduler.sessions if session.state is State.WAITING]:
             holders = {pid for pids in self.scheduler.waits.values() for pid in pids}
             held = [session.name for session in self.scheduler.sessions if session.pid in holders]
@@ -539,6 +538,13 @@ class ServerWorld:
         if complete and (kind.spoiled or not self._preparation.isolation.suffices):
             raise Unsteady
         return self._result() if complete else None
+
+    def _leave(self) -> None:
+        """Leave a schedule in its middle: stop the sessions, or run them to their ends if they may not be stopped."""
+        if self._preparation.kind.may_be_abandoned:
+            self.scheduler.abandon()
+        else:
+            self.scheduler.run_out()
 
     def _result(self) -> ScheduleResult:
         sessions = self.strategy_sessions
@@ -625,7 +631,7 @@ class ServerWorld:
         for place, number in enumerate(numbers, 1):
             able = [choice.number for choice in self.choices()]
             if number not in able:
-                self._repeats.part(self.scheduler.abandon)
+                self._repeats.part(self._leave)
                 can = ", ".join(map(text_of, able)) or "no session"
                 raise UsageProblem(
                     f"the schedule cannot be followed: at step {place} {text_of(number)} cannot go on, {can} can; "
@@ -634,7 +640,7 @@ class ServerWorld:
             steps.append(self.watch(number))
             self._check_victim()
         if left := [text_of(choice.number) for choice in self.choices()]:
-            self._repeats.part(self.scheduler.abandon)
+            self._repeats.part(self._leave)
             raise UsageProblem(f"the schedule ends before the sessions do: {', '.join(left)} can go on")
         self.end(schedule, complete=True)
         self._following = False

@@ -209,3 +209,10 @@ def test_what_a_service_makes_of_a_lost_connection_decides(embedded: Target, how
     assert (found.run, found.verdict) == (schedules, Verdict.VALID)
     assert {end.outcome for outcome in found.outcomes for end in outcome.sessions} == {"OK", "UNKNOWN"}
     assert any("the service ended" in note for note in found.notes) == ("fatal" in how)
+
+
+def test_a_schedule_that_ends_too_early_is_refused(embedded: Target) -> None:
+    scenario = ad_hoc.from_requests([request("")], SERVICE, setup=[ORDERS], invariants=[DUPLICATES])
+    wanted = ExplorationRequest(scenario=scenario, strategy=next(iter(scenario.strategies.values())))
+    with pytest.raises(UsageProblem, match="ends before the sessions do: s2 can go on"):
+        explorer.replay(embedded, wanted, (1, 1, 1))
