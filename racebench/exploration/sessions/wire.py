@@ -151,7 +151,9 @@ class WireSessions:
         def carry(seconds: float) -> None:
             application.gate.pump(seconds)
 
-        self._services[number] = RunningService.start(service, self._environments[number], meanwhile=carry)
+        # What is sent at the first start is compared with what the operations send.
+        with application.preparing() if self._is_used else nullcontext():
+            self._services[number] = RunningService.start(service, self._environments[number], meanwhile=carry)
 
     def _stop(self) -> None:
         """End the services, then the sessions' threads and programs: one may wait for an answer of a service's."""

@@ -8,9 +8,10 @@ which of them, attribution.py says.
 
 from __future__ import annotations
 
+import contextlib
 import time
 import weakref
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack
 from typing import Protocol, TypeVar
 
@@ -127,6 +128,8 @@ class Application:
         #: The texts of what is sent while no operation is under way; those that were sent only while it started.
         self._background: set[str] = set()
         self._starting: set[str] = set()
+        #: Those that would have been held, and were sent after the start, in short.
+        self._passed_by: dict[str, None] = {}
         #: The session that runs alone: what it sends passes.
         self._alone: Operating | None = None
         #: What is held while a session runs alone, because the application also sends it by itself.
@@ -146,7 +149,8 @@ class Application:
     @property
     def notes(self) -> Sequence[str]:
         """What was noticed, as sentences."""
-        return tuple(self._notes)
+        passed = (f"the application sends '{text}' by itself: it passed, and is no step" for text in self._passed_by)
+        return (*self._notes, *passed)
 
     def note(self, sentence: str) -> None:
         """Add something to the notes."""
@@ -164,6 +168,7 @@ class Application:
     def observe(self) -> None:
         """Watch for a while what the application does and sends by itself. No operation is under way."""
         self._starting = set(self._background)
+        self._passed_by.clear()
         until = time.monotonic() + _OBSERVED_S
         looked = 0.0
         while (left := until - time.monotonic()) > 0:
@@ -177,13 +182,20 @@ class Application:
 
         What the application goes on with afterwards passes too.
         """
+        with self.preparing():
+            try:
+                result = self.gate.while_carrying(function)
+                self.gate.settle(lambda: False, lambda: False, lambda: True, limit_s=self._limit_s)
+                return result
+            except Restless as problem:
+                raise UsageProblem(self._restless(str(problem))) from None
+
+    @contextlib.contextmanager
+    def preparing(self) -> Iterator[None]:
+        """In the block, the application prepares for a schedule at racebench's request: what it sends passes."""
         self._preparing = True
         try:
-            result = self.gate.while_carrying(function)
-            self.gate.settle(lambda: False, lambda: False, lambda: True, limit_s=self._limit_s)
-            return result
-        except Restless as problem:
-            raise UsageProblem(self._restless(str(problem))) from None
+            yield
         finally:
             self._preparing = False
 
@@ -311,13 +323,15 @@ class Application:
         return not able or (known and not any(piece.text in session.firsts for session in able))
 
     def _pass_by(self, piece: Piece) -> None:
+        known = piece.text in self._background and piece.text not in self._starting
         self._starting.discard(piece.text)
-        if piece.text and piece.text not in self._background and not _is_frame(piece):
-            self._background.add(piece.text)
-            if any(piece.text in session.firsts for session in self.sessions):
-                self._doubt_background(piece)
-            else:
-                self._notes[f"the application sends '{_short(piece)}' by itself: it passed, and is no step"] = None
+        if known or not piece.text or _is_frame(piece):
+            return
+        self._background.add(piece.text)
+        if any(piece.text in session.firsts for session in self.sessions):
+            self._doubt_background(piece)
+        elif any(session.holds(piece) for session in self.sessions[:1]):
+            self._passed_by[_short(piece)] = None
 
     def _give(self, session: Operating, connection: WireConnection, piece: Piece) -> None:
         stream = connection.stream

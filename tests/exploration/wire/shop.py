@@ -123,6 +123,9 @@ def main() -> None:
     if len(sys.argv) < 2 or not sys.argv[1].isdigit():
         sys.stdout.write(f"{make(sys.argv[1] if len(sys.argv) > 1 else '')}\n")
         return
+    if os.environ.get("WARMS_UP"):
+        with connect() as connection:
+            connection.execute(os.environ["WARMS_UP"])
     if os.environ.get("POLLS"):
         threading.Thread(target=poll, daemon=True).start()
     ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
