@@ -30,6 +30,8 @@ _T = TypeVar("_T")
 #: How long news are awaited while the application runs, in seconds: at least, at most, and as a share of the time since
 #: there were any.
 _AWAKE_S, _LONG_PAUSE_S, _SHARE = 0.0001, 0.002, 0.25
+#: How long after news an operation that is not at the gate is taken to be on its way there, in seconds.
+_EXPECTED_S = 0.002
 #: How long an application that has not come to its next statement must be asleep before it counts as waiting for
 #: another session: if all connections are in use, and otherwise; in seconds.
 _FULL_S, _ASLEEP_S = 0.003, 0.05
@@ -235,6 +237,9 @@ class Gate:
             if self._is_busy():
                 since = 0.0
                 self.pump(pause)
+                continue
+            if now - news < _EXPECTED_S and undecided():
+                self.pump(_EXPECTED_S)  # it has just begun, and what it does next will be news
                 continue
             if not self.rest.asleep():
                 self.pump(pause)
