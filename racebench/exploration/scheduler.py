@@ -117,7 +117,7 @@ class Scheduler:
             arrived = self._readable(moving) if moving else []
             for session in arrived:
                 session.advance()
-            if arrived:
+            if arrived and monotonic() < deadline:
                 continue
             blockers = self._blockers(waiting)
             if self._release(waiting, moving, blockers):

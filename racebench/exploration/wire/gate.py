@@ -125,10 +125,12 @@ class Gate:
     def pump(self, timeout_s: float = 0.0) -> bool:
         """Carry what has arrived, after waiting for news at most so long; return whether there was any."""
         # Not the time-out of epoll: it is whole milliseconds.
-        if timeout_s > 0 and select.select([self._news], [], [], timeout_s)[0]:
+        if timeout_s > 0:
+            select.select([self._news], [], [], timeout_s)
+        if self._watched:
             for descriptor, _ in self._news.poll(0):
                 if descriptor in self._watched:
-                    _clear(descriptor)
+                    _clear(descriptor)  # also without a wait: who asks `fileno` would be told of it for ever
         moved = False
         for link in self.proxy.poll(0):
             moved = True
