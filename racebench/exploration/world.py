@@ -256,12 +256,19 @@ class ServerWorld:
 
     def _open(self) -> None:
         """Make the world; its calls go through the wire gate if they use another driver than psycopg 3."""
-        with contextlib.suppress(OtherDriver):
+        try:
             self._make()
             return
+        except OtherDriver as problem:
+            otherwise = problem.otherwise
         strategy = replace(self._request.strategy, through_wire=True)
         self._request = replace(self._request, strategy=strategy)
-        self._make()
+        try:
+            self._make()
+        except UsageProblem:
+            if otherwise is not None:
+                raise otherwise from None
+            raise
 
     def _make(self) -> None:
         """Make the world; if a part cannot be made, the other parts are removed."""

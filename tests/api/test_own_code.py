@@ -446,7 +446,7 @@ def test_a_setup_or_an_invariant_that_is_wrong_is_named(bench: Bench) -> None:
 
 
 def test_delays_of_scripts_are_refused_for_functions(bench: Bench) -> None:
-    with pytest.raises(UsageProblem, match="hold_us has no effect on a function"):
+    with pytest.raises(UsageProblem, match="hold_us has no effect on code of your own"):
         bench.hammer(app.create_order, load=racebench.LoadOptions(hold_us=5))
 
 

@@ -24,7 +24,14 @@ PortOf = Callable[[str], int | None]
 
 
 class OtherDriver(UsageProblem):
-    """A call was about to connect over another driver than psycopg 3."""
+    """A call was about to connect over another driver than psycopg 3, or has perhaps used one.
+
+    `otherwise`: what is wrong with the call if it has not; None if it is certain.
+    """
+
+    def __init__(self, message: str, *, otherwise: Exception | None = None) -> None:
+        super().__init__(message)
+        self.otherwise = otherwise
 
 
 _HOST = "127.0.0.1"

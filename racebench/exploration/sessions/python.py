@@ -141,11 +141,7 @@ class PythonSessions:
             for place, session in enumerate(order):
                 failure_alone = self._run_alone(session, seen_before=session.runs in seen)
                 if failure_alone and not place:
-                    raise UsageProblem(
-                        f"{session.call} fails when it runs alone, right after the setup: {session.answers[-1]}"
-                        + session.failed_at
-                        + advice(session.sqlstate, session.answers[-1])
-                    )
+                    raise _fails(session)
                 failures[session] |= {failure_alone} - {()}
                 seen |= {session.runs} if session.sent_alone else set()
             if broken := violations():
@@ -170,12 +166,14 @@ class PythonSessions:
         """
         try:
             failure_alone = session.run_alone(seen_before=seen_before)
+        except OtherDriver:
+            raise
         except (UsageProblem, Fault) as problem:
             if self._may_use_others(session):
-                raise OtherDriver(str(problem)) from None
+                raise OtherDriver(str(problem), otherwise=problem) from None
             raise
         if failure_alone and self._may_use_others(session):
-            raise OtherDriver(f"{session.call} may use another driver")
+            raise OtherDriver(f"{session.call} may use another driver", otherwise=_fails(session))
         return failure_alone
 
     def _may_use_others(self, session: PythonSession) -> bool:
@@ -634,6 +632,15 @@ class PythonSession(GeneratorSession):
                 connection.pgconn.finish()  # in the middle of something that the call will not end any more
         if self._given is not None:
             self._given.close()
+
+
+def _fails(session: PythonSession) -> UsageProblem:
+    """The problem of a call that fails when it runs alone."""
+    return UsageProblem(
+        f"{session.call} fails when it runs alone, right after the setup: {session.answers[-1]}"
+        + session.failed_at
+        + advice(session.sqlstate, session.answers[-1])
+    )
 
 
 def _close_all(sessions: Sequence[PythonSession]) -> None:

@@ -61,8 +61,7 @@ class Unseen:
         # Whose transaction it was is not known.
         hedge = "" if beside else f" (or sends none, if another client wrote to {self._server} meanwhile)"
         raise UsageProblem(
-            f"{call} {sends} over a connection that racebench does not see{hedge}: one that was opened before (by a "
-            "pool, at import or in a fixture), one of another program, or one of a driver that it does not know; have "
-            "the call open it, or explore the program (--exec) or the service (--serve); to measure it, "
-            f"`racebench run --call {call}` with the same --setup and --invariant, or hammer in a test"
+            f"{call} {sends} over a connection that racebench does not see{hedge}: one that was opened before, of "
+            "another program, or of an unknown driver; have the call open it, or explore the program (--exec) or the "
+            f"service (--serve); `racebench run --call {call}` with the same --setup and --invariant measures it"
         )

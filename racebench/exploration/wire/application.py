@@ -37,6 +37,8 @@ _T = TypeVar("_T")
 _ALONE_S = 60.0
 #: How long the application is watched before its operations run, in seconds.
 _OBSERVED_S = 0.4
+#: How long the process of a connection is looked for, in seconds.
+_SEEN_S = 1.0
 #: How often its threads are looked at meanwhile, in seconds.
 _LOOK_S = 0.02
 
@@ -121,6 +123,8 @@ class Application:
         self._notes: dict[str, None] = {}
         self._known_links: weakref.WeakSet[Link] = weakref.WeakSet()
         self._known_peers: dict[int, None] = {}
+        #: Since when the process of a connection has been looked for.
+        self._not_seen: weakref.WeakKeyDictionary[Link, float] = weakref.WeakKeyDictionary()
         #: The application prepares for a schedule, at racebench's request.
         self._preparing = False
         #: Several sessions have used one connection at once.
@@ -216,10 +220,12 @@ class Application:
             link = connection.link
             if link in self._known_links:
                 continue
-            self._known_links.add(link)
             port = peers.port_of(link.client_descriptor)
             pid = peers.process(port, self._known_peers) if port else None
-            if port and pid is None:
+            if pid is None and port and time.monotonic() < self._not_seen.setdefault(link, time.monotonic()) + _SEEN_S:
+                continue  # it may have ended by now, which will be seen
+            self._known_links.add(link)
+            if pid is None and port:
                 raise UsageProblem(
                     "a process that has connected to the gate is not to be seen from here, so that it is not known "
                     "when it is at rest; start the service with --serve, or as the user that runs racebench"
