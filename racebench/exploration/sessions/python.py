@@ -616,10 +616,6 @@ class PythonSession(GeneratorSession):
             connection.pgconn.exec_(b"ROLLBACK")
         return bool(left)
 
-    def release(self) -> None:
-        self._thread.abandon()
-        self._roll_back()
-
     def close(self) -> None:
         for connection in self._used:
             # A backend that waits would not notice that its client has gone.

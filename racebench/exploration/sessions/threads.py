@@ -172,18 +172,6 @@ class SessionThread:
         if stop is not None:
             stop.give(_Answer(value, error))
 
-    def abandon(self) -> None:
-        """Unwind a call that stopped at a round trip; the statements of its clean-up pass. Raises UsageProblem."""
-        self._abandoning = True
-        self.answer(error=Abandoned())
-        try:
-            while not isinstance(self._outbox.get(timeout=PYTHON_LIMIT_S), Finished):
-                self.answer(error=Abandoned())
-        except Empty:
-            raise UsageProblem(
-                f"{self.name} cannot be stopped at {self.position()}: it swallows every exception, BaseException too"
-            ) from None
-
     def close(self) -> None:
         """End the thread, if it can be ended; the statements of a call's clean-up pass."""
         self._abandoning = True

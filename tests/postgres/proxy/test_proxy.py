@@ -16,6 +16,7 @@ import pytest
 from benchmarks.between import relaying
 from conftest import UsersServer
 from racebench.core.target import Target
+from racebench.postgres.connection import connect
 from racebench.postgres.external import external
 from racebench.postgres.proxy import messages
 from racebench.postgres.proxy.link import Link, State
@@ -209,6 +210,8 @@ def test_neither_side_is_read_while_the_other_does_not_take_it(proxy: Proxy, emb
             changed.relay()
     assert sent < 40_000_000
     client.close()
+    with connect(embedded) as admin:  # it would sleep on
+        admin.execute("SELECT pg_terminate_backend(%s)", (link.pid,))
 
 
 # Without a server.
