@@ -167,6 +167,7 @@ class Crew:
 
         Raises DatabaseProblem, with what their sessions wait for, if that takes longer than READY_SECONDS.
         """
+        began = time.monotonic()
         self._injectors.start()
         if self.assignment.instances is not None and self.assignment.load.faults:
             self.assignment.instances.restart(
@@ -177,7 +178,6 @@ class Crew:
         for number in range(1, self.assignment.load.workers + 1):
             self._workers[self._start_worker(number)] = number
         waiting, said = set(self._running), False
-        began = time.monotonic()
         while waiting:
             if (passed := time.monotonic() - began) > READY_SECONDS:
                 raise DatabaseProblem(
