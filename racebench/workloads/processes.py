@@ -29,7 +29,7 @@ from racebench.workloads.addresses import Environment
 
 #: How long a process has to end after SIGTERM, in seconds.
 TERMINATION_S = 3.0
-#: The variable by which a process is recognized as started by a command, whoever its parent is now.
+#: The variable by which a process is recognized as started by a command, also if its parent has ended.
 _MARK = "_RACEBENCH_STARTED_BY"
 #: A program that ends the processes with a variable in their environment once its standard input is closed.
 _GUARD = """

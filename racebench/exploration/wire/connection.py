@@ -86,7 +86,7 @@ class WireConnection:
         self.stream = Stream(link.send_server, self._answer, lambda piece: holds(self, piece), every_row=every_row)
         self.pgconn = Backend(self, carry, beside)
         self.asking = self.cut = False
-        #: Whose transaction is open on it; None if nobody's, or if that is not known.
+        #: The session whose transaction is open on it; None if there is none, or if that is not known.
         self.owner: object = None
         #: Whether the application sends its open transaction by itself, for no operation; None if that is not known.
         self.by_itself: bool | None = None

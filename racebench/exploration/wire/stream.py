@@ -147,7 +147,7 @@ class Stream:
 
     `status`: the transaction status that the server said last (I, T or E). `block`: a transaction block is open.
     `touched`: a piece that was held has run in it. `snapshots`: a transaction has one snapshot, which its first Parse
-    takes. `ended`: the client has said goodbye. `told`: what the client was given, as bytes, for whoever counts them.
+    takes. `ended`: the client has sent Terminate. `told`: is called with the bytes that are sent to the client.
     """
 
     def __init__(
@@ -195,8 +195,7 @@ class Stream:
         return (
             self.status == b"I"
             and not (self.block or self._implicit or self._failed or self._unsynced or self._expected)
-            and self.sent is None
-            and self.piece is None
+            and self.is_done
         )
 
     @property
@@ -218,11 +217,6 @@ class Stream:
     def awaits_server(self) -> bool:
         """Whether something that was not held has no answer yet."""
         return self.sent is not None and not self.sent.held
-
-    @property
-    def awaits_client(self) -> bool:
-        """Whether the server waits for data of a COPY."""
-        return self._copying
 
     @property
     def withholds(self) -> bool:

@@ -1,6 +1,6 @@
 """One end of a connection: a non-blocking socket, plain or TLS, with a queue of what it has not taken yet.
 
-Knows no message. Whoever made it is notified of events and reads; the queue is sent by itself.
+Knows no message. Its owner is notified of events, and reads; the queue is sent without the owner.
 """
 
 from __future__ import annotations

@@ -243,21 +243,6 @@ class Column(NamedTuple):
     format: int
 
 
-class ParameterStatus(NamedTuple):
-    """A setting, and its value now."""
-
-    name: bytes
-    value: bytes
-
-
-class Notification(NamedTuple):
-    """What a NOTIFY sends."""
-
-    pid: int
-    channel: bytes
-    payload: bytes
-
-
 def error_response(sqlstate: str, message: str, *, severity: str = "ERROR") -> bytes:
     """An ErrorResponse as a server sends it."""
     fields = {"S": severity, "V": severity, "C": sqlstate, "M": message}
@@ -312,18 +297,6 @@ def read_parameter_types(raw: bytes) -> tuple[int, ...]:
     """The OIDs of a ParameterDescription."""
     (count,) = _COUNT.unpack_from(raw, _HEADER_SIZE)
     return struct.unpack_from(f"!{count}I", raw, _HEADER_SIZE + 2)
-
-
-def read_parameter_status(raw: bytes) -> ParameterStatus:
-    """The setting of a ParameterStatus."""
-    name, value = raw[_HEADER_SIZE:-1].split(b"\x00", 1)
-    return ParameterStatus(name, value)
-
-
-def read_notification(raw: bytes) -> Notification:
-    """The notification of a NotificationResponse."""
-    channel, at = _text(raw, _HEADER_SIZE + 4)
-    return Notification(_INT.unpack_from(raw, _HEADER_SIZE)[0], channel, _text(raw, at)[0])
 
 
 def _text(raw: bytes, at: int) -> tuple[bytes, int]:

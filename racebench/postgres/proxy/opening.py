@@ -195,7 +195,7 @@ class Opening:
             self.refuse()
 
     def _authentication(self, raw: bytes, server: Channel) -> bytes:
-        """What the client is told of an authentication message; the rest is between the server and the proxy."""
+        """What the client gets for the server's message; nothing for one that the proxy itself answers."""
         code, body = raw[5:9], raw[9:]
         self._accepted = code == _ACCEPTED
         if code == _SASL:

@@ -15,7 +15,7 @@ READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
 
 class Handler(Protocol):
-    """What is told of a socket's events."""
+    """Handles the events of a socket."""
 
     def happen(self, mask: int) -> None:
         """It can be read from (READ), written to (WRITE), or both; also if it has failed."""
