@@ -269,6 +269,20 @@ def left_open(call: Call) -> str:
     )
 
 
+def no_outcome(call: Call, error: BaseException) -> UsageProblem | None:
+    """What is wrong with a call that raised what no call may raise; None for an exception that is an outcome.
+
+    Without the exception itself: its traceback would keep connections open.
+    """
+    if isinstance(error, UsageProblem):
+        return UsageProblem(str(error))
+    if isinstance(error, SystemExit):
+        return UsageProblem(f"{call} called sys.exit({error.code}); a call must return, or raise an exception")
+    if isinstance(error, KeyboardInterrupt):
+        return UsageProblem(f"{call} raised KeyboardInterrupt; a call must return, or raise an exception")
+    return None
+
+
 def unreached(subjects: Sequence[Call | Program | HttpRequest], server: str) -> str:
     """The message about calls, programs or requests of which the server has seen no statement."""
     names = ", ".join(dict.fromkeys(map(str, subjects)))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Hashable, Iterable, Mapping, Sequence, Set
 from contextlib import AbstractContextManager, ExitStack
-from itertools import permutations
 from typing import Any, ClassVar
 
 import psycopg
@@ -21,7 +20,6 @@ from racebench.core.errors import UsageProblem
 from racebench.core.faults import CONNECTION_LOST, EXPIRED, stops_a_schedule
 from racebench.core.model import Call, Outcome, Statement, Strategy
 from racebench.core.plain_text import message_of
-from racebench.core.quantity import quantity
 from racebench.core.target import Target
 from racebench.exploration import batches
 from racebench.exploration.choices import Cut
@@ -30,6 +28,7 @@ from racebench.exploration.faults import Fault
 from racebench.exploration.independence import Footprint
 from racebench.exploration.leftovers import Leftover
 from racebench.exploration.sessions import parameters
+from racebench.exploration.sessions.alone import Alone, refuse_broken
 from racebench.exploration.sessions.connections import Connections, cancel, carry_out, commit, is_open
 from racebench.exploration.sessions.division import MAY_BE_WRAPPED, divided, is_batch
 from racebench.exploration.sessions.drivers import OtherDriver, Redirection
@@ -47,7 +46,7 @@ from racebench.postgres.compiler.transactions import begins, ends
 from racebench.postgres.connection import connect
 from racebench.workloads.ad_hoc import own_application_name
 from racebench.workloads.addresses import variables
-from racebench.workloads.callables import advice, called, handed, left_open, signature, where
+from racebench.workloads.callables import advice, called, handed, left_open, no_outcome, signature, where
 from racebench.workloads.faults import fault
 
 #: What follows a refused statement without making up for it; COMMIT keeps what came before, or before a savepoint.
@@ -55,8 +54,6 @@ _CLEANING = frozenset({"ROLLBACK", "RELEASE", "COMMIT", "ABORT", "END", ""})
 #: What ends a transaction without keeping what was done in it.
 _UNDOING = frozenset({"ROLLBACK", "ABORT"})
 _DEADLOCK = "40P01"
-#: The most sessions whose calls are run alone in every order.
-_MOST_PERMUTED = 3
 
 
 class PythonSessions:
@@ -131,32 +128,24 @@ class PythonSessions:
         This also fills the application's pools and caches, so that every schedule begins alike.
         """
         sessions = self._sessions
-        every = permutations(sessions) if len(sessions) <= _MOST_PERMUTED else (sessions, sessions[::-1])
-        orders = {tuple(session.runs for session in order): order for order in every}.values()
-        unordered = len(sessions) > _MOST_PERMUTED  # a call has not run in every place then
-        failures: dict[PythonSession, set[Failure]] = {session: set() for session in sessions}
+        alone = Alone(sessions)
         seen: set[str] = set()
-        for order in orders:
+        for order in alone.orders:
             renew()
             for place, session in enumerate(order):
                 failure_alone = self._run_alone(session, seen_before=session.runs in seen)
                 if failure_alone and not place:
                     raise _fails(session)
-                failures[session] |= {failure_alone} - {()}
+                alone.failed(session, failure_alone)
                 seen |= {session.runs} if session.sent_alone else set()
-            if broken := violations():
-                raise UsageProblem(
-                    f"{quantity(broken, 'row breaks', 'rows break')} the invariant when the calls run one after the "
-                    "other: that is no race; look at the calls, or at the invariant"
-                )
+            refuse_broken(violations(), "the calls", "the calls")
         texts = set().union(*(session.texts for session in sessions))
         for session in sessions:
             session.note_what_ran()
         for session in sessions:
             if not any(other.was_watched for other in sessions if other.runs == session.runs):
                 session.tell_apart()  # it may have asked
-            calls = sessions if unordered else [other for other in sessions if other.runs == session.runs]
-            session.failures_alone = set().union(*(failures[other] for other in calls))
+            session.failures_alone = alone.failures(session)
             session.begin_is_seen |= begin_is_seen(texts)
 
     def _run_alone(self, session: PythonSession, *, seen_before: bool) -> Failure:
@@ -581,10 +570,8 @@ class PythonSession(GeneratorSession):
             raise self._thread.problem
         if isinstance(error, UsageProblem):
             raise error
-        if isinstance(error, SystemExit):
-            raise UsageProblem(f"{self.call} called sys.exit({error.code}); a call must return, or raise an exception")
-        if isinstance(error, KeyboardInterrupt):
-            raise UsageProblem(f"{self.call} raised KeyboardInterrupt; a call must return, or raise an exception")
+        if error is not None and (problem := no_outcome(self.call, error)) is not None:
+            raise problem
         if error is not None and self.sqlstate:
             said = f"raises {type(error).__name__}: {message_of(error)}"
             if not self.answers or not self.answers[-1].startswith("ERROR"):

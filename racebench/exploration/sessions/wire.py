@@ -6,17 +6,16 @@ run alone; what a session does in a schedule is wire_session.py's.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
-from itertools import permutations
 from typing import ClassVar
 
 from racebench.core.errors import UsageProblem
 from racebench.core.model import Call, HttpRequest, Instances, Program, Service, Strategy
-from racebench.core.quantity import quantity
 from racebench.core.target import Target
 from racebench.exploration.result import Unseen
+from racebench.exploration.sessions.alone import Alone, refuse_broken
 from racebench.exploration.sessions.connections import Connections
 from racebench.exploration.sessions.session import Surroundings
 from racebench.exploration.sessions.wire_session import Strand, WireSession
@@ -32,8 +31,6 @@ from racebench.workloads.services import RunningService
 
 #: The time limit for the application between two steps, and for a whole request, in seconds.
 LIMIT_S, _REQUEST_S = 10.0, 600.0
-#: The most sessions whose operations are run alone in every order.
-_MOST_PERMUTED = 3
 _SHARED = (
     "all requests went to one instance of the service: what has no race within one process (behind a pool of one, or a "
     "lock of the process) may have one between two; --instances each explores that"
@@ -204,12 +201,9 @@ class WireSessions:
         sessions = self._sessions
         if self._services and self._application is not None:
             self._application.observe()
-        every = permutations(sessions) if len(sessions) <= _MOST_PERMUTED else (sessions, sessions[::-1])
-        orders = list({tuple(session.runs for session in order): order for order in every}.values())
-        if len(orders) == 1:
-            orders.append(tuple(sessions))  # the first found an application that was not warm
-        failures: set[Hashable] = set()
-        for order in orders:
+        alone = Alone(sessions)
+        # Where all run the same, each is to be the first once, and the application to be warm once.
+        for order in alone.orders if len(alone.orders) > 1 else [*alone.orders, sessions]:
             renew()
             self.renew()
             for place, session in enumerate(order):
@@ -219,12 +213,8 @@ class WireSessions:
                         f"{session.work} fails when it runs alone, right after the setup: {session.answers[-1]}"
                         + advice(session.sqlstate, session.answers[-1])
                     )
-                failures |= {failure} if failure else set()
-            if broken := violations():
-                raise UsageProblem(
-                    f"{quantity(broken, 'row breaks', 'rows break')} the invariant when the operations run one after "
-                    "the other: that is no race; look at the application, or at the invariant"
-                )
+                alone.failed(session, failure)
+            refuse_broken(violations(), "the operations", "the application")
         if len(sessions) > 1 and self._services:
             renew()
             self._send_together()
@@ -235,7 +225,7 @@ class WireSessions:
         seen = begin_is_seen(texts)
         for session in sessions:
             session.note_what_ran()
-            session.failures_alone = failures
+            session.failures_alone = alone.failures(session)
             session.policy.begin_is_seen |= seen
 
     def _unreached(self, session: WireSession) -> UsageProblem:

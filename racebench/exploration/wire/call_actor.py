@@ -13,7 +13,7 @@ from racebench.core.plain_text import message_of
 from racebench.exploration.sessions.failures import Failure, failure
 from racebench.exploration.sessions.threads import Finished, SessionThread
 from racebench.exploration.wire.actors import Ending
-from racebench.workloads.callables import signature, where
+from racebench.workloads.callables import no_outcome, signature, where
 
 
 class CallActor:
@@ -67,20 +67,10 @@ class CallActor:
         error = finished.error
         if error is None:
             return Ending(code="", said="", returned=finished.value)
-        self._problem = self._no_outcome(error)
+        self._problem = no_outcome(self.call, error)
         self.failure = failure(error)
         said = f"raises {type(error).__name__}: {message_of(error)}{where(error)}"
         return Ending(code=signature(error), said=said, returned=None)
-
-    def _no_outcome(self, error: BaseException) -> UsageProblem | None:
-        """What an exception says that no call may raise."""
-        if isinstance(error, UsageProblem):
-            return UsageProblem(str(error))
-        if isinstance(error, SystemExit):
-            return UsageProblem(f"{self.call} called sys.exit({error.code}); a call must return, or raise an exception")
-        if isinstance(error, KeyboardInterrupt):
-            return UsageProblem(f"{self.call} raised KeyboardInterrupt; a call must return, or raise an exception")
-        return None
 
     def ending(self) -> Ending:
         """How the call has ended. Raises UsageProblem for what no call may do."""

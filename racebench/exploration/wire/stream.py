@@ -219,6 +219,11 @@ class Stream:
         return self.sent is not None and not self.sent.held
 
     @property
+    def awaits_client(self) -> bool:
+        """Whether the server waits for data of a COPY."""
+        return self._copying
+
+    @property
     def withholds(self) -> bool:
         """Whether an answer must wait for the Sync that commits, which has arrived."""
         return self._implicit and (self._owed or (bool(self._queue) and self._queue[0].kind == b"S"))
