@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import time
-import weakref
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack
 from typing import Protocol, TypeVar
@@ -20,15 +19,14 @@ from psycopg import pq
 from racebench.core.errors import UsageProblem
 from racebench.core.plain_text import shortened
 from racebench.core.target import Target
-from racebench.exploration.wire import peers
 from racebench.exploration.wire.actors import Actor
 from racebench.exploration.wire.attribution import Attributed, attribute
 from racebench.exploration.wire.connection import WireConnection
 from racebench.exploration.wire.gate import Gate, Restless
+from racebench.exploration.wire.peers import Peers
 from racebench.exploration.wire.rest import ApplicationRest, Processes
 from racebench.exploration.wire.stream import Kind, Piece
 from racebench.postgres.compiler.transactions import begins, ends
-from racebench.postgres.proxy.link import Link
 from racebench.postgres.proxy.proxy import Proxy
 
 HOST = "127.0.0.1"
@@ -37,8 +35,6 @@ _T = TypeVar("_T")
 _ALONE_S = 60.0
 #: How long the application is watched before its operations run, in seconds.
 _OBSERVED_S = 0.4
-#: How long the process of a connection is looked for, in seconds.
-_SEEN_S = 1.0
 #: How often its threads are looked at meanwhile, in seconds.
 _LOOK_S = 0.02
 
@@ -121,10 +117,8 @@ class Application:
         self._limit_s = limit_s
         self._by_port: dict[int, Operating] = {}
         self._notes: dict[str, None] = {}
-        self._known_links: weakref.WeakSet[Link] = weakref.WeakSet()
-        self._known_peers: dict[int, None] = {}
-        #: Since when the process of a connection has been looked for.
-        self._not_seen: weakref.WeakKeyDictionary[Link, float] = weakref.WeakKeyDictionary()
+        #: The processes of an application that was started elsewhere.
+        self._peers = Peers()
         #: The application prepares for a schedule, at racebench's request.
         self._preparing = False
         #: Several sessions have used one connection at once.
@@ -209,30 +203,7 @@ class Application:
 
     def _pids(self) -> Collection[int]:
         pids = {pid for session in self.sessions for pid in session.actor.pids}
-        return pids or self._peers()
-
-    def _peers(self) -> Collection[int]:
-        """The processes of an application that was started elsewhere are those that have connected.
-
-        Raises UsageProblem if they are not to be seen.
-        """
-        for connection in self.gate.connections:
-            link = connection.link
-            if link in self._known_links:
-                continue
-            port = peers.port_of(link.client_descriptor)
-            pid = peers.process(port, self._known_peers) if port else None
-            if pid is None and port and time.monotonic() < self._not_seen.setdefault(link, time.monotonic()) + _SEEN_S:
-                continue  # it may have ended by now, which will be seen
-            self._known_links.add(link)
-            if pid is None and port:
-                raise UsageProblem(
-                    "a process that has connected to the gate is not to be seen from here, so that it is not known "
-                    "when it is at rest; start the service with --serve, or as the user that runs racebench"
-                )
-            if pid is not None:
-                self._known_peers[pid] = None
-        return self._known_peers
+        return pids or self._peers.processes(connection.link for connection in self.gate.connections)
 
     # Pieces
 

@@ -4,12 +4,48 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Collection
+import time
+import weakref
+from collections.abc import Collection, Iterable
 from itertools import chain
 from pathlib import Path
 
+from racebench.core.errors import UsageProblem
+from racebench.postgres.proxy.link import Link
+
 _PROC = Path("/proc")
+#: How long the process of a connection is looked for, in seconds.
+_SEEN_S = 1.0
 _TABLES = (_PROC / "net/tcp", _PROC / "net/tcp6")
+
+
+class Peers:
+    """The processes that have connected to a gate."""
+
+    def __init__(self) -> None:
+        self._links: weakref.WeakSet[Link] = weakref.WeakSet()
+        self._found: dict[int, None] = {}
+        #: Since when the process of a connection has been looked for.
+        self._not_seen: weakref.WeakKeyDictionary[Link, float] = weakref.WeakKeyDictionary()
+
+    def processes(self, links: Iterable[Link]) -> Collection[int]:
+        """Those that have opened these connections, or earlier ones. Raises UsageProblem if one is not to be seen."""
+        for link in links:
+            if link in self._links:
+                continue
+            port = port_of(link.client_descriptor)
+            pid = process(port, self._found) if port else None
+            if pid is None and port and time.monotonic() < self._not_seen.setdefault(link, time.monotonic()) + _SEEN_S:
+                continue  # it may have ended by now, which will be seen
+            self._links.add(link)
+            if pid is None and port:
+                raise UsageProblem(
+                    "a process that has connected to the gate is not to be seen from here, so that it is not known "
+                    "when it is at rest; start the service with --serve, or as the user that runs racebench"
+                )
+            if pid is not None:
+                self._found[pid] = None
+        return self._found
 
 
 def process(port: int, known: Collection[int]) -> int | None:
