@@ -300,14 +300,13 @@ class Application:
         return not able or (known and not any(piece.text in session.firsts for session in able))
 
     def _pass_by(self, piece: Piece) -> None:
-        known = piece.text in self._background and piece.text not in self._starting
-        self._starting.discard(piece.text)
-        if known or not piece.text or _is_frame(piece):
+        if not piece.text or _is_frame(piece):
             return
         self._background.add(piece.text)
+        self._starting.discard(piece.text)
         if any(piece.text in session.firsts for session in self.sessions):
             self._doubt_background(piece)
-        elif any(session.holds(piece) for session in self.sessions[:1]):
+        elif any(session.holds(piece) for session in self.sessions[:1]):  # not its Parse, where this comes apart
             self._passed_by[_short(piece)] = None
 
     def _give(self, session: Operating, connection: WireConnection, piece: Piece) -> None:

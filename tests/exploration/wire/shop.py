@@ -112,7 +112,10 @@ class Handler(BaseHTTPRequestHandler):
 def poll() -> None:
     connection = connect()
     while True:
-        connection.execute(os.environ["POLLS"])
+        if os.environ.get("POLLS_ANEW"):  # so that each poll prepares its statement
+            connection.close()
+            connection = connect()
+        connection.execute(os.environ["POLLS"], prepare=bool(os.environ.get("POLLS_ANEW")) or None)
         connection.commit()
         time.sleep(0.05)
 

@@ -136,6 +136,16 @@ def test_a_poller_is_named_and_passes(embedded: Target, monkeypatch: pytest.Monk
     assert any("both in an operation and by itself" in note for note in mixed_up.notes)
 
 
+def test_a_poller_that_prepares_its_statement_each_time_is_named(
+    embedded: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("POLLS", "SELECT count(*) FROM jobs")
+    monkeypatch.setenv("POLLS_ANEW", "1")
+    exploration = explored(embedded, "lock")
+    assert (exploration.run, exploration.verdict) == (8, Verdict.VALID)
+    assert any("'SELECT count(*) FROM jobs' by itself" in note for note in exploration.notes)
+
+
 def test_a_status_that_requests_give_alone_too_is_no_refusal(embedded: Target) -> None:
     alone = explored(embedded, "first", service=replace(SHARED, reset=request("/reset")))
     assert alone.verdict is Verdict.VALID
