@@ -17,16 +17,16 @@ from typing import Protocol, TypeVar
 from psycopg import pq
 
 from racebench.core.errors import UsageProblem
-from racebench.core.plain_text import shortened
 from racebench.core.target import Target
 from racebench.exploration.wire.actors import Actor
 from racebench.exploration.wire.attribution import Attributed, attribute
+from racebench.exploration.wire.background import Background, is_frame, short
 from racebench.exploration.wire.connection import WireConnection
 from racebench.exploration.wire.gate import Gate, Restless
 from racebench.exploration.wire.peers import Peers
 from racebench.exploration.wire.rest import ApplicationRest, Processes
 from racebench.exploration.wire.stream import Kind, Piece
-from racebench.postgres.compiler.transactions import begins, ends
+from racebench.postgres.compiler.transactions import begins
 from racebench.postgres.proxy.proxy import Proxy
 
 HOST = "127.0.0.1"
@@ -123,11 +123,7 @@ class Application:
         self._preparing = False
         #: Several sessions have used one connection at once.
         self._mixed = False
-        #: The texts of what is sent while no operation is under way; those that were sent only while it started.
-        self._background: set[str] = set()
-        self._starting: set[str] = set()
-        #: Those that would have been held, and were sent after the start, in short.
-        self._passed_by: dict[str, None] = {}
+        self._background = Background()
         #: The session that runs alone: what it sends passes.
         self._alone: Operating | None = None
         #: What is held while a session runs alone, because the application also sends it by itself.
@@ -147,8 +143,7 @@ class Application:
     @property
     def notes(self) -> Sequence[str]:
         """What was noticed, as sentences."""
-        passed = (f"the application sends '{text}' by itself: it passed, and is no step" for text in self._passed_by)
-        return (*self._notes, *passed)
+        return (*self._notes, *self._background.notes)
 
     def note(self, sentence: str) -> None:
         """Add something to the notes."""
@@ -165,8 +160,7 @@ class Application:
 
     def observe(self) -> None:
         """Watch for a while what the application does and sends by itself. No operation is under way."""
-        self._starting = set(self._background)
-        self._passed_by.clear()
+        self._background.has_started()
         until = time.monotonic() + _OBSERVED_S
         looked = 0.0
         while (left := until - time.monotonic()) > 0:
@@ -241,12 +235,12 @@ class Application:
 
     def _arrives_alone(self, connection: WireConnection, piece: Piece, alone: Operating) -> bool:
         """Take a piece that arrives while a session runs alone; whether it is held."""
-        if connection.by_itself is None and not _is_frame(piece) and alone.holds(piece):
-            if piece.text in self._background and alone.is_undecided:
+        if connection.by_itself is None and not is_frame(piece) and alone.holds(piece):
+            if piece in self._background and alone.is_undecided:
                 self._suspects.append((connection, piece))
                 alone.disowns(connection)
                 return True
-            connection.by_itself = piece.text in self._background
+            connection.by_itself = piece in self._background
             if not connection.by_itself:
                 alone.firsts.add(piece.text)
         if connection.by_itself:
@@ -265,8 +259,7 @@ class Application:
         suspects, self._suspects = self._suspects, []
         for connection, piece in suspects:
             connection.by_itself = alone is None
-            if alone is not None and piece.text in self._starting:
-                self._background.discard(piece.text)
+            if alone is not None and self._background.give_up(piece):
                 alone.firsts.add(piece.text)
                 alone.passes(connection, piece)
             elif alone is not None:
@@ -286,12 +279,12 @@ class Application:
         if connection.by_itself is not None:
             return connection.by_itself
         background = self._comes_by_itself(owner, piece)
-        if not _is_frame(piece):
+        if not is_frame(piece):
             connection.by_itself = background
         return background
 
     def _comes_by_itself(self, owner: Operating | None, piece: Piece) -> bool:
-        known = piece.text in self._background
+        known = piece in self._background
         if owner is not None:
             # What comes while the application was at rest comes by itself, unless the session is not at its gate.
             by_itself = self._runner is None and owner.can_go_on
@@ -300,14 +293,12 @@ class Application:
         return not able or (known and not any(piece.text in session.firsts for session in able))
 
     def _pass_by(self, piece: Piece) -> None:
-        if not piece.text or _is_frame(piece):
+        if not piece.text or is_frame(piece):
             return
-        self._background.add(piece.text)
-        self._starting.discard(piece.text)
-        if any(piece.text in session.firsts for session in self.sessions):
+        doubtful = any(piece.text in session.firsts for session in self.sessions)
+        self._background.add(piece, waits=not doubtful and any(one.holds(piece) for one in self.sessions[:1]))
+        if doubtful:
             self._doubt_background(piece)
-        elif any(session.holds(piece) for session in self.sessions[:1]):  # not its Parse, where this comes apart
-            self._passed_by[_short(piece)] = None
 
     def _give(self, session: Operating, connection: WireConnection, piece: Piece) -> None:
         stream = connection.stream
@@ -331,7 +322,7 @@ class Application:
             found = attribute(piece.text, self._runner, inside, owner=owner)
             if not found.certain:
                 self._doubt(
-                    f"it could not be told which request sent '{_short(piece)}'; --instances each gives each a service "
+                    f"it could not be told which request sent '{short(piece)}'; --instances each gives each a service "
                     "of its own"
                 )
             self._give(next(one for one in self.sessions if one is found.session), connection, piece)
@@ -339,7 +330,7 @@ class Application:
 
     def _doubt_background(self, piece: Piece) -> None:
         self._doubt(
-            f"the application sends '{_short(piece)}' both in an operation and by itself: some of these were perhaps "
+            f"the application sends '{short(piece)}' both in an operation and by itself: some of these were perhaps "
             "taken for the other"
         )
 
@@ -434,13 +425,3 @@ class Application:
         where = "".join(session.actor.stuck() for session in waiting[:1])
         names = " and ".join(f"{session.name} ({session.runs})" for session in waiting)
         return f"{names} did not come to an end: {problem}{where}" if names else problem
-
-
-def _is_frame(piece: Piece) -> bool:
-    """Whether a piece begins or ends a transaction, and says nothing about whose it is."""
-    parts = piece.parts
-    return len(parts) == 1 and (begins(parts[0]) or ends(parts[0]))
-
-
-def _short(piece: Piece) -> str:
-    return shortened(" ".join(piece.text.split()))
