@@ -31,7 +31,8 @@ class ExplorationRequest:
     `schema`: the name of the schema to create; None for a new name each time (an application may remember the first it
     was given). `in_place`: the schema exists, with the application's own tables in it, and stays. `step_s`: the time
     limit, in seconds, for a step that is not blocked by another session. `oracle`: what of a schedule's effect must be
-    that of a serial order; None to compare nothing.
+    that of a serial order; None to compare nothing. `allowed`: kinds of anomaly that were taken from what the scenario
+    forbids.
     """
 
     scenario: Scenario
@@ -53,6 +54,7 @@ class ExplorationRequest:
     in_place: bool = False
     step_s: float = STEP_LIMIT_S
     oracle: Oracle | None = None
+    allowed: tuple[str, ...] = ()
 
 
 def judged(
@@ -73,7 +75,8 @@ def judged(
     decides = oracle is not None or lacks_invariant(scenario)
     forbid = [kind for kind in (*scenario.forbid, *([NON_SERIALIZABLE] if decides else [])) if kind not in allow]
     chosen = Oracle(oracle) if oracle is not None else Oracle.RETURNS if own else None
-    return replace(request, scenario=replace(scenario, forbid=tuple(dict.fromkeys(forbid))), oracle=chosen)
+    scenario = replace(scenario, forbid=tuple(dict.fromkeys(forbid)))
+    return replace(request, scenario=scenario, oracle=chosen, allowed=tuple(dict.fromkeys(allow)))
 
 
 def with_default_limits(request: ExplorationRequest, *, thorough: bool = False) -> ExplorationRequest:

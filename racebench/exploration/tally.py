@@ -290,10 +290,9 @@ def _command(request: ExplorationRequest, schedule: Schedule) -> str | None:
 
 def _judges(request: ExplorationRequest) -> list[str]:
     """The options by which a replay is judged as the request is."""
+    words = [f"--allow {','.join(request.allowed)}"] if request.allowed else []
     if request.oracle is None:
-        return []
+        return words
     decides, by_default = NON_SERIALIZABLE in request.scenario.forbid, ad_hoc.lacks_invariant(request.scenario)
-    if by_default and not decides:
-        return [f"--allow {NON_SERIALIZABLE}"]
     named = decides and (not by_default or request.oracle is not Oracle.RETURNS)
-    return [f"--oracle {request.oracle}"] if named else []
+    return [*words, f"--oracle {request.oracle}"] if named else words

@@ -708,6 +708,19 @@ def test_own_code_on_the_command_line(racebench: Command, shop: Path, subject: t
 
 
 @pytest.mark.server
+@pytest.mark.parametrize("judges", [("--allow", "refused,lost"), ("--allow", "lost", "--oracle", "state")])
+def test_a_printed_replay_is_judged_as_its_exploration_was(
+    racebench: Command, shop: Path, judges: tuple[str, ...]
+) -> None:
+    explore = racebench("explore", "./insert.sql", *OWN, *judges)
+    assert (explore.returncode, explore.stderr) == (3, "")
+    printed = next(line for line in explore.stdout.splitlines() if "racebench replay" in line)
+    words = shlex.split(printed[printed.index("racebench replay") :])
+    assert words[-len(judges) :] == list(judges)
+    assert racebench(*words[1:]).returncode == 3
+
+
+@pytest.mark.server
 @pytest.mark.parametrize("command", [("explore",), ("run", "-w", "2", "-n", "20")], ids=lambda each: each[0])
 def test_what_a_call_prints_is_no_part_of_the_report(racebench: Command, shop: Path, command: tuple[str, ...]) -> None:
     done = racebench(*command, "--call", "shop:create_order_and_say_so", *OWN, "--fail-on", "none", "--json", "-")
