@@ -8,7 +8,6 @@ Source: PostgreSQL manual 5.6 (system columns), 53.12 (pg_locks).
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -33,21 +32,20 @@ from racebench.exploration.oracle.accesses import (
 from racebench.exploration.oracle.serial import Runner
 from racebench.exploration.sessions.session import NOT_ANSWERED, Session, State, StrategySession
 from racebench.exploration.told import columns_of, rows_of, shown
+from racebench.postgres.questions import Question, ask
 from racebench.postgres.snapshot import Row
 
 #: Of a table with more rows, those alone are read that were written since the schedule began; deletes are not seen.
 _MOST_ROWS = 1_000
-_BEGIN = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED, READ ONLY"
-_LIMITS = "SET LOCAL lock_timeout = '100ms'; SET LOCAL statement_timeout = '5s'"
-_NEXT = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::numeric % 4294967296"
-_TRANSACTIONS = """
-SELECT pid, transactionid::text FROM pg_locks
-WHERE locktype = 'transactionid' AND mode = 'ExclusiveLock' AND granted AND pid = ANY(%s)
-"""
-_COLUMNS = """
-SELECT attrelid::bigint, attnum, relname, attname FROM pg_attribute
-JOIN pg_class c ON c.oid = attrelid JOIN pg_namespace n ON n.oid = relnamespace WHERE nspname = %s AND attnum > 0
-"""
+_NEXT = b"SELECT pg_snapshot_xmax(pg_current_snapshot())::text::numeric % 4294967296"
+_TRANSACTIONS = sql.SQL("""
+SELECT pid, transactionid FROM pg_locks
+WHERE locktype = 'transactionid' AND mode = 'ExclusiveLock' AND granted AND pid = ANY({}::int[])
+""")
+_COLUMNS = sql.SQL("""
+SELECT attrelid, attnum, relname, attname FROM pg_attribute
+JOIN pg_class c ON c.oid = attrelid JOIN pg_namespace n ON n.oid = relnamespace WHERE nspname = {} AND attnum > 0
+""")
 _KEY = """
 SELECT array_agg(attname::text ORDER BY place) FROM pg_index
 CROSS JOIN LATERAL unnest(indkey[0:indnkeyatts - 1]) WITH ORDINALITY AS part(number, place)
@@ -55,13 +53,13 @@ JOIN pg_attribute ON attrelid = indrelid AND attnum = number
 WHERE indrelid = %s::regclass AND indisunique AND indisvalid AND indpred IS NULL AND indexprs IS NULL
 GROUP BY indexrelid, indisprimary ORDER BY indisprimary DESC, indexrelid LIMIT 1
 """
-_READ = """
-SELECT nspname, relname FROM pg_locks
+_READ = sql.SQL("""
+SELECT relname FROM pg_locks
 JOIN pg_class c ON c.oid = relation JOIN pg_namespace n ON n.oid = relnamespace
-WHERE pid = pg_backend_pid() AND locktype = 'relation' AND nspname = %s AND relkind IN ('r', 'p')
-"""
+WHERE pid = pg_backend_pid() AND locktype = 'relation' AND nspname = {} AND relkind IN ('r', 'p')
+""")
 #: Functions that may do something in a transaction that only reads, such as to take an advisory lock.
-_VOLATILE = "SELECT FROM pg_proc WHERE lower(proname) = ANY(%s) AND provolatile = 'v' LIMIT 1"
+_VOLATILE = "SELECT DISTINCT lower(proname) FROM pg_proc WHERE lower(proname) = ANY(%s) AND provolatile = 'v'"
 
 
 class Recorder(Protocol):
@@ -201,40 +199,45 @@ class CommitRecorder:
         self._columns = {table: columns for table, (columns, _) in tables.items()}
         self._sizes = {table: len(rows) for table, (_, rows) in tables.items()}
         self._keys = {table: self._key(table) for table in self._columns}
-        queries = {search.query for search in recorded}
-        harmless = {
-            query for query in queries if connection.execute(_VOLATILE, (sorted(names_in(query)),)).fetchone() is None
-        }
-        self._queries = [search.query if search.query in harmless else "" for search in recorded]
+        names = {search.query: names_in(search.query) for search in recorded}
+        asked = sorted(set[str]().union(*names.values()))
+        volatile = {str(row[0]) for row in connection.execute(_VOLATILE, (asked,)).fetchall()} if asked else set()
+        self._queries = [search.query if volatile.isdisjoint(names[search.query]) else "" for search in recorded]
         self.begin()
 
     def begin(self) -> None:
         self.taken: list[int] = []
         self.commits: list[Commit] = []
         self._owners: dict[str, int] = {}
-        row = self._connection.execute(_NEXT).fetchone()
-        self._since = str(row[0]) if row else "3"
-        #: The tables may have been made again.
-        self._origins = {
-            (int(oid), int(number)): (("", str(table)), str(column))
-            for oid, number, table, column in self._connection.execute(_COLUMNS, (self._schema,)).fetchall()
-        }
         self._rows: _Rows = {}
-        self._rows, self._answers = self._state(whole=True)
+        #: The tables may have been made again.
+        columns = _COLUMNS.format(sql.Literal(self._schema)).as_bytes(self._connection)
+        self._since = "3"
+        begun, *read = ask(self._connection, [(_NEXT, columns), *self._reading(whole=True)])
+        if begun is not None:
+            ((self._since,),) = rows_of(begun[0])  # type: ignore[assignment]  # no NULL is in it
+        self._origins = {
+            (int(oid or 0), int(number or 0)): (("", str(table)), str(column))
+            for oid, number, table, column in (() if begun is None else rows_of(begun[1]))
+        }
+        self._rows = self._read(read, whole=True)
+        self._answers = self._asked()
 
     def before(self, session: Session) -> None:
         """Nothing: what is committed shows after the step."""
 
     def after(self, session: Session) -> None:
         by_pid = {pid: other.number for other in self._sessions for pid in other.pids}
-        for pid, transaction in self._connection.execute(_TRANSACTIONS, ([*by_pid],)).fetchall():
-            self._owners[str(transaction)] = by_pid[int(pid)]
-        rows = self._read(whole=False)
+        transactions = _TRANSACTIONS.format(sql.Literal([*by_pid])).as_bytes(self._connection)
+        working, *read = ask(self._connection, [(transactions,), *self._reading(whole=False)])
+        for pid, transaction in () if working is None else rows_of(working[0]):
+            self._owners[str(transaction)] = by_pid[int(pid or 0)]
+        rows = self._read(read, whole=False)
         writes = list(_differences(self._rows, rows))
         if writes:
             owners = {self._owners.get(transaction, session.number) for _, transaction in writes}
             before = self._answers
-            self._rows, self._answers = self._state(whole=False)
+            self._rows, self._answers = rows, self._asked()
             if len(owners) == 1:
                 written = tuple(write for write, _ in writes)
                 commit = Commit(
@@ -243,41 +246,38 @@ class CommitRecorder:
                 self.commits.append(commit)
         self.taken.append(session.number)
 
-    def _state(self, *, whole: bool) -> tuple[_Rows, list[Answer | None]]:
-        """The committed rows, and the answers to the searches among them."""
-        rows = self._read(whole=whole)
-        known: dict[str, Answer | None] = {}
-        with _read_only(self._connection):
-            for query in self._queries:
-                if query not in known:
-                    known[query] = self._answer(query) if query else None
-        return rows, [known[query] for query in self._queries]
+    def _reads_every(self, table: Table, *, whole: bool) -> bool:
+        return whole or self._sizes[table] <= _MOST_ROWS
 
-    def _read(self, *, whole: bool) -> _Rows:
+    def _reading(self, *, whole: bool) -> list[Question]:
+        """The questions for the committed rows of each table; those written since the begin, of a large one."""
+        questions: list[Question] = []
+        for table, columns in self._columns.items():
+            query = sql.SQL("SELECT {} FROM ONLY {}").format(
+                sql.SQL(", ").join(sql.Identifier(name) for name in ("xmin", "ctid", *columns)),
+                sql.Identifier(table[0] or self._schema, table[1]),
+            )
+            if not self._reads_every(table, whole=whole):
+                query += sql.SQL(" WHERE age(xmin) <= age({}::xid)").format(sql.Literal(self._since))
+            questions.append((query.as_bytes(self._connection),))
+        return questions
+
+    def _read(self, answers: Sequence[Sequence[pq.abc.PGresult] | None], *, whole: bool) -> _Rows:
+        """The committed rows, from the answers; those of before of a table that another session has locked."""
         found: _Rows = {}
-        with _read_only(self._connection):
-            for table in self._columns:
-                every = whole or self._sizes[table] <= _MOST_ROWS
-                rows = self._rows_of(table, every=every)
-                before = self._rows.get(table, {})
-                found[table] = before if rows is None else rows if every else before | rows
+        for table, answer in zip(self._columns, answers, strict=True):
+            before = self._rows.get(table, {})
+            if answer is None:
+                found[table] = before
+                continue
+            rows = self._rows_of(table, answer[0])
+            found[table] = rows if self._reads_every(table, whole=whole) else before | rows
         return found
 
-    def _rows_of(self, table: Table, *, every: bool) -> dict[Key, _Version] | None:
-        """The rows of a table by their keys; None if another session has locked it."""
+    def _rows_of(self, table: Table, result: pq.abc.PGresult) -> dict[Key, _Version]:
+        """The rows of a table by their keys."""
         columns, key = self._columns[table], self._keys[table]
-        query = sql.SQL("SELECT {} FROM ONLY {}").format(
-            sql.SQL(", ").join(sql.Identifier(name) for name in ("xmin", "ctid", *columns)),
-            sql.Identifier(table[0] or self._schema, table[1]),
-        )
-        if not every:
-            query += sql.SQL(" WHERE age(xmin) <= age({}::xid)").format(sql.Literal(self._since))
-        try:
-            with self._connection.transaction(force_rollback=True):
-                result = self._connection.execute(query).pgresult
-        except psycopg.Error:
-            return None
-        rows = () if result is None else rows_of(result)
+        rows = rows_of(result)
         found: dict[Key, _Version] = {}
         for transaction, place, *texts in rows:
             values = dict(zip(columns, texts, strict=True))
@@ -286,21 +286,24 @@ class CommitRecorder:
             found[own] = _Version(str(transaction), values)
         return found
 
-    def _answer(self, query: str) -> Answer | None:
-        try:
-            with self._connection.transaction(force_rollback=True):
-                result = self._connection.execute(query.encode()).pgresult
-                read = self._connection.execute(_READ, (self._schema,)).fetchall()
-        except psycopg.Error:
+    def _asked(self) -> list[Answer | None]:
+        """The answers to the searches among the committed rows."""
+        queries = [*dict.fromkeys(query for query in self._queries if query)]
+        read = _READ.format(sql.Literal(self._schema)).as_bytes(self._connection)
+        answers = ask(self._connection, [(query.encode(), read) for query in queries])
+        known = {query: self._answer(answer) for query, answer in zip(queries, answers, strict=True)}
+        return [known.get(query) for query in self._queries]
+
+    def _answer(self, results: Sequence[pq.abc.PGresult] | None) -> Answer | None:
+        if results is None or results[0].status != pq.ExecStatus.TUPLES_OK:
             return None
-        if result is None or result.status != pq.ExecStatus.TUPLES_OK:
-            return None
+        result, read = results
         places = range(result.nfields)
         rows, columns = rows_of(result), columns_of(result)
         return Answer(
             columns=[self._origins.get((result.ftable(place), result.ftablecol(place))) for place in places],
             rows=rows,
-            tables=frozenset(("", str(table)) for _, table in read),
+            tables=frozenset(("", str(table)) for (table,) in rows_of(read)),
             # As sessions note it.
             told=shown(columns, rows[-1], len(rows)) if rows else (result.command_status or b"").decode(),
         )
@@ -311,15 +314,6 @@ class CommitRecorder:
         row = self._connection.execute(_KEY, (name,)).fetchone()
         key = tuple(map(str, row[0])) if row else ()
         return key if {*key} <= {*self._columns[table]} else ()
-
-
-@contextlib.contextmanager
-def _read_only(connection: psycopg.Connection[Any]) -> Iterator[None]:
-    """A transaction that only reads, and gives up a lock after a tenth of a second."""
-    with connection.transaction(force_rollback=True):
-        connection.execute(_BEGIN)
-        connection.execute(_LIMITS)
-        yield
 
 
 def _differences(before: _Rows, after: _Rows) -> Iterator[tuple[Write, str]]:
