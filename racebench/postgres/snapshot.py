@@ -8,19 +8,20 @@ made anew. Who needs a restore, and when, is the caller's choice.
 
 from __future__ import annotations
 
-import contextlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import psycopg
-from psycopg import pq, sql
+from psycopg import sql
 
 from racebench.core.errors import DatabaseProblem
 from racebench.core.plain_text import one_line
 from racebench.core.quantity import quantity
 from racebench.postgres import storage
+from racebench.postgres.message import Statement, send
 from racebench.postgres.storage import Care, Storage, Ties
 
 #: The most rows of a table that are kept in memory.
@@ -33,44 +34,52 @@ _SMALL = 3_000
 #: The schemas of a snapshot: one, or all others in which users keep something, without members of extensions.
 _SCHEMAS = """
 SELECT oid, nspname FROM pg_namespace
-WHERE CASE WHEN %(others)s THEN nspname NOT IN (%(schema)s, 'information_schema') AND nspname !~ '^(pg|racebench)_'
-    ELSE nspname = %(schema)s END
+WHERE CASE WHEN {others} THEN nspname NOT IN ({schema}, 'information_schema') AND nspname !~ '^(pg|racebench)_'
+    ELSE nspname = {schema} END
 """
 _OF_EXTENSION = (
     "EXISTS (SELECT FROM pg_depend WHERE objid = c.oid AND classid = 'pg_class'::regclass AND deptype = 'e')"
 )
-_TABLES = f"""
+_TABLES = sql.SQL(f"""
 WITH RECURSIVE space AS ({_SCHEMAS}), tree AS (
     SELECT c.oid FROM pg_class c JOIN space ON space.oid = relnamespace
-    WHERE NOT %(others)s OR NOT {_OF_EXTENSION}
+    WHERE NOT {{others}} OR NOT {_OF_EXTENSION}
     UNION
     SELECT inhrelid FROM pg_inherits JOIN tree ON tree.oid = inhparent
 )
 SELECT nspname, relname, c.oid FROM tree
 JOIN pg_class c ON c.oid = tree.oid JOIN pg_namespace n ON n.oid = relnamespace
 WHERE relkind = 'r' AND relpersistence <> 't' ORDER BY 1, 2
-"""
-_SEQUENCES = f"""
+""")
+_SEQUENCES = sql.SQL(f"""
 SELECT nspname, relname, seqmin, seqmax, seqincrement FROM pg_sequence JOIN pg_class c ON c.oid = seqrelid
 JOIN ({_SCHEMAS}) AS space ON space.oid = relnamespace
-WHERE NOT %(others)s OR NOT {_OF_EXTENSION} ORDER BY 1, 2
-"""
-_TRIGGERS = "SELECT tgname, tgenabled::text FROM pg_trigger WHERE tgrelid = %s::regclass AND NOT tgisinternal"
+WHERE NOT {{others}} OR NOT {_OF_EXTENSION} ORDER BY 1, 2
+""")
+_TRIGGERS = sql.SQL("""
+SELECT tgrelid, tgname, tgenabled FROM pg_trigger WHERE tgrelid = ANY({}::oid[]) AND NOT tgisinternal
+""")
 #: How a trigger that is enabled in each of these modes is enabled again, and the modes in which it fires in a restore.
 _ENABLE = {"O": "ENABLE TRIGGER", "A": "ENABLE ALWAYS TRIGGER", "R": "ENABLE REPLICA TRIGGER"}
 _FIRING_IN_REPLICA, _FIRING_OTHERWISE = ("A", "R"), ("O", "A")
-_COLUMNS = """
-SELECT attname FROM pg_attribute
-WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped AND attgenerated = '' ORDER BY attnum
-"""
-_REFERENCES = """
+_COLUMNS = sql.SQL("""
+SELECT attrelid, attname FROM pg_attribute
+WHERE attrelid = ANY({}::oid[]) AND attnum > 0 AND NOT attisdropped AND attgenerated = '' ORDER BY attnum
+""")
+_REFERENCES = sql.SQL("""
 SELECT DISTINCT conrelid, confrelid FROM pg_constraint
-WHERE contype = 'f' AND conrelid <> confrelid AND conrelid = ANY(%(tables)s) AND confrelid = ANY(%(tables)s)
-"""
+WHERE contype = 'f' AND conrelid <> confrelid AND conrelid = ANY({tables}::oid[]) AND confrelid = ANY({tables}::oid[])
+""")
+#: What a superuser fires no trigger and checks no foreign key with.
+_REPLICATING = b"SET LOCAL session_replication_role = replica"
 
 
 #: A row: the text of each of its values, None for NULL.
 Row = tuple[str | None, ...]
+#: The number of a table's rows, and the last transaction that wrote one; the last value of a sequence, and whether it
+#: was handed out.
+_Mark = tuple[int, int | None]
+_Value = tuple[int, bool]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +108,7 @@ class _Table:
     columns: tuple[str, ...]
     copied: sql.Composable
     rows: bytes
-    mark: tuple[Any, ...]
+    mark: _Mark
     triggers: list[tuple[str, str]]
     storage: Storage | None
 
@@ -120,17 +129,18 @@ class Snapshot:
         self.not_anew = "" if physical else "it was not looked at"
         #: The sizes of tables and indexes when the tables were last made anew; None before that.
         self._pages: Sequence[tuple[Any, ...]] | None = None
-        which = {"schema": schema, "others": others}
+        #: The query for the marks of the tables and the values of the sequences.
+        self._asking = b""
+        which = {"schema": sql.Literal(schema), "others": sql.Literal(others)}
         try:
             self._superuser = _may_replicate(connection)
-            ordered = _in_order(connection, which)
-            self._tables = [self._read(oid, key, physical=physical) for oid, key in ordered.items()]
-            self._ties = Ties(connection, ordered if physical else {})
-            sequences = connection.execute(_SEQUENCES, which).fetchall()
-            self._sequences = [(str(row[0]), str(row[1])) for row in sequences]
+            tables, sequences = send(connection, [_TABLES.format(**which), _SEQUENCES.format(**which)])
+            self._sequences = [(str(row[0]), str(row[1])) for row in sequences.rows]
             #: The least and the greatest value of each sequence, and its increment.
-            self._limits = [(int(row[2]), int(row[3]), int(row[4])) for row in sequences]
-            self._values = self._sequence_values()
+            self._limits = [(int(row[2] or 0), int(row[3] or 0), int(row[4] or 0)) for row in sequences.rows]
+            names = {int(row[2] or 0): (str(row[0]), str(row[1])) for row in tables.rows}
+            self._tables, self._ties, self._values = self._read(names, physical=physical)
+            self._note_names()
         except psycopg.Error as problem:
             raise DatabaseProblem(
                 f"the tables cannot be read, so they could not be restored: {one_line(str(problem))}"
@@ -146,19 +156,27 @@ class Snapshot:
         self._connection = over or self._connection
         try:
             if care is Care.ROWS or not (self._made_anew() if care is Care.ALL else self._has_pages_as_new()):
-                self._restore_rows(self._changed())
-            self._restore_sequences()
+                marks, values = self._state()
+                changed = self._differing(marks)
+                self._restore_rows(changed, values)
+                if not any(table.rows for table in changed):
+                    return
+            # A column that was added may take its default from a sequence.
+            self._restore_rows([], self._state()[1])
         except psycopg.Error as problem:
             raise DatabaseProblem(f"the tables cannot be restored: {one_line(str(problem))}") from None
 
     def forget(self) -> None:
         """Restore nothing from now on: it is known that the tables cannot be restored."""
         self._tables, self._sequences, self._limits, self._values = [], [], [], []
+        self._note_names()
 
     def changes(self) -> tuple[TableChange, ...]:
         """The changes of the tables' rows that are committed, with the tables in a fixed order."""
         try:
-            found = [_change(table, self._copied(table.copied)) for table in self._changed()]
+            changed = self._changed()
+            copied = send(self._connection, [_copying(table.copied) for table in changed])
+            found = [_change(table, answer.copied) for table, answer in zip(changed, copied, strict=True)]
         except psycopg.Error as problem:
             raise DatabaseProblem(f"the rows of a schedule cannot be read: {one_line(str(problem))}") from None
         return tuple(sorted((change for change in found if change is not None), key=lambda change: change.table))
@@ -173,40 +191,70 @@ class Snapshot:
         Returns by how much each sequence's values grow: multiples of `offset`. Those that would come to their end stay,
         and those that this role may not set.
         """
+        known = zip(self._sequences, self._limits, self._values, strict=True)
         shifted: dict[tuple[str, str], int] = {}
+        commands: list[Statement] = []
+        for number, (key, (least, most, increment), (last, called)) in enumerate(known, 1):
+            by = number * offset * increment
+            if least <= last + 2 * by <= most:
+                shifted[key] = by
+                commands.append(self._set(key, last + by, called))
         try:
-            known = zip(self._sequences, self._limits, self._values, strict=True)
-            for number, (key, (least, most, increment), (last, called)) in enumerate(known, 1):
-                by = number * offset * increment
-                if least <= last + 2 * by <= most:
-                    with contextlib.suppress(psycopg.errors.InsufficientPrivilege):
-                        self._set(key, last + by, called=called)
-                        shifted[key] = by
+            try:
+                send(self._connection, commands)
+            except psycopg.errors.InsufficientPrivilege:  # on one of them: the others are moved on one by one
+                for key, command in zip(list(shifted), commands, strict=True):
+                    try:
+                        send(self._connection, [command])
+                    except psycopg.errors.InsufficientPrivilege:
+                        del shifted[key]
         except psycopg.Error as problem:
             raise DatabaseProblem(f"a sequence cannot be moved on: {one_line(str(problem))}") from None
         return shifted
 
     def _changed(self) -> list[_Table]:
-        return [table for table, mark in zip(self._tables, self._marks(), strict=True) if mark != table.mark]
+        return self._differing(self._state()[0])
 
-    def _restore_rows(self, changed: list[_Table]) -> None:
-        connection = self._connection
+    def _differing(self, marks: Sequence[_Mark]) -> list[_Table]:
+        return [table for table, mark in zip(self._tables, marks, strict=True) if mark != table.mark]
+
+    def _restore_rows(self, changed: list[_Table], values: Sequence[_Value] = ()) -> None:
+        """Restore the rows of tables, if any have changed, and the sequences, of which these values are known."""
         if changed and not self._superuser:
             changed = self._tables  # foreign keys are checked: the tables that refer to a changed one go with it
+        filled = [table for table in changed if table.rows]
+        known = list(zip(self._sequences, self._values, values, strict=True)) if values else []
+        differing = [self._set(name, *before) for name, before, now in known if before != now]
         if changed:
-            with connection.transaction(), self._without_triggers(changed):
-                for table in reversed(changed):
-                    connection.execute(sql.SQL("DELETE FROM ONLY {}").format(table.name))
-                for table in changed:
-                    if table.rows:
-                        self._write(table)
-            for table in changed:
-                self._check(table)
+            emptying = [sql.SQL("DELETE FROM ONLY {}").format(table.name) for table in reversed(changed)]
+            filling = [sql.SQL("COPY {} FROM STDIN").format(table.copied) for table in filled]
+            self._write(changed, [*self._without_triggers(changed, [*emptying, *filling]), *differing], filled)
+        elif differing:
+            send(self._connection, differing)
         self._restores += bool(changed)
         # Made anew where possible: after VACUUM the server would know more of the tables, and plan in another way.
         if changed and self._restores % _CLEAN_EVERY == 0 and not self._made_anew():
             for table in changed:
-                connection.execute(sql.SQL("VACUUM {}").format(table.name))
+                send(self._connection, [sql.SQL("VACUUM {}").format(table.name)])
+
+    def _write(self, tables: Sequence[_Table], statements: Sequence[Statement], filled: Sequence[_Table]) -> None:
+        """Write the rows of tables anew and note their new marks; `filled`: whose rows the statements copy, in order.
+
+        Raises DatabaseProblem if a table has not as many rows as before.
+        """
+        # The tables that no rule or trigger keeps from being emptied need not be asked.
+        known: dict[int, _Mark] = {table.oid: (0, None) for table in tables if self._superuser and not table.rows}
+        marking = [_mark_query(0, table.name) for table in tables if table.oid not in known]
+        answers = send(self._connection, [*statements, *marking], [table.rows for table in filled])
+        marks = (_mark(answer.rows[0][1:]) for answer in answers[len(statements) :])
+        for table in tables:
+            before, table.mark = table.mark, known.get(table.oid) or next(marks)
+            if table.mark[0] != before[0]:
+                raise DatabaseProblem(
+                    f"table {table.name.as_string(self._connection)} has {quantity(table.mark[0], 'row')} "
+                    f"after it was restored, not {before[0]}: a rule, a trigger or row security changes what is "
+                    "written; explore as a superuser"
+                )
 
     def _has_pages_as_new(self) -> bool:
         """Restore rows, and make the tables anew if one of them or an index has grown; False if that cannot be done."""
@@ -238,131 +286,111 @@ class Snapshot:
         tables = [table for table in self._tables if table.oid in set(emptied) or table.rows]
         # TRUNCATE alone fires no trigger of a foreign key.
         firing = [table for table in tables if table.triggers]
+        statements: list[Statement] = [self._ties.truncate(emptied)] if emptied else []
+        statements += [sql.SQL("COPY {} FROM STDIN").format(table.copied) for table in filled]
+        statements += [sql.SQL("REINDEX INDEX {}").format(name) for name in _built(tables)]
+        if filled or firing:
+            statements = self._without_triggers(firing, statements)
+        else:
+            statements = [b"BEGIN", *statements, b"COMMIT"]
         try:
-            with connection.transaction(), contextlib.ExitStack() as stack:
-                if filled or firing:
-                    stack.enter_context(self._without_triggers(firing))
-                if emptied:
-                    connection.execute(self._ties.truncate(emptied))
-                for table in filled:
-                    self._write(table)
-                for name in _built(tables):
-                    connection.execute(sql.SQL("REINDEX INDEX {}").format(name))
+            self._write(tables, statements, filled)
         except (psycopg.errors.InsufficientPrivilege, psycopg.errors.FeatureNotSupported) as problem:
             self.not_anew = one_line(str(problem))
             return False
         for table in tables:
-            self._check(table)
             self._describe(table)
         return True
 
     def _describe(self, table: _Table) -> None:
         """Have the server look at a table that was made anew, as far as it had done so before: plans depend on that."""
         if table.storage is not None and table.storage.vacuumed:
-            self._connection.execute(sql.SQL("VACUUM {}").format(table.name))
+            send(self._connection, [sql.SQL("VACUUM {}").format(table.name)])
         elif table.storage is not None and table.storage.analyzed and not table.storage.built:
-            self._connection.execute(sql.SQL("ANALYZE {}").format(table.name))
+            send(self._connection, [sql.SQL("ANALYZE {}").format(table.name)])
 
-    def _restore_sequences(self) -> None:
-        values = self._sequence_values()
-        for name, before, now in zip(self._sequences, self._values, values, strict=True):
-            if before != now:
-                last, called = before
-                self._set(name, last, called=called)
+    def _without_triggers(self, tables: Sequence[_Table], statements: Sequence[Statement]) -> list[Statement]:
+        """A transaction in which statements fire no trigger of these tables, and check no foreign key if possible."""
+        return [
+            b"BEGIN",
+            *([_REPLICATING] if self._superuser else []),
+            *_switches(tables, enabled=False),
+            *statements,
+            *_switches(tables, enabled=True),
+            b"COMMIT",
+        ]
 
-    @contextlib.contextmanager
-    def _without_triggers(self, tables: list[_Table]) -> Iterator[None]:
-        """Within a transaction, fire no trigger of these tables, and check no foreign key if the role may do that."""
-        if self._superuser:
-            self._connection.execute("SET LOCAL session_replication_role = replica")
-        self._switch_triggers(tables, enabled=False)
-        yield
-        self._switch_triggers(tables, enabled=True)
-
-    def _check(self, table: _Table) -> None:
-        """Take the new mark of a restored table; raises DatabaseProblem if it has not as many rows as before."""
-        rows = table.mark[0]
-        emptied = self._superuser and not table.rows
-        table.mark = (0, None) if emptied else self._mark(table.name)
-        if table.mark[0] != rows:
-            raise DatabaseProblem(
-                f"table {table.name.as_string(self._connection)} has {quantity(table.mark[0], 'row')} "
-                f"after it was restored, not {rows}: a rule, a trigger or row security changes what is written; "
-                "explore as a superuser"
-            )
-
-    def _switch_triggers(self, tables: list[_Table], *, enabled: bool) -> None:
-        """Disable the triggers of tables that a restore would fire, or enable them as they were."""
-        for table in tables:
-            for name, mode in table.triggers:
-                action = sql.SQL(_ENABLE[mode] if enabled else "DISABLE TRIGGER")
-                command = sql.SQL("ALTER TABLE {} {} {}")
-                self._connection.execute(command.format(table.name, action, sql.Identifier(name)))
-
-    def _set(self, sequence: tuple[str, str], last: int, *, called: bool) -> None:
+    def _set(self, sequence: tuple[str, str], last: int, called: bool) -> Statement:
         name = sql.Identifier(*sequence).as_string(self._connection)
-        self._connection.execute("SELECT setval(%s::regclass, %s, %s)", (name, last, called))
+        return sql.SQL("SELECT setval({}::regclass, {}, {})").format(name, last, called)
 
-    def _read(self, oid: int, key: tuple[str, str], *, physical: bool) -> _Table:
-        name = sql.Identifier(*key)
-        row = self._connection.execute(sql.SQL("SELECT count(*) FROM ONLY {}").format(name)).fetchone()
-        if row is not None and row[0] > MOST_ROWS:
-            raise DatabaseProblem(
-                f"table {name.as_string(self._connection)} has {row[0]} rows after the setup; "
-                f"at most {MOST_ROWS} can be restored before each schedule: have the setup insert fewer"
+    def _read(self, names: Mapping[int, tuple[str, str]], *, physical: bool) -> tuple[list[_Table], Ties, list[_Value]]:
+        """The tables of these names, by OID, and the values of the sequences."""
+        tables = {oid: sql.Identifier(*key) for oid, key in names.items()}
+        oids = sql.Literal([*tables])
+        shared = [_REFERENCES.format(tables=oids), _COLUMNS.format(oids), _TRIGGERS.format(oids)]
+        values = [_value_query(0, key) for key in self._sequences]
+        marking = [_mark_query(0, name) for name in tables.values()]
+        asked = [storage.questions(name, oid) for oid, name in tables.items()] if physical else []
+        tied = [Ties.question(names)] if physical else []
+        answers = iter(
+            send(
+                self._connection,
+                [*shared, *values, *marking, *(question for pair in asked for question in pair), *tied],
             )
-        asked = self._connection.execute(_COLUMNS, (name.as_string(self._connection),)).fetchall()
-        columns = tuple(str(row[0]) for row in asked)
-        listed = sql.SQL(", ").join(map(sql.Identifier, columns))
-        copied = sql.SQL("{} ({})").format(name, listed) if columns else name
-        rows = self._copied(copied)
-        triggers = self._connection.execute(_TRIGGERS, (name.as_string(self._connection),)).fetchall()
+        )
+        references, columns, triggers = (answer.rows for answer in islice(answers, len(shared)))
+        read = [_value(answer.rows[0][1:]) for answer in islice(answers, len(values))]
+        marks = dict(zip(tables, (_mark(answer.rows[0][1:]) for answer in islice(answers, len(marking))), strict=True))
+        stored = {oid: storage.answered(*islice(answers, 2)) for oid in tables if physical}
+        for oid, (rows, _) in marks.items():
+            if rows > MOST_ROWS:
+                raise DatabaseProblem(
+                    f"table {tables[oid].as_string(self._connection)} has {rows} rows after the setup; "
+                    f"at most {MOST_ROWS} can be restored before each schedule: have the setup insert fewer"
+                )
+        ordered = _in_order(names, references)
+        named = {oid: tuple(str(name) for of, name in columns if of == str(oid)) for oid in ordered}
+        copied = {
+            oid: sql.SQL("{} ({})").format(tables[oid], sql.SQL(", ").join(map(sql.Identifier, named[oid])))
+            if named[oid]
+            else tables[oid]
+            for oid in ordered
+        }
+        rows_of = dict(zip(ordered, send(self._connection, [_copying(copied[oid]) for oid in ordered]), strict=True))
         firing = _FIRING_IN_REPLICA if self._superuser else _FIRING_OTHERWISE
-        disabled = [(str(row[0]), str(row[1])) for row in triggers if row[1] in firing]
-        stored = storage.read(self._connection, name) if physical else None
-        return _Table(oid, key, name, columns, copied, rows, self._mark(name), disabled, stored)
+        found = [
+            _Table(
+                oid,
+                key,
+                tables[oid],
+                named[oid],
+                copied[oid],
+                rows_of[oid].copied,
+                marks[oid],
+                [(str(name), str(mode)) for of, name, mode in triggers if of == str(oid) and mode in firing],
+                stored.get(oid),
+            )
+            for oid, key in ordered.items()
+        ]
+        return found, Ties(next(answers).rows, ordered) if physical else Ties([], {}), read
 
-    def _copied(self, copied: sql.Composable) -> bytes:
-        """The rows of a table, in COPY's text format."""
-        # Not by a cursor, which waits for each row by itself: 50 µs a row while a call is explored.
-        connection, parts = self._connection.pgconn, []
-        result = connection.exec_(sql.SQL("COPY {} TO STDOUT").format(copied).as_bytes(self._connection))
-        if result.status == pq.ExecStatus.COPY_OUT:
-            while (part := connection.get_copy_data(0))[0] > 0:
-                parts.append(bytes(part[1]))
-            result = connection.get_result() or result
-            while connection.get_result() is not None:
-                pass
-        if result.status != pq.ExecStatus.COMMAND_OK:
-            raise psycopg.errors.error_from_result(result)
-        return b"".join(parts)
-
-    def _write(self, table: _Table) -> None:
-        command = sql.SQL("COPY {} FROM STDIN").format(table.copied)
-        with self._connection.cursor() as cursor, cursor.copy(command) as copy:
-            copy.write(table.rows)
-
-    def _marks(self) -> list[tuple[Any, ...]]:
-        if not self._tables:
-            return []
-        query = sql.SQL(" UNION ALL ").join(_mark_query(n, table.name) for n, table in enumerate(self._tables))
-        rows = self._connection.execute(sql.SQL("{} ORDER BY 1").format(query), prepare=True).fetchall()
-        return [tuple(row[1:]) for row in rows]
-
-    def _mark(self, name: sql.Identifier) -> tuple[Any, ...]:
-        row = self._connection.execute(_mark_query(0, name)).fetchone()
-        assert row is not None  # an aggregate
-        return tuple(row[1:])
-
-    def _sequence_values(self) -> list[tuple[int, bool]]:
-        if not self._sequences:
-            return []
+    def _note_names(self) -> None:
+        """Make the query for the state again: tables or sequences have changed."""
         parts = [
-            sql.SQL("SELECT {}, last_value, is_called FROM {}").format(sql.Literal(n), sql.Identifier(*name))
-            for n, name in enumerate(self._sequences)
+            *(_mark_query(place, table.name) for place, table in enumerate(self._tables)),
+            *(_value_query(place, key) for place, key in enumerate(self._sequences, len(self._tables))),
         ]
         query = sql.SQL("{} ORDER BY 1").format(sql.SQL(" UNION ALL ").join(parts))
-        return [(row[1], row[2]) for row in self._connection.execute(query, prepare=True).fetchall()]
+        self._asking = query.as_bytes(self._connection) if parts else b""
+
+    def _state(self) -> tuple[list[_Mark], list[_Value]]:
+        """The marks of the tables and the values of the sequences now."""
+        if not self._asking:
+            return [], []
+        rows = [tuple(row[1:]) for row in self._connection.execute(self._asking, prepare=True).fetchall()]
+        tables = len(self._tables)
+        return [_mark(row) for row in rows[:tables]], [_value(row) for row in rows[tables:]]
 
 
 def _change(table: _Table, now: bytes) -> TableChange | None:
@@ -391,16 +419,46 @@ def _mark_query(number: int, name: sql.Identifier) -> sql.Composed:
     return sql.SQL("SELECT {}, count(*), max(xmin::text::bigint) FROM ONLY {}").format(sql.Literal(number), name)
 
 
+def _mark(row: Sequence[Any]) -> _Mark:
+    rows, latest = row
+    return int(rows), None if latest is None else int(latest)
+
+
+def _value_query(number: int, key: tuple[str, str]) -> sql.Composed:
+    query = sql.SQL("SELECT {}, last_value, is_called::int::bigint FROM {}")
+    return query.format(sql.Literal(number), sql.Identifier(*key))
+
+
+def _value(row: Sequence[Any]) -> _Value:
+    last, called = row
+    return int(last), bool(int(called))
+
+
+def _copying(copied: sql.Composable) -> Statement:
+    return sql.SQL("COPY {} TO STDOUT").format(copied)
+
+
+def _switches(tables: Sequence[_Table], *, enabled: bool) -> list[Statement]:
+    """What disables the triggers of tables that a restore would fire, or enables them as they were."""
+    command = sql.SQL("ALTER TABLE {} {} {}")
+    return [
+        command.format(table.name, sql.SQL(_ENABLE[mode] if enabled else "DISABLE TRIGGER"), sql.Identifier(name))
+        for table in tables
+        for name, mode in table.triggers
+    ]
+
+
 def _built(tables: Iterable[_Table]) -> list[sql.Identifier]:
     return [name for table in tables if table.storage is not None for name in table.storage.built]
 
 
-def _in_order(connection: psycopg.Connection[Any], which: Mapping[str, Any]) -> dict[int, tuple[str, str]]:
+def _in_order(
+    names: Mapping[int, tuple[str, str]], references: Iterable[Sequence[str | None]]
+) -> dict[int, tuple[str, str]]:
     """The tables by OID, referenced tables before those that refer to them."""
-    names = {int(row[2]): (str(row[0]), str(row[1])) for row in connection.execute(_TABLES, which).fetchall()}
     needs: dict[int, set[int]] = {oid: set() for oid in names}
-    for referring, referred in connection.execute(_REFERENCES, {"tables": [*names]}).fetchall():
-        needs[int(referring)].add(int(referred))
+    for referring, referred in references:
+        needs[int(referring or 0)].add(int(referred or 0))
     ordered: list[int] = []
     while needs:
         # In a circle of references, begin anywhere.
@@ -416,8 +474,7 @@ def _in_order(connection: psycopg.Connection[Any], which: Mapping[str, Any]) -> 
 def _may_replicate(connection: psycopg.Connection[Any]) -> bool:
     """Whether this role may disable triggers and foreign keys for a transaction; only superusers may."""
     try:
-        with connection.transaction():
-            connection.execute("SET LOCAL session_replication_role = replica")
+        send(connection, [b"BEGIN", _REPLICATING, b"COMMIT"])
     except psycopg.errors.InsufficientPrivilege:
         return False
     return True

@@ -17,21 +17,22 @@ from psycopg import sql
 
 from racebench.core.errors import DatabaseProblem
 from racebench.core.plain_text import one_line
+from racebench.postgres.message import Answer, Statement, send
 
 #: Indexes that are younger than every row of the table: they were built over the rows.
-_BUILT_LATER = """
+_BUILT_LATER = sql.SQL("""
 SELECT ns.nspname, c.relname FROM pg_index JOIN pg_class AS c ON c.oid = indexrelid
 JOIN pg_namespace AS ns ON ns.oid = c.relnamespace
 JOIN (SELECT age(xmin) AS age, max(cmin::text::bigint) AS command FROM ONLY {table}
     GROUP BY 1 ORDER BY 1 LIMIT 1) AS newest
     ON (age(c.xmin), -c.cmin::text::bigint) < (newest.age, -newest.command)
-WHERE indrelid = %(table)s::regclass ORDER BY 1, 2
-"""
-_STATISTICS = "SELECT reltuples >= 0, relallvisible > 0 FROM pg_class WHERE oid = %(table)s::regclass"
+WHERE indrelid = {oid}::oid ORDER BY 1, 2
+""")
+_STATISTICS = sql.SQL("SELECT reltuples >= 0, relallvisible > 0 FROM pg_class WHERE oid = {oid}::oid")
 #: TRUNCATE wants the tables that refer to a table, and takes the partitions of a partitioned one.
-_TIED = """
+_TIED = sql.SQL("""
 WITH RECURSIVE tie (one, other) AS (
-    SELECT NULL::oid, unnest(%(tables)s::oid[])
+    SELECT NULL::oid, unnest({}::oid[])
     UNION
     SELECT step.one, step.other FROM tie CROSS JOIN LATERAL (
         SELECT confrelid, conrelid FROM pg_constraint WHERE contype = 'f' AND confrelid = tie.other
@@ -42,7 +43,7 @@ WITH RECURSIVE tie (one, other) AS (
 SELECT one, other, relkind::text, nspname, relname FROM tie
 JOIN pg_class ON pg_class.oid = other JOIN pg_namespace ON pg_namespace.oid = relnamespace
 WHERE one IS NOT NULL AND one <> other
-"""
+""")
 _PARTITIONED = "p"
 _SIZES = "SELECT oid, pg_relation_size(oid) FROM unnest(%(tables)s::oid[]) AS oid"
 #: In pages. The first page of rows counts even before it is there, as does the root of a B-tree, beside its first page.
@@ -54,6 +55,7 @@ SELECT indexrelid, greatest(2, pg_relation_size(indexrelid) / current_setting('b
 FROM pg_index WHERE indrelid = ANY(%(tables)s)
 ORDER BY 1
 """
+_NOT_BY_ITSELF = sql.SQL("ALTER TABLE {} SET (autovacuum_enabled = false)")
 _TABLES = "SELECT relname FROM pg_class WHERE relnamespace = %s::regnamespace AND relkind IN ('r', 'm')"
 _METHODS = """
 SELECT DISTINCT amname FROM pg_class JOIN pg_am ON pg_am.oid = relam
@@ -88,12 +90,20 @@ class Care(Enum):
     ALL = "all"
 
 
-def read(connection: psycopg.Connection[Any], name: sql.Identifier) -> Storage:
-    """The storage of a table. Raises psycopg.Error."""
-    table = {"table": name.as_string(connection)}
-    built = connection.execute(sql.SQL(_BUILT_LATER).format(table=name), table).fetchall()
-    analyzed, vacuumed = connection.execute(_STATISTICS, table).fetchall()[0]
-    return Storage(built=tuple(sql.Identifier(*row) for row in built), analyzed=analyzed, vacuumed=vacuumed)
+def questions(name: sql.Identifier, oid: int) -> tuple[Statement, Statement]:
+    """What to ask the server about the storage of a table; `answered` reads the answers."""
+    number = sql.Literal(oid)
+    return _BUILT_LATER.format(table=name, oid=number), _STATISTICS.format(oid=number)
+
+
+def answered(built: Answer, statistics: Answer) -> Storage:
+    """The storage of a table, from the answers to its questions."""
+    analyzed, vacuumed = statistics.rows[0]
+    return Storage(
+        built=tuple(sql.Identifier(str(schema), str(index)) for schema, index in built.rows),
+        analyzed=analyzed == "t",
+        vacuumed=vacuumed == "t",
+    )
 
 
 def access_methods(connection: psycopg.Connection[Any], schema: str, *, everywhere: bool) -> tuple[str, ...]:
@@ -114,12 +124,14 @@ def keep_from_autovacuum(connection: psycopg.Connection[Any], schema: str) -> No
     It would do so in the middle of a search, and plan in another way from then on. Raises DatabaseProblem.
     """
     try:
-        with connection.transaction():
-            connection.execute("SET LOCAL synchronous_commit = off")
-            for (name,) in connection.execute(_TABLES, (schema,)).fetchall():
-                command = sql.SQL("ALTER TABLE {} SET (autovacuum_enabled = false)")
-                with contextlib.suppress(psycopg.errors.InsufficientPrivilege), connection.transaction():
-                    connection.execute(command.format(sql.Identifier(schema, name)))
+        names = [name for (name,) in connection.execute(_TABLES, (schema,)).fetchall()]
+        commands = [_NOT_BY_ITSELF.format(sql.Identifier(schema, name)) for name in names]
+        try:
+            send(connection, [b"BEGIN", b"SET LOCAL synchronous_commit = off", *commands, b"COMMIT"])
+        except psycopg.errors.InsufficientPrivilege:  # on one of them: the others are changed one by one
+            for command in commands:
+                with contextlib.suppress(psycopg.errors.InsufficientPrivilege):
+                    send(connection, [command])
     except psycopg.Error as problem:
         raise DatabaseProblem(f"autovacuum cannot be kept from schema {schema}: {one_line(str(problem))}") from None
 
@@ -127,19 +139,25 @@ def keep_from_autovacuum(connection: psycopg.Connection[Any], schema: str) -> No
 class Ties:
     """Which relations TRUNCATE must name, or empties too, with some tables. OIDs, as they were when this was made."""
 
-    def __init__(self, connection: psycopg.Connection[Any], tables: Mapping[int, tuple[str, str]]) -> None:
+    @staticmethod
+    def question(tables: Collection[int]) -> Statement:
+        """What to ask the server about tables; the rows of the answer are for `Ties`."""
+        return _TIED.format(sql.Literal([*tables]))
+
+    def __init__(self, rows: Iterable[Sequence[str | None]], tables: Mapping[int, tuple[str, str]]) -> None:
         self._others: dict[int, set[int]] = {}
         #: The names of relations that are no partitioned tables, and not among those tables.
         self._outside: dict[int, str] = {}
         self._texts: dict[int, sql.Composable]
         self._texts = {oid: sql.SQL("ONLY {}").format(sql.Identifier(*key)) for oid, key in tables.items()}
-        for one, other, kind, schema, name in connection.execute(_TIED, {"tables": list(tables)}).fetchall():
+        for referred, referring, kind, schema, name in rows:
+            one, other = int(referred or 0), int(referring or 0)
             self._others.setdefault(one, set()).add(other)
-            identifier = sql.Identifier(schema, name)
+            identifier = sql.Identifier(str(schema), str(name))
             if kind == _PARTITIONED:
                 self._texts[other] = identifier
             elif other not in tables:
-                self._outside[other] = identifier.as_string(connection)
+                self._outside[other] = identifier.as_string(None)
 
     def with_others(self, tables: Collection[int]) -> list[int]:
         """The tables, and all that are tied to them."""

@@ -6,21 +6,20 @@ import psycopg
 import pytest
 
 from racebench.core.target import Target
-from racebench.exploration.told import rows_of
 from racebench.postgres.connection import connect
 from racebench.postgres.questions import Question, ask
 
-Answers = list[list[tuple[tuple[str | None, ...], ...]] | None]
+Answers = list[list[list[tuple[str | None, ...]]] | None]
 
 
 def answers(connection: psycopg.Connection[tuple[object, ...]], *questions: Question) -> Answers:
-    return [None if found is None else [rows_of(one) for one in found] for found in ask(connection, questions)]
+    return [None if found is None else [one.rows for one in found] for found in ask(connection, questions)]
 
 
 def test_each_question_has_the_results_of_its_statements(embedded: Target) -> None:
     with connect(embedded) as connection:
         found = answers(connection, (b"SELECT 1 -- one", b"SELECT 2"), (b"SELECT 3 WHERE false",))
-        assert found == [[(("1",),), (("2",),)], [()]]
+        assert found == [[[("1",)], [("2",)]], [[]]]
         assert connection.info.transaction_status is psycopg.pq.TransactionStatus.IDLE
         assert connection.execute("SHOW lock_timeout").fetchone() == ("0",)
 
@@ -36,7 +35,7 @@ def test_each_question_has_the_results_of_its_statements(embedded: Target) -> No
 )
 def test_the_others_are_answered_where_one_is_refused(embedded: Target, refused: bytes) -> None:
     with connect(embedded) as connection:
-        assert answers(connection, (b"SELECT 1",), (refused,), (b"SELECT 3",)) == [[(("1",),)], None, [(("3",),)]]
+        assert answers(connection, (b"SELECT 1",), (refused,), (b"SELECT 3",)) == [[[("1",)]], None, [[("3",)]]]
         assert connection.info.transaction_status is psycopg.pq.TransactionStatus.IDLE
 
 
@@ -45,7 +44,7 @@ def test_a_table_that_another_session_has_locked_is_not_waited_for(embedded: Tar
         connection.execute("CREATE TABLE locked ()")
         try:
             other.execute("LOCK TABLE locked")
-            assert answers(connection, (b"SELECT FROM locked",), (b"SELECT 3",)) == [None, [(("3",),)]]
+            assert answers(connection, (b"SELECT FROM locked",), (b"SELECT 3",)) == [None, [[("3",)]]]
         finally:
             other.rollback()
             connection.execute("DROP TABLE locked")

@@ -32,6 +32,7 @@ from racebench.exploration.oracle.accesses import (
 from racebench.exploration.oracle.serial import Runner
 from racebench.exploration.sessions.session import NOT_ANSWERED, Session, State, StrategySession
 from racebench.exploration.told import columns_of, rows_of, shown
+from racebench.postgres.message import Answer as Reply
 from racebench.postgres.questions import Question, ask
 from racebench.postgres.snapshot import Row
 
@@ -211,14 +212,14 @@ class CommitRecorder:
         self._owners: dict[str, int] = {}
         self._rows: _Rows = {}
         #: The tables may have been made again.
-        columns = _COLUMNS.format(sql.Literal(self._schema)).as_bytes(self._connection)
+        columns = _COLUMNS.format(sql.Literal(self._schema))
         self._since = "3"
         begun, *read = ask(self._connection, [(_NEXT, columns), *self._reading(whole=True)])
         if begun is not None:
-            ((self._since,),) = rows_of(begun[0])  # type: ignore[assignment]  # no NULL is in it
+            self._since = str(begun[0].rows[0][0])
         self._origins = {
             (int(oid or 0), int(number or 0)): (("", str(table)), str(column))
-            for oid, number, table, column in (() if begun is None else rows_of(begun[1]))
+            for oid, number, table, column in (() if begun is None else begun[1].rows)
         }
         self._rows = self._read(read, whole=True)
         self._answers = self._asked()
@@ -228,9 +229,9 @@ class CommitRecorder:
 
     def after(self, session: Session) -> None:
         by_pid = {pid: other.number for other in self._sessions for pid in other.pids}
-        transactions = _TRANSACTIONS.format(sql.Literal([*by_pid])).as_bytes(self._connection)
+        transactions = _TRANSACTIONS.format(sql.Literal([*by_pid]))
         working, *read = ask(self._connection, [(transactions,), *self._reading(whole=False)])
-        for pid, transaction in () if working is None else rows_of(working[0]):
+        for pid, transaction in () if working is None else working[0].rows:
             self._owners[str(transaction)] = by_pid[int(pid or 0)]
         rows = self._read(read, whole=False)
         writes = list(_differences(self._rows, rows))
@@ -259,10 +260,10 @@ class CommitRecorder:
             )
             if not self._reads_every(table, whole=whole):
                 query += sql.SQL(" WHERE age(xmin) <= age({}::xid)").format(sql.Literal(self._since))
-            questions.append((query.as_bytes(self._connection),))
+            questions.append((query,))
         return questions
 
-    def _read(self, answers: Sequence[Sequence[pq.abc.PGresult] | None], *, whole: bool) -> _Rows:
+    def _read(self, answers: Sequence[Sequence[Reply] | None], *, whole: bool) -> _Rows:
         """The committed rows, from the answers; those of before of a table that another session has locked."""
         found: _Rows = {}
         for table, answer in zip(self._columns, answers, strict=True):
@@ -270,14 +271,13 @@ class CommitRecorder:
             if answer is None:
                 found[table] = before
                 continue
-            rows = self._rows_of(table, answer[0])
+            rows = self._rows_of(table, answer[0].rows)
             found[table] = rows if self._reads_every(table, whole=whole) else before | rows
         return found
 
-    def _rows_of(self, table: Table, result: pq.abc.PGresult) -> dict[Key, _Version]:
+    def _rows_of(self, table: Table, rows: Sequence[Row]) -> dict[Key, _Version]:
         """The rows of a table by their keys."""
         columns, key = self._columns[table], self._keys[table]
-        rows = rows_of(result)
         found: dict[Key, _Version] = {}
         for transaction, place, *texts in rows:
             values = dict(zip(columns, texts, strict=True))
@@ -289,21 +289,21 @@ class CommitRecorder:
     def _asked(self) -> list[Answer | None]:
         """The answers to the searches among the committed rows."""
         queries = [*dict.fromkeys(query for query in self._queries if query)]
-        read = _READ.format(sql.Literal(self._schema)).as_bytes(self._connection)
+        read = _READ.format(sql.Literal(self._schema))
         answers = ask(self._connection, [(query.encode(), read) for query in queries])
         known = {query: self._answer(answer) for query, answer in zip(queries, answers, strict=True)}
         return [known.get(query) for query in self._queries]
 
-    def _answer(self, results: Sequence[pq.abc.PGresult] | None) -> Answer | None:
-        if results is None or results[0].status != pq.ExecStatus.TUPLES_OK:
+    def _answer(self, replies: Sequence[Reply] | None) -> Answer | None:
+        if replies is None or replies[0].result.status != pq.ExecStatus.TUPLES_OK:
             return None
-        result, read = results
+        result, read = replies[0].result, replies[1].rows
         places = range(result.nfields)
         rows, columns = rows_of(result), columns_of(result)
         return Answer(
             columns=[self._origins.get((result.ftable(place), result.ftablecol(place))) for place in places],
             rows=rows,
-            tables=frozenset(("", str(table)) for (table,) in rows_of(read)),
+            tables=frozenset(("", str(table)) for (table,) in read),
             # As sessions note it.
             told=shown(columns, rows[-1], len(rows)) if rows else (result.command_status or b"").decode(),
         )
