@@ -23,6 +23,7 @@ from racebench.load.driver import EXTRA_CONNECTIONS, LoadDriver
 from racebench.load.executors import Executor
 from racebench.load.faults.injectors import processes
 from racebench.postgres import environment
+from racebench.postgres.control import Control
 from racebench.postgres.requirements import for_consumer, for_strategy, refused
 from racebench.postgres.schemas import new_name
 from racebench.workloads import ad_hoc
@@ -180,6 +181,8 @@ def opened(
                 scenario=scenario,
                 strategies=tuple(scenario.strategies[strategy.name] for strategy in request.strategies),
             )
+        elif not keep:
+            schema = schema or new_name()  # one name for all: sessions that rest between runs have it
         cells, left_out = _cells(request, described, target.label)
         yield Campaign(
             request=request,
@@ -195,6 +198,7 @@ def opened(
                 schema=schema,
                 in_place=in_place,
                 patience=patience,
+                control=stack.enter_context(Control(target)),
             ),
         )
 

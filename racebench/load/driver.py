@@ -28,6 +28,7 @@ from racebench.load.executors import Executor
 from racebench.load.instances import RunningInstances
 from racebench.load.run import Run
 from racebench.postgres.connection import connect
+from racebench.postgres.control import Control
 from racebench.postgres.schemas import application_name, fill, fresh_schema, new_name
 from racebench.postgres.snapshot import Snapshot
 from racebench.workloads.ad_hoc import NO_INVARIANT, lacks_invariant
@@ -45,7 +46,7 @@ class LoadDriver:
 
     `environment` goes into the histories that are kept. `schema`: the name of the schema to make, None for a new one
     each time; `in_place`: the schema exists, holds the application's own tables, and stays. `patience`: with a run that
-    makes no progress.
+    makes no progress. `control`: the session that makes and reads the schemas of all runs; None for one of each run.
     """
 
     target: Target
@@ -55,6 +56,7 @@ class LoadDriver:
     schema: str | None = None
     in_place: bool = False
     patience: Patience = field(default_factory=Patience)
+    control: Control | None = None
 
     def run(
         self,
@@ -77,6 +79,7 @@ class LoadDriver:
         try:
             with contextlib.ExitStack() as stack:
                 files = stack.enter_context(run_files.temporary())
+                control = self.control or stack.enter_context(Control(self.target))
                 if self.in_place:
                     monitor = stack.enter_context(connect(self.target, schema=schema))
                     stack.callback(Snapshot(monitor, schema).restore)
@@ -91,6 +94,7 @@ class LoadDriver:
                             consumers,
                             keep=self.keep,
                             tell=made_outside.append,
+                            control=control,
                         )
                     )
                 scratch = stack.enter_context(Scratch())
@@ -106,7 +110,7 @@ class LoadDriver:
                 )
                 if strategy.programs or strategy.service is not None:
                     assignment = self._with_application(assignment, stack)
-                run = Run(scenario, assignment, self.executor, scratch)
+                run = Run(scenario, assignment, self.executor, scratch, control)
                 crew = run.crew
                 if lacks_invariant(scenario):
                     crew.notes.append(f"{NO_INVARIANT}; `racebench explore` needs none")

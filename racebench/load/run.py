@@ -6,6 +6,7 @@ is read.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -27,6 +28,7 @@ from racebench.load.crew import Assignment, Crew, Progress
 from racebench.load.executors import Executor
 from racebench.postgres.client_sessions import ClientSessions
 from racebench.postgres.connection import connect
+from racebench.postgres.control import Control
 from racebench.postgres.reconnecting import reconnect
 from racebench.postgres.restarts import restarted, server_processes
 from racebench.postgres.schemas import quiesce
@@ -48,9 +50,11 @@ class Run:
     `restarted`: the server crashed or was restarted in the run; `loses_commits`: it may lose commits then.
     """
 
-    def __init__(self, scenario: Scenario, assignment: Assignment, executor: Executor, scratch: Scratch) -> None:
+    def __init__(
+        self, scenario: Scenario, assignment: Assignment, executor: Executor, scratch: Scratch, control: Control
+    ) -> None:
         self._scenario, self._assignment = scenario, assignment
-        self._executor, self._scratch = executor, scratch
+        self._executor, self._scratch, self._control = executor, scratch, control
         self.crew = Crew(assignment, executor)
         self.restarted = self.loses_commits = False
         self._server: frozenset[str] = frozenset()
@@ -58,7 +62,11 @@ class Run:
     def history(self, progress: Progress) -> History:
         """Run to the end and return what happened."""
         known, crew = self._assignment, self.crew
-        with connect(known.target, own_code=known.own_code) as connection:
+        with (
+            connect(known.target, own_code=True)
+            if known.own_code
+            else self._control.session(known.schema, inside=False)
+        ) as connection:
             self._server = server_processes(connection)
             self.loses_commits = loses_commits(connection) or "synchronous_commit" in known.strategy.script.text.lower()
         tried = try_before(known, self._executor) if known.strategy.is_application else None
@@ -135,23 +143,30 @@ class Run:
 
         If the connection is lost meanwhile, all is read again over another.
         """
+        known = self._assignment
+        if self.crew.gave_up or known.load.faults:
+            self._control.distrust()
         for _ in range(_TRIES - 1):
-            with self._connected() as connection:
+            with contextlib.ExitStack() as stack:
+                connection = self._connected(stack)
                 try:
                     return self._read(history, connection)
                 except (RacebenchError, psycopg.Error):
                     if not connection.broken:
                         raise
-        with self._connected() as connection:
-            return self._read(history, connection)
+        with contextlib.ExitStack() as stack:
+            return self._read(history, self._connected(stack))
 
-    def _connected(self) -> psycopg.Connection[Any]:
+    def _connected(self, stack: contextlib.ExitStack) -> psycopg.Connection[Any]:
         """A connection to read with; the server may be in recovery after a crash. Raises DatabaseProblem."""
         connections: list[psycopg.Connection[Any]] = []
         known = self._assignment
 
         def open_one() -> None:
-            connections.append(connect(known.target, schema=known.schema))
+            session = (
+                connect(known.target, schema=known.schema) if known.own_code else self._control.session(known.schema)
+            )
+            connections.append(stack.enter_context(session))
 
         if self.crew.gave_up:
             open_one()

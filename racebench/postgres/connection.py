@@ -74,7 +74,7 @@ def connect(
         watch.add(connection.pgconn)
     try:
         if not target.sealed:
-            _settle(connection, target, schema, options if by_statement else {})
+            settle(connection, target, schema, options if by_statement else {})
     except BaseException:
         connection.close()
         raise
@@ -110,10 +110,10 @@ def _escape(value: str) -> str:
     return value.replace("\\", "\\\\").replace(" ", "\\ ")
 
 
-def _settle(
+def settle(
     connection: psycopg.Connection[Any], target: Target, schema: str | None, settings: Mapping[str, str]
 ) -> None:
-    """Set what the start-up packet could not, and make sure that the session works in the schema: one round trip.
+    """Set what the start-up packet has not, and make sure that the session works in the schema: one round trip.
 
     Poolers drop the options of the start-up packet without a word (PgBouncer's ignore_startup_parameters); then the
     user's own tables would be written.

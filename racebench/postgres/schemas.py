@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from psycopg import sql
 
 from racebench.core.environ import exported
 from racebench.core.errors import ConnectionLost, DatabaseProblem
-from racebench.core.model import Consumer, Scenario, SqlFile, Strategy
+from racebench.core.model import Consumer, Origin, Scenario, SqlFile, Strategy
 from racebench.core.plain_text import one_line
 from racebench.core.quantity import quantity
 from racebench.core.signals import shielded
@@ -25,6 +25,7 @@ from racebench.core.target import Target
 from racebench.core.watching import unsaid
 from racebench.postgres import abandoned, outside, removal
 from racebench.postgres.connection import connect, run_file
+from racebench.postgres.control import Control
 from racebench.postgres.removal import Inventory
 from racebench.postgres.two_phase import roll_back_prepared
 from racebench.workloads import addresses, callables
@@ -45,14 +46,16 @@ def fresh_schema(
     *,
     keep: bool = False,
     tell: Callable[[str], None] = unsaid,
+    control: Control | None = None,
 ) -> Iterator[None]:
     """Create the schema with the scenario's, the strategy's and the consumers' DDL; drop it, whatever happened.
 
-    `tell` is called at the end with a sentence about what was made outside the schema, if anything was.
+    `tell` is called at the end with a sentence about what was made outside the schema, if anything was. `control`: the
+    session to do that with, which stays; None for one of its own.
     """
     closing = [part for consumer in consumers for part in consumer.closing]
-    with empty_schema(target, schema, closing, keep=keep, tell=tell):
-        fill(target, schema, scenario, strategy, consumers)
+    with empty_schema(target, schema, closing, keep=keep, tell=tell, control=control):
+        fill(target, schema, scenario, strategy, consumers, control=control)
         yield
 
 
@@ -64,29 +67,48 @@ def empty_schema(
     *,
     keep: bool = False,
     tell: Callable[[str], None] = unsaid,
+    control: Control | None = None,
 ) -> Iterator[None]:
     """Create a schema; drop it, whatever happened, after the SQL in `closing`, which removes what is outside it.
 
     `tell` is called at the end with sentences about what else was made outside it, if anything was; on a server that
     no other program uses that is removed too. On a user's server a session stays for as long, so that the schema is
-    known to be in use (abandoned.py).
+    known to be in use (abandoned.py). `control`: as for fresh_schema.
     """
+    if control is None:
+        with Control(target) as own, _made(target, schema, closing, keep, tell, own):
+            if target.kind != "external":
+                own.close()
+            yield
+        return
+    with _made(target, schema, closing, keep, tell, control):
+        yield
+
+
+@contextlib.contextmanager
+def _made(
+    target: Target,
+    schema: str,
+    closing: Sequence[SqlFile],
+    keep: bool,
+    tell: Callable[[str], None],
+    control: Control,
+) -> Iterator[None]:
+    """As empty_schema, with a control session."""
     marked: _Marked | None = None
     try:
-        named, settings = application_name(schema, "command"), {"idle_session_timeout": "0"}
-        with contextlib.closing(connect(target, application_name=named, settings=settings)) as connection:
+        with control.session(schema, inside=False) as connection:
             marked = _marked(connection, target)
             _create(connection, target, schema)
-            if target.kind != "external":
-                connection.close()
-            yield
-            if keep:
+        yield
+        if keep:
+            with control.session(schema, inside=False) as connection:
                 abandoned.mark(connection, schema, kept=True)
                 _tell(outside.sentences((), outside.made_since(connection, marked.mark), target), tell)
     except BaseException as first:
         with shielded():
             try:
-                said = _drop(target, schema, closing, marked)
+                said = _drop(target, schema, closing, marked, control)
             except DatabaseProblem as second:  # the first failure is reported, with a note of what is left
                 if target.kind == "external":
                     first.add_note(str(second))
@@ -96,7 +118,7 @@ def empty_schema(
         raise
     if not keep:
         with shielded():
-            said = _drop(target, schema, closing, marked)
+            said = _drop(target, schema, closing, marked, control)
         _tell(said, tell)
 
 
@@ -127,11 +149,29 @@ def _create(connection: psycopg.Connection[Any], target: Target, schema: str) ->
         abandoned.mark(connection, schema)
 
 
-def fill(target: Target, schema: str, scenario: Scenario, strategy: Strategy, consumers: Sequence[Consumer]) -> None:
-    """Run the DDL of the scenario, the strategy and the consumers in a schema, and call the scenario's setup."""
-    parts = [*scenario.schema, *strategy.schema, *(part for consumer in consumers for part in consumer.schema)]
-    with connect(target, schema=schema, application_name=application_name(schema, "setup")) as connection:
-        for part in dict.fromkeys(parts):
+def fill(
+    target: Target,
+    schema: str,
+    scenario: Scenario,
+    strategy: Strategy,
+    consumers: Sequence[Consumer],
+    *,
+    control: Control | None = None,
+) -> None:
+    """Run the DDL of the scenario, the strategy and the consumers in a schema, and call the scenario's setup.
+
+    `control`: the session to do that with; the user's own code has a connection of its own.
+    """
+    parts = dict.fromkeys(
+        [*scenario.schema, *strategy.schema, *(part for consumer in consumers for part in consumer.schema)]
+    )
+    session = (
+        connect(target, schema=schema, application_name=application_name(schema, "setup"))
+        if control is None or scenario.origin is Origin.OWN_CODE
+        else control.session(schema)
+    )
+    with session as connection:
+        for part in parts:
             run_file(connection, part, if_denied=_SUPERUSER if target.sealed else "")
     if scenario.setup:
         _set_up(target, schema, scenario)
@@ -170,17 +210,19 @@ def _set_up(target: Target, schema: str, scenario: Scenario) -> None:
                 callables.set_up(call, connection)
 
 
-def _drop(target: Target, schema: str, closing: Sequence[SqlFile], marked: _Marked | None) -> tuple[str, ...]:
-    """Drop the schema on a new connection: terminate the run's sessions that remain, run `closing`, then drop it.
+def _drop(
+    target: Target, schema: str, closing: Sequence[SqlFile], marked: _Marked | None, control: Control
+) -> tuple[str, ...]:
+    """Drop the schema: terminate the run's sessions that remain and do not rest, run `closing`, then drop it.
 
     Returns sentences about what was made outside it since a mark. Transactions that the run has only prepared would
-    keep their locks for ever; they are rolled back first. If the new connection is lost, another one is made.
+    keep their locks for ever; they are rolled back first. If the control session is lost, another one is made.
     """
     try:
         for _ in range(_MOST_DROPS - 1):
             with contextlib.suppress(ConnectionLost):
-                return _try_to_drop(target, schema, closing, marked)
-        return _try_to_drop(target, schema, closing, marked)
+                return _try_to_drop(target, schema, closing, marked, control)
+        return _try_to_drop(target, schema, closing, marked, control)
     except (psycopg.Error, DatabaseProblem) as problem:
         raise DatabaseProblem(
             f"schema {schema} could not be dropped on {target.label}: {one_line(str(problem))}; "
@@ -188,15 +230,18 @@ def _drop(target: Target, schema: str, closing: Sequence[SqlFile], marked: _Mark
         ) from None
 
 
-def _try_to_drop(target: Target, schema: str, closing: Sequence[SqlFile], marked: _Marked | None) -> tuple[str, ...]:
+def _try_to_drop(
+    target: Target, schema: str, closing: Sequence[SqlFile], marked: _Marked | None, control: Control
+) -> tuple[str, ...]:
     settings = {"lock_timeout": "5s", "client_min_messages": "warning"}
-    with connect(target, schema=schema, settings=settings) as connection:
+    with control.session(schema, settings=settings) as connection:
         try:
-            quiesce(connection, schema, wait_seconds=0.0)
+            quiesce(connection, schema, wait_seconds=0.0, resting=control.resting)
             roll_back_prepared(connection, schema)
             for part in closing:
                 connection.execute(part.text.encode())
             connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(schema)))
+            control.dropped()
             if marked is None:
                 return ()
             removed = () if marked.before is None else removal.remove_since(connection, marked.before)
@@ -217,10 +262,18 @@ def application_name(schema: str, role: str) -> str:
     return f"{schema} {role}"
 
 
-def quiesce(connection: psycopg.Connection[Any], schema: str, *, role: str = "%", wait_seconds: float) -> None:
+def quiesce(
+    connection: psycopg.Connection[Any],
+    schema: str,
+    *,
+    role: str = "%",
+    wait_seconds: float,
+    resting: Collection[int] = (),
+) -> None:
     """Wait until the run's backends have ended, so that no commit is under way; terminate those that stay.
 
-    A backend that waits for a lock does not notice that its client was killed.
+    A backend that waits for a lock does not notice that its client was killed. `resting`: the pids of those that stay,
+    because their clients have received the answer to all that they have sent.
     """
     pattern = application_name(schema, role).replace("_", r"\_")
     started = time.monotonic()
@@ -228,8 +281,8 @@ def quiesce(connection: psycopg.Connection[Any], schema: str, *, role: str = "%"
         terminate = time.monotonic() - started >= wait_seconds
         left = connection.execute(
             "SELECT count(*), count(*) FILTER (WHERE %s AND pg_terminate_backend(pid)) FROM pg_stat_activity"
-            " WHERE application_name LIKE %s AND pid <> pg_backend_pid()",
-            (terminate, pattern),
+            " WHERE application_name LIKE %s AND pid <> pg_backend_pid() AND pid <> ALL(%s)",
+            (terminate, pattern, [*resting]),
         ).fetchone()
         if left is None or left[0] == 0:
             return
