@@ -21,6 +21,7 @@ from racebench.analysis.overlap import Overlap
 from racebench.analysis.performance import Course, open_loop, remarks, start_spread_us
 from racebench.analysis.remedies import expected_misses, is_at_fault, other_consumer, other_strategy
 from racebench.analysis.statistics import percentiles, upper_bound_of_zero
+from racebench.analysis.streaming.confirmation import Confirmation, KnownDuplicate
 from racebench.core.anomalies import ANOMALIES, with_every_kind
 from racebench.core.model import Consumer, Load, Outcome, Scenario, Strategy
 from racebench.core.results import Anomaly, ConsumerResult, Finding, Pace, RunResult, Usage, Verdict
@@ -50,17 +51,19 @@ def judge(
     schema: str | None,
     usage: Usage,
     unfinished: bool = False,
+    known: KnownDuplicate | None = None,
 ) -> RunResult:
     """Check a history and put everything measured into a RunResult. `history.logs` are the consumers', in order.
 
-    `unfinished`: the run did not come to its end, so that it shows nothing by what it lacks.
+    `unfinished`: the run did not come to its end, so that it shows nothing by what it lacks. `known`: a duplicate that
+    was known while the run went on; it decides nothing.
     """
     with Scratch() as scratch:
         tally = Tally(history.start + round(load.warmup_s * 1e9))
         late = [Lateness(scratch, number) for number in range(len(history.logs))]
         # Measured in the same passes as the checkers; add a Pass here.
-        course, overlap = Course(history), Overlap()
-        checked = check(history, scratch, also=[tally, course, overlap, *late])
+        course, overlap, confirmation = Course(history), Overlap(), Confirmation(history, known)
+        checked = check(history, scratch, also=[tally, course, overlap, confirmation, *late])
         latency_us = tally.latency_us(history, scratch)
         results = tuple(
             _consumer_result(
@@ -116,6 +119,7 @@ def judge(
         notes=(*notes, *remarks(pace, load, counts["attempts"], seconds + load.warmup_s, os.cpu_count() or 1)),
         schema=schema,
         messages=dict(sorted(messages.items())),
+        first_duplicate=confirmation.first_duplicate(),
     )
 
 

@@ -120,6 +120,21 @@ class Pace:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FirstDuplicate:
+    """The first duplicate that was known while a run went on; the table had it at the end, too.
+
+    Times are microseconds since the common start. `acknowledged_us`: until the second of its rows' operations was
+    acknowledged, None if the rows do not name two operations that were; `known_us`: until racebench had the server's
+    answer that several rows have this version.
+    """
+
+    tenant: int
+    version: int
+    acknowledged_us: float | None
+    known_us: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunResult:
     """One strategy under load: what was measured, what was found, and what follows from it.
 
@@ -127,6 +142,7 @@ class RunResult:
     path of the file that keeps the run's history, if one does, relative to the document's folder or absolute.
     `as_expected` is None of the user's own code: nothing is known of it. `advice`: the strategy that the scenario
     recommends, if it is right where this one is not. `injected`: how often each fault of the load was, by its text.
+    `first_duplicate`: None also where no duplicate was known before the end, and in older documents.
     """
 
     scenario: str
@@ -156,6 +172,7 @@ class RunResult:
     messages: Mapping[str, str] = field(default_factory=dict)
     history: str | None = None
     injected: Mapping[str, int] = field(default_factory=dict)
+    first_duplicate: FirstDuplicate | None = None
 
     @property
     def found(self) -> tuple[str, ...]:

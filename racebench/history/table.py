@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -64,6 +64,22 @@ def read_rows(
     except psycopg.Error as problem:
         raise DatabaseProblem(f"cannot read table {table.table} after the run: {one_line(str(problem))}") from None
     return rows.array(), labels
+
+
+def ask_repeated(
+    connection: psycopg.Connection[Any], table: NumberedRows, numbers: Sequence[tuple[int, int]]
+) -> set[tuple[int, int]]:
+    """Those of some numbers, each a tenant and a version, that several committed rows have.
+
+    One statement, which an index on tenant and version makes cheap. Raises psycopg.Error if the server refuses it, as
+    where versions are not integers.
+    """
+    name, tenant, version = map(sql.Identifier, (table.table, table.tenant, table.version))
+    asked = sql.SQL(", ").join(sql.SQL("({}, {})").format(*number) for number in numbers)
+    query = sql.SQL(
+        "SELECT {1}::bigint, {2}::bigint FROM {0} WHERE ({1}, {2}) IN ({3}) GROUP BY {1}, {2} HAVING count(*) > 1"
+    ).format(name, tenant, version, asked)
+    return {(int(row[0]), int(row[1])) for row in connection.execute(query)}
 
 
 def _read_labels(

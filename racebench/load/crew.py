@@ -25,6 +25,7 @@ from racebench.load.callers import Application, surroundings
 from racebench.load.callers.programs import ProgramApplication
 from racebench.load.callers.python import python_application
 from racebench.load.consumer import ConsumerReport, ConsumerTask, Drain, Polling, consume
+from racebench.load.detector import Detector
 from racebench.load.doorway import HOST as DOOR
 from racebench.load.executors import Died, Executor, Failure, Worker
 from racebench.load.faults.injectors import Injectors
@@ -123,11 +124,13 @@ class Crew:
 
     `retried` and `messages` are by SQLSTATE, `reports` by consumer: of those that read to the end. `gave_up`: there was
     no progress, and the run was ended. `hung`: operations did not come to an end, and their workers were killed. `used`
-    and `connections` are those of the workers' reports: of any, and of all.
+    and `connections` are those of the workers' reports: of any, and of all. `detector`: looks for the first duplicate
+    while they work.
     """
 
     assignment: Assignment
     executor: Executor
+    detector: Detector
     retried: dict[str, int] = field(default_factory=dict)
     messages: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -211,11 +214,16 @@ class Crew:
         stalls = Stalls(load, self.assignment.patience, time.monotonic())
         canceled = False
         watched = set(self._running)
+        self.detector.begin(start)
+        said_s = 0.0
         while waiting := self._running & self._workers.keys():
-            for process, message in self.executor.messages(watched, TICK_SECONDS):
+            for process, message in self.executor.messages(watched, min(TICK_SECONDS, self.detector.pause_s)):
                 watched.discard(process)
                 self._ended(process, message)
-            progress(fraction(load, self.assignment.files, start, stop))
+            self.detector.look()
+            if (now_s := time.monotonic()) >= said_s:
+                said_s = now_s + TICK_SECONDS
+                progress(fraction(load, self.assignment.files, start, stop))
             self._watch(stalls)
             if self.gave_up or overdue.may_kill():
                 self.hung = not self.gave_up
@@ -224,6 +232,7 @@ class Crew:
             elif overdue.may_cancel() and not canceled and (left := waiting & self._running):
                 canceled = True
                 self._cancel(len(left))
+        self.detector.end()
         self._injectors.finish()
         return start
 
@@ -259,6 +268,7 @@ class Crew:
     def end(self) -> None:
         """Give the processes back; those still running (an error, Ctrl-C) are killed."""
         with shielded():
+            self.detector.end()
             for process in self._running:
                 process.kill()
             self.executor.release([*self._workers, *self._consumers])

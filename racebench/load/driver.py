@@ -128,6 +128,7 @@ class LoadDriver:
                     schema=schema if self.keep else None,
                     usage=crew.usage,
                     unfinished=crew.gave_up,
+                    known=crew.detector.known,
                 )
                 if crew.injected:
                     result = replace(result, injected=dict(crew.injected))

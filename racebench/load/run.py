@@ -25,6 +25,7 @@ from racebench.history.spill import Scratch
 from racebench.history.table import ask_invariants, ask_measures, read_rows
 from racebench.load.alone import run_alone, try_before
 from racebench.load.crew import Assignment, Crew, Progress
+from racebench.load.detector import Detector, Table
 from racebench.load.executors import Executor
 from racebench.postgres.client_sessions import ClientSessions
 from racebench.postgres.connection import connect
@@ -55,7 +56,7 @@ class Run:
     ) -> None:
         self._scenario, self._assignment = scenario, assignment
         self._executor, self._scratch, self._control = executor, scratch, control
-        self.crew = Crew(assignment, executor)
+        self.crew = Crew(assignment, executor, _detector(scenario, assignment, control))
         self.restarted = self.loses_commits = False
         self._server: frozenset[str] = frozenset()
 
@@ -214,6 +215,17 @@ class Run:
             drained=report is not None,
             longest_poll_ns=None if report is None else report.longest_poll_ns,
         )
+
+
+def _detector(scenario: Scenario, known: Assignment, control: Control) -> Detector:
+    """What looks for the first duplicate while a run goes on: nothing where operations say no version that is a number.
+
+    An application's never do.
+    """
+    strategy, rows = known.strategy, scenario.rows
+    if rows is None or strategy.is_application or not strategy.integer:
+        return Detector()
+    return Detector(map(known.files.operations, known.sessions), Table(control, known.schema, rows))
 
 
 def _has_committed(history: History) -> bool:

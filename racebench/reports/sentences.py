@@ -140,6 +140,15 @@ def kept_up(result: RunResult) -> str | None:
     return f"open loop: {loop.late:,} began more than 1 ms late, {loop.unsent:,} were due and never begun{waited}"
 
 
+def first_duplicate(result: RunResult) -> str | None:
+    """When the first duplicate was there, and when it was known; None if none was known before the end."""
+    first = result.first_duplicate
+    if first is None:
+        return None
+    there = "" if first.acknowledged_us is None else f"was there after {first.acknowledged_us / 1e3:.1f} ms and "
+    return f"the first duplicate {there}was known after {first.known_us / 1e3:.1f} ms"
+
+
 def injected(results: Sequence[RunResult]) -> str | None:
     """Which faults were injected into some runs, and what became of their operations; None without faults."""
     injected_faults = faults_of(results)

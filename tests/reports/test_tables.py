@@ -18,7 +18,7 @@ from measured import compared, rendered, run_of
 from racebench.core.injection import parse_all
 from racebench.core.model import Load
 from racebench.core.quantity import quantity
-from racebench.core.results import Verdict
+from racebench.core.results import FirstDuplicate, Verdict
 from racebench.reports import formats, sentences
 from racebench.reports import page as rendered_page
 from racebench.reports.formats.terminal import show
@@ -209,6 +209,21 @@ def test_injected_faults_are_counted_beside_what_became_of_the_operations() -> N
     assert '<td class="n">1,234</td><td class="n">0</td><td class="n">900</td><td class="n">60</td>' in page
     both = replace(made, runs=(faulty, calm) * 2, comparison=compared((faulty, calm) * 2, rounds=2, reference="upsert"))
     assert "naive: faults: 2,468 × cut:2%" in tables.plain(lambda console: run_table.show(console, both), width=120)
+
+
+def test_when_the_first_duplicate_was_there_and_known_is_said_by_every_report_of_a_run() -> None:
+    first = FirstDuplicate(tenant=1, version=5, acknowledged_us=2_340.0, known_us=17_080.0)
+    naive, calm = replace(run_of("naive", duplicates=3), first_duplicate=first), run_of("upsert")
+    made = replace(runs(), runs=(naive, calm))
+    said = "the first duplicate was there after 2.3 ms and was known after 17.1 ms"
+    text = tables.plain(lambda console: run_table.show(console, made), width=120)
+    page = rendered_page.render([Source(path=Path("results.json"), content=made)])
+    assert [report.count(said) for report in (text, rendered("junit", made), page)] == [1, 1, 1]
+    again = document.from_json(document.to_json(made), "x.json").runs
+    assert [run.first_duplicate for run in again] == [first, None]
+    unnamed = replace(naive, first_duplicate=replace(first, acknowledged_us=None))
+    assert sentences.first_duplicate(unnamed) == "the first duplicate was known after 17.1 ms"
+    assert sentences.first_duplicate(calm) is None
 
 
 def test_what_is_sent_again_after_a_lost_answer_has_advice_of_its_own() -> None:

@@ -237,7 +237,7 @@ def _distinct(names: list[str], *parts: Sequence[str]) -> list[str]:
 
 
 def _spoken(name: str, run: RunResult) -> Spoken:
-    remarks = [sentence for sentence in (sentences.conditions([run]), sentences.kept_up(run)) if sentence is not None]
+    remarks = filter(None, (sentences.conditions([run]), sentences.kept_up(run), sentences.first_duplicate(run)))
     return Spoken(
         name=name,
         run=run,

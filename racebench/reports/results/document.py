@@ -21,7 +21,17 @@ from racebench.core.atomic_write import replacing
 from racebench.core.errors import RacebenchError, UsageProblem
 from racebench.core.model import Load, Protocol
 from racebench.core.plain_text import shown
-from racebench.core.results import Anomaly, ConsumerResult, OpenLoop, Pace, RunResult, Timeline, Usage, Verdict
+from racebench.core.results import (
+    Anomaly,
+    ConsumerResult,
+    FirstDuplicate,
+    OpenLoop,
+    Pace,
+    RunResult,
+    Timeline,
+    Usage,
+    Verdict,
+)
 
 SCHEMA_VERSION = 1
 SCHEMA_FILE = Path(__file__).with_name("run.schema.json")
@@ -212,6 +222,7 @@ def _run(result: RunResult, witnesses: int | None) -> dict[str, Any]:
         "throughput_per_s": result.throughput_per_s,
         "latency_us": dict(result.latency_us),
         **({} if result.pace is None else dataclasses.asdict(result.pace)),
+        "first_duplicate": None if result.first_duplicate is None else dataclasses.asdict(result.first_duplicate),
         "witnesses": [published(witness) for witness in result.witnesses[:witnesses]],
         "notes": list(result.notes),
         "schema": result.schema,
@@ -282,6 +293,7 @@ def _result(run: Mapping[str, Any]) -> RunResult:
         schema=run["schema"],
         history=run.get("history"),
         injected=run.get("injected", {}),
+        first_duplicate=None if run.get("first_duplicate") is None else FirstDuplicate(**run["first_duplicate"]),
     )
 
 

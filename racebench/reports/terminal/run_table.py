@@ -221,6 +221,8 @@ def _paragraph(result: RunResult, *, verbose: bool) -> Iterator[RenderableType]:
         yield indented(Text(conditions, style="dim"))
     if (kept_up := sentences.kept_up(result)) is not None:
         yield indented(Text(kept_up))
+    if (known := sentences.first_duplicate(result)) is not None:
+        yield indented(Text(known))
     for note in result.notes:
         yield indented(Text(f"note: {note}", style="yellow"))
     if result.schema:

@@ -1,0 +1,138 @@
+"""Finds the first duplicate of a run while the run goes on: follows what the workers record, and asks the table.
+
+Operations that say the same version are a suspicion (analysis.streaming). The table is asked for the suspected numbers
+over the command's own session; only its answer makes a duplicate known. A run whose operations say no version, or
+another one than they store, ends without an answer: the checkers find its duplicates at the end.
+
+The looks become rarer as the run goes on, so that they cost little, and a duplicate is known soon after it is there in
+relation to how long it took. They end with the first duplicate.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import psycopg
+
+from racebench.analysis.streaming.confirmation import KnownDuplicate
+from racebench.analysis.streaming.duplicates import SuspectedDuplicates
+from racebench.core.errors import DatabaseProblem
+from racebench.core.model import NumberedRows
+from racebench.history.records import OPERATION
+from racebench.history.table import ask_repeated
+from racebench.history.tail import Tail
+from racebench.postgres.control import Control
+
+#: A tenant and a version.
+Number = tuple[int, int]
+
+_FIRST_PAUSE_NS = 5_000_000
+_LONGEST_PAUSE_NS = 500_000_000
+#: A pause is this part of the time since the start.
+_PART = 8
+#: How many numbers are asked for together, and how many questions may be answered with no.
+_NUMBERS = 16
+_QUESTIONS = 8
+#: After so many acknowledged operations none of which said a version, none will.
+_SILENT = 1000
+#: A question waits for no lock of the sessions that are measured, and for no crowded server.
+_PATIENCE = {"lock_timeout": "50ms", "statement_timeout": "250ms"}
+
+
+class Asked(Protocol):
+    """Says which of some suspected numbers are duplicates."""
+
+    def repeated(self, numbers: Sequence[Number]) -> set[Number]:
+        """Those of the numbers that several committed rows have.
+
+        Raises DatabaseProblem or psycopg.Error if the server does not say.
+        """
+
+
+class Table:
+    """An Asked: the numbered table of a run, over the command's own session, which is idle while the workers work."""
+
+    def __init__(self, control: Control, schema: str, rows: NumberedRows) -> None:
+        self._control, self._schema, self._rows = control, schema, rows
+
+    def repeated(self, numbers: Sequence[Number]) -> set[Number]:
+        with self._control.session(self._schema, settings=_PATIENCE) as connection:
+            try:
+                return ask_repeated(connection, self._rows, numbers)
+            except psycopg.Error as refusal:
+                problem = refusal  # raised behind the session, which is good for the next question
+        raise problem
+
+
+class Detector:
+    """Looks for the first duplicate of one run; `known` is that, None while there is none.
+
+    `paths`: the files of the sessions' operations; none to look for nothing. `table`: what is asked for suspected
+    numbers. Call `look` when `pause_s` is over, between `begin` and `end`.
+    """
+
+    def __init__(self, paths: Iterable[Path] = (), table: Asked | None = None) -> None:
+        self.known: KnownDuplicate | None = None
+        self._table = table
+        self._tails = [Tail(path) for path in paths]
+        self._suspected = SuspectedDuplicates()
+        self._waiting: dict[Number, None] = {}
+        self._questions = 0
+        self._start_ns = self._next_ns = 0
+
+    def begin(self, start_ns: int) -> None:
+        """The sessions begin at this time of `perf_counter_ns`."""
+        self._start_ns, self._next_ns = start_ns, start_ns + _FIRST_PAUSE_NS
+
+    @property
+    def pause_s(self) -> float:
+        """How long until the next look, in seconds; infinite if there is none."""
+        return max(0.0, (self._next_ns - time.perf_counter_ns()) / 1e9) if self._tails else float("inf")
+
+    def look(self) -> None:
+        """Take what has ended, and ask for what is suspected; nothing before a look is due."""
+        if self.pause_s > 0:
+            return
+        self._take()
+        if self._waiting:
+            self._ask()
+        silent = self._suspected.acknowledged >= _SILENT and not self._suspected.numbered
+        if self.known is not None or self._questions >= _QUESTIONS or silent:
+            self.end()
+        passed_ns = time.perf_counter_ns() - self._start_ns
+        pause_ns = min(max(passed_ns // _PART, _FIRST_PAUSE_NS), _LONGEST_PAUSE_NS)
+        self._next_ns = self._start_ns + passed_ns + pause_ns
+
+    def end(self) -> None:
+        """Look no more, and close the files."""
+        for tail in self._tails:
+            tail.close()
+        self._tails.clear()
+
+    def _take(self) -> None:
+        """Take the operations that have ended since the last look."""
+        ended = b"".join([tail.read() for tail in self._tails])
+        if not ended:
+            return
+        suspects = self._suspected.take(np.frombuffer(ended, OPERATION))
+        for tenant, version in zip(suspects["tenant"].tolist(), suspects["version"].tolist(), strict=True):
+            if len(self._waiting) == _NUMBERS:
+                break
+            self._waiting[tenant, version] = None
+
+    def _ask(self) -> None:
+        """Ask the table for the suspected numbers; what it does not answer is asked again at the next look."""
+        self._questions += 1
+        with contextlib.suppress(DatabaseProblem, psycopg.Error):
+            assert self._table is not None  # there are files
+            found = self._table.repeated([*self._waiting])
+            known_ns = time.perf_counter_ns()
+            first = next((number for number in self._waiting if number in found), None)
+            if first is not None:
+                self.known = KnownDuplicate(tenant=first[0], version=first[1], known_ns=known_ns)
+            self._waiting.clear()
