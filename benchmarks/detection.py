@@ -1,12 +1,12 @@
-"""Time to the first duplicate, and time to its detection: racebench compared with pgbench and a query.
+"""Time until the first duplicate is there, is known, and is reported: racebench compared with pgbench and a query.
 
 Both run the naive strategy's script in a new schema of the same server, in alternating order. The same query finds the
 first duplicate in the table: the rows in the order of their ids, up to the second row of the first pair. Its time since
 the start is taken from racebench's witness; for pgbench it is the end of the transaction at that position in its --log
 (by end; the log does not say which row a transaction wrote).
-Detection takes longer: racebench reports the duplicate when its command ends. pgbench reports only a rate, so a schema
-must be created, pgbench run, and the table queried (psql). The second table measures that, from the start of the first
-command.
+racebench knows a duplicate while the load goes on (`first_duplicate` of its result), and reports it when its command
+ends. pgbench reports only a rate, so a schema must be created, pgbench run, and the table queried (psql). The second
+table measures that, from the start of the first command.
 """
 
 from __future__ import annotations
@@ -72,8 +72,13 @@ def _racebench_finds(server: Server, workers: int, duration: int) -> dict[str, f
         for witness in ran.run["witnesses"]
         for operation in witness["operations"]
     }
-    end_us = ends.get(operation)
-    return {"operations": position, "ms": None if end_us is None else end_us / 1e3, "known_s": ran.seconds}
+    end_us, known = ends.get(operation), ran.run["first_duplicate"]
+    return {
+        "operations": position,
+        "ms": None if end_us is None else end_us / 1e3,
+        "known_ms": None if known is None else known["known_us"] / 1e3,
+        "reported_s": ran.seconds,
+    }
 
 
 def _pgbench_finds(server: Server, workers: int, duration: int) -> dict[str, float | None]:
@@ -96,20 +101,24 @@ def _pgbench_finds(server: Server, workers: int, duration: int) -> dict[str, flo
             cwd=Path(folder),
         )
         _, position = _first_duplicate(server, schema)
-        known_s = time.perf_counter() - begin
-        ms = None if position is None else _logged_ms(Path(folder), position)
-    return {"operations": position, "ms": ms, "known_s": known_s}
+        known_us, reported_s = time.time() * 1e6, time.perf_counter() - begin
+        begun_us, ended_us = _logged(Path(folder))
+    return {
+        "operations": position,
+        "ms": None if position is None else (ended_us[position - 1] - begun_us) / 1e3,
+        "known_ms": None if position is None else (known_us - begun_us) / 1e3,
+        "reported_s": reported_s,
+    }
 
 
-def _logged_ms(folder: Path, position: int) -> float:
-    """From the first begin to the end of the transaction of that position, by pgbench's logs.
+def _logged(folder: Path) -> tuple[int, list[int]]:
+    """When the first transaction began, and when each ended, in order, by pgbench's logs: microseconds of the clock.
 
     A line is client, transaction, latency in us, script, and when it ended: seconds and us.
     """
     lines = [line.split() for path in folder.glob("pgbench_log.*") for line in path.read_text().splitlines()]
     transactions = sorted((int(words[4]) * 1_000_000 + int(words[5]), int(words[2])) for words in lines)
-    begin = min(end - latency for end, latency in transactions)
-    return (transactions[position - 1][0] - begin) / 1e3
+    return min(end - latency for end, latency in transactions), [end for end, _ in transactions]
 
 
 def _racebench_knows(server: Server | None, workers: int, operations: int) -> dict[str, float | None]:
@@ -140,11 +149,11 @@ def _pgbench_knows(server: Server, workers: int, operations: int) -> dict[str, f
 
 
 def tables(measured: Document) -> list[Table]:
-    """The tables: time to the first duplicate, and time to its detection."""
+    """The tables: time until the first duplicate is there, known and reported; and the commands as a whole."""
     finds, knows = [], []
     for cell in measured["cells"]:
         for tool, figures in cell["finds"].items():
-            columns = (spread(figures[name]) for name in ("operations", "ms", "known_s"))
+            columns = (spread(figures[name]) for name in ("operations", "ms", "known_ms", "reported_s"))
             finds.append((str(cell["workers"]), tool, *columns))
         for tool, figures in cell["knows"].items():
             rounds: Sequence[float] = figures["found"]["rounds"]
@@ -155,16 +164,24 @@ def tables(measured: Document) -> list[Table]:
     return [
         Table(
             title=f"The first duplicate of `{STRATEGY}`, load for {parameters['duration_s']} s",
-            columns=("workers", "tool", "rows to the first duplicate", "ms to the first duplicate", "s to detection"),
+            columns=(
+                "workers",
+                "tool",
+                "rows until it is there",
+                "ms until it is there",
+                "ms until known",
+                "s until reported",
+            ),
             rows=tuple(finds),
             names=2,
             notes=(
-                "Rows and times show how soon the tool produces the race; both come from the table after the run.",
-                "Detected: when racebench's command ends, and for pgbench when the query after it has been answered.",
+                "Until it is there: how soon the tool produces the race, from the table after the run.",
+                "Known, from the start of the load: by racebench while it goes on, with pgbench by the query after it.",
+                "Reported, from the start of the command: at racebench's end, with pgbench when the query is answered.",
             ),
         ),
         Table(
-            title=f"From the start of the command to detection, {parameters['operations']} operations",
+            title=f"From the start of the command to the report, {parameters['operations']} operations",
             columns=("workers", "commands", "seconds", "rounds that found it"),
             rows=tuple(knows),
             names=2,
