@@ -129,8 +129,7 @@ def _run(record: _Record, shown: progress.Progress) -> None:
         shown(label, fraction, left=progress.left(passed_s, fraction))
 
     with contextlib.ExitStack() as stack:
-        # Before there is any connection or thread: it may fork. The console script runs again in each worker.
-        processes = stack.enter_context(Processes(preload=["racebench.cli.main"]))
+        processes = stack.enter_context(Processes.of_command())
         report_progress("starting PostgreSQL", 0.0)
         target = stack.enter_context(
             request.server.opened(request.campaign.connections, pooled=request.campaign.pooled)

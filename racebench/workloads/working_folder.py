@@ -57,6 +57,11 @@ def adopt(paths: Sequence[str]) -> None:
         sys.meta_path.insert(0, _LibrariesFirst())
 
 
+def remove() -> None:
+    """Take a working folder that `add` has put on the import path off it."""
+    sys.path[:] = _without()
+
+
 @contextlib.contextmanager
 def removed() -> Iterator[None]:
     """Take a working folder that `add` has put on the import path off it, for the length of the block."""

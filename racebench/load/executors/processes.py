@@ -1,8 +1,7 @@
 """Local processes as an executor: started early, reused, and reported when they end.
 
-The start method is forkserver where there is one (docs/decisions/0001-start-method.md): the children are forked from a
-clean process that has no thread, no display and no database connection, so forking is safe at any time, and that has
-done the heavy imports.
+How a process is started is a Starter's: `forks` for a command, whose own process may fork at its beginning,
+`new_programs` for all others. What the process does then is in `serving`.
 """
 
 from __future__ import annotations
@@ -10,112 +9,77 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
-import signal
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from multiprocessing import connection as connections
-from typing import Any, NamedTuple
+from typing import Any, Protocol
 
-import multiprocess
-
-from racebench.core.environ import exported
 from racebench.core.errors import RacebenchError
 from racebench.core.signals import shielded
-from racebench.load.executors import Channel, Died, Failure, Worker, socket_folder
-from racebench.load.executors.parent import ParentWatch
-from racebench.workloads import working_folder
+from racebench.load.executors import Channel, Died, Worker, forks
+from racebench.load.executors.serving import Task
 
-#: What the server imports that the children are forked from: what a child would import by itself takes time for each.
-_PRELOAD = (
-    "racebench.load.executors.processes",
-    "racebench.load.worker",
-    "racebench.load.consumer",
-    "racebench.load.call_worker",
-    "racebench.load.callers.python",
-)
 #: Descriptors of this process: its pipe to another process, that one's to this, and what tells that it has ended.
 _FILES_FOR_ONE = 3
 _FILES_FOR_STARTING = 12
 _FILES_OF_A_COMMAND = 32
 _END_SECONDS = 5.0
-#: Python's variable for "do not put the working folder on the import path" (`python -P`).
-_SAFE_PATH = "PYTHONSAFEPATH"
 
 
-class _PipeChannel:
-    """The child's side of a pipe: an executors.Channel."""
+class Started(Protocol):
+    """A process that a starter has started."""
 
-    def __init__(self, pipe: Any) -> None:
-        self._pipe = pipe
+    def kill(self) -> None:
+        """Have it end, without waiting."""
 
-    def send(self, message: object) -> None:
-        self._pipe.send(message)
+    def join(self, timeout: float) -> int | None:
+        """Wait until it ends; its exit code, None if it is still alive."""
 
-    def receive(self) -> Any:
-        return self._pipe.recv()
+    @property
+    def alive(self) -> bool:
+        """Whether it runs."""
 
-    def waiting(self, timeout: float = 0.0) -> bool:
-        return bool(self._pipe.poll(timeout))
+
+class Starter(Protocol):
+    """A way to start processes that run `serving.serve`."""
+
+    def open(self) -> None:
+        """Prepare, before the first one is started."""
+
+    def start(self) -> tuple[Started, Any]:
+        """Start one; it, and this side of its pipe. Raises OSError."""
+
+    def close(self) -> None:
+        """End what `open` has started, when all processes have ended."""
 
 
 class _Process:
     """The parent's side of one process: an executors.Worker. `busy`: it has a task."""
 
-    def __init__(self, process: Any, pipe: Any) -> None:
-        self._process = process
+    def __init__(self, started: Started, pipe: Any) -> None:
+        self._started = started
         self.pipe = pipe
         self.busy = False
-
-    @property
-    def pid(self) -> int:
-        return int(self._process.pid)
 
     def send(self, message: object) -> None:
         with contextlib.suppress(OSError):
             self.pipe.send(message)
 
     def kill(self) -> None:
-        self._process.kill()
+        self._started.kill()
         self.join()
 
     def begin_kill(self) -> None:
         """Have it end, without waiting."""
-        self._process.kill()
+        self._started.kill()
 
     def join(self, timeout: float = _END_SECONDS) -> int | None:
         """Wait until it ends; its exit code, None if it is still alive."""
-        self._process.join(timeout)
-        code: int | None = self._process.exitcode
-        return code
+        return self._started.join(timeout)
 
     @property
     def alive(self) -> bool:
-        return bool(self._process.is_alive())
-
-
-def _mask(how: int) -> None:
-    if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(how, {signal.SIGINT})
-
-
-@contextlib.contextmanager
-def _held_back() -> Iterator[None]:
-    """Start processes with Ctrl-C blocked, which a terminal sends to all of them; this process sees it afterwards.
-
-    A Python that is still importing would end with a traceback.
-    """
-    _mask(signal.SIG_BLOCK)
-    try:
-        yield
-    finally:
-        _mask(signal.SIG_UNBLOCK)
-
-
-@contextlib.contextmanager
-def _isolated() -> Iterator[None]:
-    """Start processes that import nothing from the working folder: `--call` puts it on the path later."""
-    with exported({_SAFE_PATH: "1"}), working_folder.removed():
-        yield
+        return self._started.alive
 
 
 def _check_descriptors(processes: int) -> None:
@@ -140,59 +104,34 @@ def _open_files() -> int:
         return _FILES_OF_A_COMMAND
 
 
-class _Task(NamedTuple):
-    """What a process runs next."""
-
-    function: Callable[[Any, Channel], None]
-    task: object
-
-
-def _serve(pipe: Any) -> None:
-    """Run tasks until the parent closes the pipe. Only the parent handles Ctrl-C."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _mask(signal.SIG_UNBLOCK)
-    watch = ParentWatch(pipe)
-    channel = _PipeChannel(pipe)
-    with contextlib.suppress(EOFError, OSError):
-        while True:
-            message = channel.receive()
-            if not isinstance(message, _Task):
-                continue  # a message for a task that has failed: the parent sent it before it knew
-            watch.working = True
-            try:
-                message.function(message.task, channel)
-            except EOFError:
-                return
-            except Exception as error:  # noqa: BLE001 - handed to the parent, whole
-                channel.send(Failure(error))
-            finally:
-                watch.working = False
-
-
 class Processes:
     """An executors.Executor: a pool of processes, and a context manager that leaves none behind.
 
-    `preload`: modules that each child would import by itself, beside _PRELOAD. Those of the program's main module
-    belong here, because multiprocess runs that module again in each child.
+    `method`: a start method of multiprocess, None for the best that there is. `starter` is given in place of a method.
     """
 
-    def __init__(self, method: str | None = None, *, preload: Sequence[str] = ()) -> None:
-        available = multiprocess.get_all_start_methods()
-        self.method = method or ("forkserver" if "forkserver" in available else "spawn")
-        self._context = multiprocess.get_context(self.method)
-        if self.method == "forkserver":
-            self._context.set_forkserver_preload([*_PRELOAD, *preload])
+    def __init__(self, method: str | None = None, *, starter: Starter | None = None) -> None:
+        if starter is None:
+            from racebench.load.executors.new_programs import NewPrograms  # it imports multiprocess, which takes long
+
+            starter = NewPrograms(method)
+        self._starter = starter
         self._pool: list[_Process] = []
 
-    def __enter__(self) -> Processes:
-        if self.method == "forkserver":
-            from multiprocess import forkserver, resource_tracker
+    @classmethod
+    def of_command(cls, *, preload: Sequence[str] = ()) -> Processes:
+        """The pool of a command, whose process has opened nothing so far: forks of it, if it has one thread.
 
-            socket_folder.make()
-            with _isolated():
-                resource_tracker.ensure_running()  # holds SIGINT back by itself, and lets it through when it is done
-            with _held_back(), _isolated():
-                forkserver.ensure_running()  # does not wait: the imports go on while the database starts
+        `preload`: modules that each process would import by itself.
+        """
+        if forks.possible():
+            return cls(starter=forks.Forks(preload=preload))
+        from racebench.load.executors.new_programs import NewPrograms
+
+        return cls(starter=NewPrograms(preload=["racebench.cli.main", *preload]))
+
+    def __enter__(self) -> Processes:
+        self._starter.open()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -207,7 +146,7 @@ class Processes:
     def start(self, function: Callable[[Any, Channel], None], task: object) -> Worker:
         process = next((one for one in self._pool if not one.busy and one.alive), None) or self._spawn()
         process.busy = True
-        process.send(_Task(function, task))
+        process.send(Task(function, task))
         return process
 
     def messages(self, workers: Collection[Worker], timeout: float) -> Iterator[tuple[Worker, Any]]:
@@ -251,6 +190,7 @@ class Processes:
             if process.alive:
                 process.kill()
         self._pool.clear()
+        self._starter.close()
 
     def _of(self, workers: Iterable[Worker]) -> list[_Process]:
         """The processes of this pool among some workers."""
@@ -263,15 +203,10 @@ class Processes:
 
     def _spawn(self) -> _Process:
         _check_descriptors(1)
-        here, there = self._context.Pipe()
-        process = self._context.Process(target=_serve, args=(there,), daemon=True)
         try:
-            with _isolated():
-                process.start()
+            started, pipe = self._starter.start()
         except OSError as problem:
             raise RacebenchError(f"cannot start a process: {problem.strerror}; use fewer --workers") from None
-        finally:
-            there.close()
-        worker = _Process(process, here)
+        worker = _Process(started, pipe)
         self._pool.append(worker)
         return worker
