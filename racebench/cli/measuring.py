@@ -15,6 +15,7 @@ from racebench.analysis import baselines, thresholds
 from racebench.cli import invocation, next_steps
 from racebench.cli.comparison import measured_of
 from racebench.cli.console import application_prints_to_stderr, publish, shown_progress
+from racebench.cli.early import Early
 from racebench.cli.exit_codes import Finding, exit_code
 from racebench.cli.files import stdout_is_taken
 from racebench.cli.option_groups import OutputOptions
@@ -25,7 +26,6 @@ from racebench.core.results import RunResult
 from racebench.core.signals import interruptible, shielded
 from racebench.load import campaign, rounds
 from racebench.load.campaign import Campaign, Cell
-from racebench.load.executors.processes import Processes
 from racebench.load.rounds import Rounds
 from racebench.reports import formats
 from racebench.reports.results.document import Document, in_folder, now, to_json
@@ -99,13 +99,17 @@ def measure(
     request: Measurement,
     output: OutputOptions,
     show: Callable[[Document], None],
+    early: Early,
 ) -> Document:
-    """Carry out a request, then write reports and show the document, also if it ends early; raises RacebenchError."""
+    """Carry out a request, then write reports and show the document, also if it ends early; raises RacebenchError.
+
+    `early`: what was begun before the request was read.
+    """
     record = _Record(request=request)
     with interruptible():
         try:
             with shown_progress() as shown, application_prints_to_stderr():
-                _run(record, shown)
+                _run(record, shown, early)
         finally:
             if record.results:
                 document = record.document()
@@ -117,7 +121,7 @@ def measure(
     return record.document()
 
 
-def _run(record: _Record, shown: progress.Progress) -> None:
+def _run(record: _Record, shown: progress.Progress, early: Early) -> None:
     request = record.request
     began: float | None = None
 
@@ -129,13 +133,14 @@ def _run(record: _Record, shown: progress.Progress) -> None:
         shown(label, fraction, left=progress.left(passed_s, fraction))
 
     with contextlib.ExitStack() as stack:
-        processes = stack.enter_context(Processes.of_command())
         report_progress("starting PostgreSQL", 0.0)
         target = stack.enter_context(
-            request.server.opened(request.campaign.connections, pooled=request.campaign.pooled)
+            request.server.opened(request.campaign.connections, pooled=request.campaign.pooled, begun=early.server)
         )
         record.running = stack.enter_context(
-            campaign.opened(request.campaign, target, processes, keep=request.keep, patience=request.server.patience)
+            campaign.opened(
+                request.campaign, target, early.processes, keep=request.keep, patience=request.server.patience
+            )
         )
         if request.comparison is not None:
             record.rounds = rounds.begin(record.running, request.comparison.reference, margin=request.comparison.margin)

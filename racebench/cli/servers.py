@@ -14,6 +14,7 @@ from racebench.core.model import Scenario
 from racebench.core.target import Target
 from racebench.core.watching import Patience, watched
 from racebench.postgres import abandoned
+from racebench.postgres.embedded import EmbeddedServer
 from racebench.postgres.external import external
 from racebench.postgres.targets import open_target
 from racebench.postgres.waits import of_sessions
@@ -32,17 +33,24 @@ class Server:
     patience: Patience = field(default_factory=Patience)
 
     @contextlib.contextmanager
-    def opened(self, connections: int, *, pooled: int = 0) -> Iterator[Target]:
+    def opened(self, connections: int, *, pooled: int = 0, begun: EmbeddedServer | None = None) -> Iterator[Target]:
         """The server, started or checked; raises DatabaseProblem. `connections`: the most that are open at once.
 
-        `pooled`: those that a service may keep beside them; a user's server need not have them free.
+        `pooled`: those that a service may keep beside them; a user's server need not have them free. `begun`: the
+        embedded server, if it was begun before.
 
         A line on stderr names what killed commands have left on a user's server.
         """
         connections += pooled if self.target is None else 0
         with (
             watched(self.patience) as watch,
-            open_target(self.target, version=self.version, connections=connections, superuser=self.superuser) as target,
+            open_target(
+                self.target,
+                version=self.version,
+                connections=connections,
+                superuser=self.superuser,
+                begun=begun,
+            ) as target,
         ):
             watch.explain = partial(of_sessions, target)
             if self.target is not None and (left := abandoned.on(target)):

@@ -62,35 +62,38 @@ def compare(
     fast it is. SCENARIO is as for `racebench run`. Of your own code, each file
     of SQL or each --call is a strategy. See docs/compare.md.
     """
-    from racebench.cli import measuring
-    from racebench.cli.comparison import comparison as comparison_request
-    from racebench.cli.console import console
-    from racebench.cli.files import check_reports, stdout_is_taken
-    from racebench.core.errors import ExitCode
-    from racebench.core.signals import shielded
-    from racebench.reports.results.document import in_folder, to_json, write_atomically
-    from racebench.reports.terminal import run_table
+    from racebench.cli.early import begun
 
-    request = comparison_request(subject, load, comparison, target, output, gates)
-    assert request.comparison is not None
-    save_to = request.comparison.save_to
-    outcome = "not saved, because the comparison was not finished"
-    try:
-        check_reports(output)
-        document = measuring.measure(
-            request, output, lambda document: run_table.show(console(), document, verbose=verbose)
-        )
-        with shielded():  # the baseline is saved and that is printed, or neither
-            code = measuring.exit_code_of(request, document)
-            if save_to is not None and code == ExitCode.OK:
-                write_atomically(
-                    save_to, to_json(in_folder(document, save_to.parent), witnesses=request.witnesses) + "\n"
-                )
-                outcome = str(save_to)
-            else:
-                outcome = f"not saved, because the exit code is {code:d}"
-    finally:
-        if save_to is not None and not stdout_is_taken(output):
-            with reader_may_leave():
-                say(f"baseline: {outcome}")
-    return code
+    with begun(target, load) as early:
+        from racebench.cli import measuring
+        from racebench.cli.comparison import comparison as comparison_request
+        from racebench.cli.console import console
+        from racebench.cli.files import check_reports, stdout_is_taken
+        from racebench.core.errors import ExitCode
+        from racebench.core.signals import shielded
+        from racebench.reports.results.document import in_folder, to_json, write_atomically
+        from racebench.reports.terminal import run_table
+
+        request = comparison_request(subject, load, comparison, target, output, gates)
+        assert request.comparison is not None
+        save_to = request.comparison.save_to
+        outcome = "not saved, because the comparison was not finished"
+        try:
+            check_reports(output)
+            document = measuring.measure(
+                request, output, lambda document: run_table.show(console(), document, verbose=verbose), early
+            )
+            with shielded():  # the baseline is saved and that is printed, or neither
+                code = measuring.exit_code_of(request, document)
+                if save_to is not None and code == ExitCode.OK:
+                    write_atomically(
+                        save_to, to_json(in_folder(document, save_to.parent), witnesses=request.witnesses) + "\n"
+                    )
+                    outcome = str(save_to)
+                else:
+                    outcome = f"not saved, because the exit code is {code:d}"
+        finally:
+            if save_to is not None and not stdout_is_taken(output):
+                with reader_may_leave():
+                    say(f"baseline: {outcome}")
+        return code

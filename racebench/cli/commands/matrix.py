@@ -39,22 +39,25 @@ def matrix(subject: SubjectOptions, load: LoadOptions, target: TargetOptions, ou
     so that the matrix shows the throughput that a consumer costs. SCENARIO is
     as for `racebench run`.
     """
-    from pathlib import Path
+    from racebench.cli.early import begun
 
-    from racebench.cli import measuring, requests
-    from racebench.cli.console import console
-    from racebench.cli.files import check_optional_file, check_reports
-    from racebench.cli.option_groups import GateOptions
-    from racebench.load.campaign import Pairing
-    from racebench.reports import formats
-    from racebench.reports.terminal import matrix_table
+    with begun(target, load) as early:
+        from pathlib import Path
 
-    subject = replace(subject, consumers=subject.consumers or ("all",))
-    request = requests.measurement(subject, load, target, output, GateOptions(), pairing=Pairing.EACH_ALONE)
-    check_optional_file("--markdown", output.markdown)
-    check_reports(output)
+        from racebench.cli import measuring, requests
+        from racebench.cli.console import console
+        from racebench.cli.files import check_optional_file, check_reports
+        from racebench.cli.option_groups import GateOptions
+        from racebench.load.campaign import Pairing
+        from racebench.reports import formats
+        from racebench.reports.terminal import matrix_table
 
-    document = measuring.measure(request, output, lambda document: matrix_table.show(console(), document))
-    if output.markdown not in (None, "-"):
-        formats.write("markdown", document, Path(str(output.markdown)))
-    return measuring.exit_code_of(request, document)
+        subject = replace(subject, consumers=subject.consumers or ("all",))
+        request = requests.measurement(subject, load, target, output, GateOptions(), pairing=Pairing.EACH_ALONE)
+        check_optional_file("--markdown", output.markdown)
+        check_reports(output)
+
+        document = measuring.measure(request, output, lambda document: matrix_table.show(console(), document), early)
+        if output.markdown not in (None, "-"):
+            formats.write("markdown", document, Path(str(output.markdown)))
+        return measuring.exit_code_of(request, document)

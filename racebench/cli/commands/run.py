@@ -50,12 +50,17 @@ def run(
     or your own file of SQL (insert.sql). The default is version-counter. The
     server is an embedded PostgreSQL, unless --dsn or RACEBENCH_DSN names another.
     """
-    from racebench.cli import measuring, requests
-    from racebench.cli.console import console
-    from racebench.cli.files import check_reports
-    from racebench.reports.terminal import run_table
+    from racebench.cli.early import begun
 
-    request = requests.measurement(subject, load, target, output, gates)
-    check_reports(output)
-    document = measuring.measure(request, output, lambda document: run_table.show(console(), document, verbose=verbose))
-    return measuring.exit_code_of(request, document)
+    with begun(target, load) as early:
+        from racebench.cli import measuring, requests
+        from racebench.cli.console import console
+        from racebench.cli.files import check_reports
+        from racebench.reports.terminal import run_table
+
+        request = requests.measurement(subject, load, target, output, gates)
+        check_reports(output)
+        document = measuring.measure(
+            request, output, lambda document: run_table.show(console(), document, verbose=verbose), early
+        )
+        return measuring.exit_code_of(request, document)

@@ -6,19 +6,23 @@ It ends by `stop` or, if the command is killed, by a watcher that waits on a pip
 from __future__ import annotations
 
 import contextlib
+import io
+import os
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import IO
 
 from racebench.core.errors import DatabaseProblem, RacebenchError
 from racebench.core.plain_text import one_line
 from racebench.core.signals import shielded
 from racebench.core.target import Target
 from racebench.postgres.embedded import access, template
-from racebench.postgres.embedded.folders import delete, explain
+from racebench.postgres.embedded.folders import delete, explain, server_folder
 from racebench.postgres.embedded.programs import DEFAULT_VERSION, start_program
 from racebench.postgres.embedded.slots import data_folder, server_programs, take_slot
 
@@ -63,11 +67,25 @@ class EmbeddedServer:
         self.max_connections = max(100, connections + 10)
         self._stack = contextlib.ExitStack()
         self._process: subprocess.Popen[bytes] | None = None
-        self._log = Path()
+        self._log = self._data = self._sockets = Path()
+        self._said: IO[bytes] = io.BytesIO()
+
+    def begin(self) -> None:
+        """Begin to start it, and do something else meanwhile: `with` waits, and raises what has gone wrong.
+
+        Nothing is begun where there is no template yet, which takes longer to make.
+        """
+        with contextlib.suppress(OSError, RacebenchError):
+            if template.exists(server_folder(self.version)):
+                self._launch()
+                return
+        self.stop()
 
     def __enter__(self) -> Target:
         try:
-            return self._start()
+            if self._process is None:
+                self._launch()
+            return self._reached()
         except OSError as problem:
             self.stop()
             raise RacebenchError(f"cannot start the embedded server: {explain(problem)}") from None
@@ -83,36 +101,44 @@ class EmbeddedServer:
                 f"the embedded server ended during the command: {_last_words(self._log)}; see {self._log}"
             ) from None
 
-    def _start(self) -> Target:
+    def _launch(self) -> None:
+        """Start the processes: the one that unpacks the data becomes the server."""
         programs = server_programs(self.version)
         slot = take_slot(self.version, self._stack)
         data = data_folder(slot)
         self._stack.callback(delete, data)
-        template.unpack(programs, slot.parent, data)
-        sockets = access.socket_folder(slot, self._stack)
-        self._log = slot / "log"
+        packed = self._stack.enter_context(template.place(programs, slot.parent, data))
+        self._sockets = access.socket_folder(slot, self._stack)
+        self._data, self._log = data, slot / "log"
         settings = {
             **SETTINGS,
             **access.rules(slot),
             "max_connections": str(self.max_connections),
             "max_prepared_transactions": str(self.max_connections),
             "max_wal_senders": "10",
-            "unix_socket_directories": str(sockets),
+            "unix_socket_directories": str(self._sockets),
             **self._settings,
         }
         command = [str(programs / "postgres"), "-D", str(data)]
         for name, value in settings.items():
             command += ["-c", f"{name}={value}"]
+        self._said = self._stack.enter_context(contextlib.closing(tempfile.TemporaryFile()))  # noqa: SIM115
         with self._log.open("wb") as output, shielded():
-            self._process = start_program(command, cwd=slot, output=output)
+            self._process = start_program(
+                template.unpacking(command), cwd=data, output=output, errors=self._said, stdin=packed
+            )
             self._watch(self._process.pid)
+
+    def _reached(self) -> Target:
+        """Wait until the server is ready; the target."""
         self._wait_ready()
-        access.close_socket_folder(sockets)
+        assert self._process is not None
+        access.close_socket_folder(self._sockets)
         return Target(
             server_pid=self._process.pid,
             kind="embedded",
             parameters={
-                "host": str(sockets),
+                "host": str(self._sockets),
                 "port": access.PORT,
                 "user": template.ROLE,
                 "dbname": "postgres",
@@ -146,7 +172,10 @@ class EmbeddedServer:
         assert self._process is not None
         deadline = time.monotonic() + _START_SECONDS
         while time.monotonic() < deadline:
-            if self._process.poll() is not None:
+            if (code := self._process.poll()) is not None:
+                if code == template.NOT_UNPACKED:
+                    self._said.seek(0)
+                    raise template.not_unpacked(self._data, self._said.read().decode(errors="replace"))
                 raise DatabaseProblem(
                     f"the embedded server did not start: {_last_words(self._log)}; see {self._log}, "
                     "or try `racebench server reset`"
@@ -166,7 +195,7 @@ class EmbeddedServer:
             process, self._process = self._process, None
             for number, seconds in ((signal.SIGQUIT, _STOP_SECONDS), (signal.SIGKILL, 5.0)):
                 if process.poll() is None:
-                    process.send_signal(number)
+                    os.killpg(process.pid, number)  # it may still be unpacking its data
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(seconds)
                     break

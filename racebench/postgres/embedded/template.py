@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
@@ -19,6 +20,14 @@ from racebench.postgres.embedded.programs import give_to_server_user, run_progra
 #: The role that runs the SQL of scenarios and of the user's code, which is no superuser, and the one that is.
 ROLE, SUPERUSER = "racebench", "postgres"
 _MAKING = "making-"
+#: The exit code of a server whose data could not be unpacked. PostgreSQL's own are 0 to 3.
+NOT_UNPACKED = 97
+#: A shell adds variables of its own to the environment, which is made here.
+_UNPACK = f"""
+"$1" -xf - || exit {NOT_UNPACKED}
+shift
+[ $# -eq 0 ] || exec env -i PATH="$PATH" LC_ALL="$LC_ALL" TZ="$TZ" "$@" </dev/null 2>&1
+"""
 #: What only superusers may set, and what a program or racebench may have to set nevertheless.
 _PARAMETERS = (
     *("commit_delay", "deadlock_timeout", "lc_messages", "log_duration", "log_lock_waits"),
@@ -39,24 +48,51 @@ ALTER DATABASE postgres OWNER TO {ROLE}
 
 
 def unpack(programs: Path, folder: Path, data: Path) -> None:
-    """Make a data directory from the template in a folder; make the template by initdb if there is none yet.
+    """Make a data directory from the template in a folder, and wait until it is complete. Raises DatabaseProblem."""
+    with place(programs, folder, data) as template:
+        code, said = run_program(unpacking(), cwd=data, stdin=template)
+    if code != 0:
+        raise not_unpacked(data, said)
+
+
+def place(programs: Path, folder: Path, data: Path) -> IO[bytes]:
+    """Make an empty data directory; return the template in a folder, which is made by initdb if there is none yet.
 
     Raises DatabaseProblem.
     """
     data.mkdir(mode=0o700)
     give_to_server_user(data)
-    with _opened(programs, folder) as template:
-        code, said = run_program([_tar(), "-xf", "-"], cwd=data, stdin=template)
-    if code != 0:
-        raise DatabaseProblem(
-            f"cannot copy the embedded server's data to {data}: {_reason(said)}; free some space, try "
-            "`racebench server reset`, or set RACEBENCH_CACHE_DIR to another place"
-        )
+    return _opened(programs, folder)
+
+
+def unpacking(program: Sequence[str] = ()) -> list[str]:
+    """The command that unpacks the template, its stdin, in its working folder, and then becomes another program.
+
+    The exit code is NOT_UNPACKED if that fails; why is on stderr. What the program writes there goes to stdout.
+    """
+    return ["/bin/sh", "-c", _UNPACK, "sh", _tar(), *program]
+
+
+def not_unpacked(data: Path, said: str) -> DatabaseProblem:
+    """The error if the template could not be unpacked. `said`: what was written to stderr."""
+    return DatabaseProblem(
+        f"cannot copy the embedded server's data to {data}: {_reason(said)}; free some space, try "
+        "`racebench server reset`, or set RACEBENCH_CACHE_DIR to another place"
+    )
+
+
+def exists(folder: Path) -> bool:
+    """Whether there is a template in a folder, so that a server starts soon."""
+    return _template(folder).is_file()
+
+
+def _template(folder: Path) -> Path:
+    return folder / "template.tar"
 
 
 def _opened(programs: Path, folder: Path) -> IO[bytes]:
     """The template, open to be read."""
-    template = folder / "template.tar"
+    template = _template(folder)
     try:
         return template.open("rb")
     except FileNotFoundError:
