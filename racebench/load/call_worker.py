@@ -18,7 +18,7 @@ from typing import Any
 
 from racebench.core.errors import DatabaseProblem, RacebenchError
 from racebench.core.model import Load
-from racebench.history.records import CHUNK_RECORDS, NO_VERSION, OPERATION, RecordFile
+from racebench.history.recording import CHUNK_RECORDS, NO_VERSION, OPERATION, RecordFile
 from racebench.load.callers import Application, Caller, Ending
 from racebench.load.executors import Channel
 from racebench.load.pacing import ENDLESS, DueTimes, Go, jitter_s, line_up, phases, wait_until

@@ -20,7 +20,7 @@ from racebench.core.errors import ConnectionLost, DatabaseProblem
 from racebench.core.model import Consumer, Load, Strategy
 from racebench.core.plain_text import one_line
 from racebench.core.target import Target
-from racebench.history.records import DELIVERY, POLL, RecordFile
+from racebench.history.recording import DELIVERY, POLL, RecordFile
 from racebench.load.executors import Channel
 from racebench.postgres.connection import connect
 from racebench.postgres.query import Query

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from random import Random
 
 from racebench.core.model import Load
-from racebench.history.records import OPERATION_BITS
-from racebench.workloads import arrivals
+from racebench.history.recording import OPERATION_BITS
 
 #: As many operations as a session can number.
 ENDLESS = 2**OPERATION_BITS
@@ -60,8 +59,11 @@ class DueTimes:
     """The due times of one session's operations, one after the other."""
 
     def __init__(self, load: Load, session: int) -> None:
-        rate = load.rate_per_session
-        self._times = iter(()) if rate is None else arrivals.times(load.seed, session, rate)
+        self._times: Iterator[int] = iter(())
+        if (rate := load.rate_per_session) is not None:
+            from racebench.workloads import arrivals  # it imports numpy, which no other worker needs
+
+            self._times = arrivals.times(load.seed, session, rate)
 
     def pause_s(self, go: Go, phase: Phase) -> float:
         """Seconds until the next operation is due, at most until the phase ends; negative if it is late."""

@@ -26,7 +26,7 @@ from racebench.core.faults import CONNECTION_LOST
 from racebench.core.model import Load, Outcome, Strategy
 from racebench.core.plain_text import one_line
 from racebench.core.target import Target
-from racebench.history.records import CHUNK_RECORDS, NO_VERSION, OPERATION, OPERATION_BITS, RecordFile, encode_status
+from racebench.history.recording import CHUNK_RECORDS, NO_VERSION, OPERATION, OPERATION_BITS, RecordFile, encode_status
 from racebench.load.executors import Channel
 from racebench.load.pacing import DueTimes, Go, Phase, jitter_s, line_up, phases, wait_until
 from racebench.postgres.compiler.program import LoopCalls

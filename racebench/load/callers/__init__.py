@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from racebench.core.model import Outcome
-from racebench.history.records import encode_status
+from racebench.history.recording import encode_status
 
 
 @dataclass(frozen=True, slots=True)
