@@ -15,7 +15,7 @@ import click
 import numpy as np
 import numpy.typing as npt
 
-from racebench.analysis.statistics import geometric_mean
+from racebench.analysis.estimates import geometric_mean
 
 Logs = npt.NDArray[np.float64]
 Draw = Callable[[int], Logs]

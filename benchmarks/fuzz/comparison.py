@@ -28,9 +28,9 @@ from benchmarks.fuzz.features import TABLES
 from benchmarks.fuzz.ground import Ground, contents_query, read
 from benchmarks.fuzz.program import Program, schedules
 from benchmarks.fuzz.subjects import Logs, request, setup_text, strategy_of, wire_strategy
-from racebench.analysis.checkers.refused import is_refusal
 from racebench.core.errors import RacebenchError, ScenarioProblem
 from racebench.core.model import Strategy
+from racebench.core.refusals import is_refusal
 from racebench.core.results import Verdict
 from racebench.core.target import Target
 from racebench.exploration.explorer import explore

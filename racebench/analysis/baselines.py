@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import Any
 
 from racebench.analysis.comparison import FAILING, LOADED, STOLEN, Comparison, by_strategy, failing, joint, percent
-from racebench.analysis.statistics import Estimate, ratio_of_means
+from racebench.analysis.estimates import Estimate, ratio_of_means
 from racebench.core.errors import UsageProblem
 from racebench.core.results import RunResult, Verdict
 

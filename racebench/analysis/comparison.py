@@ -11,9 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from racebench.analysis.overlap import remedy
-from racebench.analysis.performance import remarks
-from racebench.analysis.statistics import Estimate, geometric_mean, trend
+from racebench.analysis.estimates import Estimate, geometric_mean, trend
+from racebench.analysis.remedies import remedy
 from racebench.core.anomalies import ANOMALIES
 from racebench.core.quantity import quantity
 from racebench.core.results import RunResult, Verdict
@@ -387,6 +386,8 @@ def _drift(runs_of: Mapping[str, Sequence[RunResult]], whole: int) -> list[str]:
 
 def _notes(strategy: str, runs: Sequence[RunResult], cpus: int) -> list[str]:
     """Notes on events (a worker died), each with its round; then remarks on the load, once for each strategy."""
+    from racebench.analysis.performance import remarks  # numpy takes a tenth of a second to load
+
     happened, remarked = [], []
     for number, run in enumerate(runs, 1):
         known = []

@@ -1,4 +1,4 @@
-"""Whether operations of different sessions overlapped in time, and what to do if none did: no race could occur then."""
+"""Whether operations of different sessions overlapped in time; if none did, no race could occur."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import numpy as np
 
 from racebench.analysis.checkers import Pass
 from racebench.analysis.index import RowChunk
-from racebench.core.model import Load
 from racebench.history import Chunk
 
 _BEFORE_ALL = -(2**63)
@@ -41,16 +40,3 @@ class Overlap(Pass):
         owner = sessions[np.maximum.accumulate(np.where(is_later, np.arange(len(ends)), 0))]
         self.found = bool(((chunk.start < latest[:-1]) & (owner[:-1] != chunk.worker)).any())
         self._latest_end, self._latest_session = int(latest[-1]), int(owner[-1])
-
-
-def remedy(load: Load) -> str:
-    """What to change so that operations overlap, as a clause."""
-    if load.sessions == 1:
-        return "give --workers 2 or more"
-    if load.duration_s is not None:
-        return "give more --workers, a longer --duration or a --hold"
-    if load.operations is not None and load.operations < load.sessions:
-        return "give more --operations"
-    if load.operations is not None and load.operations > load.sessions:
-        return "give more --workers or more --operations"
-    return "give more --workers"

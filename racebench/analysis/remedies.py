@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence, Set
 
 from racebench.core.anomalies import ANOMALIES, Evidence, needing
-from racebench.core.model import Consumer, Scenario, Strategy
+from racebench.core.model import Consumer, Load, Scenario, Strategy
 
 
 def expected_misses(strategy: Strategy, consumer: Consumer) -> str:
@@ -79,3 +79,27 @@ def other_consumer(scenario: Scenario, strategy: Strategy, consumer: Consumer) -
         ),
         None,
     )
+
+
+def expected_kinds(strategy: Strategy, consumers: Sequence[Consumer]) -> tuple[frozenset[str], frozenset[str]]:
+    """The anomalies that should occur, and those that may: the strategy's, with missed rows by its consumers."""
+    certain, possible = strategy.expect - {"missed"}, strategy.may - {"missed"}
+    misses = {expected_misses(strategy, consumer) for consumer in consumers}
+    if "always" in misses:
+        certain |= {"missed"}
+    if "maybe" in misses:
+        possible |= {"missed"}
+    return certain, possible
+
+
+def remedy(load: Load) -> str:
+    """What to change so that operations overlap, as a clause."""
+    if load.sessions == 1:
+        return "give --workers 2 or more"
+    if load.duration_s is not None:
+        return "give more --workers, a longer --duration or a --hold"
+    if load.operations is not None and load.operations < load.sessions:
+        return "give more --operations"
+    if load.operations is not None and load.operations > load.sessions:
+        return "give more --workers or more --operations"
+    return "give more --workers"

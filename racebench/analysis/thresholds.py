@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from racebench.analysis.comparison import FAILING, Comparison, by_strategy, failing, percent, worst
-from racebench.analysis.statistics import Estimate, geometric_mean
+from racebench.analysis.estimates import Estimate, geometric_mean
 from racebench.core.anomalies import ANOMALIES, Evidence, needing
 from racebench.core.errors import UsageProblem, suggest
 from racebench.core.model import Consumer, Scenario, Strategy

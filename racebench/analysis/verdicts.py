@@ -16,11 +16,18 @@ import numpy as np
 import numpy.typing as npt
 
 from racebench.analysis.checkers import Checked, Pass, check
+from racebench.analysis.estimates import upper_bound_of_zero
 from racebench.analysis.index import RowChunk
 from racebench.analysis.overlap import Overlap
 from racebench.analysis.performance import Course, open_loop, remarks, start_spread_us
-from racebench.analysis.remedies import expected_misses, is_at_fault, other_consumer, other_strategy
-from racebench.analysis.statistics import percentiles, upper_bound_of_zero
+from racebench.analysis.remedies import (
+    expected_kinds,
+    expected_misses,
+    is_at_fault,
+    other_consumer,
+    other_strategy,
+)
+from racebench.analysis.statistics import percentiles
 from racebench.analysis.streaming.confirmation import Confirmation, KnownDuplicate
 from racebench.core.anomalies import ANOMALIES, with_every_kind
 from racebench.core.model import Consumer, Load, Outcome, Scenario, Strategy
@@ -240,17 +247,6 @@ def witnesses(checked: Checked) -> tuple[Anomaly, ...]:
         if kind in findings
         for witness in findings[kind].witnesses
     )
-
-
-def expected_kinds(strategy: Strategy, consumers: Sequence[Consumer]) -> tuple[frozenset[str], frozenset[str]]:
-    """The anomalies that should occur, and those that may: the strategy's, with missed rows by its consumers."""
-    certain, possible = strategy.expect - {"missed"}, strategy.may - {"missed"}
-    misses = {expected_misses(strategy, consumer) for consumer in consumers}
-    if "always" in misses:
-        certain |= {"missed"}
-    if "maybe" in misses:
-        possible |= {"missed"}
-    return certain, possible
 
 
 def _consumer_result(

@@ -12,7 +12,6 @@ from pathlib import Path
 
 from racebench.cli.option_groups import OutputOptions
 from racebench.core.errors import UsageProblem
-from racebench.history.archive import SUFFIX
 from racebench.reports.results.document import check_writable, now, write_atomically
 
 #: The longest part of a file's name in bytes: a name of two such parts, a date and a suffix has less than 255.
@@ -106,6 +105,8 @@ class ResultFiles:
 
     def free_history_file(self, label: str) -> Path | None:
         """A new file for the history of a run; None if nothing is saved."""
+        from racebench.history.archive import SUFFIX  # numpy takes a tenth of a second to load
+
         if self.stem is None:
             return None
         name = f"{_file_name(self.stem.name)}-{_file_name(label)}"

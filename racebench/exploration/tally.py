@@ -12,6 +12,7 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
+from racebench.analysis.remedies import expected_kinds
 from racebench.core.anomalies import ANOMALIES, NON_SERIALIZABLE
 from racebench.core.quantity import quantity
 from racebench.core.results import Verdict
@@ -114,8 +115,6 @@ class Tally:
 
     def result(self) -> Exploration:
         """The result so far."""
-        from racebench.analysis.verdicts import expected_kinds  # numpy takes a tenth of a second to load
-
         request = self._request
         scenario, strategy, consumer = request.scenario, request.strategy, request.consumer
         verdict = self._verdict()

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from random import Random
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from racebench.core.errors import ScenarioProblem, UsageProblem
 from racebench.core.faults import stops_a_schedule
@@ -26,14 +27,11 @@ from racebench.exploration.choices import (
     start_of,
     text_of,
 )
-from racebench.exploration.comparison import Comparison
 from racebench.exploration.draws import Draws, united
 from racebench.exploration.endless import Endless
 from racebench.exploration.faults import PROBLEMS, Fault
 from racebench.exploration.independence import Footprint
 from racebench.exploration.oracle.effects import Effect
-from racebench.exploration.oracle.recorder import Recorder
-from racebench.exploration.oracle.serial import Shifts
 from racebench.exploration.outcome import Deadlock, ScheduleResult
 from racebench.exploration.preparation import Preparation, prepare
 from racebench.exploration.repeats import MOST, Repeats, await_server
@@ -49,6 +47,11 @@ from racebench.exploration.steps import GOES_ON, STARTS, describe, with_values
 from racebench.exploration.symmetry import Pasts
 from racebench.postgres.transport import Variables
 from racebench.postgres.two_phase import roll_back_prepared
+
+if TYPE_CHECKING:
+    from racebench.exploration.comparison import Comparison
+    from racebench.exploration.oracle.recorder import Recorder
+    from racebench.exploration.oracle.serial import Shifts
 
 #: The shortest deadlock_timeout of a session; sessions must come to wait for each other within it. It is doubled, at
 #: most to the second number, when a busy machine was slower than that.
@@ -278,6 +281,8 @@ class ServerWorld:
             if self._comparison is not None:
                 self._comparison.adopt(self._preparation)
             elif self._preparation.restored is not None:
+                from racebench.exploration.comparison import Comparison  # most scenarios need none
+
                 self._comparison = Comparison(self, self._preparation, self._request)
             self.tenant = 0
             self._stack = opening.pop_all()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from racebench.analysis.overlap import remedy
+from racebench.analysis.remedies import remedy
 from racebench.core import codes
 from racebench.core.anomalies import ANOMALIES, AnomalyKind
 from racebench.core.faults import is_fault

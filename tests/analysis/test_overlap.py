@@ -15,7 +15,8 @@ from judged import LOAD, result_of
 from measured import compared, run_of
 from racebench.analysis import offline, thresholds
 from racebench.analysis.checkers import check
-from racebench.analysis.overlap import Overlap, remedy
+from racebench.analysis.overlap import Overlap
+from racebench.analysis.remedies import remedy
 from racebench.core.model import Load, Outcome, Scenario
 from racebench.core.results import RunResult, Verdict
 from racebench.history import archive

@@ -9,14 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from racebench.analysis.statistics import (
-    geometric_mean,
-    percentile,
-    ratio_of_means,
-    student_t,
-    trend,
-    upper_bound_of_zero,
-)
+from racebench.analysis.estimates import geometric_mean, ratio_of_means, student_t, trend, upper_bound_of_zero
+from racebench.analysis.statistics import percentile
 
 
 @given(st.lists(st.integers(0, 50), min_size=1, max_size=60), st.floats(0.01, 1.0))

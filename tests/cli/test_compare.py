@@ -25,7 +25,7 @@ from conftest import Command, Start, UsersServer, assert_one_line
 from judged import ENVIRONMENT
 from measured import LOAD, compared, rendered, rounds_of, run_of
 from racebench.analysis.comparison import Comparison, Conditions, Judgement, joint
-from racebench.analysis.statistics import geometric_mean
+from racebench.analysis.estimates import geometric_mean
 from racebench.core.plain_text import one_line
 from racebench.core.results import Pace, RunResult, Timeline, Usage, Verdict
 from racebench.load.campaign import Cell, in_rounds

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import Command, Start, UsersServer
-from racebench.analysis.verdicts import expected_kinds
+from racebench.analysis.remedies import expected_kinds
 from racebench.core.errors import UsageProblem
 from racebench.core.model import Scenario, Statement
 from racebench.core.results import Verdict

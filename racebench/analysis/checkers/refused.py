@@ -14,26 +14,20 @@ import numpy as np
 from racebench.analysis.checkers.checker import Checker
 from racebench.analysis.checkers.witnesses import Lowest, WitnessData, WitnessRequests
 from racebench.analysis.index import Index
-from racebench.core import codes
+from racebench.core import codes, refusals
 from racebench.core.model import Outcome
 from racebench.core.results import Anomaly, Finding
 from racebench.history import Chunk, Operation
 from racebench.history.records import NO_VERSION, encode_status
 
-_CLASSES = ("23", "40")
-_TAKEN = ("42701", "42710", "42P07")  # column, object, table
 _RANGES = tuple(
-    (encode_status(Outcome.FAIL, f"{letters}000"), encode_status(Outcome.FAIL, f"{letters}ZZZ")) for letters in _CLASSES
+    (encode_status(Outcome.FAIL, f"{letters}000"), encode_status(Outcome.FAIL, f"{letters}ZZZ"))
+    for letters in refusals.CLASSES
 )
 _APPLICATION = tuple(
     (encode_status(Outcome.FAIL, low), encode_status(Outcome.FAIL, high)) for low, high in codes.OF_APPLICATIONS
 )
-_ALREADY_THERE = [encode_status(Outcome.FAIL, code) for code in _TAKEN]
-
-
-def is_refusal(sqlstate: str) -> bool:
-    """Whether an error was caused by another session."""
-    return sqlstate[:2] in _CLASSES or sqlstate in _TAKEN
+_ALREADY_THERE = [encode_status(Outcome.FAIL, code) for code in refusals.ALREADY_MADE]
 
 
 class Refused(Checker):

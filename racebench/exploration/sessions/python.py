@@ -70,10 +70,6 @@ class PythonSessions:
         self._sessions: list[PythonSession] = []
         self._redirection: Redirection | None = None
 
-    @staticmethod
-    def runs(strategy: Strategy) -> bool:
-        return bool(strategy.calls) and not strategy.through_wire
-
     def environment(self, target: Target, schema: str) -> AbstractContextManager[None]:
         return exported(variables(target, schema, own_application_name()))
 

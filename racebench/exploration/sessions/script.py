@@ -10,10 +10,10 @@ from typing import ClassVar
 
 from psycopg import sql
 
-from racebench.analysis.checkers.refused import is_refusal
 from racebench.core.errors import UsageProblem
 from racebench.core.faults import CONNECTION_LOST, EXPIRED, is_fault, stops_a_schedule
 from racebench.core.model import Assign, Outcome, Pipeline, Script, Sleep, Statement, Strategy
+from racebench.core.refusals import is_refusal
 from racebench.core.target import Target
 from racebench.exploration.choices import Cut
 from racebench.exploration.draws import Draws, server_seed
@@ -50,10 +50,6 @@ class ScriptSessions:
     notes: ClassVar[Sequence[str]] = ()
     unseen: ClassVar[None] = None
     spoiled: ClassVar[bool] = False
-
-    @staticmethod
-    def runs(strategy: Strategy) -> bool:
-        return not strategy.is_application
 
     def environment(self, target: Target, schema: str) -> AbstractContextManager[None]:  # noqa: ARG002 - SQL needs none
         return contextlib.nullcontext()

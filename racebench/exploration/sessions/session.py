@@ -250,10 +250,6 @@ class SessionKind(Protocol):
 
     may_be_abandoned: ClassVar[bool]
 
-    @staticmethod
-    def runs(strategy: Strategy) -> bool:
-        """Whether the strategy's sessions are of this kind."""
-
     def environment(self, target: Target, schema: str) -> AbstractContextManager[None]:
         """What the sessions' code needs in this process, from before the schema is set up until it is gone."""
 

@@ -53,10 +53,6 @@ class WireSessions:
         #: A connection was cut in an earlier schedule, since the services were started.
         self._lost_before = False
 
-    @staticmethod
-    def runs(strategy: Strategy) -> bool:
-        return bool(strategy.programs or strategy.requests)
-
     def environment(self, target: Target, schema: str) -> AbstractContextManager[None]:  # noqa: ARG002 - it has its own
         return nullcontext()
 

@@ -16,7 +16,7 @@ import psycopg
 
 from racebench.core.driver_log import unprinted
 from racebench.core.environ import exported
-from racebench.core.model import Call, Outcome, Strategy
+from racebench.core.model import Call, Outcome
 from racebench.core.target import Target
 from racebench.exploration.draws import Draws, united
 from racebench.exploration.sessions.connections import Connections
@@ -50,10 +50,6 @@ class WireCalls(WireSessions):
     """The kind of a strategy of callables that use another driver than psycopg 3."""
 
     _sessions: list[CallSession]  # type: ignore[assignment]
-
-    @staticmethod
-    def runs(strategy: Strategy) -> bool:
-        return bool(strategy.calls) and strategy.through_wire
 
     def environment(self, target: Target, schema: str) -> AbstractContextManager[None]:
         return exported(variables(target, schema, own_application_name()))

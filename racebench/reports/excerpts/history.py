@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from racebench.analysis.checkers.refused import is_refusal
 from racebench.analysis.index import Index
+from racebench.core.refusals import is_refusal
 from racebench.core.results import Anomaly, RunResult
 from racebench.history import History, Log
 from racebench.history.logs import is_one_of

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from racebench.analysis.comparison import Compared
-from racebench.analysis.statistics import Estimate
+from racebench.analysis.estimates import Estimate
 from racebench.core import json_text
 from racebench.core.anomalies import ANOMALIES
 from racebench.core.quantity import quantity

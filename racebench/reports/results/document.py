@@ -13,7 +13,7 @@ from typing import Any
 
 from racebench.analysis.baselines import BaselineResult, Beside, Standing
 from racebench.analysis.comparison import Compared, Comparison, Conditions, Judgement
-from racebench.analysis.statistics import Estimate
+from racebench.analysis.estimates import Estimate
 from racebench.analysis.thresholds import Held, Outcome
 from racebench.core import injection, json_schema, json_text
 from racebench.core.anomalies import counts_of_document

@@ -11,7 +11,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from racebench.analysis.comparison import Compared, Comparison, Judgement
-from racebench.analysis.statistics import Estimate
+from racebench.analysis.estimates import Estimate
 from racebench.core.anomalies import ANOMALIES, TableKind, of_table
 from racebench.core.quantity import quantity
 from racebench.core.results import RunResult, Verdict
