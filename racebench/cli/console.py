@@ -53,7 +53,6 @@ def application_prints_to_stderr() -> contextlib.AbstractContextManager[Any]:
 
 def publish(document: Document | Explorations, reports: Sequence[ReportFile]) -> None:
     """Write what --report asks for, and GitHub's job summary where there is one. A failed summary is only a warning."""
-    from racebench.reports.formats import job_summary
     from racebench.reports.results.document import Document, in_folder
 
     for report in reports:
@@ -63,5 +62,9 @@ def publish(document: Document | Explorations, reports: Sequence[ReportFile]) ->
             formats.write(report.format, in_folder(document, report.path.parent), report.path)
         else:
             formats.write(report.format, document, report.path)
+    if not os.environ.get("GITHUB_STEP_SUMMARY"):
+        return
+    from racebench.reports.formats import job_summary
+
     if (warning := job_summary.append(document)) is not None:
         say(f"racebench: warning: {warning}", err=True)

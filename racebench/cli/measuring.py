@@ -10,10 +10,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from racebench.analysis import baselines, thresholds
+from racebench.analysis import thresholds
 from racebench.cli import invocation, next_steps
-from racebench.cli.comparison import measured_of
 from racebench.cli.console import application_prints_to_stderr, publish, shown_progress
 from racebench.cli.early import Early
 from racebench.cli.exit_codes import Finding, exit_code
@@ -24,12 +24,14 @@ from racebench.cli.streams import reader_may_leave, say
 from racebench.core.errors import ExitCode
 from racebench.core.results import RunResult
 from racebench.core.signals import interruptible, shielded
-from racebench.load import campaign, rounds
+from racebench.load import campaign
 from racebench.load.campaign import Campaign, Cell
-from racebench.load.rounds import Rounds
 from racebench.reports import formats
 from racebench.reports.results.document import Document, in_folder, now, to_json
 from racebench.reports.terminal import progress, run_table
+
+if TYPE_CHECKING:
+    from racebench.load.rounds import Rounds
 
 
 @dataclass(slots=True, kw_only=True)
@@ -80,6 +82,9 @@ def _document(request: Measurement, document: Document, begun: Rounds | None) ->
     """A document with the comparison, the baseline's comparison and the thresholds that the request asks for."""
     comparison = request.comparison
     if comparison is not None and begun is not None and document.runs:
+        from racebench.analysis import baselines  # run and matrix need neither
+        from racebench.cli.comparison import measured_of
+
         document = replace(document, comparison=begun.comparison(document.runs))
         if comparison.baseline is not None:
             document = replace(
@@ -143,6 +148,8 @@ def _run(record: _Record, shown: progress.Progress, early: Early) -> None:
             )
         )
         if request.comparison is not None:
+            from racebench.load import rounds
+
             record.rounds = rounds.begin(record.running, request.comparison.reference, margin=request.comparison.margin)
 
         def history_file(cell: Cell, result: RunResult) -> Path | None:

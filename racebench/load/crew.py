@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import psycopg
 
@@ -22,14 +23,11 @@ from racebench.core.target import Target
 from racebench.core.watching import Patience, beat
 from racebench.load import call_worker
 from racebench.load.callers import Application, surroundings
-from racebench.load.callers.programs import ProgramApplication
 from racebench.load.callers.python import python_application
 from racebench.load.consumer import ConsumerReport, ConsumerTask, Drain, Polling, consume
 from racebench.load.detector import Detector
-from racebench.load.doorway import HOST as DOOR
 from racebench.load.executors import Died, Executor, Failure, Worker
 from racebench.load.faults.injectors import Injectors
-from racebench.load.instances import ROLE, RunningInstances
 from racebench.load.pacing import Go
 from racebench.load.progress import begun, fraction
 from racebench.load.run_files import RunFiles
@@ -42,6 +40,9 @@ from racebench.postgres.connection import connect
 from racebench.postgres.schemas import application_name
 from racebench.workloads import addresses
 from racebench.workloads.addresses import Environment
+
+if TYPE_CHECKING:
+    from racebench.load.instances import RunningInstances
 
 READY_SECONDS = 60.0
 TICK_SECONDS = 0.1
@@ -90,13 +91,19 @@ class Assignment:
         if target is not self.target:
             return addresses.through(target.parameters["host"], int(target.parameters["port"]), target, self.schema)
         if self.door is not None:
+            from racebench.load.doorway import HOST as DOOR
+
             return addresses.through(DOOR, self.door, target, self.schema)
         return addresses.direct(target, self.schema, application_name(self.schema, self.role))
 
     @property
     def role(self) -> str:
         """The role, in their application name, of the sessions in which operations work."""
-        return "worker" if self.strategy.service is None else ROLE
+        if self.strategy.service is None:
+            return "worker"
+        from racebench.load.instances import ROLE
+
+        return ROLE
 
     @property
     def sessions(self) -> range:
@@ -112,6 +119,8 @@ class Assignment:
         if self.instances is not None:
             return self.instances.application(number, self.strategy.requests)
         if self.strategy.programs:
+            from racebench.load.callers.programs import ProgramApplication
+
             return ProgramApplication(
                 programs=self.strategy.programs, environment=self.environment(target), surroundings=surroundings()
             )

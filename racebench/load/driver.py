@@ -23,9 +23,7 @@ from racebench.history.recorded import About, Recorded
 from racebench.history.spill import Scratch
 from racebench.load import run_files
 from racebench.load.crew import GAVE_UP, Assignment, Progress
-from racebench.load.doorway import Doorway
 from racebench.load.executors import Executor
-from racebench.load.instances import RunningInstances
 from racebench.load.run import Run
 from racebench.postgres.connection import connect
 from racebench.postgres.control import Control
@@ -145,6 +143,9 @@ class LoadDriver:
 
     def _with_application(self, assignment: Assignment, stack: contextlib.ExitStack) -> Assignment:
         """An assignment with the way to the server that a program or a service takes, and with a running service."""
+        from racebench.load.doorway import Doorway  # most strategies are scripts, which need neither
+        from racebench.load.instances import RunningInstances
+
         strategy, schema = assignment.strategy, assignment.schema
         if Doorway.is_needed(self.target):
             parameters = {"search_path": schema, "application_name": application_name(schema, assignment.role)}

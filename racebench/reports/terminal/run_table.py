@@ -16,7 +16,7 @@ from racebench.core.results import Anomaly, RunResult
 from racebench.reports import sentences, threshold_lines
 from racebench.reports.results.document import Document
 from racebench.reports.server import server_of
-from racebench.reports.terminal import comparison_table, tables, timeline
+from racebench.reports.terminal import tables, timeline
 from racebench.reports.terminal.tables import Column, Grid, amount, indented, verdict_text
 
 _SPOKEN = 4  # runs that get a paragraph each; of more, only those that surprise
@@ -37,6 +37,8 @@ def render(
         return
     yield Text(headline(document), style="dim")
     if document.comparison is not None:
+        from racebench.reports.terminal import comparison_table  # of compare alone
+
         yield from comparison_table.render(document, width=width, ascii_only=ascii_only, verbose=verbose)
         return
     yield from threshold_lines.render(document, ascii_only=ascii_only)
