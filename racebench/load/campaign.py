@@ -140,6 +140,7 @@ class Campaign:
                 cell.load,
                 _scaled(progress, cell.label, number, len(self.sequence)),
                 keep_history=partial(history_file, cell),
+                followed=number + 1 < len(self.sequence),
             )
 
 

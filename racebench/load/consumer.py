@@ -22,9 +22,9 @@ from racebench.core.plain_text import one_line
 from racebench.core.target import Target
 from racebench.history.recording import DELIVERY, POLL, RecordFile
 from racebench.load.executors import Channel
-from racebench.postgres.connection import connect
 from racebench.postgres.query import Query
 from racebench.postgres.reconnecting import connect_first, reconnect
+from racebench.postgres.resting import Resting
 from racebench.workloads.deduplication import Seen
 from racebench.workloads.polling import Cursor, Draining, tenants
 
@@ -34,7 +34,10 @@ _QUIET_ROUNDS = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConsumerTask:
-    """A consumer's task; `deliveries` and `polls` are its two log files."""
+    """A consumer's task; `deliveries` and `polls` are its two log files.
+
+    `rests`: another run follows, and its connection may wait for that.
+    """
 
     target: Target
     schema: str
@@ -44,6 +47,7 @@ class ConsumerTask:
     load: Load
     deliveries: Path
     polls: Path
+    rests: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,26 +66,34 @@ class Drain:
 class ConsumerReport:
     """How many polls were made, empty ones included, and how long the longest waited for its answer.
 
-    `lost`: how often its connection was lost; it went on from its cursors over another.
+    `lost`: how often its connection was lost; it went on from its cursors over another. `resting`: the pid of its
+    session if that waits for the next run.
     """
 
     polls: int
     longest_poll_ns: int
     lost: int = 0
+    resting: tuple[int, ...] = ()
 
 
 def consume(task: ConsumerTask, channel: Channel) -> None:
     """Run one consumer from start to end: send Polling, poll until Drain (or None), send a ConsumerReport."""
     deliveries = RecordFile(task.deliveries, DELIVERY)
     polls = RecordFile(task.polls, POLL)
+    resting: Resting = channel.kept.setdefault("sessions", Resting())
     with contextlib.ExitStack() as stack:
         stack.callback(polls.close)
         stack.callback(deliveries.close)
+        connections = stack.enter_context(contextlib.ExitStack())
         queries: list[Query] = []
+        opened: list[psycopg.Connection[Any]] = []
 
         def prepare() -> None:
-            connection = connect(task.target, schema=task.schema, application_name=task.application_name)
-            stack.callback(connection.close)
+            connection = resting.connect(
+                task.target, schema=task.schema, application_name=task.application_name, settings={}
+            )
+            connections.callback(connection.close)
+            opened.append(connection)
             _open(connection, task.consumer)
             queries.append(Query(connection, task.consumer.script, task.consumer.tolerate))
 
@@ -99,7 +111,21 @@ def consume(task: ConsumerTask, channel: Channel) -> None:
         message = channel.receive()
         if message is not None:
             _drain(polling, message.rows, task.consumer.settle_ms / 1e3)
-            channel.send(ConsumerReport(polls=polling.count, longest_poll_ns=polling.longest_ns, lost=polling.lost))
+            # What a consumer has opened itself, such as a replication slot, may need its session.
+            rests = task.rests and not task.consumer.opening and not polling.lost
+            channel.send(
+                ConsumerReport(
+                    polls=polling.count,
+                    longest_poll_ns=polling.longest_ns,
+                    lost=polling.lost,
+                    resting=(opened[-1].pgconn.backend_pid,) if rests else (),
+                )
+            )
+            if rests:
+                connections.pop_all()
+                resting.rest(
+                    opened[-1], task.target, schema=task.schema, application_name=task.application_name, settings={}
+                )
 
 
 def _open(connection: psycopg.Connection[Any], consumer: Consumer) -> None:

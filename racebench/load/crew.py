@@ -67,7 +67,8 @@ class Assignment:
 
     `own_code`: the strategy is the user's own code. `late`: modules that its calls import when they are first called.
     `reached`: the calls have reached the server, tried alone. `instances`: of the service that the strategy's requests
-    go to. `door`: the port of the doorway to a server that has only a Unix socket.
+    go to. `door`: the port of the doorway to a server that has only a Unix socket. `rests`: another run follows in a
+    schema of that name, and the sessions of workers and consumers may wait for it.
     """
 
     target: Target
@@ -82,6 +83,7 @@ class Assignment:
     patience: Patience = field(default_factory=Patience)
     instances: RunningInstances | None = None
     door: int | None = None
+    rests: bool = False
 
     def environment(self, target: Target) -> Environment:
         """The variables that name the database to a program or a service, which connects to a target.
@@ -133,8 +135,8 @@ class Crew:
 
     `retried` and `messages` are by SQLSTATE, `reports` by consumer: of those that read to the end. `gave_up`: there was
     no progress, and the run was ended. `hung`: operations did not come to an end, and their workers were killed. `used`
-    and `connections` are those of the workers' reports: of any, and of all. `detector`: looks for the first duplicate
-    while they work.
+    and `connections` are those of the workers' reports: of any, and of all. `resting`: the pids of all sessions that
+    wait for the next run. `detector`: looks for the first duplicate while they work.
     """
 
     assignment: Assignment
@@ -149,6 +151,7 @@ class Crew:
     hung: bool = False
     used: bool = False
     connections: tuple[int, ...] = ()
+    resting: tuple[int, ...] = ()
     #: Each worker's number, each consumer's name, and those of both that have not ended.
     _workers: dict[Worker, int] = field(default_factory=dict, init=False)
     _consumers: dict[Worker, str] = field(default_factory=dict, init=False)
@@ -185,10 +188,11 @@ class Crew:
             self.assignment.instances.restart(
                 lambda number: self.assignment.environment(self._injectors.target_of(number))
             )
-        for task in self._consumer_tasks():
-            self._consumers[self._run(consume, task)] = task.consumer.name
+        # The workers first: in each run of a campaign they are the same processes, with sessions that rest there.
         for number in range(1, self.assignment.load.workers + 1):
             self._workers[self._start_worker(number)] = number
+        for task in self._consumer_tasks():
+            self._consumers[self._run(consume, task)] = task.consumer.name
         waiting, said = set(self._running), False
         while waiting:
             if (passed := time.monotonic() - began) > READY_SECONDS:
@@ -300,6 +304,7 @@ class Crew:
                 load=known.load,
                 deliveries=known.files.deliveries(place),
                 polls=known.files.polls(place),
+                rests=known.rests,
             )
 
     def _start_worker(self, number: int) -> Worker:
@@ -331,6 +336,7 @@ class Crew:
             operations=operations,
             records=tuple(known.files.operations(session) for session in sessions),
             own_code=known.own_code,
+            rests=known.rests,
         )
         return self._run(work, task)
 
@@ -420,6 +426,7 @@ class Crew:
         self.messages.update({**message.messages, **self.messages})
         self.used |= message.used
         self.connections += message.connections
+        self.resting += message.resting
         used = self.usage
         if self.assignment.strategy.programs or self.assignment.strategy.service:
             self.usage = replace(used, client_s=None, busiest_s=None)  # the work is done in other processes
@@ -449,6 +456,7 @@ class Crew:
         else:
             assert isinstance(message, ConsumerReport)
             self.reports[name] = message
+            self.resting += message.resting
             if message.lost:
                 times = "1 time" if message.lost == 1 else f"{message.lost} times"
                 self.notes.append(

@@ -65,8 +65,13 @@ class LoadDriver:
         progress: Progress,
         *,
         keep_history: Keep = lambda _result: None,
+        followed: bool = False,
     ) -> RunResult:
         """Run one strategy under load and judge what is left.
+
+        `followed`: this driver will run another, for which sessions may rest. A run is as independent of the one before
+        it as if it were alone: its tables, indexes and sequences are new, and a session that has rested has nothing of
+        the last run (racebench.postgres.resting).
 
         `progress` is called several times a second with the fraction done. Raises RacebenchError; whatever
         happens, the schema is dropped (unless kept) and no process of the run is still busy.
@@ -78,6 +83,7 @@ class LoadDriver:
             with contextlib.ExitStack() as stack:
                 files = stack.enter_context(run_files.temporary())
                 control = self.control or stack.enter_context(Control(self.target))
+                control.resting = frozenset()
                 if self.in_place:
                     monitor = stack.enter_context(connect(self.target, schema=schema))
                     stack.callback(Snapshot(monitor, schema).restore)
@@ -105,6 +111,7 @@ class LoadDriver:
                     files=files,
                     own_code=scenario.origin is Origin.OWN_CODE,
                     patience=self.patience,
+                    rests=followed and self._may_rest(scenario, load),
                 )
                 if strategy.programs or strategy.service is not None:
                     assignment = self._with_application(assignment, stack)
@@ -114,6 +121,7 @@ class LoadDriver:
                     crew.notes.append(f"{NO_INVARIANT}; `racebench explore` needs none")
                 stack.callback(crew.end)
                 history = run.history(progress)
+                control.resting = frozenset(crew.resting)
                 result = judge(
                     scenario=scenario,
                     strategy=strategy,
@@ -140,6 +148,12 @@ class LoadDriver:
                 raise
             result = replace(result, notes=(*result.notes, str(problem)))  # the schema is still there
         return replace(result, notes=(*result.notes, *made_outside)) if made_outside else result
+
+    def _may_rest(self, scenario: Scenario, load: Load) -> bool:
+        """Whether a run's sessions may be used by the next run: they are the same, and nothing of a run is left."""
+        known = self.target
+        same = self.schema is not None and not load.faults and not known.pooled and known.keeps_search_path
+        return same and scenario.origin is not Origin.OWN_CODE
 
     def _with_application(self, assignment: Assignment, stack: contextlib.ExitStack) -> Assignment:
         """An assignment with the way to the server that a program or a service takes, and with a running service."""

@@ -184,7 +184,7 @@ class Run:
     def _read(self, history: History, connection: psycopg.Connection[Any]) -> History:
         scenario, known, crew = self._scenario, self._assignment, self.crew
         rows, labels = None, None
-        quiesce(connection, known.schema, role="worker", wait_seconds=0.5)
+        quiesce(connection, known.schema, role="worker", wait_seconds=0.5, resting=crew.resting)
         if known.instances is not None and (still := known.instances.settle(connection)):
             crew.notes.append(still)
         crew.measure_server()

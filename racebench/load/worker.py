@@ -32,6 +32,7 @@ from racebench.load.pacing import DueTimes, Go, Phase, jitter_s, line_up, phases
 from racebench.postgres.compiler.program import LoopCalls
 from racebench.postgres.connection import connect
 from racebench.postgres.reconnecting import connect_first, reconnect
+from racebench.postgres.resting import Resting
 from racebench.postgres.session import Session
 from racebench.postgres.transport import Variables
 from racebench.workloads.retry import Tries
@@ -42,7 +43,7 @@ class WorkerTask:
     """What one worker process has to do: a connection for each of its `sessions`, numbered from 1 over all workers.
 
     `operations` are how many each session does (None: as many as the clock allows), `records` their files. `own_code`:
-    the strategy is the user's own code.
+    the strategy is the user's own code. `rests`: another run follows, and its connections may wait for that.
     """
 
     target: Target
@@ -54,6 +55,7 @@ class WorkerTask:
     operations: tuple[int | None, ...]
     records: tuple[Path, ...]
     own_code: bool = False
+    rests: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,8 @@ class WorkerReport:
 
     `lost`: how often a connection was lost. `cpu_s` is the process's own time on a CPU from the common start on. Of a
     worker that calls Python, `used`: a statement may have been sent over the connection that calls are given; if none
-    was, `connections`: the pids of the process's sessions that have sent nothing of a call's.
+    was, `connections`: the pids of the process's sessions that have sent nothing of a call's. `resting`: the pids of
+    the sessions that wait for the next run, with the answer to all that they have sent.
     """
 
     retried: dict[str, int] = field(default_factory=dict)
@@ -77,14 +80,16 @@ class WorkerReport:
     cpu_s: float = 0.0
     used: bool = True
     connections: tuple[int, ...] = ()
+    resting: tuple[int, ...] = ()
 
 
 def work(task: WorkerTask, channel: Channel) -> None:
     """Run one worker from start to end: send Ready, wait for Go (or None), send a WorkerReport."""
     report = WorkerReport()
+    resting: Resting = channel.kept.setdefault("sessions", Resting())
     with contextlib.ExitStack() as stack:
         clients = [
-            stack.enter_context(contextlib.closing(_Client(task, report, *session)))
+            stack.enter_context(contextlib.closing(_Client(task, report, resting, *session)))
             for session in zip(task.sessions, task.operations, task.records, strict=True)
         ]
         gc.disable()  # the loop makes no cycles, and a collection would lengthen one operation
@@ -100,7 +105,13 @@ def work(task: WorkerTask, channel: Channel) -> None:
         else:
             _drive_many(clients, go)
         report.cpu_s = time.process_time() - cpu
+        if task.rests:
+            rested = [client for client in clients if client.session.alive]
+            report.resting = tuple(client.session.connection.pgconn.backend_pid for client in rested)
         channel.send(report)
+        if task.rests:
+            for client in rested:
+                client.rest()
 
 
 def _drive_one(client: _Client, go: Go) -> None:
@@ -154,10 +165,17 @@ class _Client:
     """One connection and its record. What it does is a generator of waits, which either of the drivers above runs."""
 
     def __init__(
-        self, task: WorkerTask, report: WorkerReport, number: int, operations: int | None, record: Path
+        self,
+        task: WorkerTask,
+        report: WorkerReport,
+        resting: Resting,
+        number: int,
+        operations: int | None,
+        record: Path,
     ) -> None:
         self.task = task
         self.report = report
+        self.resting = resting
         self.session_number = number
         self.most = operations
         self.random = Random(f"{task.load.seed}/{number}")
@@ -168,6 +186,8 @@ class _Client:
         self.go, self.phase = Go(0, 0, None), Phase(0, 0)
         #: Whether the server could not be reached again.
         self.gone = False
+        #: Whether the connection waits for the next run.
+        self.rested = False
         self.due_times = DueTimes(task.load, number)
         try:
             self.record.reserve()
@@ -179,14 +199,18 @@ class _Client:
     def open(self) -> None:
         """Connect, prepare and compile; raises DatabaseProblem."""
         task, load = self.task, self.task.load
-        isolation = task.strategy.isolation
-        settings = {"default_transaction_isolation": isolation} if isolation else {}
-        connection = connect(
-            task.target,
-            schema=task.schema,
-            application_name=task.application_name,
-            settings=settings,
-            own_code=task.own_code,
+        connection = (
+            connect(
+                task.target,
+                schema=task.schema,
+                application_name=task.application_name,
+                settings=self._settings,
+                own_code=True,
+            )
+            if task.own_code
+            else self.resting.connect(
+                task.target, schema=task.schema, application_name=task.application_name, settings=self._settings
+            )
         )
         try:
             self.session = Session(
@@ -200,8 +224,26 @@ class _Client:
             raise ConnectionLost(f"the connection was lost as it began: {one_line(str(problem))}") from None
         self.program = self._compile()
 
+    @property
+    def _settings(self) -> dict[str, str]:
+        isolation = self.task.strategy.isolation
+        return {"default_transaction_isolation": isolation} if isolation else {}
+
+    def rest(self) -> None:
+        """Have the connection wait for the next run."""
+        task, self.rested = self.task, True
+        connection = self.session.detach()
+        self.resting.rest(
+            connection,
+            task.target,
+            schema=task.schema,
+            application_name=task.application_name,
+            settings=self._settings,
+        )
+
     def close(self) -> None:
-        self.session.close()
+        if not self.rested:
+            self.session.close()
         self.record.close()
 
     def operations(self, go: Go) -> Iterator[float | None]:

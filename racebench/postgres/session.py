@@ -6,6 +6,7 @@ others'.
 
 from __future__ import annotations
 
+import os
 import select
 import time
 from collections.abc import Generator, Mapping, Sequence
@@ -112,6 +113,13 @@ class Session:
         if self._line is not None:
             self._line.close()
         self.connection.close()
+
+    def detach(self) -> psycopg.Connection[tuple[Any, ...]]:
+        """Give the connection back to libpq, for another use of it: this session ends, and the connection does not."""
+        if self._line is not None:
+            self._line.close()
+        os.set_blocking(self.connection.pgconn.socket, False)
+        return self.connection
 
     def prepare_again(self) -> None:
         """Prepare every statement again, after what they name was made again; raises as the first time."""

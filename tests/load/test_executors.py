@@ -31,6 +31,7 @@ class ThreadChannel:
     def __init__(self, inbox: queue.Queue[object], outbox: queue.Queue[object]) -> None:
         self.inbox, self.outbox = inbox, outbox
         self.peeked: list[object] = []
+        self.kept: dict[str, Any] = {}
 
     def send(self, message: object) -> None:
         self.outbox.put(message)

@@ -14,7 +14,12 @@ from typing import Any, Protocol
 
 
 class Channel(Protocol):
-    """The worker's side: messages to and from the driver."""
+    """The worker's side: messages to and from the driver.
+
+    `kept`: what a function leaves for the next one in the same place, by a name of its choice; it ends with the place.
+    """
+
+    kept: dict[str, Any]
 
     def send(self, message: object) -> None:
         """Send a message."""

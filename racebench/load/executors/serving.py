@@ -31,6 +31,7 @@ class _PipeChannel:
     """The child's side of a pipe: an executors.Channel."""
 
     def __init__(self, pipe: Any) -> None:
+        self.kept: dict[str, Any] = {}
         self._pipe = pipe
 
     def send(self, message: object) -> None:

@@ -25,7 +25,9 @@ import re
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from enum import Enum
+from functools import lru_cache
 from random import Random
+from types import CodeType
 from typing import Any
 
 from racebench.core.errors import ScenarioProblem
@@ -205,7 +207,7 @@ class Program:
         # Bound as defaults, the names are found by position and not in a dictionary.
         used = set(re.findall(r"[A-Za-z_]\w*", "\n".join(self.body)))
         source = self.source([name for name in names if name in used])
-        exec(compile(source, "<script>", "exec"), names)
+        exec(_code(source), names)
         return names["program"]
 
     def _fault(self, problem: Exception) -> ScenarioProblem:
@@ -449,3 +451,9 @@ def _over_libpq(trip: RoundTrip, waits: Waits) -> Iterator[str]:
 
 def _indented(lines: Sequence[str] | Iterator[str]) -> Iterator[str]:
     return ("    " + line for line in lines)
+
+
+@lru_cache(maxsize=64)
+def _code(source: str) -> CodeType:
+    """The code of a function's source: a process runs the same script again and again."""
+    return compile(source, "<script>", "exec")
