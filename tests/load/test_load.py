@@ -274,6 +274,7 @@ def test_a_full_disk_ends_a_worker_and_keeps_what_it_recorded(
         """A channel whose other end says Go."""
 
         said: ClassVar[list[object]] = []
+        kept: ClassVar[dict[str, object]] = {}
 
         def send(self, message: object) -> None:
             self.said.append(message)
