@@ -35,6 +35,8 @@ _FIRST_PAUSE_NS = 5_000_000
 _LONGEST_PAUSE_NS = 500_000_000
 #: A pause is this part of the time since the start.
 _PART = 8
+#: A pause is so many times as long as the look before it, at least: with many sessions, a look takes long.
+_REST = 50
 #: How many numbers are asked for together, and how many questions may be answered with no.
 _NUMBERS = 16
 _QUESTIONS = 8
@@ -98,20 +100,19 @@ class Detector:
         """Take what has ended, and ask for what is suspected; nothing before a look is due."""
         if self.pause_s > 0:
             return
+        begun_ns = time.perf_counter_ns()
         self._take()
         if self._waiting:
             self._ask()
         silent = self._suspected.acknowledged >= _SILENT and not self._suspected.numbered
         if self.known is not None or self._questions >= _QUESTIONS or silent:
             self.end()
-        passed_ns = time.perf_counter_ns() - self._start_ns
-        pause_ns = min(max(passed_ns // _PART, _FIRST_PAUSE_NS), _LONGEST_PAUSE_NS)
-        self._next_ns = self._start_ns + passed_ns + pause_ns
+        now_ns = time.perf_counter_ns()
+        pause_ns = min(max((now_ns - self._start_ns) // _PART, _FIRST_PAUSE_NS), _LONGEST_PAUSE_NS)
+        self._next_ns = now_ns + max(pause_ns, _REST * (now_ns - begun_ns))
 
     def end(self) -> None:
-        """Look no more, and close the files."""
-        for tail in self._tails:
-            tail.close()
+        """Look no more."""
         self._tails.clear()
 
     def _take(self) -> None:

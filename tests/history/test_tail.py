@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -32,30 +33,30 @@ def write(file: RecordFile, version: int, status: int = OK) -> None:
 
 
 def test_an_operation_is_read_once_and_only_when_it_has_ended(file: RecordFile) -> None:
-    with Tail(file.path) as tail:
-        assert not tail.read()
-        file.begin(5, 0, NO_VERSION, 1, 1, 0)
-        assert not tail.read()
-        file.finish(5, 6, 7, 1, 1, OK)
-        assert np.frombuffer(tail.read(), OPERATION).tolist() == [(5, 6, 7, 1, 1, OK)]
-        assert not tail.read()
+    tail = Tail(file.path)
+    assert not tail.read()
+    file.begin(5, 0, NO_VERSION, 1, 1, 0)
+    assert not tail.read()
+    file.finish(5, 6, 7, 1, 1, OK)
+    assert np.frombuffer(tail.read(), OPERATION).tolist() == [(5, 6, 7, 1, 1, OK)]
+    assert not tail.read()
 
 
 def test_a_refusal_has_ended_as_soon_as_its_outcome_is_written_and_not_with_its_code(file: RecordFile) -> None:
-    with Tail(file.path) as tail:
-        code = encode_status(Outcome.FAIL, "40001")
-        file.begin(5, 6, 7, 1, 1, code & 0xFFFFFF)  # the last byte, which has the outcome, is not there yet
-        assert not tail.read()
-        file.finish(5, 6, 7, 1, 1, code)
-        assert len(tail.read()) == OPERATION.itemsize
+    tail = Tail(file.path)
+    code = encode_status(Outcome.FAIL, "40001")
+    file.begin(5, 6, 7, 1, 1, code & 0xFFFFFF)  # the last byte, which has the outcome, is not there yet
+    assert not tail.read()
+    file.finish(5, 6, 7, 1, 1, code)
+    assert len(tail.read()) == OPERATION.itemsize
 
 
 def test_a_file_that_is_not_there_yet_is_read_when_it_is(tmp_path: Path) -> None:
-    with Tail(tmp_path / "worker-1") as tail:
-        assert not tail.read()
-        with closing(RecordFile(tmp_path / "worker-1", OPERATION, CHUNK)) as file:
-            write(file, 1)
-            assert len(tail.read()) == OPERATION.itemsize
+    tail = Tail(tmp_path / "worker-1")
+    assert not tail.read()
+    with closing(RecordFile(tmp_path / "worker-1", OPERATION, CHUNK)) as file:
+        write(file, 1)
+        assert len(tail.read()) == OPERATION.itemsize
 
 
 @given(st.lists(st.integers(0, 3000), min_size=1, max_size=8))
@@ -64,7 +65,8 @@ def test_whatever_is_written_between_two_looks_is_read_in_order_across_chunks(
 ) -> None:
     path = tmp_path_factory.mktemp("tail") / "worker-1"
     seen: list[int] = []
-    with closing(RecordFile(path, OPERATION, CHUNK)) as file, Tail(path) as tail:
+    tail = Tail(path)
+    with closing(RecordFile(path, OPERATION, CHUNK)) as file:
         for portion in portions:
             for _ in range(portion):
                 write(file, file.count + 1)
@@ -73,8 +75,20 @@ def test_whatever_is_written_between_two_looks_is_read_in_order_across_chunks(
         assert np.array_equal(seen, np.arange(1, file.count + 1))
 
 
-def test_a_closed_worker_can_still_be_read_to_its_end(file: RecordFile) -> None:
-    with Tail(file.path) as tail:
-        for version in range(1, 2 * CHUNK + 1):
-            write(file, version)
-        assert sum(len(tail.read()) for _ in range(3)) == 2 * CHUNK * OPERATION.itemsize
+def test_a_full_chunk_is_read_to_its_end(file: RecordFile) -> None:
+    for version in range(1, CHUNK + 1):
+        write(file, version)
+    tail = Tail(file.path)
+    assert len(tail.read()) == CHUNK * OPERATION.itemsize
+    assert not tail.read()
+
+
+def test_more_sessions_than_files_may_be_open_are_followed(file: RecordFile) -> None:
+    write(file, 1)
+    most, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    tails = [Tail(file.path) for _ in range(300)]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (200, hard))
+    try:
+        assert all(tail.read() for tail in tails)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
