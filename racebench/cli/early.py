@@ -1,4 +1,4 @@
-"""What a command of load begins before it has imported all that it needs: its server's start, and its workers.
+"""What a command begins before it has imported all that it needs: the server's start, and the workers of a load.
 
 Both take as long as the imports, and each needs only a part of them. The options are checked after that: a command
 that is refused then has started a server in vain, and ends it.

@@ -35,6 +35,7 @@ from racebench.exploration import explorer
 from racebench.exploration.request import ExplorationRequest, judged, with_default_limits
 from racebench.exploration.result import Exploration, ExplorationProgress
 from racebench.postgres import environment
+from racebench.postgres.embedded import EmbeddedServer
 from racebench.postgres.requirements import for_consumer, for_strategy, refused
 from racebench.postgres.schemas import new_name
 from racebench.reports import exploration_text, formats
@@ -170,13 +171,16 @@ class _Record:
         )
 
 
-def explore(request: Exploring, output: OutputOptions) -> ExitCode:
-    """Carry out a request, then write reports and show the results, also if it ends early; raises RacebenchError."""
+def explore(request: Exploring, output: OutputOptions, begun: EmbeddedServer | None = None) -> ExitCode:
+    """Carry out a request, then write reports and show the results, also if it ends early; raises RacebenchError.
+
+    `begun`: the embedded server, if it was begun before.
+    """
     record = _Record(request=request)
     with interruptible():
         try:
             with shown_progress() as report_progress, application_prints_to_stderr():
-                _run(record, report_progress)
+                _run(record, report_progress, begun)
         finally:
             if record.results:
                 with reader_may_leave():
@@ -200,12 +204,12 @@ def explore(request: Exploring, output: OutputOptions) -> ExitCode:
     )
 
 
-def _run(record: _Record, report_progress: Progress) -> None:
+def _run(record: _Record, report_progress: Progress, begun: EmbeddedServer | None) -> None:
     """Explore one strategy after another; an interrupted exploration is recorded too, as far as it came."""
     request = record.request
     with contextlib.ExitStack() as stack:
         report_progress("starting PostgreSQL", 0.0)
-        target = stack.enter_context(request.server.opened(request.connections))
+        target = stack.enter_context(request.server.opened(request.connections, begun=begun))
         consumers = [exploration.consumer for exploration in request.explorations if exploration.consumer is not None]
         record.environment = environment.describe(
             target,

@@ -32,6 +32,7 @@ from racebench.exploration.sessions.cutting import Cutter
 from racebench.exploration.sessions.session import Session, SessionKind, StrategySession, Surroundings
 from racebench.exploration.transactions import implicit, in_transactions
 from racebench.postgres.connection import connect
+from racebench.postgres.control import Control
 from racebench.postgres.requirements import check_steps
 from racebench.postgres.schemas import application_name, fill, fresh_schema, new_name, remake
 from racebench.postgres.session import Session as ServerSession
@@ -78,7 +79,8 @@ def prepare(target: Target, request: ExplorationRequest, stack: ExitStack, tell:
     kind = kind_of(strategy)
     stack.enter_context(kind.environment(target, schema))
     if not request.in_place:
-        stack.enter_context(fresh_schema(target, schema, scenario, strategy, consumers, tell=tell))
+        control = stack.enter_context(Control(target))
+        stack.enter_context(fresh_schema(target, schema, scenario, strategy, consumers, tell=tell, control=control))
     step_limit = _milliseconds(request.step_s)
     monitor = connect(target, schema=schema, settings={"statement_timeout": step_limit})
     stack.callback(monitor.close)  # in whatever state: an interruption may have left it in the middle of a query

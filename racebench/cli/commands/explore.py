@@ -82,13 +82,16 @@ def explore(
         return _run_spec(str(subject.scenario), target, diff)
     if diff is not None:
         raise UsageProblem("--diff needs a spec file, for example racebench explore mine.spec --diff mine.out")
-    from racebench.cli import exploring
-    from racebench.cli.files import check_optional_file, check_reports
+    from racebench.cli import early
 
-    request = exploring.request_of(subject, exploration, oracle, target, output, gates)
-    check_optional_file("--markdown", output.markdown)
-    check_reports(output)
-    return exploring.explore(request, output)
+    with early.server(target) as begun:  # while it starts, what it is needed for is imported
+        from racebench.cli import exploring
+        from racebench.cli.files import check_optional_file, check_reports
+
+        request = exploring.request_of(subject, exploration, oracle, target, output, gates)
+        check_optional_file("--markdown", output.markdown)
+        check_reports(output)
+        return exploring.explore(request, output, begun)
 
 
 def _run_spec(path: str, target: TargetOptions, diff: str | None) -> int:
