@@ -62,6 +62,7 @@ class Spoken:
 
     def __init__(self) -> None:
         self.said: list[object] = []
+        self.kept: dict[str, Any] = {}
 
     def send(self, message: object) -> None:
         self.said.append(message)
