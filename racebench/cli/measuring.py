@@ -9,6 +9,7 @@ import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,7 +28,7 @@ from racebench.core.signals import interruptible, shielded
 from racebench.load import campaign
 from racebench.load.campaign import Campaign, Cell
 from racebench.reports import formats
-from racebench.reports.results.document import Document, in_folder, now, to_json
+from racebench.reports.results.document import Document, RunTexts, in_folder, now, to_json
 from racebench.reports.terminal import progress, run_table
 
 if TYPE_CHECKING:
@@ -44,14 +45,15 @@ class _Record:
     running: Campaign | None = None
     rounds: Rounds | None = None
     results: list[RunResult] = field(default_factory=list)
+    texts: RunTexts = field(default_factory=RunTexts)
     saved: Path | None = None
 
     def add(self, result: RunResult) -> None:
         """Add a result and save the document, so that --json's file and the results folder agree."""
         with shielded():
             self.results.append(self._with_path(result))
-            document = self.document()
-            self.saved = self.request.files.write(lambda folder: self.json(in_folder(document, folder)) + "\n")
+            document = cache(self.document)  # made only if there is a file
+            self.saved = self.request.files.write(lambda folder: self.json(in_folder(document(), folder)) + "\n")
 
     def _with_path(self, result: RunResult) -> RunResult:
         """The result with the absolute path of its history."""
@@ -75,7 +77,7 @@ class _Record:
         )
 
     def json(self, document: Document) -> str:
-        return to_json(document, witnesses=self.request.witnesses)
+        return to_json(document, witnesses=self.request.witnesses, texts=self.texts)
 
 
 def _document(request: Measurement, document: Document, begun: Rounds | None) -> Document:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,9 @@ def read_records(path: Path, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
     """
     if not path.exists() or path.stat().st_size == 0:
         return np.empty(0, dtype)
-    records = np.asarray(np.memmap(path, dtype, mode="r"))  # a plain view: a memmap's own slices are slow to make
+    with path.open("rb") as file:  # not np.memmap, which takes 0.1 ms to make, and its slices more
+        whole = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    records = np.frombuffer(whole, dtype, len(whole) // dtype.itemsize)
     return records[: count_records(records)]
 
 

@@ -36,6 +36,8 @@ from racebench.core.results import (
 SCHEMA_VERSION = 1
 SCHEMA_FILE = Path(__file__).with_name("run.schema.json")
 
+#: How the text of a document without runs ends.
+_NO_RUNS = "[]\n}"
 _LOAD = tuple(field.name for field in dataclasses.fields(Load))
 
 
@@ -82,9 +84,27 @@ def in_folder(document: Document, folder: Path | None, *, was: Path = Path()) ->
     )
 
 
-def to_json(document: Document, *, witnesses: int | None = None) -> str:
-    """Write a document as the published JSON, with at most so many witnesses a run (a matrix has hundreds of runs)."""
-    return json_text.dumps(
+class RunTexts:
+    """The texts of runs as they were written before: a campaign writes its document again after each run."""
+
+    def __init__(self) -> None:
+        self._texts: dict[int, tuple[RunResult, int | None, str]] = {}
+
+    def text(self, place: int, result: RunResult, witnesses: int | None) -> str:
+        """The JSON of the run at a place of the document, with at most so many witnesses."""
+        known = self._texts.get(place)
+        if known is None or known[0] is not result or known[1] != witnesses:
+            text = json_text.dumps(_run(result, witnesses)).replace("\n", "\n    ")
+            self._texts[place] = known = (result, witnesses, text)
+        return known[2]
+
+
+def to_json(document: Document, *, witnesses: int | None = None, texts: RunTexts | None = None) -> str:
+    """Write a document as the published JSON, with at most so many witnesses a run (a matrix has hundreds of runs).
+
+    `texts`: those of the runs that the same document had when it was last written.
+    """
+    whole = json_text.dumps(
         {
             "schema_version": SCHEMA_VERSION,
             "created": document.created,
@@ -98,9 +118,14 @@ def to_json(document: Document, *, witnesses: int | None = None) -> str:
             ),
             **({} if document.comparison is None else {"comparison": dataclasses.asdict(document.comparison)}),
             **({} if document.baseline is None else {"baseline": dataclasses.asdict(document.baseline)}),
-            "runs": [_run(result, witnesses) for result in document.runs],
+            "runs": [],
         }
     )
+    if not document.runs:
+        return whole
+    texts = texts or RunTexts()
+    runs = ",\n    ".join(texts.text(place, result, witnesses) for place, result in enumerate(document.runs))
+    return f"{whole.removesuffix(_NO_RUNS)}[\n    {runs}\n  ]\n}}"
 
 
 def from_json(text: str, name: str) -> Document:
