@@ -35,7 +35,8 @@ _FIRST_PAUSE_NS = 5_000_000
 _LONGEST_PAUSE_NS = 500_000_000
 #: A pause is this part of the time since the start.
 _PART = 8
-#: A pause is so many times as long as the look before it, at least: with many sessions, a look takes long.
+#: The looks may use this CPU time, and 1 in _REST of the time since the start: with many sessions a look takes long.
+_FREE_NS = 5_000_000
 _REST = 50
 #: How many numbers are asked for together, and how many questions may be answered with no.
 _NUMBERS = 16
@@ -85,7 +86,7 @@ class Detector:
         self._suspected = SuspectedDuplicates()
         self._waiting: dict[Number, None] = {}
         self._questions = 0
-        self._start_ns = self._next_ns = 0
+        self._start_ns = self._next_ns = self._used_ns = 0
 
     def begin(self, start_ns: int) -> None:
         """The sessions begin at this time of `perf_counter_ns`."""
@@ -100,7 +101,7 @@ class Detector:
         """Take what has ended, and ask for what is suspected; nothing before a look is due."""
         if self.pause_s > 0:
             return
-        begun_ns = time.perf_counter_ns()
+        cpu_ns = time.process_time_ns()
         self._take()
         if self._waiting:
             self._ask()
@@ -109,7 +110,8 @@ class Detector:
             self.end()
         now_ns = time.perf_counter_ns()
         pause_ns = min(max((now_ns - self._start_ns) // _PART, _FIRST_PAUSE_NS), _LONGEST_PAUSE_NS)
-        self._next_ns = now_ns + max(pause_ns, _REST * (now_ns - begun_ns))
+        self._used_ns += time.process_time_ns() - cpu_ns
+        self._next_ns = max(now_ns + pause_ns, self._start_ns + _REST * (self._used_ns - _FREE_NS))
 
     def end(self) -> None:
         """Look no more."""
