@@ -33,7 +33,7 @@ def scenarios(_context: click.Context, _parameter: click.Parameter, prefix: str)
         return [CompletionItem(prefix, type="dir")]
     from racebench.workloads import catalog
 
-    return _beginning(prefix, ((scenario.name, scenario.summary) for scenario in catalog.shipped()))
+    return _beginning(prefix, ((scenario.name, scenario.summary) for scenario in catalog.listed()))
 
 
 def strategies(context: click.Context, _parameter: click.Parameter, prefix: str) -> list[CompletionItem]:

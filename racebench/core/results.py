@@ -7,19 +7,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any
 
 from racebench.core.anomalies import ANOMALIES
 from racebench.core.model import Load
+from racebench.core.verdict import Verdict
 
-
-class Verdict(StrEnum):
-    """VALID under load is an upper bound, never a proof; UNKNOWN is an honest answer."""
-
-    VALID = "VALID"
-    INVALID = "INVALID"
-    UNKNOWN = "UNKNOWN"
+__all__ = [
+    "Anomaly",
+    "ConsumerResult",
+    "Finding",
+    "FirstDuplicate",
+    "OpenLoop",
+    "Pace",
+    "RunResult",
+    "Timeline",
+    "Usage",
+    "Verdict",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

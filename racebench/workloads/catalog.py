@@ -25,6 +25,11 @@ def shipped() -> list[Scenario]:
     return [read_scenario(manifest.parent) for manifest in sorted(shipped_folder().glob(f"*/{MANIFEST}"))]
 
 
+def listed() -> list[Scenario]:
+    """The shipped scenarios, by name, to be listed: their scripts are not parsed."""
+    return [read_scenario(manifest.parent, parsed=False) for manifest in sorted(shipped_folder().glob(f"*/{MANIFEST}"))]
+
+
 def find_scenario(name: str | None) -> Scenario:
     """Return the scenario of that shipped name or folder; the default one for None.
 

@@ -45,14 +45,18 @@ _ROWS_KEYS = {"table", "id", "tenant", "version", "operation"}
 _RETRY_KEYS = {"sqlstates", "tries", "backoff_ms", "lost"}
 
 
-def read_scenario(folder: Path) -> Scenario:
-    """Read a scenario folder; raises ScenarioProblem with `file:line:` for anything wrong in it."""
-    return _Manifest(folder).scenario()
+def read_scenario(folder: Path, *, parsed: bool = True) -> Scenario:
+    """Read a scenario folder; raises ScenarioProblem with `file:line:` for anything wrong in it.
+
+    If not `parsed`, its scripts have no steps: to list it, their text need not be understood.
+    """
+    return _Manifest(folder, parsed=parsed).scenario()
 
 
 class _Manifest:
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, parsed: bool) -> None:
         self.folder = folder
+        self.parsed = parsed
         self.path = folder / MANIFEST
         self.text = read_text(self.path, f"a scenario folder has a {MANIFEST}; see docs/scenarios.md")
         try:
@@ -163,7 +167,7 @@ class _Manifest:
         table = self.table(where, self.data["consumers"][name])
         self.check_keys(where, table, _CONSUMER_KEYS)
         parsed = self.script(where, table)
-        if len(parsed.steps) != 1:
+        if self.parsed and len(parsed.steps) != 1:
             raise ScenarioProblem(f"{parsed.path}:1: a consumer's script is one query, not {len(parsed.steps)} steps")
         consumer = Consumer(
             name=name,
@@ -184,7 +188,7 @@ class _Manifest:
             misses=self.choice(where, table, "misses", _MISSES),
         )
         known = {"tenant", "batch", *consumer.cursor, *consumer.variables}
-        for variable in parsed.statements[0].parameters:
+        for variable in parsed.statements[0].parameters if self.parsed else ():
             if variable not in known:
                 raise ScenarioProblem(
                     f"{parsed.path}:{parsed.statements[0].line}: variable :{variable} is not set"
@@ -212,7 +216,8 @@ class _Manifest:
 
     def script(self, where: str, table: Mapping[str, Any]) -> Any:
         path = self.file(where, "script", self.string(where, table, "script"))
-        return scripts.parse(read_text(path, "name an existing file"), path)
+        text = read_text(path, "name an existing file")
+        return scripts.parse(text, path) if self.parsed else Script(path=path, text=text, steps=())
 
     def sql_files(
         self, where: str, table: Mapping[str, Any], key: str, *, required: bool = False

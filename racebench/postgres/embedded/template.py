@@ -35,8 +35,8 @@ _PARAMETERS = (
     *("session_replication_role", "track_activities", "track_counts", "track_functions", "track_io_timing"),
     "wal_compression",
 )
-#: The catalogs' maps of free space and of visibility, a fifth of the files. Where one is missing, PostgreSQL takes it for
-#: empty, and makes it when it needs it.
+#: The catalogs' maps of free space and of visibility, a fifth of the files. Where one is missing, PostgreSQL takes it
+#: for empty, and makes it when it needs it.
 _LEFT_OUT = ("--exclude=*_fsm", "--exclude=*_vm")
 # Only the database `postgres` is ever used. Without the two templates a copy is 370 files instead of 970.
 # No role here can become a superuser, read or write files of the server, or run programs there.

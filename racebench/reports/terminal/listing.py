@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich.console import Console
-from rich.syntax import Syntax
 from rich.text import Text
 
 from racebench.core.model import Consumer, Scenario, Script, SqlFile, Strategy
@@ -65,6 +64,8 @@ def _show_files(console: Console, lines: Sequence[Text], scenario: Scenario, par
     for part in parts:
         text = Text(part.text.rstrip(), no_wrap=True)
         if not console.no_color and console.color_system is not None:
+            from rich.syntax import Syntax  # it imports a library of highlighters
+
             text = Syntax("", "postgresql").highlight(part.text.rstrip())
             text.rstrip()
             text.no_wrap = True

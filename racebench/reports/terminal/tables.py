@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.text import Text
 
-from racebench.core.results import Verdict
+from racebench.core.verdict import Verdict
 from racebench.reports.terminal.plain_console import UNLIMITED, PlainConsole, without_controls
 
 _STYLES = {Verdict.VALID: "bold green", Verdict.INVALID: "bold red", Verdict.UNKNOWN: "bold yellow"}
