@@ -1,7 +1,8 @@
 """Start worker processes once by a start method, and measure the time: `python -m benchmarks.pool fork 8`.
 
-Prints the milliseconds from the creation of the pool until every worker has answered. The workers import the modules
-that a run needs. start.py runs this module in a new process each time, so that no process is warm.
+"early fork" is a command's own way (racebench/load/executors/forks.py), the others are multiprocess's. Prints the
+milliseconds from the creation of the pool until every worker has answered. The workers import the modules that a run
+needs. start.py runs this module in a new process each time, so that no process is warm.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ def answer(_task: object, channel: Channel) -> None:
 def milliseconds(method: str, count: int) -> float:
     """Start a number of workers; return the time until the last one has answered."""
     begin = time.perf_counter()
-    with Processes(method) as processes:
+    with Processes.of_command() if method == "early fork" else Processes(method) as processes:
         processes.warm(count)
         waiting = {processes.start(answer, None) for _ in range(count)}
         everyone = list(waiting)

@@ -1,4 +1,4 @@
-"""Start times: of the command, the embedded server, the workers, the first operation.
+"""Start times: of the command, the embedded server, the workers, the first operation, and of whole commands.
 
 The contestants of each group alternate. The server is compared with initdb and pg_ctl of the same binaries, with the
 same settings, run as the same user in another folder: with initdb, as each start of the embedded server has new data,
@@ -19,6 +19,7 @@ from typing import Any
 
 import click
 
+from benchmarks import knowing
 from benchmarks.measurement import (
     Document,
     Table,
@@ -46,7 +47,7 @@ from racebench.postgres.embedded import (
 from racebench.postgres.embedded.programs import give_to_server_user
 from racebench.postgres.embedded.server import SETTINGS
 
-METHODS = ("spawn", "forkserver", "fork")
+METHODS = ("spawn", "forkserver", "fork", "early fork")
 #: The largest ratio of the embedded server's start, by what it is compared with.
 _AIMS = {"initdb + pg_ctl -w start": 0.2, "pg_ctl -w start": 0.5}
 
@@ -201,6 +202,14 @@ def _pools(counts: Sequence[int], rounds: int, tell: Callable[[str], None]) -> d
     return _rounds({f"{method}, {n} workers": timed(method, n) for n in counts for method in METHODS}, rounds, tell)
 
 
+def _knowing(rounds: int, tell: Callable[[str], None]) -> dict[str, list[Figures]]:
+    """Whole commands, with a server that has been started on the machine before."""
+    with _cache(), knowing.measurements() as measurements:
+        for run in measurements.values():
+            run()
+        return _rounds(measurements, rounds, tell)
+
+
 def _rounds(
     contestants: Mapping[str, Callable[[], Figures]], rounds: int, tell: Callable[[str], None]
 ) -> dict[str, list[Figures]]:
@@ -225,7 +234,13 @@ def _cell(group: str, runs_of: Mapping[str, Sequence[Figures]]) -> dict[str, Any
 def tables(measured: Document) -> list[Table]:
     """One table for each group."""
     groups = {cell["group"]: cell["contestants"] for cell in measured["cells"]}
-    show = {"commands": _command_table, "servers": _server_table, "runs": _run_table, "pools": _pool_table}
+    show = {
+        "knowing": knowing.table,
+        "commands": _command_table,
+        "servers": _server_table,
+        "runs": _run_table,
+        "pools": _pool_table,
+    }
     return [show[name](groups[name]) for name in show if name in groups]
 
 
@@ -316,9 +331,10 @@ def _each(total: float | None, count: int) -> float | None:
 @click.option("--workers", callback=numbers, default="8,64", show_default=True, help="Numbers of worker processes.")
 def main(*, rounds: int, command_rounds: int, workers: tuple[int, ...], output: Path) -> None:
     """Measure, print, write."""
-    total = 3 * command_rounds + (5 + 2 + len(METHODS) * len(workers)) * rounds
+    total = 3 * command_rounds + (len(knowing.CONTESTANTS) + 2 + 5 + 2 + len(METHODS) * len(workers)) * rounds
     with progress(total) as tell:
         cells = [
+            _cell("knowing", _knowing(rounds, tell)),
             _cell("commands", _commands(command_rounds, tell)),
             _cell("servers", _servers(rounds, tell)),
             _cell("runs", _runs(rounds, tell)),
