@@ -25,7 +25,7 @@ from racebench.core.plain_text import one_line, shortened
 _PREFIX = "RACEBENCH_"
 
 #: Variables that are not options.
-OTHER_VARIABLES = frozenset({"RACEBENCH_CACHE_DIR"})
+OTHER_VARIABLES = frozenset({"RACEBENCH_CACHE_DIR", "RACEBENCH_COMPILED"})
 
 #: The parameters that say what is run or explored: a scenario, or the user's own code with its setup and invariants.
 _SERVICE = ("serve", "url", "listen", "headers", "ready", "expect_status", "reset", "restart", "instances")

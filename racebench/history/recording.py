@@ -65,6 +65,15 @@ def encode_status(outcome: Outcome, sqlstate: str) -> int:
     return outcome << SQLSTATE_BITS | (int(sqlstate, 36) + 1 if sqlstate else 0)
 
 
+def packed(layout: Described, *values: int) -> bytes:
+    """A record as it is in a file."""
+    return _struct(layout).pack(*values)
+
+
+def _struct(layout: Described) -> struct.Struct:
+    return struct.Struct("<" + "".join(_FORMATS[str(field[1])] for field in layout.descr))
+
+
 class RecordFile:
     """An append-only file of records of one layout, written through a memory map of `chunk` records at a time.
 
@@ -73,7 +82,7 @@ class RecordFile:
 
     def __init__(self, path: Path, layout: Described, chunk: int = CHUNK_RECORDS) -> None:
         self.path = path
-        self._struct = struct.Struct("<" + "".join(_FORMATS[str(field[1])] for field in layout.descr))
+        self._struct = _struct(layout)
         self._size = layout.itemsize
         self._chunk = chunk * self._size
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -102,6 +111,15 @@ class RecordFile:
         self._struct.pack_into(self._map, self._at, *values)  # type: ignore[arg-type]  # mapped by _extend
 
     finish = write
+
+    def room(self) -> tuple[mmap.mmap | None, int, int]:
+        """Where the next record goes: the map, the offset in it in bytes, and for how many records it has room."""
+        return self._map, self._at, (self._chunk - self._at) // self._size
+
+    def skip(self, count: int) -> None:
+        """Count so many records that something else has written where `room` said."""
+        self.count += count
+        self._at += count * self._size
 
     def close(self) -> None:
         """Unmap the file; all records stay in it, also one that was begun and never finished."""

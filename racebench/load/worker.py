@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import heapq
-import selectors
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -26,11 +24,21 @@ from racebench.core.faults import CONNECTION_LOST
 from racebench.core.model import Load, Outcome, Strategy
 from racebench.core.plain_text import one_line
 from racebench.core.target import Target
-from racebench.history.recording import CHUNK_RECORDS, NO_VERSION, OPERATION, OPERATION_BITS, RecordFile, encode_status
+from racebench.history.recording import (
+    CHUNK_RECORDS,
+    NO_VERSION,
+    OPERATION,
+    OPERATION_BITS,
+    RecordFile,
+    encode_status,
+    packed,
+)
 from racebench.load.executors import Channel
+from racebench.load.multiplexing import Waiting, drive
 from racebench.load.pacing import DueTimes, Go, Phase, jitter_s, line_up, phases, wait_until
 from racebench.postgres.compiler.program import LoopCalls
 from racebench.postgres.connection import connect
+from racebench.postgres.extension import Course
 from racebench.postgres.reconnecting import connect_first, reconnect
 from racebench.postgres.resting import Resting
 from racebench.postgres.session import Session
@@ -100,10 +108,10 @@ def work(task: WorkerTask, channel: Channel) -> None:
             return
         wait_until(go.start_ns)
         cpu = time.process_time()
-        if len(clients) == 1:
+        if clients[0].direct:
             _drive_one(clients[0], go)
         else:
-            _drive_many(clients, go)
+            drive([(client, client.operations(go)) for client in clients])
         report.cpu_s = time.process_time() - cpu
         if task.rests:
             rested = [client for client in clients if client.session.alive]
@@ -115,54 +123,17 @@ def work(task: WorkerTask, channel: Channel) -> None:
 
 
 def _drive_one(client: _Client, go: Go) -> None:
-    """Run one connection, which waits by itself."""
+    """Run one connection, which waits for its answers itself."""
     for pause in client.operations(go):
-        time.sleep(pause or 0.0)
-
-
-def _drive_many(clients: Sequence[_Client], go: Go) -> None:
-    """Run many connections: each goes on when its socket can be read, or when its sleep is over."""
-    asleep: list[tuple[int, int]] = []
-    running = {client.session_number: client.operations(go) for client in clients}
-    by_number = {client.session_number: client for client in clients}
-    watched: dict[int, tuple[Session, int]] = {}
-    with selectors.DefaultSelector() as selector:
-
-        def forget(number: int) -> None:
-            if (entry := watched.pop(number, None)) is not None:
-                selector.unregister(entry[1])  # by its number: a lost session has no socket
-
-        def advance(number: int) -> None:
-            client = by_number[number]
-            try:
-                pause = next(running[number])
-                while pause is None and client.session.socket < 0:
-                    pause = next(running[number])  # the connection is lost: the program finds that out by itself
-            except StopIteration:
-                forget(number)
-                del running[number]
-                return
-            if pause is not None:
-                forget(number)  # what arrives during a sleep can wait
-                heapq.heappush(asleep, (time.perf_counter_ns() + int(pause * 1e9), number))
-            elif (known := watched.get(number)) is None or known[0] is not client.session:
-                forget(number)
-                watched[number] = client.session, client.session.socket
-                selector.register(client.session.socket, selectors.EVENT_READ, number)
-
-        for number in list(running):
-            advance(number)
-        while running:
-            until = max(0.0, (asleep[0][0] - time.perf_counter_ns()) / 1e9) if asleep else None
-            for key, _ in selector.select(until):
-                advance(key.data)
-            now = time.perf_counter_ns()
-            while asleep and asleep[0][0] <= now:
-                advance(heapq.heappop(asleep)[1])
+        if isinstance(pause, float):
+            time.sleep(pause)
 
 
 class _Client:
-    """One connection and its record. What it does is a generator of waits, which either of the drivers above runs."""
+    """One connection and its record. What it does is a generator of what it waits for.
+
+    `direct`: it is the only one of its process, and waits for its answers itself.
+    """
 
     def __init__(
         self,
@@ -181,7 +152,10 @@ class _Client:
         self.random = Random(f"{task.load.seed}/{number}")
         chunk = max(4096, CHUNK_RECORDS // len(task.sessions))
         self.record = RecordFile(record, OPERATION, chunk)
-        self.direct = len(task.sessions) == 1
+        load = task.load
+        self._draws = load.tenants > 1 or load.long_percent > 0 or load.rollback_percent > 0
+        self._due = load.rate_per_s is not None
+        self.direct = self._begun = False
         #: When to begin, and what the session is in; of no meaning before the start.
         self.go, self.phase = Go(0, 0, None), Phase(0, 0)
         #: Whether the server could not be reached again.
@@ -192,6 +166,7 @@ class _Client:
         try:
             self.record.reserve()
             connect_first(self.open)
+            self._begun = True
         except BaseException:
             self.record.close()
             raise
@@ -222,6 +197,8 @@ class _Client:
             )
         except psycopg.OperationalError as problem:  # libpq has already closed the socket
             raise ConnectionLost(f"the connection was lost as it began: {one_line(str(problem))}") from None
+        if not self._begun:
+            self.direct = len(task.sessions) == 1 and not self._takes_course
         self.program = self._compile()
 
     @property
@@ -246,17 +223,23 @@ class _Client:
             self.session.close()
         self.record.close()
 
-    def operations(self, go: Go) -> Iterator[float | None]:
-        """Run operations until told to stop; yields None to wait for the connection, or seconds to sleep.
+    @property
+    def socket(self) -> int:
+        return self.session.socket
 
-        The only client of a process waits for its connection itself. A full disk ends it: what it did is on record.
-        """
+    @property
+    def _takes_course(self) -> bool:
+        """Whether the extension can run the usual operations: nothing is drawn, and each begins when the last ended."""
+        return self.session.has_course and not self._draws and not self._due
+
+    def operations(self, go: Go) -> Waiting:
+        """Run operations until told to stop. A full disk ends it: what it did is on record."""
         try:
             yield from self._operations(go)
         except DiskFull as problem:
             self.report.problems.append(str(problem))
 
-    def _operations(self, go: Go) -> Iterator[float | None]:
+    def _operations(self, go: Go) -> Waiting:
         load, record = self.task.load, self.record
         self.go = go
         variables: Variables = {
@@ -277,7 +260,20 @@ class _Client:
                 running = self.program(
                     variables, self.session_number << OPERATION_BITS, done - record.count, phase.until_ns
                 )
-                changed = running if self.direct else (yield from running)
+                changed = running if self.direct else (yield from self._noticing(running))
+
+    def _noticing(self, running: Generator[float | Course | None, Any, bool]) -> Generator[Any, Any, bool]:
+        """Run a program; if its connection is lost and libpq has closed the socket, it finds that out by itself."""
+        if self.session.has_socket:
+            return (yield from running)
+        try:
+            waited = next(running)
+            while True:
+                lost = waited is None and self.session.socket < 0
+                waited = running.send(None if lost else (yield waited))
+        except StopIteration as ended:
+            changed: bool = ended.value
+            return changed
 
     def _compile(self) -> Any:
         """The session's loop, with everything of the worker that it calls."""
@@ -309,12 +305,11 @@ class _Client:
             no_version=NO_VERSION,
             committed_status=encode_status(Outcome.OK, ""),
         )
-        return session.loop(
-            calls,
-            direct=self.direct,
-            draws=tenants > 1 or load.long_percent > 0 or load.rollback_percent > 0,
-            due=load.rate_per_s is not None,
-        )
+        records = None
+        if not self.direct and self._takes_course:
+            committed = packed(OPERATION, 0, 0, NO_VERSION, 1, 1, calls.committed_status)
+            records = packed(OPERATION, 0, 0, NO_VERSION, 1, 1, 0), committed
+        return session.loop(calls, direct=self.direct, draws=self._draws, due=self._due, records=records)
 
     def _again(
         self, variables: Variables, outcome: Outcome, roll_back: bool, start: int, tenant: int
@@ -368,6 +363,8 @@ class _Client:
         if problem := (yield from reconnect(self.open, self.phase.until_ns)):
             self.gone = True
             self.report.problems.append(f"session {self.session_number} could not connect again: {problem}")
+        else:
+            yield 0.0  # after a pause the new socket is waited for
 
 
 def _never_slept(load: Load) -> frozenset[str]:

@@ -10,6 +10,7 @@ import os
 import select
 import time
 from collections.abc import Generator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -27,10 +28,11 @@ from racebench.postgres.compiler.program import (
     Route,
     SessionCalls,
     Stopped,
+    Transport,
     Waits,
 )
 from racebench.postgres.compiler.round_trips import Exchange, Instruction, instructions
-from racebench.postgres.compiler.transactions import ROLLBACK
+from racebench.postgres.compiler.transactions import ROLLBACK, ends, is_commit
 from racebench.postgres.prepared import Prepared, prepare
 from racebench.postgres.transport import Line, See, Variables, line_of
 
@@ -153,20 +155,43 @@ class Session:
         calls = SessionCalls(
             random=self._random, stopped=self._stopped, wait=self.wait, ready=self.ready, sleep=time.sleep
         )
-        return program.compile(self._line.provide(program.round_trips), calls, loop)
+        course = None if loop is None else loop.course
+        return program.compile(self._line.provide(program.round_trips, course), calls, loop)
 
     def _compile_one(self, statement: Statement) -> Any:
         """Compile a statement of racebench's own, sent without a gate."""
         script = Script(path=Path(statement.text), text=statement.text, steps=(statement,))
         return self._compile(self._writer(script, [(0, Exchange((0,)))]).once())
 
-    def loop(self, calls: LoopCalls, *, direct: bool, draws: bool, due: bool) -> Any:
+    @property
+    def has_socket(self) -> bool:
+        """Whether racebench itself writes and reads the socket; else libpq does, and closes it when it is lost."""
+        return self._route.transport is Transport.SOCKET
+
+    @property
+    def has_course(self) -> bool:
+        """Whether the extension can run the script: statements alone, none of which rolls back, over the socket."""
+        assert self._line is not None
+        return (
+            self._line.has_courses
+            and all(isinstance(part, Exchange) for _, part in self._parts)
+            and all(is_commit(statement) or not ends(statement) for statement in self.script.statements)
+        )
+
+    def loop(
+        self, calls: LoopCalls, *, direct: bool, draws: bool, due: bool, records: tuple[bytes, bytes] | None = None
+    ) -> Any:
         """Compile the script with the loop around it: ProgramWriter.loop says what it takes.
 
-        Direct: a function that waits itself; else a generator that yields as `steps` does.
+        Direct: a function that waits itself; else a generator that yields as `steps` does. With `records`, of an
+        operation that has begun and of one that was committed, it also yields the course that runs its operations.
         """
         writer = self._writer(self.script, self._parts, waits=DIRECT if direct else GENERATOR)
-        return self._compile(writer.loop(draws=draws, due=due, versioned="version" in self._sets), calls)
+        program = writer.loop(draws=draws, due=due, versioned="version" in self._sets, course=records is not None)
+        if records is not None:
+            assert self._line is not None
+            calls = replace(calls, course=self._line.course(program.round_trips, *records))
+        return self._compile(program, calls)
 
     def configure(self, name: str, value: str) -> None:
         """Change a setting of the session, waiting for the answer."""

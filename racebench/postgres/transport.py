@@ -28,6 +28,7 @@ from racebench.postgres import wire
 from racebench.postgres.compiler.program import RoundTrip, Stopped, Transport
 from racebench.postgres.compiler.transactions import is_commit
 from racebench.postgres.connection import ACCEPTED
+from racebench.postgres.extension import Course, extension
 from racebench.postgres.prepared import Prepared
 
 Variables = dict[str, bytes | None]
@@ -46,8 +47,18 @@ class Line(Protocol):
     def transport(self) -> Transport:
         """How it reaches the server."""
 
-    def provide(self, trips: Sequence[RoundTrip]) -> Mapping[str, Any]:
-        """What a program calls for its round trips, by the names in its source (compiler.program)."""
+    @property
+    def has_courses(self) -> bool:
+        """Whether the extension can use it (racebench.postgres.extension)."""
+
+    def course(self, trips: Sequence[RoundTrip], begun: bytes, committed: bytes) -> Course:
+        """Make a course of round trips, with the records of an operation that has begun, and of a committed one."""
+
+    def provide(self, trips: Sequence[RoundTrip], course: Course | None = None, /) -> Mapping[str, Any]:
+        """What a program calls for its round trips, by the names in its source (compiler.program).
+
+        `course` is told what the usual answers are.
+        """
 
     def lost(self, why: OSError) -> Stopped:
         """Classify the end of a connection that was lost, with the server's last message if there is one."""
@@ -149,10 +160,17 @@ class _SocketExchange(_Exchange):
         self.reply = b"nothing yet"
         self.shape = wire.Shape()
         self._variable, self._recognizable, self._leaves_open = trip.variable, trip.recognizable, trip.leaves_open
+        self._storing = next((at for at, one in enumerate(trip.statements) if one.prefix is not None), 0)
         self._assembler = wire.Assembler()
+        self.course: Course | None = None
 
-    def fetch(self, data: bytes) -> bool:
-        """Take what was received; True once the answer is whole. Raises Stopped at the connection's end."""
+    def fetch(self, data: bytes | OSError) -> bool:
+        """Take what was received; True once the answer is whole. Raises Stopped at the connection's end.
+
+        An error is what a course has received in its place, and is raised.
+        """
+        if isinstance(data, OSError):
+            raise data
         if not data:
             raise gone(self._assembler.take())
         return self._assembler.feed(data)
@@ -166,8 +184,13 @@ class _SocketExchange(_Exchange):
         if self._recognizable and reply.plain and now == expected and len(data) <= _LONGEST_LEARNT:
             if self._variable is None:
                 self.reply = data
-            elif reply.row is not None:
-                self.shape.learn(data, reply.row)
+                if self.course is not None:
+                    self.course.learn(self.trip.number, data)
+            elif (stored := reply.results[self._storing]).rows == 1:
+                begin, end = stored.place
+                self.shape.learn(data, stored.place)
+                if self.course is not None:
+                    self.course.learn(self.trip.number, data[:begin], data[end:])
         return now
 
 
@@ -206,14 +229,32 @@ class _SocketLine:
         stopped.message = stopped.message if wire.parse(words).fatal else one_line(str(why))
         return stopped
 
-    def provide(self, trips: Sequence[RoundTrip]) -> Mapping[str, Any]:
+    def provide(self, trips: Sequence[RoundTrip], course: Course | None = None, /) -> Mapping[str, Any]:
         provided: dict[str, Any] = {"send": self._socket.sendall, "recv": self._socket.recv, "query": wire.query}
         for trip in trips:
             exchange = _SocketExchange(trip, self._facts)
+            exchange.course = course
             provided[f"x{trip.number}"] = exchange
             provided[f"m{trip.number}"] = self._message(trip)
             provided[f"s{trip.number}"] = exchange.shape
         return provided
+
+    @property
+    def has_courses(self) -> bool:
+        facts = self._facts
+        return facts.protocol is not model.Protocol.SIMPLE and facts.see is None and extension() is not None
+
+    def course(self, trips: Sequence[RoundTrip], begun: bytes, committed: bytes) -> Course:
+        compiled, prepared = extension(), self._facts.prepared
+        assert compiled is not None
+        parts = [
+            (
+                [(wire.bind_head(prepared[s].name, len(s.parameters)), s.parameters) for s in trip.statements],
+                trip.variable,
+            )
+            for trip in trips
+        ]
+        return compiled.Course(self._facts.pgconn.socket, parts, begun, committed)
 
     def _message(self, trip: RoundTrip) -> Text | wire.Message | bytes:
         """What the program fills in; with nothing to fill in, the message itself."""
@@ -342,8 +383,14 @@ class _LibpqLine:
     def close(self) -> None:
         """Nothing was opened."""
 
+    #: What is encrypted is libpq's.
+    has_courses = False
+
+    def course(self, trips: Sequence[RoundTrip], begun: bytes, committed: bytes) -> Course:
+        raise NotImplementedError
+
     def lost(self, why: OSError) -> Stopped:
         return Stopped(CONNECTION_LOST, one_line(str(why)), lost=True)
 
-    def provide(self, trips: Sequence[RoundTrip]) -> Mapping[str, Any]:
+    def provide(self, trips: Sequence[RoundTrip], _course: Course | None = None, /) -> Mapping[str, Any]:
         return {f"x{trip.number}": _LibpqExchange(trip, self._facts) for trip in trips}

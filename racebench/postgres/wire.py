@@ -27,6 +27,11 @@ def query(sql: bytes) -> bytes:
     return b"Q" + _LENGTH(len(sql) + 5) + sql + b"\x00"
 
 
+def bind_head(name: bytes, count: int) -> bytes:
+    """What stands in a Bind message before its `count` values: no portal's name, the statement's, no formats (text)."""
+    return b"\x00" + name + b"\x00\x00\x00" + _COUNT(count)
+
+
 class Message(dict[tuple[object, ...], bytes]):
     """The message of an exchange, as %-templates by the lengths of its values; a missing template is made.
 
@@ -44,8 +49,7 @@ class Message(dict[tuple[object, ...], bytes]):
         whole = b""
         for name, count in self._parts:
             mine, sizes = sizes[:count], sizes[count:]
-            # portal, statement, no parameter formats (all text), the values, no result formats (all text)
-            head = b"\x00" + name + b"\x00\x00\x00" + _COUNT(count)
+            head = bind_head(name, count)  # behind the values: no result formats (all text)
             values = b"".join(_NULL + b"%b" if size is None else _escape(_LENGTH(size)) + b"%b" for size in mine)
             length = 4 + len(head) + sum(4 + (size or 0) for size in mine) + 2
             whole += b"B" + _escape(_LENGTH(length)) + _escape(head) + values + b"\x00\x00" + _EXECUTE
@@ -59,11 +63,15 @@ def _escape(raw: bytes) -> bytes:
 
 @dataclass(slots=True)
 class Result:
-    """What one statement returned: its command tag, how many rows, and the last of them; `all`: if they are wanted."""
+    """What one statement returned: its command tag, how many rows, and the last of them; `all`: if they are wanted.
+
+    `place`: where in the reply the last row begins and ends.
+    """
 
     tag: bytes = b""
     rows: int = 0
     last: Values = ()
+    place: tuple[int, int] = (0, 0)
     all: list[Values] = field(default_factory=list)
 
 
@@ -71,8 +79,7 @@ class Result:
 class Reply:
     """The whole answer to an exchange. `status`: b"I" idle, b"T" in a transaction, b"E" in a failed one, b"" if lost.
 
-    `plain`: nothing but the answer was in it (no notice, no changed setting). `row`: where its only DataRow begins and
-    ends, if it has exactly one.
+    `plain`: nothing but the answer was in it (no notice, no changed setting).
     """
 
     results: list[Result] = field(default_factory=list)
@@ -81,7 +88,6 @@ class Reply:
     message: str = ""
     fatal: bool = False
     plain: bool = True
-    row: tuple[int, int] | None = None
 
 
 class Assembler:
@@ -119,7 +125,7 @@ def parse(data: bytes, *, every_row: bool = False) -> Reply:
     """
     reply = Reply()
     result = Result()
-    at, rows = 0, 0
+    at = 0
     while at + _HEADER_SIZE <= len(data):
         kind, length = _HEADER.unpack_from(data, at)
         body, end = at + _HEADER_SIZE, at + 1 + length
@@ -130,8 +136,7 @@ def parse(data: bytes, *, every_row: bool = False) -> Reply:
             result.last = _fields(data, body)
             if every_row:
                 result.all.append(result.last)
-            rows += 1
-            reply.row = (at, end) if rows == 1 else None
+            result.place = at, end
         elif kind in b"CI":  # CommandComplete, EmptyQueryResponse
             result.tag = data[body : end - 1]
             reply.results.append(result)
@@ -164,7 +169,7 @@ def _fields(data: bytes, at: int) -> Values:
 
 
 class Shape(dict[int, bytes]):
-    """A reply with one row of one column, as it was last time: recognized by what stands before and after the value.
+    """A reply with a row of one column that is stored, as it was last time: recognized by what stands around the value.
 
     As a mapping: what must stand before a value of a length; a missing one is made. A reply of that shape is `fixed`
     bytes longer than its value, which begins `at`, and ends with `after`.
@@ -178,7 +183,7 @@ class Shape(dict[int, bytes]):
         self.at, self.fixed = 0, 1 << 62
 
     def learn(self, data: bytes, row: tuple[int, int]) -> None:
-        """Remember a reply whose only DataRow, of one column, is at `row`."""
+        """Remember a reply; the DataRow that is stored, of one column, is at `row`."""
         self.clear()
         self._before, self.after = data[: row[0]], data[row[1] :]
         self.at = len(self._before) + 11  # D, length, one field, its length

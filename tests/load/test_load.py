@@ -284,6 +284,7 @@ def test_a_full_disk_ends_a_worker_and_keeps_what_it_recorded(
             return Go(now, now, None)
 
     monkeypatch.setattr(worker, "RecordFile", Small)
+    monkeypatch.setenv("RACEBENCH_COMPILED", "0")  # it writes into the map itself; test_compiled.py fills its disk
     strategy = version_counter.strategies["advisory"]
     with connect(embedded, schema="full_disk") as connection:
         connection.execute("CREATE SCHEMA full_disk")

@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,11 @@ from racebench.workloads import ad_hoc, scripts
 from racebench.workloads.faults import fault
 
 Through = Callable[[Cut], BreakingProxy]
+
+
+@pytest.fixture(params=["0", *(["1"] if find_spec("racebench_compiled") else [])], autouse=True)
+def with_and_without_the_extension(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RACEBENCH_COMPILED", request.param)
 
 
 @pytest.fixture

@@ -86,6 +86,13 @@ CASES = {
         options={**WHOLE_LOOP, "direct": True},
         zero=frozenset({"think", "hold"}),
     ),
+    "naive-loop-course": Case(
+        script=of_catalog("naive"),
+        columns=("version",),
+        loop=True,
+        options={**WHOLE_LOOP, "course": True},
+        zero=frozenset({"think", "hold"}),
+    ),
     "naive-loop-open-generator": Case(
         script=of_catalog("naive"),
         columns=("version",),

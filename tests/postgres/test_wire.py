@@ -46,7 +46,9 @@ def test_a_reply_is_taken_apart_statement_by_statement() -> None:
     two = BOUND + message(b"C", b"BEGIN\0") + BOUND + row(b"1", None) + row(b"2", b"") + message(b"C", b"SELECT 2\0")
     reply = wire.parse(two + READY)
     assert [(r.tag, r.rows, r.last) for r in reply.results] == [(b"BEGIN", 0, ()), (b"SELECT 2", 2, (b"2", b""))]
-    assert (reply.status, reply.row, reply.plain, reply.sqlstate) == (b"T", None, True, "")
+    assert (reply.status, reply.plain, reply.sqlstate) == (b"T", True, "")
+    begin, end = reply.results[1].place
+    assert (two + READY)[begin:end] == row(b"2", b"")
 
 
 def test_an_error_has_its_sqlstate_and_a_fatal_one_ends_the_connection() -> None:
@@ -68,8 +70,7 @@ def test_a_notice_makes_a_reply_one_that_is_not_remembered() -> None:
 def test_a_remembered_reply_matches_only_replies_of_its_shape() -> None:
     shape = wire.Shape()
     reply = wire.parse(SELECTED)
-    assert reply.row is not None
-    shape.learn(SELECTED, reply.row)
+    shape.learn(SELECTED, reply.results[0].place)
 
     def value(data: bytes) -> bytes | None:
         size = len(data) - shape.fixed

@@ -16,7 +16,8 @@ and what the connection provides for each round trip (`RoundTrip`). Its own vari
     at          the step to go on with, in a script with branches
     pause, data, size, a0, a1 …   used within one instruction
 
-and in a loop `first`, `left`, `stop`, `start` and `tenant` (`ProgramWriter.loop`).
+and in a loop `first`, `left`, `stop`, `start` and `tenant` (`ProgramWriter.loop`). If a course runs what is as usual,
+also `done`, the operations that it has done, and `trip`, the round trip at which it stopped: its answer is in `data`.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from racebench.core.errors import ScenarioProblem
 from racebench.core.model import Assign, Branch, Jump, Outcome, Protocol, Script, Sleep, Statement
 from racebench.postgres.compiler.round_trips import Exchange, Instruction
 from racebench.postgres.compiler.transactions import ROLLBACK, begins, ends, is_commit, leaves_open, opens
+from racebench.postgres.extension import Course
 from racebench.workloads import expressions
 
 #: The most bytes of a first recv: what Python's own allocator serves; few answers are longer. Then of the rest.
@@ -107,6 +109,7 @@ class LoopCalls:
     once, before the first operation. `draw(v)`: draw an operation's tenant, and whether it rolls back. `due()`: seconds
     until the next operation is due. `again(v, outcome, roll_back, start, tenant)`: retry an operation that did not
     succeed and record it. `changed()`: whether the session is another now. `version(v)`: the number the script used.
+    `course`: runs the operations as long as all is as usual, if there is one.
     """
 
     clock: Callable[[], int]
@@ -121,6 +124,7 @@ class LoopCalls:
     version: Callable[[dict[str, bytes | None]], int]
     no_version: int
     committed_status: int
+    course: Course | None = None
 
 
 _CONSTANTS: Mapping[str, Any] = {
@@ -238,6 +242,18 @@ def trees(script: Script) -> dict[int, expressions.Compiled]:
     return compiled
 
 
+#: Has the course run what it can. The first operation is the program's own: it teaches the course the usual answers.
+_COURSE = (
+    "done, trip, start, data = yield course.begin("
+    "v, first + record.count, left if record.count else 0, stop, *record.room())",
+    "record.skip(done)",
+    "left -= done",
+    "if trip < 0:",
+    "    if not left:",
+    "        return False",
+)
+
+
 class ProgramWriter:
     """Writes one program of a script, from its instructions and how they reach the server."""
 
@@ -252,6 +268,7 @@ class ProgramWriter:
     ) -> None:
         self._script, self._parts, self._route = script, parts, route
         self._waits, self._gated = waits, gated
+        self._resumes = False
         self._program = Program(script=script, parameters=())
 
     def _write(self, step: int, depth: int, *lines: str) -> None:
@@ -265,25 +282,34 @@ class ProgramWriter:
         self._write(0, 1, "return outcome")
         return self._program
 
-    def loop(self, *, draws: bool, due: bool, versioned: bool) -> Program:
+    def loop(self, *, draws: bool, due: bool, versioned: bool, course: bool = False) -> Program:
         """Write `program(v, first, left, stop)`: runs the script again and again, and records each operation.
 
         Operations are numbered from `first`. It ends when `left` operations are done or one would begin at `stop`, and
         returns True if it ended because the session `changed`. `draws`: something is drawn for each operation; `due`:
-        each waits for its time; `versioned`: the script says which version it used.
+        each waits for its time; `versioned`: the script says which version it used. `course`: a course runs what is as
+        usual; it is yielded, and the program goes on where it stopped. Nothing may be drawn or due then.
         """
         write, waits = self._write, self._waits
+        self._resumes = course
         self._program.parameters = ("v", "first", "left", "stop")
         write(0, 1, "tenant, roll_back = 1, False", "while left > 0:")
         if due:
             write(0, 2, "pause = due()", "if pause > 0:", "    " + waits.sleep.format("pause"))
-        write(0, 2, "start = clock()", "if start >= stop:", "    return False", "left -= 1")
+        inner = 2
+        if course:
+            write(0, 2, *_COURSE)
+            inner = 3
+        write(0, inner, "start = clock()", "if start >= stop:", "    return False")
+        write(0, 2, "left -= 1")
         if draws:
             write(0, 2, "tenant, roll_back = draw(v)")
         write(0, 2, "v['operation'] = b'%d' % (first + record.count)")
+        if course:
+            write(0, 2, "if trip < 0:")
         if versioned:
-            write(0, 2, "v['version'] = None")
-        write(0, 2, "begin(start, 0, no_version, tenant, 1, 0)", "if not record.count:", "    line_up()")
+            write(0, inner, "v['version'] = None")
+        write(0, inner, "begin(start, 0, no_version, tenant, 1, 0)", "if not record.count:", "    line_up()")
         self._attempt(2)
         version = "version(v)" if versioned else "no_version"
         write(0, 2, "if outcome is OK:")
@@ -324,7 +350,7 @@ class ProgramWriter:
 
     def _exchange(self, statements: Sequence[Statement]) -> Iterator[str]:
         """A round trip and what follows from its success; if it commits, beside its twin that rolls back instead."""
-        if not any(is_commit(statement) for statement in statements):
+        if self._resumes or not any(is_commit(statement) for statement in statements):
             yield from self._round_trip(statements)
             return
         # Inside the exchange a BEGIN may open what its COMMIT ends.
@@ -359,8 +385,19 @@ class ProgramWriter:
         if route.transport is Transport.LIBPQ:
             yield from _over_libpq(trip, self._waits)
         else:
-            yield from _over_socket(trip, route.protocol, self._waits)
+            lines = _over_socket(trip, route.protocol, self._waits)
+            yield from self._resumed(trip, lines) if self._resumes else lines
         yield from effects
+
+    def _resumed(self, trip: RoundTrip, lines: Iterator[str]) -> Iterator[str]:
+        """A round trip of an operation that a course has begun: made, or answered by `data`, or still to be made."""
+        yield f"if trip < {trip.number}:"
+        yield from _indented(lines)
+        yield f"elif trip == {trip.number}:"
+        yield from _indented(_settle(trip, self._waits))
+        if trip.leaves_open is not None:
+            yield "else:"
+            yield f"    opened = {trip.leaves_open}"
 
 
 def _may_commit(statements: Sequence[Statement]) -> str:
@@ -398,12 +435,7 @@ def _over_socket(trip: RoundTrip, protocol: Protocol, waits: Waits) -> Iterator[
     x, s = f"x{trip.number}", f"s{trip.number}"
     yield waits.answer
     yield f"data = recv({_SMALL})"
-    settle = [
-        f"while not {x}.fetch(data):",
-        f"    {waits.answer}",
-        f"    data = recv({_SIZE})",
-        f"opened = {x}.settle(v, opened)",
-    ]
+    settle = _settle(trip, waits)
     usual = [] if trip.leaves_open is None else [f"opened = {trip.leaves_open}"]
     if not trip.recognizable:
         yield from settle
@@ -419,6 +451,17 @@ def _over_socket(trip: RoundTrip, protocol: Protocol, waits: Waits) -> Iterator[
         yield from _indented([f"v[{trip.variable!r}] = data[{s}.at : {s}.at + size]", *usual])
         yield "else:"
         yield from _indented(settle)
+
+
+def _settle(trip: RoundTrip, waits: Waits) -> list[str]:
+    """Receive the rest of the answer that begins with `data`, and take it apart."""
+    x = f"x{trip.number}"
+    return [
+        f"while not {x}.fetch(data):",
+        f"    {waits.answer}",
+        f"    data = recv({_SIZE})",
+        f"opened = {x}.settle(v, opened)",
+    ]
 
 
 def _send(trip: RoundTrip, protocol: Protocol) -> Iterator[str]:
