@@ -48,6 +48,7 @@ def test_a_right_strategy_is_valid_under_load(hammer: Run, strategy: str) -> Non
     assert result.counts["committed"] == result.counts["rows"] == result.consumers[0].counts["delivered"] == 400
     assert result.upper_bound is not None
     assert result.as_expected
+    assert result.first_duplicate is None
 
 
 @pytest.mark.parametrize("strategy", [*UNORDERED, *LESSONS])
@@ -60,6 +61,7 @@ def test_a_broken_strategy_is_invalid_under_load_with_a_witness(hammer: Run, str
     assert result.as_expected, result.counts
     for kind in result.found:
         assert any(witness.kind == kind for witness in result.witnesses)
+    assert result.first_duplicate is None or result.counts["duplicates"] > 0
 
 
 @pytest.mark.parametrize("consumer", CONSUMERS)
