@@ -15,6 +15,7 @@ from pathlib import Path
 import click
 
 from benchmarks import (
+    campaigns,
     check,
     consumer,
     detection,
@@ -41,6 +42,7 @@ TABLES: Mapping[str, Callable[[Document], list[Table]]] = {
     "detection": detection.tables,
     "check": check.tables,
     "start": start.tables,
+    "campaigns": campaigns.tables,
     "consumer": consumer.tables,
     "explore": explore.tables,
     "frontrun": frontrun.tables,

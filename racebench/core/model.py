@@ -10,6 +10,7 @@ import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum, StrEnum
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ class Numbering(StrEnum):
     NONE = "none"
 
 
+@lru_cache(maxsize=1024)  # the compiler asks a statement for its keyword a hundred times
 def first_word(sql: str) -> str:
     """Return the first SQL word in capitals, past comments and white space; empty if there is none."""
     match = re.match(r"(?:\s+|--[^\n]*(?:\n|$)|/\*.*?\*/)*([A-Za-z_]+)", sql, re.DOTALL)
