@@ -19,8 +19,9 @@ from racebench.history.records import NO_VERSION, outcomes
 
 Array = npt.NDArray[Any]
 
-#: A version and, above its 48 bits, the tenant. Versions that are 2⁴⁸ apart can be taken for one: a wrong suspicion.
-_VERSION_BITS = np.int64(48)
+#: Tenants' versions are this far apart in one space of 64 bits (2⁶⁴ by the golden ratio): those of a tenant that are
+#: consecutive stay so. Versions of two tenants that differ by just this much are taken for one: a wrong suspicion.
+_APART = np.int64(0x9E3779B97F4A7C15 - 2**64)
 
 
 class SuspectedDuplicates:
@@ -42,6 +43,6 @@ class SuspectedDuplicates:
         records = records[places[np.argsort(records["end"][places], kind="stable")]]
         if not len(records):
             return records
-        again = self._used.add(records["version"] + (records["tenant"].astype(np.int64) << _VERSION_BITS))
+        again = self._used.add(records["version"] + records["tenant"].astype(np.int64) * _APART)
         self.suspected += int(np.count_nonzero(again))
         return records[again]
