@@ -1,8 +1,10 @@
 """racebench and pgbench with the same script files: throughput, and the client's CPU time for each transaction.
 
-One cell is a strategy with a number of workers. In every round each contestant runs once, in a new schema on the
-same server, in alternating order. pgbench is measured with one thread, with two, and with one for each client; its best
-median counts. Recording is on and there is no consumer: the rate is of acknowledged commits.
+One cell is a strategy with a number of processes, and of connections for each. In every round each contestant runs
+once, in a new schema on the same server, in alternating order. The arrangement of racebench's J processes of K
+connections is that of `pgbench -j J -c J*K`; with one connection for each process, pgbench is also measured with one
+thread and with two. Where the extension is installed, racebench is measured with it and without it. Recording is on and
+there is no consumer: the rate is of acknowledged commits.
 pgbench ends a client at its first unique violation, so for `unique` both tools run the strategy's script after the
 line `\\set tenant :client_id + 1`: no two clients collide.
 """
@@ -45,15 +47,19 @@ from benchmarks.programs import (
     settle,
 )
 from racebench.core.model import Scenario, Strategy
+from racebench.postgres.extension import extension
 from racebench.workloads import catalog
 
 STRATEGIES = ("naive", "unique", "sequence", "identity", "advisory", "upsert")
 PIPELINED = ("naive", "unique", "advisory", "upsert")
 WORKERS = (1, 2, 4, 8, 32)
+#: Processes and connections for each.
+MULTIPLEXED = ((2, 4), (1, 8), (2, 16))
 
 _SCRIPTS = Path(__file__).with_name("scripts")
+_PURE = " without the extension"
 _OWN_TENANT = "\\set tenant :client_id + 1\n"
-_AIMS = {"naive": 1.15, "unique": 1.15, "advisory": 1.15, "upsert": 1.05}
+_PIPELINED_AIM = 1.15
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,30 +78,35 @@ class Work:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contestant:
-    """One way to run a cell: a tool, its protocol, and for pgbench its threads."""
+    """One way to run a cell: a tool, its protocol, and for pgbench its threads. `pure`: without the extension."""
 
     tool: str
     how: str
     work: Work
     threads: int | None = None
+    pure: bool = False
 
     @property
     def name(self) -> str:
         """As it is saved: "pgbench prepared -j 2"."""
-        return f"{self.tool} {self.how}" + ("" if self.threads is None else f" -j {self.threads}")
+        name = f"{self.tool} {self.how}" + ("" if self.threads is None else f" -j {self.threads}")
+        return f"{name}{_PURE}" if self.pure else name
 
-    def run_load(self, server: Server, workers: int, duration: int) -> LoadFigures:
-        """Run the work once, in a new schema."""
+    def run_load(self, server: Server, workers: int, connections: int, duration: int) -> LoadFigures:
+        """Run the work once, in a new schema, with so many processes, and connections for each."""
         settle(server)
         if self.tool == "pgbench":
             assert self.threads is not None
             with fresh_schema(server, self.work.scenario, self.work.strategy) as schema:
                 script = self.work.strategy.script.path
                 length = [f"--time={duration}"]
-                return pgbench(server, schema, script, clients=workers, threads=self.threads, length=length)
+                clients = workers * connections
+                return pgbench(server, schema, script, clients=clients, threads=self.threads, length=length)
         load = ["--workers", str(workers), "--duration", str(duration), "--consumer", "none", "--seed", "1"]
+        load += ["--connections-per-worker", str(connections)]
         protocol = ["--protocol", "pipelined"] if self.how == "pipelined" else []
-        return racebench_run(*self.work.arguments, *load, *protocol, server=server).load_figures
+        env = {"RACEBENCH_COMPILED": "0"} if self.pure else {}
+        return racebench_run(*self.work.arguments, *load, *protocol, server=server, env=env).load_figures
 
 
 def _works(folder: Path, names: Iterable[str], pipelined: Iterable[str]) -> Mapping[tuple[str, str], Work]:
@@ -134,11 +145,15 @@ def _write_scenario(folder: Path, shipped: Scenario, scripts: Mapping[str, str])
     return catalog.find_scenario(str(folder))
 
 
-def _contestants(works: Mapping[tuple[str, str], Work], name: str, workers: int) -> list[Contestant]:
+def _contestants(works: Mapping[tuple[str, str], Work], name: str, workers: int, connections: int) -> list[Contestant]:
     """The contestants of a cell."""
     plain, pipeline = works[name, "plain"], works.get((name, "pipeline"))
-    threads = sorted({count for count in (1, 2, workers) if count <= workers})
     contestants = [Contestant(tool="racebench", how="prepared", work=plain)]
+    if extension() is not None:
+        contestants.append(Contestant(tool="racebench", how="prepared", work=plain, pure=True))
+    if connections > 1:
+        return [*contestants, Contestant(tool="pgbench", how="prepared", work=plain, threads=workers)]
+    threads = sorted({count for count in (1, 2, workers) if count <= workers})
     contestants += [Contestant(tool="pgbench", how="prepared", work=plain, threads=count) for count in threads]
     if pipeline is not None:
         contestants.append(Contestant(tool="racebench", how="pipelined", work=plain))
@@ -150,19 +165,20 @@ def _contestants(works: Mapping[tuple[str, str], Work], name: str, workers: int)
 
 
 def _measure(
-    server: Server, cells: Sequence[tuple[str, int, list[Contestant]]], rounds: int, duration: int
+    server: Server, cells: Sequence[tuple[str, int, int, list[Contestant]]], rounds: int, duration: int
 ) -> Iterator[dict[str, Any]]:
     """Measure every cell, all its rounds one after the other."""
-    with progress(rounds * sum(len(contestants) for _, _, contestants in cells)) as tell:
-        for name, workers, contestants in cells:
+    with progress(rounds * sum(len(contestants) for *_, contestants in cells)) as tell:
+        for name, workers, connections, contestants in cells:
             figures: dict[str, list[LoadFigures]] = {contestant.name: [] for contestant in contestants}
             for number in range(rounds):
                 for contestant in alternating(contestants, number):
-                    tell(f"{name} {workers} {contestant.name}")
-                    figures[contestant.name].append(contestant.run_load(server, workers, duration))
+                    tell(f"{name} {workers} x {connections} {contestant.name}")
+                    figures[contestant.name].append(contestant.run_load(server, workers, connections, duration))
             yield {
                 "strategy": name,
                 "workers": workers,
+                "connections": connections,
                 "contestants": {
                     contestant: {
                         "throughput_per_s": sample([run.throughput_per_s for run in runs]),
@@ -181,61 +197,88 @@ def _best(cell: Mapping[str, Any], start: str) -> str | None:
 
 def _compared(cell: Mapping[str, Any], ours: str, theirs: str | None, what: str) -> dict[str, Any] | None:
     contestants = cell["contestants"]
-    if ours not in contestants or theirs is None:
+    if ours not in contestants or theirs not in contestants:
         return None
     return ratios(contestants[ours][what], contestants[theirs][what])
 
 
+def _same(cell: Mapping[str, Any], how: str) -> str | None:
+    """pgbench in racebench's arrangement: a thread for each process."""
+    name = f"pgbench {how} -j {cell['workers']}"
+    return name if name in cell["contestants"] else None
+
+
 def tables(measured: Document) -> list[Table]:
-    """One table for the prepared protocol, one for pipelines."""
-    cells = measured["cells"]
-    return [_prepared(cells), *([_pipelined(cells)] if any(_best(cell, "pgbench pipeline") for cell in cells) else [])]
+    """The same arrangement, with one connection for each process and with several, and pipelines."""
+    single = [cell for cell in measured["cells"] if cell.get("connections", 1) == 1]
+    several = [cell for cell in measured["cells"] if cell.get("connections", 1) > 1]
+    made = [_prepared(single)]
+    if several:
+        made.append(_multiplexed(several))
+    if any(_best(cell, "pgbench pipeline") for cell in single):
+        made.append(_pipelined(single))
+    return made
+
+
+def _median_and_least(figures: Mapping[str, Any]) -> str:
+    return f"{figure(figures['median'])}, the least {figure(figures['min'])}"
+
+
+def _gain(cell: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What the extension gains: the rate with it to the rate without."""
+    return _compared(cell, "racebench prepared", f"racebench prepared{_PURE}", "throughput_per_s")
+
+
+def _gained(gains: Sequence[float]) -> tuple[str, ...]:
+    if not gains:
+        return ("racebench ran without its extension.",)
+    median = figure(sample(gains)["median"])
+    return (f"To pure: the rate with the extension to the rate without it, in Python alone; its median is {median}.",)
 
 
 def _prepared(cells: Sequence[Mapping[str, Any]]) -> Table:
-    rows, client_ratios, alike = [], [], []
+    rows, best_ratios, alike, gains = [], [], [], []
     for cell in cells:
-        theirs = _best(cell, "pgbench prepared")
-        ratio = _compared(cell, "racebench prepared", theirs, "throughput_per_s")
-        threads = _best(cell, f"pgbench prepared -j {cell['workers']}")
-        same = _compared(cell, "racebench prepared", threads, "throughput_per_s")
-        if theirs is None or ratio is None or same is None:
+        best, same_name = _best(cell, "pgbench prepared"), _same(cell, "prepared")
+        ratio = _compared(cell, "racebench prepared", best, "throughput_per_s")
+        same = _compared(cell, "racebench prepared", same_name, "throughput_per_s")
+        if best is None or same_name is None or ratio is None or same is None:
             continue
-        client_ratios.append(ratio["median"])
+        best_ratios.append(ratio["median"])
         alike.append(same["median"])
-        racebench, peer = (cell["contestants"][name] for name in ("racebench prepared", theirs))
+        gain = _gain(cell)
+        gains += [] if gain is None else [gain["median"]]
+        racebench, peer, other = (cell["contestants"][name] for name in ("racebench prepared", same_name, best))
         rows.append(
             (
                 f"`{cell['strategy']}`",
                 str(cell["workers"]),
                 spread(racebench["throughput_per_s"]),
-                f"{spread(peer['throughput_per_s'])} (-j {theirs.rpartition(' ')[2]})",
-                spread(ratio),
+                spread(peer["throughput_per_s"]),
                 spread(same),
+                "–" if gain is None else spread(gain),
+                f"{spread(other['throughput_per_s'])} (-j {best.rpartition(' ')[2]})",
+                spread(ratio),
                 figure(racebench["client_cpu_us"]["median"]),
                 figure(peer["client_cpu_us"]["median"]),
             )
         )
-    median, threads_median = sample(client_ratios), sample(alike)
+    same_figures, best_figures = sample(alike), sample(best_ratios)
     return Table(
-        title="One statement at a time (`--protocol prepared`): commits a second, client CPU in µs each",
+        title="The same arrangement: N processes of one session, and `pgbench -j N -c N` (`--protocol prepared`): "
+        "commits a second, client CPU in µs each",
         columns=(
-            "strategy",
-            "workers",
-            "racebench",
-            "pgbench (best threads)",
-            "ratio",
-            "ratio to -j N",
-            "CPU",
-            "pgbench's CPU",
+            *("strategy", "N", "racebench", "pgbench -j N", "ratio", "to pure", "pgbench, best threads"),
+            *("ratio to the best", "CPU", "pgbench's CPU, -j N"),
         ),
         rows=tuple(rows),
         names=2,
         notes=(
-            aim("Median ratio of all cells", median["median"], least=0.95),
-            aim("Least ratio of a cell", median["min"], least=0.88),
-            "Ratio to -j N: to pgbench with a thread for each client, as racebench has a process for each session; "
-            f"its median is {figure(threads_median['median'])}, the least {figure(threads_median['min'])}.",
+            aim("Median ratio of all cells, same arrangement", same_figures["median"], least=0.97),
+            aim("Least ratio of a cell, same arrangement", same_figures["min"], least=0.9),
+            "Best threads: another arrangement. One or two threads for all clients read several answers for each "
+            f"wake-up; the median ratio to it is {_median_and_least(best_figures)}.",
+            *_gained(gains),
             "`unique`: both run the script behind `\\set tenant :client_id + 1`, because pgbench ends a client at a "
             "violation.",
             "CPU: of racebench's workers from the common start on, and of the whole pgbench process.",
@@ -243,19 +286,56 @@ def _prepared(cells: Sequence[Mapping[str, Any]]) -> Table:
     )
 
 
+def _multiplexed(cells: Sequence[Mapping[str, Any]]) -> Table:
+    rows, alike, gains = [], [], []
+    for cell in cells:
+        name = _same(cell, "prepared")
+        same = _compared(cell, "racebench prepared", name, "throughput_per_s")
+        if name is None or same is None:
+            continue
+        alike.append(same["median"])
+        gain = _gain(cell)
+        gains += [] if gain is None else [gain["median"]]
+        racebench, peer = (cell["contestants"][one] for one in ("racebench prepared", name))
+        rows.append(
+            (
+                f"`{cell['strategy']}`",
+                f"{cell['workers']} × {cell['connections']}",
+                spread(racebench["throughput_per_s"]),
+                spread(peer["throughput_per_s"]),
+                spread(same),
+                "–" if gain is None else spread(gain),
+                figure(racebench["client_cpu_us"]["median"]),
+                figure(peer["client_cpu_us"]["median"]),
+            )
+        )
+    return Table(
+        title="The same arrangement, multiplexed: J processes of K sessions (`--workers J --connections-per-worker "
+        "K`), and `pgbench -j J -c J·K`",
+        columns=("strategy", "J × K", "racebench", "pgbench", "ratio", "to pure", "CPU", "pgbench's CPU"),
+        rows=tuple(rows),
+        names=2,
+        notes=(aim("Median ratio of all cells, multiplexed", sample(alike)["median"], least=0.95), *_gained(gains)),
+    )
+
+
 def _pipelined(cells: Sequence[Mapping[str, Any]]) -> Table:
     rows = []
     ours_by_strategy: dict[str, list[float]] = {}
     scripts: list[float] = []
+    to_the_best: list[float] = []
     for cell in cells:
-        prepared, pipeline = (_best(cell, start) for start in ("pgbench prepared", "pgbench pipeline"))
+        prepared, pipeline = _best(cell, "pgbench prepared"), _same(cell, "pipeline script")
         ratio = _compared(cell, "racebench pipelined", prepared, "throughput_per_s")
         same = _compared(cell, "racebench pipeline script", pipeline, "throughput_per_s")
-        best = _compared(cell, "racebench pipelined", pipeline, "throughput_per_s")
-        if ratio is None or same is None or best is None or pipeline is None or prepared is None:
+        plain = _compared(cell, "racebench pipelined", pipeline, "throughput_per_s")
+        best_name = _best(cell, "pgbench pipeline")
+        best = _compared(cell, "racebench pipeline script", best_name, "throughput_per_s")
+        if ratio is None or same is None or plain is None or best is None or pipeline is None or prepared is None:
             continue
         ours_by_strategy.setdefault(cell["strategy"], []).append(ratio["median"])
         scripts.append(same["median"])
+        to_the_best.append(best["median"])
         contestants = cell["contestants"]
         rates = [
             spread(contestants[name]["throughput_per_s"])
@@ -266,15 +346,16 @@ def _pipelined(cells: Sequence[Mapping[str, Any]]) -> Table:
                 f"`{cell['strategy']}`",
                 str(cell["workers"]),
                 *rates,
-                *(spread(figures) for figures in (ratio, same, best)),
+                *(spread(figures) for figures in (ratio, same, plain, best)),
             )
         )
+    same_figures, best_figures = sample(scripts), sample(to_the_best)
     return Table(
         title="Pipelined: commits a second",
         columns=(
-            *("strategy", "workers", "racebench pipelined", "pgbench prepared", "racebench, pipeline script"),
-            *("pgbench, pipeline script", "pipelined / pgbench prepared", "same pipeline script"),
-            "pipelined / pgbench's script",
+            *("strategy", "N", "racebench pipelined", "pgbench prepared, best threads", "racebench, pipeline script"),
+            *("pgbench -j N, pipeline script", "pipelined / pgbench prepared", "same pipeline script"),
+            *("pipelined / pgbench's script", "same pipeline script, best threads"),
         ),
         rows=tuple(rows),
         names=2,
@@ -283,16 +364,25 @@ def _pipelined(cells: Sequence[Mapping[str, Any]]) -> Table:
                 aim(
                     f"`{name}`: median of pipelined to pgbench prepared",
                     sample(figures)["median"],
-                    least=_AIMS[name],
+                    least=_PIPELINED_AIM,
                 )
                 for name, figures in ours_by_strategy.items()
             ),
-            aim("Median ratio on the same pipeline script", sample(scripts)["median"], least=1.0),
-            aim("Least ratio on the same pipeline script", sample(scripts)["min"], least=1.0),
+            aim("Median ratio on the same pipeline script, same arrangement", same_figures["median"], least=1.0),
+            f"Same pipeline script, same arrangement: the median is {_median_and_least(same_figures)}. To pgbench with "
+            f"its best number of threads: the median is {_median_and_least(best_figures)}.",
             "racebench pipelined runs the plain script and sends statements together that need no answer; pgbench's "
             "are written by hand (benchmarks/scripts/), and none may contain a `\\gset`.",
         ),
     )
+
+
+def _pairs(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[tuple[int, int], ...]:
+    """Parse a list of processes × connections such as 2x4,1x8."""
+    try:
+        return tuple((int(j), int(k)) for j, _, k in (part.partition("x") for part in value.split(",") if part.strip()))
+    except ValueError:
+        raise click.BadParameter(f"'{value}' is not a list of processes and connections, as 2x4,1x8") from None
 
 
 @click.command(help=__doc__.split("\n", 1)[0] if __doc__ else None)
@@ -307,6 +397,13 @@ def _pipelined(cells: Sequence[Mapping[str, Any]]) -> Table:
 @click.option("--strategies", callback=words, default=",".join(STRATEGIES), show_default=True)
 @click.option("--pipelined", callback=words, default=",".join(PIPELINED), show_default=True, help="'' for none.")
 @click.option("--workers", callback=numbers, default=",".join(map(str, WORKERS)), show_default=True)
+@click.option(
+    "--multiplexed",
+    callback=_pairs,
+    default=",".join(f"{j}x{k}" for j, k in MULTIPLEXED),
+    show_default=True,
+    help="Processes x connections for each; '' for none.",
+)
 def main(
     *,
     rounds: int,
@@ -314,14 +411,17 @@ def main(
     strategies: tuple[str, ...],
     pipelined: tuple[str, ...],
     workers: tuple[int, ...],
+    multiplexed: tuple[tuple[int, int], ...],
     output: Path,
 ) -> None:
     """Measure, print, write."""
     pipelined = tuple(name for name in pipelined if name in strategies)
     with tempfile.TemporaryDirectory(prefix="racebench-load-") as folder, running_server() as server:
         works = _works(Path(folder), strategies, pipelined)
+        arrangements = [*((count, 1) for count in workers), *multiplexed]
         cells = [
-            (name, count, _contestants(works, name, count)) for name, count in itertools.product(strategies, workers)
+            (name, count, connections, _contestants(works, name, count, connections))
+            for name, (count, connections) in itertools.product(strategies, arrangements)
         ]
         measured = document(
             "load",
@@ -331,6 +431,8 @@ def main(
                 "strategies": strategies,
                 "pipelined": pipelined,
                 "workers": workers,
+                "multiplexed": [f"{count}x{connections}" for count, connections in multiplexed],
+                "extension": extension() is not None,
             },
             server=server.description,
             versions={"pgbench": pgbench_version(server)},

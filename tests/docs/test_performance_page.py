@@ -60,22 +60,35 @@ def test_a_benchmark_without_figures_says_so(tmp_path: Path) -> None:
     assert render(PAGE, tmp_path).count("Not measured yet.") == len(NAMES)
 
 
-def test_a_cell_is_compared_with_the_best_threads_of_pgbench() -> None:
+def test_a_cell_is_compared_with_pgbench_in_the_same_arrangement_and_with_its_best_threads() -> None:
     from benchmarks import load
     from benchmarks.measurement import markdown
 
     contestants = {
         "racebench prepared": cell(90, 110),
-        "pgbench prepared -j 1": cell(80, 80),
-        "pgbench prepared -j 2": cell(100, 100),
+        "racebench prepared without the extension": cell(50, 50),
+        "pgbench prepared -j 1": cell(100, 100),
+        "pgbench prepared -j 2": cell(80, 80),
     }
-    made = document([{"strategy": "naive", "workers": 2, "contestants": contestants}])
+    made = document([{"strategy": "naive", "workers": 2, "connections": 1, "contestants": contestants}])
     text = markdown(made, load.tables(made))
-    assert (
-        "| `naive` | 2 | 100 [90.0–110] | 100 [100–100] (-j 2) | 1.00 [0.90–1.10] | 1.00 [0.90–1.10] | – | – |" in text
-    )
-    assert "Median ratio of all cells: aim at least 0.95; 1.00, met." in text
+    ours = "| `naive` | 2 | 100 [90.0–110] | 80.0 [80.0–80.0] | 1.25 [1.12–1.38] | 2.00 [1.80–2.20] |"
+    assert f"{ours} 100 [100–100] (-j 1) | 1.00 [0.90–1.10] | – | – |" in text
+    assert "Median ratio of all cells, same arrangement: aim at least 0.97; 1.25, met." in text
+    assert "its median is 2.00." in text
     assert text.startswith("Measured on 2026-01-02: 2 cores, 8 GB, Linux 6, PostgreSQL 18.4, Python 3.11.7, pgbench")
+
+
+def test_several_connections_of_a_process_are_compared_with_as_many_clients_of_a_thread() -> None:
+    from benchmarks import load
+    from benchmarks.measurement import markdown
+
+    contestants = {"racebench prepared": cell(90, 90), "pgbench prepared -j 2": cell(100, 100)}
+    made = document([{"strategy": "naive", "workers": 2, "connections": 4, "contestants": contestants}])
+    text = markdown(made, load.tables(made))
+    assert "| `naive` | 2 × 4 | 90.0 [90.0–90.0] | 100 [100–100] | 0.90 [0.90–0.90] | – | – | – |" in text
+    assert "Median ratio of all cells, multiplexed: aim at least 0.95; 0.90, NOT met." in text
+    assert "racebench ran without its extension." in text
 
 
 def test_a_ratio_is_of_the_medians_and_its_spread_within_rounds() -> None:
