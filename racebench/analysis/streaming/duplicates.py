@@ -1,9 +1,9 @@
 """Suspected duplicates while a run goes on: acknowledged operations that say they used a number that another used.
 
 An operation records the version that its script *says* it used. A script may say another one than it stores, and may
-say none. So what is found here is a suspicion until the table is asked. It is missed only where an operation does not say
-the version that it stores, or the number was forgotten (number_set.py). A right strategy causes none: an operation that
-failed, was rolled back or whose outcome is unknown does not count.
+say none. So what is found here is a suspicion until the table is asked. It is missed only where an operation does not
+say the version that it stores, or the number was forgotten (number_set.py). A right strategy causes none: an operation
+that failed, was rolled back or whose outcome is unknown does not count.
 """
 
 from __future__ import annotations
