@@ -26,7 +26,10 @@ _SAME = {
     "processor": "the processor",
     "cpu_count": "the number of CPUs",
     "machine": "the architecture",
+    "client": "the client",
 }
+#: What older results do not have, and what it was.
+_BEFORE = {"client": "Python"}
 
 
 class Standing(StrEnum):
@@ -220,7 +223,7 @@ def _slower(ratio: Estimate | None, fail_slower: float) -> tuple[Standing, str]:
 def differences(now: Measured, then: Measured) -> Iterator[str]:
     """The conditions that differ, each with its value in the baseline and now."""
     for key, called in _SAME.items():
-        was, is_ = then.environment.get(key), now.environment.get(key)
+        was, is_ = (side.environment.get(key, _BEFORE.get(key)) for side in (then, now))
         if was != is_ or was is None:
             yield f"{called} was {was or 'not recorded'}, is {is_ or 'not recorded'}"
     was_set, is_set = then.environment.get("server_settings", {}), now.environment.get("server_settings", {})

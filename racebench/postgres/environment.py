@@ -14,6 +14,7 @@ import psycopg
 import racebench
 from racebench.core.target import Target
 from racebench.postgres.connection import connect
+from racebench.postgres.extension import extension
 
 _SETTINGS = (
     "autovacuum",
@@ -38,7 +39,8 @@ def describe(target: Target, more: Iterable[str] = (), *, own_code: bool = False
     """Ask the server and the machine; the answer has no password, host name or user name. `more`: further settings.
 
     The settings are those of the sessions of strategies, or of the user's `own_code`. `role_settings` are those that
-    the role, the database or the server has, and that strategies are not defined under.
+    the role, the database or the server has, and that strategies are not defined under. `client`: whether the compiled
+    extension runs what it can of a script.
     """
     names = sorted({*_SETTINGS, *more})
     with connect(target, own_code=own_code) as connection:
@@ -60,6 +62,7 @@ def describe(target: Target, more: Iterable[str] = (), *, own_code: bool = False
         "python": platform.python_version(),
         "psycopg": psycopg.__version__,
         "libpq": psycopg.pq.version(),
+        "client": "Python" if extension() is None else "extension",
     }
 
 

@@ -150,6 +150,7 @@ def test_the_same_again_is_seldom_a_regression() -> None:
         ("processor", None, "the processor was A, is not recorded"),
         ("cpu_count", 4, "the number of CPUs was 2, is 4"),
         ("target", "external", "the target was embedded, is external"),
+        ("client", "extension", "the client was Python, is extension"),
     ],
 )
 def test_in_another_environment_no_speed_is_judged(key: str, value: object, said: str) -> None:
@@ -159,6 +160,10 @@ def test_in_another_environment_no_speed_is_judged(key: str, value: object, said
     assert {one.standing for one in result.strategies} == {Standing.INCONCLUSIVE}
     assert len(result.strategies) == 2
     assert all(one.ratio is None for one in result.strategies)
+
+
+def test_a_baseline_from_before_the_extension_is_of_the_client_in_python() -> None:
+    assert beside(measured(rounds_of(advisory=STEADY, upsert=STEADY), client="Python"), THEN).differs == ()
 
 
 def test_another_python_is_the_same_environment() -> None:
