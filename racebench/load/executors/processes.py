@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from racebench.core.errors import RacebenchError
 from racebench.core.signals import shielded
 from racebench.load.executors import Channel, Died, Worker, forks
+from racebench.load.executors.messages import packed, unpacked
 from racebench.load.executors.serving import Task
 
 #: Descriptors of this process: its pipe to another process, that one's to this, and what tells that it has ended.
@@ -62,8 +63,9 @@ class _Process:
         self.busy = False
 
     def send(self, message: object) -> None:
+        data = packed(message)
         with contextlib.suppress(OSError):
-            self.pipe.send(message)
+            self.pipe.send_bytes(data)
 
     def kill(self) -> None:
         self._started.kill()
@@ -155,10 +157,11 @@ class Processes:
         for pipe in ready:
             process = by_pipe[pipe]
             try:
-                message = pipe.recv()
+                data = pipe.recv_bytes()
             except (EOFError, OSError):
-                message = Died(process.join())
-            yield process, message
+                yield process, Died(process.join())
+                continue
+            yield process, unpacked(data)
 
     def release(self, workers: Iterable[Worker]) -> None:
         for process in self._of(workers):

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
 from racebench.load.executors import Channel, Failure
+from racebench.load.executors.messages import packed, unpacked
 from racebench.load.executors.parent import ParentWatch
 
 #: What each process needs, and would import by itself if that which it is forked from had not.
@@ -35,10 +36,10 @@ class _PipeChannel:
         self._pipe = pipe
 
     def send(self, message: object) -> None:
-        self._pipe.send(message)
+        self._pipe.send_bytes(packed(message))
 
     def receive(self) -> Any:
-        return self._pipe.recv()
+        return unpacked(self._pipe.recv_bytes())
 
     def waiting(self, timeout: float = 0.0) -> bool:
         return bool(self._pipe.poll(timeout))
