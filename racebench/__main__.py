@@ -35,9 +35,9 @@ def main() -> NoReturn:
         and not __file__.startswith(sys.path[0] + os.sep)
     ):
         del sys.path[0]
-    from racebench.cli.main import main as run_command_line
+    from racebench.cli.main import leave, run_program
 
-    run_command_line()
+    leave(run_program())
 
 
 def _end(_number: int, _frame: FrameType | None) -> NoReturn:

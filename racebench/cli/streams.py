@@ -37,6 +37,8 @@ def say_source(text: str) -> None:
 
 def guard() -> None:
     """Replace stdout and stderr by guarded ones, which also print what the terminal's encoding lacks, as "?"."""
+    if sys.stdout is None:  # closed by the shell (`>&-`)
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - for as long as the process
     sys.stdout = _guarded(sys.stdout)
     sys.stderr = _guarded(sys.stderr)
     if isinstance(sys.stderr, GuardedStream):
