@@ -41,6 +41,7 @@ def test_a_server_that_was_begun_is_used(embedded: Target) -> None:
     with open_target(None, version=18, connections=8, begun=begun) as target:
         assert len(data_folders() - before) == 1
         assert value(target, "max_connections") == begun.max_connections
+    begun.stop()
     assert data_folders() == before
 
 

@@ -67,14 +67,17 @@ class EmbeddedServer:
         self.max_connections = max(100, connections + 10)
         self._stack = contextlib.ExitStack()
         self._process: subprocess.Popen[bytes] | None = None
+        self._begun = False
         self._log = self._data = self._sockets = Path()
         self._said: IO[bytes] = io.BytesIO()
 
     def begin(self) -> None:
         """Begin to start it, and do something else meanwhile: `with` waits, and raises what has gone wrong.
 
+        The end of `with` only begins to stop it then: who has begun it calls `stop`, which waits.
         Nothing is begun where there is no template yet, which takes longer to make.
         """
+        self._begun = True
         with contextlib.suppress(OSError, RacebenchError):
             if template.exists(server_folder(self.version)):
                 self._launch()
@@ -95,7 +98,10 @@ class EmbeddedServer:
 
     def __exit__(self, _type: object, problem: BaseException | None, _traceback: object) -> None:
         ended = self._process is not None and self._process.poll() is not None
-        self.stop()
+        if self._begun:
+            self._send(signal.SIGQUIT)
+        else:
+            self.stop()
         if ended and isinstance(problem, RacebenchError):
             raise DatabaseProblem(
                 f"the embedded server ended during the command: {_last_words(self._log)}; see {self._log}"
@@ -190,12 +196,17 @@ class EmbeddedServer:
         with shielded():
             self._stop()
 
+    def _send(self, number: int, process: subprocess.Popen[bytes] | None = None) -> None:
+        """Send a signal to the server, if it runs, and to what still unpacks its data."""
+        process = process or self._process
+        if process is not None and process.poll() is None:
+            os.killpg(process.pid, number)
+
     def _stop(self) -> None:
         if self._process is not None:
             process, self._process = self._process, None
             for number, seconds in ((signal.SIGQUIT, _STOP_SECONDS), (signal.SIGKILL, 5.0)):
-                if process.poll() is None:
-                    os.killpg(process.pid, number)  # it may still be unpacking its data
+                self._send(number, process)
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(seconds)
                     break
