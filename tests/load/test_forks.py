@@ -105,6 +105,28 @@ def lose_the_forker() -> str:
     return said
 
 
+def receive_the_signals_of_a_group() -> list[object]:
+    """What ends the processes of a command's group does not end the one that forks, which is asked for their ends."""
+    with forked() as pool:
+        worker = pool.start(wait_forever, None)
+        starter: Any = pool._starter
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            os.kill(starter._pid, number)
+        worker.kill()
+        first = ended(pool, worker)
+        pool.release([worker])
+        again = pool.start(tell, None)
+        pid = ended(pool, again)[-1]
+        pool.release([again])
+        sleeper = pool.start(work_on, None)
+        os.kill(ended(pool, sleeper), signal.SIGTERM)
+        return [first, ended(pool, sleeper), pid > 0]
+
+
+def test_signals_do_not_end_the_process_that_forks() -> None:
+    assert in_new_process("receive_the_signals_of_a_group") == str([Died(-9), Died(-15), True])
+
+
 def test_processes_are_started_ended_and_reported_as_others_are() -> None:
     assert in_new_process("use_processes") == "False"
 

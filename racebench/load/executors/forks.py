@@ -152,9 +152,10 @@ class Forks:
 def _be_the_forker(requests: socket.socket) -> NoReturn:
     """Fork a process for each request, until the command closes its end. Never returns into the command's code."""
     try:
-        for number in SIGNALS:
-            if signal.getsignal(number) is not signal.SIG_IGN:
-                signal.signal(number, signal.SIG_IGN if number == signal.SIGINT else signal.SIG_DFL)
+        # It ends with the command, and before that it is needed: to wait for processes that such a signal has ended.
+        handled = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        for number in handled:
+            signal.signal(number, signal.SIG_IGN)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         mask(signal.SIG_UNBLOCK, SIGNALS)
         _lead_nowhere({0, 1, 2, requests.fileno()})
@@ -165,13 +166,13 @@ def _be_the_forker(requests: socket.socket) -> NoReturn:
             if not message:
                 os._exit(0)
             word, number = _MESSAGE.unpack(message)
-            requests.send(_MESSAGE.pack(*(_forked(requests, files) if word == _FORK else _waited(number))))
+            requests.send(_MESSAGE.pack(*(_forked(requests, files, handled) if word == _FORK else _waited(number))))
     finally:
         os._exit(1)
 
 
-def _forked(requests: socket.socket, files: Sequence[int]) -> tuple[int, int]:
-    """Fork a process that serves a pipe; what is answered."""
+def _forked(requests: socket.socket, files: Sequence[int], handled: Sequence[int]) -> tuple[int, int]:
+    """Fork a process that serves a pipe; what is answered. `handled`: signals that are to end it by their default."""
     if not files:
         return errno.EMFILE, 0
     try:
@@ -184,6 +185,9 @@ def _forked(requests: socket.socket, files: Sequence[int]) -> tuple[int, int]:
     code = 1
     try:
         requests.close()
+        for number in handled:
+            if number != signal.SIGINT:  # which `serve` ignores
+                signal.signal(number, signal.SIG_DFL)
         serve(Connection(files[0]))
         for thread in threading.enumerate():  # the application's; the parent's patience is limited
             if thread is not threading.current_thread() and not thread.daemon:
