@@ -1,7 +1,7 @@
 """The compiled extension, where it is installed: what it offers, as types, and how it is found.
 
-The extension (compiled/racebench_compiled.pyx) runs the usual course of a session's operations. Without it the programs
-of the compiler do the same in Python. RACEBENCH_COMPILED=0 leaves it out, so that both can be compared.
+racebench/compiled/racebench_compiled.pyx runs the usual course of a session's operations. Without it the programs of
+the compiler do the same in Python. RACEBENCH_COMPILED=0 leaves it out, so that both can be compared.
 """
 
 from __future__ import annotations
