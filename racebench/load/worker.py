@@ -114,12 +114,13 @@ def work(task: WorkerTask, channel: Channel) -> None:
             drive([(client, client.operations(go)) for client in clients])
         report.cpu_s = time.process_time() - cpu
         if task.rests:
-            rested = [client for client in clients if client.session.alive]
+            rested = [client for client in clients if client.session.alive and client.session.socket >= 0]
             report.resting = tuple(client.session.connection.pgconn.backend_pid for client in rested)
         channel.send(report)
         if task.rests:
             for client in rested:
-                client.rest()
+                with contextlib.suppress(psycopg.Error):  # it was lost meanwhile, and is closed
+                    client.rest()
 
 
 def _drive_one(client: _Client, go: Go) -> None:
@@ -208,8 +209,8 @@ class _Client:
 
     def rest(self) -> None:
         """Have the connection wait for the next run."""
-        task, self.rested = self.task, True
-        connection = self.session.detach()
+        task, connection = self.task, self.session.detach()
+        self.rested = True
         self.resting.rest(
             connection,
             task.target,

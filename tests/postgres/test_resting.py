@@ -13,7 +13,7 @@ from racebench.core.target import Target
 from racebench.postgres.connection import connect
 from racebench.postgres.control import Control
 from racebench.postgres.resting import Resting
-from racebench.postgres.schemas import empty_schema, new_name
+from racebench.postgres.schemas import empty_schema, new_name, quiesce
 
 #: What a session may keep, and a question whose answer then differs from that of a new session.
 _LEFT = {
@@ -115,3 +115,18 @@ def test_a_control_session_is_replaced_after_a_failure_an_open_transaction_and_d
             pid(control)
         pids.append(pid(control))
     assert len(set(pids)) == 4
+
+
+def test_only_the_sessions_that_rest_are_left_when_the_others_have_ended(embedded: Target, schema: str) -> None:
+    resting = Resting()
+    first, other = _opened(resting, embedded, schema), connect(embedded, application_name=f"{schema} worker")
+    pid = first.info.backend_pid
+    other.execute("BEGIN")
+    other.execute("CREATE TEMPORARY TABLE in_flight ()")
+    _rest(resting, first, embedded, schema)
+    with connect(embedded) as monitor:
+        quiesce(monitor, schema, role="worker", wait_seconds=0.0, resting=[pid])
+    with pytest.raises(psycopg.OperationalError):
+        other.execute("COMMIT")
+    with _opened(resting, embedded, schema) as second:
+        assert second.execute("SELECT pg_backend_pid()").fetchone() == (pid,)
