@@ -27,6 +27,7 @@ from racebench.workloads import ad_hoc, addresses, catalog
 if TYPE_CHECKING:
     from racebench.core.target import Target
     from racebench.exploration.request import ExplorationRequest
+    from racebench.exploration.reuse import Reuse
 
 _CONNECTIONS = 60
 _SECONDS = 1.0
@@ -80,6 +81,7 @@ class Bench:
         self._target: Target | None = None
         self._environments: dict[bool, Mapping[str, Any]] = {}
         self._schema = new_name()
+        self._reuse: Reuse | None = None
         self._adopted = False
 
     def __enter__(self) -> Bench:
@@ -92,7 +94,7 @@ class Bench:
 
     def close(self) -> None:
         """Drop the schema and stop the server, if there are any."""
-        self._target = None
+        self._target = self._reuse = None
         self._stack.close()
 
     @property
@@ -105,6 +107,7 @@ class Bench:
         target = self._up()
         variables = addresses.variables(target, self._schema, ad_hoc.own_application_name())
         if not self._adopted:
+            self._leave()
             self._stack.enter_context(empty_schema(target, self._schema))
             self._stack.enter_context(exported(variables))
             self._adopted = True
@@ -165,7 +168,7 @@ class Bench:
                 draws=search.draws,
             )
             request = judged(with_default_limits(request), oracle=oracle, allow=allow)
-            result = explorer.explore(task.target, _placed(request, task))
+            result = explorer.explore(task.target, _placed(request, task), reuse=self._kept())
         given = tuple(name for name, value in (("setup", setup), ("invariant", invariant)) if _several(value))
         if serve is not None:
             given = (*given, "serve")
@@ -194,7 +197,8 @@ class Bench:
         with self._ready(scenario, wanted.strategy, [wanted.consumer] if wanted.consumer else []) as task:
             request = replace(explorer.requested_by(wanted, task.scenario), step_s=step_timeout)
             request = judged(request, oracle=oracle, allow=allow)
-            return Replay(result=explorer.replay(task.target, _placed(request, task), wanted.steps))
+            placed = _placed(request, task)
+            return Replay(result=explorer.replay(task.target, placed, wanted.steps, reuse=self._kept()))
 
     def hammer(
         self,
@@ -222,6 +226,7 @@ class Bench:
         scenario = _scenario(subjects, setup, invariant, serve, named=strategy is not None)
         requested = _load(scenario, load, workers=workers, seconds=seconds, operations=operations, seed=seed)
         names = _names(scenario, consumer)
+        self._leave()
         with self._ready(scenario, strategy, names) as task, Processes() as processes:
             driver = LoadDriver(
                 target=task.target,
@@ -276,6 +281,7 @@ class Bench:
         )
         target, in_place = self._up(superuser=scenario.superuser), own and self._adopted
         schema = self._schema if own else None
+        self._leave()
         with (
             naming_lost_connections(target),
             Processes() as processes,
@@ -291,6 +297,8 @@ class Bench:
     def _ready(self, scenario: Scenario, strategy: str | None, consumers: Sequence[str]) -> Iterator[_Task]:
         """What is asked for, in the schema that it is run in: the bench's for the user's own code, else a new one."""
         own, target = scenario.origin is Origin.OWN_CODE, self._up(superuser=scenario.superuser)
+        if self._reuse is not None and not self._reuse.is_ours:  # this process is a fork of the one that made it
+            self._reuse, self._schema = None, self._schema if self._adopted else new_name()
         schema = self._schema if own else new_name()
         with naming_lost_connections(target), ad_hoc.ready(scenario, target, schema) as loaded:
             chosen = _strategy(loaded, strategy)
@@ -312,6 +320,19 @@ class Bench:
                 if in_place and getattr(problem.__cause__, "sqlstate", "") in _THERE_ALREADY:
                     raise ScenarioProblem(f"{problem}; {_KEPT}") from problem.__cause__
                 raise
+
+    def _kept(self) -> Reuse:
+        """What explorations leave for the next; it is closed before the server is stopped."""
+        from racebench.exploration.reuse import Reuse
+
+        if self._reuse is None:
+            self._reuse = self._stack.enter_context(Reuse())
+        return self._reuse
+
+    def _leave(self) -> None:
+        """Drop the schema that is kept for the next exploration, if there is one."""
+        if self._reuse is not None and self._reuse.is_ours:
+            self._reuse.leave()
 
     def _environment(self, target: Target, *, own_code: bool) -> Mapping[str, Any]:
         """Where results are measured, asked once for the user's own code and once for scenarios."""

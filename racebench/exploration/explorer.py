@@ -23,6 +23,7 @@ from racebench.exploration.limits import Limits
 from racebench.exploration.outcome import Deadlock, ScheduleResult
 from racebench.exploration.request import ExplorationRequest
 from racebench.exploration.result import Exploration, ExplorationProgress, Replay, Unseen
+from racebench.exploration.reuse import Reuse
 from racebench.exploration.schedules import Schedule, Step
 from racebench.exploration.search import Diverged, Progress, Unsteady, chance, left_if_unsteady, random_search, search
 from racebench.exploration.tally import Tally, replay_of, size, switches
@@ -52,18 +53,20 @@ def explore(
     left: Callable[[], None] = lambda: None,
     ended: Callable[[ScheduleResult], None] = lambda _: None,
     interrupted: Callable[[Exploration], None] = lambda _: None,
+    reuse: Reuse | None = None,
 ) -> Exploration:
     """Run all schedules within the request's limits; if the limits prevent that, also schedules drawn at random.
 
     `progress` is called after every schedule, `ended` with the result of each schedule that ran to its end (`left`
     before, when the tables are as it left them), and
     `interrupted` with the result so far if the search ends with an exception, which is then raised again. Faults that
-    end the search are in the result, unless no schedule was run: then they are raised. Raises RacebenchError, and
-    Diverged if a schedule behaves differently when it is repeated.
+    end the search are in the result, unless no schedule was run: then they are raised. `reuse`: what explorations
+    before have left open, and where this one leaves it. Raises RacebenchError, and Diverged if a schedule behaves
+    differently when it is repeated.
     """
     tally = Tally(request)
     try:
-        _search_until_a_fault(target, request, tally, progress, left, ended)
+        _search_until_a_fault(target, request, tally, progress, left, ended, reuse)
         return tally.result()
     except BaseException:
         if tally.run:
@@ -79,9 +82,10 @@ def _search_until_a_fault(
     progress: Callable[[ExplorationProgress], None],
     left: Callable[[], None],
     ended: Callable[[ScheduleResult], None],
+    reuse: Reuse | None,
 ) -> None:
     try:
-        _search(target, request, tally, progress, left, ended)
+        _search(target, request, tally, progress, left, ended, reuse)
     except Fault as fault:
         if not tally.run:
             raise
@@ -104,6 +108,7 @@ def _search(
     progress: Callable[[ExplorationProgress], None],
     left: Callable[[], None],
     ended: Callable[[ScheduleResult], None],
+    reuse: Reuse | None,
 ) -> None:
     raced: list[_Repeated] = []
     deadlocks: dict[Deadlock, None] = {}
@@ -118,7 +123,7 @@ def _search(
         if result.deadlock is not None:
             deadlocks[result.deadlock] = None
 
-    with ServerWorld(target, request, count) as world, _explained(tally, world):
+    with ServerWorld(target, request, count, reuse=reuse) as world, _explained(tally, world):
         tally.triggers = world.triggers
         world.left = left
         limits = Limits(request, tally, progress)
@@ -322,9 +327,11 @@ def _shortest(
     return witness
 
 
-def replay(target: Target, request: ExplorationRequest, schedule: Sequence[int]) -> Replay:
+def replay(
+    target: Target, request: ExplorationRequest, schedule: Sequence[int], *, reuse: Reuse | None = None
+) -> Replay:
     """Run one schedule, a sequence of sessions; raises UsageProblem if the sessions cannot take its steps."""
-    with ServerWorld(target, request, lambda _: None) as world:
+    with ServerWorld(target, request, lambda _: None, reuse=reuse) as world:
         return _follow(world, request, schedule)
 
 

@@ -19,6 +19,7 @@ from racebench.exploration.inspection import decoded
 from racebench.exploration.leftovers import Leftover
 from racebench.exploration.physical import Physical
 from racebench.exploration.result import Beginning, Start
+from racebench.exploration.reuse import Standing
 from racebench.exploration.sessions.session import Session
 from racebench.postgres import definitions
 from racebench.postgres.definitions import Definitions
@@ -80,7 +81,8 @@ class Ground:
     `connection`: one that no session uses. `sessions`: those of the schedules. `exclusive`: no other program uses the
     database. `remake`: drops the schema and sets it up again; None where the tables are the application's own.
     `expected`: what the code may leave behind, as far as that is known beforehand; None if it is not known.
-    `original`: the application's own tables before the setup, which are restored at the end.
+    `original`: the application's own tables before the setup, which are restored at the end. `standing`: the schema as
+    its setup left it, if that is known from an exploration before.
     """
 
     connection: psycopg.Connection[Any]
@@ -90,6 +92,7 @@ class Ground:
     remake: Callable[[], None] | None
     expected: Mapping[Leftover, str] | None
     original: Snapshot | None = None
+    standing: Standing | None = None
 
     def may_leave(self, *leftovers: Leftover) -> bool:
         """Whether the code may leave one of these behind."""
@@ -235,7 +238,7 @@ class RestoredTables:
         self._ground = ground
         self._besides = _Besides(ground)
         self._schema = _Schema(ground)
-        self._snapshot = self._taken()
+        self._snapshot = ground.standing.snapshot if ground.standing is not None else self._taken()
         self._physical = _physical(ground)
         self._began_with = Care.ROWS
 
@@ -327,6 +330,14 @@ class RestoredTables:
         offset = _OWN_OFFSET if self._ground.remake is None else _OFFSET
         return {self._named(name): by for name, by in self._snapshot.shift(offset).items()}
 
+    @property
+    def standing(self) -> Standing | None:
+        """The schema as its setup left it, to be used again; None if it may have been left in another state."""
+        definitions = self._schema.definitions
+        if self._besides.named or definitions is None or self._schema.has_views:
+            return None
+        return Standing(self._snapshot, definitions)
+
     def _named(self, name: tuple[str, str]) -> tuple[str, str]:
         return ("", name[1]) if name[0] == self._ground.schema else name
 
@@ -342,9 +353,20 @@ class _Schema:
 
     def __init__(self, ground: Ground) -> None:
         self._ground = ground
-        self._definitions = self._read() if ground.may_leave(Leftover.CATALOG) else None
+        known = None if ground.standing is None else ground.standing.definitions
+        self._definitions = (known or self._read()) if ground.may_leave(Leftover.CATALOG) else None
         self._views: MaterializedViews | None = None
         self.note_views()
+
+    @property
+    def definitions(self) -> Definitions | None:
+        """The definitions after the setup; None if nothing changes them."""
+        return self._definitions
+
+    @property
+    def has_views(self) -> bool:
+        """Whether there are materialized views."""
+        return self._views is not None and self._views.are_there
 
     def note_views(self) -> None:
         """Note the rows of the materialized views."""

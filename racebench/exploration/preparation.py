@@ -25,6 +25,7 @@ from racebench.exploration.observation import Observer, may_surprise
 from racebench.exploration.oracle.effects import Oracle
 from racebench.exploration.outcome import AnomalyCounter
 from racebench.exploration.request import ExplorationRequest
+from racebench.exploration.reuse import Reuse, place
 from racebench.exploration.scheduler import Scheduler
 from racebench.exploration.sessions import kind_of
 from racebench.exploration.sessions.consumer import ConsumerSession
@@ -32,9 +33,8 @@ from racebench.exploration.sessions.cutting import Cutter
 from racebench.exploration.sessions.session import Session, SessionKind, StrategySession, Surroundings
 from racebench.exploration.transactions import implicit, in_transactions
 from racebench.postgres.connection import connect
-from racebench.postgres.control import Control
 from racebench.postgres.requirements import check_steps
-from racebench.postgres.schemas import application_name, fill, fresh_schema, new_name, remake
+from racebench.postgres.schemas import application_name, fill, new_name, remake
 from racebench.postgres.session import Session as ServerSession
 from racebench.postgres.snapshot import Snapshot
 from racebench.postgres.storage import keep_from_autovacuum
@@ -67,10 +67,17 @@ class Preparation:
     restored: RestoredTables | None
 
 
-def prepare(target: Target, request: ExplorationRequest, stack: ExitStack, tell: Callable[[str], None]) -> Preparation:
+def prepare(
+    target: Target,
+    request: ExplorationRequest,
+    stack: ExitStack,
+    tell: Callable[[str], None],
+    reuse: Reuse | None = None,
+) -> Preparation:
     """Make the world that a request needs; `stack` undoes it. Raises RacebenchError.
 
     `tell` is called when it is undone, with a sentence about what was made outside the schema, if anything was.
+    `reuse`: what explorations before have left open, and where this one leaves it.
     """
     check_steps(target)
     scenario, strategy = request.scenario, request.strategy
@@ -78,17 +85,18 @@ def prepare(target: Target, request: ExplorationRequest, stack: ExitStack, tell:
     schema = request.schema or new_name()
     kind = kind_of(strategy)
     stack.enter_context(kind.environment(target, schema))
-    if not request.in_place:
-        control = stack.enter_context(Control(target))
-        stack.enter_context(fresh_schema(target, schema, scenario, strategy, consumers, tell=tell, control=control))
     step_limit = _milliseconds(request.step_s)
-    monitor = connect(target, schema=schema, settings={"statement_timeout": step_limit})
-    stack.callback(monitor.close)  # in whatever state: an interruption may have left it in the middle of a query
+    here = None
+    if not request.in_place:
+        definition = (scenario, strategy, consumers)
+        here = stack.enter_context(place(target, schema, definition, reuse, step_limit, tell))
+        monitor = here.monitor
+    else:
+        monitor = connect(target, schema=schema, settings={"statement_timeout": step_limit})
+        stack.callback(monitor.close)  # in whatever state: an interruption may have left it in the middle of a query
     after_sessions = stack.enter_context(ExitStack())
     original = None
-    if not request.in_place:
-        keep_from_autovacuum(monitor, schema)
-    else:
+    if here is None:
         original = Snapshot(monitor, schema)
         stack.push(_at_the_end(original.restore, monitor, target, schema))
         fill(target, schema, scenario, strategy, consumers)
@@ -107,6 +115,7 @@ def prepare(target: Target, request: ExplorationRequest, stack: ExitStack, tell:
         step_limit=step_limit,
         own_code=scenario.origin is Origin.OWN_CODE,
         compares_answers=request.oracle is Oracle.ANSWERS,
+        backends=reuse.backends if reuse is not None and target.exclusive else None,
         cutter=Cutter(monitor, request.step_s) if request.crash else None,
         crash=request.crash,
     )
@@ -139,9 +148,12 @@ def prepare(target: Target, request: ExplorationRequest, stack: ExitStack, tell:
         remake=None if request.in_place else made_again,
         expected=None if strategy.is_application else facts.leaves,
         original=original,
+        standing=None if here is None else here.standing,
     )
     chosen = isolation.choose(scenario, ground, whole_tables=request.oracle is not None)
     after_sessions.push(_at_the_end(chosen.close, monitor, target, schema))
+    if here is not None and isinstance(chosen, RestoredTables):
+        here.left = chosen
     return Preparation(
         schema=schema,
         monitor=monitor,

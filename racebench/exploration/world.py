@@ -37,6 +37,7 @@ from racebench.exploration.preparation import Preparation, prepare
 from racebench.exploration.repeats import MOST, Repeats, await_server
 from racebench.exploration.request import ExplorationRequest
 from racebench.exploration.result import Beginning, Unseen
+from racebench.exploration.reuse import Reuse
 from racebench.exploration.scheduler import Scheduler
 from racebench.exploration.schedules import Step
 from racebench.exploration.search import Choice, Unsteady, left_if_unsteady
@@ -69,7 +70,7 @@ class ServerWorld:
     connections are cut at most in the next schedule.
     `surprises`: the steps that were seen to lock more than was assumed, as text, with what they locked.
     When a fault has stopped a schedule, the world is made again, and the schedule is repeated, at most `repeats` times
-    in a row.
+    in a row. `reuse`: what worlds before have left open, and where this one leaves it; None to leave nothing open.
     """
 
     strategy_sessions: Sequence[StrategySession]
@@ -83,6 +84,7 @@ class ServerWorld:
         ended: Callable[[ScheduleResult], None],
         *,
         repeats: int = MOST,
+        reuse: Reuse | None = None,
     ) -> None:
         self.ended = ended
         self.left: Callable[[], None] = lambda: None
@@ -96,7 +98,7 @@ class ServerWorld:
         #: a session came to no first step in a schedule, as long as others had not gone on.
         self.order: tuple[int, ...] = ()
         self.waited_at_start = False
-        self._target, self._request = target, request
+        self._target, self._request, self._reuse = target, request, reuse
         #: Sentences about what was made outside the schema; complete when the world is closed.
         self.made_outside: list[str] = []
         self._stack = contextlib.ExitStack()
@@ -276,7 +278,7 @@ class ServerWorld:
     def _make(self) -> None:
         """Make the world; if a part cannot be made, the other parts are removed."""
         with contextlib.ExitStack() as opening:
-            self._preparation = prepare(self._target, self._request, opening, self.made_outside.append)
+            self._preparation = prepare(self._target, self._request, opening, self.made_outside.append, self._reuse)
             self._adopt(self._preparation)
             if self._comparison is not None:
                 self._comparison.adopt(self._preparation)

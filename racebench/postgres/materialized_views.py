@@ -41,6 +41,11 @@ class MaterializedViews:
         self._connection, self._schema = connection, schema
         self._before = self._read()
 
+    @property
+    def are_there(self) -> bool:
+        """Whether there were any."""
+        return bool(self._before)
+
     def restore(self) -> tuple[str, ...]:
         """Refresh the views that have changed, after the tables were restored; the names of those that still differ."""
         try:

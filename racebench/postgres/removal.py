@@ -78,6 +78,16 @@ _LAST = ("database", "role")
 _SYSTEM = "SELECT DISTINCT name FROM pg_file_settings WHERE sourcefile LIKE '%/postgresql.auto.conf' ORDER BY 1"
 
 
+#: On a server of racebench's own, whether anything is outside racebench's schemas that its making has not put there.
+_ANYTHING = f"""
+SELECT EXISTS ({_NEW.split("ORDER BY", maxsplit=1)[0]})
+    OR EXISTS (SELECT FROM pg_replication_slots) OR EXISTS (SELECT FROM pg_prepared_xacts)
+    OR EXISTS (SELECT FROM pg_largeobject_metadata) OR EXISTS (SELECT FROM pg_db_role_setting)
+    OR EXISTS (SELECT FROM pg_database WHERE oid >= {_OURS})
+    OR EXISTS (SELECT FROM pg_roles WHERE oid >= {_OURS} AND rolname <> session_user)
+"""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inventory:
     """What there was: objects by catalog and OID, others by kind and name, and settings of the whole server."""
@@ -94,6 +104,12 @@ def take(connection: psycopg.Connection[Any]) -> Inventory:
         others=frozenset(_others(connection)),
         system=_system(connection),
     )
+
+
+def is_anything(connection: psycopg.Connection[Any]) -> bool:
+    """Whether anything is outside racebench's schemas on a server of its own. Raises psycopg.Error."""
+    row = connection.execute(_ANYTHING.encode(), {"classes": [], "oids": []}).fetchone()
+    return row is None or bool(row[0])
 
 
 def remove_since(connection: psycopg.Connection[Any], before: Inventory) -> tuple[str, ...]:

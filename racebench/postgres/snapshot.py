@@ -166,6 +166,21 @@ class Snapshot:
         except psycopg.Error as problem:
             raise DatabaseProblem(f"the tables cannot be restored: {one_line(str(problem))}") from None
 
+    @property
+    def has_rows(self) -> bool:
+        """Whether there was a row in a table."""
+        return any(table.rows for table in self._tables)
+
+    def is_described_as_before(self) -> bool:
+        """Whether the server knows as much of the tables as it did: plans depend on that. Raises psycopg.Error."""
+        stored = [(table, table.storage) for table in self._tables if table.storage is not None]
+        questions = [storage.questions(table.name, table.oid)[1] for table, _ in stored]
+        answers = send(self._connection, questions)
+        return all(
+            storage.known(answer) == (before.analyzed, before.vacuumed)
+            for (_, before), answer in zip(stored, answers, strict=True)
+        )
+
     def forget(self) -> None:
         """Restore nothing from now on: it is known that the tables cannot be restored."""
         self._tables, self._sequences, self._limits, self._values = [], [], [], []

@@ -98,12 +98,18 @@ def questions(name: sql.Identifier, oid: int) -> tuple[Statement, Statement]:
 
 def answered(built: Answer, statistics: Answer) -> Storage:
     """The storage of a table, from the answers to its questions."""
-    analyzed, vacuumed = statistics.rows[0]
+    analyzed, vacuumed = known(statistics)
     return Storage(
         built=tuple(sql.Identifier(str(schema), str(index)) for schema, index in built.rows),
-        analyzed=analyzed == "t",
-        vacuumed=vacuumed == "t",
+        analyzed=analyzed,
+        vacuumed=vacuumed,
     )
+
+
+def known(statistics: Answer) -> tuple[bool, bool]:
+    """Whether a table is analyzed and vacuumed, from the answer to the second question."""
+    analyzed, vacuumed = statistics.rows[0]
+    return analyzed == "t", vacuumed == "t"
 
 
 def access_methods(connection: psycopg.Connection[Any], schema: str, *, everywhere: bool) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ steps. The rest is no step, and waits itself.
 from __future__ import annotations
 
 import contextlib
+import re
 import select
 import time
 import weakref
@@ -23,7 +24,7 @@ from racebench.exploration.draws import Draws, in_sql, server_seed
 from racebench.exploration.hidden_effects import bodies, does_more_than_write
 from racebench.exploration.independence import may_be_serializable, names_in
 from racebench.exploration.inner_statements import with_several_statements
-from racebench.exploration.leftovers import Leftover, leaves
+from racebench.exploration.leftovers import Leftover, custom_settings, leaves
 from racebench.exploration.sessions.round_trips import AnyConnection, Explored
 from racebench.exploration.sessions.unseen import Unseen
 from racebench.exploration.symmetry import tells_apart
@@ -33,6 +34,9 @@ _READ, _WRITE = 1, 2
 _CANCEL_S = 2.0
 #: Stands for code that could not be read: it may do anything.
 _NOT_KNOWN = "EXECUTE"
+#: What may stay in a backend beyond DISCARD ALL: settings of the code's own, and what code in another language keeps.
+_KEPT_BY_BACKENDS = frozenset({Leftover.SETTINGS, Leftover.HIDDEN})
+_STAYS = re.compile(r"\b(?:setseed|load)\b", re.IGNORECASE)
 _STARTED = "(SELECT backend_start::text FROM pg_stat_activity WHERE pid = pg_backend_pid())"
 
 
@@ -64,6 +68,8 @@ class Connections:
         self.settings_before = weakref.WeakKeyDictionary()
         self.own_settings: set[str] = set()
         self._leaves: dict[str, frozenset[Leftover]] = {}
+        #: Whether a statement may have left something in its session that DISCARD ALL does not remove.
+        self._stays = False
         self._left_by_name: dict[str, frozenset[Leftover]] = {}
 
     def level(self, call: object, connection: Explored) -> str:
@@ -136,6 +142,16 @@ class Connections:
             known = self._leaves[text] = leaves(text, schema=self._schema).union(*left)
         return known
 
+    @property
+    def leave_nothing(self) -> bool:
+        """Whether DISCARD ALL removes everything that the statements so far may have left in a session.
+
+        It removes neither a setting of the code's own, which is empty afterwards and was unknown before, nor the state
+        of random() or of code in another language.
+        """
+        left = frozenset[Leftover]().union(*self._leaves.values())
+        return left.isdisjoint(_KEPT_BY_BACKENDS) and not self._stays and not self.draws.server
+
     def _note_code(self, names: Set[str]) -> None:
         """Find what the code may leave behind that each of these names leads to."""
         together = self._left_by_code(names)
@@ -162,6 +178,7 @@ class Connections:
         self.told_apart |= tells_apart(texts)
         self.serializable |= any(map(may_be_serializable, texts))
         self.draws.add(in_sql(texts))
+        self._stays |= bool(custom_settings(texts)) or any(map(_STAYS.search, texts))
 
     def _indirect(self, text: str, names: Set[str]) -> list[str]:
         try:

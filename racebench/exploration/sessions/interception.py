@@ -28,12 +28,16 @@ from racebench.exploration.sessions.threads import SessionThread
 
 
 class Interception:
-    """The threads of one exploration that stop at round trips. Made and installed by the thread that schedules."""
+    """The threads of one exploration that stop at round trips. Made and installed by the thread that schedules.
 
-    def __init__(self) -> None:
+    `backends`: closed when this is removed, unless they are given.
+    """
+
+    def __init__(self, backends: Backends | None = None) -> None:
         self._execution = Execution()
         self._ownership = self._execution.ownership
-        self._backends = Backends()
+        self._backends = Backends() if backends is None else backends
+        self._owns_backends = backends is None
         self._pids: set[int] = set()
         self._unscheduled: list[str] = []
         self._scheduling = threading.get_ident()
@@ -42,7 +46,8 @@ class Interception:
     def installed(self, more: Iterable[Patch] = ()) -> Iterator[None]:
         """Stop what works for the sessions at round trips; meanwhile it does not sleep. `more`: further patches."""
         with contextlib.ExitStack() as stack:
-            stack.callback(self._backends.close)
+            if self._owns_backends:
+                stack.callback(self._backends.close)
             stack.enter_context(self._execution.installed((*self._patches(), *more)))
             yield
 

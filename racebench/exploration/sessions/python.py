@@ -77,7 +77,7 @@ class PythonSessions:
         # Closed when the interception has been removed: what a call does to clean up is sent at once.
         sessions = self._sessions
         stack.callback(_close_all, sessions)
-        interception = Interception()
+        interception = Interception(surroundings.backends)
 
         def refuse(driver: str) -> None:
             if (thread := interception.session()) is not None:
@@ -88,6 +88,17 @@ class PythonSessions:
         stack.enter_context(interception.installed(self._redirection.patches(psycopg=False)))
         facts = surroundings.facts
         connections = Connections(surroundings.monitor, surroundings.schema, surroundings.target.label, facts.volatile)
+
+        if (backends := surroundings.backends) is not None:
+
+            def leave(problem: type[BaseException] | None, *_: object) -> None:
+                """Keep the backends for the next exploration, if DISCARD ALL has removed all that calls have left."""
+                if problem is None and connections.leave_nothing:
+                    backends.rest()
+                else:
+                    backends.close()
+
+            stack.push(leave)
 
         def open_connection() -> psycopg.Connection[Any]:
             return connect(

@@ -24,6 +24,7 @@ from racebench.exploration.independence import Footprint
 from racebench.exploration.inspection import Facts
 from racebench.exploration.leftovers import Leftover
 from racebench.exploration.result import Unseen
+from racebench.exploration.sessions.backends import Backends
 from racebench.exploration.sessions.cutting import Cutter
 from racebench.exploration.steps import describe
 from racebench.exploration.told import Answers
@@ -223,7 +224,8 @@ class Surroundings:
     `strategy`: with its script as it is explored (transactions.py); `implicit`: the identities of the statements that
     its own does not have. `monitor`: a connection that no session uses.
     `step_limit`: the time limit for a step, as a setting's value. `own_code`: the strategy is the user's own code.
-    `compares_answers`: sessions are to keep what they are told. `cutter`: cuts their connections, at most `crash` in a
+    `compares_answers`: sessions are to keep what they are told. `backends`: kept for the next exploration, if nothing
+    of this one is left in them; None if none are. `cutter`: cuts their connections, at most `crash` in a
     schedule.
     """
 
@@ -238,6 +240,7 @@ class Surroundings:
     step_limit: str
     own_code: bool
     compares_answers: bool
+    backends: Backends | None
     cutter: Cutter | None
     crash: int
 
