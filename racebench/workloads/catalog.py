@@ -30,9 +30,10 @@ def listed() -> list[Scenario]:
     return [read_scenario(manifest.parent, parsed=False) for manifest in sorted(shipped_folder().glob(f"*/{MANIFEST}"))]
 
 
-def find_scenario(name: str | None) -> Scenario:
+def find_scenario(name: str | None, *, parsed: bool = True) -> Scenario:
     """Return the scenario of that shipped name or folder; the default one for None.
 
+    If not `parsed`, the scripts of a shipped one have no steps: to show it, their text need not be understood.
     Raises UsageProblem for an unknown name, ScenarioProblem for a malformed folder.
     """
     name = name or DEFAULT_SCENARIO
@@ -43,7 +44,7 @@ def find_scenario(name: str | None) -> Scenario:
         return replace(read_scenario(folder), options=("--scenario", name))
     folder = shipped_folder() / name
     if (folder / MANIFEST).is_file():
-        return read_scenario(folder)
+        return read_scenario(folder, parsed=parsed)
     if (Path(name) / MANIFEST).is_file():
         return read_scenario(Path(name))
     known = [manifest.parent.name for manifest in shipped_folder().glob(f"*/{MANIFEST}")]

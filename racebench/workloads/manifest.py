@@ -18,7 +18,6 @@ from racebench.core.errors import ScenarioProblem, UsageProblem, suggest
 from racebench.core.injection import Fault
 from racebench.core.model import Consumer, NumberedRows, Numbering, Retry, Scenario, Script, SqlFile, Strategy
 from racebench.core.plain_text import shown
-from racebench.workloads import scripts
 from racebench.workloads.text_file import read_text
 
 MANIFEST = "scenario.toml"
@@ -112,6 +111,10 @@ class _Manifest:
     def exploring(self) -> Script | None:
         """The script that runs before each explored schedule."""
         files = self.sql_files("", self.data, "explore")
+        if not self.parsed:
+            return None
+        from racebench.workloads import scripts
+
         return scripts.parse(files[0].text, files[0].path) if files else None
 
     def advise(self, strategies: Mapping[str, Strategy]) -> str | None:
@@ -217,7 +220,11 @@ class _Manifest:
     def script(self, where: str, table: Mapping[str, Any]) -> Any:
         path = self.file(where, "script", self.string(where, table, "script"))
         text = read_text(path, "name an existing file")
-        return scripts.parse(text, path) if self.parsed else Script(path=path, text=text, steps=())
+        if not self.parsed:
+            return Script(path=path, text=text, steps=())
+        from racebench.workloads import scripts  # to list a scenario it is not needed
+
+        return scripts.parse(text, path)
 
     def sql_files(
         self, where: str, table: Mapping[str, Any], key: str, *, required: bool = False

@@ -19,5 +19,5 @@ def list_(only: str | None) -> None:
     from racebench.reports.terminal import listing
     from racebench.workloads import catalog
 
-    scenarios = [catalog.find_scenario(only)] if only else catalog.listed()
+    scenarios = [catalog.find_scenario(only, parsed=False)] if only else catalog.listed()
     listing.show_scenarios(console(), scenarios)

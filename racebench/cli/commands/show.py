@@ -28,7 +28,7 @@ def show(name: str, scenario: str | None) -> None:
     from racebench.reports.terminal import listing
     from racebench.workloads import catalog
 
-    where = catalog.find_scenario(scenario)
+    where = catalog.find_scenario(scenario, parsed=False)
     if name in where.consumers and name not in where.strategies:
         listing.show_consumer(console(), where, where.consumers[name])
     else:
