@@ -45,6 +45,9 @@ from racebench.postgres.session import Session
 from racebench.postgres.transport import Variables
 from racebench.workloads.retry import Tries
 
+#: The variables that a session sets once, where nothing is drawn for an operation.
+_CONSTANTS = frozenset({"think", "hold", "tenants", "client_id", "random_seed", "tenant"})
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerTask:
@@ -231,7 +234,7 @@ class _Client:
     @property
     def _takes_course(self) -> bool:
         """Whether the extension can run the usual operations: nothing is drawn, and each begins when the last ended."""
-        return self.session.has_course and not self._draws and not self._due
+        return self.session.has_course(_CONSTANTS) and not self._draws and not self._due
 
     def operations(self, go: Go) -> Waiting:
         """Run operations until told to stop. A full disk ends it: what it did is on record."""

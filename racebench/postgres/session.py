@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import select
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -19,6 +19,7 @@ import psycopg
 
 from racebench.core.model import Assign, Outcome, Protocol, Script, Statement
 from racebench.core.plain_text import one_line
+from racebench.postgres.compiler.courses import has_course
 from racebench.postgres.compiler.program import (
     DIRECT,
     GENERATOR,
@@ -32,7 +33,7 @@ from racebench.postgres.compiler.program import (
     Waits,
 )
 from racebench.postgres.compiler.round_trips import Exchange, Instruction, instructions
-from racebench.postgres.compiler.transactions import ROLLBACK, ends, is_commit
+from racebench.postgres.compiler.transactions import ROLLBACK
 from racebench.postgres.prepared import Prepared, prepare
 from racebench.postgres.transport import Line, See, Variables, line_of
 
@@ -87,7 +88,8 @@ class Session:
             poll.register(connection.pgconn.socket, select.POLLIN)
             self.ready = poll.poll
             self._random = Random(seed)
-            self._sets = _sets(script, columns)
+            self._stored = _stored(script, columns)
+            self._sets = self._stored | {step.name for step in script.steps if isinstance(step, Assign)}
             self._parts = instructions(script, protocol, columns, zero - self._sets)
             self._steps = self._compile(self._writer(script, self._parts).once())
             self._rollback = self._compile_one(ROLLBACK)
@@ -168,15 +170,10 @@ class Session:
         """Whether racebench itself writes and reads the socket; else libpq does, and closes it when it is lost."""
         return self._route.transport is Transport.SOCKET
 
-    @property
-    def has_course(self) -> bool:
-        """Whether the extension can run the script: statements alone, none of which rolls back, over the socket."""
+    def has_course(self, constants: Collection[str]) -> bool:
+        """Whether the extension can run the script over this connection. `constants`: variables that nobody changes."""
         assert self._line is not None
-        return (
-            self._line.has_courses
-            and all(isinstance(part, Exchange) for _, part in self._parts)
-            and all(is_commit(statement) or not ends(statement) for statement in self.script.statements)
-        )
+        return self._line.has_courses and has_course(self.script, self._parts, self._stored, constants)
 
     def loop(
         self, calls: LoopCalls, *, direct: bool, draws: bool, due: bool, records: tuple[bytes, bytes] | None = None
@@ -282,10 +279,11 @@ _CONFIGURE = Statement(
 )
 
 
-def _sets(script: Script, columns: Mapping[int, Sequence[str]]) -> set[str]:
-    """The variables that a script sets itself."""
-    names = {step.name for step in script.steps if isinstance(step, Assign)}
-    for at, step in enumerate(script.steps):
-        if isinstance(step, Statement) and (prefix := step.prefix) is not None:
-            names |= {prefix + name for name in columns[at]}
-    return names
+def _stored(script: Script, columns: Mapping[int, Sequence[str]]) -> set[str]:
+    """The variables that answers set; `columns`: what each statement returns, by its step."""
+    return {
+        prefix + name
+        for at, step in enumerate(script.steps)
+        if isinstance(step, Statement) and (prefix := step.prefix) is not None
+        for name in columns[at]
+    }

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import operator
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from random import Random
 from typing import Any
 
@@ -226,6 +226,17 @@ def compiled(tree: Tree) -> Compiled:
     if head in ("not", "is"):
         return _test(parts[0], tree[2] if head == "is" else None, negated=head == "not")
     return _application(tree[1] if head == "call" else head, parts)
+
+
+def depends_on(tree: Tree, names: Collection[str]) -> bool:
+    """Whether a tree depends on variables of these names alone: no other one is read, and nothing is drawn."""
+    head = tree[0]
+    if head == "value":
+        return True
+    if head == "var":
+        return tree[1] in names
+    drawn = head == "call" and tree[1] in _DRAWN
+    return not drawn and all(depends_on(part, names) for part in tree[1:] if isinstance(part, tuple))
 
 
 def _test(part: Compiled, wanted: Value, *, negated: bool) -> Compiled:

@@ -114,6 +114,13 @@ SCRIPTS = {
     "rolled back": "BEGIN;\nINSERT INTO t VALUES (:operation, 'x');\nROLLBACK;",
     "rows before the stored one": f"BEGIN;\nSELECT 'lock';\nSELECT 9 AS version \\gset\n{INSERT}",
     "rows that differ": f"BEGIN;\nSELECT :operation;\nSELECT 9 AS version \\gset\n{INSERT}",
+    "what never changes": f"\\set x :client_id + 5\n\\set y :x * 2\nBEGIN;\nSELECT :y AS version \\gset\n{INSERT}",
+    "what grows": f"\\set tenant :tenant + 1\nBEGIN;\nSELECT :tenant AS version \\gset\n{INSERT}",
+    "what is drawn": f"\\set x random(1, 99)\nBEGIN;\nSELECT :x AS version \\gset\n{INSERT}",
+    "what is set behind a statement": f"BEGIN;\n\\set x :client_id\nSELECT :x AS version \\gset\n{INSERT}",
+    "what is set from the operation": f"\\set x :operation % 7\nBEGIN;\nSELECT :x AS version \\gset\n{INSERT}",
+    "what an answer set": "\\set x :client_id\nBEGIN;\nSELECT :x::int8 + 1 AS x \\gset\n"
+    f"SELECT :x AS version \\gset\n{INSERT}",
     "an error at commit": "SET CONSTRAINTS ALL IMMEDIATE;\nBEGIN;\nSELECT 1 / (:operation::int8 % 9);\nCOMMIT;",
 }
 

@@ -8,6 +8,7 @@ import pytest
 
 from racebench.core.errors import ScenarioProblem
 from racebench.core.model import Protocol, Statement
+from racebench.postgres.compiler.courses import has_course
 from racebench.postgres.compiler.round_trips import Exchange, instructions
 from racebench.workloads import scripts
 
@@ -79,3 +80,27 @@ def test_a_variable_that_a_pipeline_has_sent_is_not_changed_inside_it() -> None:
     text = "\\startpipeline\nSELECT :x;\n\\set x 2\nSELECT :x;\n\\endpipeline"
     with pytest.raises(ScenarioProblem, match=r"s\.sql:3: \\set x inside a pipeline that has sent :x"):
         trips(text, Protocol.PREPARED)
+
+
+@pytest.mark.parametrize(
+    ("text", "whether"),
+    [
+        ("SELECT 1;", True),
+        ("\\set x :client_id + 1\n\\set y greatest(:x, 2)\nBEGIN;\nSELECT :y;\nCOMMIT;", True),
+        ("\\set x :x + 1\nSELECT :x;", False),
+        ("\\set x random(1, 2)\nSELECT :x;", False),
+        ("\\set x :operation\nSELECT :x;", False),
+        ("\\set x :unknown\nSELECT :x;", False),
+        ("\\set x 1\n\\set x :x + 1\nSELECT :x;", False),
+        ("\\set version 1\nSELECT :version;", False),
+        ("SELECT 1;\n\\set x 1\nSELECT :x;", False),
+        ("\\if :client_id\nSELECT 1;\n\\endif", False),
+        ("\\sleep 1 ms\nSELECT 1;", False),
+        ("BEGIN;\nSELECT 1;\nROLLBACK;", False),
+        ("BEGIN;\nSAVEPOINT s;\nROLLBACK TO s;\nCOMMIT;", True),
+    ],
+)
+def test_a_course_runs_scripts_whose_operations_are_all_alike(text: str, whether: bool) -> None:
+    script = scripts.parse(text, Path("s.sql"))
+    parts = instructions(script, Protocol.PREPARED, {})
+    assert has_course(script, parts, stored=(), constants=("client_id",)) is whether
