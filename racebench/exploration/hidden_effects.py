@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from typing import Any
 
 import psycopg
@@ -157,18 +157,66 @@ def names_of_tables(connection: psycopg.Connection[Any]) -> set[str]:
     return {str(row[0]) for row in connection.execute(_TABLES).fetchall()}
 
 
-def does_more_than_write(connection: psycopg.Connection[Any], names: Iterable[str]) -> frozenset[str]:
+class Objects:
+    """What the catalogs have of objects, by name. Asked for once: a query of theirs takes ten milliseconds."""
+
+    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+        self.connection = connection
+        self._found: dict[str, list[tuple[str | None, bool]]] = {}
+        self._mentioned: dict[str, set[str]] = {}
+        self._casts: frozenset[str] | None = None
+
+    @property
+    def casts(self) -> frozenset[str]:
+        """The names of the functions of casts, which any statement may run without naming them."""
+        if self._casts is None:
+            self._casts = frozenset(str(row[0]) for row in self.connection.execute(_CASTS).fetchall())
+        return self._casts
+
+    def load(self, names: Iterable[str]) -> None:
+        """Ask for these names together, and for those that they lead to."""
+        for _ in self.find({*names, *self.casts}):
+            pass
+
+    def find(self, names: Iterable[str]) -> Iterator[tuple[str, str | None, bool]]:
+        """The objects of these names, and those that they name, to any depth: name, text, whether that is a body."""
+        known: set[str] = set()
+        frontier = set(names)
+        while frontier:
+            known |= frontier
+            self._ask(frontier - self._found.keys())
+            yield from ((name, text, is_body) for name in frontier for text, is_body in self._found[name])
+            frontier = set().union(*(self._mentioned[name] for name in frontier)) - known
+
+    def _ask(self, names: Set[str]) -> None:
+        if not names:
+            return
+        found: dict[str, list[tuple[str | None, bool]]] = {name: [] for name in names}
+        parameters = {"names": sorted(names), "harmless": _HARMLESS}
+        for name, text, is_body in self.connection.execute(_OBJECTS, parameters).fetchall():
+            found[name].append((text, is_body))
+        self._found |= found
+        self._mentioned |= {name: set().union(*(mentioned(text) for text, _ in found[name])) for name in found}
+
+
+def mentioned(text: str | None) -> set[str]:
+    """Every name in a definition or a body, without its comments."""
+    return names_in(_COMMENT.sub(r"\1", text or ""))
+
+
+def does_more_than_write(objects: Objects, names: Iterable[str]) -> frozenset[str]:
     """Of the names in a write, in lower case, those of objects that may do more than write."""
     asked = set(names)
     if not asked:
         return frozenset()
+    connection = objects.connection
     keywords = {str(row[0]) for row in connection.execute("SELECT word FROM pg_get_keywords()").fetchall()}
     forbidden = keywords.difference(_HARMLESS_KEYWORDS.split())
-    casts = _casts(connection)
+    casts = objects.casts
     bad: set[str] = set()
     mentions: dict[str, set[str]] = defaultdict(set)
-    for name, text, is_body in _objects(connection, asked | casts):
-        words = names_in(_COMMENT.sub(r"\1", text or ""))
+    for name, text, is_body in objects.find(asked | casts):
+        words = mentioned(text)
         mentions[name] |= words
         if text is None or (is_body and _commands(text, words & forbidden)):
             bad.add(name)
@@ -179,8 +227,9 @@ def does_more_than_write(connection: psycopg.Connection[Any], names: Iterable[st
 
 def reached(connection: psycopg.Connection[Any], names: Iterable[str]) -> frozenset[str]:
     """The names, in lower case, of everything that statements with these names may run, and of what that names."""
-    asked = {*names, *_casts(connection)}
-    texts = [text for _, text, _ in _objects(connection, asked)]
+    objects = Objects(connection)
+    asked = {*names, *objects.casts}
+    texts = [text for _, text, _ in objects.find(asked)]
     return frozenset(asked.union(*(names_in(text or "") for text in texts)))
 
 
@@ -188,24 +237,9 @@ def bodies(connection: psycopg.Connection[Any], names: Iterable[str]) -> frozens
     """The code that statements with these names, in lower case, may run indirectly, to any depth."""
     if connection.execute(_OWN_FUNCTIONS).fetchone() is None:  # the objects are asked for in twenty times as long
         return frozenset()
-    objects = _objects(connection, {*names, *_casts(connection)})
-    return frozenset(UNREADABLE if text is None else text for _, text, is_body in objects if is_body)
-
-
-def _casts(connection: psycopg.Connection[Any]) -> set[str]:
-    return {str(row[0]) for row in connection.execute(_CASTS).fetchall()}
-
-
-def _objects(connection: psycopg.Connection[Any], names: set[str]) -> Iterator[tuple[str, str | None, bool]]:
-    """The objects of these names, and those that they name, to any depth: name, text, whether that is a body."""
-    known: set[str] = set()
-    frontier = names
-    while frontier:
-        known |= frontier
-        parameters = {"names": sorted(frontier), "harmless": _HARMLESS}
-        rows = connection.execute(_OBJECTS, parameters).fetchall()
-        yield from rows
-        frontier = set().union(*(names_in(_COMMENT.sub(r"\1", text or "")) for _, text, _ in rows)) - known
+    objects = Objects(connection)
+    found = objects.find({*names, *objects.casts})
+    return frozenset(UNREADABLE if text is None else text for _, text, is_body in found if is_body)
 
 
 def _commands(body: str, forbidden: set[str]) -> bool:

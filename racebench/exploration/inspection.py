@@ -5,6 +5,7 @@ independence.py (what a step may touch) and symmetry.py (whether sessions are al
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,10 +15,12 @@ from psycopg import sql
 
 from racebench.core.model import Consumer, NumberedRows, Script, Statement, Strategy
 from racebench.exploration.draws import Draws, in_script, in_sql
-from racebench.exploration.hidden_effects import bodies, does_more_than_write, names_of_tables
+from racebench.exploration.hidden_effects import Objects, bodies, does_more_than_write, names_of_tables
 from racebench.exploration.independence import (
+    ANY_END,
     ANY_WRITE,
     COMMITTING,
+    ONE_SNAPSHOT,
     SERIALIZABLE,
     Footprint,
     footprint,
@@ -128,9 +131,13 @@ def rows_query(rows: NumberedRows) -> sql.Composed:
 
 
 def volatile_functions(
-    connection: psycopg.Connection[Any], strategy: Strategy, consumer: Consumer | None
+    connection: psycopg.Connection[Any],
+    strategy: Strategy,
+    consumer: Consumer | None,
+    objects: Objects | None = None,
 ) -> frozenset[str]:
     """The names in the scripts of objects that may do anything, or that read more than a snapshot of tables."""
+    objects = objects or Objects(connection)
     scripts = [strategy.script, *([consumer.script] if consumer else [])]
     statements = [statement for script in scripts for statement in script.statements]
     names = set().union(*map(called, statements))
@@ -138,10 +145,15 @@ def volatile_functions(
     if connection.execute(_COMMITS, (sorted(names),)).fetchone() is not None:
         marked |= {COMMITTING}
     default = connection.execute("SHOW default_transaction_isolation").fetchone()
-    if "serializable" in " ".join([*(script.text for script in scripts), *map(str, default or ())]).lower():
+    texts = " ".join([*(script.text for script in scripts), *map(str, default or ())])
+    if "serializable" in texts.lower():
         marked |= {SERIALIZABLE}
+    if _keeps_snapshots(texts):
+        marked |= {ONE_SNAPSHOT}
+    if connection.execute(_DEFERRABLE).fetchone() is not None:
+        marked |= {ANY_END}
     # A consumer's statement is a transaction of its own: what it writes is visible to all others at once.
-    if (consumer is not None and not _only_reads(consumer.script, marked)) or _writes_more(connection, statements):
+    if (consumer is not None and not _only_reads(consumer.script, marked)) or _writes_more(objects, statements):
         marked |= {ANY_WRITE}
     return marked
 
@@ -176,6 +188,16 @@ def volatile(connection: psycopg.Connection[Any], names: set[str]) -> frozenset[
     return frozenset(str(row[0]) for row in connection.execute(_VOLATILE, {"names": sorted(names)}).fetchall())
 
 
+#: What checks or fires when a transaction ends.
+_DEFERRABLE = "SELECT FROM pg_trigger WHERE tgdeferrable LIMIT 1"
+_ISOLATION = re.compile(r"repeatable|serializable|isolation|set_config", re.IGNORECASE)
+
+
+def _keeps_snapshots(texts: str) -> bool:
+    """Whether SQL, or the server's default, may begin a transaction that keeps its snapshot."""
+    return _ISOLATION.search(texts) is not None
+
+
 def _only_reads(script: Script, names: frozenset[str]) -> bool:
     """Whether a script does nothing but plain reads."""
     return footprint(tuple(script.statements), isolation=None, volatile=names) is not Footprint.WRITE
@@ -189,10 +211,13 @@ LIMIT 1
 """
 
 
-def _writes_more(connection: psycopg.Connection[Any], statements: Iterable[Statement]) -> bool:
+def _writes_more(objects: Objects, statements: Iterable[Statement]) -> bool:
     """Whether a write of these statements, or any write to the schema's tables, may do more than write."""
+    statements = list(statements)
+    tables = names_of_tables(objects.connection)
+    objects.load(tables.union(*map(called, statements)))  # those of the reads too are needed later (resources.py)
     names = set().union(*(called(statement) for statement in statements if is_write(statement)))
-    return bool(does_more_than_write(connection, names | names_of_tables(connection)))
+    return bool(does_more_than_write(objects, names | tables))
 
 
 def decoded(connection: psycopg.Connection[Any]) -> bool:

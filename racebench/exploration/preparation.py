@@ -13,18 +13,20 @@ from typing import Any
 import psycopg
 from psycopg import pq, sql
 
-from racebench.core.model import Origin
+from racebench.core.model import Origin, Script
 from racebench.core.plain_text import one_line
 from racebench.core.target import Target
 from racebench.exploration import isolation
 from racebench.exploration.faults import PROBLEMS
 from racebench.exploration.freezing import Freezer
+from racebench.exploration.hidden_effects import Objects
 from racebench.exploration.inspection import Facts, decoded, inspect, may_set, volatile_functions
 from racebench.exploration.isolation import Ground, Isolation, RestoredTables
 from racebench.exploration.observation import Observer, may_surprise
 from racebench.exploration.oracle.effects import Oracle
 from racebench.exploration.outcome import AnomalyCounter
 from racebench.exploration.request import ExplorationRequest
+from racebench.exploration.resources import Reached
 from racebench.exploration.reuse import Reuse, place
 from racebench.exploration.scheduler import Scheduler
 from racebench.exploration.sessions import kind_of
@@ -100,7 +102,8 @@ def prepare(
         original = Snapshot(monitor, schema)
         stack.push(_at_the_end(original.restore, monitor, target, schema))
         fill(target, schema, scenario, strategy, consumers)
-    volatile = volatile_functions(monitor, strategy, request.consumer)
+    objects = Objects(monitor)
+    volatile = volatile_functions(monitor, strategy, request.consumer, objects)
     explored = replace(strategy, script=in_transactions(strategy.script, volatile))
     facts = inspect(monitor, schema, request, explored.script, volatile)
     surroundings = Surroundings(
@@ -112,6 +115,10 @@ def prepare(
         sessions=request.sessions,
         monitor=monitor,
         facts=facts,
+        # The sessions of an application share its memory too, of which nothing is known.
+        reached=_reached(objects, explored.script, request, facts)
+        if request.reduce and not strategy.is_application
+        else None,
         step_limit=step_limit,
         own_code=scenario.origin is Origin.OWN_CODE,
         compares_answers=request.oracle is Oracle.ANSWERS,
@@ -195,6 +202,15 @@ def _at_the_end(
     return leave
 
 
+def _reached(objects: Objects, script: Script, request: ExplorationRequest, facts: Facts) -> Reached:
+    """Finds what the scripts' statements reach, which is asked for at once."""
+    reached = Reached(objects, facts.leaves)
+    scripts = [script, *([request.consumer.script] if request.consumer is not None else [])]
+    statements = [statement.sql for part in scripts for statement in part.statements]
+    reached.load([*statements, *request.scenario.invariants.values()])
+    return reached
+
+
 def _open_consumer(request: ExplorationRequest, surroundings: Surroundings, stack: ExitStack) -> ConsumerSession | None:
     if request.consumer is None:
         return None
@@ -207,6 +223,7 @@ def _open_consumer(request: ExplorationRequest, surroundings: Surroundings, stac
         request.consumer,
         connection,
         surroundings.facts,
+        reached=surroundings.reached,
         polls=request.polls,
         zero=request.strategy.zero,
     )

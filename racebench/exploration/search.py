@@ -70,8 +70,8 @@ class World(Protocol):
     def take(self, number: int) -> Footprint | None:
         """Have the session of a choice take its step, and wait until it is done or waits for another session.
 
-        Returns what was touched, if that is more than the choice said: what other sessions do because of a step belongs
-        to it. Raises Unsteady.
+        Returns what was touched, if that is other than the choice said: what other sessions do because of a step
+        belongs to it. Raises Unsteady.
         """
 
     def end(self, schedule: Sequence[int], *, complete: bool) -> None:

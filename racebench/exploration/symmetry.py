@@ -152,9 +152,6 @@ def _words(tree: Any) -> set[str]:
     return set().union(*map(_words, tree)) if isinstance(tree, tuple | list) else set()
 
 
-_PLAIN = frozenset({Footprint.NOTHING, Footprint.READ, Footprint.SERIALIZABLE_READ})
-
-
 @dataclass(slots=True)
 class _Past:
     """The moments at which a session read; None if it has left a trace, `lasting` if no rollback removes that."""
@@ -177,11 +174,11 @@ class Pasts:
     def took(self, session: int, touches: Footprint, *, undone: bool = False, waits: bool = False) -> None:
         """A session took a step; `undone`: it failed, and its transaction with it; `waits`: it has no answer yet."""
         past = self._pasts.setdefault(session, _Past())
-        plain = touches in _PLAIN
+        plain = touches.is_harmless
         self._moment += not plain
         if not plain or waits:
             past.reads = None
-            past.lasting |= touches is Footprint.ANYTHING and not undone
+            past.lasting |= touches.lasts and not undone
         elif past.reads is not None:
             past.reads.append(self._moment)
 

@@ -30,7 +30,7 @@ from racebench.exploration.choices import (
 from racebench.exploration.draws import Draws, united
 from racebench.exploration.endless import Endless
 from racebench.exploration.faults import PROBLEMS, Fault
-from racebench.exploration.independence import Footprint
+from racebench.exploration.independence import ANY_WRITE, NONE, WAITED, Footprint, Resources
 from racebench.exploration.oracle.effects import Effect
 from racebench.exploration.outcome import Deadlock, ScheduleResult
 from racebench.exploration.preparation import Preparation, prepare
@@ -38,14 +38,18 @@ from racebench.exploration.repeats import MOST, Repeats, await_server
 from racebench.exploration.request import ExplorationRequest
 from racebench.exploration.result import Beginning, Unseen
 from racebench.exploration.reuse import Reuse
+from racebench.exploration.rw_conflicts import RwConflicts, can_be_known
 from racebench.exploration.scheduler import Scheduler
 from racebench.exploration.schedules import Step
 from racebench.exploration.search import Choice, Unsteady, left_if_unsteady
 from racebench.exploration.sessions.consumer import ConsumerSession
 from racebench.exploration.sessions.drivers import OtherDriver
+from racebench.exploration.sessions.script import ScriptSession
 from racebench.exploration.sessions.session import NOT_ANSWERED, Session, State, StrategySession
 from racebench.exploration.steps import GOES_ON, STARTS, describe, with_values
 from racebench.exploration.symmetry import Pasts
+from racebench.exploration.transactions import in_transactions
+from racebench.postgres.compiler.transactions import begins, ends
 from racebench.postgres.transport import Variables
 from racebench.postgres.two_phase import roll_back_prepared
 
@@ -114,6 +118,9 @@ class ServerWorld:
         self._chosen: list[int] = []
         self._deadlock: Deadlock | None = None
         self._pasts = Pasts()
+        #: What each session has locked or changed so far in the schedule, whether or not it holds it still.
+        self._held: dict[int, Resources] = {}
+        self._conflicts: RwConflicts | None = None
         self._preparation: Preparation
         self._comparison: Comparison | None = None
         #: How a run is made that is not counted; None for a schedule of the search. `_compared`: its result.
@@ -299,7 +306,18 @@ class ServerWorld:
         preparation.kind.run_alone(preparation.isolation.renew, preparation.anomalies.violations)
         preparation.anomalies.reset()
         told_apart = self.symmetry_failed or any(session.told_apart for session in self.strategy_sessions)
+        self._conflicts = RwConflicts() if self._has_known_conflicts(preparation) else None
         self._symmetric = self._request.reduce and preparation.facts.alike and not told_apart
+
+    def _has_known_conflicts(self, preparation: Preparation) -> bool:
+        """Whether a schedule may tell which serializable transactions conflict."""
+        strategy = self._request.strategy
+        if not self._request.reduce or strategy.is_application or not preparation.facts.serializable:
+            return False
+        if not preparation.isolation.whole_tables or ANY_WRITE in preparation.facts.volatile:
+            return False
+        script = in_transactions(strategy.script, preparation.facts.volatile)
+        return can_be_known(preparation.monitor, preparation.schema, script, strategy.isolation)
 
     def order_victims(self, first: int = 1) -> None:
         """Have the server abort one session of each deadlock: this one, or else the one with the lowest number.
@@ -368,7 +386,9 @@ class ServerWorld:
             self._preparation.observer.reset()
         self._taken, self._chosen, self._deadlock = [], [], None
         self._endless.begin()
-        self._pasts = Pasts()
+        self._pasts, self._held = Pasts(), {}
+        if self._conflicts is not None:
+            self._conflicts.begin()
         self._run_prologue()
         if cached := self._preparation.facts.cached_sequences:
             # Otherwise a schedule would depend on the schedules before it. The first session has the lowest numbers.
@@ -416,7 +436,7 @@ class ServerWorld:
                 choices.append(Choice(session.number, Footprint.ANYTHING, step=session.step_identity))
                 continue
             likeness = self._likeness(session)
-            choices.append(Choice(session.number, session.footprint, likeness, session.step_identity))
+            choices.append(Choice(session.number, self._footprint(session), likeness, session.step_identity))
             if more_cuts:
                 choices += self._cuts(session, likeness)
         return choices
@@ -441,32 +461,39 @@ class ServerWorld:
             return None
         return session.likeness, past, session.memory, session.step_identity
 
-    def take(self, number: int) -> Footprint | None:
+    def _footprint(self, session: Session) -> Footprint:
+        """What the next step of a session may touch, as far as that is known before."""
+        return session.footprint.closing(self._held.get(session_of(session.number), NONE))
+
+    def take(self, number: int) -> Footprint:
         return self._repeats.part(self._take, number)
 
-    def _take(self, number: int) -> Footprint | None:
+    def _take(self, number: int) -> Footprint:
         taker = self.scheduler.session(number)
         self._chosen.append(number)
         cut = cut_of(number)
         joined = self._request.reduce and taker.state is State.READY and taker.joins_next and cut is None
-        more = self._step(taker, cut)
+        touched = self._step(taker, cut)
         if joined and taker.state is State.READY:
-            more |= self._step(taker)
+            touched |= self._step(taker)
         self._check_victim()
-        return Footprint.ANYTHING if more or taker.rolled_back else None
+        return touched
 
-    def _step(self, session: Session, cut: Cut | None = None) -> bool:
-        """Have a session take its step; return whether the step may have touched more than its footprint says."""
+    def _step(self, session: Session, cut: Cut | None = None) -> Footprint:
+        """Have a session take its step; return what it has touched: what the step has set going belongs to it."""
         self._endless.note(session)
         self._taken.append(choice(session.number, cut=cut))
         # What a session does after its wait began with the step that had to wait.
-        touches = session.footprint if session.state is State.READY and cut is None else Footprint.ANYTHING
+        ready = session.state is State.READY and cut is None
+        touches = self._footprint(session) if ready else Footprint.ANYTHING
+        answered, pids = len(session.answers), session.pids
         if cut is not None:
             session.cut(cut)
         before = [(other.tries, other.deadlocks) for other in self.strategy_sessions]
         suspects = {other.number for other in self.scheduler.sessions if other.state is State.WAITING}
         statements = session.next_step
         self._two_phase = self._two_phase or any(_is_prepare(statement.sql) for statement in statements)
+        sent = None if self._conflicts is None else _sent(session, alike=self._preparation.facts.alike)
         if self.recorder is not None:
             self.recorder.before(session)
         self.scheduler.step(session)
@@ -488,11 +515,25 @@ class ServerWorld:
         self._wrong_victim |= self._is_wrong_victim(victims, deadlock)
         waits = session.state is State.WAITING
         self._pasts.took(session.number, touches, undone=session.number in again, waits=waits)
+        owner = session_of(session.number)
+        held = self._held[owner] = self._held.get(owner, NONE) | touches.holds
+        answers, anything = session.answers[answered:], self.scheduler.woken or deadlock or pids - session.pids
+        touched = touches
+        if self._conflicts is not None and sent is not None and isinstance(session, ScriptSession):
+            if anything or self.scheduler.waits:
+                self._conflicts.give_up()
+            ended = session.number in again or session.state is State.DONE or not session.in_transaction
+            touched = self._conflicts.sent(session.number, sent, touches, answers, ended=ended)
+        if anything:  # a woken session may have committed, and one without a connection has rolled back
+            touched = Footprint.ANYTHING
+        elif any(answer.startswith("ERROR") for answer in answers):
+            touched |= Footprint.ROLLBACK.closing(held)
+        elif session.state is State.DONE:  # what a call leaves open is rolled back
+            touched |= Footprint.END.closing(held)
         if self._preparation.facts.rollback_forgets:
             for number in again:
                 self._pasts.begins_again(number)
-        # A woken session may have committed, and a refused one has rolled back.
-        return surprise or bool(self.scheduler.woken)
+        return touched | WAITED if waits else touched
 
     def _surprise(self, session: Session, assumed: Footprint, statements: Sequence[Statement]) -> bool:
         """Whether a step was seen to lock more than was assumed of it."""
@@ -504,7 +545,7 @@ class ServerWorld:
             *(other.pids for other in self.scheduler.sessions if session_of(other.number) != owner)
         )
         locks = observer.new(session.pids, others)
-        if not locks or assumed is Footprint.ANYTHING:
+        if not locks or assumed == Footprint.ANYTHING or all(one.keyword == "LOCK" for one in statements):
             return False
         locked = ", ".join(f"{table} in {mode} mode" for table, mode in sorted(locks))
         self.surprises[describe(statements)] = locked
@@ -735,6 +776,16 @@ class _Aside:
     among: Set[int]
     shifted: bool
     one_by_one: bool
+
+
+def _sent(session: Session, *, alike: bool) -> str | None:
+    """What a session's next step sends, with its values: "" for COMMIT and ROLLBACK, None if that is not known.
+
+    `alike`: without the values that only tell the sessions apart.
+    """
+    if not isinstance(session, ScriptSession) or session.state is not State.READY or begins(session.next_step[0]):
+        return None
+    return "" if any(map(ends, session.next_step)) else session.whole_text(own=not alike)
 
 
 @lru_cache(maxsize=1024)

@@ -21,7 +21,7 @@ from psycopg.generators import execute
 from racebench.core.errors import UsageProblem
 from racebench.exploration import inspection
 from racebench.exploration.draws import Draws, in_sql, server_seed
-from racebench.exploration.hidden_effects import bodies, does_more_than_write
+from racebench.exploration.hidden_effects import Objects, bodies, does_more_than_write
 from racebench.exploration.independence import may_be_serializable, names_in
 from racebench.exploration.inner_statements import with_several_statements
 from racebench.exploration.leftovers import Leftover, custom_settings, leaves
@@ -200,7 +200,7 @@ class Connections:
         if new := names - self._writes_more.keys():
             try:
                 with self._impatient():
-                    more = does_more_than_write(self._monitor, new)
+                    more = does_more_than_write(Objects(self._monitor), new)
             except psycopg.errors.LockNotAvailable:
                 return True
             self._writes_more |= {name: name in more for name in new}

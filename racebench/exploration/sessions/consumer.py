@@ -19,6 +19,7 @@ from racebench.core.plain_text import one_line
 from racebench.exploration.faults import Fault
 from racebench.exploration.independence import Footprint, footprint
 from racebench.exploration.inspection import Facts
+from racebench.exploration.resources import Reached
 from racebench.exploration.sessions.session import GeneratorSession, Steps
 from racebench.exploration.steps import describe, values_of, with_values
 from racebench.postgres.query import Query
@@ -41,6 +42,7 @@ class ConsumerSession(GeneratorSession):
         connection: psycopg.Connection[Any],
         facts: Facts,
         *,
+        reached: Reached | None,
         polls: int,
         zero: str,
     ) -> None:
@@ -54,7 +56,8 @@ class ConsumerSession(GeneratorSession):
         self._query = Query(connection, consumer.script, consumer.tolerate)
         self._cursor = self._first_cursor(0)
         # A statement without a transaction: its isolation level does not matter to the others.
-        self._footprint = footprint((self._query.statement,), isolation=None, volatile=facts.volatile)
+        reach = None if reached is None else reached.of
+        self._footprint = footprint((self._query.statement,), isolation=None, volatile=facts.volatile, reach=reach)
 
     @property
     def likeness(self) -> str:

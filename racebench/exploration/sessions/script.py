@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import AbstractContextManager, ExitStack
+from functools import partial
 from typing import ClassVar
 
 from psycopg import sql
@@ -21,6 +22,7 @@ from racebench.exploration.faults import Fault, sets_timeout
 from racebench.exploration.independence import Footprint, footprint
 from racebench.exploration.inspection import Facts
 from racebench.exploration.leftovers import Leftover, custom_settings
+from racebench.exploration.resources import Reached
 from racebench.exploration.sessions.cleaning import clean, kept
 from racebench.exploration.sessions.session import GeneratorSession, Session, State, Steps, Surroundings
 from racebench.exploration.steps import CUT_ANSWERS, describe, values_of, with_values
@@ -57,7 +59,7 @@ class ScriptSessions:
     def open(self, surroundings: Surroundings, stack: ExitStack) -> Sequence[ScriptSession]:
         strategy, level = surroundings.strategy, surroundings.strategy.isolation
         settings = _NO_TIMEOUTS | ({"default_transaction_isolation": level} if level else {})
-        footprints = _Footprints(strategy.script, level, surroundings.facts)
+        footprints = _Footprints(strategy.script, level, surroundings.facts, surroundings.reached)
         custom = custom_settings([strategy.script.text])
 
         def open_session(see: See) -> ServerSession:
@@ -135,10 +137,11 @@ class _Footprints:
     A step is known by its identity: a compiled script yields the same tuple each time.
     """
 
-    def __init__(self, script: Script, level: str | None, facts: Facts) -> None:
-        self._level, self._facts = level, facts
+    def __init__(self, script: Script, level: str | None, facts: Facts, reached: Reached | None) -> None:
+        reach = None if reached is None else reached.of
+        self._touched = partial(footprint, isolation=level, volatile=facts.volatile, reach=reach)
         self._in_pipelines = _in_pipelines(script)
-        self._after_begin = _after_begin(script, level, facts.volatile)
+        self._after_begin = _after_begin(script, self._touched)
         self._ddl = _ddl(script, facts.ddl)
         #: With the step itself, so that its identity stays its own.
         self._known: dict[int, tuple[tuple[Statement, ...], Footprint]] = {}
@@ -160,14 +163,14 @@ class _Footprints:
             return self._after_begin.get(id(step[0]), Footprint.ANYTHING) if self.begin_is_free else Footprint.WRITE
         if any(id(statement) in self._in_pipelines for statement in step):
             return Footprint.ANYTHING  # without a transaction it commits at its end
-        return footprint(step, isolation=self._level, volatile=self._facts.volatile)
+        return self._touched(step)
 
 
 def _is_begin(step: Sequence[Statement]) -> bool:
     return len(step) == 1 and begins(step[0])
 
 
-def _after_begin(script: Script, level: str | None, volatile: frozenset[str]) -> dict[int, Footprint]:
+def _after_begin(script: Script, touched: Callable[[Sequence[Statement]], Footprint]) -> dict[int, Footprint]:
     """What the statement after each BEGIN may touch, by the BEGIN's identity; none for one before a branch."""
     touches = {}
     for place, step in enumerate(script.steps):
@@ -175,7 +178,7 @@ def _after_begin(script: Script, level: str | None, volatile: frozenset[str]) ->
             continue
         after = next((other for other in script.steps[place + 1 :] if not isinstance(other, Assign | Sleep)), None)
         if isinstance(after, Statement):
-            touches[id(step)] = footprint([after], isolation=level, volatile=volatile)
+            touches[id(step)] = touched([after])
     return touches
 
 
@@ -303,8 +306,9 @@ class ScriptSession(GeneratorSession):
         return self._footprints.begin_is_free and _is_begin(self.next_step)
 
     @property
-    def rolled_back(self) -> bool:
-        return bool(self.sqlstate)
+    def in_transaction(self) -> bool:
+        """Whether it was in a transaction after the last answer."""
+        return self._in_transaction
 
     @property
     def serializable(self) -> bool:
@@ -328,7 +332,7 @@ class ScriptSession(GeneratorSession):
         # unless the step commits; and one before a step is one before the last step, unless that has left something.
         step = self.next_step
         commits = any(map(ends, step)) or (not self._in_transaction and not begins(step[0]))
-        nothing = self._touched in (Footprint.NOTHING, Footprint.READ)
+        nothing = self._touched is not None and self._touched.is_harmless and not self._touched.guards
         useful = (*(() if nothing else (Cut.BEFORE,)), *((Cut.AFTER,) if commits else ()))
         return [cut for cut in possible if cut in useful]
 
@@ -394,6 +398,12 @@ class ScriptSession(GeneratorSession):
 
     def literal(self) -> str:
         return with_values(self.next_step, self._variables)
+
+    def whole_text(self, *, own: bool) -> str:
+        """The next step with the values in it; `own`: those that tell the session from others too."""
+        if own:
+            return self.literal()
+        return with_values(self.next_step, {**self._variables, **dict.fromkeys(_OWN_VARIABLES, b"0")})
 
     def values(self) -> tuple[str, ...]:
         return values_of(self.next_step, self._variables)

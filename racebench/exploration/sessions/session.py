@@ -23,6 +23,7 @@ from racebench.exploration.draws import Draws
 from racebench.exploration.independence import Footprint
 from racebench.exploration.inspection import Facts
 from racebench.exploration.leftovers import Leftover
+from racebench.exploration.resources import Reached
 from racebench.exploration.result import Unseen
 from racebench.exploration.sessions.backends import Backends
 from racebench.exploration.sessions.cutting import Cutter
@@ -102,10 +103,6 @@ class Session(Protocol):
     @property
     def joins_next(self) -> bool:
         """Whether the next step touches nothing, so that the step after it may be taken together with it."""
-
-    @property
-    def rolled_back(self) -> bool:
-        """Whether a try was rolled back by a step of another kind: what followed it may have touched anything."""
 
     @property
     def pid(self) -> int:
@@ -222,7 +219,8 @@ class Surroundings:
     """What a search has prepared when its sessions are opened.
 
     `strategy`: with its script as it is explored (transactions.py); `implicit`: the identities of the statements that
-    its own does not have. `monitor`: a connection that no session uses.
+    its own does not have. `monitor`: a connection that no session uses. `reached`: finds what statements reach; None
+    where nothing depends on it.
     `step_limit`: the time limit for a step, as a setting's value. `own_code`: the strategy is the user's own code.
     `compares_answers`: sessions are to keep what they are told. `backends`: kept for the next exploration, if nothing
     of this one is left in them; None if none are. `cutter`: cuts their connections, at most `crash` in a
@@ -237,6 +235,7 @@ class Surroundings:
     sessions: int
     monitor: psycopg.Connection[Any]
     facts: Facts
+    reached: Reached | None
     step_limit: str
     own_code: bool
     compares_answers: bool
@@ -345,10 +344,6 @@ class GeneratorSession:
 
     @property
     def joins_next(self) -> bool:
-        return False
-
-    @property
-    def rolled_back(self) -> bool:
         return False
 
     def literal(self) -> str:

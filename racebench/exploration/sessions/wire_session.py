@@ -51,7 +51,7 @@ class Strand:
     `inside`: it waits for another session inside the application, where the server does not see it.
     """
 
-    rolled_back = joins_next = False
+    joins_next = False
     where = ""
 
     def __init__(self, session: WireSession, strand: int) -> None:
