@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-import secrets
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from racebench.api import applications
 from racebench.api.options import LoadOptions, OracleName, Search, SqlOrCallable, Subject
 from racebench.api.results import Comparison, Exploration, Hammering, Replay
-from racebench.core import injection
+from racebench.api.subjects import (
+    consumers_of,
+    contestants,
+    load_of,
+    names_of_consumers,
+    scenario_of,
+    seed_of,
+    several,
+    strategy_of,
+)
 from racebench.core.defaults import GIVE_UP_SECONDS, MOST_CUT, MOST_EXPLORED_SESSIONS
 from racebench.core.environ import exported
 from racebench.core.errors import DatabaseProblem, ScenarioProblem, UsageProblem
-from racebench.core.model import Consumer, HttpRequest, Load, Origin, Program, Scenario, Service, Strategy
+from racebench.core.model import Consumer, Origin, Scenario, Service, Strategy
 from racebench.core.watching import Patience, watched
 from racebench.postgres.connection import naming_lost_connections
 from racebench.postgres.schemas import empty_schema, new_name
@@ -30,7 +35,6 @@ if TYPE_CHECKING:
     from racebench.exploration.reuse import Reuse
 
 _CONNECTIONS = 60
-_SECONDS = 1.0
 _SEARCH = Search()
 _Limit = TypeVar("_Limit", bound=float | None)
 _LOAD = LoadOptions()
@@ -147,7 +151,7 @@ class Bench:
         from racebench.exploration import explorer
         from racebench.exploration.request import ExplorationRequest, judged, with_default_limits
 
-        scenario = _scenario(subjects, setup, invariant, serve, named=strategy is not None)
+        scenario = scenario_of(subjects, setup, invariant, serve, named=strategy is not None)
         with self._ready(scenario, strategy, [consumer] if consumer else []) as task:
             request = ExplorationRequest(
                 scenario=task.scenario,
@@ -163,13 +167,13 @@ class Bench:
                 max_schedules=_above_0("max_schedules", max_schedules),
                 stop_at_first=stop_at_first,
                 depth=search.depth,
-                seed=_seed(seed),
+                seed=seed_of(seed),
                 step_s=search.step_timeout,
                 draws=search.draws,
             )
             request = judged(with_default_limits(request), oracle=oracle, allow=allow)
             result = explorer.explore(task.target, _placed(request, task), reuse=self._kept())
-        given = tuple(name for name, value in (("setup", setup), ("invariant", invariant)) if _several(value))
+        given = tuple(name for name, value in (("setup", setup), ("invariant", invariant)) if several(value))
         if serve is not None:
             given = (*given, "serve")
         return Exploration(result=result, environment=task.environment, given=given)
@@ -193,7 +197,7 @@ class Bench:
         from racebench.exploration.request import judged
 
         wanted = schedules.parse(schedule)
-        scenario = _scenario(subjects or (wanted.scenario,), setup, invariant, serve, named=not subjects)
+        scenario = scenario_of(subjects or (wanted.scenario,), setup, invariant, serve, named=not subjects)
         with self._ready(scenario, wanted.strategy, [wanted.consumer] if wanted.consumer else []) as task:
             request = replace(explorer.requested_by(wanted, task.scenario), step_s=step_timeout)
             request = judged(request, oracle=oracle, allow=allow)
@@ -223,9 +227,9 @@ class Bench:
         from racebench.load.driver import LoadDriver
         from racebench.load.executors.processes import Processes
 
-        scenario = _scenario(subjects, setup, invariant, serve, named=strategy is not None)
-        requested = _load(scenario, load, workers=workers, seconds=seconds, operations=operations, seed=seed)
-        names = _names(scenario, consumer)
+        scenario = scenario_of(subjects, setup, invariant, serve, named=strategy is not None)
+        requested = load_of(scenario, load, workers=workers, seconds=seconds, operations=operations, seed=seed)
+        names = names_of_consumers(scenario, consumer)
         self._leave()
         with self._ready(scenario, strategy, names) as task, Processes() as processes:
             driver = LoadDriver(
@@ -265,17 +269,17 @@ class Bench:
         from racebench.load import rounds as comparing
         from racebench.load.executors.processes import Processes
 
-        scenario = _contestants(subjects, setup, invariant, serve, named=strategies is not None)
+        scenario = contestants(subjects, setup, invariant, serve, named=strategies is not None)
         own = scenario.origin is Origin.OWN_CODE
         names = [*(strategies or (["all"] if own else ["correct"])), *([reference] if reference else [])]
-        compared, consumers = catalog.find_strategies(scenario, names), _names(scenario, consumer)
+        compared, consumers = catalog.find_strategies(scenario, names), names_of_consumers(scenario, consumer)
         if len(compared) < 2:
             raise UsageProblem(f"compare needs two strategies or more, not {len(compared)}; name another")
         request = campaign.Request(
             scenario=scenario,
             strategies=compared,
             consumers=catalog.find_consumers(scenario, consumers),
-            load=_load(scenario, load, workers=workers, seconds=seconds, operations=operations, seed=seed),
+            load=load_of(scenario, load, workers=workers, seconds=seconds, operations=operations, seed=seed),
             rounds=rounds,
             named=frozenset({*names, *consumers}),
         )
@@ -301,8 +305,8 @@ class Bench:
             self._reuse, self._schema = None, self._schema if self._adopted else new_name()
         schema = self._schema if own else new_name()
         with naming_lost_connections(target), ad_hoc.ready(scenario, target, schema) as loaded:
-            chosen = _strategy(loaded, strategy)
-            readers = _consumers(loaded, chosen, consumers)
+            chosen = strategy_of(loaded, strategy)
+            readers = consumers_of(loaded, chosen, consumers)
             environment = self._environment(target, own_code=own)
             self._check(chosen, readers, target, environment)
             in_place = own and self._adopted
@@ -379,137 +383,6 @@ class Bench:
         return embedded.as_superuser(self._target) if superuser and self._dsn is None else self._target
 
 
-def _scenario(
-    subjects: Sequence[Subject],
-    setup: SqlOrCallable,
-    invariant: SqlOrCallable,
-    serve: str | Service | None,
-    *,
-    named: bool,
-    apart: bool = False,
-) -> Scenario:
-    """The scenario that subjects name or are; a text is a scenario's name if it is `named` so, or one is called so.
-
-    `apart`: each program and each request is a strategy of its own.
-    """
-    setups, invariants = _several(setup), _several(invariant)
-    service = applications.served(serve)
-    applications.check_kinds(subjects, service)
-    programs = [subject for subject in subjects if isinstance(subject, Program)]
-    if programs:
-        return ad_hoc.from_programs(programs, setup=setups, invariants=invariants, apart=apart)
-    if service is not None:
-        requests = [subject for subject in subjects if isinstance(subject, HttpRequest)]
-        return ad_hoc.from_requests(requests, service, setup=setups, invariants=invariants, apart=apart)
-    first = subjects[0] if subjects else None
-    if isinstance(first, str | Path) and (named or catalog.is_scenario(str(first))):
-        if len(subjects) > 1:
-            raise UsageProblem(f"one scenario at a time, not {len(subjects)} subjects: {_listed(subjects)}")
-        if setups or invariants:
-            raise UsageProblem("setup and invariant go with code of your own; a scenario has its own")
-        return catalog.find_scenario(str(first))
-    files = [str(subject) for subject in subjects if _is_file(subject)]
-    if not files:
-        functions = [subject for subject in subjects if not isinstance(subject, Path | Program | HttpRequest)]
-        return ad_hoc.from_calls(functions, setup=setups, invariants=invariants)
-    if len(subjects) > 1:
-        raise UsageProblem(f"one file of SQL at a time, not {len(subjects)} subjects: {_listed(subjects)}")
-    return ad_hoc.from_sql(files[0], setup=setups, invariants=invariants)
-
-
-def _strategy(scenario: Scenario, name: str | None) -> Strategy:
-    if name is not None:
-        return catalog.find_strategy(scenario, name)
-    if len(scenario.strategies) > 1:
-        example = next(iter(scenario.strategies))
-        raise UsageProblem(
-            f"scenario '{scenario.name}' has several strategies; name one, for example strategy='{example}'"
-        )
-    return next(iter(scenario.strategies.values()))
-
-
-def _consumers(scenario: Scenario, strategy: Strategy, names: Sequence[str]) -> tuple[Consumer, ...]:
-    if names and scenario.origin is Origin.OWN_CODE:
-        raise UsageProblem(f"consumer '{names[0]}' goes with a scenario; code of your own has none")
-    consumers = catalog.find_consumers(scenario, names) if names else ()
-    if unfit := [consumer for consumer in consumers if not consumer.fits(strategy)]:
-        raise UsageProblem(f"consumer '{unfit[0].name}' cannot read what '{strategy.name}' writes; choose another")
-    return consumers
-
-
-def _contestants(
-    subjects: Sequence[Subject],
-    setup: SqlOrCallable,
-    invariant: SqlOrCallable,
-    serve: str | Service | None,
-    *,
-    named: bool,
-) -> Scenario:
-    """The scenario that is named, or one in which each file, function, program or request is a strategy of its own."""
-    if not subjects:
-        raise UsageProblem("nothing to compare; give functions or files of SQL, or name a scenario")
-    first = subjects[0]
-    is_name = isinstance(first, str | Path) and (named or catalog.is_scenario(str(first)))
-    if is_name or serve is not None or any(isinstance(subject, Program | HttpRequest) for subject in subjects):
-        return _scenario(subjects, setup, invariant, serve, named=named, apart=True)
-    files = [str(subject) for subject in subjects if _is_file(subject)]
-    functions = [
-        subject for subject in subjects if not (isinstance(subject, Path | Program | HttpRequest) or _is_file(subject))
-    ]
-    return ad_hoc.contestants(files, functions, setup=_several(setup), invariants=_several(invariant))
-
-
-def _names(scenario: Scenario, consumers: str | Sequence[str] | None) -> Sequence[str]:
-    """The names of the consumers that run under load."""
-    if consumers is None:
-        return catalog.default_consumers(scenario)
-    return [consumers] if isinstance(consumers, str) else consumers
-
-
-def _load(
-    scenario: Scenario,
-    options: LoadOptions,
-    *,
-    workers: int,
-    seconds: float | None,
-    operations: int | None,
-    seed: int | None,
-) -> Load:
-    """The load that is asked for; a scenario that runs each worker's script once has as many operations as sessions."""
-    if scenario.once and (seconds is not None or operations is not None):
-        raise UsageProblem(
-            f"scenario '{scenario.name}' runs each worker's script once; give workers, not seconds or operations"
-        )
-    of_scripts = ("think_us", "hold_us", "long_percent", "rollback_percent")
-    of_functions = any(strategy.is_application for strategy in scenario.strategies.values())
-    if of_functions and (name := next((name for name in of_scripts if getattr(options, name)), None)):
-        raise UsageProblem(f"{name} has no effect on code of your own, whose transactions are its own; leave it out")
-    return Load(
-        workers=workers,
-        duration_s=_SECONDS if seconds is None and operations is None and not scenario.once else seconds,
-        operations=workers * options.connections_per_worker if scenario.once else operations,
-        seed=_seed(seed),
-        **{
-            **{field.name: getattr(options, field.name) for field in fields(options)},
-            "faults": injection.chosen(options.faults, scenario.faults),
-        },
-    )
-
-
-def _is_file(subject: Subject) -> bool:
-    return isinstance(subject, Path) or (isinstance(subject, str) and ad_hoc.is_sql_file(subject))
-
-
-def _listed(subjects: Sequence[Subject]) -> str:
-    return shlex.join(map(str, subjects))
-
-
-def _several(definition: SqlOrCallable) -> tuple[ad_hoc.Definition, ...]:
-    if isinstance(definition, str | Path) or callable(definition):
-        return (definition,)
-    return tuple(definition)
-
-
 def _sessions(number: int | None, default: int, *, alone: bool) -> int:
     """The number of sessions to explore; `alone`: there is no consumer beside them."""
     if number is None:
@@ -532,10 +405,6 @@ def _above_0(name: str, limit: _Limit) -> _Limit:
     if limit is not None and not limit > 0:
         raise UsageProblem(f"{name} is a number above 0, not {limit}")
     return limit
-
-
-def _seed(seed: int | None) -> int:
-    return secrets.randbelow(2**32) if seed is None else seed
 
 
 def _placed(request: ExplorationRequest, task: _Task) -> ExplorationRequest:
