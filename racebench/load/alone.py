@@ -6,8 +6,9 @@ import time
 from dataclasses import dataclass
 
 from racebench.core.errors import DatabaseProblem, UsageProblem
+from racebench.load.assignment import Assignment
 from racebench.load.call_worker import Alone, AloneTask, try_alone
-from racebench.load.crew import READY_SECONDS, TICK_SECONDS, Assignment
+from racebench.load.crew import READY_SECONDS, TICK_SECONDS
 from racebench.load.executors import Died, Executor, Failure, Worker
 from racebench.load.standing import standing_at
 from racebench.load.waits import Question, explained

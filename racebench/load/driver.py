@@ -22,7 +22,8 @@ from racebench.history import History, archive
 from racebench.history.recorded import About, Recorded
 from racebench.history.spill import Scratch
 from racebench.load import run_files
-from racebench.load.crew import GAVE_UP, Assignment, Progress
+from racebench.load.assignment import Assignment
+from racebench.load.crew import GAVE_UP, Progress
 from racebench.load.executors import Executor
 from racebench.load.run import Run
 from racebench.postgres.connection import connect

@@ -24,7 +24,8 @@ from racebench.history.rows import numbered
 from racebench.history.spill import Scratch
 from racebench.history.table import ask_invariants, ask_measures, read_rows
 from racebench.load.alone import run_alone, try_before
-from racebench.load.crew import Assignment, Crew, Progress
+from racebench.load.assignment import Assignment
+from racebench.load.crew import Crew, Progress
 from racebench.load.detector import Detector, Table
 from racebench.load.executors import Executor
 from racebench.postgres.client_sessions import ClientSessions

@@ -1,7 +1,7 @@
 """What a worker calls under load, one file a kind: Python callables, programs, requests to a service.
 
 The loop around an operation is racebench.load.call_worker's. To add a kind, add a file, and its line in
-racebench.load.crew's `Assignment.application`.
+racebench.load.assignment's `Assignment.application`.
 """
 
 from __future__ import annotations
