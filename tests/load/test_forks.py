@@ -127,6 +127,35 @@ def test_signals_do_not_end_the_process_that_forks() -> None:
     assert in_new_process("receive_the_signals_of_a_group") == str([Died(-9), Died(-15), True])
 
 
+def be_interrupted_while_starting() -> bool:
+    """A signal that comes when a process has just been forked: whether that process is left."""
+    from racebench.core import signals
+    from racebench.core.errors import Interrupted
+
+    pids: list[int] = []
+    try:
+        with signals.handled(), forked() as pool:
+            starter: Any = pool._starter
+            ask = starter._ask
+
+            def interrupted(*request: int) -> Any:
+                answer = ask(*request)
+                if not pids:
+                    pids.append(answer[1])
+                    signal.raise_signal(signal.SIGTERM)
+                return answer
+
+            starter._ask = interrupted
+            pool.warm(2)
+    except Interrupted:
+        return Path(f"/proc/{pids[0]}").exists()
+    raise AssertionError("it was not interrupted")
+
+
+def test_a_process_whose_start_was_interrupted_is_ended() -> None:
+    assert in_new_process("be_interrupted_while_starting") == "False"
+
+
 def test_processes_are_started_ended_and_reported_as_others_are() -> None:
     assert in_new_process("use_processes") == "False"
 

@@ -111,11 +111,10 @@ class Forks:
     def start(self) -> tuple[_Fork, Any]:
         here, there = Pipe()
         try:
-            with shielded():
-                code, pid = self._ask(_FORK, 0, there.fileno())
-                if code != _DONE:
-                    raise OSError(code, os.strerror(code))
-                return _Fork(pid, self), here
+            code, pid = self._ask(_FORK, 0, there.fileno())
+            if code != _DONE:
+                raise OSError(code, os.strerror(code))
+            return _Fork(pid, self), here
         except BaseException:
             here.close()
             raise

@@ -206,10 +206,11 @@ class Processes:
 
     def _spawn(self) -> _Process:
         _check_descriptors(1)
-        try:
-            started, pipe = self._starter.start()
-        except OSError as problem:
-            raise RacebenchError(f"cannot start a process: {problem.strerror}; use fewer --workers") from None
-        worker = _Process(started, pipe)
-        self._pool.append(worker)
+        with shielded():  # a process that is not in the pool would not be ended
+            try:
+                started, pipe = self._starter.start()
+            except OSError as problem:
+                raise RacebenchError(f"cannot start a process: {problem.strerror}; use fewer --workers") from None
+            worker = _Process(started, pipe)
+            self._pool.append(worker)
         return worker
