@@ -6,7 +6,6 @@ statements of its own.
 
 from __future__ import annotations
 
-import select
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -58,14 +57,12 @@ def send(
     # A line may end in a comment.
     texts = (each if isinstance(each, bytes) else each.as_bytes(connection) for each in statements)
     pgconn.send_query(b"\n;".join(texts))
-    _flush(pgconn)
     answers: list[Answer] = []
     refused: pq.abc.PGresult | None = None
     while (result := next_result(pgconn)) is not None:
         if result.status == pq.ExecStatus.COPY_IN:
             pgconn.put_copy_data(next(data, b""))
             pgconn.put_copy_end()
-            _flush(pgconn)
         elif result.status == pq.ExecStatus.COPY_OUT:
             answers.append(Answer(result, _received(pgconn)))
         elif result.status not in ACCEPTED:
@@ -80,14 +77,6 @@ def send(
     if len(answers) != len(statements):
         raise psycopg.ProgrammingError("a statement of a message is not one statement")
     return answers
-
-
-def _flush(pgconn: pq.abc.PGconn) -> None:
-    """Wait until libpq has sent everything; meanwhile the server may answer."""
-    while pgconn.flush():
-        readable, _, _ = select.select([pgconn.socket], [pgconn.socket], [])
-        if readable:
-            pgconn.consume_input()
 
 
 def _ends_a_copy(result: pq.abc.PGresult) -> bool:

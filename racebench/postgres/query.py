@@ -9,6 +9,7 @@ import psycopg
 from psycopg import pq
 
 from racebench.core.errors import ConnectionLost, DatabaseProblem
+from racebench.core.libpq import send_all
 from racebench.core.model import Script
 from racebench.core.plain_text import one_line
 from racebench.postgres.connection import ACCEPTED
@@ -47,6 +48,7 @@ class Query:
             self._pgconn.send_query_params(self._step.sql.encode(), list(parameters))
         else:
             self._pgconn.send_query_prepared(_NAME, list(parameters))
+        send_all(self._pgconn)
 
     def fetch(self) -> list[pq.abc.PGresult] | None:
         """Take what has arrived: None if that is not all yet, no result for a tolerated error; raises as `run`."""

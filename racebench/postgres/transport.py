@@ -22,6 +22,7 @@ from psycopg import pq
 from racebench.core import model
 from racebench.core.errors import ConnectionLost, ScenarioProblem
 from racebench.core.faults import CONNECTION_LOST, of_lost_connection
+from racebench.core.libpq import send_all
 from racebench.core.model import Statement
 from racebench.core.plain_text import one_line
 from racebench.postgres import wire
@@ -306,6 +307,7 @@ class _LibpqExchange(_Exchange):
         try:
             if self._texts is not None:
                 pgconn.send_query(self._texts[0](values))
+                send_all(pgconn)
                 return
             if self._pipelined:
                 pgconn.enter_pipeline_mode()
@@ -316,6 +318,7 @@ class _LibpqExchange(_Exchange):
                 pgconn.send_query_prepared(prepared.name, mine)
             if self._pipelined:
                 pgconn.pipeline_sync()
+            send_all(pgconn)
         except psycopg.OperationalError as problem:
             raise Stopped(CONNECTION_LOST, one_line(str(problem)), lost=True) from None
 

@@ -13,10 +13,12 @@ from benchmarks.faults.proxy import breaking
 from conftest import UsersServer
 from racebench.cli.servers import Server
 from racebench.core.errors import DatabaseProblem
+from racebench.core.model import SqlFile
 from racebench.core.target import Target
 from racebench.postgres import environment
-from racebench.postgres.connection import asked, connect, naming_lost_connections
+from racebench.postgres.connection import asked, connect, naming_lost_connections, run_file
 from racebench.postgres.external import external
+from racebench.postgres.message import send
 
 
 def _lose(server: UsersServer, connection: psycopg.Connection[tuple[object, ...]]) -> None:
@@ -73,3 +75,30 @@ def test_a_question_has_a_limit(users_server: UsersServer) -> None:
             asked(connection.pgconn, b"SELECT pg_sleep(60)", limit_s=0.1)
         with users_server.connect() as other:
             other.execute("SELECT pg_terminate_backend(%s)", (connection.info.backend_pid,))
+
+
+@pytest.mark.parametrize("over", ["socket", "TCP"])
+def test_a_file_longer_than_the_sockets_buffer_is_sent_whole(
+    embedded: Target, users_server: UsersServer, over: str
+) -> None:
+    rows = ",\n".join(f"({number}, '{'x' * 200}')" for number in range(40_000))
+    file = SqlFile(
+        path=Path("setup.sql"),
+        text=f"CREATE TEMP TABLE padded (n int, pad text);\nINSERT INTO padded VALUES\n{rows};\n",
+    )
+    with connect(embedded if over == "socket" else external(users_server.dsn())) as connection:
+        run_file(connection, file)
+        assert connection.execute("SELECT count(*) FROM padded").fetchone() == (40_000,)
+
+
+def test_a_message_longer_than_the_sockets_buffer_is_sent_whole(embedded: Target) -> None:
+    long = "x" * 8_000_000
+    with connect(embedded) as connection:
+        connection.execute("CREATE TEMP TABLE padded (pad text)")
+        statements = [
+            f"SELECT length('{long}')".encode(),
+            b"COPY padded FROM STDIN",
+            b"SELECT sum(length(pad)) FROM padded",
+        ]
+        answers = send(connection, statements, [f"{long}\n".encode()])
+    assert [answer.rows for answer in answers] == [[("8000000",)], [], [("8000000",)]]

@@ -22,6 +22,7 @@ import psycopg
 from psycopg import pq
 
 from racebench.core.errors import DatabaseProblem
+from racebench.core.libpq import send_all
 from racebench.core.plain_text import one_line
 from racebench.core.signals import shielded
 from racebench.exploration.isolationtester.place import Place
@@ -173,6 +174,7 @@ class Runner:
             running = _Running(planned, self._spec.step(planned.step))
             try:
                 connection.pgconn.send_query(running.step.sql.encode())
+                send_all(connection.pgconn)
             except psycopg.Error as problem:
                 raise DatabaseProblem(
                     f"step {planned.step} cannot be sent: {one_line(str(problem))}; "
