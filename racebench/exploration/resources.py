@@ -23,13 +23,13 @@ from racebench.exploration.independence import (
 from racebench.exploration.leftovers import Leftover
 
 #: The relations of some names, and those that are locked or read with them without being named: tables that refer to a
-#: table, the table of a sequence, the sequences of a table.
+#: table, the table of a sequence, the sequences of a table. By names that stay when the schema is made again.
 _RELATIONS = """
 WITH own AS (
     SELECT pg_class.oid, lower(relname) AS name FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
     WHERE lower(relname) = ANY(%(names)s) AND relkind IN ('r', 'p', 'm', 'v', 'f', 'S')
       AND nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')
-)
+), reached AS (
 SELECT name, oid FROM own
 UNION
 SELECT name, unnest(ARRAY[conrelid, confrelid]) FROM own
@@ -38,6 +38,9 @@ UNION
 SELECT name, unnest(ARRAY[objid, refobjid]) FROM own
 JOIN pg_depend ON own.oid IN (objid, refobjid) AND deptype IN ('a', 'i')
     AND classid = 'pg_class'::regclass AND refclassid = 'pg_class'::regclass
+)
+SELECT name, format('%%I.%%I', CASE WHEN nspname = current_schema() THEN '' ELSE nspname END, relname)
+FROM reached JOIN pg_class ON pg_class.oid = reached.oid JOIN pg_namespace ON pg_namespace.oid = relnamespace
 """
 #: What makes a name stand for something else, or runs what is not seen.
 _CHANGING = frozenset({Leftover.CATALOG, Leftover.TEMPORARY, Leftover.HIDDEN})
@@ -110,6 +113,6 @@ class Reached:
             return
         found: dict[str, set[str]] = {name: set() for name in new}
         rows = self._objects.connection.execute(_RELATIONS, {"names": sorted(new)}).fetchall()
-        for name, oid in rows:
-            found[name].add(str(oid))
-        self._relations |= {name: frozenset(oids) for name, oids in found.items()}
+        for name, relation in rows:
+            found[name].add(str(relation))
+        self._relations |= {name: frozenset(relations) for name, relations in found.items()}

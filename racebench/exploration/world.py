@@ -306,7 +306,8 @@ class ServerWorld:
         preparation.kind.run_alone(preparation.isolation.renew, preparation.anomalies.violations)
         preparation.anomalies.reset()
         told_apart = self.symmetry_failed or any(session.told_apart for session in self.strategy_sessions)
-        self._conflicts = RwConflicts() if self._has_known_conflicts(preparation) else None
+        if self._conflicts is None and self._has_known_conflicts(preparation):
+            self._conflicts = RwConflicts()  # of the whole search, also if the world is made again
         self._symmetric = self._request.reduce and preparation.facts.alike and not told_apart
 
     def _has_known_conflicts(self, preparation: Preparation) -> bool:

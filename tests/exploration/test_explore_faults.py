@@ -76,7 +76,15 @@ class Killer:
 
 
 @pytest.mark.parametrize(
-    ("strategy", "consumer"), [("advisory", None), ("naive", None), ("unique", "cursor"), ("sequence", "cursor")]
+    ("strategy", "consumer"),
+    [
+        ("advisory", None),
+        ("naive", None),
+        ("unique", "cursor"),
+        ("sequence", "cursor"),
+        ("serializable-retry", None),
+        ("serializable-retry", "cursor"),
+    ],
 )
 def test_terminated_backends_change_neither_the_verdict_nor_the_schedules(
     embedded: Target, version_counter: Scenario, strategy: str, consumer: str | None
