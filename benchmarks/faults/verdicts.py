@@ -26,20 +26,20 @@ _FEW_ROWS = 30
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rows:
-    """The rows that one schema's subject has committed, as the server has them now."""
+    """The rows that a subject has committed to its table in one run, as the server has them now."""
 
     rows: int
     duplicates: int
 
 
 def committed_rows(scene: Scene) -> list[Rows]:
-    """The rows of each schema, in the order in which the schemas were used."""
+    """The rows of each table, in the order in which the tables were used."""
     if scene.ground.server is None or not scene.driver.audited:
         return []
     with scene.ground.server.connect() as connection:
         found = connection.execute(
             "SELECT count(version), count(version) - count(DISTINCT (tenant, version)) FROM faults.rows"
-            " WHERE role <> 'alone' GROUP BY schema ORDER BY min(id)"
+            " WHERE role <> 'alone' GROUP BY written ORDER BY min(id)"
         ).fetchall()
     return [Rows(rows=rows, duplicates=duplicates) for rows, duplicates in found]
 
@@ -94,7 +94,7 @@ def _anomalies(counts: Mapping[str, Any]) -> dict[str, Any]:
 def _look_at_counts(
     scene: Scene, fault: Fault, results: Sequence[Mapping[str, Any]], rows: Sequence[Rows], seen: Look
 ) -> None:
-    """Rows and duplicates that racebench counted are those of a schema; the acknowledged rows are there."""
+    """Rows and duplicates that racebench counted are those of a table; the acknowledged rows are there."""
     left = Counter(rows)
     for result in results:
         strategy, counts, verdict = str(result["strategy"]), result["counts"], str(result["verdict"])

@@ -450,7 +450,11 @@ def test_delays_of_scripts_are_refused_for_functions(bench: Bench) -> None:
 
 
 def _nothing_left(bench: Bench) -> bool:
-    """Whether no schema and no open transaction is left on the server; a session that was closed may still be going."""
+    """Whether no schema and no open transaction is left on the server, when the bench keeps nothing for the next time.
+
+    A session that was closed may still be going.
+    """
+    bench._leave()
 
     def gone() -> bool:
         return _is_clean(bench)
