@@ -317,12 +317,13 @@ class RestoredTables:
 
     def changes(self) -> tuple[TableChange, ...]:
         """The committed changes of rows since the tables were restored; the schema of the search has the name ""."""
-        found = self._snapshot.changes() + self._besides.changes()
+        found = self._snapshot.changes() + self._schema.changed_rows() + self._besides.changes()
         return tuple(replace(change, table=self._named(change.table)) for change in found)
 
     def rows(self) -> Mapping[tuple[str, str], tuple[tuple[str, ...], Sequence[Row]]]:
-        """The names of the columns and the rows of each table, as they are restored."""
-        return {self._named(table): rows for table, rows in self._snapshot.rows().items()}
+        """The names of the columns and the rows of each table and materialized view, as they are restored."""
+        known = {**self._snapshot.rows(), **self._schema.rows()}
+        return {self._named(table): rows for table, rows in known.items()}
 
     def shift(self) -> Mapping[tuple[str, str], int]:
         """Move every sequence on, until the tables are restored; return by how much the values of each grow."""
@@ -376,6 +377,14 @@ class _Schema:
     def changes(self) -> tuple[str, ...]:
         """The changes of definitions since then."""
         return () if self._definitions is None else self._definitions.differences(self._read())
+
+    def rows(self) -> Mapping[tuple[str, str], tuple[tuple[str, ...], Sequence[Row]]]:
+        """The names of the columns and the rows of the materialized views."""
+        return {} if self._views is None else self._views.rows()
+
+    def changed_rows(self) -> tuple[TableChange, ...]:
+        """The changes of the rows of materialized views since then."""
+        return () if self._views is None else self._views.changes()
 
     def refresh(self) -> tuple[str, ...]:
         """Refresh the views that have changed; return those that still differ."""

@@ -191,14 +191,17 @@ class Snapshot:
         try:
             changed = self._changed()
             copied = send(self._connection, [_copying(table.copied) for table in changed])
-            found = [_change(table, answer.copied) for table, answer in zip(changed, copied, strict=True)]
+            found = [
+                change_of(table.key, table.columns, table.rows, answer.copied)
+                for table, answer in zip(changed, copied, strict=True)
+            ]
         except psycopg.Error as problem:
             raise DatabaseProblem(f"the rows of a schedule cannot be read: {one_line(str(problem))}") from None
         return tuple(sorted((change for change in found if change is not None), key=lambda change: change.table))
 
     def rows(self) -> Mapping[tuple[str, str], tuple[tuple[str, ...], Sequence[Row]]]:
         """The names of the columns and the rows of each table when the snapshot was taken."""
-        return {table.key: (table.columns, _rows_of(table, table.rows.splitlines())) for table in self._tables}
+        return {table.key: (table.columns, rows_of(table.columns, table.rows)) for table in self._tables}
 
     def shift(self, offset: int) -> Mapping[tuple[str, str], int]:
         """Move each sequence on, each by another number of its increments, so that its values can be told.
@@ -408,23 +411,27 @@ class Snapshot:
         return [_mark(row) for row in rows[:tables]], [_value(row) for row in rows[tables:]]
 
 
-def _change(table: _Table, now: bytes) -> TableChange | None:
-    """The change of a table's rows; None if it has the same rows as before."""
-    before, after = Counter(table.rows.splitlines()), Counter(now.splitlines())
-    added, removed = after - before, before - after
+def change_of(key: tuple[str, str], columns: tuple[str, ...], before: bytes, now: bytes) -> TableChange | None:
+    """The change of a table's rows, in COPY's text format; None if it has the same rows as before."""
+    was, has = Counter(before.splitlines()), Counter(now.splitlines())
+    added, removed = has - was, was - has
     if not added and not removed:
         return None
     return TableChange(
-        table=table.key,
-        columns=table.columns,
-        added=_rows_of(table, sorted(added.elements())),
-        removed=_rows_of(table, sorted(removed.elements())),
+        table=key,
+        columns=columns,
+        added=_rows_of(columns, sorted(added.elements())),
+        removed=_rows_of(columns, sorted(removed.elements())),
     )
 
 
-def _rows_of(table: _Table, lines: Iterable[bytes]) -> tuple[Row, ...]:
-    """Rows in COPY's text format. Escapes are left as they are: equal values have equal texts."""
-    if not table.columns:
+def rows_of(columns: tuple[str, ...], copied: bytes) -> tuple[Row, ...]:
+    """The rows of a table in COPY's text format. Escapes are left as they are: equal values have equal texts."""
+    return _rows_of(columns, copied.splitlines())
+
+
+def _rows_of(columns: tuple[str, ...], lines: Iterable[bytes]) -> tuple[Row, ...]:
+    if not columns:
         return tuple(() for _ in lines)
     texts = (line.decode(errors="replace").split("\t") for line in lines)
     return tuple(tuple(None if text == "\\N" else text for text in row) for row in texts)

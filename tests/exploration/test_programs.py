@@ -135,6 +135,39 @@ def test_what_the_database_makes_up_hides_no_race(bench: Bench, call: programs.S
     assert (found.verdict, found.counts["non-serializable"]) == (Verdict.INVALID, 1)
 
 
+# What a materialized view holds
+
+COUNTED = """
+CREATE TABLE counted (id int PRIMARY KEY, n int);
+CREATE MATERIALIZED VIEW seen AS SELECT n FROM counted;
+"""
+
+
+def count_ten(connection: Connection) -> None:
+    with connection.transaction():
+        connection.execute("INSERT INTO counted VALUES (1, 1) ON CONFLICT (id) DO UPDATE SET n = counted.n + 10")
+
+
+def show_and_count(connection: Connection) -> None:
+    """Wrong: another may count in between, so that the view shows less than what this one adds to."""
+    with connection.transaction():
+        connection.execute("REFRESH MATERIALIZED VIEW seen")
+        connection.execute("INSERT INTO counted VALUES (1, 2) ON CONFLICT (id) DO UPDATE SET n = counted.n + 1")
+
+
+def lock_show_and_count(connection: Connection) -> None:
+    with connection.transaction():
+        connection.execute("LOCK TABLE counted IN EXCLUSIVE MODE")
+        show_and_count(connection)
+
+
+def test_what_a_materialized_view_shows_belongs_to_the_outcome(bench: Bench) -> None:
+    wrong = bench.explore(count_ten, show_and_count, setup=COUNTED)
+    assert (wrong.verdict, wrong.counts["non-serializable"] > 0) == (Verdict.INVALID, True)
+    right = bench.explore(count_ten, lock_show_and_count, setup=COUNTED)
+    assert (right.verdict, right.complete) == (Verdict.VALID, True)
+
+
 # Right programs that are not serializable
 
 RUNS = """

@@ -13,7 +13,7 @@ from psycopg import sql
 
 from racebench.core.errors import DatabaseProblem
 from racebench.core.target import Target
-from racebench.postgres import definitions
+from racebench.postgres import definitions, materialized_views
 from racebench.postgres.connection import connect
 from racebench.postgres.embedded import as_superuser
 from racebench.postgres.large_objects import LargeObjects
@@ -158,6 +158,10 @@ def test_a_materialized_view_is_restored_unless_it_was_out_of_date(owner: tuple[
     for name in ("fresh", "empty", "stale"):
         connection.execute(sql.SQL("REFRESH MATERIALIZED VIEW {}").format(sql.Identifier(name)))
     assert len(views.changed()) == 3
+    changes = {change.table[1]: (change.columns, change.added, change.removed) for change in views.changes()}
+    assert changes["fresh"] == (("a", "j"), (("3", "{}"),), ())
+    assert changes["stale"] == (("a",), (("2",), ("3",)), ())
+    assert changes["empty"] == (("a",), (("1",), ("2",), ("3",)), ())
     snapshot.restore()
     (left,) = views.restore()
     assert left.endswith('"stale"')
@@ -165,6 +169,22 @@ def test_a_materialized_view_is_restored_unless_it_was_out_of_date(owner: tuple[
     assert connection.execute("SELECT relispopulated FROM pg_class WHERE oid = 'empty'::regclass").fetchone() == (
         False,
     )
+
+
+def test_of_a_materialized_view_with_too_many_rows_a_digest_is_compared(
+    owner: tuple[Connection, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(materialized_views, "MOST_ROWS", 1)
+    connection, schema = owner
+    connection.execute(
+        "CREATE TABLE t (a int); INSERT INTO t VALUES (1), (2); CREATE MATERIALIZED VIEW large AS SELECT a FROM t"
+    )
+    views = MaterializedViews(connection, schema)
+    assert (views.rows(), views.changes()) == ({}, ())
+    connection.execute("UPDATE t SET a = 3 WHERE a = 2; REFRESH MATERIALIZED VIEW large")
+    (change,) = views.changes()
+    assert change.columns == ("number of rows", "digest")
+    assert [row[0] for row in (*change.added, *change.removed)] == ["2", "2"]
 
 
 def test_large_objects_are_restored(embedded: Target) -> None:
