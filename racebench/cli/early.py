@@ -1,7 +1,7 @@
 """What a command begins before it has imported all that it needs: the server's start, and the workers of a load.
 
-Both take as long as the imports, and each needs only a part of them. The options are checked after that: a command
-that is refused then has started a server in vain, and ends it.
+Both take as long as the imports, and each needs only a part of them. The options are checked later. If one of them is
+wrong, the command stops the server before it ends.
 """
 
 from __future__ import annotations

@@ -63,7 +63,7 @@ def leave(code: int) -> NoReturn:
         sys.exit(code)
     atexit._run_exitfuncs()
     for stream in filter(None, (sys.stdout, sys.stderr)):
-        with contextlib.suppress(OSError, ValueError):  # closed, or nobody reads it: what had to be said of that was
+        with contextlib.suppress(OSError, ValueError):  # closed, or its reader is gone, which was reported
             stream.flush()
     os._exit(code)
 

@@ -1,8 +1,8 @@
-"""A schema's materialized views, kept as a digest of their rows, and refreshed where these have changed.
+"""A schema's materialized views: their rows and a digest of them, noted, compared, and refreshed after a change.
 
 The server offers no other way to write to a materialized view. So a view that was out of date when it was noted cannot
 be restored: its rows were those of a query over other tables than the present ones.
-What a view holds is seen by whoever reads it, so its rows belong to the outcome of a schedule, as those of tables do.
+Other sessions can read a view. So its rows belong to the outcome of a schedule, as the rows of a table do.
 """
 
 from __future__ import annotations
@@ -83,7 +83,9 @@ class MaterializedViews:
     def rows(self) -> Mapping[tuple[str, str], tuple[tuple[str, ...], Sequence[Row]]]:
         """The names of the columns and the rows of each view; without those that have too many."""
         return {
-            view.key: (view.columns, rows_of(view.columns, view.rows)) for view in self._before if view.rows is not None
+            view.key: (view.columns, rows_of(view.columns, view.rows.splitlines()))
+            for view in self._before
+            if view.rows is not None
         }
 
     def changes(self) -> tuple[TableChange, ...]:

@@ -171,7 +171,7 @@ class Session:
         return self._route.transport is Transport.SOCKET
 
     def has_course(self, constants: Collection[str]) -> bool:
-        """Whether the extension can run the script over this connection. `constants`: variables that nobody changes."""
+        """Whether the extension can run the script over this connection. `constants`: variables that do not change."""
         assert self._line is not None
         return self._line.has_courses and has_course(self.script, self._parts, self._stored, constants)
 

@@ -201,7 +201,7 @@ class Snapshot:
 
     def rows(self) -> Mapping[tuple[str, str], tuple[tuple[str, ...], Sequence[Row]]]:
         """The names of the columns and the rows of each table when the snapshot was taken."""
-        return {table.key: (table.columns, rows_of(table.columns, table.rows)) for table in self._tables}
+        return {table.key: (table.columns, rows_of(table.columns, table.rows.splitlines())) for table in self._tables}
 
     def shift(self, offset: int) -> Mapping[tuple[str, str], int]:
         """Move each sequence on, each by another number of its increments, so that its values can be told.
@@ -420,17 +420,13 @@ def change_of(key: tuple[str, str], columns: tuple[str, ...], before: bytes, now
     return TableChange(
         table=key,
         columns=columns,
-        added=_rows_of(columns, sorted(added.elements())),
-        removed=_rows_of(columns, sorted(removed.elements())),
+        added=rows_of(columns, sorted(added.elements())),
+        removed=rows_of(columns, sorted(removed.elements())),
     )
 
 
-def rows_of(columns: tuple[str, ...], copied: bytes) -> tuple[Row, ...]:
-    """The rows of a table in COPY's text format. Escapes are left as they are: equal values have equal texts."""
-    return _rows_of(columns, copied.splitlines())
-
-
-def _rows_of(columns: tuple[str, ...], lines: Iterable[bytes]) -> tuple[Row, ...]:
+def rows_of(columns: tuple[str, ...], lines: Iterable[bytes]) -> tuple[Row, ...]:
+    """Rows in COPY's text format. Escapes are left as they are: equal values have equal texts."""
     if not columns:
         return tuple(() for _ in lines)
     texts = (line.decode(errors="replace").split("\t") for line in lines)
