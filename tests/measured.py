@@ -8,7 +8,8 @@ from pathlib import Path
 from racebench.analysis.comparison import Asked, Comparison, Conditions, compare
 from racebench.core.anomalies import ANOMALIES
 from racebench.core.model import Load
-from racebench.core.results import ConsumerResult, RunResult, Verdict
+from racebench.core.results import ConsumerResult, RunResult
+from racebench.core.verdict import Verdict
 from racebench.reports import formats
 from racebench.reports.results.document import Document
 from racebench.reports.results.explorations import Explorations

@@ -31,8 +31,8 @@ from benchmarks.fuzz.subjects import Logs, request, setup_text, strategy_of, wir
 from racebench.core.errors import RacebenchError, ScenarioProblem
 from racebench.core.model import Strategy
 from racebench.core.refusals import is_refusal
-from racebench.core.results import Verdict
 from racebench.core.target import Target
+from racebench.core.verdict import Verdict
 from racebench.exploration.explorer import explore
 from racebench.exploration.outcome import ScheduleResult
 from racebench.exploration.search import Diverged

@@ -16,7 +16,8 @@ from typing import Any
 from racebench.analysis.comparison import FAILING, LOADED, STOLEN, Comparison, by_strategy, failing, joint, percent
 from racebench.analysis.estimates import Estimate, ratio_of_means
 from racebench.core.errors import UsageProblem
-from racebench.core.results import RunResult, Verdict
+from racebench.core.results import RunResult
+from racebench.core.verdict import Verdict
 
 #: The fields that must be the same in both environments, and their names in messages.
 _SAME = {

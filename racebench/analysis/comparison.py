@@ -15,7 +15,8 @@ from racebench.analysis.estimates import Estimate, geometric_mean, trend
 from racebench.analysis.remedies import remedy
 from racebench.core.anomalies import ANOMALIES
 from racebench.core.quantity import quantity
-from racebench.core.results import RunResult, Verdict
+from racebench.core.results import RunResult
+from racebench.core.verdict import Verdict
 
 CONFIDENCE = 0.95
 #: A smaller difference, in either direction, does not count.

@@ -23,7 +23,8 @@ from racebench.analysis.verdicts import Lateness, Tally, complete, count, decide
 from racebench.core.anomalies import ANOMALIES
 from racebench.core.atomic_write import replacing
 from racebench.core.errors import RacebenchError, UsageProblem
-from racebench.core.results import Anomaly, Verdict
+from racebench.core.results import Anomaly
+from racebench.core.verdict import Verdict
 from racebench.history import Chunk, archive, jepsen, jsonl
 from racebench.history.recorded import About, Recorded
 from racebench.history.records import NO_VERSION

@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from racebench.analysis.verdicts import decide
-from racebench.core.results import RunResult, Verdict
+from racebench.core.results import RunResult
+from racebench.core.verdict import Verdict
 
 #: How the note about a restart begins.
 RESTARTED = "the server crashed or was restarted during the run"

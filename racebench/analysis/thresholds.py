@@ -19,7 +19,8 @@ from racebench.analysis.estimates import Estimate, geometric_mean
 from racebench.core.anomalies import ANOMALIES, Evidence, needing
 from racebench.core.errors import UsageProblem, suggest
 from racebench.core.model import Consumer, Scenario, Strategy
-from racebench.core.results import RunResult, Verdict
+from racebench.core.results import RunResult
+from racebench.core.verdict import Verdict
 
 _SHAPE = re.compile(
     r"\s*(?:(?P<whose>[^\s:<>=!]+)\s*:)?\s*(?P<metric>[^\s:<>=!]+)\s*(?P<operator>[<>=!]+)\s*(?P<limit>[^\s<>=!]+)\s*"

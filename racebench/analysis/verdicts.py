@@ -31,7 +31,8 @@ from racebench.analysis.statistics import percentiles
 from racebench.analysis.streaming.confirmation import Confirmation, KnownDuplicate
 from racebench.core.anomalies import ANOMALIES, with_every_kind
 from racebench.core.model import Consumer, Load, Outcome, Scenario, Strategy
-from racebench.core.results import Anomaly, ConsumerResult, Finding, Pace, RunResult, Usage, Verdict
+from racebench.core.results import Anomaly, ConsumerResult, Finding, Pace, RunResult, Usage
+from racebench.core.verdict import Verdict
 from racebench.history import Chunk, History, Log
 from racebench.history.operations import NEVER
 from racebench.history.records import decode_status, encode_status, outcomes

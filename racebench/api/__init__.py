@@ -25,7 +25,7 @@ from racebench.api.results import Comparison, Exploration, Hammering, NotClean, 
 from racebench.core.defaults import GIVE_UP_SECONDS
 from racebench.core.errors import RacebenchError
 from racebench.core.model import HttpRequest, Program, Service
-from racebench.core.results import Verdict
+from racebench.core.verdict import Verdict
 
 if TYPE_CHECKING:
     from racebench.analysis.offline import CheckResult

@@ -13,7 +13,7 @@ from racebench.analysis.baselines import BaselineResult, Standing
 from racebench.analysis.thresholds import Held, Outcome
 from racebench.core.anomalies import ANOMALIES, Evidence, needing
 from racebench.core.errors import ExitCode, UsageProblem, suggest
-from racebench.core.results import Verdict
+from racebench.core.verdict import Verdict
 
 if TYPE_CHECKING:
     from racebench.cli.option_groups import GateOptions

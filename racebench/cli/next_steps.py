@@ -13,7 +13,8 @@ from racebench.analysis import remedies
 from racebench.cli.files import ResultFiles
 from racebench.core.anomalies import Evidence, needing
 from racebench.core.model import Origin, Scenario
-from racebench.core.results import RunResult, Verdict
+from racebench.core.results import RunResult
+from racebench.core.verdict import Verdict
 from racebench.exploration.result import Exploration
 from racebench.reports import sentences
 from racebench.reports.results.document import Document

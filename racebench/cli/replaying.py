@@ -13,7 +13,7 @@ from racebench.cli.option_groups import GateOptions, OracleOptions, SubjectOptio
 from racebench.cli.servers import server_of
 from racebench.cli.subjects import find_scenario
 from racebench.core.errors import ExitCode, UsageProblem
-from racebench.core.results import Verdict
+from racebench.core.verdict import Verdict
 from racebench.exploration import explorer, schedules
 from racebench.exploration.isolationtester import place, runner, specs
 from racebench.exploration.request import ExplorationRequest, judged

@@ -13,19 +13,6 @@ from racebench.core.anomalies import ANOMALIES
 from racebench.core.model import Load
 from racebench.core.verdict import Verdict
 
-__all__ = [
-    "Anomaly",
-    "ConsumerResult",
-    "Finding",
-    "FirstDuplicate",
-    "OpenLoop",
-    "Pace",
-    "RunResult",
-    "Timeline",
-    "Usage",
-    "Verdict",
-]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Anomaly:

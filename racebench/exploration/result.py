@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from racebench.core.anomalies import ANOMALIES
-from racebench.core.results import Verdict
+from racebench.core.verdict import Verdict
 from racebench.exploration.schedules import Schedule, Step
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from racebench.analysis.remedies import expected_kinds
 from racebench.core.anomalies import ANOMALIES, NON_SERIALIZABLE
 from racebench.core.quantity import quantity
-from racebench.core.results import Verdict
+from racebench.core.verdict import Verdict
 from racebench.exploration.choices import cuts, divided, session_of
 from racebench.exploration.draws import Draws, remarks
 from racebench.exploration.faults import sets_timeout

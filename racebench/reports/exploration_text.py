@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from racebench.core.anomalies import NON_SERIALIZABLE
 from racebench.core.defaults import MOST_EXPLORED_SESSIONS
 from racebench.core.quantity import quantity
-from racebench.core.results import Verdict
+from racebench.core.verdict import Verdict
 from racebench.exploration.choices import cuts
 from racebench.exploration.result import Exploration, Limit, Replay, Start, Unseen
 from racebench.exploration.schedules import Step

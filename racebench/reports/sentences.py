@@ -10,7 +10,8 @@ from racebench.core.anomalies import ANOMALIES, AnomalyKind
 from racebench.core.faults import is_fault
 from racebench.core.model import Load
 from racebench.core.quantity import quantity
-from racebench.core.results import Anomaly, ConsumerResult, RunResult, Verdict
+from racebench.core.results import Anomaly, ConsumerResult, RunResult
+from racebench.core.verdict import Verdict
 
 
 def happened(result: RunResult) -> str:

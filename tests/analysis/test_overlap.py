@@ -18,7 +18,8 @@ from racebench.analysis.checkers import check
 from racebench.analysis.overlap import Overlap
 from racebench.analysis.remedies import remedy
 from racebench.core.model import Load, Outcome, Scenario
-from racebench.core.results import RunResult, Verdict
+from racebench.core.results import RunResult
+from racebench.core.verdict import Verdict
 from racebench.history import archive
 from racebench.history.recorded import About, Recorded
 from racebench.reports import sentences

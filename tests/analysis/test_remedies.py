@@ -15,7 +15,8 @@ from measured import run_of
 from racebench.analysis.remedies import expected_misses, instead, is_at_fault, other_consumer, other_strategy
 from racebench.core.anomalies import ANOMALIES
 from racebench.core.model import Consumer, Scenario, Strategy
-from racebench.core.results import RunResult, Verdict
+from racebench.core.results import RunResult
+from racebench.core.verdict import Verdict
 from racebench.reports import sentences
 from racebench.workloads import catalog
 

@@ -18,7 +18,8 @@ from racebench.analysis.comparison import Comparison
 from racebench.analysis.thresholds import METRICS, Held, Outcome
 from racebench.core.anomalies import ANOMALIES
 from racebench.core.errors import UsageProblem
-from racebench.core.results import RunResult, Verdict
+from racebench.core.results import RunResult
+from racebench.core.verdict import Verdict
 from racebench.reports import threshold_lines
 from racebench.reports.formats import cases, junit
 from racebench.reports.results.document import SCHEMA_FILE, Document

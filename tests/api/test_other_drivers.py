@@ -17,7 +17,7 @@ import pytest
 import applications as app
 from racebench.api import Bench, Exploration, Search
 from racebench.core.errors import UsageProblem
-from racebench.core.results import Verdict
+from racebench.core.verdict import Verdict
 from racebench.exploration.sessions import wire
 from racebench.exploration.wire import rest
 

@@ -22,8 +22,8 @@ from conftest import Command, UsersServer, assert_one_line
 from racebench.api import Bench, Exploration, RaceFound, Search
 from racebench.core.errors import DatabaseProblem, RacebenchError, UsageProblem
 from racebench.core.model import Call
-from racebench.core.results import Verdict
 from racebench.core.target import Target
+from racebench.core.verdict import Verdict
 from racebench.exploration import explorer
 from racebench.exploration.sessions import threads
 from racebench.exploration.sessions.connections import Connections

@@ -27,7 +27,8 @@ from measured import LOAD, compared, rendered, rounds_of, run_of
 from racebench.analysis.comparison import Comparison, Conditions, Judgement, joint
 from racebench.analysis.estimates import geometric_mean
 from racebench.core.plain_text import one_line
-from racebench.core.results import Pace, RunResult, Timeline, Usage, Verdict
+from racebench.core.results import Pace, RunResult, Timeline, Usage
+from racebench.core.verdict import Verdict
 from racebench.load.campaign import Cell, in_rounds
 from racebench.reports.formats import cases, junit
 from racebench.reports.results import document

@@ -8,7 +8,7 @@ from racebench.analysis.thresholds import Held, Outcome
 from racebench.cli.exit_codes import Finding, Gates, exit_code, gates_of
 from racebench.cli.option_groups import GateOptions
 from racebench.core.anomalies import ANOMALIES
-from racebench.core.results import Verdict
+from racebench.core.verdict import Verdict
 
 FORBIDDEN = ("duplicates", "missed")
 CLEAN = Finding(forbidden=FORBIDDEN, counts=dict.fromkeys(ANOMALIES, 0), verdict=Verdict.VALID)

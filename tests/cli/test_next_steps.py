@@ -15,7 +15,8 @@ from racebench.cli import next_steps
 from racebench.cli.files import ResultFiles
 from racebench.cli.main import cli
 from racebench.core.model import Scenario
-from racebench.core.results import RunResult, Verdict
+from racebench.core.results import RunResult
+from racebench.core.verdict import Verdict
 from racebench.exploration.result import Exploration
 from racebench.reports.results.document import Document
 from racebench.workloads import ad_hoc, catalog

@@ -17,8 +17,9 @@ import pytest
 from conftest import Command, Start, assert_one_line
 from racebench import __version__
 from racebench.core.model import Load, Scenario
-from racebench.core.results import RunResult, Verdict
+from racebench.core.results import RunResult
 from racebench.core.target import Target
+from racebench.core.verdict import Verdict
 from racebench.load.driver import LoadDriver
 from racebench.postgres.connection import connect
 from racebench.reports.results.document import SCHEMA_FILE

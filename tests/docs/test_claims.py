@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from conftest import shows
-from racebench.core.results import RunResult, Verdict
+from racebench.core.results import RunResult
+from racebench.core.verdict import Verdict
 
 Run = Callable[..., RunResult]
 PAGE = Path(__file__).parents[2] / "docs" / "claims.md"

@@ -17,8 +17,8 @@ import psycopg
 import pytest
 
 from conftest import Command, UsersServer
-from racebench.core.results import Verdict
 from racebench.core.target import Target
+from racebench.core.verdict import Verdict
 from racebench.exploration.explorer import explore
 from racebench.exploration.oracle.effects import Oracle
 from racebench.exploration.request import ExplorationRequest, judged

@@ -12,8 +12,8 @@ from psycopg import pq
 
 import applications as app
 from racebench.api import Bench, Exploration, Search
-from racebench.core.results import Verdict
 from racebench.core.target import Target
+from racebench.core.verdict import Verdict
 from racebench.exploration.sessions.backends import Backends
 from racebench.postgres.connection import connect
 from waiting import wait_for

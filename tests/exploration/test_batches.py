@@ -11,7 +11,7 @@ import pytest
 
 from racebench.api import Bench, Exploration, Search
 from racebench.core.model import Statement
-from racebench.core.results import Verdict
+from racebench.core.verdict import Verdict
 from racebench.exploration import batches, explorer
 from racebench.exploration.independence import Footprint, footprint
 from racebench.exploration.result import Unseen

@@ -11,8 +11,8 @@ import pytest
 
 from conftest import UsersServer
 from racebench import Bench, Search
-from racebench.core.results import Verdict
 from racebench.core.target import Target
+from racebench.core.verdict import Verdict
 from racebench.exploration.isolation import Ground, RestoredTables
 from racebench.exploration.leftovers import Leftover
 from racebench.exploration.physical import Physical

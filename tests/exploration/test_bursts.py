@@ -12,8 +12,8 @@ import pytest
 
 from racebench.api import Bench
 from racebench.core.model import Scenario
-from racebench.core.results import Verdict
 from racebench.core.target import Target
+from racebench.core.verdict import Verdict
 from racebench.exploration import explorer
 from racebench.exploration.explorer import explore
 from racebench.exploration.request import ExplorationRequest

@@ -18,8 +18,8 @@ import pytest
 from racebench.api import Bench, Exploration, Search
 from racebench.core.errors import UsageProblem
 from racebench.core.model import Retry
-from racebench.core.results import Verdict
 from racebench.core.target import Target
+from racebench.core.verdict import Verdict
 from racebench.exploration import explorer
 from racebench.exploration.choices import Cut, choice, cut_of, cuts, session_of
 from racebench.exploration.explorer import explore, replay

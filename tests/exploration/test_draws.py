@@ -20,7 +20,7 @@ import pytest
 
 from conftest import Command
 from racebench.api import Bench, Exploration, Search
-from racebench.core.results import Verdict
+from racebench.core.verdict import Verdict
 from racebench.exploration import request, schedules
 from racebench.exploration.draws import Draws, in_script, in_sql, remarks
 from racebench.exploration.result import Limit, Unseen

@@ -11,8 +11,8 @@ import psycopg
 import pytest
 
 from racebench.core.errors import UsageProblem
-from racebench.core.results import Verdict
 from racebench.core.target import Target
+from racebench.core.verdict import Verdict
 from racebench.exploration import endless
 from racebench.exploration.endless import Endless
 from racebench.exploration.explorer import explore

@@ -21,8 +21,8 @@ from conftest import Command, Start, UsersServer
 from racebench.analysis.remedies import expected_kinds
 from racebench.core.errors import UsageProblem
 from racebench.core.model import Scenario, Statement
-from racebench.core.results import Verdict
 from racebench.core.target import Target
+from racebench.core.verdict import Verdict
 from racebench.exploration import explorer, schedules
 from racebench.exploration.choices import Cut, choice, cut_of, session_of, strand_of
 from racebench.exploration.explorer import explore, replay

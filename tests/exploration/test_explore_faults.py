@@ -20,8 +20,8 @@ from psycopg import sql
 from benchmarks.faults.proxy import breaking
 from racebench.core.errors import DatabaseProblem
 from racebench.core.model import Scenario
-from racebench.core.results import Verdict
 from racebench.core.target import Target
+from racebench.core.verdict import Verdict
 from racebench.core.watching import Patience, watched
 from racebench.exploration import explorer
 from racebench.exploration.faults import Fault, fault_of

@@ -13,7 +13,7 @@ import pytest
 
 from racebench.api import Bench, Exploration
 from racebench.core.errors import UsageProblem
-from racebench.core.results import Verdict
+from racebench.core.verdict import Verdict
 from racebench.exploration.sessions.failures import expected, failure
 
 Call = Callable[[psycopg.Connection[Any]], None]

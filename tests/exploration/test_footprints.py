@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from racebench.core.results import Verdict
 from racebench.core.target import Target
+from racebench.core.verdict import Verdict
 from racebench.exploration import explorer
 from racebench.exploration.explorer import explore
 from racebench.exploration.hidden_effects import Objects

@@ -13,8 +13,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from racebench.core.results import Verdict
 from racebench.core.target import Target
+from racebench.core.verdict import Verdict
 from racebench.exploration import explorer
 from racebench.exploration import world as world_module
 from racebench.exploration.explorer import explore

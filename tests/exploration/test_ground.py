@@ -15,8 +15,8 @@ import pytest
 from conftest import UsersServer
 from racebench.api import Bench, Exploration
 from racebench.core.errors import UsageProblem
-from racebench.core.results import Verdict
 from racebench.core.target import Target
+from racebench.core.verdict import Verdict
 from racebench.exploration.explorer import explore
 from racebench.exploration.request import ExplorationRequest
 from racebench.exploration.result import Exploration as ExplorationResult

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from racebench.core.results import Verdict
 from racebench.core.target import Target
+from racebench.core.verdict import Verdict
 from racebench.exploration.explorer import explore
 from racebench.exploration.request import ExplorationRequest
 from racebench.exploration.result import Exploration

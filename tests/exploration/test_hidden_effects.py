@@ -16,8 +16,8 @@ from racebench.api import Bench
 from racebench.api import Exploration as ExplorationOfCalls
 from racebench.core.errors import UsageProblem
 from racebench.core.model import Statement
-from racebench.core.results import Verdict
 from racebench.core.target import Target
+from racebench.core.verdict import Verdict
 from racebench.exploration import inspection
 from racebench.exploration.explorer import explore
 from racebench.exploration.independence import ANY_WRITE, SERIALIZABLE, Footprint, calls, footprint

@@ -12,7 +12,7 @@ import pytest
 
 from conftest import Command
 from racebench.api import Bench, Exploration
-from racebench.core.results import Verdict
+from racebench.core.verdict import Verdict
 from racebench.exploration.inner_statements import statements_in
 
 Call = Callable[[psycopg.Connection[Any]], None]

@@ -18,7 +18,7 @@ from psycopg.errors import UniqueViolation
 from exploration import programs
 from exploration.programs import Connection, value
 from racebench.api import Bench
-from racebench.core.results import Verdict
+from racebench.core.verdict import Verdict
 
 PAGE = (Path(__file__).parents[2] / "docs" / "without-invariant.md").read_text()
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from racebench.core.model import Scenario
-from racebench.core.results import Verdict
 from racebench.core.target import Target
+from racebench.core.verdict import Verdict
 from racebench.exploration import explorer
 from racebench.exploration.explorer import explore, replay
 from racebench.exploration.independence import Footprint

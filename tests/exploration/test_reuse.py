@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from racebench.api import Bench
-from racebench.core.results import Verdict
+from racebench.core.verdict import Verdict
 from racebench.postgres.connection import connect
 
 SETUP = "CREATE TABLE orders (number int); CREATE SEQUENCE numbers CACHE 20;"

@@ -13,8 +13,8 @@ import psycopg
 import pytest
 
 from racebench.api import Bench, Search
-from racebench.core.results import Verdict
 from racebench.core.target import Target
+from racebench.core.verdict import Verdict
 from racebench.exploration.explorer import explore
 from racebench.exploration.independence import Footprint, footprint
 from racebench.exploration.request import ExplorationRequest

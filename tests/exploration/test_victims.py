@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from racebench.api import Bench, Exploration, Search
-from racebench.core.results import Verdict
+from racebench.core.verdict import Verdict
 from racebench.exploration import world
 from racebench.exploration.independence import Footprint
 from racebench.exploration.outcome import ScheduleResult

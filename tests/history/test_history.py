@@ -20,7 +20,7 @@ from racebench.analysis.checkers import check
 from racebench.analysis.offline import CheckResult, check_file, export
 from racebench.core.errors import RacebenchError, UsageProblem
 from racebench.core.model import Outcome
-from racebench.core.results import Verdict
+from racebench.core.verdict import Verdict
 from racebench.history import History, archive
 from racebench.history.operations import Operations
 from racebench.history.recorded import About, Recorded

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from racebench.core.model import Load, Scenario
-from racebench.core.results import RunResult, Verdict
+from racebench.core.results import RunResult
 from racebench.core.target import Target
+from racebench.core.verdict import Verdict
 from racebench.load.campaign import Pairing, Request, opened
 from racebench.load.executors.processes import Processes
 from racebench.postgres.connection import connect

@@ -10,7 +10,8 @@ import pytest
 
 from conftest import Command, UsersServer, assert_one_line, shows, shows_what_is_expected
 from racebench.analysis.remedies import expected_misses
-from racebench.core.results import RunResult, Verdict
+from racebench.core.results import RunResult
+from racebench.core.verdict import Verdict
 from racebench.workloads import catalog
 
 Run = Callable[..., RunResult]

@@ -13,8 +13,9 @@ from psycopg import sql
 
 from racebench.core.errors import DatabaseProblem
 from racebench.core.model import Consumer, Load, NumberedRows, Outcome, Scenario
-from racebench.core.results import RunResult, Verdict
+from racebench.core.results import RunResult
 from racebench.core.target import Target
+from racebench.core.verdict import Verdict
 from racebench.history.records import NO_VERSION, OPERATION, RecordFile, encode_status
 from racebench.load.detector import Detector, Table
 from racebench.load.driver import LoadDriver

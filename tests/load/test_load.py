@@ -15,8 +15,9 @@ from conftest import Command, UsersServer, assert_one_line, shows
 from racebench.analysis import performance
 from racebench.core.errors import DiskFull
 from racebench.core.model import Load, Protocol, Scenario
-from racebench.core.results import OpenLoop, Pace, RunResult, Timeline, Usage, Verdict
+from racebench.core.results import OpenLoop, Pace, RunResult, Timeline, Usage
 from racebench.core.target import Target
+from racebench.core.verdict import Verdict
 from racebench.history.records import OPERATION, RecordFile, read_records
 from racebench.load import worker
 from racebench.load.pacing import Go

@@ -22,8 +22,9 @@ from benchmarks.faults.proxy import BreakingProxy, Cut, after_an_error, breaking
 from racebench.core.errors import ConnectionLost, DatabaseProblem, ScenarioProblem
 from racebench.core.faults import CONNECTION_LOST, is_fault, of_lost_connection
 from racebench.core.model import Load, Outcome, Protocol, Retry, Scenario, SqlFile, Strategy
-from racebench.core.results import RunResult, Verdict
+from racebench.core.results import RunResult
 from racebench.core.target import Target
+from racebench.core.verdict import Verdict
 from racebench.history.records import OPERATION, OPERATION_BITS, decode_status, read_records
 from racebench.load import worker
 from racebench.load.driver import LoadDriver

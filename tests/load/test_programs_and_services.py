@@ -13,7 +13,8 @@ import pytest
 
 import racebench
 from racebench.core.model import HttpRequest
-from racebench.core.results import RunResult, Verdict
+from racebench.core.results import RunResult
+from racebench.core.verdict import Verdict
 from racebench.load import crew
 from tests.waiting import finish, repeat, wait_for
 

@@ -18,7 +18,8 @@ from judged import MS, result_of
 from racebench.analysis.offline import check_file
 from racebench.analysis.restarts import after_restart
 from racebench.core.model import Load, Scenario
-from racebench.core.results import RunResult, Verdict
+from racebench.core.results import RunResult
+from racebench.core.verdict import Verdict
 from racebench.history import History, archive
 from racebench.history.spill import Scratch
 from racebench.load.driver import LoadDriver

@@ -20,8 +20,9 @@ from conftest import Command, UsersServer
 from racebench.analysis.offline import check_file
 from racebench.core.errors import DatabaseProblem, UsageProblem
 from racebench.core.model import Load, Scenario
-from racebench.core.results import RunResult, Verdict
+from racebench.core.results import RunResult
 from racebench.core.target import Target
+from racebench.core.verdict import Verdict
 from racebench.core.watching import Patience
 from racebench.load import alone, crew, stalls
 from racebench.load.driver import LoadDriver

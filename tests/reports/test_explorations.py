@@ -15,7 +15,7 @@ from conftest import Command
 from measured import rendered
 from racebench.core.anomalies import ANOMALIES, AnomalyKind
 from racebench.core.errors import UsageProblem
-from racebench.core.results import Verdict
+from racebench.core.verdict import Verdict
 from racebench.exploration.result import (
     Beginning,
     Exploration,

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from judged import REFERENCE
 from measured import run_of
-from racebench.core.results import Verdict
+from racebench.core.verdict import Verdict
 from racebench.reports.results import document
 from racebench.reports.terminal import failures
 

@@ -24,7 +24,8 @@ from measured import compared, run_of
 from racebench.analysis.thresholds import Held, Outcome
 from racebench.core.errors import UsageProblem
 from racebench.core.model import Scenario
-from racebench.core.results import RunResult, Verdict
+from racebench.core.results import RunResult
+from racebench.core.verdict import Verdict
 from racebench.reports import exploration_text, formats, page
 from racebench.reports.page import latency, pace, part, scatter, timeline_picture
 from racebench.reports.results import document, sources

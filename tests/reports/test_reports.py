@@ -16,7 +16,8 @@ from judged import ENVIRONMENT, TWINS, result_of
 from racebench.analysis.checkers import CHECKERS
 from racebench.core.anomalies import ANOMALIES, Evidence, needing
 from racebench.core.model import Outcome, Scenario
-from racebench.core.results import Anomaly, RunResult, Verdict
+from racebench.core.results import Anomaly, RunResult
+from racebench.core.verdict import Verdict
 from racebench.reports import formats, sentences
 from racebench.reports.results import document
 from racebench.reports.results.sources import Source

@@ -20,7 +20,8 @@ from judged import ENVIRONMENT, result_of
 from junit_dialect import problems
 from measured import rendered
 from racebench.core.model import Scenario
-from racebench.core.results import Anomaly, RunResult, Verdict
+from racebench.core.results import Anomaly, RunResult
+from racebench.core.verdict import Verdict
 from racebench.reports import formats
 from racebench.reports.formats import cases, csv_table, job_summary, junit
 from racebench.reports.results.document import Document, from_json, to_json

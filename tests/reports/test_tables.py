@@ -18,7 +18,8 @@ from measured import compared, rendered, run_of
 from racebench.core.injection import parse_all
 from racebench.core.model import Load
 from racebench.core.quantity import quantity
-from racebench.core.results import FirstDuplicate, Verdict
+from racebench.core.results import FirstDuplicate
+from racebench.core.verdict import Verdict
 from racebench.reports import formats, sentences
 from racebench.reports import page as rendered_page
 from racebench.reports.formats.terminal import show

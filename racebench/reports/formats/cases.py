@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from racebench.analysis.baselines import Standing
 from racebench.analysis.comparison import Comparison
 from racebench.core.quantity import quantity
-from racebench.core.results import Anomaly, RunResult, Verdict
+from racebench.core.results import Anomaly, RunResult
+from racebench.core.verdict import Verdict
 from racebench.exploration.result import Exploration, Replay
 from racebench.reports import exploration_text, sentences, threshold_lines
 from racebench.reports.results.document import Document

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from racebench.core.plain_text import printable
-from racebench.core.results import RunResult, Verdict
+from racebench.core.results import RunResult
+from racebench.core.verdict import Verdict
 from racebench.exploration.result import Exploration
 from racebench.reports import escape, exploration_text, made_by, sentences, threshold_lines
 from racebench.reports.formats import Material, cases

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from xml.etree import ElementTree as ET
 
 from racebench.core.plain_text import printable
-from racebench.core.results import Verdict
+from racebench.core.verdict import Verdict
 from racebench.reports.formats import Material, cases
 from racebench.reports.formats.cases import Case, Suite
 

@@ -17,7 +17,8 @@ from racebench import __version__
 from racebench.analysis.comparison import Comparison, Judgement
 from racebench.core.anomalies import ANOMALIES
 from racebench.core.errors import UsageProblem
-from racebench.core.results import RunResult, Verdict
+from racebench.core.results import RunResult
+from racebench.core.verdict import Verdict
 from racebench.exploration.result import Exploration
 from racebench.reports import exploration_text, sentences
 from racebench.reports.page import part, templates, timeline_data

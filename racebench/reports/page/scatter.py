@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from racebench.core.results import RunResult, Verdict
+from racebench.core.results import RunResult
+from racebench.core.verdict import Verdict
 from racebench.reports.page import scale
 
 _TOP, _RIGHT, _BOTTOM, _LEFT = 26, 18, 46, 58

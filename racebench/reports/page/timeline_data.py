@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from racebench.core import codes
-from racebench.core.results import RunResult, Verdict
+from racebench.core.results import RunResult
+from racebench.core.verdict import Verdict
 from racebench.reports.excerpts import Bar, Excerpt
 from racebench.reports.excerpts.lookup import Lookup, find
 from racebench.reports.page import timeline_picture

@@ -30,8 +30,8 @@ from racebench.core.results import (
     RunResult,
     Timeline,
     Usage,
-    Verdict,
 )
+from racebench.core.verdict import Verdict
 
 SCHEMA_VERSION = 1
 SCHEMA_FILE = Path(__file__).with_name("run.schema.json")

@@ -13,7 +13,7 @@ from typing import Any
 from racebench.core import json_text
 from racebench.core.anomalies import counts_of_document
 from racebench.core.errors import UsageProblem
-from racebench.core.results import Verdict
+from racebench.core.verdict import Verdict
 from racebench.exploration.choices import Cut
 from racebench.exploration.result import (
     Beginning,

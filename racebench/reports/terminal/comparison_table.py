@@ -14,7 +14,8 @@ from racebench.analysis.comparison import Compared, Comparison, Judgement
 from racebench.analysis.estimates import Estimate
 from racebench.core.anomalies import ANOMALIES, TableKind, of_table
 from racebench.core.quantity import quantity
-from racebench.core.results import RunResult, Verdict
+from racebench.core.results import RunResult
+from racebench.core.verdict import Verdict
 from racebench.reports import escape, figures, sentences, threshold_lines
 from racebench.reports.results.document import Document
 from racebench.reports.terminal.tables import Column, Grid, amount, indented, verdict_text

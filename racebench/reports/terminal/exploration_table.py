@@ -10,7 +10,7 @@ from rich.text import Text
 
 from racebench.core.anomalies import ANOMALIES
 from racebench.core.quantity import quantity
-from racebench.core.results import Verdict
+from racebench.core.verdict import Verdict
 from racebench.exploration.result import Exploration, Replay, SessionOutcome
 from racebench.reports import exploration_text
 from racebench.reports.results.explorations import Explorations

@@ -12,7 +12,8 @@ from rich.text import Text
 
 from racebench.core.anomalies import ANOMALIES, NON_SERIALIZABLE
 from racebench.core.plain_text import one_line
-from racebench.core.results import RunResult, Verdict
+from racebench.core.results import RunResult
+from racebench.core.verdict import Verdict
 from racebench.exploration.result import Exploration, Limit, Replay
 from racebench.reports import exploration_text, sentences
 from racebench.reports.library_words import in_library_words

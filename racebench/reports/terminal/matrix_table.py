@@ -12,7 +12,7 @@ from rich.text import Text
 
 from racebench.analysis.matrix import Matrix, Pair, arrange
 from racebench.core.quantity import quantity
-from racebench.core.results import Verdict
+from racebench.core.verdict import Verdict
 from racebench.reports import escape
 from racebench.reports.results.document import Document
 from racebench.reports.server import server_of

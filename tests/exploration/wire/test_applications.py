@@ -13,8 +13,8 @@ import pytest
 
 from racebench.core.errors import RacebenchError, UsageProblem
 from racebench.core.model import HttpRequest, Instances, Program, Service
-from racebench.core.results import Verdict
 from racebench.core.target import Target
+from racebench.core.verdict import Verdict
 from racebench.exploration import explorer
 from racebench.exploration.request import ExplorationRequest, judged
 from racebench.exploration.result import Exploration, Unseen

@@ -16,8 +16,9 @@ from racebench.analysis.restarts import RESTARTED
 from racebench.core.faults import CONNECTION_LOST
 from racebench.core.injection import parse_all
 from racebench.core.model import Load, Protocol
-from racebench.core.results import RunResult, Verdict
+from racebench.core.results import RunResult
 from racebench.core.target import Target
+from racebench.core.verdict import Verdict
 from racebench.load.driver import LoadDriver
 from racebench.load.executors.processes import Processes
 from racebench.load.faults.injectors import Injectors
