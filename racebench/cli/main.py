@@ -8,6 +8,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import errno
+import itertools
 import os
 import sys
 import threading
@@ -17,22 +18,7 @@ import click
 
 from racebench import __version__
 from racebench.cli import base_command, invocation, streams
-from racebench.cli.commands import (
-    check,
-    compare,
-    completion,
-    config,
-    demo,
-    explore,
-    init,
-    matrix,
-    replay,
-    report,
-    run,
-    server,
-    show,
-)
-from racebench.cli.commands import list as list_command
+from racebench.cli.late_commands import LateCommands
 from racebench.core import signals
 from racebench.core.errors import ExitCode, Interrupted, RacebenchError
 from racebench.core.plain_text import one_line, shortened
@@ -132,32 +118,20 @@ def _say(*messages: str, code: ExitCode) -> int:
     return int(code)
 
 
+_SECTIONS = {
+    "Measure": ("run", "compare", "matrix"),
+    "Prove and show": ("explore", "replay", "demo"),
+    "Results": ("report", "check"),
+    "Strategies": ("list", "show"),
+    "Your project": ("init", "config", "completion", "server"),
+}
+
+
 @click.group(
     cls=base_command.Group,
-    sections={
-        "Measure": ("run", "compare", "matrix"),
-        "Prove and show": ("explore", "replay", "demo"),
-        "Results": ("report", "check"),
-        "Strategies": ("list", "show"),
-        "Your project": ("init", "config", "completion", "server"),
-    },
+    sections=_SECTIONS,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    commands=[
-        check.check,
-        compare.compare,
-        completion.completion,
-        config.config,
-        demo.demo,
-        explore.explore,
-        init.init,
-        list_command.list_,
-        matrix.matrix,
-        replay.replay,
-        report.report,
-        run.run,
-        server.server,
-        show.show,
-    ],
+    commands=LateCommands("racebench.cli.commands", itertools.chain(*_SECTIONS.values())),
 )
 @click.version_option(__version__, prog_name="racebench")
 def cli() -> None:

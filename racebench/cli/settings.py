@@ -72,9 +72,12 @@ class Settings:
 
 def read(root: click.Command, *, start: Path | None = None, environment: Mapping[str, str] | None = None) -> Settings:
     """Read what is set; raises UsageProblem for a file that cannot be read or a key that no command has."""
+    found = settings_file.find(Path.cwd() if start is None else start)
+    set_variables = _set_variables(os.environ if environment is None else environment)
+    if found.path is None and not set_variables:  # as most often: which options there are need not be known
+        return Settings(warnings=found.warnings)
     keys = {name: _keys(command) for name, command in leaves(root)}
     every_key = _merged(keys.values())
-    found = settings_file.find(Path.cwd() if start is None else start)
     file, prefix = found.path, found.prefix
     general: dict[str, Setting] = {}
     of_commands: dict[str, dict[str, Setting]] = {name: {} for name in keys}
@@ -100,7 +103,7 @@ def read(root: click.Command, *, start: Path | None = None, environment: Mapping
             target = of_commands[command] if command else general
             if known[name] == name or known[name] not in target:  # the new spelling wins over the old one
                 target[known[name]] = setting
-    warnings += _environment(os.environ if environment is None else environment, keys, general, of_commands)
+    warnings += _environment(set_variables, keys, general, of_commands)
     return Settings(file=file, general=general, commands=of_commands, warnings=tuple(warnings))
 
 
@@ -244,6 +247,15 @@ def _entries(table: Mapping[str, Any], before: str, commands: Iterable[str]) -> 
             yield before, name, value
 
 
+def _set_variables(environment: Mapping[str, str]) -> dict[str, str]:
+    """The variables of an environment that are to set an option; an empty one is as one that is not there."""
+    return {
+        name: value
+        for name, value in environment.items()
+        if name.startswith(_PREFIX) and name not in OTHER_VARIABLES and value
+    }
+
+
 def _environment(
     environment: Mapping[str, str],
     keys: Mapping[str, Mapping[str, str]],
@@ -265,8 +277,6 @@ def _environment(
 
     warnings = []
     for variable, value in sorted(environment.items(), key=lambda entry: (not is_old(entry[0]), entry[0])):
-        if not variable.startswith(_PREFIX) or variable in OTHER_VARIABLES or not value:
-            continue
         if variable not in meaning:
             warnings.append(f"{variable} sets nothing{_close(variable, [*meaning, *OTHER_VARIABLES])}")
             continue

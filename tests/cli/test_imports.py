@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from racebench.cli import commands
+from racebench.cli.main import cli
 
 
 @pytest.mark.parametrize(
@@ -25,3 +30,21 @@ def test_a_command_does_not_import_what_it_does_not_need(modules: str, unneeded:
     imported = run.stdout.split()
     assert modules.split(", ", maxsplit=1)[0] in imported
     assert [name for name in unneeded if name in imported] == []
+
+
+def test_the_commands_are_those_that_have_a_module() -> None:
+    folder = Path(str(commands.__file__)).parent
+    assert sorted(cli.commands) == sorted(path.stem for path in folder.glob("[!_]*.py"))
+    assert [command.name for command in cli.commands.values()] == [*cli.commands]
+
+
+def test_a_command_does_without_the_modules_of_the_others(tmp_path: Path) -> None:
+    code = (
+        "import sys; from racebench.cli.main import cli; cli.main(['list'], standalone_mode=False); "
+        "print(*(name for name in sys.modules if name.startswith('racebench.cli.commands.')))"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "RACEBENCH_PROGRESS"}  # a setting
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path, env=environment
+    )
+    assert run.stdout.splitlines()[-1] == "racebench.cli.commands.list"

@@ -46,7 +46,7 @@ def run(
 
 
 @pytest.mark.parametrize("numbers", ["SIGINT", "SIGTERM", "SIGHUP", "SIGINT,SIGINT,SIGTERM"])
-@pytest.mark.parametrize("module", ["racebench.cli.main", "click.core", "racebench.cli.commands.run"])
+@pytest.mark.parametrize("module", ["racebench.cli.main", "click.core", "racebench.cli.commands.list"])
 def test_a_signal_during_the_first_imports_is_one_line(tmp_path: Path, module: str, numbers: str) -> None:
     done = run(tmp_path, module, numbers, "list")
     assert (done.returncode, done.stdout) == (130, "")
