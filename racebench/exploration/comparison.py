@@ -37,10 +37,11 @@ class Comparison:
         self._runner, self._preparation = runner, preparation
         self._polls = request.polls if request.consumer is not None else 0
         rows = request.scenario.rows
+        filled = preparation.known.once("filled columns", lambda: declared(preparation.monitor, preparation.schema))
         self._orders = SerialOrders(
             runner,
             request.oracle,
-            Labels(declared(preparation.monitor, preparation.schema), self._rows),
+            Labels(filled, self._rows),
             sessions=len(preparation.strategy_sessions),
             polls=self._polls,
             key=None if rows is None else ("", rows.table, rows.id),

@@ -7,7 +7,7 @@ restores is named, as the reasons why a search proves nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import psycopg
@@ -16,6 +16,7 @@ from racebench.core.errors import DatabaseProblem, UsageProblem
 from racebench.core.model import Scenario, ScheduleIsolation
 from racebench.exploration.faults import Fault
 from racebench.exploration.inspection import decoded
+from racebench.exploration.known import Known
 from racebench.exploration.leftovers import Leftover
 from racebench.exploration.physical import Physical
 from racebench.exploration.result import Beginning, Start
@@ -82,7 +83,7 @@ class Ground:
     database. `remake`: drops the schema and sets it up again; None where the tables are the application's own.
     `expected`: what the code may leave behind, as far as that is known beforehand; None if it is not known.
     `original`: the application's own tables before the setup, which are restored at the end. `standing`: the schema as
-    its setup left it, if that is known from an exploration before.
+    its setup left it, if that is known from an exploration before. `known`: what was asked of the catalogs.
     """
 
     connection: psycopg.Connection[Any]
@@ -93,6 +94,7 @@ class Ground:
     expected: Mapping[Leftover, str] | None
     original: Snapshot | None = None
     standing: Standing | None = None
+    known: Known = field(default_factory=Known)
 
     def may_leave(self, *leftovers: Leftover) -> bool:
         """Whether the code may leave one of these behind."""
@@ -376,7 +378,9 @@ class _Schema:
 
     def changes(self) -> tuple[str, ...]:
         """The changes of definitions since then."""
-        return () if self._definitions is None else self._definitions.differences(self._read())
+        if self._definitions is None or self._ground.known.is_current(self._ground.connection):
+            return ()
+        return self._definitions.differences(self._read())
 
     def rows(self) -> Mapping[tuple[str, str], tuple[tuple[str, ...], Sequence[Row]]]:
         """The names of the columns and the rows of the materialized views."""
@@ -415,7 +419,9 @@ def choose(scenario: Scenario, ground: Ground, *, whole_tables: bool) -> Isolati
 
 
 def _physical(ground: Ground) -> Physical:
-    methods = access_methods(ground.connection, ground.schema, everywhere=ground.exclusive)
+    methods = ground.known.once(
+        "access methods", lambda: access_methods(ground.connection, ground.schema, everywhere=ground.exclusive)
+    )
     return Physical(methods, ground.sessions)
 
 

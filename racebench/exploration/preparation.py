@@ -22,6 +22,7 @@ from racebench.exploration.freezing import Freezer
 from racebench.exploration.hidden_effects import Objects
 from racebench.exploration.inspection import Facts, decoded, inspect, may_set, volatile_functions
 from racebench.exploration.isolation import Ground, Isolation, RestoredTables
+from racebench.exploration.known import Known
 from racebench.exploration.observation import Observer, may_surprise
 from racebench.exploration.oracle.effects import Oracle
 from racebench.exploration.outcome import AnomalyCounter
@@ -51,11 +52,12 @@ class Preparation:
 
     `chooses_victims`: this role may decide which session of a deadlock the server aborts. `observer`: None where no
     step can lock more than its footprint says, or nothing depends on footprints. `restored`: the tables, if the effect
-    of a schedule on them is wanted.
+    of a schedule on them is wanted. `known`: what was asked of the catalogs.
     """
 
     schema: str
     monitor: psycopg.Connection[Any]
+    known: Known
     facts: Facts
     kind: SessionKind
     strategy_sessions: Sequence[StrategySession]
@@ -102,10 +104,15 @@ def prepare(
         original = Snapshot(monitor, schema)
         stack.push(_at_the_end(original.restore, monitor, target, schema))
         fill(target, schema, scenario, strategy, consumers)
+    known = Known() if here is None else here.known
     objects = Objects(monitor)
-    volatile = volatile_functions(monitor, strategy, request.consumer, objects)
+    volatile = known.once(
+        ("volatile", strategy.script.text), lambda: volatile_functions(monitor, strategy, request.consumer, objects)
+    )
     explored = replace(strategy, script=in_transactions(strategy.script, volatile))
-    facts = inspect(monitor, schema, request, explored.script, volatile)
+    # A place with a consumer is not kept.
+    asked = (strategy.script.text, strategy.isolation, *scenario.invariants.items(), bool(scenario.checks))
+    facts = known.once(("facts", *asked), lambda: inspect(monitor, schema, request, explored.script, volatile))
     surroundings = Surroundings(
         target=target,
         schema=schema,
@@ -114,6 +121,7 @@ def prepare(
         implicit=implicit(strategy.script, explored.script),
         sessions=request.sessions,
         monitor=monitor,
+        known=known,
         facts=facts,
         # The sessions of an application share its memory too, of which nothing is known.
         reached=_reached(objects, explored.script, request, facts)
@@ -156,6 +164,7 @@ def prepare(
         expected=None if strategy.is_application else facts.leaves,
         original=original,
         standing=None if here is None else here.standing,
+        known=known,
     )
     chosen = isolation.choose(scenario, ground, whole_tables=request.oracle is not None)
     after_sessions.push(_at_the_end(chosen.close, monitor, target, schema))
@@ -164,6 +173,7 @@ def prepare(
     return Preparation(
         schema=schema,
         monitor=monitor,
+        known=known,
         facts=facts,
         kind=kind,
         strategy_sessions=strategy_sessions,
@@ -173,7 +183,9 @@ def prepare(
         isolation=chosen,
         anomalies=AnomalyCounter(monitor, scenario, whole_tables=chosen.whole_tables),
         chooses_victims=may_set(monitor, "deadlock_timeout"),
-        observer=Observer(monitor) if request.reduce and may_surprise(monitor) else None,
+        observer=Observer(monitor)
+        if request.reduce and known.once("surprises", lambda: may_surprise(monitor))
+        else None,
         restored=chosen if request.oracle is not None and isinstance(chosen, RestoredTables) else None,
     )
 

@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import psycopg
@@ -23,16 +23,28 @@ from racebench.core.model import Consumer, Origin, Scenario, SqlFile, Strategy
 from racebench.core.target import Target
 from racebench.exploration.draws import in_sql
 from racebench.exploration.independence import CLOCKS, names_in
+from racebench.exploration.known import Known
 from racebench.exploration.leftovers import leaves
 from racebench.exploration.sessions.backends import Backends
-from racebench.postgres import definitions, removal
+from racebench.postgres import catalogs, definitions, removal
 from racebench.postgres.connection import connect
 from racebench.postgres.control import Control
 from racebench.postgres.definitions import Definitions
+from racebench.postgres.message import send
 from racebench.postgres.schemas import fresh_schema
 from racebench.postgres.snapshot import Snapshot
 from racebench.postgres.storage import keep_from_autovacuum
 
+#: DISCARD ALL, but for what was prepared: only racebench has prepared on the monitor, and will again what it had.
+_DISCARDING = (
+    b"CLOSE ALL",
+    b"RESET SESSION AUTHORIZATION",
+    b"RESET ALL",
+    b"UNLISTEN *",
+    b"SELECT pg_advisory_unlock_all()",
+    b"DISCARD TEMP",
+    b"DISCARD SEQUENCES",
+)
 #: What a schema is made by.
 Definition = tuple[Scenario, Strategy, Sequence[Consumer]]
 
@@ -57,10 +69,12 @@ class Leaving(Protocol):
 class Place:
     """Where an exploration runs. `monitor`: a connection that no session uses. `standing`: of a schema used again.
 
-    `left`: set by the exploration, and asked at its end; None if the schema is not to be kept.
+    `known`: what the exploration learns of the schema and finds known already. `left`: set by the exploration, and
+    asked at its end; None if the schema is not to be kept.
     """
 
     monitor: psycopg.Connection[Any]
+    known: Known = field(default_factory=Known)
     standing: Standing | None = None
     left: Leaving | None = None
 
@@ -89,6 +103,7 @@ def place(
         kept = _Kept(key)
         with ExitStack() as opening:
             kept.place = opening.enter_context(_new(target, schema, definition, step_limit, kept.tell))
+            kept.place.known = Known(catalogs.state(kept.place.monitor))
             kept.stack = opening.pop_all()
     kept.teller = tell
     try:
@@ -162,7 +177,7 @@ class _Kept:
         if monitor.info.parameter_status("is_superuser") == "on" or (self._dated and here.standing.snapshot.has_rows):
             return False  # a superuser may change what no catalog shows
         with contextlib.suppress(psycopg.Error):
-            monitor.execute("DISCARD ALL")
+            send(monitor, _DISCARDING)
             return not removal.is_anything(monitor)
         return False
 
@@ -172,8 +187,12 @@ class _Kept:
         assert here.standing is not None  # otherwise it was not kept
         with contextlib.suppress(psycopg.Error, DatabaseProblem):
             here.standing.snapshot.restore(here.monitor)
-            now = definitions.read(here.monitor, schema, everywhere=target.exclusive)
-            return not here.standing.definitions.differences(now) and here.standing.snapshot.is_described_as_before()
+            if not here.known.is_current(here.monitor):
+                here.known = Known(catalogs.state(here.monitor))
+                defined = definitions.read(here.monitor, schema, everywhere=target.exclusive)
+                if here.standing.definitions.differences(defined):
+                    return False
+            return here.standing.snapshot.is_described_as_before()
         return False
 
     @property

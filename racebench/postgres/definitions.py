@@ -107,7 +107,7 @@ class Definitions:
 def read(connection: psycopg.Connection[Any], schema: str, *, everywhere: bool = False) -> Definitions:
     """Read the definitions of a schema; `everywhere`: of all other schemas too. Raises DatabaseProblem."""
     try:
-        rows = connection.execute(_DEFINITIONS, {"schema": schema, "everywhere": everywhere}).fetchall()
+        rows = connection.execute(_DEFINITIONS, {"schema": schema, "everywhere": everywhere}, prepare=True).fetchall()
     except psycopg.Error as problem:
         raise DatabaseProblem(f"the catalogs cannot be read: {one_line(str(problem))}") from None
     return Definitions({(str(kind), str(name)): str(text) for kind, name, text in rows})

@@ -108,7 +108,7 @@ def take(connection: psycopg.Connection[Any]) -> Inventory:
 
 def is_anything(connection: psycopg.Connection[Any]) -> bool:
     """Whether anything is outside racebench's schemas on a server of its own. Raises psycopg.Error."""
-    row = connection.execute(_ANYTHING.encode(), {"classes": [], "oids": []}).fetchone()
+    row = connection.execute(_ANYTHING.encode(), {"classes": [], "oids": []}, prepare=True).fetchone()
     return row is None or bool(row[0])
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from racebench.api import Bench
 from racebench.core.verdict import Verdict
+from racebench.exploration.known import Known, Names
 from racebench.postgres.connection import connect
 
 SETUP = "CREATE TABLE orders (number int); CREATE SEQUENCE numbers CACHE 20;"
@@ -218,3 +219,93 @@ def test_an_exploration_that_fails_leaves_nothing(bench: Bench) -> None:
         bench.explore(sends("SELECT 1 / 0"), setup=SETUP, sessions=2)
     _, after = places(bench)
     assert not before & after
+
+
+def known(bench: Bench) -> Known:
+    """What the bench keeps of its last exploration for the next."""
+    assert bench._reuse is not None
+    assert bench._reuse._kept is not None
+    return bench._reuse._kept.place.known
+
+
+def test_what_the_catalogs_said_is_kept_until_they_change(bench: Bench) -> None:
+    places(bench)
+    before = known(bench)
+    places(bench)
+    assert known(bench) is before
+    # It could be volatile, or write: no definition that is compared has it.
+    with connect(bench._up(), schema=bench._schema) as connection:
+        connection.execute("CREATE OPERATOR === (FUNCTION = int4eq, LEFTARG = int, RIGHTARG = int)")
+    places(bench)
+    assert known(bench) is not before
+    assert known(bench).names.volatile
+
+
+def test_names_that_a_call_may_have_changed_are_asked_for_again(bench: Bench) -> None:
+    places(bench)
+    assert known(bench).names.volatile
+    bench.explore(sends("CREATE TABLE IF NOT EXISTS orders ()"), setup=SETUP, sessions=2, max_schedules=3)
+    assert known(bench).names == Names()
+
+
+NUMBERED = "SELECT number FROM orders GROUP BY number HAVING count(*) > 1"
+
+
+def numbers(pids: set[int], *, lock: bool) -> Callable[[], None]:
+    """A call that numbers a row, with statements that are prepared; `lock`: alone."""
+
+    def inserts() -> None:
+        with psycopg.connect(os.environ["RACEBENCH_DSN"]) as connection:
+            pids.add(connection.info.backend_pid)
+            if lock:
+                connection.execute("SELECT pg_advisory_xact_lock(1)", prepare=True)
+            rows = connection.execute("SELECT * FROM orders ORDER BY number DESC", prepare=True).fetchall()
+            number = 1 + (int(rows[0][0]) if rows else 0)
+            connection.execute("INSERT INTO orders (number) VALUES (%s)", (number,), prepare=True)
+
+    return inserts
+
+
+@pytest.mark.parametrize(("lock", "verdict"), [(False, Verdict.INVALID), (True, Verdict.VALID)])
+def test_statements_that_were_prepared_on_other_tables_change_no_verdict(
+    bench: Bench, *, lock: bool, verdict: Verdict
+) -> None:
+    pids: list[set[int]] = []
+    for setup in (SETUP, SETUP, OTHER, SETUP):  # of the same tables, and of tables with other columns
+        pids.append(set())
+        found = bench.explore(numbers(pids[-1], lock=lock), setup=setup, invariant=NUMBERED, sessions=2)
+        assert found.verdict is verdict
+    assert set.intersection(*pids)
+
+
+def test_a_function_is_planned_anew_where_another_setup_defines_it(bench: Bench) -> None:
+    pids: set[int] = set()
+
+    def inserts() -> None:
+        with psycopg.connect(os.environ["RACEBENCH_DSN"]) as connection:
+            pids.add(connection.info.backend_pid)
+            connection.execute("INSERT INTO orders VALUES (next_number())")
+
+    bodies = {
+        Verdict.INVALID: "(SELECT coalesce(max(number), 0) + 1 FROM orders)",
+        Verdict.VALID: "nextval('numbers')",
+    }
+    for verdict in (Verdict.INVALID, Verdict.VALID, Verdict.INVALID, Verdict.VALID):
+        function = "CREATE FUNCTION next_number() RETURNS int LANGUAGE plpgsql AS $$ BEGIN RETURN {}; END $$;"
+        setup = SETUP + function.format(bodies[verdict])
+        found = bench.explore(inserts, setup=setup, invariant=NUMBERED, sessions=2)
+        assert found.verdict is verdict
+    assert len(pids) == 2
+
+
+def test_other_calls_and_invariants_on_the_same_tables_are_judged_by_themselves(bench: Bench) -> None:
+    never = "SELECT number FROM orders WHERE number < 0"
+    for lock, invariant, verdict in (
+        (False, NUMBERED, Verdict.INVALID),
+        (True, NUMBERED, Verdict.VALID),
+        (False, NUMBERED, Verdict.INVALID),
+        (True, "SELECT number FROM orders WHERE number > 1 AND number < 2", Verdict.VALID),
+        (True, never, Verdict.VALID),
+    ):
+        found = bench.explore(numbers(set(), lock=lock), setup=SETUP, invariant=invariant, sessions=2)
+        assert found.verdict is verdict

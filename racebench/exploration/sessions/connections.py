@@ -11,7 +11,7 @@ import re
 import select
 import time
 import weakref
-from collections.abc import Callable, Generator, Iterator, Set
+from collections.abc import Callable, Generator, Iterator, Sequence, Set
 from typing import Any
 
 import psycopg
@@ -24,6 +24,7 @@ from racebench.exploration.draws import Draws, in_sql, server_seed
 from racebench.exploration.hidden_effects import Objects, bodies, does_more_than_write
 from racebench.exploration.independence import may_be_serializable, names_in
 from racebench.exploration.inner_statements import with_several_statements
+from racebench.exploration.known import Names
 from racebench.exploration.leftovers import Leftover, custom_settings, leaves
 from racebench.exploration.sessions.round_trips import AnyConnection, Explored
 from racebench.exploration.sessions.unseen import Unseen
@@ -47,30 +48,33 @@ class Connections:
     which session it is. `serializable`: a statement may begin a serializable transaction. `draws`: what the server was
     asked to draw. `functions`: those that statements run, and that run several statements themselves.
     `settings_before`: of connections on which a statement may change settings, those before it; `own_settings`: the
-    names of settings that the code itself has made.
+    names of settings that the code itself has made. `known`: what searches before have learned of names.
     """
 
     def __init__(
-        self, monitor: psycopg.Connection[Any], schema: str, label: str, always: frozenset[str] = frozenset()
+        self,
+        monitor: psycopg.Connection[Any],
+        schema: str,
+        label: str,
+        always: frozenset[str] = frozenset(),
+        known: Names | None = None,
     ) -> None:
         self._monitor, self._schema, self._label, self._always = monitor, schema, label, always
         self._levels: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
         self._settings: weakref.WeakKeyDictionary[Any, dict[str, str]] = weakref.WeakKeyDictionary()
-        self._volatile: dict[str, bool] = {}
+        self._known = known or Names()
         self.told_apart = self.serializable = False
         self.draws = Draws()
         self.functions: set[str] = set()
         self._seeded: weakref.WeakKeyDictionary[Any, tuple[int, int, int]] = weakref.WeakKeyDictionary()
         self._read: set[str] = set()
         self._named: set[str] = set()
-        self._writes_more: dict[str, bool] = {}
         self.settings_before: weakref.WeakKeyDictionary[Explored, dict[str, str]]
         self.settings_before = weakref.WeakKeyDictionary()
         self.own_settings: set[str] = set()
         self._leaves: dict[str, frozenset[Leftover]] = {}
         #: Whether a statement may have left something in its session that DISCARD ALL does not remove.
         self._stays = False
-        self._left_by_name: dict[str, frozenset[Leftover]] = {}
 
     def level(self, call: object, connection: Explored) -> str:
         """The default isolation level of a connection; raises UsageProblem if its tables are not racebench's."""
@@ -124,10 +128,11 @@ class Connections:
 
     def volatile(self, names: Set[str]) -> set[str]:
         """Of names, those of what may do anything."""
-        if new := names - self._volatile.keys():
+        known = self._known.volatile
+        if new := names - known.keys():
             volatile = inspection.volatile(self._monitor, set(new))
-            self._volatile |= {name: name in volatile for name in new}
-        return {name for name in names if self._volatile[name]} | self._always
+            known |= {name: name in volatile for name in new}
+        return {name for name in names if known[name]} | self._always
 
     def forget_settings(self, connection: Explored) -> None:
         """Change the settings of a connection again before its next use: they were reset."""
@@ -137,8 +142,8 @@ class Connections:
         """What a statement may leave behind, by its text and by the code that it runs indirectly."""
         if (known := self._leaves.get(text)) is None:
             names = names_in(text)
-            self._note_code(names - self._left_by_name.keys())
-            left = [self._left_by_name[name] for name in names]
+            self._note_code(names - self._known.left.keys())
+            left = [self._known.left[name] for name in names]
             known = self._leaves[text] = leaves(text, schema=self._schema).union(*left)
         return known
 
@@ -152,11 +157,16 @@ class Connections:
         left = frozenset[Leftover]().union(*self._leaves.values())
         return left.isdisjoint(_KEPT_BY_BACKENDS) and not self._stays and not self.draws.server
 
+    @property
+    def may_change_names(self) -> bool:
+        """Whether a statement so far may have changed, if only for a while, what a name stands for."""
+        return any(self._leaves.values())
+
     def _note_code(self, names: Set[str]) -> None:
         """Find what the code may leave behind that each of these names leads to."""
         together = self._left_by_code(names)
         # What one of them leaves is found name by name: most statements leave nothing.
-        self._left_by_name |= {name: self._left_by_code({name}) if together else together for name in names}
+        self._known.left |= {name: self._left_by_code({name}) if together else together for name in names}
 
     def _left_by_code(self, names: Set[str]) -> frozenset[Leftover]:
         if not names:
@@ -174,19 +184,24 @@ class Connections:
         self._read.add(text)
         new = names_in(text) - self._named
         self._named |= new
-        texts = [text, *(self._indirect(text, new) if new else ())]
+        texts = [text, *(self._indirect(text) if new else ())]
         self.told_apart |= tells_apart(texts)
         self.serializable |= any(map(may_be_serializable, texts))
         self.draws.add(in_sql(texts))
         self._stays |= bool(custom_settings(texts)) or any(map(_STAYS.search, texts))
 
-    def _indirect(self, text: str, names: Set[str]) -> list[str]:
-        try:
-            with self._impatient():
-                self.functions |= with_several_statements(self._monitor, names)
-                return inspection.sources(self._monitor, self._schema, [text])
-        except psycopg.errors.LockNotAvailable:
-            return [_NOT_KNOWN]
+    def _indirect(self, text: str) -> Sequence[str]:
+        known = self._known.indirect
+        if text not in known:
+            try:
+                with self._impatient():
+                    functions = with_several_statements(self._monitor, names_in(text))
+                    known[text] = functions, tuple(inspection.sources(self._monitor, self._schema, [text]))
+            except psycopg.errors.LockNotAvailable:
+                return [_NOT_KNOWN]
+        functions, code = known[text]
+        self.functions |= functions
+        return code
 
     @contextlib.contextmanager
     def _impatient(self) -> Iterator[None]:
@@ -197,14 +212,15 @@ class Connections:
 
     def writes_more(self, names: Set[str]) -> bool:
         """Whether a write with these names may do more than write; True while a session locks what would say so."""
-        if new := names - self._writes_more.keys():
+        known = self._known.writes_more
+        if new := names - known.keys():
             try:
                 with self._impatient():
                     more = does_more_than_write(Objects(self._monitor), new)
             except psycopg.errors.LockNotAvailable:
                 return True
-            self._writes_more |= {name: name in more for name in new}
-        return any(self._writes_more[name] for name in names)
+            known |= {name: name in more for name in new}
+        return any(known[name] for name in names)
 
 
 def is_open(connection: AnyConnection) -> bool:

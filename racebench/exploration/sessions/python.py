@@ -87,12 +87,20 @@ class PythonSessions:
         self._redirection = Redirection(surroundings.target, refuse)
         stack.enter_context(interception.installed(self._redirection.patches(psycopg=False)))
         facts = surroundings.facts
-        connections = Connections(surroundings.monitor, surroundings.schema, surroundings.target.label, facts.volatile)
+        connections = Connections(
+            surroundings.monitor,
+            surroundings.schema,
+            surroundings.target.label,
+            facts.volatile,
+            surroundings.known.names,
+        )
 
         if (backends := surroundings.backends) is not None:
 
             def leave(problem: type[BaseException] | None, *_: object) -> None:
                 """Keep the backends for the next exploration, if DISCARD ALL has removed all that calls have left."""
+                if problem is not None or connections.may_change_names:
+                    surroundings.known.forget_names()
                 if problem is None and connections.leave_nothing:
                     backends.rest()
                 else:

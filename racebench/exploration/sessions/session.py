@@ -22,6 +22,7 @@ from racebench.exploration.choices import Cut
 from racebench.exploration.draws import Draws
 from racebench.exploration.independence import Footprint
 from racebench.exploration.inspection import Facts
+from racebench.exploration.known import Known
 from racebench.exploration.leftovers import Leftover
 from racebench.exploration.resources import Reached
 from racebench.exploration.result import Unseen
@@ -220,7 +221,7 @@ class Surroundings:
 
     `strategy`: with its script as it is explored (transactions.py); `implicit`: the identities of the statements that
     its own does not have. `monitor`: a connection that no session uses. `reached`: finds what statements reach; None
-    where nothing depends on it.
+    where nothing depends on it. `known`: what was asked of the catalogs.
     `step_limit`: the time limit for a step, as a setting's value. `own_code`: the strategy is the user's own code.
     `compares_answers`: sessions are to keep what they are told. `backends`: kept for the next exploration, if nothing
     of this one is left in them; None if none are. `cutter`: cuts their connections, at most `crash` in a
@@ -234,6 +235,7 @@ class Surroundings:
     implicit: frozenset[int]
     sessions: int
     monitor: psycopg.Connection[Any]
+    known: Known
     facts: Facts
     reached: Reached | None
     step_limit: str
