@@ -1,7 +1,7 @@
 """Faults that stop a schedule: a lost connection, a server that has ended, too little memory, an expired time-out.
 
 No session of the schedule causes them, so such a schedule counts for nothing. What happens then (the schedule is run
-again, or the search ends) is decided by world.py and explorer.py.
+again, or the search ends) is decided by made_world.py and explorer.py.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Counts the faults that stop the schedules of a search, and ends the search when a repetition does not help.
 
-What a fault is, is said by faults.py; the world makes itself again (world.py).
+What a fault is, is said by faults.py; the world makes itself again (made_world.py).
 """
 
 from __future__ import annotations

@@ -15,8 +15,7 @@ import pytest
 
 from racebench.core.target import Target
 from racebench.core.verdict import Verdict
-from racebench.exploration import explorer
-from racebench.exploration import world as world_module
+from racebench.exploration import explorer, victims
 from racebench.exploration.explorer import explore
 from racebench.exploration.freezing import Freezer
 from racebench.exploration.outcome import ScheduleResult
@@ -122,7 +121,7 @@ def test_the_victim_of_a_deadlock_does_not_depend_on_how_long_a_session_waits(
     embedded: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, victim: int
 ) -> None:
     """The first session has waited for longer than its deadlock_timeout when the second comes to wait for it."""
-    monkeypatch.setattr(world_module, "_DEADLOCK_MS", DEADLOCK_MS)
+    monkeypatch.setattr(victims, "_DEADLOCK_MS", DEADLOCK_MS)
     texts = {
         "scenario.toml": MANIFEST,
         "schema.sql": SCHEMA + "INSERT INTO taken VALUES (1, 1), (2, 1);",

@@ -12,7 +12,7 @@ import pytest
 
 from racebench.api import Bench, Exploration, Search
 from racebench.core.verdict import Verdict
-from racebench.exploration import world
+from racebench.exploration import victims as victims_of_deadlocks
 from racebench.exploration.independence import Footprint
 from racebench.exploration.outcome import ScheduleResult
 from racebench.exploration.scheduler import Scheduler, in_circles
@@ -89,10 +89,10 @@ def test_a_machine_that_is_slower_than_the_search_for_deadlocks_changes_no_outco
     def noted(ending: ServerWorld) -> ScheduleResult:
         ended = result(ending)
         if ended.deadlocked:
-            victims.add((ending._first_victim, ended.victims))
+            victims.add((ending._victims.first, ended.victims))
         return ended
 
-    monkeypatch.setattr(world, "_DEADLOCK_MS", 1)
+    monkeypatch.setattr(victims_of_deadlocks, "_DEADLOCK_MS", 1)
     monkeypatch.setattr(Scheduler, "step", late)
     monkeypatch.setattr(ServerWorld, "_result", noted)
     with Bench() as bench:
