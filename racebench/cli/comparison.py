@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from racebench.analysis import baselines, thresholds
+from racebench.analysis import baselines
 from racebench.analysis.baselines import Measured
 from racebench.cli.files import check_file
 from racebench.cli.option_groups import (
@@ -17,12 +17,12 @@ from racebench.cli.option_groups import (
     SubjectOptions,
     TargetOptions,
 )
-from racebench.cli.requests import ComparisonRequest, Measurement, concerning, drafted
+from racebench.cli.requests import ComparisonRequest, Measurement, concerning, drafted, limits_of
 from racebench.cli.subjects import find_scenario
 from racebench.core.errors import UsageProblem, suggest
 from racebench.core.model import Origin
 from racebench.load.rounds import default_reference
-from racebench.reports.results import document
+from racebench.reports.results import reading
 from racebench.reports.results.document import Document, check_writable
 
 DEFAULT_SECONDS = 1.0
@@ -40,7 +40,7 @@ def comparison(
     gates: GateOptions,
 ) -> Measurement:
     """The request of compare; makes the results folder. Raises UsageProblem for the first invalid option."""
-    limits = [thresholds.parse(text) for text in gates.threshold]
+    limits = limits_of(gates)
     if options.fail_slower is not None and options.baseline is None:
         raise UsageProblem("--fail-slower needs --baseline NAME: the result that it is compared with")
     reference = options.reference
@@ -112,7 +112,7 @@ def _path_of(baseline: str, folder: Path) -> Path:
 
 
 def _read(path: Path, scenario: str) -> Measured:
-    saved = document.read(path)
+    saved = reading.read(path)
     if saved.comparison is None:
         raise UsageProblem(f"baseline {path} is not of `racebench compare`; save one with --save-baseline")
     measured = measured_of(saved)

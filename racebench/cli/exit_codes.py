@@ -9,13 +9,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from racebench.analysis.baselines import BaselineResult, Standing
-from racebench.analysis.thresholds import Held, Outcome
 from racebench.core.anomalies import ANOMALIES, Evidence, needing
 from racebench.core.errors import ExitCode, UsageProblem, suggest
 from racebench.core.verdict import Verdict
 
 if TYPE_CHECKING:
+    from racebench.analysis.baselines import BaselineResult
+    from racebench.analysis.thresholds import Held
     from racebench.cli.option_groups import GateOptions
 
 _ANY = ("any",)
@@ -97,16 +97,34 @@ def exit_code(
     not known.
     """
     findings = tuple(findings)
-    outcomes = {threshold.outcome for threshold in thresholds}
-    standings = {strategy.standing for strategy in baseline.strategies} if baseline is not None else set()
+    limits = _codes_of_limits(tuple(thresholds), baseline)
     anomalous = bool(gates.fail_on) and any(finding.shows(gates.fail_on) for finding in findings)
     unknown = bool(gates.fail_on) and any(finding.verdict is Verdict.UNKNOWN for finding in findings)
     if gates.expect_race:
         anomalous, unknown = not all(finding.shows(gates.fail_on) for finding in findings), False
-    if anomalous or Standing.ANOMALY in standings:
+    if anomalous or ExitCode.ANOMALY in limits:
         return ExitCode.ANOMALY
-    if Outcome.CROSSED in outcomes or Standing.SLOWER in standings:
+    if ExitCode.THRESHOLD in limits:
         return ExitCode.THRESHOLD
-    if unknown or Outcome.INCONCLUSIVE in outcomes or Standing.INCONCLUSIVE in standings:
+    if unknown or ExitCode.INCONCLUSIVE in limits:
         return ExitCode.INCONCLUSIVE
     return ExitCode.OK
+
+
+def _codes_of_limits(thresholds: Sequence[Held], baseline: BaselineResult | None) -> set[ExitCode]:
+    """The codes of thresholds and of a baseline that do not pass."""
+    if not thresholds and baseline is None:
+        return set()
+    from racebench.analysis.baselines import Standing
+    from racebench.analysis.thresholds import Outcome
+
+    code_of = {
+        Standing.ANOMALY: ExitCode.ANOMALY,
+        Outcome.CROSSED: ExitCode.THRESHOLD,
+        Standing.SLOWER: ExitCode.THRESHOLD,
+        Outcome.INCONCLUSIVE: ExitCode.INCONCLUSIVE,
+        Standing.INCONCLUSIVE: ExitCode.INCONCLUSIVE,
+    }
+    strategies = baseline.strategies if baseline is not None else ()
+    found = [*(held.outcome for held in thresholds), *(strategy.standing for strategy in strategies)]
+    return {code_of[outcome] for outcome in found if outcome in code_of}

@@ -13,7 +13,6 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from racebench.analysis import thresholds
 from racebench.cli import invocation, next_steps
 from racebench.cli.console import application_prints_to_stderr, publish, shown_progress
 from racebench.cli.early import Early
@@ -98,8 +97,12 @@ def _document(request: Measurement, document: Document, begun: Rounds | None) ->
                     fail_slower=comparison.fail_slower,
                 ),
             )
-    judged = thresholds.judge(request.thresholds, document.runs, document.comparison)
-    return replace(document, thresholds=judged) if judged else document
+    if request.thresholds:
+        from racebench.analysis import thresholds
+
+        judged = thresholds.judge(request.thresholds, document.runs, document.comparison)
+        document = replace(document, thresholds=judged)
+    return document
 
 
 def measure(

@@ -8,17 +8,20 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from racebench.analysis import remedies
 from racebench.cli.files import ResultFiles
 from racebench.core.anomalies import Evidence, needing
 from racebench.core.model import Origin, Scenario
-from racebench.core.results import RunResult
 from racebench.core.verdict import Verdict
-from racebench.exploration.result import Exploration
 from racebench.reports import sentences
-from racebench.reports.results.document import Document
 from racebench.workloads import catalog
+
+if TYPE_CHECKING:
+    from racebench.core.results import RunResult
+    from racebench.exploration.result import Exploration
+    from racebench.reports.results.document import Document
 
 
 def after_runs(

@@ -6,10 +6,8 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from racebench.analysis import thresholds
-from racebench.analysis.baselines import Measured
-from racebench.analysis.thresholds import Threshold
 from racebench.cli.exit_codes import Gates, gates_of
 from racebench.cli.files import ResultFiles, result_files
 from racebench.cli.option_groups import GateOptions, LoadOptions, OutputOptions, SubjectOptions, TargetOptions
@@ -20,6 +18,10 @@ from racebench.core.errors import UsageProblem
 from racebench.core.model import Load, Origin, Protocol, Scenario
 from racebench.load.campaign import Pairing, Request
 from racebench.workloads import ad_hoc, catalog
+
+if TYPE_CHECKING:
+    from racebench.analysis.baselines import Measured
+    from racebench.analysis.thresholds import Threshold
 
 DEFAULT_SECONDS = 2.0
 MOST_SESSIONS = 5000
@@ -70,7 +72,7 @@ def measurement(
     pairing: Pairing = Pairing.TOGETHER,
 ) -> Measurement:
     """The request of run and matrix; makes the results folder. Raises UsageProblem for the first invalid option."""
-    limits = [thresholds.parse(text) for text in gates.threshold]
+    limits = limits_of(gates)
     scenario = find_scenario(subject, target)
     request = drafted(scenario, subject, load, target, output, gates, pairing=pairing)
     own_code = scenario.origin is Origin.OWN_CODE and not ad_hoc.lacks_invariant(scenario)
@@ -190,10 +192,23 @@ def _load(options: LoadOptions, *, once: bool, default_seconds: float) -> Load:
     )
 
 
+def limits_of(gates: GateOptions) -> list[Threshold]:
+    """The thresholds of --threshold; raises UsageProblem for one that cannot be read."""
+    if not gates.threshold:
+        return []
+    from racebench.analysis import thresholds  # most commands have none
+
+    return [thresholds.parse(text) for text in gates.threshold]
+
+
 def concerning(
     limits: Sequence[Threshold], request: Request, *, reference: str | None
 ) -> tuple[tuple[Threshold, tuple[str, ...]], ...]:
     """Thresholds with the strategies that they concern; raises UsageProblem for one that can never be judged."""
+    if not limits:
+        return ()
+    from racebench.analysis import thresholds
+
     for threshold in limits:
         thresholds.check(
             threshold,

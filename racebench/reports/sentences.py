@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from racebench.analysis.remedies import remedy
 from racebench.core import codes
@@ -10,8 +11,10 @@ from racebench.core.anomalies import ANOMALIES, AnomalyKind
 from racebench.core.faults import is_fault
 from racebench.core.model import Load
 from racebench.core.quantity import quantity
-from racebench.core.results import Anomaly, ConsumerResult, RunResult
 from racebench.core.verdict import Verdict
+
+if TYPE_CHECKING:
+    from racebench.core.results import Anomaly, ConsumerResult, RunResult
 
 
 def happened(result: RunResult) -> str:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from racebench.reports.results.document import Document
-from racebench.reports.results.explorations import Explorations
+
+if TYPE_CHECKING:
+    from racebench.reports.results.explorations import Explorations
 
 
 def server_of(document: Document | Explorations) -> str:

@@ -22,7 +22,7 @@ from racebench.analysis.comparison import Conditions
 from racebench.core.errors import UsageProblem
 from racebench.core.results import RunResult
 from racebench.reports import threshold_lines
-from racebench.reports.results import document
+from racebench.reports.results import document, reading
 from racebench.reports.results.document import SCHEMA_FILE, Document
 
 SCHEMA = json.loads(SCHEMA_FILE.read_text())
@@ -423,7 +423,7 @@ def test_a_baseline_damaged_anywhere_is_refused_or_read_and_never_fails_later() 
                 holder = holder[key]
             holder[path[-1]] = damage
             try:
-                then = document.from_json(json.dumps(data), "b.json")
+                then = reading.from_json(json.dumps(data), "b.json")
                 earlier = _side(then)
                 if earlier is not None:
                     baselines.check(earlier, "b.json", "version-counter")

@@ -31,7 +31,7 @@ from racebench.core.results import Pace, RunResult, Timeline, Usage
 from racebench.core.verdict import Verdict
 from racebench.load.campaign import Cell, in_rounds
 from racebench.reports.formats import cases, junit
-from racebench.reports.results import document
+from racebench.reports.results import document, reading
 from racebench.reports.results.document import SCHEMA_FILE, Document
 from racebench.reports.terminal import matrix_table, run_table
 from racebench.workloads import catalog
@@ -522,7 +522,7 @@ def test_a_comparison_survives_writing_and_reading() -> None:
     made = Document(
         environment=ENVIRONMENT, created="2026-11-23T00:00:00Z", runs=tuple(runs), comparison=compared(runs, rounds=9)
     )
-    assert document.from_json(document.to_json(made), "x") == made
+    assert reading.from_json(document.to_json(made), "x") == made
     assert document.merge([made]) == made
     assert document.merge([made, made]).comparison is None
 

@@ -14,7 +14,7 @@ from judged import REFERENCE
 from racebench.core import json_schema
 from racebench.exploration.result import Unseen
 from racebench.history import archive
-from racebench.reports.results import document, explorations
+from racebench.reports.results import document, explorations, reading
 
 SCHEMAS = {"run.json": document.SCHEMA_FILE, "explored.json": explorations.SCHEMA_FILE}
 
@@ -56,7 +56,7 @@ def test_keys_of_a_later_racebench_are_no_difference_and_left_out() -> None:
     later["later"] = 1
     assert json_schema.difference(later, document.SCHEMA_FILE) is None
     assert json_schema.known_part(later, document.SCHEMA_FILE) == DOCUMENTS["run.json"]
-    assert document.from_data(later, "x") == document.from_data(DOCUMENTS["run.json"], "x")
+    assert reading.from_data(later, "x") == reading.from_data(DOCUMENTS["run.json"], "x")
 
 
 @pytest.mark.parametrize("value", [True, 2**64, float("nan"), float("inf"), "1", None])

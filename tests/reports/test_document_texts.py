@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from racebench.reports.results.document import RunTexts, from_json, to_json
+from racebench.reports.results.document import RunTexts, to_json
+from racebench.reports.results.reading import from_json
 
 _MATRIX = Path(__file__).parents[2] / "results/reference/matrix.json"
 

@@ -17,7 +17,8 @@ from judged import REFERENCE, TWINS, excerpt_of, kept, result_of
 from racebench.core.model import Outcome, Scenario
 from racebench.history import History
 from racebench.reports.excerpts import lookup, witnesses
-from racebench.reports.results.document import Document, in_folder, read, to_json
+from racebench.reports.results.document import Document, in_folder, to_json
+from racebench.reports.results.reading import read
 
 MS = 1_000_000
 

@@ -28,7 +28,7 @@ from racebench.core.results import RunResult
 from racebench.core.verdict import Verdict
 from racebench.reports import exploration_text, formats, page
 from racebench.reports.page import latency, pace, part, scatter, timeline_picture
-from racebench.reports.results import document, sources
+from racebench.reports.results import document, reading, sources
 
 XHTML = "{http://www.w3.org/1999/xhtml}"
 SVG = "{http://www.w3.org/2000/svg}"
@@ -118,7 +118,7 @@ def test_an_ordinary_run_is_one_small_page_with_its_timeline(racebench: Command,
     text = (tmp_path / "out.html").read_text()
     assert len(text.encode()) < ORDINARY
     tree = check_structure(text)
-    runs = {run.strategy: run for run in document.read(result).runs}
+    runs = {run.strategy: run for run in reading.read(result).runs}
     said = shown(tree)
     assert "1 of 2 strategies breaks" in said
     for kind in ("duplicates", "missed"):

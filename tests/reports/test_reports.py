@@ -19,7 +19,7 @@ from racebench.core.model import Outcome, Scenario
 from racebench.core.results import Anomaly, RunResult
 from racebench.core.verdict import Verdict
 from racebench.reports import formats, sentences
-from racebench.reports.results import document
+from racebench.reports.results import document, reading
 from racebench.reports.results.sources import Source
 from racebench.reports.terminal import run_table, timeline
 
@@ -147,7 +147,7 @@ def test_a_document_survives_json(version_counter: Scenario) -> None:
     whole = document.Document(
         environment=ENVIRONMENT, created="2026-01-01T00:00:00Z", runs=(result_of(version_counter, "naive"),)
     )
-    assert document.from_json(document.to_json(whole), "x") == whole
+    assert reading.from_json(document.to_json(whole), "x") == whole
 
 
 def test_markup_in_names_is_shown_not_run(version_counter: Scenario) -> None:

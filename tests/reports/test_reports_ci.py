@@ -24,7 +24,8 @@ from racebench.core.results import Anomaly, RunResult
 from racebench.core.verdict import Verdict
 from racebench.reports import formats
 from racebench.reports.formats import cases, csv_table, job_summary, junit
-from racebench.reports.results.document import Document, from_json, to_json
+from racebench.reports.results.document import Document, to_json
+from racebench.reports.results.reading import from_json
 from racebench.reports.terminal import run_table, tables
 from waiting import finish, wait_for
 

@@ -23,7 +23,7 @@ from racebench.core.verdict import Verdict
 from racebench.reports import formats, sentences
 from racebench.reports import page as rendered_page
 from racebench.reports.formats.terminal import show
-from racebench.reports.results import document, explorations
+from racebench.reports.results import document, explorations, reading
 from racebench.reports.results.sources import Source
 from racebench.reports.terminal import listing, matrix_table, run_table, tables
 from racebench.reports.terminal.plain_console import UNLIMITED, PlainConsole
@@ -36,7 +36,7 @@ RULE = "─"
 
 @cache
 def runs() -> document.Document:
-    return document.read(REFERENCE / "run.json")
+    return reading.read(REFERENCE / "run.json")
 
 
 @cache
@@ -50,7 +50,7 @@ def comparison() -> document.Document:
 
 @cache
 def matrix() -> document.Document:
-    return document.read(REFERENCE / "matrix.json")
+    return reading.read(REFERENCE / "matrix.json")
 
 
 @cache
@@ -201,7 +201,7 @@ def test_injected_faults_are_counted_beside_what_became_of_the_operations() -> N
     said = "1,234 × cut:2%, 0 × crash-server:once; of 1,000 operations 900 are OK, 60 FAIL, 40 UNKNOWN"
     assert sentences.injected([faulty]) == f"faults: {said}"
     assert sentences.injected([calm]) is None
-    again = document.from_json(document.to_json(made), "x.json").runs[0]
+    again = reading.from_json(document.to_json(made), "x.json").runs[0]
     assert (again.injected, again.load.faults) == (counts, load.faults)
     assert rendered("csv", made).splitlines()[1].endswith('"cut:2%,crash-server:once",1234')
     assert said in rendered("junit", made)
@@ -220,7 +220,7 @@ def test_when_the_first_duplicate_was_there_and_known_is_said_by_every_report_of
     text = tables.plain(lambda console: run_table.show(console, made), width=120)
     page = rendered_page.render([Source(path=Path("results.json"), content=made)])
     assert [report.count(said) for report in (text, rendered("junit", made), page)] == [1, 1, 1]
-    again = document.from_json(document.to_json(made), "x.json").runs
+    again = reading.from_json(document.to_json(made), "x.json").runs
     assert [run.first_duplicate for run in again] == [first, None]
     unnamed = replace(naive, first_duplicate=replace(first, acknowledged_us=None))
     assert sentences.first_duplicate(unnamed) == "the first duplicate was known after 17.1 ms"

@@ -72,7 +72,9 @@ def to_json(document: Explorations) -> str:
 
 def from_data(data: Mapping[str, Any], name: str) -> Explorations:
     """Read explorations from their document; raises UsageProblem if it does not meet the schema."""
-    data = run_document.known_part(data, SCHEMA_FILE, name)
+    from racebench.reports.results import reading  # it knows all that a document of runs may have
+
+    data = reading.known_part(data, SCHEMA_FILE, name)
     try:
         return Explorations(
             environment=dict(data["environment"]),

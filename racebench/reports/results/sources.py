@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from racebench.reports.results import document, explorations
+from racebench.reports.results import document, explorations, reading
 from racebench.reports.results.document import Document
 from racebench.reports.results.explorations import Explorations
 
@@ -35,6 +35,6 @@ def for_file(sources: Sequence[Source], file: Path | None) -> tuple[Source, ...]
 
 def read(path: Path) -> Source:
     """Read a result file of either kind; raises UsageProblem if it is neither, or of another schema version."""
-    data = document.data_of(document.text_of(path), str(path))
-    of = explorations if "explorations" in data else document
+    data = reading.data_of(reading.text_of(path), str(path))
+    of = explorations if "explorations" in data else reading
     return Source(path=path, content=of.from_data(data, str(path)))

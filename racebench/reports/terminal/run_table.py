@@ -13,7 +13,7 @@ from racebench.core.anomalies import ANOMALIES, AnomalyKind, Evidence, TableKind
 from racebench.core.model import Protocol
 from racebench.core.quantity import quantity
 from racebench.core.results import Anomaly, RunResult
-from racebench.reports import sentences, threshold_lines
+from racebench.reports import sentences
 from racebench.reports.results.document import Document
 from racebench.reports.server import server_of
 from racebench.reports.terminal import tables, timeline
@@ -41,7 +41,10 @@ def render(
 
         yield from comparison_table.render(document, width=width, ascii_only=ascii_only, verbose=verbose)
         return
-    yield from threshold_lines.render(document, ascii_only=ascii_only)
+    if document.thresholds or document.baseline is not None:
+        from racebench.reports import threshold_lines
+
+        yield from threshold_lines.render(document, ascii_only=ascii_only)
     yield table(runs, ascii_only=ascii_only)
     if any([consumer.name for consumer in result.consumers] not in ([], ["cursor"]) for result in runs):
         yield Text()
