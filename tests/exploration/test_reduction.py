@@ -23,7 +23,10 @@ from racebench.workloads import catalog, scripts
 VERSION_COUNTER = catalog.find_scenario("version-counter")
 STRATEGIES = tuple(VERSION_COUNTER.strategies)
 #: Those that have thousands of schedules with a consumer beside them, and those that lock as `advisory` does.
-LEFT_OUT = {"advisory-early-release", "serializable-retry", "table-lock", "parent-row-lock", "lock-after-select"}
+LEFT_OUT = {
+    *("advisory-early-release", "serializable-retry"),
+    *("table-lock", "parent-row-lock", "lock-after-select", "advisory-repeatable-read"),
+}
 Look = Callable[..., Exploration]
 
 
@@ -98,10 +101,10 @@ def test_three_sessions_come_to_the_same_with_and_without_reduction(look: Look, 
     ],
 )
 def test_an_exploration_repeated_has_the_same_outcomes(look: Look, strategy: str, consumer: str | None) -> None:
-    first, second, third = (look(strategy, consumer, polls=2) for _ in range(3))
-    assert set(first.outcomes) == set(second.outcomes) == set(third.outcomes)
-    assert first.verdict is second.verdict is third.verdict
-    assert first.run == second.run == third.run
+    first, second = (look(strategy, consumer, polls=2) for _ in range(2))
+    assert set(first.outcomes) == set(second.outcomes)
+    assert first.verdict is second.verdict
+    assert first.run == second.run
 
 
 def test_numbers_that_a_session_holds_from_before_are_missed_at_one_poll(look: Look) -> None:
