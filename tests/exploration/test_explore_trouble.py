@@ -12,26 +12,15 @@ from pathlib import Path
 import pytest
 
 from conftest import Command, Start, UsersServer
+from made_scenario import write
 from waiting import finish, wait_for
 
-MANIFEST = """
-summary = "made for a test"
-schema = "schema.sql"
-forbid = ["violations"]
-[invariants]
-none = "SELECT 1 FROM bad"
-[strategies.it]
-summary = "it"
-script = "it.sql"
+SCHEMA = "CREATE TABLE bad (tenant int); CREATE TABLE log (tenant int);"
+PLAIN = """
 [strategies.plain]
 summary = "nothing special"
 script = "plain.sql"
 """
-FILES = {
-    "scenario.toml": MANIFEST,
-    "schema.sql": "CREATE TABLE bad (tenant int); CREATE TABLE log (tenant int);",
-    "plain.sql": "INSERT INTO log VALUES (:tenant);",
-}
 Explore = Callable[..., "tuple[int, str, str]"]
 
 
@@ -42,8 +31,8 @@ def trouble(racebench: Command, users_server: UsersServer, tmp_path: Path) -> It
     def run(text: str, *arguments: str, dsn: str | None = None) -> tuple[int, str, str]:
         folder = tmp_path / "scenario"
         folder.mkdir(exist_ok=True)
-        for name, content in {**FILES, "it.sql": text}.items():
-            (folder / name).write_text(content)
+        write(folder, script=text, schema=SCHEMA, more=PLAIN)
+        (folder / "plain.sql").write_text("INSERT INTO log VALUES (:tenant);")
         done = racebench("explore", str(folder), *arguments, "--dsn", dsn or users_server.dsn())
         return done.returncode, done.stdout, done.stderr
 

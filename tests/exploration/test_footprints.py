@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from made_scenario import made
 from racebench.core.target import Target
 from racebench.core.verdict import Verdict
 from racebench.exploration import explorer
@@ -20,18 +21,7 @@ from racebench.exploration.resources import Reached
 from racebench.exploration.result import Exploration
 from racebench.exploration.rw_conflicts import RwConflicts
 from racebench.postgres.connection import connect
-from racebench.workloads import catalog
 
-MANIFEST = """
-summary = "made for a test"
-schema = "schema.sql"
-forbid = ["violations"]
-[invariants]
-none = "SELECT 1 FROM bad"
-[strategies.it]
-summary = "it"
-script = "it.sql"
-"""
 TABLES = (
     "CREATE TABLE bad (why text); CREATE TABLE a (id int PRIMARY KEY, n int);"
     "CREATE TABLE b (id int PRIMARY KEY, n int);"
@@ -47,10 +37,8 @@ def same(tmp_path: Path, embedded: Target, monkeypatch: pytest.MonkeyPatch) -> S
 
     def run(schema: str, first: str, second: str, *, level: str = "") -> tuple[Exploration, Exploration]:
         script = f"\\if :client_id = 0\n{first}\n\\else\n{second}\n\\endif\n"
-        manifest = MANIFEST + (f'isolation = "{level}"\n' if level else "")
-        for name, content in {"scenario.toml": manifest, "schema.sql": TABLES + schema, "it.sql": script}.items():
-            (tmp_path / name).write_text(content)
-        scenario = catalog.find_scenario(str(tmp_path))
+        isolation = f'isolation = "{level}"' if level else ""
+        scenario = made(tmp_path, script=script, schema=TABLES + schema, more=isolation)
         # With the tables restored before each schedule: these scripts know no tenants.
         asked = ExplorationRequest(scenario=scenario, strategy=scenario.strategies["it"], oracle=Oracle.RETURNS)
         every, reduced = (explore(embedded, replace(asked, reduce=reduce)) for reduce in (False, True))

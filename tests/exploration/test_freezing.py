@@ -13,6 +13,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from made_scenario import made
 from racebench.core.target import Target
 from racebench.core.verdict import Verdict
 from racebench.exploration import explorer, victims
@@ -24,21 +25,10 @@ from racebench.exploration.result import Exploration
 from racebench.exploration.steps import GOES_ON
 from racebench.exploration.world import ServerWorld
 from racebench.postgres.connection import connect
-from racebench.workloads import catalog
 from tests.waiting import wait_for
 
-MANIFEST = """
-summary = "made for a test"
-schema = "schema.sql"
-forbid = ["violations"]
-explore = "explore.sql"
-[invariants]
-owner = "SELECT 1 FROM taken WHERE owner = 3"
-[strategies.it]
-summary = "it"
-script = "it.sql"
-"""
 SCHEMA = "CREATE TABLE taken (tenant int PRIMARY KEY, owner int NOT NULL);"
+OWNED = "SELECT 1 FROM taken WHERE owner = 3"
 #: The first session rolls back and releases the two others. The third writes only if the second queued before it.
 OVERTAKEN = """
 \\if :client_id = 0
@@ -59,10 +49,7 @@ COMMIT;
 
 
 def explored(target: Target, folder: Path, script: str, **request: object) -> Exploration:
-    texts = {"scenario.toml": MANIFEST, "schema.sql": SCHEMA, "explore.sql": "SELECT 1;", "it.sql": script}
-    for name, text in texts.items():
-        (folder / name).write_text(text)
-    scenario = catalog.find_scenario(str(folder))
+    scenario = made(folder, script=script, schema=SCHEMA, invariant=OWNED, explore="SELECT 1;")
     return explore(target, ExplorationRequest(scenario=scenario, strategy=scenario.strategies["it"], **request))  # type: ignore[arg-type]
 
 
@@ -122,15 +109,8 @@ def test_the_victim_of_a_deadlock_does_not_depend_on_how_long_a_session_waits(
 ) -> None:
     """The first session has waited for longer than its deadlock_timeout when the second comes to wait for it."""
     monkeypatch.setattr(victims, "_DEADLOCK_MS", DEADLOCK_MS)
-    texts = {
-        "scenario.toml": MANIFEST,
-        "schema.sql": SCHEMA + "INSERT INTO taken VALUES (1, 1), (2, 1);",
-        "explore.sql": "SELECT 1;",
-        "it.sql": DEADLOCK,
-    }
-    for name, text in texts.items():
-        (tmp_path / name).write_text(text)
-    scenario = catalog.find_scenario(str(tmp_path))
+    schema = SCHEMA + "INSERT INTO taken VALUES (1, 1), (2, 1);"
+    scenario = made(tmp_path, script=DEADLOCK, schema=schema, invariant=OWNED, explore="SELECT 1;")
     results: list[ScheduleResult] = []
     request = ExplorationRequest(scenario=scenario, strategy=scenario.strategies["it"], reduce=False)
     with ServerWorld(embedded, request, results.append) as world:

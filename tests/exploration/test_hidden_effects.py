@@ -12,10 +12,11 @@ from typing import Any
 import psycopg
 import pytest
 
+from made_scenario import made
 from racebench.api import Bench
 from racebench.api import Exploration as ExplorationOfCalls
 from racebench.core.errors import UsageProblem
-from racebench.core.model import Statement
+from racebench.core.model import Statement, Strategy
 from racebench.core.target import Target
 from racebench.core.verdict import Verdict
 from racebench.exploration import inspection
@@ -34,17 +35,6 @@ CREATE TABLE log (tenant int, n bigint);
 CREATE TABLE bad (tenant int);
 CREATE SEQUENCE numbers;
 """
-MANIFEST = """
-summary = "made for a test"
-schema = "schema.sql"
-forbid = ["violations"]
-explore = "explore.sql"
-[invariants]
-none = "SELECT 1 FROM bad"
-[strategies.it]
-summary = "it"
-script = "it.sql"
-"""
 #: What one session does beside the other; how many rows are bad says what it has seen.
 DUEL = """
 \\if :client_id = 0
@@ -61,15 +51,8 @@ Duel = Callable[..., Exploration]
 @pytest.fixture
 def duel(embedded: Target, tmp_path: Path) -> Duel:
     def run(one: str, other: str, *, schema: str = "", reduce: bool = True) -> Exploration:
-        texts = {
-            "scenario.toml": MANIFEST,
-            "schema.sql": SCHEMA + schema,
-            "explore.sql": "SELECT setval('numbers', 1);",
-            "it.sql": DUEL.format(one=one, other=other),
-        }
-        for name, content in texts.items():
-            (tmp_path / name).write_text(content)
-        scenario = catalog.find_scenario(str(tmp_path))
+        script = DUEL.format(one=one, other=other)
+        scenario = made(tmp_path, script=script, schema=SCHEMA + schema, explore="SELECT setval('numbers', 1);")
         return explore(
             embedded, ExplorationRequest(scenario=scenario, strategy=scenario.strategies["it"], reduce=reduce)
         )
@@ -230,21 +213,7 @@ def test_what_a_transaction_block_would_change_is_not_put_into_one(text: str, ex
 def test_a_trigger_that_locks_out_readers_makes_every_write_anything(
     embedded: Target, tmp_path: Path, schema: str, expected: bool
 ) -> None:
-    texts = {
-        "scenario.toml": MANIFEST,
-        "schema.sql": SCHEMA + schema,
-        "explore.sql": "SELECT 1;",
-        "it.sql": "SELECT 1;",
-    }
-    for name, content in texts.items():
-        (tmp_path / name).write_text(content)
-    scenario = catalog.find_scenario(str(tmp_path))
-    strategy = scenario.strategies["it"]
-    with (
-        fresh_schema(embedded, "hidden_effects", scenario, strategy, []),
-        connect(embedded, schema="hidden_effects") as connection,
-    ):
-        names = volatile_functions(connection, strategy, None)
+    _, names = volatile(embedded, tmp_path, schema, "SELECT 1;")
     assert (ANY_WRITE in names) is expected
 
 
@@ -281,11 +250,8 @@ def test_a_trigger_may_compare_what_sessions_are_told_apart_by(embedded: Target,
         " IF EXISTS (SELECT FROM log WHERE tenant = NEW.tenant AND n > NEW.n) THEN INSERT INTO bad VALUES (1); END IF;"
         " RETURN NEW; END $$; CREATE TRIGGER t BEFORE INSERT ON log FOR EACH ROW EXECUTE FUNCTION compares();"
     )
-    texts = {"scenario.toml": MANIFEST, "schema.sql": SCHEMA + compares, "explore.sql": "SELECT 1;"}
-    texts["it.sql"] = "INSERT INTO log VALUES (:tenant, :operation);"
-    for name, content in texts.items():
-        (tmp_path / name).write_text(content)
-    scenario = catalog.find_scenario(str(tmp_path))
+    script = "INSERT INTO log VALUES (:tenant, :operation);"
+    scenario = made(tmp_path, script=script, schema=SCHEMA + compares, explore="SELECT 1;")
     assert (
         explore(embedded, ExplorationRequest(scenario=scenario, strategy=scenario.strategies["it"])).verdict
         is Verdict.INVALID
@@ -402,17 +368,19 @@ def test_a_write_that_fires_nothing_but_the_harmless_stays_plain(
 
 def touched(embedded: Target, folder: Path, schema: str, write: str) -> Footprint:
     """The footprint of a write on a server with this schema."""
-    texts = {"scenario.toml": MANIFEST, "schema.sql": SCHEMA + schema, "explore.sql": "SELECT 1;", "it.sql": write}
-    for name, content in texts.items():
-        (folder / name).write_text(content)
-    scenario = catalog.find_scenario(str(folder))
+    strategy, names = volatile(embedded, folder, schema, write)
+    return footprint(strategy.script.statements, isolation=None, volatile=names)
+
+
+def volatile(embedded: Target, folder: Path, schema: str, script: str) -> tuple[Strategy, frozenset[str]]:
+    """A strategy with this script, and the names of volatile functions on a server with this schema."""
+    scenario = made(folder, script=script, schema=SCHEMA + schema)
     strategy = scenario.strategies["it"]
     with (
         fresh_schema(embedded, "hidden_effects", scenario, strategy, []),
         connect(embedded, schema="hidden_effects") as connection,
     ):
-        volatile = volatile_functions(connection, strategy, None)
-    return footprint(strategy.script.statements, isolation=None, volatile=volatile)
+        return strategy, volatile_functions(connection, strategy, None)
 
 
 AFTER_UPDATE = "CREATE TRIGGER after_ AFTER UPDATE ON log FOR EACH ROW EXECUTE FUNCTION fires();"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from made_scenario import made
 from racebench.core.model import Scenario
 from racebench.core.target import Target
 from racebench.core.verdict import Verdict
@@ -138,26 +139,11 @@ DRAWN = """
 \\set wait random(1, 1000000)
 INSERT INTO log VALUES (:wait);
 """
-MANIFEST = """
-summary = "made for a test"
-schema = "schema.sql"
-forbid = ["violations"]
-[invariants]
-none = "SELECT 1 FROM bad"
-[strategies.it]
-summary = "it"
-script = "it.sql"
-"""
 
 
 @pytest.fixture
 def scenario(tmp_path: Path) -> Callable[[str], Scenario]:
-    def make(text: str) -> Scenario:
-        for name, content in {"scenario.toml": MANIFEST, "schema.sql": SCHEMA, "it.sql": text}.items():
-            (tmp_path / name).write_text(content)
-        return catalog.find_scenario(str(tmp_path))
-
-    return make
+    return lambda text: made(tmp_path, script=text, schema=SCHEMA)
 
 
 def test_sessions_that_do_different_things_are_not_taken_for_alike(

@@ -6,24 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from made_scenario import made
 from racebench.core.target import Target
 from racebench.core.verdict import Verdict
 from racebench.exploration.explorer import explore
 from racebench.exploration.request import ExplorationRequest
 from racebench.exploration.result import Exploration
 from racebench.postgres.connection import connect
-from racebench.workloads import catalog
 
-MANIFEST = """
-summary = "made for a test"
-schema = "schema.sql"
-forbid = ["refused"]
-[invariants]
-nothing = "SELECT 1 WHERE false"
-[strategies.it]
-summary = "it"
-script = "it.sql"
-"""
 #: The second session does nothing but insert.
 ONE_PREPARES = """
 \\if :client_id = 0
@@ -42,10 +32,8 @@ PREPARE TRANSACTION 'racebench test';
 
 
 def exploration_of(target: Target, folder: Path, script: str) -> Exploration:
-    (folder / "scenario.toml").write_text(MANIFEST)
-    (folder / "schema.sql").write_text("CREATE TABLE t (v bigint);\n")
-    (folder / "it.sql").write_text(script)
-    scenario = catalog.find_scenario(str(folder))
+    nothing = "SELECT 1 WHERE false"
+    scenario = made(folder, script=script, schema="CREATE TABLE t (v bigint);", invariant=nothing, forbid="refused")
     return explore(target, ExplorationRequest(scenario=scenario, strategy=scenario.strategies["it"]))
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from made_scenario import made
 from racebench.api import Bench, Search
 from racebench.core.target import Target
 from racebench.core.verdict import Verdict
@@ -21,22 +22,11 @@ from racebench.exploration.request import ExplorationRequest
 from racebench.exploration.result import Exploration
 from racebench.exploration.symmetry import tells_apart
 from racebench.postgres.connection import connect
-from racebench.workloads import catalog, scripts
+from racebench.workloads import scripts
 
 SCHEMA = """
 CREATE TABLE log (id bigserial, tenant int, n bigint);
 CREATE TABLE bad (tenant int);
-"""
-MANIFEST = """
-summary = "made for a test"
-schema = "schema.sql"
-forbid = ["violations"]
-explore = "explore.sql"
-[invariants]
-none = "{invariant}"
-[strategies.it]
-summary = "it"
-script = "it.sql"
 """
 NONE = "SELECT 1 FROM bad"
 #: Wrong only if the session with the greater number goes first.
@@ -69,15 +59,7 @@ Run = Callable[..., Exploration]
 @pytest.fixture
 def run(embedded: Target, tmp_path: Path) -> Iterator[Run]:
     def run(script: str, schema: str = "", invariant: str = NONE, *, reduce: bool = True) -> Exploration:
-        texts = {
-            "scenario.toml": MANIFEST.format(invariant=invariant),
-            "schema.sql": SCHEMA + schema,
-            "explore.sql": "SELECT 1;",
-            "it.sql": script,
-        }
-        for name, content in texts.items():
-            (tmp_path / name).write_text(content)
-        scenario = catalog.find_scenario(str(tmp_path))
+        scenario = made(tmp_path, script=script, schema=SCHEMA + schema, invariant=invariant, explore="SELECT 1;")
         return explore(
             embedded, ExplorationRequest(scenario=scenario, strategy=scenario.strategies["it"], reduce=reduce)
         )
