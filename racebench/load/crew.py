@@ -9,7 +9,6 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
 import psycopg
 
@@ -36,9 +35,6 @@ from racebench.load.worker import Ready, WorkerReport, WorkerTask, work
 from racebench.postgres import cpu_time
 from racebench.postgres.connection import connect
 from racebench.postgres.schemas import application_name
-
-if TYPE_CHECKING:
-    pass
 
 READY_SECONDS = 60.0
 TICK_SECONDS = 0.1

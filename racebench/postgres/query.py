@@ -33,7 +33,7 @@ class Query:
         self._path = script.path
         self._tolerate = tolerate
         if not tolerate:
-            prepare(connection.pgconn, script.path, self._step, _NAME)
+            prepare(connection.pgconn, script.path, [(_NAME, self._step)])
 
     def run(self, parameters: Sequence[bytes]) -> pq.abc.PGresult | None:
         """Return the rows, None for a tolerated error; raises ScenarioProblem or DatabaseProblem for another."""

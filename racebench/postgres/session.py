@@ -37,8 +37,6 @@ from racebench.postgres.compiler.transactions import ROLLBACK
 from racebench.postgres.prepared import Prepared, prepare
 from racebench.postgres.transport import Line, See, Variables, line_of
 
-_PLANNED = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE", "MERGE", "VALUES", "WITH"})
-
 
 class Session:
     """One connection with one script compiled for it.
@@ -133,15 +131,11 @@ class Session:
     def _prepare(self) -> dict[Statement, Prepared]:
         """Prepare and plan every statement; the prepared statements are kept unless the protocol sends text."""
         pgconn, path = self.connection.pgconn, self.script.path
-        prepared = {}
         own = (_UNLOCK, _CONFIGURE) if self._gated else ()
-        for number, statement in enumerate((*self.script.statements, ROLLBACK, *own)):
-            prepared[statement] = known = prepare(pgconn, path, statement, b"racebench_%d" % number)
-            if statement.keyword in _PLANNED:
-                # A session's first plan reads the catalog, which takes milliseconds: too long at the common start.
-                # A statement that cannot be explained is planned when it is run; the error here has no effect.
-                nothing = b", ".join([b"NULL"] * len(statement.parameters))
-                pgconn.exec_(b"EXPLAIN EXECUTE " + known.name + (b"(" + nothing + b")" if nothing else b""))
+        # A session's first plan reads the catalog, which takes milliseconds: too long at the common start.
+        wanted = [(b"racebench_%d" % at, one) for at, one in enumerate((*self.script.statements, ROLLBACK, *own))]
+        known = prepare(pgconn, path, wanted, planned=True)
+        prepared = {statement: one for (_, statement), one in zip(wanted, known, strict=True)}
         if self._protocol is Protocol.SIMPLE:
             pgconn.exec_(b"DEALLOCATE ALL")
         return prepared

@@ -365,24 +365,34 @@ def test_an_error_of_sending_is_a_lost_connection_though_libpq_says_that_it_is_o
         def get_error_message(self, _encoding: str) -> str:
             return ""
 
+    class Prepared(Failed):
+        status, nfields = pq.ExecStatus.COMMAND_OK, 0
+
+    class Synchronized(Failed):
+        status = pq.ExecStatus.PIPELINE_SYNC
+
     class Libpq:
         def __init__(self) -> None:
-            self.status, self.answers = status, iter([Prepared(), Prepared()])
+            self.status = status
+            prepared = [Prepared(), None, Prepared(), None, Synchronized()]
+            self.results = itertools.chain(prepared, itertools.cycle([Failed(), None]))
 
-        def prepare(self, *_: object) -> object:
-            return next(self.answers, Failed())
+        def sent(self, *_: object) -> None:
+            """Take what is sent."""
 
-        def describe_prepared(self, _: bytes) -> object:
-            return next(self.answers)
+        enter_pipeline_mode = exit_pipeline_mode = pipeline_sync = send_prepare = send_describe_prepared = sent
+
+        def is_busy(self) -> bool:
+            return False
+
+        def get_result(self) -> object:
+            return next(self.results)
 
         def exec_prepared(self, *_: object) -> object:
             return Failed()
 
         def get_error_message(self) -> str:
             return "server closed the connection unexpectedly"
-
-    class Prepared(Failed):
-        status, nfields = pq.ExecStatus.COMMAND_OK, 0
 
     class Connection:
         pgconn = Libpq()

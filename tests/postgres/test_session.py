@@ -14,6 +14,7 @@ from racebench.core.model import Outcome, Protocol
 from racebench.core.target import Target
 from racebench.postgres import transport
 from racebench.postgres.connection import connect
+from racebench.postgres.prepared import prepare
 from racebench.postgres.session import Session
 from racebench.workloads import scripts
 from waiting import wait_for
@@ -288,6 +289,24 @@ def test_rolling_back_in_place_of_commit_leaves_no_row(
     assert made.run({"x": b"2"}) is Outcome.OK
     made.close()
     assert admin.execute("SELECT a FROM t").fetchall() == [(2,)]
+
+
+def test_the_first_statement_that_is_refused_is_named_and_the_connection_is_as_before(
+    embedded: Target, admin: psycopg.Connection[tuple[object, ...]]
+) -> None:
+    connection = connect(embedded)
+    lines = ["SELECT 1;", "SELECT a FROM t WHERE a = :x;", "SELECT 1 + 'x';", "SELECT no FROM t;", "SELECT 2;"]
+    script = scripts.parse("\n".join(lines), Path("s.sql"))
+    wanted = [(b"p%d" % at, statement) for at, statement in enumerate(script.statements)]
+    with pytest.raises(ScenarioProblem, match=r"s\.sql:3: .*invalid input syntax"):
+        prepare(connection.pgconn, script.path, wanted, planned=True)
+    kept = connection.execute("SELECT name FROM pg_prepared_statements ORDER BY name").fetchall()
+    assert kept == [("p0",), ("p1",), ("p4",)]
+    connection.execute("DEALLOCATE ALL")
+    good = [wanted[at] for at in (0, 1, 4)]
+    known = prepare(connection.pgconn, script.path, good, planned=True)
+    assert [one.columns for one in known] == [("?column?",), ("a",), ("?column?",)]
+    connection.close()
 
 
 def test_a_pipeline_is_one_round_trip_and_one_transaction(
