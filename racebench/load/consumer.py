@@ -90,7 +90,7 @@ def consume(task: ConsumerTask, channel: Channel) -> None:
 
         def prepare() -> None:
             connection = resting.connect(
-                task.target, schema=task.schema, application_name=task.application_name, settings={}
+                task.target, schema=task.schema, application_name=task.application_name, settings={}, rests=task.rests
             )
             connections.callback(connection.close)
             opened.append(connection)
@@ -123,9 +123,7 @@ def consume(task: ConsumerTask, channel: Channel) -> None:
             )
             if rests:
                 connections.pop_all()
-                resting.rest(
-                    opened[-1], task.target, schema=task.schema, application_name=task.application_name, settings={}
-                )
+                resting.rest(opened[-1], task.target, schema=task.schema, application_name=task.application_name)
 
 
 def _open(connection: psycopg.Connection[Any], consumer: Consumer) -> None:

@@ -30,7 +30,7 @@ from racebench.postgres.connection import connect
 from racebench.postgres.control import Control
 from racebench.postgres.schemas import application_name, fill, fresh_schema, new_name
 from racebench.postgres.snapshot import Snapshot
-from racebench.workloads.ad_hoc import NO_INVARIANT, lacks_invariant
+from racebench.workloads.ad_hoc import NO_INVARIANT, lacks_invariant, resets
 
 #: Connections a run opens beside its workers' and consumers': one to set up, watch and clean up, one for the schema.
 EXTRA_CONNECTIONS = 2
@@ -151,10 +151,13 @@ class LoadDriver:
         return replace(result, notes=(*result.notes, *made_outside)) if made_outside else result
 
     def _may_rest(self, scenario: Scenario, load: Load) -> bool:
-        """Whether a run's sessions may be used by the next run: they are the same, and nothing of a run is left."""
+        """Whether a run's sessions may be used by the next run: they are the same, and nothing of a run is left.
+
+        Those of SQL with RESET may not, because their isolation level is not the one that they began with.
+        """
         known = self.target
         same = self.schema is not None and not load.faults and not known.pooled and known.keeps_search_path
-        return same and scenario.origin is not Origin.OWN_CODE
+        return same and scenario.origin is not Origin.OWN_CODE and not resets(scenario)
 
     def _with_application(self, assignment: Assignment, stack: contextlib.ExitStack) -> Assignment:
         """An assignment with the way to the server that a program or a service takes, and with a running service."""

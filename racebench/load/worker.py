@@ -188,7 +188,11 @@ class _Client:
             )
             if task.own_code
             else self.resting.connect(
-                task.target, schema=task.schema, application_name=task.application_name, settings=self._settings
+                task.target,
+                schema=task.schema,
+                application_name=task.application_name,
+                settings=self._settings,
+                rests=task.rests,
             )
         )
         try:
@@ -214,13 +218,7 @@ class _Client:
         """Have the connection wait for the next run."""
         task, connection = self.task, self.session.detach()
         self.rested = True
-        self.resting.rest(
-            connection,
-            task.target,
-            schema=task.schema,
-            application_name=task.application_name,
-            settings=self._settings,
-        )
+        self.resting.rest(connection, task.target, schema=task.schema, application_name=task.application_name)
 
     def close(self) -> None:
         if not self.rested:

@@ -275,12 +275,20 @@ def _check_pooler(scenario: Scenario, target: Target) -> None:
     """Raise DatabaseProblem if the user's SQL may undo racebench's search_path, which the pooler does not know of."""
     if not target.pooled or scenario.origin is not Origin.OWN_CODE:
         return
-    texts = [file.text for file in scenario.schema] + [one.script.text for one in scenario.strategies.values()]
-    if word := next((found.group() for text in texts if (found := _RESETS.search(text))), None):
+    if word := resets(scenario):
         raise DatabaseProblem(
             f"{word} would lead the session to the application's own tables, as {target.label} is a pooler and resets "
             "to its own search_path; give a DSN of the server itself"
         )
+
+
+def resets(scenario: Scenario) -> str:
+    """The word by which its SQL may return to the settings that a session began with; "" if there is none."""
+    files = [*scenario.schema]
+    for strategy in scenario.strategies.values():
+        files += strategy.schema
+    texts = [file.text for file in files] + [one.script.text for one in scenario.strategies.values()]
+    return next((found.group() for text in texts if (found := _RESETS.search(text))), "")
 
 
 def lacks_invariant(scenario: Scenario) -> bool:

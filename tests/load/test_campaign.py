@@ -86,11 +86,23 @@ def test_sessions_rest_between_runs_whose_tables_are_new(
     assert all(result.pace is not None and result.pace.cpu.server_s is not None for result in results)
 
 
-def test_a_strategy_of_another_isolation_level_has_sessions_of_its_own(
+def test_runs_of_several_isolation_levels_have_the_same_sessions(
     embedded: Target, processes: Processes, tmp_path: Path
 ) -> None:
-    script = "INSERT INTO written (pid) VALUES (CASE current_setting('transaction_isolation') WHEN '{}' THEN 1 END);"
-    scenario = _scenario(tmp_path, script.format("serializable"))
+    script = "INSERT INTO written (pid) VALUES (pg_backend_pid() * CASE {} WHEN '{}' THEN 1 ELSE -1 END);"
+    script = script.format("current_setting('transaction_isolation')", "serializable")
+    results = _runs(embedded, processes, _scenario(tmp_path, script), "insert", "serializable")
+    pids = {strategy: set[int]() for strategy in ("insert", "serializable")}
+    for result in results:
+        pids[result.strategy] |= set(map(int, str(result.measures["pids"]).split()))
+    assert {-pid for pid in pids["insert"]} == pids["serializable"]
+    assert min(pids["serializable"]) > 0
+
+
+def test_sessions_of_sql_with_reset_do_not_rest(embedded: Target, processes: Processes, tmp_path: Path) -> None:
+    level = "current_setting('transaction_isolation')"
+    script = f"INSERT INTO written (pid) VALUES (CASE {level} WHEN 'serializable' THEN 1 END);"
+    scenario = _scenario(tmp_path, f"RESET default_transaction_isolation;\n{script}")
     results = _runs(embedded, processes, scenario, "insert", "serializable")
     assert {result.strategy: result.measures["pids"] for result in results} == {"insert": "", "serializable": "1"}
 

@@ -44,11 +44,12 @@ def schema(embedded: Target) -> Iterator[str]:
 
 
 def _opened(resting: Resting, target: Target, schema: str, settings: dict[str, str] | None = None) -> Any:
-    return resting.connect(target, schema=schema, application_name=f"{schema} worker", settings=settings or {})
+    name = f"{schema} worker"
+    return resting.connect(target, schema=schema, application_name=name, settings=settings or {}, rests=True)
 
 
 def _rest(resting: Resting, connection: psycopg.Connection[Any], target: Target, schema: str) -> None:
-    resting.rest(connection, target, schema=schema, application_name=f"{schema} worker", settings={})
+    resting.rest(connection, target, schema=schema, application_name=f"{schema} worker")
 
 
 def _answer(connection: psycopg.Connection[Any], question: str) -> object:
@@ -80,9 +81,27 @@ def test_a_session_that_was_opened_with_other_arguments_is_closed(embedded: Targ
     resting = Resting()
     first = _opened(resting, embedded, schema)
     _rest(resting, first, embedded, schema)
-    with _opened(resting, embedded, schema, {"default_transaction_isolation": "serializable"}) as second:
+    with resting.connect(embedded, schema=schema, application_name="another", settings={}, rests=True):
         assert first.closed
-        assert second.execute("SHOW transaction_isolation").fetchone() == ("serializable",)
+
+
+def test_a_session_that_rests_takes_the_isolation_level_of_each_run(embedded: Target, schema: str) -> None:
+    resting, levels, pids = Resting(), [], set()
+    for wanted in ("serializable", "", "repeatable read", ""):
+        connection = _opened(resting, embedded, schema, {"default_transaction_isolation": wanted} if wanted else None)
+        levels.append(connection.execute("SHOW transaction_isolation").fetchone()[0])
+        pids.add(connection.info.backend_pid)
+        _rest(resting, connection, embedded, schema)
+    assert levels == ["serializable", "read committed", "repeatable read", "read committed"]
+    assert len(pids) == 1
+    _opened(resting, embedded, schema).close()
+
+
+def test_a_session_that_will_not_rest_begins_with_its_settings(embedded: Target, schema: str) -> None:
+    level = {"default_transaction_isolation": "serializable"}
+    with Resting().connect(embedded, schema=schema, application_name="once", settings=level, rests=False) as once:
+        once.execute("RESET default_transaction_isolation")
+        assert once.execute("SHOW transaction_isolation").fetchone() == ("serializable",)
 
 
 @pytest.mark.parametrize(("left", "question"), _LEFT.values(), ids=_LEFT)
