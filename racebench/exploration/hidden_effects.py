@@ -199,7 +199,7 @@ class Objects:
         self._mentioned |= {name: set().union(*(mentioned(text) for text, _ in found[name])) for name in found}
 
 
-def mentioned(text: str | None) -> set[str]:
+def mentioned(text: str | None) -> frozenset[str]:
     """Every name in a definition or a body, without its comments."""
     return names_in(_COMMENT.sub(r"\1", text or ""))
 
@@ -242,7 +242,7 @@ def bodies(connection: psycopg.Connection[Any], names: Iterable[str]) -> frozens
     return frozenset(UNREADABLE if text is None else text for _, text, is_body in found if is_body)
 
 
-def _commands(body: str, forbidden: set[str]) -> bool:
+def _commands(body: str, forbidden: Set[str]) -> bool:
     """Whether a body may contain a command that is not known to be harmless."""
     code = _COMMENT.sub(r"\1", body)
     return bool(forbidden) or _INLINE.search(code) is not None or _UNREADABLE.search(code) is not None

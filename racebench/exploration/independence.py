@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import ClassVar, Protocol
 
 from racebench.core.model import Statement
@@ -194,18 +195,19 @@ def _share(one: Resources, other: Resources) -> bool:
     return EVERY in one or EVERY in other or not one.isdisjoint(other)
 
 
-def calls(statement: Statement) -> set[str]:
+def calls(statement: Statement) -> frozenset[str]:
     """Every name in a statement, in lower case: a view, a column or an operator may call a function."""
     return names_in(statement.sql)
 
 
-def names_in(text: str) -> set[str]:
+@lru_cache(maxsize=512)
+def names_in(text: str) -> frozenset[str]:
     """Every name and operator in SQL, in lower case, those in literals and comments included."""
     names = set()
     for quoted, word, operator in _NAME.findall(text):
         names.add((quoted.replace('""', '"') or word or operator).lower())
         names |= {inner.lower() for inner in re.findall(r"[^\W\d][\w$]*", quoted)}
-    return names
+    return frozenset(names)
 
 
 def footprint(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 from racebench.core.model import Statement
 from racebench.core.plain_text import shortened
@@ -42,6 +43,7 @@ def identity(statements: Sequence[Statement]) -> tuple[Statement, ...]:
     return (as_sent(without_values(describe(statements))[:_LONGEST_STEP]),)
 
 
+@lru_cache(maxsize=512)
 def as_sent(text: str) -> Statement:
     """A statement that an application sends as it stands."""
     return Statement(line=0, text=text, sql=text, parameters=(), fragments=(text,))

@@ -12,6 +12,7 @@ import select
 import time
 import weakref
 from collections.abc import Callable, Generator, Iterator, Sequence, Set
+from functools import lru_cache
 from typing import Any
 
 import psycopg
@@ -111,10 +112,7 @@ class Connections:
         done = self._settings.setdefault(connection, {})
         if new := {name: value for name, value in settings.items() if done.get(name) != value}:
             done.update(new)
-            commands = (
-                sql.SQL("SET {} = {}").format(sql.Identifier(name), sql.Literal(value)) for name, value in new.items()
-            )
-            connection.pgconn.exec_(sql.SQL("; ").join(commands).as_bytes(None))
+            connection.pgconn.exec_(_setting(*new.items()))
 
     def seed(self, connection: Explored, schedule: tuple[int, int, int]) -> None:
         """Seed the server's random() on an idle connection, once a schedule: its number, draw and session."""
@@ -221,6 +219,12 @@ class Connections:
                 return True
             known |= {name: name in more for name in new}
         return any(known[name] for name in names)
+
+
+@lru_cache(maxsize=16)
+def _setting(*settings: tuple[str, str]) -> bytes:
+    commands = (sql.SQL("SET {} = {}").format(sql.Identifier(name), sql.Literal(value)) for name, value in settings)
+    return sql.SQL("; ").join(commands).as_bytes(None)
 
 
 def is_open(connection: AnyConnection) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Hashable, Iterable, Mapping, Sequence, Set
 from contextlib import AbstractContextManager, ExitStack
+from functools import lru_cache
 from typing import Any, ClassVar
 
 import psycopg
@@ -660,6 +661,7 @@ def _begins_unasked(connection: AnyConnection, statement: Statement, status: int
     )
 
 
+@lru_cache(maxsize=512)
 def _parts(text: str) -> tuple[Statement, ...]:
     """The statements of a text, without comments; none if it is not certain which they are."""
     parts = batches.split(text)
