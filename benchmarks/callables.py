@@ -106,7 +106,12 @@ CASES = {
 
 def _racebench(case: Case, workers: int) -> dict[str, Any]:
     import racebench
-    import racebench.exploration.explorer  # as frontrun is imported before its clock starts
+
+    # As frontrun is imported before its clock starts.
+    import racebench.exploration.comparison
+    import racebench.exploration.explorer
+    import racebench.exploration.sessions.python
+    import racebench.postgres.external
 
     with racebench.Bench(os.environ["DATABASE_URL"]) as bench:
         begin = time.perf_counter()

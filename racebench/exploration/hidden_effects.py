@@ -165,6 +165,7 @@ class Objects:
         self._found: dict[str, list[tuple[str | None, bool]]] = {}
         self._mentioned: dict[str, set[str]] = {}
         self._casts: frozenset[str] | None = None
+        self._keywords: frozenset[str] | None = None
 
     @property
     def casts(self) -> frozenset[str]:
@@ -172,6 +173,14 @@ class Objects:
         if self._casts is None:
             self._casts = frozenset(str(row[0]) for row in self.connection.execute(_CASTS).fetchall())
         return self._casts
+
+    @property
+    def keywords(self) -> frozenset[str]:
+        """The keywords of the server's SQL."""
+        if self._keywords is None:
+            rows = self.connection.execute("SELECT word FROM pg_get_keywords()").fetchall()
+            self._keywords = frozenset(str(row[0]) for row in rows)
+        return self._keywords
 
     def load(self, names: Iterable[str]) -> None:
         """Ask for these names together, and for those that they lead to."""
@@ -209,9 +218,7 @@ def does_more_than_write(objects: Objects, names: Iterable[str]) -> frozenset[st
     asked = set(names)
     if not asked:
         return frozenset()
-    connection = objects.connection
-    keywords = {str(row[0]) for row in connection.execute("SELECT word FROM pg_get_keywords()").fetchall()}
-    forbidden = keywords.difference(_HARMLESS_KEYWORDS.split())
+    forbidden = objects.keywords.difference(_HARMLESS_KEYWORDS.split())
     casts = objects.casts
     bad: set[str] = set()
     mentions: dict[str, set[str]] = defaultdict(set)

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import psycopg
 
+from racebench.exploration.hidden_effects import Objects
 from racebench.exploration.leftovers import Leftover
 from racebench.postgres import catalogs
 
@@ -23,13 +24,14 @@ class Names:
 
     `volatile`: whether a name may do anything; `writes_more`: whether a write with it may do more than write; `left`:
     what the code may leave behind that it leads to. `indirect`: of a text, the functions that run several statements,
-    and the code that it runs indirectly.
+    and the code that it runs indirectly. `objects`: what was defined after the setup.
     """
 
     volatile: dict[str, bool] = field(default_factory=dict)
     writes_more: dict[str, bool] = field(default_factory=dict)
     left: dict[str, frozenset[Leftover]] = field(default_factory=dict)
     indirect: dict[str, tuple[frozenset[str], tuple[str, ...]]] = field(default_factory=dict)
+    objects: Objects | None = None
 
 
 class Known:

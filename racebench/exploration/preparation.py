@@ -105,7 +105,7 @@ def prepare(
         stack.push(_at_the_end(original.restore, monitor, target, schema))
         fill(target, schema, scenario, strategy, consumers)
     known = Known() if here is None else here.known
-    objects = Objects(monitor)
+    objects = known.names.objects = known.names.objects or Objects(monitor)
     volatile = known.once(
         ("volatile", strategy.script.text), lambda: volatile_functions(monitor, strategy, request.consumer, objects)
     )

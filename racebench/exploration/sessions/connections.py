@@ -124,6 +124,24 @@ class Connections:
         """Begin to watch for what a call sends past psycopg 3."""
         return Unseen(self._monitor, self._label)
 
+    def learn(self, texts: Set[str]) -> None:
+        """Ask for everything that statements name at once, as far as that is not known. No session holds a lock."""
+        names = frozenset[str]().union(*map(names_in, texts)) - self._known.volatile.keys()
+        if not names:
+            return
+        self.volatile(names)
+        with contextlib.suppress(psycopg.errors.LockNotAvailable), self._impatient():
+            if not (left := leaves("", bodies(self._monitor, names), schema=self._schema)):
+                self._known.left |= dict.fromkeys(names, left)
+            several = with_several_statements(self._monitor, names)
+            code = tuple(inspection.sources(self._monitor, self._schema, texts))
+            # Otherwise the texts differ in what they run, and are asked for one by one.
+            if not several and code == tuple(inspection.sources(self._monitor, self._schema, ())):
+                self._known.indirect |= dict.fromkeys(texts, (several, code))
+        for text in texts:
+            self.leaves(text)
+        self.writes_more(names)
+
     def volatile(self, names: Set[str]) -> set[str]:
         """Of names, those of what may do anything."""
         known = self._known.volatile
@@ -214,7 +232,8 @@ class Connections:
         if new := names - known.keys():
             try:
                 with self._impatient():
-                    more = does_more_than_write(Objects(self._monitor), new)
+                    objects = None if self.may_change_names else self._known.objects
+                    more = does_more_than_write(objects or Objects(self._monitor), new)
             except psycopg.errors.LockNotAvailable:
                 return True
             known |= {name: name in more for name in new}

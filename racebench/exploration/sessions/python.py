@@ -367,6 +367,7 @@ class PythonSession(GeneratorSession):
         finally:
             self._thread.free = False
         self._end(met)
+        self._connections.learn(self._thread.texts)
         for connection in self._thread.connections:
             for text in self._thread.texts:
                 self._note_left(connection, text)
