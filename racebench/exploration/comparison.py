@@ -19,7 +19,7 @@ from racebench.exploration.oracle.difference import difference
 from racebench.exploration.oracle.effects import Effect, SessionEffect
 from racebench.exploration.oracle.labels import Labels
 from racebench.exploration.oracle.naming import name_of
-from racebench.exploration.oracle.recorder import Recording, accesses_of
+from racebench.exploration.oracle.recorder import Recording, SearchRecorder, accesses_of
 from racebench.exploration.oracle.serial import SerialOrders
 from racebench.exploration.oracle.values import leaves
 from racebench.exploration.outcome import ScheduleResult
@@ -86,8 +86,15 @@ class Comparison:
         serial = self._orders.effects(result.effect, result.draw)
         return difference(result.effect, serial, self._orders.labels, self._orders.oracle)
 
-    def name(self, result: ScheduleResult) -> str:
-        """The classical name of what goes wrong in a result; "" if it has none. Its schedule is run again."""
+    def searching(self) -> SearchRecorder:
+        """A recorder of what the sessions search for."""
+        return SearchRecorder(self._preparation.strategy_sessions)
+
+    def name(self, result: ScheduleResult, searched: SearchRecorder | None) -> str:
+        """The classical name of what goes wrong in a result; "" if it has none. Its schedule is run again.
+
+        `searched`: has recorded the run that had this result.
+        """
         if result.effect is None or not result.counts[NON_SERIALIZABLE]:
             return ""
         serial = [*self._orders.effects(result.effect, result.draw).values()]
@@ -101,6 +108,7 @@ class Comparison:
                 self._preparation.strategy_sessions,
                 {table: rows for table, rows in self._rows().items() if table in changed},
                 polls=self._polls,
+                searched=searched,
             )
         except PROBLEMS:
             return ""

@@ -336,7 +336,8 @@ def replay(
 
 
 def _follow(world: ServerWorld, request: ExplorationRequest, schedule: Sequence[int]) -> Replay:
-    steps, result, broken = _follow_with_a_victim(world, request, schedule)
+    with world.recorded() as searched:
+        steps, result, broken = _follow_with_a_victim(world, request, schedule)
     return replay_of(
         request,
         schedule,
@@ -344,7 +345,7 @@ def _follow(world: ServerWorld, request: ExplorationRequest, schedule: Sequence[
         steps=steps,
         broken=broken if "violations" in request.scenario.forbid else (),
         difference=world.difference(result),
-        named=world.name(result),
+        named=world.name(result, searched),
         prepared=world.prepared,
     )
 

@@ -5,7 +5,8 @@ searched_world.py runs the schedules of a search.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from random import Random
 from typing import TYPE_CHECKING
@@ -27,6 +28,7 @@ from racebench.exploration.sessions.session import NOT_ANSWERED, State
 from racebench.exploration.steps import GOES_ON, STARTS, describe
 
 if TYPE_CHECKING:
+    from racebench.exploration.oracle.recorder import SearchRecorder
     from racebench.exploration.oracle.serial import Shifts
 
 
@@ -61,9 +63,24 @@ class ServerWorld(SearchedWorld):
         """How the result differs from the serial order that is most like it, as a sentence; "" if it does not."""
         return "" if self._comparison is None else self._comparison.difference(result)
 
-    def name(self, result: ScheduleResult) -> str:
-        """The classical name of what goes wrong in a result; "" if it has none. Its schedule is run again."""
-        return "" if self._comparison is None else self._comparison.name(result)
+    def name(self, result: ScheduleResult, searched: SearchRecorder | None) -> str:
+        """The classical name of what goes wrong in a result; "" if it has none. Its schedule is run again.
+
+        `searched`: has recorded the run that had this result.
+        """
+        return "" if self._comparison is None else self._comparison.name(result, searched)
+
+    @contextlib.contextmanager
+    def recorded(self) -> Iterator[SearchRecorder | None]:
+        """Record what sessions search for in the schedule that is followed meanwhile, if its result can be named."""
+        if self._comparison is None:
+            yield None
+            return
+        self.recorder = searching = self._comparison.searching()
+        try:
+            yield searching
+        finally:
+            self.recorder = None
 
     def run_serially(self, order: Sequence[int], *, shifted: bool) -> tuple[Effect, Shifts]:
         """See oracle.serial.Runner; so for `run_again`."""

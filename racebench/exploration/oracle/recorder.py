@@ -1,8 +1,8 @@
 """Records what the sessions of a schedule search for and write: the schedule is run twice, and the server is asked.
 
-The first run records the searches. In the second, each is asked for anew in each committed state, over a connection
-that no session uses: a commit that changes its answer has written what the search was for. The system columns of the
-rows say which transaction wrote them, also where it wrote the value that was there.
+The first run records the searches, unless they are known. In the second, each is asked for anew in each committed
+state, over a connection that no session uses: a commit that changes its answer has written what the search was for. The
+system columns of the rows say which transaction wrote them, also where it wrote the value that was there.
 Source: PostgreSQL manual 5.6 (system columns), 53.12 (pg_locks).
 """
 
@@ -91,17 +91,24 @@ def accesses_of(
     tables: Mapping[Table, tuple[tuple[str, ...], Sequence[Row]]],
     *,
     polls: int,
+    searched: SearchRecorder | None = None,
 ) -> Accesses | None:
     """The accesses of a schedule; None if it takes another course now. `connection`: one that no session uses.
 
     `tables`: those whose writes are recorded, with their rows before the schedule. Each session is also run alone.
+    `searched`: has recorded a run of the schedule; it is run again for that if it took another course, or without one.
     Raises psycopg.Error.
     """
-    searching = SearchRecorder(sessions)
-    _record(searching, runner, schedule)
+    as_taken = [without_cut(number) for number in schedule]
+    # A world that was made again has other sessions.
+    if searched is not None and searched.sessions is sessions and searched.taken == as_taken:
+        searching = searched
+    else:
+        searching = SearchRecorder(sessions)
+        _record(searching, runner, schedule)
     committing = CommitRecorder(connection, schema, sessions, tables, searching.searches)
     _record(committing, runner, schedule)
-    if not searching.taken == committing.taken == [without_cut(number) for number in schedule]:
+    if not searching.taken == committing.taken == as_taken:
         return None
     commits = committing.commits
     for session in {commit.session for commit in commits}:
@@ -125,11 +132,11 @@ def _record(recorder: Recorder, runner: Recording, schedule: Sequence[int]) -> N
 class SearchRecorder:
     """Records the searches of sessions, and where in the schedule they were answered.
 
-    `taken`: the sessions in the order of their steps.
+    `sessions`: those whose searches are recorded; `taken`: all, in the order of their steps.
     """
 
     def __init__(self, sessions: Sequence[StrategySession]) -> None:
-        self._sessions = sessions
+        self.sessions = sessions
         self.begin()
 
     def begin(self) -> None:
@@ -139,7 +146,7 @@ class SearchRecorder:
         self._pending: dict[int, tuple[list[Search], int]] = {}
 
     def before(self, session: Session) -> None:
-        if session not in self._sessions or session.state is not State.READY:
+        if session not in self.sessions or session.state is not State.READY:
             return
         found = [
             Search(
@@ -155,7 +162,7 @@ class SearchRecorder:
         self._pending[session.number] = (found, len(session.answers))
 
     def after(self, session: Session) -> None:
-        for other in self._sessions:
+        for other in self.sessions:
             if other.number not in self._pending or other.state in NOT_ANSWERED:
                 continue
             found, known = self._pending.pop(other.number)
