@@ -108,6 +108,8 @@ def inspect(
 def left_by(connection: psycopg.Connection[Any], schema: str, statements: Iterable[str]) -> dict[Leftover, str]:
     """What statements may leave behind, each with the first of them that may leave it."""
     statements = list(statements)
+    if not statements:
+        return {}
     # What each of them runs is asked one by one only where all together may leave something.
     indirect = bool(leaves("", bodies(connection, set().union(*map(names_in, statements))), schema=schema))
     left: dict[Leftover, str] = {}
@@ -185,6 +187,8 @@ def volatile(connection: psycopg.Connection[Any], names: set[str]) -> frozenset[
     A user's function may call another, even if it is not declared volatile. Sequences, views (of locks, of sessions …),
     foreign tables and tables with row security can return more than a snapshot.
     """
+    if not names:
+        return frozenset()
     return frozenset(str(row[0]) for row in connection.execute(_VOLATILE, {"names": sorted(names)}).fetchall())
 
 
