@@ -26,8 +26,9 @@ from racebench.exploration.draws import Draws
 from racebench.exploration.isolation import FreshTenants, Ground
 from racebench.exploration.outcome import COUNTED
 from racebench.exploration.sessions import KINDS, kind_of, python, rest
+from racebench.exploration.sessions.callable_session import PythonSession
 from racebench.exploration.sessions.interception import Interception
-from racebench.exploration.sessions.python import PythonSession, PythonSessions
+from racebench.exploration.sessions.python import PythonSessions
 from racebench.exploration.sessions.round_trips import line_that_waits
 from racebench.exploration.sessions.script import ScriptSession, ScriptSessions
 from racebench.workloads import ad_hoc, catalog
