@@ -55,6 +55,8 @@ class LargeObjects:
     def _read(self) -> dict[int, bytes]:
         try:
             identities = [int(row[0]) for row in self._connection.execute(_IDENTITIES).fetchall()]
+            if not identities:
+                return {}
             rows = self._connection.execute("SELECT oid, lo_get(oid) FROM unnest(%s::oid[]) AS oid", (identities,))
             return {int(identity): bytes(content) for identity, content in rows.fetchall()}
         except psycopg.Error as problem:
