@@ -11,8 +11,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from racebench.core.errors import RacebenchError
+
 if TYPE_CHECKING:
-    from racebench.cli.option_groups import LoadOptions, TargetOptions
+    from racebench.cli.option_groups import LoadOptions, SubjectOptions, TargetOptions
+    from racebench.load.early_sessions import EarlySessions
     from racebench.load.executors.processes import Processes
     from racebench.postgres.embedded import EmbeddedServer
 
@@ -22,14 +25,18 @@ _CONNECTIONS = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Early:
-    """An embedded server that was begun, None on a user's server, and the pool of processes."""
+    """An embedded server that was begun, None on a user's server, and the pool of processes.
+
+    `sessions`: those that the pool opens for the first run; None if it has to open them itself.
+    """
 
     server: EmbeddedServer | None
     processes: Processes
+    sessions: EarlySessions | None
 
 
 @contextlib.contextmanager
-def begun(target: TargetOptions, load: LoadOptions) -> Iterator[Early]:
+def begun(subject: SubjectOptions, target: TargetOptions, load: LoadOptions) -> Iterator[Early]:
     """Begin a command of load; end at the end what was begun.
 
     It is to be entered while the command has one thread, and no connection or file of its own is open.
@@ -37,9 +44,29 @@ def begun(target: TargetOptions, load: LoadOptions) -> Iterator[Early]:
     with server(target) as started:
         from racebench.load.executors.processes import Processes
 
-        preload = () if load.rate is None else ("racebench.workloads.arrivals",)
+        preload = ["racebench.load.early_sessions"]
+        if load.rate is not None:
+            preload.append("racebench.workloads.arrivals")
         with Processes.of_command(preload=preload) as processes:
-            yield Early(server=started, processes=processes)
+            yield Early(server=started, processes=processes, sessions=_sessions(started, processes, subject, load))
+
+
+def _sessions(
+    server: EmbeddedServer | None, processes: Processes, subject: SubjectOptions, load: LoadOptions
+) -> EarlySessions | None:
+    """Have the pool open the sessions of a scenario's workers, as many as a server that was begun has room for.
+
+    The user's own code has no session that rested, and under --fault workers connect to proxies.
+    """
+    own_code = subject.own_code or subject.files or str(subject.scenario or "").endswith(".sql")
+    room = load.workers * load.connections_per_worker <= _CONNECTIONS // 2
+    if server is None or server.coming is None or own_code or load.faults or not room:
+        return None
+    from racebench.load.early_sessions import EarlySessions
+
+    with contextlib.suppress(RacebenchError):  # what the machine refuses is said when the run needs it
+        return EarlySessions(processes, server.coming, workers=load.workers, each=load.connections_per_worker)
+    return None
 
 
 @contextlib.contextmanager

@@ -149,9 +149,18 @@ def _run(record: _Record, shown: progress.Progress, early: Early) -> None:
         )
         record.running = stack.enter_context(
             campaign.opened(
-                request.campaign, target, early.processes, keep=request.keep, patience=request.server.patience
+                request.campaign,
+                target,
+                early.processes,
+                keep=request.keep,
+                schema=None if early.sessions is None else early.sessions.schema,
+                patience=request.server.patience,
             )
         )
+        if early.sessions is not None:
+            running = record.running
+            isolated = any(strategy.isolation for strategy in request.campaign.strategies)
+            early.sessions.hand_over(wanted=not isolated or len(running.sequence) > 1)
         if request.comparison is not None:
             from racebench.load import rounds
 

@@ -59,6 +59,11 @@ class Resting:
             raise
         return connection
 
+    def close(self) -> None:
+        """Close those that rest."""
+        while self._resting:
+            self._resting.pop()[1].close()
+
     def rest(self, connection: psycopg.Connection[Any], target: Target, *, schema: str, application_name: str) -> None:
         """Have a connection rest that was opened with these arguments; it is closed unless DISCARD ALL succeeds.
 

@@ -64,7 +64,7 @@ def compare(
     """
     from racebench.cli.early import begun
 
-    with begun(target, load) as early:
+    with begun(subject, target, load) as early:
         from racebench.cli import measuring
         from racebench.cli.comparison import comparison as comparison_request
         from racebench.cli.console import console

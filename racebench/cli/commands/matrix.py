@@ -41,7 +41,7 @@ def matrix(subject: SubjectOptions, load: LoadOptions, target: TargetOptions, ou
     """
     from racebench.cli.early import begun
 
-    with begun(target, load) as early:
+    with begun(subject, target, load) as early:
         from pathlib import Path
 
         from racebench.cli import measuring, requests

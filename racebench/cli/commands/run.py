@@ -52,7 +52,7 @@ def run(
     """
     from racebench.cli.early import begun
 
-    with begun(target, load) as early:
+    with begun(subject, target, load) as early:
         from racebench.cli import measuring, requests
         from racebench.cli.console import console
         from racebench.cli.files import check_reports

@@ -6,12 +6,13 @@
 
 from racebench.postgres.embedded.folders import cache_folder, server_folder
 from racebench.postgres.embedded.programs import DEFAULT_VERSION, VERSIONS, start_program, wheel_programs
-from racebench.postgres.embedded.server import EmbeddedServer, as_superuser
+from racebench.postgres.embedded.server import Coming, EmbeddedServer, as_superuser
 from racebench.postgres.embedded.slots import clean, reset, server_programs
 
 __all__ = [
     "DEFAULT_VERSION",
     "VERSIONS",
+    "Coming",
     "EmbeddedServer",
     "as_superuser",
     "cache_folder",

@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
@@ -52,6 +52,22 @@ kill -QUIT "$1" 2>/dev/null
 """
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coming:
+    """A server that was begun: where it will be, and whether it is there. `log`: its log; `sockets`: its folder."""
+
+    target: Target
+    log: Path
+    sockets: Path
+
+    def is_ready(self) -> bool:
+        """Whether it accepts connections; from then on nobody else can replace its socket. Raises OSError."""
+        if _READY not in self.log.read_bytes():
+            return False
+        access.close_socket_folder(self.sockets)
+        return True
+
+
 class EmbeddedServer:
     """A running embedded server; a context manager that starts and stops it.
 
@@ -68,7 +84,9 @@ class EmbeddedServer:
         self._stack = contextlib.ExitStack()
         self._process: subprocess.Popen[bytes] | None = None
         self._begun = False
-        self._log = self._data = self._sockets = Path()
+        self._log = self._data = Path()
+        #: None until it was begun.
+        self.coming: Coming | None = None
         self._said: IO[bytes] = io.BytesIO()
 
     def begin(self) -> None:
@@ -88,7 +106,7 @@ class EmbeddedServer:
         try:
             if self._process is None:
                 self._launch()
-            return self._reached()
+            return self._wait_ready()
         except OSError as problem:
             self.stop()
             raise RacebenchError(f"cannot start the embedded server: {explain(problem)}") from None
@@ -114,7 +132,7 @@ class EmbeddedServer:
         data = data_folder(slot)
         self._stack.callback(delete, data)
         packed = self._stack.enter_context(template.place(programs, slot.parent, data))
-        self._sockets = access.socket_folder(slot, self._stack)
+        sockets = access.socket_folder(slot, self._stack)
         self._data, self._log = data, slot / "log"
         settings = {
             **SETTINGS,
@@ -122,7 +140,7 @@ class EmbeddedServer:
             "max_connections": str(self.max_connections),
             "max_prepared_transactions": str(self.max_connections),
             "max_wal_senders": "10",
-            "unix_socket_directories": str(self._sockets),
+            "unix_socket_directories": str(sockets),
             **self._settings,
         }
         command = [str(programs / "postgres"), "-D", str(data)]
@@ -134,17 +152,14 @@ class EmbeddedServer:
                 template.unpacking(command), cwd=data, output=output, errors=self._said, stdin=packed
             )
             self._watch(self._process.pid)
+        self.coming = Coming(target=self._target(self._process.pid, sockets), log=self._log, sockets=sockets)
 
-    def _reached(self) -> Target:
-        """Wait until the server is ready; the target."""
-        self._wait_ready()
-        assert self._process is not None
-        access.close_socket_folder(self._sockets)
+    def _target(self, pid: int, sockets: Path) -> Target:
         return Target(
-            server_pid=self._process.pid,
+            server_pid=pid,
             kind="embedded",
             parameters={
-                "host": str(self._sockets),
+                "host": str(sockets),
                 "port": access.PORT,
                 "user": template.ROLE,
                 "dbname": "postgres",
@@ -173,9 +188,10 @@ class EmbeddedServer:
 
         self._stack.callback(dismiss)
 
-    def _wait_ready(self) -> None:
+    def _wait_ready(self) -> Target:
         """Wait until the server says in its log that it is ready; raises DatabaseProblem with the log's end."""
         assert self._process is not None
+        assert self.coming is not None
         deadline = time.monotonic() + _START_SECONDS
         while time.monotonic() < deadline:
             if (code := self._process.poll()) is not None:
@@ -186,8 +202,8 @@ class EmbeddedServer:
                     f"the embedded server did not start: {_last_words(self._log)}; see {self._log}, "
                     "or try `racebench server reset`"
                 )
-            if _READY in self._log.read_bytes():
-                return
+            if self.coming.is_ready():
+                return self.coming.target
             time.sleep(0.002)
         raise DatabaseProblem(f"the embedded server was not ready within {_START_SECONDS:.0f} s; see {self._log}")
 
