@@ -23,7 +23,7 @@ from racebench.history import History, Labels, Log, Operations, Violation
 from racebench.history.npz import Reader, Span, Writer
 from racebench.history.operations import never_ended
 from racebench.history.recorded import About, Recorded
-from racebench.history.records import DELIVERY, NO_VERSION, OPERATION, POLL, decode_status, encode_status
+from racebench.history.records import DELIVERY, NO_VERSION, OPERATION, POLL, decode_status, distinct, encode_status
 from racebench.history.rows import ROW
 from racebench.history.spill import Scratch, pieces, release
 
@@ -160,7 +160,7 @@ def _statuses(operations: Operations) -> list[str]:
     """The SQLSTATEs that occur, in the order of their codes; "" for none."""
     codes: set[int] = set()
     for records in operations.pieces(_PIECE):
-        codes.update(np.unique(records["status"] & ((1 << 26) - 1)).tolist())
+        codes.update(distinct(records["status"] & ((1 << 26) - 1)).tolist())
     return [decode_status(code | 1 << 26)[1] for code in sorted(codes)]
 
 
@@ -247,7 +247,7 @@ class _Reading:
             + [np.stack(parts, 1) for parts in self._read("session_number", "session_operations")]
         )
         numbers, counts = sessions[:, 0], sessions[:, 1]
-        if len(np.unique(numbers)) < len(numbers) or (numbers < 0).any() or (numbers >= 1 << 31).any():
+        if len(distinct(numbers)) < len(numbers) or (numbers < 0).any() or (numbers >= 1 << 31).any():
             raise self.reader.damaged("'session_number' has a number twice, or a number outside the range")
         total = self.reader.count("start")
         if (counts < 0).any() or sum(counts.tolist()) != total:

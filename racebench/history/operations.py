@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from racebench.core.model import Outcome
-from racebench.history.records import OPERATION_BITS, decode_status, outcomes
+from racebench.history.records import OPERATION_BITS, decode_status, distinct, outcomes
 from racebench.history.spill import release
 
 Array = npt.NDArray[Any]
@@ -189,7 +189,7 @@ class Operations:
                 release(records)
         starts = np.sort(np.concatenate(samples)) if samples else np.empty(0, np.int64)
         step = size if stride == 1 else size // stride - sessions
-        cuts: Array = np.unique(starts[step - 1 :: step])
+        cuts: Array = distinct(starts[step - 1 :: step])
         return cuts
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from racebench.cli import commands
 from racebench.cli.main import cli
+from racebench.core.target import Target
 
 
 @pytest.mark.parametrize(
@@ -48,3 +49,32 @@ def test_a_command_does_without_the_modules_of_the_others(tmp_path: Path) -> Non
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path, env=environment
     )
     assert run.stdout.splitlines()[-1] == "racebench.cli.commands.list"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "unneeded"),
+    [
+        (
+            ["run", "-s", "naive", "-w", "2", "-n", "20", "--no-save"],
+            ["numpy.ma", "racebench.analysis.comparison", "racebench.analysis.thresholds", "racebench.exploration"],
+        ),
+        (
+            ["explore", "-s", "naive", "--no-save"],
+            ["numpy", "racebench.analysis.comparison", "racebench.core.results", "racebench.load"],
+        ),
+        (["show", "naive"], ["tempfile", "psycopg", "racebench.reports.results"]),
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_whole_command_does_without_what_others_need(
+    arguments: list[str], unneeded: list[str], tmp_path: Path, embedded: Target
+) -> None:
+    assert embedded.server_pid is not None  # there is a template of its data
+    code = (
+        "import sys; from racebench.cli.main import cli; "
+        f"cli.main({arguments!r}, standalone_mode=False); print(*sys.modules)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    imported = run.stdout.splitlines()[-1].split()
+    assert "racebench.cli.main" in imported
+    assert [name for name in unneeded if name in imported] == []

@@ -21,7 +21,7 @@ from racebench.analysis.index import Index
 from racebench.core.model import Outcome
 from racebench.core.results import Anomaly, Finding
 from racebench.history import Chunk, Operation, Row
-from racebench.history.records import NO_VERSION
+from racebench.history.records import NO_VERSION, distinct
 
 Array = npt.NDArray[Any]
 
@@ -102,7 +102,7 @@ class Inversions(Checker):
         if int(pool.rank.max()) + 1 < _MOST // max(high - low + 1, last - first + 1):
             self._compare_together(pool, mine, start, (low, high - low + 1), (first, last - first + 1))
             return
-        for rank in np.unique(pool.rank):  # numbers or times are too far apart to put all tenants on one line
+        for rank in distinct(pool.rank):  # numbers or times are too far apart to put all tenants on one line
             theirs, ours = pool[pool.rank == rank], mine.rank == rank
             if ours.any():
                 self._compare_one(theirs, mine[ours], start[ours])

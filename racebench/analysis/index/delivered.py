@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from racebench.analysis.index.identities import Identities
 from racebench.history import Log
+from racebench.history.records import distinct
 from racebench.history.spill import Scratch, gather, pieces, scatter
 
 Array = npt.NDArray[Any]
@@ -26,12 +27,12 @@ class Delivered:
         repeated = np.empty(0, np.int64)
         for part in pieces(log.deliveries, scratch.piece):
             index = identities.index(np.ascontiguousarray(part["id"]))
-            distinct, again = _apart(index)
-            before = gather(self._first, distinct)
+            places, again = _apart(index)
+            before = gather(self._first, places)
             self.rows += int(np.count_nonzero(before == 0))
-            repeated = np.unique(np.concatenate([repeated, again, distinct[before != 0]]))[:_KEPT]
+            repeated = distinct(np.concatenate([repeated, again, places[before != 0]]))[:_KEPT]
             # The earliest is written last, and stays; what came before this piece was earlier still.
-            old = before if distinct is index else gather(self._first, index)
+            old = before if places is index else gather(self._first, index)
             scatter(self._first, index[::-1], np.where(old != 0, old, part["at"])[::-1])
         self.repeated = tuple(identities.identity(int(place)) for place in repeated)
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from racebench.analysis.index.survey import Survey
 from racebench.history import Log
 from racebench.history.external_sort import in_order
+from racebench.history.records import distinct
 from racebench.history.spill import Scratch, pieces, release
 
 Array = npt.NDArray[Any]
@@ -68,7 +69,7 @@ def _distinct(survey: Survey, logs: Sequence[Log], scratch: Scratch) -> Array:
     column = scratch.column(np.int64)
     last: int | None = None
     for block in in_order(scratch, parts(), ("id",)):
-        ids = np.unique(block["id"])
+        ids = distinct(block["id"])
         if len(ids) and last is not None and ids[0] == last:
             ids = ids[1:]
         if len(ids):

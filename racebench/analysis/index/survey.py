@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from racebench.history.records import NO_VERSION
+from racebench.history.records import NO_VERSION, distinct
 from racebench.history.spill import Scratch, pieces
 
 Array = npt.NDArray[Any]
@@ -32,7 +32,7 @@ class Tenants:
         if len(self.values) and self._all_known(tenants):
             return None
         before = self.values
-        self.values = np.union1d(before, tenants)
+        self.values = distinct(np.concatenate([before, tenants]))
         if len(self.values) == len(before):
             return None
         self._narrow = np.dtype(np.uint16 if len(self.values) < 1 << 16 else np.uint32)
