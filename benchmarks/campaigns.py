@@ -38,6 +38,8 @@ _COMMANDS: Mapping[str, tuple[str, ...]] = {
     "matrix": ("matrix", *_STRATEGIES),
     "matrix, with transactions of 150 ms": ("matrix", *_STRATEGIES, "--hold", "1", "--long", "2:150"),
 }
+#: Every strategy beside each of its consumers, which takes minutes.
+_WHOLE = {"matrix, all pairs": ("matrix",)}
 #: The largest ratio of a command's time to the measured time.
 _MOST = 1.25
 
@@ -91,14 +93,17 @@ def tables(measured: Document) -> list[Table]:
 @click.option(
     "--duration", type=click.FloatRange(0.1), default=1.0, show_default=True, help="Measurement duration, in seconds."
 )
-def main(*, rounds: int, duration: float, output: Path) -> None:
+@click.option("--whole", is_flag=True, help="Measure the whole matrix too, once.")
+def main(*, rounds: int, duration: float, whole: bool, output: Path) -> None:
     """Measure, print, write."""
-    runs_of: dict[str, list[dict[str, float]]] = {name: [] for name in _COMMANDS}
-    with progress(rounds * len(_COMMANDS)) as tell:
-        for number in range(rounds):
-            for name in alternating(list(_COMMANDS), number):
-                tell(name)
-                runs_of[name].append(_measure(_COMMANDS[name], duration))
+    order = [name for number in range(rounds) for name in alternating(list(_COMMANDS), number)]
+    commands = {**_COMMANDS, **(_WHOLE if whole else {})}
+    runs_of: dict[str, list[dict[str, float]]] = {name: [] for name in commands}
+    order += _WHOLE if whole else ()
+    with progress(len(order)) as tell:
+        for name in order:
+            tell(name)
+            runs_of[name].append(_measure(commands[name], duration))
     with EmbeddedServer(connections=8) as target:
         server = environment.describe(target)
     measured = document(
