@@ -17,6 +17,7 @@ from psycopg import pq
 
 from racebench.core.target import Target
 from racebench.postgres.connection import connect, settle
+from racebench.postgres.removal import Inventory
 
 #: How long a session that is not used is trusted: what is between may forget an idle connection without a word.
 _TRUSTED_SECONDS = 30.0
@@ -27,11 +28,13 @@ class Control:
 
     It is opened when it is first used, and again when it was lost or the schema has another name. Behind a pooler each
     use has a connection of its own, because DISCARD ALL would take away what racebench has set there.
-    `resting`: the pids of workers' backends that wait for the next run, in no transaction.
+    `resting`: the pids of workers' backends that wait for the next run, in no transaction. `inventory`: what is outside
+    the schemas, if that is known from the last one, which has left nothing there.
     """
 
     def __init__(self, target: Target) -> None:
         self.resting: frozenset[int] = frozenset()
+        self.inventory: Inventory | None = None
         self._target = target
         self._connection: psycopg.Connection[Any] | None = None
         self._schema = ""

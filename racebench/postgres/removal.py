@@ -112,29 +112,42 @@ def is_anything(connection: psycopg.Connection[Any]) -> bool:
     return row is None or bool(row[0])
 
 
-def remove_since(connection: psycopg.Connection[Any], before: Inventory) -> tuple[str, ...]:
-    """Remove what was not there before, as far as the role may, and return it as "table public.t".
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Removal:
+    """What was removed, as "table public.t"; `unchanged`: nothing was there that had not been there before."""
+
+    removed: tuple[str, ...] = ()
+    unchanged: bool = False
+
+
+def remove_since(connection: psycopg.Connection[Any], before: Inventory) -> Removal:
+    """Remove what was not there before, as far as the role may.
 
     The connection is in no transaction. Raises psycopg.Error.
     """
     removed: list[str] = []
+    others = {other: command for other, command in _others(connection).items() if other not in before.others}
     # First what keeps the rest from being dropped: locks, uses.
-    for (kind, name), command in _others(connection).items():
-        if kind not in _LAST and (kind, name) not in before.others and _done(connection, command):
+    for (kind, name), command in others.items():
+        if kind not in _LAST and _done(connection, command):
             removed.append(f"{kind} {name}")
     pairs = sorted(before.objects)
     asked = {"classes": [one for one, _ in pairs], "oids": [two for _, two in pairs]}
-    for kind, identity in connection.execute(_NEW.encode(), asked).fetchall():
+    objects = connection.execute(_NEW.encode(), asked).fetchall()
+    for kind, identity in objects:
         if _done(connection, f"DROP {str(kind).upper()} IF EXISTS {identity} CASCADE"):
             removed.append(f"{kind} {identity}")
-    for (kind, name), command in _others(connection).items():
-        if kind in _LAST and (kind, name) not in before.others and _done(connection, command):
+    for (kind, name), command in others.items():
+        if kind in _LAST and _done(connection, command):
             removed.append(f"{kind} {name}")
     if new := _system(connection) - before.system:
         for name in sorted(new):
             connection.execute(sql.SQL("ALTER SYSTEM RESET {}").format(sql.Identifier(*name.split("."))))
         connection.execute("SELECT pg_reload_conf()")
-    return (*removed, *(f"setting {name}" for name in sorted(new)))
+    return Removal(
+        removed=(*removed, *(f"setting {name}" for name in sorted(new))),
+        unchanged=not (others or objects or new),
+    )
 
 
 def _others(connection: psycopg.Connection[Any]) -> dict[tuple[str, str], str]:

@@ -26,7 +26,7 @@ from racebench.core.watching import unsaid
 from racebench.postgres import abandoned, outside, removal
 from racebench.postgres.connection import connect, run_file
 from racebench.postgres.control import Control
-from racebench.postgres.removal import Inventory
+from racebench.postgres.removal import Inventory, Removal
 from racebench.postgres.two_phase import roll_back_prepared
 from racebench.workloads import addresses, callables
 
@@ -98,7 +98,7 @@ def _made(
     marked: _Marked | None = None
     try:
         with control.session(schema, inside=False) as connection:
-            marked = _marked(connection, target)
+            marked = _marked(connection, target, control)
             _create(connection, target, schema)
         yield
         if keep:
@@ -130,8 +130,10 @@ class _Marked:
     before: Inventory | None
 
 
-def _marked(connection: psycopg.Connection[Any], target: Target) -> _Marked:
-    before = removal.take(connection) if target.exclusive else None
+def _marked(connection: psycopg.Connection[Any], target: Target, control: Control) -> _Marked:
+    # Between two schemas nothing is made: what there was before the last one is there again.
+    before = (control.inventory or removal.take(connection)) if target.exclusive else None
+    control.inventory = None
     return _Marked(mark=outside.mark(connection), before=before)
 
 
@@ -244,8 +246,12 @@ def _try_to_drop(
             control.dropped()
             if marked is None:
                 return ()
-            removed = () if marked.before is None else removal.remove_since(connection, marked.before)
-            return outside.sentences(removed, outside.made_since(connection, marked.mark), target)
+            if marked.before is None:
+                done = Removal()
+            else:
+                done = removal.remove_since(connection, marked.before)
+                control.inventory = marked.before if done.unchanged else None
+            return outside.sentences(done.removed, outside.made_since(connection, marked.mark), target)
         except psycopg.Error as problem:
             if connection.broken:
                 raise ConnectionLost(one_line(str(problem))) from None

@@ -12,6 +12,7 @@ from conftest import Command, UsersServer
 from racebench.core.target import Target
 from racebench.postgres import outside, removal
 from racebench.postgres.connection import connect
+from racebench.postgres.control import Control
 from racebench.postgres.embedded import as_superuser
 from racebench.postgres.schemas import empty_schema
 
@@ -112,6 +113,27 @@ def test_nothing_that_a_subject_has_made_on_the_embedded_server_is_left_for_the_
         connection.execute("DROP TABLE public.before")
     assert len(told) == 2
     assert all(line.endswith(" more; that was removed with the schema") for line in told)
+
+
+def test_what_is_outside_is_listed_again_only_after_a_schema_that_left_something_there(
+    embedded: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take, told, taken = removal.take, list[str](), list[removal.Inventory]()
+
+    def counted(connection: psycopg.Connection[tuple[object, ...]]) -> removal.Inventory:
+        taken.append(take(connection))
+        return taken[-1]
+
+    monkeypatch.setattr(removal, "take", counted)
+    with Control(embedded) as control, connect(embedded) as own:
+        before = take(own)
+        for made, lists in (("", 1), ("CREATE TABLE public.second (n int)", 1), ("", 2), ("", 2)):
+            with empty_schema(embedded, "racebench_outside", tell=told.append, control=control):
+                own.execute(made.encode())
+            assert take(own) == before
+            assert len(taken) == lists
+    assert len(told) == 1
+    assert "table public.second" in told[0]
 
 
 def test_a_run_in_the_schema_says_nothing(racebench: Command) -> None:
