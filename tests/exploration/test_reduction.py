@@ -23,10 +23,12 @@ from racebench.workloads import catalog, scripts
 
 VERSION_COUNTER = catalog.find_scenario("version-counter")
 STRATEGIES = tuple(VERSION_COUNTER.strategies)
-#: Those that have thousands of schedules with a consumer beside them, and those that lock as `advisory` does.
+#: Those that have thousands of schedules with a consumer beside them, those that lock as `advisory` does, and those
+#: whose steps are as those of `unique-retry`, `sequence` and `clock`.
 LEFT_OUT = {
     *("advisory-early-release", "serializable-retry"),
     *("table-lock", "parent-row-lock", "lock-after-select", "advisory-repeatable-read"),
+    *("unique", "identity", "uuidv7"),
 }
 Look = Callable[..., Exploration]
 
