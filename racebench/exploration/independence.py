@@ -51,7 +51,8 @@ class Footprint:
     before it ends, unless they lock or change it too. `guards`: what it leaves predicate locks on. `shows`: what it
     makes visible; `frees`: what it releases. `closes`: it ends the transaction, and so these two may be narrowed to
     what its session has touched so far. `waits`: it waited for another session.
-    `read`, `becomes`: what is known of the rw-conflicts of a serializable transaction (rw_conflicts.py).
+    `read`, `becomes`: what is known of the rw-conflicts of a serializable transaction (rw_conflicts.py). `adds`: all
+    that it holds are rows that it adds, which are compared with no row that another session adds.
     """
 
     sees: Resources = NONE
@@ -63,6 +64,7 @@ class Footprint:
     waits: bool = False
     read: Conflicting | None = None
     becomes: int | None = None
+    adds: bool = False
 
     NOTHING: ClassVar[Footprint]
     READ: ClassVar[Footprint]
@@ -110,6 +112,7 @@ class Footprint:
             waits=self.waits or other.waits,
             read=self.read or other.read,
             becomes=self.becomes or other.becomes,
+            adds=(self.adds or not self.holds) and (other.adds or not other.holds) and (self.adds or other.adds),
         )
 
 
@@ -176,9 +179,9 @@ def independent(one: Footprint, other: Footprint) -> bool:
     """Whether steps of two sessions with these footprints are independent."""
     if one.waits and other.waits:
         return False  # which of two waits closes a circle decides who looks for the deadlock
-    return not (
-        _share(one.holds, other.holds) or _share(one.frees, other.frees) or _touched(one, other) or _touched(other, one)
-    )
+    if not (one.adds and other.adds) and _share(one.holds, other.holds):
+        return False
+    return not (_share(one.frees, other.frees) or _touched(one, other) or _touched(other, one))
 
 
 def _touched(one: Footprint, other: Footprint) -> bool:

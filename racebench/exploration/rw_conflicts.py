@@ -16,7 +16,8 @@ OnConflict_CheckForSerializationFailure (fails only if a transaction has been pr
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -51,22 +52,67 @@ _UNCERTAIN = re.compile(
     re.IGNORECASE,
 )
 
+#: Columns of types that are no domains, without functions as defaults; no constraint but NOT NULL and unique keys, and
+#: these only with an identity column.
+_ADDABLE = """
+SELECT lower(relname) FROM pg_class
+WHERE relnamespace = %(schema)s::regnamespace AND relkind = 'r' AND NOT relhasrules AND NOT relrowsecurity
+  AND NOT relhassubclass AND NOT relispartition
+  AND NOT EXISTS (SELECT FROM pg_constraint
+      WHERE pg_class.oid IN (conrelid, confrelid) AND contype NOT IN ('p', 'u', 'n'))
+  AND NOT EXISTS (SELECT FROM pg_attribute JOIN pg_type ON pg_type.oid = atttypid
+      WHERE attrelid = pg_class.oid AND attnum > 0 AND NOT attisdropped AND (typtype <> 'b' OR attgenerated <> ''))
+  AND NOT EXISTS (SELECT FROM pg_attrdef WHERE adrelid = pg_class.oid AND strpos(pg_get_expr(adbin, adrelid), '(') > 0)
+  AND NOT EXISTS (SELECT FROM pg_index WHERE indrelid = pg_class.oid AND (indexprs IS NOT NULL OR indpred IS NOT NULL
+      OR EXISTS (SELECT FROM unnest(indclass::oid[]) AS class WHERE class >= 16384)
+      OR indisunique AND NOT EXISTS (SELECT FROM pg_attribute
+          WHERE attrelid = indrelid AND attnum = ANY(indkey) AND attidentity <> '')))
+"""
+#: Constants, with their types; the columns are named.
+_CONSTANT = r"\s*(?:'(?:[^'\\]|'')*'|[-+]?[\d.]+|NULL|TRUE|FALSE)(?:::\w+)?\s*"
+_ROW = rf"\s*\({_CONSTANT}(?:,{_CONSTANT})*\)\s*"
+_INSERT = re.compile(
+    rf"\s*INSERT\s+INTO\s+(\w+)\s*\([\w\s,]+\)\s*VALUES{_ROW}(?:,{_ROW})*(?:RETURNING\s[\w\s,]+)?;?\s*", re.IGNORECASE
+)
+
 _LEVEL = re.compile(r"\bISOLATION\s+LEVEL\s+(\w+)", re.IGNORECASE)
 _PLAIN = frozenset({"SELECT", "VALUES", "WITH", "INSERT", "UPDATE", "DELETE", "MERGE", "COMMIT", "END", "ROLLBACK"})
 
 
-def can_be_known(connection: psycopg.Connection[Any], schema: str, script: Script, isolation: str | None) -> bool:
+def can_be_known(
+    connection: psycopg.Connection[Any],
+    schema: str,
+    script: Script,
+    isolation: str | None,
+    invariants: Iterable[str] = (),
+) -> bool:
     """Whether every transaction is serializable, and the same statements always do the same to the same rows.
 
-    Only of tables whose indexes are B-trees. `isolation`: of a transaction that does not name its own.
+    Only of tables whose indexes are B-trees. `isolation`: of a transaction that does not name its own. `invariants`:
+    queries that are to say the same of the same rows, too.
     """
     if not all(_is_serializable(statement, isolation) for statement in script.statements):
         return False
     drawn = {str(row[0]) for row in connection.execute(_DRAWN, {"schema": schema}).fetchall()}
     if connection.execute(_MORE, {"schema": schema}).fetchone() is not None:
         return False
-    texts = [statement.sql for statement in script.statements]
+    texts = [*(statement.sql for statement in script.statements), *invariants]
     return not any(names_in(text) & drawn or _UNCERTAIN.search(_COUNTED.sub("", text)) for text in texts)
+
+
+def addable(connection: psycopg.Connection[Any], schema: str) -> frozenset[str]:
+    """The names of the tables of a schema in which rows that are added by two sessions are never compared.
+
+    They have unique indexes only of columns that a sequence fills, and nothing runs when a row is added. Then no order
+    of two INSERTs of VALUES differs from another, as long as no transaction has committed: a conflict ends none.
+    """
+    return frozenset(str(row[0]) for row in connection.execute(_ADDABLE, {"schema": schema}).fetchall())
+
+
+def _adds(text: str, tables: AbstractSet[str]) -> bool:
+    """Whether a statement only adds rows of constants to one of these tables."""
+    found = _INSERT.fullmatch(text)
+    return found is not None and found[1].lower() in tables
 
 
 def _is_serializable(statement: Statement, isolation: str | None) -> bool:
@@ -84,6 +130,11 @@ class _Transaction:
     snapshot: int
     sent: list[str] = field(default_factory=list)
     writes: int = 0
+    reads: list[Read] = field(default_factory=list)
+    #: What its writes are known to make of the rows, if all that they do is add some.
+    added: int | None = None
+    #: It has read something whose conflicts are not known, such as what it had written itself.
+    unsure: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,10 +156,11 @@ class RwConflicts:
     """What serializable transactions of one search read and wrote, of sessions that run a script.
 
     Committed rows are known by number: those that the schedule begins with are 0, and each committed transaction makes
-    others of them. `answers`: to each read, by the number of the rows and its text.
+    others of them. `answers`: to each read, by the number of the rows and its text. `addable`: see the function.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, addable: AbstractSet[str] = frozenset()) -> None:
+        self._addable = addable
         self.answers: dict[tuple[int, str], str] = {}
         self._numbers: dict[tuple[int, int, tuple[str, ...]], int] = {}
         self.begin()
@@ -118,6 +170,16 @@ class RwConflicts:
         self._rows = 0
         self._open: dict[int, _Transaction] = {}
         self._retained = self._lost = False
+        self._committed: dict[int, tuple[int, ...]] = {}
+
+    @property
+    def rows(self) -> int | None:
+        """The number of the committed rows, if no transaction is under way; None if one is, or if it is not known."""
+        return None if self._lost or self._open else self._rows
+
+    def committed(self, session: int) -> tuple[int, ...]:
+        """The numbers that the rows had after each commit of a session in this schedule."""
+        return self._committed.get(session, ())
 
     def give_up(self) -> None:
         """Know nothing more in this schedule: a session waited, so that its steps are not what was seen of them."""
@@ -138,6 +200,7 @@ class RwConflicts:
             del self._open[session]
             if not failed and transaction.writes:
                 self._rows = self._number(transaction)
+                self._committed[session] = (*self.committed(session), self._rows)
             self._retained = bool(self._open) and (self._retained or not failed)
         return touched
 
@@ -147,13 +210,37 @@ class RwConflicts:
         transaction.sent.append(sent)
         if touched.is_read:
             if failed or transaction.writes or not touched.guards:
+                transaction.unsure = True
                 return touched
             self.answers[transaction.snapshot, sent] = "\n".join(answers)
-            return touched if self._retained else replace(touched, read=Read(self, transaction.snapshot, sent))
+            transaction.reads.append(Read(self, transaction.snapshot, sent))
+            return touched if self._retained else replace(touched, read=transaction.reads[-1])
         transaction.writes += 1
+        transaction.added = None
         if failed or self._retained or transaction.writes > 1:
             return touched
-        return replace(touched, becomes=self._number(transaction))
+        becomes, adds = self._number(transaction), _adds(sent, self._addable)
+        transaction.added = becomes if adds else None
+        return replace(touched, becomes=becomes, adds=adds)
+
+    def commutes(self, session: int, touched: Footprint) -> bool:
+        """Whether a step of a transaction under way commutes with all that others did that are under way.
+
+        Asked of a read, and of a write that adds rows.
+        """
+        others = [transaction for number, transaction in self._open.items() if number != session]
+        if touched.adds and touched.becomes is not None:
+            return all(
+                not other.unsure
+                and (other.added is not None or not other.writes)
+                and all(read.conflicts_with(touched.becomes) for read in other.reads)
+                for other in others
+            )
+        read = touched.read
+        return all(
+            not other.writes or (read is not None and other.added is not None and read.conflicts_with(other.added))
+            for other in others
+        )
 
     def _number(self, transaction: _Transaction) -> int:
         """The number of the rows when the transaction has committed."""

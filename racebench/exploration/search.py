@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from random import Random
@@ -67,6 +68,9 @@ class World(Protocol):
     def choices(self) -> Sequence[Choice]:
         """The steps that can be taken now, by session; none when the schedule is at its end."""
 
+    def state(self) -> Hashable:
+        """Equal for moments after which the same outcomes are possible, whatever came before; None if not known."""
+
     def take(self, number: int) -> Footprint | None:
         """Have the session of a choice take its step, and wait until it is done or waits for another session.
 
@@ -83,6 +87,7 @@ class _Node:
     choices: Sequence[Choice]
     asleep: dict[int, Choice]
     chosen: Choice
+    state: Hashable = None
     done: dict[int, Choice] = field(default_factory=dict)
 
 
@@ -112,6 +117,8 @@ def search(
     """
     bound = _Bound(reduce=reduce, most_switches=most_switches)
     progress = Progress()
+    #: The states from which everything that may follow was run.
+    finished_states: set[Hashable] = set()
     path: list[_Node] = []
     while go_on(progress):
         known = len(path)
@@ -119,7 +126,7 @@ def search(
             _return_to(world, path)
             if len(path) < len(after):
                 _begin_with(world, path, after)
-            finished = _extend(world, path, bound)
+            finished = _extend(world, path, bound, finished_states)
             world.end([node.chosen.number for node in path], complete=finished)
         except Unsteady:
             _leave(world, [node.chosen.number for node in path])
@@ -128,7 +135,7 @@ def search(
             continue
         progress.run += finished
         progress.pruned += not finished
-        if not _backtrack(path, bound, kept=len(after)):
+        if not _backtrack(path, bound, finished_states, kept=len(after)):
             progress.complete = True
             break
     return progress
@@ -167,11 +174,17 @@ def _return_to(world: World, path: Sequence[_Node]) -> None:
             return
 
 
-def _extend(world: World, path: list[_Node], bound: _Bound) -> bool:
-    """Take the first choice everywhere; False if no choice is left: all are asleep, or would be a switch too many."""
+def _extend(world: World, path: list[_Node], bound: _Bound, finished_states: AbstractSet[Hashable]) -> bool:
+    """Take the first choice everywhere; False if no choice is left, or the state is one that is finished.
+
+    None is left if all are asleep, or would be a switch too many.
+    """
     while choices := world.choices():
         asleep = _asleep(path[-1]) if path and bound.sleeps else {}
-        node = _Node(choices, asleep, choices[0])
+        state = world.state() if bound.sleeps else None
+        if state in finished_states:
+            return False
+        node = _Node(choices, asleep, choices[0], state)
         candidates = bound.candidates(path, node)
         if not candidates:
             return False
@@ -200,8 +213,11 @@ def _begin_with(world: World, path: list[_Node], choices: Sequence[int]) -> None
         _take(world, path[-1])
 
 
-def _backtrack(path: list[_Node], bound: _Bound, *, kept: int = 0) -> bool:
+def _backtrack(path: list[_Node], bound: _Bound, finished_states: set[Hashable], *, kept: int = 0) -> bool:
     """Go back to the last node with a choice that was not taken, and choose it; False if there is none.
+
+    The states of the nodes without one are finished: whatever may follow was run, also what follows a choice that is
+    asleep, because that leads to a state that follows a node that was left before.
 
     The first nodes that are to be `kept` have no other choice.
     """
@@ -212,6 +228,8 @@ def _backtrack(path: list[_Node], bound: _Bound, *, kept: int = 0) -> bool:
         if left:
             node.chosen = left[0]
             return True
+        if node.state is not None:
+            finished_states.add(node.state)
         path.pop()
     return False
 

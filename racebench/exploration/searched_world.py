@@ -230,6 +230,9 @@ class SearchedWorld(MadeWorld):
                 choices += self._cuts(session, likeness)
         return choices
 
+    def state(self) -> Hashable:
+        return self._touching.state()
+
     def _cuts(self, session: Session, likeness: Hashable) -> Iterator[Choice]:
         """The next step of a session as one at which its connection is cut."""
         untouched = all(session_of(number) != session_of(session.number) for number in self._taken)

@@ -5,7 +5,9 @@ different; so do numbers that a session has from earlier schedules, and code tha
 Random draws do not: all sessions draw the same.
 
 Alike sessions stay alike while they only read, and while only reads are between their reads: a plain read leaves no
-trace that another session, or the server, could see. They are alike again after a rollback of everything they did.
+trace that another session, or the server, could see. They are alike again after a rollback of everything they did. They
+also stay alike if they add rows, and every order of these steps and of the others' reads leads to the same state
+(rw_conflicts.py).
 """
 
 from __future__ import annotations
@@ -154,7 +156,10 @@ def _words(tree: Any) -> set[str]:
 
 @dataclass(slots=True)
 class _Past:
-    """The moments at which a session read; None if it has left a trace, `lasting` if no rollback removes that."""
+    """The moments at which a session read; None if it has left a trace, `lasting` if no rollback removes that.
+
+    Negative: it added rows at the moment -1 - number, which commuted with what the others had done.
+    """
 
     reads: list[int] | None = field(default_factory=list)
     lasting: bool = False
@@ -164,18 +169,38 @@ class Pasts:
     """The part of the sessions' history in a schedule that makes them different.
 
     A moment is the number of steps so far, of all sessions, that may have changed something: reads at the same moment
-    see the same.
+    see the same. Steps that commute with each other do not end a moment, even if they change something.
     """
 
     def __init__(self) -> None:
         self._moment = 0
+        #: Whether a step at this moment has changed something.
+        self._changed = False
         self._pasts: dict[int, _Past] = {}
 
-    def took(self, session: int, touches: Footprint, *, undone: bool = False, waits: bool = False) -> None:
-        """A session took a step; `undone`: it failed, and its transaction with it; `waits`: it has no answer yet."""
+    def took(
+        self,
+        session: int,
+        touches: Footprint,
+        *,
+        undone: bool = False,
+        waits: bool = False,
+        commutes: bool = False,
+    ) -> None:
+        """A session took a step; `undone`: it failed, and its transaction with it; `waits`: it has no answer yet.
+
+        `commutes`: with every step of a transaction under way of another session.
+        """
         past = self._pasts.setdefault(session, _Past())
         plain = touches.is_harmless
-        self._moment += not plain
+        if touches.adds and commutes and not waits:
+            self._changed = True
+            if past.reads is not None:
+                past.reads.append(-1 - self._moment)
+            return
+        if not plain or (self._changed and not commutes):
+            self._moment += 1
+            self._changed = False
         if not plain or waits:
             past.reads = None
             past.lasting |= touches.lasts and not undone

@@ -7,16 +7,16 @@ known of the conflicts of serializable transactions (rw_conflicts.py). The order
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from racebench.core.model import Statement
 from racebench.exploration.choices import Cut, session_of
 from racebench.exploration.independence import ANY_WRITE, NONE, WAITED, Footprint, Resources
 from racebench.exploration.preparation import Preparation
 from racebench.exploration.request import ExplorationRequest
-from racebench.exploration.rw_conflicts import RwConflicts, can_be_known
+from racebench.exploration.rw_conflicts import RwConflicts, addable, can_be_known
 from racebench.exploration.sessions.script import ScriptSession
 from racebench.exploration.sessions.session import Session, State
 from racebench.exploration.steps import describe
@@ -30,7 +30,7 @@ class BeforeStep:
     """What is known of a step before it is taken, and of the sessions.
 
     `assumed`: what it may touch. `sent`: see `_sent`. `answers`: how many its session had. `pids`: its session's
-    backends. `tries`: of each session that runs the strategy.
+    backends. `tries`: of each session that runs the strategy. `is_free`: it is a BEGIN that touches nothing.
     """
 
     assumed: Footprint
@@ -39,6 +39,7 @@ class BeforeStep:
     answers: int
     pids: frozenset[int]
     tries: Sequence[int]
+    is_free: bool
 
 
 class Touching:
@@ -52,6 +53,7 @@ class Touching:
         self._request = request
         self._parts: Preparation
         self._conflicts: RwConflicts | None = None
+        self._states_are_known = False
         self._pasts = Pasts()
         #: What each session has locked or changed so far in the schedule, whether or not it holds it still.
         self._held: dict[int, Resources] = {}
@@ -68,7 +70,8 @@ class Touching:
         """Go on with the parts of a world that has been made; what is known of conflicts holds for the whole search."""
         self._parts = preparation
         if self._conflicts is None and self._has_known_conflicts(preparation):
-            self._conflicts = RwConflicts()
+            self._conflicts = RwConflicts(addable(preparation.monitor, preparation.schema))
+        self._states_are_known = self._has_known_states(preparation)
 
     def _has_known_conflicts(self, preparation: Preparation) -> bool:
         """Whether a schedule may tell which serializable transactions conflict."""
@@ -79,6 +82,34 @@ class Touching:
             return False
         script = in_transactions(strategy.script, preparation.facts.volatile)
         return can_be_known(preparation.monitor, preparation.schema, script, strategy.isolation)
+
+    def _has_known_states(self, preparation: Preparation) -> bool:
+        """Whether the committed rows and what the sessions have learnt decide everything that follows."""
+        scenario, strategy = self._request.scenario, self._request.strategy
+        if self._conflicts is None or preparation.consumer is not None or preparation.restored is not None:
+            return False
+        if scenario.checks or preparation.facts.leaves or self._request.crash:
+            return False
+        script = in_transactions(strategy.script, preparation.facts.volatile)
+        invariants = scenario.invariants.values()
+        return can_be_known(preparation.monitor, preparation.schema, script, strategy.isolation, invariants)
+
+    def state(self) -> Hashable:
+        """Equal for two moments of schedules with the same outcomes after them; None where that is not known.
+
+        Known where no transaction is under way. Then the server keeps nothing of the transactions before, and what
+        follows depends on the committed rows, and on where each session is in its script and what it has learnt.
+        """
+        rows = self._conflicts.rows if self._conflicts is not None and self._states_are_known else None
+        if rows is None or self._conflicts is None:
+            return None
+        sessions = self._parts.strategy_sessions
+        if any(session.state not in (State.READY, State.DONE) for session in sessions):
+            return None
+        return rows, *(
+            (one.state, one.step_identity, one.memory, one.sqlstate, self._conflicts.committed(one.number))
+            for one in sessions
+        )
 
     def begin(self) -> None:
         """Begin a schedule."""
@@ -106,6 +137,7 @@ class Touching:
             sent=None if self._conflicts is None else _sent(session, alike=self._parts.facts.alike),
             answers=len(session.answers),
             pids=session.pids,
+            is_free=ready and session.joins_next,
             tries=[other.tries for other in self._parts.strategy_sessions],
         )
 
@@ -116,10 +148,6 @@ class Touching:
         compared = zip(self._parts.strategy_sessions, before.tries, strict=True)
         again = {other.number for other, tries in compared if other.tries > tries}
         waits = session.state is State.WAITING
-        self._pasts.took(session.number, touches, undone=session.number in again, waits=waits)
-        if self._parts.facts.rollback_forgets:
-            for number in again:
-                self._pasts.begins_again(number)
         owner = session_of(session.number)
         held = self._held[owner] = self._held.get(owner, NONE) | touches.holds
         answers = session.answers[before.answers :]
@@ -130,6 +158,17 @@ class Touching:
                 self._conflicts.give_up()
             ended = session.number in again or session.state is State.DONE or not session.in_transaction
             touched = self._conflicts.sent(session.number, before.sent, touches, answers, ended=ended)
+        self._pasts.took(
+            session.number,
+            replace(touches, adds=touched.adds),
+            undone=session.number in again,
+            waits=waits,
+            commutes=before.is_free
+            or (self._conflicts is not None and self._conflicts.commutes(session.number, touched)),
+        )
+        if self._parts.facts.rollback_forgets:
+            for number in again:
+                self._pasts.begins_again(number)
         if anything:  # a woken session may have committed, and one without a connection has rolled back
             touched = Footprint.ANYTHING
         elif any(answer.startswith("ERROR") for answer in answers):

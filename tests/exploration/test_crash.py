@@ -225,6 +225,9 @@ class Cuttable:
         more = [] if gone else [choice(number, cut=cut) for number in plain for cut in Cut]
         return [Choice(number, Footprint.ANYTHING) for number in (*plain, *more)]
 
+    def state(self) -> None:
+        """Nothing is known of its states."""
+
     def take(self, number: int) -> None:
         self.taken.append(number)
 

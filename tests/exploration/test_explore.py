@@ -67,6 +67,10 @@ class Simulated:
                 found.append(Choice(number, _touches(steps[at]), self.pasts.of(number) if self.alike else None))
         return found
 
+    def state(self) -> object:
+        """Nothing is known of its states."""
+        return None
+
     def take(self, session: int) -> None:
         step = self.sessions[session - 1][self.at[session - 1]]
         self.at[session - 1] += 1
@@ -122,6 +126,35 @@ def test_symmetry_leaves_the_set_of_outcomes_as_it_is(steps: list[tuple[int, ...
     search(every, reduce=False, go_on=always)
     search(reduced, reduce=True, go_on=always)
     assert set(every.states) == set(reduced.states)
+
+
+class Stateful(Simulated):
+    """It knows its states: the cells, and of each session its place and what it has read."""
+
+    def state(self) -> object:
+        return tuple(self.at), tuple(sorted(self.cells.items())), tuple(map(tuple, self.seen))
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.lists(STEP, min_size=1, max_size=3), min_size=2, max_size=3), st.booleans())
+def test_to_go_on_once_from_each_state_leaves_the_set_of_outcomes_as_it_is(
+    sessions: list[list[tuple[int, ...]]], alike: bool
+) -> None:
+    if alike:
+        sessions = [sessions[0]] * len(sessions)
+    every, once = Simulated(sessions, alike=alike), Stateful(sessions, alike=alike)
+    search(every, reduce=False, go_on=always)
+    assert search(once, reduce=True, go_on=always).complete
+    assert set(every.states) == set(once.states)
+
+
+def test_a_state_whose_end_a_limit_prevented_counts_as_not_gone_on_from() -> None:
+    world = Stateful([[(1, 1), (1,)], [(1, 2), (1,)]])
+    assert not search(world, reduce=True, go_on=lambda progress: progress.run < 1).complete
+    assert search(world, reduce=True, go_on=always).complete
+    every = Simulated(world.sessions)
+    search(every, reduce=False, go_on=always)
+    assert set(world.states) == set(every.states)
 
 
 class Stranded(Simulated):

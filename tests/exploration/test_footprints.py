@@ -19,7 +19,7 @@ from racebench.exploration.oracle.effects import Oracle
 from racebench.exploration.request import ExplorationRequest
 from racebench.exploration.resources import Reached
 from racebench.exploration.result import Exploration
-from racebench.exploration.rw_conflicts import RwConflicts
+from racebench.exploration.rw_conflicts import RwConflicts, addable
 from racebench.postgres.connection import connect
 
 TABLES = (
@@ -225,6 +225,56 @@ def test_a_conflict_is_certain_if_the_answer_changes_and_nobody_has_committed_si
     assert not independent(first, late)  # the first has committed
     ends(2, "ERROR 40001: x")
     assert independent(reads(3, "1"), Footprint.NOTHING)
+
+
+def test_rows_are_added_in_any_order_where_nothing_compares_them_and_nobody_has_committed() -> None:
+    known, write = RwConflicts(frozenset({"a"})), Footprint.WRITE
+
+    def reads(session: int, answer: str = "0") -> Footprint:
+        return known.sent(session, "SELECT", Footprint.SERIALIZABLE_READ, [answer], ended=False)
+
+    def adds(session: int, text: str = "INSERT INTO a (n) VALUES (1);") -> Footprint:
+        return known.sent(session, text, write, ["INSERT 0 1"], ended=False)
+
+    first, second = adds(1), adds(2)
+    assert independent(first, second)
+    assert known.commutes(2, second)
+    assert not independent(first, Footprint.ANYTHING)
+    assert not known.commutes(3, reads(3))  # whether it sees the rows is not known
+    third = adds(4)
+    assert not known.commutes(4, third)
+    known.sent(1, "", Footprint.ANYTHING, (), ended=True)
+    assert not independent(adds(5), second)  # a conflict may end it now
+    known.begin()
+    assert known.commutes(1, adds(1))
+    reads(1, "1")  # whether it conflicts with what another session adds is not known
+    assert not known.commutes(2, adds(2))
+    known.begin()
+    assert not independent(adds(1, "INSERT INTO a (n) SELECT max(n) FROM a;"), adds(2, "INSERT INTO a (n) SELECT 1;"))
+    assert not independent(adds(3, "INSERT INTO b (n) VALUES (1);"), adds(4, "INSERT INTO b (n) VALUES (2);"))
+
+
+@pytest.mark.parametrize(
+    ("columns", "expected"),
+    [
+        ("id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, n int", True),
+        ("n int, m text DEFAULT 'x'", True),
+        ("n int UNIQUE", False),
+        ("n int CHECK (n > 0)", False),
+        ("n int REFERENCES parent", False),
+        ("n int, m int GENERATED ALWAYS AS (n + 1) STORED", False),
+        ("n int, EXCLUDE (n WITH =)", False),
+        ("n positive", False),
+        ("n int, m bigint DEFAULT lastval()", False),
+    ],
+)
+def test_in_which_tables_rows_are_added_in_any_order(embedded: Target, columns: str, expected: bool) -> None:
+    with connect(embedded) as connection, connection.transaction(force_rollback=True):
+        connection.execute(
+            "CREATE SCHEMA s; SET LOCAL search_path = s; CREATE DOMAIN positive AS int CHECK (VALUE > 0)"
+        )
+        connection.execute(f"CREATE TABLE parent (n int PRIMARY KEY); CREATE TABLE a ({columns})")
+        assert ("a" in addable(connection, "s")) is expected
 
 
 @pytest.mark.parametrize(

@@ -12,13 +12,14 @@ from made_scenario import made
 from racebench.core.model import Scenario
 from racebench.core.target import Target
 from racebench.core.verdict import Verdict
-from racebench.exploration import explorer
+from racebench.exploration import explorer, touching
 from racebench.exploration.explorer import explore, replay
-from racebench.exploration.independence import Footprint
+from racebench.exploration.independence import ALL, Footprint
 from racebench.exploration.request import ExplorationRequest
 from racebench.exploration.result import Exploration
 from racebench.exploration.search import Choice, search
 from racebench.exploration.symmetry import Pasts, alike, begin_is_seen
+from racebench.exploration.touching import Touching
 from racebench.workloads import catalog, scripts
 
 VERSION_COUNTER = catalog.find_scenario("version-counter")
@@ -170,7 +171,7 @@ def test_sessions_that_only_read_so_far_or_begin_again_are_alike_and_the_outcome
     fewer = look(strategy, sessions=3)
     took = Pasts.took
 
-    def lasting(self: Pasts, session: int, _touches: Footprint, *, undone: bool = False, waits: bool = False) -> None:
+    def lasting(self: Pasts, session: int, _touches: Footprint, *, waits: bool = False, **_: bool) -> None:
         took(self, session, Footprint.ANYTHING, waits=waits)
 
     monkeypatch.setattr(Pasts, "took", lasting)
@@ -179,6 +180,68 @@ def test_sessions_that_only_read_so_far_or_begin_again_are_alike_and_the_outcome
     assert more.complete
     assert fewer.run < more.run
     assert set(fewer.outcomes) == set(more.outcomes)
+
+
+def test_rows_that_are_added_in_any_order_do_not_tell_sessions_apart() -> None:
+    pasts, adds = Pasts(), Footprint(holds=ALL, adds=True)
+    for session in (1, 2, 3):
+        pasts.took(session, Footprint.SERIALIZABLE_READ, commutes=True)
+        pasts.took(session, adds, commutes=True)
+        pasts.took(session, Footprint.SERIALIZABLE_READ, commutes=session != 3)
+    assert pasts.of(1) == pasts.of(2) is not None
+    assert pasts.of(3) not in (None, pasts.of(1))  # what it read depends on whether the others had added their rows
+    pasts.took(4, adds)
+    assert pasts.of(4) is None
+
+
+SERIALIZABLE = """summary = "made for a test"
+schema = "schema.sql"
+forbid = ["violations"]
+[rows]
+table = "events"
+id = "id"
+version = "version"
+tenant = "tenant"
+operation = "operation"
+[invariants]
+twice = "SELECT version FROM events GROUP BY version HAVING count(id) > 1"
+[strategies.it]
+summary = "it"
+script = "it.sql"
+isolation = "serializable"
+retry = { sqlstates = ["40001"], tries = 2 }
+"""
+EVENTS = (
+    "CREATE TABLE events (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, tenant int, version int {}, "
+    "operation bigint); CREATE INDEX ON events (version);"
+)
+MAXIMUM = """BEGIN;
+SELECT coalesce(max(version), 0) + 1 AS version FROM events \\gset
+INSERT INTO events (tenant, version, operation) VALUES (1, :version, :operation);
+COMMIT;
+"""
+
+
+@pytest.mark.parametrize(("unique", "count"), [("", 1), ("UNIQUE", 1), ("", 0)])
+def test_serializable_sessions_go_on_once_from_each_state_and_the_outcomes_stay(
+    embedded: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unique: str, count: int
+) -> None:
+    """Beside a search without states, in which a row that is added tells its session apart."""
+    manifest = SERIALIZABLE.replace("> 1", f"> {count}")
+    for name, text in {"scenario.toml": manifest, "schema.sql": EVENTS.format(unique), "it.sql": MAXIMUM}.items():
+        (tmp_path / name).write_text(text)
+    scenario = catalog.find_scenario(str(tmp_path))
+    asked = ExplorationRequest(scenario=scenario, strategy=scenario.strategies["it"], sessions=3)
+    fewer = explore(embedded, asked)
+    monkeypatch.setattr(Touching, "state", lambda _: None)
+    monkeypatch.setattr(touching, "addable", lambda *_: frozenset())
+    more = explore(embedded, asked)
+    assert fewer.complete
+    assert more.complete
+    assert set(fewer.outcomes) == set(more.outcomes)
+    assert fewer.verdict is more.verdict is (Verdict.VALID if count else Verdict.INVALID)
+    # A unique index compares the rows, and a session waits.
+    assert fewer.run + fewer.pruned < more.run + more.pruned or unique
 
 
 def test_what_a_session_did_tells_it_apart_until_it_is_rolled_back() -> None:
@@ -280,6 +343,9 @@ class Waking:
     def choices(self) -> list[Choice]:
         both = (Choice(2, Footprint.WRITE), Choice(3, Footprint.READ))
         return [choice for choice in both if choice.number not in self.taken]
+
+    def state(self) -> None:
+        """Nothing is known of its states."""
 
     def take(self, session: int) -> Footprint | None:
         self.taken.append(session)

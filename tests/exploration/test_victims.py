@@ -39,6 +39,9 @@ def test_a_path_is_taken_again_after_a_step_that_did_not_do_what_the_world_wants
         def choices(self) -> list[Choice]:
             return [Choice(n, Footprint.ANYTHING) for n in (1, 2) if self.taken.count(n) < 2]
 
+        def state(self) -> None:
+            """Nothing is known of its states."""
+
         def take(self, session: int) -> None:
             self.taken.append(session)
             if self.failures[tuple(self.taken)]:
