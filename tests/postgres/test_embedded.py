@@ -88,6 +88,39 @@ def test_two_at_once_are_two_servers_and_ending_one_leaves_the_other(cache: Path
             assert connection.execute("SELECT 1").fetchone() == (1,)
 
 
+def test_a_server_that_has_only_begun_is_stopped_where_sigquit_is_ignored(cache: Path) -> None:
+    """As in a background job of a shell."""
+    with EmbeddedServer(connections=8):
+        pass  # makes the template
+    before = signal.signal(signal.SIGQUIT, signal.SIG_IGN)
+    try:
+        server = EmbeddedServer(connections=8)
+        server.begin()
+        assert server.coming is not None
+        server.stop()
+    finally:
+        signal.signal(signal.SIGQUIT, before)
+    assert b"immediate shutdown" in server.coming.log.read_bytes(), "it was killed"
+    assert servers(cache) == []
+
+
+def test_a_server_that_has_only_begun_ends_with_its_command_where_sigquit_is_ignored(cache: Path) -> None:
+    with EmbeddedServer(connections=8):
+        pass  # makes the template
+    program = """
+import os, signal
+from racebench.postgres.embedded import EmbeddedServer
+signal.signal(signal.SIGQUIT, signal.SIG_IGN)
+server = EmbeddedServer(connections=8)
+server.begin()
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    subprocess.run([sys.executable, "-c", program], check=False)
+    slot = _slot()
+    wait_for(lambda: b"immediate shutdown" in (slot / "log").read_bytes(), "the server was not told to end")
+    wait_for(lambda: servers(cache) == [], "the server runs on")
+
+
 def test_commands_started_at_once_on_a_cold_cache_all_work(cache: Path, start: Start) -> None:
     running = [start("run", "-s", "sequence", "-w", "2", "-n", "20", "--no-save") for _ in range(3)]
     for process in running:

@@ -28,6 +28,8 @@ from racebench.postgres.embedded.slots import data_folder, server_programs, take
 
 _START_SECONDS = 60.0
 _STOP_SECONDS = 30.0
+#: How long after a signal it is sent again.
+_AGAIN_SECONDS = 0.1
 #: Settings of every embedded server. fsync stays on: the races are timed as a real server times them.
 #: A role that makes another one may act as it (createrole_self_grant), as a superuser may.
 SETTINGS = {
@@ -46,9 +48,13 @@ _READY = b"database system is ready to accept connections"
 #: Ends the server if the command ends without writing a word to the pipe; a word means that the server was stopped.
 #: A backend that an exploration has stopped (SIGSTOP) does not end by itself: after 5 s the server ends it by force.
 #: It runs as the server's user: if the server's number is another process's by now, that one is not reached.
+#: A background job of a shell ignores SIGQUIT, and so does the server until it has got that far: it is sent again.
 _WATCHER = """
 read -r word && exit
-kill -QUIT "$1" 2>/dev/null
+for attempt in 1 2 3 4 5 6 7 8 9 10; do
+    kill -QUIT "$1" 2>/dev/null || exit
+    sleep 0.2
+done
 """
 
 
@@ -221,11 +227,16 @@ class EmbeddedServer:
     def _stop(self) -> None:
         if self._process is not None:
             process, self._process = self._process, None
-            for number, seconds in ((signal.SIGQUIT, _STOP_SECONDS), (signal.SIGKILL, 5.0)):
-                self._send(number, process)
+            deadline = time.monotonic() + _STOP_SECONDS
+            while process.returncode is None and time.monotonic() < deadline:
+                # Where SIGQUIT is ignored, as in a background job of a shell, it is so until the server sets its own.
+                self._send(signal.SIGQUIT, process)
                 with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(seconds)
-                    break
+                    process.wait(_AGAIN_SECONDS)
+            if process.returncode is None:
+                self._send(signal.SIGKILL, process)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(5.0)
         self._stack.close()
 
 
