@@ -309,7 +309,7 @@ def _pool_table(contestants: Mapping[str, Any]) -> Table:
         title="Worker processes, until all have answered",
         columns=("start method", "ms", "ms a worker"),
         rows=tuple(
-            (name, spread(figures["ms"]), figure(_each(figures["ms"]["median"], int(name.split()[1]))))
+            (name, spread(figures["ms"]), figure(_each(figures["ms"]["median"], int(name.split()[-2]))))
             for name, figures in contestants.items()
         ),
     )
