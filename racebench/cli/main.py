@@ -66,12 +66,7 @@ def _main(arguments: list[str]) -> int:
     except click.ClickException as problem:
         return _say(problem.format_message(), code=ExitCode.USAGE)
     except (click.Abort, KeyboardInterrupt, Interrupted) as problem:
-        notes = getattr(problem, "__notes__", ())
-        return _say(
-            "interrupted; no server, worker or schema is left" if not notes else "interrupted",
-            *notes,
-            code=ExitCode.INTERRUPTED,
-        )
+        return _say_interrupted(problem)
     except RacebenchError as problem:
         return _say(str(problem), *getattr(problem, "__notes__", ()), code=problem.exit_code)
     except BrokenPipeError:
@@ -79,6 +74,10 @@ def _main(arguments: list[str]) -> int:
         return ExitCode.OK
     except MemoryError:
         return _say("out of memory; give the process more, or run less at once", code=ExitCode.INTERNAL)
+    except RuntimeError as problem:  # by which Python 3.11 replaces an interruption while a class is made
+        if isinstance(cause := _first_cause(problem), Interrupted):
+            return _say_interrupted(cause)
+        raise
     except (ImportError, SystemError) as problem:  # a library cannot be mapped: few descriptors, or little memory
         return _say(f"racebench cannot be loaded: {_first_cause(problem)}; {_remedy(0)}", code=ExitCode.INTERNAL)
     except OSError as problem:
@@ -88,6 +87,12 @@ def _main(arguments: list[str]) -> int:
         return _say(
             f"the machine failed:{path} {problem.strerror or problem}; {_remedy(problem.errno or 0)}", code=code
         )
+
+
+def _say_interrupted(problem: BaseException) -> int:
+    notes = getattr(problem, "__notes__", ())
+    first = "interrupted" if notes else "interrupted; no server, worker or schema is left"
+    return _say(first, *notes, code=ExitCode.INTERRUPTED)
 
 
 def _first_cause(problem: BaseException) -> BaseException:

@@ -68,3 +68,33 @@ def test_a_signal_that_is_ignored_stays_ignored(tmp_path: Path, module: str, num
     done = run(tmp_path, module, number.name, "list", ignored=number.name)
     assert (done.returncode, done.stderr) == (0, "")
     assert "version-counter" in done.stdout
+
+
+#: Runs the command; when it makes the first data class of a command, the process sends itself a signal.
+CLASS_PROGRAM = """
+import dataclasses, os, signal, sys
+sys.argv[0] = "racebench"
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name.startswith("racebench.cli.commands."):
+            sys.meta_path.remove(self)
+            dataclasses.Field.__set_name__ = set_name
+
+def set_name(field, owner, name, before=dataclasses.Field.__set_name__):
+    dataclasses.Field.__set_name__ = before
+    os.kill(os.getpid(), signal.SIGTERM)
+
+sys.meta_path.insert(0, Finder())
+from racebench.__main__ import main
+main()
+"""
+
+
+def test_a_signal_while_a_class_is_made_is_one_line(tmp_path: Path) -> None:
+    """Python 3.11 replaces the interruption by a RuntimeError there."""
+    done = subprocess.run(
+        [sys.executable, "-c", CLASS_PROGRAM, *RUN], cwd=tmp_path, capture_output=True, text=True, timeout=LIMIT_S
+    )
+    assert (done.returncode, done.stderr.count("\n")) == (130, 1), done.stderr
+    assert "interrupted" in done.stderr
