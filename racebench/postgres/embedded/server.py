@@ -67,7 +67,7 @@ class Coming:
     sockets: Path
 
     def is_ready(self) -> bool:
-        """Whether it accepts connections; from then on nobody else can replace its socket. Raises OSError."""
+        """Whether it accepts connections; if so, close its socket's folder to other users. Raises OSError."""
         if _READY not in self.log.read_bytes():
             return False
         access.close_socket_folder(self.sockets)
