@@ -18,8 +18,8 @@ from benchmarks.levels import running
 from benchmarks.measurement import Document, Table, document, finish, output_option, progress
 from racebench.core.injection import parse
 from racebench.core.model import Load, Scenario, Strategy
+from racebench.executors.processes import Processes
 from racebench.load.driver import LoadDriver
-from racebench.load.executors.processes import Processes
 from racebench.postgres.embedded import as_superuser
 from racebench.workloads import catalog
 

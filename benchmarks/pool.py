@@ -1,6 +1,6 @@
 """Start worker processes once by a start method, and measure the time: `python -m benchmarks.pool fork 8`.
 
-"early fork" is a command's own way (racebench/load/executors/forks.py), the others are multiprocess's. Prints the
+"early fork" is a command's own way (racebench/executors/forks.py), the others are multiprocess's. Prints the
 milliseconds from the creation of the pool until every worker has answered. The workers import the modules that a run
 needs. start.py runs this module in a new process each time, so that no process is warm.
 """
@@ -12,9 +12,9 @@ import time
 
 import click
 
+from racebench.executors import Channel
+from racebench.executors.processes import Processes
 from racebench.load import worker as _imported  # noqa: F401 - what a run has imported before it starts workers
-from racebench.load.executors import Channel
-from racebench.load.executors.processes import Processes
 
 _PATIENCE_SECONDS = 60.0
 

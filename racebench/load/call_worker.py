@@ -18,9 +18,9 @@ from typing import Any
 
 from racebench.core.errors import DatabaseProblem, RacebenchError
 from racebench.core.model import Load
+from racebench.executors import Channel
 from racebench.history.recording import CHUNK_RECORDS, NO_VERSION, OPERATION, RecordFile
 from racebench.load.callers import Application, Caller, Ending
-from racebench.load.executors import Channel
 from racebench.load.pacing import ENDLESS, DueTimes, Go, jitter_s, line_up, phases, wait_until
 from racebench.load.standing import Standing
 from racebench.load.worker import Ready, WorkerReport

@@ -19,8 +19,8 @@ from racebench.core.model import Consumer, Instances, Load, Origin, Scenario, St
 from racebench.core.results import RunResult
 from racebench.core.target import Target
 from racebench.core.watching import Patience
+from racebench.executors import Executor
 from racebench.load.driver import EXTRA_CONNECTIONS, LoadDriver
-from racebench.load.executors import Executor
 from racebench.load.faults.injectors import processes
 from racebench.postgres import environment
 from racebench.postgres.control import Control

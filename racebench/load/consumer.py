@@ -20,8 +20,8 @@ from racebench.core.errors import ConnectionLost, DatabaseProblem
 from racebench.core.model import Consumer, Load, Strategy
 from racebench.core.plain_text import one_line
 from racebench.core.target import Target
+from racebench.executors import Channel
 from racebench.history.recording import DELIVERY, POLL, RecordFile
-from racebench.load.executors import Channel
 from racebench.postgres.query import Query
 from racebench.postgres.reconnecting import connect_first, reconnect
 from racebench.postgres.resting import Resting

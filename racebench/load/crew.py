@@ -20,11 +20,11 @@ from racebench.core.results import Usage
 from racebench.core.signals import shielded
 from racebench.core.target import Target
 from racebench.core.watching import beat
+from racebench.executors import Died, Executor, Failure, Worker
 from racebench.load import call_worker
 from racebench.load.assignment import Assignment
 from racebench.load.consumer import ConsumerReport, ConsumerTask, Drain, Polling, consume
 from racebench.load.detector import Detector
-from racebench.load.executors import Died, Executor, Failure, Worker
 from racebench.load.faults.injectors import Injectors
 from racebench.load.pacing import Go
 from racebench.load.progress import begun, fraction

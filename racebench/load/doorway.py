@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from racebench.core.errors import RacebenchError
 from racebench.core.target import Target
-from racebench.load.executors import Channel, Died, Executor, Failure, Worker
+from racebench.executors import Channel, Died, Executor, Failure, Worker
 from racebench.postgres.proxy.link import State
 from racebench.postgres.proxy.proxy import Proxy
 

@@ -18,13 +18,13 @@ from racebench.core.model import Consumer, Load, Origin, Scenario, Strategy
 from racebench.core.results import RunResult
 from racebench.core.target import Target
 from racebench.core.watching import Patience
+from racebench.executors import Executor
 from racebench.history import History, archive
 from racebench.history.recorded import About, Recorded
 from racebench.history.spill import Scratch
 from racebench.load import run_files
 from racebench.load.assignment import Assignment
 from racebench.load.crew import GAVE_UP, Progress
-from racebench.load.executors import Executor
 from racebench.load.run import Run
 from racebench.postgres.connection import connect
 from racebench.postgres.control import Control

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import psycopg
 
 from racebench.core.errors import RacebenchError
-from racebench.load.executors import Channel, Executor
+from racebench.executors import Channel, Executor
 from racebench.postgres.connection import connect
 from racebench.postgres.embedded import Coming
 from racebench.postgres.resting import Resting

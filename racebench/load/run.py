@@ -17,6 +17,7 @@ import psycopg
 from racebench.core.errors import DatabaseProblem, RacebenchError, ScenarioProblem, UsageProblem
 from racebench.core.model import Outcome, Scenario
 from racebench.core.plain_text import one_line
+from racebench.executors import Executor
 from racebench.history import History, Log, Violation, read_operations
 from racebench.history.logs import read_log
 from racebench.history.records import outcomes
@@ -27,7 +28,6 @@ from racebench.load.alone import run_alone, try_before
 from racebench.load.assignment import Assignment
 from racebench.load.crew import Crew, Progress
 from racebench.load.detector import Detector, Table
-from racebench.load.executors import Executor
 from racebench.postgres.client_sessions import ClientSessions
 from racebench.postgres.connection import connect
 from racebench.postgres.control import Control

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 
 from racebench.core.target import Target
-from racebench.load.executors import Channel, Executor
+from racebench.executors import Channel, Executor
 from racebench.postgres import waits
 
 _ANSWER_SECONDS = 5.0

@@ -24,6 +24,7 @@ from racebench.core.faults import CONNECTION_LOST
 from racebench.core.model import Load, Outcome, Strategy
 from racebench.core.plain_text import one_line
 from racebench.core.target import Target
+from racebench.executors import Channel
 from racebench.history.recording import (
     CHUNK_RECORDS,
     NO_VERSION,
@@ -33,7 +34,6 @@ from racebench.history.recording import (
     encode_status,
     packed,
 )
-from racebench.load.executors import Channel
 from racebench.load.multiplexing import Waiting, drive
 from racebench.load.pacing import DueTimes, Go, Phase, jitter_s, line_up, phases, wait_until
 from racebench.postgres.compiler.program import LoopCalls

@@ -8,8 +8,8 @@ from racebench.core.model import Load, Scenario
 from racebench.core.results import RunResult
 from racebench.core.target import Target
 from racebench.core.verdict import Verdict
+from racebench.executors.processes import Processes
 from racebench.load.campaign import Pairing, Request, opened
-from racebench.load.executors.processes import Processes
 from racebench.postgres.connection import connect
 from racebench.workloads import catalog
 

@@ -16,10 +16,10 @@ from racebench.core.model import Consumer, Load, NumberedRows, Outcome, Scenario
 from racebench.core.results import RunResult
 from racebench.core.target import Target
 from racebench.core.verdict import Verdict
+from racebench.executors.processes import Processes
 from racebench.history.records import NO_VERSION, OPERATION, RecordFile, encode_status
 from racebench.load.detector import Detector, Table
 from racebench.load.driver import LoadDriver
-from racebench.load.executors.processes import Processes
 from racebench.postgres.connection import connect
 from racebench.postgres.control import Control
 from racebench.postgres.schemas import new_name

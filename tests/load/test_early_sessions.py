@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import pytest
 
 from racebench.core.target import Target
+from racebench.executors import Channel, Worker
+from racebench.executors.processes import Processes
 from racebench.load.early_sessions import EarlySessions
-from racebench.load.executors import Channel, Worker
-from racebench.load.executors.processes import Processes
 from racebench.postgres.connection import connect
 from racebench.postgres.embedded import Coming
 from racebench.postgres.resting import Resting

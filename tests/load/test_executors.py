@@ -22,9 +22,9 @@ from executor_tasks import fail, wait_forever, work_on
 from racebench.core.errors import Interrupted, RacebenchError
 from racebench.core.model import Load, Scenario
 from racebench.core.target import Target
+from racebench.executors import Channel, Died, Executor, Failure, Worker
+from racebench.executors.processes import Processes
 from racebench.load.driver import LoadDriver
-from racebench.load.executors import Channel, Died, Executor, Failure, Worker
-from racebench.load.executors.processes import Processes
 
 
 class ThreadChannel:
@@ -183,7 +183,7 @@ def test_workers_import_nothing_of_racebench_after_they_were_forked(subject: tup
         check=True,
     )
     modules = Counter(re.findall(r"^import time:.*\|\s+(racebench\S*)$", run.stderr, re.MULTILINE))
-    assert modules["racebench.load.executors.processes"] >= 1
+    assert modules["racebench.executors.processes"] >= 1
     # By the command and by the server that forks; a module that its package imports has two lines each time.
     assert [name for name, times in modules.items() if times >= 6] == []
 

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from executor_tasks import fail, wait_forever, work_on
-from racebench.load.executors import Channel, Died, Executor, Failure, Worker, forks
-from racebench.load.executors.processes import Processes
+from racebench.executors import Channel, Died, Executor, Failure, Worker, forks
+from racebench.executors.processes import Processes
 from waiting import wait_for
 
 PROGRAM = """

@@ -25,7 +25,7 @@ PARENT = """
 import sys
 sys.path[:0] = {paths!r}
 from executor_tasks import {function}
-from racebench.load.executors.processes import Processes
+from racebench.executors.processes import Processes
 if __name__ == "__main__":
     with Processes({method!r}) as executor:
         worker = executor.start({function}, None)

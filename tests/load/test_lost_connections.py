@@ -25,10 +25,10 @@ from racebench.core.model import Load, Outcome, Protocol, Retry, Scenario, SqlFi
 from racebench.core.results import RunResult
 from racebench.core.target import Target
 from racebench.core.verdict import Verdict
+from racebench.executors.processes import Processes
 from racebench.history.records import OPERATION, OPERATION_BITS, decode_status, read_records
 from racebench.load import worker
 from racebench.load.driver import LoadDriver
-from racebench.load.executors.processes import Processes
 from racebench.load.pacing import Go
 from racebench.load.worker import WorkerReport, WorkerTask
 from racebench.postgres import transport

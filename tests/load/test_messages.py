@@ -8,9 +8,9 @@ from types import ModuleType
 import pytest
 
 from racebench.core.model import Scenario
-from racebench.load.executors import Failure
-from racebench.load.executors.messages import packed, unpacked
-from racebench.load.executors.serving import Task
+from racebench.executors import Failure
+from racebench.executors.messages import packed, unpacked
+from racebench.executors.serving import Task
 
 
 def test_a_strategy_is_pickled_and_is_the_same_again(version_counter: Scenario) -> None:

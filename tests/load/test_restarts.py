@@ -20,10 +20,10 @@ from racebench.analysis.restarts import after_restart
 from racebench.core.model import Load, Scenario
 from racebench.core.results import RunResult
 from racebench.core.verdict import Verdict
+from racebench.executors.processes import Processes
 from racebench.history import History, archive
 from racebench.history.spill import Scratch
 from racebench.load.driver import LoadDriver
-from racebench.load.executors.processes import Processes
 from racebench.postgres.external import external, usable
 from racebench.postgres.restarts import restarted, server_processes
 from racebench.reports import sentences

@@ -24,10 +24,10 @@ from racebench.core.results import RunResult
 from racebench.core.target import Target
 from racebench.core.verdict import Verdict
 from racebench.core.watching import Patience
+from racebench.executors import Executor
+from racebench.executors.processes import Processes
 from racebench.load import alone, crew, stalls
 from racebench.load.driver import LoadDriver
-from racebench.load.executors import Executor
-from racebench.load.executors.processes import Processes
 from racebench.load.stalls import Stalls
 from racebench.load.standing import standing_at
 from racebench.load.waits import Question, explained

@@ -10,8 +10,8 @@ import pytest
 
 from racebench.core.model import Load
 from racebench.core.target import Target
+from racebench.executors.processes import Processes
 from racebench.load.driver import LoadDriver
-from racebench.load.executors.processes import Processes
 from racebench.load.standing import Standing, standing_at
 from racebench.workloads import ad_hoc
 from waiting import wait_for

@@ -170,7 +170,7 @@ def test_only_a_run_folder_that_no_process_holds_is_deleted(temporary_files: Pat
 def test_the_sockets_of_a_process_are_in_a_folder_that_is_known(temporary_files: Path, killed: bool) -> None:
     """It is deleted at the end; after kill -9 `server clean` finds it."""
     program = (
-        "from racebench.load.executors.processes import Processes\nwith Processes():\n    print(1, flush=True); input()"
+        "from racebench.executors.processes import Processes\nwith Processes():\n    print(1, flush=True); input()"
     )
     with subprocess.Popen(
         [sys.executable, "-c", program],

@@ -12,10 +12,10 @@ from conftest import Command
 from racebench.core.errors import ScenarioProblem
 from racebench.core.model import Consumer, Load, Script, Statement
 from racebench.core.target import Target
+from racebench.executors.processes import Processes
 from racebench.exploration.explorer import replay
 from racebench.exploration.request import ExplorationRequest
 from racebench.load.driver import LoadDriver
-from racebench.load.executors.processes import Processes
 from racebench.workloads import catalog
 from racebench.workloads.deduplication import Seen
 from racebench.workloads.manifest import read_scenario

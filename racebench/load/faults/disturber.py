@@ -22,7 +22,7 @@ from racebench.core.injection import Fault, FaultKind
 from racebench.core.model import Load
 from racebench.core.plain_text import one_line
 from racebench.core.target import Target
-from racebench.load.executors import Channel
+from racebench.executors import Channel
 from racebench.load.faults.messages import InjectionReport
 from racebench.load.pacing import Go
 from racebench.load.progress import fraction

@@ -13,7 +13,7 @@ from racebench.core.model import Load
 from racebench.core.plain_text import one_line
 from racebench.core.quantity import quantity
 from racebench.core.target import Target
-from racebench.load.executors import Died, Executor, Failure, Worker
+from racebench.executors import Died, Executor, Failure, Worker
 from racebench.load.faults.messages import Finish, InjectionReport, Listening
 from racebench.load.pacing import Go
 from racebench.load.run_files import RunFiles

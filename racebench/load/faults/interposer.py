@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from racebench.core.injection import Fault
 from racebench.core.target import Target
-from racebench.load.executors import Channel
+from racebench.executors import Channel
 from racebench.load.faults.messages import Finish, InjectionReport, Listening
 from racebench.load.faults.relay import NEVER, Draws, Relay
 from racebench.load.pacing import Go

@@ -19,8 +19,8 @@ from racebench.core.model import Load, Protocol
 from racebench.core.results import RunResult
 from racebench.core.target import Target
 from racebench.core.verdict import Verdict
+from racebench.executors.processes import Processes
 from racebench.load.driver import LoadDriver
-from racebench.load.executors.processes import Processes
 from racebench.load.faults.injectors import Injectors
 from racebench.load.run_files import RunFiles
 from racebench.workloads import catalog

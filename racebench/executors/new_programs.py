@@ -15,8 +15,8 @@ from typing import Any
 import multiprocess
 
 from racebench.core.environ import exported
-from racebench.load.executors import socket_folder
-from racebench.load.executors.serving import PRELOAD, mask, serve
+from racebench.executors import socket_folder
+from racebench.executors.serving import PRELOAD, mask, serve
 from racebench.workloads import working_folder
 
 #: Python's variable for "do not put the working folder on the import path" (`python -P`).

@@ -7,13 +7,13 @@ import signal
 from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
-from racebench.load.executors import Channel, Failure
-from racebench.load.executors.messages import packed, unpacked
-from racebench.load.executors.parent import ParentWatch
+from racebench.executors import Channel, Failure
+from racebench.executors.messages import packed, unpacked
+from racebench.executors.parent import ParentWatch
 
 #: What each process needs, and would import by itself if that which it is forked from had not.
 PRELOAD = (
-    "racebench.load.executors.processes",
+    "racebench.executors.processes",
     "racebench.load.worker",
     "racebench.load.consumer",
     "racebench.load.call_worker",

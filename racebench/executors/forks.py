@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from racebench.core.signals import SIGNALS, shielded
-from racebench.load.executors.serving import PRELOAD, mask, serve
+from racebench.executors.serving import PRELOAD, mask, serve
 from racebench.workloads import working_folder
 
 #: A request is a word and the number of a process: FORK comes with the process's end of its pipe. So is an answer: a

@@ -16,9 +16,9 @@ from typing import Any, Protocol
 
 from racebench.core.errors import RacebenchError
 from racebench.core.signals import shielded
-from racebench.load.executors import Channel, Died, Worker, forks
-from racebench.load.executors.messages import packed, unpacked
-from racebench.load.executors.serving import Task
+from racebench.executors import Channel, Died, Worker, forks
+from racebench.executors.messages import packed, unpacked
+from racebench.executors.serving import Task
 
 #: Descriptors of this process: its pipe to another process, that one's to this, and what tells that it has ended.
 _FILES_FOR_ONE = 3
@@ -114,7 +114,7 @@ class Processes:
 
     def __init__(self, method: str | None = None, *, starter: Starter | None = None) -> None:
         if starter is None:
-            from racebench.load.executors.new_programs import NewPrograms  # it imports multiprocess, which takes long
+            from racebench.executors.new_programs import NewPrograms  # it imports multiprocess, which takes long
 
             starter = NewPrograms(method)
         self._starter = starter
@@ -128,7 +128,7 @@ class Processes:
         """
         if forks.possible():
             return cls(starter=forks.Forks(preload=preload))
-        from racebench.load.executors.new_programs import NewPrograms
+        from racebench.executors.new_programs import NewPrograms
 
         return cls(starter=NewPrograms(preload=["racebench.cli.main", *preload]))
 

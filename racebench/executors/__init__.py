@@ -1,9 +1,9 @@
-"""Where workers and consumers run: what the driver needs of such a place, and the messages every place can give.
+"""Where tasks run: what the drivers of load and of exploring need of such a place, and the messages of every place.
 
 An executor is given a function and a task, and knows nothing of SQL. `processes` runs them in processes of this
-machine; another place is another file with the same `Executor`. A run relies on two things that such a place has to
-provide: workers write their records to files that the driver reads afterwards, and `time.perf_counter_ns` is one clock
-for all of them.
+machine; another place is another file with the same `Executor`. A run of load relies on two things that such a place
+has to provide: workers write their records to files that the driver reads afterwards, and `time.perf_counter_ns` is one
+clock for all of them.
 """
 
 from __future__ import annotations
