@@ -1,7 +1,8 @@
 """Explores one program in several ways, and compares the sets of outcomes and the verdicts.
 
-An outcome is, of each session, its last refusal and (of calls) all that it was answered, and the final contents of the
-tables. Sessions with the same code may be swapped. What the server decides, not the schedule, is told by narrow rules
+An outcome is, of each session, the place of its code, its last refusal and (of calls) all that it was answered, and the
+final contents of the tables. Sessions with the same code may be swapped, and no others: which session was refused decides
+whether a serial order has an outcome. What the server decides, not the schedule, is told by narrow rules
 (`_explained`), and counted.
 """
 
@@ -38,7 +39,7 @@ from racebench.exploration.outcome import ScheduleResult
 from racebench.exploration.search import Diverged
 from racebench.postgres.connection import connect
 
-#: Of each session the place of its code (0 for a script), its last refusal and its log; and the tables' contents.
+#: Of each session the place of its code, its log (of a call) and its last refusal (of a script); and the tables' contents.
 Outcome = tuple[tuple[tuple[int, str, str], ...], str]
 #: A failure of a call: the place of its code, SQLSTATE, constraint, and the message without values.
 _Failure = tuple[int, str, str, str]
@@ -263,7 +264,9 @@ class Comparer:
             answered, contents = seen[-1]
             seen.clear()
             if program.script:
-                sessions = [(0, "", sqlstate) for _, sqlstate, _, _ in result.signature[0]]
+                assert result.effect is not None, "every program is compared with the serial orders"
+                ends = zip(program.sessions, result.effect.sessions, strict=True)
+                sessions = [(place, "", session.error) for place, session in ends]
             else:
                 sessions = [(place, str(log), "") for place, log in answered]
             outcome = tuple(sorted(sessions)), contents
@@ -305,7 +308,10 @@ class Comparer:
 def _outcome(program: Program, places: Sequence[int], results: Results, contents: str) -> Outcome:
     """The outcome of sessions whose codes are at these places."""
     if program.script:
-        sessions = [(0, "", error.sqlstate or "" if error else "") for error, _ in results]
+        sessions = [
+            (place, "", error.sqlstate or "" if error else "")
+            for place, (error, _) in zip(places, results, strict=True)
+        ]
     else:
         sessions = [(place, str(log), "") for place, (_, log) in zip(places, results, strict=True)]
     return tuple(sorted(sessions)), contents

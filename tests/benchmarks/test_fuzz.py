@@ -19,13 +19,16 @@ import pytest
 from benchmarks.fuzz import folder
 from benchmarks.fuzz.__main__ import SETTINGS
 from benchmarks.fuzz.client import Shape
-from benchmarks.fuzz.comparison import Comparer, Found, _explained
+from benchmarks.fuzz.comparison import EXPLORED_SCHEMA, Comparer, Found, _explained
 from benchmarks.fuzz.features import FEATURES, TABLES
 from benchmarks.fuzz.generator import MOST_SCHEDULES, generate
 from benchmarks.fuzz.minimiser import minimise
 from benchmarks.fuzz.program import Code, Program, Sql, Unit, schedules
-from benchmarks.fuzz.subjects import script_text
+from benchmarks.fuzz.subjects import request, script_text, strategy_of
+from racebench.core.target import Target
 from racebench.exploration import search
+from racebench.exploration.explorer import explore
+from racebench.exploration.outcome import ScheduleResult
 from racebench.postgres.embedded import EmbeddedServer
 from racebench.workloads import catalog, scripts
 
@@ -39,12 +42,15 @@ def seed() -> int:
 
 
 @pytest.fixture(scope="module")
-def comparer(cache_folder: Path) -> Iterator[Comparer]:
+def target(cache_folder: Path) -> Iterator[Target]:
     """One server for all programs, as those of `python -m benchmarks.fuzz` have."""
-    with (
-        EmbeddedServer(connections=30, settings=SETTINGS) as target,
-        closing(Comparer(target, most=100, seconds=5)) as comparer,
-    ):
+    with EmbeddedServer(connections=30, settings=SETTINGS) as target:
+        yield target
+
+
+@pytest.fixture(scope="module")
+def comparer(target: Target) -> Iterator[Comparer]:
+    with closing(Comparer(target, most=100, seconds=5)) as comparer:
         yield comparer
 
 
@@ -128,6 +134,34 @@ def test_the_brute_force_knows_both_victims_of_a_deadlock(comparer: Comparer) ->
     }
     assert victims == {0, 1}
     assert compared.verdicts["brute force"] == "INVALID"
+
+
+@pytest.mark.server
+def test_outcomes_of_a_script_differ_by_which_session_was_refused(comparer: Comparer, target: Target) -> None:
+    """Rows 3 and 4, and one session refused. If that is the first, the second ran alone: a serial order. If the second
+    is, it inserted 3, and not its other row: no serial order leaves that. Program 7 of seed 587354 was of this kind."""
+    add = "INSERT INTO a SELECT max(id) + 1, 3 FROM a"
+    one, two = (Code(units=(Unit(steps=(Sql(text=add),) * rows, transaction=False),)) for rows in (1, 2))
+    script = program(one, two, invariant="", script=True)
+    compared = comparer.compare(script)
+    assert compared.differences == ()
+    refused_with_two_rows = {
+        tuple(bool(sqlstate) for _, _, sqlstate in sessions)
+        for sessions, contents in compared.outcomes["brute force"]
+        if "(4,3,)" in contents and "(5,3,)" not in contents
+    }
+    assert refused_with_two_rows == {(True, False), (False, True)}
+    non_serializable: dict[tuple[bool, ...], set[int]] = {}
+
+    def ended(result: ScheduleResult) -> None:
+        assert result.effect is not None
+        if sum(len(change.added) for change in result.effect.tables) == 2:
+            refused = tuple(not session.ok for session in result.effect.sessions)
+            non_serializable.setdefault(refused, set()).add(result.counts["non-serializable"])
+
+    asked = request(script, strategy_of(script, []), reduce=True, most=100, seconds=5, schema=EXPLORED_SCHEMA)
+    explore(target, asked, ended=ended)
+    assert non_serializable == {(True, False): {0}, (False, True): {1}}
 
 
 @pytest.mark.server
