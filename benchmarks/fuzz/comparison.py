@@ -1,8 +1,8 @@
 """Explores one program in several ways, and compares the sets of outcomes and the verdicts.
 
 An outcome is, of each session, the place of its code, its last refusal and (of calls) all that it was answered, and the
-final contents of the tables. Sessions with the same code may be swapped, and no others: which session was refused decides
-whether a serial order has an outcome. What the server decides, not the schedule, is told by narrow rules
+final contents of the tables. Sessions with the same code may be swapped, and no others: whether a serial order has an
+outcome depends on which session was refused. What the server decides, not the schedule, is told by narrow rules
 (`_explained`), and counted.
 """
 
@@ -39,7 +39,7 @@ from racebench.exploration.outcome import ScheduleResult
 from racebench.exploration.search import Diverged
 from racebench.postgres.connection import connect
 
-#: Of each session the place of its code, its log (of a call) and its last refusal (of a script); and the tables' contents.
+#: Of each session the place of its code, its log (of a call), its last refusal (of a script); and the tables' contents.
 Outcome = tuple[tuple[tuple[int, str, str], ...], str]
 #: A failure of a call: the place of its code, SQLSTATE, constraint, and the message without values.
 _Failure = tuple[int, str, str, str]
