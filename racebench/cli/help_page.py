@@ -29,6 +29,7 @@ class Section(Enum):
     APPLICATIONS = "Programs and services"
     COMPARISON = "Comparison"
     SERVER = "Server"
+    MACHINES = "Machines"
     OUTPUT = "Output"
     CI = "CI"
     OTHER = "Other"

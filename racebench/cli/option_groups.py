@@ -146,6 +146,14 @@ class TargetOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MachineOptions:
+    """Other machines, by a Dask scheduler; None for this one. `workers_per_machine`: None for an even spread."""
+
+    scheduler: str | None = None
+    workers_per_machine: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OutputOptions:
     """Where results go. `history` is None where the command decides."""
 

@@ -305,6 +305,21 @@ def target(*, keep: bool = False) -> Decorator[Any]:
     return _as_one("target", "TargetOptions", Section.SERVER, *declarations)
 
 
+def machines(*, workers: bool = False) -> Decorator[Any]:
+    """Other machines, as a MachineOptions. `workers`: the command has workers, which are spread over them."""
+    declarations = [
+        _option("--scheduler", metavar="ADDRESS",
+                help="Dask scheduler whose workers are the machines to use: tcp://HOST:PORT, tls://HOST:PORT, or local "
+                "to start one here.  [default: this machine, without Dask]"),
+    ]  # fmt: skip
+    if workers:
+        declarations.append(
+            _option("--workers-per-machine", type=Number(1, MOST_WORKERS), metavar="N",
+                    help="Most worker processes on one machine.  [default: spread evenly over all machines]")
+        )  # fmt: skip
+    return _as_one("machines", "MachineOptions", Section.MACHINES, *declarations)
+
+
 def json_option() -> Decorator[Any]:
     """--json, as a value of its own."""
     return _option(
