@@ -8,13 +8,14 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum, IntEnum, StrEnum
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from racebench.core.injection import Fault
+from racebench.core.target import Pooling
 
 #: Round trips of an operation, as far as its delays by faults are concerned.
 _ROUND_TRIPS = 10
@@ -243,6 +244,8 @@ class Strategy:
     known to be right. `server` is the oldest major version it runs on. `zero` is below every version it gives;
     `integer` says whether its versions are numbers at all, `stamped` that a row is numbered only after it was inserted,
     `inside` that its race is inside one statement (a default and a trigger), where no order of statements shows it.
+    `pooler`: the anomalies to expect instead of `expect` behind a pooler, by its mode. `text`: its statements are sent
+    as text, and what they return is asked for only where the server can say it before they run.
     `calls`: Python callables in place of a script; the sessions take turns with them. So they do with `programs`, or
     with `requests` to a `service`. `through_wire`: the callables use another driver than psycopg 3, so that they are
     explored through the wire gate.
@@ -263,6 +266,8 @@ class Strategy:
     integer: bool = True
     stamped: bool = False
     inside: bool = False
+    pooler: Mapping[Pooling, frozenset[str]] = field(default_factory=dict)
+    text: bool = False
     calls: tuple[Call, ...] = ()
     programs: tuple[Program, ...] = ()
     requests: tuple[HttpRequest, ...] = ()
@@ -283,6 +288,10 @@ class Strategy:
     def right(self) -> bool:
         """Whether the field knows no anomaly of it."""
         return not self.expect and not self.may
+
+    def behind(self, pooler: Pooling) -> Strategy:
+        """The strategy with the anomalies to expect behind a pooler of a mode."""
+        return replace(self, expect=self.pooler[pooler], may=frozenset()) if pooler in self.pooler else self
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -386,6 +395,12 @@ class Scenario:
     options: tuple[str, ...] | None = ()
     superuser: bool = False
     faults: tuple[Fault, ...] = ()
+
+    def behind(self, pooler: Pooling | None) -> Scenario:
+        """The scenario with what its strategies are known for behind a pooler of a mode; as it is for None."""
+        if pooler is None:
+            return self
+        return replace(self, strategies={name: one.behind(pooler) for name, one in self.strategies.items()})
 
     @property
     def has_expectations(self) -> bool:

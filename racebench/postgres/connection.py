@@ -47,6 +47,7 @@ def connect(
 
     `own_code`: the session runs the user's own code, and keeps the settings of the role and the database; others have
     those that strategies are defined under. On a user's server the schema is asked for before anything is sent.
+    Of racebench's own pooler the sessions have the schema and the settings that it was started with, and no others.
     Raises DatabaseProblem, in one line and without the password, when the server cannot be reached or the session
     would work in another schema.
     """
@@ -58,10 +59,12 @@ def connect(
     parameters["application_name"] = application_name
     if target.sealed and pq.version() >= _FIRST_WITH_REQUIRE_AUTH:
         parameters["require_auth"] = "none"  # whatever answers there, it is sent no password of a password file
-    by_statement = target.pooled or not target.keeps_search_path
-    words = [] if by_statement else [f"-c {name}={_escape(value)}" for name, value in options.items()]
+    by_statement = (target.pooled or not target.keeps_search_path) and not target.configured
+    words = (
+        [] if by_statement or target.configured else [f"-c {name}={_escape(value)}" for name, value in options.items()]
+    )
     parameters["options"] = " ".join([part for part in [parameters.get("options", ""), *words] if part])
-    if not target.sealed:
+    if not target.sealed or target.configured:
         parameters["client_encoding"] = "UTF8"  # of scripts, and of a database of any encoding
     # A stray PGSERVICE or PGOPTIONS must not reach the embedded server; PGDATESTYLE would win over the options.
     unwanted = "PG" if target.sealed else "" if own_code else "PGDATESTYLE"
@@ -73,7 +76,7 @@ def connect(
     if (watch := watching.current()) is not None:
         watch.add(connection.pgconn)
     try:
-        if not target.sealed:
+        if not target.sealed or target.configured:
             settle(connection, target, schema, options if by_statement else {})
     except BaseException:
         connection.close()

@@ -18,6 +18,7 @@ from racebench.core.errors import ScenarioProblem, UsageProblem, suggest
 from racebench.core.injection import Fault
 from racebench.core.model import Consumer, NumberedRows, Numbering, Retry, Scenario, Script, SqlFile, Strategy
 from racebench.core.plain_text import shown
+from racebench.core.target import Pooling
 from racebench.workloads.text_file import read_text
 
 MANIFEST = "scenario.toml"
@@ -30,7 +31,7 @@ _SCENARIO_KEYS = {
 }
 _STRATEGY_KEYS = {
     *("summary", "script", "schema", "isolation", "retry", "numbers", "expect", "may", "source"),
-    *("server", "zero", "integer", "stamped", "inside"),
+    *("server", "zero", "integer", "stamped", "inside", "pooler", "text"),
 }
 _CONSUMER_KEYS = {
     *("summary", "script", "schema", "open", "close", "cursor", "variables", "dedupe", "scope", "settle_ms"),
@@ -163,7 +164,22 @@ class _Manifest:
             integer=self.flag(where, table, "integer", default=True),
             stamped=self.flag(where, table, "stamped", default=False),
             inside=self.flag(where, table, "inside", default=False),
+            pooler=self.behind_a_pooler(where, table),
+            text=self.flag(where, table, "text", default=False),
         )
+
+    def behind_a_pooler(self, where: str, table: Mapping[str, Any]) -> dict[Pooling, frozenset[str]]:
+        """The anomalies to expect by the mode of a pooler."""
+        modes = self.table(f"{where}.pooler", table.get("pooler", {}))
+        for mode in modes:
+            if mode not in tuple(Pooling):
+                raise self.problem(
+                    where, "pooler", f"pooler has no mode {shown(mode)}{suggest(str(mode), tuple(Pooling))}"
+                )
+        return {
+            Pooling(mode): frozenset(self.kinds(where, {"pooler": kinds}, "pooler", ()))
+            for mode, kinds in modes.items()
+        }
 
     def consumer(self, name: str) -> Consumer:
         where = f"consumers.{name}"

@@ -25,6 +25,7 @@ from racebench.postgres.embedded import access, template
 from racebench.postgres.embedded.folders import delete, explain, server_folder
 from racebench.postgres.embedded.programs import DEFAULT_VERSION, start_program
 from racebench.postgres.embedded.slots import data_folder, server_programs, take_slot
+from racebench.postgres.embedded.watcher import watched
 
 _START_SECONDS = 60.0
 _STOP_SECONDS = 30.0
@@ -45,32 +46,25 @@ SETTINGS = {
 }
 #: What the server writes into its log, in English by its locale, when it accepts connections.
 _READY = b"database system is ready to accept connections"
-#: Ends the server if the command ends without writing a word to the pipe; a word means that the server was stopped.
-#: A backend that an exploration has stopped (SIGSTOP) does not end by itself: after 5 s the server ends it by force.
-#: It runs as the server's user: if the server's number is another process's by now, that one is not reached.
-#: A background job of a shell ignores SIGQUIT, and so does the server until it has got that far: it is sent again.
-_WATCHER = """
-read -r word && exit
-for attempt in 1 2 3 4 5 6 7 8 9 10; do
-    kill -QUIT "$1" 2>/dev/null || exit
-    sleep 0.2
-done
-"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Coming:
-    """A server that was begun: where it will be, and whether it is there. `log`: its log; `sockets`: its folder."""
+    """A server that was begun: where it will be, and whether it is there. `log`: its log; `sockets`: its folder.
+
+    `pooled`: a pooler that runs as the server's user may connect.
+    """
 
     target: Target
     log: Path
     sockets: Path
+    pooled: bool = False
 
     def is_ready(self) -> bool:
         """Whether it accepts connections; if so, close its socket's folder to other users. Raises OSError."""
         if _READY not in self.log.read_bytes():
             return False
-        access.close_socket_folder(self.sockets)
+        access.close_socket_folder(self.sockets, pooled=self.pooled)
         return True
 
 
@@ -78,13 +72,19 @@ class EmbeddedServer:
     """A running embedded server; a context manager that starts and stops it.
 
     `settings` are added to SETTINGS, and override them. Its data is new, and is deleted when it is stopped.
+    `pooled`: a pooler will connect, which runs as the server's user.
     Raises DatabaseProblem if the server cannot be started, with the next move.
     """
 
     def __init__(
-        self, *, version: int = DEFAULT_VERSION, connections: int, settings: Mapping[str, str] | None = None
+        self,
+        *,
+        version: int = DEFAULT_VERSION,
+        connections: int,
+        settings: Mapping[str, str] | None = None,
+        pooled: bool = False,
     ) -> None:
-        self.version = version
+        self.version, self.pooled = version, pooled
         self._settings = dict(settings or {})
         self.max_connections = max(100, connections + 10)
         self._stack = contextlib.ExitStack()
@@ -142,7 +142,7 @@ class EmbeddedServer:
         self._data, self._log = data, slot / "log"
         settings = {
             **SETTINGS,
-            **access.rules(slot),
+            **access.rules(slot, pooled=self.pooled),
             "max_connections": str(self.max_connections),
             "max_prepared_transactions": str(self.max_connections),
             "max_wal_senders": "10",
@@ -157,8 +157,11 @@ class EmbeddedServer:
             self._process = start_program(
                 template.unpacking(command), cwd=data, output=output, errors=self._said, stdin=packed
             )
-            self._watch(self._process.pid)
-        self.coming = Coming(target=self._target(self._process.pid, sockets), log=self._log, sockets=sockets)
+            # A backend that an exploration has stopped (SIGSTOP) does not end by itself: after 5 s the server ends it
+            # by force. A background job of a shell ignores SIGQUIT, and so does the server until it has got that far.
+            self._stack.enter_context(watched(self._process.pid, "QUIT"))
+        target = self._target(self._process.pid, sockets)
+        self.coming = Coming(target=target, log=self._log, sockets=sockets, pooled=self.pooled)
 
     def _target(self, pid: int, sockets: Path) -> Target:
         return Target(
@@ -176,23 +179,6 @@ class EmbeddedServer:
             sealed=True,
             exclusive=True,
         )
-
-    def _watch(self, pid: int) -> None:
-        watcher = start_program(
-            ["/bin/sh", "-c", _WATCHER, "sh", str(pid)],
-            cwd=Path("/"),
-            stdin=subprocess.PIPE,
-            output=subprocess.DEVNULL,
-        )
-
-        def dismiss() -> None:
-            assert watcher.stdin is not None
-            with contextlib.suppress(OSError):
-                watcher.stdin.write(b"stopped\n")
-                watcher.stdin.close()
-            watcher.wait()
-
-        self._stack.callback(dismiss)
 
     def _wait_ready(self) -> Target:
         """Wait until the server says in its log that it is ready; raises DatabaseProblem with the log's end."""
