@@ -20,8 +20,19 @@ WHERE relnamespace = %s::regnamespace AND seqcache > 1 ORDER BY 1
 """
 
 
+_NO_BTREE = """
+SELECT count(*) FROM pg_class JOIN pg_am ON pg_am.oid = relam
+WHERE relnamespace = %s::regnamespace AND relkind IN ('i', 'I') AND amname <> 'btree'
+"""
+
+
 class Ground:
-    """A schema that is set up. `contents`: all rows and numbers, as text; `restore`: to what they were at first."""
+    """A schema that is set up. `contents`: all rows and numbers, as text; `restore`: to what they were at first.
+
+    Where an index is no B-tree the tables are truncated, as racebench does for serializable transactions: an UPDATE of
+    all rows under an exclusion constraint succeeds or is refused by the order in which it meets two rows, and an INSERT
+    beside dead rows may put a row before an older one.
+    """
 
     def __init__(self, connection: psycopg.Connection[Any], schema: str) -> None:
         self._connection = connection
@@ -29,12 +40,16 @@ class Ground:
         self._contents = contents_query(connection, schema)
         parts = ["SET LOCAL session_replication_role = replica"]
         connection.execute("DISCARD TEMP")
+        tables = [_name(connection, schema, name) for name, kind, _ in relations if kind == "r"]
+        anew = bool(connection.execute(_NO_BTREE, (schema,)).fetchall()[0][0])
+        if anew:
+            parts.append("TRUNCATE ONLY " + ", ONLY ".join(tables))
         for name, kind, columns in relations:
             quoted, kept = _name(connection, schema, name), _name(connection, "pg_temp", f"kept_{name}")
             listed = ", ".join(columns)
             if kind == "r":
                 connection.execute(f"CREATE TABLE {kept} AS SELECT {listed} FROM {quoted}".encode())
-                parts.append(f"DELETE FROM {quoted}")
+                parts += [] if anew else [f"DELETE FROM {quoted}"]
                 parts.append(f"INSERT INTO {quoted} ({listed}) OVERRIDING SYSTEM VALUE SELECT {listed} FROM {kept}")
             elif kind == "m":
                 parts.append(f"REFRESH MATERIALIZED VIEW {quoted}")
