@@ -145,6 +145,14 @@ def naive_counts(history: History) -> Counter[str]:
         for identity, tenant, version, _ in rows
     )
     counts["redelivered"] = sum(times - 1 for times in delivered.values())
+    row_of = {identity: (tenant, operation) for identity, tenant, _, operation in rows}
+    earlier: list[tuple[int, int]] = []
+    for identity in dict.fromkeys(int(identity) for identity in log.deliveries["id"]):
+        tenant, operation = row_of.get(identity, (0, -1))
+        start, end, outcome = ops.get(operation, (0, 0, Outcome.UNKNOWN))
+        if outcome is Outcome.OK:
+            counts["out-of-order"] += any(theirs == tenant and end < began for theirs, began in earlier)
+            earlier.append((tenant, start))
     counts["lost"] = sum(outcome is Outcome.OK and i not in present for i, (*_, outcome) in ops.items())
     counts["unexpected"] = sum(outcome is Outcome.FAIL and i in present for i, (*_, outcome) in ops.items())
     counts["unnumbered"] = len(rows) - len(numbered)

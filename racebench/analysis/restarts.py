@@ -15,7 +15,7 @@ from racebench.core.verdict import Verdict
 RESTARTED = "the server crashed or was restarted during the run"
 #: What the loss of the last commits causes, whatever the strategy: the rows are gone, and their numbers, which a
 #: consumer has passed, are given again. What is left is a state that the tables had, so that nothing else follows.
-_CAUSED = frozenset({"lost", "missed", "redelivered", "inversions", "gaps"})
+_CAUSED = frozenset({"lost", "missed", "redelivered", "inversions", "gaps", "out-of-order"})
 
 
 def after_restart(result: RunResult, *, loses_commits: bool) -> RunResult:

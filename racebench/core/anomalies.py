@@ -230,6 +230,21 @@ _KINDS = (
         "SERIALIZABLE and try again",
         witness_rank=11,
     ),
+    AnomalyKind(
+        name="out-of-order",
+        description="rows delivered to a consumer after a row whose operation began only when theirs had ended",
+        needs=frozenset({Evidence.NUMBERS, Evidence.CONSUMER}),
+        explored=False,
+        added_later=True,
+        heading="out of\norder",
+        singular="out-of-order row",
+        plural="out-of-order rows",
+        sentence="{count} {count:row was|rows were} delivered after a row that was committed later",
+        advice="The consumer delivers rows in another order than they were committed; if their order matters, number "
+        "them in the order of commits, or read a logical replication slot",
+        advises_strategy=False,
+        witness_rank=12,
+    ),
 )
 
 #: Every kind by its name, in the order in which counts are published and tables have columns; new ones come at the end.

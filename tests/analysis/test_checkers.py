@@ -45,6 +45,12 @@ GOOD: dict[str, History] = {
     "inversions": history(
         [Op(1, 0, 10, 2), Op(2, 5, 15, 1), Op(3, 11, 20, 2)], [Row(1, 2, 1), Row(2, 1, 2), Row(3, 2, 3)]
     ),
+    # Rows 1 and 2 overlapped, row 4 is another tenant's, and row 5's operation is UNKNOWN.
+    "out-of-order": history(
+        [Op(1, 0, 10), Op(2, 10, 20), Op(3, 30, 40), Op(4, 0, 5, tenant=2), Op(5, 0, 5, outcome=Outcome.UNKNOWN)],
+        [Row(1, 2, 1), Row(2, 1, 2), Row(3, 3, 3), Row(4, 1, 4, tenant=2), Row(5, 4, 5)],
+        [Poll((2, 1, 3), 3), Poll((4,), 1, tenant=2), Poll((1, 5), 4)],
+    ),
 }
 
 BAD: dict[str, tuple[History, int, str]] = {
@@ -85,6 +91,16 @@ BAD: dict[str, tuple[History, int, str]] = {
         history([Op(1, 0, 10, 5), Op(2, 11, 20, 4)], [Row(1, 5, 1), Row(2, 4, 2)]),
         1,
         "worker 2 began after worker 1 had ended, and got version 4, below 5",
+    ),
+    "out-of-order": (
+        history(
+            [Op(1, 0, 2_000_000), Op(2, 3_000_000, 4_000_000), Op(3, 1_000_000, 9_000_000)],
+            [Row(7, 2, 1), Row(8, 1, 2), Row(9, 3, 3)],
+            [Poll((8, 9), 1), Poll((7,), 2)],
+        ),
+        1,
+        "'cursor' was given row 8 by poll 0 and row 7 by poll 1, though the operation of row 7 had ended 1.000 ms "
+        "before that of row 8 began",
     ),
 }
 
@@ -180,7 +196,8 @@ def test_a_run_in_which_nothing_is_wrong_has_no_anomaly(parts: Parts) -> None:
 def _repeat_version(ops: list[Op], rows: list[Row], polls: list[Poll], at: int) -> Parts:
     extra = Row(len(rows) + 1, rows[at].version, len(ops) + 1)
     op = Op(len(ops) + 1, ops[at].start, ops[at].end, rows[at].version)
-    also = [replace(p, delivered=(*p.delivered, extra.id)) if rows[at].id in p.delivered else p for p in polls]
+    twins = {rows[at].id: (rows[at].id, extra.id)}
+    also = [replace(p, delivered=tuple(i for one in p.delivered for i in twins.get(one, (one,)))) for p in polls]
     return [*ops, op], [*rows, extra], also
 
 
@@ -230,6 +247,12 @@ def _swap(ops: list[Op], rows: list[Row], polls: list[Poll], at: int) -> Parts:
     return ops, [swapped.get(row.id, row) for row in rows], polls
 
 
+def _deliver_early(ops: list[Op], rows: list[Row], polls: list[Poll], at: int) -> Parts:
+    at = min(at, len(rows) - 2)
+    moved = {rows[at].id: rows[at + 1].id, rows[at + 1].id: rows[at].id}
+    return ops, rows, [replace(p, delivered=tuple(moved.get(i, i) for i in p.delivered)) for p in polls]
+
+
 @pytest.mark.parametrize(
     ("kind", "break_it"),
     [
@@ -242,6 +265,7 @@ def _swap(ops: list[Op], rows: list[Row], polls: list[Poll], at: int) -> Parts:
         ("unnumbered", _unnumber),
         ("gaps", _skip_number),
         ("inversions", _swap),
+        ("out-of-order", _deliver_early),
     ],
 )
 @given(parts=good_parts(), data=st.data())

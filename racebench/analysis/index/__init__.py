@@ -1,7 +1,8 @@
 """An index of a history for the checkers, built in one pass over its rows and one over each log.
 
 It has the operations that have rows (`written`), the rows that were delivered and the times (`delivered`), the numbers
-that were used (`numbers`), and the cursor after each poll (`log`). Its large parts are in scratch space, not in memory.
+that were used (`numbers`), the times of the rows' operations (`row_times`), and the cursor after each poll (`log`). Its
+large parts are in scratch space, not in memory.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from racebench.analysis.index.delivered import Delivered
 from racebench.analysis.index.identities import Identities
 from racebench.analysis.index.numbers import Numbers, numbers_of
 from racebench.analysis.index.row_chunk import Lookups, RowChunk
+from racebench.analysis.index.row_times import RowTimes
 from racebench.analysis.index.survey import Survey
 from racebench.analysis.index.written import Written
 from racebench.core.model import Numbering
@@ -39,6 +41,7 @@ class Index:
         self.identities = Identities(survey, logs, scratch)
         self.delivered = tuple(Delivered(log, self.identities, scratch) for log in logs)
         self.written = Written(history.operations, survey, scratch)
+        self.row_times = RowTimes(self.identities.places if logs else 0, scratch)
         #: The numbers used in each tenant, and in each scope that can have gaps: a tenant, or the table.
         self.numbers: Numbers = numbers_of(survey, scratch, apart=True)
         together = history.numbering is Numbering.TABLE and len(survey.tenants) > 1
@@ -56,6 +59,8 @@ class Index:
         for records in pieces(self.history.table, self.scratch.piece):
             chunk = self.chunk(records)
             self.written.add(chunk)
+            if self.delivered:
+                self.row_times.add(chunk)
             seen = chunk.first(0) != 0 if self.delivered else np.zeros(len(chunk), bool)
             numbered = chunk.numbered
             scope, version = chunk.rank[numbered], chunk.version[numbered]

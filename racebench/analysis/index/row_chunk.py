@@ -96,6 +96,14 @@ class RowChunk:
         acknowledged[known] = np.where(outcomes(status) == Outcome.OK, end, NEVER)
         return acknowledged
 
+    @cached_property
+    def began(self) -> Array:
+        """The time at which each row's operation began; NEVER of a row that was written by none of the history."""
+        known, slots, index = self._operation
+        began = np.full(len(self), NEVER)
+        (began[known],) = self._lookups.operations.gather(("start",), slots, index)
+        return began
+
     def first(self, log: int) -> Array:
         """The time at which each row was first delivered to a consumer; 0 for never."""
         if log not in self._first:

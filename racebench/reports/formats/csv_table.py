@@ -7,12 +7,14 @@ import io
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from racebench.core.anomalies import ANOMALIES
+from racebench.core.anomalies import ANOMALIES, NON_SERIALIZABLE
 from racebench.core.results import RunResult
 from racebench.reports.formats import Material
 from racebench.reports.results.document import Document
 
-_COUNTS = ("attempts", "committed", "failed", "rolled_back", "unknown", "retries", "rows", *ANOMALIES)
+_KINDS = (*ANOMALIES,)
+_LATER = _KINDS[_KINDS.index(NON_SERIALIZABLE) + 1 :]
+_COUNTS = ("attempts", "committed", "failed", "rolled_back", "unknown", "retries", "rows")
 _LATENCIES = ("p50", "p90", "p99", "p999", "max")
 
 #: Column: its value in a run. New columns come at the end.
@@ -39,9 +41,10 @@ _COLUMNS: Mapping[str, Callable[[Document, RunResult], Any]] = {
     "seconds": lambda _, run: run.seconds,
     "throughput_per_s": lambda _, run: run.throughput_per_s,
     **{f"{name}_us": lambda _, run, name=name: run.latency_us.get(name) for name in _LATENCIES},  # type: ignore[misc]
-    **{name: lambda _, run, name=name: run.counts.get(name) for name in _COUNTS},  # type: ignore[misc]
+    **{name: lambda _, run, name=name: run.counts.get(name) for name in (*_COUNTS, *_KINDS) if name not in _LATER},  # type: ignore[misc]
     "faults": lambda _, run: ",".join(fault.text for fault in run.load.faults),
     "injected": lambda _, run: sum(run.injected.values()) if run.injected else None,
+    **{name: lambda _, run, name=name: run.counts.get(name) for name in _LATER},  # type: ignore[misc]
 }
 
 COLUMNS = tuple(_COLUMNS)

@@ -113,7 +113,7 @@ def _paragraph(result: CheckResult) -> Iterator[RenderableType]:
         seen = log.counts
         said = (
             f"consumer '{log.name}': {seen['delivered']:,} delivered, {seen['missed']:,} missed, "
-            f"{seen['redelivered']:,} again"
+            f"{seen['redelivered']:,} again, {seen['out-of-order']:,} out of order"
         )
         yield indented(Text(said + (f"; late by ms: {late}" if late else "")))
     if result.about.note:

@@ -136,7 +136,7 @@ def consumer_table(results: Sequence[RunResult], *, ascii_only: bool = False) ->
                 *((result.strategy,) if len(results) > 1 else ()),
                 consumer.name,
                 amount(counts["delivered"]),
-                *(amount(counts[kind.name], bad=kind.name in result.forbidden) for kind in kinds),
+                *(_count(counts.get(kind.name), bad=kind.name in result.forbidden) for kind in kinds),
                 *(_optional_ms(late[name]) for name in ("p50", "p99", "max")),
                 _optional_ms(consumer.longest_poll_us),
                 verdict_text(consumer.verdict),
@@ -246,6 +246,11 @@ def _witness(results: Sequence[RunResult]) -> tuple[RunResult, Anomaly] | None:
 def _latency(latency: Mapping[str, Any]) -> str:
     p50, p99 = latency["p50"], latency["p99"]
     return "–" if p50 is None else f"{_ms(p50)}/{_ms(p99)}"
+
+
+def _count(count: int | None, *, bad: bool) -> Text | str:
+    """The count of a kind; a dash in a document that is older than the kind."""
+    return "–" if count is None else amount(count, bad=bad)
 
 
 def _optional_ms(us: float | None) -> str:

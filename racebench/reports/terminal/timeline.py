@@ -42,6 +42,8 @@ def draw(witness: Anomaly, *, width: int, glyphs: Glyphs = UNICODE) -> list[str]
     if not operations:
         return []
     polls = witness.polls[-1:] if witness.kind == "redelivered" else witness.polls[:1]
+    if witness.kind == "out-of-order":
+        polls = witness.polls
     begin, end = _extent(operations, polls)
     names = [f"worker {operation['worker']}" for operation in operations]
     notes = [_fate(witness, operation) for operation in operations]
