@@ -19,7 +19,7 @@ from racebench.analysis.estimates import Estimate, geometric_mean
 from racebench.core.anomalies import ANOMALIES, Evidence, needing
 from racebench.core.errors import UsageProblem, suggest
 from racebench.core.model import Consumer, Scenario, Strategy
-from racebench.core.results import RunResult
+from racebench.core.results import ConsumerResult, RunResult
 from racebench.core.verdict import Verdict
 
 _SHAPE = re.compile(
@@ -36,9 +36,11 @@ _OPERATORS: Mapping[str, Callable[[float, float], bool]] = {
 }
 _COUNTS = ("attempts", "committed", "failed", "rolled_back", "unknown", "retries", "rows")
 _LATENCIES = {"p50_ms": "p50", "p90_ms": "p90", "p99_ms": "p99", "p999_ms": "p999", "max_ms": "max"}
+#: How long after its commit a row came to the consumer to which rows came last.
+_LATENESS = {"late_p50_ms": "p50", "late_p99_ms": "p99", "late_max_ms": "max"}
 _THROUGHPUT = "throughput_per_s"
 _RATIO = "throughput_vs_reference"
-_MEASURED = (_THROUGHPUT, _RATIO, *_LATENCIES)
+_MEASURED = (_THROUGHPUT, _RATIO, *_LATENCIES, *_LATENESS)
 METRICS = (*_COUNTS, "errors", *ANOMALIES, *_MEASURED)
 
 _OF_CONSUMERS = needing(Evidence.CONSUMER)
@@ -139,6 +141,8 @@ def check(
         raise UsageProblem(f"--threshold '{text}': '{scenario.name}' has no invariants, {metric} is always 0")
     if metric in _OF_CONSUMERS and not consumers:
         raise UsageProblem(f"--threshold '{text}': without a consumer {metric} is always 0; give --consumer")
+    if metric in _LATENESS and not consumers:
+        raise UsageProblem(f"--threshold '{text}': without a consumer there is no {metric}; give --consumer")
     if metric == _RATIO and reference is None:
         raise UsageProblem(f"--threshold '{text}': a run has no reference; use `racebench compare`")
     if metric == _RATIO and about == [reference]:
@@ -236,7 +240,7 @@ def _value(
     known = [value for value in values if value is not None]
     if len(known) < len(values):
         few = "p999 needs 1,000 commits a run; raise --duration" if metric == "p999_ms" else "nothing was committed"
-        return None, few
+        return None, "a consumer was given no row, or did not read to the end" if metric in _LATENESS else few
     if comparison is not None:
         return geometric_mean(known, comparison.confidence), "there are not two whole rounds, each with a commit"
     return _exact(known[0]), ""
@@ -245,8 +249,17 @@ def _value(
 def _measured(metric: str, run: RunResult) -> float | None:
     if metric == _THROUGHPUT:
         return run.throughput_per_s
+    if metric in _LATENESS:
+        late = [_late_us(consumer, _LATENESS[metric]) for consumer in run.consumers]
+        known = [us for us in late if us is not None]
+        return max(known) / 1e3 if known and len(known) == len(late) else None
     us = run.latency_us.get(_LATENCIES[metric])
     return None if us is None else us / 1e3
+
+
+def _late_us(consumer: ConsumerResult, percentile: str) -> float | None:
+    """How late rows came to a consumer; None if it did not read to the end, for later rows would have been later."""
+    return None if consumer.longest_poll_us is None else consumer.late_us[percentile]
 
 
 def _exact(value: float) -> Estimate:

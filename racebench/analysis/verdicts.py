@@ -27,6 +27,7 @@ from racebench.analysis.remedies import (
     other_consumer,
     other_strategy,
 )
+from racebench.analysis.standby import MissedOnlyThere, on_standby
 from racebench.analysis.statistics import percentiles
 from racebench.analysis.streaming.confirmation import Confirmation, KnownDuplicate
 from racebench.core.anomalies import ANOMALIES, with_every_kind
@@ -71,7 +72,8 @@ def judge(
         late = [Lateness(scratch, number) for number in range(len(history.logs))]
         # Measured in the same passes as the checkers; add a Pass here.
         course, overlap, confirmation = Course(history), Overlap(), Confirmation(history, known)
-        checked = check(history, scratch, also=[tally, course, overlap, confirmation, *late])
+        apart = on_standby(consumers, history.logs)
+        checked = check(history, scratch, also=[tally, course, overlap, confirmation, *late, *apart.values()])
         latency_us = tally.latency_us(history, scratch)
         results = tuple(
             _consumer_result(
@@ -82,6 +84,7 @@ def judge(
                 counts={"delivered": checked.delivered[number], **_found(checked.logs[number])},
                 late_us=late[number].late_us(),
                 overlapped=overlap.found,
+                apart=apart.get(number),
             )
             for number, (consumer, log) in enumerate(zip(consumers, history.logs, strict=True))
         )
@@ -259,6 +262,7 @@ def _consumer_result(
     counts: Mapping[str, int],
     late_us: Mapping[str, float | None],
     overlapped: bool,
+    apart: MissedOnlyThere | None,
 ) -> ConsumerResult:
     expected = expected_misses(strategy, consumer)
     missed = counts["missed"] > 0
@@ -273,6 +277,8 @@ def _consumer_result(
         longest_poll_us=None if log.longest_poll_ns is None else log.longest_poll_ns / 1e3,
         at_fault=at_fault,
         instead=other_consumer(scenario, strategy, consumer) if at_fault else None,
+        server="standby" if consumer.on_standby else "primary",
+        missed_only_here=None if apart is None else apart.count,
     )
 
 

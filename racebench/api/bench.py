@@ -30,7 +30,7 @@ from racebench.postgres.schemas import empty_schema, new_name
 from racebench.workloads import ad_hoc, addresses, catalog
 
 if TYPE_CHECKING:
-    from racebench.core.target import Target
+    from racebench.core.target import StandbyChoice, Target
     from racebench.exploration.request import ExplorationRequest
     from racebench.exploration.reuse import Reuse
 
@@ -65,7 +65,9 @@ class Bench:
     `dsn` names the user's server, None an embedded one of version `server`, which starts when it is first needed and
     which no other Bench uses. `superuser`: everything runs as a superuser of the embedded server; of a scenario that
     needs one this holds anyway. After `give_up_after` seconds without an answer from the server, or under load without
-    an operation that ends, the verdict is UNKNOWN. The schema keeps its name, so that an application that has connected
+    an operation that ends, the verdict is UNKNOWN. `standby`: the embedded server has a hot standby, which replays each
+    commit `standby_delay` ms later; `consumer_dsn` names one of the user's server. Under load consumers read there, and
+    on the primary as well. The schema keeps its name, so that an application that has connected
     once goes on; it is dropped at the end.
     """
 
@@ -76,9 +78,19 @@ class Bench:
         server: int = 18,
         superuser: bool = False,
         give_up_after: float = GIVE_UP_SECONDS,
+        standby: bool = False,
+        standby_delay: float = 0,
+        consumer_dsn: str | None = None,
     ) -> None:
         if superuser and dsn:
             raise UsageProblem("superuser is for the embedded server; with a DSN, connect as a superuser yourself")
+        if standby and dsn:
+            raise UsageProblem("standby is for the embedded server; with a DSN give consumer_dsn, your own standby")
+        if standby_delay and not standby:
+            raise UsageProblem(f"standby_delay={standby_delay:g} needs standby=True")
+        if consumer_dsn and not dsn:
+            raise UsageProblem("consumer_dsn needs a dsn: the primary of that standby")
+        self._standby = (standby, standby_delay, consumer_dsn)
         self._dsn, self._version, self._superuser = dsn, server, superuser
         self._patience = Patience(give_up_s=give_up_after)
         self._stack = contextlib.ExitStack()
@@ -231,7 +243,7 @@ class Bench:
         requested = load_of(scenario, load, workers=workers, seconds=seconds, operations=operations, seed=seed)
         names = names_of_consumers(scenario, consumer)
         self._leave()
-        with self._ready(scenario, strategy, names) as task, Processes() as processes:
+        with self._ready(scenario, strategy, names, loaded=True) as task, Processes() as processes:
             driver = LoadDriver(
                 target=task.target,
                 executor=processes,
@@ -298,22 +310,29 @@ class Bench:
             return Comparison(result=begun.comparison(runs), runs=runs, environment=opened.environment)
 
     @contextlib.contextmanager
-    def _ready(self, scenario: Scenario, strategy: str | None, consumers: Sequence[str]) -> Iterator[_Task]:
-        """What is asked for, in the schema that it is run in: the bench's for the user's own code, else a new one."""
+    def _ready(
+        self, scenario: Scenario, strategy: str | None, consumers: Sequence[str], *, loaded: bool = False
+    ) -> Iterator[_Task]:
+        """What is asked for, in the schema that it is run in: the bench's for the user's own code, else a new one.
+
+        Only under load (`loaded`) a standby is used.
+        """
         own, target = scenario.origin is Origin.OWN_CODE, self._up(superuser=scenario.superuser)
+        if not loaded:
+            target = replace(target, standby=None)
         if self._reuse is not None and not self._reuse.is_ours:  # this process is a fork of the one that made it
             self._reuse, self._schema = None, self._schema if self._adopted else new_name()
         schema = self._schema if own else new_name()
-        with naming_lost_connections(target), ad_hoc.ready(scenario, target, schema) as loaded:
-            chosen = strategy_of(loaded, strategy)
-            readers = consumers_of(loaded, chosen, consumers)
+        with naming_lost_connections(target), ad_hoc.ready(scenario, target, schema) as read:
+            chosen = strategy_of(read, strategy)
+            readers = consumers_of(read, chosen, consumers)
             environment = self._environment(target, own_code=own)
             self._check(chosen, readers, target, environment)
             in_place = own and self._adopted
             try:
                 yield _Task(
                     target=target,
-                    scenario=replace(loaded, options=None) if in_place else loaded,  # no command finds these tables
+                    scenario=replace(read, options=None) if in_place else read,  # no command finds these tables
                     strategy=chosen,
                     consumers=readers,
                     schema=schema,
@@ -355,11 +374,21 @@ class Bench:
 
         required = {name for consumer in consumers for name in consumer.requires}
         described = environment.describe(target, required) if required else known
+        on_standby = target.standby is not None
         lacks = {strategy.name: for_strategy(strategy, described, target.label)}
-        lacks |= {consumer.name: for_consumer(consumer, described) for consumer in consumers}
+        lacks |= {consumer.name: for_consumer(consumer, described, on_standby=on_standby) for consumer in consumers}
         for name, lack in lacks.items():
             if lack:
                 raise DatabaseProblem(f"'{name}' {lack}")
+
+    def _standby_choice(self) -> StandbyChoice | None:
+        from racebench.core.target import StandbyChoice
+        from racebench.postgres.external import external
+
+        embedded, delay, dsn = self._standby
+        if dsn:
+            return StandbyChoice(target=external(dsn))
+        return StandbyChoice(delay_ms=round(delay)) if embedded else None
 
     def _up(self, *, superuser: bool = False) -> Target:
         """The server, started or checked when it is first needed. `superuser`: the scenario needs one."""
@@ -377,6 +406,7 @@ class Bench:
                     version=self._version,
                     connections=connections,
                     superuser=self._superuser,
+                    standby=self._standby_choice(),
                 )
             )
             self._target = target

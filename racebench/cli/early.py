@@ -77,7 +77,7 @@ def server(target: TargetOptions) -> Iterator[EmbeddedServer | None]:
         return
     from racebench.postgres.embedded import EmbeddedServer
 
-    started = EmbeddedServer(version=target.version, connections=_CONNECTIONS)
+    started = EmbeddedServer(version=target.version, connections=_CONNECTIONS, replicated=target.standby)
     try:
         started.begin()
         yield started

@@ -19,7 +19,7 @@ from racebench.reports import sentences
 from racebench.workloads import catalog
 
 if TYPE_CHECKING:
-    from racebench.core.results import RunResult
+    from racebench.core.results import ConsumerResult, RunResult
     from racebench.exploration.result import Exploration
     from racebench.reports.results.document import Document
 
@@ -34,11 +34,13 @@ def after_runs(
         of = (broken or document.runs)[0]
         words = _words(scenario)
         if words is not None and any(run.verdict is not Verdict.UNKNOWN for run in document.runs):
-            pair = (*_strategy(scenario, of.strategy), *_consumer(_reader(of)))
+            reader = _reader(of)
             # Under load any driver is measured, and which one the calls use is not known.
+            pair = (*_strategy(scenario, of.strategy), *_consumer(None if reader is None else reader.name))
             label = "proof, if the calls use psycopg 3" if scenario.strategies[of.strategy].calls else "proof"
             crash = ("--crash",) if scenario.faults else ()  # without a lost answer there is nothing to prove
-            steps.append(f"{label}: {_command('explore', *words, *pair, *crash)}")
+            if reader is None or reader.server == "primary":  # no schedule shows what is missed on a standby alone
+                steps.append(f"{label}: {_command('explore', *words, *pair, *crash)}")
     return steps + _show(scenario, next((name for run in broken if (name := sentences.instead(run))), None))
 
 
@@ -92,11 +94,19 @@ def _consumer(name: str | None) -> tuple[str, ...]:
     return () if name is None else ("--consumer", name)
 
 
-def _reader(run: RunResult) -> str | None:
-    """The consumer without which an exploration would not show what the run found; None if it needs none."""
+def _reader(run: RunResult) -> ConsumerResult | None:
+    """The consumer without which an exploration would not show what the run found; None if it needs none.
+
+    One on the primary, if any of them shows it.
+    """
     if not run.consumers or not {*run.found} <= {*needing(Evidence.CONSUMER)}:
         return None
-    return max(run.consumers, key=lambda consumer: sum(consumer.counts[kind] for kind in run.found)).name
+
+    def shown(consumer: ConsumerResult) -> tuple[bool, int]:
+        count = sum(consumer.counts[kind] for kind in run.found)
+        return count > 0 and consumer.server == "primary", count
+
+    return max(run.consumers, key=shown)
 
 
 def _instead(scenario: Scenario, exploration: Exploration) -> str | None:

@@ -131,6 +131,7 @@ class TargetOptions:
     """Which server. `server` is the embedded server's version; `dsn` names the user's own server instead.
 
     `superuser`: connect to the embedded server as a superuser. `give_up_after`: how long it may not answer, in seconds.
+    `consumer_dsn` names the user's standby, `standby` asks for an embedded one, which replays `standby_delay` ms later.
     """
 
     server: str
@@ -138,6 +139,9 @@ class TargetOptions:
     superuser: bool = False
     give_up_after: float = GIVE_UP_SECONDS
     keep: bool = False
+    consumer_dsn: str | None = None
+    standby: bool = False
+    standby_delay: float = 0
 
     @property
     def version(self) -> int:

@@ -285,8 +285,8 @@ def comparison() -> Decorator[Any]:
     )  # fmt: skip
 
 
-def target(*, keep: bool = False) -> Decorator[Any]:
-    """Which server, as a TargetOptions. `keep`: with --keep."""
+def target(*, keep: bool = False, standby: bool = False) -> Decorator[Any]:
+    """Which server, as a TargetOptions. `keep`: with --keep; `standby`: with those of a standby."""
     declarations = [
         _option("--server", type=click.Choice(["18", "16"]), default="18", show_default=True,
                 help="PostgreSQL version of the embedded server."),
@@ -302,6 +302,8 @@ def target(*, keep: bool = False) -> Decorator[Any]:
         declarations.append(
             _option("--keep", is_flag=True, help="Keep the schema after the run, and print its name. Needs --dsn.")
         )
+    if standby:
+        declarations += _standby()
     return _as_one("target", "TargetOptions", Section.SERVER, *declarations)
 
 
@@ -318,6 +320,20 @@ def machines(*, workers: bool = False) -> Decorator[Any]:
                     help="Most worker processes on one machine.  [default: spread evenly over all machines]")
         )  # fmt: skip
     return _as_one("machines", "MachineOptions", Section.MACHINES, *declarations)
+
+
+def _standby() -> tuple[Decorator[Any], ...]:
+    section = Section.CONSUMERS
+    return (
+        _option("--standby", section=section, is_flag=True,
+                help="Start a hot standby of the embedded server; consumers read there, and on the primary as well."),
+        _option("--standby-delay", section=section, type=Number(0, MINUTE_MS), default=0, metavar="MS",
+                help="With --standby: delay with which the standby replays each commit, in milliseconds.  "
+                "[default: 0]"),
+        _option("--consumer-dsn", section=section, metavar="DSN",
+                help="With --dsn: connection string of a hot standby of that server; consumers read there, and on the "
+                "primary as well."),
+    )  # fmt: skip
 
 
 def json_option() -> Decorator[Any]:

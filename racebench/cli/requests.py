@@ -108,6 +108,12 @@ def drafted(
         _check_own_code(load, named)
     if pairing is Pairing.EACH_ALONE and not scenario.consumers:
         raise UsageProblem(f"scenario '{scenario.name}' has no consumers; use `racebench run {scenario.name}`")
+    consumers = catalog.find_consumers(scenario, subject.consumers or catalog.default_consumers(scenario))
+    server = server_of(target, scenario)
+    if server.standby is not None and not consumers:
+        option = "--consumer-dsn" if target.consumer_dsn else "--standby"
+        why = "--consumer none was given" if scenario.consumers else f"scenario '{scenario.name}' has none"
+        raise UsageProblem(f"{option} is for consumers, and {why}; leave out {option}")
     files = result_files(output, scenario.name)
     if output.history and files.stem is None:
         raise UsageProblem("--history has no place to write to: leave out --no-save, or give --json PATH")
@@ -115,12 +121,12 @@ def drafted(
         campaign=Request(
             scenario=scenario,
             strategies=catalog.find_strategies(scenario, subject.strategies or ["all"]),
-            consumers=catalog.find_consumers(scenario, subject.consumers or catalog.default_consumers(scenario)),
+            consumers=consumers,
             load=replace(_load(load, once=scenario.once, default_seconds=default_seconds), faults=faults),
             pairing=pairing,
             named=frozenset({*subject.strategies, *subject.consumers}),
         ),
-        server=server_of(target, scenario),
+        server=server,
         keep=target.keep,
         files=files,
         gates=gates_of(gates),

@@ -11,7 +11,7 @@ from racebench.cli.option_groups import TargetOptions
 from racebench.cli.streams import say
 from racebench.core.errors import UsageProblem
 from racebench.core.model import Scenario
-from racebench.core.target import Target
+from racebench.core.target import StandbyChoice, Target
 from racebench.core.watching import Patience, watched
 from racebench.postgres import abandoned
 from racebench.postgres.embedded import EmbeddedServer
@@ -24,13 +24,15 @@ from racebench.postgres.waits import of_sessions
 class Server:
     """The user's server, or the embedded one of a version if there is no `target`.
 
-    `superuser`: what runs on it needs a superuser. `patience`: how long it may not answer.
+    `superuser`: what runs on it needs a superuser. `patience`: how long it may not answer. `standby`: where
+    consumers read too, None for none.
     """
 
     target: Target | None
     version: int
     superuser: bool = False
     patience: Patience = field(default_factory=Patience)
+    standby: StandbyChoice | None = None
 
     @contextlib.contextmanager
     def opened(self, connections: int, *, pooled: int = 0, begun: EmbeddedServer | None = None) -> Iterator[Target]:
@@ -50,6 +52,7 @@ class Server:
                 connections=connections,
                 superuser=self.superuser,
                 begun=begun,
+                standby=self.standby,
             ) as target,
         ):
             watch.explain = partial(of_sessions, target)
@@ -72,4 +75,24 @@ def server_of(options: TargetOptions, scenario: Scenario | None = None) -> Serve
         version=options.version,
         superuser=options.superuser or (scenario is not None and scenario.superuser),
         patience=Patience(give_up_s=options.give_up_after, say=_say),
+        standby=_standby(options),
     )
+
+
+def _standby(options: TargetOptions) -> StandbyChoice | None:
+    """The standby that the options name; raises UsageProblem for options that do not go together."""
+    if options.consumer_dsn and not options.dsn:
+        raise UsageProblem("--consumer-dsn needs --dsn: the primary of that standby; for an embedded one use --standby")
+    if options.standby and options.dsn:
+        raise UsageProblem("--standby is for the embedded server; with --dsn give --consumer-dsn, your own standby")
+    if options.standby_delay and not options.standby:
+        raise UsageProblem(
+            f"--standby-delay {options.standby_delay:g} needs --standby; of your own standby set "
+            "recovery_min_apply_delay"
+        )
+    if options.consumer_dsn:
+        try:
+            return StandbyChoice(target=external(options.consumer_dsn))
+        except UsageProblem as problem:
+            raise UsageProblem(f"--consumer-dsn: {problem}") from None
+    return StandbyChoice(delay_ms=round(options.standby_delay)) if options.standby else None

@@ -17,6 +17,8 @@ from typing import Any
 from racebench.core.injection import Fault
 from racebench.core.target import Pooling
 
+#: What follows the name of a consumer that reads on a hot standby.
+ON_STANDBY = "@standby"
 #: Round trips of an operation, as far as its delays by faults are concerned.
 _ROUND_TRIPS = 10
 
@@ -304,7 +306,8 @@ class Consumer:
     `closing` when the schema goes. `requires` are server settings, `needs` "integer" or "dense" numbers.
     `by_insertion`: what it holds back depends on when a row was inserted (its age, its xid), not on its number.
     `tolerate` are SQLSTATEs that count as an empty answer (a column that a migration has yet to add).
-    `misses`: "unordered", "maybe" or "never" (docs/scenarios.md).
+    `misses`: "unordered", "maybe" or "never" (docs/scenarios.md); `misses_on_standby`: so on a hot standby, "" if it is
+    the same there. `writes`: it cannot be used there. `on_standby`: it reads there.
     """
 
     name: str
@@ -323,6 +326,30 @@ class Consumer:
     tolerate: frozenset[str] = frozenset()
     by_insertion: bool = False
     misses: str = "unordered"
+    misses_on_standby: str = ""
+    writes: bool = False
+    on_standby: bool = False
+
+    @property
+    def catalog_name(self) -> str:
+        """Its name without the place where it reads."""
+        return self.name.removesuffix(ON_STANDBY)
+
+    @property
+    def misses_here(self) -> str:
+        """What it misses where it reads: `misses`, or `misses_on_standby`."""
+        return (self.misses_on_standby if self.on_standby else "") or self.misses
+
+    @property
+    def unfit_for_standby(self) -> str:
+        """Why it cannot read on a hot standby, as a clause; "" if it can."""
+        if self.writes:
+            return "cannot read on a standby: it writes"
+        return "cannot read on a standby: it has SQL to open, which runs on the primary" if self.opening else ""
+
+    def at_standby(self) -> Consumer:
+        """The same consumer, reading on a hot standby."""
+        return replace(self, name=f"{self.name}{ON_STANDBY}", on_standby=True)
 
     def fits(self, strategy: Strategy) -> bool:
         """Whether the consumer can read what the strategy writes: a look back of 100 needs numbers, a gap holes."""

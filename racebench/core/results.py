@@ -46,6 +46,8 @@ class ConsumerResult:
 
     `longest_poll_us` is the longest it waited for an answer. `as_expected` is about missed rows alone. `at_fault`: rows
     were missed, and the order in which the strategy commits is not the cause; `instead` is a consumer that misses none.
+    `server`: where it read, "primary" or "standby". `missed_only_here`: on a standby, the rows that it missed and the
+    same consumer on the primary did not; None where that is not known.
     """
 
     name: str
@@ -57,6 +59,8 @@ class ConsumerResult:
     longest_poll_us: float | None
     at_fault: bool = False
     instead: str | None = None
+    server: str = "primary"
+    missed_only_here: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,6 +28,9 @@ class Target:
     What is known of a user's server once it was asked (postgres/external.py): `pooled`: a pooler is in between;
     `keeps_search_path`: the search_path of the start-up packet reaches the server. `found`: settings of the role, the
     database or the server that differ from those that strategies are defined under; `settings` replace them.
+
+    `standby`: a hot standby of this server, on which consumers read; `behind_ms`: a standby replays each commit so long
+    after it.
     """
 
     kind: str
@@ -41,8 +44,18 @@ class Target:
     found: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, str] = field(default_factory=dict)
     pooler: Pooling | None = None
+    standby: Target | None = None
+    behind_ms: int = 0
 
     @property
     def configured(self) -> bool:
         """Whether it is racebench's own pooler, whose sessions of the server have the schema and the settings."""
         return self.pooled and self.pooler is not None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StandbyChoice:
+    """Which standby consumers are to read on: the user's `target`, or without one an embedded one, `delay_ms` behind."""
+
+    target: Target | None = None
+    delay_ms: int = 0

@@ -62,7 +62,7 @@ class Request:
 
     @property
     def consumers_at_once(self) -> int:
-        """The most consumers that poll at the same time."""
+        """The most consumers that poll at the same time on one server."""
         return 1 if self.pairing is Pairing.EACH_ALONE else len(self.consumers)
 
     @property
@@ -131,7 +131,8 @@ class Campaign:
         """
         progress("starting workers", 0.0)
         load = self.request.load
-        self.driver.executor.warm(load.workers + self.request.consumers_at_once + processes(load))
+        servers = 1 if self.driver.target.standby is None else 2
+        self.driver.executor.warm(load.workers + servers * self.request.consumers_at_once + processes(load))
         for number, cell in enumerate(self.sequence):
             yield self.driver.run(
                 self.request.scenario,
@@ -184,7 +185,7 @@ def opened(
             )
         elif not keep:
             schema = schema or new_name()  # one name for all: sessions that rest between runs have it
-        cells, left_out = _cells(request, described, target.label)
+        cells, left_out = _cells(request, described, target)
         yield Campaign(
             request=request,
             cells=cells,
@@ -204,14 +205,16 @@ def opened(
         )
 
 
-def _cells(
-    request: Request, described: Mapping[str, Any], server_label: str
-) -> tuple[tuple[Cell, ...], tuple[str, ...]]:
+def _cells(request: Request, described: Mapping[str, Any], target: Target) -> tuple[tuple[Cell, ...], tuple[str, ...]]:
     """Each strategy with its consumers, and a line for everything that the server or the pairing rules out."""
     left_out: list[str] = []
+    on_standby = target.standby is not None
 
     def lacks(name: str, lack: str) -> bool:
         return refused(name, lack, request.named, left_out)
+
+    def usable(consumer: Consumer) -> bool:
+        return not lacks(consumer.name, for_consumer(consumer, described, on_standby=on_standby))
 
     def cell(strategy: Strategy, consumers: tuple[Consumer, ...]) -> Cell:
         label = strategy.name
@@ -220,17 +223,17 @@ def _cells(
         return Cell(strategy=strategy, consumers=consumers, load=request.load, label=label)
 
     cells: list[Cell] = []
-    usable = [consumer for consumer in request.consumers if not lacks(consumer.name, for_consumer(consumer, described))]
+    consumers = [consumer for consumer in request.consumers if usable(consumer)]
     for strategy in request.strategies:
-        if lacks(strategy.name, for_strategy(strategy, described, server_label)):
+        if lacks(strategy.name, for_strategy(strategy, described, target.label)):
             continue
-        fitting = tuple(consumer for consumer in usable if consumer.fits(strategy))
+        fitting = tuple(consumer for consumer in consumers if consumer.fits(strategy))
         if request.pairing is Pairing.EACH_ALONE:
             cells += [cell(strategy, ()), *(cell(strategy, (consumer,)) for consumer in fitting)]
             continue
         left_out += [
             f"{consumer.name} with {strategy.name}: needs {consumer.needs} numbers"
-            for consumer in usable
+            for consumer in consumers
             if consumer not in fitting
         ]
         cells.append(cell(strategy, fitting))

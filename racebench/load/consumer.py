@@ -22,6 +22,7 @@ from racebench.core.plain_text import one_line
 from racebench.core.target import Target
 from racebench.executors import Channel
 from racebench.history.recording import DELIVERY, POLL, RecordFile
+from racebench.postgres import standby
 from racebench.postgres.query import Query
 from racebench.postgres.reconnecting import connect_first, reconnect
 from racebench.postgres.resting import Resting
@@ -66,13 +67,15 @@ class Drain:
 class ConsumerReport:
     """How many polls were made, empty ones included, and how long the longest waited for its answer.
 
-    `lost`: how often its connection was lost; it went on from its cursors over another. `resting`: the pid of its
-    session if that waits for the next run.
+    `lost`: how often its connection was lost; it went on from its cursors over another. `conflicts`: how often a
+    standby canceled a poll that conflicted with its replay. `resting`: the pid of its session if that waits for the
+    next run.
     """
 
     polls: int
     longest_poll_ns: int
     lost: int = 0
+    conflicts: int = 0
     resting: tuple[int, ...] = ()
 
 
@@ -118,6 +121,7 @@ def consume(task: ConsumerTask, channel: Channel) -> None:
                     polls=polling.count,
                     longest_poll_ns=polling.longest_ns,
                     lost=polling.lost,
+                    conflicts=polling.conflicts,
                     resting=(opened[-1].pgconn.backend_pid,) if rests else (),
                 )
             )
@@ -171,23 +175,32 @@ class _Polls:
             tenant: Cursor(consumer, tenant=tenant, zero=task.strategy.zero, batch=load.batch, seen=self.seen)
             for tenant in tenants(consumer, load.tenants)
         }
-        self.count = self.lost = 0
+        self.count = self.lost = self.conflicts = 0
         self.longest_ns = 0
         self._connect_again = connect_again
         # What is read from a replication slot is gone for the next reader; only a cursor of ours can be kept.
         self._keeps_cursor = not consumer.opening
+        self._on_standby = consumer.on_standby
 
     def round(self) -> int:
         """Poll each tenant once; return how many new rows were delivered.
 
-        A connection that is lost is replaced, and the cursors go on. Raises DatabaseProblem, also if the server has
-        kept the place of the consumer and not a cursor.
+        A connection that is lost is replaced, and the cursors go on. So does a poll that a standby cancels because its
+        replay conflicts with it. Raises DatabaseProblem, also if the server has kept the place of the consumer and not
+        a cursor.
         """
         try:
             return sum(self.poll(tenant, cursor) for tenant, cursor in self.cursors.items())
         except ConnectionLost:
             if not self._keeps_cursor:
                 raise
+        except DatabaseProblem as problem:
+            if self._on_standby and standby.is_write(problem):
+                raise DatabaseProblem(f"{problem}; this consumer cannot read on a standby, leave it out") from None
+            if not self._on_standby or not standby.is_conflict(problem):
+                raise
+            self.conflicts += 1
+            return 1  # not a quiet round
         self.lost += 1
         connecting = reconnect(self._connect_again, sys.maxsize)
         while True:

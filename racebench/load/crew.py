@@ -5,20 +5,20 @@ What they record is in files, which run.py reads; what they report is collected 
 
 from __future__ import annotations
 
-import os
+import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import psycopg
 
 from racebench.core.errors import DatabaseProblem, RacebenchError, ScenarioProblem
-from racebench.core.model import Load
+from racebench.core.model import Consumer, Load
 from racebench.core.plain_text import one_line
 from racebench.core.quantity import quantity
 from racebench.core.results import Usage
 from racebench.core.signals import shielded
-from racebench.core.target import Target
 from racebench.core.watching import beat
 from racebench.executors import Died, Executor, Failure, Worker
 from racebench.load import call_worker
@@ -34,7 +34,9 @@ from racebench.load.waits import Question, explained
 from racebench.load.worker import Ready, WorkerReport, WorkerTask, work
 from racebench.postgres import cpu_time
 from racebench.postgres.connection import connect
+from racebench.postgres.restarts import has_ended
 from racebench.postgres.schemas import application_name
+from racebench.postgres.standby import Replay, mark
 
 READY_SECONDS = 60.0
 TICK_SECONDS = 0.1
@@ -44,6 +46,8 @@ GAVE_UP = "gave up"
 _SLOW_START_SECONDS = 20.0
 _GRACE_SECONDS = 5.0
 _DRAIN_SECONDS = 60.0
+#: How often a standby is asked whether it has replayed the last commit.
+_BEHIND_SECONDS = 0.01
 #: How often the progress is looked at: it takes a look into every session's file.
 _LOOK_SECONDS = 1.0
 #: How far ahead the common start is.
@@ -76,9 +80,9 @@ class Crew:
     used: bool = False
     connections: tuple[int, ...] = ()
     resting: tuple[int, ...] = ()
-    #: Each worker's number, each consumer's name, and those of both that have not ended.
+    #: Each worker's number, each consumer, and those of both that have not ended.
     _workers: dict[Worker, int] = field(default_factory=dict, init=False)
-    _consumers: dict[Worker, str] = field(default_factory=dict, init=False)
+    _consumers: dict[Worker, Consumer] = field(default_factory=dict, init=False)
     _running: set[Worker] = field(default_factory=set, init=False)
     _measured: bool = field(default=False, init=False)
     _next_look_s: float = field(default=0.0, init=False)
@@ -116,7 +120,7 @@ class Crew:
         for number in range(1, self.assignment.load.workers + 1):
             self._workers[self._start_worker(number)] = number
         for task in self._consumer_tasks():
-            self._consumers[self._run(consume, task)] = task.consumer.name
+            self._consumers[self._run(consume, task)] = task.consumer
         waiting, said = set(self._running), False
         while waiting:
             if (passed := time.monotonic() - began) > READY_SECONDS:
@@ -173,19 +177,33 @@ class Crew:
         self._injectors.finish()
         return start
 
-    def drain(self, rows: int) -> None:
-        """Have the consumers read to the end of so many rows; one that does not finish has no report."""
+    def drain(self, rows: int, connection: psycopg.Connection[Any]) -> None:
+        """Have the consumers read to the end of so many rows; one that does not finish has no report.
+
+        Those on a standby are told once it has replayed what was committed on the primary, which `connection` is to.
+        """
         waiting = self._running & self._consumers.keys()
-        for process in waiting:
+        behind = {process for process in waiting if self._consumers[process].on_standby}
+        for process in waiting - behind:
             process.send(Drain(rows))
-        deadline = time.monotonic() + _DRAIN_SECONDS
-        while waiting and time.monotonic() < deadline:
-            for process, message in self.executor.messages(waiting, TICK_SECONDS):
-                waiting.discard(process)
-                self._ended(process, message)
+        with contextlib.ExitStack() as stack:
+            replay, deadline = None, time.monotonic() + _DRAIN_SECONDS
+            if behind and (standby := self.assignment.target.standby) is not None:
+                replay = stack.enter_context(Replay(standby, mark(connection)))
+                deadline += standby.behind_ms / 1e3
+            while waiting and time.monotonic() < deadline:
+                if behind and replay is not None and replay.is_done():
+                    for process in behind & waiting:
+                        process.send(Drain(rows))
+                    behind = set()
+                for process, message in self.executor.messages(waiting, _BEHIND_SECONDS if behind else TICK_SECONDS):
+                    waiting.discard(process)
+                    self._ended(process, message)
+        if behind & waiting and replay is not None:
+            self.notes.append(replay.lack())
         for process in waiting:
             self.notes.append(
-                f"consumer '{self._consumers[process]}' had not caught up after {_DRAIN_SECONDS:.0f} s; "
+                f"consumer '{self._consumers[process].name}' had not caught up after {_DRAIN_SECONDS:.0f} s; "
                 "what it missed is not known"
             )
 
@@ -219,8 +237,9 @@ class Crew:
     def _consumer_tasks(self) -> Iterator[ConsumerTask]:
         known = self.assignment
         for place, consumer in enumerate(known.consumers):
+            standby = known.target.standby if consumer.on_standby else None
             yield ConsumerTask(
-                target=known.target,
+                target=standby or known.target,
                 schema=known.schema,
                 application_name=application_name(known.schema, "consumer"),
                 consumer=consumer,
@@ -228,7 +247,7 @@ class Crew:
                 load=known.load,
                 deliveries=known.files.deliveries(place),
                 polls=known.files.polls(place),
-                rests=known.rests,
+                rests=known.rests and standby is None,
             )
 
     def _start_worker(self, number: int) -> Worker:
@@ -290,7 +309,7 @@ class Crew:
             return
         beat()
         self._next_look_s = now + _LOOK_SECONDS
-        if _has_ended(self.assignment.target):
+        if has_ended(self.assignment.target):
             raise DatabaseProblem(f"{self.assignment.target.label} has ended")
         self.look_at_service()
         stalls.look((begun(self.assignment.load, self.assignment.files), len(self._running)), now)
@@ -370,11 +389,16 @@ class Crew:
             )
         self.notes += [f"worker {number} ended early: {problem}" for problem in message.problems]
 
-    def _consumer_ended(self, name: str, message: object) -> None:
+    def _consumer_ended(self, consumer: Consumer, message: object) -> None:
+        name = consumer.name
         if isinstance(message, Failure):
             if isinstance(message.error, ScenarioProblem):
                 raise message.error
-            self.notes.append(f"consumer '{name}' failed: {one_line(str(message.error))}; what it missed is not known")
+            why = one_line(str(message.error))
+            standby = self.assignment.target.standby
+            if consumer.on_standby and standby is not None and has_ended(standby):
+                why = f"{standby.label} has ended"
+            self.notes.append(f"consumer '{name}' failed: {why}; what it missed is not known")
         elif isinstance(message, Died):
             self.notes.append(f"consumer '{name}' died ({message.cause}); what it missed is not known")
         else:
@@ -382,20 +406,19 @@ class Crew:
             self.reports[name] = message
             self.resting += message.resting
             if message.lost:
-                times = "1 time" if message.lost == 1 else f"{message.lost} times"
                 self.notes.append(
-                    f"consumer '{name}' lost its connection {times}; it went on from its cursor over another"
+                    f"consumer '{name}' lost its connection {_times(message.lost)}; it went on from its cursor over "
+                    "another"
+                )
+            if message.conflicts:
+                self.notes.append(
+                    f"the standby canceled a poll of '{name}' {_times(message.conflicts)}, because its replay "
+                    "conflicted with it; each was repeated"
                 )
 
 
-def _has_ended(target: Target) -> bool:
-    """Whether the server that this process has started has ended; False of any other server."""
-    if target.server_pid is None or not hasattr(os, "waitid"):
-        return False
-    try:
-        return os.waitid(os.P_PID, target.server_pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
-    except ChildProcessError:
-        return False
+def _times(count: int) -> str:
+    return "1 time" if count == 1 else f"{count:,} times"
 
 
 class _Overdue:

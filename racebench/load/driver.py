@@ -70,6 +70,9 @@ class LoadDriver:
     ) -> RunResult:
         """Run one strategy under load and judge what is left.
 
+        Where the target has a standby, each consumer reads on both servers: what it misses on the primary as well is
+        not the standby's doing.
+
         `followed`: this driver will run another, for which sessions may rest. A run is as independent of the one before
         it as if it were alone: its tables, indexes and sequences are new, and a session that has rested has nothing of
         the last run (racebench.postgres.resting).
@@ -102,6 +105,8 @@ class LoadDriver:
                             control=control,
                         )
                     )
+                if self.target.standby is not None:
+                    consumers = [twin for consumer in consumers for twin in (consumer, consumer.at_standby())]
                 scratch = stack.enter_context(Scratch())
                 assignment = Assignment(
                     target=self.target,

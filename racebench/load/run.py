@@ -35,6 +35,7 @@ from racebench.postgres.reconnecting import reconnect
 from racebench.postgres.restarts import restarted, server_processes
 from racebench.postgres.schemas import quiesce
 from racebench.postgres.session_settings import loses_commits
+from racebench.postgres.standby import follow
 from racebench.workloads.callables import broken, unreached
 
 #: The most sentences of a called invariant that are kept.
@@ -70,6 +71,8 @@ class Run:
             else self._control.session(known.schema, inside=False)
         ) as connection:
             self._server = server_processes(connection)
+            if any(consumer.on_standby for consumer in known.consumers):
+                follow(known.target, connection, known.schema)  # the schema has to be there
             self.loses_commits = loses_commits(connection) or "synchronous_commit" in known.strategy.script.text.lower()
         tried = try_before(known, self._executor) if known.strategy.is_application else None
         if tried is not None:
@@ -192,7 +195,7 @@ class Run:
         self.restarted = restarted(self._server, server_processes(connection))
         if scenario.rows is not None:
             rows, labels = read_rows(connection, scenario.rows, self._scratch)
-            crew.drain(numbered(rows))
+            crew.drain(numbered(rows), connection)
         violations = (*ask_invariants(connection, scenario), *_called(scenario, connection))
         measures = ask_measures(connection, scenario)
         return replace(
@@ -208,11 +211,15 @@ class Run:
         known, table = self._assignment, self._scenario.rows
         consumer = known.consumers[place]
         report = self.crew.reports.get(consumer.name)
+        versions = {"version"} if table is None else {"version", table.version}
+        ordered = bool(versions & consumer.cursor.keys())
+        if report is None:  # only a cursor that is the version, and never goes back, shows what is passed for good
+            ordered = ordered and len(consumer.cursor) == 1 and not consumer.dedupe
         return read_log(
             consumer.name,
             known.files.deliveries(place),
             known.files.polls(place),
-            ordered="version" in consumer.cursor or (table is not None and table.version in consumer.cursor),
+            ordered=ordered,
             drained=report is not None,
             longest_poll_ns=None if report is None else report.longest_poll_ns,
         )

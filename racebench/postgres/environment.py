@@ -40,7 +40,7 @@ def describe(target: Target, more: Iterable[str] = (), *, own_code: bool = False
 
     The settings are those of the sessions of strategies, or of the user's `own_code`. `role_settings` are those that
     the role, the database or the server has, and that strategies are not defined under. `client`: whether the compiled
-    extension runs what it can of a script.
+    extension runs what it can of a script. `standby`: where consumers read too, if they do.
     """
     names = sorted({*_SETTINGS, *more})
     with connect(target, own_code=own_code) as connection:
@@ -53,6 +53,7 @@ def describe(target: Target, more: Iterable[str] = (), *, own_code: bool = False
         "racebench": racebench.__version__,
         "target": target.kind,
         "server_version": version,
+        **({} if target.standby is None else {"standby": _standby(target.standby)}),
         "server_settings": {name: value for name, value in rows if value is not None},
         "role_settings": dict(target.found),
         "cpu_count": os.cpu_count(),
@@ -64,6 +65,10 @@ def describe(target: Target, more: Iterable[str] = (), *, own_code: bool = False
         "libpq": psycopg.pq.version(),
         "client": "Python" if extension() is None else "extension",
     }
+
+
+def _standby(standby: Target) -> Mapping[str, Any]:
+    return {"target": standby.kind, "delay_ms": standby.behind_ms if standby.kind == "embedded" else None}
 
 
 def _processor() -> str:

@@ -88,7 +88,7 @@ def reached(target: Target) -> Target:
     Raises DatabaseProblem if it cannot be reached, is older than 14, does not answer as PostgreSQL does, or is behind a
     pooler that does not give each client a session of its own.
     """
-    with _first_connection(target) as (_, known):
+    with first_connection(target) as (_, known):
         pass
     if known.pooled:
         pooler.check(known, 2)
@@ -96,7 +96,8 @@ def reached(target: Target) -> Target:
 
 
 @contextlib.contextmanager
-def _first_connection(target: Target) -> Iterator[tuple[psycopg.Connection[Any], Target]]:
+def first_connection(target: Target) -> Iterator[tuple[psycopg.Connection[Any], Target]]:
+    """A connection to a user's server, and the target with what is known of it then. Raises DatabaseProblem."""
     probe = new_name()
     try:
         connection = connect(target, own_code=True, settings={"search_path": probe})
@@ -135,7 +136,7 @@ def usable(target: Target, connections: int, *, superuser: bool = False) -> Targ
     Raises DatabaseProblem unless the server is 14 or newer, commits, allows a schema and has connections free.
     `connections`: how many racebench is about to open, besides the one that asks. `superuser`: the role must be one.
     """
-    with _first_connection(target) as (connection, known):
+    with first_connection(target) as (connection, known):
         _check(connection, known, connections, superuser=superuser)
     if known.pooled:
         pooler.check(known, connections)
@@ -143,7 +144,7 @@ def usable(target: Target, connections: int, *, superuser: bool = False) -> Targ
 
 
 def _check(connection: psycopg.Connection[Any], target: Target, connections: int, *, superuser: bool) -> None:
-    row = _ask(connection, _QUESTION)
+    row = ask(connection, _QUESTION)
     assert row is not None
     if row["recovery"] or row["read_only"]:
         why = "is a standby" if row["recovery"] else "has default_transaction_read_only on"
@@ -164,7 +165,7 @@ def _check(connection: psycopg.Connection[Any], target: Target, connections: int
             f"the scenario needs a superuser, and role '{row['role']}' on {target.label} is none; "
             "give the DSN of a superuser, or leave out --dsn"
         )
-    room = _ask(connection, _ROOM)
+    room = ask(connection, _ROOM)
     if room is None or target.pooled:  # what a pooler keeps open is in use, and can be had
         return
     free, limit = min((room[f"{name}_free"], name) for name in ("server", "database", "role"))
@@ -177,7 +178,7 @@ def _check(connection: psycopg.Connection[Any], target: Target, connections: int
 
 def _has_standby(connection: psycopg.Connection[Any]) -> bool:
     """Whether a standby is connected; taken for granted if the role may not see it."""
-    row = _ask(connection, "SELECT EXISTS (SELECT FROM pg_stat_replication) AS standby", denied={"standby": True})
+    row = ask(connection, "SELECT EXISTS (SELECT FROM pg_stat_replication) AS standby", denied={"standby": True})
     return row is not None and bool(row["standby"])
 
 
@@ -213,7 +214,7 @@ WHERE d.datname = current_database() AND r.rolname = session_user
 """
 
 
-def _ask(
+def ask(
     connection: psycopg.Connection[Any], question: str, *, denied: Mapping[str, Any] | None = None
 ) -> Mapping[str, Any] | None:
     """The first row, `denied` if the role may not see it; raises DatabaseProblem."""

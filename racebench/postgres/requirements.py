@@ -20,11 +20,14 @@ def for_strategy(strategy: Strategy, environment: Mapping[str, Any], label: str)
     return f"needs PostgreSQL {strategy.server}, {label} is {version}" if strategy.server > version else ""
 
 
-def for_consumer(consumer: Consumer, environment: Mapping[str, Any]) -> str:
+def for_consumer(consumer: Consumer, environment: Mapping[str, Any], *, on_standby: bool = False) -> str:
     """A sentence about the setting that a consumer needs, if the server has another; else "".
 
-    The environment must hold the settings that the consumer requires (environment.describe's `more`).
+    `on_standby`: it is to read on a standby, too. The environment must hold the settings that the consumer requires
+    (environment.describe's `more`).
     """
+    if on_standby and consumer.unfit_for_standby:
+        return consumer.unfit_for_standby
     settings = environment["server_settings"]
     for name, value in consumer.requires.items():
         if settings.get(name) != value:

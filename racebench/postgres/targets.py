@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import replace
 
-from racebench.core.target import Target
+from racebench.core.target import StandbyChoice, Target
 from racebench.postgres.connection import naming_lost_connections
-from racebench.postgres.embedded import EmbeddedServer, as_superuser
+from racebench.postgres.embedded import EmbeddedServer, EmbeddedStandby, as_superuser
 from racebench.postgres.external import usable
 
 
@@ -19,23 +20,34 @@ def open_target(
     connections: int,
     superuser: bool = False,
     begun: EmbeddedServer | None = None,
+    standby: StandbyChoice | None = None,
 ) -> Iterator[Target]:
     """Use the external server if there is one, else start an embedded server of that version and stop it at the end.
 
     `connections`: how many sessions will be open at once. `superuser`: they must be a superuser's. `begun`: an embedded
-    server of that version that has been begun; if it has not room for so many, another one is started. Raises
-    DatabaseProblem if the server cannot be used or started, and where a connection of racebench's own is lost during
-    the block.
+    server of that version that has been begun; if it has not room for so many, another one is started. `standby`: the
+    target's, which is checked or started too. Raises DatabaseProblem if a server cannot be used or started, and where a
+    connection of racebench's own is lost during the block.
     """
     if external is not None:
         with naming_lost_connections(external):
-            yield usable(external, connections, superuser=superuser)
+            target = usable(external, connections, superuser=superuser)
+            if standby is not None and standby.target is not None:
+                from racebench.postgres.standby import usable as usable_standby
+
+                target = replace(target, standby=usable_standby(target, standby.target))
+            yield target
         return
-    server = EmbeddedServer(version=version, connections=connections)
+    server = EmbeddedServer(version=version, connections=connections, replicated=standby is not None)
     if begun is not None:
-        if begun.max_connections >= server.max_connections:
+        if begun.max_connections >= server.max_connections and begun.replicated == server.replicated:
             server = begun
         else:
             begun.stop()
-    with server as target, naming_lost_connections(target):
+    with contextlib.ExitStack() as stack:
+        target = stack.enter_context(server)
+        if standby is not None:
+            replica = stack.enter_context(EmbeddedStandby(server, delay_ms=standby.delay_ms))
+            target = replace(target, standby=replica)
+        stack.enter_context(naming_lost_connections(target))
         yield as_superuser(target) if superuser else target

@@ -153,6 +153,33 @@ def first_duplicate(result: RunResult) -> str | None:
     return f"the first duplicate {there}was known after {first.known_us / 1e3:.1f} ms"
 
 
+def on_standby(result: RunResult) -> list[str]:
+    """A sentence for each consumer that read on a standby as well: what it missed only there, and how late it was."""
+    primary = {consumer.name: consumer for consumer in result.consumers if consumer.server == "primary"}
+    said = []
+    for consumer in result.consumers:
+        twin = primary.get(consumer.name.partition("@")[0])
+        if consumer.server == "primary" or twin is None:
+            continue
+        parts = []
+        if consumer.missed_only_here is not None:
+            rows = quantity(consumer.counts["missed"], "row") if consumer.counts["missed"] else "no row"
+            only = f", {consumer.missed_only_here:,} of them only there" if consumer.counts["missed"] else ""
+            parts.append(f"missed {rows}{only}")
+        else:
+            parts.append("cannot be compared with the primary: one of the two did not read to the end")
+        if late := _late(consumer):
+            beside = f" (on the primary {_late(twin)})" if _late(twin) else ""
+            parts.append(f"was given rows {late} after their commit{beside}")
+        said.append(f"on the standby '{twin.name}' {' and '.join(parts)}")
+    return said
+
+
+def _late(consumer: ConsumerResult) -> str:
+    p50, most = consumer.late_us["p50"], consumer.late_us["max"]
+    return "" if p50 is None or most is None else f"{p50 / 1e3:.1f} ms (median) to {most / 1e3:.1f} ms"
+
+
 def injected(results: Sequence[RunResult]) -> str | None:
     """Which faults were injected into some runs, and what became of their operations; None without faults."""
     injected_faults = faults_of(results)

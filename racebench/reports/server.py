@@ -19,6 +19,8 @@ def server_of(document: Document | Explorations) -> str:
     """
     environment = document.environment
     version, target = environment.get("server_version", "?"), environment.get("target", "?")
+    if (standby := environment.get("standby")) is not None:
+        target = f"{target}, with a hot standby{_delay(standby)}"
     differing = environment.get("role_settings", {})
     if not isinstance(differing, Mapping) or not differing:
         return f"PostgreSQL {version} ({target})"
@@ -27,3 +29,7 @@ def server_of(document: Document | Explorations) -> str:
     own_code = any(result.as_expected is None for result in results)
     said = f"its sessions have {listed}" if own_code else f"racebench replaced the role's {listed}"
     return f"PostgreSQL {version} ({target}; {said})"
+
+
+def _delay(standby: Mapping[str, object]) -> str:
+    return f" {standby['delay_ms']} ms behind" if standby["delay_ms"] else ""

@@ -35,7 +35,7 @@ _STRATEGY_KEYS = {
 }
 _CONSUMER_KEYS = {
     *("summary", "script", "schema", "open", "close", "cursor", "variables", "dedupe", "scope", "settle_ms"),
-    *("requires", "needs", "tolerate", "by_insertion", "misses"),
+    *("requires", "needs", "tolerate", "by_insertion", "misses", "misses_on_standby", "writes"),
 }
 _SQLSTATE = re.compile(r"[0-9A-Z]{5}")
 _MISSES = ("unordered", "maybe", "never")
@@ -205,6 +205,8 @@ class _Manifest:
             tolerate=self.sqlstates(where, table, "tolerate"),
             by_insertion=self.flag(where, table, "by_insertion", default=False),
             misses=self.choice(where, table, "misses", _MISSES),
+            misses_on_standby=self.choice(where, table, "misses_on_standby", ("", *_MISSES)),
+            writes=self.flag(where, table, "writes", default=False),
         )
         known = {"tenant", "batch", *consumer.cursor, *consumer.variables}
         for variable in parsed.statements[0].parameters if self.parsed else ():

@@ -29,7 +29,8 @@ LESSONS = (
     *("lock-trigger-default", "cache-plus-lock"),
 )
 CONSUMERS = (
-    *("cursor", "cursor-inclusive", "lookback", "settle-delay", "gap-wait", "horizon", "horizon-version"),
+    *("cursor", "cursor-inclusive", "lookback", "settle-delay", "gap-wait", "horizon", "snapshot"),
+    "horizon-version",
     *("commit-timestamp", "claim-queue", "logical-slot"),
 )
 
@@ -83,7 +84,7 @@ def test_a_right_strategy_and_a_waiting_consumer_can_miss_rows_together(hammer: 
     assert {read.name: read.expected for read in result.consumers}["settle-delay"] == "maybe"
 
 
-@pytest.mark.parametrize("consumer", ["horizon", "claim-queue", "logical-slot"])
+@pytest.mark.parametrize("consumer", ["horizon", "snapshot", "claim-queue", "logical-slot"])
 @pytest.mark.parametrize("strategy", ["sequence", "naive", "sequence-cache", "uuidv7"])
 def test_a_right_consumer_misses_nothing_beside_any_strategy(hammer: Run, strategy: str, consumer: str) -> None:
     result = hammer(strategy, consumer, operations=800, hold_us=1000, long_percent=2, long_us=50_000)

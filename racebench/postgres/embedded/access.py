@@ -16,30 +16,29 @@ from pathlib import Path
 
 from racebench.core.errors import DatabaseProblem
 from racebench.core.temporary import LONGEST_SOCKET, parent_of_sockets, temporary_folder
-from racebench.postgres.embedded.programs import give_to_server_user, server_user
+from racebench.postgres.embedded.programs import give_to_server_user, server_uid, server_user
 
 PORT = "5432"
+#: The folders of the socket of the command's sessions, and of the socket of a standby.
+_SESSIONS, REPLICATION = "socket", "replication"
 
 
-def rules(slot: Path, *, pooled: bool = False) -> Mapping[str, str]:
+def rules(slot: Path, *, pooled: bool = False, replicated: bool = False) -> Mapping[str, str]:
     """Write the rules into a slot; return the settings that name them. Raises DatabaseProblem for a nameless user.
 
-    `pooled`: the server's user may connect too.
+    `pooled`: the server's user may connect too. `replicated`: it may connect as a standby does; its processes may read
+    the data directory as well.
     """
-    try:
-        user = pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:
-        raise DatabaseProblem(
-            f"user {os.geteuid()} has no name on this machine, and PostgreSQL needs one; "
-            "run racebench as another user, or use --dsn"
-        ) from None
-    users = [user]
+    users = [_name_of(os.geteuid())]
     if pooled and (servers := server_user()) is not None:
         users.append(servers.pw_name)
     lines = {
         "hba_file": "local all all peer map=command\n",
         "ident_file": "".join(f'command "{name}" all\n' for name in users),
     }
+    if replicated:
+        lines["hba_file"] += "local replication all peer map=standby\n"
+        lines["ident_file"] += f'standby "{_name_of(server_uid())}" all\n'
     for setting, line in lines.items():
         path = slot / setting
         path.write_text(line)
@@ -47,13 +46,23 @@ def rules(slot: Path, *, pooled: bool = False) -> Mapping[str, str]:
     return {setting: str(slot / setting) for setting in lines}
 
 
-def socket_folder(slot: Path, stack: contextlib.ExitStack) -> Path:
-    """Make the folder of the socket, in which the server may make it: in the slot unless that has too long a path."""
+def _name_of(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        raise DatabaseProblem(
+            f"user {uid} has no name on this machine, and PostgreSQL needs one; "
+            "run racebench as another user, or use --dsn"
+        ) from None
+
+
+def socket_folder(slot: Path, stack: contextlib.ExitStack, *, name: str = _SESSIONS) -> Path:
+    """Make the folder of a socket, in which the server may make it: in the slot unless that has too long a path."""
     parent = slot
-    if len(os.fsencode(slot / "socket" / f".s.PGSQL.{PORT}")) > LONGEST_SOCKET:
+    if len(os.fsencode(slot / name / f".s.PGSQL.{PORT}")) > LONGEST_SOCKET:
         parent = stack.enter_context(temporary_folder("socket", parent=parent_of_sockets()))
         parent.chmod(0o711)
-    folder = parent / "socket"
+    folder = parent / name
     folder.mkdir(mode=0o700)
     give_to_server_user(folder)
     return folder

@@ -1,36 +1,22 @@
-"""Starts and stops one embedded server, which ends with the command that started it.
-
-It ends by `stop` or, if the command is killed, by a watcher that waits on a pipe.
-"""
+"""Starts and stops one embedded server, which ends with the command that started it (process.py)."""
 
 from __future__ import annotations
 
 import contextlib
-import io
-import os
 import signal
-import subprocess
-import tempfile
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO
 
 from racebench.core.errors import DatabaseProblem, RacebenchError
-from racebench.core.plain_text import one_line
 from racebench.core.signals import shielded
 from racebench.core.target import Target
 from racebench.postgres.embedded import access, template
 from racebench.postgres.embedded.folders import delete, explain, server_folder
-from racebench.postgres.embedded.programs import DEFAULT_VERSION, start_program
+from racebench.postgres.embedded.process import ServerProcess, last_words
+from racebench.postgres.embedded.programs import DEFAULT_VERSION
 from racebench.postgres.embedded.slots import data_folder, server_programs, take_slot
-from racebench.postgres.embedded.watcher import watched
 
-_START_SECONDS = 60.0
-_STOP_SECONDS = 30.0
-#: How long after a signal it is sent again.
-_AGAIN_SECONDS = 0.1
 #: Settings of every embedded server. fsync stays on: the races are timed as a real server times them.
 #: A role that makes another one may act as it (createrole_self_grant), as a superuser may.
 SETTINGS = {
@@ -68,11 +54,20 @@ class Coming:
         return True
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """What a standby of a server has to know of it. `settings`: its own; `sockets`: where a standby connects."""
+
+    version: int
+    settings: Mapping[str, str]
+    sockets: Path
+
+
 class EmbeddedServer:
     """A running embedded server; a context manager that starts and stops it.
 
     `settings` are added to SETTINGS, and override them. Its data is new, and is deleted when it is stopped.
-    `pooled`: a pooler will connect, which runs as the server's user.
+    `pooled`: a pooler will connect, which runs as the server's user. `replicated`: a standby may connect (standby.py).
     Raises DatabaseProblem if the server cannot be started, with the next move.
     """
 
@@ -83,17 +78,17 @@ class EmbeddedServer:
         connections: int,
         settings: Mapping[str, str] | None = None,
         pooled: bool = False,
+        replicated: bool = False,
     ) -> None:
-        self.version, self.pooled = version, pooled
+        self.version, self.pooled, self.replicated = version, pooled, replicated
         self._settings = dict(settings or {})
         self.max_connections = max(100, connections + 10)
         self._stack = contextlib.ExitStack()
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: ServerProcess | None = None
         self._begun = False
-        self._log = self._data = Path()
-        #: None until it was begun.
+        #: None until it was begun; `source` also if it is not replicated.
         self.coming: Coming | None = None
-        self._said: IO[bytes] = io.BytesIO()
+        self.source: Source | None = None
 
     def begin(self) -> None:
         """Begin to start it, and do something else meanwhile: `with` waits, and raises what has gone wrong.
@@ -112,7 +107,10 @@ class EmbeddedServer:
         try:
             if self._process is None:
                 self._launch()
-            return self._wait_ready()
+            assert self._process is not None
+            assert self.coming is not None
+            self._process.wait_ready(self.coming.is_ready)
+            return self.coming.target
         except OSError as problem:
             self.stop()
             raise RacebenchError(f"cannot start the embedded server: {explain(problem)}") from None
@@ -121,14 +119,15 @@ class EmbeddedServer:
             raise
 
     def __exit__(self, _type: object, problem: BaseException | None, _traceback: object) -> None:
-        ended = self._process is not None and self._process.poll() is not None
-        if self._begun:
-            self._send(signal.SIGQUIT)
-        else:
+        process = self._process
+        ended = process is not None and process.ended
+        if not self._begun:
             self.stop()
-        if ended and isinstance(problem, RacebenchError):
+        elif process is not None:
+            process.send(signal.SIGQUIT)
+        if process is not None and ended and isinstance(problem, RacebenchError):
             raise DatabaseProblem(
-                f"the embedded server ended during the command: {_last_words(self._log)}; see {self._log}"
+                f"the embedded server ended during the command: {last_words(process.log)}; see {process.log}"
             ) from None
 
     def _launch(self) -> None:
@@ -139,100 +138,69 @@ class EmbeddedServer:
         self._stack.callback(delete, data)
         packed = self._stack.enter_context(template.place(programs, slot.parent, data))
         sockets = access.socket_folder(slot, self._stack)
-        self._data, self._log = data, slot / "log"
+        folders = [sockets]
+        if self.replicated:
+            folders.append(access.socket_folder(slot, self._stack, name=access.REPLICATION))
         settings = {
             **SETTINGS,
-            **access.rules(slot, pooled=self.pooled),
             "max_connections": str(self.max_connections),
             "max_prepared_transactions": str(self.max_connections),
             "max_wal_senders": "10",
-            "unix_socket_directories": str(sockets),
             **self._settings,
         }
-        command = [str(programs / "postgres"), "-D", str(data)]
-        for name, value in settings.items():
-            command += ["-c", f"{name}={value}"]
-        self._said = self._stack.enter_context(contextlib.closing(tempfile.TemporaryFile()))  # noqa: SIM115
-        with self._log.open("wb") as output, shielded():
-            self._process = start_program(
-                template.unpacking(command), cwd=data, output=output, errors=self._said, stdin=packed
-            )
-            # A backend that an exploration has stopped (SIGSTOP) does not end by itself: after 5 s the server ends it
-            # by force. A background job of a shell ignores SIGQUIT, and so does the server until it has got that far.
-            self._stack.enter_context(watched(self._process.pid, "QUIT"))
-        target = self._target(self._process.pid, sockets)
-        self.coming = Coming(target=target, log=self._log, sockets=sockets, pooled=self.pooled)
-
-    def _target(self, pid: int, sockets: Path) -> Target:
-        return Target(
-            server_pid=pid,
-            kind="embedded",
-            parameters={
-                "host": str(sockets),
-                "port": access.PORT,
-                "user": template.ROLE,
-                "dbname": "postgres",
-                "sslmode": "disable",
-                "gssencmode": "disable",
-            },
-            label=f"the embedded PostgreSQL {self.version}",
-            sealed=True,
-            exclusive=True,
+        own = {
+            **access.rules(slot, pooled=self.pooled, replicated=self.replicated),
+            "unix_socket_directories": ", ".join(f'"{folder}"' for folder in folders),
+        }
+        self._process = ServerProcess(
+            template.unpacking(command_of(programs, data, {**own, **settings})),
+            what="the embedded server",
+            data=data,
+            log=slot / "log",
+            stack=self._stack,
+            packed=packed,
         )
-
-    def _wait_ready(self) -> Target:
-        """Wait until the server says in its log that it is ready; raises DatabaseProblem with the log's end."""
-        assert self._process is not None
-        assert self.coming is not None
-        deadline = time.monotonic() + _START_SECONDS
-        while time.monotonic() < deadline:
-            if (code := self._process.poll()) is not None:
-                if code == template.NOT_UNPACKED:
-                    self._said.seek(0)
-                    raise template.not_unpacked(self._data, self._said.read().decode(errors="replace"))
-                raise DatabaseProblem(
-                    f"the embedded server did not start: {_last_words(self._log)}; see {self._log}, "
-                    "or try `racebench server reset`"
-                )
-            if self.coming.is_ready():
-                return self.coming.target
-            time.sleep(0.002)
-        raise DatabaseProblem(f"the embedded server was not ready within {_START_SECONDS:.0f} s; see {self._log}")
+        label = f"the embedded PostgreSQL {self.version}"
+        target = target_of(sockets, label, self._process.pid)
+        self.coming = Coming(target=target, log=self._process.log, sockets=sockets, pooled=self.pooled)
+        self.source = Source(version=self.version, settings=settings, sockets=folders[-1])
 
     def stop(self) -> None:
         """Stop the server, whose data is not needed any more, and release the slot; safe to call twice."""
         with shielded():
-            self._stop()
+            if self._process is not None:
+                process, self._process = self._process, None
+                process.stop()
+            self._stack.close()
 
-    def _send(self, number: int, process: subprocess.Popen[bytes] | None = None) -> None:
-        """Send a signal to the server, if it runs, and to what still unpacks its data."""
-        process = process or self._process
-        if process is not None and process.poll() is None:
-            os.killpg(process.pid, number)
 
-    def _stop(self) -> None:
-        if self._process is not None:
-            process, self._process = self._process, None
-            deadline = time.monotonic() + _STOP_SECONDS
-            while process.returncode is None and time.monotonic() < deadline:
-                # Where SIGQUIT is ignored, as in a background job of a shell, it is so until the server sets its own.
-                self._send(signal.SIGQUIT, process)
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(_AGAIN_SECONDS)
-            if process.returncode is None:
-                self._send(signal.SIGKILL, process)
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(5.0)
-        self._stack.close()
+def command_of(programs: Path, data: Path, settings: Mapping[str, str]) -> list[str]:
+    """The command that starts a server on a data directory, with settings."""
+    words = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+    return [str(programs / "postgres"), "-D", str(data), *words]
+
+
+def target_of(sockets: Path, label: str, pid: int, *, behind_ms: int = 0) -> Target:
+    """An embedded server as a target: where its socket is, what it is called, and its postmaster."""
+    return Target(
+        behind_ms=behind_ms,
+        server_pid=pid,
+        kind="embedded",
+        parameters={
+            "host": str(sockets),
+            "port": access.PORT,
+            "user": template.ROLE,
+            "dbname": "postgres",
+            "sslmode": "disable",
+            "gssencmode": "disable",
+        },
+        label=label,
+        sealed=True,
+        exclusive=True,
+    )
 
 
 def as_superuser(target: Target) -> Target:
-    """An embedded server, with connections of its superuser."""
-    return replace(target, parameters={**target.parameters, "user": template.SUPERUSER})
-
-
-def _last_words(log: Path) -> str:
-    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    grave = ("PANIC", "FATAL", "ERROR", "error")
-    fatal = [line for word in reversed(grave) for line in lines if word in line and "terminating conn" not in line]
-    return one_line((fatal or lines or ["nothing in its log"])[-1])
+    """An embedded server, and its standby if it has one, with connections of its superuser."""
+    standby = None if target.standby is None else as_superuser(target.standby)
+    return replace(target, parameters={**target.parameters, "user": template.SUPERUSER}, standby=standby)

@@ -190,6 +190,8 @@ def _consumer(consumer: ConsumerResult) -> dict[str, Any]:
         "longest_poll_us": consumer.longest_poll_us,
         "at_fault": consumer.at_fault,
         "instead": consumer.instead,
+        "server": consumer.server,
+        "missed_only_here": consumer.missed_only_here,
     }
 
 

@@ -228,6 +228,8 @@ def _paragraph(result: RunResult, *, verbose: bool) -> Iterator[RenderableType]:
         yield indented(Text(kept_up))
     if (known := sentences.first_duplicate(result)) is not None:
         yield indented(Text(known))
+    for line in sentences.on_standby(result):
+        yield indented(Text(line))
     for note in result.notes:
         yield indented(Text(f"note: {note}", style="yellow"))
     if result.schema:

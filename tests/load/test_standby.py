@@ -1,0 +1,344 @@
+"""Consumers on a hot standby: judged only once it has replayed everything, and compared with the primary's."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from conftest import Command, Start, UsersServer, assert_one_line
+from racebench.analysis.remedies import expected_misses, is_at_fault, other_consumer
+from racebench.core.errors import DatabaseProblem
+from racebench.core.model import Consumer, Load, Scenario
+from racebench.core.results import ConsumerResult, RunResult
+from racebench.core.target import Target
+from racebench.core.verdict import Verdict
+from racebench.executors.processes import Processes
+from racebench.load import crew
+from racebench.load.driver import LoadDriver
+from racebench.postgres import standby
+from racebench.postgres.connection import connect
+from racebench.postgres.embedded import EmbeddedServer, EmbeddedStandby, as_superuser
+from racebench.postgres.external import external
+from racebench.postgres.schemas import empty_schema, new_name
+from racebench.workloads import catalog, scripts
+from waiting import finish, repeat, wait_for
+
+SCENARIO = catalog.find_scenario("version-counter")
+Run = Callable[..., RunResult]
+
+
+@pytest.fixture(scope="module")
+def pair(cache_folder: Path) -> Iterator[Target]:
+    """A server with a hot standby, for all tests of this file."""
+    server = EmbeddedServer(connections=40, replicated=True)
+    with server as target, EmbeddedStandby(server) as replica:
+        yield replace(target, standby=replica)
+
+
+@pytest.fixture
+def run(pair: Target, processes: Processes) -> Run:
+    """Run a strategy with consumers on both servers; keywords are Load's."""
+
+    def once(
+        strategy: str,
+        consumers: str | Consumer,
+        *,
+        scenario: Scenario = SCENARIO,
+        progress: Callable[[float], None] = lambda _fraction: None,
+        until: Callable[[RunResult], bool] = lambda _result: True,
+        **load: object,
+    ) -> RunResult:
+        readers = (
+            [consumers] if isinstance(consumers, Consumer) else catalog.find_consumers(scenario, consumers.split())
+        )
+
+        def seeded(seed: int) -> RunResult:
+            options = {"workers": 4, "duration_s": None, "operations": 400, "seed": seed, **load}
+            return LoadDriver(target=pair, executor=processes).run(
+                scenario,
+                scenario.strategies[strategy],
+                readers,
+                Load(**options),  # type: ignore[arg-type]
+                progress,
+            )
+
+        return repeat(seeded, until)
+
+    return once
+
+
+def of(result: RunResult, name: str) -> ConsumerResult:
+    return next(consumer for consumer in result.consumers if consumer.name == name)
+
+
+def standby_of(pair: Target) -> Target:
+    assert pair.standby is not None
+    return as_superuser(pair.standby)
+
+
+def test_a_cursor_misses_rows_of_a_sequence_on_a_standby_and_the_horizon_does_not(run: Run) -> None:
+    def is_caught(result: RunResult) -> bool:
+        return all(of(result, name).counts["missed"] for name in ("cursor@standby", "snapshot@standby"))
+
+    result = run("sequence", "cursor horizon snapshot", hold_us=2000, poll_interval_ms=0.2, until=is_caught)
+    assert result.verdict is Verdict.INVALID
+    assert result.as_expected
+    assert {witness.consumer for witness in result.witnesses} >= {"cursor@standby", "snapshot@standby"}
+    for name in ("horizon", "horizon@standby", "snapshot"):
+        assert of(result, name).counts["missed"] == 0, name
+        assert of(result, name).counts["delivered"] == 400
+        assert of(result, name).verdict is Verdict.VALID
+    # The snapshot of a standby lists no transaction in progress: what it loses, it loses only there.
+    lost = of(result, "snapshot@standby")
+    assert lost.missed_only_here == lost.counts["missed"]
+    assert lost.at_fault
+    assert lost.instead == "horizon"
+    assert of(result, "horizon@standby").missed_only_here == 0
+    assert [consumer.server for consumer in result.consumers] == ["primary", "standby"] * 3
+    assert of(result, "cursor").missed_only_here is None
+
+
+def test_a_cursor_on_a_standby_is_given_every_row_of_a_strategy_that_commits_in_order(run: Run) -> None:
+    result = run("advisory", "cursor")
+    assert result.verdict is Verdict.VALID, result.notes
+    for consumer in result.consumers:
+        assert consumer.counts["delivered"] == 400
+        assert consumer.late_us["max"] is not None
+    assert result.notes == ()
+
+
+@pytest.mark.parametrize(("strategy", "consumer"), [("advisory", "cursor"), ("sequence", "horizon")])
+def test_a_standby_that_does_not_catch_up_is_named_and_accuses_nobody(
+    run: Run, pair: Target, monkeypatch: pytest.MonkeyPatch, strategy: str, consumer: str
+) -> None:
+    monkeypatch.setattr(crew, "_DRAIN_SECONDS", 1.0)
+    with connect(standby_of(pair)) as replica:
+
+        def pause(fraction: float) -> None:
+            if fraction > 0.2:
+                replica.execute("SELECT pg_wal_replay_pause()")
+
+        try:
+            result = run(strategy, consumer, hold_us=1000, operations=800, progress=pause)
+        finally:
+            replica.execute("SELECT pg_wal_replay_resume()")
+    assert result.verdict is Verdict.UNKNOWN, result.witnesses
+    assert of(result, consumer).verdict is Verdict.VALID
+    behind = of(result, f"{consumer}@standby")
+    assert behind.verdict is Verdict.UNKNOWN
+    assert behind.missed_only_here is None
+    assert any("the embedded standby has not replayed the last commit" in note for note in result.notes)
+    assert any("what it missed is not known" in note and behind.name in note for note in result.notes)
+
+
+def test_a_poll_that_conflicts_with_replay_is_repeated_and_counted(run: Run, pair: Target) -> None:
+    cursor = SCENARIO.consumers["cursor"]
+    text = "SELECT events.* FROM events, (SELECT pg_sleep(0.05)) AS slept WHERE tenant = :tenant AND version > :version"
+    slow = replace(
+        cursor, script=scripts.parse(f"{text} ORDER BY version LIMIT :batch;", cursor.script.path), settle_ms=0
+    )
+    with connect(standby_of(pair)) as replica, connect(pair) as primary:
+        replica.execute("ALTER SYSTEM SET max_standby_streaming_delay = 0")
+        replica.execute("SELECT pg_reload_conf()")
+
+        def lock(_fraction: float) -> None:
+            (schema,) = primary.execute(
+                "SELECT nspname FROM pg_namespace WHERE nspname LIKE 'racebench%' ORDER BY oid DESC LIMIT 1"
+            ).fetchone() or ("",)
+            with primary.transaction():
+                primary.execute(f'LOCK TABLE "{schema}".events'.encode())
+
+        try:
+            result = run(
+                "advisory",
+                slow,
+                duration_s=1.0,
+                operations=None,
+                progress=lock,
+                until=lambda result: any("conflicted" in note for note in result.notes),
+            )
+        finally:
+            replica.execute("ALTER SYSTEM RESET max_standby_streaming_delay")
+            replica.execute("SELECT pg_reload_conf()")
+    assert result.verdict is Verdict.VALID, result.notes
+    (note,) = result.notes
+    assert note.startswith("the standby canceled a poll of 'cursor@standby' ")
+    assert note.endswith("because its replay conflicted with it; each was repeated")
+
+
+def test_a_consumer_that_writes_is_refused_on_a_standby(run: Run) -> None:
+    unsaid = replace(SCENARIO.consumers["claim-queue"], writes=False)
+    with pytest.raises(DatabaseProblem, match="this consumer cannot read on a standby, leave it out"):
+        run("advisory", unsaid)
+
+
+def test_a_standby_of_another_cluster_or_none_is_refused(
+    pair: Target, embedded: Target, users_server: UsersServer
+) -> None:
+    assert pair.standby is not None
+    assert standby.usable(pair, pair.standby).parameters == pair.standby.parameters
+    with pytest.raises(DatabaseProblem, match=r"is not a standby of .*: its system identifier is \d+, the primary's"):
+        standby.usable(external(users_server.dsn()), pair.standby)
+    with pytest.raises(DatabaseProblem, match=r"is not a standby: pg_is_in_recovery\(\) is false"):
+        standby.usable(pair, embedded)
+
+
+def test_a_standby_of_a_copy_of_the_primary_is_refused_when_the_schema_is_not_there(
+    pair: Target, embedded: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Embedded servers are copies of one template: they have the same system identifier."""
+    assert pair.standby is not None
+    standby.usable(embedded, pair.standby)
+    monkeypatch.setattr(standby, "PATIENCE_SECONDS", 0.5)
+    with connect(pair) as ahead, connect(embedded) as connection, empty_schema(embedded, schema := new_name()):
+        written = ahead.execute("SELECT pg_current_wal_lsn() > %s::pg_lsn", (standby.mark(connection),)).fetchone()
+        message = "is not a standby of the embedded" if written == (True,) else "has not replayed the last commit"
+        with pytest.raises(DatabaseProblem, match=message):
+            standby.follow(replace(embedded, standby=pair.standby), connection, schema)
+
+
+def test_a_standby_of_another_database_is_refused(pair: Target) -> None:
+    assert pair.standby is not None
+    with connect(as_superuser(pair)) as connection:
+        connection.execute("CREATE DATABASE other TEMPLATE postgres")
+        connection.execute("CREATE SCHEMA other")
+        try:
+            standby.follow(pair, connection, "other")
+            other = replace(pair.standby, parameters={**pair.standby.parameters, "dbname": "other"})
+            with pytest.raises(DatabaseProblem, match="its database is other, the primary's is postgres"):
+                standby.usable(pair, other)
+        finally:
+            connection.execute("DROP SCHEMA other")
+            connection.execute("DROP DATABASE other")
+
+
+def dsn(target: Target, **changed: str) -> str:
+    return psycopg.conninfo.make_conninfo(**{**target.parameters, **changed})
+
+
+def test_the_users_standby_is_given_by_its_dsn(racebench: Command, pair: Target) -> None:
+    assert pair.standby is not None
+    load = ("-w", "2", "-n", "100", "--no-save", "--json", "-")
+    done = racebench(
+        "run", "-s", "advisory", "--dsn", dsn(pair), "--consumer-dsn", dsn(pair.standby), *load, "--consumer", "cursor"
+    )
+    assert done.returncode == 0, done.stderr
+    assert '"standby": {\n      "target": "external",\n      "delay_ms": null' in done.stdout
+    assert '"cursor@standby"' in done.stdout
+    for wrong, message in (
+        (dsn(pair), "(--consumer-dsn) is not a standby: pg_is_in_recovery() is false"),
+        (dsn(pair.standby, host="/nowhere"), "cannot connect to /nowhere:5432/postgres"),
+    ):
+        done = racebench("run", "-s", "advisory", "--dsn", dsn(pair), "--consumer-dsn", wrong, *load)
+        assert_one_line(done, 6, message)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--consumer-dsn", "host=a password=secret"), "--consumer-dsn needs --dsn"),
+        (("--consumer-dsn", "://secret@", "--dsn", "host=b"), "--consumer-dsn: the DSN"),
+        (("--standby", "--dsn", "host=a"), "--standby is for the embedded server"),
+        (("--standby-delay", "5"), "--standby-delay 5 needs --standby"),
+        (("--standby", "--consumer", "none"), "--standby is for consumers, and --consumer none was given"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(
+    racebench: Command, options: tuple[str, ...], message: str
+) -> None:
+    done = racebench("run", "-s", "advisory", *options)
+    assert_one_line(done, 2, message)
+    assert "secret" not in done.stderr
+
+
+@pytest.mark.server
+def test_an_embedded_standby_is_started_by_an_option_and_is_late(racebench: Command) -> None:
+    done = racebench(
+        *("run", "-s", "advisory", "--standby", "--standby-delay", "300", "--consumer", "all", "-w", "2", "-n", "60"),
+        *("--no-save", "--threshold", "late_p50_ms < 100", "--threshold", "late_max_ms < 60000"),
+    )
+    assert done.returncode == 4, done.stdout + done.stderr
+    said = " ".join(done.stdout.split())
+    assert "with a hot standby 300 ms behind" in said
+    assert "left out: claim-queue: cannot read on a standby: it writes" in said
+    assert "left out: logical-slot: cannot read on a standby: it has SQL to open" in said
+    assert "on the standby 'cursor' missed no row and was given rows 3" in said
+    assert "crossed advisory: late_p50_ms < 100" in said
+
+
+def processes_of(folder: Path) -> list[tuple[int, str]]:
+    """The postmasters whose data is under a folder, with their command lines: the server and the standby."""
+    listing = subprocess.run(["ps", "-wweo", "pid=,args="], capture_output=True, text=True, check=True).stdout
+    lines = [line.split(None, 1) for line in listing.splitlines()]
+    return [(int(pid), words) for pid, words in lines if "postgres -D" in words and str(folder) in words]
+
+
+@pytest.fixture
+def cache(monkeypatch: pytest.MonkeyPatch, short_path: Path) -> Path:
+    short_path.chmod(0o755)
+    monkeypatch.setenv("RACEBENCH_CACHE_DIR", str(short_path))
+    return short_path
+
+
+def standbys(cache: Path) -> list[int]:
+    return [pid for pid, words in processes_of(cache) if "hot_standby=on" in words]
+
+
+@pytest.mark.server
+def test_a_standby_that_is_killed_is_named_and_the_run_ends_with_a_report(start: Start, cache: Path) -> None:
+    process = start("run", "-s", "advisory", "--standby", "-w", "2", "-d", "4", "--no-save", "--consumer", "cursor")
+
+    def works() -> bool:
+        return bool(standbys(cache)) and b"racebench" in _activity(cache)
+
+    wait_for(works, "the run did not begin")
+    for pid in standbys(cache):
+        os.kill(pid, signal.SIGKILL)
+    out, err = finish(process)
+    assert process.returncode == 0, out + err
+    said = " ".join(out.split())
+    assert "consumer 'cursor@standby' failed: the embedded standby has ended; what it missed is not known" in said
+    assert "advisory is UNKNOWN" in said
+    assert processes_of(cache) == []
+
+
+def _activity(cache: Path) -> bytes:
+    """The names of the standby's sessions, as its processes have them."""
+    titles = b""
+    for pid in standbys(cache):
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        for child in children:
+            titles += Path(f"/proc/{child}/cmdline").read_bytes()
+    return titles
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_the_standby_ends_with_its_command(start: Start, cache: Path, number: signal.Signals) -> None:
+    process = start("run", "-s", "advisory", "--standby", "-w", "2", "-d", "60", "--no-save")
+    data = "slot-1/data" if number is signal.SIGINT else "slot-1/socket/.s.PGSQL.5432"
+    wait_for(lambda: list(cache.glob(f"*/{data}")), "the standby did not begin")
+    process.send_signal(number)
+    out, err = finish(process)
+    assert "Traceback" not in out + err
+    wait_for(lambda: processes_of(cache) == [], "a server was left")
+
+
+def test_what_is_known_of_a_consumer_on_a_standby() -> None:
+    snapshot, horizon, cursor = (SCENARIO.consumers[name] for name in ("snapshot", "horizon", "cursor"))
+    sequence, advisory = SCENARIO.strategies["sequence"], SCENARIO.strategies["advisory"]
+    assert expected_misses(sequence, snapshot) == expected_misses(sequence, horizon.at_standby()) == "never"
+    assert expected_misses(sequence, snapshot.at_standby()) == "always"
+    assert expected_misses(advisory, snapshot.at_standby()) == "maybe"
+    assert expected_misses(sequence, cursor.at_standby()) == "always"
+    assert expected_misses(advisory, cursor.at_standby()) == "never"
+    assert is_at_fault(snapshot.at_standby(), sequence)
+    assert not is_at_fault(cursor.at_standby(), sequence)
+    assert other_consumer(SCENARIO, sequence, snapshot.at_standby()) == "horizon"
