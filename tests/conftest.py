@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psycopg
@@ -26,7 +26,7 @@ from racebench.core.results import RunResult
 from racebench.core.target import Target
 from racebench.executors.processes import Processes
 from racebench.load.driver import LoadDriver
-from racebench.postgres.embedded import EmbeddedServer, wheel_programs
+from racebench.postgres.embedded import EmbeddedServer, EmbeddedStandby, wheel_programs
 from racebench.workloads import catalog
 from waiting import LIMIT_S, repeat, wait_for
 from warm import READ_AT_START, Warm
@@ -98,6 +98,14 @@ def cache_folder(pytestconfig: pytest.Config) -> Path:
 def embedded(cache_folder: Path) -> Iterator[Target]:
     with EmbeddedServer(connections=40) as target:
         yield target
+
+
+@pytest.fixture(scope="session")
+def pair(cache_folder: Path) -> Iterator[Target]:
+    """Another embedded server, with a hot standby."""
+    server = EmbeddedServer(connections=40, replicated=True)
+    with server as target, EmbeddedStandby(server) as replica:
+        yield replace(target, standby=replica)
 
 
 @pytest.fixture(scope="session")

@@ -241,6 +241,8 @@ def _value(
     if len(known) < len(values):
         few = "p999 needs 1,000 commits a run; raise --duration" if metric == "p999_ms" else "nothing was committed"
         return None, "a consumer was given no row, or did not read to the end" if metric in _LATENESS else few
+    if metric in _LATENESS:
+        return _exact(max(known)), ""  # rounds may have a lateness of 0, which has no geometric mean
     if comparison is not None:
         return geometric_mean(known, comparison.confidence), "there are not two whole rounds, each with a commit"
     return _exact(known[0]), ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import operator
+from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
@@ -104,6 +105,18 @@ def test_a_count_is_compared_as_python_does(sign: str, count: int, limit: int) -
     holds = getattr(operator, compares[sign])(count, limit)
     run = run_of("naive", duplicates=count)
     assert outcome(f"duplicates {sign} {limit}", run) is (Outcome.PASSED if holds else Outcome.CROSSED)
+
+
+def test_lateness_is_that_of_the_consumer_to_which_rows_came_last() -> None:
+    run = run_of("advisory")
+    (cursor,) = run.consumers
+    late = replace(cursor, name="cursor@standby", late_us={"p50": 5e5, "p99": 6e5, "max": 7e5})
+    both = replace(run, consumers=(cursor, late))
+    assert outcome("late_p99_ms < 1", run) is Outcome.PASSED
+    assert outcome("late_p99_ms < 600.5", both) is Outcome.PASSED
+    assert outcome("late_max_ms < 600.5", both) is Outcome.CROSSED
+    unread = replace(late, longest_poll_us=None)
+    assert outcome("late_p99_ms < 600.5", replace(run, consumers=(cursor, unread))) is Outcome.INCONCLUSIVE
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -262,6 +275,7 @@ def test_anomalies_that_fail_on_names_outrank_thresholds(racebench: Command) -> 
         (["run", "-s", "naive", "--threshold", "correct: duplicates == 0"], "no strategy of that group is run"),
         (["run", "-s", "naive", "--threshold", "violations == 0"], "'version-counter' has no invariants"),
         (["run", "--consumer", "none", "--threshold", "missed == 0"], "without a consumer missed is always 0"),
+        (["run", "--consumer", "none", "--threshold", "late_p99_ms < 9"], "without a consumer there is no late_p99_ms"),
         (["run", "quota", "--threshold", "duplicates == 0"], "'quota' numbers no rows, duplicates is always 0"),
         (["compare", "--threshold", "p99 < 20"], "metric 'p99' is unknown; did you mean 'p99_ms'?"),
         (["compare", "--threshold", "advisory: throughput_vs_reference > 1"], "'advisory' is the reference"),

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from conftest import Command, UsersServer
 from racebench.core.target import Target
@@ -22,7 +23,11 @@ from racebench.core.verdict import Verdict
 from racebench.exploration.explorer import explore
 from racebench.exploration.oracle.effects import Oracle
 from racebench.exploration.request import ExplorationRequest, judged
+from racebench.postgres.connection import connect
+from racebench.postgres.embedded import wheel_programs
+from racebench.postgres.standby import Replay, mark
 from racebench.workloads import catalog
+from waiting import wait_for
 
 FINDINGS = Path(__file__).parents[2] / "docs" / "findings"
 PSQL = shutil.which("psql")
@@ -31,15 +36,15 @@ REFUSED = "could not serialize access due to read/write dependencies among trans
 
 def blocks(page: str) -> list[tuple[str, str]]:
     """Each block of SQL with the terminal that runs it, in the order of the page."""
-    return re.findall(r"(Terminal \d):\n\n```sql\n(.*?)```", (FINDINGS / page).read_text(), re.DOTALL)
+    return re.findall(r"(Terminal \d)[^.:]*:\n\n```sql\n(.*?)```", (FINDINGS / page).read_text(), re.DOTALL)
 
 
 class Terminal:
     """A psql that is given one block after the other."""
 
-    def __init__(self, dsn: str) -> None:
+    def __init__(self, dsn: str, psql: str | Path | None = PSQL) -> None:
         self._psql = subprocess.Popen(
-            [str(PSQL), "--no-psqlrc", "--quiet", "--no-align", "--tuples-only", dsn],
+            [str(psql), "--no-psqlrc", "--quiet", "--no-align", "--tuples-only", dsn],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -145,3 +150,34 @@ def test_the_files_of_the_page_are_judged_without_an_invariant(racebench: Comman
     done = racebench(*command[1].split(), "--no-save")
     assert done.returncode == 3
     assert "6 of 7 schedules end as no serial order does" in " ".join(done.stdout.split())
+
+
+def test_a_snapshot_kept_on_a_standby_hides_a_row_that_it_did_not_show_and_on_the_primary_it_does_not(
+    pair: Target,
+) -> None:
+    page = "standby-snapshot.md"
+    assert pair.standby is not None
+    psql = wheel_programs(18) / "psql"
+    with ExitStack() as stack:
+        connection = stack.enter_context(connect(pair))
+        stack.callback(connection.execute, "DROP TABLE events")
+        replay = stack.enter_context(Replay(pair.standby, mark(connection)))
+        wait_for(replay.is_done, replay.lack)
+        opened = {}
+        for name, target in (("Terminal 1", pair), ("Terminal 2", pair), ("Terminal 3", pair.standby)):
+            opened[name] = Terminal(make_conninfo(**target.parameters), psql)
+            stack.callback(opened[name].close)
+        output = []
+        for terminal, sql in blocks(page):
+            if terminal == "Terminal 3":
+                replay = stack.enter_context(Replay(pair.standby, mark(connection)))
+                wait_for(replay.is_done, replay.lack)
+            output.append((terminal, opened[terminal].run(sql)))
+    assert output == [
+        ("Terminal 1", []),
+        ("Terminal 2", ["f"]),
+        ("Terminal 3", ["t", "2"]),
+        ("Terminal 1", []),
+        ("Terminal 2", ["1"]),
+        ("Terminal 3", ["1", "2"]),
+    ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from racebench.load import crew
 from racebench.load.driver import LoadDriver
 from racebench.postgres import standby
 from racebench.postgres.connection import connect
-from racebench.postgres.embedded import EmbeddedServer, EmbeddedStandby, as_superuser
+from racebench.postgres.embedded import as_superuser
 from racebench.postgres.external import external
 from racebench.postgres.schemas import empty_schema, new_name
 from racebench.workloads import catalog, scripts
@@ -32,14 +32,6 @@ from waiting import finish, repeat, wait_for
 
 SCENARIO = catalog.find_scenario("version-counter")
 Run = Callable[..., RunResult]
-
-
-@pytest.fixture(scope="module")
-def pair(cache_folder: Path) -> Iterator[Target]:
-    """A server with a hot standby, for all tests of this file."""
-    server = EmbeddedServer(connections=40, replicated=True)
-    with server as target, EmbeddedStandby(server) as replica:
-        yield replace(target, standby=replica)
 
 
 @pytest.fixture
