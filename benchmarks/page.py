@@ -26,6 +26,7 @@ from benchmarks import (
     injected,
     load,
     serial_orders,
+    standby,
     start,
 )
 from benchmarks.faults import table as faults
@@ -35,7 +36,7 @@ from racebench.reports.results.document import write_atomically
 
 PAGES = tuple(
     ROOT / "docs" / f"{name}.md"
-    for name in ("performance", "reliability", "isolation", "without-invariant", "any-language")
+    for name in ("performance", "reliability", "isolation", "without-invariant", "any-language", "deployments")
 )
 TABLES: Mapping[str, Callable[[Document], list[Table]]] = {
     "load": load.tables,
@@ -52,6 +53,7 @@ TABLES: Mapping[str, Callable[[Document], list[Table]]] = {
     "injected": injected.tables,
     "serial_orders": serial_orders.tables,
     "stacks": stacks.tables,
+    "standby": standby.tables,
 }
 #: Tables that are not measured.
 FIXED: Mapping[str, Callable[[], list[Table]]] = {"promises": faults.promises}

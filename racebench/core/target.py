@@ -55,7 +55,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StandbyChoice:
-    """Which standby consumers are to read on: the user's `target`, or without one an embedded one, `delay_ms` behind."""
+    """Where consumers read too: on the user's `target`, or without one on an embedded standby, `delay_ms` behind."""
 
     target: Target | None = None
     delay_ms: int = 0

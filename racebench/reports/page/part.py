@@ -245,7 +245,7 @@ def _spoken(name: str, run: RunResult) -> Spoken:
         expectation=_sentence(sentences.expectation(run)),
         happened=sentences.happened(run),
         advice=sentences.advice(run),
-        remarks=(*remarks, *(f"note: {note}" for note in run.notes)),
+        remarks=(*remarks, *sentences.on_standby(run), *(f"note: {note}" for note in run.notes)),
     )
 
 
