@@ -382,7 +382,9 @@ def effective(root: click.Command, settings: Settings, only: str = "") -> list[E
                 EffectiveOption(
                     command=name,
                     option=key(parameter),
-                    value=_shown_dsn(_shown(value)) if parameter.name == "dsn" else masked(_shown(value)),
+                    value=_shown_dsn(_shown(value))
+                    if parameter.name in ("dsn", "consumer_dsn")
+                    else masked(_shown(value)),
                     source="default" if setting is None else setting.source,
                     is_set=setting is not None,
                 )

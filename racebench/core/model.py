@@ -344,8 +344,8 @@ class Consumer:
     def unfit_for_standby(self) -> str:
         """Why it cannot read on a hot standby, as a clause; "" if it can."""
         if self.writes:
-            return "cannot read on a standby: it writes"
-        return "cannot read on a standby: it has SQL to open, which runs on the primary" if self.opening else ""
+            return "writes, which a standby refuses; name another consumer"
+        return "has SQL to open, which only a primary runs; name another consumer" if self.opening else ""
 
     def at_standby(self) -> Consumer:
         """The same consumer, reading on a hot standby."""

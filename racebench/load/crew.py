@@ -184,12 +184,15 @@ class Crew:
         """
         waiting = self._running & self._consumers.keys()
         behind = {process for process in waiting if self._consumers[process].on_standby}
+        standby = self.assignment.target.standby
+        # First what can fail: it is tried again over another connection, and no consumer must be told twice.
+        position = mark(connection) if behind else ""
         for process in waiting - behind:
             process.send(Drain(rows))
         with contextlib.ExitStack() as stack:
             replay, deadline = None, time.monotonic() + _DRAIN_SECONDS
-            if behind and (standby := self.assignment.target.standby) is not None:
-                replay = stack.enter_context(Replay(standby, mark(connection)))
+            if behind and standby is not None:
+                replay = stack.enter_context(Replay(standby, position))
                 deadline += standby.behind_ms / 1e3
             while waiting and time.monotonic() < deadline:
                 if behind and replay is not None and replay.is_done():

@@ -12,9 +12,10 @@ from pathlib import Path
 import psycopg
 import pytest
 
+import racebench
 from conftest import Command, Start, UsersServer, assert_one_line
 from racebench.analysis.remedies import expected_misses, is_at_fault, other_consumer
-from racebench.core.errors import DatabaseProblem
+from racebench.core.errors import DatabaseProblem, UsageProblem
 from racebench.core.model import Consumer, Load, Scenario
 from racebench.core.results import ConsumerResult, RunResult
 from racebench.core.target import Target
@@ -232,6 +233,22 @@ def test_the_users_standby_is_given_by_its_dsn(racebench: Command, pair: Target)
         assert_one_line(done, 6, message)
 
 
+def test_a_bench_of_the_library_has_a_standby(pair: Target) -> None:
+    assert pair.standby is not None
+    with racebench.Bench(dsn(pair), consumer_dsn=dsn(pair.standby)) as bench:
+        loaded = bench.hammer("version-counter", strategy="advisory", workers=2, operations=40)
+        assert [consumer.name for consumer in loaded.result.consumers] == ["cursor", "cursor@standby"]
+        assert loaded.verdict is Verdict.VALID
+        # Exploring uses the primary alone, also with what a standby refuses.
+        explored = bench.explore("version-counter", strategy="advisory", consumer="claim-queue", max_schedules=2)
+        assert explored.counts["missed"] == 0
+        with pytest.raises(DatabaseProblem, match="'claim-queue' writes, which a standby refuses"):
+            bench.hammer("version-counter", strategy="advisory", consumer="claim-queue", operations=40)
+    for wrong in ({"standby": True, "dsn": "host=a"}, {"standby_delay": 5}, {"consumer_dsn": "host=a"}):
+        with pytest.raises(UsageProblem, match="standby"):
+            racebench.Bench(**wrong)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -259,8 +276,8 @@ def test_an_embedded_standby_is_started_by_an_option_and_is_late(racebench: Comm
     assert done.returncode == 4, done.stdout + done.stderr
     said = " ".join(done.stdout.split())
     assert "with a hot standby 300 ms behind" in said
-    assert "left out: claim-queue: cannot read on a standby: it writes" in said
-    assert "left out: logical-slot: cannot read on a standby: it has SQL to open" in said
+    assert "left out: claim-queue: writes, which a standby refuses" in said
+    assert "left out: logical-slot: has SQL to open, which only a primary runs" in said
     assert "on the standby 'cursor' missed no row and was given rows 3" in said
     assert "crossed advisory: late_p50_ms < 100" in said
 

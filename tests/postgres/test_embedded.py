@@ -287,7 +287,21 @@ def test_an_ordinary_user_runs_the_same_command(tmp_path: Path) -> None:
         pytest.skip("no Python that an ordinary user may execute holds racebench's packages")
     try:
         done = subprocess.run(
-            [python, "-m", "racebench", "run", "-s", "naive", "-w", "2", "-n", "40", "--results", "results"],
+            [
+                python,
+                "-m",
+                "racebench",
+                "run",
+                "-s",
+                "naive",
+                "--standby",
+                "-w",
+                "2",
+                "-n",
+                "40",
+                "--results",
+                "results",
+            ],
             cwd=home,
             env=environment,
             capture_output=True,
