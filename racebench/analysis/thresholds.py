@@ -1,8 +1,8 @@
 """Parses thresholds such as `p99_ms < 20`, checks that they can be measured, and judges them (docs/compare.md).
 
-A count is exact. A measured value of several rounds has an interval: a threshold passes if it holds in all of the
-interval, and is crossed if it holds nowhere in it. Otherwise, or without a value, it is inconclusive. No threshold
-passes by default.
+A count is exact, and so is the longest stall of all consumers and runs. A measured value of several rounds has an
+interval: a threshold passes if it holds in all of the interval, and is crossed if it holds nowhere in it. Otherwise, or
+without a value, it is inconclusive. No threshold passes by default.
 """
 
 from __future__ import annotations
@@ -40,12 +40,13 @@ _LATENCIES = {"p50_ms": "p50", "p90_ms": "p90", "p99_ms": "p99", "p999_ms": "p99
 _LATENESS = {"late_p50_ms": "p50", "late_p99_ms": "p99", "late_max_ms": "max"}
 _THROUGHPUT = "throughput_per_s"
 _RATIO = "throughput_vs_reference"
+_STALLED = "stalled_max_ms"
 _MEASURED = (_THROUGHPUT, _RATIO, *_LATENCIES, *_LATENESS)
-METRICS = (*_COUNTS, "errors", *ANOMALIES, *_MEASURED)
+METRICS = (*_COUNTS, "errors", *ANOMALIES, *_MEASURED, _STALLED)
 
-_OF_CONSUMERS = needing(Evidence.CONSUMER)
+_OF_CONSUMERS = (*needing(Evidence.CONSUMER), _STALLED)
 _OF_INVARIANTS = needing(Evidence.INVARIANTS)
-_OF_ROWS = ("rows", *needing(Evidence.NUMBERS))
+_OF_ROWS = ("rows", _STALLED, *needing(Evidence.NUMBERS))
 
 
 class Outcome(StrEnum):
@@ -94,7 +95,7 @@ def parse(text: str) -> Threshold:
         raise UsageProblem(f"--threshold '{text}': metric '{metric}' is unknown{suggest(metric, METRICS)}")
     if sign not in _OPERATORS:
         raise UsageProblem(f"--threshold '{text}': operator '{sign}' is unknown; known: {' '.join(_OPERATORS)}")
-    if metric in _MEASURED and sign in ("==", "!="):
+    if metric in (*_MEASURED, _STALLED) and sign in ("==", "!="):
         raise UsageProblem(
             f"--threshold '{text}': {metric} is a measured value, which is never exactly the same; use < or >"
         )
@@ -231,6 +232,12 @@ def _value(
         return None, "it was not run"
     if metric == "errors":
         return _exact(sum(sum(run.errors.values()) for run in runs)), ""
+    if metric == _STALLED:
+        stalls = [consumer.stalled_ms for run in runs for consumer in run.consumers]
+        longest = max((stall for stall in stalls if stall is not None), default=None)
+        if longest is None or None in stalls:
+            return None, "a consumer did not read to the end"
+        return _exact(longest), ""
     if metric not in _MEASURED:
         return _exact(sum(run.counts.get(metric, 0) for run in runs)), ""
     if metric == _RATIO:

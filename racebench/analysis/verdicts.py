@@ -10,6 +10,8 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ import numpy.typing as npt
 from racebench.analysis.checkers import Checked, Pass, check
 from racebench.analysis.estimates import upper_bound_of_zero
 from racebench.analysis.index import RowChunk
+from racebench.analysis.liveness import Stall, Stretches
 from racebench.analysis.overlap import Overlap
 from racebench.analysis.performance import Course, open_loop, remarks, start_spread_us
 from racebench.analysis.remedies import (
@@ -31,6 +34,7 @@ from racebench.analysis.standby import MissedOnlyThere, on_standby
 from racebench.analysis.statistics import percentiles
 from racebench.analysis.streaming.confirmation import Confirmation, KnownDuplicate
 from racebench.core.anomalies import ANOMALIES, with_every_kind
+from racebench.core.liveness import Sighting
 from racebench.core.model import Consumer, Load, Outcome, Scenario, Strategy
 from racebench.core.results import Anomaly, ConsumerResult, Finding, Pace, RunResult, Usage
 from racebench.core.verdict import Verdict
@@ -61,30 +65,39 @@ def judge(
     usage: Usage,
     unfinished: bool = False,
     known: KnownDuplicate | None = None,
+    sightings: Mapping[str, Sequence[Sighting]] = MappingProxyType({}),
 ) -> RunResult:
     """Check a history and put everything measured into a RunResult. `history.logs` are the consumers', in order.
 
     `unfinished`: the run did not come to its end, so that it shows nothing by what it lacks. `known`: a duplicate that
-    was known while the run went on; it decides nothing.
+    was known while the run went on; it decides nothing. `sightings`: by consumer, which transactions were open while it
+    got nothing.
     """
     with Scratch() as scratch:
         tally = Tally(history.start + round(load.warmup_s * 1e9))
         late = [Lateness(scratch, number) for number in range(len(history.logs))]
+        stretches = [Stretches(log, number, scratch) for number, log in enumerate(history.logs)]
         # Measured in the same passes as the checkers; add a Pass here.
         course, overlap, confirmation = Course(history), Overlap(), Confirmation(history, known)
         apart = on_standby(consumers, history.logs)
-        checked = check(history, scratch, also=[tally, course, overlap, confirmation, *late, *apart.values()])
+        passes = [tally, course, overlap, confirmation, *late, *stretches, *apart.values()]
+        checked = check(history, scratch, also=passes)
         latency_us = tally.latency_us(history, scratch)
         results = tuple(
-            _consumer_result(
-                scenario=scenario,
-                strategy=strategy,
-                consumer=consumer,
-                log=log,
-                counts={"delivered": checked.delivered[number], **_found(checked.logs[number])},
-                late_us=late[number].late_us(),
-                overlapped=overlap.found,
-                apart=apart.get(number),
+            _with_liveness(
+                _consumer_result(
+                    scenario=scenario,
+                    strategy=strategy,
+                    consumer=consumer,
+                    log=log,
+                    counts={"delivered": checked.delivered[number], **_found(checked.logs[number])},
+                    late_us=late[number].late_us(),
+                    overlapped=overlap.found,
+                    apart=apart.get(number),
+                ),
+                stretches[number].longest(consumer, load, sightings.get(consumer.name, ())),
+                history,
+                held_back=0 if log.drained or log.quiet is None else _held_back(checked, number),
             )
             for number, (consumer, log) in enumerate(zip(consumers, history.logs, strict=True))
         )
@@ -280,6 +293,25 @@ def _consumer_result(
         server="standby" if consumer.on_standby else "primary",
         missed_only_here=None if apart is None else apart.count,
     )
+
+
+def _with_liveness(result: ConsumerResult, stall: Stall | None, history: History, *, held_back: int) -> ConsumerResult:
+    if stall is None:
+        return result
+    return replace(
+        result,
+        stalled_ms=stall.ms,
+        stalled_from_us=history.microseconds(stall.start_ns) if stall.ms else None,
+        stalled=stall.long,
+        behind=stall.behind,
+        held_back=held_back,
+    )
+
+
+def _held_back(checked: Checked, number: int) -> int:
+    """The rows that a consumer neither delivered nor missed."""
+    missed = checked.logs[number]["missed"]
+    return max(0, missed.chances - checked.delivered[number] - missed.count)
 
 
 def _found(findings: Mapping[str, Finding]) -> dict[str, int]:

@@ -43,6 +43,7 @@ class LoadOptions:
     `jitter_us`: the spread of the workers' starts. `rate_per_s`: the operations a second of an open loop; None for a
     closed one. `batch`: the most rows of a poll. `faults`: as for `--fault`, such as
     "cut-after-commit:1%"; those of the scenario if none is given, and ("none",) for none.
+    `idle_in_transaction_s`: for so long another session is idle in a transaction that has an xid.
     """
 
     think_us: int = 0
@@ -59,3 +60,4 @@ class LoadOptions:
     rate_per_s: float | None = None
     warmup_s: float = 0.0
     faults: Sequence[str] = ()
+    idle_in_transaction_s: float = 0.0

@@ -81,6 +81,7 @@ class LoadOptions:
     poll_interval: float
     batch: int
     faults: tuple[str, ...] = ()
+    idle_in_transaction: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

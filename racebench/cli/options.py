@@ -198,6 +198,9 @@ def load(*, seconds: float = 2) -> Decorator[Any]:
                 help="Fault to inject: cut-after-commit:1%, cut-before-commit:1%, cut:2%, stall:200ms:1%, "
                 "latency:5ms+-2ms, 'terminate-backend:every 500ms', crash-server:once or none. Can be repeated.  "
                 "[default: the scenario's]"),
+        _option("--idle-in-transaction", type=Number(0, _DAY, whole=False), default=0, metavar="SECONDS",
+                help="Keep another session idle in a transaction that has an xid, for so many seconds from the start; "
+                "it rolls back then, or when the load has ended.  [default: 0]"),
         _option("--seed", type=_SEED,
                 help="Seed of all random choices.  [default: random; it is printed and saved]"),
         _option("--poll-interval", section=Section.CONSUMERS, type=_MS, default=1, show_default=True, metavar="MS",

@@ -195,6 +195,7 @@ def _load(options: LoadOptions, *, once: bool, default_seconds: float) -> Load:
         connections_per_worker=options.connections_per_worker,
         rate_per_s=options.rate,
         warmup_s=options.warmup,
+        idle_in_transaction_s=options.idle_in_transaction,
     )
 
 

@@ -449,7 +449,8 @@ class Load:
     `hold_us`; each session begins up to `jitter_us` after the common start. `connections_per_worker`: each worker
     process drives so many sessions. `rate_per_s`: an open loop, all sessions together; None: closed, each session
     begins its next operation when the last has ended. What begins in the first `warmup_s` is checked, not measured.
-    `faults` are injected from the common start on.
+    `faults` are injected from the common start on. `idle_in_transaction_s`: for so long from then on, at most to the
+    end of the load, another session is idle in a transaction that has an xid; 0 for none.
     """
 
     workers: int
@@ -470,6 +471,7 @@ class Load:
     rate_per_s: float | None = None
     warmup_s: float = 0.0
     faults: tuple[Fault, ...] = ()
+    idle_in_transaction_s: float = 0.0
 
     @property
     def sessions(self) -> int:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from racebench.core.anomalies import ANOMALIES
+from racebench.core.liveness import Holder
 from racebench.core.model import Load
 from racebench.core.verdict import Verdict
 
@@ -48,6 +49,11 @@ class ConsumerResult:
     were missed, and the order in which the strategy commits is not the cause; `instead` is a consumer that misses none.
     `server`: where it read, "primary" or "standby". `missed_only_here`: on a standby, the rows that it missed and the
     same consumer on the primary did not; None where that is not known.
+
+    `stalled_ms`: the longest time in which it polled, was given no new row, and held a committed row back, None if it
+    is not known; `stalled_from_us`: its beginning, since the common start; `stalled`: it is longer than what was asked
+    for explains; `behind`: the transactions that were open from its beginning on, None if the server was not asked.
+    `held_back`: rows that it had not delivered at the end, and may still deliver when a transaction ends.
     """
 
     name: str
@@ -61,6 +67,11 @@ class ConsumerResult:
     instead: str | None = None
     server: str = "primary"
     missed_only_here: int | None = None
+    stalled_ms: float | None = None
+    stalled_from_us: float | None = None
+    stalled: bool = False
+    behind: tuple[Holder, ...] | None = None
+    held_back: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

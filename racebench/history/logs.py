@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from racebench.history.records import DELIVERY, NO_VERSION, POLL, read_records
+from racebench.history.records import DELIVERY, NO_VERSION, POLL, QUIET, read_records
 from racebench.history.spill import pieces, release
 
 Array = npt.NDArray[Any]
@@ -25,7 +25,8 @@ class Log:
 
     `after`: the cursor's version after each poll (NO_VERSION if it is not known), an array as long as `polls`. None: it
     is the version of the last delivered row, which is in the table (analysis.index.cursors).
-    `ordered`: the cursor is the version. `drained`: the consumer read to the end after the last write.
+    `ordered`: the cursor is the version alone. `drained`: the consumer read to the end after the last write. `quiet`:
+    stretches of polls that brought no new row (QUIET), in any order; None if they are not known, as of a history.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Log:
     ordered: bool = True
     drained: bool = True
     longest_poll_ns: int | None = None
+    quiet: Array | None = None
 
     def with_cursors(self, after: Array) -> Log:
         """The same log, with the cursor's version after each poll."""
@@ -89,9 +91,16 @@ class Log:
 
 
 def read_log(
-    name: str, deliveries: Path, polls: Path, *, ordered: bool, drained: bool, longest_poll_ns: int | None
+    name: str,
+    deliveries: Path,
+    polls: Path,
+    *,
+    ordered: bool,
+    drained: bool,
+    longest_poll_ns: int | None,
+    quiet: Path | None = None,
 ) -> Log:
-    """Read a consumer's two log files."""
+    """Read a consumer's log files; `quiet`: None if that file does not hold all."""
     return Log(
         name=name,
         deliveries=read_records(deliveries, DELIVERY),
@@ -99,6 +108,7 @@ def read_log(
         ordered=ordered,
         drained=drained,
         longest_poll_ns=longest_poll_ns,
+        quiet=None if quiet is None else read_records(quiet, QUIET),
     )
 
 

@@ -58,6 +58,9 @@ OPERATION = Layout(
 DELIVERY = Layout([("at", "<i8"), ("id", "<i8"), ("poll", "<u4"), ("tenant", "<u4")])
 #: Polls that returned rows: the times, the number of rows, and the id of the last row, which sets the cursor.
 POLL = Layout([("start", "<i8"), ("end", "<i8"), ("last", "<i8"), ("rows", "<u4"), ("tenant", "<u4")])
+#: Polls of a tenant, one after the other, that brought no new row: the first one's start, the last one's start and end,
+#: and how many there were.
+QUIET = Layout([("start", "<i8"), ("last", "<i8"), ("end", "<i8"), ("polls", "<u4"), ("tenant", "<u4")])
 
 
 def encode_status(outcome: Outcome, sqlstate: str) -> int:

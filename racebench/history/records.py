@@ -19,6 +19,7 @@ __all__ = [
     "OPERATION",
     "OPERATION_BITS",
     "POLL",
+    "QUIET",
     "RecordFile",
     "count_records",
     "decode_status",
@@ -29,8 +30,8 @@ __all__ = [
 ]
 
 #: What recording.py describes, for numpy.
-OPERATION, DELIVERY, POLL = (
-    np.dtype(layout.descr) for layout in (recording.OPERATION, recording.DELIVERY, recording.POLL)
+OPERATION, DELIVERY, POLL, QUIET = (
+    np.dtype(layout.descr) for layout in (recording.OPERATION, recording.DELIVERY, recording.POLL, recording.QUIET)
 )
 
 _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"

@@ -74,8 +74,9 @@ class Request:
 
     @property
     def connections(self) -> int:
-        """The most connections that are open at the same time."""
-        return self.load.sessions + self.consumers_at_once + EXTRA_CONNECTIONS + bool(self.load.faults)
+        """The most connections that are open at the same time; a consumer that gets nothing asks over another."""
+        beside = bool(self.load.faults) + bool(self.load.idle_in_transaction_s)
+        return self.load.sessions + 2 * self.consumers_at_once + EXTRA_CONNECTIONS + beside
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

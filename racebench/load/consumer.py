@@ -1,7 +1,7 @@
 """A live consumer: polls for new rows while the workers write, and logs what was delivered to it.
 
 It polls from before the first write until after the last one: until it has every row, or no new row has come for as
-long as it may hold rows back. checkers/missed.py finds what it missed.
+long as it may hold rows back. checkers/missed.py finds what it missed, analysis/liveness.py how long it was stalled.
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ from typing import Any
 import psycopg
 
 from racebench.core.errors import ConnectionLost, DatabaseProblem
+from racebench.core.liveness import Holder, Sighting
 from racebench.core.model import Consumer, Load, Strategy
 from racebench.core.plain_text import one_line
 from racebench.core.target import Target
 from racebench.executors import Channel
-from racebench.history.recording import DELIVERY, POLL, RecordFile
+from racebench.history.recording import DELIVERY, POLL, QUIET, RecordFile
+from racebench.load.quiet import Asking, Quiet
 from racebench.postgres import standby
 from racebench.postgres.query import Query
 from racebench.postgres.reconnecting import connect_first, reconnect
@@ -35,12 +37,13 @@ _QUIET_ROUNDS = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConsumerTask:
-    """A consumer's task; `deliveries` and `polls` are its two log files.
+    """A consumer's task; `deliveries`, `polls` and `quiet` are its log files.
 
-    `rests`: another run follows, and its connection may wait for that.
+    `asked`: the server that is asked which transactions are open, the primary of a standby on which it reads. `rests`: another run follows, and its connection may wait for that.
     """
 
     target: Target
+    asked: Target
     schema: str
     application_name: str
     consumer: Consumer
@@ -48,6 +51,7 @@ class ConsumerTask:
     load: Load
     deliveries: Path
     polls: Path
+    quiet: Path
     rests: bool = False
 
 
@@ -69,7 +73,8 @@ class ConsumerReport:
 
     `lost`: how often its connection was lost; it went on from its cursors over another. `conflicts`: how often a
     standby canceled a poll that conflicted with its replay. `resting`: the pid of its session if that waits for the
-    next run.
+    next run. `sightings`: which transactions were open while it got nothing. `behind`: those behind which rows may
+    still wait that it did not deliver, so that it has not read to the end.
     """
 
     polls: int
@@ -77,16 +82,22 @@ class ConsumerReport:
     lost: int = 0
     conflicts: int = 0
     resting: tuple[int, ...] = ()
+    sightings: tuple[Sighting, ...] = ()
+    behind: tuple[Holder, ...] = ()
 
 
 def consume(task: ConsumerTask, channel: Channel) -> None:
     """Run one consumer from start to end: send Polling, poll until Drain (or None), send a ConsumerReport."""
     deliveries = RecordFile(task.deliveries, DELIVERY)
     polls = RecordFile(task.polls, POLL)
+    quiet_file = RecordFile(task.quiet, QUIET)
+    quiet = Quiet(quiet_file, Asking(task.asked, task.application_name))
     resting: Resting = channel.kept.setdefault("sessions", Resting())
     with contextlib.ExitStack() as stack:
         stack.callback(polls.close)
         stack.callback(deliveries.close)
+        stack.callback(quiet_file.close)
+        stack.callback(quiet.end)
         connections = stack.enter_context(contextlib.ExitStack())
         queries: list[Query] = []
         opened: list[psycopg.Connection[Any]] = []
@@ -105,7 +116,7 @@ def consume(task: ConsumerTask, channel: Channel) -> None:
             polling.query = queries[-1]
 
         connect_first(prepare)
-        polling = _Polls(task, queries[-1], deliveries, polls, prepare_again)
+        polling = _Polls(task, queries[-1], deliveries, polls, quiet, prepare_again)
         polling.round()
         channel.send(Polling())
         pause = task.load.poll_interval_ms / 1e3
@@ -113,7 +124,8 @@ def consume(task: ConsumerTask, channel: Channel) -> None:
             polling.round()
         message = channel.receive()
         if message is not None:
-            _drain(polling, message.rows, task.consumer.settle_ms / 1e3)
+            behind = _drain(polling, message.rows, task.consumer.settle_ms / 1e3)
+            quiet.end()
             # What a consumer has opened itself, such as a replication slot, may need its session.
             rests = task.rests and not task.consumer.opening and not polling.lost
             channel.send(
@@ -123,6 +135,8 @@ def consume(task: ConsumerTask, channel: Channel) -> None:
                     lost=polling.lost,
                     conflicts=polling.conflicts,
                     resting=(opened[-1].pgconn.backend_pid,) if rests else (),
+                    sightings=quiet.sightings,
+                    behind=behind,
                 )
             )
             if rests:
@@ -142,14 +156,21 @@ def _open(connection: psycopg.Connection[Any], consumer: Consumer) -> None:
             ) from None
 
 
-def _drain(polling: _Polls, rows: int, settle_s: float) -> None:
-    """Poll until every row is here, or nothing new has come for the settling time."""
+def _drain(polling: _Polls, rows: int, settle_s: float) -> tuple[Holder, ...]:
+    """Poll until every row is here, or nothing new has come for the settling time.
+
+    Returns the transactions behind which the other rows may wait: those that were open all the time without a new row.
+    """
+    quiet_since_ns = time.perf_counter_ns()
     draining = Draining(settle_s=settle_s, quiet_rounds=_QUIET_ROUNDS, now_s=time.monotonic())
     while True:
         draining.begin_round(time.monotonic())
         new = polling.round()
-        if draining.end_round(new, time.monotonic(), complete=len(polling.seen) >= rows):
-            return
+        if new:
+            quiet_since_ns = time.perf_counter_ns()
+        complete = len(polling.seen) >= rows
+        if draining.end_round(new, time.monotonic(), complete=complete):
+            return () if complete else polling.quiet.held_since(quiet_since_ns)
         if not new:
             time.sleep(min(0.001, settle_s))
 
@@ -163,12 +184,14 @@ class _Polls:
         query: Query,
         deliveries: RecordFile,
         polls: RecordFile,
+        quiet: Quiet,
         connect_again: Callable[[], None],
     ) -> None:
         consumer, load = task.consumer, task.load
         self.query = query
         self.deliveries = deliveries
         self.polls = polls
+        self.quiet = quiet
         self.dedupe = consumer.dedupe
         self.seen = Seen()
         self.cursors = {
@@ -189,6 +212,7 @@ class _Polls:
         replay conflicts with it. Raises DatabaseProblem, also if the server has kept the place of the consumer and not
         a cursor.
         """
+        self.quiet.look()
         try:
             return sum(self.poll(tenant, cursor) for tenant, cursor in self.cursors.items())
         except ConnectionLost:
@@ -220,11 +244,16 @@ class _Polls:
         self.longest_ns = max(self.longest_ns, end - start)
         rows = 0 if result is None else result.ntuples
         if result is None or not rows:
+            self.quiet.nothing(tenant, start, end)
             return 0
         delivery = cursor.take(result)
         write, number = self.deliveries.write, self.polls.count
         for identity in delivery.ids:
             write(end, identity, number, tenant)
+        if delivery.new:
+            self.quiet.something(tenant)
+        else:
+            self.quiet.nothing(tenant, start, end)
         if delivery.new or not self.dedupe:
             self.polls.write(start, end, delivery.last, rows, tenant)
         return delivery.new

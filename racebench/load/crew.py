@@ -14,6 +14,7 @@ from typing import Any
 import psycopg
 
 from racebench.core.errors import DatabaseProblem, RacebenchError, ScenarioProblem
+from racebench.core.liveness import listed
 from racebench.core.model import Consumer, Load
 from racebench.core.plain_text import one_line
 from racebench.core.quantity import quantity
@@ -26,6 +27,7 @@ from racebench.load.assignment import Assignment
 from racebench.load.consumer import ConsumerReport, ConsumerTask, Drain, Polling, consume
 from racebench.load.detector import Detector
 from racebench.load.faults.injectors import Injectors
+from racebench.load.idle_transaction import IdleTransaction
 from racebench.load.pacing import Go
 from racebench.load.progress import begun, fraction
 from racebench.load.stalls import Stalls
@@ -87,6 +89,7 @@ class Crew:
     _measured: bool = field(default=False, init=False)
     _next_look_s: float = field(default=0.0, init=False)
     _injectors: Injectors = field(init=False)
+    _idle: IdleTransaction = field(init=False)
 
     def __post_init__(self) -> None:
         known = self.assignment
@@ -99,6 +102,7 @@ class Crew:
             application_name=application_name(known.schema, known.role),
             notes=self.notes,
         )
+        self._idle = IdleTransaction(known.target, known.schema, known.load.idle_in_transaction_s)
 
     @property
     def injected(self) -> Mapping[str, int]:
@@ -148,6 +152,7 @@ class Crew:
         stop = None if load.duration_s is None else start + warmup + int(load.duration_s * 1e9)
         self.usage = Usage(client_s=0.0, busiest_s=0.0, server_s=cpu_time.server_seconds(self.assignment.target))
         go = Go(start, start + warmup, stop)
+        self._idle.begin(start)
         self._injectors.go(go)
         for process in self._workers:
             process.send(go)
@@ -158,9 +163,11 @@ class Crew:
         self.detector.begin(start)
         said_s = 0.0
         while waiting := self._running & self._workers.keys():
-            for process, message in self.executor.messages(watched, min(TICK_SECONDS, self.detector.pause_s)):
+            pause_s = min(self.detector.pause_s, self._idle.pause_s)
+            for process, message in self.executor.messages(watched, min(TICK_SECONDS, pause_s)):
                 watched.discard(process)
                 self._ended(process, message)
+            self._note(self._idle.look())
             self.detector.look()
             if (now_s := time.monotonic()) >= said_s:
                 said_s = now_s + TICK_SECONDS
@@ -174,6 +181,7 @@ class Crew:
                 canceled = True
                 self._cancel(len(left))
         self.detector.end()
+        self._note(self._idle.end())
         self._injectors.finish()
         return start
 
@@ -227,6 +235,7 @@ class Crew:
         """Give the processes back; those still running (an error, Ctrl-C) are killed."""
         with shielded():
             self.detector.end()
+            self._idle.end()
             for process in self._running:
                 process.kill()
             self.executor.release([*self._workers, *self._consumers])
@@ -243,6 +252,7 @@ class Crew:
             standby = known.target.standby if consumer.on_standby else None
             yield ConsumerTask(
                 target=standby or known.target,
+                asked=known.target,
                 schema=known.schema,
                 application_name=application_name(known.schema, "consumer"),
                 consumer=consumer,
@@ -250,6 +260,7 @@ class Crew:
                 load=known.load,
                 deliveries=known.files.deliveries(place),
                 polls=known.files.polls(place),
+                quiet=known.files.quiet(place),
                 rests=known.rests and standby is None,
             )
 
@@ -346,6 +357,10 @@ class Crew:
         running = (number for process, number in self._workers.items() if process in self._running)
         return standing_at(self.assignment.files.standing(number) for number in running)
 
+    def _note(self, line: str) -> None:
+        if line:
+            self.notes.append(line)
+
     def _say(self, line: str) -> None:
         self.notes.append(line)
         self.assignment.patience.say(line)
@@ -408,6 +423,11 @@ class Crew:
             assert isinstance(message, ConsumerReport)
             self.reports[name] = message
             self.resting += message.resting
+            if message.behind:
+                self.notes.append(
+                    f"consumer '{name}' still held rows back at the end, behind {listed(message.behind)}; "
+                    "what it missed is not known"
+                )
             if message.lost:
                 self.notes.append(
                     f"consumer '{name}' lost its connection {_times(message.lost)}; it went on from its cursor over "

@@ -141,6 +141,7 @@ class LoadDriver:
                     usage=crew.usage,
                     unfinished=crew.gave_up,
                     known=crew.detector.known,
+                    sightings={name: report.sightings for name, report in crew.reports.items()},
                 )
                 if crew.injected:
                     result = replace(result, injected=dict(crew.injected))

@@ -213,15 +213,18 @@ class Run:
         report = self.crew.reports.get(consumer.name)
         versions = {"version"} if table is None else {"version", table.version}
         ordered = bool(versions & consumer.cursor.keys())
-        if report is None:  # only a cursor that is the version, and never goes back, shows what is passed for good
+        if (
+            report is None or report.behind
+        ):  # only a cursor that is the version, and never goes back, shows what is passed for good
             ordered = ordered and len(consumer.cursor) == 1 and not consumer.dedupe
         return read_log(
             consumer.name,
             known.files.deliveries(place),
             known.files.polls(place),
             ordered=ordered,
-            drained=report is not None,
+            drained=report is not None and not report.behind,
             longest_poll_ns=None if report is None else report.longest_poll_ns,
+            quiet=None if report is None else known.files.quiet(place),
         )
 
 

@@ -1,4 +1,4 @@
-"""The folder of one run: a file for each session's operations, two for each consumer."""
+"""The folder of one run: a file for each session's operations, three for each consumer."""
 
 from __future__ import annotations
 
@@ -27,6 +27,10 @@ class RunFiles:
     def deliveries(self, consumer: int) -> Path:
         """The rows delivered to a consumer, by its place in the run."""
         return self.folder / f"deliveries-{consumer}"
+
+    def quiet(self, consumer: int) -> Path:
+        """The stretches of polls that brought a consumer nothing, by its place in the run."""
+        return self.folder / f"quiet-{consumer}"
 
     def polls(self, consumer: int) -> Path:
         """The polls of a consumer, by its place in the run."""

@@ -26,6 +26,7 @@ PARAMETERS = {
     "--give-up-after": "give_up_after={}",
     "--header": "headers={}",
     "--hold": "load=racebench.LoadOptions(hold_us={})",
+    "--idle-in-transaction": "load=racebench.LoadOptions(idle_in_transaction_s={})",
     "--instances": "serve=racebench.service(instances={})",
     "--invariant": "invariant={}",
     "--jitter": "load=racebench.LoadOptions(jitter_us={})",

@@ -9,6 +9,7 @@ from racebench.analysis.remedies import remedy
 from racebench.core import codes
 from racebench.core.anomalies import ANOMALIES, AnomalyKind
 from racebench.core.faults import is_fault
+from racebench.core.liveness import listed
 from racebench.core.model import Load
 from racebench.core.quantity import quantity
 from racebench.core.verdict import Verdict
@@ -180,6 +181,29 @@ def _late(consumer: ConsumerResult) -> str:
     return "" if p50 is None or most is None else f"{p50 / 1e3:.1f} ms (median) to {most / 1e3:.1f} ms"
 
 
+def stalls(result: RunResult) -> list[str]:
+    """For each consumer that was stalled: how long, from when on, and behind whom."""
+    return [
+        f"consumer '{consumer.name}' was stalled for {_duration(consumer.stalled_ms or 0.0)} from "
+        f"{_duration((consumer.stalled_from_us or 0.0) / 1e3)} on: it polled and held committed rows back"
+        f"{_behind(consumer)}"
+        for consumer in result.consumers
+        if consumer.stalled
+    ]
+
+
+def _behind(consumer: ConsumerResult) -> str:
+    if consumer.behind is None:
+        return "; which transactions were open is not known"
+    if not consumer.behind:
+        return ", while no transaction was open from the beginning on: behind numbers that no row has, for example"
+    return f", behind {listed(consumer.behind)}"
+
+
+def _duration(ms: float) -> str:
+    return f"{ms / 1e3:,.2f} s" if ms >= 1e3 else f"{ms:.0f} ms"
+
+
 def injected(results: Sequence[RunResult]) -> str | None:
     """Which faults were injected into some runs, and what became of their operations; None without faults."""
     injected_faults = faults_of(results)
@@ -232,6 +256,9 @@ def _unknown(result: RunResult) -> str:
         attempts = result.counts["attempts"]
         what = "There was one operation" if attempts == 1 else f"No two of {attempts:,} operations overlapped in time"
         return f"{what}, so no race could occur."
+    if holding := [consumer for consumer in result.consumers if consumer.held_back]:
+        rows = ", ".join(f"'{consumer.name}' {quantity(consumer.held_back, 'row')}" for consumer in holding)
+        return f"At the end consumers still held rows back behind another transaction ({rows}); the notes name it."
     if any(consumer.longest_poll_us is None for consumer in result.consumers):
         return "A consumer did not read to the end, so what it missed is not known."
     return "The notes say why nothing can be said."

@@ -179,7 +179,7 @@ def _of_run(document: Document, run: RunResult, name: str) -> Case:
     for witness in _first_of_each_kind(run):
         lines = [sentences.example(witness, run), *timeline.draw(witness, width=_WIDTH)]
         details += ["", *filter(None, lines)] if any(lines) else []
-    details += filter(None, [sentences.first_duplicate(run), sentences.injected([run])])
+    details += filter(None, [sentences.first_duplicate(run), *sentences.stalls(run), sentences.injected([run])])
     details += [f"note: {note}" for note in run.notes]
     details += ["", run_table.headline(document)]
     return Case(

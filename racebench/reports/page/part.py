@@ -237,7 +237,10 @@ def _distinct(names: list[str], *parts: Sequence[str]) -> list[str]:
 
 
 def _spoken(name: str, run: RunResult) -> Spoken:
-    remarks = filter(None, (sentences.conditions([run]), sentences.kept_up(run), sentences.first_duplicate(run)))
+    remarks = filter(
+        None,
+        (sentences.conditions([run]), sentences.kept_up(run), sentences.first_duplicate(run), *sentences.stalls(run)),
+    )
     return Spoken(
         name=name,
         run=run,

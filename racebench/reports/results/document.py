@@ -192,6 +192,11 @@ def _consumer(consumer: ConsumerResult) -> dict[str, Any]:
         "instead": consumer.instead,
         "server": consumer.server,
         "missed_only_here": consumer.missed_only_here,
+        "stalled_ms": consumer.stalled_ms,
+        "stalled_from_us": consumer.stalled_from_us,
+        "stalled": consumer.stalled,
+        "behind": None if consumer.behind is None else [dataclasses.asdict(holder) for holder in consumer.behind],
+        "held_back": consumer.held_back,
     }
 
 

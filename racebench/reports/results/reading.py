@@ -16,6 +16,7 @@ from racebench.analysis.thresholds import Held, Outcome
 from racebench.core import injection, json_schema, json_text
 from racebench.core.anomalies import counts_of_document
 from racebench.core.errors import UsageProblem
+from racebench.core.liveness import Holder
 from racebench.core.model import Load, Protocol
 from racebench.core.plain_text import shown
 from racebench.core.results import Anomaly, ConsumerResult, FirstDuplicate, OpenLoop, Pace, RunResult, Timeline, Usage
@@ -98,7 +99,16 @@ def _result(run: Mapping[str, Any]) -> RunResult:
         strategy=run["strategy"],
         summary=run["summary"],
         consumers=tuple(
-            ConsumerResult(**{**consumer, "verdict": Verdict(consumer["verdict"])}) for consumer in run["consumers"]
+            ConsumerResult(
+                **{
+                    **consumer,
+                    "verdict": Verdict(consumer["verdict"]),
+                    "behind": None
+                    if consumer.get("behind") is None
+                    else tuple(Holder(**holder) for holder in consumer["behind"]),
+                }
+            )
+            for consumer in run["consumers"]
         ),
         load=Load(
             **{

@@ -126,6 +126,7 @@ def consumer_table(results: Sequence[RunResult], *, ascii_only: bool = False) ->
         Column(head="late ms\np99", right=True, rank=2),
         Column(head="late ms\nmax", right=True, rank=5),
         Column(head="longest\npoll ms", right=True, rank=4),
+        Column(head="stalled\nms", right=True, rank=2),
         Column(head="verdict"),
     )
     drawn = Grid(columns, ascii_only=ascii_only)
@@ -139,6 +140,7 @@ def consumer_table(results: Sequence[RunResult], *, ascii_only: bool = False) ->
                 *(_count(counts.get(kind.name), bad=kind.name in result.forbidden) for kind in kinds),
                 *(_optional_ms(late[name]) for name in ("p50", "p99", "max")),
                 _optional_ms(consumer.longest_poll_us),
+                "–" if consumer.stalled_ms is None else _ms(1e3 * consumer.stalled_ms),
                 verdict_text(consumer.verdict),
             )
     return drawn
@@ -199,6 +201,8 @@ def headline(document: Document) -> str:
         parts.append(f"{load.rollback_percent:g} % roll back")
     if load.tenants > 1:
         parts.append(f"{load.tenants} tenants")
+    if load.idle_in_transaction_s:
+        parts.append(f"a session idle in transaction for {load.idle_in_transaction_s:g} s")
     if load.faults:
         parts.append(f"faults {', '.join(fault.text for fault in load.faults)}")
     return (
@@ -230,6 +234,8 @@ def _paragraph(result: RunResult, *, verbose: bool) -> Iterator[RenderableType]:
         yield indented(Text(known))
     for line in sentences.on_standby(result):
         yield indented(Text(line))
+    for stall in sentences.stalls(result):
+        yield indented(Text(stall))
     for note in result.notes:
         yield indented(Text(f"note: {note}", style="yellow"))
     if result.schema:
