@@ -26,6 +26,7 @@ from benchmarks import (
     injected,
     load,
     serial_orders,
+    stalls,
     standby,
     start,
 )
@@ -53,6 +54,7 @@ TABLES: Mapping[str, Callable[[Document], list[Table]]] = {
     "injected": injected.tables,
     "serial_orders": serial_orders.tables,
     "stacks": stacks.tables,
+    "stalls": stalls.tables,
     "standby": standby.tables,
 }
 #: Tables that are not measured.

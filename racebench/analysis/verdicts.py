@@ -97,6 +97,7 @@ def judge(
                 ),
                 stretches[number].longest(consumer, load, sightings.get(consumer.name, ())),
                 history,
+                waits_for_numbers=consumer.needs == "dense",
                 held_back=0 if log.drained or log.quiet is None else _held_back(checked, number),
             )
             for number, (consumer, log) in enumerate(zip(consumers, history.logs, strict=True))
@@ -295,7 +296,9 @@ def _consumer_result(
     )
 
 
-def _with_liveness(result: ConsumerResult, stall: Stall | None, history: History, *, held_back: int) -> ConsumerResult:
+def _with_liveness(
+    result: ConsumerResult, stall: Stall | None, history: History, *, held_back: int, waits_for_numbers: bool
+) -> ConsumerResult:
     if stall is None:
         return result
     return replace(
@@ -304,6 +307,7 @@ def _with_liveness(result: ConsumerResult, stall: Stall | None, history: History
         stalled_from_us=history.microseconds(stall.start_ns) if stall.ms else None,
         stalled=stall.long,
         behind=stall.behind,
+        waits_for_numbers=waits_for_numbers,
         held_back=held_back,
     )
 

@@ -53,6 +53,7 @@ class ConsumerResult:
     `stalled_ms`: the longest time in which it polled, was given no new row, and held a committed row back, None if it
     is not known; `stalled_from_us`: its beginning, since the common start; `stalled`: it is longer than what was asked
     for explains; `behind`: the transactions that were open from its beginning on, None if the server was not asked.
+    `waits_for_numbers`: it holds rows back behind missing numbers, which such a transaction may have, or none.
     `held_back`: rows that it had not delivered at the end, and may still deliver when a transaction ends.
     """
 
@@ -71,6 +72,7 @@ class ConsumerResult:
     stalled_from_us: float | None = None
     stalled: bool = False
     behind: tuple[Holder, ...] | None = None
+    waits_for_numbers: bool = False
     held_back: int = 0
 
 

@@ -39,7 +39,8 @@ _QUIET_ROUNDS = 2
 class ConsumerTask:
     """A consumer's task; `deliveries`, `polls` and `quiet` are its log files.
 
-    `asked`: the server that is asked which transactions are open, the primary of a standby on which it reads. `rests`: another run follows, and its connection may wait for that.
+    `asked`: the server that is asked which transactions are open, the primary of a standby on which it reads.
+    `rests`: another run follows, and its connection may wait for that.
     """
 
     target: Target

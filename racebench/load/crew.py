@@ -425,7 +425,7 @@ class Crew:
             self.resting += message.resting
             if message.behind:
                 self.notes.append(
-                    f"consumer '{name}' still held rows back at the end, behind {listed(message.behind)}; "
+                    f"consumer '{name}' may still hold rows back, behind {listed(message.behind)}; "
                     "what it missed is not known"
                 )
             if message.lost:

@@ -193,10 +193,13 @@ def stalls(result: RunResult) -> list[str]:
 
 
 def _behind(consumer: ConsumerResult) -> str:
+    number = ", behind a missing number" if consumer.waits_for_numbers else ""
     if consumer.behind is None:
-        return "; which transactions were open is not known"
+        return f"{number}; which transactions were open is not known"
     if not consumer.behind:
-        return ", while no transaction was open from the beginning on: behind numbers that no row has, for example"
+        return f"{number}; no transaction with an xid was open from the beginning on"
+    if number:
+        return f"{number}, which one of these open transactions may have, or none: {listed(consumer.behind)}"
     return f", behind {listed(consumer.behind)}"
 
 
@@ -258,7 +261,7 @@ def _unknown(result: RunResult) -> str:
         return f"{what}, so no race could occur."
     if holding := [consumer for consumer in result.consumers if consumer.held_back]:
         rows = ", ".join(f"'{consumer.name}' {quantity(consumer.held_back, 'row')}" for consumer in holding)
-        return f"At the end consumers still held rows back behind another transaction ({rows}); the notes name it."
+        return f"At the end consumers may have held rows back behind an open transaction ({rows}); the notes name it."
     if any(consumer.longest_poll_us is None for consumer in result.consumers):
         return "A consumer did not read to the end, so what it missed is not known."
     return "The notes say why nothing can be said."

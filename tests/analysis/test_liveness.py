@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from histories import Op, Poll, Row, history
+from judged import result_of
 from racebench.analysis.checkers import check
 from racebench.analysis.liveness import Stall, Stretches, limit_ms
 from racebench.core.liveness import Holder, Sighting, listed
@@ -19,6 +20,7 @@ from racebench.core.model import Consumer, Load, Scenario
 from racebench.history import History
 from racebench.history.records import DELIVERY, QUIET
 from racebench.history.spill import Scratch
+from racebench.reports import sentences
 
 MS = 1_000_000
 LOAD = Load(workers=2, duration_s=1.0, operations=None)
@@ -133,6 +135,23 @@ def test_a_holder_is_described_with_all_that_is_known_of_it() -> None:
         "prepared transaction 'tx' (database shop, prepared 0.9 s before, xid 700) and "
         "session 7 ('psql', database shop, xid 700)"
     )
+
+
+def test_a_gap_waiter_stalls_behind_a_number_and_no_transaction_is_accused(version_counter: Scenario) -> None:
+    whole = result_of(version_counter, "naive")
+    reader = replace(whole.consumers[0], stalled_ms=1500.0, stalled_from_us=2000.0, stalled=True, behind=(holder(),))
+    (said,) = sentences.stalls(replace(whole, consumers=(reader,)))
+    assert said.startswith(
+        "consumer 'cursor' was stalled for 1.50 s from 2 ms on: it polled and held committed rows back"
+    )
+    assert said.endswith(f", behind {holder()}")
+    waiting = replace(reader, waits_for_numbers=True)
+    (said,) = sentences.stalls(replace(whole, consumers=(waiting,)))
+    assert f"behind a missing number, which one of these open transactions may have, or none: {holder()}" in said
+    for behind, words in (((), "no transaction with an xid was open"), (None, "were open is not known")):
+        (said,) = sentences.stalls(replace(whole, consumers=(replace(reader, behind=behind),)))
+        assert words in said
+    assert sentences.stalls(whole) == []
 
 
 def _longest(past: History) -> float:

@@ -196,6 +196,7 @@ def _consumer(consumer: ConsumerResult) -> dict[str, Any]:
         "stalled_from_us": consumer.stalled_from_us,
         "stalled": consumer.stalled,
         "behind": None if consumer.behind is None else [dataclasses.asdict(holder) for holder in consumer.behind],
+        "waits_for_numbers": consumer.waits_for_numbers,
         "held_back": consumer.held_back,
     }
 
