@@ -206,7 +206,9 @@ class Crew:
                 if behind and replay is not None and replay.is_done():
                     for process in behind & waiting:
                         process.send(Drain(rows))
-                    behind = set()
+                    behind, deadline = set(), time.monotonic() + _DRAIN_SECONDS
+                if behind and replay is not None:
+                    replay.say_once(self.assignment.patience.say)
                 for process, message in self.executor.messages(waiting, _BEHIND_SECONDS if behind else TICK_SECONDS):
                     waiting.discard(process)
                     self._ended(process, message)

@@ -72,7 +72,8 @@ class Run:
         ) as connection:
             self._server = server_processes(connection)
             if any(consumer.on_standby for consumer in known.consumers):
-                follow(known.target, connection, known.schema)  # the schema has to be there
+                # The schema has to be there.
+                follow(known.target, connection, known.schema, known.patience.say)
             self.loses_commits = loses_commits(connection) or "synchronous_commit" in known.strategy.script.text.lower()
         tried = try_before(known, self._executor) if known.strategy.is_application else None
         if tried is not None:

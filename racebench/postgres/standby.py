@@ -7,6 +7,7 @@ consumer, is named here too. The embedded standby's processes belong to embedded
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import psycopg
@@ -14,7 +15,7 @@ import psycopg
 from racebench.core.errors import DatabaseProblem
 from racebench.core.plain_text import one_line
 from racebench.core.target import Target
-from racebench.core.watching import beat
+from racebench.core.watching import beat, unsaid
 from racebench.postgres.connection import connect
 from racebench.postgres.external import ask, first_connection
 from racebench.postgres.restarts import has_ended
@@ -22,6 +23,7 @@ from racebench.postgres.restarts import has_ended
 #: How long a standby may need to replay what was committed, beside its own delay.
 PATIENCE_SECONDS = 60.0
 _PAUSE_SECONDS = 0.002
+_SAY_SECONDS = 5.0
 #: SQLSTATEs of a query that a standby cancels because replay conflicts with it (PostgreSQL manual, "Handling Query
 #: Conflicts"); a deadlock of replay and a query is one of them.
 _CONFLICTS = frozenset({"40001", "40P01"})
@@ -105,6 +107,8 @@ class Replay:
     def __init__(self, standby: Target, position: str) -> None:
         self._standby, self._position = standby, position
         self._connection: psycopg.Connection[Any] | None = None
+        self._began_s = time.monotonic()
+        self._said = False
         self.problem = ""
         self.reached = "nothing"
 
@@ -140,6 +144,12 @@ class Replay:
         self.problem, self.reached = "", str(row[0])
         return bool(row[1])
 
+    def say_once(self, say: Callable[[str], None]) -> None:
+        """Give a line to `say` if it takes long, the first time only."""
+        if not self._said and time.monotonic() > self._began_s + _SAY_SECONDS:
+            self._said = True
+            say(f"waiting until {self._standby.label} has replayed the last commit, for {self.limit_s:.0f} s at most")
+
     def lack(self) -> str:
         """What is wrong, as a clause: it does not answer, or it is not so far."""
         if self.problem:
@@ -150,16 +160,20 @@ class Replay:
         )
 
 
-def follow(primary: Target, connection: psycopg.Connection[Any], schema: str) -> None:
+def follow(
+    primary: Target, connection: psycopg.Connection[Any], schema: str, say: Callable[[str], None] = unsaid
+) -> None:
     """Wait until the standby of a primary has replayed what was committed there, a new schema among it.
 
-    Raises DatabaseProblem if it does not in time, or if the schema is not there: it is no standby of this primary.
+    `say` is given a line if that takes long. Raises DatabaseProblem if it does not in time, or if the schema is not
+    there: it is no standby of this primary.
     """
     known = primary.standby
     assert known is not None
     with Replay(known, mark(connection)) as replay:
         deadline_s = time.monotonic() + replay.limit_s
         while not replay.is_done():
+            replay.say_once(say)
             if time.monotonic() > deadline_s or (replay.problem and has_ended(known)):
                 raise DatabaseProblem(f"{replay.lack()}; see its log, and whether its replay is paused")
             time.sleep(_PAUSE_SECONDS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import jsonschema
 import psycopg
 import pytest
 
@@ -28,6 +30,7 @@ from racebench.postgres.connection import connect
 from racebench.postgres.embedded import as_superuser
 from racebench.postgres.external import external
 from racebench.postgres.schemas import empty_schema, new_name
+from racebench.reports.results.document import SCHEMA_FILE
 from racebench.workloads import catalog, scripts
 from waiting import finish, repeat, wait_for
 
@@ -223,8 +226,14 @@ def test_the_users_standby_is_given_by_its_dsn(racebench: Command, pair: Target)
         "run", "-s", "advisory", "--dsn", dsn(pair), "--consumer-dsn", dsn(pair.standby), *load, "--consumer", "cursor"
     )
     assert done.returncode == 0, done.stderr
-    assert '"standby": {\n      "target": "external",\n      "delay_ms": null' in done.stdout
-    assert '"cursor@standby"' in done.stdout
+    document = json.loads(done.stdout)
+    jsonschema.validate(document, json.loads(SCHEMA_FILE.read_text()))
+    assert document["environment"]["standby"] == {"target": "external", "delay_ms": None}
+    (one,) = document["runs"]
+    assert [(read["name"], read["server"], read["missed_only_here"]) for read in one["consumers"]] == [
+        ("cursor", "primary", None),
+        ("cursor@standby", "standby", 0),
+    ]
     for wrong, message in (
         (dsn(pair), "(--consumer-dsn) is not a standby: pg_is_in_recovery() is false"),
         (dsn(pair.standby, host="/nowhere"), "cannot connect to /nowhere:5432/postgres"),
