@@ -311,7 +311,9 @@ def standbys(cache: Path) -> list[int]:
 
 @pytest.mark.server
 def test_a_standby_that_is_killed_is_named_and_the_run_ends_with_a_report(start: Start, cache: Path) -> None:
-    process = start("run", "-s", "advisory", "--standby", "-w", "2", "-d", "4", "--no-save", "--consumer", "cursor")
+    process = start(
+        "run", "-s", "advisory", "--standby", "-w", "2", "-d", "4", "--hold", "10", "--no-save", "--consumer", "cursor"
+    )
 
     def works() -> bool:
         return bool(standbys(cache)) and b"racebench" in _activity(cache)
@@ -340,7 +342,7 @@ def _activity(cache: Path) -> bytes:
 @pytest.mark.server
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_the_standby_ends_with_its_command(start: Start, cache: Path, number: signal.Signals) -> None:
-    process = start("run", "-s", "advisory", "--standby", "-w", "2", "-d", "60", "--no-save")
+    process = start("run", "-s", "advisory", "--standby", "-w", "2", "-d", "60", "--hold", "10", "--no-save")
     data = "slot-1/data" if number is signal.SIGINT else "slot-1/socket/.s.PGSQL.5432"
     wait_for(lambda: list(cache.glob(f"*/{data}")), "the standby did not begin")
     process.send_signal(number)
