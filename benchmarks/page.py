@@ -29,6 +29,7 @@ from benchmarks import (
     stalls,
     standby,
     start,
+    versions,
 )
 from benchmarks.faults import table as faults
 from benchmarks.measurement import REFERENCE, ROOT, Document, Table, markdown, tables_as_markdown
@@ -54,6 +55,7 @@ TABLES: Mapping[str, Callable[[Document], list[Table]]] = {
     "injected": injected.tables,
     "serial_orders": serial_orders.tables,
     "stacks": stacks.tables,
+    "versions": versions.tables,
     "stalls": stalls.tables,
     "standby": standby.tables,
 }

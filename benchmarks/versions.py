@@ -33,13 +33,15 @@ _CONNECTIONS = 40
 _ENOUGH = 200
 #: A run under load is repeated with other seeds until it shows what the catalog expects.
 _RUNS = 10
+#: The longest exploration, in seconds.
+_BUDGET_S = 60.0
 _EXPLORED, _LOAD = "explored", "load"
 
 
-def asked(scenario: Scenario) -> Iterator[ExplorationRequest]:
-    """The explorations of a scenario: right strategies to the end, others as far as _ENOUGH."""
+def asked(scenario: Scenario, enough: int = _ENOUGH) -> Iterator[ExplorationRequest]:
+    """The explorations of a scenario: right strategies to the end, of others so many schedules."""
     for request in requests(scenario):
-        yield replace(request, oracle=None, enough=None if request.strategy.right else _ENOUGH)
+        yield replace(request, oracle=None, budget_s=_BUDGET_S, enough=None if request.strategy.right else enough)
 
 
 def explored(target: Target, request: ExplorationRequest) -> dict[str, Any]:
