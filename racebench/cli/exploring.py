@@ -32,6 +32,9 @@ from racebench.core.quantity import quantity
 from racebench.core.signals import interruptible, shielded
 from racebench.core.target import Target
 from racebench.exploration import explorer
+from racebench.exploration.jobs import division
+from racebench.exploration.jobs.messages import Place
+from racebench.exploration.jobs.pool import Jobs
 from racebench.exploration.request import ExplorationRequest, judged, with_default_limits
 from racebench.exploration.result import Exploration, ExplorationProgress
 from racebench.postgres import environment
@@ -54,6 +57,7 @@ class Exploring:
     """What explore is asked for, checked: one exploration for each strategy.
 
     `named`: the strategies and the consumer that were asked for by name; one that the server cannot run is an error.
+    `jobs`: among how many processes a search is divided that can be.
     """
 
     scenario: Scenario
@@ -62,6 +66,7 @@ class Exploring:
     files: ResultFiles
     gates: Gates
     named: frozenset[str]
+    jobs: int = 1
 
     @property
     def connections(self) -> int:
@@ -119,6 +124,7 @@ def request_of(
         files=result_files(output, f"{scenario.name}-explored"),
         gates=checked_gates,
         named=frozenset((*subject.strategies, *([options.consumer] if options.consumer else ()))),
+        jobs=division.by_default() if options.jobs is None else options.jobs,
     )
     if not request.explorations:
         raise UsageProblem(f"consumer '{options.consumer}' cannot read what these strategies write; choose another")
@@ -129,6 +135,9 @@ def request_of(
     ):
         or_consumer = ", or a --consumer" if scenario.consumers else ""
         raise UsageProblem(f"--sessions 1: a race needs two sessions; give 2 or more{or_consumer}")
+    undivided = next(filter(None, (division.why_not(one, embedded=not target.dsn) for one in explorations)), "")
+    if undivided and (options.jobs or 1) > 1:
+        raise UsageProblem(f"--jobs {options.jobs}: {undivided}; leave out --jobs")
     request.files.check()
     return request
 
@@ -222,15 +231,29 @@ def _run(record: _Record, report_progress: Progress, begun: EmbeddedServer | Non
         if scenario is not request.scenario:
             explorations = tuple(_with_callables(exploration, scenario, schema) for exploration in explorations)
         possible = _possible(record, explorations, target)
+        jobs = stack.enter_context(_jobs(request))
         for number, exploration in enumerate(possible):
+            divided = request.jobs > 1 and not division.why_not(exploration, embedded=request.server.target is None)
             result = explorer.explore(
                 target,
                 exploration,
                 progress=partial(_tell, report_progress, exploration, number, len(possible)),
                 interrupted=record.add,
+                jobs=jobs if divided else None,
             )
             record.add(result, complete=number + 1 == len(possible))
             report_progress.ended(exploration_text.row(result))
+
+
+def _jobs(request: Exploring) -> Jobs:
+    """The jobs, which have servers as the command's own is."""
+    place = Place(
+        version=request.server.version,
+        connections=request.connections,
+        superuser=request.server.superuser,
+        give_up_s=request.server.patience.give_up_s,
+    )
+    return Jobs(request.jobs, place)
 
 
 def _tell(

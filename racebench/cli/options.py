@@ -18,7 +18,7 @@ from racebench.cli.base_command import Option, progress_option
 from racebench.cli.base_command import option as _option
 from racebench.cli.help_page import Section
 from racebench.cli.values import MINUTE_MS, FormatAndPath, Limit, Number, Percent, PercentAndMs
-from racebench.core.defaults import GIVE_UP_SECONDS, MOST_CUT, MOST_EXPLORED_SESSIONS
+from racebench.core.defaults import GIVE_UP_SECONDS, MOST_CUT, MOST_EXPLORED_SESSIONS, MOST_JOBS
 from racebench.reports import formats
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -264,6 +264,9 @@ def exploration() -> Decorator[Any]:
                 help="Number of choices of random numbers to explore, if scripts or calls draw any."),
         step_timeout(),
         _option("--stop-at-first", is_flag=True, help="Stop at the first schedule with an anomaly."),
+        _option("--jobs", type=Number(1, MOST_JOBS),
+                help="Number of processes among which a search is divided, each with an embedded server of its own. "
+                "They start when a search lasts.  [default: the cores, at most 8; 1 with --dsn and for your own code]"),
     )  # fmt: skip
 
 

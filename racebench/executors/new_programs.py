@@ -90,7 +90,7 @@ class NewPrograms:
         here, there = self._context.Pipe()
         process = self._context.Process(target=serve, args=(there,), daemon=True)
         try:
-            with _isolated():
+            with _held_back(), _isolated():
                 process.start()
         finally:
             there.close()

@@ -19,14 +19,18 @@ from racebench.core.target import Target
 from racebench.exploration import schedules
 from racebench.exploration.choices import cuts, divided, session_of
 from racebench.exploration.faults import PROBLEMS, Fault
+from racebench.exploration.jobs.pool import Jobs
+from racebench.exploration.jobs.sharing import Sharing
 from racebench.exploration.limits import Limits
 from racebench.exploration.outcome import Deadlock, ScheduleResult
+from racebench.exploration.random_search import chance, random_search
 from racebench.exploration.request import ExplorationRequest
 from racebench.exploration.result import Exploration, ExplorationProgress, Replay, Unseen
 from racebench.exploration.reuse import Reuse
 from racebench.exploration.schedules import Schedule, Step
-from racebench.exploration.search import Diverged, Progress, Unsteady, chance, left_if_unsteady, random_search, search
-from racebench.exploration.tally import Tally, replay_of, size, switches
+from racebench.exploration.search import Diverged, Progress, Unsteady, left_if_unsteady, search
+from racebench.exploration.tally import Tally, rank, replay_of, switches
+from racebench.exploration.tree import Part
 from racebench.exploration.world import ServerWorld
 from racebench.workloads import catalog
 
@@ -54,6 +58,7 @@ def explore(
     ended: Callable[[ScheduleResult], None] = lambda _: None,
     interrupted: Callable[[Exploration], None] = lambda _: None,
     reuse: Reuse | None = None,
+    jobs: Jobs | None = None,
 ) -> Exploration:
     """Run all schedules within the request's limits; if the limits prevent that, also schedules drawn at random.
 
@@ -61,12 +66,13 @@ def explore(
     before, when the tables are as it left them), and
     `interrupted` with the result so far if the search ends with an exception, which is then raised again. Faults that
     end the search are in the result, unless no schedule was run: then they are raised. `reuse`: what explorations
-    before have left open, and where this one leaves it. Raises RacebenchError, and Diverged if a schedule behaves
-    differently when it is repeated.
+    before have left open, and where this one leaves it. `jobs`: those that search parts of it; the request must be one
+    that can be divided (jobs.division). Raises RacebenchError, and Diverged if a schedule behaves differently when it
+    is repeated.
     """
     tally = Tally(request)
     try:
-        _search_until_a_fault(target, request, tally, progress, left, ended, reuse)
+        _search_until_a_fault(target, request, tally, progress, left, ended, reuse, jobs)
         return tally.result()
     except BaseException:
         if tally.run:
@@ -83,9 +89,10 @@ def _search_until_a_fault(
     left: Callable[[], None],
     ended: Callable[[ScheduleResult], None],
     reuse: Reuse | None,
+    jobs: Jobs | None,
 ) -> None:
     try:
-        _search(target, request, tally, progress, left, ended, reuse)
+        _search(target, request, tally, progress, left, ended, reuse, jobs)
     except Fault as fault:
         if not tally.run:
             raise
@@ -109,6 +116,7 @@ def _search(
     left: Callable[[], None],
     ended: Callable[[ScheduleResult], None],
     reuse: Reuse | None,
+    jobs: Jobs | None,
 ) -> None:
     raced: list[_Repeated] = []
     deadlocks: dict[Deadlock, None] = {}
@@ -126,6 +134,7 @@ def _search(
     with ServerWorld(target, request, count, reuse=reuse) as world, _explained(tally, world):
         tally.triggers = world.triggers
         world.left = left
+        sharing = Sharing(jobs, request, world)
         limits = Limits(request, tally, progress)
         complete = True
         while tally.explored_draws < limits.draws(world):
@@ -136,18 +145,22 @@ def _search(
             tally.explored_draws += 1
             for order in _orders(world):
                 world.order = order
-                complete &= _search_draw(world, request, tally, limits)
+                complete &= _search_draw(world, request, tally, limits, sharing)
             world.order = ()
             tally.draws, tally.functions = world.draws, world.functions
         tally.complete = complete
-        tally.unseen = world.unseen
+        tally.unseen = world.unseen or sharing.unseen
         tally.notes += world.notes
         tally.repeating = True
         tally.complete &= _repeat(world, raced, limits)
-        tally.complete &= _choose_other_victims(world, tuple(deadlocks), request, limits)
+        tally.complete &= _choose_other_victims(world, tuple(deadlocks), request, limits, sharing)
         tally.limit = limits.reached
         _check_leftovers(world, tally)
-        tally.leftovers = world.leftovers
+        sharing.finish()
+        tally.unseen = tally.unseen or sharing.unseen
+        tally.notes += sharing.notes
+        tally.leftovers = tuple(dict.fromkeys((*world.leftovers, *sharing.leftovers)))
+        tally.jobs = sharing.processes
         tally.beginning = world.beginning
         if tally.complete and not tally.anomalous and tally.why_unseen() in _INSIDE:
             world.draw = request.draw
@@ -231,7 +244,9 @@ def _follow_witness(world: ServerWorld, request: ExplorationRequest, witness: tu
     raise AssertionError("unreachable")
 
 
-def _search_draw(world: ServerWorld, request: ExplorationRequest, tally: Tally, limits: Limits) -> bool:
+def _search_draw(
+    world: ServerWorld, request: ExplorationRequest, tally: Tally, limits: Limits, sharing: Sharing
+) -> bool:
     """Run the schedules of one choice of random numbers: all, or else also some that are drawn at random.
 
     Returns whether all were run.
@@ -247,10 +262,10 @@ def _search_draw(world: ServerWorld, request: ExplorationRequest, tally: Tally, 
     world.ended = measure
     every = limits.within(1.0, world)
     exhaustive = limits.within(_EXHAUSTIVE_SHARE, world)
-    found = search(world, reduce=request.reduce, go_on=exhaustive)
+    found = sharing.search(go_on=exhaustive)
     if world.symmetry_failed and not symmetry_failed and found.complete:
         # Schedules were left out that have no other to stand for them.
-        found = search(world, reduce=request.reduce, go_on=exhaustive)
+        found = sharing.search(go_on=exhaustive)
     tally.pruned += found.pruned
     if not found.complete and not limits.satisfied:
         drawn = random_search(
@@ -281,7 +296,11 @@ def _repeat(world: ServerWorld, raced: Sequence[_Repeated], limits: Limits) -> b
 
 
 def _choose_other_victims(
-    world: ServerWorld, deadlocks: Sequence[Deadlock], request: ExplorationRequest, limits: Limits
+    world: ServerWorld,
+    deadlocks: Sequence[Deadlock],
+    request: ExplorationRequest,
+    limits: Limits,
+    sharing: Sharing,
 ) -> bool:
     """Run every schedule that goes on after a deadlock with another victim; returns whether all of them were run."""
     complete, run = True, 0
@@ -297,7 +316,7 @@ def _choose_other_victims(
             if victim in deadlock.sessions - {min(deadlock.sessions)}:
                 world.draw = deadlock.draw
                 world.order = deadlock.order
-                complete &= search(world, reduce=request.reduce, go_on=go_on, after=deadlock.after).complete
+                complete &= sharing.search(go_on=go_on, part=Part(after=deadlock.after), victim=victim).complete
     world.order_victims()
     world.order = ()
     return complete
@@ -314,17 +333,21 @@ def shorten(
 def _shortest(
     world: ServerWorld, witness: tuple[int, ...], wanted: Callable[[ScheduleResult], bool]
 ) -> tuple[int, ...]:
-    """Look for a witness with fewer session switches: run all schedules without a switch, then with one, and so on."""
+    """Look for a witness with fewer session switches: run all schedules without a switch, then with one, and so on.
+
+    Up to as many as the witness has: of several with so few, the first in the order of the search is shown, whichever
+    the search has met, since that depends on how it was divided among jobs.
+    """
     deadline = time.monotonic() + _SHORTENING_S
     world.order, _ = divided(witness)
-    shorter: list[ScheduleResult] = []
+    found: list[ScheduleResult] = []
     world.crash = cuts(witness)
-    world.ended = lambda result: shorter.append(result) if wanted(result) else None
-    for most in range(switches(witness)):
-        search(world, reduce=True, go_on=lambda _: not shorter and time.monotonic() < deadline, most_switches=most)
-        if shorter:
-            return min((result.schedule for result in shorter), key=size)
-    return witness
+    world.ended = lambda result: found.append(result) if wanted(result) else None
+    for most in range(switches(witness) + 1):
+        search(world, reduce=True, go_on=lambda _: not found and time.monotonic() < deadline, most_switches=most)
+        if found:
+            break
+    return min((witness, *(result.schedule for result in found)), key=rank)
 
 
 def replay(

@@ -169,7 +169,7 @@ class Exploration:
     `fault`: what ended the search early, if its schedules could not be run on account of a lost connection or the like.
     `beginning`: what each schedule began with; None if that is not known.
     `draws`: how many choices of random numbers were explored; 0 if no outcome may depend on them.
-    `crash`: how many connections were cut at most in a schedule.
+    `crash`: how many connections were cut at most in a schedule. `jobs`: how many processes ran schedules.
     """
 
     scenario: str
@@ -210,6 +210,7 @@ class Exploration:
     crash: int = 0
     functions: tuple[str, ...] = ()
     beginning: Beginning | None = None
+    jobs: int = 1
 
     @property
     def found(self) -> tuple[str, ...]:

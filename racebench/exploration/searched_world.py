@@ -32,10 +32,11 @@ from racebench.exploration.repeats import MOST
 from racebench.exploration.request import ExplorationRequest
 from racebench.exploration.result import Unseen
 from racebench.exploration.reuse import Reuse
-from racebench.exploration.search import Choice, Unsteady
+from racebench.exploration.search import Unsteady
 from racebench.exploration.sessions.session import Session, State
 from racebench.exploration.steps import with_values
 from racebench.exploration.touching import Touching
+from racebench.exploration.tree import Choice
 from racebench.exploration.victims import Victims
 from racebench.postgres.transport import Variables
 from racebench.postgres.two_phase import roll_back_prepared

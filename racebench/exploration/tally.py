@@ -16,7 +16,7 @@ from racebench.analysis.remedies import expected_kinds
 from racebench.core.anomalies import ANOMALIES, NON_SERIALIZABLE
 from racebench.core.quantity import quantity
 from racebench.core.verdict import Verdict
-from racebench.exploration.choices import cuts, divided, session_of
+from racebench.exploration.choices import cut_of, cuts, divided, session_of
 from racebench.exploration.draws import Draws, remarks
 from racebench.exploration.faults import sets_timeout
 from racebench.exploration.oracle.effects import Oracle
@@ -77,6 +77,8 @@ class Tally:
         self.replay: Replay | None = None
         #: True while schedules are repeated: they have been counted already, and only new outcomes count.
         self.repeating = False
+        #: How many processes have run schedules.
+        self.jobs = 1
         self._counts: Counter[str] = Counter()
         self._outcomes: Counter[tuple[Any, ...]] = Counter()
         self._swallowed: Counter[str] = Counter()
@@ -96,8 +98,14 @@ class Tally:
         self._counts.update({kind: count for kind, count in result.counts.items() if count})
         if self.forbids(result):
             self.anomalous += not self.repeating or not self.anomalous
-            if self.witness is None or size(result.schedule) < size(self.witness):
+            if self.witness is None or self._comes_before(result, self.witness):
                 self.witness, self.witness_draw = result.schedule, result.draw
+
+    def _comes_before(self, result: ScheduleResult, witness: tuple[int, ...]) -> bool:
+        """Whether a schedule is a shorter witness, or as short and earlier in the order of the search."""
+        if (one := size(result.schedule)) != (other := size(witness)):
+            return one < other
+        return (result.draw, rank(result.schedule)) < (self.witness_draw, rank(witness))
 
     def _add_burst(self, result: ScheduleResult) -> None:
         self.bursts += 1
@@ -171,6 +179,7 @@ class Tally:
             ),
             draws=self.explored_draws if self.draws.vary else 0,
             beginning=self.beginning,
+            jobs=self.jobs,
         )
 
     def _compared(self) -> list[str]:
@@ -251,6 +260,20 @@ def switches(schedule: Sequence[int]) -> int:
 def size(schedule: Sequence[int]) -> tuple[int, int, int]:
     """The sort key of witnesses: the numbers of connections cut, of session switches, and of steps."""
     return cuts(schedule), switches(schedule), len(schedule)
+
+
+def rank(schedule: Sequence[int]) -> tuple[Any, ...]:
+    """The sort key of witnesses: their size, then the place in a depth-first search.
+
+    That takes cuts last, and goes on with the session that went last first (tree.Bound.candidates).
+    """
+    order, numbers = divided(schedule)
+    places, last = [], 0
+    for number in numbers:
+        session = session_of(number)
+        places.append((cut_of(number) is not None, session != last, number))
+        last = session
+    return size(schedule), order, tuple(places)
 
 
 def _outcome(signature: tuple[Any, ...]) -> ScheduleOutcome:

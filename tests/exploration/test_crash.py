@@ -25,9 +25,11 @@ from racebench.exploration.choices import Cut, choice, cut_of, cuts, session_of
 from racebench.exploration.explorer import explore, replay
 from racebench.exploration.independence import Footprint
 from racebench.exploration.isolationtester.export import spec
+from racebench.exploration.random_search import chance, random_search
 from racebench.exploration.request import ExplorationRequest
-from racebench.exploration.search import Choice, chance, random_search, search
+from racebench.exploration.search import search
 from racebench.exploration.steps import CUT_ANSWERS
+from racebench.exploration.tree import Choice
 from racebench.reports.results import explorations
 from racebench.workloads import catalog
 

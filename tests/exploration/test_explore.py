@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from simulated import STEP, Simulated, Stateful, always
 
 from conftest import Command, Start, UsersServer
 from racebench.analysis.remedies import expected_kinds
@@ -28,72 +29,22 @@ from racebench.exploration.choices import Cut, choice, cut_of, session_of, stran
 from racebench.exploration.explorer import explore, replay
 from racebench.exploration.independence import Footprint, footprint, independent
 from racebench.exploration.outcome import ScheduleResult
+from racebench.exploration.random_search import chance, random_search
 from racebench.exploration.request import ExplorationRequest, with_default_limits
 from racebench.exploration.result import Exploration, Limit
 from racebench.exploration.scheduler import Scheduler, in_circles
 from racebench.exploration.schedules import Schedule
-from racebench.exploration.search import Choice, Diverged, Progress, chance, random_search, search
+from racebench.exploration.search import Diverged, search
 from racebench.exploration.sessions.session import Session
-from racebench.exploration.symmetry import Pasts
 from racebench.exploration.tally import Tally, size, switches
 from racebench.exploration.transactions import in_transactions
+from racebench.exploration.tree import Choice
 from racebench.postgres.connection import connect
 from racebench.reports import exploration_text
 from racebench.workloads import catalog, scripts
 from waiting import finish, wait_for
 
 # The search, on simulated sessions
-
-
-class Simulated:
-    """Sessions that read cells, (cell,), and write them, (cell, what is added to the last read); nothing else."""
-
-    def __init__(self, sessions: Sequence[Sequence[tuple[int, ...]]], *, alike: bool = False) -> None:
-        self.sessions = sessions
-        self.alike = alike
-        self.ended: list[tuple[int, ...]] = []
-        self.states: Counter[object] = Counter()
-
-    def begin(self) -> None:
-        self.at = [0] * len(self.sessions)
-        self.cells: dict[int, int] = {}
-        self.seen: list[list[int]] = [[] for _ in self.sessions]
-        self.pasts = Pasts()
-
-    def choices(self) -> list[Choice]:
-        found = []
-        for number, (at, steps) in enumerate(zip(self.at, self.sessions, strict=True), 1):
-            if at < len(steps):
-                found.append(Choice(number, _touches(steps[at]), self.pasts.of(number) if self.alike else None))
-        return found
-
-    def state(self) -> object:
-        """Nothing is known of its states."""
-        return None
-
-    def take(self, session: int) -> None:
-        step = self.sessions[session - 1][self.at[session - 1]]
-        self.at[session - 1] += 1
-        self.pasts.took(session, _touches(step))
-        seen = self.seen[session - 1]
-        if len(step) == 1:
-            seen.append(self.cells.get(step[0], 0))
-        else:
-            self.cells[step[0]] = step[1] + (seen[-1] if seen else 0)
-
-    def end(self, schedule: Sequence[int], *, complete: bool) -> None:
-        if complete:
-            self.ended.append(tuple(schedule))
-            seen = sorted(map(tuple, self.seen), key=str) if self.alike else list(map(tuple, self.seen))
-            self.states[(tuple(seen), tuple(sorted(self.cells.items())))] += 1
-
-
-def _touches(step: tuple[int, ...]) -> Footprint:
-    return Footprint.READ if len(step) == 1 else Footprint.ANYTHING
-
-
-def always(_progress: Progress) -> bool:
-    return True
 
 
 @pytest.mark.parametrize("steps", [(1,), (2, 2), (4, 4), (3, 2, 1), (2, 2, 2), (1, 1, 1, 1)])
@@ -104,9 +55,6 @@ def test_every_schedule_is_run_once(steps: tuple[int, ...]) -> None:
     assert progress.run == expected == len(set(world.ended)) == len(world.ended)
     assert progress.complete
     assert not progress.pruned
-
-
-STEP = st.one_of(st.tuples(st.integers(0, 1)), st.tuples(st.integers(0, 1), st.integers(1, 3)))
 
 
 @settings(max_examples=150, deadline=None)
@@ -126,13 +74,6 @@ def test_symmetry_leaves_the_set_of_outcomes_as_it_is(steps: list[tuple[int, ...
     search(every, reduce=False, go_on=always)
     search(reduced, reduce=True, go_on=always)
     assert set(every.states) == set(reduced.states)
-
-
-class Stateful(Simulated):
-    """It knows its states: the cells, and of each session its place and what it has read."""
-
-    def state(self) -> object:
-        return tuple(self.at), tuple(sorted(self.cells.items())), tuple(map(tuple, self.seen))
 
 
 @settings(max_examples=150, deadline=None)

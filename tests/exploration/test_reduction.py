@@ -17,9 +17,10 @@ from racebench.exploration.explorer import explore, replay
 from racebench.exploration.independence import ALL, Footprint
 from racebench.exploration.request import ExplorationRequest
 from racebench.exploration.result import Exploration
-from racebench.exploration.search import Choice, search
+from racebench.exploration.search import search
 from racebench.exploration.symmetry import Pasts, alike, begin_is_seen
 from racebench.exploration.touching import Touching
+from racebench.exploration.tree import Choice
 from racebench.workloads import catalog, scripts
 
 VERSION_COUNTER = catalog.find_scenario("version-counter")

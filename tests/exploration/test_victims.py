@@ -16,8 +16,9 @@ from racebench.exploration import victims as victims_of_deadlocks
 from racebench.exploration.independence import Footprint
 from racebench.exploration.outcome import ScheduleResult
 from racebench.exploration.scheduler import Scheduler, in_circles
-from racebench.exploration.search import Choice, Progress, Unsteady, search
+from racebench.exploration.search import Progress, Unsteady, search
 from racebench.exploration.sessions.session import Session, State
+from racebench.exploration.tree import Choice
 from racebench.exploration.world import ServerWorld
 from waiting import wait_for
 

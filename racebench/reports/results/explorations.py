@@ -120,6 +120,7 @@ def published(exploration: Exploration) -> dict[str, Any]:
             "functions": list(exploration.functions),
             "swallowed": dict(exploration.swallowed),
             "draws": exploration.draws,
+            "jobs": exploration.jobs,
             "unseen": None if exploration.unseen is None else exploration.unseen.value,
             "leftovers": list(exploration.leftovers),
             "beginning": None if exploration.beginning is None else _published_beginning(exploration.beginning),
@@ -235,6 +236,7 @@ def from_published(data: Mapping[str, Any]) -> Exploration:
         swallowed=_counts(explored.get("swallowed", {})),
         notes=_texts(data.get("notes", ())),
         draws=int(explored.get("draws", 0)),
+        jobs=int(explored.get("jobs", 1)),
         beginning=None if explored.get("beginning") is None else _beginning(explored["beginning"]),
     )
 

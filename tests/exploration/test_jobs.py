@@ -1,0 +1,164 @@
+"""A search that is divided among jobs finds what one process finds, also if a job is killed."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import Command, Start, assert_one_line
+from racebench.core.target import Target
+from racebench.core.verdict import Verdict
+from racebench.exploration.explorer import explore
+from racebench.exploration.jobs import sharing
+from racebench.exploration.jobs.messages import Place, Report
+from racebench.exploration.jobs.pool import Job, Jobs
+from racebench.exploration.request import ExplorationRequest
+from racebench.exploration.result import Exploration, Limit
+from racebench.workloads import catalog
+from waiting import LIMIT_S, finish, wait_for
+
+PLACE = Place(version=18, connections=10, superuser=False, give_up_s=LIMIT_S)
+
+
+def made(count: int) -> Jobs:
+    """Jobs that are ready."""
+    jobs = Jobs(count, PLACE)
+    assert jobs.begin() == ""
+
+    def all_are_ready() -> bool:
+        assert not list(jobs.messages(0.05))  # no job fails
+        return all(job.ready for job in jobs.jobs)
+
+    wait_for(all_are_ready, "the jobs did not become ready")
+    return jobs
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Divide a search from its first schedule on."""
+    monkeypatch.setattr(sharing, "ALONE_S", 0.0)
+
+
+@pytest.fixture(scope="module")
+def jobs(cache_folder: Path) -> Iterator[Jobs]:
+    assert cache_folder.is_absolute()
+    with made(3) as three:
+        yield three
+
+
+def request(strategy: str, consumer: str | None = None, **more: Any) -> ExplorationRequest:
+    found = catalog.find_scenario("version-counter")
+    return ExplorationRequest(
+        scenario=found,
+        strategy=found.strategies[strategy],
+        consumer=found.consumers[consumer] if consumer else None,
+        **{"polls": 1, **more},
+    )
+
+
+def findings(result: Exploration) -> tuple[object, ...]:
+    """What must not depend on the number of jobs."""
+    witness = result.witness and (str(result.witness.schedule), result.witness.anomalies, result.witness.broken)
+    return result.verdict, result.complete, result.unseen, set(result.outcomes), witness, result.as_expected
+
+
+@pytest.mark.server
+@pytest.mark.parametrize(
+    ("asked", "verdict"),
+    [
+        (request("naive", sessions=3), Verdict.INVALID),
+        (request("unique-retry", "cursor"), Verdict.VALID),
+        (request("sequence", "horizon", polls=2), Verdict.VALID),
+        (request("advisory", "cursor", polls=2), Verdict.VALID),
+        (request("sequence", "cursor"), Verdict.INVALID),
+        (request("naive", crash=1), Verdict.INVALID),
+        (request("naive", reduce=False), Verdict.INVALID),
+    ],
+    ids=lambda value: value.strategy.name if isinstance(value, ExplorationRequest) else str(value),
+)
+def test_three_jobs_find_what_one_process_finds(
+    embedded: Target, jobs: Jobs, asked: ExplorationRequest, verdict: Verdict
+) -> None:
+    alone, divided = explore(embedded, asked), explore(embedded, asked, jobs=jobs)
+    assert alone.verdict is verdict
+    assert (alone.jobs, divided.jobs) == (1, 3)
+    assert findings(divided) == findings(alone)
+    assert divided.outcomes == alone.outcomes
+    assert (divided.run, divided.pruned, divided.counts) == (alone.run, alone.pruned, alone.counts)
+
+
+@pytest.mark.server
+def test_what_a_process_learns_of_conflicts_changes_the_number_of_schedules_only(embedded: Target, jobs: Jobs) -> None:
+    asked = request("serializable-retry", "cursor")
+    alone, divided = explore(embedded, asked), explore(embedded, asked, jobs=jobs)
+    assert alone.verdict is Verdict.VALID
+    assert divided.jobs > 1
+    assert findings(divided) == findings(alone)
+    assert divided.run >= alone.run
+
+
+@pytest.mark.server
+def test_limits_hold_for_all_jobs_together(embedded: Target, jobs: Jobs) -> None:
+    asked = request("sequence", "horizon", polls=2, max_schedules=20)
+    result = explore(embedded, asked, jobs=jobs)
+    assert result.run <= 20
+    assert (result.complete, result.limit, result.verdict) == (False, Limit.SCHEDULES, Verdict.UNKNOWN)
+    first = explore(embedded, request("naive", sessions=3, stop_at_first=True), jobs=jobs)
+    assert (first.verdict, first.limit, first.complete) == (Verdict.INVALID, Limit.FIRST, False)
+    assert not any("job" in note for note in (*result.notes, *first.notes))
+    assert len(jobs.jobs) == 2
+    assert explore(embedded, request("naive"), jobs=jobs).complete  # nothing of a search before is left
+
+
+@pytest.mark.server
+def test_what_a_killed_job_had_left_is_searched_by_others(embedded: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    killed: list[str] = []
+    take = sharing.Sharing._take
+
+    def take_and_kill(self: sharing.Sharing, job: Job, report: Report) -> None:
+        take(self, job, report)
+        if report.results and not report.ended and not killed:
+            killed.append(job.name)
+            job.worker.kill()
+
+    monkeypatch.setattr(sharing.Sharing, "_take", take_and_kill)
+    asked = request("sequence", "horizon", polls=2)
+    alone = explore(embedded, asked)
+    with made(2) as two:
+        divided = explore(embedded, asked, jobs=two)
+    assert killed == ["job 2"]
+    assert findings(divided) == findings(alone)
+    assert divided.outcomes == alone.outcomes
+    assert "job 2 of 2 ended early (signal 9); what it had left was searched by others" in divided.notes
+
+
+@pytest.mark.server
+def test_ctrl_c_leaves_no_job_and_no_server(embedded: Target, start: Start, cache_folder: Path) -> None:
+    assert embedded.server_pid is not None  # there is a template of its data
+
+    def servers() -> set[Path]:
+        return set(cache_folder.glob("**/slot-*/data/postmaster.pid"))
+
+    before = servers()
+    command = start("explore", "-s", "unique-retry", "--sessions", "4", "--budget", "unlimited", "--jobs", "2")
+    wait_for(lambda: len(servers() - before) == 2 or command.poll() is not None, "the job started no server")
+    command.send_signal(signal.SIGINT)
+    _, said = finish(command)
+    assert command.returncode == 130, said
+    assert "interrupted" in said
+    assert servers() == before
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (("-s", "naive", "--dsn", "host=127.0.0.1"), "each job has an embedded server of its own"),
+        (("--exec", "true", "--setup", "CREATE TABLE t (n int)"), "calls, programs and requests"),
+    ],
+)
+def test_what_cannot_be_divided_is_refused_in_one_line(racebench: Command, words: tuple[str, ...], why: str) -> None:
+    assert_one_line(racebench("explore", *words, "--jobs", "2", "--no-save"), 2, f"--jobs 2: {why}")
