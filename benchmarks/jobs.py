@@ -31,6 +31,7 @@ SEARCHES = {
     ),
     "sequence, 3 sessions, horizon": ("-s", "sequence", "--sessions", "3", "--consumer", "horizon", "--polls", "2"),
 }
+_SIZE = ("--sessions", "3", "--polls", "2")
 #: A search that ends before other processes are started.
 SHORT = ("-s", "naive")
 
@@ -74,7 +75,8 @@ def findings(exploration: Any) -> tuple[Any, ...]:
 def main(jobs: int, rounds: int) -> None:
     """Measure each search by one process and by several, in turn."""
     with tempfile.TemporaryDirectory() as name:
-        for title, words in {**SEARCHES, "naive, which is short": SHORT}.items():
+        searches = {title: (*words, *_SIZE) for title, words in SEARCHES.items()}
+        for title, words in {**searches, "naive, which is short": SHORT}.items():
             times: dict[int, list[float]] = {1: [], jobs: []}
             schedules: dict[int, int] = {}
             found = set()
