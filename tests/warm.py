@@ -127,13 +127,14 @@ def _fork_python(_python: str, arguments: list[str], passed: list[int]) -> int:
         _close_all_but({0, 1, 2, *passed})
         # The command may have detached those that it had.
         sys.stdout, sys.stderr = (open(number, "w", buffering=1, closefd=False) for number in (1, 2))  # noqa: SIM115
-        sys.argv = ["-c"]
+        place = arguments.index("-c")
+        sys.argv = ["-c", *arguments[place + 2 :]]
         multiprocess.forkserver._forkserver.__init__()
         multiprocess.resource_tracker._resource_tracker.__init__()
         multiprocess.process.current_process()._config.pop("tempdir", None)
         # A new dictionary: to clear the old one would run its finalizers' own, and delete the command's folders.
         multiprocess.util._finalizer_registry = {}
-        exec(arguments[-1], {"__name__": "__main__"})
+        exec(arguments[place + 1], {"__name__": "__main__"})
         code = 0
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 0
