@@ -10,6 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import click
+
 from racebench.cli import invocation, next_steps
 from racebench.cli.console import application_prints_to_stderr, console, publish, shown_progress
 from racebench.cli.exit_codes import Finding, Gates, exit_code, gates_of
@@ -136,10 +138,15 @@ def request_of(
         or_consumer = ", or a --consumer" if scenario.consumers else ""
         raise UsageProblem(f"--sessions 1: a race needs two sessions; give 2 or more{or_consumer}")
     undivided = next(filter(None, (division.why_not(one, embedded=not target.dsn) for one in explorations)), "")
-    if undivided and (options.jobs or 1) > 1:
+    if undivided and (options.jobs or 1) > 1 and _is_on_the_command_line("jobs"):  # a setting is for what can be
         raise UsageProblem(f"--jobs {options.jobs}: {undivided}; leave out --jobs")
     request.files.check()
     return request
+
+
+def _is_on_the_command_line(parameter: str) -> bool:
+    context = click.get_current_context(silent=True)
+    return context is not None and context.get_parameter_source(parameter) is click.core.ParameterSource.COMMANDLINE
 
 
 def _sessions(options: ExplorationOptions, strategy: Strategy) -> int:
