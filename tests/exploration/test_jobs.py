@@ -18,6 +18,7 @@ from racebench.exploration.jobs.messages import Place, Report
 from racebench.exploration.jobs.pool import Job, Jobs
 from racebench.exploration.request import ExplorationRequest
 from racebench.exploration.result import Exploration, Limit
+from racebench.postgres.embedded import server_folder
 from racebench.workloads import catalog
 from waiting import LIMIT_S, finish, wait_for
 
@@ -137,11 +138,12 @@ def test_what_a_killed_job_had_left_is_searched_by_others(embedded: Target, monk
 
 
 @pytest.mark.server
-def test_ctrl_c_leaves_no_job_and_no_server(embedded: Target, start: Start, cache_folder: Path) -> None:
+def test_ctrl_c_leaves_no_job_and_no_server(embedded: Target, start: Start) -> None:
     assert embedded.server_pid is not None  # there is a template of its data
 
     def servers() -> set[Path]:
-        return set(cache_folder.glob("**/slot-*/data/postmaster.pid"))
+        files = (server_folder(18) / f"slot-{number}" / "data" / "postmaster.pid" for number in range(64))
+        return {file for file in files if file.exists()}
 
     before = servers()
     command = start("explore", "-s", "unique-retry", "--sessions", "4", "--budget", "unlimited", "--jobs", "2")
