@@ -74,7 +74,9 @@ class Comparison:
         """The result, with what the comparison says of it."""
         if result.effect is None:
             return result
-        serial = self._orders.is_serial(result.effect, result.schedule, draw=result.draw, repeatable=not result.burst)
+        serial = self._orders.is_serial(
+            result.effect, result.schedule, draw=result.draw, repeatable=not result.burst, raced=result.raced
+        )
         if serial is None:
             return replace(result, unjudged=True)
         return result if serial else result.non_serializable

@@ -252,6 +252,10 @@ class RestoredTables:
         self._began_with = self._physical.care
         self._snapshot.restore(care=self._began_with)
 
+    def make_anew(self) -> None:
+        """Make the tables anew after `renew`, so that rows are stored in the order in which they are inserted."""
+        self._snapshot.restore(care=Care.ALL)
+
     @property
     def suffices(self) -> bool:
         return self._began_with is self._physical.care

@@ -26,6 +26,7 @@ from racebench.exploration.endless import Endless
 from racebench.exploration.faults import Fault
 from racebench.exploration.independence import Footprint
 from racebench.exploration.made_world import MadeWorld
+from racebench.exploration.oracle.effects import Oracle
 from racebench.exploration.outcome import Deadlock, ScheduleResult
 from racebench.exploration.preparation import Preparation
 from racebench.exploration.repeats import MOST
@@ -52,12 +53,13 @@ class Aside:
     """How a run is made that is not counted.
 
     `among`: the sessions that take part. `shifted`: sequences are moved on before. `one_by_one`: a session begins at
-    its turn.
+    its turn. `anew`: it begins with tables that are made anew, and sessions keep what they are told.
     """
 
     among: Set[int]
     shifted: bool
     one_by_one: bool
+    anew: bool = False
 
 
 class SearchedWorld(MadeWorld):
@@ -173,7 +175,10 @@ class SearchedWorld(MadeWorld):
             self._runs += 1
             self.tenant += 1
         shifted = self._aside is not None and self._aside.shifted
+        anew = self._aside is not None and self._aside.anew
         if self._preparation.restored is not None:
+            if anew:
+                self._preparation.restored.make_anew()
             self._shifts = self._preparation.restored.shift() if shifted else {}
         self._raced = self._waited = self._bursting = self.scheduler.deadlocked = False
         self._taken, self._chosen, self._deadlock = [], [], None
@@ -184,6 +189,8 @@ class SearchedWorld(MadeWorld):
             # Otherwise a schedule would depend on the schedules before it. The first session has the lowest numbers.
             for holder in self.strategy_sessions:
                 holder.take_numbers(cached)
+        for asked in self.strategy_sessions:
+            asked.told.wanted = anew or self._request.oracle is Oracle.ANSWERS
         for drawer in self.strategy_sessions:
             # Other identifiers than in the run that it is compared with, so that they are known to be made up.
             drawer.draw = -1 - self.draw if shifted and drawer.draws.only_names else self.draw

@@ -82,14 +82,14 @@ class ServerWorld(SearchedWorld):
         finally:
             self.recorder = None
 
-    def run_serially(self, order: Sequence[int], *, shifted: bool) -> tuple[Effect, Shifts]:
+    def run_serially(self, order: Sequence[int], *, shifted: bool, anew: bool = False) -> tuple[Effect, Shifts]:
         """See oracle.serial.Runner; so for `run_again`."""
-        aside = Aside(among=frozenset(order), shifted=shifted, one_by_one=True)
+        aside = Aside(among=frozenset(order), shifted=shifted, one_by_one=True, anew=anew)
         return self._compare(partial(self._run_serially, order), aside)
 
-    def run_again(self, schedule: Sequence[int], *, shifted: bool) -> tuple[Effect, Shifts]:
+    def run_again(self, schedule: Sequence[int], *, shifted: bool, anew: bool = False) -> tuple[Effect, Shifts]:
         everyone = frozenset(session.number for session in self.scheduler.sessions)
-        aside = Aside(among=everyone, shifted=shifted, one_by_one=False)
+        aside = Aside(among=everyone, shifted=shifted, one_by_one=False, anew=anew)
         return self._compare(partial(self._follow_as_far_as_it_goes, schedule), aside)
 
     def _compare(self, run: Callable[[], None], aside: Aside) -> tuple[Effect, Shifts]:

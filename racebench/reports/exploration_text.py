@@ -153,9 +153,7 @@ def _why_unknown(exploration: Exploration) -> str:
     if exploration.complete and exploration.unseen is Unseen.ATTRIBUTION:
         return ", but it could not always be told which request a statement belonged to: see the notes"
     if exploration.complete and exploration.unseen is Unseen.ORDERS:
-        return (
-            ", but not every outcome could be compared with every serial order: see the notes. Explore fewer sessions"
-        )
+        return ", but not every outcome could be compared with the serial orders: see the notes"
     if exploration.complete:
         return (
             f"{_harmless_bursts(exploration)}, but {_unseen(exploration)} no schedule of statements shows. Look for it "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Iterator
 from itertools import chain
 
@@ -10,11 +11,23 @@ from racebench.exploration.oracle.defaults import Column
 from racebench.exploration.oracle.effects import Effect, Oracle
 from racebench.exploration.oracle.labels import Labels, Terms
 
+#: The place of a value in a list or tuple, in a path of values.py.
+_PLACE = re.compile(r"\[\d+\]")
+
 
 def facts(
-    effect: Effect, oracle: Oracle, among: Collection[int], labels: Labels, key: Column | None = None
+    effect: Effect,
+    oracle: Oracle,
+    among: Collection[int],
+    labels: Labels,
+    key: Column | None = None,
+    *,
+    ordered: bool = True,
 ) -> Iterator[Fact]:
-    """The facts of an effect. `among`: the sessions that count; `key`: the column of a row's key."""
+    """The facts of an effect. `among`: the sessions that count; `key`: the column of a row's key.
+
+    `ordered`: the order of what a call returned in a list counts. That of the rows of an answer never does.
+    """
     for change in effect.tables:
         table = ".".join(change.table)
         columns = [(*change.table, column) for column in change.columns]
@@ -30,7 +43,8 @@ def facts(
             continue
         yield f"s{number} raised", (session.error,)
         for path, text in session.returned:
-            yield f"s{number} returned", (*labels.path(number, path), *labels.leaf(number, path, text))
+            where = path if ordered else _PLACE.sub("[]", path)
+            yield f"s{number} returned", (*labels.path(number, where), *labels.leaf(number, path, text))
         if oracle is Oracle.ANSWERS:
             for place, told in enumerate(session.told):
                 relation = f"s{number} was told {place} {told.statement}"

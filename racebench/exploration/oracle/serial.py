@@ -23,9 +23,12 @@ from racebench.exploration.oracle.defaults import Column
 from racebench.exploration.oracle.effects import Effect, Oracle
 from racebench.exploration.oracle.facts import facts
 from racebench.exploration.oracle.labels import Labels
+from racebench.exploration.oracle.row_order import RowOrder
 
 #: The most serial orders of some sessions that are run; of more, so many are drawn.
 MOST_ORDERS = 1_000
+#: The most serial orders that are run again from tables made anew.
+MOST_ANEW = 24
 
 #: Sessions by number, and a consumer's number for each of its polls.
 Order = tuple[int, ...]
@@ -34,12 +37,16 @@ Shifts = Mapping[tuple[str, str], int]
 
 
 class Runner(Protocol):
-    """Runs operations on the server, and says what their effect was."""
+    """Runs operations on the server, and says what their effect was.
 
-    def run_serially(self, order: Order, *, shifted: bool) -> tuple[Effect, Shifts]:
-        """Run operations one after the other; `shifted`: with every sequence moved on."""
+    `shifted`: with every sequence moved on. `anew`: from tables that are made anew; the effect has what the sessions
+    were told, too.
+    """
 
-    def run_again(self, schedule: Sequence[int], *, shifted: bool) -> tuple[Effect, Shifts]:
+    def run_serially(self, order: Order, *, shifted: bool, anew: bool = False) -> tuple[Effect, Shifts]:
+        """Run operations one after the other."""
+
+    def run_again(self, schedule: Sequence[int], *, shifted: bool, anew: bool = False) -> tuple[Effect, Shifts]:
         """Run a schedule again, as far as it can be followed."""
 
 
@@ -78,6 +85,7 @@ class SerialOrders:
         seed: int,
     ) -> None:
         self.labels = labels
+        self._row_order = RowOrder(oracle, labels, key)
         self.sampled = False
         self.unsteady: Order | None = None
         self.unrepeatable = self.drew_otherwise = False
@@ -88,18 +96,24 @@ class SerialOrders:
         self._judged: dict[tuple[int, Effect], bool | None] = {}
         #: The forms of effects that no serial order has, and that were seen twice.
         self._accused: set[tuple[int, Form]] = set()
+        #: The effects of serial orders that began with tables made anew, by the draw and the order.
+        self._anew: dict[tuple[int, Order], Effect] = {}
 
-    def is_serial(self, effect: Effect, schedule: Sequence[int], *, draw: int, repeatable: bool = True) -> bool | None:
+    def is_serial(
+        self, effect: Effect, schedule: Sequence[int], *, draw: int, repeatable: bool = True, raced: bool = False
+    ) -> bool | None:
         """Whether an effect is that of a serial order; None if that is not known.
 
-        `schedule` had it, with the random numbers of `draw`; `repeatable`: it may be run again.
+        `schedule` had it, with the random numbers of `draw`; `repeatable`: it may be run again. `raced`: one step woke
+        several sessions, so that it may have another effect then.
         """
         known = self._judged.get((draw, effect))
         if known is None and self.unsteady is None:
             known = self._is_serial(effect, schedule, draw)
-            if not known and repeatable and self.unsteady is None:
-                known = self._is_serial_after_all(effect, schedule, draw)
-            self._judged[draw, effect] = known
+            if known or not repeatable:
+                self._judged[draw, effect] = known
+            elif self.unsteady is None:
+                known = self._is_serial_after_all(effect, schedule, draw, raced=raced)
         if self.unsteady is not None:
             return None
         if not known and (self.sampled or self._drew_otherwise(effect)):
@@ -116,31 +130,76 @@ class SerialOrders:
         self.drew_otherwise |= otherwise
         return otherwise
 
-    def _is_serial_after_all(self, effect: Effect, schedule: Sequence[int], draw: int) -> bool | None:
-        """Judge again an effect that no serial order had, when more is known to be made up.
+    def _is_serial_after_all(self, effect: Effect, schedule: Sequence[int], draw: int, *, raced: bool) -> bool | None:
+        """Judge again an effect that no serial order had: from tables made anew, and when more is known to be made up.
 
         What only this schedule did may hold values that were made up, and a serial order that ran in the same second
-        each time may have left a time. None if the schedule has the effect of a serial order when it is run again.
+        each time may have left a time; where rows are stored may have decided in which order they were read. None if
+        the schedule has the effect of a serial order when it is run again, or was answered with its rows in another
+        order.
         """
         everyone = range(1, self._consumer)
         if (draw, self._form(effect, everyone)) in self._accused:
             return False
-        again, shifts = self._runner.run_again(schedule, shifted=True)
+        again, shifts = self._runner.run_again(schedule, shifted=True, anew=True)
         learned = self.labels.measure(effect, again, shifts)
         likely = self._likely(effect.succeeded, schedule)
         earlier = self.effects(effect, draw).get(likely)
         if earlier is not None:
-            later, shifts = self._runner.run_serially(likely, shifted=False)
-            learned |= self.labels.measure(earlier, later, shifts)
+            later, shifts_of_later = self._runner.run_serially(likely, shifted=False)
+            learned |= self.labels.measure(earlier, later, shifts_of_later)
         if learned:
             self._forget_forms()
             if self._is_serial(effect, schedule, draw):
+                self._judged[draw, effect] = True
                 return True
-        if self._is_serial(again, schedule, draw):
+        if self._is_serial(again, schedule, draw) or self._is_serial_anew(again, draw):
+            if not raced and self._row_order.is_all(effect, again, everyone):
+                return True  # of this schedule: another may have this effect for another reason
             self.unrepeatable = True
             return None
+        if self._returned_otherwise(again, schedule, draw, shifts):
+            return None
+        self._judged[draw, effect] = False
         self._accused.add((draw, self._form(effect, everyone)))
         return False
+
+    def _is_serial_anew(self, effect: Effect, draw: int) -> bool:
+        """Whether an effect is that of a serial order that is run from tables made anew, as the effect was."""
+        return any(
+            self._form(self._run_anew(order, draw), told) == self._form(effect, told)
+            for order, told in self._orders_of(effect, draw)
+        )
+
+    def _returned_otherwise(self, again: Effect, schedule: Sequence[int], draw: int, shifts: Shifts) -> bool:
+        """Whether the sessions were answered with the rows of a serial order, in another order."""
+        orders = [
+            (order, told)
+            for order, told in self._orders_of(again, draw)
+            if self._row_order.is_all(self._run_anew(order, draw), again, told)
+        ]
+        if not orders:
+            return False
+        # Sequences begin as in the serial orders; what differs from the run before is made up.
+        effect, _ = self._runner.run_again(schedule, shifted=False, anew=True)
+        if self.labels.measure(effect, again, shifts):
+            self._forget_forms()
+        return any(self._row_order.of_answers(self._run_anew(order, draw), effect, told) for order, told in orders)
+
+    def _orders_of(self, effect: Effect, draw: int) -> list[tuple[Order, frozenset[int]]]:
+        """The serial orders that were run with the sessions that succeeded, and who counts; the first few of many."""
+        orders = [
+            (order, among - effect.unknown)
+            for (drawn, among), orders in self._orders.items()
+            if drawn == draw and among >= effect.succeeded
+            for order in orders.run
+        ]
+        return orders[:MOST_ANEW]
+
+    def _run_anew(self, order: Order, draw: int) -> Effect:
+        if (draw, order) not in self._anew:
+            self._anew[draw, order], _ = self._runner.run_serially(order, shifted=False, anew=True)
+        return self._anew[draw, order]
 
     @property
     def notes(self) -> list[str]:
@@ -155,8 +214,16 @@ class SerialOrders:
             notes.append(
                 "a schedule left what no serial order leaves, and did not when it was run again; it was not judged"
             )
+        if self._row_order.seen:
+            notes.append(
+                "a session was answered with the rows of a serial order in another order, and returned them so; it was "
+                "not judged: without ORDER BY the server returns rows in any order"
+            )
         if self.sampled:
-            notes.append(f"schedules were compared with {MOST_ORDERS:,} serial orders drawn at random, not with all")
+            notes.append(
+                f"schedules were compared with {MOST_ORDERS:,} serial orders drawn at random, not with all: explore "
+                "fewer sessions"
+            )
         if self.drew_otherwise:
             notes.append(
                 "a session drew other random numbers than in the serial orders (when it tried again, say); what it did "
@@ -219,8 +286,12 @@ class SerialOrders:
         orders.run[order] = effect
         if self.labels.measure(effect, again, shifts):
             self._forget_forms()
-        if self._form(effect, among) != self._form(again, among):
-            self.unsteady = order
+        if not self._row_order.is_all(effect, again, among):  # unless rows were stored otherwise
+            effect, _ = self._runner.run_serially(order, shifted=False, anew=True)
+            again, _ = self._runner.run_serially(order, shifted=True, anew=True)
+            orders.run[order] = effect
+            if not self._row_order.is_all(effect, again, among):
+                self.unsteady = order
         for told, forms in orders.forms.items():
             forms.add(self._form(effect, told))
 

@@ -268,7 +268,7 @@ def gate_of(
         stack,
         limit_s=LIMIT_S,
         beside=surroundings.monitor.pgconn,
-        every_row=surroundings.compares_answers,
+        every_row=True,  # a schedule may be run again to compare the answers
         rest=rest(),
         pools=pools,
     )

@@ -11,6 +11,7 @@ from racebench.exploration.choices import Cut, choice
 from racebench.exploration.oracle.effects import Effect, Oracle, SessionEffect
 from racebench.exploration.oracle.labels import Labels
 from racebench.exploration.oracle.serial import Order, SerialOrders, Shifts
+from racebench.exploration.told import Told
 from racebench.postgres.snapshot import TableChange
 
 
@@ -26,10 +27,10 @@ class Runs:
     def __init__(self, serial: Iterator[Effect], again: Iterator[Effect]) -> None:
         self.serial, self.again = serial, again
 
-    def run_serially(self, order: Order, *, shifted: bool) -> tuple[Effect, Shifts]:  # noqa: ARG002 - the protocol's
+    def run_serially(self, order: Order, *, shifted: bool, anew: bool = False) -> tuple[Effect, Shifts]:  # noqa: ARG002 - the protocol's
         return next(self.serial), {}
 
-    def run_again(self, schedule: Sequence[int], *, shifted: bool) -> tuple[Effect, Shifts]:  # noqa: ARG002
+    def run_again(self, schedule: Sequence[int], *, shifted: bool, anew: bool = False) -> tuple[Effect, Shifts]:  # noqa: ARG002
         return next(self.again), {}
 
 
@@ -47,7 +48,7 @@ def judge(schedule: Effect, serial: Sequence[Effect], again: Sequence[Effect]) -
 
 
 def test_an_effect_of_no_serial_order_is_accused_if_it_is_seen_twice() -> None:
-    assert judge(effect("1", "1"), [effect("1", "2")] * 5, [effect("1", "1")]) == (False, [])
+    assert judge(effect("1", "1"), [effect("1", "2")] * 7, [effect("1", "1")]) == (False, [])
 
 
 def test_an_effect_that_is_not_seen_again_is_not_judged() -> None:
@@ -63,13 +64,46 @@ def test_what_differs_only_when_a_serial_order_is_run_later_was_made_up() -> Non
     assert judge(late, [early, early, early, early, late], [late])[0] is True
 
 
+def answered(returned: Sequence[str], *answers: Sequence[str]) -> Effect:
+    """An effect in which the first call was answered with these rows, one answer a statement, and returned a list."""
+    told = tuple(
+        Told(statement="SELECT", columns=("n",), rows=tuple((row,) for row in rows), tag=f"SELECT {len(rows)}")
+        for rows in answers
+    )
+    leaves = tuple((f"[{place}]", value) for place, value in enumerate(returned))
+    plain = effect("1")
+    session = replace(plain.sessions[0], returned=leaves, told=told)
+    return replace(plain, sessions=(session, *plain.sessions[1:]))
+
+
+AB, BA = ["a", "b"], ["b", "a"]
+
+
+def test_rows_that_are_in_the_order_of_a_serial_order_in_new_tables_are_those_of_a_serial_order() -> None:
+    assert judge(answered(BA, BA), [answered(AB, AB)] * 5, [answered(AB, AB)]) == (True, [])
+
+
+def test_the_rows_of_one_answer_in_another_order_are_not_judged() -> None:
+    known, notes = judge(answered(BA, BA), [answered(AB, AB)] * 7, [answered(BA, BA)] * 2)
+    assert known is None
+    assert notes == [
+        "a session was answered with the rows of a serial order in another order, and returned them so; it was not "
+        "judged: without ORDER BY the server returns rows in any order"
+    ]
+
+
+def test_two_answers_that_a_list_has_in_another_order_are_accused() -> None:
+    one_by_one, swapped = answered(AB, ["a"], ["b"]), answered(BA, ["b"], ["a"])
+    assert judge(swapped, [one_by_one] * 7, [swapped] * 2) == (False, [])
+
+
 class Rows:
     """Each session adds a row with its number."""
 
-    def run_serially(self, order: Order, *, shifted: bool) -> tuple[Effect, Shifts]:  # noqa: ARG002 - the protocol's
+    def run_serially(self, order: Order, *, shifted: bool, anew: bool = False) -> tuple[Effect, Shifts]:  # noqa: ARG002 - the protocol's
         return effect(*map(str, order)), {}
 
-    def run_again(self, schedule: Sequence[int], *, shifted: bool) -> tuple[Effect, Shifts]:  # noqa: ARG002
+    def run_again(self, schedule: Sequence[int], *, shifted: bool, anew: bool = False) -> tuple[Effect, Shifts]:  # noqa: ARG002
         return cut_off("1", "half"), {}
 
 
