@@ -23,7 +23,8 @@ from hypothesis import settings
 
 from racebench.core.model import Load, Scenario
 from racebench.core.results import RunResult
-from racebench.core.target import Target
+from racebench.core.target import Pooling, Target
+from racebench.core.watching import Patience
 from racebench.executors.processes import Processes
 from racebench.load.driver import LoadDriver
 from racebench.postgres.embedded import EmbeddedServer, EmbeddedStandby, wheel_programs
@@ -97,7 +98,7 @@ def cache_folder(pytestconfig: pytest.Config) -> Path:
 
 @pytest.fixture(scope="session")
 def embedded(cache_folder: Path) -> Iterator[Target]:
-    with EmbeddedServer(connections=40) as target:
+    with EmbeddedServer(connections=40, pooled=True) as target:
         yield target
 
 
@@ -125,6 +126,7 @@ def hammer(embedded: Target, processes: Processes) -> Callable[..., RunResult]:
     """Run a strategy of version-counter (or another scenario) on the embedded server; keywords are Load's.
 
     With `until`, it is run again, by another seed, until the result meets this condition: for what depends on chance.
+    `pooler`: its workers pass PgBouncer in that mode.
     """
 
     def run(
@@ -133,18 +135,23 @@ def hammer(embedded: Target, processes: Processes) -> Callable[..., RunResult]:
         scenario: str = "version-counter",
         *,
         until: Callable[[RunResult], bool] = lambda _result: True,
+        pooler: Pooling | None = None,
+        give_up_s: float = 300.0,
+        progress: Callable[[float], None] = lambda _fraction: None,
         **load: object,
     ) -> RunResult:
-        folder = catalog.find_scenario(scenario)
+        folder = catalog.find_scenario(scenario).behind(pooler)
+        target = replace(embedded, pooler=pooler)
+        patience = Patience(give_up_s=give_up_s)
 
         def once(seed: int) -> RunResult:
             options = {"workers": 8, "duration_s": None, "operations": 800, "seed": seed, **load}
-            return LoadDriver(target=embedded, executor=processes).run(
+            return LoadDriver(target=target, executor=processes, patience=patience).run(
                 folder,
                 folder.strategies[name],
                 catalog.find_consumers(folder, consumers.split()),
                 Load(**options),  # type: ignore[arg-type]
-                lambda _fraction: None,
+                progress,
             )
 
         return repeat(once, until)

@@ -56,11 +56,11 @@ def _sessions(
 ) -> EarlySessions | None:
     """Have the pool open the sessions of a scenario's workers, as many as a server that was begun has room for.
 
-    The user's own code has no session that rested, and under --fault workers connect to proxies.
+    The user's own code has no session that rested, and under --fault workers connect to proxies, with --pooler to that.
     """
     own_code = subject.own_code or subject.files or str(subject.scenario or "").endswith(".sql")
     room = load.workers * load.connections_per_worker <= _CONNECTIONS // 2
-    if server is None or server.coming is None or own_code or load.faults or not room:
+    if server is None or server.coming is None or server.pooled or own_code or load.faults or not room:
         return None
     from racebench.load.early_sessions import EarlySessions
 
@@ -77,7 +77,12 @@ def server(target: TargetOptions) -> Iterator[EmbeddedServer | None]:
         return
     from racebench.postgres.embedded import EmbeddedServer
 
-    started = EmbeddedServer(version=target.version, connections=_CONNECTIONS, replicated=target.standby)
+    started = EmbeddedServer(
+        version=target.version,
+        connections=_CONNECTIONS,
+        pooled=target.pooler is not None,
+        replicated=target.standby,
+    )
     try:
         started.begin()
         yield started

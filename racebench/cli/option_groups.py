@@ -61,7 +61,7 @@ class SubjectOptions:
 class LoadOptions:
     """The load. Durations are in seconds, delays in milliseconds; `long` is a percentage and a delay.
 
-    `faults`: as they are written.
+    `protocol`: None for the usual one. `faults`: as they are written.
     """
 
     workers: int
@@ -69,7 +69,7 @@ class LoadOptions:
     operations: int | None
     rate: float | None
     warmup: float
-    protocol: str
+    protocol: str | None
     connections_per_worker: int
     think: float
     hold: float
@@ -134,6 +134,7 @@ class TargetOptions:
 
     `superuser`: connect to the embedded server as a superuser. `give_up_after`: how long it may not answer, in seconds.
     `consumer_dsn` names the user's standby, `standby` asks for an embedded one, which replays `standby_delay` ms later.
+    `pooler`: the mode of the PgBouncer that workers pass, None without one.
     """
 
     server: str
@@ -144,6 +145,7 @@ class TargetOptions:
     consumer_dsn: str | None = None
     standby: bool = False
     standby_delay: float = 0
+    pooler: str | None = None
 
     @property
     def version(self) -> int:

@@ -175,10 +175,9 @@ def load(*, seconds: float = 2) -> Decorator[Any]:
                 help="Open-loop arrival rate, in operations per second.  [default: closed loop]"),
         _option("--warmup", type=Number(0, 3600, whole=False), default=0, metavar="SECONDS",
                 help="Warm-up before the measurement, in seconds. Anomalies in it are counted.  [default: 0]"),
-        _option("--protocol", type=click.Choice(["simple", "prepared", "pipelined"]), default="prepared",
-                show_default=True,
+        _option("--protocol", type=click.Choice(["simple", "prepared", "pipelined"]),
                 help="Query protocol, as in pgbench. 'pipelined' sends statements together where none needs an "
-                "earlier answer."),
+                "earlier answer.  [default: prepared; behind a pooler that shares sessions, simple]"),
         _option("--connections-per-worker", type=Number(1, 1000), default=1, show_default=True,
                 help="Number of connections that each worker process drives."),
         _option("--think", type=_MS, default=0, metavar="MS",
@@ -291,8 +290,8 @@ def comparison() -> Decorator[Any]:
     )  # fmt: skip
 
 
-def target(*, keep: bool = False, standby: bool = False) -> Decorator[Any]:
-    """Which server, as a TargetOptions. `keep`: with --keep; `standby`: with those of a standby."""
+def target(*, keep: bool = False, pooler: bool = False, standby: bool = False) -> Decorator[Any]:
+    """Which server, as a TargetOptions. `keep`: with --keep, `pooler`: with --pooler; `standby`: with a standby's."""
     declarations = [
         _option("--server", type=click.Choice(["18", "16"]), default="18", show_default=True,
                 help="PostgreSQL version of the embedded server."),
@@ -304,6 +303,12 @@ def target(*, keep: bool = False, standby: bool = False) -> Decorator[Any]:
                 help="Limit without an answer from the server, or, under load, without an operation that ends, in "
                 "seconds; the verdict is UNKNOWN.  [default: 300]"),
     ]  # fmt: skip
+    if pooler:
+        declarations.append(
+            _option("--pooler", type=click.Choice(["session", "transaction", "statement"]), metavar="MODE",
+                    help="Pool mode of a PgBouncer that is started before the server, for the sessions of workers: "
+                    "session, transaction or statement. PgBouncer must be installed.  [default: no pooler]")
+        )  # fmt: skip
     if keep:
         declarations.append(
             _option("--keep", is_flag=True, help="Keep the schema after the run, and print its name. Needs --dsn.")

@@ -16,6 +16,7 @@ from racebench.cli.subjects import find_scenario
 from racebench.core import injection
 from racebench.core.errors import UsageProblem
 from racebench.core.model import Load, Origin, Protocol, Scenario
+from racebench.core.target import Pooling
 from racebench.load.campaign import Pairing, Request
 from racebench.workloads import ad_hoc, catalog
 
@@ -98,6 +99,8 @@ def drafted(
 ) -> Measurement:
     """A request without thresholds; touches no file. Raises UsageProblem for the first invalid option."""
     _check_sessions(load)
+    server = server_of(target, scenario)
+    scenario = scenario.behind(server.pooler)
     if target.keep and not target.dsn:
         raise UsageProblem("--keep needs --dsn: the embedded server ends with the command, and its schemas with it")
     faults = injection.chosen(load.faults, scenario.faults)
@@ -122,7 +125,11 @@ def drafted(
             scenario=scenario,
             strategies=catalog.find_strategies(scenario, subject.strategies or ["all"]),
             consumers=consumers,
-            load=replace(_load(load, once=scenario.once, default_seconds=default_seconds), faults=faults),
+            load=replace(
+                _load(load, once=scenario.once, default_seconds=default_seconds),
+                faults=faults,
+                protocol=_protocol(load, server.pooler),
+            ),
             pairing=pairing,
             named=frozenset({*subject.strategies, *subject.consumers}),
         ),
@@ -191,11 +198,22 @@ def _load(options: LoadOptions, *, once: bool, default_seconds: float) -> Load:
         seed=secrets.randbelow(2**32) if options.seed is None else options.seed,
         poll_interval_ms=options.poll_interval,
         batch=options.batch,
-        protocol=Protocol(options.protocol),
         connections_per_worker=options.connections_per_worker,
         rate_per_s=options.rate,
         warmup_s=options.warmup,
         idle_in_transaction_s=options.idle_in_transaction,
+    )
+
+
+def _protocol(options: LoadOptions, pooler: Pooling | None) -> Protocol:
+    """The query protocol. Raises UsageProblem for one that needs a session of the server for each client."""
+    if pooler in (None, Pooling.SESSION):
+        return Protocol(options.protocol or "prepared")
+    if options.protocol in (None, "simple"):
+        return Protocol.SIMPLE
+    raise UsageProblem(
+        f"--protocol {options.protocol} prepares statements by name, and with --pooler {pooler} another session of the "
+        "server may carry them out, which has not got them (PgBouncer before 1.21); use --protocol simple"
     )
 
 

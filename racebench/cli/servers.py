@@ -11,7 +11,7 @@ from racebench.cli.option_groups import TargetOptions
 from racebench.cli.streams import say
 from racebench.core.errors import UsageProblem
 from racebench.core.model import Scenario
-from racebench.core.target import StandbyChoice, Target
+from racebench.core.target import Pooling, StandbyChoice, Target
 from racebench.core.watching import Patience, watched
 from racebench.postgres import abandoned
 from racebench.postgres.embedded import EmbeddedServer
@@ -24,13 +24,14 @@ from racebench.postgres.waits import of_sessions
 class Server:
     """The user's server, or the embedded one of a version if there is no `target`.
 
-    `superuser`: what runs on it needs a superuser. `patience`: how long it may not answer. `standby`: where
-    consumers read too, None for none.
+    `superuser`: what runs on it needs a superuser. `pooler`: the mode of the PgBouncer that workers pass, if any.
+    `patience`: how long it may not answer. `standby`: where consumers read too, None for none.
     """
 
     target: Target | None
     version: int
     superuser: bool = False
+    pooler: Pooling | None = None
     patience: Patience = field(default_factory=Patience)
     standby: StandbyChoice | None = None
 
@@ -44,6 +45,10 @@ class Server:
         A line on stderr names what killed commands have left on a user's server.
         """
         connections += pooled if self.target is None else 0
+        if self.pooler is not None:
+            from racebench.postgres import pgbouncer
+
+            pgbouncer.program()  # if it is missing, no server is needed to say so
         with (
             watched(self.patience) as watch,
             open_target(
@@ -51,6 +56,7 @@ class Server:
                 version=self.version,
                 connections=connections,
                 superuser=self.superuser,
+                pooler=self.pooler,
                 begun=begun,
                 standby=self.standby,
             ) as target,
@@ -73,6 +79,7 @@ def server_of(options: TargetOptions, scenario: Scenario | None = None) -> Serve
     return Server(
         target=external(options.dsn) if options.dsn else None,
         version=options.version,
+        pooler=Pooling(options.pooler) if options.pooler else None,
         superuser=options.superuser or (scenario is not None and scenario.superuser),
         patience=Patience(give_up_s=options.give_up_after, say=_say),
         standby=_standby(options),

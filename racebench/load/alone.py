@@ -37,9 +37,12 @@ def try_before(assignment: Assignment, executor: Executor) -> Tried:
         before = Snapshot(connection, assignment.schema)
         sessions = ClientSessions(connection, assignment.schema)
         alone = run_alone(assignment, executor)
-        reached = alone.used or assignment.target.pooled or sessions.worked(own=alone.connections)
+        pooled = assignment.entrance.pooled
+        reached = alone.used or pooled or sessions.worked(own=alone.connections)
         if assignment.instances is not None:
             assignment.instances.settle(connection)
+        if assignment.pooler is not None:
+            assignment.pooler.restart()  # what the calls have set, locked or prepared is not the load's
         before.restore()
     if assignment.instances is not None:
         assignment.instances.reset()

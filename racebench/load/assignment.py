@@ -17,6 +17,7 @@ from racebench.workloads.addresses import Environment
 
 if TYPE_CHECKING:
     from racebench.load.instances import RunningInstances
+    from racebench.postgres.pgbouncer import Pooler
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +27,8 @@ class Assignment:
     `own_code`: the strategy is the user's own code. `late`: modules that its calls import when they are first called.
     `reached`: the calls have reached the server, tried alone. `instances`: of the service that the strategy's requests
     go to. `door`: the port of the doorway to a server that has only a Unix socket. `rests`: another run follows in a
-    schema of that name, and the sessions of workers and consumers may wait for it.
+    schema of that name, and the sessions of workers and consumers may wait for it. `pooler`: what the sessions of
+    workers, and of what they call, pass on their way to the server.
     """
 
     target: Target
@@ -42,13 +44,19 @@ class Assignment:
     instances: RunningInstances | None = None
     door: int | None = None
     rests: bool = False
+    pooler: Pooler | None = None
+
+    @property
+    def entrance(self) -> Target:
+        """Where the sessions of workers connect to, unless faults are injected on their way."""
+        return self.target if self.pooler is None else self.pooler.target
 
     def environment(self, target: Target) -> Environment:
         """The variables that name the database to a program or a service, which connects to a target.
 
         That is the server, by its doorway if it has one, or a port of a process that injects faults.
         """
-        if target is not self.target:
+        if target is not self.entrance:
             return addresses.through(target.parameters["host"], int(target.parameters["port"]), target, self.schema)
         if self.door is not None:
             from racebench.load.doorway import HOST as DOOR
@@ -75,7 +83,7 @@ class Assignment:
 
         `number`: the worker's, from 1. `target`: where to connect to, if not directly.
         """
-        name, target = application_name(self.schema, role), target or self.target
+        name, target = application_name(self.schema, role), target or self.entrance
         if self.instances is not None:
             return self.instances.application(number, self.strategy.requests)
         if self.strategy.programs:

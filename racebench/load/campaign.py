@@ -24,7 +24,7 @@ from racebench.load.driver import EXTRA_CONNECTIONS, LoadDriver
 from racebench.load.faults.injectors import processes
 from racebench.postgres import environment
 from racebench.postgres.control import Control
-from racebench.postgres.requirements import for_consumer, for_strategy, refused
+from racebench.postgres.requirements import for_consumer, for_pooler, for_strategy, refused
 from racebench.postgres.schemas import new_name
 from racebench.workloads import ad_hoc
 
@@ -186,6 +186,10 @@ def opened(
             )
         elif not keep:
             schema = schema or new_name()  # one name for all: sessions that rest between runs have it
+        if target.pooler is not None:
+            from racebench.postgres import pgbouncer  # most targets have none
+
+            described = {**described, "pooler": pgbouncer.described(target, request.load.sessions)}
         cells, left_out = _cells(request, described, target)
         yield Campaign(
             request=request,
@@ -226,7 +230,8 @@ def _cells(request: Request, described: Mapping[str, Any], target: Target) -> tu
     cells: list[Cell] = []
     consumers = [consumer for consumer in request.consumers if usable(consumer)]
     for strategy in request.strategies:
-        if lacks(strategy.name, for_strategy(strategy, described, target.label)):
+        lack = for_strategy(strategy, described, target.label) or for_pooler(strategy, target.pooler)
+        if lacks(strategy.name, lack):
             continue
         fitting = tuple(consumer for consumer in consumers if consumer.fits(strategy))
         if request.pairing is Pairing.EACH_ALONE:

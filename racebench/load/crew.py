@@ -96,6 +96,7 @@ class Crew:
         self._injectors = Injectors(
             executor=self.executor,
             target=known.target,
+            entrance=known.entrance,
             load=known.load,
             files=known.files,
             schema=known.schema,
@@ -327,7 +328,7 @@ class Crew:
         self._next_look_s = now + _LOOK_SECONDS
         if has_ended(self.assignment.target):
             raise DatabaseProblem(f"{self.assignment.target.label} has ended")
-        self.look_at_service()
+        self.look_at_surroundings()
         stalls.look((begun(self.assignment.load, self.assignment.files), len(self._running)), now)
         stalled = f"no operation has ended for {stalls.stalled_s(now):.0f} s"
         if stalls.may_say(now):
@@ -336,10 +337,13 @@ class Crew:
             self.gave_up = True
             self._say(f"{GAVE_UP}: {stalled} (--give-up-after); what was in flight is UNKNOWN")
 
-    def look_at_service(self) -> None:
-        """Give up if an instance of the service has ended: its operations have no outcome any more."""
-        instances = self.assignment.instances
-        if instances is not None and not self.gave_up and (dead := instances.dead()):
+    def look_at_surroundings(self) -> None:
+        """Give up if an instance of the service, or the pooler, has ended: no operation reaches the server any more."""
+        instances, pooler = self.assignment.instances, self.assignment.pooler
+        dead = "" if instances is None else instances.dead()
+        if not dead and pooler is not None and (how := pooler.ended()):
+            dead = f"PgBouncer ended ({how})"
+        if dead and not self.gave_up:
             self.gave_up = True
             self._say(f"{GAVE_UP}: {dead}; what was in flight is UNKNOWN")
 

@@ -9,7 +9,7 @@ import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from racebench.analysis.restarts import RESTARTED, after_restart
 from racebench.analysis.verdicts import judge
@@ -31,6 +31,9 @@ from racebench.postgres.control import Control
 from racebench.postgres.schemas import application_name, fill, fresh_schema, new_name
 from racebench.postgres.snapshot import Snapshot
 from racebench.workloads.ad_hoc import NO_INVARIANT, lacks_invariant, resets
+
+if TYPE_CHECKING:
+    from racebench.postgres.pgbouncer import Pooler
 
 #: Connections a run opens beside its workers' and consumers': one to set up, watch and clean up, one for the schema.
 EXTRA_CONNECTIONS = 2
@@ -119,6 +122,8 @@ class LoadDriver:
                     patience=self.patience,
                     rests=followed and self._may_rest(scenario, load),
                 )
+                pooler = stack.enter_context(_pooler_of(self.target, schema, scenario, strategy, load))
+                assignment = replace(assignment, pooler=pooler)
                 if strategy.programs or strategy.service is not None:
                     assignment = self._with_application(assignment, stack)
                 run = Run(scenario, assignment, self.executor, scratch, control)
@@ -162,7 +167,8 @@ class LoadDriver:
         Those of SQL with RESET may not, because their isolation level is not the one that they began with.
         """
         known = self.target
-        same = self.schema is not None and not load.faults and not known.pooled and known.keeps_search_path
+        direct = not known.pooled and known.keeps_search_path and known.pooler is None
+        same = self.schema is not None and not load.faults and direct
         return same and scenario.origin is not Origin.OWN_CODE and not resets(scenario)
 
     def _with_application(self, assignment: Assignment, stack: contextlib.ExitStack) -> Assignment:
@@ -171,13 +177,14 @@ class LoadDriver:
         from racebench.load.instances import RunningInstances
 
         strategy, schema = assignment.strategy, assignment.schema
-        if Doorway.is_needed(self.target):
+        entrance = assignment.entrance
+        if Doorway.is_needed(entrance):
             parameters = {"search_path": schema, "application_name": application_name(schema, assignment.role)}
-            doorway = stack.enter_context(Doorway(self.executor, self.target, parameters))
+            doorway = stack.enter_context(Doorway(self.executor, entrance, parameters))
             assignment = replace(assignment, door=doorway.port)
         if strategy.service is None:
             return assignment
-        environment = assignment.environment(self.target)
+        environment = assignment.environment(entrance)
         instances = RunningInstances(strategy.service, environment, schema, workers=assignment.load.workers)
         stack.callback(instances.stop)
         instances.start()
@@ -201,3 +208,16 @@ class LoadDriver:
         except RacebenchError as problem:
             return replace(result, notes=(*result.notes, str(problem)))
         return replace(result, history=path.name)
+
+
+def _pooler_of(
+    target: Target, schema: str, scenario: Scenario, strategy: Strategy, load: Load
+) -> contextlib.AbstractContextManager[Pooler | None]:
+    """The pooler of a run, if the target has one: a new one each time, as sessions of the server keep what was done."""
+    if target.pooler is None:
+        return contextlib.nullcontext()
+    from racebench.postgres.pgbouncer import Pooler  # most runs have none
+
+    settings = {"default_transaction_isolation": strategy.isolation} if strategy.isolation else {}
+    own_code = scenario.origin is Origin.OWN_CODE
+    return Pooler(target, schema, clients=load.sessions, settings=settings, own_code=own_code)

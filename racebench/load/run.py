@@ -94,6 +94,8 @@ class Run:
         )
         try:
             history = self._with_tables(history)
+            if known.pooler is not None and alone is not None:
+                known.pooler.restart()
             if known.load.faults and known.instances is not None:
                 known.instances.restart()
             if alone is not None and self._cannot_tell_refusals():
@@ -120,13 +122,15 @@ class Run:
         known = self._assignment
         if known.instances is not None and known.instances.dead():
             return True
+        if known.pooler is not None and self.crew.gave_up:
+            return True
         return self.crew.hung or (self.restarted and not known.strategy.calls)
 
     def _load(self, progress: Progress) -> int:
         """Have the crew work; return the common start."""
         self.crew.start()
         start = self.crew.go(progress)
-        self.crew.look_at_service()
+        self.crew.look_at_surroundings()
         if self._assignment.strategy.is_application:
             self.crew.retire_workers()  # an application's pool would keep its connections open
         return start
@@ -189,9 +193,11 @@ class Run:
     def _read(self, history: History, connection: psycopg.Connection[Any]) -> History:
         scenario, known, crew = self._scenario, self._assignment, self.crew
         rows, labels = None, None
-        quiesce(connection, known.schema, role="worker", wait_seconds=0.5, resting=crew.resting)
         if known.instances is not None and (still := known.instances.settle(connection)):
             crew.notes.append(still)
+        if known.pooler is not None:
+            known.pooler.stop()  # its sessions of the server would stay, and may have statements yet to carry out
+        quiesce(connection, known.schema, role="worker", wait_seconds=0.5, resting=crew.resting)
         crew.measure_server()
         self.restarted = restarted(self._server, server_processes(connection))
         if scenario.rows is not None:

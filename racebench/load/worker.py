@@ -23,7 +23,7 @@ from racebench.core.errors import ConnectionLost, DiskFull
 from racebench.core.faults import CONNECTION_LOST
 from racebench.core.model import Load, Outcome, Strategy
 from racebench.core.plain_text import one_line
-from racebench.core.target import Target
+from racebench.core.target import Pooling, Target
 from racebench.executors import Channel
 from racebench.history.recording import (
     CHUNK_RECORDS,
@@ -202,6 +202,8 @@ class _Client:
                 seed=f"{load.seed}/{self.session_number}/script",
                 protocol=load.protocol,
                 zero=_never_slept(load),
+                shared=task.target.configured and task.target.pooler is not Pooling.SESSION,
+                text=task.strategy.text,
             )
         except psycopg.OperationalError as problem:  # libpq has already closed the socket
             raise ConnectionLost(f"the connection was lost as it began: {one_line(str(problem))}") from None

@@ -49,7 +49,8 @@ def check(target: Target, connections: int) -> None:
             raise DatabaseProblem(
                 f"the pooler at {target.label} shares the server's sessions among its clients (transaction or "
                 "statement pooling), so that settings and locks of a session do not hold; "
-                "use session pooling (PgBouncer's pool_mode = session), or give a DSN of the server itself"
+                "use session pooling (PgBouncer's pool_mode = session), or give a DSN of the server itself: with it "
+                "--pooler transaction has workers pass a PgBouncer of racebench's own"
             )
         _ask(clients, f"SELECT set_config('{_MARK}', '1', false)")
     with contextlib.closing(connect(target)) as client:

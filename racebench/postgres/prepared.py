@@ -16,6 +16,7 @@ from racebench.core.plain_text import one_line
 from racebench.postgres.connection import ACCEPTED
 
 _LOCK_TIMEOUT = b"55P03"
+_SYNTAX_ERROR = b"42601"
 #: The first words of statements that have a plan.
 _PLANNED = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE", "MERGE", "VALUES", "WITH"})
 
@@ -29,12 +30,19 @@ class Prepared:
 
 
 def prepare(
-    pgconn: pq.abc.PGconn, path: Path, wanted: Sequence[tuple[bytes, Statement]], *, planned: bool = False
+    pgconn: pq.abc.PGconn,
+    path: Path,
+    wanted: Sequence[tuple[bytes, Statement]],
+    *,
+    planned: bool = False,
+    later: bool = False,
 ) -> list[Prepared]:
     """Prepare statements under their names and ask what they return, in one round trip; in the same order.
 
     `planned`: plan them too. A statement that cannot be explained is planned when it is run; the error here has no
-    effect. Raises ScenarioProblem, with the line of the first statement that the server refuses, and ConnectionLost.
+    effect. `later`: a statement may be refused now, because what it names is made when the script runs; then nothing is
+    known of what it returns. Without a name a statement is only asked about. Raises ScenarioProblem, with the line of
+    the first statement that the server refuses, and ConnectionLost.
     """
     try:
         pgconn.enter_pipeline_mode()
@@ -50,7 +58,8 @@ def prepare(
     except psycopg.OperationalError as problem:
         raise _lost(str(problem)) from None
     return [
-        _prepared(path, name, statement, results) for (name, statement), results in zip(wanted, answers, strict=True)
+        _prepared(path, name, statement, results, later=later)
+        for (name, statement), results in zip(wanted, answers, strict=True)
     ]
 
 
@@ -77,12 +86,16 @@ def _lost(said: str) -> ConnectionLost:
     return ConnectionLost(f"the connection was lost while a statement was prepared: {one_line(said)}")
 
 
-def _prepared(path: Path, name: bytes, statement: Statement, results: Sequence[pq.abc.PGresult]) -> Prepared:
+def _prepared(
+    path: Path, name: bytes, statement: Statement, results: Sequence[pq.abc.PGresult], *, later: bool
+) -> Prepared:
     """What the server says of a statement; raises as `prepare`."""
     refused = next((result for result in results[:2] if result.status not in ACCEPTED), None)
     if refused is None:
         described = results[1]
         return Prepared(name, tuple((described.fname(at) or b"").decode() for at in range(described.nfields)))
+    if later and refused.error_field(pq.DiagnosticField.SQLSTATE) != _SYNTAX_ERROR:
+        return Prepared(name, ())
     message = (refused.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or b"").decode(errors="replace")
     if refused.error_field(pq.DiagnosticField.SQLSTATE) == _LOCK_TIMEOUT:
         raise DatabaseProblem(

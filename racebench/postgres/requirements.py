@@ -11,13 +11,24 @@ from typing import Any
 
 from racebench.core.errors import DatabaseProblem
 from racebench.core.model import Consumer, Strategy
-from racebench.core.target import Target
+from racebench.core.target import Pooling, Target
+from racebench.postgres.compiler.transactions import begins
 
 
 def for_strategy(strategy: Strategy, environment: Mapping[str, Any], label: str) -> str:
     """A sentence about the version that a strategy needs, if the server with this label is older; else ""."""
     version = int(re.match(r"\d*", str(environment["server_version"])).group() or 0)  # type: ignore[union-attr]
     return f"needs PostgreSQL {strategy.server}, {label} is {version}" if strategy.server > version else ""
+
+
+def for_pooler(strategy: Strategy, pooler: Pooling | None) -> str:
+    """A sentence about the transactions of a script, if the pooler refuses them; else "".
+
+    PgBouncer ends the connection at BEGIN then. What the user's own code sends is not known before.
+    """
+    if pooler is Pooling.STATEMENT and any(begins(statement) for statement in strategy.script.statements):
+        return "begins transactions, which statement pooling refuses; use --pooler transaction"
+    return ""
 
 
 def for_consumer(consumer: Consumer, environment: Mapping[str, Any], *, on_standby: bool = False) -> str:

@@ -45,6 +45,8 @@ class Session:
     After `run`, `sqlstate` is the error ("" if none) and `message` the server's message; `in_doubt`: whether something
     may have been committed before it. `zero`: variables that are
     always 0, so that a sleep of them is left out. `see` is shown each answer; `every_row`: with all its rows.
+    `shared`: the session of the server may be another one in the next transaction, so that nothing is prepared by name;
+    the protocol must be the simple one. `text`: as a Strategy's; the protocol is the simple one then.
     """
 
     def __init__(
@@ -58,7 +60,11 @@ class Session:
         gated: bool = False,
         see: See | None = None,
         every_row: bool = False,
+        shared: bool = False,
+        text: bool = False,
     ) -> None:
+        self._shared, self._text = shared, text
+        protocol = Protocol.SIMPLE if text else protocol
         self._gated = gated
         self.connection = connection
         self.script = script
@@ -133,10 +139,11 @@ class Session:
         pgconn, path = self.connection.pgconn, self.script.path
         own = (_UNLOCK, _CONFIGURE) if self._gated else ()
         # A session's first plan reads the catalog, which takes milliseconds: too long at the common start.
-        wanted = [(b"racebench_%d" % at, one) for at, one in enumerate((*self.script.statements, ROLLBACK, *own))]
-        known = prepare(pgconn, path, wanted, planned=True)
+        statements = (*self.script.statements, ROLLBACK, *own)
+        wanted = [(b"" if self._shared else b"racebench_%d" % at, one) for at, one in enumerate(statements)]
+        known = prepare(pgconn, path, wanted, planned=not self._shared, later=self._text)
         prepared = {statement: one for (_, statement), one in zip(wanted, known, strict=True)}
-        if self._protocol is Protocol.SIMPLE:
+        if self._protocol is Protocol.SIMPLE and not self._shared:
             pgconn.exec_(b"DEALLOCATE ALL")
         return prepared
 

@@ -21,7 +21,8 @@ SELECT CASE WHEN a.wait_event_type = 'Client' THEN 'their client, ' || a.state
        coalesce(left(split_part(ltrim(a.query), E'\\n', 1), 40), '') AS statement,
        (SELECT string_agg(format('%%s (''%%s'', %%s)', b.pid, b.application_name, coalesce(b.state, 'no state')), ', ')
         FROM pg_stat_activity AS b
-        WHERE b.pid = ANY(pg_blocking_pids(a.pid)) AND b.application_name <> a.application_name) AS held_by
+        WHERE b.pid = ANY(pg_blocking_pids(a.pid))
+        AND (b.application_name <> a.application_name OR b.state = 'idle')) AS held_by
 FROM pg_stat_activity AS a
 WHERE {condition}
 """

@@ -21,15 +21,23 @@ def server_of(document: Document | Explorations) -> str:
     version, target = environment.get("server_version", "?"), environment.get("target", "?")
     if (standby := environment.get("standby")) is not None:
         target = f"{target}, with a hot standby{_delay(standby)}"
+    pooler = environment.get("pooler")
+    through = _through(pooler) if isinstance(pooler, Mapping) else ""
     differing = environment.get("role_settings", {})
     if not isinstance(differing, Mapping) or not differing:
-        return f"PostgreSQL {version} ({target})"
+        return f"PostgreSQL {version} ({target}){through}"
     listed = ", ".join(f"{name} = '{value}'" for name, value in differing.items())
     results = document.runs if isinstance(document, Document) else document.explorations
     own_code = any(result.as_expected is None for result in results)
     said = f"its sessions have {listed}" if own_code else f"racebench replaced the role's {listed}"
-    return f"PostgreSQL {version} ({target}; {said})"
+    return f"PostgreSQL {version} ({target}; {said}){through}"
 
 
 def _delay(standby: Mapping[str, object]) -> str:
     return f" {standby['delay_ms']} ms behind" if standby["delay_ms"] else ""
+
+
+def _through(pooler: Mapping[str, object]) -> str:
+    """The pooler that workers pass: " through PgBouncer 1.18.0 (transaction pooling, 4 sessions of the server)"."""
+    shared = "" if pooler["mode"] == "session" else f", {pooler['server_sessions']} sessions of the server"
+    return f" through {pooler['program']} ({pooler['mode']} pooling{shared})"

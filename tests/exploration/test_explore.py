@@ -476,7 +476,8 @@ def test_every_shipped_strategy_is_told_right_from_broken(embedded: Target, name
     scenario = catalog.find_scenario(name)
     for strategy in scenario.strategies.values():
         consumer = scenario.consumers.get("cursor")
-        enough = None if strategy.right else 40  # of hundreds of schedules, most of which go wrong alike
+        whole = strategy.right and not strategy.text  # what a text does is not known before: all its orders differ
+        enough = None if whole else 40  # of hundreds of schedules, most of which go wrong alike
         asked = ExplorationRequest(scenario=scenario, strategy=strategy, consumer=consumer, polls=2, enough=enough)
         found = explore(embedded, asked)
         assert found.leftovers == (), strategy.name
@@ -489,7 +490,7 @@ def test_every_shipped_strategy_is_told_right_from_broken(embedded: Target, name
         else:
             assert certain <= wrong <= certain | possible, (strategy.name, wrong, found.witness)
         if strategy.right:
-            assert found.verdict is Verdict.VALID, strategy.name
+            assert found.verdict is (Verdict.VALID if whole else Verdict.UNKNOWN), strategy.name
 
 
 DEADLOCK = """

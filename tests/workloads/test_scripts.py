@@ -187,14 +187,16 @@ def test_random_stays_in_its_range(low: int, width: int, seed: int) -> None:
         assert low <= value <= low + width
 
 
-def run_pgbench(target: Target, folder: Path, text: str, schema: str, *variables: str) -> str:
-    """Run a script once under the wheel's own pgbench, prepared."""
+def run_pgbench(
+    target: Target, folder: Path, text: str, schema: str, *variables: str, protocol: str = "prepared"
+) -> str:
+    """Run a script once under the wheel's own pgbench."""
     file = folder / "script.sql"
     file.write_text(text)
     done = subprocess.run(
         [
             str(wheel_programs(18) / "pgbench"),
-            *("--no-vacuum", "--protocol=prepared", "--transactions=1", f"--file={file}"),
+            *("--no-vacuum", f"--protocol={protocol}", "--transactions=1", f"--file={file}"),
             *(f"--define={variable}" for variable in variables),
             f"host={target.parameters['host']} port={target.parameters['port']} user=postgres dbname=postgres",
         ],
@@ -222,7 +224,12 @@ def test_every_shipped_script_runs_under_pgbench_unchanged(
             connection.execute(part.text.encode())
         before = _rows(connection, folder)
         said = run_pgbench(
-            embedded, tmp_path, chosen.script.text, "by_pgbench", "tenant=1", "operation=0", "think=0", "hold=0"
+            embedded,
+            tmp_path,
+            chosen.script.text,
+            "by_pgbench",
+            *("tenant=1", "operation=0", "think=0", "hold=0"),
+            protocol="simple" if chosen.text else "prepared",
         )
         after = _rows(connection, folder)
         connection.execute("DROP SCHEMA by_pgbench CASCADE")

@@ -42,7 +42,7 @@ _EXAMPLES = (
 )
 @options.load(seconds=1)
 @options.comparison()
-@options.target(standby=True)
+@options.target(pooler=True, standby=True)
 @options.output(history="no histories")
 @options.verbose()
 @options.gates(expect=False, threshold=True)

@@ -30,7 +30,7 @@ _EXAMPLES = (
 @click.command(cls=Command, examples=_EXAMPLES)
 @options.subject(consumers="all", calls=None)
 @options.load()
-@options.target(keep=True, standby=True)
+@options.target(keep=True, pooler=True, standby=True)
 @options.output(history="no histories", markdown=True)
 def matrix(subject: SubjectOptions, load: LoadOptions, target: TargetOptions, output: OutputOptions) -> int:
     """Run every strategy with every consumer, and print a matrix.

@@ -32,7 +32,7 @@ _EXAMPLES = (
 @click.command(cls=Command, examples=_EXAMPLES)
 @options.subject(consumers="cursor, else the scenario's first")
 @options.load()
-@options.target(keep=True, standby=True)
+@options.target(keep=True, pooler=True, standby=True)
 @options.output(history="of runs with a forbidden anomaly")
 @options.verbose()
 @options.gates(threshold=True)

@@ -91,6 +91,7 @@ class ScriptSessions:
                 zero=frozenset({"think", "hold"}),
                 see=see,
                 every_row=surroundings.compares_answers,
+                text=strategy.text,
             )
             session.configure("lock_timeout", str(own[0]) if own else "0")
             return session

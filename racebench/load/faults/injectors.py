@@ -39,11 +39,13 @@ class Injectors:
     """The processes of one run that inject its faults; none without faults.
 
     `application_name`: that of the workers' sessions, which work in the `schema`. `counts`: how often each fault was
-    injected, by its text, and `notes` what went wrong with it, once they have finished.
+    injected, by its text, and `notes` what went wrong with it, once they have finished. `entrance`: where workers
+    connect to; `target` is the server itself.
     """
 
     executor: Executor
     target: Target
+    entrance: Target
     load: Load
     files: RunFiles
     schema: str
@@ -68,7 +70,7 @@ class Injectors:
         others = tuple(fault for fault in self.load.faults if not fault.on_the_wire)
         for workers in _shares(self.load):
             task = InterposerTask(
-                target=self.target,
+                target=self.entrance,
                 parameters={"search_path": self.schema, "application_name": self.application_name},
                 workers=workers,
                 faults=on_the_wire,
@@ -76,7 +78,7 @@ class Injectors:
             )
             self._run(interpose, task)
         if on_the_wire:
-            with connect(self.target) as connection:
+            with connect(self.entrance) as connection:
                 self._password = connection.info.password  # it may be one of libpq's password file, which is by host
         if others:
             disturbing = DisturberTask(
@@ -92,8 +94,8 @@ class Injectors:
     def target_of(self, worker: int) -> Target:
         """Where a worker connects to, numbered from 1: to its port of a proxy, if faults are injected on the wire."""
         if not self._ports:
-            return self.target
-        kept = {name: value for name, value in self.target.parameters.items() if name not in _OF_THE_WAY}
+            return self.entrance
+        kept = {name: value for name, value in self.entrance.parameters.items() if name not in _OF_THE_WAY}
         here = {
             "host": "127.0.0.1",
             "port": str(self._ports[worker]),
@@ -101,7 +103,7 @@ class Injectors:
             "gssencmode": "disable",
             **({"password": self._password} if self._password else {}),
         }
-        return replace(self.target, parameters={**kept, **here})
+        return replace(self.entrance, parameters={**kept, **here})
 
     def go(self, go: Go) -> None:
         """Say the common start."""
