@@ -25,6 +25,7 @@ from benchmarks import (
     indexes,
     injected,
     load,
+    poolers,
     serial_orders,
     stalls,
     standby,
@@ -57,6 +58,7 @@ TABLES: Mapping[str, Callable[[Document], list[Table]]] = {
     "stacks": stacks.tables,
     "versions": versions.tables,
     "stalls": stalls.tables,
+    "poolers": poolers.tables,
     "standby": standby.tables,
 }
 #: Tables that are not measured.

@@ -154,6 +154,7 @@ class Pooler:
                 pooled=True,
                 keeps_search_path=True,
                 settings={},
+                standby=None,
             )
             self._configuration = _configuration(self._text(place))
             stack.callback(self._configuration.close)
