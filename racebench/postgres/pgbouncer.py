@@ -13,6 +13,7 @@ import os
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import tempfile
 import time
@@ -29,7 +30,7 @@ from racebench.core.signals import shielded
 from racebench.core.target import Pooling, Target
 from racebench.core.temporary import parent_of_sockets, temporary_folder
 from racebench.postgres.connection import connect
-from racebench.postgres.embedded.programs import give_to_server_user, run_program, start_program
+from racebench.postgres.embedded.programs import give_to_server_user, is_root, run_program, start_program
 from racebench.postgres.embedded.watcher import watched
 
 _PORT = "5432"
@@ -134,7 +135,7 @@ class Pooler:
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
-            self._folder = stack.enter_context(temporary_folder("pooler", parent=parent_of_sockets()))
+            self._folder = stack.enter_context(temporary_folder("pooler", parent=_parent()))
             self._folder.chmod(0o711)
             place = _Place.of(self._server)
             self._sockets = self._folder / "socket"
@@ -267,6 +268,13 @@ class Pooler:
             return {}
         files = {ours: known[name] for name, ours in _TLS.items() if known.get(name) not in (None, "system")}
         return {"server_tls_sslmode": mode, **files}
+
+
+def _parent() -> Path:
+    """Where the folder of the socket is made: where PgBouncer's user may enter, if that is another one."""
+    usual = parent_of_sockets()
+    entered = all(path.stat().st_mode & stat.S_IXOTH for path in (usual, *usual.parents))
+    return usual if entered or not is_root() else Path("/tmp")
 
 
 def _set(name: str, value: str) -> str:
