@@ -9,7 +9,7 @@ import contextlib
 import io
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -19,16 +19,16 @@ import numpy.typing as npt
 from racebench.analysis.checkers import check
 from racebench.analysis.index import Index
 from racebench.analysis.overlap import Overlap
-from racebench.analysis.verdicts import Lateness, Tally, complete, count, decide, witnesses
+from racebench.analysis.verdicts import Lateness, Tally, complete, count, decide, undecided, witnesses
 from racebench.core.anomalies import ANOMALIES
 from racebench.core.atomic_write import replacing
 from racebench.core.errors import RacebenchError, UsageProblem
 from racebench.core.results import Anomaly
 from racebench.core.verdict import Verdict
-from racebench.history import Chunk, archive, jepsen, jsonl
+from racebench.history import Chunk, History, Operations, archive, jepsen, jsonl
 from racebench.history.recorded import About, Recorded
 from racebench.history.records import NO_VERSION
-from racebench.history.spill import Scratch
+from racebench.history.spill import Scratch, pieces
 
 Array = npt.NDArray[Any]
 
@@ -54,7 +54,8 @@ class LogResult:
 class CheckResult:
     """The result of checking one history: counts, verdict and witnesses, as for a run.
 
-    The count of an anomaly that the history cannot show is None. `overlapped` is as in core.results.Pace.
+    The count of an anomaly that the history cannot show is None. `overlapped` is as in core.results.Pace, `undecided`
+    as in RunResult.
     """
 
     file: str
@@ -68,6 +69,7 @@ class CheckResult:
     throughput_per_s: float
     latency_us: Mapping[str, float | None]
     witnesses: tuple[Anomaly, ...]
+    undecided: Mapping[str, int] = field(default_factory=dict)
 
 
 def check_file(path: Path, format_: str | None) -> CheckResult:
@@ -80,8 +82,8 @@ def check_file(path: Path, format_: str | None) -> CheckResult:
 def _examined(name: str, recorded: Recorded, scratch: Scratch) -> CheckResult:
     history, about = recorded.history, recorded.about
     tally = Tally(history.start + about.warmup_ns)
-    late = [Lateness(scratch, number) for number in range(len(history.logs))]
-    overlap = Overlap()
+    late = [Lateness(scratch, number, history.slack_ns(log.name)) for number, log in enumerate(history.logs)]
+    overlap = Overlap(history.slack_ns())
     checked = check(history, scratch, also=[tally, overlap, *late])
     counts = count(history, checked, tally)
     shown: dict[str, int | None] = dict(counts)
@@ -114,6 +116,7 @@ def _examined(name: str, recorded: Recorded, scratch: Scratch) -> CheckResult:
         throughput_per_s=tally.measured / tally.seconds if tally.seconds > 0 else 0.0,
         latency_us=tally.latency_us(history, scratch),
         witnesses=tuple(witness for witness in witnesses(checked) if shown[witness.kind]),
+        undecided=undecided(checked, late),
     )
 
 
@@ -132,7 +135,13 @@ def export(path: Path, format_: str, output: Path | None, *, read_as: str | None
 
 
 def _write_edn(file: TextIO, recorded: Recorded, scratch: Scratch) -> None:
-    """Each operation with the version and tenant of its row; without a numbered row, those of its script."""
+    """Each operation with the version and tenant of its row; without a numbered row, those of its script.
+
+    EDN has one clock. Operations of several machines are made longer by the bounds of theirs, so that the order of any
+    two in the file is certain.
+    """
+    if recorded.history.clocks:
+        recorded = replace(recorded, history=_widened(recorded.history, scratch))
     index = Index(recorded.history, scratch)
     for _ in index.chunks():
         pass
@@ -147,6 +156,21 @@ def _write_edn(file: TextIO, recorded: Recorded, scratch: Scratch) -> None:
         return np.where(said, chunk.version, version), tenant
 
     jepsen.write(file, recorded, numbers, many=len(tenants) > 1)
+
+
+def _widened(history: History, scratch: Scratch) -> History:
+    """A history whose operations begin earlier and end later, by the bound of their machine's clock."""
+    bounds = {session: clock.bound_ns for clock in history.clocks for session in clock.sessions}
+    sessions = {}
+    for number, records in history.operations.sessions.items():
+        column = scratch.column(records.dtype)
+        for part in pieces(records, scratch.piece):
+            wide = part.copy()
+            wide["start"] -= bounds.get(number, 0)
+            wide["end"] += np.where(wide["end"] != 0, bounds.get(number, 0), 0)
+            column.append(wide)
+        sessions[number] = column.array()
+    return replace(history, operations=Operations(sessions, history.operations.bits), clocks=())
 
 
 def _read(path: Path, format_: str | None, scratch: Scratch) -> Recorded:

@@ -8,7 +8,7 @@ from racebench.analysis.checkers import Pass
 from racebench.analysis.index import RowChunk
 from racebench.history import Chunk
 
-_BEFORE_ALL = -(2**63)
+_BEFORE_ALL = -(2**62)
 
 
 class Overlap(Pass):
@@ -18,11 +18,13 @@ class Overlap(Pass):
 
     Each operation is compared with the one before it that ends last (of several the first). If that is of the same
     session, which a history of another program may have, an operation of a third session that overlaps with this one
-    overlaps with that one too, and is found there.
+    overlaps with that one too, and is found there. `slack_ns`: by so much they must overlap, because times of different
+    machines may be wrong by that.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, slack_ns: int = 0) -> None:
         self.found = False
+        self._slack_ns = slack_ns
         self._latest_end = _BEFORE_ALL
         self._latest_session = -1
 
@@ -38,5 +40,5 @@ class Overlap(Pass):
         latest = np.maximum.accumulate(ends)
         is_later = np.concatenate([[True], ends[1:] > latest[:-1]])
         owner = sessions[np.maximum.accumulate(np.where(is_later, np.arange(len(ends)), 0))]
-        self.found = bool(((chunk.start < latest[:-1]) & (owner[:-1] != chunk.worker)).any())
+        self.found = bool(((chunk.start < latest[:-1] - self._slack_ns) & (owner[:-1] != chunk.worker)).any())
         self._latest_end, self._latest_session = int(latest[-1]), int(owner[-1])

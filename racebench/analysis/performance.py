@@ -114,16 +114,17 @@ def open_loop(history: History, load: Load) -> OpenLoop | None:
         return None
     sessions = history.operations.sessions
     since = round(load.warmup_s * 1e9)
+    bounds = {session: clock.bound_ns for clock in history.clocks for session in clock.sessions}
 
     def parts() -> Iterator[tuple[Array, Array]]:
-        """Each session's measured records, with the times at which they were due."""
+        """Each session's measured records, with the times at which they were due: the latest that the bounds allow."""
         for number, records in sessions.items():
             at = 0
             for block in arrivals.blocks(load.seed, number, rate):
                 part = records[at : at + len(block)]
                 due = block[: len(part)]
                 measured = due >= since
-                yield part[measured], history.start + due[measured]
+                yield part[measured], history.start + due[measured] + bounds.get(number, 0)
                 at += len(block)
                 if at >= len(records):
                     break

@@ -36,7 +36,7 @@ from racebench.analysis.streaming.confirmation import Confirmation, KnownDuplica
 from racebench.core.anomalies import ANOMALIES, with_every_kind
 from racebench.core.liveness import Sighting
 from racebench.core.model import Consumer, Load, Outcome, Scenario, Strategy
-from racebench.core.results import Anomaly, ConsumerResult, Finding, Pace, RunResult, Usage
+from racebench.core.results import Anomaly, ConsumerResult, Finding, MachineResult, Pace, RunResult, Usage
 from racebench.core.verdict import Verdict
 from racebench.history import Chunk, History, Log
 from racebench.history.operations import NEVER
@@ -75,10 +75,10 @@ def judge(
     """
     with Scratch() as scratch:
         tally = Tally(history.start + round(load.warmup_s * 1e9))
-        late = [Lateness(scratch, number) for number in range(len(history.logs))]
+        late = [Lateness(scratch, number, history.slack_ns(log.name)) for number, log in enumerate(history.logs)]
         stretches = [Stretches(log, number, scratch) for number, log in enumerate(history.logs)]
         # Measured in the same passes as the checkers; add a Pass here.
-        course, overlap, confirmation = Course(history), Overlap(), Confirmation(history, known)
+        course, overlap, confirmation = Course(history), Overlap(history.slack_ns()), Confirmation(history, known)
         apart = on_standby(consumers, history.logs)
         passes = [tally, course, overlap, confirmation, *late, *stretches, *apart.values()]
         checked = check(history, scratch, also=passes)
@@ -145,7 +145,24 @@ def judge(
         schema=schema,
         messages=dict(sorted(messages.items())),
         first_duplicate=confirmation.first_duplicate(),
+        machines=tuple(
+            MachineResult(
+                machine=clock.machine,
+                sessions=clock.sessions,
+                consumers=clock.consumers,
+                offset_us=clock.offset_ns / 1e3,
+                bound_us=clock.bound_ns / 1e3,
+            )
+            for clock in history.clocks
+        ),
+        undecided=undecided(checked, late),
     )
+
+
+def undecided(checked: Checked, late: Sequence[Lateness]) -> dict[str, int]:
+    """What the bounds of the machines' clocks leave undecided, as published."""
+    within = sum(one.within for one in late)
+    return {**checked.undecided, **({"late": within} if within else {})}
 
 
 class Tally(Pass):
@@ -217,9 +234,15 @@ class Tally(Pass):
 
 
 class Lateness(Pass):
-    """For each row's first delivery to one consumer: ns from its acknowledgement to its arrival, at least 0."""
+    """For each row's first delivery to one consumer: ns from its acknowledgement to its arrival, at least 0.
 
-    def __init__(self, scratch: Scratch, log: int) -> None:
+    `slack_ns`: how wrong that can be. It is subtracted, so that what is reported is late by that much at least;
+    `within`: how many came after their acknowledgement by no more than that.
+    """
+
+    def __init__(self, scratch: Scratch, log: int, slack_ns: int = 0) -> None:
+        self._slack_ns = slack_ns
+        self.within = 0
         self._scratch = scratch
         self._log = log
         self._late = scratch.column(np.int64)
@@ -227,7 +250,9 @@ class Lateness(Pass):
     def rows(self, chunk: RowChunk) -> None:
         arrived, acknowledged = chunk.first(self._log), chunk.acknowledged
         both = (arrived != 0) & (acknowledged != NEVER)
-        self._late.append(np.maximum(arrived[both] - acknowledged[both], 0))
+        late = arrived[both] - acknowledged[both]
+        self.within += int((np.abs(late) < self._slack_ns).sum())
+        self._late.append(np.maximum(late - self._slack_ns, 0))
 
     def operations(self, chunk: Chunk) -> None:
         """Do nothing: rows are enough."""

@@ -13,6 +13,7 @@ from racebench.cli.option_groups import (
     ComparisonOptions,
     GateOptions,
     LoadOptions,
+    MachineOptions,
     OutputOptions,
     SubjectOptions,
     TargetOptions,
@@ -38,6 +39,7 @@ def comparison(
     target: TargetOptions,
     output: OutputOptions,
     gates: GateOptions,
+    machines: MachineOptions | None = None,
 ) -> Measurement:
     """The request of compare; makes the results folder. Raises UsageProblem for the first invalid option."""
     limits = limits_of(gates)
@@ -49,7 +51,9 @@ def comparison(
     )
     output = replace(output, history=bool(output.history))
     scenario = find_scenario(subject, target, separate=True)
-    request = drafted(scenario, subject, load, target, output, gates, default_seconds=DEFAULT_SECONDS)
+    request = drafted(
+        scenario, subject, load, target, output, gates, default_seconds=DEFAULT_SECONDS, machines=machines
+    )
     strategies = request.campaign.strategies
     if len(strategies) < 2 and options.baseline is None and options.save_baseline is None:
         more = (

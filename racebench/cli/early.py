@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from racebench.core.errors import RacebenchError
 
 if TYPE_CHECKING:
-    from racebench.cli.option_groups import LoadOptions, SubjectOptions, TargetOptions
+    from racebench.cli.option_groups import LoadOptions, MachineOptions, SubjectOptions, TargetOptions
     from racebench.executors.processes import Processes
     from racebench.load.early_sessions import EarlySessions
     from racebench.postgres.embedded import EmbeddedServer
@@ -27,21 +27,27 @@ _CONNECTIONS = 64
 class Early:
     """An embedded server that was begun, None on a user's server, and the pool of processes.
 
+    `processes` is None if other machines run the workers.
     `sessions`: those that the pool opens for the first run; None if it has to open them itself.
     """
 
     server: EmbeddedServer | None
-    processes: Processes
+    processes: Processes | None
     sessions: EarlySessions | None
 
 
 @contextlib.contextmanager
-def begun(subject: SubjectOptions, target: TargetOptions, load: LoadOptions) -> Iterator[Early]:
+def begun(
+    subject: SubjectOptions, target: TargetOptions, load: LoadOptions, machines: MachineOptions | None = None
+) -> Iterator[Early]:
     """Begin a command of load; end at the end what was begun.
 
     It is to be entered while the command has one thread, and no connection or file of its own is open.
     """
     with server(target) as started:
+        if machines is not None and machines.scheduler:
+            yield Early(server=started, processes=None, sessions=None)
+            return
         from racebench.executors.processes import Processes
 
         preload = ["racebench.load.early_sessions"]

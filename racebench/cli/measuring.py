@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from racebench.cli import invocation, next_steps
+from racebench.cli import invocation, machines, next_steps
 from racebench.cli.console import application_prints_to_stderr, publish, shown_progress
 from racebench.cli.early import Early
 from racebench.cli.exit_codes import Finding, exit_code
@@ -31,6 +31,7 @@ from racebench.reports.results.document import Document, RunTexts, in_folder, no
 from racebench.reports.terminal import progress, run_table
 
 if TYPE_CHECKING:
+    from racebench.executors import Executor
     from racebench.load.rounds import Rounds
 
 
@@ -147,11 +148,18 @@ def _run(record: _Record, shown: progress.Progress, early: Early) -> None:
         target = stack.enter_context(
             request.server.opened(request.campaign.connections, pooled=request.campaign.pooled, begun=early.server)
         )
+        executor: Executor | None = early.processes
+        if request.machines is not None:
+            report_progress("connecting to the machines", 0.0)
+            target, executor = stack.enter_context(
+                machines.opened(request.machines, target, workers=request.campaign.load.workers)
+            )
+        assert executor is not None  # it was begun for this request
         record.running = stack.enter_context(
             campaign.opened(
                 request.campaign,
                 target,
-                early.processes,
+                executor,
                 keep=request.keep,
                 schema=None if early.sessions is None else early.sessions.schema,
                 patience=request.server.patience,

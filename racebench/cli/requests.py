@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING
 
 from racebench.cli.exit_codes import Gates, gates_of
 from racebench.cli.files import ResultFiles, result_files
-from racebench.cli.option_groups import GateOptions, LoadOptions, OutputOptions, SubjectOptions, TargetOptions
+from racebench.cli.machines import machines_of
+from racebench.cli.option_groups import (
+    GateOptions,
+    LoadOptions,
+    MachineOptions,
+    OutputOptions,
+    SubjectOptions,
+    TargetOptions,
+)
 from racebench.cli.servers import Server, server_of
 from racebench.cli.subjects import find_scenario
 from racebench.core import injection
@@ -23,6 +31,7 @@ from racebench.workloads import ad_hoc, catalog
 if TYPE_CHECKING:
     from racebench.analysis.baselines import Measured
     from racebench.analysis.thresholds import Threshold
+    from racebench.executors.cluster import Machines
 
 DEFAULT_SECONDS = 2.0
 MOST_SESSIONS = 5000
@@ -49,7 +58,7 @@ class Measurement:
 
     `thresholds`: each with the names of the strategies that it concerns. `history`: keep each run's, or none; None:
     keep those of runs with a forbidden anomaly. `witnesses`: the most
-    that a run has in the JSON, None for all.
+    that a run has in the JSON, None for all. `machines`: where workers and consumers run, None for this machine.
     """
 
     campaign: Request
@@ -61,6 +70,7 @@ class Measurement:
     history: bool | None
     witnesses: int | None = None
     comparison: ComparisonRequest | None = None
+    machines: Machines | None = None
 
 
 def measurement(
@@ -71,11 +81,12 @@ def measurement(
     gates: GateOptions,
     *,
     pairing: Pairing = Pairing.TOGETHER,
+    machines: MachineOptions | None = None,
 ) -> Measurement:
     """The request of run and matrix; makes the results folder. Raises UsageProblem for the first invalid option."""
     limits = limits_of(gates)
     scenario = find_scenario(subject, target)
-    request = drafted(scenario, subject, load, target, output, gates, pairing=pairing)
+    request = drafted(scenario, subject, load, target, output, gates, pairing=pairing, machines=machines)
     own_code = scenario.origin is Origin.OWN_CODE and not ad_hoc.lacks_invariant(scenario)
     request = replace(
         request,
@@ -96,6 +107,7 @@ def drafted(
     *,
     pairing: Pairing = Pairing.TOGETHER,
     default_seconds: float = DEFAULT_SECONDS,
+    machines: MachineOptions | None = None,
 ) -> Measurement:
     """A request without thresholds; touches no file. Raises UsageProblem for the first invalid option."""
     _check_sessions(load)
@@ -140,6 +152,7 @@ def drafted(
         thresholds=(),
         history=False if pairing is Pairing.EACH_ALONE and output.history is None else output.history,
         witnesses=1 if pairing is Pairing.EACH_ALONE else None,
+        machines=machines_of(machines, scenario, target, load, subject.own_code),
     )
 
 

@@ -33,12 +33,16 @@ class Anomaly:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """What one checker found: how many of a kind, out of how many chances, with witnesses."""
+    """What one checker found: how many of a kind, out of how many chances, with witnesses.
+
+    `undecided`: how many more there may be, if the clocks of several machines are as wrong as they can be.
+    """
 
     kind: str
     count: int
     chances: int
     witnesses: tuple[Anomaly, ...] = ()
+    undecided: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,6 +148,20 @@ class FirstDuplicate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MachineResult:
+    """A machine on which workers or consumers ran. Its times are the database server's, right within `bound_us`.
+
+    `offset_us`: the server's clock minus the machine's wall clock. `sessions` are numbers from 1, of all workers.
+    """
+
+    machine: str
+    sessions: tuple[int, ...]
+    consumers: tuple[str, ...]
+    offset_us: float
+    bound_us: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunResult:
     """One strategy under load: what was measured, what was found, and what follows from it.
 
@@ -151,7 +169,9 @@ class RunResult:
     path of the file that keeps the run's history, if one does, relative to the document's folder or absolute.
     `as_expected` is None of the user's own code: nothing is known of it. `advice`: the strategy that the scenario
     recommends, if it is right where this one is not. `injected`: how often each fault of the load was, by its text.
-    `first_duplicate`: None also where no duplicate was known before the end, and in older documents.
+    `first_duplicate`: None also where no duplicate was known before the end, and in older documents. `machines`: those
+    of a Dask scheduler, none if all ran on this one. `undecided`, within the bounds of their clocks: how many anomalies
+    of a kind there may be beside those counted, and how many deliveries may be "late"; only what is above 0.
     """
 
     scenario: str
@@ -182,6 +202,8 @@ class RunResult:
     history: str | None = None
     injected: Mapping[str, int] = field(default_factory=dict)
     first_duplicate: FirstDuplicate | None = None
+    machines: tuple[MachineResult, ...] = ()
+    undecided: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def found(self) -> tuple[str, ...]:

@@ -84,7 +84,7 @@ def connected(scheduler: Scheduler, *, machines: int = 1) -> Iterator[Client]:
         client = stack.enter_context(_client(address, scheduler.address))
         if scheduler.is_local:
             client.wait_for_workers(machines, timeout=_LOCAL_SECONDS)
-        _check_versions(client, scheduler.address)
+        check_versions(client, scheduler.address)
         yield client
 
 
@@ -178,7 +178,7 @@ async def _try_to_connect(address: str) -> None:
     await comm.close()
 
 
-def _check_versions(client: Client, name: str) -> None:
+def check_versions(client: Client, name: str) -> None:
     """Compare Python and the packages of each machine with those here; raises RacebenchError if one differs."""
     known = client.get_versions(packages=list(_COMPARED))
     if not known["workers"]:

@@ -12,6 +12,7 @@ import resource
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from multiprocessing import connection as connections
+from multiprocessing.connection import Connection
 from typing import Any, Protocol
 
 from racebench.core.errors import RacebenchError
@@ -19,12 +20,15 @@ from racebench.core.signals import shielded
 from racebench.executors import Channel, Died, Worker, forks
 from racebench.executors.messages import packed, unpacked
 from racebench.executors.serving import Task
+from racebench.history.clocks import MachineClock
 
 #: Descriptors of this process: its pipe to another process, that one's to this, and what tells that it has ended.
 _FILES_FOR_ONE = 3
 _FILES_FOR_STARTING = 12
 _FILES_OF_A_COMMAND = 32
 _END_SECONDS = 5.0
+#: How far ahead a common start is.
+_LEAD_NS = 20_000_000
 
 
 class Started(Protocol):
@@ -151,10 +155,26 @@ class Processes:
         process.send(Task(function, task))
         return process
 
-    def messages(self, workers: Collection[Worker], timeout: float) -> Iterator[tuple[Worker, Any]]:
+    @property
+    def offset_ns(self) -> int:
+        return 0
+
+    @property
+    def lead_ns(self) -> int:
+        return _LEAD_NS
+
+    def settle(self, workers: Iterable[Worker]) -> tuple[MachineClock, ...]:  # noqa: ARG002 - they are on this machine
+        return ()
+
+    def messages(
+        self, workers: Collection[Worker], timeout: float, *, wake: Connection | None = None
+    ) -> Iterator[tuple[Worker, Any]]:
+        """As of every executor. `wake`: another pipe, which ends the wait when something can be read from it."""
         by_pipe: dict[Any, _Process] = {process.pipe: process for process in self._of(workers)}
-        ready: list[Any] = connections.wait(list(by_pipe), timeout)
+        ready: list[Any] = connections.wait([*by_pipe, *(() if wake is None else (wake,))], timeout)
         for pipe in ready:
+            if pipe is wake:
+                continue
             process = by_pipe[pipe]
             try:
                 data = pipe.recv_bytes()

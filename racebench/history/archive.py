@@ -19,7 +19,8 @@ from racebench.core.atomic_write import replacing
 from racebench.core.errors import RacebenchError, UsageProblem
 from racebench.core.model import Numbering, Outcome
 from racebench.core.plain_text import shown
-from racebench.history import History, Labels, Log, Operations, Violation
+from racebench.history import History, Labels, Log, Operations, Violation, clocks
+from racebench.history.clocks import MachineClock
 from racebench.history.npz import Reader, Span, Writer
 from racebench.history.operations import never_ended
 from racebench.history.recorded import About, Recorded
@@ -32,6 +33,8 @@ Pieces = Callable[[], Iterator[Array]]
 
 FORMAT = "racebench history"
 VERSION = 1
+#: Of a history with the clocks of several machines, which a program for version 1 would take for one clock.
+VERSION_WITH_CLOCKS = 2
 SUFFIX = ".history.npz"
 
 _META = Path(__file__).with_name("meta.schema.json")
@@ -58,7 +61,7 @@ def _write(writer: Writer, recorded: Recorded) -> None:
     statuses = _statuses(history.operations)
     meta = {
         "format": FORMAT,
-        "version": VERSION,
+        "version": VERSION_WITH_CLOCKS if history.clocks else VERSION,
         "scenario": about.scenario,
         "strategy": about.strategy,
         "forbidden": list(about.forbidden),
@@ -86,6 +89,7 @@ def _write(writer: Writer, recorded: Recorded) -> None:
             for violation in history.violations
         ],
         "measures": dict(history.measures),
+        **({"clocks": clocks.published(history.clocks)} if history.clocks else {}),
         "load": dict(about.load),
         "environment": dict(about.environment),
     }
@@ -189,10 +193,10 @@ def _meta(reader: Reader) -> dict[str, Any]:
         raise reader.damaged(f"its 'meta' is not JSON ({problem})") from None
     if not isinstance(meta, dict) or meta.get("format") != FORMAT:
         raise UsageProblem(f"{reader.path} is not a racebench history: its 'meta' has no format '{FORMAT}'")
-    if meta.get("version") != VERSION:
+    if meta.get("version") not in (VERSION, VERSION_WITH_CLOCKS):
         raise UsageProblem(
-            f"{reader.path} is a history of version {shown(meta.get('version'))}, this racebench reads {VERSION}; "
-            "check it with the racebench that wrote it"
+            f"{reader.path} is a history of version {shown(meta.get('version'))}, this racebench reads {VERSION} and "
+            f"{VERSION_WITH_CLOCKS}; check it with the racebench that wrote it"
         )
     if (difference := json_schema.difference(meta, _META)) is not None:
         raise reader.damaged(f"in its 'meta', {difference}")
@@ -225,6 +229,7 @@ class _Reading:
             measures=meta["measures"],
             numbering=self._numbering(),
             labels=self._labels() if meta["labels"] else None,
+            clocks=self._clocks(),
         )
         return Recorded(
             history=history,
@@ -334,6 +339,17 @@ class _Reading:
             drained=bool(about["drained"]),
             longest_poll_ns=None if longest is None else int(longest),
         )
+
+    def _clocks(self) -> tuple[MachineClock, ...]:
+        """The machines' clocks: of version 2 each session and consumer has one."""
+        if self.meta["version"] == VERSION:
+            return ()
+        try:
+            consumers = [about["name"] for about in self.meta["consumers"]]
+            sessions = [number for (part,) in self._read("session_number") for number in part.tolist()]
+            return clocks.read(self.meta.get("clocks"), sessions, consumers)
+        except ValueError as problem:
+            raise self.reader.damaged(f"in its 'meta', {problem}") from None
 
     def _labels(self) -> Labels:
         text, ends = self.scratch.column(np.uint8), self.scratch.column(np.int64)

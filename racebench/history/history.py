@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from racebench.core.model import Numbering
+from racebench.history.clocks import MachineClock
 from racebench.history.logs import Log
 from racebench.history.operations import Operation, Operations
 from racebench.history.records import NO_VERSION, OPERATION, OPERATION_BITS, read_records
@@ -37,6 +38,7 @@ class History:
     `rows`: ROW records, in any order; None if the scenario numbers no rows. `labels`: the texts of versions that are
     not integers; the rows' versions are then ranks, from 1. `alone`: the SQLSTATEs with which an application's
     operations also fail when no other session is active; None for a script, where the class of the SQLSTATE decides.
+    `clocks`: of the machines on which sessions and consumers ran, none if they had one clock.
     """
 
     start: int
@@ -48,11 +50,23 @@ class History:
     numbering: Numbering = Numbering.TENANT
     labels: Labels | None = None
     alone: frozenset[str] | None = None
+    clocks: tuple[MachineClock, ...] = ()
 
     @property
     def table(self) -> Array:
         """The rows; an empty array if the scenario numbers none."""
         return np.empty(0, ROW) if self.rows is None else self.rows
+
+    def slack_ns(self, consumer: str | None = None) -> int:
+        """How wrong a difference between times of two machines can be: of any two, or of a consumer's and any other's.
+
+        0 if all ran on one machine.
+        """
+        bounds = sorted(clock.bound_ns for clock in self.clocks)
+        if len(bounds) < 2:
+            return 0
+        its = [clock.bound_ns for clock in self.clocks if consumer is not None and consumer in clock.consumers]
+        return bounds[-1] + (its[0] if its else bounds[-2])
 
     def microseconds(self, ns: int) -> float:
         """A time as microseconds since the common start."""

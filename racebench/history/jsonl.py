@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -14,7 +15,7 @@ from racebench.core.anomalies import ANOMALIES, Evidence, Subject, forbidden_by_
 from racebench.core.errors import UsageProblem, suggest
 from racebench.core.model import Numbering, Outcome
 from racebench.core.plain_text import shown
-from racebench.history import History, Log
+from racebench.history import History, Log, clocks
 from racebench.history.builder import HistoryBuilder, unknown
 from racebench.history.operations import never_ended
 from racebench.history.recorded import About, Recorded
@@ -22,6 +23,8 @@ from racebench.history.records import NO_VERSION, decode_status
 from racebench.history.spill import PIECE, Scratch, pieces
 
 VERSION = 1
+#: Of a history with the clocks of several machines.
+VERSION_WITH_CLOCKS = 2
 _OUTCOMES = {"ok": Outcome.OK, "fail": Outcome.FAIL, "info": Outcome.UNKNOWN}
 _NAMES = {outcome: name for name, outcome in _OUTCOMES.items()}
 _SQLSTATE = re.compile("[0-9A-Za-z]{5}")
@@ -53,6 +56,12 @@ def read(path: Path, scratch: Scratch) -> Recorded:
             f"{path} has polls and no rows; give a line with type 'row' for each row (if there are none, rows: true in "
             "the first line)"
         )
+    if "clocks" in header:
+        try:
+            known = clocks.read(header["clocks"], history.operations.sessions, [log.name for log in history.logs])
+        except ValueError as problem:
+            raise UsageProblem(f"{path}:1: {problem}; see docs/history.md") from None
+        history = replace(history, clocks=known)
     return Recorded(
         history=history,
         about=About(
@@ -142,8 +151,9 @@ def _take_operation(builder: HistoryBuilder, number: int, line: Mapping[str, Any
 def _header(number: int, line: Mapping[str, Any]) -> Mapping[str, Any]:
     if number != 1:
         raise ValueError("the line of type 'history' must be the first line")
-    if line.get("version") != VERSION:
-        raise ValueError(f"this is version {shown(line.get('version'))}, this racebench reads {VERSION}")
+    if line.get("version") not in (VERSION, VERSION_WITH_CLOCKS):
+        version = shown(line.get("version"))
+        raise ValueError(f"this is version {version}, this racebench reads {VERSION} and {VERSION_WITH_CLOCKS}")
     header: dict[str, Any] = {name: _text(line, name) for name in ("scenario", "strategy") if name in line}
     if "numbering" in line:
         known = [numbering.value for numbering in Numbering]
@@ -158,7 +168,9 @@ def _header(number: int, line: Mapping[str, Any]) -> Mapping[str, Any]:
                 raise ValueError(f"anomaly '{kind}' is unknown{suggest(str(kind), ANOMALIES)}")
         header["forbidden"] = tuple(line["forbidden"])
     header["rows"] = _flag(line, "rows", default=False)
-    return {"version": VERSION, **header}
+    if line["version"] == VERSION_WITH_CLOCKS:
+        header["clocks"] = line.get("clocks")
+    return {"version": line["version"], **header}
 
 
 def _whole(line: Mapping[str, Any], name: str, default: int | None = None) -> int:
@@ -201,12 +213,13 @@ def _lines(recorded: Recorded) -> Iterator[Mapping[str, Any]]:
     history, about = recorded.history, recorded.about
     yield {
         "type": "history",
-        "version": VERSION,
+        "version": VERSION_WITH_CLOCKS if history.clocks else VERSION,
         "scenario": about.scenario,
         "strategy": about.strategy,
         "numbering": history.numbering.value,
         "rows": history.rows is not None,
         "forbidden": list(about.forbidden),
+        **({"clocks": clocks.published(history.clocks)} if history.clocks else {}),
     }
     for process, records in history.operations.sessions.items():
         for part in pieces(records, PIECE):

@@ -10,7 +10,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from racebench.core.liveness import Holder, Sighting
 from racebench.core.model import Consumer, Load, Strategy
 from racebench.core.plain_text import one_line
 from racebench.core.target import Target
-from racebench.executors import Channel
+from racebench.executors import Channel, RecordedFile, Report
 from racebench.history.recording import DELIVERY, POLL, QUIET, RecordFile
 from racebench.load.quiet import Asking, Quiet
 from racebench.postgres import standby
@@ -55,6 +55,20 @@ class ConsumerTask:
     quiet: Path
     rests: bool = False
 
+    @property
+    def recorded(self) -> tuple[RecordedFile, ...]:
+        name = self.consumer.name
+        files = ((self.deliveries, DELIVERY), (self.polls, POLL), (self.quiet, QUIET))
+        return tuple(RecordedFile(path, layout, name) for path, layout in files)
+
+    def recorded_in(self, folder: Path) -> ConsumerTask:
+        return replace(
+            self,
+            deliveries=folder / self.deliveries.name,
+            polls=folder / self.polls.name,
+            quiet=folder / self.quiet.name,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Polling:
@@ -69,7 +83,7 @@ class Drain:
 
 
 @dataclass(frozen=True, slots=True)
-class ConsumerReport:
+class ConsumerReport(Report):
     """How many polls were made, empty ones included, and how long the longest waited for its answer.
 
     `lost`: how often its connection was lost; it went on from its cursors over another. `conflicts`: how often a
@@ -85,6 +99,15 @@ class ConsumerReport:
     resting: tuple[int, ...] = ()
     sightings: tuple[Sighting, ...] = ()
     behind: tuple[Holder, ...] = ()
+
+    def shifted(self, by_ns: int) -> ConsumerReport:
+        """The same report for a clock that is so far ahead."""
+        return replace(
+            self,
+            sightings=tuple(
+                replace(one, first_ns=one.first_ns + by_ns, last_ns=one.last_ns + by_ns) for one in self.sightings
+            ),
+        )
 
 
 def consume(task: ConsumerTask, channel: Channel) -> None:

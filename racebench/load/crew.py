@@ -22,6 +22,7 @@ from racebench.core.results import Usage
 from racebench.core.signals import shielded
 from racebench.core.watching import beat
 from racebench.executors import Died, Executor, Failure, Worker
+from racebench.history.clocks import MachineClock
 from racebench.load import call_worker
 from racebench.load.assignment import Assignment
 from racebench.load.consumer import ConsumerReport, ConsumerTask, Drain, Polling, consume
@@ -52,8 +53,6 @@ _DRAIN_SECONDS = 60.0
 _BEHIND_SECONDS = 0.01
 #: How often the progress is looked at: it takes a look into every session's file.
 _LOOK_SECONDS = 1.0
-#: How far ahead the common start is.
-_LEAD_NS = 20_000_000
 
 #: Called several times a second with the fraction done.
 Progress = Callable[[float], None]
@@ -66,7 +65,8 @@ class Crew:
     `retried` and `messages` are by SQLSTATE, `reports` by consumer: of those that read to the end. `gave_up`: there was
     no progress, and the run was ended. `hung`: operations did not come to an end, and their workers were killed. `used`
     and `connections` are those of the workers' reports: of any, and of all. `resting`: the pids of all sessions that
-    wait for the next run. `detector`: looks for the first duplicate while they work.
+    wait for the next run. `lost`: the workers that were on lost machines. `detector`: looks for the first duplicate
+    while they work.
     """
 
     assignment: Assignment
@@ -82,6 +82,7 @@ class Crew:
     used: bool = False
     connections: tuple[int, ...] = ()
     resting: tuple[int, ...] = ()
+    lost: list[int] = field(default_factory=list)
     #: Each worker's number, each consumer, and those of both that have not ended.
     _workers: dict[Worker, int] = field(default_factory=dict, init=False)
     _consumers: dict[Worker, Consumer] = field(default_factory=dict, init=False)
@@ -146,9 +147,10 @@ class Crew:
                 waiting.discard(process)
 
     def go(self, progress: Progress) -> int:
-        """Give the common start and wait until the workers have ended; return the start in perf_counter_ns."""
+        """Give the common start and wait until the workers have ended; return the start on the executor's clock."""
         load = self.assignment.load
-        start = time.perf_counter_ns() + _LEAD_NS
+        offset = self.executor.offset_ns
+        start = time.perf_counter_ns() + self.executor.lead_ns
         warmup = int(load.warmup_s * 1e9)
         stop = None if load.duration_s is None else start + warmup + int(load.duration_s * 1e9)
         self.usage = Usage(client_s=0.0, busiest_s=0.0, server_s=cpu_time.server_seconds(self.assignment.target))
@@ -156,12 +158,12 @@ class Crew:
         self._idle.begin(start)
         self._injectors.go(go)
         for process in self._workers:
-            process.send(go)
+            process.send(go.shifted(offset))
         overdue = _Overdue(load, stop)
         stalls = Stalls(load, self.assignment.patience, time.monotonic())
         canceled = False
         watched = set(self._running)
-        self.detector.begin(start)
+        self.detector.begin(start, offset)
         said_s = 0.0
         while waiting := self._running & self._workers.keys():
             pause_s = min(self.detector.pause_s, self._idle.pause_s)
@@ -184,7 +186,7 @@ class Crew:
         self.detector.end()
         self._note(self._idle.end())
         self._injectors.finish()
-        return start
+        return start + offset
 
     def drain(self, rows: int, connection: psycopg.Connection[Any]) -> None:
         """Have the consumers read to the end of so many rows; one that does not finish has no report.
@@ -220,6 +222,10 @@ class Crew:
                 f"consumer '{self._consumers[process].name}' had not caught up after {_DRAIN_SECONDS:.0f} s; "
                 "what it missed is not known"
             )
+
+    def settle(self) -> tuple[MachineClock, ...]:
+        """Have the records of those that have ended on one clock; the clocks of the machines that they ran on."""
+        return self.executor.settle([*self._workers, *self._consumers])
 
     def measure_server(self) -> None:
         """Take the server's time on a CPU from the common start to now, when the workers have ended; the first time."""
@@ -382,7 +388,11 @@ class Crew:
         if isinstance(message, Failure):
             raise message.error
         if isinstance(message, Died):
-            if not self._service_is_dead:  # then racebench has killed it
+            if message.machine is not None:
+                self.lost.append(number)
+                if (line := f"{message.cause}; what its workers had begun is UNKNOWN") not in self.notes:
+                    self._say(line)
+            elif not self._service_is_dead:  # then racebench has killed it
                 self.notes.append(f"worker {number} died ({message.cause}); what it had in flight is UNKNOWN")
             self.usage = replace(self.usage, client_s=None, busiest_s=None)
             self.used = True  # it is not known

@@ -86,10 +86,11 @@ class Detector:
         self._suspected = SuspectedDuplicates()
         self._waiting: dict[Number, None] = {}
         self._questions = 0
-        self._start_ns = self._next_ns = self._used_ns = 0
+        self._start_ns = self._next_ns = self._used_ns = self._offset_ns = 0
 
-    def begin(self, start_ns: int) -> None:
-        """The sessions begin at this time of `perf_counter_ns`."""
+    def begin(self, start_ns: int, offset_ns: int = 0) -> None:
+        """The sessions begin at this time of `perf_counter_ns`; the records' clock is `offset_ns` ahead of that."""
+        self._offset_ns = offset_ns
         self._start_ns, self._next_ns = start_ns, start_ns + _FIRST_PAUSE_NS
 
     @property
@@ -137,5 +138,5 @@ class Detector:
             known_ns = time.perf_counter_ns()
             first = next((number for number in self._waiting if number in found), None)
             if first is not None:
-                self.known = KnownDuplicate(tenant=first[0], version=first[1], known_ns=known_ns)
+                self.known = KnownDuplicate(tenant=first[0], version=first[1], known_ns=known_ns + self._offset_ns)
             self._waiting.clear()

@@ -24,7 +24,7 @@ _AWAKE_NS = 100_000
 
 @dataclass(frozen=True, slots=True)
 class Go:
-    """Begin at `start_ns` (perf_counter_ns, which all processes of a machine share); begin nothing after `stop_ns`.
+    """Begin at `start_ns`; begin nothing after `stop_ns`. In a worker both are perf_counter_ns, which a machine shares.
 
     What begins before `measured_ns` is the warm-up: recorded, but not counted towards a session's operations.
     """
@@ -32,6 +32,11 @@ class Go:
     start_ns: int
     measured_ns: int
     stop_ns: int | None
+
+    def shifted(self, by_ns: int) -> Go:
+        """The same moments of a clock that is so far ahead."""
+        stop_ns = None if self.stop_ns is None else self.stop_ns + by_ns
+        return Go(self.start_ns + by_ns, self.measured_ns + by_ns, stop_ns)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+import numpy.typing as npt
 import psycopg
 
 from racebench.core.errors import DatabaseProblem, RacebenchError, ScenarioProblem, UsageProblem
@@ -28,6 +29,7 @@ from racebench.load.alone import run_alone, try_before
 from racebench.load.assignment import Assignment
 from racebench.load.crew import Crew, Progress
 from racebench.load.detector import Detector, Table
+from racebench.load.lost_machines import add_begun
 from racebench.postgres.client_sessions import ClientSessions
 from racebench.postgres.connection import connect
 from racebench.postgres.control import Control
@@ -37,6 +39,8 @@ from racebench.postgres.schemas import quiesce
 from racebench.postgres.session_settings import loses_commits
 from racebench.postgres.standby import follow
 from racebench.workloads.callables import broken, unreached
+
+Array = npt.NDArray[Any]
 
 #: The most sentences of a called invariant that are kept.
 _SHOWN = 20
@@ -80,6 +84,7 @@ class Run:
             crew.assignment = replace(crew.assignment, late=tried.late, reached=tried.reached)
         load = self._load if tried is None or tried.reached else self._load_and_look_for_statements
         start = load(progress)
+        clocks = crew.settle()
         alone = None if tried is None else set(tried.codes)
         history = History(
             start=start,
@@ -91,6 +96,7 @@ class Run:
             numbering=known.strategy.numbering,
             labels=None,
             alone=None if alone is None else frozenset(alone - {""}),
+            clocks=clocks,
         )
         try:
             history = self._with_tables(history)
@@ -202,6 +208,8 @@ class Run:
         self.restarted = restarted(self._server, server_processes(connection))
         if scenario.rows is not None:
             rows, labels = read_rows(connection, scenario.rows, self._scratch)
+            if crew.lost:
+                history = self._with_begun(history, rows)
             crew.drain(numbered(rows), connection)
         violations = (*ask_invariants(connection, scenario), *_called(scenario, connection))
         measures = ask_measures(connection, scenario)
@@ -212,7 +220,17 @@ class Run:
             violations=violations,
             measures=measures,
             labels=labels,
+            clocks=crew.settle(),
         )
+
+    def _with_begun(self, history: History, rows: Array) -> History:
+        """A history with the operations that were begun on lost machines, as far as rows show them."""
+        known, width = self._assignment, self._assignment.load.connections_per_worker
+        sessions = [
+            session for number in self.crew.lost for session in range((number - 1) * width + 1, number * width + 1)
+        ]
+        add_begun(known.files, sessions, rows, history.start)
+        return replace(history, operations=read_operations({n: known.files.operations(n) for n in known.sessions}))
 
     def _log(self, place: int) -> Log:
         known, table = self._assignment, self._scenario.rows

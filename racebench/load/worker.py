@@ -12,7 +12,7 @@ import contextlib
 import gc
 import time
 from collections.abc import Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -24,7 +24,7 @@ from racebench.core.faults import CONNECTION_LOST
 from racebench.core.model import Load, Outcome, Strategy
 from racebench.core.plain_text import one_line
 from racebench.core.target import Pooling, Target
-from racebench.executors import Channel
+from racebench.executors import Channel, RecordedFile, Report
 from racebench.history.recording import (
     CHUNK_RECORDS,
     NO_VERSION,
@@ -68,6 +68,15 @@ class WorkerTask:
     own_code: bool = False
     rests: bool = False
 
+    @property
+    def recorded(self) -> tuple[RecordedFile, ...]:
+        return tuple(
+            RecordedFile(path, OPERATION, session) for path, session in zip(self.records, self.sessions, strict=True)
+        )
+
+    def recorded_in(self, folder: Path) -> WorkerTask:
+        return replace(self, records=tuple(folder / path.name for path in self.records))
+
 
 @dataclass(frozen=True, slots=True)
 class Ready:
@@ -75,7 +84,7 @@ class Ready:
 
 
 @dataclass(slots=True, kw_only=True)
-class WorkerReport:
+class WorkerReport(Report):
     """What a worker reports at its end. `retried` and `messages` are by SQLSTATE; `problems` say why sessions gave up.
 
     `lost`: how often a connection was lost. `cpu_s` is the process's own time on a CPU from the common start on. Of a

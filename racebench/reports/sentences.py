@@ -328,3 +328,23 @@ def _percent(part: int, whole: int) -> str:
 
 def _rate(rate: float | None) -> str:
     return "" if rate is None else f"{100 * rate:.2g}%"
+
+
+def machines(result: RunResult) -> str:
+    """On how many machines a run's sessions were, how well their clocks are known, and what that leaves undecided."""
+    worst = max(machine.bound_us for machine in result.machines)
+    count = quantity(len(result.machines), "machine", "machines")
+    said = f"{count}; times are the server's, right within {worst:.0f} µs"
+    left = undecided(result.undecided)
+    return f"{said}; {left}" if left else said
+
+
+def undecided(counts: Mapping[str, int]) -> str | None:
+    """What the bounds of the machines' clocks leave undecided, None if that is nothing."""
+    left = [
+        quantity(count, "delivery that may be late", "deliveries that may be late")
+        if kind == "late"
+        else quantity(count, f"possible {kind} more", f"possible {kind} more")
+        for kind, count in counts.items()
+    ]
+    return f"undecided within the bounds of their clocks: {', '.join(left)}" if left else None

@@ -199,7 +199,7 @@ def _meta(columns: dict[str, np.ndarray], **changes: object) -> None:
     [
         (lambda c: c.pop("meta"), "is not a racebench history: it has no 'meta'"),
         (lambda c: _meta(c, format="something"), "is not a racebench history"),
-        (lambda c: _meta(c, version=2), "is a history of version 2, this racebench reads 1"),
+        (lambda c: _meta(c, version=3), "is a history of version 3, this racebench reads 1 and 2"),
         (lambda c: _meta(c, consumers=3), "is damaged: in its 'meta', consumers is 3, not an array"),
         (lambda c: _meta(c, numbering="x"), "is damaged: its 'meta' has an unknown numbering"),
         (lambda c: _meta(c, forbidden=["x"]), "is damaged: its 'meta' has an unknown anomaly 'x'"),

@@ -24,6 +24,7 @@ from racebench.core.model import Load, Scenario
 from racebench.core.target import Target
 from racebench.executors import Channel, Died, Executor, Failure, Worker
 from racebench.executors.processes import Processes
+from racebench.history.clocks import MachineClock
 from racebench.load.driver import LoadDriver
 
 
@@ -72,6 +73,9 @@ class ThreadWorker:
 class Threads:
     """Workers as threads of this process."""
 
+    offset_ns = 0
+    lead_ns = 20_000_000
+
     def __init__(self) -> None:
         self.started: list[ThreadWorker] = []
         self.released = 0
@@ -94,6 +98,10 @@ class Threads:
 
     def release(self, workers: Iterable[Worker]) -> None:
         self.released += len(list(workers))
+
+    def settle(self, workers: Iterable[Worker]) -> tuple[MachineClock, ...]:
+        assert all(worker in self.started for worker in workers)
+        return ()
 
     def retire(self, workers: Iterable[Worker]) -> None:
         self.release(workers)

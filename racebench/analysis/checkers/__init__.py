@@ -57,6 +57,16 @@ class Checked:
             for kind in CHECKERS
         }
 
+    @property
+    def undecided(self) -> dict[str, int]:
+        """How many more of a kind there may be, within the bounds of the machines' clocks; only what is above 0."""
+        counts: dict[str, int] = {}
+        for findings in (self.findings, *self.logs):
+            for kind, finding in findings.items():
+                if finding.undecided:
+                    counts[kind] = counts.get(kind, 0) + finding.undecided
+        return counts
+
 
 def check(history: History, scratch: Scratch | None = None, also: Sequence[Pass] = ()) -> Checked:
     """Check everything: one pass over each log, two over the rows, one over the operations, one for the witnesses.

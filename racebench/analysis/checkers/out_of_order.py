@@ -8,6 +8,8 @@ operations.
 Example: sessions draw numbers from a sequence in blocks of 32. Row A has number 33 and is acknowledged; then row B is
 written with number 2. One poll finds both and delivers B first.
 
+Operations of two machines are compared beyond the bounds of their clocks. What is possible within them is undecided.
+
 Deliveries are read in their order. Of those before it, one number a tenant is enough: the latest start of an operation.
 """
 
@@ -29,7 +31,7 @@ from racebench.history.spill import gather, pieces, scatter
 
 Array = npt.NDArray[Any]
 
-_BEFORE_ALL = -(2**63)
+_BEFORE_ALL = -(2**62)
 _MOST = 2**62
 
 
@@ -52,7 +54,9 @@ class OutOfOrder(ConsumerChecker):
         self._latest = np.full(tenants, _BEFORE_ALL)
         self._latest_id = np.zeros(tenants, np.int64)
         self._latest_poll = np.zeros(tenants, np.int64)
-        self._late = 0
+        self._late = self._undecided = 0
+        #: By so much an operation must have ended before another began, if they may have run on two machines.
+        self._slack_ns = index.history.slack_ns()
         self._pairs: list[tuple[_Delivered, _Delivered]] = []
 
     def wants(self, wanted: WitnessRequests) -> None:
@@ -67,6 +71,7 @@ class OutOfOrder(ConsumerChecker):
             count=self._late,
             chances=self.delivered.rows,
             witnesses=tuple(self._witness(data, *pair) for pair in self._pairs),
+            undecided=self._undecided,
         )
 
     def _first_deliveries(self) -> Iterator[tuple[Array, Times]]:
@@ -97,8 +102,11 @@ class OutOfOrder(ConsumerChecker):
             latest = np.concatenate([np.maximum.accumulate(start[rank == one]) for one in distinct(rank)])
         begins = np.append(True, rank[1:] != rank[:-1])
         before = np.where(begins, np.int64(_BEFORE_ALL), np.append(np.int64(_BEFORE_ALL), latest[:-1]))
-        late = np.flatnonzero(end < np.maximum(before, self._latest[rank]))
+        latest_before = np.maximum(before, self._latest[rank])
+        some = latest_before > _BEFORE_ALL
+        late = np.flatnonzero(some & (end < latest_before - self._slack_ns))
         self._late += len(late)
+        self._undecided += int((some & (end < latest_before + self._slack_ns)).sum()) - len(late)
         if late.size and len(self._pairs) < WITNESSES:
             for at in late[np.argsort(order[late])][: WITNESSES - len(self._pairs)].tolist():
                 self._pairs.append(

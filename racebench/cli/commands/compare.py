@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         ComparisonOptions,
         GateOptions,
         LoadOptions,
+        MachineOptions,
         OutputOptions,
         SubjectOptions,
         TargetOptions,
@@ -43,6 +44,7 @@ _EXAMPLES = (
 @options.load(seconds=1)
 @options.comparison()
 @options.target(pooler=True, standby=True)
+@options.machines(workers=True)
 @options.output(history="no histories")
 @options.verbose()
 @options.gates(expect=False, threshold=True)
@@ -51,6 +53,7 @@ def compare(
     load: LoadOptions,
     comparison: ComparisonOptions,
     target: TargetOptions,
+    machines: MachineOptions,
     output: OutputOptions,
     gates: GateOptions,
     verbose: bool,
@@ -64,7 +67,7 @@ def compare(
     """
     from racebench.cli.early import begun
 
-    with begun(subject, target, load) as early:
+    with begun(subject, target, load, machines) as early:
         from racebench.cli import measuring
         from racebench.cli.comparison import comparison as comparison_request
         from racebench.cli.console import console
@@ -74,7 +77,7 @@ def compare(
         from racebench.reports.results.document import in_folder, to_json, write_atomically
         from racebench.reports.terminal import run_table
 
-        request = comparison_request(subject, load, comparison, target, output, gates)
+        request = comparison_request(subject, load, comparison, target, output, gates, machines)
         assert request.comparison is not None
         save_to = request.comparison.save_to
         outcome = "not saved, because the comparison was not finished"

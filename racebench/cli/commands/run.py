@@ -11,7 +11,14 @@ from racebench.cli.base_command import Command
 from racebench.cli.help_page import Example
 
 if TYPE_CHECKING:
-    from racebench.cli.option_groups import GateOptions, LoadOptions, OutputOptions, SubjectOptions, TargetOptions
+    from racebench.cli.option_groups import (
+        GateOptions,
+        LoadOptions,
+        MachineOptions,
+        OutputOptions,
+        SubjectOptions,
+        TargetOptions,
+    )
 
 
 _EXAMPLES = (
@@ -33,6 +40,7 @@ _EXAMPLES = (
 @options.subject(consumers="cursor, else the scenario's first")
 @options.load()
 @options.target(keep=True, pooler=True, standby=True)
+@options.machines(workers=True)
 @options.output(history="of runs with a forbidden anomaly")
 @options.verbose()
 @options.gates(threshold=True)
@@ -40,6 +48,7 @@ def run(
     subject: SubjectOptions,
     load: LoadOptions,
     target: TargetOptions,
+    machines: MachineOptions,
     output: OutputOptions,
     gates: GateOptions,
     verbose: bool,
@@ -52,13 +61,13 @@ def run(
     """
     from racebench.cli.early import begun
 
-    with begun(subject, target, load) as early:
+    with begun(subject, target, load, machines) as early:
         from racebench.cli import measuring, requests
         from racebench.cli.console import console
         from racebench.cli.files import check_reports
         from racebench.reports.terminal import run_table
 
-        request = requests.measurement(subject, load, target, output, gates)
+        request = requests.measurement(subject, load, target, output, gates, machines=machines)
         check_reports(output)
         document = measuring.measure(
             request, output, lambda document: run_table.show(console(), document, verbose=verbose), early

@@ -172,6 +172,8 @@ def _run(result: RunResult, witnesses: int | None) -> dict[str, Any]:
         "latency_us": dict(result.latency_us),
         **({} if result.pace is None else dataclasses.asdict(result.pace)),
         "first_duplicate": None if result.first_duplicate is None else dataclasses.asdict(result.first_duplicate),
+        "machines": [dataclasses.asdict(machine) for machine in result.machines],
+        "undecided": dict(result.undecided),
         "witnesses": [published(witness) for witness in result.witnesses[:witnesses]],
         "notes": list(result.notes),
         "schema": result.schema,

@@ -19,7 +19,17 @@ from racebench.core.errors import UsageProblem
 from racebench.core.liveness import Holder
 from racebench.core.model import Load, Protocol
 from racebench.core.plain_text import shown
-from racebench.core.results import Anomaly, ConsumerResult, FirstDuplicate, OpenLoop, Pace, RunResult, Timeline, Usage
+from racebench.core.results import (
+    Anomaly,
+    ConsumerResult,
+    FirstDuplicate,
+    MachineResult,
+    OpenLoop,
+    Pace,
+    RunResult,
+    Timeline,
+    Usage,
+)
 from racebench.core.verdict import Verdict
 from racebench.reports.results.document import LOAD, SCHEMA_FILE, SCHEMA_VERSION, Document
 
@@ -140,6 +150,13 @@ def _result(run: Mapping[str, Any]) -> RunResult:
         history=run.get("history"),
         injected=run.get("injected", {}),
         first_duplicate=None if run.get("first_duplicate") is None else FirstDuplicate(**run["first_duplicate"]),
+        machines=tuple(
+            MachineResult(
+                **{**machine, "sessions": tuple(machine["sessions"]), "consumers": tuple(machine["consumers"])}
+            )
+            for machine in run.get("machines", [])
+        ),
+        undecided=run.get("undecided", {}),
     )
 
 

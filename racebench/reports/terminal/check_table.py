@@ -78,6 +78,7 @@ def _file(result: CheckResult) -> dict[str, Any]:
         "note": result.about.note or None,
         "verdict": result.verdict.value,
         "overlapped": result.overlapped,
+        "undecided": dict(result.undecided),
         "forbidden": list(result.about.forbidden),
         "counts": dict(result.counts),
         "errors": dict(result.errors),
@@ -116,6 +117,8 @@ def _paragraph(result: CheckResult) -> Iterator[RenderableType]:
             f"{seen['redelivered']:,} again, {seen['out-of-order']:,} out of order"
         )
         yield indented(Text(said + (f"; late by ms: {late}" if late else "")))
+    if (left := sentences.undecided(result.undecided)) is not None:
+        yield indented(Text(left))
     if result.about.note:
         yield indented(Text(f"note: {result.about.note}", style="yellow"))
 

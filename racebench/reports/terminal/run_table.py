@@ -236,6 +236,8 @@ def _paragraph(result: RunResult, *, verbose: bool) -> Iterator[RenderableType]:
         yield indented(Text(line))
     for stall in sentences.stalls(result):
         yield indented(Text(stall))
+    if result.machines:
+        yield indented(Text(sentences.machines(result)))
     for note in result.notes:
         yield indented(Text(f"note: {note}", style="yellow"))
     if result.schema:

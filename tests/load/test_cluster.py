@@ -1,0 +1,123 @@
+"""Load on machines of a Dask scheduler: two workers of Dask on this machine, each a machine to racebench."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from conftest import assert_one_line
+from racebench.core.errors import RacebenchError, UsageProblem
+from racebench.core.model import Load, Scenario
+from racebench.core.results import RunResult
+from racebench.core.target import Target
+from racebench.core.verdict import Verdict
+from racebench.executors import connecting
+from racebench.executors.cluster import Cluster, Machines, opened
+from racebench.executors.connecting import Scheduler
+from racebench.load.driver import LoadDriver
+from racebench.load.server_clock import ServerClock
+from racebench.workloads import catalog
+from waiting import repeat
+
+if os.environ.get("TEST_CLUSTER") != "required":
+    pytest.importorskip("distributed")
+
+pytestmark = pytest.mark.server
+Run = Callable[..., RunResult]
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Any]:
+    with connecting.connected(Scheduler.parse("local"), machines=2) as opened:
+        yield opened
+
+
+@pytest.fixture
+def run(client: Any, embedded: Target, version_counter: Scenario) -> Run:
+    def once(name: str, progress: Callable[[float], None] = lambda _fraction: None, **load: Any) -> RunResult:
+        options: dict[str, Any] = {"workers": 4, "duration_s": None, "operations": 400, **load}
+        with Cluster(client, connecting.machines_of(client), ServerClock(embedded)) as machines:
+            return LoadDriver(target=embedded, executor=machines).run(
+                version_counter,
+                version_counter.strategies[name],
+                catalog.find_consumers(version_counter, ["cursor"]),
+                Load(**options),
+                progress,
+            )
+
+    return once
+
+
+def test_machines_find_what_processes_find_and_every_operation_is_counted(run: Run) -> None:
+    result = repeat(lambda seed: run("naive", seed=seed), lambda result: result.counts["duplicates"])
+    assert result.verdict is Verdict.INVALID
+    assert (result.counts["attempts"], result.counts["committed"]) == (400, 400)
+    assert result.counts["lost"] == result.counts["unexpected"] == result.counts["unknown"] == 0
+    assert sorted(session for machine in result.machines for session in machine.sessions) == [1, 2, 3, 4]
+    assert [len(machine.sessions) for machine in result.machines] == [2, 2]
+    assert [name for machine in result.machines for name in machine.consumers] == ["cursor"]
+    assert all(0 < machine.bound_us < 1e6 for machine in result.machines)
+
+
+def test_a_right_strategy_is_right_on_machines(run: Run) -> None:
+    result = run("advisory")
+    assert result.verdict is Verdict.VALID
+    assert (result.counts["committed"], result.counts["inversions"]) == (400, 0)
+
+
+def test_a_machine_that_is_killed_leaves_unknown_operations_and_a_report(client: Any, run: Run) -> None:
+    # The process of Dask is killed when operations have ended, and what it has started ends with it.
+    pids = client.run(os.getpid)
+    victim = min(pids)
+    killed = []
+
+    def kill(fraction: float) -> None:
+        if not killed and fraction > 0.05:
+            killed.append(victim)
+            os.kill(pids[victim], signal.SIGKILL)
+
+    result = run("advisory", kill, operations=None, duration_s=3.0)
+    assert killed == [victim]
+    assert any(f"machine {victim} was lost; what its workers had begun is UNKNOWN" in note for note in result.notes)
+    assert result.counts["unknown"] >= 2, "an operation of each of its sessions"
+    assert result.counts["committed"] > 0
+    assert result.counts["lost"] == result.counts["unexpected"] == result.counts["duplicates"] == 0
+    assert result.verdict is not Verdict.INVALID
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--scheduler", "tcp://127.0.0.1:1"], "--scheduler tcp://127.0.0.1:1 needs --dsn"),
+        (["--scheduler", "here"], "--scheduler is tcp://HOST:PORT, tls://HOST:PORT or local, not 'here'"),
+        (["--workers-per-machine", "2"], "--workers-per-machine needs --scheduler"),
+        (["--scheduler", "local", "--fault", "cut:2%"], "--fault injects on this machine"),
+        (["--scheduler", "local", "--exec", "true", "--setup", "SELECT 1"], "--scheduler runs SQL; --exec runs on"),
+    ],
+)
+def test_what_machines_cannot_run_is_refused_in_one_line(
+    options: list[str], message: str, racebench: Callable[..., Any]
+) -> None:
+    assert_one_line(racebench("run", "--no-save", *options), 2, message)
+
+
+def test_other_versions_on_a_machine_are_named_in_one_line(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = client.get_versions(packages=["racebench", "psycopg"])
+    known["workers"][min(known["workers"])]["packages"]["psycopg"] = "3.1.0"
+    monkeypatch.setattr(client, "get_versions", lambda **_given: known)
+    with pytest.raises(RacebenchError) as raised:
+        connecting.check_versions(client, "tcp://10.0.0.1:8786")
+    assert str(raised.value).startswith(f"machine {min(known['workers'])} has psycopg 3.1.0; here it is ")
+
+
+def test_more_machines_than_there_are_is_an_error(client: Any) -> None:
+    machines = Machines(scheduler=Scheduler.parse(client.scheduler.address), workers_per_machine=1)
+    with (
+        pytest.raises(UsageProblem, match=r"--workers 9 at --workers-per-machine 1 needs 9 machines; .* has [12]$"),
+        opened(machines, workers=9, read_clock=ServerClock(Target(kind="none", parameters={}, label="none"))),
+    ):
+        raise AssertionError("they are there")
