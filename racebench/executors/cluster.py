@@ -34,10 +34,10 @@ if TYPE_CHECKING:
 
 #: How long after the last sign of a machine it is lost; each gives one about twice a second.
 LOST_SECONDS = 30.0
-_HELLO_SECONDS = 60.0
+_HELLO_SECONDS = 120.0
 _LISTEN_SECONDS = 2.0
 _READ_SECONDS = 10.0
-_END_SECONDS = 5.0
+_END_SECONDS = 20.0
 #: How far ahead a common start is: for a message to each machine, by the scheduler.
 _LEAD_NS = 400_000_000
 _LEAD_FOR_ONE_NS = 10_000_000
@@ -130,7 +130,7 @@ class Cluster:
         self._remotes: dict[int, _Remote] = {}
         self._count = self._reads = 0
         self._changed = threading.Condition()
-        self._closing = False
+        self._closing = self._closed = False
         self._problem: RacebenchError | None = None
         self._reading = read_clock()
         self._next_beat_s = 0.0
@@ -284,6 +284,7 @@ class Cluster:
                 from distributed import wait
 
                 wait([future for future in futures if future.status == "pending"], timeout=_END_SECONDS)
+            self._closed = True  # until now what machines still say is taken, so that none waits to say it
             for future in futures:
                 with contextlib.suppress(Exception):
                     future.release()
@@ -323,7 +324,7 @@ class Cluster:
 
     def _listen(self) -> None:
         """Take what machines say, until the executor is closed."""
-        while not self._closing:
+        while not self._closed:
             data = None
             try:
                 data = self._up.get(timeout=_LISTEN_SECONDS)
