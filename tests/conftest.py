@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import pwd
 import secrets
@@ -280,6 +281,16 @@ def _server_programs() -> Path:
     return installed[0].parent if installed else wheel_programs(16)
 
 
+#: Of prctl(2): the signal that a process gets when its parent ends.
+_PR_SET_PDEATHSIG = 1
+
+
+def _end_with_pytest() -> None:
+    """Have the kernel end this process when pytest is ended by a signal; SIGINT is a fast shutdown of PostgreSQL."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
+
+
 @pytest.fixture(scope="session")
 def users_server() -> Iterator[UsersServer]:
     programs = _server_programs()
@@ -306,7 +317,14 @@ def users_server() -> Iterator[UsersServer]:
     tls = probed.returncode == 0  # the wheel's PostgreSQL is built without
     command += encrypted if tls else []
     with (folder / "log").open("wb") as log:
-        server = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, **identity)  # type: ignore[call-overload]
+        server = subprocess.Popen(  # type: ignore[call-overload]
+            command,
+            cwd=folder,
+            stdout=log,
+            stderr=log,
+            preexec_fn=_end_with_pytest,  # noqa: PLW1509 - no other thread has begun
+            **identity,
+        )
     try:
         version = subprocess.run([command[0], "--version"], capture_output=True, text=True, check=True).stdout
         made = UsersServer(port=port, password=password, version=version.split()[2].split(".")[0], tls=tls)
