@@ -59,8 +59,9 @@ def gates_of(options: GateOptions, *, explored: bool = False, own_code: bool = F
     kinds = _ANY if own_code and options.fail_on is None else _kinds(options.fail_on)
     if missing := [kind for kind in kinds if explored and kind in ANOMALIES and not ANOMALIES[kind].explored]:
         raise UsageProblem(f"--fail-on: {missing[0]} are not counted in schedules; `racebench run` counts them")
-    if any(kind in needing(Evidence.SERIAL_ORDERS) for kind in kinds) and not explored:
-        raise UsageProblem("--fail-on: non-serializable is counted in schedules alone; `racebench explore` counts it")
+    of_schedules = {*needing(Evidence.SERIAL_ORDERS), *needing(Evidence.SCHEDULES)}
+    if (alone := [kind for kind in kinds if kind in of_schedules]) and not explored:
+        raise UsageProblem(f"--fail-on: {alone[0]} is counted in schedules alone; `racebench explore` counts it")
     return Gates(fail_on=kinds, expect_race=options.expect == "race")
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from racebench.cli import invocation, next_steps
+from racebench.cli import invocation, next_steps, simulated
 from racebench.cli.console import application_prints_to_stderr, console, publish, shown_progress
 from racebench.cli.exit_codes import Finding, Gates, exit_code, gates_of
 from racebench.cli.files import ResultFiles, result_files, stdout_is_taken
@@ -21,6 +21,7 @@ from racebench.cli.option_groups import (
     GateOptions,
     OracleOptions,
     OutputOptions,
+    PoolerOptions,
     SubjectOptions,
     TargetOptions,
 )
@@ -83,9 +84,12 @@ def request_of(
     target: TargetOptions,
     output: OutputOptions,
     gates: GateOptions,
+    pooler: PoolerOptions,
 ) -> Exploring:
     """The request of explore; makes the results folder. Raises UsageProblem for the first invalid option."""
     scenario = find_scenario(subject, target, explored=True)
+    pooling = simulated.pooling_of(pooler, subject, scenario, crash=options.crash)
+    scenario = scenario.behind(pooling)
     consumers: tuple[Consumer | None, ...] = (None,)
     if options.consumer not in (None, "none"):
         consumers = catalog.find_consumers(scenario, [str(options.consumer)]) or (None,)
@@ -99,6 +103,7 @@ def request_of(
                     strategy=strategy,
                     consumer=consumer,
                     sessions=_sessions(options, strategy),
+                    pooler=simulated.options_of(pooling, pooler, sessions=_sessions(options, strategy)),
                     polls=options.polls,
                     crash=options.crash,
                     reduce=not options.no_reduction,
@@ -297,15 +302,19 @@ def _possible(
     def lacks(name: str, lack: str) -> bool:
         return refused(name, lack, record.request.named, record.left_out)
 
-    return [
+    possible = [
         exploration
         for exploration in explorations
         if not lacks(exploration.strategy.name, for_strategy(exploration.strategy, record.environment, target.label))
+        and not lacks(exploration.strategy.name, simulated.refusal(exploration))
         and not (
             exploration.consumer
             and lacks(exploration.consumer.name, for_consumer(exploration.consumer, record.environment))
         )
     ]
+    if not possible:
+        raise UsageProblem(f"nothing can be explored here: {record.left_out[0]}")
+    return possible
 
 
 def _print(record: _Record, output: OutputOptions) -> None:

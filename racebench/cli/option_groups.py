@@ -104,6 +104,14 @@ class ExplorationOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PoolerOptions:
+    """The pooler that is simulated: its mode, and the most server sessions."""
+
+    pooler: str | None
+    pool_size: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OracleOptions:
     """What makes a schedule wrong. `allow`: kinds of anomaly, as a list."""
 

@@ -232,6 +232,21 @@ def oracle() -> Decorator[Any]:
     )  # fmt: skip
 
 
+def simulated_pooler() -> Decorator[Any]:
+    """--pooler and --pool-size of the commands that simulate a pooler, as a PoolerOptions."""
+    return _as_one(
+        "simulated",
+        "PoolerOptions",
+        Section.SCHEDULES,
+        _option("--pooler", type=click.Choice(["session", "transaction", "statement"]),
+                help="Simulate a pooler before the sessions: PgBouncer's rule of this mode decides on which server "
+                "session each transaction runs. For scripts.  [default: none, each session has its own]"),
+        _option("--pool-size", type=Number(1, MOST_EXPLORED_SESSIONS),
+                help="With --pooler: the most server sessions; with fewer than sessions, these wait for one.  "
+                "[default: as many as sessions]"),
+    )  # fmt: skip
+
+
 def exploration() -> Decorator[Any]:
     """Which schedules are explored, as an ExplorationOptions."""
     return _as_one(

@@ -7,14 +7,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from racebench.cli import simulated
 from racebench.cli.exit_codes import Finding, exit_code, gates_of
 from racebench.cli.exploring import EXTRA_CONNECTIONS
-from racebench.cli.option_groups import GateOptions, OracleOptions, SubjectOptions, TargetOptions
+from racebench.cli.option_groups import GateOptions, OracleOptions, PoolerOptions, SubjectOptions, TargetOptions
 from racebench.cli.servers import server_of
 from racebench.cli.subjects import find_scenario
 from racebench.core.errors import ExitCode, UsageProblem
 from racebench.core.verdict import Verdict
 from racebench.exploration import explorer, schedules
+from racebench.exploration.choices import cuts
 from racebench.exploration.isolationtester import place, runner, specs
 from racebench.exploration.request import ExplorationRequest, judged
 from racebench.exploration.result import Replay
@@ -39,6 +41,7 @@ def replay(
     target: TargetOptions,
     gates: GateOptions,
     *,
+    pooler: PoolerOptions,
     oracle: OracleOptions,
     minimize: bool,
     step_timeout: float,
@@ -53,12 +56,17 @@ def replay(
     if not subject.scenario and not own_code:
         subject = replace(subject, scenario=schedule.scenario)
     scenario = find_scenario(subject, target, explored=True)
+    pooling = simulated.pooling_of(pooler, subject, scenario, crash=cuts(schedule.steps))
     server = server_of(target, scenario)
     schema = new_name()
     with contextlib.ExitStack() as stack:
         opened = stack.enter_context(server.opened(schedule.sessions + 1 + EXTRA_CONNECTIONS))
         scenario = stack.enter_context(ad_hoc.ready(scenario, opened, schema))
         request = replace(explorer.requested_by(schedule, scenario), step_s=step_timeout, schema=schema)
+        simulating = simulated.options_of(pooling, pooler, sessions=request.sessions)
+        request = replace(request, pooler=simulating)
+        if why := simulated.refusal(request):
+            raise UsageProblem(f"strategy '{request.strategy.name}' cannot run here: {why}")
         request = judged(request, oracle=oracle.oracle, allow=oracle.allowed)
         result = explorer.replay(opened, request, schedule.steps)
         if minimize:

@@ -20,6 +20,7 @@ class Evidence(Enum):
     DENSE = "the numbering has no planned gaps"
     INVARIANTS = "the scenario has an invariant"
     SERIAL_ORDERS = "the serial orders of the same operations were run"
+    SCHEDULES = "the same schedule was run without a pooler"
 
 
 class Subject(Enum):
@@ -87,6 +88,8 @@ class AnomalyKind:
 
 #: The kind that no invariant and no numbering defines: an outcome that no serial order has.
 NON_SERIALIZABLE = "non-serializable"
+#: The kind that only a pooler causes: an operation misses what it left in its session of the server.
+SESSION_LOST = "session-lost"
 _DISAGREES = "See the witness; what was acknowledged and what is in the table do not agree"
 
 _KINDS = (
@@ -244,6 +247,20 @@ _KINDS = (
         "them in the order of commits, or read a logical replication slot",
         advises_strategy=False,
         witness_rank=12,
+    ),
+    AnomalyKind(
+        name=SESSION_LOST,
+        description="operations that failed, or would wait for ever, because a pooler gave them another session of the "
+        "server than before",
+        needs=frozenset({Evidence.SCHEDULES}),
+        added_later=True,
+        unit="operations",
+        singular="operation that lost its server session",
+        plural="operations that lost their server session",
+        sentence="{count} {count:operation|operations} failed, or would wait for ever, in another server session",
+        advice="A pooler gives each transaction another session of the server; keep what must outlive a transaction (a "
+        "lock, a setting, a prepared statement, a temporary table) inside one, or use session pooling",
+        witness_rank=13,
     ),
 )
 

@@ -32,6 +32,9 @@ ADVISORY, CLOCK, CONSTANTS = "advisory locks", "the clock", "constants"
 #: Beside ADVISORY: the end of the transaction releases them.
 OF_TRANSACTION = "advisory locks of a transaction"
 
+#: The order in which clients of a pooler take and give back its server sessions.
+POOL = "the pool"
+
 #: Finds the resources that a statement may reach, from its text.
 Reach = Callable[[str], Resources]
 
@@ -124,6 +127,8 @@ Footprint.END = Footprint(shows=ALL, frees=ALL, closes=True)
 Footprint.ROLLBACK = Footprint(frees=ALL, closes=True)
 Footprint.ANYTHING = Footprint(sees=ALL, holds=ALL, guards=ALL, shows=ALL, frees=ALL)
 
+#: What a step touches besides in which a client of a pooler takes a server session or gives one back.
+POOLED = Footprint(sees=frozenset({POOL}), holds=frozenset({POOL}))
 #: What a step touches besides if it had to wait.
 WAITED = Footprint(waits=True)
 

@@ -30,9 +30,9 @@ from racebench.exploration.independence import (
 )
 from racebench.exploration.independence import calls as called
 from racebench.exploration.inner_statements import with_several_statements
-from racebench.exploration.leftovers import Leftover, changes_catalog, leaves
+from racebench.exploration.leftovers import OF_SESSIONS, Leftover, changes_catalog, leaves
 from racebench.exploration.request import ExplorationRequest
-from racebench.exploration.symmetry import alike, begin_is_seen
+from racebench.exploration.symmetry import alike, begin_is_seen, tells_apart
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +45,8 @@ class Facts:
     `leaves`: what the scripts may leave behind, each with the statement that may leave it. `ddl`: the statements that
     may change the catalogs.
     `draws`: what the scripts, and what they run on the server, draw and read. `functions`: those that the scripts run,
-    and that run several statements. `serializable`: a transaction of the scripts may be.
+    and that run several statements. `serializable`: a transaction of the scripts may be. `of_session`: what the scripts
+    do may depend on what they, or others, have done in the same session of the server before.
     """
 
     volatile: frozenset[str]
@@ -59,6 +60,7 @@ class Facts:
     draws: Draws
     functions: frozenset[str]
     serializable: bool
+    of_session: bool = False
 
 
 def inspect(
@@ -102,7 +104,16 @@ def inspect(
         serializable=request.strategy.isolation == "serializable"
         or SERIALIZABLE in volatile
         or any(map(may_be_serializable, hidden)),
+        of_session=bool(cached)
+        or bool(drawn.server)
+        or not OF_SESSIONS.isdisjoint(left)
+        or tells_apart([*statements, *hidden])
+        or any(map(_SESSION.search, [*statements, *hidden])),
     )
+
+
+#: What changes the state of a session of the server, or removes it, besides what is left behind.
+_SESSION = re.compile(r"\b(?:setseed|load|discard|reset|deallocate|unlisten)\b", re.IGNORECASE)
 
 
 def left_by(connection: psycopg.Connection[Any], schema: str, statements: Iterable[str]) -> dict[Leftover, str]:

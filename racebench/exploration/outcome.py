@@ -15,7 +15,7 @@ from typing import Any
 import psycopg
 
 from racebench.core import plain_text
-from racebench.core.anomalies import ANOMALIES, NON_SERIALIZABLE
+from racebench.core.anomalies import ANOMALIES, NON_SERIALIZABLE, SESSION_LOST
 from racebench.core.errors import DatabaseProblem, ScenarioProblem
 from racebench.core.model import Outcome, Scenario
 from racebench.core.plain_text import one_line
@@ -29,7 +29,7 @@ from racebench.workloads.polling import Draining
 #: The kinds that are counted here, in any order: those of core.anomalies that say that they are `explored`.
 COUNTED = frozenset(
     {"duplicates", "missed", "redelivered", "lost", "unexpected", "violations", "refused", "unnumbered"}
-    | {NON_SERIALIZABLE}
+    | {NON_SERIALIZABLE, SESSION_LOST}
 )
 #: The most rows of an invariant that are shown.
 _MOST_SHOWN = 3
@@ -63,7 +63,8 @@ class ScheduleResult:
     server then aborted. `swallowed`: SQLSTATEs of refused statements after which a call returned normally.
     `draw`: the number of the choice of random numbers.
     `burst`: sessions sent steps at once, so the schedule does not say what happened. `effect`: None where no oracle
-    judges it; `unjudged`: the oracle cannot say whether a serial order has it.
+    judges it; `unjudged`: the oracle cannot say whether a serial order has it. `hung`: how many sessions waited for
+    what no session would ever release.
     """
 
     schedule: tuple[int, ...]
@@ -79,13 +80,33 @@ class ScheduleResult:
     burst: bool = False
     effect: Effect | None = None
     unjudged: bool = False
+    hung: int = 0
 
     @property
     def non_serializable(self) -> ScheduleResult:
         """The same result, with the finding that no serial order has its effect."""
-        counts = {**self.counts, NON_SERIALIZABLE: 1}
+        return self.counting(NON_SERIALIZABLE, 1)
+
+    def counting(self, kind: str, count: int) -> ScheduleResult:
+        """The same result, with the count of one kind of anomaly."""
+        counts = {**self.counts, kind: count}
         ends, _ = self.signature
         return replace(self, counts=counts, signature=(ends, tuple((k, c) for k, c in counts.items() if c)))
+
+
+#: The SQLSTATEs of statements that miss, or find, what is left in a session of the server: prepared statements,
+#: cursors, temporary tables and schemas, settings, the numbers of currval().
+_OF_SESSIONS = frozenset(
+    {"26000", "34000", "42P01", "42P03", "42P05", "42P07", "42704", "42703", "42883", "3F000", "55000", "25P01"}
+)
+
+
+def failures_for_want(result: ScheduleResult) -> Counter[str]:
+    """How many operations failed with each SQLSTATE that says that something is not, or is, in the session."""
+    ends, _ = result.signature
+    return Counter(
+        sqlstate for outcome, sqlstate, _, _ in ends if outcome == Outcome.FAIL.name and sqlstate in _OF_SESSIONS
+    )
 
 
 class AnomalyCounter:

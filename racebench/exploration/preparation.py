@@ -33,6 +33,7 @@ from racebench.exploration.scheduler import Scheduler
 from racebench.exploration.sessions import kind_of
 from racebench.exploration.sessions.consumer import ConsumerSession
 from racebench.exploration.sessions.cutting import Cutter
+from racebench.exploration.sessions.pooled import PooledConnections
 from racebench.exploration.sessions.session import Session, SessionKind, StrategySession, Surroundings
 from racebench.exploration.transactions import implicit, in_transactions
 from racebench.postgres.connection import connect
@@ -52,7 +53,8 @@ class Preparation:
 
     `chooses_victims`: this role may decide which session of a deadlock the server aborts. `observer`: None where no
     step can lock more than its footprint says, or nothing depends on footprints. `restored`: the tables, if the effect
-    of a schedule on them is wanted. `known`: what was asked of the catalogs.
+    of a schedule on them is wanted. `known`: what was asked of the catalogs. `pooled`: the server sessions of the
+    pooler that is simulated; None without one.
     """
 
     schema: str
@@ -69,6 +71,7 @@ class Preparation:
     chooses_victims: bool
     observer: Observer | None
     restored: RestoredTables | None
+    pooled: PooledConnections | None = None
 
 
 def prepare(
@@ -113,6 +116,8 @@ def prepare(
     # A place with a consumer is not kept.
     asked = (strategy.script.text, strategy.isolation, *scenario.invariants.items(), bool(scenario.checks))
     facts = known.once(("facts", *asked), lambda: inspect(monitor, schema, request, explored.script, volatile))
+    pooled = _pooled(request, facts)
+    shares = pooled is not None and pooled.shares
     surroundings = Surroundings(
         target=target,
         schema=schema,
@@ -133,6 +138,7 @@ def prepare(
         backends=reuse.backends if reuse is not None and target.exclusive else None,
         cutter=Cutter(monitor, request.step_s) if request.crash else None,
         crash=request.crash,
+        pooled=pooled,
     )
     strategy_sessions = kind.open(surroundings, stack)
     consumer = _open_consumer(request, surroundings, stack)
@@ -149,7 +155,8 @@ def prepare(
     if target.server_pid is not None:
         freezer = Freezer(target.server_pid)
         stack.callback(freezer.close)
-    scheduler = Scheduler(sessions, monitor, request.step_s, freezer)
+    idle = pooled.pids if pooled is not None else frozenset[int]()
+    scheduler = Scheduler(sessions, monitor, request.step_s, freezer, idle=idle)
 
     def made_again() -> None:
         remake(monitor, target, schema, scenario, strategy, consumers)
@@ -182,12 +189,25 @@ def prepare(
         scheduler=scheduler,
         isolation=chosen,
         anomalies=AnomalyCounter(monitor, scenario, whole_tables=chosen.whole_tables),
-        chooses_victims=may_set(monitor, "deadlock_timeout"),
+        # The setting belongs to a server session, and a pooler gives that to one session after the other.
+        chooses_victims=may_set(monitor, "deadlock_timeout") and not (shares and freezer is None),
         observer=Observer(monitor)
         if request.reduce and known.once("surprises", lambda: may_surprise(monitor))
         else None,
         restored=chosen if request.oracle is not None and isinstance(chosen, RestoredTables) else None,
+        pooled=pooled,
     )
+
+
+def _pooled(request: ExplorationRequest, facts: Facts) -> PooledConnections | None:
+    """The server sessions of the pooler that a request asks for.
+
+    Which server session a client has does not matter if the scripts do nothing that depends on it, and none waits.
+    """
+    if request.pooler is None:
+        return None
+    shares = facts.of_session or request.pooler.size < request.sessions
+    return PooledConnections(request.pooler, shares=shares, left=facts.leaves, cached=bool(facts.cached_sequences))
 
 
 def _at_the_end(

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import inf
 
-from racebench.core.anomalies import ANOMALIES, NON_SERIALIZABLE
+from racebench.core.anomalies import ANOMALIES, NON_SERIALIZABLE, SESSION_LOST
 from racebench.core.errors import UsageProblem, suggest
 from racebench.core.model import Consumer, Origin, Scenario, Strategy
 from racebench.exploration.oracle.effects import Oracle
+from racebench.exploration.pool import PoolOptions
 from racebench.workloads.ad_hoc import lacks_invariant
 
 #: The default time limit for a step that is not blocked by another session, in seconds.
@@ -32,7 +33,7 @@ class ExplorationRequest:
     was given). `in_place`: the schema exists, with the application's own tables in it, and stays. `step_s`: the time
     limit, in seconds, for a step that is not blocked by another session. `oracle`: what of a schedule's effect must be
     that of a serial order; None to compare nothing. `allowed`: kinds of anomaly that were taken from what the scenario
-    forbids.
+    forbids. `pooler`: the pooler before the sessions, which is simulated; None if they connect directly.
     """
 
     scenario: Scenario
@@ -55,6 +56,7 @@ class ExplorationRequest:
     step_s: float = STEP_LIMIT_S
     oracle: Oracle | None = None
     allowed: tuple[str, ...] = ()
+    pooler: PoolOptions | None = None
 
 
 def judged(
@@ -75,6 +77,7 @@ def judged(
     decides = oracle is not None or lacks_invariant(scenario)
     forbid = [kind for kind in (*scenario.forbid, *([NON_SERIALIZABLE] if decides else [])) if kind not in allow]
     chosen = Oracle(oracle) if oracle is not None else Oracle.RETURNS if own else None
+    forbid += [SESSION_LOST] if request.pooler is not None and SESSION_LOST not in allow else []
     scenario = replace(scenario, forbid=tuple(dict.fromkeys(forbid)))
     return replace(request, scenario=scenario, oracle=chosen, allowed=tuple(dict.fromkeys(allow)))
 

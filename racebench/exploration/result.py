@@ -12,6 +12,7 @@ from enum import StrEnum
 
 from racebench.core.anomalies import ANOMALIES
 from racebench.core.verdict import Verdict
+from racebench.exploration.pool import PoolOptions
 from racebench.exploration.schedules import Schedule, Step
 
 
@@ -170,6 +171,7 @@ class Exploration:
     `beginning`: what each schedule began with; None if that is not known.
     `draws`: how many choices of random numbers were explored; 0 if no outcome may depend on them.
     `crash`: how many connections were cut at most in a schedule. `jobs`: how many processes ran schedules.
+    `pooler`: the pooler that was simulated.
     """
 
     scenario: str
@@ -211,6 +213,7 @@ class Exploration:
     functions: tuple[str, ...] = ()
     beginning: Beginning | None = None
     jobs: int = 1
+    pooler: PoolOptions | None = None
 
     @property
     def found(self) -> tuple[str, ...]:

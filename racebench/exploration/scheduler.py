@@ -11,7 +11,7 @@ them leaves the choice which of them goes on first. Elsewhere they race inside t
 from __future__ import annotations
 
 import select
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from time import monotonic  # this one: while calls are explored, time.monotonic is another
 from typing import Any
@@ -43,6 +43,7 @@ class Scheduler:
     since this was last set to False. `deadlock`: the numbers of the sessions that waited for each other in the last
     step. `waits`: the pids that each waiting pid waits for, at rest. `freezer`: None where backends cannot be stopped.
     `victims`: the numbers of all sessions; of those in a deadlock, the first in this order is to be the victim.
+    `idle`: backends that no session may have now, and another one later: those of a pooler.
     """
 
     def __init__(
@@ -51,8 +52,11 @@ class Scheduler:
         monitor: psycopg.Connection[Any],
         step_limit_s: float,
         freezer: Freezer | None = None,
+        *,
+        idle: frozenset[int] = frozenset(),
     ) -> None:
         self.sessions = sessions
+        self.idle = idle
         self.woken: list[Session] = []
         self.raced = self.deadlocked = False
         self.victims: Sequence[int] = [session.number for session in sessions]
@@ -216,7 +220,7 @@ class Scheduler:
     def _at_rest(self, waiting: Sequence[Session], blockers: Mapping[int, tuple[int, ...]]) -> bool:
         """Whether every waiting session waits, however indirectly, for one that is READY or DONE."""
         pids = {session.pid for session in waiting}
-        ours = {pid for session in self.sessions for pid in session.pids}
+        ours = self.idle.union(*(session.pids for session in self.sessions))
         # A cycle is a deadlock: the server is about to abort one of its sessions, so they are not at rest.
         moving = pids - released(pids, ours, blockers)
         if moving and all(set(blockers.get(pid, ())) & moving for pid in moving):
@@ -226,7 +230,7 @@ class Scheduler:
         return not moving
 
     def _give_up(self, waiting: Sequence[Session], blockers: Mapping[int, tuple[int, ...]]) -> None:
-        ours = {pid for session in self.sessions for pid in session.pids}
+        ours = self.idle.union(*(session.pids for session in self.sessions))
         session = waiting[0]
         strangers = [pid for pid in blockers.get(session.pid, ()) if pid not in ours]
         why = f"it waits for {_stranger(strangers[0])}" if strangers else "no answer; --step-timeout allows more"
@@ -248,6 +252,22 @@ class Scheduler:
                         )
         except StopIteration as done:
             return done.value
+
+    def end_waits(self, hang: Callable[[Sequence[int]], None]) -> None:
+        """End the waits of the sessions that still wait, by `hang`, which takes their numbers.
+
+        Raises DatabaseProblem if that does not end them.
+        """
+        waiting = [session for session in self.sessions if session.state is State.WAITING]
+        for session in waiting:
+            self._thaw(session)
+        hang([session.number for session in waiting])
+        deadline = monotonic() + self._step_limit_s
+        while left := [session for session in waiting if session.state is State.WAITING]:
+            for session in self._readable(left):
+                session.advance()
+            if monotonic() > deadline:
+                self._give_up(left, self._blockers(left))
 
     def run_out(self) -> None:
         """Run every session to its end, in turn, since one may wait for another in a loop of its own.

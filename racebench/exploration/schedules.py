@@ -64,7 +64,8 @@ class Step:
     `where`: the line of the application that sent it. `literal`: what was sent, with the values in it; "" if the
     session only went on after a wait. `values`: the values that travelled, as short texts ("1", or "version=1" if
     they have names). `waits_for`: the sessions that it waited for. `went_on`: the sessions that went
-    on because of it, with what they were answered. `cut`: how the session's connection was cut.
+    on because of it, with what they were answered. `cut`: how the session's connection was cut. `backend`: the number
+    of the pooler's server session that it ran on; None without a pooler, and while it waits for one.
     """
 
     session: str
@@ -76,6 +77,7 @@ class Step:
     waits_for: tuple[str, ...] = ()
     went_on: tuple[tuple[str, tuple[str, ...]], ...] = ()
     cut: choices.Cut | None = None
+    backend: int | None = None
 
 
 def parse(text: str) -> Schedule:

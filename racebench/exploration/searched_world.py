@@ -54,12 +54,14 @@ class Aside:
 
     `among`: the sessions that take part. `shifted`: sequences are moved on before. `one_by_one`: a session begins at
     its turn. `anew`: it begins with tables that are made anew, and sessions keep what they are told.
+    `apart`: without the pooler, each session has its own session of the server.
     """
 
     among: Set[int]
     shifted: bool
     one_by_one: bool
     anew: bool = False
+    apart: bool = False
 
 
 class SearchedWorld(MadeWorld):
@@ -174,6 +176,8 @@ class SearchedWorld(MadeWorld):
         else:
             self._runs += 1
             self.tenant += 1
+        if self._preparation.pooled is not None:
+            self._preparation.pooled.begin(apart=self._aside is not None and self._aside.apart)
         shifted = self._aside is not None and self._aside.shifted
         anew = self._aside is not None and self._aside.anew
         if self._preparation.restored is not None:
@@ -307,7 +311,11 @@ class SearchedWorld(MadeWorld):
             self._compared = result
         else:
             self.left()
-            self.ended(result if self._comparison is None else self._comparison.judged(result))
+            self.ended(self._judged(result))
+
+    def _judged(self, result: ScheduleResult) -> ScheduleResult:
+        """A result of the search with what is found out by other runs."""
+        return result if self._comparison is None else self._comparison.judged(result)
 
     def _end(self, complete: bool) -> ScheduleResult | None:
         if self._symmetric and any(session.told_apart for session in self.strategy_sessions):
@@ -318,7 +326,11 @@ class SearchedWorld(MadeWorld):
             if kind.may_be_abandoned:
                 self._preparation.anomalies.skip()
                 return None
-        if waiting := [session.name for session in self.scheduler.sessions if session.state is State.WAITING]:
+        waiting = [session.name for session in self.scheduler.sessions if session.state is State.WAITING]
+        pooled = self._preparation.pooled
+        if waiting and pooled is not None and pooled.shares:  # no client is left that could release the lock
+            self.scheduler.end_waits(pooled.hang)
+        elif waiting:
             holders = {pid for pids in self.scheduler.waits.values() for pid in pids}
             held = [session.name for session in self.scheduler.sessions if session.pid in holders]
             raise kind.stuck(waiting, held)
@@ -329,6 +341,8 @@ class SearchedWorld(MadeWorld):
     def _leave(self) -> None:
         """Leave a schedule in its middle: stop the sessions, or run them to their ends if they may not be stopped."""
         if self._preparation.kind.may_be_abandoned:
+            if self._preparation.pooled is not None:
+                self._preparation.pooled.unlock_idle()  # a session may wait for that
             self.scheduler.abandon()
         else:
             self.scheduler.run_out()
@@ -352,6 +366,7 @@ class SearchedWorld(MadeWorld):
             draw=self.draw,
             burst=self._bursting,
             effect=None if comparison is None else comparison.effect(None if aside is None else aside.among),
+            hung=0 if self._preparation.pooled is None else self._preparation.pooled.hung,
         )
 
 

@@ -13,6 +13,8 @@ from racebench.postgres.transport import Text
 
 #: The text of a step that sends nothing: a session goes on after a wait, before others that were released with it.
 GOES_ON = "(goes on)"
+#: What a session waits for that a pooler has no server session for.
+WAITS_FOR_POOLER = "a server session"
 #: The answer of a step at which the connection is cut.
 CUT_ANSWERS = {
     Cut.BEFORE: "the connection is cut before the server gets this",

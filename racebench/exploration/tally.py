@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import Any
 
 from racebench.analysis.remedies import expected_kinds
-from racebench.core.anomalies import ANOMALIES, NON_SERIALIZABLE
+from racebench.core.anomalies import ANOMALIES, NON_SERIALIZABLE, SESSION_LOST
 from racebench.core.quantity import quantity
 from racebench.core.verdict import Verdict
 from racebench.exploration.choices import cut_of, cuts, divided, session_of
@@ -127,7 +127,8 @@ class Tally:
         scenario, strategy, consumer = request.scenario, request.strategy, request.consumer
         verdict = self._verdict()
         certain, possible = expected_kinds(strategy, [consumer] if consumer else [])
-        # Nothing is known of what an oracle says beside the scenario's own definitions, nor of what a cut leads to.
+        # Nothing is known of what an oracle says beside the scenario's own definitions, nor of what a cut leads to, nor
+        # of what an operation misses behind a pooler.
         occurred = {kind for kind in scenario.forbid if self._counts[kind] and kind != NON_SERIALIZABLE}
         complete = self.complete and not self.fault
         # A search that ended early may not have met every kind.
@@ -146,7 +147,7 @@ class Tally:
             verdict=verdict,
             expected=tuple(sorted(certain)),
             as_expected=None
-            if not scenario.has_expectations or request.crash
+            if not scenario.has_expectations or request.crash or self._counts[SESSION_LOST]
             else verdict is not Verdict.UNKNOWN and not missing and occurred <= certain | possible,
             forbidden=tuple(scenario.forbid),
             counts={kind: self._counts[kind] for kind in ANOMALIES},
@@ -180,6 +181,7 @@ class Tally:
             draws=self.explored_draws if self.draws.vary else 0,
             beginning=self.beginning,
             jobs=self.jobs,
+            pooler=request.pooler,
         )
 
     def _compared(self) -> list[str]:
@@ -313,6 +315,9 @@ def _command(request: ExplorationRequest, schedule: Schedule) -> str | None:
 def _judges(request: ExplorationRequest) -> list[str]:
     """The options by which a replay is judged as the request is."""
     words = [f"--allow {','.join(request.allowed)}"] if request.allowed else []
+    if request.pooler is not None:
+        words.append(f"--pooler {request.pooler.pooling}")
+        words += [f"--pool-size {request.pooler.size}"] if request.pooler.size < request.sessions else []
     if request.oracle is None:
         return words
     decides, by_default = NON_SERIALIZABLE in request.scenario.forbid, ad_hoc.lacks_invariant(request.scenario)

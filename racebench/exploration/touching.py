@@ -12,8 +12,9 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 
 from racebench.core.model import Statement
+from racebench.core.target import Pooling
 from racebench.exploration.choices import Cut, session_of
-from racebench.exploration.independence import ANY_WRITE, NONE, WAITED, Footprint, Resources
+from racebench.exploration.independence import ANY_WRITE, NONE, POOLED, WAITED, Footprint, Resources
 from racebench.exploration.preparation import Preparation
 from racebench.exploration.request import ExplorationRequest
 from racebench.exploration.rw_conflicts import RwConflicts, addable, can_be_known
@@ -30,7 +31,8 @@ class BeforeStep:
     """What is known of a step before it is taken, and of the sessions.
 
     `assumed`: what it may touch. `sent`: see `_sent`. `answers`: how many its session had. `pids`: its session's
-    backends. `tries`: of each session that runs the strategy. `is_free`: it is a BEGIN that touches nothing.
+    backends. `tries`: of each session that runs the strategy. `is_free`: it is a BEGIN that touches nothing. `moves`:
+    how often a client of a pooler had taken a server session or given one back.
     """
 
     assumed: Footprint
@@ -40,6 +42,7 @@ class BeforeStep:
     pids: frozenset[int]
     tries: Sequence[int]
     is_free: bool
+    moves: int
 
 
 class Touching:
@@ -76,6 +79,8 @@ class Touching:
     def _has_known_conflicts(self, preparation: Preparation) -> bool:
         """Whether a schedule may tell which serializable transactions conflict."""
         strategy = self._request.strategy
+        if preparation.pooled is not None and preparation.pooled.shares:
+            return False
         if not self._request.reduce or strategy.is_application or not preparation.facts.serializable:
             return False
         if not preparation.isolation.whole_tables or ANY_WRITE in preparation.facts.volatile:
@@ -139,7 +144,22 @@ class Touching:
             pids=session.pids,
             is_free=ready and session.joins_next,
             tries=[other.tries for other in self._parts.strategy_sessions],
+            moves=self._moves,
         )
+
+    @property
+    def _moves(self) -> int:
+        pooled = self._parts.pooled
+        return pooled.moves if pooled is not None and pooled.shares else 0
+
+    def _pools(self, session: Session, before: BeforeStep) -> Footprint:
+        """What a step touches besides because of a pooler."""
+        pooled = self._parts.pooled
+        if pooled is None or self._moves == before.moves:
+            return Footprint.NOTHING
+        # A server session that is reset releases its locks, and one that another client has waited for has it go on.
+        resets = pooled.options.pooling is Pooling.SESSION and session.state is State.DONE
+        return Footprint.ANYTHING if resets or pooled.options.size < len(self._parts.strategy_sessions) else POOLED
 
     def after(self, session: Session, before: BeforeStep, deadlock: AbstractSet[int]) -> Footprint:
         """What a session's step has touched; `deadlock`: the sessions of the deadlock that it led to."""
@@ -151,7 +171,9 @@ class Touching:
         owner = session_of(session.number)
         held = self._held[owner] = self._held.get(owner, NONE) | touches.holds
         answers = session.answers[before.answers :]
-        anything = bool(scheduler.woken or deadlock or before.pids - session.pids)
+        pools = self._pools(session, before)
+        gone = pools is Footprint.NOTHING and before.pids - session.pids
+        anything = bool(scheduler.woken or deadlock or gone)
         touched = touches
         if self._conflicts is not None and before.sent is not None and isinstance(session, ScriptSession):
             if anything or scheduler.waits:
@@ -160,7 +182,7 @@ class Touching:
             touched = self._conflicts.sent(session.number, before.sent, touches, answers, ended=ended)
         self._pasts.took(
             session.number,
-            replace(touches, adds=touched.adds),
+            replace(touches, adds=touched.adds) if pools is Footprint.NOTHING else Footprint.ANYTHING,
             undone=session.number in again,
             waits=waits,
             commutes=before.is_free
@@ -175,6 +197,7 @@ class Touching:
             touched |= Footprint.ROLLBACK.closing(held)
         elif session.state is State.DONE:  # what a call leaves open is rolled back
             touched |= Footprint.END.closing(held)
+        touched |= pools
         return touched | WAITED if waits else touched
 
     def _surprises(self, session: Session, before: BeforeStep) -> bool:

@@ -11,6 +11,7 @@ from functools import partial
 from random import Random
 from typing import TYPE_CHECKING
 
+from racebench.core.anomalies import SESSION_LOST
 from racebench.core.errors import UsageProblem
 from racebench.exploration.choices import (
     cut_of,
@@ -19,13 +20,13 @@ from racebench.exploration.choices import (
     text_of,
 )
 from racebench.exploration.oracle.effects import Effect
-from racebench.exploration.outcome import ScheduleResult
+from racebench.exploration.outcome import ScheduleResult, failures_for_want
 from racebench.exploration.preparation import Preparation
 from racebench.exploration.schedules import Step
 from racebench.exploration.search import left_if_unsteady
 from racebench.exploration.searched_world import Aside, SearchedWorld
 from racebench.exploration.sessions.session import NOT_ANSWERED, State
-from racebench.exploration.steps import GOES_ON, STARTS, describe
+from racebench.exploration.steps import GOES_ON, STARTS, WAITS_FOR_POOLER, describe
 
 if TYPE_CHECKING:
     from racebench.exploration.oracle.recorder import SearchRecorder
@@ -57,6 +58,23 @@ class ServerWorld(SearchedWorld):
             self._repeats.part(self.scheduler.step_together, together)
         self.end((), complete=True)
 
+    # What a pooler has done
+
+    def _judged(self, result: ScheduleResult) -> ScheduleResult:
+        judged = super()._judged(result)
+        pooled = self._preparation.pooled
+        if pooled is None or not pooled.shares or result.burst:
+            return judged
+        failed = failures_for_want(result)
+        if failed:  # with which errors would it have failed without a pooler?
+            everyone = frozenset(session.number for session in self.scheduler.sessions)
+            aside = Aside(among=everyone, shifted=False, one_by_one=False, apart=True)
+            failed -= failures_for_want(
+                self._run_aside(partial(self._follow_as_far_as_it_goes, result.schedule), aside)
+            )
+        lost = result.hung + failed.total()
+        return judged.counting(SESSION_LOST, lost) if lost else judged
+
     # The comparison with serial orders
 
     def difference(self, result: ScheduleResult) -> str:
@@ -84,7 +102,7 @@ class ServerWorld(SearchedWorld):
 
     def run_serially(self, order: Sequence[int], *, shifted: bool, anew: bool = False) -> tuple[Effect, Shifts]:
         """See oracle.serial.Runner; so for `run_again`."""
-        aside = Aside(among=frozenset(order), shifted=shifted, one_by_one=True, anew=anew)
+        aside = Aside(among=frozenset(order), shifted=shifted, one_by_one=True, anew=anew, apart=True)
         return self._compare(partial(self._run_serially, order), aside)
 
     def run_again(self, schedule: Sequence[int], *, shifted: bool, anew: bool = False) -> tuple[Effect, Shifts]:
@@ -94,6 +112,12 @@ class ServerWorld(SearchedWorld):
 
     def _compare(self, run: Callable[[], None], aside: Aside) -> tuple[Effect, Shifts]:
         """Run something that is not counted, and return its effect."""
+        effect = self._run_aside(run, aside).effect
+        assert effect is not None  # there is a comparison
+        return effect, self._shifts
+
+    def _run_aside(self, run: Callable[[], None], aside: Aside) -> ScheduleResult:
+        """Run something that is not counted, and return its result."""
         following, self._following = self._following, False
         self._aside, self._compared = aside, None
         try:
@@ -102,8 +126,7 @@ class ServerWorld(SearchedWorld):
                     run()
         finally:
             self._aside, self._following = None, following
-        assert self._compared.effect is not None  # there is a comparison
-        return self._compared.effect, self._shifts
+        return self._compared
 
     def _run_serially(self, order: Sequence[int]) -> None:
         self.begin()
@@ -186,6 +209,10 @@ class ServerWorld(SearchedWorld):
         cut = cut_of(number)
         self._step(taker, cut)
         by_pid = {pid: other.name for other in reversed(sessions) for pid in other.pids}
+        pooled, backend = self._preparation.pooled, None
+        if pooled is not None:
+            by_pid |= pooled.idle
+            backend = None if taker.inside else pooled.last_of(taker.number)
         blockers = self.scheduler.waits.get(taker.pid, ()) if taker.state is State.WAITING else ()
         return Step(
             session=taker.name,
@@ -195,7 +222,10 @@ class ServerWorld(SearchedWorld):
             literal=literal,
             values=values,
             cut=cut,
-            waits_for=tuple(by_pid.get(pid, str(pid)) for pid in blockers),
+            waits_for=(WAITS_FOR_POOLER,)
+            if pooled is not None and taker.inside
+            else tuple(by_pid.get(pid, str(pid)) for pid in blockers),
+            backend=backend,
             went_on=tuple((other.name, tuple(other.answers)) for other in waiting if other.state not in NOT_ANSWERED),
         )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import select
 import time
-from collections.abc import Collection, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -47,6 +47,7 @@ class Session:
     always 0, so that a sleep of them is left out. `see` is shown each answer; `every_row`: with all its rows.
     `shared`: the session of the server may be another one in the next transaction, so that nothing is prepared by name;
     the protocol must be the simple one. `text`: as a Strategy's; the protocol is the simple one then.
+    `switches`: it may go on over another connection.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Session:
         every_row: bool = False,
         shared: bool = False,
         text: bool = False,
+        switches: bool = False,
     ) -> None:
         self._shared, self._text = shared, text
         protocol = Protocol.SIMPLE if text else protocol
@@ -77,7 +79,9 @@ class Session:
         self._protocol = protocol
         try:
             prepared = self._prepare()
-            self._line = line_of(connection, script.path, protocol, prepared, see, every_row=every_row)
+            self._line = line_of(
+                connection, script.path, protocol, prepared, see, every_row=every_row, switches=switches
+            )
             self._route = Route(
                 transport=self._line.transport,
                 protocol=protocol,
@@ -87,10 +91,7 @@ class Session:
             columns = {
                 at: prepared[step].columns for at, step in enumerate(script.steps) if isinstance(step, Statement)
             }
-            # Not a blocking recv: on a Unix socket that wakes up whenever the server has read what it was sent.
-            poll = select.poll()
-            poll.register(connection.pgconn.socket, select.POLLIN)
-            self.ready = poll.poll
+            self.ready = _ready(connection)
             self._random = Random(seed)
             self._stored = _stored(script, columns)
             self._sets = self._stored | {step.name for step in script.steps if isinstance(step, Assign)}
@@ -128,6 +129,17 @@ class Session:
             self._line.close()
         os.set_blocking(self.connection.pgconn.socket, False)
         return self.connection
+
+    def switch(self, connection: psycopg.Connection[tuple[Any, ...]]) -> None:
+        """Go on over another connection, on which the same statements are prepared under the same names.
+
+        Only if it was made to switch, and between two answers. Closing the connection that it leaves is its owner's.
+        """
+        assert self._line is not None
+        if connection is not self.connection:
+            self.connection = connection
+            self.ready = _ready(connection)
+            self._line.switch(connection.pgconn)
 
     def prepare_again(self) -> None:
         """Prepare every statement again, after what they name was made again; raises as the first time."""
@@ -261,6 +273,14 @@ class Session:
         self._alive = not stopped.lost
         self._failed = stopped.status in (b"T", b"E")
         return Outcome.UNKNOWN if stopped.lost and in_doubt else Outcome.FAIL
+
+
+def _ready(connection: psycopg.Connection[tuple[Any, ...]]) -> Callable[[], object]:
+    """What waits until the connection's socket can be read."""
+    # Not a blocking recv: on a Unix socket that wakes up whenever the server has read what it was sent.
+    poll = select.poll()
+    poll.register(connection.pgconn.socket, select.POLLIN)
+    return poll.poll
 
 
 _UNLOCK = Statement(

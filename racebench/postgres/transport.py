@@ -64,6 +64,9 @@ class Line(Protocol):
     def lost(self, why: OSError) -> Stopped:
         """Classify the end of a connection that was lost, with the server's last message if there is one."""
 
+    def switch(self, pgconn: pq.abc.PGconn) -> None:
+        """Go on over another connection; only a line that was made to switch can."""
+
     def close(self) -> None:
         """Release what the line itself opened; its session closes the connection."""
 
@@ -96,15 +99,18 @@ def line_of(
     see: See | None = None,
     *,
     every_row: bool = False,
+    switches: bool = False,
 ) -> Line:
     """The socket if it can be taken, else libpq. With `see`, each answer is taken apart and shown to it.
 
-    `every_row`: with all its rows, not only the last.
+    `every_row`: with all its rows, not only the last. `switches`: it may go on over another connection.
     """
     facts = _Facts(
         pgconn=connection.pgconn, path=path, protocol=protocol, prepared=prepared, see=see, every_row=every_row
     )
-    return _SocketLine(facts) if takes_socket(connection) else _LibpqLine(facts)
+    if not takes_socket(connection):
+        return _LibpqLine(facts)
+    return _SwitchedLine(facts) if switches else _SocketLine(facts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,9 +220,10 @@ class _SocketLine:
 
     def __init__(self, facts: _Facts) -> None:
         self._facts = facts
-        os.set_blocking(facts.pgconn.socket, True)
-        self._socket = socket.socket(fileno=os.dup(facts.pgconn.socket))
-        self._socket.settimeout(None)
+        self._socket = _socket_of(facts.pgconn)
+
+    def switch(self, pgconn: pq.abc.PGconn) -> None:
+        raise NotImplementedError
 
     def close(self) -> None:
         self._socket.close()
@@ -265,6 +272,31 @@ class _SocketLine:
         prepared = self._facts.prepared
         message = wire.Message(tuple((prepared[s].name, len(s.parameters)) for s in trip.statements))
         return message if trip.values else message[()] % ()
+
+
+class _SwitchedLine(_SocketLine):
+    """A line that goes on over other connections, as behind a pooler: what it sends was prepared on each of them."""
+
+    def provide(self, trips: Sequence[RoundTrip], course: Course | None = None, /) -> Mapping[str, Any]:
+        return {**super().provide(trips, course), "send": self._send, "recv": self._receive}
+
+    def switch(self, pgconn: pq.abc.PGconn) -> None:
+        self._socket.close()
+        self._socket = _socket_of(pgconn)
+
+    def _send(self, data: bytes) -> None:
+        self._socket.sendall(data)
+
+    def _receive(self, size: int) -> bytes:
+        return self._socket.recv(size)
+
+
+def _socket_of(pgconn: pq.abc.PGconn) -> socket.socket:
+    """The socket of a connection under a number of its own, since libpq closes the other one."""
+    os.set_blocking(pgconn.socket, True)
+    taken = socket.socket(fileno=os.dup(pgconn.socket))
+    taken.settimeout(None)
+    return taken
 
 
 class Text:
@@ -341,6 +373,10 @@ class _LibpqExchange(_Exchange):
                 self._refuse(result)
         return False
 
+    def switch(self, pgconn: pq.abc.PGconn) -> None:
+        """Go on over another connection."""
+        self._pgconn = pgconn
+
     def _refuse(self, result: pq.abc.PGresult) -> None:
         """Keep the first error of a reply, or the one that ends the session."""
         severity = result.error_field(pq.DiagnosticField.SEVERITY_NONLOCALIZED)
@@ -382,6 +418,11 @@ class _LibpqLine:
 
     def __init__(self, facts: _Facts) -> None:
         self._facts = facts
+        self._exchanges: list[_LibpqExchange] = []
+
+    def switch(self, pgconn: pq.abc.PGconn) -> None:
+        for exchange in self._exchanges:
+            exchange.switch(pgconn)
 
     def close(self) -> None:
         """Nothing was opened."""
@@ -396,4 +437,6 @@ class _LibpqLine:
         return Stopped(CONNECTION_LOST, one_line(str(why)), lost=True)
 
     def provide(self, trips: Sequence[RoundTrip], _course: Course | None = None, /) -> Mapping[str, Any]:
-        return {f"x{trip.number}": _LibpqExchange(trip, self._facts) for trip in trips}
+        exchanges = {f"x{trip.number}": _LibpqExchange(trip, self._facts) for trip in trips}
+        self._exchanges += exchanges.values()
+        return exchanges

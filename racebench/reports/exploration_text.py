@@ -224,7 +224,9 @@ def heading(replay: Replay) -> str:
     reads = f" (s{replay.sessions + 1} is consumer '{consumer}')" if consumer else ""
     calls = [f"{session} {call}" for session, call in replay.calls.items()]
     runs = f" ({', '.join(calls)})" if len({*replay.calls.values()}) > 1 else ""
-    return f"{replay.schedule.strategy}{runs}{reads}: {wrong}"
+    pooled = any(step.backend is not None for step in replay.steps)
+    ran = " (on 1, on 2 …: the pooler's server sessions)" if pooled else ""
+    return f"{replay.schedule.strategy}{runs}{reads}: {wrong}{ran}"
 
 
 def remedy(replay: Replay) -> str:
@@ -234,6 +236,14 @@ def remedy(replay: Replay) -> str:
     if cuts(replay.schedule.steps):
         return _AFTER_A_CUT
     return _REMEDIES.get(replay.named, _REMEDIES[""])
+
+
+def behind(exploration: Exploration) -> str:
+    """Behind which pooler the sessions were; "" if they connected directly."""
+    pooler = exploration.pooler
+    if pooler is None:
+        return ""
+    return f" behind a pooler in {pooler.pooling} mode with {quantity(pooler.size, 'server session')}"
 
 
 def values(step: Step) -> str:
@@ -281,6 +291,7 @@ def tried(exploration: Exploration) -> str:
     took = f"{exploration.seconds:,.1f}\u00a0s" if exploration.seconds >= 0.1 else "less than 0.1\u00a0s"
     began = f" {said}" if (said := beginning(exploration)) else ""
     cut = f", with at most {quantity(exploration.crash, 'connection')} cut in each" if exploration.crash else ""
+    sessions += behind(exploration)
     return f"Tried: {schedules} of {sessions}{consumer}{cut}, in {took}.{began}"
 
 

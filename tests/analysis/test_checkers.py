@@ -111,7 +111,7 @@ def test_an_operation_acknowledged_at_time_zero_has_ended_all_the_same() -> None
 
 
 def test_every_kind_has_a_checker_a_good_and_a_bad_history() -> None:
-    of_histories = {*ANOMALIES} - {*needing(Evidence.SERIAL_ORDERS)}
+    of_histories = {*ANOMALIES} - {*needing(Evidence.SERIAL_ORDERS), *needing(Evidence.SCHEDULES)}
     assert set(CHECKERS) == of_histories == set(GOOD) == set(BAD)
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         GateOptions,
         OracleOptions,
         OutputOptions,
+        PoolerOptions,
         SubjectOptions,
         TargetOptions,
     )
@@ -49,6 +50,7 @@ _EXAMPLES = (
 @click.command(cls=Command, examples=_EXAMPLES)
 @options.subject(calls="sessions take turns with them")
 @options.exploration()
+@options.simulated_pooler()
 @options.oracle()
 @options.target()
 @options.output(report_formats=formats.OF_EXPLORATIONS, markdown=True)
@@ -64,6 +66,7 @@ _EXAMPLES = (
 def explore(
     subject: SubjectOptions,
     exploration: ExplorationOptions,
+    simulated: PoolerOptions,
     oracle: OracleOptions,
     target: TargetOptions,
     output: OutputOptions,
@@ -88,7 +91,7 @@ def explore(
         from racebench.cli import exploring
         from racebench.cli.files import check_optional_file, check_reports
 
-        request = exploring.request_of(subject, exploration, oracle, target, output, gates)
+        request = exploring.request_of(subject, exploration, oracle, target, output, gates, simulated)
         check_optional_file("--markdown", output.markdown)
         check_reports(output)
         return exploring.explore(request, output, begun)

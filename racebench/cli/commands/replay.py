@@ -13,7 +13,7 @@ from racebench.cli.help_page import Example
 from racebench.cli.streams import reader_may_leave, say_source
 
 if TYPE_CHECKING:
-    from racebench.cli.option_groups import GateOptions, OracleOptions, SubjectOptions, TargetOptions
+    from racebench.cli.option_groups import GateOptions, OracleOptions, PoolerOptions, SubjectOptions, TargetOptions
 
 
 _EXAMPLES = (
@@ -33,6 +33,7 @@ _EXAMPLES = (
     help="Scenario or folder of the schedule.  [default: as the schedule says]",
 )
 @options.own_code()
+@options.simulated_pooler()
 @options.oracle()
 @options.step_timeout()
 @option("--minimize", is_flag=True, help="Run the shortest schedule that shows the same anomalies instead.")
@@ -48,6 +49,7 @@ def replay(
     schedule: str,
     file: str | None,
     subject: SubjectOptions,
+    simulated: PoolerOptions,
     oracle: OracleOptions,
     step_timeout: float,
     minimize: bool,
@@ -73,7 +75,14 @@ def replay(
     subject = replace(subject, scenario=file or subject.scenario)
     with interruptible(), application_prints_to_stderr():
         rerun = replaying.replay(
-            schedule, subject, target, gates, oracle=oracle, minimize=minimize, step_timeout=step_timeout
+            schedule,
+            subject,
+            target,
+            gates,
+            pooler=simulated,
+            oracle=oracle,
+            minimize=minimize,
+            step_timeout=step_timeout,
         )
     if export_spec is not None:
         from racebench.exploration.isolationtester import export

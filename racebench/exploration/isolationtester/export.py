@@ -23,6 +23,8 @@ def spec(request: ExplorationRequest, replay: Replay) -> str:
         raise UsageProblem(f"{request.strategy.name} is Python; a spec holds SQL alone, so it cannot be exported")
     if cuts(replay.schedule.steps):
         raise UsageProblem("a spec cannot cut a connection, so this schedule cannot be exported")
+    if request.pooler is not None:
+        raise UsageProblem("a spec has no pooler, so a schedule behind one cannot be exported; leave out --export-spec")
     schedule = str(replay.schedule)
     taken = [sent for step in replay.steps for sent in _with_rollbacks(step)]
     markers = _markers(replay.steps)

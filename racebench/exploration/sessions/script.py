@@ -19,11 +19,12 @@ from racebench.core.target import Target
 from racebench.exploration.choices import Cut
 from racebench.exploration.draws import Draws, server_seed
 from racebench.exploration.faults import Fault, sets_timeout
-from racebench.exploration.independence import Footprint, footprint
+from racebench.exploration.independence import POOLED, Footprint, footprint
 from racebench.exploration.inspection import Facts
 from racebench.exploration.leftovers import Leftover, custom_settings
 from racebench.exploration.resources import Reached
 from racebench.exploration.sessions.cleaning import clean, kept
+from racebench.exploration.sessions.pooled import PooledConnections
 from racebench.exploration.sessions.session import GeneratorSession, Session, State, Steps, Surroundings
 from racebench.exploration.steps import CUT_ANSWERS, describe, values_of, with_values
 from racebench.exploration.told import Answers, Told, shown, texts
@@ -38,6 +39,8 @@ from racebench.workloads.retry import Tries
 #: The most tries of a retry rule that are explored: no other session is left that could refuse one more.
 _MOST_TRIES = 20
 _DEADLOCK = "40P01"
+#: How long a cancellation may take, in seconds.
+_CANCEL_S = 5.0
 #: Variables that differ between sessions that are alike; symmetry.py makes sure that nothing depends on them.
 _OWN_VARIABLES = frozenset({"client_id", "operation"})
 #: A session waits between its steps, and for other sessions that do: disable the server's timeouts.
@@ -59,7 +62,9 @@ class ScriptSessions:
     def open(self, surroundings: Surroundings, stack: ExitStack) -> Sequence[ScriptSession]:
         strategy, level = surroundings.strategy, surroundings.strategy.isolation
         settings = _NO_TIMEOUTS | ({"default_transaction_isolation": level} if level else {})
-        footprints = _Footprints(strategy.script, level, surroundings.facts, surroundings.reached)
+        pooled = surroundings.pooled
+        shares = pooled is not None and pooled.shares
+        footprints = _Footprints(strategy.script, level, surroundings.facts, surroundings.reached, shares=shares)
         custom = custom_settings([strategy.script.text])
 
         def open_session(see: See) -> ServerSession:
@@ -92,6 +97,7 @@ class ScriptSessions:
                 see=see,
                 every_row=surroundings.compares_answers,
                 text=strategy.text,
+                switches=shares,
             )
             session.configure("lock_timeout", str(own[0]) if own else "0")
             return session
@@ -110,6 +116,7 @@ class ScriptSessions:
                 compares_answers=surroundings.compares_answers,
                 crash=surroundings.crash,
                 implicit=surroundings.implicit,
+                pooled=pooled,
             )
             session.cutter = surroundings.cutter
             stack.callback(session.close)
@@ -135,10 +142,13 @@ class ScriptSessions:
 class _Footprints:
     """What the steps of one script may touch; asked for each step, and found out once.
 
-    A step is known by its identity: a compiled script yields the same tuple each time.
+    A step is known by its identity: a compiled script yields the same tuple each time. `shares`: its sessions are
+    clients of a pooler, and which server session they have may matter.
     """
 
-    def __init__(self, script: Script, level: str | None, facts: Facts, reached: Reached | None) -> None:
+    def __init__(
+        self, script: Script, level: str | None, facts: Facts, reached: Reached | None, *, shares: bool = False
+    ) -> None:
         reach = None if reached is None else reached.of
         self._touched = partial(footprint, isolation=level, volatile=facts.volatile, reach=reach)
         self._in_pipelines = _in_pipelines(script)
@@ -147,7 +157,8 @@ class _Footprints:
         #: With the step itself, so that its identity stays its own.
         self._known: dict[int, tuple[tuple[Statement, ...], Footprint]] = {}
         #: Whether BEGIN touches nothing, so that it may be taken together with the statement after it.
-        self.begin_is_free = not facts.begin_is_seen
+        self.begin_is_seen = facts.begin_is_seen
+        self.begin_is_free = not facts.begin_is_seen and not shares  # the pooler gives a server session for a BEGIN
 
     def of(self, step: tuple[Statement, ...]) -> Footprint:
         if (known := self._known.get(id(step))) is None:
@@ -161,7 +172,7 @@ class _Footprints:
     def _of(self, step: tuple[Statement, ...]) -> Footprint:
         if _is_begin(step):
             # now() is the time of BEGIN.
-            return self._after_begin.get(id(step[0]), Footprint.ANYTHING) if self.begin_is_free else Footprint.WRITE
+            return Footprint.WRITE if self.begin_is_seen else self._after_begin.get(id(step[0]), Footprint.ANYTHING)
         if any(id(statement) in self._in_pipelines for statement in step):
             return Footprint.ANYTHING  # without a transaction it commits at its end
         return self._touched(step)
@@ -209,7 +220,8 @@ def _in_pipelines(script: Script) -> frozenset[int]:
 class ScriptSession(GeneratorSession):
     """Runs the script once in each schedule, and again if the retry rule says so.
 
-    `session` is the server session, whose script has BEGIN and COMMIT where they were added.
+    `session` is the server session, whose script has BEGIN and COMMIT where they were added. `pooled`: the server
+    sessions of a pooler, of which it uses one at a time; `hung`: it would have waited for ever.
     """
 
     swallowed = ""
@@ -233,8 +245,11 @@ class ScriptSession(GeneratorSession):
         compares_answers: bool = False,
         crash: int = 0,
         implicit: frozenset[int] = frozenset(),
+        pooled: PooledConnections | None = None,
     ) -> None:
         super().__init__(number)
+        self._pooled = pooled
+        self.hung = False
         self._open_session = open_session
         self._leaves = leaves
         self._serializable = serializable
@@ -263,14 +278,21 @@ class ScriptSession(GeneratorSession):
         self._footprints = footprints
         self.draws = draws
         self._variables: Variables = {}
+        if pooled is not None:
+            pooled.add(self)
 
     @property
     def pid(self) -> int:
-        return self.session.connection.info.backend_pid if self.session.alive else 0
+        return self.session.connection.info.backend_pid if self.session.alive and self._may_send else 0
 
     @property
     def socket(self) -> int:
-        return self.session.socket if self.session.alive else -1
+        return self.session.socket if self.session.alive and self._may_send else -1
+
+    @property
+    def _may_send(self) -> bool:
+        """Whether it has a connection; a client of a pooler has none between its transactions."""
+        return self._pooled is None or self._pooled.may_send(self)
 
     @property
     def outcome(self) -> Outcome:
@@ -296,7 +318,12 @@ class ScriptSession(GeneratorSession):
 
     @property
     def footprint(self) -> Footprint:
-        return self._footprints.of(self.next_step)
+        if self._may_send:
+            return self._footprints.of(self.next_step)
+        # Who takes a server session first decides which one the others get.
+        if _is_begin(self.next_step) and not self.joins_next and not self._footprints.begin_is_seen:
+            return POOLED
+        return self._footprints.of(self.next_step) | POOLED
 
     @property
     def changes_catalog(self) -> bool:
@@ -304,7 +331,11 @@ class ScriptSession(GeneratorSession):
 
     @property
     def joins_next(self) -> bool:
-        return self._footprints.begin_is_free and _is_begin(self.next_step)
+        if not _is_begin(self.next_step):
+            return False
+        # One that the server begins by itself is sent with its statement, and takes a server session with it.
+        implicit = self._pooled is not None and id(self.next_step[0]) in self._implicit
+        return self._footprints.begin_is_free or (implicit and not self._footprints.begin_is_seen)
 
     @property
     def in_transaction(self) -> bool:
@@ -338,6 +369,8 @@ class ScriptSession(GeneratorSession):
         return [cut for cut in possible if cut in useful]
 
     def mend(self) -> None:
+        if self._pooled is not None:
+            self._pooled.bring_home(self)
         if not self.session.alive:
             self.session.close()
             self.session = self._opened()
@@ -355,7 +388,31 @@ class ScriptSession(GeneratorSession):
             first = self.next_step[0]
             self._touched = self.footprint
             self._began_implicitly = id(first) in self._implicit and not ends(first)
+        if self._pooled is None:
+            super().advance()
+            return
+        if self.state is State.READY and self.next_step and not self._pooled.take(self):
+            self.state, self.inside = State.WAITING, True
+            return
         super().advance()
+        if self.state is State.DONE:
+            self._pooled.disconnected(self, self._settings)
+        elif self.state is State.READY:
+            self._pooled.answered(self, in_transaction=self._in_transaction)
+
+    def granted(self) -> None:
+        """Send the step that has waited for a server session of the pooler."""
+        self.inside = False
+        super().advance()
+
+    def hang(self) -> None:
+        """End a wait that would never end; its statement is cancelled, if one was sent."""
+        self.hung = True
+        if self.inside and self._steps is not None:
+            self._steps.close()
+            self.state, self.inside, self.result = State.DONE, False, Outcome.UNKNOWN
+        else:
+            self.session.connection.cancel_safe(timeout=_CANCEL_S)
 
     @property
     def leaves(self) -> Mapping[Leftover, str]:
@@ -380,6 +437,7 @@ class ScriptSession(GeneratorSession):
 
     def start(self, tenant: int, run: int) -> None:
         self.operation = (self.number << 32) + run
+        self.hung, self.inside, self.next_step = False, False, ()
         self.answers.clear()
         self.told.begin()
         self._tries = Tries(self._retry, _MOST_TRIES)
@@ -415,7 +473,7 @@ class ScriptSession(GeneratorSession):
             self._touched, self._in_transaction, self._began_implicitly = None, False, False
             # The same for all sessions, so that they meet; and for each try, as pgbench has it.
             session.reseed(f"{self.draw}" if self.draw else "")
-            if self.draws.server:
+            if self.draws.server and (self._pooled is None or self.tries == 1):
                 session.connection.pgconn.exec_(server_seed(self.draw, self.number))
             outcome = yield from session.steps(variables)
             if self.cut_now is not None and not session.alive:
@@ -439,13 +497,16 @@ class ScriptSession(GeneratorSession):
                 yield from session.rolling_back()
                 if not session.alive:
                     raise self._fault("lost its connection in the rollback after")
+                self._in_transaction = False
+            if self.hung:
+                return Outcome.UNKNOWN
             if not self._tries.again(outcome, self.sqlstate):
                 return outcome
             variables["version"] = None
 
     def _is_fault(self, sqlstate: str) -> bool:
-        # A script that sets a time-out has it expire.
-        return stops_a_schedule(sqlstate) and not (sqlstate in EXPIRED and self._may_expire)
+        # A script that sets a time-out has it expire; one that waits for ever is cancelled.
+        return stops_a_schedule(sqlstate) and not (sqlstate in EXPIRED and (self._may_expire or self.hung))
 
     def _fault(self, happened: str) -> Fault:
         sqlstate = self.session.sqlstate
@@ -475,8 +536,14 @@ class ScriptSession(GeneratorSession):
             self.told.settle(undone=False)
 
     def release(self) -> None:
-        self.session.start_afresh()
+        if self._may_send:
+            self.session.start_afresh()
+        if self._pooled is not None:
+            self._in_transaction = False
+            self._pooled.disconnected(self, self._settings)
 
     def close(self) -> None:
+        if self._pooled is not None:
+            self._pooled.bring_home(self)
         for session in (self.session, *self._spares):
             session.close()

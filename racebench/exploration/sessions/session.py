@@ -28,6 +28,7 @@ from racebench.exploration.resources import Reached
 from racebench.exploration.result import Unseen
 from racebench.exploration.sessions.backends import Backends
 from racebench.exploration.sessions.cutting import Cutter
+from racebench.exploration.sessions.pooled import PooledConnections
 from racebench.exploration.steps import describe
 from racebench.exploration.told import Answers
 
@@ -225,7 +226,7 @@ class Surroundings:
     `step_limit`: the time limit for a step, as a setting's value. `own_code`: the strategy is the user's own code.
     `compares_answers`: sessions are to keep what they are told. `backends`: kept for the next exploration, if nothing
     of this one is left in them; None if none are. `cutter`: cuts their connections, at most `crash` in a
-    schedule.
+    schedule. `pooled`: the server sessions of a pooler that is simulated; None without one.
     """
 
     target: Target
@@ -244,6 +245,7 @@ class Surroundings:
     backends: Backends | None
     cutter: Cutter | None
     crash: int
+    pooled: PooledConnections | None = None
 
 
 class SessionKind(Protocol):

@@ -13,8 +13,10 @@ from typing import Any
 from racebench.core import json_text
 from racebench.core.anomalies import counts_of_document
 from racebench.core.errors import UsageProblem
+from racebench.core.target import Pooling
 from racebench.core.verdict import Verdict
 from racebench.exploration.choices import Cut
+from racebench.exploration.pool import PoolOptions
 from racebench.exploration.result import (
     Beginning,
     Exploration,
@@ -97,6 +99,9 @@ def published(exploration: Exploration) -> dict[str, Any]:
         "sessions": exploration.sessions,
         "polls": exploration.polls,
         "crash": exploration.crash,
+        "pooler": None
+        if exploration.pooler is None
+        else {"mode": exploration.pooler.pooling.value, "size": exploration.pooler.size},
         "reduced": exploration.reduced,
         "seed": exploration.seed,
         "verdict": exploration.verdict.value,
@@ -183,6 +188,7 @@ def _published_replay(replay: Replay) -> dict[str, Any]:
                 "waits_for": list(step.waits_for),
                 "went_on": [{"session": name, "answered": list(answered)} for name, answered in step.went_on],
                 "cut": None if step.cut is None else step.cut.name.lower(),
+                "backend": step.backend,
             }
             for step in replay.steps
         ],
@@ -238,7 +244,12 @@ def from_published(data: Mapping[str, Any]) -> Exploration:
         draws=int(explored.get("draws", 0)),
         jobs=int(explored.get("jobs", 1)),
         beginning=None if explored.get("beginning") is None else _beginning(explored["beginning"]),
+        pooler=None if data.get("pooler") is None else _pooler(data["pooler"]),
     )
+
+
+def _pooler(data: Mapping[str, Any]) -> PoolOptions:
+    return PoolOptions(pooling=Pooling(data["mode"]), size=int(data["size"]))
 
 
 def _beginning(data: Mapping[str, Any]) -> Beginning:
@@ -304,6 +315,7 @@ def _step(data: Mapping[str, Any]) -> Step:
         waits_for=_texts(data["waits_for"]),
         went_on=tuple((str(woken["session"]), _texts(woken["answered"])) for woken in data["went_on"]),
         cut=None if data.get("cut") is None else Cut[str(data["cut"]).upper()],
+        backend=None if data.get("backend") is None else int(data["backend"]),
     )
 
 

@@ -88,7 +88,7 @@ def headline(document: Explorations) -> str:
     consumer = exploration.consumer
     polls = f" and consumer '{consumer}' polling {quantity(exploration.polls, 'time')}" if consumer else ""
     reduction = "" if exploration.reduced else " · every schedule, without reduction"
-    sessions = quantity(exploration.sessions, "session")
+    sessions = quantity(exploration.sessions, "session") + exploration_text.behind(exploration)
     return f"{exploration.scenario} on {server_of(document)} · {sessions}{polls}{reduction}"
 
 

@@ -22,6 +22,8 @@ def draw(steps: Sequence[Step], *, ascii_only: bool = False) -> Grid:
         cells[step.session].append(short_statements.statement(step.sent))
         if step.values:
             cells[step.session].append(f" {short_statements.cut(exploration_text.values(step))}", style="bold")
+        if step.backend is not None:
+            cells[step.session].append(f" on {step.backend}", style="magenta")
         if step.where:
             cells[step.session].append(f"\n{step.where}", style="dim")
         if step.waits_for:
