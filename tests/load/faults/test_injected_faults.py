@@ -160,6 +160,7 @@ def test_a_worker_connects_to_its_own_port_with_the_password_of_the_server(tmp_p
     injectors = Injectors(
         executor=None,  # type: ignore[arg-type]
         target=target,
+        entrance=target,
         load=load,
         files=RunFiles(tmp_path),
         application_name="x",
