@@ -206,7 +206,8 @@ def _print(record: _Record, output: OutputOptions, document: Document, show: Cal
         say(f"history: {files.stem.with_name(Path(kept[0]).name)}{more}")
     request = record.request.campaign
     proof = request.pairing is campaign.Pairing.TOGETHER and request.rounds is None
-    for step in next_steps.after_runs(request.scenario, document, files, record.saved, proof=proof):
+    pooler = record.request.server.pooler
+    for step in next_steps.after_runs(request.scenario, document, files, record.saved, proof=proof, pooler=pooler):
         say(step)
 
 

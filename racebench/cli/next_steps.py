@@ -20,27 +20,38 @@ from racebench.workloads import catalog
 
 if TYPE_CHECKING:
     from racebench.core.results import ConsumerResult, RunResult
+    from racebench.core.target import Pooling
     from racebench.exploration.result import Exploration
     from racebench.reports.results.document import Document
 
 
 def after_runs(
-    scenario: Scenario, document: Document, files: ResultFiles, saved: Path | None, *, proof: bool
+    scenario: Scenario,
+    document: Document,
+    files: ResultFiles,
+    saved: Path | None,
+    *,
+    proof: bool,
+    pooler: Pooling | None = None,
 ) -> list[str]:
-    """The steps after run, compare and matrix. `saved`: the file in the results folder; `proof`: explore is one."""
+    """The steps after run, compare and matrix. `saved`: the file in the results folder; `proof`: explore is one.
+
+    `pooler`: the mode of the one that workers passed. An application's sessions behind one cannot be explored.
+    """
     steps = [_page(files, saved)]
     broken = [run for run in document.runs if run.verdict is Verdict.INVALID]
     if proof:
         of = (broken or document.runs)[0]
         words = _words(scenario)
-        if words is not None and any(run.verdict is not Verdict.UNKNOWN for run in document.runs):
+        simulated = pooler is None or not scenario.strategies[of.strategy].is_application
+        if words is not None and simulated and any(run.verdict is not Verdict.UNKNOWN for run in document.runs):
             reader = _reader(of)
             # Under load any driver is measured, and which one the calls use is not known.
             pair = (*_strategy(scenario, of.strategy), *_consumer(None if reader is None else reader.name))
             label = "proof, if the calls use psycopg 3" if scenario.strategies[of.strategy].calls else "proof"
             crash = ("--crash",) if scenario.faults else ()  # without a lost answer there is nothing to prove
             if reader is None or reader.server == "primary":  # no schedule shows what is missed on a standby alone
-                steps.append(f"{label}: {_command('explore', *words, *pair, *crash)}")
+                steps.append(f"{label}: {_command('explore', *words, *pair, *crash, *_pooler(pooler))}")
     return steps + _show(scenario, next((name for run in broken if (name := sentences.instead(run))), None))
 
 
@@ -59,7 +70,8 @@ def after_explorations(
     elif words is not None and not broken:
         of = explorations[0]
         pair = (*_strategy(scenario, of.strategy), *_consumer(of.consumer))
-        steps.append(f"load: {_command('run', *words, *pair)}")
+        mode = None if of.pooler is None else of.pooler.pooling
+        steps.append(f"load: {_command('run', *words, *pair, *_pooler(mode))}")
     better = (_instead(scenario, one) for one in explorations if one.verdict is Verdict.INVALID)
     return steps + _show(scenario, next((name for name in better if name is not None and name not in broken), None))
 
@@ -92,6 +104,10 @@ def _strategy(scenario: Scenario, name: str) -> tuple[str, ...]:
 
 def _consumer(name: str | None) -> tuple[str, ...]:
     return () if name is None else ("--consumer", name)
+
+
+def _pooler(mode: Pooling | None) -> tuple[str, ...]:
+    return () if mode is None else ("--pooler", mode)
 
 
 def _reader(run: RunResult) -> ConsumerResult | None:

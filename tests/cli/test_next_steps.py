@@ -16,7 +16,9 @@ from racebench.cli.files import ResultFiles
 from racebench.cli.main import cli
 from racebench.core.model import Scenario
 from racebench.core.results import RunResult
+from racebench.core.target import Pooling
 from racebench.core.verdict import Verdict
+from racebench.exploration.pool import PoolOptions
 from racebench.exploration.result import Exploration
 from racebench.reports.results.document import Document
 from racebench.workloads import ad_hoc, catalog
@@ -26,14 +28,26 @@ KEPT = ResultFiles(json_path=None, folder=Path("results"), stem=Path("results/a 
 NOTHING = ResultFiles(json_path="-", folder=None, stem=None)
 
 
-def after_runs(scenario: Scenario, *runs: RunResult, files: ResultFiles = KEPT, compare: bool = False) -> list[str]:
+def after_runs(
+    scenario: Scenario,
+    *runs: RunResult,
+    files: ResultFiles = KEPT,
+    compare: bool = False,
+    pooler: Pooling | None = None,
+) -> list[str]:
     document = Document(environment={}, created="", runs=runs, comparison=compared(runs) if compare else None)
     saved = None if files.folder is None else SAVED
-    return next_steps.after_runs(scenario, document, files, saved, proof=not compare)
+    return next_steps.after_runs(scenario, document, files, saved, proof=not compare, pooler=pooler)
 
 
 def after_explorations(
-    scenario: Scenario, verdict: Verdict, command: str | None = None, *, pair: str = "naive", found: str = "violations"
+    scenario: Scenario,
+    verdict: Verdict,
+    command: str | None = None,
+    *,
+    pair: str = "naive",
+    found: str = "violations",
+    pooler: PoolOptions | None = None,
 ) -> list[str]:
     """`pair`: a strategy, with a consumer after a plus sign."""
     strategy, _, consumer = pair.partition("+")
@@ -42,6 +56,7 @@ def after_explorations(
         consumer=consumer or None,
         verdict=verdict,
         witness=None if command is None else SimpleNamespace(command=command),
+        pooler=pooler,
         found=(found,) if verdict is Verdict.INVALID else (),
     )
     return next_steps.after_explorations(scenario, [cast("Exploration", explored)], KEPT, SAVED)
@@ -108,6 +123,16 @@ def test_after_an_exploration_the_schedule_is_replayed_or_the_load_follows() -> 
         "instead: racebench show relative-update --scenario lost-update",
     ]
     assert after_explorations(scenario, Verdict.VALID)[1:] == ["load: racebench run lost-update -s naive"]
+
+
+def test_what_was_found_behind_a_pooler_is_explored_and_run_behind_one() -> None:
+    scenario = catalog.find_scenario(None)
+    broken = run_of("session-advisory", duplicates=3)
+    proof = "proof: racebench explore -s session-advisory --pooler transaction"
+    assert after_runs(scenario, broken, pooler=Pooling.TRANSACTION)[1] == proof
+    simulated = PoolOptions(pooling=Pooling.TRANSACTION, size=2)
+    load = "load: racebench run -s advisory --pooler transaction"
+    assert after_explorations(scenario, Verdict.VALID, pair="advisory+", pooler=simulated)[1] == load
 
 
 def test_after_an_exploration_with_a_consumer_the_pair_goes_on_and_the_one_at_fault_is_replaced() -> None:
