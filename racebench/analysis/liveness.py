@@ -1,7 +1,8 @@
 """How long a consumer delivered nothing although it polled and a committed row was there, and who was open meanwhile.
 
 A poll that begins after a row was acknowledged can see it. If it brings nothing new, and the consumer's cursor has not
-passed the row, the consumer holds the row back: behind a transaction that is in progress, or behind a missing number. A
+passed the row, the consumer holds the row back: behind a transaction that is in progress, or behind a missing number. If
+the row's writer and the consumer ran on two machines, the poll has to begin later by what their clocks can be wrong. A
 consumer that does not poll is slow or is not run; that is no stall. Nor is a row that was missed: no poll brings it.
 
 The row's writer took its xid, and its number, before it committed. What holds the row back took its own before that. So
@@ -53,10 +54,13 @@ def limit_ms(consumer: Consumer, load: Load) -> float:
 
 
 class Stretches(Pass):
-    """Finds the longest stretch of one consumer's log. Without the log's `quiet` nothing is known."""
+    """Finds the longest stretch of one consumer's log. Without the log's `quiet` nothing is known.
 
-    def __init__(self, log: Log, number: int, scratch: Scratch) -> None:
-        self._log, self._number = log, number
+    `slack_ns`: how wrong a difference between the consumer's times and those of operations can be.
+    """
+
+    def __init__(self, log: Log, number: int, scratch: Scratch, slack_ns: int = 0) -> None:
+        self._log, self._number, self._slack_ns = log, number, slack_ns
         self._known = log.quiet is not None
         self._quiet: Array | None = None
         if log.quiet is None or not len(log.quiet):
@@ -82,9 +86,11 @@ class Stretches(Pass):
         np.maximum.at(self._highest, rank[known & (delivered != 0)], chunk.version[known & (delivered != 0)])
         known &= (chunk.acknowledged != NEVER) & chunk.numbered
         late = known & (delivered != 0)
-        self._wait(rank[late], chunk.acknowledged[late], delivered[late])
+        self._wait(rank[late], chunk.acknowledged[late] + self._slack_ns, delivered[late])
         never = known & (delivered == 0)
-        for column, values in zip(self._undelivered, (rank, chunk.acknowledged, chunk.version), strict=True):
+        for column, values in zip(
+            self._undelivered, (rank, chunk.acknowledged + self._slack_ns, chunk.version), strict=True
+        ):
             column.append(values[never])
 
     def operations(self, chunk: Chunk) -> None:

@@ -76,7 +76,9 @@ def judge(
     with Scratch() as scratch:
         tally = Tally(history.start + round(load.warmup_s * 1e9))
         late = [Lateness(scratch, number, history.slack_ns(log.name)) for number, log in enumerate(history.logs)]
-        stretches = [Stretches(log, number, scratch) for number, log in enumerate(history.logs)]
+        stretches = [
+            Stretches(log, number, scratch, history.slack_ns(log.name)) for number, log in enumerate(history.logs)
+        ]
         # Measured in the same passes as the checkers; add a Pass here.
         course, overlap, confirmation = Course(history), Overlap(history.slack_ns()), Confirmation(history, known)
         apart = on_standby(consumers, history.logs)

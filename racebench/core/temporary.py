@@ -32,10 +32,16 @@ def parent_of_sockets() -> Path:
 
 
 @contextlib.contextmanager
-def temporary_folder(purpose: str, *, parent: Path | None = None) -> Iterator[Path]:
-    """A new folder, which is deleted at the end. Its lock ends with the process."""
+def temporary_folder(purpose: str, *, parent: Path | None = None, in_use: bool = False) -> Iterator[Path]:
+    """A new folder, which is deleted at the end. Its lock ends with the process.
+
+    `in_use`: processes that are about to end may still write there; then what they write may stay.
+    """
     prefix = f"{_PREFIX}{purpose}-"
-    with tempfile.TemporaryDirectory(prefix=prefix, dir=parent) as name, (Path(name) / _LOCK).open("wb") as lock:
+    with (
+        tempfile.TemporaryDirectory(prefix=prefix, dir=parent, ignore_cleanup_errors=in_use) as name,
+        (Path(name) / _LOCK).open("wb") as lock,
+    ):
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield Path(name)
 

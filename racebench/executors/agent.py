@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from racebench.core.errors import RacebenchError
-from racebench.core.temporary import temporary_folder
+from racebench.core.temporary import delete_abandoned, temporary_folder
 from racebench.executors import Died, Failure, Recording, Report, Timed, Worker
 from racebench.executors.messages import packed, unpacked
 from racebench.executors.processes import Processes
@@ -32,6 +32,8 @@ DRIVER_SECONDS = 60.0
 BEAT_SECONDS = 5.0
 #: What the driver says last.
 STOP = b"stop"
+#: How long one try to pass something on takes when too much waits at the scheduler.
+_PUT_SECONDS = 5.0
 #: How often records are passed on, and how often the machine says that it is there.
 _SHIP_SECONDS = 0.5
 #: How often the server's clock is read while processes work.
@@ -79,14 +81,16 @@ def serve(task: MachineTask) -> None:
     up = Queue(task.up, client=client, maxsize=task.most)
     down = Queue(f"racebench-{uuid.uuid4().hex}", client=client)
     try:
+        delete_abandoned()  # what a machine that was killed left here
         first = task.read_clock()
         with temporary_folder("machine") as folder, Processes() as pool:
-            agent = _Agent(task, pool, folder, first, lambda data: up.put(data, timeout=DRIVER_SECONDS))
+            agent = _Agent(task, pool, folder, first, lambda data: up.put(data, timeout=_PUT_SECONDS))
             threading.Thread(target=agent.listen, args=(down,), name="racebench-listen", daemon=True).start()
             agent.say("hello", Hello(down=down.name, wall_ns=time.time_ns() - time.perf_counter_ns(), reading=first))
             agent.run()
     finally:
         down.close()
+        up.close()
 
 
 class _Agent:
@@ -106,6 +110,7 @@ class _Agent:
         self._said: list[tuple[Any, ...]] = []
         self._size = 0
         self._commands: deque[bytes | None] = deque()
+        self._ended = False  # the driver has said stop, or is gone: nobody takes what is said
         self._wake, self._waker = Pipe(duplex=False)
         self._next_read_s = time.monotonic() + _READ_SECONDS
 
@@ -117,10 +122,11 @@ class _Agent:
                 data = down.get(timeout=DRIVER_SECONDS)
             except Exception:  # noqa: BLE001 - a time-out, or any error of a connection that has ended
                 data = None
+            self._ended = data is None or data == STOP
             self._commands.append(data)
             with contextlib.suppress(OSError):
                 waker.send_bytes(b"-")
-            if data is None or data == STOP:
+            if self._ended:
                 return
 
     def say(self, *entry: Any) -> None:
@@ -177,7 +183,15 @@ class _Agent:
         if self._said:
             data = packed((self._task.number, self._said))
             self._said, self._size = [], 0
-            self._put(data)
+            deadline_s = time.monotonic() + DRIVER_SECONDS
+            while not self._ended:
+                try:
+                    self._put(data)
+                except TimeoutError:
+                    if time.monotonic() >= deadline_s:
+                        raise
+                else:
+                    return
 
     def _read_clock(self) -> None:
         with contextlib.suppress(Exception):  # the server may be gone or busy: the last reading stays

@@ -131,6 +131,7 @@ class Cluster:
         self._count = self._reads = 0
         self._changed = threading.Condition()
         self._closing = self._closed = False
+        self._listener: threading.Thread | None = None
         self._problem: RacebenchError | None = None
         self._reading = read_clock()
         self._next_beat_s = 0.0
@@ -162,7 +163,8 @@ class Cluster:
                 pure=False,
             )
             machine.future.add_done_callback(lambda future, machine=machine: self._agent_ended(machine, future))
-        threading.Thread(target=self._listen, name="racebench-machines", daemon=True).start()
+        self._listener = threading.Thread(target=self._listen, name="racebench-machines", daemon=True)
+        self._listener.start()
         with self._changed:
             self._changed.wait_for(
                 lambda: (
@@ -284,12 +286,22 @@ class Cluster:
                 from distributed import wait
 
                 wait([future for future in futures if future.status == "pending"], timeout=_END_SECONDS)
-            self._closed = True  # until now what machines still say is taken, so that none waits to say it
+            self._stop_listening()  # until now what machines still say is taken, so that none waits to say it
             for future in futures:
                 with contextlib.suppress(Exception):
                     future.release()
             with contextlib.suppress(Exception):
                 self._client.unsubscribe_topic("all")
+
+    def _stop_listening(self) -> None:
+        """End the thread that listens, and its question to the scheduler with it."""
+        self._closed = True
+        if self._listener is not None:
+            with contextlib.suppress(Exception):  # full: then there is something to hear
+                self._up.put(packed((0, [])), timeout=_LISTEN_SECONDS)
+            self._listener.join(2 * _LISTEN_SECONDS)
+            with contextlib.suppress(Exception):
+                self._up.close()
 
     def _living(self) -> list[_Machine]:
         living = [machine for machine in self._machines if machine.lost is None]

@@ -1,7 +1,7 @@
-"""Connects to a Dask scheduler, or starts one here with workers; lists its machines and compares their versions.
+"""Connects to a Dask scheduler, lists its machines and compares their versions.
 
-A machine is one Dask worker. What machines do is the executor's (cluster.py). Nothing of Dask is imported before
-`connected`.
+A machine is one Dask worker. What machines do is the executor's (cluster.py); `local_scheduler` starts some here.
+Nothing of Dask is imported before `connected`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import signal
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from racebench.core.errors import RacebenchError, UsageProblem
 from racebench.core.plain_text import one_line
 from racebench.core.quantity import quantity
 from racebench.core.signals import shielded
+from racebench.executors import local_scheduler
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -80,7 +80,7 @@ def connected(scheduler: Scheduler, *, machines: int = 1) -> Iterator[Client]:
         stack.enter_context(_quiet())
         address: Any = scheduler.address
         if scheduler.is_local:
-            address = stack.enter_context(_started(machines))
+            address = stack.enter_context(local_scheduler.started(machines))
         client = stack.enter_context(_client(address, scheduler.address))
         if scheduler.is_local:
             client.wait_for_workers(machines, timeout=_LOCAL_SECONDS)
@@ -98,7 +98,8 @@ def _quiet() -> Iterator[None]:
     """Keep Dask's own log lines out of the terminal: what concerns the user is said in racebench's messages."""
     import distributed  # noqa: F401 - its import sets up the loggers
 
-    loggers = [logging.getLogger(name) for name in logging.root.manager.loggerDict if name.startswith("distributed")]
+    known = [name for name in logging.root.manager.loggerDict if name.startswith("distributed")]
+    loggers = [logging.getLogger(name) for name in (*known, "asyncio", "tornado.application")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.CRITICAL + 1)
@@ -107,34 +108,6 @@ def _quiet() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
-
-
-@contextlib.contextmanager
-def _started(machines: int) -> Iterator[Any]:
-    """A scheduler and machines here, each a process; a Ctrl-C of the terminal reaches this process alone."""
-    from distributed import LocalCluster
-
-    with shielded():
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # the new thread and processes inherit it
-        try:
-            cluster = LocalCluster(
-                n_workers=machines,
-                threads_per_worker=1,
-                processes=True,
-                memory_limit=0,
-                host="127.0.0.1",
-                dashboard_address=None,
-                silence_logs=logging.CRITICAL,
-            )
-        except Exception as problem:  # noqa: BLE001 - of whatever kind, from Dask or from one of its processes
-            raise RacebenchError(f"cannot start Dask here: {one_line(str(problem))}") from None
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    try:
-        yield cluster
-    finally:
-        with shielded():
-            cluster.close(timeout=_CLOSE_SECONDS)
 
 
 @contextlib.contextmanager

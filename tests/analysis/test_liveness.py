@@ -55,9 +55,15 @@ def with_log(
     return replace(past, logs=(replace(log, deliveries=deliveries, quiet=known, **changes),))  # type: ignore[arg-type]
 
 
-def stall(past: History, scenario: Scenario, sightings: Sequence[Sighting] = (), consumer: str = "cursor") -> Stall:
+def stall(
+    past: History,
+    scenario: Scenario,
+    sightings: Sequence[Sighting] = (),
+    consumer: str = "cursor",
+    slack_ns: int = 0,
+) -> Stall:
     with Scratch(piece=1) as scratch:
-        stretches = Stretches(past.logs[0], 0, scratch)
+        stretches = Stretches(past.logs[0], 0, scratch, slack_ns)
         check(past, scratch, also=[stretches])
         found = stretches.longest(scenario.consumers[consumer], LOAD, sightings)
     assert found is not None
@@ -69,6 +75,18 @@ def test_a_consumer_that_polls_and_gets_nothing_while_a_committed_row_waits_is_s
 ) -> None:
     found = stall(with_log(LATE, [(0, 890, 891, 1)]), version_counter)
     assert (found.ms, found.start_ns, found.behind, found.long) == (791.0, 100 * MS, None, True)
+
+
+@pytest.mark.parametrize("drained", [True, False])
+@pytest.mark.parametrize(("slack_ms", "ms"), [(0, 791.0), (1, 790.0), (789, 2.0), (791, 0.0), (2000, 0.0)])
+def test_between_two_machines_a_row_waits_from_the_latest_time_at_which_it_may_have_been_acknowledged(
+    slack_ms: int, ms: float, drained: bool, version_counter: Scenario
+) -> None:
+    # The last poll of the stretch begins after 890 ms: with a bound of 791 ms the row may not have been there.
+    past = LATE if drained else replace(LATE, logs=(replace(LATE.logs[0], deliveries=LATE.logs[0].deliveries[:0]),))
+    found = stall(with_log(past, [(0, 890, 891, 1)], drained=drained), version_counter, slack_ns=slack_ms * MS)
+    assert found.ms == ms
+    assert found.long is (ms > 250)
 
 
 @pytest.mark.parametrize(
