@@ -1,9 +1,9 @@
 """How long a consumer delivered nothing although it polled and a committed row was there, and who was open meanwhile.
 
 A poll that begins after a row was acknowledged can see it. If it brings nothing new, and the consumer's cursor has not
-passed the row, the consumer holds the row back: behind a transaction that is in progress, or behind a missing number. If
-the row's writer and the consumer ran on two machines, the poll has to begin later by what their clocks can be wrong. A
-consumer that does not poll is slow or is not run; that is no stall. Nor is a row that was missed: no poll brings it.
+passed the row, the consumer holds the row back: behind a transaction that is in progress, or behind a missing number.
+Of two machines, the poll has to begin later by what their clocks can be wrong. A consumer that does not poll is slow or
+is not run; that is no stall. Nor is a row that was missed: no poll brings it.
 
 The row's writer took its xid, and its number, before it committed. What holds the row back took its own before that. So
 of the transactions that were open, only those that began before the stretch can be the cause.

@@ -61,7 +61,10 @@ class Machines:
 
 @dataclass(slots=True, eq=False)
 class _Machine:
-    """One machine, as the driver knows it. `down`: its queue, None before its hello; `lost`: why, None if it is not."""
+    """One machine, as the driver knows it.
+
+    `down`: its queue, None before its hello; `lost`: why, None if it is not; `ended`: its agent has.
+    """
 
     number: int
     address: str
@@ -72,6 +75,7 @@ class _Machine:
     read: int = 0
     heard_s: float = 0.0
     lost: str | None = None
+    ended: bool = False
     outgoing: list[bytes] = field(default_factory=list)
     busy: int = 0
 
@@ -281,15 +285,15 @@ class Cluster:
                 if machine.down is not None and machine.lost is None:
                     with contextlib.suppress(Exception):
                         machine.down.put(STOP, timeout=_END_SECONDS)
-            futures = [machine.future for machine in self._machines if machine.future is not None]
-            with contextlib.suppress(Exception):
-                from distributed import wait
-
-                wait([future for future in futures if future.status == "pending"], timeout=_END_SECONDS)
+            with self._changed:
+                self._changed.wait_for(
+                    lambda: all(one.ended or one.future is None or one.lost is not None for one in self._machines),
+                    _END_SECONDS,
+                )
             self._stop_listening()  # until now what machines still say is taken, so that none waits to say it
-            for future in futures:
+            for machine in self._machines:
                 with contextlib.suppress(Exception):
-                    future.release()
+                    machine.future.release()
             with contextlib.suppress(Exception):
                 self._client.unsubscribe_topic("all")
 
@@ -408,13 +412,12 @@ class Cluster:
 
     def _agent_ended(self, machine: _Machine, future: Any) -> None:
         """Called by Dask when a machine's task is done, for whatever reason."""
-        if self._closing:
-            return
         why = "ended"
         with contextlib.suppress(Exception):
-            if future.status == "error":
+            if not self._closing and future.status == "error":
                 why = f"failed: {one_line(str(future.exception(timeout=1)))}"
         with self._changed:
+            machine.ended = True
             self._lose(machine, why)
             self._changed.notify_all()
 
