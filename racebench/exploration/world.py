@@ -6,8 +6,10 @@ searched_world.py runs the schedules of a search.
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import permutations
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -38,6 +40,7 @@ class ServerWorld(SearchedWorld):
 
     def _adopt(self, preparation: Preparation) -> None:
         super()._adopt(preparation)
+        self._one_by_one: dict[int, Counter[str]] = {}
         if self._comparison is not None:
             self._comparison.adopt(preparation)
         elif preparation.restored is not None:
@@ -67,13 +70,26 @@ class ServerWorld(SearchedWorld):
             return judged
         failed = failures_for_want(result)
         if failed:  # with which errors would it have failed without a pooler?
-            everyone = frozenset(session.number for session in self.scheduler.sessions)
-            aside = Aside(among=everyone, shifted=False, one_by_one=False, apart=True)
-            failed -= failures_for_want(
-                self._run_aside(partial(self._follow_as_far_as_it_goes, result.schedule), aside)
-            )
+            failed -= self._failures_apart(partial(self._follow_as_far_as_it_goes, result.schedule), one_by_one=False)
+        if failed:  # a wait for a server session has changed the order, perhaps
+            failed -= self._failures_one_by_one(result.draw)
         lost = result.hung + failed.total()
         return judged.counting(SESSION_LOST, lost) if lost else judged
+
+    def _failures_one_by_one(self, draw: int) -> Counter[str]:
+        """With how many errors of each kind operations fail at most if the sessions run one after the other."""
+        if draw not in self._one_by_one:
+            failed: Counter[str] = Counter()
+            for order in permutations(session.number for session in self.strategy_sessions):
+                failed |= self._failures_apart(partial(self._run_serially, order), one_by_one=True)
+            self._one_by_one[draw] = failed
+        return self._one_by_one[draw]
+
+    def _failures_apart(self, run: Callable[[], None], *, one_by_one: bool) -> Counter[str]:
+        """With which errors operations fail if each session has its own session of the server."""
+        everyone = frozenset(session.number for session in self.scheduler.sessions)
+        aside = Aside(among=everyone, shifted=False, one_by_one=one_by_one, apart=True)
+        return failures_for_want(self._run_aside(run, aside))
 
     # The comparison with serial orders
 

@@ -45,6 +45,11 @@ VALUES (:tenant, current_setting('TimeZone'), CASE WHEN :client_id = 0 THEN 'UTC
 PREPARED = "PREPARE mine AS INSERT INTO owned VALUES (1, 'it', 'it');\nEXECUTE mine;\nDEALLOCATE mine;\n"
 #: Nothing that outlives it: fails wherever it is.
 ALWAYS_REFUSED = "SELECT pg_advisory_lock(1);\nSELECT pg_advisory_unlock(1);\nEXECUTE never_prepared;\n"
+#: The second of two sessions is refused, with any server session.
+SECOND_REFUSED = """SELECT pg_backend_pid();
+SELECT 1 / (1 - count(*)) FROM owned WHERE tenant = :tenant;
+INSERT INTO owned VALUES (:tenant, 'it', 'it');
+"""
 Look = Callable[..., Exploration]
 
 
@@ -135,6 +140,20 @@ def test_a_prepared_statement_that_is_another_sessions_is_an_anomaly_and_one_tha
     own_fault = look(ALWAYS_REFUSED, OWNED, "transaction", max_schedules=20)
     assert not own_fault.counts[SESSION_LOST]
     assert not own_fault.anomalous
+
+
+def test_a_row_that_is_refused_for_another_clients_setting_is_an_anomaly(look: Look) -> None:
+    schema = OWNED.replace("wanted text", "wanted text, CHECK (wanted = current_setting('app.owner'))")
+    lost = look(SET, schema, "transaction", stop_at_first=True)
+    assert lost.counts[SESSION_LOST]
+    assert "23514" in {session.sqlstate for outcome in lost.outcomes for session in outcome.sessions}
+    assert not look(SET_LOCAL, schema, "transaction", max_schedules=10).anomalous
+
+
+def test_an_error_that_the_sessions_have_one_after_the_other_is_not_the_poolers(look: Look) -> None:
+    found = look(SECOND_REFUSED, OWNED, "transaction", size=1, max_schedules=10)
+    assert "22012" in {session.sqlstate for outcome in found.outcomes for session in outcome.sessions}
+    assert not found.counts[SESSION_LOST]
 
 
 def test_an_operation_that_waits_for_ever_for_an_idle_server_session_is_an_anomaly(
