@@ -183,7 +183,8 @@ def _open(connection: psycopg.Connection[Any], consumer: Consumer) -> None:
 def _drain(polling: _Polls, rows: int, settle_s: float) -> tuple[Holder, ...]:
     """Poll until every row is here, or nothing new has come for the settling time.
 
-    Returns the transactions behind which the other rows may wait: those that were open all the time without a new row.
+    Returns the transactions behind which the other rows may wait: those that were open all the time without a new row,
+    if the consumer's query may depend on them.
     """
     quiet_since_ns = time.perf_counter_ns()
     draining = Draining(settle_s=settle_s, quiet_rounds=_QUIET_ROUNDS, now_s=time.monotonic())
@@ -194,7 +195,7 @@ def _drain(polling: _Polls, rows: int, settle_s: float) -> tuple[Holder, ...]:
             quiet_since_ns = time.perf_counter_ns()
         complete = len(polling.seen) >= rows
         if draining.end_round(new, time.monotonic(), complete=complete):
-            return () if complete else polling.quiet.held_since(quiet_since_ns)
+            return () if complete else polling.held_since(quiet_since_ns)
         if not new:
             time.sleep(min(0.001, settle_s))
 
@@ -228,6 +229,10 @@ class _Polls:
         # What is read from a replication slot is gone for the next reader; only a cursor of ours can be kept.
         self._keeps_cursor = not consumer.opening
         self._on_standby = consumer.on_standby
+
+    def held_since(self, time_ns: int) -> tuple[Holder, ...]:
+        """The transactions that have been open since a time, and behind which rows may wait."""
+        return self.quiet.held_since(time_ns, self.query.statement.sql)
 
     def round(self) -> int:
         """Poll each tenant once; return how many new rows were delivered.

@@ -18,7 +18,7 @@ from racebench.core.liveness import Holder, Sighting
 from racebench.core.target import Target
 from racebench.history.recording import RecordFile
 from racebench.postgres.connection import connect
-from racebench.postgres.holders import holders
+from racebench.postgres.holders import holders, may_be_held_back
 
 #: Shorter stretches are not recorded: a consumer that polls faster than rows come has one between any two.
 SHORTEST_NS = 10_000_000
@@ -44,6 +44,14 @@ class Asking:
         except (DatabaseProblem, psycopg.Error):
             self.close()
             return None
+
+    def may_hold_back(self, query: str) -> bool:
+        """Whether an open transaction may hold back what a query returns; True if the server does not say."""
+        try:
+            return self._connection is None or may_be_held_back(self._connection, query)
+        except psycopg.Error:
+            self.close()
+            return True
 
     def close(self) -> None:
         """End the session."""
@@ -94,9 +102,13 @@ class Quiet:
         self._ask()
         self._next_ns = time.perf_counter_ns() + _ASK_EVERY_NS
 
-    def held_since(self, time_ns: int) -> tuple[Holder, ...]:
-        """Ask for the transactions that have been open since a time; none if the server does not say."""
-        return self._sightings[-1].older_than(time_ns) if self._ask() else ()
+    def held_since(self, time_ns: int, query: str) -> tuple[Holder, ...]:
+        """Ask for the transactions that have been open since a time and may hold back what a query returns.
+
+        None if the server does not say.
+        """
+        found = self._sightings[-1].older_than(time_ns) if self._ask() else ()
+        return found if found and self._asking.may_hold_back(query) else ()
 
     def end(self) -> None:
         """The consumer polls no more."""

@@ -7,6 +7,7 @@ Other roles' sessions show their xid and application name to everyone, the rest 
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import psycopg
@@ -36,6 +37,37 @@ FROM open
 ORDER BY is_oldest DESC, open_for DESC NULLS LAST
 LIMIT %s
 """
+
+#: A query that takes or skips locks, or that reads the transaction of a row.
+_OF_TRANSACTIONS = re.compile(
+    r"\b(?:UPDATE|DELETE|INSERT|MERGE|SHARE|LOCKED|EXECUTE|xmin|xmax|age)\b|U&\"", re.IGNORECASE
+)
+_WORD = re.compile(r"[^\W\d][\w$]*")
+#: Whether something of these names, or an operator or a cast of a user, may ask which transactions are in progress.
+_MAY_ASK = r"""
+SELECT EXISTS (
+    SELECT FROM pg_proc WHERE lower(proname) = ANY(%(names)s) AND proname <> 'pg_xact_commit_timestamp'
+    AND (pronamespace <> 'pg_catalog'::regnamespace OR provolatile = 'v' OR proname ~ '^(pg|txid)_|_to_xml')
+) OR EXISTS (
+    SELECT FROM pg_class WHERE lower(relname) = ANY(%(names)s)
+    AND (relkind NOT IN ('r', 'p', 'i', 'I', 'S', 't') OR relrowsecurity)
+) OR EXISTS (SELECT FROM pg_operator WHERE oprnamespace <> 'pg_catalog'::regnamespace)
+OR EXISTS (
+    SELECT FROM pg_cast JOIN pg_proc ON pg_proc.oid = castfunc WHERE pronamespace <> 'pg_catalog'::regnamespace
+)
+"""
+
+
+def may_be_held_back(connection: psycopg.Connection[Any], query: str) -> bool:
+    """Whether what a query returns may depend on other transactions that are in progress; if in doubt, it may.
+
+    It does not if the query reads tables only, and calls PostgreSQL's own functions of values only: a row that is
+    committed is in its snapshot, whoever else is open. Raises psycopg.Error.
+    """
+    if _OF_TRANSACTIONS.search(query):
+        return True
+    names = sorted({word.lower() for word in _WORD.findall(query)})
+    return connection.execute(_MAY_ASK, {"names": names}).fetchone() != (False,)
 
 
 def holders(connection: psycopg.Connection[Any]) -> tuple[Holder, ...]:

@@ -17,8 +17,9 @@ from racebench.core.results import ConsumerResult, RunResult
 from racebench.core.target import Target
 from racebench.core.verdict import Verdict
 from racebench.postgres.connection import connect
-from racebench.postgres.holders import holders
+from racebench.postgres.holders import holders, may_be_held_back
 from racebench.reports.results import reading
+from racebench.workloads import catalog
 from waiting import repeat, wait_for
 
 Run = Callable[..., RunResult]
@@ -73,6 +74,7 @@ def test_rows_behind_a_transaction_of_another_database_are_held_back_and_not_mis
 ) -> None:
     """The transaction outlasts the drain. The cursor, which passes rows, is accused all the same."""
     words = ("-s", "sequence", "-w", "4", "-n", "100", "--hold", "2", "--consumer", "horizon", "--consumer", "cursor")
+    words += ("--consumer", "cursor-inclusive")
 
     def once(_seed: int) -> RunResult:
         done = racebench("run", *words, "--no-save", "--json", "r.json", "--dsn", users_server.dsn())
@@ -84,7 +86,9 @@ def test_rows_behind_a_transaction_of_another_database_are_held_back_and_not_mis
         connection.execute("SELECT pg_current_xact_id()")
         result = repeat(once, shows("missed"))
         pid = connection.info.backend_pid
-    horizon, cursor = result.consumers
+    horizon, cursor, inclusive = result.consumers
+    assert (inclusive.verdict is Verdict.UNKNOWN, inclusive.held_back) == (False, 0), "it waits for no transaction"
+    assert inclusive.counts["missed"] + inclusive.counts["delivered"] == result.counts["rows"]
     assert (horizon.verdict, horizon.counts["missed"], horizon.counts["delivered"]) == (Verdict.UNKNOWN, 0, 0)
     assert horizon.held_back == result.counts["rows"]
     assert (cursor.verdict, cursor.counts["missed"] > 0, cursor.held_back) == (Verdict.INVALID, True, 0)
@@ -110,6 +114,20 @@ def test_a_prepared_transaction_is_a_holder_and_shows_its_name(embedded: Target)
             asking.execute("ROLLBACK PREPARED 'left over'")
     assert (found.pid, found.state, found.oldest) == (None, "prepared", True)
     assert str(found).startswith("prepared transaction 'left over' (database ")
+
+
+def test_only_a_query_that_may_ask_for_transactions_is_held_back(embedded: Target) -> None:
+    consumers = catalog.find_scenario("version-counter").consumers
+    with connect(embedded) as connection:
+        held = {
+            name
+            for name, consumer in consumers.items()
+            if may_be_held_back(connection, consumer.script.statements[0].sql)
+        }
+        assert held >= {"horizon", "horizon-version", "snapshot", "claim-queue", "logical-slot"}
+        assert held.isdisjoint({"cursor", "cursor-inclusive", "lookback", "commit-timestamp"})
+        connection.execute("CREATE TEMPORARY VIEW visible AS SELECT pg_current_snapshot()")
+        assert may_be_held_back(connection, "SELECT * FROM visible")
 
 
 def stalled_consumer(path: Path) -> ConsumerResult:
